@@ -1,0 +1,1 @@
+"""MTORL in PyTorch: model, losses, data loading, training, evaluation, scoring. Imports only `schemas`."""

@@ -1,0 +1,43 @@
+"""What the model reads: one batch of windows as tensors.
+
+Shape suffixes used throughout mtorl_model:
+B windows, L steps (oldest first, padding on the left), K categorical inputs, F numeric inputs,
+A actions (channels), G gains (reward heads), R reward inputs, D hidden size.
+One mask convention: boolean, True = real.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """B windows. Inputs of step t hold only what was known strictly before it; labels hold the full outcome.
+
+    label_BL is True where the step bears a loss: real, no context step, channel known.
+    """
+
+    categorical_BLK: Tensor  # int64 codes; 0 = missing, unseen or padding. Profile columns repeat at each step
+    numeric_BLF: Tensor  # float32, scaled by the feature spec; 0 at padding and where missing
+    action_in_BLA: Tensor  # float32, a_{t-1}: exposures per channel since the previous step
+    reward_in_BLR: Tensor  # float32, r_{t-1}: what was earned since the previous step, in the reward form's shape
+    valid_BL: Tensor  # bool, real step
+    label_BL: Tensor  # bool, see above
+    action_BL: Tensor  # int64 channel of the step, -1 where unknown
+    gains_BLG: Tensor  # float32, 0 or 1
+    reward_BL: Tensor  # float32 in [0, 1], min-max of the fused, penalised reward (equations 3 and 18)
+
+    def to(self, device: str, non_blocking: bool = False) -> "Batch":
+        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self))
+
+
+@dataclass(frozen=True, slots=True)
+class InputSizes:
+    """The sizes of a batch that the model's weights depend on."""
+
+    vocabulary: tuple[int, ...]  # number of codes of each categorical input, code 0 included; length K
+    numeric: int  # F
+    actions: int  # A
+    reward_inputs: int  # R
+    gains: int  # G

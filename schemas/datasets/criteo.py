@@ -1,0 +1,95 @@
+"""Criteo Attribution Modeling for Bidding: 31 days of display ads; CC BY-NC-SA 4.0.
+
+A conversion becomes known at conversion_timestamp, up to 30 days after the exposure; what the channel
+choice brings (campaign, categories, cost) is known after it; attribution, click_pos and click_nb are
+written when the path has ended and are never an input. Timestamps are seconds since the log's start.
+"""
+
+from datetime import UTC, datetime
+
+from schemas.contract import Column, Known, Role
+from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
+
+# The log's second 0. The publisher does not say which day it was; any fixed one serves.
+START = datetime(2017, 1, 1, tzinfo=UTC)
+_START_S = int(START.timestamp())
+
+_CATEGORIES = tuple(f"cat{k}" for k in range(1, 10))
+
+LOG = RawFile(
+    view="log",
+    patterns=("criteo_attribution_dataset.tsv.gz", "criteo_attribution_dataset*.tsv"),
+    separator="\t",
+    columns=(
+        RawColumn("timestamp"), RawColumn("uid"), RawColumn("campaign"), RawColumn("conversion"),
+        RawColumn("conversion_timestamp"), RawColumn("conversion_id"), RawColumn("attribution"),
+        RawColumn("click"), RawColumn("click_pos"), RawColumn("click_nb"), RawColumn("cost", "double"),
+        RawColumn("cpo", "double"), RawColumn("time_since_last_click"), *map(RawColumn, _CATEGORIES),
+    ),
+)  # fmt: skip
+
+_EXPOSED_AT_MS = f"(log.timestamp + {_START_S}L) * 1000"
+_EXPOSED_AT = f"timestamp_seconds(log.timestamp + {_START_S}L)"
+
+
+def _never(name: str, dtype: str, doc: str) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.NEVER, nullable=True), f"nullif(log.{name}, -1)")
+
+
+DATASETS = (
+    Dataset(
+        name="criteo",
+        title="Criteo attribution, channel = cat8",
+        log=LOG,
+        # Two equal rows are one exposure delivered twice; what matures later (conversion*, attribution,
+        # click_pos, click_nb) does not tell exposures apart.
+        log_key=("uid", "timestamp", "campaign", "click", "cost", "cpo", *_CATEGORIES),
+        user_id=Derived(Column("user_id", "bigint", "the user (uid)"), "log.uid"),
+        exposed_at_ms=_EXPOSED_AT_MS,
+        timezone="UTC",
+        channel="cast(log.cat8 AS string)",
+        cost="log.cost",
+        gains=(Gain("click", 1.0), Gain("conversion", 10.0)),
+        columns=(
+            Derived(Column("click", "int", "1 if clicked", Known.AFTER), "cast(log.click AS int)"),
+            Derived(
+                Column("conversion", "int", "1 if a conversion followed within 30 days", Known.AT,
+                       known_at="conversion_at_ms"),
+                "cast(log.conversion AS int)",
+            ),
+            Derived(
+                Column("conversion_at_ms", "bigint", "time of that conversion, ms UTC", Known.NEVER, nullable=True),
+                f"CASE WHEN log.conversion = 1 THEN (log.conversion_timestamp + {_START_S}L) * 1000 END",
+            ),
+            _never("conversion_id", "bigint", "id of the conversion; some span several users"),
+            _never("attribution", "int", "1 if the conversion was attributed to Criteo"),
+            _never("click_pos", "bigint", "position of the click before the conversion"),
+            _never("click_nb", "bigint", "number of clicks before the conversion"),
+            Derived(Column("cpo", "double", "cost per order, transformed", Known.AFTER, True, Role.NUMERIC), "log.cpo"),
+            Derived(Column("campaign", "string", "the campaign shown", Known.AFTER, True, Role.CATEGORICAL),
+                    "cast(log.campaign AS string)"),
+            *(
+                Derived(Column(cat, "string", "contextual feature of the ad shown", Known.AFTER, True,
+                               Role.CATEGORICAL), f"cast(log.{cat} AS string)")
+                for cat in _CATEGORIES
+            ),
+            Derived(Column("time_since_last_click_s", "double", "seconds since the user's last click; null: none",
+                           Known.BEFORE, True, Role.NUMERIC),
+                    "cast(nullif(log.time_since_last_click, -1) AS double)"),
+            Derived(Column("hour", "int", "hour of the exposure, counted from the log's start, 0-23", Known.BEFORE,
+                           False, Role.CATEGORICAL), f"hour({_EXPOSED_AT})"),
+            Derived(Column("weekday", "int", "day of the week, counted from the configured start", Known.BEFORE,
+                           False, Role.CATEGORICAL), f"weekday({_EXPOSED_AT})"),
+        ),
+        refusals=(
+            Refusal("timestamp is negative", "log.timestamp < 0"),
+            Refusal("click is neither 0 nor 1", "log.click NOT IN (0, 1)"),
+            Refusal("conversion is neither 0 nor 1", "log.conversion NOT IN (0, 1)"),
+            Refusal("cost is negative or not a number", "log.cost < 0 OR isnan(log.cost)"),
+            Refusal("a conversion without its time", "log.conversion = 1 AND log.conversion_timestamp < 0"),
+            Refusal("a conversion before its exposure",
+                    "log.conversion = 1 AND log.conversion_timestamp < log.timestamp"),
+        ),
+        notes=("Conversions come up to 30 days late: the labels of the log's last 30 days are censored.",),
+    ),
+)  # fmt: skip

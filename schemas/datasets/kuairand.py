@@ -1,0 +1,209 @@
+"""KuaiRand (Pure, 1K, 27K): short-video exposures of the Kuaishou app; kuairand.com, CC BY-SA 4.0.
+
+Every outcome is known from its own exposure on; the log has no cost. The channel is what one chooses to
+show: by default the video's duration class, as in the MTORL paper's sample; the same log with the page
+(`tab`) or the upload type as channel is the datasets `kuairand_tab` and `kuairand_upload_type`.
+The month-long video statistics look into the future and are never read.
+"""
+
+from schemas.contract import Column, Known, Role
+from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
+
+_FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view")
+
+LOG = RawFile(
+    view="log",
+    patterns=("log_random_*.csv", "log_standard_*.csv"),
+    columns=tuple(
+        RawColumn(name)
+        for name in (
+            "user_id", "video_id", "date", "hourmin", "time_ms", *_FLAGS, "play_time_ms", "duration_ms",
+            "profile_stay_time", "comment_stay_time", "is_profile_enter", "is_rand", "tab",
+        )
+    ),
+)  # fmt: skip
+
+USERS = RawFile(
+    view="users",
+    patterns=("user_features_*.csv",),
+    columns=(
+        RawColumn("user_id"),
+        *(
+            RawColumn(name, "string", nullable=True)
+            for name in ("user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author")
+        ),
+        *(
+            column
+            for count in ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
+            for column in (
+                RawColumn(count, "double", nullable=True),
+                RawColumn(f"{count}_range", "string", nullable=True),
+            )
+        ),
+        *(RawColumn(f"onehot_feat{k}", "string", nullable=True) for k in range(18)),
+    ),
+)
+
+VIDEOS = RawFile(
+    view="videos",
+    patterns=("video_features_basic_*.csv",),
+    columns=(
+        RawColumn("video_id"),
+        RawColumn("author_id", "string", nullable=True),
+        RawColumn("video_type", "string", nullable=True),
+        RawColumn("upload_dt", "string", nullable=True),
+        RawColumn("upload_type", "string", nullable=True),
+        RawColumn("visible_status", "string", nullable=True),
+        RawColumn("video_duration", "double", nullable=True),
+        RawColumn("server_width", "double", nullable=True),
+        RawColumn("server_height", "double", nullable=True),
+        RawColumn("music_id", "string", nullable=True),
+        RawColumn("music_type", "string", nullable=True),
+        RawColumn("tag", "string", nullable=True),
+    ),
+)
+
+# Terciles of the duration over the video pool; a video without a duration has no channel.
+# `pool_share` is the chance that a video drawn at random from the pool is of that channel.
+_VIDEO_CHANNELS = """
+WITH cut AS (SELECT percentile(video_duration, array(1 / 3D, 2 / 3D)) AS at FROM {videos}),
+classed AS (
+  SELECT v.*, CASE WHEN video_duration <= at[0] THEN 'short' WHEN video_duration <= at[1] THEN 'mid'
+                   WHEN video_duration IS NOT NULL THEN 'long' END AS duration_class
+  FROM {videos} v CROSS JOIN cut),
+pool AS (SELECT duration_class, count(*) / sum(count(*)) OVER () AS pool_share
+         FROM classed GROUP BY duration_class)
+SELECT classed.*, pool_share FROM classed LEFT JOIN pool USING (duration_class)
+"""
+
+
+def _local(pattern_sql: str) -> str:
+    return pattern_sql.format(local="from_utc_timestamp(timestamp_millis(log.time_ms), 'Asia/Shanghai')")
+
+
+def _before(name: str, dtype: str, doc: str, role: Role, sql: str, *, static: bool = False) -> Derived:
+    nullable = static
+    return Derived(Column(name, dtype, doc, Known.BEFORE, nullable, role, static), sql)
+
+
+def _after(name: str, dtype: str, doc: str, role: Role, sql: str) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.AFTER, True, role), sql)
+
+
+_GAINS = (
+    Derived(
+        Column("click", "int", "1 if clicked (or played for more than 7 s in the single-column view)", Known.AFTER),
+        "cast(log.is_click AS int)",
+    ),
+    Derived(
+        Column("long_view", "int", "1 if watched for 18 s or to the end", Known.AFTER),
+        "cast(log.long_view AS int)",
+    ),
+)
+
+_COLUMNS = (
+    *_GAINS,
+    _after("like", "int", "1 if liked", Role.NUMERIC, "cast(log.is_like AS int)"),
+    _after("follow", "int", "1 if the author was followed", Role.NUMERIC, "cast(log.is_follow AS int)"),
+    _after("comment", "int", "1 if commented", Role.NUMERIC, "cast(log.is_comment AS int)"),
+    _after("forward", "int", "1 if forwarded", Role.NUMERIC, "cast(log.is_forward AS int)"),
+    _after("hate", "int", "1 if disliked", Role.NUMERIC, "cast(log.is_hate AS int)"),
+    _after("play_time_ms", "double", "time watched, ms", Role.NUMERIC, "cast(log.play_time_ms AS double)"),
+    _after("watched_share", "double", "time watched over duration, at most 5; null without a duration", Role.NUMERIC,
+           "least(log.play_time_ms / nullif(videos.video_duration, 0), 5D)"),
+    _after("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
+    _after("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
+    _after("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),
+    _after("music_type", "string", "kind of its music", Role.CATEGORICAL, "videos.music_type"),
+    _after("tag", "string", "its first tag", Role.CATEGORICAL, "split(videos.tag, ',')[0]"),
+    _after("video_duration_ms", "double", "its duration, ms; null for the videos without one", Role.NUMERIC,
+           "videos.video_duration"),
+    _before("hour", "int", "hour of the exposure, Asia/Shanghai, 0-23", Role.CATEGORICAL, _local("hour({local})")),
+    _before("weekday", "int", "day of the week, Monday 0", Role.CATEGORICAL, _local("weekday({local})")),
+    _before("user_active_degree", "string", "activity class of the user", Role.CATEGORICAL,
+            "users.user_active_degree", static=True),
+    _before("is_lowactive_period", "string", "in a period of low activity", Role.CATEGORICAL,
+            "users.is_lowactive_period", static=True),
+    _before("is_live_streamer", "string", "1 if a live streamer; -124 in the log means missing", Role.CATEGORICAL,
+            "nullif(users.is_live_streamer, '-124')", static=True),
+    _before("is_video_author", "string", "1 if the user has uploaded a video", Role.CATEGORICAL,
+            "users.is_video_author", static=True),
+    *(
+        derived
+        for count, doc in (
+            ("follow_user_num", "accounts followed"), ("fans_user_num", "followers"),
+            ("friend_user_num", "friends"), ("register_days", "days since registration"),
+        )
+        for derived in (
+            _before(count, "double", doc, Role.NUMERIC, f"users.{count}", static=True),
+            _before(f"{count}_range", "string", f"{doc}, as a range", Role.CATEGORICAL,
+                    f"users.{count}_range", static=True),
+        )
+    ),
+    *(
+        _before(f"onehot_feat{k}", "string", "encrypted profile feature", Role.CATEGORICAL,
+                f"users.onehot_feat{k}", static=True)
+        for k in range(18)
+    ),
+    Derived(Column("is_random", "int", "1 if the video was drawn at random", Known.NEVER), "cast(log.is_rand AS int)"),
+)  # fmt: skip
+
+_TAB = ("tab", "string", "page of the app, 0-14", Role.CATEGORICAL, "cast(log.tab AS string)")
+_UPLOAD_TYPE = ("upload_type", "string", "how it was uploaded", Role.CATEGORICAL, "videos.upload_type")
+
+_REFUSALS = (
+    Refusal("time_ms is negative", "log.time_ms < 0"),
+    *(Refusal(f"{flag} is neither 0 nor 1", f"log.{flag} NOT IN (0, 1)") for flag in _FLAGS),
+    Refusal("play_time_ms is negative", "log.play_time_ms < 0"),
+    # In the standard logs time_ms can fall on the evening before `date`; more than that is a broken row.
+    Refusal(
+        "date and time_ms are more than a day apart",
+        _local("abs(datediff(to_date(cast(log.date AS string), 'yyyyMMdd'), to_date({local}))) > 1"),
+    ),
+)
+
+
+def _kuairand(name: str, title: str, channel: str, columns: tuple[Derived, ...], **more: object) -> Dataset:
+    return Dataset(
+        name=name,
+        title=title,
+        log=LOG,
+        log_key=("user_id", "video_id", "time_ms"),
+        user_id=Derived(Column("user_id", "bigint", "the user"), "log.user_id"),
+        exposed_at_ms="log.time_ms",
+        timezone="Asia/Shanghai",
+        channel=channel,
+        gains=(Gain("click", 1.0), Gain("long_view", 1.0)),
+        columns=columns,
+        lookups=(
+            Lookup(USERS, "user_id", "user_id", "user"),
+            Lookup(VIDEOS, "video_id", "video_id", "video", _VIDEO_CHANNELS),
+        ),
+        refusals=_REFUSALS,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+DATASETS = (
+    _kuairand(
+        "kuairand",
+        "KuaiRand, channel = duration class of the video",
+        "videos.duration_class",
+        (*_COLUMNS, _before(*_TAB), _after(*_UPLOAD_TYPE)),
+        channels=("short", "mid", "long"),
+        # Random exposures draw the video uniformly from the pool, so the channel's share of it is its propensity.
+        propensity="CASE WHEN log.is_rand = 1 THEN videos.pool_share END",
+    ),
+    _kuairand(
+        "kuairand_tab",
+        "KuaiRand, channel = page of the app",
+        "cast(log.tab AS string)",
+        (*_COLUMNS, _after(*_UPLOAD_TYPE)),
+    ),
+    _kuairand(
+        "kuairand_upload_type",
+        "KuaiRand, channel = upload type of the video",
+        "videos.upload_type",
+        (*_COLUMNS, _before(*_TAB)),
+    ),
+)

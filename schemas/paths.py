@@ -1,0 +1,73 @@
+"""Where things lie in a lake. No path is ever built from an unchecked name."""
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+from schemas.errors import UserError
+
+UNDATED = "undated"  # the partition of refused rows whose day cannot be read
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def checked_day(day: str) -> str:
+    """The day as YYYY-MM-DD, or a UserError."""
+    try:
+        if date.fromisoformat(day).isoformat() == day:
+            return day
+    except ValueError:
+        pass
+    raise UserError(f"'{day}' is not a day: write it as YYYY-MM-DD")
+
+
+def days_between(first: str, last: str) -> list[str]:
+    """All days from first to last, both included."""
+    start, end = date.fromisoformat(checked_day(first)), date.fromisoformat(checked_day(last))
+    if end < start:
+        raise UserError(f"the range of days is empty: {first} is after {last}")
+    return [(start + timedelta(days=k)).isoformat() for k in range((end - start).days + 1)]
+
+
+def day_before(day: str) -> str:
+    return (date.fromisoformat(checked_day(day)) - timedelta(days=1)).isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """The root folder of all tables."""
+
+    root: Path
+
+    def table(self, table: str, dataset: str) -> Path:
+        for name in (table, dataset):
+            if not _NAME.fullmatch(name):
+                raise UserError(f"'{name}' is no name of a table or dataset: use a-z, 0-9 and _")
+        return self.root / table / f"dataset={dataset}"
+
+    def partition(self, table: str, dataset: str, ds: str) -> Path:
+        return self.table(table, dataset) / f"ds={ds if ds == UNDATED else checked_day(ds)}"
+
+    def days(self, table: str, dataset: str) -> list[str]:
+        """The published days of a table, oldest first (the undated partition of refused rows left out)."""
+        found = (p.name.removeprefix("ds=") for p in self.table(table, dataset).glob("ds=*"))
+        return sorted(day for day in found if day != UNDATED)
+
+    @property
+    def staging(self) -> Path:
+        """Where jobs write before they publish: on the same file system, so that a rename is atomic."""
+        return self.root / ".staging"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow's tracking and registry store."""
+        return f"sqlite:///{(self.root / 'mlflow' / 'mlflow.db').resolve()}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return (self.root / "mlflow" / "artifacts").resolve()
+
+    def docs(self, dataset: str) -> Path:
+        """The data docs of a dataset: a static site that opens without a network."""
+        return self.table("data_docs", dataset)

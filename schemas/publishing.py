@@ -1,0 +1,180 @@
+"""Publish a partition in one atomic step, with a manifest that says what it holds and comes from.
+
+A job writes into a staging folder on the lake's own file system; `publish` adds `_manifest.json` and
+moves the folder into place: by rename(2) where there is no such partition yet, by
+renameat2(RENAME_EXCHANGE) where there is, so that the path always names one whole partition. A job
+killed at any moment leaves the old partition or the new, and at most rubbish in staging.
+"""
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from schemas.errors import UserError
+from schemas.paths import Lake
+
+MANIFEST = "_manifest.json"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a published partition states about itself.
+
+    fingerprint: SHA-256 over the sorted SHA-256 of the data files; the jobs write the same rows into the
+    same files whatever the parallelism, so equal content has an equal fingerprint.
+    inputs: fingerprints of what it was built from, by path below the lake (or by raw file name).
+    """
+
+    table: str
+    dataset: str
+    ds: str
+    rows: int
+    fingerprint: str
+    inputs: Mapping[str, str]
+    code_version: str
+    spec_version: str | None
+    counts: Mapping[str, int]  # further row counts that the table's story needs, e.g. duplicates
+
+
+def read_manifest(partition: Path) -> Manifest | None:
+    """The manifest of a published partition, or None where there is no partition."""
+    try:
+        return Manifest(**json.loads((partition / MANIFEST).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def require_manifest(lake: Lake, table: str, dataset: str, ds: str) -> Manifest:
+    found = read_manifest(lake.partition(table, dataset, ds))
+    if found is None:
+        raise UserError(
+            f"no {table} for {dataset} on {ds} in {lake.root}: run the day first (make backfill, or make run)"
+        )
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_fingerprint(folder: Path) -> str:
+    """SHA-256 over the sorted hashes of the folder's data files; file names do not count."""
+    hashes = sorted(file_sha256(p) for p in folder.iterdir() if _is_data(p))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def code_version(*packages: str) -> str:
+    """Twelve hex digits over the source files of the named top-level packages (schemas is always in)."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parent.parent
+    for package in sorted({"schemas", *packages}):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@contextmanager
+def staging_folder(lake: Lake) -> Iterator[Path]:
+    """A fresh folder to write into; gone afterwards, whatever happened."""
+    folder = lake.staging / uuid.uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the lake {lake.root}: {error.strerror}; choose another folder with LAKE="
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(
+    lake: Lake,
+    table: str,
+    dataset: str,
+    ds: str,
+    staged: Path,
+    *,
+    rows: int,
+    inputs: Mapping[str, str],
+    code: str,
+    spec_version: str | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Manifest:
+    """Move a staged folder of data files into place as the partition `ds`, manifest included."""
+    _drop_sidecars(staged)
+    manifest = Manifest(
+        table=table,
+        dataset=dataset,
+        ds=ds,
+        rows=rows,
+        fingerprint=content_fingerprint(staged),
+        inputs=dict(sorted(inputs.items())),
+        code_version=code,
+        spec_version=spec_version,
+        counts=dict(counts or {}),
+    )
+    (staged / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+    _make_durable(staged)
+    swap_into_place(staged, lake.partition(table, dataset, ds))
+    return manifest
+
+
+def swap_into_place(staged: Path, target: Path) -> None:
+    """Make `target` name the staged folder, atomically; what it named before ends up in `staged`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(staged, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        _exchange(staged, target)
+    _fsync(target.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise UserError(
+            f"the file system of {other} cannot swap two folders in one step ({os.strerror(code)}): "
+            "put the lake on a local Linux file system (ext4, xfs, btrfs, tmpfs)"
+        )
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(("_", "."))
+
+
+def _drop_sidecars(folder: Path) -> None:
+    """Remove what Spark leaves beside its data files: _SUCCESS and checksum files."""
+    for path in folder.iterdir():
+        if path.name == "_SUCCESS" or path.name.endswith(".crc"):
+            path.unlink()
+
+
+def _make_durable(folder: Path) -> None:
+    for path in folder.iterdir():
+        _fsync(path)
+    _fsync(folder)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

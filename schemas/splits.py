@@ -1,0 +1,24 @@
+"""Which users train, validate and test: the same for ever, whatever the day.
+
+A salted SHA-256 of the user id, so that the split is independent of any other hash in use and can be
+checked with any tool. The rule is written twice, for Python and for Spark SQL; a test holds them equal.
+"""
+
+import hashlib
+
+SALT = "mtorl-split-1"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+
+
+def split_of(user_id: int | str) -> str:
+    """80 / 10 / 10 by the first 32 bits of SHA-256("salt:user_id"), modulo 10."""
+    bucket = int(hashlib.sha256(f"{SALT}:{user_id}".encode()).hexdigest()[:8], 16) % 10
+    return TRAIN if bucket < 8 else VALIDATION if bucket == 8 else TEST
+
+
+def split_sql(user_id: str) -> str:
+    """`split_of` as a Spark SQL expression over the column `user_id`."""
+    digest = f"sha2(concat('{SALT}:', cast({user_id} AS string)), 256)"
+    bucket = f"(cast(conv(substring({digest}, 1, 8), 16, 10) AS bigint) % 10)"
+    return f"CASE WHEN {bucket} < 8 THEN '{TRAIN}' WHEN {bucket} = 8 THEN '{VALIDATION}' ELSE '{TEST}' END"

@@ -1,0 +1,99 @@
+"""A step: one exposure as the model sees it, with all that was known strictly before it.
+
+The candidate inputs of step t follow from the dataset contract alone:
+
+- a column known `before` its exposure enters as it is (`hour`);
+- a column known `after` enters as the value of the user's latest exposure with a smaller time stamp
+  (`last_campaign`);
+- counts over the whole history known by then: `seen_exposures`, `seen_<gain>`, and per channel;
+- what became known between the previous step and this one, the paper's a_{t-1} and r_{t-1} (equation 4):
+  `new_exposures`, `new_<gain>`, `new_cost`, and per channel. With no equal time stamps and no late
+  conversions that is exactly the previous exposure; exposures with one time stamp do not see each other,
+  and the step after them sees them all;
+- gaps: `gap_s` since the previous step, `since_<gain>_s` since the last known gain.
+"""
+
+from schemas.contract import Column, Known, Role
+from schemas.dataset import Dataset
+
+# How many of a user's latest steps `journeys` remembers: the longest sequence of the paper's table 4.
+MEMORY_STEPS = 40
+# The channel under which exposures of unknown channel are counted; never a label, never recommended.
+UNKNOWN_CHANNEL = ""
+
+
+def last(name: str) -> str:
+    return f"last_{name}"
+
+
+def outcome_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """What step t is labelled with: the full outcome of its exposure."""
+    return (
+        Column("exposure_id", "bigint", "the exposure", Known.NEVER),
+        Column("exposed_at_ms", "bigint", "when, ms UTC", Known.NEVER),
+        Column("channel", "string", "channel shown; null where unknown", Known.NEVER, nullable=True),
+        *(Column(g, "int", f"full outcome: {dataset.column(g).doc}", Known.NEVER) for g in dataset.gain_names),
+        Column("cost", "double", "cost of the exposure", Known.NEVER),
+    )
+
+
+def count_inputs(dataset: Dataset) -> tuple[Column, ...]:
+    """Scalar counts known strictly before the step; they carry the action and reward history."""
+    return (
+        Column("seen_exposures", "int", "exposures so far"),
+        *(Column(f"seen_{g}", "int", f"{g} known so far") for g in dataset.gain_names),
+        Column("new_exposures", "int", "exposures since the previous step's time"),
+        *(Column(f"new_{g}", "int", f"{g} that became known since the previous step") for g in dataset.gain_names),
+        Column("new_cost", "double", "cost that became known since the previous step"),
+    )
+
+
+def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
+    """The candidates of the feature selection, one value a step, by name (profile columns left out)."""
+    return (
+        *dataset.features(Known.BEFORE),
+        *(
+            Column(last(c.name), c.dtype, f"{c.doc}, of the latest known exposure", nullable=True, role=c.role)
+            for c in dataset.features(Known.AFTER)
+        ),
+        Column(last("channel"), "string", "channel of the latest known exposure", nullable=True, role=Role.CATEGORICAL),
+        Column("gap_s", "double", "seconds since the previous step; 0 at a user's first", role=Role.NUMERIC),
+        *(
+            Column(f"since_{g}_s", "double", f"seconds since the last known {g}; null before the first",
+                   nullable=True, role=Role.NUMERIC)
+            for g in dataset.gain_names
+        ),
+    )  # fmt: skip
+
+
+def profile_inputs(dataset: Dataset) -> tuple[Column, ...]:
+    """The candidates that describe the user, one value a user."""
+    return dataset.features(Known.BEFORE, static=True)
+
+
+def channel_counts_type(dataset: Dataset) -> str:
+    """Counts by channel, only channels with a count, ordered by name."""
+    gains = "".join(f", `{g}`: int" for g in dataset.gain_names)
+    return f"array<struct<channel: string, exposures: int{gains}>>"
+
+
+def input_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """All inputs of a step, profile left out."""
+    by_channel = channel_counts_type(dataset)
+    return (
+        *feature_inputs(dataset),
+        *count_inputs(dataset),
+        Column("seen_by_channel", by_channel, "the seen_ counts, by channel"),
+        Column("new_by_channel", by_channel, "the new_ counts, by channel"),
+    )
+
+
+def step_type(dataset: Dataset) -> str:
+    """A remembered step: outcome and inputs, as a struct type."""
+    columns = (*outcome_columns(dataset), *input_columns(dataset))
+    return "struct<" + ", ".join(f"`{c.name}`: {c.dtype}" for c in columns) + ">"
+
+
+def next_step_type(dataset: Dataset) -> str:
+    """The inputs of a step at the end of the day, before anything is shown."""
+    return "struct<" + ", ".join(f"`{c.name}`: {c.dtype}" for c in input_columns(dataset)) + ">"

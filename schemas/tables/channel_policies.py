@@ -1,0 +1,42 @@
+"""One user a row: which channel to use next, and with what probability."""
+
+from schemas.contract import Column, Expectation, Severity, Table
+from schemas.dataset import Dataset
+
+NAME = "channel_policies"
+
+FROM_MODEL, INITIAL = "model", "initial"
+
+
+def channel_policies(dataset: Dataset) -> Table:
+    return Table(
+        name=NAME,
+        doc=__doc__,
+        columns=(
+            dataset.user_id.column,
+            Column("channel", "string", "the recommended channel: the most probable one (equation 10)"),
+            Column("policy", "map<string, double>", "probability of each channel; sums to 1 (equation 11)"),
+            Column("source", "string", "model, or initial for a user whose journey is too short (equation 17)"),
+            Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
+        ),
+        key=("user_id",),
+        expectations=(
+            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one policy"),
+            Expectation("expect_column_values_to_be_between",
+                        {"column": "total", "min_value": 1 - 1e-6, "max_value": 1 + 1e-6},
+                        "probabilities sum to 1"),
+            Expectation("expect_column_values_to_be_between", {"column": "lowest", "min_value": 0},
+                        "a probability is never negative"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "is_best", "value_set": [True]},
+                        "the recommended channel is the most probable one"),
+            Expectation("expect_column_values_to_be_in_set",
+                        {"column": "source", "value_set": [FROM_MODEL, INITIAL]}, "the reader must know which"),
+            Expectation("expect_column_unique_value_count_to_be_between", {"column": "channel", "min_value": 2},
+                        "one channel for everyone is a collapsed policy", Severity.WARNING),
+        ),
+        audit_sql="""
+            SELECT user_id, channel, source, list_sum(map_values(policy)) AS total,
+                   list_min(map_values(policy)) AS lowest,
+                   policy[channel] = list_max(map_values(policy)) AS is_best
+            FROM partition""",
+    )  # fmt: skip

@@ -1,0 +1,130 @@
+"""One candidate feature a row: kept or dropped and why, and how it is encoded.
+
+The spec is fitted on training users only, stored with the model, and applied unchanged at scoring.
+`FeatureSpec` is the whole spec as one value, kept beside the table's Parquet as `_spec.json`; the table is
+the same content for people and audits.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.contract import Column, Expectation, Table
+from schemas.errors import UserError
+from schemas.paths import Lake
+
+NAME = "feature_spec"
+SPEC_FILE = "_spec.json"
+
+OUT_OF_VOCABULARY = 0  # the code of missing and unseen categories; known ones count from 1
+
+_NUMBERS = (
+    ("missing_share", "share of missing values among training users"),
+    ("variance", "variance of the encoded value; null for categories"),
+    ("correlation", "largest absolute correlation with a kept feature"),
+    ("mutual_information_action", "mutual information with the channel, nats"),
+    ("mutual_information_reward", "mutual information with the first gain, nats"),
+    ("mean", "mean of the transformed value, for scaling"),
+    ("std", "standard deviation of the transformed value, for scaling"),
+)
+
+FEATURE_SPEC = Table(
+    name=NAME,
+    doc=__doc__,
+    columns=(
+        Column("name", "string", "the step input or profile column"),
+        Column("role", "string", "categorical or numeric"),
+        Column("static", "boolean", "true for a user's profile"),
+        Column("kept", "boolean", "whether the model sees it"),
+        Column("reason", "string", "why it was dropped; empty where kept"),
+        *(Column(name, "double", doc, nullable=True) for name, doc in _NUMBERS),
+        Column("transform", "string", "identity or log1p, before scaling; empty for categories"),
+        Column("vocabulary", "array<string>", "known categories as text, in the order of their codes from 1"),
+    ),
+    key=("name",),
+    expectations=(
+        Expectation("expect_column_values_to_be_unique", {"column": "name"}, "a feature is decided once"),
+        Expectation("expect_column_values_to_be_in_set", {"column": "explained", "value_set": [True]},
+                    "every dropped column has its reason"),
+        Expectation("expect_column_values_to_be_in_set", {"column": "encodable", "value_set": [True]},
+                    "a kept category needs a vocabulary, a kept number a positive scale"),
+    ),
+    audit_sql="""
+        SELECT name, kept = (reason = '') AS explained,
+               NOT kept OR (role = 'categorical' AND len(vocabulary) > 0) OR (role = 'numeric' AND std > 0)
+                 AS encodable
+        FROM partition""",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A row of the table; see its columns."""
+
+    name: str
+    role: str
+    static: bool
+    kept: bool
+    reason: str = ""
+    missing_share: float | None = None
+    variance: float | None = None
+    correlation: float | None = None
+    mutual_information_action: float | None = None
+    mutual_information_reward: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    transform: str = ""
+    vocabulary: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RewardScale:
+    """r = minmax(g - s w) of equation 3: s is the penalty, low and high span g - s w over training users."""
+
+    penalty: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """Everything that turns a raw step into the model's input; learned from training users of `days`."""
+
+    dataset: str
+    first_day: str
+    last_day: str
+    channels: tuple[str, ...]  # the actions, in the order of the model's outputs
+    gains: tuple[str, ...]
+    gain_weights: tuple[float, ...]
+    reward: RewardScale
+    features: tuple[Feature, ...]
+
+    @property
+    def kept(self) -> tuple[Feature, ...]:
+        return tuple(f for f in self.features if f.kept)
+
+    @property
+    def version(self) -> str:
+        """Twelve hex digits over the content."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "FeatureSpec":
+        raw: dict[str, Any] = json.loads(text)
+        features = tuple(Feature(**{**f, "vocabulary": tuple(f["vocabulary"])}) for f in raw.pop("features"))
+        tuples = {k: tuple(raw.pop(k)) for k in ("channels", "gains", "gain_weights")}
+        return cls(reward=RewardScale(**raw.pop("reward")), features=features, **tuples, **raw)
+
+
+def latest_spec(lake: Lake, dataset: str) -> tuple[FeatureSpec, Path]:
+    """The newest published spec of a dataset, and its partition."""
+    days = lake.days(NAME, dataset)
+    if not days:
+        raise UserError(f"no feature spec for {dataset} in {lake.root}: run the history first (make run)")
+    partition = lake.partition(NAME, dataset, days[-1])
+    return FeatureSpec.from_json((partition / SPEC_FILE).read_text()), partition

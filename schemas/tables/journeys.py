@@ -1,0 +1,47 @@
+"""One user a row, as of the end of day ds: the journey memory, and all that is known for the next step.
+
+Every user ever seen up to ds has a row. `memory` holds the latest steps, oldest first. `next_step` holds
+the inputs of a step at the end of the day: the nightly scoring predicts from it, and tomorrow's fold
+starts from it. Its context columns (hour, ...) repeat the latest exposure's: the next one's are not known.
+"""
+
+from schemas.contract import Column, Expectation, Table
+from schemas.dataset import Dataset
+from schemas.steps import MEMORY_STEPS, next_step_type, profile_inputs, step_type
+
+NAME = "journeys"
+
+
+def journeys(dataset: Dataset) -> Table:
+    return Table(
+        name=NAME,
+        doc=__doc__,
+        columns=(
+            dataset.user_id.column,
+            *profile_inputs(dataset),
+            Column("memory", f"array<{step_type(dataset)}>", f"the latest {MEMORY_STEPS} steps, oldest first"),
+            Column("next_step", next_step_type(dataset), "inputs of a step at the end of the day"),
+            Column("seen_cost_nano", "bigint", "cost known so far, in 1e-9 of the log's unit (exact in any order)"),
+            Column("pending", "array<struct<known_at_ms: bigint, channel: string, gain: string>>",
+                   "gains of past exposures that become known after ds, in order of time"),
+        ),
+        key=("user_id",),
+        expectations=(
+            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one policy"),
+            Expectation("expect_column_values_to_be_between",
+                        {"column": "steps", "min_value": 1, "max_value": MEMORY_STEPS},
+                        "a journey has at least one exposure and a bounded memory"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "in_order", "value_set": [True]},
+                        "a journey out of order teaches the model to look ahead"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "counts_all", "value_set": [True]},
+                        "history counts must cover at least the remembered exposures"),
+        ),
+        audit_sql="""
+            WITH flat AS (
+              SELECT user_id, next_step.seen_exposures AS seen,
+                     list_transform(memory, lambda s: {'t': s.exposed_at_ms, 'i': s.exposure_id}) AS stamps
+              FROM partition)
+            SELECT user_id, len(stamps) AS steps, stamps = list_sort(stamps) AS in_order,
+                   seen >= len(stamps) AS counts_all
+            FROM flat""",
+    )  # fmt: skip

@@ -1,0 +1,25 @@
+"""One refused raw row a row: nothing is dropped silently."""
+
+from schemas.contract import Column, Expectation, Severity, Table
+
+NAME = "quarantine"
+
+QUARANTINE = Table(
+    name=NAME,
+    doc=__doc__,
+    columns=(
+        Column("source_file", "string", "name of the raw file"),
+        Column("raw", "string", "the row as it stood there"),
+        Column("reason", "string", "why it was refused"),
+    ),
+    key=(),
+    expectations=(
+        Expectation("expect_column_values_to_not_be_null", {"column": "reason"}, "a refusal names its reason"),
+        Expectation(
+            "expect_table_row_count_to_be_between",
+            {"min_value": 0, "max_value": 10_000},
+            "many refused rows on one day point at a changed feed",
+            Severity.WARNING,
+        ),
+    ),
+)

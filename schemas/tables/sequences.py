@@ -1,0 +1,75 @@
+"""One window of n steps of one user, oldest first, padded on the left.
+
+The windows of day ds label that day's exposures: every exposure after a user's first is a label exactly
+once (`is_label`), with at least min(t, n/2) earlier steps before it in the window. Context steps bear no
+loss here; they were labels of an earlier window. Lists have n entries; where `valid` is false they hold
+nulls. Only the features that the spec keeps are here, raw; the spec's encoders are applied at loading.
+"""
+
+from schemas.contract import Column, Expectation, Table
+from schemas.dataset import Dataset
+from schemas.splits import SPLITS
+from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
+from schemas.tables.feature_spec import FeatureSpec
+
+NAME = "sequences"
+DEFAULT_STEPS = 20  # the paper's n
+
+
+def per_channel_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """Counts by channel of the spec's channels: [n][channels], `seen` over history, `new` since the last step."""
+    return tuple(
+        Column(f"{when}_{what}_by_channel", "array<array<int>>", f"{when}_{what}, per channel of the spec")
+        for when in ("seen", "new")
+        for what in ("exposures", *dataset.gain_names)
+    )
+
+
+def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -> Table:
+    kept = {f.name for f in spec.kept}
+    per_step = (
+        *outcome_columns(dataset),
+        *(c for c in feature_inputs(dataset) if c.name in kept),
+        *count_inputs(dataset),
+    )
+    return Table(
+        name=NAME,
+        doc=__doc__,
+        columns=(
+            dataset.user_id.column,
+            Column("window", "int", "number of the window among the user's of this day, from 0"),
+            Column("split", "string", "train, validation or test, by user"),
+            Column("valid", "array<boolean>", "true for a real step, false for padding"),
+            Column("is_label", "array<boolean>", "true where the step bears a loss"),
+            *(c for c in profile_inputs(dataset) if c.name in kept),
+            *(Column(c.name, f"array<{c.dtype}>", c.doc, c.known, True, c.role) for c in per_step),
+            *per_channel_columns(dataset),
+        ),
+        key=("user_id", "window"),
+        expectations=(
+            Expectation("expect_compound_columns_to_be_unique", {"column_list": ["user_id", "window"]},
+                        "a window trained on twice weighs twice"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "split", "value_set": list(SPLITS)},
+                        "a user without a split could leak into the test"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "length", "value_set": [steps]},
+                        "the model reads fixed windows"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "left_padded", "value_set": [True]},
+                        "padding stands on the left: the last position is the newest"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "labels_valid", "value_set": [True]},
+                        "padding and context bear no loss, and every window has a label"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "in_order", "value_set": [True]},
+                        "a window out of order teaches the model to look ahead"),
+        ),
+        audit_sql="""
+            WITH flat AS (
+              SELECT user_id, "window", split, valid, is_label,
+                     list_filter(list_transform(list_zip(exposed_at_ms, exposure_id),
+                                                lambda p: {'t': p[1], 'i': p[2]}),
+                                 lambda p: p.t IS NOT NULL) AS stamps
+              FROM partition)
+            SELECT user_id, "window", split, len(valid) AS length, valid = list_sort(valid) AS left_padded,
+                   list_bool_or(is_label) AND NOT list_bool_or(
+                     list_transform(list_zip(valid, is_label), lambda p: p[2] AND NOT p[1])) AS labels_valid,
+                   stamps = list_sort(stamps) AND len(stamps) = len(list_filter(valid, lambda v: v)) AS in_order
+            FROM flat""",
+    )  # fmt: skip

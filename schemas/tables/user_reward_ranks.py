@@ -1,0 +1,35 @@
+"""One user a row: the predicted reward of the next exposure, and the user's rank by it."""
+
+from schemas.contract import Column, Expectation, Table
+from schemas.dataset import Dataset
+
+NAME = "user_reward_ranks"
+
+
+def user_reward_ranks(dataset: Dataset) -> Table:
+    return Table(
+        name=NAME,
+        doc=__doc__,
+        columns=(
+            dataset.user_id.column,
+            Column("predicted_reward", "double", "weighted mean of the predicted gains, 0 to 1"),
+            *(Column(f"predicted_{g}", "double", f"probability of {g}") for g in dataset.gain_names),
+            Column("rank", "bigint", "1 = best; ties by user_id, no gaps"),
+            Column("source", "string", "model, or initial for a user whose journey is too short"),
+            Column("model_version", "string", "registered model and version"),
+        ),
+        key=("user_id",),
+        expectations=(
+            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one rank"),
+            Expectation("expect_column_values_to_be_between",
+                        {"column": "predicted_reward", "min_value": 0, "max_value": 1}, "a scaled reward"),
+            *(Expectation("expect_column_values_to_be_between",
+                          {"column": f"predicted_{g}", "min_value": 0, "max_value": 1}, "a probability")
+              for g in dataset.gain_names),
+            Expectation("expect_column_values_to_be_in_set", {"column": "rank_is_right", "value_set": [True]},
+                        "ranks are 1..N without gaps, by reward, ties by user_id"),
+        ),
+        audit_sql="""
+            SELECT *, rank = row_number() OVER (ORDER BY predicted_reward DESC, user_id) AS rank_is_right
+            FROM partition""",
+    )  # fmt: skip
