@@ -137,7 +137,7 @@ def swap_into_place(staged: Path, target: Path) -> None:
     """Make `target` name the staged folder, atomically; what it named before ends up in `staged`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(staged, target)
+        staged.rename(target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise

@@ -117,7 +117,7 @@ class FeatureSpec:
     def from_json(cls, text: str) -> "FeatureSpec":
         raw: dict[str, Any] = json.loads(text)
         features = tuple(Feature(**{**f, "vocabulary": tuple(f["vocabulary"])}) for f in raw.pop("features"))
-        tuples = {k: tuple(raw.pop(k)) for k in ("channels", "gains", "gain_weights")}
+        tuples: dict[str, Any] = {k: tuple(raw.pop(k)) for k in ("channels", "gains", "gain_weights")}
         return cls(reward=RewardScale(**raw.pop("reward")), features=features, **tuples, **raw)
 
 

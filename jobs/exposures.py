@@ -1,0 +1,99 @@
+"""Raw rows -> exposures, duplicates and refused rows. Nothing is dropped: every row has one fate."""
+
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from jobs.raw_files import DAMAGED, SOURCE
+from schemas.dataset import Dataset, Lookup, RawFile
+from schemas.tables.exposures import exposures as exposures_table
+
+KEPT, DUPLICATE, REFUSED = "kept", "duplicate", "refused"
+FATE, REASON, RAW, DS = "_fate", "_reason", "_raw", "ds"
+
+_NOUNS = {"bigint": "a whole number", "double": "a number"}
+
+
+def with_fate(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFrame]) -> DataFrame:
+    """Every log row with its fate.
+
+    Needs: `raw` by view name, as read by read_raw. Returns the columns of `exposures`, ds (the dataset's own
+    calendar day; null where the time cannot be read), FATE, REASON (refused rows), RAW (the row's text), SOURCE.
+    """
+    log = _typed(raw["log"], dataset.log).alias("log")
+    reasons = [F.col("log._reason")]
+    for lookup in dataset.lookups:
+        view = lookup.file.view
+        side = _lookup_rows(spark, raw[view], lookup).alias(view)
+        log = log.join(side, F.col(f"log.{lookup.log_key}") == F.col(f"{view}.{lookup.key}"), "left")
+        reasons.append(F.when(F.col(f"{view}.{lookup.key}").isNull(), f"unknown {lookup.noun}"))
+        reasons.append(F.concat(F.lit(f"the {lookup.noun}'s own row: "), F.col(f"{view}._reason")))
+    reasons += [F.when(F.expr(refusal.sql), refusal.reason) for refusal in dataset.refusals]
+
+    exposed_at_ms = F.expr(dataset.exposed_at_ms)
+    local = F.from_utc_timestamp(F.timestamp_millis(exposed_at_ms), dataset.timezone)
+    tagged = log.select(
+        *_exposure_columns(dataset),
+        F.when(exposed_at_ms.between(0, _LAST_MS), F.date_format(local, "yyyy-MM-dd")).alias(DS),
+        F.coalesce(*reasons).alias(REASON),
+        F.col("log._raw").alias(RAW),
+        F.col(f"log.{SOURCE}").alias(SOURCE),
+    )
+    # The copy that stays is the last in text order, so that a rerun keeps the same one.
+    copies = Window.partitionBy("user_id", "exposure_id", F.col(REASON).isNull()).orderBy(F.col(RAW).desc(), SOURCE)
+    fate = F.when(F.col(REASON).isNotNull(), REFUSED).when(F.row_number().over(copies) > 1, DUPLICATE).otherwise(KEPT)
+    return tagged.withColumn(FATE, fate)
+
+
+_LAST_MS = 253_402_300_799_000  # the end of the year 9999: what lies beyond is no time stamp
+
+
+def _exposure_columns(dataset: Dataset) -> list[Column]:
+    sql = {d.column.name: d.sql for d in (dataset.user_id, *dataset.columns)} | {
+        "exposure_id": f"xxhash64('{dataset.name}', {', '.join(f'log.{c}' for c in dataset.log_key)})",
+        "exposed_at_ms": dataset.exposed_at_ms,
+        "channel": dataset.channel,
+        "cost": dataset.cost,
+        "propensity": dataset.propensity,
+    }
+    table = exposures_table(dataset)
+    return [F.expr(sql[c.name]).cast(c.dtype).alias(c.name) for c in table.columns]
+
+
+def _typed(raw: DataFrame, layout: RawFile) -> DataFrame:
+    """Text to types. Adds _reason (why the row is unreadable, null if it is fine) and _raw (the row's text)."""
+    number = len(layout.columns)
+    reasons: list[Column] = [
+        F.when(F.col(DAMAGED).isNotNull(), f"the row does not have {number} fields"),
+    ]
+    typed = []
+    for column in layout.columns:
+        text = F.trim(F.col(column.name))
+        missing = text.isNull() | (text == "")
+        value = text if column.dtype == "string" else text.try_cast(column.dtype)
+        if column.dtype != "string":
+            reasons.append(
+                F.when(~missing & value.isNull(),
+                       F.concat(F.lit(f"{column.name} is not {_NOUNS[column.dtype]}: "), F.substring(text, 1, 40)))
+            )  # fmt: skip
+        if not column.nullable:
+            reasons.append(F.when(missing, f"{column.name} is missing"))
+        typed.append(F.when(~missing, value).alias(column.name))
+    fields = [F.coalesce(F.col(c.name), F.lit("")) for c in layout.columns]
+    raw_text = F.coalesce(F.col(DAMAGED), F.concat_ws(layout.separator, *fields))
+    return raw.select(*typed, F.coalesce(*reasons).alias("_reason"), raw_text.alias("_raw"), SOURCE)
+
+
+def _lookup_rows(spark: SparkSession, raw: DataFrame, lookup: Lookup) -> DataFrame:
+    rows = _typed(raw, lookup.file).drop("_raw", SOURCE)
+    # A key that stands twice would multiply exposures; its log rows are refused with this as the reason.
+    twice = Window.partitionBy(lookup.key)
+    rows = (
+        rows.where(F.col(lookup.key).isNotNull())
+        .withColumn("_copies", F.count("*").over(twice))
+        .withColumn("_reason", F.coalesce("_reason", F.when(F.col("_copies") > 1, "it stands more than once")))
+        .dropDuplicates([lookup.key])
+        .drop("_copies")
+    )
+    return spark.sql(lookup.sql, **{lookup.file.view: rows}) if lookup.sql else rows

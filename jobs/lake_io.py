@@ -1,0 +1,101 @@
+"""Read and write tables of the lake through their contracts, one atomic partition a day."""
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.contract import Table
+from schemas.paths import Lake
+from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
+
+# A day's rows always lie in this many files, cut by user: the same files whatever the parallelism, so that
+# equal content has an equal fingerprint, and enough of them for a cluster to write side by side.
+FILES_PER_DAY = 4
+_BUCKET = "_bucket"
+
+
+def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: str, days: Iterable[str]) -> DataFrame:
+    """The published rows of these days, with the column ds; a UserError where a day is missing."""
+    days = list(days)
+    for day in days:
+        require_manifest(lake, table.name, dataset, day)
+    if not days:
+        return spark.createDataFrame([], f"{table.ddl}, ds string")
+    return (
+        spark.read.schema(f"{table.ddl}, ds string")
+        .option("basePath", str(lake.table(table.name, dataset).resolve()))
+        .parquet(*(str(lake.partition(table.name, dataset, day).resolve()) for day in days))
+    )
+
+
+def conform(rows: DataFrame, table: Table, *extra: str) -> DataFrame:
+    """Exactly the contract's columns, in its order and types."""
+    return rows.select(*(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), *extra)
+
+
+def fingerprints(lake: Lake, table: str, dataset: str, days: Iterable[str]) -> dict[str, str]:
+    """The inputs entry of a manifest: fingerprint by partition path."""
+    return {
+        str(lake.partition(table, dataset, day).relative_to(lake.root)): manifest.fingerprint
+        for day in days
+        if (manifest := read_manifest(lake.partition(table, dataset, day))) is not None
+    }
+
+
+def publish_days(
+    rows: DataFrame,
+    lake: Lake,
+    table: Table,
+    dataset: str,
+    days: Sequence[str],
+    *,
+    split_by: str,
+    order_by: Sequence[str],
+    inputs: Callable[[str], Mapping[str, str]],
+    counts: Callable[[str], Mapping[str, int]] = lambda _: {},
+    spec_version: str | None = None,
+) -> dict[str, Manifest]:
+    """Write `rows` (contract columns plus ds) and publish each of `days`; a day without rows is empty, not absent.
+
+    split_by: column that decides a row's file. order_by: the total order within a file.
+    """
+    bucket = F.pmod(F.xxhash64(F.col(split_by).cast("string")), F.lit(FILES_PER_DAY)).cast("int")
+    parts = int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 8)
+    published = {}
+    with staging_folder(lake) as staging:
+        written = staging / "written"
+        (
+            conform(rows, table, "ds")
+            .withColumn(_BUCKET, bucket)
+            .repartition(max(parts, FILES_PER_DAY), "ds", _BUCKET)
+            .sortWithinPartitions("ds", _BUCKET, *order_by)
+            .write.partitionBy("ds", _BUCKET)
+            .parquet(str(written))
+        )
+        empty = pq.read_schema(_empty_file(rows.sparkSession, table, staging))
+        for day in days:
+            staged = staging / day
+            staged.mkdir()
+            for bucket_folder in sorted((written / f"ds={day}").glob(f"{_BUCKET}=*")):
+                for file in bucket_folder.glob("*.parquet"):
+                    shutil.move(file, staged / f"{bucket_folder.name.removeprefix(f'{_BUCKET}=')}-{file.name}")
+            files = list(staged.iterdir())
+            if not files:
+                pq.write_table(empty.empty_table(), staged / "0-empty.parquet")
+            published[day] = publish(
+                lake, table.name, dataset, day, staged,
+                rows=sum(pq.read_metadata(f).num_rows for f in files),
+                inputs=inputs(day), counts=counts(day), code=code_version("jobs"), spec_version=spec_version,
+            )  # fmt: skip
+    return published
+
+
+def _empty_file(spark: SparkSession, table: Table, folder: Path) -> Path:
+    """A Parquet file without rows, as Spark writes the table."""
+    target = folder / "empty"
+    spark.createDataFrame([], table.ddl).coalesce(1).write.parquet(str(target))
+    return next(target.glob("*.parquet"))

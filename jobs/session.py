@@ -1,0 +1,74 @@
+"""The Spark session every entry point uses; under spark-submit the master comes from there."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from schemas.errors import UserError
+
+_DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "not in gzip format",
+            "incorrect header check", "incorrect data check", "invalid block type", "invalid stored block",
+            "invalid distance", "invalid code lengths", "crc")  # fmt: skip
+
+
+@contextmanager
+def spark_session(name: str) -> Iterator[SparkSession]:
+    """A session with the settings that results rest on; Java failures over damaged files become one line."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        spark = configured(SparkSession.builder.appName(name)).getOrCreate()
+    except (Py4JError, PySparkException, RuntimeError, FileNotFoundError) as error:
+        raise UserError(
+            f"Spark does not start ({first_line(error)}): is Java 17 or 21 installed and JAVA_HOME right?"
+        ) from error
+    spark.sparkContext.setLogLevel("ERROR")
+    try:
+        yield spark
+    except (Py4JError, PySparkException) as error:
+        raise _explained(error) from error
+    finally:
+        spark.stop()
+
+
+def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
+    """Settings that make results independent of the machine, or fit them to two cores."""
+    settings = {
+        "spark.sql.session.timeZone": "UTC",
+        # One wrong cell is refused with a reason (try_cast); everything else that overflows should fail loudly.
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.shuffle.partitions": os.environ.get("MTORL_SHUFFLE_PARTITIONS", "8"),
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.sql.sources.partitionOverwriteMode": "static",
+        "spark.ui.enabled": "false",
+        "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+    }
+    if "SPARK_LOCAL_IP" not in os.environ:
+        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    if "MASTER" not in os.environ and not os.environ.get("SPARK_ENV_LOADED"):
+        builder = builder.master("local[2]").config("spark.driver.memory", "4g")
+    return builder
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _explained(error: BaseException) -> BaseException:
+    """A UserError where the failure is in the data or on the disk; else the error itself."""
+    text = str(error)
+    if any(mark in text.lower() for mark in _DAMAGED):
+        names = {Path(word.strip("'\"().,;")).name for word in text.split() if word.startswith("file:/")}
+        which = ", ".join(sorted(n for n in names if n)) or "a raw file"
+        return UserError(f"{which} is cut off or damaged and cannot be read to its end: fetch it again")
+    if "No space left on device" in text:
+        return UserError("the disk is full: free some space, or choose another folder with LAKE=")
+    return error
