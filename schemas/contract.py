@@ -81,6 +81,9 @@ class Table:
         """The schema in Spark's DDL, columns in contract order."""
         return ", ".join(f"`{c.name}` {c.dtype}" for c in self.columns)
 
+    def column(self, name: str) -> Column:
+        return next(c for c in self.columns if c.name == name)
+
     @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)

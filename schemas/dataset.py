@@ -115,9 +115,7 @@ class Dataset:
             if by_name.get(gain.name) is None or by_name[gain.name].known not in (Known.AFTER, Known.AT):
                 raise ValueError(f"dataset {self.name}: gain {gain.name} must be a column known after or at")
         for column in by_name.values():
-            if column.known is Known.AT and (
-                column.known_at not in by_name or column.name not in self.gain_names
-            ):
+            if column.known is Known.AT and (column.known_at not in by_name or column.name not in self.gain_names):
                 raise ValueError(f"dataset {self.name}: {column.name} needs its time column and must be a gain")
             if column.static and column.known is not Known.BEFORE:
                 raise ValueError(f"dataset {self.name}: profile column {column.name} must be known before")

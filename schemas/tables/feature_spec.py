@@ -46,13 +46,15 @@ FEATURE_SPEC = Table(
     key=("name",),
     expectations=(
         Expectation("expect_column_values_to_be_unique", {"column": "name"}, "a feature is decided once"),
+        Expectation("expect_column_values_to_be_in_set",
+                    {"column": "role", "value_set": ["categorical", "numeric"]}, "the encoder follows from it"),
         Expectation("expect_column_values_to_be_in_set", {"column": "explained", "value_set": [True]},
                     "every dropped column has its reason"),
         Expectation("expect_column_values_to_be_in_set", {"column": "encodable", "value_set": [True]},
                     "a kept category needs a vocabulary, a kept number a positive scale"),
     ),
     audit_sql="""
-        SELECT name, kept = (reason = '') AS explained,
+        SELECT name, role, kept = (reason = '') AS explained,
                NOT kept OR (role = 'categorical' AND len(vocabulary) > 0) OR (role = 'numeric' AND std > 0)
                  AS encodable
         FROM partition""",

@@ -12,6 +12,10 @@ from schemas.steps import MEMORY_STEPS, next_step_type, profile_inputs, step_typ
 NAME = "journeys"
 
 
+def _times_type(dataset: Dataset) -> str:
+    return "struct<" + ", ".join(f"`{g}`: bigint" for g in dataset.gain_names) + ">"
+
+
 def journeys(dataset: Dataset) -> Table:
     return Table(
         name=NAME,
@@ -22,6 +26,7 @@ def journeys(dataset: Dataset) -> Table:
             Column("memory", f"array<{step_type(dataset)}>", f"the latest {MEMORY_STEPS} steps, oldest first"),
             Column("next_step", next_step_type(dataset), "inputs of a step at the end of the day"),
             Column("seen_cost_nano", "bigint", "cost known so far, in 1e-9 of the log's unit (exact in any order)"),
+            Column("last_gain_at_ms", _times_type(dataset), "when each gain last became known; null where never"),
             Column("pending", "array<struct<known_at_ms: bigint, channel: string, gain: string>>",
                    "gains of past exposures that become known after ds, in order of time"),
         ),
@@ -39,9 +44,11 @@ def journeys(dataset: Dataset) -> Table:
         audit_sql="""
             WITH flat AS (
               SELECT user_id, next_step.seen_exposures AS seen,
+                     list_max(list_transform(memory, lambda s: s.exposed_at_ms)) AS newest_ms,
+                     list_min(list_transform(pending, lambda p: p.known_at_ms)) AS next_known_ms,
                      list_transform(memory, lambda s: {'t': s.exposed_at_ms, 'i': s.exposure_id}) AS stamps
               FROM partition)
-            SELECT user_id, len(stamps) AS steps, stamps = list_sort(stamps) AS in_order,
+            SELECT user_id, newest_ms, next_known_ms, len(stamps) AS steps, stamps = list_sort(stamps) AS in_order,
                    seen >= len(stamps) AS counts_all
             FROM flat""",
     )  # fmt: skip

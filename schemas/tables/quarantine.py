@@ -14,7 +14,11 @@ QUARANTINE = Table(
     ),
     key=(),
     expectations=(
-        Expectation("expect_column_values_to_not_be_null", {"column": "reason"}, "a refusal names its reason"),
+        Expectation(
+            "expect_column_value_lengths_to_be_between",
+            {"column": "reason", "min_value": 1},
+            "a refusal names its reason",
+        ),
         Expectation(
             "expect_table_row_count_to_be_between",
             {"min_value": 0, "max_value": 10_000},

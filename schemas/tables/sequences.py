@@ -8,7 +8,7 @@ nulls. Only the features that the spec keeps are here, raw; the spec's encoders 
 
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
-from schemas.splits import SPLITS
+from schemas.splits import SPLITS, split_sql
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -27,10 +27,19 @@ def per_channel_columns(dataset: Dataset) -> tuple[Column, ...]:
 
 def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -> Table:
     kept = {f.name for f in spec.kept}
+    by_channel = per_channel_columns(dataset)
     per_step = (
         *outcome_columns(dataset),
         *(c for c in feature_inputs(dataset) if c.name in kept),
         *count_inputs(dataset),
+    )
+    lists = ("valid", "is_label", *(c.name for c in (*per_step, *by_channel)))
+    filled = (
+        *(f'list_transform("{c.name}", lambda v: v IS NOT NULL) = valid' for c in per_step if not c.nullable),
+        *(
+            f'list_transform("{c.name}", lambda v: coalesce(len(v) = {len(spec.channels)}, false)) = valid'
+            for c in by_channel
+        ),
     )
     return Table(
         name=NAME,
@@ -43,7 +52,7 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
             Column("is_label", "array<boolean>", "true where the step bears a loss"),
             *(c for c in profile_inputs(dataset) if c.name in kept),
             *(Column(c.name, f"array<{c.dtype}>", c.doc, c.known, True, c.role) for c in per_step),
-            *per_channel_columns(dataset),
+            *by_channel,
         ),
         key=("user_id", "window"),
         expectations=(
@@ -59,17 +68,43 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
                         "padding and context bear no loss, and every window has a label"),
             Expectation("expect_column_values_to_be_in_set", {"column": "in_order", "value_set": [True]},
                         "a window out of order teaches the model to look ahead"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "split_is_right", "value_set": [True]},
+                        "a user whose split changes has been trained on before being tested on"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "lists_aligned", "value_set": [True]},
+                        "position t of every list is the same step"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "steps_filled", "value_set": [True]},
+                        "a real step has all its values, padding has none"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "labelled_once", "value_set": [True]},
+                        "an exposure that is a label twice weighs twice"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "enough_context", "value_set": [True]},
+                        "a label without its history is predicted from nothing"),
         ),
-        audit_sql="""
+        audit_sql=f"""
             WITH flat AS (
-              SELECT user_id, "window", split, valid, is_label,
+              SELECT *,
+                     list_transform(list_filter(list_zip(exposed_at_ms, exposure_id, is_label), lambda p: p[3]),
+                                    lambda p: {{'t': p[1], 'i': p[2]}}) AS labels,
+                     list_position(is_label, true) AS first_label,
                      list_filter(list_transform(list_zip(exposed_at_ms, exposure_id),
-                                                lambda p: {'t': p[1], 'i': p[2]}),
+                                                lambda p: {{'t': p[1], 'i': p[2]}}),
                                  lambda p: p.t IS NOT NULL) AS stamps
-              FROM partition)
+              FROM partition),
+            twice AS (
+              SELECT i FROM (SELECT unnest(list_transform(labels, lambda p: p.i)) AS i FROM flat)
+              GROUP BY i HAVING count(*) > 1)
             SELECT user_id, "window", split, len(valid) AS length, valid = list_sort(valid) AS left_padded,
                    list_bool_or(is_label) AND NOT list_bool_or(
                      list_transform(list_zip(valid, is_label), lambda p: p[2] AND NOT p[1])) AS labels_valid,
-                   stamps = list_sort(stamps) AND len(stamps) = len(list_filter(valid, lambda v: v)) AS in_order
+                   stamps = list_sort(stamps) AND len(stamps) = len(list_filter(valid, lambda v: v)) AS in_order,
+                   split = {split_sql("user_id")} AS split_is_right,
+                   len(list_distinct([{", ".join(f'coalesce(len("{name}"), 0)' for name in lists)}])) = 1
+                     AS lists_aligned,
+                   {" AND ".join(filled)} AS steps_filled,
+                   NOT list_has_any(list_transform(labels, lambda p: p.i),
+                                    coalesce((SELECT list(i) FROM twice), [])) AS labelled_once,
+                   len(list_filter(valid[:first_label - 1], lambda v: v))
+                     >= least(seen_exposures[first_label], len(valid) // 2) AS enough_context,
+                   list_min(list_transform(labels, lambda p: p.t)) AS first_label_ms,
+                   list_max(list_transform(labels, lambda p: p.t)) AS last_label_ms
             FROM flat""",
     )  # fmt: skip

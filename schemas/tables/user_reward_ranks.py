@@ -2,6 +2,7 @@
 
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
+from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 
 NAME = "user_reward_ranks"
 
@@ -28,6 +29,8 @@ def user_reward_ranks(dataset: Dataset) -> Table:
               for g in dataset.gain_names),
             Expectation("expect_column_values_to_be_in_set", {"column": "rank_is_right", "value_set": [True]},
                         "ranks are 1..N without gaps, by reward, ties by user_id"),
+            Expectation("expect_column_values_to_be_in_set",
+                        {"column": "source", "value_set": [FROM_MODEL, INITIAL]}, "the reader must know which"),
         ),
         audit_sql="""
             SELECT *, rank = row_number() OVER (ORDER BY predicted_reward DESC, user_id) AS rank_is_right

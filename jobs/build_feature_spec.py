@@ -1,0 +1,85 @@
+"""Fit the feature spec on the training users of a range of days; published under the range's last day.
+
+spark-submit jobs/build_feature_spec.py --dataset kuairand --lake lake [--from DAY] [--to DAY]
+"""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from jobs.days import end_of_day_ms, exposure_days
+from jobs.feature_selection import fit_spec
+from jobs.history import EXPOSURE, KIND, with_history
+from jobs.journeys import channel_names
+from jobs.lake_io import fingerprints
+from jobs.session import spark_session
+from jobs.yesterday import exposures_of, journeys_before
+from schemas.dataset import Dataset
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import Lake
+from schemas.publishing import code_version, publish, staging_folder
+from schemas.splits import TRAIN, split_sql
+from schemas.tables.exposures import NAME as EXPOSURES
+from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, FeatureSpec
+
+PENALTY = 0.5  # s of equation 3, the paper's constant
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_lake(arguments)
+    add_range(arguments)
+    args = arguments.parse_args()
+    dataset, lake = dataset_of(args), lake_of(args)
+    days = exposure_days(lake, dataset, *range_of(args))
+
+    with spark_session(f"feature spec {dataset.name}") as spark:
+        yesterday = journeys_before(spark, lake, dataset, days[0])
+        rows = exposures_of(spark, lake, dataset, days)
+        # Whole users are left out before anything is computed: no statistic ever sees another split.
+        rows = rows.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
+        if yesterday is not None:
+            yesterday = yesterday.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
+        names = channel_names(rows, yesterday, dataset)
+        steps = with_history(rows, yesterday, dataset, names, end_of_day_ms(dataset, days[-1]))
+        steps = steps.where(F.col(KIND) == EXPOSURE)
+        spec = fit_spec(steps, dataset, _actions(rows, dataset), days[0], days[-1], PENALTY)
+    _publish(lake, dataset, spec, days)
+    dropped = [f for f in spec.features if not f.kept]
+    print(f"feature spec {dataset.name} {spec.version}: {len(spec.kept)} features kept, {len(dropped)} dropped")
+    for feature in dropped:
+        print(f"  dropped {feature.name}: {feature.reason}")
+
+
+def _actions(rows: DataFrame, dataset: Dataset) -> list[str]:
+    """The contract's channels, or those the training users have seen, by name."""
+    if dataset.channels:
+        return list(dataset.channels)
+    found = rows.select("channel").where(F.col("channel").isNotNull()).distinct().collect()
+    if len(found) < 2:
+        raise UserError(f"{dataset.name}: {len(found)} channel(s) among the training users; a policy needs at least 2")
+    return sorted(row.channel for row in found)
+
+
+def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str]) -> None:
+    rows = [{c: getattr(feature, c) for c in FEATURE_SPEC.column_names} for feature in spec.features]
+    with staging_folder(lake) as staging:
+        staged = staging / "spec"
+        staged.mkdir()
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), staged / "part-0.parquet")
+        (staged / SPEC_FILE).write_text(spec.to_json())
+        publish(
+            lake, FEATURE_SPEC.name, dataset.name, days[-1], staged, rows=len(rows),
+            inputs=fingerprints(lake, EXPOSURES, dataset.name, days), code=code_version("jobs"),
+            spec_version=spec.version,
+        )  # fmt: skip
+
+
+_TYPES = {"string": pa.string(), "boolean": pa.bool_(), "double": pa.float64(), "array<string>": pa.list_(pa.string())}
+_SCHEMA = pa.schema([(c.name, _TYPES[c.dtype]) for c in FEATURE_SPEC.columns])
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

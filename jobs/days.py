@@ -1,0 +1,32 @@
+"""Days and instants of a dataset's own calendar."""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.paths import Lake, checked_day, days_between
+from schemas.tables import exposures
+
+
+def end_of_day_ms(dataset: Dataset, day: str) -> int:
+    """The first millisecond after the day, UTC epoch."""
+    midnight = datetime.fromisoformat(checked_day(day)) + timedelta(days=1)
+    return int(midnight.replace(tzinfo=ZoneInfo(dataset.timezone)).timestamp() * 1000)
+
+
+def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | None) -> list[str]:
+    """All days from first to last (default: what is published); a UserError where exposures are missing."""
+    published = lake.days(exposures.NAME, dataset.name)
+    if not published:
+        raise UserError(f"no exposures for {dataset.name} in {lake.root}: run build_exposures first (make run)")
+    days = days_between(first or published[0], last or published[-1])
+    missing = [day for day in days if day not in set(published)]
+    if missing:
+        raise UserError(f"no exposures for {dataset.name} on {missing[0]} in {lake.root}: run that day first")
+    return days
+
+
+def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:
+    """The published exposure days before this one, oldest first."""
+    return [d for d in lake.days(exposures.NAME, dataset.name) if d < day]

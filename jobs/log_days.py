@@ -1,0 +1,32 @@
+"""Check a folder of raw files and print the first and the last day of its log.
+
+    python -m jobs.log_days --dataset kuairand --raw RAW
+"""
+
+from pathlib import Path
+
+from pyspark.sql import functions as F
+
+from jobs.arguments import dataset_of, parser
+from jobs.exposures import DS, with_fate
+from jobs.raw_files import find_raw_files, read_raw
+from jobs.session import spark_session
+from schemas.errors import UserError, exit_with_one_line
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
+    args = arguments.parse_args()
+    dataset = dataset_of(args)
+    files = find_raw_files(dataset, args.raw)
+    with spark_session(f"days of {dataset.name}") as spark:
+        rows = with_fate(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()})
+        first, last = rows.agg(F.min(DS), F.max(DS)).first()
+    if first is None:
+        raise UserError(f"the log in {args.raw} holds no row with a readable time: is it the right file?")
+    print(first, last)
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,63 @@
+"""What a step may know, computed the slow and obvious way: the oracle of test_history."""
+
+from typing import Any
+
+import pandas as pd
+
+from schemas.contract import Known
+from schemas.dataset import Dataset
+from schemas.steps import UNKNOWN_CHANNEL, last
+
+
+def naive_inputs(user: pd.DataFrame, dataset: Dataset, at_ms: int, previous_ms: int | None) -> dict[str, Any]:
+    """The inputs of a step of this user at `at_ms`, whose previous step was at previous_ms (None at the first)."""
+    now = _view(user, dataset, at_ms)
+    then = _view(user, dataset, previous_ms if previous_ms is not None else 0)
+    known = user[user.exposed_at_ms < at_ms].sort_values(["exposed_at_ms", "exposure_id"])
+    latest = known.iloc[-1] if len(known) else None
+    result: dict[str, Any] = {
+        last(c.name): None if latest is None else _plain(latest[c.name]) for c in dataset.features(Known.AFTER)
+    }
+    result[last("channel")] = None if latest is None else _plain(latest.channel)
+    result["gap_s"] = 0.0 if previous_ms is None else (at_ms - previous_ms) / 1000
+    for what in ("exposures", *dataset.gain_names):
+        result[f"seen_{what}"] = sum(now[what].values())
+        result[f"new_{what}"] = result[f"seen_{what}"] - sum(then[what].values())
+    for gain in dataset.gain_names:
+        times = now["times"][gain]
+        result[f"since_{gain}_s"] = (at_ms - max(times)) / 1000 if times else None
+    result["new_cost"] = round(now["cost"] - then["cost"], 9)
+    result["seen_by_channel"] = _by_channel(now, {}, dataset)
+    result["new_by_channel"] = _by_channel(now, then, dataset)
+    return result
+
+
+def _view(user: pd.DataFrame, dataset: Dataset, at_ms: int) -> dict[str, Any]:
+    """Everything counted from what was known strictly before at_ms, by channel."""
+    view: dict[str, Any] = {what: {} for what in ("exposures", *dataset.gain_names)}
+    view |= {"cost": 0.0, "times": {gain: [] for gain in dataset.gain_names}}
+    for row in user.itertuples(index=False):
+        channel = _plain(row.channel) or UNKNOWN_CHANNEL
+        if row.exposed_at_ms < at_ms:
+            view["exposures"][channel] = view["exposures"].get(channel, 0) + 1
+            view["cost"] += row.cost
+        for gain in dataset.gain_names:
+            known_at = getattr(row, dataset.column(gain).known_at or "exposed_at_ms")
+            if getattr(row, gain) == 1 and known_at < at_ms:
+                view[gain][channel] = view[gain].get(channel, 0) + 1
+                view["times"][gain].append(known_at)
+    return view
+
+
+def _by_channel(now: dict[str, Any], then: dict[str, Any], dataset: Dataset) -> list[tuple]:
+    what = ("exposures", *dataset.gain_names)
+    rows = []
+    for channel in sorted({c for w in what for c in now[w]}):
+        counts = [now[w].get(channel, 0) - then.get(w, {}).get(channel, 0) for w in what]
+        if any(counts):
+            rows.append((channel, *counts))
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    return None if pd.isna(value) else value
