@@ -71,3 +71,7 @@ class Lake:
     def docs(self, dataset: str) -> Path:
         """The data docs of a dataset: a static site that opens without a network."""
         return self.table("data_docs", dataset)
+
+    def metrics(self, dataset: str) -> Path:
+        """The champion's figures on the lake's own test users."""
+        return self.table("metrics", dataset) / "metrics.json"

@@ -26,8 +26,6 @@ def exposures(dataset: Dataset) -> Table:
         expectations=(
             Expectation("expect_column_values_to_be_unique", {"column": "exposure_id"},
                         "an exposure counted twice distorts every rate"),
-            Expectation("expect_column_values_to_be_between", {"column": "exposed_at_ms", "min_value": 0},
-                        "the order of a journey rests on it"),
             Expectation("expect_column_values_to_be_between", {"column": "cost", "min_value": 0},
                         "a negative cost would pay for itself in the penalised reward"),
             *(Expectation("expect_column_values_to_be_in_set", {"column": g, "value_set": [0, 1]},

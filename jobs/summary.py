@@ -1,0 +1,82 @@
+"""Print what a run has made of a log, and where it lies.
+
+    python -m jobs.summary --dataset kuairand --lake lake [--from DAY] [--to DAY]
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from jobs.days import exposure_days
+from schemas.errors import exit_with_one_line
+from schemas.paths import UNDATED, Lake
+from schemas.publishing import read_manifest
+from schemas.tables import channel_policies, exposures, journeys, quarantine, user_reward_ranks
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_lake(arguments)
+    add_range(arguments)
+    args = arguments.parse_args()
+    dataset, lake = dataset_of(args), lake_of(args)
+    days = exposure_days(lake, dataset, *range_of(args))
+    for line in (
+        f"{dataset.title}, {days[0]} to {days[-1]}",
+        *_row_lines(lake, dataset.name, days),
+        *_metric_lines(lake.metrics(dataset.name)),
+        *_path_lines(lake, dataset.name, days[-1]),
+    ):
+        print(line)
+
+
+def _row_lines(lake: Lake, dataset: str, days: list[str]) -> list[str]:
+    manifests = [read_manifest(lake.partition(exposures.NAME, dataset, day)) for day in days]
+    counts = {
+        key: sum(m.counts.get(key, 0) for m in manifests if m) for key in ("rows_in", "duplicates", "quarantined")
+    }
+    undated = read_manifest(lake.partition(quarantine.NAME, dataset, UNDATED))
+    unread = undated.rows if undated else 0
+    users = read_manifest(lake.partition(journeys.NAME, dataset, days[-1]))
+    return [
+        f"  rows in         {counts['rows_in'] + unread:>12,}",
+        f"  kept            {sum(m.rows for m in manifests if m):>12,}",
+        f"  duplicates      {counts['duplicates']:>12,}",
+        f"  quarantined     {counts['quarantined'] + unread:>12,}" + (f"  ({unread:,} undated)" if unread else ""),
+        *([f"  users           {users.rows:>12,}"] if users else []),
+    ]
+
+
+def _metric_lines(metrics_file: Path) -> list[str]:
+    if not metrics_file.is_file():
+        return []
+    metrics: dict[str, Any] = json.loads(metrics_file.read_text())
+    channel = metrics["channel"]
+    lines = [
+        f"{metrics['model_version']} on {metrics['users']:,} users it has never seen ({metrics['labels']:,} exposures)",
+        f"  next channel    macro-F1 {channel['f1_macro']:.3f} (repeating the last one: "
+        f"{channel['f1_macro_copy_previous']:.3f}), accuracy {channel['accuracy']:.3f}"
+        + ("" if channel["predictable"] else "; no better than the channels' base rates"),
+    ]
+    for gain, reward in metrics["reward"].items():
+        auc = "   -" if reward["auc"] is None else f"{reward['auc']:.3f}"
+        lines.append(
+            f"  {gain:<15} AUC {auc}, log loss {reward['logloss']:.3f} (base rate alone: {reward['base_logloss']:.3f}); "
+            f"{reward['rate_top_37.5pct']:.1%} among the top 37.5 %, {reward['rate']:.1%} overall"
+        )
+    return lines
+
+
+def _path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
+    paths = {
+        "channel policies": lake.partition(channel_policies.NAME, dataset, day),
+        "reward ranks": lake.partition(user_reward_ranks.NAME, dataset, day),
+        "data docs": lake.docs(dataset) / "index.html",
+        "metrics": lake.metrics(dataset),
+    }
+    return ["where"] + [f"  {name:<16}{path}" for name, path in paths.items() if path.exists()]
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,82 @@
+"""Every dataset's contract holds together, and no input is derived from a column that is never known."""
+
+import pytest
+
+from schemas.contract import Column, Known, Role
+from schemas.dataset import Dataset, dataset_names, get_dataset
+from schemas.errors import UserError
+from schemas.steps import feature_inputs, input_columns, last, outcome_columns, profile_inputs
+from schemas.tables.exposures import exposures
+from schemas.tables.journeys import journeys
+
+ALL = dataset_names()
+
+
+def test_the_published_datasets_are_there():
+    assert {"kuairand", "criteo"} <= set(ALL)
+
+
+def test_an_unknown_dataset_is_one_clear_line():
+    with pytest.raises(UserError, match="unknown dataset 'nope': choose one of criteo, kuairand"):
+        get_dataset("nope")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_names_are_unique_and_documented(name):
+    dataset = get_dataset(name)
+    for table in (exposures(dataset), journeys(dataset)):
+        assert len(set(table.column_names)) == len(table.columns)
+        assert all(c.doc and c.dtype for c in table.columns)
+        assert set(table.key) <= set(table.column_names)
+    steps = [c.name for c in (*outcome_columns(dataset), *input_columns(dataset), *profile_inputs(dataset))]
+    assert len(set(steps)) == len(steps)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_inputs_come_only_from_what_is_known(name):
+    dataset = get_dataset(name)
+    own = {c.name for c in (*feature_inputs(dataset), *profile_inputs(dataset))}
+    for derived in dataset.columns:
+        column = derived.column
+        if column.known is not Known.BEFORE:
+            assert column.name not in own  # never the present value
+        if column.known in (Known.AT, Known.NEVER):
+            assert last(column.name) not in own
+
+
+@pytest.mark.parametrize("name", ["kuairand", "criteo"])
+def test_every_published_column_has_its_place_or_a_reason(name):
+    """A raw column that feeds nothing is one we forgot, or one we refuse on purpose."""
+    dataset = get_dataset(name)
+    sql = " ".join(
+        [d.sql for d in (dataset.user_id, *dataset.columns)]
+        + [dataset.exposed_at_ms, dataset.channel, dataset.cost, dataset.propensity, *(r.sql for r in dataset.refusals)]
+        + list(dataset.log_key)
+    )
+    unused = {c.name for c in dataset.log.columns if c.name not in sql}
+    assert (
+        unused
+        == {
+            "kuairand": {"hourmin", "duration_ms", "profile_stay_time", "comment_stay_time", "is_profile_enter"},
+            "criteo": set(),
+        }[name]
+    )
+
+
+def test_a_wrong_contract_does_not_load():
+    with pytest.raises(ValueError, match="known 'at' and known_at go together"):
+        Column("order", "int", "x", Known.AT)
+    good = get_dataset("criteo")
+    fields = {f: getattr(good, f) for f in Dataset.__dataclass_fields__}
+    with pytest.raises(ValueError, match="declared twice"):
+        Dataset(**fields | {"columns": (*good.columns, good.columns[0])})
+    with pytest.raises(ValueError, match="gain click must be a column"):
+        Dataset(**fields | {"columns": good.columns[1:]})
+    with pytest.raises(ValueError, match="use a-z"):
+        Dataset(**fields | {"name": "../x"})
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_candidates_have_a_role(name):
+    dataset = get_dataset(name)
+    assert all(c.role is not Role.NONE for c in (*feature_inputs(dataset), *profile_inputs(dataset)))

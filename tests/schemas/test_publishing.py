@@ -1,0 +1,140 @@
+"""A partition is whole or not there, whatever happens, and says what it holds."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import UserError
+from schemas.paths import Lake, checked_day, days_between
+from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder
+
+DAY = "2022-05-01"
+
+
+def publish_text(lake: Lake, *texts: str) -> None:
+    """A partition of one file per text, each holding its text many times."""
+    with staging_folder(lake) as staging:
+        staged = staging / DAY
+        staged.mkdir()
+        for k, text in enumerate(texts):
+            (staged / f"part-{k}-{time.monotonic_ns()}.parquet").write_text(text * 1000)
+        (staged / "_SUCCESS").touch()
+        publish(lake, "exposures", "shop", DAY, staged, rows=len(texts), inputs={}, code="c")
+
+
+def partition(lake: Lake) -> Path:
+    return lake.partition("exposures", "shop", DAY)
+
+
+def test_a_published_partition_states_its_content(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "a", "b")
+    manifest = read_manifest(partition(lake))
+    assert manifest is not None
+    assert manifest.rows == 2
+    assert manifest.fingerprint == content_fingerprint(partition(lake))
+    assert not (partition(lake) / "_SUCCESS").exists()
+    assert list(lake.staging.iterdir()) == []
+
+
+def test_equal_content_has_an_equal_fingerprint_whatever_the_file_names(tmp_path):
+    one, other = Lake(tmp_path / "1"), Lake(tmp_path / "2")
+    publish_text(one, "a", "b")
+    publish_text(other, "b", "a")
+    assert content_fingerprint(partition(one)) == content_fingerprint(partition(other))
+    publish_text(other, "b", "c")
+    assert content_fingerprint(partition(one)) != content_fingerprint(partition(other))
+
+
+def test_a_failed_job_leaves_the_old_partition(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "old")
+    before = content_fingerprint(partition(lake))
+
+    def fail() -> None:
+        with staging_folder(lake) as staging:
+            (staging / "half").write_text("new")
+            raise RuntimeError("the job died")
+
+    with pytest.raises(RuntimeError, match="the job died"):
+        fail()
+    assert content_fingerprint(partition(lake)) == before
+    assert list(lake.staging.iterdir()) == []
+
+
+def _publish_for_ever(root: str) -> None:
+    k = 0
+    while True:
+        k += 1
+        publish_text(Lake(Path(root)), *("xyz"[k % 3] for _ in range(1 + k % 3)))
+
+
+def test_a_reader_never_sees_half_a_partition_while_a_writer_is_killed_again_and_again(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "x")
+    spawn = multiprocessing.get_context("fork")
+    reads = 0
+    for _ in range(8):
+        writer = spawn.Process(target=_publish_for_ever, args=(str(tmp_path),))
+        writer.start()
+        end = time.monotonic() + 0.15
+        while time.monotonic() < end:
+            # One open folder is one version: an exchange behind our back does not change what we hold.
+            folder = os.open(partition(lake), os.O_RDONLY)
+            try:
+                names = os.listdir(folder)  # noqa: PTH208 - of an open folder
+                assert MANIFEST in names
+                with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=folder)) as file:
+                    stated = json.load(file)["rows"]
+                assert stated == sum(name.endswith(".parquet") for name in names)
+                reads += 1
+            except FileNotFoundError:
+                pass  # the version we held was replaced and cleaned up between two calls: an error, never half
+            finally:
+                os.close(folder)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        manifest = read_manifest(partition(lake))
+        assert manifest is not None
+        assert manifest.fingerprint == content_fingerprint(partition(lake))
+    assert reads > 20
+
+
+def test_an_unwritable_lake_is_one_clear_line(tmp_path):
+    (tmp_path / "lake").write_text("")
+    with (
+        pytest.raises(UserError, match=r"cannot write to the lake .*choose another folder with LAKE="),
+        staging_folder(Lake(tmp_path / "lake")),
+    ):
+        pass
+
+
+@given(st.text(max_size=12))
+def test_only_days_are_days(text):
+    try:
+        checked_day(text)
+    except UserError:
+        return
+    assert len(text) == 10
+    assert Path("x", f"ds={text}").parts == ("x", f"ds={text}")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "A", "a" * 65, "x;y"])
+def test_no_path_from_an_unchecked_name(name, tmp_path):
+    with pytest.raises(UserError):
+        Lake(tmp_path).partition(name, "kuairand", DAY)
+    with pytest.raises(UserError):
+        Lake(tmp_path).partition("exposures", name, DAY)
+
+
+def test_days_between():
+    assert days_between("2024-02-28", "2024-03-01") == ["2024-02-28", "2024-02-29", "2024-03-01"]
+    with pytest.raises(UserError, match="the range of days is empty"):
+        days_between("2024-03-01", "2024-02-28")

@@ -1,0 +1,31 @@
+"""The split: the same in Python and in Spark, near 80/10/10, and never another."""
+
+from collections import Counter
+
+import pytest
+
+from schemas.splits import TEST, TRAIN, VALIDATION, split_of, split_sql
+
+
+def test_shares():
+    counts = Counter(split_of(user) for user in range(20_000))
+    assert counts[TRAIN] / 20_000 == pytest.approx(0.8, abs=0.015)
+    assert counts[VALIDATION] / 20_000 == pytest.approx(0.1, abs=0.01)
+    assert counts[TEST] / 20_000 == pytest.approx(0.1, abs=0.01)
+
+
+def test_golden():
+    """Changing these moves users from test to training in every lake there is."""
+    assert [split_of(user) for user in (1, 2, 3, 29659161, "ann", "-7")] == GOLDEN
+
+
+GOLDEN = ["validation", "train", "test", "train", "train", "train"]
+
+
+@pytest.mark.spark
+def test_spark_says_the_same(spark):
+    users = [*range(300), 2**60, -5]
+    rows = spark.createDataFrame([(u,) for u in users], "user_id bigint").selectExpr("user_id", split_sql("user_id"))
+    assert {row[0]: row[1] for row in rows.collect()} == {u: split_of(u) for u in users}
+    texts = spark.createDataFrame([("ann",), ("bøb",)], "user_id string").selectExpr("user_id", split_sql("user_id"))
+    assert {row[0]: row[1] for row in texts.collect()} == {u: split_of(u) for u in ("ann", "bøb")}
