@@ -47,7 +47,9 @@ def _check_header(path: Path, layout: RawFile) -> None:
     missing = [name for name in expected if name not in got]
     surplus = [name for name in got if name not in expected]
     if missing:
-        what = f"column {', '.join(missing)} is missing" + (f" (found instead: {', '.join(surplus)})" if surplus else "")
+        what = f"column {', '.join(missing)} is missing" + (
+            f" (found instead: {', '.join(surplus)})" if surplus else ""
+        )
     elif surplus:
         what = f"there is a column too many: {', '.join(surplus)}"
     else:

@@ -49,12 +49,16 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
-    if "SPARK_LOCAL_IP" not in os.environ:
-        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    # Under spark-submit the master and the addresses come from there.
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        settings |= {
+            "spark.master": "local[2]",
+            "spark.driver.memory": os.environ.get("MTORL_DRIVER_MEMORY", "4g"),
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }
     for key, value in settings.items():
         builder = builder.config(key, value)
-    if "MASTER" not in os.environ and not os.environ.get("SPARK_ENV_LOADED"):
-        builder = builder.master("local[2]").config("spark.driver.memory", "4g")
     return builder
 
 

@@ -34,6 +34,10 @@ def comparable(value: object) -> object:
     return value
 
 
+def column(steps: pd.DataFrame, name: str) -> list:
+    return [comparable(value) for value in steps[name]]
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_inputs_equal_the_oracle(spark, name):
     dataset = get_dataset(name)
@@ -88,11 +92,7 @@ def leaking_columns(spark, dataset: Dataset, seed: int) -> set[str]:
     seen = (before[history.KIND] == history.EXPOSURE) & (before.exposed_at_ms <= before.user_id.map(cuts))
     assert seen.sum() > 150
     assert (seen & (before.exposed_at_ms == before.user_id.map(cuts))).sum() > 25  # ties at the cut are in
-    return {
-        c.name
-        for c in input_columns(dataset)
-        if before.loc[seen, c.name].map(comparable).tolist() != after.loc[seen, c.name].map(comparable).tolist()
-    }
+    return {c.name for c in input_columns(dataset) if column(before[seen], c.name) != column(after[seen], c.name)}
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -103,8 +103,12 @@ def test_no_input_changes_when_the_unknown_is_shuffled(spark, name, seed):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_leak_if_the_frame_held_them(spark, name, monkeypatch):
-    including_now = lambda: history.Window.partitionBy("user_id").orderBy(history.KNOWN_AT).rangeBetween(  # noqa: E731
-        history.Window.unboundedPreceding, 0
+    including_now = lambda: (
+        history.Window.partitionBy("user_id")
+        .orderBy(history.KNOWN_AT)
+        .rangeBetween(  # noqa: E731
+            history.Window.unboundedPreceding, 0
+        )
     )
     monkeypatch.setattr(history, "_before", including_now)
     leaks = leaking_columns(spark, get_dataset(name), 1)
@@ -123,8 +127,8 @@ def test_conversions_would_leak_if_known_with_their_exposure(spark, monkeypatch)
     assert leaks == {"seen_conversion", "new_conversion", "since_conversion_s", "seen_by_channel", "new_by_channel"}
 
 
-@pytest.mark.parametrize("column", ["play_time_ms", "video_id", "tag"])
-def test_a_column_declared_before_though_known_after_is_caught(spark, column):
+@pytest.mark.parametrize("name", ["play_time_ms", "video_id", "tag"])
+def test_a_column_declared_before_though_known_after_is_caught(spark, name):
     """The present row's outcome among the inputs: the leak that a wrong contract would plant."""
     from dataclasses import replace
 
@@ -133,7 +137,7 @@ def test_a_column_declared_before_though_known_after_is_caught(spark, column):
     wrong = replace(
         dataset,
         columns=tuple(
-            replace(d, column=replace(d.column, known=Known.BEFORE)) if d.column.name == column else d
+            replace(d, column=replace(d.column, known=Known.BEFORE)) if d.column.name == name else d
             for d in dataset.columns
         ),
     )
@@ -141,5 +145,5 @@ def test_a_column_declared_before_though_known_after_is_caught(spark, column):
     cuts = {u: int(times.iloc[0]) for u, times in frame.groupby("user_id").exposed_at_ms}
     shuffled = with_the_unknown_shuffled(frame, dataset, cuts, 3)
     before, after = (steps_of(spark, f[frame.columns], wrong) for f in (frame, shuffled))
-    assert honest[column] is Known.AFTER
-    assert before[column].map(comparable).tolist() != after[column].map(comparable).tolist()
+    assert honest[name] is Known.AFTER
+    assert column(before, name) != column(after, name)

@@ -1,0 +1,45 @@
+# MTORL as a daily pipeline. Variables go to the scripts through the environment and are taken literally:
+# no value that somebody types is ever part of a command line here.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT
+$(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
+
+TOOLS := .venv/bin
+
+.PHONY: help setup run test lint up down evaluate backfill clean
+
+help: ## print this list
+	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+
+setup: ## set up what is missing: packages in .venv, Java
+	@bin/setup.sh
+
+run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS]; no RAW: a generated log
+	@bin/run.sh
+
+evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW LAKE OUT=metrics.json]
+	@bin/evaluate.sh
+
+up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080]
+	@bin/service.sh up
+
+down: ## stop Airflow
+	@bin/service.sh down
+
+backfill: ## run the daily DAG for past days in the running Airflow [DATASET FROM TO]
+	@bin/service.sh backfill
+
+test: setup lint ## all tests, after lint
+	@$(TOOLS)/pytest -q -n 2 --dist loadfile
+
+lint: setup ## ruff and mypy
+	@$(TOOLS)/ruff check .
+	@$(TOOLS)/ruff format --check .
+	@$(TOOLS)/mypy
+
+clean: ## remove what can be made again: generated logs, caches, Airflow's own state (not .venv, not the lake)
+	@bin/service.sh down
+	@rm -rf -- raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

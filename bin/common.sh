@@ -1,0 +1,80 @@
+# Sourced by the scripts in bin/: where things are, how they speak, and the environment they share.
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+VENV="$ROOT/.venv"
+PYTHON_BIN="$VENV/bin/python"
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+# The major version of the Java that Spark would start, or nothing.
+java_major() {
+  "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p' || true
+}
+
+# A quarter of the machine's memory for Spark's driver, 1 to 8 GB.
+driver_memory() {
+  awk '/^MemTotal/ { gb = int($2 / 4194304); print (gb < 1 ? 1 : gb > 8 ? 8 : gb) "g" }' /proc/meminfo
+}
+
+# What the entry points and Spark need; nothing listens on, or calls, anything but this machine.
+step_environment() {
+  export PATH="$VENV/bin:$PATH" PYTHONPATH="$ROOT" PYSPARK_PYTHON="$PYTHON_BIN"
+  # Spark's own search for its home stumbles over a space in the path.
+  SPARK_HOME="$("$PYTHON_BIN" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')"
+  export SPARK_HOME
+  export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" SPARK_MASTER="${SPARK_MASTER:-local[2]}"
+  export MTORL_DRIVER_MEMORY="${MTORL_DRIVER_MEMORY:-$(driver_memory)}"
+  export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=False
+}
+
+# An embedded Airflow in the folder $1.
+airflow_environment() {
+  step_environment
+  export AIRFLOW_HOME="$1"
+  export AIRFLOW__CORE__DAGS_FOLDER="$ROOT/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False
+  export AIRFLOW__CORE__EXECUTOR=LocalExecutor AIRFLOW__CORE__PARALLELISM=4
+  export AIRFLOW__DATABASE__SQL_ALCHEMY_CONN="sqlite:///$AIRFLOW_HOME/airflow.db"
+  export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
+  export AIRFLOW_CONN_SPARK="${AIRFLOW_CONN_SPARK:-{\"conn_type\": \"spark\", \"host\": \"$SPARK_MASTER\"\}}"
+  mkdir -p "$AIRFLOW_HOME"
+  chmod 700 "$AIRFLOW_HOME"
+}
+
+# Bring the embedded Airflow's database to this version, once: $1 is its log.
+airflow_database() {
+  local stamp="$AIRFLOW_HOME/.database"
+  cmp -s "$VENV/.installed" "$stamp" && return
+  airflow db migrate >"$1" 2>&1 || die "Airflow's database cannot be set up: see $1"
+  cp "$VENV/.installed" "$stamp"
+}
+
+# Fail with one line unless $1 names a dataset.
+check_dataset() {
+  "$PYTHON_BIN" -c '
+import sys
+from schemas.dataset import get_dataset
+from schemas.errors import exit_with_one_line
+exit_with_one_line(lambda: get_dataset(sys.argv[1]))' "$1"
+}
+
+# Set FIRST and LAST to the first and last day of the log in folder $2 of dataset $1.
+find_log_days() {
+  local days
+  days="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2")" || exit $?
+  read -r FIRST LAST <<<"$days"
+}
+
+# run_step LOG NAME COMMAND...: run a command with its output in LOG; one line on the screen, two where it fails.
+run_step() {
+  local log="$1" name="$2" start="$SECONDS" reason
+  shift 2
+  if "$@" >>"$log" 2>&1; then
+    printf '  %-24s %4d s\n' "$name" "$((SECONDS - start))"
+    return
+  fi
+  reason="$(grep '^error: ' "$log" | tail -n 1)" || true
+  printf '%s\n' "${reason:-error: $name failed}" "the whole story: $log" >&2
+  exit 1
+}

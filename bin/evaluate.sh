@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# make evaluate: the champion of a lake on the raw log of users that it has never seen. Trains nothing and
+# leaves the lake as it is. Reads DATASET, RAW, LAKE and OUT from the environment.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+DATASET="${DATASET:-kuairand}"
+LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
+OUT="$(realpath -m -- "${OUT:-metrics.json}")"
+
+[ -n "${RAW:-}" ] || die "make evaluate needs RAW=<folder of a raw log>"
+[ -d "$LAKE" ] || die "there is no lake $LAKE: train a champion first (make run), or name another with LAKE="
+[ -d "$(dirname "$OUT")" ] || die "there is no folder for OUT=$OUT"
+RAW="$(realpath -m -- "$RAW")"
+
+"$ROOT/bin/setup.sh"
+step_environment
+find_log_days "$DATASET" "$RAW"
+
+SCRATCH="$(mktemp -d)"
+trap 'rm -rf -- "$SCRATCH"' EXIT
+mkdir -p "$ROOT/.airflow"
+LOG="$ROOT/.airflow/evaluate.log"
+: >"$LOG"
+
+spark_job() {
+  local job="$1"
+  shift
+  spark-submit --master "$SPARK_MASTER" --driver-memory "$MTORL_DRIVER_MEMORY" --conf spark.ui.enabled=false \
+    --conf "spark.executorEnv.PYTHONPATH=$ROOT" "$ROOT/jobs/$job.py" --dataset "$DATASET" "$@"
+}
+
+say "the champion of $LAKE on $RAW, $FIRST to $LAST"
+run_step "$LOG" export_champion "$PYTHON_BIN" -m mtorl_model.export_champion \
+  --dataset "$DATASET" --lake "$LAKE" --out "$SCRATCH/champion"
+run_step "$LOG" build_exposures spark_job build_exposures --raw "$RAW" --lake "$SCRATCH/lake"
+run_step "$LOG" build_sequences spark_job build_sequences --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST" \
+  --spec "$SCRATCH/champion/feature_spec.json"
+run_step "$LOG" evaluate "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" \
+  --sequences "$SCRATCH/lake" --out "$OUT"
+say "metrics: $OUT"

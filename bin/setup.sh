@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Sets up what is missing: the virtual environment with the pinned packages, and Java for Spark.
+# Does nothing where all is there; a run that was killed is taken up again.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+MINIMUM="3.11"
+LOG="$VENV/setup.log"
+
+# The first Python that is new enough and can make virtual environments; 3.11 is what the pins were tried on.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3; do
+    if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      printf '%s' "$candidate"
+      return
+    fi
+  done
+  local found
+  found="$(python3 --version 2>&1)" || found="none"
+  die "Python $MINIMUM or newer with its venv module is needed (found: $found):" \
+    "install it (Debian, Ubuntu: apt-get install python3 python3-venv), or name one with PYTHON="
+}
+
+install_packages() {
+  local wanted python
+  wanted="$(sha256sum <"$ROOT/requirements.txt")"
+  [ "$(cat "$VENV/.installed" 2>/dev/null)" = "$wanted" ] && return
+  python="$(find_python)"
+  say "setup: installing the pinned packages into .venv (some minutes the first time)"
+  "$python" -m venv "$VENV" || die "cannot make a virtual environment in $VENV"
+  "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/requirements.txt" >"$LOG" 2>&1 ||
+    die "the packages cannot be installed: $(grep -m 1 '^ERROR' "$LOG" || echo "no reason given") (see $LOG)"
+  printf '%s\n' "$wanted" >"$VENV/.installed"
+}
+
+java_fits() { case "$(java_major)" in 17 | 21) ;; *) return 1 ;; esac; }
+
+install_java() {
+  java_fits && return
+  local found package
+  found="$(java_major)"
+  if [ -z "${JAVA_HOME:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "setup: installing Java"
+    apt-get update >>"$LOG" 2>&1 || true
+    for package in openjdk-17-jre-headless openjdk-21-jre-headless; do
+      DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >>"$LOG" 2>&1 && break
+    done
+  fi
+  java_fits || die "Spark needs Java 17 or 21 (found: ${found:-none}):" \
+    "install it (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and point JAVA_HOME at it"
+}
+
+mkdir -p "$VENV" || die "cannot write to $ROOT"
+exec 9>"$VENV/.lock"
+flock 9
+install_packages
+install_java

@@ -1,0 +1,155 @@
+"""The three DAGs of a dataset, wired from the entry points of `jobs` and `mtorl_model`."""
+
+import os
+from datetime import timedelta
+from inspect import cleandoc
+
+from airflow.sdk import DAG, Asset, BaseOperator, CronPartitionTimetable, Param, PartitionedAssetTimetable, chain
+from airflow.sdk.exceptions import AirflowFailException
+
+from dags.operators import PythonStep, SparkStep
+from schemas.dataset import get_dataset
+
+# The day of a run: the partition key of a scheduled, backfilled or asset-triggered run, the parameter of a
+# run that a person starts, the logical date of `airflow dags test`.
+DAY = "{{ partition_key or params.date or ds }}"
+DAYS = ("--from", "{{ params.from }}", "--to", "{{ params.to }}")
+ONE_DAY = ("--from", DAY, "--to", DAY)
+LAKE = ("--lake", "{{ params.lake or setting('MTORL_LAKE') }}")
+
+_A_DAY = {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
+_OPTIONAL_DAY = Param(None, type=["null", "string"], **_A_DAY, description="the day, where no partition key says it")
+_FIRST_DAY = Param(type="string", **_A_DAY, description="first day of the log to use")
+_LAST_DAY = Param(type="string", **_A_DAY, description="last day of the log to use")
+# No control characters, and nothing that a command line could take for an option.
+_FOLDER = {"type": ["null", "string"], "pattern": r"^[^\x00-\x1f-][^\x00-\x1f]*$"}
+
+_RETRIES = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+}
+
+
+def setting(name: str) -> str:
+    """An environment variable, read when a task runs; a task without it fails at once."""
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise AirflowFailException(f"error: neither the run's parameters nor {name} name the folder") from None
+
+
+def journeys_asset(dataset: str) -> Asset:
+    """The audited journeys of a day: what the nightly run waits for."""
+    return Asset(f"journeys_{dataset}")
+
+
+def _raw(dataset: str) -> tuple[str, str]:
+    return "--raw", f"{{{{ params.raw or setting('MTORL_RAW_{dataset.upper()}') }}}}"
+
+
+def _spark(job: str, dataset: str, *arguments: str) -> BaseOperator:
+    return SparkStep(task_id=job, job=f"jobs/{job}.py", arguments=["--dataset", dataset, *LAKE, *arguments])
+
+
+def _python(task_id: str, module: str, dataset: str, *arguments: str, **kwargs) -> BaseOperator:
+    return PythonStep(task_id=task_id, module=module, arguments=["--dataset", dataset, *LAKE, *arguments], **kwargs)
+
+
+def _audit(table: str, dataset: str, days: tuple[str, ...], *, publishes: Asset | None = None) -> BaseOperator:
+    """A critical failure fails the task, and with it all that stands behind it: a finding is not tried again."""
+    outlets = [publishes] if publishes else []
+    name = f"audit_{table}"
+    return _python(name, "jobs.audit_table", dataset, "--table", table, *days, retries=0, outlets=outlets)
+
+
+def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param]) -> DAG:
+    lake = Param(None, **_FOLDER, description="output folder; empty: MTORL_LAKE")
+    return DAG(
+        f"mtorl_{name}_{dataset}",
+        description=f"{get_dataset(dataset).title}: {doc.splitlines()[0]}",
+        schedule=schedule,
+        catchup=False,  # and no start date: a DAG that is switched on starts with the next day
+        max_active_runs=1,
+        default_args=_RETRIES,
+        params={"lake": lake, **params},
+        user_defined_macros={"setting": setting},
+        tags=["mtorl", dataset],
+        doc_md=cleandoc(doc),
+    )
+
+
+def _raw_param(dataset: str) -> Param:
+    return Param(None, **_FOLDER, description=f"folder of the raw log; empty: MTORL_RAW_{dataset.upper()}")
+
+
+def history_dag(dataset: str) -> DAG:
+    """By hand: a range of days, then a model trained from scratch as the first champion.
+
+    Needs `from` and `to`. Rows go from the raw log to exposures, journeys and sequences; a table that fails
+    its audit stops everything behind it. Training registers the champion; the evaluation is on users that
+    it has never seen.
+    """
+    params = {
+        "raw": _raw_param(dataset),
+        "from": _FIRST_DAY,
+        "to": _LAST_DAY,
+        "preset": Param("small", type="string", enum=["small", "paper"], description="size of the model"),
+        "max_epochs": Param(None, type=["null", "integer"], minimum=1, description="empty: the preset's"),
+    }
+    last_day = ("--from", "{{ params.to }}", "--to", "{{ params.to }}")
+    max_epochs = "{{ '--max-epochs=%d' % params.max_epochs if params.max_epochs else '' }}"
+    metrics = f"{LAKE[1]}/metrics/dataset={dataset}/metrics.json"
+    with _dag("history", dataset, history_dag.__doc__, schedule=None, params=params) as dag:
+        exposures = _spark("build_exposures", dataset, *_raw(dataset), *DAYS)
+        journeys = _spark("build_journeys", dataset, "--day", "{{ params.to }}")
+        spec = _spark("build_feature_spec", dataset, *DAYS)
+        sequences = _spark("build_sequences", dataset, *DAYS)
+        # One slot: two trainings would share the memory of one GPU.
+        train = _python(
+            "train", "mtorl_model.train", dataset, *DAYS, "--preset", "{{ params.preset }}", max_epochs,
+            pool="gpu", queue="gpu",
+        )  # fmt: skip
+        evaluate = _python(
+            "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics
+        )  # fmt: skip
+        audit_exposures = _audit("exposures", dataset, DAYS)
+        chain(exposures, audit_exposures, [journeys, spec])
+        audits = [_audit("journeys", dataset, last_day), _audit("feature_spec", dataset, last_day)]
+        chain([journeys, spec], audits, sequences, _audit("sequences", dataset, DAYS), train, evaluate)
+    return dag
+
+
+def daily_dag(dataset: str) -> DAG:
+    """Every day, and backfilled: one day of the log becomes exposures, journeys and sequences.
+
+    The day is the partition key. The audited journeys of the day start the nightly run of the same day.
+    """
+    # A day is over at midnight of the dataset's own calendar.
+    timetable = CronPartitionTimetable(
+        "0 0 * * *", timezone=get_dataset(dataset).timezone, run_offset=-1, key_format="%Y-%m-%d"
+    )
+    params = {"raw": _raw_param(dataset), "date": _OPTIONAL_DAY}
+    with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params) as dag:
+        chain(
+            _spark("build_exposures", dataset, *_raw(dataset), *ONE_DAY),
+            _audit("exposures", dataset, ONE_DAY),
+            _spark("build_journeys", dataset, "--day", DAY),
+            _audit("journeys", dataset, ONE_DAY, publishes=journeys_asset(dataset)),
+            _spark("build_sequences", dataset, *ONE_DAY),
+            _audit("sequences", dataset, ONE_DAY),
+        )
+    return dag
+
+
+def nightly_dag(dataset: str) -> DAG:
+    """When a day's journeys are there: score all users with the champion, audit, publish policies and ranks."""
+    timetable = PartitionedAssetTimetable(assets=journeys_asset(dataset))
+    with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params={"date": _OPTIONAL_DAY}) as dag:
+        audits = [
+            _audit(table, dataset, ONE_DAY, publishes=Asset(f"{table}_{dataset}"))
+            for table in ("channel_policies", "user_reward_ranks")
+        ]
+        chain(_python("score", "mtorl_model.score", dataset, "--day", DAY), audits)
+    return dag

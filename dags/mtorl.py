@@ -1,0 +1,8 @@
+"""One set of Airflow DAGs for every dataset contract: mtorl_history_*, mtorl_daily_*, mtorl_nightly_*."""
+
+from dags.factory import daily_dag, history_dag, nightly_dag
+from schemas.dataset import dataset_names
+
+for name in dataset_names():
+    for dag in (history_dag(name), daily_dag(name), nightly_dag(name)):
+        globals()[dag.dag_id] = dag

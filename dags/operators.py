@@ -1,0 +1,85 @@
+"""The two kinds of task: a Python entry point and a Spark job.
+
+Both pass their arguments as a list, so no shell ever reads a value that somebody typed, and neither
+retries a bad input: trying again cannot mend it.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.standard.hooks.subprocess import SubprocessHook
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from schemas.errors import EXIT_USER_ERROR
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class PythonStep(BaseOperator):
+    """`python -m module arguments`, in the interpreter that runs Airflow. An argument that renders empty is left out.
+
+    Raises AirflowFailException (no retry) where the entry point ends with EXIT_USER_ERROR, else
+    AirflowException where it fails. The message is the last line that it printed.
+    """
+
+    template_fields = ("arguments",)
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, module: str, arguments: Sequence[str], **kwargs):
+        super().__init__(**kwargs)
+        self.module = module
+        self.arguments = arguments
+        self.hook = SubprocessHook()
+
+    def execute(self, context: Context) -> None:
+        command = [sys.executable, "-m", self.module, *filter(None, self.arguments)]
+        try:
+            result = self.hook.run_command(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=str(ROOT))
+        finally:
+            # The hook gives the command a session of its own, which Ctrl-C does not reach.
+            if self.hook.sub_process is not None and self.hook.sub_process.poll() is None:
+                self.hook.send_sigterm()
+        if result.exit_code == EXIT_USER_ERROR:
+            raise AirflowFailException(result.output)
+        if result.exit_code != 0:
+            raise AirflowException(f"{self.module} ended with status {result.exit_code}: {result.output}")
+
+    def on_kill(self) -> None:
+        self.hook.send_sigterm()
+
+
+class SparkStep(SparkSubmitOperator):
+    """`spark-submit job arguments` on the connection `spark`; driver and executors find `schemas` and `jobs`.
+
+    Raises AirflowFailException (no retry) where the job ends with EXIT_USER_ERROR.
+    """
+
+    ui_color = "#fff3e0"
+
+    def __init__(self, *, job: str, arguments: Sequence[str], **kwargs):
+        super().__init__(
+            conn_id="spark",
+            application=str(ROOT / job),
+            application_args=list(arguments),
+            name=Path(job).stem,
+            # The UI of a job that lasts seconds would only open a port.
+            conf={"spark.ui.enabled": "false", "spark.executorEnv.PYTHONPATH": str(ROOT)},
+            driver_memory=os.environ.get("MTORL_DRIVER_MEMORY"),
+            env_vars={"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable},
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> None:
+        try:
+            super().execute(context)
+        except AirflowException as failure:
+            # The hook tells the exit status of spark-submit, which is that of our entry point, in words only.
+            if not re.search(rf"Error code is: {EXIT_USER_ERROR}\.", str(failure)):
+                raise
+            refused = re.search(r"^error: .*$", str(failure), re.MULTILINE)
+            raise AirflowFailException(refused[0] if refused else "bad input, see the log above") from failure

@@ -1,0 +1,86 @@
+"""What an audit found: values, their verdict, and where in the lake they are kept."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from jobs.lake_files import write_whole
+from schemas.contract import Severity
+from schemas.paths import Lake
+
+AUDITS = "audits"
+ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
+HOLDS, FAILED, NOT_ASKED = "holds", "failed", "not asked"
+PASS, WARN, FAIL = "pass", "warn", "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One rule and what the audit found."""
+
+    name: str
+    about: str  # partition, columns or rows
+    sentence: str
+    why: str
+    severity: str
+    status: str  # holds, failed or not asked
+    observed: str = ""  # the value found, where the rule is about one value
+    rows: int | None = None  # how many rows break the rule, where it is about rows
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """All outcomes for one partition."""
+
+    table: str
+    dataset: str
+    ds: str
+    rows: int
+    fingerprint: str
+    notes: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def verdict(self) -> str:
+        """fail if a critical rule failed, warn if another one did, else pass."""
+        severities = {o.severity for o in self.failed}
+        return FAIL if Severity.CRITICAL.value in severities else WARN if severities else PASS
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        return tuple(o for o in self.outcomes if o.status == FAILED)
+
+    @property
+    def where(self) -> str:
+        return f"{self.table}/{self.dataset}/{self.ds}"
+
+    def finding(self, outcome: Outcome) -> str:
+        """What was found, in words: 2 of 1,994 rows, e.g. 123, 123."""
+        count = "" if outcome.rows is None else f"{outcome.rows:,} of {self.rows:,} rows"
+        found = f"found {outcome.observed}" if outcome.observed else ""
+        examples = f"e.g. {', '.join(outcome.examples)}" if outcome.examples else ""
+        return ", ".join(part for part in (count, found, examples) if part)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Audit":
+        raw = json.loads(text)
+        outcomes = tuple(Outcome(**{**o, "examples": tuple(o["examples"])}) for o in raw.pop("outcomes"))
+        return cls(outcomes=outcomes, notes=tuple(raw.pop("notes")), **raw)
+
+
+def store(lake: Lake, audit: Audit) -> None:
+    """Keep the result as LAKE/audits/dataset=.../<table>/<ds>.json, whole or not at all."""
+    write_whole(lake, audit_path(lake, audit.table, audit.dataset, audit.ds), audit.to_json())
+
+
+def audit_path(lake: Lake, table: str, dataset: str, ds: str) -> Path:
+    return lake.table(AUDITS, dataset) / table / f"{ds}.json"
+
+
+def stored_audits(lake: Lake, dataset: str) -> list[Audit]:
+    """The latest result of every partition that was ever audited."""
+    return [Audit.from_json(path.read_text()) for path in sorted(lake.table(AUDITS, dataset).glob("*/*.json"))]

@@ -1,0 +1,100 @@
+"""Audit a table's published partitions of a range of days; exit status 1 where a critical rule fails.
+
+    python -m jobs.audit_table --dataset kuairand --lake lake --table exposures [--from DAY] [--to DAY]
+
+Each partition is audited on its own; the results are kept under LAKE/audits, and the data docs follow them.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from jobs.audit_results import FAIL, Audit, store
+from jobs.data_docs import publish_pages
+from jobs.table_contract import TABLES, spec_in_file
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import UNDATED, Lake, days_between
+from schemas.tables.feature_spec import NAME as FEATURE_SPEC
+from schemas.tables.quarantine import NAME as QUARANTINE
+from schemas.tables.sequences import DEFAULT_STEPS
+
+EXIT_CRITICAL = 1
+_NOT_DAILY = (QUARANTINE, FEATURE_SPEC)  # a day without such a partition is nothing to mention
+_NAMED_DAYS = 5
+
+
+def main() -> None:
+    args = _arguments().parse_args()
+    dataset, lake = dataset_of(args), lake_of(args)
+    if args.table not in TABLES:
+        raise UserError(f"unknown table '{args.table}': choose one of {', '.join(TABLES)}")
+    days, missing = days_to_audit(lake, args.table, dataset.name, *range_of(args))
+    spec = spec_in_file(args.spec) if args.spec else None
+
+    # Great Expectations takes seconds to load: only now that there is something to audit, and once.
+    from jobs.audits import audit_partition
+
+    audits = []
+    for day in days:
+        audit = audit_partition(lake, args.table, dataset, day, spec=spec, steps=args.steps)
+        store(lake, audit)
+        audits.append(audit)
+        for line in report(audit):
+            print(line)
+    if missing:
+        more = f" and {len(missing) - _NAMED_DAYS} more days" if len(missing) > _NAMED_DAYS else ""
+        print(f"info {args.table}/{dataset.name}: no partition for {', '.join(missing[:_NAMED_DAYS])}{more}")
+    print(f"data docs: {publish_pages(lake, dataset.name, audits)}")
+    if any(audit.verdict == FAIL for audit in audits):
+        sys.exit(EXIT_CRITICAL)
+
+
+def days_to_audit(
+    lake: Lake, table: str, dataset: str, first: str | None, last: str | None
+) -> tuple[list[str], list[str]]:
+    """The published days of the range, oldest first, and the days without a partition.
+
+    A UserError where there is none at all, but for the quarantine, which may well be empty. Its undated rows
+    belong to every range.
+    """
+    published = lake.days(table, dataset)
+    days = [day for day in published if (first or day) <= day <= (last or day)]
+    if table == QUARANTINE:
+        undated = lake.partition(table, dataset, UNDATED).is_dir()
+        return ([*days, UNDATED] if undated else days), []
+    if not days:
+        asked = f"from {first or 'the beginning'} to {last or 'the end'}"
+        there = f"there are {published[0]} to {published[-1]}" if published else "run the day first (make run)"
+        raise UserError(f"no {table} for {dataset} {asked} in {lake.root}: {there}")
+    asked_days = days_between(first or days[0], last or days[-1])
+    return days, [] if table in _NOT_DAILY else [day for day in asked_days if day not in set(days)]
+
+
+def report(audit: Audit) -> Iterator[str]:
+    """One line a failed rule and note, or one line that all is well."""
+    for outcome in audit.failed:
+        yield f"{outcome.severity} {audit.where}: {outcome.name}: {audit.finding(outcome)} — {outcome.why}"
+    for note in audit.notes:
+        yield f"info {audit.where}: {note}"
+    if not audit.failed:
+        yield f"pass {audit.where}: {audit.rows:,} rows, {len(audit.outcomes)} rules"
+
+
+def _arguments() -> argparse.ArgumentParser:
+    result = parser(__doc__)
+    add_lake(result)
+    add_range(result)
+    result.add_argument("--table", required=True, help=f"one of {', '.join(TABLES)}")
+    result.add_argument(
+        "--steps", type=int, default=DEFAULT_STEPS, help="window length that `sequences` were built with"
+    )
+    result.add_argument(
+        "--spec", type=Path, help="a feature_spec.json that `sequences` were built with; default: the published one"
+    )
+    return result
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

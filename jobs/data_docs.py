@@ -1,0 +1,118 @@
+"""The data docs: a small static site made from the stored audit results, which opens without a network.
+
+    python -m jobs.data_docs --dataset kuairand --lake lake
+
+rebuilds LAKE/data_docs/dataset=<dataset>/ as a whole: index.html, and a page for each table and day. An audit
+rewrites only the pages it touched, and the index.
+"""
+
+import fcntl
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from jobs.arguments import add_lake, dataset_of, lake_of, parser
+from jobs.audit_results import FAIL, FAILED, PASS, WARN, Audit, stored_audits
+from jobs.lake_files import write_whole
+from jobs.partition_facts import ABOUT_COLUMNS, ABOUT_PARTITION
+from jobs.table_contract import TABLES
+from schemas.contract import Severity
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import UNDATED, Lake
+
+INDEX = "index.html"
+_WORDS = {
+    PASS: "All rules hold",
+    WARN: "Warnings only: the day goes on",
+    FAIL: "Failed: nothing downstream is published",
+}
+_BADGES = {Severity.CRITICAL.value: FAIL, Severity.WARNING.value: WARN}
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_lake(arguments)
+    args = arguments.parse_args()
+    dataset, lake = dataset_of(args), lake_of(args)
+    audits = stored_audits(lake, dataset.name)
+    if not audits:
+        raise UserError(f"no audits of {dataset.name} in {lake.root}: run jobs.audit_table first (make run)")
+    print(publish_pages(lake, dataset.name, audits))
+
+
+def publish_pages(lake: Lake, dataset: str, audits: Iterable[Audit]) -> Path:
+    """Write the pages of these audits, and the index over all stored ones; the path of the index."""
+    docs = lake.docs(dataset)
+    for audit in audits:
+        write_whole(lake, docs / audit.table / f"{audit.ds}.html", audit_page(audit))
+    with _one_at_a_time(docs):
+        write_whole(lake, docs / INDEX, index_page(dataset, stored_audits(lake, dataset)))
+    return docs / INDEX
+
+
+def audit_page(audit: Audit) -> str:
+    """One partition's page: the verdict, what failed and why it matters, then every rule."""
+    groups = [
+        ("Rules of the table", [o for o in audit.outcomes if o.about not in (ABOUT_PARTITION, ABOUT_COLUMNS)]),
+        ("Columns", [o for o in audit.outcomes if o.about == ABOUT_COLUMNS]),
+        ("The partition as a whole", [o for o in audit.outcomes if o.about == ABOUT_PARTITION]),
+    ]
+    counts = Counter(f"{o.severity} failed" if o.status == FAILED else o.status for o in audit.outcomes)
+    summary = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
+    shares = {o: f"{o.rows / audit.rows:.2%}" for o in audit.failed if o.rows and audit.rows}
+    return _render(
+        "audit_page.html", audit=audit, shares=shares, groups=groups, summary=summary, words=_WORDS, badges=_BADGES
+    )
+
+
+def index_page(dataset: str, audits: list[Audit]) -> str:
+    """Days by tables, newest day first; rows of unknown day last."""
+    by_place = {(audit.table, audit.ds): audit for audit in audits}
+    days = sorted({audit.ds for audit in audits}, key=lambda day: "" if day == UNDATED else day, reverse=True)
+    verdicts = Counter(audit.verdict for audit in audits)
+    verdict = next((v for v in (FAIL, WARN) if verdicts[v]), PASS)
+    headline = {
+        FAIL: f"{verdicts[FAIL]} failed, {verdicts[WARN]} with warnings",
+        WARN: f"{verdicts[WARN]} with warnings, none failed",
+        PASS: "All rules hold everywhere",
+    }[verdict]
+    return _render(
+        "audit_index.html", dataset=dataset, audits=audits, by_place=by_place, days=days, verdict=verdict,
+        headline=headline, tables=[name for name in TABLES if any(audit.table == name for audit in audits)],
+    )  # fmt: skip
+
+
+def _render(template: str, **values: object) -> str:
+    """Everything is HTML-escaped but our own style sheet."""
+    style = Markup((_TEMPLATES / "style.css").read_text())
+    return _environment().get_template(template).render(style=style, **values)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@contextmanager
+def _one_at_a_time(docs: Path) -> Iterator[None]:
+    """Hold the docs' lock: of two audits that end together, the later one's index knows both."""
+    docs.mkdir(parents=True, exist_ok=True)
+    with (docs / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,186 @@
+"""How made-up people answer to what they are shown: the truth behind a generated log, or a simulator's.
+
+With z the interests of a user, w_c the taste of channel c and F_c the user's fatigue of it:
+
+    affinity     A_c = z . w_c
+    click        P(click | c) = sigmoid(a_c + A_c - phi F_c)
+    conversion   P(conversion | click, c) = sigmoid(g_c + gamma A_c)
+    fatigue      F_c falls by exp(-dt / tau_F) as time passes, and grows by 1 with an exposure to c
+    drift        z = sqrt(h) home + sqrt(1 - h) mood, where home is fixed and mood is an Ornstein-Uhlenbeck process:
+                 mood <- rho mood + sqrt(1 - rho^2) N(0, I), rho = exp(-dt / tau_z); each z_d ~ N(0, 1) at all times
+    delay        log-logistic with shape k, cut at delay_max_s: (delay / s)^k = u / (1 - u)
+    cost         cost_c (1 + click_surcharge click) exp(N(-v^2 / 2, v^2)): mean cost_c (1 + click_surcharge click)
+
+No file, no clock: randomness comes from the caller's generator alone, time from the caller's dt. The worlds
+below are constants, so that two logs of different seeds show different people in one and the same world.
+Shape suffixes: U users, C channels, D dimensions of interest.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+DAY_S = 86_400.0
+NO_CHANNEL = -1  # the previous channel of a user who has seen nothing yet
+
+
+@dataclass(slots=True)
+class State:
+    """Some users at one moment; `step` and `advance` change it in place."""
+
+    home_UD: Floats  # lasting part of the interests
+    mood_UD: Floats  # drifting part of the interests
+    fatigue_UC: Floats  # recent exposures by channel, fading
+    previous_U: NDArray[np.int64]  # channel shown last, or NO_CHANNEL
+
+    def head(self, users: int) -> Self:
+        """The first users, as views: what changes there changes here."""
+        return type(self)(self.home_UD[:users], self.mood_UD[:users], self.fatigue_UC[:users], self.previous_U[:users])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What one exposure a user brought."""
+
+    click_U: NDArray[np.bool_]
+    conversion_U: NDArray[np.bool_]  # this exposure sets a conversion going; always a click
+    delay_s_U: Floats  # from the exposure to that conversion, seconds; 0 where there is none
+    cost_U: Floats  # in the log's unit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BehaviourModel:
+    """One world: its channels and the constants of the equations above."""
+
+    channels: tuple[str, ...]
+    taste_CD: Floats  # w_c
+    click_bias_C: Floats  # a_c
+    conversion_bias_C: Floats  # g_c
+    conversion_slope: float  # gamma
+    fatigue_weight: float  # phi
+    fatigue_memory_s: float  # tau_F
+    home_share: float  # h, the lasting share of the variance of the interests
+    drift_memory_s: float  # tau_z
+    delay_median_s: float = 0.0  # 0: a conversion happens with its click
+    delay_max_s: float = 30 * DAY_S
+    delay_shape: float = 0.7  # k
+    cost_C: Floats | None = None  # mean cost without a click; None: exposures cost nothing
+    click_surcharge: float = 0.0
+    cost_spread: float = 1.0  # v
+
+    def initial_state(self, users: int, rng: np.random.Generator) -> State:
+        """Users who have seen nothing yet, interests drawn from N(0, I)."""
+        channels, dimensions = self.taste_CD.shape
+        return State(
+            home_UD=rng.standard_normal((users, dimensions)),
+            mood_UD=rng.standard_normal((users, dimensions)),
+            fatigue_UC=np.zeros((users, channels)),
+            previous_U=np.full(users, NO_CHANNEL, dtype=np.int64),
+        )
+
+    def affinity(self, state: State) -> Floats:
+        """[users, channels]: how much each user likes each channel now, A_c = z . w_c."""
+        interest_UD = np.sqrt(self.home_share) * state.home_UD + np.sqrt(1 - self.home_share) * state.mood_UD
+        # A product of small matrices by hand: unlike BLAS, the same bits for any number of rows or threads.
+        affinity_UC = interest_UD[:, :1] * self.taste_CD[:, 0]
+        for d in range(1, self.taste_CD.shape[1]):
+            affinity_UC += interest_UD[:, d : d + 1] * self.taste_CD[:, d]
+        return affinity_UC
+
+    def click_probability(self, state: State) -> Floats:
+        """[users, channels]: the chance of a click if that channel were shown now."""
+        return _sigmoid(self.click_bias_C + self.affinity(state) - self.fatigue_weight * state.fatigue_UC)
+
+    def conversion_probability(self, state: State) -> Floats:
+        """[users, channels]: the chance that showing that channel now is clicked and sets a conversion going."""
+        affinity_UC = self.affinity(state)
+        return self.click_probability(state) * _sigmoid(self.conversion_bias_C + self.conversion_slope * affinity_UC)
+
+    def step(self, state: State, channel_U: NDArray[np.int64], rng: np.random.Generator) -> Outcomes:
+        """Show each user one channel: draw what happens, then add the exposure to the state."""
+        users = np.arange(len(channel_U))
+        click_rate_U = self.click_probability(state)[users, channel_U]
+        conversion_rate_U = self.conversion_probability(state)[users, channel_U]
+        luck_U = rng.random(len(users))  # one draw decides both, so that a conversion is a click
+        click_U, conversion_U = luck_U < click_rate_U, luck_U < conversion_rate_U
+        delay_s_U = np.where(conversion_U, self._delay_s(len(users), rng), 0.0)
+        state.fatigue_UC[users, channel_U] += 1.0
+        state.previous_U[:] = channel_U
+        return Outcomes(click_U, conversion_U, delay_s_U, self._cost(channel_U, click_U, rng))
+
+    def advance(self, state: State, elapsed_s_U: Floats, rng: np.random.Generator) -> None:
+        """Let time pass, seconds by user: interests drift and fatigue fades."""
+        rho_U1 = np.exp(-elapsed_s_U / self.drift_memory_s)[:, None]
+        state.mood_UD *= rho_U1
+        state.mood_UD += np.sqrt(1 - rho_U1**2) * rng.standard_normal(state.mood_UD.shape)
+        state.fatigue_UC *= np.exp(-elapsed_s_U / self.fatigue_memory_s)[:, None]
+
+    def _delay_s(self, users: int, rng: np.random.Generator) -> Floats:
+        """Delays below delay_max_s with median delay_median_s, seconds."""
+        if self.delay_median_s == 0:
+            return np.zeros(users)
+        # The scale s that gives the distribution cut at the maximum the asked median:
+        # with m = median^k and M = maximum^k, half of F(maximum) at the median means s^k = m / (1 - 2 m / M).
+        median, maximum = self.delay_median_s**self.delay_shape, self.delay_max_s**self.delay_shape
+        scale = median / (1 - 2 * median / maximum)
+        u_U = rng.random(users) * maximum / (maximum + scale)
+        return (scale * u_U / (1 - u_U)) ** (1 / self.delay_shape)
+
+    def _cost(self, channel_U: NDArray[np.int64], click_U: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
+        if self.cost_C is None:
+            return np.zeros(len(channel_U))
+        noise_U = self.cost_spread * rng.standard_normal(len(channel_U)) - self.cost_spread**2 / 2
+        return self.cost_C[channel_U] * (1 + self.click_surcharge * click_U) * np.exp(noise_U)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def _tastes(channels: int, dimensions: int, general: float, special: float) -> Floats:
+    """w_c: `general` in the first dimension, which all channels share, and length `special` in the others."""
+    directions = np.random.default_rng(8).standard_normal((channels, dimensions - 1))
+    directions *= special / np.linalg.norm(directions, axis=1, keepdims=True)
+    return np.column_stack([np.full(channels, general), directions])
+
+
+def kuairand_world() -> BehaviourModel:
+    """Short videos: the channel is the duration class, a conversion is a long view and comes with its click."""
+    special = 1.3 * np.array([[1.0, 0.0], [-0.5, 0.866], [-0.5, -0.866]])
+    return BehaviourModel(
+        channels=("short", "mid", "long"),
+        taste_CD=np.column_stack([np.full(3, 0.9), special]),
+        click_bias_C=np.array([-1.85, -2.05, -2.15]),
+        conversion_bias_C=np.array([-0.1, -0.5, -0.7]),
+        conversion_slope=0.3,
+        fatigue_weight=0.15,
+        fatigue_memory_s=0.5 * DAY_S,
+        home_share=0.7,
+        drift_memory_s=3 * DAY_S,
+    )
+
+
+def criteo_world() -> BehaviourModel:
+    """Display ads: the channel is cat8, conversions come days after their click, every exposure costs."""
+    channels = 11
+    spread_C = np.linspace(-1.0, 1.0, channels)
+    return BehaviourModel(
+        channels=(
+            "29196072", "23998111", "29841067", "9068204", "3225256", "20754144",
+            "26597096", "14911188", "32440044", "5824233", "9312274",
+        ),
+        taste_CD=_tastes(channels, 5, general=1.0, special=1.1),
+        click_bias_C=-0.92 + 0.5 * np.roll(spread_C, 3),
+        conversion_bias_C=-4.45 + 0.4 * np.roll(spread_C, 5),
+        conversion_slope=0.5,
+        fatigue_weight=0.1,
+        fatigue_memory_s=1 * DAY_S,
+        home_share=0.7,
+        drift_memory_s=3 * DAY_S,
+        delay_median_s=3.7 * DAY_S,
+        cost_C=1e-4 * np.exp(0.5 * np.roll(spread_C, 2)),
+        click_surcharge=2.0,
+    )  # fmt: skip

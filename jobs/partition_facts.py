@@ -1,0 +1,189 @@
+"""What must hold for a partition as a whole and for its columns: facts, each beside the value it should have.
+
+A fact is measured without loading the rows: from the manifest, the Parquet schema, and counts in DuckDB.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from jobs.audit_results import ABOUT_COLUMNS, ABOUT_PARTITION
+from jobs.partition_view import columns_found, columns_wanted, null_counts, row_count, unfinite_counts
+from schemas.contract import Expectation, Severity, Table
+from schemas.dataset import Dataset
+from schemas.paths import UNDATED, Lake
+from schemas.publishing import Manifest, content_fingerprint, read_manifest
+from schemas.tables import exposures, journeys, quarantine, sequences
+from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One measured value and the one it should have. rows: how many rows break it, where it is about rows."""
+
+    name: str  # in the style of Great Expectations, e.g. expect_column_values_to_not_be_null(cost)
+    found: str | int
+    wanted: str | int
+    sentence: str
+    why: str
+    about: str = ABOUT_PARTITION
+    severity: Severity = Severity.CRITICAL
+    rows: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        return self.found == self.wanted
+
+    @property
+    def observation(self) -> str:
+        """The found value in words, beside the wanted one where they differ; empty where `rows` says it all."""
+        if self.rows is not None:
+            return ""
+        found, wanted = (f"{v:,}" if isinstance(v, int) else v for v in (self.found, self.wanted))
+        return found if self.holds else f"{found}, not {wanted}"
+
+
+def manifest_facts(lake: Lake, table: Table, dataset: Dataset, ds: str, manifest: Manifest) -> Iterator[Fact]:
+    """The manifest names this partition and describes these files."""
+    partition = lake.partition(table.name, dataset.name, ds)
+    yield Fact(
+        "expect_manifest_to_name_the_partition",
+        f"{manifest.table}/{manifest.dataset}/{manifest.ds}", f"{table.name}/{dataset.name}/{ds}",
+        "The manifest names this table, dataset and day.", "a folder copied from elsewhere is not this day",
+    )  # fmt: skip
+    yield Fact(
+        "expect_fingerprint_to_equal_manifest",
+        content_fingerprint(partition)[:12], manifest.fingerprint[:12],
+        "The data files have the fingerprint that the manifest states.",
+        "files that changed after publishing are not what the partitions downstream were built from",
+    )  # fmt: skip
+
+
+def schema_facts(connection: duckdb.DuckDBPyConnection, partition: Path, table: Table) -> Iterator[Fact]:
+    """Each column of the contract is there and of its type, and there is no other."""
+    found, wanted = columns_found(connection, partition), columns_wanted(connection, table)
+    for column in table.columns:
+        got, want = _shown_types(found.get(column.name, "no such column"), wanted[column.name], column.dtype)
+        yield Fact(
+            f"expect_column_values_to_be_of_type({column.name})", got, want,
+            f"{column.name} is there, as {column.dtype if len(column.dtype) < 60 else 'the contract types it'}.",
+            "readers rely on the contract's columns and types", ABOUT_COLUMNS,
+        )  # fmt: skip
+    yield Fact(
+        "expect_table_columns_to_be_in_contract", ", ".join(sorted(set(found) - set(wanted))) or "none", "none",
+        "There is no column that the contract does not know.",
+        "a column nobody declared has no rule for when it is known", ABOUT_COLUMNS, Severity.WARNING,
+    )  # fmt: skip
+
+
+def content_facts(connection: duckdb.DuckDBPyConnection, table: Table, manifest: Manifest) -> Iterator[Fact]:
+    """The row count, and for each column: filled where the contract promises it, and finite. The schema must hold."""
+    yield Fact(
+        "expect_table_row_count_to_equal_manifest", row_count(connection), manifest.rows,
+        "There are as many rows as the manifest states.", "rows were lost or doubled after publishing",
+    )  # fmt: skip
+    for name, count in null_counts(connection, [c for c in table.columns if not c.nullable]).items():
+        yield Fact(
+            f"expect_column_values_to_not_be_null({name})", count, 0, f"{name} is filled in every row.",
+            "the contract promises a value in every row", ABOUT_COLUMNS, rows=count,
+        )  # fmt: skip
+    for name, count in unfinite_counts(connection, table.columns).items():
+        yield Fact(
+            f"expect_column_values_to_be_finite({name})", count, 0, f"{name} is never NaN or infinite.",
+            "one NaN makes every mean and every loss NaN", ABOUT_COLUMNS, rows=count,
+        )  # fmt: skip
+
+
+def table_facts(
+    lake: Lake, table: Table, dataset: Dataset, ds: str, manifest: Manifest, spec: FeatureSpec | None
+) -> Iterator[Fact]:
+    """What only this table must agree with: other tables. spec: what `sequences` is audited by."""
+    match table.name:
+        case exposures.NAME:
+            yield from _nothing_dropped(lake, dataset, ds, manifest)
+        case sequences.NAME if spec is not None:
+            yield Fact(
+                "expect_feature_spec_to_be_at_hand", manifest.spec_version or "not stated", spec.version,
+                "The feature spec that the windows were cut with is the one they are audited by.",
+                "without its spec nobody can encode these columns",
+            )  # fmt: skip
+
+
+def _nothing_dropped(lake: Lake, dataset: Dataset, ds: str, manifest: Manifest) -> Iterator[Fact]:
+    counts = {name: manifest.counts.get(name, "not stated") for name in ("rows_in", "duplicates", "quarantined")}
+    total = manifest.rows + sum(n for name, n in counts.items() if name != "rows_in" and isinstance(n, int))
+    yield Fact(
+        "expect_rows_in_to_be_accounted_for", total, counts["rows_in"],
+        "Raw rows in = exposures + duplicates + quarantined rows.", "nothing may be dropped silently",
+    )  # fmt: skip
+    refused = read_manifest(lake.partition(quarantine.NAME, dataset.name, ds))
+    yield Fact(
+        "expect_quarantine_to_hold_the_refused_rows", refused.rows if refused else 0, counts["quarantined"],
+        "The day's quarantine holds as many rows as were refused.", "a refused row must stay readable",
+    )  # fmt: skip
+
+
+def sidecar_fact(partition: Path, connection: duckdb.DuckDBPyConnection) -> Fact:
+    """The file beside a feature spec's table says the same as its rows (kept, by feature name)."""
+    rows = dict(connection.execute('SELECT name, kept FROM "partition"').fetchall())
+    try:
+        spec = FeatureSpec.from_json((partition / SPEC_FILE).read_text())
+        kept = {f.name: f.kept for f in spec.features}
+        found = ", ".join(sorted(name for name in kept.keys() | rows.keys() if kept.get(name) != rows.get(name)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = f"unreadable: {type(error).__name__}"
+    return Fact(
+        "expect_sidecar_to_agree_with_rows", found or "none", "none",
+        f"No feature differs between {SPEC_FILE} and the table's rows.",
+        "people read the table, the model reads the file",
+    )  # fmt: skip
+
+
+def day_rules(table: Table, dataset: Dataset, ds: str) -> tuple[Expectation, ...]:
+    """Rules that depend on the day: what a partition of that day may hold. Bounds in ms UTC."""
+    if ds == UNDATED:
+        return ()
+    start, end = day_bounds_ms(ds, dataset.timezone)
+    between = "expect_column_values_to_be_between"
+    in_day = {"min_value": start, "max_value": end - 1}
+    match table.name:
+        case exposures.NAME:
+            return (Expectation(between, {"column": "exposed_at_ms", **in_day},
+                                "an exposure on another day's partition is counted there or nowhere"),)  # fmt: skip
+        case journeys.NAME:
+            return (
+                Expectation(between, {"column": "newest_ms", "max_value": end - 1},
+                            "a journey as of a day knows nothing of the days after it"),
+                Expectation(between, {"column": "next_known_ms", "min_value": end},
+                            "a gain already known at the end of the day is not pending"),
+            )  # fmt: skip
+        case sequences.NAME:
+            return (
+                Expectation(between, {"column": "first_label_ms", **in_day}, "the windows of a day label that day"),
+                Expectation(between, {"column": "last_label_ms", **in_day}, "the windows of a day label that day"),
+            )
+        case _:
+            return ()
+
+
+def day_bounds_ms(ds: str, timezone: str) -> tuple[int, int]:
+    """The first millisecond of the day in that time zone, and the first of the next."""
+    zone = ZoneInfo(timezone)
+    day = date.fromisoformat(ds)
+    start, end = (datetime(d.year, d.month, d.day, tzinfo=zone) for d in (day, day + timedelta(days=1)))
+    return int(start.timestamp()) * 1000, int(end.timestamp()) * 1000
+
+
+def _shown_types(found: str, wanted: str, dtype: str) -> tuple[str, str]:
+    """Both types as people should see them: equal if they agree, around the first difference if they are long."""
+    if found == wanted:
+        return dtype, dtype
+    if max(len(found), len(wanted)) <= 80:
+        return found, wanted
+    at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), 0)
+    start = max(0, at - 30)
+    return f"...{found[start : at + 30]}...", f"...{wanted[start : at + 30]}..."

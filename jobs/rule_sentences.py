@@ -1,0 +1,62 @@
+"""What a Great Expectations rule says, in plain words."""
+
+from typing import Any
+
+from schemas.contract import Expectation
+
+
+def rule_name(expectation: Expectation) -> str:
+    """The rule with the columns it is about: expect_column_values_to_be_unique(exposure_id)."""
+    return f"{expectation.rule}({', '.join(rule_columns(expectation))})"
+
+
+def rule_columns(expectation: Expectation) -> tuple[str, ...]:
+    kwargs = expectation.kwargs
+    single = tuple(kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs)
+    return single + tuple(kwargs.get("column_list", ()))
+
+
+def rule_sentence(expectation: Expectation) -> str:
+    kwargs = expectation.kwargs
+    column = " and ".join(rule_columns(expectation))
+    match expectation.rule:
+        case "expect_column_values_to_be_unique" | "expect_compound_columns_to_be_unique":
+            return f"No two rows share one {column}."
+        case "expect_column_values_to_not_be_null":
+            share = f"at least {kwargs['mostly']:.0%} of the rows" if "mostly" in kwargs else "every row"
+            return f"{column} is filled in {share}."
+        case "expect_column_values_to_be_in_set" if kwargs["value_set"] == [True]:
+            return f"{column} is true in every row."
+        case "expect_column_values_to_be_in_set":
+            return f"{column} is one of {', '.join(map(str, kwargs['value_set']))}."
+        case "expect_column_values_to_be_between":
+            return f"{column} is {_range(kwargs)}."
+        case "expect_column_mean_to_be_between":
+            return f"The mean of {column} is {_range(kwargs)}."
+        case "expect_column_unique_value_count_to_be_between":
+            return f"The number of different values of {column} is {_range(kwargs)}."
+        case "expect_column_value_lengths_to_be_between":
+            return f"The length of {column} is {_range(kwargs)}."
+        case "expect_table_row_count_to_be_between":
+            return f"The number of rows is {_range(kwargs)}."
+        case rule:
+            details = ", ".join(f"{k} {v}" for k, v in kwargs.items() if k != "column")
+            return f"{column}: {rule.removeprefix('expect_').replace('_', ' ')} ({details})."
+
+
+def _range(kwargs: dict[str, Any]) -> str:
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    if low is None and high is None:
+        return "any number"
+    if low is not None and low == high:
+        return f"exactly {_number(low)}"
+    parts = []
+    if low is not None:
+        parts.append(f"{'more than' if kwargs.get('strict_min') else 'at least'} {_number(low)}")
+    if high is not None:
+        parts.append(f"{'less than' if kwargs.get('strict_max') else 'at most'} {_number(high)}")
+    return " and ".join(parts)
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,108 @@
+"""What a model, its loss and its training are made of: frozen, stored with every checkpoint as JSON."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+from schemas.errors import UserError
+
+REWARD_FORMS = ("binary", "continuous", "fused", "onehot")  # equation 18
+
+
+class _Json:
+    """JSON round trip of a flat frozen dataclass; fields absent from the text keep their defaults."""
+
+    __slots__ = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The config that to_json wrote. Raises UserError on text that is no such config."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{cls.__name__}: not JSON ({error}): give the text that to_json wrote") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{cls.__name__}: expected a JSON object, got {type(values).__name__}")
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(values.keys() - known):
+            raise UserError(
+                f"{cls.__name__}: unknown field {', '.join(unknown)}: choose from {', '.join(sorted(known))}"
+            )
+        return cls(**values)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise UserError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig(_Json):
+    """The network of sections 3.1 to 3.5. Layer l of the state encoder has dilation 2^l: 1, 2, 4, ..."""
+
+    hidden: int = 512  # d, size of every hidden state
+    tcn_layers: int = 2  # L1, dilated causal convolutions of the state encoder (equation 5)
+    kernel_size: int = 3  # k_c, steps each convolution reads
+    addnorm_layers: int = 2  # L2, layers of equation 8
+    reward_layers: int = 3  # L3, layers of the reward decoder (equation 12)
+    heads: int = 1  # attention heads; must divide hidden
+    dropout: float = 0.1  # rate, on convolutions, attention weights and Add&Norm
+    steps: int = 20  # n, steps of a window; no weight depends on it
+    reward_form: str = "binary"  # one of REWARD_FORMS
+    use_state_encoder: bool = True  # False: figure 2 "w/o CausalState", the causal states are the embedded inputs
+    use_attention: bool = True  # False: figure 2 "w/o CausalAttn", equation 8 starts from the causal states
+    use_addnorm: bool = True  # False: figure 2 "w/o Add&Norm", equation 8 without residual and LayerNorm
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "tcn_layers", "kernel_size", "addnorm_layers", "reward_layers", "heads", "steps"):
+            _require(getattr(self, name) >= 1, f"model config: {name} is {getattr(self, name)}, must be at least 1")
+        _require(self.hidden % self.heads == 0, f"model config: heads {self.heads} must divide hidden {self.hidden}")
+        _require(0.0 <= self.dropout < 1.0, f"model config: dropout is {self.dropout}, must be in [0, 1)")
+        _require(
+            self.reward_form in REWARD_FORMS,
+            f"model config: unknown reward_form '{self.reward_form}': choose one of {', '.join(REWARD_FORMS)}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig(_Json):
+    """The weights of equation 16: L = policy + mu reward + dpo_weight DPO."""
+
+    mu: float = 0.08  # weight of the reward loss
+    dpo_weight: float = 1.4  # lambda, weight of the preference loss; 0: figure 2 "w/o DPO"
+    beta: float = 0.1  # sharpness of the preference loss (equation 15)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(_Json):
+    """How the weights are found: Adam, early stopping on the validation users."""
+
+    batch_size: int = 512  # windows a step
+    learning_rate: float = 1e-3  # of Adam
+    weight_decay: float = 0.0  # decoupled
+    max_epochs: int = 800  # passes over the training windows, at most
+    patience: int = 20  # epochs without a better validation loss before stopping
+    seed: int = 0  # of weights, order, dropout and preference pairs
+    gradient_clip: float = 1.0  # largest norm of the gradient
+    checkpoint_every: int = 500  # optimiser steps between checkpoints
+    device: str = "auto"  # "auto" (a GPU where there is one), "cpu" or "cuda"
+
+
+PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
+    "paper": (ModelConfig(), TrainConfig()),  # section 4.1.3
+    "small": (ModelConfig(hidden=128), TrainConfig(max_epochs=30, patience=4)),  # for machines without a GPU
+}
+
+_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of the dataset's name
+
+
+def preset(name: str, dataset: str) -> tuple[ModelConfig, LossConfig, TrainConfig]:
+    """The configs of a preset for a dataset; a dataset that the paper does not tune has LossConfig's mu."""
+    if name not in PRESETS:
+        raise UserError(f"unknown preset '{name}': choose one of {', '.join(sorted(PRESETS))}")
+    model, train = PRESETS[name]
+    mu = next((mu for start, mu in _MU.items() if dataset.startswith(start)), LossConfig().mu)
+    return model, LossConfig(mu=mu), train

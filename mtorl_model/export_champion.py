@@ -1,0 +1,38 @@
+"""Hand out what a champion needs from others: the feature spec its windows must be cut with.
+
+python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR
+
+Writes DIR/feature_spec.json (as FeatureSpec.to_json) and DIR/version.txt (e.g. mtorl_kuairand/3).
+"""
+
+import argparse
+from pathlib import Path
+
+from mtorl_model.registry import load_champion
+from schemas.dataset import Dataset, get_dataset
+from schemas.errors import exit_with_one_line
+from schemas.paths import Lake
+
+SPEC_FILE, VERSION_FILE = "feature_spec.json", "version.txt"
+
+
+def export_champion(lake: Lake, dataset: Dataset, out: Path) -> str:
+    """Write the two files and return the champion's version. Raises UserError where there is no champion."""
+    version, artifact = load_champion(lake, dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SPEC_FILE).write_text(artifact.spec.to_json() + "\n")
+    (out / VERSION_FILE).write_text(version + "\n")
+    return version
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--lake", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    args = parser.parse_args()
+    print(f"{export_champion(Lake(args.lake), get_dataset(args.dataset), args.out)} -> {args.out}")
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,185 @@
+"""Score all users of a day: the channel policy and the reward rank of each, from their journeys.
+
+python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD
+"""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtorl_model.artifact import Artifact
+from mtorl_model.encoding import Encoder
+from mtorl_model.prediction import WINDOWS_AT_ONCE, device, predict
+from mtorl_model.ranking import best_first, fused_reward
+from mtorl_model.reading import ROWS_PER_READ, read_tables, regrouped
+from mtorl_model.registry import load_champion
+from mtorl_model.windows import journeys_to_windows
+from schemas.contract import Table
+from schemas.dataset import Dataset, get_dataset
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import Lake, checked_day
+from schemas.publishing import Manifest, code_version, publish, require_manifest, staging_folder
+from schemas.steps import profile_inputs
+from schemas.tables import channel_policies, journeys, user_reward_ranks
+from schemas.tables.channel_policies import FROM_MODEL, INITIAL
+
+# A user with fewer exposures than this, in channels the model knows, gets the initial policy: one exposure
+# says nothing about switching, and a transition is what the model was trained to predict.
+MIN_JOURNEY = 2
+ROWS_PER_GROUP = 100_000
+
+_ARROW = {
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "map<string, double>": pa.map_(pa.string(), pa.float64()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """U users. policy_UA: probability of each channel of the spec; gains_UG: of each gain, both float64."""
+
+    user_id: pa.Array
+    policy_UA: npt.NDArray[np.float64]
+    gains_UG: npt.NDArray[np.float64]
+    from_model_U: npt.NDArray[np.bool_]  # False: the journey is too short, this is the initial policy
+
+
+def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Dataset) -> Scores:
+    """Scores of all rows of `tables` (layout of schemas/tables/journeys.py), in their order.
+
+    Only the scores are held for all users, never their journeys. Users of a short journey get the
+    explicit CTR shares of equation 17 and the base rates of the gains.
+    """
+    spec, steps = artifact.spec, artifact.config.steps
+    encoder = Encoder(spec, dataset, artifact.config.reward_form)
+    actions, gains = len(spec.channels), len(spec.gains)
+    user_id = [pa.array([], _ARROW[dataset.user_id.column.dtype])]
+    policy, predicted = [np.empty((0, actions))], [np.empty((0, gains))]
+    shown = [np.empty(0, dtype=np.int64)]
+    model = artifact.model.to(device())
+    for users in regrouped(tables, WINDOWS_AT_ONCE):
+        windows = journeys_to_windows(users, spec, dataset, steps)
+        policy_BLA, gains_BLG = predict(model, encoder.encode(windows).batch())
+        user_id += windows.column("user_id").chunks
+        policy.append(policy_BLA[:, -1])
+        predicted.append(gains_BLG[:, -1])
+        seen = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), steps - 1)
+        shown.append(seen.flatten().to_numpy().reshape(-1, actions).sum(axis=1))
+    from_model_U = np.concatenate(shown) >= MIN_JOURNEY
+    initial = artifact.initial_policy
+    return Scores(
+        pa.concat_arrays(user_id),
+        np.where(from_model_U[:, None], np.concatenate(policy), initial.probabilities),
+        np.where(from_model_U[:, None], np.concatenate(predicted), [initial.gain_rates[g] for g in spec.gains]),
+        from_model_U,
+    )
+
+
+def policies_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
+    """The table `channel_policies`, ordered by user_id."""
+    order = pc.sort_indices(scores.user_id)
+    policy_UA = scores.policy_UA[order.to_numpy()]
+    users, actions = policy_UA.shape
+    channels = pa.array(artifact.spec.channels, pa.string())
+    keys = channels.take(pa.array(np.tile(np.arange(actions), users)))
+    offsets = pa.array(np.arange(0, users * actions + 1, actions, dtype=np.int32))
+    return _as_contract(
+        channel_policies.channel_policies(dataset),
+        {
+            "user_id": scores.user_id.take(order),
+            "channel": channels.take(pa.array(policy_UA.argmax(axis=1))),
+            "policy": pa.MapArray.from_arrays(offsets, keys, pa.array(policy_UA.ravel())),
+            "source": _source(scores.from_model_U[order.to_numpy()]),
+            "model_version": pa.repeat(version, users),
+        },
+    )
+
+
+def ranks_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
+    """The table `user_reward_ranks`, ordered by rank."""
+    reward_U = fused_reward(scores.gains_UG, artifact.spec.gain_weights)
+    order = best_first(scores.user_id, reward_U)
+    gains_UG = scores.gains_UG[order.to_numpy()]
+    return _as_contract(
+        user_reward_ranks.user_reward_ranks(dataset),
+        {
+            "user_id": scores.user_id.take(order),
+            "predicted_reward": pa.array(reward_U[order.to_numpy()]),
+            **{f"predicted_{g}": pa.array(gains_UG[:, k].copy()) for k, g in enumerate(artifact.spec.gains)},
+            "rank": pa.array(np.arange(1, len(order) + 1)),
+            "source": _source(scores.from_model_U[order.to_numpy()]),
+            "model_version": pa.repeat(version, len(order)),
+        },
+    )
+
+
+def _source(from_model_U: npt.NDArray[np.bool_]) -> pa.Array:
+    return pc.if_else(pa.array(from_model_U), FROM_MODEL, INITIAL)
+
+
+def _as_contract(table: Table, columns: dict[str, pa.Array]) -> pa.Table:
+    schema = pa.schema([pa.field(c.name, _ARROW[c.dtype], nullable=c.nullable) for c in table.columns])
+    return pa.table(columns, schema)
+
+
+def score_day(
+    lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ
+) -> tuple[Manifest, Manifest]:
+    """Publish `channel_policies` and `user_reward_ranks` of a day, with the champion model.
+
+    Raises UserError where the day's journeys or the champion are missing, or the model's answer is no number.
+    """
+    found = require_manifest(lake, journeys.NAME, dataset.name, day)
+    version, artifact = load_champion(lake, dataset)
+    partition = lake.partition(journeys.NAME, dataset.name, day)
+    kept = {f.name for f in artifact.spec.kept}
+    columns = ["user_id", *(c.name for c in profile_inputs(dataset) if c.name in kept), "memory", "next_step"]
+    scores = score_journeys(read_tables([partition], columns, rows_per_read), artifact, dataset)
+    if not (np.isfinite(scores.policy_UA).all() and np.isfinite(scores.gains_UG).all()):
+        raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
+
+    def publish_table(name: str, content: pa.Table) -> Manifest:
+        with staging_folder(lake) as staged:
+            pq.write_table(content, staged / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)
+            return publish(
+                lake, name, dataset.name, day, staged,
+                rows=len(content),
+                inputs={str(partition.relative_to(lake.root)): found.fingerprint, "model": version},
+                code=code_version("mtorl_model"),
+                spec_version=artifact.spec.version,
+                counts={INITIAL: int((~scores.from_model_U).sum())},
+            )  # fmt: skip
+
+    return (
+        publish_table(channel_policies.NAME, policies_table(scores, artifact, dataset, version)),
+        publish_table(user_reward_ranks.NAME, ranks_table(scores, artifact, dataset, version)),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--lake", required=True, type=Path)
+    parser.add_argument("--day", required=True)
+    args = parser.parse_args()
+    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
+    policies, ranks = score_day(lake, dataset, day)
+    print(
+        f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
+    )
+    for manifest in (policies, ranks):
+        print(lake.partition(manifest.table, dataset.name, day))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,106 @@
+"""Train MTORL on the sequences of a range of days and make it the dataset's champion.
+
+python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--preset small] [--max-epochs N]
+    [--reward-form binary] [--seed 0] [--device auto]
+
+Killed and started again with the same arguments, it goes on from its last checkpoint.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mtorl_model.artifact import save_artifact
+from mtorl_model.config import PRESETS, REWARD_FORMS, LossConfig, ModelConfig, TrainConfig, preset
+from mtorl_model.data import WindowStore, open_windows
+from mtorl_model.encoding import Encoder
+from mtorl_model.initial_policy import fit_initial_policy
+from mtorl_model.model import MTORL
+from mtorl_model.registry import register_champion
+from mtorl_model.training import fit
+from schemas.dataset import Dataset, get_dataset
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import Lake
+from schemas.publishing import code_version, staging_folder
+from schemas.splits import TRAIN, VALIDATION
+from schemas.tables.feature_spec import latest_spec
+
+Configs = tuple[ModelConfig, LossConfig, TrainConfig]
+
+
+def train_champion(lake: Lake, dataset: Dataset, first_day: str, last_day: str, configs: Configs) -> list[str]:
+    """Train on the days first to last, register the champion; a few lines for people about it.
+
+    Raises UserError where there is no feature spec, or no windows to train or validate on.
+    """
+    model_config, loss_config, train_config = configs
+    spec, _ = latest_spec(lake, dataset.name)
+    encoder = Encoder(spec, dataset, model_config.reward_form)
+    stores = {split: open_windows(lake, encoder, first_day, last_day, split) for split in (TRAIN, VALIDATION)}
+    train, valid = stores[TRAIN], stores[VALIDATION]
+    identity = _identity(configs, spec.version, train, valid)
+    checkpoints = lake.table("checkpoints", dataset.name) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    model = new_model(model_config, encoder, train_config.seed)
+    history = fit(model, train, valid, loss_config, train_config, checkpoints=checkpoints, identity=identity)
+    with staging_folder(lake) as folder:
+        save_artifact(folder, model, spec, fit_initial_policy(train, spec))
+        params = {**json.loads(identity), "first_day": first_day, "last_day": last_day}
+        version = register_champion(lake, dataset, folder, params, history)
+    shutil.rmtree(checkpoints)
+    weights = sum(p.numel() for p in model.parameters())
+    return [
+        f"{version} is the champion of {dataset.name}: {weights:,} weights, days {first_day} to {last_day}",
+        f"trained on {len(train):,} windows, validated on {len(valid):,} of other users",
+        f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss of the policy "
+        f"{history.best.valid_policy:.4f}, of the reward {history.best.valid_reward:.4f}",
+    ]
+
+
+def new_model(config: ModelConfig, encoder: Encoder, seed: int) -> MTORL:
+    """A model with random weights that follow from the seed."""
+    torch.manual_seed(seed)
+    return MTORL(config, encoder.sizes)
+
+
+def _identity(configs: Configs, spec_version: str, train: WindowStore, valid: WindowStore) -> str:
+    """All that the weights depend on, as JSON."""
+    merged: dict[str, object] = {}
+    for config in configs:
+        merged |= json.loads(config.to_json())
+    merged |= {"spec": spec_version, "train": train.key, "validation": valid.key, "code": code_version("mtorl_model")}
+    return json.dumps(merged, sort_keys=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--lake", required=True, type=Path)
+    parser.add_argument("--from", dest="first_day", required=True, metavar="DAY")
+    parser.add_argument("--to", dest="last_day", required=True, metavar="DAY")
+    parser.add_argument("--preset", default="small", choices=sorted(PRESETS))
+    parser.add_argument("--reward-form", default="binary", choices=REWARD_FORMS)
+    parser.add_argument("--max-epochs", type=int, metavar="N", help="at most; the preset's where left out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    args = parser.parse_args()
+    dataset = get_dataset(args.dataset)
+    model, loss, train = preset(args.preset, dataset.name)
+    epochs = train.max_epochs if args.max_epochs is None else args.max_epochs
+    if epochs < 1:
+        raise UserError(f"--max-epochs {epochs}: train for at least one epoch")
+    configs = (
+        replace(model, reward_form=args.reward_form),
+        loss,
+        replace(train, max_epochs=epochs, seed=args.seed, device=args.device),
+    )
+    print("\n".join(train_champion(Lake(args.lake), dataset, args.first_day, args.last_day, configs)))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,49 @@
+"""Airflow reads its environment at import: a home of its own for these tests is named before that."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TINY = Path(__file__).resolve().parent / "tiny"
+HOME = Path(tempfile.mkdtemp(prefix="mtorl-airflow-"))
+
+os.environ.update(
+    AIRFLOW_HOME=str(HOME),
+    AIRFLOW__CORE__DAGS_FOLDER=str(TINY),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def airflow_home() -> Iterator[Path]:
+    yield HOME
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_database(airflow_home: Path) -> None:
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def bag(airflow_database: None):
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(str(ROOT / "dags"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bag(airflow_database: None):
+    """DAGs of one task that only the tests know; `dag.test` takes its DAGs from the configured folder."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(str(TINY))

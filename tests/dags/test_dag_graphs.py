@@ -1,0 +1,108 @@
+"""Task graphs as designed: what waits for what, where a table is published, what the entry points are told."""
+
+from pathlib import Path
+
+import pytest
+from airflow.sdk import Param
+from airflow.sdk.exceptions import ParamValidationError
+
+from dags.operators import ROOT, PythonStep, SparkStep
+from schemas.dataset import dataset_names, get_dataset
+
+HISTORY = {
+    "build_exposures": {"audit_exposures"},
+    "audit_exposures": {"build_journeys", "build_feature_spec"},
+    "build_journeys": {"audit_journeys"},
+    "build_feature_spec": {"audit_feature_spec"},
+    "audit_journeys": {"build_sequences"},
+    "audit_feature_spec": {"build_sequences"},
+    "build_sequences": {"audit_sequences"},
+    "audit_sequences": {"train"},
+    "train": {"evaluate"},
+    "evaluate": set(),
+}
+DAILY = {
+    "build_exposures": {"audit_exposures"},
+    "audit_exposures": {"build_journeys"},
+    "build_journeys": {"audit_journeys"},
+    "audit_journeys": {"build_sequences"},
+    "build_sequences": {"audit_sequences"},
+    "audit_sequences": set(),
+}
+NIGHTLY = {
+    "score": {"audit_channel_policies", "audit_user_reward_ranks"},
+    "audit_channel_policies": set(),
+    "audit_user_reward_ranks": set(),
+}
+
+
+@pytest.mark.parametrize("dataset", dataset_names())
+@pytest.mark.parametrize(("kind", "graph"), [("history", HISTORY), ("daily", DAILY), ("nightly", NIGHTLY)])
+def test_tasks_wait_for_the_audits_before_them(bag, dataset, kind, graph):
+    dag = bag.dags[f"mtorl_{kind}_{dataset}"]
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == graph
+
+
+def test_what_others_wait_for_is_published_by_an_audit(bag):
+    outlets = {
+        (dag.dag_id, task.task_id): [asset.name for asset in task.outlets]
+        for dag in bag.dags.values()
+        for task in dag.tasks
+        if task.outlets
+    }
+    assert all(task.startswith("audit_") for _, task in outlets)
+    assert outlets["mtorl_daily_criteo", "audit_journeys"] == ["journeys_criteo"]
+    assert outlets["mtorl_nightly_criteo", "audit_channel_policies"] == ["channel_policies_criteo"]
+    assert not any("history" in dag for dag, _ in outlets)  # no day of its own: it would start no nightly run
+
+
+def test_a_finding_of_an_audit_is_not_tried_again_and_all_else_is(bag):
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            assert task.retries == (0 if task.task_id.startswith("audit_") else 2), task
+            assert task.retry_exponential_backoff
+
+
+def test_only_training_takes_the_gpu(bag):
+    pools = {task.task_id: (task.pool, task.queue) for dag in bag.dags.values() for task in dag.tasks}
+    assert pools.pop("train") == ("gpu", "gpu")
+    assert set(pools.values()) == {("default_pool", "default")}
+
+
+@pytest.mark.parametrize("dataset", dataset_names())
+def test_days_are_partitions_of_the_datasets_own_calendar(bag, dataset):
+    daily, nightly = bag.dags[f"mtorl_daily_{dataset}"], bag.dags[f"mtorl_nightly_{dataset}"]
+    assert str(daily.timetable.timezone) == get_dataset(dataset).timezone
+    assert (daily.timetable.run_offset, daily.timetable.key_format) == (-1, "%Y-%m-%d")
+    assert nightly.timetable.asset_condition.name == f"journeys_{dataset}"
+    assert not daily.catchup
+    assert daily.max_active_runs == 1
+
+
+def test_every_task_names_an_entry_point_of_this_project(bag):
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            assert isinstance(task, (PythonStep, SparkStep))
+            module = ROOT / f"{getattr(task, 'module', '').replace('.', '/')}.py"
+            path = Path(task.application) if isinstance(task, SparkStep) else module
+            assert path.parent in (ROOT / "jobs", ROOT / "mtorl_model")
+            assert path.is_file(), f"{task.task_id} starts {path}, which does not exist"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("from", "22.04.2022"),
+        ("to", "2022-04-22; rm -rf /"),
+        ("from", None),
+        ("raw", "--help"),
+        ("raw", "a\nb"),
+        ("lake", ""),
+        ("preset", "huge"),
+        ("max_epochs", 0),
+    ],
+)
+def test_a_parameter_of_another_form_is_refused(bag, name, value):
+    schema = bag.dags["mtorl_history_kuairand"].params.get_param(name).schema
+    with pytest.raises(ParamValidationError):
+        Param(value, **schema).resolve()

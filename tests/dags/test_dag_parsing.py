@@ -1,0 +1,34 @@
+"""The DAG files load, fast, and load nothing heavy."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+from schemas.dataset import dataset_names
+
+HEAVY = {"torch", "pyspark", "pandas", "great_expectations", "mlflow", "sklearn", "duckdb"}
+
+
+def test_every_dataset_has_its_dags_and_nothing_fails_to_import(bag):
+    assert bag.import_errors == {}
+    wanted = {f"mtorl_{kind}_{name}" for kind in ("history", "daily", "nightly") for name in dataset_names()}
+    assert set(bag.dags) == wanted
+
+
+def test_a_dag_file_parses_in_less_than_a_second(bag):
+    assert bag.dagbag_stats
+    for file in bag.dagbag_stats:
+        assert file.duration < timedelta(seconds=1), file
+
+
+def test_parsing_loads_nothing_heavy(airflow_database):
+    code = "import sys, dags.mtorl; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "airflow" in loaded
+    assert not HEAVY & set(loaded)
+
+
+def test_every_dag_explains_itself(bag):
+    for dag in bag.dags.values():
+        assert dag.doc_md.strip()
+        assert dag.description

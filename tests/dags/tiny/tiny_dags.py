@@ -1,0 +1,21 @@
+"""DAGs of one task, with the operators and the day template of the project, around the stand-in entry point."""
+
+from datetime import datetime, timedelta
+
+from airflow.sdk import DAG, Param
+
+from dags.factory import DAY
+from dags.operators import PythonStep, SparkStep
+
+PARAMS = {"calls": Param(type="string"), "status": Param("0", type="string"), "typed": Param("", type="string")}
+RETRIES = {"retries": 2, "retry_delay": timedelta(0)}
+TOLD = ["{{ params.calls }}", "{{ params.status }}"]
+
+with DAG("tiny_python", schedule=None, start_date=datetime(2022, 1, 1), params=PARAMS, default_args=RETRIES):
+    PythonStep(task_id="step", module="tests.dags.stand_in", arguments=[*TOLD, "a", "", "{{ params.typed }}"])
+
+with DAG("tiny_spark", schedule=None, start_date=datetime(2022, 1, 1), params=PARAMS, default_args=RETRIES):
+    SparkStep(task_id="step", job="tests/dags/stand_in.py", arguments=[*TOLD, "{{ params.typed }}"])
+
+with DAG("tiny_day", schedule=None, start_date=datetime(2022, 1, 1), params={**PARAMS, "date": None}):
+    PythonStep(task_id="step", module="tests.dags.stand_in", arguments=[*TOLD, DAY])

@@ -1,0 +1,631 @@
+"""Each rule of every table: a valid partition passes, and one planted fault fails exactly its rule."""
+
+import json
+import socket
+import sys
+from dataclasses import replace
+
+import duckdb
+import pyarrow as pa
+import pytest
+from audit_samples import DAY, Rows, sample, spec_of, spec_with, write_partition
+
+from jobs import audit_table
+from jobs.audit_results import FAIL, HOLDS, NOT_ASKED, PASS, WARN, Audit, audit_path, stored_audits
+from jobs.audits import audit_partition
+from jobs.data_docs import INDEX
+from jobs.partition_view import flat_frame
+from jobs.table_contract import TABLES, table_contract
+from schemas.contract import Expectation
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import UNDATED, Lake
+from schemas.publishing import MANIFEST, publish, staging_folder
+from schemas.splits import split_of
+
+DATASETS = ("criteo", "kuairand", "kuairand_tab")
+UNIQUE, IN_SET = "expect_column_values_to_be_unique", "expect_column_values_to_be_in_set"
+BETWEEN, NOT_NULL = "expect_column_values_to_be_between", "expect_column_values_to_not_be_null"
+TYPE, FINITE = "expect_column_values_to_be_of_type", "expect_column_values_to_be_finite"
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+def audited(lake: Lake, dataset: str, name: str, rows: Rows | None = None, **options) -> Audit:
+    """The audit of a sample partition, or of these rows in its place."""
+    contract = get_dataset(dataset)
+    table, valid = sample(name, contract)
+    if name == "sequences":
+        write_partition(lake, *_spec(contract))
+    write_partition(lake, table, contract, valid if rows is None else rows, **options)
+    return audit_partition(lake, name, contract, DAY)
+
+
+def _spec(contract):
+    table, rows = sample("feature_spec", contract)
+    return table, contract, rows
+
+
+def rows_of(dataset: str, name: str) -> Rows:
+    return sample(name, get_dataset(dataset))[1]
+
+
+def failures(audit: Audit) -> dict[str, str]:
+    return {outcome.name: outcome.severity for outcome in audit.failed}
+
+
+def run(monkeypatch, lake: Lake, *arguments: str) -> int:
+    """The entry point's exit status."""
+    monkeypatch.setattr(sys, "argv", ["audit_table", "--lake", str(lake.root), *arguments])
+    try:
+        audit_table.main()
+    except SystemExit as exit_:
+        return exit_.code
+    return 0
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_valid_partition_passes_and_every_rule_is_asked(lake, dataset, name):
+    audit = audited(lake, dataset, name)
+    assert failures(audit) == {}
+    assert audit.verdict == PASS
+    assert {o.status for o in audit.outcomes} == {HOLDS}
+    table = table_contract(name, get_dataset(dataset), lake)
+    names = {o.name for o in audit.outcomes}
+    assert {f"{TYPE}({c.name})" for c in table.columns} <= names
+    assert {f"{NOT_NULL}({c.name})" for c in table.columns if not c.nullable} <= names
+    assert len(names) == len(audit.outcomes)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_an_empty_partition_passes(lake, name):
+    if name == "feature_spec":
+        pytest.skip("a feature spec has always rows: its sidecar names the features")
+    audit = audited(lake, "criteo", name, [])
+    assert audit.verdict == PASS
+    assert any("No rows" in note for note in audit.notes)
+    about_rows = {o.status for o in audit.outcomes if o.about == "rows" and not o.name.startswith("expect_table")}
+    assert about_rows <= {NOT_ASKED}
+
+
+# (table, dataset, row, change, the rules that fail). One fault, one rule.
+FAULTS = [
+    ("exposures", "criteo", 3, {"exposure_id": 100}, {f"{UNIQUE}(exposure_id)"}),
+    ("exposures", "criteo", 0, {"user_id": None}, {f"{NOT_NULL}(user_id)"}),
+    ("exposures", "criteo", 0, {"cost": -1.0}, {f"{BETWEEN}(cost)"}),
+    ("exposures", "criteo", 0, {"cost": float("nan")}, {f"{FINITE}(cost)"}),
+    ("exposures", "criteo", 0, {"click": 2}, {f"{IN_SET}(click)"}),
+    ("exposures", "criteo", 0, {"conversion": 1}, {f"{IN_SET}(conversion_has_time)"}),
+    ("exposures", "criteo", 1, {"conversion_at_ms": 5}, {f"{IN_SET}(conversion_has_time)"}),
+    ("exposures", "kuairand", 0, {"channel": "huge"}, {f"{IN_SET}(channel)"}),
+    ("exposures", "kuairand", 0, {"propensity": 0.0}, {f"{BETWEEN}(propensity)"}),
+    ("exposures", "kuairand", 0, {"propensity": float("inf")}, {f"{FINITE}(propensity)", f"{BETWEEN}(propensity)"}),
+    ("quarantine", "criteo", 0, {"reason": ""}, {"expect_column_value_lengths_to_be_between(reason)"}),
+    ("quarantine", "criteo", 0, {"reason": None}, {f"{NOT_NULL}(reason)"}),
+    ("journeys", "criteo", 1, {"user_id": 0}, {f"{UNIQUE}(user_id)"}),
+    ("journeys", "criteo", 1, {"memory": []}, {f"{BETWEEN}(steps)"}),
+    ("journeys", "criteo", 1, {"memory": None}, {f"{NOT_NULL}(memory)", f"{IN_SET}(in_order)",
+                                                 f"{IN_SET}(counts_all)"}),
+    ("journeys", "criteo", 1, {"pending": [{"known_at_ms": 5, "channel": "a", "gain": "click"}]},
+     {f"{BETWEEN}(next_known_ms)"}),
+    ("feature_spec", "criteo", 0, {"role": "text"}, {f"{IN_SET}(role)"}),
+    ("feature_spec", "criteo", 0, {"reason": ""}, {f"{IN_SET}(explained)"}),
+    ("feature_spec", "criteo", 0, {"name": "other"}, {"expect_sidecar_to_agree_with_rows"}),
+    ("sequences", "criteo", 1, {"user_id": 0, "split": split_of(0)},
+     {"expect_compound_columns_to_be_unique(user_id, window)"}),
+    ("sequences", "criteo", 1, {"split": "dev"}, {f"{IN_SET}(split)", f"{IN_SET}(split_is_right)"}),
+    ("channel_policies", "criteo", 1, {"user_id": 0}, {f"{UNIQUE}(user_id)"}),
+    ("channel_policies", "criteo", 0, {"policy": [("a", 0.75), ("b", 0.2)]}, {f"{BETWEEN}(total)"}),
+    ("channel_policies", "criteo", 0, {"policy": [("a", 1.5), ("b", -0.5)]}, {f"{BETWEEN}(lowest)"}),
+    ("channel_policies", "criteo", 0, {"policy": [("a", float("nan")), ("b", 1.0)]}, {f"{NOT_NULL}(total)"}),
+    ("channel_policies", "criteo", 0, {"channel": "b"}, {f"{IN_SET}(is_best)"}),
+    ("channel_policies", "criteo", 0, {"channel": "elsewhere"}, {f"{IN_SET}(is_best)"}),
+    ("channel_policies", "criteo", 0, {"source": "guess"}, {f"{IN_SET}(source)"}),
+    ("user_reward_ranks", "criteo", 0, {"rank": 9}, {f"{IN_SET}(rank_is_right)"}),
+    ("user_reward_ranks", "criteo", 0, {"predicted_reward": 1.1}, {f"{BETWEEN}(predicted_reward)"}),
+    ("user_reward_ranks", "criteo", 0, {"predicted_click": -0.1}, {f"{BETWEEN}(predicted_click)"}),
+    ("user_reward_ranks", "criteo", 0, {"source": "guess"}, {f"{IN_SET}(source)"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dataset", "at", "change", "rules"), FAULTS)
+def test_one_fault_in_a_row_fails_exactly_its_rule(lake, name, dataset, at, change, rules):
+    rows = rows_of(dataset, name)
+    rows[at] |= change
+    audit = audited(lake, dataset, name, rows)
+    assert failures(audit) == dict.fromkeys(rules, "critical")
+    assert audit.verdict == FAIL
+
+
+def test_every_rule_of_every_table_has_a_planted_fault():
+    """No rule of a contract may go without a test that sees it fail."""
+    planted = {(name, rule) for name, _, _, _, rules in FAULTS for rule in rules} | {
+        (name, rule) for name, rules in PLANTED_ELSEWHERE.items() for rule in rules
+    }
+    for name in TABLES:
+        for dataset in ("criteo", "kuairand"):
+            contract = get_dataset(dataset)
+            for expectation in sample(name, contract)[0].expectations:
+                assert _planted(name, expectation, planted), f"{name}: {expectation}"
+
+
+PLANTED_ELSEWHERE = {
+    "exposures": {f"{NOT_NULL}(channel)", "expect_column_mean_to_be_between(click)",
+                  f"{IN_SET}(conversion)", f"{IN_SET}(long_view)"},
+    "quarantine": {"expect_table_row_count_to_be_between()"},
+    "journeys": {f"{IN_SET}(in_order)", f"{IN_SET}(counts_all)"},
+    "feature_spec": {f"{UNIQUE}(name)", f"{IN_SET}(encodable)"},
+    "sequences": {f"{IN_SET}({c})" for c in ("length", "left_padded", "labels_valid", "in_order", "lists_aligned",
+                                             "steps_filled", "labelled_once", "enough_context")},
+    "channel_policies": {"expect_column_unique_value_count_to_be_between(channel)"},
+    "user_reward_ranks": {f"{UNIQUE}(user_id)", f"{BETWEEN}(predicted_conversion)", f"{BETWEEN}(predicted_long_view)"},
+}  # fmt: skip
+
+
+def _planted(name: str, expectation: Expectation, planted: set[tuple[str, str]]) -> bool:
+    columns = expectation.kwargs.get("column_list") or [expectation.kwargs.get("column", "")]
+    return (name, f"{expectation.rule}({', '.join(columns)})") in planted
+
+
+@pytest.mark.parametrize(
+    ("dataset", "gain"), [("criteo", "conversion"), ("kuairand", "long_view"), ("kuairand", "click")]
+)
+def test_a_gain_is_binary(lake, dataset, gain):
+    rows = rows_of(dataset, "exposures")
+    rows[1][gain] = 3
+    assert f"{IN_SET}({gain})" in failures(audited(lake, dataset, "exposures", rows))
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("shift_days", [-1, 1])
+def test_an_exposure_of_another_day_fails(lake, dataset, shift_days):
+    rows = rows_of(dataset, "exposures")
+    rows[0]["exposed_at_ms"] += shift_days * 86_400_000
+    assert failures(audited(lake, dataset, "exposures", rows)) == {f"{BETWEEN}(exposed_at_ms)": "critical"}
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+def test_a_kuairand_day_is_a_day_in_shanghai(lake, at):
+    rows = rows_of("kuairand", "exposures")
+    start = duckdb.sql("SELECT epoch_ms(TIMESTAMP '2017-01-01 16:00:00')").fetchall()[0][0]
+    rows[0]["exposed_at_ms"] = start if at == "first" else start + 86_400_000 - 1
+    assert audited(lake, "kuairand", "exposures", rows).verdict == PASS
+    rows[0]["exposed_at_ms"] += -1 if at == "first" else 1
+    assert audited(lake, "kuairand", "exposures", rows).verdict == FAIL
+
+
+@pytest.mark.parametrize("gain", ["click", "conversion"])
+def test_a_predicted_gain_is_a_probability(lake, gain):
+    rows = rows_of("criteo", "user_reward_ranks")
+    rows[0][f"predicted_{gain}"] = 1.5
+    assert failures(audited(lake, "criteo", "user_reward_ranks", rows)) == {f"{BETWEEN}(predicted_{gain})": "critical"}
+
+
+def test_ties_in_the_rank_go_by_user_id(lake):
+    rows = rows_of("criteo", "user_reward_ranks")
+    rows[1]["rank"], rows[2]["rank"] = rows[2]["rank"], rows[1]["rank"]
+    audit = audited(lake, "criteo", "user_reward_ranks", rows)
+    assert failures(audit) == {f"{IN_SET}(rank_is_right)": "critical"}
+    assert set(audit.failed[0].examples) == {"user_id 3", "user_id 5"}
+
+
+def test_a_user_ranked_twice_fails(lake):
+    rows = rows_of("criteo", "user_reward_ranks")
+    rows[2]["user_id"] = 3
+    assert failures(audited(lake, "criteo", "user_reward_ranks", rows))[f"{UNIQUE}(user_id)"] == "critical"
+
+
+def test_warnings_are_reported_and_do_not_fail(lake):
+    clicks, channels, quarantine = (rows_of("criteo", t) for t in ("exposures", "exposures", "quarantine"))
+    for row in clicks:
+        row["click"] = 0
+    channels[0]["channel"] = None
+    for rows, name, rule in (
+        (clicks, "exposures", "expect_column_mean_to_be_between(click)"),
+        (channels, "exposures", f"{NOT_NULL}(channel)"),
+        (quarantine * 3_400, "quarantine", "expect_table_row_count_to_be_between()"),
+        ([r for r in rows_of("criteo", "channel_policies") if r["channel"] == "a"], "channel_policies",
+         "expect_column_unique_value_count_to_be_between(channel)"),
+    ):  # fmt: skip
+        audit = audited(lake, "criteo", name, rows)
+        assert failures(audit) == {rule: "warning"}
+        assert audit.verdict == WARN
+
+
+def test_a_journey_out_of_order_fails(lake):
+    rows = rows_of("criteo", "journeys")
+    rows[2]["memory"].reverse()
+    assert failures(audited(lake, "criteo", "journeys", rows)) == {f"{IN_SET}(in_order)": "critical"}
+
+
+def test_equal_times_in_a_journey_are_ordered_by_id(lake):
+    rows = rows_of("criteo", "journeys")
+    for step in rows[2]["memory"]:
+        step["exposed_at_ms"] = rows[2]["memory"][0]["exposed_at_ms"]
+    assert audited(lake, "criteo", "journeys", rows).verdict == PASS
+    rows[2]["memory"].reverse()
+    assert audited(lake, "criteo", "journeys", rows).verdict == FAIL
+
+
+def test_a_journey_that_counts_less_than_it_remembers_fails(lake):
+    rows = rows_of("criteo", "journeys")
+    rows[2]["next_step"]["seen_exposures"] = 2
+    assert failures(audited(lake, "criteo", "journeys", rows)) == {f"{IN_SET}(counts_all)": "critical"}
+
+
+def test_a_journey_that_knows_a_later_day_fails(lake):
+    rows = rows_of("criteo", "journeys")
+    rows[2]["memory"][-1]["exposed_at_ms"] += 86_400_000
+    assert failures(audited(lake, "criteo", "journeys", rows)) == {f"{BETWEEN}(newest_ms)": "critical"}
+
+
+def test_a_memory_longer_than_promised_fails(lake):
+    rows = rows_of("criteo", "journeys")
+    step = rows[0]["memory"][0]
+    rows[0]["memory"] = [{**step, "exposure_id": k} for k in range(41)]
+    rows[0]["next_step"]["seen_exposures"] = 41
+    assert failures(audited(lake, "criteo", "journeys", rows)) == {f"{BETWEEN}(steps)": "critical"}
+
+
+def _swap(row, name, one, other):
+    row[name][one], row[name][other] = row[name][other], row[name][one]
+
+
+def _not_left_padded(row):
+    for value in row.values():
+        if isinstance(value, list):
+            value.append(value.pop(0))
+
+
+def _all_lists(row, change):
+    for name, value in row.items():
+        if isinstance(value, list):
+            row[name] = change(value)
+
+
+# In the sample, user 2's window has 4 real steps: positions 16-19, labels 17-19.
+WINDOW_FAULTS = [
+    ("too short", lambda row: _all_lists(row, lambda v: v[1:]), {"length"}),
+    ("not left padded", _not_left_padded, {"left_padded"}),
+    ("label on padding", lambda row: row["is_label"].__setitem__(3, True), {"labels_valid", "enough_context"}),
+    ("no label", lambda row: row.update(is_label=[False] * 20), {"labels_valid", "enough_context"}),
+    ("unsorted", lambda row: _swap(row, "exposed_at_ms", 17, 18), {"in_order"}),
+    ("a step without a time", lambda row: row["exposed_at_ms"].__setitem__(16, None), {"in_order", "steps_filled"}),
+    ("a list too short", lambda row: row["click"].pop(0), {"lists_aligned", "steps_filled"}),
+    ("an optional list too short", lambda row: row["channel"].pop(0), {"lists_aligned"}),
+    ("an optional list missing", lambda row: row.update(channel=None), {"lists_aligned"}),
+    ("a value on padding", lambda row: row["cost"].__setitem__(0, 0.0), {"steps_filled"}),
+    ("a real step without a count", lambda row: row["seen_click"].__setitem__(19, None), {"steps_filled"}),
+    ("too few channels", lambda row: row["new_click_by_channel"].__setitem__(19, [1]), {"steps_filled"}),
+    ("labelled twice", lambda row: row["exposure_id"].__setitem__(19, 102), {"labelled_once"}),
+    ("history left out", lambda row: row["seen_exposures"].__setitem__(17, 30), {"enough_context"}),
+]
+
+
+@pytest.mark.parametrize(("change", "columns"), [f[1:] for f in WINDOW_FAULTS], ids=[f[0] for f in WINDOW_FAULTS])
+def test_a_faulty_window_fails(lake, change, columns):
+    rows = rows_of("criteo", "sequences")
+    change(rows[2])
+    audit = audited(lake, "criteo", "sequences", rows)
+    assert failures(audit) == {f"{IN_SET}({c})": "critical" for c in columns}
+
+
+def test_a_label_of_another_day_fails(lake):
+    rows = rows_of("criteo", "sequences")
+    rows[2]["exposed_at_ms"] = [t and t - 86_400_000 for t in rows[2]["exposed_at_ms"]]
+    assert failures(audited(lake, "criteo", "sequences", rows)) == {
+        f"{BETWEEN}(first_label_ms)": "critical", f"{BETWEEN}(last_label_ms)": "critical"}  # fmt: skip
+
+
+def test_context_may_come_from_an_earlier_day(lake):
+    rows = rows_of("criteo", "sequences")
+    rows[2]["exposed_at_ms"][16] -= 86_400_000
+    assert audited(lake, "criteo", "sequences", rows).verdict == PASS
+
+
+def test_a_user_in_another_split_fails(lake):
+    rows = rows_of("criteo", "sequences")
+    rows[2]["split"] = "test" if rows[2]["split"] != "test" else "train"
+    assert failures(audited(lake, "criteo", "sequences", rows)) == {f"{IN_SET}(split_is_right)": "critical"}
+
+
+def test_windows_must_have_the_length_that_was_asked_for(lake):
+    contract = get_dataset("criteo")
+    audited(lake, "criteo", "sequences")
+    audit = audit_partition(lake, "sequences", contract, DAY, steps=10)
+    assert failures(audit) == {f"{IN_SET}(length)": "critical"}
+
+
+def test_sequences_of_a_spec_that_nobody_has_fail(lake):
+    audit = audited(lake, "criteo", "sequences", spec_version="0123456789ab")
+    assert failures(audit) == {"expect_feature_spec_to_be_at_hand": "critical"}
+
+
+def test_sequences_are_audited_by_the_spec_they_name_not_by_the_newest(lake):
+    contract = get_dataset("criteo")
+    table, rows = sample("feature_spec", contract)
+    audited(lake, "criteo", "sequences")
+    newer = replace(spec_of(contract), channels=("a", "b", "c"))
+    write_partition(lake, table, contract, rows, ds="2017-01-09", sidecar=newer.to_json(), spec_version=newer.version)
+    assert audit_partition(lake, "sequences", contract, DAY).verdict == PASS
+    assert audit_partition(lake, "sequences", contract, DAY, spec=newer).verdict == FAIL
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        ({"kept": True}, {"encodable"}),
+        ({"kept": True, "role": "numeric", "std": 0.0}, {"encodable"}),
+        ({"kept": True, "role": "numeric", "std": 1.0, "reason": ""}, set()),
+    ],
+)
+def test_what_is_kept_can_be_encoded(lake, change, rules):
+    rows = rows_of("criteo", "feature_spec")
+    rows[0] |= {"reason": "", **change}
+    audit = audited(lake, "criteo", "feature_spec", rows, sidecar=spec_with(get_dataset("criteo"), kept=True))
+    assert failures(audit) == {f"{IN_SET}({rule})": "critical" for rule in rules}
+
+
+def test_a_feature_decided_twice_fails(lake):
+    rows = rows_of("criteo", "feature_spec")
+    assert failures(audited(lake, "criteo", "feature_spec", [*rows, rows[0]])) == {f"{UNIQUE}(name)": "critical"}
+
+
+@pytest.mark.parametrize("sidecar", [None, "{}", "not json"])
+def test_a_feature_spec_without_a_readable_sidecar_fails(lake, sidecar):
+    audit = audited(lake, "criteo", "feature_spec", sidecar=sidecar)
+    assert failures(audit) == {"expect_sidecar_to_agree_with_rows": "critical"}
+    assert "unreadable" in audit.failed[0].observed
+
+
+def test_a_sidecar_that_keeps_another_feature_fails_and_names_it(lake):
+    contract = get_dataset("criteo")
+    audit = audited(lake, "criteo", "feature_spec", sidecar=spec_with(contract, kept=True))
+    assert failures(audit) == {"expect_sidecar_to_agree_with_rows": "critical"}
+    assert spec_of(contract).features[0].name in audit.failed[0].observed
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_missing_column_fails_and_nothing_else_is_judged(lake, name):
+    def without_last(schema: pa.Schema) -> pa.Schema:
+        return schema.remove(len(schema) - 1)
+
+    column = sample(name, get_dataset("criteo"))[0].columns[-1].name
+    audit = audited(lake, "criteo", name, schema=without_last)
+    assert failures(audit) == {f"{TYPE}({column})": "critical"}
+    assert audit.failed[0].observed.startswith("no such column")
+    assert {o.status for o in audit.outcomes if o.about == "rows"} <= {NOT_ASKED}
+    assert any("not asked" in note for note in audit.notes)
+
+
+def test_a_column_of_another_type_fails(lake):
+    def bend(schema: pa.Schema) -> pa.Schema:
+        return schema.set(schema.get_field_index("cost"), pa.field("cost", pa.float32()))
+
+    audit = audited(lake, "criteo", "exposures", schema=bend)
+    assert failures(audit) == {f"{TYPE}(cost)": "critical"}
+    assert audit.finding(audit.failed[0]) == "found FLOAT, not DOUBLE"
+
+
+def test_another_type_deep_inside_a_nested_column_fails_where_they_differ(lake):
+    def bend(schema: pa.Schema) -> pa.Schema:
+        at = schema.get_field_index("pending")
+        entry = pa.struct([("known_at_ms", pa.int32()), ("channel", pa.string()), ("gain", pa.string())])
+        return schema.set(at, pa.field("pending", pa.list_(entry)))
+
+    rows = rows_of("criteo", "journeys")
+    for row in rows:
+        row["pending"] = []
+    audit = audited(lake, "criteo", "journeys", rows, schema=bend)
+    assert failures(audit) == {f"{TYPE}(pending)": "critical"}
+    assert "INTEGER" in audit.failed[0].observed
+
+
+def test_a_column_that_the_contract_does_not_know_is_a_warning(lake):
+    audit = audited(lake, "criteo", "exposures", schema=lambda s: s.append(pa.field("attribution_2", pa.int64())))
+    assert failures(audit) == {"expect_table_columns_to_be_in_contract": "warning"}
+    assert "attribution_2" in audit.failed[0].observed
+
+
+def test_a_file_that_differs_from_the_others_is_seen(lake):
+    contract = get_dataset("criteo")
+    audited(lake, "criteo", "exposures")
+    file = lake.partition("exposures", "criteo", DAY) / "1-part.parquet"
+    duckdb.sql(f"COPY (SELECT * EXCLUDE (cost), 'much' AS cost FROM '{file}') TO '{file}.new' (FORMAT parquet)")
+    file.with_name(f"{file.name}.new").replace(file)
+    found = failures(audit_partition(lake, "exposures", contract, DAY))
+    assert set(found) == {f"{TYPE}(cost)", "expect_fingerprint_to_equal_manifest"}
+
+
+def test_a_row_count_unlike_the_manifest_fails(lake):
+    audit = audited(
+        lake, "criteo", "exposures", rows=None, **{"counts": {"rows_in": 9, "duplicates": 1, "quarantined": 0}}
+    )
+    assert audit.verdict == PASS
+    manifest = lake.partition("exposures", "criteo", DAY) / MANIFEST
+    stated = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(stated | {"rows": 9, "counts": stated["counts"] | {"rows_in": 10}}))
+    audit = audit_partition(lake, "exposures", get_dataset("criteo"), DAY)
+    assert failures(audit) == {"expect_table_row_count_to_equal_manifest": "critical"}
+    assert audit.failed[0].observed == "8, not 9"
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"rows_in": 9, "duplicates": 0, "quarantined": 0},
+        {"rows_in": 8, "duplicates": 1, "quarantined": 0},
+        {"duplicates": 0, "quarantined": 0},
+    ],
+)
+def test_a_raw_row_that_is_nowhere_fails(lake, counts):
+    audit = audited(lake, "criteo", "exposures", counts=counts)
+    assert failures(audit) == {"expect_rows_in_to_be_accounted_for": "critical"}
+
+
+def test_refused_rows_must_be_in_quarantine(lake):
+    counts = {"rows_in": 11, "duplicates": 0, "quarantined": 3}
+    audit = audited(lake, "criteo", "exposures", counts=counts)
+    assert failures(audit) == {"expect_quarantine_to_hold_the_refused_rows": "critical"}
+    audited(lake, "criteo", "quarantine")
+    assert audited(lake, "criteo", "exposures", counts=counts).verdict == PASS
+
+
+def test_files_changed_after_publishing_fail(lake):
+    audited(lake, "criteo", "exposures")
+    extra = lake.partition("exposures", "criteo", DAY) / "2-part.parquet"
+    duckdb.sql(f"COPY (SELECT * FROM '{extra.parent}/0-part.parquet' LIMIT 0) TO '{extra}' (FORMAT parquet)")
+    audit = audit_partition(lake, "exposures", get_dataset("criteo"), DAY)
+    assert failures(audit) == {"expect_fingerprint_to_equal_manifest": "critical"}
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:40] + b"\xff" * 200 + b[240:]]
+)
+def test_a_damaged_file_fails_in_one_line(lake, damage):
+    audited(lake, "criteo", "journeys")
+    file = lake.partition("journeys", "criteo", DAY) / "0-part.parquet"
+    file.write_bytes(damage(file.read_bytes()))
+    audit = audit_partition(lake, "journeys", get_dataset("criteo"), DAY)
+    assert {"expect_fingerprint_to_equal_manifest", "expect_files_to_be_readable"} == set(failures(audit))
+    assert "\n" not in audit.finding(audit.failed[-1])
+
+
+def test_a_partition_of_another_day_fails(lake):
+    audited(lake, "criteo", "channel_policies")
+    lake.partition("channel_policies", "criteo", DAY).rename(lake.partition("channel_policies", "criteo", "2017-01-05"))
+    audit = audit_partition(lake, "channel_policies", get_dataset("criteo"), "2017-01-05")
+    assert failures(audit) == {"expect_manifest_to_name_the_partition": "critical"}
+
+
+@pytest.mark.parametrize("left", ["_manifest.json", "0-part.parquet"])
+def test_half_a_partition_fails(lake, left):
+    audited(lake, "criteo", "exposures")
+    for path in lake.partition("exposures", "criteo", DAY).iterdir():
+        if path.name != left:
+            path.unlink()
+    audit = audit_partition(lake, "exposures", get_dataset("criteo"), DAY)
+    assert failures(audit) == {"expect_partition_to_be_published": "critical"}
+
+
+def test_findings_name_counts_and_examples_with_their_key(lake):
+    rows = rows_of("criteo", "exposures")
+    rows[3]["exposure_id"] = 100
+    rows[5]["cost"] = -1.0
+    audit = audited(lake, "criteo", "exposures", rows)
+    assert {o.name: audit.finding(o) for o in audit.failed} == {
+        f"{UNIQUE}(exposure_id)": "2 of 8 rows, e.g. 100, 100",
+        f"{BETWEEN}(cost)": "1 of 8 rows, e.g. -1 (exposure_id 105)",
+    }
+
+
+def test_a_rule_that_cannot_be_computed_is_an_error_of_ours_not_a_pass(lake, monkeypatch):
+    contract = get_dataset("criteo")
+    table, rows = sample("quarantine", contract)
+    write_partition(lake, table, contract, rows)
+    broken = replace(table, expectations=(Expectation("expect_column_mean_to_be_between",
+                                                      {"column": "reason", "min_value": 0}, "nonsense"),))  # fmt: skip
+    monkeypatch.setattr("jobs.audits.table_contract", lambda *_: broken)
+    with pytest.raises(RuntimeError, match="cannot compute expect_column_mean_to_be_between"):
+        audit_partition(lake, "quarantine", contract, DAY)
+
+
+def test_the_command_stops_the_day_on_a_critical_failure(lake, monkeypatch, capsys):
+    rows = rows_of("criteo", "exposures")
+    rows[3]["exposure_id"] = 100
+    audited(lake, "criteo", "exposures", rows)
+    assert run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposures", "--from", DAY, "--to", DAY) == 1
+    assert (
+        f"critical exposures/criteo/{DAY}: {UNIQUE}(exposure_id): 2 of 8 rows, e.g. 100, 100"
+        " — an exposure counted twice distorts every rate\n"
+    ) in capsys.readouterr().out
+
+
+def test_the_command_goes_on_after_warnings(lake, monkeypatch, capsys):
+    rows = rows_of("criteo", "exposures")
+    rows[0]["channel"] = None
+    audited(lake, "criteo", "exposures", rows)
+    assert run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposures") == 0
+    assert f"warning exposures/criteo/{DAY}: {NOT_NULL}(channel): 1 of 8 rows" in capsys.readouterr().out
+
+
+def test_the_command_keeps_results_and_pages_for_each_day(lake, monkeypatch, capsys):
+    contract = get_dataset("criteo")
+    table, rows = sample("channel_policies", contract)
+    days = ["2017-01-02", "2017-01-04"]
+    for day in days:
+        write_partition(lake, table, contract, rows, ds=day)
+    asked = ("--dataset", "criteo", "--table", "channel_policies")
+    assert run(monkeypatch, lake, *asked, "--from", "2017-01-01", "--to", "2017-01-04") == 0
+    assert "no partition for 2017-01-01, 2017-01-03" in capsys.readouterr().out
+    assert [a.ds for a in stored_audits(lake, "criteo")] == days
+    stored = Audit.from_json(audit_path(lake, "channel_policies", "criteo", days[0]).read_text())
+    assert stored == audit_partition(lake, "channel_policies", contract, days[0])
+    for page in (INDEX, *(f"channel_policies/{day}.html" for day in days)):
+        assert (lake.docs("criteo") / page).is_file()
+    assert not list(lake.staging.iterdir())
+
+
+def test_the_command_refuses_a_range_without_partitions(lake, monkeypatch):
+    audited(lake, "criteo", "exposures")
+    asked = ("--dataset", "criteo", "--table", "exposures")
+    with pytest.raises(UserError, match=r"no exposures for criteo from 2016-01-01 to 2016-01-03 in .*there are"):
+        run(monkeypatch, lake, *asked, "--from", "2016-01-01", "--to", "2016-01-03")
+    with pytest.raises(UserError, match="unknown table 'exposure'"):
+        run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposure")
+
+
+def test_a_range_without_refused_rows_is_fine_and_undated_ones_are_audited(lake, monkeypatch):
+    asked = ("--dataset", "criteo", "--table", "quarantine", "--from", DAY, "--to", DAY)
+    lake.root.mkdir()
+    assert run(monkeypatch, lake, *asked) == 0
+    contract = get_dataset("criteo")
+    table, rows = sample("quarantine", contract)
+    write_partition(lake, table, contract, [rows[0] | {"reason": ""}], ds=UNDATED)
+    assert run(monkeypatch, lake, *asked) == 1
+
+
+def test_nothing_calls_home(lake, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert audited(lake, "criteo", "exposures").verdict == PASS
+
+
+def test_a_day_of_200_000_exposures_loads_only_the_columns_that_rules_mention(lake, monkeypatch):
+    contract = get_dataset("kuairand")
+    table, rows = sample("exposures", contract)
+    write_partition(lake, table, contract, rows)
+    small = lake.partition("exposures", "kuairand", DAY)
+    with staging_folder(lake) as staged:
+        duckdb.sql(
+            "SELECT * EXCLUDE (range) REPLACE (row_number() OVER () AS exposure_id)"
+            f" FROM read_parquet('{small}/*.parquet', hive_partitioning = false), range(25_000)"
+        ).write_parquet(f"{staged}/0-part.parquet")
+        counts = {"rows_in": 200_000, "duplicates": 0, "quarantined": 0}
+        publish(lake, "exposures", "kuairand", DAY, staged, rows=200_000, inputs={}, code="0", counts=counts)
+    loaded = []
+
+    def recorded(*arguments):
+        loaded.append(flat_frame(*arguments))
+        return loaded[0]
+
+    monkeypatch.setattr("jobs.audits.flat_frame", recorded)
+    audit = audit_partition(lake, "exposures", contract, DAY)
+    assert (audit.rows, audit.verdict) == (200_000, PASS)
+    assert set(loaded[0].columns) == {
+        "exposure_id",
+        "exposed_at_ms",
+        "cost",
+        "click",
+        "long_view",
+        "channel",
+        "propensity",
+    }
+    assert len(table.columns) > 40

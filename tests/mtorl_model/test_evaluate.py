@@ -1,0 +1,212 @@
+"""Evaluation end to end: a champion trained on a tiny lake, measured on users it has never seen."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
+
+from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.data import open_windows
+from mtorl_model.encoding import Encoder
+from mtorl_model.evaluate import as_text, evaluate_champion, evaluate_windows, previous_channel
+from mtorl_model.export_champion import export_champion
+from mtorl_model.registry import load_champion
+from mtorl_model.train import train_champion
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import Lake
+from schemas.publishing import publish, staging_folder
+from schemas.splits import split_of
+from schemas.tables.feature_spec import FeatureSpec
+
+pytestmark = pytest.mark.slow  # a champion is trained, and MLflow sets up its database
+
+KUAIRAND = get_dataset("kuairand")
+FIRST, LAST = "2022-04-10", "2022-04-11"
+KNOWN = range(1000, 1120)  # the users of the trained lake
+TINY = (
+    ModelConfig(hidden=16, dropout=0.0),
+    LossConfig(mu=4.0, dpo_weight=0.0),  # so that a few epochs teach the reward, too
+    TrainConfig(batch_size=32, learning_rate=2e-2, max_epochs=10, device="cpu"),
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Lake:
+    """A lake of 120 users with a champion, and journeys that know these users."""
+    lake, _ = write_lake(tmp_path_factory.mktemp("trained"), users=len(KNOWN))
+    train_champion(lake, KUAIRAND, FIRST, LAST, TINY)
+    publish_known_users(lake, KNOWN)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> Lake:
+    """Windows of 180 users, of whom the trained lake knows the first 120."""
+    return write_lake(tmp_path_factory.mktemp("others"), users=180, seed=5)[0]
+
+
+def publish_known_users(lake: Lake, users) -> None:
+    with staging_folder(lake) as staged:
+        pq.write_table(pa.table({"user_id": pa.array(users, pa.int64())}), staged / "part-00000.parquet")
+        publish(lake, "journeys", "kuairand", LAST, staged, rows=len(users), inputs={}, code="test")
+
+
+def windows_of(lake: Lake) -> pa.Table:
+    days = sorted(lake.table("sequences", "kuairand").glob("ds=*"))
+    return pa.concat_tables(pq.read_table(p) for day in days for p in sorted(day.glob("*.parquet")))
+
+
+def test_the_held_out_users_against_scikit_learn(trained):
+    version, artifact = load_champion(trained, KUAIRAND)
+    found = evaluate_champion(trained, KUAIRAND, split="test", first_day=FIRST, last_day=LAST)
+
+    store = open_windows(trained, Encoder(artifact.spec, KUAIRAND, "binary"), FIRST, LAST, "test")
+    (batch,) = store.in_order(10_000)
+    with torch.inference_mode():
+        output = artifact.model(batch)
+    action = batch.action_BL[batch.label_BL].numpy()
+    policy = artifact.model.policy(output)[batch.label_BL].numpy()
+    click = batch.gains_BLG[batch.label_BL][:, 0].numpy()
+    predicted = artifact.model.predicted_gains(output)[batch.label_BL][:, 0].numpy()
+
+    assert (found["protocol"], found["dataset"], found["model_version"]) == ("unseen-users", "kuairand", version)
+    assert found["labels"] == len(action)
+    assert found["users"] == sum(split_of(user) == "test" for user in KNOWN)
+    assert found["users_left_out"] == 0
+    assert found["policy"] is None
+    assert found["channel"]["f1_macro"] == pytest.approx(f1_score(action, policy.argmax(1), average="macro"))
+    assert found["channel"]["accuracy"] == pytest.approx(accuracy_score(action, policy.argmax(1)))
+    assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, predicted), abs=1e-5)
+    assert found["reward"]["click"]["logloss"] == pytest.approx(log_loss(click, predicted), abs=1e-5)
+    assert set(found["reward"]) == {"click", "long_view"}
+
+
+def test_a_trained_champion_knows_more_than_base_rates(trained):
+    found = evaluate_champion(trained, KUAIRAND, split="test")
+    assert found["channel"]["predictable"] is True
+    assert found["channel"]["f1_macro_copy_previous"] == pytest.approx(0.9, abs=0.05)  # .85 stay, a third of the rest
+    assert found["reward"]["click"]["auc"] > 0.7
+    assert found["reward"]["click"]["rate_top_37.5pct"] > found["reward"]["click"]["rate"]
+
+
+def test_users_that_were_trained_on_are_left_out(trained, others):
+    known_train = {user for user in KNOWN if split_of(user) == "train"}
+    found = evaluate_champion(trained, KUAIRAND, other=others)
+    assert found["users_left_out"] == len(known_train) > 60
+    assert found["users"] == 180 - len(known_train)
+
+    table = windows_of(others)
+    unseen = table.filter(pa.array([user not in known_train for user in table.column("user_id").to_pylist()]))
+    by_hand = evaluate_windows(load_champion(trained, KUAIRAND)[1], [unseen], KUAIRAND)
+    assert {k: found[k] for k in by_hand} == by_hand
+
+
+def test_days_outside_the_range_do_not_count(trained, others):
+    first, last, both = (
+        evaluate_champion(trained, KUAIRAND, other=others, first_day=a, last_day=b)["labels"]
+        for a, b in ((FIRST, FIRST), (LAST, LAST), (None, None))
+    )
+    assert 0 < first < both
+    assert first + last == both
+
+
+def test_nobody_left_to_evaluate_is_one_clear_line(trained, tmp_path):
+    seen = next(user for user in KNOWN if split_of(user) == "train")
+    table = windows_of(trained).to_pylist()
+    other = Lake(tmp_path)
+    spec = make_spec(KUAIRAND, FIRST, LAST)
+    publish_sequences(other, KUAIRAND, spec, FIRST, [row for row in table if row["user_id"] == seen])
+    with pytest.raises(UserError, match="of 1 users found, 1 were trained on"):
+        evaluate_champion(trained, KUAIRAND, other=other)
+    with pytest.raises(UserError, match="of 0 users found, 0 were trained on"):
+        evaluate_champion(trained, KUAIRAND, other=Lake(tmp_path / "empty"))
+
+
+def test_windows_of_another_feature_spec_are_refused(trained, tmp_path):
+    other, _ = write_lake(tmp_path, users=5, first_day="2022-05-01", last_day="2022-05-01")
+    with pytest.raises(UserError, match=r"sequences of 2022-05-01 .*export_champion"):
+        evaluate_champion(trained, KUAIRAND, other=other)
+
+
+def test_without_journeys_nobody_knows_who_was_trained_on(trained, others, monkeypatch):
+    monkeypatch.setattr(Lake, "days", lambda lake, table, dataset: [] if table == "journeys" else [FIRST])
+    with pytest.raises(UserError, match="no journeys of kuairand"):
+        evaluate_champion(trained, KUAIRAND, other=others)
+
+
+def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch):
+    _, artifact = load_champion(trained, KUAIRAND)
+    table = windows_of(trained).slice(0, 60)
+    whole = evaluate_windows(artifact, [table], KUAIRAND)
+    monkeypatch.setattr("mtorl_model.evaluate.WINDOWS_AT_ONCE", 7)
+    pieces = evaluate_windows(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND)
+    assert (pieces["users"], pieces["labels"]) == (whole["users"], whole["labels"])
+    assert pieces["channel"] == pytest.approx(whole["channel"], abs=1e-6)
+    assert pieces["reward"]["click"] == pytest.approx(whole["reward"]["click"], abs=1e-5)
+
+
+def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
+    out = tmp_path / "new" / "metrics.json"
+    command = [sys.executable, "-m", "mtorl_model.evaluate", "--dataset", "kuairand", "--lake", str(trained.root)]
+    done = subprocess.run(
+        [*command, "--sequences", str(others.root), "--out", str(out)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert as_text(found) in done.stdout
+    assert [p.name for p in out.parent.iterdir()] == ["metrics.json"]
+    assert set(found) == {
+        "protocol", "dataset", "users", "labels", "model_version", "channel", "reward", "policy", "users_left_out",
+    }  # fmt: skip
+
+    done = subprocess.run(
+        [*command, "--split", "test", "--from", "10.4.2022", "--out", str(out)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: '10.4.2022' is not a day: write it as YYYY-MM-DD\n"
+    assert json.loads(out.read_text()) == found
+
+
+def test_the_exported_spec_is_the_champions(trained, tmp_path):
+    version = export_champion(trained, KUAIRAND, tmp_path / "champion")
+    assert (tmp_path / "champion" / "version.txt").read_text() == f"{version}\n" == "mtorl_kuairand/1\n"
+    spec = FeatureSpec.from_json((tmp_path / "champion" / "feature_spec.json").read_text())
+    assert spec == load_champion(trained, KUAIRAND)[1].spec
+    assert spec.channels == CHANNELS["kuairand"]
+
+
+def test_no_champion_is_one_clear_line(others, tmp_path):
+    with pytest.raises(UserError, match="no champion"):
+        evaluate_champion(others, KUAIRAND, split="test")
+    with pytest.raises(UserError, match="no champion"):
+        export_champion(others, KUAIRAND, tmp_path / "champion")
+    assert not (tmp_path / "champion").exists()
+
+
+def test_copy_previous_by_hand():
+    # padding, then three steps at distinct times, two at one time, one after; the fourth is of unknown channel
+    action = np.array([[-1, 2, 0, 1, -1, 2, 0]])
+    times = np.array([[-1, 10, 20, 30, 40, 40, 50]])
+    assert previous_channel(action, times).tolist() == [[-1, -1, 2, 0, 1, 1, 2]]
+
+
+@given(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2)), min_size=1, max_size=9), st.integers(0, 3))
+def test_copy_previous_is_the_latest_known_channel_of_an_earlier_time(steps, padding):
+    channels = [c for c, _ in steps]
+    times = np.cumsum([gap for _, gap in steps]).tolist()
+    expected = [
+        next((channels[j] for j in reversed(range(len(steps))) if times[j] < times[t] and channels[j] >= 0), -1)
+        for t in range(len(steps))
+    ]
+    got = previous_channel(np.array([[-1] * padding + channels]), np.array([[-1] * padding + times]))
+    assert got[0, padding:].tolist() == expected

@@ -1,0 +1,208 @@
+"""Model folders, the registry on a real MLflow store, and the training entry point end to end."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+
+from mtorl_model.artifact import WEIGHTS, Artifact, load_artifact, save_artifact
+from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.data import WindowStore, open_windows
+from mtorl_model.encoding import Encoder
+from mtorl_model.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
+from mtorl_model.registry import load_champion, register_champion
+from mtorl_model.train import new_model, train_champion
+from mtorl_model.training import Epoch, History
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import Lake
+from schemas.tables.feature_spec import FeatureSpec
+
+KUAIRAND = get_dataset("kuairand")
+DAYS = ("2022-04-10", "2022-04-11")
+POLICY = InitialPolicy(("short", "mid", "long"), (0.2, 0.3, 0.5), {"click": 0.25, "long_view": 0.125})
+CONFIGS = (ModelConfig(hidden=16), LossConfig(), TrainConfig(batch_size=64, max_epochs=2, device="cpu"))
+
+
+@pytest.fixture
+def store(synthetic_lake: tuple[Lake, FeatureSpec]) -> WindowStore:
+    lake, spec = synthetic_lake
+    return open_windows(lake, Encoder(spec, KUAIRAND, "binary"), *DAYS, "train")
+
+
+def saved(folder: Path, spec: FeatureSpec, seed: int = 0) -> Artifact:
+    """A model folder of an untrained model."""
+    model = new_model(ModelConfig(hidden=16), Encoder(spec, KUAIRAND, "binary"), seed).eval()
+    save_artifact(folder, model, spec, POLICY)
+    return Artifact(model, spec, POLICY)
+
+
+def test_a_model_folder_gives_back_the_same_model(
+    synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, tmp_path: Path
+) -> None:
+    before = saved(tmp_path / "model", synthetic_lake[1])
+    after = load_artifact(tmp_path / "model")
+    assert (after.config, after.spec, after.initial_policy) == (before.config, before.spec, POLICY)
+    assert after.model.sizes == before.model.sizes
+    batch = next(store.in_order(32))
+    with torch.no_grad():
+        for one, two in zip(before.model(batch)[:3], after.model(batch)[:3], strict=True):
+            assert torch.equal(one, two)
+
+
+class _Code:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def test_a_file_that_holds_code_is_refused_and_the_code_not_run(
+    synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path
+) -> None:
+    saved(tmp_path / "model", synthetic_lake[1])
+    trace = tmp_path / "executed"
+    for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
+        write({"action.weight": _Code(trace)}, tmp_path / "model" / WEIGHTS)
+        with pytest.raises(UserError, match="no file of plain tensors"):
+            load_artifact(tmp_path / "model")
+    assert not trace.exists()
+
+
+def test_a_broken_folder_is_refused_in_one_line(synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    saved(folder, synthetic_lake[1])
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match="no file of plain tensors"):
+        load_artifact(folder)
+    torch.save({"other": torch.zeros(1)}, folder / WEIGHTS)
+    with pytest.raises(UserError, match="does not fit"):
+        load_artifact(folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=r"lacks weights\.pt"):
+        load_artifact(folder)
+
+
+def test_the_initial_policy_is_the_channels_shares_of_the_click_rates(
+    synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore
+) -> None:
+    spec = synthetic_lake[1]
+    got = fit_initial_policy(store, spec)
+    shown, clicks, views = np.zeros(3), np.zeros(3), 0.0
+    for batch in store.in_order(50):
+        for channel, gains in zip(batch.action_BL[batch.label_BL], batch.gains_BLG[batch.label_BL], strict=True):
+            shown[channel] += 1
+            clicks[channel] += float(gains[0])
+            views += float(gains[1])
+    rate = clicks.sum() / shown.sum()
+    ctr = (clicks + PRIOR_EXPOSURES * rate) / (shown + PRIOR_EXPOSURES)
+    assert got.channels == spec.channels
+    assert got.probabilities == pytest.approx(ctr / ctr.sum())
+    assert got.gain_rates == pytest.approx({"click": rate, "long_view": views / shown.sum()})
+    assert InitialPolicy.from_json(got.to_json()) == got
+
+
+def test_without_any_click_all_channels_are_equal(synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore) -> None:
+    store.windows = store.windows._replace(gains_NLG=np.zeros_like(store.windows.gains_NLG))
+    assert fit_initial_policy(store, synthetic_lake[1]).probabilities == pytest.approx([1 / 3] * 3)
+
+
+@pytest.mark.slow
+def test_the_champion_is_the_version_registered_last_and_moves_with_its_lake(
+    synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path
+) -> None:
+    lake, spec = Lake(tmp_path / "lake"), synthetic_lake[1]
+    with pytest.raises(UserError, match="no champion model for kuairand"):
+        load_champion(lake, KUAIRAND)
+    history = History([Epoch(5, 4, 3, 2, 1, 0.5), Epoch(4, 3, 2, 1, 0.5, 0.25)])
+    first, second = saved(tmp_path / "a", spec, seed=1), saved(tmp_path / "b", spec, seed=2)
+    assert register_champion(lake, KUAIRAND, tmp_path / "a", {"seed": 1}, history) == "mtorl_kuairand/1"
+    assert register_champion(lake, KUAIRAND, tmp_path / "b", {"seed": 2}, history) == "mtorl_kuairand/2"
+    with pytest.raises(UserError, match="no champion model for criteo"):
+        load_champion(lake, get_dataset("criteo"))
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+    run = client.get_run(client.get_model_version("mtorl_kuairand", "1").run_id)
+    assert run.data.params == {"seed": "1"}
+    curve = client.get_metric_history(run.info.run_id, "monitor")
+    assert [(m.step, m.value) for m in curve] == [(1, 1.5), (2, 0.75)]
+    listed = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
+    assert listed == {f"model/{path.name}" for path in (tmp_path / "a").iterdir()}
+
+    moved = Lake(tmp_path / "moved")
+    shutil.move(lake.root, moved.root)
+    version, champion = load_champion(moved, KUAIRAND)
+    assert version == "mtorl_kuairand/2"
+    for name, weight in champion.model.state_dict().items():
+        assert torch.equal(weight, second.model.state_dict()[name])
+    assert not torch.equal(champion.model.action.weight, first.model.action.weight)
+
+
+def train_command(lake: Path, *more: str, dataset: str = "kuairand") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mtorl_model.train", "--dataset", dataset, "--lake", str(lake), "--device", "cpu"]
+    return subprocess.run(
+        [*command, "--from", DAYS[0], "--to", DAYS[1], *more],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
+    lake, spec = synthetic.write_lake(tmp_path, users=40)
+    done = train_command(lake.root, "--max-epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("mtorl_kuairand/1 is the champion of kuairand")
+    assert done.stderr == ""
+    assert not list((lake.root / "checkpoints").rglob("*.pt"))
+    version, champion = load_champion(lake, KUAIRAND)
+    assert (version, champion.spec) == ("mtorl_kuairand/1", spec)
+
+
+@pytest.mark.slow
+def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, _ = synthetic.write_lake(tmp_path, users=40)
+
+    def killed(*args: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.train.register_champion", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.training._Training._optimise", None)
+        lines = train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    assert lines[0].startswith("mtorl_kuairand/1 is the champion")
+    assert not list((lake.root / "checkpoints").rglob("*.pt"))
+
+
+def test_the_checkpoint_belongs_to_configs_spec_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtorl_model.train.register_champion", lambda *args: "mtorl_kuairand/1")
+    monkeypatch.setattr("mtorl_model.train.shutil.rmtree", lambda path: None)
+    lake, _ = synthetic.write_lake(tmp_path, users=40)
+    train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    train_champion(lake, KUAIRAND, *DAYS, (CONFIGS[0], CONFIGS[1], replace(CONFIGS[2], seed=1)))
+    train_champion(lake, KUAIRAND, DAYS[0], DAYS[0], CONFIGS)
+    train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 3
+
+
+def test_the_entry_point_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = train_command(tmp_path / "empty")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no feature spec for kuairand in")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,264 @@
+"""Nightly scoring on toy journeys with an untrained model."""
+
+from itertools import pairwise
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import as_table
+from synthetic_journeys import (
+    CHANNELS,
+    GAINS,
+    SPEC,
+    Shown,
+    journeys,
+    publish_journeys,
+    step_inputs,
+    steps_of,
+    toy_dataset,
+)
+
+from mtorl_model import score
+from mtorl_model.artifact import Artifact
+from mtorl_model.config import ModelConfig
+from mtorl_model.encoding import Encoder
+from mtorl_model.initial_policy import InitialPolicy
+from mtorl_model.model import MTORL
+from mtorl_model.prediction import predict
+from mtorl_model.ranking import best_first, fused_reward
+from mtorl_model.reading import regrouped
+from schemas.errors import UserError
+from schemas.paths import Lake
+from schemas.tables.channel_policies import channel_policies
+from schemas.tables.user_reward_ranks import user_reward_ranks
+
+TOY = toy_dataset()
+DAY = "2024-01-02"
+STEPS = 6
+INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125})
+
+
+def untrained(reward_form: str = "binary") -> Artifact:
+    torch.manual_seed(1)
+    config = ModelConfig(hidden=16, dropout=0.3, steps=STEPS, reward_form=reward_form)
+    return Artifact(MTORL(config, Encoder(SPEC, TOY, reward_form).sizes).eval(), SPEC, INITIAL)
+
+
+def random_users(count: int, seed: int = 0) -> dict[int, list[Shown]]:
+    """Journeys of 1 to 12 exposures, now and then in a channel that is unknown or outside the spec."""
+    rng = np.random.default_rng(seed)
+    names = [*CHANNELS, None, "pop-up"]
+
+    def shown() -> Shown:
+        return Shown(rng.choice(names, p=[0.3, 0.3, 0.3, 0.05, 0.05]), int(rng.random() < 0.3), int(rng.random() < 0.1))
+
+    return {
+        int(user): [shown() for _ in range(rng.integers(1, 13))] for user in rng.choice(10_000, count, replace=False)
+    }
+
+
+@pytest.fixture
+def lake(tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/1", untrained()))
+    return Lake(tmp_path / "lake")
+
+
+def published(lake: Lake, table: str) -> pa.Table:
+    return pq.ParquetFile(lake.partition(table, "toy", DAY) / "part-00000.parquet").read()
+
+
+def training_window(exposures: list[Shown]) -> dict[str, object]:
+    """The window of `sequences` whose last position is the last of these exposures, as Spark would cut it."""
+    steps = steps_of(0, exposures)[-STEPS:]
+    padding = STEPS - len(steps)
+    for step in steps:
+        for when in ("seen", "new"):
+            sparse = {entry["channel"]: entry for entry in step[f"{when}_by_channel"]}
+            for what in ("exposures", *GAINS):
+                step[f"{when}_{what}_by_channel"] = [sparse[c][what] if c in sparse else 0 for c in CHANNELS]
+    return {
+        "user_id": 1, "window": 0, "split": "train", "age": 30.0,
+        "valid": [k >= padding for k in range(STEPS)], "is_label": [k == STEPS - 1 for k in range(STEPS)],
+        **{name: [None] * padding + [step[name] for step in steps] for name in steps[0]},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("reward_form", ["binary", "continuous", "fused", "onehot"])
+@pytest.mark.parametrize("length", [2, 4, 5, 6, 11])
+def test_scoring_a_journey_is_what_training_saw_of_the_next_exposure(length, reward_form):
+    artifact = untrained(reward_form)
+    exposures = [*random_users(1, seed=length).popitem()[1], *[Shown("left"), Shown("mid", click=1, sale=1)] * 6][
+        :length
+    ]
+    upcoming = Shown("right", click=1, sale=1, campaign="summer", cost=9.0)
+    trained_on = as_table(TOY, SPEC, [training_window([*exposures, upcoming])], steps=STEPS)
+    at_training = predict(artifact.model, Encoder(SPEC, TOY, reward_form).encode(trained_on).batch())
+
+    row = journeys({1: exposures}).to_pylist()[0]
+    row["next_step"] = step_inputs(exposures, hour=length)  # shown at the hour that the scoring assumes
+    scores = score.score_journeys([pa.Table.from_pylist([row], journeys({1: exposures}).schema)], artifact, TOY)
+
+    assert scores.from_model_U.tolist() == [True]
+    np.testing.assert_allclose(scores.policy_UA[0], at_training.policy_BLA[0, -1], atol=1e-6)
+    np.testing.assert_allclose(scores.gains_UG[0], at_training.gains_BLG[0, -1], atol=1e-6)
+
+
+def test_policies_follow_the_contract(lake):
+    publish_journeys(lake, DAY, journeys(random_users(60)))
+    score.score_day(lake, TOY, DAY)
+    table = published(lake, "channel_policies")
+    assert tuple(table.column_names) == channel_policies(TOY).column_names
+    rows = table.to_pylist()
+    assert [row["user_id"] for row in rows] == sorted(random_users(60))
+    for row in rows:
+        policy = dict(row["policy"])
+        assert tuple(policy) == CHANNELS
+        assert sum(policy.values()) == pytest.approx(1.0, abs=1e-9)
+        assert policy[row["channel"]] == max(policy.values())
+        assert row["model_version"] == "mtorl_toy/1"
+    assert len({row["policy"][0][1] for row in rows if row["source"] == "model"}) > 30  # not one policy for all
+
+
+def test_both_tables_pass_their_audit(lake):
+    publish_journeys(lake, DAY, journeys(random_users(60)))
+    score.score_day(lake, TOY, DAY)
+    partition = published(lake, "channel_policies")
+    audited = duckdb.sql(channel_policies(TOY).audit_sql).to_arrow_table().to_pylist()
+    assert len(audited) == 60
+    assert all(row["is_best"] and row["lowest"] >= 0 and abs(row["total"] - 1) < 1e-9 for row in audited)
+    partition = published(lake, "user_reward_ranks")  # noqa: F841 (DuckDB reads it by name)
+    audited = duckdb.sql(user_reward_ranks(TOY).audit_sql).to_arrow_table().to_pylist()
+    assert len(audited) == 60
+    assert all(row["rank_is_right"] and 0 <= row["predicted_reward"] <= 1 for row in audited)
+
+
+def test_rank_one_has_the_greatest_weighted_mean_of_gains(lake):
+    publish_journeys(lake, DAY, journeys(random_users(60)))
+    score.score_day(lake, TOY, DAY)
+    table = published(lake, "user_reward_ranks")
+    assert tuple(table.column_names) == user_reward_ranks(TOY).column_names
+    click, sale, reward, rank = (
+        table.column(n).to_numpy() for n in ("predicted_click", "predicted_sale", "predicted_reward", "rank")
+    )
+    np.testing.assert_allclose(reward, (1 * click + 3 * sale) / 4)
+    assert rank.tolist() == list(range(1, 61))
+    assert (np.diff(reward) <= 0).all()
+    assert len(set(reward)) > 30
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from([st.integers(-(2**63), 2**63 - 1), st.text(max_size=3)]))
+def test_ranks_are_a_permutation_with_ties_by_user(data, ids):
+    users = data.draw(st.lists(ids, unique=True, max_size=12))
+    rewards = data.draw(
+        st.lists(st.sampled_from([0.0, 0.25, 0.5]), min_size=len(users), max_size=len(users))  # many ties
+    )
+    dtype = pa.string() if users and isinstance(users[0], str) else pa.int64()
+    order = best_first(pa.array(users, dtype), np.array(rewards)).to_pylist()
+    assert sorted(order) == list(range(len(users)))
+    by_hand = sorted(range(len(users)), key=lambda k: users[k].encode() if dtype == pa.string() else users[k])
+    assert order == sorted(by_hand, key=lambda k: -rewards[k])
+
+
+def test_the_fused_reward_of_certain_gains_is_one():
+    assert fused_reward(np.ones((1, 3)), (0.1, 0.2, 0.7)).tolist() == [1.0]
+    assert fused_reward(np.array([[1.0, 0.0]]), (1.0, 3.0)).tolist() == [0.25]
+
+
+def test_a_short_journey_gets_the_initial_policy(lake):
+    users = {
+        1: [Shown("left")],
+        2: [Shown("mid"), Shown("mid")],
+        3: [Shown("mid"), Shown(None), Shown("pop-up")],  # one exposure in a channel the model knows
+    }
+    publish_journeys(lake, DAY, journeys(users))
+    policies, _ = score.score_day(lake, TOY, DAY)
+    rows = published(lake, "channel_policies").to_pylist()
+    assert [row["source"] for row in rows] == ["initial", "model", "initial"]
+    for row in (rows[0], rows[2]):
+        assert row["channel"] == "left"
+        assert row["policy"] == [("left", 0.5), ("mid", 0.3), ("right", 0.2)]
+    assert policies.counts == {"initial": 2}
+    ranks = {row["user_id"]: row for row in published(lake, "user_reward_ranks").to_pylist()}
+    assert [ranks[user]["source"] for user in (1, 2, 3)] == ["initial", "model", "initial"]
+    assert (ranks[1]["predicted_click"], ranks[1]["predicted_sale"]) == (0.25, 0.125)
+    assert ranks[1]["predicted_reward"] == (0.25 + 3 * 0.125) / 4
+    assert ranks[3]["rank"] == ranks[1]["rank"] + 1  # the same reward: by user_id
+
+
+def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
+    monkeypatch.setattr(score, "WINDOWS_AT_ONCE", 16)
+    table = journeys(random_users(75))
+    found = set()
+    for rows_per_read, files, rows_per_group in ((1, 1, 1000), (7, 3, 10), (4096, 2, 5), (16, 1, 16)):
+        publish_journeys(lake, DAY, table, files=files, rows_per_group=rows_per_group)
+        found.add(tuple(m.fingerprint for m in score.score_day(lake, TOY, DAY, rows_per_read=rows_per_read)))
+    assert len(found) == 1
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(1, 7))
+def test_regrouping_keeps_every_row_in_order(sizes, rows):
+    ends = np.cumsum([0, *sizes])
+    tables = [pa.table({"x": np.arange(a, b)}) for a, b in pairwise(ends)]
+    groups = [group.column("x").to_pylist() for group in regrouped(tables, rows)]
+    assert [x for group in groups for x in group] == list(range(ends[-1]))
+    assert all(len(group) == rows for group in groups[:-1])
+    assert all(0 < len(group) <= rows for group in groups)
+
+
+def test_users_may_be_named_by_text(lake):
+    users = dict(zip(("b", "ä", "a", "Z", "10", "9"), random_users(6).values(), strict=True))
+    publish_journeys(lake, DAY, journeys(users))
+    score.score_day(lake, toy_dataset("string"), DAY)
+    policies, ranks = (published(lake, name) for name in ("channel_policies", "user_reward_ranks"))
+    assert policies.column("user_id").to_pylist() == ["10", "9", "Z", "a", "b", "ä"]
+    assert sorted(ranks.column("user_id").to_pylist()) == ["10", "9", "Z", "a", "b", "ä"]
+    assert policies.schema.field("user_id").type == pa.string()
+
+
+@pytest.mark.parametrize("files", [0, 1])
+def test_a_day_without_users_has_empty_tables(lake, files):
+    publish_journeys(lake, DAY, journeys({1: [Shown("left")]}).slice(0, 0), files=files)
+    manifests = score.score_day(lake, TOY, DAY)
+    assert [m.rows for m in manifests] == [0, 0]
+    assert tuple(published(lake, "channel_policies").column_names) == channel_policies(TOY).column_names
+    assert published(lake, "user_reward_ranks").schema.field("rank").type == pa.int64()
+
+
+def test_the_manifest_names_journeys_and_model(lake):
+    fingerprint = publish_journeys(lake, DAY, journeys(random_users(5)))
+    for manifest in score.score_day(lake, TOY, DAY):
+        assert manifest.rows == 5
+        assert manifest.inputs == {f"journeys/dataset=toy/ds={DAY}": fingerprint, "model": "mtorl_toy/1"}
+        assert manifest.spec_version == SPEC.version
+
+
+def test_output_comes_in_several_row_groups(lake, monkeypatch):
+    monkeypatch.setattr(score, "ROWS_PER_GROUP", 4)
+    publish_journeys(lake, DAY, journeys(random_users(10)))
+    score.score_day(lake, TOY, DAY)
+    for name in ("channel_policies", "user_reward_ranks"):
+        file = pq.ParquetFile(lake.partition(name, "toy", DAY) / "part-00000.parquet")
+        assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [4, 4, 2]
+
+
+def test_a_broken_model_publishes_nothing(lake, monkeypatch):
+    broken = untrained()
+    with torch.no_grad():
+        broken.model.action.bias.fill_(float("nan"))
+    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", broken))
+    publish_journeys(lake, DAY, journeys(random_users(5)))
+    with pytest.raises(UserError, match="mtorl_toy/2 predicts no numbers"):
+        score.score_day(lake, TOY, DAY)
+    assert not lake.days("channel_policies", "toy")
+    assert not lake.days("user_reward_ranks", "toy")
+
+
+def test_a_day_without_journeys_is_one_clear_line(lake):
+    with pytest.raises(UserError, match=f"no journeys for toy on {DAY}"):
+        score.score_day(lake, TOY, DAY)

@@ -1,0 +1,243 @@
+"""Training on the synthetic lake with a tiny model; kills are real ones, of a subprocess."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtorl_model import training
+from mtorl_model.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.data import WindowStore, open_windows
+from mtorl_model.encoding import REWARD_FORMS, Encoded, Encoder
+from mtorl_model.losses import policy_loss
+from mtorl_model.model import MTORL
+from mtorl_model.train import new_model
+from mtorl_model.training import CHECKPOINT_FILE, Epoch, History, choose_device, fit
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import Lake
+from schemas.tables.feature_spec import FeatureSpec
+
+KUAIRAND = get_dataset("kuairand")
+TINY = ModelConfig(hidden=16, dropout=0.1)
+CONFIG = TrainConfig(batch_size=32, learning_rate=3e-3, max_epochs=3, checkpoint_every=4, seed=5, device="cpu")
+
+Weights = dict[str, torch.Tensor]
+
+
+class Setup:
+    """The synthetic lake's stores, and a training on them."""
+
+    def __init__(self, lake: Lake, spec: FeatureSpec) -> None:
+        self.lake, self.spec = lake, spec
+
+    def store(self, split: str, form: str = "binary") -> WindowStore:
+        return open_windows(self.lake, Encoder(self.spec, KUAIRAND, form), "2022-04-10", "2022-04-11", split)
+
+    def model(self, config: ModelConfig = TINY, seed: int = 5) -> MTORL:
+        return new_model(config, Encoder(self.spec, KUAIRAND, config.reward_form), seed)
+
+    def weights(self, config: TrainConfig = CONFIG, checkpoints: Path | None = None) -> Weights:
+        model = self.model(seed=config.seed)
+        fit(model, self.store("train"), self.store("validation"), LossConfig(), config, checkpoints=checkpoints)
+        return model.state_dict()
+
+
+@pytest.fixture
+def setup(synthetic_lake: tuple[Lake, FeatureSpec]) -> Setup:
+    return Setup(*synthetic_lake)
+
+
+def equal(one: Weights, two: Weights) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+import torch
+torch.set_num_threads(1)
+from mtorl_model import training
+from schemas.paths import Lake
+from schemas.tables.feature_spec import latest_spec
+import test_training
+optimise = training._Training._optimise
+def dying(self, batch):
+    optimise(self, batch)
+    if self.steps_done == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+training._Training._optimise = dying
+lake = Lake(Path({lake!r}))
+setup = test_training.Setup(lake, latest_spec(lake, "kuairand")[0])
+setup.weights(checkpoints=Path({checkpoints!r}))
+"""
+
+
+def run_until_killed(setup: Setup, checkpoints: Path, step: int) -> None:
+    here = Path(__file__).parent
+    script = DYING.format(tests=str(here), step=step, lake=str(setup.lake.root), checkpoints=str(checkpoints))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=here.parents[1], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_a_killed_training_resumes_to_the_same_bits(setup: Setup, tmp_path: Path) -> None:
+    steps = setup.store("train").steps_per_epoch(CONFIG.batch_size)
+    assert steps % CONFIG.checkpoint_every != 0
+    uninterrupted = setup.weights()
+    run_until_killed(setup, tmp_path, step=steps + 5)  # in the second epoch, behind a checkpoint in its middle
+    state = load_checkpoint(tmp_path / CHECKPOINT_FILE, "")
+    assert state is not None
+    assert len(state["history"]) == 1
+    assert state["step"] > 0
+    assert equal(setup.weights(checkpoints=tmp_path), uninterrupted)
+
+
+def test_one_seed_gives_one_set_of_weights_and_another_seed_another(setup: Setup) -> None:
+    first = setup.weights()
+    assert equal(setup.weights(), first)
+    assert not equal(setup.weights(replace(CONFIG, seed=6)), first)
+
+
+def test_a_finished_training_is_not_trained_on(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = setup.weights(checkpoints=tmp_path)
+    monkeypatch.setattr(training._Training, "_optimise", None)
+    assert equal(setup.weights(checkpoints=tmp_path), done)
+
+
+@pytest.mark.parametrize("form", REWARD_FORMS)
+def test_policy_and_reward_are_learned(setup: Setup, form: str) -> None:
+    model = setup.model(replace(TINY, reward_form=form))
+    config = replace(CONFIG, max_epochs=12, learning_rate=1e-2)
+    losses = LossConfig(mu=5.0, dpo_weight=0.0)
+    history = fit(model, setup.store("train", form), setup.store("validation", form), losses, config)
+    first, last = history.epochs[0], history.epochs[-1]
+    assert last.train_policy < 0.8 * first.train_policy
+    assert last.valid_policy < 0.8 * first.valid_policy
+    assert last.train_reward < 0.85 * first.train_reward
+    assert last.valid_reward < 0.95 * first.valid_reward
+
+
+def test_preferences_are_learned(setup: Setup) -> None:
+    config = replace(CONFIG, max_epochs=12, learning_rate=1e-2)
+    losses = LossConfig(mu=0.0, dpo_weight=20.0, beta=1.0)
+    epochs = fit(setup.model(), setup.store("train"), setup.store("validation"), losses, config).epochs
+    assert epochs[-1].train_dpo < 0.95 * epochs[0].train_dpo
+
+
+class FirstWindows(WindowStore):
+    """The first windows of another store."""
+
+    def __init__(self, store: WindowStore, count: int) -> None:
+        self.key, self.windows = store.key, store.windows.take(slice(0, count))
+
+
+def test_64_windows_can_be_learned_by_heart(setup: Setup) -> None:
+    few = FirstWindows(setup.store("train"), 64)
+    model = setup.model(ModelConfig(hidden=64, dropout=0.0))
+    config = replace(CONFIG, batch_size=64, max_epochs=120, patience=120, learning_rate=1e-2)
+    fit(model, few, few, LossConfig(dpo_weight=0.0), config)
+    batch = few.windows.batch()
+    with torch.no_grad():
+        assert policy_loss(model.eval()(batch), batch) < 0.05
+
+
+def test_it_ends_with_the_best_weights_and_stops_when_patience_is_spent(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitors = iter([3.0, 1.0, 1.0, 2.0, 0.5])
+    seen: list[Weights] = []
+
+    def validate(run: Any) -> tuple[float, float]:
+        seen.append({name: weight.clone() for name, weight in run.model.state_dict().items()})
+        return next(monitors), 0.0
+
+    monkeypatch.setattr(training._Training, "_validate", validate)
+    model = setup.model()
+    config = replace(CONFIG, max_epochs=50, patience=2)
+    history = fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config)
+    assert [epoch.monitor for epoch in history.epochs] == [3.0, 1.0, 1.0, 2.0]
+    assert history.best_epoch == 1
+    assert equal(model.state_dict(), seen[1])
+    assert not equal(seen[1], seen[-1])
+
+
+def test_the_monitor_is_the_mean_over_validation_labels_whatever_the_batches(setup: Setup) -> None:
+    def losses(batch_size: int) -> list[float]:
+        config = replace(CONFIG, batch_size=batch_size)
+        run = training._Training(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), config)
+        return list(run._validate())
+
+    assert losses(7) == pytest.approx(losses(1000), rel=1e-5)
+
+
+def test_the_learning_rate_rises_then_falls(setup: Setup) -> None:
+    config = replace(CONFIG, max_epochs=40)
+    run = training._Training(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), config)
+    rates = []
+    for step in range(config.max_epochs * run.steps_per_epoch):
+        run.step = step
+        rates.append(run._rate())
+    top = int(np.argmax(rates))
+    assert 0 < top < 0.1 * len(rates)
+    assert (np.diff(rates[: top + 1]) > 0).all()
+    assert (np.diff(rates[top:]) < 0).all()
+    assert 0.9 < max(rates) <= 1.0
+    assert rates[-1] < 0.06
+
+
+def test_a_loss_that_is_no_number_ends_the_training(setup: Setup) -> None:
+    model = setup.model()
+    with torch.no_grad():
+        model.action.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match="training diverged: a loss of epoch 1"):
+        fit(model, setup.store("train"), setup.store("validation"), LossConfig(), CONFIG)
+
+
+def test_a_checkpoint_of_another_training_is_refused(setup: Setup, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / CHECKPOINT_FILE, "spec a", {"step": 1})
+    with pytest.raises(UserError, match="other configs, features or data"):
+        fit(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), CONFIG,
+            checkpoints=tmp_path, identity="spec b")  # fmt: skip
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.pt"
+    save_tensors(path, {"x": torch.arange(3)})
+
+    def half(content: object, file: Any) -> None:
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space"):
+        save_tensors(path, {"x": torch.arange(4)})
+    assert load_tensors(path)["x"].tolist() == [0, 1, 2]
+
+
+def test_devices_are_named_auto_cpu_or_cuda() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(UserError, match="unknown device 'tpu'"):
+        choose_device("tpu")
+
+
+def test_the_best_epoch_is_the_first_of_equals() -> None:
+    epochs = [Epoch(0, 0, 0, 0, valid_policy=v, valid_reward=0.5) for v in (2.0, 1.0, 1.0, 3.0)]
+    assert History(epochs).best_epoch == 1
+    assert History().best_epoch == -1
+
+
+def test_a_store_in_memory_reads_like_one_on_disk(setup: Setup) -> None:
+    store = setup.store("train")
+    few = FirstWindows(store, 10)
+    assert Encoded(*few.windows).batch().label_BL.equal(store.windows.take(slice(0, 10)).batch().label_BL)

@@ -1,0 +1,153 @@
+"""What people type: the shell side of make, in a copy of the project whose entry points are stand-ins."""
+
+import fcntl
+import re
+from pathlib import Path
+
+import pytest
+from checkout import ROOT, Checkout, make_checkout
+
+HISTORY = ["build_exposures", "audit_table", "build_journeys", "build_feature_spec", "audit_table", "audit_table",
+           "build_sequences", "audit_table", "train", "evaluate"]  # fmt: skip
+NIGHTLY = ["score", "audit_table", "audit_table"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    root = tmp_path / "a checkout"  # a path with a space
+    root.mkdir()
+    return make_checkout(root)
+
+
+def one_error_line(done) -> str:
+    """The only line that begins with `error:`; the command has failed and shows no traceback."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_make_prints_every_target_with_one_line(checkout):
+    listed = checkout.make().stdout
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in targets[1].split():
+        assert re.search(rf"^  {target} +\S", listed, re.MULTILINE), target
+
+
+@pytest.mark.slow
+@pytest.mark.airflow
+@pytest.mark.spark
+def test_run_goes_through_both_dags_and_ends_with_the_summary(checkout):
+    done = checkout.make("run", "LAKE=my lake", "USERS=50")
+    assert done.returncode == 0, done.stderr
+    names = [call.split()[0] for call in checkout.calls()]
+    assert names[:2] == ["generate_log", "log_days"]
+    # The two branches behind the exposures' audit may run in either order.
+    assert sorted(names[2:12]) == sorted(HISTORY)
+    assert names[2:4] == HISTORY[:2]
+    assert names[8:12] == HISTORY[6:]
+    assert names[12:] == [*NIGHTLY, "summary"]
+    assert "policies: here" in done.stdout
+    assert re.search(r"^  train +\d+ s$", done.stdout, re.MULTILINE)
+    lake, raw = checkout.root / "my lake", checkout.root / "raw" / "generated-50"
+    assert f"build_exposures --dataset kuairand --lake {lake} --raw {raw} --from 2022-04-08 --to 2022-04-10" in (
+        checkout.calls()
+    )
+    assert f"score --dataset kuairand --lake {lake} --day 2022-04-10" in checkout.calls()
+
+
+@pytest.mark.slow
+@pytest.mark.airflow
+@pytest.mark.spark
+def test_run_shows_the_failing_tasks_own_line_and_stops_there(checkout):
+    done = checkout.make("run", FAIL_audit_table="12 users stand twice in exposures")
+    assert one_error_line(done) == "error: 12 users stand twice in exposures"
+    assert "run.log" in done.stderr
+    assert [call.split()[0] for call in checkout.calls()][2:] == ["build_exposures", "audit_table"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["RAW=nowhere"], "nowhere"),
+        (["DATASET=nothing"], "unknown dataset 'nothing'"),
+        (["DATASET=criteo"], "needs RAW="),
+        (["PRESET=huge"], "PRESET"),
+        (["USERS=-1"], "USERS"),
+        (["FROM=yesterday"], "not a day"),
+        (["FROM=2022-04-10", "TO=2022-04-09"], "empty"),
+        (["TO=2022-04-11"], "outside the log"),
+        (["LAKE=Makefile"], "cannot write to the lake"),
+    ],
+)
+def test_run_refuses_a_bad_input_with_one_line_before_any_work(checkout, arguments, says):
+    assert says in one_error_line(checkout.make("run", *arguments))
+    assert {call.split()[0] for call in checkout.calls()} <= {"generate_log", "log_days"}
+    assert not (checkout.root / "lake").exists()
+    assert not (checkout.root / ".airflow").exists()
+
+
+def test_two_runs_on_one_lake_do_not_interleave(checkout):
+    (checkout.root / "lake").mkdir()
+    with (checkout.root / "lake" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another make run" in one_error_line(checkout.make("run"))
+
+
+def test_a_generated_log_is_whole_or_absent(checkout):
+    done = checkout.make("run", FAIL_generate_log="the disk is full")
+    assert one_error_line(done) == "error: the disk is full"
+    assert not (checkout.root / "raw" / "generated").exists()
+
+
+def test_a_variable_is_taken_literally(checkout):
+    line = one_error_line(checkout.make("run", "RAW=$(shell touch pwned) `touch pwned` $HOME; touch pwned"))
+    assert "$(shell touch pwned) `touch pwned` $HOME; touch pwned" in line
+    assert not (checkout.root / "pwned").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_evaluate_builds_windows_of_the_new_users_aside_and_leaves_the_lake_alone(checkout):
+    for folder in ("raw logs", "lake"):
+        (checkout.root / folder).mkdir()
+    done = checkout.make("evaluate", "RAW=raw logs", "OUT=my metrics.json")
+    assert done.returncode == 0, done.stderr
+    assert (checkout.root / "my metrics.json").read_text() == "{}"
+    assert not list((checkout.root / "lake").iterdir())
+    calls = checkout.calls()
+    assert [call.split()[0] for call in calls] == [
+        "log_days", "export_champion", "build_exposures", "build_sequences", "evaluate",
+    ]  # fmt: skip
+    scratch = Path(re.search(r"--out (\S+)/champion", calls[1])[1])
+    assert (
+        f"--lake {scratch}/lake --from 2022-04-08 --to 2022-04-10 --spec {scratch}/champion/feature_spec.json"
+        in (calls[3])
+    )
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [([], "needs RAW="), (["RAW=nowhere"], "nowhere"), (["RAW=bin", "LAKE=nowhere"], "no lake")],
+)
+def test_evaluate_refuses_a_bad_input_with_one_line(checkout, arguments, says):
+    (checkout.root / "lake").mkdir()
+    assert says in one_error_line(checkout.make("evaluate", *arguments))
+
+
+def test_backfill_without_airflow_says_how_to_start_it(checkout):
+    done = checkout.make("backfill", "FROM=2022-04-08", "TO=2022-04-09")
+    assert "make up" in one_error_line(done)
+    assert "FROM=" in one_error_line(checkout.make("backfill"))
+
+
+def test_continuous_integration_runs_the_tests_and_keeps_their_status(checkout):
+    (checkout.root / ".ci").mkdir()
+    script = checkout.root / ".ci" / "run"
+    script.write_bytes((ROOT / ".ci" / "run").read_bytes())
+    (checkout.root / "Makefile").write_text("test:\n\t@echo tested; exit 3\nrun:\n\t.ci/run\n")
+    script.chmod(0o755)
+    done = checkout.make("run")
+    assert "tested" in done.stdout
+    assert "Error 2" in done.stderr  # make's own status for a failed recipe

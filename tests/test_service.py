@@ -1,0 +1,114 @@
+"""make up and make down, for real: what listens, who may read the secrets, what is left."""
+
+import json
+import socket
+import stat
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from checkout import Checkout, make_checkout
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path):
+    made = make_checkout(tmp_path)
+    yield made
+    made.make("down")
+
+
+def service_processes(checkout: Checkout) -> list[psutil.Process]:
+    """All processes started from the checkout's service, found by its folder alone."""
+    home = str(checkout.root / ".airflow" / "service")
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if home in process.environ().values() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_airflow_listens_on_this_machine_only_and_leaves_nothing_behind(checkout):
+    port = free_port()
+    (checkout.root / "log").mkdir()
+    started = checkout.make("up", f"PORT={port}", "RAW=log")
+    assert started.returncode == 0, started.stderr
+    home = checkout.root / ".airflow" / "service"
+
+    running = service_processes(checkout)
+    listening = [c for p in running for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert (("127.0.0.1", port)) in {tuple(c.laddr) for c in listening}
+    assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
+
+    password = json.loads((home / "passwords.json").read_text())["admin"]
+    for secret in ("passwords.json", "jwt.secret", "api.secret"):
+        assert stat.S_IMODE((home / secret).stat().st_mode) == 0o600
+        assert (home / secret).read_text().strip() not in started.stdout + started.stderr
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert password not in started.stdout + started.stderr
+    assert len((home / "jwt.secret").read_text()) >= 64
+
+    again = checkout.make("up", f"PORT={port}")
+    assert again.returncode != 0
+    assert "running already" in again.stderr
+
+    backfill(checkout)
+
+    stopped = checkout.make("down")
+    assert stopped.returncode == 0, stopped.stderr
+    assert service_processes(checkout) == []
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in running)
+
+
+def backfill(checkout: Checkout) -> None:
+    """Two days go through the daily DAG, and each starts its nightly run; pool `gpu` has one slot."""
+    done = checkout.make("backfill", "FROM=2022-04-08", "TO=2022-04-09", timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert "2 days done" in done.stdout
+    lines = checkout.calls()
+    days = [call.rsplit(" ", 1)[1] for call in lines if call.startswith("build_journeys")]
+    assert days == ["2022-04-08", "2022-04-09"]
+    assert {call.rsplit(" ", 1)[1] for call in lines if call.startswith("build_exposures")} == set(days)
+    end = time.monotonic() + 120
+    scored: set[str] = set()
+    while scored != set(days) and time.monotonic() < end:
+        time.sleep(1)
+        scored = {call.rsplit(" ", 1)[1] for call in checkout.calls() if call.startswith("score")}
+    assert scored == set(days)
+    pool = api(checkout, "/api/v2/pools/gpu")
+    assert pool["slots"] == 1
+
+
+def api(checkout: Checkout, path: str):
+    home = checkout.root / ".airflow" / "service"
+    url = (home / "url").read_text()
+    password = json.loads((home / "passwords.json").read_text())["admin"]
+    login = json.dumps({"username": "admin", "password": password}).encode()
+    headers = {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/auth/token", login, headers)) as answer:
+        headers["Authorization"] = f"Bearer {json.load(answer)['access_token']}"
+    with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers)) as answer:
+        return json.load(answer)
+
+
+def test_a_port_in_use_is_refused_with_one_line(checkout):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = checkout.make("up", f"PORT={taken.getsockname()[1]}")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "PORT=" in line
+    assert service_processes(checkout) == []

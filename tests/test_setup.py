@@ -1,0 +1,136 @@
+"""bin/setup.sh, with stand-ins for python and java on a PATH of its own, and the pinned requirements."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+TOOLS = ("bash", "dirname", "id", "mkdir", "cat", "sha256sum", "sed", "flock", "grep", "awk", "env", "chmod")
+# `-m venv DIR` makes DIR/bin/python, which notes what it is asked to install and fails while the file `broken` exists.
+PYTHON = """#!/bin/bash
+case "$*" in
+  -c*) exit 0 ;;
+  "-m venv"*) mkdir -p "$3/bin"; cat "$0" >"$3/bin/python"; chmod +x "$3/bin/python" ;;
+  "-m pip"*) echo "$*" >>"$INSTALLS"; [ ! -e "$BROKEN" ] || { echo "ERROR: no such version"; exit 1; } ;;
+esac
+"""
+
+
+class Machine:
+    """A machine with a project, a python and a java, that has nothing else."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        (root / "tools").mkdir()
+        shutil.copytree(ROOT / "bin", root / "bin")
+        (root / "requirements.txt").write_text("one==1\n")
+        for tool in TOOLS:
+            (root / "tools" / tool).symlink_to(shutil.which(tool))
+        self.tool("python3", PYTHON)
+        self.java('openjdk version "17.0.1"')
+
+    def tool(self, name: str, text: str) -> None:
+        path = self.root / "tools" / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def java(self, version: str) -> None:
+        self.tool("java", f"#!/bin/bash\necho '{version}' >&2\n")
+
+    def setup(self) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": str(self.root / "tools"), "INSTALLS": str(self.root / "log"), "BROKEN": str(self.broken)}
+        return subprocess.run(
+            [self.root / "bin" / "setup.sh"], env=environment, capture_output=True, text=True, timeout=60
+        )
+
+    @property
+    def broken(self) -> Path:
+        return self.root / "broken"
+
+    def installs(self) -> int:
+        log = self.root / "log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def test_a_second_setup_does_nothing(machine):
+    assert machine.setup().returncode == 0
+    second = machine.setup()
+    assert (second.returncode, second.stdout, machine.installs()) == (0, "", 1)
+    stamp = hashlib.sha256(b"one==1\n").hexdigest()
+    assert (machine.root / ".venv" / ".installed").read_text().startswith(stamp)
+
+
+def test_changed_requirements_are_installed(machine):
+    machine.setup()
+    (machine.root / "requirements.txt").write_text("one==2\n")
+    assert machine.setup().returncode == 0
+    assert machine.installs() == 2
+
+
+def test_a_setup_that_failed_is_taken_up_again(machine):
+    machine.broken.touch()
+    failed = machine.setup()
+    assert failed.returncode != 0
+    assert failed.stderr.startswith("error: the packages cannot be installed: ERROR: no such version")
+    assert len(failed.stderr.splitlines()) == 1
+    machine.broken.unlink()
+    assert machine.setup().returncode == 0
+    assert machine.installs() == 2
+
+
+@pytest.mark.parametrize(("version", "found"), [('openjdk version "11.0.2"', "11"), ('java version "1.8.0_1"', "1")])
+def test_another_java_is_refused_with_one_line(machine, version, found):
+    machine.java(version)
+    done = machine.setup()
+    assert done.returncode != 0
+    assert re.fullmatch(rf"error: Spark needs Java 17 or 21 \(found: {found}\).*\n", done.stderr)
+
+
+def test_no_java_is_refused_with_one_line(machine):
+    (machine.root / "tools" / "java").unlink()
+    assert re.fullmatch(r"error: Spark needs Java 17 or 21 \(found: none\).*\n", machine.setup().stderr)
+
+
+def test_an_old_python_is_refused_with_one_line(machine):
+    machine.tool("python3", '#!/bin/bash\n[ "$1" != --version ] || { echo Python 3.9.2; exit 0; }\nexit 1\n')
+    done = machine.setup()
+    assert done.returncode != 0
+    assert re.fullmatch(r"error: Python 3\.11 or newer .*found: Python 3\.9\.2.*\n", done.stderr)
+    assert machine.installs() == 0
+
+
+def test_every_requirement_is_pinned_and_names_no_place():
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    pins = [line for line in lines if line]
+    assert pins
+    for pin in pins:
+        assert re.fullmatch(r"[a-z0-9.-]+==[a-z0-9.]+", pin), pin
+        assert not pin.startswith(("nvidia", "cuda", "triton")), pin
+    names = [pin.split("==")[0] for pin in pins]
+    assert len(set(names)) == len(names)
+    versions = dict(pin.split("==") for pin in pins)
+    assert versions["pyspark"] == versions["pyspark-client"]
+
+
+def test_what_is_installed_is_what_is_pinned():
+    from importlib.metadata import version
+
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if pin := line.split("#")[0].strip():
+            name, wanted = pin.split("==")
+            assert version(name).partition("+")[0] == wanted, name
+
+
+def test_scripts_can_be_started():
+    for script in [*(ROOT / "bin").glob("*.sh"), ROOT / ".ci" / "run"]:
+        assert os.access(script, os.X_OK), script
