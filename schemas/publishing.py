@@ -8,6 +8,7 @@ killed at any moment leaves the old partition or the new, and at most rubbish in
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -87,18 +88,37 @@ def code_version(*packages: str) -> str:
 
 @contextmanager
 def staging_folder(lake: Lake) -> Iterator[Path]:
-    """A fresh folder to write into; gone afterwards, whatever happened."""
-    folder = lake.staging / uuid.uuid4().hex
+    """A fresh folder to write into; gone afterwards. What killed jobs have left behind is swept away first."""
+    name = uuid.uuid4().hex
+    folder, lock = lake.staging / name, lake.staging / f"{name}.lock"
     try:
-        folder.mkdir(parents=True)
+        lake.staging.mkdir(parents=True, exist_ok=True)
+        _sweep(lake.staging)
+        holder = lock.open("w")
     except OSError as error:
         raise UserError(
             f"cannot write to the lake {lake.root}: {error.strerror}; choose another folder with LAKE="
         ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)  # ends with the process, however it ends
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _sweep(staging: Path) -> None:
+    """Remove the folders whose job is no longer alive to hold their lock."""
+    for lock in staging.glob("*.lock"):
+        try:
+            with lock.open() as probe:
+                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # its job is alive, or has just ended
 
 
 def publish(

@@ -110,7 +110,7 @@ _COLUMNS = (
     _after("hate", "int", "1 if disliked", Role.NUMERIC, "cast(log.is_hate AS int)"),
     _after("play_time_ms", "double", "time watched, ms", Role.NUMERIC, "cast(log.play_time_ms AS double)"),
     _after("watched_share", "double", "time watched over duration, at most 5; null without a duration", Role.NUMERIC,
-           "least(log.play_time_ms / nullif(videos.video_duration, 0), 5D)"),
+           "CASE WHEN videos.video_duration > 0 THEN least(log.play_time_ms / videos.video_duration, 5D) END"),
     _after("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
     _after("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
     _after("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),

@@ -76,6 +76,21 @@ def _publish_for_ever(root: str) -> None:
         publish_text(Lake(Path(root)), *("xyz"[k % 3] for _ in range(1 + k % 3)))
 
 
+def _look(folder: Path) -> tuple[bool, bool]:
+    """Whether the partition agrees with its manifest, and whether it was still the published one afterwards."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        names = os.listdir(handle)  # noqa: PTH208 - of an open folder
+        try:
+            with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=handle)) as file:
+                whole = json.load(file)["rows"] == sum(name.endswith(".parquet") for name in names)
+        except FileNotFoundError:
+            whole = False
+        return whole, os.fstat(handle).st_ino == folder.stat().st_ino
+    finally:
+        os.close(handle)
+
+
 def test_a_reader_never_sees_half_a_partition_while_a_writer_is_killed_again_and_again(tmp_path):
     lake = Lake(tmp_path)
     publish_text(lake, "x")
@@ -86,25 +101,17 @@ def test_a_reader_never_sees_half_a_partition_while_a_writer_is_killed_again_and
         writer.start()
         end = time.monotonic() + 0.15
         while time.monotonic() < end:
-            # One open folder is one version: an exchange behind our back does not change what we hold.
-            folder = os.open(partition(lake), os.O_RDONLY)
-            try:
-                names = os.listdir(folder)  # noqa: PTH208 - of an open folder
-                assert MANIFEST in names
-                with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=folder)) as file:
-                    stated = json.load(file)["rows"]
-                assert stated == sum(name.endswith(".parquet") for name in names)
-                reads += 1
-            except FileNotFoundError:
-                pass  # the version we held was replaced and cleaned up between two calls: an error, never half
-            finally:
-                os.close(folder)
+            whole, current = _look(partition(lake))
+            assert whole or not current  # what the path names is whole; a version just replaced may be going away
+            reads += whole
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         manifest = read_manifest(partition(lake))
         assert manifest is not None
         assert manifest.fingerprint == content_fingerprint(partition(lake))
     assert reads > 20
+    publish_text(lake, "x")
+    assert list(lake.staging.iterdir()) == []  # what the killed writers left is swept
 
 
 def test_an_unwritable_lake_is_one_clear_line(tmp_path):
