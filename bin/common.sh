@@ -61,9 +61,14 @@ exit_with_one_line(lambda: get_dataset(sys.argv[1]))' "$1"
 
 # Set FIRST and LAST to the first and last day of the log in folder $2 of dataset $1.
 find_log_days() {
-  local days
-  days="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2")" || exit $?
-  read -r FIRST LAST <<<"$days"
+  local noise said status=0
+  noise="$(mktemp)"
+  said="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2" 2>"$noise")" || status=$?
+  # Spark chatters on standard error: of that only the line for people is shown, or all where there is none.
+  [ "$status" = 0 ] || grep '^error: ' "$noise" >&2 || cat "$noise" >&2
+  rm -f -- "$noise"
+  [ "$status" = 0 ] || exit "$status"
+  read -r FIRST LAST <<<"$said"
 }
 
 # run_step LOG NAME COMMAND...: run a command with its output in LOG; one line on the screen, two where it fails.

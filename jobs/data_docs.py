@@ -17,9 +17,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jobs.arguments import add_lake, dataset_of, lake_of, parser
-from jobs.audit_results import FAIL, FAILED, PASS, WARN, Audit, stored_audits
+from jobs.audit_results import (
+    ABOUT_COLUMNS,
+    ABOUT_PARTITION,
+    ABOUT_ROWS,
+    FAIL,
+    FAILED,
+    HOLDS,
+    NOT_ASKED,
+    PASS,
+    WARN,
+    Audit,
+    stored_audits,
+)
 from jobs.lake_files import write_whole
-from jobs.partition_facts import ABOUT_COLUMNS, ABOUT_PARTITION
 from jobs.table_contract import TABLES
 from schemas.contract import Severity
 from schemas.errors import UserError, exit_with_one_line
@@ -30,6 +41,13 @@ _WORDS = {
     PASS: "All rules hold",
     WARN: "Warnings only: the day goes on",
     FAIL: "Failed: nothing downstream is published",
+}
+_TITLES = {ABOUT_ROWS: "Rules of the table", ABOUT_COLUMNS: "Columns", ABOUT_PARTITION: "The partition as a whole"}
+_COUNTED = {
+    (FAILED, Severity.CRITICAL.value): "failed as critical",
+    (FAILED, Severity.WARNING.value): "failed as warnings",
+    (HOLDS, ""): "hold",
+    (NOT_ASKED, ""): "not asked",
 }
 _BADGES = {Severity.CRITICAL.value: FAIL, Severity.WARNING.value: WARN}
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -58,13 +76,9 @@ def publish_pages(lake: Lake, dataset: str, audits: Iterable[Audit]) -> Path:
 
 def audit_page(audit: Audit) -> str:
     """One partition's page: the verdict, what failed and why it matters, then every rule."""
-    groups = [
-        ("Rules of the table", [o for o in audit.outcomes if o.about not in (ABOUT_PARTITION, ABOUT_COLUMNS)]),
-        ("Columns", [o for o in audit.outcomes if o.about == ABOUT_COLUMNS]),
-        ("The partition as a whole", [o for o in audit.outcomes if o.about == ABOUT_PARTITION]),
-    ]
-    counts = Counter(f"{o.severity} failed" if o.status == FAILED else o.status for o in audit.outcomes)
-    summary = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
+    groups = [(title, [o for o in audit.outcomes if o.about == about]) for about, title in _TITLES.items()]
+    counts = Counter((o.status, o.severity if o.status == FAILED else "") for o in audit.outcomes)
+    summary = ", ".join(f"{counts[kind]} {what}" for kind, what in _COUNTED.items() if counts[kind])
     shares = {o: f"{o.rows / audit.rows:.2%}" for o in audit.failed if o.rows and audit.rows}
     return _render(
         "audit_page.html", audit=audit, shares=shares, groups=groups, summary=summary, words=_WORDS, badges=_BADGES

@@ -62,8 +62,8 @@ def write_criteo(folder: Path, size: Size, *, truth: bool) -> int:
 
 
 def user_ids(user_U: Ints, seed: int) -> Ints:
-    """Distinct ids below MAX_USERS, other ones with another seed."""
-    return (user_U * _ID_STEP + seed * 7_919) % MAX_USERS
+    """Distinct ids below MAX_USERS; another seed has other ones, but for chance hits."""
+    return (user_U * _ID_STEP + seed % MAX_USERS * 7_919) % MAX_USERS
 
 
 def log_rows(

@@ -122,7 +122,7 @@ def log_rows(
 
     tab_R = np.where(rng.random(rows) < np.where(is_random_R, 0.993, 0.6), 1, rng.choice(_OTHER_TABS, rows))
     reactions = {name: (click_R & (rng.random(rows) < rate)).astype(np.int64) for name, rate in _GIVEN_CLICK.items()}
-    visit_ms_R = 1_000 + rng.exponential(15_000, rows).astype(np.int64)
+    stay_ms_R = 1_000 + rng.exponential(15_000, rows).astype(np.int64)
     return {
         "user_id": user_id_R,
         "video_id": video_R,
@@ -135,8 +135,8 @@ def log_rows(
         "long_view": long_view_R.astype(np.int64),
         "play_time_ms": _play_time(pool.duration_ms[video_R], click_R, long_view_R, rng),
         "duration_ms": np.where(pool.is_known[video_R], pool.duration_ms[video_R], 0),
-        "profile_stay_time": reactions["is_profile_enter"] * visit_ms_R,
-        "comment_stay_time": reactions["is_comment"] * visit_ms_R[::-1],
+        "profile_stay_time": reactions["is_profile_enter"] * stay_ms_R,
+        "comment_stay_time": reactions["is_comment"] * stay_ms_R,
         "is_rand": is_random_R.astype(np.int64),
         "tab": tab_R,
     }

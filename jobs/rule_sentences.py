@@ -1,5 +1,7 @@
 """What a Great Expectations rule says, in plain words."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from schemas.contract import Expectation
@@ -26,11 +28,11 @@ def rule_sentence(expectation: Expectation) -> str:
             share = f"at least {kwargs['mostly']:.0%} of the rows" if "mostly" in kwargs else "every row"
             return f"{column} is filled in {share}."
         case "expect_column_values_to_be_in_set" if kwargs["value_set"] == [True]:
-            return f"{column} is true in every row."
+            return f"In every row: {column.replace('_', ' ')}."
         case "expect_column_values_to_be_in_set":
             return f"{column} is one of {', '.join(map(str, kwargs['value_set']))}."
         case "expect_column_values_to_be_between":
-            return f"{column} is {_range(kwargs)}."
+            return f"{column} is {_range(kwargs, _instant if column.endswith('_ms') else _number)}."
         case "expect_column_mean_to_be_between":
             return f"The mean of {column} is {_range(kwargs)}."
         case "expect_column_unique_value_count_to_be_between":
@@ -44,19 +46,24 @@ def rule_sentence(expectation: Expectation) -> str:
             return f"{column}: {rule.removeprefix('expect_').replace('_', ' ')} ({details})."
 
 
-def _range(kwargs: dict[str, Any]) -> str:
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _instant(ms: int) -> str:
+    """Milliseconds since 1970 as a time of day; UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(" ", "milliseconds").replace("+00:00", " UTC")
+
+
+def _range(kwargs: dict[str, Any], shown: Callable[[Any], str] = _number) -> str:
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
     if low is None and high is None:
         return "any number"
     if low is not None and low == high:
-        return f"exactly {_number(low)}"
+        return f"exactly {shown(low)}"
     parts = []
     if low is not None:
-        parts.append(f"{'more than' if kwargs.get('strict_min') else 'at least'} {_number(low)}")
+        parts.append(f"{'more than' if kwargs.get('strict_min') else 'at least'} {shown(low)}")
     if high is not None:
-        parts.append(f"{'less than' if kwargs.get('strict_max') else 'at most'} {_number(high)}")
+        parts.append(f"{'less than' if kwargs.get('strict_max') else 'at most'} {shown(high)}")
     return " and ".join(parts)
-
-
-def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)

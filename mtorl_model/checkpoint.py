@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """What save_tensors wrote, on the CPU. Raises UserError on a broken file, and on one that holds code."""
+    raw = BytesIO(path.read_bytes())  # what fails from here on is about the content, not about the disk
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        content: dict[str, Any] = torch.load(raw, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{path} is no file of plain tensors ({reason}): delete it and train again") from error
     return content

@@ -27,8 +27,9 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
 
     # Remembered steps and next steps lie in one pool; each position of a window takes one entry, or null.
     past_steps = memory.flatten()
-    offsets = memory.offsets.to_numpy().astype(np.int64)
-    starts, ends = (offsets - offsets[0])[:-1], (offsets - offsets[0])[1:]
+    lengths = pc.list_value_length(memory).to_numpy()
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
     remembered = ends[:, None] + np.arange(1 - steps, 0)
     upcoming_at = len(past_steps) + np.arange(users)[:, None]
     entry = np.concatenate([remembered, upcoming_at], axis=1)

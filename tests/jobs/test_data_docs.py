@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
 def test_a_page_says_what_failed_how_often_and_why():
     text = Page(audit_page(audit(severity="critical", text="cost"))).text
-    assert "Failed: nothing downstream is published 1,994 rows, 2 rules: 1 critical failed, 1 holds." in text
+    assert "Failed: nothing downstream is published 1,994 rows, 2 rules: 1 failed as critical, 1 hold." in text
     assert "B of cost. critical 2 of 1,994 rows, e.g. cost (0.10%) Why it matters: why cost. expect_b(cost)" in text
     assert text.index("B of cost.") < text.index("A holds.")
 

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from jobs import generate_log, generated_files, generated_kuairand, generated_size
+from jobs import generate_log, generated_criteo, generated_files, generated_kuairand, generated_size
 from jobs.generated_files import SortedLog
+from jobs.generated_journeys import Journeys, Visits
+from jobs.log_model import criteo_world
 from schemas.errors import UserError
 
 KUAIRAND_LOGS = (
@@ -269,6 +271,37 @@ def test_conversions_mark_their_whole_path(criteo):
     assert all(sorted(positions) == list(range(len(positions))) for _, positions in events["click_pos"])
     cause = read_truth(criteo / CRITEO_LOG).query("sets_off == 1").groupby("uid")["timestamp"].min()
     assert all(cause[uid] < at for uid, at in events.groups)
+
+
+def test_a_path_ends_before_its_conversion_and_reaches_back_thirty_days():
+    day = 86_400
+    #          user, time s, click, sets a conversion going, delay s
+    # fmt: off
+    rows = [(0, 5, True, False, 0.0),  # more than thirty days before the conversion
+            (0, 2 * day, True, True, 30.0 * day - 1),  # converts at 32 days, to the second
+            (0, 9 * day, False, False, 0.0),  # not a click
+            (0, 9 * day, True, False, 0.0),
+            (0, 32 * day, True, True, 0.4),  # in the second of the conversion: no longer on its path
+            (1, 9 * day, True, False, 0.0)]  # another user
+    # fmt: on
+    user_R, time_R, click_R, converts_R, delay_R = map(np.array, zip(*rows, strict=True))
+    none_RC = np.zeros((6, 11), np.float32)
+    journeys = Journeys(np.zeros((2, 5)), np.zeros(6, int), click_R, converts_R, delay_R, np.zeros(6), *[none_RC] * 3)
+    visits = Visits(user_R, time_R * 1000)
+    rng = np.random.default_rng(0)
+    log = generated_criteo.log_rows(criteo_world(), visits, journeys, user_R, end_s=60 * day, rng=rng)
+    converts_at = 32 * day
+    assert log["conversion_timestamp"].tolist() == [-1, converts_at, -1, converts_at, converts_at + 1, -1]
+    assert log["conversion"].tolist() == [0, 1, 0, 1, 1, 0]
+    assert log["click_pos"].tolist() == [-1, 0, -1, 1, 0, -1]
+    assert log["click_nb"].tolist() == [-1, 2, -1, 2, 1, -1]
+
+
+def test_another_seed_has_other_people(tmp_path):
+    logs = [generate(tmp_path / s, "--layout", "criteo", "--users", "50", "--seed", s) / CRITEO_LOG for s in "01"]
+    uids = [set(read(log)["uid"]) for log in logs]
+    assert [len(u) for u in uids] == [50, 50]
+    assert uids[0].isdisjoint(uids[1])
 
 
 def test_time_since_last_click_is_of_earlier_rows(criteo):

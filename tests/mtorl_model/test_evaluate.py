@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
@@ -200,6 +200,7 @@ def test_copy_previous_by_hand():
     assert previous_channel(action, times).tolist() == [[-1, -1, 2, 0, 1, 1, 2]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2)), min_size=1, max_size=9), st.integers(0, 3))
 def test_copy_previous_is_the_latest_known_channel_of_an_earlier_time(steps, padding):
     channels = [c for c, _ in steps]

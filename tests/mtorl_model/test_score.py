@@ -124,6 +124,21 @@ def test_policies_follow_the_contract(lake):
     assert len({row["policy"][0][1] for row in rows if row["source"] == "model"}) > 30  # not one policy for all
 
 
+def test_every_user_gets_the_scores_of_the_own_journey(lake):
+    table = journeys(random_users(40))
+    publish_journeys(lake, DAY, table)
+    score.score_day(lake, TOY, DAY)
+    policies = {row["user_id"]: row for row in published(lake, "channel_policies").to_pylist()}
+    ranks = {row["user_id"]: row for row in published(lake, "user_reward_ranks").to_pylist()}
+    for k, user in enumerate(table.column("user_id").to_pylist()):
+        alone = score.score_journeys([table.slice(k, 1)], untrained(), TOY)
+        source = "model" if alone.from_model_U[0] else "initial"
+        assert (policies[user]["source"], ranks[user]["source"]) == (source, source)
+        assert [p for _, p in policies[user]["policy"]] == pytest.approx(alone.policy_UA[0].tolist(), abs=1e-6)
+        gains = [ranks[user][f"predicted_{gain}"] for gain in GAINS]
+        assert gains == pytest.approx(alone.gains_UG[0].tolist(), abs=1e-6)
+
+
 def test_both_tables_pass_their_audit(lake):
     publish_journeys(lake, DAY, journeys(random_users(60)))
     score.score_day(lake, TOY, DAY)
@@ -201,6 +216,7 @@ def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
     assert len(found) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9)), st.integers(1, 7))
 def test_regrouping_keeps_every_row_in_order(sizes, rows):
     ends = np.cumsum([0, *sizes])
