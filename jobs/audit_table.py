@@ -32,6 +32,9 @@ def main() -> None:
         raise UserError(f"unknown table '{args.table}': choose one of {', '.join(TABLES)}")
     days, missing = days_to_audit(lake, args.table, dataset.name, *range_of(args))
     spec = spec_in_file(args.spec) if args.spec else None
+    if not days:
+        print(f"info {args.table}/{dataset.name}: nothing to audit")
+        return
 
     # Great Expectations takes seconds to load: only now that there is something to audit, and once.
     from jobs.audits import audit_partition
@@ -59,6 +62,8 @@ def days_to_audit(
     A UserError where there is none at all, but for the quarantine, which may well be empty. Its undated rows
     belong to every range.
     """
+    if not lake.root.is_dir():
+        raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
     published = lake.days(table, dataset)
     days = [day for day in published if (first or day) <= day <= (last or day)]
     if table == QUARANTINE:

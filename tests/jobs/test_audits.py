@@ -534,6 +534,18 @@ def test_a_rule_that_cannot_be_computed_is_an_error_of_ours_not_a_pass(lake, mon
         audit_partition(lake, "quarantine", contract, DAY)
 
 
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [(("raw",), f"{UNIQUE}(raw)"), (("raw", "reason"), "expect_compound_columns_to_be_unique(raw, reason)")],
+)
+def test_a_key_is_unique_even_where_no_rule_says_so(lake, monkeypatch, key, rule):
+    contract = get_dataset("criteo")
+    table, rows = sample("quarantine", contract)
+    write_partition(lake, table, contract, [*rows, rows[0]])
+    monkeypatch.setattr("jobs.audits.table_contract", lambda *_: replace(table, key=key))
+    assert failures(audit_partition(lake, "quarantine", contract, DAY)) == {rule: "critical"}
+
+
 def test_the_command_stops_the_day_on_a_critical_failure(lake, monkeypatch, capsys):
     rows = rows_of("criteo", "exposures")
     rows[3]["exposure_id"] = 100
@@ -579,10 +591,13 @@ def test_the_command_refuses_a_range_without_partitions(lake, monkeypatch):
         run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposure")
 
 
-def test_a_range_without_refused_rows_is_fine_and_undated_ones_are_audited(lake, monkeypatch):
+def test_a_range_without_refused_rows_is_fine_and_undated_ones_are_audited(lake, monkeypatch, capsys):
     asked = ("--dataset", "criteo", "--table", "quarantine", "--from", DAY, "--to", DAY)
+    with pytest.raises(UserError, match="no such folder"):
+        run(monkeypatch, lake, *asked)
     lake.root.mkdir()
     assert run(monkeypatch, lake, *asked) == 0
+    assert "nothing to audit" in capsys.readouterr().out
     contract = get_dataset("criteo")
     table, rows = sample("quarantine", contract)
     write_partition(lake, table, contract, [rows[0] | {"reason": ""}], ds=UNDATED)

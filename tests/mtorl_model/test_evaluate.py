@@ -194,8 +194,8 @@ def test_no_champion_is_one_clear_line(others, tmp_path):
 
 
 def test_copy_previous_by_hand():
-    # padding, then three steps at distinct times, two at one time, one after; the fourth is of unknown channel
-    action = np.array([[-1, 2, 0, 1, -1, 2, 0]])
+    # padding, three steps at distinct times, two at one time (the second of unknown channel), one after
+    action = np.array([[-1, 2, 0, 1, 2, -1, 0]])
     times = np.array([[-1, 10, 20, 30, 40, 40, 50]])
     assert previous_channel(action, times).tolist() == [[-1, -1, 2, 0, 1, 1, 2]]
 
