@@ -1,7 +1,7 @@
 """Write a made-up log in a published raw layout, e.g. python -m jobs.generate_log --layout kuairand --out DIR.
 
 The same arguments give the same bytes. With --truth, DIR/_truth holds what really drove each log; see
-jobs/generated_truth.py for its columns and jobs/log_model.py for the equations.
+jobs/generator/truth.py for its columns and jobs/generator/behaviour.py for the equations.
 """
 
 import argparse
@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from jobs.generated_criteo import write_criteo
-from jobs.generated_kuairand import RANDOM_FROM, write_kuairand
-from jobs.generated_size import Size
+from jobs.generator.criteo import write_criteo
+from jobs.generator.kuairand import RANDOM_FROM, write_kuairand
+from jobs.generator.size import Size
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import checked_day
 

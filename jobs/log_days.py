@@ -1,6 +1,6 @@
 """Check a folder of raw files and print the first and the last day of its log.
 
-    python -m jobs.log_days --dataset kuairand --raw RAW
+python -m jobs.log_days --dataset kuairand --raw RAW
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Print what a run has made of a log, and where it lies.
 
-    python -m jobs.summary --dataset kuairand --lake lake [--from DAY] [--to DAY]
+python -m jobs.summary --dataset kuairand --lake lake [--from DAY] [--to DAY]
 """
 
 import json
@@ -62,7 +62,7 @@ def _metric_lines(metrics_file: Path) -> list[str]:
     for gain, reward in metrics["reward"].items():
         auc = "   -" if reward["auc"] is None else f"{reward['auc']:.3f}"
         lines.append(
-            f"  {gain:<15} AUC {auc}, log loss {reward['logloss']:.3f} (base rate alone: {reward['base_logloss']:.3f}); "
+            f"  {gain:<15} AUC {auc}, log loss {reward['logloss']:.3f} (base rate: {reward['base_logloss']:.3f}); "
             f"{reward['rate_top_37.5pct']:.1%} among the top 37.5 %, {reward['rate']:.1%} overall"
         )
     return lines

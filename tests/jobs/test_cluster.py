@@ -87,7 +87,7 @@ def submit(master: str, job: str, *arguments: str) -> None:
 
 def test_the_journey_build_runs_on_a_cluster_and_gives_the_same_bytes(cluster, tmp_path):
     rows = [
-        criteo_row(uid=k % 40, timestamp=k * 60, click=k % 3 == 0 and 1 or 0, cat8=k % 4, cost=k / 1000)
+        criteo_row(uid=k % 40, timestamp=k * 60, click=(k % 3 == 0 and 1) or 0, cat8=k % 4, cost=k / 1000)
         for k in range(600)
     ]
     raw = write_criteo(tmp_path / "raw", rows)

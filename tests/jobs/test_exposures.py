@@ -52,7 +52,7 @@ def test_a_wrong_number_of_fields_is_refused_as_it_stands(spark, tmp_path, bad):
         ({"cost": "-1"}, "cost is negative or not a number"),
         ({"timestamp": -1}, "timestamp is negative"),
         ({"conversion": 1, "click": 1}, "a conversion without its time"),
-        ({"conversion": 1, "click": 1, "timestamp": 50, "conversion_timestamp": 49}, "a conversion before its exposure"),
+        ({"conversion": 1, "click": 1, "timestamp": 9, "conversion_timestamp": 8}, "a conversion before its exposure"),
         ({"cat8": "x"}, "cat8 is not a whole number: x"),
     ],
 )  # fmt: skip

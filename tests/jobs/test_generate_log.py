@@ -15,10 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from jobs import generate_log, generated_criteo, generated_files, generated_kuairand, generated_size
-from jobs.generated_files import SortedLog
-from jobs.generated_journeys import Journeys, Visits
-from jobs.log_model import criteo_world
+from jobs import generate_log
+from jobs.generator import criteo as criteo_layout
+from jobs.generator import files, size
+from jobs.generator import kuairand as kuairand_layout
+from jobs.generator.behaviour import criteo_world
+from jobs.generator.files import SortedLog
+from jobs.generator.journeys import Journeys, Visits
 from schemas.errors import UserError
 
 KUAIRAND_LOGS = (
@@ -138,8 +141,8 @@ def test_any_size_is_a_whole_log(layout, users, days, surplus, seed):
 
 
 def test_blocks_of_users_make_one_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(generated_size, "_BLOCK_ROWS", 200)
-    monkeypatch.setattr(generated_files, "_SLICE_ROWS", 100)
+    monkeypatch.setattr(size, "_BLOCK_ROWS", 200)
+    monkeypatch.setattr(files, "_SLICE_ROWS", 100)
     out = generate(tmp_path / "log", "--layout", "kuairand", "--users", "60", "--truth")
     users, log = read(out / "user_features_pure.csv"), read(out / KUAIRAND_LOGS[2])
     assert users["user_id"].tolist() == list(range(60))
@@ -149,7 +152,7 @@ def test_blocks_of_users_make_one_log(tmp_path, monkeypatch):
 
 
 def test_slices_come_back_sorted_and_stable(tmp_path, monkeypatch):
-    monkeypatch.setattr(generated_files, "_SLICE_ROWS", 10)
+    monkeypatch.setattr(files, "_SLICE_ROWS", 10)
     log = SortedLog(tmp_path / "scratch", "t", first=100, span=50, rows=60)
     times = np.random.default_rng(0).integers(100, 150, 60)
     for part in (slice(0, 25), slice(25, 60)):
@@ -289,7 +292,7 @@ def test_a_path_ends_before_its_conversion_and_reaches_back_thirty_days():
     journeys = Journeys(np.zeros((2, 5)), np.zeros(6, int), click_R, converts_R, delay_R, np.zeros(6), *[none_RC] * 3)
     visits = Visits(user_R, time_R * 1000)
     rng = np.random.default_rng(0)
-    log = generated_criteo.log_rows(criteo_world(), visits, journeys, user_R, end_s=60 * day, rng=rng)
+    log = criteo_layout.log_rows(criteo_world(), visits, journeys, user_R, end_s=60 * day, rng=rng)
     converts_at = 32 * day
     assert log["conversion_timestamp"].tolist() == [-1, converts_at, -1, converts_at, converts_at + 1, -1]
     assert log["conversion"].tolist() == [0, 1, 0, 1, 1, 0]
@@ -431,7 +434,7 @@ def test_a_run_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(generated_kuairand, "write_log", full_disk)
+    monkeypatch.setattr(kuairand_layout, "write_log", full_disk)
     with pytest.raises(OSError, match="No space"):
         generate(tmp_path / "log", "--layout", "kuairand", "--users", "3")
     assert list(tmp_path.iterdir()) == []

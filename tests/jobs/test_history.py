@@ -103,13 +103,10 @@ def test_no_input_changes_when_the_unknown_is_shuffled(spark, name, seed):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_leak_if_the_frame_held_them(spark, name, monkeypatch):
-    including_now = lambda: (
-        history.Window.partitionBy("user_id")
-        .orderBy(history.KNOWN_AT)
-        .rangeBetween(  # noqa: E731
-            history.Window.unboundedPreceding, 0
-        )
-    )
+    def including_now():
+        by_time = history.Window.partitionBy("user_id").orderBy(history.KNOWN_AT)
+        return by_time.rangeBetween(history.Window.unboundedPreceding, 0)
+
     monkeypatch.setattr(history, "_before", including_now)
     leaks = leaking_columns(spark, get_dataset(name), 1)
     assert {"seen_click", "new_click", "last_channel", "seen_by_channel", "new_by_channel", "since_click_s"} <= leaks

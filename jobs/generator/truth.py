@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.generated_journeys import Journeys
-from jobs.log_model import BehaviourModel
+from jobs.generator.behaviour import BehaviourModel
+from jobs.generator.journeys import Journeys
 
 
 def truth_columns(

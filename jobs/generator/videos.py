@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs.generated_journeys import Ints
-from jobs.log_model import Floats
+from jobs.generator.behaviour import Floats
+from jobs.generator.journeys import Ints
 
 _POOL = 7_583
 _POOL_SEED = 2022

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from jobs.generated_journeys import Ints
-from jobs.log_model import Floats
+from jobs.generator.behaviour import Floats
+from jobs.generator.journeys import Ints
 
 _DEGREES = {
     "full_active": 0.658, "high_active": 0.226, "middle_active": 0.078, "2_14_day_new": 0.023, "low_active": 0.011,

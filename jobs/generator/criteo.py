@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.generated_files import SortedLog, with_duplicates, write_log
-from jobs.generated_journeys import DAY_MS, Ints, Journeys, Visits, draw_visits, simulate
-from jobs.generated_policy import LoggingPolicy
-from jobs.generated_size import Size
-from jobs.generated_truth import truth_columns
-from jobs.log_model import DAY_S, BehaviourModel, Floats, criteo_world
+from jobs.generator.behaviour import DAY_S, BehaviourModel, Floats, criteo_world
+from jobs.generator.files import SortedLog, with_duplicates, write_log
+from jobs.generator.journeys import DAY_MS, Ints, Journeys, Visits, draw_visits, simulate
+from jobs.generator.policy import LoggingPolicy
+from jobs.generator.size import Size
+from jobs.generator.truth import truth_columns
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 

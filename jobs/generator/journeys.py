@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.generated_policy import LoggingPolicy
-from jobs.log_model import BehaviourModel, Floats
+from jobs.generator.behaviour import BehaviourModel, Floats
+from jobs.generator.policy import LoggingPolicy
 
 Ints = NDArray[np.int64]
 DAY_MS = 86_400_000

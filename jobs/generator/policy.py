@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.log_model import NO_CHANNEL, BehaviourModel, Floats, State
+from jobs.generator.behaviour import NO_CHANNEL, BehaviourModel, Floats, State
 
 
 @dataclass(frozen=True, slots=True, eq=False)

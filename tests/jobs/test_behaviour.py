@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jobs.generated_policy import LoggingPolicy
-from jobs.log_model import DAY_S, NO_CHANNEL, criteo_world, kuairand_world
+from jobs.generator.behaviour import DAY_S, NO_CHANNEL, criteo_world, kuairand_world
+from jobs.generator.policy import LoggingPolicy
 
 WORLDS = [kuairand_world(), criteo_world()]
 

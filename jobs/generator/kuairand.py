@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.generated_files import SortedLog, with_duplicates, write_log
-from jobs.generated_journeys import DAY_MS, HOUR_MS, Ints, Journeys, Visits, draw_visits, simulate
-from jobs.generated_policy import LoggingPolicy
-from jobs.generated_size import Size
-from jobs.generated_truth import truth_columns
-from jobs.generated_users import user_rows
-from jobs.generated_videos import Pool, draw_pool
-from jobs.log_model import kuairand_world
+from jobs.generator.behaviour import kuairand_world
+from jobs.generator.files import SortedLog, with_duplicates, write_log
+from jobs.generator.journeys import DAY_MS, HOUR_MS, Ints, Journeys, Visits, draw_visits, simulate
+from jobs.generator.policy import LoggingPolicy
+from jobs.generator.size import Size
+from jobs.generator.truth import truth_columns
+from jobs.generator.users import user_rows
+from jobs.generator.videos import Pool, draw_pool
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 
