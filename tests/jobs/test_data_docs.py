@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -114,6 +115,26 @@ def test_only_touched_pages_and_the_index_are_rewritten(lake):
     publish_pages(lake, "criteo", [failed])
     assert page.read_text() == "untouched"
     assert "1 failed" in index.read_text()
+
+
+def test_of_two_audits_that_end_together_the_index_knows_both(lake, monkeypatch):
+    """The second audit is stored and asks for the index while the first one's index is being made."""
+    first, second = audit(ds="2017-01-02"), audit(ds="2017-01-03")
+    other = threading.Thread(target=publish_pages, args=(lake, "criteo", [second]))
+    made = index_page
+
+    def interrupted(dataset, audits):
+        if threading.current_thread() is not other:
+            store(lake, second)
+            other.start()
+            other.join(timeout=0.5)  # it waits for the lock
+        return made(dataset, audits)
+
+    monkeypatch.setattr(data_docs, "index_page", interrupted)
+    store(lake, first)
+    index = publish_pages(lake, "criteo", [first])
+    other.join()
+    assert {"exposures/2017-01-02.html", "exposures/2017-01-03.html"} == set(Page(index.read_text()).links)
 
 
 def test_the_site_is_rebuilt_from_the_results_alone(lake, monkeypatch, capsys):

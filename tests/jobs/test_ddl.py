@@ -15,7 +15,8 @@ from schemas.tables.journeys import journeys
         ("bigint", "BIGINT"),
         ("array<array<int>>", "INTEGER[][]"),
         ("map<string, double>", "MAP(VARCHAR, DOUBLE)"),
-        ("array<struct<`a b`: int, c: map<string,array<int>>>>", 'STRUCT("a b" INTEGER, "c" MAP(VARCHAR, INTEGER[]))[]'),
+        ("array<struct<`a b`: int, c: map<string,array<int>>>>",
+         'STRUCT("a b" INTEGER, "c" MAP(VARCHAR, INTEGER[]))[]'),
     ],
 )  # fmt: skip
 def test_types_keep_their_structure(spark, expected):
