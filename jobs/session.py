@@ -47,6 +47,8 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.sources.partitionOverwriteMode": "static",
         "spark.ui.enabled": "false",
         "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
+        # Recording where each of some thousand expressions was made takes longer than planning them.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
     # Under spark-submit the master and the addresses come from there.

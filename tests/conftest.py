@@ -11,6 +11,16 @@ SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}
 
 
+# A test has a hundred rows: compiling code for them would take most of its time.
+_FOR_TINY_DATA = {
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+}
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator["SparkSession"]:  # noqa: F821 - importing pyspark here would slow every test run
     """One small Spark session for all tests of a process."""
@@ -20,9 +30,8 @@ def spark() -> Iterator["SparkSession"]:  # noqa: F821 - importing pyspark here 
     from jobs.session import configured
 
     builder = configured(SparkSession.builder.appName("tests"))
-    builder = builder.config("spark.sql.shuffle.partitions", "2").config(
-        "spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-    )
+    for key, value in _FOR_TINY_DATA.items():
+        builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     yield session
