@@ -4,7 +4,16 @@ import os
 from datetime import timedelta
 from inspect import cleandoc
 
-from airflow.sdk import DAG, Asset, BaseOperator, CronPartitionTimetable, Param, PartitionedAssetTimetable, chain
+from airflow.sdk import (
+    DAG,
+    Asset,
+    BaseOperator,
+    CronPartitionTimetable,
+    Param,
+    PartitionedAssetTimetable,
+    chain,
+    cross_downstream,
+)
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags.operators import PythonStep, SparkStep
@@ -114,8 +123,10 @@ def history_dag(dataset: str) -> DAG:
         evaluate = _python(
             "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics
         )  # fmt: skip
-        audit_exposures = _audit("exposures", dataset, DAYS)
-        chain(exposures, audit_exposures, [journeys, spec])
+        # The refused rows are audited beside the kept ones: both stand for the same raw rows.
+        raw_audits = [_audit("exposures", dataset, DAYS), _audit("quarantine", dataset, DAYS)]
+        chain(exposures, raw_audits)
+        cross_downstream(raw_audits, [journeys, spec])
         audits = [_audit("journeys", dataset, last_day), _audit("feature_spec", dataset, last_day)]
         chain([journeys, spec], audits, sequences, _audit("sequences", dataset, DAYS), train, evaluate)
     return dag
@@ -134,7 +145,7 @@ def daily_dag(dataset: str) -> DAG:
     with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params) as dag:
         chain(
             _spark("build_exposures", dataset, *_raw(dataset), *ONE_DAY),
-            _audit("exposures", dataset, ONE_DAY),
+            [_audit("exposures", dataset, ONE_DAY), _audit("quarantine", dataset, ONE_DAY)],
             _spark("build_journeys", dataset, "--day", DAY),
             _audit("journeys", dataset, ONE_DAY, publishes=journeys_asset(dataset)),
             _spark("build_sequences", dataset, *ONE_DAY),

@@ -4,7 +4,6 @@ Shapes: B windows, L steps (oldest first, padding on the left), K categorical in
 A actions (channels), G gains, R reward inputs, D hidden size, O reward outputs (set by the reward form).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -120,13 +119,3 @@ class MTORL(nn.Module):
             class_BLO = output.reward_logits_BLO.softmax(dim=-1)
             return class_BLO.flip(-1).cumsum(-1).flip(-1)[..., 1:]
         return output.reward_logits_BLO.sigmoid().expand(-1, -1, self.sizes.gains)
-
-    def predicted_reward(self, output: Output, gain_weights: Sequence[float]) -> Tensor:
-        """The predicted reward of each step, (B, L), in (0, 1): what users are ranked by.
-
-        The predicted gains fused by `gain_weights` (length G, not negative, any scale) divided by their sum.
-        In the continuous and fused forms that is the prediction itself, whose target is fused already.
-        """
-        gains_BLG = self.predicted_gains(output)
-        weights_G = torch.tensor(gain_weights, dtype=gains_BLG.dtype, device=gains_BLG.device)
-        return gains_BLG @ (weights_G / weights_G.sum())

@@ -1,4 +1,4 @@
-"""User-level allocation (section 3.4 of the paper): who is worth a budget, by predicted reward."""
+"""User-level allocation (section 3.7.2 of the paper): who is worth a budget, by predicted reward."""
 
 import numpy as np
 import numpy.typing as npt

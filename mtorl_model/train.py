@@ -1,7 +1,7 @@
 """Train MTORL on the sequences of a range of days and make it the dataset's champion.
 
 python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--preset small] [--max-epochs N]
-    [--reward-form binary] [--seed 0] [--device auto]
+    [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0] [--device auto]
 
 Killed and started again with the same arguments, it goes on from its last checkpoint.
 """
@@ -86,6 +86,8 @@ def main() -> None:
     parser.add_argument("--preset", default="small", choices=sorted(PRESETS))
     parser.add_argument("--reward-form", default="binary", choices=REWARD_FORMS)
     parser.add_argument("--max-epochs", type=int, metavar="N", help="at most; the preset's where left out")
+    parser.add_argument("--mu", type=float, help="weight of the reward loss; the preset's where left out")
+    parser.add_argument("--dpo-weight", type=float, help="lambda, weight of the DPO loss; the preset's where left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
@@ -96,7 +98,11 @@ def main() -> None:
         raise UserError(f"--max-epochs {epochs}: train for at least one epoch")
     configs = (
         replace(model, reward_form=args.reward_form),
-        loss,
+        replace(
+            loss,
+            mu=loss.mu if args.mu is None else args.mu,
+            dpo_weight=loss.dpo_weight if args.dpo_weight is None else args.dpo_weight,
+        ),
         replace(train, max_epochs=epochs, seed=args.seed, device=args.device),
     )
     print("\n".join(train_champion(Lake(args.lake), dataset, args.first_day, args.last_day, configs)))

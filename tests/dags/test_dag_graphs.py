@@ -10,8 +10,9 @@ from dags.operators import ROOT, PythonStep, SparkStep
 from schemas.dataset import dataset_names, get_dataset
 
 HISTORY = {
-    "build_exposures": {"audit_exposures"},
+    "build_exposures": {"audit_exposures", "audit_quarantine"},
     "audit_exposures": {"build_journeys", "build_feature_spec"},
+    "audit_quarantine": {"build_journeys", "build_feature_spec"},
     "build_journeys": {"audit_journeys"},
     "build_feature_spec": {"audit_feature_spec"},
     "audit_journeys": {"build_sequences"},
@@ -22,8 +23,9 @@ HISTORY = {
     "evaluate": set(),
 }
 DAILY = {
-    "build_exposures": {"audit_exposures"},
+    "build_exposures": {"audit_exposures", "audit_quarantine"},
     "audit_exposures": {"build_journeys"},
+    "audit_quarantine": {"build_journeys"},
     "build_journeys": {"audit_journeys"},
     "audit_journeys": {"build_sequences"},
     "build_sequences": {"audit_sequences"},

@@ -195,26 +195,21 @@ def test_policy_is_the_softmax_of_the_logits():
     torch.testing.assert_close(model.policy(output), e / e.sum(-1, keepdim=True))
 
 
-def test_binary_form_predicts_each_gain_and_fuses_by_weight():
+def test_binary_form_predicts_each_gain():
     model, output = output_of("binary", [0.0, float(torch.tensor(0.2).logit())])
     torch.testing.assert_close(model.predicted_gains(output), torch.tensor([[[0.5, 0.2]]]))
-    want = (1 * 0.5 + 10 * 0.2) / 11
-    torch.testing.assert_close(model.predicted_reward(output, (1.0, 10.0)), torch.tensor([[want]]))
 
 
 def test_onehot_form_counts_a_later_class_as_the_gain_too():
     logits = torch.tensor([0.5, 0.3, 0.2]).log().tolist()
     model, output = output_of("onehot", logits)
     torch.testing.assert_close(model.predicted_gains(output), torch.tensor([[[0.5, 0.2]]]))
-    want = (1 * 0.5 + 3 * 0.2) / 4
-    torch.testing.assert_close(model.predicted_reward(output, (1.0, 3.0)), torch.tensor([[want]]))
 
 
 @pytest.mark.parametrize("form", ["continuous", "fused"])
 def test_single_score_forms_give_every_gain_that_score(form):
     model, output = output_of(form, [float(torch.tensor(0.3).logit())])
     torch.testing.assert_close(model.predicted_gains(output), torch.tensor([[[0.3, 0.3]]]))
-    torch.testing.assert_close(model.predicted_reward(output, (1.0, 10.0)), torch.tensor([[0.3]]))
 
 
 @each_variant
@@ -222,10 +217,9 @@ def test_predictions_have_their_shapes_and_ranges(config):
     model, batch = build(config), random_batch()
     output = model(batch)
     policy, gains = model.policy(output), model.predicted_gains(output)
-    reward = model.predicted_reward(output, (1.0, 10.0))
-    assert (policy.shape, gains.shape, reward.shape) == ((6, 9, 3), (6, 9, 2), (6, 9))
+    assert (policy.shape, gains.shape) == ((6, 9, 3), (6, 9, 2))
     torch.testing.assert_close(policy.sum(-1), torch.ones(6, 9))
-    for p in (policy, gains, reward):
+    for p in (policy, gains):
         assert ((p > 0) & (p < 1)).all()
 
 
