@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ def register_champion(
     run = client.create_run(_experiment_id(client, lake, dataset))
     client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
     for number, epoch in enumerate(history.epochs, start=1):
-        values = {**asdict(epoch), "monitor": epoch.monitor}
+        values = epoch.curves(dataset.gain_names)
         now_ms = time.time_ns() // 1_000_000
         client.log_batch(run.info.run_id, [Metric(name, value, now_ms, number) for name, value in values.items()])
     files = _files(lake, dataset, run.info.run_id)

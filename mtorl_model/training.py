@@ -6,7 +6,7 @@ training that was killed and resumed ends with the very bits of one that was not
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,10 +36,19 @@ class Epoch:
 
     train_total: float
     train_policy: float
-    train_reward: float
     train_dpo: float
+    train_rewards: tuple[float, ...]  # one a reward head, see losses.reward_losses
     valid_policy: float
-    valid_reward: float  # log loss of the gains in the binary form; see losses.reward_losses
+    valid_reward: float  # mean over the heads; log loss of the gains in the binary form
+
+    def curves(self, gains: Sequence[str]) -> dict[str, float]:
+        """Every figure by a name of its own, finite or not; a reward head is named after its gain where it has one."""
+        heads = (
+            gains if len(gains) == len(self.train_rewards) else [f"reward_{k}" for k in range(len(self.train_rewards))]
+        )
+        scalars = {name: value for name, value in asdict(self).items() if name != "train_rewards"}
+        rewards = {f"train_{head}": value for head, value in zip(heads, self.train_rewards, strict=True)}
+        return {**scalars, **rewards, "monitor": self.monitor}
 
     @property
     def monitor(self) -> float:
@@ -131,7 +140,8 @@ class _Training:
         self.pairs = torch.Generator(self.device).manual_seed(config.seed)  # draws the preference pairs
         self.history = History()
         self.step = 0  # steps done in the current epoch
-        self.sums = torch.zeros(4, device=self.device)  # of the losses over these steps
+        heads = model.sizes.gains if model.config.reward_form == "binary" else 1
+        self.sums = torch.zeros(3 + heads, device=self.device)  # of the losses over these steps
         self.best_weights: dict[str, Tensor] = {}
 
     @property
@@ -168,7 +178,7 @@ class _Training:
         losses.total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
-        self.sums += torch.stack([losses.total, losses.policy, losses.reward_losses.mean(), losses.dpo]).detach()
+        self.sums += torch.stack([losses.total, losses.policy, losses.dpo, *losses.reward_losses]).detach()
         self.step += 1
 
     def _rate(self) -> float:
@@ -181,9 +191,9 @@ class _Training:
 
     def end_epoch(self) -> Epoch:
         """Validate, keep the weights if they are the best so far, and turn to the next epoch."""
-        total, policy, reward, dpo = (self.sums / self.step).tolist()
-        epoch = Epoch(total, policy, reward, dpo, *self._validate())
-        if not all(map(math.isfinite, asdict(epoch).values())):
+        total, policy, dpo, *rewards = (self.sums / self.step).tolist()
+        epoch = Epoch(total, policy, dpo, tuple(rewards), *self._validate())
+        if not all(map(math.isfinite, epoch.curves(()).values())):
             raise UserError(
                 f"training diverged: a loss of epoch {len(self.history.epochs) + 1} is no finite number; "
                 "lower the learning rate"
@@ -227,7 +237,7 @@ class _Training:
         self.model.load_state_dict(state["model"])
         self.best_weights = state["best_weights"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history = History([Epoch(**epoch) for epoch in state["history"]])
+        self.history = History([Epoch(**{**e, "train_rewards": tuple(e["train_rewards"])}) for e in state["history"]])
         self.step = state["step"]
         self.sums = state["sums"].to(self.device)
         self.pairs.set_state(state["pairs"])

@@ -125,7 +125,7 @@ def test_the_champion_is_the_version_registered_last_and_moves_with_its_lake(
     lake, spec = Lake(tmp_path / "lake"), synthetic_lake[1]
     with pytest.raises(UserError, match="no champion model for kuairand"):
         load_champion(lake, KUAIRAND)
-    history = History([Epoch(5, 4, 3, 2, 1, 0.5), Epoch(4, 3, 2, 1, 0.5, 0.25)])
+    history = History([Epoch(5, 4, 3, (2, 9), 1, 0.5), Epoch(4, 3, 2, (1, 8), 0.5, 0.25)])
     first, second = saved(tmp_path / "a", spec, seed=1), saved(tmp_path / "b", spec, seed=2)
     assert register_champion(lake, KUAIRAND, tmp_path / "a", {"seed": 1}, history) == "mtorl_kuairand/1"
     assert register_champion(lake, KUAIRAND, tmp_path / "b", {"seed": 2}, history) == "mtorl_kuairand/2"
