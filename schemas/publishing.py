@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,8 +32,8 @@ _RENAME_EXCHANGE = 2
 class Manifest:
     """What a published partition states about itself.
 
-    fingerprint: SHA-256 over the sorted SHA-256 of the data files; the jobs write the same rows into the
-    same files whatever the parallelism, so equal content has an equal fingerprint.
+    fingerprint: content_fingerprint of the data files; the jobs write the same rows into the same files
+    whatever the parallelism, so equal content has an equal fingerprint.
     inputs: fingerprints of what it was built from, by path below the lake (or by raw file name).
     """
 
@@ -70,9 +71,29 @@ def file_sha256(path: Path) -> str:
 
 
 def content_fingerprint(folder: Path) -> str:
-    """SHA-256 over the sorted hashes of the folder's data files; file names do not count."""
-    hashes = sorted(file_sha256(p) for p in folder.iterdir() if _is_data(p))
+    """SHA-256 over the sorted hashes of the folder's data files; neither file names nor footers count."""
+    hashes = sorted(_content_sha256(p) for p in folder.iterdir() if _is_data(p))
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _content_sha256(path: Path) -> str:
+    """SHA-256 of a Parquet file's pages, of any other file's bytes.
+
+    A footer lists a column's encodings in an order that changes from one Java process to the next, so the same
+    rows have the same pages but not the same footer.
+    """
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end >= 12:
+            file.seek(end - 8)
+            footer, magic = struct.unpack("<I4s", file.read(8))
+            end -= 8 + footer if magic == b"PAR1" else 0
+        file.seek(0)
+        digest, left = hashlib.sha256(), end
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
 
 
 def code_version(*packages: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT, Checkout, make_checkout
 
-HISTORY = ["build_exposures", "audit_table", "build_journeys", "build_feature_spec", "audit_table", "audit_table",
+HISTORY = ["build_exposures", "audit_table", "audit_table", "build_journeys", "build_feature_spec", "audit_table", "audit_table",
            "build_sequences", "audit_table", "train", "evaluate"]  # fmt: skip
 NIGHTLY = ["score", "audit_table", "audit_table"]
 
@@ -60,10 +60,17 @@ def test_run_goes_through_both_dags_and_ends_with_the_summary(checkout):
 @pytest.mark.airflow
 @pytest.mark.spark
 def test_run_shows_the_failing_tasks_own_line_and_stops_there(checkout):
-    done = checkout.make("run", FAIL_audit_table="12 users stand twice in exposures")
-    assert one_error_line(done) == "error: 12 users stand twice in exposures"
+    done = checkout.make("run", FAIL_train="no training windows for kuairand")
+    assert one_error_line(done) == "error: no training windows for kuairand"
     assert "run.log" in done.stderr
-    assert [call.split()[0] for call in checkout.calls()][2:] == ["build_exposures", "audit_table"]
+    assert [call.split()[0] for call in checkout.calls()][-1] == "train"
+
+
+def test_a_failed_audit_stops_the_run_before_the_next_table(checkout):
+    done = checkout.make("run", FAIL_audit_table="12 users stand twice in exposures")
+    assert done.returncode != 0
+    assert "error: 12 users stand twice in exposures" in done.stderr
+    assert set(call.split()[0] for call in checkout.calls()[2:]) == {"build_exposures", "audit_table"}
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,18 @@ def test_equal_content_has_an_equal_fingerprint_whatever_the_file_names(tmp_path
     assert content_fingerprint(partition(one)) != content_fingerprint(partition(other))
 
 
+def test_a_parquet_footer_does_not_count_but_every_page_does(tmp_path):
+    def fingerprint(name: str, pages: bytes, footer: bytes) -> str:
+        (tmp_path / name).mkdir()
+        tail = footer + len(footer).to_bytes(4, "little") + b"PAR1"
+        (tmp_path / name / "x.parquet").write_bytes(b"PAR1" + pages + tail)
+        return content_fingerprint(tmp_path / name)
+
+    one = fingerprint("1", b"pages", b"encodings: PLAIN, RLE")
+    assert one == fingerprint("2", b"pages", b"encodings: RLE, PLAIN")
+    assert one != fingerprint("3", b"pageS", b"encodings: PLAIN, RLE")
+
+
 def test_a_failed_job_leaves_the_old_partition(tmp_path):
     lake = Lake(tmp_path)
     publish_text(lake, "old")
