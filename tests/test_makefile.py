@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from checkout import ROOT, Checkout, make_checkout
 
-HISTORY = ["build_exposures", "audit_table", "audit_table", "build_journeys", "build_feature_spec", "audit_table", "audit_table",
-           "build_sequences", "audit_table", "train", "evaluate"]  # fmt: skip
+HISTORY = [
+    "build_exposures", "audit_table", "audit_table", "build_journeys", "build_feature_spec", "audit_table",
+    "audit_table", "build_sequences", "audit_table", "train", "evaluate",
+]  # fmt: skip
 NIGHTLY = ["score", "audit_table", "audit_table"]
 
 
@@ -43,10 +45,10 @@ def test_run_goes_through_both_dags_and_ends_with_the_summary(checkout):
     names = [call.split()[0] for call in checkout.calls()]
     assert names[:2] == ["generate_log", "log_days"]
     # The two branches behind the exposures' audit may run in either order.
-    assert sorted(names[2:12]) == sorted(HISTORY)
-    assert names[2:4] == HISTORY[:2]
-    assert names[8:12] == HISTORY[6:]
-    assert names[12:] == [*NIGHTLY, "summary"]
+    assert sorted(names[2:13]) == sorted(HISTORY)
+    assert names[2:5] == HISTORY[:3]
+    assert names[9:13] == HISTORY[7:]
+    assert names[13:] == [*NIGHTLY, "summary"]
     assert "policies: here" in done.stdout
     assert re.search(r"^  train +\d+ s$", done.stdout, re.MULTILINE)
     lake, raw = checkout.root / "my lake", checkout.root / "raw" / "generated-50"
@@ -70,7 +72,7 @@ def test_a_failed_audit_stops_the_run_before_the_next_table(checkout):
     done = checkout.make("run", FAIL_audit_table="12 users stand twice in exposures")
     assert done.returncode != 0
     assert "error: 12 users stand twice in exposures" in done.stderr
-    assert set(call.split()[0] for call in checkout.calls()[2:]) == {"build_exposures", "audit_table"}
+    assert {call.split()[0] for call in checkout.calls()[2:]} == {"build_exposures", "audit_table"}
 
 
 @pytest.mark.parametrize(
