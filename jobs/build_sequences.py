@@ -11,12 +11,13 @@ from jobs.history import with_history
 from jobs.journeys import channel_names
 from jobs.lake_io import fingerprints, publish_days
 from jobs.session import spark_session
+from jobs.table_contract import spec_in_file
 from jobs.windows import cut_windows
 from jobs.yesterday import exposures_of, journeys_before
 from schemas.errors import UserError, exit_with_one_line
 from schemas.steps import MEMORY_STEPS
 from schemas.tables.exposures import NAME as EXPOSURES
-from schemas.tables.feature_spec import FeatureSpec, latest_spec
+from schemas.tables.feature_spec import latest_spec
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 
 
@@ -31,7 +32,7 @@ def main() -> None:
         raise UserError(f"--steps {args.steps}: choose 2 to {MEMORY_STEPS}, the length of the journey memory")
     dataset, lake = dataset_of(args), lake_of(args)
     days = exposure_days(lake, dataset, *range_of(args))
-    spec = _read_spec(args.spec) if args.spec else latest_spec(lake, dataset.name)[0]
+    spec = spec_in_file(args.spec) if args.spec else latest_spec(lake, dataset.name)[0]
 
     with spark_session(f"sequences {dataset.name}") as spark:
         yesterday = journeys_before(spark, lake, dataset, days[0])
@@ -48,13 +49,6 @@ def main() -> None:
         )  # fmt: skip
     total = sum(m.rows for m in manifests.values())
     print(f"sequences {dataset.name} {days[0]}..{days[-1]}: {total:,} windows of {args.steps} steps")
-
-
-def _read_spec(path: Path) -> FeatureSpec:
-    try:
-        return FeatureSpec.from_json(path.read_text())
-    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is no feature spec: {error}") from error
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.history import DS, EXPOSURE, KIND, QUERY, pending_gains, with_history
+from jobs.history import EXPOSURE, KIND, QUERY, pending_gains, with_history
 from jobs.lake_io import conform
 from schemas.dataset import Dataset
 from schemas.errors import UserError
@@ -68,12 +68,12 @@ def fold(
 
 
 def remembered(dataset: Dataset) -> Column:
-    """Aggregate of with_history's rows: a user's exposure steps, oldest first: array<struct<t, i, ds, step>>.
+    """Aggregate of with_history's rows: a user's exposure steps, oldest first: array<struct<t, i, step>>.
 
     `step` has the type of the journey memory; t and i are its order.
     """
     step = F.struct(*(c.name for c in (*outcome_columns(dataset), *input_columns(dataset))))
-    entry = F.struct(F.col("exposed_at_ms").alias("t"), F.col("exposure_id").alias("i"), DS, step.alias("step"))
+    entry = F.struct(F.col("exposed_at_ms").alias("t"), F.col("exposure_id").alias("i"), step.alias("step"))
     return F.array_sort(F.collect_list(F.when(F.col(KIND) == EXPOSURE, entry)))
 
 

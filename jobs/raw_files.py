@@ -70,12 +70,12 @@ def _first_line(path: Path) -> str:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path.name} is cut off or damaged: fetch it again") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path.name} is not UTF-8 text: is it really a {layout_hint(path)}?") from error
+        raise UserError(f"{path.name} is not UTF-8 text: is it really a {_layout_hint(path)}?") from error
     except PermissionError as error:
         raise UserError(f"{path.name} may not be read: {error.strerror}") from error
 
 
-def layout_hint(path: Path) -> str:
+def _layout_hint(path: Path) -> str:
     return "tab-separated file" if ".tsv" in path.name else "CSV file"
 
 

@@ -75,7 +75,7 @@ def _path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
         "data docs": lake.docs(dataset) / "index.html",
         "metrics": lake.metrics(dataset),
     }
-    return ["where"] + [f"  {name:<16}{path}" for name, path in paths.items() if path.exists()]
+    return ["where"] + [f"  {name:<18}{path}" for name, path in paths.items() if path.exists()]
 
 
 if __name__ == "__main__":
