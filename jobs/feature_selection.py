@@ -5,7 +5,8 @@ mutual information are measured on a bounded sample of steps, drawn by a hash of
 scikit-learn and SciPy.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +37,7 @@ class SelectionRules:
 
 
 RULES = SelectionRules()
+_HEAVY_TAIL = 2.0  # skewness of a number >= 0 beyond which its logarithm is taken
 
 
 def fit_spec(
@@ -69,40 +71,54 @@ def _candidates(dataset: Dataset, role: Role) -> list[Input]:
 def _describe_numbers(steps: DataFrame, inputs: Sequence[Input], total: int) -> list[Feature]:
     if not inputs:
         return []
-    aggregates: list[Column] = []
-    for c in inputs:
-        value, logged = F.col(c.name).cast("double"), _log1p(F.col(c.name).cast("double"))
-        aggregates += [
-            F.count(value).alias(f"{c.name}__count"), F.min(value).alias(f"{c.name}__min"),
-            F.skewness(value).alias(f"{c.name}__skew"),
-            F.avg(value).alias(f"{c.name}__mean"), F.stddev_pop(value).alias(f"{c.name}__std"),
-            F.avg(logged).alias(f"{c.name}__logmean"), F.stddev_pop(logged).alias(f"{c.name}__logstd"),
-        ]  # fmt: skip
-    row = steps.agg(*aggregates).first()
-    assert row is not None
+    found = _aggregate(steps, inputs, {
+        "count": F.count, "min": F.min, "skew": F.skewness, "mean": F.avg, "std": F.stddev_pop,
+        "log": lambda x: F.avg(F.log(F.when(x > 0, x))),
+    })  # fmt: skip
+    # A quantity with a heavy tail is told by its order of magnitude, counted from its own typical size.
+    units = {
+        name: _round(math.exp(f["log"]))
+        for name, f in found.items()
+        if f["log"] is not None and f["min"] >= 0 and f["skew"] is not None and f["skew"] > _HEAVY_TAIL
+    }
+    heavy = [c for c in inputs if c.name in units]
+    logged = _aggregate(steps, heavy, {"mean": F.avg, "std": F.stddev_pop}, units)
 
     def describe(c: Input) -> Feature:
-        count, low, skew, mean, std, logmean, logstd = (
-            row[f"{c.name}__{k}"] for k in ("count", "min", "skew", "mean", "std", "logmean", "logstd")
-        )
-        heavy_tail = low is not None and low >= 0 and skew is not None and skew > 2
-        mean, std = (logmean, logstd) if heavy_tail else (mean, std)
+        scale = logged.get(c.name, found[c.name])
         return Feature(
-            name=c.name, role="numeric", static=c.static, kept=True, missing_share=1 - count / max(total, 1),
-            variance=_round(std**2) if std is not None else None, mean=_round(mean), std=_round(std),
-            transform="log1p" if heavy_tail else "identity",
+            name=c.name, role="numeric", static=c.static, kept=True,
+            missing_share=1 - found[c.name]["count"] / max(total, 1),
+            variance=_round(scale["std"] ** 2) if scale["std"] is not None else None,
+            mean=_round(scale["mean"]), std=_round(scale["std"]),
+            unit=units.get(c.name),
         )  # fmt: skip
 
     return [describe(c) for c in inputs]
 
 
+def _aggregate(
+    steps: DataFrame,
+    inputs: Sequence[Input],
+    figures: Mapping[str, Callable[[Column], Column]],
+    units: Mapping[str, float | None] | None = None,
+) -> dict[str, dict[str, float | None]]:
+    """{input: {figure: value}} over all steps; where `units` are given, of log1p(value / unit)."""
+    if not inputs:
+        return {}
+
+    def value(name: str) -> Column:
+        raw = F.col(name).cast("double")
+        return F.log1p(F.greatest(raw, F.lit(0.0)) / units[name]) if units else raw
+
+    row = steps.agg(*(f(value(c.name)).alias(f"{c.name}__{k}") for c in inputs for k, f in figures.items())).first()
+    assert row is not None
+    return {c.name: {k: row[f"{c.name}__{k}"] for k in figures} for c in inputs}
+
+
 def _round(value: float | None) -> float | None:
     """Twelve significant digits: sums in another order must not make another spec."""
     return None if value is None else float(f"{value:.12g}")
-
-
-def _log1p(value: Column) -> Column:
-    return F.log1p(F.greatest(value, F.lit(0.0)))
 
 
 def _describe_categories(steps: DataFrame, inputs: Sequence[Input], total: int) -> list[Feature]:
@@ -226,7 +242,7 @@ def _drop_correlated(features: Sequence[Feature], sample: pd.DataFrame) -> list[
 
 def _transformed(feature: Feature, values: pd.Series) -> pd.Series:
     values = values.astype("float64")
-    return np.log1p(values.clip(lower=0)) if feature.transform == "log1p" else values
+    return np.log1p(values.clip(lower=0) / feature.unit) if feature.unit else values
 
 
 def _reward_span(steps: DataFrame, dataset: Dataset, penalty: float) -> tuple[float, float]:

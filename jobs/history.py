@@ -19,12 +19,26 @@ from pyspark.sql import functions as F
 
 from schemas.contract import Known
 from schemas.dataset import Dataset
-from schemas.steps import UNKNOWN_CHANNEL, input_columns, last, outcome_columns, profile_inputs
+from schemas.steps import (
+    LARGEST_SUMMAND,
+    UNKNOWN_CHANNEL,
+    counted_switches,
+    input_columns,
+    last,
+    mean,
+    outcome_columns,
+    profile_inputs,
+    running_means,
+    shown_columns,
+    switches,
+)
 
 KIND, KNOWN_AT, DS = "_kind", "_known_at_ms", "ds"
 EXPOSURE, LATE_GAIN, SUMMARY, QUERY = "exposure", "late_gain", "summary", "query"
 
 _NANO = 1_000_000_000
+_MICRO = 1_000_000
+_SUM = ("micro", "count")  # a running sum, and how many numbers are in it
 _LAST_ID = 2**63 - 1  # the query comes after every exposure
 
 
@@ -34,7 +48,8 @@ def _before() -> WindowSpec:
 
 
 def _step_order() -> WindowSpec:
-    return Window.partitionBy("user_id").orderBy("exposed_at_ms", "exposure_id")
+    """Exposures in their total order, the summary before them, the query after; late gains have no place in it."""
+    return Window.partitionBy("user_id").orderBy(F.col("exposed_at_ms").asc_nulls_last(), "exposure_id")
 
 
 def with_history(
@@ -47,7 +62,7 @@ def with_history(
     either of them.
 
     Returns KIND = exposure: a step per exposure, outcome and input columns of schemas.steps, ds, profile;
-    and KIND = query: a step per user at as_of_ms, input columns, profile, `seen_cost_nano`.
+    and KIND = query: a step per user at as_of_ms, input columns, profile, and what `journeys` carries on.
     """
     facts = _exposure_facts(exposures, dataset).unionByName(_query_facts(exposures, yesterday, as_of_ms), True)
     if dataset.late_gains:
@@ -59,7 +74,7 @@ def with_history(
 
 def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
     context = [c.name for c in dataset.features(Known.BEFORE)]
-    after = [c.name for c in dataset.features(Known.AFTER)]
+    shown = [c.name for c in shown_columns(dataset)]
     profile = [c.name for c in profile_inputs(dataset)]
     return exposures.select(
         "user_id",
@@ -73,7 +88,7 @@ def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
         F.struct(
             "exposed_at_ms",
             "exposure_id",
-            F.struct("channel", *after, *context, *profile).alias("values"),
+            F.struct(*shown, *context, *profile).alias("values"),
         ).alias("_last"),
     )
 
@@ -120,7 +135,7 @@ def _query_facts(exposures: DataFrame, yesterday: DataFrame | None, as_of_ms: in
 def _summary_facts(yesterday: DataFrame, dataset: Dataset) -> DataFrame:
     """Yesterday's journey as one fact, known before anything of today, and as the step today's first follows."""
     context = [c.name for c in dataset.features(Known.BEFORE)]
-    after = [c.name for c in dataset.features(Known.AFTER)]
+    shown = [c.name for c in shown_columns(dataset)]
     profile = [c.name for c in profile_inputs(dataset)]
     latest = F.element_at("memory", -1)
     return yesterday.select(
@@ -133,13 +148,12 @@ def _summary_facts(yesterday: DataFrame, dataset: Dataset) -> DataFrame:
             latest["exposed_at_ms"].alias("exposed_at_ms"),
             latest["exposure_id"].alias("exposure_id"),
             F.struct(
-                F.col("next_step")[last("channel")].alias("channel"),
-                *(F.col("next_step")[last(name)].alias(name) for name in after),
+                *(F.col("next_step")[last(name)].alias(name) for name in shown),
                 *(F.col("next_step")[name].alias(name) for name in context),
                 *profile,
             ).alias("values"),
         ).alias("_last"),
-        F.struct("next_step", "seen_cost_nano", "last_gain_at_ms").alias("_summary"),
+        F.struct("next_step", "seen_cost_nano", "seen_sums", "last_gain_at_ms").alias("_summary"),
     )
 
 
@@ -170,8 +184,38 @@ def _totals(facts: DataFrame, dataset: Dataset, channels: Sequence[str], *, has_
         before = F.col("_summary")["last_gain_at_ms"][gain] if has_summary else F.lit(None)
         at = F.coalesce(before, F.when(counted[gain] == 1, F.col(KNOWN_AT)))
         totals[f"_last_{gain}_at_ms"] = F.max(at).over(_before())
+    totals |= _sums(dataset, has_summary=has_summary) | _switches(dataset, has_summary=has_summary)
     totals["_last_known"] = F.max("_last").over(_before())
-    return facts.withColumns(totals)
+    return facts.withColumn("_previous", F.lag("_last").over(_step_order())).withColumns(totals)
+
+
+def _sums(dataset: Dataset, *, has_summary: bool) -> dict[str, Column]:
+    """Of each number with a running mean: the sum in whole millionths, and how many numbers are in it."""
+    totals = {}
+    for name in running_means(dataset):
+        value = F.nanvl(F.col("_last")["values"][name].cast("double"), F.lit(None))
+        bounded = F.when(F.abs(value) > LARGEST_SUMMAND, F.signum(value) * LARGEST_SUMMAND).otherwise(value)
+        summands = (F.round(bounded * _MICRO).cast("bigint"), value.isNotNull().cast("int"))
+        for part, summand in zip(_SUM, summands, strict=True):
+            before = _sum_of_summary(name)[part] if has_summary else F.lit(None)
+            own = F.when(F.col(KIND) == EXPOSURE, summand)
+            totals[f"_sum_{name}_{part}"] = _running(F.coalesce(before, own), F.lit(None))
+    return totals
+
+
+def _sum_of_summary(name: str) -> Column:
+    return F.get(F.filter(F.col("_summary")["seen_sums"], lambda total: total["name"] == name), 0)
+
+
+def _switches(dataset: Dataset, *, has_summary: bool) -> dict[str, Column]:
+    """How often each category differed from the exposure before it; a user's first exposure changes nothing."""
+    totals = {}
+    for name in counted_switches(dataset):
+        changed = ~F.col("_last")["values"][name].eqNullSafe(F.col("_previous")["values"][name])
+        own = F.when((F.col(KIND) == EXPOSURE) & F.col("_previous").isNotNull(), changed.cast("int"))
+        before = F.col("_summary")["next_step"][switches(name)] if has_summary else F.lit(None)
+        totals[f"_{switches(name)}"] = _running(F.coalesce(before, own), F.lit(None))
+    return totals
 
 
 def _running(contribution: Column, own_view: Column) -> Column:
@@ -226,8 +270,9 @@ def _as_steps(totals: DataFrame, dataset: Dataset, channels: Sequence[str]) -> D
             name: F.when(is_query, known[name]).otherwise(F.col(name))
             for name in (c.name for c in (*dataset.features(Known.BEFORE), *profile_inputs(dataset)))
         },
-        **{last(c.name): known[c.name] for c in dataset.features(Known.AFTER)},
-        last("channel"): known["channel"],
+        **{last(c.name): known[c.name] for c in shown_columns(dataset)},
+        **{mean(n): F.try_divide(F.col(f"_sum_{n}_micro") / _MICRO, f"_sum_{n}_count") for n in running_means(dataset)},
+        **{switches(name): F.col(f"_{switches(name)}") for name in counted_switches(dataset)},
         "gap_s": F.coalesce((F.col("exposed_at_ms") - previous_ms) / 1000, F.lit(0.0)),
         **{f"since_{g}_s": (F.col("exposed_at_ms") - F.col(f"_last_{g}_at_ms")) / 1000 for g in dataset.gain_names},
         **{f"seen_{w}": F.col(f"_total_{w}") for w in what},
@@ -242,5 +287,11 @@ def _as_steps(totals: DataFrame, dataset: Dataset, channels: Sequence[str]) -> D
         "user_id", KIND, DS, *outcomes,
         *(column.cast(types[name]).alias(name) for name, column in inputs.items()),
         F.col("_total_cost_nano").cast("bigint").alias("seen_cost_nano"),
+        F.array(
+            *(
+                F.struct(F.lit(n).alias("name"), *(F.col(f"_sum_{n}_{p}").cast("bigint").alias(p) for p in _SUM))
+                for n in running_means(dataset)
+            )
+        ).alias("seen_sums"),
         F.struct(*(F.col(f"_last_{g}_at_ms").alias(g) for g in dataset.gain_names)).alias("last_gain_at_ms"),
     ).where(F.col(KIND) != SUMMARY)  # fmt: skip

@@ -15,7 +15,7 @@ from schemas.tables.journeys import journeys as journeys_table
 # A channel is an action of the policy; a column with more values than this is something else.
 MAX_CHANNELS = 64
 # What a journey row holds beside memory, next step and profile.
-_CARRIED = ("seen_cost_nano", "last_gain_at_ms")
+_CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms")
 
 
 def channel_names(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset) -> list[str]:

@@ -50,6 +50,7 @@ class ModelConfig(_Json):
     reward_layers: int = 3  # L3, layers of the reward decoder (equation 12)
     heads: int = 1  # attention heads; must divide hidden
     dropout: float = 0.1  # rate, on convolutions, attention weights and Add&Norm
+    category_dropout: float = 0.0  # share of categorical inputs that a training window shows as out of vocabulary
     steps: int = 20  # n, steps of a window; no weight depends on it
     reward_form: str = "binary"  # one of REWARD_FORMS
     use_state_encoder: bool = True  # False: figure 2 "w/o CausalState", the causal states are the embedded inputs
@@ -60,7 +61,10 @@ class ModelConfig(_Json):
         for name in ("hidden", "tcn_layers", "kernel_size", "addnorm_layers", "reward_layers", "heads", "steps"):
             _require(getattr(self, name) >= 1, f"model config: {name} is {getattr(self, name)}, must be at least 1")
         _require(self.hidden % self.heads == 0, f"model config: heads {self.heads} must divide hidden {self.hidden}")
-        _require(0.0 <= self.dropout < 1.0, f"model config: dropout is {self.dropout}, must be in [0, 1)")
+        for name in ("dropout", "category_dropout"):
+            _require(
+                0.0 <= getattr(self, name) < 1.0, f"model config: {name} is {getattr(self, name)}, must be in [0, 1)"
+            )
         _require(
             self.reward_form in REWARD_FORMS,
             f"model config: unknown reward_form '{self.reward_form}': choose one of {', '.join(REWARD_FORMS)}",
@@ -98,7 +102,11 @@ _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of
 # (python -m mtorl_model.train --dataset criteo --preset small --mu 0.04, and without --mu).
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig, float | None]] = {
     "paper": (ModelConfig(), TrainConfig(), None),  # section 4.1.3
-    "small": (ModelConfig(hidden=128), TrainConfig(batch_size=128, max_epochs=15, patience=4), 1.0),  # without a GPU
+    "small": (
+        ModelConfig(hidden=128, category_dropout=0.2),
+        TrainConfig(batch_size=128, max_epochs=15, patience=4),
+        1.0,
+    ),  # without a GPU
 }
 
 

@@ -314,11 +314,12 @@ def _codes(values: pa.Array, feature: Feature) -> Ints:
 
 
 def _scaled(values: Doubles, feature: Feature) -> Doubles:
-    """(transform(x) - mean) / std, at most NUMERIC_LIMIT from 0; missing is 0, the mean."""
+    """(x - mean) / std, of log1p(x / unit) where there is a unit; at most NUMERIC_LIMIT from 0, and 0 where missing."""
     if feature.mean is None or feature.std is None or not (math.isfinite(feature.mean) and feature.std > 0):
         raise UserError(f"feature spec: {feature.name} has no mean and positive scale; fit the spec again (make run)")
-    if feature.transform == "log1p":
-        values = np.log1p(np.maximum(values, 0.0))  # a logged amount below 0 is a broken reading of "none"
+    if feature.unit is not None:
+        # a logged amount below 0 is a broken reading of "none"
+        values = np.log1p(np.maximum(values, 0.0) / feature.unit)
     return np.nan_to_num(np.clip((values - feature.mean) / feature.std, -NUMERIC_LIMIT, NUMERIC_LIMIT))
 
 

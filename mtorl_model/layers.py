@@ -35,11 +35,14 @@ class CategoricalEmbedding(nn.Module):
     """One table of vectors for each categorical input, side by side.
 
     The paper concatenates the features as they are; a code is not a quantity, so here each is looked up.
-    Vectors start small: a category hardly seen in training then says little.
+    Vectors start small: a category hardly seen in training then says little. dropout is the share of inputs that
+    a window hides while training: it leans less on any one category, and the vector of code 0 learns what to say
+    of a value it has never seen. A hidden input is hidden at every step, or its neighbours would tell it.
     """
 
-    def __init__(self, vocabulary: tuple[int, ...]):
+    def __init__(self, vocabulary: tuple[int, ...], *, dropout: float = 0.0):
         super().__init__()
+        self.dropout = dropout
         tables = [nn.Embedding(size, embedding_size(size)) for size in vocabulary]
         for table in tables:
             nn.init.normal_(table.weight, std=0.1)
@@ -48,6 +51,10 @@ class CategoricalEmbedding(nn.Module):
 
     def forward(self, codes_BLK: Tensor) -> list[Tensor]:
         """The vectors of each input, K tensors of shape (B, L, size of that table)."""
+        if self.training and self.dropout:
+            windows, _, inputs = codes_BLK.shape
+            hidden_B1K = torch.rand(windows, 1, inputs, device=codes_BLK.device) < self.dropout
+            codes_BLK = codes_BLK.masked_fill(hidden_B1K, 0)
         return [table(codes_BL) for table, codes_BL in zip(self.tables, codes_BLK.unbind(-1), strict=True)]
 
 

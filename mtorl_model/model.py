@@ -47,7 +47,7 @@ class MTORL(nn.Module):
         self.config = config
         self.sizes = sizes
         d = config.hidden
-        self.embedding = CategoricalEmbedding(sizes.vocabulary)
+        self.embedding = CategoricalEmbedding(sizes.vocabulary, dropout=config.category_dropout)
         features = sizes.actions + sizes.reward_inputs + sizes.numeric + self.embedding.size
         self.input = linear(features, d, bias=False)  # W_e
         if config.use_state_encoder:

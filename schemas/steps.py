@@ -10,6 +10,9 @@ The candidate inputs of step t follow from the dataset contract alone:
   `new_exposures`, `new_<gain>`, `new_cost`, and per channel. With no equal time stamps and no late
   conversions that is exactly the previous exposure; exposures with one time stamp do not see each other,
   and the step after them sees them all;
+- running figures over the same history: `mean_<number>` of each number known `after` (and of the cost), and
+  `switches_<category>`: how often a category or the channel differed from the exposure before it. What an ad
+  brings says little alone; that it changes, or stays dear, says much;
 - gaps: `gap_s` since the previous step, `since_<gain>_s` since the last known gain.
 """
 
@@ -22,8 +25,43 @@ MEMORY_STEPS = 40
 UNKNOWN_CHANNEL = ""
 
 
+# The journeys' running sums are whole millionths, exact in any order; a number beyond this counts as this.
+LARGEST_SUMMAND = 1e8
+
+
 def last(name: str) -> str:
     return f"last_{name}"
+
+
+def mean(name: str) -> str:
+    return f"mean_{name}"
+
+
+def switches(name: str) -> str:
+    return f"switches_{name}"
+
+
+def shown_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """What an exposure brings with it, known after it: the channel, the cost, and the dataset's `after` columns."""
+    return (
+        Column("channel", "string", "channel", Known.AFTER, nullable=True, role=Role.CATEGORICAL),
+        Column("cost", "double", "cost", Known.AFTER, role=Role.NUMERIC),
+        *dataset.features(Known.AFTER),
+    )
+
+
+def _shown(dataset: Dataset, role: Role) -> tuple[Column, ...]:
+    return tuple(c for c in shown_columns(dataset) if c.role is role)
+
+
+def running_means(dataset: Dataset) -> tuple[str, ...]:
+    """The numbers that have a running mean."""
+    return tuple(c.name for c in _shown(dataset, Role.NUMERIC))
+
+
+def counted_switches(dataset: Dataset) -> tuple[str, ...]:
+    """The categories whose changes are counted."""
+    return tuple(c.name for c in _shown(dataset, Role.CATEGORICAL))
 
 
 def outcome_columns(dataset: Dataset) -> tuple[Column, ...]:
@@ -54,9 +92,16 @@ def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
         *dataset.features(Known.BEFORE),
         *(
             Column(last(c.name), c.dtype, f"{c.doc}, of the latest known exposure", nullable=True, role=c.role)
-            for c in dataset.features(Known.AFTER)
+            for c in shown_columns(dataset)
         ),
-        Column(last("channel"), "string", "channel of the latest known exposure", nullable=True, role=Role.CATEGORICAL),
+        *(
+            Column(mean(c.name), "double", f"{c.doc}, mean over the known exposures", nullable=True, role=c.role)
+            for c in _shown(dataset, Role.NUMERIC)
+        ),
+        *(
+            Column(switches(c.name), "int", f"known exposures at which this changed: {c.doc}", role=Role.NUMERIC)
+            for c in _shown(dataset, Role.CATEGORICAL)
+        ),
         Column("gap_s", "double", "seconds since the previous step; 0 at a user's first", role=Role.NUMERIC),
         *(
             Column(f"since_{g}_s", "double", f"seconds since the last known {g}; null before the first",

@@ -26,6 +26,7 @@ _NUMBERS = (
     ("correlation", "largest absolute correlation with a kept feature"),
     ("mutual_information_action", "mutual information with the channel, nats"),
     ("mutual_information_reward", "mutual information with the first gain, nats"),
+    ("unit", "of a heavy-tailed number: its typical size, log1p(value / unit) is what is scaled; else null"),
     ("mean", "mean of the transformed value, for scaling"),
     ("std", "standard deviation of the transformed value, for scaling"),
 )
@@ -40,7 +41,6 @@ FEATURE_SPEC = Table(
         Column("kept", "boolean", "whether the model sees it"),
         Column("reason", "string", "why it was dropped; empty where kept"),
         *(Column(name, "double", doc, nullable=True) for name, doc in _NUMBERS),
-        Column("transform", "string", "identity or log1p, before scaling; empty for categories"),
         Column("vocabulary", "array<string>", "known categories as text, in the order of their codes from 1"),
     ),
     key=("name",),
@@ -75,9 +75,9 @@ class Feature:
     correlation: float | None = None
     mutual_information_action: float | None = None
     mutual_information_reward: float | None = None
+    unit: float | None = None
     mean: float | None = None
     std: float | None = None
-    transform: str = ""
     vocabulary: tuple[str, ...] = ()
 
 

@@ -26,6 +26,8 @@ def journeys(dataset: Dataset) -> Table:
             Column("memory", f"array<{step_type(dataset)}>", f"the latest {MEMORY_STEPS} steps, oldest first"),
             Column("next_step", next_step_type(dataset), "inputs of a step at the end of the day"),
             Column("seen_cost_nano", "bigint", "cost known so far, in 1e-9 of the log's unit (exact in any order)"),
+            Column("seen_sums", "array<struct<name: string, micro: bigint, count: bigint>>",
+                   "sum of each number that has a running mean, in millionths, and how many are in it"),
             Column("last_gain_at_ms", _times_type(dataset), "when each gain last became known; null where never"),
             Column("pending", "array<struct<known_at_ms: bigint, channel: string, gain: string>>",
                    "gains of past exposures that become known after ds, in order of time"),

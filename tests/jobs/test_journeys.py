@@ -26,7 +26,7 @@ def spec_of(dataset) -> FeatureSpec:
         reward=RewardScale(0.5, 0.0, 1.0),
         features=(
             Feature("hour", "categorical", False, True, vocabulary=("1",)),
-            Feature("gap_s", "numeric", False, True, mean=0.0, std=1.0, transform="log1p"),
+            Feature("gap_s", "numeric", False, True, mean=0.0, std=1.0, unit=1.0),
         ),
     )  # fmt: skip
 

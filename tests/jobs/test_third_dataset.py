@@ -90,7 +90,7 @@ def test_and_goes_all_the_way_to_windows(shop_rows):
 
     spec = FeatureSpec(
         "shop", "2024-03-31", "2024-03-31", ("mail", "push", "sms"), ("open", "order"), (1.0, 5.0),
-        RewardScale(0.5, -0.25, 6.0), (Feature("age", "numeric", True, True, mean=0.0, std=1.0, transform="identity"),),
+        RewardScale(0.5, -0.25, 6.0), (Feature("age", "numeric", True, True, mean=0.0, std=1.0),),
     )  # fmt: skip
     steps = with_history(exposures, None, SHOP, channels, as_of)
     (window,) = cut_windows(steps, None, SHOP, spec, 4).collect()

@@ -35,7 +35,7 @@ def make_spec(dataset: Dataset, first_day: str, last_day: str) -> FeatureSpec:
     features = [
         Feature("hour", "categorical", False, True, vocabulary=hours),
         Feature(last("channel"), "categorical", False, True, vocabulary=tuple(sorted(CHANNELS[dataset.name]))),
-        Feature("gap_s", "numeric", False, True, mean=7.0, std=2.0, transform="log1p"),
+        Feature("gap_s", "numeric", False, True, mean=7.0, std=2.0, unit=1.0),
         Feature("weekday", "categorical", False, False, reason="variance below the threshold"),
     ]
     for name in _CONTEXT.get(dataset.name, ()):
@@ -53,7 +53,7 @@ def make_spec(dataset: Dataset, first_day: str, last_day: str) -> FeatureSpec:
 def _feature(dataset: Dataset, column: str, name: str, *, static: bool) -> Feature:
     if dataset.column(column).role.value == "categorical":
         return Feature(name, "categorical", static, True, vocabulary=("a", "b", "c"))
-    return Feature(name, "numeric", static, True, mean=3.0, std=1.5, transform="log1p")
+    return Feature(name, "numeric", static, True, mean=3.0, std=1.5, unit=1.0)
 
 
 @dataclass

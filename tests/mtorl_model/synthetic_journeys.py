@@ -49,9 +49,9 @@ SPEC = FeatureSpec(
     features=(
         Feature("hour", "categorical", False, True, vocabulary=tuple(str(h) for h in range(24))),
         Feature("last_campaign", "categorical", False, True, vocabulary=("spring", "summer")),
-        Feature("gap_s", "numeric", False, True, mean=3.0, std=1.0, transform="log1p"),
+        Feature("gap_s", "numeric", False, True, mean=3.0, std=1.0, unit=1.0),
         Feature("since_click_s", "numeric", False, False, reason="mostly missing", missing_share=0.9),
-        Feature("age", "numeric", True, True, mean=40.0, std=10.0, transform="identity"),
+        Feature("age", "numeric", True, True, mean=40.0, std=10.0),
     ),
 )
 

@@ -23,11 +23,11 @@ SPEC = FeatureSpec(
     reward=RewardScale(penalty=0.5, low=-1.0, high=3.0),
     features=(
         Feature("user_active_degree", "categorical", True, True, vocabulary=("high", "low")),
-        Feature("gap_s", "numeric", False, True, mean=1.0, std=2.0, transform="log1p"),
+        Feature("gap_s", "numeric", False, True, mean=1.0, std=2.0, unit=1.0),
         Feature("hour", "categorical", False, True, vocabulary=("7", "23")),
         Feature("weekday", "categorical", False, False, reason="constant"),
-        Feature("last_play_time_ms", "numeric", False, True, mean=10.0, std=5.0, transform="identity"),
-        Feature("register_days", "numeric", True, True, mean=100.0, std=10.0, transform="identity"),
+        Feature("last_play_time_ms", "numeric", False, True, mean=10.0, std=5.0),
+        Feature("register_days", "numeric", True, True, mean=100.0, std=10.0),
     ),
 )
 NONE3 = [None, None, None]
