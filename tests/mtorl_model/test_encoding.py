@@ -23,7 +23,7 @@ SPEC = FeatureSpec(
     reward=RewardScale(penalty=0.5, low=-1.0, high=3.0),
     features=(
         Feature("user_active_degree", "categorical", True, True, vocabulary=("high", "low")),
-        Feature("gap_s", "numeric", False, True, mean=1.0, std=2.0, unit=1.0),
+        Feature("gap_s", "numeric", False, True, mean=1.0, std=2.0, unit=3.0),
         Feature("hour", "categorical", False, True, vocabulary=("7", "23")),
         Feature("weekday", "categorical", False, False, reason="constant"),
         Feature("last_play_time_ms", "numeric", False, True, mean=10.0, std=5.0),
@@ -47,7 +47,7 @@ WINDOW: dict[str, Any] = {
     "long_view": [None, 0, 1, 0],
     "cost": [None, 0.0, 2.0, 40.0],
     "hour": [None, 7, 12, 23],
-    "gap_s": [None, 0.0, np.e - 1, 1e30],
+    "gap_s": [None, 0.0, 3 * (np.e - 1), 1e30],
     "last_play_time_ms": [None, None, 20.0, -1e9],
     "seen_exposures": [None, 0, 2, 3],
     "seen_click": [None, 0, 2, 3],

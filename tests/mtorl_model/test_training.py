@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import synthetic
 import torch
 
 from mtorl_model import training
@@ -39,10 +40,11 @@ class Setup:
         self.lake, self.spec = lake, spec
 
     def store(self, split: str, form: str = "binary") -> WindowStore:
-        return open_windows(self.lake, Encoder(self.spec, KUAIRAND, form), "2022-04-10", "2022-04-11", split)
+        encoder = Encoder(self.spec, get_dataset(self.spec.dataset), form)
+        return open_windows(self.lake, encoder, self.spec.first_day, self.spec.last_day, split)
 
     def model(self, config: ModelConfig = TINY, seed: int = 5) -> MTORL:
-        return new_model(config, Encoder(self.spec, KUAIRAND, config.reward_form), seed)
+        return new_model(config, Encoder(self.spec, get_dataset(self.spec.dataset), config.reward_form), seed)
 
     def weights(self, config: TrainConfig = CONFIG, checkpoints: Path | None = None) -> Weights:
         model = self.model(seed=config.seed)
@@ -142,7 +144,9 @@ class FirstWindows(WindowStore):
         self.key, self.windows = store.key, store.windows.take(slice(0, count))
 
 
-def test_64_windows_can_be_learned_by_heart(setup: Setup) -> None:
+@pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
+def test_64_windows_can_be_learned_by_heart(dataset: str, tmp_path: Path) -> None:
+    setup = Setup(*synthetic.write_lake(tmp_path, dataset))
     few = FirstWindows(setup.store("train"), 64)
     model = setup.model(ModelConfig(hidden=64, dropout=0.0))
     config = replace(CONFIG, batch_size=64, max_epochs=120, patience=120, learning_rate=1e-2)
