@@ -4,7 +4,7 @@ python -m mtorl_model.evaluate --dataset D --lake LAKE --sequences LAKE2 --out m
 python -m mtorl_model.evaluate --dataset D --lake LAKE --split test [--from DAY --to DAY] --out metrics.json
 
 The first reads all windows of another lake, cut with the champion's spec (mtorl_model.export_champion);
-users of LAKE's training split are left out. The second reads the held-out users of LAKE itself.
+users that LAKE has learned from are left out. The second reads the held-out users of LAKE itself.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtorl_model.artifact import Artifact
+from mtorl_model.baselines import Baselines, fit_baselines, label_features
+from mtorl_model.bootstrap import REPLICATES, UserBootstrap, estimate
+from mtorl_model.data import open_windows
 from mtorl_model.encoding import Encoder
-from mtorl_model.metrics import channel_metrics, reward_metrics
+from mtorl_model.metrics import (
+    TOP_SHARES,
+    Figures,
+    RewardMetrics,
+    as_json,
+    channel_figures,
+    is_predictable,
+    reward_metrics,
+    top_name,
+)
+from mtorl_model.off_policy import not_identified, policy_report
 from mtorl_model.prediction import WINDOWS_AT_ONCE, device, predict
 from mtorl_model.reading import read_tables, regrouped
 from mtorl_model.registry import load_champion
@@ -30,16 +43,30 @@ from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake, checked_day
 from schemas.publishing import require_manifest
 from schemas.splits import TEST, TRAIN, VALIDATION
-from schemas.tables import journeys, sequences
+from schemas.tables import exposures, journeys, sequences
 
 PROTOCOL = "unseen-users"
+_COMPARED_CHANNEL = ("f1_macro", "accuracy")
+_COMPARED_REWARD = ("auc", "logloss", *map(top_name, TOP_SHARES))
 
 
-def evaluate_windows(artifact: Artifact, tables: Iterable[pa.Table], dataset: Dataset) -> dict[str, Any]:
-    """`users`, `labels`, `channel` and `reward` of design section 6, pooled over all label steps of `tables`.
+class Labels(NamedTuple):
+    """Everything that is measured, one entry a label step: N labels, A channels, G gains, F features."""
 
-    tables: windows in the layout of schemas/tables/sequences.py. Only a few numbers a label are held.
-    Raises UserError where there is no label.
+    user_N: npt.NDArray[np.int64]
+    exposure_N: npt.NDArray[np.int64]  # exposure_id
+    action_N: npt.NDArray[np.int64]
+    previous_N: npt.NDArray[np.int64]  # the channel that copying repeats, -1 for none
+    gain_NG: npt.NDArray[np.float64]
+    policy_NA: npt.NDArray[np.float64]
+    predicted_NG: npt.NDArray[np.float64]
+    feature_NF: npt.NDArray[np.float32]
+
+
+def predict_labels(artifact: Artifact, tables: Iterable[pa.Table], dataset: Dataset) -> Labels:
+    """What the model says at every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
+
+    Only the label steps are held, not the windows. Raises UserError where there is no label.
     """
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     model = artifact.model.to(device())
@@ -49,29 +76,103 @@ def evaluate_windows(artifact: Artifact, tables: Iterable[pa.Table], dataset: Da
         encoded = encoder.encode(table)
         policy_BLA, gains_BLG = predict(model, encoded.batch())
         label_BL = encoded.label_NL
-        previous_BL = previous_channel(encoded.action_NL, _times(table, label_BL.shape))
+        previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
         parts.append(
             (
                 windows + label_BL.nonzero()[0],
+                _per_step(table, "exposure_id", label_BL.shape)[label_BL],
                 encoded.action_NL[label_BL].astype(np.int64),
                 previous_BL[label_BL],
                 encoded.gains_NLG[label_BL].astype(np.float64),
                 policy_BLA[label_BL],
                 gains_BLG[label_BL],
+                label_features(encoded),
             )
         )
         users += table.column("user_id").cast(pa.string()).chunks
         windows += len(table)
     if not any(len(part[0]) for part in parts):
         raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
-    window_N, action_N, previous_N, gain_NG, policy_NA, predicted_NG = map(np.concatenate, zip(*parts, strict=True))
+    window_N, *rest = map(np.concatenate, zip(*parts, strict=True))
     user_N = pa.concat_arrays(users).dictionary_encode().indices.to_numpy()[window_N]
+    return Labels(user_N.astype(np.int64), *rest)
+
+
+def measure(labels: Labels, artifact: Artifact, baselines: Baselines) -> dict[str, Any]:
+    """`users` to `model_minus_baseline` of metrics.json: the model, the baselines, and the paired differences."""
+    users = UserBootstrap(labels.user_N)
+    channel = _channel(labels, baselines, users)
+    reward = {g: _reward(labels, k, baselines, users) for k, g in enumerate(artifact.spec.gains)}
+    model = channel.pop("model")
     return {
-        "users": len(np.unique(user_N)),
-        "labels": len(action_N),
-        "channel": channel_metrics(action_N, policy_NA, previous_N, user_N),
-        "reward": {g: reward_metrics(gain_NG[:, k], predicted_NG[:, k]) for k, g in enumerate(artifact.spec.gains)},
+        "users": users.users,
+        "labels": len(labels.action_N),
+        "interval": f"95 %, {REPLICATES} bootstrap draws of users",
+        "channel": {
+            **as_json(model),
+            "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
+            "predictable": is_predictable(labels.action_N, labels.policy_NA, labels.user_N),
+        },
+        "reward": {g: {**as_json(m["model"].figures), "calibration": m["model"].calibration}
+                   for g, m in reward.items()},
+        "baselines": {
+            "channel": {name: as_json(figures) for name, figures in channel.items()},
+            "reward": {g: {"gradient_boosting": as_json(m["gradient_boosting"].figures, _COMPARED_REWARD)}
+                       for g, m in reward.items()},
+        },
+        "model_minus_baseline": {
+            "channel": {name: _differences(model, figures, _COMPARED_CHANNEL) for name, figures in channel.items()},
+            "reward": {g: {"gradient_boosting": _differences(m["model"].figures, m["gradient_boosting"].figures,
+                                                             _COMPARED_REWARD)} for g, m in reward.items()},
+        },
+    }  # fmt: skip
+
+
+def _channel(labels: Labels, baselines: Baselines, users: UserBootstrap) -> dict[str, Figures]:
+    guesses = {
+        "model": labels.policy_NA.argmax(axis=1),
+        "copy_previous": labels.previous_N,
+        "most_popular": np.full_like(labels.action_N, baselines.most_popular),
+        "gradient_boosting": baselines.guess_channel(labels.feature_NF),
     }
+    actions = labels.policy_NA.shape[1]
+    return {name: channel_figures(labels.action_N, guess_N, actions, users) for name, guess_N in guesses.items()}
+
+
+def _reward(labels: Labels, gain: int, baselines: Baselines, users: UserBootstrap) -> dict[str, RewardMetrics]:
+    gain_N = labels.gain_NG[:, gain]
+    return {
+        "model": reward_metrics(gain_N, labels.predicted_NG[:, gain], users),
+        "gradient_boosting": reward_metrics(gain_N, baselines.predict_gain(gain, labels.feature_NF), users),
+    }
+
+
+def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
+    return {name: estimate(model[name] - baseline[name]) for name in names}
+
+
+def _policy(labels: Labels, lake: Lake, artifact: Artifact, baselines: Baselines, days: list[str]) -> dict[str, Any]:
+    """`policy` of metrics.json, on the labels whose channel was drawn at random, as `exposures` of the days say."""
+    drawn = [_drawn_at_random(lake.partition(exposures.NAME, artifact.spec.dataset, day)) for day in days]
+    exposure_D = np.concatenate(drawn)
+    if not len(exposure_D):
+        return not_identified("the log names no propensity: nobody knows how its channels were chosen")
+    day_D = np.repeat(np.arange(len(drawn)), [len(ids) for ids in drawn])
+    order = np.argsort(exposure_D)
+    at_N = np.minimum(np.searchsorted(exposure_D[order], labels.exposure_N), len(order) - 1)
+    found_N = exposure_D[order][at_N] == labels.exposure_N
+    chosen = Labels(*(column[found_N] for column in labels))
+    return policy_report(
+        chosen.policy_NA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
+        day_D[order][at_N][found_N], chosen.user_N, baselines.best_fixed, artifact.spec.channels,
+    )  # fmt: skip
+
+
+def _drawn_at_random(partition: Path) -> npt.NDArray[np.int64]:
+    """Ids of the partition's exposures that have a propensity; none where there is no such partition."""
+    tables = read_tables([partition], ["exposure_id", "propensity"]) if partition.exists() else ()
+    ids = [t.filter(pc.is_valid(t.column("propensity"))).column("exposure_id").to_numpy() for t in tables]
+    return np.concatenate([np.zeros(0, np.int64), *ids])
 
 
 def previous_channel(
@@ -92,11 +193,12 @@ def previous_channel(
     return np.where(latest_BL >= 0, channel_BL, -1).astype(np.int64)
 
 
-def _times(table: pa.Table, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    times: npt.NDArray[np.int64] = (
-        table.column("exposed_at_ms").combine_chunks().flatten().fill_null(-1).to_numpy().reshape(shape)
+def _per_step(table: pa.Table, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """A whole-number list column as [N, L]; -1 where null."""
+    values: npt.NDArray[np.int64] = (
+        table.column(name).combine_chunks().flatten().fill_null(-1).to_numpy().reshape(shape)
     )
-    return times
+    return values
 
 
 def evaluate_champion(
@@ -110,8 +212,9 @@ def evaluate_champion(
 ) -> dict[str, Any]:
     """metrics.json of the lake's champion, on all windows of `other` or on one split of the lake's own.
 
-    Users of the lake's training split that stand in its newest journeys (which hold every user ever seen) are
-    left out and counted in `users_left_out`. Raises UserError where none remain, and where windows were cut
+    Users of `other` that the lake has learned from are left out and counted in `users_left_out`: those of its
+    training and validation splits (the latter chose the epoch) that stand in its newest journeys, which hold every
+    user ever seen. Raises UserError where none remain, and where windows were cut
     with another feature spec than the champion's.
     """
     version, artifact = load_champion(lake, dataset)
@@ -132,25 +235,35 @@ def evaluate_champion(
             f"of {len(users)} users found, {len(left_out)} were trained on; give a log of other users"
         )
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
-    columns = ["user_id", "split", "exposed_at_ms", *encoder.columns]
+    columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     windows = (_keep(table, split, left_out) for table in read_tables(partitions, columns))
+    labels = predict_labels(artifact, windows, dataset)
+    train = open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN)
+    baselines = fit_baselines(train, len(artifact.spec.channels))
     return {
         "protocol": PROTOCOL,
         "dataset": dataset.name,
         "model_version": version,
-        **evaluate_windows(artifact, windows, dataset),
+        **measure(labels, artifact, baselines),
         "users_left_out": len(left_out),
-        "policy": None,  # an off-policy value needs the log's propensities, not windows
+        "policy": _policy(labels, source, artifact, baselines, days),
+        "notes": list(dataset.notes),
     }
 
 
 def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Dataset) -> tuple[pa.Array, pa.Array]:
-    """The users of the partitions (of one split, where given), and those of them that `lake` has trained on."""
+    """The users of the partitions (of one split, where given), and those of them that `lake` has learned from.
+
+    A split is asked for of the lake itself: then nobody is left out.
+    """
     found = [_keep(table, split) for table in read_tables(partitions, ["user_id", "split"])]
     if not found:
         return pa.array([]), pa.array([])
     users = pa.concat_tables(found)
-    trained = users.filter(pc.equal(users.column("split"), TRAIN)).column("user_id").unique()
+    if split is not None:
+        return users.column("user_id").unique(), pa.array([])
+    learned = pc.is_in(users.column("split"), value_set=pa.array([TRAIN, VALIDATION]))
+    trained = users.filter(learned).column("user_id").unique()
     days = lake.days(journeys.NAME, dataset.name)
     if len(trained) and not days:
         raise UserError(
@@ -172,21 +285,53 @@ def _keep(table: pa.Table, split: str | None, left_out: pa.Array | None = None) 
 
 
 def as_text(metrics: dict[str, Any]) -> str:
-    """The headline figures as a short table."""
-    channel = metrics["channel"]
+    """The headline figures as a short table, each with its interval, and whether the model beats the baselines."""
+    channel, compared = metrics["channel"], metrics["model_minus_baseline"]
     lines = [
         f"{metrics['model_version']} on {metrics['users']} unseen users, {metrics['labels']} labels"
-        f" ({metrics['users_left_out']} users left out)",
-        f"channel      macro-F1 {channel['f1_macro']:.3f} (copy previous {channel['f1_macro_copy_previous']:.3f})"
-        f"  accuracy {channel['accuracy']:.3f}  predictable: {'yes' if channel['predictable'] else 'no'}",
+        f" ({metrics['users_left_out']} users left out; intervals: {metrics['interval']})",
+        f"channel      macro-F1 {_with_interval(channel, 'f1_macro')}  accuracy {_with_interval(channel, 'accuracy')}",
+    ]
+    if not channel["predictable"]:
+        lines.append("             no better than the channels' own shares: here the next channel cannot be predicted")
+    lines += [
+        f"             {_verdict(found['f1_macro'])} {name.replace('_', ' ')} by macro-F1"
+        for name, found in compared["channel"].items()
     ]
     for gain, found in metrics["reward"].items():
-        auc = "  -  " if found["auc"] is None else f"{found['auc']:.3f}"
         lines.append(
-            f"{gain:<12} AUC {auc}  log loss {found['logloss']:.3f} (base {found['base_logloss']:.3f})"
-            f"  rate {found['rate']:.3f}, top 37.5 % {found['rate_top_37.5pct']:.3f}"
+            f"{gain:<12} AUC {_with_interval(found, 'auc')}  log loss {found['logloss']:.3f} (base"
+            f" {found['base_logloss']:.3f})  rate {found['rate']:.3f}, top 37.5 % {found['rate_top_37.5pct']:.3f}"
         )
+        difference = compared["reward"][gain]["gradient_boosting"]["auc"]
+        lines.append(f"             {_verdict(difference)} gradient boosting by AUC")
+    policy = metrics["policy"]
+    if policy["identified"]:
+        value, gain = policy["value"], policy["deterministic"]["minus_logging"]
+        lines.append(
+            f"policy       value {value['snips']:.3f} [{value['low']:.3f}, {value['high']:.3f}], log"
+            f" {policy['logging_value']:.3f}, always {policy['best_fixed_channel']} {policy['best_fixed']:.3f};"
+            f" {_verdict(gain)} the log"
+        )
+    else:
+        lines.append(f"policy       value not identified: {policy['why']}")
     return "\n".join(lines)
+
+
+def _with_interval(block: dict[str, Any], name: str) -> str:
+    if block[name] is None:
+        return "-"
+    bounds = block["intervals"][name]
+    return f"{block[name]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+
+
+def _verdict(difference: dict[str, float | None]) -> str:
+    """In words: better, worse, or no difference to be seen; with the difference and its interval."""
+    value, low, high = (difference[k] for k in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "cannot be compared with"
+    word = "beats" if low > 0 else "falls short of" if high < 0 else "cannot be told from"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]: {word}"
 
 
 def _write(metrics: dict[str, Any], path: Path) -> None:

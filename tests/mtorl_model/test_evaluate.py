@@ -17,7 +17,7 @@ from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import open_windows
 from mtorl_model.encoding import Encoder
-from mtorl_model.evaluate import as_text, evaluate_champion, evaluate_windows, previous_channel
+from mtorl_model.evaluate import as_text, evaluate_champion, predict_labels, previous_channel
 from mtorl_model.export_champion import export_champion
 from mtorl_model.registry import load_champion
 from mtorl_model.train import train_champion
@@ -83,7 +83,7 @@ def test_the_held_out_users_against_scikit_learn(trained):
     assert found["labels"] == len(action)
     assert found["users"] == sum(split_of(user) == "test" for user in KNOWN)
     assert found["users_left_out"] == 0
-    assert found["policy"] is None
+    assert found["policy"]["identified"] is False
     assert found["channel"]["f1_macro"] == pytest.approx(f1_score(action, policy.argmax(1), average="macro"))
     assert found["channel"]["accuracy"] == pytest.approx(accuracy_score(action, policy.argmax(1)))
     assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, predicted), abs=1e-5)
@@ -99,16 +99,60 @@ def test_a_trained_champion_knows_more_than_base_rates(trained):
     assert found["reward"]["click"]["rate_top_37.5pct"] > found["reward"]["click"]["rate"]
 
 
-def test_users_that_were_trained_on_are_left_out(trained, others):
-    known_train = {user for user in KNOWN if split_of(user) == "train"}
+def test_users_that_were_learned_from_are_left_out(trained, others):
+    learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
     found = evaluate_champion(trained, KUAIRAND, other=others)
-    assert found["users_left_out"] == len(known_train) > 60
-    assert found["users"] == 180 - len(known_train)
+    assert found["users_left_out"] == len(learned) > 60
+    assert found["users"] == 180 - len(learned)
 
     table = windows_of(others)
-    unseen = table.filter(pa.array([user not in known_train for user in table.column("user_id").to_pylist()]))
-    by_hand = evaluate_windows(load_champion(trained, KUAIRAND)[1], [unseen], KUAIRAND)
-    assert {k: found[k] for k in by_hand} == by_hand
+    unseen = table.filter(pa.array([user not in learned for user in table.column("user_id").to_pylist()]))
+    labels = predict_labels(load_champion(trained, KUAIRAND)[1], [unseen], KUAIRAND)
+    click = labels.gain_NG[:, 0]
+    assert found["labels"] == len(click)
+    assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, labels.predicted_NG[:, 0]))
+
+
+def test_the_model_stands_beside_its_baselines(trained, others):
+    found = evaluate_champion(trained, KUAIRAND, other=others)
+    baselines, compared = found["baselines"], found["model_minus_baseline"]
+    assert (
+        set(baselines["channel"]) == set(compared["channel"]) == {"copy_previous", "most_popular", "gradient_boosting"}
+    )
+    assert baselines["channel"]["copy_previous"]["f1_macro"] == found["channel"]["f1_macro_copy_previous"]
+    assert baselines["channel"]["gradient_boosting"]["f1_macro"] == pytest.approx(0.9, abs=0.05)  # it finds the rule
+    assert baselines["channel"]["most_popular"]["accuracy"] < 0.5
+    assert baselines["reward"]["click"]["gradient_boosting"]["auc"] > 0.7
+    for name, figures in compared["channel"].items():
+        difference = found["channel"]["f1_macro"] - baselines["channel"][name]["f1_macro"]
+        assert figures["f1_macro"]["value"] == pytest.approx(difference)
+        assert figures["f1_macro"]["low"] < figures["f1_macro"]["value"] < figures["f1_macro"]["high"]
+    assert "beats most popular by macro-F1" in as_text(found)
+    assert len(found["reward"]["click"]["calibration"]) == 10
+
+
+def test_the_value_of_the_policy_counts_the_labels_drawn_at_random(trained, tmp_path):
+    other, _ = write_lake(tmp_path, users=180, seed=5)
+    for number, day in enumerate((FIRST, LAST)):
+        steps = [x for row in windows_of(other).select(["exposure_id"]).to_pylist() for x in row["exposure_id"] if x]
+        ids = sorted(set(steps))[number::2]
+        drawn = [0.3 if i % 3 == 0 else None for i in ids]
+        with staging_folder(other) as staged:
+            table = pa.table({"exposure_id": pa.array(ids, pa.int64()), "propensity": pa.array(drawn, pa.float64())})
+            pq.write_table(table, staged / "part-00000.parquet")
+            publish(other, "exposures", "kuairand", day, staged, rows=len(ids), inputs={}, code="test")
+    found = evaluate_champion(trained, KUAIRAND, other=other)
+    learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
+    labels = [
+        exposure
+        for row in windows_of(other).to_pylist()
+        if row["user_id"] not in learned
+        for exposure, label, channel in zip(row["exposure_id"], row["is_label"], row["channel"], strict=True)
+        if label and channel and exposure % 3 == 0
+    ]
+    assert found["policy"]["labels"] == len(labels) > 200
+    assert found["policy"]["identified"] is False  # the synthetic users stay on their channel
+    assert "depends on the one before" in found["policy"]["why"]
 
 
 def test_days_outside_the_range_do_not_count(trained, others):
@@ -147,12 +191,11 @@ def test_without_journeys_nobody_knows_who_was_trained_on(trained, others, monke
 def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch):
     _, artifact = load_champion(trained, KUAIRAND)
     table = windows_of(trained).slice(0, 60)
-    whole = evaluate_windows(artifact, [table], KUAIRAND)
+    whole = predict_labels(artifact, [table], KUAIRAND)
     monkeypatch.setattr("mtorl_model.evaluate.WINDOWS_AT_ONCE", 7)
-    pieces = evaluate_windows(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND)
-    assert (pieces["users"], pieces["labels"]) == (whole["users"], whole["labels"])
-    assert pieces["channel"] == pytest.approx(whole["channel"], abs=1e-6)
-    assert pieces["reward"]["click"] == pytest.approx(whole["reward"]["click"], abs=1e-5)
+    pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND)
+    for name, one, other in zip(whole._fields, whole, pieces, strict=True):
+        assert np.allclose(one, other, atol=1e-5), name
 
 
 def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
@@ -167,6 +210,7 @@ def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
     assert [p.name for p in out.parent.iterdir()] == ["metrics.json"]
     assert set(found) == {
         "protocol", "dataset", "users", "labels", "model_version", "channel", "reward", "policy", "users_left_out",
+        "interval", "baselines", "model_minus_baseline", "notes",
     }  # fmt: skip
 
     done = subprocess.run(

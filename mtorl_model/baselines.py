@@ -1,0 +1,95 @@
+"""What the model is to beat, measured on the same labels: rules of thumb, and gradient boosting on its own inputs.
+
+N labels, A channels, G gains, F features.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from mtorl_model.data import WindowStore
+from mtorl_model.encoding import Encoded
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MOST_LABELS = 50_000  # that boosting is fitted on: enough for it, and a bounded wait
+_WINDOWS_AT_ONCE = 8192
+
+
+def label_features(encoded: Encoded) -> npt.NDArray[np.float32]:
+    """[N, F]: the model's own inputs at each label step: numbers, a_{t-1}, r_{t-1}, and category codes as numbers.
+
+    Codes count from the most frequent category, so that a tree can split common ones from rare ones.
+    """
+    batch = encoded.batch()
+    inputs = (batch.numeric_BLF, batch.action_in_BLA, batch.reward_in_BLR, batch.categorical_BLK)
+    return np.concatenate([x[batch.label_BL].numpy().astype(np.float32) for x in inputs], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """Fitted on training users."""
+
+    most_popular: int  # the channel shown most often
+    best_fixed: int  # the channel with the highest rate of the first gain
+    _channel: HistGradientBoostingClassifier
+    _gains: tuple[HistGradientBoostingClassifier | float, ...]  # a rate where the gain never varies
+
+    def guess_channel(self, features_NF: npt.NDArray[np.float32]) -> Ints:
+        """Gradient boosting's most probable channel."""
+        guess_N: Ints = self._channel.predict(features_NF).astype(np.int64)
+        return guess_N
+
+    def predict_gain(self, gain: int, features_NF: npt.NDArray[np.float32]) -> Floats:
+        """Gradient boosting's probability of that gain."""
+        model = self._gains[gain]
+        if isinstance(model, float):
+            return np.full(len(features_NF), model)
+        probability_N: Floats = model.predict_proba(features_NF)[:, 1].astype(np.float64)
+        return probability_N
+
+
+def fit_baselines(train: WindowStore, actions: int, *, seed: int = 0) -> Baselines:
+    """From at most MOST_LABELS labels of whole windows, drawn at random.
+
+    A store that holds one label of every window's ten is read in part only: a bounded number of windows.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(train))
+    features, actions_N, gains = [], [], []
+    labels = 0
+    for start in range(0, len(order), _WINDOWS_AT_ONCE):
+        part = train.windows.take(np.sort(order[start : start + _WINDOWS_AT_ONCE]))
+        features.append(label_features(part))
+        actions_N.append(part.action_NL[part.label_NL])
+        gains.append(part.gains_NLG[part.label_NL])
+        labels += len(actions_N[-1])
+        if labels >= MOST_LABELS:
+            break
+    features_NF = np.concatenate(features)[:MOST_LABELS]
+    action_N = np.concatenate(actions_N)[:MOST_LABELS].astype(np.int64)
+    gain_NG = np.concatenate(gains)[:MOST_LABELS]
+    shown_A = np.bincount(action_N, minlength=actions)
+    rate_A = np.bincount(action_N, weights=gain_NG[:, 0], minlength=actions) / np.maximum(shown_A, 1)
+    return Baselines(
+        most_popular=int(shown_A.argmax()),
+        best_fixed=int(rate_A.argmax()),
+        _channel=_boosting(seed, iterations=40, rate=0.1).fit(features_NF, action_N),
+        _gains=tuple(_fit_gain(features_NF, gain_N, seed) for gain_N in gain_NG.T),
+    )
+
+
+def _fit_gain(features_NF: Any, gain_N: Any, seed: int) -> HistGradientBoostingClassifier | float:
+    rate = float(gain_N.mean())
+    return _boosting(seed, iterations=120, rate=0.07).fit(features_NF, gain_N) if 0 < rate < 1 else rate
+
+
+def _boosting(seed: int, iterations: int, rate: float) -> HistGradientBoostingClassifier:
+    return HistGradientBoostingClassifier(
+        max_iter=iterations, learning_rate=rate, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=5.0,
+        early_stopping=False, random_state=seed,
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""Intervals over users: a user's exposures depend on each other, so whole users are drawn again.
+
+A figure is a function of sums over labels. The sums are made once by user; a replicate draws as many users as
+there are, with replacement, and adds up theirs. One drawing serves every figure, so that differences are paired.
+Shapes: N labels, U users, R replicates, K sums.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+REPLICATES = 1000
+_LEAST_REPLICATES = 200
+_LARGEST_DRAW = 200_000_000  # bytes; with very many users fewer replicates do
+_REPLICATES_AT_ONCE = 100
+LEVEL = 0.95
+
+
+class UserBootstrap:
+    """Draws of the users of some labels."""
+
+    def __init__(self, user_N: npt.NDArray[Any], *, replicates: int = REPLICATES, seed: int = 0) -> None:
+        """user_N: any value that names each label's user."""
+        names, user = np.unique(user_N, return_inverse=True)
+        self.users = len(names)
+        self._user_N: Ints = user.astype(np.int64)
+        count = min(replicates, max(_LEAST_REPLICATES, _LARGEST_DRAW // max(self.users, 1)))
+        rng = np.random.default_rng(seed)
+        # How often each user is drawn; more than 255 times never happens.
+        self._drawn_RU = np.stack(
+            [np.bincount(rng.integers(0, self.users, self.users), minlength=self.users) for _ in range(count)]
+        ).astype(np.uint8)
+
+    def sums(self, values_NK: Floats) -> Floats:
+        """[1 + R, K]: the sums over all labels, then those of each replicate."""
+        by_user_UK = np.zeros((self.users, values_NK.shape[1]))
+        np.add.at(by_user_UK, self._user_N, values_NK)
+        return self._add_up(by_user_UK)
+
+    def counts(self, class_N: Ints, classes: int, weight_N: Floats | None = None) -> Floats:
+        """[1 + R, classes]: how many labels (or how much weight) each class has, 0 <= class_N < classes."""
+        weight = np.ones(len(class_N)) if weight_N is None else weight_N
+        shape = (self.users, classes)
+        return self._add_up(sparse.coo_array((weight, (self._user_N, class_N)), shape).tocsr())
+
+    def _add_up(self, by_user_UK: Any) -> Floats:
+        parts: list[Floats] = [np.asarray(by_user_UK.sum(axis=0), dtype=np.float64).reshape(1, -1)]
+        transposed_KU = by_user_UK.T
+        for start in range(0, len(self._drawn_RU), _REPLICATES_AT_ONCE):
+            drawn = self._drawn_RU[start : start + _REPLICATES_AT_ONCE].astype(np.float64)
+            parts.append((transposed_KU @ drawn.T).T)
+        return np.concatenate(parts)
+
+
+def interval(figure_R: Floats) -> tuple[float, float] | None:
+    """The 95 % percentile interval of a figure; its first entry, the figure itself, is left out.
+
+    None where the figure does not exist in more than a few replicates (a class that is hardly ever drawn).
+    """
+    replicates = figure_R[1:]
+    real = replicates[np.isfinite(replicates)]
+    if len(real) < LEVEL * len(replicates):
+        return None
+    low, high = np.quantile(real, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def estimate(figure_R: Floats) -> dict[str, float | None]:
+    """The figure with its interval: value, low, high; None where it does not exist."""
+    low, high = interval(figure_R) or (None, None)
+    value = float(figure_R[0])
+    return {"value": value if np.isfinite(value) else None, "low": low, "high": high}

@@ -1,0 +1,211 @@
+"""What a channel policy would have earned, estimated from the log of another policy.
+
+Only where the log identifies it: the channel was drawn at random, with a known or countable chance. With weights
+w = pi(a | x) / p(a), a the channel shown and p its chance:
+
+    replay  mean reward of the labels whose shown channel is the one the policy recommends
+    snips   sum w r / sum w                                         (Swaminathan and Joachims 2015)
+    dr      mean of sum_a pi(a | x) q(x, a) + w (r - q(x, a_shown)) (Dudik et al. 2011)
+
+q predicts the reward of every channel; it is fitted on other users than those it is asked about.
+Shapes: N labels, A channels, F features, R replicates of a bootstrap over users.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2_contingency
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import GroupKFold
+
+from mtorl_model.bootstrap import UserBootstrap, estimate
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+FOLDS = 5
+FEWEST_LABELS = 200  # below this an interval would say nothing
+_LEAST_UNIFORMITY = 1e-3  # a smaller p of the uniformity test: the log was not drawn as it says
+
+
+def daily_propensities(action_N: Ints, day_N: npt.NDArray[Any], actions: int) -> Floats:
+    """[N, A]: each channel's share among the labels of the same day; rows sum to 1.
+
+    An estimated propensity serves better than the pool's share: it corrects for the luck of the draw, and for a
+    pool that changes from day to day.
+    """
+    _, day = np.unique(day_N, return_inverse=True)
+    counts_DA = np.zeros((day.max() + 1, actions))
+    np.add.at(counts_DA, (day, action_N), 1)
+    shares_DA: Floats = counts_DA / counts_DA.sum(axis=1, keepdims=True)
+    return shares_DA[day]
+
+
+def uniformity_p(action_N: Ints, context_N: Ints) -> float:
+    """p-value that the channel does not depend on a context known before it (chi-square test of independence).
+
+    On a log drawn at random no context tells the next channel; small values say that the draw was no draw.
+    """
+    table = np.zeros((int(context_N.max()) + 1, int(action_N.max()) + 1))
+    np.add.at(table, (context_N, action_N), 1)
+    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    return float(chi2_contingency(table).pvalue) if min(table.shape) > 1 else 1.0
+
+
+def cross_fitted_rewards(
+    features_NF: npt.NDArray[Any],
+    action_N: Ints,
+    reward_N: Floats,
+    user_N: npt.NDArray[Any],
+    actions: int,
+    *,
+    seed: int = 0,
+) -> Floats:
+    """[N, A]: the predicted reward of each channel at each label, from a model fitted on other users."""
+    predicted_NA = np.full((len(action_N), actions), reward_N.mean())
+    users = len(np.unique(user_N))
+    if users < FOLDS:
+        return predicted_NA
+    shown_NA = np.eye(actions)
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for fitted, asked in folds.split(features_NF, groups=user_N):
+        if len(np.unique(reward_N[fitted])) < 2:
+            continue
+        model = HistGradientBoostingClassifier(
+            max_iter=60, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=50, l2_regularization=10.0,
+            early_stopping=False, random_state=seed,
+        )  # fmt: skip
+        model.fit(np.hstack([features_NF[fitted], shown_NA[action_N[fitted]]]), reward_N[fitted])
+        for a in range(actions):
+            shown = np.broadcast_to(shown_NA[a], (len(asked), actions))
+            predicted_NA[asked, a] = model.predict_proba(np.hstack([features_NF[asked], shown]))[:, 1]
+    return predicted_NA
+
+
+class OffPolicy:
+    """The estimates of any policy on one log; all share the bootstrap's draws, so that differences are paired."""
+
+    def __init__(
+        self, action_N: Ints, reward_N: Floats, propensity_NA: Floats, predicted_NA: Floats, users: UserBootstrap
+    ) -> None:
+        """propensity_NA: the chance of each channel. predicted_NA: q, see cross_fitted_rewards."""
+        self._action_N, self._reward_N, self._users = action_N, reward_N, users
+        self._propensity_NA, self._predicted_NA = propensity_NA, predicted_NA
+        self.logging_R = self._mean(reward_N)
+
+    def _mean(self, value_N: Floats) -> Floats:
+        total, count = self._users.sums(np.stack([value_N, np.ones_like(value_N)], axis=1)).T
+        mean_R: Floats = total / count
+        return mean_R
+
+    def _weights(self, policy_NA: Floats) -> Floats:
+        at = self._action_N[:, None]
+        weight_N: Floats = (
+            np.take_along_axis(policy_NA, at, axis=1) / np.take_along_axis(self._propensity_NA, at, axis=1)
+        )[:, 0]
+        return weight_N
+
+    def snips(self, policy_NA: Floats) -> Floats:
+        """[1 + R]: the self-normalised value; NaN where nothing matches."""
+        weight_N = self._weights(policy_NA)
+        earned, weight = self._users.sums(np.stack([weight_N * self._reward_N, weight_N], axis=1)).T
+        return _over(earned, weight)
+
+    def doubly_robust(self, policy_NA: Floats) -> Floats:
+        """[1 + R]."""
+        shown_N = np.take_along_axis(self._predicted_NA, self._action_N[:, None], axis=1)[:, 0]
+        direct_N = (policy_NA * self._predicted_NA).sum(axis=1)
+        return self._mean(direct_N + self._weights(policy_NA) * (self._reward_N - shown_N))
+
+    def replay(self, policy_NA: Floats) -> Floats:
+        """[1 + R]: of the policy's recommendation, its most probable channel."""
+        matched_N = (policy_NA.argmax(axis=1) == self._action_N).astype(float)
+        earned, matches = self._users.sums(np.stack([matched_N * self._reward_N, matched_N], axis=1)).T
+        return _over(earned, matches)
+
+    def report(self, policy_NA: Floats, fixed: int, *, deterministic: bool) -> dict[str, Any]:
+        """All estimates of a policy, and its doubly robust gain over the log and over one fixed channel.
+
+        fixed: the channel that did best on training users. deterministic: whether policy_NA is one-hot.
+        """
+        weight_N = self._weights(policy_NA)
+        dr_R = self.doubly_robust(policy_NA)
+        fixed_NA = np.zeros_like(policy_NA)
+        fixed_NA[:, fixed] = 1.0
+        found: dict[str, Any] = {
+            "snips": estimate(self.snips(policy_NA)),
+            "dr": estimate(dr_R),
+            "minus_logging": estimate(dr_R - self.logging_R),
+            "minus_best_fixed": estimate(dr_R - self.doubly_robust(fixed_NA)),
+            "ess": float(weight_N.sum() ** 2 / (weight_N**2).sum()) if weight_N.any() else 0.0,
+        }
+        if deterministic:
+            found["replay"] = estimate(self.replay(policy_NA))
+            found["matches"] = int((policy_NA.argmax(axis=1) == self._action_N).sum())
+        return found
+
+
+def _over(part_R: Floats, whole_R: Floats) -> Floats:
+    """part / whole, NaN where the whole is 0."""
+    ratio_R: Floats = np.divide(part_R, whole_R, out=np.full(len(whole_R), np.nan), where=whole_R > 0)
+    return ratio_R
+
+
+def policy_report(
+    policy_NA: Floats,
+    action_N: Ints,
+    reward_N: Floats,
+    features_NF: npt.NDArray[Any],
+    previous_N: Ints,
+    day_N: npt.NDArray[Any],
+    user_N: npt.NDArray[Any],
+    best_fixed: int,
+    channels: tuple[str, ...],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`policy` of metrics.json, on the labels that were drawn at random (all of the arguments hold only these).
+
+    previous_N: the user's channel before, -1 for none: what the uniformity test conditions on. best_fixed: the
+    channel with the highest rate among training users. The headline value is the recommended channel's (equation
+    10), the stochastic policy's (equation 11) stands beside it.
+    """
+    if len(action_N) < FEWEST_LABELS:
+        return not_identified(f"only {len(action_N)} exposures whose channel was drawn at random: too few")
+    actions = policy_NA.shape[1]
+    users = UserBootstrap(user_N, seed=seed)
+    predicted_NA = cross_fitted_rewards(features_NF, action_N, reward_N, user_N, actions, seed=seed)
+    propensity_NA = daily_propensities(action_N, day_N, actions)
+    log = OffPolicy(action_N, reward_N, propensity_NA, predicted_NA, users)
+    recommended_NA = np.eye(actions)[policy_NA.argmax(axis=1)]
+    deterministic = log.report(recommended_NA, best_fixed, deterministic=True)
+    fixed_NA = np.broadcast_to(np.eye(actions)[best_fixed], policy_NA.shape)
+    p = uniformity_p(action_N, previous_N + 1)
+    return {
+        "identified": p >= _LEAST_UNIFORMITY,
+        "why": "the channel was drawn at random"
+        if p >= _LEAST_UNIFORMITY
+        else f"the channel depends on the one before (p = {p:.1g}): it was not drawn at random",
+        "labels": len(action_N),
+        "users": users.users,
+        "value": {
+            "snips": deterministic["snips"]["value"],
+            "low": deterministic["snips"]["low"],
+            "high": deterministic["snips"]["high"],
+        },
+        "logging_value": float(log.logging_R[0]),
+        "best_fixed": float(log.snips(fixed_NA)[0]),
+        "best_fixed_channel": channels[best_fixed],
+        "ess": deterministic["ess"],
+        "uniformity_p": p,
+        "logging": estimate(log.logging_R),
+        "fixed": {c: estimate(log.snips(np.broadcast_to(np.eye(actions)[a], policy_NA.shape)))
+                  for a, c in enumerate(channels)},
+        "deterministic": deterministic,
+        "stochastic": log.report(policy_NA, best_fixed, deterministic=False),
+    }  # fmt: skip
+
+
+def not_identified(why: str) -> dict[str, Any]:
+    """No number: the log does not say what another policy would have earned."""
+    return {"identified": False, "why": why, "value": None, "logging_value": None, "best_fixed": None, "ess": None}
