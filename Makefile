@@ -17,7 +17,7 @@ help: ## print this list
 setup: ## set up what is missing: packages in .venv, Java
 	@bin/setup.sh
 
-run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS]; no RAW: a generated log
+run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS]; no RAW: a generated log into lake/generated
 	@bin/run.sh
 
 evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW LAKE OUT=metrics.json]

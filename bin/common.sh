@@ -10,7 +10,8 @@ die() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
 # The major version of the Java that Spark would start, or nothing.
 java_major() {
-  "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p' || true
+  # Not the first line: that may be "Picked up JAVA_TOOL_OPTIONS: ...".
+  "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1 | sed -nE 's/^(java|openjdk) version "([0-9]+).*/\2/p' || true
 }
 
 # A quarter of the machine's memory for Spark's driver, 1 to 8 GB.
@@ -18,13 +19,17 @@ driver_memory() {
   awk '/^MemTotal/ { gb = int($2 / 4194304); print (gb < 1 ? 1 : gb > 8 ? 8 : gb) "g" }' /proc/meminfo
 }
 
-# What the entry points and Spark need; nothing listens on, or calls, anything but this machine.
+# What the entry points and Spark need; without a cluster nothing listens on, or calls, anything but this machine.
 step_environment() {
   export PATH="$VENV/bin:$PATH" PYTHONPATH="$ROOT" PYSPARK_PYTHON="$PYTHON_BIN"
   # Spark's own search for its home stumbles over a space in the path.
   SPARK_HOME="$("$PYTHON_BIN" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')"
   export SPARK_HOME
-  export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" SPARK_MASTER="${SPARK_MASTER:-local[2]}"
+  export SPARK_MASTER="${SPARK_MASTER:-local[2]}"
+  # Only without a cluster: its executors must be able to reach the driver.
+  case "${AIRFLOW_CONN_SPARK:-$SPARK_MASTER}" in
+    local | *'local['*) export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" ;;
+  esac
   export MTORL_DRIVER_MEMORY="${MTORL_DRIVER_MEMORY:-$(driver_memory)}"
   export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=False
 }

@@ -1,4 +1,4 @@
-"""Follows `airflow dags test` on standard input: everything into a log, one line a task on the screen.
+"""Follows `airflow dags test` on standard input: everything into a log, a line a task and epoch on the screen.
 
 Usage: airflow dags test ... 2>&1 | python bin/progress.py LOG. Where a task fails for good, its reason is the
 last line, on standard error.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 _START = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
 _END = re.compile(r"\[DAG TEST\] end task task_id=(\S+)")
+_EPOCH = re.compile(r"\bepoch \d+: validation loss [\d.]+")
 _STATE = re.compile(r"Task instance state updated .*\bnew_state=(\w+)")
 # The last line of a traceback: the message of the operator, which is the entry point's own last word.
 _REASON = re.compile(r"^(?:[\w.]+\.)?(?:Airflow\w*Exception|\w+Error): (.+)$")
@@ -23,6 +24,8 @@ def follow(lines: Iterable[str], clock: Iterator[float]) -> Iterator[tuple[str, 
     for line in lines:
         if found := _START.search(line):
             task, started, state, reason = found[1], next(clock), "", ""
+        elif found := _EPOCH.search(line):
+            yield f"    {found[0]}", False
         elif found := _STATE.search(line):
             state = found[1]
         elif found := _REASON.match(line):

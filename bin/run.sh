@@ -5,7 +5,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"
 PRESET="${PRESET:-small}"
-LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
+# Made-up users have a lake of their own, so that they never stand in the journeys of real ones.
+[ -n "${RAW:-}" ] && DEFAULT_LAKE="$ROOT/lake" || DEFAULT_LAKE="$ROOT/lake/generated"
+LAKE="$(realpath -m -- "${LAKE:-$DEFAULT_LAKE}")"
 
 case "$PRESET" in small | paper) ;; *) die "PRESET is small or paper, not '$PRESET'" ;; esac
 case "${USERS:-1}" in *[!0-9]* | 0*) die "USERS is a number of users, not '$USERS'" ;; esac
@@ -20,13 +22,14 @@ if [ -z "${RAW:-}" ]; then
     *) die "DATASET=$DATASET needs RAW=<folder of its log>: only a kuairand log can be generated" ;;
   esac
   RAW="$ROOT/raw/generated${USERS:+-$USERS}"
-  # Small jobs: a JVM that starts fast beats one that compiles well.
-  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:--XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
+  # Small jobs: a JVM that starts fast beats one that compiles well, and so does a plan that is not compiled.
+  FAST="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
+  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:-$FAST}"
   if [ ! -d "$RAW" ]; then
     say "generating a small log in the KuaiRand layout: $RAW"
     rm -rf -- "$RAW.partial"
     mkdir -p -- "$ROOT/raw"
-    "$PYTHON_BIN" -m jobs.generate_log --layout kuairand --out "$RAW.partial" ${USERS:+--users "$USERS"}
+    "$PYTHON_BIN" -m jobs.generate_log --layout kuairand --out "$RAW.partial" --users "${USERS:-1000}"
     mv -T -- "$RAW.partial" "$RAW"
   fi
 fi

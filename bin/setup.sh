@@ -21,13 +21,24 @@ find_python() {
     "install it (Debian, Ubuntu: apt-get install python3 python3-venv), or name one with PYTHON="
 }
 
+# The version and the place of the virtual environment's Python; nothing where it does not start.
+version_and_place() {
+  "$PYTHON_BIN" -c 'import os, sys; print(*sys.version_info[:2], os.path.realpath(sys.prefix))' 2>/dev/null || true
+}
+
 install_packages() {
-  local wanted python
+  local wanted python found
+  found="$(version_and_place)"
+  # Made elsewhere or by another Python it is of no use: its scripts and packages name both.
+  if [ -z "$found" ] || [ "$(cat "$VENV/.made" 2>/dev/null)" != "$found" ]; then
+    [ ! -L "$VENV" ] || die "$VENV is a link to an environment that was not made here: remove the link"
+    python="$(find_python)"
+    "$python" -m venv --clear "$VENV" || die "cannot make a virtual environment in $VENV"
+    version_and_place >"$VENV/.made"
+  fi
   wanted="$(sha256sum <"$ROOT/requirements.txt")"
   [ "$(cat "$VENV/.installed" 2>/dev/null)" = "$wanted" ] && return
-  python="$(find_python)"
   say "setup: installing the pinned packages into .venv (some minutes the first time)"
-  "$python" -m venv "$VENV" || die "cannot make a virtual environment in $VENV"
   "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/requirements.txt" >"$LOG" 2>&1 ||
     die "the packages cannot be installed: $(grep -m 1 '^ERROR' "$LOG" || echo "no reason given") (see $LOG)"
   printf '%s\n' "$wanted" >"$VENV/.installed"
@@ -51,7 +62,7 @@ install_java() {
 }
 
 mkdir -p "$VENV" || die "cannot write to $ROOT"
-exec 9>"$VENV/.lock"
+exec 9<"$ROOT" # not a file in .venv, which may be made anew
 flock 9
 install_packages
 install_java

@@ -67,7 +67,10 @@ def _python(task_id: str, module: str, dataset: str, *arguments: str, **kwargs) 
 
 
 def _audit(table: str, dataset: str, days: tuple[str, ...], *, publishes: Asset | None = None) -> BaseOperator:
-    """A critical failure fails the task, and with it all that stands behind it: a finding is not tried again."""
+    """A critical failure fails the task, and with it all that stands behind it: a finding is not tried again.
+
+    The partition stays published as it is, but no job takes it as an input (schemas.publishing.require_manifest).
+    """
     outlets = [publishes] if publishes else []
     name = f"audit_{table}"
     return _python(name, "jobs.audit_table", dataset, "--table", table, *days, retries=0, outlets=outlets)
@@ -114,10 +117,11 @@ def history_dag(dataset: str) -> DAG:
         exposures = _spark("build_exposures", dataset, *_raw(dataset), *DAYS)
         journeys = _spark("build_journeys", dataset, "--day", "{{ params.to }}")
         spec = _spark("build_feature_spec", dataset, *DAYS)
-        sequences = _spark("build_sequences", dataset, *DAYS)
+        spec_day = ("--spec-day", "{{ params.to }}")  # the spec just fitted, not the newest in the lake
+        sequences = _spark("build_sequences", dataset, *DAYS, *spec_day)
         # One slot: two trainings would share the memory of one GPU.
         train = _python(
-            "train", "mtorl_model.train", dataset, *DAYS, "--preset", "{{ params.preset }}", max_epochs,
+            "train", "mtorl_model.train", dataset, *DAYS, *spec_day, "--preset", "{{ params.preset }}", max_epochs,
             pool="gpu", queue="gpu",
         )  # fmt: skip
         evaluate = _python(
@@ -136,26 +140,36 @@ def daily_dag(dataset: str) -> DAG:
     """Every day, and backfilled: one day of the log becomes exposures, journeys and sequences.
 
     The day is the partition key. The audited journeys of the day start the nightly run of the same day.
+    The windows are cut as the champion's were; without a champion the run ends there with one line, and so
+    does the nightly one: `mtorl_history_*` makes the first.
     """
     # A day is over at midnight of the dataset's own calendar.
     timetable = CronPartitionTimetable(
         "0 0 * * *", timezone=get_dataset(dataset).timezone, run_offset=-1, key_format="%Y-%m-%d"
     )
     params = {"raw": _raw_param(dataset), "date": _OPTIONAL_DAY}
+    champion = f"{LAKE[1]}/champion/dataset={dataset}"
+    spec = ("--spec", f"{champion}/feature_spec.json")
     with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params) as dag:
         chain(
             _spark("build_exposures", dataset, *_raw(dataset), *ONE_DAY),
             [_audit("exposures", dataset, ONE_DAY), _audit("quarantine", dataset, ONE_DAY)],
             _spark("build_journeys", dataset, "--day", DAY),
             _audit("journeys", dataset, ONE_DAY, publishes=journeys_asset(dataset)),
-            _spark("build_sequences", dataset, *ONE_DAY),
-            _audit("sequences", dataset, ONE_DAY),
+            _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion),
+            _spark("build_sequences", dataset, *spec, *ONE_DAY),
+            _audit("sequences", dataset, (*spec, *ONE_DAY)),
         )
     return dag
 
 
 def nightly_dag(dataset: str) -> DAG:
-    """When a day's journeys are there: score all users with the champion, audit, publish policies and ranks."""
+    """When a day's journeys are there: all users scored by the champion, policies and ranks audited.
+
+    Scoring publishes both tables, then each is audited: whoever waits for their assets gets them only after a
+    passed audit, whoever reads the files should look at the audits. Before the first champion the run fails
+    with one line that says how to make it.
+    """
     timetable = PartitionedAssetTimetable(assets=journeys_asset(dataset))
     with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params={"date": _OPTIONAL_DAY}) as dag:
         audits = [

@@ -2,16 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from jobs.lake_files import write_whole
 from schemas.contract import Severity
 from schemas.paths import Lake
+from schemas.publishing import FAILED_AUDIT
 
-AUDITS = "audits"
 ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
 HOLDS, FAILED, NOT_ASKED = "holds", "failed", "not asked"
-PASS, WARN, FAIL = "pass", "warn", "fail"
+PASS, WARN, FAIL = "pass", "warn", FAILED_AUDIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +62,21 @@ class Audit:
         return ", ".join(part for part in (count, found, examples) if part)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps({**asdict(self), "verdict": self.verdict}, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Audit":
         raw = json.loads(text)
+        raw.pop("verdict", None)  # written for readers that do not know the rules; here it follows from them
         outcomes = tuple(Outcome(**{**o, "examples": tuple(o["examples"])}) for o in raw.pop("outcomes"))
         return cls(outcomes=outcomes, notes=tuple(raw.pop("notes")), **raw)
 
 
 def store(lake: Lake, audit: Audit) -> None:
     """Keep the result as LAKE/audits/dataset=.../<table>/<ds>.json, whole or not at all."""
-    write_whole(lake, audit_path(lake, audit.table, audit.dataset, audit.ds), audit.to_json())
-
-
-def audit_path(lake: Lake, table: str, dataset: str, ds: str) -> Path:
-    return lake.table(AUDITS, dataset) / table / f"{ds}.json"
+    write_whole(lake, lake.audits(audit.dataset) / audit.table / f"{audit.ds}.json", audit.to_json())
 
 
 def stored_audits(lake: Lake, dataset: str) -> list[Audit]:
     """The latest result of every partition that was ever audited."""
-    return [Audit.from_json(path.read_text()) for path in sorted(lake.table(AUDITS, dataset).glob("*/*.json"))]
+    return [Audit.from_json(path.read_text()) for path in sorted(lake.audits(dataset).glob("*/*.json"))]

@@ -19,6 +19,7 @@ from jobs.partition_facts import (
     Fact,
     content_facts,
     day_rules,
+    labels_fact,
     manifest_facts,
     schema_facts,
     sidecar_fact,
@@ -82,6 +83,8 @@ def audit_partition(
                 facts += content_facts(connection, table, manifest)
                 if table_name == feature_spec.NAME:
                     facts.append(sidecar_fact(partition, connection))
+                if table_name == SEQUENCES:
+                    facts.append(labels_fact(connection, lake, dataset, ds, manifest))
                 about_rows = _ask_rows(connection, table, rules, rows)
             else:
                 notes.append("The rules about rows were not asked: the columns are not what the contract says.")

@@ -1,6 +1,7 @@
 """Exposures and the journeys before them to windows of n steps: the table `sequences`, for a range of days.
 
 spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--steps 20]
+    [--spec-day DAY | --spec FILE]
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from jobs.yesterday import exposures_of, journeys_before
 from schemas.errors import UserError, exit_with_one_line
 from schemas.steps import MEMORY_STEPS
 from schemas.tables.exposures import NAME as EXPOSURES
-from schemas.tables.feature_spec import latest_spec
+from schemas.tables.feature_spec import published_spec
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 
 
@@ -26,13 +27,15 @@ def main() -> None:
     add_lake(arguments)
     add_range(arguments)
     arguments.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"window length n, 2 to {MEMORY_STEPS}")
-    arguments.add_argument("--spec", type=Path, help="a feature_spec.json; default: the lake's newest spec")
+    which = arguments.add_mutually_exclusive_group()
+    which.add_argument("--spec", type=Path, help="a feature_spec.json; default: the lake's newest spec")
+    which.add_argument("--spec-day", metavar="DAY", help="the day whose published spec to use")
     args = arguments.parse_args()
     if not 2 <= args.steps <= MEMORY_STEPS:
         raise UserError(f"--steps {args.steps}: choose 2 to {MEMORY_STEPS}, the length of the journey memory")
     dataset, lake = dataset_of(args), lake_of(args)
     days = exposure_days(lake, dataset, *range_of(args))
-    spec = spec_in_file(args.spec) if args.spec else latest_spec(lake, dataset.name)[0]
+    spec = spec_in_file(args.spec) if args.spec else published_spec(lake, dataset.name, args.spec_day)
 
     with spark_session(f"sequences {dataset.name}") as spark:
         yesterday = journeys_before(spark, lake, dataset, days[0])

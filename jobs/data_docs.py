@@ -40,7 +40,7 @@ INDEX = "index.html"
 _WORDS = {
     PASS: "All rules hold",
     WARN: "Warnings only: the day goes on",
-    FAIL: "Failed: nothing downstream is published",
+    FAIL: "Failed: no job builds on it",
 }
 _TITLES = {ABOUT_ROWS: "Rules of the table", ABOUT_COLUMNS: "Columns", ABOUT_PARTITION: "The partition as a whole"}
 _COUNTED = {

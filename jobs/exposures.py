@@ -1,25 +1,32 @@
 """Raw rows -> exposures, duplicates and refused rows. Nothing is dropped: every row has one fate."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.raw_files import DAMAGED, SOURCE
 from schemas.dataset import Dataset, Lookup, RawFile
+from schemas.errors import UserError
 from schemas.tables.exposures import exposures as exposures_table
 
 KEPT, DUPLICATE, REFUSED = "kept", "duplicate", "refused"
 FATE, REASON, RAW, DS = "_fate", "_reason", "_raw", "ds"
 
 _NOUNS = {"bigint": "a whole number", "double": "a number"}
+_WHY = "_why"
+# The last day of the year 9999 left out: beyond, some calendar already writes a year of five digits.
+_LAST_MS = 253_402_214_400_000 - 1
+LARGEST_COST = 1_000_000_000  # sums of costs are kept in whole billionths, as 64-bit integers
 
 
 def with_fate(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFrame]) -> DataFrame:
     """Every log row with its fate.
 
-    Needs: `raw` by view name, as read by read_raw. Returns the columns of `exposures`, ds (the dataset's own
-    calendar day; null where the time cannot be read), FATE, REASON (refused rows), RAW (the row's text), SOURCE.
+    Needs: `raw` by view name, as read by read_raw. Returns the columns of `exposures` (of a refused row only
+    exposure_id is sure to be filled), ds (the dataset's own calendar day; null where the time cannot be read),
+    FATE, REASON (refused rows), RAW (the row's text), SOURCE.
     """
     log = _typed(raw["log"], dataset.log).alias("log")
     reasons = [F.col("log._reason")]
@@ -30,13 +37,17 @@ def with_fate(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFrame
         reasons.append(F.when(F.col(f"{view}.{lookup.key}").isNull(), f"unknown {lookup.noun}"))
         reasons.append(F.concat(F.lit(f"the {lookup.noun}'s own row: "), F.col(f"{view}._reason")))
     reasons += [F.when(F.expr(refusal.sql), refusal.reason) for refusal in dataset.refusals]
-
+    # Whatever the contract forgets: without a day a row would be lost, without a sane cost it would stop the job.
     exposed_at_ms = F.expr(dataset.exposed_at_ms)
+    in_calendar = exposed_at_ms.between(0, _LAST_MS)
+    reasons.append(_unless(in_calendar, "the time cannot be read"))
+    reasons.append(_unless(F.expr(dataset.cost).between(0, LARGEST_COST), f"cost is not from 0 to {LARGEST_COST:,}"))
+
     local = F.from_utc_timestamp(F.timestamp_millis(exposed_at_ms), dataset.timezone)
-    tagged = log.select(
+    tagged = log.select("*", F.coalesce(*reasons).alias(_WHY)).select(
         *_exposure_columns(dataset),
-        F.when(exposed_at_ms.between(0, _LAST_MS), F.date_format(local, "yyyy-MM-dd")).alias(DS),
-        F.coalesce(*reasons).alias(REASON),
+        F.when(in_calendar, F.date_format(local, "yyyy-MM-dd")).alias(DS),
+        F.col(_WHY).alias(REASON),
         F.col("log._raw").alias(RAW),
         F.col(f"log.{SOURCE}").alias(SOURCE),
     )
@@ -46,19 +57,41 @@ def with_fate(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFrame
     return tagged.withColumn(FATE, fate)
 
 
-_LAST_MS = 253_402_300_799_000  # the end of the year 9999: what lies beyond is no time stamp
+def _unless(holds: Column, reason: str) -> Column:
+    """The reason where the condition is false or null."""
+    return F.when(~F.coalesce(holds, F.lit(False)), reason)
 
 
 def _exposure_columns(dataset: Dataset) -> list[Column]:
     sql = {d.column.name: d.sql for d in (dataset.user_id, *dataset.columns)} | {
-        "exposure_id": f"xxhash64('{dataset.name}', {', '.join(f'log.{c}' for c in dataset.log_key)})",
+        "exposure_id": f"xxhash64('{dataset.name}', {', '.join(f'log.`{c}`' for c in dataset.log_key)})",
         "exposed_at_ms": dataset.exposed_at_ms,
         "channel": dataset.channel,
         "cost": dataset.cost,
         "propensity": dataset.propensity,
     }
-    table = exposures_table(dataset)
-    return [F.expr(sql[c.name]).cast(c.dtype).alias(c.name) for c in table.columns]
+    columns = {c.name: F.expr(sql[c.name]).cast(c.dtype) for c in exposures_table(dataset).columns}
+    usable = F.col(_WHY).isNull()
+    # The odd cell of a refused row must not stop the job; its id alone stays, which spreads such rows over the cluster.
+    return [(value if name == "exposure_id" else F.when(usable, value)).alias(name) for name, value in columns.items()]
+
+
+def log_span() -> tuple[Column, ...]:
+    """Aggregates over all rows of with_fate: `rows`, and `first_day` and `last_day` of the rows not refused.
+
+    A refused row may carry any time, so it has no say in how long the log is.
+    """
+    day = F.when(F.col(REASON).isNull(), F.col(DS))
+    return F.count("*").alias("rows"), F.min(day).alias("first_day"), F.max(day).alias("last_day")
+
+
+def days_of(span: Mapping[str, Any], rows: DataFrame) -> tuple[str, str]:
+    """The first and the last day of the log; a UserError with the commonest reason where every row is refused."""
+    if span["first_day"] is None:
+        most = rows.groupBy(REASON).count().orderBy(F.desc("count"), REASON).first()
+        why = f"all {span['rows']:,} are refused, most often because: {most[REASON]}" if most else "it is empty"
+        raise UserError(f"the log holds no usable row: {why}; is it the right file?")
+    return span["first_day"], span["last_day"]
 
 
 def _typed(raw: DataFrame, layout: RawFile) -> DataFrame:
@@ -72,6 +105,8 @@ def _typed(raw: DataFrame, layout: RawFile) -> DataFrame:
         text = F.trim(F.col(column.name))
         missing = text.isNull() | (text == "")
         value = text if column.dtype == "string" else text.try_cast(column.dtype)
+        if column.dtype == "double":
+            value = F.when(F.abs(value) < float("inf"), value)  # NaN and Infinity parse as doubles
         if column.dtype != "string":
             reasons.append(
                 F.when(~missing & value.isNull(),

@@ -19,6 +19,7 @@ from sklearn.metrics import mutual_info_score
 from schemas.contract import Column as Input
 from schemas.contract import Role
 from schemas.dataset import Dataset
+from schemas.errors import UserError
 from schemas.steps import feature_inputs, profile_inputs
 from schemas.tables.feature_spec import OUT_OF_VOCABULARY, Feature, FeatureSpec, RewardScale
 
@@ -43,9 +44,17 @@ _HEAVY_TAIL = 2.0  # skewness of a number >= 0 beyond which its logarithm is tak
 def fit_spec(
     steps: DataFrame, dataset: Dataset, channels: Sequence[str], first_day: str, last_day: str, penalty: float
 ) -> FeatureSpec:
-    """The spec of these steps (training users' exposure steps only; columns of history.with_history)."""
+    """The spec of these steps (training users' exposure steps only; columns of history.with_history).
+
+    A UserError where there is none.
+    """
     steps = steps.persist()
     total = steps.count()
+    if total == 0:
+        raise UserError(
+            f"{dataset.name} has no exposure of a training user from {first_day} to {last_day}: choose more days, or a "
+            "log of more users"
+        )
     numbers = _candidates(dataset, Role.NUMERIC)
     categories = _candidates(dataset, Role.CATEGORICAL)
     features = [

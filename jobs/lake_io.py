@@ -61,6 +61,7 @@ def publish_days(
 ) -> dict[str, Manifest]:
     """Write `rows` (contract columns plus ds) and publish each of `days`; a day without rows is empty, not absent.
 
+    ValueError, and nothing published, where a row belongs to none of these days: it would be lost.
     split_by: column that decides a row's file. order_by: the total order within a file.
     """
     bucket = F.pmod(F.xxhash64(F.col(split_by).cast("string")), F.lit(FILES_PER_DAY)).cast("int")
@@ -76,6 +77,8 @@ def publish_days(
             .write.partitionBy("ds", _BUCKET)
             .parquet(str(written))
         )
+        if stray := {folder.name for folder in written.glob("ds=*")} - {f"ds={day}" for day in days}:
+            raise ValueError(f"{table.name} of {dataset}: rows of {', '.join(sorted(stray)[:3])} have no day to go to")
         empty = pq.read_schema(_empty_file(rows.sparkSession, table, staging))
         for day in days:
             staged = staging / day

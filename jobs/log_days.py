@@ -5,13 +5,11 @@ python -m jobs.log_days --dataset kuairand --raw RAW
 
 from pathlib import Path
 
-from pyspark.sql import functions as F
-
 from jobs.arguments import dataset_of, parser
-from jobs.exposures import DS, with_fate
-from jobs.raw_files import find_raw_files, read_raw
+from jobs.exposures import days_of, log_span, with_fate
+from jobs.raw_files import find_raw_files, raw_paths, read_raw
 from jobs.session import spark_session
-from schemas.errors import UserError, exit_with_one_line
+from schemas.errors import exit_with_one_line
 
 
 def main() -> None:
@@ -20,11 +18,9 @@ def main() -> None:
     args = arguments.parse_args()
     dataset = dataset_of(args)
     files = find_raw_files(dataset, args.raw)
-    with spark_session(f"days of {dataset.name}") as spark:
+    with spark_session(f"days of {dataset.name}", raw_paths(files)) as spark:
         rows = with_fate(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()})
-        first, last = rows.agg(F.min(DS), F.max(DS)).first()
-    if first is None:
-        raise UserError(f"the log in {args.raw} holds no row with a readable time: is it the right file?")
+        first, last = days_of(rows.agg(*log_span()).first(), rows)
     print(first, last)
 
 

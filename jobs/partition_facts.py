@@ -12,12 +12,20 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from jobs.audit_results import ABOUT_COLUMNS, ABOUT_PARTITION
-from jobs.partition_view import columns_found, columns_wanted, null_counts, row_count, unfinite_counts
+from jobs.partition_view import (
+    columns_found,
+    columns_wanted,
+    label_count,
+    new_user_count,
+    null_counts,
+    row_count,
+    unfinite_counts,
+)
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
-from schemas.paths import UNDATED, Lake
+from schemas.paths import UNDATED, Lake, day_before
 from schemas.publishing import Manifest, content_fingerprint, read_manifest
-from schemas.tables import exposures, journeys, quarantine, sequences
+from schemas.tables import channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 
 
@@ -105,11 +113,20 @@ def table_facts(
     match table.name:
         case exposures.NAME:
             yield from _nothing_dropped(lake, dataset, ds, manifest)
+            yield _mostly_usable(manifest.counts.get("quarantined", 0), manifest)
+        case quarantine.NAME if ds == UNDATED:
+            yield _mostly_usable(manifest.rows, manifest)
         case sequences.NAME if spec is not None:
             yield Fact(
                 "expect_feature_spec_to_be_at_hand", manifest.spec_version or "not stated", spec.version,
                 "The feature spec that the windows were cut with is the one they are audited by.",
                 "without its spec nobody can encode these columns",
+            )  # fmt: skip
+        case channel_policies.NAME | user_reward_ranks.NAME:
+            scored = read_manifest(lake.partition(journeys.NAME, dataset.name, ds))
+            yield Fact(
+                "expect_every_user_to_be_scored", manifest.rows, scored.rows if scored else 0,
+                "There are as many rows as the day's journeys have users.", "no user may go missing unnoticed",
             )  # fmt: skip
 
 
@@ -124,6 +141,36 @@ def _nothing_dropped(lake: Lake, dataset: Dataset, ds: str, manifest: Manifest) 
     yield Fact(
         "expect_quarantine_to_hold_the_refused_rows", refused.rows if refused else 0, counts["quarantined"],
         "The day's quarantine holds as many rows as were refused.", "a refused row must stay readable",
+    )  # fmt: skip
+
+
+def labels_fact(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, dataset: Dataset, ds: str, manifest: Manifest
+) -> Fact:
+    """The windows of a day have as many labels as the day has exposures that are not a user's first.
+
+    Earlier users are those of yesterday's journeys, or, where these are missing, of the earlier exposures that
+    the windows were made from.
+    """
+    today = lake.partition(exposures.NAME, dataset.name, ds)
+    yesterday = lake.partition(journeys.NAME, dataset.name, day_before(ds))
+    rests_on = [lake.root / path for path in manifest.inputs]
+    earlier = [yesterday] if read_manifest(yesterday) else [path for path in rests_on if path.name < today.name]
+    shown = read_manifest(today)
+    return Fact(
+        "expect_label_count_to_equal_exposures", label_count(connection),
+        shown.rows - new_user_count(connection, today, earlier) if shown else 0,
+        "There are as many labels as exposures of the day, a user's first ever left out.",
+        "every exposure after a user's first is a label exactly once",
+    )  # fmt: skip
+
+
+def _mostly_usable(refused: int, manifest: Manifest) -> Fact:
+    """refused: of the raw rows that the manifest counts."""
+    rows_in, wanted = manifest.counts.get("rows_in", 0), "at most half"
+    return Fact(
+        "expect_most_rows_to_be_usable", wanted if 2 * refused <= rows_in else f"{refused:,} of {rows_in:,}", wanted,
+        "No more than half of the raw rows were refused.", "what is left of a changed feed stands for nothing",
     )  # fmt: skip
 
 

@@ -58,6 +58,20 @@ def row_count(connection: duckdb.DuckDBPyConnection) -> int:
     return int(connection.execute('SELECT count(*) FROM "partition"').fetchall()[0][0])
 
 
+def label_count(connection: duckdb.DuckDBPyConnection) -> int:
+    """Steps that bear a loss. Needs: is_label (a list a row)."""
+    query = 'SELECT coalesce(sum(len(list_filter(is_label, lambda label: label))), 0) FROM "partition"'
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def new_user_count(connection: duckdb.DuckDBPyConnection, today: Path, earlier: Iterable[Path]) -> int:
+    """Users of the partition `today` who are in none of the `earlier` ones. Needs: user_id, in all of them."""
+    query = f"SELECT count(*) FROM (SELECT DISTINCT user_id FROM {_source(data_files(today))})"
+    if past := [file for partition in earlier for file in data_files(partition)]:
+        query += f" ANTI JOIN (SELECT user_id FROM {_source(past)}) USING (user_id)"
+    return int(connection.execute(query).fetchall()[0][0])
+
+
 def null_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[Column]) -> dict[str, int]:
     """Rows in which a column is null, by column; nested columns are counted without leaving DuckDB."""
     return _counted(connection, {c.name: f"{_name(c.name)} IS NULL" for c in columns})

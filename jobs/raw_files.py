@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError
+from schemas.paths import literal_path
 
 DAMAGED = "_damaged"  # the raw text of a row with a wrong number of fields
 SOURCE = "_source_file"
@@ -25,6 +27,7 @@ class RawFiles:
 
 def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
     """All raw files of a dataset by view name; a UserError says which one is missing or has another layout."""
+    literal_path(folder)
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (RAW must name the folder that holds the raw {dataset.name} files)")
     found = {}
@@ -33,9 +36,14 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
         if not paths:
             raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
         for path in paths:
-            _check_header(path, layout)
+            _check_header(literal_path(path), layout)
         found[layout.view] = RawFiles(layout, tuple(paths))
     return found
+
+
+def raw_paths(files: Mapping[str, RawFiles]) -> list[Path]:
+    """The files of all kinds."""
+    return [path for group in files.values() for path in group.paths]
 
 
 def _check_header(path: Path, layout: RawFile) -> None:

@@ -1,10 +1,12 @@
 """The Spark session every entry point uses; under spark-submit the master comes from there."""
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -18,8 +20,11 @@ _DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "n
 
 
 @contextmanager
-def spark_session(name: str) -> Iterator[SparkSession]:
-    """A session with the settings that results rest on; Java failures over damaged files become one line."""
+def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]:
+    """A session with the settings that results rest on; what a person can mend becomes one line.
+
+    raw: the raw files that are read in it; Spark meets their damage only on the way to their end.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
         spark = configured(SparkSession.builder.appName(name)).getOrCreate()
@@ -31,7 +36,7 @@ def spark_session(name: str) -> Iterator[SparkSession]:
     try:
         yield spark
     except (Py4JError, PySparkException) as error:
-        raise _explained(error) from error
+        raise explained(error, raw) from error
     finally:
         spark.stop()
 
@@ -68,13 +73,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _explained(error: BaseException) -> BaseException:
-    """A UserError where the failure is in the data or on the disk; else the error itself."""
+def explained(error: BaseException, raw: Iterable[Path]) -> BaseException:
+    """A UserError where the failure is in a raw file or on the disk; else the error itself."""
     text = str(error)
-    if any(mark in text.lower() for mark in _DAMAGED):
-        names = {Path(word.strip("'\"().,;")).name for word in text.split() if word.startswith("file:/")}
-        which = ", ".join(sorted(n for n in names if n)) or "a raw file"
-        return UserError(f"{which} is cut off or damaged and cannot be read to its end: fetch it again")
+    files = re.findall(r"file:/\S+", text)
+    # A path may spell anything: marks are looked for beside the paths only.
+    said = re.sub(r"file:/\S+", "", text).lower()
+    if any(mark in said for mark in _DAMAGED):
+        read = {path.name for path in raw}
+        if found := sorted(read & {Path(unquote(file.strip("'\"().,;"))).name for file in files}):
+            return UserError(f"{', '.join(found)} is cut off or damaged and cannot be read to its end: fetch it again")
     if "No space left on device" in text:
         return UserError("the disk is full: free some space, or choose another folder with LAKE=")
+    if "[PATH_NOT_FOUND]" in text:
+        return UserError(f"Spark cannot find {unquote(files[0].rstrip('.')) if files else 'a file'}: every machine "
+                         "that runs Spark must see RAW and LAKE under these paths")  # fmt: skip
     return error

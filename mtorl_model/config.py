@@ -7,6 +7,7 @@ from typing import Self
 from schemas.errors import UserError
 
 REWARD_FORMS = ("binary", "continuous", "fused", "onehot")  # equation 18
+SCHEDULES = ("constant", "cosine")
 
 
 class _Json:
@@ -82,17 +83,31 @@ class LossConfig(_Json):
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig(_Json):
-    """How the weights are found: Adam, early stopping on the validation users."""
+    """How the weights are found: Adam, early stopping on the validation users.
+
+    The defaults are section 4.1.3's, but for the patience, of which the paper says nothing.
+    """
 
     batch_size: int = 512  # windows a step
     learning_rate: float = 1e-3  # of Adam
+    schedule: str = "constant"  # of the learning rate; "cosine": a short rise to it, then a fall to near nothing
     weight_decay: float = 0.0  # decoupled
     max_epochs: int = 800  # passes over the training windows, at most
     patience: int = 20  # epochs without a better validation loss before stopping
     seed: int = 0  # of weights, order, dropout and preference pairs
-    gradient_clip: float = 1.0  # largest norm of the gradient
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
     checkpoint_every: int = 500  # optimiser steps between checkpoints
     device: str = "auto"  # "auto" (a GPU where there is one), "cpu" or "cuda"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.schedule in SCHEDULES,
+            f"train config: unknown schedule '{self.schedule}': choose one of {', '.join(SCHEDULES)}",
+        )
+        _require(
+            self.gradient_clip >= 0.0,
+            f"train config: gradient_clip is {self.gradient_clip}, must be at least 0 (0: not clipped)",
+        )
 
 
 _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of the dataset's name
@@ -104,7 +119,8 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig, float | None]] = {
     "paper": (ModelConfig(), TrainConfig(), None),  # section 4.1.3
     "small": (
         ModelConfig(hidden=128, category_dropout=0.2),
-        TrainConfig(batch_size=128, max_epochs=15, patience=4),
+        # Not in the paper: schedule and clipping, so that a few epochs on a CPU are enough.
+        TrainConfig(batch_size=128, schedule="cosine", max_epochs=15, patience=4, gradient_clip=1.0),
         1.0,
     ),  # without a GPU
 }

@@ -58,7 +58,7 @@ def register_champion(
 
 def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
     """The champion's version ("mtorl_kuairand/3") and model, or a UserError where there is none."""
-    none_yet = f"no champion model for {dataset.name} in {lake.root}: train one first (make run)"
+    none_yet = f"no champion model for {dataset.name} in {lake.root} yet: run mtorl_history_{dataset.name} (make run)"
     if not _database(lake).exists():
         raise UserError(none_yet)
     client, name = _client(lake), model_name(dataset)

@@ -1,7 +1,7 @@
 """Train MTORL on the sequences of a range of days and make it the dataset's champion.
 
 python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--preset small] [--max-epochs N]
-    [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0] [--device auto]
+    [--spec-day DAY] [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0] [--device auto]
 
 Killed and started again with the same arguments, it goes on from its last checkpoint.
 """
@@ -22,24 +22,27 @@ from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import fit_initial_policy
 from mtorl_model.model import MTORL
 from mtorl_model.registry import register_champion
-from mtorl_model.training import fit
+from mtorl_model.training import choose_device, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
 from schemas.publishing import code_version, staging_folder
 from schemas.splits import TRAIN, VALIDATION
-from schemas.tables.feature_spec import latest_spec
+from schemas.tables.feature_spec import published_spec
 
 Configs = tuple[ModelConfig, LossConfig, TrainConfig]
 
 
-def train_champion(lake: Lake, dataset: Dataset, first_day: str, last_day: str, configs: Configs) -> list[str]:
+def train_champion(
+    lake: Lake, dataset: Dataset, first_day: str, last_day: str, configs: Configs, *, spec_day: str | None = None
+) -> list[str]:
     """Train on the days first to last, register the champion; a few lines for people about it.
 
+    spec_day: the day whose published feature spec the windows were cut with, the newest where left out.
     Raises UserError where there is no feature spec, or no windows to train or validate on.
     """
     model_config, loss_config, train_config = configs
-    spec, _ = latest_spec(lake, dataset.name)
+    spec = published_spec(lake, dataset.name, spec_day)
     encoder = Encoder(spec, dataset, model_config.reward_form)
     stores = {split: open_windows(lake, encoder, first_day, last_day, split) for split in (TRAIN, VALIDATION)}
     train, valid = stores[TRAIN], stores[VALIDATION]
@@ -73,6 +76,8 @@ def _identity(configs: Configs, spec_version: str, train: WindowStore, valid: Wi
     merged: dict[str, object] = {}
     for config in configs:
         merged |= json.loads(config.to_json())
+    # The state of a GPU's random generator means nothing to a CPU.
+    merged["device"] = choose_device(configs[2].device).type
     merged |= {"spec": spec_version, "train": train.key, "validation": valid.key, "code": code_version("mtorl_model")}
     return json.dumps(merged, sort_keys=True)
 
@@ -83,6 +88,7 @@ def main() -> None:
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--from", dest="first_day", required=True, metavar="DAY")
     parser.add_argument("--to", dest="last_day", required=True, metavar="DAY")
+    parser.add_argument("--spec-day", metavar="DAY", help="the day whose feature spec to use; default: the newest")
     parser.add_argument("--preset", default="small", choices=sorted(PRESETS))
     parser.add_argument("--reward-form", default="binary", choices=REWARD_FORMS)
     parser.add_argument("--max-epochs", type=int, metavar="N", help="at most; the preset's where left out")
@@ -105,7 +111,8 @@ def main() -> None:
         ),
         replace(train, max_epochs=epochs, seed=args.seed, device=args.device),
     )
-    print("\n".join(train_champion(Lake(args.lake), dataset, args.first_day, args.last_day, configs)))
+    lake = Lake(args.lake)
+    print("\n".join(train_champion(lake, dataset, args.first_day, args.last_day, configs, spec_day=args.spec_day)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """Fit a model: Adam, early stopping on the validation users, checkpoints to resume from.
 
 Reproducible on one machine: weights, order, dropout and preference pairs all follow from the seed, and a
-training that was killed and resumed ends with the very bits of one that was not.
+training that was killed and resumed ends with the very bits of one that was not (on a GPU as far as CUDA has
+deterministic kernels). Departures from the paper's plain Adam are off unless the config asks for them.
 """
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,13 +25,14 @@ from mtorl_model.checkpoint import load_checkpoint, save_checkpoint
 from mtorl_model.config import LossConfig, TrainConfig
 from mtorl_model.data import WindowStore, on_device
 from mtorl_model.losses import policy_loss, reward_losses, total_loss
-from mtorl_model.model import MTORL
+from mtorl_model.model import MTORL, Output
 from schemas.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"
+# Of the cosine schedule:
 _WARMUP_SHARE = 0.05  # of all steps the learning rate rises, ...
 _WARMUP_STEPS = 200  # ... but no longer than this
-_LAST_RATE = 0.05  # share of the learning rate that the cosine ends at
+_LAST_RATE = 0.05  # share of the learning rate that it ends at
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ def fit(
                         keep()
                 epoch = run.end_epoch()
                 bar.set_postfix(epoch=len(run.history.epochs), validation=f"{epoch.monitor:.4f}")
+                if bar.disable:  # no terminal: a line, for logs and those who follow them
+                    print(f"epoch {len(run.history.epochs)}: validation loss {epoch.monitor:.4f}", flush=True)
                 keep()
         model.load_state_dict(run.best_weights)
     return run.history
@@ -130,7 +137,8 @@ class _Training:
         self.device = choose_device(config.device)
         self.model = model.to(self.device)
         on_gpu = self.device.type == "cuda"
-        self.forward = torch.compile(model) if on_gpu else model
+        self.forward = _compiled(model) if on_gpu else model
+        # The paper names no precision; on a GPU matrix products are in bfloat16.
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
         self.train, self.valid, self.loss_config, self.config = train, valid, loss_config, config
         # Decoupled decay; with weight_decay 0 it is the paper's Adam.
@@ -176,13 +184,16 @@ class _Training:
         losses = total_loss(output, batch, self.loss_config, self.pairs)
         self.optimizer.zero_grad()
         losses.total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        if self.config.gradient_clip:  # not in the paper
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self.sums += torch.stack([losses.total, losses.policy, losses.dpo, *losses.reward_losses]).detach()
         self.step += 1
 
     def _rate(self) -> float:
-        """Share of the learning rate: a linear rise, then half a cosine to the last possible step."""
+        """Share of the learning rate. Cosine (not in the paper): a linear rise, then half a cosine to the last step."""
+        if self.config.schedule == "constant":
+            return 1.0
         total = self.config.max_epochs * self.steps_per_epoch
         warmup = min(_WARMUP_STEPS, _WARMUP_SHARE * total)
         rise = min(1.0, (self.steps_done + 1) / (warmup + 1))
@@ -242,8 +253,27 @@ class _Training:
         self.sums = state["sums"].to(self.device)
         self.pairs.set_state(state["pairs"])
         torch.set_rng_state(state["random_cpu"])
-        if state["random_cuda"] is not None and self.device.type == "cuda":
+        if state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"])
+
+
+def _compiled(model: MTORL) -> Callable[[Batch], Output]:
+    """The model compiled for the GPU; as it is, with a line of warning, where Triton cannot build its kernels."""
+    if _can_build():
+        return torch.compile(model)
+    print(
+        "warning: no C compiler or no Python.h for torch.compile, so training on the GPU is slower: "
+        "install gcc and Python's headers (Debian: gcc python3-dev)",
+        file=sys.stderr,
+    )
+    return model
+
+
+def _can_build() -> bool:
+    """Whether there are the C compiler and the Python headers that Triton looks for at its first kernel."""
+    compilers = (os.environ["CC"],) if "CC" in os.environ else ("gcc", "clang")
+    headers = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
+    return headers.is_file() and any(shutil.which(compiler) for compiler in compilers)
 
 
 @contextmanager

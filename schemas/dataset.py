@@ -63,7 +63,7 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A rule that sends a raw row to quarantine where `sql` is true."""
+    """A rule that sends a raw row to quarantine where `sql` is true. Rules are asked in order, up to the first."""
 
     reason: str
     sql: str
@@ -82,7 +82,10 @@ class Dataset:
     """A dataset contract.
 
     log_key: raw columns that identify an exposure; further rows with the same key are duplicates.
-    exposed_at_ms: milliseconds since 1970 UTC. timezone: whose calendar day `ds` and hour are.
+    exposed_at_ms: milliseconds since 1970 UTC; it is asked of every row, so it must yield NULL, not an error,
+    where there is no time to read (try_cast, try_add and their like; a cell that overflows stops Spark). The other
+    columns are asked only of rows that no refusal has caught.
+    timezone: whose calendar day `ds` and hour are.
     channel: SQL of the channel's name, NULL where unknown. channels: their names where the contract fixes
     them; empty means that the feature spec learns them from training users.
     propensity: SQL of the logging policy's probability of the shown channel, NULL where unknown.

@@ -1,5 +1,6 @@
 """One clear line for a person instead of a traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,22 +11,30 @@ class UserError(Exception):
 
 
 EXIT_USER_ERROR = 2
+EXIT_TRY_AGAIN = 1
+
+# What stays as it is until somebody mends it. All other failures of the disk or the network may pass.
+_FOR_A_PERSON = (
+    errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ENOTDIR,
+)  # fmt: skip
 
 
 def exit_with_one_line(main: Callable[[], None]) -> None:
-    """Run an entry point; a UserError or a refused write becomes one line on stderr and exit status 2.
+    """Run an entry point; a UserError or an OSError becomes one line on stderr.
 
+    The exit status is 2 where a person has to mend something, 1 where trying again may help.
     MTORL_DEBUG=1 shows the traceback as well.
     """
     try:
         main()
-    except (UserError, PermissionError, OSError) as error:
+    except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
             raise
-        if isinstance(error, OSError) and not isinstance(error, UserError):
-            where = error.filename or "the disk"
-            message = f"{where}: {error.strerror or error}"
-        else:
-            message = " ".join(str(error).split())
+        status = EXIT_USER_ERROR
+        message = " ".join(str(error).split())
+        if isinstance(error, OSError):
+            message = f"{error.filename or 'the disk'}: {error.strerror or message}"
+            if error.errno not in _FOR_A_PERSON:
+                status = EXIT_TRY_AGAIN
         print(f"error: {message}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(status)

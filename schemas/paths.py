@@ -7,9 +7,10 @@ from pathlib import Path
 
 from schemas.errors import UserError
 
-UNDATED = "undated"  # the partition of refused rows whose day cannot be read
+UNDATED = "undated"  # the partition of refused rows whose day cannot be read, or is none of the log's
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_PATTERN = re.compile(r"[\[\]{}*?\\]")
 
 
 def checked_day(day: str) -> str:
@@ -34,11 +35,21 @@ def day_before(day: str) -> str:
     return (date.fromisoformat(checked_day(day)) - timedelta(days=1)).isoformat()
 
 
+def literal_path(path: Path) -> Path:
+    """The path; a UserError where Spark and DuckDB would read it as a pattern of file names."""
+    if found := _PATTERN.search(str(path.resolve())):
+        raise UserError(f"{path.resolve()} would be read as a pattern because of the {found[0]} in it: rename it")
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class Lake:
     """The root folder of all tables."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        literal_path(self.root)
 
     def table(self, table: str, dataset: str) -> Path:
         for name in (table, dataset):
@@ -67,6 +78,10 @@ class Lake:
     @property
     def mlflow_artifacts(self) -> Path:
         return (self.root / "mlflow" / "artifacts").resolve()
+
+    def audits(self, dataset: str) -> Path:
+        """The latest audit of each partition, as <table>/<ds>.json."""
+        return self.table("audits", dataset)
 
     def docs(self, dataset: str) -> Path:
         """The data docs of a dataset: a static site that opens without a network."""

@@ -24,6 +24,7 @@ from schemas.errors import UserError
 from schemas.paths import Lake
 
 MANIFEST = "_manifest.json"
+FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -57,10 +58,18 @@ def read_manifest(partition: Path) -> Manifest | None:
 
 
 def require_manifest(lake: Lake, table: str, dataset: str, ds: str) -> Manifest:
+    """The manifest of a partition to build on; a UserError where there is none or its audit failed critically."""
     found = read_manifest(lake.partition(table, dataset, ds))
     if found is None:
         raise UserError(
             f"no {table} for {dataset} on {ds} in {lake.root}: run the day first (make backfill, or make run)"
+        )
+    file = lake.audits(dataset) / table / f"{ds}.json"
+    audit = json.loads(file.read_text()) if file.is_file() else {}
+    # A verdict is about the content that was audited: after a repair it no longer counts.
+    if audit.get("verdict") == FAILED_AUDIT and audit["fingerprint"] == found.fingerprint:
+        raise UserError(
+            f"{table} for {dataset} on {ds} failed its audit ({file}): repair the day, run and audit it again"
         )
     return found
 

@@ -1,7 +1,9 @@
 """What people type: the shell side of make, in a copy of the project whose entry points are stand-ins."""
 
 import fcntl
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,10 @@ def test_run_goes_through_both_dags_and_ends_with_the_summary(checkout):
         checkout.calls()
     )
     assert f"score --dataset kuairand --lake {lake} --day 2022-04-10" in checkout.calls()
+    # Windows are cut and learned with the spec just fitted, whatever newer one the lake holds.
+    for job in ("build_sequences", "train"):
+        (call,) = [call for call in checkout.calls() if call.startswith(f"{job} ")]
+        assert "--from 2022-04-08 --to 2022-04-10 --spec-day 2022-04-10" in call
 
 
 @pytest.mark.slow
@@ -97,10 +103,21 @@ def test_run_refuses_a_bad_input_with_one_line_before_any_work(checkout, argumen
 
 
 def test_two_runs_on_one_lake_do_not_interleave(checkout):
-    (checkout.root / "lake").mkdir()
-    with (checkout.root / "lake" / ".lock").open("w") as lock:
+    lake = checkout.root / "my lake"
+    lake.mkdir()
+    with (lake / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "another make run" in one_error_line(checkout.make("run"))
+        assert "another make run" in one_error_line(checkout.make("run", "LAKE=my lake"))
+
+
+@pytest.mark.parametrize(("arguments", "lake"), [([], "lake/generated"), (["RAW=log"], "lake")])
+def test_made_up_users_and_real_ones_have_lakes_of_their_own(checkout, arguments, lake):
+    for folder in ("log", "lake/generated"):
+        (checkout.root / folder).mkdir(parents=True)
+    with (checkout.root / lake / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        line = one_error_line(checkout.make("run", *arguments))
+    assert f"working on the lake {Path(lock.name).parent}:" in line
 
 
 def test_a_generated_log_is_whole_or_absent(checkout):
@@ -143,6 +160,31 @@ def test_evaluate_builds_windows_of_the_new_users_aside_and_leaves_the_lake_alon
 def test_evaluate_refuses_a_bad_input_with_one_line(checkout, arguments, says):
     (checkout.root / "lake").mkdir()
     assert says in one_error_line(checkout.make("evaluate", *arguments))
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        ({}, "127.0.0.1"),
+        ({"SPARK_MASTER": "local[*]"}, "127.0.0.1"),
+        ({"SPARK_MASTER": "spark://spark.local:7077"}, ""),
+        ({"AIRFLOW_CONN_SPARK": '{"conn_type": "spark", "host": "spark://host", "port": 7077}'}, ""),
+        ({"SPARK_MASTER": "spark://host:7077", "SPARK_LOCAL_IP": "10.0.0.1"}, "10.0.0.1"),
+    ],
+)
+def test_the_driver_hides_on_this_machine_only_without_a_cluster(checkout, environment, address):
+    script = 'source bin/common.sh; step_environment; printf "%s" "${SPARK_LOCAL_IP:-}"'
+    hidden = ("SPARK_MASTER", "SPARK_LOCAL_IP", "AIRFLOW_CONN_SPARK")
+    inherited = {k: v for k, v in os.environ.items() if k not in hidden}
+    told = subprocess.run(
+        ["bash", "-c", script],
+        cwd=checkout.root,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == address
 
 
 def test_backfill_without_airflow_says_how_to_start_it(checkout):

@@ -29,6 +29,11 @@ def test_a_task_is_a_line_with_its_time():
     assert shown(*task("train", "success"), "noise") == [(f"  {'train':<24}    2 s", False)]
 
 
+def test_training_shows_each_epoch():
+    lines = shown(*task("train", "success", "epoch 1: validation loss 1.2345 [airflow.task.hooks] loc=subprocess.py:1"))
+    assert lines == [("    epoch 1: validation loss 1.2345", False), (f"  {'train':<24}    2 s", False)]
+
+
 def test_a_failure_is_the_entry_points_own_line():
     bad = task("audit", "failed", "airflow.sdk.exceptions.AirflowFailException: error: wrong header\n")
     assert shown(*bad) == [("error: wrong header", True)]

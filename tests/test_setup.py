@@ -10,12 +10,29 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 
-TOOLS = ("bash", "dirname", "id", "mkdir", "cat", "sha256sum", "sed", "flock", "grep", "awk", "env", "chmod")
-# `-m venv DIR` makes DIR/bin/python, which notes what it is asked to install and fails while the file `broken` exists.
+TOOLS = (
+    "bash",
+    "dirname",
+    "id",
+    "mkdir",
+    "cat",
+    "sha256sum",
+    "sed",
+    "flock",
+    "grep",
+    "awk",
+    "env",
+    "chmod",
+    "rm",
+    "realpath",
+)
+# `-m venv --clear DIR` makes DIR anew with DIR/bin/python, which tells its version and place, notes what it is
+# asked to install and fails while the file `broken` exists.
 PYTHON = """#!/bin/bash
 case "$*" in
+  *version_info*sys.prefix*) echo "3 11 $(realpath "$(dirname "$0")/..")" ;;
   -c*) exit 0 ;;
-  "-m venv"*) mkdir -p "$3/bin"; cat "$0" >"$3/bin/python"; chmod +x "$3/bin/python" ;;
+  "-m venv --clear"*) rm -rf "$4"; mkdir -p "$4/bin"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python" ;;
   "-m pip"*) echo "$*" >>"$INSTALLS"; [ ! -e "$BROKEN" ] || { echo "ERROR: no such version"; exit 1; } ;;
 esac
 """
@@ -42,11 +59,10 @@ class Machine:
     def java(self, version: str) -> None:
         self.tool("java", f"#!/bin/bash\necho '{version}' >&2\n")
 
-    def setup(self) -> subprocess.CompletedProcess[str]:
+    def setup(self, project: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": str(self.root / "tools"), "INSTALLS": str(self.root / "log"), "BROKEN": str(self.broken)}
-        return subprocess.run(
-            [self.root / "bin" / "setup.sh"], env=environment, capture_output=True, text=True, timeout=60
-        )
+        script = (project or self.root) / "bin" / "setup.sh"
+        return subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60)
 
     @property
     def broken(self) -> Path:
@@ -77,6 +93,37 @@ def test_changed_requirements_are_installed(machine):
     assert machine.installs() == 2
 
 
+def test_a_moved_checkout_gets_a_new_environment(machine):
+    machine.setup()
+    (machine.root / "elsewhere").mkdir()
+    for part in ("bin", ".venv", "requirements.txt"):
+        (machine.root / part).rename(machine.root / "elsewhere" / part)
+    assert machine.setup(machine.root / "elsewhere").returncode == 0
+    assert machine.installs() == 2
+
+
+@pytest.mark.parametrize(
+    "python",
+    [PYTHON.replace("3 11", "3 10"), "#!/nowhere/python\n"],
+    ids=["of another version", "that does not start"],
+)
+def test_an_environment_with_a_python_is_made_anew(machine, python):
+    machine.setup()
+    (machine.root / ".venv" / "bin" / "python").write_text(python)
+    (machine.root / ".venv" / "left-over").touch()
+    assert machine.setup().returncode == 0
+    assert machine.installs() == 2
+    assert not (machine.root / ".venv" / "left-over").exists()
+
+
+def test_nothing_is_removed_through_a_link(machine):
+    (machine.root / "mine" / "bin").mkdir(parents=True)
+    (machine.root / ".venv").symlink_to("mine")
+    done = machine.setup()
+    assert re.fullmatch(r"error: \S+/\.venv is a link to .*: remove the link\n", done.stderr)
+    assert (machine.root / "mine" / "bin").is_dir()
+
+
 def test_a_setup_that_failed_is_taken_up_again(machine):
     machine.broken.touch()
     failed = machine.setup()
@@ -94,6 +141,13 @@ def test_another_java_is_refused_with_one_line(machine, version, found):
     done = machine.setup()
     assert done.returncode != 0
     assert re.fullmatch(rf"error: Spark needs Java 17 or 21 \(found: {found}\).*\n", done.stderr)
+
+
+def test_a_java_that_first_tells_of_its_options_is_taken(machine):
+    told = 'Picked up JAVA_TOOL_OPTIONS: -Dmy.version="11"'
+    machine.tool("java", f"#!/bin/bash\nprintf '%s\\n' '{told}' 'openjdk version \"21.0.2\" 2024-01-16' >&2\n")
+    done = machine.setup()
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_java_is_refused_with_one_line(machine):

@@ -17,6 +17,7 @@ from jobs.generator.policy import LoggingPolicy
 from jobs.generator.size import Size
 from jobs.generator.truth import truth_columns
 from schemas.dataset import get_dataset
+from schemas.datasets.criteo import LONGEST_DAYS
 from schemas.errors import UserError
 
 FILE = "criteo_attribution_dataset.tsv.gz"
@@ -43,6 +44,8 @@ def write_criteo(folder: Path, size: Size, *, truth: bool) -> int:
     """Write the one file and return its number of rows."""
     if size.users > MAX_USERS:
         raise UserError(f"--users {size.users}: the criteo layout has ids for {MAX_USERS} users")
+    if size.days > LONGEST_DAYS:
+        raise UserError(f"--days {size.days}: the criteo layout has room for {LONGEST_DAYS}")
     model = criteo_world()
     end_s = size.days * DAY_MS // 1000
     log = SortedLog(folder / ".scratch", "timestamp", 0, end_s, size.rows)

@@ -21,6 +21,7 @@ from jobs.generator.truth import truth_columns
 from jobs.generator.users import user_rows
 from jobs.generator.videos import Pool, draw_pool
 from schemas.dataset import get_dataset
+from schemas.datasets.kuairand import FIRST_YEAR, LAST_YEAR
 from schemas.errors import UserError
 
 STANDARD_EARLY = "log_standard_4_08_to_4_21_pure.csv"
@@ -50,8 +51,9 @@ def write_kuairand(folder: Path, size: Size, first_day: str, *, standard: bool, 
     As in the published log, random exposures begin on RANDOM_FROM; the file names stay as published whatever
     the days. Without `standard` the standard logs hold only their header.
     """
-    if not "1971" <= first_day < "2100":
-        raise UserError(f"--first-day {first_day}: choose a day from 1971 to 2099")
+    last_year = LAST_YEAR - 11  # a log lasts up to ten years
+    if not f"{FIRST_YEAR}-01-01" <= first_day <= f"{last_year}-12-31":
+        raise UserError(f"--first-day {first_day}: choose a day from {FIRST_YEAR} to {last_year}")
     model, pool = kuairand_world(), draw_pool()
     columns = [c.name for c in get_dataset("kuairand").log.columns]
     first_ms, random_from_ms = _shanghai_midnight_ms(first_day), _shanghai_midnight_ms(RANDOM_FROM)

@@ -12,7 +12,9 @@ from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 
 # The log's second 0. The publisher does not say which day it was; any fixed one serves.
 START = datetime(2017, 1, 1, tzinfo=UTC)
+LONGEST_DAYS = 366  # the published log spans 31; what lies further out is a broken cell
 _START_S = int(START.timestamp())
+_LONGEST_S = LONGEST_DAYS * 86_400
 
 _CATEGORIES = tuple(f"cat{k}" for k in range(1, 10))
 
@@ -28,7 +30,7 @@ LOG = RawFile(
     ),
 )  # fmt: skip
 
-_EXPOSED_AT_MS = f"(log.timestamp + {_START_S}L) * 1000"
+_EXPOSED_AT_MS = f"try_multiply(try_add(log.timestamp, {_START_S}L), 1000L)"
 _EXPOSED_AT = f"timestamp_seconds(log.timestamp + {_START_S}L)"
 
 
@@ -82,13 +84,15 @@ DATASETS = (
                            False, Role.CATEGORICAL), f"weekday({_EXPOSED_AT})"),
         ),
         refusals=(
-            Refusal("timestamp is negative", "log.timestamp < 0"),
+            Refusal(f"timestamp is not from 0 to {_LONGEST_S:,}", f"log.timestamp NOT BETWEEN 0 AND {_LONGEST_S}"),
             Refusal("click is neither 0 nor 1", "log.click NOT IN (0, 1)"),
             Refusal("conversion is neither 0 nor 1", "log.conversion NOT IN (0, 1)"),
-            Refusal("cost is negative or not a number", "log.cost < 0 OR isnan(log.cost)"),
+            Refusal("attribution is neither -1, 0 nor 1", "log.attribution NOT IN (-1, 0, 1)"),
             Refusal("a conversion without its time", "log.conversion = 1 AND log.conversion_timestamp < 0"),
             Refusal("a conversion before its exposure",
                     "log.conversion = 1 AND log.conversion_timestamp < log.timestamp"),
+            Refusal(f"conversion_timestamp is above {2 * _LONGEST_S:,}",
+                    f"log.conversion = 1 AND log.conversion_timestamp > {2 * _LONGEST_S}"),
         ),
         notes=("Conversions come up to 30 days late: the labels of the log's last 30 days are censored.",),
     ),

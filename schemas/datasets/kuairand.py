@@ -6,9 +6,13 @@ show: by default the video's duration class, as in the MTORL paper's sample; the
 The month-long video statistics look into the future and are never read.
 """
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
 
+_TIMEZONE = "Asia/Shanghai"
 _FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view")
 
 LOG = RawFile(
@@ -78,7 +82,10 @@ SELECT classed.*, pool_share FROM classed LEFT JOIN pool USING (duration_class)
 
 
 def _local(pattern_sql: str) -> str:
-    return pattern_sql.format(local="from_utc_timestamp(timestamp_millis(log.time_ms), 'Asia/Shanghai')")
+    return pattern_sql.format(local=f"from_utc_timestamp(timestamp_millis(log.time_ms), '{_TIMEZONE}')")
+
+
+_DATE = "try_to_date(cast(log.date AS string), 'yyyyMMdd')"
 
 
 def _before(name: str, dtype: str, doc: str, role: Role, sql: str, *, static: bool = False) -> Derived:
@@ -151,16 +158,24 @@ _COLUMNS = (
 _TAB = ("tab", "string", "page of the app, 0-14", Role.CATEGORICAL, "cast(log.tab AS string)")
 _UPLOAD_TYPE = ("upload_type", "string", "how it was uploaded", Role.CATEGORICAL, "videos.upload_type")
 
+# Kuaishou began in 2011; a time far from that is a broken cell, such as seconds for milliseconds.
+FIRST_YEAR, LAST_YEAR = 2011, 2110
+_FIRST_MS, _END_MS = (
+    int(datetime(year, 1, 1, tzinfo=ZoneInfo(_TIMEZONE)).timestamp()) * 1000 for year in (FIRST_YEAR, LAST_YEAR + 1)
+)
+
 _REFUSALS = (
-    Refusal("time_ms is negative", "log.time_ms < 0"),
-    *(Refusal(f"{flag} is neither 0 nor 1", f"log.{flag} NOT IN (0, 1)") for flag in _FLAGS),
+    Refusal(f"time_ms lies outside the years {FIRST_YEAR} to {LAST_YEAR}",
+            f"log.time_ms < {_FIRST_MS} OR log.time_ms >= {_END_MS}"),
+    Refusal("date is not a day", f"{_DATE} IS NULL"),
+    *(Refusal(f"{flag} is neither 0 nor 1", f"log.{flag} NOT IN (0, 1)") for flag in (*_FLAGS, "is_rand")),
     Refusal("play_time_ms is negative", "log.play_time_ms < 0"),
     # In the standard logs time_ms can fall on the evening before `date`; more than that is a broken row.
     Refusal(
         "date and time_ms are more than a day apart",
-        _local("abs(datediff(to_date(cast(log.date AS string), 'yyyyMMdd'), to_date({local}))) > 1"),
+        _local(f"abs(datediff({_DATE}, to_date({{local}}))) > 1"),
     ),
-)
+)  # fmt: skip
 
 
 def _kuairand(name: str, title: str, channel: str, columns: tuple[Derived, ...], **more: object) -> Dataset:
@@ -171,7 +186,7 @@ def _kuairand(name: str, title: str, channel: str, columns: tuple[Derived, ...],
         log_key=("user_id", "video_id", "time_ms"),
         user_id=Derived(Column("user_id", "bigint", "the user"), "log.user_id"),
         exposed_at_ms="log.time_ms",
-        timezone="Asia/Shanghai",
+        timezone=_TIMEZONE,
         channel=channel,
         gains=(Gain("click", 1.0), Gain("long_view", 1.0)),
         columns=columns,

@@ -44,6 +44,7 @@ def exposures(dataset: Dataset) -> Table:
                         "a day without or full of gains points at a broken feed", Severity.WARNING),
         ),
         audit_sql="SELECT *"
-        + "".join(f", ({c.name} = 0 OR {c.known_at} >= exposed_at_ms) AS {c.name}_has_time" for c in late)
+        # Quoted: a log may call a gain `order`.
+        + "".join(f', ("{c.name}" = 0 OR "{c.known_at}" >= exposed_at_ms) AS "{c.name}_has_time"' for c in late)
         + " FROM partition",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from schemas.contract import Column, Expectation, Table
 from schemas.errors import UserError
 from schemas.paths import Lake
+from schemas.publishing import require_manifest
 
 NAME = "feature_spec"
 SPEC_FILE = "_spec.json"
@@ -128,5 +129,12 @@ def latest_spec(lake: Lake, dataset: str) -> tuple[FeatureSpec, Path]:
     days = lake.days(NAME, dataset)
     if not days:
         raise UserError(f"no feature spec for {dataset} in {lake.root}: run the history first (make run)")
-    partition = lake.partition(NAME, dataset, days[-1])
-    return FeatureSpec.from_json((partition / SPEC_FILE).read_text()), partition
+    return published_spec(lake, dataset, days[-1]), lake.partition(NAME, dataset, days[-1])
+
+
+def published_spec(lake: Lake, dataset: str, day: str | None) -> FeatureSpec:
+    """The spec published under that day, the last one it was fitted on (None: the newest), or a UserError."""
+    if day is None:
+        return latest_spec(lake, dataset)[0]
+    require_manifest(lake, NAME, dataset, day)
+    return FeatureSpec.from_json((lake.partition(NAME, dataset, day) / SPEC_FILE).read_text())

@@ -27,7 +27,8 @@ DAILY = {
     "audit_exposures": {"build_journeys"},
     "audit_quarantine": {"build_journeys"},
     "build_journeys": {"audit_journeys"},
-    "audit_journeys": {"build_sequences"},
+    "audit_journeys": {"export_champion"},
+    "export_champion": {"build_sequences"},
     "build_sequences": {"audit_sequences"},
     "audit_sequences": set(),
 }
@@ -63,6 +64,15 @@ def test_a_finding_of_an_audit_is_not_tried_again_and_all_else_is(bag):
         for task in dag.tasks:
             assert task.retries == (0 if task.task_id.startswith("audit_") else 2), task
             assert task.retry_exponential_backoff
+
+
+def test_windows_are_cut_with_the_spec_that_they_are_for(bag):
+    history, daily = bag.dags["mtorl_history_criteo"], bag.dags["mtorl_daily_criteo"]
+    for arguments in (history.get_task("build_sequences").application_args, history.get_task("train").arguments):
+        assert arguments[arguments.index("--spec-day") + 1] == "{{ params.to }}"
+    out = daily.get_task("export_champion").arguments[-1]
+    for arguments in (daily.get_task("build_sequences").application_args, daily.get_task("audit_sequences").arguments):
+        assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
 
 
 def test_only_training_takes_the_gpu(bag):

@@ -28,6 +28,7 @@ from schemas.tables.user_reward_ranks import user_reward_ranks
 DAY = "2017-01-02"
 Rows = list[dict[str, Any]]
 
+_WINDOWS = 4
 _DEFAULTS = {"int": 0, "bigint": 0, "double": 0.5, "string": "x", "boolean": True}
 
 
@@ -53,6 +54,7 @@ def write_partition(
     if table.name in ("sequences", "feature_spec"):
         manifest.setdefault("spec_version", spec_of(dataset).version)
     manifest.setdefault("rows", len(rows))
+    manifest.setdefault("inputs", {})
     sidecar = manifest.pop("sidecar", spec_of(dataset).to_json())
     with staging_folder(lake) as staging:
         staged = staging / "part"
@@ -62,7 +64,28 @@ def write_partition(
             pq.write_table(pa.Table.from_pylist(known, schema=arrow), staged / f"{k}-part.parquet")
         if table.name == "feature_spec" and sidecar is not None:
             (staged / SPEC_FILE).write_text(sidecar)
-        publish(lake, table.name, dataset.name, ds, staged, inputs={}, code="0", **manifest)
+        publish(lake, table.name, dataset.name, ds, staged, code="0", **manifest)
+
+
+def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False) -> None:
+    """Publish the tables that a sample, or an empty partition, is audited against."""
+    if name == "sequences":
+        table, rows = sample("feature_spec", dataset)
+        write_partition(lake, table, dataset, rows)
+        write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
+    if name in ("channel_policies", "user_reward_ranks"):
+        table, rows = sample("journeys", dataset)
+        write_partition(lake, table, dataset, [] if empty else rows)
+
+
+def shown_in_windows(dataset: Dataset) -> Rows:
+    """The exposures of DAY that the windows of the sample are made of."""
+    start, columns = _start_ms(dataset), exposures(dataset).columns
+    return [
+        _filled(columns, user_id=user, exposure_id=100 * user + k, exposed_at_ms=start + 1_000 * k)
+        for user in range(_WINDOWS)
+        for k in range(user + 2)
+    ]
 
 
 def arrow_schema(table: Table) -> pa.Schema:
@@ -126,7 +149,7 @@ def _journeys(dataset: Dataset) -> tuple[Table, Rows]:
     table = journeys(dataset)
     end = day_bounds_ms(DAY, dataset.timezone)[1]
     rows = []
-    for user in range(3):
+    for user in range(4):
         memory = [_step(dataset, k) for k in range(user + 1)]
         next_step = _filled(input_columns(dataset), seen_exposures=user + 1)
         pending = [{"known_at_ms": end + 5, "channel": "a", "gain": dataset.gain_names[0]}] if user else []
@@ -143,7 +166,7 @@ def _feature_spec(dataset: Dataset) -> tuple[Table, Rows]:
 def _sequences(dataset: Dataset) -> tuple[Table, Rows]:
     spec = spec_of(dataset)
     table = sequences(dataset, spec)
-    return table, [_window(table, dataset, len(spec.channels), user) for user in range(4)]
+    return table, [_window(table, dataset, len(spec.channels), user) for user in range(_WINDOWS)]
 
 
 def _window(table: Table, dataset: Dataset, channels: int, user: int) -> dict[str, Any]:

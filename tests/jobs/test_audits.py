@@ -8,10 +8,19 @@ from dataclasses import replace
 import duckdb
 import pyarrow as pa
 import pytest
-from audit_samples import DAY, Rows, sample, spec_of, spec_with, write_partition
+from audit_samples import (
+    DAY,
+    Rows,
+    sample,
+    shown_in_windows,
+    spec_of,
+    spec_with,
+    write_basis,
+    write_partition,
+)
 
 from jobs import audit_table
-from jobs.audit_results import FAIL, HOLDS, NOT_ASKED, PASS, WARN, Audit, audit_path, stored_audits
+from jobs.audit_results import FAIL, HOLDS, NOT_ASKED, PASS, WARN, Audit, stored_audits
 from jobs.audits import audit_partition
 from jobs.data_docs import INDEX
 from jobs.partition_view import flat_frame
@@ -27,6 +36,7 @@ DATASETS = ("criteo", "kuairand", "kuairand_tab")
 UNIQUE, IN_SET = "expect_column_values_to_be_unique", "expect_column_values_to_be_in_set"
 BETWEEN, NOT_NULL = "expect_column_values_to_be_between", "expect_column_values_to_not_be_null"
 TYPE, FINITE = "expect_column_values_to_be_of_type", "expect_column_values_to_be_finite"
+LABELS, SCORED = "expect_label_count_to_equal_exposures", "expect_every_user_to_be_scored"
 
 
 @pytest.fixture
@@ -38,15 +48,9 @@ def audited(lake: Lake, dataset: str, name: str, rows: Rows | None = None, **opt
     """The audit of a sample partition, or of these rows in its place."""
     contract = get_dataset(dataset)
     table, valid = sample(name, contract)
-    if name == "sequences":
-        write_partition(lake, *_spec(contract))
+    write_basis(lake, name, contract, empty=rows == [])
     write_partition(lake, table, contract, valid if rows is None else rows, **options)
     return audit_partition(lake, name, contract, DAY)
-
-
-def _spec(contract):
-    table, rows = sample("feature_spec", contract)
-    return table, contract, rows
 
 
 def rows_of(dataset: str, name: str) -> Rows:
@@ -218,16 +222,19 @@ def test_a_user_ranked_twice_fails(lake):
 
 
 def test_warnings_are_reported_and_do_not_fail(lake):
-    clicks, channels, quarantine = (rows_of("criteo", t) for t in ("exposures", "exposures", "quarantine"))
+    clicks, channels, quarantine, policies = (
+        rows_of("criteo", t) for t in ("exposures", "exposures", "quarantine", "channel_policies")
+    )
     for row in clicks:
         row["click"] = 0
+    for row in policies:
+        row |= {"channel": "a", "policy": [("a", 1.0), ("b", 0.0)]}
     channels[0]["channel"] = None
     for rows, name, rule in (
         (clicks, "exposures", "expect_column_mean_to_be_between(click)"),
         (channels, "exposures", f"{NOT_NULL}(channel)"),
         (quarantine * 3_400, "quarantine", "expect_table_row_count_to_be_between()"),
-        ([r for r in rows_of("criteo", "channel_policies") if r["channel"] == "a"], "channel_policies",
-         "expect_column_unique_value_count_to_be_between(channel)"),
+        (policies, "channel_policies", "expect_column_unique_value_count_to_be_between(channel)"),
     ):  # fmt: skip
         audit = audited(lake, "criteo", name, rows)
         assert failures(audit) == {rule: "warning"}
@@ -289,8 +296,8 @@ def _all_lists(row, change):
 WINDOW_FAULTS = [
     ("too short", lambda row: _all_lists(row, lambda v: v[1:]), {"length"}),
     ("not left padded", _not_left_padded, {"left_padded"}),
-    ("label on padding", lambda row: row["is_label"].__setitem__(3, True), {"labels_valid", "enough_context"}),
-    ("no label", lambda row: row.update(is_label=[False] * 20), {"labels_valid", "enough_context"}),
+    ("label on padding", lambda row: _swap(row, "is_label", 3, 17), {"labels_valid", "enough_context"}),
+    ("no label", lambda row: row.update(is_label=[False] * 20), {"labels_valid", "enough_context", LABELS}),
     ("unsorted", lambda row: _swap(row, "exposed_at_ms", 17, 18), {"in_order"}),
     ("a step without a time", lambda row: row["exposed_at_ms"].__setitem__(16, None), {"in_order", "steps_filled"}),
     ("a list too short", lambda row: row["click"].pop(0), {"lists_aligned", "steps_filled"}),
@@ -309,7 +316,7 @@ def test_a_faulty_window_fails(lake, change, columns):
     rows = rows_of("criteo", "sequences")
     change(rows[2])
     audit = audited(lake, "criteo", "sequences", rows)
-    assert failures(audit) == {f"{IN_SET}({c})": "critical" for c in columns}
+    assert failures(audit) == {c if c == LABELS else f"{IN_SET}({c})": "critical" for c in columns}
 
 
 def test_a_label_of_another_day_fails(lake):
@@ -467,12 +474,65 @@ def test_a_raw_row_that_is_nowhere_fails(lake, counts):
     assert failures(audit) == {"expect_rows_in_to_be_accounted_for": "critical"}
 
 
+@pytest.mark.parametrize("name", ["channel_policies", "user_reward_ranks"])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_user_of_the_journeys_who_is_not_scored_fails(lake, dataset, name):
+    audit = audited(lake, dataset, name, rows_of(dataset, name)[:-1])
+    assert failures(audit) == {SCORED: "critical"}
+    assert audit.failed[0].observed == "3, not 4"
+    table, rows = sample(name, get_dataset(dataset))
+    write_partition(Lake(lake.root / "other"), table, get_dataset(dataset), rows)
+    audit = audit_partition(Lake(lake.root / "other"), name, get_dataset(dataset), DAY)
+    assert failures(audit) == {SCORED: "critical"}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_an_exposure_that_is_no_label_fails(lake, dataset):
+    audit = audited(lake, dataset, "sequences", rows_of(dataset, "sequences")[:-1])
+    assert failures(audit) == {LABELS: "critical"}
+    assert audit.failed[0].observed == "6, not 10"
+
+
+@pytest.mark.parametrize("told_by", ["journeys", "exposures"])
+def test_only_the_first_exposure_ever_of_a_user_is_no_label(lake, told_by):
+    """User 0's first exposure is yesterday's; of the other three users it is today's."""
+    contract, yesterday = get_dataset("criteo"), "2017-01-01"
+    table, rows = sample(told_by, contract)
+    write_partition(lake, table, contract, [r for r in rows if r["user_id"] == 0][:1], ds=yesterday)
+    inputs = {f"exposures/dataset=criteo/ds={yesterday}": "f" * 64} if told_by == "exposures" else {}
+    audit = audited(lake, "criteo", "sequences", inputs=inputs)
+    assert failures(audit) == {LABELS: "critical"}
+    assert audit.failed[0].observed == "10, not 11"
+    exposures, _ = sample("exposures", contract)
+    write_partition(lake, exposures, contract, [r for r in shown_in_windows(contract) if r["exposure_id"] != 0])
+    assert audit_partition(lake, "sequences", contract, DAY).verdict == PASS
+
+
 def test_refused_rows_must_be_in_quarantine(lake):
     counts = {"rows_in": 11, "duplicates": 0, "quarantined": 3}
     audit = audited(lake, "criteo", "exposures", counts=counts)
     assert failures(audit) == {"expect_quarantine_to_hold_the_refused_rows": "critical"}
     audited(lake, "criteo", "quarantine")
     assert audited(lake, "criteo", "exposures", counts=counts).verdict == PASS
+
+
+@pytest.mark.parametrize(("quarantined", "failed"), [(8, set()), (9, {"expect_most_rows_to_be_usable"})])
+def test_a_day_mostly_refused_fails(lake, quarantined, failed):
+    contract = get_dataset("criteo")
+    table, rows = sample("quarantine", contract)
+    write_partition(lake, table, contract, rows[:1] * quarantined)
+    counts = {"rows_in": 8 + quarantined, "duplicates": 0, "quarantined": quarantined}
+    audit = audited(lake, "criteo", "exposures", counts=counts)
+    assert failures(audit) == dict.fromkeys(failed, "critical")
+    assert [o.observed for o in audit.failed] == ["9 of 17, not at most half"] * len(failed)
+
+
+@pytest.mark.parametrize(("rows_in", "failed"), [(6, set()), (5, {"expect_most_rows_to_be_usable"})])
+def test_a_log_mostly_undated_fails(lake, rows_in, failed):
+    contract = get_dataset("criteo")
+    table, rows = sample("quarantine", contract)
+    write_partition(lake, table, contract, rows, ds=UNDATED, counts={"rows_in": rows_in})
+    assert failures(audit_partition(lake, "quarantine", contract, UNDATED)) == dict.fromkeys(failed, "critical")
 
 
 def test_files_changed_after_publishing_fail(lake):
@@ -496,9 +556,9 @@ def test_a_damaged_file_fails_in_one_line(lake, damage):
 
 
 def test_a_partition_of_another_day_fails(lake):
-    audited(lake, "criteo", "channel_policies")
-    lake.partition("channel_policies", "criteo", DAY).rename(lake.partition("channel_policies", "criteo", "2017-01-05"))
-    audit = audit_partition(lake, "channel_policies", get_dataset("criteo"), "2017-01-05")
+    audited(lake, "criteo", "quarantine")
+    lake.partition("quarantine", "criteo", DAY).rename(lake.partition("quarantine", "criteo", "2017-01-05"))
+    audit = audit_partition(lake, "quarantine", get_dataset("criteo"), "2017-01-05")
     assert failures(audit) == {"expect_manifest_to_name_the_partition": "critical"}
 
 
@@ -569,13 +629,15 @@ def test_the_command_keeps_results_and_pages_for_each_day(lake, monkeypatch, cap
     contract = get_dataset("criteo")
     table, rows = sample("channel_policies", contract)
     days = ["2017-01-02", "2017-01-04"]
+    users, journeys = sample("journeys", contract)
     for day in days:
+        write_partition(lake, users, contract, journeys, ds=day)
         write_partition(lake, table, contract, rows, ds=day)
     asked = ("--dataset", "criteo", "--table", "channel_policies")
     assert run(monkeypatch, lake, *asked, "--from", "2017-01-01", "--to", "2017-01-04") == 0
     assert "no partition for 2017-01-01, 2017-01-03" in capsys.readouterr().out
     assert [a.ds for a in stored_audits(lake, "criteo")] == days
-    stored = Audit.from_json(audit_path(lake, "channel_policies", "criteo", days[0]).read_text())
+    stored = Audit.from_json((lake.audits("criteo") / "channel_policies" / f"{days[0]}.json").read_text())
     assert stored == audit_partition(lake, "channel_policies", contract, days[0])
     for page in (INDEX, *(f"channel_policies/{day}.html" for day in days)):
         assert (lake.docs("criteo") / page).is_file()
@@ -600,7 +662,7 @@ def test_a_range_without_refused_rows_is_fine_and_undated_ones_are_audited(lake,
     assert "nothing to audit" in capsys.readouterr().out
     contract = get_dataset("criteo")
     table, rows = sample("quarantine", contract)
-    write_partition(lake, table, contract, [rows[0] | {"reason": ""}], ds=UNDATED)
+    write_partition(lake, table, contract, [rows[0] | {"reason": ""}], ds=UNDATED, counts={"rows_in": 9})
     assert run(monkeypatch, lake, *asked) == 1
 
 

@@ -1,13 +1,24 @@
 """Bad input gives one clear line, a non-zero exit, and nothing half-written."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from audit_samples import DAY, sample, write_partition
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
+
+from jobs import build_sequences
+from jobs.audit_results import HOLDS, Audit, Outcome, store
+from jobs.yesterday import exposures_of, published_journeys
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import Lake
+from schemas.publishing import read_manifest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.spark
@@ -99,3 +110,99 @@ def test_journeys_without_exposures(tmp_path):
     result = run_job("build_journeys", "--dataset", "kuairand", "--lake", str(tmp_path))
     assert result.returncode == 2
     assert "no exposures for kuairand" in result.stderr
+
+
+@pytest.fixture
+def published(tmp_path) -> Lake:
+    """A lake with exposures, journeys and a feature spec of one day."""
+    lake, criteo = Lake(tmp_path), get_dataset("criteo")
+    for name in ("exposures", "journeys", "feature_spec"):
+        table, rows = sample(name, criteo)
+        write_partition(lake, table, criteo, rows)
+    return lake
+
+
+@pytest.mark.parametrize("table", ["exposures", "journeys"])
+def test_what_failed_its_audit_is_no_input(published, table):
+    def audited(status: str) -> None:
+        outcome = Outcome("expect_all_well", "rows", "All is well.", "or else", "critical", status)
+        content = read_manifest(published.partition(table, "criteo", DAY))
+        store(published, Audit(table, "criteo", DAY, content.rows, content.fingerprint, (), (outcome,)))
+
+    class Reading(Exception):
+        """Stands for Spark, which starts to read here."""
+
+    class Session:
+        def __getattr__(self, name):
+            raise Reading
+
+    def read() -> None:
+        if table == "exposures":
+            exposures_of(Session(), published, get_dataset("criteo"), [DAY])
+        else:
+            published_journeys(Session(), published, get_dataset("criteo"), "2017-01-03")
+
+    audited("failed")
+    with pytest.raises(UserError, match=f"^{table} for criteo on {DAY} failed its audit .*: repair the day"):
+        read()
+    audited(HOLDS)
+    with pytest.raises(Reading):
+        read()
+
+
+def test_windows_are_cut_with_the_spec_of_the_day_that_is_asked_for(published, monkeypatch):
+    asked = ["build_sequences", "--dataset", "criteo", "--lake", str(published.root), "--spec-day", "2017-01-01"]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(UserError, match="no feature_spec for criteo on 2017-01-01"):  # though there is a newer one
+        build_sequences.main()
+
+
+@pytest.mark.parametrize("odd", ["[2022]", "{a}", "*", "what?", "back\\slash"])
+def test_a_path_that_spark_would_read_as_a_pattern(tmp_path, odd):
+    raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
+    assert "would be read as a pattern" in refused("kuairand", raw, tmp_path / odd)
+    assert "would be read as a pattern" in refused("kuairand", raw.rename(tmp_path / odd), tmp_path / "lake")
+
+
+def test_a_raw_file_whose_name_is_a_pattern(tmp_path):
+    raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
+    (raw / "log_random_4_22_to_5_08_pure.csv").rename(raw / "log_random_[1].csv")
+    line = refused("kuairand", raw, tmp_path / "lake")
+    assert "log_random_[1].csv would be read as a pattern because of the [ in it" in line
+
+
+def test_odd_cells_cost_their_own_rows_and_no_day_more(tmp_path):
+    """With Spark as it runs in earnest, code generation included."""
+    day_ms = 86_400_000
+    monday = 1650597047647 + 3 * day_ms
+    odd = [
+        {"time_ms": 0}, {"time_ms": "9" * 18}, {"date": 20221399}, {"is_rand": 10**12},
+        {"time_ms": monday + 300 * day_ms, "date": 20230219, "is_click": 2},
+    ]  # fmt: skip
+    log = [kuairand_row(), kuairand_row(time_ms=monday, date=20220425), *(kuairand_row(**cells) for cells in odd)]
+    raw, lake = write_kuairand(tmp_path / "raw", log), tmp_path / "lake"
+    flags = ("--dataset", "kuairand", "--raw", str(raw))
+    assert run_job("log_days", *flags).stdout == "2022-04-22 2022-04-25\n"
+    found = run_job("build_exposures", *flags, "--lake", str(lake))
+    assert "2022-04-22..2022-04-25: 7 rows in = 2 kept + 0 duplicates + 5 quarantined" in found.stdout, found.stderr
+    days = [f"2022-04-{day}" for day in (22, 23, 24, 25)]
+    assert partitions(lake, "exposures") == days
+    assert partitions(lake, "quarantine") == [*days, "undated"]
+    # Only rows whose own time is good, and inside the log, are counted to a day.
+    assert refused_rows(lake, "2022-04-22") == ["date is not a day", "is_rand is neither 0 nor 1"]
+    assert len(refused_rows(lake, "undated")) == 3
+    manifest = json.loads((lake / "quarantine/dataset=kuairand/ds=undated/_manifest.json").read_text())
+    assert manifest["counts"] == {"rows_in": 7}
+
+    # A day on its own knows the whole log's undated rows, and no other day's.
+    again = run_job("build_exposures", *flags, "--lake", str(lake), "--from", "2022-04-25", "--to", "2022-04-25")
+    assert "2022-04-25..2022-04-25: 4 rows in = 1 kept + 0 duplicates + 3 quarantined" in again.stdout, again.stderr
+    assert json.loads((lake / "quarantine/dataset=kuairand/ds=undated/_manifest.json").read_text()) == manifest
+
+
+def partitions(lake: Path, table: str) -> list[str]:
+    return sorted(path.name.removeprefix("ds=") for path in (lake / table / "dataset=kuairand").iterdir())
+
+
+def refused_rows(lake: Path, day: str) -> list[str]:
+    return sorted(pd.read_parquet(lake / "quarantine" / "dataset=kuairand" / f"ds={day}").reason)

@@ -1,12 +1,14 @@
-"""A cluster is a change of connection: the journey build through a standalone master and worker on 127.0.0.1."""
+"""A cluster is a change of connection: the journey build, as a task of Airflow, on a master and worker on 127.0.0.1."""
 
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyspark
@@ -70,33 +72,46 @@ def cluster(tmp_path: Path) -> Iterator[str]:
             process.wait(timeout=30)
 
 
-def submit(master: str, job: str, *arguments: str) -> None:
-    command = [
-        SPARK_HOME / "bin" / "spark-submit", "--master", master, "--driver-memory", "1g",
-        "--conf", f"spark.executorEnv.PYTHONPATH={ROOT}",
-        *(["--executor-memory", "512m"] if master.startswith("spark://") else []),
-        ROOT / "jobs" / f"{job}.py", *arguments,
-    ]  # fmt: skip
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_HOME": str(SPARK_HOME),
-    }  # fmt: skip
-    result = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
+# What a task of the DAGs does; the connection is in the environment.
+TASK = """
+import sys
+from dags.operators import SparkStep
+job, *arguments = sys.argv[1:]
+SparkStep(task_id="task", job=f"jobs/{job}.py", arguments=arguments).execute({})
+"""
 
 
-def test_the_journey_build_runs_on_a_cluster_and_gives_the_same_bytes(cluster, tmp_path):
+@pytest.fixture
+def run_task(tmp_path: Path) -> Callable[..., None]:
+    """Run a job as a Spark task of the DAGs does, on a connection to this master."""
+
+    def run(master: str, job: str, *arguments: str) -> None:
+        environment = os.environ | {
+            "AIRFLOW_HOME": str(tmp_path / "airflow"), "MTORL_DRIVER_MEMORY": "1g",
+            "AIRFLOW_CONN_SPARK": json.dumps({"conn_type": "spark", "host": master}),
+            "PYTHONPATH": str(ROOT), "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }  # fmt: skip
+        command = [sys.executable, "-c", TASK, job, *arguments]
+        result = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240, check=False)
+        assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
+
+    return run
+
+
+def test_the_journey_build_runs_on_a_cluster_and_gives_the_same_bytes(cluster, run_task, tmp_path):
     rows = [
         criteo_row(uid=k % 40, timestamp=k * 60, click=(k % 3 == 0 and 1) or 0, cat8=k % 4, cost=k / 1000)
         for k in range(600)
     ]
     raw = write_criteo(tmp_path / "raw", rows)
     fingerprints = []
+    exposures = tmp_path / "exposures only"
+    run_task("local[2]", "build_exposures", "--dataset", "criteo", "--lake", str(exposures), "--raw", str(raw))
     for name, master in (("local", "local[2]"), ("cluster", cluster)):
         lake = Lake(tmp_path / name)
-        flags = ("--dataset", "criteo", "--lake", str(lake.root))
-        submit("local[2]", "build_exposures", *flags, "--raw", str(raw))
-        submit(master, "build_journeys", *flags, "--day", "2017-01-01")
+        shutil.copytree(exposures, lake.root)
+        run_task(master, "build_journeys", "--dataset", "criteo", "--lake", str(lake.root), "--day", "2017-01-01")
         manifest = read_manifest(lake.partition("journeys", "criteo", "2017-01-01"))
         assert manifest is not None
         assert manifest.rows == 40

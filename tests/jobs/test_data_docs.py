@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import data_docs
-from jobs.audit_results import FAILED, HOLDS, Audit, Outcome, audit_path, store, stored_audits
+from jobs.audit_results import FAILED, HOLDS, Audit, Outcome, store, stored_audits
 from jobs.data_docs import INDEX, audit_page, index_page, publish_pages
 from schemas.errors import UserError
 from schemas.paths import UNDATED, Lake
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
 def test_a_page_says_what_failed_how_often_and_why():
     text = Page(audit_page(audit(severity="critical", text="cost"))).text
-    assert "Failed: nothing downstream is published 1,994 rows, 2 rules: 1 failed as critical, 1 hold." in text
+    assert "Failed: no job builds on it 1,994 rows, 2 rules: 1 failed as critical, 1 hold." in text
     assert "B of cost. critical 2 of 1,994 rows, e.g. cost (0.10%) Why it matters: why cost. expect_b(cost)" in text
     assert text.index("B of cost.") < text.index("A holds.")
 
@@ -161,9 +161,7 @@ def test_a_stored_result_comes_back_as_it_was(lake):
     kept = audit(severity="warning", text=EVIL + " é")
     store(lake, kept)
     assert stored_audits(lake, "criteo") == [kept]
-    assert audit_path(lake, "exposures", "criteo", "2017-01-02").relative_to(lake.root) == Path(
-        "audits/dataset=criteo/exposures/2017-01-02.json"
-    )
+    assert (lake.root / "audits/dataset=criteo/exposures/2017-01-02.json").is_file()
 
 
 @pytest.mark.browser

@@ -1,19 +1,28 @@
 """Every raw row has one fate: an exposure, a duplicate, or refused with a reason."""
 
+from dataclasses import replace
+
 import pytest
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
-from jobs.exposures import DS, DUPLICATE, FATE, KEPT, RAW, REASON, REFUSED, with_fate
+from jobs.exposures import DS, DUPLICATE, FATE, KEPT, RAW, REASON, REFUSED, days_of, log_span, with_fate
 from jobs.raw_files import find_raw_files, read_raw
 from schemas.dataset import get_dataset
+from schemas.errors import UserError
 
 HOUR_MS = 3_600_000
+YEARS = "time_ms lies outside the years 2011 to 2110"
+SECONDS = "timestamp is not from 0 to 31,622,400"
+COST = "cost is not from 0 to 1,000,000,000"
+
+
+def rows_of(spark, dataset, folder):
+    raw = {view: read_raw(spark, files) for view, files in find_raw_files(dataset, folder).items()}
+    return with_fate(spark, dataset, raw)
 
 
 def fates(spark, name, folder):
-    dataset = get_dataset(name)
-    raw = {view: read_raw(spark, files) for view, files in find_raw_files(dataset, folder).items()}
-    return with_fate(spark, dataset, raw).collect()
+    return rows_of(spark, get_dataset(name), folder).collect()
 
 
 @pytest.mark.parametrize(
@@ -22,7 +31,13 @@ def fates(spark, name, folder):
         ({"video_id": "abc"}, "video_id is not a whole number: abc"),
         ({"time_ms": "9" * 25}, "time_ms is not a whole number: " + "9" * 25),
         ({"user_id": ""}, "user_id is missing"),
-        ({"time_ms": -5}, "time_ms is negative"),
+        ({"time_ms": -5}, YEARS),
+        ({"time_ms": 0, "date": 19700101}, YEARS),
+        ({"time_ms": 1650597047, "date": 19700120}, YEARS),
+        ({"time_ms": "9" * 18}, YEARS),
+        ({"date": 20221399}, "date is not a day"),
+        ({"date": 10**15}, "date is not a day"),
+        ({"is_rand": 10**12}, "is_rand is neither 0 nor 1"),
         ({"user_id": 77}, "unknown user"),
         ({"video_id": 77}, "unknown video"),
         ({"is_click": 2}, "is_click is neither 0 nor 1"),
@@ -48,9 +63,18 @@ def test_a_wrong_number_of_fields_is_refused_as_it_stands(spark, tmp_path, bad):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"cost": "NaN"}, "cost is negative or not a number"),
-        ({"cost": "-1"}, "cost is negative or not a number"),
-        ({"timestamp": -1}, "timestamp is negative"),
+        ({"cost": "NaN"}, "cost is not a number: NaN"),
+        ({"cost": "Infinity"}, "cost is not a number: Infinity"),
+        ({"cost": "1e400"}, "cost is not a number: 1e400"),
+        ({"cpo": "NaN"}, "cpo is not a number: NaN"),
+        ({"cpo": "-Infinity"}, "cpo is not a number: -Infinity"),
+        ({"cost": "-1"}, COST),
+        ({"cost": "1e10"}, COST),
+        ({"timestamp": -1}, SECONDS),
+        ({"timestamp": 10**11}, SECONDS),
+        ({"timestamp": 10**18}, SECONDS),
+        ({"attribution": 3 * 10**9}, "attribution is neither -1, 0 nor 1"),
+        ({"conversion": 1, "click": 1, "conversion_timestamp": 10**18}, "conversion_timestamp is above 63,244,800"),
         ({"conversion": 1, "click": 1}, "a conversion without its time"),
         ({"conversion": 1, "click": 1, "timestamp": 9, "conversion_timestamp": 8}, "a conversion before its exposure"),
         ({"cat8": "x"}, "cat8 is not a whole number: x"),
@@ -107,3 +131,48 @@ def test_criteo_columns(spark, tmp_path):
         0, None, None, None,
     )  # fmt: skip
     assert (late.channel, late.cost, late.hour) == ("3", 0.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "bad"),
+    [
+        ({"exposed_at_ms": "nullif(log.time_ms, 7)"}, {"time_ms": 7}),
+        ({}, {"time_ms": -1}),
+        ({}, {"time_ms": 253_402_214_400_000}),
+        ({}, {"time_ms": "9" * 18}),
+    ],
+)
+def test_a_row_without_a_day_is_refused_though_its_contract_forgets_to(spark, tmp_path, changes, bad):
+    forgetful = replace(get_dataset("kuairand"), refusals=(), **changes)
+    rows = rows_of(spark, forgetful, write_kuairand(tmp_path, [kuairand_row(), kuairand_row(**bad)])).collect()
+    assert sorted((row[FATE], row[REASON], row[DS] is None) for row in rows) == [
+        (KEPT, None, False), (REFUSED, "the time cannot be read", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cost", ["cast('NaN' AS double)", "-1D", "1e9 + 1", "cast(NULL AS double)"])
+def test_a_cost_that_cannot_be_summed_is_refused_in_every_dataset(spark, tmp_path, cost):
+    costly = replace(get_dataset("kuairand"), cost=cost)
+    (row,) = rows_of(spark, costly, write_kuairand(tmp_path, [kuairand_row()])).collect()
+    assert (row[FATE], row[REASON]) == (REFUSED, COST)
+
+
+def test_refused_rows_have_no_say_in_how_long_the_log_is(spark, tmp_path):
+    log = [kuairand_row(), kuairand_row(time_ms=0), kuairand_row(is_click=9, time_ms=1650597047647 + 30 * 24 * HOUR_MS)]
+    rows = rows_of(spark, get_dataset("kuairand"), write_kuairand(tmp_path, log))
+    span = rows.agg(*log_span()).first()
+    assert (span["rows"], *days_of(span, rows)) == (3, "2022-04-22", "2022-04-22")
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        ([kuairand_row(is_click=2), kuairand_row(is_click=3), "garbage"],
+         "all 3 are refused, most often because: is_click is neither 0 nor 1"),
+        ([], "it is empty"),
+    ],
+)  # fmt: skip
+def test_a_log_without_a_usable_row_is_an_error_that_says_why(spark, tmp_path, log, why):
+    rows = rows_of(spark, get_dataset("kuairand"), write_kuairand(tmp_path, log))
+    with pytest.raises(UserError, match=why):
+        days_of(rows.agg(*log_span()).first(), rows)

@@ -1,16 +1,26 @@
 """Bring your own log: a contract is all it takes, whatever the log's shape."""
 
+import random
+import sys
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
 import pytest
 from raw_logs import header
 
+import schemas.dataset
+from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
 from jobs.days import end_of_day_ms
 from jobs.exposures import DS, FATE, KEPT, with_fate
 from jobs.history import with_history
 from jobs.journeys import channel_names, fold
 from jobs.raw_files import find_raw_files, read_raw
 from jobs.windows import cut_windows
+from mtorl_model import score, train
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
+from schemas.paths import Lake
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 
 # Semicolons, ISO times, text ids, money, an outcome that arrives late, and no side tables.
@@ -79,7 +89,7 @@ def test_an_invented_log_becomes_exposures(shop_rows):
     ]
 
 
-def test_and_goes_all_the_way_to_windows(shop_rows):
+def test_and_goes_on_to_windows(shop_rows):
     exposures = shop_rows.where(f"{FATE} = '{KEPT}'")
     channels = channel_names(exposures, None, SHOP)
     as_of = end_of_day_ms(SHOP, "2024-03-31")
@@ -100,3 +110,56 @@ def test_and_goes_all_the_way_to_windows(shop_rows):
     # The order came at ten: after the second newsletter, before the third.
     assert window.seen_order == [None, 0, 0, 1]
     assert window.new_order_by_channel[-1] == [1, 0, 0]
+
+
+def sent_to(customers: int) -> list[str]:
+    """Three days in Berlin, the second of 23 hours; the more a newsletter costs, the more often it is opened."""
+    draw = random.Random(7)
+    rows = []
+    for customer in range(customers):
+        age = draw.choice(["", draw.randint(18, 80)])
+        for _ in range(draw.randint(1, 9)):
+            sent = datetime(2024, 3, 29, 23, tzinfo=UTC) + timedelta(seconds=draw.randrange(71 * 3600))
+            medium, price = draw.choice([("Mail", 0.1), ("sms", 0.5), ("Push", 0.0)])
+            opened = int(draw.random() < 0.2 + price)
+            ordered = opened and draw.random() < 0.4
+            bought = (sent + timedelta(hours=draw.randint(1, 40))).isoformat() if ordered else ""
+            rows.append(f"c{customer};{sent.isoformat()};{medium};{price};{opened};{bought};{age}")
+    return rows
+
+
+@pytest.mark.slow
+def test_and_goes_all_the_way_to_policies_and_ranks(spark, tmp_path, monkeypatch):
+    lake, customers, days = Lake(tmp_path / "lake"), 150, ["2024-03-30", "2024-03-31", "2024-04-01"]
+    (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *sent_to(customers), "c0;never;sms;0;0;;"]))
+    monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})
+    for job in (build_exposures, build_journeys, build_feature_spec, build_sequences):
+        monkeypatch.setattr(job, "spark_session", lambda *_, **__: nullcontext(spark))
+
+    def run(entry_point, *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["shop", "--dataset", "shop", "--lake", str(lake.root), *arguments])
+        entry_point.main()  # an audit with a critical finding exits
+
+    def audit(*tables: str) -> None:
+        for table in tables:
+            run(audit_table, "--table", table)
+
+    span = ("--from", days[0], "--to", days[-1])
+    run(build_exposures, "--raw", str(tmp_path))
+    assert lake.days("exposures", "shop") == days
+    audit("exposures", "quarantine")
+    run(build_journeys, "--day", days[-1])
+    run(build_feature_spec, *span)
+    run(build_sequences, *span)
+    audit("journeys", "feature_spec", "sequences")
+    run(train, *span, "--max-epochs", "2", "--device", "cpu")
+    run(score, "--day", days[-1])
+    audit("channel_policies", "user_reward_ranks")
+
+    policies, ranks = (
+        pd.read_parquet(lake.partition(table, "shop", days[-1])) for table in ("channel_policies", "user_reward_ranks")
+    )
+    assert set(policies.user_id) == set(ranks.user_id) == {f"c{k}" for k in range(customers)}
+    assert set(policies.source) == {"model", "initial"}
+    assert {channel for channel, _ in policies.policy[0]} == {"mail", "push", "sms"}
+    assert ranks.predicted_order.between(0, 1).all()

@@ -55,7 +55,14 @@ def test_paper_preset_has_the_papers_sizes():
     assert (model.hidden, model.steps) == (512, 20)
     assert (model.tcn_layers, model.addnorm_layers, model.reward_layers) == (2, 2, 3)
     assert (train.batch_size, train.learning_rate) == (512, 1e-3)
+    assert (train.schedule, train.weight_decay, train.gradient_clip) == ("constant", 0.0, 0.0)
     assert preset("small", "criteo")[0].hidden == 128
+
+
+@pytest.mark.parametrize("change", [{"schedule": "linear"}, {"gradient_clip": -1.0}])
+def test_impossible_trainings_are_refused(change):
+    with pytest.raises(UserError, match=f"train config.*{next(iter(change))}"):
+        replace(TrainConfig(), **change)
 
 
 def test_unknown_preset_lists_the_names():

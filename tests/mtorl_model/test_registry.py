@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from mtorl_model.training import Epoch, History
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.paths import Lake
-from schemas.tables.feature_spec import FeatureSpec
+from schemas.publishing import publish, staging_folder
+from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
 DAYS = ("2022-04-10", "2022-04-11")
@@ -164,7 +166,9 @@ def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     done = train_command(lake.root, "--max-epochs", "1")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("mtorl_kuairand/1 is the champion of kuairand")
+    epoch, first, *_ = done.stdout.splitlines()
+    assert re.fullmatch(r"epoch 1: validation loss \d\.\d{4}", epoch)  # bin/progress.py looks for it
+    assert first.startswith("mtorl_kuairand/1 is the champion of kuairand")
     assert done.stderr == ""
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
     version, champion = load_champion(lake, KUAIRAND)
@@ -188,6 +192,20 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
         lines = train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
     assert lines[0].startswith("mtorl_kuairand/1 is the champion")
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
+
+
+def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtorl_model.train.register_champion", lambda *args: "mtorl_kuairand/1")
+    lake, spec = synthetic.write_lake(tmp_path, users=40)
+    newer = replace(spec, last_day="2022-05-08")
+    with staging_folder(lake) as staged:
+        (staged / SPEC_FILE).write_text(newer.to_json())
+        publish(lake, "feature_spec", "kuairand", newer.last_day, staged, rows=0, inputs={}, code="test")
+    assert train_champion(lake, KUAIRAND, *DAYS, CONFIGS, spec_day=DAYS[-1])
+    with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
+        train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    with pytest.raises(UserError, match="no feature_spec for kuairand on 2022-04-01"):
+        train_champion(lake, KUAIRAND, *DAYS, CONFIGS, spec_day="2022-04-01")
 
 
 def test_the_checkpoint_belongs_to_configs_spec_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

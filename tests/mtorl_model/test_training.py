@@ -19,7 +19,7 @@ from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import REWARD_FORMS, Encoded, Encoder
 from mtorl_model.losses import policy_loss
 from mtorl_model.model import MTORL
-from mtorl_model.train import new_model
+from mtorl_model.train import _identity, new_model
 from mtorl_model.training import CHECKPOINT_FILE, Epoch, History, choose_device, fit
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -28,7 +28,8 @@ from schemas.tables.feature_spec import FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
 TINY = ModelConfig(hidden=16, dropout=0.1)
-CONFIG = TrainConfig(batch_size=32, learning_rate=3e-3, max_epochs=3, checkpoint_every=4, seed=5, device="cpu")
+CONFIG = TrainConfig(batch_size=32, learning_rate=3e-3, schedule="cosine", gradient_clip=1.0, max_epochs=3,
+                     checkpoint_every=4, seed=5, device="cpu")  # fmt: skip
 
 Weights = dict[str, torch.Tensor]
 
@@ -55,6 +56,10 @@ class Setup:
 @pytest.fixture
 def setup(synthetic_lake: tuple[Lake, FeatureSpec]) -> Setup:
     return Setup(*synthetic_lake)
+
+
+def started(setup: Setup, config: TrainConfig) -> Any:
+    return training._Training(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), config)
 
 
 def equal(one: Weights, two: Weights) -> bool:
@@ -87,7 +92,7 @@ def run_until_killed(setup: Setup, checkpoints: Path, step: int) -> None:
     here = Path(__file__).parent
     script = DYING.format(tests=str(here), step=step, lake=str(setup.lake.root), checkpoints=str(checkpoints))
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=here.parents[1], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script], cwd=here.parents[1], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
 
@@ -178,26 +183,39 @@ def test_it_ends_with_the_best_weights_and_stops_when_patience_is_spent(
 
 def test_the_monitor_is_the_mean_over_validation_labels_whatever_the_batches(setup: Setup) -> None:
     def losses(batch_size: int) -> list[float]:
-        config = replace(CONFIG, batch_size=batch_size)
-        run = training._Training(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), config)
-        return list(run._validate())
+        return list(started(setup, replace(CONFIG, batch_size=batch_size))._validate())
 
     assert losses(7) == pytest.approx(losses(1000), rel=1e-5)
 
 
-def test_the_learning_rate_rises_then_falls(setup: Setup) -> None:
-    config = replace(CONFIG, max_epochs=40)
-    run = training._Training(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), config)
+def rates_of(run: Any) -> list[float]:
     rates = []
-    for step in range(config.max_epochs * run.steps_per_epoch):
+    for step in range(run.config.max_epochs * run.steps_per_epoch):
         run.step = step
         rates.append(run._rate())
+    return rates
+
+
+def test_the_learning_rate_is_constant_as_in_the_paper(setup: Setup) -> None:
+    assert set(rates_of(started(setup, replace(CONFIG, schedule="constant")))) == {1.0}
+
+
+def test_the_cosine_learning_rate_rises_then_falls(setup: Setup) -> None:
+    rates = rates_of(started(setup, replace(CONFIG, max_epochs=40)))
     top = int(np.argmax(rates))
     assert 0 < top < 0.1 * len(rates)
     assert (np.diff(rates[: top + 1]) > 0).all()
     assert (np.diff(rates[top:]) < 0).all()
     assert 0.9 < max(rates) <= 1.0
     assert rates[-1] < 0.06
+
+
+@pytest.mark.parametrize(("clip", "clipped"), [(0.0, False), (1e-3, True)])
+def test_the_gradient_is_clipped_only_where_the_config_says_so(setup: Setup, clip: float, clipped: bool) -> None:
+    run = started(setup, replace(CONFIG, gradient_clip=clip))
+    next(run.train_epoch())
+    norm = torch.nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
+    assert bool(norm <= 1.001e-3) is clipped
 
 
 def test_a_loss_that_is_no_number_ends_the_training(setup: Setup) -> None:
@@ -234,6 +252,46 @@ def test_devices_are_named_auto_cpu_or_cuda() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(UserError, match="unknown device 'tpu'"):
         choose_device("tpu")
+
+
+def test_a_training_on_the_gpu_is_another_one_than_on_the_cpu(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(device: str, has_gpu: bool) -> str:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+        configs = (TINY, LossConfig(), replace(CONFIG, device=device))
+        return _identity(configs, "spec", setup.store("train"), setup.store("validation"))
+
+    assert identity("auto", has_gpu=True) == identity("cuda", has_gpu=True) != identity("auto", has_gpu=False)
+    assert identity("auto", has_gpu=False) == identity("cpu", has_gpu=True)
+
+
+@pytest.mark.parametrize("missing", [None, "compiler", "headers"])
+def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    missing: str | None,
+) -> None:  # fmt: skip
+    (tmp_path / "Python.h").touch()
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch, "compile", lambda _: "compiled")
+    monkeypatch.setattr(training.shutil, "which", lambda name: name if missing != "compiler" else None)
+    monkeypatch.setattr(
+        training.sysconfig, "get_path", lambda *_: str(tmp_path if missing != "headers" else tmp_path / "none")
+    )
+    model = setup.model()
+    assert training._compiled(model) == (model if missing else "compiled")
+    assert capsys.readouterr().err.count("\n") == (1 if missing else 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
+def test_a_training_on_the_gpu_learns_and_resumes(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, device="cuda")
+    model = setup.model()
+    history = fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config, checkpoints=tmp_path)
+    assert history.epochs[-1].train_total < history.epochs[0].train_total
+    assert {weight.device.type for weight in model.state_dict().values()} == {"cuda"}
+    monkeypatch.setattr(training._Training, "_optimise", None)  # a finished training is not trained on
+    assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
 
 
 def test_the_best_epoch_is_the_first_of_equals() -> None:

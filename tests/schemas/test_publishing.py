@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 
 from schemas.errors import UserError
 from schemas.paths import Lake, checked_day, days_between
-from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder
+from schemas.publishing import (
+    MANIFEST,
+    content_fingerprint,
+    publish,
+    read_manifest,
+    require_manifest,
+    staging_folder,
+)
 
 DAY = "2022-05-01"
 
@@ -42,6 +50,19 @@ def test_a_published_partition_states_its_content(tmp_path):
     assert manifest.fingerprint == content_fingerprint(partition(lake))
     assert not (partition(lake) / "_SUCCESS").exists()
     assert list(lake.staging.iterdir()) == []
+
+
+def test_nothing_is_built_on_what_failed_its_audit_until_it_is_repaired(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "a")
+    audit = lake.audits("shop") / "exposures" / f"{DAY}.json"
+    audit.parent.mkdir(parents=True)
+    for verdict, refused in (("pass", False), ("warn", False), ("fail", True)):
+        audit.write_text(json.dumps({"fingerprint": read_manifest(partition(lake)).fingerprint, "verdict": verdict}))
+        with pytest.raises(UserError, match="failed its audit") if refused else nullcontext():
+            require_manifest(lake, "exposures", "shop", DAY)
+    publish_text(lake, "repaired")
+    assert require_manifest(lake, "exposures", "shop", DAY) == read_manifest(partition(lake))
 
 
 def test_equal_content_has_an_equal_fingerprint_whatever_the_file_names(tmp_path):
