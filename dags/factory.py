@@ -109,9 +109,13 @@ def history_dag(dataset: str) -> DAG:
         "to": _LAST_DAY,
         "preset": Param("small", type="string", enum=["small", "paper"], description="size of the model"),
         "max_epochs": Param(None, type=["null", "integer"], minimum=1, description="empty: the preset's"),
+        "members": Param(
+            None, type=["null", "integer"], minimum=1, description="models to average; empty: the preset's"
+        ),
     }
     last_day = ("--from", "{{ params.to }}", "--to", "{{ params.to }}")
     max_epochs = "{{ '--max-epochs=%d' % params.max_epochs if params.max_epochs else '' }}"
+    members = "{{ '--members=%d' % params.members if params.members else '' }}"
     metrics = f"{LAKE[1]}/metrics/dataset={dataset}/metrics.json"
     with _dag("history", dataset, history_dag.__doc__, schedule=None, params=params) as dag:
         exposures = _spark("build_exposures", dataset, *_raw(dataset), *DAYS)
@@ -121,8 +125,8 @@ def history_dag(dataset: str) -> DAG:
         sequences = _spark("build_sequences", dataset, *DAYS, *spec_day)
         # One slot: two trainings would share the memory of one GPU.
         train = _python(
-            "train", "mtorl_model.train", dataset, *DAYS, *spec_day, "--preset", "{{ params.preset }}", max_epochs,
-            pool="gpu", queue="gpu",
+            "train", "mtorl_model.train", dataset, *DAYS, *spec_day, "--preset", "{{ params.preset }}",
+            max_epochs, members, pool="gpu", queue="gpu",
         )  # fmt: skip
         evaluate = _python(
             "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics

@@ -1,12 +1,14 @@
 """A trained model as a folder of tensors and JSON: nothing in it can run code.
 
-weights.pt (tensors by name), config.json (the model's config and input sizes), feature_spec.json,
-initial_policy.json.
+weights.pt (tensors by number of the member and name), config.json (the members' config, input sizes and number),
+feature_spec.json, initial_policy.json.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import torch
 
 from mtorl_model.batch import InputSizes
 from mtorl_model.checkpoint import load_tensors, save_tensors
@@ -21,41 +23,54 @@ WEIGHTS, CONFIG, SPEC, POLICY = "weights.pt", "config.json", "feature_spec.json"
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """All that scoring needs: the model (on the CPU, in evaluation mode) and what its inputs are made by."""
+    """All that scoring needs: the models and what their inputs are made by.
 
-    model: MTORL
+    models: one, or several that differ in their seed alone and whose answers are averaged (prediction.predict).
+    """
+
+    models: tuple[MTORL, ...]
     spec: FeatureSpec
     initial_policy: InitialPolicy
 
     @property
     def config(self) -> ModelConfig:
-        return self.model.config
+        return self.models[0].config
 
 
-def save_artifact(folder: Path, model: MTORL, spec: FeatureSpec, initial_policy: InitialPolicy) -> None:
+def save_artifact(folder: Path, artifact: Artifact) -> None:
     """Write the folder, which must be private to the caller: no reader sees it before it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: weight.detach().cpu() for name, weight in model.state_dict().items()}
+    weights = {
+        f"{number}.{name}": weight.detach().cpu()
+        for number, model in enumerate(artifact.models)
+        for name, weight in model.state_dict().items()
+    }
     save_tensors(folder / WEIGHTS, weights)
-    config = {"model": json.loads(model.config.to_json()), "sizes": asdict(model.sizes)}
+    config = {
+        "model": json.loads(artifact.config.to_json()),
+        "sizes": asdict(artifact.models[0].sizes),
+        "members": len(artifact.models),
+    }
     (folder / CONFIG).write_text(json.dumps(config, sort_keys=True))
-    (folder / SPEC).write_text(spec.to_json())
-    (folder / POLICY).write_text(initial_policy.to_json())
+    (folder / SPEC).write_text(artifact.spec.to_json())
+    (folder / POLICY).write_text(artifact.initial_policy.to_json())
 
 
 def load_artifact(folder: Path) -> Artifact:
-    """The model of a folder. Raises UserError where a file is missing, broken, or holds code instead of tensors."""
+    """The models of a folder, on the CPU.
+
+    Raises UserError where a file is missing, broken, or holds code instead of tensors.
+    """
     missing = [name for name in (WEIGHTS, CONFIG, SPEC, POLICY) if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder} is no model folder: it lacks {', '.join(missing)}; train again (make run)")
     config = json.loads((folder / CONFIG).read_text())
     sizes = InputSizes(**{**config["sizes"], "vocabulary": tuple(config["sizes"]["vocabulary"])})
-    model = MTORL(ModelConfig.from_json(json.dumps(config["model"])), sizes)
+    models = tuple(MTORL(ModelConfig.from_json(json.dumps(config["model"])), sizes) for _ in range(config["members"]))
     weights = load_tensors(folder / WEIGHTS)
     try:
-        model.load_state_dict(weights)
+        torch.nn.ModuleList(models).load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS} does not fit its {CONFIG}: train again (make run)") from error
-    model.eval()
     spec = FeatureSpec.from_json((folder / SPEC).read_text())
-    return Artifact(model, spec, InitialPolicy.from_json((folder / POLICY).read_text()))
+    return Artifact(models, spec, InitialPolicy.from_json((folder / POLICY).read_text()))

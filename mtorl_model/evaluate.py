@@ -35,7 +35,7 @@ from mtorl_model.metrics import (
     top_name,
 )
 from mtorl_model.off_policy import not_identified, policy_report
-from mtorl_model.prediction import WINDOWS_AT_ONCE, device, predict
+from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.reading import read_tables, regrouped
 from mtorl_model.registry import load_champion
 from schemas.dataset import Dataset, get_dataset
@@ -69,12 +69,11 @@ def predict_labels(artifact: Artifact, tables: Iterable[pa.Table], dataset: Data
     Only the label steps are held, not the windows. Raises UserError where there is no label.
     """
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
-    model = artifact.model.to(device())
     users, windows = [pa.array([], pa.string())], 0
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for table in regrouped(tables, WINDOWS_AT_ONCE):
         encoded = encoder.encode(table)
-        policy_BLA, gains_BLG = predict(model, encoded.batch())
+        policy_BLA, gains_BLG = predict(artifact, encoded.batch())
         label_BL = encoded.label_NL
         previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
         parts.append(

@@ -22,6 +22,7 @@ class InitialPolicy:
     channels: tuple[str, ...]
     probabilities: tuple[float, ...]  # one a channel, sum 1: the channel's share of the click-through rates
     gain_rates: dict[str, float]  # by gain: its share of all labels
+    channel_shares: tuple[float, ...]  # one a channel, sum 1: how often the log shows it
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -29,7 +30,8 @@ class InitialPolicy:
     @classmethod
     def from_json(cls, text: str) -> "InitialPolicy":
         raw: dict[str, Any] = json.loads(text)
-        return cls(tuple(raw["channels"]), tuple(raw["probabilities"]), raw["gain_rates"])
+        shares = tuple(raw["channel_shares"])
+        return cls(tuple(raw["channels"]), tuple(raw["probabilities"]), raw["gain_rates"], shares)
 
 
 def fit_initial_policy(store: WindowStore, spec: FeatureSpec) -> InitialPolicy:
@@ -51,4 +53,6 @@ def fit_initial_policy(store: WindowStore, spec: FeatureSpec) -> InitialPolicy:
     ctr_A = (gained_AG[:, 0] + PRIOR_EXPOSURES * rate_G[0]) / (shown_A + PRIOR_EXPOSURES)
     probability_A = ctr_A / ctr_A.sum() if ctr_A.any() else np.full(width, 1 / width)
     gain_rates = dict(zip(spec.gains, rate_G.tolist(), strict=True))
-    return InitialPolicy(spec.channels, tuple(probability_A.tolist()), gain_rates)
+    # A channel that training never shows counts as shown once: nothing is divided by 0.
+    share_A = np.maximum(shown_A, 1) / np.maximum(shown_A, 1).sum()
+    return InitialPolicy(spec.channels, tuple(probability_A.tolist()), gain_rates, tuple(share_A.tolist()))

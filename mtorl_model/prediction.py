@@ -1,4 +1,4 @@
-"""Ask a model about windows: probabilities as float64 arrays.
+"""Ask a trained model about windows: probabilities as float64 arrays.
 
 Shapes as in batch.py: B windows, L steps, A actions (channels), G gains.
 """
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mtorl_model.artifact import Artifact
 from mtorl_model.batch import Batch
 from mtorl_model.model import MTORL
 
@@ -31,11 +32,22 @@ def device() -> str:
 
 
 @torch.inference_mode()
-def predict(model: MTORL, batch: Batch) -> Predictions:
-    """The model's policy and predicted gains, computed in float32 on the model's device, dropout off."""
-    model.eval()
-    output = model(batch.to(next(model.parameters()).device.type))
-    policy_BLA = model.policy(output).double().cpu().numpy()
-    gains_BLG = model.predicted_gains(output).double().cpu().numpy()
+def predict(artifact: Artifact, batch: Batch) -> Predictions:
+    """The mean of the models' policies and of their predicted gains, computed in float32 on a GPU where there is one.
+
+    The policy is adjusted for the channels' shares in the log as ModelConfig.prior_adjustment says.
+    """
+    batch = batch.to(device())
+    answers = [_answer(model, batch) for model in artifact.models]
+    policy_BLA = np.mean([policy_BLA for policy_BLA, _ in answers], axis=0)
+    policy_BLA *= np.array(artifact.initial_policy.channel_shares) ** -artifact.config.prior_adjustment
+    gains_BLG = np.mean([gains_BLG for _, gains_BLG in answers], axis=0)
     # float32 sums to 1 within 1e-7 only, and its sums of probabilities can pass 1 by as much.
     return Predictions(policy_BLA / policy_BLA.sum(axis=-1, keepdims=True), np.minimum(gains_BLG, 1.0))
+
+
+def _answer(model: MTORL, batch: Batch) -> tuple[Floats, Floats]:
+    """policy_BLA and gains_BLG of one model, dropout off."""
+    model.to(device()).eval()
+    output = model(batch)
+    return model.policy(output).double().cpu().numpy(), model.predicted_gains(output).double().cpu().numpy()

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,21 +30,24 @@ def model_name(dataset: Dataset) -> str:
 
 
 def register_champion(
-    lake: Lake, dataset: Dataset, folder: Path, params: Mapping[str, object], history: History
+    lake: Lake, dataset: Dataset, folder: Path, params: Mapping[str, object], histories: Sequence[History]
 ) -> str:
     """Register a model folder (artifact.save_artifact) as the dataset's champion; "mtorl_kuairand/3".
 
-    The run holds params, the losses of every epoch and the folder. A kill leaves the champion as it was.
+    The run holds params, the losses of every member's epochs and the folder. A kill leaves the champion as it was.
     """
     client = _client(lake)
     from mlflow.entities import Metric, Param
 
     run = client.create_run(_experiment_id(client, lake, dataset))
     client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
-    for number, epoch in enumerate(history.epochs, start=1):
-        values = epoch.curves(dataset.gain_names)
-        now_ms = time.time_ns() // 1_000_000
-        client.log_batch(run.info.run_id, [Metric(name, value, now_ms, number) for name, value in values.items()])
+    for member, history in enumerate(histories, start=1):
+        of_member = f"_{member}" if member > 1 else ""
+        for number, epoch in enumerate(history.epochs, start=1):
+            values = epoch.curves(dataset.gain_names)
+            now_ms = time.time_ns() // 1_000_000
+            metrics = [Metric(name + of_member, value, now_ms, number) for name, value in values.items()]
+            client.log_batch(run.info.run_id, metrics)
     files = _files(lake, dataset, run.info.run_id)
     shutil.copytree(folder, files)
     client.set_terminated(run.info.run_id)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mtorl_model.artifact import Artifact
 from mtorl_model.encoding import Encoder
-from mtorl_model.prediction import WINDOWS_AT_ONCE, device, predict
+from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.ranking import best_first, fused_reward
 from mtorl_model.reading import ROWS_PER_READ, read_tables, regrouped
 from mtorl_model.registry import load_champion
@@ -66,10 +66,9 @@ def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Data
     user_id = [pa.array([], _ARROW[dataset.user_id.column.dtype])]
     policy, predicted = [np.empty((0, actions))], [np.empty((0, gains))]
     shown = [np.empty(0, dtype=np.int64)]
-    model = artifact.model.to(device())
     for users in regrouped(tables, WINDOWS_AT_ONCE):
         windows = journeys_to_windows(users, spec, dataset, steps)
-        policy_BLA, gains_BLG = predict(model, encoder.encode(windows).batch())
+        policy_BLA, gains_BLG = predict(artifact, encoder.encode(windows).batch())
         user_id += windows.column("user_id").chunks
         policy.append(policy_BLA[:, -1])
         predicted.append(gains_BLG[:, -1])

@@ -1,7 +1,7 @@
 """Train MTORL on the sequences of a range of days and make it the dataset's champion.
 
 python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--preset small] [--max-epochs N]
-    [--spec-day DAY] [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0] [--device auto]
+    [--spec-day DAY] [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0] [--members K] [--device auto]
 
 Killed and started again with the same arguments, it goes on from its last checkpoint.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from mtorl_model.artifact import save_artifact
+from mtorl_model.artifact import Artifact, save_artifact
 from mtorl_model.config import PRESETS, REWARD_FORMS, LossConfig, ModelConfig, TrainConfig, preset
 from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import Encoder
@@ -49,19 +49,29 @@ def train_champion(
     identity = _identity(configs, spec.version, train, valid)
     checkpoints = lake.table("checkpoints", dataset.name) / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
-    model = new_model(model_config, encoder, train_config.seed)
-    history = fit(model, train, valid, loss_config, train_config, checkpoints=checkpoints, identity=identity)
+    models, histories = [], []
+    for seed in range(train_config.seed, train_config.seed + train_config.members):
+        models.append(new_model(model_config, encoder, seed))
+        # A member that is done keeps its checkpoint until all are: a kill repeats none of them.
+        histories.append(
+            fit(models[-1], train, valid, loss_config, replace(train_config, seed=seed),
+                checkpoints=checkpoints / str(seed), identity=identity)
+        )  # fmt: skip
     with staging_folder(lake) as folder:
-        save_artifact(folder, model, spec, fit_initial_policy(train, spec))
+        save_artifact(folder, Artifact(tuple(models), spec, fit_initial_policy(train, spec)))
         params = {**json.loads(identity), "first_day": first_day, "last_day": last_day}
-        version = register_champion(lake, dataset, folder, params, history)
+        version = register_champion(lake, dataset, folder, params, histories)
     shutil.rmtree(checkpoints)
-    weights = sum(p.numel() for p in model.parameters())
+    weights = sum(p.numel() for p in models[0].parameters())
     return [
-        f"{version} is the champion of {dataset.name}: {weights:,} weights, days {first_day} to {last_day}",
+        f"{version} is the champion of {dataset.name}: {len(models)} x {weights:,} weights, "
+        f"days {first_day} to {last_day}",
         f"trained on {len(train):,} windows, validated on {len(valid):,} of other users",
-        f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss of the policy "
-        f"{history.best.valid_policy:.4f}, of the reward {history.best.valid_reward:.4f}",
+        *(
+            f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss of the policy "
+            f"{history.best.valid_policy:.4f}, of the reward {history.best.valid_reward:.4f}"
+            for history in histories
+        ),
     ]
 
 
@@ -95,6 +105,7 @@ def main() -> None:
     parser.add_argument("--mu", type=float, help="weight of the reward loss; the preset's where left out")
     parser.add_argument("--dpo-weight", type=float, help="lambda, weight of the DPO loss; the preset's where left out")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--members", type=int, metavar="K", help="models to average; the preset's where left out")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
     dataset = get_dataset(args.dataset)
@@ -102,6 +113,9 @@ def main() -> None:
     epochs = train.max_epochs if args.max_epochs is None else args.max_epochs
     if epochs < 1:
         raise UserError(f"--max-epochs {epochs}: train for at least one epoch")
+    members = train.members if args.members is None else args.members
+    if members < 1:
+        raise UserError(f"--members {members}: train at least one model")
     configs = (
         replace(model, reward_form=args.reward_form),
         replace(
@@ -109,7 +123,7 @@ def main() -> None:
             mu=loss.mu if args.mu is None else args.mu,
             dpo_weight=loss.dpo_weight if args.dpo_weight is None else args.dpo_weight,
         ),
-        replace(train, max_epochs=epochs, seed=args.seed, device=args.device),
+        replace(train, max_epochs=epochs, seed=args.seed, members=members, device=args.device),
     )
     lake = Lake(args.lake)
     print("\n".join(train_champion(lake, dataset, args.first_day, args.last_day, configs, spec_day=args.spec_day)))

@@ -41,7 +41,7 @@ def finished(request, tmp_path_factory) -> tuple[str, Path, Lake]:
     run("jobs.build_journeys", *flags, "--day", days[-1])
     run("jobs.build_feature_spec", *flags, *span)
     run("jobs.build_sequences", *flags, *span)
-    run("mtorl_model.train", *flags, *span, "--max-epochs", "3")
+    run("mtorl_model.train", *flags, *span, "--max-epochs", "3", "--members", "1")
     run("mtorl_model.score", *flags, "--day", days[-1])
     return name, raw, lake
 

@@ -152,7 +152,7 @@ def test_and_goes_all_the_way_to_policies_and_ranks(spark, tmp_path, monkeypatch
     run(build_feature_spec, *span)
     run(build_sequences, *span)
     audit("journeys", "feature_spec", "sequences")
-    run(train, *span, "--max-epochs", "2", "--device", "cpu")
+    run(train, *span, "--max-epochs", "2", "--members", "1", "--device", "cpu")
     run(score, "--day", days[-1])
     audit("channel_policies", "user_reward_ranks")
 

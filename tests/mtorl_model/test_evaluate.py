@@ -73,11 +73,11 @@ def test_the_held_out_users_against_scikit_learn(trained):
     store = open_windows(trained, Encoder(artifact.spec, KUAIRAND, "binary"), FIRST, LAST, "test")
     (batch,) = store.in_order(10_000)
     with torch.inference_mode():
-        output = artifact.model(batch)
+        output = artifact.models[0].eval()(batch)
     action = batch.action_BL[batch.label_BL].numpy()
-    policy = artifact.model.policy(output)[batch.label_BL].numpy()
+    policy = artifact.models[0].policy(output)[batch.label_BL].numpy()
     click = batch.gains_BLG[batch.label_BL][:, 0].numpy()
-    predicted = artifact.model.predicted_gains(output)[batch.label_BL][:, 0].numpy()
+    predicted = artifact.models[0].predicted_gains(output)[batch.label_BL][:, 0].numpy()
 
     assert (found["protocol"], found["dataset"], found["model_version"]) == ("unseen-users", "kuairand", version)
     assert found["labels"] == len(action)

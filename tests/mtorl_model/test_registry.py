@@ -19,6 +19,7 @@ from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
+from mtorl_model.prediction import predict
 from mtorl_model.registry import load_champion, register_champion
 from mtorl_model.train import new_model, train_champion
 from mtorl_model.training import Epoch, History
@@ -30,7 +31,7 @@ from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
 DAYS = ("2022-04-10", "2022-04-11")
-POLICY = InitialPolicy(("short", "mid", "long"), (0.2, 0.3, 0.5), {"click": 0.25, "long_view": 0.125})
+POLICY = InitialPolicy(("short", "mid", "long"), (0.2, 0.3, 0.5), {"click": 0.25, "long_view": 0.125}, (0.5, 0.4, 0.1))
 CONFIGS = (ModelConfig(hidden=16), LossConfig(), TrainConfig(batch_size=64, max_epochs=2, device="cpu"))
 
 
@@ -43,8 +44,9 @@ def store(synthetic_lake: tuple[Lake, FeatureSpec]) -> WindowStore:
 def saved(folder: Path, spec: FeatureSpec, seed: int = 0) -> Artifact:
     """A model folder of an untrained model."""
     model = new_model(ModelConfig(hidden=16), Encoder(spec, KUAIRAND, "binary"), seed).eval()
-    save_artifact(folder, model, spec, POLICY)
-    return Artifact(model, spec, POLICY)
+    artifact = Artifact((model,), spec, POLICY)
+    save_artifact(folder, artifact)
+    return artifact
 
 
 def test_a_model_folder_gives_back_the_same_model(
@@ -53,10 +55,10 @@ def test_a_model_folder_gives_back_the_same_model(
     before = saved(tmp_path / "model", synthetic_lake[1])
     after = load_artifact(tmp_path / "model")
     assert (after.config, after.spec, after.initial_policy) == (before.config, before.spec, POLICY)
-    assert after.model.sizes == before.model.sizes
+    assert after.models[0].sizes == before.models[0].sizes
     batch = next(store.in_order(32))
     with torch.no_grad():
-        for one, two in zip(before.model(batch)[:3], after.model(batch)[:3], strict=True):
+        for one, two in zip(before.models[0](batch)[:3], after.models[0].eval()(batch)[:3], strict=True):
             assert torch.equal(one, two)
 
 
@@ -129,8 +131,8 @@ def test_the_champion_is_the_version_registered_last_and_moves_with_its_lake(
         load_champion(lake, KUAIRAND)
     history = History([Epoch(5, 4, 3, (2, 9), 1, 0.5), Epoch(4, 3, 2, (1, 8), 0.5, 0.25)])
     first, second = saved(tmp_path / "a", spec, seed=1), saved(tmp_path / "b", spec, seed=2)
-    assert register_champion(lake, KUAIRAND, tmp_path / "a", {"seed": 1}, history) == "mtorl_kuairand/1"
-    assert register_champion(lake, KUAIRAND, tmp_path / "b", {"seed": 2}, history) == "mtorl_kuairand/2"
+    assert register_champion(lake, KUAIRAND, tmp_path / "a", {"seed": 1}, [history]) == "mtorl_kuairand/1"
+    assert register_champion(lake, KUAIRAND, tmp_path / "b", {"seed": 2}, [history, history]) == "mtorl_kuairand/2"
     with pytest.raises(UserError, match="no champion model for criteo"):
         load_champion(lake, get_dataset("criteo"))
 
@@ -148,9 +150,9 @@ def test_the_champion_is_the_version_registered_last_and_moves_with_its_lake(
     shutil.move(lake.root, moved.root)
     version, champion = load_champion(moved, KUAIRAND)
     assert version == "mtorl_kuairand/2"
-    for name, weight in champion.model.state_dict().items():
-        assert torch.equal(weight, second.model.state_dict()[name])
-    assert not torch.equal(champion.model.action.weight, first.model.action.weight)
+    for name, weight in champion.models[0].state_dict().items():
+        assert torch.equal(weight, second.models[0].state_dict()[name])
+    assert not torch.equal(champion.models[0].action.weight, first.models[0].action.weight)
 
 
 def train_command(lake: Path, *more: str, dataset: str = "kuairand") -> subprocess.CompletedProcess[str]:
@@ -164,7 +166,7 @@ def train_command(lake: Path, *more: str, dataset: str = "kuairand") -> subproce
 @pytest.mark.slow
 def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
     lake, spec = synthetic.write_lake(tmp_path, users=40)
-    done = train_command(lake.root, "--max-epochs", "1")
+    done = train_command(lake.root, "--max-epochs", "1", "--members", "1")
     assert done.returncode == 0, done.stderr
     epoch, first, *_ = done.stdout.splitlines()
     assert re.fullmatch(r"epoch 1: validation loss \d\.\d{4}", epoch)  # bin/progress.py looks for it
@@ -178,6 +180,7 @@ def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, _ = synthetic.write_lake(tmp_path, users=40)
+    two_members = (*CONFIGS[:2], replace(CONFIGS[2], members=2))
 
     def killed(*args: object) -> str:
         raise KeyboardInterrupt
@@ -185,13 +188,35 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.train.register_champion", killed)
         with pytest.raises(KeyboardInterrupt):
-            train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
-    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 1
+            train_champion(lake, KUAIRAND, *DAYS, two_members)
+    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 2
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.training._Training._optimise", None)
-        lines = train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+        lines = train_champion(lake, KUAIRAND, *DAYS, two_members)
     assert lines[0].startswith("mtorl_kuairand/1 is the champion")
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
+
+
+def test_members_differ_by_seed_and_their_answers_are_averaged(tmp_path: Path) -> None:
+    lake, spec = synthetic.write_lake(tmp_path, users=40)
+    tau = 0.5
+    configs = (replace(CONFIGS[0], prior_adjustment=tau), CONFIGS[1], replace(CONFIGS[2], members=2, seed=3))
+    train_champion(lake, KUAIRAND, *DAYS, configs)
+    _, champion = load_champion(lake, KUAIRAND)
+    (batch,) = open_windows(lake, Encoder(spec, KUAIRAND, "binary"), *DAYS, "validation").in_order(1000)
+    answers = []
+    for model in champion.models:
+        with torch.no_grad():
+            output = model.eval()(batch)
+            answers.append((model.policy(output).double(), model.predicted_gains(output).double()))
+    assert len(answers) == 2
+    assert not torch.allclose(answers[0][1], answers[1][1])
+    policy_BLA, gains_BLG = (torch.stack(of_members).mean(0).numpy() for of_members in zip(*answers, strict=True))
+    weighed_BLA = policy_BLA / np.array(champion.initial_policy.channel_shares) ** tau
+    got = predict(champion, batch)
+    assert np.allclose(got.gains_BLG, gains_BLG)
+    assert np.allclose(got.policy_BLA, weighed_BLA / weighed_BLA.sum(-1, keepdims=True))
+    assert np.allclose(got.policy_BLA.sum(-1), 1)
 
 
 def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

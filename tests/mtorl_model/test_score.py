@@ -40,13 +40,13 @@ from schemas.tables.user_reward_ranks import user_reward_ranks
 TOY = toy_dataset()
 DAY = "2024-01-02"
 STEPS = 6
-INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125})
+INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
 
 
 def untrained(reward_form: str = "binary") -> Artifact:
     torch.manual_seed(1)
     config = ModelConfig(hidden=16, dropout=0.3, steps=STEPS, reward_form=reward_form)
-    return Artifact(MTORL(config, Encoder(SPEC, TOY, reward_form).sizes).eval(), SPEC, INITIAL)
+    return Artifact((MTORL(config, Encoder(SPEC, TOY, reward_form).sizes).eval(),), SPEC, INITIAL)
 
 
 def random_users(count: int, seed: int = 0) -> dict[int, list[Shown]]:
@@ -97,7 +97,7 @@ def test_scoring_a_journey_is_what_training_saw_of_the_next_exposure(length, rew
     ]
     upcoming = Shown("right", click=1, sale=1, campaign="summer", cost=9.0)
     trained_on = as_table(TOY, SPEC, [training_window([*exposures, upcoming])], steps=STEPS)
-    at_training = predict(artifact.model, Encoder(SPEC, TOY, reward_form).encode(trained_on).batch())
+    at_training = predict(artifact, Encoder(SPEC, TOY, reward_form).encode(trained_on).batch())
 
     row = journeys({1: exposures}).to_pylist()[0]
     row["next_step"] = step_inputs(exposures, hour=length)  # shown at the hour that the scoring assumes
@@ -266,7 +266,7 @@ def test_output_comes_in_several_row_groups(lake, monkeypatch):
 def test_a_broken_model_publishes_nothing(lake, monkeypatch):
     broken = untrained()
     with torch.no_grad():
-        broken.model.action.bias.fill_(float("nan"))
+        broken.models[0].action.bias.fill_(float("nan"))
     monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", broken))
     publish_journeys(lake, DAY, journeys(random_users(5)))
     with pytest.raises(UserError, match="mtorl_toy/2 predicts no numbers"):
