@@ -8,11 +8,11 @@ $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval over
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test lint up down evaluate backfill clean
+.PHONY: help setup run test lint up down evaluate benchmark-published backfill clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 24
 
 setup: ## set up what is missing: packages in .venv, Java
 	@bin/setup.sh
@@ -22,6 +22,9 @@ run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|pap
 
 evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW LAKE OUT=metrics.json]
 	@bin/evaluate.sh
+
+benchmark-published: ## the paper's own protocol, which leaks, on a lake that is there [DATASET LAKE OUT=published.json]
+	@bin/benchmark_published.sh
 
 up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080]
 	@bin/service.sh up
