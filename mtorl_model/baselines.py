@@ -12,6 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mtorl_model.data import WindowStore
 from mtorl_model.encoding import Encoded
+from mtorl_model.initial_policy import PRIOR_EXPOSURES
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -36,6 +37,7 @@ class Baselines:
 
     most_popular: int  # the channel shown most often
     best_fixed: int  # the channel with the highest rate of the first gain
+    labels: int  # that gradient boosting was fitted on
     _channel: HistGradientBoostingClassifier
     _gains: tuple[HistGradientBoostingClassifier | float, ...]  # a rate where the gain never varies
 
@@ -74,10 +76,13 @@ def fit_baselines(train: WindowStore, actions: int, *, seed: int = 0) -> Baselin
     action_N = np.concatenate(actions_N)[:MOST_LABELS].astype(np.int64)
     gain_NG = np.concatenate(gains)[:MOST_LABELS]
     shown_A = np.bincount(action_N, minlength=actions)
-    rate_A = np.bincount(action_N, weights=gain_NG[:, 0], minlength=actions) / np.maximum(shown_A, 1)
+    gained_A = np.bincount(action_N, weights=gain_NG[:, 0], minlength=actions)
+    # Pulled towards the overall rate: one lucky click on a rare channel makes no best channel.
+    rate_A = (gained_A + PRIOR_EXPOSURES * gain_NG[:, 0].mean()) / (shown_A + PRIOR_EXPOSURES)
     return Baselines(
         most_popular=int(shown_A.argmax()),
         best_fixed=int(rate_A.argmax()),
+        labels=len(action_N),
         _channel=_boosting(seed, iterations=40, rate=0.1).fit(features_NF, action_N),
         _gains=tuple(_fit_gain(features_NF, gain_N, seed) for gain_N in gain_NG.T),
     )

@@ -34,6 +34,7 @@ from mtorl_model.training import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
+from schemas.publishing import require_manifest
 from schemas.tables import sequences
 from schemas.tables.feature_spec import FeatureSpec, latest_spec
 
@@ -55,10 +56,17 @@ class DrawnWindows(WindowStore):
 
 
 class Journeys:
-    """Every step of every user of the lake, once, in order; all of it in memory."""
+    """Every step of every user of the lake, once, in order; all of it in memory.
+
+    Days that were cut with another feature spec are left out.
+    """
 
     def __init__(self, lake: Lake, dataset: Dataset, encoder: Encoder) -> None:
-        days = lake.days(sequences.NAME, dataset.name)
+        days = [
+            day
+            for day in lake.days(sequences.NAME, dataset.name)
+            if require_manifest(lake, sequences.NAME, dataset.name, day).spec_version == encoder.spec.version
+        ]
         partitions = [lake.partition(sequences.NAME, dataset.name, day) for day in days]
         columns = ["user_id", "exposed_at_ms", "exposure_id", *encoder.columns]
         parts: list[dict[str, npt.NDArray[Any]]] = []

@@ -17,7 +17,8 @@ Floats = npt.NDArray[np.float64]
 REPLICATES = 1000
 _LEAST_REPLICATES = 200
 _LARGEST_DRAW = 200_000_000  # bytes; with very many users fewer replicates do
-_REPLICATES_AT_ONCE = 100
+_BYTES_AT_ONCE = 100_000_000
+FEWEST_USERS = 20  # fewer cannot say how much users differ: then there are no replicates, and no interval
 LEVEL = 0.95
 
 
@@ -29,12 +30,13 @@ class UserBootstrap:
         names, user = np.unique(user_N, return_inverse=True)
         self.users = len(names)
         self._user_N: Ints = user.astype(np.int64)
-        count = min(replicates, max(_LEAST_REPLICATES, _LARGEST_DRAW // max(self.users, 1)))
+        enough = min(replicates, max(_LEAST_REPLICATES, _LARGEST_DRAW // max(self.users, 1)))
+        self.replicates = enough if self.users >= FEWEST_USERS else 0
         rng = np.random.default_rng(seed)
         # How often each user is drawn; more than 255 times never happens.
-        self._drawn_RU = np.stack(
-            [np.bincount(rng.integers(0, self.users, self.users), minlength=self.users) for _ in range(count)]
-        ).astype(np.uint8)
+        self._drawn_RU = np.zeros((self.replicates, self.users), np.uint8)
+        for drawn_U in self._drawn_RU:
+            drawn_U[:] = np.bincount(rng.integers(0, self.users, self.users), minlength=self.users)
 
     def sums(self, values_NK: Floats) -> Floats:
         """[1 + R, K]: the sums over all labels, then those of each replicate."""
@@ -51,8 +53,9 @@ class UserBootstrap:
     def _add_up(self, by_user_UK: Any) -> Floats:
         parts: list[Floats] = [np.asarray(by_user_UK.sum(axis=0), dtype=np.float64).reshape(1, -1)]
         transposed_KU = by_user_UK.T
-        for start in range(0, len(self._drawn_RU), _REPLICATES_AT_ONCE):
-            drawn = self._drawn_RU[start : start + _REPLICATES_AT_ONCE].astype(np.float64)
+        at_once = max(1, _BYTES_AT_ONCE // (8 * max(self.users, 1)))
+        for start in range(0, self.replicates, at_once):
+            drawn = self._drawn_RU[start : start + at_once].astype(np.float64)
             parts.append((transposed_KU @ drawn.T).T)
         return np.concatenate(parts)
 
@@ -60,11 +63,11 @@ class UserBootstrap:
 def interval(figure_R: Floats) -> tuple[float, float] | None:
     """The 95 % percentile interval of a figure; its first entry, the figure itself, is left out.
 
-    None where the figure does not exist in more than a few replicates (a class that is hardly ever drawn).
+    None without replicates, and where it does not exist in more than a few of them (a class hardly ever drawn).
     """
     replicates = figure_R[1:]
     real = replicates[np.isfinite(replicates)]
-    if len(real) < LEVEL * len(replicates):
+    if not len(real) or len(real) < LEVEL * len(replicates):
         return None
     low, high = np.quantile(real, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from mtorl_model.artifact import Artifact
 from mtorl_model.baselines import Baselines, fit_baselines, label_features
-from mtorl_model.bootstrap import REPLICATES, UserBootstrap, estimate
+from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.data import open_windows
 from mtorl_model.encoding import Encoder
 from mtorl_model.metrics import (
@@ -35,7 +35,7 @@ from mtorl_model.metrics import (
     top_name,
 )
 from mtorl_model.off_policy import not_identified, policy_report
-from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
+from mtorl_model.prediction import WINDOWS_AT_ONCE, predict, unadjusted
 from mtorl_model.reading import read_tables, regrouped
 from mtorl_model.registry import load_champion
 from schemas.dataset import Dataset, get_dataset
@@ -106,15 +106,16 @@ def measure(labels: Labels, artifact: Artifact, baselines: Baselines) -> dict[st
     return {
         "users": users.users,
         "labels": len(labels.action_N),
-        "interval": f"95 %, {REPLICATES} bootstrap draws of users",
+        "interval": f"95 %, {users.replicates} bootstrap draws of users",
         "channel": {
             **as_json(model),
             "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
-            "predictable": is_predictable(labels.action_N, labels.policy_NA, labels.user_N),
+            "predictable": is_predictable(labels.action_N, unadjusted(artifact, labels.policy_NA), labels.user_N),
         },
         "reward": {g: {**as_json(m["model"].figures), "calibration": m["model"].calibration}
                    for g, m in reward.items()},
         "baselines": {
+            "gradient_boosting_fitted_on_labels": baselines.labels,
             "channel": {name: as_json(figures) for name, figures in channel.items()},
             "reward": {g: {"gradient_boosting": as_json(m["gradient_boosting"].figures, _COMPARED_REWARD)}
                        for g, m in reward.items()},
@@ -153,25 +154,28 @@ def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> d
 def _policy(labels: Labels, lake: Lake, artifact: Artifact, baselines: Baselines, days: list[str]) -> dict[str, Any]:
     """`policy` of metrics.json, on the labels whose channel was drawn at random, as `exposures` of the days say."""
     drawn = [_drawn_at_random(lake.partition(exposures.NAME, artifact.spec.dataset, day)) for day in days]
-    exposure_D = np.concatenate(drawn)
+    exposure_D, chance_D = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
     if not len(exposure_D):
         return not_identified("the log names no propensity: nobody knows how its channels were chosen")
-    day_D = np.repeat(np.arange(len(drawn)), [len(ids) for ids in drawn])
+    day_D = np.repeat(np.arange(len(drawn)), [len(ids) for ids, _ in drawn])
     order = np.argsort(exposure_D)
     at_N = np.minimum(np.searchsorted(exposure_D[order], labels.exposure_N), len(order) - 1)
     found_N = exposure_D[order][at_N] == labels.exposure_N
     chosen = Labels(*(column[found_N] for column in labels))
     return policy_report(
         chosen.policy_NA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
-        day_D[order][at_N][found_N], chosen.user_N, baselines.best_fixed, artifact.spec.channels,
+        day_D[order][at_N][found_N], chance_D[order][at_N][found_N], chosen.user_N, baselines.best_fixed,
+        artifact.spec.channels,
     )  # fmt: skip
 
 
-def _drawn_at_random(partition: Path) -> npt.NDArray[np.int64]:
-    """Ids of the partition's exposures that have a propensity; none where there is no such partition."""
+def _drawn_at_random(partition: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The partition's exposures with a propensity: ids and chances; none where there is no such partition."""
     tables = read_tables([partition], ["exposure_id", "propensity"]) if partition.exists() else ()
-    ids = [t.filter(pc.is_valid(t.column("propensity"))).column("exposure_id").to_numpy() for t in tables]
-    return np.concatenate([np.zeros(0, np.int64), *ids])
+    known = [t.filter(pc.greater(t.column("propensity"), 0.0)) for t in tables]
+    ids = [np.zeros(0, np.int64), *(t.column("exposure_id").to_numpy() for t in known)]
+    chances = [np.zeros(0), *(t.column("propensity").to_numpy() for t in known)]
+    return np.concatenate(ids), np.concatenate(chances)
 
 
 def previous_channel(
@@ -236,8 +240,8 @@ def evaluate_champion(
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     windows = (_keep(table, split, left_out) for table in read_tables(partitions, columns))
-    labels = predict_labels(artifact, windows, dataset)
     train = open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN)
+    labels = predict_labels(artifact, windows, dataset)
     baselines = fit_baselines(train, len(artifact.spec.channels))
     return {
         "protocol": PROTOCOL,
@@ -260,7 +264,8 @@ def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Datas
         return pa.array([]), pa.array([])
     users = pa.concat_tables(found)
     if split is not None:
-        return users.column("user_id").unique(), pa.array([])
+        ids = users.column("user_id").unique()
+        return ids, ids.slice(0, 0)
     learned = pc.is_in(users.column("split"), value_set=pa.array([TRAIN, VALIDATION]))
     trained = users.filter(learned).column("user_id").unique()
     days = lake.days(journeys.NAME, dataset.name)
@@ -306,22 +311,27 @@ def as_text(metrics: dict[str, Any]) -> str:
         lines.append(f"             {_verdict(difference)} gradient boosting by AUC")
     policy = metrics["policy"]
     if policy["identified"]:
-        value, gain = policy["value"], policy["deterministic"]["minus_logging"]
-        lines.append(
-            f"policy       value {value['snips']:.3f} [{value['low']:.3f}, {value['high']:.3f}], log"
-            f" {policy['logging_value']:.3f}, always {policy['best_fixed_channel']} {policy['best_fixed']:.3f};"
-            f" {_verdict(gain)} the log"
-        )
+        found = policy["deterministic"]
+        lines += [
+            f"policy       recommended channel {_text(found['dr'])} (doubly robust)",
+            f"             {_verdict(found['minus_logging'])} the log, {_text(policy['logging'])}",
+            f"             {_verdict(found['minus_best_fixed'])} always {policy['best_fixed_channel']}",
+        ]
     else:
         lines.append(f"policy       value not identified: {policy['why']}")
     return "\n".join(lines)
 
 
 def _with_interval(block: dict[str, Any], name: str) -> str:
-    if block[name] is None:
+    low, high = block["intervals"][name] or (None, None)
+    return _text({"value": block[name], "low": low, "high": high})
+
+
+def _text(found: dict[str, float | None]) -> str:
+    if found["value"] is None:
         return "-"
-    bounds = block["intervals"][name]
-    return f"{block[name]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+    bounds = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
+    return f"{found['value']:.3f}{bounds}"
 
 
 def _verdict(difference: dict[str, float | None]) -> str:
@@ -350,7 +360,7 @@ def main() -> None:
     parser.add_argument("--lake", required=True, type=Path, help="whose champion is measured")
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--sequences", type=Path, metavar="LAKE2", help="a lake with windows of other users")
-    data.add_argument("--split", choices=(VALIDATION, TEST), help="held-out users of LAKE itself")
+    data.add_argument("--split", choices=(TEST,), help="held-out users of LAKE itself")
     parser.add_argument("--from", dest="first_day", type=checked_day, metavar="DAY")
     parser.add_argument("--to", dest="last_day", type=checked_day, metavar="DAY")
     parser.add_argument("--out", required=True, type=Path, help="metrics.json")

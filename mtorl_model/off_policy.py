@@ -8,6 +8,7 @@ w = pi(a | x) / p(a), a the channel shown and p its chance:
     dr      mean of sum_a pi(a | x) q(x, a) + w (r - q(x, a_shown)) (Dudik et al. 2011)
 
 q predicts the reward of every channel; it is fitted on other users than those it is asked about.
+What is estimated is a change of one step: the policy is asked at the moments the log has, with the histories it has.
 Shapes: N labels, A channels, F features, R replicates of a bootstrap over users.
 """
 
@@ -15,22 +16,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2_contingency
+from scipy.stats import chi2, chi2_contingency
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
-from mtorl_model.bootstrap import UserBootstrap, estimate
+from mtorl_model.bootstrap import FEWEST_USERS, UserBootstrap, estimate
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 FOLDS = 5
 FEWEST_LABELS = 200  # below this an interval would say nothing
-_LEAST_UNIFORMITY = 1e-3  # a smaller p of the uniformity test: the log was not drawn as it says
+_PSEUDO_LABELS = 100  # a day's shares are pulled towards the log's by so many labels: few labels make no share
+_MOST_OUTSIDE = 0.01  # share of a policy's wishes that may fall on channels which were never drawn
+_SAME_CHANCE = 0.05  # chances of one channel on one day that differ by more (relative) depend on something
+# A draw is doubted where both fail: in a large log a trace of dependence is significant and does no harm.
+_LEAST_P, _LARGEST_DEPENDENCE = 1e-3, 0.02
 
 
 def daily_propensities(action_N: Ints, day_N: npt.NDArray[Any], actions: int) -> Floats:
-    """[N, A]: each channel's share among the labels of the same day; rows sum to 1.
+    """[N]: the share of the channel shown among the labels of the same day, pulled towards its share in the log.
 
     An estimated propensity serves better than the pool's share: it corrects for the luck of the draw, and for a
     pool that changes from day to day.
@@ -38,19 +43,39 @@ def daily_propensities(action_N: Ints, day_N: npt.NDArray[Any], actions: int) ->
     _, day = np.unique(day_N, return_inverse=True)
     counts_DA = np.zeros((day.max() + 1, actions))
     np.add.at(counts_DA, (day, action_N), 1)
-    shares_DA: Floats = counts_DA / counts_DA.sum(axis=1, keepdims=True)
-    return shares_DA[day]
+    prior_A = _PSEUDO_LABELS * counts_DA.sum(axis=0) / counts_DA.sum()
+    shares_DA: Floats = (counts_DA + prior_A) / (counts_DA.sum(axis=1, keepdims=True) + _PSEUDO_LABELS)
+    return shares_DA[day, action_N]
 
 
-def uniformity_p(action_N: Ints, context_N: Ints) -> float:
-    """p-value that the channel does not depend on a context known before it (chi-square test of independence).
+def depends_on_context(action_N: Ints, day_N: npt.NDArray[Any], logged_N: Floats) -> bool:
+    """Whether the logged chances of one channel differ within a day: then they are used as they are."""
+    _, group = np.unique(np.stack([np.unique(day_N, return_inverse=True)[1], action_N]), axis=1, return_inverse=True)
+    low, high = np.full(group.max() + 1, np.inf), np.zeros(group.max() + 1)
+    np.minimum.at(low, group, logged_N)
+    np.maximum.at(high, group, logged_N)
+    return bool((high > (1 + _SAME_CHANCE) * low).any())
 
-    On a log drawn at random no context tells the next channel; small values say that the draw was no draw.
+
+def uniformity(action_N: Ints, context_N: Ints, day_N: npt.NDArray[Any]) -> tuple[float, float]:
+    """p-value that within a day the channel does not depend on a context known before it, and how strongly it does.
+
+    A chi-square test of independence, summed over the days; the strength is Cramer's V less what chance alone
+    makes of it, 0 to 1.
     """
-    table = np.zeros((int(context_N.max()) + 1, int(action_N.max()) + 1))
-    np.add.at(table, (context_N, action_N), 1)
-    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
-    return float(chi2_contingency(table).pvalue) if min(table.shape) > 1 else 1.0
+    statistic, freedom, scale = 0.0, 0, 0
+    for day in np.unique(day_N):
+        of_day = day_N == day
+        table = np.zeros((int(context_N.max()) + 1, int(action_N.max()) + 1))
+        np.add.at(table, (context_N[of_day], action_N[of_day]), 1)
+        table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+        if min(table.shape) > 1:
+            found = chi2_contingency(table, correction=False)
+            statistic, freedom = statistic + found.statistic, freedom + found.dof
+            scale += int(table.sum()) * (min(table.shape) - 1)
+    if not freedom:
+        return 1.0, 0.0
+    return float(chi2.sf(statistic, freedom)), float(np.sqrt(max(statistic - freedom, 0.0) / scale))
 
 
 def cross_fitted_rewards(
@@ -87,11 +112,11 @@ class OffPolicy:
     """The estimates of any policy on one log; all share the bootstrap's draws, so that differences are paired."""
 
     def __init__(
-        self, action_N: Ints, reward_N: Floats, propensity_NA: Floats, predicted_NA: Floats, users: UserBootstrap
+        self, action_N: Ints, reward_N: Floats, propensity_N: Floats, predicted_NA: Floats, users: UserBootstrap
     ) -> None:
-        """propensity_NA: the chance of each channel. predicted_NA: q, see cross_fitted_rewards."""
+        """propensity_N: the chance of the channel shown, > 0. predicted_NA: q, see cross_fitted_rewards."""
         self._action_N, self._reward_N, self._users = action_N, reward_N, users
-        self._propensity_NA, self._predicted_NA = propensity_NA, predicted_NA
+        self._propensity_N, self._predicted_NA = propensity_N, predicted_NA
         self.logging_R = self._mean(reward_N)
 
     def _mean(self, value_N: Floats) -> Floats:
@@ -100,11 +125,8 @@ class OffPolicy:
         return mean_R
 
     def _weights(self, policy_NA: Floats) -> Floats:
-        at = self._action_N[:, None]
-        weight_N: Floats = (
-            np.take_along_axis(policy_NA, at, axis=1) / np.take_along_axis(self._propensity_NA, at, axis=1)
-        )[:, 0]
-        return weight_N
+        wanted_N: Floats = np.take_along_axis(policy_NA, self._action_N[:, None], axis=1)[:, 0]
+        return wanted_N / self._propensity_N
 
     def snips(self, policy_NA: Floats) -> Floats:
         """[1 + R]: the self-normalised value; NaN where nothing matches."""
@@ -159,6 +181,7 @@ def policy_report(
     features_NF: npt.NDArray[Any],
     previous_N: Ints,
     day_N: npt.NDArray[Any],
+    logged_N: Floats,
     user_N: npt.NDArray[Any],
     best_fixed: int,
     channels: tuple[str, ...],
@@ -166,26 +189,37 @@ def policy_report(
 ) -> dict[str, Any]:
     """`policy` of metrics.json, on the labels that were drawn at random (all of the arguments hold only these).
 
-    previous_N: the user's channel before, -1 for none: what the uniformity test conditions on. best_fixed: the
-    channel with the highest rate among training users. The headline value is the recommended channel's (equation
+    previous_N: the user's channel before, -1 for none: what the uniformity test conditions on. logged_N: the log's own
+    chance of the channel shown; where it is one for each channel and day, the day's shares serve better. best_fixed:
+    the channel with the highest rate among training users. The headline value is the recommended channel's (equation
     10), the stochastic policy's (equation 11) stands beside it.
     """
-    if len(action_N) < FEWEST_LABELS:
-        return not_identified(f"only {len(action_N)} exposures whose channel was drawn at random: too few")
-    actions = policy_NA.shape[1]
     users = UserBootstrap(user_N, seed=seed)
-    predicted_NA = cross_fitted_rewards(features_NF, action_N, reward_N, user_N, actions, seed=seed)
-    propensity_NA = daily_propensities(action_N, day_N, actions)
-    log = OffPolicy(action_N, reward_N, propensity_NA, predicted_NA, users)
+    if len(action_N) < FEWEST_LABELS or users.users < FEWEST_USERS:
+        return not_identified(
+            f"only {len(action_N)} exposures of {users.users} users whose channel was drawn at random: too few"
+        )
+    actions = policy_NA.shape[1]
     recommended_NA = np.eye(actions)[policy_NA.argmax(axis=1)]
+    never_drawn_A = np.bincount(action_N, minlength=actions) == 0
+    outside = float(recommended_NA[:, never_drawn_A].sum(axis=1).mean())
+    if outside > _MOST_OUTSIDE:
+        return not_identified(f"{outside:.0%} of the recommendations are channels that were never drawn")
+    contextual = depends_on_context(action_N, day_N, logged_N)
+    p, strength = (1.0, 0.0) if contextual else uniformity(action_N, previous_N + 1, day_N)
+    if p < _LEAST_P and strength > _LARGEST_DEPENDENCE:
+        return not_identified(
+            f"the channel depends on the one before (p = {p:.1g}, V = {strength:.2f}): it was not drawn at random"
+        ) | {"labels": len(action_N)}
+    propensity_N = logged_N if contextual else daily_propensities(action_N, day_N, actions)
+    predicted_NA = cross_fitted_rewards(features_NF, action_N, reward_N, user_N, actions, seed=seed)
+    log = OffPolicy(action_N, reward_N, propensity_N, predicted_NA, users)
     deterministic = log.report(recommended_NA, best_fixed, deterministic=True)
     fixed_NA = np.broadcast_to(np.eye(actions)[best_fixed], policy_NA.shape)
-    p = uniformity_p(action_N, previous_N + 1)
     return {
-        "identified": p >= _LEAST_UNIFORMITY,
-        "why": "the channel was drawn at random"
-        if p >= _LEAST_UNIFORMITY
-        else f"the channel depends on the one before (p = {p:.1g}): it was not drawn at random",
+        "identified": True,
+        "why": "the channel was drawn at random, with the "
+        + ("chances that the log names" if contextual else "shares of each day"),
         "labels": len(action_N),
         "users": users.users,
         "value": {
@@ -194,10 +228,11 @@ def policy_report(
             "high": deterministic["snips"]["high"],
         },
         "logging_value": float(log.logging_R[0]),
-        "best_fixed": float(log.snips(fixed_NA)[0]),
+        "best_fixed": estimate(log.snips(fixed_NA))["value"],
         "best_fixed_channel": channels[best_fixed],
         "ess": deterministic["ess"],
         "uniformity_p": p,
+        "dependence": strength,
         "logging": estimate(log.logging_R),
         "fixed": {c: estimate(log.snips(np.broadcast_to(np.eye(actions)[a], policy_NA.shape)))
                   for a, c in enumerate(channels)},

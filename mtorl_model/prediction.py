@@ -46,6 +46,13 @@ def predict(artifact: Artifact, batch: Batch) -> Predictions:
     return Predictions(policy_BLA / policy_BLA.sum(axis=-1, keepdims=True), np.minimum(gains_BLG, 1.0))
 
 
+def unadjusted(artifact: Artifact, policy_XA: Floats) -> Floats:
+    """The policy before its adjustment for the channels' shares: what the model takes for the chances."""
+    chance_XA = policy_XA * np.array(artifact.initial_policy.channel_shares) ** artifact.config.prior_adjustment
+    unadjusted_XA: Floats = chance_XA / chance_XA.sum(axis=-1, keepdims=True)
+    return unadjusted_XA
+
+
 def _answer(model: MTORL, batch: Batch) -> tuple[Floats, Floats]:
     """policy_BLA and gains_BLG of one model, dropout off."""
     model.to(device()).eval()

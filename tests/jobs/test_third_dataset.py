@@ -1,5 +1,6 @@
 """Bring your own log: a contract is all it takes, whatever the log's shape."""
 
+import json
 import random
 import sys
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from jobs.history import with_history
 from jobs.journeys import channel_names, fold
 from jobs.raw_files import find_raw_files, read_raw
 from jobs.windows import cut_windows
-from mtorl_model import score, train
+from mtorl_model import evaluate, score, train
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 from schemas.paths import Lake
@@ -153,6 +154,8 @@ def test_and_goes_all_the_way_to_policies_and_ranks(spark, tmp_path, monkeypatch
     run(build_sequences, *span)
     audit("journeys", "feature_spec", "sequences")
     run(train, *span, "--max-epochs", "2", "--members", "1", "--device", "cpu")
+    run(evaluate, "--split", "test", "--out", str(tmp_path / "metrics.json"))
+    assert set(json.loads((tmp_path / "metrics.json").read_text())["reward"]) == set(SHOP.gain_names)
     run(score, "--day", days[-1])
     audit("channel_policies", "user_reward_ranks")
 

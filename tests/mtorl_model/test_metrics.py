@@ -12,7 +12,7 @@ from mtorl_model.metrics import as_json, channel_figures, is_predictable, reward
 RNG = np.random.default_rng(3)
 
 
-def bootstrap(labels: int, per_user: int = 1, replicates: int = 200) -> UserBootstrap:
+def bootstrap(labels: int, per_user: int = 1, replicates: int = 100) -> UserBootstrap:
     return UserBootstrap(np.arange(labels) // per_user, replicates=replicates)
 
 
@@ -185,6 +185,13 @@ def test_the_interval_of_a_mean_is_that_of_its_users():
     total, count = users.sums(np.stack([np.repeat(of_user, 25), np.ones(10_000)], axis=1)).T
     low, high = interval(total / count)
     assert (high - low) / (2 * 1.96) == pytest.approx(of_user.std() / np.sqrt(400), rel=0.1)
+
+
+def test_a_handful_of_users_has_no_interval():
+    users = UserBootstrap(np.arange(500) % 19)
+    found = reward_metrics(RNG.integers(0, 2, 500).astype(float), RNG.random(500), users)
+    assert set(as_json(found.figures)["intervals"].values()) == {None}
+    assert found.figures["auc"][0] > 0
 
 
 def test_one_seed_draws_the_same_users():

@@ -10,18 +10,20 @@ from mtorl_model.off_policy import (
     OffPolicy,
     cross_fitted_rewards,
     daily_propensities,
+    depends_on_context,
     policy_report,
-    uniformity_p,
+    uniformity,
 )
 
 RNG = np.random.default_rng(5)
 
 
 def off_policy(action, reward, propensity, predicted=None, user=None) -> OffPolicy:
+    """propensity: of every channel, [N, A]."""
     action, reward, propensity = np.asarray(action), np.asarray(reward, float), np.asarray(propensity, float)
     predicted = np.zeros_like(propensity) if predicted is None else np.asarray(predicted, float)
     users = UserBootstrap(np.arange(len(action)) if user is None else user, replicates=200)
-    return OffPolicy(action, reward, propensity, predicted, users)
+    return OffPolicy(action, reward, propensity[np.arange(len(action)), action], predicted, users)
 
 
 def test_estimators_by_hand():
@@ -61,16 +63,52 @@ def test_a_wrong_outcome_model_does_not_bias_the_doubly_robust_value():
     assert log.doubly_robust(policy)[0] == pytest.approx(policy[0] @ chance, abs=0.01)
 
 
-def test_daily_propensities_are_the_days_shares():
-    action = np.array([0, 1, 1, 1, 2, 2])
-    day = np.array(["a", "a", "a", "a", "b", "b"])
-    assert daily_propensities(action, day, 3).tolist() == [[0.25, 0.75, 0]] * 4 + [[0, 0, 1]] * 2
+def test_daily_propensities_are_the_days_shares_pulled_towards_the_logs():
+    action = np.repeat([0, 1, 1, 2], 10_000)
+    day = np.repeat(["a", "a", "a", "b"], 10_000)
+    assert daily_propensities(action, day, 3) == pytest.approx(np.repeat([1 / 3, 2 / 3, 2 / 3, 1], 10_000), abs=0.01)
+    # Two labels on a day of their own say next to nothing: 100 labels' worth of the log's shares, 1/3 and 2/3.
+    action, day = np.array([0, 1, 1]), np.array(["a", "b", "b"])
+    assert daily_propensities(action, day, 2) == pytest.approx([(1 + 100 / 3) / 101, *[(2 + 200 / 3) / 102] * 2])
 
 
 def test_a_draw_that_follows_the_past_is_no_draw():
-    previous = RNG.integers(0, 3, 5000)
-    assert uniformity_p(RNG.integers(0, 3, 5000), previous) > 1e-3
-    assert uniformity_p(np.where(RNG.random(5000) < 0.1, previous, RNG.integers(0, 3, 5000)), previous) < 1e-3
+    previous, day = RNG.integers(0, 3, 20_000), np.zeros(20_000)
+    p, strength = uniformity(RNG.integers(0, 3, 20_000), previous, day)
+    assert (p > 1e-3, strength < 0.02) == (True, True)
+    p, strength = uniformity(np.where(RNG.random(20_000) < 0.1, previous, RNG.integers(0, 3, 20_000)), previous, day)
+    assert p < 1e-3
+    assert strength == pytest.approx(0.1, abs=0.02)
+
+
+def test_shares_that_change_from_day_to_day_are_no_dependence():
+    day = np.repeat([0, 1], 50_000)
+    shares = np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]])
+    action, previous = ((RNG.random(100_000)[:, None] > shares.cumsum(1)[day]).sum(1) for _ in range(2))
+    assert uniformity(action, previous, day)[0] > 1e-3
+    assert uniformity(action, previous, np.zeros(100_000))[0] < 1e-3
+
+
+def test_chances_that_differ_within_a_day_are_taken_as_they_are():
+    action, day = np.array([0, 0, 1, 1]), np.array(["a", "a", "a", "b"])
+    assert not depends_on_context(action, day, np.array([0.3, 0.3, 0.7, 0.2]))
+    assert depends_on_context(action, day, np.array([0.3, 0.6, 0.7, 0.2]))
+
+
+def test_a_log_with_known_contextual_chances_is_identified():
+    # Half of the moments show channel 0 nine times of ten, the others once; it earns .5 there and .1 here.
+    crowd = RNG.integers(0, 2, 40_000)
+    chance_0 = np.where(crowd == 1, 0.9, 0.1)
+    action = (RNG.random(40_000) > chance_0).astype(int)
+    reward = (RNG.random(40_000) < np.where(action == 0, np.where(crowd == 1, 0.5, 0.1), 0.2)).astype(float)
+    logged = np.where(action == 0, chance_0, 1 - chance_0)
+    found = policy_report(
+        np.tile([0.9, 0.1], (40_000, 1)), action, reward, np.zeros((40_000, 1)), np.full(40_000, -1),
+        np.zeros(40_000), logged, np.arange(40_000) // 10, 0, ("a", "b"),
+    )  # fmt: skip
+    assert found["identified"] is True
+    assert found["value"]["snips"] == pytest.approx(0.3, abs=0.02)
+    assert found["deterministic"]["dr"]["value"] == pytest.approx(0.3, abs=0.02)
 
 
 def test_the_outcome_model_never_sees_the_users_it_is_asked_about():
@@ -91,8 +129,9 @@ def report(action, previous=None, labels=4000, seed=0):
     reward = (rng.random(labels) < np.array([0.1, 0.2, 0.3])[action]).astype(float)
     policy = rng.dirichlet(np.ones(3), labels)
     return policy_report(
-        policy, action, reward, rng.random((labels, 2)), previous, user // 100, user, 2, ("short", "mid", "long")
-    )
+        policy, action, reward, rng.random((labels, 2)), previous, user // 100, np.full(labels, 1 / 3), user, 2,
+        ("short", "mid", "long"),
+    )  # fmt: skip
 
 
 def test_the_report_has_the_contracts_fields_and_says_when_a_value_is_not_identified():
@@ -109,6 +148,9 @@ def test_the_report_has_the_contracts_fields_and_says_when_a_value_is_not_identi
 
     few = report(RNG.integers(0, 3, FEWEST_LABELS - 1), labels=FEWEST_LABELS - 1)
     assert (few["identified"], few["value"]) == (False, None)
+    never_long = report(RNG.integers(0, 2, 4000))
+    assert (never_long["identified"], never_long["value"]) == (False, None)
+    assert "never drawn" in never_long["why"]
     sticky = RNG.integers(-1, 3, 4000)
     assert report(np.where(sticky >= 0, sticky, 0), previous=sticky)["identified"] is False
 
