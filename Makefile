@@ -8,7 +8,7 @@ $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval over
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test lint up down evaluate benchmark-published backfill clean
+.PHONY: help setup run test unit lint up down evaluate benchmark-published backfill clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -37,6 +37,9 @@ backfill: ## run the daily DAG for past days in the running Airflow [DATASET FRO
 
 test: setup lint ## all tests, after lint
 	@$(TOOLS)/pytest -q -n 2 --dist loadfile
+
+unit: setup ## the fast tests alone: no Spark, Airflow, browser or training
+	@$(TOOLS)/pytest -q -n 2 -m "not slow and not spark and not airflow and not cluster and not browser"
 
 lint: setup ## ruff and mypy
 	@$(TOOLS)/ruff check .

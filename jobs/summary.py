@@ -52,17 +52,22 @@ def _metric_lines(metrics_file: Path) -> list[str]:
     if not metrics_file.is_file():
         return []
     metrics: dict[str, Any] = json.loads(metrics_file.read_text())
-    channel = metrics["channel"]
+    channel, boosting = metrics["channel"], metrics["baselines"]
     lines = [
         f"{metrics['model_version']} on {metrics['users']:,} users it has never seen ({metrics['labels']:,} exposures)",
         f"  next channel    macro-F1 {channel['f1_macro']:.3f} (repeating the last one: "
-        f"{channel['f1_macro_copy_previous']:.3f}), accuracy {channel['accuracy']:.3f}"
+        f"{channel['f1_macro_copy_previous']:.3f}, gradient boosting: "
+        f"{boosting['channel']['gradient_boosting']['f1_macro']:.3f}), accuracy {channel['accuracy']:.3f}"
         + ("" if channel["predictable"] else "; no better than the channels' base rates"),
     ]
     for gain, reward in metrics["reward"].items():
-        auc = "   -" if reward["auc"] is None else f"{reward['auc']:.3f}"
+        auc, boosted = (
+            "-" if found["auc"] is None else f"{found['auc']:.3f}"
+            for found in (reward, boosting["reward"][gain]["gradient_boosting"])
+        )
         lines.append(
-            f"  {gain:<15} AUC {auc}, log loss {reward['logloss']:.3f} (base rate: {reward['base_logloss']:.3f}); "
+            f"  {gain:<15} AUC {auc} (gradient boosting: {boosted}), "
+            f"log loss {reward['logloss']:.3f} (base rate: {reward['base_logloss']:.3f}); "
             f"{reward['rate_top_37.5pct']:.1%} among the top 37.5 %, {reward['rate']:.1%} overall"
         )
     return lines
