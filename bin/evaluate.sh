@@ -35,6 +35,8 @@ run_step "$LOG" export_champion "$PYTHON_BIN" -m mtorl_model.export_champion \
 run_step "$LOG" build_exposures spark_job build_exposures --raw "$RAW" --lake "$SCRATCH/lake"
 run_step "$LOG" build_sequences spark_job build_sequences --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST" \
   --spec "$SCRATCH/champion/feature_spec.json"
+BEFORE="$(wc -l <"$LOG")"
 run_step "$LOG" evaluate "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" \
   --sequences "$SCRATCH/lake" --out "$OUT"
+tail -n "+$((BEFORE + 1))" -- "$LOG" # the figures, as a table
 say "metrics: $OUT"
