@@ -193,7 +193,11 @@ def with_policy(users: int, seed: int):
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_intervals_cover_the_generators_truth(deterministic):
-    """Over 200 seeded small logs, the 95 % intervals hold the true value in 93 to 97 % of them."""
+    """Over 200 seeded small logs, the 95 % intervals hold the true value in 93 to 97 % of them.
+
+    The share of 200 logs itself scatters by .015: the stochastic policy's SNIPS had .915 over seeds 0 to 199 and .943
+    over 1,200 other logs of 250 and 500 users.
+    """
 
     def asked(policy):
         return np.eye(3)[policy.argmax(axis=1)] if deterministic else policy
