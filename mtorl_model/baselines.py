@@ -1,4 +1,6 @@
-"""What the model is to beat, measured on the same labels: rules of thumb, and gradient boosting on its own inputs.
+"""What the model is to beat, measured on the same labels: gradient boosting on the model's own inputs.
+
+The rules of thumb need no fitting: the most popular and the best fixed channel are in the champion's initial policy.
 
 N labels, A channels, G gains, F features.
 """
@@ -12,7 +14,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mtorl_model.data import WindowStore
 from mtorl_model.encoding import Encoded
-from mtorl_model.initial_policy import PRIOR_EXPOSURES
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -33,10 +34,8 @@ def label_features(encoded: Encoded) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Fitted on training users."""
+    """Gradient boosting, fitted on training users."""
 
-    most_popular: int  # the channel shown most often
-    best_fixed: int  # the channel with the highest rate of the first gain
     labels: int  # that gradient boosting was fitted on
     _channel: HistGradientBoostingClassifier
     _gains: tuple[HistGradientBoostingClassifier | float, ...]  # a rate where the gain never varies
@@ -55,7 +54,7 @@ class Baselines:
         return probability_N
 
 
-def fit_baselines(train: WindowStore, actions: int, *, seed: int = 0) -> Baselines:
+def fit_baselines(train: WindowStore, *, seed: int = 0) -> Baselines:
     """From at most MOST_LABELS labels of whole windows, drawn at random.
 
     A store that holds one label of every window's ten is read in part only: a bounded number of windows.
@@ -75,13 +74,7 @@ def fit_baselines(train: WindowStore, actions: int, *, seed: int = 0) -> Baselin
     features_NF = np.concatenate(features)[:MOST_LABELS]
     action_N = np.concatenate(actions_N)[:MOST_LABELS].astype(np.int64)
     gain_NG = np.concatenate(gains)[:MOST_LABELS]
-    shown_A = np.bincount(action_N, minlength=actions)
-    gained_A = np.bincount(action_N, weights=gain_NG[:, 0], minlength=actions)
-    # Pulled towards the overall rate: one lucky click on a rare channel makes no best channel.
-    rate_A = (gained_A + PRIOR_EXPOSURES * gain_NG[:, 0].mean()) / (shown_A + PRIOR_EXPOSURES)
     return Baselines(
-        most_popular=int(shown_A.argmax()),
-        best_fixed=int(rate_A.argmax()),
         labels=len(action_N),
         _channel=_boosting(seed, iterations=40, rate=0.1).fit(features_NF, action_N),
         _gains=tuple(_fit_gain(features_NF, gain_N, seed) for gain_N in gain_NG.T),

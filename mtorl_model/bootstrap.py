@@ -60,6 +60,12 @@ class UserBootstrap:
         return np.concatenate(parts)
 
 
+def quotient(part_R: Floats, whole_R: Floats) -> Floats:
+    """part / whole; NaN, a figure that does not exist, where the whole is 0."""
+    quotient_R: Floats = np.divide(part_R, whole_R, out=np.full(len(whole_R), np.nan), where=whole_R > 0)
+    return quotient_R
+
+
 def interval(figure_R: Floats) -> tuple[float, float] | None:
     """The 95 % percentile interval of a figure; its first entry, the figure itself, is left out.
 

@@ -100,7 +100,7 @@ def predict_labels(artifact: Artifact, tables: Iterable[pa.Table], dataset: Data
 def measure(labels: Labels, artifact: Artifact, baselines: Baselines) -> dict[str, Any]:
     """`users` to `model_minus_baseline` of metrics.json: the model, the baselines, and the paired differences."""
     users = UserBootstrap(labels.user_N)
-    channel = _channel(labels, baselines, users)
+    channel = _channel(labels, artifact, baselines, users)
     reward = {g: _reward(labels, k, baselines, users) for k, g in enumerate(artifact.spec.gains)}
     model = channel.pop("model")
     return {
@@ -128,11 +128,11 @@ def measure(labels: Labels, artifact: Artifact, baselines: Baselines) -> dict[st
     }  # fmt: skip
 
 
-def _channel(labels: Labels, baselines: Baselines, users: UserBootstrap) -> dict[str, Figures]:
+def _channel(labels: Labels, artifact: Artifact, baselines: Baselines, users: UserBootstrap) -> dict[str, Figures]:
     guesses = {
         "model": labels.policy_NA.argmax(axis=1),
         "copy_previous": labels.previous_N,
-        "most_popular": np.full_like(labels.action_N, baselines.most_popular),
+        "most_popular": np.full_like(labels.action_N, artifact.initial_policy.most_popular),
         "gradient_boosting": baselines.guess_channel(labels.feature_NF),
     }
     actions = labels.policy_NA.shape[1]
@@ -151,7 +151,7 @@ def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> d
     return {name: estimate(model[name] - baseline[name]) for name in names}
 
 
-def _policy(labels: Labels, lake: Lake, artifact: Artifact, baselines: Baselines, days: list[str]) -> dict[str, Any]:
+def _policy(labels: Labels, lake: Lake, artifact: Artifact, days: list[str]) -> dict[str, Any]:
     """`policy` of metrics.json, on the labels whose channel was drawn at random, as `exposures` of the days say."""
     drawn = [_drawn_at_random(lake.partition(exposures.NAME, artifact.spec.dataset, day)) for day in days]
     exposure_D, chance_D = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
@@ -164,7 +164,7 @@ def _policy(labels: Labels, lake: Lake, artifact: Artifact, baselines: Baselines
     chosen = Labels(*(column[found_N] for column in labels))
     return policy_report(
         chosen.policy_NA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
-        day_D[order][at_N][found_N], chance_D[order][at_N][found_N], chosen.user_N, baselines.best_fixed,
+        day_D[order][at_N][found_N], chance_D[order][at_N][found_N], chosen.user_N, artifact.initial_policy.best_fixed,
         artifact.spec.channels,
     )  # fmt: skip
 
@@ -242,14 +242,14 @@ def evaluate_champion(
     windows = (_keep(table, split, left_out) for table in read_tables(partitions, columns))
     train = open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN)
     labels = predict_labels(artifact, windows, dataset)
-    baselines = fit_baselines(train, len(artifact.spec.channels))
+    baselines = fit_baselines(train)
     return {
         "protocol": PROTOCOL,
         "dataset": dataset.name,
         "model_version": version,
         **measure(labels, artifact, baselines),
         "users_left_out": len(left_out),
-        "policy": _policy(labels, source, artifact, baselines, days),
+        "policy": _policy(labels, source, artifact, days),
         "notes": list(dataset.notes),
     }
 

@@ -24,6 +24,16 @@ class InitialPolicy:
     gain_rates: dict[str, float]  # by gain: its share of all labels
     channel_shares: tuple[float, ...]  # one a channel, sum 1: how often the log shows it
 
+    @property
+    def most_popular(self) -> int:
+        """Index of the channel shown most often."""
+        return int(np.argmax(self.channel_shares))
+
+    @property
+    def best_fixed(self) -> int:
+        """Index of the channel with the highest click-through rate."""
+        return int(np.argmax(self.probabilities))
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 

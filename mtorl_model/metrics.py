@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from mtorl_model.bootstrap import UserBootstrap, interval
+from mtorl_model.bootstrap import UserBootstrap, interval, quotient
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -123,8 +123,7 @@ def _auc(positive_RB: Floats, negative_RB: Floats) -> Floats:
     below_RB = np.cumsum(negative_RB, axis=1) - negative_RB / 2
     pairs_R = positive_RB.sum(axis=1) * negative_RB.sum(axis=1)
     wins_R = (positive_RB * below_RB).sum(axis=1)
-    auc_R: Floats = np.divide(wins_R, pairs_R, out=np.full(len(pairs_R), np.nan), where=pairs_R > 0)
-    return auc_R
+    return quotient(wins_R, pairs_R)
 
 
 def _rate_of_top(labels_RB: Floats, gains_RB: Floats, share: float) -> Floats:

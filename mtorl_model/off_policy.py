@@ -20,7 +20,7 @@ from scipy.stats import chi2, chi2_contingency
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
-from mtorl_model.bootstrap import FEWEST_USERS, UserBootstrap, estimate
+from mtorl_model.bootstrap import FEWEST_USERS, UserBootstrap, estimate, quotient
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -128,11 +128,17 @@ class OffPolicy:
         wanted_N: Floats = np.take_along_axis(policy_NA, self._action_N[:, None], axis=1)[:, 0]
         return wanted_N / self._propensity_N
 
+    def always(self, channel: int) -> Floats:
+        """[N, A]: the policy that shows one channel."""
+        policy_NA = np.zeros_like(self._predicted_NA)
+        policy_NA[:, channel] = 1.0
+        return policy_NA
+
     def snips(self, policy_NA: Floats) -> Floats:
         """[1 + R]: the self-normalised value; NaN where nothing matches."""
         weight_N = self._weights(policy_NA)
         earned, weight = self._users.sums(np.stack([weight_N * self._reward_N, weight_N], axis=1)).T
-        return _over(earned, weight)
+        return quotient(earned, weight)
 
     def doubly_robust(self, policy_NA: Floats) -> Floats:
         """[1 + R]."""
@@ -144,7 +150,7 @@ class OffPolicy:
         """[1 + R]: of the policy's recommendation, its most probable channel."""
         matched_N = (policy_NA.argmax(axis=1) == self._action_N).astype(float)
         earned, matches = self._users.sums(np.stack([matched_N * self._reward_N, matched_N], axis=1)).T
-        return _over(earned, matches)
+        return quotient(earned, matches)
 
     def report(self, policy_NA: Floats, fixed: int, *, deterministic: bool) -> dict[str, Any]:
         """All estimates of a policy, and its doubly robust gain over the log and over one fixed channel.
@@ -153,25 +159,17 @@ class OffPolicy:
         """
         weight_N = self._weights(policy_NA)
         dr_R = self.doubly_robust(policy_NA)
-        fixed_NA = np.zeros_like(policy_NA)
-        fixed_NA[:, fixed] = 1.0
         found: dict[str, Any] = {
             "snips": estimate(self.snips(policy_NA)),
             "dr": estimate(dr_R),
             "minus_logging": estimate(dr_R - self.logging_R),
-            "minus_best_fixed": estimate(dr_R - self.doubly_robust(fixed_NA)),
+            "minus_best_fixed": estimate(dr_R - self.doubly_robust(self.always(fixed))),
             "ess": float(weight_N.sum() ** 2 / (weight_N**2).sum()) if weight_N.any() else 0.0,
         }
         if deterministic:
             found["replay"] = estimate(self.replay(policy_NA))
             found["matches"] = int((policy_NA.argmax(axis=1) == self._action_N).sum())
         return found
-
-
-def _over(part_R: Floats, whole_R: Floats) -> Floats:
-    """part / whole, NaN where the whole is 0."""
-    ratio_R: Floats = np.divide(part_R, whole_R, out=np.full(len(whole_R), np.nan), where=whole_R > 0)
-    return ratio_R
 
 
 def policy_report(
@@ -215,7 +213,7 @@ def policy_report(
     predicted_NA = cross_fitted_rewards(features_NF, action_N, reward_N, user_N, actions, seed=seed)
     log = OffPolicy(action_N, reward_N, propensity_N, predicted_NA, users)
     deterministic = log.report(recommended_NA, best_fixed, deterministic=True)
-    fixed_NA = np.broadcast_to(np.eye(actions)[best_fixed], policy_NA.shape)
+    fixed = {channel: estimate(log.snips(log.always(a))) for a, channel in enumerate(channels)}
     return {
         "identified": True,
         "why": "the channel was drawn at random, with the "
@@ -228,14 +226,13 @@ def policy_report(
             "high": deterministic["snips"]["high"],
         },
         "logging_value": float(log.logging_R[0]),
-        "best_fixed": estimate(log.snips(fixed_NA))["value"],
+        "best_fixed": fixed[channels[best_fixed]]["value"],
         "best_fixed_channel": channels[best_fixed],
         "ess": deterministic["ess"],
         "uniformity_p": p,
         "dependence": strength,
         "logging": estimate(log.logging_R),
-        "fixed": {c: estimate(log.snips(np.broadcast_to(np.eye(actions)[a], policy_NA.shape)))
-                  for a, c in enumerate(channels)},
+        "fixed": fixed,
         "deterministic": deterministic,
         "stochastic": log.report(policy_NA, best_fixed, deterministic=False),
     }  # fmt: skip

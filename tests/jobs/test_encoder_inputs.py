@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from random_exposures import day, random_exposures, to_spark
-from test_history import DATASETS, DAYS, with_the_unknown_shuffled
+from test_history import DATASETS, DAYS, including_now, with_the_unknown_shuffled
 
 import jobs.history as history
 from jobs.days import end_of_day_ms
@@ -56,9 +56,5 @@ def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(spark
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_reach_the_model_if_the_frame_held_them(spark, name, monkeypatch):
-    def including_now():
-        by_time = history.Window.partitionBy("user_id").orderBy(history.KNOWN_AT)
-        return by_time.rangeBetween(history.Window.unboundedPreceding, 0)
-
     monkeypatch.setattr(history, "_before", including_now)
     assert set(INPUTS) <= changed(*encoded_logs(spark, get_dataset(name), 1))

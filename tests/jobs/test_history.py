@@ -82,6 +82,12 @@ def with_the_unknown_shuffled(frame: pd.DataFrame, dataset: Dataset, cuts: dict[
     return changed
 
 
+def including_now():
+    """The planted leak: a frame that holds the row's own time stamp."""
+    by_time = history.Window.partitionBy("user_id").orderBy(history.KNOWN_AT)
+    return by_time.rangeBetween(history.Window.unboundedPreceding, 0)
+
+
 def leaking_columns(spark, dataset: Dataset, seed: int) -> set[str]:
     """Input columns that change at a step, or before it, when only the unknown changes."""
     frame = random_exposures(dataset, users=25, rows=400, days=DAYS, seed=seed)
@@ -103,10 +109,6 @@ def test_no_input_changes_when_the_unknown_is_shuffled(spark, name, seed):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_leak_if_the_frame_held_them(spark, name, monkeypatch):
-    def including_now():
-        by_time = history.Window.partitionBy("user_id").orderBy(history.KNOWN_AT)
-        return by_time.rangeBetween(history.Window.unboundedPreceding, 0)
-
     monkeypatch.setattr(history, "_before", including_now)
     leaks = leaking_columns(spark, get_dataset(name), 1)
     assert {"seen_click", "new_click", "last_channel", "seen_by_channel", "new_by_channel", "since_click_s"} <= leaks
