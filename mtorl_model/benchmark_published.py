@@ -24,95 +24,24 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from mtorl_model.artifact import Artifact
 from mtorl_model.config import PRESETS, LossConfig, ModelConfig, TrainConfig, preset
-from mtorl_model.data import WindowStore
-from mtorl_model.encoding import Encoded, Encoder
+from mtorl_model.data import WindowsInMemory
+from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import fit_initial_policy
 from mtorl_model.prediction import predict
-from mtorl_model.reading import read_tables
+from mtorl_model.step_pool import StepPool
 from mtorl_model.train import new_model
 from mtorl_model.training import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
-from schemas.publishing import require_manifest
-from schemas.tables import sequences
 from schemas.tables.feature_spec import FeatureSpec, latest_spec
 
 # Table 2 of the paper: macro-F1, precision, recall.
 PAPER = {"kuairand": (0.6793, 0.6811, 0.6798), "criteo": (0.5002, 0.5424, 0.4893)}
 NAMES = ("f1_macro", "precision_macro", "recall_macro")
-_STATIC = ("profile_categorical_NK", "profile_numeric_NF")
-_EMPTY = {"action_NL": -1}  # what stands at padding, where it is not 0
 _WINDOWS_AT_ONCE = 4096
 
 Ints = npt.NDArray[np.int64]
-
-
-class DrawnWindows(WindowStore):
-    """Windows in memory, read as those of a store on disk."""
-
-    def __init__(self, windows: Encoded) -> None:
-        self.key, self.windows = "drawn", windows
-
-
-class Journeys:
-    """Every step of every user of the lake, once, in order; all of it in memory.
-
-    Days that were cut with another feature spec are left out.
-    """
-
-    def __init__(self, lake: Lake, dataset: Dataset, encoder: Encoder) -> None:
-        days = [
-            day
-            for day in lake.days(sequences.NAME, dataset.name)
-            if require_manifest(lake, sequences.NAME, dataset.name, day).spec_version == encoder.spec.version
-        ]
-        partitions = [lake.partition(sequences.NAME, dataset.name, day) for day in days]
-        columns = ["user_id", "exposed_at_ms", "exposure_id", *encoder.columns]
-        parts: list[dict[str, npt.NDArray[Any]]] = []
-        for table in read_tables(partitions, columns):
-            encoded = encoder.encode(table)
-            valid = encoded.valid_NL
-            flat = {
-                name: (np.repeat(a, valid.sum(axis=1), axis=0) if name in _STATIC else a[valid])
-                for name, a in encoded._asdict().items()
-            }
-            for name in ("exposed_at_ms", "exposure_id"):
-                flat[name] = table.column(name).combine_chunks().flatten().fill_null(0).to_numpy()[valid.ravel()]
-            flat["user_id"] = np.repeat(table.column("user_id").to_numpy(), valid.sum(axis=1))
-            parts.append(flat)
-        if not parts:
-            raise UserError(f"no sequences for {dataset.name} in {lake.root}: run these days first (make run)")
-        steps = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        # A context step was a label of another window: each step counts once.
-        _, once = np.unique(steps["exposure_id"], return_index=True)
-        order = np.lexsort((steps["exposure_id"][once], steps["exposed_at_ms"][once], steps["user_id"][once]))
-        self.steps = {name: array[once][order] for name, array in steps.items()}
-        _, self.start_U, self.length_U = np.unique(self.steps["user_id"], return_index=True, return_counts=True)
-
-    def draw(self, windows: int, n: int, rng: np.random.Generator) -> Ints:
-        """[windows, n]: numbers of steps, -1 at padding; users, then starts, drawn uniformly with replacement."""
-        user_W = rng.integers(0, len(self.start_U), windows)
-        length_W = self.length_U[user_W]
-        offset_W = rng.integers(0, np.maximum(length_W - n, 0) + 1)
-        end_W = self.start_U[user_W] + np.minimum(offset_W + n, length_W)
-        step_WL = end_W[:, None] - n + np.arange(n)
-        first_W = self.start_U[user_W] + offset_W
-        return np.where(step_WL >= first_W[:, None], step_WL, -1).astype(np.int64)
-
-    def windows(self, step_WL: Ints) -> Encoded:
-        """The windows as the model reads them; every step of known channel is a label."""
-        real_WL = step_WL >= 0
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        for name in Encoded._fields:
-            source = self.steps[name]
-            if name in _STATIC:
-                arrays[name] = source[step_WL[:, -1]]
-                continue
-            taken = source[np.maximum(step_WL, 0)]
-            taken[~real_WL] = _EMPTY.get(name, 0)
-            arrays[name] = taken
-        return Encoded(**{**arrays, "label_NL": real_WL & (arrays["action_NL"] >= 0)})
 
 
 def per_step_scores(action_WL: Ints, guess_WL: Ints, label_WL: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -132,11 +61,11 @@ def run_published(
     """Draw, split, train one model, and measure it: what is written to --out."""
     model_config, loss_config, train_config = configs
     encoder = Encoder(spec, dataset, model_config.reward_form)
-    journeys = Journeys(lake, dataset, encoder)
+    pool = StepPool(lake, dataset, encoder)
     rng = np.random.default_rng(train_config.seed)
-    step_WL = journeys.draw(windows, model_config.steps, rng)
+    step_WL = pool.draw(windows, model_config.steps, rng)
     train_WL, valid_WL, test_WL = np.split(step_WL, [8 * windows // 10, 9 * windows // 10])
-    train, valid, test = (DrawnWindows(journeys.windows(part)) for part in (train_WL, valid_WL, test_WL))
+    train, valid, test = (WindowsInMemory(pool.windows(part)) for part in (train_WL, valid_WL, test_WL))
     model = new_model(model_config, encoder, train_config.seed)
     history = fit(model, train, valid, loss_config, train_config)
     artifact = Artifact((model,), spec, fit_initial_policy(train, spec))
@@ -183,11 +112,13 @@ def main() -> None:
     if args.windows < 10 or args.max_epochs < 1:
         raise UserError("--windows is at least 10 and --max-epochs at least 1")
     model, loss, train = preset(args.preset, dataset.name)
+    # Most of a random test window is best told by heart: nothing that holds the model back from it, all epochs, and
+    # the last one's weights. The validation loss, which is best early, would keep those that know little by heart.
     train = replace(
-        train, max_epochs=args.max_epochs, patience=args.max_epochs, seed=args.seed, device=args.device, members=1
-    )
-    # A random test window is best told by heart: nothing that holds the model back from it, and no adjustment.
-    model = replace(model, category_dropout=0.0, prior_adjustment=0.0)
+        train, max_epochs=args.max_epochs, patience=args.max_epochs, keep="last", seed=args.seed,
+        device=args.device, members=1,
+    )  # fmt: skip
+    model = replace(model, dropout=0.0, category_dropout=0.0, prior_adjustment=0.0)
     spec, _ = latest_spec(lake, dataset.name)
     found = run_published(lake, dataset, spec, (model, loss, train), args.windows)
     args.out.parent.mkdir(parents=True, exist_ok=True)

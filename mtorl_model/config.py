@@ -8,6 +8,7 @@ from schemas.errors import UserError
 
 REWARD_FORMS = ("binary", "continuous", "fused", "onehot")  # equation 18
 SCHEDULES = ("constant", "cosine")
+KEPT_EPOCHS = ("best", "last")
 
 
 class _Json:
@@ -101,6 +102,7 @@ class TrainConfig(_Json):
     weight_decay: float = 0.0  # decoupled
     max_epochs: int = 800  # passes over the training windows, at most
     patience: int = 20  # epochs without a better validation loss before stopping
+    keep: str = "best"  # the weights to end with: those of the epoch of lowest validation loss, or of the "last" one
     seed: int = 0  # of weights, order, dropout and preference pairs
     members: int = 1  # models, of this seed and the next ones, whose probabilities are averaged
     gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
@@ -111,6 +113,9 @@ class TrainConfig(_Json):
         _require(
             self.schedule in SCHEDULES,
             f"train config: unknown schedule '{self.schedule}': choose one of {', '.join(SCHEDULES)}",
+        )
+        _require(
+            self.keep in KEPT_EPOCHS, f"train config: unknown keep '{self.keep}': choose {' or '.join(KEPT_EPOCHS)}"
         )
         _require(self.members >= 1, f"train config: members is {self.members}, must be at least 1")
         _require(

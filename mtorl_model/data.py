@@ -62,6 +62,13 @@ class WindowStore:
             yield self.windows.take(slice(start, start + batch_size)).batch()
 
 
+class WindowsInMemory(WindowStore):
+    """Windows in memory, read as those of a store on disk."""
+
+    def __init__(self, windows: Encoded) -> None:
+        self.key, self.windows = "in memory", windows
+
+
 def open_windows(lake: Lake, encoder: Encoder, first_day: str, last_day: str, split: str) -> WindowStore:
     """The store of a split over the published days from first to last, from the cache where it is current.
 

@@ -96,7 +96,7 @@ def fit(
     checkpoints: Path | None = None,
     identity: str = "",
 ) -> History:
-    """Train the model in place, on the device of the config; it ends with the best epoch's weights.
+    """Train the model in place, on the device of the config; it ends with the weights that config.keep says.
 
     checkpoints: a folder; where it holds a checkpoint of the same identity, training goes on from there.
     Raises UserError where the checkpoint is of another training, or a loss is no longer a number.
@@ -123,7 +123,8 @@ def fit(
                 if bar.disable:  # no terminal: a line, for logs and those who follow them
                     print(f"epoch {len(run.history.epochs)}: validation loss {epoch.monitor:.4f}", flush=True)
                 keep()
-        model.load_state_dict(run.best_weights)
+        if config.keep == "best":
+            model.load_state_dict(run.best_weights)
     return run.history
 
 

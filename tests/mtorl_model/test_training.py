@@ -15,7 +15,7 @@ import torch
 from mtorl_model import training
 from mtorl_model.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
-from mtorl_model.data import WindowStore, open_windows
+from mtorl_model.data import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.encoding import REWARD_FORMS, Encoded, Encoder
 from mtorl_model.losses import policy_loss
 from mtorl_model.model import MTORL
@@ -142,17 +142,10 @@ def test_preferences_are_learned(setup: Setup) -> None:
     assert epochs[-1].train_dpo < 0.95 * epochs[0].train_dpo
 
 
-class FirstWindows(WindowStore):
-    """The first windows of another store."""
-
-    def __init__(self, store: WindowStore, count: int) -> None:
-        self.key, self.windows = store.key, store.windows.take(slice(0, count))
-
-
 @pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
 def test_64_windows_can_be_learned_by_heart(dataset: str, tmp_path: Path) -> None:
     setup = Setup(*synthetic.write_lake(tmp_path, dataset))
-    few = FirstWindows(setup.store("train"), 64)
+    few = WindowsInMemory(setup.store("train").windows.take(slice(0, 64)))
     model = setup.model(ModelConfig(hidden=64, dropout=0.0))
     config = replace(CONFIG, batch_size=64, max_epochs=120, patience=120, learning_rate=1e-2)
     fit(model, few, few, LossConfig(dpo_weight=0.0), config)
@@ -294,6 +287,18 @@ def test_a_training_on_the_gpu_learns_and_resumes(
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
 
 
+def test_the_last_epochs_weights_are_kept_where_asked_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 2.0] * 2)  # the first epoch is the better one
+    monkeypatch.setattr(training._Training, "_validate", lambda _: (next(losses), 0.0))
+    weights = {}
+    for keep in ("best", "last"):
+        model = setup.model()
+        config = replace(CONFIG, max_epochs=2, patience=2, keep=keep)
+        assert fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config).best_epoch == 0
+        weights[keep] = model.state_dict()
+    assert any(not weights["best"][name].equal(weights["last"][name]) for name in weights["best"])
+
+
 def test_the_best_epoch_is_the_first_of_equals() -> None:
     epochs = [Epoch(0, 0, 0, (0,), valid_policy=v, valid_reward=0.5) for v in (2.0, 1.0, 1.0, 3.0)]
     assert History(epochs).best_epoch == 1
@@ -302,5 +307,5 @@ def test_the_best_epoch_is_the_first_of_equals() -> None:
 
 def test_a_store_in_memory_reads_like_one_on_disk(setup: Setup) -> None:
     store = setup.store("train")
-    few = FirstWindows(store, 10)
+    few = WindowsInMemory(store.windows.take(slice(0, 10)))
     assert Encoded(*few.windows).batch().label_BL.equal(store.windows.take(slice(0, 10)).batch().label_BL)
