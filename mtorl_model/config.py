@@ -141,11 +141,14 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig, float | None]] = {
 }
 
 
+def paper_mu(dataset: str) -> float:
+    """The mu that the paper tuned for a dataset; LossConfig's for one that it does not know."""
+    return next((mu for start, mu in _PAPER_MU.items() if dataset.startswith(start)), LossConfig().mu)
+
+
 def preset(name: str, dataset: str) -> tuple[ModelConfig, LossConfig, TrainConfig]:
     """The configs of a preset for a dataset; a dataset that the paper does not tune has LossConfig's mu."""
     if name not in PRESETS:
         raise UserError(f"unknown preset '{name}': choose one of {', '.join(sorted(PRESETS))}")
     model, train, mu = PRESETS[name]
-    if mu is None:
-        mu = next((mu for start, mu in _PAPER_MU.items() if dataset.startswith(start)), LossConfig().mu)
-    return model, LossConfig(mu=mu), train
+    return model, LossConfig(mu=paper_mu(dataset) if mu is None else mu), train

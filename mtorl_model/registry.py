@@ -72,6 +72,18 @@ def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
     return f"{name}/{version.version}", load_artifact(_files(lake, dataset, version.run_id))
 
 
+def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, object], files: Sequence[Path]) -> None:
+    """A run of that name in the dataset's experiment, with copies of the files as its artifacts."""
+    client = _client(lake)
+    from mlflow.entities import Param
+
+    run = client.create_run(_experiment_id(client, lake, dataset), run_name=name)
+    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    for file in files:
+        client.log_artifact(run.info.run_id, str(file))
+    client.set_terminated(run.info.run_id)
+
+
 def _files(lake: Lake, dataset: Dataset, run_id: str) -> Path:
     """Where MLflow, too, looks for a run's artifact `model`."""
     return lake.mlflow_artifacts / dataset.name / run_id / "artifacts" / "model"

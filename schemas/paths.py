@@ -90,3 +90,7 @@ class Lake:
     def metrics(self, dataset: str) -> Path:
         """The champion's figures on the lake's own test users."""
         return self.table("metrics", dataset) / "metrics.json"
+
+    def studies(self, dataset: str) -> Path:
+        """What the studies of the model have found: a table, its protocol and a picture each."""
+        return self.table("studies", dataset)

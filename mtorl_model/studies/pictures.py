@@ -1,0 +1,66 @@
+"""A study as one picture: a panel a figure, differences to the reference, or a curve over a setting."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtorl_model.metrics import top_name
+from mtorl_model.studies.variants import REFERENCE
+
+_WORDS = {"f1_macro": "macro-F1", "accuracy": "accuracy", "auc": "AUC", top_name(0.375): "rate of the top 37.5 %"}
+_INK, _QUIET = "#1f4e79", "#8a8a8a"
+
+
+def in_words(figure: str) -> str:
+    """ "click auc" as "click AUC"."""
+    of, name = figure.rsplit(" ", 1)
+    return f"{of} {_WORDS.get(name, name)}"
+
+
+def headline(told: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
+    """The figures to show: without those of the channel where it cannot be predicted."""
+    hidden = () if told["channel_predictable"] else ("channel",)
+    names = [f for f in dict.fromkeys(figures) if f.rsplit(" ", 1)[1] in _WORDS and not f.startswith(hidden or "\0")]
+    # The rate of the top is another view of the gain that a budget is spent on: one is enough.
+    return [f for f in names if not f.endswith(top_name(0.375)) or f.startswith("click")]
+
+
+def draw(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], axis: str | None, path: Path) -> None:
+    """Write the picture as SVG. axis: what a curve's axis is called; None: the variants are names."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "mtorl"  # the same rows, the same file
+    from matplotlib import pyplot
+
+    names = headline(told, [row["figure"] for row in rows])
+    variants = list(dict.fromkeys(row["variant"] for row in rows if axis or row["variant"] != REFERENCE))
+    size = (2.6 * len(names) + 2.6 * (axis is None), 2.6 if axis else 1.2 + 0.28 * len(variants))
+    plot, panels = pyplot.subplots(
+        1, len(names), figsize=size, squeeze=False, sharey=axis is None, layout="constrained"
+    )
+    for panel, name in zip(panels[0], names, strict=True):
+        shown = [row for row in rows if row["figure"] == name and row["variant"] in variants]
+        panel.set_title(in_words(name), fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+        if axis:
+            panel.fill_between(*_columns(shown, "at", "low", "high"), color=_INK, alpha=0.15, linewidth=0)
+            panel.plot(*_columns(shown, "at", "value"), color=_INK, marker="o", markersize=3)
+            panel.set_xlabel(axis, fontsize=8)
+            usual = next(row["at"] for row in shown if row["variant"] == REFERENCE)
+            panel.axvline(usual, color=_QUIET, linewidth=0.8, linestyle=":")
+            continue
+        panel.axvline(0, color=_QUIET, linewidth=0.8)
+        for place, row in enumerate(reversed(shown)):
+            panel.plot([row["difference_low"], row["difference_high"]], [place, place], color=_INK)
+            panel.plot([row["difference"]], [place], color=_INK, marker="o", markersize=4)
+        panel.set_yticks(range(len(shown)), [row["variant"] for row in reversed(shown)], fontsize=8)
+        panel.set_xlabel("difference to the reference", fontsize=8)
+        panel.locator_params(axis="x", nbins=4)
+    plot.savefig(path, metadata={"Date": None})
+    pyplot.close(plot)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[float]]:
+    return [[row[name] for row in rows] for name in names]
