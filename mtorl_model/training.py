@@ -95,10 +95,12 @@ def fit(
     *,
     checkpoints: Path | None = None,
     identity: str = "",
+    after_epoch: Callable[[History], None] | None = None,
 ) -> History:
     """Train the model in place, on the device of the config; it ends with the weights that config.keep says.
 
     checkpoints: a folder; where it holds a checkpoint of the same identity, training goes on from there.
+    after_epoch: called with the epochs so far; what it raises ends the training.
     Raises UserError where the checkpoint is of another training, or a loss is no longer a number.
     """
     with _deterministic():
@@ -123,6 +125,8 @@ def fit(
                 if bar.disable:  # no terminal: a line, for logs and those who follow them
                     print(f"epoch {len(run.history.epochs)}: validation loss {epoch.monitor:.4f}", flush=True)
                 keep()
+                if after_epoch:
+                    after_epoch(run.history)
         if config.keep == "best":
             model.load_state_dict(run.best_weights)
     return run.history

@@ -27,12 +27,7 @@ def headline(told: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
 
 def draw(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], axis: str | None, path: Path) -> None:
     """Write the picture as SVG. axis: what a curve's axis is called; None: the variants are names."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "mtorl"  # the same rows, the same file
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     names = headline(told, [row["figure"] for row in rows])
     variants = list(dict.fromkeys(row["variant"] for row in rows if axis or row["variant"] != REFERENCE))
     size = (2.6 * len(names) + 2.6 * (axis is None), 2.6 if axis else 1.2 + 0.28 * len(variants))
@@ -60,6 +55,46 @@ def draw(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], axis: str |
         panel.locator_params(axis="x", nbins=4)
     plot.savefig(path, metadata={"Date": None})
     pyplot.close(plot)
+
+
+def draw_search(rows: Sequence[Mapping[str, Any]], params: Sequence[str], path: Path) -> None:
+    """The trials' validation loss by their order and by each hyper-parameter; pruned ones hollow. SVG."""
+    pyplot = _pyplot()
+    panels_a_row = 3
+    lines = -(-(1 + len(params)) // panels_a_row)
+    plot, grid = pyplot.subplots(lines, panels_a_row, figsize=(8, 2.2 * lines), sharey=True, layout="constrained")
+    for panel in grid.flat[1 + len(params) :]:
+        panel.set_visible(False)
+    for panel, name in zip(grid.flat, ("trial", *params), strict=False):
+        # A hyper-parameter has a handful of values: they stand side by side, whatever their distance.
+        levels = sorted({row[name] for row in rows})
+        for row in rows:
+            place = row[name] if name == "trial" else levels.index(row[name])
+            face = "none" if row["pruned"] else _INK
+            panel.plot([place], [row["validation_loss"]], color=_INK, marker="o", markersize=4, markerfacecolor=face)
+        if name != "trial":
+            panel.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+            panel.margins(x=0.15)
+        panel.set_xlabel(name.replace("_", " "), fontsize=8)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    for row in grid:
+        row[0].set_ylabel("validation loss", fontsize=8)
+    best = min(row["validation_loss"] for row in rows)
+    highest = sorted(row["validation_loss"] for row in rows)[int(0.8 * (len(rows) - 1))]
+    grid.flat[0].set_ylim(best - 0.05 * (highest - best + 1e-3), highest + 0.05 * (highest - best + 1e-3))
+    plot.savefig(path, metadata={"Date": None})
+    pyplot.close(plot)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "mtorl"  # the same rows, the same file
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[float]]:
