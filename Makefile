@@ -3,12 +3,13 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT
+VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT \
+	STUDY FOLDS SEEDS EPOCHS TRIALS HIDDEN WINDOWS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate benchmark-published backfill clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results backfill clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -23,8 +24,17 @@ run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|pap
 evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW LAKE OUT=metrics.json]
 	@bin/evaluate.sh
 
-benchmark-published: ## the paper's own protocol, which leaks, on a lake that is there [DATASET LAKE OUT=published.json]
-	@bin/benchmark_published.sh
+study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu FOLDS=2 SEEDS=1 EPOCHS]
+	@bin/studies.sh study
+
+search: ## Optuna over the paper's table 4; goes on where it stopped [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]
+	@bin/studies.sh search
+
+benchmark-published: ## the paper's own protocol, which leaks [DATASET LAKE WINDOWS=4000 EPOCHS=100 OUT]
+	@bin/studies.sh published
+
+results: ## docs/results.md from what the lake's evaluations and studies have found [LAKE OUT]
+	@bin/studies.sh results
 
 up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080]
 	@bin/service.sh up

@@ -121,6 +121,9 @@ def main() -> None:
     model = replace(model, dropout=0.0, category_dropout=0.0, prior_adjustment=0.0)
     spec, _ = latest_spec(lake, dataset.name)
     found = run_published(lake, dataset, spec, (model, loss, train), args.windows)
+    found["command"] = (
+        f"make benchmark-published DATASET={dataset.name} WINDOWS={args.windows} EPOCHS={args.max_epochs}"
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
     print(as_text(found))

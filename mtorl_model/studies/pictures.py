@@ -8,13 +8,14 @@ from mtorl_model.metrics import top_name
 from mtorl_model.studies.variants import REFERENCE
 
 _WORDS = {"f1_macro": "macro-F1", "accuracy": "accuracy", "auc": "AUC", top_name(0.375): "rate of the top 37.5 %"}
+_OTHER_WORDS = {"precision_macro": "macro precision", "recall_macro": "macro recall"}
 _INK, _QUIET = "#1f4e79", "#8a8a8a"
 
 
 def in_words(figure: str) -> str:
     """ "click auc" as "click AUC"."""
     of, name = figure.rsplit(" ", 1)
-    return f"{of} {_WORDS.get(name, name)}"
+    return f"{of} {(_WORDS | _OTHER_WORDS).get(name, name)}"
 
 
 def headline(told: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
@@ -62,7 +63,7 @@ def draw_search(rows: Sequence[Mapping[str, Any]], params: Sequence[str], path: 
     pyplot = _pyplot()
     panels_a_row = 3
     lines = -(-(1 + len(params)) // panels_a_row)
-    plot, grid = pyplot.subplots(lines, panels_a_row, figsize=(8, 2.2 * lines), sharey=True, layout="constrained")
+    plot, grid = pyplot.subplots(lines, panels_a_row, figsize=(8, 2.2 * lines), squeeze=False, sharey=True, layout="constrained")
     for panel in grid.flat[1 + len(params) :]:
         panel.set_visible(False)
     for panel, name in zip(grid.flat, ("trial", *params), strict=False):
