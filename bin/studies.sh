@@ -13,6 +13,11 @@ LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
 step_environment
 check_dataset "$DATASET"
 ON=(--dataset "$DATASET" --lake "$LAKE")
+case "$WHAT" in
+  published) OUT="${OUT:-$LAKE/studies/dataset=$DATASET/published.json}" ;;
+  results) OUT="${OUT:-$ROOT/docs/results.md}" ;;
+esac
+OUT="${OUT:+$(realpath -m -- "$OUT")}"
 EPOCHS_OPTION=(${EPOCHS:+--max-epochs "$EPOCHS"})
 
 case "$WHAT" in
@@ -26,11 +31,10 @@ case "$WHAT" in
       ${HIDDEN:+--hidden-at-most "$HIDDEN"} "${EPOCHS_OPTION[@]}"
     ;;
   results)
-    exec "$PYTHON_BIN" -m mtorl_model.studies.results --lake "$LAKE" --out "${OUT:-$ROOT/docs/results.md}"
+    exec "$PYTHON_BIN" -m mtorl_model.studies.results --lake "$LAKE" --out "$OUT"
     ;;
   published)
-    exec "$PYTHON_BIN" -m mtorl_model.benchmark_published "${ON[@]}" \
-      --out "${OUT:-$LAKE/studies/dataset=$DATASET/published.json}" "${EPOCHS_OPTION[@]}" \
+    exec "$PYTHON_BIN" -m mtorl_model.benchmark_published "${ON[@]}" --out "$OUT" "${EPOCHS_OPTION[@]}" \
       ${WINDOWS:+--windows "$WINDOWS"}
     ;;
 esac

@@ -1,6 +1,7 @@
 """A copy of the project whose entry points are stand-ins: what `make` does is tested without the work itself."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,10 @@ JOBS = (
     "generate_log", "log_days", "summary", "audit_table",
     "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
-MODEL = ("train", "score", "evaluate", "export_champion")
+MODEL = (
+    "train", "score", "evaluate", "export_champion", "benchmark_published",
+    "studies/run", "studies/search", "studies/results",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Checkout:
 
     def make(self, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run make with these arguments; its variables in the caller's environment do not count."""
-        hidden = ("RAW", "LAKE", "FROM", "TO", "OUT", "USERS", "DATASET", "PRESET", "PORT", "MAKEFLAGS")
+        hidden = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+        hidden.append("MAKEFLAGS")
         inherited = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("AIRFLOW")}
         return subprocess.run(
             ["make", *arguments],
@@ -71,5 +76,7 @@ def make_checkout(root: Path) -> Checkout:
     for package, names in (("jobs", JOBS), ("mtorl_model", MODEL)):
         (root / package).mkdir()
         for name in names:
-            (root / package / f"{name}.py").write_text(STAND_IN)
+            entry_point = root / package / f"{name}.py"
+            entry_point.parent.mkdir(exist_ok=True)
+            entry_point.write_text(STAND_IN)
     return Checkout(root)

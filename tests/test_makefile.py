@@ -163,6 +163,35 @@ def test_evaluate_refuses_a_bad_input_with_one_line(checkout, arguments, says):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "called"),
+    [
+        (["study", "STUDY=mu", "FOLDS=5"], "run {on} --study mu --workers {cores} --folds 5 --seeds 1"),
+        (["study", "STUDY=mu", "EPOCHS=3"], "run {on} --study mu --workers {cores} --folds 2 --seeds 1 --max-epochs 3"),
+        (["search", "TRIALS=7", "HIDDEN=256"], "search {on} --trials 7 --hidden-at-most 256"),
+        (["benchmark-published"], "benchmark_published {on} --out {lake}/studies/dataset=criteo/published.json"),
+        (["benchmark-published", "WINDOWS=9", "OUT=a b"], "benchmark_published {on} --out {root}/a b --windows 9"),
+        (["results"], "results --lake {lake} --out {root}/docs/results.md"),
+    ],
+)
+def test_studies_go_to_their_entry_points(checkout, arguments, called):
+    lake = checkout.root / "lake"
+    lake.mkdir()
+    done = checkout.make(*arguments, "DATASET=criteo")
+    assert done.returncode == 0, done.stderr
+    values = {"on": f"--dataset criteo --lake {lake}", "lake": lake, "root": checkout.root, "cores": os.cpu_count()}
+    assert checkout.calls() == [called.format(**values)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["study"], "STUDY="), (["study", "LAKE=nowhere"], "no lake"), (["results"], "no lake")]
+)
+def test_studies_refuse_a_bad_input_with_one_line(checkout, arguments, says):
+    if "study" in arguments:
+        (checkout.root / "lake").mkdir()
+    assert says in one_error_line(checkout.make(*arguments))
+
+
+@pytest.mark.parametrize(
     ("environment", "address"),
     [
         ({}, "127.0.0.1"),
