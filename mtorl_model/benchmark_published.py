@@ -66,7 +66,7 @@ def run_published(
     step_WL = pool.draw(windows, model_config.steps, rng)
     train_WL, valid_WL, test_WL = np.split(step_WL, [8 * windows // 10, 9 * windows // 10])
     train, valid, test = (WindowsInMemory(pool.windows(part)) for part in (train_WL, valid_WL, test_WL))
-    model = new_model(model_config, encoder, train_config.seed, train)
+    model = new_model(model_config, encoder, train_config.seed)
     history = fit(model, train, valid, loss_config, train_config)
     artifact = Artifact((model,), spec, fit_initial_policy(train, spec))
     policies = [predict(artifact, batch).policy_BLA for batch in test.in_order(_WINDOWS_AT_ONCE)]

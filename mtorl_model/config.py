@@ -53,8 +53,6 @@ class ModelConfig(_Json):
     heads: int = 1  # attention heads; must divide hidden
     dropout: float = 0.1  # rate, on convolutions, attention weights and Add&Norm
     category_dropout: float = 0.0  # share of categorical inputs that a training window shows as out of vocabulary
-    # Numbers are also shown as shares of so many intervals (layers.PiecewiseLinear); 0, the paper's: as they are only.
-    numeric_bins: int = 0
     steps: int = 20  # n, steps of a window; no weight depends on it
     reward_form: str = "binary"  # one of REWARD_FORMS
     # tau: policies are divided by the training share of their channel to the power of tau, and scaled to sum to 1.
@@ -68,7 +66,6 @@ class ModelConfig(_Json):
         for name in ("hidden", "tcn_layers", "kernel_size", "addnorm_layers", "reward_layers", "heads", "steps"):
             _require(getattr(self, name) >= 1, f"model config: {name} is {getattr(self, name)}, must be at least 1")
         _require(self.hidden % self.heads == 0, f"model config: heads {self.heads} must divide hidden {self.hidden}")
-        _require(self.numeric_bins >= 0, f"model config: numeric_bins is {self.numeric_bins}, must be at least 0")
         for name in ("dropout", "category_dropout"):
             _require(
                 0.0 <= getattr(self, name) < 1.0, f"model config: {name} is {getattr(self, name)}, must be in [0, 1)"

@@ -58,27 +58,6 @@ class CategoricalEmbedding(nn.Module):
         return [table(codes_BL) for table, codes_BL in zip(self.tables, codes_BLK.unbind(-1), strict=True)]
 
 
-class PiecewiseLinear(nn.Module):
-    """Each number as its shares of `bins` intervals: 1 of those below it, 0 of those above, a share of its own.
-
-    Piecewise linear encoding (Gorishniy et al., On Embeddings for Numerical Features, 2022): a linear layer on top
-    can bend at every edge, as trees can, where one on the bare number cannot. Edges lie at quantiles of the training
-    steps; where two coincide the share is a jump.
-    """
-
-    def __init__(self, inputs: int, bins: int):
-        super().__init__()
-        self.size = inputs * bins
-        self.edge_FE: Tensor
-        self.register_buffer("edge_FE", torch.linspace(-1.0, 1.0, bins + 1).repeat(inputs, 1))
-
-    def forward(self, x_BLF: Tensor) -> Tensor:
-        """(B, L, inputs * bins)."""
-        low_FE, high_FE = self.edge_FE[:, :-1], self.edge_FE[:, 1:]
-        share_BLFE = (x_BLF.unsqueeze(-1) - low_FE) / (high_FE - low_FE).clamp_min(1e-6)
-        return share_BLFE.clamp(0.0, 1.0).flatten(-2)
-
-
 class CausalConvBlock(nn.Module):
     """Equation 5: a residual dilated convolution; step t reads t, t - dilation, ..., t - left_pad, never later.
 

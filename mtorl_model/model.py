@@ -16,7 +16,6 @@ from mtorl_model.layers import (
     CategoricalEmbedding,
     CausalAttention,
     CausalConvBlock,
-    PiecewiseLinear,
     RewardDecoder,
     leaky_linear,
     linear,
@@ -50,9 +49,6 @@ class MTORL(nn.Module):
         d = config.hidden
         self.embedding = CategoricalEmbedding(sizes.vocabulary, dropout=config.category_dropout)
         features = sizes.actions + sizes.reward_inputs + sizes.numeric + self.embedding.size
-        if config.numeric_bins:
-            self.bins = PiecewiseLinear(sizes.numeric, config.numeric_bins)
-            features += self.bins.size
         self.input = linear(features, d, bias=False)  # W_e
         if config.use_state_encoder:
             self.convolutions = nn.ModuleList(
@@ -92,9 +88,7 @@ class MTORL(nn.Module):
         """
         real_BL1 = batch.valid_BL.unsqueeze(-1)
         codes_BLK = torch.where(real_BL1, batch.categorical_BLK, 0)
-        features = [batch.action_in_BLA, batch.reward_in_BLR, batch.numeric_BLF]
-        if self.config.numeric_bins:
-            features.append(self.bins(batch.numeric_BLF))
+        features = (batch.action_in_BLA, batch.reward_in_BLR, batch.numeric_BLF)
         known_BLE = torch.cat([*(torch.where(real_BL1, x, 0.0) for x in features), *self.embedding(codes_BLK)], dim=-1)
         x_BLD: Tensor = self.input(known_BLE)
         return x_BLD

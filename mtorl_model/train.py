@@ -13,7 +13,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mtorl_model.artifact import Artifact, save_artifact
@@ -30,8 +29,6 @@ from schemas.paths import Lake
 from schemas.publishing import code_version, staging_folder
 from schemas.splits import TRAIN, VALIDATION
 from schemas.tables.feature_spec import published_spec
-
-_WINDOWS_FOR_EDGES = 16_384  # enough for quantiles, and a bounded wait
 
 Configs = tuple[ModelConfig, LossConfig, TrainConfig]
 
@@ -54,7 +51,7 @@ def train_champion(
 
     models, histories = [], []
     for seed in range(train_config.seed, train_config.seed + train_config.members):
-        models.append(new_model(model_config, encoder, seed, train))
+        models.append(new_model(model_config, encoder, seed))
         # A member that is done keeps its checkpoint until all are: a kill repeats none of them.
         histories.append(
             fit(models[-1], train, valid, loss_config, replace(train_config, seed=seed),
@@ -78,17 +75,10 @@ def train_champion(
     ]
 
 
-def new_model(config: ModelConfig, encoder: Encoder, seed: int, train: WindowStore) -> MTORL:
-    """A model with random weights that follow from the seed, and with the edges of its bins, from training windows."""
+def new_model(config: ModelConfig, encoder: Encoder, seed: int) -> MTORL:
+    """A model with random weights that follow from the seed."""
     torch.manual_seed(seed)
-    model = MTORL(config, encoder.sizes)
-    if config.numeric_bins:
-        rows = np.sort(np.random.default_rng(0).permutation(len(train))[:_WINDOWS_FOR_EDGES])
-        batch = train.windows.take(rows).batch()
-        shares = np.linspace(0.0, 1.0, config.numeric_bins + 1)
-        edges_EF = np.quantile(batch.numeric_BLF[batch.valid_BL].numpy(), shares, axis=0)
-        model.bins.edge_FE.copy_(torch.from_numpy(edges_EF.T))
-    return model
+    return MTORL(config, encoder.sizes)
 
 
 def _identity(configs: Configs, spec_version: str, train: WindowStore, valid: WindowStore) -> str:

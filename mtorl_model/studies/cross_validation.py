@@ -191,7 +191,7 @@ def _do(todo: _Training) -> _Training:
     train, stop, held_out = (
         WindowsInMemory(windows_without(pool.windows(steps, labels), encoder, setting.without)) for steps, labels in cut
     )
-    network = new_model(setting.model, encoder, setting.train.seed, train)
+    network = new_model(setting.model, encoder, setting.train.seed)
     fit(network, train, stop, setting.loss, setting.train)
     artifact = Artifact((network,), encoder.spec, fit_initial_policy(train, encoder.spec))
     answers = [predict(artifact, b) for b in held_out.in_order(WINDOWS_AT_ONCE)]

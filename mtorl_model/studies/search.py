@@ -101,7 +101,7 @@ class Objective:
                 raise optuna.TrialPruned
 
         train, valid = (self._windows(split, setting.model.steps) for split in (TRAIN, VALIDATION))
-        network = new_model(setting.model, self.encoder, setting.train.seed, train)
+        network = new_model(setting.model, self.encoder, setting.train.seed)
         return fit(network, train, valid, setting.loss, setting.train, after_epoch=prune).best.monitor
 
     def _windows(self, split: str, steps: int) -> WindowsInMemory:

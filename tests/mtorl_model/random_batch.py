@@ -15,7 +15,6 @@ VARIANTS = {
     "w/o CausalState": replace(TINY, use_state_encoder=False),
     "w/o CausalAttn": replace(TINY, use_attention=False),
     "w/o Add&Norm": replace(TINY, use_addnorm=False),
-    "with bins": replace(TINY, numeric_bins=3),
 }
 
 

@@ -9,7 +9,6 @@ from mtorl_model.layers import (
     CategoricalEmbedding,
     CausalAttention,
     CausalConvBlock,
-    PiecewiseLinear,
     RewardDecoder,
     attention_mask,
     embedding_size,
@@ -166,21 +165,6 @@ def test_category_dropout_hides_an_input_at_every_step_of_a_window_and_only_whil
     other_BL = (embedding(codes_BLK)[1] == embedding.tables[1].weight[0]).all(-1)
     assert not torch.equal(hidden_BL, other_BL)
     assert torch.equal(embedding.eval()(codes_BLK)[0], known_E.expand(2000, 3, -1))
-
-
-def test_a_number_becomes_its_shares_of_the_intervals():
-    layer = PiecewiseLinear(2, 3)
-    layer.edge_FE.copy_(torch.tensor([[0.0, 1.0, 3.0, 4.0], [0.0, 0.0, 0.0, 2.0]]))
-    x = torch.tensor([[[-1.0, -1.0]], [[2.0, 0.0]], [[3.5, 0.5]], [[9.0, 2.0]]])
-    shares = layer(x).squeeze(1)
-    assert shares.tolist() == [
-        [0, 0, 0, 0, 0, 0],
-        [1, 0.5, 0, 0, 0, 0],
-        [1, 1, 0.5, 1, 1, 0.25],  # where edges coincide the share is a jump
-        [1, 1, 1, 1, 1, 1],
-    ]
-    assert not list(layer.parameters())  # the edges are kept, not learned
-    assert "edge_FE" in layer.state_dict()
 
 
 def test_embedding_size_grows_with_the_vocabulary_and_stays_small():

@@ -19,10 +19,9 @@ from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
-from mtorl_model.model import MTORL
 from mtorl_model.prediction import predict
 from mtorl_model.registry import load_champion, register_champion
-from mtorl_model.train import train_champion
+from mtorl_model.train import new_model, train_champion
 from mtorl_model.training import Epoch, History
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -44,8 +43,7 @@ def store(synthetic_lake: tuple[Lake, FeatureSpec]) -> WindowStore:
 
 def saved(folder: Path, spec: FeatureSpec, seed: int = 0) -> Artifact:
     """A model folder of an untrained model."""
-    torch.manual_seed(seed)
-    model = MTORL(ModelConfig(hidden=16), Encoder(spec, KUAIRAND, "binary").sizes).eval()
+    model = new_model(ModelConfig(hidden=16), Encoder(spec, KUAIRAND, "binary"), seed).eval()
     artifact = Artifact((model,), spec, POLICY)
     save_artifact(folder, artifact)
     return artifact

@@ -45,8 +45,7 @@ class Setup:
         return open_windows(self.lake, encoder, self.spec.first_day, self.spec.last_day, split)
 
     def model(self, config: ModelConfig = TINY, seed: int = 5) -> MTORL:
-        encoder = Encoder(self.spec, get_dataset(self.spec.dataset), config.reward_form)
-        return new_model(config, encoder, seed, self.store("train", config.reward_form))
+        return new_model(config, Encoder(self.spec, get_dataset(self.spec.dataset), config.reward_form), seed)
 
     def weights(self, config: TrainConfig = CONFIG, checkpoints: Path | None = None) -> Weights:
         model = self.model(seed=config.seed)
@@ -310,12 +309,3 @@ def test_a_store_in_memory_reads_like_one_on_disk(setup: Setup) -> None:
     store = setup.store("train")
     few = WindowsInMemory(store.windows.take(slice(0, 10)))
     assert Encoded(*few.windows).batch().label_BL.equal(store.windows.take(slice(0, 10)).batch().label_BL)
-
-
-def test_the_edges_of_the_bins_are_quantiles_of_the_training_steps(setup: Setup) -> None:
-    model, windows = setup.model(replace(TINY, numeric_bins=4)), setup.store("train").windows
-    steps_MF = np.concatenate(
-        [windows.numeric_NLF, np.repeat(windows.profile_numeric_NF[:, None], windows.valid_NL.shape[1], axis=1)],
-        axis=-1,
-    )[windows.valid_NL]
-    np.testing.assert_allclose(model.bins.edge_FE.T, np.quantile(steps_MF, (0, 0.25, 0.5, 0.75, 1), axis=0), atol=1e-6)
