@@ -64,7 +64,7 @@ def best_pairs(reward_UA: Floats, cost_nano_UA: Ints, budget: int) -> Plan:
 
     free = market.at(0.0)
     if free.spend <= budget:
-        return Plan(free.channel_U, free.reward, free.spend, free.reward, 0.0)
+        return Plan(free.channel_U, free.surplus, free.spend, free.surplus, 0.0)
     low, high = _crossing(market, budget, free)
     channel_U = _fill(market, low.channel_U, high.channel_U, budget - high.spend)
     reward_U, cost_U = market.of(channel_U)
@@ -80,45 +80,44 @@ class _Answer:
     price: float
     channel_U: npt.NDArray[np.int64]
     spend: int
-    reward: float
     surplus: float  # sum of r - lambda w over the pairs taken
 
 
 class _Market:
-    """All pairs that the budget covers one by one; dearer ones are in no plan."""
+    """All pairs that the budget covers one by one; dearer ones are in no plan. Kept by channel, in blocks of users."""
 
     def __init__(self, reward_UA: Floats, cost_nano_UA: Ints, budget: int) -> None:
-        self._reward_UA, self._cost_UA, self._budget = reward_UA, cost_nano_UA, budget
-
-    def _blocks(self) -> list[slice]:
-        return [slice(s, s + _USERS_AT_ONCE) for s in range(0, len(self._reward_UA), _USERS_AT_ONCE)]
+        self._reward_UA, self._cost_UA = reward_UA, cost_nano_UA
+        self._blocks: list[tuple[slice, Floats, Ints]] = []
+        for start in range(0, len(reward_UA), _USERS_AT_ONCE):
+            block = slice(start, start + _USERS_AT_ONCE)
+            cost_AB = np.ascontiguousarray(cost_nano_UA[block].T)
+            reward_AB = np.where(cost_AB <= budget, reward_UA[block].T, -np.inf)
+            self._blocks.append((block, reward_AB, cost_AB))
 
     def highest_price(self) -> float:
         """A price at which nobody takes anything that costs."""
         highest = 0.0
-        for block in self._blocks():
-            cost_BA, reward_BA = self._cost_UA[block], self._reward_UA[block]
-            costs = (cost_BA > 0) & (cost_BA <= self._budget) & (reward_BA > 0)
-            highest = max(highest, float(np.max(reward_BA[costs] / cost_BA[costs], initial=0.0)))
+        for _, reward_AB, cost_AB in self._blocks:
+            costs = (cost_AB > 0) & (reward_AB > 0)
+            highest = max(highest, float(np.max(reward_AB[costs] / cost_AB[costs], initial=0.0)))
         return highest * (1 + 1e-9)
 
     def at(self, price: float) -> _Answer:
         channel_U = np.full(len(self._reward_UA), NOTHING, dtype=np.int64)
-        spend, reward, surplus = 0, 0.0, 0.0
-        for block in self._blocks():
-            reward_BA, cost_BA = self._reward_UA[block], self._cost_UA[block]
-            best_B = np.zeros(len(reward_BA))
+        spend, surplus = 0, 0.0
+        for block, reward_AB, cost_AB in self._blocks:
+            best_B, paid_B = np.zeros(reward_AB.shape[1]), np.zeros(reward_AB.shape[1], dtype=np.int64)
             choice_B = channel_U[block]  # a view
-            for a in range(reward_BA.shape[1]):
-                value_B = reward_BA[:, a] - price * cost_BA[:, a]
-                better_B = (value_B > best_B) & (cost_BA[:, a] <= self._budget)
+            for a, (reward_B, cost_B) in enumerate(zip(reward_AB, cost_AB, strict=True)):
+                value_B = reward_B - price * cost_B
+                better_B = value_B > best_B
                 np.copyto(best_B, value_B, where=better_B)
-                choice_B[better_B] = a
-            gained_B, paid_B = _taken(reward_BA, cost_BA, choice_B)
+                np.copyto(paid_B, cost_B, where=better_B)
+                np.copyto(choice_B, a, where=better_B)
             spend += total_nano(paid_B)
-            reward += float(gained_B.sum())
             surplus += float(best_B.sum())
-        return _Answer(price, channel_U, spend, reward, surplus)
+        return _Answer(price, channel_U, spend, surplus)
 
     def of(self, channel_U: npt.NDArray[np.int64]) -> tuple[Floats, Ints]:
         """[U]: reward and cost of these choices."""
