@@ -103,6 +103,13 @@ class ChannelLevel:
         mean = float(share_A @ self.initial_A)
         return self.initial_A / mean if mean > 0 else np.ones(len(self.channels))
 
+    @property
+    def mean_cost_A(self) -> Ints:
+        """Mean cost of an exposure, in nano."""
+        rate_A = _smoothed(self.counts.gained_A, self.counts.exposures_A)
+        mean_A: Ints = np.rint((1 - rate_A) * self.cost_A + rate_A * self.cost_gained_A).astype(np.int64)
+        return mean_A
+
     def without_policy(self) -> "ChannelLevel":
         """The ablation "w/o channel-level allocation": all channels alike; what they cost is still known."""
         equal_A = np.full(len(self.channels), 1 / len(self.channels))

@@ -63,8 +63,8 @@ class Environment(Protocol):
     profile: Mapping[str, pa.Array]  # the dataset's profile columns, [U]
     bid_nano_A: Ints  # by channel: the most that one exposure may cost, offered with it
 
-    def reset(self) -> Iterator[Outcome]:
-        """Begin, or begin again: the exposures of the past, oldest first, at most one a user in each Outcome."""
+    def reset(self) -> Iterator[tuple[Moment, Outcome]]:
+        """Begin, or begin again: the exposures of the past, oldest first, each behind the moment it was made in."""
 
     def moment(self, round_number: int) -> Moment:
         """The start of a round, the same each time it is asked for."""

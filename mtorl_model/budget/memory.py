@@ -96,6 +96,8 @@ class JourneyMemory:
         step = self._encode(
             user_N, at_ms_N, {name: values.filter(pa.array(shown_N)) for name, values in context.items()}
         )
+        if not len(user_N):
+            return step
         for name in _STEP_FIELDS:
             past = self._past[name]
             past[user_N] = np.concatenate([past[user_N, 1:], getattr(step, name)], axis=1)
