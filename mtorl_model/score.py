@@ -73,7 +73,7 @@ def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Data
         windows = journeys_to_windows(users, spec, dataset, steps)
         encoded = encoder.encode(windows)
         policy_BLA, gains_BLG = predict(artifact, encoded.batch())
-        counts += count_remembered(windows, encoded, gains_BLG, tau, dataset, actions)
+        counts += count_remembered(windows, encoded, gains_BLG, tau, dataset)
         user_id += windows.column("user_id").chunks
         policy.append(policy_BLA[:, -1])
         predicted.append(gains_BLG[:, -1])

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mtorl_model.budget.money import NANO, Floats, Ints
@@ -66,22 +67,33 @@ class ChannelCounts:
         return counts
 
 
-def count_remembered(
-    windows: pa.Table, encoded: Encoded, gains_NLG: Floats, tau: float, dataset: Dataset, actions: int
+def count_steps(
+    steps_NL: npt.NDArray[np.bool_],
+    encoded: Encoded,
+    gains_NLG: Floats,
+    tau: float,
+    cost_nano_NL: Ints,
+    dataset: Dataset,
 ) -> ChannelCounts:
-    """Of the remembered steps of scoring windows (windows.journeys_to_windows), with what the model said of each."""
+    """Of the marked steps of N windows. gains_NLG: what the model predicted for each."""
     gain = counted_gain(dataset)
-    known_NL = encoded.valid_NL & (encoded.action_NL >= 0)
-    cost_NL = np.nan_to_num(windows.column("cost").combine_chunks().flatten().to_numpy(zero_copy_only=False))
-    gained_NL = encoded.gains_NLG[..., gain] if gain is not None else np.zeros(known_NL.shape)
-    predicted_NL = gains_NLG[..., gain or 0]
+    gained_NL = encoded.gains_NLG[..., gain] if gain is not None else np.zeros(steps_NL.shape)
     return ChannelCounts.of(
-        encoded.action_NL[known_NL].astype(np.int64),
-        gained_NL[known_NL].astype(np.int64),
-        (predicted_NL[known_NL] > tau).astype(np.int64),
-        np.rint(cost_NL.reshape(known_NL.shape)[known_NL] * NANO).astype(np.int64),
-        actions,
+        encoded.action_NL[steps_NL].astype(np.int64),
+        gained_NL[steps_NL].astype(np.int64),
+        (gains_NLG[..., gain or 0][steps_NL] > tau).astype(np.int64),
+        cost_nano_NL[steps_NL],
+        encoded.action_in_NLA.shape[-1],
     )
+
+
+def count_remembered(
+    windows: pa.Table, encoded: Encoded, gains_NLG: Floats, tau: float, dataset: Dataset
+) -> ChannelCounts:
+    """Of the remembered steps of scoring windows (windows.journeys_to_windows)."""
+    cost_N = np.nan_to_num(windows.column("cost").combine_chunks().flatten().to_numpy(zero_copy_only=False))
+    cost_nano_NL = np.rint(cost_N * NANO).astype(np.int64).reshape(encoded.valid_NL.shape)
+    return count_steps(encoded.valid_NL, encoded, gains_NLG, tau, cost_nano_NL, dataset)
 
 
 @dataclass(frozen=True, slots=True)

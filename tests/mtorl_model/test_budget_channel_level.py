@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, toy_dataset
+from synthetic_journeys import SPEC, Shown, journeys, toy_dataset
 
 from mtorl_model.budget.channel_level import (
     ALPHA,
@@ -71,7 +71,7 @@ def test_remembered_steps_are_counted_with_what_the_model_said_of_them():
     predicted = np.zeros((2, 4, 2))
     predicted[0, :, 0] = [0.9, 0.9, 0.3, 0.9]  # padding, left, mid, next step
     predicted[1, :, 0] = [0.9, 0.9, 0.4, 0.9]  # padding, unknown, left, next step
-    found = count_remembered(windows, encoded, predicted, 0.35, TOY, len(CHANNELS))
+    found = count_remembered(windows, encoded, predicted, 0.35, TOY)
     assert found.exposures_A.tolist() == [2, 1, 0]
     assert found.gained_A.tolist() == [1, 0, 0]
     assert found.reliable_A.tolist() == [2, 0, 0]
