@@ -48,10 +48,11 @@ class JourneyMemory:
         self._at_step = _Counts(users, actions, gains)
         self._step_ms_U = np.full(users, _NEVER)
         self._gain_ms_UG = np.full((users, gains), _NEVER)
-        self._shown: dict[str, Objects] = {c.name: np.full(users, None, object) for c in shown_columns(dataset)}
-        self._sum_U = {name: np.zeros(users, np.int64) for name in running_means(dataset)}
-        self._summed_U = {name: np.zeros(users, np.int64) for name in running_means(dataset)}
-        self._switches_U = {name: np.zeros(users, np.int64) for name in counted_switches(dataset)}
+        read = {c.name for c in shown_columns(dataset) for f in (last, mean, switches) if f(c.name) in self._kept}
+        self._shown: dict[str, Objects] = {name: np.full(users, None, object) for name in sorted(read)}
+        self._sum_U = {name: np.zeros(users, np.int64) for name in running_means(dataset) if name in read}
+        self._summed_U = {name: np.zeros(users, np.int64) for name in self._sum_U}
+        self._switches_U = {name: np.zeros(users, np.int64) for name in counted_switches(dataset) if name in read}
         # Encoded inputs of the latest steps, the newest last.
         empty = self._encode(np.arange(0), np.arange(0), self._no_context())
         self._past = {
@@ -109,8 +110,7 @@ class JourneyMemory:
         self._step_ms_U[user_N] = at_ms_N
         cost_N = cost_nano_N / NANO
         values: dict[str, Sequence[Any] | Objects] = {"channel": self._channels[channel_N], "cost": cost_N}
-        for column in shown_columns(self._dataset):
-            name = column.name
+        for name in self._shown:
             if name in outcome.attributes:
                 values[name] = [v for v, shown in zip(outcome.attributes[name], shown_N, strict=True) if shown]
             self._add_shown(name, user_N, _objects(values.get(name, [None] * len(user_N))), first_N)
