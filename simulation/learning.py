@@ -36,7 +36,13 @@ MODEL = ModelConfig(hidden=64, category_dropout=0.1, steps=STEPS)
 TRAIN = TrainConfig(batch_size=128, schedule="cosine", max_epochs=8, patience=3, gradient_clip=1.0)
 LOSS = LossConfig(mu=1.0)
 _NUMBERS = (last("cost"), mean("cost"), switches("channel"), "gap_s", "since_click_s", "since_conversion_s")
-_UNITS = {last("cost"): 1e-4, mean("cost"): 1e-4, "gap_s": 3600.0, "since_click_s": 3600.0, "since_conversion_s": 3600.0}
+_UNITS = {
+    last("cost"): 1e-4,
+    mean("cost"): 1e-4,
+    "gap_s": 3600.0,
+    "since_click_s": 3600.0,
+    "since_conversion_s": 3600.0,
+}
 _WIDE = 1000.0  # a scale at which nothing is clipped, to measure the true one
 
 Floats = np.ndarray
@@ -126,7 +132,9 @@ def _log(encoder: Encoder, users: int, seed: int) -> Log:
         step = memory.observe(outcome, moment.context)
         gains_NG = simulator.past_gains[k]
         scale = encoder.spec.reward
-        reward_N = (gains_NG @ WEIGHTS - scale.penalty * outcome.cost_nano_N / 1e9 - scale.low) / (scale.high - scale.low)
+        reward_N = (gains_NG @ WEIGHTS - scale.penalty * outcome.cost_nano_N / 1e9 - scale.low) / (
+            scale.high - scale.low
+        )
         labels = {
             "action_NL": outcome.channel_N.astype(np.int32), "gains_NLG": gains_NG.astype(np.float32),
             "reward_NL": np.clip(reward_N, 0.0, 1.0).astype(np.float32),

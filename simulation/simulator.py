@@ -29,7 +29,7 @@ PAST_ROUNDS = 24
 _HOUR_MS = 3_600_000
 _START_MS = 1_483_228_800_000  # 2017-01-01, as the dataset's contract counts
 _CLICK, _CONVERSION = 0, 1
-_DEAREST = 20  # a bid is so many times the mean price: hardly any exposure is dearer
+_DEAREST = 8  # a bid is so many times the mean price of a click: hardly any exposure is dearer
 _PEOPLE, _LUCK, _DRIFT, _HABIT = range(4)  # streams of random numbers
 
 
@@ -109,7 +109,9 @@ class Simulator:
     def cost_nano(self) -> Ints:
         """[U, C]: the true expected cost of an exposure now."""
         assert self.world.cost_C is not None
-        return cost_nano(self.world.cost_C * (1 + self.world.click_surcharge * self.world.click_probability(self.state)))
+        return cost_nano(
+            self.world.cost_C * (1 + self.world.click_surcharge * self.world.click_probability(self.state))
+        )
 
     def _rng(self, stream: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stream, number + PAST_ROUNDS + 1])
