@@ -8,7 +8,7 @@ $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval over
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate benchmark-published backfill clean
+.PHONY: help setup run test unit lint up down evaluate benchmark-published budget backfill clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -25,6 +25,9 @@ evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW 
 
 benchmark-published: ## the paper's own protocol, which leaks, on a lake that is there [DATASET LAKE OUT=published.json]
 	@bin/benchmark_published.sh
+
+budget: setup ## compare budget strategies in the simulator; docs/budget.md gets the table and the curves (an hour)
+	@$(TOOLS)/python -m simulation.compare --out .budget --document docs/budget.md
 
 up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080]
 	@bin/service.sh up
@@ -48,4 +51,4 @@ lint: setup ## ruff and mypy
 
 clean: ## remove what can be made again: generated logs, caches, Airflow's own state (not .venv, not the lake)
 	@bin/service.sh down
-	@rm -rf -- raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@rm -rf -- .budget raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

@@ -1,10 +1,10 @@
 """Compare strategies at equal budget in the simulator: python -m simulation.compare --out FOLDER
 
-    [--users 500] [--seeds 20] [--rounds 10] [--training-users 3000] [--shares 0.2 ...] [--curve-seeds 5]
+    [--users 500] [--seeds 20] [--curve-seeds 5] [--rounds 10] [--training-users 3000] [--document FILE.md]
 
 A budget's share is of the full budget: what it costs, at the log's mean price, to show every user something in every
 round. One model is trained for all seeds, on users of none of them: what differs between seeds is the people and their
-luck, which all strategies share, so differences are paired. Writes FOLDER/comparison.json as it goes, one line a
+luck, which all strategies share, so differences are paired. Writes FOLDER/comparison.jsonl as it goes, one line a
 campaign, and goes on from there when it is started again; then FOLDER's table and curves (simulation/report.py).
 """
 
@@ -24,7 +24,7 @@ from mtorl_model.replay_campaign import AtRandom
 from schemas.errors import UserError, exit_with_one_line
 from schemas.publishing import code_version
 from simulation.learning import MODEL, STEPS, Learned, learn
-from simulation.report import write_report
+from simulation.report import put_into, write_report
 from simulation.simulator import DATASET, Simulator
 from simulation.strategies import BoostingPairs, BoostingRanking, Oracle, Popularity
 
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--curve-seeds", type=int, default=5, help="at the other budgets of the curves")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--training-users", type=int, default=3000)
+    parser.add_argument("--document", type=Path, help="a Markdown file to put table and picture into")
     args = parser.parse_args()
     if min(args.users, args.rounds, args.curve_seeds) < 1 or args.seeds < 2 or args.training_users < 100:
         raise UserError("--users, --rounds, --curve-seeds: at least 1; --seeds: at least 2; --training-users: 100")
@@ -108,6 +109,8 @@ def main() -> None:
                 file.flush()
                 print(f"{key[0]:<34} {key[1]:>5.0%} seed {key[2]:>2}: {sum(run['expected']):.2f}", flush=True)  # type: ignore[call-overload]
     print("\n".join(str(made) for made in write_report(args.out, path)))
+    if args.document:
+        put_into(args.document, args.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from schemas.errors import UserError
+
 TABLE, PICTURE = "comparison.md", "comparison.svg"
+MARKS = ("<!-- comparison -->", "<!-- /comparison -->")
 FIRST, ORACLE = "MTORL, both levels", "oracle"
 _CURVES = (FIRST, "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", ORACLE)
 
@@ -26,6 +29,19 @@ def write_report(folder: Path, runs: Path) -> list[Path]:
     (folder / TABLE).write_text("\n".join([*_table(found[headline], headline), "", *_shares(found)]) + "\n")
     _picture(found, folder / PICTURE)
     return [folder / TABLE, folder / PICTURE]
+
+
+def put_into(document: Path, folder: Path) -> None:
+    """Replace what stands between the marks of a Markdown file by the table, and the picture beside the file."""
+    text = document.read_text()
+    if any(text.count(mark) != 1 for mark in MARKS):
+        raise UserError(f"{document} needs the lines {MARKS[0]} and {MARKS[1]}, once each: the table goes between them")
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    picture = document.with_suffix(".svg")
+    picture.write_bytes((folder / PICTURE).read_bytes())
+    block = f"{(folder / TABLE).read_text()}\n![reward and regret by budget]({picture.name})"
+    document.write_text(f"{before}{MARKS[0]}\n{block}\n{MARKS[1]}{after}")
 
 
 def _earned(runs: dict[int, dict[str, Any]], what: str = "expected") -> np.ndarray:
