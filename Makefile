@@ -9,7 +9,7 @@ $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval over
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results backfill clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget backfill clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -36,6 +36,9 @@ benchmark-published: ## the paper's own protocol, which leaks [DATASET LAKE WIND
 results: ## docs/results.md from what the lake's evaluations and studies have found [LAKE OUT]
 	@bin/studies.sh results
 
+budget: setup ## compare budget strategies in the simulator; docs/budget.md gets the table and the curves (an hour)
+	@$(TOOLS)/python -m simulation.compare --out .budget --document docs/budget.md
+
 up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080]
 	@bin/service.sh up
 
@@ -58,4 +61,4 @@ lint: setup ## ruff and mypy
 
 clean: ## remove what can be made again: generated logs, caches, Airflow's own state (not .venv, not the lake)
 	@bin/service.sh down
-	@rm -rf -- raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@rm -rf -- .budget raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

@@ -168,17 +168,27 @@ def daily_dag(dataset: str) -> DAG:
 
 
 def nightly_dag(dataset: str) -> DAG:
-    """When a day's journeys are there: all users scored by the champion, policies and ranks audited.
+    """When a day's journeys are there: all users scored by the champion, the budget planned, all tables audited.
 
-    Scoring publishes both tables, then each is audited: whoever waits for their assets gets them only after a
+    Scoring publishes policies, ranks and the channel level; the plan then spends `budget` (in the log's unit; a
+    number of exposures where the log has no costs; left out: nobody is selected) on the best pairs of user and
+    channel. Each table is audited: whoever waits for their assets gets them only after a
     passed audit, whoever reads the files should look at the audits. Before the first champion the run fails
     with one line that says how to make it.
     """
     timetable = PartitionedAssetTimetable(assets=journeys_asset(dataset))
-    with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params={"date": _OPTIONAL_DAY}) as dag:
+    budget = Param(None, type=["null", "number"], minimum=0, description="the day's budget; empty: nobody is selected")
+    params = {"date": _OPTIONAL_DAY, "budget": budget}
+    with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params=params) as dag:
         audits = [
             _audit(table, dataset, ONE_DAY, publishes=Asset(f"{table}_{dataset}"))
-            for table in ("channel_policies", "user_reward_ranks")
+            for table in ("channel_policies", "user_reward_ranks", "channel_allocation")
         ]
-        chain(_python("score", "mtorl_model.score", dataset, "--day", DAY), audits)
+        spend = "{{ '--budget=%r' % params.budget if params.budget else '' }}"
+        chain(
+            _python("score", "mtorl_model.score", dataset, "--day", DAY),
+            audits,
+            _python("plan_budget", "mtorl_model.plan_budget", dataset, "--day", DAY, spend),
+            _audit("budget_plan", dataset, ONE_DAY, publishes=Asset(f"budget_plan_{dataset}")),
+        )
     return dag

@@ -25,7 +25,7 @@ from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.paths import UNDATED, Lake, day_before
 from schemas.publishing import Manifest, content_fingerprint, read_manifest
-from schemas.tables import channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
+from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 
 
@@ -122,7 +122,7 @@ def table_facts(
                 "The feature spec that the windows were cut with is the one they are audited by.",
                 "without its spec nobody can encode these columns",
             )  # fmt: skip
-        case channel_policies.NAME | user_reward_ranks.NAME:
+        case channel_policies.NAME | user_reward_ranks.NAME | budget_plan.NAME:
             scored = read_manifest(lake.partition(journeys.NAME, dataset.name, ds))
             yield Fact(
                 "expect_every_user_to_be_scored", manifest.rows, scored.rows if scored else 0,

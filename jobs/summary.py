@@ -12,7 +12,7 @@ from jobs.days import exposure_days
 from schemas.errors import exit_with_one_line
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import read_manifest
-from schemas.tables import channel_policies, exposures, journeys, quarantine, user_reward_ranks
+from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, user_reward_ranks
 
 
 def main() -> None:
@@ -77,6 +77,7 @@ def _path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
     paths = {
         "channel policies": lake.partition(channel_policies.NAME, dataset, day),
         "reward ranks": lake.partition(user_reward_ranks.NAME, dataset, day),
+        "budget plan": lake.partition(budget_plan.NAME, dataset, day),
         "data docs": lake.docs(dataset) / "index.html",
         "metrics": lake.metrics(dataset),
     }

@@ -7,6 +7,8 @@ from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.paths import Lake
 from schemas.tables import (
+    budget_plan,
+    channel_allocation,
     channel_policies,
     exposures,
     feature_spec,
@@ -25,6 +27,8 @@ TABLES = (
     sequences.NAME,
     channel_policies.NAME,
     user_reward_ranks.NAME,
+    channel_allocation.NAME,
+    budget_plan.NAME,
 )
 
 
@@ -50,6 +54,10 @@ def table_contract(
             return channel_policies.channel_policies(dataset)
         case user_reward_ranks.NAME:
             return user_reward_ranks.user_reward_ranks(dataset)
+        case channel_allocation.NAME:
+            return channel_allocation.channel_allocation(dataset)
+        case budget_plan.NAME:
+            return budget_plan.budget_plan(dataset)
         case _:
             raise UserError(f"unknown table '{name}': choose one of {', '.join(TABLES)}")
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtorl_model.artifact import Artifact
+from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, count_remembered, counted_gain
 from mtorl_model.encoding import Encoder
 from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.ranking import best_first, fused_reward
@@ -27,7 +28,7 @@ from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake, checked_day
 from schemas.publishing import Manifest, code_version, publish, require_manifest, staging_folder
 from schemas.steps import profile_inputs
-from schemas.tables import channel_policies, journeys, user_reward_ranks
+from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 
 # A user with fewer exposures than this, in channels the model knows, gets the initial policy: one exposure
@@ -52,6 +53,7 @@ class Scores:
     policy_UA: npt.NDArray[np.float64]
     gains_UG: npt.NDArray[np.float64]
     from_model_U: npt.NDArray[np.bool_]  # False: the journey is too short, this is the initial policy
+    counts: ChannelCounts  # of the exposures that the journeys remember
 
 
 def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Dataset) -> Scores:
@@ -66,9 +68,12 @@ def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Data
     user_id = [pa.array([], _ARROW[dataset.user_id.column.dtype])]
     policy, predicted = [np.empty((0, actions))], [np.empty((0, gains))]
     shown = [np.empty(0, dtype=np.int64)]
+    counts, tau = ChannelCounts.none(actions), base_rate(artifact, dataset)
     for users in regrouped(tables, WINDOWS_AT_ONCE):
         windows = journeys_to_windows(users, spec, dataset, steps)
-        policy_BLA, gains_BLG = predict(artifact, encoder.encode(windows).batch())
+        encoded = encoder.encode(windows)
+        policy_BLA, gains_BLG = predict(artifact, encoded.batch())
+        counts += count_remembered(windows, encoded, gains_BLG, tau, dataset)
         user_id += windows.column("user_id").chunks
         policy.append(policy_BLA[:, -1])
         predicted.append(gains_BLG[:, -1])
@@ -81,6 +86,35 @@ def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Data
         np.where(from_model_U[:, None], np.concatenate(policy), initial.probabilities),
         np.where(from_model_U[:, None], np.concatenate(predicted), [initial.gain_rates[g] for g in spec.gains]),
         from_model_U,
+        counts,
+    )
+
+
+def base_rate(artifact: Artifact, dataset: Dataset) -> float:
+    """tau of the implicit policy: how often training users had the gain that is known at once."""
+    return artifact.initial_policy.gain_rates[artifact.spec.gains[counted_gain(dataset) or 0]]
+
+
+def allocation_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
+    """The table `channel_allocation`, in the order of the spec's channels."""
+    level, actions = channel_level(artifact.spec.channels, scores.counts), len(artifact.spec.channels)
+    return _as_contract(
+        channel_allocation.channel_allocation(dataset),
+        {
+            "channel": pa.array(level.channels, pa.string()),
+            "position": pa.array(np.arange(actions, dtype=np.int32)),
+            "exposures": pa.array(level.counts.exposures_A),
+            "gained": pa.array(level.counts.gained_A),
+            "reliable": pa.array(level.counts.reliable_A),
+            "cost_nano": pa.array(level.counts.cost_A),
+            "cost_gained_nano": pa.array(level.counts.cost_gained_A),
+            "explicit": pa.array(level.explicit_A),
+            "implicit": pa.array(level.implicit_A),
+            "initial": pa.array(level.initial_A),
+            "tau": pa.repeat(pa.scalar(base_rate(artifact, dataset), pa.float64()), actions),
+            "alpha": pa.repeat(pa.scalar(ALPHA, pa.float64()), actions),
+            "model_version": pa.repeat(version, actions),
+        },
     )
 
 
@@ -133,8 +167,8 @@ def _as_contract(table: Table, columns: dict[str, pa.Array]) -> pa.Table:
 
 def score_day(
     lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ
-) -> tuple[Manifest, Manifest]:
-    """Publish `channel_policies` and `user_reward_ranks` of a day, with the champion model.
+) -> tuple[Manifest, Manifest, Manifest]:
+    """Publish `channel_policies`, `user_reward_ranks` and `channel_allocation` of a day, with the champion model.
 
     Raises UserError where the day's journeys or the champion are missing, or the model's answer is no number.
     """
@@ -162,6 +196,7 @@ def score_day(
     return (
         publish_table(channel_policies.NAME, policies_table(scores, artifact, dataset, version)),
         publish_table(user_reward_ranks.NAME, ranks_table(scores, artifact, dataset, version)),
+        publish_table(channel_allocation.NAME, allocation_table(scores, artifact, dataset, version)),
     )
 
 
@@ -172,11 +207,11 @@ def main() -> None:
     parser.add_argument("--day", required=True)
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
-    policies, ranks = score_day(lake, dataset, day)
+    policies, *others = score_day(lake, dataset, day)
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )
-    for manifest in (policies, ranks):
+    for manifest in (policies, *others):
         print(lake.partition(manifest.table, dataset.name, day))
 
 

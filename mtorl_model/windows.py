@@ -61,7 +61,7 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
     for when in ("seen", "new"):
         counts = per_step(f"{when}_by_channel")
         columns |= {
-            f"{when}_{what}_by_channel": _windows(_dense(counts, what, spec.channels), steps)
+            f"{when}_{what}_by_channel": _windows(dense_counts(counts, what, spec.channels), steps)
             for what in ("exposures", *dataset.gain_names)
         }
     return pa.table(columns)
@@ -73,8 +73,8 @@ def _windows(flat: pa.Array, steps: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), flat)
 
 
-def _dense(counts: pa.Array, what: str, channels: tuple[str, ...]) -> pa.Array:
-    """Turn sparse counts by channel into one number for each of `channels`; null stays null.
+def dense_counts(counts: pa.Array, what: str, channels: tuple[str, ...]) -> pa.Array:
+    """Sparse counts by channel (seen_by_channel) as one number for each of `channels`; null stays null.
 
     Exposures of unknown channel and of channels outside the spec have no place in it and are dropped.
     """

@@ -63,7 +63,9 @@ def draw_search(rows: Sequence[Mapping[str, Any]], params: Sequence[str], path: 
     pyplot = _pyplot()
     panels_a_row = 3
     lines = -(-(1 + len(params)) // panels_a_row)
-    plot, grid = pyplot.subplots(lines, panels_a_row, figsize=(8, 2.2 * lines), squeeze=False, sharey=True, layout="constrained")
+    plot, grid = pyplot.subplots(
+        lines, panels_a_row, figsize=(8, 2.2 * lines), squeeze=False, sharey=True, layout="constrained"
+    )
     for panel in grid.flat[1 + len(params) :]:
         panel.set_visible(False)
     for panel, name in zip(grid.flat, ("trial", *params), strict=False):

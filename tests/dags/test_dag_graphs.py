@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jinja2
 import pytest
 from airflow.sdk import Param
 from airflow.sdk.exceptions import ParamValidationError
@@ -33,9 +34,12 @@ DAILY = {
     "audit_sequences": set(),
 }
 NIGHTLY = {
-    "score": {"audit_channel_policies", "audit_user_reward_ranks"},
-    "audit_channel_policies": set(),
-    "audit_user_reward_ranks": set(),
+    "score": {"audit_channel_policies", "audit_user_reward_ranks", "audit_channel_allocation"},
+    "audit_channel_policies": {"plan_budget"},
+    "audit_user_reward_ranks": {"plan_budget"},
+    "audit_channel_allocation": {"plan_budget"},
+    "plan_budget": {"audit_budget_plan"},
+    "audit_budget_plan": set(),
 }
 
 
@@ -56,6 +60,7 @@ def test_what_others_wait_for_is_published_by_an_audit(bag):
     assert all(task.startswith("audit_") for _, task in outlets)
     assert outlets["mtorl_daily_criteo", "audit_journeys"] == ["journeys_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_channel_policies"] == ["channel_policies_criteo"]
+    assert outlets["mtorl_nightly_criteo", "audit_budget_plan"] == ["budget_plan_criteo"]
     assert not any("history" in dag for dag, _ in outlets)  # no day of its own: it would start no nightly run
 
 
@@ -118,3 +123,16 @@ def test_a_parameter_of_another_form_is_refused(bag, name, value):
     schema = bag.dags["mtorl_history_kuairand"].params.get_param(name).schema
     with pytest.raises(ParamValidationError):
         Param(value, **schema).resolve()
+
+
+@pytest.mark.parametrize("value", [-1, "5; rm -rf /", float("-inf")])
+def test_a_budget_is_an_amount(bag, value):
+    schema = bag.dags["mtorl_nightly_kuairand"].params.get_param("budget").schema
+    with pytest.raises(ParamValidationError):
+        Param(value, **schema).resolve()
+
+
+@pytest.mark.parametrize(("budget", "argument"), [(None, ""), (12.5, "--budget=12.5"), (1e-7, "--budget=1e-07")])
+def test_the_plan_is_told_its_budget(bag, budget, argument):
+    task = bag.dags["mtorl_nightly_criteo"].get_task("plan_budget")
+    assert jinja2.Template(task.arguments[-1]).render(params={"budget": budget}) == argument

@@ -17,6 +17,8 @@ from schemas.paths import Lake
 from schemas.publishing import publish, staging_folder
 from schemas.splits import split_of
 from schemas.steps import feature_inputs, input_columns, outcome_columns, profile_inputs
+from schemas.tables.budget_plan import budget_plan
+from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
 from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, Feature, FeatureSpec, RewardScale
@@ -73,7 +75,7 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         table, rows = sample("feature_spec", dataset)
         write_partition(lake, table, dataset, rows)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
-    if name in ("channel_policies", "user_reward_ranks"):
+    if name in ("channel_policies", "user_reward_ranks", "budget_plan"):
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -203,6 +205,23 @@ def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
     ]
 
 
+def _channel_allocation(dataset: Dataset) -> tuple[Table, Rows]:
+    return channel_allocation(dataset), [
+        {"channel": "ab"[k], "position": k, "exposures": 10, "gained": 4, "reliable": 10, "cost_nano": 5,
+         "cost_gained_nano": 7, "explicit": 0.5, "implicit": 0.25 + k / 2, "initial": 0.375 + k / 4, "tau": 0.3,
+         "alpha": 0.5, "model_version": "mtorl/1"}
+        for k in range(2)
+    ]  # fmt: skip
+
+
+def _budget_plan(dataset: Dataset) -> tuple[Table, Rows]:
+    return budget_plan(dataset), [
+        {"user_id": user, "channel": "ab"[user % 2], "expected_reward": 0.25, "expected_cost_nano": 40,
+         "selected": user < 2, "source": "model", "budget_nano": 100, "reward_bound": 0.6, "model_version": "mtorl/1"}
+        for user in range(4)
+    ]  # fmt: skip
+
+
 _SAMPLES = {
     "exposures": _exposures,
     "quarantine": _quarantine,
@@ -211,6 +230,8 @@ _SAMPLES = {
     "sequences": _sequences,
     "channel_policies": _channel_policies,
     "user_reward_ranks": _user_reward_ranks,
+    "channel_allocation": _channel_allocation,
+    "budget_plan": _budget_plan,
 }
 
 

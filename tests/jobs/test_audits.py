@@ -131,6 +131,19 @@ FAULTS = [
     ("user_reward_ranks", "criteo", 0, {"predicted_reward": 1.1}, {f"{BETWEEN}(predicted_reward)"}),
     ("user_reward_ranks", "criteo", 0, {"predicted_click": -0.1}, {f"{BETWEEN}(predicted_click)"}),
     ("user_reward_ranks", "criteo", 0, {"source": "guess"}, {f"{IN_SET}(source)"}),
+    ("channel_allocation", "criteo", 0, {"channel": "b"}, {f"{UNIQUE}(channel)"}),
+    ("channel_allocation", "criteo", 0, {"explicit": 0.4}, {f"{BETWEEN}(explicit_total)"}),
+    ("channel_allocation", "criteo", 0, {"implicit": 0.5}, {f"{BETWEEN}(implicit_total)"}),
+    ("channel_allocation", "criteo", 0, {"initial": 0.4}, {f"{BETWEEN}(initial_total)"}),
+    ("channel_allocation", "criteo", 0, {"gained": 11}, {f"{IN_SET}(counts_nest)"}),
+    ("channel_allocation", "criteo", 1, {"position": 2}, {f"{IN_SET}(in_place)"}),
+    ("budget_plan", "criteo", 1, {"user_id": 0}, {f"{UNIQUE}(user_id)"}),
+    ("budget_plan", "criteo", 2, {"expected_reward": 1.5}, {f"{BETWEEN}(expected_reward)"}),
+    ("budget_plan", "criteo", 2, {"expected_cost_nano": -1}, {f"{BETWEEN}(expected_cost_nano)"}),
+    ("budget_plan", "criteo", 2, {"selected": True}, {f"{IN_SET}(within_budget)", f"{IN_SET}(within_bound)"}),
+    ("budget_plan", "criteo", 1, {"expected_reward": 0.5}, {f"{IN_SET}(within_bound)"}),
+    ("budget_plan", "criteo", 3, {"budget_nano": 79}, {f"{IN_SET}(within_budget)"}),
+    ("budget_plan", "criteo", 0, {"source": "guess"}, {f"{IN_SET}(source)"}),
 ]  # fmt: skip
 
 
@@ -165,6 +178,7 @@ PLANTED_ELSEWHERE = {
                                              "steps_filled", "labelled_once", "enough_context")},
     "channel_policies": {"expect_column_unique_value_count_to_be_between(channel)"},
     "user_reward_ranks": {f"{UNIQUE}(user_id)", f"{BETWEEN}(predicted_conversion)", f"{BETWEEN}(predicted_long_view)"},
+    "channel_allocation": {f"{BETWEEN}({name})" for name in ("explicit", "implicit", "initial")},
 }  # fmt: skip
 
 
@@ -474,7 +488,7 @@ def test_a_raw_row_that_is_nowhere_fails(lake, counts):
     assert failures(audit) == {"expect_rows_in_to_be_accounted_for": "critical"}
 
 
-@pytest.mark.parametrize("name", ["channel_policies", "user_reward_ranks"])
+@pytest.mark.parametrize("name", ["channel_policies", "user_reward_ranks", "budget_plan"])
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_user_of_the_journeys_who_is_not_scored_fails(lake, dataset, name):
     audit = audited(lake, dataset, name, rows_of(dataset, name)[:-1])
@@ -484,6 +498,13 @@ def test_a_user_of_the_journeys_who_is_not_scored_fails(lake, dataset, name):
     write_partition(Lake(lake.root / "other"), table, get_dataset(dataset), rows)
     audit = audit_partition(Lake(lake.root / "other"), name, get_dataset(dataset), DAY)
     assert failures(audit) == {SCORED: "critical"}
+
+
+@pytest.mark.parametrize("policy", ["explicit", "implicit", "initial"])
+def test_a_negative_share_fails(lake, policy):
+    rows = rows_of("criteo", "channel_allocation")
+    rows[0][policy], rows[1][policy] = -0.5, 1.5
+    assert failures(audited(lake, "criteo", "channel_allocation", rows)) == {f"{BETWEEN}({policy})": "critical"}
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

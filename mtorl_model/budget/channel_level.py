@@ -1,0 +1,157 @@
+"""Channel-level allocation (section 3.7.2): how much each channel deserves, and what it costs.
+
+    explicit   p_j  = CTR_j / sum_i CTR_i,    CTR_j  = clicks of channel j / N_j
+    implicit   p^_j = CTR^_j / sum_i CTR^_i,  CTR^_j = exposures of channel j with a predicted click above tau / N_j
+    initial    (1 - alpha) p + alpha p^                                            (equation 17)
+
+The click stands for the first gain that is known with its exposure. Rates of channels with few exposures are pulled
+towards the overall rate, so that one lucky click does not win a rare channel the budget. The paper leaves tau open:
+here it is the base rate of the champion's training, so that the filter counts the exposures of better than usual
+prospect; alpha is one half.
+
+Shapes: U users, L steps, A actions (channels), G gains.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mtorl_model.budget.money import NANO, Floats, Ints
+from mtorl_model.encoding import Encoded
+from mtorl_model.initial_policy import PRIOR_EXPOSURES
+from schemas.dataset import Dataset
+
+ALPHA = 0.5
+
+
+def counted_gain(dataset: Dataset) -> int | None:
+    """Index of the first gain known with its exposure; None where all come late: what is to come counts nowhere."""
+    return next((k for k, gain in enumerate(dataset.gain_names) if gain not in dataset.late_gains), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCounts:
+    """Sums over exposures, by channel; counts of parts of a log add up. Costs in nano."""
+
+    exposures_A: Ints
+    gained_A: Ints  # with the counted gain
+    reliable_A: Ints  # with a predicted gain above tau
+    cost_A: Ints  # of the exposures without the gain
+    cost_gained_A: Ints  # of those with it
+
+    def __add__(self, other: "ChannelCounts") -> "ChannelCounts":
+        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__slots__)
+        return ChannelCounts(*(mine + others for mine, others in pairs))
+
+    @classmethod
+    def none(cls, actions: int) -> "ChannelCounts":
+        return cls(*(np.zeros(actions, dtype=np.int64) for _ in cls.__slots__))
+
+    @classmethod
+    def of(cls, action_N: Ints, gained_N: Ints, reliable_N: Ints, cost_nano_N: Ints, actions: int) -> "ChannelCounts":
+        """Of N exposures. action_N: the channel, -1 where unknown: these count nowhere."""
+        counts = cls.none(actions)
+        known_N = action_N >= 0
+        action_N, gained_N, cost_nano_N = action_N[known_N], gained_N[known_N], cost_nano_N[known_N]
+        for sums_A, value_N in (
+            (counts.exposures_A, np.ones_like(action_N)),
+            (counts.gained_A, gained_N),
+            (counts.reliable_A, reliable_N[known_N]),
+            (counts.cost_A, np.where(gained_N > 0, 0, cost_nano_N)),
+            (counts.cost_gained_A, np.where(gained_N > 0, cost_nano_N, 0)),
+        ):
+            np.add.at(sums_A, action_N, value_N)  # whole numbers: exact in any order
+        return counts
+
+
+def count_steps(
+    steps_NL: npt.NDArray[np.bool_],
+    encoded: Encoded,
+    gains_NLG: Floats,
+    tau: float,
+    cost_nano_NL: Ints,
+    dataset: Dataset,
+) -> ChannelCounts:
+    """Of the marked steps of N windows. gains_NLG: what the model predicted for each."""
+    gain = counted_gain(dataset)
+    gained_NL = encoded.gains_NLG[..., gain] if gain is not None else np.zeros(steps_NL.shape)
+    return ChannelCounts.of(
+        encoded.action_NL[steps_NL].astype(np.int64),
+        gained_NL[steps_NL].astype(np.int64),
+        (gains_NLG[..., gain or 0][steps_NL] > tau).astype(np.int64),
+        cost_nano_NL[steps_NL],
+        encoded.action_in_NLA.shape[-1],
+    )
+
+
+def count_remembered(
+    windows: pa.Table, encoded: Encoded, gains_NLG: Floats, tau: float, dataset: Dataset
+) -> ChannelCounts:
+    """Of the remembered steps of scoring windows (windows.journeys_to_windows)."""
+    cost_N = np.nan_to_num(windows.column("cost").combine_chunks().flatten().to_numpy(zero_copy_only=False))
+    cost_nano_NL = np.rint(cost_N * NANO).astype(np.int64).reshape(encoded.valid_NL.shape)
+    return count_steps(encoded.valid_NL, encoded, gains_NLG, tau, cost_nano_NL, dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLevel:
+    """The channel level as of one day. All [A]; the three policies sum to 1, costs are means in nano."""
+
+    channels: tuple[str, ...]
+    counts: ChannelCounts
+    explicit_A: Floats
+    implicit_A: Floats
+    initial_A: Floats
+    cost_A: Floats  # of an exposure without the counted gain
+    cost_gained_A: Floats  # of one with it
+
+    @property
+    def lift_A(self) -> Floats:
+        """How much more than the log's average exposure one in this channel brings: means 1 over the log's shares."""
+        share_A = self.counts.exposures_A / max(int(self.counts.exposures_A.sum()), 1)
+        mean = float(share_A @ self.initial_A)
+        return self.initial_A / mean if mean > 0 else np.ones(len(self.channels))
+
+    @property
+    def mean_cost_A(self) -> Ints:
+        """Mean cost of an exposure, in nano."""
+        rate_A = _smoothed(self.counts.gained_A, self.counts.exposures_A)
+        mean_A: Ints = np.rint((1 - rate_A) * self.cost_A + rate_A * self.cost_gained_A).astype(np.int64)
+        return mean_A
+
+    def without_policy(self) -> "ChannelLevel":
+        """The ablation "w/o channel-level allocation": all channels alike; what they cost is still known."""
+        equal_A = np.full(len(self.channels), 1 / len(self.channels))
+        return ChannelLevel(
+            self.channels, self.counts, equal_A, equal_A, equal_A, self.cost_A, self.cost_gained_A
+        )  # fmt: skip
+
+
+def channel_level(channels: Iterable[str], counts: ChannelCounts, alpha: float = ALPHA) -> ChannelLevel:
+    """Equation 17 with smoothed rates; alpha in [0, 1]. Without any exposure all channels are equal."""
+    explicit_A = _shares(_smoothed(counts.gained_A, counts.exposures_A))
+    implicit_A = _shares(_smoothed(counts.reliable_A, counts.exposures_A))
+    return ChannelLevel(
+        tuple(channels),
+        counts,
+        explicit_A,
+        implicit_A,
+        (1 - alpha) * explicit_A + alpha * implicit_A,
+        _smoothed(counts.cost_A, counts.exposures_A - counts.gained_A),
+        _smoothed(counts.cost_gained_A, counts.gained_A),
+    )
+
+
+def _smoothed(sums_A: Ints, exposures_A: Ints) -> Floats:
+    """Mean of a channel, pulled towards the mean of all as by PRIOR_EXPOSURES exposures; 0 without any exposure."""
+    overall = sums_A.sum() / max(int(exposures_A.sum()), 1)
+    smoothed_A: Floats = (sums_A + PRIOR_EXPOSURES * overall) / (exposures_A + PRIOR_EXPOSURES)
+    return smoothed_A
+
+
+def _shares(rate_A: Floats) -> Floats:
+    total = float(rate_A.sum())
+    return rate_A / total if total > 0 else np.full(len(rate_A), 1 / len(rate_A))

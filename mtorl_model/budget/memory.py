@@ -1,0 +1,236 @@
+"""The journey memories of algorithm 1: after every exposure the user's next window is at hand, for all users at once.
+
+The nightly way to a user's window goes through Spark (jobs/history.py) and mtorl_model.windows; within a day it is
+this one, and both give the same numbers for the same exposures (tests/mtorl_model/test_budget_memory.py). A step's
+inputs do not depend on its own outcome, so a window moves on by one position and only its last one is new: the
+inputs of each step are encoded once, by the model's own encoder, and kept.
+
+Exposures of one user come in order and at distinct times.
+Shapes: U users, N of them, L steps, A actions (channels), G gains.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mtorl_model.budget.environment import Late, Moment, Outcome
+from mtorl_model.budget.money import NANO, Ints
+from mtorl_model.encoding import Encoded, Encoder
+from schemas.contract import Known, Role
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.steps import LARGEST_SUMMAND, counted_switches, last, mean, running_means, shown_columns, switches
+
+_MICRO = 1_000_000
+_NEVER = np.iinfo(np.int64).min
+_STEP_FIELDS = ("categorical_NLK", "numeric_NLF", "action_in_NLA", "reward_in_NLR", "valid_NL")
+_ARROW = {"int": pa.int32(), "bigint": pa.int64(), "double": pa.float64(), "string": pa.string()}
+
+Objects = npt.NDArray[Any]
+
+
+class JourneyMemory:
+    """The journeys of U users, who begin without any."""
+
+    def __init__(self, encoder: Encoder, dataset: Dataset, profile: Mapping[str, pa.Array], users: int, steps: int):
+        """profile: the dataset's profile columns, [U]. steps: L, the length of the windows."""
+        spec = encoder.spec
+        self._encoder, self._dataset, self._profile = encoder, dataset, profile
+        self.users, self._steps = users, steps
+        actions, gains = len(spec.channels), len(spec.gains)
+        self._channels = np.array([*spec.channels, None], dtype=object)
+        self._kept = [f.name for f in spec.kept if not f.static]
+        # What has been seen up to now, and what had been seen at the user's latest step.
+        self._seen = _Counts(users, actions, gains)
+        self._at_step = _Counts(users, actions, gains)
+        self._step_ms_U = np.full(users, _NEVER)
+        self._gain_ms_UG = np.full((users, gains), _NEVER)
+        read = {c.name for c in shown_columns(dataset) for f in (last, mean, switches) if f(c.name) in self._kept}
+        self._shown: dict[str, Objects] = {name: np.full(users, None, object) for name in sorted(read)}
+        self._sum_U = {name: np.zeros(users, np.int64) for name in running_means(dataset) if name in read}
+        self._summed_U = {name: np.zeros(users, np.int64) for name in self._sum_U}
+        self._switches_U = {name: np.zeros(users, np.int64) for name in counted_switches(dataset) if name in read}
+        # Encoded inputs of the latest steps, the newest last.
+        empty = self._encode(np.arange(0), np.arange(0), self._no_context())
+        self._past = {
+            name: np.zeros((users, steps - 1, *getattr(empty, name).shape[2:]), getattr(empty, name).dtype)
+            for name in _STEP_FIELDS
+        }
+
+    @property
+    def exposures_UA(self) -> Ints:
+        """Exposures seen, by channel of the spec."""
+        return self._seen.exposures_UA
+
+    @property
+    def gains_UAG(self) -> Ints:
+        """Gains known, by channel of the spec."""
+        return self._seen.gains_UAG
+
+    def windows(self, moment: Moment) -> Encoded:
+        """The windows that end with the next step of the moment's users, [N]; no step is a label."""
+        user_N = moment.user_N
+        newest = self._encode(user_N, moment.at_ms_N, moment.context)
+        arrays = {
+            name: np.concatenate([self._past[name][user_N], getattr(newest, name)], axis=1) for name in _STEP_FIELDS
+        }
+        shape = arrays["valid_NL"].shape
+        return newest._replace(
+            **arrays,
+            label_NL=np.zeros(shape, np.bool_),
+            action_NL=np.full(shape, -1, np.int32),
+            gains_NLG=np.zeros((*shape, self._gain_ms_UG.shape[1]), np.float32),
+            reward_NL=np.zeros(shape, np.float32),
+        )
+
+    def observe(self, outcome: Outcome, context: Mapping[str, pa.Array]) -> Encoded:
+        """Add the exposures that came about. context: the `before` columns of their steps, one value an offer.
+
+        Returns the encoded inputs of these steps, one position each, as they were known before the exposures.
+        """
+        shown_N = outcome.shown_N
+        user_N, at_ms_N, channel_N = outcome.user_N[shown_N], outcome.at_ms_N[shown_N], outcome.channel_N[shown_N]
+        gains_NG, cost_nano_N = outcome.gains_NG[shown_N], outcome.cost_nano_N[shown_N]
+        step = self._encode(
+            user_N, at_ms_N, {name: values.filter(pa.array(shown_N)) for name, values in context.items()}
+        )
+        if not len(user_N):
+            return step
+        for name in _STEP_FIELDS:
+            past = self._past[name]
+            past[user_N] = np.concatenate([past[user_N, 1:], getattr(step, name)], axis=1)
+
+        first_N = self._seen.exposures_U[user_N] == 0
+        self._at_step.copy_from(self._seen, user_N)
+        self._seen.add(user_N, channel_N, gains_NG, cost_nano_N)
+        self._gain_ms_UG[user_N] = np.where(gains_NG > 0, at_ms_N[:, None], self._gain_ms_UG[user_N])
+        self._step_ms_U[user_N] = at_ms_N
+        cost_N = cost_nano_N / NANO
+        values: dict[str, Sequence[Any] | Objects] = {"channel": self._channels[channel_N], "cost": cost_N}
+        for name in self._shown:
+            if name in outcome.attributes:
+                values[name] = [v for v, shown in zip(outcome.attributes[name], shown_N, strict=True) if shown]
+            self._add_shown(name, user_N, _objects(values.get(name, [None] * len(user_N))), first_N)
+        return step
+
+    def learn(self, late: Sequence[Late]) -> None:
+        """Add gains of earlier exposures that have become known."""
+        for news in late:
+            self._seen.gains_UG[news.user, news.gain] += 1
+            if news.channel >= 0:
+                self._seen.gains_UAG[news.user, news.channel, news.gain] += 1
+            latest = self._gain_ms_UG[news.user, news.gain]
+            self._gain_ms_UG[news.user, news.gain] = max(latest, news.known_at_ms)
+
+    def _add_shown(self, name: str, user_N: Ints, value_N: Objects, first_N: npt.NDArray[np.bool_]) -> None:
+        if name in self._sum_U:
+            number_N = np.array([np.nan if value is None else float(value) for value in value_N], dtype=np.float64)
+            real_N = ~np.isnan(number_N)
+            bounded_N = np.clip(np.where(real_N, number_N, 0.0), -LARGEST_SUMMAND, LARGEST_SUMMAND)
+            self._sum_U[name][user_N] += _round_half_up(bounded_N * _MICRO)
+            self._summed_U[name][user_N] += real_N
+        if name in self._switches_U:
+            self._switches_U[name][user_N] += (value_N != self._shown[name][user_N]) & ~first_N
+        self._shown[name][user_N] = value_N
+
+    def _no_context(self) -> dict[str, pa.Array]:
+        return {c.name: pa.array([], _ARROW[c.dtype]) for c in self._dataset.features(Known.BEFORE)}
+
+    def _encode(self, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> Encoded:
+        """The next step of these users, as windows of one position."""
+        if (at_ms_N <= self._step_ms_U[user_N]).any():
+            raise UserError("exposures of one user must come in order and at distinct times")
+        seen, before = self._seen, self._at_step
+        columns: dict[str, pa.Array] = {
+            "valid": pa.array(np.ones(len(user_N), np.bool_)),
+            "is_label": pa.array(np.zeros(len(user_N), np.bool_)),
+            "channel": pa.nulls(len(user_N), pa.string()),
+            "cost": pa.nulls(len(user_N), pa.float64()),
+            "seen_exposures": pa.array(seen.exposures_U[user_N]),
+            "new_exposures": pa.array((seen.exposures_U - before.exposures_U)[user_N]),
+            "new_cost": pa.array((seen.cost_nano_U - before.cost_nano_U)[user_N] / NANO),
+        }
+        per_channel = {
+            "seen_exposures_by_channel": seen.exposures_UA[user_N],
+            "new_exposures_by_channel": seen.exposures_UA[user_N] - before.exposures_UA[user_N],
+        }
+        for k, gain in enumerate(self._dataset.gain_names):
+            columns[gain] = pa.nulls(len(user_N), pa.int32())
+            columns[f"seen_{gain}"] = pa.array(seen.gains_UG[user_N, k])
+            columns[f"new_{gain}"] = pa.array(seen.gains_UG[user_N, k] - before.gains_UG[user_N, k])
+            per_channel[f"seen_{gain}_by_channel"] = seen.gains_UAG[user_N, :, k]
+        columns |= {name: self._feature(name, user_N, at_ms_N, context) for name in self._kept}
+        lists = {name: _lists(values, 1) for name, values in columns.items()}
+        lists |= {
+            name: _lists(_lists(pa.array(counts.ravel()), counts.shape[1]), 1) for name, counts in per_channel.items()
+        }
+        kept = {f.name for f in self._encoder.spec.kept}
+        chosen = pa.array(user_N)
+        lists |= {name: values.take(chosen) for name, values in self._profile.items() if name in kept}
+        return self._encoder.encode(pa.table(lists))
+
+    def _feature(self, name: str, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> pa.Array:
+        """A candidate of schemas.steps.feature_inputs."""
+        if name == "gap_s":
+            before_N = self._step_ms_U[user_N]
+            return pa.array(np.where(before_N == _NEVER, 0.0, (at_ms_N - before_N) / 1000))
+        for k, gain in enumerate(self._dataset.gain_names):
+            if name == f"since_{gain}_s":
+                known_N = self._gain_ms_UG[user_N, k]
+                return pa.array((at_ms_N - known_N) / 1000, mask=known_N == _NEVER)
+        for column in shown_columns(self._dataset):
+            if name == last(column.name):
+                return pa.array(self._shown[column.name][user_N].tolist(), _ARROW[column.dtype])
+            if name == mean(column.name) and column.role is Role.NUMERIC:
+                count_N = self._summed_U[column.name][user_N]
+                sum_N = self._sum_U[column.name][user_N] / _MICRO
+                return pa.array(sum_N / np.maximum(count_N, 1), mask=count_N == 0)
+            if name == switches(column.name) and column.role is Role.CATEGORICAL:
+                return pa.array(self._switches_U[column.name][user_N])
+        if name in context:
+            return context[name]
+        raise UserError(f"the environment does not say {name}, which the model reads: it must come with every moment")
+
+
+class _Counts:
+    """Running totals of U users; of channels, those of the spec."""
+
+    def __init__(self, users: int, actions: int, gains: int) -> None:
+        self.exposures_U = np.zeros(users, np.int64)
+        self.cost_nano_U = np.zeros(users, np.int64)
+        self.gains_UG = np.zeros((users, gains), np.int64)
+        self.exposures_UA = np.zeros((users, actions), np.int64)
+        self.gains_UAG = np.zeros((users, actions, gains), np.int64)
+
+    def add(self, user_N: Ints, channel_N: Ints, gains_NG: Ints, cost_nano_N: Ints) -> None:
+        """One exposure each of distinct users."""
+        self.exposures_U[user_N] += 1
+        self.cost_nano_U[user_N] += cost_nano_N
+        self.gains_UG[user_N] += gains_NG
+        known_N = channel_N >= 0
+        self.exposures_UA[user_N[known_N], channel_N[known_N]] += 1
+        self.gains_UAG[user_N[known_N], channel_N[known_N]] += gains_NG[known_N]
+
+    def copy_from(self, other: "_Counts", user_N: Ints) -> None:
+        for name, mine in vars(self).items():
+            mine[user_N] = getattr(other, name)[user_N]
+
+
+def _lists(values: pa.Array, length: int) -> pa.Array:
+    """Runs of `length` values as lists."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, length, dtype=np.int32)), values)
+
+
+def _objects(values: Sequence[Any] | Objects) -> Objects:
+    result = np.empty(len(values), dtype=object)
+    result[:] = [None if value is None or value != value else value for value in values]
+    return result
+
+
+def _round_half_up(x_N: npt.NDArray[np.float64]) -> Ints:
+    """As Spark rounds: halves away from zero."""
+    rounded: Ints = (np.sign(x_N) * np.floor(np.abs(x_N) + 0.5)).astype(np.int64)
+    return rounded

@@ -1,0 +1,136 @@
+"""What to offer to whom in a round: the published rule, and the knapsack over (user, channel) pairs.
+
+A strategy orders its offers by how much it wants them; expected costs add up to the round's share of the budget. The
+hard limit is not its business: the procedure makes an offer only where its bid is covered.
+Shapes: N users of the moment, A actions (channels), G gains.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from mtorl_model.artifact import Artifact
+from mtorl_model.budget.channel_level import ChannelLevel, counted_gain
+from mtorl_model.budget.environment import Moment
+from mtorl_model.budget.journal import Choice
+from mtorl_model.budget.knapsack import NOTHING, best_pairs
+from mtorl_model.budget.memory import JourneyMemory
+from mtorl_model.budget.money import Floats, Ints, affordable
+from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
+from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
+from mtorl_model.ranking import fused_reward
+from mtorl_model.score import MIN_JOURNEY
+from schemas.dataset import Dataset
+
+
+class Strategy(Protocol):
+    """Chooses the offers of a round. The same state, budget and generator give the same choice."""
+
+    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        """budget: nano, what the round may be expected to cost."""
+
+
+class Beliefs(NamedTuple):
+    """What the model says of the moment's users, as score.py publishes it."""
+
+    policy_NA: Floats
+    gains_NG: Floats
+
+
+def believe(artifact: Artifact, memory: JourneyMemory, moment: Moment, level: ChannelLevel) -> Beliefs:
+    """One pass of the model over all users; those of a short journey have the initial policy and the base rates."""
+    windows = memory.windows(moment)
+    users, actions, gains = len(moment.user_N), len(artifact.spec.channels), len(artifact.spec.gains)
+    policy_NA, gains_NG = np.empty((users, actions)), np.empty((users, gains))
+    for start in range(0, users, WINDOWS_AT_ONCE):
+        part = slice(start, start + WINDOWS_AT_ONCE)
+        policy_BLA, gains_BLG = predict(artifact, windows.take(part).batch())
+        policy_NA[part], gains_NG[part] = policy_BLA[:, -1], gains_BLG[:, -1]
+    short_N1 = (memory.exposures_UA[moment.user_N].sum(axis=1) < MIN_JOURNEY)[:, None]
+    rates_G = np.array([artifact.initial_policy.gain_rates[g] for g in artifact.spec.gains])
+    return Beliefs(np.where(short_N1, level.initial_A, policy_NA), np.where(short_N1, rates_G, gains_NG))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Published:
+    """Algorithm 1 as printed: the top users by predicted reward, a channel each drawn from their averaged policy.
+
+    eta weighs the model's policy against the initial one (line 12); N is what the round's budget is expected to pay.
+    """
+
+    artifact: Artifact
+    level: ChannelLevel
+    eta: float = 0.5
+    user_level: bool = True  # False: users at random
+
+    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        beliefs = believe(self.artifact, memory, moment, self.level)
+        policy_NA = self.eta * beliefs.policy_NA + (1 - self.eta) * self.level.initial_A
+        channel_N = draw(policy_NA, rng)
+        wish_N = fused_reward(beliefs.gains_NG, self.artifact.spec.gain_weights)
+        order = np.argsort(-wish_N, kind="stable") if self.user_level else rng.permutation(len(wish_N))
+        return first_that_fit(moment, order, channel_N, self.level.mean_cost_A, budget)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """The best (user, channel) pairs for the round's budget by their expected reward: our own step beyond the paper."""
+
+    artifact: Artifact
+    level: ChannelLevel
+    dataset: Dataset
+    kappa: float = KAPPA
+    user_level: bool = True  # False: users at random, each in the channel that brings most for its cost
+
+    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        beliefs = believe(self.artifact, memory, moment, self.level)
+        gain = counted_gain(self.dataset) or 0
+        click_NA = pair_click(
+            beliefs.gains_NG[:, gain], beliefs.policy_NA, self.level.lift_A, memory.exposures_UA[moment.user_N],
+            memory.gains_UAG[moment.user_N, :, gain], self.kappa,
+        )  # fmt: skip
+        fused_N = fused_reward(beliefs.gains_NG, self.artifact.spec.gain_weights)
+        reward_NA = pair_reward(fused_N, beliefs.gains_NG[:, gain], click_NA)
+        cost_NA = pair_cost_nano(click_NA, self.level)
+        if self.user_level:
+            return pairs_for(moment, reward_NA, cost_NA, budget)
+        channel_N = (reward_NA / np.maximum(cost_NA, 1)).argmax(axis=1)
+        cost_N = np.take_along_axis(cost_NA, channel_N[:, None], axis=1)[:, 0]
+        order = rng.permutation(len(channel_N))
+        order = order[: affordable(cost_N[order], budget)]
+        return Choice(moment.user_N[order], channel_N[order])
+
+
+def pairs_for(moment: Moment, reward_NA: Floats, cost_nano_NA: Ints, budget: int) -> Choice:
+    """The best pairs within the budget, those that bring most for their cost first."""
+    plan = best_pairs(reward_NA, cost_nano_NA, budget)
+    chosen = np.flatnonzero(plan.channel_U != NOTHING)
+    channel = plan.channel_U[chosen]
+    order = np.argsort(-reward_NA[chosen, channel] / np.maximum(cost_nano_NA[chosen, channel], 1), kind="stable")
+    return Choice(moment.user_N[chosen[order]], channel[order])
+
+
+def explore(
+    memory: JourneyMemory, moment: Moment, level: ChannelLevel, budget: int, rng: np.random.Generator
+) -> Choice:
+    """Line 2 of algorithm 1: the users whose journey is too short for the model, in channels of the initial policy.
+
+    In random order: where the budget does not cover all, it is nobody's place in the table that decides.
+    """
+    short = np.flatnonzero(memory.exposures_UA[moment.user_N].sum(axis=1) < MIN_JOURNEY)
+    channel_N = draw(np.tile(level.initial_A, (len(moment.user_N), 1)), rng)
+    return first_that_fit(moment, rng.permutation(short), channel_N, level.mean_cost_A, budget)
+
+
+def first_that_fit(moment: Moment, order: Ints, channel_N: Ints, cost_nano_A: Ints, budget: int) -> Choice:
+    """The users in that order, as many as the budget is expected to cover."""
+    order = order[: affordable(cost_nano_A[channel_N[order]], budget)]
+    return Choice(moment.user_N[order], channel_N[order])
+
+
+def draw(policy_NA: Floats, rng: np.random.Generator) -> Ints:
+    """One channel a row; the last takes what rounding leaves."""
+    reached_NA = np.cumsum(policy_NA[:, :-1], axis=1) <= rng.random(len(policy_NA))[:, None]
+    channel_N: Ints = reached_NA.sum(axis=1)
+    return channel_N

@@ -1,0 +1,183 @@
+"""Plan a day's budget: who is shown something in which channel, from the day's published scores.
+
+python -m mtorl_model.plan_budget --dataset D --lake DIR --day YYYY-MM-DD [--budget AMOUNT]
+
+The budget is in the log's unit. Where the log has no costs, an exposure counts as 1: the budget is then a number of
+exposures. Without a budget the plan names every user's best channel and selects nobody. The expected costs of the
+selected pairs stay within the budget; what they turn out to cost, the online procedure holds to it
+(mtorl_model/budget/procedure.py).
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, counted_gain
+from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
+from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano
+from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
+from mtorl_model.reading import read_tables
+from mtorl_model.score import ROWS_PER_GROUP
+from mtorl_model.windows import dense_counts
+from schemas.dataset import Dataset, get_dataset
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import Lake, checked_day
+from schemas.publishing import Manifest, code_version, publish, require_manifest, staging_folder
+from schemas.tables import budget_plan, channel_allocation, channel_policies, journeys, user_reward_ranks
+
+_ROWS_PER_READ = 65_536
+
+
+def plan_day(lake: Lake, dataset: Dataset, day: str, budget: int) -> tuple[Manifest, Plan]:
+    """Publish `budget_plan` of a day; budget in nano. U users, A channels.
+
+    Raises UserError where the day's scores or journeys are missing or do not belong together.
+    """
+    inputs = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME, journeys.NAME)
+    manifests = {name: require_manifest(lake, name, dataset.name, day) for name in inputs}
+    _require_one_scoring(manifests, dataset, day)
+    level = _level(_read(lake, channel_allocation.NAME, dataset, day, ["position", *_LEVEL]))
+    policies = _read(lake, channel_policies.NAME, dataset, day, ["user_id", "policy", "source", "model_version"])
+    gain = dataset.gain_names[counted_gain(dataset) or 0]
+    reward = f"predicted_{gain}"
+    ranks = _read(lake, user_reward_ranks.NAME, dataset, day, ["user_id", "predicted_reward", reward])
+    click_U = ranks.column(reward).to_numpy()
+    policy_UA = _policy(policies, level.channels)
+    shown_UA, clicked_UA = _record(lake, dataset, day, gain, policies.column("user_id"), level.channels)
+
+    click_UA = pair_click(click_U, policy_UA, level.lift_A, shown_UA, clicked_UA)
+    del policy_UA, shown_UA, clicked_UA
+    reward_UA = np.minimum(pair_reward(ranks.column("predicted_reward").to_numpy(), click_U, click_UA), 1.0)
+    cost_UA = pair_cost_nano(click_UA, level) if level.mean_cost_A.any() else np.full(click_UA.shape, NANO)
+    plan = best_pairs(reward_UA, cost_UA, budget)
+    table = _as_contract(policies, level.channels, plan, reward_UA, cost_UA, budget, dataset)
+    with staging_folder(lake) as staged:
+        pq.write_table(table, staged / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)
+        manifest = publish(
+            lake, budget_plan.NAME, dataset.name, day, staged,
+            rows=len(table),
+            inputs={str(lake.partition(name, dataset.name, day).relative_to(lake.root)): found.fingerprint
+                    for name, found in manifests.items()} | {"budget_nano": str(budget)},
+            code=code_version("mtorl_model"),
+            spec_version=manifests[channel_policies.NAME].spec_version,
+            counts={"selected": int((plan.channel_U != NOTHING).sum()), "spend_nano": plan.spend_nano},
+        )  # fmt: skip
+    return manifest, plan
+
+
+_COUNTS = ("exposures", "gained", "reliable", "cost_nano", "cost_gained_nano")
+_LEVEL = ("channel", *_COUNTS, "alpha")
+
+
+def _require_one_scoring(manifests: dict[str, Manifest], dataset: Dataset, day: str) -> None:
+    """Policies, ranks and channel level come from one model and from the journeys that stand there now."""
+    scored = [m for name, m in manifests.items() if name != journeys.NAME]
+    if len({tuple(sorted(m.inputs.items())) for m in scored}) > 1 or (
+        manifests[journeys.NAME].fingerprint not in scored[0].inputs.values()
+    ):
+        raise UserError(
+            f"the scores of {dataset.name} on {day} are not all of the same journeys and model: score again"
+        )
+
+
+def _read(lake: Lake, name: str, dataset: Dataset, day: str, columns: list[str]) -> pa.Table:
+    """A partition, ordered by its users or channels."""
+    files = sorted(lake.partition(name, dataset.name, day).glob("*.parquet"))
+    table = pa.concat_tables([pq.ParquetFile(file).read(columns=columns) for file in files])
+    return table.take(pc.sort_indices(table.column(columns[0])))
+
+
+def _level(table: pa.Table) -> ChannelLevel:
+    counts = ChannelCounts(*(table.column(name).to_numpy() for name in _COUNTS))
+    return channel_level(table.column("channel").to_pylist(), counts, table.column("alpha")[0].as_py())
+
+
+def _policy(policies: pa.Table, channels: tuple[str, ...]) -> Floats:
+    """[U, A]: the published policies; each map lists the channels in the order of the feature spec."""
+    maps = pa.concat_arrays(policies.column("policy").chunks)
+    width = len(channels)
+    keys = maps.keys.slice(maps.offsets[0].as_py(), len(maps) * width)
+    position = pc.index_in(keys, value_set=pa.array(channels, pa.string()))
+    if not np.array_equal(position.fill_null(-1).to_numpy(), np.tile(np.arange(width), len(maps))):
+        raise UserError("the published policies are not of the channels of channel_allocation: score the day again")
+    policy_UA: Floats = maps.items.slice(maps.offsets[0].as_py(), len(maps) * width).to_numpy().reshape(-1, width)
+    return policy_UA
+
+
+def _record(
+    lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
+) -> tuple[Ints, Ints]:
+    """[U, A]: exposures and gains that each user is known to have had in each channel, in the order of user_id."""
+    partition = lake.partition(journeys.NAME, dataset.name, day)
+    shown_UA = np.zeros((len(user_id), len(channels)), np.int32)
+    gained_UA = np.zeros_like(shown_UA)
+    found = 0
+    for rows in read_tables([partition], ["user_id", "next_step.seen_by_channel"], _ROWS_PER_READ):
+        counts = pc.struct_field(rows.column("next_step").combine_chunks(), "seen_by_channel")
+        at = pc.index_in(rows.column("user_id").combine_chunks(), value_set=user_id.combine_chunks())
+        if at.null_count:
+            raise UserError(f"journeys of {dataset.name} on {day} have users that are not scored: score the day again")
+        index = at.to_numpy()
+        for what, target_UA in (("exposures", shown_UA), (gain, gained_UA)):
+            target_UA[index] = dense_counts(counts, what, channels).flatten().to_numpy().reshape(-1, len(channels))
+        found += len(rows)
+    if found != len(user_id):
+        raise UserError(
+            f"{len(user_id)} users of {dataset.name} are scored on {day}, {found} have journeys: score again"
+        )
+    return shown_UA.astype(np.int64), gained_UA.astype(np.int64)
+
+
+def _as_contract(
+    policies: pa.Table,
+    channels: tuple[str, ...],
+    plan: Plan,
+    reward_UA: Floats,
+    cost_UA: Ints,
+    budget: int,
+    dataset: Dataset,
+) -> pa.Table:
+    """One row a user: the channel bought, or the one that would be worth most at the plan's price."""
+    selected_U = plan.channel_U != NOTHING
+    best_U = (reward_UA - plan.price * cost_UA).argmax(axis=1) if len(reward_UA) else plan.channel_U
+    channel_U1 = np.where(selected_U, plan.channel_U, best_U)[:, None]
+    users = len(policies)
+    columns: dict[str, Any] = {
+        "user_id": policies.column("user_id").combine_chunks(),
+        "channel": pa.array(channels, pa.string()).take(pa.array(channel_U1[:, 0])),
+        "expected_reward": pa.array(np.take_along_axis(reward_UA, channel_U1, axis=1)[:, 0]),
+        "expected_cost_nano": pa.array(np.take_along_axis(cost_UA, channel_U1, axis=1)[:, 0]),
+        "selected": pa.array(selected_U),
+        "source": policies.column("source").combine_chunks(),
+        "budget_nano": pa.repeat(pa.scalar(budget, pa.int64()), users),
+        "reward_bound": pa.repeat(pa.scalar(plan.bound, pa.float64()), users),
+        "model_version": policies.column("model_version").combine_chunks(),
+    }
+    contract = budget_plan.budget_plan(dataset)
+    schema = pa.schema([pa.field(c.name, columns[c.name].type, nullable=c.nullable) for c in contract.columns])
+    return pa.table(columns, schema)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--lake", required=True, type=Path)
+    parser.add_argument("--day", required=True)
+    parser.add_argument("--budget", type=float, default=0.0, help="in the log's unit; left out: nobody is selected")
+    args = parser.parse_args()
+    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
+    manifest, plan = plan_day(lake, dataset, day, budget_nano(args.budget))
+    print(
+        f"{manifest.counts['selected']} of {manifest.rows} users for {plan.spend_nano / NANO:g} of {args.budget:g}: "
+        f"expected reward {plan.reward:g}, no plan brings more than {plan.bound:g}"
+    )
+    print(lake.partition(budget_plan.NAME, dataset.name, day))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,50 @@
+"""One user a row: the best channel for this user at the plan's price of money, and whether the day's budget buys it.
+
+The expected costs of the selected pairs add up to no more than the budget. reward_bound is the plan's certificate: no
+selection within the budget is expected to bring more. A day without a budget has a plan that selects nothing.
+"""
+
+from schemas.contract import Column, Expectation, Table
+from schemas.dataset import Dataset
+from schemas.tables.channel_policies import FROM_MODEL, INITIAL
+
+NAME = "budget_plan"
+
+
+def budget_plan(dataset: Dataset) -> Table:
+    return Table(
+        name=NAME,
+        doc=__doc__,
+        columns=(
+            dataset.user_id.column,
+            Column("channel", "string", "the channel to use"),
+            Column("expected_reward", "double", "expected reward of this pair, 0 to 1 (see user_reward_ranks)"),
+            Column("expected_cost_nano", "bigint", "expected cost of this pair, 1e-9 of the log's unit"),
+            Column("selected", "boolean", "the budget buys it"),
+            Column("source", "string", "model, or initial for a user whose journey is too short"),
+            Column("budget_nano", "bigint", "the day's budget, 1e-9 of the log's unit; the same in every row"),
+            Column("reward_bound", "double", "no plan within the budget is expected to bring more; as above"),
+            Column("model_version", "string", "registered model and version"),
+        ),
+        key=("user_id",),
+        expectations=(
+            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one offer"),
+            Expectation("expect_column_values_to_be_between",
+                        {"column": "expected_reward", "min_value": 0, "max_value": 1}, "a scaled reward"),
+            Expectation("expect_column_values_to_be_between", {"column": "expected_cost_nano", "min_value": 0},
+                        "a negative cost would pay for other users"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "within_budget", "value_set": [True]},
+                        "more than the budget is never planned"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "within_bound", "value_set": [True]},
+                        "a plan that brings more than its bound has no certificate"),
+            Expectation("expect_column_values_to_be_in_set",
+                        {"column": "source", "value_set": [FROM_MODEL, INITIAL]}, "the reader must know which"),
+        ),
+        audit_sql="""
+            SELECT *,
+                   coalesce(sum(expected_cost_nano) FILTER (WHERE selected) OVER (), 0) <= min(budget_nano) OVER ()
+                     AS within_budget,
+                   coalesce(sum(expected_reward) FILTER (WHERE selected) OVER (), 0)
+                     <= (1 + 1e-6) * min(reward_bound) OVER () + 1e-9 AS within_bound
+            FROM partition""",
+    )  # fmt: skip

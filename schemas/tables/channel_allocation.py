@@ -1,0 +1,53 @@
+"""One channel a row: what the channel level of the day rests on, and what it says (section 3.7.2, equation 17).
+
+Counted over the exposures that the day's journeys remember; exposures in channels outside the feature spec are left
+out. mtorl_model/budget/channel_level.py has the formulas.
+"""
+
+from schemas.contract import Column, Expectation, Table
+from schemas.dataset import Dataset
+
+NAME = "channel_allocation"
+
+_POLICIES = ("explicit", "implicit", "initial")
+
+
+def channel_allocation(dataset: Dataset) -> Table:
+    gain = next((g for g in dataset.gain_names if g not in dataset.late_gains), "none")
+    return Table(
+        name=NAME,
+        doc=__doc__,
+        columns=(
+            Column("channel", "string", "channel of the feature spec"),
+            Column("position", "int", "its place in the model's output, from 0"),
+            Column("exposures", "bigint", "exposures counted"),
+            Column("gained", "bigint", f"of them with the gain that is known at once ({gain})"),
+            Column("reliable", "bigint", "of them with a predicted gain above tau"),
+            Column("cost_nano", "bigint", "cost of those without the gain, 1e-9 of the log's unit"),
+            Column("cost_gained_nano", "bigint", "cost of those with it"),
+            Column("explicit", "double", "the channel's share of the smoothed rates of the gain"),
+            Column("implicit", "double", "the same of the exposures with a predicted gain above tau"),
+            Column("initial", "double", "the initial policy: both, merged by alpha"),
+            Column("tau", "double", "threshold of the predicted gain"),
+            Column("alpha", "double", "weight of the implicit policy"),
+            Column("model_version", "string", "registered model and version"),
+        ),
+        key=("channel",),
+        expectations=(
+            *(Expectation("expect_column_values_to_be_between", {"column": name, "min_value": 0},
+                          "a probability is never negative") for name in _POLICIES),
+            *(Expectation("expect_column_values_to_be_between",
+                          {"column": f"{name}_total", "min_value": 1 - 1e-6, "max_value": 1 + 1e-6},
+                          "probabilities sum to 1") for name in _POLICIES),
+            Expectation("expect_column_values_to_be_in_set", {"column": "counts_nest", "value_set": [True]},
+                        "gained and reliable exposures are exposures, and costs are not negative"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "in_place", "value_set": [True]},
+                        "positions are 0..A-1: readers line channels up with the policies by them"),
+        ),
+        audit_sql="SELECT *, "
+        + ", ".join(f"sum({name}) OVER () AS {name}_total" for name in _POLICIES)
+        + """, gained BETWEEN 0 AND exposures AND reliable BETWEEN 0 AND exposures AND cost_nano >= 0
+               AND cost_gained_nano >= 0 AS counts_nest,
+             position = row_number() OVER (ORDER BY position) - 1 AS in_place
+            FROM partition""",
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""The best pairs for a budget: within it, certified, and measured against exact solutions."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linprog
+
+from mtorl_model.budget.knapsack import NOTHING, best_pairs
+from mtorl_model.budget.money import MOST_NANO, affordable, budget_nano, cost_nano, total_nano
+from schemas.errors import UserError
+
+AMOUNTS = st.one_of(st.integers(0, 12), st.integers(0, 10**6), st.integers(0, MOST_NANO))
+REWARDS = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(-0.5, 1.0), st.floats(1e-9, 1e-3))
+
+
+@st.composite
+def markets(draw):
+    """Few users and channels, rewards and costs of all sizes, many ties, and some budget."""
+    users, actions = draw(st.integers(0, 5)), draw(st.integers(1, 3))
+    reward_UA = draw(arrays(np.float64, (users, actions), elements=REWARDS))
+    cost_UA = draw(arrays(np.int64, (users, actions), elements=AMOUNTS))
+    return reward_UA, cost_UA, draw(st.one_of(AMOUNTS, st.integers(0, 40)))
+
+
+def best_of_all(reward_UA, cost_UA, budget) -> float:
+    """The greatest reward of any plan within the budget, by trying every one; whole numbers for the money."""
+    users, actions = reward_UA.shape
+    return max(
+        sum(float(reward_UA[u, c]) for u, c in enumerate(plan) if c >= 0)
+        for plan in product(range(-1, actions), repeat=users)
+        if sum(int(cost_UA[u, c]) for u, c in enumerate(plan) if c >= 0) <= budget
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(markets())
+def test_a_plan_is_within_budget_and_its_certificate_holds(market):
+    reward_UA, cost_UA, budget = market
+    plan = best_pairs(*market)
+    bought = [(u, c) for u, c in enumerate(plan.channel_U.tolist()) if c != NOTHING]
+    assert plan.spend_nano == sum(int(cost_UA[u, c]) for u, c in bought) <= budget
+    assert plan.reward == pytest.approx(sum(reward_UA[u, c] for u, c in bought))
+    best, slack = best_of_all(*market), 1e-9
+    assert plan.reward <= best + slack
+    assert best <= plan.bound + slack
+    assert best - plan.reward <= plan.gap + slack
+    # and the certificate is worth something: less than one pair is lost
+    assert plan.gap <= max(float(reward_UA.max(initial=0.0)), 0.0) + slack
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.floats(0.05, 0.9))
+def test_the_bound_is_that_of_the_relaxation(seed, actions, share):
+    """Lagrangian and linear relaxation have one optimum: an independent solver must find it."""
+    rng = np.random.default_rng(seed)
+    reward_UA, cost_UA = rng.random((8, actions)), rng.integers(1, 1000, (8, actions))
+    budget = int(share * cost_UA.max(axis=1).sum())
+    reward_UA[cost_UA > budget] = 0.0
+    one_each = np.kron(np.eye(8), np.ones(actions))
+    solved = linprog(
+        -reward_UA.ravel(), A_ub=np.vstack([cost_UA.ravel(), one_each]), b_ub=[budget, *np.ones(8)], bounds=(0, 1)
+    )
+    assert best_pairs(reward_UA, cost_UA, budget).bound == pytest.approx(-solved.fun, rel=1e-6, abs=1e-9)
+
+
+def test_equal_users_are_bought_until_the_money_is_spent():
+    """Everybody at one breakpoint: the price alone would take all or none."""
+    plan = best_pairs(np.full((100_000, 2), 0.25), np.array([7, 9]), 7 * 12_345 + 3)
+    assert (plan.channel_U == 0).sum() == 12_345
+    assert plan.gap < 0.25
+
+
+def test_a_dearer_channel_is_taken_where_it_earns_its_price():
+    reward_UA = np.array([[0.5, 0.9], [0.5, 0.6]])
+    assert best_pairs(reward_UA, np.array([10, 20]), 30).channel_U.tolist() == [1, 0]
+    assert best_pairs(reward_UA, np.array([10, 20]), 20).channel_U.tolist() == [0, 0]
+    assert best_pairs(reward_UA, np.array([10, 20]), 9).channel_U.tolist() == [NOTHING, NOTHING]
+    assert best_pairs(reward_UA, np.array([0, 20]), 0).channel_U.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("reward", "cost", "budget", "message"),
+    [(np.nan, 1, 5, "no finite number"), (0.5, -1, 5, "negative"), (0.5, 1, -1, "budget of -1")],
+)
+def test_what_is_no_amount_is_refused(reward, cost, budget, message):
+    with pytest.raises(UserError, match=message):
+        best_pairs(np.array([[0.1, reward]]), np.array([[1, cost]]), budget)
+
+
+@pytest.mark.parametrize(
+    ("amount", "message"), [(np.nan, "no number"), (-1e-9, "negative"), (np.inf, "too large"), (1e12, "too large")]
+)
+def test_a_cost_that_is_no_amount_is_refused(amount, message):
+    with pytest.raises(UserError, match=message):
+        cost_nano(np.array([0.0, amount]))
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), -0.5, 1e12])
+def test_a_budget_that_is_no_amount_is_refused(amount):
+    with pytest.raises(UserError, match="a budget of"):
+        budget_nano(amount)
+
+
+def test_money_is_whole_nano():
+    assert cost_nano(np.array([0.0, 1e-9, 0.1, 3.0])).tolist() == [0, 1, 100_000_000, 3_000_000_000]
+    assert budget_nano(2.5e-9) == 2  # never more than was given
+
+
+@settings(deadline=None)
+@given(st.lists(AMOUNTS, max_size=8), AMOUNTS)
+def test_sums_are_exact_however_large(amounts, budget):
+    cost_N = np.array(amounts, dtype=np.int64)
+    assert total_nano(cost_N) == sum(amounts)
+    fits = affordable(cost_N, budget)
+    assert sum(amounts[:fits]) <= budget
+    assert fits == len(amounts) or sum(amounts[: fits + 1]) > budget

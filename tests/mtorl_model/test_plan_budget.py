@@ -1,0 +1,146 @@
+"""The nightly plan: from published scores to a partition within the budget, through its own audit."""
+
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
+
+from jobs.audits import audit_partition
+from mtorl_model import plan_budget, score
+from mtorl_model.artifact import Artifact
+from mtorl_model.config import ModelConfig
+from mtorl_model.encoding import Encoder
+from mtorl_model.initial_policy import InitialPolicy
+from mtorl_model.model import MTORL
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import Lake
+
+TOY = toy_dataset()
+DAY = "2024-01-02"
+INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
+
+
+def untrained() -> Artifact:
+    torch.manual_seed(1)
+    config = ModelConfig(hidden=16, dropout=0.3, steps=6)
+    return Artifact((MTORL(config, Encoder(SPEC, TOY, "binary").sizes).eval(),), SPEC, INITIAL)
+
+
+def random_users(count: int, cost: float = 0.25) -> dict[int, list[Shown]]:
+    rng = np.random.default_rng(0)
+
+    def shown() -> Shown:
+        channel = rng.choice([*CHANNELS, None], p=[0.4, 0.3, 0.2, 0.1])
+        click = int(rng.random() < 0.3)
+        return Shown(channel, click, 0, "spring", cost * (1 + 2 * click) * (2 if channel == "mid" else 1))
+
+    return {int(u): [shown() for _ in range(rng.integers(1, 9))] for u in rng.choice(10_000, count, replace=False)}
+
+
+@pytest.fixture
+def lake(tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/1", untrained()))
+    lake = Lake(tmp_path / "lake")
+    publish_journeys(lake, DAY, journeys(random_users(80)), files=3)
+    score.score_day(lake, TOY, DAY)
+    return lake
+
+
+def published(lake: Lake, name: str) -> pa.Table:
+    return pq.ParquetFile(lake.partition(name, "toy", DAY) / "part-00000.parquet").read()
+
+
+@pytest.mark.parametrize("budget", [0, 1, 3_000_000_000, 10**12])
+def test_a_plan_passes_its_audit_and_stays_within_the_budget(lake, budget):
+    manifest, plan = plan_budget.plan_day(lake, TOY, DAY, budget)
+    table = published(lake, "budget_plan")
+    audit = audit_partition(lake, "budget_plan", TOY, DAY)
+    assert audit.verdict == "pass", [o.name for o in audit.failed]
+    assert audit_partition(lake, "channel_allocation", TOY, DAY).verdict == "pass"
+    selected = np.array(table.column("selected").to_pylist())
+    cost, reward = (table.column(c).to_numpy() for c in ("expected_cost_nano", "expected_reward"))
+    assert cost[selected].sum() == manifest.counts["spend_nano"] <= budget
+    assert reward[selected].sum() == pytest.approx(plan.reward)
+    assert table.column("user_id").to_pylist() == published(lake, "channel_policies").column("user_id").to_pylist()
+    assert manifest.counts["selected"] == selected.sum()
+    assert selected.any() == (budget > 1)
+    assert selected.all() == (budget == 10**12)
+
+
+def test_expected_rewards_and_costs_are_those_of_the_day(lake):
+    """One pair by hand: prediction, policy, record and channel level as published, costs from the journeys."""
+    plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
+    users = random_users(80)
+    row = next(r for r in published(lake, "budget_plan").to_pylist() if r["source"] == "model" and r["selected"])
+    levels = {r["channel"]: r for r in published(lake, "channel_allocation").to_pylist()}
+    policy = dict(
+        next(r for r in published(lake, "channel_policies").to_pylist() if r["user_id"] == row["user_id"])["policy"]
+    )
+    rank = next(r for r in published(lake, "user_reward_ranks").to_pylist() if r["user_id"] == row["user_id"])
+    mine = [e for e in users[row["user_id"]] if e.channel == row["channel"]]
+    lift = levels[row["channel"]]["initial"] / sum(policy[c] * levels[c]["initial"] for c in CHANNELS)
+    click = (sum(e.click for e in mine) + 10 * rank["predicted_click"] * lift) / (len(mine) + 10)
+    assert row["expected_reward"] == pytest.approx(rank["predicted_reward"] * click / rank["predicted_click"])
+    remembered = [e for exposures in users.values() for e in exposures[-5:] if e.channel in CHANNELS]
+    assert sum(level["exposures"] for level in levels.values()) == len(remembered)
+    assert sum(level["gained"] for level in levels.values()) == sum(e.click for e in remembered)
+    assert sum(level["cost_nano"] + level["cost_gained_nano"] for level in levels.values()) == pytest.approx(
+        1e9 * sum(e.cost for e in remembered)
+    )
+
+    def mean_cost(channel: str, clicked: bool) -> float:
+        of_kind = [e for e in remembered if e.click == clicked]
+        here = [e.cost for e in of_kind if e.channel == channel]
+        return (sum(here) + 10 * np.mean([e.cost for e in of_kind])) / (len(here) + 10)
+
+    expected = mean_cost(row["channel"], False) * (1 - click) + mean_cost(row["channel"], True) * click
+    assert row["expected_cost_nano"] == pytest.approx(1e9 * expected, abs=2)
+
+
+def test_without_costs_the_budget_is_a_number_of_exposures(lake):
+    publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
+    score.score_day(lake, TOY, DAY)
+    manifest, _ = plan_budget.plan_day(lake, TOY, DAY, 7_900_000_000)
+    assert manifest.counts == {"selected": 7, "spend_nano": 7_000_000_000}
+
+
+def test_scores_of_other_journeys_are_not_planned_with(lake):
+    publish_journeys(lake, DAY, journeys(random_users(81)))
+    with pytest.raises(UserError, match="not all of the same journeys and model: score again"):
+        plan_budget.plan_day(lake, TOY, DAY, 10)
+
+
+def test_a_day_without_scores_is_one_clear_line(lake):
+    with pytest.raises(UserError, match="no channel_policies for toy on 2024-01-03"):
+        plan_budget.plan_day(lake, TOY, "2024-01-03", 10)
+
+
+def test_a_day_without_users_has_an_empty_plan(lake):
+    publish_journeys(lake, DAY, journeys({1: [Shown("left")]}).slice(0, 0))
+    score.score_day(lake, TOY, DAY)
+    manifest, _ = plan_budget.plan_day(lake, TOY, DAY, 10)
+    assert manifest.rows == 0
+
+
+def test_the_same_scores_give_the_same_bytes(lake):
+    first, _ = plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
+    again, _ = plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
+    other, _ = plan_budget.plan_day(lake, TOY, DAY, 2_000_000_000)
+    assert first == again
+    assert first.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("budget", ["nan", "-1", "inf"])
+def test_a_budget_that_is_no_amount_is_one_clear_line(lake, budget, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv",
+        ["plan", "--dataset", "kuairand", "--lake", str(lake.root), "--day", DAY, f"--budget={budget}"],
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        exit_with_one_line(plan_budget.main)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: a budget of")
