@@ -8,6 +8,8 @@ from schemas.errors import UserError
 
 REWARD_FORMS = ("binary", "continuous", "fused", "onehot")  # equation 18
 SCHEDULES = ("constant", "cosine")
+NONE, WAIT, LIKELIHOOD = "none", "wait", "likelihood"
+CORRECTIONS = (NONE, WAIT, LIKELIHOOD)  # for gains still to come, see delayed_feedback.py
 
 
 class _Json:
@@ -117,6 +119,55 @@ class TrainConfig(_Json):
             self.gradient_clip >= 0.0,
             f"train config: gradient_clip is {self.gradient_clip}, must be at least 0 (0: not clipped)",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackConfig(_Json):
+    """What training makes of gains that may still come (delayed_feedback.py)."""
+
+    correction: str = LIKELIHOOD  # one of CORRECTIONS
+    waiting_days: float = 7.0  # of "wait": how old a label must be to count
+
+    def __post_init__(self) -> None:
+        _require(
+            self.correction in CORRECTIONS,
+            f"feedback config: unknown correction '{self.correction}': choose one of {', '.join(CORRECTIONS)}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneConfig(_Json):
+    """A day's fine-tuning: how much is read and how far the weights may move, the same however long the history is."""
+
+    learning_rate: float = 1e-4  # of Adam, constant
+    batch_size: int = 128  # windows a step
+    max_steps: int = 200  # optimiser steps a day, at most
+    passes: int = 2  # over the day's own windows, at most
+    replay_share: float = 0.5  # of each batch: windows of earlier days
+    replay_days: int = 12  # earlier days that are read for it, half of them of the last label_days
+    label_days: int = 30  # days within which a gain may still come
+    gradient_clip: float = 1.0  # largest norm of the gradient
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_steps", "passes", "replay_days", "label_days"):
+            _require(getattr(self, name) >= 1, f"fine-tune config: {name} is {getattr(self, name)}, must be at least 1")
+        _require(
+            0.0 <= self.replay_share < 1.0,
+            f"fine-tune config: replay_share is {self.replay_share}, must be in [0, 1)",
+        )
+        _require(self.learning_rate > 0.0, f"fine-tune config: learning_rate is {self.learning_rate}, must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig(_Json):
+    """When a challenger may become champion (promote.py)."""
+
+    # Relative to the champion's log loss. Half a percent is less than a day's own scatter of the log loss, and more
+    # than two trainings that differ in nothing but the seed differ after averaging.
+    margin: float = 0.005
+    days: int = 7  # the latest days whose validation users are asked
+    shift: float = 0.2  # share of all recommendations that may move to another channel
 
 
 _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of the dataset's name
