@@ -11,6 +11,8 @@ from schemas.tables import (
     exposures,
     feature_spec,
     journeys,
+    prequential,
+    promotions,
     quarantine,
     sequences,
     user_reward_ranks,
@@ -25,6 +27,8 @@ TABLES = (
     sequences.NAME,
     channel_policies.NAME,
     user_reward_ranks.NAME,
+    prequential.NAME,
+    promotions.NAME,
 )
 
 
@@ -50,6 +54,10 @@ def table_contract(
             return channel_policies.channel_policies(dataset)
         case user_reward_ranks.NAME:
             return user_reward_ranks.user_reward_ranks(dataset)
+        case prequential.NAME:
+            return prequential.prequential(dataset)
+        case promotions.NAME:
+            return promotions.PROMOTIONS
         case _:
             raise UserError(f"unknown table '{name}': choose one of {', '.join(TABLES)}")
 
