@@ -3,12 +3,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT
+VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate benchmark-published backfill clean
+.PHONY: help setup run test unit lint up down evaluate benchmark-published rollback backfill clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -22,6 +22,9 @@ run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|pap
 
 evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW LAKE OUT=metrics.json]
 	@bin/evaluate.sh
+
+rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; none: the one before]
+	@bin/rollback.sh
 
 benchmark-published: ## the paper's own protocol, which leaks, on a lake that is there [DATASET LAKE OUT=published.json]
 	@bin/benchmark_published.sh

@@ -163,11 +163,12 @@ class FineTuneConfig(_Json):
 class GateConfig(_Json):
     """When a challenger may become champion (promote.py)."""
 
-    # Relative to the champion's log loss. Half a percent is less than a day's own scatter of the log loss, and more
-    # than two trainings that differ in nothing but the seed differ after averaging.
-    margin: float = 0.005
+    # Share of the champion's log loss by which a head may be worse: about what a day of fine-tuning changes, so that
+    # a day that changes nothing passes, and a day that goes wrong does not.
+    margin: float = 0.01
+    worst: float = 3.0  # margins that the upper end of the interval may reach: with very few users nothing is known
     days: int = 7  # the latest days whose validation users are asked
-    shift: float = 0.2  # share of all recommendations that may move to another channel
+    shift: float = 0.1  # share of a policy's probability that may move to other channels, mean over the steps asked
 
 
 _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of the dataset's name
