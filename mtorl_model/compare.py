@@ -88,10 +88,14 @@ def compare(
     if one.spec.version != other.spec.version:
         raise UserError("the two models read different feature specs: no window is for both")
     encoder = Encoder(one.spec, dataset, one.config.reward_form)
-    tables = list(split_windows(lake, dataset, days, split, encoder, with_times=known_by is not None))
-    if not any(encoder.encode(table).label_NL.any() for table in tables):
+    days = list(days)
+
+    def windows() -> Iterator[pa.Table]:  # read anew for each model: only label steps are held in memory
+        return split_windows(lake, dataset, days, split, encoder, with_times=known_by is not None)
+
+    if not any(encoder.encode(table).label_NL.any() for table in windows()):
         return None
-    said = [predict_labels(artifact, tables, dataset, known_by) for artifact in (one, other)]
+    said = [predict_labels(artifact, windows(), dataset, known_by) for artifact in (one, other)]
     users = UserBootstrap(said[0].user_N)
     losses = zip(head_losses(said[0], one).items(), head_losses(said[1], other).values(), strict=True)
     heads = [
