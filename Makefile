@@ -3,13 +3,13 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT \
+VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION \
 	STUDY FOLDS SEEDS EPOCHS TRIALS HIDDEN WINDOWS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget backfill clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -38,6 +38,9 @@ results: ## docs/results.md from what the lake's evaluations and studies have fo
 
 budget: setup ## compare budget strategies in the simulator; docs/budget.md gets the table and the curves (an hour)
 	@$(TOOLS)/python -m simulation.compare --out .budget --document docs/budget.md
+
+rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; none: the one before]
+	@bin/rollback.sh
 
 up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080]
 	@bin/service.sh up

@@ -50,8 +50,13 @@ def setting(name: str) -> str:
 
 
 def journeys_asset(dataset: str) -> Asset:
-    """The audited journeys of a day: what the nightly run waits for."""
+    """The audited journeys of a day."""
     return Asset(f"journeys_{dataset}")
+
+
+def champion_asset(dataset: str) -> Asset:
+    """The champion as the promotion gate has left it for a day: what the nightly run waits for."""
+    return Asset(f"champion_{dataset}")
 
 
 def _raw(dataset: str) -> tuple[str, str]:
@@ -141,11 +146,11 @@ def history_dag(dataset: str) -> DAG:
 
 
 def daily_dag(dataset: str) -> DAG:
-    """Every day, and backfilled: one day of the log becomes exposures, journeys and sequences.
+    """Every day, and backfilled: one day of the log becomes exposures, journeys, sequences and a challenger.
 
-    The day is the partition key. The audited journeys of the day start the nightly run of the same day.
-    The windows are cut as the champion's were; without a champion the run ends there with one line, and so
-    does the nightly one: `mtorl_history_*` makes the first.
+    The day is the partition key. The windows are cut as the champion's were; without a champion the run ends
+    there with one line: `mtorl_history_*` makes the first. The champion is tested on the day, then fine-tuned
+    on it; the promotion gate decides who is champion from now on, and starts the nightly run of the same day.
     """
     # A day is over at midnight of the dataset's own calendar.
     timetable = CronPartitionTimetable(
@@ -163,12 +168,18 @@ def daily_dag(dataset: str) -> DAG:
             _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion),
             _spark("build_sequences", dataset, *spec, *ONE_DAY),
             _audit("sequences", dataset, (*spec, *ONE_DAY)),
+            # Test, then train; whether the result becomes champion is another question.
+            _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
+            [
+                _audit("prequential", dataset, ONE_DAY),
+                _python("promote", "mtorl_model.promote", dataset, "--day", DAY, outlets=[champion_asset(dataset)]),
+            ],
         )
     return dag
 
 
 def nightly_dag(dataset: str) -> DAG:
-    """When a day's journeys are there: all users scored by the champion, the budget planned, all tables audited.
+    """When a day's journeys and champion are there: all users scored, the budget planned, all tables audited.
 
     Scoring publishes policies, ranks and the channel level; the plan then spends `budget` (in the log's unit; a
     number of exposures where the log has no costs; left out: nobody is selected) on the best pairs of user and
@@ -176,7 +187,8 @@ def nightly_dag(dataset: str) -> DAG:
     passed audit, whoever reads the files should look at the audits. Before the first champion the run fails
     with one line that says how to make it.
     """
-    timetable = PartitionedAssetTimetable(assets=journeys_asset(dataset))
+    # The gate comes behind the day's audited journeys: its asset says that both are there.
+    timetable = PartitionedAssetTimetable(assets=champion_asset(dataset))
     budget = Param(None, type=["null", "number"], minimum=0, description="the day's budget; empty: nobody is selected")
     params = {"date": _OPTIONAL_DAY, "budget": budget}
     with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params=params) as dag:

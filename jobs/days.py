@@ -1,18 +1,14 @@
 """Days and instants of a dataset's own calendar."""
 
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
-
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.paths import Lake, checked_day, days_between
+from schemas.paths import Lake, days_between
 from schemas.tables import exposures
 
 
 def end_of_day_ms(dataset: Dataset, day: str) -> int:
     """The first millisecond after the day, UTC epoch."""
-    midnight = datetime.fromisoformat(checked_day(day)) + timedelta(days=1)
-    return int(midnight.replace(tzinfo=ZoneInfo(dataset.timezone)).timestamp() * 1000)
+    return dataset.end_of_day_ms(day)
 
 
 def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | None) -> list[str]:

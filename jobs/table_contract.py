@@ -13,6 +13,8 @@ from schemas.tables import (
     exposures,
     feature_spec,
     journeys,
+    prequential,
+    promotions,
     quarantine,
     sequences,
     user_reward_ranks,
@@ -29,6 +31,8 @@ TABLES = (
     user_reward_ranks.NAME,
     channel_allocation.NAME,
     budget_plan.NAME,
+    prequential.NAME,
+    promotions.NAME,
 )
 
 
@@ -58,6 +62,10 @@ def table_contract(
             return channel_allocation.channel_allocation(dataset)
         case budget_plan.NAME:
             return budget_plan.budget_plan(dataset)
+        case prequential.NAME:
+            return prequential.prequential(dataset)
+        case promotions.NAME:
+            return promotions.PROMOTIONS
         case _:
             raise UserError(f"unknown table '{name}': choose one of {', '.join(TABLES)}")
 

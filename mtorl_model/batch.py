@@ -13,7 +13,8 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """B windows. Inputs of step t hold only what was known strictly before it; labels hold the full outcome.
+    """B windows. Inputs of step t hold only what was known strictly before it; labels hold the full outcome,
+    or what was known of it at one moment (delayed_feedback.py).
 
     label_BL is True where the step bears a loss: real, no context step, channel known.
     """
@@ -26,6 +27,7 @@ class Batch(NamedTuple):
     label_BL: Tensor  # bool, see above
     action_BL: Tensor  # int64 channel of the step, -1 where unknown
     gains_BLG: Tensor  # float32, 0 or 1
+    maturity_BLG: Tensor  # float32, chance that a gain to come would be in gains_BLG; 1 where that is the full outcome
     reward_BL: Tensor  # float32 in [0, 1], min-max of the fused, penalised reward (equations 3 and 18)
 
     def to(self, device: str, non_blocking: bool = False) -> "Batch":

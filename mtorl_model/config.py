@@ -9,6 +9,8 @@ from schemas.errors import UserError
 REWARD_FORMS = ("binary", "continuous", "fused", "onehot")  # equation 18
 SCHEDULES = ("constant", "cosine")
 KEPT_EPOCHS = ("best", "last")
+NONE, WAIT, LIKELIHOOD = "none", "wait", "likelihood"
+CORRECTIONS = (NONE, WAIT, LIKELIHOOD)  # for gains still to come, see delayed_feedback.py
 
 
 class _Json:
@@ -122,6 +124,56 @@ class TrainConfig(_Json):
             self.gradient_clip >= 0.0,
             f"train config: gradient_clip is {self.gradient_clip}, must be at least 0 (0: not clipped)",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackConfig(_Json):
+    """What training makes of gains that may still come (delayed_feedback.py)."""
+
+    correction: str = LIKELIHOOD  # one of CORRECTIONS
+    waiting_days: float = 7.0  # of "wait": how old a label must be to count
+
+    def __post_init__(self) -> None:
+        _require(
+            self.correction in CORRECTIONS,
+            f"feedback config: unknown correction '{self.correction}': choose one of {', '.join(CORRECTIONS)}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneConfig(_Json):
+    """A day's fine-tuning: how much is read and how far the weights may move, the same however long the history is."""
+
+    learning_rate: float = 1e-4  # of Adam, constant
+    batch_size: int = 128  # windows a step
+    max_steps: int = 200  # optimiser steps a day, at most
+    passes: int = 2  # over the day's own windows, at most
+    replay_share: float = 0.5  # of each batch: windows of earlier days
+    replay_days: int = 12  # earlier days that are read for it, half of them of the last label_days
+    label_days: int = 30  # days within which a gain may still come
+    gradient_clip: float = 1.0  # largest norm of the gradient
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_steps", "passes", "replay_days", "label_days"):
+            _require(getattr(self, name) >= 1, f"fine-tune config: {name} is {getattr(self, name)}, must be at least 1")
+        _require(
+            0.0 <= self.replay_share < 1.0,
+            f"fine-tune config: replay_share is {self.replay_share}, must be in [0, 1)",
+        )
+        _require(self.learning_rate > 0.0, f"fine-tune config: learning_rate is {self.learning_rate}, must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig(_Json):
+    """When a challenger may become champion (promote.py)."""
+
+    # Share of the champion's log loss by which a head may be worse: about what a day of fine-tuning changes, so that
+    # a day that changes nothing passes, and a day that goes wrong does not.
+    margin: float = 0.01
+    worst: float = 3.0  # margins that the upper end of the interval may reach: with very few users nothing is known
+    days: int = 7  # the latest days whose validation users are asked
+    shift: float = 0.1  # share of a policy's probability that may move to other channels, mean over the steps asked
 
 
 _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of the dataset's name

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import torch
 
-from mtorl_model import batch, encoding
+from mtorl_model import batch, delayed_feedback, encoding
 from mtorl_model.batch import Batch
+from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoded, Encoder
 from schemas.errors import UserError
 from schemas.paths import Lake, days_between
@@ -69,9 +70,12 @@ class WindowsInMemory(WindowStore):
         self.key, self.windows = "in memory", windows
 
 
-def open_windows(lake: Lake, encoder: Encoder, first_day: str, last_day: str, split: str) -> WindowStore:
+def open_windows(
+    lake: Lake, encoder: Encoder, first_day: str, last_day: str, split: str, known_by: KnownBy | None = None
+) -> WindowStore:
     """The store of a split over the published days from first to last, from the cache where it is current.
 
+    known_by: the moment whose knowledge the labels hold; None: their full outcome, as far as the lake has it.
     Raises UserError where there are no sequences, where they were cut with another feature spec, or where the
     split has no window with a label.
     """
@@ -81,11 +85,11 @@ def open_windows(lake: Lake, encoder: Encoder, first_day: str, last_day: str, sp
         raise UserError(
             f"no sequences for {dataset} from {first_day} to {last_day} in {lake.root}: run these days first (make run)"
         )
-    key = _content_key(lake, encoder, days, split)
+    key = _content_key(lake, encoder, days, split, known_by)
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
         with staging_folder(lake) as staged:
-            if not _write(lake, encoder, days, split, staged):
+            if not _write(lake, encoder, days, split, staged, known_by):
                 raise UserError(
                     f"no {split} windows for {dataset} from {first_day} to {last_day} in {lake.root}: "
                     "add days, or a log with more users"
@@ -114,7 +118,7 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str) -> str:
+def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, known_by: KnownBy | None) -> str:
     """SHA-256 over all that the encoded windows depend on."""
     manifests = [require_manifest(lake, sequences.NAME, encoder.spec.dataset, day) for day in days]
     for manifest in manifests:
@@ -123,8 +127,12 @@ def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str) -> s
                 f"the sequences of {manifest.dataset} on {manifest.ds} were cut with feature spec "
                 f"{manifest.spec_version}, not {encoder.spec.version}: run that day again (make backfill)"
             )
-    code = [file_sha256(Path(module.__file__ or "")) for module in (batch, encoding)] + [file_sha256(Path(__file__))]
-    parts = (split, encoder.reward_form, encoder.spec.version, *code, *(m.fingerprint for m in manifests))
+    modules = [module.__file__ or "" for module in (batch, delayed_feedback, encoding)]
+    code = [file_sha256(Path(file)) for file in (*modules, __file__)]
+    parts = (
+        split, encoder.reward_form, encoder.spec.version, *code, *(m.fingerprint for m in manifests),
+        known_by.key if known_by else "",
+    )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -133,13 +141,13 @@ def _is_current(folder: Path, key: str) -> bool:
     return meta.exists() and bool(json.loads(meta.read_text())["key"] == key)
 
 
-def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Path) -> int:
+def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Path, known_by: KnownBy | None) -> int:
     """Encode the split's windows into .npy files; the number of windows."""
     rows = 0
     with ExitStack() as open_files:
         files = [open_files.enter_context((folder / f"{name}.npy").open("wb")) for name in Encoded._fields]
         part = None
-        for part in _encoded_parts(lake, encoder, days, split):
+        for part in _encoded_parts(lake, encoder, days, split, known_by):
             for file, array in zip(files, part, strict=True):
                 if rows == 0:
                     _write_header(file, array, rows)
@@ -158,22 +166,25 @@ def _write_header(file: BinaryIO, like: npt.NDArray[Any], rows: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _encoded_parts(lake: Lake, encoder: Encoder, days: list[str], split: str) -> Iterator[Encoded]:
+def _encoded_parts(
+    lake: Lake, encoder: Encoder, days: list[str], split: str, known_by: KnownBy | None
+) -> Iterator[Encoded]:
     """The split's windows with a label, a few thousand at a time, in the order of days and files."""
+    columns = list(dict.fromkeys((*encoder.columns, *(encoder.time_columns if known_by else ()))))
     for day in days:
         partition = lake.partition(sequences.NAME, encoder.spec.dataset, day)
         files = [str(path) for path in sorted(partition.glob("*.parquet"))]
         try:
             source = pads.dataset(files, format="parquet")
-            missing = sorted({*encoder.columns, "split"} - set(source.schema.names))
+            missing = sorted({*columns, "split"} - set(source.schema.names))
             if missing:
                 raise UserError(f"{partition} lacks the column {missing[0]}: build it again (make backfill)")
             parts = source.to_batches(
-                columns=list(encoder.columns), filter=pc.field("split") == split, batch_size=_ROWS_AT_ONCE,
+                columns=columns, filter=pc.field("split") == split, batch_size=_ROWS_AT_ONCE,
                 batch_readahead=2, fragment_readahead=1,
             )  # fmt: skip
             for part in parts:
-                encoded = encoder.encode(part)
+                encoded = encoder.encode(part, known_by)
                 labelled = np.flatnonzero(encoded.label_NL.any(axis=1))
                 if len(labelled):
                     yield encoded.take(labelled)

@@ -22,6 +22,7 @@ import torch
 
 from mtorl_model.batch import Batch, InputSizes
 from mtorl_model.config import REWARD_FORMS
+from mtorl_model.delayed_feedback import KnownBy
 from schemas.contract import Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
@@ -59,6 +60,7 @@ class Encoded(NamedTuple):
     label_NL: Array  # bool
     action_NL: Array  # int32, -1 = unknown
     gains_NLG: Array
+    maturity_NLG: Array
     reward_NL: Array
 
     def take(self, rows: npt.NDArray[np.int64] | slice) -> "Encoded":
@@ -79,6 +81,7 @@ class Encoded(NamedTuple):
             label_BL=torch.from_numpy(self.label_NL),
             action_BL=torch.from_numpy(self.action_NL.astype(np.int64)),
             gains_BLG=torch.from_numpy(self.gains_NLG),
+            maturity_BLG=torch.from_numpy(self.maturity_NLG),
             reward_BL=torch.from_numpy(self.reward_NL),
         )
 
@@ -103,6 +106,7 @@ class Encoder:
             raise UserError(f"all training users of {dataset.name} earn the same reward: there is nothing to learn")
         self.spec = spec
         self.reward_form = reward_form
+        self._late_gains_at = dataset.late_gains_at
         self._weights_G = np.array(spec.gain_weights)
 
     @property
@@ -157,8 +161,16 @@ class Encoder:
             "cost",
         )
 
-    def encode(self, table: pa.Table | pa.RecordBatch) -> Encoded:
-        """Windows as arrays. Raises UserError where a column is missing or a list has another length than `valid`."""
+    @property
+    def time_columns(self) -> tuple[str, ...]:
+        """The further columns of `sequences` that are read to cut labels back to what was known at a moment."""
+        return ("exposed_at_ms", *self._late_gains_at.values())
+
+    def encode(self, table: pa.Table | pa.RecordBatch, known_by: KnownBy | None = None) -> Encoded:
+        """Windows as arrays. known_by: the moment whose knowledge the labels hold; None: their full outcome.
+
+        Raises UserError where a column is missing or a list has another length than `valid`.
+        """
         windows = _Windows(table)
         valid_NL = windows.flags("valid")
         seen_exposures, new_exposures = windows.counts("seen_exposures"), windows.counts("new_exposures")
@@ -197,7 +209,7 @@ class Encoder:
             action_in_NLA=(action_in_NLA * real).astype(np.float32),
             reward_in_NLR=(reward_in_NLR * real).astype(np.float32),
             valid_NL=valid_NL,
-            **self._labels(windows, valid_NL),
+            **self._labels(windows, valid_NL, known_by),
         )
 
     def _features(self, role: Role, static: bool = False) -> list[Feature]:
@@ -223,14 +235,23 @@ class Encoder:
         scaled_NL1 = self._scaled_reward(new_NLG, new_cost_NL)[..., None]
         return np.concatenate([np.sqrt(new_NLG), scaled_NL1], axis=-1) if self.reward_form == "binary" else scaled_NL1
 
-    def _labels(self, windows: "_Windows", valid_NL: Bools) -> dict[str, Array]:
+    def _labels(self, windows: "_Windows", valid_NL: Bools, known_by: KnownBy | None) -> dict[str, Array]:
         channels = pa.array(self.spec.channels, pa.string())
         action_NL = _index_in(windows.steps("channel"), channels).reshape(valid_NL.shape)
         gains_NLG = _stack([windows.counts(g) for g in self.spec.gains])
+        maturity_NLG = np.ones_like(gains_NLG)
+        if known_by is not None and self._late_gains_at:
+            age_s_NL = np.nan_to_num((known_by.at_ms - windows.numbers("exposed_at_ms")) / 1000)
+            for k, gain in enumerate(self.spec.gains):
+                if gain in self._late_gains_at:
+                    known_at_NL = windows.numbers(self._late_gains_at[gain])  # NaN, which is never smaller: none
+                    gains_NLG[..., k] *= known_at_NL < known_by.at_ms
+                    maturity_NLG[..., k] = known_by.maturity[gain].at(age_s_NL)
         return {
             "label_NL": windows.flags("is_label") & valid_NL & (action_NL >= 0),
             "action_NL": action_NL,
             "gains_NLG": gains_NLG.astype(np.float32),
+            "maturity_NLG": maturity_NLG.astype(np.float32),
             "reward_NL": (self._scaled_reward(gains_NLG, windows.counts("cost")) * valid_NL).astype(np.float32),
         }
 

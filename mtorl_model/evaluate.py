@@ -23,6 +23,7 @@ from mtorl_model.artifact import Artifact
 from mtorl_model.baselines import Baselines, fit_baselines, label_features
 from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.data import open_windows
+from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoder
 from mtorl_model.metrics import (
     TOP_SHARES,
@@ -61,18 +62,22 @@ class Labels(NamedTuple):
     policy_NA: npt.NDArray[np.float64]
     predicted_NG: npt.NDArray[np.float64]
     feature_NF: npt.NDArray[np.float32]
+    maturity_NG: npt.NDArray[np.float64]  # chance that a gain to come is in gain_NG, see delayed_feedback.py
 
 
-def predict_labels(artifact: Artifact, tables: Iterable[pa.Table], dataset: Dataset) -> Labels:
+def predict_labels(
+    artifact: Artifact, tables: Iterable[pa.Table], dataset: Dataset, known_by: KnownBy | None = None
+) -> Labels:
     """What the model says at every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
 
-    Only the label steps are held, not the windows. Raises UserError where there is no label.
+    known_by: the moment whose knowledge the gains hold; None: the full outcome. Only the label steps are held, not
+    the windows. Raises UserError where there is no label.
     """
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     users, windows = [pa.array([], pa.string())], 0
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for table in regrouped(tables, WINDOWS_AT_ONCE):
-        encoded = encoder.encode(table)
+        encoded = encoder.encode(table, known_by)
         policy_BLA, gains_BLG = predict(artifact, encoded.batch())
         label_BL = encoded.label_NL
         previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
@@ -86,6 +91,7 @@ def predict_labels(artifact: Artifact, tables: Iterable[pa.Table], dataset: Data
                 policy_BLA[label_BL],
                 gains_BLG[label_BL],
                 label_features(encoded),
+                encoded.maturity_NLG[label_BL].astype(np.float64),
             )
         )
         users += table.column("user_id").cast(pa.string()).chunks

@@ -68,13 +68,21 @@ def highest_gain(gains_BLG: Tensor) -> Tensor:
 def reward_losses(output: Output, batch: Batch) -> Tensor:
     """The reward loss by reward form: binary (G,), equations 14 and 20; others (1,), equation 19 or 21.
 
+    Where a gain may still come (delayed_feedback.py), "none yet" has the probability 1 - maturity * r^, and at
+    maturity 0 the label says nothing about it. Only the binary form knows of maturity.
+
     As printed, equations 14 and 20 hold (1 - r)(1 - log r^) (fault 7); cross-entropy is (1 - r) log(1 - r^).
     """
     label_BL, logits_BLO = batch.label_BL, output.reward_logits_BLO
     if output.reward_form == "binary":
         target_BLG = torch.where(label_BL.unsqueeze(-1), batch.gains_BLG, 0.0)
         loss_BLG = F.binary_cross_entropy_with_logits(logits_BLO, target_BLG, reduction="none")
-        return torch.stack([masked_mean(loss_BL, label_BL) for loss_BL in loss_BLG.unbind(-1)])
+        # log(1 - m p) - log(1 - p) = softplus(logit + log(1 - m)); at maturity 1 it is 0, gradient included.
+        maturity_BLG = torch.where(label_BL.unsqueeze(-1), batch.maturity_BLG, 1.0)
+        loss_BLG = loss_BLG - (1 - target_BLG) * F.softplus(logits_BLO + torch.log1p(-maturity_BLG))
+        told_BLG = label_BL.unsqueeze(-1) & (maturity_BLG > 0)
+        pairs = zip(loss_BLG.unbind(-1), told_BLG.unbind(-1), strict=True)
+        return torch.stack([masked_mean(loss_BL, told_BL) for loss_BL, told_BL in pairs])
     if output.reward_form == "onehot":
         loss_BL = F.cross_entropy(logits_BLO.transpose(1, 2), highest_gain(batch.gains_BLG), reduction="none")
         return masked_mean(loss_BL, label_BL).unsqueeze(0)

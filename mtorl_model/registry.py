@@ -5,16 +5,19 @@ at hand, so that a lake may be copied or mounted elsewhere. MLflow stores tensor
 never a pickled model.
 """
 
+import fcntl
+import hashlib
 import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtorl_model.artifact import Artifact, load_artifact
-from mtorl_model.training import History
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.paths import Lake
@@ -23,44 +26,134 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"  # with the day behind it: challenger-2022-04-24
 
 
 def model_name(dataset: Dataset) -> str:
     return f"mtorl_{dataset.name}"
 
 
-def register_champion(
-    lake: Lake, dataset: Dataset, folder: Path, params: Mapping[str, object], histories: Sequence[History]
-) -> str:
-    """Register a model folder (artifact.save_artifact) as the dataset's champion; "mtorl_kuairand/3".
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered model.
 
-    The run holds params, the losses of every member's epochs and the folder. A kill leaves the champion as it was.
+    day: the last day whose labels it was trained on. parent: the version it was fine-tuned from, "" after a full
+    training. reign: its place among all that have been champion (1 the first), 0 where it never was. decision: what
+    the promotion gate said of it, "" before. withdrawn: a person has rolled back past it (rollback.py).
+    """
+
+    name: str  # e.g. mtorl_kuairand/3
+    number: int
+    run_id: str
+    day: str
+    identity: str
+    parent: str = ""
+    reign: int = 0
+    decision: str = ""
+    withdrawn: bool = False
+
+
+@contextmanager
+def registry_lock(lake: Lake, dataset: Dataset) -> Iterator[None]:
+    """Whoever reads the registry in order to change it does both within: one process at a time, others wait."""
+    path = lake.root / "mlflow" / f"{dataset.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)  # ends with the process, however it ends
+        yield
+
+
+def register(
+    lake: Lake,
+    dataset: Dataset,
+    folder: Path,
+    params: Mapping[str, object],
+    curves: Sequence[Mapping[str, float]],
+    *,
+    identity: str,
+    day: str,
+    parent: str = "",
+) -> Version:
+    """Register a model folder (artifact.save_artifact) as a new version; the champion stays as it is.
+
+    The run holds params, the figures of each of `curves` under its number from 1, and the folder. identity: all that
+    the weights depend on. A kill leaves no version, or a whole one that `find_version` finds again.
     """
     client = _client(lake)
     from mlflow.entities import Metric, Param
 
     run = client.create_run(_experiment_id(client, lake, dataset))
     client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
-    for member, history in enumerate(histories, start=1):
-        of_member = f"_{member}" if member > 1 else ""
-        for number, epoch in enumerate(history.epochs, start=1):
-            values = epoch.curves(dataset.gain_names)
-            now_ms = time.time_ns() // 1_000_000
-            metrics = [Metric(name + of_member, value, now_ms, number) for name, value in values.items()]
-            client.log_batch(run.info.run_id, metrics)
+    for number, values in enumerate(curves, start=1):
+        now_ms = time.time_ns() // 1_000_000
+        metrics = [Metric(name, value, now_ms, number) for name, value in values.items()]
+        client.log_batch(run.info.run_id, metrics)
     files = _files(lake, dataset, run.info.run_id)
     shutil.copytree(folder, files)
     client.set_terminated(run.info.run_id)
     name = model_name(dataset)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    version = str(client.create_model_version(name, files.as_uri(), run.info.run_id).version)
-    client.set_registered_model_alias(name, CHAMPION, version)
-    return f"{name}/{version}"
+    tags = {"identity": _short(identity), "day": day, "parent": parent}
+    return _version(client.create_model_version(name, files.as_uri(), run.info.run_id, tags=tags))
 
 
-def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
-    """The champion's version ("mtorl_kuairand/3") and model, or a UserError where there is none."""
+def find_version(lake: Lake, dataset: Dataset, identity: str) -> Version | None:
+    """The version registered under that identity, the newest of several; None where there is none."""
+    found = [v for v in versions(lake, dataset) if v.identity == _short(identity)]
+    return found[-1] if found else None
+
+
+def versions(lake: Lake, dataset: Dataset) -> list[Version]:
+    """All registered versions, the oldest first."""
+    if not _database(lake).exists():
+        return []
+    found = _client(lake).search_model_versions(f"name = '{model_name(dataset)}'", max_results=10_000)
+    return sorted(map(_version, found), key=lambda v: v.number)
+
+
+def named_version(lake: Lake, dataset: Dataset, name: str) -> Version:
+    """The version of that name (mtorl_kuairand/3), or a UserError that lists those there are."""
+    there = versions(lake, dataset)
+    for version in there:
+        if version.name == name:
+            return version
+    listed = ", ".join(v.name for v in there) or "none"
+    raise UserError(f"no model '{name}' of {dataset.name} in {lake.root}: there are {listed}")
+
+
+def set_challenger(lake: Lake, dataset: Dataset, version: Version) -> None:
+    """Name the version as the challenger of its day; a redo of the day names another."""
+    _client(lake).set_registered_model_alias(model_name(dataset), f"{CHALLENGER}-{version.day}", str(version.number))
+
+
+def challenger_of(lake: Lake, dataset: Dataset, day: str) -> Version | None:
+    """The challenger of a day, None where there is none."""
+    if not _database(lake).exists():
+        return None
+    client, name = _client(lake), model_name(dataset)
+    found = client.search_registered_models(f"name = '{name}'")
+    number = found[0].aliases.get(f"{CHALLENGER}-{day}") if found else None
+    return None if number is None else _version(client.get_model_version(name, number))
+
+
+def make_champion(lake: Lake, dataset: Dataset, version: Version) -> None:
+    """Set the alias, from which moment on every scoring uses the version. A withdrawn version is none any more."""
+    client, name = _client(lake), model_name(dataset)
+    reigns = max((v.reign for v in versions(lake, dataset)), default=0)
+    client.set_model_version_tag(name, str(version.number), "reign", str(version.reign or reigns + 1))
+    if version.withdrawn:
+        client.delete_model_version_tag(name, str(version.number), "withdrawn")
+    client.set_registered_model_alias(name, CHAMPION, str(version.number))
+
+
+def set_tag(lake: Lake, dataset: Dataset, version: Version, name: str, value: str) -> None:
+    """Write down something about a version that is no property of its weights: `decision`, `withdrawn`."""
+    _client(lake).set_model_version_tag(model_name(dataset), str(version.number), name, value)
+
+
+def champion(lake: Lake, dataset: Dataset) -> Version:
+    """The champion, or a UserError where there is none."""
     none_yet = f"no champion model for {dataset.name} in {lake.root} yet: run mtorl_history_{dataset.name} (make run)"
     if not _database(lake).exists():
         raise UserError(none_yet)
@@ -68,8 +161,48 @@ def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
     found = client.search_registered_models(f"name = '{name}'")
     if not found or CHAMPION not in found[0].aliases:
         raise UserError(none_yet)
-    version = client.get_model_version(name, found[0].aliases[CHAMPION])
-    return f"{name}/{version.version}", load_artifact(_files(lake, dataset, version.run_id))
+    return _version(client.get_model_version(name, found[0].aliases[CHAMPION]))
+
+
+def champion_before(lake: Lake, dataset: Dataset, day: str) -> Version | None:
+    """The champion as it was before that day, which has seen nothing of it; a UserError where there is no champion.
+
+    That is today's where it was trained through an earlier day; else, of those that have been champion and were not
+    withdrawn, the one trained through the latest day before, the newest of equals. None where all have seen the day.
+    """
+    now = champion(lake, dataset)
+    if now.day < day:
+        return now
+    been = [v for v in versions(lake, dataset) if v.reign and not v.withdrawn and v.day < day]
+    return max(been, key=lambda v: (v.day, v.reign), default=None)
+
+
+def load_version(lake: Lake, dataset: Dataset, version: Version) -> Artifact:
+    return load_artifact(_files(lake, dataset, version.run_id))
+
+
+def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
+    """The champion's version ("mtorl_kuairand/3") and model, or a UserError where there is none."""
+    version = champion(lake, dataset)
+    return version.name, load_version(lake, dataset, version)
+
+
+def version_params(lake: Lake, version: Version) -> dict[str, str]:
+    """What the version's run was started with."""
+    return dict(_client(lake).get_run(version.run_id).data.params)
+
+
+def _version(found: Any) -> Version:
+    tags: Mapping[str, str] = found.tags
+    return Version(
+        f"{found.name}/{found.version}", int(found.version), found.run_id, tags.get("day", ""),
+        tags.get("identity", ""), tags.get("parent", ""), int(tags.get("reign", 0)), tags.get("decision", ""),
+        "withdrawn" in tags,
+    )  # fmt: skip
+
+
+def _short(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, object], files: Sequence[Path]) -> None:

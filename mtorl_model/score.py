@@ -118,7 +118,7 @@ def allocation_table(scores: Scores, artifact: Artifact, dataset: Dataset, versi
     )
 
 
-def policies_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
+def policies_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> pa.Table:
     """The table `channel_policies`, ordered by user_id."""
     order = pc.sort_indices(scores.user_id)
     policy_UA = scores.policy_UA[order.to_numpy()]
@@ -133,12 +133,12 @@ def policies_table(scores: Scores, artifact: Artifact, dataset: Dataset, version
             "channel": channels.take(pa.array(policy_UA.argmax(axis=1))),
             "policy": pa.MapArray.from_arrays(offsets, keys, pa.array(policy_UA.ravel())),
             "source": _source(scores.from_model_U[order.to_numpy()]),
-            "model_version": pa.repeat(version, users),
+            **_origin(artifact, version, day, users),
         },
     )
 
 
-def ranks_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
+def ranks_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> pa.Table:
     """The table `user_reward_ranks`, ordered by rank."""
     reward_U = fused_reward(scores.gains_UG, artifact.spec.gain_weights)
     order = best_first(scores.user_id, reward_U)
@@ -151,9 +151,15 @@ def ranks_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: s
             **{f"predicted_{g}": pa.array(gains_UG[:, k].copy()) for k, g in enumerate(artifact.spec.gains)},
             "rank": pa.array(np.arange(1, len(order) + 1)),
             "source": _source(scores.from_model_U[order.to_numpy()]),
-            "model_version": pa.repeat(version, len(order)),
+            **_origin(artifact, version, day, len(order)),
         },
     )
+
+
+def _origin(artifact: Artifact, version: str, day: str, users: int) -> dict[str, pa.Array]:
+    """What every row names: the model, the features that it reads, and the day."""
+    named = {"model_version": version, "feature_spec": artifact.spec.version, "day": day}
+    return {name: pa.repeat(value, users) for name, value in named.items()}
 
 
 def _source(from_model_U: npt.NDArray[np.bool_]) -> pa.Array:
@@ -194,8 +200,8 @@ def score_day(
             )  # fmt: skip
 
     return (
-        publish_table(channel_policies.NAME, policies_table(scores, artifact, dataset, version)),
-        publish_table(user_reward_ranks.NAME, ranks_table(scores, artifact, dataset, version)),
+        publish_table(channel_policies.NAME, policies_table(scores, artifact, dataset, version, day)),
+        publish_table(user_reward_ranks.NAME, ranks_table(scores, artifact, dataset, version, day)),
         publish_table(channel_allocation.NAME, allocation_table(scores, artifact, dataset, version)),
     )
 

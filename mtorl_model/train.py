@@ -1,7 +1,8 @@
 """Train MTORL on the sequences of a range of days and make it the dataset's champion.
 
 python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--preset small] [--max-epochs N]
-    [--spec-day DAY] [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0] [--members K] [--device auto]
+    [--spec-day DAY] [--labels-known-by DAY] [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0]
+    [--members K] [--device auto]
 
 Killed and started again with the same arguments, it goes on from its last checkpoint.
 """
@@ -10,44 +11,66 @@ import argparse
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from mtorl_model.artifact import Artifact, save_artifact
-from mtorl_model.config import PRESETS, REWARD_FORMS, LossConfig, ModelConfig, TrainConfig, preset
+from mtorl_model.config import PRESETS, REWARD_FORMS, FeedbackConfig, LossConfig, ModelConfig, TrainConfig, preset
 from mtorl_model.data import WindowStore, open_windows
+from mtorl_model.delayed_feedback import known_by_end_of
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import fit_initial_policy
 from mtorl_model.model import MTORL
-from mtorl_model.registry import register_champion
-from mtorl_model.training import choose_device, fit
+from mtorl_model.registry import find_version, make_champion, register, registry_lock
+from mtorl_model.training import History, choose_device, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
 from schemas.publishing import code_version, staging_folder
 from schemas.splits import TRAIN, VALIDATION
+from schemas.tables import sequences
 from schemas.tables.feature_spec import published_spec
 
 Configs = tuple[ModelConfig, LossConfig, TrainConfig]
 
 
 def train_champion(
-    lake: Lake, dataset: Dataset, first_day: str, last_day: str, configs: Configs, *, spec_day: str | None = None
+    lake: Lake,
+    dataset: Dataset,
+    first_day: str,
+    last_day: str,
+    configs: Configs,
+    *,
+    spec_day: str | None = None,
+    labels_known_by: str | None = None,
 ) -> list[str]:
     """Train on the days first to last, register the champion; a few lines for people about it.
 
     spec_day: the day whose published feature spec the windows were cut with, the newest where left out.
+    labels_known_by: a day after whose end nothing has happened yet for the labels, and late gains are corrected for
+    as in fine-tuning; left out, labels are what the lake knows today.
     Raises UserError where there is no feature spec, or no windows to train or validate on.
     """
     model_config, loss_config, train_config = configs
     spec = published_spec(lake, dataset.name, spec_day)
     encoder = Encoder(spec, dataset, model_config.reward_form)
-    stores = {split: open_windows(lake, encoder, first_day, last_day, split) for split in (TRAIN, VALIDATION)}
+    known_by = None
+    if labels_known_by:
+        days = [d for d in lake.days(sequences.NAME, dataset.name) if first_day <= d <= last_day]
+        known_by = known_by_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
+    stores = {split: open_windows(lake, encoder, first_day, last_day, split, known_by) for split in (TRAIN, VALIDATION)}
     train, valid = stores[TRAIN], stores[VALIDATION]
     identity = _identity(configs, spec.version, train, valid)
     checkpoints = lake.table("checkpoints", dataset.name) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    # Killed after it registered: there is nothing left to do but to clean up.
+    if found := find_version(lake, dataset, identity):
+        with registry_lock(lake, dataset):
+            make_champion(lake, dataset, found)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return [f"{found.name} is the champion of {dataset.name}: it was trained on just this before"]
 
     models, histories = [], []
     for seed in range(train_config.seed, train_config.seed + train_config.members):
@@ -60,11 +83,15 @@ def train_champion(
     with staging_folder(lake) as folder:
         save_artifact(folder, Artifact(tuple(models), spec, fit_initial_policy(train, spec)))
         params = {**json.loads(identity), "first_day": first_day, "last_day": last_day}
-        version = register_champion(lake, dataset, folder, params, histories)
+        with registry_lock(lake, dataset):
+            version = register(
+                lake, dataset, folder, params, curves_of(histories, dataset), identity=identity, day=last_day
+            )
+            make_champion(lake, dataset, version)
     shutil.rmtree(checkpoints)
     weights = sum(p.numel() for p in models[0].parameters())
     return [
-        f"{version} is the champion of {dataset.name}: {len(models)} x {weights:,} weights, "
+        f"{version.name} is the champion of {dataset.name}: {len(models)} x {weights:,} weights, "
         f"days {first_day} to {last_day}",
         f"trained on {len(train):,} windows, validated on {len(valid):,} of other users",
         *(
@@ -73,6 +100,16 @@ def train_champion(
             for history in histories
         ),
     ]
+
+
+def curves_of(histories: Sequence[History], dataset: Dataset) -> list[dict[str, float]]:
+    """All figures of each epoch, those of the second member and on with its number behind their names."""
+    curves: list[dict[str, float]] = [{} for _ in range(max(len(history.epochs) for history in histories))]
+    for member, history in enumerate(histories, start=1):
+        of_member = f"_{member}" if member > 1 else ""
+        for curve, epoch in zip(curves, history.epochs, strict=False):  # members stop when they please
+            curve |= {name + of_member: value for name, value in epoch.curves(dataset.gain_names).items()}
+    return curves
 
 
 def new_model(config: ModelConfig, encoder: Encoder, seed: int) -> MTORL:
@@ -106,6 +143,9 @@ def main() -> None:
     parser.add_argument("--dpo-weight", type=float, help="lambda, weight of the DPO loss; the preset's where left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--members", type=int, metavar="K", help="models to average; the preset's where left out")
+    parser.add_argument(
+        "--labels-known-by", metavar="DAY", help="to replay history: labels as they were known at the end of this day"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
     dataset = get_dataset(args.dataset)
@@ -126,7 +166,11 @@ def main() -> None:
         replace(train, max_epochs=epochs, seed=args.seed, members=members, device=args.device),
     )
     lake = Lake(args.lake)
-    print("\n".join(train_champion(lake, dataset, args.first_day, args.last_day, configs, spec_day=args.spec_day)))
+    lines = train_champion(
+        lake, dataset, args.first_day, args.last_day, configs,
+        spec_day=args.spec_day, labels_known_by=args.labels_known_by,
+    )  # fmt: skip
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mtorl_model.batch import Batch
 from mtorl_model.checkpoint import load_checkpoint, save_checkpoint
-from mtorl_model.config import LossConfig, TrainConfig
+from mtorl_model.config import FineTuneConfig, LossConfig, TrainConfig
 from mtorl_model.data import WindowStore, on_device
 from mtorl_model.losses import policy_loss, reward_losses, total_loss
 from mtorl_model.model import MTORL, Output
@@ -132,29 +132,76 @@ def fit(
     return run.history
 
 
-class _Training:
-    """All that changes while training, to be saved and restored as one."""
+def adapt(
+    model: MTORL, batches: Iterable[Batch], loss_config: LossConfig, config: FineTuneConfig, *, seed: int
+) -> dict[str, float]:
+    """Move a trained model a little, in place: one optimiser step a batch; the mean losses over the batches.
 
-    def __init__(
-        self, model: MTORL, train: WindowStore, valid: WindowStore, loss_config: LossConfig, config: TrainConfig
-    ) -> None:
-        torch.manual_seed(config.seed)
+    No users validate it and no step is chosen: whether the result is any good, others have to say (promote.py).
+    Raises UserError where a loss is no longer a number.
+    """
+    with _deterministic():
+        run = _Optimiser(model, loss_config, config, seed)
+        model.train()
+        for batch in on_device(iter(batches), run.device):
+            run._optimise(batch)
+        total, policy, dpo, *rewards = (run.sums / max(run.step, 1)).tolist()
+        model.eval().to("cpu")
+    losses = {"total": total, "policy": policy, "dpo": dpo, **{f"reward_{k}": r for k, r in enumerate(rewards)}}
+    if not all(map(math.isfinite, losses.values())):
+        raise UserError("fine-tuning diverged: a loss is no finite number; lower the learning rate")
+    return losses
+
+
+class _Optimiser:
+    """A model, its optimiser, and the sums of its losses over the steps done."""
+
+    def __init__(self, model: MTORL, loss_config: LossConfig, config: TrainConfig | FineTuneConfig, seed: int) -> None:
+        torch.manual_seed(seed)
         self.device = choose_device(config.device)
         self.model = model.to(self.device)
         on_gpu = self.device.type == "cuda"
         self.forward = _compiled(model) if on_gpu else model
         # The paper names no precision; on a GPU matrix products are in bfloat16.
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
-        self.train, self.valid, self.loss_config, self.config = train, valid, loss_config, config
+        self.loss_config, self.learning_rate = loss_config, config.learning_rate
+        self.gradient_clip = config.gradient_clip
         # Decoupled decay; with weight_decay 0 it is the paper's Adam.
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.pairs = torch.Generator(self.device).manual_seed(config.seed)  # draws the preference pairs
-        self.history = History()
-        self.step = 0  # steps done in the current epoch
+        decay = config.weight_decay if isinstance(config, TrainConfig) else 0.0
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=decay, fused=True)
+        self.pairs = torch.Generator(self.device).manual_seed(seed)  # draws the preference pairs
+        self.step = 0  # steps done (of a training: in the current epoch)
         heads = model.sizes.gains if model.config.reward_form == "binary" else 1
         self.sums = torch.zeros(3 + heads, device=self.device)  # of the losses over these steps
+
+    def _optimise(self, batch: Batch) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self._rate()
+        with self.autocast:
+            output = self.forward(batch)
+        losses = total_loss(output, batch, self.loss_config, self.pairs)
+        self.optimizer.zero_grad()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        if self.gradient_clip:  # not in the paper
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
+        self.optimizer.step()
+        self.sums += torch.stack([losses.total, losses.policy, losses.dpo, *losses.reward_losses]).detach()
+        self.step += 1
+
+    def _rate(self) -> float:
+        """The share of the learning rate that this step has."""
+        return 1.0
+
+
+class _Training(_Optimiser):
+    """All that changes while training, to be saved and restored as one."""
+
+    def __init__(
+        self, model: MTORL, train: WindowStore, valid: WindowStore, loss_config: LossConfig, config: TrainConfig
+    ) -> None:
+        super().__init__(model, loss_config, config, config.seed)
+        self.train, self.valid, self.config = train, valid, config
+        self.history = History()
         self.best_weights: dict[str, Tensor] = {}
 
     @property
@@ -180,20 +227,6 @@ class _Training:
         for batch in on_device(batches, self.device):
             self._optimise(batch)
             yield
-
-    def _optimise(self, batch: Batch) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._rate()
-        with self.autocast:
-            output = self.forward(batch)
-        losses = total_loss(output, batch, self.loss_config, self.pairs)
-        self.optimizer.zero_grad()
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        if self.config.gradient_clip:  # not in the paper
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        self.sums += torch.stack([losses.total, losses.policy, losses.dpo, *losses.reward_losses]).detach()
-        self.step += 1
 
     def _rate(self) -> float:
         """Share of the learning rate. Cosine (not in the paper): a linear rise, then half a cosine to the last step."""

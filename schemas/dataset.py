@@ -8,11 +8,14 @@ import importlib
 import pkgutil
 import re
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cache
+from zoneinfo import ZoneInfo
 
 import schemas.datasets
 from schemas.contract import Column, Known, Role
 from schemas.errors import UserError
+from schemas.paths import checked_day
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -134,6 +137,16 @@ class Dataset:
     def late_gains(self) -> tuple[str, ...]:
         """Gains that become known at a time of their own."""
         return tuple(g for g in self.gain_names if self.column(g).known is Known.AT)
+
+    @property
+    def late_gains_at(self) -> dict[str, str]:
+        """Each late gain, and the column that says when it became known (ms, UTC)."""
+        return {g: str(self.column(g).known_at) for g in self.late_gains}
+
+    def end_of_day_ms(self, day: str) -> int:
+        """The first millisecond after the day of the dataset's own calendar, UTC epoch."""
+        midnight = datetime.fromisoformat(checked_day(day)) + timedelta(days=1)
+        return int(midnight.replace(tzinfo=ZoneInfo(self.timezone)).timestamp() * 1000)
 
     def features(self, known: Known, *, static: bool = False) -> tuple[Column, ...]:
         """The candidate feature columns known `before` or `after` their exposure."""

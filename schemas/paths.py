@@ -31,8 +31,13 @@ def days_between(first: str, last: str) -> list[str]:
     return [(start + timedelta(days=k)).isoformat() for k in range((end - start).days + 1)]
 
 
+def day_plus(day: str, days: int) -> str:
+    """The day so many days later; earlier where negative."""
+    return (date.fromisoformat(checked_day(day)) + timedelta(days=days)).isoformat()
+
+
 def day_before(day: str) -> str:
-    return (date.fromisoformat(checked_day(day)) - timedelta(days=1)).isoformat()
+    return day_plus(day, -1)
 
 
 def literal_path(path: Path) -> Path:

@@ -71,6 +71,11 @@ def outcome_columns(dataset: Dataset) -> tuple[Column, ...]:
         Column("exposed_at_ms", "bigint", "when, ms UTC", Known.NEVER),
         Column("channel", "string", "channel shown; null where unknown", Known.NEVER, nullable=True),
         *(Column(g, "int", f"full outcome: {dataset.column(g).doc}", Known.NEVER) for g in dataset.gain_names),
+        # By it, training takes back what was not known yet at the end of a day.
+        *(
+            Column(at, "bigint", f"when {g} became known, ms UTC; null where it never did", Known.NEVER, nullable=True)
+            for g, at in dataset.late_gains_at.items()
+        ),
         Column("cost", "double", "cost of the exposure", Known.NEVER),
     )
 

@@ -162,6 +162,15 @@ def test_evaluate_refuses_a_bad_input_with_one_line(checkout, arguments, says):
     assert says in one_error_line(checkout.make("evaluate", *arguments))
 
 
+def test_rollback_names_the_version_or_leaves_it_to_the_registry(checkout):
+    assert "there is no lake" in one_error_line(checkout.make("rollback"))
+    (checkout.root / "my lake").mkdir()
+    for arguments, version in (([], ""), (["VERSION=mtorl_criteo/3"], " --version=mtorl_criteo/3")):
+        done = checkout.make("rollback", "DATASET=criteo", "LAKE=my lake", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert checkout.calls()[-1] == f"rollback --dataset criteo --lake {checkout.root / 'my lake'}{version}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "called"),
     [

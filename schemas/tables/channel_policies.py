@@ -18,6 +18,8 @@ def channel_policies(dataset: Dataset) -> Table:
             Column("policy", "map<string, double>", "probability of each channel; sums to 1 (equation 11)"),
             Column("source", "string", "model, or initial for a user whose journey is too short (equation 17)"),
             Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
+            Column("feature_spec", "string", "version of the feature spec that the model reads"),
+            Column("day", "string", "the day at whose end the model was asked, YYYY-MM-DD"),
         ),
         key=("user_id",),
         expectations=(

@@ -18,6 +18,8 @@ def user_reward_ranks(dataset: Dataset) -> Table:
             Column("rank", "bigint", "1 = best; ties by user_id, no gaps"),
             Column("source", "string", "model, or initial for a user whose journey is too short"),
             Column("model_version", "string", "registered model and version"),
+            Column("feature_spec", "string", "version of the feature spec that the model reads"),
+            Column("day", "string", "the day at whose end the model was asked, YYYY-MM-DD"),
         ),
         key=("user_id",),
         expectations=(

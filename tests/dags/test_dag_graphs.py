@@ -31,7 +31,10 @@ DAILY = {
     "audit_journeys": {"export_champion"},
     "export_champion": {"build_sequences"},
     "build_sequences": {"audit_sequences"},
-    "audit_sequences": set(),
+    "audit_sequences": {"fine_tune"},
+    "fine_tune": {"audit_prequential", "promote"},
+    "audit_prequential": set(),
+    "promote": set(),
 }
 NIGHTLY = {
     "score": {"audit_channel_policies", "audit_user_reward_ranks", "audit_channel_allocation"},
@@ -50,14 +53,15 @@ def test_tasks_wait_for_the_audits_before_them(bag, dataset, kind, graph):
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == graph
 
 
-def test_what_others_wait_for_is_published_by_an_audit(bag):
+def test_what_others_wait_for_is_published_by_an_audit_or_the_gate(bag):
     outlets = {
         (dag.dag_id, task.task_id): [asset.name for asset in task.outlets]
         for dag in bag.dags.values()
         for task in dag.tasks
         if task.outlets
     }
-    assert all(task.startswith("audit_") for _, task in outlets)
+    assert all(task.startswith("audit_") or task == "promote" for _, task in outlets)
+    assert outlets["mtorl_daily_criteo", "promote"] == ["champion_criteo"]
     assert outlets["mtorl_daily_criteo", "audit_journeys"] == ["journeys_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_channel_policies"] == ["channel_policies_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_budget_plan"] == ["budget_plan_criteo"]
@@ -82,7 +86,7 @@ def test_windows_are_cut_with_the_spec_that_they_are_for(bag):
 
 def test_only_training_takes_the_gpu(bag):
     pools = {task.task_id: (task.pool, task.queue) for dag in bag.dags.values() for task in dag.tasks}
-    assert pools.pop("train") == ("gpu", "gpu")
+    assert pools.pop("train") == pools.pop("fine_tune") == ("gpu", "gpu")
     assert set(pools.values()) == {("default_pool", "default")}
 
 
@@ -91,7 +95,7 @@ def test_days_are_partitions_of_the_datasets_own_calendar(bag, dataset):
     daily, nightly = bag.dags[f"mtorl_daily_{dataset}"], bag.dags[f"mtorl_nightly_{dataset}"]
     assert str(daily.timetable.timezone) == get_dataset(dataset).timezone
     assert (daily.timetable.run_offset, daily.timetable.key_format) == (-1, "%Y-%m-%d")
-    assert nightly.timetable.asset_condition.name == f"journeys_{dataset}"
+    assert nightly.timetable.asset_condition.name == f"champion_{dataset}"
     assert not daily.catchup
     assert daily.max_active_runs == 1
 

@@ -23,6 +23,8 @@ from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
 from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, Feature, FeatureSpec, RewardScale
 from schemas.tables.journeys import journeys
+from schemas.tables.prequential import prequential
+from schemas.tables.promotions import PROMOTIONS
 from schemas.tables.quarantine import QUARANTINE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 from schemas.tables.user_reward_ranks import user_reward_ranks
@@ -191,7 +193,7 @@ def _window(table: Table, dataset: Dataset, channels: int, user: int) -> dict[st
 def _channel_policies(dataset: Dataset) -> tuple[Table, Rows]:
     return channel_policies(dataset), [
         {"user_id": user, "channel": "ab"[user % 2], "source": "model", "model_version": "mtorl/1",
-         "policy": [("a", 0.75 - user % 2 / 2), ("b", 0.25 + user % 2 / 2)]}
+         "feature_spec": "0123456789ab", "day": DAY, "policy": [("a", 0.75 - user % 2 / 2), ("b", 0.25 + user % 2 / 2)]}
         for user in range(4)
     ]  # fmt: skip
 
@@ -222,6 +224,22 @@ def _budget_plan(dataset: Dataset) -> tuple[Table, Rows]:
     ]  # fmt: skip
 
 
+def _prequential(dataset: Dataset) -> tuple[Table, Rows]:
+    table = prequential(dataset)
+    heads = ("channel", *dataset.gain_names)
+    return table, [
+        _filled(table.columns, head=head, day=DAY, trained_through="2017-01-01", rate=0.25, predicted_rate=0.25)
+        for head in heads
+    ]
+
+
+def _promotions(dataset: Dataset) -> tuple[Table, Rows]:
+    names = ("channel", *dataset.gain_names, "policy_audit")
+    return PROMOTIONS, [
+        _filled(PROMOTIONS.columns, check=name, decision="refused", passed=name != "channel") for name in names
+    ]
+
+
 _SAMPLES = {
     "exposures": _exposures,
     "quarantine": _quarantine,
@@ -232,6 +250,8 @@ _SAMPLES = {
     "user_reward_ranks": _user_reward_ranks,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
+    "prequential": _prequential,
+    "promotions": _promotions,
 }
 
 

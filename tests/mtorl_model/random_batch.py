@@ -37,6 +37,7 @@ def random_batch(windows: int = 6, steps: int = 9, seed: int = 0, sizes: InputSi
         label_BL=label_BL,
         action_BL=torch.where(known_BL, torch.randint(sizes.actions, shape, generator=g), -1),
         gains_BLG=(torch.rand(*shape, sizes.gains, generator=g) < 0.4).float() * label_BL.unsqueeze(-1),
+        maturity_BLG=torch.ones(*shape, sizes.gains),
         reward_BL=torch.rand(shape, generator=g) * label_BL,
     )
 
@@ -50,7 +51,7 @@ def with_garbage(batch: Batch) -> Batch:
         return x.masked_fill(where_BL.reshape(*where_BL.shape, *(1 for _ in x.shape[2:])), nonsense)
 
     inputs = ("categorical_BLK", "numeric_BLF", "action_in_BLA", "reward_in_BLR")
-    labels = ("action_BL", "gains_BLG", "reward_BL")
+    labels = ("action_BL", "gains_BLG", "maturity_BLG", "reward_BL")
     return batch._replace(
         **{name: spoil(getattr(batch, name), padding_BL) for name in inputs},
         **{name: spoil(getattr(batch, name), unlabelled_BL) for name in labels},

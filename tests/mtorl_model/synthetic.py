@@ -24,6 +24,8 @@ from schemas.tables import feature_spec, sequences
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 
 DAY_MS = 86_400_000
+FIRST_DAY_MS = 19_000 * DAY_MS  # of every synthetic lake, whatever its days are called
+LATE_DAYS = 1.5  # mean delay of a late gain
 CHANNELS = {"kuairand": ("short", "mid", "long"), "criteo": ("5", "2", "7", "1")}
 _PROFILE = {"kuairand": ("user_active_degree", "register_days")}
 _CONTEXT = {"kuairand": ("play_time_ms", "tag"), "criteo": ("campaign",)}
@@ -88,6 +90,8 @@ class _Journey:
         step["channel"] = before["channel"] if stays and before else str(rng.choice(spec.channels))
         for k, gain in enumerate(spec.gains):
             step[gain] = int(rng.random() < (0.7 if step["hour"] % 2 == k % 2 else 0.05))
+            if gain in self.dataset.late_gains_at and step[gain]:
+                step[self.dataset.late_gains_at[gain]] = at_ms + int(rng.exponential(LATE_DAYS * DAY_MS))
         step["cost"] = float(rng.integers(0, 4)) / 4 if self.dataset.name == "criteo" else 0.0
         for name in _CONTEXT.get(self.dataset.name, ()):
             step[last(name)] = before[f"own_{name}"] if before else None
@@ -131,7 +135,7 @@ def write_lake(
         for journey, profile in zip(journeys, profiles, strict=True):
             first_label = max(len(journey.steps), 1)
             for at_ms in np.sort(rng.choice(DAY_MS // 1000, size=int(rng.integers(1, 2 * daily)), replace=False)):
-                journey.expose((19_000 + number) * DAY_MS + int(at_ms) * 1000)
+                journey.expose(FIRST_DAY_MS + number * DAY_MS + int(at_ms) * 1000)
             windows += _windows(journey, profile, first_label, steps)
         publish_sequences(lake, dataset, spec, day, windows, steps=steps)
     return lake, spec

@@ -20,8 +20,8 @@ from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
 from mtorl_model.prediction import predict
-from mtorl_model.registry import load_champion, register_champion
-from mtorl_model.train import new_model, train_champion
+from mtorl_model.registry import Version, load_champion, make_champion, register
+from mtorl_model.train import curves_of, new_model, train_champion
 from mtorl_model.training import Epoch, History
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -122,17 +122,24 @@ def test_without_any_click_all_channels_are_equal(synthetic_lake: tuple[Lake, Fe
     assert fit_initial_policy(store, synthetic_lake[1]).probabilities == pytest.approx([1 / 3] * 3)
 
 
+def crown(lake: Lake, folder: Path, params: dict[str, object], curves: list[dict[str, float]]) -> str:
+    """Register a model folder and make it champion."""
+    version = register(lake, KUAIRAND, folder, params, curves, identity=str(params), day=DAYS[-1])
+    make_champion(lake, KUAIRAND, version)
+    return version.name
+
+
 @pytest.mark.slow
-def test_the_champion_is_the_version_registered_last_and_moves_with_its_lake(
+def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_lake(
     synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path
 ) -> None:
     lake, spec = Lake(tmp_path / "lake"), synthetic_lake[1]
     with pytest.raises(UserError, match="no champion model for kuairand"):
         load_champion(lake, KUAIRAND)
-    history = History([Epoch(5, 4, 3, (2, 9), 1, 0.5), Epoch(4, 3, 2, (1, 8), 0.5, 0.25)])
+    histories = [History([Epoch(5, 4, 3, (2, 9), 1, 0.5), Epoch(4, 3, 2, (1, 8), 0.5, 0.25)])]
     first, second = saved(tmp_path / "a", spec, seed=1), saved(tmp_path / "b", spec, seed=2)
-    assert register_champion(lake, KUAIRAND, tmp_path / "a", {"seed": 1}, [history]) == "mtorl_kuairand/1"
-    assert register_champion(lake, KUAIRAND, tmp_path / "b", {"seed": 2}, [history, history]) == "mtorl_kuairand/2"
+    assert crown(lake, tmp_path / "a", {"seed": 1}, curves_of(histories, KUAIRAND)) == "mtorl_kuairand/1"
+    assert crown(lake, tmp_path / "b", {"seed": 2}, curves_of(histories * 2, KUAIRAND)) == "mtorl_kuairand/2"
     with pytest.raises(UserError, match="no champion model for criteo"):
         load_champion(lake, get_dataset("criteo"))
 
@@ -182,11 +189,11 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
     lake, _ = synthetic.write_lake(tmp_path, users=40)
     two_members = (*CONFIGS[:2], replace(CONFIGS[2], members=2))
 
-    def killed(*args: object) -> str:
+    def killed(*args: object, **kwargs: object) -> Version:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.train.register_champion", killed)
+        patch.setattr("mtorl_model.train.register", killed)
         with pytest.raises(KeyboardInterrupt):
             train_champion(lake, KUAIRAND, *DAYS, two_members)
     assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 2
@@ -219,8 +226,16 @@ def test_members_differ_by_seed_and_their_answers_are_averaged(tmp_path: Path) -
     assert np.allclose(got.policy_BLA.sum(-1), 1)
 
 
+def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train without MLflow, which takes seconds."""
+    monkeypatch.setattr("mtorl_model.train.find_version", lambda *args: None)
+    monkeypatch.setattr("mtorl_model.train.make_champion", lambda *args: None)
+    version = Version("mtorl_kuairand/1", 1, "run", DAYS[-1], "identity")
+    monkeypatch.setattr("mtorl_model.train.register", lambda *args, **kwargs: version)
+
+
 def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtorl_model.train.register_champion", lambda *args: "mtorl_kuairand/1")
+    without_registry(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     newer = replace(spec, last_day="2022-05-08")
     with staging_folder(lake) as staged:
@@ -234,7 +249,7 @@ def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypat
 
 
 def test_the_checkpoint_belongs_to_configs_spec_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtorl_model.train.register_champion", lambda *args: "mtorl_kuairand/1")
+    without_registry(monkeypatch)
     monkeypatch.setattr("mtorl_model.train.shutil.rmtree", lambda path, **kwargs: None)
     lake, _ = synthetic.write_lake(tmp_path, users=40)
     train_champion(lake, KUAIRAND, *DAYS, CONFIGS)

@@ -120,7 +120,7 @@ def test_policies_follow_the_contract(lake):
         assert tuple(policy) == CHANNELS
         assert sum(policy.values()) == pytest.approx(1.0, abs=1e-9)
         assert policy[row["channel"]] == max(policy.values())
-        assert row["model_version"] == "mtorl_toy/1"
+        assert (row["model_version"], row["feature_spec"], row["day"]) == ("mtorl_toy/1", SPEC.version, DAY)
     assert len({row["policy"][0][1] for row in rows if row["source"] == "model"}) > 30  # not one policy for all
 
 

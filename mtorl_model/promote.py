@@ -1,0 +1,156 @@
+"""The gate: the day's challenger becomes champion if it is not worse and its policy passes its audit.
+
+python -m mtorl_model.promote --dataset D --lake DIR --day DAY
+
+Not worse: on the validation users of the latest days, in every head, the paired difference of the log losses
+(challenger - champion) is within the margin, and the upper end of its 95 % interval over users within three margins.
+The first alone would promote by luck where users are few; the upper end within the margin itself would refuse nearly
+every day until there are thousands of validation users (figures: docs/daily.md). With too few users for an interval
+the difference alone decides. A refused challenger keeps its version and its name
+(challenger-<day>); table `promotions` says what failed. A day is decided once: run again, it says what was decided.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtorl_model.compare import Difference, as_lines, compare, days_cut_with
+from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig
+from mtorl_model.delayed_feedback import known_by_end_of
+from mtorl_model.registry import (
+    Version,
+    challenger_of,
+    champion,
+    load_version,
+    make_champion,
+    registry_lock,
+    set_tag,
+)
+from schemas.dataset import Dataset, get_dataset
+from schemas.errors import exit_with_one_line
+from schemas.paths import Lake, checked_day, day_plus
+from schemas.publishing import code_version, publish, staging_folder
+from schemas.splits import VALIDATION
+from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
+
+_ARROW = {"string": pa.string(), "bigint": pa.int64(), "double": pa.float64(), "boolean": pa.bool_()}
+_SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
+
+
+def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
+    """Promote or refuse the day's challenger; lines for people. Raises UserError where there is no champion."""
+    with registry_lock(lake, dataset):
+        now, challenger = champion(lake, dataset), challenger_of(lake, dataset, day)
+        if challenger is None:
+            _publish(lake, dataset, day, [], {}, None)
+            return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
+        if challenger.decision:
+            return [f"{challenger.name}, challenger of {day}, was {challenger.decision}; {now.name} is the champion"]
+        if challenger.number == now.number:  # killed after the promotion, before it was written down
+            set_tag(lake, dataset, challenger, "decision", PROMOTED)
+            return [f"{challenger.name} is the champion of {dataset.name}"]
+        if challenger.withdrawn:
+            return [f"{challenger.name} was rolled back by hand and is not promoted again; {now.name} is the champion"]
+        rows, lines = _checks(lake, dataset, day, challenger, now, gate, feedback)
+        failed = [str(row["reason"]) for row in rows if not row["passed"]]
+        for row in rows:
+            row |= {"challenger": challenger.name, "champion": now.name, "decision": REFUSED if failed else PROMOTED}
+        _publish(lake, dataset, day, rows, {"challenger": challenger.name, "champion": now.name}, None)
+        if failed:
+            set_tag(lake, dataset, challenger, "decision", f"{REFUSED}: {'; '.join(failed)}")
+            return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {now.name} stays champion"]
+        make_champion(lake, dataset, challenger)
+        set_tag(lake, dataset, challenger, "decision", PROMOTED)
+        return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {now.name}"]
+
+
+def _checks(
+    lake: Lake, dataset: Dataset, day: str, challenger: Version, now: Version, gate: GateConfig,
+    feedback: FeedbackConfig,
+) -> tuple[list[dict[str, object]], list[str]]:  # fmt: skip
+    """A row a check, without the columns that all share; and lines that show the differences."""
+    if now.day > day:
+        return [_row(POLICY_AUDIT, f"{now.name} has been trained through {now.day}, which is later")], []
+    models = load_version(lake, dataset, now), load_version(lake, dataset, challenger)
+    if models[0].spec.version != models[1].spec.version:
+        return [_row(POLICY_AUDIT, f"{now.name} reads other features")], []
+    days = days_cut_with(lake, dataset, models[0].spec.version, None, day)
+    first_open = day_plus(day, -FineTuneConfig().label_days)
+    known_by = known_by_end_of(day, lake, dataset, [d for d in days if d >= first_open], feedback)
+    compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, known_by)
+    if compared is None:
+        return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], []
+    rows = [_head_row(difference, gate) for difference in compared.heads]
+    findings = audit_policy(compared.other.policy_NA, compared.one.policy_NA, gate.shift)
+    return [*rows, _row(POLICY_AUDIT, "; ".join(findings), compared.heads[0])], as_lines(compared.heads)
+
+
+def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:
+    borne = gate.margin * difference.one
+    reason = ""
+    if difference.value > borne:
+        reason = f"{difference.head} is worse by {difference.value:+.5f}, where {borne:.5f} is borne"
+    elif not is_not_worse(difference, gate):
+        reason = f"{difference.head} may be worse by {difference.high:+.5f}, where {gate.worst * borne:.5f} is borne"
+    return _row(difference.head, reason, difference) | {
+        "champion_logloss": difference.one, "challenger_logloss": difference.other, "difference": difference.value,
+        "low": difference.low, "high": difference.high, "margin": borne,
+    }  # fmt: skip
+
+
+def is_not_worse(difference: Difference, gate: GateConfig) -> bool:
+    """Whether the difference is within the margin, and the upper end of its interval not far beyond."""
+    borne = gate.margin * difference.one
+    return difference.value <= borne and (difference.high is None or difference.high <= gate.worst * borne)
+
+
+def audit_policy(policy_NA: npt.NDArray[np.float64], before_NA: npt.NDArray[np.float64], shift: float) -> list[str]:
+    """What is wrong with a policy, by the rules of channel_policies and beside the champion's at the same steps."""
+    if not np.isfinite(policy_NA).all() or (policy_NA < 0).any():
+        return ["a probability is no number from 0 to 1"]
+    if np.abs(policy_NA.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
+        return ["probabilities do not sum to 1"]
+    findings = []
+    if len(np.unique(policy_NA.argmax(axis=1))) == 1 < len(np.unique(before_NA.argmax(axis=1))):
+        findings.append("one channel for everyone is a collapsed policy")
+    # Not the recommended channels: where two are nearly as good, either may be the best one.
+    moved = float(np.abs(policy_NA - before_NA).sum(axis=1).mean() / 2)
+    if moved > shift:
+        findings.append(f"{moved:.0%} of the probability moves to other channels, {shift:.0%} is borne in a day")
+    return findings
+
+
+def _row(check: str, reason: str, found: Difference | None = None) -> dict[str, object]:
+    users, labels = (found.users, found.labels) if found else (0, 0)
+    return {"check": check, "passed": not reason, "reason": reason, "users": users, "labels": labels}
+
+
+def _publish(
+    lake: Lake, dataset: Dataset, day: str, rows: Sequence[dict[str, object]], inputs: dict[str, str], spec: str | None
+) -> None:
+    schema = pa.schema([pa.field(c.name, _ARROW[c.dtype], nullable=c.nullable) for c in PROMOTIONS.columns])
+    with staging_folder(lake) as staged:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema), staged / "part-00000.parquet")
+        publish(
+            lake, NAME, dataset.name, day, staged,
+            rows=len(rows), inputs=inputs, code=code_version("mtorl_model"), spec_version=spec,
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--lake", required=True, type=Path)
+    parser.add_argument("--day", required=True)
+    args = parser.parse_args()
+    lines = decide(Lake(args.lake), get_dataset(args.dataset), checked_day(args.day), GateConfig(), FeedbackConfig())
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

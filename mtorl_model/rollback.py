@@ -1,0 +1,56 @@
+"""Go back to an earlier champion: from now on every scoring uses it.
+
+python -m mtorl_model.rollback --dataset D --lake LAKE [--version mtorl_D/3]
+
+Without --version: to the champion before the present one. All that became champion after the chosen version is
+withdrawn: no later day is fine-tuned from it, and no rerun of its day promotes it again. Naming a withdrawn version
+brings it back.
+"""
+
+import argparse
+from pathlib import Path
+
+from mtorl_model.registry import champion, make_champion, registry_lock, set_tag, versions
+from schemas.dataset import Dataset, get_dataset
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import Lake
+
+
+def roll_back(lake: Lake, dataset: Dataset, name: str | None) -> str:
+    """Make the named version (None: the champion before) champion again; a line about it.
+
+    Killed in between and started again, it ends the same. Raises UserError where the version was never champion.
+    """
+    with registry_lock(lake, dataset):
+        now = champion(lake, dataset)
+        been = sorted((v for v in versions(lake, dataset) if v.reign), key=lambda v: v.reign)
+        if name is None:
+            earlier = [v for v in been if v.reign < now.reign and not v.withdrawn]
+            if not earlier:
+                raise UserError(f"{now.name} is the first champion of {dataset.name}: there is none to go back to")
+            target = earlier[-1]
+        else:
+            named = [v for v in been if v.name == name]
+            if not named:
+                listed = ", ".join(v.name for v in been)
+                raise UserError(f"{name} has never been champion of {dataset.name}: choose one of {listed}")
+            (target,) = named
+        later = [v for v in been if v.reign > target.reign and not v.withdrawn]
+        for version in later:
+            set_tag(lake, dataset, version, "withdrawn", f"rolled back to {target.name}")
+        make_champion(lake, dataset, target)
+    withdrawn = f"; withdrawn: {', '.join(v.name for v in later)}" if later else ""
+    return f"{target.name}, trained through {target.day}, is the champion of {dataset.name}{withdrawn}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--lake", required=True, type=Path)
+    parser.add_argument("--version", help="e.g. mtorl_kuairand/3; left out: the champion before")
+    args = parser.parse_args()
+    print(roll_back(Lake(args.lake), get_dataset(args.dataset), args.version))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,55 @@
+"""One head a row: how the champion judged a day that it had not been trained on yet. Test, then train.
+
+The day's labels of training users, as they were known at the end of the day, against the predictions of the champion
+as it was before the day. A gain that may still come counts as "known by the end of the day": what is measured is the
+prediction times the chance that the gain would be known by then, `known_share` on average. So a calibrated model has
+predicted_rate = rate on the day itself, and nobody waits for the labels to mature.
+A day before which there was no model, or without labels, has no rows.
+"""
+
+from schemas.contract import Column, Expectation, Severity, Table
+from schemas.dataset import Dataset
+
+NAME = "prequential"
+CHANNEL = "channel"  # the head that predicts the channel; the others have the names of their gains
+
+
+def prequential(dataset: Dataset) -> Table:
+    return Table(
+        name=NAME,
+        doc=__doc__,
+        columns=(
+            Column("head", "string", "channel, or the gain"),
+            Column("day", "string", "the day that is judged, YYYY-MM-DD"),
+            Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
+            Column("trained_through", "string", "the last day that this version was trained on"),
+            Column("users", "bigint", "users with a label on the day"),
+            Column("labels", "bigint", "labels of the day"),
+            Column("logloss", "double", "mean log loss, nats"),
+            Column("logloss_low", "double", "its 95 % interval over users; null with few users", nullable=True),
+            Column("logloss_high", "double", "its 95 % interval over users; null with few users", nullable=True),
+            Column("base_logloss", "double", "log loss of the day's own rates for everyone, which a model may know"
+                   " only afterwards"),
+            Column("auc", "double", "of a gain; null for the channel, and where all labels are equal", nullable=True),
+            Column("rate", "double", "of a gain: share of the labels that have it, known by the end of the day",
+                   nullable=True),
+            Column("predicted_rate", "double", "of a gain: mean prediction of that", nullable=True),
+            Column("known_share", "double", "mean chance that a gain to come is known by the end of the day"),
+        ),
+        key=("head",),
+        expectations=(
+            Expectation("expect_column_values_to_be_unique", {"column": "head"}, "one head, one figure"),
+            Expectation("expect_column_values_to_be_in_set",
+                        {"column": "head", "value_set": [CHANNEL, *dataset.gain_names]}, "the heads of the model"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "is_unseen", "value_set": [True]},
+                        "a model tested on a day that it was trained on looks better than it is"),
+            Expectation("expect_column_values_to_be_between", {"column": "logloss", "min_value": 0},
+                        "a log loss is never negative"),
+            Expectation("expect_column_values_to_be_between", {"column": "calibration", "min_value": 2 / 3,
+                                                              "max_value": 1.5},
+                        "predictions far from what happens buy the wrong exposures", Severity.WARNING),
+        ),
+        audit_sql="""
+            SELECT *, trained_through < day AS is_unseen, predicted_rate / nullif(rate, 0) AS calibration
+            FROM partition""",
+    )  # fmt: skip

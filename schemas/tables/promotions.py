@@ -1,0 +1,41 @@
+"""One check a row: why the day's challenger became champion, or did not. A day without a challenger has no rows.
+
+Both models answer for the validation users of the latest days, labels as known at the end of the day.
+"""
+
+from schemas.contract import Column, Expectation, Table
+
+NAME = "promotions"
+POLICY_AUDIT = "policy_audit"
+PROMOTED, REFUSED = "promoted", "refused"
+
+PROMOTIONS = Table(
+    name=NAME,
+    doc=__doc__,
+    columns=(
+        Column("check", "string", "channel, a gain, or policy_audit"),
+        Column("challenger", "string", "registered model and version, e.g. mtorl_kuairand/4"),
+        Column("champion", "string", "the version it was compared with"),
+        Column("decision", "string", "promoted or refused: the same in all rows"),
+        Column("passed", "boolean", "whether this check speaks for the challenger"),
+        Column("reason", "string", "what failed; empty where it passed"),
+        Column("users", "bigint", "validation users asked"),
+        Column("labels", "bigint", "their labels"),
+        Column("champion_logloss", "double", "nats; null for the audit", nullable=True),
+        Column("challenger_logloss", "double", "nats; null for the audit", nullable=True),
+        Column("difference", "double", "challenger - champion, nats; below 0 is better", nullable=True),
+        Column("low", "double", "its paired 95 % interval over users", nullable=True),
+        Column("high", "double", "its paired 95 % interval over users", nullable=True),
+        Column("margin", "double", "the difference that is still borne", nullable=True),
+    ),
+    key=("check",),
+    expectations=(
+        Expectation("expect_column_values_to_be_unique", {"column": "check"}, "one check, one answer"),
+        Expectation("expect_column_values_to_be_in_set",
+                    {"column": "decision", "value_set": [PROMOTED, REFUSED]}, "a gate says yes or no"),
+        Expectation("expect_column_values_to_be_in_set", {"column": "follows", "value_set": [True]},
+                    "promoted means that every check passed, refused that one did not"),
+    ),
+    audit_sql=f"""
+        SELECT *, (decision = '{PROMOTED}') = (SELECT bool_and(passed) FROM partition) AS follows FROM partition""",
+)  # fmt: skip

@@ -1,0 +1,116 @@
+"""What a day's fine-tuning reads: the day and a bounded replay, the same every time, of training users alone."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+
+from mtorl_model.config import FeedbackConfig, FineTuneConfig
+from mtorl_model.day_sample import DaySample, _replay_days, draw_day, mixed_batches, steps_of
+from mtorl_model.encoding import Encoder
+from mtorl_model.reading import read_tables
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import Lake, day_plus, days_between
+
+CRITEO = get_dataset("criteo")
+CONFIG = FineTuneConfig(batch_size=16, replay_days=2, device="cpu")
+FIRST, LAST = "2022-04-10", "2022-04-14"
+
+
+@pytest.fixture(scope="module")
+def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder]:
+    lake, spec = synthetic.write_lake(tmp_path_factory.mktemp("criteo"), "criteo", FIRST, LAST, users=30)
+    return lake, Encoder(spec, CRITEO, "binary")
+
+
+@pytest.fixture(autouse=True)
+def calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic lakes begin at a time of their own, whatever their days are called."""
+    days = days_between(FIRST, LAST)
+    monkeypatch.setattr(
+        type(CRITEO), "end_of_day_ms",
+        lambda self, day: synthetic.FIRST_DAY_MS + (days.index(day) + 1) * synthetic.DAY_MS,
+    )  # fmt: skip
+
+
+def draw(lake: Lake, encoder: Encoder, day: str = "2022-04-13", config: FineTuneConfig = CONFIG) -> DaySample:
+    return draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"))
+
+
+def same(one: DaySample, other: DaySample) -> bool:
+    pairs = zip((*one.new, *one.replay), (*other.new, *other.replay), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_day_draws_the_same_every_time_and_another_day_another_sample(criteo_lake):
+    lake, encoder = criteo_lake
+    assert same(draw(lake, encoder), draw(lake, encoder))
+    assert not same(draw(lake, encoder), draw(lake, encoder, "2022-04-14"))
+    batches = [list(mixed_batches(draw(lake, encoder), CONFIG, seed=seed)) for seed in (1, 1, 2)]
+    assert all((a.gains_BLG == b.gains_BLG).all() for a, b in zip(batches[0], batches[1], strict=True))
+    assert any((a.gains_BLG != b.gains_BLG).any() for a, b in zip(batches[0], batches[2], strict=True))
+
+
+def test_only_training_users_and_only_the_past(criteo_lake):
+    lake, encoder = criteo_lake
+    sample = draw(lake, encoder, config=replace(CONFIG, replay_days=9))
+    days = [path.rpartition("=")[2] for path in sample.inputs]
+    assert days == ["2022-04-13", "2022-04-10", "2022-04-11", "2022-04-12"]
+    own = list(read_tables([lake.partition("sequences", "criteo", days[0])], ["split"]))
+    train = sum(t.column("split").to_pylist().count("train") for t in own)
+    everybody = sum(len(t) for t in own)
+    assert len(sample.new.valid_NL) == train < everybody
+
+
+def test_a_conversion_of_tomorrow_is_not_learned_today_and_is_tomorrow(criteo_lake):
+    lake, encoder = criteo_lake
+    today = draw(lake, encoder, "2022-04-12", replace(CONFIG, replay_days=9, max_steps=10_000))
+    # The same day's windows, replayed two days later, have matured.
+    later = draw(lake, encoder, "2022-04-14", replace(CONFIG, replay_days=9, max_steps=10_000, passes=50))
+    conversions = [s.gains_NLG[s.label_NL][:, 1].mean() for s in (today.new, later.replay)]
+    final = draw_day(
+        lake, encoder, CRITEO, "2022-04-12", replace(CONFIG, max_steps=10_000), FeedbackConfig("none"),
+        known_at_ms=2**62,
+    ).new  # fmt: skip
+    full = final.gains_NLG[final.label_NL][:, 1].mean()
+    assert conversions[0] < 0.6 * full
+    assert conversions[0] < 0.8 * conversions[1] < full
+
+
+def test_steps_and_partitions_do_not_grow_with_the_history():
+    config = FineTuneConfig()
+    days = [day_plus("2019-01-01", k) for k in range(1500)]
+    for known in (20, 100, 1500):
+        chosen = _replay_days(days[:known], days[known - 1], config, np.random.default_rng(0))
+        assert len(set(chosen)) == len(chosen) <= config.replay_days
+        assert chosen == sorted(chosen)
+        assert chosen[-1] < days[known - 1]
+    recent = [d for d in chosen if d >= day_plus(days[-1], -config.label_days)]
+    assert len(recent) == config.replay_days // 2
+    assert steps_of(10**9, config) == config.max_steps
+    assert steps_of(0, config) == 0
+
+
+def test_every_batch_has_its_share_of_replay_and_every_window_its_turn(criteo_lake):
+    lake, encoder = criteo_lake
+    sample = draw(lake, encoder)
+    marked = sample._replace(
+        new=sample.new._replace(reward_NL=np.full_like(sample.new.reward_NL, 1.0)),
+        replay=sample.replay._replace(reward_NL=np.full_like(sample.replay.reward_NL, 0.0)),
+    )
+    batches = list(mixed_batches(marked, replace(CONFIG, replay_share=0.25), seed=0))
+    assert {len(b.reward_BL) for b in batches} == {16}
+    assert {int(b.reward_BL[:, 0].sum()) for b in batches} == {12}
+    assert len(batches) == steps_of(len(sample.new.valid_NL), replace(CONFIG, replay_share=0.25))
+    alone = marked._replace(replay=marked.replay.take(slice(0, 0)))
+    assert all(b.reward_BL.all() for b in itertools.islice(mixed_batches(alone, CONFIG, seed=0), 3))
+
+
+def test_windows_of_another_spec_are_refused_today_and_left_out_of_the_past(criteo_lake, tmp_path):
+    lake, encoder = criteo_lake
+    other = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO, "binary")
+    with pytest.raises(UserError, match="were cut with feature spec"):
+        draw(lake, other)

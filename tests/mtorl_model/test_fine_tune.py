@@ -1,0 +1,307 @@
+"""Days on end with a real registry: tested before trained, trained once, promoted or refused, rolled back."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import synthetic
+import torch
+
+from mtorl_model import fine_tune, promote
+from mtorl_model.artifact import save_artifact
+from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
+from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig, LossConfig, ModelConfig, TrainConfig
+from mtorl_model.evaluate import predict_labels
+from mtorl_model.fine_tune import learn_day
+from mtorl_model.promote import audit_policy, decide, is_not_worse
+from mtorl_model.reading import read_tables
+from mtorl_model.registry import (
+    Version,
+    challenger_of,
+    champion,
+    load_version,
+    named_version,
+    register,
+    set_challenger,
+    versions,
+)
+from mtorl_model.rollback import roll_back
+from mtorl_model.score import load_champion
+from mtorl_model.train import train_champion
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import Lake
+from schemas.publishing import read_manifest
+from schemas.tables import prequential, promotions
+
+KUAIRAND = get_dataset("kuairand")
+FIRST, LAST = "2022-04-10", "2022-04-11"  # of the first champion
+DAYS = ("2022-04-12", "2022-04-13", "2022-04-14")  # that it has not seen
+CONFIG = FineTuneConfig(learning_rate=3e-4, batch_size=32, max_steps=12, device="cpu")
+# The first model has seen two days only, so that a day more makes it better.
+CONFIGS = (
+    ModelConfig(hidden=16),
+    LossConfig(mu=1.0),
+    TrainConfig(batch_size=64, max_epochs=10, learning_rate=5e-3, device="cpu"),
+)
+FEEDBACK, GATE = FeedbackConfig(), GateConfig()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of five days whose champion has seen the first two; to be copied, not changed."""
+    root = tmp_path_factory.mktemp("trained") / "lake"
+    lake, _ = synthetic.write_lake(root, "kuairand", FIRST, DAYS[-1], users=330, daily=4)
+    train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)
+    return root
+
+
+@pytest.fixture
+def lake(trained: Path, tmp_path: Path) -> Iterator[Lake]:
+    shutil.copytree(trained, tmp_path / "lake")
+    yield Lake(tmp_path / "lake")
+    assert not list((tmp_path / "lake" / ".staging").glob("*"))
+
+
+def learn(lake: Lake, day: str, config: FineTuneConfig = CONFIG) -> list[str]:
+    return learn_day(lake, KUAIRAND, day, config, FEEDBACK)
+
+
+def gate(lake: Lake, day: str) -> str:
+    return decide(lake, KUAIRAND, day, GATE, FEEDBACK)[-1]
+
+
+def rows(lake: Lake, table: str, day: str) -> list[dict]:
+    return pq.read_table(lake.partition(table, "kuairand", day), partitioning=None).to_pylist()
+
+
+def names(lake: Lake) -> list[str]:
+    return [v.name for v in versions(lake, KUAIRAND)]
+
+
+def weights(lake: Lake, name: str) -> torch.Tensor:
+    artifact = load_version(lake, KUAIRAND, named_version(lake, KUAIRAND, name))
+    return torch.cat([w.flatten() for w in artifact.models[0].state_dict().values()])
+
+
+def register_spoiled(lake: Lake, day: str, spoil) -> Version:
+    """A challenger that is the champion with its weights changed by `spoil`."""
+    artifact = load_champion(lake, KUAIRAND)[1]
+    with torch.no_grad():
+        spoil(artifact.models[0])
+    folder = lake.root.parent / f"spoiled-{day}"
+    save_artifact(folder, artifact)
+    now = champion(lake, KUAIRAND)
+    version = register(lake, KUAIRAND, folder, {}, [], identity=f"spoiled {day}", day=day, parent=now.name)
+    set_challenger(lake, KUAIRAND, version)
+    return version
+
+
+def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
+    lines = learn(lake, DAYS[0])
+    found = rows(lake, prequential.NAME, DAYS[0])
+    assert list(found[0]) == list(prequential.prequential(KUAIRAND).column_names)
+    assert [r["head"] for r in found] == ["channel", "click", "long_view"]
+    assert {(r["model_version"], r["trained_through"]) for r in found} == {("mtorl_kuairand/1", LAST)}
+    # The same figures, from the published windows and the champion alone.
+    partition = lake.partition("sequences", "kuairand", DAYS[0])
+    windows = list(read_tables([partition], pq.read_schema(next(partition.glob("*.parquet"))).names))
+    train = [t.filter([s == "train" for s in t.column("split").to_pylist()]) for t in windows]
+    artifact = load_champion(lake, KUAIRAND)[1]
+    labels = predict_labels(artifact, train, KUAIRAND)
+    losses = head_losses(labels, artifact)
+    for row in found:
+        assert row["labels"] == len(labels.gain_NG)
+        assert row["logloss"] == pytest.approx(losses[row["head"]][0].mean())
+        assert row["logloss_low"] < row["logloss"] < row["logloss_high"]
+    click = found[1]
+    assert click["rate"] == pytest.approx(labels.gain_NG[:, 0].mean())
+    assert click["predicted_rate"] == pytest.approx(labels.predicted_NG[:, 0].mean())
+    assert click["known_share"] == 1.0
+    assert lines[0] == f"mtorl_kuairand/1, trained through {LAST}, on {DAYS[0]}:"
+    assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])).inputs["model"] == "mtorl_kuairand/1"
+
+
+def test_a_day_run_again_trains_nothing_on_top_of_itself(lake, monkeypatch):
+    learn(lake, DAYS[0])
+    assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
+    assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
+    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/1"
+    assert not torch.equal(weights(lake, "mtorl_kuairand/1"), weights(lake, "mtorl_kuairand/2"))
+    tested = read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0]))
+    assert "is the champion" in gate(lake, DAYS[0])
+    monkeypatch.setattr(fine_tune, "adapt_members", None)  # whoever trains now, fails
+    learn(lake, DAYS[0])
+    assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
+    assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])) == tested
+    assert gate(lake, DAYS[0]).startswith("mtorl_kuairand/2, challenger of 2022-04-12, was promoted")
+
+
+def test_the_same_day_twice_from_scratch_gives_the_same_weights(lake, tmp_path):
+    shutil.copytree(lake.root, tmp_path / "other")
+    other = Lake(tmp_path / "other")
+    for one in (lake, other):
+        learn(one, DAYS[0])
+    assert torch.equal(weights(lake, "mtorl_kuairand/2"), weights(other, "mtorl_kuairand/2"))
+
+
+@pytest.mark.parametrize("at", ["adapt_members", "register", "set_challenger"])
+def test_killed_and_run_again_registers_once(lake, monkeypatch, at):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tune, at, killed)
+        with pytest.raises(KeyboardInterrupt):
+            learn(lake, DAYS[0])
+    learn(lake, DAYS[0])
+    assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
+    assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
+
+
+@pytest.mark.parametrize("at", ["_publish", "make_champion", "set_tag"])
+def test_a_gate_killed_and_run_again_decides_the_same(lake, monkeypatch, at):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    learn(lake, DAYS[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(promote, at, killed)
+        with pytest.raises(KeyboardInterrupt):
+            gate(lake, DAYS[0])
+    assert "is the champion" in gate(lake, DAYS[0])
+    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
+    assert named_version(lake, KUAIRAND, "mtorl_kuairand/2").decision == "promoted"
+    assert {r["decision"] for r in rows(lake, promotions.NAME, DAYS[0])} == {"promoted"}
+
+
+def test_a_backfilled_day_makes_no_older_model_champion(lake):
+    learn(lake, DAYS[1])
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[1])
+    lines = learn(lake, DAYS[0])
+    assert lines[-1] == f"mtorl_kuairand/2 has been trained through {DAYS[1]}: nothing is trained on an older day"
+    # It is tested all the same, by the champion of its time.
+    assert {r["model_version"] for r in rows(lake, prequential.NAME, DAYS[0])} == {"mtorl_kuairand/1"}
+    assert gate(lake, DAYS[0]).startswith(f"no challenger of {DAYS[0]}: mtorl_kuairand/2")
+    assert rows(lake, promotions.NAME, DAYS[0]) == []
+    assert learn(lake, LAST)[-1].endswith("nothing to test, nothing to train")
+    assert rows(lake, prequential.NAME, LAST) == []
+    assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
+
+
+def test_a_challenger_of_a_day_that_the_champion_is_past_is_refused(lake):
+    learn(lake, DAYS[0])
+    learn(lake, DAYS[1])  # from the same parent: the gate of the first day has not been asked yet
+    assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
+    assert "which is later" in gate(lake, DAYS[0])
+    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/3"
+
+
+@pytest.mark.parametrize(
+    ("head", "spoil"),
+    [
+        ("click", lambda m: list(m.reward.parameters())[-1].__setitem__(0, list(m.reward.parameters())[-1][0] + 1.5)),
+        ("channel", lambda m: m.action.weight.mul_(0.2)),
+    ],
+)
+def test_a_challenger_that_is_worse_in_one_head_is_refused_kept_and_reported(lake, head, spoil):
+    before = champion(lake, KUAIRAND)
+    spoiled = register_spoiled(lake, DAYS[0], spoil)
+    said = gate(lake, DAYS[0])
+    assert said.startswith(f"{spoiled.name} is refused ({head} is worse by +")
+    assert champion(lake, KUAIRAND) == before
+    kept = challenger_of(lake, KUAIRAND, DAYS[0])
+    assert kept.name == spoiled.name
+    assert kept.decision.startswith(f"refused: {head} is worse by +")
+    report = {r["check"]: r for r in rows(lake, promotions.NAME, DAYS[0])}
+    assert list(report) == ["channel", "click", "long_view", "policy_audit"]
+    # Flattened channels also move the policy, which its audit may find: the other heads are as they were.
+    assert {name for name, r in report.items() if not r["passed"]} - {"policy_audit"} == {head}
+    assert {r["decision"] for r in report.values()} == {"refused"}
+    assert report[head]["high"] > report[head]["difference"] > report[head]["low"] > report[head]["margin"] > 0
+    assert load_version(lake, KUAIRAND, kept)  # a person may look at it
+    # The next day goes on from the champion, not from what was refused.
+    learn(lake, DAYS[1])
+    assert challenger_of(lake, KUAIRAND, DAYS[1]).parent == before.name
+
+
+def test_a_collapsed_or_leaping_policy_fails_its_audit():
+    before = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [0.5, 0.4, 0.1]])
+    assert audit_policy(before, before, 0.2) == []
+    one = np.array([[0.5, 0.3, 0.2]] * 4)
+    assert audit_policy(one, before, 1.0) == ["one channel for everyone is a collapsed policy"]
+    assert audit_policy(one, one, 0.2) == []  # the champion does no better
+    assert audit_policy(before[[0, 1, 1, 3]], before, 0.12) == [
+        "12% of the probability moves to other channels, 12% is borne in a day"
+    ]
+    assert audit_policy(before[[0, 1, 1, 3]], before, 0.13) == []
+    assert audit_policy(before * 1.1, before, 0.2) == ["probabilities do not sum to 1"]
+    assert audit_policy(np.where(before == 0.7, np.nan, before), before, 0.2) == [
+        "a probability is no number from 0 to 1"
+    ]
+
+
+def test_the_margin_is_for_the_difference_and_thrice_for_what_it_may_be():
+    def found(value: float, high: float | None) -> Difference:
+        return Difference("click", 50, 500, 0.5, 0.5 + value, value, None if high is None else 2 * value - high, high)
+
+    for value, high, passes in (
+        (0.0049, 0.0149, True), (0.0051, 0.0052, False), (0.0, 0.0151, False), (-0.01, 0.0, True),
+        (0.0049, None, True), (0.0051, None, False),
+    ):  # fmt: skip
+        assert is_not_worse(found(value, high), GateConfig(margin=0.01, worst=3.0)) == passes, (value, high)
+
+
+def test_rolled_back_stays_rolled_back(lake):
+    for day in DAYS[:2]:
+        learn(lake, day)
+        assert "is the champion" in gate(lake, day)
+    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/3"
+    with pytest.raises(UserError, match="mtorl_kuairand/9 has never been champion of kuairand: choose one of"):
+        roll_back(lake, KUAIRAND, "mtorl_kuairand/9")
+    assert roll_back(lake, KUAIRAND, None).startswith(f"mtorl_kuairand/2, trained through {DAYS[0]}, is the champion")
+    assert load_champion(lake, KUAIRAND)[0] == "mtorl_kuairand/2"  # what the nightly scoring loads
+    # The day runs once more: the same challenger, and no way back to it but by hand.
+    learn(lake, DAYS[1])
+    gate(lake, DAYS[1])
+    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
+    learn(lake, DAYS[2])
+    assert challenger_of(lake, KUAIRAND, DAYS[2]).parent == "mtorl_kuairand/2"
+    assert "withdrawn: mtorl_kuairand/2" in roll_back(lake, KUAIRAND, "mtorl_kuairand/1")
+    with pytest.raises(UserError, match="mtorl_kuairand/1 is the first champion of kuairand"):
+        roll_back(lake, KUAIRAND, None)
+    assert roll_back(lake, KUAIRAND, "mtorl_kuairand/3").startswith("mtorl_kuairand/3")
+    assert champion(lake, KUAIRAND) == replace(named_version(lake, KUAIRAND, "mtorl_kuairand/3"), withdrawn=False)
+
+
+def test_without_a_champion_one_line_says_what_to_do(tmp_path):
+    empty, _ = synthetic.write_lake(tmp_path / "lake", users=10)
+    for asked in (learn, gate, lambda lake, day: roll_back(lake, KUAIRAND, None)):
+        with pytest.raises(UserError, match="no champion model for kuairand"):
+            asked(empty, FIRST)
+
+
+@pytest.mark.slow
+def test_days_of_fine_tuning_better_the_later_days_and_forget_nothing(lake):
+    frozen = champion(lake, KUAIRAND)
+    for day in DAYS:
+        learn(lake, day, replace(CONFIG, learning_rate=1e-3, max_steps=40, passes=8))
+        lenient = replace(GATE, worst=20.0)  # 30 validation users cannot show much
+        assert "is the champion" in decide(lake, KUAIRAND, day, lenient, FEEDBACK)[-1]
+    models = [load_version(lake, KUAIRAND, v) for v in (frozen, champion(lake, KUAIRAND))]
+    spec = models[0].spec.version
+    later, earlier = (
+        {d.head: d for d in compare(lake, KUAIRAND, *models, days_cut_with(lake, KUAIRAND, spec, *span),
+                                    "validation").heads}
+        for span in ((DAYS[0], DAYS[-1]), (FIRST, LAST))
+    )  # fmt: skip
+    for head in ("channel", "click", "long_view"):
+        assert later[head].other < 0.98 * later[head].one, head
+        assert earlier[head].other < 1.02 * earlier[head].one, head
+    # Every day was judged by the champion of the day before.
+    judged = [{r["model_version"] for r in rows(lake, prequential.NAME, day)} for day in DAYS]
+    assert judged == [{f"mtorl_kuairand/{k}"} for k in (1, 2, 3)]
