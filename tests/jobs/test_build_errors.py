@@ -14,9 +14,10 @@ from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs import build_sequences
 from jobs.audit_results import HOLDS, Audit, Outcome, store
-from jobs.yesterday import exposures_of, published_journeys
+from jobs.yesterday import exposures_of, newest_fresh_journeys
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
+from schemas.freshness import history_inputs
 from schemas.paths import Lake
 from schemas.publishing import read_manifest
 
@@ -118,7 +119,7 @@ def published(tmp_path) -> Lake:
     lake, criteo = Lake(tmp_path), get_dataset("criteo")
     for name in ("exposures", "journeys", "feature_spec"):
         table, rows = sample(name, criteo)
-        write_partition(lake, table, criteo, rows)
+        write_partition(lake, table, criteo, rows, inputs=history_inputs(lake, "criteo", DAY))
     return lake
 
 
@@ -140,7 +141,7 @@ def test_what_failed_its_audit_is_no_input(published, table):
         if table == "exposures":
             exposures_of(Session(), published, get_dataset("criteo"), [DAY])
         else:
-            published_journeys(Session(), published, get_dataset("criteo"), "2017-01-03")
+            newest_fresh_journeys(Session(), published, get_dataset("criteo"), "2017-01-03")
 
     audited("failed")
     with pytest.raises(UserError, match=f"^{table} for criteo on {DAY} failed its audit .*: repair the day"):
