@@ -11,17 +11,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs.lake_files import write_whole
+from jobs.raw_files import RawFiles
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import file_sha256
 from schemas.tables import exposures
-
-if TYPE_CHECKING:  # `make status` reads the index too, and should not have to load Spark
-    from jobs.raw_files import RawFiles
 
 _READERS = ("exposures.py", "raw_files.py")
 NO_DAY = ""  # of refused rows whose time cannot be read
@@ -91,7 +89,7 @@ def store_index(lake: Lake, dataset: str, index: RawIndex) -> None:
 
 
 def split_by_change(
-    dataset: Dataset, files: Mapping[str, "RawFiles"], known: RawIndex | None
+    dataset: Dataset, files: Mapping[str, RawFiles], known: RawIndex | None
 ) -> tuple[RawIndex, list[Path]]:
     """What is still true of the index, and the log files that must be read (again).
 
@@ -124,7 +122,7 @@ def stamp(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
-def _read_with(dataset: Dataset, files: Mapping[str, "RawFiles"]) -> str:
+def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
     lookups = {path.name: stamp(path) for view, group in files.items() if view != dataset.log.view
                for path in group.paths}  # fmt: skip
     here = Path(__file__)

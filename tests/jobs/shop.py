@@ -1,5 +1,7 @@
 """An invented shop's newsletters: a third dataset, and a small log of it, a file a day."""
 
+import random
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from raw_logs import header
@@ -56,3 +58,19 @@ def sent(customer: str, day: str, hour: int, *, medium: str = "mail", price: flo
 def write_file(folder: Path, day: str, rows: list[str]) -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"sent-{day}.txt").write_text("\n".join([header(SHOP.log), *rows]) + "\n")
+
+
+def sent_to(customers: int) -> list[str]:
+    """Three days in Berlin, the second of 23 hours; the more a newsletter costs, the more often it is opened."""
+    draw = random.Random(7)
+    rows = []
+    for customer in range(customers):
+        age = draw.choice(["", draw.randint(18, 80)])
+        for _ in range(draw.randint(1, 9)):
+            sent = datetime(2024, 3, 29, 23, tzinfo=UTC) + timedelta(seconds=draw.randrange(71 * 3600))
+            medium, price = draw.choice([("Mail", 0.1), ("sms", 0.5), ("Push", 0.0)])
+            opened = int(draw.random() < 0.2 + price)
+            ordered = opened and draw.random() < 0.4
+            bought = (sent + timedelta(hours=draw.randint(1, 40))).isoformat() if ordered else ""
+            rows.append(f"c{customer};{sent.isoformat()};{medium};{price};{opened};{bought};{age}")
+    return rows

@@ -1,15 +1,13 @@
 """Bring your own log: a contract is all it takes, whatever the log's shape."""
 
 import json
-import random
 import sys
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
 from raw_logs import header
-from shop import SHOP, SPEC
+from shop import SHOP, SPEC, sent_to
 
 import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
@@ -73,22 +71,6 @@ def test_and_goes_on_to_windows(shop_rows):
     # The order came at ten: after the second newsletter, before the third.
     assert window.seen_order == [None, 0, 0, 1]
     assert window.new_order_by_channel[-1] == [1, 0, 0]
-
-
-def sent_to(customers: int) -> list[str]:
-    """Three days in Berlin, the second of 23 hours; the more a newsletter costs, the more often it is opened."""
-    draw = random.Random(7)
-    rows = []
-    for customer in range(customers):
-        age = draw.choice(["", draw.randint(18, 80)])
-        for _ in range(draw.randint(1, 9)):
-            sent = datetime(2024, 3, 29, 23, tzinfo=UTC) + timedelta(seconds=draw.randrange(71 * 3600))
-            medium, price = draw.choice([("Mail", 0.1), ("sms", 0.5), ("Push", 0.0)])
-            opened = int(draw.random() < 0.2 + price)
-            ordered = opened and draw.random() < 0.4
-            bought = (sent + timedelta(hours=draw.randint(1, 40))).isoformat() if ordered else ""
-            rows.append(f"c{customer};{sent.isoformat()};{medium};{price};{opened};{bought};{age}")
-    return rows
 
 
 @pytest.mark.slow
