@@ -168,7 +168,7 @@ def build(
     """Publish the exposures and the quarantine of these days (UNDATED among them: of that only the quarantine)."""
     in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
     rows = rows_of(spark, dataset, files, index.files_of(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
-    chosen = with_fate(rows).persist(StorageLevel.MEMORY_AND_DISK)
+    chosen = with_fate(rows, dataset).persist(StorageLevel.MEMORY_AND_DISK)
     counts = _count(chosen)
     refused = chosen.where(F.col(FATE) == REFUSED).select(
         F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS

@@ -53,11 +53,13 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     )
 
 
-def with_fate(rows: DataFrame) -> DataFrame:
+def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
     """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days."""
-    # The copy that stays is the last in text order, so that a rerun keeps the same one.
     same = ("user_id", "exposure_id", DS, F.col(REASON).isNull())
-    copies = Window.partitionBy(*same).orderBy(F.col(RAW).desc(), SOURCE)
+    # The copy that stays is the one that knows of most late gains, so that a row that is delivered again with its
+    # conversion replaces the first; then the last in text order, so that a rerun keeps the same one.
+    late = (F.col(gain).desc_nulls_last() for gain in dataset.late_gains)
+    copies = Window.partitionBy(*same).orderBy(*late, F.col(RAW).desc(), SOURCE)
     fate = F.when(F.col(REASON).isNotNull(), REFUSED).when(F.row_number().over(copies) > 1, DUPLICATE).otherwise(KEPT)
     return rows.withColumn(FATE, fate)
 

@@ -79,7 +79,7 @@ def stored_index(lake: Lake, dataset: str) -> RawIndex | None:
     """The index as it was last stored, or None where the log was never read into this lake."""
     try:
         raw = json.loads(lake.raw_index(dataset).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return RawIndex(raw["read_with"], {name: FileRows(**file) for name, file in raw["files"].items()})
 

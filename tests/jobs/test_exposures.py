@@ -18,7 +18,7 @@ COST = "cost is not from 0 to 1,000,000,000"
 
 def rows_of(spark, dataset, folder):
     raw = {view: read_raw(spark, files) for view, files in find_raw_files(dataset, folder).items()}
-    return with_fate(with_reason(spark, dataset, raw))
+    return with_fate(with_reason(spark, dataset, raw), dataset)
 
 
 def fates(spark, name, folder):

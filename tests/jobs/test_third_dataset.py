@@ -34,7 +34,7 @@ ROWS = [
 def shop_rows(spark, tmp_path):
     (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *ROWS]) + "\n")
     raw = {view: read_raw(spark, files) for view, files in find_raw_files(SHOP, tmp_path).items()}
-    return with_fate(with_reason(spark, SHOP, raw))
+    return with_fate(with_reason(spark, SHOP, raw), SHOP)
 
 
 def test_an_invented_log_becomes_exposures(shop_rows):
