@@ -3,13 +3,13 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION \
+VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS \
 	STUDY FOLDS SEEDS EPOCHS TRIALS HIDDEN WINDOWS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill status chaos clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -48,8 +48,14 @@ up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PO
 down: ## stop Airflow
 	@bin/service.sh down
 
-backfill: ## run the daily DAG for past days in the running Airflow [DATASET FROM TO]
+backfill: ## run past days in the running Airflow, by default all that is stale [DATASET FROM TO RUNS=days at once THIS_CODE=1]
 	@bin/service.sh backfill
+
+status: ## which days of which table are fresh, stale, missing or failed [DATASET LAKE FROM TO RAW]
+	@bin/status.sh
+
+chaos: setup ## kill a day's run again and again, and see that nothing is lost [KILLS=100]
+	@KILLS=$${KILLS:-100} $(TOOLS)/pytest -q -rs tests/test_chaos.py
 
 test: setup lint ## all tests, after lint
 	@$(TOOLS)/pytest -q -n 2 --dist loadfile

@@ -1,7 +1,8 @@
-"""Backfills the daily DAG of a dataset in the running Airflow, and waits for it.
+"""Backfills the daily DAG of a dataset in the running Airflow, and waits for it and for the nightly runs behind it.
 
 Usage: python bin/backfill.py DATASET FROM TO. Goes through the REST API: the command line of Airflow writes to
-SQLite from a second process and is refused ("database is locked") about one time in three.
+SQLite from a second process and is refused ("database is locked") about one time in three. RUNS in the environment
+is how many days run at once; THIS_CODE=1 builds again what another version of the code built.
 """
 
 import json
@@ -12,6 +13,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,19 @@ from schemas.paths import days_between
 
 ATTEMPTS = 5
 POLL_S = 3
-# Days are rebuilt also where they succeeded before: that is how a corrected raw file gets through.
+# Days run also where they succeeded before: the jobs know what is stale, Airflow does not.
 REPROCESS = "completed"
+# The nightly run of a day is queued seconds after its journeys are audited.
+NIGHTLY_QUEUED_S = 120
+DONE = ("success", "failed")
+
+
+JOURNEYS = "audit_journeys"  # the task that starts the nightly run
+MOST_RUNS = 16
+
+
+class Conflict(UserError):
+    """Airflow refuses since it is at it already."""
 
 
 class Airflow:
@@ -48,6 +62,8 @@ class Airflow:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
+                if error.code == 409:
+                    raise Conflict(_detail(error)) from error
                 if error.code < 500 or attempt == ATTEMPTS:
                     raise UserError(f"Airflow refuses ({error.code}): {_detail(error)}") from error
                 time.sleep(attempt)
@@ -64,57 +80,115 @@ def _detail(error: urllib.error.HTTPError) -> str:
         return text[:300]
 
 
-def backfill(airflow: Airflow, dataset: str, first: str, last: str) -> Counter[str]:
-    """Run the daily DAG for each day; the number of runs by final state."""
+def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 1, **conf: object) -> Counter[str]:
+    """Run the daily DAG for each day, and see its nightly run through; the number of days by outcome.
+
+    runs: days at once. conf: parameters of the daily DAG. Days without rows count as "no rows".
+    """
     days = days_between(first, last)
-    dag = f"mtorl_daily_{dataset}"
-    # A paused DAG keeps its backfill waiting; the nightly run follows the daily one.
-    for name in (dag, f"mtorl_nightly_{dataset}"):
-        airflow.call("PATCH", f"/api/v2/dags/{name}", {"is_paused": False})
-    created = airflow.call(
-        "POST",
-        "/api/v2/backfills",
-        {
-            "dag_id": dag,
-            "from_date": f"{first}T00:00:00Z",
-            "to_date": f"{last}T00:00:00Z",
-            "reprocess_behavior": REPROCESS,
-            "max_active_runs": 1,
-        },
-    )
-    print(f"backfill {created['id']} of {dag}, {first} to {last}; watch it at {airflow.url}/dags/{dag}", flush=True)
-    done: dict[str, str] = {}
+    dag, nightly = f"mtorl_daily_{dataset}", f"mtorl_nightly_{dataset}"
+    with unpaused(airflow, dag, nightly):
+        created = _create(airflow, dag, first, last, runs, conf)
+        print(f"backfill {created['id']} of {dag}, {first} to {last}; watch it at {airflow.url}/dags/{dag}", flush=True)
+        done = _follow(airflow, dag, created, days)
+        scored = [day for day in days if done.get(day, {}).get("journeys") == "success"]
+        nights = _follow_nights(airflow, nightly, created["created_at"], scored)
+    outcomes = Counter(_outcome(done.get(day), nights.get(day)) for day in days)
+    for day in scored:
+        if nights.get(day) != "success":
+            print(f"  {day} nightly {nights.get(day, 'not run')}", flush=True)
+    return outcomes
+
+
+@contextmanager
+def unpaused(airflow: Airflow, *dags: str) -> Iterator[None]:
+    """Switch the DAGs on, since a paused one keeps its backfill waiting; leave them as they were found."""
+    paused = [dag for dag in dags if airflow.call("GET", f"/api/v2/dags/{dag}")["is_paused"]]
+    for dag in paused:
+        airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
+    try:
+        yield
+    finally:
+        for dag in paused:
+            airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": True})
+
+
+def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: dict[str, object]) -> dict[str, Any]:
+    body = {
+        "dag_id": dag,
+        "from_date": f"{first}T00:00:00Z",
+        "to_date": f"{last}T00:00:00Z",
+        "reprocess_behavior": REPROCESS,
+        "max_active_runs": runs,
+        "dag_run_conf": conf,
+    }
+    try:
+        return airflow.call("POST", "/api/v2/backfills", body)
+    except Conflict as error:
+        raise UserError(f"another backfill of {dag} is running: wait for it, or cancel it at {airflow.url}") from error
+
+
+def _follow(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]) -> dict[str, dict[str, str]]:
+    """Wait for the runs; of each day that ran the states of its `run` and of its task JOURNEYS."""
+    done: dict[str, dict[str, str]] = {}
     while len(done) < len(days):
         time.sleep(POLL_S)
-        for day, state in _states(airflow, dag, created["created_at"], days).items():
-            if state in ("success", "failed") and day not in done:
-                done[day] = state
-                print(f"  {day} {state}", flush=True)
+        for day, run in _runs(airflow, dag, "backfill", created["created_at"], days).items():
+            if run["state"] in DONE and day not in done:
+                task = f"/api/v2/dags/{dag}/dagRuns/{urllib.parse.quote(run['dag_run_id'])}/taskInstances/{JOURNEYS}"
+                done[day] = {"run": run["state"], "journeys": airflow.call("GET", task)["state"] or ""}
+                print(f"  {day} {_outcome(done[day], 'success')}", flush=True)
         # Days that Airflow leaves out (one of its runs is active) would never come.
         if airflow.call("GET", f"/api/v2/backfills/{created['id']}")["completed_at"]:
             break
-    return Counter(done.get(day, "not run") for day in days)
+    return done
 
 
-def _states(airflow: Airflow, dag: str, since: str, days: list[str]) -> dict[str, str]:
-    """The state of the run of each day that was queued since then."""
-    states: dict[str, str] = {}
+def _follow_nights(airflow: Airflow, nightly: str, since: str, days: list[str]) -> dict[str, str]:
+    """Wait for the nightly runs of these days; the state of each that was queued."""
+    until = time.monotonic() + NIGHTLY_QUEUED_S
+    while True:
+        states = {day: run["state"] for day, run in _runs(airflow, nightly, None, since, days).items()}
+        running = [day for day, state in states.items() if state not in DONE]
+        if not running and (len(states) == len(days) or time.monotonic() > until):
+            return states
+        if running:
+            until = time.monotonic() + NIGHTLY_QUEUED_S
+        time.sleep(POLL_S)
+
+
+def _outcome(day: dict[str, str] | None, night: str | None) -> str:
+    if day is None:
+        return "not run"
+    if day["run"] == "success" and day["journeys"] == "skipped":
+        return "no rows"
+    return "success" if day["run"] == night == "success" else "failed"
+
+
+def _runs(airflow: Airflow, dag: str, kind: str | None, since: str, days: list[str]) -> dict[str, dict[str, Any]]:
+    """The newest run of each day that was queued since then."""
+    found: dict[str, dict[str, Any]] = {}
     for day in days:
-        query = urllib.parse.urlencode({"partition_key_pattern": day, "run_type": "backfill", "order_by": "-id"})
-        for run in airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns?{query}")["dag_runs"]:
+        asked = {"partition_key_pattern": day, "order_by": "-id"} | ({"run_type": kind} if kind else {})
+        for run in airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns?{urllib.parse.urlencode(asked)}")["dag_runs"]:
             if run["partition_key"] == day and (run["queued_at"] or "") >= since:
-                states.setdefault(day, run["state"])
-    return states
+                found.setdefault(day, run)
+    return found
 
 
 def main() -> None:
     dataset, first, last = sys.argv[1:]
     days_between(first, last)
-    states = backfill(Airflow(Path(os.environ["AIRFLOW_HOME"])), dataset, first, last)
-    if states.total() > states["success"]:
-        left = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state != "success")
+    runs = os.environ.get("RUNS") or "1"
+    if not runs.isdecimal() or not 1 <= int(runs) <= MOST_RUNS:
+        raise UserError(f"RUNS is a number of days from 1 to {MOST_RUNS}, not '{runs}'")
+    conf = {"this_code": True} if os.environ.get("THIS_CODE") == "1" else {}
+    states = backfill(Airflow(Path(os.environ["AIRFLOW_HOME"])), dataset, first, last, int(runs), **conf)
+    bad = {state: count for state, count in states.items() if state not in ("success", "no rows")}
+    if bad:
+        left = ", ".join(f"{count} {state}" for state, count in sorted(bad.items()))
         raise UserError(f"of {states.total()} days {states['success']} succeeded, {left}: see Airflow's task logs")
-    print(f"{states['success']} days done")
+    print(f"{states['success']} days done" + (f", {states['no rows']} without rows" if states["no rows"] else ""))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,34 @@ up() {
   airflow pools set gpu 1 "one training at a time" >"$AIRFLOW_HOME/setup.log" 2>&1 ||
     die "the pool 'gpu' cannot be made: see $AIRFLOW_HOME/setup.log"
   "$PYTHON_BIN" "$ROOT/bin/service.py" up
+  printf '%s' "$MTORL_LAKE" >"$AIRFLOW_HOME/lake"
+  say "alerts: ${MTORL_ALERTS:-$AIRFLOW_HOME/alerts.log}"
+}
+
+backfill_days() { AIRFLOW_HOME="$HOME_OF_SERVICE" "$PYTHON_BIN" "$ROOT/bin/backfill.py" "$DATASET" "$1" "$2"; }
+
+# LAST, and where some day needs work TODO_FROM and TODO_TO, of the lake that the service works on.
+find_todo() {
+  local found
+  found="$("$PYTHON_BIN" -m jobs.status --dataset "$DATASET" --lake "$(cat "$HOME_OF_SERVICE/lake")" --todo)" || exit $?
+  read -r LAST TODO_FROM TODO_TO <<<"$found"
+}
+
+backfill() {
+  "$ROOT/bin/setup.sh"
+  export PYTHONPATH="$ROOT"
+  check_dataset "$DATASET"
+  if [ -n "${FROM:-}" ] && [ -n "${TO:-}" ]; then
+    backfill_days "$FROM" "$TO"
+    return
+  fi
+  [ -z "${FROM:-}${TO:-}" ] || die "make backfill needs FROM=YYYY-MM-DD and TO=YYYY-MM-DD, or neither: then what is stale"
+  [ -s "$HOME_OF_SERVICE/lake" ] || die "Airflow is not running: start it with make up"
+  # The last day first: its run takes in all raw rows, and only then is it known what hangs on those that have changed.
+  find_todo
+  backfill_days "$LAST" "$LAST"
+  find_todo
+  if [ -n "$TODO_FROM" ]; then backfill_days "$TODO_FROM" "$TODO_TO"; fi
 }
 
 case "$1" in
@@ -52,11 +80,5 @@ case "$1" in
     export AIRFLOW_HOME="$HOME_OF_SERVICE" PYTHONPATH="$ROOT"
     "$PYTHON_BIN" "$ROOT/bin/service.py" down
     ;;
-  backfill)
-    "$ROOT/bin/setup.sh"
-    check_dataset "$DATASET"
-    [ -n "${FROM:-}" ] && [ -n "${TO:-}" ] || die "make backfill needs FROM=YYYY-MM-DD and TO=YYYY-MM-DD"
-    export AIRFLOW_HOME="$HOME_OF_SERVICE" PYTHONPATH="$ROOT"
-    "$PYTHON_BIN" "$ROOT/bin/backfill.py" "$DATASET" "$FROM" "$TO"
-    ;;
+  backfill) backfill ;;
 esac

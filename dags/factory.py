@@ -9,13 +9,17 @@ from airflow.sdk import (
     Asset,
     BaseOperator,
     CronPartitionTimetable,
+    DeadlineAlert,
+    DeadlineReference,
     Param,
     PartitionedAssetTimetable,
+    SyncCallback,
     chain,
     cross_downstream,
 )
 from airflow.sdk.exceptions import AirflowFailException
 
+from dags import alerts
 from dags.operators import PythonStep, SparkStep
 from schemas.dataset import get_dataset
 
@@ -24,6 +28,9 @@ from schemas.dataset import get_dataset
 DAY = "{{ partition_key or params.date or ds }}"
 DAYS = ("--from", "{{ params.from }}", "--to", "{{ params.to }}")
 ONE_DAY = ("--from", DAY, "--to", DAY)
+UP_TO_DAY = ("--up-to", DAY)
+THIS_CODE = "{{ '--this-code' if params.this_code else '' }}"
+NEW = ("--new",)  # of an audit: what it has passed as it lies there is left out
 LAKE = ("--lake", "{{ params.lake or setting('MTORL_LAKE') }}")
 
 _A_DAY = {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
@@ -33,12 +40,16 @@ _LAST_DAY = Param(type="string", **_A_DAY, description="last day of the log to u
 # No control characters, and nothing that a command line could take for an option.
 _FOLDER = {"type": ["null", "string"], "pattern": r"^[^\x00-\x1f-][^\x00-\x1f]*$"}
 
-_RETRIES = {
+_TASKS = {
     "retries": 2,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
+    "execution_timeout": timedelta(hours=2),  # a day's step takes a minute: beyond this it hangs
+    "on_failure_callback": alerts.failed,
+    "on_skipped_callback": alerts.nothing_there,
 }
+_TRAINING = timedelta(hours=24)
 
 
 def setting(name: str) -> str:
@@ -81,7 +92,13 @@ def _audit(table: str, dataset: str, days: tuple[str, ...], *, publishes: Asset 
     return _python(name, "jobs.audit_table", dataset, "--table", table, *days, retries=0, outlets=outlets)
 
 
-def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param]) -> DAG:
+def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param], hours: float | None = None) -> DAG:
+    """hours: a run that is not done so long after it was queued is told of (it goes on)."""
+    deadline = None
+    if hours:
+        deadline = DeadlineAlert(
+            DeadlineReference.DAGRUN_QUEUED_AT, timedelta(hours=hours), SyncCallback(alerts.late, {"hours": hours})
+        )
     lake = Param(None, **_FOLDER, description="output folder; empty: MTORL_LAKE")
     return DAG(
         f"mtorl_{name}_{dataset}",
@@ -89,7 +106,8 @@ def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param
         schedule=schedule,
         catchup=False,  # and no start date: a DAG that is switched on starts with the next day
         max_active_runs=1,
-        default_args=_RETRIES,
+        default_args=_TASKS,
+        deadline=deadline,
         params={"lake": lake, **params},
         user_defined_macros={"setting": setting},
         tags=["mtorl", dataset],
@@ -123,15 +141,16 @@ def history_dag(dataset: str) -> DAG:
     members = "{{ '--members=%d' % params.members if params.members else '' }}"
     metrics = f"{LAKE[1]}/metrics/dataset={dataset}/metrics.json"
     with _dag("history", dataset, history_dag.__doc__, schedule=None, params=params) as dag:
-        exposures = _spark("build_exposures", dataset, *_raw(dataset), *DAYS)
-        journeys = _spark("build_journeys", dataset, "--day", "{{ params.to }}")
-        spec = _spark("build_feature_spec", dataset, *DAYS)
+        # By hand, so everything is made by the code that lies here; the daily run leaves the past alone.
+        exposures = _spark("build_exposures", dataset, *_raw(dataset), *DAYS, "--this-code")
+        journeys = _spark("build_journeys", dataset, "--day", "{{ params.to }}", "--this-code")
+        spec = _spark("build_feature_spec", dataset, *DAYS, "--this-code")
         spec_day = ("--spec-day", "{{ params.to }}")  # the spec just fitted, not the newest in the lake
-        sequences = _spark("build_sequences", dataset, *DAYS, *spec_day)
+        sequences = _spark("build_sequences", dataset, *DAYS, *spec_day, "--this-code")
         # One slot: two trainings would share the memory of one GPU.
         train = _python(
             "train", "mtorl_model.train", dataset, *DAYS, *spec_day, "--preset", "{{ params.preset }}",
-            max_epochs, members, pool="gpu", queue="gpu",
+            max_epochs, members, pool="gpu", queue="gpu", execution_timeout=_TRAINING,
         )  # fmt: skip
         evaluate = _python(
             "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics
@@ -148,7 +167,8 @@ def history_dag(dataset: str) -> DAG:
 def daily_dag(dataset: str) -> DAG:
     """Every day, and backfilled: one day of the log becomes exposures, journeys, sequences and a challenger.
 
-    The day is the partition key. The windows are cut as the champion's were; without a champion the run ends
+    What is fresh is left alone; rows that came late for earlier days are taken in first, since the day rests on
+    them. The day is the partition key. The windows are cut as the champion's were; without a champion the run ends
     there with one line: `mtorl_history_*` makes the first. The champion is tested on the day, then fine-tuned
     on it; the promotion gate decides who is champion from now on, and starts the nightly run of the same day.
     """
@@ -156,18 +176,24 @@ def daily_dag(dataset: str) -> DAG:
     timetable = CronPartitionTimetable(
         "0 0 * * *", timezone=get_dataset(dataset).timezone, run_offset=-1, key_format="%Y-%m-%d"
     )
-    params = {"raw": _raw_param(dataset), "date": _OPTIONAL_DAY}
+    params = {
+        "raw": _raw_param(dataset),
+        "date": _OPTIONAL_DAY,
+        "this_code": Param(False, type="boolean", description="build again what another version of the code built"),
+    }
+    # Outcomes of earlier days may have come in, and with them new labels.
+    maturing = ("--from", f"{{{{ macros.ds_add({DAY[3:-3]}, -{get_dataset(dataset).outcome_days}) }}}}", "--to", DAY)
     champion = f"{LAKE[1]}/champion/dataset={dataset}"
     spec = ("--spec", f"{champion}/feature_spec.json")
-    with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params) as dag:
+    with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=6) as dag:
         chain(
-            _spark("build_exposures", dataset, *_raw(dataset), *ONE_DAY),
-            [_audit("exposures", dataset, ONE_DAY), _audit("quarantine", dataset, ONE_DAY)],
-            _spark("build_journeys", dataset, "--day", DAY),
-            _audit("journeys", dataset, ONE_DAY, publishes=journeys_asset(dataset)),
+            _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE),
+            [_audit(table, dataset, ("--to", DAY, *NEW)) for table in ("exposures", "quarantine")],
+            _spark("build_journeys", dataset, "--day", DAY, THIS_CODE),
+            _audit("journeys", dataset, (*ONE_DAY, *NEW), publishes=journeys_asset(dataset)),
             _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion),
-            _spark("build_sequences", dataset, *spec, *ONE_DAY),
-            _audit("sequences", dataset, (*spec, *ONE_DAY)),
+            _spark("build_sequences", dataset, *spec, *UP_TO_DAY, THIS_CODE),
+            _audit("sequences", dataset, (*spec, *maturing, *NEW)),
             # Test, then train; whether the result becomes champion is another question.
             _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
             [
@@ -191,9 +217,9 @@ def nightly_dag(dataset: str) -> DAG:
     timetable = PartitionedAssetTimetable(assets=champion_asset(dataset))
     budget = Param(None, type=["null", "number"], minimum=0, description="the day's budget; empty: nobody is selected")
     params = {"date": _OPTIONAL_DAY, "budget": budget}
-    with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params=params) as dag:
+    with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params=params, hours=2) as dag:
         audits = [
-            _audit(table, dataset, ONE_DAY, publishes=Asset(f"{table}_{dataset}"))
+            _audit(table, dataset, (*ONE_DAY, *NEW), publishes=Asset(f"{table}_{dataset}"))
             for table in ("channel_policies", "user_reward_ranks", "channel_allocation")
         ]
         spend = "{{ '--budget=%r' % params.budget if params.budget else '' }}"

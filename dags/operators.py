@@ -1,7 +1,8 @@
 """The two kinds of task: a Python entry point and a Spark job.
 
 Both pass their arguments as a list, so no shell ever reads a value that somebody typed, and neither
-retries a bad input: trying again cannot mend it.
+retries a bad input: trying again cannot mend it. An argument that renders empty is left out. Where an entry
+point finds nothing to do, the task is skipped, and with it what stands behind it.
 """
 
 import os
@@ -13,18 +14,19 @@ from pathlib import Path
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from schemas.errors import EXIT_USER_ERROR
+from schemas.errors import EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class PythonStep(BaseOperator):
-    """`python -m module arguments`, in the interpreter that runs Airflow. An argument that renders empty is left out.
+    """`python -m module arguments`, in the interpreter that runs Airflow.
 
-    Raises AirflowFailException (no retry) where the entry point ends with EXIT_USER_ERROR, else
-    AirflowException where it fails. The message is the last line that it printed.
+    Raises AirflowSkipException where the entry point ends with EXIT_NOTHING_TO_DO, AirflowFailException (no retry)
+    where it ends with EXIT_USER_ERROR, AirflowException where it fails otherwise. The message is the last line that
+    it printed.
     """
 
     template_fields = ("arguments",)
@@ -44,6 +46,8 @@ class PythonStep(BaseOperator):
             # The hook gives the command a session of its own, which Ctrl-C does not reach.
             if self.hook.sub_process is not None and self.hook.sub_process.poll() is None:
                 self.hook.send_sigterm()
+        if result.exit_code == EXIT_NOTHING_TO_DO:
+            raise AirflowSkipException(result.output)
         if result.exit_code == EXIT_USER_ERROR:
             raise AirflowFailException(result.output)
         if result.exit_code != 0:
@@ -56,7 +60,7 @@ class PythonStep(BaseOperator):
 class SparkStep(SparkSubmitOperator):
     """`spark-submit job arguments` on the connection `spark`; driver and executors find `schemas` and `jobs`.
 
-    Raises AirflowFailException (no retry) where the job ends with EXIT_USER_ERROR.
+    Raises as PythonStep does.
     """
 
     ui_color = "#fff3e0"
@@ -75,11 +79,16 @@ class SparkStep(SparkSubmitOperator):
         )
 
     def execute(self, context: Context) -> None:
+        self.application_args = [argument for argument in self.application_args or [] if argument]
         try:
             super().execute(context)
         except AirflowException as failure:
             # The hook tells the exit status of spark-submit, which is that of our entry point, in words only.
-            if not re.search(rf"Error code is: {EXIT_USER_ERROR}\.", str(failure)):
-                raise
-            refused = re.search(r"^error: .*$", str(failure), re.MULTILINE)
-            raise AirflowFailException(refused[0] if refused else "bad input, see the log above") from failure
+            status = re.search(r"Error code is: (\d+)\.", str(failure))
+            said = re.search(r"^(error|nothing to do): .*$", str(failure), re.MULTILINE)
+            line = said[0] if said else "see the log above"
+            if status and int(status[1]) == EXIT_NOTHING_TO_DO:
+                raise AirflowSkipException(line) from failure
+            if status and int(status[1]) == EXIT_USER_ERROR:
+                raise AirflowFailException(line) from failure
+            raise

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from schemas.dataset import Dataset, get_dataset
 from schemas.paths import Lake, checked_day
+from schemas.publishing import code_version
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -20,6 +21,15 @@ def add_lake(result: argparse.ArgumentParser) -> None:
 def add_range(result: argparse.ArgumentParser) -> None:
     result.add_argument("--from", dest="first", help="first day, YYYY-MM-DD; default: the earliest there is")
     result.add_argument("--to", dest="last", help="last day, YYYY-MM-DD; default: the latest there is")
+
+
+def add_this_code(result: argparse.ArgumentParser) -> None:
+    result.add_argument("--this-code", action="store_true", help="build again what another version of the code built")
+
+
+def this_code(args: argparse.Namespace) -> str | None:
+    """The code version that a partition must have been built by to stay as it is; None: any."""
+    return code_version("jobs") if args.this_code else None
 
 
 def dataset_of(args: argparse.Namespace) -> Dataset:

@@ -39,6 +39,7 @@ class Audit:
     fingerprint: str
     notes: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
+    manifest: str = ""  # SHA-256 of the manifest that lay there
 
     @property
     def verdict(self) -> str:
@@ -75,6 +76,14 @@ class Audit:
 def store(lake: Lake, audit: Audit) -> None:
     """Keep the result as LAKE/audits/dataset=.../<table>/<ds>.json, whole or not at all."""
     write_whole(lake, lake.audits(audit.dataset) / audit.table / f"{audit.ds}.json", audit.to_json())
+
+
+def stored_audit(lake: Lake, table: str, dataset: str, ds: str) -> Audit | None:
+    """The latest result of this partition, None where it was never audited."""
+    try:
+        return Audit.from_json((lake.audits(dataset) / table / f"{ds}.json").read_text())
+    except FileNotFoundError:
+        return None
 
 
 def stored_audits(lake: Lake, dataset: str) -> list[Audit]:

@@ -1,8 +1,9 @@
 """Audit a table's published partitions of a range of days; exit status 1 where a critical rule fails.
 
-    python -m jobs.audit_table --dataset kuairand --lake lake --table exposures [--from DAY] [--to DAY]
+    python -m jobs.audit_table --dataset kuairand --lake lake --table exposures [--from DAY] [--to DAY] [--new]
 
-Each partition is audited on its own; the results are kept under LAKE/audits, and the data docs follow them.
+Each partition is audited on its own; the results are kept under LAKE/audits, and the data docs follow them. --new
+leaves out the partitions whose latest audit is about the very content that lies there, unless it failed critically.
 """
 
 import argparse
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.audit_results import FAIL, Audit, store
+from jobs.audit_results import FAIL, Audit, store, stored_audit
 from jobs.data_docs import publish_pages
 from jobs.table_contract import TABLES, spec_in_file
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import UNDATED, Lake, days_between
+from schemas.publishing import MANIFEST, file_sha256
 from schemas.tables.feature_spec import NAME as FEATURE_SPEC
 from schemas.tables.quarantine import NAME as QUARANTINE
 from schemas.tables.sequences import DEFAULT_STEPS
@@ -32,6 +34,8 @@ def main() -> None:
         raise UserError(f"unknown table '{args.table}': choose one of {', '.join(TABLES)}")
     days, missing = days_to_audit(lake, args.table, dataset.name, *range_of(args))
     spec = spec_in_file(args.spec) if args.spec else None
+    if args.new:
+        days = [day for day in days if not has_passed(lake, args.table, dataset.name, day)]
     if not days:
         print(f"info {args.table}/{dataset.name}: nothing to audit")
         return
@@ -77,6 +81,14 @@ def days_to_audit(
     return days, [] if table in _NOT_DAILY else [day for day in asked_days if day not in set(days)]
 
 
+def has_passed(lake: Lake, table: str, dataset: str, day: str) -> bool:
+    """Whether the very partition that lies there, manifest included, was audited without a critical failure."""
+    audit, manifest = stored_audit(lake, table, dataset, day), lake.partition(table, dataset, day) / MANIFEST
+    return (
+        audit is not None and audit.verdict != FAIL and manifest.is_file() and audit.manifest == file_sha256(manifest)
+    )
+
+
 def report(audit: Audit) -> Iterator[str]:
     """One line a failed rule and note, or one line that all is well."""
     for outcome in audit.failed:
@@ -91,6 +103,7 @@ def _arguments() -> argparse.ArgumentParser:
     result = parser(__doc__)
     add_lake(result)
     add_range(result)
+    result.add_argument("--new", action="store_true", help="only what was not audited yet, as it lies there")
     result.add_argument("--table", required=True, help=f"one of {', '.join(TABLES)}")
     result.add_argument(
         "--steps", type=int, default=DEFAULT_STEPS, help="window length that `sequences` were built with"

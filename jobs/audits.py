@@ -31,7 +31,7 @@ from jobs.table_contract import spec_of_version, table_contract
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.paths import Lake
-from schemas.publishing import read_manifest
+from schemas.publishing import MANIFEST, file_sha256, read_manifest
 from schemas.tables import feature_spec
 from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.quarantine import NAME as QUARANTINE
@@ -67,6 +67,7 @@ def audit_partition(
 
     if table_name == SEQUENCES and spec is None:
         spec = spec_of_version(lake, dataset.name, manifest.spec_version)
+    manifest_sha256 = file_sha256(partition / MANIFEST)
     table = table_contract(table_name, dataset, lake, spec, steps)
     rules = (*_key_rule(table), *table.expectations, *day_rules(table, dataset, ds))
     facts = [
@@ -93,7 +94,14 @@ def audit_partition(
     if rows == 0 and table_name != QUARANTINE:
         notes.append("No rows: a valid, empty day; the rules about rows hold trivially.")
     return Audit(
-        table_name, dataset.name, ds, rows, manifest.fingerprint, tuple(notes), (*_ask_facts(facts), *about_rows)
+        table_name,
+        dataset.name,
+        ds,
+        rows,
+        manifest.fingerprint,
+        tuple(notes),
+        (*_ask_facts(facts), *about_rows),
+        manifest_sha256,
     )
 
 

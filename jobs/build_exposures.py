@@ -1,28 +1,52 @@
 """Raw log files to the tables `exposures` and `quarantine`, for a range of days.
 
-    spark-submit jobs/build_exposures.py --dataset kuairand --raw RAW --lake lake [--from DAY] [--to DAY]
+    spark-submit jobs/build_exposures.py --dataset kuairand --raw RAW --lake lake
+        [--from DAY] [--to DAY] [--this-code] | [--up-to DAY]
 
-Refused rows whose day cannot be read, or lies outside the days of the rows that are not refused, are published
-as the quarantine partition `undated` by every run.
+--up-to DAY: that day, and all days before it that the lake holds or should hold, since the day's journeys rest on
+them; this is how rows that come late reach the lake. A day whose raw rows are as they were when it was built is
+left alone. Refused rows whose day cannot be read, or lies outside the days of the rows that are not refused, are
+published as the quarantine partition `undated`.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.exposures import DS, DUPLICATE, FATE, KEPT, RAW, REASON, REFUSED, days_of, log_span, with_fate
+from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
+from jobs.exposures import (
+    DS,
+    DUPLICATE,
+    FATE,
+    KEPT,
+    RAW,
+    REASON,
+    REFUSED,
+    days_of,
+    log_span,
+    rows_by_file,
+    with_fate,
+    with_reason,
+)
 from jobs.lake_io import publish_days
 from jobs.raw_files import SOURCE, RawFiles, find_raw_files, raw_paths, read_raw
+from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
 from jobs.session import spark_session
-from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import UNDATED, days_between
-from schemas.publishing import file_sha256
+from schemas.dataset import Dataset
+from schemas.errors import NothingToDo, UserError, exit_with_one_line
+from schemas.freshness import is_fresh
+from schemas.locks import locked
+from schemas.paths import UNDATED, Lake, checked_day, days_between
+from schemas.publishing import read_manifest
+from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE
+
+RAW_INDEX = "raw_index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,51 +70,128 @@ def main() -> None:
     arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
     add_lake(arguments)
     add_range(arguments)
+    add_this_code(arguments)
+    arguments.add_argument("--up-to", metavar="DAY", help="that day, and what is stale or missing before it")
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
     first, last = range_of(args)
+    up_to = checked_day(args.up_to) if args.up_to else None
+    if up_to and (first or last):
+        raise UserError("--up-to says all: leave --from and --to out")
     files = find_raw_files(dataset, args.raw)
+    code = this_code(args)
 
-    with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark:
-        rows = with_fate(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()})
-        # One pass over the raw rows: the log's span is observed while the rows to publish are put aside.
-        span = Observation()
-        chosen = rows.observe(span, *log_span()).where(_between(first, last) | (F.col(FATE) == REFUSED))
-        chosen.persist(StorageLevel.MEMORY_AND_DISK).count()
-        low, high = days_of(span.get, rows)
-        days = _days(low, high, first, last)
-        in_log = F.when(F.col(DS).between(low, high), F.col(DS)).otherwise(UNDATED)
-        in_range = chosen.withColumn(DS, in_log).where((F.col(DS) == UNDATED) | _between(first, last))
-        counts = _count(in_range)
-        inputs = _file_hashes(files)
-        refused = in_range.where(F.col(FATE) == REFUSED).select(
-            F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
-        )
+    def days_of_run(index: RawIndex) -> list[str]:
+        return days_up_to(lake, dataset.name, index, up_to) if up_to else days_asked(index, first, last)
+
+    index, changed = split_by_change(dataset, files, stored_index(lake, dataset.name))
+    built: list[str] = []
+    if changed or stale_days(lake, dataset.name, index, days_of_run(index), code):
+        with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark:
+            index = read_changed(spark, lake, dataset, files)
+            days = days_of_run(index)
+            if wanted := stale_days(lake, dataset.name, index, days, code):
+                with locked(lake, (EXPOSURES, QUARANTINE.name), dataset.name, wanted):
+                    # Another run may have built them while this one waited.
+                    built = stale_days(lake, dataset.name, index, days, code)
+                    if built:
+                        build(spark, lake, dataset, files, index, built)
+    days = days_of_run(index)
+    if fresh := len(set(days) - set(built)):
+        print(f"exposures {dataset.name} {days[0]}..{days[-1]}: {fresh} of {len(days)} days are fresh and left alone")
+    if up_to:
+        report_others(lake, dataset.name, index, up_to, [day for day in built if day not in (up_to, UNDATED)])
+
+
+def read_changed(spark: SparkSession, lake: Lake, dataset: Dataset, files: Mapping[str, RawFiles]) -> RawIndex:
+    """The raw index as the log is now: files that have changed since it was stored are read. Stores it."""
+    with locked(lake, (RAW_INDEX,), dataset.name, [UNDATED]):
+        index, changed = split_by_change(dataset, files, stored_index(lake, dataset.name))
+        if changed:
+            # Before the files are read: one that changes meanwhile is read again next time.
+            stamps = {path.name: stamp(path) for path in changed}
+            rows = rows_of(spark, dataset, files, set(stamps))
+            index = scanned(index, stamps, rows_by_file(rows).collect())
+            if index.span is None:
+                days_of(rows.agg(*log_span()).first(), rows)  # says why
+            store_index(lake, dataset.name, index)
+    return index
+
+
+def rows_of(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles], names: set[str]) -> DataFrame:
+    """All rows of the log files of these names (of the first one where there are none), with the lookups joined."""
+    log = files[dataset.log.view]
+    chosen = tuple(path for path in log.paths if path.name in names) or log.paths[:1]
+    views = {**files, dataset.log.view: RawFiles(log.layout, chosen)}
+    return with_reason(spark, dataset, {view: read_raw(spark, group) for view, group in views.items()})
+
+
+def days_asked(index: RawIndex, first: str | None, last: str | None) -> list[str]:
+    """The days to publish: a day inside the log without rows is a valid, empty day; one outside is an error."""
+    low, high = _span(index)
+    for day in (first, last):
+        if day and not low <= day <= high:
+            raise UserError(f"{day} lies outside the log, which has the days {low} to {high}")
+    return days_between(first or low, last or high)
+
+
+def days_up_to(lake: Lake, dataset: str, index: RawIndex, day: str) -> list[str]:
+    """From the first day that the lake holds (an empty lake: that the log has) to this one.
+
+    NothingToDo where the log does not reach that day: its rows have not come yet, or the log has ended.
+    """
+    low, high = _span(index)
+    if not low <= day <= high:
+        raise NothingToDo(f"the log has the days {low} to {high}, and so far no row of {day}")
+    held = lake.days(EXPOSURES, dataset)
+    return days_between(max(low, min(day, held[0])) if held else low, day)
+
+
+def _span(index: RawIndex) -> tuple[str, str]:
+    # A log without a usable row never gets as far as an index.
+    return index.span or ("", "")
+
+
+def stale_days(lake: Lake, dataset: str, index: RawIndex, days: Iterable[str], code: str | None) -> list[str]:
+    """Those of the days whose exposures or quarantine do not match the raw rows; UNDATED with them."""
+
+    def fresh(table: str, day: str) -> bool:
+        return is_fresh(read_manifest(lake.partition(table, dataset, day)), index.inputs(day), this_code=code)
+
+    stale = [day for day in days if not (fresh(EXPOSURES, day) and fresh(QUARANTINE.name, day))]
+    return stale if fresh(QUARANTINE.name, UNDATED) else [*stale, UNDATED]
+
+
+def build(
+    spark: SparkSession, lake: Lake, dataset: Dataset, files: Mapping[str, RawFiles], index: RawIndex, days: list[str]
+) -> None:
+    """Publish the exposures and the quarantine of these days (UNDATED among them: of that only the quarantine)."""
+    in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
+    rows = rows_of(spark, dataset, files, index.files_of(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
+    chosen = with_fate(rows, dataset).persist(StorageLevel.MEMORY_AND_DISK)
+    counts = _count(chosen)
+    refused = chosen.where(F.col(FATE) == REFUSED).select(
+        F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
+    )
+    publish_days(
+        refused, lake, QUARANTINE, dataset.name, days,
+        split_by="raw", order_by=("raw", "source_file", "reason"), inputs=index.inputs,
+        # An undated row belongs to the log as a whole.
+        counts=lambda day: {"rows_in": index.rows} if day == UNDATED else {},
+    )  # fmt: skip
+    dated = [day for day in days if day != UNDATED]
+    if dated:
         publish_days(
-            refused, lake, QUARANTINE, dataset.name, [*days, UNDATED],
-            split_by="raw", order_by=("raw", "source_file", "reason"), inputs=lambda _: inputs,
-            # An undated row belongs to the log as a whole.
-            counts=lambda day: {"rows_in": span.get["rows"]} if day == UNDATED else {},
-        )  # fmt: skip
-        publish_days(
-            in_range.where(F.col(FATE) == KEPT), lake, exposures(dataset), dataset.name, days,
+            chosen.where(F.col(FATE) == KEPT), lake, exposures(dataset), dataset.name, dated,
             split_by="user_id", order_by=("user_id", "exposed_at_ms", "exposure_id"),
-            inputs=lambda _: inputs, counts=lambda day: counts.get(day, DayCounts()).manifest(),
+            inputs=index.inputs, counts=lambda day: counts.get(day, DayCounts()).manifest(),
         )  # fmt: skip
     total = DayCounts(*(sum(getattr(c, f) for c in counts.values()) for f in ("kept", "duplicate", "refused")))
+    span = f"{dated[0]}..{dated[-1]}" if dated else UNDATED
     print(
-        f"exposures {dataset.name} {days[0]}..{days[-1]}: {total.manifest()['rows_in']:,} rows in = {total.kept:,} kept"
+        f"exposures {dataset.name} {span}: {total.manifest()['rows_in']:,} rows in = {total.kept:,} kept"
         f" + {total.duplicate:,} duplicates + {total.refused:,} quarantined"
     )
-
-
-def _between(first: str | None, last: str | None) -> Column:
-    inside = F.lit(True)
-    if first:
-        inside &= F.col(DS) >= first
-    if last:
-        inside &= F.col(DS) <= last
-    return inside
 
 
 def _count(rows: DataFrame) -> dict[str, DayCounts]:
@@ -104,16 +205,14 @@ def _count(rows: DataFrame) -> dict[str, DayCounts]:
     }
 
 
-def _days(low: str, high: str, first: str | None, last: str | None) -> list[str]:
-    """The days to publish: a day inside the log without rows is a valid, empty day; one outside is an error."""
-    for day in (first, last):
-        if day and not low <= day <= high:
-            raise UserError(f"{day} lies outside the log, which has the days {low} to {high}")
-    return days_between(first or low, last or high)
-
-
-def _file_hashes(files: dict[str, RawFiles]) -> dict[str, str]:
-    return {f"raw/{path.name}": file_sha256(path) for path in raw_paths(files)}
+def report_others(lake: Lake, dataset: str, index: RawIndex, day: str, built: list[str]) -> None:
+    """A line on the days that this day's run has found changed: earlier ones, now built, and later ones."""
+    if built:
+        named = ", ".join(built[:5]) + (", ..." if len(built) > 5 else "")
+        print(f"note: {len(built)} earlier days were missing or their raw rows have changed: {named}; see make status")
+    later = [d for d in lake.days(EXPOSURES, dataset) if d > day]
+    if stale := [d for d in stale_days(lake, dataset, index, later, None) if d != UNDATED]:
+        print(f"note: the raw rows of {', '.join(stale[:5])} have changed since they were built; see make status")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Fit the feature spec on the training users of a range of days; published under the range's last day.
 
-spark-submit jobs/build_feature_spec.py --dataset kuairand --lake lake [--from DAY] [--to DAY]
+spark-submit jobs/build_feature_spec.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--this-code]
+
+A spec that was fitted on the same exposures is left alone.
 """
 
 import pyarrow as pa
@@ -8,20 +10,20 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.days import end_of_day_ms, exposure_days
 from jobs.feature_selection import fit_spec
 from jobs.history import EXPOSURE, KIND, with_history
 from jobs.journeys import channel_names
-from jobs.lake_io import fingerprints
 from jobs.session import spark_session
 from jobs.yesterday import exposures_of, journeys_before
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
+from schemas.freshness import history_inputs, is_fresh
+from schemas.locks import locked
 from schemas.paths import Lake
-from schemas.publishing import code_version, publish, staging_folder
+from schemas.publishing import code_version, publish, read_manifest, staging_folder
 from schemas.splits import TRAIN, split_sql
-from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, FeatureSpec
 
 PENALTY = 0.5  # s of equation 3, the paper's constant
@@ -31,12 +33,28 @@ def main() -> None:
     arguments = parser(__doc__)
     add_lake(arguments)
     add_range(arguments)
+    add_this_code(arguments)
     args = arguments.parse_args()
-    dataset, lake = dataset_of(args), lake_of(args)
+    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
     days = exposure_days(lake, dataset, *range_of(args))
 
+    with locked(lake, (FEATURE_SPEC.name,), dataset.name, [days[-1]]):
+        inputs = history_inputs(lake, dataset.name, days[-1]) | {"fitted_from": days[0]}
+        found = read_manifest(lake.partition(FEATURE_SPEC.name, dataset.name, days[-1]))
+        if found and is_fresh(found, inputs, spec_version=found.spec_version, this_code=code):
+            print(f"feature spec {dataset.name} {found.spec_version}: fresh, left alone")
+            return
+        spec = fit(lake, dataset, days, code)
+        _publish(lake, dataset, spec, days, inputs)
+    dropped = [f for f in spec.features if not f.kept]
+    print(f"feature spec {dataset.name} {spec.version}: {len(spec.kept)} features kept, {len(dropped)} dropped")
+    for feature in dropped:
+        print(f"  dropped {feature.name}: {feature.reason}")
+
+
+def fit(lake: Lake, dataset: Dataset, days: list[str], code: str | None) -> FeatureSpec:
     with spark_session(f"feature spec {dataset.name}") as spark:
-        yesterday = journeys_before(spark, lake, dataset, days[0])
+        yesterday = journeys_before(spark, lake, dataset, days[0], code)
         rows = exposures_of(spark, lake, dataset, days)
         # Whole users are left out before anything is computed: no statistic ever sees another split.
         rows = rows.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
@@ -45,12 +63,7 @@ def main() -> None:
         names = channel_names(rows, yesterday, dataset)
         steps = with_history(rows, yesterday, dataset, names, end_of_day_ms(dataset, days[-1]))
         steps = steps.where(F.col(KIND) == EXPOSURE)
-        spec = fit_spec(steps, dataset, _actions(rows, dataset), days[0], days[-1], PENALTY)
-    _publish(lake, dataset, spec, days)
-    dropped = [f for f in spec.features if not f.kept]
-    print(f"feature spec {dataset.name} {spec.version}: {len(spec.kept)} features kept, {len(dropped)} dropped")
-    for feature in dropped:
-        print(f"  dropped {feature.name}: {feature.reason}")
+        return fit_spec(steps, dataset, _actions(rows, dataset), days[0], days[-1], PENALTY)
 
 
 def _actions(rows: DataFrame, dataset: Dataset) -> list[str]:
@@ -63,7 +76,7 @@ def _actions(rows: DataFrame, dataset: Dataset) -> list[str]:
     return sorted(row.channel for row in found)
 
 
-def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str]) -> None:
+def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], inputs: dict[str, str]) -> None:
     rows = [{c: getattr(feature, c) for c in FEATURE_SPEC.column_names} for feature in spec.features]
     with staging_folder(lake) as staging:
         staged = staging / "spec"
@@ -72,7 +85,7 @@ def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str]) -
         (staged / SPEC_FILE).write_text(spec.to_json())
         publish(
             lake, FEATURE_SPEC.name, dataset.name, days[-1], staged, rows=len(rows),
-            inputs=fingerprints(lake, EXPOSURES, dataset.name, days), code=code_version("jobs"),
+            inputs=inputs, code=code_version("jobs"),
             spec_version=spec.version,
         )  # fmt: skip
 

@@ -1,44 +1,56 @@
 """Yesterday's journeys and one day's exposures to that day's `journeys`.
 
-    spark-submit jobs/build_journeys.py --dataset kuairand --lake lake [--day DAY]
+    spark-submit jobs/build_journeys.py --dataset kuairand --lake lake [--day DAY] [--this-code]
 
-Where yesterday's journeys are missing they are rebuilt from `exposures`, with the same result.
+Where yesterday's journeys are missing, or no longer match the exposures, the fold starts at the newest ones that do,
+or at the first exposure: the same rows, more work. Journeys that are fresh are left alone.
 """
 
-from jobs.arguments import add_lake, dataset_of, lake_of, parser
-from jobs.days import days_before, end_of_day_ms, exposure_days
+from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
+from jobs.days import end_of_day_ms, exposure_days
 from jobs.journeys import channel_names, fold
-from jobs.lake_io import fingerprints, publish_days
+from jobs.lake_io import publish_days
 from jobs.session import spark_session
-from jobs.yesterday import exposures_of, published_journeys
+from jobs.yesterday import exposures_of, newest_fresh_journeys
+from schemas.dataset import Dataset
 from schemas.errors import exit_with_one_line
-from schemas.paths import checked_day
-from schemas.tables.exposures import NAME as EXPOSURES
-from schemas.tables.journeys import journeys
+from schemas.freshness import history_inputs, is_fresh
+from schemas.locks import locked
+from schemas.paths import Lake, checked_day
+from schemas.publishing import Manifest, read_manifest
+from schemas.tables.journeys import NAME, journeys
 
 
 def main() -> None:
     arguments = parser(__doc__)
     add_lake(arguments)
+    add_this_code(arguments)
     arguments.add_argument("--day", help="YYYY-MM-DD; default: the last day of exposures")
     args = arguments.parse_args()
-    dataset, lake = dataset_of(args), lake_of(args)
+    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
     day = exposure_days(lake, dataset, checked_day(args.day) if args.day else None, args.day)[-1]
 
+    with locked(lake, (NAME,), dataset.name, [day]):
+        inputs, found = history_inputs(lake, dataset.name, day), read_manifest(lake.partition(NAME, dataset.name, day))
+        if is_fresh(found, inputs, this_code=code):
+            print(f"journeys {dataset.name} {day}: fresh, left alone")
+            return
+        manifest = build(lake, dataset, day, inputs, code)
+    same = " (the same content as before)" if found and found.fingerprint == manifest.fingerprint else ""
+    print(f"journeys {dataset.name} {day}: {manifest.rows:,} users{same}")
+
+
+def build(lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], code: str | None) -> Manifest:
+    """Publish the journeys as of the end of the day."""
     with spark_session(f"journeys {dataset.name} {day}") as spark:
-        earlier = days_before(lake, dataset, day)
-        yesterday = published_journeys(spark, lake, dataset, day)
-        # Without yesterday's journeys the fold starts at the first exposure: the same rows, more work.
-        today = exposures_of(spark, lake, dataset, [day] if yesterday is not None else [*earlier, day])
-        channels = channel_names(today, yesterday, dataset)
-        rows = fold(today, yesterday, dataset, channels, end_of_day_ms(dataset, day)).selectExpr("*", f"'{day}' AS ds")
-        # The journeys of a day rest on all exposures up to it, however they were built.
-        inputs = fingerprints(lake, EXPOSURES, dataset.name, [*earlier, day])
-        manifest = publish_days(
-            rows, lake, journeys(dataset), dataset.name, [day],
+        earlier, since = newest_fresh_journeys(spark, lake, dataset, day, code)
+        rows = exposures_of(spark, lake, dataset, [*since, day])
+        channels = channel_names(rows, earlier, dataset)
+        folded = fold(rows, earlier, dataset, channels, end_of_day_ms(dataset, day)).selectExpr("*", f"'{day}' AS ds")
+        return publish_days(
+            folded, lake, journeys(dataset), dataset.name, [day],
             split_by="user_id", order_by=("user_id",), inputs=lambda _: inputs,
         )[day]  # fmt: skip
-    print(f"journeys {dataset.name} {day}: {manifest.rows:,} users")
 
 
 if __name__ == "__main__":

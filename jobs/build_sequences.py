@@ -1,31 +1,40 @@
 """Exposures and the journeys before them to windows of n steps: the table `sequences`, for a range of days.
 
 spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--steps 20]
-    [--spec-day DAY | --spec FILE]
+    [--spec-day DAY | --spec FILE] [--this-code] | [--up-to DAY]
+
+--up-to DAY: that day's, and those of the days before it that lie there stale, as far back as outcomes may come in
+late (Dataset.outcome_days): how labels mature. Sequences that are fresh are left alone.
 """
 
 from pathlib import Path
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.days import days_before, end_of_day_ms, exposure_days
+from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
+from jobs.days import end_of_day_ms, exposure_days
 from jobs.history import with_history
 from jobs.journeys import channel_names
-from jobs.lake_io import fingerprints, publish_days
+from jobs.lake_io import publish_days
 from jobs.session import spark_session
 from jobs.table_contract import spec_in_file
 from jobs.windows import cut_windows
 from jobs.yesterday import exposures_of, journeys_before
+from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
+from schemas.freshness import history_inputs, is_fresh
+from schemas.locks import locked
+from schemas.paths import Lake, checked_day, day_before, days_between
+from schemas.publishing import Manifest, read_manifest
 from schemas.steps import MEMORY_STEPS
-from schemas.tables.exposures import NAME as EXPOSURES
-from schemas.tables.feature_spec import published_spec
-from schemas.tables.sequences import DEFAULT_STEPS, sequences
+from schemas.tables.feature_spec import FeatureSpec, published_spec
+from schemas.tables.sequences import DEFAULT_STEPS, NAME, sequences
 
 
 def main() -> None:
     arguments = parser(__doc__)
     add_lake(arguments)
     add_range(arguments)
+    add_this_code(arguments)
+    arguments.add_argument("--up-to", metavar="DAY", help="that day, and stale ones as far back as outcomes come late")
     arguments.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"window length n, 2 to {MEMORY_STEPS}")
     which = arguments.add_mutually_exclusive_group()
     which.add_argument("--spec", type=Path, help="a feature_spec.json; default: the lake's newest spec")
@@ -33,25 +42,63 @@ def main() -> None:
     args = arguments.parse_args()
     if not 2 <= args.steps <= MEMORY_STEPS:
         raise UserError(f"--steps {args.steps}: choose 2 to {MEMORY_STEPS}, the length of the journey memory")
-    dataset, lake = dataset_of(args), lake_of(args)
-    days = exposure_days(lake, dataset, *range_of(args))
+    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
+    if args.up_to:
+        days = days_up_to(lake, dataset, checked_day(args.up_to))
+    else:
+        days = exposure_days(lake, dataset, *range_of(args))
     spec = spec_in_file(args.spec) if args.spec else published_spec(lake, dataset.name, args.spec_day)
 
+    with locked(lake, (NAME,), dataset.name, days):
+        inputs = {day: history_inputs(lake, dataset.name, day) | {"steps": str(args.steps)} for day in days}
+        stale = [
+            day for day in days
+            if not is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs[day],
+                            spec_version=spec.version, this_code=code)
+        ]  # fmt: skip
+        manifests = build(lake, dataset, stale, spec, args.steps, inputs, code) if stale else {}
+    if stale:
+        total = sum(m.rows for m in manifests.values())
+        print(f"sequences {dataset.name} {', '.join(_spans(stale))}: {total:,} windows of {args.steps} steps")
+    if fresh := len(days) - len(stale):
+        print(f"sequences {dataset.name} {days[0]}..{days[-1]}: {fresh} of {len(days)} days are fresh and left alone")
+
+
+def days_up_to(lake: Lake, dataset: Dataset, day: str) -> list[str]:
+    """The day, and before it those that have sequences already and may still see outcomes come in."""
+    first = day
+    for _ in range(dataset.outcome_days):
+        first = day_before(first)
+    there = {*lake.days(NAME, dataset.name), day} & set(exposure_days(lake, dataset, None, day))
+    return [d for d in days_between(first, day) if d in there]
+
+
+def build(
+    lake: Lake, dataset: Dataset, days: list[str], spec: FeatureSpec, steps: int, inputs: dict[str, dict[str, str]],
+    code: str | None,
+) -> dict[str, Manifest]:  # fmt: skip
+    """Publish the windows of these days, cut in one go from the first to the last."""
     with spark_session(f"sequences {dataset.name}") as spark:
-        yesterday = journeys_before(spark, lake, dataset, days[0])
-        rows = exposures_of(spark, lake, dataset, days)
+        yesterday = journeys_before(spark, lake, dataset, days[0], code)
+        rows = exposures_of(spark, lake, dataset, exposure_days(lake, dataset, days[0], days[-1]))
         channels = channel_names(rows, yesterday, dataset)
-        steps = with_history(rows, yesterday, dataset, channels, end_of_day_ms(dataset, days[-1]))
-        windows = cut_windows(steps, yesterday, dataset, spec, args.steps)
-        earlier = days_before(lake, dataset, days[0])
-        manifests = publish_days(
-            windows, lake, sequences(dataset, spec, args.steps), dataset.name, days,
-            split_by="user_id", order_by=("user_id", "window"),
-            inputs=lambda day: fingerprints(lake, EXPOSURES, dataset.name, [*earlier, *(d for d in days if d <= day)]),
-            spec_version=spec.version,
+        history = with_history(rows, yesterday, dataset, channels, end_of_day_ms(dataset, days[-1]))
+        windows = cut_windows(history, yesterday, dataset, spec, steps)
+        return publish_days(
+            windows.where(windows.ds.isin(days)), lake, sequences(dataset, spec, steps), dataset.name, days,
+            split_by="user_id", order_by=("user_id", "window"), inputs=inputs.__getitem__, spec_version=spec.version,
         )  # fmt: skip
-    total = sum(m.rows for m in manifests.values())
-    print(f"sequences {dataset.name} {days[0]}..{days[-1]}: {total:,} windows of {args.steps} steps")
+
+
+def _spans(days: list[str]) -> list[str]:
+    """Days as spans of consecutive ones: 2022-04-22..2022-04-24."""
+    spans: list[list[str]] = []
+    for day in days:
+        if spans and day_before(day) == spans[-1][-1]:
+            spans[-1].append(day)
+        else:
+            spans.append([day])
+    return [span[0] if len(span) == 1 else f"{span[0]}..{span[-1]}" for span in spans]
 
 
 if __name__ == "__main__":

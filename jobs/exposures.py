@@ -21,12 +21,12 @@ _LAST_MS = 253_402_214_400_000 - 1
 LARGEST_COST = 1_000_000_000  # sums of costs are kept in whole billionths, as 64-bit integers
 
 
-def with_fate(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFrame]) -> DataFrame:
-    """Every log row with its fate.
+def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFrame]) -> DataFrame:
+    """Every log row, and why it is refused, if it is.
 
     Needs: `raw` by view name, as read by read_raw. Returns the columns of `exposures` (of a refused row only
     exposure_id is sure to be filled), ds (the dataset's own calendar day; null where the time cannot be read),
-    FATE, REASON (refused rows), RAW (the row's text), SOURCE.
+    REASON (refused rows), RAW (the row's text), SOURCE.
     """
     log = _typed(raw["log"], dataset.log).alias("log")
     reasons = [F.col("log._reason")]
@@ -44,17 +44,39 @@ def with_fate(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFrame
     reasons.append(_unless(F.expr(dataset.cost).between(0, LARGEST_COST), f"cost is not from 0 to {LARGEST_COST:,}"))
 
     local = F.from_utc_timestamp(F.timestamp_millis(exposed_at_ms), dataset.timezone)
-    tagged = log.select("*", F.coalesce(*reasons).alias(_WHY)).select(
+    return log.select("*", F.coalesce(*reasons).alias(_WHY)).select(
         *_exposure_columns(dataset),
         F.when(in_calendar, F.date_format(local, "yyyy-MM-dd")).alias(DS),
         F.col(_WHY).alias(REASON),
         F.col("log._raw").alias(RAW),
         F.col(f"log.{SOURCE}").alias(SOURCE),
     )
-    # The copy that stays is the last in text order, so that a rerun keeps the same one.
-    copies = Window.partitionBy("user_id", "exposure_id", F.col(REASON).isNull()).orderBy(F.col(RAW).desc(), SOURCE)
+
+
+def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
+    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days."""
+    same = ("user_id", "exposure_id", DS, F.col(REASON).isNull())
+    # The copy that stays is the one that knows of most late gains, so that a row that is delivered again with its
+    # conversion replaces the first; then the last in text order, so that a rerun keeps the same one.
+    late = (F.col(gain).desc_nulls_last() for gain in dataset.late_gains)
+    copies = Window.partitionBy(*same).orderBy(*late, F.col(RAW).desc(), SOURCE)
     fate = F.when(F.col(REASON).isNotNull(), REFUSED).when(F.row_number().over(copies) > 1, DUPLICATE).otherwise(KEPT)
-    return tagged.withColumn(FATE, fate)
+    return rows.withColumn(FATE, fate)
+
+
+def rows_by_file(rows: DataFrame) -> DataFrame:
+    """Aggregate of with_reason's rows: file, ds, refused, rows, and two sums in which no order counts.
+
+    Two independent hashes: a row that is there twice would cancel out in an exclusive or, and still counts in the sum.
+    """
+    values = [F.col(name) for name in rows.columns if name not in (DS, SOURCE)]
+    # Spark's hash passes over nulls, so a value that moved to the next column would go unseen.
+    hashed = F.xxhash64(*values, *(value.isNull() for value in values))
+    return rows.groupBy(F.col(SOURCE).alias("file"), DS, F.col(REASON).isNotNull().alias("refused")).agg(
+        F.count("*").alias("rows"),
+        F.sum(hashed.cast("decimal(38,0)")).cast("string").alias("sum"),
+        F.bit_xor(F.xxhash64(hashed, F.lit(1))).cast("string").alias("xor"),
+    )
 
 
 def _unless(holds: Column, reason: str) -> Column:
@@ -77,7 +99,7 @@ def _exposure_columns(dataset: Dataset) -> list[Column]:
 
 
 def log_span() -> tuple[Column, ...]:
-    """Aggregates over all rows of with_fate: `rows`, and `first_day` and `last_day` of the rows not refused.
+    """Aggregates over all rows of with_reason: `rows`, and `first_day` and `last_day` of the rows not refused.
 
     A refused row may carry any time, so it has no say in how long the log is.
     """

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from schemas.contract import Table
 from schemas.paths import Lake
-from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
+from schemas.publishing import Manifest, code_version, publish, require_manifest, staging_folder
 
 # A day's rows always lie in this many files, cut by user: the same files whatever the parallelism, so that
 # equal content has an equal fingerprint, and enough of them for a cluster to write side by side.
@@ -35,15 +35,6 @@ def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: str, days:
 def conform(rows: DataFrame, table: Table, *extra: str) -> DataFrame:
     """Exactly the contract's columns, in its order and types."""
     return rows.select(*(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), *extra)
-
-
-def fingerprints(lake: Lake, table: str, dataset: str, days: Iterable[str]) -> dict[str, str]:
-    """The inputs entry of a manifest: fingerprint by partition path."""
-    return {
-        str(lake.partition(table, dataset, day).relative_to(lake.root)): manifest.fingerprint
-        for day in days
-        if (manifest := read_manifest(lake.partition(table, dataset, day))) is not None
-    }
 
 
 def publish_days(

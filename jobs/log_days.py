@@ -6,7 +6,7 @@ python -m jobs.log_days --dataset kuairand --raw RAW
 from pathlib import Path
 
 from jobs.arguments import dataset_of, parser
-from jobs.exposures import days_of, log_span, with_fate
+from jobs.exposures import days_of, log_span, with_reason
 from jobs.raw_files import find_raw_files, raw_paths, read_raw
 from jobs.session import spark_session
 from schemas.errors import exit_with_one_line
@@ -19,7 +19,7 @@ def main() -> None:
     dataset = dataset_of(args)
     files = find_raw_files(dataset, args.raw)
     with spark_session(f"days of {dataset.name}", raw_paths(files)) as spark:
-        rows = with_fate(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()})
+        rows = with_reason(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()})
         first, last = days_of(rows.agg(*log_span()).first(), rows)
     print(first, last)
 

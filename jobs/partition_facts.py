@@ -23,6 +23,7 @@ from jobs.partition_view import (
 )
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
+from schemas.freshness import is_fresh
 from schemas.paths import UNDATED, Lake, day_before
 from schemas.publishing import Manifest, content_fingerprint, read_manifest
 from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
@@ -149,13 +150,15 @@ def labels_fact(
 ) -> Fact:
     """The windows of a day have as many labels as the day has exposures that are not a user's first.
 
-    Earlier users are those of yesterday's journeys, or, where these are missing, of the earlier exposures that
-    the windows were made from.
+    Earlier users are those of yesterday's journeys, or, where these are missing or no longer rest on the same
+    exposures, of the earlier exposures that the windows were made from.
     """
     today = lake.partition(exposures.NAME, dataset.name, ds)
     yesterday = lake.partition(journeys.NAME, dataset.name, day_before(ds))
-    rests_on = [lake.root / path for path in manifest.inputs]
-    earlier = [yesterday] if read_manifest(yesterday) else [path for path in rests_on if path.name < today.name]
+    before = {path: content for path, content in manifest.inputs.items()
+              if path.startswith(f"{exposures.NAME}/") and Path(path).name < today.name}  # fmt: skip
+    same = is_fresh(read_manifest(yesterday), before)
+    earlier = [yesterday] if same else [lake.root / path for path in before]
     shown = read_manifest(today)
     return Fact(
         "expect_label_count_to_equal_exposures", label_count(connection),

@@ -1,4 +1,4 @@
-"""Where a day's build starts: at yesterday's journeys, or at the first exposure where they are missing."""
+"""Where a day's build starts: at the newest journeys before it that are fresh, or at the first exposure."""
 
 from collections.abc import Sequence
 
@@ -8,33 +8,43 @@ from jobs.days import days_before, end_of_day_ms
 from jobs.journeys import channel_names, fold
 from jobs.lake_io import read_days
 from schemas.dataset import Dataset
+from schemas.freshness import fingerprints, is_fresh
 from schemas.paths import Lake, day_before
 from schemas.publishing import read_manifest
+from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.journeys import NAME, journeys
 
 
-def published_journeys(spark: SparkSession, lake: Lake, dataset: Dataset, day: str) -> DataFrame | None:
-    """`journeys` as of the end of the day before `day`, None where they are not published."""
-    yesterday = day_before(day)
-    if read_manifest(lake.partition(NAME, dataset.name, yesterday)) is None:
-        return None
-    return read_days(spark, lake, journeys(dataset), dataset.name, [yesterday]).drop("ds")
+def newest_fresh_journeys(
+    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, this_code: str | None = None
+) -> tuple[DataFrame | None, list[str]]:
+    """The newest `journeys` before `day` that still match the exposures, and the exposure days since.
+
+    Their day is yesterday as a rule; where it is missing or stale an earlier one, or none (then all exposure days
+    before `day` are given). Folding the days in between gives the same rows as folding day by day.
+    """
+    earlier = days_before(lake, dataset, day)
+    found = fingerprints(lake, EXPOSURES, dataset.name, earlier)
+    for known in reversed([d for d in lake.days(NAME, dataset.name) if d < day]):
+        inputs = {path: content for path, content in found.items() if path.rpartition("ds=")[2] <= known}
+        if is_fresh(read_manifest(lake.partition(NAME, dataset.name, known)), inputs, this_code=this_code):
+            rows = read_days(spark, lake, journeys(dataset), dataset.name, [known]).drop("ds")
+            return rows, [d for d in earlier if d > known]
+    return None, earlier
 
 
 def exposures_of(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:
     return read_days(spark, lake, exposures(dataset), dataset.name, days)
 
 
-def journeys_before(spark: SparkSession, lake: Lake, dataset: Dataset, day: str) -> DataFrame | None:
-    """As published_journeys, but rebuilt from exposures where missing; None at the very first day.
-
-    Rebuilding folds all earlier exposures in one go; it gives the same rows as folding day by day.
-    """
-    published = published_journeys(spark, lake, dataset, day)
-    earlier = days_before(lake, dataset, day)
-    if published is not None or not earlier:
-        return published
-    history = exposures_of(spark, lake, dataset, earlier)
-    channels = channel_names(history, None, dataset)
-    return fold(history, None, dataset, channels, end_of_day_ms(dataset, day_before(day))).persist()
+def journeys_before(
+    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, this_code: str | None = None
+) -> DataFrame | None:
+    """Journeys as of the end of the day before `day`, folded here where none lie there fresh; None at the first day."""
+    found, since = newest_fresh_journeys(spark, lake, dataset, day, this_code)
+    if not since:
+        return found
+    rows = exposures_of(spark, lake, dataset, since)
+    channels = channel_names(rows, found, dataset)
+    return fold(rows, found, dataset, channels, end_of_day_ms(dataset, day_before(day))).persist()

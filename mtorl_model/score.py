@@ -4,7 +4,7 @@ python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from mtorl_model.windows import journeys_to_windows
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
+from schemas.freshness import scored_inputs
+from schemas.locks import locked
 from schemas.paths import Lake, checked_day
-from schemas.publishing import Manifest, code_version, publish, require_manifest, staging_folder
+from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
 from schemas.steps import profile_inputs
 from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
@@ -35,6 +37,7 @@ from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 # says nothing about switching, and a transition is what the model was trained to predict.
 MIN_JOURNEY = 2
 ROWS_PER_GROUP = 100_000
+TABLES = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME)
 
 _ARROW = {
     "int": pa.int32(),
@@ -171,39 +174,78 @@ def _as_contract(table: Table, columns: dict[str, pa.Array]) -> pa.Table:
     return pa.table(columns, schema)
 
 
-def score_day(
-    lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ
-) -> tuple[Manifest, Manifest, Manifest]:
+def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
     """Publish `channel_policies`, `user_reward_ranks` and `channel_allocation` of a day, with the champion model.
 
-    Raises UserError where the day's journeys or the champion are missing, or the model's answer is no number.
+    All of them, or none is new.
+
+    What was made from the day's journeys as they are stays as it was issued, on the newest day only if it was made
+    by the champion of now: a new champion does not rewrite the past. Raises UserError where the day's journeys or
+    the champion are missing, or the model's answer is no number.
     """
-    found = require_manifest(lake, journeys.NAME, dataset.name, day)
-    version, artifact = load_champion(lake, dataset)
+    with locked(lake, TABLES, dataset.name, [day]):
+        require_manifest(lake, journeys.NAME, dataset.name, day)
+        inputs = scored_inputs(lake, dataset.name, day)
+        issued = [read_manifest(lake.partition(table, dataset.name, day)) for table in TABLES]
+        newest = lake.days(journeys.NAME, dataset.name)[-1] == day
+        if not newest and _stand(issued, inputs, None):
+            return _left_alone(issued, dataset, day)
+        version, artifact = load_champion(lake, dataset)
+        if _stand(issued, inputs, version):
+            return _left_alone(issued, dataset, day)
+        return _publish_scores(lake, dataset, day, version, artifact, inputs, rows_per_read)
+
+
+def _stand(issued: Sequence[Manifest | None], inputs: Mapping[str, str], version: str | None) -> bool:
+    """Whether all tables were made from these journeys by one model: this version, or any where it is None."""
+    found = [manifest for manifest in issued if manifest is not None]
+    if len(found) < len(TABLES):
+        return False
+    made_by = version or found[0].inputs.get("model", "")
+    return all(manifest.inputs == {**inputs, "model": made_by} for manifest in found)
+
+
+def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -> tuple[Manifest, ...]:
+    print(f"{', '.join(TABLES)} of {dataset.name} {day}: fresh, left alone")
+    return tuple(manifest for manifest in issued if manifest is not None)
+
+
+def _publish_scores(
+    lake: Lake,
+    dataset: Dataset,
+    day: str,
+    version: str,
+    artifact: Artifact,
+    inputs: Mapping[str, str],
+    rows_per_read: int,
+) -> tuple[Manifest, ...]:
     partition = lake.partition(journeys.NAME, dataset.name, day)
     kept = {f.name for f in artifact.spec.kept}
     columns = ["user_id", *(c.name for c in profile_inputs(dataset) if c.name in kept), "memory", "next_step"]
     scores = score_journeys(read_tables([partition], columns, rows_per_read), artifact, dataset)
     if not (np.isfinite(scores.policy_UA).all() and np.isfinite(scores.gains_UG).all()):
         raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
-
-    def publish_table(name: str, content: pa.Table) -> Manifest:
-        with staging_folder(lake) as staged:
-            pq.write_table(content, staged / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)
-            return publish(
-                lake, name, dataset.name, day, staged,
+    contents = (
+        policies_table(scores, artifact, dataset, version, day),
+        ranks_table(scores, artifact, dataset, version, day),
+        allocation_table(scores, artifact, dataset, version),
+    )
+    with staging_folder(lake) as staging:
+        # Both are written before the first is published: between the two there is no work that could fail.
+        for table, content in zip(TABLES, contents, strict=True):
+            (staging / table).mkdir()
+            pq.write_table(content, staging / table / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)
+        return tuple(
+            publish(
+                lake, table, dataset.name, day, staging / table,
                 rows=len(content),
-                inputs={str(partition.relative_to(lake.root)): found.fingerprint, "model": version},
+                inputs={**inputs, "model": version},
                 code=code_version("mtorl_model"),
                 spec_version=artifact.spec.version,
                 counts={INITIAL: int((~scores.from_model_U).sum())},
-            )  # fmt: skip
-
-    return (
-        publish_table(channel_policies.NAME, policies_table(scores, artifact, dataset, version, day)),
-        publish_table(user_reward_ranks.NAME, ranks_table(scores, artifact, dataset, version, day)),
-        publish_table(channel_allocation.NAME, allocation_table(scores, artifact, dataset, version)),
-    )
+            )
+            for table, content in zip(TABLES, contents, strict=True)
+        )  # fmt: skip
 
 
 def main() -> None:

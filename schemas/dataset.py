@@ -84,13 +84,15 @@ class Gain:
 class Dataset:
     """A dataset contract.
 
-    log_key: raw columns that identify an exposure; further rows with the same key are duplicates.
+    log_key: raw columns that identify an exposure, its time among them; further rows of the same day with the
+    same key are duplicates.
     exposed_at_ms: milliseconds since 1970 UTC; it is asked of every row, so it must yield NULL, not an error,
     where there is no time to read (try_cast, try_add and their like; a cell that overflows stops Spark). The other
     columns are asked only of rows that no refusal has caught.
     timezone: whose calendar day `ds` and hour are.
     channel: SQL of the channel's name, NULL where unknown. channels: their names where the contract fixes
     them; empty means that the feature spec learns them from training users.
+    outcome_days: for how many days after an exposure its row may come again with a gain that has happened since.
     propensity: SQL of the logging policy's probability of the shown channel, NULL where unknown.
     """
 
@@ -109,6 +111,7 @@ class Dataset:
     channels: tuple[str, ...] = ()
     cost: str = "cast(0 AS double)"
     propensity: str = "cast(NULL AS double)"
+    outcome_days: int = 0
     notes: tuple[str, ...] = field(default=())  # what a reader of a report must know about the labels
 
     def __post_init__(self) -> None:

@@ -10,7 +10,16 @@ class UserError(Exception):
     """Something the person at the keyboard can mend: the message says what, where and what to do."""
 
 
+class Busy(UserError):
+    """Another run is at it: trying again later helps."""
+
+
+class NothingToDo(Exception):
+    """The day asked for is none of the log's (it has ended, or the day's file is not there yet): no failure."""
+
+
 EXIT_USER_ERROR = 2
+EXIT_NOTHING_TO_DO = 3
 EXIT_TRY_AGAIN = 1
 
 # What stays as it is until somebody mends it. All other failures of the disk or the network may pass.
@@ -22,15 +31,18 @@ _FOR_A_PERSON = (
 def exit_with_one_line(main: Callable[[], None]) -> None:
     """Run an entry point; a UserError or an OSError becomes one line on stderr.
 
-    The exit status is 2 where a person has to mend something, 1 where trying again may help.
-    MTORL_DEBUG=1 shows the traceback as well.
+    The exit status is 2 where a person has to mend something, 1 where trying again may help, 3 where there is
+    nothing to do. MTORL_DEBUG=1 shows the traceback as well.
     """
     try:
         main()
+    except NothingToDo as reason:
+        print(f"nothing to do: {reason}")
+        sys.exit(EXIT_NOTHING_TO_DO)
     except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
             raise
-        status = EXIT_USER_ERROR
+        status = EXIT_TRY_AGAIN if isinstance(error, Busy) else EXIT_USER_ERROR
         message = " ".join(str(error).split())
         if isinstance(error, OSError):
             message = f"{error.filename or 'the disk'}: {error.strerror or message}"

@@ -76,6 +76,11 @@ class Lake:
         return self.root / ".staging"
 
     @property
+    def locks(self) -> Path:
+        """Who builds what: see schemas.locks."""
+        return self.root / ".locks"
+
+    @property
     def mlflow_uri(self) -> str:
         """MLflow's tracking and registry store."""
         return f"sqlite:///{(self.root / 'mlflow' / 'mlflow.db').resolve()}"
@@ -87,6 +92,10 @@ class Lake:
     def audits(self, dataset: str) -> Path:
         """The latest audit of each partition, as <table>/<ds>.json."""
         return self.table("audits", dataset)
+
+    def raw_index(self, dataset: str) -> Path:
+        """What the raw log held when it was last read: see jobs.raw_index."""
+        return self.table("raw_index", dataset) / "index.json"
 
     def docs(self, dataset: str) -> Path:
         """The data docs of a dataset: a static site that opens without a network."""

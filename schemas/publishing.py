@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from schemas.errors import UserError
-from schemas.paths import Lake
+from schemas.paths import UNDATED, Lake
+from schemas.tables import exposures, quarantine
 
 MANIFEST = "_manifest.json"
 FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
@@ -35,7 +36,7 @@ class Manifest:
 
     fingerprint: content_fingerprint of the data files; the jobs write the same rows into the same files
     whatever the parallelism, so equal content has an equal fingerprint.
-    inputs: fingerprints of what it was built from, by path below the lake (or by raw file name).
+    inputs: fingerprints of what it was built from, by path below the lake, or raw/<file>: the rows of that day in it.
     """
 
     table: str
@@ -57,20 +58,33 @@ def read_manifest(partition: Path) -> Manifest | None:
         return None
 
 
+def failed_audit(lake: Lake, found: Manifest) -> Path | None:
+    """The result of the audit that this very content has failed critically; None where there is none."""
+    file = lake.audits(found.dataset) / found.table / f"{found.ds}.json"
+    audit = json.loads(file.read_text()) if file.is_file() else {}
+    # A verdict is about the content that was audited: after a repair it no longer counts.
+    return file if audit.get("verdict") == FAILED_AUDIT and audit["fingerprint"] == found.fingerprint else None
+
+
 def require_manifest(lake: Lake, table: str, dataset: str, ds: str) -> Manifest:
-    """The manifest of a partition to build on; a UserError where there is none or its audit failed critically."""
+    """The manifest of a partition to build on; a UserError where there is none or its audit failed critically.
+
+    Exposures stand or fall with what was refused beside them: a failed audit of the day's quarantine, or of the
+    undated rows, is one of theirs.
+    """
     found = read_manifest(lake.partition(table, dataset, ds))
     if found is None:
         raise UserError(
             f"no {table} for {dataset} on {ds} in {lake.root}: run the day first (make backfill, or make run)"
         )
-    file = lake.audits(dataset) / table / f"{ds}.json"
-    audit = json.loads(file.read_text()) if file.is_file() else {}
-    # A verdict is about the content that was audited: after a repair it no longer counts.
-    if audit.get("verdict") == FAILED_AUDIT and audit["fingerprint"] == found.fingerprint:
-        raise UserError(
-            f"{table} for {dataset} on {ds} failed its audit ({file}): repair the day, run and audit it again"
-        )
+    beside = (ds, UNDATED) if table == exposures.NAME else ()
+    refused = (read_manifest(lake.partition(quarantine.NAME, dataset, day)) for day in beside)
+    for part in (found, *filter(None, refused)):
+        if file := failed_audit(lake, part):
+            raise UserError(
+                f"{part.table} for {dataset} on {part.ds} failed its audit ({file}): "
+                "repair the day, run and audit it again"
+            )
     return found
 
 

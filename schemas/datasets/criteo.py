@@ -51,6 +51,7 @@ DATASETS = (
         timezone="UTC",
         channel="cast(log.cat8 AS string)",
         cost="log.cost",
+        outcome_days=30,
         gains=(Gain("click", 1.0), Gain("conversion", 10.0)),
         columns=(
             Derived(Column("click", "int", "1 if clicked", Known.AFTER), "cast(log.click AS int)"),

@@ -43,16 +43,24 @@ def test_an_empty_argument_is_left_out(run):
     assert run("tiny_python")[2] == ["a"]
 
 
-@pytest.mark.parametrize(("status", "calls"), [("2", ["a"]), ("1", ["a", "a", "a"])], ids=["bad input", "accident"])
-def test_only_an_accident_is_tried_again(run, status, calls):
-    assert run("tiny_python", status=status) == ("failed", len(calls), calls)
+@pytest.mark.parametrize(
+    ("status", "state", "calls"),
+    [("2", "failed", ["a"]), ("1", "failed", ["a", "a", "a"]), ("3", "skipped", ["a"])],
+    ids=["bad input", "accident", "nothing to do"],
+)
+def test_only_an_accident_is_tried_again(run, status, state, calls):
+    assert run("tiny_python", status=status) == (state, len(calls), calls)
+
+
+def test_an_empty_argument_of_a_spark_job_is_left_out(run, spark_connection):
+    assert run("tiny_spark", typed="")[2] == [""]
 
 
 @pytest.mark.spark
 @pytest.mark.parametrize(
     ("status", "state", "calls"),
-    [("0", "success", ["x"]), ("2", "failed", ["x"]), ("1", "failed", ["x", "x", "x"])],
-    ids=["good", "bad input", "accident"],
+    [("0", "success", ["x"]), ("2", "failed", ["x"]), ("1", "failed", ["x", "x", "x"]), ("3", "skipped", ["x"])],
+    ids=["good", "bad input", "accident", "nothing to do"],
 )
 def test_only_an_accident_of_a_spark_job_is_tried_again(run, spark_connection, status, state, calls):
     assert run("tiny_spark", status=status, typed="x") == (state, len(calls), calls)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
-from jobs.exposures import DS, DUPLICATE, FATE, KEPT, RAW, REASON, REFUSED, days_of, log_span, with_fate
+from jobs.exposures import DS, DUPLICATE, FATE, KEPT, RAW, REASON, REFUSED, days_of, log_span, with_fate, with_reason
 from jobs.raw_files import find_raw_files, read_raw
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -18,7 +18,7 @@ COST = "cost is not from 0 to 1,000,000,000"
 
 def rows_of(spark, dataset, folder):
     raw = {view: read_raw(spark, files) for view, files in find_raw_files(dataset, folder).items()}
-    return with_fate(spark, dataset, raw)
+    return with_fate(with_reason(spark, dataset, raw), dataset)
 
 
 def fates(spark, name, folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.exposures import FATE, KEPT, REFUSED, days_of, log_span, with_fate
+from jobs.exposures import FATE, KEPT, REFUSED, days_of, log_span, with_fate, with_reason
 from jobs.raw_files import find_raw_files, read_raw
 from schemas.dataset import get_dataset
 
@@ -26,7 +26,9 @@ def test_a_real_log_loses_neither_rows_nor_users(spark, sample):
     files = find_raw_files(dataset, folder)
     user_column = "uid" if name == "criteo" else "user_id"
     users = [u for path in files["log"].paths for u in raw_users(path, dataset.log.separator, user_column)]
-    rows = with_fate(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()}).persist()
+    rows = with_fate(
+        with_reason(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()}), dataset
+    ).persist()
     fates = {row[FATE]: row["count"] for row in rows.groupBy(FATE).count().collect()}
     assert sum(fates.values()) == len(users) > 80_000
     assert fates.get(REFUSED, 0) == 0  # a rule that refuses rows of a published log is wrong

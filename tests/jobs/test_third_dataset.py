@@ -1,60 +1,24 @@
 """Bring your own log: a contract is all it takes, whatever the log's shape."""
 
 import json
-import random
 import sys
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
 from raw_logs import header
+from shop import SHOP, SPEC, sent_to
 
 import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
 from jobs.days import end_of_day_ms
-from jobs.exposures import DS, FATE, KEPT, with_fate
+from jobs.exposures import DS, FATE, KEPT, with_fate, with_reason
 from jobs.history import with_history
 from jobs.journeys import channel_names, fold
 from jobs.raw_files import find_raw_files, read_raw
 from jobs.windows import cut_windows
 from mtorl_model import evaluate, score, train
-from schemas.contract import Column, Known, Role
-from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 from schemas.paths import Lake
-from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
-
-# Semicolons, ISO times, text ids, money, an outcome that arrives late, and no side tables.
-SHOP = Dataset(
-    name="shop",
-    title="An invented shop's newsletters",
-    log=RawFile(
-        "log",
-        ("sent-*.txt",),
-        (
-            RawColumn("customer", "string"), RawColumn("sent", "string"), RawColumn("medium", "string"),
-            RawColumn("price", "double"), RawColumn("opened"), RawColumn("bought", "string", nullable=True),
-            RawColumn("age", "double", nullable=True),
-        ),
-        separator=";",
-    ),
-    log_key=("customer", "sent", "medium"),
-    user_id=Derived(Column("user_id", "string", "the customer"), "log.customer"),
-    exposed_at_ms="unix_millis(try_cast(log.sent AS timestamp))",
-    timezone="Europe/Berlin",
-    channel="lower(log.medium)",
-    cost="log.price",
-    gains=(Gain("open", 1.0), Gain("order", 5.0)),
-    columns=(
-        Derived(Column("open", "int", "1 if opened", Known.AFTER), "cast(log.opened AS int)"),
-        Derived(Column("order", "int", "1 if ordered", Known.AT, known_at="order_at_ms"),
-                "cast(log.bought IS NOT NULL AS int)"),
-        Derived(Column("order_at_ms", "bigint", "when ordered", Known.NEVER, nullable=True),
-                "unix_millis(try_cast(log.bought AS timestamp))"),
-        Derived(Column("age", "double", "age in years", Known.BEFORE, True, Role.NUMERIC, static=True), "log.age"),
-    ),
-    refusals=(Refusal("sent is no time", "try_cast(log.sent AS timestamp) IS NULL"),),
-)  # fmt: skip
 
 ROWS = [
     "ann;2024-03-30T23:30:00Z;Mail;0.1;1;2024-03-31T10:00:00Z;41",
@@ -70,7 +34,7 @@ ROWS = [
 def shop_rows(spark, tmp_path):
     (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *ROWS]) + "\n")
     raw = {view: read_raw(spark, files) for view, files in find_raw_files(SHOP, tmp_path).items()}
-    return with_fate(spark, SHOP, raw)
+    return with_fate(with_reason(spark, SHOP, raw), SHOP)
 
 
 def test_an_invented_log_becomes_exposures(shop_rows):
@@ -99,34 +63,14 @@ def test_and_goes_on_to_windows(shop_rows):
     assert journeys["ann"].next_step.seen_order == 1
     assert journeys["ann"].age == 41
 
-    spec = FeatureSpec(
-        "shop", "2024-03-31", "2024-03-31", ("mail", "push", "sms"), ("open", "order"), (1.0, 5.0),
-        RewardScale(0.5, -0.25, 6.0), (Feature("age", "numeric", True, True, mean=0.0, std=1.0),),
-    )  # fmt: skip
     steps = with_history(exposures, None, SHOP, channels, as_of)
-    (window,) = cut_windows(steps, None, SHOP, spec, 4).collect()
+    (window,) = cut_windows(steps, None, SHOP, SPEC, 4).collect()
     assert window.user_id == "ann"
     assert window.channel == [None, "mail", "sms", "mail"]
     assert window.is_label == [False, False, True, True]
     # The order came at ten: after the second newsletter, before the third.
     assert window.seen_order == [None, 0, 0, 1]
     assert window.new_order_by_channel[-1] == [1, 0, 0]
-
-
-def sent_to(customers: int) -> list[str]:
-    """Three days in Berlin, the second of 23 hours; the more a newsletter costs, the more often it is opened."""
-    draw = random.Random(7)
-    rows = []
-    for customer in range(customers):
-        age = draw.choice(["", draw.randint(18, 80)])
-        for _ in range(draw.randint(1, 9)):
-            sent = datetime(2024, 3, 29, 23, tzinfo=UTC) + timedelta(seconds=draw.randrange(71 * 3600))
-            medium, price = draw.choice([("Mail", 0.1), ("sms", 0.5), ("Push", 0.0)])
-            opened = int(draw.random() < 0.2 + price)
-            ordered = opened and draw.random() < 0.4
-            bought = (sent + timedelta(hours=draw.randint(1, 40))).isoformat() if ordered else ""
-            rows.append(f"c{customer};{sent.isoformat()};{medium};{price};{opened};{bought};{age}")
-    return rows
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
+from dags import alerts
 from dags.factory import DAY
 from dags.operators import PythonStep, SparkStep
 
 PARAMS = {"calls": Param(type="string"), "status": Param("0", type="string"), "typed": Param("", type="string")}
-RETRIES = {"retries": 2, "retry_delay": timedelta(0)}
+TOLD_OF = {"on_failure_callback": alerts.failed, "on_skipped_callback": alerts.nothing_there}
+RETRIES = {"retries": 2, "retry_delay": timedelta(0), **TOLD_OF}
 TOLD = ["{{ params.calls }}", "{{ params.status }}"]
 
 with DAG("tiny_python", schedule=None, start_date=datetime(2022, 1, 1), params=PARAMS, default_args=RETRIES):

@@ -1,0 +1,130 @@
+"""What each raw file of a log held when it was last read: rows and fingerprint by day, without the rows.
+
+Kept as `LAKE/raw_index/dataset=<name>/index.json`. From it a run knows which days' raw rows have changed without
+reading any: a file whose size and times are as they were is not read again. A day's fingerprint is over the rows as
+they would be published, what the lookups bring included, in any order; so it also tells when a corrected lookup or
+new code changes a day, and which days it leaves alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.lake_files import write_whole
+from jobs.raw_files import RawFiles
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.paths import UNDATED, Lake
+from schemas.publishing import file_sha256
+from schemas.tables import exposures
+
+_READERS = ("exposures.py", "raw_files.py")
+NO_DAY = ""  # of refused rows whose time cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """One log file. usable, refused: [rows, fingerprint] by day, of the rows that the rules keep or refuse."""
+
+    stamp: list[int]
+    usable: Mapping[str, list[int | str]]
+    refused: Mapping[str, list[int | str]]
+
+    @property
+    def rows(self) -> int:
+        return sum(int(rows) for by_day in (self.usable, self.refused) for rows, _ in by_day.values())
+
+
+@dataclass(frozen=True, slots=True)
+class RawIndex:
+    """All log files by name. read_with: changes with the lookups, the contract and the code that reads rows."""
+
+    read_with: str
+    files: Mapping[str, FileRows]
+
+    @property
+    def span(self) -> tuple[str, str] | None:
+        """The first and the last day of the log; None where no row is usable. A refused row has no say in it."""
+        days = {day for file in self.files.values() for day in file.usable}
+        return (min(days), max(days)) if days else None
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files.values())
+
+    def inputs(self, day: str) -> dict[str, str]:
+        """The inputs of a day's exposures and quarantine, or of the undated quarantine: a fingerprint a file."""
+        found = {}
+        for name, file in self.files.items():
+            held = [(kind, d, *by_day[d]) for kind, by_day in (("usable", file.usable), ("refused", file.refused))
+                    for d in sorted(by_day) if self._belongs(kind, d) == day]  # fmt: skip
+            if held:
+                found[f"raw/{name}"] = hashlib.sha256(json.dumps(held).encode()).hexdigest()[:32]
+        return found
+
+    def files_of(self, days: Iterable[str]) -> set[str]:
+        """The names of the files that hold rows of these days."""
+        return {path.removeprefix("raw/") for day in days for path in self.inputs(day)}
+
+    def _belongs(self, kind: str, day: str) -> str:
+        if kind == "usable" or (self.span and self.span[0] <= day <= self.span[1]):
+            return day
+        return UNDATED
+
+
+def stored_index(lake: Lake, dataset: str) -> RawIndex | None:
+    """The index as it was last stored, or None where the log was never read into this lake."""
+    try:
+        raw = json.loads(lake.raw_index(dataset).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return RawIndex(raw["read_with"], {name: FileRows(**file) for name, file in raw["files"].items()})
+
+
+def store_index(lake: Lake, dataset: str, index: RawIndex) -> None:
+    write_whole(lake, lake.raw_index(dataset), json.dumps(asdict(index), indent=1, sort_keys=True) + "\n")
+
+
+def split_by_change(
+    dataset: Dataset, files: Mapping[str, RawFiles], known: RawIndex | None
+) -> tuple[RawIndex, list[Path]]:
+    """What is still true of the index, and the log files that must be read (again).
+
+    A UserError where two log files in different folders share a name: rows are told apart by it.
+    """
+    log = files[dataset.log.view].paths
+    if len({path.name for path in log}) < len(log):
+        raise UserError(f"two log files of {dataset.name} have the same name: rename one")
+    read_with = _read_with(dataset, files)
+    kept = dict(known.files) if known and known.read_with == read_with else {}
+    unchanged = {path.name: kept[path.name] for path in log
+                 if path.name in kept and kept[path.name].stamp == stamp(path)}  # fmt: skip
+    return RawIndex(read_with, unchanged), [path for path in log if path.name not in unchanged]
+
+
+def scanned(found: RawIndex, stamps: Mapping[str, list[int]], rows: Iterable[Mapping[str, Any]]) -> RawIndex:
+    """The index with the files of these stamps added. rows: jobs.exposures.rows_by_file of them, collected."""
+    usable: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
+    refused: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
+    for row in rows:
+        held: list[int | str] = [row["rows"], f"{int(row['sum']) % 2**64:016x}{int(row['xor']) % 2**64:016x}"]
+        (refused if row["refused"] else usable)[row["file"]][row["ds"] or NO_DAY] = held
+    new = {name: FileRows(stamps[name], usable[name], refused[name]) for name in usable}
+    return RawIndex(found.read_with, dict(sorted({**found.files, **new}.items())))
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes whenever a file's content may have changed (as git sees it)."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
+    lookups = {path.name: stamp(path) for view, group in files.items() if view != dataset.log.view
+               for path in group.paths}  # fmt: skip
+    here = Path(__file__)
+    code = [file_sha256(path) for path in (*map(here.with_name, _READERS), Path(exposures.__file__))]
+    return hashlib.sha256(json.dumps([lookups, repr(dataset), code], sort_keys=True).encode()).hexdigest()[:32]

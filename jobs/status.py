@@ -1,0 +1,196 @@
+"""Print which partitions of a lake are fresh, stale, missing or failed: a line a day, a column a table.
+
+    python -m jobs.status --dataset kuairand --lake lake [--from DAY] [--to DAY] [--raw RAW] [--todo]
+
+Reads manifests and audit results only, so it takes seconds however much data there is. The raw log counts as it was
+when a run last read it; with --raw a line says whether its files have changed since.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+
+from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from jobs.raw_files import find_raw_files
+from jobs.raw_index import RawIndex, split_by_change, stored_index
+from jobs.table_contract import spec_in_file
+from schemas.dataset import Dataset
+from schemas.errors import UserError, exit_with_one_line
+from schemas.freshness import is_fresh
+from schemas.paths import UNDATED, Lake, days_between
+from schemas.publishing import Manifest, code_version, failed_audit, read_manifest
+from schemas.tables import channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
+
+FROM_RAW = (exposures.NAME, quarantine.NAME)
+FROM_HISTORY = (journeys.NAME, sequences.NAME)
+FROM_JOURNEYS = (channel_policies.NAME, user_reward_ranks.NAME)
+TABLES = (*FROM_RAW, *FROM_HISTORY, *FROM_JOURNEYS)
+
+
+class State(Enum):
+    """Of a partition. A stale one rests on something that has changed, or that is stale itself."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    MISSING = "missing"
+    FAILED = "failed"  # its audit found a critical fault: no job builds on it
+
+
+Grid = Mapping[str, Mapping[str, State]]  # by day, by table
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_lake(arguments)
+    add_range(arguments)
+    arguments.add_argument("--raw", type=Path, help="folder of the raw files, to see whether they have changed")
+    arguments.add_argument("--todo", action="store_true", help="only the lake's last day, and from when to when to run")
+    args = arguments.parse_args()
+    dataset, lake = dataset_of(args), lake_of(args)
+    index = stored_index(lake, dataset.name)
+    days = days_of_lake(lake, dataset.name, index)
+    if not days:
+        raise UserError(f"nothing of {dataset.name} in {lake.root} yet: make run, or name another lake with LAKE=")
+    manifests = read_manifests(lake, dataset.name, days)
+    grid = states(lake, dataset.name, index, days, manifests)
+    if args.todo:
+        print(days[-1], *unfinished(grid)[:1], *unfinished(grid)[-1:])
+        return
+    first, last = range_of(args)
+    shown = [day for day in days if (first or day) <= day <= (last or day)]
+    print("\n".join([*grid_lines(grid, shown), "", *advice(grid, dataset.name), *code_lines(manifests)]))
+    for line in raw_lines(dataset, lake, index, args.raw):
+        print(line)
+
+
+def days_of_lake(lake: Lake, dataset: str, index: RawIndex | None) -> list[str]:
+    """From the first day that the lake holds to the last one that it or the log has."""
+    held = sorted({day for table in TABLES for day in lake.days(table, dataset)})
+    span = index.span if index else None
+    first, last = [held[0], held[-1]] if held else span or ("", "")
+    return days_between(first, max(last, span[1] if span else last)) if first else []
+
+
+def read_manifests(lake: Lake, dataset: str, days: list[str]) -> dict[str, dict[str, Manifest | None]]:
+    return {table: {day: read_manifest(lake.partition(table, dataset, day)) for day in days} for table in TABLES}
+
+
+def states(
+    lake: Lake,
+    dataset: str,
+    index: RawIndex | None,
+    days: list[str],
+    manifests: Mapping[str, Mapping[str, Manifest | None]],
+) -> Grid:
+    """The state of each partition of these days, the lake's first day among them."""
+    grid: dict[str, dict[str, State]] = {}
+    history: dict[str, str] = {}
+    all_fresh = True
+    spec = champion_spec(lake, dataset)
+
+    def state(table: str, day: str, inputs: Mapping[str, str] | None, spec_version: str | None = None) -> State:
+        found = manifests[table][day]
+        if found is None:
+            return State.MISSING
+        if failed_audit(lake, found):
+            return State.FAILED
+        # What a partition states of itself beside its inputs, such as the model, is not for us to compare.
+        beside = {name: value for name, value in found.inputs.items() if "/" not in name}
+        same = inputs is not None and is_fresh(
+            found, {**inputs, **beside}, spec_version=spec_version or found.spec_version
+        )
+        return State.FRESH if same else State.STALE
+
+    for day in days:
+        of_day = grid[day] = {}
+        for table in FROM_RAW:
+            found = manifests[table][day]
+            of_day[table] = state(table, day, index.inputs(day) if index else dict(found.inputs) if found else {})
+        rows = manifests[exposures.NAME][day]
+        if rows is not None:
+            history[_path(lake, exposures.NAME, dataset, day)] = rows.fingerprint
+        all_fresh &= of_day[exposures.NAME] is State.FRESH
+        for table in FROM_HISTORY:
+            of_day[table] = state(table, day, history if all_fresh else None, spec if table == sequences.NAME else None)
+        scored, fresh = manifests[journeys.NAME][day], of_day[journeys.NAME] is State.FRESH
+        of_scored = {_path(lake, journeys.NAME, dataset, day): scored.fingerprint} if scored and fresh else None
+        for table in FROM_JOURNEYS:
+            of_day[table] = state(table, day, of_scored)
+    return grid
+
+
+def _path(lake: Lake, table: str, dataset: str, day: str) -> str:
+    return str(lake.partition(table, dataset, day).relative_to(lake.root))
+
+
+def champion_spec(lake: Lake, dataset: str) -> str | None:
+    """The version of the spec that the daily run cuts sequences with; None before the first champion was handed out."""
+    file = lake.table("champion", dataset) / "feature_spec.json"
+    return spec_in_file(file).version if file.is_file() else None
+
+
+def grid_lines(grid: Grid, days: list[str]) -> list[str]:
+    """The grid as text; days in a row that look the same are one line."""
+    rows: list[tuple[list[str], Mapping[str, State]]] = []
+    for day in days:
+        if rows and rows[-1][1] == grid[day]:
+            rows[-1][0].append(day)
+        else:
+            rows.append(([day], grid[day]))
+    width = max(len(table) for table in TABLES) + 2
+    lines = [f"{'day':<26}" + "".join(f"{table:<{width}}" for table in TABLES)]
+    for span, of_day in rows:
+        name = span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}"
+        lines.append(f"{name:<26}" + "".join(f"{of_day[table].value:<{width}}" for table in TABLES))
+    return [line.rstrip() for line in lines]
+
+
+def unfinished(grid: Grid) -> list[str]:
+    """The days of which a run would build something."""
+    return [day for day, of_day in grid.items() if {State.STALE, State.MISSING} & set(of_day.values())]
+
+
+def advice(grid: Grid, dataset: str) -> list[str]:
+    """What to do, in one line, or two where an audit has failed."""
+    counts = Counter(state for of_day in grid.values() for state in of_day.values())
+    lines = []
+    if counts[State.FAILED]:
+        failed = [f"{table} {day}" for day, of_day in grid.items() for table in TABLES if of_day[table] is State.FAILED]
+        lines.append(f"failed: {', '.join(failed[:3])}{', ...' if len(failed) > 3 else ''}: "
+                     "the data docs say why; mend the raw rows, then make backfill")  # fmt: skip
+    if counts[State.STALE] + counts[State.MISSING]:
+        todo = unfinished(grid)
+        lines.append(f"{counts[State.STALE]} stale, {counts[State.MISSING]} missing: "
+                     f"make backfill DATASET={dataset} FROM={todo[0]} TO={todo[-1]}")  # fmt: skip
+    return lines or ["all fresh: nothing to do"]
+
+
+def code_lines(manifests: Mapping[str, Mapping[str, Manifest | None]]) -> list[str]:
+    """How many partitions another version of the code has built: no fault, but worth knowing."""
+    ours = {**dict.fromkeys(TABLES, code_version("jobs")), **dict.fromkeys(FROM_JOURNEYS, code_version("mtorl_model"))}
+    others = sum(1 for table, by_day in manifests.items() for found in by_day.values()
+                 if found and found.code_version != ours[table])  # fmt: skip
+    if not others:
+        return []
+    return [
+        f"{others} partitions were built by another version of the code; make backfill THIS_CODE=1 builds them again"
+    ]
+
+
+def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, raw: Path | None) -> list[str]:
+    """Refused rows of no day of the log, and files that have changed since a run last read them."""
+    lines = []
+    undated = read_manifest(lake.partition(quarantine.NAME, dataset.name, UNDATED))
+    if undated and failed_audit(lake, undated):
+        lines.append("failed: quarantine undated: most raw rows belong to no day; no job builds on such a log")
+    if raw is not None:
+        _, changed = split_by_change(dataset, find_raw_files(dataset, raw), index)
+        if changed:
+            names = ", ".join(path.name for path in changed[:3]) + (", ..." if len(changed) > 3 else "")
+            lines.append(f"the raw log has changed since it was last read ({names}): the next run finds out which days")
+    return lines
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

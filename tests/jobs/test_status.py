@@ -1,0 +1,148 @@
+"""The grid of a lake: each state, where it comes from, and what a reader is told to do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import status
+from jobs.raw_index import FileRows, RawIndex, store_index
+from jobs.status import State
+from schemas.freshness import history_inputs, scored_inputs
+from schemas.paths import UNDATED, Lake
+from schemas.publishing import code_version, publish, read_manifest, staging_folder
+
+DAYS = ["2022-05-01", "2022-05-02", "2022-05-03"]
+CODE = {"channel_policies": code_version("mtorl_model"), "user_reward_ranks": code_version("mtorl_model")}
+
+
+def index_of(**rows: str) -> RawIndex:
+    """One file; of each day (d1, d2, ...) the fingerprint of its rows."""
+    usable = {DAYS[int(name[1:]) - 1]: [1, found] for name, found in rows.items()}
+    return RawIndex("r", {"log.csv": FileRows([1, 2, 3], usable, {})})
+
+
+def put(lake: Lake, table: str, day: str, content: str, inputs: dict[str, str], **more: object) -> None:
+    with staging_folder(lake) as staging:
+        (staging / "part").mkdir()
+        (staging / "part" / "x.parquet").write_text(content)
+        publish(lake, table, "kuairand", day, staging / "part", rows=1, inputs=inputs,
+                code=CODE.get(table, code_version("jobs")), **more)  # fmt: skip
+
+
+def put_day(lake: Lake, index: RawIndex, day: str) -> None:
+    """All tables of a day, built in order from what lies there."""
+    rows = json.dumps(index.inputs(day))
+    for table in status.FROM_RAW:
+        put(lake, table, day, rows, index.inputs(day))
+    history = history_inputs(lake, "kuairand", day)
+    put(lake, "journeys", day, json.dumps(history), history)
+    put(lake, "sequences", day, json.dumps(history), {**history, "steps": "20"}, spec_version="s")
+    for table in status.FROM_JOURNEYS:
+        scored = {**scored_inputs(lake, "kuairand", day), "model": "mtorl_kuairand/1"}
+        put(lake, table, day, json.dumps(scored), scored, spec_version="s")
+
+
+@pytest.fixture
+def lake(tmp_path) -> Lake:
+    """Three whole days."""
+    lake, index = Lake(tmp_path), index_of(d1="a", d2="b", d3="c")
+    for day in DAYS:
+        put_day(lake, index, day)
+    put(lake, "quarantine", UNDATED, "", {})
+    store_index(lake, "kuairand", index)
+    return lake
+
+
+def grid(lake: Lake) -> dict[str, dict[str, State]]:
+    index = status.stored_index(lake, "kuairand")
+    days = status.days_of_lake(lake, "kuairand", index)
+    return status.states(lake, "kuairand", index, days, status.read_manifests(lake, "kuairand", days))
+
+
+def not_fresh(lake: Lake) -> set[str]:
+    """What the grid shows as other than fresh: table/day state."""
+    return {f"{table}/{day[-1]} {state.value}" for day, tables in grid(lake).items() for table, state in tables.items()
+            if state is not State.FRESH}  # fmt: skip
+
+
+def said(lake: Lake, capsys, monkeypatch, *arguments: str) -> list[str]:
+    monkeypatch.setattr(sys, "argv", ["status", "--dataset", "kuairand", "--lake", str(lake.root), *arguments])
+    status.main()
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_whole_lake_is_fresh_and_says_so(lake, capsys, monkeypatch):
+    assert not_fresh(lake) == set()
+    lines = said(lake, capsys, monkeypatch)
+    assert lines[0].split() == ["day", *status.TABLES]
+    assert lines[1].split() == ["2022-05-01", "to", "2022-05-03", *["fresh"] * 6]
+    assert lines[2:] == ["", "all fresh: nothing to do"]
+
+
+def test_changed_raw_rows_make_all_that_hangs_on_them_stale(lake, capsys, monkeypatch):
+    store_index(lake, "kuairand", index_of(d1="a", d2="corrected", d3="c"))
+    stale = {f"{table}/2 stale" for table in status.FROM_RAW}
+    stale |= {f"{table}/{day} stale" for table in (*status.FROM_HISTORY, *status.FROM_JOURNEYS) for day in (2, 3)}
+    assert not_fresh(lake) == stale
+    last = said(lake, capsys, monkeypatch)[-1]
+    assert last == "10 stale, 0 missing: make backfill DATASET=kuairand FROM=2022-05-02 TO=2022-05-03"
+    assert said(lake, capsys, monkeypatch, "--todo") == ["2022-05-03 2022-05-02 2022-05-03"]
+
+
+def test_exposures_built_again_with_the_same_content_leave_the_rest_fresh(lake):
+    index = index_of(d1="a", d2="twice", d3="c")
+    store_index(lake, "kuairand", index)
+    for table in status.FROM_RAW:
+        content = (lake.partition(table, "kuairand", DAYS[1]) / "x.parquet").read_text()
+        put(lake, table, DAYS[1], content, index.inputs(DAYS[1]))
+    assert not_fresh(lake) == set()
+
+
+def test_a_day_that_the_log_has_and_the_lake_has_not_is_missing(lake):
+    index = index_of(d1="a", d2="b", d3="c")
+    span = {**index.files["log.csv"].usable, "2022-05-04": [1, "d"]}
+    store_index(lake, "kuairand", RawIndex("r", {"log.csv": FileRows([1, 2, 3], span, {})}))
+    assert not_fresh(lake) == {f"{table}/4 missing" for table in status.TABLES}
+
+
+@pytest.mark.parametrize("table", status.TABLES)
+def test_what_failed_its_audit_is_failed_and_named(lake, table, capsys, monkeypatch):
+    audit = lake.audits("kuairand") / table / f"{DAYS[1]}.json"
+    audit.parent.mkdir(parents=True)
+    fingerprint = read_manifest(lake.partition(table, "kuairand", DAYS[1])).fingerprint
+    audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
+    assert grid(lake)[DAYS[1]][table] is State.FAILED
+    assert any(line.startswith(f"failed: {table} 2022-05-02") for line in said(lake, capsys, monkeypatch))
+
+
+def test_sequences_of_another_spec_than_the_champions_are_stale(lake):
+    from test_journeys import spec_of
+
+    from schemas.dataset import get_dataset
+
+    champion = lake.table("champion", "kuairand")
+    champion.mkdir(parents=True)
+    (champion / "feature_spec.json").write_text(spec_of(get_dataset("kuairand")).to_json())
+    assert not_fresh(lake) == {f"sequences/{k} stale" for k in (1, 2, 3)}
+
+
+def test_other_code_is_counted_and_changes_no_state(lake, capsys, monkeypatch):
+    monkeypatch.setattr(status, "code_version", lambda *_: "other")
+    lines = said(lake, capsys, monkeypatch)
+    assert lines[-2] == "all fresh: nothing to do"
+    assert lines[-1].startswith("18 partitions were built by another version of the code")
+
+
+def test_an_empty_lake_is_one_clear_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.status", "--dataset", "kuairand", "--lake", str(tmp_path / "lake")],
+        capture_output=True, text=True, cwd=Path(__file__).resolve().parent.parent.parent, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"error: nothing of kuairand in {tmp_path / 'lake'} yet: make run, or name another lake with LAKE=\n"
+    )

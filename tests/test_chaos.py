@@ -1,0 +1,321 @@
+"""A day's run is killed with SIGKILL again and again, restarted, and ends as if nothing had happened.
+
+Killed are the Spark driver (Python and Java), the trainer and the publisher of policies and ranks: the project's own
+entry points, on a small log. All the while another process reads every partition. KILLS in the environment says how
+many kills (make chaos: 100); each is at a random moment of its victim's life.
+"""
+
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+import schemas.dataset
+from schemas.errors import exit_with_one_line
+from schemas.paths import Lake
+from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder
+
+sys.path.insert(0, str(Path(__file__).parent / "jobs"))
+from raw_logs import header
+from shop import SHOP, sent_to
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS = int(os.environ.get("KILLS", "20"))
+# Starting Java takes seconds, forking none: most kills go to the publisher, whose window is the narrowest.
+DRIVER_KILLS = max(KILLS * 15 // 100, 3)
+TRAINER_KILLS = max(KILLS * 15 // 100, 3)
+PUBLISHER_KILLS = KILLS - DRIVER_KILLS - TRAINER_KILLS
+DAYS = ["2024-03-30", "2024-03-31", "2024-04-01"]
+SPAN = ("--from", DAYS[0], "--to", DAYS[-1])
+FAST_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA, "OMP_NUM_THREADS": "1",
+    "MTORL_SHUFFLE_PARTITIONS": "2",
+}  # fmt: skip
+DRIVER_STEPS = (
+    ("jobs.build_exposures", *SPAN),
+    ("jobs.build_journeys", "--day", DAYS[-1]),
+    ("jobs.build_feature_spec", *SPAN),
+    ("jobs.build_sequences", *SPAN),
+)
+TRAIN = ("mtorl_model.train", *SPAN, "--max-epochs", "4", "--members", "1", "--device", "cpu")
+SCORE = ("mtorl_model.score", "--day", DAYS[-1])
+POLICIES = ("channel_policies", "user_reward_ranks")
+
+
+@pytest.fixture(scope="module")
+def dice() -> random.Random:
+    seed = int(os.environ.get("SEED") or time.time())
+    print(f"SEED={seed}")
+    return random.Random(seed)
+
+
+def write_log(raw: Path, *, corrected: bool) -> None:
+    """A log of three days; the corrected one has other prices on the second day."""
+    raw.mkdir(exist_ok=True)
+    rows = sent_to(150)
+    if corrected:
+        rows = [row.replace(";0.5;", ";0.25;") if f";{DAYS[1]}" in row else row for row in rows]
+    (raw / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *rows]) + "\n")
+
+
+def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
+    more = ("--raw", str(raw)) if step[0] == "jobs.build_exposures" else ()
+    return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *more]
+
+
+def start(step: tuple[str, ...], lake: Lake, raw: Path) -> subprocess.Popen:
+    """A Spark step as a process group of its own."""
+    script = str(ROOT / "tests" / "jobs" / "shop_job.py")
+    return subprocess.Popen(
+        [sys.executable, script, *command(step, lake, raw)],
+        env=ENVIRONMENT, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(step: tuple[str, ...], lake: Lake, raw: Path) -> float:
+    """Run a Spark step to its end; the seconds it took."""
+    began = time.monotonic()
+    process = start(step, lake, raw)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said[-3000:]
+    return time.monotonic() - began
+
+
+def fork(step: tuple[str, ...], lake: Lake) -> multiprocessing.Process:
+    """A step without Spark as a fork of this process, which has loaded what takes seconds to load."""
+
+    def run() -> None:
+        schemas.dataset._registry = lambda: {"shop": SHOP}
+        sys.argv = command(step, lake, Path())
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor, to put under both streams
+            os.dup2(nowhere.fileno(), 1)
+        exit_with_one_line(importlib.import_module(step[0]).main)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def finish_fork(step: tuple[str, ...], lake: Lake) -> float:
+    began = time.monotonic()
+    process = fork(step, lake)
+    process.join(600)
+    assert process.exitcode == 0
+    return time.monotonic() - began
+
+
+def fingerprints(lake: Lake, tables: tuple[str, ...] = ("exposures", "quarantine", "journeys", "sequences",
+                                                        "feature_spec", *POLICIES)) -> dict[str, str]:  # fmt: skip
+    """The fingerprint of every partition's files; each states it itself."""
+    found = {}
+    for table in tables:
+        for partition in sorted(lake.table(table, "shop").glob("ds=*")):
+            manifest = read_manifest(partition)
+            assert manifest is not None
+            assert content_fingerprint(partition) == manifest.fingerprint
+            found[str(partition.relative_to(lake.root))] = manifest.fingerprint
+    return found
+
+
+def champion_files(lake: Lake) -> set[str]:
+    """The content of the champion's files, each with its name."""
+    # Not through MLflow: a database that this process has opened should not be used by its forks.
+    with closing(sqlite3.connect(lake.mlflow_uri.removeprefix("sqlite:///"))) as database:
+        ((run,),) = database.execute(
+            "SELECT run_id FROM model_versions JOIN registered_model_aliases USING (name, version) "
+            "WHERE alias = 'champion' AND name = 'mtorl_shop'"
+        ).fetchall()
+    folder = lake.mlflow_artifacts / "shop" / run / "artifacts" / "model"
+    return {f"{p.relative_to(folder)} {hash(p.read_bytes())}" for p in folder.rglob("*") if p.is_file()}
+
+
+# --- the reader ---------------------------------------------------------------------------------------------
+
+
+def look(folder: Path) -> str:
+    """What is wrong with a partition as a reader finds it; empty: nothing, or it was just replaced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return ""
+    try:
+        wrong = _disagreement(handle)
+        try:
+            current = os.fstat(handle).st_ino == folder.stat().st_ino
+        except FileNotFoundError:
+            current = False
+        return wrong if current else ""  # an old version may be on its way out
+    finally:
+        os.close(handle)
+
+
+def _disagreement(handle: int) -> str:
+    try:
+        names = os.listdir(handle)
+        with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=handle)) as file:
+            stated = json.load(file)["rows"]
+        rows = 0
+        for name in names:
+            if name.endswith(".parquet"):
+                with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=handle), "rb") as file:
+                    rows += pq.read_metadata(file).num_rows
+    except FileNotFoundError as error:
+        return f"no {error.filename}"
+    return "" if rows == stated else f"{rows} rows, stated {stated}"
+
+
+def read_for_ever(root: str, report: str) -> None:
+    """Look at every partition, over and over; the counts so far and what was wrong, as JSON lines."""
+    looks = 0
+    with Path(report).open("a") as file:
+        while True:
+            for folder in Path(root).glob("*/dataset=*/ds=*"):
+                looks += 1
+                if wrong := look(folder):
+                    file.write(json.dumps({"wrong": f"{folder}: {wrong}"}) + "\n")
+            file.write(json.dumps({"looks": looks}) + "\n")
+            file.flush()
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]]]:
+    """The lake under fire, and what its reader has seen: how many looks, and what was wrong."""
+    root = tmp_path_factory.mktemp("fire")
+    lake, report = Lake(root / "lake"), root / "seen.jsonl"
+    report.touch()
+    process = multiprocessing.get_context("fork").Process(target=read_for_ever, args=(str(lake.root), str(report)))
+    process.start()
+
+    def seen() -> tuple[int, list[str]]:
+        lines = [json.loads(line) for line in report.read_text().splitlines() if line.endswith("}")]
+        return max((x["looks"] for x in lines if "looks" in x), default=0), [x["wrong"] for x in lines if "wrong" in x]
+
+    yield lake, seen
+    process.kill()
+    process.join()
+
+
+# --- the run ------------------------------------------------------------------------------------------------
+
+
+def kill_some(process: subprocess.Popen, dice: random.Random) -> None:
+    """The whole driver, or only its Java, or only its Python; then what is left of it."""
+    parent = psutil.Process(process.pid)
+    family = [parent, *parent.children(recursive=True)]
+    java = [p for p in family if p.name() == "java"]
+    victims = dice.choice([family, [parent], java or family])
+    for victim in victims:
+        try:
+            victim.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    # Whoever lost the other one ends by itself, and may still write to its staging folder meanwhile.
+    process.communicate(timeout=120)
+
+
+def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(reader, dice, tmp_path, monkeypatch):
+    for module in ("mtorl_model.train", "mtorl_model.score"):
+        importlib.import_module(module)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    lake, seen = reader
+    raw = tmp_path / "raw"
+
+    # Undisturbed: the log as it came, and corrected, in a lake of its own.
+    calm = Lake(tmp_path / "calm")
+    write_log(raw, corrected=False)
+    for step in DRIVER_STEPS:
+        finish(step, calm, raw)
+    shutil.copytree(calm.root, lake.root, dirs_exist_ok=True)
+    old_journeys = tmp_path / "old_journeys"
+    shutil.copytree(calm.partition("journeys", "shop", DAYS[-1]), old_journeys)
+    write_log(raw, corrected=True)
+    seconds = {step: finish(step, calm, raw) for step in DRIVER_STEPS}
+    training_s = finish_fork(TRAIN, calm)
+    scoring_s = finish_fork(SCORE, calm)
+    want = fingerprints(calm)
+    assert want != fingerprints(lake)
+
+    # The Spark driver: every step of the corrected day, each killed some times before it may finish.
+    shares = [DRIVER_KILLS // len(DRIVER_STEPS) + (k < DRIVER_KILLS % len(DRIVER_STEPS)) for k in range(4)]
+    killed = {"driver": 0, "trainer": 0, "publisher": 0}
+    for step, share in zip(DRIVER_STEPS, shares, strict=True):
+        for _ in range(share):
+            process = start(step, lake, raw)
+            try:
+                process.wait(timeout=dice.uniform(0, seconds[step]))
+            except subprocess.TimeoutExpired:
+                kill_some(process, dice)
+                killed["driver"] += 1
+            else:
+                assert process.returncode == 0, process.communicate()[0][-3000:]
+        finish(step, lake, raw)
+    tables = ("exposures", "quarantine", "journeys", "sequences", "feature_spec")
+    assert fingerprints(lake, tables) == {path: f for path, f in want.items() if path.split("/")[0] in tables}
+
+    # The trainer: goes on from its checkpoints, and ends with the same weights.
+    killed["trainer"] = shoot(TRAIN, lake, training_s, TRAINER_KILLS, dice)
+    finish_fork(TRAIN, lake)
+    assert champion_files(lake) == champion_files(calm)
+
+    # The publisher of policies and ranks: the day's journeys change to and fro, so that there is work each time.
+    new_journeys = tmp_path / "new_journeys"
+    shutil.copytree(calm.partition("journeys", "shop", DAYS[-1]), new_journeys)
+    shutil.rmtree(lake.root / "mlflow")
+    shutil.copytree(calm.root / "mlflow", lake.root / "mlflow")  # one model, whatever numbers kills have used up
+    for k in range(PUBLISHER_KILLS):
+        put(lake, (old_journeys, new_journeys)[k % 2])
+        killed["publisher"] += shoot(SCORE, lake, scoring_s, 1, dice)
+    put(lake, new_journeys)
+    finish_fork(SCORE, lake)
+    assert fingerprints(lake) == want
+
+    with staging_folder(lake):
+        pass
+    assert list(lake.staging.iterdir()) == []  # what the killed left behind is swept away
+    looks, wrong = seen()
+    print(f"killed {killed}, {looks:,} looks")
+    assert wrong == []
+    assert looks > 100
+    assert sum(killed.values()) >= KILLS * 3 // 4  # some end before their time comes
+
+
+def shoot(step: tuple[str, ...], lake: Lake, seconds: float, times: int, dice: random.Random) -> int:
+    """Start a step and kill it, so many times; how many were still alive."""
+    killed = 0
+    for _ in range(times):
+        process = fork(step, lake)
+        process.join(dice.uniform(0, seconds))
+        killed += process.is_alive()
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+    return killed
+
+
+def put(lake: Lake, journeys: Path) -> None:
+    """Publish a copy of this partition as the day's journeys."""
+    stated = read_manifest(journeys)
+    assert stated is not None
+    with staging_folder(lake) as staging:
+        staged = staging / "journeys"
+        shutil.copytree(journeys, staged, ignore=shutil.ignore_patterns(MANIFEST))
+        publish(lake, "journeys", "shop", DAYS[-1], staged, rows=stated.rows, inputs=stated.inputs,
+                code=stated.code_version)  # fmt: skip
