@@ -23,6 +23,11 @@ if name == "log_days":
     if not pathlib.Path(value("--raw")).is_dir():
         sys.exit("error: there is no folder " + value("--raw"))
     print("2022-04-08 2022-04-10")
+if name == "status":
+    print("2022-04-10 2022-04-09 2022-04-10" if "--todo" in sys.argv else "all fresh: nothing to do")
+if name == "build_exposures" and "--up-to" in sys.argv and value("--up-to") > "2022-04-10":
+    print("nothing to do: the log has the days 2022-04-08 to 2022-04-10")
+    sys.exit(3)
 if name == "summary":
     print("policies: here")
 if name == "evaluate":
@@ -33,7 +38,7 @@ if "FAIL_" + name in os.environ:
     sys.exit(2)
 """
 JOBS = (
-    "generate_log", "log_days", "summary", "audit_table",
+    "generate_log", "log_days", "summary", "audit_table", "status",
     "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
 MODEL = ("train", "score", "evaluate", "export_champion")
@@ -45,7 +50,7 @@ class Checkout:
 
     def make(self, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run make with these arguments; its variables in the caller's environment do not count."""
-        hidden = ("RAW", "LAKE", "FROM", "TO", "OUT", "USERS", "DATASET", "PRESET", "PORT", "MAKEFLAGS")
+        hidden = ("RAW", "LAKE", "FROM", "TO", "OUT", "USERS", "DATASET", "PRESET", "PORT", "RUNS", "MAKEFLAGS")
         inherited = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("AIRFLOW")}
         return subprocess.run(
             ["make", *arguments],
@@ -60,6 +65,9 @@ class Checkout:
         """The entry points that were started, with their arguments, in order."""
         file = self.root / "calls.txt"
         return file.read_text().splitlines() if file.exists() else []
+
+    def forget_calls(self) -> None:
+        (self.root / "calls.txt").unlink()
 
 
 def make_checkout(root: Path) -> Checkout:
