@@ -3,13 +3,13 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS \
+VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS OPENLINEAGE \
 	STUDY FOLDS SEEDS EPOCHS TRIALS HIDDEN WINDOWS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill status chaos clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill status chaos orders clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -42,7 +42,7 @@ budget: setup ## compare budget strategies in the simulator; docs/budget.md gets
 rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; none: the one before]
 	@bin/rollback.sh
 
-up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080]
+up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
 	@bin/service.sh up
 
 down: ## stop Airflow
@@ -53,6 +53,9 @@ backfill: ## run past days in the running Airflow, by default all that is stale 
 
 status: ## which days of which table are fresh, stale, missing or failed [DATASET LAKE FROM TO RAW]
 	@bin/status.sh
+
+orders: setup ## backfill the KuaiRand sample through Airflow in four orders: an hour or two [ORDERS_DAYS=17]
+	@ORDERS=1 $(TOOLS)/pytest -q -s -rs tests/test_orders.py
 
 chaos: setup ## kill a day's run again and again, and see that nothing is lost [KILLS=100]
 	@KILLS=$${KILLS:-100} $(TOOLS)/pytest -q -rs tests/test_chaos.py

@@ -27,6 +27,8 @@ POLL_S = 3
 REPROCESS = "completed"
 # The nightly run of a day is queued seconds after its journeys are audited.
 NIGHTLY_QUEUED_S = 120
+# Airflow marks a backfill as complete up to half a minute after its last run has ended, and allows one at a time.
+MARKED_S = 60
 DONE = ("success", "failed")
 
 
@@ -122,10 +124,16 @@ def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: 
         "max_active_runs": runs,
         "dag_run_conf": conf,
     }
-    try:
-        return airflow.call("POST", "/api/v2/backfills", body)
-    except Conflict as error:
-        raise UserError(f"another backfill of {dag} is running: wait for it, or cancel it at {airflow.url}") from error
+    until = time.monotonic() + MARKED_S
+    while True:
+        try:
+            return airflow.call("POST", "/api/v2/backfills", body)
+        except Conflict as error:
+            if time.monotonic() > until:
+                raise UserError(
+                    f"another backfill of {dag} is running: wait for it, or cancel it at {airflow.url}"
+                ) from error
+        time.sleep(POLL_S)
 
 
 def _follow(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]) -> dict[str, dict[str, str]]:

@@ -43,8 +43,21 @@ airflow_environment() {
   export AIRFLOW__DATABASE__SQL_ALCHEMY_CONN="sqlite:///$AIRFLOW_HOME/airflow.db"
   export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
   export AIRFLOW_CONN_SPARK="${AIRFLOW_CONN_SPARK:-{\"conn_type\": \"spark\", \"host\": \"$SPARK_MASTER\"\}}"
+  openlineage_environment
   mkdir -p "$AIRFLOW_HOME"
   chmod 700 "$AIRFLOW_HOME"
+}
+
+# Airflow's lineage events go to the file OPENLINEAGE, where one is named, and nowhere else.
+openlineage_environment() {
+  export AIRFLOW__OPENLINEAGE__DISABLED=True
+  [ -n "${OPENLINEAGE:-}" ] || return 0
+  "$PYTHON_BIN" -c 'import airflow.providers.openlineage' 2>/dev/null ||
+    die "OPENLINEAGE needs a package more: .venv/bin/pip install -r requirements-openlineage.txt"
+  AIRFLOW__OPENLINEAGE__TRANSPORT="$("$PYTHON_BIN" -c '
+import json, os, sys
+print(json.dumps({"type": "file", "log_file_path": os.path.abspath(sys.argv[1]), "append": True}))' "$OPENLINEAGE")"
+  export AIRFLOW__OPENLINEAGE__DISABLED=False AIRFLOW__OPENLINEAGE__NAMESPACE=mtorl AIRFLOW__OPENLINEAGE__TRANSPORT
 }
 
 # Bring the embedded Airflow's database to this version, once: $1 is its log.

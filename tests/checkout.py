@@ -24,6 +24,11 @@ if name == "log_days":
     if not pathlib.Path(value("--raw")).is_dir():
         sys.exit("error: there is no folder " + value("--raw"))
     print("2022-04-08 2022-04-10")
+if name == "status":
+    print("2022-04-10 2022-04-09 2022-04-10" if "--todo" in sys.argv else "all fresh: nothing to do")
+if name == "build_exposures" and "--up-to" in sys.argv and value("--up-to") > "2022-04-10":
+    print("nothing to do: the log has the days 2022-04-08 to 2022-04-10")
+    sys.exit(3)
 if name == "summary":
     print("policies: here")
 if name == "evaluate":
@@ -34,7 +39,7 @@ if "FAIL_" + name in os.environ:
     sys.exit(2)
 """
 JOBS = (
-    "generate_log", "log_days", "summary", "audit_table",
+    "generate_log", "log_days", "summary", "audit_table", "status",
     "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
 MODEL = (
@@ -65,6 +70,9 @@ class Checkout:
         """The entry points that were started, with their arguments, in order."""
         file = self.root / "calls.txt"
         return file.read_text().splitlines() if file.exists() else []
+
+    def forget_calls(self) -> None:
+        (self.root / "calls.txt").unlink()
 
 
 def make_checkout(root: Path) -> Checkout:

@@ -54,8 +54,9 @@ def test_run_goes_through_both_dags_and_ends_with_the_summary(checkout):
     assert "policies: here" in done.stdout
     assert re.search(r"^  train +\d+ s$", done.stdout, re.MULTILINE)
     lake, raw = checkout.root / "my lake", checkout.root / "raw" / "generated-50"
-    assert f"build_exposures --dataset kuairand --lake {lake} --raw {raw} --from 2022-04-08 --to 2022-04-10" in (
-        checkout.calls()
+    assert (
+        f"build_exposures --dataset kuairand --lake {lake} --raw {raw} --from 2022-04-08 --to 2022-04-10 --this-code"
+        in (checkout.calls())
     )
     assert f"score --dataset kuairand --lake {lake} --day 2022-04-10" in checkout.calls()
     # Windows are cut and learned with the spec just fitted, whatever newer one the lake holds.
@@ -228,7 +229,18 @@ def test_the_driver_hides_on_this_machine_only_without_a_cluster(checkout, envir
 def test_backfill_without_airflow_says_how_to_start_it(checkout):
     done = checkout.make("backfill", "FROM=2022-04-08", "TO=2022-04-09")
     assert "make up" in one_error_line(done)
-    assert "FROM=" in one_error_line(checkout.make("backfill"))
+    assert "make up" in one_error_line(checkout.make("backfill"))
+    assert "FROM=" in one_error_line(checkout.make("backfill", "FROM=2022-04-08"))
+    assert "RUNS" in one_error_line(checkout.make("backfill", "FROM=2022-04-08", "TO=2022-04-08", "RUNS=no"))
+
+
+def test_status_is_asked_of_the_lake_and_days_that_are_named(checkout):
+    done = checkout.make("status", "LAKE=my lake", "DATASET=criteo", "TO=2022-04-09", "RAW=my log")
+    assert done.stdout == "all fresh: nothing to do\n"
+    (call,) = checkout.calls()
+    assert (
+        call == f"status --dataset criteo --lake {checkout.root}/my lake --raw {checkout.root}/my log --to 2022-04-09"
+    )
 
 
 def test_continuous_integration_runs_the_tests_and_keeps_their_status(checkout):

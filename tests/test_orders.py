@@ -1,0 +1,150 @@
+"""A real log backfilled through a real Airflow in four orders: the same fingerprints, and a day that costs the same.
+
+Takes an hour or two, so it runs by `make orders` alone. ORDERS_DAYS in the environment takes only the first days of
+the log, ORDERS_DATASET another sample. The times are printed; they mean something on a machine that does nothing else.
+"""
+
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+from schemas.paths import Lake, days_between
+from schemas.publishing import content_fingerprint, read_manifest
+
+sys.path.insert(0, str(ROOT / "bin"))
+import backfill as service
+
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.spark,
+    pytest.mark.slow,
+    pytest.mark.skipif("ORDERS" not in os.environ, reason="takes an hour: make orders"),
+]
+DATASET = os.environ.get("ORDERS_DATASET", "kuairand")
+SAMPLES = {"kuairand": "KuaiRand-Pure/data", "criteo": "criteo"}
+RAW = ROOT.parent / "shared" / "data" / SAMPLES[DATASET]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project, with an Airflow of its own."""
+    if not RAW.is_dir():
+        pytest.skip(f"no real sample beside the checkout (looked in {RAW})")
+    root = tmp_path_factory.mktemp("project")
+    for folder in ("bin", "dags", "schemas", "jobs", "mtorl_model"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / file, root / file)
+    (root / ".venv").symlink_to(Path(sys.prefix))
+    yield root
+    run(root, "make", "down")
+
+
+def run(root: Path, *command: str, **environment: str) -> str:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MAKE", "ORDERS"))}
+    done = subprocess.run(command, cwd=root, env=inherited | environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def days(project) -> list[str]:
+    said = run(project, sys.executable, "-m", "jobs.log_days", "--dataset", DATASET, "--raw", str(RAW))
+    found = days_between(*said.split())
+    return found[: int(os.environ.get("ORDERS_DAYS", len(found)))]
+
+
+@pytest.fixture(scope="module")
+def champion(project, days) -> Path:
+    """The models of a lake in which one was trained, for one epoch, on the log's days."""
+    lake = project / "first"
+    flags, span = ("--dataset", DATASET, "--lake", str(lake)), ("--from", days[0], "--to", days[-1])
+
+    def step(module: str, *arguments: str) -> None:
+        run(project, sys.executable, "-m", module, *flags, *arguments, SPARK_LOCAL_IP="127.0.0.1")
+
+    step("jobs.build_exposures", "--raw", str(RAW), *span)
+    step("jobs.build_feature_spec", *span)
+    step("jobs.build_sequences", *span)
+    step("mtorl_model.train", *span, "--max-epochs", "1", "--members", "1")
+    return lake / "mlflow"
+
+
+Backfill = Callable[[service.Airflow, list[str]], None]
+
+
+def in_one(runs: int) -> Backfill:
+    def backfill(airflow: service.Airflow, days: list[str]) -> None:
+        assert service.backfill(airflow, DATASET, days[0], days[-1], runs)["success"] == len(days)
+
+    return backfill
+
+
+def one_by_one(order: Callable[[list[str]], list[str]]) -> Backfill:
+    def backfill(airflow: service.Airflow, days: list[str]) -> None:
+        for day in order(days):
+            assert service.backfill(airflow, DATASET, day, day)["success"] == 1
+
+    return backfill
+
+
+ORDERS: dict[str, Backfill] = {
+    "forwards": in_one(1),
+    "backwards": one_by_one(lambda days: days[::-1]),
+    "shuffled": one_by_one(lambda days: random.Random(1).sample(days, len(days))),
+    "four at once": in_one(4),
+}
+
+
+def test_any_order_ends_with_the_same_lake_and_a_day_costs_the_same(project, days, champion):
+    found = {}
+    for name, backfill in ORDERS.items():
+        lake = Lake(project / name.replace(" ", "_"))
+        shutil.copytree(champion, lake.root / "mlflow")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        run(project, "make", "up", f"DATASET={DATASET}", f"RAW={RAW}", f"LAKE={lake.root}", f"PORT={port}")
+        airflow = service.Airflow(project / ".airflow" / "service")
+        since = datetime.now().astimezone().isoformat()
+        backfill(airflow, days)
+        seconds = seconds_a_day(airflow, since, days)
+        run(project, "make", "down")
+        found[name] = fingerprints(lake)
+        third = max(len(days) // 3, 1)
+        ratio = statistics.mean(seconds[-third:]) / statistics.mean(seconds[:third])
+        print(f"{name}: {statistics.median(seconds):.0f} s a day (median; {min(seconds):.0f} to {max(seconds):.0f}), "
+              f"last third over first third {ratio:.2f}")  # fmt: skip
+    for name, lake_content in found.items():
+        assert lake_content == found["forwards"], name
+    assert len(found["forwards"]) == 6 * len(days) + 1
+
+
+def seconds_a_day(airflow: service.Airflow, since: str, days: list[str]) -> list[float]:
+    """How long each day took through both DAGs."""
+    total = dict.fromkeys(days, 0.0)
+    for dag in ("daily", "nightly"):
+        for day, run_of_day in service._runs(airflow, f"mtorl_{dag}_{DATASET}", None, since, days).items():
+            began, ended = (datetime.fromisoformat(run_of_day[f"{which}_date"]) for which in ("start", "end"))
+            total[day] += (ended - began).total_seconds()
+    return [total[day] for day in days]
+
+
+def fingerprints(lake: Lake) -> dict[str, str]:
+    """Of every partition, as it states it and as its files have it."""
+    found = {}
+    for manifest in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
+        stated = read_manifest(manifest.parent)
+        assert stated.fingerprint == content_fingerprint(manifest.parent)
+        found[str(manifest.parent.relative_to(lake.root))] = stated.fingerprint
+    return found
