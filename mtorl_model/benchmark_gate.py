@@ -1,7 +1,7 @@
 """How often the gate errs, by the size of the log: refuses what is no worse, promotes what is.
 
 python -m mtorl_model.benchmark_gate --dataset D --lake LAKE --one mtorl_D/1 --other mtorl_D/2 --from DAY --to DAY
-    [--draws 400] [--seed 0]
+    [--margin 0.01] [--worst 3] [--draws 400] [--seed 0]
 
 Takes the differences of two versions at the labels of the validation users as they are, users whole, and shifts them
 so that their mean is a chosen number of margins: 0 is a challenger that is neither better nor worse. Then draws logs
@@ -59,10 +59,12 @@ def main() -> None:
     parser.add_argument("--other", required=True, metavar="VERSION")
     parser.add_argument("--from", dest="first_day", metavar="DAY")
     parser.add_argument("--to", dest="last_day", metavar="DAY")
+    parser.add_argument("--margin", type=float, default=GateConfig().margin, help="default %(default)s")
+    parser.add_argument("--worst", type=float, default=GateConfig().worst, help="default %(default)s")
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    lake, dataset, gate = Lake(args.lake), get_dataset(args.dataset), GateConfig()
+    lake, dataset, gate = Lake(args.lake), get_dataset(args.dataset), GateConfig(margin=args.margin, worst=args.worst)
     one, other = (load_version(lake, dataset, named_version(lake, dataset, name)) for name in (args.one, args.other))
     days = days_cut_with(lake, dataset, one.spec.version, args.first_day, args.last_day)
     compared = compare(lake, dataset, one, other, days, VALIDATION)

@@ -23,6 +23,7 @@ from mtorl_model.registry import (
     Version,
     challenger_of,
     champion,
+    champion_before,
     load_version,
     named_version,
     register,
@@ -274,6 +275,11 @@ def test_rolled_back_stays_rolled_back(lake):
     assert "withdrawn: mtorl_kuairand/2" in roll_back(lake, KUAIRAND, "mtorl_kuairand/1")
     with pytest.raises(UserError, match="mtorl_kuairand/1 is the first champion of kuairand"):
         roll_back(lake, KUAIRAND, None)
+    # What was withdrawn is nobody's parent any more, and nothing to go back to unasked.
+    learn(lake, DAYS[2])
+    assert "is the champion" in gate(lake, DAYS[2])
+    assert champion_before(lake, KUAIRAND, DAYS[1]).name == "mtorl_kuairand/1"
+    assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/1")
     assert roll_back(lake, KUAIRAND, "mtorl_kuairand/3").startswith("mtorl_kuairand/3")
     assert champion(lake, KUAIRAND) == replace(named_version(lake, KUAIRAND, "mtorl_kuairand/3"), withdrawn=False)
 
