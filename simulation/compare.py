@@ -1,6 +1,6 @@
 """Compare strategies at equal budget in the simulator: python -m simulation.compare --out FOLDER
 
-    [--users 500] [--seeds 20] [--curve-seeds 5] [--rounds 10] [--training-users 3000] [--document FILE.md]
+    [--users 400] [--seeds 20] [--curve-seeds 4] [--rounds 10] [--training-users 3000] [--document FILE.md]
 
 A budget's share is of the full budget: what it costs, at the log's mean price, to show every user something in every
 round. One model is trained for all seeds, on users of none of them: what differs between seeds is the people and their
@@ -26,7 +26,7 @@ from schemas.publishing import code_version
 from simulation.learning import MODEL, STEPS, Learned, learn
 from simulation.report import put_into, write_report
 from simulation.simulator import DATASET, Simulator
-from simulation.strategies import BoostingPairs, BoostingRanking, Oracle, Popularity
+from simulation.strategies import BoostingPairs, BoostingRanking, Informed, Oracle, Popularity
 
 RUNS = "comparison.jsonl"
 HEADLINE_SHARE = 0.2
@@ -47,6 +47,7 @@ def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]
         "boosting of pairs": BoostingPairs(learned),
         "popularity": Popularity(learned),
         "random": AtRandom(level),
+        "informed": Informed(simulator),
         "oracle": Oracle(simulator),
     }
 
@@ -78,9 +79,9 @@ def campaign(learned: Learned, name: str, users: int, rounds: int, share: float,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--users", type=int, default=500, help="of each seed")
+    parser.add_argument("--users", type=int, default=400, help="of each seed")
     parser.add_argument("--seeds", type=int, default=20, help="at the headline's budget")
-    parser.add_argument("--curve-seeds", type=int, default=5, help="at the other budgets of the curves")
+    parser.add_argument("--curve-seeds", type=int, default=4, help="at the other budgets of the curves")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--training-users", type=int, default=3000)
     parser.add_argument("--document", type=Path, help="a Markdown file to put table and picture into")

@@ -16,7 +16,9 @@ from schemas.errors import UserError
 TABLE, PICTURE = "comparison.md", "comparison.svg"
 MARKS = ("<!-- comparison -->", "<!-- /comparison -->")
 FIRST, ORACLE = "MTORL, both levels", "oracle"
-_CURVES = (FIRST, "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", ORACLE)
+_CURVES = (
+    FIRST, "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", "informed", ORACLE,
+)  # fmt: skip
 
 
 def write_report(folder: Path, runs: Path) -> list[Path]:

@@ -60,10 +60,11 @@ class Simulator:
         rng = self._rng(_PEOPLE, 0)
         self.state: State = self.world.initial_state(users, rng)
         self._activity_U = rng.beta(2.0, 1.5, users)  # chance to be shown something in a round of the past
-        self._round = -PAST_ROUNDS - 1
+        self.round_number = -PAST_ROUNDS - 1  # the round that has begun; those of the past are below 0
         self._pending: list[Late] = []
         self.truth = Truth()
         self.past_gains: list[Ints] = []  # by round of the past: full outcomes, late ones included
+        self.seen: list[tuple[int, Ints, Ints, Ints]] = []  # round, users, channels and clicks of what was shown
 
     def reset(self) -> Iterator[tuple[Moment, Outcome]]:
         self.reset_world()
@@ -84,20 +85,20 @@ class Simulator:
             yield past, outcome
 
     def moment(self, round_number: int) -> Moment:
-        if round_number != self._round:
-            assert round_number == self._round + 1, "rounds come one after the other"
+        if round_number != self.round_number:
+            assert round_number == self.round_number + 1, "rounds come one after the other"
             self._begin(round_number)
         return self._moment(round_number)
 
     def step(self, round_number: int, user_N: Ints, channel_N: Ints, bid_nano_N: Ints) -> Outcome:
-        assert round_number == self._round
+        assert round_number == self.round_number
         outcome = self._answer(user_N, channel_N, bid_nano_N)
         self._expose(outcome)
         return outcome
 
     def recover(self, round_number: int, outcome: Outcome) -> None:
         """The world died with the process; its luck did not. What was answered happens again."""
-        assert round_number == self._round
+        assert round_number == self.round_number
         self._expose(outcome)
 
     def reward(self) -> Floats:
@@ -120,7 +121,7 @@ class Simulator:
         """Time passes up to this round; then its luck is drawn."""
         users = len(self.users)
         self.world.advance(self.state, np.full(users, HOURS * 3600.0), self._rng(_DRIFT, number))
-        self._round = number
+        self.round_number = number
         now, before = self._at_ms(number), self._at_ms(number - 1)
         self._news = tuple(late for late in self._pending if before <= late.known_at_ms < now)
         self._pending = [late for late in self._pending if late.known_at_ms >= now]
@@ -161,7 +162,7 @@ class Simulator:
         shown_N = price_N <= bid_nano_N
         gains_NG = self._gains(user_N, channel_N) * shown_N[:, None]
         gains_NG[:, _CONVERSION] = 0  # nobody knows yet
-        at_ms_N = np.full(len(user_N), self._at_ms(self._round))
+        at_ms_N = np.full(len(user_N), self._at_ms(self.round_number))
         return Outcome(user_N, at_ms_N, channel_N, shown_N, gains_NG, np.where(shown_N, price_N, 0))
 
     def _expose(self, outcome: Outcome) -> None:
@@ -172,12 +173,13 @@ class Simulator:
         self.state.fatigue_UC[user_N, channel_N] += 1.0
         self.state.previous_U[user_N] = channel_N
         gains_NG = self._gains(user_N, channel_N)
+        self.seen.append((self.round_number, user_N, channel_N, gains_NG[:, _CLICK]))
         delay_ms_N = (1000 * self._drawn("delay_s_U", user_N, channel_N)).astype(np.int64)
-        at_ms = self._at_ms(self._round)
+        at_ms = self._at_ms(self.round_number)
         for k in np.flatnonzero(gains_NG[:, _CONVERSION]):
             known_at_ms = at_ms + 1 + int(delay_ms_N[k])
             self._pending.append(Late(int(user_N[k]), int(channel_N[k]), _CONVERSION, known_at_ms))
-        if self._round >= 0:
+        if self.round_number >= 0:
             self.truth.expected[-1] += float(self._reward_UC[user_N, channel_N].sum())
             self.truth.realised[-1] += float((gains_NG @ WEIGHTS).sum() / WEIGHTS.sum())
             self.truth.exposures[-1] += len(user_N)

@@ -24,6 +24,10 @@ def run(module: str, *arguments: str) -> str:
     return result.stdout
 
 
+# A fifth of the users or so: exposures where the log has no costs, else its own unit.
+BUDGET = {"kuairand": "30", "criteo": "0.006"}
+
+
 @pytest.fixture(scope="module", params=["kuairand", "criteo"])
 def finished(request, tmp_path_factory) -> tuple[str, Path, Lake]:
     """Dataset, raw folder and lake of a run over three days."""
@@ -43,6 +47,7 @@ def finished(request, tmp_path_factory) -> tuple[str, Path, Lake]:
     run("jobs.build_sequences", *flags, *span)
     run("mtorl_model.train", *flags, *span, "--max-epochs", "3", "--members", "1")
     run("mtorl_model.score", *flags, "--day", days[-1])
+    run("mtorl_model.plan_budget", *flags, "--day", days[-1], "--budget", BUDGET[name])
     return name, raw, lake
 
 
@@ -80,6 +85,20 @@ def test_every_user_has_one_policy_and_one_rank(finished):
     totals = policies.policy.map(lambda policy: sum(p for _, p in policy))
     assert (totals - 1).abs().max() < 1e-9
     assert ranks.sort_values("rank").predicted_reward.is_monotonic_decreasing
+
+
+def test_the_budget_is_planned_within_itself_and_audited(finished):
+    name, _, lake = finished
+    day = lake.days("exposures", name)[-1]
+    run("jobs.audit_table", "--dataset", name, "--lake", str(lake.root), "--table", "channel_allocation")
+    run("jobs.audit_table", "--dataset", name, "--lake", str(lake.root), "--table", "budget_plan")
+    plan = table(lake, "budget_plan", name, day)
+    bought = plan[plan.selected]
+    assert set(plan.user_id) == set(table(lake, "channel_policies", name, day).user_id)
+    assert 0 < len(bought) < len(plan)
+    assert 0.9 * float(BUDGET[name]) < bought.expected_cost_nano.sum() / 1e9 <= float(BUDGET[name])
+    assert bought.expected_reward.sum() > 0.9 * plan.reward_bound[0]
+    assert bought.expected_reward.mean() > plan.expected_reward.mean()
 
 
 def test_the_training_loss_of_each_head_falls(finished):

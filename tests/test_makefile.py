@@ -13,7 +13,7 @@ HISTORY = [
     "build_exposures", "audit_table", "audit_table", "build_journeys", "build_feature_spec", "audit_table",
     "audit_table", "build_sequences", "audit_table", "train", "evaluate",
 ]  # fmt: skip
-NIGHTLY = ["score", "audit_table", "audit_table"]
+NIGHTLY = ["score", "audit_table", "audit_table", "audit_table", "plan_budget", "audit_table"]
 
 
 @pytest.fixture

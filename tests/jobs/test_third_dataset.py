@@ -17,7 +17,7 @@ from jobs.history import with_history
 from jobs.journeys import channel_names, fold
 from jobs.raw_files import find_raw_files, read_raw
 from jobs.windows import cut_windows
-from mtorl_model import evaluate, score, train
+from mtorl_model import evaluate, plan_budget, score, train
 from schemas.paths import Lake
 
 ROWS = [
@@ -101,7 +101,9 @@ def test_and_goes_all_the_way_to_policies_and_ranks(spark, tmp_path, monkeypatch
     run(evaluate, "--split", "test", "--out", str(tmp_path / "metrics.json"))
     assert set(json.loads((tmp_path / "metrics.json").read_text())["reward"]) == set(SHOP.gain_names)
     run(score, "--day", days[-1])
-    audit("channel_policies", "user_reward_ranks")
+    run(plan_budget, "--day", days[-1], "--budget", "5")
+    audit("channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan")
+    assert pd.read_parquet(lake.partition("budget_plan", "shop", days[-1])).selected.any()
 
     policies, ranks = (
         pd.read_parquet(lake.partition(table, "shop", days[-1])) for table in ("channel_policies", "user_reward_ranks")

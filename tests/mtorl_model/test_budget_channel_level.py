@@ -15,7 +15,7 @@ from mtorl_model.budget.channel_level import (
     count_remembered,
     counted_gain,
 )
-from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
+from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import PRIOR_EXPOSURES
 from mtorl_model.windows import journeys_to_windows
@@ -86,20 +86,28 @@ def test_a_gain_that_is_yet_to_come_counts_nowhere():
     assert counted_gain(replace(criteo, gains=criteo.gains[1:])) is None
 
 
-def test_the_pairs_of_a_user_without_a_record_average_to_the_prediction():
-    policy = np.array([[0.7, 0.2, 0.1]])
-    lift = np.array([1.0, 2.0, 0.5])
-    click = pair_click(np.array([0.2]), policy, lift, np.zeros((1, 3), int), np.zeros((1, 3), int))
-    assert (policy @ click[0])[0] == pytest.approx(0.2)
-    assert click[0, 1] / click[0, 0] == pytest.approx(2.0)
-    reward = pair_reward(np.array([0.05]), np.array([0.2]), click)
-    np.testing.assert_allclose(reward / click, 0.25)
+def test_a_pair_without_a_record_is_the_prediction_moved_by_the_channel():
+    policy = np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
+    lift, none = np.array([1.0, 2.0, 0.5]), np.zeros((2, 3), int)
+    click = pair_click(np.array([0.2, 0.5]), policy, lift, none, none)
+    assert click[0, 1] == pytest.approx(0.2)  # the channel that the prediction is about
+    odds = click / (1 - click)
+    np.testing.assert_allclose(odds / odds[:, :1], [lift, lift])
+    assert odds[1, 0] * odds[1, 1] == pytest.approx(1.0)  # in the middle between the two channels it is about
+    reward = pair_reward(np.array([0.05, 0.1]), np.array([0.2, 0.5]), click)
+    np.testing.assert_allclose(reward / click, [[0.25] * 3, [0.2] * 3])
+
+
+def test_a_certain_click_stays_a_number():
+    click = pair_click(np.array([0.0, 1.0]), np.full((2, 2), 0.5), np.array([1.0, 3.0]), *np.zeros((2, 2, 2), int))
+    assert np.isfinite(click).all()
+    assert ((click >= 0) & (click <= 1)).all()
 
 
 def test_a_record_speaks_for_its_own_channel():
     shown, clicked = np.array([[30, 0], [30, 0]]), np.array([[30, 0], [0, 0]])
     click = pair_click(np.array([0.3, 0.3]), np.full((2, 2), 0.5), np.ones(2), shown, clicked)
-    np.testing.assert_allclose(click, [[(30 + 3) / 40, 0.3], [3 / 40, 0.3]])
+    np.testing.assert_allclose(click, [[(30 + 0.3 * KAPPA) / (30 + KAPPA), 0.3], [0.3 * KAPPA / (30 + KAPPA), 0.3]])
 
 
 def test_a_click_has_its_own_price():

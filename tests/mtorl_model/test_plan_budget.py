@@ -12,6 +12,7 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 from jobs.audits import audit_partition
 from mtorl_model import plan_budget, score
 from mtorl_model.artifact import Artifact
+from mtorl_model.budget.pair_reward import KAPPA
 from mtorl_model.config import ModelConfig
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import InitialPolicy
@@ -82,8 +83,9 @@ def test_expected_rewards_and_costs_are_those_of_the_day(lake):
     )
     rank = next(r for r in published(lake, "user_reward_ranks").to_pylist() if r["user_id"] == row["user_id"])
     mine = [e for e in users[row["user_id"]] if e.channel == row["channel"]]
-    lift = levels[row["channel"]]["initial"] / sum(policy[c] * levels[c]["initial"] for c in CHANNELS)
-    click = (sum(e.click for e in mine) + 10 * rank["predicted_click"] * lift) / (len(mine) + 10)
+    usual = np.prod([levels[c]["initial"] ** policy[c] for c in CHANNELS])
+    odds = rank["predicted_click"] / (1 - rank["predicted_click"]) * levels[row["channel"]]["initial"] / usual
+    click = (sum(e.click for e in mine) + KAPPA * odds / (1 + odds)) / (len(mine) + KAPPA)
     assert row["expected_reward"] == pytest.approx(rank["predicted_reward"] * click / rank["predicted_click"])
     remembered = [e for exposures in users.values() for e in exposures[-5:] if e.channel in CHANNELS]
     assert sum(level["exposures"] for level in levels.values()) == len(remembered)
