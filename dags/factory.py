@@ -60,6 +60,12 @@ def setting(name: str) -> str:
         raise AirflowFailException(f"error: neither the run's parameters nor {name} name the folder") from None
 
 
+def default_budget(variable: str) -> str:
+    """The argument for the standing budget of a day that no person has given one; read when a task runs."""
+    budget = os.environ.get(variable)
+    return f"--default-budget={budget}" if budget else ""
+
+
 def journeys_asset(dataset: str) -> Asset:
     """The audited journeys of a day."""
     return Asset(f"journeys_{dataset}")
@@ -109,7 +115,7 @@ def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param
         default_args=_TASKS,
         deadline=deadline,
         params={"lake": lake, **params},
-        user_defined_macros={"setting": setting},
+        user_defined_macros={"setting": setting, "default_budget": default_budget},
         tags=["mtorl", dataset],
         doc_md=cleandoc(doc),
     )
@@ -208,21 +214,25 @@ def nightly_dag(dataset: str) -> DAG:
     """When a day's journeys and champion are there: all users scored, the budget planned, all tables audited.
 
     Scoring publishes policies, ranks and the channel level; the plan then spends `budget` (in the log's unit; a
-    number of exposures where the log has no costs; left out: nobody is selected) on the best pairs of user and
-    channel. Each table is audited: whoever waits for their assets gets them only after a
-    passed audit, whoever reads the files should look at the audits. Before the first champion the run fails
-    with one line that says how to make it.
+    number of exposures where the log has no costs) on the best pairs of user and channel. A run without one, as the
+    gate starts it, keeps the budget that the day was planned with, and gives a day that has none the environment's
+    MTORL_BUDGET_<DATASET>; without that, nobody is selected. Each table is audited: whoever waits for their assets
+    gets them only after a passed audit, whoever reads the files should look at the audits. Before the first champion
+    the run fails with one line that says how to make it.
     """
     # The gate comes behind the day's audited journeys: its asset says that both are there.
     timetable = PartitionedAssetTimetable(assets=champion_asset(dataset))
-    budget = Param(None, type=["null", "number"], minimum=0, description="the day's budget; empty: nobody is selected")
+    standing = f"MTORL_BUDGET_{dataset.upper()}"
+    told = f"the day's budget; empty: as it was planned before, or {standing}"
+    budget = Param(None, type=["null", "number"], minimum=0, description=told)
     params = {"date": _OPTIONAL_DAY, "budget": budget}
     with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params=params, hours=2) as dag:
         audits = [
             _audit(table, dataset, (*ONE_DAY, *NEW), publishes=Asset(f"{table}_{dataset}"))
             for table in ("channel_policies", "user_reward_ranks", "channel_allocation")
         ]
-        spend = "{{ '--budget=%r' % params.budget if params.budget else '' }}"
+        asked = "'--budget=%r' % params.budget if params.budget is not none"
+        spend = f"{{{{ {asked} else default_budget('{standing}') }}}}"
         chain(
             _python("score", "mtorl_model.score", dataset, "--day", DAY),
             audits,

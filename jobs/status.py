@@ -17,15 +17,25 @@ from jobs.raw_index import RawIndex, split_by_change, stored_index
 from jobs.table_contract import spec_in_file
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import is_fresh
+from schemas.freshness import is_fresh, planned_inputs
 from schemas.paths import UNDATED, Lake, days_between
 from schemas.publishing import Manifest, code_version, failed_audit, read_manifest
-from schemas.tables import channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
+from schemas.tables import (
+    budget_plan,
+    channel_allocation,
+    channel_policies,
+    exposures,
+    journeys,
+    quarantine,
+    sequences,
+    user_reward_ranks,
+)
 
 FROM_RAW = (exposures.NAME, quarantine.NAME)
 FROM_HISTORY = (journeys.NAME, sequences.NAME)
-FROM_JOURNEYS = (channel_policies.NAME, user_reward_ranks.NAME)
-TABLES = (*FROM_RAW, *FROM_HISTORY, *FROM_JOURNEYS)
+FROM_JOURNEYS = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME)
+FROM_SCORES = (budget_plan.NAME,)
+TABLES = (*FROM_RAW, *FROM_HISTORY, *FROM_JOURNEYS, *FROM_SCORES)
 
 
 class State(Enum):
@@ -117,6 +127,9 @@ def states(
         of_scored = {_path(lake, journeys.NAME, dataset, day): scored.fingerprint} if scored and fresh else None
         for table in FROM_JOURNEYS:
             of_day[table] = state(table, day, of_scored)
+        scores_fresh = all(of_day[table] is State.FRESH for table in (journeys.NAME, *FROM_JOURNEYS))
+        for table in FROM_SCORES:
+            of_day[table] = state(table, day, planned_inputs(lake, dataset, day) if scores_fresh else None)
     return grid
 
 
@@ -168,7 +181,8 @@ def advice(grid: Grid, dataset: str) -> list[str]:
 
 def code_lines(manifests: Mapping[str, Mapping[str, Manifest | None]]) -> list[str]:
     """How many partitions another version of the code has built: no fault, but worth knowing."""
-    ours = {**dict.fromkeys(TABLES, code_version("jobs")), **dict.fromkeys(FROM_JOURNEYS, code_version("mtorl_model"))}
+    ours = {**dict.fromkeys(TABLES, code_version("jobs")),
+            **dict.fromkeys((*FROM_JOURNEYS, *FROM_SCORES), code_version("mtorl_model"))}  # fmt: skip
     others = sum(1 for table, by_day in manifests.items() for found in by_day.values()
                  if found and found.code_version != ours[table])  # fmt: skip
     if not others:

@@ -1,9 +1,11 @@
 """Plan a day's budget: who is shown something in which channel, from the day's published scores.
 
-python -m mtorl_model.plan_budget --dataset D --lake DIR --day YYYY-MM-DD [--budget AMOUNT]
+python -m mtorl_model.plan_budget --dataset D --lake DIR --day YYYY-MM-DD [--budget AMOUNT] [--default-budget AMOUNT]
 
 The budget is in the log's unit. Where the log has no costs, an exposure counts as 1: the budget is then a number of
-exposures. Without a budget the plan names every user's best channel and selects nobody. The expected costs of the
+exposures. Without --budget the day keeps the budget that it was planned with, and the plan is left alone where its
+scores are still the same; a day that has none gets the default. Without any budget the plan names every user's best
+channel and selects nobody. The expected costs of the
 selected pairs stay within the budget; what they turn out to cost, the online procedure holds to it
 (mtorl_model/budget/procedure.py).
 """
@@ -17,33 +19,54 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, counted_gain
+from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
-from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano
+from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
 from mtorl_model.reading import read_tables
-from mtorl_model.score import ROWS_PER_GROUP
+from mtorl_model.score import ROWS_PER_GROUP, TABLES
 from mtorl_model.windows import dense_counts
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
+from schemas.freshness import planned_inputs
+from schemas.locks import locked
 from schemas.paths import Lake, checked_day
-from schemas.publishing import Manifest, code_version, publish, require_manifest, staging_folder
+from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
 from schemas.tables import budget_plan, channel_allocation, channel_policies, journeys, user_reward_ranks
 
 _ROWS_PER_READ = 65_536
+_BUDGET = "budget_nano"  # among the inputs of a plan
 
 
-def plan_day(lake: Lake, dataset: Dataset, day: str, budget: int) -> tuple[Manifest, Plan]:
-    """Publish `budget_plan` of a day; budget in nano. U users, A channels.
+def plan_day(
+    lake: Lake, dataset: Dataset, day: str, budget: int | None, *, default: int = 0
+) -> tuple[Manifest, Plan | None]:
+    """Publish `budget_plan` of a day; no Plan where the one that lies there stands.
 
-    Raises UserError where the day's scores or journeys are missing or do not belong together.
+    budget: nano; None: as the day was planned before, `default` where it has no budget yet. Raises UserError where the
+    day's scores or journeys are missing or do not belong together.
     """
-    inputs = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME, journeys.NAME)
-    manifests = {name: require_manifest(lake, name, dataset.name, day) for name in inputs}
-    _require_one_scoring(manifests, dataset, day)
+    # Nobody scores the day, or builds its journeys, between the look at the manifests and the last read.
+    with locked(lake, (*TABLES, journeys.NAME, budget_plan.NAME), dataset.name, [day]):
+        manifests = {name: require_manifest(lake, name, dataset.name, day) for name in (*TABLES, journeys.NAME)}
+        _require_one_scoring(manifests, dataset, day)
+        planned = read_manifest(lake.partition(budget_plan.NAME, dataset.name, day))
+        if budget is None:
+            budget = int(planned.inputs[_BUDGET]) if planned else 0
+            budget = budget or default
+        inputs = {**planned_inputs(lake, dataset.name, day), _BUDGET: str(budget)}
+        if planned and planned.inputs == inputs:
+            return planned, None
+        return _publish_plan(lake, dataset, day, budget, inputs, manifests[channel_policies.NAME].spec_version)
+
+
+def _publish_plan(
+    lake: Lake, dataset: Dataset, day: str, budget: int, inputs: dict[str, str], spec_version: str | None
+) -> tuple[Manifest, Plan]:
+    """U users, A channels."""
     level = _level(_read(lake, channel_allocation.NAME, dataset, day, ["position", *_LEVEL]))
     policies = _read(lake, channel_policies.NAME, dataset, day, ["user_id", "policy", "source", "model_version"])
-    gain = dataset.gain_names[counted_gain(dataset) or 0]
+    gain = dataset.gain_names[click_gain(dataset)]
     reward = f"predicted_{gain}"
     ranks = _read(lake, user_reward_ranks.NAME, dataset, day, ["user_id", "predicted_reward", reward])
     click_U = ranks.column(reward).to_numpy()
@@ -52,8 +75,13 @@ def plan_day(lake: Lake, dataset: Dataset, day: str, budget: int) -> tuple[Manif
 
     click_UA = pair_click(click_U, policy_UA, level.lift_A, shown_UA, clicked_UA)
     del policy_UA, shown_UA, clicked_UA
-    reward_UA = np.minimum(pair_reward(ranks.column("predicted_reward").to_numpy(), click_U, click_UA), 1.0)
-    cost_UA = pair_cost_nano(click_UA, level) if level.mean_cost_A.any() else np.full(click_UA.shape, NANO)
+    reward_UA = pair_reward(ranks.column("predicted_reward").to_numpy(), click_U, click_UA)
+    if dataset.has_costs and len(click_U) and not level.mean_cost_A.any():
+        raise UserError(
+            f"no exposure of {dataset.name} that the journeys of {day} remember has a cost, so nothing says what a "
+            "pair costs: repair the costs of the log, or declare that it has none"
+        )
+    cost_UA = pair_cost_nano(click_UA, level) if dataset.has_costs else np.full(click_UA.shape, NANO)
     plan = best_pairs(reward_UA, cost_UA, budget)
     table = _as_contract(policies, level.channels, plan, reward_UA, cost_UA, budget, dataset)
     with staging_folder(lake) as staged:
@@ -61,10 +89,9 @@ def plan_day(lake: Lake, dataset: Dataset, day: str, budget: int) -> tuple[Manif
         manifest = publish(
             lake, budget_plan.NAME, dataset.name, day, staged,
             rows=len(table),
-            inputs={str(lake.partition(name, dataset.name, day).relative_to(lake.root)): found.fingerprint
-                    for name, found in manifests.items()} | {"budget_nano": str(budget)},
+            inputs=inputs,
             code=code_version("mtorl_model"),
-            spec_version=manifests[channel_policies.NAME].spec_version,
+            spec_version=spec_version,
             counts={"selected": int((plan.channel_U != NOTHING).sum()), "spend_nano": plan.spend_nano},
         )  # fmt: skip
     return manifest, plan
@@ -168,14 +195,17 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--day", required=True)
-    parser.add_argument("--budget", type=float, default=0.0, help="in the log's unit; left out: nobody is selected")
+    parser.add_argument("--budget", help="in the log's unit; left out: what the day was planned with")
+    parser.add_argument(
+        "--default-budget", default="0", help="of a day that has none yet; left out: nobody is selected"
+    )
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
-    manifest, plan = plan_day(lake, dataset, day, budget_nano(args.budget))
-    print(
-        f"{manifest.counts['selected']} of {manifest.rows} users for {plan.spend_nano / NANO:g} of {args.budget:g}: "
-        f"expected reward {plan.reward:g}, no plan brings more than {plan.bound:g}"
-    )
+    asked = None if args.budget is None else budget_nano(args.budget)
+    manifest, plan = plan_day(lake, dataset, day, asked, default=budget_nano(args.default_budget))
+    spent, budget = (in_units(int(nano)) for nano in (manifest.counts["spend_nano"], manifest.inputs[_BUDGET]))
+    worth = f"expected reward {plan.reward:g}, no plan brings more than {plan.bound:g}" if plan else "left alone"
+    print(f"{manifest.counts['selected']} of {manifest.rows} users for {spent} of {budget}: {worth}")
     print(lake.partition(budget_plan.NAME, dataset.name, day))
 
 

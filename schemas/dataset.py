@@ -17,6 +17,7 @@ from schemas.contract import Column, Known, Role
 from schemas.errors import UserError
 from schemas.paths import checked_day
 
+NO_COST = "cast(0 AS double)"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -93,6 +94,7 @@ class Dataset:
     channel: SQL of the channel's name, NULL where unknown. channels: their names where the contract fixes
     them; empty means that the feature spec learns them from training users.
     outcome_days: for how many days after an exposure its row may come again with a gain that has happened since.
+    cost: SQL of what the exposure cost, in the log's unit; NO_COST where the log has none.
     propensity: SQL of the logging policy's probability of the shown channel, NULL where unknown.
     """
 
@@ -109,7 +111,7 @@ class Dataset:
     lookups: tuple[Lookup, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     channels: tuple[str, ...] = ()
-    cost: str = "cast(0 AS double)"
+    cost: str = NO_COST
     propensity: str = "cast(NULL AS double)"
     outcome_days: int = 0
     notes: tuple[str, ...] = field(default=())  # what a reader of a report must know about the labels
@@ -135,6 +137,11 @@ class Dataset:
 
     def column(self, name: str) -> Column:
         return next(d.column for d in self.columns if d.column.name == name)
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether the log says what an exposure cost; where it does not, a budget is a number of exposures."""
+        return self.cost != NO_COST
 
     @property
     def late_gains(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from schemas.paths import Lake
 from schemas.publishing import Manifest, read_manifest
-from schemas.tables import exposures, journeys
+from schemas.tables import channel_allocation, channel_policies, exposures, journeys, user_reward_ranks
 
 
 def fingerprints(lake: Lake, table: str, dataset: str, days: Iterable[str]) -> dict[str, str]:
@@ -34,6 +34,12 @@ def history_inputs(lake: Lake, dataset: str, day: str) -> dict[str, str]:
 def scored_inputs(lake: Lake, dataset: str, day: str) -> dict[str, str]:
     """What the policies and ranks of a day rest on, the model apart: that day's journeys."""
     return fingerprints(lake, journeys.NAME, dataset, [day])
+
+
+def planned_inputs(lake: Lake, dataset: str, day: str) -> dict[str, str]:
+    """What the budget plan of a day rests on, the budget apart: that day's scores and journeys."""
+    read = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME, journeys.NAME)
+    return {path: found for table in read for path, found in fingerprints(lake, table, dataset, [day]).items()}
 
 
 def is_fresh(

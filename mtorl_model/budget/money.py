@@ -1,6 +1,6 @@
 """Money as whole billionths (nano) of the log's unit: sums are exact in any order, as the journeys' costs are."""
 
-import math
+from decimal import ROUND_FLOOR, Context, Decimal, InvalidOperation
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,23 @@ def cost_nano(cost_N: Floats, what: str = "cost") -> Ints:
     return nano_N
 
 
-def budget_nano(budget: float) -> int:
-    """A budget in the log's unit as nano, rounded down; raises UserError where it is no amount."""
-    if not math.isfinite(budget) or budget < 0 or budget * NANO > MOST_NANO:
+def budget_nano(budget: str | float) -> int:
+    """A budget in the log's unit as nano, rounded down; raises UserError where it is no amount.
+
+    Read as it is written: the number nearest to 2.01 is a little less, and 2.01 was meant.
+    """
+    try:
+        amount = Decimal(str(budget))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or not 0 <= amount <= Decimal(MOST_NANO).scaleb(-9):
         raise UserError(f"a budget of {budget}: give an amount from 0 to {MOST_NANO // NANO:,}, in the log's unit")
-    return math.floor(budget * NANO)
+    return int(Context(prec=30, rounding=ROUND_FLOOR).multiply(amount, Decimal(NANO)))
+
+
+def in_units(nano: int) -> str:
+    """An amount in the log's unit, to the last digit."""
+    return f"{Decimal(nano).scaleb(-9).normalize():f}"
 
 
 def total_nano(cost_nano_N: Ints) -> int:

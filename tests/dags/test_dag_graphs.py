@@ -136,7 +136,24 @@ def test_a_budget_is_an_amount(bag, value):
         Param(value, **schema).resolve()
 
 
-@pytest.mark.parametrize(("budget", "argument"), [(None, ""), (12.5, "--budget=12.5"), (1e-7, "--budget=1e-07")])
+@pytest.mark.parametrize(
+    ("budget", "argument"), [(None, ""), (12.5, "--budget=12.5"), (1e-7, "--budget=1e-07"), (0, "--budget=0")]
+)
 def test_the_plan_is_told_its_budget(bag, budget, argument):
-    task = bag.dags["mtorl_nightly_criteo"].get_task("plan_budget")
-    assert jinja2.Template(task.arguments[-1]).render(params={"budget": budget}) == argument
+    assert told(bag, budget) == argument
+
+
+def test_a_run_that_no_person_started_has_the_standing_budget(bag, monkeypatch):
+    """The asset's runs have no parameters: without one, every automatic night would select nobody."""
+    monkeypatch.setenv("MTORL_BUDGET_CRITEO", "250.5")
+    assert told(bag, None) == "--default-budget=250.5"
+    assert told(bag, 12.5) == "--budget=12.5"
+    assert told(bag, 0) == "--budget=0"
+    monkeypatch.setenv("MTORL_BUDGET_CRITEO", "")
+    assert told(bag, None) == ""
+
+
+def told(bag, budget) -> str:
+    dag = bag.dags["mtorl_nightly_criteo"]
+    template = jinja2.Template(dag.get_task("plan_budget").arguments[-1])
+    return template.render(params={"budget": budget}, **dag.user_defined_macros)

@@ -1,6 +1,7 @@
 """The grid of a lake: each state, where it comes from, and what a reader is told to do."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 from jobs import status
 from jobs.raw_index import FileRows, RawIndex, store_index
 from jobs.status import State
-from schemas.freshness import history_inputs, scored_inputs
+from schemas.freshness import history_inputs, planned_inputs, scored_inputs
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import code_version, publish, read_manifest, staging_folder
 
 DAYS = ["2022-05-01", "2022-05-02", "2022-05-03"]
-CODE = {"channel_policies": code_version("mtorl_model"), "user_reward_ranks": code_version("mtorl_model")}
+CODE = dict.fromkeys((*status.FROM_JOURNEYS, *status.FROM_SCORES), code_version("mtorl_model"))
 
 
 def index_of(**rows: str) -> RawIndex:
@@ -43,6 +44,8 @@ def put_day(lake: Lake, index: RawIndex, day: str) -> None:
     for table in status.FROM_JOURNEYS:
         scored = {**scored_inputs(lake, "kuairand", day), "model": "mtorl_kuairand/1"}
         put(lake, table, day, json.dumps(scored), scored, spec_version="s")
+    planned = {**planned_inputs(lake, "kuairand", day), "budget_nano": "5"}
+    put(lake, "budget_plan", day, json.dumps(planned), planned, spec_version="s")
 
 
 @pytest.fixture
@@ -78,17 +81,21 @@ def test_a_whole_lake_is_fresh_and_says_so(lake, capsys, monkeypatch):
     assert not_fresh(lake) == set()
     lines = said(lake, capsys, monkeypatch)
     assert lines[0].split() == ["day", *status.TABLES]
-    assert lines[1].split() == ["2022-05-01", "to", "2022-05-03", *["fresh"] * 6]
+    assert lines[1].split() == ["2022-05-01", "to", "2022-05-03", *["fresh"] * 8]
     assert lines[2:] == ["", "all fresh: nothing to do"]
 
 
 def test_changed_raw_rows_make_all_that_hangs_on_them_stale(lake, capsys, monkeypatch):
     store_index(lake, "kuairand", index_of(d1="a", d2="corrected", d3="c"))
     stale = {f"{table}/2 stale" for table in status.FROM_RAW}
-    stale |= {f"{table}/{day} stale" for table in (*status.FROM_HISTORY, *status.FROM_JOURNEYS) for day in (2, 3)}
+    stale |= {
+        f"{table}/{day} stale"
+        for table in (*status.FROM_HISTORY, *status.FROM_JOURNEYS, *status.FROM_SCORES)
+        for day in (2, 3)
+    }
     assert not_fresh(lake) == stale
     last = said(lake, capsys, monkeypatch)[-1]
-    assert last == "10 stale, 0 missing: make backfill DATASET=kuairand FROM=2022-05-02 TO=2022-05-03"
+    assert last == "14 stale, 0 missing: make backfill DATASET=kuairand FROM=2022-05-02 TO=2022-05-03"
     assert said(lake, capsys, monkeypatch, "--todo") == ["2022-05-03 2022-05-02 2022-05-03"]
 
 
@@ -133,7 +140,7 @@ def test_other_code_is_counted_and_changes_no_state(lake, capsys, monkeypatch):
     monkeypatch.setattr(status, "code_version", lambda *_: "other")
     lines = said(lake, capsys, monkeypatch)
     assert lines[-2] == "all fresh: nothing to do"
-    assert lines[-1].startswith("18 partitions were built by another version of the code")
+    assert lines[-1].startswith("24 partitions were built by another version of the code")
 
 
 def test_an_empty_lake_is_one_clear_line(tmp_path):
@@ -146,3 +153,17 @@ def test_an_empty_lake_is_one_clear_line(tmp_path):
         done.stderr
         == f"error: nothing of kuairand in {tmp_path / 'lake'} yet: make run, or name another lake with LAKE=\n"
     )
+
+
+def test_a_lake_that_was_scored_before_there_were_plans_is_not_fresh(lake, capsys, monkeypatch):
+    """Backfill must know: a plan needs the channel level of its day."""
+    for table in ("channel_allocation", "budget_plan"):
+        shutil.rmtree(lake.partition(table, "kuairand", DAYS[1]))
+    assert not_fresh(lake) == {"channel_allocation/2 missing", "budget_plan/2 missing"}
+    assert said(lake, capsys, monkeypatch, "--todo") == ["2022-05-03 2022-05-02 2022-05-02"]
+
+
+def test_a_plan_of_scores_that_were_made_again_is_stale(lake):
+    scored = {**scored_inputs(lake, "kuairand", DAYS[2]), "model": "mtorl_kuairand/2"}
+    put(lake, "user_reward_ranks", DAYS[2], "other ranks", scored, spec_version="s")
+    assert not_fresh(lake) == {"budget_plan/3 stale"}

@@ -27,6 +27,7 @@ def toy_dataset(user_dtype: str = "bigint") -> Dataset:
         exposed_at_ms="log.time_ms",
         timezone="UTC",
         channel="log.channel",
+        cost="log.cost",
         gains=(Gain("click", 1.0), Gain("sale", 3.0)),
         columns=(
             Derived(Column("click", "int", "1 if clicked", Known.AFTER), "log.click"),

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
 from mtorl_model.budget.knapsack import NOTHING, best_pairs
-from mtorl_model.budget.money import MOST_NANO, affordable, budget_nano, cost_nano, total_nano
+from mtorl_model.budget.money import MOST_NANO, affordable, budget_nano, cost_nano, in_units, total_nano
 from schemas.errors import UserError
 
 AMOUNTS = st.one_of(st.integers(0, 12), st.integers(0, 10**6), st.integers(0, MOST_NANO))
@@ -108,7 +108,7 @@ def test_a_cost_that_is_no_amount_is_refused(amount, message):
         cost_nano(np.array([0.0, amount]))
 
 
-@pytest.mark.parametrize("amount", [float("nan"), float("inf"), -0.5, 1e12])
+@pytest.mark.parametrize("amount", [float("nan"), "inf", -0.5, "1e12", "1e999999999", "two", ""])
 def test_a_budget_that_is_no_amount_is_refused(amount):
     with pytest.raises(UserError, match="a budget of"):
         budget_nano(amount)
@@ -116,7 +116,16 @@ def test_a_budget_that_is_no_amount_is_refused(amount):
 
 def test_money_is_whole_nano():
     assert cost_nano(np.array([0.0, 1e-9, 0.1, 3.0])).tolist() == [0, 1, 100_000_000, 3_000_000_000]
-    assert budget_nano(2.5e-9) == 2  # never more than was given
+    assert budget_nano("2.5e-9") == 2  # never more than was given
+    assert budget_nano("4000000000.9999999999999999999999999") == 4_000_000_000_999_999_999
+
+
+@given(st.integers(0, MOST_NANO))
+def test_an_amount_said_in_the_logs_unit_is_read_back_exactly(nano):
+    assert budget_nano(in_units(nano)) == nano
+    assert budget_nano(f"{nano // 10**9}.{nano % 10**9:09d}") == nano
+    cents = nano % 10**6
+    assert budget_nano(cents / 100) == cents * 10**7  # the nearest number to 2.01 is below it; 2.01 was meant
 
 
 @settings(deadline=None)

@@ -1,6 +1,9 @@
 """The nightly plan: from published scores to a partition within the budget, through its own audit."""
 
+import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +15,16 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 from jobs.audits import audit_partition
 from mtorl_model import plan_budget, score
 from mtorl_model.artifact import Artifact
-from mtorl_model.budget.pair_reward import KAPPA
+from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_reward
 from mtorl_model.config import ModelConfig
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import InitialPolicy
 from mtorl_model.model import MTORL
-from schemas.errors import UserError, exit_with_one_line
+from schemas.dataset import NO_COST
+from schemas.errors import Busy, UserError, exit_with_one_line
 from schemas.paths import Lake
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 TOY = toy_dataset()
 DAY = "2024-01-02"
 INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
@@ -106,8 +111,77 @@ def test_expected_rewards_and_costs_are_those_of_the_day(lake):
 def test_without_costs_the_budget_is_a_number_of_exposures(lake):
     publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
     score.score_day(lake, TOY, DAY)
-    manifest, _ = plan_budget.plan_day(lake, TOY, DAY, 7_900_000_000)
+    manifest, _ = plan_budget.plan_day(lake, replace(TOY, cost=NO_COST), DAY, 7_900_000_000)
     assert manifest.counts == {"selected": 7, "spend_nano": 7_000_000_000}
+
+
+def test_a_day_without_costs_does_not_change_the_budgets_unit(lake):
+    """In a log that has costs, a budget of 2.5 never turns into two exposures, nor into exposures for nothing."""
+    publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
+    score.score_day(lake, TOY, DAY)
+    with pytest.raises(UserError, match=r"no exposure of toy .* has a cost"):
+        plan_budget.plan_day(lake, TOY, DAY, 2_500_000_000)
+
+
+def test_no_reward_is_above_the_most_there_is(lake):
+    """A user whom the model thinks hardly worth anything and whose record is good: one value, at night and online."""
+    click = pair_click(np.array([1e-6, 0.3]), np.full((2, 2), 0.5), np.ones(2), np.full((2, 2), 6), np.full((2, 2), 3))
+    reward = pair_reward(np.array([0.02, 0.2]), np.array([1e-6, 0.3]), click)
+    assert reward[0].tolist() == [1.0, 1.0]
+    assert (reward[1] < 1).all()
+
+
+def test_a_plan_that_stands_is_left_alone_and_its_budget_outlives_a_new_scoring(lake, monkeypatch):
+    """As the asset's run does every night: it is told no budget, or the standing one."""
+    planned, _ = plan_budget.plan_day(lake, TOY, DAY, 2_500_000_000)
+    for default in (0, 9_000_000_000):
+        again, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=default)
+        assert (again, plan) == (planned, None)
+    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", untrained()))
+    score.score_day(lake, TOY, DAY)
+    renewed, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=9_000_000_000)
+    assert renewed.inputs["budget_nano"] == "2500000000"
+    assert renewed.inputs != planned.inputs
+    assert plan is not None
+    changed, _ = plan_budget.plan_day(lake, TOY, DAY, 1_000_000_000)
+    assert changed.inputs["budget_nano"] == "1000000000"
+
+
+def test_the_standing_budget_is_for_days_without_one(lake):
+    empty, _ = plan_budget.plan_day(lake, TOY, DAY, None)
+    assert empty.counts["selected"] == 0
+    standing, _ = plan_budget.plan_day(lake, TOY, DAY, None, default=3_000_000_000)
+    assert standing.counts["selected"] > 0
+    assert standing.inputs["budget_nano"] == "3000000000"
+
+
+@pytest.mark.parametrize("table", [*score.TABLES, "budget_plan"])
+def test_a_plan_waits_for_whoever_writes_what_it_reads(lake, table, monkeypatch):
+    holds = (
+        f"from schemas.locks import locked\nfrom schemas.paths import Lake\nfrom pathlib import Path\n"
+        f"with locked(Lake(Path({str(lake.root)!r})), [{table!r}], 'toy', [{DAY!r}]):\n"
+        f"    print('held', flush=True)\n    input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
+        with pytest.raises(Busy, match=f"another run is building {table} of toy"):
+            plan_budget.plan_day(lake, TOY, DAY, 10)
+        other.communicate("\n")
+    plan_budget.plan_day(lake, TOY, DAY, 10)
+
+
+def test_what_is_said_is_exact(lake, monkeypatch, capsys):
+    monkeypatch.setattr(plan_budget, "get_dataset", lambda name: TOY)
+    monkeypatch.setattr(sys, "argv", ["plan", "--dataset", "toy", "--lake", str(lake.root), "--day", DAY,
+                                      "--budget=10000000.000000001"])  # fmt: skip
+    plan_budget.main()
+    assert " of 10000000.000000001: " in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", sys.argv[:-1])
+    plan_budget.main()
+    assert "left alone" in capsys.readouterr().out
 
 
 def test_scores_of_other_journeys_are_not_planned_with(lake):
@@ -136,7 +210,7 @@ def test_the_same_scores_give_the_same_bytes(lake):
     assert first.fingerprint != other.fingerprint
 
 
-@pytest.mark.parametrize("budget", ["nan", "-1", "inf"])
+@pytest.mark.parametrize("budget", ["nan", "-1", "inf", "two", ""])
 def test_a_budget_that_is_no_amount_is_one_clear_line(lake, budget, monkeypatch, capsys):
     monkeypatch.setattr(
         sys, "argv",
