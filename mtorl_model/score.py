@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtorl_model.artifact import Artifact
-from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, count_remembered, counted_gain
+from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain, count_remembered
 from mtorl_model.encoding import Encoder
 from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.ranking import best_first, fused_reward
@@ -62,8 +62,8 @@ class Scores:
 def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Dataset) -> Scores:
     """Scores of all rows of `tables` (layout of schemas/tables/journeys.py), in their order.
 
-    Only the scores are held for all users, never their journeys. Users of a short journey get the
-    explicit CTR shares of equation 17 and the base rates of the gains.
+    Only the scores are held for all users, never their journeys. Users of a short journey get the initial policy of
+    equation 17, of the exposures that all these journeys remember, and the base rates of the gains.
     """
     spec, steps = artifact.spec, artifact.config.steps
     encoder = Encoder(spec, dataset, artifact.config.reward_form)
@@ -83,11 +83,11 @@ def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Data
         seen = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), steps - 1)
         shown.append(seen.flatten().to_numpy().reshape(-1, actions).sum(axis=1))
     from_model_U = np.concatenate(shown) >= MIN_JOURNEY
-    initial = artifact.initial_policy
+    initial_A, rates = channel_level(spec.channels, counts).initial_A, artifact.initial_policy.gain_rates
     return Scores(
         pa.concat_arrays(user_id),
-        np.where(from_model_U[:, None], np.concatenate(policy), initial.probabilities),
-        np.where(from_model_U[:, None], np.concatenate(predicted), [initial.gain_rates[g] for g in spec.gains]),
+        np.where(from_model_U[:, None], np.concatenate(policy), initial_A),
+        np.where(from_model_U[:, None], np.concatenate(predicted), [rates[g] for g in spec.gains]),
         from_model_U,
         counts,
     )
@@ -95,7 +95,7 @@ def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Data
 
 def base_rate(artifact: Artifact, dataset: Dataset) -> float:
     """tau of the implicit policy: how often training users had the gain that is known at once."""
-    return artifact.initial_policy.gain_rates[artifact.spec.gains[counted_gain(dataset) or 0]]
+    return artifact.initial_policy.gain_rates[artifact.spec.gains[click_gain(dataset)]]
 
 
 def allocation_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
@@ -231,7 +231,7 @@ def _publish_scores(
         allocation_table(scores, artifact, dataset, version),
     )
     with staging_folder(lake) as staging:
-        # Both are written before the first is published: between the two there is no work that could fail.
+        # All are written before the first is published: between the two there is no work that could fail.
         for table, content in zip(TABLES, contents, strict=True):
             (staging / table).mkdir()
             pq.write_table(content, staging / table / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)

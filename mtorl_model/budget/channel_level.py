@@ -4,7 +4,8 @@
     implicit   p^_j = CTR^_j / sum_i CTR^_i,  CTR^_j = exposures of channel j with a predicted click above tau / N_j
     initial    (1 - alpha) p + alpha p^                                            (equation 17)
 
-The click stands for the first gain that is known with its exposure. Rates of channels with few exposures are pulled
+The click stands for the first gain that is known with its exposure. The paper's filter is a predicted reward above tau;
+here it is the predicted click, which is what the explicit rate counts. Rates of channels with few exposures are pulled
 towards the overall rate, so that one lucky click does not win a rare channel the budget. The paper leaves tau open:
 here it is the base rate of the champion's training, so that the filter counts the exposures of better than usual
 prospect; alpha is one half.
@@ -27,9 +28,13 @@ from schemas.dataset import Dataset
 ALPHA = 0.5
 
 
-def counted_gain(dataset: Dataset) -> int | None:
-    """Index of the first gain known with its exposure; None where all come late: what is to come counts nowhere."""
-    return next((k for k, gain in enumerate(dataset.gain_names) if gain not in dataset.late_gains), None)
+def click_gain(dataset: Dataset) -> int:
+    """Index of the gain that stands for the click: the first known with its exposure, the first where all come late.
+
+    A late one is predicted, and remembered as far as it is known; no channel is judged by it, since what is to come
+    would count as never.
+    """
+    return next((k for k, gain in enumerate(dataset.gain_names) if gain not in dataset.late_gains), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,8 @@ class ChannelCounts:
     """Sums over exposures, by channel; counts of parts of a log add up. Costs in nano."""
 
     exposures_A: Ints
-    gained_A: Ints  # with the counted gain
-    reliable_A: Ints  # with a predicted gain above tau
+    gained_A: Ints  # with a click
+    reliable_A: Ints  # with a predicted click above tau
     cost_A: Ints  # of the exposures without the gain
     cost_gained_A: Ints  # of those with it
 
@@ -76,12 +81,13 @@ def count_steps(
     dataset: Dataset,
 ) -> ChannelCounts:
     """Of the marked steps of N windows. gains_NLG: what the model predicted for each."""
-    gain = counted_gain(dataset)
-    gained_NL = encoded.gains_NLG[..., gain] if gain is not None else np.zeros(steps_NL.shape)
+    gain = click_gain(dataset)
+    late = dataset.gain_names[gain] in dataset.late_gains
+    gained_NL = np.zeros(steps_NL.shape) if late else encoded.gains_NLG[..., gain]
     return ChannelCounts.of(
         encoded.action_NL[steps_NL].astype(np.int64),
         gained_NL[steps_NL].astype(np.int64),
-        (gains_NLG[..., gain or 0][steps_NL] > tau).astype(np.int64),
+        (gains_NLG[..., gain][steps_NL] > tau).astype(np.int64),
         cost_nano_NL[steps_NL],
         encoded.action_in_NLA.shape[-1],
     )
@@ -105,7 +111,7 @@ class ChannelLevel:
     explicit_A: Floats
     implicit_A: Floats
     initial_A: Floats
-    cost_A: Floats  # of an exposure without the counted gain
+    cost_A: Floats  # of an exposure without a click
     cost_gained_A: Floats  # of one with it
 
     @property

@@ -9,7 +9,7 @@ composed of three things that are known at that moment, all of them counted befo
             the user's policy pi_u would have chosen; as odds, so that a good channel of a good user stays below 1
     record  p_uc = (k_uc + kappa m_uc) / (n_uc + kappa)
             the user's own clicks k in n exposures of that channel, with the base as a prior that weighs kappa exposures
-    gains   r_uc = r_u p_uc / p_u
+    gains   r_uc = min(r_u p_uc / p_u, 1)
             every predicted gain moves with the click
 
 kappa was chosen on simulated users who are in no comparison (1.5 to 40 were tried: the smaller, the better, down to 3).
@@ -41,8 +41,11 @@ def pair_click(
 
 
 def pair_reward(reward_U: Floats, click_U: Floats, click_UA: Floats) -> Floats:
-    """[U, A]: the expected reward of each pair; reward_U is the fused prediction of the user, click_U its click."""
-    reward_UA: Floats = (reward_U / np.maximum(click_U, _LEAST))[:, None] * click_UA
+    """[U, A]: the expected reward of each pair; reward_U is the fused prediction of the user, click_U its click.
+
+    At most 1, as every fused reward: the record of a user whose predicted click is tiny would multiply it beyond.
+    """
+    reward_UA: Floats = np.minimum((reward_U / np.maximum(click_U, _LEAST))[:, None] * click_UA, 1.0)
     return reward_UA
 
 

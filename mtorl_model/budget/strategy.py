@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mtorl_model.artifact import Artifact
-from mtorl_model.budget.channel_level import ChannelLevel, counted_gain
+from mtorl_model.budget.channel_level import ChannelLevel, click_gain
 from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.knapsack import NOTHING, best_pairs
 from mtorl_model.budget.memory import JourneyMemory
@@ -38,7 +38,7 @@ class Strategy(Protocol):
 
 
 class Beliefs(NamedTuple):
-    """What the model says of the moment's users, as score.py publishes it."""
+    """What the model says of the moment's users, as score.py publishes it at night."""
 
     policy_NA: Floats
     gains_NG: Floats
@@ -91,7 +91,7 @@ class Pairs:
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         beliefs = believe(self.artifact, memory, moment, self.level)
-        gain = counted_gain(self.dataset) or 0
+        gain = click_gain(self.dataset)
         click_NA = pair_click(
             beliefs.gains_NG[:, gain], beliefs.policy_NA, self.level.lift_A, memory.exposures_UA[moment.user_N],
             memory.gains_UAG[moment.user_N, :, gain], self.kappa,

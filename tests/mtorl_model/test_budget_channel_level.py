@@ -12,14 +12,16 @@ from mtorl_model.budget.channel_level import (
     ALPHA,
     ChannelCounts,
     channel_level,
+    click_gain,
     count_remembered,
-    counted_gain,
+    count_steps,
 )
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import PRIOR_EXPOSURES
 from mtorl_model.windows import journeys_to_windows
-from schemas.dataset import get_dataset
+from schemas.contract import Column, Known
+from schemas.dataset import Derived, get_dataset
 
 TOY = toy_dataset()
 
@@ -81,9 +83,22 @@ def test_remembered_steps_are_counted_with_what_the_model_said_of_them():
 
 def test_a_gain_that_is_yet_to_come_counts_nowhere():
     criteo = get_dataset("criteo")
-    assert counted_gain(criteo) == 0
-    assert counted_gain(replace(criteo, gains=criteo.gains[::-1])) == 1  # the click, never the conversion
-    assert counted_gain(replace(criteo, gains=criteo.gains[1:])) is None
+    assert click_gain(criteo) == 0
+    assert click_gain(replace(criteo, gains=criteo.gains[::-1])) == 1  # the click, never the conversion
+    late = replace(TOY, gains=TOY.gains[1:], columns=tuple(
+        replace(d, column=replace(d.column, known=Known.AT, known_at="sale_at")) if d.column.name == "sale" else d
+        for d in (*TOY.columns, Derived(Column("sale_at", "bigint", "ms", Known.AFTER), "log.sale_at"))
+    ))  # fmt: skip
+    assert click_gain(late) == 0  # predicted, but no channel is judged by it
+    encoded = Encoder(SPEC, TOY, "binary").encode(
+        journeys_to_windows(journeys({1: [Shown("left", 1, 1)]}), SPEC, TOY, 2)
+    )
+    counts = count_steps(
+        encoded.valid_NL, encoded._replace(gains_NLG=encoded.gains_NLG[..., 1:]), np.ones((1, 2, 1)), 0.5,
+        np.zeros((1, 2), np.int64), late,
+    )  # fmt: skip
+    assert counts.exposures_A.tolist() == counts.reliable_A.tolist() == [1, 0, 0]
+    assert counts.gained_A.tolist() == [0, 0, 0]
 
 
 def test_a_pair_without_a_record_is_the_prediction_moved_by_the_channel():

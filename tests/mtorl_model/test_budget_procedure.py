@@ -252,11 +252,11 @@ def test_another_world_is_refused(tmp_path):
     partner = Dies(np.full((2, 12, 3), 5), [5, 5, 5], 100)
     with pytest.raises(Killed):
         run(partner, 100, tmp_path / "journal", at_once=3, rounds=1)
-    with pytest.raises(UserError, match="journal of another campaign .users: "):
+    with pytest.raises(UserError, match=r"journal of another campaign \(users: "):
         run(Partner(np.full((2, 13, 3), 5), [5, 5, 5], 100), 100, tmp_path / "journal", at_once=3, rounds=1)
     other = Partner(np.full((2, 12, 3), 5), [5, 5, 5], 100)
     other.fingerprint = "the exposures of the past were built again"
-    with pytest.raises(UserError, match="journal of another campaign .environment: toy there"):
+    with pytest.raises(UserError, match=r"journal of another campaign \(environment: toy there"):
         run(other, 100, tmp_path / "journal", at_once=3, rounds=1)
 
 
@@ -297,7 +297,7 @@ class Counting(Partner):
 
 @pytest.mark.parametrize(("budget", "asked"), [(25, 2), (54, 2), (0, 0)])
 def test_it_stops_when_no_bid_is_covered_any_more(tmp_path, budget, asked):
-    """There is nobody to explore, and round 1 offers all that the money pays: nineteen idle rounds are not asked for."""
+    """There is nobody to explore, and round 1 spends the money: nineteen idle rounds are not asked for."""
     partner = Counting(np.full((21, 10, 3), 5), [5, 5, 5], budget)
     ledger, _ = run(partner, budget, tmp_path / "journal", at_once=4, rounds=20)
     assert ledger.total_nano == min(budget, 50) // 5 * 5
@@ -359,7 +359,7 @@ def test_a_new_journal_is_in_its_folder_for_good(tmp_path, monkeypatch):
     synced = []
     fsync = os.fsync
     monkeypatch.setattr(
-        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))
+        os, "fsync", lambda handle: (synced.append(str(Path(f"/proc/self/fd/{handle}").readlink())), fsync(handle))
     )
     with Journal(tmp_path / "journal", {"a": 1}):
         pass
