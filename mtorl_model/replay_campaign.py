@@ -3,18 +3,21 @@
 python -m mtorl_model.replay_campaign --dataset kuairand --lake DIR --from DAY --to DAY --budget EXPOSURES
     --journal FILE [--rounds K] [--strategy pairs|published|random] [--seed 0]
 
-Killed and started again with the same arguments, it goes on from its journal. The mean reward of the matched
-exposures is what the strategy would have earned an exposure, for a budget of that size.
+Killed and started again with the same arguments, it goes on from its journal. The model is the champion as it was
+before the campaign's first day. Printed is what a matched exposure brought on average, which estimates what the
+strategy would have earned an exposure with a budget of that size, and its 95 % bootstrap interval over users.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mtorl_model.artifact import Artifact
+from mtorl_model.bootstrap import UserBootstrap, interval, quotient
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
+from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.money import NANO, budget_nano
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
@@ -23,13 +26,14 @@ from mtorl_model.budget.strategy import AtRandom, Pairs, Published, Strategy
 from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import Encoder
 from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
-from mtorl_model.registry import load_champion
+from mtorl_model.registry import champion_before, load_version
 from mtorl_model.score import base_rate
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake, checked_day
 from schemas.splits import TEST, TRAIN
 
+STRATEGIES = ("pairs", "published", "random")
 _MOST_WINDOWS = 8192  # of training users that the channel level is counted over
 
 
@@ -49,7 +53,13 @@ def run_campaign(
     seed: int, journal: Path,
 ) -> Ledger:  # fmt: skip
     """budget in nano; rounds: None for all that the log has."""
-    version, artifact = load_champion(lake, dataset)
+    version = champion_before(lake, dataset, first_day)
+    if version is None:
+        raise UserError(
+            f"no champion of {dataset.name} in {lake.root} has seen nothing of {first_day} and later: choose later "
+            "days, or train a first champion on earlier ones"
+        )
+    artifact = load_version(lake, dataset, version)
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     store = open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN)
     level = level_of_training(artifact, store, dataset)
@@ -59,14 +69,33 @@ def run_campaign(
         "published": Published(artifact, level),
         "random": AtRandom(level),
     }
-    if strategy not in strategies:
-        raise UserError(f"unknown strategy '{strategy}': choose one of {', '.join(strategies)}")
     memory = JourneyMemory(encoder, dataset, environment.profile, len(environment.users), artifact.config.steps)
     rounds = environment.rounds if rounds is None else min(rounds, environment.rounds)
-    if rounds < 1:
+    if environment.rounds < 1:
         raise UserError(f"no user has two random exposures from {first_day} to {last_day}: choose more days")
-    campaign = Campaign(budget, rounds, seed, f"{strategy} with {version} on {dataset.name} {first_day} to {last_day}")
+    campaign = Campaign(
+        budget, rounds, seed, f"{strategy} with {version.name} on {dataset.name} {first_day} to {last_day}"
+    )
     return advertise(environment, memory, strategies[strategy], level, campaign, journal)
+
+
+def mean_gains(outcomes: Sequence[Outcome], gains: Sequence[str]) -> list[str]:
+    """One line a gain: its mean over the exposures that were shown, with the interval over users."""
+    shown = [outcome.shown_N for outcome in outcomes]
+    user_N = np.concatenate([np.empty(0, np.int64), *(o.user_N[s] for o, s in zip(outcomes, shown, strict=True))])
+    gains_NG = np.concatenate(
+        [np.empty((0, len(gains)), np.int64), *(o.gains_NG[s] for o, s in zip(outcomes, shown, strict=True))]
+    )
+    if not len(user_N):
+        return [f"  {gain:<12} no exposure" for gain in gains]
+    sums_RK = UserBootstrap(user_N).sums(np.column_stack([np.ones(len(user_N)), gains_NG]))
+    lines = []
+    for gain, sum_R in zip(gains, sums_RK.T[1:], strict=True):
+        figure_R = quotient(sum_R, sums_RK[:, 0])
+        found = interval(figure_R)
+        between = f"[{found[0]:.4f}, {found[1]:.4f}]" if found else "(too few users for an interval)"
+        lines.append(f"  {gain:<12} {figure_R[0]:.4f} {between} an exposure")
+    return lines
 
 
 def main() -> None:
@@ -75,21 +104,23 @@ def main() -> None:
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--from", dest="first_day", required=True, metavar="DAY")
     parser.add_argument("--to", dest="last_day", required=True, metavar="DAY")
-    parser.add_argument("--budget", required=True, type=float, help="exposures to pay for")
+    parser.add_argument("--budget", required=True, help="exposures to pay for")
     parser.add_argument("--journal", required=True, type=Path)
     parser.add_argument("--rounds", type=int, metavar="K", help="default: as many as the log has")
-    parser.add_argument("--strategy", default="pairs", help="pairs (default), published or random")
+    parser.add_argument("--strategy", default="pairs", choices=STRATEGIES, help="default: pairs")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    for option, value, least in (("--rounds", args.rounds, 1), ("--seed", args.seed, 0)):
+        if value is not None and value < least:
+            raise UserError(f"{option} {value}: at least {least}")
     dataset = get_dataset(args.dataset)
     ledger = run_campaign(
         Lake(args.lake), dataset, checked_day(args.first_day), checked_day(args.last_day), budget_nano(args.budget),
         args.rounds, args.strategy, args.seed, args.journal,
     )  # fmt: skip
     shown = sum(ledger.exposures)
-    print(f"{args.strategy}: {shown} exposures of {args.budget:g} in {len(ledger.exposures) - 1} rounds")
-    for gain, counts in zip(dataset.gain_names, zip(*ledger.gains, strict=True), strict=True):
-        print(f"  {gain:<12} {sum(counts) / shown if shown else 0:.4f} an exposure")
+    print(f"{args.strategy}: {shown} exposures of {args.budget} in {max(len(ledger.exposures) - 1, 0)} rounds")
+    print("\n".join(mean_gains(ledger.outcomes, dataset.gain_names)))
 
 
 if __name__ == "__main__":

@@ -124,7 +124,9 @@ class JourneyMemory:
         """
         shown_N = outcome.shown_N
         user_N, at_ms_N, channel_N = outcome.user_N[shown_N], outcome.at_ms_N[shown_N], outcome.channel_N[shown_N]
-        gains_NG, cost_nano_N = outcome.gains_NG[shown_N], outcome.cost_nano_N[shown_N]
+        gains_NG = outcome.gains_NG[shown_N]
+        # Where the log has no costs, what a campaign pays is the ledger's business: the model has never seen a cost.
+        cost_nano_N = outcome.cost_nano_N[shown_N] if self._dataset.has_costs else np.zeros(len(user_N), np.int64)
         step = self._encode(
             user_N, at_ms_N, {name: values.filter(pa.array(shown_N)) for name, values in context.items()}
         )

@@ -52,6 +52,7 @@ class Ledger:
     spent_nano: list[int] = field(default_factory=list)
     exposures: list[int] = field(default_factory=list)
     gains: list[list[int]] = field(default_factory=list)  # known with their exposure, by gain
+    outcomes: list[Outcome] = field(default_factory=list, repr=False, compare=False)  # all that was booked, in order
 
     @property
     def total_nano(self) -> int:
@@ -63,6 +64,7 @@ class Ledger:
         self.gains.append([0] * gains)
 
     def book(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
         self.spent_nano[-1] += total_nano(outcome.cost_nano_N)
         self.exposures[-1] += int(outcome.shown_N.sum())
         gains_G = outcome.gains_NG[outcome.shown_N].sum(axis=0)

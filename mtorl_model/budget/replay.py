@@ -1,11 +1,14 @@
 """A log of random exposures as an environment: an offer that names the logged channel counts, others are skipped.
 
-Where the channel was drawn at random, whatever the user, the matched offers are a fair sample of what the strategy
-would have met (Li, Chu, Langford, Wang: Unbiased offline evaluation of contextual-bandit-based news article
-recommendation algorithms, 2011). Round k is each user's k-th random exposure, at its own time. Its outcome enters the
-journey only where it was matched; that is the price of replay: the log's users went on as the log says.
+Where all channels are drawn alike, the matched offers are a fair sample of what the strategy would have met (Li, Chu,
+Langford, Wang: Unbiased offline evaluation of contextual-bandit-based news article recommendation algorithms, 2011).
+Where they are not, an exposure that was drawn with propensity q is accepted with the chance min(q) / q, so that every
+offer is matched with the same chance, whatever it names and whenever it is made. Round k is each user's k-th random
+exposure, at its own time; of exposures at one time the first counts. An outcome enters the journey only where it was
+matched; that is the price of replay: the log's users went on as the log says.
 
-Every exposure costs 1: such logs have no costs, and the budget is a number of exposures.
+Every exposure costs 1: such logs have no costs, and the budget is a number of exposures. In the journeys it costs
+nothing, as in the log that the model has learned from.
 """
 
 import hashlib
@@ -13,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
@@ -26,7 +30,7 @@ from schemas.freshness import fingerprints
 from schemas.paths import Lake, days_between
 from schemas.publishing import require_manifest
 from schemas.splits import split_of
-from schemas.steps import MEMORY_STEPS, profile_inputs, shown_columns
+from schemas.steps import profile_inputs, shown_columns
 from schemas.tables import exposures
 
 
@@ -46,7 +50,7 @@ class Replay:
         log, past = (_read(lake, dataset, days, split) for days in (log_days, past_days))
         read = fingerprints(lake, exposures.NAME, dataset.name, [*past_days, *log_days])
         self.fingerprint = hashlib.sha256(repr((sorted(read.items()), channels, first_day, split)).encode()).hexdigest()
-        log = log.filter(pc.is_valid(log.column("propensity"))) if len(log) else log
+        log = log.filter(pc.greater(log.column("propensity"), 0.0)) if len(log) else log  # null: not drawn at random
         log = log.filter(pc.is_in(log.column("channel"), value_set=pa.array(channels))) if len(log) else log
         if not len(log):
             raise UserError(
@@ -54,8 +58,8 @@ class Replay:
                 f"{lake.root}: choose other days, or a log with propensities"
             )
         self.users = pc.unique(log.column("user_id")).sort()
-        self._log = _Waves(log, self.users, channels, None)
-        self._past = _Waves(past, self.users, channels, MEMORY_STEPS)
+        self._log, self._past = (_Waves(table, self.users, channels) for table in (log, past))
+        self._accepted = accept(self._log.all("propensity"), np.random.default_rng(0))
         first = log.take(pa.array(self._log.rows_of(0)[1]))
         self.profile: Mapping[str, pa.Array] = {
             c.name: first.column(c.name).combine_chunks() for c in profile_inputs(dataset)
@@ -81,7 +85,7 @@ class Replay:
     def step(self, round_number: int, user_N: Ints, channel_N: Ints, bid_nano_N: Ints) -> Outcome:
         users, rows = self._log.rows_of(round_number)
         row_N = rows[np.searchsorted(users, user_N)]
-        shown_N = (self._log.channel[row_N] == channel_N) & (bid_nano_N >= NANO)
+        shown_N = (self._log.channel[row_N] == channel_N) & self._accepted[row_N] & (bid_nano_N >= NANO)
         return self._outcome(self._log, user_N, row_N, channel_N, shown_N)
 
     def recover(self, round_number: int, outcome: Outcome) -> None:
@@ -106,13 +110,19 @@ class Replay:
         )
 
 
+def accept(propensity_N: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which exposures to keep, so that draw and acceptance together have one chance: that of the rarest draw."""
+    accepted_N: npt.NDArray[np.bool_] = rng.random(len(propensity_N)) * propensity_N < propensity_N.min(initial=1.0)
+    return accepted_N
+
+
 class _Waves:
     """Exposures of users, sorted by user and time; wave k holds the k-th of each user that has so many.
 
-    Of exposures at one time the first counts. most: only so many of a user's latest.
+    Of exposures at one time the first counts.
     """
 
-    def __init__(self, table: pa.Table, users: pa.Array, channels: tuple[str, ...], most: int | None) -> None:
+    def __init__(self, table: pa.Table, users: pa.Array, channels: tuple[str, ...]) -> None:
         if len(table):
             table = table.append_column("_user", pc.index_in(table.column("user_id"), value_set=users))
             table = table.filter(pc.is_valid(table.column("_user")))
@@ -130,9 +140,7 @@ class _Waves:
         row = np.flatnonzero(fresh)
         user = user[row]
         start = np.searchsorted(user, np.arange(len(users)))
-        count = np.searchsorted(user, np.arange(len(users)), side="right") - start
-        skipped = np.maximum(count - most, 0) if most is not None else np.zeros_like(count)
-        place = np.arange(len(row)) - start[user] - skipped[user]
+        place = np.arange(len(row)) - start[user]
         self._user, self._row, self._place = user, row, place
         self.waves = int(place.max(initial=-1)) + 1
 
@@ -140,6 +148,10 @@ class _Waves:
         """Users ascending, and the row of each."""
         here = np.flatnonzero(self._place == wave)
         return self._user[here], self._row[here]
+
+    def all(self, name: str) -> npt.NDArray[np.float64]:
+        """A column of numbers, of all rows."""
+        return np.asarray(self._table.column(name), dtype=np.float64)
 
     def values(self, name: str, row_N: Ints) -> pa.Array:
         values = self._table.column(name).combine_chunks()
@@ -153,13 +165,12 @@ def _read(lake: Lake, dataset: Dataset, days: list[str], split: str) -> pa.Table
         *(c.name for c in shown_columns(dataset) if c.name not in ("channel", "cost")),
         *(c.name for c in dataset.features(Known.BEFORE)), *(c.name for c in profile_inputs(dataset)),
     ]  # fmt: skip
-    files = []
-    for day in days:
+    found = []
+    for day in days:  # one at a time: nine tenths of the users are of other splits
         require_manifest(lake, exposures.NAME, dataset.name, day)
-        files += [str(f) for f in sorted(lake.partition(exposures.NAME, dataset.name, day).glob("*.parquet"))]
-    if not files:
-        return pa.table({})
-    table = pads.dataset(files, format="parquet").to_table(columns=names)
-    users = pc.unique(table.column("user_id"))
-    chosen = pa.array([user for user in users.to_pylist() if split_of(user) == split], users.type)
-    return table.filter(pc.is_in(table.column("user_id"), value_set=chosen))
+        files = [str(f) for f in sorted(lake.partition(exposures.NAME, dataset.name, day).glob("*.parquet"))]
+        table = pads.dataset(files, format="parquet").to_table(columns=names)
+        users = pc.unique(table.column("user_id"))
+        chosen = pa.array([user for user in users.to_pylist() if split_of(user) == split], users.type)
+        found.append(table.filter(pc.is_in(table.column("user_id"), value_set=chosen)))
+    return pa.concat_tables(found) if found else pa.table({})

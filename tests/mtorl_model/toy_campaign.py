@@ -11,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from synthetic_journeys import CHANNELS, SPEC, toy_dataset
 
+from mtorl_model.artifact import Artifact
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level
 from mtorl_model.budget.environment import Late, Moment, Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
-from mtorl_model.budget.strategy import Choice
+from mtorl_model.budget.strategy import Choice, Strategy
+from mtorl_model.config import ModelConfig
 from mtorl_model.encoding import Encoder
+from mtorl_model.initial_policy import InitialPolicy
+from mtorl_model.model import MTORL
 
 TOY = toy_dataset()
 HOUR_MS = 3_600_000
@@ -108,10 +113,19 @@ def empty_memory(partner: Partner) -> JourneyMemory:
     return JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, partner.profile, len(partner.users), 4)
 
 
-def run(partner: Partner, budget: int, journal: Path, *, at_once: int, rounds: int) -> tuple[Ledger, JourneyMemory]:
+def run(
+    partner: Partner, budget: int, journal: Path, *, at_once: int, rounds: int, strategy: Strategy | None = None
+) -> tuple[Ledger, JourneyMemory]:
     memory = empty_memory(partner)
     campaign = Campaign(budget, rounds, seed=5, name="in turn")
-    return advertise(partner, memory, InTurn(), level(), campaign, journal, at_once=at_once), memory
+    return advertise(partner, memory, strategy or InTurn(), level(), campaign, journal, at_once=at_once), memory
+
+
+def untrained() -> Artifact:
+    torch.manual_seed(1)
+    config = ModelConfig(hidden=16, dropout=0.3, steps=4)
+    initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
+    return Artifact((MTORL(config, Encoder(SPEC, TOY, "binary").sizes).eval(),), SPEC, initial)
 
 
 def killed_campaign(folder: Path, pause_s: float) -> tuple[Partner, int, int]:
