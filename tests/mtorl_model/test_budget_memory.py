@@ -70,6 +70,8 @@ def test_it_gives_the_windows_of_the_nightly_run():
     online = memory.windows(moment)
     for name in INPUTS:
         np.testing.assert_array_equal(getattr(online, name), getattr(nightly, name), err_msg=name)
+    for name in online._fields:  # the labels' fields are empty, and have their full shape
+        assert getattr(online, name).shape == getattr(nightly, name).shape, name
 
 
 def everything_kept(dataset) -> FeatureSpec:
