@@ -36,7 +36,7 @@ JOBS = (
     "generate_log", "log_days", "summary", "audit_table",
     "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
-MODEL = ("train", "score", "evaluate", "export_champion", "rollback")
+MODEL = ("train", "score", "evaluate", "export_champion", "fine_tune", "promote", "rollback")
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def backfill(checkout: Checkout) -> None:
     assert "2 days done" in done.stdout
     lines = checkout.calls()
     days = ["2022-04-08", "2022-04-09"]
-    for job in ("build_exposures", "build_journeys", "build_sequences"):
+    for job in ("build_exposures", "build_journeys", "build_sequences", "fine_tune", "promote"):
         # A DAG that is switched on and has run also runs for yesterday.
         assert [day for day in days_of(job, lines) if day < "2023"] == days
     end = time.monotonic() + 120
