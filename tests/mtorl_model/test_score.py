@@ -35,6 +35,7 @@ from mtorl_model.ranking import best_first, fused_reward
 from mtorl_model.reading import regrouped
 from schemas.errors import UserError
 from schemas.paths import Lake
+from schemas.publishing import read_manifest
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
@@ -319,3 +320,12 @@ def test_a_kill_between_the_two_tables_is_mended_by_the_next_run(lake, lost):
     whole = score.score_day(lake, TOY, DAY)
     shutil.rmtree(lake.partition(lost, "toy", DAY))
     assert score.score_day(lake, TOY, DAY) == whole
+
+    old = lake.root / "old"
+    shutil.copytree(lake.partition(lost, "toy", DAY), old)
+    publish_journeys(lake, DAY, journeys(random_users(6)))
+    whole = score.score_day(lake, TOY, DAY)
+    shutil.rmtree(lake.partition(lost, "toy", DAY))
+    old.rename(lake.partition(lost, "toy", DAY))  # one table of these journeys, one of those before
+    assert score.score_day(lake, TOY, DAY) == whole
+    assert read_manifest(lake.partition(lost, "toy", DAY)) in whole
