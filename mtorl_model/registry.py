@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from mtorl_model.training import History
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.paths import Lake
+from schemas.publishing import staging_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,8 +92,21 @@ def _client(lake: Lake) -> "MlflowClient":
     # A line for each of the dozens of migrations of a new database tells nobody anything.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    _database(lake).parent.mkdir(parents=True, exist_ok=True)
+    if not _database(lake).exists():
+        _create_database(lake)
     return MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+
+
+def _create_database(lake: Lake) -> None:
+    """A new database, whole or not at all: MLflow makes it in dozens of steps, and cannot mend a half-made one."""
+    from mlflow import MlflowClient
+
+    with staging_folder(lake) as staging:
+        staged = staging / _database(lake).name
+        MlflowClient(tracking_uri=f"sqlite:///{staged.resolve()}").search_experiments(max_results=1)
+        _database(lake).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # another run was faster
+            _database(lake).hardlink_to(staged)
 
 
 def _experiment_id(client: "MlflowClient", lake: Lake, dataset: Dataset) -> str:
