@@ -243,6 +243,21 @@ def test_status_is_asked_of_the_lake_and_days_that_are_named(checkout):
     )
 
 
+@pytest.mark.parametrize(("named", "says"), [("", "True"), ("events.jsonl", "requirements-openlineage.txt")])
+def test_lineage_events_are_off_unless_a_file_is_named(checkout, named, says):
+    script = 'source bin/common.sh; openlineage_environment; printf "%s" "$AIRFLOW__OPENLINEAGE__DISABLED"'
+    told = subprocess.run(
+        ["bash", "-c", script],
+        cwd=checkout.root,
+        env=os.environ | {"OPENLINEAGE": named},
+        capture_output=True,
+        text=True,
+    )
+    if told.stdout == "False":
+        pytest.skip("the package is installed here")
+    assert says in told.stdout + told.stderr
+
+
 def test_continuous_integration_runs_the_tests_and_keeps_their_status(checkout):
     (checkout.root / ".ci").mkdir()
     script = checkout.root / ".ci" / "run"
