@@ -72,11 +72,10 @@ class Journal:
 
     def answer(self, round_number: int, outcome: Outcome) -> None:
         self.answers.setdefault(round_number, []).append(outcome)
-        arrays = {
-            name: value.tolist() if isinstance(value, np.ndarray) else dict(value)
-            for name, value in ((name, getattr(outcome, name)) for name in outcome.__slots__)
-        }
-        self._append(_ANSWER, {"round": round_number, **arrays})
+        arrays = {name: getattr(outcome, name) for name in outcome.__slots__ if name != "attributes"}
+        attributes = {name: [_plain(v) for v in values] for name, values in outcome.attributes.items()}
+        lists = {name: values.tolist() for name, values in arrays.items()}
+        self._append(_ANSWER, {"round": round_number, **lists, "attributes": attributes})
 
     def _read(self, path: Path, campaign: dict[str, Any]) -> None:
         whole = 0
@@ -132,6 +131,11 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         return None
     entry: dict[str, Any] = json.loads(text)
     return entry
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: a NaN is a missing value, as the journeys take it."""
+    return None if value != value else value.item() if isinstance(value, np.generic) else value
 
 
 def _ints(values: list[Any]) -> Ints:

@@ -89,6 +89,8 @@ def advertise(
             moment = environment.moment(number)
             memory.learn(moment.late)
             left = campaign.budget_nano - ledger.total_nano
+            if left < environment.bid_nano_A.min():
+                break  # not even the cheapest offer is covered any more
             if number not in journal.plans:
                 rng = np.random.default_rng([campaign.seed, number])
                 share = left // (campaign.rounds + 1 - number)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_campaign import Partner, killed_campaign, run
 
+from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.journal import Journal
 from mtorl_model.budget.money import MOST_NANO
 from mtorl_model.budget.procedure import Campaign
@@ -63,6 +64,23 @@ def test_the_budget_is_used_to_the_last_bid_that_it_covers(tmp_path):
     ledger, _ = run(partner, 100, tmp_path / "journal", at_once=4, rounds=3)
     assert ledger.total_nano == 98
     assert sum(ledger.exposures) == 14
+
+
+def test_no_round_begins_that_can_pay_for_nothing(tmp_path):
+    partner = Partner(np.full((6, 10, 3), 7), [7, 9, 9], 76)
+    ledger, _ = run(partner, 76, tmp_path / "journal", at_once=4, rounds=5)
+    assert len(ledger.exposures) < 6
+    assert 76 - ledger.total_nano < 7
+
+
+def test_a_missing_attribute_is_missing_after_a_restart(tmp_path):
+    campaign = {"budget_nano": 1}
+    one = np.ones(3, np.int64)
+    outcome = Outcome(one, one, one, one > 0, np.ones((3, 2), np.int64), one, {"cpo": [np.float64(0.5), np.nan, None]})
+    with Journal(tmp_path / "journal", campaign) as journal:
+        journal.answer(0, outcome)
+    with Journal(tmp_path / "journal", campaign) as journal:
+        assert journal.answers[0][0].attributes == {"cpo": [0.5, None, None]}
 
 
 def test_what_is_not_covered_is_passed_over_for_what_is(tmp_path):
