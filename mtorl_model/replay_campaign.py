@@ -9,20 +9,17 @@ exposures is what the strategy would have earned an exposure, for a budget of th
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mtorl_model.artifact import Artifact
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
-from mtorl_model.budget.environment import Moment
-from mtorl_model.budget.journal import Choice
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.money import NANO, budget_nano
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.replay import Replay
-from mtorl_model.budget.strategy import Pairs, Published, Strategy, first_that_fit
+from mtorl_model.budget.strategy import AtRandom, Pairs, Published, Strategy
 from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import Encoder
 from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
@@ -34,17 +31,6 @@ from schemas.paths import Lake, checked_day
 from schemas.splits import TEST, TRAIN
 
 _MOST_WINDOWS = 8192  # of training users that the channel level is counted over
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AtRandom:
-    """Users in random order, channels alike: what a budget brings without any knowledge."""
-
-    level: ChannelLevel
-
-    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        channel_N = rng.integers(0, len(self.level.channels), len(moment.user_N))
-        return first_that_fit(moment, rng.permutation(len(channel_N)), channel_N, self.level.mean_cost_A, budget)
 
 
 def level_of_training(artifact: Artifact, store: WindowStore, dataset: Dataset) -> ChannelLevel:

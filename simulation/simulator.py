@@ -53,6 +53,7 @@ class Simulator:
         self.profile: dict[str, pa.Array] = {}
         self.bid_nano_A: Ints = cost_nano(_DEAREST * self.world.cost_C * (1 + self.world.click_surcharge))
         self._seed = seed
+        self.fingerprint = f"seed {seed}, {self.world}"
         self.reset_world()
 
     def reset_world(self) -> None:
@@ -66,7 +67,7 @@ class Simulator:
         self.past_gains: list[Ints] = []  # by round of the past: full outcomes, late ones included
         self.seen: list[tuple[int, Ints, Ints, Ints]] = []  # round, users, channels and clicks of what was shown
 
-    def reset(self) -> Iterator[tuple[Moment, Outcome]]:
+    def reset(self, campaign: str = "") -> Iterator[tuple[Moment, Outcome]]:
         self.reset_world()
         for number in range(-PAST_ROUNDS, 0):
             self._begin(number)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtorl_model.budget.environment import Moment
-from mtorl_model.budget.journal import Choice
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.money import Floats, Ints, cost_nano
 from mtorl_model.budget.pair_reward import pair_cost_nano
-from mtorl_model.budget.strategy import first_that_fit, pairs_for
+from mtorl_model.budget.strategy import Choice, first_that_fit, pairs_for
 from simulation.learning import Learned, step_features, with_channel
 from simulation.simulator import HOURS, PAST_ROUNDS, WEIGHTS, Simulator
 

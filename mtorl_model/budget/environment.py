@@ -6,7 +6,7 @@ N users of a round, G gains.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,34 +37,44 @@ class Late:
     known_at_ms: int
 
 
+class Offers(NamedTuple):
+    """N offers of a round in the order in which they are made: distinct users, a channel each, and the bids."""
+
+    user_N: Ints
+    channel_N: Ints
+    bid_nano_N: Ints  # the most that the exposure may cost
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of N offers, or N exposures of the past; rows where shown_N is False count for nothing."""
 
     user_N: Ints
-    at_ms_N: Ints
+    at_ms_N: Ints  # not before the moment's
     channel_N: Ints  # -1: shown in a channel that the spec does not know
     shown_N: Bools  # False: no exposure came about, nothing is paid
     gains_NG: npt.NDArray[np.int64]  # 0 or 1; a late gain is 0 here and comes as `Late`
     cost_nano_N: Ints
-    # The dataset's `after` columns, [N]; `channel` where a name outside the spec is to be remembered.
+    # The dataset's `after` columns, [N], None where missing; `channel` where a name outside the spec is remembered.
     attributes: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
 class Environment(Protocol):
     """Where offers go.
 
-    The offer of (round, user) is made once, however often it is sent: a second `step` with the same rounds and users
-    gives the first one's answer, and shows and charges nothing again. Whatever it does, it never charges an exposure
-    more than its bid.
+    An offer is made once, however often it is sent: its key is (campaign, round, user). A second `step` with the same
+    key gives the first one's answer, and shows and charges nothing again. No exposure is charged more than its bid: the
+    limit of a campaign's spending rests on it.
     """
 
     users: pa.Array  # user_id of each user
     profile: Mapping[str, pa.Array]  # the dataset's profile columns, [U]
-    bid_nano_A: Ints  # by channel: the most that one exposure may cost, offered with it
+    # By channel: the most that one exposure may cost, offered with it. May be another from round to round.
+    bid_nano_A: Ints
+    fingerprint: str  # of what its answers rest on beside the users: a campaign does not go on in another world
 
-    def reset(self) -> Iterator[tuple[Moment, Outcome]]:
-        """Begin, or begin again: the exposures of the past, oldest first, each behind the moment it was made in."""
+    def reset(self, campaign: str) -> Iterator[tuple[Moment, Outcome]]:
+        """Begin the campaign of that key, or begin again: the past's exposures, oldest first, behind their moments."""
 
     def moment(self, round_number: int) -> Moment:
         """The start of a round, the same each time it is asked for."""

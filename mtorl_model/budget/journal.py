@@ -1,10 +1,11 @@
 """The journal of a campaign: an append-only file from which a killed run goes on without spending twice.
 
 One JSON object a line behind the first eight hex digits of its SHA-256: the campaign, then for each round its plan
-(all offers, in order, written before the first of them is made) and the answers to it (one line a batch of offers).
-Every line is on the disk before the run goes on. What a kill can leave behind is a torn last line, which is cut off,
-and offers that were made but not answered: they are made again under the same (round, user), which an environment
-answers as it did the first time. A lock keeps a second run away from the same journal.
+(all offers with their bids, in order, written before the first of them is made) and the answers to it (one line a batch
+of offers). Every line is on the disk before the run goes on. What a kill can leave behind is a torn last line, which is
+cut off, and offers that were made but not answered: they are made again under the same (campaign, round, user) and at
+the same bids, which an environment answers as it did the first time. A lock keeps a second run away from the same
+journal; a file that is no journal is left as it is.
 """
 
 import fcntl
@@ -14,11 +15,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
-from mtorl_model.budget.environment import Outcome
+from mtorl_model.budget.environment import Offers, Outcome
 from mtorl_model.budget.money import Ints
 from schemas.errors import UserError
 
@@ -26,24 +27,19 @@ _CAMPAIGN, _PLAN, _ANSWER = "campaign", "plan", "answer"
 _DIGITS = 8
 
 
-class Choice(NamedTuple):
-    """The offers of a round in the order in which they are made: distinct users, a channel each."""
-
-    user_N: Ints
-    channel_N: Ints
-
-
 class Journal:
     """Open for one campaign at a time, as a context. `plans` and `answers` hold what is written, by round."""
 
     def __init__(self, path: Path, campaign: Mapping[str, Any]) -> None:
         """campaign: what the run is about; a journal of another campaign is refused. Raises UserError."""
-        self.plans: dict[int, Choice] = {}
+        self.plans: dict[int, Offers] = {}
         self.answers: dict[int, list[Outcome]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Nothing is cut off before the lock is held: the file may be another run's.
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             # Unbuffered: what a write has taken is with the operating system, whatever happens to this process.
-            self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+            self._file = os.fdopen(handle, "r+b", buffering=0)
         except OSError as error:
             raise UserError(f"cannot write the journal {path}: {error.strerror}; name another file") from error
         try:
@@ -65,10 +61,9 @@ class Journal:
     ) -> None:
         self._file.close()  # and with it the lock
 
-    def plan(self, round_number: int, choice: Choice) -> None:
-        self.plans[round_number] = choice
-        entry = {"round": round_number, "user": choice.user_N.tolist(), "channel": choice.channel_N.tolist()}
-        self._append(_PLAN, entry)
+    def plan(self, round_number: int, offers: Offers) -> None:
+        self.plans[round_number] = offers
+        self._append(_PLAN, {"round": round_number, **{name: n.tolist() for name, n in offers._asdict().items()}})
 
     def answer(self, round_number: int, outcome: Outcome) -> None:
         self.answers.setdefault(round_number, []).append(outcome)
@@ -78,31 +73,35 @@ class Journal:
         self._append(_ANSWER, {"round": round_number, **lists, "attributes": attributes})
 
     def _read(self, path: Path, campaign: dict[str, Any]) -> None:
+        data, first = self._file.read(), _line(_CAMPAIGN, {"campaign": campaign})
+        if len(data) < len(first) and first.startswith(data):  # new, or killed while it wrote its first line
+            self._file.truncate(0)
+            self._file.seek(0)
+            self._write(first)
+            _make_durable(path.parent)
+            return
         whole = 0
-        data = self._file.read()
-        lines = data.split(b"\n")
-        for number, line in enumerate(lines[:-1], start=1):
+        *lines, rest = data.split(b"\n")
+        for number, line in enumerate(lines, start=1):
             entry = _entry(line)
-            if entry is None:
-                if number < len(lines) - 1:
-                    raise UserError(f"{path}, line {number}: damaged in the middle; nobody can tell what was spent")
+            if number == 1:
+                _require_campaign(path, entry, campaign)
+            elif entry is not None:
+                self._take(entry)
+            elif number < len(lines) or rest:
+                raise UserError(f"{path}, line {number}: damaged in the middle; nobody can tell what was spent")
+            else:
                 break  # torn, though its end of line was written
-            self._take(path, number, entry, campaign)
             whole += len(line) + 1
+        if not lines:
+            _require_campaign(path, None, campaign)
         if whole < len(data):
             self._file.truncate(whole)
         self._file.seek(whole)
-        if whole == 0:
-            self._append(_CAMPAIGN, {"campaign": campaign})
 
-    def _take(self, path: Path, number: int, entry: dict[str, Any], campaign: dict[str, Any]) -> None:
-        kind = entry.pop("kind")
-        if number == 1:
-            found = entry.get("campaign")
-            if kind != _CAMPAIGN or found != campaign:
-                raise UserError(f"{path} is the journal of another campaign ({_difference(found, campaign)})")
-        elif kind == _PLAN:
-            self.plans[entry["round"]] = Choice(_ints(entry["user"]), _ints(entry["channel"]))
+    def _take(self, entry: dict[str, Any]) -> None:
+        if entry["kind"] == _PLAN:
+            self.plans[entry["round"]] = Offers(*(_ints(entry[name]) for name in Offers._fields))
         else:
             outcome = Outcome(
                 **{name: _ints(entry[name]) for name in ("user_N", "at_ms_N", "channel_N", "cost_nano_N")},
@@ -113,11 +112,18 @@ class Journal:
             self.answers.setdefault(entry["round"], []).append(outcome)
 
     def _append(self, kind: str, entry: dict[str, Any]) -> None:
-        text = json.dumps({"kind": kind, **entry}, allow_nan=False).encode()
-        left = memoryview(_digest(text) + b" " + text + b"\n")
+        self._write(_line(kind, entry))
+
+    def _write(self, line: bytes) -> None:
+        left = memoryview(line)
         while left:
             left = left[self._file.write(left) or 0 :]
         os.fsync(self._file.fileno())
+
+
+def _line(kind: str, entry: dict[str, Any]) -> bytes:
+    text = json.dumps({"kind": kind, **entry}, allow_nan=False).encode()
+    return _digest(text) + b" " + text + b"\n"
 
 
 def _digest(text: bytes) -> bytes:
@@ -142,8 +148,21 @@ def _ints(values: list[Any]) -> Ints:
     return np.array(values, dtype=np.int64)
 
 
-def _difference(found: Any, wanted: dict[str, Any]) -> str:
-    if not isinstance(found, dict):
-        return "its first line is none"
-    names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    return ", ".join(f"{name}: {found.get(name)} there, {wanted.get(name)} here" for name in names)
+def _require_campaign(path: Path, entry: dict[str, Any] | None, campaign: dict[str, Any]) -> None:
+    """entry: of the first line, None where it is not whole."""
+    found = entry.get("campaign") if entry else None
+    if found is None:
+        raise UserError(f"{path} is no journal of a campaign and is left as it is: name another file")
+    if found != campaign:
+        names = sorted(name for name in found.keys() | campaign.keys() if found.get(name) != campaign.get(name))
+        said = ", ".join(f"{name}: {found.get(name)} there, {campaign.get(name)} here" for name in names)
+        raise UserError(f"{path} is the journal of another campaign ({said}): name another file")
+
+
+def _make_durable(folder: Path) -> None:
+    """The entry of a new file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -66,6 +66,7 @@ def best_pairs(reward_UA: Floats, cost_nano_UA: Ints, budget: int) -> Plan:
     if free.spend <= budget:
         return Plan(free.channel_U, free.surplus, free.spend, free.surplus, 0.0)
     low, high = _crossing(market, budget, free)
+    assert high.spend <= budget < low.spend
     channel_U = _fill(market, low.channel_U, high.channel_U, budget - high.spend)
     reward_U, cost_U = market.of(channel_U)
     reward = float(reward_U.sum())
@@ -95,8 +96,20 @@ class _Market:
             reward_AB = np.where(cost_AB <= budget, reward_UA[block].T, -np.inf)
             self._blocks.append((block, reward_AB, cost_AB))
 
-    def highest_price(self) -> float:
-        """A price at which nobody takes anything that costs."""
+    def only_free(self) -> _Answer:
+        """At a price at which nobody takes anything that costs.
+
+        That holds for the choices themselves: where reward by cost is below the least number there is, floats know no
+        such price. The surplus is the one at the price that they do know, so the bound holds.
+        """
+        price = self._highest_price()
+        channel_U = np.full(len(self._reward_UA), NOTHING, dtype=np.int64)
+        for block, reward_AB, cost_AB in self._blocks:
+            free_AB = np.where(cost_AB == 0, reward_AB, 0.0)
+            channel_U[block] = np.where(free_AB.max(axis=0) > 0, free_AB.argmax(axis=0), NOTHING)
+        return _Answer(price, channel_U, 0, self.at(price).surplus)
+
+    def _highest_price(self) -> float:
         highest = 0.0
         for _, reward_AB, cost_AB in self._blocks:
             costs = (cost_AB > 0) & (reward_AB > 0)
@@ -134,7 +147,7 @@ def _taken(reward_UA: Floats, cost_UA: Ints, channel_U: npt.NDArray[np.int64]) -
 
 def _crossing(market: _Market, budget: int, free: _Answer) -> tuple[_Answer, _Answer]:
     """Two prices close together: at the lower one users spend more than the budget, at the higher one no more."""
-    low, high = free, market.at(market.highest_price())
+    low, high = free, market.only_free()
     # Prices span orders of magnitude: first find the right one, then halve within it.
     while low is free and high.price > 0:
         nearer = market.at(high.price / 16)

@@ -9,6 +9,7 @@ Exposures of one user come in order and at distinct times.
 Shapes: U users, N of them, L steps, A actions (channels), G gains.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,8 +84,38 @@ class JourneyMemory:
             label_NL=np.zeros(shape, np.bool_),
             action_NL=np.full(shape, -1, np.int32),
             gains_NLG=np.zeros((*shape, self._gain_ms_UG.shape[1]), np.float32),
+            maturity_NLG=np.ones((*shape, self._gain_ms_UG.shape[1]), np.float32),
             reward_NL=np.zeros(shape, np.float32),
         )
+
+    def check(self, moment: Moment) -> None:
+        """Raises UserError where a round cannot begin so: its exposures could not be observed."""
+        user_N = moment.user_N
+        if (np.diff(user_N) <= 0).any() or not ((user_N >= 0) & (user_N < self.users)).all():
+            raise UserError("the users of a moment must be distinct, in ascending order, and among the environment's")
+        self._encode(user_N[:1], moment.at_ms_N[:1], {name: v.slice(0, 1) for name, v in moment.context.items()})
+        self._require_later(user_N, moment.at_ms_N)
+        for name, values in moment.context.items():
+            if len(values) != len(user_N):
+                raise UserError(
+                    f"a moment of {len(user_N)} users has {len(values)} values of {name}: one each is needed"
+                )
+
+    def unreadable(self, outcome: Outcome) -> str | None:
+        """Why the attributes of these exposures could not be remembered, None where they can."""
+        offers, dtypes = len(outcome.user_N), {c.name: c.dtype for c in shown_columns(self._dataset)}
+        for name, values in outcome.attributes.items():
+            if len(values) != offers:
+                return f"answers {len(values)} values of {name} for {offers} offers"
+            try:
+                json.dumps(values, allow_nan=False)
+            except (TypeError, ValueError):
+                return f"answers a {name} that is no plain value (None, text, a whole or finite number)"
+            try:
+                pa.array(values, _ARROW[dtypes[name]] if name in dtypes else None)
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                return f"answers a {name} that is no {dtypes.get(name, 'one type of value')}"
+        return None
 
     def observe(self, outcome: Outcome, context: Mapping[str, pa.Array]) -> Encoded:
         """Add the exposures that came about. context: the `before` columns of their steps, one value an offer.
@@ -141,8 +172,7 @@ class JourneyMemory:
 
     def _encode(self, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> Encoded:
         """The next step of these users, as windows of one position."""
-        if (at_ms_N <= self._step_ms_U[user_N]).any():
-            raise UserError("exposures of one user must come in order and at distinct times")
+        self._require_later(user_N, at_ms_N)
         seen, before = self._seen, self._at_step
         columns: dict[str, pa.Array] = {
             "valid": pa.array(np.ones(len(user_N), np.bool_)),
@@ -171,6 +201,10 @@ class JourneyMemory:
         chosen = pa.array(user_N)
         lists |= {name: values.take(chosen) for name, values in self._profile.items() if name in kept}
         return self._encoder.encode(pa.table(lists))
+
+    def _require_later(self, user_N: Ints, at_ms_N: Ints) -> None:
+        if (at_ms_N <= self._step_ms_U[user_N]).any():
+            raise UserError("exposures of one user must come in order and at distinct times")
 
     def _feature(self, name: str, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> pa.Array:
         """A candidate of schemas.steps.feature_inputs."""

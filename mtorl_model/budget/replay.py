@@ -8,6 +8,7 @@ journey only where it was matched; that is the price of replay: the log's users 
 Every exposure costs 1: such logs have no costs, and the budget is a number of exposures.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from mtorl_model.budget.money import NANO, Ints
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.freshness import fingerprints
 from schemas.paths import Lake, days_between
 from schemas.publishing import require_manifest
 from schemas.splits import split_of
@@ -40,8 +42,10 @@ class Replay:
         self._dataset = dataset
         span = set(days_between(first_day, last_day))
         published = lake.days(exposures.NAME, dataset.name)
-        log = _read(lake, dataset, [day for day in published if day in span], split)
-        past = _read(lake, dataset, [day for day in published if day < first_day], split)
+        log_days, past_days = [d for d in published if d in span], [d for d in published if d < first_day]
+        log, past = (_read(lake, dataset, days, split) for days in (log_days, past_days))
+        read = fingerprints(lake, exposures.NAME, dataset.name, [*past_days, *log_days])
+        self.fingerprint = hashlib.sha256(repr((sorted(read.items()), channels, first_day, split)).encode()).hexdigest()
         log = log.filter(pc.is_valid(log.column("propensity"))) if len(log) else log
         log = log.filter(pc.is_in(log.column("channel"), value_set=pa.array(channels))) if len(log) else log
         if not len(log):
@@ -63,7 +67,7 @@ class Replay:
         """The most random exposures of one user, the exploration's left out."""
         return self._log.waves - 1
 
-    def reset(self) -> Iterator[tuple[Moment, Outcome]]:
+    def reset(self, campaign: str) -> Iterator[tuple[Moment, Outcome]]:
         for wave in range(self._past.waves):
             user_N, row_N = self._past.rows_of(wave)
             moment = Moment(user_N, self._past.at_ms[row_N], self._context(self._past, row_N))

@@ -13,7 +13,6 @@ import numpy as np
 from mtorl_model.artifact import Artifact
 from mtorl_model.budget.channel_level import ChannelLevel, counted_gain
 from mtorl_model.budget.environment import Moment
-from mtorl_model.budget.journal import Choice
 from mtorl_model.budget.knapsack import NOTHING, best_pairs
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.money import Floats, Ints, affordable
@@ -22,6 +21,13 @@ from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.ranking import fused_reward
 from mtorl_model.score import MIN_JOURNEY
 from schemas.dataset import Dataset
+
+
+class Choice(NamedTuple):
+    """Whom to offer what, what is wanted most first: distinct users, a channel each."""
+
+    user_N: Ints
+    channel_N: Ints
 
 
 class Strategy(Protocol):
@@ -100,6 +106,17 @@ class Pairs:
         order = rng.permutation(len(channel_N))
         order = order[: affordable(cost_N[order], budget)]
         return Choice(moment.user_N[order], channel_N[order])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AtRandom:
+    """Users in random order, channels alike: what a budget brings without any knowledge."""
+
+    level: ChannelLevel
+
+    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        channel_N = rng.integers(0, len(self.level.channels), len(moment.user_N))
+        return first_that_fit(moment, rng.permutation(len(channel_N)), channel_N, self.level.mean_cost_A, budget)
 
 
 def pairs_for(moment: Moment, reward_NA: Floats, cost_nano_NA: Ints, budget: int) -> Choice:

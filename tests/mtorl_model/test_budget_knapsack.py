@@ -14,7 +14,8 @@ from mtorl_model.budget.money import MOST_NANO, affordable, budget_nano, cost_na
 from schemas.errors import UserError
 
 AMOUNTS = st.one_of(st.integers(0, 12), st.integers(0, 10**6), st.integers(0, MOST_NANO))
-REWARDS = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(-0.5, 1.0), st.floats(1e-9, 1e-3))
+REWARDS = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(-0.5, 1.0), st.floats(1e-9, 1e-3),
+                   st.sampled_from([5e-324, 2.5e-323, 1e-310]), st.floats(0, 1e-300))  # fmt: skip
 
 
 @st.composite
@@ -65,6 +66,14 @@ def test_the_bound_is_that_of_the_relaxation(seed, actions, share):
         -reward_UA.ravel(), A_ub=np.vstack([cost_UA.ravel(), one_each]), b_ub=[budget, *np.ones(8)], bounds=(0, 1)
     )
     assert best_pairs(reward_UA, cost_UA, budget).bound == pytest.approx(-solved.fun, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("reward", "cost", "budget"), [(5e-324, 6, 6), (2.5e-323, 2, 3), (1e-310, 10**15, 15 * 10**14)]
+)
+def test_rewards_too_small_for_a_price_stay_within_the_budget(reward, cost, budget):
+    """Reward by cost is below the least number there is: no price keeps anybody from buying."""
+    assert best_pairs(np.full((2, 1), reward), np.array([cost]), budget).spend_nano == cost
 
 
 def test_equal_users_are_bought_until_the_money_is_spent():

@@ -105,11 +105,24 @@ class Crooked(Partner):
 CROOKED = {
     "more than was bid": lambda o: {"cost_nano_N": o.cost_nano_N + 1_000_000},
     "negative amount": lambda o: {"cost_nano_N": o.cost_nano_N - 1_000},
-    "no whole number of nano": lambda o: {"cost_nano_N": np.full(len(o.cost_nano_N), np.nan)},
+    "cost_nano_N as float64": lambda o: {"cost_nano_N": np.full(len(o.cost_nano_N), np.nan)},
     "not shown": lambda o: {"shown_N": np.zeros(len(o.shown_N), bool)},
     "neither 0 nor 1": lambda o: {"gains_NG": o.gains_NG + 2},
     "other users": lambda o: {"user_N": o.user_N + 1},
     "another channel": lambda o: {"channel_N": (o.channel_N + 1) % 3},
+    "cost_nano_N in the shape": lambda o: {"cost_nano_N": np.tile(o.cost_nano_N, (2, 1))},
+    "gains_NG in the shape": lambda o: {"gains_NG": o.gains_NG[:, :1]},
+    "shown_N as int8": lambda o: {"shown_N": o.shown_N.astype(np.int8)},
+    "at_ms_N as float64": lambda o: {"at_ms_N": o.at_ms_N.astype(np.float64)},
+    "before the round's moment": lambda o: {"at_ms_N": o.at_ms_N - 1},
+    "2 values of campaign for": lambda o: {"attributes": {"campaign": ["spring"] * 2}},
+    "campaign that is no string": lambda o: {"attributes": {"campaign": [7] * len(o.user_N)}},
+    "no plain value": lambda o: {
+        "attributes": {
+            "campaign": [np.str_("spring"), *["x"] * (len(o.user_N) - 1)],
+            "other": [float("nan")] * len(o.user_N),
+        }
+    },
 }
 
 
@@ -119,8 +132,7 @@ def test_an_answer_outside_the_contract_books_nothing(tmp_path, message):
     crooked = Crooked(cost, [9, 9, 9], 200, change=CROOKED[message])
     with pytest.raises(UserError, match=message):
         run(crooked, 200, tmp_path / "journal", at_once=4, rounds=3)
-    with Journal(tmp_path / "journal", {"budget_nano": 200, "rounds": 3, "seed": 5, "name": "in turn"}) as journal:
-        assert journal.answers == {}
+    assert b'"kind": "answer"' not in (tmp_path / "journal").read_bytes()
     crooked.change = None  # repaired: the offers already made are answered as the first time
     ledger, _ = run(crooked, 200, tmp_path / "journal", at_once=4, rounds=3)
     honest = Partner(cost, [9, 9, 9], 200)
@@ -148,8 +160,11 @@ def test_a_journal_cut_anywhere_leads_to_the_same_end(whole, data):
     rubbish = data.draw(st.sampled_from([b"", b"0", b'deadbeef {"kind": "ans', b"\n"]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
-        path.write_bytes(content[:cut] + (rubbish if cut < len(content) else b""))
-        partner = Partner(cost, [40, 30, 20], 500)
+        begun = content.index(b"\n") < cut < len(content)  # the first line is whole: what follows may be torn
+        path.write_bytes(content[:cut] + (rubbish if begun else b""))
+        bids = data.draw(st.sampled_from([[40, 30, 20], [501, 30, 20], [0, 500, 1]]))  # quoted anew after the kill
+        ended = content[:cut].count(b'"kind": "plan"') == 4
+        partner = Partner(cost, bids if ended else [40, 30, 20], 500)
         whole_lines = content[:cut].split(b"\n")[:-1]
         done = sum(len(json.loads(line[9:])["user_N"]) for line in whole_lines if b'"kind": "answer"' in line)
         made = list(bank.items())[: done + data.draw(st.integers(0, 3))]
@@ -222,3 +237,148 @@ def test_killed_and_started_again_it_spends_nothing_twice(tmp_path):
     assert partner.bank == never_killed.bank
     assert said.strip() == f"total {ledger.total_nano}"
     assert partner.charged == ledger.total_nano <= budget
+
+
+class Killed(BaseException):
+    pass
+
+
+class Dies(Partner):
+    """Is killed between step and answer, once, in the first round."""
+
+    dies = True
+
+    def step(self, number, *offer):
+        outcome = super().step(number, *offer)
+        if number == 1 and self.dies:
+            raise Killed
+        return outcome
+
+
+def test_offers_go_out_again_at_the_bids_of_their_plan(tmp_path):
+    """Bids that have risen since would leave offers that were made unbooked, and spend their money twice."""
+    partner = Dies(np.full((2, 12, 3), 10), [10, 10, 10], 100)
+    with pytest.raises(Killed):
+        run(partner, 100, tmp_path / "journal", at_once=100, rounds=1)
+    assert partner.charged == 100
+    partner.dies, partner.bid_nano_A = False, np.array([101, 10, 10])
+    ledger, _ = run(partner, 100, tmp_path / "journal", at_once=100, rounds=1)
+    assert ledger.total_nano == partner.charged == 100
+
+
+def test_another_world_is_refused(tmp_path):
+    partner = Dies(np.full((2, 12, 3), 5), [5, 5, 5], 100)
+    with pytest.raises(Killed):
+        run(partner, 100, tmp_path / "journal", at_once=3, rounds=1)
+    with pytest.raises(UserError, match="journal of another campaign .users: "):
+        run(Partner(np.full((2, 13, 3), 5), [5, 5, 5], 100), 100, tmp_path / "journal", at_once=3, rounds=1)
+    other = Partner(np.full((2, 12, 3), 5), [5, 5, 5], 100)
+    other.fingerprint = "the exposures of the past were built again"
+    with pytest.raises(UserError, match="journal of another campaign .environment: toy there"):
+        run(other, 100, tmp_path / "journal", at_once=3, rounds=1)
+
+
+def test_offers_are_keyed_by_their_campaign(tmp_path):
+    """The same after a restart, another for another campaign: (round, user) alone would answer both alike."""
+    names = []
+    for budget, journal in ((100, "a"), (100, "a"), (101, "b")):
+        partner = Partner(np.full((2, 12, 3), 5), [5, 5, 5], budget)
+        run(partner, budget, tmp_path / journal, at_once=3, rounds=1)
+        names.append(partner.campaign)
+    assert names[0] == names[1] != names[2]
+
+
+class Half(Partner):
+    """Shows every other offer, and reports gains for all."""
+
+    def step(self, number, user_N, channel_N, bid_nano_N):
+        outcome = super().step(number, user_N, channel_N, bid_nano_N)
+        shown_N = user_N % 2 == 0
+        self.bank |= {(number, int(user)): 0 for user in user_N[~shown_N]}
+        return replace(outcome, shown_N=shown_N, cost_nano_N=outcome.cost_nano_N * shown_N,
+                       gains_NG=np.ones_like(outcome.gains_NG))  # fmt: skip
+
+
+def test_gains_of_what_was_not_shown_are_not_counted(tmp_path):
+    ledger, _ = run(Half(np.full((2, 12, 3), 5), [5, 5, 5], 100), 100, tmp_path / "journal", at_once=4, rounds=1)
+    assert ledger.gains == [[shown] * 2 for shown in ledger.exposures]
+    assert sum(ledger.exposures) > 0
+
+
+class Counting(Partner):
+    asked = 0
+
+    def moment(self, number):
+        self.asked += 1
+        return super().moment(number)
+
+
+@pytest.mark.parametrize(("budget", "asked"), [(25, 2), (54, 2), (0, 0)])
+def test_it_stops_when_no_bid_is_covered_any_more(tmp_path, budget, asked):
+    """There is nobody to explore, and round 1 offers all that the money pays: nineteen idle rounds are not asked for."""
+    partner = Counting(np.full((21, 10, 3), 5), [5, 5, 5], budget)
+    ledger, _ = run(partner, budget, tmp_path / "journal", at_once=4, rounds=20)
+    assert ledger.total_nano == min(budget, 50) // 5 * 5
+    assert partner.asked == asked
+
+
+def test_a_moment_that_is_no_moment_costs_nothing(tmp_path):
+    class Back(Partner):
+        def moment(self, number):
+            return replace(super().moment(number), at_ms_N=np.zeros(12, np.int64))
+
+    partner = Back(np.full((2, 12, 3), 5), [5, 5, 5], 100)
+    with pytest.raises(UserError, match="in order and at distinct times"):
+        run(partner, 100, tmp_path / "journal", at_once=3, rounds=1)
+    assert partner.charged == 0
+
+    class Untold(Partner):
+        def moment(self, number):
+            return replace(super().moment(number), context={})
+
+    partner = Untold(np.full((2, 12, 3), 5), [5, 5, 5], 100)
+    with pytest.raises(UserError, match="does not say hour"):
+        run(partner, 100, tmp_path / "journal", at_once=3, rounds=1)
+    assert partner.charged == 0
+
+
+@pytest.mark.parametrize("content", [b"my only copy", b'{"x": 1}\n', b"line 1\nline 2\nline 3\n", b"\x00\n"])
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
+    path = tmp_path / "results.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"results.txt is no journal .* name another file"), Journal(path, {"a": 1}):
+        pass
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, -1])
+def test_a_first_line_that_was_torn_is_written_again(tmp_path, cut):
+    with Journal(tmp_path / "whole", {"budget_nano": 1}):
+        pass
+    content = (tmp_path / "whole").read_bytes()
+    (tmp_path / "journal").write_bytes(content[:cut])
+    with Journal(tmp_path / "journal", {"budget_nano": 1}):
+        pass
+    assert (tmp_path / "journal").read_bytes() == content
+
+
+def test_a_run_that_comes_second_takes_nothing_away(tmp_path, monkeypatch):
+    """Even where the file was not there yet when it looked."""
+    with Journal(tmp_path / "journal", {"a": 1}):
+        content = (tmp_path / "journal").read_bytes()
+        monkeypatch.setattr(Path, "exists", lambda path: False)
+        with pytest.raises(UserError, match="another run is using"), Journal(tmp_path / "journal", {"a": 1}):
+            pass
+        assert (tmp_path / "journal").read_bytes() == content
+
+
+def test_a_new_journal_is_in_its_folder_for_good(tmp_path, monkeypatch):
+    """A file is safe from a power cut only with its folder's entry."""
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))
+    )
+    with Journal(tmp_path / "journal", {"a": 1}):
+        pass
+    assert str(tmp_path) in synced

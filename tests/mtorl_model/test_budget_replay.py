@@ -89,7 +89,7 @@ def test_matched_offers_have_the_logs_outcome_and_others_none(lake):
 
 
 def test_the_past_comes_first_and_costs_nothing(lake):
-    waves = list(replay(lake).reset())
+    waves = list(replay(lake).reset(""))
     assert [moment.at_ms_N.tolist() for moment, _ in waves] == [[1000] * 5, [1001] * 5]
     assert all(outcome.shown_N.all() and not outcome.cost_nano_N.any() for _, outcome in waves)
     assert waves[1][1].gains_NG[:, 0].tolist() == [1] * 5

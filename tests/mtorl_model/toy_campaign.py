@@ -15,9 +15,9 @@ from synthetic_journeys import CHANNELS, SPEC, toy_dataset
 
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level
 from mtorl_model.budget.environment import Late, Moment, Outcome
-from mtorl_model.budget.journal import Choice
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
+from mtorl_model.budget.strategy import Choice
 from mtorl_model.encoding import Encoder
 
 TOY = toy_dataset()
@@ -60,7 +60,10 @@ class Partner:
     def charged(self) -> int:
         return sum(self.bank.values())
 
-    def reset(self) -> Iterator[tuple[Moment, Outcome]]:
+    fingerprint = "toy"
+
+    def reset(self, campaign: str = "") -> Iterator[tuple[Moment, Outcome]]:
+        self.campaign = campaign
         users = np.arange(len(self.users))
         for k in range(2):
             yield self._moment(k - 2, users[k:]), self._outcome(k - 2, users[k:], users[k:] % 3, 0 * users[k:] == 0)
