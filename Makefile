@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS OPENLINEAGE \
-	STUDY FOLDS SEEDS EPOCHS TRIALS HIDDEN WINDOWS
+	STUDY FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
@@ -24,13 +24,13 @@ run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|pap
 evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW LAKE OUT=metrics.json]
 	@bin/evaluate.sh
 
-study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu FOLDS=2 SEEDS=1 EPOCHS]
+study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu FOLDS=2 SEEDS=1 WORKERS EPOCHS]
 	@bin/studies.sh study
 
 search: ## Optuna over the paper's table 4; goes on where it stopped [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]
 	@bin/studies.sh search
 
-benchmark-published: ## the paper's own protocol, which leaks [DATASET LAKE WINDOWS=4000 EPOCHS=100 OUT]
+benchmark-published: ## the paper's own protocol, which leaks [DATASET LAKE PRESET WINDOWS=4000 EPOCHS=100 SEED=0 OUT]
 	@bin/studies.sh published
 
 results: ## docs/results.md from what the lake's evaluations and studies have found [LAKE OUT]

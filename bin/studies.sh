@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study, make search, make results and make benchmark-published: studies of the model on the sequences of a lake.
 # They train models of their own and leave the tables and the champion as they are.
-# Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, EPOCHS, TRIALS, HIDDEN and OUT from the environment.
+# Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 WHAT="$1"
@@ -23,7 +23,7 @@ EPOCHS_OPTION=(${EPOCHS:+--max-epochs "$EPOCHS"})
 case "$WHAT" in
   study)
     [ -n "${STUDY:-}" ] || die "say which study: STUDY=ablation, departures, steps, lambda or mu"
-    exec "$PYTHON_BIN" -m mtorl_model.studies.run "${ON[@]}" --study "$STUDY" --workers "$(nproc)" \
+    exec "$PYTHON_BIN" -m mtorl_model.studies.run "${ON[@]}" --study "$STUDY" ${WORKERS:+--workers "$WORKERS"} \
       --folds "${FOLDS:-2}" --seeds "${SEEDS:-1}" "${EPOCHS_OPTION[@]}"
     ;;
   search)
@@ -35,6 +35,6 @@ case "$WHAT" in
     ;;
   published)
     exec "$PYTHON_BIN" -m mtorl_model.benchmark_published "${ON[@]}" --out "$OUT" "${EPOCHS_OPTION[@]}" \
-      ${WINDOWS:+--windows "$WINDOWS"}
+      ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"}
     ;;
 esac

@@ -18,7 +18,7 @@ from mtorl_model.encoding import Encoded
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-MOST_LABELS = 50_000  # that boosting is fitted on: enough for it, and a bounded wait
+MOST_LABELS = 200_000  # that boosting is fitted on: a bounded wait
 _WINDOWS_AT_ONCE = 8192
 
 
@@ -40,9 +40,13 @@ class Baselines:
     _channel: HistGradientBoostingClassifier
     _gains: tuple[HistGradientBoostingClassifier | float, ...]  # a rate where the gain never varies
 
-    def guess_channel(self, features_NF: npt.NDArray[np.float32]) -> Ints:
-        """Gradient boosting's most probable channel."""
-        guess_N: Ints = self._channel.predict(features_NF).astype(np.int64)
+    def guess_channel(self, features_NF: npt.NDArray[np.float32], divide_by_A: Floats | None = None) -> Ints:
+        """Gradient boosting's most probable channel. divide_by_A: what probabilities are divided by before, if any."""
+        fitted_A = self._channel.classes_.astype(np.int64)  # a channel that no training label shows is none of them
+        probability_NA = self._channel.predict_proba(features_NF)
+        if divide_by_A is not None:
+            probability_NA = probability_NA / divide_by_A[fitted_A]
+        guess_N: Ints = fitted_A[probability_NA.argmax(axis=1)]
         return guess_N
 
     def predict_gain(self, gain: int, features_NF: npt.NDArray[np.float32]) -> Floats:
@@ -55,10 +59,7 @@ class Baselines:
 
 
 def fit_baselines(train: WindowStore, *, seed: int = 0) -> Baselines:
-    """From at most MOST_LABELS labels of whole windows, drawn at random.
-
-    A store that holds one label of every window's ten is read in part only: a bounded number of windows.
-    """
+    """From at most MOST_LABELS labels of windows drawn at random; no more windows are read than hold them."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(train))
     features, actions_N, gains = [], [], []
@@ -76,7 +77,7 @@ def fit_baselines(train: WindowStore, *, seed: int = 0) -> Baselines:
     gain_NG = np.concatenate(gains)[:MOST_LABELS]
     return Baselines(
         labels=len(action_N),
-        _channel=_boosting(seed, iterations=40, rate=0.1).fit(features_NF, action_N),
+        _channel=_boosting(seed, iterations=80, rate=0.1).fit(features_NF, action_N),
         _gains=tuple(_fit_gain(features_NF, gain_N, seed) for gain_N in gain_NG.T),
     )
 

@@ -13,7 +13,10 @@ them (fault 6 of the published code), so the figures are those of the protocol's
 """
 
 import argparse
+import hashlib
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +37,14 @@ from mtorl_model.training import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
+from schemas.publishing import code_version
 from schemas.tables.feature_spec import FeatureSpec, latest_spec
 
 # Table 2 of the paper: macro-F1, precision, recall.
 PAPER = {"kuairand": (0.6793, 0.6811, 0.6798), "criteo": (0.5002, 0.5424, 0.4893)}
 NAMES = ("f1_macro", "precision_macro", "recall_macro")
 _WINDOWS_AT_ONCE = 4096
+_REPLICATES = 200
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,6 +60,21 @@ def per_step_scores(action_WL: Ints, guess_WL: Ints, label_WL: npt.NDArray[np.bo
     return dict(zip(NAMES, (float(f1), float(precision), float(recall)), strict=True))
 
 
+def intervals(
+    action_WL: Ints, guess_WL: Ints, label_WL: npt.NDArray[np.bool_], user_W: npt.NDArray[Any], seed: int
+) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each score, from a bootstrap over the users of the windows."""
+    names, user_W = np.unique(user_W, return_inverse=True)
+    windows_of = np.split(np.argsort(user_W, kind="stable"), np.cumsum(np.bincount(user_W))[:-1])
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(_REPLICATES):
+        rows = np.concatenate([windows_of[user] for user in rng.integers(0, len(names), len(names))])
+        drawn.append(per_step_scores(action_WL[rows], guess_WL[rows], label_WL[rows]))
+    bounds = {name: np.quantile([scores[name] for scores in drawn], (0.025, 0.975)) for name in NAMES}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+
+
 def run_published(
     lake: Lake, dataset: Dataset, spec: FeatureSpec, configs: tuple[ModelConfig, LossConfig, TrainConfig], windows: int
 ) -> dict[str, Any]:
@@ -67,18 +87,26 @@ def run_published(
     train_WL, valid_WL, test_WL = np.split(step_WL, [8 * windows // 10, 9 * windows // 10])
     train, valid, test = (WindowsInMemory(pool.windows(part)) for part in (train_WL, valid_WL, test_WL))
     model = new_model(model_config, encoder, train_config.seed)
-    history = fit(model, train, valid, loss_config, train_config)
+    # Killed and started again, it goes on from its last checkpoint.
+    parts = [*(json.loads(config.to_json()) for config in configs), windows, spec.version, code_version("mtorl_model")]
+    identity = json.dumps(parts, sort_keys=True)
+    checkpoints = lake.table("checkpoints", dataset.name) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    history = fit(model, train, valid, loss_config, train_config, checkpoints=checkpoints, identity=identity)
+    shutil.rmtree(checkpoints)
     artifact = Artifact((model,), spec, fit_initial_policy(train, spec))
     policies = [predict(artifact, batch).policy_BLA for batch in test.in_order(_WINDOWS_AT_ONCE)]
     guess_WL = np.concatenate(policies).argmax(axis=-1)
-    label_WL = test.windows.label_NL
+    action_WL, label_WL = test.windows.action_NL.astype(np.int64), test.windows.label_NL
+    user_W = pool.steps["user_id"][test_WL[:, -1]]
     return {
         "protocol": "published (leaks: for comparison with the paper only)",
         "dataset": dataset.name,
         "windows": windows,
         "epochs": len(history.epochs),
         "hidden": model_config.hidden,
-        **per_step_scores(test.windows.action_NL.astype(np.int64), guess_WL, label_WL),
+        "seed": train_config.seed,
+        **per_step_scores(action_WL, guess_WL, label_WL),
+        "intervals": intervals(action_WL, guess_WL, label_WL, user_W, train_config.seed),
         "share_of_test_steps_also_in_training": float(np.isin(test_WL[label_WL], train_WL[train_WL >= 0]).mean()),
         "paper": dict(zip(NAMES, PAPER[dataset.name], strict=True)) if dataset.name in PAPER else None,
     }
@@ -93,7 +121,8 @@ def as_text(found: dict[str, Any]) -> str:
     ]
     for name in NAMES:
         paper = f" (paper: {found['paper'][name]:.4f})" if found["paper"] else ""
-        lines.append(f"{name:<16} {found[name]:.4f}{paper}")
+        low, high = found["intervals"][name]
+        lines.append(f"{name:<16} {found[name]:.4f} [{low:.4f}, {high:.4f}]{paper}")
     return "\n".join(lines)
 
 
@@ -122,10 +151,13 @@ def main() -> None:
     spec, _ = latest_spec(lake, dataset.name)
     found = run_published(lake, dataset, spec, (model, loss, train), args.windows)
     found["command"] = (
-        f"make benchmark-published DATASET={dataset.name} WINDOWS={args.windows} EPOCHS={args.max_epochs}"
+        f"make benchmark-published DATASET={dataset.name} PRESET={args.preset} WINDOWS={args.windows} "
+        f"EPOCHS={args.max_epochs} SEED={args.seed}"
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    staged = args.out.with_name(f".{args.out.name}.{os.getpid()}")
+    staged.write_text(json.dumps(found, indent=1) + "\n")
+    staged.replace(args.out)
     print(as_text(found))
     print(args.out)
 

@@ -171,8 +171,8 @@ class GateConfig(_Json):
     # Share of the champion's log loss by which a head may be worse: about what a day of fine-tuning changes, so that
     # a day that changes nothing passes, and a day that goes wrong does not.
     margin: float = 0.01
-    worst: float = 3.0  # margins that the upper end of the interval may reach: with very few users nothing is known
-    days: int = 7  # the latest days whose validation users are asked
+    worst: float = 3.0  # margins that the upper end of the interval may reach where a head is worse within the margin
+    days: int = 14  # the latest days whose validation users are asked
     shift: float = 0.1  # share of a policy's probability that may move to other channels, mean over the steps asked
 
 

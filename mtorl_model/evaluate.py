@@ -25,6 +25,7 @@ from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.data import open_windows
 from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoder
+from mtorl_model.evaluation_text import as_text
 from mtorl_model.metrics import (
     TOP_SHARES,
     Figures,
@@ -36,7 +37,7 @@ from mtorl_model.metrics import (
     top_name,
 )
 from mtorl_model.off_policy import not_identified, policy_report
-from mtorl_model.prediction import WINDOWS_AT_ONCE, predict, unadjusted
+from mtorl_model.prediction import WINDOWS_AT_ONCE, adjustment, predict, unadjusted
 from mtorl_model.reading import read_tables, regrouped
 from mtorl_model.registry import load_champion
 from schemas.dataset import Dataset, get_dataset
@@ -47,6 +48,7 @@ from schemas.splits import TEST, TRAIN, VALIDATION
 from schemas.tables import exposures, journeys, sequences
 
 PROTOCOL = "unseen-users"
+_MODEL, _BOOSTING = "model", "gradient_boosting"
 _COMPARED_CHANNEL = ("f1_macro", "accuracy")
 _COMPARED_REWARD = ("auc", "logloss", *map(top_name, TOP_SHARES))
 
@@ -103,12 +105,15 @@ def predict_labels(
     return Labels(user_N.astype(np.int64), *rest)
 
 
-def measure(labels: Labels, artifact: Artifact, baselines: Baselines) -> dict[str, Any]:
-    """`users` to `model_minus_baseline` of metrics.json: the model, the baselines, and the paired differences."""
+def measure(labels: Labels, artifact: Artifact, baselines: Baselines | None) -> dict[str, Any]:
+    """`users` to `model_minus_baseline` of metrics.json: the model, the baselines, and the paired differences.
+
+    baselines: gradient boosting; None leaves it out of the table.
+    """
     users = UserBootstrap(labels.user_N)
     channel = _channel(labels, artifact, baselines, users)
     reward = {g: _reward(labels, k, baselines, users) for k, g in enumerate(artifact.spec.gains)}
-    model = channel.pop("model")
+    model = channel.pop(_MODEL)
     return {
         "users": users.users,
         "labels": len(labels.action_N),
@@ -118,39 +123,43 @@ def measure(labels: Labels, artifact: Artifact, baselines: Baselines) -> dict[st
             "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
             "predictable": is_predictable(labels.action_N, unadjusted(artifact, labels.policy_NA), labels.user_N),
         },
-        "reward": {g: {**as_json(m["model"].figures), "calibration": m["model"].calibration}
+        "reward": {g: {**as_json(m[_MODEL].figures), "calibration": m[_MODEL].calibration}
                    for g, m in reward.items()},
         "baselines": {
-            "gradient_boosting_fitted_on_labels": baselines.labels,
+            "gradient_boosting_fitted_on_labels": baselines.labels if baselines else None,
             "channel": {name: as_json(figures) for name, figures in channel.items()},
-            "reward": {g: {"gradient_boosting": as_json(m["gradient_boosting"].figures, _COMPARED_REWARD)}
-                       for g, m in reward.items()},
+            "reward": {g: {name: as_json(other.figures, _COMPARED_REWARD)
+                           for name, other in m.items() if name != _MODEL} for g, m in reward.items()},
         },
         "model_minus_baseline": {
             "channel": {name: _differences(model, figures, _COMPARED_CHANNEL) for name, figures in channel.items()},
-            "reward": {g: {"gradient_boosting": _differences(m["model"].figures, m["gradient_boosting"].figures,
-                                                             _COMPARED_REWARD)} for g, m in reward.items()},
+            "reward": {g: {name: _differences(m[_MODEL].figures, other.figures, _COMPARED_REWARD)
+                           for name, other in m.items() if name != _MODEL} for g, m in reward.items()},
         },
     }  # fmt: skip
 
 
-def _channel(labels: Labels, artifact: Artifact, baselines: Baselines, users: UserBootstrap) -> dict[str, Figures]:
+def _channel(
+    labels: Labels, artifact: Artifact, baselines: Baselines | None, users: UserBootstrap
+) -> dict[str, Figures]:
+    """Boosting's probabilities are adjusted as the model's are: otherwise the adjustment alone would beat it."""
     guesses = {
-        "model": labels.policy_NA.argmax(axis=1),
+        _MODEL: labels.policy_NA.argmax(axis=1),
         "copy_previous": labels.previous_N,
         "most_popular": np.full_like(labels.action_N, artifact.initial_policy.most_popular),
-        "gradient_boosting": baselines.guess_channel(labels.feature_NF),
     }
+    if baselines:
+        guesses[_BOOSTING] = baselines.guess_channel(labels.feature_NF, adjustment(artifact))
     actions = labels.policy_NA.shape[1]
     return {name: channel_figures(labels.action_N, guess_N, actions, users) for name, guess_N in guesses.items()}
 
 
-def _reward(labels: Labels, gain: int, baselines: Baselines, users: UserBootstrap) -> dict[str, RewardMetrics]:
+def _reward(labels: Labels, gain: int, baselines: Baselines | None, users: UserBootstrap) -> dict[str, RewardMetrics]:
     gain_N = labels.gain_NG[:, gain]
-    return {
-        "model": reward_metrics(gain_N, labels.predicted_NG[:, gain], users),
-        "gradient_boosting": reward_metrics(gain_N, baselines.predict_gain(gain, labels.feature_NF), users),
-    }
+    measured = {_MODEL: reward_metrics(gain_N, labels.predicted_NG[:, gain], users)}
+    if baselines:
+        measured[_BOOSTING] = reward_metrics(gain_N, baselines.predict_gain(gain, labels.feature_NF), users)
+    return measured
 
 
 def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
@@ -246,9 +255,13 @@ def evaluate_champion(
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     windows = (_keep(table, split, left_out) for table in read_tables(partitions, columns))
-    train = open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN)
     labels = predict_labels(artifact, windows, dataset)
-    baselines = fit_baselines(train)
+    notes = list(dataset.notes)
+    try:
+        baselines = fit_baselines(open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN))
+    except UserError as reason:  # after a rollback the training windows may be those of another champion's spec
+        baselines = None
+        notes.append(f"no gradient boosting to compare with: {reason}")
     return {
         "protocol": PROTOCOL,
         "dataset": dataset.name,
@@ -256,7 +269,7 @@ def evaluate_champion(
         **measure(labels, artifact, baselines),
         "users_left_out": len(left_out),
         "policy": _policy(labels, source, artifact, days),
-        "notes": list(dataset.notes),
+        "notes": notes,
     }
 
 
@@ -292,61 +305,6 @@ def _keep(table: pa.Table, split: str | None, left_out: pa.Array | None = None) 
     if left_out is not None:
         table = table.filter(pc.invert(pc.is_in(table.column("user_id"), value_set=left_out)))
     return table
-
-
-def as_text(metrics: dict[str, Any]) -> str:
-    """The headline figures as a short table, each with its interval, and whether the model beats the baselines."""
-    channel, compared = metrics["channel"], metrics["model_minus_baseline"]
-    lines = [
-        f"{metrics['model_version']} on {metrics['users']} unseen users, {metrics['labels']} labels"
-        f" ({metrics['users_left_out']} users left out; intervals: {metrics['interval']})",
-        f"channel      macro-F1 {_with_interval(channel, 'f1_macro')}  accuracy {_with_interval(channel, 'accuracy')}",
-    ]
-    if not channel["predictable"]:
-        lines.append("             no better than the channels' own shares: here the next channel cannot be predicted")
-    lines += [
-        f"             {_verdict(found['f1_macro'])} {name.replace('_', ' ')} by macro-F1"
-        for name, found in compared["channel"].items()
-    ]
-    for gain, found in metrics["reward"].items():
-        lines.append(
-            f"{gain:<12} AUC {_with_interval(found, 'auc')}  log loss {found['logloss']:.3f} (base"
-            f" {found['base_logloss']:.3f})  rate {found['rate']:.3f}, top 37.5 % {found['rate_top_37.5pct']:.3f}"
-        )
-        difference = compared["reward"][gain]["gradient_boosting"]["auc"]
-        lines.append(f"             {_verdict(difference)} gradient boosting by AUC")
-    policy = metrics["policy"]
-    if policy["identified"]:
-        found = policy["deterministic"]
-        lines += [
-            f"policy       recommended channel {_text(found['dr'])} (doubly robust)",
-            f"             {_verdict(found['minus_logging'])} the log, {_text(policy['logging'])}",
-            f"             {_verdict(found['minus_best_fixed'])} always {policy['best_fixed_channel']}",
-        ]
-    else:
-        lines.append(f"policy       value not identified: {policy['why']}")
-    return "\n".join(lines)
-
-
-def _with_interval(block: dict[str, Any], name: str) -> str:
-    low, high = block["intervals"][name] or (None, None)
-    return _text({"value": block[name], "low": low, "high": high})
-
-
-def _text(found: dict[str, float | None]) -> str:
-    if found["value"] is None:
-        return "-"
-    bounds = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
-    return f"{found['value']:.3f}{bounds}"
-
-
-def _verdict(difference: dict[str, float | None]) -> str:
-    """In words: better, worse, or no difference to be seen; with the difference and its interval."""
-    value, low, high = (difference[k] for k in ("value", "low", "high"))
-    if value is None or low is None or high is None:
-        return "cannot be compared with"
-    word = "beats" if low > 0 else "falls short of" if high < 0 else "cannot be told from"
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]: {word}"
 
 
 def _write(metrics: dict[str, Any], path: Path) -> None:

@@ -30,18 +30,19 @@ def top_name(share: float) -> str:
 def channel_figures(action_N: Ints, guess_N: Ints, actions: int, users: UserBootstrap) -> Figures:
     """How well a guess names the channel shown.
 
-    action_N: the channel shown, 0..A-1. guess_N: the guess, -1 where there is none (never right). A channel that
-    neither occurs nor is guessed has F1 0 and counts in the macro means.
+    action_N: the channel shown, 0..A-1. guess_N: the guess, -1 where there is none (never right). Macro means are over
+    the channels that occur or are guessed, as in scikit-learn; so they are in each replicate.
     """
     width = actions + 1  # the last column is "no guess"
     guess_N = np.where(guess_N < 0, actions, guess_N)
     confusion = users.counts(action_N * width + guess_N, actions * width).reshape(-1, actions, width)
     hits = np.einsum("raa->ra", confusion[:, :, :actions])
     shown, guessed = confusion.sum(axis=2), confusion.sum(axis=1)[:, :actions]
+    present = shown + guessed > 0
     return {
-        "f1_macro": _ratio(2 * hits, shown + guessed).mean(axis=1),
-        "precision_macro": _ratio(hits, guessed).mean(axis=1),
-        "recall_macro": _ratio(hits, shown).mean(axis=1),
+        "f1_macro": _ratio(2 * hits, shown + guessed).mean(axis=1, where=present),
+        "precision_macro": _ratio(hits, guessed).mean(axis=1, where=present),
+        "recall_macro": _ratio(hits, shown).mean(axis=1, where=present),
         "accuracy": hits.sum(axis=1) / shown.sum(axis=1),
     }
 

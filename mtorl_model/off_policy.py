@@ -29,7 +29,9 @@ FOLDS = 5
 FEWEST_LABELS = 200  # below this an interval would say nothing
 _PSEUDO_LABELS = 100  # a day's shares are pulled towards the log's by so many labels: few labels make no share
 _MOST_OUTSIDE = 0.01  # share of a policy's wishes that may fall on channels which were never drawn
-_SAME_CHANCE = 0.05  # chances of one channel on one day that differ by more (relative) depend on something
+_SAME_CHANCE = 0.05  # a chance that differs by more (relative) from its channel's and day's usual one is odd
+_MOST_ODD = 0.01  # share of odd chances that may be slips of the log; with more of them the chances depend on something
+_NO_NUMBER: dict[str, float | None] = {"value": None, "low": None, "high": None}
 # A draw is doubted where both fail: in a large log a trace of dependence is significant and does no harm.
 _LEAST_P, _LARGEST_DEPENDENCE = 1e-3, 0.02
 
@@ -50,11 +52,10 @@ def daily_propensities(action_N: Ints, day_N: npt.NDArray[Any], actions: int) ->
 
 def depends_on_context(action_N: Ints, day_N: npt.NDArray[Any], logged_N: Floats) -> bool:
     """Whether the logged chances of one channel differ within a day: then they are used as they are."""
-    _, group = np.unique(np.stack([np.unique(day_N, return_inverse=True)[1], action_N]), axis=1, return_inverse=True)
-    low, high = np.full(group.max() + 1, np.inf), np.zeros(group.max() + 1)
-    np.minimum.at(low, group, logged_N)
-    np.maximum.at(high, group, logged_N)
-    return bool((high > (1 + _SAME_CHANCE) * low).any())
+    _, group_N = np.unique(np.stack([np.unique(day_N, return_inverse=True)[1], action_N]), axis=1, return_inverse=True)
+    usual_G = np.array([np.median(logged_N[group_N == group]) for group in range(group_N.max() + 1)])
+    odd_N = np.abs(logged_N / usual_G[group_N] - 1) > _SAME_CHANCE
+    return bool(odd_N.mean() > _MOST_ODD)
 
 
 def uniformity(action_N: Ints, context_N: Ints, day_N: npt.NDArray[Any]) -> tuple[float, float]:
@@ -117,7 +118,12 @@ class OffPolicy:
         """propensity_N: the chance of the channel shown, > 0. predicted_NA: q, see cross_fitted_rewards."""
         self._action_N, self._reward_N, self._users = action_N, reward_N, users
         self._propensity_N, self._predicted_NA = propensity_N, predicted_NA
+        self._never_drawn_A = np.bincount(action_N, minlength=predicted_NA.shape[1]) == 0
         self.logging_R = self._mean(reward_N)
+
+    def outside(self, policy_NA: Floats) -> float:
+        """The share of a policy that falls on channels which were never drawn: of these the log knows nothing."""
+        return float(policy_NA[:, self._never_drawn_A].sum(axis=1).mean())
 
     def _mean(self, value_N: Floats) -> Floats:
         total, count = self._users.sums(np.stack([value_N, np.ones_like(value_N)], axis=1)).T
@@ -155,15 +161,23 @@ class OffPolicy:
     def report(self, policy_NA: Floats, fixed: int, *, deterministic: bool) -> dict[str, Any]:
         """All estimates of a policy, and its doubly robust gain over the log and over one fixed channel.
 
-        fixed: the channel that did best on training users. deterministic: whether policy_NA is one-hot.
+        fixed: the channel that did best on training users. deterministic: whether policy_NA is one-hot. Without a
+        number, but with a reason, where the policy or the fixed channel falls on what was never drawn.
         """
+        if (outside := self.outside(policy_NA)) > _MOST_OUTSIDE:
+            names = ("snips", "dr", "minus_logging", "minus_best_fixed", *(("replay",) if deterministic else ()))
+            return {
+                "why": f"{outside:.0%} of it falls on channels that were never drawn",
+                **dict.fromkeys(names, _NO_NUMBER),
+            }
         weight_N = self._weights(policy_NA)
-        dr_R = self.doubly_robust(policy_NA)
+        dr_R, fixed_NA = self.doubly_robust(policy_NA), self.always(fixed)
+        compared = self.outside(fixed_NA) <= _MOST_OUTSIDE
         found: dict[str, Any] = {
             "snips": estimate(self.snips(policy_NA)),
             "dr": estimate(dr_R),
             "minus_logging": estimate(dr_R - self.logging_R),
-            "minus_best_fixed": estimate(dr_R - self.doubly_robust(self.always(fixed))),
+            "minus_best_fixed": estimate(dr_R - self.doubly_robust(fixed_NA)) if compared else _NO_NUMBER,
             "ess": float(weight_N.sum() ** 2 / (weight_N**2).sum()) if weight_N.any() else 0.0,
         }
         if deterministic:
@@ -204,8 +218,15 @@ def policy_report(
     if outside > _MOST_OUTSIDE:
         return not_identified(f"{outside:.0%} of the recommendations are channels that were never drawn")
     contextual = depends_on_context(action_N, day_N, logged_N)
-    p, strength = (1.0, 0.0) if contextual else uniformity(action_N, previous_N + 1, day_N)
-    if p < _LEAST_P and strength > _LARGEST_DEPENDENCE:
+    # Chances that depend on something cannot be held against the shares. But 1 / chance has the mean of at most the
+    # number of channels, whatever they depend on.
+    p, strength = (None, None) if contextual else uniformity(action_N, previous_N + 1, day_N)
+    counted = estimate(users.sums(1 / logged_N[:, None])[:, 0] / users.sums(np.ones((len(action_N), 1)))[:, 0])
+    if contextual and counted["low"] is not None and counted["low"] > actions:
+        return not_identified(
+            f"the logged chances are too small: 1 / chance has the mean {counted['value']:.2f} with {actions} channels"
+        ) | {"labels": len(action_N)}
+    if p is not None and strength is not None and p < _LEAST_P and strength > _LARGEST_DEPENDENCE:
         return not_identified(
             f"the channel depends on the one before (p = {p:.1g}, V = {strength:.2f}): it was not drawn at random"
         ) | {"labels": len(action_N)}

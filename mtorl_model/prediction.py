@@ -40,15 +40,21 @@ def predict(artifact: Artifact, batch: Batch) -> Predictions:
     batch = batch.to(device())
     answers = [_answer(model, batch) for model in artifact.models]
     policy_BLA = np.mean([policy_BLA for policy_BLA, _ in answers], axis=0)
-    policy_BLA *= np.array(artifact.initial_policy.channel_shares) ** -artifact.config.prior_adjustment
+    policy_BLA /= adjustment(artifact)
     gains_BLG = np.mean([gains_BLG for _, gains_BLG in answers], axis=0)
     # float32 sums to 1 within 1e-7 only, and its sums of probabilities can pass 1 by as much.
     return Predictions(policy_BLA / policy_BLA.sum(axis=-1, keepdims=True), np.minimum(gains_BLG, 1.0))
 
 
+def adjustment(artifact: Artifact) -> Floats:
+    """[A]: what the policy is divided by: the channels' shares in training, to the power of prior_adjustment."""
+    divide_by_A: Floats = np.array(artifact.initial_policy.channel_shares) ** artifact.config.prior_adjustment
+    return divide_by_A
+
+
 def unadjusted(artifact: Artifact, policy_XA: Floats) -> Floats:
     """The policy before its adjustment for the channels' shares: what the model takes for the chances."""
-    chance_XA = policy_XA * np.array(artifact.initial_policy.channel_shares) ** artifact.config.prior_adjustment
+    chance_XA = policy_XA * adjustment(artifact)
     unadjusted_XA: Floats = chance_XA / chance_XA.sum(axis=-1, keepdims=True)
     return unadjusted_XA
 

@@ -3,10 +3,10 @@
 python -m mtorl_model.promote --dataset D --lake DIR --day DAY
 
 Not worse: on the validation users of the latest days, in every head, the paired difference of the log losses
-(challenger - champion) is within the margin, and the upper end of its 95 % interval over users within three margins.
-The first alone would promote by luck where users are few; the upper end within the margin itself would refuse nearly
-every day until there are thousands of validation users (figures: docs/daily.md). With too few users for an interval
-the difference alone decides. A refused challenger keeps its version and its name
+(challenger - champion) is at most 0; or it is within the margin, and the upper end of its 95 % interval over users
+within three margins. To ask for the upper end within the margin would refuse nearly every day until there are
+thousands of validation users (figures: docs/daily.md). With too few users for an interval the difference alone
+decides. A refused challenger keeps its version and its name
 (challenger-<day>); table `promotions` says what failed. A day is decided once: run again, it says what was decided.
 """
 
@@ -104,9 +104,10 @@ def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:
 
 
 def is_not_worse(difference: Difference, gate: GateConfig) -> bool:
-    """Whether the difference is within the margin, and the upper end of its interval not far beyond."""
+    """Whether it is no worse at all, or within the margin and the upper end of its interval not far beyond."""
     borne = gate.margin * difference.one
-    return difference.value <= borne and (difference.high is None or difference.high <= gate.worst * borne)
+    sure = difference.high is None or difference.high <= gate.worst * borne
+    return difference.value <= 0 or (difference.value <= borne and sure)
 
 
 def audit_policy(policy_NA: npt.NDArray[np.float64], before_NA: npt.NDArray[np.float64], shift: float) -> list[str]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from mtorl_model.artifact import Artifact, load_artifact
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.paths import Lake
+from schemas.publishing import staging_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -235,8 +236,21 @@ def _client(lake: Lake) -> "MlflowClient":
     # A line for each of the dozens of migrations of a new database tells nobody anything.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    _database(lake).parent.mkdir(parents=True, exist_ok=True)
+    if not _database(lake).exists():
+        _create_database(lake)
     return MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+
+
+def _create_database(lake: Lake) -> None:
+    """A new database, whole or not at all: MLflow makes it in dozens of steps, and cannot mend a half-made one."""
+    from mlflow import MlflowClient
+
+    with staging_folder(lake) as staging:
+        staged = staging / _database(lake).name
+        MlflowClient(tracking_uri=f"sqlite:///{staged.resolve()}").search_experiments(max_results=1)
+        _database(lake).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # another run was faster
+            _database(lake).hardlink_to(staged)
 
 
 def _experiment_id(client: "MlflowClient", lake: Lake, dataset: Dataset) -> str:

@@ -15,7 +15,7 @@ import os
 import shutil
 import struct
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -207,6 +207,17 @@ def swap_into_place(staged: Path, target: Path) -> None:
             raise
         _exchange(staged, target)
     _fsync(target.parent)
+
+
+def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Put staged files of this lake into their places, each in one step; last comes the one that vouches for the rest.
+
+    That one's old version is removed first: a kill in between leaves no file that vouches for another's content.
+    """
+    targets[-1].unlink(missing_ok=True)
+    for file, target in zip(staged, targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
 
 
 def _exchange(one: Path, other: Path) -> None:

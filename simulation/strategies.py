@@ -83,6 +83,11 @@ class Informed:
         self._events, self._round = 0, -PAST_ROUNDS
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        reward_UA, cost_UA = self.expect()
+        return pairs_for(moment, reward_UA, cost_UA, budget)
+
+    def expect(self) -> tuple[Floats, Ints]:
+        """[U, A]: expected reward and cost (nano) of every pair now, from all that has been shown so far."""
         now = self._simulator.round_number
         for number, user_N, channel_N, click_N in self._simulator.seen[self._events :]:
             self._pass_time(number - self._round)
@@ -103,8 +108,7 @@ class Informed:
             conversion_UA += weight * chance_UA * then_UA
         reward_UA = (WEIGHTS[0] * click_UA + WEIGHTS[1] * conversion_UA) / WEIGHTS.sum()
         assert world.cost_C is not None
-        cost_UA = cost_nano(world.cost_C * (1 + world.click_surcharge * click_UA))
-        return pairs_for(moment, reward_UA, cost_UA, budget)
+        return reward_UA, cost_nano(world.cost_C * (1 + world.click_surcharge * click_UA))
 
     def _pass_time(self, rounds: int) -> None:
         elapsed_s = rounds * HOURS * 3600.0

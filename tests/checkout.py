@@ -43,7 +43,8 @@ JOBS = (
     "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
 MODEL = (
-    "train", "score", "plan_budget", "evaluate", "export_champion", "rollback", "benchmark_published",
+    "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote",
+    "rollback", "benchmark_published",
     "studies/run", "studies/search", "studies/results",
 )  # fmt: skip
 

@@ -192,7 +192,7 @@ def read_for_ever(root: str, report: str) -> None:
                     file.write(json.dumps({"wrong": f"{folder}: {wrong}"}) + "\n")
             file.write(json.dumps({"looks": looks}) + "\n")
             file.flush()
-            time.sleep(0.01)
+            time.sleep(0.05)  # the killed need the processor too
 
 
 @pytest.fixture(scope="module")

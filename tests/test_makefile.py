@@ -175,11 +175,17 @@ def test_rollback_names_the_version_or_leaves_it_to_the_registry(checkout):
 @pytest.mark.parametrize(
     ("arguments", "called"),
     [
-        (["study", "STUDY=mu", "FOLDS=5"], "run {on} --study mu --workers {cores} --folds 5 --seeds 1"),
-        (["study", "STUDY=mu", "EPOCHS=3"], "run {on} --study mu --workers {cores} --folds 2 --seeds 1 --max-epochs 3"),
+        (["study", "STUDY=mu", "FOLDS=5"], "run {on} --study mu --folds 5 --seeds 1"),
+        (
+            ["study", "STUDY=mu", "EPOCHS=3", "WORKERS=3"],
+            "run {on} --study mu --workers 3 --folds 2 --seeds 1 --max-epochs 3",
+        ),
         (["search", "TRIALS=7", "HIDDEN=256"], "search {on} --trials 7 --hidden-at-most 256"),
         (["benchmark-published"], "benchmark_published {on} --out {lake}/studies/dataset=criteo/published.json"),
-        (["benchmark-published", "WINDOWS=9", "OUT=a b"], "benchmark_published {on} --out {root}/a b --windows 9"),
+        (
+            ["benchmark-published", "WINDOWS=9", "OUT=a b", "PRESET=paper", "SEED=4"],
+            "benchmark_published {on} --out {root}/a b --windows 9 --preset paper --seed 4",
+        ),
         (["results"], "results --lake {lake} --out {root}/docs/results.md"),
     ],
 )
@@ -188,7 +194,7 @@ def test_studies_go_to_their_entry_points(checkout, arguments, called):
     lake.mkdir()
     done = checkout.make(*arguments, "DATASET=criteo")
     assert done.returncode == 0, done.stderr
-    values = {"on": f"--dataset criteo --lake {lake}", "lake": lake, "root": checkout.root, "cores": os.cpu_count()}
+    values = {"on": f"--dataset criteo --lake {lake}", "lake": lake, "root": checkout.root}
     assert checkout.calls() == [called.format(**values)]
 
 
@@ -241,6 +247,21 @@ def test_status_is_asked_of_the_lake_and_days_that_are_named(checkout):
     assert (
         call == f"status --dataset criteo --lake {checkout.root}/my lake --raw {checkout.root}/my log --to 2022-04-09"
     )
+
+
+@pytest.mark.parametrize(("named", "says"), [("", "True"), ("events.jsonl", "requirements-openlineage.txt")])
+def test_lineage_events_are_off_unless_a_file_is_named(checkout, named, says):
+    script = 'source bin/common.sh; openlineage_environment; printf "%s" "$AIRFLOW__OPENLINEAGE__DISABLED"'
+    told = subprocess.run(
+        ["bash", "-c", script],
+        cwd=checkout.root,
+        env=os.environ | {"OPENLINEAGE": named},
+        capture_output=True,
+        text=True,
+    )
+    if told.stdout == "False":
+        pytest.skip("the package is installed here")
+    assert says in told.stdout + told.stderr
 
 
 def test_continuous_integration_runs_the_tests_and_keeps_their_status(checkout):

@@ -77,7 +77,7 @@ def backfill(checkout: Checkout) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 days done" in done.stdout
     days = ["2022-04-08", "2022-04-09"]
-    for job in ("build_exposures", "build_journeys", "build_sequences", "score"):
+    for job in ("build_exposures", "build_journeys", "build_sequences", "fine_tune", "promote", "score"):
         # A DAG that is switched on also runs for yesterday; the log does not reach it, and the run ends there.
         found = days_of(job, checkout.calls())
         assert sorted(day for day in found if day < "2023") == days

@@ -59,6 +59,11 @@ class Outcome:
     attributes: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
+def plain(value: Any) -> Any:
+    """A value of an attribute as JSON has it: a NaN is a missing value, as the journeys take it."""
+    return None if value != value else value.item() if isinstance(value, np.generic) else value
+
+
 class Environment(Protocol):
     """Where offers go.
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mtorl_model.budget.environment import Offers, Outcome
+from mtorl_model.budget.environment import Offers, Outcome, plain
 from mtorl_model.budget.money import Ints
 from schemas.errors import UserError
 
@@ -67,11 +67,10 @@ class Journal:
 
     def answer(self, round_number: int, outcome: Outcome) -> None:
         self.answers.setdefault(round_number, []).append(outcome)
-        arrays = {
-            name: value.tolist() if isinstance(value, np.ndarray) else dict(value)
-            for name, value in ((name, getattr(outcome, name)) for name in outcome.__slots__)
-        }
-        self._append(_ANSWER, {"round": round_number, **arrays})
+        arrays = {name: getattr(outcome, name) for name in outcome.__slots__ if name != "attributes"}
+        attributes = {name: [plain(v) for v in values] for name, values in outcome.attributes.items()}
+        lists = {name: values.tolist() for name, values in arrays.items()}
+        self._append(_ANSWER, {"round": round_number, **lists, "attributes": attributes})
 
     def _read(self, path: Path, campaign: dict[str, Any]) -> None:
         data, first = self._file.read(), _line(_CAMPAIGN, {"campaign": campaign})

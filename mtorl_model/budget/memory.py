@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mtorl_model.budget.environment import Late, Moment, Outcome
+from mtorl_model.budget.environment import Late, Moment, Outcome, plain
 from mtorl_model.budget.money import NANO, Ints
 from mtorl_model.encoding import Encoded, Encoder
 from schemas.contract import Known, Role
@@ -108,7 +108,7 @@ class JourneyMemory:
             if len(values) != offers:
                 return f"answers {len(values)} values of {name} for {offers} offers"
             try:
-                json.dumps(values, allow_nan=False)
+                json.dumps([plain(value) for value in values], allow_nan=False)
             except (TypeError, ValueError):
                 return f"answers a {name} that is no plain value (None, text, a whole or finite number)"
             try:

@@ -167,9 +167,8 @@ def _check(outcome: Outcome, offers: Offers, memory: JourneyMemory, moment: Mome
 
 
 def _wrong_form(outcome: Outcome, offers: int, gains: int) -> str | None:
-    wanted: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(
-        ("user_N", "at_ms_N", "channel_N", "cost_nano_N"), ((offers,), "i")
-    )
+    whole: tuple[tuple[int, ...], str] = (offers,), "i"
+    wanted = dict.fromkeys(("user_N", "at_ms_N", "channel_N", "cost_nano_N"), whole)
     wanted |= {"shown_N": ((offers,), "b"), "gains_NG": ((offers, gains), "i")}
     for name, (shape, kind) in wanted.items():
         found = np.asarray(getattr(outcome, name))

@@ -2,7 +2,7 @@
 
 The users of the training and validation splits are cut into FOLDS parts by a salted hash. A fold's model learns from
 nine tenths of the users of the other parts, stops by the last tenth, and is asked about the part that it has not
-seen. Test users are not even read. What all settings of a study share: the feature spec, whose vocabularies and
+seen. No row of a test user is kept. What all settings of a study share: the feature spec, whose vocabularies and
 scales come from all training users, the held-out ones included (no label of theirs reaches a weight).
 
 Shapes: N labels, A channels, G gains, U users.
@@ -24,13 +24,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtorl_model import batch, encoding, layers, losses, model, step_pool, training
+from mtorl_model import (
+    batch,
+    data,
+    encoding,
+    initial_policy,
+    layers,
+    losses,
+    model,
+    prediction,
+    step_pool,
+    train,
+    training,
+)
 from mtorl_model.artifact import Artifact
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import WindowsInMemory
 from mtorl_model.encoding import Encoded, Encoder
 from mtorl_model.initial_policy import fit_initial_policy
-from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
+from mtorl_model.prediction import WINDOWS_AT_ONCE, device, predict
 from mtorl_model.step_pool import StepPool
 from mtorl_model.train import new_model
 from mtorl_model.training import fit
@@ -69,6 +81,7 @@ class HeldOut(NamedTuple):
     action_N: Ints
     gain_NG: Floats
     policy_NA: Floats
+    unadjusted_NA: Floats  # the policy before its adjustment for the channels' shares
     predicted_NG: Floats
 
 
@@ -145,12 +158,14 @@ class _Training:
 
 @cache
 def _content(lake: Lake, dataset: str) -> str:
-    """Fingerprint of the sequences and of the code that a training depends on."""
+    """Fingerprint of all that a training depends on beside its setting: sequences, code, kind of device."""
     manifests = [read_manifest(lake.partition(sequences.NAME, dataset, d)) for d in lake.days(sequences.NAME, dataset)]
-    modules = (batch, encoding, layers, losses, model, step_pool, training)
+    modules = (
+        batch, data, encoding, initial_policy, layers, losses, model, prediction, step_pool, train, training,
+    )  # fmt: skip
     code = [file_sha256(Path(str(module.__file__))) for module in modules] + [file_sha256(Path(__file__))]
     known = [manifest.fingerprint for manifest in manifests if manifest]
-    return hashlib.sha256("\n".join([*known, *code]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*known, *code, device()]).encode()).hexdigest()
 
 
 @cache
@@ -188,27 +203,27 @@ def _do(todo: _Training) -> _Training:
     cut = [pool.cut(users, setting.model.steps) for users in parts_of(pool.user_U, todo.fold)]
     if not all(len(steps) for steps, _ in cut):
         raise UserError(f"too few users of {todo.dataset} in {todo.lake.root} to cross-validate with")
-    train, stop, held_out = (
+    learned, stop, held_out = (
         WindowsInMemory(windows_without(pool.windows(steps, labels), encoder, setting.without)) for steps, labels in cut
     )
     network = new_model(setting.model, encoder, setting.train.seed)
-    fit(network, train, stop, setting.loss, setting.train)
-    artifact = Artifact((network,), encoder.spec, fit_initial_policy(train, encoder.spec))
+    fit(network, learned, stop, setting.loss, setting.train)
+    artifact = Artifact((network,), encoder.spec, fit_initial_policy(learned, encoder.spec))
     answers = [predict(artifact, b) for b in held_out.in_order(WINDOWS_AT_ONCE)]
     label = held_out.windows.label_NL
     numbers = cut[2][0][label]
     order = np.argsort(pool.steps["exposure_id"][numbers])
-    found = HeldOut(
-        exposure_N=pool.steps["exposure_id"][numbers],
-        user_N=pool.steps["user_id"][numbers],
-        action_N=held_out.windows.action_NL[label].astype(np.int64),
-        gain_NG=held_out.windows.gains_NLG[label].astype(np.float64),
-        policy_NA=np.concatenate([a.policy_BLA for a in answers])[label],
-        predicted_NG=np.concatenate([a.gains_BLG for a in answers])[label],
-    )
+    said = {
+        "exposure_N": pool.steps["exposure_id"][numbers],
+        "user_N": pool.steps["user_id"][numbers],
+        "action_N": held_out.windows.action_NL[label].astype(np.int64),
+        "gain_NG": held_out.windows.gains_NLG[label].astype(np.float64),
+        "unadjusted_NA": np.concatenate([a.policy_BLA for a in answers])[label],
+        "predicted_NG": np.concatenate([a.gains_BLG for a in answers])[label],
+    }
     buffer = io.BytesIO()
     shares = np.array(artifact.initial_policy.channel_shares)
-    np.savez(buffer, channel_shares=shares, **{name: array[order] for name, array in found._asdict().items()})
+    np.savez(buffer, allow_pickle=False, channel_shares=shares, **{name: array[order] for name, array in said.items()})
     todo.file.parent.mkdir(parents=True, exist_ok=True)
     staged = todo.file.with_suffix(f".{os.getpid()}")
     staged.write_bytes(buffer.getvalue())
@@ -222,12 +237,13 @@ def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
     for member in _Training.all_of(lake, dataset, setting, fold):
         with np.load(member.file, allow_pickle=False) as arrays:
             members.append(dict(arrays))
-    found = HeldOut(*(members[0][name] for name in HeldOut._fields))
-    policy_NA = np.mean([m["policy_NA"] for m in members], axis=0)
-    policy_NA *= members[0]["channel_shares"] ** -setting.model.prior_adjustment
-    return found._replace(
+    means = {name: np.mean([m[name] for m in members], axis=0) for name in ("unadjusted_NA", "predicted_NG")}
+    policy_NA = means["unadjusted_NA"] * members[0]["channel_shares"] ** -setting.model.prior_adjustment
+    return HeldOut(
+        **{name: members[0][name] for name in ("exposure_N", "user_N", "action_N", "gain_NG")},
         policy_NA=policy_NA / policy_NA.sum(axis=1, keepdims=True),
-        predicted_NG=np.minimum(np.mean([m["predicted_NG"] for m in members], axis=0), 1.0),
+        unadjusted_NA=means["unadjusted_NA"],
+        predicted_NG=np.minimum(means["predicted_NG"], 1.0),
     )
 
 

@@ -1,5 +1,6 @@
 """A study as one picture: a panel a figure, differences to the reference, or a curve over a setting."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,14 @@ from typing import Any
 from mtorl_model.metrics import top_name
 from mtorl_model.studies.variants import REFERENCE
 
-_WORDS = {"f1_macro": "macro-F1", "accuracy": "accuracy", "auc": "AUC", top_name(0.375): "rate of the top 37.5 %"}
-_OTHER_WORDS = {"precision_macro": "macro precision", "recall_macro": "macro recall"}
+_WORDS = {
+    "f1_macro": "macro-F1",
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    top_name(0.375): "rate of the top 37.5 %",
+    "recall_macro": "macro recall",
+}
+_OTHER_WORDS = {"precision_macro": "macro precision"}
 _INK, _QUIET = "#1f4e79", "#8a8a8a"
 
 
@@ -27,10 +34,15 @@ def headline(told: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], axis: str | None, path: Path) -> None:
-    """Write the picture as SVG. axis: what a curve's axis is called; None: the variants are names."""
+    """Write the picture as SVG. axis: what a curve's axis is called; None: the variants are names.
+
+    Grey is the reference trained with other seeds: what training alone changes.
+    """
     pyplot = _pyplot()
     names = headline(told, [row["figure"] for row in rows])
-    variants = list(dict.fromkeys(row["variant"] for row in rows if axis or row["variant"] != REFERENCE))
+    repetitions = told["repetitions"]
+    left_out = repetitions if axis else (REFERENCE,)
+    variants = list(dict.fromkeys(row["variant"] for row in rows if row["variant"] not in left_out))
     size = (2.6 * len(names) + 2.6 * (axis is None), 2.6 if axis else 1.2 + 0.28 * len(variants))
     plot, panels = pyplot.subplots(
         1, len(names), figsize=size, squeeze=False, sharey=axis is None, layout="constrained"
@@ -46,11 +58,15 @@ def draw(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], axis: str |
             panel.set_xlabel(axis, fontsize=8)
             usual = next(row["at"] for row in shown if row["variant"] == REFERENCE)
             panel.axvline(usual, color=_QUIET, linewidth=0.8, linestyle=":")
+            again = [row["value"] for row in rows if row["figure"] == name and row["variant"] in repetitions]
+            panel.plot([usual] * len(again), again, color=_QUIET, marker="o", markersize=3, linestyle="none")
             continue
         panel.axvline(0, color=_QUIET, linewidth=0.8)
         for place, row in enumerate(reversed(shown)):
-            panel.plot([row["difference_low"], row["difference_high"]], [place, place], color=_INK)
-            panel.plot([row["difference"]], [place], color=_INK, marker="o", markersize=4)
+            ink = _QUIET if row["variant"] in repetitions else _INK
+            low, high = _columns([row], "difference_low", "difference_high")
+            panel.plot([*low, *high], [place, place], color=ink)
+            panel.plot([row["difference"]], [place], color=ink, marker="o", markersize=4)
         panel.set_yticks(range(len(shown)), [row["variant"] for row in reversed(shown)], fontsize=8)
         panel.set_xlabel("difference to the reference", fontsize=8)
         panel.locator_params(axis="x", nbins=4)
@@ -101,4 +117,5 @@ def _pyplot() -> Any:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[float]]:
-    return [[row[name] for row in rows] for name in names]
+    """The values of each name; a figure or an interval that does not exist is not drawn."""
+    return [[math.nan if row[name] is None else row[name] for row in rows] for name in names]

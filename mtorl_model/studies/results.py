@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mtorl_model.benchmark_published import NAMES
+from mtorl_model.evaluation_text import in_brackets, with_interval
 from mtorl_model.metrics import top_name
 from mtorl_model.studies.pictures import headline, in_words
 from mtorl_model.studies.variants import REFERENCE, STUDIES
@@ -33,9 +34,10 @@ make study DATASET=criteo LAKE=lake STUDY=ablation      # and departures, steps,
 make results LAKE=lake                                  # this page
 ```
 
-The protocols and the words are those of [evaluation.md](evaluation.md). Brackets are 95 % intervals over users. On
-samples as small as these a difference whose interval holds 0 is no finding, and neither is one that another seed of
-the same setting makes as well: the rows "another seed" show how much that is."""
+The protocols and the words are those of [evaluation.md](evaluation.md). Brackets are 95 % intervals over users; they
+know nothing of the luck of a training. So every study repeats its reference with other seeds, and **bold** are only
+differences whose interval misses 0 and that are larger than any repetition's. There are dozens of differences a study:
+one in twenty misses 0 by chance. A finding to act on is worth `FOLDS=5 SEEDS=3`."""
 
 
 def _metrics(lake: Lake, dataset: str) -> list[str]:
@@ -43,54 +45,60 @@ def _metrics(lake: Lake, dataset: str) -> list[str]:
     if not path.exists():
         return []
     found = json.loads(path.read_text())
-    channel, boosting = found["channel"], found["baselines"]
-    rows = [("", "MTORL", "gradient boosting", "MTORL minus boosting")]
-    if channel["predictable"]:
-        rows += [
-            (
-                f"channel {label}",
-                _value(channel, name),
-                _value(boosting["channel"]["gradient_boosting"], name),
-                _difference(found["model_minus_baseline"]["channel"]["gradient_boosting"][name]),
-            )
-            for name, label in (("f1_macro", "macro-F1"), ("accuracy", "accuracy"))
-        ]
-    for gain, block in found["reward"].items():
-        other = boosting["reward"][gain]["gradient_boosting"]
-        minus = found["model_minus_baseline"]["reward"][gain]["gradient_boosting"]
-        for name, label in (("auc", "AUC"), ("logloss", "log loss"), (top_name(0.375), "rate of the top 37.5 %")):
-            rows.append((f"{gain} {label}", _value(block, name), _value(other, name), _difference(minus[name])))
     lines = [
         "### On users never seen",
-        f"The test tenth of the log's users: {found['users']:,} users, {found['labels']:,} labels, one training of "
-        f"preset `small`; protocol {found['protocol']}. `make run DATASET={dataset} RAW=…`",
-        _table(rows),
+        f"The test tenth of the log's users, {found['users']:,} users with {found['labels']:,} labels; champion "
+        f"{found['model_version']}, one training; protocol {found['protocol']}. `make run DATASET={dataset} RAW=…`",
     ]
-    if channel["predictable"]:
-        copying = boosting["channel"]["copy_previous"]
-        lines.append(
-            f"Copying the previous channel: macro-F1 {_value(copying, 'f1_macro')}, accuracy "
-            f"{_value(copying, 'accuracy')}."
-        )
+    fitted = found["baselines"]["gradient_boosting_fitted_on_labels"]
+    if found["channel"]["predictable"]:
+        figures = {"f1_macro": "macro-F1", "accuracy": "accuracy"}
+        lines.append(_competitors("channel", figures, found["channel"], found["baselines"]["channel"],
+                                  found["model_minus_baseline"]["channel"]))  # fmt: skip
     else:
+        lines.append("The channel of this log cannot be predicted: no better than the channels' own shares.")
+    for gain, block in found["reward"].items():
+        figures = {"auc": "AUC", "logloss": "log loss", top_name(0.1): "rate of the top 10 %",
+                   top_name(0.375): "of the top 37.5 %"}  # fmt: skip
+        lines.append(_competitors(gain, figures, block, found["baselines"]["reward"][gain],
+                                  found["model_minus_baseline"]["reward"][gain]))  # fmt: skip
         lines.append(
-            "The channel of this log cannot be predicted (no better than the channels' own shares): an F1 says nothing."
+            f"{gain}: rate {with_interval(block, 'rate')}; log loss of the base rate "
+            f"{with_interval(block, 'base_logloss')}; calibration error {with_interval(block, 'ece')}."
         )
+    if fitted:
+        lines.append(f"Gradient boosting is fitted on {fitted:,} labels of training users, the model's own inputs.")
     policy = found["policy"]
     if policy["identified"]:
         deterministic = policy["deterministic"]
+        fixed = "; ".join(f"always {name} {in_brackets(value)}" for name, value in policy["fixed"].items())
         lines.append(
-            f"Value of the recommended channel (doubly robust): {_estimate(deterministic['dr'])}; the log's own "
-            f"{_estimate(policy['logging'])}; difference {_difference(deterministic['minus_logging'])}; to the best "
-            f"fixed channel ({policy['best_fixed_channel']}) {_difference(deterministic['minus_best_fixed'])}."
+            f"Value of the recommended channel (doubly robust): {in_brackets(deterministic['dr'])}; the log's own "
+            f"{in_brackets(policy['logging'])}, difference {_difference(deterministic['minus_logging'])}; {fixed}; "
+            f"difference to the best of these on training users, {policy['best_fixed_channel']}: "
+            f"{_difference(deterministic['minus_best_fixed'])}."
         )
     else:
         lines.append(f"Value of the policy: not identified ({policy['why']}).")
     return lines
 
 
+def _competitors(
+    what: str, figures: Mapping[str, str], model: Mapping[str, Any], others: Mapping[str, Any], minus: Mapping[str, Any]
+) -> str:
+    """A row a competitor, and below each the model's difference to it."""
+    rows = [(what, *figures.values()), ("MTORL", *(with_interval(model, name) for name in figures))]
+    for other, block in others.items():
+        called = other.replace("_", " ")
+        rows.append((called, *(with_interval(block, name) if name in block else "" for name in figures)))
+        rows.append(
+            (f"MTORL minus {called}", *(_difference(minus[other][n]) if n in minus[other] else "" for n in figures))
+        )
+    return _table(rows)
+
+
 def _study(folder: Path, name: str, pictures: Path) -> list[str]:
-    if not (folder / f"{name}.csv").exists():
+    if not (folder / f"{name}.json").exists():
         return []
     told = json.loads((folder / f"{name}.json").read_text())
     with (folder / f"{name}.csv").open() as file:
@@ -103,7 +111,11 @@ def _study(folder: Path, name: str, pictures: Path) -> list[str]:
     variants = list(dict.fromkeys(str(row["variant"]) for row in rows))
     reference = by[REFERENCE, names[0]]["at"]
     called = {v: v for v in variants} | {REFERENCE: "reference" if reference is None else f"reference ({reference:g})"}
-    cells = [(called[v], *(_cell(by[v, figure], is_reference=v == REFERENCE) for figure in names)) for v in variants]
+    repetitions = told["repetitions"]
+    cells = [
+        (called[v], *(_cell(by[v, figure], [by[again, figure] for again in repetitions]) for figure in names))
+        for v in variants
+    ]
     picture = _copied(folder / f"{name}.svg", pictures, told["dataset"])
     return [
         f"### {told['question']}",
@@ -113,27 +125,28 @@ def _study(folder: Path, name: str, pictures: Path) -> list[str]:
     ]
 
 
-def _cell(row: Mapping[str, Any], *, is_reference: bool) -> str:
-    """The reference's own figure; of the others the difference to it."""
-    if is_reference:
-        return _estimate(row)
-    return _difference({"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]})
+def _cell(row: Mapping[str, Any], repetitions: Sequence[Mapping[str, Any]]) -> str:
+    """The reference's own figure; of the others the difference to it, bold where no repetition's is as large."""
+    if row["variant"] == REFERENCE:
+        return in_brackets(row)
+    difference = {"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+    by_chance = max(abs(again["difference"] or 0.0) for again in repetitions)
+    return _difference(difference, by_chance=by_chance)
 
 
 def _search(folder: Path, pictures: Path) -> list[str]:
     if not (folder / "search.json").exists():
         return []
     told = json.loads((folder / "search.json").read_text())
+    own = told["preset_loss"]
     best = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in told["best"].items())
-    with (folder / "search.csv").open() as file:
-        first = next(csv.DictReader(file))
     picture = _copied(folder / "search.svg", pictures, told["dataset"])
     return [
         "### Which hyper-parameters? (table 4)",
         f"{told['trials']} trials, {told['pruned']} of them pruned; {told['protocol']}. `{told['command']}`",
         f"![Validation loss of the trials, by hyper-parameter]({picture})",
-        f"Best: {best}, with a validation loss of {told['best_loss']:.4f}; the preset's own values (the first trial) "
-        f"have {float(first['validation_loss']):.4f}. One training each: the best of many is in part luck.",
+        f"Best: {best}, with a validation loss of {told['best_loss']:.4f}; the preset's own values have "
+        f"{'no finished trial' if own is None else f'{own:.4f}'}. One training each: the best of many is in part luck.",
     ]
 
 
@@ -143,11 +156,12 @@ def _published(folder: Path) -> list[str]:
     found = json.loads((folder / "published.json").read_text())
     paper = found["paper"]
     rows = [("", "here", "the paper")]
-    rows += [(in_words(f"test {n}"), f"{found[n]:.4f}", f"{paper[n]:.4f}" if paper else "-") for n in NAMES]
+    rows += [(in_words(f"test {n}"), with_interval(found, n), f"{paper[n]:.4f}" if paper else "-") for n in NAMES]
     return [
         "### The published protocol, which leaks",
         f"{found['share_of_test_steps_also_in_training']:.0%} of the test steps also stand in training windows. "
-        f"{found['windows']:,} windows, d = {found['hidden']}, {found['epochs']} epochs, one seed, no interval. "
+        f"{found['windows']:,} windows, d = {found['hidden']}, {found['epochs']} epochs, no dropout, the last epoch's "
+        f"weights, seed {found['seed']}; brackets are 95 % intervals over the users of the test windows. "
         f"`{found['command']}`",
         _table(rows),
     ]
@@ -160,25 +174,15 @@ def _copied(picture: Path, pictures: Path, dataset: str) -> str:
     return f"{pictures.name}/{target.name}"
 
 
-def _value(block: Mapping[str, Any], name: str) -> str:
-    low, high = block["intervals"][name] or (None, None)
-    return _estimate({"value": block[name], "low": low, "high": high})
-
-
-def _estimate(found: Mapping[str, Any]) -> str:
-    if found["value"] is None:
-        return "-"
-    return f"{found['value']:.3f}" + ("" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]")
-
-
-def _difference(found: Mapping[str, Any]) -> str:
-    """Bold where the interval does not hold 0."""
+def _difference(found: Mapping[str, Any], *, by_chance: float = 0.0) -> str:
+    """Bold where the interval does not hold 0 and the difference is larger than by_chance."""
     if found["value"] is None:
         return "-"
     if found["low"] is None:
         return f"{found['value']:+.3f}"
     text = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-    return f"**{text}**" if found["low"] > 0 or found["high"] < 0 else text
+    stands_out = (found["low"] > 0 or found["high"] < 0) and abs(found["value"]) > by_chance
+    return f"**{text}**" if stands_out else text
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

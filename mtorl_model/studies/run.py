@@ -10,22 +10,25 @@ Writes `LAKE/studies/dataset=D/<study>.csv` (a row a variant and figure), `<stud
 import argparse
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.metrics import Figures, channel_figures, is_predictable, reward_metrics, top_name
 from mtorl_model.registry import log_files
 from mtorl_model.studies.cross_validation import FOLDS, HeldOut, Setting, cross_validate
 from mtorl_model.studies.pictures import draw
-from mtorl_model.studies.variants import REFERENCE, STUDIES, Variant
+from mtorl_model.studies.variants import REFERENCE, STUDIES, Variant, repetitions
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
+from schemas.publishing import replace_files, staging_folder
 
 COLUMNS = (
     "variant", "at", "figure", "value", "low", "high", "difference", "difference_low", "difference_high",
@@ -38,9 +41,9 @@ def run_study(
     lake: Lake, dataset: Dataset, name: str, *, folds: int, seeds: int, workers: int, max_epochs: int | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of the CSV, and what its JSON says."""
-    variants = [_shortened(v, max_epochs) for v in STUDIES[name].variants(dataset.name)]
+    variants = [_shortened(v, max_epochs) for v in (*STUDIES[name].variants(dataset.name), *repetitions(dataset.name))]
     # The settings of one variant differ in their seed alone; an ensemble's seeds do not overlap.
-    settings = [_seed(v.setting, number) for v in variants for number in range(seeds)]
+    settings = [_seed(v, v.block * seeds + number) for v in variants for number in range(seeds)]
     found = cross_validate(lake, dataset.name, settings, folds=folds, workers=workers)
     users = UserBootstrap(found[0].user_N)
     figures = {
@@ -48,7 +51,8 @@ def run_study(
         for at, variant in enumerate(variants)
     }
     rows = [_row(v, name, figures[v.name], figures[REFERENCE]) for v in variants for name in figures[REFERENCE]]
-    first = found[[v.name for v in variants].index(REFERENCE) * seeds]
+    at = next(at for at, v in enumerate(variants) if v.name == REFERENCE)
+    first, setting = found[at * seeds], variants[at].setting
     told = {
         "protocol": f"cross-validation by user over {folds} of {FOLDS} folds of the training and validation users; "
         f"no test user; mean of {seeds} training{'s' * (seeds > 1)} a variant and fold",
@@ -58,10 +62,9 @@ def run_study(
         "users": users.users,
         "labels": len(first.action_N),
         "interval": f"95 %, {users.replicates} bootstrap draws of users; differences are paired",
-        "channel_predictable": is_predictable(first.action_N, first.policy_NA, first.user_N),
-        "setting": {
-            part: json.loads(getattr(variants[0].setting, part).to_json()) for part in ("model", "loss", "train")
-        },
+        "channel_predictable": is_predictable(first.action_N, first.unadjusted_NA, first.user_N),
+        "repetitions": [v.name for v in variants if v.is_repetition],
+        "reference": {part: json.loads(getattr(setting, part).to_json()) for part in ("model", "loss", "train")},
         "command": f"make study DATASET={dataset.name} STUDY={name} FOLDS={folds} SEEDS={seeds}"
         + (f" EPOCHS={max_epochs}" if max_epochs else ""),
     }
@@ -75,7 +78,8 @@ def _shortened(variant: Variant, max_epochs: int | None) -> Variant:
     return replace(variant, setting=replace(setting, train=replace(setting.train, max_epochs=max_epochs)))
 
 
-def _seed(setting: Setting, number: int) -> Setting:
+def _seed(variant: Variant, number: int) -> Setting:
+    setting = variant.setting
     seed = setting.train.seed + number * setting.train.members
     return replace(setting, train=replace(setting.train, seed=seed))
 
@@ -106,6 +110,11 @@ def _row(variant: Variant, name: str, figures: Figures, of_reference: Figures) -
     )
 
 
+def _workers() -> int:
+    """One on a GPU, else a core each, but no more than four: every one has the steps in memory."""
+    return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
@@ -113,7 +122,7 @@ def main() -> None:
     parser.add_argument("--study", required=True, choices=list(STUDIES))
     parser.add_argument("--folds", type=int, default=2, help=f"how many of the {FOLDS} folds, 1 to {FOLDS}")
     parser.add_argument("--seeds", type=int, default=1, help="trainings a variant and fold")
-    parser.add_argument("--workers", type=int, default=1, help="trainings at once")
+    parser.add_argument("--workers", type=int, default=_workers(), help="trainings at once (default: %(default)s)")
     parser.add_argument("--max-epochs", type=int, metavar="N", help="at most; the preset's where left out")
     args = parser.parse_args()
     if not 1 <= args.folds <= FOLDS:
@@ -127,13 +136,16 @@ def main() -> None:
         folds=args.folds, seeds=args.seeds, workers=args.workers, max_epochs=args.max_epochs,
     )  # fmt: skip
     folder = lake.studies(dataset.name)
-    files = [folder / f"{args.study}.{kind}" for kind in ("csv", "json", "svg")]
-    with files[0].open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        table.writerows(rows)
-    files[1].write_text(json.dumps(told, indent=1) + "\n")
-    draw(rows, told, STUDIES[args.study].axis, files[2])
+    files = [folder / f"{args.study}.{kind}" for kind in ("csv", "svg", "json")]
+    with staging_folder(lake) as staged:
+        parts = [staged / file.name for file in files]
+        with parts[0].open("w", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS)
+            table.writeheader()
+            table.writerows(rows)
+        draw(rows, told, STUDIES[args.study].axis, parts[1])
+        parts[2].write_text(json.dumps(told, indent=1) + "\n")
+        replace_files(parts, files)
     log_files(lake, dataset, f"study {args.study}", {"folds": args.folds, "seeds": args.seeds}, files)
     print("\n".join(map(str, files)))
 

@@ -34,7 +34,9 @@ from mtorl_model.training import History, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
+from schemas.publishing import read_manifest, replace_files, staging_folder
 from schemas.splits import TRAIN, VALIDATION, split_of
+from schemas.tables import sequences
 from schemas.tables.feature_spec import latest_spec
 
 if TYPE_CHECKING:
@@ -124,25 +126,41 @@ def search(
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
     )
     # Other data, another space or another base is another study.
-    parts = [objective.encoder.spec.version, base.model.to_json(), base.loss.to_json(), base.train.to_json()]
+    known = [
+        read_manifest(lake.partition(sequences.NAME, dataset.name, d)) for d in lake.days(sequences.NAME, dataset.name)
+    ]
+    content = [manifest.fingerprint for manifest in known if manifest]
+    parts = [*content, objective.encoder.spec.version, base.model.to_json(), base.loss.to_json(), base.train.to_json()]
     identity = hashlib.sha256("\n".join([*parts, json.dumps(dict(space))]).encode()).hexdigest()[:12]
     study = optuna.create_study(
         storage=storage,
         study_name=identity,
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=base.train.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )
+    # A sampler of the same seed would draw the first trials again.
+    study.sampler = optuna.samplers.TPESampler(seed=base.train.seed + len(study.trials))
     own = values_of(base)
-    if not study.trials and all(own[name] in values for name, values in space.items()):
+    if all(own[name] in values for name, values in space.items()) and own_trial(study, base) is None:
         study.enqueue_trial(own)
 
     def tell(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        loss = "pruned" if trial.state == optuna.trial.TrialState.PRUNED else f"{trial.value:.4f}"
+        loss = f"{trial.value:.4f}" if trial.state == optuna.trial.TrialState.COMPLETE else trial.state.name.lower()
         print(f"trial {len(done_trials(study))} of {trials}: {loss} {trial.params}", flush=True)
 
-    study.optimize(objective, n_trials=max(trials - len(done_trials(study)), 0), callbacks=[tell])
+    def stop(study: optuna.Study, _: optuna.trial.FrozenTrial) -> None:
+        if len(done_trials(study)) >= trials:
+            study.stop()
+
+    # Some learning rates diverge: such a trial has failed, and the next one is on.
+    if len(done_trials(study)) < trials:
+        study.optimize(objective, n_trials=2 * trials, callbacks=[tell, stop], catch=(UserError,))
     return study
+
+
+def own_trial(study: "optuna.Study", base: Setting) -> "optuna.trial.FrozenTrial | None":
+    """The finished trial of the base's own values."""
+    return next((trial for trial in done_trials(study) if trial.params == values_of(base)), None)
 
 
 def done_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
@@ -150,9 +168,9 @@ def done_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
     return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
-def report(study: "optuna.Study", told: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write search.csv (a row a trial), search.json and search.svg; their paths."""
-    files = [folder / f"search.{kind}" for kind in ("csv", "json", "svg")]
+def report(study: "optuna.Study", base: Setting, told: Mapping[str, Any], lake: Lake, dataset: Dataset) -> list[Path]:
+    """Write search.csv (a row a trial), search.svg and search.json; their paths."""
+    files = [lake.studies(dataset.name) / f"search.{kind}" for kind in ("csv", "svg", "json")]
     trials = done_trials(study)
     rows = [
         {
@@ -164,14 +182,20 @@ def report(study: "optuna.Study", told: Mapping[str, Any], folder: Path) -> list
         }
         for trial in trials
     ]
-    with files[0].open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    best = {"best": study.best_params, "best_loss": study.best_value, "trials": len(trials),
-            "pruned": sum(row["pruned"] for row in rows)}  # fmt: skip
-    files[1].write_text(json.dumps({**told, **best}, indent=1) + "\n")
-    draw_search(rows, list(trials[0].params), files[2])
+    own = own_trial(study, base)
+    summary = {
+        "best": study.best_params, "best_loss": study.best_value, "preset_loss": own.value if own else None,
+        "trials": len(trials), "pruned": sum(row["pruned"] for row in rows),
+    }  # fmt: skip
+    with staging_folder(lake) as staged:
+        parts = [staged / file.name for file in files]
+        with parts[0].open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+        draw_search(rows, list(trials[0].params), parts[1])
+        parts[2].write_text(json.dumps({**told, **summary}, indent=1) + "\n")
+        replace_files(parts, files)
     return files
 
 
@@ -193,7 +217,8 @@ def main() -> None:
     lake, dataset = Lake(args.lake), get_dataset(args.dataset)
     model, loss, train = preset("small", dataset.name)
     train = replace(train, max_epochs=args.max_epochs, seed=args.seed, device=args.device, members=1)
-    study = search(lake, dataset, Setting(model, loss, train), {**SPACE, "hidden": sizes}, args.trials)
+    base = Setting(model, loss, train)
+    study = search(lake, dataset, base, {**SPACE, "hidden": sizes}, args.trials)
     told = {
         "protocol": "trained on training users, judged by the lowest validation loss (policy + reward) of validation "
         "users; no test user; one training a trial",
@@ -201,7 +226,7 @@ def main() -> None:
         "command": f"make search DATASET={dataset.name} TRIALS={args.trials} HIDDEN={max(sizes)} "
         f"EPOCHS={args.max_epochs}",
     }
-    files = report(study, told, lake.studies(dataset.name))
+    files = report(study, base, told, lake, dataset)
     params = {"trials": args.trials, "hidden_at_most": max(sizes), "max_epochs": args.max_epochs}
     log_files(lake, dataset, "search", params, files)
     print(f"best: {study.best_value:.4f} with {study.best_params}")

@@ -15,16 +15,28 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """name: what a reader calls it. at: where it stands on a curve's axis, None off a curve."""
+    """name: what a reader calls it. at: where it stands on a curve's axis, None off a curve.
+
+    block: which block of seeds it is trained with. In block 0 variants share the reference's seeds; another block has
+    none of them, so that a repetition of the reference says what another training alone changes.
+    """
 
     name: str
     setting: Setting
     at: float | None = None
+    block: int = 0
+
+    @property
+    def is_repetition(self) -> bool:
+        return self.block > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What it asks, and the variants for a dataset; the one named REFERENCE is what the others are held against."""
+    """What it asks, and its variants for a dataset; the one named REFERENCE is what the others are held against.
+
+    repetitions() stand beside them in every study.
+    """
 
     question: str
     variants: Callable[[str], list[Variant]]
@@ -38,6 +50,11 @@ def reference(dataset: str) -> Setting:
 
 def _with(setting: Setting, part: str, **changes: Any) -> Setting:
     return replace(setting, **{part: replace(getattr(setting, part), **changes)})
+
+
+def repetitions(dataset: str) -> list[Variant]:
+    """The reference with other seeds. Every study has them: a difference that they make as well is no finding."""
+    return [Variant(f"reference, repeated with other seeds ({k})", reference(dataset), block=k) for k in (1, 2)]
 
 
 def _ablation(dataset: str) -> list[Variant]:
@@ -55,8 +72,6 @@ def _departures(dataset: str) -> list[Variant]:
     ours = reference(dataset)
     return [
         Variant(REFERENCE, ours),
-        Variant("another seed: 1", _with(ours, "train", seed=1)),
-        Variant("another seed: 2", _with(ours, "train", seed=2)),
         Variant("three models averaged, as the preset does", _with(ours, "train", members=3)),
         Variant("policies not adjusted for the channels' shares", _with(ours, "model", prior_adjustment=0.0)),
         Variant("no category dropout", _with(ours, "model", category_dropout=0.0)),
@@ -66,6 +81,10 @@ def _departures(dataset: str) -> list[Variant]:
         Variant(
             "without running means, switch counts and the last cost",
             replace(ours, without=("mean_", "switches_", "last_cost")),
+        ),
+        Variant(
+            "without any history input: those, and counts, rates and shares of the whole past",
+            replace(ours, without=("mean_", "switches_", "last_cost", "log_", "rate_", "share_")),
         ),
     ]
 
@@ -93,7 +112,7 @@ STUDIES: Mapping[str, Study] = {
     ),
     "mu": Study(
         "How much should the reward weigh? (figure 3, mu)",
-        _curve("loss", "mu", (0.04, 0.2, 1.0, 3.0)),
+        _curve("loss", "mu", (0.0, 0.04, 0.08, 0.2, 1.0, 3.0)),
         "mu, weight of the reward loss",
     ),
 }

@@ -50,6 +50,6 @@ def prequential(dataset: Dataset) -> Table:
                         "predictions far from what happens buy the wrong exposures", Severity.WARNING),
         ),
         audit_sql="""
-            SELECT *, trained_through < day AS is_unseen, predicted_rate / nullif(rate, 0) AS calibration
+            SELECT *, trained_through < day AS is_unseen, coalesce(predicted_rate / nullif(rate, 0), 1) AS calibration
             FROM partition""",
     )  # fmt: skip

@@ -228,8 +228,8 @@ def _prequential(dataset: Dataset) -> tuple[Table, Rows]:
     table = prequential(dataset)
     heads = ("channel", *dataset.gain_names)
     return table, [
-        _filled(table.columns, head=head, day=DAY, trained_through="2017-01-01", rate=0.25, predicted_rate=0.25)
-        for head in heads
+        _filled(table.columns, head=head, day=DAY, trained_through="2017-01-01", rate=rate, predicted_rate=rate)
+        for head, rate in zip(heads, (None, 0.25, 0.0), strict=True)
     ]
 
 

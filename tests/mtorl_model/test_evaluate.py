@@ -1,8 +1,10 @@
 """Evaluation end to end: a champion trained on a tiny lake, measured on users it has never seen."""
 
 import json
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +16,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
 
+from mtorl_model import evaluate
+from mtorl_model.baselines import Baselines
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import open_windows
 from mtorl_model.encoding import Encoder
-from mtorl_model.evaluate import as_text, evaluate_champion, predict_labels, previous_channel
+from mtorl_model.evaluate import Labels, evaluate_champion, measure, predict_labels, previous_channel
+from mtorl_model.evaluation_text import as_text
 from mtorl_model.export_champion import export_champion
+from mtorl_model.prediction import adjustment
 from mtorl_model.registry import load_champion
 from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
@@ -127,7 +133,80 @@ def test_the_model_stands_beside_its_baselines(trained, others):
         difference = found["channel"]["f1_macro"] - baselines["channel"][name]["f1_macro"]
         assert figures["f1_macro"]["value"] == pytest.approx(difference)
         assert figures["f1_macro"]["low"] < figures["f1_macro"]["value"] < figures["f1_macro"]["high"]
-    assert "beats most popular by macro-F1" in as_text(found)
+    assert re.search(r"beats most popular, \d\.\d{3}$", as_text(found), re.MULTILINE)
+    assert re.search(r"gradient boosting, AUC \d\.\d{3}$", as_text(found), re.MULTILINE)
+
+
+def test_nothing_is_said_of_a_channel_that_cannot_be_predicted(trained, others):
+    found = evaluate_champion(trained, KUAIRAND, other=others)
+    found["channel"]["predictable"] = False
+    text = as_text(found)
+    assert "cannot be predicted" in text
+    assert "macro-F1" not in text
+    assert "most popular" not in text
+    assert "copy previous" not in text
+
+
+def test_boosting_is_adjusted_as_the_model_is(trained, monkeypatch):
+    """Both divide by the channels' shares, or the adjustment alone would make a difference."""
+    _, artifact = load_champion(trained, KUAIRAND)
+    features, fitted_to = np.zeros((3, 2), np.float32), np.array([0, 2])
+    chances = np.array([[0.6, 0.4], [0.5, 0.5], [0.9, 0.1]])
+    boosting = SimpleNamespace(classes_=fitted_to, predict_proba=lambda _: chances)
+    baselines = Baselines(3, boosting, ())
+    assert baselines.guess_channel(features).tolist() == [0, 0, 0]
+    assert baselines.guess_channel(features, np.array([0.8, 0.1, 0.4])).tolist() == [2, 2, 0]
+    assert adjustment(artifact) == pytest.approx(
+        np.array(artifact.initial_policy.channel_shares) ** artifact.config.prior_adjustment
+    )
+
+
+def test_labels_that_nobody_can_know_leave_no_difference_to_see(trained):
+    """Shuffled labels: AUC .5, and every interval of every difference to every baseline holds 0."""
+    _, artifact = load_champion(trained, KUAIRAND)
+    rng, labels = np.random.default_rng(0), 6000
+    channels, gains = len(artifact.spec.channels), len(artifact.spec.gains)
+    random = Labels(
+        user_N=np.arange(labels) // 6, exposure_N=np.arange(labels), action_N=rng.integers(0, channels, labels),
+        previous_N=rng.integers(0, channels, labels), gain_NG=rng.integers(0, 2, (labels, gains)).astype(float),
+        policy_NA=rng.dirichlet(np.ones(channels), labels), predicted_NG=rng.uniform(0.45, 0.55, (labels, gains)),
+        feature_NF=rng.random((labels, 3), dtype=np.float32),
+        maturity_NG=np.ones((labels, gains)),
+    )  # fmt: skip
+    boosting = SimpleNamespace(
+        classes_=np.arange(channels), predict_proba=lambda x: rng.dirichlet(np.ones(channels), len(x))
+    )
+    rates = SimpleNamespace(predict_proba=lambda x: np.stack([1 - (p := rng.uniform(0.45, 0.55, len(x))), p], axis=1))
+    found = measure(random, artifact, Baselines(labels, boosting, (rates,) * gains))
+    assert found["channel"]["predictable"] is False
+    compared = found["model_minus_baseline"]
+    differences = [
+        d
+        for figures in (*compared["channel"].values(), *(b for g in compared["reward"].values() for b in g.values()))
+        for name, d in figures.items()
+        # Against one channel for all even chance finds three: that difference is real.
+        if not (figures is compared["channel"]["most_popular"] and name == "f1_macro")
+    ]
+    assert len(differences) == 5 + gains * 6
+    for difference in differences:
+        assert difference["low"] <= 0 <= difference["high"], difference
+    for gain in artifact.spec.gains:
+        low, high = found["reward"][gain]["intervals"]["auc"]
+        assert low <= 0.5 <= high
+
+
+def test_without_readable_training_windows_the_champion_is_measured_all_the_same(trained, others, monkeypatch):
+    """As after a rollback: the lake's windows are those of another champion's spec."""
+
+    def refuse(*_):
+        raise UserError("cut with feature spec 1, not 2")
+
+    monkeypatch.setattr(evaluate, "open_windows", refuse)
+    found = evaluate_champion(trained, KUAIRAND, other=others)
+    assert found["reward"]["click"]["auc"] > 0.7
+    assert found["baselines"]["gradient_boosting_fitted_on_labels"] is None
+    assert set(found["baselines"]["channel"]) == {"copy_previous", "most_popular"}
+    assert "no gradient boosting to compare with: cut with feature spec 1, not 2" in as_text(found)
     assert len(found["reward"]["click"]["calibration"]) == 10
 
 

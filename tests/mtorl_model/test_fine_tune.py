@@ -251,7 +251,8 @@ def test_the_margin_is_for_the_difference_and_thrice_for_what_it_may_be():
         return Difference("click", 50, 500, 0.5, 0.5 + value, value, None if high is None else 2 * value - high, high)
 
     for value, high, passes in (
-        (0.0049, 0.0149, True), (0.0051, 0.0052, False), (0.0, 0.0151, False), (-0.01, 0.0, True),
+        (0.0049, 0.0149, True), (0.0051, 0.0052, False), (0.0001, 0.0151, False), (-0.01, 0.0, True),
+        (0.0, 0.0151, True),
         (0.0049, None, True), (0.0051, None, False),
     ):  # fmt: skip
         assert is_not_worse(found(value, high), GateConfig(margin=0.01, worst=3.0)) == passes, (value, high)

@@ -28,13 +28,15 @@ def reward(gain, predicted) -> dict[str, float]:
 def test_channel_metrics_by_hand():
     shown, guess = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 0, 0]
     got = channel(shown, guess, 4)
-    # left: 2 of 4 guesses right, 2 of 3 found; mid: 1 of 2, 1 of 2; right: never guessed; the fourth never shown
-    assert got["precision_macro"] == pytest.approx((1 / 2 + 1 / 2) / 4)
-    assert got["recall_macro"] == pytest.approx((2 / 3 + 1 / 2) / 4)
-    assert got["f1_macro"] == pytest.approx((4 / 7 + 1 / 2) / 4)
+    # left: 2 of 4 guesses right, 2 of 3 found; mid: 1 of 2, 1 of 2; right: never guessed. The fourth is nowhere and
+    # does not count.
+    assert got["precision_macro"] == pytest.approx((1 / 2 + 1 / 2) / 3)
+    assert got["recall_macro"] == pytest.approx((2 / 3 + 1 / 2) / 3)
+    assert got["f1_macro"] == pytest.approx((4 / 7 + 1 / 2) / 3)
+    assert channel(shown, [0, 0, 0, 1, 1, 3], 4)["f1_macro"] == pytest.approx((1 + 1) / 4)  # guessed, never shown
     assert got["accuracy"] == pytest.approx(3 / 6)
-    # No guess is a miss, and no fifth class in the mean.
-    assert channel(shown, [-1, 0, 0, 1, 1, 2], 4)["f1_macro"] == pytest.approx((2 * 2 / 5 + 1 + 1) / 4)
+    # No guess is a miss, and no class of its own in the mean.
+    assert channel(shown, [-1, 0, 0, 1, 1, 2], 4)["f1_macro"] == pytest.approx((2 * 2 / 5 + 1 + 1) / 3)
 
 
 def test_channel_metrics_and_their_replicates_against_scikit_learn():

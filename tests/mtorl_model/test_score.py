@@ -1,5 +1,6 @@
 """Nightly scoring on toy journeys with an untrained model."""
 
+import shutil
 from itertools import pairwise
 
 import duckdb
@@ -34,6 +35,7 @@ from mtorl_model.ranking import best_first, fused_reward
 from mtorl_model.reading import regrouped
 from schemas.errors import UserError
 from schemas.paths import Lake
+from schemas.publishing import read_manifest
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
@@ -281,3 +283,52 @@ def test_a_broken_model_publishes_nothing(lake, monkeypatch):
 def test_a_day_without_journeys_is_one_clear_line(lake):
     with pytest.raises(UserError, match=f"no journeys for toy on {DAY}"):
         score.score_day(lake, TOY, DAY)
+
+
+LATER = "2024-01-03"
+
+
+def inodes(lake: Lake, day: str = DAY) -> list[int]:
+    return [(lake.partition(table, "toy", day) / "part-00000.parquet").stat().st_ino for table in score.TABLES]
+
+
+def test_what_was_made_from_these_journeys_by_this_champion_is_left_alone(lake, capsys):
+    publish_journeys(lake, DAY, journeys(random_users(5)))
+    score.score_day(lake, TOY, DAY)
+    before = inodes(lake)
+    score.score_day(lake, TOY, DAY)
+    assert inodes(lake) == before
+    assert "fresh, left alone" in capsys.readouterr().out
+    publish_journeys(lake, DAY, journeys(random_users(6)))
+    score.score_day(lake, TOY, DAY)
+    assert not set(inodes(lake)) & set(before)
+
+
+def test_a_new_champion_rewrites_the_newest_day_and_no_past_one(lake, monkeypatch):
+    for day in (DAY, LATER):
+        publish_journeys(lake, day, journeys(random_users(5)))
+        score.score_day(lake, TOY, day)
+    past, newest = inodes(lake, DAY), inodes(lake, LATER)
+    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", untrained()))
+    for day in (DAY, LATER):
+        score.score_day(lake, TOY, day)
+    assert inodes(lake, DAY) == past
+    assert not set(inodes(lake, LATER)) & set(newest)
+    assert {m.inputs["model"] for m in score.score_day(lake, TOY, LATER)} == {"mtorl_toy/2"}
+
+
+@pytest.mark.parametrize("lost", score.TABLES)
+def test_a_kill_between_the_two_tables_is_mended_by_the_next_run(lake, lost):
+    publish_journeys(lake, DAY, journeys(random_users(5)))
+    whole = score.score_day(lake, TOY, DAY)
+    shutil.rmtree(lake.partition(lost, "toy", DAY))
+    assert score.score_day(lake, TOY, DAY) == whole
+
+    old = lake.root / "old"
+    shutil.copytree(lake.partition(lost, "toy", DAY), old)
+    publish_journeys(lake, DAY, journeys(random_users(6)))
+    whole = score.score_day(lake, TOY, DAY)
+    shutil.rmtree(lake.partition(lost, "toy", DAY))
+    old.rename(lake.partition(lost, "toy", DAY))  # one table of these journeys, one of those before
+    assert score.score_day(lake, TOY, DAY) == whole
+    assert read_manifest(lake.partition(lost, "toy", DAY)) in whole

@@ -28,7 +28,7 @@ def holder(lake: Lake, days: list[str], tables: tuple[str, ...] = ("exposures",)
             ready.set()
             never.wait()
 
-    process = multiprocessing.get_context("fork").Process(target=hold)
+    process = multiprocessing.get_context("fork").Process(target=hold, daemon=True)
     process.start()
     assert ready.wait(30)
     return process

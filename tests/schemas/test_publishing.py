@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import UserError
-from schemas.paths import Lake, checked_day, days_between
+from schemas.paths import UNDATED, Lake, checked_day, days_between
 from schemas.publishing import (
     MANIFEST,
     content_fingerprint,
@@ -26,7 +26,7 @@ from schemas.publishing import (
 DAY = "2022-05-01"
 
 
-def publish_text(lake: Lake, *texts: str) -> None:
+def publish_text(lake: Lake, *texts: str, table: str = "exposures", day: str = DAY) -> None:
     """A partition of one file per text, each holding its text many times."""
     with staging_folder(lake) as staging:
         staged = staging / DAY
@@ -34,7 +34,7 @@ def publish_text(lake: Lake, *texts: str) -> None:
         for k, text in enumerate(texts):
             (staged / f"part-{k}-{time.monotonic_ns()}.parquet").write_text(text * 1000)
         (staged / "_SUCCESS").touch()
-        publish(lake, "exposures", "shop", DAY, staged, rows=len(texts), inputs={}, code="c")
+        publish(lake, table, "shop", day, staged, rows=len(texts), inputs={}, code="c")
 
 
 def partition(lake: Lake) -> Path:
@@ -63,6 +63,20 @@ def test_nothing_is_built_on_what_failed_its_audit_until_it_is_repaired(tmp_path
             require_manifest(lake, "exposures", "shop", DAY)
     publish_text(lake, "repaired")
     assert require_manifest(lake, "exposures", "shop", DAY) == read_manifest(partition(lake))
+
+
+@pytest.mark.parametrize("refused", [DAY, UNDATED])
+def test_exposures_fall_with_the_rows_refused_beside_them(tmp_path, refused):
+    lake = Lake(tmp_path)
+    publish_text(lake, "a")
+    publish_text(lake, "refused", table="quarantine", day=refused)
+    require_manifest(lake, "exposures", "shop", DAY)
+    audit = lake.audits("shop") / "quarantine" / f"{refused}.json"
+    audit.parent.mkdir(parents=True)
+    fingerprint = read_manifest(lake.partition("quarantine", "shop", refused)).fingerprint
+    audit.write_text(json.dumps({"fingerprint": fingerprint, "verdict": "fail"}))
+    with pytest.raises(UserError, match=f"^quarantine for shop on {refused} failed its audit"):
+        require_manifest(lake, "exposures", "shop", DAY)
 
 
 def test_equal_content_has_an_equal_fingerprint_whatever_the_file_names(tmp_path):

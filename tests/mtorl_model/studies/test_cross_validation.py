@@ -22,7 +22,7 @@ from mtorl_model.studies.cross_validation import (
     parts_of,
     windows_without,
 )
-from mtorl_model.studies.variants import REFERENCE, STUDIES, Study, Variant
+from mtorl_model.studies.variants import REFERENCE, STUDIES, Study, Variant, repetitions
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TEST, split_of
@@ -103,6 +103,7 @@ def test_a_study_writes_its_table_protocol_and_picture(lake, monkeypatch, capsys
     worse = replace(SETTING, train=replace(SETTING.train, learning_rate=1e-5))
     variants = [Variant(REFERENCE, SETTING), Variant("hardly trained", worse)]
     monkeypatch.setitem(run.STUDIES, "ablation", Study("Does training help?", lambda _: variants))
+    monkeypatch.setattr(run, "repetitions", lambda _: [Variant("again", SETTING, block=1)])
     monkeypatch.setattr(sys, "argv", ["run", "--dataset=kuairand", f"--lake={root.root}", "--study=ablation"])
     run.main()
     folder = root.studies("kuairand")
@@ -118,6 +119,11 @@ def test_a_study_writes_its_table_protocol_and_picture(lake, monkeypatch, capsys
     assert told["users"] == len(set(found[0].user_N))
     assert told["labels"] == len(found[0].user_N)
     assert "no test user" in told["protocol"]
+    assert told["repetitions"] == ["again"]
+    other_seed = cross_validate(root, "kuairand", [replace(SETTING, train=replace(SETTING.train, seed=1))], folds=2)[0]
+    row = next(r for r in rows if (r["variant"], r["figure"]) == ("again", "channel accuracy"))
+    assert float(row["value"]) == pytest.approx((other_seed.policy_NA.argmax(axis=1) == other_seed.action_N).mean())
+    assert told["reference"]["train"]["learning_rate"] == SETTING.train.learning_rate
     assert told["command"] == "make study DATASET=kuairand STUDY=ablation FOLDS=2 SEEDS=1"
     picture = (folder / "ablation.svg").read_text()
     assert "hardly trained" in picture
@@ -128,6 +134,10 @@ def test_a_study_writes_its_table_protocol_and_picture(lake, monkeypatch, capsys
 @pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
 def test_the_variants_of_a_study_are_distinct_and_hold_one_reference(study, dataset):
     variants = STUDIES[study].variants(dataset)
+    again = repetitions(dataset)
+    assert {v.setting for v in again} == {next(v.setting for v in variants if v.name == REFERENCE)}
+    assert {v.block for v in again} == {1, 2}  # seeds that no other variant has, however many there are
+    assert not any(v.block for v in variants)
     assert sum(v.name == REFERENCE for v in variants) == 1
     assert len({v.name for v in variants}) == len({v.setting for v in variants}) == len(variants)
     assert all((v.at is not None) == (STUDIES[study].axis is not None) for v in variants)

@@ -14,7 +14,8 @@ from schemas.paths import Lake
 
 TOLD = {
     "protocol": "by user", "dataset": "criteo", "study": "ablation", "question": "What does each part do?",
-    "users": 1234, "labels": 56789, "channel_predictable": True, "command": "make study DATASET=criteo STUDY=ablation",
+    "users": 1234, "labels": 56789, "channel_predictable": True, "repetitions": ["again"],
+    "command": "make study DATASET=criteo STUDY=ablation",
 }  # fmt: skip
 FIGURES = ("channel f1_macro", "channel recall_macro", "click auc", "conversion auc", "click rate_top_37.5pct")
 
@@ -25,7 +26,11 @@ def lake(tmp_path) -> Lake:
     folder.mkdir(parents=True)
     rows = [
         dict(zip(COLUMNS, (variant, None, figure, 0.75, 0.7, 0.8, *difference), strict=True))
-        for variant, difference in ((REFERENCE, (None,) * 3), ("without DPO", (-0.0125, -0.0225, -0.0025)))
+        for variant, difference in (
+            (REFERENCE, (None,) * 3),
+            ("again", (0.01, -0.01, 0.03)),
+            ("without DPO", (-0.0125, -0.0225, -0.0025)),
+        )
         for figure in FIGURES
     ]
     rows[-1] |= {"difference_high": 0.0375}  # holds 0
@@ -42,14 +47,26 @@ def test_a_study_is_told_as_it_stands_in_its_files(lake, tmp_path):
     text = results(lake, tmp_path / "docs" / "pictures")
     assert "## Criteo" in text
     assert "1,234 users, 56,789 labels; by user. `make study DATASET=criteo STUDY=ablation`" in text
-    assert "|  | channel macro-F1 | click AUC | conversion AUC | click rate of the top 37.5 % |" in text
-    assert "| reference |" + " 0.750 [0.700, 0.800] |" * 4 in text
+    assert (
+        "|  | channel macro-F1 | channel macro recall | click AUC | conversion AUC | click rate of the top 37.5 % |"
+        in text
+    )
+    assert "| reference |" + " 0.750 [0.700, 0.800] |" * 5 in text
     finding = "**-0.013 [-0.022, -0.003]**"
-    assert f"| without DPO | {finding} | {finding} | {finding} | -0.013 [-0.022, +0.037] |" in text
+    assert f"| without DPO | {finding} | {finding} | {finding} | {finding} | -0.013 [-0.022, +0.037] |" in text
     assert (tmp_path / "docs" / "pictures" / "criteo_ablation.svg").read_text().startswith("<?xml")
     assert "pictures/criteo_ablation.svg" in text
     assert "table 4" not in text  # there was no search
     assert results(lake, tmp_path / "docs" / "pictures") == text
+
+
+def test_a_difference_that_another_seed_makes_as_well_is_no_finding(lake, tmp_path):
+    path = lake.studies("criteo") / "ablation.csv"
+    path.write_text(
+        path.read_text().replace("again,,click auc,0.75,0.7,0.8,0.01", "again,,click auc,0.75,0.7,0.8,0.0126")
+    )
+    row = next(line for line in results(lake, tmp_path / "pictures").splitlines() if line.startswith("| without DPO"))
+    assert [cell.strip().startswith("**") for cell in row.split("|")[2:-1]] == [True, True, False, True, False]
 
 
 def test_no_f1_is_shown_of_a_channel_that_cannot_be_predicted(lake, tmp_path):
@@ -69,13 +86,16 @@ def test_the_search_and_the_published_protocol_are_told_too(lake, tmp_path):
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    told = {"trials": 3, "pruned": 1, "protocol": "validation", "command": "make search", "dataset": "criteo"}
+    told = {"trials": 3, "pruned": 1, "protocol": "validation", "command": "make search", "dataset": "criteo",
+            "preset_loss": 1.5}  # fmt: skip
     (folder / "search.json").write_text(
         json.dumps({**told, "best": {"hidden": 256, "dropout": 0.2}, "best_loss": 1.25})
     )
     draw_search(rows, ["hidden", "dropout"], folder / "search.svg")
     published = {
         "windows": 4000, "epochs": 100, "hidden": 128, "f1_macro": 0.4321, "precision_macro": 0.5, "recall_macro": 0.4,
+        "intervals": {"f1_macro": [0.41, 0.45], "precision_macro": [0.48, 0.52], "recall_macro": [0.38, 0.42]},
+        "seed": 0,
         "share_of_test_steps_also_in_training": 0.38, "command": "make benchmark-published",
         "paper": {"f1_macro": 0.5002, "precision_macro": 0.5424, "recall_macro": 0.4893},
     }  # fmt: skip
@@ -83,9 +103,9 @@ def test_the_search_and_the_published_protocol_are_told_too(lake, tmp_path):
     text = results(lake, tmp_path / "pictures")
     assert "3 trials, 1 of them pruned" in text
     assert "hidden 256, dropout 0.2, with a validation loss of 1.2500" in text
-    assert "(the first trial) have 1.5000" in text
+    assert "the preset's own values have 1.5000" in text
     assert "38% of the test steps also stand in training windows" in text
-    assert "| test macro-F1 | 0.4321 | 0.5002 |" in text
+    assert "| test macro-F1 | 0.432 [0.410, 0.450] | 0.5002 |" in text
 
 
 def test_a_lake_without_figures_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from synthetic import write_lake
@@ -10,8 +11,9 @@ from synthetic import write_lake
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig, preset
 from mtorl_model.studies import search as searching
 from mtorl_model.studies.cross_validation import Setting
-from mtorl_model.studies.search import SPACE, Objective, done_trials, report, search, setting_of, values_of
+from mtorl_model.studies.search import SPACE, Objective, done_trials, own_trial, report, search, setting_of, values_of
 from schemas.dataset import get_dataset
+from schemas.errors import UserError
 from schemas.splits import TRAIN, VALIDATION, split_of
 
 KUAIRAND = get_dataset("kuairand")
@@ -70,10 +72,46 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(lake, monkeypatch)
     other = search(lake, KUAIRAND, replace(BASE, loss=LossConfig(mu=0.5)), SMALL_SPACE, 1)
     assert len(done_trials(other)) == 1  # another question, another study
 
-    files = report(study, {"protocol": "here"}, lake.studies("kuairand"))
+    files = report(study, BASE, {"protocol": "here"}, lake, KUAIRAND)
     rows = list(csv.DictReader(files[0].open()))
     assert [int(row["trial"]) for row in rows] == [t.number for t in trials]
-    told = json.loads(files[1].read_text())
+    told = json.loads(files[2].read_text())
+    assert told["preset_loss"] == trials[0].value
     assert told["best_loss"] == min(float(row["validation_loss"]) for row in rows)
     assert (told["trials"], told["pruned"]) == (6, len(hopeless))
-    assert "learning rate" in files[2].read_text()
+    assert "learning rate" in files[1].read_text()
+
+
+@pytest.mark.slow
+def test_a_search_killed_in_its_first_trial_still_tries_the_presets_own_values(lake, monkeypatch):
+    base = replace(BASE, loss=LossConfig(mu=0.7))
+    fit, calls = searching.fit, []
+
+    def killed_first(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        if len(calls) == 3:
+            raise UserError("training diverged")
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(searching, "fit", killed_first)
+    with pytest.raises(KeyboardInterrupt):
+        search(lake, KUAIRAND, base, SMALL_SPACE, 3)
+    study = search(lake, KUAIRAND, base, SMALL_SPACE, 3)
+    assert own_trial(study, base) is not None
+    assert len(done_trials(study)) == 3
+    assert len(calls) == 5  # killed, three done, and one that diverged and did not end the search
+
+
+def test_a_search_that_goes_on_draws_other_trials(lake, monkeypatch):
+    """The sampler does not begin again with the values of the first call."""
+    space = {**SMALL_SPACE, "learning_rate": tuple(10.0**-k for k in range(1, 9)), "dropout": (0.1, 0.2, 0.3, 0.4, 0.5)}
+    history = SimpleNamespace(best=SimpleNamespace(monitor=1.0))
+    monkeypatch.setattr(searching, "fit", lambda *_, **__: history)
+    base = replace(BASE, loss=LossConfig(mu=0.9))
+    for trials in (3, 6):
+        study = search(lake, KUAIRAND, base, space, trials)
+    values = [tuple(trial.params.values()) for trial in done_trials(study)]
+    assert len(values) == 6
+    assert values[3:] != values[:3]
