@@ -11,6 +11,8 @@ import pytest
 import synthetic
 import torch
 
+from jobs.audit_results import PASS, WARN
+from jobs.audits import audit_partition
 from mtorl_model import fine_tune, promote
 from mtorl_model.artifact import save_artifact
 from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
@@ -125,6 +127,15 @@ def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
     assert click["known_share"] == 1.0
     assert lines[0] == f"mtorl_kuairand/1, trained through {LAST}, on {DAYS[0]}:"
     assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])).inputs["model"] == "mtorl_kuairand/1"
+
+
+def test_what_a_day_publishes_passes_its_audit(lake):
+    learn(lake, DAYS[0])
+    gate(lake, DAYS[0])
+    for table in (prequential.NAME, promotions.NAME):
+        assert rows(lake, table, DAYS[0])
+        audit = audit_partition(lake, table, KUAIRAND, DAYS[0])
+        assert audit.verdict in (PASS, WARN), [outcome.name for outcome in audit.failed]
 
 
 def test_a_day_run_again_trains_nothing_on_top_of_itself(lake, monkeypatch):
