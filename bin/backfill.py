@@ -25,14 +25,14 @@ ATTEMPTS = 5
 POLL_S = 3
 # Days run also where they succeeded before: the jobs know what is stale, Airflow does not.
 REPROCESS = "completed"
-# The nightly run of a day is queued seconds after its journeys are audited.
+# The nightly run of a day is queued seconds after its promotion has been audited.
 NIGHTLY_QUEUED_S = 120
 # Airflow marks a backfill as complete up to half a minute after its last run has ended, and allows one at a time.
 MARKED_S = 60
 DONE = ("success", "failed")
 
 
-JOURNEYS = "audit_journeys"  # the task that starts the nightly run
+STARTS_NIGHT = "audit_promotions"  # the task that starts the nightly run
 MOST_RUNS = 16
 
 
@@ -93,7 +93,7 @@ def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 
         created = _create(airflow, dag, first, last, runs, conf)
         print(f"backfill {created['id']} of {dag}, {first} to {last}; watch it at {airflow.url}/dags/{dag}", flush=True)
         done = _follow(airflow, dag, created, days)
-        scored = [day for day in days if done.get(day, {}).get("journeys") == "success"]
+        scored = [day for day in days if done.get(day, {}).get("night") == "success"]
         nights = _follow_nights(airflow, nightly, created["created_at"], scored)
     outcomes = Counter(_outcome(done.get(day), nights.get(day)) for day in days)
     for day in scored:
@@ -137,14 +137,16 @@ def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: 
 
 
 def _follow(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]) -> dict[str, dict[str, str]]:
-    """Wait for the runs; of each day that ran the states of its `run` and of its task JOURNEYS."""
+    """Wait for the runs; of each day that ran the states of its `run` and of the task that starts its `night`."""
     done: dict[str, dict[str, str]] = {}
     while len(done) < len(days):
         time.sleep(POLL_S)
         for day, run in _runs(airflow, dag, "backfill", created["created_at"], days).items():
             if run["state"] in DONE and day not in done:
-                task = f"/api/v2/dags/{dag}/dagRuns/{urllib.parse.quote(run['dag_run_id'])}/taskInstances/{JOURNEYS}"
-                done[day] = {"run": run["state"], "journeys": airflow.call("GET", task)["state"] or ""}
+                task = (
+                    f"/api/v2/dags/{dag}/dagRuns/{urllib.parse.quote(run['dag_run_id'])}/taskInstances/{STARTS_NIGHT}"
+                )
+                done[day] = {"run": run["state"], "night": airflow.call("GET", task)["state"] or ""}
                 print(f"  {day} {_outcome(done[day], 'success')}", flush=True)
         # Days that Airflow leaves out (one of its runs is active) would never come.
         if airflow.call("GET", f"/api/v2/backfills/{created['id']}")["completed_at"]:
@@ -168,7 +170,7 @@ def _follow_nights(airflow: Airflow, nightly: str, since: str, days: list[str]) 
 def _outcome(day: dict[str, str] | None, night: str | None) -> str:
     if day is None:
         return "not run"
-    if day["run"] == "success" and day["journeys"] == "skipped":
+    if day["run"] == "success" and day["night"] == "skipped":
         return "no rows"
     return "success" if day["run"] == night == "success" else "failed"
 

@@ -153,9 +153,11 @@ def history_dag(dataset: str) -> DAG:
         spec = _spark("build_feature_spec", dataset, *DAYS, "--this-code")
         spec_day = ("--spec-day", "{{ params.to }}")  # the spec just fitted, not the newest in the lake
         sequences = _spark("build_sequences", dataset, *DAYS, *spec_day, "--this-code")
+        # The raw log may reach beyond `to`: a gain of after it is none that this model could have known.
+        known_by = ("--labels-known-by", "{{ params.to }}")
         # One slot: two trainings would share the memory of one GPU.
         train = _python(
-            "train", "mtorl_model.train", dataset, *DAYS, *spec_day, "--preset", "{{ params.preset }}",
+            "train", "mtorl_model.train", dataset, *DAYS, *spec_day, *known_by, "--preset", "{{ params.preset }}",
             max_epochs, members, pool="gpu", queue="gpu", execution_timeout=_TRAINING,
         )  # fmt: skip
         evaluate = _python(
@@ -176,7 +178,7 @@ def daily_dag(dataset: str) -> DAG:
     What is fresh is left alone; rows that came late for earlier days are taken in first, since the day rests on
     them. The day is the partition key. The windows are cut as the champion's were; without a champion the run ends
     there with one line: `mtorl_history_*` makes the first. The champion is tested on the day, then fine-tuned
-    on it; the promotion gate decides who is champion from now on, and starts the nightly run of the same day.
+    on it; the promotion gate decides who is champion from now on, and its audit starts the nightly run of the same day.
     """
     # A day is over at midnight of the dataset's own calendar.
     timetable = CronPartitionTimetable(
@@ -204,9 +206,10 @@ def daily_dag(dataset: str) -> DAG:
             _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
             [
                 _audit("prequential", dataset, ONE_DAY),
-                _python("promote", "mtorl_model.promote", dataset, "--day", DAY, outlets=[champion_asset(dataset)]),
+                _python("promote", "mtorl_model.promote", dataset, "--day", DAY),
             ],
         )
+        dag.get_task("promote") >> _audit("promotions", dataset, ONE_DAY, publishes=champion_asset(dataset))
     return dag
 
 

@@ -2,10 +2,12 @@
 
 python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR
 
-Writes DIR/feature_spec.json (as FeatureSpec.to_json) and DIR/version.txt (e.g. mtorl_kuairand/3).
+Writes DIR/feature_spec.json (as FeatureSpec.to_json) and DIR/version.txt (e.g. mtorl_kuairand/3), each in one step:
+another day's run may be reading them.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from mtorl_model.registry import load_champion
@@ -20,9 +22,24 @@ def export_champion(lake: Lake, dataset: Dataset, out: Path) -> str:
     """Write the two files and return the champion's version. Raises UserError where there is no champion."""
     version, artifact = load_champion(lake, dataset)
     out.mkdir(parents=True, exist_ok=True)
-    (out / SPEC_FILE).write_text(artifact.spec.to_json() + "\n")
-    (out / VERSION_FILE).write_text(version + "\n")
+    _write_whole(out / SPEC_FILE, artifact.spec.to_json() + "\n")
+    _write_whole(out / VERSION_FILE, version + "\n")
     return version
+
+
+def hand_out(lake: Lake, dataset: Dataset) -> None:
+    """Export to where the daily run and `make status` look: for whatever makes another version the champion."""
+    export_champion(lake, dataset, lake.table("champion", dataset.name))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write the file, or leave it as it was: nobody reads a part of it."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staged.write_text(text)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from mtorl_model.artifact import Artifact, save_artifact
 from mtorl_model.config import CORRECTIONS, FeedbackConfig, FineTuneConfig, LossConfig
 from mtorl_model.day_sample import DaySample, draw_day, mixed_batches, steps_of
 from mtorl_model.encoding import Encoder
-from mtorl_model.prequential import measure_day, publish_day, sequences_input, summary
+from mtorl_model.prequential import judge_day, leave_untested, summary
 from mtorl_model.registry import (
     Version,
     champion,
@@ -34,7 +34,7 @@ from mtorl_model.registry import (
 )
 from mtorl_model.training import adapt, choose_device
 from schemas.dataset import Dataset, get_dataset
-from schemas.errors import exit_with_one_line
+from schemas.errors import Busy, exit_with_one_line
 from schemas.paths import Lake, checked_day
 from schemas.publishing import code_version, require_manifest, staging_folder
 from schemas.tables import sequences
@@ -50,16 +50,15 @@ def learn_day(lake: Lake, dataset: Dataset, day: str, config: FineTuneConfig, fe
     artifact = load_version(lake, dataset, parent) if parent else None
     # A champion of another feature spec, of before the last full training, cannot read the windows of today's.
     if parent is None or artifact is None or (parent.name != now.name and artifact.spec.version != cut_with):
-        publish_day(lake, dataset, day, [], {}, None)
+        leave_untested(lake, dataset, day)
         return [f"{now.name} has been trained through {now.day}, and none of before {day} reads its windows: "
                 "nothing to test, nothing to train"]  # fmt: skip
 
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     sample = draw_day(lake, encoder, dataset, day, config, feedback)
-    rows = measure_day(lake, dataset, day, parent, artifact, sample)
-    inputs = {**sequences_input(lake, dataset, day, sample), "model": parent.name}
-    publish_day(lake, dataset, day, rows, inputs, artifact.spec.version)
-    lines = [f"{parent.name}, trained through {parent.day}, on {day}:", *summary(lake, dataset, day)]
+    tested = judge_day(lake, dataset, day, parent, artifact, sample)
+    left = "" if tested else " (fresh, left alone)"
+    lines = [f"{parent.name}, trained through {parent.day}, on {day}{left}:", *summary(lake, dataset, day)]
     if now.day > day:
         return [*lines, f"{now.name} has been trained through {now.day}: nothing is trained on an older day"]
     if not sample.new.label_NL.any():
@@ -81,16 +80,19 @@ def _challenger(
         "code": code_version("mtorl_model"),
     }  # fmt: skip
     identity = json.dumps(params, sort_keys=True)
-    with registry_lock(lake, dataset):
-        found = find_version(lake, dataset, identity)
-        steps = steps_of(len(sample.new.valid_NL), config)
+    is_new = find_version(lake, dataset, identity) is None
+    curves = adapt_members(artifact, sample, config, loss) if is_new else {}
+    steps = steps_of(len(sample.new.valid_NL), config)
+    with staging_folder(lake) as folder, registry_lock(lake, dataset):
+        before = champion_before(lake, dataset, day)
+        if before is None or before.name != parent.name:
+            raise Busy(f"{parent.name} is no longer the champion before {day}: run the day again")
+        found = find_version(lake, dataset, identity)  # another run of the day may have been faster
         if found is None:
-            curves = adapt_members(artifact, sample, config, loss)
-            with staging_folder(lake) as folder:
-                save_artifact(folder, artifact)
-                # MLflow keeps a parameter only up to some thousand characters.
-                short = {**params, "sample": len(sample.inputs)}
-                found = register(lake, dataset, folder, short, [curves], identity=identity, day=day, parent=parent.name)
+            save_artifact(folder, artifact)
+            # MLflow keeps a parameter only up to some thousand characters.
+            short = {**params, "sample": len(sample.inputs)}
+            found = register(lake, dataset, folder, short, [curves], identity=identity, day=day, parent=parent.name)
         set_challenger(lake, dataset, found)
     return (
         f"{found.name} is the challenger of {day}: {parent.name} after {steps} more steps on "

@@ -13,8 +13,10 @@ from mtorl_model.evaluate import Labels, predict_labels
 from mtorl_model.metrics import reward_metrics
 from mtorl_model.registry import Version
 from schemas.dataset import Dataset
+from schemas.freshness import is_fresh
+from schemas.locks import locked
 from schemas.paths import Lake, day_plus
-from schemas.publishing import code_version, publish, staging_folder
+from schemas.publishing import code_version, publish, read_manifest, staging_folder
 from schemas.splits import TRAIN
 from schemas.tables import sequences
 from schemas.tables.prequential import CHANNEL, NAME, prequential
@@ -72,10 +74,29 @@ def _of_head(
     }
 
 
-def publish_day(
+def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, artifact: Artifact, sample: DaySample) -> bool:
+    """Measure and publish; False where the figures of this very model on these very windows are there already."""
+    inputs, own = {"model": version.name}, _path(lake, dataset, day)
+    # What is known of delays comes from the replay, too.
+    inputs |= sample.inputs if dataset.late_gains_at else {own: sample.inputs[own]}
+    with locked(lake, (NAME,), dataset.name, [day]):
+        if is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs, spec_version=artifact.spec.version):
+            return False
+        rows = measure_day(lake, dataset, day, version, artifact, sample)
+        _publish(lake, dataset, day, rows, inputs, artifact.spec.version)
+    return True
+
+
+def leave_untested(lake: Lake, dataset: Dataset, day: str) -> None:
+    """Publish the day without rows, since no model can judge it; figures of one that could, once, stay."""
+    with locked(lake, (NAME,), dataset.name, [day]):
+        if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
+            _publish(lake, dataset, day, [], {}, None)
+
+
+def _publish(
     lake: Lake, dataset: Dataset, day: str, rows: list[dict[str, object]], inputs: dict[str, str], spec: str | None
 ) -> None:
-    """Publish the partition, without rows where there was nothing to measure."""
     columns = prequential(dataset).columns
     schema = pa.schema([pa.field(c.name, _ARROW[c.dtype], nullable=c.nullable) for c in columns])
     with staging_folder(lake) as staged:
@@ -86,10 +107,9 @@ def publish_day(
         )  # fmt: skip
 
 
-def sequences_input(lake: Lake, dataset: Dataset, day: str, sample: DaySample) -> dict[str, str]:
-    """The manifest's line on the one partition that the figures are about."""
-    path = str(lake.partition(sequences.NAME, dataset.name, day).relative_to(lake.root))
-    return {path: sample.inputs[path]}
+def _path(lake: Lake, dataset: Dataset, day: str) -> str:
+    """The day's sequences, as the inputs of a manifest name them."""
+    return str(lake.partition(sequences.NAME, dataset.name, day).relative_to(lake.root))
 
 
 def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:

@@ -7,7 +7,8 @@ Not worse: on the validation users of the latest days, in every head, the paired
 within three margins. To ask for the upper end within the margin would refuse nearly every day until there are
 thousands of validation users (figures: docs/daily.md). With too few users for an interval the difference alone
 decides. A refused challenger keeps its version and its name
-(challenger-<day>); table `promotions` says what failed. A day is decided once: run again, it says what was decided.
+(challenger-<day>); table `promotions` says what failed. A day is decided once against a champion: run again, it says
+what was decided; where another has become champion since, it is decided anew.
 """
 
 import argparse
@@ -22,19 +23,21 @@ import pyarrow.parquet as pq
 from mtorl_model.compare import Difference, as_lines, compare, days_cut_with
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig
 from mtorl_model.delayed_feedback import known_by_end_of
+from mtorl_model.export_champion import hand_out
 from mtorl_model.registry import (
     Version,
     challenger_of,
     champion,
+    champion_before,
     load_version,
     make_champion,
     registry_lock,
-    set_tag,
+    set_decision,
 )
 from schemas.dataset import Dataset, get_dataset
-from schemas.errors import exit_with_one_line
+from schemas.errors import Busy, exit_with_one_line
 from schemas.paths import Lake, checked_day, day_plus
-from schemas.publishing import code_version, publish, staging_folder
+from schemas.publishing import code_version, publish, read_manifest, staging_folder
 from schemas.splits import VALIDATION
 from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
 
@@ -47,26 +50,42 @@ def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: F
     with registry_lock(lake, dataset):
         now, challenger = champion(lake, dataset), challenger_of(lake, dataset, day)
         if challenger is None:
-            _publish(lake, dataset, day, [], {}, None)
+            if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
+                _publish(lake, dataset, day, [], {}, None)
             return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
-        if challenger.decision:
-            return [f"{challenger.name}, challenger of {day}, was {challenger.decision}; {now.name} is the champion"]
-        if challenger.number == now.number:  # killed after the promotion, before it was written down
-            set_tag(lake, dataset, challenger, "decision", PROMOTED)
-            return [f"{challenger.name} is the champion of {dataset.name}"]
-        if challenger.withdrawn:
-            return [f"{challenger.name} was rolled back by hand and is not promoted again; {now.name} is the champion"]
-        rows, lines = _checks(lake, dataset, day, challenger, now, gate, feedback)
-        failed = [str(row["reason"]) for row in rows if not row["passed"]]
-        for row in rows:
-            row |= {"challenger": challenger.name, "champion": now.name, "decision": REFUSED if failed else PROMOTED}
+        if line := _settled(lake, dataset, day, challenger, now):
+            return [line]
+    rows, lines = _checks(lake, dataset, day, challenger, now, gate, feedback)  # the registry is free meanwhile
+    failed = [str(row["reason"]) for row in rows if not row["passed"]]
+    for row in rows:
+        row |= {"challenger": challenger.name, "champion": now.name, "decision": REFUSED if failed else PROMOTED}
+    with registry_lock(lake, dataset):
+        if (champion(lake, dataset), challenger_of(lake, dataset, day)) != (now, challenger):
+            raise Busy(
+                f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
+            )
         _publish(lake, dataset, day, rows, {"challenger": challenger.name, "champion": now.name}, None)
         if failed:
-            set_tag(lake, dataset, challenger, "decision", f"{REFUSED}: {'; '.join(failed)}")
+            set_decision(lake, dataset, challenger, f"{REFUSED}: {'; '.join(failed)}", against=now.name)
             return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {now.name} stays champion"]
         make_champion(lake, dataset, challenger)
-        set_tag(lake, dataset, challenger, "decision", PROMOTED)
+        set_decision(lake, dataset, challenger, PROMOTED, against=now.name)
+        hand_out(lake, dataset)
         return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {now.name}"]
+
+
+def _settled(lake: Lake, dataset: Dataset, day: str, challenger: Version, now: Version) -> str | None:
+    """A line where there is nothing to decide; None also where the champion is another than it was decided against."""
+    if challenger.withdrawn:
+        return f"{challenger.name} was rolled back by hand and is not promoted again; {now.name} is the champion"
+    is_champion = challenger.number == now.number
+    if is_champion and challenger.decision != PROMOTED:  # killed after the promotion, before it was written down
+        set_decision(lake, dataset, challenger, PROMOTED, against=challenger.parent)
+        return f"{challenger.name} is the champion of {dataset.name}"
+    stands = is_champion or now.day >= day if challenger.decision == PROMOTED else challenger.against == now.name
+    if stands:
+        return f"{challenger.name}, challenger of {day}, was {challenger.decision}; {now.name} is the champion"
+    return None
 
 
 def _checks(
@@ -76,12 +95,17 @@ def _checks(
     """A row a check, without the columns that all share; and lines that show the differences."""
     if now.day > day:
         return [_row(POLICY_AUDIT, f"{now.name} has been trained through {now.day}, which is later")], []
+    # A rollback in between, or days learned at once: what the champion has learned since would be lost.
+    before = champion_before(lake, dataset, day)
+    if before is None or challenger.parent != before.name:
+        stale = f"trained from {challenger.parent}, which is no longer the champion before {day}: run the day again"
+        return [_row(POLICY_AUDIT, stale)], []
     models = load_version(lake, dataset, now), load_version(lake, dataset, challenger)
     if models[0].spec.version != models[1].spec.version:
         return [_row(POLICY_AUDIT, f"{now.name} reads other features")], []
-    days = days_cut_with(lake, dataset, models[0].spec.version, None, day)
     first_open = day_plus(day, -FineTuneConfig().label_days)
-    known_by = known_by_end_of(day, lake, dataset, [d for d in days if d >= first_open], feedback)
+    days = days_cut_with(lake, dataset, models[0].spec.version, first_open, day)
+    known_by = known_by_end_of(day, lake, dataset, days, feedback)
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, known_by)
     if compared is None:
         return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], []

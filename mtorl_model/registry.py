@@ -5,7 +5,6 @@ at hand, so that a lake may be copied or mounted elsewhere. MLflow stores tensor
 never a pickled model.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from mtorl_model.artifact import Artifact, load_artifact
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.paths import Lake
+from schemas.locks import locked
+from schemas.paths import UNDATED, Lake
 from schemas.publishing import staging_folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Version:
 
     day: the last day whose labels it was trained on. parent: the version it was fine-tuned from, "" after a full
     training. reign: its place among all that have been champion (1 the first), 0 where it never was. decision: what
-    the promotion gate said of it, "" before. withdrawn: a person has rolled back past it (rollback.py).
+    the promotion gate said of it, "" before, beside the champion `against`. withdrawn: a person has rolled back past
+    it (rollback.py).
     """
 
     name: str  # e.g. mtorl_kuairand/3
@@ -51,16 +52,17 @@ class Version:
     parent: str = ""
     reign: int = 0
     decision: str = ""
+    against: str = ""
     withdrawn: bool = False
 
 
 @contextmanager
 def registry_lock(lake: Lake, dataset: Dataset) -> Iterator[None]:
-    """Whoever reads the registry in order to change it does both within: one process at a time, others wait."""
-    path = lake.root / "mlflow" / f"{dataset.name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)  # ends with the process, however it ends
+    """Whoever reads the registry in order to change it does both within: one process at a time, and no long work.
+
+    Others wait, say so, and stop with Busy in the end (schemas/locks.py).
+    """
+    with locked(lake, ("models",), dataset.name, [UNDATED]):
         yield
 
 
@@ -130,39 +132,47 @@ def set_challenger(lake: Lake, dataset: Dataset, version: Version) -> None:
 
 def challenger_of(lake: Lake, dataset: Dataset, day: str) -> Version | None:
     """The challenger of a day, None where there is none."""
-    if not _database(lake).exists():
-        return None
-    client, name = _client(lake), model_name(dataset)
-    found = client.search_registered_models(f"name = '{name}'")
-    number = found[0].aliases.get(f"{CHALLENGER}-{day}") if found else None
-    return None if number is None else _version(client.get_model_version(name, number))
+    return _named(lake, dataset, f"{CHALLENGER}-{day}")
 
 
-def make_champion(lake: Lake, dataset: Dataset, version: Version) -> None:
-    """Set the alias, from which moment on every scoring uses the version. A withdrawn version is none any more."""
+def make_champion(lake: Lake, dataset: Dataset, version: Version, *, back: bool = False) -> None:
+    """Set the alias, from which moment on every scoring uses the version. A withdrawn version is none any more.
+
+    It reigns after all that have been champion, also where it was before, so that a rollback finds the one that it
+    takes the place of. back: its own reign goes on, as a rollback to it means. The champion of now keeps its reign.
+    """
     client, name = _client(lake), model_name(dataset)
-    reigns = max((v.reign for v in versions(lake, dataset)), default=0)
-    client.set_model_version_tag(name, str(version.number), "reign", str(version.reign or reigns + 1))
+    now = find_champion(lake, dataset)
+    if not (back or (now and now.number == version.number)):
+        reign = 1 + max((v.reign for v in versions(lake, dataset)), default=0)
+        client.set_model_version_tag(name, str(version.number), "reign", str(reign))
     if version.withdrawn:
         client.delete_model_version_tag(name, str(version.number), "withdrawn")
     client.set_registered_model_alias(name, CHAMPION, str(version.number))
 
 
+def set_decision(lake: Lake, dataset: Dataset, version: Version, decision: str, *, against: str) -> None:
+    """Write down what the gate said of a version beside a champion; one tag, so that a kill writes both or neither."""
+    set_tag(lake, dataset, version, "decision", f"{against} {decision}")
+
+
 def set_tag(lake: Lake, dataset: Dataset, version: Version, name: str, value: str) -> None:
-    """Write down something about a version that is no property of its weights: `decision`, `withdrawn`."""
+    """Write down something about a version that is no property of its weights, such as `withdrawn`."""
     _client(lake).set_model_version_tag(model_name(dataset), str(version.number), name, value)
 
 
 def champion(lake: Lake, dataset: Dataset) -> Version:
     """The champion, or a UserError where there is none."""
     none_yet = f"no champion model for {dataset.name} in {lake.root} yet: run mtorl_history_{dataset.name} (make run)"
-    if not _database(lake).exists():
+    found = find_champion(lake, dataset)
+    if found is None:
         raise UserError(none_yet)
-    client, name = _client(lake), model_name(dataset)
-    found = client.search_registered_models(f"name = '{name}'")
-    if not found or CHAMPION not in found[0].aliases:
-        raise UserError(none_yet)
-    return _version(client.get_model_version(name, found[0].aliases[CHAMPION]))
+    return found
+
+
+def find_champion(lake: Lake, dataset: Dataset) -> Version | None:
+    """The champion, None where there is none yet."""
+    return _named(lake, dataset, CHAMPION)
 
 
 def champion_before(lake: Lake, dataset: Dataset, day: str) -> Version | None:
@@ -193,11 +203,22 @@ def version_params(lake: Lake, version: Version) -> dict[str, str]:
     return dict(_client(lake).get_run(version.run_id).data.params)
 
 
+def _named(lake: Lake, dataset: Dataset, alias: str) -> Version | None:
+    """The version that an alias stands for."""
+    if not _database(lake).exists():
+        return None
+    client, name = _client(lake), model_name(dataset)
+    found = client.search_registered_models(f"name = '{name}'")
+    number = found[0].aliases.get(alias) if found else None
+    return None if number is None else _version(client.get_model_version(name, number))
+
+
 def _version(found: Any) -> Version:
     tags: Mapping[str, str] = found.tags
+    against, _, decision = tags.get("decision", "").partition(" ")
     return Version(
         f"{found.name}/{found.version}", int(found.version), found.run_id, tags.get("day", ""),
-        tags.get("identity", ""), tags.get("parent", ""), int(tags.get("reign", 0)), tags.get("decision", ""),
+        tags.get("identity", ""), tags.get("parent", ""), int(tags.get("reign", 0)), decision, against,
         "withdrawn" in tags,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ brings it back.
 import argparse
 from pathlib import Path
 
+from mtorl_model.export_champion import hand_out
 from mtorl_model.registry import champion, make_champion, registry_lock, set_tag, versions
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -38,7 +39,8 @@ def roll_back(lake: Lake, dataset: Dataset, name: str | None) -> str:
         later = [v for v in been if v.reign > target.reign and not v.withdrawn]
         for version in later:
             set_tag(lake, dataset, version, "withdrawn", f"rolled back to {target.name}")
-        make_champion(lake, dataset, target)
+        make_champion(lake, dataset, target, back=True)
+        hand_out(lake, dataset)
     withdrawn = f"; withdrawn: {', '.join(v.name for v in later)}" if later else ""
     return f"{target.name}, trained through {target.day}, is the champion of {dataset.name}{withdrawn}"
 

@@ -22,9 +22,10 @@ from mtorl_model.config import PRESETS, REWARD_FORMS, FeedbackConfig, LossConfig
 from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.delayed_feedback import known_by_end_of
 from mtorl_model.encoding import Encoder
+from mtorl_model.export_champion import hand_out
 from mtorl_model.initial_policy import fit_initial_policy
 from mtorl_model.model import MTORL
-from mtorl_model.registry import find_version, make_champion, register, registry_lock
+from mtorl_model.registry import find_champion, find_version, make_champion, register, registry_lock
 from mtorl_model.training import History, choose_device, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -68,9 +69,14 @@ def train_champion(
     # Killed after it registered: there is nothing left to do but to clean up.
     if found := find_version(lake, dataset, identity):
         with registry_lock(lake, dataset):
+            before = find_champion(lake, dataset)
             make_champion(lake, dataset, found)
+            hand_out(lake, dataset)
         shutil.rmtree(checkpoints, ignore_errors=True)
-        return [f"{found.name} is the champion of {dataset.name}: it was trained on just this before"]
+        line = f"{found.name} is the champion of {dataset.name}: it was trained on just this before"
+        if before and before.number != found.number:
+            line += f"; in the place of {before.name}, trained through {before.day} (make rollback brings that back)"
+        return [line]
 
     models, histories = [], []
     for seed in range(train_config.seed, train_config.seed + train_config.members):
@@ -88,6 +94,7 @@ def train_champion(
                 lake, dataset, folder, params, curves_of(histories, dataset), identity=identity, day=last_day
             )
             make_champion(lake, dataset, version)
+            hand_out(lake, dataset)
     shutil.rmtree(checkpoints)
     weights = sum(p.numel() for p in models[0].parameters())
     return [

@@ -1,5 +1,6 @@
 """Task graphs as designed: what waits for what, where a table is published, what the entry points are told."""
 
+import sys
 from pathlib import Path
 
 import jinja2
@@ -9,6 +10,9 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from dags.operators import ROOT, PythonStep, SparkStep
 from schemas.dataset import dataset_names, get_dataset
+
+sys.path.insert(0, str(ROOT / "bin"))
+import backfill
 
 HISTORY = {
     "build_exposures": {"audit_exposures", "audit_quarantine"},
@@ -34,7 +38,8 @@ DAILY = {
     "audit_sequences": {"fine_tune"},
     "fine_tune": {"audit_prequential", "promote"},
     "audit_prequential": set(),
-    "promote": set(),
+    "promote": {"audit_promotions"},
+    "audit_promotions": set(),
 }
 NIGHTLY = {
     "score": {"audit_channel_policies", "audit_user_reward_ranks", "audit_channel_allocation"},
@@ -53,15 +58,16 @@ def test_tasks_wait_for_the_audits_before_them(bag, dataset, kind, graph):
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == graph
 
 
-def test_what_others_wait_for_is_published_by_an_audit_or_the_gate(bag):
+def test_what_others_wait_for_is_published_by_an_audit(bag):
     outlets = {
         (dag.dag_id, task.task_id): [asset.name for asset in task.outlets]
         for dag in bag.dags.values()
         for task in dag.tasks
         if task.outlets
     }
-    assert all(task.startswith("audit_") or task == "promote" for _, task in outlets)
-    assert outlets["mtorl_daily_criteo", "promote"] == ["champion_criteo"]
+    assert all(task.startswith("audit_") for _, task in outlets)
+    assert outlets["mtorl_daily_criteo", "audit_promotions"] == ["champion_criteo"]
+    assert backfill.STARTS_NIGHT == "audit_promotions"  # whose success it waits for a nightly run after
     assert outlets["mtorl_daily_criteo", "audit_journeys"] == ["journeys_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_channel_policies"] == ["channel_policies_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_budget_plan"] == ["budget_plan_criteo"]
@@ -82,6 +88,11 @@ def test_windows_are_cut_with_the_spec_that_they_are_for(bag):
     out = daily.get_task("export_champion").arguments[-1]
     for arguments in (daily.get_task("build_sequences").application_args, daily.get_task("audit_sequences").arguments):
         assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
+
+
+def test_the_first_champion_knows_no_label_of_after_its_last_day(bag):
+    arguments = bag.dags["mtorl_history_criteo"].get_task("train").arguments
+    assert arguments[arguments.index("--labels-known-by") + 1] == "{{ params.to }}"
 
 
 def test_only_training_takes_the_gpu(bag):

@@ -1,5 +1,6 @@
 """Days on end with a real registry: tested before trained, trained once, promoted or refused, rolled back."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +12,14 @@ import pytest
 import synthetic
 import torch
 
+from jobs.audit_results import PASS, WARN
+from jobs.audits import audit_partition
 from mtorl_model import fine_tune, promote
 from mtorl_model.artifact import save_artifact
 from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig, LossConfig, ModelConfig, TrainConfig
 from mtorl_model.evaluate import predict_labels
+from mtorl_model.export_champion import hand_out
 from mtorl_model.fine_tune import learn_day
 from mtorl_model.promote import audit_policy, decide, is_not_worse
 from mtorl_model.reading import read_tables
@@ -25,6 +29,7 @@ from mtorl_model.registry import (
     champion,
     champion_before,
     load_version,
+    make_champion,
     named_version,
     register,
     set_challenger,
@@ -34,9 +39,9 @@ from mtorl_model.rollback import roll_back
 from mtorl_model.score import load_champion
 from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
+from schemas.errors import Busy, UserError
 from schemas.paths import Lake
-from schemas.publishing import read_manifest
+from schemas.publishing import FAILED_AUDIT, MANIFEST, read_manifest
 from schemas.tables import prequential, promotions
 
 KUAIRAND = get_dataset("kuairand")
@@ -127,6 +132,15 @@ def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
     assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])).inputs["model"] == "mtorl_kuairand/1"
 
 
+def test_what_a_day_publishes_passes_its_audit(lake):
+    learn(lake, DAYS[0])
+    gate(lake, DAYS[0])
+    for table in (prequential.NAME, promotions.NAME):
+        assert rows(lake, table, DAYS[0])
+        audit = audit_partition(lake, table, KUAIRAND, DAYS[0])
+        assert audit.verdict in (PASS, WARN), [outcome.name for outcome in audit.failed]
+
+
 def test_a_day_run_again_trains_nothing_on_top_of_itself(lake, monkeypatch):
     learn(lake, DAYS[0])
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
@@ -164,7 +178,7 @@ def test_killed_and_run_again_registers_once(lake, monkeypatch, at):
     assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
 
 
-@pytest.mark.parametrize("at", ["_publish", "make_champion", "set_tag"])
+@pytest.mark.parametrize("at", ["_publish", "make_champion", "set_decision"])
 def test_a_gate_killed_and_run_again_decides_the_same(lake, monkeypatch, at):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
@@ -283,6 +297,127 @@ def test_rolled_back_stays_rolled_back(lake):
     assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/1")
     assert roll_back(lake, KUAIRAND, "mtorl_kuairand/3").startswith("mtorl_kuairand/3")
     assert champion(lake, KUAIRAND) == replace(named_version(lake, KUAIRAND, "mtorl_kuairand/3"), withdrawn=False)
+
+
+def test_a_gate_that_was_waiting_during_a_rollback_does_not_undo_it(lake):
+    learn(lake, DAYS[0])
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
+    learn(lake, DAYS[1])
+    roll_back(lake, KUAIRAND, None)
+    said = gate(lake, DAYS[1])
+    assert said.startswith("mtorl_kuairand/3 is refused (trained from mtorl_kuairand/2, which is no longer")
+    assert "run the day again" in said
+    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/1"
+    learn(lake, DAYS[1])  # from the champion of now, as the line says
+    assert challenger_of(lake, KUAIRAND, DAYS[1]).parent == "mtorl_kuairand/1"
+    assert "mtorl_kuairand/4 is the champion" in gate(lake, DAYS[1])
+
+
+def test_of_days_learned_at_once_none_wins_without_the_training_of_those_before(lake):
+    learn(lake, DAYS[0])
+    learn(lake, DAYS[1])
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
+    assert "mtorl_kuairand/3 is refused (trained from mtorl_kuairand/1" in gate(lake, DAYS[1])
+    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
+
+
+def test_a_champion_that_changed_during_the_training_is_asked_for_again(lake, monkeypatch):
+    def overtaken(*args):
+        found = adapt_members(*args)
+        spoiled = register_spoiled(lake, FIRST, lambda model: None)
+        make_champion(lake, KUAIRAND, spoiled)
+        return found
+
+    adapt_members = fine_tune.adapt_members
+    monkeypatch.setattr(fine_tune, "adapt_members", overtaken)
+    with pytest.raises(Busy, match="mtorl_kuairand/1 is no longer the champion before 2022-04-12"):
+        learn(lake, DAYS[0])
+    assert challenger_of(lake, KUAIRAND, DAYS[0]) is None
+    assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
+
+
+def test_a_refusal_stands_against_the_champion_of_then_only(lake):
+    learn(lake, DAYS[0])
+    learn(lake, DAYS[1])
+    assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
+    assert "which is later" in gate(lake, DAYS[0])
+    assert "was refused" in gate(lake, DAYS[0])
+    roll_back(lake, KUAIRAND, None)
+    learn(lake, DAYS[0])
+    assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
+
+
+def test_the_same_training_once_more_can_be_rolled_back(lake):
+    for day in DAYS[:2]:
+        learn(lake, day)
+        assert "is the champion" in gate(lake, day)
+    said = train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)[0]
+    assert said.startswith("mtorl_kuairand/1 is the champion of kuairand: it was trained on just this before; ")
+    assert "in the place of mtorl_kuairand/3" in said
+    again = champion(lake, KUAIRAND)
+    train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)
+    assert champion(lake, KUAIRAND) == again
+    assert roll_back(lake, KUAIRAND, None).startswith(f"mtorl_kuairand/3, trained through {DAYS[1]}, is the champion")
+    assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/2")
+
+
+def test_days_that_were_promoted_win_again_after_the_same_training_once_more(lake):
+    learn(lake, DAYS[0])
+    gate(lake, DAYS[0])
+    train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)
+    learn(lake, DAYS[0])
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
+    assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/1")
+
+
+def test_the_spec_handed_out_is_the_champions_whatever_made_it_so(lake):
+    handed_out = lake.table("champion", "kuairand")
+    assert (handed_out / "version.txt").read_text() == "mtorl_kuairand/1\n"  # by the training
+    learn(lake, DAYS[0])
+    gate(lake, DAYS[0])
+    roll_back(lake, KUAIRAND, None)
+    assert (handed_out / "version.txt").read_text() == "mtorl_kuairand/1\n"
+    (handed_out / "version.txt").unlink()
+    roll_back(lake, KUAIRAND, "mtorl_kuairand/2")
+    assert (handed_out / "version.txt").read_text() == "mtorl_kuairand/2\n"
+
+
+def test_an_export_that_is_killed_leaves_the_spec_as_it_was(lake, monkeypatch):
+    def killed(path, text, *args, **kwargs):
+        with path.open("w") as file:
+            file.write(text[:10])
+        raise KeyboardInterrupt
+
+    spec = lake.table("champion", "kuairand") / "feature_spec.json"
+    before = spec.read_bytes()
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        hand_out(lake, KUAIRAND)
+    assert spec.read_bytes() == before
+    assert {path.name for path in spec.parent.iterdir()} == {"feature_spec.json", "version.txt"}
+
+
+def test_a_broken_day_of_the_past_stops_no_gate(lake, capsys):
+    learn(lake, DAYS[0])
+    found = read_manifest(lake.partition("sequences", "kuairand", FIRST))
+    verdict = lake.audits("kuairand") / "sequences" / f"{FIRST}.json"
+    verdict.parent.mkdir(parents=True)
+    verdict.write_text(json.dumps({"verdict": FAILED_AUDIT, "fingerprint": found.fingerprint}))
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
+    assert f"left out: sequences for kuairand on {FIRST} failed its audit" in capsys.readouterr().out
+
+
+def test_figures_stay_where_nothing_has_changed_and_where_nobody_can_judge_any_more(lake, monkeypatch):
+    learn(lake, DAYS[0])
+    tested = (lake.partition(prequential.NAME, "kuairand", DAYS[0]) / MANIFEST).stat().st_ino
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.prequential.measure_day", None)  # whoever measures now, fails
+        assert "left alone" in learn(lake, DAYS[0])[0]
+    # A champion of another spec, trained through all days: none of before can read the day's windows.
+    monkeypatch.setattr(fine_tune, "champion_before", lambda *args: None)
+    assert learn(lake, DAYS[0])[-1].endswith("nothing to test, nothing to train")
+    assert (lake.partition(prequential.NAME, "kuairand", DAYS[0]) / MANIFEST).stat().st_ino == tested
 
 
 def test_without_a_champion_one_line_says_what_to_do(tmp_path):
