@@ -144,6 +144,13 @@ FAULTS = [
     ("budget_plan", "criteo", 1, {"expected_reward": 0.5}, {f"{IN_SET}(within_bound)"}),
     ("budget_plan", "criteo", 3, {"budget_nano": 79}, {f"{IN_SET}(within_budget)"}),
     ("budget_plan", "criteo", 0, {"source": "guess"}, {f"{IN_SET}(source)"}),
+    ("prequential", "criteo", 1, {"head": "channel"}, {f"{UNIQUE}(head)"}),
+    ("prequential", "criteo", 1, {"head": "weather"}, {f"{IN_SET}(head)"}),
+    ("prequential", "criteo", 1, {"trained_through": "2030-01-01"}, {f"{IN_SET}(is_unseen)"}),
+    ("prequential", "criteo", 1, {"logloss": -0.1}, {f"{BETWEEN}(logloss)"}),
+    ("promotions", "criteo", 1, {"check": "channel"}, {f"{UNIQUE}(check)"}),
+    ("promotions", "criteo", 1, {"decision": "perhaps"}, {f"{IN_SET}(decision)"}),
+    ("promotions", "criteo", 1, {"decision": "promoted"}, {f"{IN_SET}(follows)"}),
 ]  # fmt: skip
 
 
@@ -154,6 +161,12 @@ def test_one_fault_in_a_row_fails_exactly_its_rule(lake, name, dataset, at, chan
     audit = audited(lake, dataset, name, rows)
     assert failures(audit) == dict.fromkeys(rules, "critical")
     assert audit.verdict == FAIL
+
+
+def test_a_badly_calibrated_day_is_a_warning(lake):
+    rows = rows_of("criteo", "prequential")
+    rows[1] |= {"rate": 0.25, "predicted_rate": 0.5}
+    assert failures(audited(lake, "criteo", "prequential", rows)) == {f"{BETWEEN}(calibration)": "warning"}
 
 
 def test_every_rule_of_every_table_has_a_planted_fault():
@@ -172,6 +185,7 @@ PLANTED_ELSEWHERE = {
     "exposures": {f"{NOT_NULL}(channel)", "expect_column_mean_to_be_between(click)",
                   f"{IN_SET}(conversion)", f"{IN_SET}(long_view)"},
     "quarantine": {"expect_table_row_count_to_be_between()"},
+    "prequential": {f"{BETWEEN}(calibration)"},
     "journeys": {f"{IN_SET}(in_order)", f"{IN_SET}(counts_all)"},
     "feature_spec": {f"{UNIQUE}(name)", f"{IN_SET}(encodable)"},
     "sequences": {f"{IN_SET}({c})" for c in ("length", "left_padded", "labels_valid", "in_order", "lists_aligned",
