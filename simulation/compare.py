@@ -1,11 +1,13 @@
 """Compare strategies at equal budget in the simulator: python -m simulation.compare --out FOLDER
 
-    [--users 400] [--seeds 20] [--curve-seeds 4] [--rounds 10] [--training-users 3000] [--document FILE.md]
+    [--users 400] [--seeds 20] [--curve-seeds 4] [--rounds 10] [--training-users 3000] [--trainings 3]
+    [--document FILE.md]
 
 A budget's share is of the full budget: what it costs, at the log's mean price, to show every user something in every
-round. One model is trained for all seeds, on users of none of them: what differs between seeds is the people and their
-luck, which all strategies share, so differences are paired. Writes FOLDER/comparison.jsonl as it goes, one line a
-campaign, and goes on from there when it is started again; then FOLDER's table and curves (simulation/report.py).
+round. Everything that learns is trained --trainings times, on users of no seed; the seeds take the trainings in turn.
+So seeds differ in people, luck and training, which all strategies of a seed share: differences are paired. Writes
+FOLDER/comparison.jsonl as it goes, one line a campaign, and goes on from there when it is started again with the same
+settings and code, and its trainings come out the same; then FOLDER's table and curves (simulation/report.py).
 """
 
 import argparse
@@ -15,18 +17,26 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
-from mtorl_model.budget.strategy import Pairs, Published, Strategy
+from mtorl_model.budget.strategy import AtRandom, Pairs, Published, Strategy
 from mtorl_model.encoding import Encoder
-from mtorl_model.replay_campaign import AtRandom
 from schemas.errors import UserError, exit_with_one_line
 from schemas.publishing import code_version
 from simulation.learning import MODEL, STEPS, Learned, learn
 from simulation.report import put_into, write_report
 from simulation.simulator import DATASET, Simulator
-from simulation.strategies import BoostingPairs, BoostingRanking, Informed, Oracle, Popularity
+from simulation.strategies import (
+    BaseRatePairs,
+    BoostingBeliefPairs,
+    BoostingPairs,
+    BoostingRanking,
+    Informed,
+    Oracle,
+    Popularity,
+)
 
 RUNS = "comparison.jsonl"
 HEADLINE_SHARE = 0.2
@@ -37,9 +47,11 @@ def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]
     """By name; the first is the one that the others are compared with."""
     artifact, level = learned.artifact, learned.level
     return {
-        "MTORL, both levels": Pairs(artifact, level, DATASET),
-        "without channel level": Pairs(artifact, level.without_policy(), DATASET),
-        "without user level": Pairs(artifact, level, DATASET, user_level=False),
+        "MTORL in pairs": Pairs(artifact, level, DATASET),
+        "pairs without channel level": Pairs(artifact, level.without_policy(), DATASET),
+        "pairs without user level": Pairs(artifact, level, DATASET, user_level=False),
+        "base rates in pairs": BaseRatePairs(learned),
+        "boosting's gains in pairs": BoostingBeliefPairs(learned),
         "MTORL as published": Published(artifact, level),
         "published, without channel level": Published(artifact, level.without_policy()),
         "published, without user level": Published(artifact, level, user_level=False),
@@ -72,8 +84,34 @@ def campaign(learned: Learned, name: str, users: int, rounds: int, share: float,
         ledger = advertise(
             simulator, memory, strategy, level, Campaign(budget, rounds, seed, name), Path(folder) / "journal"
         )
-    assert ledger.total_nano <= budget
+    if not sum(simulator.truth.spent_nano) == ledger.total_nano <= budget:
+        paid = sum(simulator.truth.spent_nano)
+        raise RuntimeError(f"{name}, seed {seed}: the world was paid {paid} nano, the ledger says {ledger.total_nano}")
     return {"strategy": name, "share": share, "seed": seed, "budget_nano": budget, **asdict(simulator.truth)}
+
+
+def _weights(learned: Learned) -> str:
+    """What a training has come to."""
+    (model,) = learned.artifact.models
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _begun(path: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
+    """The campaigns of an earlier start, whose torn last line is cut off; a new file begins with the identity."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if not whole:
+        whole = json.dumps(identity).encode() + b"\n"
+    found, *runs = [json.loads(line) for line in whole.splitlines()]
+    if found != identity:
+        names = sorted(name for name in found.keys() | identity.keys() if found.get(name) != identity.get(name))
+        raise UserError(f"{path} holds campaigns of other {', '.join(names)}: name another folder, or remove the file")
+    if whole != content:
+        path.write_bytes(whole)
+    return runs
 
 
 def main() -> None:
@@ -84,32 +122,37 @@ def main() -> None:
     parser.add_argument("--curve-seeds", type=int, default=4, help="at the other budgets of the curves")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--training-users", type=int, default=3000)
+    parser.add_argument("--trainings", type=int, default=3)
     parser.add_argument("--document", type=Path, help="a Markdown file to put table and picture into")
     args = parser.parse_args()
-    if min(args.users, args.rounds, args.curve_seeds) < 1 or args.seeds < 2 or args.training_users < 100:
-        raise UserError("--users, --rounds, --curve-seeds: at least 1; --seeds: at least 2; --training-users: 100")
+    least = {"users": 1, "seeds": 2, "curve_seeds": 1, "rounds": 1, "training_users": 100, "trainings": 1}
+    options = {f"--{name.replace('_', '-')}": (getattr(args, name), low) for name, low in least.items()}
+    for option, (value, low) in options.items():
+        if value < low:
+            raise UserError(f"{option} {value}: at least {low}")
     args.out.mkdir(parents=True, exist_ok=True)
-    setting = {"users": args.users, "rounds": args.rounds, "training_users": args.training_users}
-    identity = {**setting, "code": hashlib.sha256(
-        (code_version("mtorl_model", "simulation") + code_version("jobs")).encode()).hexdigest()[:12]}  # fmt: skip
+    trained = [learn(args.training_users, number) for number in range(args.trainings)]
+    identity = {
+        "users": args.users, "rounds": args.rounds, "training_users": args.training_users,
+        "code": hashlib.sha256(
+            (code_version("mtorl_model", "simulation") + code_version("jobs")).encode()).hexdigest()[:12],
+        "models": [_weights(learned) for learned in trained],
+    }  # fmt: skip
     path = args.out / RUNS
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    if not lines or lines[0] != identity:
-        path.write_text(json.dumps(identity) + "\n")
-        lines = [identity]
-    done = {(run["strategy"], run["share"], run["seed"]) for run in lines[1:]}
-    learned = learn(args.training_users)
-    names = list(strategies(learned, Simulator(1, 0)))
+    done = {(run["strategy"], run["share"], run["seed"]) for run in _begun(path, identity)}
+    names = list(strategies(trained[0], Simulator(1, 0)))
     wanted = [(name, HEADLINE_SHARE, seed) for seed in range(args.seeds) for name in names]
     wanted += [(name, share, seed) for seed in range(args.curve_seeds) for share in CURVE_SHARES for name in names]
     with path.open("a") as file:
         for key in dict.fromkeys(wanted):
             if key not in done:
-                run = campaign(learned, key[0], args.users, args.rounds, key[1], key[2])
+                run = campaign(trained[key[2] % len(trained)], key[0], args.users, args.rounds, key[1], key[2])
                 file.write(json.dumps(run) + "\n")
                 file.flush()
                 print(f"{key[0]:<34} {key[1]:>5.0%} seed {key[2]:>2}: {sum(run['expected']):.2f}", flush=True)  # type: ignore[call-overload]
-    print("\n".join(str(made) for made in write_report(args.out, path)))
+    settings = (f"{option} {value}" for option, (value, _) in options.items())
+    command = " ".join(["python -m simulation.compare", *settings])
+    print("\n".join(str(made) for made in write_report(args.out, path, command)))
     if args.document:
         put_into(args.document, args.out)
 

@@ -1,7 +1,9 @@
 """What the compared strategies have learned, all from one simulated log of other users: the past of their own seeds.
 
 The model, its encoder, its loss and its training are the project's own. The inputs come from the journey memories
-(which equal the nightly ones), so no Spark is needed; the feature spec keeps what the simulator shows.
+(which equal the nightly ones), so no Spark is needed; the feature spec keeps what the simulator shows. Labels hold what
+is known when the campaigns begin: a conversion that is heard of later is none yet, and the model's loss is told how
+ripe a label is (mtorl_model/delayed_feedback.py). Gradient boosting has no such loss; it learns from the same labels.
 Shapes: R steps of all users, W windows of L steps.
 """
 
@@ -18,6 +20,7 @@ from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channe
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import WindowsInMemory
+from mtorl_model.delayed_feedback import Maturity, estimate_delays
 from mtorl_model.encoding import Encoded, Encoder
 from mtorl_model.initial_policy import fit_initial_policy
 from mtorl_model.prediction import predict
@@ -31,7 +34,7 @@ from simulation.simulator import DATASET, HOURS, WEIGHTS, Simulator
 STEPS = 20
 PENALTY = 0.5
 # Not of the 20 seeds that are compared: those are 0, 1, 2, ...
-TRAIN_SEED, VALIDATION_SEED = 1_000_000, 1_000_001
+TRAIN_SEED, VALIDATION_SEED = 1_000_000, 1_500_000  # of the first training; the next ones follow
 MODEL = ModelConfig(hidden=64, category_dropout=0.1, steps=STEPS)
 TRAIN = TrainConfig(batch_size=128, schedule="cosine", max_epochs=8, patience=3, gradient_clip=1.0)
 LOSS = LossConfig(mu=1.0)
@@ -43,6 +46,7 @@ _UNITS = {
     "since_click_s": 3600.0,
     "since_conversion_s": 3600.0,
 }
+_CONVERSION = DATASET.gain_names.index("conversion")
 _WIDE = 1000.0  # a scale at which nothing is clipped, to measure the true one
 
 Floats = np.ndarray
@@ -54,6 +58,7 @@ class Log:
 
     windows: Encoded
     cost_nano_WL: Any
+    maturity: Maturity  # of a conversion
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,20 @@ class Learned:
         return self.artifact.spec
 
 
-def learn(users: int, *, say: Callable[[str], None] = print) -> Learned:
-    """Simulate a log of that many training users and an eighth as many for validation; fit everything on it."""
-    spec = _spec(users)
+def learn(users: int, training: int = 0, *, say: Callable[[str], None] = print) -> Learned:
+    """Simulate a log of that many training users and an eighth as many for validation; fit everything on it.
+
+    training: its number; each has users, random weights and batches of its own.
+    """
+    spec = _spec(users, training)
     encoder = Encoder(spec, DATASET, MODEL.reward_form)
-    train, valid = _log(encoder, users, TRAIN_SEED), _log(encoder, max(users // 8, 50), VALIDATION_SEED)
+    train = _log(encoder, users, TRAIN_SEED + training)
+    valid = _log(encoder, max(users // 8, 50), VALIDATION_SEED + training, train.maturity)
     store, valid_store = WindowsInMemory(train.windows), WindowsInMemory(valid.windows)
     say(f"{len(store)} windows of {users} users to train on, {len(valid_store)} of others to validate")
-    model = new_model(MODEL, encoder, TRAIN.seed)
-    history = fit(model, store, valid_store, LOSS, TRAIN)
+    config = replace(TRAIN, seed=TRAIN.seed + training)
+    model = new_model(MODEL, encoder, config.seed)
+    history = fit(model, store, valid_store, LOSS, config)
     say(f"best of {len(history.epochs)} epochs: validation loss {history.best.monitor:.4f}")
     artifact = Artifact((model,), spec, fit_initial_policy(store, spec))
     return Learned(artifact, _level(artifact, train), fit_baselines(store), _pair_boosting(train.windows))
@@ -98,7 +108,7 @@ def with_channel(features_NF: Floats, channel: Any, actions: int) -> Floats:
     return np.concatenate([features_NF, shown_NA], axis=1)
 
 
-def _spec(users: int) -> FeatureSpec:
+def _spec(users: int, training: int) -> FeatureSpec:
     """Vocabularies from the world; scales and the span of rewards from the training users' past."""
     channels = Simulator(1, 0).world.channels
     hours = tuple(str(h) for h in range(0, 24, HOURS))
@@ -111,7 +121,7 @@ def _spec(users: int) -> FeatureSpec:
             *(Feature(n, "numeric", False, True, mean=0.0, std=_WIDE, unit=_UNITS.get(n)) for n in _NUMBERS),
         ),
     )  # fmt: skip
-    log = _log(Encoder(rough, DATASET, MODEL.reward_form), min(users, 500), TRAIN_SEED)
+    log = _log(Encoder(rough, DATASET, MODEL.reward_form), min(users, 500), TRAIN_SEED + training)
     numbers = _WIDE * log.windows.numeric_NLF[log.windows.label_NL][:, : len(_NUMBERS)].astype(np.float64)
     scaled = {n: (float(x.mean()), float(x.std())) for n, x in zip(_NUMBERS, numbers.T, strict=True)}
     features = tuple(replace(f, mean=scaled[f.name][0], std=scaled[f.name][1]) if f.name in scaled else f
@@ -122,15 +132,20 @@ def _spec(users: int) -> FeatureSpec:
     return replace(rough, features=features, reward=scale)
 
 
-def _log(encoder: Encoder, users: int, seed: int) -> Log:
-    """The past of a seed's users: every exposure after a user's first is a label once, as in `sequences`."""
+def _log(encoder: Encoder, users: int, seed: int, maturity: Maturity | None = None) -> Log:
+    """The past of a seed's users: every exposure after a user's first is a label once, as in `sequences`.
+
+    maturity: None to estimate it here; never on validation users.
+    """
     simulator = Simulator(users, seed)
     memory = JourneyMemory(encoder, DATASET, simulator.profile, users, STEPS)
-    parts: dict[str, list[Any]] = {name: [] for name in (*Encoded._fields, "user", "cost")}
+    parts: dict[str, list[Any]] = {name: [] for name in (*Encoded._fields, "user", "cost", "age_s", "delay_s")}
     for k, (moment, outcome) in enumerate(simulator.reset()):
         memory.learn(moment.late)
         step = memory.observe(outcome, moment.context)
-        gains_NG = simulator.past_gains[k]
+        known_at_ms_N = simulator.past_known_at_ms[k]
+        gains_NG = simulator.past_gains[k].copy()
+        gains_NG[:, _CONVERSION] *= known_at_ms_N < simulator.start_ms
         scale = encoder.spec.reward
         reward_N = (gains_NG @ WEIGHTS - scale.penalty * outcome.cost_nano_N / 1e9 - scale.low) / (
             scale.high - scale.low
@@ -142,9 +157,16 @@ def _log(encoder: Encoder, users: int, seed: int) -> Log:
         for name in Encoded._fields:
             value = getattr(step, name)
             parts[name].append(labels.get(name, value if name.startswith("profile") else value[:, 0]))
+        parts["age_s"].append((simulator.start_ms - outcome.at_ms_N) / 1000)
+        parts["delay_s"].append((known_at_ms_N - outcome.at_ms_N) / 1000)
         parts["user"].append(outcome.user_N)
         parts["cost"].append(outcome.cost_nano_N)
     arrays = {name: np.concatenate(values) for name, values in parts.items()}
+    if maturity is None:
+        heard_R = arrays["gains_NLG"][:, _CONVERSION] > 0
+        maturity = estimate_delays(arrays["delay_s"][heard_R], arrays["age_s"][heard_R])
+    arrays["maturity_NLG"] = np.ones_like(arrays["gains_NLG"])
+    arrays["maturity_NLG"][:, _CONVERSION] = maturity.at(arrays["age_s"])
     order = np.argsort(arrays["user"], kind="stable")  # rounds stay in order
     row_WL, label_WL = _windows(arrays["user"][order])
     real_WL = row_WL >= 0
@@ -158,7 +180,7 @@ def _log(encoder: Encoder, users: int, seed: int) -> Log:
     fields = {
         name: arrays[name][row_WL[:, -1]] if name.startswith("profile") else cut(name) for name in Encoded._fields
     }
-    return Log(Encoded(**{**fields, "label_NL": label_WL, "valid_NL": real_WL}), cut("cost"))
+    return Log(Encoded(**{**fields, "label_NL": label_WL, "valid_NL": real_WL}), cut("cost"), maturity)
 
 
 def _windows(user_R: Any) -> tuple[Any, Any]:

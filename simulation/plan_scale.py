@@ -1,10 +1,11 @@
 """How long a plan for many users takes: python -m simulation.plan_scale [--users 1000000] [--channels 11]
 
 Publishes made-up scores of that many users in a folder that is gone afterwards, plans a budget with the nightly entry
-point in a process of its own, and prints that process's seconds and memory.
+point in a process of its own on two cores, and prints that process's seconds and memory. Beyond 20 s or 4 GiB it fails.
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -17,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.dataset import get_dataset
-from schemas.errors import exit_with_one_line
+from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
 from schemas.publishing import publish, staging_folder
 from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
 
 DAY = "2017-01-08"
 _BLOCK = 100_000
+_CORES, _MOST_S, _MOST_GIB = 2, 20, 4  # what a plan for a million users may take
 
 
 def publish_scores(lake: Lake, users: int, channels: int) -> None:
@@ -93,14 +95,20 @@ def main() -> None:
         budget = 0.2 * args.users * 3e-4  # about a fifth of what showing everybody something costs
         command = [sys.executable, "-m", "mtorl_model.plan_budget", "--dataset", get_dataset("criteo").name,
                    "--lake", folder, "--day", DAY, f"--budget={budget}"]  # fmt: skip
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])  # the process below inherits it
         start = time.monotonic()
         subprocess.run(command, check=True)
         seconds = time.monotonic() - start
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    gib = used.ru_maxrss / 2**20
     print(
         f"{args.users:,} users x {args.channels} channels: {seconds:.1f} s, "
-        f"{used.ru_utime + used.ru_stime:.1f} s of processor time, {used.ru_maxrss / 2**20:.2f} GiB"
+        f"{used.ru_utime + used.ru_stime:.1f} s of processor time, {gib:.2f} GiB"
     )
+    if seconds > _MOST_S or gib > _MOST_GIB:
+        raise UserError(
+            f"more than {_MOST_S} s or {_MOST_GIB} GiB on {_CORES} cores: look where the time or memory went"
+        )
 
 
 if __name__ == "__main__":

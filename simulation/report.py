@@ -15,20 +15,30 @@ from schemas.errors import UserError
 
 TABLE, PICTURE = "comparison.md", "comparison.svg"
 MARKS = ("<!-- comparison -->", "<!-- /comparison -->")
-FIRST, ORACLE = "MTORL, both levels", "oracle"
+FIRST, ORACLE = "MTORL in pairs", "oracle"
 _CURVES = (
-    FIRST, "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", "informed", ORACLE,
+    FIRST, "base rates in pairs",
+    "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", "informed", ORACLE,
 )  # fmt: skip
 
 
-def write_report(folder: Path, runs: Path) -> list[Path]:
-    """comparison.md and comparison.svg beside each other; the paths of both."""
-    _, *campaigns = [json.loads(line) for line in runs.read_text().splitlines()]
+def write_report(folder: Path, runs: Path, command: str) -> list[Path]:
+    """comparison.md and comparison.svg beside each other; the paths of both. command: what made the runs."""
+    setting, *campaigns = [json.loads(line) for line in runs.read_text().splitlines()]
     found: dict[float, dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for run in campaigns:
         found[run["share"]][run["strategy"]][run["seed"]] = run
     headline = max(found, key=lambda share: len(found[share][FIRST]))
-    (folder / TABLE).write_text("\n".join([*_table(found[headline], headline), "", *_shares(found)]) + "\n")
+    protocol = [
+        f"`{command}`",
+        "",
+        f"{setting['users']} users a seed, {setting['rounds']} rounds, {len(setting['models'])} trainings on "
+        f"{setting['training_users']} other users each, which the seeds take in turn. In brackets 95 % Student "
+        "intervals over seeds; ratios and differences are taken seed by seed.",
+        "",
+    ]
+    lines = [*protocol, *_table(found[headline], headline), "", *_shares(found)]
+    (folder / TABLE).write_text("\n".join(lines) + "\n")
     _picture(found, folder / PICTURE)
     return [folder / TABLE, folder / PICTURE]
 
@@ -63,7 +73,7 @@ def _table(of_strategy: dict[str, dict[int, dict[str, Any]]], share: float) -> l
     lines = [
         f"{share:.0%} of the full budget, {len(first)} seeds.",
         "",
-        "| strategy | reward | an exposure | of the oracle's | regret to the oracle | MTORL, both levels, minus this |"
+        "| strategy | reward | an exposure | of the oracle's | regret to the oracle | MTORL in pairs minus this |"
         " exposures | spent |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -71,8 +81,9 @@ def _table(of_strategy: dict[str, dict[int, dict[str, Any]]], share: float) -> l
         earned, shown = _earned(runs), _earned(runs, "exposures")
         spent = _earned(runs, "spent_nano") / np.array([runs[seed]["budget_nano"] for seed in sorted(runs)])
         less = _interval(first - earned)
+        ratio = _percent(_interval(earned / oracle))
         lines.append(
-            f"| {name} | {_text(_interval(earned))} | {(earned / shown).mean():.4f} | {(earned / oracle).mean():.1%} "
+            f"| {name} | {_text(_interval(earned))} | {(earned / shown).mean():.4f} | {ratio} "
             f"| {_text(_interval(oracle - earned))} | {'' if name == FIRST else _text(less)} "
             f"| {shown.mean():.0f} | {spent.mean():.1%} |"
         )
@@ -82,7 +93,7 @@ def _table(of_strategy: dict[str, dict[int, dict[str, Any]]], share: float) -> l
 def _shares(found: dict[float, dict[str, dict[int, dict[str, Any]]]]) -> list[str]:
     shares = sorted(found)
     lines = [
-        "Reward as a share of the oracle's, by budget (the seeds that all budgets have):",
+        "Reward as a share of the oracle's, by budget, of the seeds that all budgets have:",
         "",
         "| strategy | " + " | ".join(f"{share:.0%}" for share in shares) + " |",
         "|---|" + "---|" * len(shares),
@@ -92,7 +103,7 @@ def _shares(found: dict[float, dict[str, dict[int, dict[str, Any]]]]) -> list[st
         for share in shares:
             common = sorted(set(found[share][name]) & set(found[shares[0]][name]))
             mine, best = (_earned({s: found[share][n][s] for s in common}) for n in (name, ORACLE))
-            cells.append(f"{(mine / best).mean():.1%}")
+            cells.append(_percent(_interval(mine / best)))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -100,6 +111,11 @@ def _shares(found: dict[float, dict[str, dict[int, dict[str, Any]]]]) -> list[st
 def _text(interval: tuple[float, float, float]) -> str:
     mean, low, high = interval
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _percent(interval: tuple[float, float, float]) -> str:
+    mean, low, high = interval
+    return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def _picture(found: dict[float, dict[str, dict[int, dict[str, Any]]]], path: Path) -> None:

@@ -21,6 +21,7 @@ from mtorl_model.budget.environment import Late, Moment, Outcome
 from mtorl_model.budget.money import Ints, cost_nano
 from mtorl_model.budget.strategy import draw
 from schemas.dataset import get_dataset
+from schemas.errors import UserError
 
 DATASET = get_dataset("criteo")
 WEIGHTS = np.array([gain.weight for gain in DATASET.gains])
@@ -48,10 +49,12 @@ class Simulator:
 
     def __init__(self, users: int, seed: int, world: BehaviourModel | None = None) -> None:
         self.world = world or criteo_world()
-        assert self.world.cost_C is not None
+        if self.world.cost_C is None:
+            raise UserError("a world without costs has no budget to spend: give it cost_C")
+        self.cost_C = self.world.cost_C
         self.users = pa.array(np.arange(users))
         self.profile: dict[str, pa.Array] = {}
-        self.bid_nano_A: Ints = cost_nano(_DEAREST * self.world.cost_C * (1 + self.world.click_surcharge))
+        self.bid_nano_A: Ints = cost_nano(_DEAREST * self.cost_C * (1 + self.world.click_surcharge))
         self._seed = seed
         self.fingerprint = f"seed {seed}, {self.world}"
         self.reset_world()
@@ -64,7 +67,9 @@ class Simulator:
         self.round_number = -PAST_ROUNDS - 1  # the round that has begun; those of the past are below 0
         self._pending: list[Late] = []
         self.truth = Truth()
-        self.past_gains: list[Ints] = []  # by round of the past: full outcomes, late ones included
+        # By round of the past: full outcomes, late ones included, and when its conversions are heard of.
+        self.past_gains: list[Ints] = []
+        self.past_known_at_ms: list[Ints] = []
         self.seen: list[tuple[int, Ints, Ints, Ints]] = []  # round, users, channels and clicks of what was shown
 
     def reset(self, campaign: str = "") -> Iterator[tuple[Moment, Outcome]]:
@@ -82,25 +87,31 @@ class Simulator:
             free_N = np.full(len(user_N), np.iinfo(np.int64).max)
             outcome = self._answer(user_N, channel_N, free_N)
             self.past_gains.append(self._gains(user_N, channel_N))
+            self.past_known_at_ms.append(self._known_at_ms(user_N, channel_N))
             self._expose(outcome)
             yield past, outcome
 
     def moment(self, round_number: int) -> Moment:
         if round_number != self.round_number:
-            assert round_number == self.round_number + 1, "rounds come one after the other"
+            if round_number != self.round_number + 1:
+                raise UserError(f"round {round_number} after round {self.round_number}: they come one after the other")
             self._begin(round_number)
         return self._moment(round_number)
 
     def step(self, round_number: int, user_N: Ints, channel_N: Ints, bid_nano_N: Ints) -> Outcome:
-        assert round_number == self.round_number
+        self._require_now(round_number)
         outcome = self._answer(user_N, channel_N, bid_nano_N)
         self._expose(outcome)
         return outcome
 
     def recover(self, round_number: int, outcome: Outcome) -> None:
         """The world died with the process; its luck did not. What was answered happens again."""
-        assert round_number == self.round_number
+        self._require_now(round_number)
         self._expose(outcome)
+
+    def _require_now(self, round_number: int) -> None:
+        if round_number != self.round_number:
+            raise UserError(f"round {round_number} is not the one that has begun, {self.round_number}: ask its moment")
 
     def reward(self) -> Floats:
         """[U, C]: the true expected reward of an exposure now."""
@@ -110,10 +121,7 @@ class Simulator:
 
     def cost_nano(self) -> Ints:
         """[U, C]: the true expected cost of an exposure now."""
-        assert self.world.cost_C is not None
-        return cost_nano(
-            self.world.cost_C * (1 + self.world.click_surcharge * self.world.click_probability(self.state))
-        )
+        return cost_nano(self.cost_C * (1 + self.world.click_surcharge * self.world.click_probability(self.state)))
 
     def _rng(self, stream: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stream, number + PAST_ROUNDS + 1])
@@ -137,6 +145,11 @@ class Simulator:
             for sums in (self.truth.expected, self.truth.realised, self.truth.exposures, self.truth.spent_nano):
                 sums.append(0)
 
+    @property
+    def start_ms(self) -> int:
+        """When the campaign begins: what is learned from the past may know nothing later."""
+        return self._at_ms(0)
+
     def _at_ms(self, number: int) -> int:
         return _START_MS + (number + PAST_ROUNDS) * HOURS * _HOUR_MS
 
@@ -158,6 +171,12 @@ class Simulator:
         click_N, conversion_N = (self._drawn(name, user_N, channel_N) for name in ("click_U", "conversion_U"))
         return np.stack([click_N, conversion_N], axis=1).astype(np.int64)
 
+    def _known_at_ms(self, user_N: Ints, channel_N: Ints) -> Ints:
+        """[N]: when a conversion of such an exposure now would be heard of."""
+        delay_ms_N = (1000 * self._drawn("delay_s_U", user_N, channel_N)).astype(np.int64)
+        known_at_ms_N: Ints = self._at_ms(self.round_number) + 1 + delay_ms_N
+        return known_at_ms_N
+
     def _answer(self, user_N: Ints, channel_N: Ints, bid_nano_N: Ints) -> Outcome:
         price_N = cost_nano(self._drawn("cost_U", user_N, channel_N))
         shown_N = price_N <= bid_nano_N
@@ -175,11 +194,9 @@ class Simulator:
         self.state.previous_U[user_N] = channel_N
         gains_NG = self._gains(user_N, channel_N)
         self.seen.append((self.round_number, user_N, channel_N, gains_NG[:, _CLICK]))
-        delay_ms_N = (1000 * self._drawn("delay_s_U", user_N, channel_N)).astype(np.int64)
-        at_ms = self._at_ms(self.round_number)
+        known_at_ms_N = self._known_at_ms(user_N, channel_N)
         for k in np.flatnonzero(gains_NG[:, _CONVERSION]):
-            known_at_ms = at_ms + 1 + int(delay_ms_N[k])
-            self._pending.append(Late(int(user_N[k]), int(channel_N[k]), _CONVERSION, known_at_ms))
+            self._pending.append(Late(int(user_N[k]), int(channel_N[k]), _CONVERSION, int(known_at_ms_N[k])))
         if self.round_number >= 0:
             self.truth.expected[-1] += float(self._reward_UC[user_N, channel_N].sum())
             self.truth.realised[-1] += float((gains_NG @ WEIGHTS).sum() / WEIGHTS.sum())

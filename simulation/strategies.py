@@ -11,9 +11,9 @@ from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.money import Floats, Ints, cost_nano
 from mtorl_model.budget.pair_reward import pair_cost_nano
-from mtorl_model.budget.strategy import Choice, first_that_fit, pairs_for
+from mtorl_model.budget.strategy import Beliefs, Choice, believe, first_that_fit, pairs_for, value_pairs
 from simulation.learning import Learned, step_features, with_channel
-from simulation.simulator import HOURS, PAST_ROUNDS, WEIGHTS, Simulator
+from simulation.simulator import DATASET, HOURS, PAST_ROUNDS, WEIGHTS, Simulator
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,37 @@ class BoostingRanking:
         channel_N = boosting.guess_channel(features_NF)
         order = np.argsort(-wish_N, kind="stable")
         return first_that_fit(moment, order, channel_N, self.learned.level.mean_cost_A, budget)
+
+
+@dataclass(frozen=True, eq=False)
+class BaseRatePairs:
+    """Control: the composition and knapsack of `Pairs` without any model. Everybody is worth the log's base rates.
+
+    What is left is each user's own record by channel, and the channel level.
+    """
+
+    learned: Learned
+
+    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        initial, spec, users = self.learned.artifact.initial_policy, self.learned.spec, len(moment.user_N)
+        rates = [initial.gain_rates[gain] for gain in spec.gains]
+        beliefs = Beliefs(np.tile(initial.channel_shares, (users, 1)), np.tile(rates, (users, 1)))
+        return pairs_for(moment, *value_pairs(beliefs, memory, moment, self.learned.level, DATASET), budget)
+
+
+@dataclass(frozen=True, eq=False)
+class BoostingBeliefPairs:
+    """Control: the composition and knapsack of `Pairs`, with the gains that boosting predicts in place of MTORL's."""
+
+    learned: Learned
+
+    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        learned = self.learned
+        features_NF = step_features(memory.windows(moment))
+        gains_NG = np.stack([learned.boosting.predict_gain(k, features_NF) for k in range(len(WEIGHTS))], axis=1)
+        policy_NA = believe(learned.artifact, memory, moment, learned.level).policy_NA
+        values = value_pairs(Beliefs(policy_NA, gains_NG), memory, moment, learned.level, DATASET)
+        return pairs_for(moment, *values, budget)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +138,7 @@ class Informed:
             then_UA = _sigmoid(world.conversion_bias_C + world.conversion_slope * at_UA)
             conversion_UA += weight * chance_UA * then_UA
         reward_UA = (WEIGHTS[0] * click_UA + WEIGHTS[1] * conversion_UA) / WEIGHTS.sum()
-        assert world.cost_C is not None
-        return reward_UA, cost_nano(world.cost_C * (1 + world.click_surcharge * click_UA))
+        return reward_UA, cost_nano(self._simulator.cost_C * (1 + world.click_surcharge * click_UA))
 
     def _pass_time(self, rounds: int) -> None:
         elapsed_s = rounds * HOURS * 3600.0

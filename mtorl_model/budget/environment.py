@@ -1,6 +1,11 @@
 """What the online procedure advertises in: a live channel partner, a simulator, a replayed log.
 
-`reset` and `step` are Gymnasium's, for many users at once. Users are numbered from 0, channels by the feature spec.
+Gymnasium's `reset` and `step` say too little to hold a budget through a kill, so four things are more here than
+`step(users, channels) -> outcomes, costs`: an offer carries a bid, or nobody could cover its cost before it is known;
+it has a key, or a restart would pay twice; `moment` says who can be asked, when, and what is known then; and `reset`
+hands over the past. `recover` is for environments that die with the process.
+
+Users are numbered from 0, channels by the feature spec.
 N users of a round, G gains.
 """
 

@@ -58,6 +58,19 @@ def believe(artifact: Artifact, memory: JourneyMemory, moment: Moment, level: Ch
     return Beliefs(np.where(short_N1, level.initial_A, policy_NA), np.where(short_N1, rates_G, gains_NG))
 
 
+def value_pairs(
+    beliefs: Beliefs, memory: JourneyMemory, moment: Moment, level: ChannelLevel, dataset: Dataset, kappa: float = KAPPA
+) -> tuple[Floats, Ints]:
+    """[N, A]: expected reward and cost (nano) of every pair; where the beliefs come from is no matter here."""
+    gain, user_N = click_gain(dataset), moment.user_N
+    click_N = beliefs.gains_NG[:, gain]
+    click_NA = pair_click(
+        click_N, beliefs.policy_NA, level.lift_A, memory.exposures_UA[user_N], memory.gains_UAG[user_N, :, gain], kappa
+    )
+    fused_N = fused_reward(beliefs.gains_NG, tuple(g.weight for g in dataset.gains))
+    return pair_reward(fused_N, click_N, click_NA), pair_cost_nano(click_NA, level)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Published:
     """Algorithm 1 as printed: the top users by predicted reward, a channel each drawn from their averaged policy.
@@ -91,14 +104,7 @@ class Pairs:
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         beliefs = believe(self.artifact, memory, moment, self.level)
-        gain = click_gain(self.dataset)
-        click_NA = pair_click(
-            beliefs.gains_NG[:, gain], beliefs.policy_NA, self.level.lift_A, memory.exposures_UA[moment.user_N],
-            memory.gains_UAG[moment.user_N, :, gain], self.kappa,
-        )  # fmt: skip
-        fused_N = fused_reward(beliefs.gains_NG, self.artifact.spec.gain_weights)
-        reward_NA = pair_reward(fused_N, beliefs.gains_NG[:, gain], click_NA)
-        cost_NA = pair_cost_nano(click_NA, self.level)
+        reward_NA, cost_NA = value_pairs(beliefs, memory, moment, self.level, self.dataset, self.kappa)
         if self.user_level:
             return pairs_for(moment, reward_NA, cost_NA, budget)
         channel_N = (reward_NA / np.maximum(cost_NA, 1)).argmax(axis=1)
