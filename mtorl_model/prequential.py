@@ -11,9 +11,11 @@ from mtorl_model.day_sample import DaySample
 from mtorl_model.encoding import Encoder
 from mtorl_model.evaluate import Labels, predict_labels
 from mtorl_model.metrics import reward_metrics
+from mtorl_model.reading import unswapped
 from mtorl_model.registry import Version
 from schemas.dataset import Dataset
-from schemas.freshness import is_fresh
+from schemas.errors import Busy
+from schemas.freshness import fingerprints, is_fresh
 from schemas.locks import locked
 from schemas.paths import Lake, day_plus
 from schemas.publishing import code_version, publish, read_manifest, staging_folder
@@ -32,8 +34,12 @@ def measure_day(
     if not sample.new.label_NL.any():
         return []
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
-    windows = split_windows(lake, dataset, [day], TRAIN, encoder, with_times=True)
-    labels = predict_labels(artifact, windows, dataset, sample.known_by)
+    own = lake.partition(sequences.NAME, dataset.name, day)
+    with unswapped([own]):
+        if not fingerprints(lake, sequences.NAME, dataset.name, [day]).items() <= sample.inputs.items():
+            raise Busy(f"{own} was published anew since its sample was drawn: run again")
+        windows = split_windows(lake, dataset, [day], TRAIN, encoder, with_times=True)
+        labels = predict_labels(artifact, windows, dataset, sample.known_by)
     rows: list[dict[str, object]] = []
     for head, (loss_N, told_N) in head_losses(labels, artifact).items():
         if told_N.any():

@@ -41,7 +41,7 @@ from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
 from schemas.paths import Lake
-from schemas.publishing import FAILED_AUDIT, MANIFEST, read_manifest
+from schemas.publishing import FAILED_AUDIT, MANIFEST, read_manifest, staging_folder, swap_into_place
 from schemas.tables import prequential, promotions
 
 KUAIRAND = get_dataset("kuairand")
@@ -406,6 +406,27 @@ def test_a_broken_day_of_the_past_stops_no_gate(lake, capsys):
     verdict.write_text(json.dumps({"verdict": FAILED_AUDIT, "fingerprint": found.fingerprint}))
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     assert f"left out: sequences for kuairand on {FIRST} failed its audit" in capsys.readouterr().out
+
+
+def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_read(lake, monkeypatch):
+    def swapped(*args, **kwargs):
+        partition = lake.partition("sequences", "kuairand", DAYS[0])
+        with staging_folder(lake) as staging:
+            shutil.copytree(partition, staging / "again")
+            swap_into_place(staging / "again", partition)
+        return predict_labels(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.prequential.predict_labels", swapped)
+        with pytest.raises(Busy, match="was published anew while it was read"):
+            learn(lake, DAYS[0])
+    assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])) is None
+    learn(lake, DAYS[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.compare.predict_labels", swapped)
+        with pytest.raises(Busy, match="was published anew while it was read"):
+            gate(lake, DAYS[0])
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 
 
 def test_figures_stay_where_nothing_has_changed_and_where_nobody_can_judge_any_more(lake, monkeypatch):
