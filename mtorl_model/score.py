@@ -231,7 +231,7 @@ def _publish_scores(
         allocation_table(scores, artifact, dataset, version),
     )
     with staging_folder(lake) as staging:
-        # Both are written before the first is published: between the two there is no work that could fail.
+        # All are written before the first is published: in between there is no work that could fail.
         for table, content in zip(TABLES, contents, strict=True):
             (staging / table).mkdir()
             pq.write_table(content, staging / table / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)

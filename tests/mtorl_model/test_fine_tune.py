@@ -132,6 +132,22 @@ def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
     assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])).inputs["model"] == "mtorl_kuairand/1"
 
 
+def test_a_version_says_which_sequences_it_was_trained_on(lake):
+    learn(lake, DAYS[0])
+    told = {}
+    for file in lake.mlflow_artifacts.glob("kuairand/*/artifacts/model/lineage.json"):
+        lineage = json.loads(file.read_text())
+        told[lineage["version"]] = lineage
+
+    def sequences_of(*days: str) -> dict[str, str]:
+        partitions = [lake.partition("sequences", "kuairand", day) for day in days]
+        return {str(p.relative_to(lake.root)): read_manifest(p).fingerprint for p in partitions}
+
+    assert told["mtorl_kuairand/1"]["inputs"] == sequences_of(FIRST, LAST)
+    assert told["mtorl_kuairand/2"]["inputs"] == {"parent": "mtorl_kuairand/1", **sequences_of(FIRST, LAST, DAYS[0])}
+    assert told["mtorl_kuairand/2"]["spec_version"] == load_champion(lake, KUAIRAND)[1].spec.version
+
+
 def test_what_a_day_publishes_passes_its_audit(lake):
     learn(lake, DAYS[0])
     gate(lake, DAYS[0])
