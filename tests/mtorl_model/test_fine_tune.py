@@ -1,6 +1,7 @@
 """Days on end with a real registry: tested before trained, trained once, promoted or refused, rolled back."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ from mtorl_model.registry import (
     make_champion,
     named_version,
     register,
+    registry_lock,
     set_challenger,
     versions,
 )
@@ -194,7 +196,7 @@ def test_killed_and_run_again_registers_once(lake, monkeypatch, at):
     assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
 
 
-@pytest.mark.parametrize("at", ["_publish", "make_champion", "set_decision"])
+@pytest.mark.parametrize("at", ["publish_rows", "make_champion", "set_decision"])
 def test_a_gate_killed_and_run_again_decides_the_same(lake, monkeypatch, at):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
@@ -337,8 +339,38 @@ def test_of_days_learned_at_once_none_wins_without_the_training_of_those_before(
     assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
 
 
+def in_another_process(work) -> int:
+    """The exit status of a process that does the work: 1 where it raises Busy."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except Busy:
+            os._exit(1)
+        finally:
+            os._exit(9)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def take_registry(lake: Lake) -> None:
+    with registry_lock(lake, KUAIRAND):
+        pass
+
+
+def test_who_waits_for_the_registry_says_so_and_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
+    lake = Lake(tmp_path / "lake")
+    with registry_lock(lake, KUAIRAND):
+        assert in_another_process(lambda: roll_back(lake, KUAIRAND, None)) == 1
+    assert in_another_process(lambda: take_registry(lake)) == 0
+
+
 def test_a_champion_that_changed_during_the_training_is_asked_for_again(lake, monkeypatch):
+    monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
+
     def overtaken(*args):
+        assert in_another_process(lambda: take_registry(lake)) == 0  # nobody waits for a training
         found = adapt_members(*args)
         spoiled = register_spoiled(lake, FIRST, lambda model: None)
         make_champion(lake, KUAIRAND, spoiled)
