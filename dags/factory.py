@@ -137,6 +137,12 @@ def history_dag(dataset: str) -> DAG:
         "from": _FIRST_DAY,
         "to": _LAST_DAY,
         "preset": Param("small", type="string", enum=["small", "paper"], description="size of the model"),
+        "labels_known_by": Param(
+            None,
+            type=["null", "string"],
+            **_A_DAY,
+            description="to replay history: labels as known at the end of this day; empty: as the log has them now",
+        ),
         "max_epochs": Param(None, type=["null", "integer"], minimum=1, description="empty: the preset's"),
         "members": Param(
             None, type=["null", "integer"], minimum=1, description="models to average; empty: the preset's"
@@ -153,11 +159,10 @@ def history_dag(dataset: str) -> DAG:
         spec = _spark("build_feature_spec", dataset, *DAYS, "--this-code")
         spec_day = ("--spec-day", "{{ params.to }}")  # the spec just fitted, not the newest in the lake
         sequences = _spark("build_sequences", dataset, *DAYS, *spec_day, "--this-code")
-        # The raw log may reach beyond `to`: a gain of after it is none that this model could have known.
-        known_by = ("--labels-known-by", "{{ params.to }}")
+        known_by = "{{ '--labels-known-by=%s' % params.labels_known_by if params.labels_known_by else '' }}"
         # One slot: two trainings would share the memory of one GPU.
         train = _python(
-            "train", "mtorl_model.train", dataset, *DAYS, *spec_day, *known_by, "--preset", "{{ params.preset }}",
+            "train", "mtorl_model.train", dataset, *DAYS, *spec_day, known_by, "--preset", "{{ params.preset }}",
             max_epochs, members, pool="gpu", queue="gpu", execution_timeout=_TRAINING,
         )  # fmt: skip
         evaluate = _python(

@@ -23,7 +23,7 @@ from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoder
 from mtorl_model.evaluate import Labels, predict_labels
 from mtorl_model.prediction import unadjusted
-from mtorl_model.reading import read_tables
+from mtorl_model.reading import read_tables, unswapped
 from mtorl_model.registry import load_version, named_version
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -90,7 +90,10 @@ def compare(
     split: str,
     known_by: KnownBy | None = None,
 ) -> Compared | None:
-    """Both models on a split's labels of some days; None where there is no label. Both must read one feature spec."""
+    """Both models on a split's labels of some days; None where there is no label. Both must read one feature spec.
+
+    Raises Busy where one of the days is published anew meanwhile.
+    """
     if one.spec.version != other.spec.version:
         raise UserError("the two models read different feature specs: no window is for both")
     encoder = Encoder(one.spec, dataset, one.config.reward_form)
@@ -99,9 +102,10 @@ def compare(
     def windows() -> Iterator[pa.Table]:  # read anew for each model: only label steps are held in memory
         return split_windows(lake, dataset, days, split, encoder, with_times=known_by is not None)
 
-    if not any(encoder.encode(table).label_NL.any() for table in windows()):
-        return None
-    said = [predict_labels(artifact, windows(), dataset, known_by) for artifact in (one, other)]
+    with unswapped(lake.partition(sequences.NAME, dataset.name, day) for day in days):
+        if not any(encoder.encode(table).label_NL.any() for table in windows()):
+            return None
+        said = [predict_labels(artifact, windows(), dataset, known_by) for artifact in (one, other)]
     users = UserBootstrap(said[0].user_N)
     losses = zip(head_losses(said[0], one).items(), head_losses(said[1], other).values(), strict=True)
     heads = [

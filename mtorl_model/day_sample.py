@@ -16,13 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtorl_model.batch import Batch
+from mtorl_model.compare import days_cut_with
 from mtorl_model.config import FeedbackConfig, FineTuneConfig
 from mtorl_model.delayed_feedback import KnownBy, fit_known_by
 from mtorl_model.encoding import Encoded, Encoder
-from mtorl_model.reading import read_tables
+from mtorl_model.reading import read_tables, unswapped
 from schemas.dataset import Dataset
-from schemas.errors import UserError
-from schemas.paths import Lake, day_plus
+from schemas.errors import Busy, UserError
+from schemas.freshness import fingerprints
+from schemas.paths import Lake, day_before, day_plus
 from schemas.publishing import require_manifest
 from schemas.splits import TRAIN
 from schemas.tables import sequences
@@ -49,42 +51,38 @@ def draw_day(
 ) -> DaySample:
     """The samples of a day, labels as known at known_at_ms (None: at the end of the day).
 
-    Raises UserError where its sequences are missing or cut with another feature spec.
+    Raises UserError where its sequences are missing or cut with another feature spec, Busy where what it reads is
+    published anew meanwhile.
     """
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {day}".encode()).digest()))
-    own = require_manifest(lake, sequences.NAME, dataset.name, day)
-    if own.spec_version != encoder.spec.version:
-        raise UserError(
-            f"the sequences of {day} in {lake.root} were cut with feature spec {own.spec_version}, the model reads "
-            f"{encoder.spec.version}: run that day again (make backfill)"
-        )
-    inputs = {str(lake.partition(sequences.NAME, dataset.name, day).relative_to(lake.root)): own.fingerprint}
-    for earlier in _replay_days(lake.days(sequences.NAME, dataset.name), day, config, rng):
-        try:
-            found = require_manifest(lake, sequences.NAME, dataset.name, earlier)
-        except UserError as reason:  # a broken day of the past must not stop today
-            print(f"left out of the replay: {reason}")
-            continue
-        if found.spec_version == encoder.spec.version:
-            inputs[str(lake.partition(sequences.NAME, dataset.name, earlier).relative_to(lake.root))] = (
-                found.fingerprint
+    known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
+    earlier_days = _replay_days(known_days, day, config, rng)
+    with unswapped(lake.partition(sequences.NAME, dataset.name, d) for d in (day, *earlier_days)):
+        own = require_manifest(lake, sequences.NAME, dataset.name, day)
+        if own.spec_version != encoder.spec.version:
+            raise UserError(
+                f"the sequences of {day} in {lake.root} were cut with feature spec {own.spec_version}, the model reads "
+                f"{encoder.spec.version}: run that day again (make backfill)"
             )
+        if days_cut_with(lake, dataset, own.spec_version, None, day_before(day)) != known_days:
+            raise Busy(f"the sequences of earlier days than {day} were published anew just now: run again")
+        inputs = fingerprints(lake, sequences.NAME, dataset.name, (day, *earlier_days))
 
-    new_size, old_size = _per_batch(config)
-    columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
-    path, *replayed = inputs
-    new = _rows(lake, path, columns, config.max_steps * new_size, rng)
-    steps = steps_of(len(new), config)
-    each = -(-steps * old_size // max(len(replayed), 1))
-    replay = [_rows(lake, earlier, columns, each, rng) for earlier in replayed]
-    at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
-    known_by = fit_known_by(at_ms, [new, *replay], dataset, feedback)
-    return DaySample(
-        encoder.encode(new, known_by),
-        encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), known_by),
-        known_by,
-        inputs,
-    )
+        new_size, old_size = _per_batch(config)
+        columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
+        path, *replayed = inputs
+        new = _rows(lake, path, columns, config.max_steps * new_size, rng)
+        steps = steps_of(len(new), config)
+        each = -(-steps * old_size // max(len(replayed), 1))
+        replay = [_rows(lake, earlier, columns, each, rng) for earlier in replayed]
+        at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
+        known_by = fit_known_by(at_ms, [new, *replay], dataset, feedback)
+        return DaySample(
+            encoder.encode(new, known_by),
+            encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), known_by),
+            known_by,
+            inputs,
+        )
 
 
 def steps_of(new_windows: int, config: FineTuneConfig) -> int:

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtorl_model.config import LIKELIHOOD, NONE, WAIT, FeedbackConfig
-from mtorl_model.reading import read_tables
+from mtorl_model.reading import read_tables, unswapped
 from schemas.dataset import Dataset
 from schemas.paths import Lake
 from schemas.splits import TRAIN
@@ -107,9 +107,11 @@ def fit_known_by(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, conf
 def known_by_end_of(day: str, lake: Lake, dataset: Dataset, days: list[str], config: FeedbackConfig) -> KnownBy:
     """What was known at the end of `day`; delays from the sequences of `days`, training users alone."""
     columns = ["split", "is_label", "exposed_at_ms", *dataset.late_gains_at.values()]
-    tables = read_tables([lake.partition(sequences.NAME, dataset.name, d) for d in days], columns)
-    training = (table.filter(pc.equal(table.column("split"), TRAIN)) for table in tables)
-    return fit_known_by(dataset.end_of_day_ms(day), training, dataset, config)
+    partitions = [lake.partition(sequences.NAME, dataset.name, d) for d in days]
+    with unswapped(partitions):
+        tables = read_tables(partitions, columns)
+        training = (table.filter(pc.equal(table.column("split"), TRAIN)) for table in tables)
+        return fit_known_by(dataset.end_of_day_ms(day), training, dataset, config)
 
 
 def estimate_delays(delay_s_N: Floats, age_s_N: Floats) -> Maturity:

@@ -7,10 +7,9 @@ another day's run may be reading them.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-from mtorl_model.registry import load_champion
+from mtorl_model.registry import load_champion, write_whole
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import exit_with_one_line
 from schemas.paths import Lake
@@ -22,24 +21,14 @@ def export_champion(lake: Lake, dataset: Dataset, out: Path) -> str:
     """Write the two files and return the champion's version. Raises UserError where there is no champion."""
     version, artifact = load_champion(lake, dataset)
     out.mkdir(parents=True, exist_ok=True)
-    _write_whole(out / SPEC_FILE, artifact.spec.to_json() + "\n")
-    _write_whole(out / VERSION_FILE, version + "\n")
+    write_whole(out / SPEC_FILE, artifact.spec.to_json() + "\n")
+    write_whole(out / VERSION_FILE, version + "\n")
     return version
 
 
 def hand_out(lake: Lake, dataset: Dataset) -> None:
     """Export to where the daily run and `make status` look: for whatever makes another version the champion."""
     export_champion(lake, dataset, lake.table("champion", dataset.name))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write the file, or leave it as it was: nobody reads a part of it."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        staged.write_text(text)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def main() -> None:

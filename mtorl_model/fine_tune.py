@@ -31,6 +31,7 @@ from mtorl_model.registry import (
     registry_lock,
     set_challenger,
     version_params,
+    write_lineage,
 )
 from mtorl_model.training import adapt, choose_device
 from schemas.dataset import Dataset, get_dataset
@@ -93,6 +94,7 @@ def _challenger(
             # MLflow keeps a parameter only up to some thousand characters.
             short = {**params, "sample": len(sample.inputs)}
             found = register(lake, dataset, folder, short, [curves], identity=identity, day=day, parent=parent.name)
+        write_lineage(lake, dataset, found, artifact.spec.version, sample.inputs)
         set_challenger(lake, dataset, found)
     return (
         f"{found.name} is the challenger of {day}: {parent.name} after {steps} more steps on "

@@ -1,7 +1,6 @@
 """Test, then train: how the champion, as it was before a day, judges the day's labels. Table `prequential`."""
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtorl_model.artifact import Artifact
@@ -11,18 +10,20 @@ from mtorl_model.day_sample import DaySample
 from mtorl_model.encoding import Encoder
 from mtorl_model.evaluate import Labels, predict_labels
 from mtorl_model.metrics import reward_metrics
+from mtorl_model.reading import unswapped
 from mtorl_model.registry import Version
+from mtorl_model.rows import publish_rows
 from schemas.dataset import Dataset
-from schemas.freshness import is_fresh
+from schemas.errors import Busy
+from schemas.freshness import fingerprints, is_fresh
 from schemas.locks import locked
 from schemas.paths import Lake, day_plus
-from schemas.publishing import code_version, publish, read_manifest, staging_folder
+from schemas.publishing import read_manifest
 from schemas.splits import TRAIN
 from schemas.tables import sequences
 from schemas.tables.prequential import CHANNEL, NAME, prequential
 
 RECENT_DAYS = 7  # whose calibration is pooled in the day's summary
-_ARROW = {"string": pa.string(), "bigint": pa.int64(), "double": pa.float64()}
 
 
 def measure_day(
@@ -32,8 +33,12 @@ def measure_day(
     if not sample.new.label_NL.any():
         return []
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
-    windows = split_windows(lake, dataset, [day], TRAIN, encoder, with_times=True)
-    labels = predict_labels(artifact, windows, dataset, sample.known_by)
+    own = lake.partition(sequences.NAME, dataset.name, day)
+    with unswapped([own]):
+        if not fingerprints(lake, sequences.NAME, dataset.name, [day]).items() <= sample.inputs.items():
+            raise Busy(f"{own} was published anew since its sample was drawn: run again")
+        windows = split_windows(lake, dataset, [day], TRAIN, encoder, with_times=True)
+        labels = predict_labels(artifact, windows, dataset, sample.known_by)
     rows: list[dict[str, object]] = []
     for head, (loss_N, told_N) in head_losses(labels, artifact).items():
         if told_N.any():
@@ -83,7 +88,7 @@ def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, artifact
         if is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs, spec_version=artifact.spec.version):
             return False
         rows = measure_day(lake, dataset, day, version, artifact, sample)
-        _publish(lake, dataset, day, rows, inputs, artifact.spec.version)
+        publish_rows(lake, prequential(dataset), dataset, day, rows, inputs, artifact.spec.version)
     return True
 
 
@@ -91,20 +96,7 @@ def leave_untested(lake: Lake, dataset: Dataset, day: str) -> None:
     """Publish the day without rows, since no model can judge it; figures of one that could, once, stay."""
     with locked(lake, (NAME,), dataset.name, [day]):
         if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
-            _publish(lake, dataset, day, [], {}, None)
-
-
-def _publish(
-    lake: Lake, dataset: Dataset, day: str, rows: list[dict[str, object]], inputs: dict[str, str], spec: str | None
-) -> None:
-    columns = prequential(dataset).columns
-    schema = pa.schema([pa.field(c.name, _ARROW[c.dtype], nullable=c.nullable) for c in columns])
-    with staging_folder(lake) as staged:
-        pq.write_table(pa.Table.from_pylist(rows, schema), staged / "part-00000.parquet")
-        publish(
-            lake, NAME, dataset.name, day, staged,
-            rows=len(rows), inputs=inputs, code=code_version("mtorl_model"), spec_version=spec,
-        )  # fmt: skip
+            publish_rows(lake, prequential(dataset), dataset, day, [], {})
 
 
 def _path(lake: Lake, dataset: Dataset, day: str) -> str:

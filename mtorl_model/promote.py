@@ -12,13 +12,10 @@ what was decided; where another has become champion since, it is decided anew.
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mtorl_model.compare import Difference, as_lines, compare, days_cut_with
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig
@@ -34,14 +31,14 @@ from mtorl_model.registry import (
     registry_lock,
     set_decision,
 )
+from mtorl_model.rows import publish_rows
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, exit_with_one_line
 from schemas.paths import Lake, checked_day, day_plus
-from schemas.publishing import code_version, publish, read_manifest, staging_folder
+from schemas.publishing import read_manifest
 from schemas.splits import VALIDATION
 from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
 
-_ARROW = {"string": pa.string(), "bigint": pa.int64(), "double": pa.float64(), "boolean": pa.bool_()}
 _SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
 
 
@@ -51,7 +48,7 @@ def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: F
         now, challenger = champion(lake, dataset), challenger_of(lake, dataset, day)
         if challenger is None:
             if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
-                _publish(lake, dataset, day, [], {}, None)
+                publish_rows(lake, PROMOTIONS, dataset, day, [], {})
             return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
         if line := _settled(lake, dataset, day, challenger, now):
             return [line]
@@ -64,7 +61,7 @@ def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: F
             raise Busy(
                 f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
             )
-        _publish(lake, dataset, day, rows, {"challenger": challenger.name, "champion": now.name}, None)
+        publish_rows(lake, PROMOTIONS, dataset, day, rows, {"challenger": challenger.name, "champion": now.name})
         if failed:
             set_decision(lake, dataset, challenger, f"{REFUSED}: {'; '.join(failed)}", against=now.name)
             return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {now.name} stays champion"]
@@ -153,18 +150,6 @@ def audit_policy(policy_NA: npt.NDArray[np.float64], before_NA: npt.NDArray[np.f
 def _row(check: str, reason: str, found: Difference | None = None) -> dict[str, object]:
     users, labels = (found.users, found.labels) if found else (0, 0)
     return {"check": check, "passed": not reason, "reason": reason, "users": users, "labels": labels}
-
-
-def _publish(
-    lake: Lake, dataset: Dataset, day: str, rows: Sequence[dict[str, object]], inputs: dict[str, str], spec: str | None
-) -> None:
-    schema = pa.schema([pa.field(c.name, _ARROW[c.dtype], nullable=c.nullable) for c in PROMOTIONS.columns])
-    with staging_folder(lake) as staged:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema), staged / "part-00000.parquet")
-        publish(
-            lake, NAME, dataset.name, day, staged,
-            rows=len(rows), inputs=inputs, code=code_version("mtorl_model"), spec_version=spec,
-        )  # fmt: skip
 
 
 def main() -> None:

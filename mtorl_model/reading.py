@@ -1,10 +1,14 @@
 """Stream a table's partitions: little memory however many rows, and the same tables however they are read."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from schemas.errors import Busy
+from schemas.publishing import MANIFEST
 
 ROWS_PER_READ = 4096
 
@@ -18,6 +22,36 @@ def read_tables(
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=rows_per_read, columns=list(columns)):
                     yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def unswapped(partitions: Iterable[Path]) -> Iterator[None]:
+    """Read these partitions in as many passes as it takes, manifests included, and be sure that all saw the same rows.
+
+    Raises Busy where another run has published one of them in the meantime, whatever else came of it.
+    """
+    before = {partition: _edition(partition) for partition in partitions}
+
+    def check(cause: BaseException | None = None) -> None:
+        for partition, edition in before.items():
+            if _edition(partition) != edition:
+                raise Busy(f"{partition} was published anew while it was read: run again") from cause
+
+    try:
+        yield
+    except Exception as error:  # a file that is gone, a row that is not there
+        check(error)
+        raise
+    check()
+
+
+def _edition(partition: Path) -> tuple[int, int] | None:
+    """What changes whenever the partition is published, also with the same content; None where there is none."""
+    try:
+        found = (partition / MANIFEST).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns
 
 
 def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

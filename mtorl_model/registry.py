@@ -6,6 +6,7 @@ never a pickled model.
 """
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
+LINEAGE = "lineage.json"
 CHALLENGER = "challenger"  # with the day behind it: challenger-2022-04-24
 
 
@@ -99,6 +101,30 @@ def register(
         client.create_registered_model(name)
     tags = {"identity": _short(identity), "day": day, "parent": parent}
     return _version(client.create_model_version(name, files.as_uri(), run.info.run_id, tags=tags))
+
+
+def write_lineage(
+    lake: Lake, dataset: Dataset, version: Version, spec_version: str, trained_on: Mapping[str, str]
+) -> None:
+    """Beside the weights: lineage.json, what they come from, by the names and fingerprints that manifests use.
+
+    trained_on: fingerprints of the partitions, by path in the lake. Written again after a kill, it is the same.
+    """
+    inputs = {**({"parent": version.parent} if version.parent else {}), **dict(sorted(trained_on.items()))}
+    told = {"version": version.name, "day": version.day, "spec_version": spec_version, "inputs": inputs}
+    files = _files(lake, dataset, version.run_id)
+    files.mkdir(parents=True, exist_ok=True)
+    write_whole(files / LINEAGE, json.dumps(told, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write the file, or leave it as it was: nobody reads a part of it."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staged.write_text(text)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def find_version(lake: Lake, dataset: Dataset, identity: str) -> Version | None:

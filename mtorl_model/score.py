@@ -21,6 +21,7 @@ from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.ranking import best_first, fused_reward
 from mtorl_model.reading import ROWS_PER_READ, read_tables, regrouped
 from mtorl_model.registry import load_champion
+from mtorl_model.rows import ARROW, arrow_schema
 from mtorl_model.windows import journeys_to_windows
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
@@ -38,14 +39,6 @@ from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 MIN_JOURNEY = 2
 ROWS_PER_GROUP = 100_000
 TABLES = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME)
-
-_ARROW = {
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "double": pa.float64(),
-    "string": pa.string(),
-    "map<string, double>": pa.map_(pa.string(), pa.float64()),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Data
     spec, steps = artifact.spec, artifact.config.steps
     encoder = Encoder(spec, dataset, artifact.config.reward_form)
     actions, gains = len(spec.channels), len(spec.gains)
-    user_id = [pa.array([], _ARROW[dataset.user_id.column.dtype])]
+    user_id = [pa.array([], ARROW[dataset.user_id.column.dtype])]
     policy, predicted = [np.empty((0, actions))], [np.empty((0, gains))]
     shown = [np.empty(0, dtype=np.int64)]
     counts, tau = ChannelCounts.none(actions), base_rate(artifact, dataset)
@@ -170,8 +163,7 @@ def _source(from_model_U: npt.NDArray[np.bool_]) -> pa.Array:
 
 
 def _as_contract(table: Table, columns: dict[str, pa.Array]) -> pa.Table:
-    schema = pa.schema([pa.field(c.name, _ARROW[c.dtype], nullable=c.nullable) for c in table.columns])
-    return pa.table(columns, schema)
+    return pa.table(columns, arrow_schema(table))
 
 
 def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
@@ -231,7 +223,7 @@ def _publish_scores(
         allocation_table(scores, artifact, dataset, version),
     )
     with staging_folder(lake) as staging:
-        # All are written before the first is published: between the two there is no work that could fail.
+        # All are written before the first is published: in between there is no work that could fail.
         for table, content in zip(TABLES, contents, strict=True):
             (staging / table).mkdir()
             pq.write_table(content, staging / table / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)

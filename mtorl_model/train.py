@@ -25,10 +25,11 @@ from mtorl_model.encoding import Encoder
 from mtorl_model.export_champion import hand_out
 from mtorl_model.initial_policy import fit_initial_policy
 from mtorl_model.model import MTORL
-from mtorl_model.registry import find_champion, find_version, make_champion, register, registry_lock
+from mtorl_model.registry import find_champion, find_version, make_champion, register, registry_lock, write_lineage
 from mtorl_model.training import History, choose_device, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
+from schemas.freshness import fingerprints
 from schemas.paths import Lake
 from schemas.publishing import code_version, staging_folder
 from schemas.splits import TRAIN, VALIDATION
@@ -59,8 +60,9 @@ def train_champion(
     spec = published_spec(lake, dataset.name, spec_day)
     encoder = Encoder(spec, dataset, model_config.reward_form)
     known_by = None
+    days = [d for d in lake.days(sequences.NAME, dataset.name) if first_day <= d <= last_day]
+    trained_on = fingerprints(lake, sequences.NAME, dataset.name, days)
     if labels_known_by:
-        days = [d for d in lake.days(sequences.NAME, dataset.name) if first_day <= d <= last_day]
         known_by = known_by_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
     stores = {split: open_windows(lake, encoder, first_day, last_day, split, known_by) for split in (TRAIN, VALIDATION)}
     train, valid = stores[TRAIN], stores[VALIDATION]
@@ -70,6 +72,7 @@ def train_champion(
     if found := find_version(lake, dataset, identity):
         with registry_lock(lake, dataset):
             before = find_champion(lake, dataset)
+            write_lineage(lake, dataset, found, spec.version, trained_on)
             make_champion(lake, dataset, found)
             hand_out(lake, dataset)
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -93,6 +96,7 @@ def train_champion(
             version = register(
                 lake, dataset, folder, params, curves_of(histories, dataset), identity=identity, day=last_day
             )
+            write_lineage(lake, dataset, version, spec.version, trained_on)
             make_champion(lake, dataset, version)
             hand_out(lake, dataset)
     shutil.rmtree(checkpoints)

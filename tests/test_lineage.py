@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.freshness import history_inputs, scored_inputs
+from mtorl_model.registry import Version, write_lineage
+from schemas.dataset import get_dataset
+from schemas.freshness import fingerprints, history_inputs, scored_inputs
 from schemas.paths import Lake
 from schemas.publishing import publish, read_manifest, staging_folder
 
@@ -35,6 +37,9 @@ def lake(tmp_path) -> Lake:
         policy = {"user_id": [17], "channel": ["short"], "model_version": ["mtorl_kuairand/3"]}
         inputs = {**scored_inputs(lake, "kuairand", day), "model": "mtorl_kuairand/3"}
         put(lake, "channel_policies", day, policy, inputs, "spec1")
+    put(lake, "sequences", DAYS[0], {"user_id": [17]}, history_inputs(lake, "kuairand", DAYS[0]), "spec1")
+    version = Version("mtorl_kuairand/3", 3, "run3", DAYS[0], "identity", parent="mtorl_kuairand/1")
+    write_lineage(lake, get_dataset("kuairand"), version, "spec1", fingerprints(lake, "sequences", "kuairand", DAYS))
     return lake
 
 
@@ -50,10 +55,16 @@ def test_one_query_leads_from_a_policy_to_model_spec_and_every_input(lake):
     def fingerprint(table: str, day: str) -> str:
         return read_manifest(lake.root / path(table, day)).fingerprint
 
+    trained_on = path("sequences", DAYS[0])
     policies, journeys = path("channel_policies", DAYS[1]), path("journeys", DAYS[1])
     assert found == {
         (0, policies, "spec1", "model"): "mtorl_kuairand/3",
         (0, policies, "spec1", journeys): fingerprint("journeys", DAYS[1]),
         **{(1, journeys, None, path("exposures", day)): fingerprint("exposures", day) for day in DAYS},
         **{(2, path("exposures", day), None, "raw/log.csv"): f"rows of {day}" for day in DAYS},
+        # The model, and what it was trained on.
+        (1, "mtorl_kuairand/3", "spec1", "parent"): "mtorl_kuairand/1",
+        (1, "mtorl_kuairand/3", "spec1", trained_on): fingerprint("sequences", DAYS[0]),
+        (2, trained_on, "spec1", path("exposures", DAYS[0])): fingerprint("exposures", DAYS[0]),
+        (3, path("exposures", DAYS[0]), None, "raw/log.csv"): f"rows of {DAYS[0]}",
     }

@@ -90,9 +90,13 @@ def test_windows_are_cut_with_the_spec_that_they_are_for(bag):
         assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
 
 
-def test_the_first_champion_knows_no_label_of_after_its_last_day(bag):
-    arguments = bag.dags["mtorl_history_criteo"].get_task("train").arguments
-    assert arguments[arguments.index("--labels-known-by") + 1] == "{{ params.to }}"
+def test_a_replayed_history_trains_with_the_labels_of_then(bag):
+    task = bag.dags["mtorl_history_criteo"].get_task("train")
+    (argument,) = (a for a in task.arguments if "labels-known-by" in a)
+    rendered = {
+        day: task.render_template(argument, {"params": {"labels_known_by": day}}) for day in (None, "2017-01-08")
+    }
+    assert rendered == {None: "", "2017-01-08": "--labels-known-by=2017-01-08"}  # an empty argument is left out
 
 
 def test_only_training_takes_the_gpu(bag):

@@ -1,19 +1,23 @@
 """What a day's fine-tuning reads: the day and a bounded replay, the same every time, of training users alone."""
 
 import itertools
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import synthetic
 
 from mtorl_model.config import FeedbackConfig, FineTuneConfig
 from mtorl_model.day_sample import DaySample, _replay_days, draw_day, mixed_batches, steps_of
 from mtorl_model.encoding import Encoder
-from mtorl_model.reading import read_tables
+from mtorl_model.reading import read_tables, unswapped
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
+from schemas.errors import Busy, UserError
 from schemas.paths import Lake, day_plus, days_between
+from schemas.publishing import MANIFEST, publish, read_manifest, staging_folder
 
 CRITEO = get_dataset("criteo")
 CONFIG = FineTuneConfig(batch_size=16, replay_days=2, device="cpu")
@@ -109,8 +113,72 @@ def test_every_batch_has_its_share_of_replay_and_every_window_its_turn(criteo_la
     assert all(b.reward_BL.all() for b in itertools.islice(mixed_batches(alone, CONFIG, seed=0), 3))
 
 
+def republish(lake: Lake, day: str, *, reverse: bool) -> None:
+    """The day once more, its windows the other way round or as they are."""
+    partition = lake.partition("sequences", "criteo", day)
+    files = [pq.read_table(path, partitioning=None) for path in sorted(partition.glob("*.parquet"))]
+    with staging_folder(lake) as staged:
+        for k, table in enumerate(files):
+            rows = table.take(list(range(len(table)))[::-1]) if reverse else table
+            pq.write_table(rows, staged / f"other-{k}.parquet")
+        publish(lake, "sequences", "criteo", day, staged, rows=sum(map(len, files)), inputs={}, code="test",
+                spec_version=read_manifest(partition).spec_version)  # fmt: skip
+
+
+@pytest.mark.parametrize("day", ["2022-04-13", "2022-04-12"])  # the day itself, a day of the replay
+@pytest.mark.parametrize("at", [1, 2])  # before the splits are read, before the rows are
+@pytest.mark.parametrize("reverse", [True, False])
+def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
+    criteo_lake, tmp_path, monkeypatch, day, at, reverse
+):
+    """Else rows of validation and test users would stand where those of training users stood."""
+    shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
+    lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
+    reads = []
+
+    def swapped(partitions, columns):
+        partitions = list(partitions)
+        if partitions[0].name == f"ds={day}":
+            reads.append(partitions)
+            if len(reads) == at:
+                republish(lake, day, reverse=reverse)
+        return read_tables(partitions, columns)
+
+    monkeypatch.setattr("mtorl_model.day_sample.read_tables", swapped)
+    with pytest.raises(Busy, match=f"ds={day} was published anew while it was read: run again"):
+        draw(lake, encoder, config=replace(CONFIG, replay_days=9))
+    assert draw(lake, encoder, config=replace(CONFIG, replay_days=9))
+
+
+def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake, tmp_path):
+    shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
+    lake = Lake(tmp_path / "lake")
+    partition = lake.partition("sequences", "criteo", "2022-04-13")
+
+    def read() -> None:
+        with unswapped([partition]):
+            listed = sorted(partition.glob("*.parquet"))
+            republish(lake, "2022-04-13", reverse=False)
+            listed[0].read_bytes()
+
+    with pytest.raises(Busy, match="was published anew"):
+        read()
+    with pytest.raises(FileNotFoundError), unswapped([partition]):
+        (partition / "none").read_text()
+
+
 def test_windows_of_another_spec_are_refused_today_and_left_out_of_the_past(criteo_lake, tmp_path):
     lake, encoder = criteo_lake
     other = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO, "binary")
     with pytest.raises(UserError, match="were cut with feature spec"):
         draw(lake, other)
+    # Days of another spec take no place of the replay's; those of the model's are drawn instead.
+    shutil.copytree(lake.root, tmp_path / "lake")
+    mixed, config = Lake(tmp_path / "lake"), replace(CONFIG, replay_days=2)
+    (dropped, *_) = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
+    partition = mixed.partition("sequences", "criteo", dropped)
+    manifest = json.loads((partition / MANIFEST).read_text())
+    (partition / MANIFEST).write_text(json.dumps(manifest | {"spec_version": other.spec.version}))
+    drawn = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
+    assert dropped not in drawn
+    assert len(drawn) == 2

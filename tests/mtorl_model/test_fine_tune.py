@@ -1,6 +1,7 @@
 """Days on end with a real registry: tested before trained, trained once, promoted or refused, rolled back."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ from mtorl_model.registry import (
     make_champion,
     named_version,
     register,
+    registry_lock,
     set_challenger,
     versions,
 )
@@ -41,7 +43,7 @@ from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
 from schemas.paths import Lake
-from schemas.publishing import FAILED_AUDIT, MANIFEST, read_manifest
+from schemas.publishing import FAILED_AUDIT, MANIFEST, read_manifest, staging_folder, swap_into_place
 from schemas.tables import prequential, promotions
 
 KUAIRAND = get_dataset("kuairand")
@@ -132,6 +134,22 @@ def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
     assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])).inputs["model"] == "mtorl_kuairand/1"
 
 
+def test_a_version_says_which_sequences_it_was_trained_on(lake):
+    learn(lake, DAYS[0])
+    told = {}
+    for file in lake.mlflow_artifacts.glob("kuairand/*/artifacts/model/lineage.json"):
+        lineage = json.loads(file.read_text())
+        told[lineage["version"]] = lineage
+
+    def sequences_of(*days: str) -> dict[str, str]:
+        partitions = [lake.partition("sequences", "kuairand", day) for day in days]
+        return {str(p.relative_to(lake.root)): read_manifest(p).fingerprint for p in partitions}
+
+    assert told["mtorl_kuairand/1"]["inputs"] == sequences_of(FIRST, LAST)
+    assert told["mtorl_kuairand/2"]["inputs"] == {"parent": "mtorl_kuairand/1", **sequences_of(FIRST, LAST, DAYS[0])}
+    assert told["mtorl_kuairand/2"]["spec_version"] == load_champion(lake, KUAIRAND)[1].spec.version
+
+
 def test_what_a_day_publishes_passes_its_audit(lake):
     learn(lake, DAYS[0])
     gate(lake, DAYS[0])
@@ -178,7 +196,7 @@ def test_killed_and_run_again_registers_once(lake, monkeypatch, at):
     assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
 
 
-@pytest.mark.parametrize("at", ["_publish", "make_champion", "set_decision"])
+@pytest.mark.parametrize("at", ["publish_rows", "make_champion", "set_decision"])
 def test_a_gate_killed_and_run_again_decides_the_same(lake, monkeypatch, at):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
@@ -321,8 +339,38 @@ def test_of_days_learned_at_once_none_wins_without_the_training_of_those_before(
     assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
 
 
+def in_another_process(work) -> int:
+    """The exit status of a process that does the work: 1 where it raises Busy."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except Busy:
+            os._exit(1)
+        finally:
+            os._exit(9)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def take_registry(lake: Lake) -> None:
+    with registry_lock(lake, KUAIRAND):
+        pass
+
+
+def test_who_waits_for_the_registry_says_so_and_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
+    lake = Lake(tmp_path / "lake")
+    with registry_lock(lake, KUAIRAND):
+        assert in_another_process(lambda: roll_back(lake, KUAIRAND, None)) == 1
+    assert in_another_process(lambda: take_registry(lake)) == 0
+
+
 def test_a_champion_that_changed_during_the_training_is_asked_for_again(lake, monkeypatch):
+    monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
+
     def overtaken(*args):
+        assert in_another_process(lambda: take_registry(lake)) == 0  # nobody waits for a training
         found = adapt_members(*args)
         spoiled = register_spoiled(lake, FIRST, lambda model: None)
         make_champion(lake, KUAIRAND, spoiled)
@@ -406,6 +454,27 @@ def test_a_broken_day_of_the_past_stops_no_gate(lake, capsys):
     verdict.write_text(json.dumps({"verdict": FAILED_AUDIT, "fingerprint": found.fingerprint}))
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     assert f"left out: sequences for kuairand on {FIRST} failed its audit" in capsys.readouterr().out
+
+
+def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_read(lake, monkeypatch):
+    def swapped(*args, **kwargs):
+        partition = lake.partition("sequences", "kuairand", DAYS[0])
+        with staging_folder(lake) as staging:
+            shutil.copytree(partition, staging / "again")
+            swap_into_place(staging / "again", partition)
+        return predict_labels(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.prequential.predict_labels", swapped)
+        with pytest.raises(Busy, match="was published anew while it was read"):
+            learn(lake, DAYS[0])
+    assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])) is None
+    learn(lake, DAYS[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.compare.predict_labels", swapped)
+        with pytest.raises(Busy, match="was published anew while it was read"):
+            gate(lake, DAYS[0])
+    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 
 
 def test_figures_stay_where_nothing_has_changed_and_where_nobody_can_judge_any_more(lake, monkeypatch):

@@ -231,6 +231,7 @@ def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtorl_model.train.find_version", lambda *args: None)
     monkeypatch.setattr("mtorl_model.train.make_champion", lambda *args: None)
     monkeypatch.setattr("mtorl_model.train.hand_out", lambda *args: None)
+    monkeypatch.setattr("mtorl_model.train.write_lineage", lambda *args: None)
     version = Version("mtorl_kuairand/1", 1, "run", DAYS[-1], "identity")
     monkeypatch.setattr("mtorl_model.train.register", lambda *args, **kwargs: version)
 
