@@ -107,7 +107,7 @@ def main() -> None:
     )
     if seconds > _MOST_S or gib > _MOST_GIB:
         raise UserError(
-            f"more than {_MOST_S} s or {_MOST_GIB} GiB on {_CORES} cores: look where the time or memory went"
+            f"more than {_MOST_S} s or {_MOST_GIB} GiB on {_CORES} cores: slower, or the machine is busy"
         )
 
 
