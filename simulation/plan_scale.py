@@ -106,9 +106,7 @@ def main() -> None:
         f"{used.ru_utime + used.ru_stime:.1f} s of processor time, {gib:.2f} GiB"
     )
     if seconds > _MOST_S or gib > _MOST_GIB:
-        raise UserError(
-            f"more than {_MOST_S} s or {_MOST_GIB} GiB on {_CORES} cores: slower, or the machine is busy"
-        )
+        raise UserError(f"more than {_MOST_S} s or {_MOST_GIB} GiB on {_CORES} cores: slower, or the machine is busy")
 
 
 if __name__ == "__main__":
