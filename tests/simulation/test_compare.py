@@ -16,7 +16,7 @@ from simulation.simulator import Simulator
 def test_every_strategy_runs_and_the_report_names_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(learning, "TRAIN", learning.replace(learning.TRAIN, max_epochs=1))
     monkeypatch.setattr(compare, "CURVE_SHARES", (0.2, 0.4))
-    arguments = ["--out", str(tmp_path), "--users", "60", "--seeds", "2", "--curve-seeds", "1", "--rounds", "2",
+    arguments = ["--out", str(tmp_path), "--users", "150", "--seeds", "2", "--curve-seeds", "1", "--rounds", "2",
                  "--training-users", "150"]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["compare", *arguments])
     compare.main()
@@ -24,7 +24,7 @@ def test_every_strategy_runs_and_the_report_names_it(tmp_path, monkeypatch, caps
     names = {run["strategy"] for run in lines[1:]}
     assert len(lines) == 1 + len(names) * 3
     for run in lines[1:]:
-        assert 0.5 * run["budget_nano"] < sum(run["spent_nano"]) <= run["budget_nano"], run["strategy"]
+        assert 0.3 * run["budget_nano"] < sum(run["spent_nano"]) <= run["budget_nano"], run["strategy"]
         assert sum(run["exposures"]) > 0
     budgets = {(run["share"], run["budget_nano"]) for run in lines[1:]}
     assert len(budgets) == 2  # one a share, whoever spends it
