@@ -33,7 +33,11 @@ sys.path.insert(0, str(Path(__file__).parent / "jobs"))
 from raw_logs import header
 from shop import SHOP, sent_to
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.spark,
+    pytest.mark.slow,
+    pytest.mark.skipif("KILLS" not in os.environ, reason="takes minutes: make chaos runs it"),
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
