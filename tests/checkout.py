@@ -56,7 +56,7 @@ class Checkout:
     def make(self, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run make with these arguments; its variables in the caller's environment do not count."""
         hidden = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-        hidden.append("MAKEFLAGS")
+        hidden += ["MAKEFLAGS", "MAKELEVEL", "MFLAGS"]  # else a suite run by make prints "Entering directory"
         inherited = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("AIRFLOW")}
         return subprocess.run(
             ["make", *arguments],
