@@ -53,12 +53,16 @@ def _metric_lines(metrics_file: Path) -> list[str]:
         return []
     metrics: dict[str, Any] = json.loads(metrics_file.read_text())
     channel, boosting = metrics["channel"], metrics["baselines"]
-    lines = [
-        f"{metrics['model_version']} on {metrics['users']:,} users it has never seen ({metrics['labels']:,} exposures)",
-        f"  next channel    macro-F1 {channel['f1_macro']:.3f} (repeating the last one: "
+    next_channel = (
+        f"macro-F1 {channel['f1_macro']:.3f} (repeating the last one: "
         f"{channel['f1_macro_copy_previous']:.3f}, gradient boosting: "
         f"{boosting['channel']['gradient_boosting']['f1_macro']:.3f}), accuracy {channel['accuracy']:.3f}"
-        + ("" if channel["predictable"] else "; no better than the channels' base rates"),
+        if channel["predictable"]
+        else "cannot be predicted here: no better than the channels' own shares"
+    )
+    lines = [
+        f"{metrics['model_version']} on {metrics['users']:,} users it has never seen ({metrics['labels']:,} exposures)",
+        f"  next channel    {next_channel}",
     ]
     for gain, reward in metrics["reward"].items():
         auc, boosted = (

@@ -15,7 +15,6 @@ them (fault 6 of the published code), so the figures are those of the protocol's
 import argparse
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from mtorl_model.training import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
-from schemas.publishing import code_version
+from schemas.publishing import code_version, write_whole
 from schemas.tables.feature_spec import FeatureSpec, latest_spec
 
 # Table 2 of the paper: macro-F1, precision, recall.
@@ -154,10 +153,7 @@ def main() -> None:
         f"make benchmark-published DATASET={dataset.name} PRESET={args.preset} WINDOWS={args.windows} "
         f"EPOCHS={args.max_epochs} SEED={args.seed}"
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    staged = args.out.with_name(f".{args.out.name}.{os.getpid()}")
-    staged.write_text(json.dumps(found, indent=1) + "\n")
-    staged.replace(args.out)
+    write_whole(args.out, json.dumps(found, indent=1) + "\n")
     print(as_text(found))
     print(args.out)
 

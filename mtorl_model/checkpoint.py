@@ -1,6 +1,5 @@
 """Tensors on disk: written whole or not at all, read without running any code of the file."""
 
-import os
 import pickle
 from io import BytesIO
 from pathlib import Path
@@ -9,19 +8,14 @@ from typing import Any
 import torch
 
 from schemas.errors import UserError
-
-_PARTIAL = ".partial"
+from schemas.publishing import write_whole
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """Write tensors, numbers, text, and lists and dicts of them. A kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + _PARTIAL)
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

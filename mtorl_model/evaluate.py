@@ -9,7 +9,6 @@ users that LAKE has learned from are left out. The second reads the held-out use
 
 import argparse
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +42,7 @@ from mtorl_model.registry import load_champion
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake, checked_day
-from schemas.publishing import require_manifest
+from schemas.publishing import require_manifest, write_whole
 from schemas.splits import TEST, TRAIN, VALIDATION
 from schemas.tables import exposures, journeys, sequences
 
@@ -307,17 +306,6 @@ def _keep(table: pa.Table, split: str | None, left_out: pa.Array | None = None) 
     return table
 
 
-def _write(metrics: dict[str, Any], path: Path) -> None:
-    """Atomically: the file is there whole, or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        staged.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
@@ -337,7 +325,7 @@ def main() -> None:
         first_day=args.first_day,
         last_day=args.last_day,
     )
-    _write(metrics, args.out)
+    write_whole(args.out, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     print(as_text(metrics))
     print(args.out)
 

@@ -9,10 +9,11 @@ another day's run may be reading them.
 import argparse
 from pathlib import Path
 
-from mtorl_model.registry import load_champion, write_whole
+from mtorl_model.registry import load_champion
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import exit_with_one_line
 from schemas.paths import Lake
+from schemas.publishing import write_whole
 
 SPEC_FILE, VERSION_FILE = "feature_spec.json", "version.txt"
 
@@ -20,7 +21,6 @@ SPEC_FILE, VERSION_FILE = "feature_spec.json", "version.txt"
 def export_champion(lake: Lake, dataset: Dataset, out: Path) -> str:
     """Write the two files and return the champion's version. Raises UserError where there is no champion."""
     version, artifact = load_champion(lake, dataset)
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / SPEC_FILE, artifact.spec.to_json() + "\n")
     write_whole(out / VERSION_FILE, version + "\n")
     return version

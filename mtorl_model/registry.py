@@ -22,7 +22,7 @@ from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.locks import locked
 from schemas.paths import UNDATED, Lake
-from schemas.publishing import staging_folder
+from schemas.publishing import staging_folder, write_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -112,19 +112,7 @@ def write_lineage(
     """
     inputs = {**({"parent": version.parent} if version.parent else {}), **dict(sorted(trained_on.items()))}
     told = {"version": version.name, "day": version.day, "spec_version": spec_version, "inputs": inputs}
-    files = _files(lake, dataset, version.run_id)
-    files.mkdir(parents=True, exist_ok=True)
-    write_whole(files / LINEAGE, json.dumps(told, indent=1) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write the file, or leave it as it was: nobody reads a part of it."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        staged.write_text(text)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    write_whole(_files(lake, dataset, version.run_id) / LINEAGE, json.dumps(told, indent=1) + "\n")
 
 
 def find_version(lake: Lake, dataset: Dataset, identity: str) -> Version | None:

@@ -192,7 +192,8 @@ def publish(
         counts=dict(counts or {}),
     )
     (staged / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
-    _make_durable(staged)
+    for path in (*staged.iterdir(), staged):
+        make_durable(path)
     swap_into_place(staged, lake.partition(table, dataset, ds))
     return manifest
 
@@ -206,7 +207,7 @@ def swap_into_place(staged: Path, target: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         _exchange(staged, target)
-    _fsync(target.parent)
+    make_durable(target.parent)
 
 
 def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
@@ -218,6 +219,18 @@ def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
     for file, target in zip(staged, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a single file, or leave it as it was: nobody reads a part of it, and a power cut takes none of it back."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged.write_bytes(content.encode() if isinstance(content, str) else content)
+        make_durable(staged)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -241,13 +254,8 @@ def _drop_sidecars(folder: Path) -> None:
             path.unlink()
 
 
-def _make_durable(folder: Path) -> None:
-    for path in folder.iterdir():
-        _fsync(path)
-    _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
+def make_durable(path: Path) -> None:
+    """Have the disk hold a file's content, or a folder's entries."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

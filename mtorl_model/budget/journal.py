@@ -22,6 +22,7 @@ import numpy as np
 from mtorl_model.budget.environment import Offers, Outcome, plain
 from mtorl_model.budget.money import Ints
 from schemas.errors import UserError
+from schemas.publishing import make_durable
 
 _CAMPAIGN, _PLAN, _ANSWER = "campaign", "plan", "answer"
 _DIGITS = 8
@@ -78,7 +79,7 @@ class Journal:
             self._file.truncate(0)
             self._file.seek(0)
             self._write(first)
-            _make_durable(path.parent)
+            make_durable(path.parent)  # the entry of a new file
             return
         whole = 0
         *lines, rest = data.split(b"\n")
@@ -152,12 +153,3 @@ def _require_campaign(path: Path, entry: dict[str, Any] | None, campaign: dict[s
         names = sorted(name for name in found.keys() | campaign.keys() if found.get(name) != campaign.get(name))
         said = ", ".join(f"{name}: {found.get(name)} there, {campaign.get(name)} here" for name in names)
         raise UserError(f"{path} is the journal of another campaign ({said}): name another file")
-
-
-def _make_durable(folder: Path) -> None:
-    """The entry of a new file."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -20,6 +20,7 @@ import pyarrow as pa
 from mtorl_model.budget.environment import Late, Moment, Outcome, plain
 from mtorl_model.budget.money import NANO, Ints
 from mtorl_model.encoding import Encoded, Encoder
+from mtorl_model.rows import ARROW
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
@@ -28,7 +29,6 @@ from schemas.steps import LARGEST_SUMMAND, counted_switches, last, mean, running
 _MICRO = 1_000_000
 _NEVER = np.iinfo(np.int64).min
 _STEP_FIELDS = ("categorical_NLK", "numeric_NLF", "action_in_NLA", "reward_in_NLR", "valid_NL")
-_ARROW = {"int": pa.int32(), "bigint": pa.int64(), "double": pa.float64(), "string": pa.string()}
 
 Objects = npt.NDArray[Any]
 
@@ -112,7 +112,7 @@ class JourneyMemory:
             except (TypeError, ValueError):
                 return f"answers a {name} that is no plain value (None, text, a whole or finite number)"
             try:
-                pa.array(values, _ARROW[dtypes[name]] if name in dtypes else None)
+                pa.array(values, ARROW[dtypes[name]] if name in dtypes else None)
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 return f"answers a {name} that is no {dtypes.get(name, 'one type of value')}"
         return None
@@ -170,7 +170,7 @@ class JourneyMemory:
         self._shown[name][user_N] = value_N
 
     def _no_context(self) -> dict[str, pa.Array]:
-        return {c.name: pa.array([], _ARROW[c.dtype]) for c in self._dataset.features(Known.BEFORE)}
+        return {c.name: pa.array([], ARROW[c.dtype]) for c in self._dataset.features(Known.BEFORE)}
 
     def _encode(self, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> Encoded:
         """The next step of these users, as windows of one position."""
@@ -219,7 +219,7 @@ class JourneyMemory:
                 return pa.array((at_ms_N - known_N) / 1000, mask=known_N == _NEVER)
         for column in shown_columns(self._dataset):
             if name == last(column.name):
-                return pa.array(self._shown[column.name][user_N].tolist(), _ARROW[column.dtype])
+                return pa.array(self._shown[column.name][user_N].tolist(), ARROW[column.dtype])
             if name == mean(column.name) and column.role is Role.NUMERIC:
                 count_N = self._summed_U[column.name][user_N]
                 sum_N = self._sum_U[column.name][user_N] / _MICRO

@@ -48,8 +48,9 @@ from mtorl_model.train import new_model
 from mtorl_model.training import fit
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
+from schemas.freshness import fingerprints
 from schemas.paths import Lake
-from schemas.publishing import file_sha256, read_manifest
+from schemas.publishing import file_sha256, write_whole
 from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import sequences
 from schemas.tables.feature_spec import latest_spec
@@ -159,12 +160,11 @@ class _Training:
 @cache
 def _content(lake: Lake, dataset: str) -> str:
     """Fingerprint of all that a training depends on beside its setting: sequences, code, kind of device."""
-    manifests = [read_manifest(lake.partition(sequences.NAME, dataset, d)) for d in lake.days(sequences.NAME, dataset)]
+    known = fingerprints(lake, sequences.NAME, dataset, lake.days(sequences.NAME, dataset)).values()
     modules = (
         batch, data, encoding, initial_policy, layers, losses, model, prediction, step_pool, train, training,
     )  # fmt: skip
     code = [file_sha256(Path(str(module.__file__))) for module in modules] + [file_sha256(Path(__file__))]
-    known = [manifest.fingerprint for manifest in manifests if manifest]
     return hashlib.sha256("\n".join([*known, *code, device()]).encode()).hexdigest()
 
 
@@ -224,10 +224,7 @@ def _do(todo: _Training) -> _Training:
     buffer = io.BytesIO()
     shares = np.array(artifact.initial_policy.channel_shares)
     np.savez(buffer, allow_pickle=False, channel_shares=shares, **{name: array[order] for name, array in said.items()})
-    todo.file.parent.mkdir(parents=True, exist_ok=True)
-    staged = todo.file.with_suffix(f".{os.getpid()}")
-    staged.write_bytes(buffer.getvalue())
-    staged.replace(todo.file)
+    write_whole(todo.file, buffer.getvalue())
     return todo
 
 

@@ -8,7 +8,6 @@ Writes `LAKE/studies/dataset=D/<study>.csv` (a row a variant and figure), `<stud
 """
 
 import argparse
-import csv
 import json
 import os
 from collections.abc import Sequence
@@ -23,12 +22,12 @@ from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.metrics import Figures, channel_figures, is_predictable, reward_metrics, top_name
 from mtorl_model.registry import log_files
 from mtorl_model.studies.cross_validation import FOLDS, HeldOut, Setting, cross_validate
+from mtorl_model.studies.files import publish_study
 from mtorl_model.studies.pictures import draw
 from mtorl_model.studies.variants import REFERENCE, STUDIES, Variant, repetitions
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
-from schemas.publishing import replace_files, staging_folder
 
 COLUMNS = (
     "variant", "at", "figure", "value", "low", "high", "difference", "difference_low", "difference_high",
@@ -135,17 +134,8 @@ def main() -> None:
         lake, dataset, args.study,
         folds=args.folds, seeds=args.seeds, workers=args.workers, max_epochs=args.max_epochs,
     )  # fmt: skip
-    folder = lake.studies(dataset.name)
-    files = [folder / f"{args.study}.{kind}" for kind in ("csv", "svg", "json")]
-    with staging_folder(lake) as staged:
-        parts = [staged / file.name for file in files]
-        with parts[0].open("w", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(rows)
-        draw(rows, told, STUDIES[args.study].axis, parts[1])
-        parts[2].write_text(json.dumps(told, indent=1) + "\n")
-        replace_files(parts, files)
+    axis = STUDIES[args.study].axis
+    files = publish_study(lake, dataset, args.study, rows, told, lambda file: draw(rows, told, axis, file))
     log_files(lake, dataset, f"study {args.study}", {"folds": args.folds, "seeds": args.seeds}, files)
     print("\n".join(map(str, files)))
 

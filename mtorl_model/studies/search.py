@@ -12,7 +12,6 @@ Table 4's embedding size has no counterpart: x_t has the hidden size (equation 4
 """
 
 import argparse
-import csv
 import hashlib
 import json
 from collections.abc import Mapping
@@ -28,13 +27,14 @@ from mtorl_model.encoding import Encoder
 from mtorl_model.registry import log_files
 from mtorl_model.step_pool import StepPool
 from mtorl_model.studies.cross_validation import Setting
+from mtorl_model.studies.files import publish_study
 from mtorl_model.studies.pictures import draw_search
 from mtorl_model.train import new_model
 from mtorl_model.training import History, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
+from schemas.freshness import fingerprints
 from schemas.paths import Lake
-from schemas.publishing import read_manifest, replace_files, staging_folder
 from schemas.splits import TRAIN, VALIDATION, split_of
 from schemas.tables import sequences
 from schemas.tables.feature_spec import latest_spec
@@ -126,10 +126,7 @@ def search(
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
     )
     # Other data, another space or another base is another study.
-    known = [
-        read_manifest(lake.partition(sequences.NAME, dataset.name, d)) for d in lake.days(sequences.NAME, dataset.name)
-    ]
-    content = [manifest.fingerprint for manifest in known if manifest]
+    content = fingerprints(lake, sequences.NAME, dataset.name, lake.days(sequences.NAME, dataset.name)).values()
     parts = [*content, objective.encoder.spec.version, base.model.to_json(), base.loss.to_json(), base.train.to_json()]
     identity = hashlib.sha256("\n".join([*parts, json.dumps(dict(space))]).encode()).hexdigest()[:12]
     study = optuna.create_study(
@@ -170,7 +167,6 @@ def done_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
 
 def report(study: "optuna.Study", base: Setting, told: Mapping[str, Any], lake: Lake, dataset: Dataset) -> list[Path]:
     """Write search.csv (a row a trial), search.svg and search.json; their paths."""
-    files = [lake.studies(dataset.name) / f"search.{kind}" for kind in ("csv", "svg", "json")]
     trials = done_trials(study)
     rows = [
         {
@@ -187,16 +183,10 @@ def report(study: "optuna.Study", base: Setting, told: Mapping[str, Any], lake: 
         "best": study.best_params, "best_loss": study.best_value, "preset_loss": own.value if own else None,
         "trials": len(trials), "pruned": sum(row["pruned"] for row in rows),
     }  # fmt: skip
-    with staging_folder(lake) as staged:
-        parts = [staged / file.name for file in files]
-        with parts[0].open("w", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
-        draw_search(rows, list(trials[0].params), parts[1])
-        parts[2].write_text(json.dumps({**told, **summary}, indent=1) + "\n")
-        replace_files(parts, files)
-    return files
+    names = list(trials[0].params)
+    return publish_study(
+        lake, dataset, "search", rows, {**told, **summary}, lambda file: draw_search(rows, names, file)
+    )
 
 
 def main() -> None:
