@@ -25,7 +25,8 @@ from schemas.dataset import get_dataset
 
 # The day of a run: the partition key of a scheduled, backfilled or asset-triggered run, the parameter of a
 # run that a person starts, the logical date of `airflow dags test`.
-DAY = "{{ partition_key or params.date or ds }}"
+_DAY = "partition_key or params.date or ds"
+DAY = f"{{{{ {_DAY} }}}}"
 DAYS = ("--from", "{{ params.from }}", "--to", "{{ params.to }}")
 ONE_DAY = ("--from", DAY, "--to", DAY)
 UP_TO_DAY = ("--up-to", DAY)
@@ -50,6 +51,7 @@ _TASKS = {
     "on_skipped_callback": alerts.nothing_there,
 }
 _TRAINING = timedelta(hours=24)
+_LATE_FILE = timedelta(hours=6)
 
 
 def setting(name: str) -> str:
@@ -80,8 +82,8 @@ def _raw(dataset: str) -> tuple[str, str]:
     return "--raw", f"{{{{ params.raw or setting('MTORL_RAW_{dataset.upper()}') }}}}"
 
 
-def _spark(job: str, dataset: str, *arguments: str) -> BaseOperator:
-    return SparkStep(task_id=job, job=f"jobs/{job}.py", arguments=["--dataset", dataset, *LAKE, *arguments])
+def _spark(job: str, dataset: str, *arguments: str, **kwargs) -> BaseOperator:
+    return SparkStep(task_id=job, job=f"jobs/{job}.py", arguments=["--dataset", dataset, *LAKE, *arguments], **kwargs)
 
 
 def _python(task_id: str, module: str, dataset: str, *arguments: str, **kwargs) -> BaseOperator:
@@ -183,10 +185,11 @@ def history_dag(dataset: str) -> DAG:
 def daily_dag(dataset: str) -> DAG:
     """Every day, and backfilled: one day of the log becomes exposures, journeys, sequences and a challenger.
 
-    What is fresh is left alone; rows that came late for earlier days are taken in first, since the day rests on
-    them. The day is the partition key. The windows are cut as the champion's were; without a champion the run ends
-    there with one line: `mtorl_history_*` makes the first. The champion is tested on the day, then fine-tuned
-    on it; the promotion gate decides who is champion from now on, and its audit starts the nightly run of the same day.
+    What is fresh is left alone; rows that came late for earlier days are taken in first, since the day rests on them;
+    where the day's own are not there yet, a scheduled run waits for them. The day is the partition key. The windows
+    are cut as the champion's were; without a champion the run ends there with one line: `mtorl_history_*` makes the
+    first. The champion is tested on the day, then fine-tuned on it; the promotion gate decides who is champion from
+    now on, and its audit starts the nightly run of the same day.
     """
     # A day is over at midnight of the dataset's own calendar.
     timetable = CronPartitionTimetable(
@@ -198,12 +201,12 @@ def daily_dag(dataset: str) -> DAG:
         "this_code": Param(False, type="boolean", description="build again what another version of the code built"),
     }
     # Outcomes of earlier days may have come in, and with them new labels.
-    maturing = ("--from", f"{{{{ macros.ds_add({DAY[3:-3]}, -{get_dataset(dataset).outcome_days}) }}}}", "--to", DAY)
+    maturing = ("--from", f"{{{{ macros.ds_add({_DAY}, -{get_dataset(dataset).outcome_days}) }}}}", "--to", DAY)
     champion = f"{LAKE[1]}/champion/dataset={dataset}"
     spec = ("--spec", f"{champion}/feature_spec.json")
-    with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=6) as dag:
+    with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=8) as dag:
         chain(
-            _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE),
+            _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE, waits=_LATE_FILE),
             [_audit(table, dataset, ("--to", DAY, *NEW)) for table in ("exposures", "quarantine")],
             _spark("build_journeys", dataset, "--day", DAY, THIS_CODE),
             _audit("journeys", dataset, (*ONE_DAY, *NEW), publishes=journeys_asset(dataset)),

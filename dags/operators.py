@@ -9,16 +9,23 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 
 from schemas.errors import EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parent.parent
+_LOOK_AGAIN = timedelta(minutes=10)
 
 
 class PythonStep(BaseOperator):
@@ -60,12 +67,14 @@ class PythonStep(BaseOperator):
 class SparkStep(SparkSubmitOperator):
     """`spark-submit job arguments` on the connection `spark`; driver and executors find `schemas` and `jobs`.
 
-    Raises as PythonStep does.
+    Raises as PythonStep does. waits: for so long after a scheduled run has started, finding nothing to do means that
+    the day's file is late: the task gives its slot back and looks again every few minutes, which costs no try.
     """
 
     ui_color = "#fff3e0"
 
-    def __init__(self, *, job: str, arguments: Sequence[str], **kwargs):
+    def __init__(self, *, job: str, arguments: Sequence[str], waits: timedelta = timedelta(0), **kwargs):
+        self.waits = waits
         super().__init__(
             conn_id="spark",
             application=str(ROOT / job),
@@ -88,6 +97,9 @@ class SparkStep(SparkSubmitOperator):
             said = re.search(r"^(error|nothing to do): .*$", str(failure), re.MULTILINE)
             line = said[0] if said else "see the log above"
             if status and int(status[1]) == EXIT_NOTHING_TO_DO:
+                run, now = context["dag_run"], datetime.now(UTC)
+                if run.run_type == "scheduled" and now < run.start_date + self.waits:
+                    raise AirflowRescheduleException(now + _LOOK_AGAIN) from failure
                 raise AirflowSkipException(line) from failure
             if status and int(status[1]) == EXIT_USER_ERROR:
                 raise AirflowFailException(line) from failure

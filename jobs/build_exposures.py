@@ -4,9 +4,9 @@
         [--from DAY] [--to DAY] [--this-code] | [--up-to DAY]
 
 --up-to DAY: that day, and all days before it that the lake holds or should hold, since the day's journeys rest on
-them; this is how rows that come late reach the lake. A day whose raw rows are as they were when it was built is
-left alone. Refused rows whose day cannot be read, or lies outside the days of the rows that are not refused, are
-published as the quarantine partition `undated`.
+them; this is how rows that come late reach the lake. A day whose raw rows are as they were when it was built is left
+alone; so is one whose rows have changed while a file that held some of them is gone. Refused rows whose day cannot be
+read, or lies outside the days of the rows that are not refused, are published as the quarantine partition `undated`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -86,14 +86,14 @@ def main() -> None:
 
     index, changed = split_by_change(dataset, files, stored_index(lake, dataset.name))
     built: list[str] = []
-    if changed or stale_days(lake, dataset.name, index, days_of_run(index), code):
+    if changed or to_build(lake, dataset.name, index, days_of_run(index), code, up_to):
         with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark:
             index = read_changed(spark, lake, dataset, files)
             days = days_of_run(index)
-            if wanted := stale_days(lake, dataset.name, index, days, code):
+            if wanted := to_build(lake, dataset.name, index, days, code, up_to):
                 with locked(lake, (EXPOSURES, QUARANTINE.name), dataset.name, wanted):
                     # Another run may have built them while this one waited.
-                    built = stale_days(lake, dataset.name, index, days, code)
+                    built = to_build(lake, dataset.name, index, days, code, up_to)
                     if built:
                         build(spark, lake, dataset, files, index, built)
     days = days_of_run(index)
@@ -141,7 +141,7 @@ def days_up_to(lake: Lake, dataset: str, index: RawIndex, day: str) -> list[str]
     NothingToDo where the log does not reach that day: its rows have not come yet, or the log has ended.
     """
     low, high = _span(index)
-    if not low <= day <= high:
+    if not (low <= day <= high and index.has_come(day)):
         raise NothingToDo(f"the log has the days {low} to {high}, and so far no row of {day}")
     held = lake.days(EXPOSURES, dataset)
     return days_between(max(low, min(day, held[0])) if held else low, day)
@@ -160,6 +160,26 @@ def stale_days(lake: Lake, dataset: str, index: RawIndex, days: Iterable[str], c
 
     stale = [day for day in days if not (fresh(EXPOSURES, day) and fresh(QUARANTINE.name, day))]
     return stale if fresh(QUARANTINE.name, UNDATED) else [*stale, UNDATED]
+
+
+def to_build(
+    lake: Lake, dataset: str, index: RawIndex, days: Iterable[str], code: str | None, up_to: str | None
+) -> list[str]:
+    """The stale days, without those that cannot be built any more, as a file that held some of their rows is gone.
+
+    Of an earlier day than --up-to names a line says so; it stays as it is. Otherwise it is a UserError.
+    """
+    stale = stale_days(lake, dataset, index, days, code)
+    held = {day: files for day in stale if (files := index.gone_from(day))}
+    for day, files in held.items():
+        line = (
+            f"{day} is to be built again, but {', '.join(files[:3])}, which held some of its rows, is no longer there: "
+            "put it back, or leave it with its header alone to withdraw the rows"
+        )
+        if up_to is None or day == up_to:
+            raise UserError(line)
+        print(f"note: {line}; until then the day stays as it is")
+    return [day for day in stale if day not in held]
 
 
 def build(

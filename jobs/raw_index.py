@@ -4,13 +4,18 @@ Kept as `LAKE/raw_index/dataset=<name>/index.json`. From it a run knows which da
 reading any: a file whose size and times are as they were is not read again. A day's fingerprint is over the rows as
 they would be published, what the lookups bring included, in any order; so it also tells when a corrected lookup or
 new code changes a day, and which days it leaves alone.
+
+A file that is no longer there (rotated away, or not mounted just now) takes no rows back: its days stay as they were
+built. Rows are withdrawn by leaving the file with its header alone.
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from jobs.lake_files import write_whole
@@ -22,6 +27,7 @@ from schemas.publishing import file_sha256
 from schemas.tables import exposures
 
 _READERS = ("exposures.py", "raw_files.py")
+_BELIEVED = 0.01
 NO_DAY = ""  # of refused rows whose time cannot be read
 
 
@@ -40,25 +46,47 @@ class FileRows:
 
 @dataclass(frozen=True, slots=True)
 class RawIndex:
-    """All log files by name. read_with: changes with the lookups, the contract and the code that reads rows."""
+    """All log files by name. read_with: changes with the lookups, the contract and the code that reads rows.
+
+    gone: files that were read once and are no longer there.
+    """
 
     read_with: str
     files: Mapping[str, FileRows]
+    gone: Mapping[str, FileRows] = field(default_factory=dict)
 
     @property
     def span(self) -> tuple[str, str] | None:
         """The first and the last day of the log; None where no row is usable. A refused row has no say in it."""
-        days = {day for file in self.files.values() for day in file.usable}
+        days = self._usable_by_day()
         return (min(days), max(days)) if days else None
+
+    def has_come(self, day: str) -> bool:
+        """Whether the log has got to that day: it has rows of it, or enough of later days to believe it empty.
+
+        Enough: 1 % of a usual day. A single row of a clock that runs ahead says nothing about the days before it.
+        """
+        by_day = self._usable_by_day()
+        later = sum(rows for d, rows in by_day.items() if d > day)
+        return bool(by_day[day] or (later and later >= _BELIEVED * median(by_day.values())))
+
+    def _usable_by_day(self) -> Counter[str]:
+        by_day: Counter[str] = Counter()
+        for file in self._all().values():
+            by_day.update({day: int(rows) for day, (rows, _) in file.usable.items()})
+        return by_day
+
+    def _all(self) -> dict[str, FileRows]:
+        return {**self.files, **self.gone}
 
     @property
     def rows(self) -> int:
-        return sum(file.rows for file in self.files.values())
+        return sum(file.rows for file in self._all().values())
 
     def inputs(self, day: str) -> dict[str, str]:
         """The inputs of a day's exposures and quarantine, or of the undated quarantine: a fingerprint a file."""
         found = {}
-        for name, file in self.files.items():
+        for name, file in sorted(self._all().items()):
             held = [(kind, d, *by_day[d]) for kind, by_day in (("usable", file.usable), ("refused", file.refused))
                     for d in sorted(by_day) if self._belongs(kind, d) == day]  # fmt: skip
             if held:
@@ -68,6 +96,10 @@ class RawIndex:
     def files_of(self, days: Iterable[str]) -> set[str]:
         """The names of the files that hold rows of these days."""
         return {path.removeprefix("raw/") for day in days for path in self.inputs(day)}
+
+    def gone_from(self, day: str) -> list[str]:
+        """The files that held rows of this day and are no longer there."""
+        return [name for name in self.gone if f"raw/{name}" in self.inputs(day)]
 
     def _belongs(self, kind: str, day: str) -> str:
         if kind == "usable" or (self.span and self.span[0] <= day <= self.span[1]):
@@ -81,7 +113,8 @@ def stored_index(lake: Lake, dataset: str) -> RawIndex | None:
         raw = json.loads(lake.raw_index(dataset).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return RawIndex(raw["read_with"], {name: FileRows(**file) for name, file in raw["files"].items()})
+    files, gone = ({name: FileRows(**file) for name, file in raw.get(key, {}).items()} for key in ("files", "gone"))
+    return RawIndex(raw["read_with"], files, gone)
 
 
 def store_index(lake: Lake, dataset: str, index: RawIndex) -> None:
@@ -102,7 +135,10 @@ def split_by_change(
     kept = dict(known.files) if known and known.read_with == read_with else {}
     unchanged = {path.name: kept[path.name] for path in log
                  if path.name in kept and kept[path.name].stamp == stamp(path)}  # fmt: skip
-    return RawIndex(read_with, unchanged), [path for path in log if path.name not in unchanged]
+    there = {path.name for path in log}
+    read_before = {**known.gone, **known.files} if known else {}
+    gone = {name: file for name, file in read_before.items() if name not in there}
+    return RawIndex(read_with, unchanged, gone), [path for path in log if path.name not in unchanged]
 
 
 def scanned(found: RawIndex, stamps: Mapping[str, list[int]], rows: Iterable[Mapping[str, Any]]) -> RawIndex:
@@ -113,7 +149,10 @@ def scanned(found: RawIndex, stamps: Mapping[str, list[int]], rows: Iterable[Map
         held: list[int | str] = [row["rows"], f"{int(row['sum']) % 2**64:016x}{int(row['xor']) % 2**64:016x}"]
         (refused if row["refused"] else usable)[row["file"]][row["ds"] or NO_DAY] = held
     new = {name: FileRows(stamps[name], usable[name], refused[name]) for name in usable}
-    return RawIndex(found.read_with, dict(sorted({**found.files, **new}.items())))
+    # The same rows under another name: the file was renamed.
+    held = [(file.usable, file.refused) for file in new.values()]
+    gone = {name: file for name, file in found.gone.items() if (file.usable, file.refused) not in held}
+    return RawIndex(found.read_with, dict(sorted({**found.files, **new}.items())), gone)
 
 
 def stamp(path: Path) -> list[int]:

@@ -149,13 +149,13 @@ class FineTuneConfig(_Json):
     max_steps: int = 200  # optimiser steps a day, at most
     passes: int = 2  # over the day's own windows, at most
     replay_share: float = 0.5  # of each batch: windows of earlier days
-    replay_days: int = 12  # earlier days that are read for it, half of them of the last label_days
-    label_days: int = 30  # days within which a gain may still come
+    replay_days: int = 12  # earlier days that are read for it, half of them of the last recent_days
+    recent_days: int = 30  # or more, where the dataset's gains may come later than that
     gradient_clip: float = 1.0  # largest norm of the gradient
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_steps", "passes", "replay_days", "label_days"):
+        for name in ("batch_size", "max_steps", "passes", "replay_days", "recent_days"):
             _require(getattr(self, name) >= 1, f"fine-tune config: {name} is {getattr(self, name)}, must be at least 1")
         _require(
             0.0 <= self.replay_share < 1.0,

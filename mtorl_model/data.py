@@ -24,7 +24,8 @@ from mtorl_model import batch, delayed_feedback, encoding
 from mtorl_model.batch import Batch
 from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoded, Encoder
-from schemas.errors import UserError
+from mtorl_model.reading import unswapped
+from schemas.errors import Busy, UserError
 from schemas.paths import Lake, days_between
 from schemas.publishing import file_sha256, require_manifest, staging_folder, swap_into_place
 from schemas.tables import sequences
@@ -77,7 +78,7 @@ def open_windows(
 
     known_by: the moment whose knowledge the labels hold; None: their full outcome, as far as the lake has it.
     Raises UserError where there are no sequences, where they were cut with another feature spec, or where the
-    split has no window with a label.
+    split has no window with a label; Busy where a day is published anew meanwhile.
     """
     dataset, span = encoder.spec.dataset, set(days_between(first_day, last_day))
     days = [day for day in lake.days(sequences.NAME, dataset) if day in span]
@@ -88,7 +89,10 @@ def open_windows(
     key = _content_key(lake, encoder, days, split, known_by)
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
-        with staging_folder(lake) as staged:
+        partitions = [lake.partition(sequences.NAME, dataset, day) for day in days]
+        with staging_folder(lake) as staged, unswapped(partitions):
+            if _content_key(lake, encoder, days, split, known_by) != key:
+                raise Busy(f"the sequences of {dataset} were published anew just now: run again")
             if not _write(lake, encoder, days, split, staged, known_by):
                 raise UserError(
                     f"no {split} windows for {dataset} from {first_day} to {last_day} in {lake.root}: "

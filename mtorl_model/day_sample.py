@@ -2,7 +2,7 @@
 
 Only windows of training users, with labels as they were known at the end of the day. Both samples follow from the
 dataset and the day (and from what is in the lake): no clock, no state. However long the history is, no more than
-`FineTuneConfig.replay_days` earlier days are opened: half of them out of the last `label_days`, whose gains may have
+`FineTuneConfig.replay_days` earlier days are opened: half of them out of the last `recent_days`, whose gains may have
 come since, the others out of all days before.
 """
 
@@ -56,7 +56,8 @@ def draw_day(
     """
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {day}".encode()).digest()))
     known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
-    earlier_days = _replay_days(known_days, day, config, rng)
+    recent_days = max(config.recent_days, dataset.outcome_days)
+    earlier_days = _replay_days(known_days, day, recent_days, config, rng)
     with unswapped(lake.partition(sequences.NAME, dataset.name, d) for d in (day, *earlier_days)):
         own = require_manifest(lake, sequences.NAME, dataset.name, day)
         if own.spec_version != encoder.spec.version:
@@ -115,11 +116,13 @@ def _endless(windows: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(windows).tolist()
 
 
-def _replay_days(days: list[str], day: str, config: FineTuneConfig, rng: np.random.Generator) -> list[str]:
+def _replay_days(
+    days: list[str], day: str, recent_days: int, config: FineTuneConfig, rng: np.random.Generator
+) -> list[str]:
     """Earlier days to replay, oldest first."""
-    first_open = day_plus(day, -config.label_days)
-    recent = [d for d in days if first_open <= d < day]
-    older = [d for d in days if d < first_open]
+    first_recent = day_plus(day, -recent_days)
+    recent = [d for d in days if first_recent <= d < day]
+    older = [d for d in days if d < first_recent]
     of_older = min(len(older), config.replay_days // 2)
     of_recent = min(len(recent), config.replay_days - of_older)
     chosen = [*rng.choice(older, of_older, replace=False)] if of_older else []

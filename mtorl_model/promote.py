@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtorl_model.compare import Difference, as_lines, compare, days_cut_with
-from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig
+from mtorl_model.config import FeedbackConfig, GateConfig
 from mtorl_model.delayed_feedback import known_by_end_of
 from mtorl_model.export_champion import hand_out
 from mtorl_model.registry import (
@@ -34,9 +34,11 @@ from mtorl_model.registry import (
 from mtorl_model.rows import publish_rows
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, exit_with_one_line
+from schemas.freshness import fingerprints
 from schemas.paths import Lake, checked_day, day_plus
 from schemas.publishing import read_manifest
 from schemas.splits import VALIDATION
+from schemas.tables import sequences
 from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
 
 _SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
@@ -52,7 +54,7 @@ def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: F
             return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
         if line := _settled(lake, dataset, day, challenger, now):
             return [line]
-    rows, lines = _checks(lake, dataset, day, challenger, now, gate, feedback)  # the registry is free meanwhile
+    rows, lines, asked = _checks(lake, dataset, day, challenger, now, gate, feedback)  # the registry is free meanwhile
     failed = [str(row["reason"]) for row in rows if not row["passed"]]
     for row in rows:
         row |= {"challenger": challenger.name, "champion": now.name, "decision": REFUSED if failed else PROMOTED}
@@ -61,7 +63,8 @@ def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: F
             raise Busy(
                 f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
             )
-        publish_rows(lake, PROMOTIONS, dataset, day, rows, {"challenger": challenger.name, "champion": now.name})
+        inputs = {"challenger": challenger.name, "champion": now.name, **asked}
+        publish_rows(lake, PROMOTIONS, dataset, day, rows, inputs)
         if failed:
             set_decision(lake, dataset, challenger, f"{REFUSED}: {'; '.join(failed)}", against=now.name)
             return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {now.name} stays champion"]
@@ -88,27 +91,29 @@ def _settled(lake: Lake, dataset: Dataset, day: str, challenger: Version, now: V
 def _checks(
     lake: Lake, dataset: Dataset, day: str, challenger: Version, now: Version, gate: GateConfig,
     feedback: FeedbackConfig,
-) -> tuple[list[dict[str, object]], list[str]]:  # fmt: skip
-    """A row a check, without the columns that all share; and lines that show the differences."""
+) -> tuple[list[dict[str, object]], list[str], dict[str, str]]:  # fmt: skip
+    """A row a check, without the columns that all share; lines that show the differences; the windows asked."""
     if now.day > day:
-        return [_row(POLICY_AUDIT, f"{now.name} has been trained through {now.day}, which is later")], []
+        return [_row(POLICY_AUDIT, f"{now.name} has been trained through {now.day}, which is later")], [], {}
     # A rollback in between, or days learned at once: what the champion has learned since would be lost.
     before = champion_before(lake, dataset, day)
     if before is None or challenger.parent != before.name:
         stale = f"trained from {challenger.parent}, which is no longer the champion before {day}: run the day again"
-        return [_row(POLICY_AUDIT, stale)], []
+        return [_row(POLICY_AUDIT, stale)], [], {}
     models = load_version(lake, dataset, now), load_version(lake, dataset, challenger)
     if models[0].spec.version != models[1].spec.version:
-        return [_row(POLICY_AUDIT, f"{now.name} reads other features")], []
-    first_open = day_plus(day, -FineTuneConfig().label_days)
-    days = days_cut_with(lake, dataset, models[0].spec.version, first_open, day)
+        return [_row(POLICY_AUDIT, f"{now.name} reads other features")], [], {}
+    # The days whose gains may still come tell the delays, the latest of them are asked.
+    first = day_plus(day, -max(dataset.outcome_days, gate.days))
+    days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
     known_by = known_by_end_of(day, lake, dataset, days, feedback)
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, known_by)
     if compared is None:
-        return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], []
+        return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], [], {}
     rows = [_head_row(difference, gate) for difference in compared.heads]
     findings = audit_policy(compared.other.policy_NA, compared.one.policy_NA, gate.shift)
-    return [*rows, _row(POLICY_AUDIT, "; ".join(findings), compared.heads[0])], as_lines(compared.heads)
+    asked = fingerprints(lake, sequences.NAME, dataset.name, days)
+    return [*rows, _row(POLICY_AUDIT, "; ".join(findings), compared.heads[0])], as_lines(compared.heads), asked
 
 
 def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:

@@ -20,7 +20,7 @@ from mtorl_model.encoding import Encoder
 from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.ranking import best_first, fused_reward
 from mtorl_model.reading import ROWS_PER_READ, read_tables, regrouped
-from mtorl_model.registry import load_champion
+from mtorl_model.registry import champion, load_champion
 from mtorl_model.rows import ARROW, arrow_schema
 from mtorl_model.windows import journeys_to_windows
 from schemas.contract import Table
@@ -251,6 +251,9 @@ def main() -> None:
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )
+    now = champion(lake, dataset)
+    if now.name == policies.inputs["model"] and now.day > day:
+        print(f"note: {now.name} has learned the days up to {now.day}: these policies were no forecast on {day}")
     for manifest in (policies, *others):
         print(lake.partition(manifest.table, dataset.name, day))
 

@@ -2,12 +2,15 @@
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from airflow.exceptions import AirflowException
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
-from dags.factory import DAY, setting
+from dags.factory import DAY, daily_dag, setting
 
 pytestmark = pytest.mark.airflow
 
@@ -64,6 +67,26 @@ def test_an_empty_argument_of_a_spark_job_is_left_out(run, spark_connection):
 )
 def test_only_an_accident_of_a_spark_job_is_tried_again(run, spark_connection, status, state, calls):
     assert run("tiny_spark", status=status, typed="x") == (state, len(calls), calls)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hours_ago", "ends"),
+    [("scheduled", 1, "AirflowRescheduleException"), ("scheduled", 7, "AirflowSkipException"),
+     ("backfill", 1, "AirflowSkipException")],
+    ids=["late file", "too late", "a past day"],
+)  # fmt: skip
+def test_only_a_scheduled_run_waits_for_its_rows_and_only_so_long(monkeypatch, kind, hours_ago, ends):
+    def submit(self, context):
+        raise AirflowException("Cannot execute. Error code is: 3.\nnothing to do: so far no row of 2022-04-24")
+
+    monkeypatch.setattr(SparkSubmitOperator, "execute", submit)
+    step = daily_dag("kuairand").get_task("build_exposures")
+    run = SimpleNamespace(run_type=kind, start_date=datetime.now(UTC) - timedelta(hours=hours_ago))
+    with pytest.raises(AirflowException) as raised:
+        step.execute({"dag_run": run})
+    assert type(raised.value).__name__ == ends
+    if ends == "AirflowRescheduleException":
+        assert timedelta(0) < raised.value.reschedule_date - datetime.now(UTC) < timedelta(hours=1)
 
 
 def test_the_day_is_the_parameter_of_a_run_by_hand(run):

@@ -179,6 +179,49 @@ def test_a_day_beyond_the_log_is_nothing_to_do(jobs, raw, capsys):
     assert jobs.lake.days("exposures", "shop") == DAYS
 
 
+def test_one_row_of_a_clock_that_runs_ahead_does_not_make_the_days_before_it_empty(jobs, raw, capsys):
+    usual = [sent(f"ann{k}", DAYS[0], 8) for k in range(200)]
+    for day in DAYS:
+        write_file(raw, day, [row.replace(DAYS[0], day) for row in usual])
+    write_file(raw, "2024-06-01", [sent("bob", "2024-06-01", 10)])
+    assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-05-20") == EXIT_NOTHING_TO_DO
+    assert "so far no row of 2024-05-20" in capsys.readouterr().out
+    jobs.ok("build_exposures", "--raw", str(raw), "--up-to", "2024-06-01")  # the row itself is none to refuse
+
+
+def test_a_file_that_is_gone_takes_no_rows_back(jobs, raw, capsys):
+    before = files_of(jobs.lake, *TABLES)
+    (raw / f"sent-{DAYS[0]}.txt").unlink()
+    run_day(jobs, raw, DAYS[3])
+    assert files_of(jobs.lake, *TABLES) == before
+    # Not even where another file brings more rows of its day: what is built stays, and a line says why.
+    write_file(raw, DAYS[3], [*LOG[DAYS[3]], sent("ann", DAYS[0], 12)])
+    run_day(jobs, raw, DAYS[3])
+    said = capsys.readouterr().out
+    assert f"note: {DAYS[0]} is to be built again, but sent-{DAYS[0]}.txt, which held some of its" in said
+    assert "until then the day stays as it is" in said
+    name = f"exposures/{DAYS[0]}"
+    assert {k: v for k, v in files_of(jobs.lake, "exposures").items() if name in k} == {
+        k: v for k, v in before.items() if name in k
+    }
+    # Who asks for that very day is told.
+    assert jobs.run("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0]) == 2
+    assert "put it back" in capsys.readouterr().err
+    # With its header alone the rows are withdrawn.
+    write_file(raw, DAYS[0], [])
+    jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
+    rows = pd.read_parquet(jobs.lake.partition("exposures", "shop", DAYS[0]))
+    assert list(rows.user_id) == ["ann"]
+
+
+def test_a_file_under_another_name_takes_the_place_of_the_old_one(jobs, raw):
+    before = content_fingerprint(jobs.lake.partition("exposures", "shop", DAYS[0]))
+    (raw / f"sent-{DAYS[0]}.txt").rename(raw / "sent-moved.txt")
+    write_file(raw, DAYS[3], [*LOG[DAYS[3]], sent("ann", DAYS[0], 12)])
+    jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
+    assert content_fingerprint(jobs.lake.partition("exposures", "shop", DAYS[0])) != before
+
+
 def test_the_undated_rows_are_refreshed_alone(jobs, raw):
     before = files_of(jobs.lake, *TABLES)
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])

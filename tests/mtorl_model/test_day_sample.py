@@ -88,11 +88,11 @@ def test_steps_and_partitions_do_not_grow_with_the_history():
     config = FineTuneConfig()
     days = [day_plus("2019-01-01", k) for k in range(1500)]
     for known in (20, 100, 1500):
-        chosen = _replay_days(days[:known], days[known - 1], config, np.random.default_rng(0))
+        chosen = _replay_days(days[:known], days[known - 1], config.recent_days, config, np.random.default_rng(0))
         assert len(set(chosen)) == len(chosen) <= config.replay_days
         assert chosen == sorted(chosen)
         assert chosen[-1] < days[known - 1]
-    recent = [d for d in chosen if d >= day_plus(days[-1], -config.label_days)]
+    recent = [d for d in chosen if d >= day_plus(days[-1], -config.recent_days)]
     assert len(recent) == config.replay_days // 2
     assert steps_of(10**9, config) == config.max_steps
     assert steps_of(0, config) == 0
