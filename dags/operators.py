@@ -22,18 +22,19 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
-from schemas.errors import EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
+from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parent.parent
 _LOOK_AGAIN = timedelta(minutes=10)
+_NOTHING = (EXIT_NOTHING_TO_DO, EXIT_NOT_YET)
 
 
 class PythonStep(BaseOperator):
     """`python -m module arguments`, in the interpreter that runs Airflow.
 
-    Raises AirflowSkipException where the entry point ends with EXIT_NOTHING_TO_DO, AirflowFailException (no retry)
-    where it ends with EXIT_USER_ERROR, AirflowException where it fails otherwise. The message is the last line that
-    it printed.
+    Raises AirflowSkipException where the entry point ends with EXIT_NOTHING_TO_DO or EXIT_NOT_YET,
+    AirflowFailException (no retry) where it ends with EXIT_USER_ERROR, AirflowException where it fails otherwise.
+    The message is the last line that it printed.
     """
 
     template_fields = ("arguments",)
@@ -53,7 +54,7 @@ class PythonStep(BaseOperator):
             # The hook gives the command a session of its own, which Ctrl-C does not reach.
             if self.hook.sub_process is not None and self.hook.sub_process.poll() is None:
                 self.hook.send_sigterm()
-        if result.exit_code == EXIT_NOTHING_TO_DO:
+        if result.exit_code in _NOTHING:
             raise AirflowSkipException(result.output)
         if result.exit_code == EXIT_USER_ERROR:
             raise AirflowFailException(result.output)
@@ -67,8 +68,8 @@ class PythonStep(BaseOperator):
 class SparkStep(SparkSubmitOperator):
     """`spark-submit job arguments` on the connection `spark`; driver and executors find `schemas` and `jobs`.
 
-    Raises as PythonStep does. waits: for so long after a scheduled run has started, finding nothing to do means that
-    the day's file is late: the task gives its slot back and looks again every few minutes, which costs no try.
+    Raises as PythonStep does. waits: for so long after a scheduled run has started, an entry point that finds nothing
+    to do yet (EXIT_NOT_YET) is started again every few minutes: the task gives its slot back, and it costs no try.
     """
 
     ui_color = "#fff3e0"
@@ -96,9 +97,10 @@ class SparkStep(SparkSubmitOperator):
             status = re.search(r"Error code is: (\d+)\.", str(failure))
             said = re.search(r"^(error|nothing to do): .*$", str(failure), re.MULTILINE)
             line = said[0] if said else "see the log above"
-            if status and int(status[1]) == EXIT_NOTHING_TO_DO:
+            if status and int(status[1]) in _NOTHING:
                 run, now = context["dag_run"], datetime.now(UTC)
-                if run.run_type == "scheduled" and now < run.start_date + self.waits:
+                may_come = int(status[1]) == EXIT_NOT_YET and run.run_type == "scheduled"
+                if may_come and now < run.start_date + self.waits:
                     raise AirflowRescheduleException(now + _LOOK_AGAIN) from failure
                 raise AirflowSkipException(line) from failure
             if status and int(status[1]) == EXIT_USER_ERROR:

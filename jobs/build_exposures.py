@@ -37,16 +37,17 @@ from jobs.raw_files import SOURCE, RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
 from jobs.session import spark_session
 from schemas.dataset import Dataset
-from schemas.errors import NothingToDo, UserError, exit_with_one_line
+from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
 from schemas.freshness import is_fresh
 from schemas.locks import locked
-from schemas.paths import UNDATED, Lake, checked_day, days_between
+from schemas.paths import UNDATED, Lake, checked_day, day_plus, days_between
 from schemas.publishing import read_manifest
 from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE
 
 RAW_INDEX = "raw_index"
+_LATE_DAYS = 7  # a log that ended longer ago is none that goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +139,12 @@ def days_asked(index: RawIndex, first: str | None, last: str | None) -> list[str
 def days_up_to(lake: Lake, dataset: str, index: RawIndex, day: str) -> list[str]:
     """From the first day that the lake holds (an empty lake: that the log has) to this one.
 
-    NothingToDo where the log does not reach that day: its rows have not come yet, or the log has ended.
+    NothingToDo where the log does not reach that day, NotYet where its latest days are so recent that it still may.
     """
     low, high = _span(index)
     if not (low <= day <= high and index.has_come(day)):
-        raise NothingToDo(f"the log has the days {low} to {high}, and so far no row of {day}")
+        may_come = low <= day <= day_plus(high, _LATE_DAYS)
+        raise (NotYet if may_come else NothingToDo)(f"the log has the days {low} to {high}, and so far no row of {day}")
     held = lake.days(EXPOSURES, dataset)
     return days_between(max(low, min(day, held[0])) if held else low, day)
 

@@ -15,11 +15,16 @@ class Busy(UserError):
 
 
 class NothingToDo(Exception):
-    """The day asked for is none of the log's (it has ended, or the day's file is not there yet): no failure."""
+    """The day asked for is none of the log's: no failure."""
+
+
+class NotYet(NothingToDo):
+    """The log has got nearly as far as the day asked for: its rows may still come."""
 
 
 EXIT_USER_ERROR = 2
 EXIT_NOTHING_TO_DO = 3
+EXIT_NOT_YET = 4
 EXIT_TRY_AGAIN = 1
 
 # What stays as it is until somebody mends it. All other failures of the disk or the network may pass.
@@ -32,13 +37,13 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
     """Run an entry point; a UserError or an OSError becomes one line on stderr.
 
     The exit status is 2 where a person has to mend something, 1 where trying again may help, 3 where there is
-    nothing to do. MTORL_DEBUG=1 shows the traceback as well.
+    nothing to do, 4 where there is nothing to do yet. MTORL_DEBUG=1 shows the traceback as well.
     """
     try:
         main()
     except NothingToDo as reason:
         print(f"nothing to do: {reason}")
-        sys.exit(EXIT_NOTHING_TO_DO)
+        sys.exit(EXIT_NOT_YET if isinstance(reason, NotYet) else EXIT_NOTHING_TO_DO)
     except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
             raise

@@ -1,8 +1,8 @@
 """A day's run is killed with SIGKILL again and again, restarted, and ends as if nothing had happened.
 
-Killed are the Spark driver (Python and Java), the trainer and the publisher of policies and ranks: the project's own
-entry points, on a small log. All the while another process reads every partition. KILLS in the environment says how
-many kills (make chaos: 100); each is at a random moment of its victim's life.
+Killed are the Spark driver (Python and Java), training, fine-tuning and promotion, scoring and the budget plan: the
+project's own entry points, on a small log. All the while another process reads every partition. KILLS in the
+environment says how many kills (make chaos: 100); each is at a random moment of its victim's life.
 """
 
 import importlib
@@ -41,10 +41,11 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
-# Starting Java takes seconds, forking none: most kills go to the publisher, whose window is the narrowest.
+# Starting Java takes seconds, forking none: most kills go to the night's publishers, whose window is the narrowest.
 DRIVER_KILLS = max(KILLS * 15 // 100, 3)
-TRAINER_KILLS = max(KILLS * 15 // 100, 3)
-PUBLISHER_KILLS = KILLS - DRIVER_KILLS - TRAINER_KILLS
+LEARNING_KILLS = max(KILLS * 24 // 100, 3)
+PLAN_KILLS = max(KILLS * 15 // 100, 2)
+SCORING_KILLS = KILLS - DRIVER_KILLS - LEARNING_KILLS - PLAN_KILLS
 DAYS = ["2024-03-30", "2024-03-31", "2024-04-01"]
 SPAN = ("--from", DAYS[0], "--to", DAYS[-1])
 FAST_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
@@ -58,9 +59,19 @@ DRIVER_STEPS = (
     ("jobs.build_feature_spec", *SPAN),
     ("jobs.build_sequences", *SPAN),
 )
-TRAIN = ("mtorl_model.train", *SPAN, "--max-epochs", "4", "--members", "1", "--device", "cpu")
-SCORE = ("mtorl_model.score", "--day", DAYS[-1])
-POLICIES = ("channel_policies", "user_reward_ranks")
+LAST = ("--day", DAYS[-1])
+LEARNING = (
+    ("mtorl_model.train", "--from", DAYS[0], "--to", DAYS[1], "--spec-day", DAYS[-1], "--max-epochs", "4",
+     "--members", "1", "--device", "cpu"),
+    ("mtorl_model.fine_tune", *LAST, "--device", "cpu"),
+    ("mtorl_model.promote", *LAST),
+)  # fmt: skip
+SCORE = ("mtorl_model.score", *LAST)
+PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "20")
+OTHER_PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "10")
+BUILT = ("exposures", "quarantine", "journeys", "feature_spec", "sequences")
+LEARNED = ("prequential", "promotions")
+ISSUED = ("channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan")
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +136,7 @@ def finish_fork(step: tuple[str, ...], lake: Lake) -> float:
     return time.monotonic() - began
 
 
-def fingerprints(lake: Lake, tables: tuple[str, ...] = ("exposures", "quarantine", "journeys", "sequences",
-                                                        "feature_spec", *POLICIES)) -> dict[str, str]:  # fmt: skip
+def fingerprints(lake: Lake, tables: tuple[str, ...]) -> dict[str, str]:
     """The fingerprint of every partition's files; each states it itself."""
     found = {}
     for table in tables:
@@ -236,8 +246,8 @@ def kill_some(process: subprocess.Popen, dice: random.Random) -> None:
 
 
 def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(reader, dice, tmp_path, monkeypatch):
-    for module in ("mtorl_model.train", "mtorl_model.score"):
-        importlib.import_module(module)
+    for step in (*LEARNING, SCORE, PLAN):
+        importlib.import_module(step[0])
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     lake, seen = reader
     raw = tmp_path / "raw"
@@ -252,15 +262,14 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     shutil.copytree(calm.partition("journeys", "shop", DAYS[-1]), old_journeys)
     write_log(raw, corrected=True)
     seconds = {step: finish(step, calm, raw) for step in DRIVER_STEPS}
-    training_s = finish_fork(TRAIN, calm)
-    scoring_s = finish_fork(SCORE, calm)
-    want = fingerprints(calm)
-    assert want != fingerprints(lake)
+    seconds |= {step: finish_fork(step, calm) for step in (*LEARNING, SCORE, PLAN)}
+    want = {tables: fingerprints(calm, tables) for tables in (BUILT, LEARNED, ISSUED)}
+    assert all(want.values())
+    assert want[BUILT] != fingerprints(lake, BUILT)
 
     # The Spark driver: every step of the corrected day, each killed some times before it may finish.
-    shares = [DRIVER_KILLS // len(DRIVER_STEPS) + (k < DRIVER_KILLS % len(DRIVER_STEPS)) for k in range(4)]
-    killed = {"driver": 0, "trainer": 0, "publisher": 0}
-    for step, share in zip(DRIVER_STEPS, shares, strict=True):
+    killed = dict.fromkeys(("driver", "learning", "scoring", "plan"), 0)
+    for step, share in zip(DRIVER_STEPS, shares(DRIVER_KILLS, len(DRIVER_STEPS)), strict=True):
         for _ in range(share):
             process = start(step, lake, raw)
             try:
@@ -271,25 +280,27 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
             else:
                 assert process.returncode == 0, process.communicate()[0][-3000:]
         finish(step, lake, raw)
-    tables = ("exposures", "quarantine", "journeys", "sequences", "feature_spec")
-    assert fingerprints(lake, tables) == {path: f for path, f in want.items() if path.split("/")[0] in tables}
+    assert fingerprints(lake, BUILT) == want[BUILT]
 
-    # The trainer: goes on from its checkpoints, and ends with the same weights.
-    killed["trainer"] = shoot(TRAIN, lake, training_s, TRAINER_KILLS, dice)
-    finish_fork(TRAIN, lake)
+    # Training goes on from its checkpoints; the day's learning is done once, whoever is killed; the weights are equal.
+    for step, share in zip(LEARNING, shares(LEARNING_KILLS, len(LEARNING)), strict=True):
+        killed["learning"] += shoot(step, lake, seconds[step], share, dice)
+        finish_fork(step, lake)
     assert champion_files(lake) == champion_files(calm)
+    assert fingerprints(lake, LEARNED) == want[LEARNED]
 
-    # The publisher of policies and ranks: the day's journeys change to and fro, so that there is work each time.
+    # Scoring: the day's journeys change to and fro, so that there is work each time.
     new_journeys = tmp_path / "new_journeys"
     shutil.copytree(calm.partition("journeys", "shop", DAYS[-1]), new_journeys)
-    shutil.rmtree(lake.root / "mlflow")
-    shutil.copytree(calm.root / "mlflow", lake.root / "mlflow")  # one model, whatever numbers kills have used up
-    for k in range(PUBLISHER_KILLS):
+    for k in range(SCORING_KILLS):
         put(lake, (old_journeys, new_journeys)[k % 2])
-        killed["publisher"] += shoot(SCORE, lake, scoring_s, 1, dice)
+        killed["scoring"] += shoot(SCORE, lake, seconds[SCORE], 1, dice)
     put(lake, new_journeys)
     finish_fork(SCORE, lake)
-    assert fingerprints(lake) == want
+    for k in range(PLAN_KILLS):
+        killed["plan"] += shoot((OTHER_PLAN, PLAN)[k % 2], lake, seconds[PLAN], 1, dice)
+    finish_fork(PLAN, lake)
+    assert fingerprints(lake, ISSUED) == want[ISSUED]
 
     with staging_folder(lake):
         pass
@@ -299,6 +310,11 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     assert wrong == []
     assert looks > 100
     assert sum(killed.values()) >= KILLS * 3 // 4  # some end before their time comes
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """As equal as whole numbers can be."""
+    return [total // parts + (k < total % parts) for k in range(parts)]
 
 
 def shoot(step: tuple[str, ...], lake: Lake, seconds: float, times: int, dice: random.Random) -> int:

@@ -48,8 +48,8 @@ def test_an_empty_argument_is_left_out(run):
 
 @pytest.mark.parametrize(
     ("status", "state", "calls"),
-    [("2", "failed", ["a"]), ("1", "failed", ["a", "a", "a"]), ("3", "skipped", ["a"])],
-    ids=["bad input", "accident", "nothing to do"],
+    [("2", "failed", ["a"]), ("1", "failed", ["a", "a", "a"]), ("3", "skipped", ["a"]), ("4", "skipped", ["a"])],
+    ids=["bad input", "accident", "nothing to do", "nothing to do yet"],
 )
 def test_only_an_accident_is_tried_again(run, status, state, calls):
     assert run("tiny_python", status=status) == (state, len(calls), calls)
@@ -70,14 +70,14 @@ def test_only_an_accident_of_a_spark_job_is_tried_again(run, spark_connection, s
 
 
 @pytest.mark.parametrize(
-    ("kind", "hours_ago", "ends"),
-    [("scheduled", 1, "AirflowRescheduleException"), ("scheduled", 7, "AirflowSkipException"),
-     ("backfill", 1, "AirflowSkipException")],
-    ids=["late file", "too late", "a past day"],
+    ("kind", "hours_ago", "status", "ends"),
+    [("scheduled", 1, 4, "AirflowRescheduleException"), ("scheduled", 7, 4, "AirflowSkipException"),
+     ("scheduled", 1, 3, "AirflowSkipException"), ("backfill", 1, 4, "AirflowSkipException")],
+    ids=["late file", "too late", "the log has ended", "a past day"],
 )  # fmt: skip
-def test_only_a_scheduled_run_waits_for_its_rows_and_only_so_long(monkeypatch, kind, hours_ago, ends):
+def test_only_a_scheduled_run_waits_for_its_rows_and_only_so_long(monkeypatch, kind, hours_ago, status, ends):
     def submit(self, context):
-        raise AirflowException("Cannot execute. Error code is: 3.\nnothing to do: so far no row of 2022-04-24")
+        raise AirflowException(f"Cannot execute. Error code is: {status}.\nnothing to do: so far no row of 2022-04-24")
 
     monkeypatch.setattr(SparkSubmitOperator, "execute", submit)
     step = daily_dag("kuairand").get_task("build_exposures")

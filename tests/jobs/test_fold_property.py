@@ -15,7 +15,7 @@ from raw_logs import header
 from shop import SHOP
 
 import schemas.dataset
-from schemas.errors import EXIT_NOTHING_TO_DO
+from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
 from schemas.paths import Lake
 from schemas.publishing import read_manifest
 
@@ -64,5 +64,5 @@ def test_fold_equals_rebuild_whatever_arrives_when(spark, arriving):
 
 
 def run_day(jobs: Jobs, raw: Path, day: str) -> None:
-    if jobs.run("build_exposures", "--raw", str(raw), "--up-to", day) != EXIT_NOTHING_TO_DO:
+    if jobs.run("build_exposures", "--raw", str(raw), "--up-to", day) not in (EXIT_NOTHING_TO_DO, EXIT_NOT_YET):
         jobs.ok("build_journeys", "--day", day)

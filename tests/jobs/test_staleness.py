@@ -11,7 +11,7 @@ from raw_logs import kuairand_row, write_kuairand
 from shop import SHOP, SPEC, sent, write_file
 
 import schemas.dataset
-from schemas.errors import EXIT_NOTHING_TO_DO
+from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import content_fingerprint, read_manifest
 
@@ -176,6 +176,7 @@ def test_a_day_beyond_the_log_is_nothing_to_do(jobs, raw, capsys):
     assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2026-01-01") == EXIT_NOTHING_TO_DO
     said = capsys.readouterr().out
     assert "nothing to do: the log has the days 2024-05-01 to 2024-05-04, and so far no row of 2026-01-01" in said
+    assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-05-05") == EXIT_NOT_YET
     assert jobs.lake.days("exposures", "shop") == DAYS
 
 
@@ -184,7 +185,7 @@ def test_one_row_of_a_clock_that_runs_ahead_does_not_make_the_days_before_it_emp
     for day in DAYS:
         write_file(raw, day, [row.replace(DAYS[0], day) for row in usual])
     write_file(raw, "2024-06-01", [sent("bob", "2024-06-01", 10)])
-    assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-05-20") == EXIT_NOTHING_TO_DO
+    assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-05-20") == EXIT_NOT_YET
     assert "so far no row of 2024-05-20" in capsys.readouterr().out
     jobs.ok("build_exposures", "--raw", str(raw), "--up-to", "2024-06-01")  # the row itself is none to refuse
 
