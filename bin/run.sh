@@ -57,7 +57,7 @@ flock --nonblock 9 || die "another make run is working on the lake $LAKE: wait f
 
 # A home for each lake, so that runs on different lakes do not share a database; `make up` has its own.
 airflow_environment "$ROOT/.airflow/run-$(printf '%s' "$LAKE" | sha256sum | cut -c 1-12)"
-export MTORL_DEADLINES=off # nobody waits for a schedule here
+export MTORL_DEADLINE_HOURS=0 # nobody waits for a schedule here
 LOG="$AIRFLOW_HOME/run.log"
 airflow_database "$LOG"
 : >"$LOG"

@@ -10,14 +10,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Notes its name and arguments; ends as FAIL_<name> says, after the line that it says.
+# Notes its name and arguments; ends as FAIL_<name> says, after the line that it says. It lasts as long as there is a
+# file of the name that HOLD_<name> says.
 STAND_IN = """
-import os, pathlib, sys
+import os, pathlib, sys, time
 name = pathlib.Path(sys.argv[0]).stem
 with open(os.environ["CALLS"], "a") as calls:
     print(name, *sys.argv[1:], file=calls)
 def value(flag):
     return sys.argv[sys.argv.index(flag) + 1]
+while os.path.exists(os.environ.get("HOLD_" + name, "")):
+    time.sleep(0.2)
 if name == "generate_log":
     pathlib.Path(value("--out")).mkdir(parents=True)
 if name == "log_days":

@@ -1,9 +1,13 @@
 """make up and make down, for real: what listens, who may read the secrets, what is left."""
 
 import json
+import os
 import socket
 import stat
+import subprocess
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -115,6 +119,51 @@ def api(checkout: Checkout, path: str):
         headers["Authorization"] = f"Bearer {json.load(answer)['access_token']}"
     with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers)) as answer:
         return json.load(answer)
+
+
+def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(checkout):
+    (checkout.root / "log").mkdir()
+    hold = checkout.root / "hold"
+    hold.touch()
+    service = {"PORT": str(free_port()), "RAW": "log", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20"}
+    up = checkout.make("up", **service, HOLD_build_journeys=str(hold), MTORL_DEADLINE_HOURS="0.003")
+    assert up.returncode == 0, up.stderr
+    asked = subprocess.Popen(
+        ["make", "backfill", "FROM=2022-04-08", "TO=2022-04-08"],
+        cwd=checkout.root, env={k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MAKE", "MFLAGS"))},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: any(call.startswith("build_journeys ") for call in checkout.calls()), 200)
+    # A run that takes longer than its deadline is told of, and goes on.
+    alerts = checkout.root / ".airflow" / "service" / "alerts.log"
+    late = "LATE mtorl_daily_kuairand 2022-04-08: not done 0.003 hours after it was queued"
+    wait_for(lambda: alerts.exists() and late in alerts.read_text(), 120)
+
+    (scheduler,) = [p for p in service_processes(checkout) if {"airflow", "scheduler"} <= names(p)]
+    for process in [scheduler, *scheduler.children(recursive=True)]:
+        process.kill()
+    asked.kill()
+    hold.unlink()
+    assert checkout.make("down").returncode == 0
+    up = checkout.make("up", **service)
+    assert up.returncode == 0, up.stderr
+    for name in ("daily", "nightly"):  # the backfill that had switched it on was killed, too
+        run = f"/api/v2/dags/mtorl_{name}_kuairand/dagRuns?partition_key_pattern=2022-04-08"
+        wait_for(lambda run=run: [r["state"] for r in api(checkout, run)["dag_runs"]] == ["success"], 400)
+    done = [call.split()[0] for call in checkout.calls() if "2022-04-08" in call]
+    assert done.count("build_journeys") == 2
+    assert done.count("build_exposures") == done.count("promote") == done.count("score") == 1
+
+
+def names(process: psutil.Process) -> set[str]:
+    return {Path(word).name for word in process.cmdline()[:3]}
+
+
+def wait_for(done: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(1)
 
 
 def test_a_port_in_use_is_refused_with_one_line(checkout):
