@@ -1,7 +1,7 @@
 """Run a campaign of the champion on a log's random exposures, on users that it has never seen.
 
 python -m mtorl_model.replay_campaign --dataset kuairand --lake DIR --from DAY --to DAY --budget EXPOSURES
-    --journal FILE [--rounds K] [--strategy pairs|published|random] [--seed 0]
+    --journal FILE [--rounds K] [--strategy pairs|records|published|random] [--seed 0]
 
 Killed and started again with the same arguments, it goes on from its journal. The model is the champion as it was
 before the campaign's first day. Printed is what a matched exposure brought on average, which estimates what the
@@ -22,7 +22,7 @@ from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.money import NANO, budget_nano
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.replay import Replay
-from mtorl_model.budget.strategy import AtRandom, Pairs, Published, Strategy
+from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
 from mtorl_model.data import WindowStore, open_windows
 from mtorl_model.encoding import Encoder
 from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
@@ -33,7 +33,7 @@ from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake, checked_day
 from schemas.splits import TEST, TRAIN
 
-STRATEGIES = ("pairs", "published", "random")
+STRATEGIES = ("pairs", "records", "published", "random")
 _MOST_WINDOWS = 8192  # of training users that the channel level is counted over
 
 
@@ -66,6 +66,7 @@ def run_campaign(
     environment = Replay(lake, dataset, artifact.spec.channels, first_day, last_day, TEST)
     strategies: Mapping[str, Strategy] = {
         "pairs": Pairs(artifact, level, dataset),
+        "records": RecordPairs(artifact, level, dataset),
         "published": Published(artifact, level),
         "random": AtRandom(level),
     }

@@ -21,7 +21,7 @@ from typing import Any
 
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
-from mtorl_model.budget.strategy import AtRandom, Pairs, Published, Strategy
+from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
 from mtorl_model.encoding import Encoder
 from schemas.errors import UserError, exit_with_one_line
 from schemas.publishing import code_version
@@ -29,7 +29,6 @@ from simulation.learning import MODEL, STEPS, Learned, learn
 from simulation.report import put_into, write_report
 from simulation.simulator import DATASET, Simulator
 from simulation.strategies import (
-    BaseRatePairs,
     BoostingBeliefPairs,
     BoostingPairs,
     BoostingRanking,
@@ -50,7 +49,7 @@ def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]
         "MTORL in pairs": Pairs(artifact, level, DATASET),
         "pairs without channel level": Pairs(artifact, level.without_policy(), DATASET),
         "pairs without user level": Pairs(artifact, level, DATASET, user_level=False),
-        "base rates in pairs": BaseRatePairs(learned),
+        "records in pairs": RecordPairs(artifact, level, DATASET),
         "boosting's gains in pairs": BoostingBeliefPairs(learned),
         "MTORL as published": Published(artifact, level),
         "published, without channel level": Published(artifact, level.without_policy()),

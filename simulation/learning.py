@@ -36,7 +36,7 @@ PENALTY = 0.5
 # Not of the 20 seeds that are compared: those are 0, 1, 2, ...
 TRAIN_SEED, VALIDATION_SEED = 1_000_000, 1_500_000  # of the first training; the next ones follow
 MODEL = ModelConfig(hidden=64, category_dropout=0.1, steps=STEPS)
-TRAIN = TrainConfig(batch_size=128, schedule="cosine", max_epochs=8, patience=3, gradient_clip=1.0)
+TRAIN = TrainConfig(batch_size=128, schedule="cosine", max_epochs=30, patience=3, gradient_clip=1.0)
 LOSS = LossConfig(mu=1.0)
 _NUMBERS = (last("cost"), mean("cost"), switches("channel"), "gap_s", "since_click_s", "since_conversion_s")
 _UNITS = {

@@ -17,7 +17,7 @@ TABLE, PICTURE = "comparison.md", "comparison.svg"
 MARKS = ("<!-- comparison -->", "<!-- /comparison -->")
 FIRST, ORACLE = "MTORL in pairs", "oracle"
 _CURVES = (
-    FIRST, "base rates in pairs",
+    FIRST, "records in pairs",
     "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", "informed", ORACLE,
 )  # fmt: skip
 

@@ -45,22 +45,6 @@ class BoostingRanking:
 
 
 @dataclass(frozen=True, eq=False)
-class BaseRatePairs:
-    """Control: the composition and knapsack of `Pairs` without any model. Everybody is worth the log's base rates.
-
-    What is left is each user's own record by channel, and the channel level.
-    """
-
-    learned: Learned
-
-    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        initial, spec, users = self.learned.artifact.initial_policy, self.learned.spec, len(moment.user_N)
-        rates = [initial.gain_rates[gain] for gain in spec.gains]
-        beliefs = Beliefs(np.tile(initial.channel_shares, (users, 1)), np.tile(rates, (users, 1)))
-        return pairs_for(moment, *value_pairs(beliefs, memory, moment, self.learned.level, DATASET), budget)
-
-
-@dataclass(frozen=True, eq=False)
 class BoostingBeliefPairs:
     """Control: the composition and knapsack of `Pairs`, with the gains that boosting predicts in place of MTORL's."""
 

@@ -115,6 +115,24 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RecordPairs:
+    """Control: the composition and knapsack of `Pairs` without any model. Everybody is worth the log's base rates.
+
+    What is left is each user's own record by channel, and the channel level.
+    """
+
+    artifact: Artifact  # of which only the initial policy is asked
+    level: ChannelLevel
+    dataset: Dataset
+
+    def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
+        initial, users = self.artifact.initial_policy, len(moment.user_N)
+        rates = [initial.gain_rates[gain] for gain in self.artifact.spec.gains]
+        beliefs = Beliefs(np.tile(initial.channel_shares, (users, 1)), np.tile(rates, (users, 1)))
+        return pairs_for(moment, *value_pairs(beliefs, memory, moment, self.level, self.dataset), budget)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AtRandom:
     """Users in random order, channels alike: what a budget brings without any knowledge."""
 

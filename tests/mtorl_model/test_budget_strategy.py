@@ -8,13 +8,14 @@ import pytest
 from toy_campaign import TOY, Partner, empty_memory, level, run, untrained
 
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.budget.strategy import AtRandom, Pairs, Published, believe, draw, explore
+from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, believe, draw, explore
 from mtorl_model.ranking import fused_reward
 
 ARTIFACT, LEVEL = untrained(), level()
 STRATEGIES = {
     "pairs": Pairs(ARTIFACT, LEVEL, TOY),
     "pairs of users at random": Pairs(ARTIFACT, LEVEL, TOY, user_level=False),
+    "records in pairs": RecordPairs(ARTIFACT, LEVEL, TOY),
     "published": Published(ARTIFACT, LEVEL),
     "published, users at random": Published(ARTIFACT, LEVEL, user_level=False),
     "at random": AtRandom(LEVEL),

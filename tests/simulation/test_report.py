@@ -10,7 +10,7 @@ from simulation.report import PICTURE, TABLE, put_into, write_report
 
 NAMES = (
     "MTORL in pairs", "MTORL as published", "boosting ranking", "boosting of pairs", "popularity", "random",
-    "informed", "oracle", "base rates in pairs",
+    "informed", "oracle", "records in pairs",
 )  # fmt: skip
 
 
