@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from schemas.errors import UserError
 
+_ROOT = Path(__file__).resolve().parent.parent
 _DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "not in gzip format",
             "incorrect header check", "incorrect data check", "invalid block type", "invalid stored block",
             "invalid distance", "invalid code lengths", "crc")  # fmt: skip
@@ -55,6 +56,8 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         # Recording where each of some thousand expressions was made takes longer than planning them.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Python workers read our own modules.
+        "spark.executorEnv.PYTHONPATH": str(_ROOT),
     }
     # Under spark-submit the master and the addresses come from there.
     if "PYSPARK_GATEWAY_PORT" not in os.environ:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from random_exposures import day, random_exposures, to_spark
-from test_history import DATASETS, DAYS, including_now, with_the_unknown_shuffled
+from test_history import DATASETS, DAYS, NOT_STRICTLY, with_the_unknown_shuffled
 
 import jobs.history as history
+import jobs.known_before as known_before
 from jobs.days import end_of_day_ms
 from jobs.feature_selection import fit_spec
 from jobs.journeys import channel_names
@@ -56,5 +57,5 @@ def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(spark
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_reach_the_model_if_the_frame_held_them(spark, name, monkeypatch):
-    monkeypatch.setattr(history, "_before", including_now)
+    monkeypatch.setattr(known_before, "STRICTLY", NOT_STRICTLY)
     assert set(INPUTS) <= changed(*encoded_logs(spark, get_dataset(name), 1))

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from random_exposures import day, random_exposures, to_spark
 
 import jobs.history as history
+import jobs.known_before as known_before
 from jobs.days import end_of_day_ms
 from jobs.journeys import channel_names
 from schemas.contract import Known
@@ -82,10 +83,8 @@ def with_the_unknown_shuffled(frame: pd.DataFrame, dataset: Dataset, cuts: dict[
     return changed
 
 
-def including_now():
-    """The planted leak: a frame that holds the row's own time stamp."""
-    by_time = history.Window.partitionBy("user_id").orderBy(history.KNOWN_AT)
-    return by_time.rangeBetween(history.Window.unboundedPreceding, 0)
+# The planted leak: what bears the step's own time stamp is taken for known.
+NOT_STRICTLY = "right"
 
 
 def leaking_columns(spark, dataset: Dataset, seed: int) -> set[str]:
@@ -109,19 +108,17 @@ def test_no_input_changes_when_the_unknown_is_shuffled(spark, name, seed):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_leak_if_the_frame_held_them(spark, name, monkeypatch):
-    monkeypatch.setattr(history, "_before", including_now)
+    monkeypatch.setattr(known_before, "STRICTLY", NOT_STRICTLY)
     leaks = leaking_columns(spark, get_dataset(name), 1)
     assert {"seen_click", "new_click", "last_channel", "seen_by_channel", "new_by_channel", "since_click_s"} <= leaks
 
 
 def test_conversions_would_leak_if_known_with_their_exposure(spark, monkeypatch):
-    known_later = history.pending_gains
-
     def known_at_once(exposures, dataset):
-        early = exposures.withColumn("conversion_at_ms", F.col("exposed_at_ms"))
-        return known_later(early, dataset)
+        return facts(exposures.withColumn("conversion_at_ms", F.col("exposed_at_ms")), dataset)
 
-    monkeypatch.setattr(history, "pending_gains", known_at_once)
+    facts = history._exposure_facts
+    monkeypatch.setattr(history, "_exposure_facts", known_at_once)
     leaks = leaking_columns(spark, get_dataset("criteo"), 1)
     assert leaks == {"seen_conversion", "new_conversion", "since_conversion_s", "seen_by_channel", "new_by_channel"}
 

@@ -1,0 +1,435 @@
+"""What was known strictly before each step, for all users of a chunk at once: the arithmetic behind history.py.
+
+A step at time t sees exactly the facts with a smaller time. Facts of one user lie side by side in order of time, so
+what a step sees is a range of rows: from the user's first to the first one that is not before t. That one position,
+`Seen.upto`, is the whole rule; every input is a difference of running totals at it, or the row just before it.
+
+Shapes: R rows of the chunk, U users, N exposures, S = N + U steps (an exposure each, then a query a user), C channels,
+W what is counted by channel (exposures, then each gain).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contract import Known
+from schemas.dataset import Dataset
+from schemas.steps import (
+    LARGEST_SUMMAND,
+    UNKNOWN_CHANNEL,
+    counted_switches,
+    last,
+    mean,
+    outcome_columns,
+    profile_inputs,
+    running_means,
+    shown_columns,
+    switches,
+)
+
+KIND, DS, SUMMARY = "_kind", "ds", "_summary"
+EXPOSURE, QUERY = "exposure", "query"
+# numpy's name for "strictly before": the row that bears the time itself is not among those counted.
+STRICTLY: Literal["left", "right"] = "left"
+
+_NANO = 1_000_000_000
+_MICRO = 1_000_000
+_LAST_ID = 2**63 - 1  # the query comes after every exposure
+_TIME_BITS = 43  # milliseconds up to the year 2248, so that user and time fit into one number
+_NONE = -1
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The facts of some users. exposures: N rows, by user and in their total order; summaries: one a user."""
+
+    exposures: pa.Table
+    user_N: Ints  # 0 to U - 1, as they come
+    at_ms_N: Ints
+    summaries: pa.Table  # U rows; where a user has none, all is null
+    has_summary_U: Mask
+    user_id_U: pa.ChunkedArray
+    as_of_ms: int
+
+    @property
+    def users(self) -> int:
+        return len(self.has_summary_U)
+
+    @classmethod
+    def of(cls, rows: pa.Table, as_of_ms: int) -> "Chunk":
+        """rows: of whole users, a user's summary first, then the exposures by (exposed_at_ms, exposure_id)."""
+        user_id = rows.column("user_id").combine_chunks()
+        is_first_R = np.ones(len(rows), dtype=bool)
+        if len(rows) > 1:
+            is_first_R[1:] = pc.not_equal(user_id[1:], user_id[:-1]).to_numpy(zero_copy_only=False)
+        user_R = np.cumsum(is_first_R) - 1
+        is_summary_R = pc.is_valid(rows.column(SUMMARY)).to_numpy()
+        first_U = np.flatnonzero(is_first_R)
+        exposure_N = np.flatnonzero(~is_summary_R)
+        summary_U = np.where(is_summary_R[first_U], first_U, _NONE)
+        exposures = rows.take(pa.array(exposure_N))
+        return cls(
+            exposures=exposures,
+            user_N=user_R[exposure_N],
+            at_ms_N=_ints(exposures.column("exposed_at_ms")),
+            summaries=rows.take(_positions(summary_U)),
+            has_summary_U=summary_U != _NONE,
+            user_id_U=rows.column("user_id").take(pa.array(first_U)),
+            as_of_ms=as_of_ms,
+        )
+
+    def summary(self, *path: str) -> pa.Array:
+        """[U]: a field of the summaries."""
+        value: pa.Array = self.summaries.column(SUMMARY).combine_chunks()
+        for name in path:
+            value = pc.struct_field(value, name)
+        return value
+
+    def count(self, *path: str) -> Ints:
+        """[U]: a count of the summaries, 0 where there is none."""
+        return _ints(pc.fill_null(self.summary(*path).cast(pa.int64()), 0))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The steps of a chunk and what each of them sees. Positions are in the chunk's exposures."""
+
+    user_S: Ints
+    at_ms_S: Ints
+    start_S: Ints  # the user's first exposure
+    upto_S: Ints  # the first exposure that is not before the step
+    previous_S: Ints  # the exposure before it in the total order; _NONE: there is none in this chunk
+    side: Literal["left", "right"]
+
+    @classmethod
+    def of(cls, chunk: Chunk, side: Literal["left", "right"]) -> "Seen":
+        users = np.arange(chunk.users)
+        start_U, end_U = (np.searchsorted(chunk.user_N, users, side=at) for at in ("left", "right"))
+        user_S = np.concatenate([chunk.user_N, users])
+        at_ms_S = np.concatenate([chunk.at_ms_N, np.full(chunk.users, chunk.as_of_ms)])
+        upto_S = np.searchsorted(_key(chunk.user_N, chunk.at_ms_N), _key(user_S, at_ms_S), side=side)
+        before_S = np.concatenate([np.arange(len(chunk.user_N)), end_U]) - 1
+        start_S = start_U[user_S]
+        return cls(user_S, at_ms_S, start_S, upto_S, np.where(before_S >= start_S, before_S, _NONE), side)
+
+    def total(self, value_N: Ints) -> Ints:
+        """[S]: the sum over the exposures seen."""
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(value_N)])
+        total_S: Ints = sums[self.upto_S] - sums[self.start_S]
+        return total_S
+
+    def latest(self, is_one_N: Mask) -> Ints:
+        """[S]: the latest exposure seen that is one of these, or _NONE."""
+        latest_N = np.maximum.accumulate(np.where(is_one_N, np.arange(len(is_one_N)), _NONE))
+        found_S = np.concatenate([[_NONE], latest_N])[self.upto_S]
+        return np.where(found_S >= self.start_S, found_S, _NONE)
+
+
+@dataclass(frozen=True)
+class LateGains:
+    """Facts that become known after their exposure, by user and time."""
+
+    user_M: Ints
+    known_at_ms_M: Ints
+    channel_M: Ints  # position among the channels
+    gain_M: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, chunk: Chunk, dataset: Dataset, channels: Sequence[str]) -> "LateGains":
+        parts = []
+        for gain in dataset.late_gains:
+            at_ms = chunk.exposures.column(dataset.column(gain).known_at or "")
+            of_N = np.flatnonzero((_ints(chunk.exposures.column(gain)) == 1) & pc.is_valid(at_ms).to_numpy())
+            channel = chunk.exposures.column("channel").take(pa.array(of_N))
+            parts.append((chunk.user_N[of_N], _ints(at_ms.take(pa.array(of_N))), channel, np.full(len(of_N), gain)))
+        pending = chunk.summary("pending")
+        waiting = pc.list_flatten(pending)
+        parts.append((
+            _ints(pc.list_parent_indices(pending)), _ints(pc.struct_field(waiting, "known_at_ms")),
+            pc.struct_field(waiting, "channel"), pc.struct_field(waiting, "gain").to_numpy(zero_copy_only=False),
+        ))  # fmt: skip
+        user, at_ms, gain = (np.concatenate([part[k] for part in parts]) for k in (0, 1, 3))
+        channel = np.concatenate([_channel_positions(part[2], channels) for part in parts])
+        # What is not known by the end goes on waiting.
+        order = np.lexsort((at_ms, user))
+        order = order[at_ms[order] < chunk.as_of_ms]
+        return cls(user[order], at_ms[order], channel[order], gain[order])
+
+    def where(self, is_one_M: Mask) -> "LateGains":
+        return LateGains(
+            *(values[is_one_M] for values in (self.user_M, self.known_at_ms_M, self.channel_M, self.gain_M))
+        )
+
+    def total(self, seen: Seen) -> Ints:
+        """[S]: how many are known to each step."""
+        return self._upto(seen) - np.searchsorted(self.user_M, seen.user_S)
+
+    def latest_ms(self, seen: Seen) -> Ints:
+        """[S]: when the latest one known became so, or _NONE."""
+        upto_S = self._upto(seen)
+        found_S = np.concatenate([[_NONE], self.known_at_ms_M])[upto_S]
+        return np.where(upto_S > np.searchsorted(self.user_M, seen.user_S), found_S, _NONE)
+
+    def _upto(self, seen: Seen) -> Ints:
+        return np.searchsorted(
+            _key(self.user_M, self.known_at_ms_M), _key(seen.user_S, seen.at_ms_S), side=seen.side
+        )  # fmt: skip
+
+
+def known_steps(
+    rows: pa.Table, dataset: Dataset, channels: Sequence[str], as_of_ms: int, side: Literal["left", "right"]
+) -> pa.Table:
+    """The steps of whole users (history.with_history says which columns), exposures first, then a query a user.
+
+    rows: the columns of history's facts, of whole users: a user's summary first, then the exposures in their order.
+    side: STRICTLY, but for tests that plant a leak.
+    """
+    chunk = Chunk.of(rows, as_of_ms)
+    seen = Seen.of(chunk, side)
+    late = LateGains.of(chunk, dataset, channels)
+    view = _Views(chunk, seen)
+    exposures, users = chunk.exposures, chunk.users
+
+    found: dict[str, Any] = {
+        "user_id": _both(exposures.column("user_id"), chunk.user_id_U),
+        KIND: pa.array([EXPOSURE, QUERY]).take(pa.array(np.repeat([0, 1], [len(exposures), users]))),
+        DS: _both(exposures.column(DS), pa.nulls(users, pa.string())),
+    }
+    for column in outcome_columns(dataset):
+        of_queries: Any = pa.nulls(users, exposures.column(column.name).type)
+        if column.name == "exposure_id":
+            of_queries = pa.array(np.full(users, _LAST_ID))
+        if column.name == "exposed_at_ms":
+            of_queries = pa.array(np.full(users, as_of_ms))
+        found[column.name] = _both(exposures.column(column.name), of_queries)
+
+    # The next exposure's context is not known at the end of a day: the latest one stands in for it.
+    for column in dataset.features(Known.BEFORE):
+        found[column.name] = view.own_or_latest(column.name, chunk.summary("next_step", column.name))
+    for column in profile_inputs(dataset):
+        found[column.name] = view.own_or_latest(column.name, chunk.summaries.column(column.name))
+    for column in shown_columns(dataset):
+        of_summary = chunk.summary("next_step", last(column.name))
+        found[last(column.name)] = view.latest(exposures.column(column.name), of_summary)
+    found |= _running_means(chunk, seen, dataset) | _switches(chunk, seen, view, dataset)
+
+    gained = {gain: np.nan_to_num(_floats(exposures.column(gain))).astype(np.int64) for gain in dataset.gain_names}
+    before_ms = _filled(view.previous(exposures.column("exposed_at_ms"), chunk.summary("exposed_at_ms")))
+    found["gap_s"] = np.where(before_ms == _NONE, 0.0, (seen.at_ms_S - before_ms) / 1000)
+    at_ms = {gain: _last_gain_ms(chunk, seen, late, gain, gained[gain], dataset) for gain in dataset.gain_names}
+    for gain, at_ms_S in at_ms.items():
+        found[f"since_{gain}_s"] = pa.array((seen.at_ms_S - at_ms_S) / 1000, mask=at_ms_S == _NONE)
+    found["last_gain_at_ms"] = pa.StructArray.from_arrays(
+        [pa.array(at_ms_S, mask=at_ms_S == _NONE) for at_ms_S in at_ms.values()], list(at_ms)
+    )
+
+    one_N = np.ones(len(exposures), np.int64)
+    for what in ("exposures", *dataset.gain_names):
+        if what in dataset.late_gains:
+            total_S = late.where(late.gain_M == what).total(seen)
+        else:
+            total_S = seen.total(one_N if what == "exposures" else gained[what])
+        of_seen, of_new = (chunk.count("next_step", f"{when}_{what}") for when in ("seen", "new"))
+        found[f"seen_{what}"] = total_S + of_seen[seen.user_S]
+        found[f"new_{what}"] = view.since_previous(found[f"seen_{what}"], of_seen - of_new)
+    cost_nano_N = np.rint(np.nan_to_num(_floats(exposures.column("cost"))) * _NANO).astype(np.int64)
+    of_seen = chunk.count("seen_cost_nano")
+    of_new = np.rint(np.nan_to_num(_floats(chunk.summary("next_step", "new_cost"))) * _NANO).astype(np.int64)
+    found["seen_cost_nano"] = seen.total(cost_nano_N) + of_seen[seen.user_S]
+    found["new_cost"] = view.since_previous(found["seen_cost_nano"], of_seen - of_new) / _NANO
+    found |= _by_channel(chunk, seen, late, view, gained, dataset, channels)
+    return pa.table(found)
+
+
+class _Views:
+    """Columns as the steps of a chunk see them."""
+
+    def __init__(self, chunk: Chunk, seen: Seen) -> None:
+        exposures, users = len(chunk.user_N), chunk.users
+        of_summary_U = np.where(chunk.has_summary_U, exposures + np.arange(users), _NONE)
+        of_summary_S = of_summary_U[seen.user_S]
+        self._chunk, self._seen = chunk, seen
+        self.previous_S = np.where(seen.previous_S != _NONE, seen.previous_S, of_summary_S)
+        self._latest_S = np.where(seen.upto_S > seen.start_S, seen.upto_S - 1, of_summary_S)
+
+    def latest(self, of_exposures: Any, of_summaries: Any) -> pa.ChunkedArray:
+        """[S]: the value of the latest exposure seen."""
+        return _both(of_exposures, of_summaries).take(_positions(self._latest_S))
+
+    def previous(self, of_exposures: Any, of_summaries: Any) -> pa.ChunkedArray:
+        """[S]: the value of the step before, seen or not."""
+        return _both(of_exposures, of_summaries).take(_positions(self.previous_S))
+
+    def own_or_latest(self, name: str, of_summaries: Any) -> pa.ChunkedArray:
+        """[S]: an exposure's own value, and of a query the latest one."""
+        values = _both(self._chunk.exposures.column(name), of_summaries)
+        own_N = np.arange(len(self._chunk.user_N))
+        return values.take(_positions(np.concatenate([own_N, self._latest_S[len(own_N) :]])))
+
+    def since_previous(self, total_S: Ints, own_view_U: Ints) -> Ints:
+        """[S, ...]: what has been added since the step before. own_view_U: what the summary's last step saw."""
+        nothing = np.zeros((1, *own_view_U.shape[1:]), np.int64)  # at _NONE, the last place
+        views = np.concatenate([total_S[: len(self._chunk.user_N)], own_view_U, nothing])
+        added_S: Ints = total_S - views[self.previous_S]
+        return added_S
+
+
+def _running_means(chunk: Chunk, seen: Seen, dataset: Dataset) -> dict[str, Any]:
+    """mean_<number>, and seen_sums: of each the sum in whole millionths, and how many numbers are in it."""
+    found: dict[str, Any] = {}
+    names = running_means(dataset)
+    sums_SK = np.zeros((len(seen.user_S), len(names), 2), np.int64)
+    held = chunk.summary("seen_sums")
+    flat, parents = pc.list_flatten(held), _ints(pc.list_parent_indices(held))
+    held_name = pc.struct_field(flat, "name").to_numpy(zero_copy_only=False)
+    for k, name in enumerate(names):
+        value_N = _floats(chunk.exposures.column(name))
+        known_N = ~np.isnan(value_N)
+        bounded_N = np.clip(np.where(known_N, value_N, 0.0), -LARGEST_SUMMAND, LARGEST_SUMMAND)
+        of_name = held_name == name
+        for part, summand_N in enumerate((np.rint(bounded_N * _MICRO).astype(np.int64), known_N.astype(np.int64))):
+            of_summary_U = np.zeros(chunk.users, np.int64)
+            values = _ints(pc.struct_field(flat, ("micro", "count")[part]))
+            of_summary_U[parents[of_name]] = values[of_name]
+            sums_SK[:, k, part] = seen.total(summand_N) + of_summary_U[seen.user_S]
+        micro_S, count_S = sums_SK[:, k].T
+        found[mean(name)] = pa.array(micro_S / _MICRO / np.maximum(count_S, 1), mask=count_S == 0)
+    entries = pa.StructArray.from_arrays(
+        [
+            pa.array(list(names), pa.string()).take(pa.array(np.tile(np.arange(len(names)), len(seen.user_S)))),
+            pa.array(sums_SK[:, :, 0].ravel()), pa.array(sums_SK[:, :, 1].ravel()),
+        ],
+        ["name", "micro", "count"],
+    )  # fmt: skip
+    found["seen_sums"] = pa.ListArray.from_arrays(_offsets(np.full(len(seen.user_S), len(names))), entries)
+    return found
+
+
+def _switches(chunk: Chunk, seen: Seen, view: _Views, dataset: Dataset) -> dict[str, Any]:
+    """How often each category differed from the exposure before it; a user's first exposure changes nothing."""
+    found: dict[str, Any] = {}
+    before_N = view.previous_S[: len(chunk.user_N)]
+    for name in counted_switches(dataset):
+        values = _both(chunk.exposures.column(name), chunk.summary("next_step", last(name)))
+        code = _codes(values)
+        changed_N = (code[: len(before_N)] != code[before_N]) & (before_N != _NONE)
+        of_summary_U = chunk.count("next_step", switches(name))
+        found[switches(name)] = seen.total(changed_N.astype(np.int64)) + of_summary_U[seen.user_S]
+    return found
+
+
+def _last_gain_ms(
+    chunk: Chunk, seen: Seen, late: LateGains, gain: str, gained_N: Ints, dataset: Dataset
+) -> Ints:  # fmt: skip
+    """[S]: when the gain last became known, or _NONE."""
+    if gain in dataset.late_gains:
+        at_ms_S = late.where(late.gain_M == gain).latest_ms(seen)
+    else:
+        latest_S = seen.latest(gained_N == 1)
+        at_ms_S = np.where(latest_S == _NONE, _NONE, np.append(chunk.at_ms_N, _NONE)[latest_S])
+    of_summary_U = _filled(chunk.summary("last_gain_at_ms", gain))
+    return np.maximum(at_ms_S, of_summary_U[seen.user_S])
+
+
+def _by_channel(
+    chunk: Chunk, seen: Seen, late: LateGains, view: _Views, gained: Mapping[str, Ints], dataset: Dataset,
+    channels: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    """seen_by_channel and new_by_channel."""
+    what = ("exposures", *dataset.gain_names)
+    channel_N = _channel_positions(chunk.exposures.column("channel"), channels)
+    seen_SCW = np.zeros((len(seen.user_S), len(channels), len(what)), np.int64)
+    for c in range(len(channels)):
+        here_N = (channel_N == c).astype(np.int64)
+        for w, name in enumerate(what):
+            if name in dataset.late_gains:
+                seen_SCW[:, c, w] = late.where((late.gain_M == name) & (late.channel_M == c)).total(seen)
+            else:
+                seen_SCW[:, c, w] = seen.total(here_N if w == 0 else here_N * gained[name])
+    of_seen, of_new = (_summary_counts(chunk, f"{when}_by_channel", what, channels) for when in ("seen", "new"))
+    seen_SCW += of_seen[seen.user_S]
+    new_SCW = view.since_previous(seen_SCW, of_seen - of_new)
+    return {
+        "seen_by_channel": _as_entries(seen_SCW, what, channels),
+        "new_by_channel": _as_entries(new_SCW, what, channels),
+    }
+
+
+def _summary_counts(chunk: Chunk, name: str, what: Sequence[str], channels: Sequence[str]) -> Ints:
+    """[U, C, W]: the summaries' counts."""
+    held = chunk.summary("next_step", name)
+    flat, user = pc.list_flatten(held), _ints(pc.list_parent_indices(held))
+    counts_UCW = np.zeros((chunk.users, len(channels), len(what)), np.int64)
+    channel = _channel_positions(pc.struct_field(flat, "channel"), channels)
+    for w, field in enumerate(what):
+        counts_UCW[user, channel, w] = _ints(pc.struct_field(flat, field))
+    return counts_UCW
+
+
+def _as_entries(counts_SCW: Ints, what: Sequence[str], channels: Sequence[str]) -> pa.ListArray:
+    """A list a step: the channels that have a count, in the order of `channels`."""
+    has_SC = (counts_SCW > 0).any(axis=2)
+    step, channel = np.nonzero(has_SC)
+    counts = counts_SCW[step, channel].astype(np.int32)
+    entries = pa.StructArray.from_arrays(
+        [pa.array(list(channels), pa.string()).take(pa.array(channel)), *(pa.array(column) for column in counts.T)],
+        ["channel", *what],
+    )
+    return pa.ListArray.from_arrays(_offsets(has_SC.sum(axis=1)), entries)
+
+
+def _channel_positions(channel: Any, channels: Sequence[str]) -> Ints:
+    """Where each channel stands in `channels`; unknown ones under their own name."""
+    known = pc.fill_null(channel, UNKNOWN_CHANNEL)
+    return _ints(pc.index_in(known, value_set=pa.array(list(channels), pa.string())))
+
+
+def _key(user: Ints, at_ms: Ints) -> Ints:
+    """One number that orders by user, then time."""
+    return (user << _TIME_BITS) + at_ms
+
+
+def _codes(values: pa.ChunkedArray) -> Ints:
+    """A number for each distinct value, null among them."""
+    encoded = pc.dictionary_encode(values.combine_chunks(), null_encoding="encode")
+    return _ints(encoded.indices)
+
+
+def _both(one: Any, other: Any) -> pa.ChunkedArray:
+    """One column behind the other."""
+    chunks = [
+        chunk for part in (one, other) for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])
+    ]
+    return pa.chunked_array([chunk.cast(chunks[0].type) for chunk in chunks])
+
+
+def _positions(at: Ints) -> pa.Array:
+    """For `take`: _NONE gives null."""
+    return pa.array(at, mask=at == _NONE)
+
+
+def _filled(values: Any) -> Ints:
+    return _ints(pc.fill_null(values, _NONE))
+
+
+def _ints(values: Any) -> Ints:
+    """Of a column without nulls."""
+    return np.asarray(values).astype(np.int64, copy=False)
+
+
+def _floats(values: Any) -> Floats:
+    """NaN where it is null."""
+    return np.asarray(values.cast(pa.float64())).astype(np.float64, copy=False)
+
+
+def _offsets(lengths: npt.NDArray[Any]) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
