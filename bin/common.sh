@@ -26,6 +26,10 @@ step_environment() {
   SPARK_HOME="$("$PYTHON_BIN" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')"
   export SPARK_HOME
   export SPARK_MASTER="${SPARK_MASTER:-local[2]}"
+  # A day's job is over before Java's last compiler has paid for itself: only what runs for minutes gets it.
+  local late="-XX:Tier4InvocationThreshold=60000 -XX:Tier4MinInvocationThreshold=8000"
+  late="$late -XX:Tier4CompileThreshold=180000 -XX:Tier4BackEdgeThreshold=500000"
+  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:--XX:+UseSerialGC $late}"
   # Only without a cluster: its executors must be able to reach the driver.
   case "${AIRFLOW_CONN_SPARK:-$SPARK_MASTER}" in
     local | *'local['*) export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" ;;

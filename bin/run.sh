@@ -25,8 +25,7 @@ if [ -z "${RAW:-}" ]; then
   RAW="$ROOT/raw/generated${USERS:+-$USERS}"
   MEMBERS=(members 1) # one model shows the way; real logs get the preset's
   # Small jobs: a JVM that starts fast beats one that compiles well, and so does a plan that is not compiled.
-  FAST="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
-  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:-$FAST}"
+  export SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
   if [ ! -d "$RAW" ]; then
     say "generating a small log in the KuaiRand layout: $RAW"
     rm -rf -- "$RAW.partial"

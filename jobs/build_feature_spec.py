@@ -14,7 +14,6 @@ from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_
 from jobs.days import end_of_day_ms, exposure_days
 from jobs.feature_selection import fit_spec
 from jobs.history import EXPOSURE, KIND, with_history
-from jobs.journeys import channel_names
 from jobs.session import spark_session
 from jobs.yesterday import exposures_of, journeys_before
 from schemas.dataset import Dataset
@@ -60,8 +59,7 @@ def fit(lake: Lake, dataset: Dataset, days: list[str], code: str | None) -> Feat
         rows = rows.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
         if yesterday is not None:
             yesterday = yesterday.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
-        names = channel_names(rows, yesterday, dataset)
-        steps = with_history(rows, yesterday, dataset, names, end_of_day_ms(dataset, days[-1]))
+        steps = with_history(rows, yesterday, dataset, end_of_day_ms(dataset, days[-1]))
         steps = steps.where(F.col(KIND) == EXPOSURE)
         return fit_spec(steps, dataset, _actions(rows, dataset), days[0], days[-1], PENALTY)
 

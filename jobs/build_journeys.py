@@ -8,7 +8,7 @@ or at the first exposure: the same rows, more work. Journeys that are fresh are 
 
 from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
 from jobs.days import end_of_day_ms, exposure_days
-from jobs.journeys import channel_names, fold
+from jobs.journeys import fold
 from jobs.lake_io import publish_days
 from jobs.session import spark_session
 from jobs.yesterday import exposures_of, newest_fresh_journeys
@@ -45,8 +45,7 @@ def build(lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], code: 
     with spark_session(f"journeys {dataset.name} {day}") as spark:
         earlier, since = newest_fresh_journeys(spark, lake, dataset, day, code)
         rows = exposures_of(spark, lake, dataset, [*since, day])
-        channels = channel_names(rows, earlier, dataset)
-        folded = fold(rows, earlier, dataset, channels, end_of_day_ms(dataset, day)).selectExpr("*", f"'{day}' AS ds")
+        folded = fold(rows, earlier, dataset, end_of_day_ms(dataset, day)).selectExpr("*", f"'{day}' AS ds")
         return publish_days(
             folded, lake, journeys(dataset), dataset.name, [day],
             split_by="user_id", order_by=("user_id",), inputs=lambda _: inputs,

@@ -12,7 +12,6 @@ from pathlib import Path
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.days import end_of_day_ms, exposure_days
 from jobs.history import with_history
-from jobs.journeys import channel_names
 from jobs.lake_io import publish_days
 from jobs.session import spark_session
 from jobs.table_contract import spec_in_file
@@ -81,8 +80,7 @@ def build(
     with spark_session(f"sequences {dataset.name}") as spark:
         yesterday = journeys_before(spark, lake, dataset, days[0], code)
         rows = exposures_of(spark, lake, dataset, exposure_days(lake, dataset, days[0], days[-1]))
-        channels = channel_names(rows, yesterday, dataset)
-        history = with_history(rows, yesterday, dataset, channels, end_of_day_ms(dataset, days[-1]))
+        history = with_history(rows, yesterday, dataset, end_of_day_ms(dataset, days[-1]))
         windows = cut_windows(history, yesterday, dataset, spec, steps)
         return publish_days(
             windows.where(windows.ds.isin(days)), lake, sequences(dataset, spec, steps), dataset.name, days,

@@ -16,7 +16,7 @@ users at once. As window functions of Spark, the same rules are a plan of thousa
 to plan than a day takes to compute.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -44,14 +44,11 @@ _ROWS_AT_ONCE = 50_000
 _CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms")
 
 
-def with_history(
-    exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, channels: Sequence[str], as_of_ms: int
-) -> DataFrame:
+def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as_of_ms: int) -> DataFrame:
     """Steps with everything known strictly before them.
 
     exposures: rows of the table `exposures` plus ds, all before as_of_ms. yesterday: the table `journeys` as of
-    the day before the first of them, None where there is no earlier history. channels: every channel name in
-    either of them.
+    the day before the first of them, None where there is no earlier history.
 
     Returns KIND = exposure: a step per exposure, outcome and input columns of schemas.steps, ds, profile;
     and KIND = query: a step per user at as_of_ms, input columns, profile, and what `journeys` carries on.
@@ -67,10 +64,10 @@ def with_history(
     ddl = _step_ddl(exposures, dataset)
     schema = to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")
     # Read here: a worker process would import the module anew.
-    side, names = known_before.STRICTLY, list(channels)
+    side = known_before.STRICTLY
 
     def steps(rows: pa.Table) -> pa.Table:
-        found = known_steps(rows, dataset, names, as_of_ms, side)
+        found = known_steps(rows, dataset, as_of_ms, side)
         return found.select(schema.names).cast(schema)
 
     return ordered.mapInArrow(lambda batches: _by_whole_users(batches, steps), ddl)

@@ -1,45 +1,25 @@
 """Yesterday's journeys and today's exposures -> today's journeys."""
 
-from collections.abc import Sequence
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.history import EXPOSURE, KIND, QUERY, pending_gains, with_history
 from jobs.lake_io import conform
 from schemas.dataset import Dataset
-from schemas.errors import UserError
-from schemas.steps import MEMORY_STEPS, UNKNOWN_CHANNEL, input_columns, outcome_columns, profile_inputs
+from schemas.steps import MEMORY_STEPS, input_columns, outcome_columns, profile_inputs
 from schemas.tables.journeys import journeys as journeys_table
 
-# A channel is an action of the policy; a column with more values than this is something else.
-MAX_CHANNELS = 64
 # What a journey row holds beside memory, next step and profile.
 _CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms")
 
 
-def channel_names(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset) -> list[str]:
-    """Every channel that occurs, sorted, UNKNOWN_CHANNEL included. At most MAX_CHANNELS are collected."""
-    names = exposures.select(F.coalesce("channel", F.lit(UNKNOWN_CHANNEL)).alias("channel"))
-    if yesterday is not None:
-        seen = yesterday.select(F.explode("next_step.seen_by_channel.channel").alias("channel"))
-        waiting = yesterday.select(F.explode("pending.channel").alias("channel"))
-        names = names.union(seen).union(waiting)
-    found = [row.channel for row in names.distinct().limit(MAX_CHANNELS + 2).collect()]
-    if len(found) > MAX_CHANNELS + 1:
-        raise UserError(f"{dataset.name}: more than {MAX_CHANNELS} channels; choose a coarser channel in the contract")
-    return sorted({*found, UNKNOWN_CHANNEL})
-
-
-def fold(
-    exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, channels: Sequence[str], as_of_ms: int
-) -> DataFrame:
+def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as_of_ms: int) -> DataFrame:
     """The table `journeys` as of as_of_ms.
 
     exposures: rows of `exposures` plus ds, from the day after yesterday's journeys up to as_of_ms.
     One row per user of either of them.
     """
-    steps = with_history(exposures, yesterday, dataset, channels, as_of_ms)
+    steps = with_history(exposures, yesterday, dataset, as_of_ms)
     is_query = F.col(KIND) == QUERY
     next_step = F.struct(*(c.name for c in input_columns(dataset)))
     carried = {name: F.col(name) for name in (*(c.name for c in profile_inputs(dataset)), *_CARRIED)}
@@ -54,10 +34,12 @@ def fold(
         result = result.join(_pending(exposures, yesterday, dataset, as_of_ms), "user_id", "left")
     else:
         result = result.withColumn("pending", F.lit(None))
-    memory = F.col("_today.step")
+    # Of the contract's very type with and without a yesterday: elements that may be null look other in Parquet.
+    nothing = F.array().cast(journeys_table(dataset).column("memory").dtype)
+    memory = F.concat(nothing, F.col("_today.step"))
     if yesterday is not None:
         result = result.join(yesterday.select("user_id", F.col("memory").alias("_old")), "user_id", "left")
-        memory = F.concat(F.coalesce("_old", F.array()), memory)
+        memory = F.concat(F.coalesce("_old", nothing), F.col("_today.step"))
     result = result.withColumns(
         {
             "memory": F.slice(memory, F.greatest(F.size(memory) - MEMORY_STEPS + 1, F.lit(1)), MEMORY_STEPS),

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from schemas.contract import Known
 from schemas.dataset import Dataset
+from schemas.errors import UserError
 from schemas.steps import (
     LARGEST_SUMMAND,
     UNKNOWN_CHANNEL,
@@ -32,6 +33,8 @@ from schemas.steps import (
     switches,
 )
 
+# A channel is an action of the policy; a column with more values than this is something else.
+MAX_CHANNELS = 64
 KIND, DS, SUMMARY = "_kind", "ds", "_summary"
 EXPOSURE, QUERY = "exposure", "query"
 # numpy's name for "strictly before": the row that bears the time itself is not among those counted.
@@ -185,15 +188,14 @@ class LateGains:
         )  # fmt: skip
 
 
-def known_steps(
-    rows: pa.Table, dataset: Dataset, channels: Sequence[str], as_of_ms: int, side: Literal["left", "right"]
-) -> pa.Table:
+def known_steps(rows: pa.Table, dataset: Dataset, as_of_ms: int, side: Literal["left", "right"]) -> pa.Table:
     """The steps of whole users (history.with_history says which columns), exposures first, then a query a user.
 
     rows: the columns of history's facts, of whole users: a user's summary first, then the exposures in their order.
-    side: STRICTLY, but for tests that plant a leak.
+    side: STRICTLY, but for tests that plant a leak. Raises UserError where there are more than MAX_CHANNELS channels.
     """
     chunk = Chunk.of(rows, as_of_ms)
+    channels = _channel_names(chunk, dataset)
     seen = Seen.of(chunk, side)
     late = LateGains.of(chunk, dataset, channels)
     view = _Views(chunk, seen)
@@ -385,6 +387,17 @@ def _as_entries(counts_SCW: Ints, what: Sequence[str], channels: Sequence[str]) 
         ["channel", *what],
     )
     return pa.ListArray.from_arrays(_offsets(has_SC.sum(axis=1)), entries)
+
+
+def _channel_names(chunk: Chunk, dataset: Dataset) -> list[str]:
+    """Every channel that these users have been shown, by name, UNKNOWN_CHANNEL included."""
+    seen = pc.struct_field(pc.list_flatten(chunk.summary("next_step", "seen_by_channel")), "channel")
+    waiting = pc.struct_field(pc.list_flatten(chunk.summary("pending")), "channel")
+    columns = (chunk.exposures.column("channel"), seen, waiting)
+    names = {name for column in columns for name in pc.unique(column).to_pylist() if name is not None}
+    if len(names - {UNKNOWN_CHANNEL}) > MAX_CHANNELS:
+        raise UserError(f"{dataset.name}: more than {MAX_CHANNELS} channels; choose a coarser channel in the contract")
+    return sorted({*names, UNKNOWN_CHANNEL})
 
 
 def _channel_positions(channel: Any, channels: Sequence[str]) -> Ints:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -70,7 +71,6 @@ def publish_days(
         )
         if stray := {folder.name for folder in written.glob("ds=*")} - {f"ds={day}" for day in days}:
             raise ValueError(f"{table.name} of {dataset}: rows of {', '.join(sorted(stray)[:3])} have no day to go to")
-        empty = pq.read_schema(_empty_file(rows.sparkSession, table, staging))
         for day in days:
             staged = staging / day
             staged.mkdir()
@@ -79,7 +79,7 @@ def publish_days(
                     shutil.move(file, staged / f"{bucket_folder.name.removeprefix(f'{_BUCKET}=')}-{file.name}")
             files = list(staged.iterdir())
             if not files:
-                pq.write_table(empty.empty_table(), staged / "0-empty.parquet")
+                pq.write_table(_empty_table(rows.sparkSession, table, staging), staged / "0-empty.parquet")
             published[day] = publish(
                 lake, table.name, dataset, day, staged,
                 rows=sum(pq.read_metadata(f).num_rows for f in files),
@@ -88,8 +88,8 @@ def publish_days(
     return published
 
 
-def _empty_file(spark: SparkSession, table: Table, folder: Path) -> Path:
-    """A Parquet file without rows, as Spark writes the table."""
+def _empty_table(spark: SparkSession, table: Table, folder: Path) -> pa.Table:
+    """No rows, with the columns as Spark writes them."""
     target = folder / "empty"
-    spark.createDataFrame([], table.ddl).coalesce(1).write.parquet(str(target))
-    return next(target.glob("*.parquet"))
+    spark.createDataFrame([], table.ddl).coalesce(1).write.mode("overwrite").parquet(str(target))
+    return pq.read_schema(next(target.glob("*.parquet"))).empty_table()

@@ -79,6 +79,8 @@ def first_line(error: BaseException) -> str:
 def explained(error: BaseException, raw: Iterable[Path]) -> BaseException:
     """A UserError where the failure is in a raw file or on the disk; else the error itself."""
     text = str(error)
+    if ours := re.search(r"schemas\.errors\.UserError: (.+)", text):  # raised in a worker process
+        return UserError(ours[1])
     files = re.findall(r"file:/\S+", text)
     # A path may spell anything: marks are looked for beside the paths only.
     said = re.sub(r"file:/\S+", "", text).lower()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.days import days_before, end_of_day_ms
-from jobs.journeys import channel_names, fold
+from jobs.journeys import fold
 from jobs.lake_io import read_days
 from schemas.dataset import Dataset
 from schemas.freshness import fingerprints, is_fresh
@@ -46,5 +46,4 @@ def journeys_before(
     if not since:
         return found
     rows = exposures_of(spark, lake, dataset, since)
-    channels = channel_names(rows, found, dataset)
-    return fold(rows, found, dataset, channels, end_of_day_ms(dataset, day_before(day))).persist()
+    return fold(rows, found, dataset, end_of_day_ms(dataset, day_before(day))).persist()

@@ -9,7 +9,6 @@ import jobs.history as history
 import jobs.known_before as known_before
 from jobs.days import end_of_day_ms
 from jobs.feature_selection import fit_spec
-from jobs.journeys import channel_names
 from jobs.windows import cut_windows
 from mtorl_model.encoding import Encoded, Encoder
 from schemas.dataset import Dataset, get_dataset
@@ -27,10 +26,9 @@ def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, 
     spec, found = None, []
     for log in (frame, with_the_unknown_shuffled(frame, dataset, cuts, seed)):
         rows = to_spark(spark, log, dataset)
-        channels = channel_names(rows, None, dataset)
-        steps = history.with_history(rows, None, dataset, channels, end_of_day_ms(dataset, day(DAYS - 1)))
+        steps = history.with_history(rows, None, dataset, end_of_day_ms(dataset, day(DAYS - 1)))
         if spec is None:
-            names = dataset.channels or tuple(c for c in channels if c)
+            names = dataset.channels or tuple(sorted(log.channel.dropna().unique()))
             exposures = steps.where(f"{history.KIND} = '{history.EXPOSURE}'")
             spec = fit_spec(exposures, dataset, names, day(0), day(DAYS - 1), 0.5)
         table = cut_windows(steps, None, dataset, spec, STEPS).orderBy("user_id", "ds", "window").toArrow()

@@ -5,7 +5,7 @@ from random_exposures import day, random_exposures, to_spark
 
 from jobs.days import end_of_day_ms
 from jobs.history import with_history
-from jobs.journeys import channel_names, fold
+from jobs.journeys import fold
 from jobs.windows import cut_windows
 from schemas.dataset import get_dataset
 from schemas.splits import split_of
@@ -36,8 +36,7 @@ def folded(spark, exposures, dataset, until: int):
     result = None
     for k in range(until + 1):
         today = exposures.where(f"ds = '{day(k)}'")
-        channels = channel_names(today, result, dataset)
-        result = fold(today, result, dataset, channels, end_of_day_ms(dataset, day(k)))
+        result = fold(today, result, dataset, end_of_day_ms(dataset, day(k)))
         result = spark.createDataFrame(result.collect(), journeys(dataset).ddl)
     return result
 
@@ -52,9 +51,7 @@ def test_fold_equals_rebuild(spark, name, users, rows):
     dataset = get_dataset(name)
     exposures = to_spark(spark, random_exposures(dataset, users=users, rows=rows, days=DAYS, seed=5), dataset)
     exposures = exposures.where(f"ds != '{day(2)}'")  # a day without rows
-    at_once = fold(
-        exposures, None, dataset, channel_names(exposures, None, dataset), end_of_day_ms(dataset, day(DAYS - 1))
-    )
+    at_once = fold(exposures, None, dataset, end_of_day_ms(dataset, day(DAYS - 1)))
     day_by_day, rebuilt = by_user(folded(spark, exposures, dataset, DAYS - 1)), by_user(at_once)
     assert day_by_day == rebuilt
     assert max(len(row.memory) for row in rebuilt.values()) <= MEMORY_STEPS
@@ -71,8 +68,7 @@ def test_windows(spark, name, n):
     frame = random_exposures(dataset, users=5, rows=110, days=DAYS, seed=6)
     exposures = to_spark(spark, frame, dataset)
     last_ms = end_of_day_ms(dataset, day(DAYS - 1))
-    channels = channel_names(exposures, None, dataset)
-    at_once = cut_windows(with_history(exposures, None, dataset, channels, last_ms), None, dataset, spec, n)
+    at_once = cut_windows(with_history(exposures, None, dataset, last_ms), None, dataset, spec, n)
     windows = sorted(at_once.collect(), key=lambda w: (w.user_id, w.ds, w.window))
 
     order = frame.sort_values(["user_id", "exposed_at_ms", "exposure_id"])
@@ -100,7 +96,7 @@ def test_windows(spark, name, n):
     table = sequences(dataset, spec, n)
     yesterday = folded(spark, exposures, dataset, DAYS - 2)
     today = exposures.where(f"ds = '{day(DAYS - 1)}'")
-    steps = with_history(today, yesterday, dataset, channel_names(today, yesterday, dataset), last_ms)
+    steps = with_history(today, yesterday, dataset, last_ms)
     daily = cut_windows(steps, yesterday, dataset, spec, n)
     of_last_day = [w for w in windows if w.ds == day(DAYS - 1)]
     got = sorted(daily.collect(), key=lambda w: (w.user_id, w.ds, w.window))

@@ -14,7 +14,7 @@ from jobs import audit_table, build_exposures, build_feature_spec, build_journey
 from jobs.days import end_of_day_ms
 from jobs.exposures import DS, FATE, KEPT, with_fate, with_reason
 from jobs.history import with_history
-from jobs.journeys import channel_names, fold
+from jobs.journeys import fold
 from jobs.raw_files import find_raw_files, read_raw
 from jobs.windows import cut_windows
 from mtorl_model import evaluate, plan_budget, score, train
@@ -56,14 +56,13 @@ def test_an_invented_log_becomes_exposures(shop_rows):
 
 def test_and_goes_on_to_windows(shop_rows):
     exposures = shop_rows.where(f"{FATE} = '{KEPT}'")
-    channels = channel_names(exposures, None, SHOP)
     as_of = end_of_day_ms(SHOP, "2024-03-31")
-    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, channels, as_of).collect()}
+    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, as_of).collect()}
     assert set(journeys) == {"ann", "bob"}
     assert journeys["ann"].next_step.seen_order == 1
     assert journeys["ann"].age == 41
 
-    steps = with_history(exposures, None, SHOP, channels, as_of)
+    steps = with_history(exposures, None, SHOP, as_of)
     (window,) = cut_windows(steps, None, SHOP, SPEC, 4).collect()
     assert window.user_id == "ann"
     assert window.channel == [None, "mail", "sms", "mail"]
