@@ -180,8 +180,8 @@ def _unknown_categories(
         luck = LUCK * sqrt(was * (1 - was) / max(today.users, 1))
         yield _Measured(
             f"unknown_categories({column.name})", VOCABULARY, TRAINING, now, was + limit.value + luck, limit,
-            f"VALUE of the {'users' if column.static else 'exposures'} have a value of {column.name} that the model has "
-            f"no code for, against {was:.1%} in the training period, where up to LIMIT is usual.",
+            f"VALUE of the {'users' if column.static else 'exposures'} have a value of {column.name} that the model has"
+            f" no code for, against {was:.1%} in the training period, where up to LIMIT is usual.",
             ".1%",
         )  # fmt: skip
 

@@ -46,7 +46,8 @@ QUALITY = Quality(
         # In the published log each conversion's exposure was clicked; a few rows are borne.
         RowRule("conversion_follows_a_click", "conversion = 0 OR click = 1",
                 "a conversion without a click is one that this log cannot have brought", 0.99),
-        RowRule("conversion_comes_within_30_days", "conversion_at_ms IS NULL OR conversion_at_ms <= exposed_at_ms + 2592000000",
+        RowRule("conversion_comes_within_30_days",
+                "conversion_at_ms IS NULL OR conversion_at_ms <= exposed_at_ms + 2592000000",
                 "the log counts conversions for 30 days: a later one has a broken time"),
     ),
     most_missing={"cpo": 0.1, "campaign": 0.1, **dict.fromkeys(_CATEGORIES, 0.1)},
