@@ -32,17 +32,16 @@ def in_groups(reference: Counts, day: Counts, *, numeric: bool) -> tuple[list[in
 
 
 def _quantiles(buckets: list[str], reference: Counts) -> list[list[str]]:
-    """Neighbouring buckets put together until each group holds its part of the reference."""
-    part = sum(reference.get(bucket, 0) for bucket in buckets) / NUMBER_GROUPS
+    """Neighbouring buckets put together until each group holds its part of the reference; the last one is open."""
+    total = sum(reference.get(bucket, 0) for bucket in buckets)
+    part = total / NUMBER_GROUPS
     groups: list[list[str]] = [[]]
     held = 0
     for bucket in buckets:
         groups[-1].append(bucket)
         held += reference.get(bucket, 0)
-        if part and held >= part * len(groups):
+        if part * len(groups) <= held < total:
             groups.append([])
-    if not groups[-1]:
-        groups.pop()
     return groups
 
 

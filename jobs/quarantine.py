@@ -111,14 +111,12 @@ def repair_name(source_file: str, day: str, layout: RawFile) -> str:
     while any(stem.endswith(suffix) for suffix in _SUFFIXES):
         stem, _, last = stem.rpartition(".")
         ending = f".{last}{ending}" if last != "gz" else ending
-    for name in (f"{stem}_repaired_{day}{ending}", *(_filled(p, f"_{stem}_repaired_{day}") for p in layout.patterns)):
+    own = f"{stem}_repaired_{day}"
+    filled = (pattern.replace("*", f"_{own}", 1) for pattern in layout.patterns if "*" in pattern)
+    for name in (f"{own}{ending}", *filled):
         if any(fnmatch(name, pattern) for pattern in layout.patterns):
             return name
     raise UserError(f"no file beside {source_file} would be read: give the log's RawFile a pattern with a *")
-
-
-def _filled(pattern: str, text: str) -> str:
-    return pattern.replace("*", text, 1)
 
 
 if __name__ == "__main__":
