@@ -45,7 +45,7 @@ _WHEN = {DAY_BEFORE: "on the day before", TRAINING: "in the training period"}
 class _Measured:
     """A figure before its limit is known. fixed: the limit where none is learned, chance included.
 
-    sentence has the words VALUE, LIMIT and LIKE (as, or unlike) where they go; shown: how both numbers are written.
+    sentence has {value}, {limit} and {like} (as, or unlike) where they go; shown: how both numbers are written.
     """
 
     name: str
@@ -63,11 +63,11 @@ class _Measured:
         values = [f.value for d in earlier for f in d.figures if (f.name, f.against) == (self.name, self.against)]
         limit, limit_from = limit_of(self.fixed, values, quality, self.same)
         words = {
-            "VALUE": format(self.value, self.shown),
-            "LIMIT": format(limit, self.shown),
-            "LIKE": "as" if self.value <= limit else "unlike",
+            "{value}": format(self.value, self.shown),
+            "{limit}": format(limit, self.shown),
+            "{like}": "as" if self.value <= limit else "unlike",
         }
-        sentence = re.sub("|".join(words), lambda word: words[word[0]], self.sentence)
+        sentence = re.sub("|".join(map(re.escape, words)), lambda word: words[word[0]], self.sentence)
         return DriftFigure(
             self.name, self.about, self.against, self.value, limit, limit_from, self.limit.severity.value, sentence,
             self.limit.why,
@@ -133,22 +133,22 @@ def _beside(dataset: Dataset, today: DayProfile, other: DayProfile, against: str
             continue
         was, now = in_groups(other.columns[name], today.columns[name], numeric=column.role is Role.NUMERIC)
         whose = "users" if column.static else "exposures"
-        spread = f"{name} ({column.doc}) is spread over the {whose} LIKE {when}"
+        spread = f"{name} ({column.doc}) is spread over the {whose} {{like}} {when}"
         size = (len(was), other.users, today.users, LUCK)
         yield _Measured(
             f"psi({name})", FEATURES, against, psi(was, now), quality.psi.value + psi_by_chance(*size), quality.psi,
-            f"{spread}: population stability index VALUE, where up to LIMIT is usual.",
+            f"{spread}: population stability index {{value}}, where up to {{limit}} is usual.",
         )  # fmt: skip
         yield _Measured(
             f"js({name})", FEATURES, against, js_distance(was, now), hypot(quality.js.value, js_by_chance(*size)),
-            quality.js, f"{spread}: Jensen-Shannon distance VALUE, where up to LIMIT is usual.",
+            quality.js, f"{spread}: Jensen-Shannon distance {{value}}, where up to {{limit}} is usual.",
         )  # fmt: skip
     was, now = in_groups(other.channels, today.channels, numeric=False)
     yield _Measured(
         "js(channel)", CHANNELS, against, js_distance(was, now),
         hypot(quality.channel_mix.value, js_by_chance(len(was), other.users, today.users, LUCK)), quality.channel_mix,
-        f"The exposures are spread over the channels LIKE {when}: Jensen-Shannon distance VALUE (0: the same shares, "
-        "1: no channel in common), where up to LIMIT is usual.",
+        f"The exposures are spread over the channels {{like}} {when}: Jensen-Shannon distance {{value}} (0: the same"
+        " shares, 1: no channel in common), where up to {limit} is usual.",
     )  # fmt: skip
     for gain in dataset.gain_names:
         yield _rate(gain, today, other, against, quality.rate)
@@ -161,7 +161,7 @@ def _rate(gain: str, today: DayProfile, other: DayProfile, against: str, limit: 
     return _Measured(
         f"rate({gain})", REWARDS, against, ratio, limit.value * exp(LUCK * sqrt(1 / (hits + 1) + 1 / (was + 1))), limit,
         f"{hits / today.exposures:.2%} of the exposures had a {gain} by the end of the day, against "
-        f"{was / other.exposures:.2%} {_WHEN[against]}: VALUE times, where up to LIMIT times either way is usual.",
+        f"{was / other.exposures:.2%} {_WHEN[against]}: {{value}} times, where up to {{limit}} either way is usual.",
         same=1.0,
     )  # fmt: skip
 
@@ -180,8 +180,8 @@ def _unknown_categories(
         luck = LUCK * sqrt(was * (1 - was) / max(today.users, 1))
         yield _Measured(
             f"unknown_categories({column.name})", VOCABULARY, TRAINING, now, was + limit.value + luck, limit,
-            f"VALUE of the {'users' if column.static else 'exposures'} have a value of {column.name} that the model has"
-            f" no code for, against {was:.1%} in the training period, where up to LIMIT is usual.",
+            f"{{value}} of the {'users' if column.static else 'exposures'} have a {column.name} that is not in the "
+            f"model's vocabulary, against {was:.1%} in the training period, where up to {{limit}} is usual.",
             ".1%",
         )  # fmt: skip
 
@@ -198,8 +198,8 @@ def _calibration(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
         yield _Measured(
             f"calibration({gain})", CALIBRATION, "", _ratio(expected + 0.5, hits + 0.5),
             limit.value * exp(LUCK / sqrt(hits + 1)), limit,
-            f"The champion of the day before predicted {predicted:.2%} {gain}, and {observed:.2%} came: VALUE times, "
-            "where up to LIMIT times either way is usual.",
+            f"The champion of the day before predicted {predicted:.2%} {gain}, and {observed:.2%} came: {{value}} "
+            "times, where up to {limit} either way is usual.",
             same=1.0,
         )  # fmt: skip
 
@@ -213,8 +213,8 @@ def _policies(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
     change, users = found
     yield _Measured(
         "policy_change", POLICY, DAY_BEFORE, change, change_limit.value, change_limit,
-        "VALUE of the probability in a user's policy moved to other channels overnight, on average over the "
-        f"{users:,} users of both days, where up to LIMIT is usual.",
+        "{value} of the probability in a user's policy moved to other channels overnight, on average over the "
+        f"{users:,} users of both days, where up to {{limit}} is usual.",
         ".1%",
     )  # fmt: skip
     was, mix = mean_policy(before), mean_policy(now)
@@ -223,8 +223,8 @@ def _policies(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
     both = ([users * side.get(channel, 0.0) for channel in channels] for side in (was, mix))
     yield _Measured(
         "js(policy)", POLICY, DAY_BEFORE, js_distance(*both), mix_limit.value, mix_limit,
-        f"The policies' probability is spread over the channels LIKE {_WHEN[DAY_BEFORE]}: Jensen-Shannon distance "
-        "VALUE, where up to LIMIT is usual.",
+        f"The policies' probability is spread over the channels {{like}} {_WHEN[DAY_BEFORE]}: Jensen-Shannon distance "
+        "{value}, where up to {limit} is usual.",
     )  # fmt: skip
 
 
