@@ -93,6 +93,10 @@ class Lake:
         """The latest audit of each partition, as <table>/<ds>.json."""
         return self.table("audits", dataset)
 
+    def drift(self, dataset: str) -> Path:
+        """How far each day is from the days before it, as <ds>.json: see jobs.drift_results."""
+        return self.table("drift", dataset)
+
     def raw_index(self, dataset: str) -> Path:
         """What the raw log held when it was last read: see jobs.raw_index."""
         return self.table("raw_index", dataset) / "index.json"
