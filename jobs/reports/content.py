@@ -1,0 +1,69 @@
+"""What a section of the report is made of: values, which the templates turn into HTML (and escape)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table that is more than its text. badge: pass, warn or fail."""
+
+    text: str
+    href: str = ""
+    badge: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An SVG of jobs.reports.svg, with one line that says what to look for."""
+
+    title: str
+    svg: Markup
+    look: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table. numbers: the columns that stand on the right. folded: shown on demand."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+    numbers: frozenset[int] = frozenset()
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One figure of a day for the index, which draws a line over the days for each series of a picture.
+
+    show: count, share or number (the functions of jobs.reports.svg).
+    """
+
+    picture: str
+    series: str
+    value: float
+    show: str
+    look: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a day's report. text: what it is about, and in plain words what is missing."""
+
+    name: str  # its anchor
+    title: str
+    text: tuple[str | Cell, ...]
+    pictures: tuple[Picture, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    headlines: tuple[Headline, ...] = field(default=())
+
+
+def badge_of(holds: bool, severity: str) -> str:
+    return "pass" if holds else SEVERITY_BADGES[severity]
+
+
+SEVERITY_BADGES: Mapping[str, str] = {"critical": "fail", "warning": "warn"}
