@@ -8,15 +8,16 @@ day, and the index reads the small summaries that the reports leave beside their
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from jobs.audit_results import FAIL
 from jobs.html_pages import one_at_a_time, render
 from jobs.lake_files import write_whole
 from jobs.reports import svg
-from jobs.reports.content import Picture, Section
-from jobs.reports.day import Day, Verdict, open_day, verdict_of
+from jobs.reports.content import Headline, Picture, Section
+from jobs.reports.day import Day, Unreadable, Verdict, open_day, verdict_of
 from jobs.reports.drift import drift_section
 from jobs.reports.intake import audits_section, journeys_section, quarantine_section, rows_section
 from jobs.reports.models import prequential_section, training_section
@@ -78,7 +79,7 @@ def publish_report(lake: Lake, dataset: Dataset, ds: str) -> Path:
     """Write the day's page, its summary, and the index over all of them; the path of the page."""
     day = open_day(lake, dataset, ds)
     verdict = verdict_of(day)
-    sections = [section(day) for section in _SECTIONS]
+    sections = [_readable(section, day, verdict) for section in _SECTIONS]
     figures = tuple(headline for section in sections for headline in section.headlines)
     folder = lake.reports(dataset.name)
     page = folder / f"{ds}.html"
@@ -87,6 +88,19 @@ def publish_report(lake: Lake, dataset: Dataset, ds: str) -> Path:
     with one_at_a_time(folder):
         write_whole(lake, folder / INDEX, index_page(dataset, stored_summaries(lake, dataset.name)))
     return page
+
+
+def _readable(section: Callable[[Day], Section], day: Day, verdict: Verdict) -> Section:
+    """The section, or in its place what is wrong with its table: a day with a broken table needs its page most."""
+    try:
+        return section(day)
+    except Exception as fault:
+        # A table that has failed its audit may hold anything; of any other day this is our fault, and shown as such.
+        if verdict.kind != FAIL and not isinstance(fault, Unreadable):
+            raise
+        name = section.__name__.removesuffix("_section")
+        said = str(fault) if isinstance(fault, Unreadable) else f"{type(fault).__name__}: {fault}"
+        return Section(name, name.capitalize(), (f"Nothing can be drawn from what the day holds: {said}",))
 
 
 def day_page(day: Day, verdict: Verdict, sections: Sequence[Section]) -> str:
@@ -106,20 +120,20 @@ def index_page(dataset: Dataset, summaries: list[Summary]) -> str:
 
 def trends(summaries: list[Summary]) -> list[Picture]:
     """A picture a headline figure, in the order of the newest day that has it."""
-    shapes: dict[str, tuple[str, str]] = {}
+    shapes: dict[str, Headline] = {}
     values: dict[str, dict[str, dict[str, float]]] = {}
     for summary in reversed(summaries):
         for figure in summary.figures:
-            shapes.setdefault(figure.picture, (figure.show, figure.look))
+            shapes.setdefault(figure.picture, figure)
             values.setdefault(figure.picture, {}).setdefault(figure.series, {})[summary.ds] = figure.value
     days = [summary.ds for summary in summaries]
-    return [
-        Picture(picture, lines(picture, short_days(days),
-                               [Series(name, [of_day.get(ds) for ds in days]) for name, of_day in series.items()],
-                               getattr(svg, shapes[picture][0]), from_zero=shapes[picture][0] == "count"),
-                shapes[picture][1])
-        for picture, series in values.items()
-    ]  # fmt: skip
+    pictures = []
+    for title, of_series in values.items():
+        series = [Series(name, [of_day.get(ds) for ds in days]) for name, of_day in of_series.items()]
+        shape = shapes[title]
+        drawn = lines(title, short_days(days), series, getattr(svg, shape.show), from_zero=shape.from_zero)
+        pictures.append(Picture(title, drawn, shape.look))
+    return pictures
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -1,19 +1,23 @@
 """What a section of the report is made of: values, which the templates turn into HTML (and escape)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a table that is more than its text. badge: pass, warn or fail."""
+    """A cell of a table, or a line of a section, that is more than its text.
+
+    badge: pass, warn or fail. code: letter by letter. small: said below it.
+    """
 
     text: str
     href: str = ""
     badge: str = ""
     code: bool = False
+    small: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Grid:
 class Headline:
     """One figure of a day for the index, which draws a line over the days for each series of a picture.
 
-    show: count, share or number (the functions of jobs.reports.svg).
+    show: count, share or number (the functions of jobs.reports.svg). from_zero: the picture's axis begins there.
     """
 
     picture: str
@@ -48,6 +52,7 @@ class Headline:
     value: float
     show: str
     look: str
+    from_zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Section:
     text: tuple[str | Cell, ...]
     pictures: tuple[Picture, ...] = ()
     grids: tuple[Grid, ...] = ()
-    headlines: tuple[Headline, ...] = field(default=())
+    headlines: tuple[Headline, ...] = ()
 
 
 def badge_of(holds: bool, severity: str) -> str:

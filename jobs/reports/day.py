@@ -7,7 +7,7 @@ import duckdb
 
 from jobs.audit_results import FAIL, PASS, WARN, Audit, stored_audit
 from jobs.drift_results import Drift, stored_drift
-from jobs.partition_view import opened
+from jobs.partition_view import data_files, opened
 from jobs.reports.content import Cell
 from jobs.table_contract import TABLES
 from schemas.dataset import Dataset
@@ -48,6 +48,18 @@ _COMPLETE = (
     exposures.NAME, journeys.NAME, channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME,
 )  # fmt: skip
 
+# Broken files, and columns that are not there or of another type.
+_FAULTS_OF_FILES = (
+    duckdb.IOException,
+    duckdb.InvalidInputException,
+    duckdb.BinderException,
+    duckdb.ConversionException,
+)
+
+
+class Unreadable(UserError):
+    """A table that is published but is no such table: one section's trouble, not the page's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Day:
@@ -65,14 +77,19 @@ class Day:
         return table in self.manifests
 
     def query(self, table: str, sql: str, ds: str = "") -> list[tuple]:
-        """The rows of a SELECT over the view `partition`, the table's data of this day (or of another)."""
+        """The rows of a SELECT over the view `partition`, the table's data of this day (or of another).
+
+        Raises Unreadable where the files are broken or lack a column.
+        """
         path = self.lake.partition(table, self.dataset.name, ds or self.ds)
+        if not data_files(path):
+            raise Unreadable(f"{table} of {ds or self.ds} has no data files: run the day again")
         try:
             with opened(path) as connection:
                 return connection.execute(sql).fetchall()
-        except duckdb.Error as error:
+        except _FAULTS_OF_FILES as error:
             first = str(error).splitlines()[0]
-            raise UserError(f"{path} cannot be read ({first}): run and audit the day again") from error
+            raise Unreadable(f"{table} of {ds or self.ds} cannot be read ({first}): run the day again") from error
 
     def audit_link(self, table: str, text: str, badge: str = "") -> Cell:
         """A link to the page of the data docs, or plain text where there is none."""

@@ -45,8 +45,8 @@ def drift_section(day: Day) -> Section:
     text = [
         "Drift is how far this day is from the day before and from the days that the model learned from. Every figure "
         "has a limit of its own, learned from earlier days where there are enough; here each stands as a share of it. "
-        + (f"{len(drift.beyond)} of {len(drift.figures)} are beyond their limit."
-           if drift.beyond else f"All {len(drift.figures)} are within their limits."),
+        + f"Of {len(drift.figures)} figures, {len(drift.beyond) or 'none'} {'is' if len(drift.beyond) < 2 else 'are'} "
+        "beyond its limit.",
     ]  # fmt: skip
     if drift.reference:
         text.append(f"Training period: {drift.reference[0]} to {drift.reference[-1]}.")
@@ -56,7 +56,7 @@ def drift_section(day: Day) -> Section:
     if worst:
         shown = [min(_ratio(f), _CUT) if _ratio(f) < math.inf else math.nan for f in worst[:_WORST]]
         pictures.append(
-            Picture(f"The {len(shown)} figures nearest to their limit",
+            Picture("The figures nearest to their limits",
                     bars("Share of the limit", names[:_WORST], [Series("", shown)], share, limit=1.0),
                     f"Look for bars beyond the line: the limit. Bars end at {_CUT:.0%}.")
         )  # fmt: skip

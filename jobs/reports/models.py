@@ -84,14 +84,14 @@ def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
     return pictures
 
 
-_GATE = ("check", "passed", "reason", "champion_logloss", "challenger_logloss", "difference", "margin")
+_GATE = '"check", passed, reason, champion_logloss, challenger_logloss, difference, margin'
 
 
 def _gate(day: Day) -> list[Grid]:
     """Every check of the promotion gate."""
     if not day.holds(promotions.NAME) or not day.manifests[promotions.NAME].rows:
         return []
-    rows = day.query(promotions.NAME, f'SELECT {", ".join(_GATE)} FROM "partition" ORDER BY "check"')
+    rows = day.query(promotions.NAME, f'SELECT {_GATE} FROM "partition" ORDER BY "check"')
     return [
         Grid("The promotion gate: the day's model beside the champion",
              ("Check", "", "Log loss now", "Log loss new", "Difference", "Borne", "Reason"),
@@ -172,6 +172,7 @@ def prequential_section(day: Day) -> Section:
                         value,
                         "share",
                         "Look for two lines close together: the model is calibrated.",
+                        True,
                     )
                 )
     return Section("prequential", title, (what,), tuple(_over_days(day, found)), (grid,), tuple(headlines))
@@ -198,22 +199,17 @@ def _over_days(day: Day, found: dict[str, list[dict[str, Any]]]) -> list[Picture
     pictures = []
     for head in (prequential.CHANNEL, *day.dataset.gain_names):
         pictures.append(
-            Picture(
-                f"Log loss of {head}",
-                lines(
-                    f"Log loss of {head}",
-                    short_days(days),
-                    [line(head, "logloss", "model"), line(head, "base_logloss", "mean rate")],
-                    number,
-                ),
-                "Look for the model below the mean rate; above it, it has learned nothing of use for that day.",
-            )
-        )
+            Picture(f"Log loss of {head}",
+                    lines(f"Log loss of {head}", short_days(days),
+                          [line(head, "logloss", "model"), line(head, "base_logloss", "mean rate")], number),
+                    "Look for the model below the mean rate; above it, it has learned nothing of use for that day.")
+        )  # fmt: skip
         if head != prequential.CHANNEL:
             pictures.append(
                 Picture(f"Share of exposures with {head}: predicted and observed",
                         lines(f"Share with {head}", short_days(days),
-                              [line(head, "rate", "observed"), line(head, "predicted_rate", "predicted")], share),
+                              [line(head, "rate", "observed"), line(head, "predicted_rate", "predicted")], share,
+                              from_zero=True),
                         "Look for two lines close together: what the model promises comes true."))  # fmt: skip
     return pictures
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH = 360
-_LETTER = 6.4  # width of a letter, on average
-_LINE = 16  # height of a line of text
-_ROW = 12  # height of a bar
-_LEFT, _RIGHT = 44, 8
+_LETTER = 7.3  # width of a letter of 13 px, on average
+_LINE = 18  # height of a line of text
+_ROW = 15  # height of a bar
+_LEFT, _RIGHT = 50, 8
 _HEIGHT = 140  # of the area that columns and lines are drawn in
 _MOST_MARKS = 40  # with more points than this, a line has no dots
 _SERIES = 4  # colours there are
@@ -73,7 +73,7 @@ def bars(
                 said = show(value) if known else "no number"
                 parts.append(
                     Markup('<rect class="{}" x="0" y="{}" width="{:.1f}" height="{}"><title>{}</title></rect>').format(
-                        "beyond" if beyond else f"fill s{k % _SERIES}", y, max(width, 1), _ROW - 1,
+                        "beyond" if beyond else f"fill s{k % _SERIES}", y, max(width, 1), _ROW - 3,
                         f"{label}, {each.name}: {said}" if each.name else f"{label}: {said}",
                     )
                 )  # fmt: skip
@@ -96,7 +96,7 @@ def columns(title: str, labels: Sequence[str], series: Sequence[Series], show: S
     totals = [sum(s.values[i] or 0 for s in series) for i in range(len(labels))]
     top, step = _scale(max([*totals, 0]))
     parts, y = _legend(series)
-    parts += _grid(y, 0, top, step)
+    parts += _grid(y, 0, top, step, show)
     slot = (WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
     for i, label in enumerate(labels):
         at = 0.0
@@ -116,7 +116,7 @@ def columns(title: str, labels: Sequence[str], series: Sequence[Series], show: S
             at += value
     y += _HEIGHT
     parts += _ticks(labels, [_LEFT + slot * (i + 0.5) for i in range(len(labels))], y)
-    return _svg(title, _told(labels, series, show), y + _LINE + 6, parts)
+    return _svg(title, _told(labels, series, show), y + _LINE + 9, parts)
 
 
 def lines(
@@ -131,7 +131,7 @@ def lines(
     _, step = _scale(high - low)
     low, high = math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
     parts, y = _legend(series)
-    parts += _grid(y, low, high, step)
+    parts += _grid(y, low, high, step, show)
     width = WIDTH - _LEFT - _RIGHT - 8
     x = [_LEFT + 4 + (width * i / (len(labels) - 1) if len(labels) > 1 else width / 2) for i in range(len(labels))]
     for k, each in enumerate(series):
@@ -152,7 +152,7 @@ def lines(
                     )  # fmt: skip
     y += _HEIGHT
     parts += _ticks(labels, x, y)
-    return _svg(title, _told(labels, series, show), y + _LINE + 6, parts)
+    return _svg(title, _told(labels, series, show), y + _LINE + 9, parts)
 
 
 def _svg(title: str, told: str, height: float, parts: Iterable[Markup]) -> Markup:
@@ -180,7 +180,7 @@ def _legend(series: Sequence[Series]) -> tuple[list[Markup], float]:
     return parts, y + _LINE + 6
 
 
-def _grid(y: float, low: float, high: float, step: float) -> list[Markup]:
+def _grid(y: float, low: float, high: float, step: float, show: Show) -> list[Markup]:
     """Lines across, each with its value on the left."""
     parts = []
     for n in range(round((high - low) / step) + 1):
@@ -188,7 +188,7 @@ def _grid(y: float, low: float, high: float, step: float) -> list[Markup]:
         at = y + _HEIGHT * (1 - (value - low) / (high - low))
         parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
             _LEFT, WIDTH - _RIGHT, at, at))  # fmt: skip
-        parts.append(_text(_LEFT - 5, at + 4, _short(value, step), "soft end"))
+        parts.append(_text(_LEFT - 6, at + 4, _short(value, step, show), "soft end"))
     return parts
 
 
@@ -204,7 +204,7 @@ def _ticks(labels: Sequence[str], x: Sequence[float], y: float) -> list[Markup]:
     for i in chosen:
         half = len(labels[i]) * _LETTER / 2
         kind, at = ("end", WIDTH) if x[i] + half > WIDTH else ("middle", x[i])
-        parts.append(_text(at, y + _LINE, labels[i], f"soft {kind}"))
+        parts.append(_text(at, y + _LINE + 3, labels[i], f"soft {kind}"))
     return parts
 
 
@@ -227,8 +227,10 @@ def _scale(high: float) -> tuple[float, float]:
     return math.ceil(high / step - 1e-9) * step, step
 
 
-def _short(value: float, step: float) -> str:
-    """A value of an axis, in at most six letters."""
+def _short(value: float, step: float, show: Show) -> str:
+    """A value of an axis, in at most six letters; shares in per cent."""
+    if show is share:
+        return f"{_short(100 * value, 100 * step, number)}%"
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.3g}{name}"
