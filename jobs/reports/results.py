@@ -135,6 +135,8 @@ def budget_section(day: Day) -> Section:
         return Section("budget", title, ("No budget plan of this day.",))
     unit = "of the log's unit of cost" if day.dataset.has_costs else "exposures (the log has no costs)"
     budget, spend = int(manifest.inputs["budget_nano"]) / _NANO, manifest.counts["spend_nano"] / _NANO
+    if not manifest.rows:
+        return Section("budget", title, ("There is no user to spend a budget on.",))
     if not budget:
         return Section("budget", title, ("The day has no budget: the plan names every user's best channel, and selects "
                                          "nobody. Give one with the nightly run's parameter `budget`.",))  # fmt: skip

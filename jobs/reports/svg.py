@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 WIDTH = 360
 _LETTER = 7.3  # width of a letter of 13 px, on average
+_DIGIT = 8.7  # width of a digit, or a per cent sign between digits
 _LINE = 18  # height of a line of text
 _ROW = 15  # height of a bar
 _LEFT, _RIGHT = 50, 8
@@ -56,7 +57,7 @@ def bars(
     finite = [v for s in series for v in s.values if v is not None and math.isfinite(v)]
     top = max([*finite, limit or 0, 0]) or 1
     longest = max([len(show(v)) for v in finite], default=0)
-    room = WIDTH - longest * _LETTER - 8
+    room = WIDTH - longest * _DIGIT - 8
     parts, y = _legend(series)
     start = y
     for i, label in enumerate(labels):
@@ -69,15 +70,15 @@ def bars(
             else:
                 known = math.isfinite(value)
                 beyond = limit is not None and not value <= limit
-                width = room * (max(value, 0) / top if known else 1)
+                width = room * max(value, 0) / top if known else 0.0
                 said = show(value) if known else "no number"
                 parts.append(
                     Markup('<rect class="{}" x="0" y="{}" width="{:.1f}" height="{}"><title>{}</title></rect>').format(
-                        "beyond" if beyond else f"fill s{k % _SERIES}", y, max(width, 1), _ROW - 3,
+                        "beyond" if beyond else f"fill s{k % _SERIES}", y, max(width, 2), _ROW - 3,
                         f"{label}, {each.name}: {said}" if each.name else f"{label}: {said}",
                     )
                 )  # fmt: skip
-                parts.append(_text(min(width, room) + 5, y + 10, said, "value") if known else _text(5, y + 10, said))
+                parts.append(_text(width + 5, y + 10, said))
             y += _ROW
         y += 8
     if limit is not None:
@@ -164,7 +165,7 @@ def _svg(title: str, told: str, height: float, parts: Iterable[Markup]) -> Marku
 
 def _legend(series: Sequence[Series]) -> tuple[list[Markup], float]:
     """Names beside squares of their colour, as many lines as they need; and where the picture may begin."""
-    if len(series) < 2:
+    if not any(each.name for each in series):
         return [], 2.0
     parts: list[Markup] = []
     x, y = 0.0, 2.0

@@ -28,7 +28,7 @@ class Page(HTMLParser):
         known = dict(attrs)
         self.tags.append(tag)
         self.attributes += known
-        if tag not in VOID and not self.get_starttag_text().endswith("/>"):
+        if tag not in VOID:
             self.open.append(tag)
             self._within.append(known.get("id") if tag == "section" else None)
         self.links += [value for name, value in attrs if name in ("href", "src", "srcset", "action", "data")]
@@ -53,7 +53,7 @@ class Page(HTMLParser):
         for name in filter(None, self._within):
             self.sections.setdefault(name, []).append(data)
         if self.rows and self.open and ("td" in self.open or "th" in self.open):
-            self.rows[-1][-1] = " ".join((self.rows[-1][-1] + data).split())
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
 
     @property
     def text(self) -> str:
