@@ -10,6 +10,7 @@ from schemas.publishing import FAILED_AUDIT
 
 ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
 HOLDS, FAILED, NOT_ASKED = "holds", "failed", "not asked"
+FAILED_MARK = "_AUDIT_FAILED"  # no reader of Parquet takes a file of such a name for data
 PASS, WARN, FAIL = "pass", "warn", FAILED_AUDIT
 
 
@@ -62,20 +63,39 @@ class Audit:
         examples = f"e.g. {', '.join(outcome.examples)}" if outcome.examples else ""
         return ", ".join(part for part in (count, found, examples) if part)
 
+    @property
+    def headline(self) -> str:
+        """The first critical failure in one line, and how many more there are; empty where there is none."""
+        critical = [outcome for outcome in self.failed if outcome.severity == Severity.CRITICAL.value]
+        if not critical:
+            return ""
+        more = f" (and {len(critical) - 1} more)" if len(critical) > 1 else ""
+        return " ".join(f"{critical[0].name}: {self.finding(critical[0])}{more}".split())
+
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "verdict": self.verdict}, indent=1, ensure_ascii=False) + "\n"
+        told = {"verdict": self.verdict, "headline": self.headline}
+        return json.dumps({**asdict(self), **told}, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Audit":
         raw = json.loads(text)
-        raw.pop("verdict", None)  # written for readers that do not know the rules; here it follows from them
+        for told in ("verdict", "headline"):  # for readers that do not know the rules; here they follow from them
+            raw.pop(told, None)
         outcomes = tuple(Outcome(**{**o, "examples": tuple(o["examples"])}) for o in raw.pop("outcomes"))
         return cls(outcomes=outcomes, notes=tuple(raw.pop("notes")), **raw)
 
 
 def store(lake: Lake, audit: Audit) -> None:
-    """Keep the result as LAKE/audits/dataset=.../<table>/<ds>.json, whole or not at all."""
+    """Keep the result as LAKE/audits/dataset=.../<table>/<ds>.json, whole or not at all, and mark what has failed.
+
+    The mark is a file in the partition itself, for people who read its Parquet files and know of no audits.
+    """
     write_whole(lake, lake.audits(audit.dataset) / audit.table / f"{audit.ds}.json", audit.to_json())
+    partition = lake.partition(audit.table, audit.dataset, audit.ds)
+    if audit.headline and partition.is_dir():
+        write_whole(lake, partition / FAILED_MARK, f"{audit.headline}\n")
+    else:
+        (partition / FAILED_MARK).unlink(missing_ok=True)
 
 
 def stored_audit(lake: Lake, table: str, dataset: str, ds: str) -> Audit | None:

@@ -53,8 +53,11 @@ def main() -> None:
     if missing:
         more = f" and {len(missing) - _NAMED_DAYS} more days" if len(missing) > _NAMED_DAYS else ""
         print(f"info {args.table}/{dataset.name}: no partition for {', '.join(missing[:_NAMED_DAYS])}{more}")
-    print(f"data docs: {publish_pages(lake, dataset.name, audits)}")
-    if any(audit.verdict == FAIL for audit in audits):
+    print(f"data docs: {publish_pages(lake, dataset.name, audits)}", flush=True)  # before the line on stderr
+    failed = [audit for audit in audits if audit.verdict == FAIL]
+    if failed:
+        more = f"; {len(failed) - 1} more days failed" if len(failed) > 1 else ""
+        print(f"error: {failed[0].where} failed its audit: {failed[0].headline}{more}", file=sys.stderr)
         sys.exit(EXIT_CRITICAL)
 
 

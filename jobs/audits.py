@@ -24,19 +24,23 @@ from jobs.partition_facts import (
     schema_facts,
     sidecar_fact,
     table_facts,
+    user_facts,
 )
 from jobs.partition_view import data_files, flat_frame, flat_types, opened, row_count
 from jobs.rule_sentences import rule_columns, rule_name, rule_sentence
 from jobs.table_contract import spec_of_version, table_contract
+from jobs.usual import prediction_facts, usual_facts
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.paths import Lake
 from schemas.publishing import MANIFEST, file_sha256, read_manifest
 from schemas.tables import feature_spec
+from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.quarantine import NAME as QUARANTINE
 from schemas.tables.sequences import DEFAULT_STEPS
 from schemas.tables.sequences import NAME as SEQUENCES
+from schemas.tables.user_reward_ranks import NAME as USER_REWARD_RANKS
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # no call home; read when a context is made
 
@@ -56,7 +60,7 @@ def audit_partition(
     spec: FeatureSpec | None = None,
     steps: int = DEFAULT_STEPS,
 ) -> Audit:
-    """Ask all rules of a published partition. Reads only; `store` keeps the result.
+    """Ask all rules of a published partition. `store` keeps the result; profiles of the days compared are kept here.
 
     spec (default: the published one that the manifest names) and steps matter for `sequences` only.
     """
@@ -84,8 +88,13 @@ def audit_partition(
                 facts += content_facts(connection, table, manifest)
                 if table_name == feature_spec.NAME:
                     facts.append(sidecar_fact(partition, connection))
+                if table_name == EXPOSURES:
+                    facts += usual_facts(lake, dataset, ds)
                 if table_name == SEQUENCES:
                     facts.append(labels_fact(connection, lake, dataset, ds, manifest))
+                    facts += user_facts(connection, lake, dataset, ds)
+                if table_name == USER_REWARD_RANKS:
+                    facts += prediction_facts(connection, lake, dataset, ds)
                 about_rows = _ask_rows(connection, table, rules, rows)
             else:
                 notes.append("The rules about rows were not asked: the columns are not what the contract says.")
@@ -143,6 +152,7 @@ def _ask_facts(facts: Sequence[Fact]) -> list[Outcome]:
             HOLDS if answer.success else FAILED,
             fact.observation,
             fact.rows,
+            fact.examples,
         )
         for fact, answer in zip(facts, _answers(frame, suite, "BOOLEAN_ONLY"), strict=True)
     ]  # fmt: skip

@@ -4,8 +4,9 @@ A fact is measured without loading the rows: from the manifest, the Parquet sche
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from math import sqrt
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -15,19 +16,27 @@ from jobs.audit_results import ABOUT_COLUMNS, ABOUT_PARTITION
 from jobs.partition_view import (
     columns_found,
     columns_wanted,
+    commonest_reasons,
+    data_files,
     label_count,
     new_user_count,
     null_counts,
     row_count,
+    stranger_count,
     unfinite_counts,
+    user_splits,
 )
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.freshness import is_fresh
 from schemas.paths import UNDATED, Lake, day_before
 from schemas.publishing import Manifest, content_fingerprint, read_manifest
+from schemas.quality import Limit, Quality
+from schemas.splits import SHARES
 from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+
+MOSTLY_REFUSED = Limit(0.5, "what is left of a changed feed stands for nothing", Severity.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class Fact:
     about: str = ABOUT_PARTITION
     severity: Severity = Severity.CRITICAL
     rows: int | None = None
+    examples: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -114,9 +124,11 @@ def table_facts(
     match table.name:
         case exposures.NAME:
             yield from _nothing_dropped(lake, dataset, ds, manifest)
-            yield _mostly_usable(manifest.counts.get("quarantined", 0), manifest)
+            counts = manifest.counts
+            yield from _few_refused(lake, dataset, ds, counts.get("quarantined", 0), counts.get("rows_in", 0))
+            yield _few_duplicates(manifest, dataset.quality)
         case quarantine.NAME if ds == UNDATED:
-            yield _mostly_usable(manifest.rows, manifest)
+            yield from _few_refused(lake, dataset, ds, manifest.rows, manifest.counts.get("rows_in", 0))
         case sequences.NAME if spec is not None:
             yield Fact(
                 "expect_feature_spec_to_be_at_hand", manifest.spec_version or "not stated", spec.version,
@@ -168,12 +180,58 @@ def labels_fact(
     )  # fmt: skip
 
 
-def _mostly_usable(refused: int, manifest: Manifest) -> Fact:
-    """refused: of the raw rows that the manifest counts."""
-    rows_in, wanted = manifest.counts.get("rows_in", 0), "at most half"
-    return Fact(
-        "expect_most_rows_to_be_usable", wanted if 2 * refused <= rows_in else f"{refused:,} of {rows_in:,}", wanted,
-        "No more than half of the raw rows were refused.", "what is left of a changed feed stands for nothing",
+def _few_refused(lake: Lake, dataset: Dataset, ds: str, refused: int, rows_in: int) -> Iterator[Fact]:
+    """refused: of the raw rows that the manifest counts. Of the two rules a day breaks one at most."""
+    quality, found = dataset.quality, f"{refused:,} of {rows_in:,}"
+    limit, usable = quality.refused_rows, 2 * refused <= rows_in
+    few = refused <= max(limit.value * rows_in, quality.handful)
+    reasons = () if few else commonest_reasons(lake.partition(quarantine.NAME, dataset.name, ds))
+    for name, holds, wanted, most in (
+        ("expect_most_rows_to_be_usable", usable, "at most half", MOSTLY_REFUSED),
+        ("expect_few_rows_to_be_refused", few or not usable, f"at most {limit.value:.0%}", limit),
+    ):
+        sentence = f"No more than {most.value:.0%} of the raw rows were refused."
+        told = verdict(name, holds, found, wanted, sentence, most)
+        yield told if holds else replace(told, examples=reasons)
+
+
+def _few_duplicates(manifest: Manifest, quality: Quality) -> Fact:
+    copies, rows_in = manifest.counts.get("duplicates", 0), manifest.counts.get("rows_in", 0)
+    limit = quality.duplicates
+    return verdict(
+        "expect_few_rows_to_be_duplicates", copies <= max(limit.value * rows_in, quality.handful),
+        f"{copies:,} of {rows_in:,}", f"at most {limit.value:.0%}",
+        f"No more than {limit.value:.0%} of the raw rows are copies of others.", limit,
+    )  # fmt: skip
+
+
+def verdict(
+    name: str, holds: bool, found: str, wanted: str, sentence: str, limit: Limit, about: str = ABOUT_PARTITION
+) -> Fact:
+    """A fact that is judged here: `found` stands in it only where it does not hold."""
+    return Fact(name, wanted if holds else found, wanted, sentence, limit.why, about, limit.severity)
+
+
+def user_facts(connection: duckdb.DuckDBPyConnection, lake: Lake, dataset: Dataset, ds: str) -> Iterator[Fact]:
+    """Of `sequences`: whose windows they are."""
+    known = lake.partition(journeys.NAME, dataset.name, ds)
+    if data_files(known):  # a range of days has the journeys of its last day only
+        strangers = stranger_count(connection, known)
+        yield Fact(
+            "expect_users_to_have_a_journey", strangers, 0, "Every user with a window has a journey as of that day.",
+            "windows of users whom nobody scores teach the model about a day that is not this one", rows=strangers,
+        )  # fmt: skip
+    users, limit = user_splits(connection), dataset.quality.split_shares
+    total = sum(users.values())
+    far = []
+    for split, share in SHARES.items():
+        luck = 3 * sqrt(share * (1 - share) / max(total, 1))
+        if total >= dataset.quality.fewest_users and abs(users.get(split, 0) / total - share) > limit.value + luck:
+            far.append(f"{split} {users.get(split, 0) / total:.0%}")
+    yield verdict(
+        "expect_split_shares_to_be_as_declared", not far, f"{', '.join(far)} of {total:,} users",
+        ", ".join(f"{split} {share:.0%}" for split, share in SHARES.items()),
+        f"The users' splits are within {limit.value:.0%} of their shares, chance apart.", limit,
     )  # fmt: skip
 
 

@@ -34,13 +34,18 @@ def opened(partition: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("SET enable_progress_bar = false")
         connection.execute("CREATE MACRO sha2(text, bits) AS sha256(text)")
         connection.execute("CREATE MACRO conv(digits, from_base, to_base) AS CAST('0x' || digits AS UBIGINT)")
-        connection.execute(f'CREATE VIEW "partition" AS SELECT * FROM {_source(data_files(partition))}')
+        connection.execute(f'CREATE VIEW "partition" AS SELECT * FROM {source(partition)}')
         yield connection
+
+
+def source(partition: Path) -> str:
+    """The rows of a partition (it has at least one file), to select from."""
+    return _files_sql(data_files(partition))
 
 
 def columns_found(connection: duckdb.DuckDBPyConnection, partition: Path) -> dict[str, str]:
     """DuckDB type of each column that every file holds; several types, joined by ' or ', where the files differ."""
-    per_file = [_described(connection, f"FROM {_source([file])}") for file in data_files(partition)]
+    per_file = [_described(connection, f"FROM {_files_sql([file])}") for file in data_files(partition)]
     return {
         name: " or ".join(dict.fromkeys(found[name] for found in per_file))
         for name in per_file[0]
@@ -66,10 +71,47 @@ def label_count(connection: duckdb.DuckDBPyConnection) -> int:
 
 def new_user_count(connection: duckdb.DuckDBPyConnection, today: Path, earlier: Iterable[Path]) -> int:
     """Users of the partition `today` who are in none of the `earlier` ones. Needs: user_id, in all of them."""
-    query = f"SELECT count(*) FROM (SELECT DISTINCT user_id FROM {_source(data_files(today))})"
+    query = f"SELECT count(*) FROM (SELECT DISTINCT user_id FROM {source(today)})"
     if past := [file for partition in earlier for file in data_files(partition)]:
-        query += f" ANTI JOIN (SELECT user_id FROM {_source(past)}) USING (user_id)"
+        query += f" ANTI JOIN (SELECT user_id FROM {_files_sql(past)}) USING (user_id)"
     return int(connection.execute(query).fetchall()[0][0])
+
+
+def stranger_count(connection: duckdb.DuckDBPyConnection, known: Path) -> int:
+    """Rows whose user is not in the partition `known`. Needs: user_id, in both."""
+    users = f"SELECT user_id FROM {source(known)}"
+    query = f'SELECT count(*) FROM "partition" ANTI JOIN ({users}) USING (user_id)'
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def user_splits(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Users by split. Needs: user_id, split."""
+    rows = connection.execute('SELECT split, count(DISTINCT user_id) FROM "partition" GROUP BY split').fetchall()
+    return {split: int(users) for split, users in rows}
+
+
+def commonest_reasons(quarantine: Path, most: int = 3) -> tuple[str, ...]:
+    """Why most rows of a quarantine partition were refused, and from which file."""
+    if not data_files(quarantine):
+        return ()
+    with opened(quarantine) as connection:
+        rows = connection.execute(
+            'SELECT reason, source_file, count(*) AS n FROM "partition" GROUP BY ALL ORDER BY n DESC, 1, 2 LIMIT ?',
+            [most],
+        ).fetchall()
+    return tuple(f"{n:,} in {file}: {reason}" for reason, file, n in rows)
+
+
+def means(connection: duckdb.DuckDBPyConnection, columns: Iterable[str], where: str) -> dict[str, tuple[float, int]]:
+    """Mean and number of rows of each column, over the rows of a condition; columns without such rows left out."""
+    found = {}
+    for name in columns:
+        mean, rows = connection.execute(
+            f'SELECT avg({_name(name)}), count({_name(name)}) FROM "partition" WHERE {where}'
+        ).fetchall()[0]
+        if rows:
+            found[name] = (float(mean), int(rows))
+    return found
 
 
 def null_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[Column]) -> dict[str, int]:
@@ -122,7 +164,7 @@ def _described(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, s
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {query}").fetchall()}
 
 
-def _source(files: Iterable[Path]) -> str:
+def _files_sql(files: Iterable[Path]) -> str:
     listed = ", ".join(_text(os.fspath(file)) for file in files)
     return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
 

@@ -28,7 +28,8 @@ def rule_sentence(expectation: Expectation) -> str:
             share = f"at least {kwargs['mostly']:.0%} of the rows" if "mostly" in kwargs else "every row"
             return f"{column} is filled in {share}."
         case "expect_column_values_to_be_in_set" if kwargs["value_set"] == [True]:
-            return f"In every row: {column.replace('_', ' ')}."
+            where = f"at least {kwargs['mostly']:.0%} of the rows" if "mostly" in kwargs else "every row"
+            return f"In {where}: {column.replace('_', ' ')}."
         case "expect_column_values_to_be_in_set":
             return f"{column} is one of {', '.join(map(str, kwargs['value_set']))}."
         case "expect_column_values_to_be_between":

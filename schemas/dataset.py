@@ -16,6 +16,7 @@ import schemas.datasets
 from schemas.contract import Column, Known, Role
 from schemas.errors import UserError
 from schemas.paths import checked_day
+from schemas.quality import Quality
 
 NO_COST = "cast(0 AS double)"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -96,6 +97,7 @@ class Dataset:
     outcome_days: for how many days after an exposure its row may come again with a gain that has happened since.
     cost: SQL of what the exposure cost, in the log's unit; NO_COST where the log has none.
     propensity: SQL of the logging policy's probability of the shown channel, NULL where unknown.
+    quality: what a day looks like when nothing is wrong.
     """
 
     name: str
@@ -115,6 +117,8 @@ class Dataset:
     propensity: str = "cast(NULL AS double)"
     outcome_days: int = 0
     notes: tuple[str, ...] = field(default=())  # what a reader of a report must know about the labels
+    # Not in repr: the raw index is read anew where repr changes, and no threshold changes what a row becomes.
+    quality: Quality = field(default=Quality(), repr=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -97,6 +97,10 @@ class Lake:
         """How far each day is from the days before it, as <ds>.json: see jobs.drift_results."""
         return self.table("drift", dataset)
 
+    def day_profiles(self, dataset: str) -> Path:
+        """What each day of exposures looks like in counts, as <ds>.json: see jobs.day_profile."""
+        return self.table("day_profiles", dataset)
+
     def raw_index(self, dataset: str) -> Path:
         """What the raw log held when it was last read: see jobs.raw_index."""
         return self.table("raw_index", dataset) / "index.json"

@@ -58,12 +58,22 @@ def read_manifest(partition: Path) -> Manifest | None:
         return None
 
 
-def failed_audit(lake: Lake, found: Manifest) -> Path | None:
-    """The result of the audit that this very content has failed critically; None where there is none."""
+@dataclass(frozen=True, slots=True)
+class FailedAudit:
+    """file: the result of the audit. headline: its first critical finding, in one line."""
+
+    file: Path
+    headline: str
+
+
+def failed_audit(lake: Lake, found: Manifest) -> FailedAudit | None:
+    """The audit that this very content has failed critically; None where there is none."""
     file = lake.audits(found.dataset) / found.table / f"{found.ds}.json"
     audit = json.loads(file.read_text()) if file.is_file() else {}
     # A verdict is about the content that was audited: after a repair it no longer counts.
-    return file if audit.get("verdict") == FAILED_AUDIT and audit["fingerprint"] == found.fingerprint else None
+    if audit.get("verdict") != FAILED_AUDIT or audit["fingerprint"] != found.fingerprint:
+        return None
+    return FailedAudit(file, audit.get("headline", ""))
 
 
 def require_manifest(lake: Lake, table: str, dataset: str, ds: str) -> Manifest:
@@ -80,10 +90,10 @@ def require_manifest(lake: Lake, table: str, dataset: str, ds: str) -> Manifest:
     beside = (ds, UNDATED) if table == exposures.NAME else ()
     refused = (read_manifest(lake.partition(quarantine.NAME, dataset, day)) for day in beside)
     for part in (found, *filter(None, refused)):
-        if file := failed_audit(lake, part):
+        if failed := failed_audit(lake, part):
             raise UserError(
-                f"{part.table} for {dataset} on {part.ds} failed its audit ({file}): "
-                "repair the day, run and audit it again"
+                f"{part.table} for {dataset} on {part.ds} failed its audit: {failed.headline or 'see its result'}; "
+                f"repair the day, run and audit it again ({failed.file})"
             )
     return found
 

@@ -9,6 +9,7 @@ import hashlib
 SALT = "mtorl-split-1"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
+SHARES = {TRAIN: 0.8, VALIDATION: 0.1, TEST: 0.1}  # of the users
 
 
 def split_of(user_id: int | str) -> str:

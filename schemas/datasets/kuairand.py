@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
+from schemas.quality import CALENDAR, Quality, RowRule
 
 _TIMEZONE = "Asia/Shanghai"
 _FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view")
@@ -152,6 +153,8 @@ _COLUMNS = (
                 f"users.onehot_feat{k}", static=True)
         for k in range(18)
     ),
+    Derived(Column("log_hour", "int", "hour of the exposure as the log itself writes it (hourmin)", Known.NEVER),
+            "cast(floor(log.hourmin / 100) AS int)"),
     Derived(Column("is_random", "int", "1 if the video was drawn at random", Known.NEVER), "cast(log.is_rand AS int)"),
 )  # fmt: skip
 
@@ -177,6 +180,27 @@ _REFUSALS = (
     ),
 )  # fmt: skip
 
+# Shanghai has had no summer time since 1991: eight hours ahead of UTC all year round.
+_HOUR_SQL = "(exposed_at_ms // 3600000 + 8) % 24"
+_HOURS_AHEAD = f"(log_hour - {_HOUR_SQL} + 24) % 24"
+
+QUALITY = Quality(
+    rows=(
+        RowRule("hour_is_of_the_time_stamp", f"hour = {_HOUR_SQL}",
+                "a shifted hour tells the model another time of day than the user's"),
+        # In the published log 0.3 % of the rows are further apart.
+        RowRule("log_clock_agrees", f"{_HOURS_AHEAD} IN (23, 0, 1)",
+                "time stamps shifted by a time zone put exposures on the wrong day and in the wrong order", 0.9),
+        # In the published log 0.03 % of the rows are clicks on a video that was never played.
+        RowRule("click_was_played", "click = 0 OR play_time_ms IS NULL OR play_time_ms > 0",
+                "a click on what was never shown is a click without an exposure", 0.99),
+        RowRule("play_ends_within_a_day", "play_time_ms IS NULL OR play_time_ms BETWEEN 0 AND 86400000",
+                "a play longer than a day is a broken cell, and one such number is a feature's whole scale"),
+    ),
+    most_missing={"author_id": 0.1, "tag": 0.2, "music_type": 0.2, "video_duration_ms": 0.2},
+    uncompared=CALENDAR,
+)  # fmt: skip
+
 
 def _kuairand(name: str, title: str, channel: str, columns: tuple[Derived, ...], **more: object) -> Dataset:
     return Dataset(
@@ -195,6 +219,7 @@ def _kuairand(name: str, title: str, channel: str, columns: tuple[Derived, ...],
             Lookup(VIDEOS, "video_id", "video_id", "video", _VIDEO_CHANNELS),
         ),
         refusals=_REFUSALS,
+        quality=QUALITY,
         **more,  # type: ignore[arg-type]
     )
 

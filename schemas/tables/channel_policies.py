@@ -6,6 +6,8 @@ from schemas.dataset import Dataset
 NAME = "channel_policies"
 
 FROM_MODEL, INITIAL = "model", "initial"
+FEWEST_USERS = 10  # whose policies are compared with each other
+COLLAPSED = 0.95  # mean probability of the one channel that everybody is recommended
 
 
 def channel_policies(dataset: Dataset) -> Table:
@@ -33,12 +35,20 @@ def channel_policies(dataset: Dataset) -> Table:
                         "the recommended channel is the most probable one"),
             Expectation("expect_column_values_to_be_in_set",
                         {"column": "source", "value_set": [FROM_MODEL, INITIAL]}, "the reader must know which"),
-            Expectation("expect_column_unique_value_count_to_be_between", {"column": "channel", "min_value": 2},
-                        "one channel for everyone is a collapsed policy", Severity.WARNING),
+            Expectation("expect_column_values_to_be_in_set", {"column": "policies_differ", "value_set": [True]},
+                        "one channel for everyone, and surely, is a collapsed policy: it ignores the user"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "recommendations_differ", "value_set": [True]},
+                        "one recommended channel for everyone is a policy about to collapse", Severity.WARNING),
         ),
-        audit_sql="""
+        # Of a few users all may well be alike.
+        audit_sql=f"""
+            WITH together AS (
+              SELECT count(*) >= {FEWEST_USERS} AND count(DISTINCT channel) = 1 AS alike,
+                     avg(policy[channel]) >= {COLLAPSED} AS sure
+              FROM partition)
             SELECT user_id, channel, source, list_sum(map_values(policy)) AS total,
                    list_min(map_values(policy)) AS lowest,
-                   policy[channel] = list_max(map_values(policy)) AS is_best
-            FROM partition""",
+                   policy[channel] = list_max(map_values(policy)) AS is_best,
+                   NOT (alike AND sure) AS policies_differ, NOT alike OR sure AS recommendations_differ
+            FROM partition CROSS JOIN together""",
     )  # fmt: skip

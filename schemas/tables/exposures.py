@@ -42,9 +42,13 @@ def exposures(dataset: Dataset) -> Table:
                         "off-policy estimates divide by it"),
             Expectation("expect_column_mean_to_be_between", {"column": gains[0], "min_value": 0.001, "max_value": 0.95},
                         "a day without or full of gains points at a broken feed", Severity.WARNING),
+            *(Expectation("expect_column_values_to_be_in_set",
+                          {"column": r.name, "value_set": [True], **({"mostly": r.share} if r.share < 1 else {})},
+                          r.why, r.severity) for r in dataset.quality.rows),
         ),
         audit_sql="SELECT *"
         # Quoted: a log may call a gain `order`.
         + "".join(f', ("{c.name}" = 0 OR "{c.known_at}" >= exposed_at_ms) AS "{c.name}_has_time"' for c in late)
+        + "".join(f', ({r.sql}) AS "{r.name}"' for r in dataset.quality.rows)
         + " FROM partition",
     )  # fmt: skip

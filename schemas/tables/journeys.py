@@ -17,6 +17,11 @@ def _times_type(dataset: Dataset) -> str:
 
 
 def journeys(dataset: Dataset) -> Table:
+    # Quoted: a log may call a gain `order`.
+    in_all = [f'next_step."seen_{g}" <= next_step.seen_exposures' for g in dataset.gain_names]
+    by_channel = " AND ".join(f'c."{g}" <= c.exposures' for g in dataset.gain_names)
+    each = f"list_bool_and(list_transform(next_step.seen_by_channel, lambda c: {by_channel}))"
+    gains_covered = " AND ".join([*in_all, f"coalesce({each}, true)"])
     return Table(
         name=NAME,
         doc=__doc__,
@@ -42,15 +47,22 @@ def journeys(dataset: Dataset) -> Table:
                         "a journey out of order teaches the model to look ahead"),
             Expectation("expect_column_values_to_be_in_set", {"column": "counts_all", "value_set": [True]},
                         "history counts must cover at least the remembered exposures"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "no_step_twice", "value_set": [True]},
+                        "an exposure remembered twice is one that never happened"),
+            Expectation("expect_column_values_to_be_in_set", {"column": "no_gain_without_exposure",
+                                                              "value_set": [True]},
+                        "more clicks than exposures, in all or in a channel, are clicks on nothing"),
         ),
-        audit_sql="""
+        audit_sql=f"""
             WITH flat AS (
               SELECT user_id, next_step.seen_exposures AS seen,
+                     {gains_covered} AS no_gain_without_exposure,
                      list_max(list_transform(memory, lambda s: s.exposed_at_ms)) AS newest_ms,
                      list_min(list_transform(pending, lambda p: p.known_at_ms)) AS next_known_ms,
-                     list_transform(memory, lambda s: {'t': s.exposed_at_ms, 'i': s.exposure_id}) AS stamps
+                     list_transform(memory, lambda s: {{'t': s.exposed_at_ms, 'i': s.exposure_id}}) AS stamps
               FROM partition)
             SELECT user_id, newest_ms, next_known_ms, len(stamps) AS steps, stamps = list_sort(stamps) AS in_order,
-                   seen >= len(stamps) AS counts_all
+                   seen >= len(stamps) AS counts_all, no_gain_without_exposure,
+                   coalesce(len(list_distinct(stamps)) = len(stamps), true) AS no_step_twice
             FROM flat""",
     )  # fmt: skip

@@ -7,7 +7,7 @@ predicted_rate = rate on the day itself, and nobody waits for the labels to matu
 A day before which there was no model, or without labels, has no rows.
 """
 
-from schemas.contract import Column, Expectation, Severity, Table
+from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
 
 NAME = "prequential"
@@ -15,6 +15,7 @@ CHANNEL = "channel"  # the head that predicts the channel; the others have the n
 
 
 def prequential(dataset: Dataset) -> Table:
+    bound = dataset.quality.calibration
     return Table(
         name=NAME,
         doc=__doc__,
@@ -45,11 +46,17 @@ def prequential(dataset: Dataset) -> Table:
                         "a model tested on a day that it was trained on looks better than it is"),
             Expectation("expect_column_values_to_be_between", {"column": "logloss", "min_value": 0},
                         "a log loss is never negative"),
-            Expectation("expect_column_values_to_be_between", {"column": "calibration", "min_value": 2 / 3,
-                                                              "max_value": 1.5},
-                        "predictions far from what happens buy the wrong exposures", Severity.WARNING),
+            Expectation("expect_column_values_to_be_between", {"column": "calibration", "min_value": 1 / bound.value,
+                                                              "max_value": bound.value},
+                        bound.why, bound.severity),
         ),
+        # A difference of less than three standard errors says nothing about the model.
         audit_sql="""
-            SELECT *, trained_through < day AS is_unseen, coalesce(predicted_rate / nullif(rate, 0), 1) AS calibration
-            FROM partition""",
+            WITH judged AS (
+              SELECT *, greatest(rate, predicted_rate) AS larger,
+                     abs(predicted_rate - rate) <= 3 * sqrt(larger * (1 - larger) / nullif(labels, 0)) AS within_noise
+              FROM partition)
+            SELECT * EXCLUDE (larger, within_noise), trained_through < day AS is_unseen,
+                   CASE WHEN within_noise THEN 1 ELSE coalesce(predicted_rate / nullif(rate, 0), 1) END AS calibration
+            FROM judged""",
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """One refused raw row a row: nothing is dropped silently."""
 
-from schemas.contract import Column, Expectation, Severity, Table
+from schemas.contract import Column, Expectation, Table
 
 NAME = "quarantine"
 
@@ -18,12 +18,6 @@ QUARANTINE = Table(
             "expect_column_value_lengths_to_be_between",
             {"column": "reason", "min_value": 1},
             "a refusal names its reason",
-        ),
-        Expectation(
-            "expect_table_row_count_to_be_between",
-            {"min_value": 0, "max_value": 10_000},
-            "many refused rows on one day point at a changed feed",
-            Severity.WARNING,
         ),
     ),
 )

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.day_profile import profiled_columns
 from jobs.ddl import duckdb_type
 from jobs.partition_facts import day_bounds_ms
 from schemas.contract import Column, Table
@@ -132,9 +133,10 @@ def _exposures(dataset: Dataset) -> tuple[Table, Rows]:
         gains = dict.fromkeys(dataset.gain_names, k % 2)
         at = _start_ms(dataset) + 1_000 * k
         times = {name: at + 500 if gains[gain] else None for name, gain in late.items()}
+        features = {c.name: _DEFAULTS[c.dtype] for c in profiled_columns(dataset)}
         channel = (dataset.channels or ("a", "b"))[k % 2]
         rows.append(_filled(table.columns, user_id=k % 3, exposure_id=100 + k, exposed_at_ms=at, channel=channel,
-                            propensity=0.5, **gains, **times))  # fmt: skip
+                            propensity=0.5, **{**features, "cost": 0.5, **gains, **times}))  # fmt: skip
     return table, rows
 
 

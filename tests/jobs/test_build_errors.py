@@ -145,7 +145,7 @@ def test_what_failed_its_audit_is_no_input(published, table):
             newest_fresh_journeys(Session(), published, get_dataset("criteo"), "2017-01-03")
 
     audited("failed")
-    with pytest.raises(UserError, match=f"^{table} for criteo on {DAY} failed its audit .*: repair the day"):
+    with pytest.raises(UserError, match=f"^{table} for criteo on {DAY} failed its audit: .*; repair the day"):
         read()
     audited(HOLDS)
     with pytest.raises(Reading):

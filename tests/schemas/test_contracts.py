@@ -57,7 +57,7 @@ def test_every_published_column_has_its_place_or_a_reason(name):
     assert (
         unused
         == {
-            "kuairand": {"hourmin", "duration_ms", "profile_stay_time", "comment_stay_time", "is_profile_enter"},
+            "kuairand": {"duration_ms", "profile_stay_time", "comment_stay_time", "is_profile_enter"},
             "criteo": set(),
         }[name]
     )

@@ -1,0 +1,123 @@
+"""Show why raw rows were refused, and hand them out to be repaired.
+
+    python -m jobs.quarantine --dataset kuairand --lake lake [--day DAY] [--out DIR]
+
+Counts by day, reason and file of the raw log, with examples. --out DIR writes the refused rows, header included, as
+files of the log's own layout: repair them there, then move them to the folder of the raw log, beside the file that
+they came from. The next run reads them like any other file. The log itself is never changed, so what was refused
+stays in quarantine as it was delivered; the repaired rows are new rows in. docs/quality.md has the whole story.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from jobs.arguments import add_lake, dataset_of, lake_of, parser
+from jobs.partition_view import data_files, opened
+from schemas.dataset import Dataset, RawFile
+from schemas.errors import UserError, exit_with_one_line
+from schemas.paths import UNDATED, Lake, checked_day
+from schemas.tables.quarantine import NAME
+
+_EXAMPLES = 3
+_SHOWN = 160  # characters of an example
+_SUFFIXES = (".gz", ".tsv", ".csv", ".txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Rows of one day that were refused for one reason, in one file of the raw log."""
+
+    day: str
+    source_file: str
+    reason: str
+    rows: int
+    examples: tuple[str, ...]
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_lake(arguments)
+    arguments.add_argument("--day", help=f"YYYY-MM-DD, or {UNDATED}; default: all days, and the rows of none")
+    arguments.add_argument("--out", type=Path, help="folder to write the refused rows to, as files of the raw log")
+    args = arguments.parse_args()
+    dataset, lake = dataset_of(args), lake_of(args)
+    days = quarantined_days(lake, dataset.name, args.day)
+    groups = [group for day in days for group in refused(lake, dataset.name, day)]
+    print("\n".join(as_lines(groups)) if groups else f"quarantine/{dataset.name}: no row was refused")
+    if args.out and groups:
+        for path, rows in hand_out(lake, dataset, days, args.out):
+            print(f"{path}: {rows:,} rows to repair")
+
+
+def quarantined_days(lake: Lake, dataset: str, day: str | None) -> list[str]:
+    """The asked day, or all that are published, the undated rows last; a UserError where there is none."""
+    undated = [UNDATED] if lake.partition(NAME, dataset, UNDATED).is_dir() else []
+    published = [*lake.days(NAME, dataset), *undated]
+    if day is not None and day != UNDATED:
+        checked_day(day)
+    days = [d for d in published if day in (None, d)]
+    if not days:
+        raise UserError(f"no quarantine for {dataset} {f'on {day} ' if day else ''}in {lake.root}: run the day first")
+    return days
+
+
+def refused(lake: Lake, dataset: str, day: str) -> list[Refused]:
+    """The groups of a day, largest first."""
+    partition = lake.partition(NAME, dataset, day)
+    if not data_files(partition):
+        return []
+    with opened(partition) as connection:
+        rows = connection.execute(
+            f"""SELECT source_file, reason, count(*) AS n, list(raw ORDER BY raw)[:{_EXAMPLES}] FROM "partition"
+                GROUP BY source_file, reason ORDER BY n DESC, source_file, reason"""
+        ).fetchall()
+    return [Refused(day, file, reason, int(n), tuple(examples)) for file, reason, n, examples in rows]
+
+
+def as_lines(groups: list[Refused]) -> Iterator[str]:
+    for group in groups:
+        yield f"{group.day}  {group.rows:,} rows in {group.source_file}: {group.reason}"
+        for example in group.examples:
+            yield f"    {example if len(example) <= _SHOWN else f'{example[: _SHOWN - 3]}...'}"
+    yield f"{sum(group.rows for group in groups):,} rows refused"
+
+
+def hand_out(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> list[tuple[Path, int]]:
+    """Write each day's refused rows, a file for each file of the raw log; the paths and their rows.
+
+    Raises UserError, and writes nothing, where one of the files is there already: somebody may have repaired it.
+    """
+    planned: dict[Path, list[str]] = {}
+    for day in days:
+        with opened(lake.partition(NAME, dataset.name, day)) as connection:
+            rows = connection.execute('SELECT source_file, raw FROM "partition" ORDER BY source_file, raw').fetchall()
+        for source_file, raw in rows:
+            planned.setdefault(folder / repair_name(source_file, day, dataset.log), []).append(raw)
+    for path in planned:
+        if path.exists():
+            raise UserError(f"{path} is there already: move it to the raw log if it is repaired, or delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    header = dataset.log.separator.join(column.name for column in dataset.log.columns)
+    for path, lines in planned.items():
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return [(path, len(lines)) for path, lines in planned.items()]
+
+
+def repair_name(source_file: str, day: str, layout: RawFile) -> str:
+    """A name that the log's patterns find, and that says where the rows are from: <file>_repaired_<day>.<ending>."""
+    stem, ending = source_file, ""
+    while any(stem.endswith(suffix) for suffix in _SUFFIXES):
+        stem, _, last = stem.rpartition(".")
+        ending = f".{last}{ending}" if last != "gz" else ending
+    own = f"{stem}_repaired_{day}"
+    filled = (pattern.replace("*", f"_{own}", 1) for pattern in layout.patterns if "*" in pattern)
+    for name in (f"{own}{ending}", *filled):
+        if any(fnmatch(name, pattern) for pattern in layout.patterns):
+            return name
+    raise UserError(f"no file beside {source_file} would be read: give the log's RawFile a pattern with a *")
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,195 @@
+"""Drift planted in days of a lake that the real jobs have built: each figure sees its own; a clean day has none."""
+
+import json
+import sys
+from dataclasses import replace
+
+import duckdb
+import pytest
+from built_lake import build, generate, linked_copy, publish_scores, replant
+from in_process import Jobs
+
+from jobs import measure_drift as command
+from jobs.day_profile import DayProfile, profile_of, together
+from jobs.drift import measure_drift
+from jobs.drift_results import DAY_BEFORE, TRAINING, Drift, store, stored_drift, stored_drifts
+from jobs.partition_view import source
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.paths import Lake, day_before
+from schemas.publishing import read_manifest
+
+pytestmark = pytest.mark.spark
+K, C = "kuairand", "criteo"
+
+
+@pytest.fixture(scope="module")
+def built(spark, tmp_path_factory) -> dict[str, tuple[Lake, str]]:
+    """For each dataset a lake of some days, and its last day. Not to be changed."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (K, C):
+            root = tmp_path_factory.mktemp(name)
+            raw = generate(patch, root / "raw", name, users=400, days=4, seed=5)
+            jobs = Jobs(spark, Lake(root / "lake"), name, patch)
+            day = build(jobs, raw)[-1]
+            jobs.ok("build_journeys", "--day", day_before(day))
+            for of_day in (day_before(day), day):
+                publish_scores(jobs.lake, get_dataset(name), of_day)
+            found[name] = jobs.lake, day
+    return found
+
+
+def measured(lake: Lake, dataset: str, day: str, earlier: list[Drift] | None = None) -> Drift:
+    return measure_drift(lake, get_dataset(dataset), day, earlier or [])
+
+
+def beyond(drift: Drift) -> set[tuple[str, str]]:
+    return {(figure.name, figure.against) for figure in drift.beyond}
+
+
+@pytest.mark.parametrize("dataset", [K, C])
+def test_a_clean_day_has_figures_of_every_kind_and_none_beyond_its_limit(built, dataset):
+    lake, day = built[dataset]
+    drift = measured(lake, dataset, day)
+    assert beyond(drift) == set()
+    assert {f.about for f in drift.figures} == {
+        "features",
+        "channels",
+        "rewards",
+        "calibration",
+        "policy",
+        "vocabulary",
+    }
+    assert {f.against for f in drift.figures} == {DAY_BEFORE, TRAINING, ""}
+    assert drift.reference == tuple(lake.days("exposures", dataset)[:-1])
+    assert len({(f.name, f.against) for f in drift.figures}) == len(drift.figures)
+    assert not any(mark in f.sentence for f in drift.figures for mark in "{}")
+    assert all(f.why and f.sentence.endswith(".") for f in drift.figures)
+
+
+BOTH = (DAY_BEFORE, TRAINING)
+PLANTED = [
+    (K, "exposures", "SELECT * REPLACE (play_time_ms * 30 AS play_time_ms) FROM rows",
+     {(f"{figure}(play_time_ms)", against) for figure in ("psi", "js") for against in BOTH}),
+    (K, "exposures", "SELECT * REPLACE ('one' AS fans_user_num_range) FROM rows",
+     {(f"{figure}(fans_user_num_range)", against) for figure in ("psi", "js") for against in BOTH}
+     | {("unknown_categories(fans_user_num_range)", TRAINING)}),
+    (K, "exposures",
+     "SELECT * REPLACE (CASE WHEN exposure_id % 5 > 0 THEN 'long' ELSE channel END AS channel) FROM rows",
+     {("js(channel)", against) for against in BOTH}),
+    (K, "exposures", "SELECT * REPLACE (CASE WHEN exposure_id % 5 > 0 THEN 1 ELSE click END AS click) FROM rows",
+     {("rate(click)", against) for against in BOTH}),
+    (C, "exposures", "SELECT * REPLACE (cost * 50 AS cost) FROM rows",
+     {(f"{figure}(cost)", against) for figure in ("psi", "js") for against in BOTH}),
+    (K, "channel_policies", "SELECT * REPLACE (MAP {'short': 0.05, 'mid': 0.05, 'long': 0.9} AS policy) FROM rows",
+     {("policy_change", DAY_BEFORE), ("js(policy)", DAY_BEFORE)}),
+    (K, "prequential", "SELECT * REPLACE (rate / 4 AS predicted_rate) FROM rows",
+     {("calibration(click)", ""), ("calibration(long_view)", "")}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dataset", "table", "sql", "wanted"), PLANTED)
+def test_a_planted_change_is_seen_by_its_figures_alone(built, tmp_path, dataset, table, sql, wanted):
+    first, day = built[dataset]
+    lake = linked_copy(first, tmp_path / "lake")
+    replant(lake, table, dataset, day, sql)
+    assert beyond(measured(lake, dataset, day)) == wanted
+
+
+def test_the_policy_change_is_the_mean_total_variation_over_the_users_of_both_days(built, tmp_path):
+    first, day = built[K]
+    lake = linked_copy(first, tmp_path / "lake")
+    replant(lake, "channel_policies", K, day_before(day),
+            "SELECT * REPLACE (MAP {'short': 0.5, 'mid': 0.3, 'long': 0.2} AS policy) FROM rows")  # fmt: skip
+    # Of the users of both days half are moved by .3 + .1; one user is new.
+    same, moved = "MAP {'short': 0.5, 'mid': 0.3, 'long': 0.2}", "MAP {'short': 0.1, 'mid': 0.7}"
+    half = f"CASE WHEN user_id % 2 = 0 THEN {same} ELSE {moved} END"
+    replant(lake, "channel_policies", K, day, f"SELECT * REPLACE ({half} AS policy) FROM rows"
+            " UNION ALL (SELECT * REPLACE (-1 AS user_id, MAP {'long': 1.0} AS policy) FROM rows LIMIT 1)")  # fmt: skip
+    rows, before = (source(lake.partition("channel_policies", K, d)) for d in (day, day_before(day)))
+    odd = duckdb.sql(f"SELECT avg(user_id % 2) FROM {rows} SEMI JOIN {before} USING (user_id)").fetchall()[0][0]
+    change = next(f for f in measured(lake, K, day).figures if f.name == "policy_change")
+    assert change.value == pytest.approx(odd * (0.4 + 0.4 + 0.2) / 2)
+
+
+def test_late_gains_are_counted_as_known_by_the_end_of_their_own_day(built, tmp_path):
+    first, day = built[C]
+    lake = linked_copy(first, tmp_path / "lake")
+    end = get_dataset(C).end_of_day_ms(day)
+    converted = "SELECT * REPLACE (1 AS click, 1 AS conversion, {} AS conversion_at_ms) FROM rows"
+    replant(lake, "exposures", C, day, converted.format(end))
+    assert profile_of(lake, get_dataset(C), day).gains["conversion"] == 0
+    replant(lake, "exposures", C, day, converted.format(end - 1))
+    profile = profile_of(lake, get_dataset(C), day)
+    assert profile.gains["conversion"] == profile.exposures
+
+
+def test_a_profile_is_kept_until_the_day_changes(built, tmp_path):
+    first, day = built[K]
+    lake = linked_copy(first, tmp_path / "lake")
+    dataset = get_dataset(K)
+    profile = profile_of(lake, dataset, day)
+    file = lake.day_profiles(K) / f"{day}.json"
+    kept = json.loads(file.read_text())
+    file.unlink()
+    file.write_text(json.dumps(kept | {"users": 7}))
+    assert profile_of(lake, dataset, day).users == 7  # read, not measured
+    replant(lake, "exposures", K, day, "FROM rows LIMIT 100")
+    assert profile_of(lake, dataset, day).exposures == 100
+    assert together([profile, profile]).columns["tag"] == {v: 2 * n for v, n in profile.columns["tag"].items()}
+    assert isinstance(profile, DayProfile)
+
+
+def test_a_static_column_counts_users_and_another_counts_exposures(built):
+    lake, day = built[K]
+    profile = profile_of(lake, get_dataset(K), day)
+    assert sum(profile.columns["user_active_degree"].values()) == profile.users
+    assert sum(profile.columns["hour"].values()) == sum(profile.channels.values()) == profile.exposures
+
+
+def test_limits_are_learned_from_the_days_before_and_from_no_other(built):
+    lake, day = built[K]
+    drift = measured(lake, K, day)
+    days = [f"2022-03-{k:02}" for k in range(1, 9)]
+    earlier = [replace(drift, ds=d) for d in days]
+    later = [replace(drift, ds=f"2023-03-{k:02}") for k in range(1, 9)]
+    assert {f.limit_from for f in measured(lake, K, day, [*earlier[:6], *later]).figures} == {"fixed"}
+    learned = measured(lake, K, day, earlier)
+    assert {f.limit_from for f in learned.figures} == {"learned from 8 days"}
+    psi = next(f for f in learned.figures if f.name == "psi(hour)")
+    assert psi.limit < next(f.limit for f in drift.figures if f.name == "psi(hour)")
+
+
+def test_the_inputs_are_the_partitions_that_were_read(built):
+    lake, day = built[K]
+    inputs = measured(lake, K, day).inputs
+    tables = {path.split("/")[0] for path in inputs}
+    assert tables == {"exposures", "channel_policies", "prequential", "feature_spec"}
+    assert inputs[f"exposures/dataset={K}/ds={day}"] == read_manifest(lake.partition("exposures", K, day)).fingerprint
+
+
+def test_the_command_stores_the_figures_and_prints_those_beyond(built, tmp_path, monkeypatch, capsys):
+    first, day = built[K]
+    lake = linked_copy(first, tmp_path / "lake")
+    replant(lake, "exposures", K, day, PLANTED[2][2])
+    monkeypatch.setattr(sys, "argv", ["measure_drift", "--dataset", K, "--lake", str(lake.root), "--day", day])
+    command.main()
+    said = capsys.readouterr().out
+    assert (
+        f"warning drift/{K}/{day}: js(channel): The exposures are spread over the channels unlike on the day before"
+        in said
+    )
+    drift = stored_drift(lake, K, day)
+    assert drift == Drift.from_json(drift.to_json())
+    assert [d.ds for d in stored_drifts(lake, K)] == [day]
+    assert len(drift.beyond) == 2
+    store(lake, replace(drift, ds=day_before(day)))
+    assert [d.ds for d in stored_drifts(lake, K)] == [day_before(day), day]
+    assert stored_drift(lake, K, "2000-01-01") is None
+
+
+def test_a_day_without_exposures_has_no_drift(built):
+    lake, _ = built[K]
+    with pytest.raises(UserError, match="no exposures for kuairand on 2001-01-01"):
+        measured(lake, K, "2001-01-01")

@@ -1,0 +1,120 @@
+"""Refused rows: shown by reason and file, handed out, repaired, and replayed by the next run."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from in_process import Jobs
+from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
+
+from jobs.quarantine import repair_name
+from schemas.dataset import RawFile, get_dataset
+from schemas.errors import EXIT_USER_ERROR, UserError
+from schemas.paths import UNDATED, Lake
+from schemas.publishing import file_sha256, read_manifest
+
+FIRST_MS, DAY = 1650597047647, "2022-04-22"  # 11:10 in Shanghai
+LOG = "log_random_4_22_to_5_08_pure.csv"
+
+
+@pytest.fixture
+def jobs(spark, tmp_path, monkeypatch) -> Jobs:
+    return Jobs(spark, Lake(tmp_path / "lake"), "kuairand", monkeypatch)
+
+
+def fates(lake: Lake, dataset: str) -> tuple[int, int, int, int]:
+    """Rows in, and kept, copies and refused, over all days and the undated rows."""
+    days = lake.days("exposures", dataset)
+    manifests = [read_manifest(lake.partition("exposures", dataset, day)) for day in days]
+    undated = read_manifest(lake.partition("quarantine", dataset, UNDATED)).rows
+    total = [sum(m.counts[name] for m in manifests) for name in ("rows_in", "duplicates", "quarantined")]
+    return total[0] + undated, sum(m.rows for m in manifests), total[1], total[2] + undated
+
+
+def raw_rows(*files: Path) -> int:
+    return sum(len(file.read_text().splitlines()) - 1 for file in files)
+
+
+@pytest.mark.spark
+def test_refused_rows_are_repaired_and_replayed_without_touching_the_log(jobs, tmp_path, capsys):
+    good = [kuairand_row(time_ms=FIRST_MS + k) for k in range(6)]
+    bad = [kuairand_row(time_ms=FIRST_MS + 10, is_click=7), kuairand_row(time_ms=FIRST_MS + 11, is_click=7),
+           kuairand_row(time_ms=FIRST_MS + 12, video_id=99), kuairand_row(time_ms="noon")]  # fmt: skip
+    raw = write_kuairand(tmp_path / "raw", [*good, good[0], *bad])
+    before = {path.name: file_sha256(path) for path in raw.iterdir()}
+    jobs.ok("build_exposures", "--raw", str(raw))
+    assert fates(jobs.lake, "kuairand") == (11, 6, 1, 4)
+
+    out = tmp_path / "repair"
+    jobs.ok("quarantine", "--out", str(out))
+    said = capsys.readouterr().out
+    assert f"{DAY}  2 rows in {LOG}: is_click is neither 0 nor 1\n    1,10," in said
+    assert f"{DAY}  1 rows in {LOG}: unknown video" in said
+    assert f"{UNDATED}  1 rows in {LOG}: time_ms is not a whole number: noon" in said
+    assert "4 rows refused" in said
+    dated, undated = sorted(out.iterdir())
+    assert [dated.name, undated.name] == [f"{LOG.removesuffix('.csv')}_repaired_{d}.csv" for d in (DAY, UNDATED)]
+    assert sorted(dated.read_text().splitlines()[1:]) == sorted(bad[:3])
+
+    # A second time would overwrite what somebody may be repairing.
+    assert jobs.run("quarantine", "--out", str(out)) == EXIT_USER_ERROR
+    assert "is there already" in capsys.readouterr().err
+
+    # Repaired: the clicks; as it was: the unknown video; the row of no day stays where it is.
+    repaired = raw / dated.name
+    header = dated.read_text().splitlines()[0].split(",")
+    rows = pd.read_csv(dated)
+    rows.loc[rows.is_click == 7, "is_click"] = 1
+    rows[header].to_csv(repaired, index=False)
+    jobs.ok("build_exposures", "--raw", str(raw))
+    found = fates(jobs.lake, "kuairand")
+    assert found == (14, 8, 1, 5)
+    assert found[0] == found[1] + found[2] + found[3] == raw_rows(*raw.glob("log_*.csv"))
+    assert {path.name: file_sha256(path) for path in raw.iterdir() if path != repaired} == before
+    exposures = pd.read_parquet(jobs.lake.partition("exposures", "kuairand", DAY))
+    assert sorted(exposures[exposures.click == 1].exposed_at_ms) == [FIRST_MS + 10, FIRST_MS + 11]
+    jobs.ok("quarantine", "--day", DAY)
+    assert f"1 rows in {dated.name}: unknown video" in capsys.readouterr().out
+
+    # Given again, by mistake, the repaired rows are copies.
+    (raw / LOG.replace(".csv", "_again.csv")).write_text(repaired.read_text())
+    jobs.ok("build_exposures", "--raw", str(raw))
+    assert fates(jobs.lake, "kuairand") == (17, 8, 3, 6)
+
+
+@pytest.mark.spark
+def test_a_compressed_log_is_repaired_by_a_plain_file(jobs, tmp_path, capsys):
+    raw = write_criteo(tmp_path / "raw", [criteo_row(), criteo_row(uid=2, click=9)])
+    jobs.dataset = "criteo"
+    jobs.ok("build_exposures", "--raw", str(raw))
+    jobs.ok("quarantine", "--day", "2017-01-01", "--out", str(tmp_path / "repair"))
+    (file,) = (tmp_path / "repair").iterdir()
+    assert file.name == "criteo_attribution_dataset_repaired_2017-01-01.tsv"
+    (raw / file.name).write_text(file.read_text().replace("\t9\t", "\t1\t"))
+    jobs.ok("build_exposures", "--raw", str(raw))
+    assert fates(jobs.lake, "criteo") == (3, 2, 0, 1)
+
+
+def test_a_day_without_a_quarantine_is_an_error_of_the_person(jobs, capsys):
+    assert jobs.run("quarantine", "--day", DAY) == EXIT_USER_ERROR
+    assert f"no quarantine for kuairand on {DAY}" in capsys.readouterr().err
+    assert jobs.run("quarantine", "--day", "yesterday") == EXIT_USER_ERROR
+
+
+@pytest.mark.parametrize(("patterns", "name", "wanted"), [
+    (("log_*.csv",), "log_a.csv", "log_a_repaired_2022-04-22.csv"),
+    (("log.tsv.gz", "log*.tsv"), "log.tsv.gz", "log_repaired_2022-04-22.tsv"),
+    (("*.day",), "a.day", "_a.day_repaired_2022-04-22.day"),
+])  # fmt: skip
+def test_a_repaired_file_is_one_that_the_log_finds(patterns, name, wanted):
+    assert repair_name(name, DAY, RawFile("log", patterns, ())) == wanted
+
+
+def test_a_log_of_one_file_has_no_place_for_a_repaired_one():
+    with pytest.raises(UserError, match="give the log's RawFile a pattern with a"):
+        repair_name("log.csv", DAY, RawFile("log", ("log.csv",), ()))
+
+
+def test_every_dataset_has_a_place_for_repaired_rows():
+    for dataset, file in (("kuairand", LOG), ("criteo", "criteo_attribution_dataset.tsv.gz")):
+        assert repair_name(file, DAY, get_dataset(dataset).log)
