@@ -80,8 +80,7 @@ print(json.dumps(dict(zip(sys.argv[1::2], values))))' "$@")"
 say "$DATASET, $FROM to $TO, from $RAW into $LAKE"
 run_dag history raw "$RAW" lake "$LAKE" from "$FROM" to "$TO" preset "$PRESET" "${MEMBERS[@]}"
 run_dag nightly lake "$LAKE" date "$TO"
-say "report"
-OF_DATASET=(--dataset "$DATASET" --lake "$LAKE")
-run_step "$LOG" measure_drift "$PYTHON_BIN" -m jobs.measure_drift "${OF_DATASET[@]}" --day "$TO"
-run_step "$LOG" report "$PYTHON_BIN" -m jobs.report "${OF_DATASET[@]}" --from "$FROM" --to "$TO"
+run_dag report lake "$LAKE" date "$TO"
+# The index shows the trend over all days of the log.
+"$PYTHON_BIN" -m jobs.report --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO" >>"$LOG"
 "$PYTHON_BIN" -m jobs.summary --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO"

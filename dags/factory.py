@@ -274,12 +274,13 @@ def nightly_dag(dataset: str) -> DAG:
 def report_dag(dataset: str) -> DAG:
     """When a day's nightly run is through: drift against earlier days, then the day's page with all there is.
 
-    A day that was stopped before has its page from the run that was stopped.
+    The page is written whatever the drift has come to. A day that was stopped before has its page from the run that
+    was stopped.
     """
     timetable = PartitionedAssetTimetable(assets=budget_plan_asset(dataset))
     with _dag("report", dataset, report_dag.__doc__, schedule=timetable, params={"date": _OPTIONAL_DAY}) as dag:
-        chain(
-            _python("measure_drift", "jobs.measure_drift", dataset, "--day", DAY),
-            _python("report", "jobs.report", dataset, "--day", DAY),
+        report = _python("report", "jobs.report", dataset, "--day", DAY)
+        _python("measure_drift", "jobs.measure_drift", dataset, "--day", DAY) >> report.as_teardown(
+            on_failure_fail_dagrun=True
         )
     return dag

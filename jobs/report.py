@@ -36,8 +36,9 @@ _SECTIONS = (
     budget_section, training_section, prequential_section,
 )  # fmt: skip
 _TREND_DAYS = 60
+_DAYS_SHOWN = 14  # in the index; the older ones are folded
 _STYLES = ("report.css",)
-_BADGES = {"pass": "good", "warn": "warnings", "fail": "stopped", "part": "not scored"}
+_BADGES = {"pass": "good", "warn": "warnings", "fail": "stopped", "part": "incomplete"}
 
 
 def main() -> None:
@@ -113,7 +114,8 @@ def day_page(day: Day, verdict: Verdict, sections: Sequence[Section]) -> str:
 def index_page(dataset: Dataset, summaries: list[Summary]) -> str:
     """All days that have a report, newest first, and the trend of each headline figure."""
     return render(
-        "report_index.html", *_STYLES, title=dataset.title, summaries=summaries[::-1], badges=_BADGES,
+        "report_index.html", *_STYLES, title=dataset.title, summaries=summaries[::-1], shown=_DAYS_SHOWN,
+        badges=_BADGES,
         trends=trends(summaries[-_TREND_DAYS:]), days=min(len(summaries), _TREND_DAYS),
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The section about drift: how far the day is from the day before and from the days that the model learned from."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from jobs.drift_results import (
     CALIBRATION,
@@ -21,15 +21,14 @@ from jobs.reports.words import short_days
 from schemas.paths import day_plus
 from schemas.publishing import read_manifest
 
-ABOUT: Mapping[str, str] = {
-    FEATURES: "features: what the model reads",
-    CHANNELS: "channels: what was shown",
-    REWARDS: "rewards: how people answered",
-    CALIBRATION: "calibration: predicted against observed",
-    POLICY: "policy: what is recommended",
-    VOCABULARY: "vocabulary: categories never seen in training",
+# Three lines are what a picture bears.
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "what came in": (FEATURES, CHANNELS, VOCABULARY),
+    "how people answered": (REWARDS,),
+    "what the model said": (CALIBRATION, POLICY),
 }
 _WORST = 8
+_LISTED = 40
 _CUT = 3.0  # a figure is drawn up to so many times its limit
 _DAYS = 30
 
@@ -42,7 +41,7 @@ def drift_section(day: Day) -> Section:
                                           "it, and the report's DAG before this page).",))  # fmt: skip
     worst = sorted(drift.figures, key=lambda f: -_ratio(f))
     names = [f"{f.name}{f' vs {f.against}' if f.against else ''}" for f in worst]
-    text = [
+    text: list[str | Cell] = [
         "Drift is how far this day is from the day before and from the days that the model learned from. Every figure "
         "has a limit of its own, learned from earlier days where there are enough; here each stands as a share of it. "
         + f"Of {len(drift.figures)} figures, {len(drift.beyond) or 'none'} {'is' if len(drift.beyond) < 2 else 'are'} "
@@ -52,6 +51,7 @@ def drift_section(day: Day) -> Section:
         text.append(f"Training period: {drift.reference[0]} to {drift.reference[-1]}.")
     if outdated := _outdated(day, drift):
         text.append(f"Measured before {', '.join(outdated)} changed: measure it again (python -m jobs.measure_drift).")
+    text.append(Cell("All figures (JSON)", f"../../drift/dataset={day.dataset.name}/{day.ds}.json"))
     pictures = []
     if worst:
         shown = [min(_ratio(f), _CUT) if _ratio(f) < math.inf else math.nan for f in worst[:_WORST]]
@@ -62,17 +62,18 @@ def drift_section(day: Day) -> Section:
         )  # fmt: skip
     pictures += _trend(day)
     grid = Grid(
-        "All figures", ("What", "Against", "Value", "Limit", "", "In words, and why it matters"),
+        f"The {min(len(worst), _LISTED)} figures nearest to their limits, in words",
+        ("What", "Against", "Value", "Limit", "", "In words, and why it matters"),
         tuple(
             (Cell(f.name, code=True), f.against or "itself", f"{f.value:.4g}", f"{f.limit:.4g} ({f.limit_from})",
              Cell("within" if f.holds else f.severity, badge=badge_of(f.holds, f.severity)), f"{f.sentence} {f.why}")
-            for f in worst
+            for f in worst[:_LISTED]
         ),
         frozenset({2}), folded=True,
     )  # fmt: skip
     headlines = [
         Headline("Worst drift, share of its limit", name, value, "share",
-                 "Look for lines beyond 100 %, and for those that creep up to it.")
+                 "Look for lines beyond 100 %, and for those that creep up to it.", True)
         for name, value in _worst_by_kind(drift.figures).items()
     ]  # fmt: skip
     return Section("drift", "Drift", tuple(text), tuple(pictures), (grid,), tuple(headlines))
@@ -85,9 +86,7 @@ def _trend(day: Day) -> list[Picture]:
     if len(drifts) < 2:
         return []
     found = [_worst_by_kind(d.figures) for d in drifts]
-    # Four lines are what a picture bears: those that came nearest to their limits.
-    kinds = sorted({k for f in found for k in f}, key=lambda k: -max(f.get(k, 0) for f in found))[:4]
-    series = [Series(kind, [f.get(kind) for f in found]) for kind in kinds]
+    series = [Series(kind, [f.get(kind) for f in found]) for kind in KINDS if any(kind in f for f in found)]
     return [
         Picture("The worst figure of each kind, day by day",
                 lines("Worst share of the limit", short_days([d.ds for d in drifts]), series, share, from_zero=True),
@@ -95,12 +94,10 @@ def _trend(day: Day) -> list[Picture]:
     ]  # fmt: skip
 
 
-def _worst_by_kind(figures: Iterable[DriftFigure]) -> dict[str, float]:
-    """The largest share of its limit, by kind of figure; no number counts as far beyond."""
-    worst: dict[str, float] = {}
-    for figure in figures:
-        worst[figure.about] = max(worst.get(figure.about, 0.0), min(_ratio(figure), _CUT))
-    return {about: worst[about] for about in (*ABOUT, *worst) if about in worst}
+def _worst_by_kind(figures: Sequence[DriftFigure]) -> dict[str, float]:
+    """The largest share of its limit among the figures of each kind."""
+    found = {kind: [min(_ratio(f), _CUT) for f in figures if f.about in about] for kind, about in KINDS.items()}
+    return {kind: max(ratios) for kind, ratios in found.items() if ratios}
 
 
 def _ratio(figure: DriftFigure) -> float:

@@ -38,7 +38,8 @@ def training_section(day: Day) -> Section:
 
 
 def _run_text(day: Day, run: ModelRun) -> list[str | Cell]:
-    steps = f", then fine-tuned day by day {run.fine_tuned} times" if run.fine_tuned else ""
+    days = "1 day" if run.fine_tuned == 1 else f"{run.fine_tuned} days"
+    steps = f", then fine-tuned on {days}, one by one" if run.fine_tuned else ""
     text: list[str | Cell] = [
         f"The day was scored by {run.version}: trained from scratch as {run.full_training}{steps}, "
         f"last on {run.trained_through or 'an unknown day'}.",
@@ -152,7 +153,7 @@ def prequential_section(day: Day) -> Section:
     )  # fmt: skip
     headlines = []
     for r in rows:
-        loss = f"Surprise of the model, over that of the mean rate: {r['head']}"
+        loss = f"Log loss, as a share of the mean rate's: {r['head']}"
         if r["base_logloss"]:
             headlines.append(
                 Headline(
@@ -160,7 +161,7 @@ def prequential_section(day: Day) -> Section:
                     "",
                     r["logloss"] / r["base_logloss"],
                     "share",
-                    "Look for values below 100 %: the model knows something. A rise: it ages.",
+                    "Look for values below 100 %: the model knows more than the mean rate. A rise: it ages.",
                 )
             )
         if r["rate"] is not None:

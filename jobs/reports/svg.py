@@ -125,10 +125,7 @@ def lines(
 ) -> Markup:
     """A line a series over the labels; a missing value leaves a gap."""
     finite = [v for s in series for v in s.values if v is not None and math.isfinite(v)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    low = 0.0 if from_zero or (low >= 0 and low < 0.25 * high) else low
-    if high == low:
-        low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
+    low, high = _range(finite, show, from_zero)
     _, step = _scale(high - low)
     low, high = math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
     parts, y = _legend(series)
@@ -226,6 +223,17 @@ def _scale(high: float) -> tuple[float, float]:
     power = 10.0 ** math.floor(math.log10(high))
     step = next(s * power for s in (0.2, 0.5, 1, 2, 5) if high / (s * power) <= 5)
     return math.ceil(high / step - 1e-9) * step, step
+
+
+def _range(values: Sequence[float], show: Show, from_zero: bool) -> tuple[float, float]:
+    """What an axis has to show: from 0 where that is near, and never less than a fiftieth, which is but noise."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if from_zero or 0 <= low < high / 4:
+        low = min(low, 0.0)
+    lacking = (max(abs(low), abs(high)) / 50 or (0.01 if show is share else 1.0)) - (high - low)
+    if lacking <= 0:
+        return low, high
+    return (low, high + lacking) if low == 0 else (low - lacking / 2, high + lacking / 2)
 
 
 def _short(value: float, step: float, show: Show) -> str:

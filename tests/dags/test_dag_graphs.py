@@ -90,9 +90,10 @@ def test_a_stopped_day_has_its_page_and_a_good_one_is_reported_when_its_night_is
         assert not report.on_skipped_callback
     full = bag.dags["mtorl_report_criteo"]
     assert full.timetable.asset_condition.name == "budget_plan_criteo"
-    for task in full.tasks:
-        assert task.arguments[-2:] == ["--day", DAY]
-        assert not task.is_teardown
+    assert full.get_task("report").is_teardown  # drift beyond its limits is on the page, too
+    assert full.get_task("report").on_failure_fail_dagrun
+    assert not full.get_task("measure_drift").is_teardown
+    assert {tuple(task.arguments[-2:]) for task in full.tasks} == {("--day", DAY)}
 
 
 def test_a_finding_of_an_audit_is_not_tried_again_and_all_else_is(bag):

@@ -163,7 +163,7 @@ def test_drift_stands_as_shares_of_the_limits_the_worst_first(lake):
         "psi(lost) vs day before: no number; psi(far) vs day before: 250.0%; psi(near) vs day before: 50.0%"
     )
     assert "Of 3 figures, 2 are beyond" in page.section("drift")
-    assert page.picture("Worst share of the limit") == "features: 25.0% (2 Jan), 300.0% (3 Jan)"
+    assert page.picture("Worst share of the limit") == "what came in: 25.0% (2 Jan), 300.0% (3 Jan)"
     assert row(page, "psi(far)") == ["psi(far)", "day before", "0.5", "0.2 (fixed)", "warning", "moved. why moved."]
 
 
@@ -348,7 +348,7 @@ def test_the_index_has_the_newest_day_first_and_the_trend_of_every_headline(made
     assert page.picture("Rows refused or duplicate, share") == (
         "quarantined: 0.0% (2 Jan), 5.4% (3 Jan); duplicates: 3.2% (2 Jan), 2.3% (3 Jan)"
     )
-    assert page.picture("Worst drift, share of its limit") == "features: 25.0% (2 Jan), 50.0% (3 Jan)"
+    assert page.picture("Worst drift, share of its limit") == "what came in: 25.0% (2 Jan), 50.0% (3 Jan)"
     assert page.picture("Share of exposures with click") == (
         "observed: 25.0% (2 Jan), 25.0% (3 Jan); predicted: 24.0% (2 Jan), 24.0% (3 Jan)"
     )
