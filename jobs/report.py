@@ -25,7 +25,7 @@ from jobs.reports.results import budget_section, policy_section, ranks_section
 from jobs.reports.stored import Summary, store, stored_summaries
 from jobs.reports.svg import Series, lines
 from jobs.reports.words import long_day, short_days
-from jobs.status import days_of_lake
+from jobs.table_contract import TABLES
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
 from schemas.paths import Lake, checked_day
@@ -61,7 +61,7 @@ def days_to_report(
     """
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
-    there = days_of_lake(lake, dataset.name, None)
+    there = sorted({ds for table in TABLES for ds in lake.days(table, dataset.name)})
     if not there:
         asked, span = "", "run a day first (make run)"
         days = []

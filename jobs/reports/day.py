@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from jobs.audit_results import FAIL, PASS, WARN, Audit, stored_audit
+from jobs.audit_results import FAIL, FAILED_MARK, PASS, WARN, Audit, stored_audit
 from jobs.drift_results import Drift, stored_drift
 from jobs.partition_view import data_files, opened
 from jobs.reports.content import Cell
@@ -159,6 +159,7 @@ def verdict_of(day: Day) -> Verdict:
         kind, headline = FAIL, f"Look before you use this day: {critical[0].sentence}"
     elif not day.holds(channel_policies.NAME):
         kind, headline = PART, "Not scored: this day has no channel policies (yet)"
+        details += _in_the_way(day)
         details.append(
             "Days that a model was first trained on are never scored; any other day is, once its daily and its nightly "
             "run are through."
@@ -188,6 +189,13 @@ def _stops(day: Day, table: str) -> bool:
     else:
         manifest = day.manifests.get(table)
     return manifest is not None and failed_audit(day.lake, manifest) is not None
+
+
+def _in_the_way(day: Day) -> list[str]:
+    """Earlier days that hold this one up, since journeys rest on the exposures of all days."""
+    marked = day.lake.table(exposures.NAME, day.dataset.name).glob(f"ds=*/{FAILED_MARK}")
+    days = sorted(ds for mark in marked if (ds := mark.parent.name.removeprefix("ds=")) < day.ds)
+    return [f"An earlier day stands in the way: the exposures of {', '.join(days)} failed their audit."] if days else []
 
 
 def _of_audits(day: Day) -> list[Finding]:

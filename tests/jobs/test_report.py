@@ -207,6 +207,14 @@ def test_after_a_repair_the_day_is_no_longer_stopped(lake):
     assert "Stopped" not in page.text
 
 
+def test_an_earlier_day_that_stands_in_the_way_is_named(lake):
+    passed(lake, "exposures", FIRST, failure("critical"))
+    shutil.rmtree(lake.partition("channel_policies", DATASET, DAY))
+    assert f"An earlier day stands in the way: the exposures of {FIRST} failed their audit." in page_of(lake).text
+    passed(lake, "exposures", FIRST)
+    assert "stands in the way" not in page_of(lake).text
+
+
 def test_undated_rows_that_stop_the_log_stop_every_day(lake):
     passed(lake, "quarantine", UNDATED, failure("critical", "most rows have no day"))
     assert "Stopped at undated: most rows have no day." in page_of(lake).text
@@ -411,6 +419,15 @@ def test_a_range_of_days_makes_a_page_each(lake, monkeypatch):
 def test_an_unknown_day_is_one_clear_line(made, monkeypatch, arguments, says):
     with pytest.raises(UserError, match=says):
         run(monkeypatch, "--lake", str(made.root), *arguments)
+
+
+def test_a_day_without_anything_is_left_out_of_a_range(lake, monkeypatch):
+    far = day_plus(DAY, 3)
+    exposures(lake, far, 5, 0, 0)
+    run(monkeypatch, "--lake", str(lake.root), "--from", DAY)
+    assert {p.name for p in lake_pages(lake)} == {f"{FIRST}.html", f"{DAY}.html", f"{far}.html", INDEX}
+    with pytest.raises(NothingToDo):
+        run(monkeypatch, "--lake", str(lake.root), "--day", day_plus(DAY, 1), "--if-there")
 
 
 def test_no_lake_is_one_clear_line(tmp_path, monkeypatch):
