@@ -180,7 +180,7 @@ def test_drift_that_was_measured_on_other_data_is_told(lake):
 
 
 def test_a_stopped_day_says_where_why_and_what_to_do(lake):
-    passed(lake, "journeys", DAY, failure("critical"), failure("warning", "a bit late"))
+    passed(lake, "journeys", DAY, failure("warning", "a bit late"), failure("critical"))
     for table in ("channel_policies", "user_reward_ranks", "budget_plan"):
         shutil.rmtree(lake.partition(table, DATASET, DAY))
     page = page_of(lake)
@@ -343,6 +343,15 @@ def test_pages_load_nothing_from_elsewhere(made):
 
 def lake_pages(lake: Lake):
     return list(lake.reports(DATASET).glob("*.html"))
+
+
+def test_what_would_be_a_dead_link_is_plain_text(lake):
+    for pages in (True, False):
+        page = page_of(lake)
+        links = [link for link in page.links if not link.startswith("#")]
+        assert all((lake.reports(DATASET) / link).is_file() for link in links)
+        assert any("data_docs" in link for link in links) is pages
+        shutil.rmtree(lake.docs(DATASET), ignore_errors=True)
 
 
 # The index.
