@@ -3,13 +3,13 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS OPENLINEAGE \
+VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS OPENLINEAGE \
 	STUDY FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill status chaos orders clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill status report chaos orders clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -53,6 +53,9 @@ backfill: ## run past days in the running Airflow, by default all that is stale 
 
 status: ## which days of which table are fresh, stale, missing or failed [DATASET LAKE FROM TO RAW]
 	@bin/status.sh
+
+report: ## a day as a page: verdict, rows, drift, model, results; and the index over days [DATASET LAKE DS=day; none: the latest; or FROM TO]
+	@bin/report.sh
 
 orders: setup ## backfill the KuaiRand sample through Airflow in four orders: an hour or two [ORDERS_DAYS=17]
 	@ORDERS=1 $(TOOLS)/pytest -q -s -rs tests/test_orders.py

@@ -79,4 +79,7 @@ print(json.dumps(dict(zip(sys.argv[1::2], values))))' "$@")"
 say "$DATASET, $FROM to $TO, from $RAW into $LAKE"
 run_dag history raw "$RAW" lake "$LAKE" from "$FROM" to "$TO" preset "$PRESET" "${MEMBERS[@]}"
 run_dag nightly lake "$LAKE" date "$TO"
+run_dag report lake "$LAKE" date "$TO"
+# The index shows the trend over all days of the log.
+"$PYTHON_BIN" -m jobs.report --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO" >>"$LOG"
 "$PYTHON_BIN" -m jobs.summary --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO"

@@ -1,4 +1,4 @@
-"""The three DAGs of a dataset, wired from the entry points of `jobs` and `mtorl_model`."""
+"""The four DAGs of a dataset, wired from the entry points of `jobs` and `mtorl_model`."""
 
 import os
 from datetime import timedelta
@@ -78,6 +78,11 @@ def champion_asset(dataset: str) -> Asset:
     return Asset(f"champion_{dataset}")
 
 
+def budget_plan_asset(dataset: str) -> Asset:
+    """The audited budget plan of a day: the nightly run is through."""
+    return Asset(f"budget_plan_{dataset}")
+
+
 def _raw(dataset: str) -> tuple[str, str]:
     return "--raw", f"{{{{ params.raw or setting('MTORL_RAW_{dataset.upper()}') }}}}"
 
@@ -98,6 +103,17 @@ def _audit(table: str, dataset: str, days: tuple[str, ...], *, publishes: Asset 
     outlets = [publishes] if publishes else []
     name = f"audit_{table}"
     return _python(name, "jobs.audit_table", dataset, "--table", table, *days, retries=0, outlets=outlets)
+
+
+def _report_however_it_ends(dag: DAG, dataset: str) -> None:
+    """The last task: the day's page, also and above all of a day that was stopped.
+
+    A teardown runs whatever has become of the tasks before it, and the state of the run does not depend on it; behind
+    every audit, since of audits side by side the first failure would not wait for the others. A day without rows has no
+    page: the alert is told by the task that found none.
+    """
+    task = _python("report", "jobs.report", dataset, "--day", DAY, "--if-there", on_skipped_callback=None)
+    [audit for audit in dag.tasks if audit.task_id.startswith("audit_")] >> task.as_teardown()
 
 
 def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param], hours: float | None = None) -> DAG:
@@ -224,6 +240,7 @@ def daily_dag(dataset: str) -> DAG:
             ],
         )
         dag.get_task("promote") >> _audit("promotions", dataset, ONE_DAY, publishes=champion_asset(dataset))
+        _report_however_it_ends(dag, dataset)
     return dag
 
 
@@ -254,6 +271,22 @@ def nightly_dag(dataset: str) -> DAG:
             _python("score", "mtorl_model.score", dataset, "--day", DAY),
             audits,
             _python("plan_budget", "mtorl_model.plan_budget", dataset, "--day", DAY, spend),
-            _audit("budget_plan", dataset, ONE_DAY, publishes=Asset(f"budget_plan_{dataset}")),
+            _audit("budget_plan", dataset, ONE_DAY, publishes=budget_plan_asset(dataset)),
+        )
+        _report_however_it_ends(dag, dataset)
+    return dag
+
+
+def report_dag(dataset: str) -> DAG:
+    """When a day's nightly run is through: drift against earlier days, then the day's page with all there is.
+
+    The page is written whatever the drift has come to. A day that was stopped before has its page from the run that
+    was stopped.
+    """
+    timetable = PartitionedAssetTimetable(assets=budget_plan_asset(dataset))
+    with _dag("report", dataset, report_dag.__doc__, schedule=timetable, params={"date": _OPTIONAL_DAY}) as dag:
+        report = _python("report", "jobs.report", dataset, "--day", DAY)
+        _python("measure_drift", "jobs.measure_drift", dataset, "--day", DAY) >> report.as_teardown(
+            on_failure_fail_dagrun=True
         )
     return dag

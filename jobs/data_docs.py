@@ -6,15 +6,9 @@ rebuilds LAKE/data_docs/dataset=<dataset>/ as a whole: index.html, and a page fo
 rewrites only the pages it touched, and the index.
 """
 
-import fcntl
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from jobs.arguments import add_lake, dataset_of, lake_of, parser
 from jobs.audit_results import (
@@ -30,6 +24,7 @@ from jobs.audit_results import (
     Audit,
     stored_audits,
 )
+from jobs.html_pages import one_at_a_time, render
 from jobs.lake_files import write_whole
 from jobs.table_contract import TABLES
 from schemas.contract import Severity
@@ -50,7 +45,6 @@ _COUNTED = {
     (NOT_ASKED, ""): "not asked",
 }
 _BADGES = {Severity.CRITICAL.value: FAIL, Severity.WARNING.value: WARN}
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def main() -> None:
@@ -69,7 +63,7 @@ def publish_pages(lake: Lake, dataset: str, audits: Iterable[Audit]) -> Path:
     docs = lake.docs(dataset)
     for audit in audits:
         write_whole(lake, docs / audit.table / f"{audit.ds}.html", audit_page(audit))
-    with _one_at_a_time(docs):
+    with one_at_a_time(docs):
         write_whole(lake, docs / INDEX, index_page(dataset, stored_audits(lake, dataset)))
     return docs / INDEX
 
@@ -80,7 +74,7 @@ def audit_page(audit: Audit) -> str:
     counts = Counter((o.status, o.severity if o.status == FAILED else "") for o in audit.outcomes)
     summary = ", ".join(f"{counts[kind]} {what}" for kind, what in _COUNTED.items() if counts[kind])
     shares = {o: f"{o.rows / audit.rows:.2%}" for o in audit.failed if o.rows and audit.rows}
-    return _render(
+    return render(
         "audit_page.html", audit=audit, shares=shares, groups=groups, summary=summary, words=_WORDS, badges=_BADGES
     )
 
@@ -96,36 +90,10 @@ def index_page(dataset: str, audits: list[Audit]) -> str:
         WARN: f"{verdicts[WARN]} with warnings, none failed",
         PASS: "All rules hold everywhere",
     }[verdict]
-    return _render(
+    return render(
         "audit_index.html", dataset=dataset, audits=audits, by_place=by_place, days=days, verdict=verdict,
         headline=headline, tables=[name for name in TABLES if any(audit.table == name for audit in audits)],
     )  # fmt: skip
-
-
-def _render(template: str, **values: object) -> str:
-    """Everything is HTML-escaped but our own style sheet."""
-    style = Markup((_TEMPLATES / "style.css").read_text())
-    return _environment().get_template(template).render(style=style, **values)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@contextmanager
-def _one_at_a_time(docs: Path) -> Iterator[None]:
-    """Hold the docs' lock: of two audits that end together, the later one's index knows both."""
-    docs.mkdir(parents=True, exist_ok=True)
-    with (docs / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

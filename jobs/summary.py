@@ -84,6 +84,7 @@ def _path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
         "budget plan": lake.partition(budget_plan.NAME, dataset, day),
         "data docs": lake.docs(dataset) / "index.html",
         "metrics": lake.metrics(dataset),
+        "report": lake.reports(dataset) / f"{day}.html",
     }
     return ["where"] + [f"  {name:<18}{path}" for name, path in paths.items() if path.exists()]
 

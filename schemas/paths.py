@@ -109,6 +109,10 @@ class Lake:
         """The data docs of a dataset: a static site that opens without a network."""
         return self.table("data_docs", dataset)
 
+    def reports(self, dataset: str) -> Path:
+        """A page a day and an index: see jobs.report."""
+        return self.table("reports", dataset)
+
     def metrics(self, dataset: str) -> Path:
         """The champion's figures on the lake's own test users."""
         return self.table("metrics", dataset) / "metrics.json"

@@ -42,7 +42,7 @@ if "FAIL_" + name in os.environ:
     sys.exit(2)
 """
 JOBS = (
-    "generate_log", "log_days", "summary", "audit_table", "status",
+    "generate_log", "log_days", "summary", "audit_table", "status", "measure_drift", "report",
     "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
 MODEL = (

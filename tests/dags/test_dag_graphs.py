@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk import Param
 from airflow.sdk.exceptions import ParamValidationError
 
+from dags.factory import DAY
 from dags.operators import ROOT, PythonStep, SparkStep
 from schemas.dataset import dataset_names, get_dataset
 
@@ -29,30 +30,35 @@ HISTORY = {
 }
 DAILY = {
     "build_exposures": {"audit_exposures", "audit_quarantine"},
-    "audit_exposures": {"build_journeys"},
-    "audit_quarantine": {"build_journeys"},
+    "audit_exposures": {"build_journeys", "report"},
+    "audit_quarantine": {"build_journeys", "report"},
     "build_journeys": {"audit_journeys"},
-    "audit_journeys": {"export_champion"},
+    "audit_journeys": {"export_champion", "report"},
     "export_champion": {"build_sequences"},
     "build_sequences": {"audit_sequences"},
-    "audit_sequences": {"fine_tune"},
+    "audit_sequences": {"fine_tune", "report"},
     "fine_tune": {"audit_prequential", "promote"},
-    "audit_prequential": set(),
+    "audit_prequential": {"report"},
     "promote": {"audit_promotions"},
-    "audit_promotions": set(),
+    "audit_promotions": {"report"},
+    "report": set(),
 }
 NIGHTLY = {
     "score": {"audit_channel_policies", "audit_user_reward_ranks", "audit_channel_allocation"},
-    "audit_channel_policies": {"plan_budget"},
-    "audit_user_reward_ranks": {"plan_budget"},
-    "audit_channel_allocation": {"plan_budget"},
+    "audit_channel_policies": {"plan_budget", "report"},
+    "audit_user_reward_ranks": {"plan_budget", "report"},
+    "audit_channel_allocation": {"plan_budget", "report"},
     "plan_budget": {"audit_budget_plan"},
-    "audit_budget_plan": set(),
+    "audit_budget_plan": {"report"},
+    "report": set(),
 }
+REPORT = {"measure_drift": {"report"}, "report": set()}
 
 
 @pytest.mark.parametrize("dataset", dataset_names())
-@pytest.mark.parametrize(("kind", "graph"), [("history", HISTORY), ("daily", DAILY), ("nightly", NIGHTLY)])
+@pytest.mark.parametrize(
+    ("kind", "graph"), [("history", HISTORY), ("daily", DAILY), ("nightly", NIGHTLY), ("report", REPORT)]
+)
 def test_tasks_wait_for_the_audits_before_them(bag, dataset, kind, graph):
     dag = bag.dags[f"mtorl_{kind}_{dataset}"]
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == graph
@@ -72,6 +78,22 @@ def test_what_others_wait_for_is_published_by_an_audit(bag):
     assert outlets["mtorl_nightly_criteo", "audit_channel_policies"] == ["channel_policies_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_budget_plan"] == ["budget_plan_criteo"]
     assert not any("history" in dag for dag, _ in outlets)  # no day of its own: it would start no nightly run
+
+
+def test_a_stopped_day_has_its_page_and_a_good_one_is_reported_when_its_night_is_through(bag):
+    """A teardown runs behind failed tasks, too, and does not turn their run into a success."""
+    for kind in ("daily", "nightly"):
+        report = bag.dags[f"mtorl_{kind}_criteo"].get_task("report")
+        assert report.is_teardown
+        assert not report.on_failure_fail_dagrun
+        assert "--if-there" in report.arguments  # of a day without rows the alert is told already
+        assert not report.on_skipped_callback
+    full = bag.dags["mtorl_report_criteo"]
+    assert full.timetable.asset_condition.name == "budget_plan_criteo"
+    assert full.get_task("report").is_teardown  # drift beyond its limits is on the page, too
+    assert full.get_task("report").on_failure_fail_dagrun
+    assert not full.get_task("measure_drift").is_teardown
+    assert {tuple(task.arguments[-2:]) for task in full.tasks} == {("--day", DAY)}
 
 
 def test_a_finding_of_an_audit_is_not_tried_again_and_all_else_is(bag):

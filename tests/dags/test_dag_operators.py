@@ -112,3 +112,17 @@ def test_a_folder_is_read_from_the_environment_when_the_task_runs(monkeypatch):
         setting("MTORL_LAKE")
     monkeypatch.setenv("MTORL_LAKE", "/lake")
     assert setting("MTORL_LAKE") == "/lake"
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "called"),
+    [("0", "success", ["audit", "behind", "report"]), ("2", "failed", ["audit", "report"])],
+)
+def test_a_teardown_runs_behind_a_failure_and_the_run_has_failed_all_the_same(
+    tiny_bag, tmp_path, status, state, called
+):
+    """What the page of a stopped day rests on."""
+    calls = tmp_path / "calls.txt"
+    done = tiny_bag.dags["tiny_stopped"].test(run_conf={"calls": str(calls), "status": status, "typed": ""})
+    assert done.state == state
+    assert calls.read_text().splitlines() == called

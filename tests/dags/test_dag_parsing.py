@@ -6,12 +6,13 @@ from datetime import timedelta
 
 from schemas.dataset import dataset_names
 
+KINDS = ("history", "daily", "nightly", "report")
 HEAVY = {"torch", "pyspark", "pandas", "great_expectations", "mlflow", "sklearn", "duckdb"}
 
 
 def test_every_dataset_has_its_dags_and_nothing_fails_to_import(bag):
     assert bag.import_errors == {}
-    wanted = {f"mtorl_{kind}_{name}" for kind in ("history", "daily", "nightly") for name in dataset_names()}
+    wanted = {f"mtorl_{kind}_{name}" for kind in KINDS for name in dataset_names()}
     assert set(bag.dags) == wanted
 
 

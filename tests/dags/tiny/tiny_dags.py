@@ -21,3 +21,10 @@ with DAG("tiny_spark", schedule=None, start_date=datetime(2022, 1, 1), params=PA
 
 with DAG("tiny_day", schedule=None, start_date=datetime(2022, 1, 1), params={**PARAMS, "date": None}):
     PythonStep(task_id="step", module="tests.dags.stand_in", arguments=[*TOLD, DAY])
+
+with DAG("tiny_stopped", schedule=None, start_date=datetime(2022, 1, 1), params={**PARAMS, "status": "0"}):
+    audit = PythonStep(task_id="audit", module="tests.dags.stand_in", arguments=[*TOLD, "audit"])
+    behind = PythonStep(task_id="behind", module="tests.dags.stand_in", arguments=["{{ params.calls }}", "0", "behind"])
+    report = PythonStep(task_id="report", module="tests.dags.stand_in", arguments=["{{ params.calls }}", "0", "report"])
+    audit >> behind
+    [audit, behind] >> report.as_teardown()

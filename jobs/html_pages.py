@@ -1,0 +1,38 @@
+"""Pages made from the templates in jobs/templates: whole, escaped, without a script or a network."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, *styles: str, **values: object) -> str:
+    """A page with these style sheets in it. Everything is HTML-escaped but our own styles and pictures."""
+    style = Markup("").join(Markup((_TEMPLATES / name).read_text()) for name in ("style.css", *styles))
+    return _environment().get_template(template).render(style=style, **values)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: of two jobs that end together, the later one's index knows both."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

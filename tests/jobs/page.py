@@ -1,0 +1,68 @@
+"""A page, read as a browser would: text, links, tables and pictures."""
+
+from html.parser import HTMLParser
+
+VOID = {"meta", "link", "br", "hr", "img"}
+
+
+class Page(HTMLParser):
+    """Tags balance. sections: the words of each <section id=...>; tables: cells, row by row, of all tables in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.pictures: list[str] = []
+        self.words: list[str] = []
+        self.sections: dict[str, list[str]] = {}
+        self.rows: list[list[str]] = []
+        self._within: list[str | None] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        known = dict(attrs)
+        self.tags.append(tag)
+        self.attributes += known
+        if tag not in VOID:
+            self.open.append(tag)
+            self._within.append(known.get("id") if tag == "section" else None)
+        self.links += [value for name, value in attrs if name in ("href", "src", "srcset", "action", "data")]
+        if "id" in known:
+            self.ids.append(known["id"])
+        if tag == "svg":
+            assert known["role"] == "img"
+            self.pictures.append(known["aria-label"])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self._within.pop()
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        self.words.append(data)
+        for name in filter(None, self._within):
+            self.sections.setdefault(name, []).append(data)
+        if self.rows and self.open and ("td" in self.open or "th" in self.open):
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def section(self, name: str) -> str:
+        return " ".join(" ".join(self.sections[name]).split())
+
+    def picture(self, title: str) -> str:
+        """The alternative text of the only picture of that title."""
+        (found,) = [p.partition(". ")[2] for p in self.pictures if p.startswith(f"{title}. ")]
+        return found
