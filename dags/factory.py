@@ -206,9 +206,9 @@ def daily_dag(dataset: str) -> DAG:
 
     What is fresh is left alone; rows that came late for earlier days are taken in first, since the day rests on them;
     where the day's own are not there yet, a scheduled run waits for them. The day is the partition key. The windows
-    are cut as the champion's were; without a champion the run ends there with one line: `mtorl_history_*` makes the
-    first. The champion is tested on the day, then fine-tuned on it; the promotion gate decides who is champion from
-    now on, and its audit starts the nightly run of the same day.
+    are cut as the champion's were; without a champion there are none, and the run fails with one line:
+    `mtorl_history_*` makes the first. The champion is tested on the day, then fine-tuned on it; the promotion gate
+    decides who is champion from now on, and its audit starts the nightly run of the same day.
     """
     # A day is over at midnight of the dataset's own calendar.
     timetable = CronPartitionTimetable(
@@ -224,14 +224,21 @@ def daily_dag(dataset: str) -> DAG:
     champion = f"{LAKE[1]}/champion/dataset={dataset}"
     spec = ("--spec", f"{champion}/feature_spec.json")
     with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=8) as dag:
+        exposures = _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE, waits=_LATE_FILE)
+        raw_audits = [_audit(table, dataset, ("--to", DAY, *NEW)) for table in ("exposures", "quarantine")]
+        # Side by side: both rest on the journeys of yesterday.
+        journeys = _spark("build_journeys", dataset, "--day", DAY, THIS_CODE)
+        sequences = _spark("build_sequences", dataset, *spec, *UP_TO_DAY, THIS_CODE)
+        journeys_audit = _audit("journeys", dataset, (*ONE_DAY, *NEW), publishes=journeys_asset(dataset))
+        sequences_audit = _audit("sequences", dataset, (*spec, *maturing, *NEW))
+        chain(exposures, raw_audits)
+        handed_out = _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion)
+        cross_downstream(raw_audits, [journeys, handed_out])
+        handed_out >> sequences
+        journeys >> journeys_audit
+        [journeys, sequences] >> sequences_audit  # windows are held against the day's journeys
         chain(
-            _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE, waits=_LATE_FILE),
-            [_audit(table, dataset, ("--to", DAY, *NEW)) for table in ("exposures", "quarantine")],
-            _spark("build_journeys", dataset, "--day", DAY, THIS_CODE),
-            _audit("journeys", dataset, (*ONE_DAY, *NEW), publishes=journeys_asset(dataset)),
-            _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion),
-            _spark("build_sequences", dataset, *spec, *UP_TO_DAY, THIS_CODE),
-            _audit("sequences", dataset, (*spec, *maturing, *NEW)),
+            [journeys_audit, sequences_audit],
             # Test, then train; whether the result becomes champion is another question.
             _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
             [

@@ -30,10 +30,10 @@ HISTORY = {
 }
 DAILY = {
     "build_exposures": {"audit_exposures", "audit_quarantine"},
-    "audit_exposures": {"build_journeys", "report"},
-    "audit_quarantine": {"build_journeys", "report"},
-    "build_journeys": {"audit_journeys"},
-    "audit_journeys": {"export_champion", "report"},
+    "audit_exposures": {"build_journeys", "export_champion", "report"},
+    "audit_quarantine": {"build_journeys", "export_champion", "report"},
+    "build_journeys": {"audit_journeys", "audit_sequences"},
+    "audit_journeys": {"fine_tune", "report"},
     "export_champion": {"build_sequences"},
     "build_sequences": {"audit_sequences"},
     "audit_sequences": {"fine_tune", "report"},
