@@ -11,7 +11,6 @@ from pathlib import Path
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.days import end_of_day_ms, exposure_days
-from jobs.history import with_history
 from jobs.lake_io import publish_days
 from jobs.session import spark_session
 from jobs.table_contract import spec_in_file
@@ -80,8 +79,7 @@ def build(
     with spark_session(f"sequences {dataset.name}") as spark:
         yesterday = journeys_before(spark, lake, dataset, days[0], code)
         rows = exposures_of(spark, lake, dataset, exposure_days(lake, dataset, days[0], days[-1]))
-        history = with_history(rows, yesterday, dataset, end_of_day_ms(dataset, days[-1]))
-        windows = cut_windows(history, yesterday, dataset, spec, steps)
+        windows = cut_windows(rows, yesterday, dataset, spec, steps, end_of_day_ms(dataset, days[-1]))
         return publish_days(
             windows.where(windows.ds.isin(days)), lake, sequences(dataset, spec, steps), dataset.name, days,
             split_by="user_id", order_by=("user_id", "window"), inputs=inputs.__getitem__, spec_version=spec.version,

@@ -1,4 +1,4 @@
-"""What was known strictly before each exposure: the one place where that rule is applied.
+"""The facts of each user, brought together and in order, for what is computed from them in known_before.py.
 
 Every input of a step is computed from *facts*, each with the time it becomes known:
 
@@ -11,37 +11,32 @@ A step at time t sees exactly the facts with a smaller time. Exposures with one 
 other, and neither do conversions that have not happened yet. What is new at a step is the difference to the previous
 step's view.
 
-Spark brings the facts of each user together and in order; known_before.py does the arithmetic on whole columns of many
-users at once. As window functions of Spark, the same rules are a plan of thousands of expressions, which takes longer
-to plan than a day takes to compute.
+Spark reads, shuffles and sorts; the arithmetic runs in its workers on whole columns of many users at once. As window
+functions of Spark, the same rules are a plan of thousands of expressions, which takes longer to plan than a day takes
+to compute.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from jobs import known_before
-from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, known_steps
+from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, Chunk, known_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset
-from schemas.steps import (
-    UNKNOWN_CHANNEL,
-    input_columns,
-    outcome_columns,
-    profile_inputs,
-    shown_columns,
-)
+from schemas.steps import input_columns, outcome_columns, profile_inputs, shown_columns
 from schemas.tables.journeys import journeys
 
-__all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "pending_gains", "with_history"]
+__all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "per_user", "with_history"]
 
 _ROWS_AT_ONCE = 50_000
-# What a step holds beside its inputs, as `journeys` carries it on.
-_CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms")
+# What a query holds beside its inputs, as `journeys` carries it on.
+CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "pending")
 
 
 def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as_of_ms: int) -> DataFrame:
@@ -53,6 +48,27 @@ def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dat
     Returns KIND = exposure: a step per exposure, outcome and input columns of schemas.steps, ds, profile;
     and KIND = query: a step per user at as_of_ms, input columns, profile, and what `journeys` carries on.
     """
+    table = journeys(dataset)
+    columns = {"user_id": dataset.user_id.column.dtype, KIND: "string", DS: "string"}
+    columns |= {c.name: c.dtype for c in (*outcome_columns(dataset), *input_columns(dataset), *profile_inputs(dataset))}
+    columns |= {name: table.column(name).dtype for name in CARRIED}
+    ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in columns.items())
+
+    def steps(chunk: Chunk, side: Literal["left", "right"]) -> pa.Table:
+        return known_steps(chunk, dataset, side)
+
+    return per_user(exposures, yesterday, dataset, as_of_ms, steps, ddl)
+
+
+def per_user(
+    exposures: DataFrame,
+    yesterday: DataFrame | None,
+    dataset: Dataset,
+    as_of_ms: int,
+    compute: Callable[[Chunk, Literal["left", "right"]], pa.Table],
+    ddl: str,
+) -> DataFrame:
+    """What `compute` makes of the facts of whole users, some ten thousand rows at a time. ddl: its columns."""
     facts = _exposure_facts(exposures, dataset)
     if yesterday is not None:
         facts = facts.unionByName(_summary_facts(yesterday, dataset), allowMissingColumns=True)
@@ -61,36 +77,32 @@ def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dat
     ordered = facts.repartition("user_id").sortWithinPartitions(
         "user_id", F.col(SUMMARY).isNull(), "exposed_at_ms", "exposure_id"
     )
-    ddl = _step_ddl(exposures, dataset)
     schema = to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")
-    # Read here: a worker process would import the module anew.
-    side = known_before.STRICTLY
+    side = known_before.STRICTLY  # read here: a worker process would import the module anew
 
-    def steps(rows: pa.Table) -> pa.Table:
-        found = known_steps(rows, dataset, as_of_ms, side)
-        return found.select(schema.names).cast(schema)
+    def computed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for rows in _whole_users(batches):
+            found = compute(Chunk.of(rows, as_of_ms), side)
+            yield from found.select(schema.names).cast(schema).to_batches()
 
-    return ordered.mapInArrow(lambda batches: _by_whole_users(batches, steps), ddl)
+    return ordered.mapInArrow(computed, ddl)
 
 
-def _by_whole_users(
-    batches: Iterator[pa.RecordBatch], steps: Callable[[pa.Table], pa.Table]
-) -> Iterator[pa.RecordBatch]:
-    """Apply it to a few ten thousand rows at a time, never to a part of a user."""
+def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The same rows in the same order, never a part of a user."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
         if sum(map(len, held)) >= _ROWS_AT_ONCE:
             rows = pa.Table.from_batches(held)
-            user_id = rows.column("user_id")
-            end = len(rows) - 1
+            user_id, end = rows.column("user_id"), len(rows) - 1
             while end > 0 and user_id[end - 1] == user_id[-1]:
                 end -= 1
             if end > 0:
-                yield from steps(rows.slice(0, end)).to_batches()
+                yield rows.slice(0, end)
             held = rows.slice(end).to_batches()
-    if rows_left := sum(map(len, held)):
-        yield from steps(pa.Table.from_batches(held).slice(0, rows_left)).to_batches()
+    if sum(map(len, held)):
+        yield pa.Table.from_batches(held)
 
 
 def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
@@ -103,40 +115,12 @@ def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
 
 def _summary_facts(yesterday: DataFrame, dataset: Dataset) -> DataFrame:
     """Yesterday's journey as one fact, known before anything of today, and as the step today's first follows."""
-    latest = F.element_at("memory", -1)
-    summary = F.struct(
-        "next_step", *_CARRIED, "pending", latest["exposed_at_ms"].alias("exposed_at_ms"),
-    ).cast(_summary_type(dataset))  # fmt: skip
+    latest_ms = F.element_at("memory", -1)["exposed_at_ms"].alias("exposed_at_ms")
+    summary = F.struct("next_step", *CARRIED, "memory", latest_ms).cast(_summary_type(dataset))
     return yesterday.select("user_id", *(c.name for c in profile_inputs(dataset)), summary.alias(SUMMARY))
 
 
 def _summary_type(dataset: Dataset) -> str:
     table = journeys(dataset)
-    held = ", ".join(f"{name}: {table.column(name).dtype}" for name in ("next_step", *_CARRIED, "pending"))
+    held = ", ".join(f"{name}: {table.column(name).dtype}" for name in ("next_step", *CARRIED, "memory"))
     return f"struct<{held}, exposed_at_ms: bigint>"
-
-
-def _step_ddl(exposures: DataFrame, dataset: Dataset) -> str:
-    """The columns that with_history returns."""
-    table = journeys(dataset)
-    columns = {"user_id": exposures.schema["user_id"].dataType.simpleString(), KIND: "string", DS: "string"}
-    columns |= {c.name: c.dtype for c in (*outcome_columns(dataset), *input_columns(dataset), *profile_inputs(dataset))}
-    columns |= {name: table.column(name).dtype for name in _CARRIED}
-    return ", ".join(f"`{name}` {dtype}" for name, dtype in columns.items())
-
-
-def pending_gains(exposures: DataFrame, dataset: Dataset) -> DataFrame:
-    """All late gains of these exposures: user_id, known_at_ms, channel, gain (its name)."""
-    gains = F.array(*(_pending_gain(gain, dataset) for gain in dataset.late_gains))
-    return exposures.select("user_id", F.inline(F.array_compact(gains)))
-
-
-def _pending_gain(gain: str, dataset: Dataset) -> Column:
-    return F.when(
-        F.col(gain) == 1,
-        F.struct(
-            F.col(dataset.column(gain).known_at).alias("known_at_ms"),
-            F.coalesce("channel", F.lit(UNKNOWN_CHANNEL)).alias("channel"),
-            F.lit(gain).alias("gain"),
-        ),
-    )

@@ -1,16 +1,18 @@
 """Yesterday's journeys and today's exposures -> today's journeys."""
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from dataclasses import dataclass
+from typing import Literal
 
-from jobs.history import EXPOSURE, KIND, QUERY, pending_gains, with_history
-from jobs.lake_io import conform
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from jobs.history import CARRIED, per_user
+from jobs.known_before import Chunk, Ints, ints, known_steps, offsets
 from schemas.dataset import Dataset
 from schemas.steps import MEMORY_STEPS, input_columns, outcome_columns, profile_inputs
-from schemas.tables.journeys import journeys as journeys_table
-
-# What a journey row holds beside memory, next step and profile.
-_CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms")
+from schemas.tables.journeys import journeys
 
 
 def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as_of_ms: int) -> DataFrame:
@@ -19,54 +21,59 @@ def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as
     exposures: rows of `exposures` plus ds, from the day after yesterday's journeys up to as_of_ms.
     One row per user of either of them.
     """
-    steps = with_history(exposures, yesterday, dataset, as_of_ms)
-    is_query = F.col(KIND) == QUERY
-    next_step = F.struct(*(c.name for c in input_columns(dataset)))
-    carried = {name: F.col(name) for name in (*(c.name for c in profile_inputs(dataset)), *_CARRIED)}
-    result = steps.groupBy("user_id").agg(
-        remembered(dataset).alias("_today"),
-        *(
-            F.first(F.when(is_query, value), ignorenulls=True).alias(name)
-            for name, value in ({"next_step": next_step} | carried).items()
-        ),
-    )
-    if dataset.late_gains:
-        result = result.join(_pending(exposures, yesterday, dataset, as_of_ms), "user_id", "left")
-    else:
-        result = result.withColumn("pending", F.lit(None))
-    # Of the contract's very type with and without a yesterday: elements that may be null look other in Parquet.
-    nothing = F.array().cast(journeys_table(dataset).column("memory").dtype)
-    memory = F.concat(nothing, F.col("_today.step"))
-    if yesterday is not None:
-        result = result.join(yesterday.select("user_id", F.col("memory").alias("_old")), "user_id", "left")
-        memory = F.concat(F.coalesce("_old", nothing), F.col("_today.step"))
-    result = result.withColumns(
-        {
-            "memory": F.slice(memory, F.greatest(F.size(memory) - MEMORY_STEPS + 1, F.lit(1)), MEMORY_STEPS),
-            "pending": F.coalesce("pending", F.array().cast(journeys_table(dataset).column("pending").dtype)),
-        }
-    )
-    return conform(result, journeys_table(dataset))
+
+    def journeys_of(chunk: Chunk, side: Literal["left", "right"]) -> pa.Table:
+        steps = known_steps(chunk, dataset, side)
+        queries = steps.slice(len(chunk.user_N))
+        told = {name: queries.column(name) for name in (*(c.name for c in profile_inputs(dataset)), *CARRIED)}
+        inputs = [c.name for c in input_columns(dataset)]
+        next_step = pa.StructArray.from_arrays([queries.column(name).combine_chunks() for name in inputs], inputs)
+        remembered = Remembered.of(chunk, steps, dataset)
+        return pa.table({"user_id": chunk.user_id_U, "memory": remembered.memory(), "next_step": next_step, **told})
+
+    return per_user(exposures, yesterday, dataset, as_of_ms, journeys_of, journeys(dataset).ddl)
 
 
-def remembered(dataset: Dataset) -> Column:
-    """Aggregate of with_history's rows: a user's exposure steps, oldest first: array<struct<t, i, step>>.
+@dataclass(frozen=True)
+class Remembered:
+    """The journeys of a chunk's users: what yesterday's memory holds, then the steps of the chunk's exposures.
 
-    `step` has the type of the journey memory; t and i are its order.
+    steps: all remembered ones, then all of the chunk's (outcome and inputs), M in all.
     """
-    step = F.struct(*(c.name for c in (*outcome_columns(dataset), *input_columns(dataset))))
-    entry = F.struct(F.col("exposed_at_ms").alias("t"), F.col("exposure_id").alias("i"), step.alias("step"))
-    return F.array_sort(F.collect_list(F.when(F.col(KIND) == EXPOSURE, entry)))
 
+    steps: pa.StructArray
+    old_U: Ints  # how many remembered steps a user has
+    old_start_U: Ints  # where they begin among all remembered ones
+    new_U: Ints  # how many of the chunk
+    new_start_U: Ints
+    remembered: int
 
-def _pending(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as_of_ms: int) -> DataFrame:
-    """user_id, pending: late gains that are still in the future at as_of_ms, in order of time."""
-    gains = pending_gains(exposures, dataset)
-    if yesterday is not None:
-        gains = gains.unionByName(yesterday.select("user_id", F.inline("pending")))
-    entry = F.struct("known_at_ms", "channel", "gain")
-    return (
-        gains.where(F.col("known_at_ms") >= as_of_ms)
-        .groupBy("user_id")
-        .agg(F.array_sort(F.collect_list(entry)).alias("pending"))
-    )
+    @classmethod
+    def of(cls, chunk: Chunk, steps: pa.Table, dataset: Dataset) -> "Remembered":
+        memory = chunk.summary("memory")
+        old_U = ints(pc.fill_null(pc.list_value_length(memory), 0))
+        old, exposures = pc.list_flatten(memory), len(chunk.user_N)
+        names = [c.name for c in (*outcome_columns(dataset), *input_columns(dataset))]
+        today = [steps.column(name).slice(0, exposures).combine_chunks() for name in names]
+        new = pa.StructArray.from_arrays(today, names)
+        new_U = np.bincount(chunk.user_N, minlength=chunk.users)
+        return cls(
+            pa.concat_arrays([old, new.cast(old.type)]),
+            old_U, np.cumsum(old_U) - old_U, new_U, np.cumsum(new_U) - new_U, len(old),
+        )  # fmt: skip
+
+    def at(self, user: Ints, position: Ints) -> Ints:
+        """Where the steps at these positions (0: the oldest) of these users' journeys stand in `steps`."""
+        of_old = self.old_start_U[user] + position
+        of_new = self.remembered + self.new_start_U[user] + position - self.old_U[user]
+        at: Ints = np.where(position < self.old_U[user], of_old, of_new)
+        return at
+
+    def memory(self) -> pa.ListArray:
+        """[U]: the latest MEMORY_STEPS steps, oldest first."""
+        steps_U = self.old_U + self.new_U
+        kept_U = np.minimum(steps_U, MEMORY_STEPS)
+        user = np.repeat(np.arange(len(kept_U)), kept_U)
+        within = np.arange(len(user)) - np.repeat(np.cumsum(kept_U) - kept_U, kept_U)
+        at = self.at(user, within + (steps_U - kept_U)[user])
+        return pa.ListArray.from_arrays(offsets(kept_U), self.steps.take(pa.array(at)))

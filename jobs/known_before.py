@@ -44,7 +44,7 @@ _NANO = 1_000_000_000
 _MICRO = 1_000_000
 _LAST_ID = 2**63 - 1  # the query comes after every exposure
 _TIME_BITS = 43  # milliseconds up to the year 2248, so that user and time fit into one number
-_NONE = -1
+NONE = -1
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -78,14 +78,14 @@ class Chunk:
         is_summary_R = pc.is_valid(rows.column(SUMMARY)).to_numpy()
         first_U = np.flatnonzero(is_first_R)
         exposure_N = np.flatnonzero(~is_summary_R)
-        summary_U = np.where(is_summary_R[first_U], first_U, _NONE)
+        summary_U = np.where(is_summary_R[first_U], first_U, NONE)
         exposures = rows.take(pa.array(exposure_N))
         return cls(
             exposures=exposures,
             user_N=user_R[exposure_N],
-            at_ms_N=_ints(exposures.column("exposed_at_ms")),
-            summaries=rows.take(_positions(summary_U)),
-            has_summary_U=summary_U != _NONE,
+            at_ms_N=ints(exposures.column("exposed_at_ms")),
+            summaries=rows.take(positions(summary_U)),
+            has_summary_U=summary_U != NONE,
             user_id_U=rows.column("user_id").take(pa.array(first_U)),
             as_of_ms=as_of_ms,
         )
@@ -99,7 +99,7 @@ class Chunk:
 
     def count(self, *path: str) -> Ints:
         """[U]: a count of the summaries, 0 where there is none."""
-        return _ints(pc.fill_null(self.summary(*path).cast(pa.int64()), 0))
+        return ints(pc.fill_null(self.summary(*path).cast(pa.int64()), 0))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Seen:
     at_ms_S: Ints
     start_S: Ints  # the user's first exposure
     upto_S: Ints  # the first exposure that is not before the step
-    previous_S: Ints  # the exposure before it in the total order; _NONE: there is none in this chunk
+    previous_S: Ints  # the exposure before it in the total order; NONE: there is none in this chunk
     side: Literal["left", "right"]
 
     @classmethod
@@ -122,7 +122,7 @@ class Seen:
         upto_S = np.searchsorted(_key(chunk.user_N, chunk.at_ms_N), _key(user_S, at_ms_S), side=side)
         before_S = np.concatenate([np.arange(len(chunk.user_N)), end_U]) - 1
         start_S = start_U[user_S]
-        return cls(user_S, at_ms_S, start_S, upto_S, np.where(before_S >= start_S, before_S, _NONE), side)
+        return cls(user_S, at_ms_S, start_S, upto_S, np.where(before_S >= start_S, before_S, NONE), side)
 
     def total(self, value_N: Ints) -> Ints:
         """[S]: the sum over the exposures seen."""
@@ -131,10 +131,10 @@ class Seen:
         return total_S
 
     def latest(self, is_one_N: Mask) -> Ints:
-        """[S]: the latest exposure seen that is one of these, or _NONE."""
-        latest_N = np.maximum.accumulate(np.where(is_one_N, np.arange(len(is_one_N)), _NONE))
-        found_S = np.concatenate([[_NONE], latest_N])[self.upto_S]
-        return np.where(found_S >= self.start_S, found_S, _NONE)
+        """[S]: the latest exposure seen that is one of these, or NONE."""
+        latest_N = np.maximum.accumulate(np.where(is_one_N, np.arange(len(is_one_N)), NONE))
+        found_S = np.concatenate([[NONE], latest_N])[self.upto_S]
+        return np.where(found_S >= self.start_S, found_S, NONE)
 
 
 @dataclass(frozen=True)
@@ -148,23 +148,22 @@ class LateGains:
 
     @classmethod
     def of(cls, chunk: Chunk, dataset: Dataset, channels: Sequence[str]) -> "LateGains":
+        """Those of the exposures, and those that the summaries were waiting for."""
         parts = []
         for gain in dataset.late_gains:
             at_ms = chunk.exposures.column(dataset.column(gain).known_at or "")
-            of_N = np.flatnonzero((_ints(chunk.exposures.column(gain)) == 1) & pc.is_valid(at_ms).to_numpy())
+            of_N = np.flatnonzero((ints(chunk.exposures.column(gain)) == 1) & pc.is_valid(at_ms).to_numpy())
             channel = chunk.exposures.column("channel").take(pa.array(of_N))
-            parts.append((chunk.user_N[of_N], _ints(at_ms.take(pa.array(of_N))), channel, np.full(len(of_N), gain)))
+            parts.append((chunk.user_N[of_N], ints(at_ms.take(pa.array(of_N))), channel, np.full(len(of_N), gain)))
         pending = chunk.summary("pending")
         waiting = pc.list_flatten(pending)
         parts.append((
-            _ints(pc.list_parent_indices(pending)), _ints(pc.struct_field(waiting, "known_at_ms")),
+            ints(pc.list_parent_indices(pending)), ints(pc.struct_field(waiting, "known_at_ms")),
             pc.struct_field(waiting, "channel"), pc.struct_field(waiting, "gain").to_numpy(zero_copy_only=False),
         ))  # fmt: skip
         user, at_ms, gain = (np.concatenate([part[k] for part in parts]) for k in (0, 1, 3))
         channel = np.concatenate([_channel_positions(part[2], channels) for part in parts])
-        # What is not known by the end goes on waiting.
-        order = np.lexsort((at_ms, user))
-        order = order[at_ms[order] < chunk.as_of_ms]
+        order = np.lexsort((gain.astype(str), channel, at_ms, user))
         return cls(user[order], at_ms[order], channel[order], gain[order])
 
     def where(self, is_one_M: Mask) -> "LateGains":
@@ -177,10 +176,10 @@ class LateGains:
         return self._upto(seen) - np.searchsorted(self.user_M, seen.user_S)
 
     def latest_ms(self, seen: Seen) -> Ints:
-        """[S]: when the latest one known became so, or _NONE."""
+        """[S]: when the latest one known became so, or NONE."""
         upto_S = self._upto(seen)
-        found_S = np.concatenate([[_NONE], self.known_at_ms_M])[upto_S]
-        return np.where(upto_S > np.searchsorted(self.user_M, seen.user_S), found_S, _NONE)
+        found_S = np.concatenate([[NONE], self.known_at_ms_M])[upto_S]
+        return np.where(upto_S > np.searchsorted(self.user_M, seen.user_S), found_S, NONE)
 
     def _upto(self, seen: Seen) -> Ints:
         return np.searchsorted(
@@ -188,16 +187,18 @@ class LateGains:
         )  # fmt: skip
 
 
-def known_steps(rows: pa.Table, dataset: Dataset, as_of_ms: int, side: Literal["left", "right"]) -> pa.Table:
-    """The steps of whole users (history.with_history says which columns), exposures first, then a query a user.
+def known_steps(chunk: Chunk, dataset: Dataset, side: Literal["left", "right"]) -> pa.Table:
+    """A step an exposure, in their order, then a query a user.
 
-    rows: the columns of history's facts, of whole users: a user's summary first, then the exposures in their order.
-    side: STRICTLY, but for tests that plant a leak. Raises UserError where there are more than MAX_CHANNELS channels.
+    Columns: those of history.with_history, and `pending` beside the queries. side: STRICTLY, but for tests that plant
+    a leak. Raises UserError where there are more than MAX_CHANNELS channels.
     """
-    chunk = Chunk.of(rows, as_of_ms)
     channels = _channel_names(chunk, dataset)
     seen = Seen.of(chunk, side)
-    late = LateGains.of(chunk, dataset, channels)
+    every = LateGains.of(chunk, dataset, channels)
+    # What is not known by the end goes on waiting.
+    is_known_M = every.known_at_ms_M < chunk.as_of_ms
+    late = every.where(is_known_M)
     view = _Views(chunk, seen)
     exposures, users = chunk.exposures, chunk.users
 
@@ -211,7 +212,7 @@ def known_steps(rows: pa.Table, dataset: Dataset, as_of_ms: int, side: Literal["
         if column.name == "exposure_id":
             of_queries = pa.array(np.full(users, _LAST_ID))
         if column.name == "exposed_at_ms":
-            of_queries = pa.array(np.full(users, as_of_ms))
+            of_queries = pa.array(np.full(users, chunk.as_of_ms))
         found[column.name] = _both(exposures.column(column.name), of_queries)
 
     # The next exposure's context is not known at the end of a day: the latest one stands in for it.
@@ -226,12 +227,12 @@ def known_steps(rows: pa.Table, dataset: Dataset, as_of_ms: int, side: Literal["
 
     gained = {gain: np.nan_to_num(_floats(exposures.column(gain))).astype(np.int64) for gain in dataset.gain_names}
     before_ms = _filled(view.previous(exposures.column("exposed_at_ms"), chunk.summary("exposed_at_ms")))
-    found["gap_s"] = np.where(before_ms == _NONE, 0.0, (seen.at_ms_S - before_ms) / 1000)
+    found["gap_s"] = np.where(before_ms == NONE, 0.0, (seen.at_ms_S - before_ms) / 1000)
     at_ms = {gain: _last_gain_ms(chunk, seen, late, gain, gained[gain], dataset) for gain in dataset.gain_names}
     for gain, at_ms_S in at_ms.items():
-        found[f"since_{gain}_s"] = pa.array((seen.at_ms_S - at_ms_S) / 1000, mask=at_ms_S == _NONE)
+        found[f"since_{gain}_s"] = pa.array((seen.at_ms_S - at_ms_S) / 1000, mask=at_ms_S == NONE)
     found["last_gain_at_ms"] = pa.StructArray.from_arrays(
-        [pa.array(at_ms_S, mask=at_ms_S == _NONE) for at_ms_S in at_ms.values()], list(at_ms)
+        [pa.array(at_ms_S, mask=at_ms_S == NONE) for at_ms_S in at_ms.values()], list(at_ms)
     )
 
     one_N = np.ones(len(exposures), np.int64)
@@ -249,6 +250,8 @@ def known_steps(rows: pa.Table, dataset: Dataset, as_of_ms: int, side: Literal["
     found["seen_cost_nano"] = seen.total(cost_nano_N) + of_seen[seen.user_S]
     found["new_cost"] = view.since_previous(found["seen_cost_nano"], of_seen - of_new) / _NANO
     found |= _by_channel(chunk, seen, late, view, gained, dataset, channels)
+    waiting = _as_pending(every.where(~is_known_M), users, channels)
+    found["pending"] = _both(pa.nulls(len(exposures), waiting.type), waiting)
     return pa.table(found)
 
 
@@ -257,29 +260,29 @@ class _Views:
 
     def __init__(self, chunk: Chunk, seen: Seen) -> None:
         exposures, users = len(chunk.user_N), chunk.users
-        of_summary_U = np.where(chunk.has_summary_U, exposures + np.arange(users), _NONE)
+        of_summary_U = np.where(chunk.has_summary_U, exposures + np.arange(users), NONE)
         of_summary_S = of_summary_U[seen.user_S]
         self._chunk, self._seen = chunk, seen
-        self.previous_S = np.where(seen.previous_S != _NONE, seen.previous_S, of_summary_S)
+        self.previous_S = np.where(seen.previous_S != NONE, seen.previous_S, of_summary_S)
         self._latest_S = np.where(seen.upto_S > seen.start_S, seen.upto_S - 1, of_summary_S)
 
     def latest(self, of_exposures: Any, of_summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the latest exposure seen."""
-        return _both(of_exposures, of_summaries).take(_positions(self._latest_S))
+        return _both(of_exposures, of_summaries).take(positions(self._latest_S))
 
     def previous(self, of_exposures: Any, of_summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the step before, seen or not."""
-        return _both(of_exposures, of_summaries).take(_positions(self.previous_S))
+        return _both(of_exposures, of_summaries).take(positions(self.previous_S))
 
     def own_or_latest(self, name: str, of_summaries: Any) -> pa.ChunkedArray:
         """[S]: an exposure's own value, and of a query the latest one."""
         values = _both(self._chunk.exposures.column(name), of_summaries)
         own_N = np.arange(len(self._chunk.user_N))
-        return values.take(_positions(np.concatenate([own_N, self._latest_S[len(own_N) :]])))
+        return values.take(positions(np.concatenate([own_N, self._latest_S[len(own_N) :]])))
 
     def since_previous(self, total_S: Ints, own_view_U: Ints) -> Ints:
         """[S, ...]: what has been added since the step before. own_view_U: what the summary's last step saw."""
-        nothing = np.zeros((1, *own_view_U.shape[1:]), np.int64)  # at _NONE, the last place
+        nothing = np.zeros((1, *own_view_U.shape[1:]), np.int64)  # at NONE, the last place
         views = np.concatenate([total_S[: len(self._chunk.user_N)], own_view_U, nothing])
         added_S: Ints = total_S - views[self.previous_S]
         return added_S
@@ -291,7 +294,7 @@ def _running_means(chunk: Chunk, seen: Seen, dataset: Dataset) -> dict[str, Any]
     names = running_means(dataset)
     sums_SK = np.zeros((len(seen.user_S), len(names), 2), np.int64)
     held = chunk.summary("seen_sums")
-    flat, parents = pc.list_flatten(held), _ints(pc.list_parent_indices(held))
+    flat, parents = pc.list_flatten(held), ints(pc.list_parent_indices(held))
     held_name = pc.struct_field(flat, "name").to_numpy(zero_copy_only=False)
     for k, name in enumerate(names):
         value_N = _floats(chunk.exposures.column(name))
@@ -300,7 +303,7 @@ def _running_means(chunk: Chunk, seen: Seen, dataset: Dataset) -> dict[str, Any]
         of_name = held_name == name
         for part, summand_N in enumerate((np.rint(bounded_N * _MICRO).astype(np.int64), known_N.astype(np.int64))):
             of_summary_U = np.zeros(chunk.users, np.int64)
-            values = _ints(pc.struct_field(flat, ("micro", "count")[part]))
+            values = ints(pc.struct_field(flat, ("micro", "count")[part]))
             of_summary_U[parents[of_name]] = values[of_name]
             sums_SK[:, k, part] = seen.total(summand_N) + of_summary_U[seen.user_S]
         micro_S, count_S = sums_SK[:, k].T
@@ -312,7 +315,7 @@ def _running_means(chunk: Chunk, seen: Seen, dataset: Dataset) -> dict[str, Any]
         ],
         ["name", "micro", "count"],
     )  # fmt: skip
-    found["seen_sums"] = pa.ListArray.from_arrays(_offsets(np.full(len(seen.user_S), len(names))), entries)
+    found["seen_sums"] = pa.ListArray.from_arrays(offsets(np.full(len(seen.user_S), len(names))), entries)
     return found
 
 
@@ -323,7 +326,7 @@ def _switches(chunk: Chunk, seen: Seen, view: _Views, dataset: Dataset) -> dict[
     for name in counted_switches(dataset):
         values = _both(chunk.exposures.column(name), chunk.summary("next_step", last(name)))
         code = _codes(values)
-        changed_N = (code[: len(before_N)] != code[before_N]) & (before_N != _NONE)
+        changed_N = (code[: len(before_N)] != code[before_N]) & (before_N != NONE)
         of_summary_U = chunk.count("next_step", switches(name))
         found[switches(name)] = seen.total(changed_N.astype(np.int64)) + of_summary_U[seen.user_S]
     return found
@@ -332,12 +335,12 @@ def _switches(chunk: Chunk, seen: Seen, view: _Views, dataset: Dataset) -> dict[
 def _last_gain_ms(
     chunk: Chunk, seen: Seen, late: LateGains, gain: str, gained_N: Ints, dataset: Dataset
 ) -> Ints:  # fmt: skip
-    """[S]: when the gain last became known, or _NONE."""
+    """[S]: when the gain last became known, or NONE."""
     if gain in dataset.late_gains:
         at_ms_S = late.where(late.gain_M == gain).latest_ms(seen)
     else:
         latest_S = seen.latest(gained_N == 1)
-        at_ms_S = np.where(latest_S == _NONE, _NONE, np.append(chunk.at_ms_N, _NONE)[latest_S])
+        at_ms_S = np.where(latest_S == NONE, NONE, np.append(chunk.at_ms_N, NONE)[latest_S])
     of_summary_U = _filled(chunk.summary("last_gain_at_ms", gain))
     return np.maximum(at_ms_S, of_summary_U[seen.user_S])
 
@@ -369,11 +372,11 @@ def _by_channel(
 def _summary_counts(chunk: Chunk, name: str, what: Sequence[str], channels: Sequence[str]) -> Ints:
     """[U, C, W]: the summaries' counts."""
     held = chunk.summary("next_step", name)
-    flat, user = pc.list_flatten(held), _ints(pc.list_parent_indices(held))
+    flat, user = pc.list_flatten(held), ints(pc.list_parent_indices(held))
     counts_UCW = np.zeros((chunk.users, len(channels), len(what)), np.int64)
     channel = _channel_positions(pc.struct_field(flat, "channel"), channels)
     for w, field in enumerate(what):
-        counts_UCW[user, channel, w] = _ints(pc.struct_field(flat, field))
+        counts_UCW[user, channel, w] = ints(pc.struct_field(flat, field))
     return counts_UCW
 
 
@@ -386,7 +389,20 @@ def _as_entries(counts_SCW: Ints, what: Sequence[str], channels: Sequence[str]) 
         [pa.array(list(channels), pa.string()).take(pa.array(channel)), *(pa.array(column) for column in counts.T)],
         ["channel", *what],
     )
-    return pa.ListArray.from_arrays(_offsets(has_SC.sum(axis=1)), entries)
+    return pa.ListArray.from_arrays(offsets(has_SC.sum(axis=1)), entries)
+
+
+def _as_pending(waiting: LateGains, users: int, channels: Sequence[str]) -> pa.ListArray:
+    """[U]: what each user's exposures may still bring, in order of time."""
+    entries = pa.StructArray.from_arrays(
+        [
+            pa.array(waiting.known_at_ms_M),
+            pa.array(list(channels), pa.string()).take(pa.array(waiting.channel_M)),
+            pa.array(waiting.gain_M, pa.string()),
+        ],
+        ["known_at_ms", "channel", "gain"],
+    )
+    return pa.ListArray.from_arrays(offsets(np.bincount(waiting.user_M, minlength=users)), entries)
 
 
 def _channel_names(chunk: Chunk, dataset: Dataset) -> list[str]:
@@ -403,7 +419,7 @@ def _channel_names(chunk: Chunk, dataset: Dataset) -> list[str]:
 def _channel_positions(channel: Any, channels: Sequence[str]) -> Ints:
     """Where each channel stands in `channels`; unknown ones under their own name."""
     known = pc.fill_null(channel, UNKNOWN_CHANNEL)
-    return _ints(pc.index_in(known, value_set=pa.array(list(channels), pa.string())))
+    return ints(pc.index_in(known, value_set=pa.array(list(channels), pa.string())))
 
 
 def _key(user: Ints, at_ms: Ints) -> Ints:
@@ -414,7 +430,7 @@ def _key(user: Ints, at_ms: Ints) -> Ints:
 def _codes(values: pa.ChunkedArray) -> Ints:
     """A number for each distinct value, null among them."""
     encoded = pc.dictionary_encode(values.combine_chunks(), null_encoding="encode")
-    return _ints(encoded.indices)
+    return ints(encoded.indices)
 
 
 def _both(one: Any, other: Any) -> pa.ChunkedArray:
@@ -425,16 +441,16 @@ def _both(one: Any, other: Any) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.cast(chunks[0].type) for chunk in chunks])
 
 
-def _positions(at: Ints) -> pa.Array:
-    """For `take`: _NONE gives null."""
-    return pa.array(at, mask=at == _NONE)
+def positions(at: Ints) -> pa.Array:
+    """For `take`: NONE gives null."""
+    return pa.array(at, mask=at == NONE)
 
 
 def _filled(values: Any) -> Ints:
-    return _ints(pc.fill_null(values, _NONE))
+    return ints(pc.fill_null(values, NONE))
 
 
-def _ints(values: Any) -> Ints:
+def ints(values: Any) -> Ints:
     """Of a column without nulls."""
     return np.asarray(values).astype(np.int64, copy=False)
 
@@ -444,5 +460,5 @@ def _floats(values: Any) -> Floats:
     return np.asarray(values.cast(pa.float64())).astype(np.float64, copy=False)
 
 
-def _offsets(lengths: npt.NDArray[Any]) -> pa.Array:
+def offsets(lengths: npt.NDArray[Any]) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))

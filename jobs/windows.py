@@ -1,132 +1,127 @@
 """Steps to windows of n: cut, pad on the left, mark the labels."""
 
-from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
-from pyspark.sql import Column, DataFrame
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.history import DS, EXPOSURE, KIND
+from jobs.history import DS, per_user
+from jobs.journeys import Remembered
+from jobs.known_before import NONE, Chunk, Ints, ints, known_steps, offsets, positions
 from schemas.dataset import Dataset
 from schemas.splits import split_sql
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
-from schemas.tables.sequences import per_channel_columns
+from schemas.tables.sequences import sequences
+
+
+class Bounds(NamedTuple):
+    """Where W windows lie in their users' journeys, stop excluded."""
+
+    user_W: Ints
+    day_W: Ints  # the first of the day's exposures, by its place in the chunk
+    window_W: Ints  # number among the user's of that day
+    labels_W: Ints
+    stop_W: Ints
 
 
 def cut_windows(
-    steps: DataFrame, yesterday: DataFrame | None, dataset: Dataset, spec: FeatureSpec, n: int
+    exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, spec: FeatureSpec, n: int, as_of_ms: int
 ) -> DataFrame:
     """The table `sequences` plus ds.
 
-    steps: as made by history.with_history, for a range of days. yesterday: `journeys` as of the day before.
+    exposures: rows of the table `exposures` plus ds, for a range of days, all before as_of_ms. yesterday: `journeys`
+    as of the day before.
 
     A user's labels of a day are all of that day's exposures but the user's first ever. They are cut into
     windows in order: the first window starts up to n/2 steps before its first label (at the journey's start
     where there are fewer), each further one exactly n/2 before; the last window is filled with more context.
     """
-    profile = [c.name for c in profile_inputs(dataset)]
-    journeys = _journeys(_rows(steps, yesterday, dataset, spec), profile)
-    cut = F.transform(
-        _bounds(F.col("days"), n),
-        lambda w: F.struct(
-            w["ds"].alias("ds"),
-            w["window"].alias("window"),
-            w["labels"].alias("labels"),
-            F.slice("journey", w["begin"] + 1, w["stop"] - w["begin"]).alias("steps"),
-        ),
-    )
-    windows = journeys.select("user_id", *profile, F.inline(cut))
-    padded = windows.withColumn("steps", F.concat(F.array_repeat(F.lit(None), n - F.size("steps")), F.col("steps")))
-    return padded.select(
-        "user_id",
-        DS,
-        "window",
-        F.expr(split_sql("user_id")).alias("split"),
-        F.transform("steps", lambda s: s.isNotNull()).alias("valid"),
-        F.transform("steps", lambda _, position: position >= n - F.col("labels")).alias("is_label"),
-        *(name for name in profile if name in {f.name for f in spec.kept}),
-        *(F.col(f"steps.{name}").alias(name) for name in _step_columns(dataset, spec)),
-    )
+    columns = [c for c in sequences(dataset, spec, n).columns if c.name != "split"]
+
+    def windows_of(chunk: Chunk, side: Literal["left", "right"]) -> pa.Table:
+        steps = known_steps(chunk, dataset, side)
+        return _windows(chunk, steps, Remembered.of(chunk, steps, dataset), dataset, spec, n)
+
+    ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in (*((c.name, c.dtype) for c in columns), (DS, "string")))
+    windows = per_user(exposures, yesterday, dataset, as_of_ms, windows_of, ddl)
+    return windows.withColumn("split", F.expr(split_sql("user_id")))
 
 
-def _rows(steps: DataFrame, yesterday: DataFrame | None, dataset: Dataset, spec: FeatureSpec) -> DataFrame:
-    """One row a step, of today and remembered, with the columns that a window holds of it.
+def _windows(
+    chunk: Chunk, steps: pa.Table, journey: Remembered, dataset: Dataset, spec: FeatureSpec, n: int
+) -> pa.Table:
+    bounds = _bounds(chunk, journey, n)
+    place_WL = bounds.stop_W[:, None] - n + np.arange(n)
+    valid_WL = place_WL >= 0
+    user_WL = np.broadcast_to(bounds.user_W[:, None], valid_WL.shape)
+    at_WL = np.where(valid_WL, journey.at(user_WL, np.maximum(place_WL, 0)), NONE)
+    at, ends = positions(at_WL.ravel()), offsets(np.full(len(at_WL), n))
 
-    The ds of a remembered step is null: it was a label of an earlier day.
-    """
-    today = steps.where(F.col(KIND) == EXPOSURE)
-    rows = today
-    if yesterday is not None:
-        remembered = yesterday.join(today.select("user_id").distinct(), "user_id", "left_semi")
-        rows = today.unionByName(remembered.select("user_id", F.inline("memory")), allowMissingColumns=True)
-    return rows.withColumns(
-        {
-            f"{when}_{what}_by_channel": _dense(f"{when}_by_channel", what, spec.channels)
-            for when in ("seen", "new")
-            for what in ("exposures", *dataset.gain_names)
-        }
-    ).select(
-        "user_id", DS, *(c.name for c in profile_inputs(dataset)), *_step_columns(dataset, spec),
-    )  # fmt: skip
+    def lists(values: pa.Array) -> pa.ListArray:
+        return pa.ListArray.from_arrays(ends, values)
 
-
-def _step_columns(dataset: Dataset, spec: FeatureSpec) -> list[str]:
-    kept = {f.name for f in spec.kept}
-    return [
-        *(c.name for c in outcome_columns(dataset)),
-        *(c.name for c in feature_inputs(dataset) if c.name in kept),
-        *(c.name for c in (*count_inputs(dataset), *per_channel_columns(dataset))),
-    ]
-
-
-def _dense(counts: str, what: str, channels: Sequence[str]) -> Column:
-    """[channels] counts in the spec's order, 0 where the channel has no entry."""
-
-    def of_channel(channel: str) -> Column:
-        at = F.array_position(F.col(counts)["channel"], channel).cast("int") - 1
-        return F.coalesce(F.when(at >= 0, F.get(F.col(counts)[what], at)), F.lit(0))
-
-    return F.array(*(of_channel(c) for c in channels))
+    found: dict[str, Any] = {
+        "user_id": chunk.user_id_U.take(pa.array(bounds.user_W)),
+        "window": bounds.window_W,
+        "valid": lists(pa.array(valid_WL.ravel())),
+        "is_label": lists(pa.array((np.arange(n) >= n - bounds.labels_W[:, None]).ravel())),
+        DS: chunk.exposures.column(DS).take(pa.array(bounds.day_W)),
+    }
+    kept = {feature.name for feature in spec.kept}
+    newest_W = (journey.new_start_U + journey.new_U - 1)[bounds.user_W]
+    for column in profile_inputs(dataset):
+        if column.name in kept:
+            found[column.name] = chunk.exposures.column(column.name).take(pa.array(newest_W))
+    inputs = (c for c in feature_inputs(dataset) if c.name in kept)
+    for column in (*outcome_columns(dataset), *inputs, *count_inputs(dataset)):
+        found[column.name] = lists(pc.struct_field(journey.steps, column.name).take(at))
+    of_channels = offsets(np.where(valid_WL.ravel(), len(spec.channels), 0))
+    for when in ("seen", "new"):
+        counts = _dense(pc.struct_field(journey.steps, f"{when}_by_channel"), dataset, spec)
+        for what, counts_MA in counts.items():
+            values = pa.array(counts_MA[at_WL[valid_WL]].ravel())
+            by_step = pa.ListArray.from_arrays(of_channels, values, mask=pa.array(~valid_WL.ravel()))
+            found[f"{when}_{what}_by_channel"] = lists(by_step)
+    return pa.table(found)
 
 
-def _journeys(rows: DataFrame, profile: Sequence[str]) -> DataFrame:
-    """user_id, profile, journey: a user's steps, oldest first; days: each one's ds."""
-    step = F.struct(*(name for name in rows.columns if name not in ("user_id", DS, *profile)))
-    order = ("exposed_at_ms", "exposure_id")
-    entry = F.struct(*(F.col(name).alias(f"_{name}") for name in order), DS, step.alias("step"))
-    return (
-        rows.groupBy("user_id")
-        .agg(
-            F.array_sort(F.collect_list(entry)).alias("entries"),
-            *(F.max_by(name, F.struct(*order)).alias(name) for name in profile),
-        )
-        .select("user_id", *profile, F.col("entries.step").alias("journey"), F.col("entries.ds").alias("days"))
-    )
+def _dense(entries: pa.ListArray, dataset: Dataset, spec: FeatureSpec) -> dict[str, npt.NDArray[np.int32]]:
+    """[M, A] each: counts of the spec's channels, 0 where a channel has no entry."""
+    flat, step = pc.list_flatten(entries), ints(pc.list_parent_indices(entries))
+    channel = pc.index_in(pc.struct_field(flat, "channel"), value_set=pa.array(list(spec.channels), pa.string()))
+    place = ints(pc.fill_null(channel, NONE))
+    known = place != NONE
+    found = {}
+    for what in ("exposures", *dataset.gain_names):
+        counts_MA = np.zeros((len(entries), len(spec.channels)), np.int32)
+        counts_MA[step[known], place[known]] = ints(pc.struct_field(flat, what))[known]
+        found[what] = counts_MA
+    return found
 
 
-def _bounds(days: Column, n: int) -> Column:
-    """array<struct<ds, window, labels, begin, stop>>: where the windows of a journey lie, stop excluded."""
+def _bounds(chunk: Chunk, journey: Remembered, n: int) -> Bounds:
+    """A user's and day's exposures lie side by side; D days of users in all."""
+    day_N = ints(pc.dictionary_encode(chunk.exposures.column(DS).combine_chunks()).indices)
+    changes_N = np.ones(len(day_N), dtype=bool)
+    changes_N[1:] = (np.diff(day_N) != 0) | (np.diff(chunk.user_N) != 0)
+    first_D = np.flatnonzero(changes_N)
+    user_D = chunk.user_N[first_D]
+    start_D = journey.old_U[user_D] + first_D - journey.new_start_U[user_D]
+    end_D = start_D + np.diff(np.append(first_D, len(day_N)))
     context = (n + 1) // 2
-
-    def windows_of_day(day: Column) -> Column:
-        start = F.array_position(days, day).cast("int") - 1
-        end = start + F.size(F.filter(days, lambda d: d == day))
-        first_label = F.greatest(start, F.lit(1))
-        # With a short past there is room for more labels in the first window.
-        in_first = n - F.least(first_label, F.lit(context))
-        more = F.greatest(F.ceil((end - first_label - in_first) / (n - context)), F.lit(0)).cast("int")
-
-        def window(k: Column) -> Column:
-            label = F.when(k == 0, first_label).otherwise(first_label + in_first + (k - 1) * (n - context))
-            stop = F.least(first_label + in_first + k * (n - context), end)
-            return F.struct(
-                day.alias("ds"),
-                k.alias("window"),
-                (stop - label).alias("labels"),
-                F.greatest(stop - n, F.lit(0)).alias("begin"),
-                stop.alias("stop"),
-            )
-
-        return F.when(end > first_label, F.transform(F.sequence(F.lit(0), more), window))
-
-    return F.flatten(F.array_compact(F.transform(F.array_compact(F.array_distinct(days)), windows_of_day)))
+    first_label_D = np.maximum(start_D, 1)
+    # With a short past there is room for more labels in the first window.
+    in_first_D = n - np.minimum(first_label_D, context)
+    more_D = np.maximum(-(-(end_D - first_label_D - in_first_D) // (n - context)), 0)
+    windows_D = np.where(end_D > first_label_D, more_D + 1, 0)
+    of_W = np.repeat(np.arange(len(first_D)), windows_D)
+    window_W = np.arange(len(of_W)) - np.repeat(np.cumsum(windows_D) - windows_D, windows_D)
+    reach_W = first_label_D[of_W] + in_first_D[of_W] + window_W * (n - context)
+    label_W = np.where(window_W == 0, first_label_D[of_W], reach_W - (n - context))
+    stop_W = np.minimum(reach_W, end_D[of_W])
+    return Bounds(user_D[of_W], first_D[of_W], window_W, stop_W - label_W, stop_W)

@@ -4,7 +4,6 @@ import pytest
 from random_exposures import day, random_exposures, to_spark
 
 from jobs.days import end_of_day_ms
-from jobs.history import with_history
 from jobs.journeys import fold
 from jobs.windows import cut_windows
 from schemas.dataset import get_dataset
@@ -68,7 +67,7 @@ def test_windows(spark, name, n):
     frame = random_exposures(dataset, users=5, rows=110, days=DAYS, seed=6)
     exposures = to_spark(spark, frame, dataset)
     last_ms = end_of_day_ms(dataset, day(DAYS - 1))
-    at_once = cut_windows(with_history(exposures, None, dataset, last_ms), None, dataset, spec, n)
+    at_once = cut_windows(exposures, None, dataset, spec, n, last_ms)
     windows = sorted(at_once.collect(), key=lambda w: (w.user_id, w.ds, w.window))
 
     order = frame.sort_values(["user_id", "exposed_at_ms", "exposure_id"])
@@ -96,8 +95,7 @@ def test_windows(spark, name, n):
     table = sequences(dataset, spec, n)
     yesterday = folded(spark, exposures, dataset, DAYS - 2)
     today = exposures.where(f"ds = '{day(DAYS - 1)}'")
-    steps = with_history(today, yesterday, dataset, last_ms)
-    daily = cut_windows(steps, yesterday, dataset, spec, n)
+    daily = cut_windows(today, yesterday, dataset, spec, n, last_ms)
     of_last_day = [w for w in windows if w.ds == day(DAYS - 1)]
     got = sorted(daily.collect(), key=lambda w: (w.user_id, w.ds, w.window))
     assert [[w[c] for c in table.column_names] for w in got] == [

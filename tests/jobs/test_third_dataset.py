@@ -13,7 +13,6 @@ import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
 from jobs.days import end_of_day_ms
 from jobs.exposures import DS, FATE, KEPT, with_fate, with_reason
-from jobs.history import with_history
 from jobs.journeys import fold
 from jobs.raw_files import find_raw_files, read_raw
 from jobs.windows import cut_windows
@@ -62,8 +61,7 @@ def test_and_goes_on_to_windows(shop_rows):
     assert journeys["ann"].next_step.seen_order == 1
     assert journeys["ann"].age == 41
 
-    steps = with_history(exposures, None, SHOP, as_of)
-    (window,) = cut_windows(steps, None, SHOP, SPEC, 4).collect()
+    (window,) = cut_windows(exposures, None, SHOP, SPEC, 4, as_of).collect()
     assert window.user_id == "ann"
     assert window.channel == [None, "mail", "sms", "mail"]
     assert window.is_label == [False, False, True, True]
