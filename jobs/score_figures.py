@@ -31,11 +31,11 @@ def policy_change(before: Path, now: Path) -> tuple[float, int] | None:
         query = f"""
             WITH now AS (SELECT user_id, entry.key AS channel, entry.value AS p FROM ({_LONG} "partition")),
             before AS (SELECT user_id, entry.key AS channel, entry.value AS p FROM ({_LONG} {source(before)})),
-            both AS (SELECT DISTINCT user_id FROM now SEMI JOIN before USING (user_id)),
+            stayed AS (SELECT DISTINCT user_id FROM now SEMI JOIN before USING (user_id)),
             moved AS (
-              SELECT sum(abs(coalesce(now.p, 0) - coalesce(before.p, 0))) / 2 AS p
-              FROM (FROM now SEMI JOIN both USING (user_id)) AS now
-              FULL JOIN (FROM before SEMI JOIN both USING (user_id)) AS before USING (user_id, channel)
+              SELECT sum(abs(coalesce(a.p, 0) - coalesce(b.p, 0))) / 2 AS p
+              FROM (FROM before SEMI JOIN stayed USING (user_id)) AS b
+              FULL JOIN (FROM now SEMI JOIN stayed USING (user_id)) AS a USING (user_id, channel)
               GROUP BY user_id)
             SELECT avg(p), count(*) FROM moved"""
         change, users = connection.execute(query).fetchall()[0]

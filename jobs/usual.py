@@ -96,7 +96,7 @@ def _channels(today: DayProfile, past: DayProfile, limit: Limit) -> Fact:
     now = {c: today.channels.get(c, 0) / today.exposures for c in names}
     usual = {c: past.channels.get(c, 0) / past.exposures for c in names}
     moved = sum(abs(now[c] - usual[c]) for c in names) / 2
-    luck = LUCK / 2 * sum(sqrt(p * (1 - p) / today.users) for p in usual.values())
+    luck = LUCK / 2 * sqrt(sum(p * (1 - p) for p in usual.values()) / today.users)
     most = max(names, key=lambda c: abs(now[c] - usual[c]))
     return verdict(
         "expect_channel_shares_to_be_usual(channel)", moved <= limit.value + luck,
