@@ -186,7 +186,8 @@ def test_a_stopped_day_says_where_why_and_what_to_do(lake):
     page = page_of(lake)
     assert "Stopped at journeys. Broken rule: 12 users stand twice. No job builds on it" in page.text
     assert f"make backfill DATASET={DATASET} FROM={DAY} TO={DAY}" in page.text
-    assert "Broken rule: 12 users stand twice. critical journeys 2017-01-03 : 12 of 100 rows, e.g. 12 users stand twice " \
+    assert "Broken rule: 12 users stand twice. critical " \
+           "journeys 2017-01-03 : 12 of 100 rows, e.g. 12 users stand twice " \
            "Why it matters: every rate is distorted." in page.text  # fmt: skip
     assert page.text.index("12 users stand twice. critical") < page.text.index("a bit late. warning")
     assert "was not scored (yet)" in page.section("policies")
