@@ -150,7 +150,7 @@ def verdict_of(day: Day) -> Verdict:
     missing = [table for table in _COMPLETE if not day.holds(table)]
     details = []
     if stopped:
-        kind, headline = FAIL, f"Stopped at {stopped[0]}: {critical[0].sentence}"
+        kind, headline = FAIL, f"Stopped at {stopped[0]}. {critical[0].sentence}"
         details.append(
             "No job builds on it: what stands behind it is of an earlier run, or not there. Mend the raw rows or the "
             f"job, then run the day again: make backfill DATASET={day.dataset.name} FROM={day.ds} TO={day.ds}."
@@ -205,7 +205,7 @@ def _of_audits(day: Day) -> list[Finding]:
         audits.append(day.undated)
     return [
         Finding(
-            o.severity, o.sentence, audit.finding(o), o.why, o.name,
+            o.severity, f"Broken rule: {o.sentence}", audit.finding(o), o.why, o.name,
             day.audit_link(audit.table, f"{audit.table} {audit.ds}") if audit.ds == day.ds
             else Cell(f"{audit.table} {audit.ds}"),
         )

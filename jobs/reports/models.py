@@ -43,9 +43,12 @@ def _run_text(day: Day, run: ModelRun) -> list[str | Cell]:
     text: list[str | Cell] = [
         f"The day was scored by {run.version}: trained from scratch as {run.full_training}{steps}, "
         f"last on {run.trained_through or 'an unknown day'}.",
-        f"Its MLflow run is {run.run_id}. To see all parameters and curves, go to the lake's folder, run "
-        "the command below and open the address behind it.",
-        Cell("mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///mlflow/mlflow.db", code=True),
+        f"Its MLflow run is {run.run_id}. To see all parameters and curves, go to the lake's folder "
+        "with the project's environment active, run the command below and open the address behind it.",
+        Cell(
+            "mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///mlflow/mlflow.db",
+            code=True,
+        ),
         Cell(f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}", code=True),
     ]
     lineage = f"mlflow/artifacts/{day.dataset.name}/{run.run_id}/artifacts/model/lineage.json"
@@ -64,7 +67,10 @@ def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
     def of(figure: str, name: str) -> Series:
         return Series(name, [run.curves.get(figure, {}).get(epoch) for epoch in epochs])
 
-    look = ("Look for the lower line of unseen users to flatten and turn up: from there on the model learns its "
+    # The validation loss of the reward is the mean over its heads, and so must be what stands beside it.
+    heads = [run.curves[head] for gain in gains if (head := f"train_{gain}") in run.curves]
+    trained = [sum(h[e] for h in heads) / len(heads) if heads and all(e in h for h in heads) else None for e in epochs]
+    look = ("Look for where the line of unseen users flattens and turns up: from there on the model learns its "
             "training users by heart. The best epoch is kept.")  # fmt: skip
     pictures = [
         Picture(f"Training of {run.full_training}: loss of the channel by epoch",
@@ -72,8 +78,7 @@ def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
                       [of("train_policy", "training users"), of("valid_policy", "unseen users")]), look),
         Picture(f"Training of {run.full_training}: loss of the reward by epoch",
                 lines("Loss of the reward by epoch", labels,
-                      [of("valid_reward", "unseen users"), *(of(f"train_{g}", f"training, {g}") for g in gains[:3])]),
-                look),
+                      [Series("training users", trained), of("valid_reward", "unseen users")]), look),
     ]  # fmt: skip
     members = [f"monitor{of_member}" for of_member in ("", "_2", "_3", "_4") if f"monitor{of_member}" in run.curves]
     if len(members) > 1:

@@ -184,9 +184,10 @@ def test_a_stopped_day_says_where_why_and_what_to_do(lake):
     for table in ("channel_policies", "user_reward_ranks", "budget_plan"):
         shutil.rmtree(lake.partition(table, DATASET, DAY))
     page = page_of(lake)
-    assert "Stopped at journeys: 12 users stand twice. No job builds on it" in page.text
+    assert "Stopped at journeys. Broken rule: 12 users stand twice. No job builds on it" in page.text
     assert f"make backfill DATASET={DATASET} FROM={DAY} TO={DAY}" in page.text
-    assert "12 users stand twice. critical journeys 2017-01-03 : 12 of 100 rows, e.g. 12 users stand twice " \
+    assert "Broken rule: 12 users stand twice. critical " \
+           "journeys 2017-01-03 : 12 of 100 rows, e.g. 12 users stand twice " \
            "Why it matters: every rate is distorted." in page.text  # fmt: skip
     assert page.text.index("12 users stand twice. critical") < page.text.index("a bit late. warning")
     assert "was not scored (yet)" in page.section("policies")
@@ -197,7 +198,7 @@ def test_a_stopped_day_says_where_why_and_what_to_do(lake):
 
 def test_after_a_repair_the_day_is_no_longer_stopped(lake):
     passed(lake, "journeys", DAY, failure("critical"))
-    assert "Stopped at journeys" in page_of(lake).text
+    assert "Stopped at journeys. " in page_of(lake).text
     # Built anew, with other content, and not audited yet: a verdict is about what was audited.
     put(lake, "journeys", DAY, "SELECT 7 AS user_id, {'seen_exposures': 2} AS next_step")
     assert "Not audited as it lies there: journeys." in page_of(lake).text
@@ -217,7 +218,7 @@ def test_an_earlier_day_that_stands_in_the_way_is_named(lake):
 
 def test_undated_rows_that_stop_the_log_stop_every_day(lake):
     passed(lake, "quarantine", UNDATED, failure("critical", "most rows have no day"))
-    assert "Stopped at undated: most rows have no day." in page_of(lake).text
+    assert "Stopped at undated. Broken rule: most rows have no day." in page_of(lake).text
 
 
 def test_warnings_let_the_day_go_on(lake):
@@ -300,7 +301,7 @@ def test_a_table_that_failed_its_audit_may_hold_anything(lake):
         "NULL AS base_logloss, NULL AS auc, NULL AS rate, NULL AS predicted_rate")  # fmt: skip
     passed(lake, "prequential", DAY, failure("critical", "no heads"))
     page = page_of(lake)
-    assert "Stopped at prequential: no heads." in page.text
+    assert "Stopped at prequential. Broken rule: no heads." in page.text
     assert "Nothing can be drawn from what the day holds" in page.section("prequential")
 
 
@@ -333,7 +334,7 @@ def test_whatever_somebody_typed_is_text(lake):
     flat = " ".join(EVIL.split())
     for kind in ("reason", "file", "raw", "channel", "bought", "example", "drift"):
         assert f"{kind} {flat}" in day_page.text, kind
-    assert f"Stopped at exposures: example {flat}" in index.text
+    assert f"Stopped at exposures. Broken rule: example {flat}" in index.text
 
 
 def test_pages_load_nothing_from_elsewhere(made):
