@@ -1,4 +1,4 @@
-"""Backfills the daily DAG of a dataset in the running Airflow, and waits for it and for the nightly runs behind it.
+"""Backfills the daily DAG of a dataset in the running Airflow, and waits for it and for the runs behind it.
 
 Usage: python bin/backfill.py DATASET FROM TO. Goes through the REST API: the command line of Airflow writes to
 SQLite from a second process and is refused ("database is locked") about one time in three. RUNS in the environment
@@ -25,8 +25,8 @@ ATTEMPTS = 5
 POLL_S = 3
 # Days run also where they succeeded before: the jobs know what is stale, Airflow does not.
 REPROCESS = "completed"
-# The nightly run of a day is queued seconds after its promotion has been audited.
-NIGHTLY_QUEUED_S = 120
+# The nightly run of a day is queued seconds after its promotion has been audited, the report after its plan.
+QUEUED_S = 120
 # Airflow marks a backfill as complete up to half a minute after its last run has ended, and allows one at a time.
 MARKED_S = 60
 DONE = ("success", "failed")
@@ -83,22 +83,24 @@ def _detail(error: urllib.error.HTTPError) -> str:
 
 
 def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 1, **conf: object) -> Counter[str]:
-    """Run the daily DAG for each day, and see its nightly run through; the number of days by outcome.
+    """Run the daily DAG for each day, and see its nightly run and its report through; the number of days by outcome.
 
     runs: days at once. conf: parameters of the daily DAG. Days without rows count as "no rows".
     """
     days = days_between(first, last)
-    dag, nightly = f"mtorl_daily_{dataset}", f"mtorl_nightly_{dataset}"
-    with unpaused(airflow, dag, nightly):
+    dag, nightly, report = (f"mtorl_{kind}_{dataset}" for kind in ("daily", "nightly", "report"))
+    with unpaused(airflow, dag, nightly, report):
         created = _create(airflow, dag, first, last, runs, conf)
         print(f"backfill {created['id']} of {dag}, {first} to {last}; watch it at {airflow.url}/dags/{dag}", flush=True)
-        done = _follow(airflow, dag, created, days)
+        done = _follow_days(airflow, dag, created, days)
         scored = [day for day in days if done.get(day, {}).get("night") == "success"]
-        nights = _follow_nights(airflow, nightly, created["created_at"], scored)
+        nights = _follow(airflow, nightly, created["created_at"], scored)
+        reported = [day for day in scored if nights.get(day) == "success"]
+        reports = _follow(airflow, report, created["created_at"], reported)
     outcomes = Counter(_outcome(done.get(day), nights.get(day)) for day in days)
-    for day in scored:
-        if nights.get(day) != "success":
-            print(f"  {day} nightly {nights.get(day, 'not run')}", flush=True)
+    for name, days_asked, states in (("nightly", scored, nights), ("report", reported, reports)):
+        for day in (d for d in days_asked if states.get(d) != "success"):
+            print(f"  {day} {name} {states.get(day, 'not run')}", flush=True)
     return outcomes
 
 
@@ -136,7 +138,7 @@ def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: 
         time.sleep(POLL_S)
 
 
-def _follow(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]) -> dict[str, dict[str, str]]:
+def _follow_days(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]) -> dict[str, dict[str, str]]:
     """Wait for the runs; of each day that ran the states of its `run` and of the task that starts its `night`."""
     done: dict[str, dict[str, str]] = {}
     while len(done) < len(days):
@@ -154,16 +156,16 @@ def _follow(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]
     return done
 
 
-def _follow_nights(airflow: Airflow, nightly: str, since: str, days: list[str]) -> dict[str, str]:
-    """Wait for the nightly runs of these days; the state of each that was queued."""
-    until = time.monotonic() + NIGHTLY_QUEUED_S
+def _follow(airflow: Airflow, dag: str, since: str, days: list[str]) -> dict[str, str]:
+    """Wait for the runs that the DAG before has started for these days; the state of each that was queued."""
+    until = time.monotonic() + QUEUED_S
     while True:
-        states = {day: run["state"] for day, run in _runs(airflow, nightly, None, since, days).items()}
+        states = {day: run["state"] for day, run in _runs(airflow, dag, None, since, days).items()}
         running = [day for day, state in states.items() if state not in DONE]
         if not running and (len(states) == len(days) or time.monotonic() > until):
             return states
         if running:
-            until = time.monotonic() + NIGHTLY_QUEUED_S
+            until = time.monotonic() + QUEUED_S
         time.sleep(POLL_S)
 
 

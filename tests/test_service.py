@@ -81,13 +81,21 @@ def backfill(checkout: Checkout) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 days done" in done.stdout
     days = ["2022-04-08", "2022-04-09"]
-    for job in ("build_exposures", "build_journeys", "build_sequences", "fine_tune", "promote", "score"):
+    for job in (
+        "build_exposures",
+        "build_journeys",
+        "build_sequences",
+        "fine_tune",
+        "promote",
+        "score",
+        "measure_drift",
+    ):
         # A DAG that is switched on also runs for yesterday; the log does not reach it, and the run ends there.
         found = days_of(job, checkout.calls())
         assert sorted(day for day in found if day < "2023") == days
         assert job == "build_exposures" or set(found) == set(days)
     # Switched on for the backfill only.
-    for name in ("mtorl_daily_kuairand", "mtorl_nightly_kuairand"):
+    for name in ("mtorl_daily_kuairand", "mtorl_nightly_kuairand", "mtorl_report_kuairand"):
         assert api(checkout, f"/api/v2/dags/{name}")["is_paused"]
 
     # Without days: the last one first, then what hangs on the rows that it has taken in.
