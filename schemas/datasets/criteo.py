@@ -51,7 +51,8 @@ QUALITY = Quality(
                 "the log counts conversions for 30 days: a later one has a broken time"),
     ),
     most_missing={"cpo": 0.1, "campaign": 0.1, **dict.fromkeys(_CATEGORIES, 0.1)},
-    uncompared=CALENDAR,
+    # In the published log the stability index of cpo is 0.7 from the first day to the second.
+    uncompared={**CALENDAR, "cpo": "each campaign's cost per order is set anew every day: a handful of new values"},
 )  # fmt: skip
 
 DATASETS = (

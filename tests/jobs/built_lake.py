@@ -42,7 +42,6 @@ def build(jobs: Jobs, raw: Path) -> list[str]:
 
 def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> None:
     """Policies, ranks and a prequential judgement as a model might have published them: near what the day brought."""
-    rng = np.random.default_rng(seed)
     exposures = _parquet(lake, "exposures", dataset, day)
     channels = [c for (c,) in duckdb.sql(f"SELECT DISTINCT channel FROM {exposures} WHERE channel <> '' ORDER BY 1")
                 .fetchall()]  # fmt: skip
@@ -50,13 +49,13 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
              .fetchall()]  # fmt: skip
     told = {"source": "model", "model_version": "mtorl/1", "feature_spec": "0123456789ab", "day": day}
     policies = []
-    for user in users:
-        policy = rng.dirichlet(np.full(len(channels), 2.0))
+    for user in users:  # a user's policy stays from day to day
+        policy = np.random.default_rng([seed, user]).dirichlet(np.full(len(channels), 2.0))
         policies.append({"user_id": user, "channel": channels[int(policy.argmax())],
                          "policy": list(zip(channels, map(float, policy), strict=True)), **told})  # fmt: skip
     write(lake, channel_policies(dataset), dataset, day, policies)
     rates = {g: duckdb.sql(f"SELECT avg({g}) FROM {exposures}").fetchall()[0][0] for g in dataset.gain_names}
-    rewards = -np.sort(-rng.uniform(0.01, 0.3, len(users)))
+    rewards = np.linspace(0.3, 0.01, len(users))
     predicted = {f"predicted_{g}": rate for g, rate in rates.items()}
     ranks = [{"user_id": user, "predicted_reward": float(reward), "rank": k + 1, **predicted, **told}
              for k, (user, reward) in enumerate(zip(users, rewards, strict=True))]  # fmt: skip

@@ -76,9 +76,9 @@ PLANTED = [
      {(f"{figure}(fans_user_num_range)", against) for figure in ("psi", "js") for against in BOTH}
      | {("unknown_categories(fans_user_num_range)", TRAINING)}),
     (K, "exposures",
-     "SELECT * REPLACE (CASE WHEN exposure_id % 5 > 0 THEN 'long' ELSE channel END AS channel) FROM rows",
+     "SELECT * REPLACE (CASE WHEN exposure_id % 5 <> 0 THEN 'long' ELSE channel END AS channel) FROM rows",
      {("js(channel)", against) for against in BOTH}),
-    (K, "exposures", "SELECT * REPLACE (CASE WHEN exposure_id % 5 > 0 THEN 1 ELSE click END AS click) FROM rows",
+    (K, "exposures", "SELECT * REPLACE (CASE WHEN exposure_id % 5 <> 0 THEN 1 ELSE click END AS click) FROM rows",
      {("rate(click)", against) for against in BOTH}),
     (C, "exposures", "SELECT * REPLACE (cost * 50 AS cost) FROM rows",
      {(f"{figure}(cost)", against) for figure in ("psi", "js") for against in BOTH}),
