@@ -17,7 +17,6 @@ to compute.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -26,7 +25,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from jobs import known_before
-from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, Chunk, known_steps
+from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, Chunk, Side, known_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.steps import input_columns, outcome_columns, profile_inputs, shown_columns
@@ -34,7 +33,7 @@ from schemas.tables.journeys import journeys
 
 __all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "per_user", "with_history"]
 
-_ROWS_AT_ONCE = 50_000
+_ROWS_AT_ONCE = 20_000  # a summary of forty steps is one row
 # What a query holds beside its inputs, as `journeys` carries it on.
 CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "pending")
 
@@ -54,7 +53,7 @@ def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dat
     columns |= {name: table.column(name).dtype for name in CARRIED}
     ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in columns.items())
 
-    def steps(chunk: Chunk, side: Literal["left", "right"]) -> pa.Table:
+    def steps(chunk: Chunk, side: Side) -> pa.Table:
         return known_steps(chunk, dataset, side)
 
     return per_user(exposures, yesterday, dataset, as_of_ms, steps, ddl)
@@ -65,7 +64,7 @@ def per_user(
     yesterday: DataFrame | None,
     dataset: Dataset,
     as_of_ms: int,
-    compute: Callable[[Chunk, Literal["left", "right"]], pa.Table],
+    compute: Callable[[Chunk, Side], pa.Table],
     ddl: str,
 ) -> DataFrame:
     """What `compute` makes of the facts of whole users, some ten thousand rows at a time. ddl: its columns."""

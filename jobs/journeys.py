@@ -1,7 +1,6 @@
 """Yesterday's journeys and today's exposures -> today's journeys."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +8,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from jobs.history import CARRIED, per_user
-from jobs.known_before import Chunk, Ints, ints, known_steps, offsets
+from jobs.known_before import Chunk, Ints, Side, ints, known_steps, offsets
 from schemas.dataset import Dataset
 from schemas.steps import MEMORY_STEPS, input_columns, outcome_columns, profile_inputs
 from schemas.tables.journeys import journeys
@@ -22,7 +21,7 @@ def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as
     One row per user of either of them.
     """
 
-    def journeys_of(chunk: Chunk, side: Literal["left", "right"]) -> pa.Table:
+    def journeys_of(chunk: Chunk, side: Side) -> pa.Table:
         steps = known_steps(chunk, dataset, side)
         queries = steps.slice(len(chunk.user_N))
         told = {name: queries.column(name) for name in (*(c.name for c in profile_inputs(dataset)), *CARRIED)}

@@ -37,8 +37,9 @@ from schemas.steps import (
 MAX_CHANNELS = 64
 KIND, DS, SUMMARY = "_kind", "ds", "_summary"
 EXPOSURE, QUERY = "exposure", "query"
-# numpy's name for "strictly before": the row that bears the time itself is not among those counted.
-STRICTLY: Literal["left", "right"] = "left"
+# numpy's names. "left" is strictly before: the row that bears the time itself is not among those counted.
+Side = Literal["left", "right"]
+STRICTLY: Side = "left"
 
 _NANO = 1_000_000_000
 _MICRO = 1_000_000
@@ -111,10 +112,10 @@ class Seen:
     start_S: Ints  # the user's first exposure
     upto_S: Ints  # the first exposure that is not before the step
     previous_S: Ints  # the exposure before it in the total order; NONE: there is none in this chunk
-    side: Literal["left", "right"]
+    side: Side
 
     @classmethod
-    def of(cls, chunk: Chunk, side: Literal["left", "right"]) -> "Seen":
+    def of(cls, chunk: Chunk, side: Side) -> "Seen":
         users = np.arange(chunk.users)
         start_U, end_U = (np.searchsorted(chunk.user_N, users, side=at) for at in ("left", "right"))
         user_S = np.concatenate([chunk.user_N, users])
@@ -187,7 +188,7 @@ class LateGains:
         )  # fmt: skip
 
 
-def known_steps(chunk: Chunk, dataset: Dataset, side: Literal["left", "right"]) -> pa.Table:
+def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     """A step an exposure, in their order, then a query a user.
 
     Columns: those of history.with_history, and `pending` beside the queries. side: STRICTLY, but for tests that plant

@@ -1,6 +1,6 @@
 """Steps to windows of n: cut, pad on the left, mark the labels."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.history import DS, per_user
 from jobs.journeys import Remembered
-from jobs.known_before import NONE, Chunk, Ints, ints, known_steps, offsets, positions
+from jobs.known_before import NONE, Chunk, Ints, Side, ints, known_steps, offsets, positions
 from schemas.dataset import Dataset
 from schemas.splits import split_sql
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
@@ -43,7 +43,7 @@ def cut_windows(
     """
     columns = [c for c in sequences(dataset, spec, n).columns if c.name != "split"]
 
-    def windows_of(chunk: Chunk, side: Literal["left", "right"]) -> pa.Table:
+    def windows_of(chunk: Chunk, side: Side) -> pa.Table:
         steps = known_steps(chunk, dataset, side)
         return _windows(chunk, steps, Remembered.of(chunk, steps, dataset), dataset, spec, n)
 
