@@ -2,13 +2,13 @@
 
 A step at time t sees exactly the facts with a smaller time. Facts of one user lie side by side in order of time, so
 what a step sees is a range of rows: from the user's first to the first one that is not before t. That one position,
-`Seen.upto`, is the whole rule; every input is a difference of running totals at it, or the row just before it.
+`Seen.upto_S`, is the whole rule; every input is a difference of running totals at it, or the row just before it.
 
-Shapes: R rows of the chunk, U users, N exposures, S = N + U steps (an exposure each, then a query a user), C channels,
-W what is counted by channel (exposures, then each gain).
+Shapes: R rows of the chunk, U users, N exposures, M late gains, F facts of either kind, S = N + U steps (an exposure
+each, then a query a user), C channels, W what is counted by channel (exposures, then each gain).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -104,37 +104,42 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The steps of a chunk and what each of them sees. Positions are in the chunk's exposures."""
+class Steps:
+    """The steps of a chunk: an exposure each, in their order, then a query a user."""
 
     user_S: Ints
     at_ms_S: Ints
-    start_S: Ints  # the user's first exposure
-    upto_S: Ints  # the first exposure that is not before the step
-    previous_S: Ints  # the exposure before it in the total order; NONE: there is none in this chunk
-    side: Side
 
     @classmethod
-    def of(cls, chunk: Chunk, side: Side) -> "Seen":
-        users = np.arange(chunk.users)
-        start_U, end_U = (np.searchsorted(chunk.user_N, users, side=at) for at in ("left", "right"))
-        user_S = np.concatenate([chunk.user_N, users])
-        at_ms_S = np.concatenate([chunk.at_ms_N, np.full(chunk.users, chunk.as_of_ms)])
-        upto_S = np.searchsorted(_key(chunk.user_N, chunk.at_ms_N), _key(user_S, at_ms_S), side=side)
-        before_S = np.concatenate([np.arange(len(chunk.user_N)), end_U]) - 1
-        start_S = start_U[user_S]
-        return cls(user_S, at_ms_S, start_S, upto_S, np.where(before_S >= start_S, before_S, NONE), side)
+    def of(cls, chunk: Chunk) -> "Steps":
+        return cls(
+            np.concatenate([chunk.user_N, np.arange(chunk.users)]),
+            np.concatenate([chunk.at_ms_N, np.full(chunk.users, chunk.as_of_ms)]),
+        )
 
-    def total(self, value_N: Ints) -> Ints:
-        """[S]: the sum over the exposures seen."""
-        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(value_N)])
+
+@dataclass(frozen=True)
+class Seen:
+    """Which of F facts, which lie by user and time, each step sees: from the first of its user up to `upto`."""
+
+    start_S: Ints
+    upto_S: Ints
+
+    @classmethod
+    def of(cls, steps: Steps, user_F: Ints, at_ms_F: Ints, side: Side) -> "Seen":
+        facts, asked = _key(user_F, at_ms_F), _key(steps.user_S, steps.at_ms_S)
+        return cls(np.searchsorted(user_F, steps.user_S), np.searchsorted(facts, asked, side=side))
+
+    def total(self, value_F: Ints) -> Ints:
+        """[S]: the sum over the facts seen."""
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(value_F)])
         total_S: Ints = sums[self.upto_S] - sums[self.start_S]
         return total_S
 
-    def latest(self, is_one_N: Mask) -> Ints:
-        """[S]: the latest exposure seen that is one of these, or NONE."""
-        latest_N = np.maximum.accumulate(np.where(is_one_N, np.arange(len(is_one_N)), NONE))
-        found_S = np.concatenate([[NONE], latest_N])[self.upto_S]
+    def latest(self, is_one_F: Mask) -> Ints:
+        """[S]: the latest fact seen that is one of these, or NONE."""
+        latest_F = np.maximum.accumulate(np.where(is_one_F, np.arange(len(is_one_F)), NONE))
+        found_S = np.concatenate([[NONE], latest_F])[self.upto_S]
         return np.where(found_S >= self.start_S, found_S, NONE)
 
 
@@ -172,21 +177,6 @@ class LateGains:
             *(values[is_one_M] for values in (self.user_M, self.known_at_ms_M, self.channel_M, self.gain_M))
         )
 
-    def total(self, seen: Seen) -> Ints:
-        """[S]: how many are known to each step."""
-        return self._upto(seen) - np.searchsorted(self.user_M, seen.user_S)
-
-    def latest_ms(self, seen: Seen) -> Ints:
-        """[S]: when the latest one known became so, or NONE."""
-        upto_S = self._upto(seen)
-        found_S = np.concatenate([[NONE], self.known_at_ms_M])[upto_S]
-        return np.where(upto_S > np.searchsorted(self.user_M, seen.user_S), found_S, NONE)
-
-    def _upto(self, seen: Seen) -> Ints:
-        return np.searchsorted(
-            _key(self.user_M, self.known_at_ms_M), _key(seen.user_S, seen.at_ms_S), side=seen.side
-        )  # fmt: skip
-
 
 def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     """A step an exposure, in their order, then a query a user.
@@ -195,12 +185,14 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     a leak. Raises UserError where there are more than MAX_CHANNELS channels.
     """
     channels = _channel_names(chunk, dataset)
-    seen = Seen.of(chunk, side)
+    steps = Steps.of(chunk)
+    seen = Seen.of(steps, chunk.user_N, chunk.at_ms_N, side)
     every = LateGains.of(chunk, dataset, channels)
     # What is not known by the end goes on waiting.
     is_known_M = every.known_at_ms_M < chunk.as_of_ms
     late = every.where(is_known_M)
-    view = _Views(chunk, seen)
+    late_seen = Seen.of(steps, late.user_M, late.known_at_ms_M, side)
+    view = _Views(chunk, steps, seen)
     exposures, users = chunk.exposures, chunk.users
 
     found: dict[str, Any] = {
@@ -224,14 +216,20 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     for column in shown_columns(dataset):
         of_summary = chunk.summary("next_step", last(column.name))
         found[last(column.name)] = view.latest(exposures.column(column.name), of_summary)
-    found |= _running_means(chunk, seen, dataset) | _switches(chunk, seen, view, dataset)
+    found |= _running_means(chunk, steps, seen, dataset) | _switches(chunk, steps, seen, view, dataset)
 
     gained = {gain: np.nan_to_num(_floats(exposures.column(gain))).astype(np.int64) for gain in dataset.gain_names}
     before_ms = _filled(view.previous(exposures.column("exposed_at_ms"), chunk.summary("exposed_at_ms")))
-    found["gap_s"] = np.where(before_ms == NONE, 0.0, (seen.at_ms_S - before_ms) / 1000)
-    at_ms = {gain: _last_gain_ms(chunk, seen, late, gain, gained[gain], dataset) for gain in dataset.gain_names}
+    found["gap_s"] = np.where(before_ms == NONE, 0.0, (steps.at_ms_S - before_ms) / 1000)
+    at_ms = {}
+    for gain in dataset.gain_names:
+        if gain in dataset.late_gains:
+            at_ms_S = _at(late.known_at_ms_M, late_seen.latest(late.gain_M == gain))
+        else:
+            at_ms_S = _at(chunk.at_ms_N, seen.latest(gained[gain] == 1))
+        at_ms[gain] = np.maximum(at_ms_S, _filled(chunk.summary("last_gain_at_ms", gain))[steps.user_S])
     for gain, at_ms_S in at_ms.items():
-        found[f"since_{gain}_s"] = pa.array((seen.at_ms_S - at_ms_S) / 1000, mask=at_ms_S == NONE)
+        found[f"since_{gain}_s"] = pa.array((steps.at_ms_S - at_ms_S) / 1000, mask=at_ms_S == NONE)
     found["last_gain_at_ms"] = pa.StructArray.from_arrays(
         [pa.array(at_ms_S, mask=at_ms_S == NONE) for at_ms_S in at_ms.values()], list(at_ms)
     )
@@ -239,18 +237,26 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     one_N = np.ones(len(exposures), np.int64)
     for what in ("exposures", *dataset.gain_names):
         if what in dataset.late_gains:
-            total_S = late.where(late.gain_M == what).total(seen)
+            total_S = late_seen.total(late.gain_M == what)
         else:
             total_S = seen.total(one_N if what == "exposures" else gained[what])
         of_seen, of_new = (chunk.count("next_step", f"{when}_{what}") for when in ("seen", "new"))
-        found[f"seen_{what}"] = total_S + of_seen[seen.user_S]
+        found[f"seen_{what}"] = total_S + of_seen[steps.user_S]
         found[f"new_{what}"] = view.since_previous(found[f"seen_{what}"], of_seen - of_new)
     cost_nano_N = np.rint(np.nan_to_num(_floats(exposures.column("cost"))) * _NANO).astype(np.int64)
     of_seen = chunk.count("seen_cost_nano")
     of_new = np.rint(np.nan_to_num(_floats(chunk.summary("next_step", "new_cost"))) * _NANO).astype(np.int64)
-    found["seen_cost_nano"] = seen.total(cost_nano_N) + of_seen[seen.user_S]
+    found["seen_cost_nano"] = seen.total(cost_nano_N) + of_seen[steps.user_S]
     found["new_cost"] = view.since_previous(found["seen_cost_nano"], of_seen - of_new) / _NANO
-    found |= _by_channel(chunk, seen, late, view, gained, dataset, channels)
+    channel_N = _channel_positions(exposures.column("channel"), channels)
+    seen_SCW = np.zeros((len(steps.user_S), len(channels), 1 + len(gained)), np.int64)
+    for c in range(len(channels)):
+        for w, what in enumerate(("exposures", *dataset.gain_names)):
+            if what in dataset.late_gains:
+                seen_SCW[:, c, w] = late_seen.total((late.gain_M == what) & (late.channel_M == c))
+            else:
+                seen_SCW[:, c, w] = seen.total((channel_N == c) * (one_N if what == "exposures" else gained[what]))
+    found |= _by_channel(chunk, steps, view, seen_SCW, dataset, channels)
     waiting = _as_pending(every.where(~is_known_M), users, channels)
     found["pending"] = _both(pa.nulls(len(exposures), waiting.type), waiting)
     return pa.table(found)
@@ -259,12 +265,14 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
 class _Views:
     """Columns as the steps of a chunk see them."""
 
-    def __init__(self, chunk: Chunk, seen: Seen) -> None:
-        exposures, users = len(chunk.user_N), chunk.users
-        of_summary_U = np.where(chunk.has_summary_U, exposures + np.arange(users), NONE)
-        of_summary_S = of_summary_U[seen.user_S]
-        self._chunk, self._seen = chunk, seen
-        self.previous_S = np.where(seen.previous_S != NONE, seen.previous_S, of_summary_S)
+    def __init__(self, chunk: Chunk, steps: Steps, seen: Seen) -> None:
+        self._chunk, exposures = chunk, len(chunk.user_N)
+        of_summary_U = np.where(chunk.has_summary_U, exposures + np.arange(chunk.users), NONE)
+        of_summary_S = of_summary_U[steps.user_S]
+        ends_U = np.searchsorted(chunk.user_N, np.arange(chunk.users), side="right")
+        # The exposure before it in the total order, seen or not; a user's first of the chunk has the summary there.
+        before_S = np.concatenate([np.arange(exposures), ends_U]) - 1
+        self.previous_S = np.where(before_S >= seen.start_S, before_S, of_summary_S)
         self._latest_S = np.where(seen.upto_S > seen.start_S, seen.upto_S - 1, of_summary_S)
 
     def latest(self, of_exposures: Any, of_summaries: Any) -> pa.ChunkedArray:
@@ -289,11 +297,11 @@ class _Views:
         return added_S
 
 
-def _running_means(chunk: Chunk, seen: Seen, dataset: Dataset) -> dict[str, Any]:
+def _running_means(chunk: Chunk, steps: Steps, seen: Seen, dataset: Dataset) -> dict[str, Any]:
     """mean_<number>, and seen_sums: of each the sum in whole millionths, and how many numbers are in it."""
     found: dict[str, Any] = {}
     names = running_means(dataset)
-    sums_SK = np.zeros((len(seen.user_S), len(names), 2), np.int64)
+    sums_SK = np.zeros((len(steps.user_S), len(names), 2), np.int64)
     held = chunk.summary("seen_sums")
     flat, parents = pc.list_flatten(held), ints(pc.list_parent_indices(held))
     held_name = pc.struct_field(flat, "name").to_numpy(zero_copy_only=False)
@@ -306,21 +314,21 @@ def _running_means(chunk: Chunk, seen: Seen, dataset: Dataset) -> dict[str, Any]
             of_summary_U = np.zeros(chunk.users, np.int64)
             values = ints(pc.struct_field(flat, ("micro", "count")[part]))
             of_summary_U[parents[of_name]] = values[of_name]
-            sums_SK[:, k, part] = seen.total(summand_N) + of_summary_U[seen.user_S]
+            sums_SK[:, k, part] = seen.total(summand_N) + of_summary_U[steps.user_S]
         micro_S, count_S = sums_SK[:, k].T
         found[mean(name)] = pa.array(micro_S / _MICRO / np.maximum(count_S, 1), mask=count_S == 0)
     entries = pa.StructArray.from_arrays(
         [
-            pa.array(list(names), pa.string()).take(pa.array(np.tile(np.arange(len(names)), len(seen.user_S)))),
+            pa.array(list(names), pa.string()).take(pa.array(np.tile(np.arange(len(names)), len(steps.user_S)))),
             pa.array(sums_SK[:, :, 0].ravel()), pa.array(sums_SK[:, :, 1].ravel()),
         ],
         ["name", "micro", "count"],
     )  # fmt: skip
-    found["seen_sums"] = pa.ListArray.from_arrays(offsets(np.full(len(seen.user_S), len(names))), entries)
+    found["seen_sums"] = pa.ListArray.from_arrays(offsets(np.full(len(steps.user_S), len(names))), entries)
     return found
 
 
-def _switches(chunk: Chunk, seen: Seen, view: _Views, dataset: Dataset) -> dict[str, Any]:
+def _switches(chunk: Chunk, steps: Steps, seen: Seen, view: _Views, dataset: Dataset) -> dict[str, Any]:
     """How often each category differed from the exposure before it; a user's first exposure changes nothing."""
     found: dict[str, Any] = {}
     before_N = view.previous_S[: len(chunk.user_N)]
@@ -329,43 +337,20 @@ def _switches(chunk: Chunk, seen: Seen, view: _Views, dataset: Dataset) -> dict[
         code = _codes(values)
         changed_N = (code[: len(before_N)] != code[before_N]) & (before_N != NONE)
         of_summary_U = chunk.count("next_step", switches(name))
-        found[switches(name)] = seen.total(changed_N.astype(np.int64)) + of_summary_U[seen.user_S]
+        found[switches(name)] = seen.total(changed_N.astype(np.int64)) + of_summary_U[steps.user_S]
     return found
 
 
-def _last_gain_ms(
-    chunk: Chunk, seen: Seen, late: LateGains, gain: str, gained_N: Ints, dataset: Dataset
-) -> Ints:  # fmt: skip
-    """[S]: when the gain last became known, or NONE."""
-    if gain in dataset.late_gains:
-        at_ms_S = late.where(late.gain_M == gain).latest_ms(seen)
-    else:
-        latest_S = seen.latest(gained_N == 1)
-        at_ms_S = np.where(latest_S == NONE, NONE, np.append(chunk.at_ms_N, NONE)[latest_S])
-    of_summary_U = _filled(chunk.summary("last_gain_at_ms", gain))
-    return np.maximum(at_ms_S, of_summary_U[seen.user_S])
-
-
 def _by_channel(
-    chunk: Chunk, seen: Seen, late: LateGains, view: _Views, gained: Mapping[str, Ints], dataset: Dataset,
-    channels: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
-    """seen_by_channel and new_by_channel."""
+    chunk: Chunk, steps: Steps, view: _Views, seen_SCW: Ints, dataset: Dataset, channels: Sequence[str]
+) -> dict[str, Any]:
+    """seen_by_channel and new_by_channel. seen_SCW: counts of what the chunk's own facts have brought."""
     what = ("exposures", *dataset.gain_names)
-    channel_N = _channel_positions(chunk.exposures.column("channel"), channels)
-    seen_SCW = np.zeros((len(seen.user_S), len(channels), len(what)), np.int64)
-    for c in range(len(channels)):
-        here_N = (channel_N == c).astype(np.int64)
-        for w, name in enumerate(what):
-            if name in dataset.late_gains:
-                seen_SCW[:, c, w] = late.where((late.gain_M == name) & (late.channel_M == c)).total(seen)
-            else:
-                seen_SCW[:, c, w] = seen.total(here_N if w == 0 else here_N * gained[name])
     of_seen, of_new = (_summary_counts(chunk, f"{when}_by_channel", what, channels) for when in ("seen", "new"))
-    seen_SCW += of_seen[seen.user_S]
-    new_SCW = view.since_previous(seen_SCW, of_seen - of_new)
+    total_SCW = seen_SCW + of_seen[steps.user_S]
+    new_SCW = view.since_previous(total_SCW, of_seen - of_new)
     return {
-        "seen_by_channel": _as_entries(seen_SCW, what, channels),
+        "seen_by_channel": _as_entries(total_SCW, what, channels),
         "new_by_channel": _as_entries(new_SCW, what, channels),
     }
 
@@ -445,6 +430,12 @@ def _both(one: Any, other: Any) -> pa.ChunkedArray:
 def positions(at: Ints) -> pa.Array:
     """For `take`: NONE gives null."""
     return pa.array(at, mask=at == NONE)
+
+
+def _at(values: Ints, at_S: Ints) -> Ints:
+    """[S]: NONE where the position is."""
+    found_S: Ints = np.append(values, NONE)[at_S]
+    return found_S
 
 
 def _filled(values: Any) -> Ints:
