@@ -57,7 +57,8 @@ class Quality:
     enough_days: int = 3  # with fewer, a day is compared with nothing
     lost_rows: Limit = Limit(
         0.1,
-        "a day with a tenth of its usual rows is a broken delivery: journeys would lack the rest",
+        "a day with a tenth of its usual rows is a broken delivery: journeys would lack the rest; if it is really so, "
+        "excuse it (docs/quality.md)",
         Severity.CRITICAL,
     )
     fewer_rows: Limit = Limit(0.5, "a day with half its usual rows may lack a file")

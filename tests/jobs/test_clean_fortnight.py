@@ -1,6 +1,7 @@
 """A fortnight in which nothing is wrong: no critical alarm, and at most one warning, from any rule or drift figure.
 
-What is learned (trailing days, limits) begins with the log's first days, so a few days come before the fortnight.
+The week before it is what the first of its days is compared with: its last four days are the training period. The
+log's very first days are not, since nobody has a history yet: in the Criteo layout hardly anybody a last click.
 """
 
 import pytest
@@ -16,34 +17,40 @@ from schemas.dataset import get_dataset
 from schemas.paths import Lake
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
-BEFORE, FORTNIGHT = 3, 14
+WEEK, FORTNIGHT = 7, 14
 
 
-@pytest.mark.parametrize("layout", ["kuairand", "criteo"])
-def test_a_clean_fortnight_has_one_warning_at_most(spark, tmp_path, monkeypatch, layout):
+# A day's fold takes seconds: one layout's journeys are built day by day, the other's at the end.
+@pytest.mark.parametrize(("layout", "journeys_from"), [("kuairand", WEEK), ("criteo", WEEK + FORTNIGHT - 1)])
+def test_a_clean_fortnight_has_one_warning_at_most(spark, tmp_path, monkeypatch, layout, journeys_from):
     dataset = get_dataset(layout)
-    raw = generate(monkeypatch, tmp_path / "raw", layout, users=300, days=BEFORE + FORTNIGHT, seed=11)
+    raw = generate(monkeypatch, tmp_path / "raw", layout, users=300, days=WEEK + FORTNIGHT, seed=11)
     jobs = Jobs(spark, Lake(tmp_path / "lake"), layout, monkeypatch)
     lake = jobs.lake
     jobs.ok("build_exposures", "--raw", str(raw))
     days = lake.days("exposures", layout)
-    assert len(days) == BEFORE + FORTNIGHT
-    jobs.ok("build_feature_spec", "--from", days[0], "--to", days[BEFORE - 1])
-    jobs.ok("build_sequences", "--from", days[0], "--to", days[-1], "--spec-day", days[BEFORE - 1])
-    alarms = []
-    figures = 0
-    for day in days:
+    assert len(days) == WEEK + FORTNIGHT
+    trained, fortnight = days[3:WEEK], days[WEEK:]
+    jobs.ok("build_feature_spec", "--from", trained[0], "--to", trained[-1])
+    jobs.ok("build_sequences", "--from", days[0], "--to", days[-1], "--spec-day", trained[-1])
+    for day in days[journeys_from:]:
         jobs.ok("build_journeys", "--day", day)
+    alarms = []
+    for day in days:
         for table in ("exposures", "quarantine", "journeys", "sequences"):
-            audit = audit_partition(lake, table, dataset, day)
-            store_audit(lake, audit)
-            alarms += [(day, o.severity, o.name, audit.finding(o)) for o in audit.failed]
+            if day in lake.days(table, layout):
+                audit = audit_partition(lake, table, dataset, day)
+                store_audit(lake, audit)
+                alarms += [(day, o.severity, o.name, audit.finding(o)) for o in audit.failed]
         drift = measure_drift(lake, dataset, day, stored_drifts(lake, layout))
         store_drift(lake, drift)
         alarms += [(day, f.severity, f.name, f.sentence) for f in drift.beyond]
-        figures += len(drift.figures)
     assert [alarm for alarm in alarms if alarm[1] == "critical"] == []
-    assert len([alarm for alarm in alarms if alarm[0] in days[BEFORE:]]) <= 1, alarms
-    assert figures > FORTNIGHT * 20
-    assert drift.reference == tuple(days[:BEFORE])
-    assert {f.limit_from for f in drift.figures if f.name == "js(channel)"} == {f"learned from {len(days) - 2} days"}
+    warnings = [alarm for alarm in alarms if alarm[0] in fortnight]
+    print(f"{layout}: {len(warnings)} warnings in a fortnight", *warnings, sep="\n  ")
+    assert len(warnings) <= 1, warnings
+    assert drift.reference == tuple(trained)
+    assert len(drift.figures) > 50
+    assert {f.limit_from for f in drift.figures if f.name == "psi(hour)" and f.against == "day before"} == {
+        f"learned from {len(days) - 2} days"
+    }

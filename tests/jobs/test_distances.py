@@ -1,5 +1,6 @@
 """Distances against closed forms and an independent implementation, and what a limit is learned from."""
 
+from dataclasses import replace
 from math import log, sqrt
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from jobs.day_profile import MISSING, REST
 from jobs.distances import CATEGORY_GROUPS, in_groups, js_distance, psi, psi_by_chance
 from jobs.drift_limits import limit_of
-from jobs.drift_results import FIXED
+from jobs.drift_results import FIXED, DriftFigure
 from schemas.quality import Quality
 
 MANY = 10_000_000  # counts so large that the half count added to each group does not show
@@ -83,10 +84,6 @@ def test_a_learned_limit_stays_near_the_fixed_one():
 
 
 def test_a_value_that_cannot_be_computed_is_beyond_every_limit():
-    from dataclasses import replace
-
-    from jobs.drift_results import DriftFigure
-
     figure = DriftFigure("psi(x)", "features", "day before", 0.1, 0.2, FIXED, "warning", "", "")
     assert figure.holds
     assert not replace(figure, value=sqrt(2)).holds

@@ -3,6 +3,8 @@
 Faults of a single row, one for each rule of every table, are in test_audits.py.
 """
 
+from dataclasses import replace
+
 import pytest
 from built_lake import build, generate, linked_copy, publish_scores, replant
 from in_process import Jobs
@@ -14,7 +16,7 @@ from schemas.dataset import get_dataset
 from schemas.paths import Lake
 
 pytestmark = pytest.mark.spark
-USERS, DAYS = {"kuairand": 150, "criteo": 150}, 5
+USERS, DAYS = 150, 5
 IN_SET, BETWEEN = "expect_column_values_to_be_in_set", "expect_column_values_to_be_between"
 FILLED = "expect_column_values_to_be_filled_as_usual"
 CRITICAL, WARNING = "critical", "warning"
@@ -27,7 +29,7 @@ def built(spark, tmp_path_factory) -> dict[str, tuple[Lake, str]]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("kuairand", "criteo"):
             root = tmp_path_factory.mktemp(name)
-            raw = generate(patch, root / "raw", name, users=USERS[name], days=DAYS)
+            raw = generate(patch, root / "raw", name, users=USERS, days=DAYS)
             jobs = Jobs(spark, Lake(root / "lake"), name, patch)
             day = build(jobs, raw)[-1]
             publish_scores(jobs.lake, get_dataset(name), day)
@@ -200,8 +202,6 @@ def test_a_day_of_training_users_only_is_told(built, tmp_path):
 
 
 def test_an_excused_day_that_is_nearly_empty_goes_on_with_a_warning(built, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     first, day = built[K]
     lake = linked_copy(first, tmp_path / "lake")
     replant(lake, "exposures", K, day, "FROM rows WHERE exposure_id % 20 = 0")
