@@ -201,7 +201,10 @@ def test_after_a_repair_the_day_is_no_longer_stopped(lake):
     assert "Stopped at journeys. " in page_of(lake).text
     # Built anew, with other content, and not audited yet: a verdict is about what was audited.
     put(lake, "journeys", DAY, "SELECT 7 AS user_id, {'seen_exposures': 2} AS next_step")
-    assert "Not audited as it lies there: journeys." in page_of(lake).text
+    page = page_of(lake)
+    assert "Not audited as it lies there: journeys No rule was asked of it" in page.text
+    assert "Stopped" not in page.text
+    assert index_of(lake).rows[1][:2] == [DAY, "incomplete"]
     passed(lake, "journeys", DAY)
     page = page_of(lake)
     assert "All is well" in page.text
@@ -214,6 +217,32 @@ def test_an_earlier_day_that_stands_in_the_way_is_named(lake):
     assert f"An earlier day stands in the way: the exposures of {FIRST} failed their audit." in page_of(lake).text
     passed(lake, "exposures", FIRST)
     assert "stands in the way" not in page_of(lake).text
+
+
+def test_a_day_that_nobody_audited_or_measured_is_not_good(lake):
+    shutil.rmtree(lake.audits(DATASET))
+    shutil.rmtree(lake.drift(DATASET))
+    page = page_of(lake)
+    assert "All is well" not in page.text
+    assert "Not audited as it lies there: exposures, " in page.text
+    assert "Drift was not measured: nothing says how far the day is" in page.text
+    assert index_of(lake).rows[1][:2] == [DAY, "incomplete"]
+
+
+def test_a_good_day_without_drift_says_so(lake):
+    assert "Drift was not measured" not in page_of(lake).text
+    shutil.rmtree(lake.drift(DATASET))
+    assert "All is well: every rule holds Drift was not measured: nothing says" in page_of(lake).text
+
+
+def test_a_warning_does_not_hide_that_a_table_was_not_audited(lake):
+    passed(lake, "exposures", DAY, failure("warning", "few clicks"))
+    (lake.audits(DATASET) / "journeys" / f"{DAY}.json").unlink()
+    assert "Not audited as it lies there: journeys No rule was asked of it" in page_of(lake).text
+    passed(lake, "exposures", DAY, failure("critical"))
+    page = page_of(lake)
+    assert "Stopped at exposures." in page.text  # worse, so it comes first
+    assert "Not audited as it lies there: journeys." in page.text
 
 
 def test_undated_rows_that_stop_the_log_stop_every_day(lake):
