@@ -241,12 +241,10 @@ def daily_dag(dataset: str) -> DAG:
             [journeys_audit, sequences_audit],
             # Test, then train; whether the result becomes champion is another question.
             _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
-            [
-                _audit("prequential", dataset, ONE_DAY),
-                _python("promote", "mtorl_model.promote", dataset, "--day", DAY),
-            ],
+            _audit("prequential", dataset, ONE_DAY),
+            _python("promote", "mtorl_model.promote", dataset, "--day", DAY),
+            _audit("promotions", dataset, ONE_DAY, publishes=champion_asset(dataset)),
         )
-        dag.get_task("promote") >> _audit("promotions", dataset, ONE_DAY, publishes=champion_asset(dataset))
         _report_however_it_ends(dag, dataset)
     return dag
 
