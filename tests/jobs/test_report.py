@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from page import Page
@@ -165,6 +166,21 @@ def test_drift_stands_as_shares_of_the_limits_the_worst_first(lake):
     assert "Of 3 figures, 2 are beyond" in page.section("drift")
     assert page.picture("Worst share of the limit") == "what came in: 25.0% (2 Jan), 300.0% (3 Jan)"
     assert row(page, "psi(far)") == ["psi(far)", "day before", "0.5", "0.2 (fixed)", "warning", "moved. why moved."]
+
+
+def test_a_ratio_of_1_is_no_drift(lake):
+    """Ratios are 1 where nothing has changed; every other figure is 0."""
+    figures = [
+        replace(drifted(value, f"rate({name})"), about="rewards", limit=1.25, same=1.0)
+        for name, value in (("same", 1.0), ("halfway", 1.125), ("beyond", 1.5))
+    ]
+    figures.append(replace(drifted(1.0, "rate(exact)"), limit=1.0, same=1.0))
+    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), tuple(figures), {}))
+    page = page_of(lake)
+    assert page.picture("Share of the limit") == (
+        "rate(beyond) vs day before: 200.0%; rate(halfway) vs day before: 50.0%; rate(same) vs day before: 0.0%; "
+        "rate(exact) vs day before: 0.0%"
+    )
 
 
 def test_drift_that_was_measured_on_other_data_is_told(lake):
