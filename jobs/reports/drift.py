@@ -43,7 +43,7 @@ def drift_section(day: Day) -> Section:
     names = [f"{f.name}{f' vs {f.against}' if f.against else ''}" for f in worst]
     text: list[str | Cell] = [
         "Drift is how far this day is from the day before and from the days that the model learned from. Every figure "
-        "has a limit of its own, learned from earlier days where there are enough; here each stands as a share of it, and "
+        "has a limit of its own, learned from earlier days where there are enough; here each stands as a share of it: "
         "0 % is no difference. "
         + f"Of {len(drift.figures)} figures, {len(drift.beyond) or 'none'} {'is' if len(drift.beyond) < 2 else 'are'} "
         "beyond its limit.",
