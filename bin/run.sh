@@ -81,5 +81,7 @@ run_dag history raw "$RAW" lake "$LAKE" from "$FROM" to "$TO" preset "$PRESET" "
 run_dag nightly lake "$LAKE" date "$TO"
 run_dag report lake "$LAKE" date "$TO"
 # The index shows the trend over all days of the log.
+run_step "$LOG" measure_drift \
+  "$PYTHON_BIN" -m jobs.measure_drift --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO"
 "$PYTHON_BIN" -m jobs.report --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO" >>"$LOG"
 "$PYTHON_BIN" -m jobs.summary --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO"

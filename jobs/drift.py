@@ -28,7 +28,7 @@ from jobs.score_figures import judged_gains, mean_policy, policy_change
 from jobs.table_contract import spec_of_version
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
-from schemas.errors import UserError
+from schemas.errors import NothingToDo, UserError
 from schemas.freshness import fingerprints
 from schemas.paths import Lake, day_before, days_between
 from schemas.publishing import read_manifest
@@ -70,17 +70,19 @@ class _Measured:
         sentence = re.sub("|".join(map(re.escape, words)), lambda word: words[word[0]], self.sentence)
         return DriftFigure(
             self.name, self.about, self.against, self.value, limit, limit_from, self.limit.severity.value, sentence,
-            self.limit.why,
+            self.limit.why, self.same,
         )  # fmt: skip
 
 
 def measure_drift(lake: Lake, dataset: Dataset, ds: str, earlier: Sequence[Drift]) -> Drift:
     """All figures of a published day. earlier: the drifts stored so far, of any day; those before this one teach.
 
-    Raises UserError where the day's exposures are not published or hold no row.
+    Raises NothingToDo where the day holds no row, UserError where its exposures are not published.
     """
     today = profile_of(lake, dataset, ds)
     if today is None:
+        if read_manifest(lake.partition(exposures.NAME, dataset.name, ds)) is not None:
+            raise NothingToDo("the day holds no exposure: there is nothing to compare")
         raise UserError(f"no exposures for {dataset.name} on {ds} in {lake.root}: there is nothing to compare")
     spec = _spec(lake, dataset, ds)
     before = day_before(ds)

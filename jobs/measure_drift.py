@@ -1,34 +1,73 @@
-"""Measure how far a day has drifted from the day before it and from the training period.
+"""Measure how far days have drifted from the day before each and from the training period.
 
-    python -m jobs.measure_drift --dataset kuairand --lake lake --day DAY
+    python -m jobs.measure_drift --dataset kuairand --lake lake [--day DAY | --from DAY --to DAY]
 
-Reads the day's exposures, and its policies and `prequential` where they are there; keeps the figures as
-LAKE/drift/dataset=<name>/<day>.json and prints those beyond their limits. Exit status 1 where a critical one is.
+Reads a day's exposures, and its policies and `prequential` where they are there; keeps the figures as
+LAKE/drift/dataset=<name>/<day>.json and prints those beyond their limits. Default: every published day, oldest first,
+as the limits of a day are learned from the days before it. Exit status 1 where a figure of severity critical is beyond
+its limit, 3 where no day holds a row.
 """
 
 import sys
 
-from jobs.arguments import add_lake, dataset_of, lake_of, parser
+from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.drift import measure_drift
-from jobs.drift_results import store, stored_drifts
+from jobs.drift_results import Drift, store, stored_drifts
 from schemas.contract import Severity
-from schemas.errors import exit_with_one_line
-from schemas.paths import checked_day
+from schemas.dataset import Dataset
+from schemas.errors import NothingToDo, UserError, exit_with_one_line
+from schemas.paths import Lake, checked_day
+from schemas.tables.exposures import NAME as EXPOSURES
 
 
 def main() -> None:
     arguments = parser(__doc__)
     add_lake(arguments)
-    arguments.add_argument("--day", required=True, help="YYYY-MM-DD")
+    add_range(arguments)
+    arguments.add_argument("--day", help="a single day, YYYY-MM-DD")
     args = arguments.parse_args()
-    dataset, lake, day = dataset_of(args), lake_of(args), checked_day(args.day)
-    drift = measure_drift(lake, dataset, day, stored_drifts(lake, dataset.name))
-    store(lake, drift)
-    for figure in drift.beyond:
-        print(f"{figure.severity} drift/{dataset.name}/{day}: {figure.name}: {figure.sentence}")
-    print(f"drift/{dataset.name}/{day}: {len(drift.figures)} figures, {len(drift.beyond)} beyond their limits")
-    if any(figure.severity == Severity.CRITICAL.value for figure in drift.beyond):
+    dataset, lake = dataset_of(args), lake_of(args)
+    first, last = range_of(args)
+    if args.day and (first or last):
+        raise UserError("--day is one day, --from and --to are a range: give one of them")
+    days = [checked_day(args.day)] if args.day else days_to_measure(lake, dataset.name, first, last)
+    measured = measure_days(lake, dataset, days)
+    for drift in measured:
+        where = f"drift/{dataset.name}/{drift.ds}"
+        for figure in drift.beyond:
+            print(f"{figure.severity} {where}: {figure.name}: {figure.sentence}")
+        print(f"{where}: {len(drift.figures)} figures, {len(drift.beyond)} beyond their limits")
+    if any(figure.severity == Severity.CRITICAL.value for drift in measured for figure in drift.beyond):
         sys.exit(1)
+
+
+def days_to_measure(lake: Lake, dataset: str, first: str | None, last: str | None) -> list[str]:
+    """The published days of the range, oldest first; a UserError where there is none."""
+    published = lake.days(EXPOSURES, dataset)
+    days = [day for day in published if (first or day) <= day <= (last or day)]
+    if not days:
+        asked = f"from {first or 'the beginning'} to {last or 'the end'}"
+        there = f"there are {published[0]} to {published[-1]}" if published else "run a day first (make run)"
+        raise UserError(f"no exposures for {dataset} {asked} in {lake.root}: {there}")
+    return days
+
+
+def measure_days(lake: Lake, dataset: Dataset, days: list[str]) -> list[Drift]:
+    """Measure and store the drift of each day, oldest first. Days without rows have none: NothingToDo where all are."""
+    known = {drift.ds: drift for drift in stored_drifts(lake, dataset.name)}
+    measured = []
+    for day in days:
+        try:
+            drift = measure_drift(lake, dataset, day, list(known.values()))
+        except NothingToDo as reason:
+            print(f"info drift/{dataset.name}/{day}: {reason}")
+            continue
+        store(lake, drift)
+        known[day] = drift
+        measured.append(drift)
+    if not measured:
+        raise NothingToDo(f"no exposure of {dataset.name} in the days {days[0]} to {days[-1]}")
+    return measured
 
 
 if __name__ == "__main__":

@@ -5,19 +5,23 @@
 Counts by day, reason and file of the raw log, with examples. --out DIR writes the refused rows, header included, as
 files of the log's own layout: repair them there, then move them to the folder of the raw log, beside the file that
 they came from. The next run reads them like any other file. The log itself is never changed, so what was refused
-stays in quarantine as it was delivered; the repaired rows are new rows in. docs/quality.md has the whole story.
+stays in quarantine as it was delivered; the repaired rows are new rows in, and are not handed out again. No file has
+the name of an earlier one. docs/quality.md has the whole story.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
 
 from jobs.arguments import add_lake, dataset_of, lake_of, parser
 from jobs.partition_view import data_files, opened
+from jobs.raw_index import stored_index
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import UNDATED, Lake, checked_day
+from schemas.publishing import write_whole
 from schemas.tables.quarantine import NAME
 
 _EXAMPLES = 3
@@ -47,8 +51,11 @@ def main() -> None:
     groups = [group for day in days for group in refused(lake, dataset.name, day)]
     print("\n".join(as_lines(groups)) if groups else f"quarantine/{dataset.name}: no row was refused")
     if args.out and groups:
-        for path, rows in hand_out(lake, dataset, days, args.out):
+        files = hand_out(lake, dataset, days, args.out)
+        for path, rows in files:
             print(f"{path}: {rows:,} rows to repair")
+        if not files:
+            print("nothing to hand out: each of these rows was, and the log has the files that they were handed out in")
 
 
 def quarantined_days(lake: Lake, dataset: str, day: str | None) -> list[str]:
@@ -87,31 +94,65 @@ def as_lines(groups: list[Refused]) -> Iterator[str]:
 def hand_out(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> list[tuple[Path, int]]:
     """Write each day's refused rows, a file for each file of the raw log; the paths and their rows.
 
-    Raises UserError, and writes nothing, where one of the files is there already: somebody may have repaired it.
+    Left out are the rows of earlier files that the log has by now: those are repaired, or given up. The lake keeps what
+    was handed out, as it was. Raises UserError, and writes nothing, where one of the files, or an earlier one for the
+    same rows, is there already: somebody may have repaired it.
     """
-    planned: dict[Path, list[str]] = {}
+    refused_rows: dict[tuple[str, str], list[str]] = {}
     for day in days:
         with opened(lake.partition(NAME, dataset.name, day)) as connection:
             rows = connection.execute('SELECT source_file, raw FROM "partition" ORDER BY source_file, raw').fetchall()
         for source_file, raw in rows:
-            planned.setdefault(folder / repair_name(source_file, day, dataset.log), []).append(raw)
-    for path in planned:
-        if path.exists():
-            raise UserError(f"{path} is there already: move it to the raw log if it is repaired, or delete it")
-    folder.mkdir(parents=True, exist_ok=True)
+            refused_rows.setdefault((source_file, day), []).append(raw)
+    index = stored_index(lake, dataset.name)
+    in_log = {*index.files, *index.gone} if index else set()
+    kept = lake.handed_out(dataset.name)
+    planned: dict[str, list[str]] = {}
+    for (source_file, day), lines in refused_rows.items():
+        earlier, name = file_names(source_file, day, dataset.log, in_log, kept)
+        replayed = {line for file in earlier if file in in_log for line in _rows_of(kept / file)}
+        for path in (folder / file for file in (*earlier, name)):
+            if path.exists():
+                raise UserError(f"{path} is there already: move it to the raw log if it is repaired, or delete it")
+        if left := [line for line in lines if line not in replayed]:
+            planned.setdefault(name, []).extend(left)
     header = dataset.log.separator.join(column.name for column in dataset.log.columns)
-    for path, lines in planned.items():
-        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    return [(path, len(lines)) for path, lines in planned.items()]
+    for name, lines in planned.items():
+        text = "\n".join([header, *lines]) + "\n"
+        # The lake's copy first: where the other is missing, the rows are handed out again.
+        for path in (kept / name, folder / name):
+            write_whole(path, text)
+    return [(folder / name, len(lines)) for name, lines in planned.items()]
 
 
-def repair_name(source_file: str, day: str, layout: RawFile) -> str:
-    """A name that the log's patterns find, and that says where the rows are from: <file>_repaired_<day>.<ending>."""
+def file_names(
+    source_file: str, day: str, layout: RawFile, in_log: Collection[str], kept: Path
+) -> tuple[list[str], str]:
+    """The names that these rows' earlier files have, and one for the next, which neither the log nor `kept` knows."""
+    earlier: list[str] = []
+    for number in count(1):
+        name = repair_name(source_file, day, layout, number)
+        if name not in in_log and not (kept / name).exists():
+            return earlier, name
+        earlier.append(name)
+    raise AssertionError("unreachable: some number is free")
+
+
+def _rows_of(file: Path) -> list[str]:
+    """The lines below the header; none where the lake did not keep the file."""
+    return file.read_text(encoding="utf-8").split("\n")[1:-1] if file.is_file() else []
+
+
+def repair_name(source_file: str, day: str, layout: RawFile, number: int = 1) -> str:
+    """A name that the log's patterns find, and that says where the rows are from: <file>_repaired_<day>.<ending>.
+
+    number: of the file, where it is not the first one for these rows; it stands behind the day.
+    """
     stem, ending = source_file, ""
     while any(stem.endswith(suffix) for suffix in _SUFFIXES):
         stem, _, last = stem.rpartition(".")
         ending = f".{last}{ending}" if last != "gz" else ending
-    own = f"{stem}_repaired_{day}"
+    own = f"{stem}_repaired_{day}" + (f"_{number}" if number > 1 else "")
     filled = (pattern.replace("*", f"_{own}", 1) for pattern in layout.patterns if "*" in pattern)
     for name in (f"{own}{ending}", *filled):
         if any(fnmatch(name, pattern) for pattern in layout.patterns):

@@ -105,6 +105,10 @@ class Lake:
         """What the raw log held when it was last read: see jobs.raw_index."""
         return self.table("raw_index", dataset) / "index.json"
 
+    def handed_out(self, dataset: str) -> Path:
+        """The refused rows that were handed out to be repaired, file by file, as they were: see jobs.quarantine."""
+        return self.table("handed_out", dataset)
+
     def docs(self, dataset: str) -> Path:
         """The data docs of a dataset: a static site that opens without a network."""
         return self.table("data_docs", dataset)

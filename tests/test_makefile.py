@@ -50,7 +50,7 @@ def test_run_goes_through_both_dags_and_ends_with_the_summary(checkout):
     assert sorted(names[2:13]) == sorted(HISTORY)
     assert names[2:5] == HISTORY[:3]
     assert names[9:13] == HISTORY[7:]
-    assert names[13:] == [*NIGHTLY, "measure_drift", "report", "report", "summary"]
+    assert names[13:] == [*NIGHTLY, "measure_drift", "report", "measure_drift", "report", "summary"]
     assert "policies: here" in done.stdout
     assert re.search(r"^  train +\d+ s$", done.stdout, re.MULTILINE)
     lake, raw = checkout.root / "my lake", checkout.root / "raw" / "generated-50"

@@ -148,12 +148,15 @@ def verdict_of(day: Day) -> Verdict:
     stopped = [table for table in (*TABLES, UNDATED) if _stops(day, table)]
     warnings = len(findings) - len(critical)
     missing = [table for table in _COMPLETE if not day.holds(table)]
+    unaudited = [t for t, m in day.manifests.items() if t not in day.audits or not _is_current(day.audits[t], m)]
+    not_audited = f"Not audited as it lies there: {', '.join(unaudited)}"
+    again = f"make backfill DATASET={day.dataset.name} FROM={day.ds} TO={day.ds}"
     details = []
     if stopped:
         kind, headline = FAIL, f"Stopped at {stopped[0]}. {critical[0].sentence}"
         details.append(
             "No job builds on it: what stands behind it is of an earlier run, or not there. Mend the raw rows or the "
-            f"job, then run the day again: make backfill DATASET={day.dataset.name} FROM={day.ds} TO={day.ds}."
+            f"job, then run the day again: {again}."
         )
     elif critical:
         kind, headline = FAIL, f"Look before you use this day: {critical[0].sentence}"
@@ -166,15 +169,19 @@ def verdict_of(day: Day) -> Verdict:
         )
     elif missing:
         kind, headline = PART, f"Not complete: no {missing[0]} of this day ({WORDS[missing[0]]})"
+    elif unaudited:
+        kind, headline = PART, not_audited
+        details.append(f"No rule was asked of it, so nothing says whether it is good. Run the day again: {again}.")
     elif warnings:
         kind, headline = WARN, "The day is good to use, with warnings"
     else:
         kind, headline = PASS, "All is well: every rule holds"
     if warnings and kind != FAIL:
         details.append(f"{warnings} {'warning' if warnings == 1 else 'warnings'}: the day goes on.")
-    unaudited = [t for t, m in day.manifests.items() if t not in day.audits or not _is_current(day.audits[t], m)]
-    if unaudited:
-        details.append(f"Not audited as it lies there: {', '.join(unaudited)}.")
+    if unaudited and headline != not_audited:
+        details.append(f"{not_audited}.")
+    if day.drift is None and day.holds(channel_policies.NAME):
+        details.append("Drift was not measured: nothing says how far the day is from what the model learned from.")
     return Verdict(kind, headline, tuple(details), tuple(findings))
 
 

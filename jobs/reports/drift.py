@@ -43,7 +43,8 @@ def drift_section(day: Day) -> Section:
     names = [f"{f.name}{f' vs {f.against}' if f.against else ''}" for f in worst]
     text: list[str | Cell] = [
         "Drift is how far this day is from the day before and from the days that the model learned from. Every figure "
-        "has a limit of its own, learned from earlier days where there are enough; here each stands as a share of it. "
+        "has a limit of its own, learned from earlier days where there are enough; here each stands as a share of it: "
+        "0 % is no difference. "
         + f"Of {len(drift.figures)} figures, {len(drift.beyond) or 'none'} {'is' if len(drift.beyond) < 2 else 'are'} "
         "beyond its limit.",
     ]  # fmt: skip
@@ -101,12 +102,16 @@ def _worst_by_kind(figures: Sequence[DriftFigure]) -> dict[str, float]:
 
 
 def _ratio(figure: DriftFigure) -> float:
-    """Value over limit; infinite where the value is no number, or the limit is 0 and was passed."""
+    """How much of the way from no difference to the limit the value has gone.
+
+    Infinite where the value is no number, or where there is no such way and the limit was passed.
+    """
     if math.isnan(figure.value):
         return math.inf
-    if figure.limit <= 0:
+    allowed = figure.limit - figure.same
+    if allowed <= 0:
         return 0.0 if figure.holds else math.inf
-    return figure.value / figure.limit
+    return (figure.value - figure.same) / allowed
 
 
 def _outdated(day: Day, drift: Drift) -> list[str]:

@@ -1,6 +1,7 @@
 """Drift planted in days of a lake that the real jobs have built: each figure sees its own; a clean day has none."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from jobs.drift import measure_drift
 from jobs.drift_results import DAY_BEFORE, TRAINING, Drift, store, stored_drift, stored_drifts
 from jobs.partition_view import source
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
+from schemas.errors import EXIT_NOTHING_TO_DO, EXIT_USER_ERROR, UserError
 from schemas.paths import Lake, day_before
 from schemas.publishing import read_manifest
 
@@ -65,6 +66,8 @@ def test_a_clean_day_has_figures_of_every_kind_and_none_beyond_its_limit(built, 
     assert drift.reference == tuple(lake.days("exposures", dataset)[:-1])
     assert len({(f.name, f.against) for f in drift.figures}) == len(drift.figures)
     assert not any(mark in f.sentence for f in drift.figures for mark in "{}")
+    ratios = {f.name for f in drift.figures if f.name.startswith(("rate(", "calibration("))}
+    assert {f.name for f in drift.figures if f.same == 1.0} == ratios
     assert all(f.why and f.sentence.endswith(".") for f in drift.figures)
 
 
@@ -188,6 +191,31 @@ def test_the_command_stores_the_figures_and_prints_those_beyond(built, tmp_path,
     store(lake, replace(drift, ds=day_before(day)))
     assert [d.ds for d in stored_drifts(lake, K)] == [day_before(day), day]
     assert stored_drift(lake, K, "2000-01-01") is None
+
+
+def test_a_range_of_days_is_measured_oldest_first_and_days_without_rows_are_left_out(
+    spark, built, tmp_path, monkeypatch, capsys
+):
+    first, day = built[K]
+    lake = linked_copy(first, tmp_path / "lake")
+    jobs = Jobs(spark, lake, K, monkeypatch)
+    days = lake.days("exposures", K)
+    jobs.ok("measure_drift")
+    assert [d.ds for d in stored_drifts(lake, K)] == days
+    one_by_one: list[Drift] = []
+    for ds in days:
+        one_by_one.append(measured(lake, K, ds, one_by_one))
+    assert stored_drifts(lake, K) == one_by_one
+
+    shutil.rmtree(lake.drift(K))
+    replant(lake, "exposures", K, days[2], "FROM rows LIMIT 0")
+    jobs.ok("measure_drift", "--from", days[1], "--to", days[3])
+    assert [d.ds for d in stored_drifts(lake, K)] == [days[1], days[3]]
+    assert f"info drift/{K}/{days[2]}: the day holds no exposure" in capsys.readouterr().out
+    assert jobs.run("measure_drift", "--day", days[2]) == EXIT_NOTHING_TO_DO  # valid, and backfilled like any other
+    assert jobs.run("measure_drift", "--from", "2031-01-01") == EXIT_USER_ERROR
+    assert f"there are {days[0]} to {day}" in capsys.readouterr().err
+    assert jobs.run("measure_drift", "--day", day, "--to", day) == EXIT_USER_ERROR
 
 
 def test_a_day_without_exposures_has_no_drift(built):

@@ -1,13 +1,18 @@
 """Refused rows: shown by reason and file, handed out, repaired, and replayed by the next run."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from in_process import Jobs
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
+from report_lake import put
 
-from jobs.quarantine import repair_name
+from jobs import quarantine
+from jobs.quarantine import hand_out, repair_name
+from jobs.raw_index import FileRows, RawIndex, store_index
 from schemas.dataset import RawFile, get_dataset
 from schemas.errors import EXIT_USER_ERROR, UserError
 from schemas.paths import UNDATED, Lake
@@ -76,6 +81,12 @@ def test_refused_rows_are_repaired_and_replayed_without_touching_the_log(jobs, t
     jobs.ok("quarantine", "--day", DAY)
     assert f"1 rows in {dated.name}: unknown video" in capsys.readouterr().out
 
+    # Of a second hand-out only what the repaired file left broken.
+    jobs.ok("quarantine", "--day", DAY, "--out", str(tmp_path / "again"))
+    (again,) = (tmp_path / "again").iterdir()
+    assert again.name == dated.name.replace(".csv", f"_repaired_{DAY}.csv")
+    assert len(again.read_text().splitlines()) == 2
+
     # Given again, by mistake, the repaired rows are copies.
     (raw / LOG.replace(".csv", "_again.csv")).write_text(repaired.read_text())
     jobs.ok("build_exposures", "--raw", str(raw))
@@ -93,6 +104,73 @@ def test_a_compressed_log_is_repaired_by_a_plain_file(jobs, tmp_path, capsys):
     (raw / file.name).write_text(file.read_text().replace("\t9\t", "\t1\t"))
     jobs.ok("build_exposures", "--raw", str(raw))
     assert fates(jobs.lake, "criteo") == (3, 2, 0, 1)
+
+
+# Handed out again. The tables are written straight into the lake; the log is what the raw index says it is.
+
+CRITEO, CRITEO_DAY = get_dataset("criteo"), "2017-01-03"
+CRITEO_LOG = "criteo_attribution_dataset.tsv.gz"
+FILES = [f"criteo_attribution_dataset_repaired_{CRITEO_DAY}{number}.tsv" for number in ("", "_2", "_3")]
+
+
+def refuse(lake: Lake, *rows: str) -> None:
+    values = ", ".join(f"('{CRITEO_LOG}', '{raw}', 'no user')" for raw in rows)
+    put(lake, "quarantine", CRITEO_DAY, f"SELECT * FROM (VALUES {values}) t(source_file, raw, reason)")
+
+
+def log_holds(lake: Lake, *files: str) -> None:
+    store_index(lake, "criteo", RawIndex("", {file: FileRows([], {}, {}) for file in (CRITEO_LOG, *files)}))
+
+
+def given(lake: Lake, folder: Path) -> dict[str, list[str]]:
+    """The files of one more hand-out and their rows."""
+    return {path.name: path.read_text().splitlines()[1:] for path, _ in hand_out(lake, CRITEO, [CRITEO_DAY], folder)}
+
+
+def test_a_row_is_not_handed_out_again_once_the_log_has_its_file(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    refuse(lake, "a", "b")
+    assert given(lake, tmp_path / "1") == {FILES[0]: ["a", "b"]}
+    log_holds(lake, FILES[0])
+    assert given(lake, tmp_path / "2") == {}
+    assert not (tmp_path / "2").exists()
+    refuse(lake, "a", "b", "late")  # the original has grown
+    assert given(lake, tmp_path / "3") == {FILES[1]: ["late"]}
+    log_holds(lake, *FILES[:2])
+    refuse(lake, "a", "b", "late", "later")
+    assert given(lake, tmp_path / "4") == {FILES[2]: ["later"]}
+
+
+def test_no_file_has_the_name_of_one_that_may_be_in_the_log(tmp_path):
+    """Moved there, the second would take the place of the first, and of its repaired rows."""
+    lake = Lake(tmp_path / "lake")
+    refuse(lake, "a", "b")
+    given(lake, tmp_path / "1")
+    log_holds(lake)  # moved and not read yet, or deleted: the rows must not be lost either way
+    assert given(lake, tmp_path / "2") == {FILES[1]: ["a", "b"]}
+    log_holds(lake, FILES[0], FILES[1])
+    shutil.rmtree(lake.handed_out("criteo"))  # repaired before the lake kept what it had handed out
+    assert given(lake, tmp_path / "3") == {FILES[2]: ["a", "b"]}
+
+
+def test_a_file_that_somebody_may_be_repairing_stops_the_next(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    refuse(lake, "a")
+    given(lake, tmp_path / "1")
+    with pytest.raises(UserError, match=f"{FILES[0]} is there already"):
+        given(lake, tmp_path / "1")
+    assert [path.name for path in (tmp_path / "1").iterdir()] == FILES[:1]
+
+
+def test_the_command_says_where_nothing_is_left_to_hand_out(tmp_path, monkeypatch, capsys):
+    lake = Lake(tmp_path / "lake")
+    refuse(lake, "a")
+    given(lake, tmp_path / "1")
+    log_holds(lake, FILES[0])
+    monkeypatch.setattr(sys, "argv", ["quarantine", "--dataset", "criteo", "--lake", str(lake.root), "--out",
+                                      str(tmp_path / "2")])  # fmt: skip
+    quarantine.main()
+    assert "nothing to hand out" in capsys.readouterr().out
 
 
 def test_a_day_without_a_quarantine_is_an_error_of_the_person(jobs, capsys):

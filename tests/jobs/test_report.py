@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from page import Page
@@ -167,6 +168,21 @@ def test_drift_stands_as_shares_of_the_limits_the_worst_first(lake):
     assert row(page, "psi(far)") == ["psi(far)", "day before", "0.5", "0.2 (fixed)", "warning", "moved. why moved."]
 
 
+def test_a_ratio_of_1_is_no_drift(lake):
+    """Ratios are 1 where nothing has changed; every other figure is 0."""
+    figures = [
+        replace(drifted(value, f"rate({name})"), about="rewards", limit=1.25, same=1.0)
+        for name, value in (("same", 1.0), ("halfway", 1.125), ("beyond", 1.5))
+    ]
+    figures.append(replace(drifted(1.0, "rate(exact)"), limit=1.0, same=1.0))
+    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), tuple(figures), {}))
+    page = page_of(lake)
+    assert page.picture("Share of the limit") == (
+        "rate(beyond) vs day before: 200.0%; rate(halfway) vs day before: 50.0%; rate(same) vs day before: 0.0%; "
+        "rate(exact) vs day before: 0.0%"
+    )
+
+
 def test_drift_that_was_measured_on_other_data_is_told(lake):
     there = lake.partition("exposures", DATASET, DAY)
     fresh = json.loads((there / "_manifest.json").read_text())["fingerprint"]
@@ -201,7 +217,10 @@ def test_after_a_repair_the_day_is_no_longer_stopped(lake):
     assert "Stopped at journeys. " in page_of(lake).text
     # Built anew, with other content, and not audited yet: a verdict is about what was audited.
     put(lake, "journeys", DAY, "SELECT 7 AS user_id, {'seen_exposures': 2} AS next_step")
-    assert "Not audited as it lies there: journeys." in page_of(lake).text
+    page = page_of(lake)
+    assert "Not audited as it lies there: journeys No rule was asked of it" in page.text
+    assert "Stopped" not in page.text
+    assert index_of(lake).rows[1][:2] == [DAY, "incomplete"]
     passed(lake, "journeys", DAY)
     page = page_of(lake)
     assert "All is well" in page.text
@@ -214,6 +233,32 @@ def test_an_earlier_day_that_stands_in_the_way_is_named(lake):
     assert f"An earlier day stands in the way: the exposures of {FIRST} failed their audit." in page_of(lake).text
     passed(lake, "exposures", FIRST)
     assert "stands in the way" not in page_of(lake).text
+
+
+def test_a_day_that_nobody_audited_or_measured_is_not_good(lake):
+    shutil.rmtree(lake.audits(DATASET))
+    shutil.rmtree(lake.drift(DATASET))
+    page = page_of(lake)
+    assert "All is well" not in page.text
+    assert "Not audited as it lies there: exposures, " in page.text
+    assert "Drift was not measured: nothing says how far the day is" in page.text
+    assert index_of(lake).rows[1][:2] == [DAY, "incomplete"]
+
+
+def test_a_good_day_without_drift_says_so(lake):
+    assert "Drift was not measured" not in page_of(lake).text
+    shutil.rmtree(lake.drift(DATASET))
+    assert "All is well: every rule holds Drift was not measured: nothing says" in page_of(lake).text
+
+
+def test_a_warning_does_not_hide_that_a_table_was_not_audited(lake):
+    passed(lake, "exposures", DAY, failure("warning", "few clicks"))
+    (lake.audits(DATASET) / "journeys" / f"{DAY}.json").unlink()
+    assert "Not audited as it lies there: journeys No rule was asked of it" in page_of(lake).text
+    passed(lake, "exposures", DAY, failure("critical"))
+    page = page_of(lake)
+    assert "Stopped at exposures." in page.text  # worse, so it comes first
+    assert "Not audited as it lies there: journeys." in page.text
 
 
 def test_undated_rows_that_stop_the_log_stop_every_day(lake):
