@@ -70,7 +70,7 @@ class _Measured:
         sentence = re.sub("|".join(map(re.escape, words)), lambda word: words[word[0]], self.sentence)
         return DriftFigure(
             self.name, self.about, self.against, self.value, limit, limit_from, self.limit.severity.value, sentence,
-            self.limit.why,
+            self.limit.why, self.same,
         )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class DriftFigure:
     severity: str  # what it does if it does not hold: a value of schemas.contract.Severity
     sentence: str  # what it is, with the numbers, for a reader who does not know the statistics
     why: str
+    same: float = 0.0  # the value of no difference: 1 for a ratio
 
     @property
     def holds(self) -> bool:

@@ -65,6 +65,8 @@ def test_a_clean_day_has_figures_of_every_kind_and_none_beyond_its_limit(built, 
     assert drift.reference == tuple(lake.days("exposures", dataset)[:-1])
     assert len({(f.name, f.against) for f in drift.figures}) == len(drift.figures)
     assert not any(mark in f.sentence for f in drift.figures for mark in "{}")
+    ratios = {f.name for f in drift.figures if f.name.startswith(("rate(", "calibration("))}
+    assert {f.name for f in drift.figures if f.same == 1.0} == ratios
     assert all(f.why and f.sentence.endswith(".") for f in drift.figures)
 
 
