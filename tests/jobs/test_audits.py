@@ -211,6 +211,14 @@ def test_a_gain_is_binary(lake, dataset, gain):
     assert f"{IN_SET}({gain})" in failures(audited(lake, dataset, "exposures", rows))
 
 
+def test_one_conversion_without_a_click_among_hundreds_fails(lake):
+    rows = [{**row, "exposure_id": 8 * k + at} for k in range(50) for at, row in enumerate(rows_of("criteo", "exposures"))]
+    rows[201]["click"] = 0
+    audit = audited(lake, "criteo", "exposures", rows)
+    assert failures(audit) == {f"{IN_SET}(conversion_follows_a_click)": "critical"}
+    assert audit.finding(audit.failed[0]) == "1 of 400 rows, e.g. exposure_id 201"
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("shift_days", [-1, 1])
 def test_an_exposure_of_another_day_fails(lake, dataset, shift_days):
