@@ -212,7 +212,9 @@ def test_a_gain_is_binary(lake, dataset, gain):
 
 
 def test_one_conversion_without_a_click_among_hundreds_fails(lake):
-    rows = [{**row, "exposure_id": 8 * k + at} for k in range(50) for at, row in enumerate(rows_of("criteo", "exposures"))]
+    rows = [
+        {**row, "exposure_id": 8 * k + at} for k in range(50) for at, row in enumerate(rows_of("criteo", "exposures"))
+    ]
     rows[201]["click"] = 0
     audit = audited(lake, "criteo", "exposures", rows)
     assert failures(audit) == {f"{IN_SET}(conversion_follows_a_click)": "critical"}
@@ -306,6 +308,35 @@ def test_a_memory_longer_than_promised_fails(lake):
     rows[0]["memory"] = [{**step, "exposure_id": k} for k in range(41)]
     rows[0]["next_step"]["seen_exposures"] = 41
     assert failures(audited(lake, "criteo", "journeys", rows)) == {f"{BETWEEN}(steps)": "critical"}
+
+
+def _policies_of(users: int, channel: str, *, source: str = "model", sure: float = 0.98) -> Rows:
+    other = "a" if channel == "b" else "b"
+    first = rows_of("criteo", "channel_policies")[0]
+    return [{**first, "channel": channel, "source": source, "policy": [(channel, sure), (other, 1 - sure)]}
+            for _ in range(users)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("parts", "rules"), [
+    ([(200, "b", "model", 0.98)], {"policies_differ": "critical"}),
+    ([(200, "b", "model", 0.98), (100, "a", "initial", 0.6)], {"policies_differ": "critical"}),
+    ([(200, "b", "model", 0.98), (2, "a", "model", 0.98)], {"policies_differ": "critical"}),
+    ([(200, "b", "model", 0.6), (2, "a", "model", 0.6)], {"recommendations_differ": "warning"}),
+    ([(200, "b", "model", 0.98), (20, "a", "model", 0.98)], {}),
+    ([(9, "b", "model", 0.98)], {}),
+    ([(200, "b", "initial", 0.98), (20, "a", "model", 0.6), (20, "b", "model", 0.6)], {}),
+])  # fmt: skip
+def test_policies_that_the_model_gives_to_nearly_everyone_alike_are_told(lake, parts, rules):
+    contract = get_dataset("criteo")
+    rows = [row for users, channel, source, sure in parts
+            for row in _policies_of(users, channel, source=source, sure=sure)]  # fmt: skip
+    rows = [{**row, "user_id": k} for k, row in enumerate(rows)]
+    table, users = sample("journeys", contract)
+    write_partition(lake, table, contract, [{**users[0], "user_id": row["user_id"]} for row in rows])
+    write_partition(lake, sample("channel_policies", contract)[0], contract, rows)
+    audit = audit_partition(lake, "channel_policies", contract, DAY)
+    assert failures(audit) == {f"{IN_SET}({rule})": severity for rule, severity in rules.items()}
+    assert [o.rows for o in audit.failed] == [sum(p[0] for p in parts if p[2] == "model")] * len(rules)
 
 
 def _swap(row, name, one, other):

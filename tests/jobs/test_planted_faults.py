@@ -124,6 +124,12 @@ FAULTS = [
     ("one channel for everyone", K, "channel_policies",
      changed(channel="'mid'", policy="MAP {'short': 0.01, 'mid': 0.98, 'long': 0.01}"), f"{IN_SET}(policies_differ)",
      CRITICAL),
+    ("one channel for every user of the model, beside a cold start", K, "channel_policies",
+     changed(source="CASE WHEN user_id % 3 = 0 THEN 'initial' ELSE source END",
+             channel="CASE WHEN user_id % 3 = 0 THEN 'long' ELSE 'mid' END",
+             policy="CASE WHEN user_id % 3 = 0 THEN MAP {'short': 0.3, 'mid': 0.3, 'long': 0.4}"
+                    " ELSE MAP {'short': 0.01, 'mid': 0.98, 'long': 0.01} END"),
+     f"{IN_SET}(policies_differ)", CRITICAL),
     ("one channel for everyone, but not surely", K, "channel_policies",
      changed(channel="'mid'", policy="MAP {'short': 0.3, 'mid': 0.4, 'long': 0.3}"),
      f"{IN_SET}(recommendations_differ)", WARNING),
