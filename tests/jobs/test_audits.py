@@ -148,6 +148,11 @@ FAULTS = [
     ("prequential", "criteo", 1, {"head": "weather"}, {f"{IN_SET}(head)"}),
     ("prequential", "criteo", 1, {"trained_through": "2030-01-01"}, {f"{IN_SET}(is_unseen)"}),
     ("prequential", "criteo", 1, {"logloss": -0.1}, {f"{BETWEEN}(logloss)"}),
+    ("prequential", "criteo", 1, {"predicted_rate": 1.5}, {f"{BETWEEN}(predicted_rate)"}),
+    ("prequential", "criteo", 1, {"predicted_rate": -0.5}, {f"{BETWEEN}(predicted_rate)"}),
+    ("prequential", "criteo", 1, {"rate": 1.5}, {f"{BETWEEN}(rate)"}),
+    ("prequential", "criteo", 1, {"labels": 5_000, "predicted_rate": None}, {f"{NOT_NULL}(calibration)"}),
+    ("prequential", "criteo", 1, {"labels": 5_000, "rate": None}, {f"{NOT_NULL}(calibration)"}),
     ("promotions", "criteo", 1, {"check": "channel"}, {f"{UNIQUE}(check)"}),
     ("promotions", "criteo", 1, {"decision": "perhaps"}, {f"{IN_SET}(decision)"}),
     ("promotions", "criteo", 1, {"decision": "promoted"}, {f"{IN_SET}(follows)"}),
@@ -163,10 +168,21 @@ def test_one_fault_in_a_row_fails_exactly_its_rule(lake, name, dataset, at, chan
     assert audit.verdict == FAIL
 
 
-def test_a_badly_calibrated_day_is_a_warning(lake):
+@pytest.mark.parametrize(("rate", "predicted", "labels", "failed"), [
+    (0.25, 0.5, 5_000, True),
+    (0.5, 0.25, 5_000, True),
+    (0.0, 0.3, 5_000, True),  # the worst there is: nothing of what was predicted came
+    (0.3, 0.0, 5_000, True),
+    (0.25, 0.3, 5_000, False),
+    (0.0, 0.0, 5_000, False),
+    (0.0, 0.3, 5, False),  # of five labels nothing can be said
+    (None, None, 0, False),
+])  # fmt: skip
+def test_a_badly_calibrated_day_is_a_warning(lake, rate, predicted, labels, failed):
     rows = rows_of("criteo", "prequential")
-    rows[1] |= {"rate": 0.25, "predicted_rate": 0.5}
-    assert failures(audited(lake, "criteo", "prequential", rows)) == {f"{BETWEEN}(calibration)": "warning"}
+    rows[1] |= {"rate": rate, "predicted_rate": predicted, "labels": labels}
+    wanted = {f"{BETWEEN}(calibration)": "warning"} if failed else {}
+    assert failures(audited(lake, "criteo", "prequential", rows)) == wanted
 
 
 def test_every_rule_of_every_table_has_a_planted_fault():

@@ -88,6 +88,9 @@ PLANTED = [
      {("policy_change", DAY_BEFORE), ("js(policy)", DAY_BEFORE)}),
     (K, "prequential", "SELECT * REPLACE (rate / 4 AS predicted_rate) FROM rows",
      {("calibration(click)", ""), ("calibration(long_view)", "")}),
+    (K, "prequential",
+     "SELECT * REPLACE (CASE head WHEN 'long_view' THEN predicted_rate END AS predicted_rate) FROM rows",
+     {("calibration(click)", "")}),
 ]  # fmt: skip
 
 
