@@ -398,6 +398,12 @@ def test_a_faulty_window_fails(lake, change, columns):
     assert failures(audit) == {c if c == LABELS else f"{IN_SET}({c})": "critical" for c in columns}
 
 
+def test_every_window_of_a_doubled_day_is_counted_and_no_other(lake):
+    rows = rows_of("criteo", "sequences")
+    audit = audited(lake, "criteo", "sequences", [*rows, *({**row, "window": 1} for row in rows[1:])])
+    assert {o.name: o.rows for o in audit.failed if o.about == "rows"} == {f"{IN_SET}(labelled_once)": 6}
+
+
 def test_a_label_of_another_day_fails(lake):
     rows = rows_of("criteo", "sequences")
     rows[2]["exposed_at_ms"] = [t and t - 86_400_000 for t in rows[2]["exposed_at_ms"]]
