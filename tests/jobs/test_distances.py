@@ -96,6 +96,16 @@ def test_a_learned_limit_stays_near_the_fixed_one():
     assert limit_of(1.5, [1.0] * 9, Quality(), same=1.0)[0] == pytest.approx(1.25)
 
 
+def test_where_it_may_not_rise_days_that_are_wrong_teach_no_higher_limit():
+    assert limit_of(0.25, [9.0] * 9, Quality(), may_rise=False)[0] == 0.25
+    assert limit_of(0.25, [0.0] * 9, Quality(), may_rise=False)[0] == pytest.approx(0.125)
+
+
+def test_no_limit_reaches_the_most_that_a_share_can_be():
+    assert limit_of(0.3, [2.0] * 9, Quality(), most=0.95)[0] == 0.95
+    assert limit_of(1.1, [], Quality(), most=0.95) == (0.95, FIXED)
+
+
 def test_a_value_that_cannot_be_computed_is_beyond_every_limit():
     from dataclasses import replace
 
