@@ -11,7 +11,7 @@ from math import log, log2, sqrt
 
 from jobs.day_profile import MISSING, REST
 
-NUMBER_GROUPS = 10  # of about equal weight in the reference
+NUMBER_GROUPS = 10  # of about equal weight in the reference, and one below and one above all of it
 CATEGORY_GROUPS = 20  # the commonest in the reference; all others are one group more
 Counts = Mapping[str, int]
 
@@ -32,17 +32,24 @@ def in_groups(reference: Counts, day: Counts, *, numeric: bool) -> tuple[list[in
 
 
 def _quantiles(buckets: list[str], reference: Counts) -> list[list[str]]:
-    """Neighbouring buckets put together until each group holds its part of the reference; the last one is open."""
-    total = sum(reference.get(bucket, 0) for bucket in buckets)
-    part = total / NUMBER_GROUPS
+    """Neighbouring buckets put together until each group holds its part of the reference.
+
+    What lies below the reference's least bucket and above its greatest are groups of their own: numbers that the
+    reference has never seen may not pass for those at its edge.
+    """
+    held_at = [k for k, bucket in enumerate(buckets) if reference.get(bucket, 0)]
+    if not held_at:
+        return [buckets]
+    least, greatest = held_at[0], held_at[-1]
+    part = sum(reference.get(bucket, 0) for bucket in buckets) / NUMBER_GROUPS
     groups: list[list[str]] = [[]]
     held = 0
-    for bucket in buckets:
+    for bucket in buckets[least : greatest + 1]:
+        if held >= part * len(groups):
+            groups.append([])
         groups[-1].append(bucket)
         held += reference.get(bucket, 0)
-        if part * len(groups) <= held < total:
-            groups.append([])
-    return groups
+    return [buckets[:least], *groups, buckets[greatest + 1 :]]
 
 
 def psi(reference: Sequence[float], day: Sequence[float]) -> float:

@@ -5,9 +5,11 @@ on, as far as they lie before it), by their profiles; its policies with the poli
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, hypot, sqrt
+from functools import partial
+from math import exp, hypot, inf, sqrt
+from operator import add, mul
 
 from jobs.day_profile import MISSING, DayProfile, profile_of, profiled_columns, together
 from jobs.distances import in_groups, js_by_chance, js_distance, psi, psi_by_chance
@@ -38,12 +40,14 @@ from schemas.tables import channel_policies, exposures, feature_spec, prequentia
 from schemas.tables.feature_spec import FeatureSpec
 
 LUCK = 3.0  # standard errors that are chance
+MOST_SHARE = 0.95  # of the way to 1: a share whose limit is 1 would always be usual
 _WHEN = {DAY_BEFORE: "on the day before", TRAINING: "in the training period"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """A figure before its limit is known. fixed: the limit where none is learned, chance included.
+    """A figure before its limit is known. fixed: the limit where none is learned; widened: adds to a limit what chance
+    does on so few users.
 
     sentence has {value}, {limit} and {like} (as, or unlike) where they go; shown: how both numbers are written.
     """
@@ -57,11 +61,22 @@ class _Measured:
     sentence: str
     shown: str = ".3f"
     same: float = 0.0  # the value of no difference
+    is_share: bool = False  # 1 is the most that it can be
+    widened: Callable[[float], float] = lambda limit: limit
 
     def figure(self, earlier: Iterable[Drift], quality: Quality) -> DriftFigure:
-        """With its limit, learned from the same figure on earlier days where there are enough."""
+        """With its limit, learned from the same figure on earlier days where there are enough.
+
+        Each day's chance is added to what was learned, so a small day after large ones is not accused of being small.
+        Only beside the day before may the limit rise: the distance from the training period grows day by day with a
+        creeping fault, and a champion that is never calibrated would teach that this is usual.
+        """
         values = [f.value for d in earlier for f in d.figures if (f.name, f.against) == (self.name, self.against)]
-        limit, limit_from = limit_of(self.fixed, values, quality, self.same)
+        most = self.same + MOST_SHARE * (1 - self.same) if self.is_share else inf
+        learned, limit_from = limit_of(
+            self.fixed, values, quality, same=self.same, most=most, may_rise=self.against == DAY_BEFORE
+        )
+        limit = self.widened(learned)
         words = {
             "{value}": format(self.value, self.shown),
             "{limit}": format(limit, self.shown),
@@ -138,19 +153,21 @@ def _beside(dataset: Dataset, today: DayProfile, other: DayProfile, against: str
         spread = f"{name} ({column.doc}) is spread over the {whose} {{like}} {when}"
         size = (len(was), other.users, today.users, LUCK)
         yield _Measured(
-            f"psi({name})", FEATURES, against, psi(was, now), quality.psi.value + psi_by_chance(*size), quality.psi,
+            f"psi({name})", FEATURES, against, psi(was, now), quality.psi.value, quality.psi,
             f"{spread}: population stability index {{value}}, where up to {{limit}} is usual.",
+            widened=partial(add, psi_by_chance(*size)),
         )  # fmt: skip
         yield _Measured(
-            f"js({name})", FEATURES, against, js_distance(was, now), hypot(quality.js.value, js_by_chance(*size)),
-            quality.js, f"{spread}: Jensen-Shannon distance {{value}}, where up to {{limit}} is usual.",
+            f"js({name})", FEATURES, against, js_distance(was, now), quality.js.value, quality.js,
+            f"{spread}: Jensen-Shannon distance {{value}}, where up to {{limit}} is usual.",
+            is_share=True, widened=partial(hypot, js_by_chance(*size)),
         )  # fmt: skip
     was, now = in_groups(other.channels, today.channels, numeric=False)
     yield _Measured(
-        "js(channel)", CHANNELS, against, js_distance(was, now),
-        hypot(quality.channel_mix.value, js_by_chance(len(was), other.users, today.users, LUCK)), quality.channel_mix,
+        "js(channel)", CHANNELS, against, js_distance(was, now), quality.channel_mix.value, quality.channel_mix,
         f"The exposures are spread over the channels {{like}} {when}: Jensen-Shannon distance {{value}} (0: the same"
         " shares, 1: no channel in common), where up to {limit} is usual.",
+        is_share=True, widened=partial(hypot, js_by_chance(len(was), other.users, today.users, LUCK)),
     )  # fmt: skip
     for gain in dataset.gain_names:
         yield _rate(gain, today, other, against, quality.rate)
@@ -161,10 +178,10 @@ def _rate(gain: str, today: DayProfile, other: DayProfile, against: str, limit: 
     hits, was = today.gains[gain], other.gains[gain]
     ratio = _ratio((hits + 0.5) / (today.exposures + 1), (was + 0.5) / (other.exposures + 1))
     return _Measured(
-        f"rate({gain})", REWARDS, against, ratio, limit.value * exp(LUCK * sqrt(1 / (hits + 1) + 1 / (was + 1))), limit,
+        f"rate({gain})", REWARDS, against, ratio, limit.value, limit,
         f"{hits / today.exposures:.2%} of the exposures had a {gain} by the end of the day, against "
         f"{was / other.exposures:.2%} {_WHEN[against]}: {{value}} times, where up to {{limit}} either way is usual.",
-        same=1.0,
+        same=1.0, widened=partial(mul, exp(LUCK * sqrt(1 / (hits + 1) + 1 / (was + 1)))),
     )  # fmt: skip
 
 
@@ -181,10 +198,10 @@ def _unknown_categories(
         now, was = (_unknown_share(day.columns[column.name], set(feature.vocabulary)) for day in (today, past))
         luck = LUCK * sqrt(was * (1 - was) / max(today.users, 1))
         yield _Measured(
-            f"unknown_categories({column.name})", VOCABULARY, TRAINING, now, was + limit.value + luck, limit,
+            f"unknown_categories({column.name})", VOCABULARY, TRAINING, now, was + limit.value, limit,
             f"{{value}} of the {'users' if column.static else 'exposures'} have a {column.name} that is not in the "
             f"model's vocabulary, against {was:.1%} in the training period, where up to {{limit}} is usual.",
-            ".1%",
+            ".1%", same=was, is_share=True, widened=partial(add, luck),
         )  # fmt: skip
 
 
@@ -199,10 +216,10 @@ def _calibration(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
         expected, hits = predicted * labels, observed * labels
         yield _Measured(
             f"calibration({gain})", CALIBRATION, "", _ratio(expected + 0.5, hits + 0.5),
-            limit.value * exp(LUCK / sqrt(hits + 1)), limit,
+            limit.value, limit,
             f"The champion of the day before predicted {predicted:.2%} {gain}, and {observed:.2%} came: {{value}} "
             "times, where up to {limit} either way is usual.",
-            same=1.0,
+            same=1.0, widened=partial(mul, exp(LUCK / sqrt(hits + 1))),
         )  # fmt: skip
 
 
@@ -217,7 +234,7 @@ def _policies(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
         "policy_change", POLICY, DAY_BEFORE, change, change_limit.value, change_limit,
         "{value} of the probability in a user's policy moved to other channels overnight, on average over the "
         f"{users:,} users of both days, where up to {{limit}} is usual.",
-        ".1%",
+        ".1%", is_share=True,
     )  # fmt: skip
     was, mix = mean_policy(before), mean_policy(now)
     channels = sorted(was.keys() | mix.keys())
@@ -227,6 +244,7 @@ def _policies(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
         "js(policy)", POLICY, DAY_BEFORE, js_distance(*both), mix_limit.value, mix_limit,
         f"The policies' probability is spread over the channels {{like}} {_WHEN[DAY_BEFORE]}: Jensen-Shannon distance "
         "{value}, where up to {limit} is usual.",
+        is_share=True,
     )  # fmt: skip
 
 

@@ -11,16 +11,27 @@ _MAD = 1.4826  # median absolute deviations in a standard deviation, where the s
 _LEAST, _MOST = 0.5, 4.0
 
 
-def limit_of(fixed: float, earlier: Sequence[float], quality: Quality, same: float = 0.0) -> tuple[float, str]:
-    """The limit, and where it is from. earlier: the figure's values on the trailing days; same: that of no difference.
+def limit_of(
+    fixed: float,
+    earlier: Sequence[float],
+    quality: Quality,
+    *,
+    same: float = 0.0,
+    most: float = float("inf"),
+    may_rise: bool = True,
+) -> tuple[float, str]:
+    """The limit, before what chance adds on this day, and where it is from.
 
+    earlier: the figure's values on the trailing days; same: the value of no difference; most: where no limit may reach.
     Learned: median + `spreads` robust standard deviations, from half to four times as far from `same` as the fixed
-    limit. Being a median, it does not mind that some of the trailing days were odd themselves.
+    limit, or only up to it where it may not rise. Being a median, it does not mind that some of the trailing days were
+    odd themselves.
     """
+    fixed = min(fixed, most)
     if len(earlier) < quality.learn_days:
         return fixed, FIXED
     middle = median(earlier)
     spread = _MAD * median(abs(value - middle) for value in earlier)
-    low, high = (same + times * (fixed - same) for times in (_LEAST, _MOST))
-    limit = min(max(middle + quality.spreads * spread, low), high)
+    low, high = (same + times * (fixed - same) for times in (_LEAST, _MOST if may_rise else 1.0))
+    limit = min(max(middle + quality.spreads * spread, low), high, most)
     return limit, f"learned from {len(earlier)} days"

@@ -43,12 +43,13 @@ def policy_change(before: Path, now: Path) -> tuple[float, int] | None:
 
 
 def judged_gains(lake: Lake, dataset: Dataset, ds: str) -> list[tuple[str, float, float, int]]:
-    """Gain, predicted rate, observed rate and labels of the day's `prequential`, where a model judged the day."""
+    """Gain, predicted rate (NaN: none), observed rate and labels of the day's `prequential`, where there are labels."""
     partition = lake.partition(prequential.NAME, dataset.name, ds)
     if not data_files(partition):
         return []
     with opened(partition) as connection:
         return connection.execute(
-            'SELECT head, predicted_rate, rate, labels FROM "partition"'
+            "SELECT head, coalesce(predicted_rate, 'nan'::DOUBLE), rate, labels"
+            ' FROM "partition"'
             " WHERE rate IS NOT NULL AND labels > 0 ORDER BY head"
         ).fetchall()

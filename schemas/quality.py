@@ -76,7 +76,8 @@ class Quality:
     mean_prediction: Limit = Limit(3.0, "ranks whose rewards are far from those observed were made of something else")
 
     # Drift. These are the fixed limits: where a figure has been measured on `learn_days` trailing days, its limit is
-    # their median + `spreads` robust standard deviations, kept between half the fixed limit and four times it.
+    # their median + `spreads` robust standard deviations, kept between half the fixed limit and four times it, or below
+    # the fixed one where the day is not compared with the day before.
     learn_days: int = 7
     remembered_days: int = 28
     spreads: float = 6.0

@@ -43,9 +43,9 @@ QUALITY = Quality(
     rows=(
         RowRule("hour_is_of_the_time_stamp", "hour = exposed_at_ms // 3600000 % 24",
                 "a shifted hour tells the model another time of day than the user's"),
-        # In the published log each conversion's exposure was clicked; a few rows are borne.
+        # In the published log each conversion's exposure was clicked.
         RowRule("conversion_follows_a_click", "conversion = 0 OR click = 1",
-                "a conversion without a click is one that this log cannot have brought", 0.99),
+                "a conversion without a click is one that this log cannot have brought"),
         RowRule("conversion_comes_within_30_days",
                 "conversion_at_ms IS NULL OR conversion_at_ms <= exposed_at_ms + 2592000000",
                 "the log counts conversions for 30 days: a later one has a broken time"),

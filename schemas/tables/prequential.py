@@ -46,17 +46,21 @@ def prequential(dataset: Dataset) -> Table:
                         "a model tested on a day that it was trained on looks better than it is"),
             Expectation("expect_column_values_to_be_between", {"column": "logloss", "min_value": 0},
                         "a log loss is never negative"),
+            *(Expectation("expect_column_values_to_be_between", {"column": rate, "min_value": 0, "max_value": 1},
+                          "a share of the labels is from 0 to 1") for rate in ("rate", "predicted_rate")),
             Expectation("expect_column_values_to_be_between", {"column": "calibration", "min_value": 1 / bound.value,
                                                               "max_value": bound.value},
                         bound.why, bound.severity),
         ),
-        # A difference of less than three standard errors says nothing about the model.
-        audit_sql="""
+        # A difference of less than three standard errors says nothing about the model. Half a gain more on either side
+        # keeps a rate of 0 comparable. A gain that has labels but no rate or no prediction cannot be judged: null.
+        audit_sql=f"""
             WITH judged AS (
-              SELECT *, greatest(rate, predicted_rate) AS larger,
+              SELECT *, least(greatest(rate, predicted_rate, 0), 1) AS larger,
                      abs(predicted_rate - rate) <= 3 * sqrt(larger * (1 - larger) / nullif(labels, 0)) AS within_noise
               FROM partition)
             SELECT * EXCLUDE (larger, within_noise), trained_through < day AS is_unseen,
-                   CASE WHEN within_noise THEN 1 ELSE coalesce(predicted_rate / nullif(rate, 0), 1) END AS calibration
+                   CASE WHEN head = '{CHANNEL}' OR labels = 0 OR within_noise THEN 1
+                        ELSE (predicted_rate * labels + 0.5) / (rate * labels + 0.5) END AS calibration
             FROM judged""",
     )  # fmt: skip

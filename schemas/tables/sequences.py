@@ -89,9 +89,10 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
                                                 lambda p: {{'t': p[1], 'i': p[2]}}),
                                  lambda p: p.t IS NOT NULL) AS stamps
               FROM partition),
-            twice AS (
-              SELECT i FROM (SELECT unnest(list_transform(labels, lambda p: p.i)) AS i FROM flat)
-              GROUP BY i HAVING count(*) > 1)
+            labelled AS (SELECT user_id, "window", unnest(list_transform(labels, lambda p: p.i)) AS i FROM flat),
+            doubled AS (
+              SELECT DISTINCT user_id, "window" FROM labelled
+              SEMI JOIN (SELECT i FROM labelled GROUP BY i HAVING count(*) > 1) AS twice USING (i))
             SELECT user_id, "window", split, len(valid) AS length, valid = list_sort(valid) AS left_padded,
                    list_bool_or(is_label) AND NOT list_bool_or(
                      list_transform(list_zip(valid, is_label), lambda p: p[2] AND NOT p[1])) AS labels_valid,
@@ -100,8 +101,9 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
                    len(list_distinct([{", ".join(f'coalesce(len("{name}"), 0)' for name in lists)}])) = 1
                      AS lists_aligned,
                    {" AND ".join(filled)} AS steps_filled,
-                   NOT list_has_any(list_transform(labels, lambda p: p.i),
-                                    coalesce((SELECT list(i) FROM twice), [])) AS labelled_once,
+                   NOT EXISTS (FROM doubled
+                               WHERE doubled.user_id = flat.user_id AND doubled."window" = flat."window")
+                     AS labelled_once,
                    len(list_filter(valid[:first_label - 1], lambda v: v))
                      >= least(seen_exposures[first_label], len(valid) // 2) AS enough_context,
                    list_min(list_transform(labels, lambda p: p.t)) AS first_label_ms,

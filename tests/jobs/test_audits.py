@@ -148,6 +148,11 @@ FAULTS = [
     ("prequential", "criteo", 1, {"head": "weather"}, {f"{IN_SET}(head)"}),
     ("prequential", "criteo", 1, {"trained_through": "2030-01-01"}, {f"{IN_SET}(is_unseen)"}),
     ("prequential", "criteo", 1, {"logloss": -0.1}, {f"{BETWEEN}(logloss)"}),
+    ("prequential", "criteo", 1, {"predicted_rate": 1.5}, {f"{BETWEEN}(predicted_rate)"}),
+    ("prequential", "criteo", 1, {"predicted_rate": -0.5}, {f"{BETWEEN}(predicted_rate)"}),
+    ("prequential", "criteo", 1, {"rate": 1.5}, {f"{BETWEEN}(rate)"}),
+    ("prequential", "criteo", 1, {"labels": 5_000, "predicted_rate": None}, {f"{NOT_NULL}(calibration)"}),
+    ("prequential", "criteo", 1, {"labels": 5_000, "rate": None}, {f"{NOT_NULL}(calibration)"}),
     ("promotions", "criteo", 1, {"check": "channel"}, {f"{UNIQUE}(check)"}),
     ("promotions", "criteo", 1, {"decision": "perhaps"}, {f"{IN_SET}(decision)"}),
     ("promotions", "criteo", 1, {"decision": "promoted"}, {f"{IN_SET}(follows)"}),
@@ -163,10 +168,21 @@ def test_one_fault_in_a_row_fails_exactly_its_rule(lake, name, dataset, at, chan
     assert audit.verdict == FAIL
 
 
-def test_a_badly_calibrated_day_is_a_warning(lake):
+@pytest.mark.parametrize(("rate", "predicted", "labels", "failed"), [
+    (0.25, 0.5, 5_000, True),
+    (0.5, 0.25, 5_000, True),
+    (0.0, 0.3, 5_000, True),  # the worst there is: nothing of what was predicted came
+    (0.3, 0.0, 5_000, True),
+    (0.25, 0.3, 5_000, False),
+    (0.0, 0.0, 5_000, False),
+    (0.0, 0.3, 5, False),  # of five labels nothing can be said
+    (None, None, 0, False),
+])  # fmt: skip
+def test_a_badly_calibrated_day_is_a_warning(lake, rate, predicted, labels, failed):
     rows = rows_of("criteo", "prequential")
-    rows[1] |= {"rate": 0.25, "predicted_rate": 0.5}
-    assert failures(audited(lake, "criteo", "prequential", rows)) == {f"{BETWEEN}(calibration)": "warning"}
+    rows[1] |= {"rate": rate, "predicted_rate": predicted, "labels": labels}
+    wanted = {f"{BETWEEN}(calibration)": "warning"} if failed else {}
+    assert failures(audited(lake, "criteo", "prequential", rows)) == wanted
 
 
 def test_every_rule_of_every_table_has_a_planted_fault():
@@ -209,6 +225,16 @@ def test_a_gain_is_binary(lake, dataset, gain):
     rows = rows_of(dataset, "exposures")
     rows[1][gain] = 3
     assert f"{IN_SET}({gain})" in failures(audited(lake, dataset, "exposures", rows))
+
+
+def test_one_conversion_without_a_click_among_hundreds_fails(lake):
+    rows = [
+        {**row, "exposure_id": 8 * k + at} for k in range(50) for at, row in enumerate(rows_of("criteo", "exposures"))
+    ]
+    rows[201]["click"] = 0
+    audit = audited(lake, "criteo", "exposures", rows)
+    assert failures(audit) == {f"{IN_SET}(conversion_follows_a_click)": "critical"}
+    assert audit.finding(audit.failed[0]) == "1 of 400 rows, e.g. exposure_id 201"
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -300,6 +326,35 @@ def test_a_memory_longer_than_promised_fails(lake):
     assert failures(audited(lake, "criteo", "journeys", rows)) == {f"{BETWEEN}(steps)": "critical"}
 
 
+def _policies_of(users: int, channel: str, *, source: str = "model", sure: float = 0.98) -> Rows:
+    other = "a" if channel == "b" else "b"
+    first = rows_of("criteo", "channel_policies")[0]
+    return [{**first, "channel": channel, "source": source, "policy": [(channel, sure), (other, 1 - sure)]}
+            for _ in range(users)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("parts", "rules"), [
+    ([(200, "b", "model", 0.98)], {"policies_differ": "critical"}),
+    ([(200, "b", "model", 0.98), (100, "a", "initial", 0.6)], {"policies_differ": "critical"}),
+    ([(200, "b", "model", 0.98), (2, "a", "model", 0.98)], {"policies_differ": "critical"}),
+    ([(200, "b", "model", 0.6), (2, "a", "model", 0.6)], {"recommendations_differ": "warning"}),
+    ([(200, "b", "model", 0.98), (20, "a", "model", 0.98)], {}),
+    ([(9, "b", "model", 0.98)], {}),
+    ([(200, "b", "initial", 0.98), (20, "a", "model", 0.6), (20, "b", "model", 0.6)], {}),
+])  # fmt: skip
+def test_policies_that_the_model_gives_to_nearly_everyone_alike_are_told(lake, parts, rules):
+    contract = get_dataset("criteo")
+    rows = [row for users, channel, source, sure in parts
+            for row in _policies_of(users, channel, source=source, sure=sure)]  # fmt: skip
+    rows = [{**row, "user_id": k} for k, row in enumerate(rows)]
+    table, users = sample("journeys", contract)
+    write_partition(lake, table, contract, [{**users[0], "user_id": row["user_id"]} for row in rows])
+    write_partition(lake, sample("channel_policies", contract)[0], contract, rows)
+    audit = audit_partition(lake, "channel_policies", contract, DAY)
+    assert failures(audit) == {f"{IN_SET}({rule})": severity for rule, severity in rules.items()}
+    assert [o.rows for o in audit.failed] == [sum(p[0] for p in parts if p[2] == "model")] * len(rules)
+
+
 def _swap(row, name, one, other):
     row[name][one], row[name][other] = row[name][other], row[name][one]
 
@@ -341,6 +396,12 @@ def test_a_faulty_window_fails(lake, change, columns):
     change(rows[2])
     audit = audited(lake, "criteo", "sequences", rows)
     assert failures(audit) == {c if c == LABELS else f"{IN_SET}({c})": "critical" for c in columns}
+
+
+def test_every_window_of_a_doubled_day_is_counted_and_no_other(lake):
+    rows = rows_of("criteo", "sequences")
+    audit = audited(lake, "criteo", "sequences", [*rows, *({**row, "window": 1} for row in rows[1:])])
+    assert {o.name: o.rows for o in audit.failed if o.about == "rows"} == {f"{IN_SET}(labelled_once)": 6}
 
 
 def test_a_label_of_another_day_fails(lake):

@@ -50,8 +50,22 @@ def test_chance_alone_seldom_exceeds_what_chance_is_said_to_reach():
 def test_numbers_are_grouped_by_the_references_weight_in_their_order():
     reference = {"-3": 10, "0": 10, "5": 70, "9": 10, MISSING: 4}
     was, now = in_groups(reference, {"0": 1, "12": 2, MISSING: 8}, numeric=True)
-    assert was == [10, 10, 70, 10, 4]
-    assert now == [0, 1, 0, 2, 8]  # beyond the reference's largest number: with its last group
+    assert was == [10, 10, 70, 10, 0, 4]
+    assert now == [0, 1, 0, 0, 2, 8]
+
+
+def test_numbers_beyond_the_references_edges_are_groups_of_their_own():
+    assert in_groups({"3": 5, "5": 5}, {"-7": 1, "2": 2, "3": 3, "4": 4, "6": 6}, numeric=True) == (
+        [0, 5, 0, 5, 0],
+        [3, 3, 4, 0, 6],
+    )
+    constant = in_groups({"0": 1_000}, {"1": 1_000}, numeric=True)
+    assert psi(*constant) > 1
+    assert js_distance(*constant) > 0.9
+    reference = {str(k): 100 for k in range(1, 11)}
+    moved = {str(k): 100 for k in range(1, 10)} | {"90": 100}  # the top tenth, multiplied by a million
+    assert psi(*in_groups(reference, moved, numeric=True)) > 0.5
+    assert in_groups({MISSING: 5}, {"1": 5}, numeric=True) == ([0, 5], [5, 0])
 
 
 def test_categories_are_the_references_commonest_and_the_rest():
@@ -81,6 +95,16 @@ def test_a_learned_limit_stays_near_the_fixed_one():
     assert limit_of(0.25, [9.0] * 9, Quality())[0] == pytest.approx(1.0)
     # A ratio of 1 is no difference: its distance from 1 is what is halved.
     assert limit_of(1.5, [1.0] * 9, Quality(), same=1.0)[0] == pytest.approx(1.25)
+
+
+def test_where_it_may_not_rise_days_that_are_wrong_teach_no_higher_limit():
+    assert limit_of(0.25, [9.0] * 9, Quality(), may_rise=False)[0] == 0.25
+    assert limit_of(0.25, [0.0] * 9, Quality(), may_rise=False)[0] == pytest.approx(0.125)
+
+
+def test_no_limit_reaches_the_most_that_a_share_can_be():
+    assert limit_of(0.3, [2.0] * 9, Quality(), most=0.95)[0] == 0.95
+    assert limit_of(1.1, [], Quality(), most=0.95) == (0.95, FIXED)
 
 
 def test_a_value_that_cannot_be_computed_is_beyond_every_limit():

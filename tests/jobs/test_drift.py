@@ -89,6 +89,9 @@ PLANTED = [
      {("policy_change", DAY_BEFORE), ("js(policy)", DAY_BEFORE)}),
     (K, "prequential", "SELECT * REPLACE (rate / 4 AS predicted_rate) FROM rows",
      {("calibration(click)", ""), ("calibration(long_view)", "")}),
+    (K, "prequential",
+     "SELECT * REPLACE (CASE head WHEN 'long_view' THEN predicted_rate END AS predicted_rate) FROM rows",
+     {("calibration(click)", "")}),
 ]  # fmt: skip
 
 
@@ -163,6 +166,35 @@ def test_limits_are_learned_from_the_days_before_and_from_no_other(built):
     assert {f.limit_from for f in learned.figures} == {"learned from 8 days"}
     psi = next(f for f in learned.figures if f.name == "psi(hour)")
     assert psi.limit < next(f.limit for f in drift.figures if f.name == "psi(hour)")
+
+
+def test_chance_is_added_to_a_learned_limit_as_it_is_to_a_fixed_one(built):
+    """Days on which nothing moved halve the fixed part of a limit, and no more of it."""
+    lake, day = built[K]
+    drift, quality = measured(lake, K, day), get_dataset(K).quality
+    still = replace(drift, figures=tuple(replace(f, value=f.same) for f in drift.figures))
+    learned = measured(lake, K, day, [replace(still, ds=f"2022-03-{k:02}") for k in range(1, 9)])
+    fixed, now = ({(f.name, f.against): f.limit for f in d.figures} for d in (drift, learned))
+    for name, whole, half in (
+        ("psi(hour)", quality.psi.value, quality.psi.value / 2),
+        ("psi(play_time_ms)", quality.psi.value, quality.psi.value / 2),
+    ):
+        assert fixed[name, DAY_BEFORE] - whole == pytest.approx(now[name, DAY_BEFORE] - half)
+        assert fixed[name, DAY_BEFORE] > whole
+    rate = "rate(click)", DAY_BEFORE
+    assert fixed[rate] / quality.rate.value == pytest.approx(now[rate] / (1 + (quality.rate.value - 1) / 2))
+
+
+def test_what_is_chronic_beside_the_training_period_or_in_the_predictions_never_becomes_usual(built):
+    lake, day = built[K]
+    drift = measured(lake, K, day)
+    wrong = replace(drift, figures=tuple(replace(f, value=f.same + 50) for f in drift.figures))
+    learned = measured(lake, K, day, [replace(wrong, ds=f"2022-03-{k:02}") for k in range(1, 9)])
+    fixed, now = ({(f.name, f.against): f.limit for f in d.figures} for d in (drift, learned))
+    assert {key for key in now if now[key] > fixed[key]} == {key for key in now if key[1] == DAY_BEFORE}
+    assert {key for key in now if key[1] != DAY_BEFORE} >= {("calibration(click)", ""), ("psi(hour)", TRAINING)}
+    assert now["policy_change", DAY_BEFORE] < 1
+    assert now["js(policy)", DAY_BEFORE] < 1
 
 
 def test_the_inputs_are_the_partitions_that_were_read(built):
