@@ -30,6 +30,7 @@ from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import MANIFEST, publish, staging_folder
+from schemas.quality import Limit
 from schemas.splits import split_of
 
 DATASETS = ("criteo", "kuairand", "kuairand_tab")
@@ -289,6 +290,23 @@ def test_warnings_are_reported_and_do_not_fail(lake):
         audit = audited(lake, "criteo", name, rows)
         assert failures(audit) == {rule: "warning"}
         assert audit.verdict == WARN
+
+
+def test_what_is_unusual_in_the_exposures_of_a_day_is_for_the_dataset_to_say(lake):
+    contract, rows = get_dataset("criteo"), rows_of("criteo", "exposures")
+    for row in rows:
+        row |= {"click": 0, "conversion": 0, "conversion_at_ms": None, "channel": None}
+    counts = {"rows_in": 20, "duplicates": 0, "quarantined": 12}
+    table, refused = sample("quarantine", contract)
+    write_partition(lake, table, contract, refused[:1] * 12)
+    audited(lake, "criteo", "exposures", rows, counts=counts)
+    limits = {"rare_gains": 0.0, "unknown_channels": Limit(1.0, "x"), "mostly_refused": Limit(0.7, "x")}
+    generous = replace(contract, quality=replace(contract.quality, **limits))
+    assert failures(audit_partition(lake, "exposures", contract, DAY)) == {
+        "expect_column_mean_to_be_between(click)": "warning", f"{NOT_NULL}(channel)": "warning",
+        "expect_most_rows_to_be_usable": "critical",
+    }  # fmt: skip
+    assert set(failures(audit_partition(lake, "exposures", generous, DAY))) == {"expect_few_rows_to_be_refused"}
 
 
 def test_a_journey_out_of_order_fails(lake):
@@ -616,7 +634,7 @@ def test_a_day_mostly_refused_fails(lake, quarantined, failed):
     counts = {"rows_in": 8 + quarantined, "duplicates": 0, "quarantined": quarantined}
     audit = audited(lake, "criteo", "exposures", counts=counts)
     assert failures(audit) == dict.fromkeys(failed, "critical")
-    assert [o.observed for o in audit.failed] == ["9 of 17, not at most half"] * len(failed)
+    assert [o.observed for o in audit.failed] == ["9 of 17, not at most 50%"] * len(failed)
 
 
 @pytest.mark.parametrize(("rows_in", "failed"), [(6, set()), (5, {"expect_most_rows_to_be_usable"})])
