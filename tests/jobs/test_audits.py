@@ -30,7 +30,7 @@ from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import MANIFEST, publish, staging_folder
-from schemas.quality import Limit
+from schemas.quality import Limit, RowRule
 from schemas.splits import split_of
 
 DATASETS = ("criteo", "kuairand", "kuairand_tab")
@@ -663,6 +663,22 @@ def test_a_damaged_file_fails_in_one_line(lake, damage):
     audit = audit_partition(lake, "journeys", get_dataset("criteo"), DAY)
     assert {"expect_fingerprint_to_equal_manifest", "expect_files_to_be_readable"} == set(failures(audit))
     assert "\n" not in audit.finding(audit.failed[-1])
+
+
+def test_a_rule_that_duckdb_cannot_compute_is_no_fault_of_the_files(lake):
+    contract = get_dataset("criteo")
+    audited(lake, "criteo", "exposures")
+    broken = replace(contract, quality=replace(contract.quality, rows=(RowRule("holds", "clikc = 1", "x"),)))
+    with pytest.raises(UserError, match=f"cannot audit exposures/criteo/{DAY}, though its own files.*clikc"):
+        audit_partition(lake, "exposures", broken, DAY)
+
+
+def test_a_broken_file_of_another_partition_is_no_fault_of_this_one(lake):
+    audited(lake, "criteo", "sequences")
+    shown = lake.partition("exposures", "criteo", DAY) / "0-part.parquet"
+    shown.write_bytes(shown.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"cannot audit sequences/criteo/{DAY}, though its own files can be read"):
+        audit_partition(lake, "sequences", get_dataset("criteo"), DAY)
 
 
 def test_a_partition_of_another_day_fails(lake):
