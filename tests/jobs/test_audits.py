@@ -418,7 +418,8 @@ def test_a_faulty_window_fails(lake, change, columns):
 
 def test_every_window_of_a_doubled_day_is_counted_and_no_other(lake):
     rows = rows_of("criteo", "sequences")
-    audit = audited(lake, "criteo", "sequences", [*rows, *({**row, "window": 1} for row in rows[1:])])
+    sound = {**rows[1], "window": 2, "exposure_id": [i and 5_000 + i for i in rows[1]["exposure_id"]]}
+    audit = audited(lake, "criteo", "sequences", [*rows, *({**row, "window": 1} for row in rows[1:]), sound])
     assert {o.name: o.rows for o in audit.failed if o.about == "rows"} == {f"{IN_SET}(labelled_once)": 6}
 
 
