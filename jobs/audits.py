@@ -26,12 +26,13 @@ from jobs.partition_facts import (
     table_facts,
     user_facts,
 )
-from jobs.partition_view import data_files, flat_frame, flat_types, opened, row_count
+from jobs.partition_view import data_files, flat_frame, flat_types, opened, read_fault, row_count
 from jobs.rule_sentences import rule_columns, rule_name, rule_sentence
 from jobs.table_contract import spec_of_version, table_contract
 from jobs.usual import prediction_facts, usual_facts
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
+from schemas.errors import UserError
 from schemas.paths import Lake
 from schemas.publishing import MANIFEST, file_sha256, read_manifest
 from schemas.tables import feature_spec
@@ -63,6 +64,7 @@ def audit_partition(
     """Ask all rules of a published partition. `store` keeps the result; profiles of the days compared are kept here.
 
     spec (default: the published one that the manifest names) and steps matter for `sequences` only.
+    UserError where a rule cannot be computed though the partition's own files can be read: that is no fault of it.
     """
     partition = lake.partition(table_name, dataset.name, ds)
     manifest = read_manifest(partition)
@@ -99,9 +101,16 @@ def audit_partition(
             else:
                 notes.append("The rules about rows were not asked: the columns are not what the contract says.")
     except duckdb.Error as error:
-        facts.append(_unreadable(error))
+        fault = read_fault(partition)
+        if fault is None:
+            where = f"{table_name}/{dataset.name}/{ds}"
+            raise UserError(
+                f"cannot audit {where}, though its own files can be read: {_first_line(error)}"
+                " (a rule of its contract that DuckDB cannot compute, or a broken file of another partition)"
+            ) from error
+        facts.append(_unreadable(fault))
     if rows == 0 and table_name != QUARANTINE:
-        notes.append("No rows: a valid, empty day; the rules about rows hold trivially.")
+        notes.append("No rows: the rules about rows hold trivially.")
     return Audit(
         table_name,
         dataset.name,
@@ -124,9 +133,13 @@ def _unpublished(partition: Path) -> Fact:
     )  # fmt: skip
 
 
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0][:200]
+
+
 def _unreadable(error: duckdb.Error) -> Fact:
     return Fact(
-        "expect_files_to_be_readable", str(error).splitlines()[0][:200], "readable",
+        "expect_files_to_be_readable", _first_line(error), "readable",
         "The data files can be read to their end.", "a reader downstream would stop in the middle",
     )  # fmt: skip
 

@@ -36,8 +36,6 @@ from schemas.splits import SHARES
 from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 
-MOSTLY_REFUSED = Limit(0.5, "what is left of a changed feed stands for nothing", Severity.CRITICAL)
-
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -183,11 +181,12 @@ def labels_fact(
 def _few_refused(lake: Lake, dataset: Dataset, ds: str, refused: int, rows_in: int) -> Iterator[Fact]:
     """refused: of the raw rows that the manifest counts. Of the two rules a day breaks one at most."""
     quality, found = dataset.quality, f"{refused:,} of {rows_in:,}"
-    limit, usable = quality.refused_rows, 2 * refused <= rows_in
+    limit, mostly = quality.refused_rows, quality.mostly_refused
+    usable = refused <= mostly.value * rows_in
     few = refused <= max(limit.value * rows_in, quality.handful)
     reasons = () if few else commonest_reasons(lake.partition(quarantine.NAME, dataset.name, ds))
     for name, holds, wanted, most in (
-        ("expect_most_rows_to_be_usable", usable, "at most half", MOSTLY_REFUSED),
+        ("expect_most_rows_to_be_usable", usable, f"at most {mostly.value:.0%}", mostly),
         ("expect_few_rows_to_be_refused", few or not usable, f"at most {limit.value:.0%}", limit),
     ):
         sentence = f"No more than {most.value:.0%} of the raw rows were refused."

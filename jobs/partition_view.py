@@ -38,6 +38,16 @@ def opened(partition: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+def read_fault(partition: Path) -> duckdb.Error | None:
+    """What stops a reader of every value of every data file; None where nothing does."""
+    try:
+        with opened(partition) as connection:
+            connection.execute('SELECT bit_xor(hash(row)) FROM "partition" AS row').fetchall()
+    except duckdb.Error as error:
+        return error
+    return None
+
+
 def source(partition: Path) -> str:
     """The rows of a partition (it has at least one file), to select from."""
     return _files_sql(data_files(partition))

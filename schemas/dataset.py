@@ -134,6 +134,15 @@ class Dataset:
                 raise ValueError(f"dataset {self.name}: {column.name} needs its time column and must be a gain")
             if column.static and column.known is not Known.BEFORE:
                 raise ValueError(f"dataset {self.name}: profile column {column.name} must be known before")
+        for what in ("most_missing", "uncompared"):
+            for name in getattr(self.quality, what):
+                if name not in by_name and name != "cost":
+                    raise ValueError(f"dataset {self.name}: {what} names {name}, which is no column")
+        for day in self.quality.excused:
+            try:
+                checked_day(day)
+            except UserError as error:
+                raise ValueError(f"dataset {self.name}, excused: {error}") from None
 
     @property
     def gain_names(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""What a day of a dataset must look like beside other days, and how far it may drift: every threshold, in one place.
+"""What a day of a dataset must look like, alone and beside other days, and how far it may drift: its thresholds.
 
-A dataset contract holds one `Quality`; what it does not say is as here. What must hold in single rows or for a table
-whatever the day stands with the table's contract in `schemas/tables/`. docs/quality.md tells what follows from a
-threshold that is broken.
+A dataset contract holds one `Quality`; what it does not say is as here. What a table must be whatever the dataset
+(keys, sums, vocabularies, policies that differ between users) stands with the table's contract in `schemas/tables/`.
+docs/quality.md tells what follows from a threshold that is broken.
 """
 
 from collections.abc import Mapping
@@ -51,6 +51,12 @@ class Quality:
     most_missing: Mapping[str, float] = field(default_factory=dict)
     excused: Mapping[str, str] = field(default_factory=dict)
     uncompared: Mapping[str, str] = field(default_factory=dict)
+
+    # The exposures of a day alone.
+    rare_gains: float = 0.001  # the mean of the dataset's first gain, at least
+    frequent_gains: Limit = Limit(0.95, "a day without or full of gains points at a broken feed")
+    unknown_channels: Limit = Limit(0.1, "an exposure of unknown channel is never a label")
+    mostly_refused: Limit = Limit(0.5, "what is left of a changed feed stands for nothing", Severity.CRITICAL)
 
     # A day beside its trailing days: the median of those days of the latest `trailing_days` that hold rows.
     trailing_days: int = 14

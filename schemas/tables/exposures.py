@@ -1,13 +1,13 @@
 """One ad exposure a row."""
 
-from schemas.contract import Column, Expectation, Known, Severity, Table
+from schemas.contract import Column, Expectation, Known, Table
 from schemas.dataset import Dataset
 
 NAME = "exposures"
 
 
 def exposures(dataset: Dataset) -> Table:
-    gains = dataset.gain_names
+    gains, quality = dataset.gain_names, dataset.quality
     late = [dataset.column(g) for g in dataset.late_gains]
     return Table(
         name=NAME,
@@ -35,20 +35,23 @@ def exposures(dataset: Dataset) -> Table:
             *((Expectation("expect_column_values_to_be_in_set",
                            {"column": "channel", "value_set": list(dataset.channels)},
                            "a channel outside the contract has no head in the model"),) if dataset.channels else ()),
-            Expectation("expect_column_values_to_not_be_null", {"column": "channel", "mostly": 0.9},
-                        "an exposure of unknown channel is never a label", Severity.WARNING),
+            Expectation("expect_column_values_to_not_be_null",
+                        {"column": "channel", "mostly": 1 - quality.unknown_channels.value},
+                        quality.unknown_channels.why, quality.unknown_channels.severity),
             Expectation("expect_column_values_to_be_between",
                         {"column": "propensity", "min_value": 0, "max_value": 1, "strict_min": True},
                         "off-policy estimates divide by it"),
-            Expectation("expect_column_mean_to_be_between", {"column": gains[0], "min_value": 0.001, "max_value": 0.95},
-                        "a day without or full of gains points at a broken feed", Severity.WARNING),
+            Expectation("expect_column_mean_to_be_between",
+                        {"column": gains[0], "min_value": quality.rare_gains,
+                         "max_value": quality.frequent_gains.value},
+                        quality.frequent_gains.why, quality.frequent_gains.severity),
             *(Expectation("expect_column_values_to_be_in_set",
                           {"column": r.name, "value_set": [True], **({"mostly": r.share} if r.share < 1 else {})},
-                          r.why, r.severity) for r in dataset.quality.rows),
+                          r.why, r.severity) for r in quality.rows),
         ),
         audit_sql="SELECT *"
         # Quoted: a log may call a gain `order`.
         + "".join(f', ("{c.name}" = 0 OR "{c.known_at}" >= exposed_at_ms) AS "{c.name}_has_time"' for c in late)
-        + "".join(f', ({r.sql}) AS "{r.name}"' for r in dataset.quality.rows)
+        + "".join(f', ({r.sql}) AS "{r.name}"' for r in quality.rows)
         + " FROM partition",
     )  # fmt: skip

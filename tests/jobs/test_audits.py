@@ -30,6 +30,7 @@ from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import MANIFEST, publish, staging_folder
+from schemas.quality import Limit, RowRule
 from schemas.splits import split_of
 
 DATASETS = ("criteo", "kuairand", "kuairand_tab")
@@ -291,6 +292,23 @@ def test_warnings_are_reported_and_do_not_fail(lake):
         assert audit.verdict == WARN
 
 
+def test_what_is_unusual_in_the_exposures_of_a_day_is_for_the_dataset_to_say(lake):
+    contract, rows = get_dataset("criteo"), rows_of("criteo", "exposures")
+    for row in rows:
+        row |= {"click": 0, "conversion": 0, "conversion_at_ms": None, "channel": None}
+    counts = {"rows_in": 20, "duplicates": 0, "quarantined": 12}
+    table, refused = sample("quarantine", contract)
+    write_partition(lake, table, contract, refused[:1] * 12)
+    audited(lake, "criteo", "exposures", rows, counts=counts)
+    limits = {"rare_gains": 0.0, "unknown_channels": Limit(1.0, "x"), "mostly_refused": Limit(0.7, "x")}
+    generous = replace(contract, quality=replace(contract.quality, **limits))
+    assert failures(audit_partition(lake, "exposures", contract, DAY)) == {
+        "expect_column_mean_to_be_between(click)": "warning", f"{NOT_NULL}(channel)": "warning",
+        "expect_most_rows_to_be_usable": "critical",
+    }  # fmt: skip
+    assert set(failures(audit_partition(lake, "exposures", generous, DAY))) == {"expect_few_rows_to_be_refused"}
+
+
 def test_a_journey_out_of_order_fails(lake):
     rows = rows_of("criteo", "journeys")
     rows[2]["memory"].reverse()
@@ -400,7 +418,8 @@ def test_a_faulty_window_fails(lake, change, columns):
 
 def test_every_window_of_a_doubled_day_is_counted_and_no_other(lake):
     rows = rows_of("criteo", "sequences")
-    audit = audited(lake, "criteo", "sequences", [*rows, *({**row, "window": 1} for row in rows[1:])])
+    sound = {**rows[1], "window": 2, "exposure_id": [i and 5_000 + i for i in rows[1]["exposure_id"]]}
+    audit = audited(lake, "criteo", "sequences", [*rows, *({**row, "window": 1} for row in rows[1:]), sound])
     assert {o.name: o.rows for o in audit.failed if o.about == "rows"} == {f"{IN_SET}(labelled_once)": 6}
 
 
@@ -616,7 +635,7 @@ def test_a_day_mostly_refused_fails(lake, quarantined, failed):
     counts = {"rows_in": 8 + quarantined, "duplicates": 0, "quarantined": quarantined}
     audit = audited(lake, "criteo", "exposures", counts=counts)
     assert failures(audit) == dict.fromkeys(failed, "critical")
-    assert [o.observed for o in audit.failed] == ["9 of 17, not at most half"] * len(failed)
+    assert [o.observed for o in audit.failed] == ["9 of 17, not at most 50%"] * len(failed)
 
 
 @pytest.mark.parametrize(("rows_in", "failed"), [(6, set()), (5, {"expect_most_rows_to_be_usable"})])
@@ -645,6 +664,22 @@ def test_a_damaged_file_fails_in_one_line(lake, damage):
     audit = audit_partition(lake, "journeys", get_dataset("criteo"), DAY)
     assert {"expect_fingerprint_to_equal_manifest", "expect_files_to_be_readable"} == set(failures(audit))
     assert "\n" not in audit.finding(audit.failed[-1])
+
+
+def test_a_rule_that_duckdb_cannot_compute_is_no_fault_of_the_files(lake):
+    contract = get_dataset("criteo")
+    audited(lake, "criteo", "exposures")
+    broken = replace(contract, quality=replace(contract.quality, rows=(RowRule("holds", "clikc = 1", "x"),)))
+    with pytest.raises(UserError, match=f"cannot audit exposures/criteo/{DAY}, though its own files.*clikc"):
+        audit_partition(lake, "exposures", broken, DAY)
+
+
+def test_a_broken_file_of_another_partition_is_no_fault_of_this_one(lake):
+    audited(lake, "criteo", "sequences")
+    shown = lake.partition("exposures", "criteo", DAY) / "0-part.parquet"
+    shown.write_bytes(shown.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"cannot audit sequences/criteo/{DAY}, though its own files can be read"):
+        audit_partition(lake, "sequences", get_dataset("criteo"), DAY)
 
 
 def test_a_partition_of_another_day_fails(lake):

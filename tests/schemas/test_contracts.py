@@ -1,5 +1,7 @@
 """Every dataset's contract holds together, and no input is derived from a column that is never known."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.contract import Column, Known, Role
@@ -72,6 +74,15 @@ def test_a_wrong_contract_does_not_load():
         Dataset(**fields | {"columns": (*good.columns, good.columns[0])})
     with pytest.raises(ValueError, match="gain click must be a column"):
         Dataset(**fields | {"columns": good.columns[1:]})
+    for what, key, problem in (
+        ("most_missing", {"cmapaign": 0.1}, "most_missing names cmapaign, which is no column"),
+        ("uncompared", {"weekdya": "a reason"}, "uncompared names weekdya, which is no column"),
+        ("excused", {"1.1.2017": "a holiday"}, "excused: '1.1.2017' is not a day"),
+        ("excused", {"2017-02-30": "a holiday"}, "excused: '2017-02-30' is not a day"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            replace(good, quality=replace(good.quality, **{what: key}))
+    replace(good, quality=replace(good.quality, excused={"2017-01-01": "a holiday"}))
     with pytest.raises(ValueError, match="use a-z"):
         Dataset(**fields | {"name": "../x"})
 
