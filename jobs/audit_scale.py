@@ -34,6 +34,7 @@ _CORES, _MOST_S = 2, 60
 _SMALL_ROWS, _SMALL_USERS = 12_500, 2_500  # of a small day
 _STEP = 4  # the smaller of the two large days has so many times fewer rows
 _NOISE = 1.25  # what a busy machine does to a ratio of times; a time that grows with the square is off by _STEP
+_NEEDED = {journeys.NAME: 2, sequences.NAME: 1}  # latest days of these; of the others all
 # A copy's rows: users under ids that no other copy has, exposures under ids next to their own, so that order and
 # uniqueness stay (ids are 64-bit hashes, far apart). Users fall into other splits.
 _USER, _EXPOSURE = "user_id + copy * 1000000000 AS user_id", "exposure_id + copy AS exposure_id"
@@ -86,7 +87,8 @@ def built(folder: Path, dataset: str) -> Lake:
     flags = ("--dataset", dataset, "--lake", str(lake.root))
     _run("jobs.build_exposures", *flags, "--raw", str(raw))
     days = lake.days(exposures.NAME, dataset)
-    _run("jobs.build_journeys", *flags, "--day", days[-1])
+    for day in days[-2:]:
+        _run("jobs.build_journeys", *flags, "--day", day)
     _run("jobs.build_feature_spec", *flags, "--from", days[0], "--to", days[-2])
     _run("jobs.build_sequences", *flags, "--from", days[0], "--to", days[-1])
     return lake
@@ -97,7 +99,7 @@ def enlarged(small: Lake, large: Lake, dataset: str, copies: int) -> Lake:
     shutil.copytree(small.table(feature_spec.NAME, dataset), large.table(feature_spec.NAME, dataset))
     days = small.days(exposures.NAME, dataset)
     for table in TABLES:
-        for day in days if table in (exposures.NAME, quarantine.NAME) else days[-1:]:
+        for day in days[-_NEEDED.get(table, 0) :]:
             _copy_rows(small, large, table, dataset, day, copies)
     # Leaves the profiles that the last day is compared with.
     flags = ("--dataset", dataset, "--lake", str(large.root))
