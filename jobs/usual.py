@@ -73,7 +73,8 @@ def _rows(rows: int, trailing: list[DayProfile], dataset: Dataset, ds: str) -> I
     quality, excuse = dataset.quality, dataset.quality.excused.get(ds)
     usual = median(day.exposures for day in trailing)
     lost = rows < quality.lost_rows.value * usual
-    severity = Severity.WARNING if excuse else quality.lost_rows.severity
+    # No row at all is a valid, empty day, though one to look at: a part of a delivery is not.
+    severity = Severity.WARNING if excuse or not rows else quality.lost_rows.severity
     found = f"{rows:,} rows, usually {usual:,.0f}"
     yield verdict(
         "expect_day_to_be_delivered", not lost, found, f"at least {quality.lost_rows.value * usual:,.0f} rows",

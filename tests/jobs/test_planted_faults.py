@@ -216,3 +216,11 @@ def test_an_excused_day_that_is_nearly_empty_goes_on_with_a_warning(built, tmp_p
     audit = audit_partition(lake, "exposures", excused, day)
     assert {o.name: o.severity for o in audit.failed} == {"expect_day_to_be_delivered": WARNING}
     assert "a public holiday" in audit.failed[0].sentence
+
+
+def test_an_empty_day_goes_on_with_a_warning(built, tmp_path):
+    first, day = built[K]
+    lake = linked_copy(first, tmp_path / "lake")
+    replant(lake, "exposures", K, day, "FROM rows WHERE false")
+    audit = audit_partition(lake, "exposures", get_dataset(K), day)
+    assert {o.name: o.severity for o in audit.failed} == {"expect_day_to_be_delivered": WARNING}
