@@ -86,7 +86,7 @@ def test_without_a_name_the_log_lies_in_airflows_home(tmp_path, monkeypatch):
     assert (tmp_path / "alerts.log").read_text().endswith("LATE y\n")
 
 
-@pytest.mark.parametrize(("kind", "hours"), [("daily", 6), ("nightly", 2)])
+@pytest.mark.parametrize(("kind", "hours"), [("daily", 8), ("nightly", 2)])
 def test_scheduled_runs_have_a_deadline_and_every_task_a_time_limit(bag, kind, hours):
     dag = bag.dags[f"mtorl_{kind}_criteo"]
     (deadline,) = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]

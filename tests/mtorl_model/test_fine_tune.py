@@ -432,14 +432,14 @@ def test_the_spec_handed_out_is_the_champions_whatever_made_it_so(lake):
 
 
 def test_an_export_that_is_killed_leaves_the_spec_as_it_was(lake, monkeypatch):
-    def killed(path, text, *args, **kwargs):
-        with path.open("w") as file:
-            file.write(text[:10])
+    def killed(path, content):
+        with path.open("wb") as file:
+            file.write(content[:10])
         raise KeyboardInterrupt
 
     spec = lake.table("champion", "kuairand") / "feature_spec.json"
     before = spec.read_bytes()
-    monkeypatch.setattr(Path, "write_text", killed)
+    monkeypatch.setattr(Path, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         hand_out(lake, KUAIRAND)
     assert spec.read_bytes() == before
