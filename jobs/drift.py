@@ -28,6 +28,7 @@ from jobs.drift_results import (
 )
 from jobs.score_figures import judged_gains, mean_policy, policy_change
 from jobs.table_contract import spec_of_version
+from jobs.usual import LUCK
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, UserError
@@ -39,7 +40,6 @@ from schemas.steps import last
 from schemas.tables import channel_policies, exposures, feature_spec, prequential
 from schemas.tables.feature_spec import FeatureSpec
 
-LUCK = 3.0  # standard errors that are chance
 MOST_SHARE = 0.95  # of the way to 1: a share whose limit is 1 would always be usual
 _WHEN = {DAY_BEFORE: "on the day before", TRAINING: "in the training period"}
 

@@ -85,7 +85,7 @@ class Chunk:
             exposures=exposures,
             user_N=user_R[exposure_N],
             at_ms_N=ints(exposures.column("exposed_at_ms")),
-            summaries=rows.take(positions(summary_U)),
+            summaries=rows.take(positions(summary_U)).combine_chunks(),  # read dozens of times
             has_summary_U=summary_U != NONE,
             user_id_U=rows.column("user_id").take(pa.array(first_U)),
             as_of_ms=as_of_ms,
