@@ -14,6 +14,7 @@ from pathlib import Path
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.audit_results import FAIL, Audit, store, stored_audit
 from jobs.data_docs import publish_pages
+from jobs.days import published_days
 from jobs.table_contract import TABLES, spec_in_file
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import UNDATED, Lake, days_between
@@ -71,15 +72,11 @@ def days_to_audit(
     """
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
-    published = lake.days(table, dataset)
-    days = [day for day in published if (first or day) <= day <= (last or day)]
     if table == QUARANTINE:
+        days = [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)]
         undated = lake.partition(table, dataset, UNDATED).is_dir()
         return ([*days, UNDATED] if undated else days), []
-    if not days:
-        asked = f"from {first or 'the beginning'} to {last or 'the end'}"
-        there = f"there are {published[0]} to {published[-1]}" if published else "run the day first (make run)"
-        raise UserError(f"no {table} for {dataset} {asked} in {lake.root}: {there}")
+    days = published_days(lake, table, dataset, first, last)
     asked_days = days_between(first or days[0], last or days[-1])
     return days, [] if table in _NOT_DAILY else [day for day in asked_days if day not in set(days)]
 

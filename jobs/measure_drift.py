@@ -11,6 +11,7 @@ its limit, 3 where no day holds a row.
 import sys
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from jobs.days import published_days
 from jobs.drift import measure_drift
 from jobs.drift_results import Drift, store, stored_drifts
 from schemas.contract import Severity
@@ -30,7 +31,7 @@ def main() -> None:
     first, last = range_of(args)
     if args.day and (first or last):
         raise UserError("--day is one day, --from and --to are a range: give one of them")
-    days = [checked_day(args.day)] if args.day else days_to_measure(lake, dataset.name, first, last)
+    days = [checked_day(args.day)] if args.day else published_days(lake, EXPOSURES, dataset.name, first, last)
     measured = measure_days(lake, dataset, days)
     for drift in measured:
         where = f"drift/{dataset.name}/{drift.ds}"
@@ -39,17 +40,6 @@ def main() -> None:
         print(f"{where}: {len(drift.figures)} figures, {len(drift.beyond)} beyond their limits")
     if any(figure.severity == Severity.CRITICAL.value for drift in measured for figure in drift.beyond):
         sys.exit(1)
-
-
-def days_to_measure(lake: Lake, dataset: str, first: str | None, last: str | None) -> list[str]:
-    """The published days of the range, oldest first; a UserError where there is none."""
-    published = lake.days(EXPOSURES, dataset)
-    days = [day for day in published if (first or day) <= day <= (last or day)]
-    if not days:
-        asked = f"from {first or 'the beginning'} to {last or 'the end'}"
-        there = f"there are {published[0]} to {published[-1]}" if published else "run a day first (make run)"
-        raise UserError(f"no exposures for {dataset} {asked} in {lake.root}: {there}")
-    return days
 
 
 def measure_days(lake: Lake, dataset: Dataset, days: list[str]) -> list[Drift]:
