@@ -30,7 +30,7 @@ _BUCKET = """
 CASE WHEN {x} IS NULL OR NOT isfinite({x}) THEN ''
      ELSE CAST(CAST(sign({x}) * greatest(0, floor(4 * log2(greatest(abs({x}), 1e-6) * 1e6)) + 1) AS BIGINT) AS VARCHAR)
 END"""
-_FORMAT = 1  # of the file; a profile of another one is made again
+_FORMAT = 2  # of the file; a profile of another one is made again
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class DayProfile:
 
     columns: for each feature column its values (a category's text, a number's bucket, MISSING, REST) and how many
     exposures have them; of a user's profile, how many users. gains: exposures with the gain known by the end of their
-    own day, so that days compare whose late gains have had unlike times to come.
+    own day, so that days compare whose late gains have had unlike times to come. gain_users: users with such a gain,
+    by whom chance is judged, since one user's exposures are no independent draws.
     """
 
     exposures: int
@@ -47,6 +48,7 @@ class DayProfile:
     columns: dict[str, dict[str, int]]
     channels: dict[str, int]
     gains: dict[str, int]
+    gain_users: dict[str, int]
 
     def missing_share(self, column: str) -> float:
         counts = self.columns[column]
@@ -87,13 +89,14 @@ def together(profiles: Iterable[DayProfile]) -> DayProfile | None:
     for day in days:
         for name, counts in day.columns.items():
             columns.setdefault(name, Counter()).update(counts)
-    channels, gains = (Counter[str](), Counter[str]())
+    channels, gains, gain_users = Counter[str](), Counter[str](), Counter[str]()
     for day in days:
         channels.update(day.channels)
         gains.update(day.gains)
+        gain_users.update(day.gain_users)
     return DayProfile(
         sum(d.exposures for d in days), sum(d.users for d in days), {n: dict(c) for n, c in columns.items()},
-        dict(channels), dict(gains),
+        dict(channels), dict(gains), dict(gain_users),
     )  # fmt: skip
 
 
@@ -106,7 +109,8 @@ def measure(connection: duckdb.DuckDBPyConnection, dataset: Dataset, end_ms: int
         " GROUP BY user_id"
     )
     known = [f"{_known_sql(dataset, gain)} <= {end_ms - 1}" for gain in dataset.gain_names]
-    gains = "".join(f', count(*) FILTER ("{g}" = 1 AND {k})' for g, k in zip(dataset.gain_names, known, strict=True))
+    tests = [f'FILTER ("{g}" = 1 AND {k})' for g, k in zip(dataset.gain_names, known, strict=True)]
+    gains = "".join(f", count(*) {test}, count(DISTINCT user_id) {test}" for test in tests)
     row = connection.execute(f'SELECT count(*), (SELECT count(*) FROM users){gains} FROM "partition"').fetchall()[0]
     return DayProfile(
         exposures=int(row[0]),
@@ -114,7 +118,8 @@ def measure(connection: duckdb.DuckDBPyConnection, dataset: Dataset, end_ms: int
         columns={c.name: _counts(connection, c, "users" if c.static else '"partition"')
                  for c in profiled_columns(dataset)},
         channels=_counted(connection, 'coalesce("channel", \'\')', '"partition"'),
-        gains=dict(zip(dataset.gain_names, map(int, row[2:]), strict=True)),
+        gains=dict(zip(dataset.gain_names, map(int, row[2::2]), strict=True)),
+        gain_users=dict(zip(dataset.gain_names, map(int, row[3::2]), strict=True)),
     )  # fmt: skip
 
 

@@ -170,7 +170,10 @@ def _beside(dataset: Dataset, today: DayProfile, other: DayProfile, against: str
         is_share=True, widened=partial(hypot, js_by_chance(len(was), other.users, today.users, LUCK)),
     )  # fmt: skip
     for gain in dataset.gain_names:
-        yield _rate(gain, today, other, against, quality.rate)
+        # As many users with the gain as this day should have had, or has: a few tell no rate.
+        expected = other.gain_users[gain] * today.users / other.users
+        if max(expected, today.gain_users[gain]) >= quality.fewest_gains:
+            yield _rate(gain, today, other, against, quality.rate)
 
 
 def _rate(gain: str, today: DayProfile, other: DayProfile, against: str, limit: Limit) -> _Measured:
@@ -181,7 +184,8 @@ def _rate(gain: str, today: DayProfile, other: DayProfile, against: str, limit: 
         f"rate({gain})", REWARDS, against, ratio, limit.value, limit,
         f"{hits / today.exposures:.2%} of the exposures had a {gain} by the end of the day, against "
         f"{was / other.exposures:.2%} {_WHEN[against]}: {{value}} times, where up to {{limit}} either way is usual.",
-        same=1.0, widened=partial(mul, exp(LUCK * sqrt(1 / (hits + 1) + 1 / (was + 1)))),
+        same=1.0,
+        widened=partial(mul, exp(LUCK * sqrt(sum(1 / (day.gain_users[gain] + 1) for day in (today, other))))),
     )  # fmt: skip
 
 

@@ -90,6 +90,7 @@ class Quality:
     psi: Limit = Limit(0.25, "the model reads this column: far from what it was trained on, its answers are guesses")
     js: Limit = Limit(0.2, "the model reads this column: far from what it was trained on, its answers are guesses")
     channel_mix: Limit = Limit(0.15, "the channels are what the policy chooses among: another mix is another policy")
+    fewest_gains: int = 10  # users with a gain, on either day; of fewer no rate is compared
     rate: Limit = Limit(1.5, "a reward rate that jumps is a change in the audience, in the log, or in what is counted")
     policy_change: Limit = Limit(0.2, "policies that turn over in a night follow noise, or a model that has gone wrong")
     unknown: Limit = Limit(0.1, "categories outside the vocabulary share one code: the model cannot tell them apart")
