@@ -23,13 +23,7 @@ WEEK, FORTNIGHT = 7, 14
 # A day's fold takes seconds: one layout's journeys are built day by day, the other's at the end.
 @pytest.mark.parametrize(
     ("layout", "journeys_from"),
-    [
-        ("kuairand", WEEK),
-        # A known fault: two warnings in fourteen days, of a rate of one or two conversions in 600 exposures.
-        pytest.param(
-            "criteo", WEEK + FORTNIGHT - 1, marks=pytest.mark.xfail(reason="drift of rare gains on small days")
-        ),
-    ],
+    [("kuairand", WEEK), ("criteo", WEEK + FORTNIGHT - 1)],
 )
 def test_a_clean_fortnight_has_one_warning_at_most(spark, tmp_path, monkeypatch, layout, journeys_from):
     dataset = get_dataset(layout)
