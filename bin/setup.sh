@@ -61,8 +61,28 @@ install_java() {
     "install it (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and point JAVA_HOME at it"
 }
 
+# A space in the path would cut Java's option in two: then the classes are loaded as ever.
+keep_classes() {
+  local archive
+  archive="$(class_archive)"
+  case "$archive" in *[[:space:]]*) return ;; esac
+  [ ! -e "$archive" ] || return 0
+  say "setup: keeping Spark's classes for quick starts"
+  rm -f -- "$VENV"/spark-*.jsa
+  step_environment
+  # Written beside its place first: half an archive would be taken for one.
+  if SPARK_SUBMIT_OPTS="-XX:+UseSerialGC -XX:ArchiveClassesAtExit=$archive.new" SPARK_MASTER='local[2]' \
+    spark-submit --conf spark.ui.enabled=false "$ROOT/bin/spark_classes.py" >>"$LOG" 2>&1; then
+    mv -- "$archive.new" "$archive"
+  else
+    say "warning: Spark's classes cannot be kept, so its jobs start more slowly: see $LOG"
+    : >"$archive" # not tried at every command
+  fi
+}
+
 mkdir -p "$VENV" || die "cannot write to $ROOT"
 exec 9<"$ROOT" # not a file in .venv, which may be made anew
 flock 9
 install_packages
 install_java
+keep_classes

@@ -25,6 +25,7 @@ TOOLS = (
     "chmod",
     "rm",
     "realpath",
+    "mv",
 )
 # `-m venv --clear DIR` makes DIR anew with DIR/bin/python, which tells its version and place, notes what it is
 # asked to install and fails while the file `broken` exists.
@@ -35,6 +36,14 @@ case "$*" in
   "-m venv --clear"*) rm -rf "$4"; mkdir -p "$4/bin"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python" ;;
   "-m pip"*) echo "$*" >>"$INSTALLS"; [ ! -e "$BROKEN" ] || { echo "ERROR: no such version"; exit 1; } ;;
 esac
+"""
+
+
+# Notes with what options it runs, and makes the archive of classes that they name.
+SPARK_SUBMIT = """#!/bin/bash
+echo "$SPARK_SUBMIT_OPTS" >>"$SPARK_STARTS"
+[ ! -e "$BROKEN_SPARK" ] || exit 1
+echo classes >"${SPARK_SUBMIT_OPTS##*ArchiveClassesAtExit=}"
 """
 
 
@@ -49,6 +58,7 @@ class Machine:
         for tool in TOOLS:
             (root / "tools" / tool).symlink_to(shutil.which(tool))
         self.tool("python3", PYTHON)
+        self.tool("spark-submit", SPARK_SUBMIT)
         self.java('openjdk version "17.0.1"')
 
     def tool(self, name: str, text: str) -> None:
@@ -60,7 +70,9 @@ class Machine:
         self.tool("java", f"#!/bin/bash\necho '{version}' >&2\n")
 
     def setup(self, project: Path | None = None) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": str(self.root / "tools"), "INSTALLS": str(self.root / "log"), "BROKEN": str(self.broken)}
+        places = {"INSTALLS": "log", "BROKEN": "broken", "SPARK_STARTS": "spark", "BROKEN_SPARK": "no-spark"}
+        environment = {name: str(self.root / file) for name, file in places.items()}
+        environment["PATH"] = str(self.root / "tools")
         script = (project or self.root) / "bin" / "setup.sh"
         return subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60)
 
@@ -72,6 +84,12 @@ class Machine:
         log = self.root / "log"
         return len(log.read_text().splitlines()) if log.exists() else 0
 
+    def archives(self) -> list[Path]:
+        return sorted((self.root / ".venv").glob("spark-*"))
+
+    def spark_starts(self) -> int:
+        return len((self.root / "spark").read_text().splitlines())
+
 
 @pytest.fixture
 def machine(tmp_path):
@@ -81,7 +99,7 @@ def machine(tmp_path):
 def test_a_second_setup_does_nothing(machine):
     assert machine.setup().returncode == 0
     second = machine.setup()
-    assert (second.returncode, second.stdout, machine.installs()) == (0, "", 1)
+    assert (second.returncode, second.stdout, machine.installs(), machine.spark_starts()) == (0, "", 1, 1)
     stamp = hashlib.sha256(b"one==1\n").hexdigest()
     assert (machine.root / ".venv" / ".installed").read_text().startswith(stamp)
 
@@ -133,6 +151,40 @@ def test_a_setup_that_failed_is_taken_up_again(machine):
     machine.broken.unlink()
     assert machine.setup().returncode == 0
     assert machine.installs() == 2
+
+
+def test_another_java_gets_an_archive_of_classes_of_its_own(machine):
+    machine.setup()
+    first = machine.archives()
+    machine.java('openjdk version "21.0.2"')
+    machine.setup()
+    assert [path.suffix for path in first] == [".jsa"]
+    assert len(machine.archives()) == 1
+    assert machine.archives() != first
+
+
+def test_a_machine_whose_spark_cannot_keep_its_classes_is_told_once(machine):
+    (machine.root / "no-spark").touch()
+    first, second = machine.setup(), machine.setup()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "warning: Spark's classes cannot be kept" in first.stdout
+    assert (second.stdout, machine.spark_starts()) == ("", 1)
+
+
+def test_java_takes_the_kept_classes(machine):
+    machine.setup()
+    (archive,) = machine.archives()
+
+    def options() -> str:
+        script = 'source bin/common.sh; step_environment; printf "%s" "$SPARK_SUBMIT_OPTS"'
+        tools = {"PATH": str(machine.root / "tools")}
+        return subprocess.run(
+            ["bash", "-c", script], cwd=machine.root, env=tools, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert f" -XX:SharedArchiveFile={archive} " in options()
+    archive.write_text("")  # setup's mark of an archive that could not be made
+    assert "SharedArchiveFile" not in options()
 
 
 @pytest.mark.parametrize(("version", "found"), [('openjdk version "11.0.2"', "11"), ('java version "1.8.0_1"', "1")])
