@@ -53,6 +53,15 @@ step_environment() {
   export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=False
 }
 
+# A day of a small log ($1: its folder, as it lies there) is over before Java's compilers and Spark's have paid for
+# themselves: let them do the least. What runs for minutes, the whole history of such a log already, is slower for it.
+small_days() {
+  local kilobytes
+  kilobytes="$(du -skL -- "$1" | cut -f1)"
+  [ "$kilobytes" -ge 262144 ] ||
+    SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
+}
+
 # An embedded Airflow in the folder $1.
 airflow_environment() {
   step_environment

@@ -24,8 +24,6 @@ if [ -z "${RAW:-}" ]; then
   esac
   RAW="$ROOT/raw/generated${USERS:+-$USERS}"
   MEMBERS=(members 1) # one model shows the way; real logs get the preset's
-  # Small jobs: a JVM that starts fast beats one that compiles well, and so does a plan that is not compiled.
-  export SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
   if [ ! -d "$RAW" ]; then
     say "generating a small log in the KuaiRand layout: $RAW"
     rm -rf -- "$RAW.partial"
@@ -33,6 +31,7 @@ if [ -z "${RAW:-}" ]; then
     "$PYTHON_BIN" -m jobs.generate_log --layout kuairand --out "$RAW.partial" --users "${USERS:-1000}"
     mv -T -- "$RAW.partial" "$RAW"
   fi
+  small_days "$RAW"
 fi
 RAW="$(realpath -m -- "$RAW")"
 

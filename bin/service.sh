@@ -36,6 +36,7 @@ up() {
     export "MTORL_RAW_${DATASET^^}=$(realpath -- "$RAW")"
   fi
   service_environment
+  [ -z "${RAW:-}" ] || small_days "$RAW"
   "$PYTHON_BIN" "$ROOT/bin/service.py" check
   airflow_database "$AIRFLOW_HOME/setup.log"
   # One slot: two trainings would share the memory of one GPU.

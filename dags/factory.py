@@ -15,7 +15,6 @@ from airflow.sdk import (
     PartitionedAssetTimetable,
     SyncCallback,
     chain,
-    cross_downstream,
 )
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -95,14 +94,23 @@ def _python(task_id: str, module: str, dataset: str, *arguments: str, **kwargs) 
     return PythonStep(task_id=task_id, module=module, arguments=["--dataset", dataset, *LAKE, *arguments], **kwargs)
 
 
-def _audit(table: str, dataset: str, days: tuple[str, ...], *, publishes: Asset | None = None) -> BaseOperator:
-    """A critical failure fails the task, and with it all that stands behind it: a finding is not tried again.
+def _audit(
+    name: str, dataset: str, days: tuple[str, ...], *, tables: tuple[str, ...] = (), publishes: tuple[Asset, ...] = ()
+) -> BaseOperator:
+    """The audit of the table of this name, or of `tables` together: what is asked of them takes less than the start.
 
-    The partition stays published as it is, but no job takes it as an input (schemas.publishing.require_manifest).
+    A critical failure fails the task, and with it all that stands behind it: a finding is not tried again. The
+    partition stays published as it is, but no job takes it as an input (schemas.publishing.require_manifest).
     """
-    outlets = [publishes] if publishes else []
-    name = f"audit_{table}"
-    return _python(name, "jobs.audit_table", dataset, "--table", table, *days, retries=0, outlets=outlets)
+    tables = tables or (name,)
+    return _python(
+        f"audit_{name}", "jobs.audit_table", dataset, "--table", *tables, *days, retries=0, outlets=list(publishes)
+    )
+
+
+# The refused rows are audited beside the kept ones: both stand for the same raw rows.
+RAW_ROWS = ("exposures", "quarantine")
+SCORES = ("channel_policies", "user_reward_ranks", "channel_allocation")
 
 
 def _report_however_it_ends(dag: DAG, dataset: str) -> None:
@@ -192,10 +200,7 @@ def history_dag(dataset: str) -> DAG:
         evaluate = _python(
             "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics
         )  # fmt: skip
-        # The refused rows are audited beside the kept ones: both stand for the same raw rows.
-        raw_audits = [_audit("exposures", dataset, DAYS), _audit("quarantine", dataset, DAYS)]
-        chain(exposures, raw_audits)
-        cross_downstream(raw_audits, [journeys, spec])
+        chain(exposures, _audit("raw_rows", dataset, DAYS, tables=RAW_ROWS), [journeys, spec])
         audits = [_audit("journeys", dataset, last_day), _audit("feature_spec", dataset, last_day)]
         chain([journeys, spec], audits, sequences, _audit("sequences", dataset, DAYS), train, evaluate)
     return dag
@@ -225,15 +230,14 @@ def daily_dag(dataset: str) -> DAG:
     spec = ("--spec", f"{champion}/feature_spec.json")
     with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=8) as dag:
         exposures = _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE, waits=_LATE_FILE)
-        raw_audits = [_audit(table, dataset, ("--to", DAY, *NEW)) for table in ("exposures", "quarantine")]
+        raw_audit = _audit("raw_rows", dataset, ("--to", DAY, *NEW), tables=RAW_ROWS)
         # Side by side: both rest on the journeys of yesterday.
         journeys = _spark("build_journeys", dataset, "--day", DAY, THIS_CODE)
         sequences = _spark("build_sequences", dataset, *spec, *UP_TO_DAY, THIS_CODE)
-        journeys_audit = _audit("journeys", dataset, (*ONE_DAY, *NEW), publishes=journeys_asset(dataset))
+        journeys_audit = _audit("journeys", dataset, (*ONE_DAY, *NEW), publishes=(journeys_asset(dataset),))
         sequences_audit = _audit("sequences", dataset, (*spec, *maturing, *NEW))
-        chain(exposures, raw_audits)
         handed_out = _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion)
-        cross_downstream(raw_audits, [journeys, handed_out])
+        chain(exposures, raw_audit, [journeys, handed_out])
         handed_out >> sequences
         journeys >> journeys_audit
         [journeys, sequences] >> sequences_audit  # windows are held against the day's journeys
@@ -243,7 +247,7 @@ def daily_dag(dataset: str) -> DAG:
             _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
             _audit("prequential", dataset, ONE_DAY),
             _python("promote", "mtorl_model.promote", dataset, "--day", DAY),
-            _audit("promotions", dataset, ONE_DAY, publishes=champion_asset(dataset)),
+            _audit("promotions", dataset, ONE_DAY, publishes=(champion_asset(dataset),)),
         )
         _report_however_it_ends(dag, dataset)
     return dag
@@ -266,17 +270,14 @@ def nightly_dag(dataset: str) -> DAG:
     budget = Param(None, type=["null", "number"], minimum=0, description=told)
     params = {"date": _OPTIONAL_DAY, "budget": budget}
     with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params=params, hours=2) as dag:
-        audits = [
-            _audit(table, dataset, (*ONE_DAY, *NEW), publishes=Asset(f"{table}_{dataset}"))
-            for table in ("channel_policies", "user_reward_ranks", "channel_allocation")
-        ]
+        tables = tuple(Asset(f"{table}_{dataset}") for table in SCORES)
         asked = "'--budget=%r' % params.budget if params.budget is not none"
         spend = f"{{{{ {asked} else default_budget('{standing}') }}}}"
         chain(
             _python("score", "mtorl_model.score", dataset, "--day", DAY),
-            audits,
+            _audit("scores", dataset, (*ONE_DAY, *NEW), tables=SCORES, publishes=tables),
             _python("plan_budget", "mtorl_model.plan_budget", dataset, "--day", DAY, spend),
-            _audit("budget_plan", dataset, ONE_DAY, publishes=budget_plan_asset(dataset)),
+            _audit("budget_plan", dataset, ONE_DAY, publishes=(budget_plan_asset(dataset),)),
         )
         _report_however_it_ends(dag, dataset)
     return dag

@@ -31,33 +31,37 @@ _NAMED_DAYS = 5
 def main() -> None:
     args = _arguments().parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
-    if args.table not in TABLES:
-        raise UserError(f"unknown table '{args.table}': choose one of {', '.join(TABLES)}")
-    days, missing = days_to_audit(lake, args.table, dataset.name, *range_of(args))
+    for table in args.table:
+        if table not in TABLES:
+            raise UserError(f"unknown table '{table}': choose one of {', '.join(TABLES)}")
     spec = spec_in_file(args.spec) if args.spec else None
+    asked: list[tuple[str, str]] = []
+    for table in args.table:
+        days, missing = days_to_audit(lake, table, dataset.name, *range_of(args))
+        asked += ((table, day) for day in days)
+        if missing:
+            more = f" and {len(missing) - _NAMED_DAYS} more days" if len(missing) > _NAMED_DAYS else ""
+            print(f"info {table}/{dataset.name}: no partition for {', '.join(missing[:_NAMED_DAYS])}{more}")
     if args.new:
-        days = [day for day in days if not has_passed(lake, args.table, dataset.name, day)]
-    if not days:
-        print(f"info {args.table}/{dataset.name}: nothing to audit")
+        asked = [(table, day) for table, day in asked if not has_passed(lake, table, dataset.name, day)]
+    if not asked:
+        print(f"info {', '.join(args.table)}/{dataset.name}: nothing to audit")
         return
 
     # Great Expectations takes seconds to load: only now that there is something to audit, and once.
     from jobs.audits import audit_partition
 
     audits = []
-    for day in days:
-        audit = audit_partition(lake, args.table, dataset, day, spec=spec, steps=args.steps)
+    for table, day in asked:
+        audit = audit_partition(lake, table, dataset, day, spec=spec, steps=args.steps)
         store(lake, audit)
         audits.append(audit)
         for line in report(audit):
             print(line)
-    if missing:
-        more = f" and {len(missing) - _NAMED_DAYS} more days" if len(missing) > _NAMED_DAYS else ""
-        print(f"info {args.table}/{dataset.name}: no partition for {', '.join(missing[:_NAMED_DAYS])}{more}")
     print(f"data docs: {publish_pages(lake, dataset.name, audits)}", flush=True)  # before the line on stderr
     failed = [audit for audit in audits if audit.verdict == FAIL]
     if failed:
-        more = f"; {len(failed) - 1} more days failed" if len(failed) > 1 else ""
+        more = f"; {len(failed) - 1} more failed" if len(failed) > 1 else ""
         print(f"error: {failed[0].where} failed its audit: {failed[0].headline}{more}", file=sys.stderr)
         sys.exit(EXIT_CRITICAL)
 
@@ -104,7 +108,7 @@ def _arguments() -> argparse.ArgumentParser:
     add_lake(result)
     add_range(result)
     result.add_argument("--new", action="store_true", help="only what was not audited yet, as it lies there")
-    result.add_argument("--table", required=True, help=f"one of {', '.join(TABLES)}")
+    result.add_argument("--table", required=True, nargs="+", help=f"of {', '.join(TABLES)}")
     result.add_argument(
         "--steps", type=int, default=DEFAULT_STEPS, help="window length that `sequences` were built with"
     )

@@ -16,9 +16,8 @@ sys.path.insert(0, str(ROOT / "bin"))
 import backfill
 
 HISTORY = {
-    "build_exposures": {"audit_exposures", "audit_quarantine"},
-    "audit_exposures": {"build_journeys", "build_feature_spec"},
-    "audit_quarantine": {"build_journeys", "build_feature_spec"},
+    "build_exposures": {"audit_raw_rows"},
+    "audit_raw_rows": {"build_journeys", "build_feature_spec"},
     "build_journeys": {"audit_journeys"},
     "build_feature_spec": {"audit_feature_spec"},
     "audit_journeys": {"build_sequences"},
@@ -29,9 +28,8 @@ HISTORY = {
     "evaluate": set(),
 }
 DAILY = {
-    "build_exposures": {"audit_exposures", "audit_quarantine"},
-    "audit_exposures": {"build_journeys", "export_champion", "report"},
-    "audit_quarantine": {"build_journeys", "export_champion", "report"},
+    "build_exposures": {"audit_raw_rows"},
+    "audit_raw_rows": {"build_journeys", "export_champion", "report"},
     "build_journeys": {"audit_journeys", "audit_sequences"},
     "audit_journeys": {"fine_tune", "report"},
     "export_champion": {"build_sequences"},
@@ -44,10 +42,8 @@ DAILY = {
     "report": set(),
 }
 NIGHTLY = {
-    "score": {"audit_channel_policies", "audit_user_reward_ranks", "audit_channel_allocation"},
-    "audit_channel_policies": {"plan_budget", "report"},
-    "audit_user_reward_ranks": {"plan_budget", "report"},
-    "audit_channel_allocation": {"plan_budget", "report"},
+    "score": {"audit_scores"},
+    "audit_scores": {"plan_budget", "report"},
     "plan_budget": {"audit_budget_plan"},
     "audit_budget_plan": {"report"},
     "report": set(),
@@ -75,7 +71,8 @@ def test_what_others_wait_for_is_published_by_an_audit(bag):
     assert outlets["mtorl_daily_criteo", "audit_promotions"] == ["champion_criteo"]
     assert backfill.STARTS_NIGHT == "audit_promotions"  # whose success it waits for a nightly run after
     assert outlets["mtorl_daily_criteo", "audit_journeys"] == ["journeys_criteo"]
-    assert outlets["mtorl_nightly_criteo", "audit_channel_policies"] == ["channel_policies_criteo"]
+    scores = ["channel_policies_criteo", "user_reward_ranks_criteo", "channel_allocation_criteo"]
+    assert outlets["mtorl_nightly_criteo", "audit_scores"] == scores
     assert outlets["mtorl_nightly_criteo", "audit_budget_plan"] == ["budget_plan_criteo"]
     assert not any("history" in dag for dag, _ in outlets)  # no day of its own: it would start no nightly run
 

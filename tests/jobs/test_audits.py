@@ -744,6 +744,21 @@ def test_the_command_stops_the_day_on_a_critical_failure(lake, monkeypatch, caps
     ) in capsys.readouterr().out
 
 
+def test_tables_of_one_command_are_all_audited_and_stop_the_day_together(lake, monkeypatch, capsys):
+    rows = rows_of("criteo", "exposures")
+    rows[3]["exposure_id"] = 100
+    audited(lake, "criteo", "exposures", rows)
+    audited(lake, "criteo", "quarantine")
+    asked = ("--dataset", "criteo", "--table", "exposures", "quarantine", "--from", DAY, "--to", DAY)
+    assert run(monkeypatch, lake, *asked) == 1
+    said = capsys.readouterr()
+    assert f"pass quarantine/criteo/{DAY}: " in said.out
+    assert said.err.startswith(f"error: exposures/criteo/{DAY} failed its audit: ")
+    assert "e.g. 100, 100" in said.out
+    assert run(monkeypatch, lake, *asked, "--new") == 1
+    assert "quarantine/" not in capsys.readouterr().out  # passed before
+
+
 def test_the_command_goes_on_after_warnings(lake, monkeypatch, capsys):
     rows = rows_of("criteo", "exposures")
     rows[0]["channel"] = None
