@@ -39,6 +39,7 @@ from schemas.paths import Lake, checked_day, day_plus
 from schemas.publishing import read_manifest
 from schemas.splits import VALIDATION
 from schemas.tables import sequences
+from schemas.tables.channel_policies import NEARLY_ALL
 from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
 
 _SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
@@ -143,13 +144,18 @@ def audit_policy(policy_NA: npt.NDArray[np.float64], before_NA: npt.NDArray[np.f
     if np.abs(policy_NA.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
         return ["probabilities do not sum to 1"]
     findings = []
-    if len(np.unique(policy_NA.argmax(axis=1))) == 1 < len(np.unique(before_NA.argmax(axis=1))):
-        findings.append("one channel for everyone is a collapsed policy")
+    if _leader_share(policy_NA) >= NEARLY_ALL > _leader_share(before_NA):
+        findings.append("one channel for nearly everyone is a collapsed policy")
     # Not the recommended channels: where two are nearly as good, either may be the best one.
     moved = float(np.abs(policy_NA - before_NA).sum(axis=1).mean() / 2)
     if moved > shift:
         findings.append(f"{moved:.0%} of the probability moves to other channels, {shift:.0%} is borne in a day")
     return findings
+
+
+def _leader_share(policy_NA: npt.NDArray[np.float64]) -> float:
+    """The share of the steps at which the commonest recommendation is the one."""
+    return float(np.bincount(policy_NA.argmax(axis=1)).max() / len(policy_NA))
 
 
 def _row(check: str, reason: str, found: Difference | None = None) -> dict[str, object]:

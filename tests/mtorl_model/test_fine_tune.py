@@ -266,7 +266,13 @@ def test_a_collapsed_or_leaping_policy_fails_its_audit():
     before = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [0.5, 0.4, 0.1]])
     assert audit_policy(before, before, 0.2) == []
     one = np.array([[0.5, 0.3, 0.2]] * 4)
-    assert audit_policy(one, before, 1.0) == ["one channel for everyone is a collapsed policy"]
+    assert audit_policy(one, before, 1.0) == ["one channel for nearly everyone is a collapsed policy"]
+    many = np.tile(before, (50, 1))
+    nearly = np.tile(one, (50, 1))
+    nearly[0] = nearly[0, ::-1]
+    assert audit_policy(nearly, many, 1.0) == ["one channel for nearly everyone is a collapsed policy"]
+    nearly[:4] = nearly[:4, ::-1]
+    assert audit_policy(nearly, many, 1.0) == []
     assert audit_policy(one, one, 0.2) == []  # the champion does no better
     assert audit_policy(before[[0, 1, 1, 3]], before, 0.12) == [
         "12% of the probability moves to other channels, 12% is borne in a day"
