@@ -13,7 +13,7 @@ from schemas.paths import Lake
 
 
 class Jobs:
-    """Runs `jobs.<name>` on a lake. sessions: how many of the runs so far have asked for Spark."""
+    """Runs `jobs.<name>`, or the module of a whole name, on a lake. sessions: how many runs have asked for Spark."""
 
     def __init__(self, spark: SparkSession, lake: Lake, dataset: str, patch):
         self.lake, self.dataset, self.sessions = lake, dataset, 0
@@ -21,7 +21,7 @@ class Jobs:
 
     def run(self, job: str, *arguments: str) -> int:
         """The exit status, 0 where the entry point returns."""
-        module = importlib.import_module(f"jobs.{job}")
+        module = importlib.import_module(job if "." in job else f"jobs.{job}")
         argv = [job, "--dataset", self.dataset, "--lake", str(self.lake.root), *arguments]
         self.patch.setattr(sys, "argv", argv)
         if hasattr(module, "spark_session"):
