@@ -64,6 +64,7 @@ chaos: setup ## kill a day's run again and again, and see that nothing is lost [
 	@KILLS=$${KILLS:-100} $(TOOLS)/pytest -q -rs tests/test_chaos.py
 
 test: setup lint ## all tests, after lint
+	@bin/browser.sh
 	@$(TOOLS)/pytest -q -n 2 --dist loadfile
 
 unit: setup ## the fast tests alone: no Spark, Airflow, browser or training

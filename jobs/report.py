@@ -28,7 +28,7 @@ from jobs.reports.words import long_day, short_days
 from jobs.table_contract import TABLES
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
-from schemas.paths import Lake, checked_day
+from schemas.paths import Lake, checked_day, day_plus, days_between
 
 INDEX = "index.html"
 _SECTIONS = (
@@ -38,7 +38,8 @@ _SECTIONS = (
 _TREND_DAYS = 60
 _DAYS_SHOWN = 14  # in the index; the older ones are folded
 _STYLES = ("report.css",)
-_BADGES = {"pass": "good", "warn": "warnings", "fail": "stopped", "part": "incomplete"}
+NO_REPORT = "none"  # the kind of an entry of the index that stands for days without a report
+_BADGES = {"pass": "good", "warn": "warnings", "fail": "stopped", "part": "incomplete", NO_REPORT: "missing"}
 
 
 def main() -> None:
@@ -112,23 +113,42 @@ def day_page(day: Day, verdict: Verdict, sections: Sequence[Section]) -> str:
 
 
 def index_page(dataset: Dataset, summaries: list[Summary]) -> str:
-    """All days that have a report, newest first, and the trend of each headline figure."""
+    """All days that have a report, newest first, a line where some are missing, and the trend of each headline figure.
+
+    Pictures go by the calendar: a day without a report is a gap.
+    """
+    newest = summaries[-1].ds
+    first = max(summaries[0].ds, day_plus(newest, 1 - _TREND_DAYS))
+    days = days_between(first, newest)
     return render(
-        "report_index.html", *_STYLES, title=dataset.title, summaries=summaries[::-1], shown=_DAYS_SHOWN,
-        badges=_BADGES,
-        trends=trends(summaries[-_TREND_DAYS:]), days=min(len(summaries), _TREND_DAYS),
+        "report_index.html", *_STYLES, title=dataset.title, entries=with_gaps(summaries)[::-1], newest=summaries[-1],
+        shown=_DAYS_SHOWN, badges=_BADGES, trends=trends([s for s in summaries if s.ds >= first], days), days=len(days),
     )  # fmt: skip
 
 
-def trends(summaries: list[Summary]) -> list[Picture]:
-    """A picture a headline figure, in the order of the newest day that has it."""
+def with_gaps(summaries: Sequence[Summary]) -> list[Summary]:
+    """The summaries, and between two that are not of neighbouring days one that stands for the days without a report.
+
+    Its ds is the first of those days.
+    """
+    entries: list[Summary] = []
+    for summary in summaries:
+        if entries and (first := day_plus(entries[-1].ds, 1)) < summary.ds:
+            last = day_plus(summary.ds, -1)
+            span = "no report of this day" if first == last else f"no report of the days to {last}"
+            entries.append(Summary(first, NO_REPORT, f"{span}: the log has none, or they were not run", ()))
+        entries.append(summary)
+    return entries
+
+
+def trends(summaries: list[Summary], days: list[str]) -> list[Picture]:
+    """A picture a headline figure, over these days, in the order of the newest day that has it."""
     shapes: dict[str, Headline] = {}
     values: dict[str, dict[str, dict[str, float]]] = {}
     for summary in reversed(summaries):
         for figure in summary.figures:
             shapes.setdefault(figure.picture, figure)
             values.setdefault(figure.picture, {}).setdefault(figure.series, {})[summary.ds] = figure.value
-    days = [summary.ds for summary in summaries]
     pictures = []
     for title, of_series in values.items():
         series = [Series(name, [of_day.get(ds) for ds in days]) for name, of_day in of_series.items()]

@@ -6,7 +6,7 @@ from jobs.reports.day import WORDS, Day
 from jobs.reports.svg import Series, bars, columns, count, share
 from jobs.reports.words import short_days
 from jobs.table_contract import TABLES
-from schemas.paths import UNDATED, day_plus
+from schemas.paths import UNDATED, day_plus, days_between
 from schemas.publishing import read_manifest
 from schemas.tables import exposures, journeys, quarantine
 
@@ -26,8 +26,8 @@ def rows_section(day: Day) -> Section:
     kept, counts = found.rows, found.counts
     rows_in, duplicates, refused = counts["rows_in"], counts["duplicates"], counts["quarantined"]
     adds_up = "" if rows_in == kept + duplicates + refused else " These do not add up: rows were lost or counted twice."
-    first = day_plus(day.ds, 1 - TRAILING_DAYS)
-    days = [d for d in day.lake.days(exposures.NAME, day.dataset.name) if first <= d <= day.ds]
+    first = max(day_plus(day.ds, 1 - TRAILING_DAYS), day.lake.days(exposures.NAME, day.dataset.name)[0])
+    days = days_between(first, day.ds)  # a day that was never published is a gap
     of_days = [read_manifest(day.lake.partition(exposures.NAME, day.dataset.name, d)) for d in days]
     stacks = [Series("kept", [m.rows if m else None for m in of_days])] + [
         Series(name, [m.counts.get(name, 0) if m else None for m in of_days]) for name in ("duplicates", "quarantined")

@@ -434,6 +434,18 @@ def test_a_figure_that_a_day_lacks_is_a_gap(lake):
     assert "Not scored" in page.text
 
 
+def test_days_that_are_not_there_are_told_and_leave_a_gap(lake):
+    ds = day_plus(DAY, 4)
+    exposures(lake, ds, 60, 0, 0)
+    page = page_of(lake, ds)
+    assert page.picture("Rows a day").startswith("kept: 90 (2 Jan), 120 (3 Jan), 60 (7 Jan)")
+    index = index_of(lake)
+    missing = day_plus(DAY, 1)
+    assert f"{missing} missing no report of the days to {day_plus(DAY, 3)}: the log has none" in index.text
+    assert f"{missing}.html" not in index.links
+    assert index.picture("Rows in") == "93 (2 Jan), 130 (3 Jan), 60 (7 Jan)"
+
+
 def test_a_day_costs_a_day(lake):
     """Of other days only manifests, policies of the day before, and small tables are read."""
     before = publish_report(lake, CONTRACT, DAY).read_bytes()
