@@ -30,7 +30,9 @@ class_archive() {
 loaded_classes() {
   local archive
   archive="$(class_archive)"
-  # A Java that does not like it loads the classes as ever, and need not say so.
+  # SPARK_SUBMIT_OPTS is cut at spaces. A Java that does not like the archive loads the classes as ever and need not
+  # say so.
+  case "$archive" in *[[:space:]]*) return ;; esac
   [ ! -s "$archive" ] || printf ' -XX:SharedArchiveFile=%s -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off' "$archive"
 }
 

@@ -175,14 +175,19 @@ def test_java_takes_the_kept_classes(machine):
     machine.setup()
     (archive,) = machine.archives()
 
-    def options() -> str:
+    def options(folder: Path = machine.root) -> str:
         script = 'source bin/common.sh; step_environment; printf "%s" "$SPARK_SUBMIT_OPTS"'
         tools = {"PATH": str(machine.root / "tools")}
         return subprocess.run(
-            ["bash", "-c", script], cwd=machine.root, env=tools, capture_output=True, text=True, check=True
+            ["bash", "-c", script], cwd=folder, env=tools, capture_output=True, text=True, check=True
         ).stdout
 
     assert f" -XX:SharedArchiveFile={archive} " in options()
+    spaced = machine.root / "a folder"
+    spaced.mkdir()
+    for part in ("bin", ".venv"):
+        (spaced / part).symlink_to(machine.root / part)
+    assert "SharedArchiveFile" not in options(spaced)  # Spark cuts its options at spaces
     archive.write_text("")  # setup's mark of an archive that could not be made
     assert "SharedArchiveFile" not in options()
 
