@@ -52,7 +52,11 @@ def predict_last(artifact: Artifact, batch: Batch) -> Predictions:
 
 def ready(artifact: Artifact) -> tuple[MTORL, ...]:
     """The models on their device, dropout off."""
-    return tuple(model.to(device()).eval() for model in artifact.models)
+    for model in artifact.models:
+        # Both walk all parts of the model: too much for every block of windows.
+        if model.training or next(model.parameters()).device.type != device():
+            model.to(device()).eval()
+    return artifact.models
 
 
 def _averaged(artifact: Artifact, answers: Sequence[tuple[MTORL, Output]]) -> Predictions:

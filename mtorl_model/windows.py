@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.dataset import Dataset
+from schemas.errors import UserError
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -38,6 +39,8 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
     entries = pa.array(entry.ravel(), mask=~valid.ravel())
 
     def per_step(name: str) -> pa.Array:
+        if past_steps.type.get_field_index(name) < 0:
+            raise UserError(f"journeys remember no {name}, which the model reads: build them again (make run)")
         past = pc.struct_field(past_steps, name)
         known = upcoming.type.get_field_index(name) >= 0
         newest = pc.struct_field(upcoming, name) if known else pa.nulls(users, past.type)
