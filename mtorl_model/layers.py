@@ -120,6 +120,21 @@ class CausalAttention(nn.Module):
         )
         return a_BHLd.transpose(1, 2).flatten(-2)
 
+    def last(self, s_BLD: Tensor, valid_BL: Tensor) -> Tensor:
+        """What `forward` says of the last step, (B, D), at the cost of no projection of the other steps.
+
+        q (W_K s) is (q W_K) s, and a weighted mean of W_V s is W_V of the weighted mean of s: both matrices are applied
+        once a window. The last step is taken for real. Without dropout.
+        """
+        s_BLD = s_BLD.masked_fill(~valid_BL.unsqueeze(-1), 0.0)
+        q_HdD, k_HdD, v_HdD = self.qkv.weight.view(3, self.heads, -1, s_BLD.shape[-1])
+        q_BHd = torch.einsum("bD,hdD->bhd", s_BLD[:, -1], q_HdD)
+        score_BHL = torch.einsum("bhd,hdD->bhD", q_BHd, k_HdD) @ s_BLD.mT / math.sqrt(q_BHd.shape[-1])
+        seen_B1L = valid_BL[:, None].clone()
+        seen_B1L[..., -1] = True  # as in attention_mask
+        weight_BHL = score_BHL.masked_fill(~seen_B1L, -torch.inf).softmax(dim=-1)
+        return torch.einsum("bhD,hdD->bhd", weight_BHL @ s_BLD, v_HdD).flatten(-2)
+
 
 class AddNorm(nn.Module):
     """One layer of equation 8: M' = LayerNorm(M + Dropout(LeakyReLU(W M + B))).

@@ -73,6 +73,18 @@ class MTORL(nn.Module):
     def forward(self, batch: Batch) -> Output:
         state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
         attended_BLD = self.attention(state_BLD, batch.valid_BL) if self.config.use_attention else state_BLD
+        return self._decode(attended_BLD, state_BLD)
+
+    def last_step(self, batch: Batch) -> Output:
+        """As `forward`, but the policy of the last step alone: action_logits_BLA has one step, the rest has all.
+
+        What lies behind the attention is computed for that step only. The last step of every window must be real.
+        """
+        state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
+        attended_BD = self.attention.last(state_BLD, batch.valid_BL) if self.config.use_attention else state_BLD[:, -1]
+        return self._decode(attended_BD.unsqueeze(1), state_BLD)
+
+    def _decode(self, attended_BLD: Tensor, state_BLD: Tensor) -> Output:
         # Logits, not probabilities: the published code (fault 2) puts a softmax here and another in its loss.
         return Output(
             self.action(self.add_norm(attended_BLD)).float(),  # equation 9; float for the losses under autocast

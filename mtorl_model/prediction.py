@@ -3,15 +3,17 @@
 Shapes as in batch.py: B windows, L steps, A actions (channels), G gains.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mtorl_model.artifact import Artifact
 from mtorl_model.batch import Batch
-from mtorl_model.model import MTORL
+from mtorl_model.model import MTORL, Output
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,12 +40,36 @@ def predict(artifact: Artifact, batch: Batch) -> Predictions:
     The policy is adjusted for the channels' shares in the log as ModelConfig.prior_adjustment says.
     """
     batch = batch.to(device())
-    answers = [_answer(model, batch) for model in artifact.models]
-    policy_BLA = np.mean([policy_BLA for policy_BLA, _ in answers], axis=0)
+    return _averaged(artifact, [(model, model(batch)) for model in ready(artifact)])
+
+
+@torch.inference_mode()
+def predict_last(artifact: Artifact, batch: Batch) -> Predictions:
+    """As `predict`, but the policy of the last step alone (L = 1), and the gains of all; the last step must be real."""
+    batch = batch.to(device())
+    return _averaged(artifact, [(model, model.last_step(batch)) for model in ready(artifact)])
+
+
+def ready(artifact: Artifact) -> tuple[MTORL, ...]:
+    """The models on their device, dropout off."""
+    for model in artifact.models:
+        # Both walk all parts of the model: too much for every block of windows.
+        if model.training or next(model.parameters()).device.type != device():
+            model.to(device()).eval()
+    return artifact.models
+
+
+def _averaged(artifact: Artifact, answers: Sequence[tuple[MTORL, Output]]) -> Predictions:
+    policy_BLA: Floats = np.mean([_array(model.policy(output)) for model, output in answers], axis=0)
     policy_BLA /= adjustment(artifact)
-    gains_BLG = np.mean([gains_BLG for _, gains_BLG in answers], axis=0)
+    gains_BLG = np.mean([_array(model.predicted_gains(output)) for model, output in answers], axis=0)
     # float32 sums to 1 within 1e-7 only, and its sums of probabilities can pass 1 by as much.
     return Predictions(policy_BLA / policy_BLA.sum(axis=-1, keepdims=True), np.minimum(gains_BLG, 1.0))
+
+
+def _array(probabilities: Tensor) -> Floats:
+    array: Floats = probabilities.double().cpu().numpy()
+    return array
 
 
 def adjustment(artifact: Artifact) -> Floats:
@@ -57,10 +83,3 @@ def unadjusted(artifact: Artifact, policy_XA: Floats) -> Floats:
     chance_XA = policy_XA * adjustment(artifact)
     unadjusted_XA: Floats = chance_XA / chance_XA.sum(axis=-1, keepdims=True)
     return unadjusted_XA
-
-
-def _answer(model: MTORL, batch: Batch) -> tuple[Floats, Floats]:
-    """policy_BLA and gains_BLG of one model, dropout off."""
-    model.to(device()).eval()
-    output = model(batch)
-    return model.policy(output).double().cpu().numpy(), model.predicted_gains(output).double().cpu().numpy()

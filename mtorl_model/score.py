@@ -4,7 +4,8 @@ python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD
 """
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mtorl_model.answer_cache import (
+    CACHE,
+    AnswerFile,
+    Earlier,
+    earlier_answers,
+    identity,
+    keep_answers,
+    record_type,
+)
+from mtorl_model.answers import answer_all
 from mtorl_model.artifact import Artifact
-from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain, count_remembered
-from mtorl_model.encoding import Encoder
-from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
+from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
 from mtorl_model.ranking import best_first, fused_reward
-from mtorl_model.reading import ROWS_PER_READ, read_tables, regrouped
+from mtorl_model.reading import ROWS_PER_READ, read_tables
 from mtorl_model.registry import champion, load_champion
 from mtorl_model.rows import ARROW, arrow_schema
-from mtorl_model.windows import journeys_to_windows
+from mtorl_model.windows import journey_columns
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -30,7 +39,6 @@ from schemas.freshness import scored_inputs
 from schemas.locks import locked
 from schemas.paths import Lake, checked_day
 from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
-from schemas.steps import profile_inputs
 from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 
@@ -41,48 +49,51 @@ ROWS_PER_GROUP = 100_000
 TABLES = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """U users. policy_UA: probability of each channel of the spec; gains_UG: of each gain, both float64."""
+    """U users, in the order of their journeys. Their policies stay in a file: they are the bulk of it all."""
 
     user_id: pa.Array
-    policy_UA: npt.NDArray[np.float64]
-    gains_UG: npt.NDArray[np.float64]
-    from_model_U: npt.NDArray[np.bool_]  # False: the journey is too short, this is the initial policy
+    gains_UG: npt.NDArray[np.float64]  # probability of each gain; of a short journey the base rate
+    from_model_U: npt.NDArray[np.bool_]  # False: the journey is too short, the policy is the initial one
     counts: ChannelCounts  # of the exposures that the journeys remember
+    carried: int  # users whose answer is that of an earlier scoring
+    answers: AnswerFile
+    initial_A: npt.NDArray[np.float64]  # equation 17, of the exposures that all these journeys remember
+
+    def policy_XA(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The policies of these rows (at least one): probability of each channel of the spec."""
+        return np.where(self.from_model_U[rows_X, None], self.answers.take(rows_X)["policy"], self.initial_A)
 
 
-def score_journeys(tables: Iterable[pa.Table], artifact: Artifact, dataset: Dataset) -> Scores:
+def score_journeys(
+    tables: Iterable[pa.Table], artifact: Artifact, dataset: Dataset, file: AnswerFile, earlier: Earlier | None = None
+) -> Scores:
     """Scores of all rows of `tables` (layout of schemas/tables/journeys.py), in their order.
 
-    Only the scores are held for all users, never their journeys. Users of a short journey get the initial policy of
-    equation 17, of the exposures that all these journeys remember, and the base rates of the gains.
+    Users of a short journey get the initial policy and the base rates of the gains. file: where to write what the model
+    says of every user. earlier: answers to be carried over where the inputs are the same.
     """
-    spec, steps = artifact.spec, artifact.config.steps
-    encoder = Encoder(spec, dataset, artifact.config.reward_form)
-    actions, gains = len(spec.channels), len(spec.gains)
+    spec, rates = artifact.spec, artifact.initial_policy.gain_rates
     user_id = [pa.array([], ARROW[dataset.user_id.column.dtype])]
-    policy, predicted = [np.empty((0, actions))], [np.empty((0, gains))]
-    shown = [np.empty(0, dtype=np.int64)]
-    counts, tau = ChannelCounts.none(actions), base_rate(artifact, dataset)
-    for users in regrouped(tables, WINDOWS_AT_ONCE):
-        windows = journeys_to_windows(users, spec, dataset, steps)
-        encoded = encoder.encode(windows)
-        policy_BLA, gains_BLG = predict(artifact, encoded.batch())
-        counts += count_remembered(windows, encoded, gains_BLG, tau, dataset)
-        user_id += windows.column("user_id").chunks
-        policy.append(policy_BLA[:, -1])
-        predicted.append(gains_BLG[:, -1])
-        seen = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), steps - 1)
-        shown.append(seen.flatten().to_numpy().reshape(-1, actions).sum(axis=1))
+    gains, shown = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
+    counts, carried = ChannelCounts.none(len(spec.channels)), 0
+    for answers in answer_all(tables, artifact, dataset, base_rate(artifact, dataset), earlier):
+        records_U = answers.records_U
+        file.append(records_U)
+        user_id.append(answers.user_id)
+        gains.append(records_U["gains"].copy())
+        shown.append(records_U["shown"].copy())
+        counts, carried = counts + answers.counts, carried + answers.carried
     from_model_U = np.concatenate(shown) >= MIN_JOURNEY
-    initial_A, rates = channel_level(spec.channels, counts).initial_A, artifact.initial_policy.gain_rates
     return Scores(
         pa.concat_arrays(user_id),
-        np.where(from_model_U[:, None], np.concatenate(policy), initial_A),
-        np.where(from_model_U[:, None], np.concatenate(predicted), [rates[g] for g in spec.gains]),
+        np.where(from_model_U[:, None], np.concatenate(gains), [rates[g] for g in spec.gains]),
         from_model_U,
         counts,
+        carried,
+        file,
+        channel_level(spec.channels, counts).initial_A,
     )
 
 
@@ -114,42 +125,50 @@ def allocation_table(scores: Scores, artifact: Artifact, dataset: Dataset, versi
     )
 
 
-def policies_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> pa.Table:
-    """The table `channel_policies`, ordered by user_id."""
-    order = pc.sort_indices(scores.user_id)
-    policy_UA = scores.policy_UA[order.to_numpy()]
-    users, actions = policy_UA.shape
+def policies_tables(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
+    """The table `channel_policies`, ordered by user_id, a row group at a time."""
     channels = pa.array(artifact.spec.channels, pa.string())
-    keys = channels.take(pa.array(np.tile(np.arange(actions), users)))
-    offsets = pa.array(np.arange(0, users * actions + 1, actions, dtype=np.int32))
-    return _as_contract(
-        channel_policies.channel_policies(dataset),
-        {
-            "user_id": scores.user_id.take(order),
-            "channel": channels.take(pa.array(policy_UA.argmax(axis=1))),
-            "policy": pa.MapArray.from_arrays(offsets, keys, pa.array(policy_UA.ravel())),
-            "source": _source(scores.from_model_U[order.to_numpy()]),
-            **_origin(artifact, version, day, users),
-        },
-    )
+    for rows in _pieces(pc.sort_indices(scores.user_id)):
+        policy_XA = scores.policy_XA(rows.to_numpy())
+        users, actions = policy_XA.shape
+        keys = channels.take(pa.array(np.tile(np.arange(actions), users)))
+        offsets = pa.array(np.arange(0, users * actions + 1, actions, dtype=np.int32))
+        yield _as_contract(
+            channel_policies.channel_policies(dataset),
+            {
+                "user_id": scores.user_id.take(rows),
+                "channel": channels.take(pa.array(policy_XA.argmax(axis=1))),
+                "policy": pa.MapArray.from_arrays(offsets, keys, pa.array(policy_XA.ravel())),
+                "source": _source(scores.from_model_U[rows.to_numpy()]),
+                **_origin(artifact, version, day, users),
+            },
+        )
 
 
-def ranks_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> pa.Table:
-    """The table `user_reward_ranks`, ordered by rank."""
+def ranks_tables(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
+    """The table `user_reward_ranks`, ordered by rank, a row group at a time."""
     reward_U = fused_reward(scores.gains_UG, artifact.spec.gain_weights)
-    order = best_first(scores.user_id, reward_U)
-    gains_UG = scores.gains_UG[order.to_numpy()]
-    return _as_contract(
-        user_reward_ranks.user_reward_ranks(dataset),
-        {
-            "user_id": scores.user_id.take(order),
-            "predicted_reward": pa.array(reward_U[order.to_numpy()]),
-            **{f"predicted_{g}": pa.array(gains_UG[:, k].copy()) for k, g in enumerate(artifact.spec.gains)},
-            "rank": pa.array(np.arange(1, len(order) + 1)),
-            "source": _source(scores.from_model_U[order.to_numpy()]),
-            **_origin(artifact, version, day, len(order)),
-        },
-    )
+    ranked = 0
+    for rows in _pieces(best_first(scores.user_id, reward_U)):
+        gains_XG = scores.gains_UG[rows.to_numpy()]
+        yield _as_contract(
+            user_reward_ranks.user_reward_ranks(dataset),
+            {
+                "user_id": scores.user_id.take(rows),
+                "predicted_reward": pa.array(reward_U[rows.to_numpy()]),
+                **{f"predicted_{g}": pa.array(gains_XG[:, k].copy()) for k, g in enumerate(artifact.spec.gains)},
+                "rank": pa.array(np.arange(ranked + 1, ranked + len(rows) + 1)),
+                "source": _source(scores.from_model_U[rows.to_numpy()]),
+                **_origin(artifact, version, day, len(rows)),
+            },
+        )
+        ranked += len(rows)
+
+
+def _pieces(order: pa.Array) -> Iterator[pa.Array]:
+    """An order of the users, a row group at a time."""
+    for start in range(0, len(order), ROWS_PER_GROUP):
+        yield order.slice(start, ROWS_PER_GROUP)
 
 
 def _origin(artifact: Artifact, version: str, day: str, users: int) -> dict[str, pa.Array]:
@@ -212,32 +231,47 @@ def _publish_scores(
     rows_per_read: int,
 ) -> tuple[Manifest, ...]:
     partition = lake.partition(journeys.NAME, dataset.name, day)
-    kept = {f.name for f in artifact.spec.kept}
-    columns = ["user_id", *(c.name for c in profile_inputs(dataset) if c.name in kept), "memory", "next_step"]
-    scores = score_journeys(read_tables([partition], columns, rows_per_read), artifact, dataset)
-    if not (np.isfinite(scores.policy_UA).all() and np.isfinite(scores.gains_UG).all()):
-        raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
-    contents = (
-        policies_table(scores, artifact, dataset, version, day),
-        ranks_table(scores, artifact, dataset, version, day),
-        allocation_table(scores, artifact, dataset, version),
-    )
-    with staging_folder(lake) as staging:
+    tables = read_tables([partition], journey_columns(artifact.spec, dataset), rows_per_read)
+    with staging_folder(lake) as staging, ExitStack() as open_files:
+        staged = staging / CACHE
+        answers = AnswerFile.create(staged, identity(artifact), record_type(artifact))
+        open_files.callback(answers.close)
+        earlier = open_files.enter_context(earlier_answers(lake, artifact, dataset))
+        scores = score_journeys(tables, artifact, dataset, answers, earlier)
+        if not all(np.isfinite(part[name]).all() for part in answers.pieces() for name in ("policy", "gains")):
+            raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
+        contents: list[tuple[Table, Iterable[pa.Table]]] = [
+            (channel_policies.channel_policies(dataset), policies_tables(scores, artifact, dataset, version, day)),
+            (user_reward_ranks.user_reward_ranks(dataset), ranks_tables(scores, artifact, dataset, version, day)),
+            (channel_allocation.channel_allocation(dataset), [allocation_table(scores, artifact, dataset, version)]),
+        ]
         # All are written before the first is published: in between there is no work that could fail.
-        for table, content in zip(TABLES, contents, strict=True):
-            (staging / table).mkdir()
-            pq.write_table(content, staging / table / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)
-        return tuple(
+        rows = {table.name: _write(staging / table.name, table, content) for table, content in contents}
+        published = tuple(
             publish(
                 lake, table, dataset.name, day, staging / table,
-                rows=len(content),
+                rows=rows[table],
                 inputs={**inputs, "model": version},
                 code=code_version("mtorl_model"),
                 spec_version=artifact.spec.version,
                 counts={INITIAL: int((~scores.from_model_U).sum())},
             )
-            for table, content in zip(TABLES, contents, strict=True)
+            for table in TABLES
         )  # fmt: skip
+        keep_answers(lake, dataset, staged)
+    print(f"{scores.carried} of {len(scores.user_id)} answers carried over from the last scoring")
+    return published
+
+
+def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
+    """Write a partition's only file, row group by row group; the number of rows."""
+    folder.mkdir()
+    rows = 0
+    with pq.ParquetWriter(folder / "part-00000.parquet", arrow_schema(table)) as writer:
+        for part in content:
+            writer.write_table(part)
+            rows += len(part)
+    return rows
 
 
 def main() -> None:

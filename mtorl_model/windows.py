@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.dataset import Dataset
+from schemas.errors import UserError
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -17,8 +18,9 @@ from schemas.tables.feature_spec import FeatureSpec
 def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset, steps: int) -> pa.Table:
     """One window of `steps` positions for each row of `journeys`, rows in their order.
 
-    journeys: the layout of schemas/tables/journeys.py. Returns the layout of schemas/tables/sequences.py
-    without the training columns `window` and `split`: the latest steps - 1 remembered steps, then
+    journeys: the layout of schemas/tables/journeys.py, or journey_columns of it. Returns the layout of
+    schemas/tables/sequences.py without the training columns `window` and `split`, and without outcomes that
+    `journeys` lacks: the latest steps - 1 remembered steps, then
     `next_step`, valid and without outcome; padded on the left; no step is a label.
     """
     memory = journeys.column("memory").combine_chunks()
@@ -37,6 +39,8 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
     entries = pa.array(entry.ravel(), mask=~valid.ravel())
 
     def per_step(name: str) -> pa.Array:
+        if past_steps.type.get_field_index(name) < 0:
+            raise UserError(f"journeys remember no {name}, which the model reads: build them again (make run)")
         past = pc.struct_field(past_steps, name)
         known = upcoming.type.get_field_index(name) >= 0
         newest = pc.struct_field(upcoming, name) if known else pa.nulls(users, past.type)
@@ -53,7 +57,7 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
     columns |= {
         name: _windows(per_step(name), steps)
         for name in (
-            *(c.name for c in outcome_columns(dataset)),
+            *(c.name for c in outcome_columns(dataset) if past_steps.type.get_field_index(c.name) >= 0),
             *features,
             *(c.name for c in count_inputs(dataset)),
         )
@@ -65,6 +69,24 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
             for what in ("exposures", *dataset.gain_names)
         }
     return pa.table(columns)
+
+
+def journey_columns(spec: FeatureSpec, dataset: Dataset) -> list[str]:
+    """The columns of the table `journeys` that windows for the model are cut from, as paths in its Parquet files."""
+    kept = {f.name for f in spec.kept}
+    outcomes = ("channel", *dataset.gain_names, "cost")
+    inputs = (
+        *(c.name for c in feature_inputs(dataset) if c.name in kept),
+        *(c.name for c in count_inputs(dataset)),
+        "seen_by_channel",
+        "new_by_channel",
+    )
+    return [
+        "user_id",
+        *(c.name for c in profile_inputs(dataset) if c.name in kept),
+        *(f"memory.list.element.{name}" for name in (*outcomes, *inputs)),
+        *(f"next_step.{name}" for name in inputs),
+    ]
 
 
 def _windows(flat: pa.Array, steps: int) -> pa.Array:

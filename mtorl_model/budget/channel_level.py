@@ -72,6 +72,12 @@ class ChannelCounts:
         return counts
 
 
+def reliable_steps(gains_NLG: Floats, tau: float, dataset: Dataset) -> npt.NDArray[np.bool_]:
+    """[N, L]: steps with a predicted click above tau. gains_NLG: what the model predicted for each."""
+    reliable_NL: npt.NDArray[np.bool_] = gains_NLG[..., click_gain(dataset)] > tau
+    return reliable_NL
+
+
 def count_steps(
     steps_NL: npt.NDArray[np.bool_],
     encoded: Encoded,
@@ -81,25 +87,35 @@ def count_steps(
     dataset: Dataset,
 ) -> ChannelCounts:
     """Of the marked steps of N windows. gains_NLG: what the model predicted for each."""
+    return _count(steps_NL, encoded, reliable_steps(gains_NLG, tau, dataset), cost_nano_NL, dataset)
+
+
+def count_remembered(
+    windows: pa.Table, encoded: Encoded, reliable_NL: npt.NDArray[np.bool_], dataset: Dataset
+) -> ChannelCounts:
+    """Of the remembered steps of scoring windows (windows.journeys_to_windows). reliable_NL: see reliable_steps."""
+    cost_N = np.nan_to_num(windows.column("cost").combine_chunks().flatten().to_numpy(zero_copy_only=False))
+    cost_nano_NL = np.rint(cost_N * NANO).astype(np.int64).reshape(encoded.valid_NL.shape)
+    return _count(encoded.valid_NL, encoded, reliable_NL, cost_nano_NL, dataset)
+
+
+def _count(
+    steps_NL: npt.NDArray[np.bool_],
+    encoded: Encoded,
+    reliable_NL: npt.NDArray[np.bool_],
+    cost_nano_NL: Ints,
+    dataset: Dataset,
+) -> ChannelCounts:
     gain = click_gain(dataset)
     late = dataset.gain_names[gain] in dataset.late_gains
     gained_NL = np.zeros(steps_NL.shape) if late else encoded.gains_NLG[..., gain]
     return ChannelCounts.of(
         encoded.action_NL[steps_NL].astype(np.int64),
         gained_NL[steps_NL].astype(np.int64),
-        (gains_NLG[..., gain][steps_NL] > tau).astype(np.int64),
+        reliable_NL[steps_NL].astype(np.int64),
         cost_nano_NL[steps_NL],
         encoded.action_in_NLA.shape[-1],
     )
-
-
-def count_remembered(
-    windows: pa.Table, encoded: Encoded, gains_NLG: Floats, tau: float, dataset: Dataset
-) -> ChannelCounts:
-    """Of the remembered steps of scoring windows (windows.journeys_to_windows)."""
-    cost_N = np.nan_to_num(windows.column("cost").combine_chunks().flatten().to_numpy(zero_copy_only=False))
-    cost_nano_NL = np.rint(cost_N * NANO).astype(np.int64).reshape(encoded.valid_NL.shape)
-    return count_steps(encoded.valid_NL, encoded, gains_NLG, tau, cost_nano_NL, dataset)
 
 
 @dataclass(frozen=True, slots=True)

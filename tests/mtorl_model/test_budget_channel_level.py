@@ -15,6 +15,7 @@ from mtorl_model.budget.channel_level import (
     click_gain,
     count_remembered,
     count_steps,
+    reliable_steps,
 )
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
 from mtorl_model.encoding import Encoder
@@ -73,7 +74,7 @@ def test_remembered_steps_are_counted_with_what_the_model_said_of_them():
     predicted = np.zeros((2, 4, 2))
     predicted[0, :, 0] = [0.9, 0.9, 0.3, 0.9]  # padding, left, mid, next step
     predicted[1, :, 0] = [0.9, 0.9, 0.4, 0.9]  # padding, unknown, left, next step
-    found = count_remembered(windows, encoded, predicted, 0.35, TOY)
+    found = count_remembered(windows, encoded, reliable_steps(predicted, 0.35, TOY), TOY)
     assert found.exposures_A.tolist() == [2, 1, 0]
     assert found.gained_A.tolist() == [1, 0, 0]
     assert found.reliable_A.tolist() == [2, 0, 0]

@@ -67,6 +67,20 @@ def test_outputs_read_the_past_they_are_meant_to(config, action_reads, reward_re
         assert (grad[0].abs().sum(dim=-1) > 0).nonzero().flatten().tolist() == list(reads)
 
 
+@pytest.mark.parametrize("config", [*VARIANTS.values(), replace(TINY, heads=2)], ids=[*VARIANTS.keys(), "two heads"])
+def test_the_last_step_alone_is_told_what_it_is_told_among_all(config):
+    model, batch = build(config).eval(), pad_left(random_batch(windows=5), 3)
+    for inputs in (batch, with_garbage(batch)):
+        every, last = model(inputs), model.last_step(inputs)
+        assert last.action_logits_BLA.shape[1] == 1
+        torch.testing.assert_close(last.action_logits_BLA[:, -1], every.action_logits_BLA[:, -1], atol=1e-5, rtol=1e-5)
+        assert_same_at_real_steps(
+            last._replace(action_logits_BLA=last.reward_logits_BLO),
+            every._replace(action_logits_BLA=every.reward_logits_BLO),
+            batch.valid_BL,
+        )
+
+
 @each_variant
 def test_a_category_is_read_from_its_step_on(config):
     model, batch = build(config), random_batch(windows=1)

@@ -24,7 +24,8 @@ from synthetic_journeys import (
     toy_dataset,
 )
 
-from mtorl_model import score
+from mtorl_model import answers, score
+from mtorl_model.answers import answer_all
 from mtorl_model.artifact import Artifact
 from mtorl_model.config import ModelConfig
 from mtorl_model.encoding import Encoder
@@ -103,11 +104,12 @@ def test_scoring_a_journey_is_what_training_saw_of_the_next_exposure(length, rew
 
     row = journeys({1: exposures}).to_pylist()[0]
     row["next_step"] = step_inputs(exposures, hour=length)  # shown at the hour that the scoring assumes
-    scores = score.score_journeys([pa.Table.from_pylist([row], journeys({1: exposures}).schema)], artifact, TOY)
+    table = pa.Table.from_pylist([row], journeys({1: exposures}).schema)
+    ((_, (answer,), _, _),) = answer_all([table], artifact, TOY, tau=0.5)
 
-    assert scores.from_model_U.tolist() == [True]
-    np.testing.assert_allclose(scores.policy_UA[0], at_training.policy_BLA[0, -1], atol=1e-6)
-    np.testing.assert_allclose(scores.gains_UG[0], at_training.gains_BLG[0, -1], atol=1e-6)
+    assert answer["shown"] >= score.MIN_JOURNEY
+    np.testing.assert_allclose(answer["policy"], at_training.policy_BLA[0, -1], atol=1e-6)
+    np.testing.assert_allclose(answer["gains"], at_training.gains_BLG[0, -1], atol=1e-6)
 
 
 def test_policies_follow_the_contract(lake):
@@ -134,13 +136,13 @@ def test_every_user_gets_the_scores_of_the_own_journey(lake):
     ranks = {row["user_id"]: row for row in published(lake, "user_reward_ranks").to_pylist()}
     initial = published(lake, "channel_allocation").column("initial").to_pylist()
     for k, user in enumerate(table.column("user_id").to_pylist()):
-        alone = score.score_journeys([table.slice(k, 1)], untrained(), TOY)
-        source = "model" if alone.from_model_U[0] else "initial"
+        ((_, (alone,), _, _),) = answer_all([table.slice(k, 1)], untrained(), TOY, tau=0.5)
+        source = "model" if alone["shown"] >= score.MIN_JOURNEY else "initial"
         assert (policies[user]["source"], ranks[user]["source"]) == (source, source)
-        own = alone.policy_UA[0].tolist() if source == "model" else initial  # that one is of all users
-        assert [p for _, p in policies[user]["policy"]] == pytest.approx(own, abs=1e-6)
+        own = alone["policy"].tolist() if source == "model" else initial  # that one is of all users
+        assert [p for _, p in policies[user]["policy"]] == own
         gains = [ranks[user][f"predicted_{gain}"] for gain in GAINS]
-        assert gains == pytest.approx(alone.gains_UG[0].tolist(), abs=1e-6)
+        assert gains == (alone["gains"].tolist() if source == "model" else [0.25, 0.125])
 
 
 def test_both_tables_pass_their_audit(lake):
@@ -212,7 +214,7 @@ def test_a_short_journey_gets_the_initial_policy(lake):
 
 
 def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
-    monkeypatch.setattr(score, "WINDOWS_AT_ONCE", 16)
+    monkeypatch.setattr(answers, "USERS_AT_ONCE", 16)
     table = journeys(random_users(75))
     found = set()
     for rows_per_read, files, rows_per_group in ((1, 1, 1000), (7, 3, 10), (4096, 2, 5), (16, 1, 16)):

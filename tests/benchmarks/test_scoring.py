@@ -1,0 +1,56 @@
+"""The made-up journeys of the scoring benchmark are as long as the samples', and the nightly scoring reads them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.scoring import DAY, publish_champion, publish_journeys, spec_of
+from mtorl_model.encoding import Encoder
+from mtorl_model.score import score_day
+from mtorl_model.windows import journey_columns
+from schemas.dataset import get_dataset
+from schemas.paths import Lake
+from schemas.steps import MEMORY_STEPS
+
+
+@pytest.mark.parametrize(("name", "full_windows"), [("criteo", 0.179), ("kuairand", 0.463)])
+def test_journeys_are_as_long_as_the_samples_and_hold_what_the_model_reads(tmp_path, name, full_windows):
+    lake, dataset = Lake(tmp_path), get_dataset(name)
+    spec = spec_of(dataset)
+    publish_journeys(lake, dataset, spec, 5_000)
+    files = sorted(lake.partition("journeys", name, DAY).glob("*.parquet"))
+    tables = [pq.ParquetFile(file).read() for file in files]
+    length = np.concatenate([pc.list_value_length(table.column("memory")).to_numpy() for table in tables])
+    ids = np.concatenate([table.column("user_id").to_numpy() for table in tables])
+    assert sorted(ids) == list(range(5_000))
+    assert (length.min(), length.max()) == (10, MEMORY_STEPS)
+    assert (length >= 19).mean() == pytest.approx(full_windows, abs=0.03)
+    paths = {pq.ParquetFile(files[0]).schema.column(k).path for k in range(len(pq.ParquetFile(files[0]).schema))}
+    for column in journey_columns(spec, dataset):
+        assert any(path == column or path.startswith(f"{column}.") for path in paths), column
+    assert len(Encoder(spec, dataset, "binary").sizes.vocabulary) > 10
+
+
+def test_repaired_journeys_are_scored_on_top_and_most_answers_carried_over(tmp_path, capsys):
+    lake, dataset = Lake(tmp_path), get_dataset("criteo")
+    spec = spec_of(dataset)
+    publish_champion(lake, dataset, spec, "small")
+    publish_journeys(lake, dataset, spec, 200)
+    assert [m.rows for m in score_day(lake, dataset, DAY)] == [200, 200, len(spec.channels)]
+    publish_journeys(lake, dataset, spec, 200, repaired=2)
+    score_day(lake, dataset, DAY)
+    assert "198 of 200 answers carried over" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_last_line_is_the_figures():
+    command = [sys.executable, "-m", "benchmarks.scoring", "--users", "100", "--again"]
+    figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    assert figures["users"] == 100
+    assert figures["users_per_second"] == round(100 / figures["seconds"])
+    assert 100 < figures["peak_mib"] < 2_000
