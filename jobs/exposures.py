@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.tables.exposures import exposures as exposures_table
 
 KEPT, DUPLICATE, REFUSED = "kept", "duplicate", "refused"
-FATE, REASON, RAW, DS = "_fate", "_reason", "_raw", "ds"
+FATE, REASON, RAW, HASH, DS = "_fate", "_reason", "_raw", "_hash", "ds"
 
 _NOUNS = {"bigint": "a whole number", "double": "a number"}
 _WHY = "_why"
@@ -53,29 +53,43 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     )
 
 
-def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
-    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days."""
-    same = ("user_id", "exposure_id", DS, F.col(REASON).isNull())
+def with_fate(rows: DataFrame, dataset: Dataset, *placed_by: str) -> DataFrame:
+    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days.
+
+    placed_by: columns by which the rows lie together already (a user's in one place); they are then sorted there, by
+    these columns and the order of the table `exposures`, and not moved.
+    """
+    # The time is part of what the id is made of: it parts no copies, and brings the table's own order.
+    same = dict.fromkeys((*placed_by, DS, "user_id", "exposed_at_ms", "exposure_id"))
     # The copy that stays is the one that knows of most late gains, so that a row that is delivered again with its
-    # conversion replaces the first; then the last in text order, so that a rerun keeps the same one.
-    late = (F.col(gain).desc_nulls_last() for gain in dataset.late_gains)
-    copies = Window.partitionBy(*same).orderBy(*late, F.col(RAW).desc(), SOURCE)
+    # conversion replaces the first; then the one with the largest values, so that a rerun keeps the same.
+    late = [F.col(gain).desc_nulls_last() for gain in dataset.late_gains]
+    values = [F.col(column.name).desc_nulls_last() for column in exposures_table(dataset).columns]
+    copies = Window.partitionBy(*same, F.col(REASON).isNull()).orderBy(*late, *values)
     fate = F.when(F.col(REASON).isNotNull(), REFUSED).when(F.row_number().over(copies) > 1, DUPLICATE).otherwise(KEPT)
     return rows.withColumn(FATE, fate)
 
 
-def rows_by_file(rows: DataFrame) -> DataFrame:
-    """Aggregate of with_reason's rows: file, ds, refused, rows, and two sums in which no order counts.
-
-    Two independent hashes: a row that is there twice would cancel out in an exclusive or, and still counts in the sum.
-    """
+def to_keep(rows: DataFrame) -> DataFrame:
+    """What of with_reason's rows is worth keeping: adds HASH, over all that the row has, and empties the RAW of rows
+    that are not refused, half of what a row weighs."""
     values = [F.col(name) for name in rows.columns if name not in (DS, SOURCE)]
     # Spark's hash passes over nulls, so a value that moved to the next column would go unseen.
     hashed = F.xxhash64(*values, *(value.isNull() for value in values))
+    return rows.withColumn(HASH, hashed).withColumn(RAW, F.when(F.col(REASON).isNotNull(), F.col(RAW)))
+
+
+def rows_by_file(rows: DataFrame) -> DataFrame:
+    """Aggregate of to_keep's rows: file, ds, refused, rows, and two sums in which no order counts.
+
+    Two independent hashes: a row that is there twice would cancel out in an exclusive or, and still counts in the sum,
+    which is given in two halves, `high` times 2**32 plus `low`: whole, it would not fit into 64 bits.
+    """
     return rows.groupBy(F.col(SOURCE).alias("file"), DS, F.col(REASON).isNotNull().alias("refused")).agg(
         F.count("*").alias("rows"),
-        F.sum(hashed.cast("decimal(38,0)")).cast("string").alias("sum"),
-        F.bit_xor(F.xxhash64(hashed, F.lit(1))).cast("string").alias("xor"),
+        F.sum(F.shiftright(HASH, 32)).alias("high"),
+        F.sum(F.col(HASH).bitwiseAND(F.lit(2**32 - 1))).alias("low"),
+        F.bit_xor(F.xxhash64(HASH, F.lit(1))).alias("xor"),
     )
 
 
