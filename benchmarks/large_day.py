@@ -18,8 +18,8 @@ TEXT = """\
 One day of {rows} exposures in the KuaiRand layout, made of a generated day of {small} by repeating every user under
 other ids, with the days before it that its drift is measured against. Each line is an entry point in a process of its
 own, its start counted; *report* is the page of that day. The plan is `simulation.plan_scale`: a budget over {rows}
-made-up users and 11 channels. There is no peer here: these are the times themselves, and what limit the scale tests set them
-(audits and drift together 60 s; the plan 20 s and 4 GiB)."""
+made-up users and 11 channels. There is no peer here: these are the times themselves, and the limits that the scale
+tests set are audits and drift together 60 s, the plan 20 s and 4 GiB."""
 
 
 def measure(kept: Path, command: str, rows: int, repeats: int) -> Section:

@@ -32,6 +32,7 @@ from jobs.exposures import (
     with_reason,
 )
 from jobs.lake_io import BUCKET, placed, publish_days
+from jobs.progress import doing
 from jobs.raw_files import SOURCE, RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
 from jobs.session import spark_session
@@ -109,7 +110,7 @@ class RawLog:
 
     def __init__(self, spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
         self.dataset, self.files = dataset, files
-        self._spark = spark
+        self.spark = spark
         self._names: set[str] = set()
         self._rows: DataFrame | None = None
 
@@ -124,8 +125,8 @@ class RawLog:
             log = self.files[self.dataset.log.view]
             chosen = tuple(path for path in log.paths if path.name in names) or log.paths[:1]
             views = {**self.files, self.dataset.log.view: RawFiles(log.layout, chosen)}
-            raw = {view: read_raw(self._spark, group) for view, group in views.items()}
-            self._rows = to_keep(with_reason(self._spark, self.dataset, raw)).persist(StorageLevel.MEMORY_AND_DISK)
+            raw = {view: read_raw(self.spark, group) for view, group in views.items()}
+            self._rows = to_keep(with_reason(self.spark, self.dataset, raw)).persist(StorageLevel.MEMORY_AND_DISK)
             self._names = {path.name for path in chosen}
         return self._rows
 
@@ -139,6 +140,7 @@ def read_changed(lake: Lake, log: RawLog) -> RawIndex:
             # Before the files are read: one that changes meanwhile is read again next time.
             stamps = {path.name: stamp(path) for path in changed}
             rows = log.rows(set(stamps))
+            doing(log.spark, "reading the log")
             index = scanned(index, stamps, rows_by_file(rows).collect())
             if index.span is None:
                 days_of(rows.agg(*log_span()).first(), rows)  # says why
@@ -208,6 +210,7 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     dataset = log.dataset
     in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
     rows = log.rows(index.files_of(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
+    doing(log.spark, "counting the days")
     usable = _usable_by_day(rows)
     refused = rows.where(F.col(REASON).isNotNull()).select(
         F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS

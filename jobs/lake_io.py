@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
+from jobs.progress import doing
 from schemas.contract import Table
 from schemas.paths import Lake
 from schemas.publishing import Manifest, code_version, publish, require_manifest, staging_folder
@@ -68,6 +69,7 @@ def publish_days(
     if BUCKET not in rows.columns:
         rows = placed(rows, split_by)
     published, code = {}, code_version("jobs")
+    doing(rows.sparkSession, f"writing {table.name}")
     with staging_folder(lake) as staging:
         written = staging / "written"
         (
