@@ -33,8 +33,9 @@ from jobs.exposures import (
 )
 from jobs.lake_io import BUCKET, placed, publish_days
 from jobs.progress import doing
-from jobs.raw_files import SOURCE, RawFiles, find_raw_files, raw_paths, read_raw
+from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
+from jobs.raw_lines import SOURCE
 from jobs.session import spark_session
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line

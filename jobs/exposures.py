@@ -6,15 +6,14 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs.raw_files import DAMAGED, SOURCE
-from schemas.dataset import Dataset, Lookup, RawFile
+from jobs.raw_lines import SOURCE, typed
+from schemas.dataset import Dataset, Lookup
 from schemas.errors import UserError
 from schemas.tables.exposures import exposures as exposures_table
 
 KEPT, DUPLICATE, REFUSED = "kept", "duplicate", "refused"
 FATE, REASON, RAW, HASH, DS = "_fate", "_reason", "_raw", "_hash", "ds"
 
-_NOUNS = {"bigint": "a whole number", "double": "a number"}
 _WHY = "_why"
 # The last day of the year 9999 left out: beyond, some calendar already writes a year of five digits.
 _LAST_MS = 253_402_214_400_000 - 1
@@ -28,7 +27,7 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     exposure_id is sure to be filled), ds (the dataset's own calendar day; null where the time cannot be read),
     REASON (refused rows), RAW (the row's text), SOURCE.
     """
-    log = _typed(raw["log"], dataset.log).alias("log")
+    log = typed(raw["log"], dataset.log).alias("log")
     reasons = [F.col("log._reason")]
     for lookup in dataset.lookups:
         view = lookup.file.view
@@ -130,34 +129,8 @@ def days_of(span: Mapping[str, Any], rows: DataFrame) -> tuple[str, str]:
     return span["first_day"], span["last_day"]
 
 
-def _typed(raw: DataFrame, layout: RawFile) -> DataFrame:
-    """Text to types. Adds _reason (why the row is unreadable, null if it is fine) and _raw (the row's text)."""
-    number = len(layout.columns)
-    reasons: list[Column] = [
-        F.when(F.col(DAMAGED).isNotNull(), f"the row does not have {number} fields"),
-    ]
-    typed = []
-    for column in layout.columns:
-        text = F.trim(F.col(column.name))
-        missing = text.isNull() | (text == "")
-        value = text if column.dtype == "string" else text.try_cast(column.dtype)
-        if column.dtype == "double":
-            value = F.when(F.abs(value) < float("inf"), value)  # NaN and Infinity parse as doubles
-        if column.dtype != "string":
-            reasons.append(
-                F.when(~missing & value.isNull(),
-                       F.concat(F.lit(f"{column.name} is not {_NOUNS[column.dtype]}: "), F.substring(text, 1, 40)))
-            )  # fmt: skip
-        if not column.nullable:
-            reasons.append(F.when(missing, f"{column.name} is missing"))
-        typed.append(F.when(~missing, value).alias(column.name))
-    fields = [F.coalesce(F.col(c.name), F.lit("")) for c in layout.columns]
-    raw_text = F.coalesce(F.col(DAMAGED), F.concat_ws(layout.separator, *fields))
-    return raw.select(*typed, F.coalesce(*reasons).alias("_reason"), raw_text.alias("_raw"), SOURCE)
-
-
 def _lookup_rows(spark: SparkSession, raw: DataFrame, lookup: Lookup) -> DataFrame:
-    rows = _typed(raw, lookup.file).drop("_raw", SOURCE)
+    rows = typed(raw, lookup.file).drop("_raw", SOURCE)
     # A key that stands twice would multiply exposures; its log rows are refused with this as the reason.
     twice = Window.partitionBy(lookup.key)
     rows = (

@@ -26,7 +26,7 @@ from schemas.paths import UNDATED, Lake
 from schemas.publishing import file_sha256
 from schemas.tables import exposures
 
-_READERS = ("exposures.py", "raw_files.py")
+_READERS = ("exposures.py", "raw_files.py", "raw_lines.py")
 _BELIEVED = 0.01
 NO_DAY = ""  # of refused rows whose time cannot be read
 
