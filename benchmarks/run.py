@@ -6,6 +6,8 @@ document, so that a run that is stopped has lost one section. Generated logs are
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +33,7 @@ def main() -> None:
     sizes = [round(1_000_000 * _number(word)) for word in args.sizes.split()]
     if not sizes or args.repeats < 1:
         raise UserError("SIZES are numbers of million rows, at least one, and REPEATS is at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what is being measured
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])  # the measured processes inherit it
     args.kept.mkdir(parents=True, exist_ok=True)
     kept = args.kept.resolve()
