@@ -12,7 +12,7 @@ from schemas.paths import Lake, day_plus
 from schemas.tables import exposures
 
 DAYS = 31
-_USERS, _A_DAY = 2_500, 50  # rows a user and day: journeys hold 40 steps, so they are full after one day
+_A_DAY = 50  # rows a user and day: journeys hold 40 steps, so they are full after one day
 _DAY_S = 86_400
 TEXT = """\
 One more day is `build_exposures --up-to`, `build_journeys --day` and `build_sequences --up-to`, as the daily run starts
@@ -23,9 +23,9 @@ users cost. *Bytes read* is what all processes of the jobs ask the system for, J
 A raw log that is one growing file is read whole each day, since any of its rows may be new; that grows with the log."""
 
 
-def measure(kept: Path, command: str, histories: list[int], repeats: int) -> Section:
+def measure(kept: Path, command: str, users: int, histories: list[int], repeats: int) -> Section:
     spec = pipeline.fitted_spec(kept)
-    raw = _day_files(kept)
+    raw = _day_files(kept, users)
     last = day_plus(START.date().isoformat(), DAYS - 1)
     before = {days: _history(kept, raw, spec, days) for days in histories}
     made = 0
@@ -57,17 +57,17 @@ def measure(kept: Path, command: str, histories: list[int], repeats: int) -> Sec
         ])  # fmt: skip
     for lake in before.values():
         shutil.rmtree(lake.root)
-    text = TEXT.format(rows=f"{made:,}", users=f"{_USERS:,}", a_day=_A_DAY)
+    text = TEXT.format(rows=f"{made:,}", users=f"{users:,}", a_day=_A_DAY)
     headings = ("history", "time of one more day", f"times {histories[0]} day", "in processor time", "bytes read",
                 "times", "memory", "repeats")  # fmt: skip
     return Section("A day costs a day", text, command, this_machine(), headings, rows)
 
 
-def _day_files(kept: Path) -> list[Path]:
+def _day_files(kept: Path, users: int) -> list[Path]:
     """The log, a file a day, oldest first."""
-    folder = kept / f"criteo-days-{DAYS}"
+    folder = kept / f"criteo-days-{DAYS}-{users}"
     if not folder.exists():
-        whole = pipeline.log_file(pipeline.generated_log(kept, _USERS * _A_DAY * DAYS, users=_USERS, days=DAYS))
+        whole = pipeline.log_file(pipeline.generated_log(kept, users * _A_DAY * DAYS, users=users, days=DAYS))
         staged = folder.with_suffix(".staged")
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()

@@ -19,7 +19,7 @@ from schemas.errors import UserError, exit_with_one_line
 
 _CORES = 2
 _HISTORIES = [1, 10, 30]
-_LARGE = 1_000_000
+_LARGE = 1_000_000  # rows of a large day, whatever the sizes
 
 
 def main() -> None:
@@ -35,14 +35,15 @@ def main() -> None:
         raise UserError("SIZES are numbers of million rows, at least one, and REPEATS is at least 1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what is being measured
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])  # the measured processes inherit it
+    largest = min(max(sizes), _LARGE)
     args.kept.mkdir(parents=True, exist_ok=True)
     kept = args.kept.resolve()
     measures: dict[str, Callable[[str], Section]] = {
         "journeys": lambda command: journey_build.measure(kept, command, sizes, args.repeats),
-        "day": lambda command: one_more_day.measure(kept, command, _HISTORIES, args.repeats),
+        "day": lambda command: one_more_day.measure(kept, command, largest // 400, _HISTORIES, args.repeats),
         "training": lambda command: model_costs.training(command, args.repeats),
         "scoring": lambda command: model_costs.scoring(command, args.repeats),
-        "large-day": lambda command: large_day.measure(kept, command, min(max(sizes), _LARGE), args.repeats),
+        "large-day": lambda command: large_day.measure(kept, command, largest, args.repeats),
     }
     chosen = (args.only or " ".join(measures)).split()
     if unknown := [name for name in chosen if name not in measures]:
