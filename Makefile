@@ -4,12 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS OPENLINEAGE \
-	STUDY FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS
+	STUDY FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget rollback backfill status report chaos orders clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report chaos orders clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -38,6 +38,9 @@ results: ## docs/results.md from what the lake's evaluations and studies have fo
 
 budget: setup ## compare budget strategies in the simulator; docs/budget.md gets the table and the curves (an hour)
 	@$(TOOLS)/python -m simulation.compare --out .budget --document docs/budget.md
+
+bench: ## the benchmarks, into docs/performance.md: hours [ONLY=journeys|day|training|scoring|large-day SIZES="1 4 16" REPEATS=3]
+	@bin/bench.sh
 
 rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; none: the one before]
 	@bin/rollback.sh
@@ -77,4 +80,4 @@ lint: setup ## ruff and mypy
 
 clean: ## remove what can be made again: generated logs, caches, Airflow's own state (not .venv, not the lake)
 	@bin/service.sh down
-	@rm -rf -- .budget raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@rm -rf -- .budget .bench raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

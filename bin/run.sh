@@ -35,6 +35,7 @@ if [ -z "${RAW:-}" ]; then
 fi
 RAW="$(realpath -m -- "$RAW")"
 
+say "looking up which days the log has: $RAW"
 find_log_days "$DATASET" "$RAW"
 FROM="${FROM:-$FIRST}"
 TO="${TO:-$LAST}"

@@ -20,21 +20,22 @@ from pyspark.sql import functions as F
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.exposures import (
     DS,
-    DUPLICATE,
     FATE,
     KEPT,
     RAW,
     REASON,
-    REFUSED,
     days_of,
     log_span,
     rows_by_file,
+    to_keep,
     with_fate,
     with_reason,
 )
-from jobs.lake_io import publish_days
-from jobs.raw_files import SOURCE, RawFiles, find_raw_files, raw_paths, read_raw
+from jobs.lake_io import BUCKET, placed, publish_days
+from jobs.progress import doing
+from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
+from jobs.raw_lines import SOURCE
 from jobs.session import spark_session
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
@@ -89,14 +90,15 @@ def main() -> None:
     built: list[str] = []
     if changed or to_build(lake, dataset.name, index, days_of_run(index), code, up_to):
         with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark:
-            index = read_changed(spark, lake, dataset, files)
+            log = RawLog(spark, dataset, files)
+            index = read_changed(lake, log)
             days = days_of_run(index)
             if wanted := to_build(lake, dataset.name, index, days, code, up_to):
                 with locked(lake, (EXPOSURES, QUARANTINE.name), dataset.name, wanted):
                     # Another run may have built them while this one waited.
                     built = to_build(lake, dataset.name, index, days, code, up_to)
                     if built:
-                        build(spark, lake, dataset, files, index, built)
+                        build(lake, log, index, built)
     days = days_of_run(index)
     if fresh := len(set(days) - set(built)):
         print(f"exposures {dataset.name} {days[0]}..{days[-1]}: {fresh} of {len(days)} days are fresh and left alone")
@@ -104,27 +106,47 @@ def main() -> None:
         report_others(lake, dataset.name, index, up_to, [day for day in built if day not in (up_to, UNDATED)])
 
 
-def read_changed(spark: SparkSession, lake: Lake, dataset: Dataset, files: Mapping[str, RawFiles]) -> RawIndex:
+class RawLog:
+    """The log's rows, as jobs.exposures.to_keep leaves them; what was read last is kept, so that it is read once."""
+
+    def __init__(self, spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
+        self.dataset, self.files = dataset, files
+        self.spark = spark
+        self._names: set[str] = set()
+        self._rows: DataFrame | None = None
+
+    def rows(self, names: set[str]) -> DataFrame:
+        """Those of the log files of these names (of the first one where there are none), lookups joined.
+
+        There may be rows of other files too.
+        """
+        if self._rows is None or not names <= self._names:
+            if self._rows is not None:
+                self._rows.unpersist()
+            log = self.files[self.dataset.log.view]
+            chosen = tuple(path for path in log.paths if path.name in names) or log.paths[:1]
+            views = {**self.files, self.dataset.log.view: RawFiles(log.layout, chosen)}
+            raw = {view: read_raw(self.spark, group) for view, group in views.items()}
+            self._rows = to_keep(with_reason(self.spark, self.dataset, raw)).persist(StorageLevel.MEMORY_AND_DISK)
+            self._names = {path.name for path in chosen}
+        return self._rows
+
+
+def read_changed(lake: Lake, log: RawLog) -> RawIndex:
     """The raw index as the log is now: files that have changed since it was stored are read. Stores it."""
+    dataset, files = log.dataset, log.files
     with locked(lake, (RAW_INDEX,), dataset.name, [UNDATED]):
         index, changed = split_by_change(dataset, files, stored_index(lake, dataset.name))
         if changed:
             # Before the files are read: one that changes meanwhile is read again next time.
             stamps = {path.name: stamp(path) for path in changed}
-            rows = rows_of(spark, dataset, files, set(stamps))
+            rows = log.rows(set(stamps))
+            doing(log.spark, "reading the log")
             index = scanned(index, stamps, rows_by_file(rows).collect())
             if index.span is None:
                 days_of(rows.agg(*log_span()).first(), rows)  # says why
             store_index(lake, dataset.name, index)
     return index
-
-
-def rows_of(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles], names: set[str]) -> DataFrame:
-    """All rows of the log files of these names (of the first one where there are none), with the lookups joined."""
-    log = files[dataset.log.view]
-    chosen = tuple(path for path in log.paths if path.name in names) or log.paths[:1]
-    views = {**files, dataset.log.view: RawFiles(log.layout, chosen)}
-    return with_reason(spark, dataset, {view: read_raw(spark, group) for view, group in views.items()})
 
 
 def days_asked(index: RawIndex, first: str | None, last: str | None) -> list[str]:
@@ -184,31 +206,38 @@ def to_build(
     return [day for day in stale if day not in held]
 
 
-def build(
-    spark: SparkSession, lake: Lake, dataset: Dataset, files: Mapping[str, RawFiles], index: RawIndex, days: list[str]
-) -> None:
+def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish the exposures and the quarantine of these days (UNDATED among them: of that only the quarantine)."""
+    dataset = log.dataset
     in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
-    rows = rows_of(spark, dataset, files, index.files_of(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
-    chosen = with_fate(rows, dataset).persist(StorageLevel.MEMORY_AND_DISK)
-    counts = _count(chosen)
-    refused = chosen.where(F.col(FATE) == REFUSED).select(
+    rows = log.rows(index.files_of(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
+    doing(log.spark, "counting the days")
+    usable = _usable_by_day(rows)
+    refused = rows.where(F.col(REASON).isNotNull()).select(
         F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
     )
-    publish_days(
+    quarantined = publish_days(
         refused, lake, QUARANTINE, dataset.name, days,
         split_by="raw", order_by=("raw", "source_file", "reason"), inputs=index.inputs,
         # An undated row belongs to the log as a whole.
-        counts=lambda day: {"rows_in": index.rows} if day == UNDATED else {},
+        counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
     )  # fmt: skip
+
+    def counted(day: str, kept: int) -> DayCounts:
+        return DayCounts(kept, usable.get(day, 0) - kept, quarantined[day].rows)
+
     dated = [day for day in days if day != UNDATED]
+    counts = [DayCounts(refused=quarantined[UNDATED].rows)] if UNDATED in days else []
     if dated:
-        publish_days(
-            chosen.where(F.col(FATE) == KEPT), lake, exposures(dataset), dataset.name, dated,
+        # Copies are found where the rows lie to be written: sorting and moving them is the larger part of the work.
+        copies = with_fate(placed(rows.where(F.col(REASON).isNull()), "user_id"), dataset, DS, BUCKET)
+        published = publish_days(
+            copies.where(F.col(FATE) == KEPT), lake, exposures(dataset), dataset.name, dated,
             split_by="user_id", order_by=("user_id", "exposed_at_ms", "exposure_id"),
-            inputs=index.inputs, counts=lambda day: counts.get(day, DayCounts()).manifest(),
+            inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),
         )  # fmt: skip
-    total = DayCounts(*(sum(getattr(c, f) for c in counts.values()) for f in ("kept", "duplicate", "refused")))
+        counts += [counted(day, manifest.rows) for day, manifest in published.items()]
+    total = DayCounts(*(sum(getattr(c, f) for c in counts) for f in ("kept", "duplicate", "refused")))
     span = f"{dated[0]}..{dated[-1]}" if dated else UNDATED
     print(
         f"exposures {dataset.name} {span}: {total.manifest()['rows_in']:,} rows in = {total.kept:,} kept"
@@ -216,15 +245,9 @@ def build(
     )
 
 
-def _count(rows: DataFrame) -> dict[str, DayCounts]:
-    """Counts by day and fate: as many rows as there are days."""
-    by_day: dict[str, dict[str, int]] = {}
-    for row in rows.groupBy(DS, FATE).count().collect():
-        by_day.setdefault(row[DS], {})[row[FATE]] = row["count"]
-    return {
-        day: DayCounts(fates.get(KEPT, 0), fates.get(DUPLICATE, 0), fates.get(REFUSED, 0))
-        for day, fates in by_day.items()
-    }
+def _usable_by_day(rows: DataFrame) -> dict[str, int]:
+    """How many rows are not refused, copies included."""
+    return {row[DS]: row["count"] for row in rows.where(F.col(REASON).isNull()).groupBy(DS).count().collect()}
 
 
 def report_others(lake: Lake, dataset: str, index: RawIndex, day: str, built: list[str]) -> None:

@@ -14,6 +14,7 @@ from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_
 from jobs.days import end_of_day_ms, exposure_days
 from jobs.feature_selection import fit_spec
 from jobs.history import EXPOSURE, KIND, with_history
+from jobs.progress import doing
 from jobs.session import spark_session
 from jobs.yesterday import exposures_of, journeys_before
 from schemas.dataset import Dataset
@@ -53,6 +54,7 @@ def main() -> None:
 
 def fit(lake: Lake, dataset: Dataset, days: list[str], code: str | None) -> FeatureSpec:
     with spark_session(f"feature spec {dataset.name}") as spark:
+        doing(spark, "fitting the feature spec")
         yesterday = journeys_before(spark, lake, dataset, days[0], code)
         rows = exposures_of(spark, lake, dataset, days)
         # Whole users are left out before anything is computed: no statistic ever sees another split.

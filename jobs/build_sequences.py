@@ -48,7 +48,13 @@ def main() -> None:
     spec = spec_in_file(args.spec) if args.spec else published_spec(lake, dataset.name, args.spec_day)
 
     with locked(lake, (NAME,), dataset.name, days):
-        inputs = {day: history_inputs(lake, dataset.name, day) | {"steps": str(args.steps)} for day in days}
+        # Each manifest is read once, not once for each day that rests on it.
+        found = history_inputs(lake, dataset.name, days[-1])
+        inputs = {
+            day: {path: content for path, content in found.items() if path.rpartition("ds=")[2] <= day}
+            | {"steps": str(args.steps)}
+            for day in days
+        }
         stale = [
             day for day in days
             if not is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs[day],

@@ -6,15 +6,14 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs.raw_files import DAMAGED, SOURCE
-from schemas.dataset import Dataset, Lookup, RawFile
+from jobs.raw_lines import SOURCE, typed
+from schemas.dataset import Dataset, Lookup
 from schemas.errors import UserError
 from schemas.tables.exposures import exposures as exposures_table
 
 KEPT, DUPLICATE, REFUSED = "kept", "duplicate", "refused"
-FATE, REASON, RAW, DS = "_fate", "_reason", "_raw", "ds"
+FATE, REASON, RAW, HASH, DS = "_fate", "_reason", "_raw", "_hash", "ds"
 
-_NOUNS = {"bigint": "a whole number", "double": "a number"}
 _WHY = "_why"
 # The last day of the year 9999 left out: beyond, some calendar already writes a year of five digits.
 _LAST_MS = 253_402_214_400_000 - 1
@@ -28,7 +27,7 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     exposure_id is sure to be filled), ds (the dataset's own calendar day; null where the time cannot be read),
     REASON (refused rows), RAW (the row's text), SOURCE.
     """
-    log = _typed(raw["log"], dataset.log).alias("log")
+    log = typed(raw["log"], dataset.log).alias("log")
     reasons = [F.col("log._reason")]
     for lookup in dataset.lookups:
         view = lookup.file.view
@@ -53,29 +52,43 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     )
 
 
-def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
-    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days."""
-    same = ("user_id", "exposure_id", DS, F.col(REASON).isNull())
+def with_fate(rows: DataFrame, dataset: Dataset, *placed_by: str) -> DataFrame:
+    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days.
+
+    placed_by: columns by which the rows lie together already (a user's in one place); they are then sorted there, by
+    these columns and the order of the table `exposures`, and not moved.
+    """
+    # The time is part of what the id is made of: it parts no copies, and brings the table's own order.
+    same = dict.fromkeys((*placed_by, DS, "user_id", "exposed_at_ms", "exposure_id"))
     # The copy that stays is the one that knows of most late gains, so that a row that is delivered again with its
-    # conversion replaces the first; then the last in text order, so that a rerun keeps the same one.
-    late = (F.col(gain).desc_nulls_last() for gain in dataset.late_gains)
-    copies = Window.partitionBy(*same).orderBy(*late, F.col(RAW).desc(), SOURCE)
+    # conversion replaces the first; then the one with the largest values, so that a rerun keeps the same.
+    late = [F.col(gain).desc_nulls_last() for gain in dataset.late_gains]
+    values = [F.col(column.name).desc_nulls_last() for column in exposures_table(dataset).columns]
+    copies = Window.partitionBy(*same, F.col(REASON).isNull()).orderBy(*late, *values)
     fate = F.when(F.col(REASON).isNotNull(), REFUSED).when(F.row_number().over(copies) > 1, DUPLICATE).otherwise(KEPT)
     return rows.withColumn(FATE, fate)
 
 
-def rows_by_file(rows: DataFrame) -> DataFrame:
-    """Aggregate of with_reason's rows: file, ds, refused, rows, and two sums in which no order counts.
-
-    Two independent hashes: a row that is there twice would cancel out in an exclusive or, and still counts in the sum.
-    """
+def to_keep(rows: DataFrame) -> DataFrame:
+    """What of with_reason's rows is worth keeping: adds HASH, over all that the row has, and empties the RAW of rows
+    that are not refused, half of what a row weighs."""
     values = [F.col(name) for name in rows.columns if name not in (DS, SOURCE)]
     # Spark's hash passes over nulls, so a value that moved to the next column would go unseen.
     hashed = F.xxhash64(*values, *(value.isNull() for value in values))
+    return rows.withColumn(HASH, hashed).withColumn(RAW, F.when(F.col(REASON).isNotNull(), F.col(RAW)))
+
+
+def rows_by_file(rows: DataFrame) -> DataFrame:
+    """Aggregate of to_keep's rows: file, ds, refused, rows, and two sums in which no order counts.
+
+    Two independent hashes: a row that is there twice would cancel out in an exclusive or, and still counts in the sum,
+    which is given in two halves, `high` times 2**32 plus `low`: whole, it would not fit into 64 bits.
+    """
     return rows.groupBy(F.col(SOURCE).alias("file"), DS, F.col(REASON).isNotNull().alias("refused")).agg(
         F.count("*").alias("rows"),
-        F.sum(hashed.cast("decimal(38,0)")).cast("string").alias("sum"),
-        F.bit_xor(F.xxhash64(hashed, F.lit(1))).cast("string").alias("xor"),
+        F.sum(F.shiftright(HASH, 32)).alias("high"),
+        F.sum(F.col(HASH).bitwiseAND(F.lit(2**32 - 1))).alias("low"),
+        F.bit_xor(F.xxhash64(HASH, F.lit(1))).alias("xor"),
     )
 
 
@@ -116,34 +129,8 @@ def days_of(span: Mapping[str, Any], rows: DataFrame) -> tuple[str, str]:
     return span["first_day"], span["last_day"]
 
 
-def _typed(raw: DataFrame, layout: RawFile) -> DataFrame:
-    """Text to types. Adds _reason (why the row is unreadable, null if it is fine) and _raw (the row's text)."""
-    number = len(layout.columns)
-    reasons: list[Column] = [
-        F.when(F.col(DAMAGED).isNotNull(), f"the row does not have {number} fields"),
-    ]
-    typed = []
-    for column in layout.columns:
-        text = F.trim(F.col(column.name))
-        missing = text.isNull() | (text == "")
-        value = text if column.dtype == "string" else text.try_cast(column.dtype)
-        if column.dtype == "double":
-            value = F.when(F.abs(value) < float("inf"), value)  # NaN and Infinity parse as doubles
-        if column.dtype != "string":
-            reasons.append(
-                F.when(~missing & value.isNull(),
-                       F.concat(F.lit(f"{column.name} is not {_NOUNS[column.dtype]}: "), F.substring(text, 1, 40)))
-            )  # fmt: skip
-        if not column.nullable:
-            reasons.append(F.when(missing, f"{column.name} is missing"))
-        typed.append(F.when(~missing, value).alias(column.name))
-    fields = [F.coalesce(F.col(c.name), F.lit("")) for c in layout.columns]
-    raw_text = F.coalesce(F.col(DAMAGED), F.concat_ws(layout.separator, *fields))
-    return raw.select(*typed, F.coalesce(*reasons).alias("_reason"), raw_text.alias("_raw"), SOURCE)
-
-
 def _lookup_rows(spark: SparkSession, raw: DataFrame, lookup: Lookup) -> DataFrame:
-    rows = _typed(raw, lookup.file).drop("_raw", SOURCE)
+    rows = typed(raw, lookup.file).drop("_raw", SOURCE)
     # A key that stands twice would multiply exposures; its log rows are refused with this as the reason.
     twice = Window.partitionBy(lookup.key)
     rows = (

@@ -19,7 +19,7 @@ to compute.
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
@@ -69,18 +69,20 @@ def per_user(
 ) -> DataFrame:
     """What `compute` makes of the facts of whole users, some ten thousand rows at a time. ddl: its columns."""
     facts = _exposure_facts(exposures, dataset)
+    order: list[str | Column] = ["user_id", "exposed_at_ms", "exposure_id"]
     if yesterday is not None:
         facts = facts.unionByName(_summary_facts(yesterday, dataset), allowMissingColumns=True)
-    else:
-        facts = facts.withColumn(SUMMARY, F.lit(None).cast(_summary_type(dataset)))
-    ordered = facts.repartition("user_id").sortWithinPartitions(
-        "user_id", F.col(SUMMARY).isNull(), "exposed_at_ms", "exposure_id"
-    )
+        order.insert(1, F.col(SUMMARY).isNull())
+    ordered = facts.repartition("user_id").sortWithinPartitions(*order)
     schema = to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")
+    no_summary = to_arrow_schema(StructType.fromDDL(f"s {_summary_type(dataset)}"), timezone="UTC").field(0).type
     side = known_before.STRICTLY  # read here: a worker process would import the module anew
 
     def computed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in _whole_users(batches):
+            if SUMMARY not in rows.column_names:
+                # Added here: on its way through Spark an empty summary costs as much as the rest of the row.
+                rows = rows.append_column(SUMMARY, pa.nulls(len(rows), no_summary))
             found = compute(Chunk.of(rows, as_of_ms), side)
             yield from found.select(schema.names).cast(schema).to_batches()
 

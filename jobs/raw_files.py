@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
+from jobs.raw_lines import read_lines
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError
 from schemas.paths import literal_path
-
-DAMAGED = "_damaged"  # the raw text of a row with a wrong number of fields
-SOURCE = "_source_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +85,5 @@ def _layout_hint(path: Path) -> str:
 
 
 def read_raw(spark: SparkSession, files: RawFiles) -> DataFrame:
-    """All rows as text, one column a field, plus SOURCE (file name) and DAMAGED (null for a whole row)."""
-    schema = ", ".join(f"`{c.name}` string" for c in files.layout.columns) + f", `{DAMAGED}` string"
-    return (
-        spark.read.schema(schema)
-        .options(header=True, sep=files.layout.separator, mode="PERMISSIVE", columnNameOfCorruptRecord=DAMAGED)
-        .options(quote='"', escape='"', maxCharsPerColumn=-1)
-        .csv([str(p.resolve()) for p in files.paths])
-        .withColumn(SOURCE, F.col("_metadata.file_name"))
-    )
+    """All rows, for jobs.raw_lines.typed."""
+    return read_lines(spark.read.text([str(path.resolve()) for path in files.paths]), files.layout)

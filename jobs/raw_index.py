@@ -26,7 +26,7 @@ from schemas.paths import UNDATED, Lake
 from schemas.publishing import file_sha256
 from schemas.tables import exposures
 
-_READERS = ("exposures.py", "raw_files.py")
+_READERS = ("exposures.py", "raw_files.py", "raw_lines.py")
 _BELIEVED = 0.01
 NO_DAY = ""  # of refused rows whose time cannot be read
 
@@ -85,10 +85,10 @@ class RawIndex:
 
     def inputs(self, day: str) -> dict[str, str]:
         """The inputs of a day's exposures and quarantine, or of the undated quarantine: a fingerprint a file."""
-        found = {}
+        found, span = {}, self.span
         for name, file in sorted(self._all().items()):
             held = [(kind, d, *by_day[d]) for kind, by_day in (("usable", file.usable), ("refused", file.refused))
-                    for d in sorted(by_day) if self._belongs(kind, d) == day]  # fmt: skip
+                    for d in sorted(by_day) if _belongs(kind, d, span) == day]  # fmt: skip
             if held:
                 found[f"raw/{name}"] = hashlib.sha256(json.dumps(held).encode()).hexdigest()[:32]
         return found
@@ -101,10 +101,10 @@ class RawIndex:
         """The files that held rows of this day and are no longer there."""
         return [name for name in self.gone if f"raw/{name}" in self.inputs(day)]
 
-    def _belongs(self, kind: str, day: str) -> str:
-        if kind == "usable" or (self.span and self.span[0] <= day <= self.span[1]):
-            return day
-        return UNDATED
+
+def _belongs(kind: str, day: str, span: tuple[str, str] | None) -> str:
+    """The partition that rows of a day go to: a refused row outside the log's days is undated."""
+    return day if kind == "usable" or (span and span[0] <= day <= span[1]) else UNDATED
 
 
 def stored_index(lake: Lake, dataset: str) -> RawIndex | None:
@@ -146,7 +146,8 @@ def scanned(found: RawIndex, stamps: Mapping[str, list[int]], rows: Iterable[Map
     usable: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
     refused: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
     for row in rows:
-        held: list[int | str] = [row["rows"], f"{int(row['sum']) % 2**64:016x}{int(row['xor']) % 2**64:016x}"]
+        total = (row["high"] << 32) + row["low"]
+        held: list[int | str] = [row["rows"], f"{total % 2**64:016x}{row['xor'] % 2**64:016x}"]
         (refused if row["refused"] else usable)[row["file"]][row["ds"] or NO_DAY] = held
     new = {name: FileRows(stamps[name], usable[name], refused[name]) for name in usable}
     # The same rows under another name: the file was renamed.

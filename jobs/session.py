@@ -12,6 +12,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from jobs.progress import progress
 from schemas.errors import UserError
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,8 @@ def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
     try:
-        yield spark
+        with progress(spark):
+            yield spark
     except (Py4JError, PySparkException) as error:
         raise explained(error, raw) from error
     finally:
@@ -48,10 +50,13 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.session.timeZone": "UTC",
         # One wrong cell is refused with a reason (try_cast); everything else that overflows should fail loudly.
         "spark.sql.ansi.enabled": "true",
+        # Java interprets a method of more bytes for ever, so Spark is to cut what it generates into smaller ones.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.sql.shuffle.partitions": os.environ.get("MTORL_SHUFFLE_PARTITIONS", "8"),
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.sources.partitionOverwriteMode": "static",
         "spark.ui.enabled": "false",
+        "spark.executor.heartbeatInterval": "5s",  # a running task tells by then how many rows it has read
         "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
         # Recording where each of some thousand expressions was made takes longer than planning them.
         "spark.python.sql.dataFrameDebugging.enabled": "false",

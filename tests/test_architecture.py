@@ -1,4 +1,5 @@
-"""Data flows one way: schemas <- jobs, schemas <- mtorl_model, dags and bin on top by name, simulation above all."""
+"""Data flows one way: schemas <- jobs, schemas <- mtorl_model, dags and bin on top by name, simulation and
+benchmarks above all."""
 
 import ast
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("schemas", "jobs", "mtorl_model", "dags", "bin", "simulation")
+PACKAGES = ("schemas", "jobs", "mtorl_model", "dags", "bin", "simulation", "benchmarks")
 MAY_IMPORT = {
     "schemas": {"schemas"},
     "jobs": {"schemas", "jobs"},
@@ -15,6 +16,7 @@ MAY_IMPORT = {
     "dags": {"schemas", "dags"},
     "bin": {"schemas"},
     "simulation": {"schemas", "jobs", "mtorl_model", "simulation"},  # the one place that sees truth and model
+    "benchmarks": {"schemas", "jobs", "mtorl_model", "benchmarks"},
 }
 
 

@@ -1,0 +1,98 @@
+"""Raw log to sequences, at several sizes, beside Polars and the notebooks' loop."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import pipeline
+from benchmarks.measure import Cost, Spread, alternating, measured, ratio, together
+from benchmarks.pipeline import job, log_file, module
+from benchmarks.section import Section, gib, seconds, this_machine, times
+from schemas.paths import Lake
+from schemas.tables import sequences
+
+_PANDAS_ROWS = 4_000_000  # beyond, the loop's one number is not worth the hour
+TEXT = """\
+Each size is a generated log in the Criteo layout, one text file of 30 days, 20 rows a user. *Raw to sequences* is what
+the history run does, audits and the fit of the feature spec apart: `build_exposures` and `build_sequences`, each in a
+Spark session of its own whose start is counted, on 2 cores with 4 GiB for the driver's heap. *Raw to journeys* is
+`build_exposures` and `build_journeys`: of all tables, `journeys` is the one that holds what Polars makes, a row a user.
+Polars reads all columns as numbers, groups users in order of time, takes those with at least 10 exposures and the last
+20 of each as arrays, splits by a hash of the user and writes Parquet. It does not refuse broken rows, look for
+duplicates, tell days apart, fingerprint what it read and wrote, or compute for each step what was known before it;
+its output is {polars_windows} windows, ours {our_windows} (every exposure after a user's first is a label once) with
+counts by channel in each step. Runs take turns; a ratio is taken within a round, then the median [smallest, largest].
+The pandas line is the per-user filter loop of the published notebooks, timed on {timed} users and extrapolated to all;
+its ratio is to Polars too. Memory is the largest sum over all processes (a shared page counts once)."""
+
+
+def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section:
+    spec = pipeline.fitted_spec(kept)
+    rows, curves = [], {name: [] for name in ("raw to sequences", "raw to journeys", "Polars")}
+    windows = polars_windows = timed = 0
+    for size in sizes:
+        raw = pipeline.generated_log(kept, size)
+        log, count = log_file(raw), pipeline.rows_of(log_file(raw))
+        print(f"{count:,} rows, {log.stat().st_size / 2**20:,.0f} MiB of text", flush=True)
+        stages: dict[str, list[Cost]] = {"build_exposures": [], "build_sequences": [], "build_journeys": []}
+
+        def ours(_: int, raw: Path = raw, stages: dict[str, list[Cost]] = stages) -> list[Cost]:
+            nonlocal windows
+            with pipeline.scratch_lake(kept) as lake:
+                costs = run_stages(lake, raw, spec)
+                windows = pipeline.published_rows(lake, sequences.NAME)
+            for name, cost in costs.items():
+                stages[name].append(cost)
+            return [costs["build_exposures"], costs["build_sequences"]]
+
+        peers: dict[str, Callable[[int], list[Cost]]] = {
+            "raw to sequences": ours,
+            "Polars": lambda _, log=log: [_polars(kept, log)],
+        }
+        found = alternating(peers, repeats)
+        found["raw to journeys"] = [
+            together(pair) for pair in zip(stages["build_exposures"], stages["build_journeys"], strict=True)
+        ]
+        polars = [cost.seconds for cost in found["Polars"]]
+        polars_windows = int(found["Polars"][0].figures["users"])
+        for name in ("raw to sequences", "raw to journeys", "Polars"):
+            costs = found[name]
+            spent = Spread.of([cost.seconds for cost in costs])
+            memory = max(cost.peak_bytes for cost in costs)
+            rows.append([
+                f"{count:,}", name, seconds(spent), seconds(Spread.of([cost.cpu_s for cost in costs])),
+                "1" if name == "Polars" else times(ratio([cost.seconds for cost in costs], polars)),
+                gib(memory), str(repeats),
+            ])  # fmt: skip
+            curves[name].append([count, spent.median, memory])
+        for name, costs in stages.items():
+            rows.append([
+                f"{count:,}", f"of that `{name}`", seconds(Spread.of([cost.seconds for cost in costs])),
+                seconds(Spread.of([cost.cpu_s for cost in costs])),
+                times(ratio([cost.seconds for cost in costs], polars)), gib(max(c.peak_bytes for c in costs)),
+                str(repeats),
+            ])  # fmt: skip
+        if size <= _PANDAS_ROWS:
+            pandas = measured(module("benchmarks.pandas_peer", "--log", log))
+            timed, spent_s = pandas.figures["timed_users"], pandas.figures["seconds"]
+            print(f"  pandas, extrapolated: {spent_s:,.0f} s", flush=True)
+            rows.append([
+                f"{count:,}", "pandas loop, extrapolated", f"{spent_s:,.0f} s", "",
+                times(ratio([spent_s] * repeats, polars)), gib(pandas.peak_bytes), "1",
+            ])  # fmt: skip
+    text = TEXT.format(our_windows=f"{windows:,}", polars_windows=f"{polars_windows:,}", timed=timed)
+    headings = ("rows", "what", "time", "processor time", "times Polars", "memory", "repeats")
+    return Section("Raw log to sequences", text, command, this_machine(), headings, rows, curves)
+
+
+def run_stages(lake: Lake, raw: Path, spec: Path) -> dict[str, Cost]:
+    """The history run's Spark jobs, by name."""
+    return {
+        "build_exposures": measured(job("build_exposures", lake, "--raw", raw)),
+        "build_sequences": measured(job("build_sequences", lake, "--spec", spec)),
+        "build_journeys": measured(job("build_journeys", lake)),
+    }
+
+
+def _polars(kept: Path, log: Path) -> Cost:
+    with pipeline.scratch_lake(kept) as folder:
+        return measured(module("benchmarks.polars_peer", "--log", log, "--out", folder.root))

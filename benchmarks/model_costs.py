@@ -1,0 +1,66 @@
+"""The model's own benchmarks, as their modules tell them: benchmarks.training and benchmarks.scoring."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import Cost, measured
+from benchmarks.pipeline import module
+from benchmarks.section import Section, gib, this_machine
+from schemas.errors import UserError
+
+PRESETS = ("small", "paper")
+USERS = (10_000, 100_000, 1_000_000)
+_PEAK = "peak_bytes"
+TRAINING = """\
+`python -m benchmarks.training --preset P`: a preset's own training step beside a plain eager loop of the same model, in
+turns in one process, and as a share of what the same machine does in matrix multiplication alone."""
+SCORING = """\
+`python -m benchmarks.scoring --users N`: the nightly scoring of so many users, in a process of its own, with journeys
+of a published log's length. *Again*: the next night, with one journey in a hundred changed; the others' answers are
+carried over."""
+
+
+def training(command: str, repeats: int) -> Section:
+    lines = {f"`{preset}`": ("benchmarks.training", "--preset", preset) for preset in PRESETS}
+    return _section("Training", TRAINING, command, lines, repeats)
+
+
+def scoring(command: str, repeats: int) -> Section:
+    lines = {f"{users:,} users": ("benchmarks.scoring", "--users", str(users)) for users in USERS}
+    lines[f"{USERS[1]:,} users again"] = ("benchmarks.scoring", "--users", str(USERS[1]), "--again")
+    return _section("Scoring", SCORING, command, lines, repeats)
+
+
+def _section(title: str, text: str, command: str, lines: Mapping[str, Sequence[str]], repeats: int) -> Section:
+    found: dict[str, list[Cost]] = {name: [] for name in lines}
+    for _ in range(repeats):
+        for name, words in lines.items():
+            cost = measured(module(*words))
+            if not cost.figures:
+                raise UserError(f"{' '.join(words)}: its last line is no JSON object of figures")
+            found[name].append(cost)
+            print(f"  {name}: {cost.seconds:.1f} s", flush=True)
+    names = list(dict.fromkeys(key for costs in found.values() for cost in costs for key in cost.figures))
+    # What a module tells of the memory is without that of making up its data.
+    names = [name for name in names if name != _PEAK]
+    rows = [
+        [name, *(_cell([cost.figures.get(key) for cost in costs]) for key in names),
+         gib(max(cost.figures.get(_PEAK, cost.peak_bytes) for cost in costs)), str(repeats)]
+        for name, costs in found.items()
+    ]  # fmt: skip
+    headings = ["what", *(key.replace("_", " ") for key in names), "memory", "repeats"]
+    return Section(title, text, command, this_machine(), headings, rows)
+
+
+def _cell(values: Sequence[Any]) -> str:
+    """The median of the repeats, with the smallest and largest; of text, what it says."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if len(numbers) < len(values) or not numbers:
+        return str(values[0]) if values and values[0] is not None else ""
+    low, high = min(numbers), max(numbers)
+    return _number(low) if low == high else f"{_number(median(numbers))} [{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,46 @@
+"""The journeys of a raw Criteo log as published notebooks cut them: python -m benchmarks.pandas_peer --log FILE
+
+A loop over users, each of whom is looked up by a filter over the whole log. It is timed on --users of them, spread over
+the log, and extrapolated to all: the loop takes a pass over the log a user, so its time is their number times the mean.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from schemas.datasets.criteo import LOG
+
+LEAST, STEPS = 10, 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--log", required=True, type=Path)
+    parser.add_argument("--users", type=int, default=20, help="to time; default %(default)s")
+    args = parser.parse_args()
+    start = time.monotonic()
+    rows = pd.read_csv(args.log, sep=LOG.separator)
+    users = rows["uid"].unique()
+    read_s = time.monotonic() - start
+    timed = users[np.linspace(0, len(users) - 1, min(args.users, len(users))).astype(int)]
+    start = time.monotonic()
+    for user in timed:
+        journey(rows, user)
+    mean_s = (time.monotonic() - start) / len(timed)
+    print(json.dumps({"seconds": read_s + mean_s * len(users), "users": len(users), "timed_users": len(timed)}))
+
+
+def journey(rows: pd.DataFrame, user: int) -> dict[str, np.ndarray] | None:
+    """The user's last exposures as arrays, None where there are too few."""
+    own = rows[rows["uid"] == user].sort_values("timestamp")
+    if len(own) < LEAST:
+        return None
+    return {name: own[name].to_numpy()[-STEPS:] for name in own.columns}
+
+
+if __name__ == "__main__":
+    main()

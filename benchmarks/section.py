@@ -1,0 +1,75 @@
+"""A section of docs/performance.md: what was measured, how, and the table."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from benchmarks.measure import Spread
+from schemas.publishing import write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """text: Markdown. command: what makes it. rows: a cell a heading.
+
+    curves: for the picture, by label, points of (rows, seconds, bytes).
+    """
+
+    title: str
+    text: str
+    command: str
+    machine: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+
+    def markdown(self) -> list[str]:
+        return [
+            f"## {self.title}", "", self.text, "", f"`{self.command}`, on {self.machine}", "",
+            _line(self.headings), "|" + "---|" * len(self.headings), *map(_line, self.rows), "",
+        ]  # fmt: skip
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def this_machine() -> str:
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def seconds(spread: Spread) -> str:
+    return f"{spread.median:.1f} s [{spread.low:.1f}, {spread.high:.1f}]"
+
+
+def times(spread: Spread) -> str:
+    return f"{spread.median:.2f} [{spread.low:.2f}, {spread.high:.2f}]"
+
+
+def gib(peak_bytes: float) -> str:
+    return f"{peak_bytes / 2**30:.2f} GiB"
+
+
+def store(folder: Path, name: str, section: Section) -> None:
+    write_whole(folder / f"{name}.json", json.dumps(asdict(section), indent=1) + "\n")
+
+
+def stored(folder: Path, name: str) -> Section | None:
+    """A section as it was last measured; None where it never was."""
+    try:
+        return Section(**json.loads((folder / f"{name}.json").read_text()))
+    except FileNotFoundError:
+        return None

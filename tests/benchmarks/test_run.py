@@ -1,0 +1,84 @@
+"""make bench: its arguments, and the page that it writes of what it has measured."""
+
+import sys
+
+import pytest
+
+from benchmarks import run
+from benchmarks.measure import Spread
+from benchmarks.model_costs import _cell
+from benchmarks.section import Section, seconds, store, stored, times
+from schemas.errors import UserError
+
+
+def section(title: str, **curves) -> Section:
+    return Section(title, "How.", "make bench", "a machine", ["rows", "time"], [["1,000", "2.0 s"]], curves)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Runs it with stand-ins for the measuring; the page, afterwards."""
+    for module, name in ((run.journey_build, "measure"), (run.one_more_day, "measure"), (run.large_day, "measure")):
+        monkeypatch.setattr(module, name, lambda kept, command, *_, name=module.__name__: section(command))
+    for name in ("training", "scoring"):
+        monkeypatch.setattr(run.model_costs, name, lambda command, _: section(command))
+    # The affinity is the whole process's.
+    monkeypatch.setattr(run.os, "sched_setaffinity", lambda *_: None)
+
+    def do(*arguments: str) -> str:
+        page = tmp_path / "performance.md"
+        monkeypatch.setattr(sys, "argv", ["run", "--kept", str(tmp_path / "kept"), "--document", str(page), *arguments])
+        run.main()
+        return page.read_text()
+
+    return do
+
+
+def test_a_section_measured_alone_joins_those_that_were_measured_before(bench):
+    first = bench("--only", "day", "--sizes", "0.1", "--repeats", "1")
+    assert '## make bench ONLY=day SIZES="0.1" REPEATS=1' in first
+    assert "Not measured yet: journeys, training, scoring, large-day." in first
+    second = bench("--only", "journeys")
+    assert second.index("ONLY=journeys SIZES") < second.index("ONLY=day SIZES")
+    assert "Not measured yet" not in bench()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "weather"], "ONLY=weather: choose from journeys, day"),
+        (["--sizes", "many"], "SIZES='many'"),
+        (["--sizes", "-1"], "SIZES='-1'"),
+        (["--sizes", " "], "at least one"),
+        (["--repeats", "0"], "REPEATS is at least 1"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(bench, arguments, says):
+    with pytest.raises(UserError, match=says):
+        bench(*arguments)
+
+
+def test_the_picture_is_drawn_of_the_sections_that_have_curves(bench, tmp_path):
+    assert ".svg" not in bench("--only", "day")
+    curve = [[1e6, 10.0, 2**30], [4e6, 31.0, 2**31]]
+    store(tmp_path / "kept", "journeys", section("Journeys", ours=curve))
+    assert "![time and memory by rows](performance.svg)" in bench("--only", "day")
+    drawn = (tmp_path / "performance.svg").read_text()
+    assert "million rows" in drawn
+    assert "ours" in drawn
+
+
+def test_a_section_comes_back_as_it_was_stored(tmp_path):
+    assert stored(tmp_path, "day") is None
+    kept = section("Day", ours=[[1.0, 2.0, 3.0]])
+    store(tmp_path, "day", kept)
+    assert stored(tmp_path, "day") == kept
+
+
+def test_cells_show_the_median_and_the_ends():
+    assert seconds(Spread(2.04, 1, 3)) == "2.0 s [1.0, 3.0]"
+    assert times(Spread(2.04, 1, 3)) == "2.04 [1.00, 3.00]"
+    assert _cell([1000, 3000, 2000]) == "2,000 [1,000, 3,000]"
+    assert _cell([0.5, 0.5]) == "0.5"
+    assert _cell(["bf16", "bf16"]) == "bf16"
+    assert _cell([None]) == ""
