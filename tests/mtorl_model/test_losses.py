@@ -9,7 +9,16 @@ from random_batch import SIZES, VARIANTS, random_batch, with_garbage
 
 from mtorl_model.batch import Batch
 from mtorl_model.config import LossConfig, ModelConfig
-from mtorl_model.losses import dpo_loss, draw_pairs, highest_gain, masked_mean, policy_loss, reward_losses, total_loss
+from mtorl_model.losses import (
+    dpo_loss,
+    draw_pairs,
+    highest_gain,
+    label_counts,
+    masked_mean,
+    policy_loss,
+    reward_losses,
+    total_loss,
+)
 from mtorl_model.model import MTORL, Output
 
 
@@ -214,6 +223,35 @@ def test_steps_that_bear_no_label_reach_neither_loss_nor_gradient(form):
     for logits in (dirty.action_logits_BLA, dirty.reward_logits_BLO):
         assert logits.grad.isfinite().all()
         assert logits.grad[~batch.label_BL].abs().sum() == 0
+
+
+@pytest.mark.parametrize("form", ["binary", "continuous", "fused", "onehot"])
+def test_the_parts_of_a_batch_add_up_to_it_in_losses_and_gradients(form):
+    whole, cuts = random_batch(windows=11), (slice(0, 3), slice(3, 8), slice(8, 10), slice(10, 11))
+    mute = whole.label_BL.clone()
+    mute[10] = False  # a part without any label
+    maturity = torch.where(torch.rand(whole.maturity_BLG.shape, generator=generator()) < 0.5, 0.0, 0.5)
+    whole = whole._replace(label_BL=mute, maturity_BLG=maturity)
+    parts = [type(whole)(*(x[cut] for x in whole)) for cut in cuts]
+    pairs = [draw_pairs(part, generator(seed)) for seed, part in enumerate(parts)]
+    output = random_output(whole, form)
+    logits = (output.action_logits_BLA, output.reward_logits_BLO)
+
+    # The whole batch with the same pairs: each within its part.
+    other_B = torch.cat([cut.start + pairs_of_part for cut, pairs_of_part in zip(cuts, pairs, strict=True)])
+    losses = total_loss(output, whole, LossConfig(mu=0.3), other_B)
+    want = torch.autograd.grad(losses.total, logits, retain_graph=True)
+
+    counts = [label_counts(part, other, form) for part, other in zip(parts, pairs, strict=True)]
+    assert len({tuple((c / c.sum().clamp_min(1)).tolist()) for c in counts}) == len(counts)  # no mix is like another
+    got = []
+    for cut, part, other, count in zip(cuts, parts, pairs, counts, strict=True):
+        of_part = Output(logits[0][cut], logits[1][cut], output.causal_state_BLD[cut], form)
+        got.append(total_loss(of_part, part, LossConfig(mu=0.3), other, count / sum(counts).clamp_min(1)))
+    torch.testing.assert_close(sum(loss.flat() for loss in got), losses.flat())
+    gradients = torch.autograd.grad(sum(loss.total for loss in got), logits)
+    for one, other in zip(gradients, want, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 # Losses of one seed: a refactor must reproduce them. In order: total, policy, reward (mean), dpo.
