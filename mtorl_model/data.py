@@ -120,8 +120,13 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
     if device.type != "cuda":
         yield from batches
         return
-    pinned = (Batch(*(tensor.pin_memory() for tensor in batch)) for batch in batches)
-    for ready in one_ahead(pinned):
+
+    def pinned(gpu: int) -> Iterator[Batch]:
+        torch.cuda.set_device(gpu)  # each thread starts with the first one
+        for pageable in batches:
+            yield Batch(*(tensor.pin_memory() for tensor in pageable))
+
+    for ready in one_ahead(pinned(torch.cuda.current_device())):
         yield ready.to(str(device), non_blocking=True)
 
 
