@@ -20,7 +20,7 @@ from schemas.errors import exit_with_one_line
 from schemas.paths import Lake
 from schemas.tables.feature_spec import latest_spec
 
-KILLED_AT = 10  # steps: in the second epoch, behind a checkpoint in its middle
+KILLED_AT = 14  # steps: in the second epoch, behind a checkpoint in its middle
 
 
 def run(lake: Path, checkpoints: Path, out: Path, micro_batches: int, kill_rank: int = -1) -> None:
