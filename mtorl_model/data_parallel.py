@@ -25,7 +25,7 @@ from schemas.errors import EXIT_TRY_AGAIN, Busy, UserError
 
 # The first process may encode a long history while the others wait. A dead process is noticed by its launcher.
 _PATIENCE = timedelta(hours=6)
-_LAUNCHER_TAKES_S = 30  # at most, until it ends those that a dead process has left behind
+_LAUNCHER_TAKES_S = 10  # at most, until it ends those that a dead process has left behind
 _PR_SET_PDEATHSIG = 1  # of Linux, see man prctl
 
 T = TypeVar("T")
@@ -72,6 +72,10 @@ def joined(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     try:
         yield
+    except UserError:
+        if not is_first():
+            time.sleep(_LAUNCHER_TAKES_S)  # mostly all of them find the same fault: the first one says it
+        raise
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise

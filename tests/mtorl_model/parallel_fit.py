@@ -1,6 +1,6 @@
 """One process of a training on the synthetic lake, for test_data_parallel.py; it tells when it writes out of turn.
 
-python -m parallel_fit LAKE CHECKPOINTS OUT [--micro-batches K] [--kill-rank R] [--champion]
+python -m parallel_fit LAKE CHECKPOINTS OUT [--micro-batches K] [--kill-rank R [--kill-launcher]] [--champion]
 """
 
 import argparse
@@ -23,7 +23,9 @@ from schemas.tables.feature_spec import latest_spec
 KILLED_AT = 14  # steps: in the second epoch, behind a checkpoint in its middle
 
 
-def run(lake: Path, checkpoints: Path, out: Path, micro_batches: int, kill_rank: int = -1) -> None:
+def run(
+    lake: Path, checkpoints: Path, out: Path, micro_batches: int, kill_rank: int = -1, kill_launcher: bool = False
+) -> None:
     """Fit; write the epochs' figures and the weights to OUT.json and OUT.pt, those of rank R with R in the name."""
     setup = Setup(Lake(lake), latest_spec(Lake(lake), "kuairand")[0])
     config = replace(CONFIG, micro_batches=micro_batches)
@@ -32,7 +34,7 @@ def run(lake: Path, checkpoints: Path, out: Path, micro_batches: int, kill_rank:
     def dying(self: Any, parts: Any) -> None:
         optimise(self, parts)
         if self.steps_done == KILLED_AT and data_parallel.rank() == kill_rank:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getppid() if kill_launcher else os.getpid(), signal.SIGKILL)
 
     training._Training._optimise = dying  # type: ignore[method-assign]
     try:
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--micro-batches", type=int, default=2)
     parser.add_argument("--kill-rank", type=int, default=-1)
+    parser.add_argument("--kill-launcher", action="store_true", help="in place of that rank")
     parser.add_argument("--champion", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -77,7 +80,7 @@ def main() -> None:
         if args.champion:
             champion(args.lake)
         else:
-            run(args.lake, args.checkpoints, args.out, args.micro_batches, args.kill_rank)
+            run(args.lake, args.checkpoints, args.out, args.micro_batches, args.kill_rank, args.kill_launcher)
 
 
 if __name__ == "__main__":

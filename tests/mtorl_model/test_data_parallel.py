@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,15 @@ def test_a_dead_process_ends_the_others_with_one_line_and_one_process_resumes(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="what outlives its parent is ended on Linux only")
+def test_a_launcher_that_is_killed_leaves_no_training_behind(lake: Path, tmp_path: Path) -> None:
+    done = start(*LAUNCH, lake, tmp_path, tmp_path / "out", "--kill-rank", 0, "--kill-launcher")
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / CHECKPOINT_FILE).exists()
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.slow
 def test_the_first_process_alone_registers_the_champion(tmp_path: Path) -> None:
     lake, _ = synthetic.write_lake(tmp_path, users=40)
     for line in ("is the champion of kuairand: 2 x", "it was trained on just this before"):  # and once more
@@ -105,10 +115,16 @@ def test_the_first_process_alone_registers_the_champion(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_persons_error_in_all_processes_is_one_to_the_launcher(lake: Path, tmp_path: Path) -> None:
-    done = start(*LAUNCH, lake, tmp_path, tmp_path / "out", "--micro-batches", 3)
+def test_a_persons_error_is_one_line_of_one_process(synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
+    lake, spec = synthetic_lake
+    done = start(
+        sys.executable, "-m", "mtorl_model.train", "--dataset", "kuairand", "--lake", lake.root, "--from",
+        spec.first_day, "--to", spec.last_day, "--device", "cpu", "--processes", 2, "--micro-batches", 3,
+    )  # fmt: skip
     assert done.returncode == 2
-    assert "2 processes cannot share batches of 3 micro-batches evenly: give a multiple of 2" in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error")] == [
+        "error: 2 processes cannot share batches of 3 micro-batches evenly: give a multiple of 2 (--micro-batches)"
+    ]
     assert "Traceback" not in done.stderr
 
 
