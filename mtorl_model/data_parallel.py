@@ -160,10 +160,12 @@ def launch(number: int, module: str, arguments: Sequence[str]) -> None:
     except SignalException as signalled:  # the processes have been ended
         sys.exit(128 + signalled.sigval)
     except ChildFailedError as error:
-        failures = error.failures
-        killed = [which for which, failure in failures.items() if failure.exitcode < 0]
-        which = killed[0] if killed else error.get_first_failure()[0]
-        status = failures[which].exitcode
+        # SIGTERM is what the launcher itself ends the others with.
+        status_by_rank = {which: failure.exitcode for which, failure in error.failures.items()}
+        killed = [which for which, status in status_by_rank.items() if status < 0 and -status != signal.SIGTERM]
+        failed = [which for which, status in status_by_rank.items() if status > 0]
+        which = next(iter(killed or failed or status_by_rank))
+        status = status_by_rank[which]
         if status > 0:  # it has said why
             sys.exit(status)
         print(
