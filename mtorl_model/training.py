@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from mtorl_model.checkpoint import load_checkpoint, save_checkpoint
 from mtorl_model.config import FineTuneConfig, LossConfig, TrainConfig
 from mtorl_model.data import WindowStore, on_device
 from mtorl_model.losses import draw_pairs, label_counts, policy_loss, reward_losses, total_loss
-from mtorl_model.model import MTORL, Output
+from mtorl_model.model import MTORL
 from schemas.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -177,9 +177,8 @@ class _Optimiser:
         on_gpu = self.device.type == "cuda"
         self.parts = config.micro_batches if isinstance(config, TrainConfig) else 1
         self.mine = data_parallel.mine(self.parts)
-        self.replica = data_parallel.replicated(self.model, self.device)
         # Compiling is for the GPU: on a CPU a step of `small` takes longer compiled, after minutes of compiling.
-        self.forward: Callable[[Batch], Output] = _compiled(self.replica) if on_gpu else self.replica
+        self.forward = data_parallel.replicated(_compiled(self.model) if on_gpu else self.model, self.device)
         # The paper names no precision; on a GPU matrix products are in bfloat16. On a CPU not: many have no such
         # units, and one seed is to give one model.
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
@@ -235,7 +234,7 @@ class _Optimiser:
 
     def _gradients_stay_here(self, yes: bool) -> AbstractContextManager[None]:
         """Where yes, a backward adds to this process's gradients and sends none: the last one of a step sends all."""
-        return self.replica.no_sync() if yes and isinstance(self.replica, DistributedDataParallel) else nullcontext()
+        return self.forward.no_sync() if yes and isinstance(self.forward, DistributedDataParallel) else nullcontext()
 
     def _rate(self) -> float:
         """The share of the learning rate that this step has."""
@@ -269,7 +268,7 @@ class _Training(_Optimiser):
 
     def train_epoch(self) -> Iterator[None]:
         """The rest of the current epoch, one optimiser step a time."""
-        self.replica.train()
+        self.forward.train()
         parts = on_device(
             self.train.batches(
                 self.config.batch_size, seed=self.config.seed, epoch=len(self.history.epochs), start_step=self.step,
@@ -311,7 +310,7 @@ class _Training(_Optimiser):
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         """Policy and reward loss, means over all validation labels."""
-        self.replica.eval()
+        self.forward.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # policy, reward, labels
         batches = self.valid.in_order(
             -(-self.config.batch_size // self.parts), every=data_parallel.processes(), first=data_parallel.rank()
@@ -346,10 +345,10 @@ class _Training(_Optimiser):
             self.sums = state["sums"].to(self.device)
 
 
-def _compiled(model: nn.Module) -> Callable[[Batch], Output]:
+def _compiled(model: nn.Module) -> nn.Module:
     """The model compiled for the GPU; as it is, with a line of warning, where Triton cannot build its kernels."""
     if _can_build():
-        return torch.compile(model)
+        return cast(nn.Module, torch.compile(model))
     print(
         "warning: no C compiler or no Python.h for torch.compile, so training on the GPU is slower: "
         "install gcc and Python's headers (Debian: gcc python3-dev)",

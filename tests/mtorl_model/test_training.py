@@ -258,6 +258,12 @@ def test_a_training_on_the_gpu_is_another_one_than_on_the_cpu(setup: Setup, monk
     assert identity("auto", has_gpu=False) == identity("cpu", has_gpu=True)
 
 
+def test_the_network_compiles_as_one_graph(setup: Setup) -> None:
+    batch, model = next(setup.store("train").in_order(8)), setup.model().eval()
+    whole = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
+    torch.testing.assert_close(whole(batch).action_logits_BLA, model(batch).action_logits_BLA)
+
+
 @pytest.mark.parametrize("missing", [None, "compiler", "headers"])
 def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -323,7 +329,7 @@ def test_the_host_waits_for_no_device_within_a_step(
     stores = setup.store("train", form), setup.store("validation", form)
     run = training._Training(model, *stores, LossConfig(), replace(CONFIG, micro_batches=parts))
     batches = list(stores[0].batches(32, seed=0, epoch=0, parts=parts))[: 2 * parts]
-    run.replica.train()
+    run.forward.train()
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a tensor's values were read within a step")
