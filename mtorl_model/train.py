@@ -149,7 +149,7 @@ def _identity(configs: Configs, spec_version: str, train: WindowStore, valid: Wi
     merged: dict[str, object] = {}
     for config in configs:
         merged |= json.loads(config.to_json())
-    # The state of a GPU's random generator means nothing to a CPU.
+    # A GPU draws other random numbers than a CPU, and rounds otherwise.
     merged["device"] = choose_device(configs[2].device).type
     merged |= {"spec": spec_version, "train": train.key, "validation": valid.key, "code": code_version("mtorl_model")}
     return json.dumps(merged, sort_keys=True)
