@@ -301,8 +301,11 @@ def test_what_a_part_draws_follows_from_seed_step_and_part_alone(setup: Setup) -
     assert len({seed for both in seeds for seed in both}) == 4
     torch.rand(3)
     assert [run._seeds(part) for part in range(2)] == seeds
-    run.step += 1
-    assert not {*run._seeds(0)} & {seed for both in seeds for seed in both}
+    for epochs, step in ((0, 1), (1, 0)):
+        run = started(setup, replace(CONFIG, micro_batches=2))
+        run.history.epochs += [Epoch(0, 0, 0, (0,), 0, 0)] * epochs
+        run.step = step
+        assert not {*run._seeds(0)} & {seed for both in seeds for seed in both}
 
 
 class NoValueIsRead(TorchDispatchMode):
