@@ -99,6 +99,9 @@ class TrainConfig(_Json):
     """
 
     batch_size: int = 512  # windows a step
+    # Parts of a batch, computed one after another or on as many processes; their gradients are added up. Each draws
+    # its own preference pairs and dropout, so that the weights follow from the parts, not from who computes them.
+    micro_batches: int = 1
     learning_rate: float = 1e-3  # of Adam
     schedule: str = "constant"  # of the learning rate; "cosine": a short rise to it, then a fall to near nothing
     weight_decay: float = 0.0  # decoupled
@@ -118,6 +121,10 @@ class TrainConfig(_Json):
         )
         _require(
             self.keep in KEPT_EPOCHS, f"train config: unknown keep '{self.keep}': choose {' or '.join(KEPT_EPOCHS)}"
+        )
+        _require(
+            1 <= self.micro_batches <= self.batch_size,
+            f"train config: micro_batches is {self.micro_batches}, must be from 1 to batch_size {self.batch_size}",
         )
         _require(self.members >= 1, f"train config: members is {self.members}, must be at least 1")
         _require(

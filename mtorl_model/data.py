@@ -51,17 +51,29 @@ class WindowStore:
     def steps_per_epoch(self, batch_size: int) -> int:
         return -(-len(self) // batch_size)
 
-    def batches(self, batch_size: int, *, seed: int, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """Every window once, in an order that depends on (seed, epoch) alone; from `start_step` on."""
+    def batches(
+        self, batch_size: int, *, seed: int, epoch: int, start_step: int = 0, parts: int = 1, mine: slice = slice(None)
+    ) -> Iterator[Batch]:
+        """Every window once, in an order that depends on (seed, epoch) alone; from `start_step` on.
+
+        Each batch comes in `parts` micro-batches, one after another, of which only those of `mine` are made. A last
+        batch of fewer windows than parts is filled up with a window that bears no label.
+        """
         order = np.random.default_rng([seed, epoch]).permutation(len(self))
         for start in range(start_step * batch_size, len(order), batch_size):
-            # Sorted: within a batch no order matters, and the files are read from front to back.
-            yield self.windows.take(np.sort(order[start : start + batch_size])).batch()
+            rows = order[start : start + batch_size]
+            for part in np.array_split(rows, parts)[mine]:
+                # Sorted: within a part no order matters, and the files are read from front to back.
+                yield self.windows.take(np.sort(part)).batch() if len(part) else self._unlabelled(rows[:1])
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Every window once, in the order of the table."""
-        for start in range(0, len(self), batch_size):
+    def in_order(self, batch_size: int, *, every: int = 1, first: int = 0) -> Iterator[Batch]:
+        """Every window once, in the order of the table; of the batches only each `every`-th, from `first` on."""
+        for start in range(first * batch_size, len(self), every * batch_size):
             yield self.windows.take(slice(start, start + batch_size)).batch()
+
+    def _unlabelled(self, rows: npt.NDArray[np.int64]) -> Batch:
+        batch = self.windows.take(rows).batch()
+        return batch._replace(label_BL=torch.zeros_like(batch.label_BL))
 
 
 class WindowsInMemory(WindowStore):
@@ -108,8 +120,13 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
     if device.type != "cuda":
         yield from batches
         return
-    pinned = (Batch(*(tensor.pin_memory() for tensor in batch)) for batch in batches)
-    for ready in one_ahead(pinned):
+
+    def pinned(gpu: int) -> Iterator[Batch]:
+        torch.cuda.set_device(gpu)  # each thread starts with the first one
+        for pageable in batches:
+            yield Batch(*(tensor.pin_memory() for tensor in pageable))
+
+    for ready in one_ahead(pinned(torch.cuda.current_device())):
         yield ready.to(str(device), non_blocking=True)
 
 

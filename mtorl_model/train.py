@@ -2,21 +2,27 @@
 
 python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--preset small] [--max-epochs N]
     [--spec-day DAY] [--labels-known-by DAY] [--reward-form binary] [--mu M] [--dpo-weight L] [--seed 0]
-    [--members K] [--device auto]
+    [--members K] [--device auto] [--processes N] [--micro-batches K]
 
 Killed and started again with the same arguments, it goes on from its last checkpoint.
+
+Data-parallel: --processes N on one machine, one process a GPU; over machines torchrun starts the processes:
+torchrun --nproc-per-node N -m mtorl_model.train ... All of them read the lake, the first alone writes to it. The
+weights follow from the batch and its micro-batches, not from how many processes compute them.
 """
 
 import argparse
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from mtorl_model import data_parallel
 from mtorl_model.artifact import Artifact, save_artifact
 from mtorl_model.config import PRESETS, REWARD_FORMS, FeedbackConfig, LossConfig, ModelConfig, TrainConfig, preset
 from mtorl_model.data import WindowStore, open_windows
@@ -28,7 +34,7 @@ from mtorl_model.model import MTORL
 from mtorl_model.registry import find_champion, find_version, make_champion, register, registry_lock, write_lineage
 from mtorl_model.training import History, choose_device, fit
 from schemas.dataset import Dataset, get_dataset
-from schemas.errors import UserError, exit_with_one_line
+from schemas.errors import Busy, UserError, exit_with_one_line
 from schemas.freshness import fingerprints
 from schemas.paths import Lake
 from schemas.publishing import code_version, staging_folder
@@ -54,7 +60,9 @@ def train_champion(
     spec_day: the day whose published feature spec the windows were cut with, the newest where left out.
     labels_known_by: a day after whose end nothing has happened yet for the labels, and late gains are corrected for
     as in fine-tuning; left out, labels are what the lake knows today.
-    Raises UserError where there is no feature spec, or no windows to train or validate on.
+    Within data_parallel.joined each process calls this with the same arguments, and all but the first say nothing.
+    Raises UserError where there is no feature spec, or no windows to train or validate on; Busy where the processes
+    have read different sequences.
     """
     model_config, loss_config, train_config = configs
     spec = published_spec(lake, dataset.name, spec_day)
@@ -64,12 +72,17 @@ def train_champion(
     trained_on = fingerprints(lake, sequences.NAME, dataset.name, days)
     if labels_known_by:
         known_by = known_by_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
-    stores = {split: open_windows(lake, encoder, first_day, last_day, split, known_by) for split in (TRAIN, VALIDATION)}
-    train, valid = stores[TRAIN], stores[VALIDATION]
+    train, valid = data_parallel.first_alone(
+        lambda: [open_windows(lake, encoder, first_day, last_day, split, known_by) for split in (TRAIN, VALIDATION)]
+    )
     identity = _identity(configs, spec.version, train, valid)
+    if not data_parallel.all_same(identity):
+        raise Busy(f"the sequences of {dataset.name} were published anew just now: run again")
     checkpoints = lake.table("checkpoints", dataset.name) / hashlib.sha256(identity.encode()).hexdigest()[:16]
     # Killed after it registered: there is nothing left to do but to clean up.
-    if found := find_version(lake, dataset, identity):
+    if found := data_parallel.from_first(lambda: find_version(lake, dataset, identity)):
+        if not data_parallel.is_first():
+            return []
         with registry_lock(lake, dataset):
             before = find_champion(lake, dataset)
             write_lineage(lake, dataset, found, spec.version, trained_on)
@@ -89,6 +102,8 @@ def train_champion(
             fit(models[-1], train, valid, loss_config, replace(train_config, seed=seed),
                 checkpoints=checkpoints / str(seed), identity=identity)
         )  # fmt: skip
+    if not data_parallel.is_first():
+        return []
     with staging_folder(lake) as folder:
         save_artifact(folder, Artifact(tuple(models), spec, fit_initial_policy(train, spec)))
         params = {**json.loads(identity), "first_day": first_day, "last_day": last_day}
@@ -134,7 +149,7 @@ def _identity(configs: Configs, spec_version: str, train: WindowStore, valid: Wi
     merged: dict[str, object] = {}
     for config in configs:
         merged |= json.loads(config.to_json())
-    # The state of a GPU's random generator means nothing to a CPU.
+    # A GPU draws other random numbers than a CPU, and rounds otherwise.
     merged["device"] = choose_device(configs[2].device).type
     merged |= {"spec": spec_version, "train": train.key, "validation": valid.key, "code": code_version("mtorl_model")}
     return json.dumps(merged, sort_keys=True)
@@ -158,7 +173,22 @@ def main() -> None:
         "--labels-known-by", metavar="DAY", help="to replay history: labels as they were known at the end of this day"
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="train together on this machine")
+    parser.add_argument(
+        "--micro-batches", type=int, metavar="K",
+        help="parts that a batch is computed in, to need less memory; default: the preset's, or one a process",
+    )  # fmt: skip
     args = parser.parse_args()
+    if args.processes < 1:
+        raise UserError(f"--processes {args.processes}: train with at least one process")
+    if args.processes > 1 and not data_parallel.is_launched():
+        data_parallel.launch(args.processes, "mtorl_model.train", sys.argv[1:])
+    else:
+        with data_parallel.joined(choose_device(args.device)):
+            _train(args)
+
+
+def _train(args: argparse.Namespace) -> None:
     dataset = get_dataset(args.dataset)
     model, loss, train = preset(args.preset, dataset.name)
     epochs = train.max_epochs if args.max_epochs is None else args.max_epochs
@@ -167,6 +197,9 @@ def main() -> None:
     members = train.members if args.members is None else args.members
     if members < 1:
         raise UserError(f"--members {members}: train at least one model")
+    micro_batches = args.micro_batches
+    if micro_batches is None:
+        micro_batches = max(train.micro_batches, data_parallel.processes())
     configs = (
         replace(model, reward_form=args.reward_form),
         replace(
@@ -174,14 +207,22 @@ def main() -> None:
             mu=loss.mu if args.mu is None else args.mu,
             dpo_weight=loss.dpo_weight if args.dpo_weight is None else args.dpo_weight,
         ),
-        replace(train, max_epochs=epochs, seed=args.seed, members=members, device=args.device),
+        replace(
+            train,
+            max_epochs=epochs,
+            seed=args.seed,
+            members=members,
+            device=args.device,
+            micro_batches=micro_batches,
+        ),
     )
     lake = Lake(args.lake)
     lines = train_champion(
         lake, dataset, args.first_day, args.last_day, configs,
         spec_day=args.spec_day, labels_known_by=args.labels_known_by,
     )  # fmt: skip
-    print("\n".join(lines))
+    if lines:
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

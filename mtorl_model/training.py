@@ -3,6 +3,10 @@
 Reproducible on one machine: weights, order, dropout and preference pairs all follow from the seed, and a
 training that was killed and resumed ends with the very bits of one that was not (on a GPU as far as CUDA has
 deterministic kernels). Departures from the paper's plain Adam are off unless the config asks for them.
+
+A batch may be computed in parts (config.micro_batches), by one process or by several (data_parallel.py). Dropout and
+pairs of a part follow from (seed, step, part) and from nothing before it, so that whoever computes it draws the same:
+the losses differ by the rounding of sums only, and a checkpoint of one number of processes is good for another.
 """
 
 import math
@@ -11,21 +15,26 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import Tensor
+import torch.utils.deterministic
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from mtorl_model import data_parallel
 from mtorl_model.batch import Batch
 from mtorl_model.checkpoint import load_checkpoint, save_checkpoint
 from mtorl_model.config import FineTuneConfig, LossConfig, TrainConfig
 from mtorl_model.data import WindowStore, on_device
-from mtorl_model.losses import policy_loss, reward_losses, total_loss
-from mtorl_model.model import MTORL, Output
+from mtorl_model.losses import draw_pairs, label_counts, policy_loss, reward_losses, total_loss
+from mtorl_model.model import MTORL
 from schemas.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -101,20 +110,25 @@ def fit(
 
     checkpoints: a folder; where it holds a checkpoint of the same identity, training goes on from there.
     after_epoch: called with the epochs so far; what it raises ends the training.
-    Raises UserError where the checkpoint is of another training, or a loss is no longer a number.
+    Within data_parallel.joined all processes call this with the same arguments and end with the same weights; the
+    first of them alone reads and writes the checkpoint.
+    Raises UserError where the checkpoint is of another training, a loss is no longer a number, or the processes
+    cannot share the micro-batches.
     """
     with _deterministic():
         run = _Training(model, train, valid, loss_config, config)
         path = checkpoints / CHECKPOINT_FILE if checkpoints else None
-        if path and (state := load_checkpoint(path, identity)):
+        if path and (state := data_parallel.from_first(lambda: load_checkpoint(path, identity))):
             run.restore(state)
 
         def keep() -> None:
             if path:
-                save_checkpoint(path, identity, run.state())
+                state = run.state()
+                if data_parallel.is_first():
+                    save_checkpoint(path, identity, state)
 
-        total = config.max_epochs * run.steps_per_epoch
-        with tqdm(total=total, initial=run.steps_done, unit="step", disable=None) as bar:
+        total, hidden = config.max_epochs * run.steps_per_epoch, None if data_parallel.is_first() else True
+        with tqdm(total=total, initial=run.steps_done, unit="step", disable=hidden) as bar:
             while not run.finished:
                 for _ in run.train_epoch():
                     bar.update()
@@ -122,7 +136,7 @@ def fit(
                         keep()
                 epoch = run.end_epoch()
                 bar.set_postfix(epoch=len(run.history.epochs), validation=f"{epoch.monitor:.4f}")
-                if bar.disable:  # no terminal: a line, for logs and those who follow them
+                if bar.disable and data_parallel.is_first():  # no terminal: a line, for logs and those who follow them
                     print(f"epoch {len(run.history.epochs)}: validation loss {epoch.monitor:.4f}", flush=True)
                 keep()
                 if after_epoch:
@@ -144,7 +158,7 @@ def adapt(
         run = _Optimiser(model, loss_config, config, seed)
         model.train()
         for batch in on_device(iter(batches), run.device):
-            run._optimise(batch)
+            run._optimise([batch])
         total, policy, dpo, *rewards = (run.sums / max(run.step, 1)).tolist()
         model.eval().to("cpu")
     losses = {"total": total, "policy": policy, "dpo": dpo, **{f"reward_{k}": r for k, r in enumerate(rewards)}}
@@ -161,32 +175,66 @@ class _Optimiser:
         self.device = choose_device(config.device)
         self.model = model.to(self.device)
         on_gpu = self.device.type == "cuda"
-        self.forward = _compiled(model) if on_gpu else model
-        # The paper names no precision; on a GPU matrix products are in bfloat16.
+        self.parts = config.micro_batches if isinstance(config, TrainConfig) else 1
+        self.mine = data_parallel.mine(self.parts)
+        # Compiling is for the GPU: on a CPU a step of `small` takes longer compiled, after minutes of compiling.
+        self.forward = data_parallel.replicated(_compiled(self.model) if on_gpu else self.model, self.device)
+        # The paper names no precision; on a GPU matrix products are in bfloat16. On a CPU not: many have no such
+        # units, and one seed is to give one model.
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
-        self.loss_config, self.learning_rate = loss_config, config.learning_rate
+        self.loss_config, self.learning_rate, self.seed = loss_config, config.learning_rate, seed
         self.gradient_clip = config.gradient_clip
         # Decoupled decay; with weight_decay 0 it is the paper's Adam.
         decay = config.weight_decay if isinstance(config, TrainConfig) else 0.0
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=decay, fused=True)
-        self.pairs = torch.Generator(self.device).manual_seed(seed)  # draws the preference pairs
+        # The gradients become the mean over the processes; what is wanted is their sum: this times the mean.
+        self.processes = torch.tensor(float(data_parallel.processes()), device=self.device)
+        self.pairs = torch.Generator(self.device)  # draws the preference pairs
         self.step = 0  # steps done (of a training: in the current epoch)
         heads = model.sizes.gains if model.config.reward_form == "binary" else 1
-        self.sums = torch.zeros(3 + heads, device=self.device)  # of the losses over these steps
+        self.sums = torch.zeros(3 + heads, device=self.device)  # of this process's losses over these steps
 
-    def _optimise(self, batch: Batch) -> None:
+    @property
+    def steps_done(self) -> int:
+        return self.step
+
+    def _optimise(self, parts: Sequence[Batch]) -> None:
+        """One step. parts: those of the batch that are this process's. The host never waits for the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * self._rate()
-        with self.autocast:
-            output = self.forward(batch)
-        losses = total_loss(output, batch, self.loss_config, self.pairs)
         self.optimizer.zero_grad()
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        seeds = [self._seeds(part) for part in range(self.parts)[self.mine]]
+        others = [draw_pairs(b, self.pairs.manual_seed(seed)) for b, (seed, _) in zip(parts, seeds, strict=True)]
+        for number, (batch, other_B, share) in enumerate(zip(parts, others, self._shares(parts, others), strict=True)):
+            torch.manual_seed(seeds[number][1])  # of dropout
+            with self._gradients_stay_here(number < len(parts) - 1):
+                with self.autocast:
+                    output = self.forward(batch)
+                losses = total_loss(output, batch, self.loss_config, other_B, share)
+                losses.total.backward(self.processes)  # type: ignore[no-untyped-call]
+            self.sums += losses.flat()
         if self.gradient_clip:  # not in the paper
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         self.optimizer.step()
-        self.sums += torch.stack([losses.total, losses.policy, losses.dpo, *losses.reward_losses]).detach()
         self.step += 1
+
+    def _seeds(self, part: int) -> tuple[int, int]:
+        """Of the pairs and of dropout in a part of the next step."""
+        pairs, dropout = np.random.SeedSequence([self.seed, self.steps_done, part]).generate_state(2, np.uint64)
+        return int(pairs), int(dropout)
+
+    def _shares(self, parts: Sequence[Batch], others: Sequence[Tensor]) -> list[Tensor] | list[None]:
+        """What share of the whole batch's labels each part holds, see total_loss."""
+        if self.parts == 1:
+            return [None]
+        form = self.model.config.reward_form
+        counts = [label_counts(batch, other_B, form) for batch, other_B in zip(parts, others, strict=True)]
+        total = data_parallel.add_up(torch.stack(counts).sum(dim=0)).clamp_min(1)
+        return [count / total for count in counts]
+
+    def _gradients_stay_here(self, yes: bool) -> AbstractContextManager[None]:
+        """Where yes, a backward adds to this process's gradients and sends none: the last one of a step sends all."""
+        return self.forward.no_sync() if yes and isinstance(self.forward, DistributedDataParallel) else nullcontext()
 
     def _rate(self) -> float:
         """The share of the learning rate that this step has."""
@@ -219,13 +267,18 @@ class _Training(_Optimiser):
         return epochs >= self.config.max_epochs or (epochs > 0 and since_best >= self.config.patience)
 
     def train_epoch(self) -> Iterator[None]:
-        """The rest of the current epoch, one optimiser step a time. The host never waits for the device."""
-        self.model.train()
-        batches = self.train.batches(
-            self.config.batch_size, seed=self.config.seed, epoch=len(self.history.epochs), start_step=self.step
-        )
-        for batch in on_device(batches, self.device):
-            self._optimise(batch)
+        """The rest of the current epoch, one optimiser step a time."""
+        self.forward.train()
+        parts = on_device(
+            self.train.batches(
+                self.config.batch_size, seed=self.config.seed, epoch=len(self.history.epochs), start_step=self.step,
+                parts=self.parts, mine=self.mine,
+            ),
+            self.device,
+        )  # fmt: skip
+        each = len(range(self.parts)[self.mine])
+        while of_one_step := list(islice(parts, each)):
+            self._optimise(of_one_step)
             yield
 
     def _rate(self) -> float:
@@ -240,7 +293,7 @@ class _Training(_Optimiser):
 
     def end_epoch(self) -> Epoch:
         """Validate, keep the weights if they are the best so far, and turn to the next epoch."""
-        total, policy, dpo, *rewards = (self.sums / self.step).tolist()
+        total, policy, dpo, *rewards = (data_parallel.add_up(self.sums) / self.step).tolist()
         epoch = Epoch(total, policy, dpo, tuple(rewards), *self._validate())
         if not all(map(math.isfinite, epoch.curves(()).values())):
             raise UserError(
@@ -257,29 +310,29 @@ class _Training(_Optimiser):
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         """Policy and reward loss, means over all validation labels."""
-        self.model.eval()
-        sums, labels = torch.zeros(2, device=self.device), torch.zeros((), device=self.device)
-        for batch in on_device(self.valid.in_order(self.config.batch_size), self.device):
+        self.forward.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # policy, reward, labels
+        batches = self.valid.in_order(
+            -(-self.config.batch_size // self.parts), every=data_parallel.processes(), first=data_parallel.rank()
+        )
+        for batch in on_device(batches, self.device):
             with self.autocast:
                 output = self.forward(batch)
-            count = batch.label_BL.sum()
-            sums += count * torch.stack([policy_loss(output, batch), reward_losses(output, batch).mean()])
-            labels += count
-        policy, reward = (sums / labels).tolist()
-        return policy, reward
+            means = torch.stack([policy_loss(output, batch), reward_losses(output, batch).mean()])
+            labels = batch.label_BL.sum()
+            sums += torch.stack([*(labels * means), labels])
+        policy, reward, labels = data_parallel.add_up(sums).tolist()
+        return policy / labels, reward / labels
 
     def state(self) -> dict[str, Any]:
-        """Plain tensors and numbers, as load_tensors takes them."""
+        """Plain tensors and numbers, as load_tensors takes them; the same in all processes."""
         return {
             "model": self.model.state_dict(),
             "best_weights": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
             "history": [asdict(epoch) for epoch in self.history.epochs],
             "step": self.step,
-            "sums": self.sums,
-            "pairs": self.pairs.get_state(),
-            "random_cpu": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "sums": data_parallel.add_up(self.sums.clone()),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -288,17 +341,14 @@ class _Training(_Optimiser):
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = History([Epoch(**{**e, "train_rewards": tuple(e["train_rewards"])}) for e in state["history"]])
         self.step = state["step"]
-        self.sums = state["sums"].to(self.device)
-        self.pairs.set_state(state["pairs"])
-        torch.set_rng_state(state["random_cpu"])
-        if state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"])
+        if data_parallel.is_first():  # the sums of all processes will be added up
+            self.sums = state["sums"].to(self.device)
 
 
-def _compiled(model: MTORL) -> Callable[[Batch], Output]:
+def _compiled(model: nn.Module) -> nn.Module:
     """The model compiled for the GPU; as it is, with a line of warning, where Triton cannot build its kernels."""
     if _can_build():
-        return torch.compile(model)
+        return cast(nn.Module, torch.compile(model))
     print(
         "warning: no C compiler or no Python.h for torch.compile, so training on the GPU is slower: "
         "install gcc and Python's headers (Debian: gcc python3-dev)",
@@ -318,9 +368,13 @@ def _can_build() -> bool:
 def _deterministic() -> Iterator[None]:
     """Deterministic kernels within; where CUDA has none, torch warns and goes on."""
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else torch writes NaN into every new tensor before it is used: some hundred kernels a step, for nothing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         torch.use_deterministic_algorithms(before, warn_only=warned)

@@ -81,6 +81,36 @@ def test_resuming_at_a_step_yields_the_tail(store: WindowStore, size: int, start
     assert same(list(store.batches(size, seed=1, epoch=epoch, start_step=start)), whole[start:])
 
 
+@pytest.mark.parametrize("size", [16, 10_000])
+def test_micro_batches_are_the_batch_in_parts(store: WindowStore, size: int) -> None:
+    parts = list(store.batches(size, seed=1, epoch=0, parts=3))
+    for step, batch in enumerate(store.batches(size, seed=1, epoch=0)):
+        of_batch = parts[3 * step : 3 * step + 3]
+        rows = [len(part.label_BL) for part in of_batch]
+        assert max(rows) - min(rows) <= 1
+        bearing = [part.numeric_BLF[part.label_BL.any(dim=1)] for part in of_batch]
+        assert torch.cat(bearing).sum(dim=(1, 2)).sort().values.equal(batch.numeric_BLF.sum(dim=(1, 2)).sort().values)
+    shared = [list(store.batches(size, seed=1, epoch=0, parts=3, mine=slice(part, part + 1))) for part in range(3)]
+    assert same([part for of_step in zip(*shared, strict=True) for part in of_step], parts)
+
+
+def test_a_batch_of_fewer_windows_than_parts_is_filled_up_without_labels(store: WindowStore) -> None:
+    size = len(store) - 1  # a last batch of one window
+    *_, first, second, third = store.batches(size, seed=1, epoch=0, parts=3)
+    assert [len(part.label_BL) for part in (first, second, third)] == [1, 1, 1]
+    assert first.label_BL.any()
+    assert not second.label_BL.any()
+    assert not third.label_BL.any()
+    assert second.valid_BL.any()
+
+
+def test_every_other_batch_in_order(store: WindowStore) -> None:
+    whole = list(store.in_order(7))
+    assert len(whole) > 3
+    for first in (0, 1):
+        assert same(list(store.in_order(7, every=2, first=first)), whole[first::2])
+
+
 @given(size=st.integers(1, 300), seed=st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
 def test_an_epoch_holds_every_label_exactly_once(store: WindowStore, size: int, seed: int) -> None:

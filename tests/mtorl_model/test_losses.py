@@ -9,7 +9,16 @@ from random_batch import SIZES, VARIANTS, random_batch, with_garbage
 
 from mtorl_model.batch import Batch
 from mtorl_model.config import LossConfig, ModelConfig
-from mtorl_model.losses import dpo_loss, highest_gain, masked_mean, policy_loss, reward_losses, total_loss
+from mtorl_model.losses import (
+    dpo_loss,
+    draw_pairs,
+    highest_gain,
+    label_counts,
+    masked_mean,
+    policy_loss,
+    reward_losses,
+    total_loss,
+)
 from mtorl_model.model import MTORL, Output
 
 
@@ -76,7 +85,7 @@ def test_policy_loss_without_a_known_channel_is_zero():
     batch = random_batch()
     batch = batch._replace(action_BL=torch.full_like(batch.action_BL, -1))
     output = random_output(batch, "binary")
-    losses = total_loss(output, batch, LossConfig(), generator())
+    losses = total_loss(output, batch, LossConfig(), draw_pairs(batch, generator()))
     losses.total.backward()
     assert (losses.policy.item(), losses.dpo.item()) == (0.0, 0.0)
     assert output.action_logits_BLA.grad.abs().sum() == 0
@@ -141,7 +150,7 @@ def three_windows() -> tuple[Output, Batch]:
 def test_dpo_loss_by_hand():
     output, batch = three_windows()
     seed = seed_with_permutation([1, 2, 0])  # pairs (0, 1): a tie, dropped; (1, 2) and (2, 0): window 2 wins
-    got = dpo_loss(output, batch, beta=0.5, generator=generator(seed))
+    got = dpo_loss(output, batch, draw_pairs(batch, generator(seed)), beta=0.5)
 
     def term(winner: float, loser: float) -> float:
         return -math.log(1 / (1 + math.exp(-(0.5 * math.log(winner) - 0.5 * math.log(loser)))))
@@ -152,7 +161,7 @@ def test_dpo_loss_by_hand():
 
 def test_dpo_gradient_raises_the_winner_and_lowers_the_loser():
     output, batch = three_windows()
-    dpo_loss(output, batch, beta=0.5, generator=generator(seed_with_permutation([1, 2, 0]))).backward()
+    dpo_loss(output, batch, draw_pairs(batch, generator(seed_with_permutation([1, 2, 0]))), beta=0.5).backward()
     downhill = -output.action_logits_BLA.grad
     assert downhill[2, 0, 1] > 0  # the winner's channels
     assert downhill[2, 1, 0] > 0
@@ -171,7 +180,7 @@ def test_dpo_drops_ties_whatever_the_order_of_the_rewards():
         label_BL=yes, valid_BL=yes, reward_BL=rewards_B7, action_BL=torch.zeros(32, 7, dtype=torch.int64)
     )
     assert len(rewards_B7.sum(1).unique()) > 1  # float32 does see differences
-    assert dpo_loss(random_output(batch, "binary"), batch, beta=0.1, generator=generator()).item() == 0.0
+    assert dpo_loss(random_output(batch, "binary"), batch, draw_pairs(batch, generator()), beta=0.1).item() == 0.0
 
 
 def test_dpo_counts_label_steps_only_in_the_total():
@@ -179,7 +188,7 @@ def test_dpo_counts_label_steps_only_in_the_total():
     seed = seed_with_permutation([1, 2, 0])
     label = batch.label_BL.clone()
     label[2, 0] = False  # the 0.9 was context: window 2 now earns nothing and loses to 1 and 0
-    got = dpo_loss(output, batch._replace(label_BL=label), beta=0.5, generator=generator(seed)).item()
+    got = dpo_loss(output, batch._replace(label_BL=label), draw_pairs(batch, generator(seed)), beta=0.5).item()
     want = -math.log(1 / (1 + math.exp(-0.5 * (math.log(0.4) - math.log(0.25)))))  # step 1 of pair (2, 0)
     assert got == pytest.approx(want, rel=1e-5)
 
@@ -187,7 +196,7 @@ def test_dpo_counts_label_steps_only_in_the_total():
 def test_dpo_pairs_follow_the_seed():
     batch = random_batch(windows=40)
     output = random_output(batch, "binary")
-    values = [dpo_loss(output, batch, beta=0.1, generator=generator(seed)).item() for seed in (1, 1, 2)]
+    values = [dpo_loss(output, batch, draw_pairs(batch, generator(seed)), beta=0.1).item() for seed in (1, 1, 2)]
     assert values[0] == values[1] != values[2]
 
 
@@ -196,8 +205,8 @@ def test_total_is_equation_16(form):
     batch = random_batch()
     output = random_output(batch, form)
     config = LossConfig(mu=0.3, dpo_weight=0.7, beta=0.2)
-    losses = total_loss(output, batch, config, generator())
-    dpo = dpo_loss(output, batch, beta=0.2, generator=generator())
+    losses = total_loss(output, batch, config, draw_pairs(batch, generator()))
+    dpo = dpo_loss(output, batch, draw_pairs(batch, generator()), beta=0.2)
     want = policy_loss(output, batch) + 0.3 * reward_losses(output, batch).mean() + 0.7 * dpo
     torch.testing.assert_close(losses.total, want)
     assert min(losses.policy.item(), losses.reward_losses.min().item(), losses.dpo.item()) > 0
@@ -207,13 +216,42 @@ def test_total_is_equation_16(form):
 def test_steps_that_bear_no_label_reach_neither_loss_nor_gradient(form):
     batch = random_batch()
     clean, dirty = random_output(batch, form), random_output(batch, form)
-    want = total_loss(clean, batch, LossConfig(), generator()).total
-    got = total_loss(dirty, with_garbage(batch), LossConfig(), generator()).total
+    want = total_loss(clean, batch, LossConfig(), draw_pairs(batch, generator())).total
+    got = total_loss(dirty, with_garbage(batch), LossConfig(), draw_pairs(batch, generator())).total
     torch.testing.assert_close(got, want)
     got.backward()
     for logits in (dirty.action_logits_BLA, dirty.reward_logits_BLO):
         assert logits.grad.isfinite().all()
         assert logits.grad[~batch.label_BL].abs().sum() == 0
+
+
+@pytest.mark.parametrize("form", ["binary", "continuous", "fused", "onehot"])
+def test_the_parts_of_a_batch_add_up_to_it_in_losses_and_gradients(form):
+    whole, cuts = random_batch(windows=11), (slice(0, 3), slice(3, 8), slice(8, 10), slice(10, 11))
+    mute = whole.label_BL.clone()
+    mute[10] = False  # a part without any label
+    maturity = torch.where(torch.rand(whole.maturity_BLG.shape, generator=generator()) < 0.5, 0.0, 0.5)
+    whole = whole._replace(label_BL=mute, maturity_BLG=maturity)
+    parts = [type(whole)(*(x[cut] for x in whole)) for cut in cuts]
+    pairs = [draw_pairs(part, generator(seed)) for seed, part in enumerate(parts)]
+    output = random_output(whole, form)
+    logits = (output.action_logits_BLA, output.reward_logits_BLO)
+
+    # The whole batch with the same pairs: each within its part.
+    other_B = torch.cat([cut.start + pairs_of_part for cut, pairs_of_part in zip(cuts, pairs, strict=True)])
+    losses = total_loss(output, whole, LossConfig(mu=0.3), other_B)
+    want = torch.autograd.grad(losses.total, logits, retain_graph=True)
+
+    counts = [label_counts(part, other, form) for part, other in zip(parts, pairs, strict=True)]
+    assert len({tuple((c / c.sum().clamp_min(1)).tolist()) for c in counts}) == len(counts)  # no mix is like another
+    got = []
+    for cut, part, other, count in zip(cuts, parts, pairs, counts, strict=True):
+        of_part = Output(logits[0][cut], logits[1][cut], output.causal_state_BLD[cut], form)
+        got.append(total_loss(of_part, part, LossConfig(mu=0.3), other, count / sum(counts).clamp_min(1)))
+    torch.testing.assert_close(sum(loss.flat() for loss in got), losses.flat())
+    gradients = torch.autograd.grad(sum(loss.total for loss in got), logits)
+    for one, other in zip(gradients, want, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 # Losses of one seed: a refactor must reproduce them. In order: total, policy, reward (mean), dpo.
@@ -231,7 +269,7 @@ GOLDEN = {
 def golden_losses(name: str) -> list[float]:
     torch.manual_seed(7)
     model, batch = MTORL(VARIANTS[name], SIZES), random_batch(windows=16, seed=7)
-    losses = total_loss(model(batch), batch, LossConfig(), generator(7))
+    losses = total_loss(model(batch), batch, LossConfig(), draw_pairs(batch, generator(7)))
     return [x.mean().item() for x in losses]
 
 
@@ -247,7 +285,7 @@ def test_a_small_model_learns_64_windows_by_heart():
     optimiser, pairs = torch.optim.Adam(model.parameters(), lr=1e-3), generator()
     policy = []
     for _ in range(100):
-        losses = total_loss(model(batch), batch, LossConfig(dpo_weight=0.0), pairs)
+        losses = total_loss(model(batch), batch, LossConfig(dpo_weight=0.0), draw_pairs(batch, pairs))
         optimiser.zero_grad()
         losses.total.backward()
         optimiser.step()

@@ -8,7 +8,7 @@ from random_batch import SIZES, TINY, VARIANTS, pad_left, random_batch, with_gar
 
 from mtorl_model.batch import Batch, InputSizes
 from mtorl_model.config import LossConfig, ModelConfig
-from mtorl_model.losses import total_loss
+from mtorl_model.losses import draw_pairs, total_loss
 from mtorl_model.model import MTORL, Output
 
 FLOAT_INPUTS = ("numeric_BLF", "action_in_BLA", "reward_in_BLR")
@@ -109,7 +109,8 @@ def test_padding_and_labels_are_never_read(config, training):
 def test_padding_and_unlabelled_steps_teach_nothing(config):
     def gradients(batch: Batch) -> dict[str, torch.Tensor]:
         model = build(config)
-        total_loss(model(batch), batch, LossConfig(), torch.Generator().manual_seed(0)).total.backward()
+        pairs = draw_pairs(batch, torch.Generator().manual_seed(0))
+        total_loss(model(batch), batch, LossConfig(), pairs).total.backward()
         return {name: p.grad for name, p in model.named_parameters()}
 
     torch.testing.assert_close(gradients(with_garbage(random_batch())), gradients(random_batch()))
@@ -152,7 +153,7 @@ def test_one_huge_step_moves_every_weight(config):
     model, batch = build(config), random_batch(windows=64)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimiser = torch.optim.SGD(model.parameters(), lr=1e6)
-    total_loss(model(batch), batch, LossConfig(), torch.Generator().manual_seed(0)).total.backward()
+    total_loss(model(batch), batch, LossConfig(), draw_pairs(batch, torch.Generator().manual_seed(0))).total.backward()
     optimiser.step()
     unmoved = {name: int((p == before[name]).sum()) for name, p in model.named_parameters()}
     assert {name: n for name, n in unmoved.items() if n} == {}
@@ -243,7 +244,7 @@ def test_bfloat16_autocast_stays_finite_and_near(config):
     exact = model(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(batch)
-        losses = total_loss(output, batch, LossConfig(), torch.Generator().manual_seed(0))
+        losses = total_loss(output, batch, LossConfig(), draw_pairs(batch, torch.Generator().manual_seed(0)))
     losses.total.backward()
     assert losses.total.isfinite()
     assert all(p.grad.isfinite().all() for p in model.parameters())
@@ -257,7 +258,7 @@ def test_nothing_waits_for_the_device(config):
     """On the meta device there are no values: reading one, by .item() or an if, raises."""
     model = MTORL(config, SIZES).to("meta")
     batch = random_batch().to("meta")
-    losses = total_loss(model(batch), batch, LossConfig(), torch.Generator())
+    losses = total_loss(model(batch), batch, LossConfig(), draw_pairs(batch, torch.Generator()))
     losses.total.backward()
     assert losses.total.is_meta
 

@@ -59,7 +59,9 @@ def test_paper_preset_has_the_papers_sizes():
     assert preset("small", "criteo")[0].hidden == 128
 
 
-@pytest.mark.parametrize("change", [{"schedule": "linear"}, {"gradient_clip": -1.0}])
+@pytest.mark.parametrize(
+    "change", [{"schedule": "linear"}, {"gradient_clip": -1.0}, {"micro_batches": 0}, {"micro_batches": 513}]
+)
 def test_impossible_trainings_are_refused(change):
     with pytest.raises(UserError, match=f"train config.*{next(iter(change))}"):
         replace(TrainConfig(), **change)

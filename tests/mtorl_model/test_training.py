@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtorl_model import training
 from mtorl_model.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
@@ -257,6 +258,12 @@ def test_a_training_on_the_gpu_is_another_one_than_on_the_cpu(setup: Setup, monk
     assert identity("auto", has_gpu=False) == identity("cpu", has_gpu=True)
 
 
+def test_the_network_compiles_as_one_graph(setup: Setup) -> None:
+    batch, model = next(setup.store("train").in_order(8)), setup.model().eval()
+    whole = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
+    torch.testing.assert_close(whole(batch).action_logits_BLA, model(batch).action_logits_BLA)
+
+
 @pytest.mark.parametrize("missing", [None, "compiler", "headers"])
 def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -272,6 +279,98 @@ def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
     model = setup.model()
     assert training._compiled(model) == (model if missing else "compiled")
     assert capsys.readouterr().err.count("\n") == (1 if missing else 0)
+
+
+@pytest.mark.parametrize("form", REWARD_FORMS)
+def test_micro_batches_give_the_loss_curve_of_the_whole_batch(setup: Setup, form: str) -> None:
+    """Without dropout and preference pairs, which each part draws for itself."""
+    curves = []
+    for parts in (1, 3):
+        model = setup.model(replace(TINY, reward_form=form, dropout=0.0))
+        config = replace(CONFIG, micro_batches=parts)
+        losses = LossConfig(mu=0.5, dpo_weight=0.0)
+        history = fit(model, setup.store("train", form), setup.store("validation", form), losses, config)
+        curves.append([x for e in history.epochs for x in (e.train_total, e.train_policy, *e.train_rewards, e.monitor)])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert history.epochs[-1].train_policy < 0.99 * history.epochs[0].train_policy  # it is a training
+
+
+def test_what_a_part_draws_follows_from_seed_step_and_part_alone(setup: Setup) -> None:
+    run = started(setup, replace(CONFIG, micro_batches=2))
+    seeds = [run._seeds(part) for part in range(2)]
+    assert len({seed for both in seeds for seed in both}) == 4
+    torch.rand(3)
+    assert [run._seeds(part) for part in range(2)] == seeds
+    for epochs, step in ((0, 1), (1, 0)):
+        run = started(setup, replace(CONFIG, micro_batches=2))
+        run.history.epochs += [Epoch(0, 0, 0, (0,), 0, 0)] * epochs
+        run.step = step
+        assert not {*run._seeds(0)} & {seed for both in seeds for seed in both}
+
+
+class NoValueIsRead(TorchDispatchMode):
+    """Raises where the host would have to wait for a device to know a number of a tensor, or a shape that needs one."""
+
+    READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "bincount")
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        assert not any(name.startswith(read) for read in self.READS), f"{name} waits for the device"
+        if name in ("index", "index_put", "index_put_", "_unsafe_index"):
+            assert all(i is None or i.dtype != torch.bool for i in args[1]), f"{name} by a mask waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("form", REWARD_FORMS)
+def test_the_host_waits_for_no_device_within_a_step(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, form: str, parts: int
+) -> None:
+    model = setup.model(replace(TINY, reward_form=form, category_dropout=0.2))
+    stores = setup.store("train", form), setup.store("validation", form)
+    run = training._Training(model, *stores, LossConfig(), replace(CONFIG, micro_batches=parts))
+    batches = list(stores[0].batches(32, seed=0, epoch=0, parts=parts))[: 2 * parts]
+    run.forward.train()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a tensor's values were read within a step")
+
+    with monkeypatch.context() as patch, NoValueIsRead():
+        for reading in ("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__"):
+            patch.setattr(torch.Tensor, reading, refuse)
+        run._optimise(batches[:parts])
+        run._optimise(batches[parts:])
+    assert run.step == 2
+
+
+def test_new_tensors_are_not_filled_while_training(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    optimise = training._Training._optimise
+
+    def looking(run: Any, parts: Any) -> None:
+        seen.append(torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
+        optimise(run, parts)
+
+    monkeypatch.setattr(training._Training, "_optimise", looking)
+    setup.weights(replace(CONFIG, max_epochs=1))
+    assert seen
+    assert set(seen) == {False}
+    assert torch.utils.deterministic.fill_uninitialized_memory is True  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
+def test_the_host_does_not_wait_for_the_gpu_within_a_step(setup: Setup) -> None:
+    run = started(setup, replace(CONFIG, device="cuda"))
+    steps = run.train_epoch()
+    next(steps)  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        next(steps)
+        next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")

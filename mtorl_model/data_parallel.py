@@ -1,0 +1,186 @@
+"""Data-parallel training: several processes with the same weights, each with its parts of every batch.
+
+The processes are started by torchrun, or by `launch` on one machine; each joins the others with `joined`. In a
+process that has joined none, all of this is about one process alone, and nothing is sent anywhere.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from schemas.errors import EXIT_TRY_AGAIN, Busy, UserError
+
+# The first process may encode a long history while the others wait. A dead process is noticed by its launcher.
+_PATIENCE = timedelta(hours=6)
+_LAUNCHER_TAKES_S = 10  # at most, until it ends those that a dead process has left behind
+_PR_SET_PDEATHSIG = 1  # of Linux, see man prctl
+
+T = TypeVar("T")
+
+
+def processes() -> int:
+    """How many train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this is the one process that writes: checkpoints, the registry, the lake."""
+    return rank() == 0
+
+
+def is_launched() -> bool:
+    """Whether torchrun or `launch` has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Within, this process is one of those that a launcher has started; each has a GPU of its own where device is one.
+
+    Raises UserError where there are too few GPUs; Busy where another process has died, which ends this one, too.
+    """
+    if not is_launched():
+        yield
+        return
+    _die_with_launcher()
+    on_gpu, local_rank = device.type == "cuda", int(os.environ["LOCAL_RANK"])
+    if on_gpu and local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes for the {torch.cuda.device_count()} GPUs of this machine: "
+            "start one process a GPU (--processes, torchrun's --nproc-per-node)"
+        )
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    except UserError:
+        if not is_first():
+            time.sleep(_LAUNCHER_TAKES_S)  # mostly all of them find the same fault: the first one says it
+        raise
+    except RuntimeError as error:
+        if not _is_lost_connection(error):
+            raise
+        time.sleep(_LAUNCHER_TAKES_S)  # the launcher names the one that died, and ends this one
+        raise Busy("another process of this training has died: start it again, it goes on from there") from error
+    finally:
+        dist.destroy_process_group()
+
+
+def mine(parts: int) -> slice:
+    """Which of the parts of a batch are this process's. Raises UserError where they cannot be shared evenly."""
+    each, left = divmod(parts, processes())
+    if left:
+        raise UserError(
+            f"{processes()} processes cannot share batches of {parts} micro-batches evenly: "
+            f"give a multiple of {processes()} (--micro-batches)"
+        )
+    return slice(rank() * each, (rank() + 1) * each)
+
+
+def replicated(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model whose gradients, on the last backward of a step, become the mean over the processes."""
+    if processes() == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None)
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """The tensor, in place, as the sum over all processes. The host does not wait for a GPU."""
+    if processes() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` gives in the first process; the others wait for it, and do not call it."""
+    made = [make() if is_first() else None]
+    if processes() > 1:
+        dist.broadcast_object_list(made)
+    return made[0]  # type: ignore[return-value]
+
+
+def first_alone(make: Callable[[], T]) -> T:
+    """What `make` gives: the first process makes it, then the others, who find what it has left on the disk."""
+    if processes() == 1:
+        return make()
+    if not is_first():
+        dist.barrier()
+    made = make()
+    if is_first():
+        dist.barrier()
+    return made
+
+
+def all_same(value: str) -> bool:
+    """Whether all processes hold this value."""
+    values: list[str] = [""] * processes()
+    if processes() > 1:
+        dist.all_gather_object(values, value)
+    return processes() == 1 or len(set(values)) == 1
+
+
+def launch(number: int, module: str, arguments: Sequence[str]) -> None:
+    """Run `python -m module arguments` as that many processes of this machine that train together, as torchrun does.
+
+    Unlike torchrun it exits with the status of the process that failed first, so that a scheduler can tell a
+    person's error from one that passes, and says in one line which one was killed.
+    """
+    # torch.distributed's launcher is slow to import and not needed by those that are launched.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # one line is enough
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number)))
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=number, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", max_restarts=0,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
+    except SignalException as signalled:  # the processes have been ended
+        sys.exit(128 + signalled.sigval)
+    except ChildFailedError as error:
+        # SIGTERM is what the launcher itself ends the others with.
+        status_by_rank = {which: failure.exitcode for which, failure in error.failures.items()}
+        killed = [which for which, status in status_by_rank.items() if status < 0 and -status != signal.SIGTERM]
+        failed = [which for which, status in status_by_rank.items() if status > 0]
+        which = next(iter(killed or failed or status_by_rank))
+        status = status_by_rank[which]
+        if status > 0:  # it has said why
+            sys.exit(status)
+        print(
+            f"error: process {which} of the {number} that train was killed by {signal.Signals(-status).name} "
+            "(out of memory?): start it again, it goes on from there",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_TRY_AGAIN)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def _die_with_launcher() -> None:
+    """A launcher that is killed outright ends nothing that it started: then the system shall."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
