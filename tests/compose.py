@@ -112,7 +112,7 @@ def image_environment(dockerfile: Path = ROOT / "docker" / "Dockerfile") -> dict
 def members(home: Path) -> list[psutil.Process]:
     """The living processes of the containers in a folder, or of the one container that it is.
 
-    PostgreSQL writes over its environment: its processes are found by their parent.
+    PostgreSQL and Redis write over their environment: they are found by the number that their start has noted.
     """
     found = {}
     for process in psutil.process_iter():
@@ -122,12 +122,13 @@ def members(home: Path) -> list[psutil.Process]:
                 found[process.pid] = process
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    for file in home.glob("**/postmaster.pid"):
+    for file in (*home.glob("started"), *home.glob("containers/*/started")):
+        pid, began = file.read_text().split()
         try:
-            parent = psutil.Process(int(file.read_text().split()[0]))
-            if str(file.parent) in parent.cmdline():
-                found |= {process.pid: process for process in (parent, *parent.children(recursive=True))}
-        except (psutil.NoSuchProcess, FileNotFoundError, IndexError):
+            first = psutil.Process(int(pid))
+            if first.create_time() == float(began) and first.status() != psutil.STATUS_ZOMBIE:
+                found |= {process.pid: process for process in (first, *first.children(recursive=True))}
+        except psutil.NoSuchProcess:
             continue
     return list(found.values())
 
@@ -259,6 +260,8 @@ class Cluster:
                 container.process = self._postgres(container, log)
             else:
                 container.process = container.run(container.service.command, stdout=log, stderr=log)
+        pid = container.process.pid
+        (container.home / "started").write_text(f"{pid} {psutil.Process(pid).create_time()!r}")
 
     def restart(self, container: Container) -> None:
         """What the engine does with a container that was killed."""
