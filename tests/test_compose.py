@@ -14,8 +14,6 @@ import pytest
 import yaml
 from compose import FILE, ROOT, MissingVariable, fill_in, image_environment, read_env_file, read_services
 
-from dags.factory import daily_dag, history_dag, nightly_dag, report_dag
-
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 SECRETS = {
     "POSTGRES_PASSWORD", "REDIS_PASSWORD", "AIRFLOW_JWT_SECRET", "AIRFLOW_SECRET_KEY", "AIRFLOW_FERNET_KEY",
@@ -28,10 +26,6 @@ FOLDERS = {"LAKE": "/data/lake", "RAW": "/data/raw"}
 def variables(tmp_path: Path) -> dict[str, str]:
     subprocess.run([ROOT / "docker" / "make-env.sh", tmp_path / ".env"], check=True)
     return read_env_file(tmp_path / ".env") | FOLDERS
-
-
-def option(command: list[str], name: str) -> str:
-    return command[command.index(name) + 1]
 
 
 def test_the_topology_is_whole(variables):
@@ -47,17 +41,6 @@ def test_the_topology_is_whole(variables):
         for other, condition in service.needs.items():
             # Compose waits for ever for the health of a service that has no check.
             assert condition == ("service_healthy" if services[other].health else "service_completed_successfully")
-
-
-def test_every_queue_of_the_dags_has_a_worker(variables):
-    services = read_services(variables)
-    asked = {
-        task.queue for make in (history_dag, daily_dag, nightly_dag, report_dag) for task in make("kuairand").tasks
-    }
-    assert asked == {"default", "gpu"}
-    served = {option(s.command, "--queues") for s in services.values() if s.command[:2] == ["airflow", "celery"]}
-    assert served == asked
-    assert option(services["worker-gpu"].command, "--concurrency") == "1"
 
 
 def test_no_secret_has_a_default_or_stands_in_a_file(variables):
