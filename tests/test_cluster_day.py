@@ -140,7 +140,7 @@ def wait_for(found: Callable[[], Any], what: str, seconds: float = RUN_S) -> Any
     until = time.monotonic() + seconds
     while not (value := found()):
         assert time.monotonic() < until, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(0.3)
     return value
 
 
@@ -157,7 +157,7 @@ def processes(container: Container, word: str) -> list[psutil.Process]:
 
 
 def kill_executor(cluster: Cluster, job: str) -> None:
-    """SIGKILL to one executor that is at work for this job."""
+    """SIGKILL to an executor that is at work while this job is."""
     (worker,) = cluster.of("worker")
     wait_for(lambda: processes(worker, f"jobs/{job}.py"), f"the driver of {job}")
 
@@ -195,6 +195,8 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
 
     dag = f"mtorl_history_{DATASET}"
     conf = {"from": first, "to": day_before(last), **TRAINING}
+    asked = f"/api/v2/dags?dag_id_pattern={DATASET}"
+    wait_for(lambda: airflow.call("GET", asked)["total_entries"] >= 4, "the DAGs", 120)
     airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
     began = time.monotonic()
     started = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})

@@ -110,7 +110,10 @@ def test_data_lies_under_one_path_wherever_it_is_read(variables):
 
 def test_settings_that_hold_everywhere_are_read_from_one_file(variables):
     everywhere = read_env_file(ROOT / "bin" / "settings.env")
-    assert everywhere["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert everywhere == {
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GX_ANALYTICS_ENABLED": "False",
+    }  # fmt: skip
     services = read_services(variables)
     for name in ("worker", "airflow-scheduler", "mlflow"):
         assert everywhere.items() <= services[name].environment.items()
