@@ -195,8 +195,8 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
 
     dag = f"mtorl_history_{DATASET}"
     conf = {"from": first, "to": day_before(last), **TRAINING}
-    asked = f"/api/v2/dags?dag_id_pattern={DATASET}"
-    wait_for(lambda: airflow.call("GET", asked)["total_entries"] >= 4, "the DAGs", 120)
+    there = f"/api/v2/dags?dag_id_pattern={DATASET}"
+    wait_for(lambda: airflow.call("GET", there)["total_entries"] >= 4, "the DAGs", 120)
     airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
     began = time.monotonic()
     started = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
