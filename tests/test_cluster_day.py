@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
-from compose import ROOT, Cluster, Container, end, members, read_env_file
+from compose import ROOT, Cluster, Container, end, kill, members, read_env_file
 
 from schemas.paths import Lake, day_before
 from schemas.publishing import content_fingerprint, read_manifest
@@ -178,14 +178,8 @@ def kill_worker(cluster: Cluster, name: str, word: str, after_s: float) -> None:
     (container,) = cluster.of(name)
     wait_for(lambda: processes(container, word), f"{word} in {name}")
     time.sleep(after_s)
-    running = members(container.home)
     assert processes(container, word), f"{word} was over before its worker could be killed"
-    for process in running:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    wait_for(lambda: not members(container.home), f"the end of {name}", 20)
+    kill(container.home)
     cluster.restart(container)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from compose import FILE, ROOT, MissingVariable, fill_in, image_environment, read_env_file, read_services
+from compose import FILE, ROOT, Cluster, MissingVariable, fill_in, image_environment, read_env_file, read_services
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 SECRETS = {
@@ -170,6 +170,25 @@ def test_the_image_has_what_its_services_name(variables):
         if service.image.startswith("mtorl:"):
             for _, inside in service.volumes:
                 assert re.search(rf"(?<![\w.]){re.escape(inside)}(?!\w)", DOCKERFILE), f"{inside} is not the user's"
+
+
+def test_as_processes_of_one_machine_no_two_services_meet_by_chance(variables, tmp_path):
+    cluster = Cluster(tmp_path, variables)
+    ports = [port for container in cluster.containers for port in container.ports.values()]
+    assert len(set(ports)) == len(ports) > 8
+    names = "|".join(cluster.services)
+    for container in cluster.containers:
+        told = " ".join([*map(container.local, container.service.command + container.service.health),
+                         *container.environment().values()])  # fmt: skip
+        assert not re.search(rf"0\.0\.0\.0|/opt/|[@/]({names}):\d+", told), container.home.name
+        others = {port for c in cluster.containers if c.service.name != container.service.name
+                  for port in c.ports.values()}  # fmt: skip
+        for port in map(int, re.findall(r"127\.0\.0\.1:(\d+)", told)):
+            assert port in others | set(container.ports.values())
+    (worker,) = cluster.of("worker")
+    (redis,) = cluster.of("redis")
+    assert worker.environment()["AIRFLOW__CELERY__BROKER_URL"].endswith(f"@127.0.0.1:{redis.ports['6379']}/0")
+    assert worker.environment()["MTORL_LAKE"] == "/data/lake"
 
 
 @pytest.mark.parametrize(
