@@ -17,7 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,12 +205,14 @@ class Cluster:
             if service.image.startswith("mtorl:"):
                 service.environment.update(self.overrides)
             self.services[name] = service
+        ports = free_ports()
         self.containers = [
             Container(service, self.home / "containers" / f"{service.name}-{k}",
-                      {port: free_port() for port in service.expose})
+                      {port: next(ports) for port in service.expose})
             for service in self.services.values()
             for k in range(1, service.replicas + 1)
         ]  # fmt: skip
+        ports.close()
         for container in self.containers:
             container.local = self._local(container)
 
@@ -334,10 +337,13 @@ class Cluster:
         return process
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports() -> Generator[int, None, None]:
+    """Ports that nobody listens on, all different until the generator is closed."""
+    with ExitStack() as held:
+        while True:
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            yield probe.getsockname()[1]
 
 
 if __name__ == "__main__":

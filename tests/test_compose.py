@@ -175,7 +175,7 @@ def test_the_image_has_what_its_services_name(variables):
 def test_as_processes_of_one_machine_no_two_services_meet_by_chance(variables, tmp_path):
     cluster = Cluster(tmp_path, variables)
     ports = [port for container in cluster.containers for port in container.ports.values()]
-    assert len(set(ports)) == len(ports) > 8
+    assert len(set(ports)) == len(ports) == 8
     names = "|".join(cluster.services)
     for container in cluster.containers:
         told = " ".join([*map(container.local, container.service.command + container.service.health),
