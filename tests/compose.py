@@ -29,7 +29,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docker" / "compose.yaml"
 MARK = "MTORL_CLUSTER"  # in the environment of every process: the folder of its container
-READY_S = 240
+READY_S = 300
+HEALTH_S = 60
 GRACE_S = 20
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:[-?])([^{}]*))?\})")
@@ -251,7 +252,11 @@ class Cluster:
         kind, *command = container.service.health
         command = ["sh", "-c", *command] if kind == "CMD-SHELL" else command
         check = container.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return check.wait(timeout=60) == 0
+        try:
+            return check.wait(timeout=HEALTH_S) == 0
+        except subprocess.TimeoutExpired:
+            check.kill()
+            return False
 
     def start(self, container: Container) -> None:
         container.home.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ pytestmark = [
 ]
 DATASET = os.environ.get("DATASET", "kuairand")
 # One small model, trained for a moment: which one is no matter here, that both are the same is.
-TRAINING = {"members": 1, "max_epochs": 2}
+TRAINING = {"members": 1, "max_epochs": 5}
 # Jobs of seconds: a compiler that stops early, and a plan that is not compiled. One thread a process, as many run.
 SMALL = {
     "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false",
@@ -156,28 +156,31 @@ def processes(container: Container, word: str) -> list[psutil.Process]:
     return found
 
 
+def executors_at_work(cluster: Cluster) -> list[psutil.Process]:
+    """Spark's executors that have Python workers: those are in the middle of a job's tasks."""
+    return [
+        executor
+        for container in cluster.of("spark-worker")
+        if processes(container, "pyspark.daemon")
+        for executor in processes(container, "CoarseGrainedExecutorBackend")
+    ]
+
+
 def kill_executor(cluster: Cluster, job: str) -> None:
     """SIGKILL to an executor that is at work while this job is."""
     (worker,) = cluster.of("worker")
     wait_for(lambda: processes(worker, f"jobs/{job}.py"), f"the driver of {job}")
-
-    def at_work() -> psutil.Process | None:
-        for container in cluster.of("spark-worker"):
-            for executor in processes(container, "CoarseGrainedExecutorBackend"):
-                if processes(container, "pyspark.daemon"):
-                    return executor
-        return None
-
-    executor = wait_for(at_work, f"an executor of {job} with Python workers")
+    executor = wait_for(lambda: executors_at_work(cluster), f"an executor of {job} with Python workers")[0]
     assert processes(worker, f"jobs/{job}.py"), "the job was over before its executor could be killed"
     executor.kill()
+    check_doors(cluster)  # those of drivers and executors as well
 
 
-def kill_worker(cluster: Cluster, name: str, word: str, after_s: float) -> None:
+def kill_worker(cluster: Cluster, name: str, word: str, is_in_the_middle: Callable[[], Any]) -> None:
     """SIGKILL to all processes of a Celery worker while this runs in it; its container comes back as Compose has it."""
     (container,) = cluster.of(name)
     wait_for(lambda: processes(container, word), f"{word} in {name}")
-    time.sleep(after_s)
+    wait_for(is_in_the_middle, f"the middle of {word}")
     assert processes(container, word), f"{word} was over before its worker could be killed"
     kill(container.home)
     cluster.restart(container)
@@ -195,7 +198,8 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     began = time.monotonic()
     started = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
     kill_executor(cluster, "build_journeys")
-    kill_worker(cluster, "worker-gpu", "mtorl_model.train", 3)
+    checkpoints = home / "lake" / "checkpoints"
+    kill_worker(cluster, "worker-gpu", "mtorl_model.train", lambda: list(checkpoints.rglob("checkpoint.pt")))
     path = f"/api/v2/dags/{dag}/dagRuns/{started['dag_run_id']}"
     wait_for(lambda: airflow.call("GET", path)["state"] in service.DONE, "the history")
     assert airflow.call("GET", path)["state"] == "success", states(airflow, path)
@@ -210,7 +214,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         cwd=ROOT, env=os.environ | {"AIRFLOW_HOME": str(home / "volumes" / "airflow-secrets"), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
-        kill_worker(cluster, "worker", "jobs/build_journeys.py", 2)
+        kill_worker(cluster, "worker", "jobs/build_journeys.py", lambda: executors_at_work(cluster))
         assert asked.wait(timeout=RUN_S) == 0
     finally:
         asked.kill()
