@@ -171,7 +171,6 @@ class Container:
     local: Callable[[str], str] = lambda text: text
     process: subprocess.Popen | None = None
     healthy: bool = False
-    starts: int = 0
 
     def run(self, command: list[str], **more: Any) -> subprocess.Popen:
         return subprocess.Popen(
@@ -260,7 +259,6 @@ class Cluster:
 
     def start(self, container: Container) -> None:
         container.home.mkdir(parents=True, exist_ok=True)
-        container.starts += 1
         for _, folder in self._folders(container):
             folder.mkdir(parents=True, exist_ok=True)
         with (container.home / "log").open("ab") as log:
@@ -317,7 +315,8 @@ class Cluster:
             user = pwd.getpwnam("postgres")
             who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
             shutil.chown(data, user.pw_uid, user.pw_gid)
-        if not (data / "PG_VERSION").exists():
+        new = not (data / "PG_VERSION").exists()
+        if new:
             words = container.home / "words"
             words.touch(0o600)
             words.write_text(environment["POSTGRES_PASSWORD"])
@@ -333,7 +332,7 @@ class Cluster:
         while not self.is_healthy(container):
             assert process.poll() is None, self.log(container)
             time.sleep(0.2)
-        if container.starts == 1:
+        if new:
             create = ["psql", "--host=127.0.0.1", f"--port={container.ports['5432']}", "--dbname=postgres",
                       "--username", environment["POSTGRES_USER"],
                       "--command", f"CREATE DATABASE {environment['POSTGRES_DB']}"]  # fmt: skip

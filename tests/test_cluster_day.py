@@ -40,7 +40,7 @@ TRAINING = {"members": 1, "max_epochs": 5}
 # Jobs of seconds: a compiler that stops early, and a plan that is not compiled. One thread a process, as many run.
 SMALL = {
     "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false",
-    "MTORL_SHUFFLE_PARTITIONS": "4",
+    "MTORL_SHUFFLE_PARTITIONS": "2",
     "MTORL_DRIVER_MEMORY": "1g",
     "OMP_NUM_THREADS": "1",
 }
@@ -75,7 +75,7 @@ def raw(home) -> Path:
             folder.symlink_to(Path(os.environ["RAW"]).resolve())
         else:
             run(sys.executable, "-m", "jobs.generate_log", "--layout", DATASET, "--out", str(folder),
-                "--users", "150", "--days", "4", "--seed", "1")  # fmt: skip
+                "--users", "150", "--days", "3", "--seed", "1")  # fmt: skip
     return folder
 
 
