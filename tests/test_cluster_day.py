@@ -39,7 +39,8 @@ DATASET = os.environ.get("DATASET", "kuairand")
 TRAINING = {"members": 1, "max_epochs": 5}
 # Jobs of seconds: a compiler that stops early, and a plan that is not compiled. One thread a process, as many run.
 SMALL = {
-    "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false",
+    "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false "
+    "-Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
     "MTORL_SHUFFLE_PARTITIONS": "2",
     "MTORL_DRIVER_MEMORY": "1g",
     "OMP_NUM_THREADS": "1",
