@@ -180,7 +180,8 @@ class Container:
 
     def environment(self) -> dict[str, str]:
         image = image_environment() if self.service.image.startswith("mtorl:") else {"PATH": os.defpath}
-        image["PATH"] += ":/usr/lib/postgresql/15/bin" if self.service.image.startswith("postgres:") else ""
+        if self.service.image.startswith("postgres:"):  # Debian keeps the server's programs apart
+            image["PATH"] += f":{max(Path('/usr/lib/postgresql').glob('*/bin'))}"
         own = {
             "HOME": str(self.home), "HOSTNAME": socket.gethostname(), "LANG": "C.UTF-8", MARK: str(self.home),
             # Airflow renames its processes; SPT_NOENV keeps that from overwriting the environment, and so the mark.
