@@ -3,11 +3,14 @@
 That the services work, with these very commands, settings and health checks, is shown by `make cluster-test`.
 """
 
+import json
 import os
 import re
 import stat
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -209,3 +212,43 @@ def test_packages_of_a_cluster_are_those_that_are_installed_here():
         assert {name: version(name) for name, _ in pins} == dict(pins)
     except PackageNotFoundError as missing:
         pytest.skip(f"not installed here: {missing}")
+
+
+@pytest.fixture
+def answering():
+    """A server whose answer is JSON: which component is sick stands in the path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            sick = self.path.strip("/")
+            states = {
+                name: {"status": "unhealthy" if name == sick else "healthy"} for name in ("scheduler", "triggerer")
+            }
+            self.send_response(500 if sick == "broken" else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(states).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("path", "components", "healthy"),
+    [("/", [], True), ("/", ["scheduler"], True), ("/scheduler", [], True), ("/scheduler", ["triggerer"], True),
+     ("/scheduler", ["scheduler"], False), ("/broken", [], False), ("/", ["no_such_component"], False)],
+)  # fmt: skip
+def test_healthy_is_who_answers_and_calls_itself_so(answering, path, components, healthy):
+    check = [sys.executable, str(ROOT / "docker" / "health.py"), answering + path, *components]
+    assert (subprocess.run(check, capture_output=True, check=False).returncode == 0) is healthy
+
+
+def test_who_does_not_answer_is_not_healthy():
+    check = [sys.executable, str(ROOT / "docker" / "health.py"), "http://127.0.0.1:9"]
+    assert subprocess.run(check, capture_output=True, check=False).returncode != 0
