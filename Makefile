@@ -9,7 +9,7 @@ $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval over
 
 TOOLS := .venv/bin
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report chaos orders clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report chaos orders cluster-test clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -65,6 +65,9 @@ orders: setup ## backfill the KuaiRand sample through Airflow in four orders: an
 
 chaos: setup ## kill a day's run again and again, and see that nothing is lost [KILLS=100]
 	@KILLS=$${KILLS:-100} $(TOOLS)/pytest -q -rs tests/test_chaos.py
+
+cluster-test: ## docker/compose.yaml without containers: a day on Celery and Spark, workers killed in the middle [DATASET RAW]
+	@bin/cluster.sh
 
 test: setup lint ## all tests, after lint
 	@bin/browser.sh

@@ -52,7 +52,9 @@ step_environment() {
     local | *'local['*) export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" ;;
   esac
   export MTORL_DRIVER_MEMORY="${MTORL_DRIVER_MEMORY:-$(driver_memory)}"
-  export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GX_ANALYTICS_ENABLED=False
+  set -a
+  source "$ROOT/bin/settings.env"
+  set +a
 }
 
 # A day of a small log ($1: its folder, as it lies there) is over before Java's compilers and Spark's have paid for
@@ -68,10 +70,9 @@ small_days() {
 airflow_environment() {
   step_environment
   export AIRFLOW_HOME="$1"
-  export AIRFLOW__CORE__DAGS_FOLDER="$ROOT/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False
+  export AIRFLOW__CORE__DAGS_FOLDER="$ROOT/dags"
   export AIRFLOW__CORE__EXECUTOR=LocalExecutor AIRFLOW__CORE__PARALLELISM=4
   export AIRFLOW__DATABASE__SQL_ALCHEMY_CONN="sqlite:///$AIRFLOW_HOME/airflow.db"
-  export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
   export AIRFLOW_CONN_SPARK="${AIRFLOW_CONN_SPARK:-{\"conn_type\": \"spark\", \"host\": \"$SPARK_MASTER\"\}}"
   openlineage_environment
   mkdir -p "$AIRFLOW_HOME"

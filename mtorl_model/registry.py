@@ -271,13 +271,17 @@ def _client(lake: Lake) -> "MlflowClient":
     # A line for each of the dozens of migrations of a new database tells nobody anything.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    if not _database(lake).exists():
-        _create_database(lake)
+    create_store(lake)
     return MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
 
 
-def _create_database(lake: Lake) -> None:
-    """A new database, whole or not at all: MLflow makes it in dozens of steps, and cannot mend a half-made one."""
+def create_store(lake: Lake) -> None:
+    """MLflow's database, where there is none yet: whole or not at all, since MLflow makes it in dozens of steps.
+
+    It cannot mend one that is half made.
+    """
+    if _database(lake).exists():
+        return
     from mlflow import MlflowClient
 
     with staging_folder(lake) as staging:

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
+from pathlib import Path
 from typing import BinaryIO
 
 from schemas.errors import Busy, UserError
 from schemas.paths import UNDATED, Lake
+from schemas.storage import no_locks
 
 WAIT_S = 900.0  # longer than a day's job takes, shorter than a task's time limit
 _POLL_S = 0.2
@@ -65,7 +67,7 @@ def _acquire(file: BinaryIO, start: int, length: int, what: str, until: float) -
             return
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
+                raise (no_locks(Path(file.name), error) or error) from error
         if time.monotonic() >= until:
             raise Busy(f"another run is building {what}: wait for it, then run again")
         if not said:

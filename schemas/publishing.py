@@ -6,7 +6,6 @@ renameat2(RENAME_EXCHANGE) where there is, so that the path always names one who
 killed at any moment leaves the old partition or the new, and at most rubbish in staging.
 """
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -22,12 +21,11 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from schemas.paths import UNDATED, Lake
+from schemas.storage import exchange, no_locks, require_storage
 from schemas.tables import exposures, quarantine
 
 MANIFEST = "_manifest.json"
 FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,10 @@ def code_version(*packages: str) -> str:
 
 @contextmanager
 def staging_folder(lake: Lake) -> Iterator[Path]:
-    """A fresh folder to write into; gone afterwards. What killed jobs have left behind is swept away first."""
+    """A fresh folder to write into; gone afterwards. What killed jobs have left behind is swept away first.
+
+    A UserError where the lake's file system cannot hold one (schemas.storage).
+    """
     name = uuid.uuid4().hex
     folder, lock = lake.staging / name, lake.staging / f"{name}.lock"
     try:
@@ -154,9 +155,13 @@ def staging_folder(lake: Lake) -> Iterator[Path]:
             f"cannot write to the lake {lake.root}: {error.strerror}; choose another folder with LAKE="
         ) from error
     with holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)  # ends with the process, however it ends
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX)  # ends with the process, however it ends
+        except OSError as error:
+            raise (no_locks(lock, error) or error) from error
         folder.mkdir()
         try:
+            require_storage(folder)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -216,7 +221,7 @@ def swap_into_place(staged: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        _exchange(staged, target)
+        exchange(staged, target)
     make_durable(target.parent)
 
 
@@ -241,16 +246,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
-        code = ctypes.get_errno()
-        raise UserError(
-            f"the file system of {other} cannot swap two folders in one step ({os.strerror(code)}): "
-            "put the lake on a local Linux file system (ext4, xfs, btrfs, tmpfs)"
-        )
 
 
 def _is_data(path: Path) -> bool:

@@ -1,0 +1,294 @@
+"""A history, a day and a night on a whole cluster, with a Spark executor and both Celery workers killed in the middle.
+
+The services of docker/compose.yaml run as processes of this machine (compose.py), with their own commands, settings
+and health checks. What the lake then holds is compared with the embedded run of the same log. `make cluster-test`
+runs it; RAW= names a real log, DATASET= its kind.
+"""
+
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from compose import ROOT, Cluster, Container, end, kill, members, read_env_file
+
+from schemas.paths import Lake, day_before
+from schemas.publishing import content_fingerprint, read_manifest
+
+sys.path.insert(0, str(ROOT / "bin"))
+import backfill as service
+
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.skipif("CLUSTER_HOME" not in os.environ, reason="takes minutes: make cluster-test"),
+]
+DATASET = os.environ.get("DATASET", "kuairand")
+# One small model, trained for a moment: which one is no matter here, that both are the same is.
+TRAINING = {"members": 1, "max_epochs": 5}
+# Jobs of seconds: a compiler that stops early, and a plan that is not compiled. One thread a process, as many run.
+SMALL = {
+    "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false "
+    "-Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
+    "MTORL_SHUFFLE_PARTITIONS": "2",
+    "MTORL_DRIVER_MEMORY": "1g",
+    "OMP_NUM_THREADS": "1",
+}
+TABLES = {
+    "exposures", "quarantine", "journeys", "feature_spec", "sequences", "prequential", "promotions",
+    "channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan",
+}  # fmt: skip
+RUN_S = 900
+
+
+def run(*command: str, **environment: str) -> str:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        command, cwd=ROOT, env=inherited | environment, text=True, capture_output=True, timeout=RUN_S, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def home() -> Path:
+    return Path(os.environ["CLUSTER_HOME"])
+
+
+@pytest.fixture(scope="module")
+def raw(home) -> Path:
+    """The folder of raw logs, with one for the dataset in it: RAW, or a small log that is made here."""
+    folder = home / "raw" / DATASET
+    folder.parent.mkdir(exist_ok=True)
+    if not folder.exists():
+        if os.environ.get("RAW"):
+            folder.symlink_to(Path(os.environ["RAW"]).resolve())
+        else:
+            run(sys.executable, "-m", "jobs.generate_log", "--layout", DATASET, "--out", str(folder),
+                "--users", "150", "--days", "3", "--seed", "1")  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def days(raw) -> tuple[str, str]:
+    """First and last day of the log: the history ends the day before the last, which is then the day that is run."""
+    first, last = run(
+        sys.executable, "-m", "jobs.log_days", "--dataset", DATASET, "--raw", str(raw), SPARK_LOCAL_IP="127.0.0.1"
+    ).split()[-2:]
+    return first, last
+
+
+@pytest.fixture(scope="module")
+def embedded(home, raw, days) -> Lake:
+    """The lake of the same log as `make run` works: Airflow in one process, Spark in local mode."""
+    lake = Lake(home / "embedded" / "lake")
+    first, last = days
+    script = 'source bin/common.sh; airflow_environment "$1"; shift; airflow "$@"'
+
+    def airflow(*arguments: str) -> None:
+        run(
+            "bash", "-c", script, "-", str(home / "embedded" / "airflow"), *arguments, MTORL_DEADLINE_HOURS="0", **SMALL
+        )
+
+    airflow("db", "migrate")
+    span = {"from": first, "to": day_before(last)}
+    for name, conf in (("history", {"raw": str(raw), **span, **TRAINING}),
+                       ("daily", {"raw": str(raw), "date": last}), ("nightly", {"date": last})):  # fmt: skip
+        airflow("dags", "test", f"mtorl_{name}_{DATASET}", "--conf", json.dumps({"lake": str(lake.root), **conf}))
+    return lake
+
+
+@pytest.fixture(scope="module")
+def cluster(home, raw) -> Iterator[Cluster]:
+    """All services, healthy; ended again whatever happens."""
+    (home / "lake").mkdir()
+    run(str(ROOT / "docker" / "make-env.sh"), str(home / "env"))
+    variables = read_env_file(home / "env") | {
+        "LAKE": str(home / "lake"), "RAW": str(raw.parent),
+        "WORKER_SLOTS": "2", "SPARK_WORKER_CORES": "1", "SPARK_WORKER_MEMORY": "1g", "SPARK_EXECUTOR_MEMORY": "1g",
+    }  # fmt: skip
+    # A worker that is gone is noticed after half a minute, not after five.
+    quick = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30"}
+    made = Cluster(home, variables, SMALL | quick)
+    try:
+        began = time.monotonic()
+        made.up()
+        print(f"\n{len(made.containers)} containers healthy after {time.monotonic() - began:.0f} s")
+        yield made
+    finally:
+        end(home)
+
+
+@pytest.fixture(scope="module")
+def airflow(cluster) -> service.Airflow:
+    folder = cluster.home / "volumes" / "airflow-secrets"
+    (folder / "url").write_text(cluster.url("airflow-api", "8080"))
+    return service.Airflow(folder)
+
+
+def wait_for(found: Callable[[], Any], what: str, seconds: float = RUN_S) -> Any:
+    until = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < until, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.3)
+    return value
+
+
+def processes(container: Container, word: str) -> list[psutil.Process]:
+    """The container's processes with that word in their command line."""
+    found = []
+    for process in members(container.home):
+        try:
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def executors_at_work(cluster: Cluster) -> list[psutil.Process]:
+    """Spark's executors that have Python workers: those are in the middle of a job's tasks."""
+    return [
+        executor
+        for container in cluster.of("spark-worker")
+        if processes(container, "pyspark.daemon")
+        for executor in processes(container, "CoarseGrainedExecutorBackend")
+    ]
+
+
+def kill_executor(cluster: Cluster, job: str) -> None:
+    """SIGKILL to an executor that is at work while this job is."""
+    (worker,) = cluster.of("worker")
+    wait_for(lambda: processes(worker, f"jobs/{job}.py"), f"the driver of {job}")
+    executor = wait_for(lambda: executors_at_work(cluster), f"an executor of {job} with Python workers")[0]
+    assert processes(worker, f"jobs/{job}.py"), "the job was over before its executor could be killed"
+    executor.kill()
+    check_doors(cluster)  # those of drivers and executors as well
+
+
+def kill_worker(cluster: Cluster, name: str, word: str, is_in_the_middle: Callable[[], Any]) -> None:
+    """SIGKILL to all processes of a Celery worker while this runs in it; its container comes back as Compose has it."""
+    (container,) = cluster.of(name)
+    wait_for(lambda: processes(container, word), f"{word} in {name}")
+    wait_for(is_in_the_middle, f"the middle of {word}")
+    assert processes(container, word), f"{word} was over before its worker could be killed"
+    kill(container.home)
+    cluster.restart(container)
+
+
+def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, embedded):
+    first, last = days
+    check_doors(cluster)
+
+    dag = f"mtorl_history_{DATASET}"
+    conf = {"from": first, "to": day_before(last), **TRAINING}
+    there = f"/api/v2/dags?dag_id_pattern={DATASET}"
+    wait_for(lambda: airflow.call("GET", there)["total_entries"] >= 4, "the DAGs", 120)
+    airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
+    began = time.monotonic()
+    started = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
+    kill_executor(cluster, "build_journeys")
+    checkpoints = home / "lake" / "checkpoints"
+    kill_worker(cluster, "worker-gpu", "mtorl_model.train", lambda: list(checkpoints.rglob("checkpoint.pt")))
+    path = f"/api/v2/dags/{dag}/dagRuns/{started['dag_run_id']}"
+    wait_for(lambda: airflow.call("GET", path)["state"] in service.DONE, "the history")
+    assert airflow.call("GET", path)["state"] == "success", states(airflow, path)
+    history = tasks(airflow, path)
+    print(f"history {time.monotonic() - began:.0f} s")
+    assert history["train"]["try_number"] > 1
+    assert history["train"]["queue"] == "gpu"
+
+    began = time.monotonic()
+    asked = subprocess.Popen(
+        [sys.executable, "bin/backfill.py", DATASET, last, last],
+        cwd=ROOT, env=os.environ | {"AIRFLOW_HOME": str(home / "volumes" / "airflow-secrets"), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        kill_worker(cluster, "worker", "jobs/build_journeys.py", lambda: executors_at_work(cluster))
+        assert asked.wait(timeout=RUN_S) == 0
+    finally:
+        asked.kill()
+    print(f"day, night and report {time.monotonic() - began:.0f} s")
+    (daily,) = airflow.call("GET", f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns?partition_key_pattern={last}")[
+        "dag_runs"
+    ]
+    of_day = tasks(airflow, f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns/{daily['dag_run_id']}")
+    assert of_day["build_journeys"]["try_number"] > 1
+    assert {task["queue"] for task in of_day.values()} == {"default", "gpu"}
+
+    check_doors(cluster)
+    check_spark(cluster)
+    lake = Lake(home / "lake")
+    found, wanted = fingerprints(lake), fingerprints(embedded)
+    assert {path.split("/")[0] for path in wanted} == TABLES
+    assert found == wanted
+    assert weights(lake) == weights(embedded)
+    print(f"{len(found)} partitions and {len(weights(lake))} files of models are the same")
+
+
+def check_doors(cluster: Cluster) -> None:
+    """All listen on this machine only, the services where the file says; secrets are for their owner alone."""
+    running = members(cluster.home)
+    doors = set()
+    for process in running:
+        try:
+            told = " ".join(process.cmdline())
+            doors |= {tuple(c.laddr) for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
+        except psutil.NoSuchProcess:
+            continue
+        for name, value in read_env_file(cluster.home / "env").items():
+            assert value not in told, f"{name} stands on the command line of {process.name()}"
+    open_to = {ipaddress.ip_address(ip.removeprefix("::ffff:")) for ip, _ in doors}
+    assert open_to == {ipaddress.ip_address("127.0.0.1")}
+    wanted = {port for container in cluster.containers for port in container.ports.values()}
+    assert wanted <= {port for _, port in doors}
+    for file in ("env", "volumes/airflow-secrets/passwords.json"):
+        assert stat.S_IMODE((cluster.home / file).stat().st_mode) == 0o600
+
+
+def check_spark(cluster: Cluster) -> None:
+    """Both workers have had executors, and one was killed and replaced."""
+    logs = [cluster.log(container) for container in cluster.of("spark-worker")]
+    for log in logs:
+        assert "Asked to launch executor" in log
+    assert re.search(r"exited with code 137|exitStatus 137", "\n".join(logs))
+
+
+def tasks(airflow: service.Airflow, run_path: str) -> dict[str, dict[str, Any]]:
+    return {task["task_id"]: task for task in airflow.call("GET", f"{run_path}/taskInstances")["task_instances"]}
+
+
+def states(airflow: service.Airflow, run_path: str) -> dict[str, str]:
+    return {name: task["state"] for name, task in tasks(airflow, run_path).items()}
+
+
+def fingerprints(lake: Lake) -> dict[str, str]:
+    """Of every partition, as it states it and as its files have it."""
+    found = {}
+    for manifest in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
+        stated = read_manifest(manifest.parent)
+        assert stated.fingerprint == content_fingerprint(manifest.parent)
+        found[str(manifest.parent.relative_to(lake.root))] = stated.fingerprint
+    return found
+
+
+def weights(lake: Lake) -> list[tuple[str, str]]:
+    """The files of all registered models, each with its hash, whatever the number of its run."""
+    found = []
+    for file in lake.mlflow_artifacts.glob("*/*/artifacts/model/**/*"):
+        if file.is_file():
+            path = file.relative_to(lake.mlflow_artifacts)
+            found.append((str(Path(path.parts[0], *path.parts[4:])), hashlib.sha256(file.read_bytes()).hexdigest()))
+    assert found
+    return sorted(found)
