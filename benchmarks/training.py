@@ -39,7 +39,8 @@ from schemas.errors import UserError, exit_with_one_line
 SIZES = InputSizes(
     vocabulary=(25, 3, 12, 11, 10, 12, 29, 10, 8, 23, 265, 12, 31), numeric=66, actions=11, reward_inputs=3, gains=2
 )
-_WINDOWS, _VALIDATED = 8192, 8  # validation is no part of what is measured
+_WINDOWS = {"cpu": 2048, "cuda": 65_536}  # of an epoch, to take seconds
+_VALIDATED = 8  # validation is no part of what is measured
 _MULTIPLIES = re.compile(
     r"gemm|cutlass|nvjet|xmma|conv|wgrad|dgrad|fprop|attention|fmha|flash|triton_tem", re.IGNORECASE
 )
@@ -152,7 +153,7 @@ def profiled(run: Callable[[], Any]) -> list[Kernel]:
     ]
 
 
-def measure(name: str, seconds: float, rounds: int, device: torch.device, windows: int = _WINDOWS) -> dict[str, Any]:
+def measure(name: str, seconds: float, rounds: int, device: torch.device, windows: int) -> dict[str, Any]:
     """The figures of a preset; each rate is the median over the rounds."""
     model_config, loss_config, preset_config = preset(name, "criteo")
     config = replace(preset_config, device=device.type, max_epochs=1, patience=1, seed=0, keep="last")
@@ -222,13 +223,15 @@ def main() -> None:
     parser.add_argument("--preset", default="small", choices=sorted(PRESETS))
     parser.add_argument("--seconds", type=float, default=10.0, help="of each loop in a round, about; default 10")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
-    parser.add_argument("--windows", type=int, default=_WINDOWS, help="of the training store; default %(default)s")
+    parser.add_argument("--windows", type=int, help="of the training store; default: some seconds' worth")
     parser.add_argument("--device", default=TrainConfig().device, choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
     if args.rounds < 1:
         raise UserError(f"--rounds {args.rounds}: at least one round has to be measured")
+    device = choose_device(args.device)
+    windows = _WINDOWS[device.type] if args.windows is None else args.windows
     with redirect_stdout(sys.stderr):  # what fit says is no figure
-        figures = measure(args.preset, args.seconds, args.rounds, choose_device(args.device), args.windows)
+        figures = measure(args.preset, args.seconds, args.rounds, device, windows)
     print(json.dumps(figures))
 
 

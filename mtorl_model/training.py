@@ -171,7 +171,6 @@ class _Optimiser:
     """A model, its optimiser, and the sums of its losses over the steps done."""
 
     def __init__(self, model: MTORL, loss_config: LossConfig, config: TrainConfig | FineTuneConfig, seed: int) -> None:
-        torch.manual_seed(seed)
         self.device = choose_device(config.device)
         self.model = model.to(self.device)
         on_gpu = self.device.type == "cuda"
