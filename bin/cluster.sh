@@ -27,6 +27,8 @@ has_servers || die "PostgreSQL and Redis are needed: install them (Debian, Ubunt
 CLUSTER_HOME="$(mktemp -d)"
 export CLUSTER_HOME
 trap '"$PYTHON_BIN" "$ROOT/tests/compose.py" "$CLUSTER_HOME"; rm -rf -- "$CLUSTER_HOME"' EXIT
-trap 'exit 130' INT TERM
 chmod 711 "$CLUSTER_HOME" # PostgreSQL runs as another user where this one is root
-"$VENV/bin/pytest" -q -s -rs "$ROOT/tests/test_cluster_day.py"
+"$VENV/bin/pytest" -q -s -rs "$ROOT/tests/test_cluster_day.py" &
+TESTS=$!
+trap 'kill "$TESTS" 2>/dev/null; exit 130' INT TERM
+wait "$TESTS"

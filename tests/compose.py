@@ -128,11 +128,16 @@ def members(home: Path) -> list[psutil.Process]:
         pid, began = file.read_text().split()
         try:
             first = psutil.Process(int(pid))
-            if first.create_time() == float(began) and first.status() != psutil.STATUS_ZOMBIE:
+            if _began(first.pid) == began and first.status() != psutil.STATUS_ZOMBIE:
                 found |= {process.pid: process for process in (first, *first.children(recursive=True))}
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, FileNotFoundError):
             continue
     return list(found.values())
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the machine did: no change of the clock changes it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def end(home: Path) -> None:
@@ -268,7 +273,7 @@ class Cluster:
             else:
                 container.process = container.run(container.service.command, stdout=log, stderr=log)
         pid = container.process.pid
-        (container.home / "started").write_text(f"{pid} {psutil.Process(pid).create_time()!r}")
+        (container.home / "started").write_text(f"{pid} {_began(pid)}")
 
     def restart(self, container: Container) -> None:
         """What the engine does with a container that was killed."""

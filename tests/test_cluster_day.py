@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
-from compose import ROOT, Cluster, Container, end, kill, members, read_env_file
+from compose import MARK, ROOT, Cluster, Container, end, kill, members, read_env_file
 
 from schemas.paths import Lake, day_before
 from schemas.publishing import content_fingerprint, read_manifest
@@ -54,6 +54,7 @@ RUN_S = 900
 
 def run(*command: str, **environment: str) -> str:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MAKE", "MFLAGS"))}
+    inherited[MARK] = f"{os.environ['CLUSTER_HOME']}/here"  # it ends with the rest
     done = subprocess.run(
         command, cwd=ROOT, env=inherited | environment, text=True, capture_output=True, timeout=RUN_S, check=False
     )
