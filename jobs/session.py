@@ -56,6 +56,7 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.sources.partitionOverwriteMode": "static",
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",  # jobs.progress says more, and in lines that a log can hold
         "spark.executor.heartbeatInterval": "5s",  # a running task tells by then how many rows it has read
         "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
         # Recording where each of some thousand expressions was made takes longer than planning them.
