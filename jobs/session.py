@@ -50,12 +50,11 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.session.timeZone": "UTC",
         # One wrong cell is refused with a reason (try_cast); everything else that overflows should fail loudly.
         "spark.sql.ansi.enabled": "true",
-        # Java interprets a method of more bytes for ever, so Spark is to cut what it generates into smaller ones.
-        "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.sql.shuffle.partitions": os.environ.get("MTORL_SHUFFLE_PARTITIONS", "8"),
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.sources.partitionOverwriteMode": "static",
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",  # jobs.progress says more, and in lines that a log can hold
         "spark.executor.heartbeatInterval": "5s",  # a running task tells by then how many rows it has read
         "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
         # Recording where each of some thousand expressions was made takes longer than planning them.

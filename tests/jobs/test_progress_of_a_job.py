@@ -6,13 +6,12 @@ import time
 from jobs import progress
 
 
-def slowly(batches):
-    for batch in batches:
-        time.sleep(0.5)
-        yield batch
-
-
 def test_a_job_tells_what_it_does_and_how_far_it_is(spark, capsys, monkeypatch):
+    def slowly(batches):
+        for batch in batches:
+            time.sleep(0.5)
+            yield batch
+
     monkeypatch.setattr(progress, "_EVERY_S", 0.1)
     with progress.progress(spark):
         progress.doing(spark, "counting sheep")
