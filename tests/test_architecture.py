@@ -20,10 +20,19 @@ MAY_IMPORT = {
 }
 
 
+def parsed(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text())
+    except SystemError:
+        # Python 3.11 loses count where the garbage collector, in the middle of it, ends something of another test that
+        # compiles a line itself (Py4J's connections do, to show where one broke).
+        return ast.parse(path.read_text())
+
+
 def imported(path: Path) -> set[str]:
     """Full names of everything a file imports, function bodies included."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -19,6 +19,7 @@ _ROW = 15  # height of a bar
 _LEFT, _RIGHT = 58, 8
 _HEIGHT = 140  # of the area that columns and lines are drawn in
 _MOST_MARKS = 40  # with more points than this, a line has no dots
+_LEAST = 1e-300  # of what an axis reaches: a power of ten can still be told from 0
 _SERIES = 4  # colours there are
 
 Show = Callable[[float], str]
@@ -218,7 +219,7 @@ def _cut(text: str, width: float) -> str:
 
 def _scale(high: float) -> tuple[float, float]:
     """The end of an axis from 0 that reaches `high`, and the round step between its lines."""
-    if high <= 0 or not math.isfinite(high):
+    if not _LEAST <= high < math.inf:
         return 1.0, 0.5
     power = 10.0 ** math.floor(math.log10(high))
     step = next(s * power for s in (0.2, 0.5, 1, 2, 5) if high / (s * power) <= 5)

@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.reports.svg import WIDTH, Series, bars, columns, count, lines, number, share
@@ -56,6 +56,7 @@ def rects_of(picture: ET.Element) -> list[ET.Element]:
 
 
 @given(st.lists(st.tuples(finite, finite), min_size=1, max_size=14))
+@example([(0.0, 5e-324)])
 def test_columns_stand_on_each_other_and_add_up(pairs):
     one, two = zip(*pairs, strict=True)
     picture = drawn(columns("t", [str(i) for i in range(len(pairs))], [Series("a", one), Series("b", two)]))
