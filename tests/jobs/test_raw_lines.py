@@ -11,7 +11,9 @@ from schemas.dataset import RawColumn, RawFile, get_dataset
 LAYOUT = RawFile("log", ("*.csv",), (RawColumn("n"), RawColumn("x", "double", nullable=True), RawColumn("s", "string")))
 # Whatever Arrow and Spark may read differently.
 ODD = [
-    "0x1F,1.5,a", "1,nan,a", "1,inf,a", "1,1e400,a", "1, 2.5,a", '1,2.5,"a"', "1,2.5,é", "1,2.5", "1,2.5,a,b",
+    "0x1F,1.5,a", "1,nan,a", "1,inf,a", "1,1e400,a", "1, 2.5,a", "1,2.5,é",
+    '1,2.5,"a', '1,2.5,"a"b', '1,2.5,a"b"', '1,2.5,"a""b"', '"1,2.5",a', '1,2.5,"a b"',
+    "1,2.5", "1,2.5,a,b",
     "x,1.5,a", "+1,2.5,a", "1,2.5d,a", ",2.5,a", "1,2.5,", "9" * 25 + ",2.5,a", "1.0,2.5,a", "1,2.5,a b", "1,2.5,a\x00",
 ]  # fmt: skip
 
@@ -31,6 +33,13 @@ def read(lines: list[str], layout: RawFile = LAYOUT) -> tuple[dict[str, tuple], 
 def test_plain_lines_have_their_values():
     plain, left = read(["1,2.5,a", "-7,,b-c", "007,1E-3,0"])
     assert plain == {"1,2.5,a": (1, 2.5, "a"), "-7,,b-c": (-7, None, "b-c"), "007,1E-3,0": (7, 0.001, "0")}
+    assert left == []
+
+
+def test_quotes_around_whole_fields_are_plain():
+    quoted = {'1,2.5,"[100,1k)"': (1, 2.5, "[100,1k)"), '"7","",",,"': (7, None, ",,"), '2,0.5,"x"': (2, 0.5, "x")}
+    plain, left = read(["1,2.5,a", *quoted])
+    assert plain == {"1,2.5,a": (1, 2.5, "a"), **quoted}
     assert left == []
 
 
@@ -57,19 +66,23 @@ def test_a_file_of_odd_lines_loses_none():
     assert sorted(left) == sorted(lines)
 
 
-def test_both_ways_of_reading_give_the_same_row(spark, tmp_path):
-    """A quoted field makes Spark read the line; what it says is the same."""
+def test_all_ways_of_reading_give_the_same_row(spark, tmp_path):
+    """A blank makes Spark read the line, quotes make Arrow read it otherwise; what the line says is the same."""
     layout = get_dataset("criteo").log
     lines = [criteo_row(uid=k, cost="0.1234567890123", cpo="1e-05", cat7=k * 10**9) for k in range(40)]
-    quoted = [line.replace(f"\t{k}\t", f'\t"{k}"\t', 1) for k, line in enumerate(lines)]
+    written = {
+        "plain": lines,
+        "quoted": [line.replace(f"\t{k}\t", f'\t"{k}"\t', 1) for k, line in enumerate(lines)],
+        "blank": [line.replace(f"\t{k}\t", f"\t{k} \t", 1) for k, line in enumerate(lines)],
+    }
     rows = {}
-    for name, written in (("plain", lines), ("quoted", quoted)):
-        files = find_raw_files(get_dataset("criteo"), write_criteo(tmp_path / name, written))["log"]
+    for name, of_file in written.items():
+        files = find_raw_files(get_dataset("criteo"), write_criteo(tmp_path / name, of_file))["log"]
         found = typed(read_raw(spark, files), layout).drop("_raw").orderBy("uid").collect()
         assert len(found) == 40
         assert {row._reason for row in found} == {None}
         rows[name] = found
-    assert rows["plain"] == rows["quoted"]
+    assert rows["plain"] == rows["quoted"] == rows["blank"]
 
 
 def test_a_header_is_left_out_of_each_file_and_not_of_its_middle(spark, tmp_path):
