@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
@@ -115,10 +115,10 @@ class RawLog:
         self._names: set[str] = set()
         self._rows: DataFrame | None = None
 
-    def rows(self, names: set[str]) -> DataFrame:
+    def rows(self, names: set[str], wanted: Column | None = None) -> DataFrame:
         """Those of the log files of these names (of the first one where there are none), lookups joined.
 
-        There may be rows of other files too.
+        wanted: a condition on DS; no others are needed. There may be other rows, and rows of other files, too.
         """
         if self._rows is None or not names <= self._names:
             if self._rows is not None:
@@ -127,8 +127,10 @@ class RawLog:
             chosen = tuple(path for path in log.paths if path.name in names) or log.paths[:1]
             views = {**self.files, self.dataset.log.view: RawFiles(log.layout, chosen)}
             raw = {view: read_raw(self.spark, group) for view, group in views.items()}
-            self._rows = to_keep(with_reason(self.spark, self.dataset, raw)).persist(StorageLevel.MEMORY_AND_DISK)
-            self._names = {path.name for path in chosen}
+            found = with_reason(self.spark, self.dataset, raw)
+            found = found if wanted is None else found.where(wanted)  # before the rows become wide and are kept
+            self._rows = to_keep(found).persist(StorageLevel.MEMORY_AND_DISK)
+            self._names = {path.name for path in chosen} if wanted is None else set()
         return self._rows
 
 
@@ -210,7 +212,7 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish the exposures and the quarantine of these days (UNDATED among them: of that only the quarantine)."""
     dataset = log.dataset
     in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
-    rows = log.rows(index.files_of(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
+    rows = log.rows(index.files_of(days), in_log.isin(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
     doing(log.spark, "counting the days")
     usable = _usable_by_day(rows)
     refused = rows.where(F.col(REASON).isNotNull()).select(
