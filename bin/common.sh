@@ -20,8 +20,10 @@ driver_memory() {
 }
 
 # Where setup keeps Spark's classes as this Java holds them in memory: loading those takes a third of a day's job.
+# Nothing where the path has a space: SPARK_SUBMIT_OPTS is cut at spaces, and the classes are loaded as ever.
 class_archive() {
   local made_for
+  case "$VENV" in *[[:space:]]*) return ;; esac
   made_for="$({ "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version; cat "$VENV/.installed"; } 2>&1 | sha256sum)"
   printf '%s/spark-%s.jsa' "$VENV" "${made_for:0:12}"
 }
@@ -30,9 +32,7 @@ class_archive() {
 loaded_classes() {
   local archive
   archive="$(class_archive)"
-  # SPARK_SUBMIT_OPTS is cut at spaces. A Java that does not like the archive loads the classes as ever and need not
-  # say so.
-  case "$archive" in *[[:space:]]*) return ;; esac
+  # A Java that does not like the archive loads the classes as ever, and need not say so.
   [ ! -s "$archive" ] || printf ' -XX:SharedArchiveFile=%s -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off' "$archive"
 }
 

@@ -61,12 +61,10 @@ install_java() {
     "install it (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and point JAVA_HOME at it"
 }
 
-# A space in the path would cut Java's option in two: then the classes are loaded as ever.
 keep_classes() {
   local archive
   archive="$(class_archive)"
-  case "$archive" in *[[:space:]]*) return ;; esac
-  [ ! -e "$archive" ] || return 0
+  [ -n "$archive" ] && [ ! -e "$archive" ] || return 0
   say "setup: keeping Spark's classes for quick starts"
   rm -f -- "$VENV"/spark-*.jsa
   step_environment

@@ -31,6 +31,9 @@ ONE_DAY = ("--from", DAY, "--to", DAY)
 UP_TO_DAY = ("--up-to", DAY)
 THIS_CODE = "{{ '--this-code' if params.this_code else '' }}"
 NEW = ("--new",)  # of an audit: what it has passed as it lies there is left out
+# Audited together. The refused rows beside the kept ones: both stand for the same raw rows.
+RAW_ROWS = ("exposures", "quarantine")
+SCORES = ("channel_policies", "user_reward_ranks", "channel_allocation")
 LAKE = ("--lake", "{{ params.lake or setting('MTORL_LAKE') }}")
 
 _A_DAY = {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
@@ -106,11 +109,6 @@ def _audit(
     return _python(
         f"audit_{name}", "jobs.audit_table", dataset, "--table", *tables, *days, retries=0, outlets=list(publishes)
     )
-
-
-# The refused rows are audited beside the kept ones: both stand for the same raw rows.
-RAW_ROWS = ("exposures", "quarantine")
-SCORES = ("channel_policies", "user_reward_ranks", "channel_allocation")
 
 
 def _report_however_it_ends(dag: DAG, dataset: str) -> None:
