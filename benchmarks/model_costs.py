@@ -16,9 +16,10 @@ TRAINING = """\
 `python -m benchmarks.training --preset P`: a preset's own training step beside a plain eager loop of the same model, in
 turns in one process, and as a share of what the same machine does in matrix multiplication alone."""
 SCORING = """\
-`python -m benchmarks.scoring --users N`: the nightly scoring of so many users, in a process of its own, with journeys
-of a published log's length. *Again*: the next night, with one journey in a hundred changed; the others' answers are
-carried over."""
+`python -m benchmarks.scoring --users N`: the nightly scoring of so many users with the preset `small`, in a process of
+its own on two cores, its start included. Journeys are as long as the published logs' are (Criteo's, where nothing else
+is said), and the spec keeps every candidate feature, which is more than either log keeps. *Again*: the next night, with
+one journey in a hundred changed; the others' answers are carried over."""
 
 
 def training(command: str, repeats: int) -> Section:
@@ -28,6 +29,8 @@ def training(command: str, repeats: int) -> Section:
 
 def scoring(command: str, repeats: int) -> Section:
     lines = {f"{users:,} users": ("benchmarks.scoring", "--users", str(users)) for users in USERS}
+    kuairand = ("--dataset", "kuairand")
+    lines[f"{USERS[1]:,} users, KuaiRand"] = ("benchmarks.scoring", "--users", str(USERS[1]), *kuairand)
     lines[f"{USERS[1]:,} users again"] = ("benchmarks.scoring", "--users", str(USERS[1]), "--again")
     return _section("Scoring", SCORING, command, lines, repeats)
 

@@ -15,11 +15,11 @@ DAYS = 31
 _A_DAY = 50  # rows a user and day: journeys hold 40 steps, so they are full after one day
 _DAY_S = 86_400
 TEXT = """\
-One more day is `build_exposures --up-to`, `build_journeys --day` and `build_sequences --up-to`, as the daily run starts
-them, {rows} exposures of {users} users, on a lake with the 1, 10 or 30 days before it; the raw log has a file a day,
-all of them there. Each user has about {a_day} exposures a day, so that journeys are full (40 steps) from the first
-day on and it is the length of the history alone that differs: what else grows is the number of users, which costs what
-users cost. *Bytes read* is what all processes of the jobs ask the system for, Java's and Python's own start included.
+One more day is `build_exposures --up-to` and `build_day`, as the daily run starts them, {rows} exposures of {users}
+users, on a lake with the 1, 10 or 30 days before it; the raw log has a file a day, all of them there. Each user has
+about {a_day} exposures a day, so that journeys are full (40 steps) from the first day on and it is the length of the
+history alone that differs: what else grows is the number of users, which costs what users cost. *Bytes read* is what
+all processes of the jobs ask the system for, Java's and Python's own start included.
 A raw log that is one growing file is read whole each day, since any of its rows may be new; that grows with the log."""
 
 
@@ -36,8 +36,7 @@ def measure(kept: Path, command: str, users: int, histories: list[int], repeats:
         with pipeline.scratch_lake(kept, before[days]) as lake:
             costs = pipeline.run([
                 job("build_exposures", lake, "--raw", files, "--up-to", last),
-                job("build_journeys", lake, "--day", last),
-                job("build_sequences", lake, "--spec", spec, "--up-to", last),
+                job("build_day", lake, "--day", last, "--spec", spec),
             ])  # fmt: skip
             made = pipeline.published_rows(lake, exposures.NAME) // (days + 1)
         return costs

@@ -165,7 +165,7 @@ def score(lake: Lake, dataset: Dataset) -> dict[str, float]:
     return {
         "seconds": round(seconds, 2),
         "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
-        "peak_mib": round(peak / 2**20),
+        "peak_bytes": peak,
     }
 
 

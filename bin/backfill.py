@@ -32,7 +32,7 @@ MARKED_S = 60
 DONE = ("success", "failed")
 
 
-STARTS_NIGHT = "audit_promotions"  # the task that starts the nightly run
+STARTS_NIGHT = "audit_champion"  # the task that starts the nightly run
 MOST_RUNS = 16
 
 

@@ -33,6 +33,8 @@ THIS_CODE = "{{ '--this-code' if params.this_code else '' }}"
 NEW = ("--new",)  # of an audit: what it has passed as it lies there is left out
 # Audited together. The refused rows beside the kept ones: both stand for the same raw rows.
 RAW_ROWS = ("exposures", "quarantine")
+DAY_TABLES = ("journeys", "sequences")  # windows are held against the day's journeys
+CHAMPION = ("prequential", "promotions")
 SCORES = ("channel_policies", "user_reward_ranks", "channel_allocation")
 LAKE = ("--lake", "{{ params.lake or setting('MTORL_LAKE') }}")
 
@@ -229,24 +231,21 @@ def daily_dag(dataset: str) -> DAG:
     with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=8) as dag:
         exposures = _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE, waits=_LATE_FILE)
         raw_audit = _audit("raw_rows", dataset, ("--to", DAY, *NEW), tables=RAW_ROWS)
-        # Side by side: both rest on the journeys of yesterday.
-        journeys = _spark("build_journeys", dataset, "--day", DAY, THIS_CODE)
-        sequences = _spark("build_sequences", dataset, *spec, *UP_TO_DAY, THIS_CODE)
-        journeys_audit = _audit("journeys", dataset, (*ONE_DAY, *NEW), publishes=(journeys_asset(dataset),))
-        sequences_audit = _audit("sequences", dataset, (*spec, *maturing, *NEW))
         handed_out = _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion)
-        chain(exposures, raw_audit, [journeys, handed_out])
-        handed_out >> sequences
-        journeys >> journeys_audit
-        [journeys, sequences] >> sequences_audit  # windows are held against the day's journeys
+        built = _spark("build_day", dataset, "--day", DAY, *spec, THIS_CODE)
+        journeys = (journeys_asset(dataset),)
         chain(
-            [journeys_audit, sequences_audit],
+            exposures,
+            raw_audit,
+            built,
+            _audit("day", dataset, (*spec, *maturing, *NEW), tables=DAY_TABLES, publishes=journeys),
             # Test, then train; whether the result becomes champion is another question.
             _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
-            _audit("prequential", dataset, ONE_DAY),
             _python("promote", "mtorl_model.promote", dataset, "--day", DAY),
-            _audit("promotions", dataset, ONE_DAY, publishes=(champion_asset(dataset),)),
+            # No night rests on a champion whose tests are not to be believed.
+            _audit("champion", dataset, ONE_DAY, tables=CHAMPION, publishes=(champion_asset(dataset),)),
         )
+        handed_out >> built
         _report_however_it_ends(dag, dataset)
     return dag
 

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
-from jobs.days import end_of_day_ms, exposure_days
+from jobs.days import exposure_days
 from jobs.feature_selection import fit_spec
 from jobs.history import EXPOSURE, KIND, with_history
 from jobs.progress import doing
@@ -61,7 +61,7 @@ def fit(lake: Lake, dataset: Dataset, days: list[str], code: str | None) -> Feat
         rows = rows.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
         if yesterday is not None:
             yesterday = yesterday.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
-        steps = with_history(rows, yesterday, dataset, end_of_day_ms(dataset, days[-1]))
+        steps = with_history(rows, yesterday, dataset, dataset.end_of_day_ms(days[-1]))
         steps = steps.where(F.col(KIND) == EXPOSURE)
         return fit_spec(steps, dataset, _actions(rows, dataset), days[0], days[-1], PENALTY)
 

@@ -6,11 +6,13 @@ Where yesterday's journeys are missing, or no longer match the exposures, the fo
 or at the first exposure: the same rows, more work. Journeys that are fresh are left alone.
 """
 
+from pyspark.sql import SparkSession
+
 from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
-from jobs.days import end_of_day_ms, exposure_days
+from jobs.days import exposure_days
 from jobs.journeys import fold
-from jobs.lake_io import publish_days
-from jobs.session import spark_session
+from jobs.lake_io import publish_users
+from jobs.session import Session, spark_session
 from jobs.yesterday import exposures_of, newest_fresh_journeys
 from schemas.dataset import Dataset
 from schemas.errors import exit_with_one_line
@@ -30,26 +32,30 @@ def main() -> None:
     dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
     day = exposure_days(lake, dataset, checked_day(args.day) if args.day else None, args.day)[-1]
 
+    update(lake, dataset, day, code, spark_session)
+
+
+def update(lake: Lake, dataset: Dataset, day: str, code: str | None, session: Session) -> None:
+    """Build the day's journeys where they are not fresh; prints what became of them."""
     with locked(lake, (NAME,), dataset.name, [day]):
         inputs, found = history_inputs(lake, dataset.name, day), read_manifest(lake.partition(NAME, dataset.name, day))
         if is_fresh(found, inputs, this_code=code):
             print(f"journeys {dataset.name} {day}: fresh, left alone")
             return
-        manifest = build(lake, dataset, day, inputs, code)
+        with session(f"journeys {dataset.name} {day}") as spark:
+            manifest = build(spark, lake, dataset, day, inputs, code)
     same = " (the same content as before)" if found and found.fingerprint == manifest.fingerprint else ""
     print(f"journeys {dataset.name} {day}: {manifest.rows:,} users{same}")
 
 
-def build(lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], code: str | None) -> Manifest:
+def build(
+    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], code: str | None
+) -> Manifest:
     """Publish the journeys as of the end of the day."""
-    with spark_session(f"journeys {dataset.name} {day}") as spark:
-        earlier, since = newest_fresh_journeys(spark, lake, dataset, day, code)
-        rows = exposures_of(spark, lake, dataset, [*since, day])
-        folded = fold(rows, earlier, dataset, end_of_day_ms(dataset, day)).selectExpr("*", f"'{day}' AS ds")
-        return publish_days(
-            folded, lake, journeys(dataset), dataset.name, [day],
-            split_by="user_id", order_by=("user_id",), inputs=lambda _: inputs,
-        )[day]  # fmt: skip
+    earlier, since = newest_fresh_journeys(spark, lake, dataset, day, code)
+    rows = exposures_of(spark, lake, dataset, [*since, day])
+    folded = fold(rows, earlier, dataset, day)
+    return publish_users(spark, folded, lake, journeys(dataset), dataset.name, [day], inputs=lambda _: inputs)[day]
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ late (Dataset.outcome_days): how labels mature. Sequences that are fresh are lef
 
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
-from jobs.days import end_of_day_ms, exposure_days
-from jobs.lake_io import publish_days
-from jobs.session import spark_session
+from jobs.days import exposure_days
+from jobs.lake_io import publish_users
+from jobs.session import Session, spark_session
 from jobs.table_contract import spec_in_file
 from jobs.windows import cut_windows
 from jobs.yesterday import exposures_of, journeys_before
@@ -47,12 +49,20 @@ def main() -> None:
         days = exposure_days(lake, dataset, *range_of(args))
     spec = spec_in_file(args.spec) if args.spec else published_spec(lake, dataset.name, args.spec_day)
 
+    update(lake, dataset, days, spec, args.steps, code, spark_session)
+
+
+def update(
+    lake: Lake, dataset: Dataset, days: list[str], spec: FeatureSpec, steps: int, code: str | None,
+    session: Session,
+) -> None:  # fmt: skip
+    """Build the sequences of those of the days that are not fresh; prints what became of them."""
     with locked(lake, (NAME,), dataset.name, days):
         # Each manifest is read once, not once for each day that rests on it.
         found = history_inputs(lake, dataset.name, days[-1])
         inputs = {
             day: {path: content for path, content in found.items() if path.rpartition("ds=")[2] <= day}
-            | {"steps": str(args.steps)}
+            | {"steps": str(steps)}
             for day in days
         }
         stale = [
@@ -60,10 +70,12 @@ def main() -> None:
             if not is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs[day],
                             spec_version=spec.version, this_code=code)
         ]  # fmt: skip
-        manifests = build(lake, dataset, stale, spec, args.steps, inputs, code) if stale else {}
+        if stale:
+            with session(f"sequences {dataset.name}") as spark:
+                manifests = build(spark, lake, dataset, stale, spec, steps, inputs, code)
     if stale:
         total = sum(m.rows for m in manifests.values())
-        print(f"sequences {dataset.name} {', '.join(_spans(stale))}: {total:,} windows of {args.steps} steps")
+        print(f"sequences {dataset.name} {', '.join(_spans(stale))}: {total:,} windows of {steps} steps")
     if fresh := len(days) - len(stale):
         print(f"sequences {dataset.name} {days[0]}..{days[-1]}: {fresh} of {len(days)} days are fresh and left alone")
 
@@ -78,18 +90,17 @@ def days_up_to(lake: Lake, dataset: Dataset, day: str) -> list[str]:
 
 
 def build(
-    lake: Lake, dataset: Dataset, days: list[str], spec: FeatureSpec, steps: int, inputs: dict[str, dict[str, str]],
-    code: str | None,
+    spark: SparkSession, lake: Lake, dataset: Dataset, days: list[str], spec: FeatureSpec, steps: int,
+    inputs: dict[str, dict[str, str]], code: str | None,
 ) -> dict[str, Manifest]:  # fmt: skip
     """Publish the windows of these days, cut in one go from the first to the last."""
-    with spark_session(f"sequences {dataset.name}") as spark:
-        yesterday = journeys_before(spark, lake, dataset, days[0], code)
-        rows = exposures_of(spark, lake, dataset, exposure_days(lake, dataset, days[0], days[-1]))
-        windows = cut_windows(rows, yesterday, dataset, spec, steps, end_of_day_ms(dataset, days[-1]))
-        return publish_days(
-            windows.where(windows.ds.isin(days)), lake, sequences(dataset, spec, steps), dataset.name, days,
-            split_by="user_id", order_by=("user_id", "window"), inputs=inputs.__getitem__, spec_version=spec.version,
-        )  # fmt: skip
+    yesterday = journeys_before(spark, lake, dataset, days[0], code)
+    rows = exposures_of(spark, lake, dataset, exposure_days(lake, dataset, days[0], days[-1]))
+    windows = cut_windows(rows, yesterday, dataset, spec, steps, days)
+    return publish_users(
+        spark, windows, lake, sequences(dataset, spec, steps), dataset.name, days,
+        inputs=inputs.__getitem__, spec_version=spec.version,
+    )  # fmt: skip
 
 
 def _spans(days: list[str]) -> list[str]:

@@ -1,14 +1,9 @@
-"""Days and instants of a dataset's own calendar."""
+"""Which days of a dataset there are."""
 
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.paths import Lake, days_between
 from schemas.tables import exposures
-
-
-def end_of_day_ms(dataset: Dataset, day: str) -> int:
-    """The first millisecond after the day, UTC epoch."""
-    return dataset.end_of_day_ms(day)
 
 
 def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | None) -> list[str]:

@@ -17,6 +17,7 @@ to compute.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -31,7 +32,7 @@ from schemas.dataset import Dataset
 from schemas.steps import input_columns, outcome_columns, profile_inputs, shown_columns
 from schemas.tables.journeys import journeys
 
-__all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "per_user", "with_history"]
+__all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "PerUser", "per_user", "with_history"]
 
 _ROWS_AT_ONCE = 20_000  # a summary of forty steps is one row
 # What a query holds beside its inputs, as `journeys` carries it on.
@@ -56,7 +57,42 @@ def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dat
     def steps(chunk: Chunk, side: Side) -> pa.Table:
         return known_steps(chunk, dataset, side)
 
-    return per_user(exposures, yesterday, dataset, as_of_ms, steps, ddl)
+    return per_user(exposures, yesterday, dataset, as_of_ms, steps, ddl).frame()
+
+
+@dataclass(frozen=True)
+class PerUser:
+    """A table that Spark's workers compute from whole users.
+
+    facts: by user_id, not in order yet. compute: tables of the columns `ddl` from the batches of some users in order.
+    """
+
+    facts: DataFrame
+    order: tuple[str | Column, ...]
+    compute: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]
+    ddl: str
+
+    def frame(self) -> DataFrame:
+        """The rows, for Spark to go on with."""
+        return self.consumed(_as_batches, self.ddl)
+
+    def consumed(
+        self,
+        consume: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]],
+        ddl: str,
+        parts: int | None = None,
+    ) -> DataFrame:
+        """What `consume` makes, in a worker, of the rows of each part, in order of user_id. ddl: its columns.
+
+        parts: how many; then a user is in the same one whatever the parallelism.
+        """
+        compute = self.compute
+
+        def batches(facts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return consume(compute(facts))
+
+        together = self.facts.repartition(parts, "user_id") if parts else self.facts.repartition("user_id")
+        return together.sortWithinPartitions(*self.order).mapInArrow(batches, ddl)
 
 
 def per_user(
@@ -66,27 +102,31 @@ def per_user(
     as_of_ms: int,
     compute: Callable[[Chunk, Side], pa.Table],
     ddl: str,
-) -> DataFrame:
+) -> PerUser:
     """What `compute` makes of the facts of whole users, some ten thousand rows at a time. ddl: its columns."""
     facts = _exposure_facts(exposures, dataset)
     order: list[str | Column] = ["user_id", "exposed_at_ms", "exposure_id"]
     if yesterday is not None:
         facts = facts.unionByName(_summary_facts(yesterday, dataset), allowMissingColumns=True)
         order.insert(1, F.col(SUMMARY).isNull())
-    ordered = facts.repartition("user_id").sortWithinPartitions(*order)
     schema = to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")
     no_summary = to_arrow_schema(StructType.fromDDL(f"s {_summary_type(dataset)}"), timezone="UTC").field(0).type
     side = known_before.STRICTLY  # read here: a worker process would import the module anew
 
-    def computed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def computed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         for rows in _whole_users(batches):
             if SUMMARY not in rows.column_names:
                 # Added here: on its way through Spark an empty summary costs as much as the rest of the row.
                 rows = rows.append_column(SUMMARY, pa.nulls(len(rows), no_summary))
             found = compute(Chunk.of(rows, as_of_ms), side)
-            yield from found.select(schema.names).cast(schema).to_batches()
+            yield found.select(schema.names).cast(schema)
 
-    return ordered.mapInArrow(computed, ddl)
+    return PerUser(facts, tuple(order), computed, ddl)
+
+
+def _as_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    for rows in tables:
+        yield from rows.to_batches()
 
 
 def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

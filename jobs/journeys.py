@@ -7,17 +7,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from jobs.history import CARRIED, per_user
+from jobs.history import CARRIED, DS, PerUser, per_user
 from jobs.known_before import Chunk, Ints, Side, ints, known_steps, offsets
 from schemas.dataset import Dataset
 from schemas.steps import MEMORY_STEPS, input_columns, outcome_columns, profile_inputs
 from schemas.tables.journeys import journeys
 
 
-def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as_of_ms: int) -> DataFrame:
-    """The table `journeys` as of as_of_ms.
+def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, day: str) -> PerUser:
+    """The table `journeys` plus ds, as of the end of `day`.
 
-    exposures: rows of `exposures` plus ds, from the day after yesterday's journeys up to as_of_ms.
+    exposures: rows of `exposures` plus ds, from the day after yesterday's journeys up to this one.
     One row per user of either of them.
     """
 
@@ -28,9 +28,12 @@ def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, as
         inputs = [c.name for c in input_columns(dataset)]
         next_step = pa.StructArray.from_arrays([queries.column(name).combine_chunks() for name in inputs], inputs)
         remembered = Remembered.of(chunk, steps, dataset)
-        return pa.table({"user_id": chunk.user_id_U, "memory": remembered.memory(), "next_step": next_step, **told})
+        ds = pa.array([day] * chunk.users)
+        found = {"user_id": chunk.user_id_U, "memory": remembered.memory(), "next_step": next_step, DS: ds}
+        return pa.table(found | told)
 
-    return per_user(exposures, yesterday, dataset, as_of_ms, journeys_of, journeys(dataset).ddl)
+    as_of_ms = dataset.end_of_day_ms(day)
+    return per_user(exposures, yesterday, dataset, as_of_ms, journeys_of, f"{journeys(dataset).ddl}, {DS} string")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -42,6 +43,21 @@ def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]
         raise explained(error, raw) from error
     finally:
         spark.stop()
+
+
+Session = Callable[[str], AbstractContextManager[SparkSession]]  # spark_session, or what stands in for it
+
+
+@contextmanager
+def shared(session: Session, name: str) -> Iterator[Session]:
+    """For several builds: one session, started by the first that needs one, ended with the block."""
+    with ExitStack() as stack:
+
+        @cache
+        def started() -> SparkSession:
+            return stack.enter_context(session(name))
+
+        yield lambda _: nullcontext(started())
 
 
 def configured(builder: SparkSession.Builder) -> SparkSession.Builder:

@@ -1,5 +1,6 @@
 """Steps to windows of n: cut, pad on the left, mark the labels."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,13 +8,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from jobs.history import DS, per_user
+from jobs.history import DS, PerUser, per_user
 from jobs.journeys import Remembered
 from jobs.known_before import NONE, Chunk, Ints, Side, ints, known_steps, offsets, positions
 from schemas.dataset import Dataset
-from schemas.splits import split_sql
+from schemas.splits import split_of
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.sequences import sequences
@@ -30,32 +30,31 @@ class Bounds(NamedTuple):
 
 
 def cut_windows(
-    exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, spec: FeatureSpec, n: int, as_of_ms: int
-) -> DataFrame:
-    """The table `sequences` plus ds.
+    exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, spec: FeatureSpec, n: int, days: Sequence[str]
+) -> PerUser:
+    """The table `sequences` plus ds, of these days, oldest first.
 
-    exposures: rows of the table `exposures` plus ds, for a range of days, all before as_of_ms. yesterday: `journeys`
-    as of the day before.
+    exposures: rows of the table `exposures` plus ds, of all days from the first of these to the last. yesterday:
+    `journeys` as of the day before.
 
     A user's labels of a day are all of that day's exposures but the user's first ever. They are cut into
     windows in order: the first window starts up to n/2 steps before its first label (at the journey's start
     where there are fewer), each further one exactly n/2 before; the last window is filled with more context.
     """
-    columns = [c for c in sequences(dataset, spec, n).columns if c.name != "split"]
+    columns = sequences(dataset, spec, n).columns
 
     def windows_of(chunk: Chunk, side: Side) -> pa.Table:
         steps = known_steps(chunk, dataset, side)
-        return _windows(chunk, steps, Remembered.of(chunk, steps, dataset), dataset, spec, n)
+        return _windows(chunk, steps, Remembered.of(chunk, steps, dataset), dataset, spec, n, days)
 
     ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in (*((c.name, c.dtype) for c in columns), (DS, "string")))
-    windows = per_user(exposures, yesterday, dataset, as_of_ms, windows_of, ddl)
-    return windows.withColumn("split", F.expr(split_sql("user_id")))
+    return per_user(exposures, yesterday, dataset, dataset.end_of_day_ms(days[-1]), windows_of, ddl)
 
 
 def _windows(
-    chunk: Chunk, steps: pa.Table, journey: Remembered, dataset: Dataset, spec: FeatureSpec, n: int
+    chunk: Chunk, steps: pa.Table, journey: Remembered, dataset: Dataset, spec: FeatureSpec, n: int, days: Sequence[str]
 ) -> pa.Table:
-    bounds = _bounds(chunk, journey, n)
+    bounds = _bounds(chunk, journey, n, days)
     place_WL = bounds.stop_W[:, None] - n + np.arange(n)
     valid_WL = place_WL >= 0
     user_WL = np.broadcast_to(bounds.user_W[:, None], valid_WL.shape)
@@ -68,6 +67,7 @@ def _windows(
     found: dict[str, Any] = {
         "user_id": chunk.user_id_U.take(pa.array(bounds.user_W)),
         "window": bounds.window_W,
+        "split": pa.array([split_of(user) for user in chunk.user_id_U.to_pylist()]).take(pa.array(bounds.user_W)),
         "valid": lists(pa.array(valid_WL.ravel())),
         "is_label": lists(pa.array((np.arange(n) >= n - bounds.labels_W[:, None]).ravel())),
         DS: chunk.exposures.column(DS).take(pa.array(bounds.day_W)),
@@ -104,9 +104,13 @@ def _dense(entries: pa.ListArray, dataset: Dataset, spec: FeatureSpec) -> dict[s
     return found
 
 
-def _bounds(chunk: Chunk, journey: Remembered, n: int) -> Bounds:
+def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> Bounds:
     """A user's and day's exposures lie side by side; D days of users in all."""
-    day_N = ints(pc.dictionary_encode(chunk.exposures.column(DS).combine_chunks()).indices)
+    day = chunk.exposures.column(DS).combine_chunks()
+    day_N, wanted_N = (
+        ints(pc.dictionary_encode(day).indices),
+        pc.is_in(day, pa.array(days)).to_numpy(zero_copy_only=False),
+    )
     changes_N = np.ones(len(day_N), dtype=bool)
     changes_N[1:] = (np.diff(day_N) != 0) | (np.diff(chunk.user_N) != 0)
     first_D = np.flatnonzero(changes_N)
@@ -118,7 +122,7 @@ def _bounds(chunk: Chunk, journey: Remembered, n: int) -> Bounds:
     # With a short past there is room for more labels in the first window.
     in_first_D = n - np.minimum(first_label_D, context)
     more_D = np.maximum(-(-(end_D - first_label_D - in_first_D) // (n - context)), 0)
-    windows_D = np.where(end_D > first_label_D, more_D + 1, 0)
+    windows_D = np.where(wanted_N[first_D] & (end_D > first_label_D), more_D + 1, 0)
     of_W = np.repeat(np.arange(len(first_D)), windows_D)
     window_W = np.arange(len(of_W)) - np.repeat(np.cumsum(windows_D) - windows_D, windows_D)
     reach_W = first_label_D[of_W] + in_first_D[of_W] + window_W * (n - context)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.days import days_before, end_of_day_ms
+from jobs.days import days_before
 from jobs.journeys import fold
 from jobs.lake_io import read_days
 from schemas.dataset import Dataset
@@ -46,4 +46,4 @@ def journeys_before(
     if not since:
         return found
     rows = exposures_of(spark, lake, dataset, since)
-    return fold(rows, found, dataset, end_of_day_ms(dataset, day_before(day))).persist()
+    return fold(rows, found, dataset, day_before(day)).frame().drop("ds").persist()

@@ -43,7 +43,7 @@ if "FAIL_" + name in os.environ:
 """
 JOBS = (
     "generate_log", "log_days", "summary", "audit_table", "status", "measure_drift", "report",
-    "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
+    "build_exposures", "build_day", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
 MODEL = (
     "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote",

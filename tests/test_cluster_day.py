@@ -216,7 +216,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         cwd=ROOT, env=os.environ | {"AIRFLOW_HOME": str(home / "volumes" / "airflow-secrets"), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
-        kill_worker(cluster, "worker", "jobs/build_journeys.py", lambda: executors_at_work(cluster))
+        kill_worker(cluster, "worker", "jobs/build_day.py", lambda: executors_at_work(cluster))
         assert asked.wait(timeout=RUN_S) == 0
     finally:
         asked.kill()
@@ -225,7 +225,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         "dag_runs"
     ]
     of_day = tasks(airflow, f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns/{daily['dag_run_id']}")
-    assert of_day["build_journeys"]["try_number"] > 1
+    assert of_day["build_day"]["try_number"] > 1
     assert {task["queue"] for task in of_day.values()} == {"default", "gpu"}
 
     check_doors(cluster)

@@ -83,8 +83,7 @@ def backfill(checkout: Checkout) -> None:
     days = ["2022-04-08", "2022-04-09"]
     for job in (
         "build_exposures",
-        "build_journeys",
-        "build_sequences",
+        "build_day",
         "fine_tune",
         "promote",
         "score",
@@ -111,7 +110,7 @@ def backfill(checkout: Checkout) -> None:
 
 def days_of(entry_point: str, calls: list[str]) -> list[str]:
     """The day of each call of an entry point."""
-    flags = {"build_exposures": "--up-to", "build_sequences": "--up-to"}
+    flags = {"build_exposures": "--up-to"}
     called = [call.split() for call in calls]
     flag = flags.get(entry_point, "--day")
     return [words[words.index(flag) + 1] for words in called if words[0] == entry_point]
@@ -134,14 +133,14 @@ def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(chec
     hold = checkout.root / "hold"
     hold.touch()
     service = {"PORT": str(free_port()), "RAW": "log", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20"}
-    up = checkout.make("up", **service, HOLD_build_journeys=str(hold), MTORL_DEADLINE_HOURS="0.003")
+    up = checkout.make("up", **service, HOLD_build_day=str(hold), MTORL_DEADLINE_HOURS="0.003")
     assert up.returncode == 0, up.stderr
     asked = subprocess.Popen(
         ["make", "backfill", "FROM=2022-04-08", "TO=2022-04-08"],
         cwd=checkout.root, env={k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MAKE", "MFLAGS"))},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: any(call.startswith("build_journeys ") for call in checkout.calls()), 200)
+    wait_for(lambda: any(call.startswith("build_day ") for call in checkout.calls()), 200)
     # A run that takes longer than its deadline is told of, and goes on.
     alerts = checkout.root / ".airflow" / "service" / "alerts.log"
     late = "LATE mtorl_daily_kuairand 2022-04-08: not done 0.003 hours after it was queued"
@@ -159,7 +158,7 @@ def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(chec
         run = f"/api/v2/dags/mtorl_{name}_kuairand/dagRuns?partition_key_pattern=2022-04-08"
         wait_for(lambda run=run: [r["state"] for r in api(checkout, run)["dag_runs"]] == ["success"], 400)
     done = [call.split()[0] for call in checkout.calls() if "2022-04-08" in call]
-    assert done.count("build_journeys") == 2
+    assert done.count("build_day") == 2
     assert done.count("build_exposures") == done.count("promote") == done.count("score") == 1
 
 

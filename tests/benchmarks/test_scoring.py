@@ -53,4 +53,4 @@ def test_the_last_line_is_the_figures():
     figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     assert figures["users"] == 100
     assert figures["users_per_second"] == round(100 / figures["seconds"])
-    assert 100 < figures["peak_mib"] < 2_000
+    assert 100 < figures["peak_bytes"] / 2**20 < 2_000

@@ -29,16 +29,13 @@ HISTORY = {
 }
 DAILY = {
     "build_exposures": {"audit_raw_rows"},
-    "audit_raw_rows": {"build_journeys", "export_champion", "report"},
-    "build_journeys": {"audit_journeys", "audit_sequences"},
-    "audit_journeys": {"fine_tune", "report"},
-    "export_champion": {"build_sequences"},
-    "build_sequences": {"audit_sequences"},
-    "audit_sequences": {"fine_tune", "report"},
-    "fine_tune": {"audit_prequential"},
-    "audit_prequential": {"promote", "report"},  # nothing comes of a test of the model that is not to be believed
-    "promote": {"audit_promotions"},
-    "audit_promotions": {"report"},
+    "export_champion": {"build_day"},
+    "audit_raw_rows": {"build_day", "report"},
+    "build_day": {"audit_day"},
+    "audit_day": {"fine_tune", "report"},
+    "fine_tune": {"promote"},
+    "promote": {"audit_champion"},
+    "audit_champion": {"report"},
     "report": set(),
 }
 NIGHTLY = {
@@ -68,9 +65,9 @@ def test_what_others_wait_for_is_published_by_an_audit(bag):
         if task.outlets
     }
     assert all(task.startswith("audit_") for _, task in outlets)
-    assert outlets["mtorl_daily_criteo", "audit_promotions"] == ["champion_criteo"]
-    assert backfill.STARTS_NIGHT == "audit_promotions"  # whose success it waits for a nightly run after
-    assert outlets["mtorl_daily_criteo", "audit_journeys"] == ["journeys_criteo"]
+    assert outlets["mtorl_daily_criteo", "audit_champion"] == ["champion_criteo"]
+    assert backfill.STARTS_NIGHT == "audit_champion"  # whose success it waits for a nightly run after
+    assert outlets["mtorl_daily_criteo", "audit_day"] == ["journeys_criteo"]
     scores = ["channel_policies_criteo", "user_reward_ranks_criteo", "channel_allocation_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_scores"] == scores
     assert outlets["mtorl_nightly_criteo", "audit_budget_plan"] == ["budget_plan_criteo"]
@@ -106,7 +103,7 @@ def test_windows_are_cut_with_the_spec_that_they_are_for(bag):
     for arguments in (history.get_task("build_sequences").application_args, history.get_task("train").arguments):
         assert arguments[arguments.index("--spec-day") + 1] == "{{ params.to }}"
     out = daily.get_task("export_champion").arguments[-1]
-    for arguments in (daily.get_task("build_sequences").application_args, daily.get_task("audit_sequences").arguments):
+    for arguments in (daily.get_task("build_day").application_args, daily.get_task("audit_day").arguments):
         assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
 
 

@@ -7,7 +7,6 @@ from test_history import DATASETS, DAYS, NOT_STRICTLY, with_the_unknown_shuffled
 
 import jobs.history as history
 import jobs.known_before as known_before
-from jobs.days import end_of_day_ms
 from jobs.feature_selection import fit_spec
 from jobs.windows import cut_windows
 from mtorl_model.encoding import Encoded, Encoder
@@ -26,12 +25,12 @@ def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, 
     spec, found = None, []
     for log in (frame, with_the_unknown_shuffled(frame, dataset, cuts, seed)):
         rows = to_spark(spark, log, dataset)
-        steps = history.with_history(rows, None, dataset, end_of_day_ms(dataset, day(DAYS - 1)))
+        steps = history.with_history(rows, None, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
         if spec is None:
             names = dataset.channels or tuple(sorted(log.channel.dropna().unique()))
             exposures = steps.where(f"{history.KIND} = '{history.EXPOSURE}'")
             spec = fit_spec(exposures, dataset, names, day(0), day(DAYS - 1), 0.5)
-        windows = cut_windows(rows, None, dataset, spec, STEPS, end_of_day_ms(dataset, day(DAYS - 1)))
+        windows = cut_windows(rows, None, dataset, spec, STEPS, [day(k) for k in range(DAYS)]).frame()
         table = windows.orderBy("user_id", "ds", "window").toArrow()
         found.append(Encoder(spec, dataset, "binary").encode(table))
     users = table.column("user_id").to_numpy()

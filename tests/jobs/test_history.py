@@ -9,7 +9,6 @@ from random_exposures import day, random_exposures, to_spark
 
 import jobs.history as history
 import jobs.known_before as known_before
-from jobs.days import end_of_day_ms
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.steps import input_columns
@@ -21,7 +20,7 @@ DAYS = 3
 def steps_of(spark, frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Exposure and query steps as pandas, one row a step."""
     rows = to_spark(spark, frame, dataset)
-    as_of = end_of_day_ms(dataset, day(DAYS - 1))
+    as_of = dataset.end_of_day_ms(day(DAYS - 1))
     steps = history.with_history(rows, None, dataset, as_of)
     return pd.DataFrame([r.asDict() for r in steps.orderBy("user_id", "exposed_at_ms", "exposure_id").collect()])
 

@@ -3,7 +3,6 @@
 import pytest
 from random_exposures import day, random_exposures, to_spark
 
-from jobs.days import end_of_day_ms
 from jobs.journeys import fold
 from jobs.windows import cut_windows
 from schemas.dataset import get_dataset
@@ -35,8 +34,8 @@ def folded(spark, exposures, dataset, until: int):
     result = None
     for k in range(until + 1):
         today = exposures.where(f"ds = '{day(k)}'")
-        result = fold(today, result, dataset, end_of_day_ms(dataset, day(k)))
-        result = spark.createDataFrame(result.collect(), journeys(dataset).ddl)
+        found = fold(today, result, dataset, day(k)).frame().drop("ds")
+        result = spark.createDataFrame(found.collect(), journeys(dataset).ddl)
     return result
 
 
@@ -50,7 +49,7 @@ def test_fold_equals_rebuild(spark, name, users, rows):
     dataset = get_dataset(name)
     exposures = to_spark(spark, random_exposures(dataset, users=users, rows=rows, days=DAYS, seed=5), dataset)
     exposures = exposures.where(f"ds != '{day(2)}'")  # a day without rows
-    at_once = fold(exposures, None, dataset, end_of_day_ms(dataset, day(DAYS - 1)))
+    at_once = fold(exposures, None, dataset, day(DAYS - 1)).frame().drop("ds")
     day_by_day, rebuilt = by_user(folded(spark, exposures, dataset, DAYS - 1)), by_user(at_once)
     assert day_by_day == rebuilt
     assert max(len(row.memory) for row in rebuilt.values()) <= MEMORY_STEPS
@@ -66,8 +65,7 @@ def test_windows(spark, name, n):
     spec = spec_of(dataset)
     frame = random_exposures(dataset, users=5, rows=110, days=DAYS, seed=6)
     exposures = to_spark(spark, frame, dataset)
-    last_ms = end_of_day_ms(dataset, day(DAYS - 1))
-    at_once = cut_windows(exposures, None, dataset, spec, n, last_ms)
+    at_once = cut_windows(exposures, None, dataset, spec, n, [day(k) for k in range(DAYS)]).frame()
     windows = sorted(at_once.collect(), key=lambda w: (w.user_id, w.ds, w.window))
 
     order = frame.sort_values(["user_id", "exposed_at_ms", "exposure_id"])
@@ -95,7 +93,7 @@ def test_windows(spark, name, n):
     table = sequences(dataset, spec, n)
     yesterday = folded(spark, exposures, dataset, DAYS - 2)
     today = exposures.where(f"ds = '{day(DAYS - 1)}'")
-    daily = cut_windows(today, yesterday, dataset, spec, n, last_ms)
+    daily = cut_windows(today, yesterday, dataset, spec, n, [day(DAYS - 1)]).frame()
     of_last_day = [w for w in windows if w.ds == day(DAYS - 1)]
     got = sorted(daily.collect(), key=lambda w: (w.user_id, w.ds, w.window))
     assert [[w[c] for c in table.column_names] for w in got] == [

@@ -47,8 +47,7 @@ def write_log(raw: Path) -> Path:
 def run_day(jobs: Jobs, raw: Path, day: str) -> None:
     """What the daily DAG does for the lake, audits left out."""
     jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
-    jobs.ok("build_journeys", "--day", day)
-    jobs.ok("build_sequences", "--up-to", day, "--spec", str(raw.parent / "spec.json"))
+    jobs.ok("build_day", "--day", day, "--spec", str(raw.parent / "spec.json"))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +58,11 @@ def finished(spark, tmp_path_factory, module_patch) -> tuple[Lake, Path]:
     for day in DAYS:
         run_day(Jobs(spark, lake, "shop", module_patch), raw, day)
     return lake, raw
+
+
+def contents(lake: Lake) -> dict[str, str]:
+    """All manifests: fingerprints, rows and inputs."""
+    return {str(path.relative_to(lake.root)): path.read_text() for path in lake.root.glob("*/*/*/_manifest.json")}
 
 
 @pytest.fixture
@@ -228,6 +232,23 @@ def test_the_undated_rows_are_refreshed_alone(jobs, raw):
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])
     jobs.ok("build_exposures", "--raw", str(raw))
     assert rewritten(before, files_of(jobs.lake, *TABLES)) == {f"quarantine/{UNDATED}"}
+
+
+def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
+    before, spec = contents(jobs.lake), ("--spec", str(raw.parent / "spec.json"))
+    jobs.sessions = 0
+    jobs.ok("build_day", "--day", DAYS[3], *spec)
+    assert jobs.sessions == 0  # all is fresh: no session is started
+    for table in ("journeys", "sequences"):
+        shutil.rmtree(jobs.lake.partition(table, "shop", DAYS[3]))
+    jobs.ok("build_day", "--day", DAYS[3], *spec)
+    assert jobs.sessions == 1
+    assert contents(jobs.lake) == before
+    for table in ("journeys", "sequences"):
+        shutil.rmtree(jobs.lake.partition(table, "shop", DAYS[3]))
+    jobs.ok("build_sequences", "--up-to", DAYS[3], *spec)
+    jobs.ok("build_journeys", "--day", DAYS[3])
+    assert contents(jobs.lake) == before
 
 
 def test_another_spec_or_window_length_makes_sequences_stale(jobs, raw):

@@ -11,7 +11,6 @@ from shop import SHOP, SPEC, sent_to
 
 import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
-from jobs.days import end_of_day_ms
 from jobs.exposures import DS, FATE, KEPT, with_fate, with_reason
 from jobs.journeys import fold
 from jobs.raw_files import find_raw_files, read_raw
@@ -55,13 +54,13 @@ def test_an_invented_log_becomes_exposures(shop_rows):
 
 def test_and_goes_on_to_windows(shop_rows):
     exposures = shop_rows.where(f"{FATE} = '{KEPT}'")
-    as_of = end_of_day_ms(SHOP, "2024-03-31")
-    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, as_of).collect()}
+    day = "2024-03-31"
+    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).frame().collect()}
     assert set(journeys) == {"ann", "bob"}
     assert journeys["ann"].next_step.seen_order == 1
     assert journeys["ann"].age == 41
 
-    (window,) = cut_windows(exposures, None, SHOP, SPEC, 4, as_of).collect()
+    (window,) = cut_windows(exposures, None, SHOP, SPEC, 4, [day]).frame().collect()
     assert window.user_id == "ann"
     assert window.channel == [None, "mail", "sms", "mail"]
     assert window.is_label == [False, False, True, True]

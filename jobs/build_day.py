@@ -1,0 +1,39 @@
+"""A day's exposures to its journeys and its sequences in one Spark session; build_journeys and build_sequences in one.
+
+    spark-submit jobs/build_day.py --dataset kuairand --lake lake --day DAY --spec FILE [--this-code]
+
+Sequences of earlier days that lie there stale are built, too (build_sequences --up-to). A session takes longer to start
+than a day of a small log takes to build.
+"""
+
+from pathlib import Path
+
+from jobs import build_journeys, build_sequences
+from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
+from jobs.build_sequences import days_up_to
+from jobs.days import exposure_days
+from jobs.session import shared, spark_session
+from jobs.table_contract import spec_in_file
+from schemas.errors import exit_with_one_line
+from schemas.paths import checked_day
+from schemas.tables.sequences import DEFAULT_STEPS
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_lake(arguments)
+    add_this_code(arguments)
+    arguments.add_argument("--day", required=True, help="YYYY-MM-DD")
+    arguments.add_argument("--spec", required=True, type=Path, help="the feature_spec.json by which windows are cut")
+    args = arguments.parse_args()
+    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
+    (day,) = exposure_days(lake, dataset, checked_day(args.day), args.day)
+    spec = spec_in_file(args.spec)
+    with shared(spark_session, f"{dataset.name} {day}") as session:
+        # Sequences rest on the journeys of the day before, not on these.
+        build_journeys.update(lake, dataset, day, code, session)
+        build_sequences.update(lake, dataset, days_up_to(lake, dataset, day), spec, DEFAULT_STEPS, code, session)
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,61 @@
+"""A worker's files depend on the rows alone, not on the pieces in which they come."""
+
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs import day_files
+from jobs.day_files import DayFiles
+from schemas.publishing import content_fingerprint
+
+DAYS = ["2022-04-22", "2022-04-23"]
+GROUP = 8
+ROWS = 50
+TABLE = pa.table({
+    "user_id": pa.array(range(ROWS)),
+    "values": pa.array([[k] * (k % 5) for k in range(ROWS)]),
+    "lists": pa.array([None if k % 7 == 0 else [[k, None], []] for k in range(ROWS)], pa.list_(pa.list_(pa.int32()))),
+    "ds": pa.array([DAYS[k % 3 == 0] for k in range(ROWS)]),
+})  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_groups():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(day_files, "ROWS_AT_ONCE", GROUP)
+        yield
+
+
+def written(folder, cuts) -> dict:
+    """The files of TABLE, by day, given in the pieces between these cuts."""
+    ends = [0, *sorted(cuts), ROWS]
+    with DayFiles(folder) as files:
+        for start, end in pairwise(ends):
+            rows = TABLE.slice(start, end - start)
+            files.add(rows.drop_columns("ds"), rows.column("ds"))
+        return dict(files.files())
+
+
+@given(st.sets(st.integers(0, ROWS), max_size=12))
+def test_the_pieces_do_not_show_in_the_files(tmp_path_factory, cuts):
+    whole, pieces = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("pieces")
+    expected, found = written(whole, []), written(pieces, cuts)
+    assert set(found) == set(expected) == set(DAYS)
+    assert content_fingerprint(pieces) == content_fingerprint(whole)
+    for day, file in found.items():
+        rows = pq.ParquetFile(file)
+        of_day = TABLE.filter(pa.compute.equal(TABLE.column("ds"), day)).drop_columns("ds")
+        assert rows.read().equals(of_day)
+        groups = [rows.metadata.row_group(k).num_rows for k in range(rows.num_row_groups)]
+        assert groups[:-1] == [GROUP] * (len(groups) - 1)
+
+
+def test_days_without_rows_have_no_file(tmp_path):
+    assert written(tmp_path / "some", []).keys() == set(DAYS)
+    with DayFiles(tmp_path / "none") as files:
+        assert files.files() == []
+    assert not (tmp_path / "none").exists()
