@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,19 +24,13 @@ TABLE = pa.table({
 })  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_groups():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(day_files, "ROWS_AT_ONCE", GROUP)
-        yield
-
-
-def written(folder, cuts) -> dict:
-    """The files of TABLE, by day, given in the pieces between these cuts."""
-    ends = [0, *sorted(cuts), ROWS]
-    with DayFiles(folder) as files:
+def written(folder, cuts, table=TABLE, group=GROUP) -> dict:
+    """The files of the table, by day, given in the pieces between these cuts."""
+    ends = [0, *sorted(cuts), len(table)]
+    with pytest.MonkeyPatch.context() as patch, DayFiles(folder) as files:
+        patch.setattr(day_files, "ROWS_AT_ONCE", group)
         for start, end in pairwise(ends):
-            rows = TABLE.slice(start, end - start)
+            rows = table.slice(start, end - start)
             files.add(rows.drop_columns("ds"), rows.column("ds"))
         return dict(files.files())
 
@@ -52,6 +47,18 @@ def test_the_pieces_do_not_show_in_the_files(tmp_path_factory, cuts):
         assert rows.read().equals(of_day)
         groups = [rows.metadata.row_group(k).num_rows for k in range(rows.num_row_groups)]
         assert groups[:-1] == [GROUP] * (len(groups) - 1)
+
+
+@pytest.mark.parametrize("width", [130, 200, 350])
+def test_nor_in_the_pages_of_a_large_row_group(tmp_path, width):
+    """A writer that is given a column in chunks looks at the end of each whether a page is full."""
+    rows = 2048
+    values = pa.array(np.random.default_rng(0).integers(0, 1 << 40, rows * width))
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), values)
+    table = pa.table({"values": lists, "ds": pa.array([DAYS[0]] * rows)})
+    written(tmp_path / "whole", [], table, rows)
+    written(tmp_path / "pieces", range(7, rows, 77), table, rows)
+    assert content_fingerprint(tmp_path / "pieces") == content_fingerprint(tmp_path / "whole")
 
 
 def test_days_without_rows_have_no_file(tmp_path):
