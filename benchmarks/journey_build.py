@@ -11,6 +11,7 @@ from schemas.paths import Lake
 from schemas.tables import sequences
 
 _PANDAS_ROWS = 4_000_000  # beyond, the loop's one number is not worth the hour
+_ONCE_ROWS = 8_000_000  # from here on one round: it takes a quarter of an hour
 TEXT = """\
 Each size is a generated log in the Criteo layout, one text file of 30 days, 20 rows a user. *Raw to sequences* is what
 the history run does, audits and the fit of the feature spec apart: `build_exposures` and `build_sequences`, each in a
@@ -30,6 +31,7 @@ def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section
     rows, curves = [], {name: [] for name in ("raw to sequences", "raw to journeys", "Polars")}
     windows = polars_windows = timed = 0
     for size in sizes:
+        rounds = repeats if size < _ONCE_ROWS else 1
         raw = pipeline.generated_log(kept, size)
         log, count = log_file(raw), pipeline.rows_of(log_file(raw))
         print(f"{count:,} rows, {log.stat().st_size / 2**20:,.0f} MiB of text", flush=True)
@@ -48,7 +50,7 @@ def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section
             "raw to sequences": ours,
             "Polars": lambda _, log=log: [_polars(kept, log)],
         }
-        found = alternating(peers, repeats)
+        found = alternating(peers, rounds)
         found["raw to journeys"] = [
             together(pair) for pair in zip(stages["build_exposures"], stages["build_journeys"], strict=True)
         ]
@@ -61,7 +63,7 @@ def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section
             rows.append([
                 f"{count:,}", name, seconds(spent), seconds(Spread.of([cost.cpu_s for cost in costs])),
                 "1" if name == "Polars" else times(ratio([cost.seconds for cost in costs], polars)),
-                gib(memory), str(repeats),
+                gib(memory), str(rounds),
             ])  # fmt: skip
             curves[name].append([count, spent.median, memory])
         for name, costs in stages.items():
@@ -69,7 +71,7 @@ def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section
                 f"{count:,}", f"of that `{name}`", seconds(Spread.of([cost.seconds for cost in costs])),
                 seconds(Spread.of([cost.cpu_s for cost in costs])),
                 times(ratio([cost.seconds for cost in costs], polars)), gib(max(c.peak_bytes for c in costs)),
-                str(repeats),
+                str(rounds),
             ])  # fmt: skip
         if size <= _PANDAS_ROWS:
             pandas = measured(module("benchmarks.pandas_peer", "--log", log))
@@ -77,7 +79,7 @@ def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section
             print(f"  pandas, extrapolated: {spent_s:,.0f} s", flush=True)
             rows.append([
                 f"{count:,}", "pandas loop, extrapolated", f"{spent_s:,.0f} s", "",
-                times(ratio([spent_s] * repeats, polars)), gib(pandas.peak_bytes), "1",
+                times(ratio([spent_s] * rounds, polars)), gib(pandas.peak_bytes), "1",
             ])  # fmt: skip
     text = TEXT.format(our_windows=f"{windows:,}", polars_windows=f"{polars_windows:,}", timed=timed)
     headings = ("rows", "what", "time", "processor time", "times Polars", "memory", "repeats")
