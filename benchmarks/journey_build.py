@@ -23,7 +23,9 @@ duplicates, tell days apart, fingerprint what it read and wrote, or compute for 
 its output is {polars_windows} windows, ours {our_windows} (every exposure after a user's first is a label once) with
 counts by channel in each step. Runs take turns; a ratio is taken within a round, then the median [smallest, largest].
 The pandas line is the per-user filter loop of the published notebooks, timed on {timed} users and extrapolated to all;
-its ratio is to Polars too. Memory is the largest sum over all processes (a shared page counts once)."""
+its ratio is to Polars too, and beyond 4 million rows it is left out. From 8 million rows on there is one round, so no
+spread. The log is text that can be cut: the one gzip file that Criteo publishes is read by one core, so unpack it.
+Memory is the largest sum over all processes (a shared page counts once)."""
 
 
 def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section:

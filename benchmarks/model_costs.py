@@ -18,8 +18,9 @@ turns in one process, and as a share of what the same machine does in matrix mul
 SCORING = """\
 `python -m benchmarks.scoring --users N`: the nightly scoring of so many users with the preset `small`, in a process of
 its own on two cores, its start included. Journeys are as long as the published logs' are (Criteo's, where nothing else
-is said), and the spec keeps every candidate feature, which is more than either log keeps. *Again*: the next night, with
-one journey in a hundred changed; the others' answers are carried over."""
+is said), and the spec keeps every candidate feature, which is more than either log keeps. *Again*: the same day once
+more, after one journey in a hundred was repaired; the others' answers are carried over. From one night to the next none
+is, as long as the spec keeps an input that counts the time since the last exposure: it is another for every user."""
 
 
 def training(command: str, repeats: int) -> Section:
@@ -31,7 +32,7 @@ def scoring(command: str, repeats: int) -> Section:
     lines = {f"{users:,} users": ("benchmarks.scoring", "--users", str(users)) for users in USERS}
     kuairand = ("--dataset", "kuairand")
     lines[f"{USERS[1]:,} users, KuaiRand"] = ("benchmarks.scoring", "--users", str(USERS[1]), *kuairand)
-    lines[f"{USERS[1]:,} users again"] = ("benchmarks.scoring", "--users", str(USERS[1]), "--again")
+    lines[f"{USERS[1]:,} users, again"] = ("benchmarks.scoring", "--users", str(USERS[1]), "--again")
     return _section("Scoring", SCORING, command, lines, repeats)
 
 

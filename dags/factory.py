@@ -50,11 +50,11 @@ _TASKS = {
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
-    "execution_timeout": timedelta(hours=2),  # a day's step takes a minute: beyond this it hangs
     "on_failure_callback": alerts.failed,
     "on_skipped_callback": alerts.nothing_there,
 }
-_TRAINING = timedelta(hours=24)
+_A_DAYS_STEP = timedelta(hours=2)  # takes a minute
+_A_HISTORYS_STEP = timedelta(hours=24)  # a month of a large log, or a full training
 _LATE_FILE = timedelta(hours=6)
 
 
@@ -124,11 +124,20 @@ def _report_however_it_ends(dag: DAG, dataset: str) -> None:
     [audit for audit in dag.tasks if audit.task_id.startswith("audit_")] >> task.as_teardown()
 
 
-def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param], hours: float | None = None) -> DAG:
-    """hours: a run that is not done so long after it was queued is told of (it goes on).
+def _dag(
+    name: str,
+    dataset: str,
+    doc: str,
+    *,
+    schedule,
+    params: dict[str, Param],
+    hours: float | None = None,
+    task_limit: timedelta = _A_DAYS_STEP,
+) -> DAG:
+    """task_limit: a task that takes longer hangs, and is ended.
 
-    MTORL_DEADLINE_HOURS sets other hours, 0 none: Airflow 3.3.2's `dags test`, which make run uses, ends in a
-    traceback on a DAG with a deadline.
+    hours: a run that is not done so long after it was queued is told of (it goes on). MTORL_DEADLINE_HOURS sets other
+    hours, 0 none: Airflow 3.3.2's `dags test`, which make run uses, ends in a traceback on a DAG with a deadline.
     """
     deadline = None
     if hours:
@@ -144,7 +153,7 @@ def _dag(name: str, dataset: str, doc: str, *, schedule, params: dict[str, Param
         schedule=schedule,
         catchup=False,  # and no start date: a DAG that is switched on starts with the next day
         max_active_runs=1,
-        default_args=_TASKS,
+        default_args={**_TASKS, "execution_timeout": task_limit},
         deadline=deadline,
         params={"lake": lake, **params},
         user_defined_macros={"setting": setting, "default_budget": default_budget},
@@ -179,12 +188,18 @@ def history_dag(dataset: str) -> DAG:
         "members": Param(
             None, type=["null", "integer"], minimum=1, description="models to average; empty: the preset's"
         ),
+        "processes": Param(
+            None, type=["null", "integer"], minimum=1, description="that train together, a GPU each; empty: one"
+        ),
     }
     last_day = ("--from", "{{ params.to }}", "--to", "{{ params.to }}")
     max_epochs = "{{ '--max-epochs=%d' % params.max_epochs if params.max_epochs else '' }}"
+    processes = "{{ '--processes=%d' % params.processes if params.processes else '' }}"
     members = "{{ '--members=%d' % params.members if params.members else '' }}"
     metrics = f"{LAKE[1]}/metrics/dataset={dataset}/metrics.json"
-    with _dag("history", dataset, history_dag.__doc__, schedule=None, params=params) as dag:
+    with _dag(
+        "history", dataset, history_dag.__doc__, schedule=None, params=params, task_limit=_A_HISTORYS_STEP
+    ) as dag:
         # By hand, so everything is made by the code that lies here; the daily run leaves the past alone.
         exposures = _spark("build_exposures", dataset, *_raw(dataset), *DAYS, "--this-code")
         journeys = _spark("build_journeys", dataset, "--day", "{{ params.to }}", "--this-code")
@@ -195,7 +210,7 @@ def history_dag(dataset: str) -> DAG:
         # One slot: two trainings would share the memory of one GPU.
         train = _python(
             "train", "mtorl_model.train", dataset, *DAYS, *spec_day, known_by, "--preset", "{{ params.preset }}",
-            max_epochs, members, pool="gpu", queue="gpu", execution_timeout=_TRAINING,
+            max_epochs, members, processes, pool="gpu", queue="gpu",
         )  # fmt: skip
         evaluate = _python(
             "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics

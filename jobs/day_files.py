@@ -1,18 +1,22 @@
 """Rows in order to one Parquet file a day, in a worker's own hands: jobs.lake_io.publish_users publishes them."""
 
+import platform
 from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-# A window of 20 steps has some kilobytes: with a month of days at once, a worker holds some hundred megabytes.
-ROWS_AT_ONCE = 2_048
+from schemas.errors import UserError
+
+# A window of 20 steps has some kilobytes, and an open day some dozens of megabytes: those held and those being written.
+ROWS_AT_ONCE = 1_024
 
 
 class DayFiles:
@@ -52,13 +56,24 @@ class DayFiles:
         to_write = len(rows) - len(rows) % ROWS_AT_ONCE if whole_groups_only else len(rows)
         if to_write:
             self._writer(day, rows.schema).write_table(rows.slice(0, to_write), row_group_size=ROWS_AT_ONCE)
-        self._held[day] = [rows.slice(to_write)]
+            rows = rows.take(np.arange(to_write, len(rows)))  # a copy: a slice would keep what has been written
+        self._held[day] = [rows]
 
     def _writer(self, day: str, schema: pa.Schema) -> pq.ParquetWriter:
         if day not in self._writers:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             self._writers[day] = pq.ParquetWriter(self._file(day), schema, compression="zstd", store_schema=False)
         return self._writers[day]
+
+    def _make_folder(self) -> None:
+        """The folder around it is the job's: where it is gone so is the job, or it was never seen from here."""
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{platform.node()} does not find {self._folder.parent}: every Spark worker needs the lake's own folder"
+                " under the same path (docs/deploy.md); or the job that asked is gone"
+            ) from error
 
     def _file(self, day: str) -> Path:
         return self._folder / f"{day}.parquet"

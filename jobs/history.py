@@ -19,7 +19,9 @@ to compute.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -29,12 +31,15 @@ from jobs import known_before
 from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, Chunk, Side, known_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset
+from schemas.errors import UserError
 from schemas.steps import input_columns, outcome_columns, profile_inputs, shown_columns
 from schemas.tables.journeys import journeys
 
 __all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "PerUser", "per_user", "with_history"]
 
-_ROWS_AT_ONCE = 20_000  # a summary of forty steps is one row
+# A summary of forty steps is one row, of some ten thousand bytes.
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 20_000, 32 * 2**20
+_MOST_ROWS_OF_A_USER = 2_000_000  # they are computed at once, in some kilobytes each
 # What a query holds beside its inputs, as `journeys` carries it on.
 CARRIED = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "pending")
 
@@ -130,19 +135,27 @@ def _as_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
 
 
 def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The same rows in the same order, never a part of a user."""
+    """The same rows in the same order, never a part of a user.
+
+    A UserError where one user has so many rows that they are no person's.
+    """
     held: list[pa.RecordBatch] = []
-    for batch in batches:
+    for batch in filter(len, batches):
+        user_id = batch.column("user_id")
+        begins = np.flatnonzero(pc.not_equal(user_id[1:], user_id[:-1]).to_numpy(zero_copy_only=False)) + 1
+        if held and held[-1].column("user_id")[-1] != user_id[0]:
+            begins = np.append(0, begins)
+        rows, size = sum(map(len, held)) + len(batch), sum(part.nbytes for part in held) + batch.nbytes
+        if len(begins) and (rows >= _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE):
+            yield pa.Table.from_batches([*held, batch.slice(0, begins[-1])])
+            held, batch = [], batch.slice(begins[-1])
         held.append(batch)
-        if sum(map(len, held)) >= _ROWS_AT_ONCE:
-            rows = pa.Table.from_batches(held)
-            user_id, end = rows.column("user_id"), len(rows) - 1
-            while end > 0 and user_id[end - 1] == user_id[-1]:
-                end -= 1
-            if end > 0:
-                yield rows.slice(0, end)
-            held = rows.slice(end).to_batches()
-    if sum(map(len, held)):
+        if not len(begins) and rows > _MOST_ROWS_OF_A_USER:
+            raise UserError(
+                f"user {user_id[0]} has more than {_MOST_ROWS_OF_A_USER:,} exposures in the days that are built: an id"
+                " that stands for many people has no journey; refuse it in the dataset's contract (refusals)"
+            )
+    if held:
         yield pa.Table.from_batches(held)
 
 

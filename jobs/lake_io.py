@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -101,10 +102,13 @@ def publish_users(
     doing(spark, f"writing {table.name}")
     with staging_folder(lake) as staging:
         written, names = staging.resolve() / "written", table.column_names
+        written.mkdir()
 
         def write(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-            # In a folder of its own: a task may be tried again, and only the files that it tells of count.
-            with DayFiles(written / uuid.uuid4().hex) as files:
+            # In a folder of its own: a task may be tried again, and only the files that it tells of count. By number
+            # first: who reads a partition reads its files in order of their names.
+            part = TaskContext().partitionId()
+            with DayFiles(written / f"{part:03}-{uuid.uuid4().hex}") as files:
                 for found in tables:
                     files.add(found.select(names), found.column("ds"))
                 for day, file in files.files():

@@ -123,6 +123,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"dataset name {self.name!r}: use a-z, 0-9 and _")
+        if self.user_id.column.dtype not in ("int", "bigint", "string"):
+            raise ValueError(f"dataset {self.name}: a user_id is int, bigint or string; cast any other type to string")
         by_name = {d.column.name: d.column for d in self.columns}
         if len(by_name) != len(self.columns):
             raise ValueError(f"dataset {self.name}: a column is declared twice")

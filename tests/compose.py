@@ -56,6 +56,12 @@ class Service:
     restart: str
 
 
+# What the file may say of a service: an engine refuses what it does not know.
+_READ = {"image", "command", "environment", "env_file", "healthcheck", "depends_on", "volumes", "expose", "ports",
+         "deploy", "restart"}  # fmt: skip
+_SKIPPED = {"build", "user", "stop_grace_period"}
+
+
 class MissingVariable(Exception):
     """A `${NAME:?what}` without a value."""
 
@@ -90,6 +96,8 @@ def read_env_file(file: Path) -> dict[str, str]:
 def read_services(variables: dict[str, str], file: Path = FILE) -> dict[str, Service]:
     found = {}
     for name, told in fill_in(yaml.safe_load(file.read_text()), variables)["services"].items():
+        if unknown := told.keys() - _READ - _SKIPPED:
+            raise ValueError(f"service {name}: nobody knows {sorted(unknown)}")
         environment: dict[str, str] = {}
         for env_file in told.get("env_file", []):
             environment |= read_env_file(file.parent / env_file)

@@ -235,6 +235,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     assert {path.split("/")[0] for path in wanted} == TABLES
     assert found == wanted
     assert weights(lake) == weights(embedded)
+    assert list(lake.staging.iterdir()) == []  # what the killed have left behind is swept away
     print(f"{len(found)} partitions and {len(weights(lake))} files of models are the same")
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobs import day_files
 from jobs.day_files import DayFiles
+from schemas.errors import UserError
 from schemas.publishing import content_fingerprint
 
 DAYS = ["2022-04-22", "2022-04-23"]
@@ -52,13 +53,19 @@ def test_the_pieces_do_not_show_in_the_files(tmp_path_factory, cuts):
 @pytest.mark.parametrize("width", [130, 200, 350])
 def test_nor_in_the_pages_of_a_large_row_group(tmp_path, width):
     """A writer that is given a column in chunks looks at the end of each whether a page is full."""
-    rows = 2048
+    rows = 1024
     values = pa.array(np.random.default_rng(0).integers(0, 1 << 40, rows * width))
     lists = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), values)
     table = pa.table({"values": lists, "ds": pa.array([DAYS[0]] * rows)})
     written(tmp_path / "whole", [], table, rows)
     written(tmp_path / "pieces", range(7, rows, 77), table, rows)
     assert content_fingerprint(tmp_path / "pieces") == content_fingerprint(tmp_path / "whole")
+
+
+def test_a_worker_without_the_jobs_folder_says_what_it_needs(tmp_path):
+    with pytest.raises(UserError, match="every Spark worker needs the lake's own folder"):
+        written(tmp_path / "gone" / "part", [])
+    assert list(tmp_path.iterdir()) == []  # nothing that nobody would sweep away
 
 
 def test_days_without_rows_have_no_file(tmp_path):

@@ -72,6 +72,9 @@ def test_a_wrong_contract_does_not_load():
     fields = {f: getattr(good, f) for f in Dataset.__dataclass_fields__}
     with pytest.raises(ValueError, match="declared twice"):
         Dataset(**fields | {"columns": (*good.columns, good.columns[0])})
+    decimal = replace(good.user_id, column=replace(good.user_id.column, dtype="decimal(20,0)"))
+    with pytest.raises(ValueError, match="a user_id is int, bigint or string"):
+        replace(good, user_id=decimal)
     with pytest.raises(ValueError, match="gain click must be a column"):
         Dataset(**fields | {"columns": good.columns[1:]})
     for what, key, problem in (
