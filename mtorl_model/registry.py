@@ -18,16 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtorl_model.artifact import Artifact, load_artifact
 from schemas import mlflow_tables
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.lean_imports import without
 from schemas.locks import locked
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import staging_folder, write_whole
+from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from mtorl_model.artifact import Artifact
 
 CHAMPION = "champion"
 LINEAGE = "lineage.json"
@@ -201,11 +204,21 @@ def champion_before(lake: Lake, dataset: Dataset, day: str) -> Version | None:
     return max(been, key=lambda v: (v.day, v.reign), default=None)
 
 
-def load_version(lake: Lake, dataset: Dataset, version: Version) -> Artifact:
+def load_version(lake: Lake, dataset: Dataset, version: Version) -> "Artifact":
+    from mtorl_model.artifact import load_artifact  # torch, 2 CPU seconds, for those who load a model alone
+
     return load_artifact(_files(lake, dataset, version.run_id))
 
 
-def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
+def version_spec(lake: Lake, dataset: Dataset, version: Version) -> FeatureSpec:
+    """The feature spec that a version's windows are cut with. Raises UserError where its files are gone."""
+    path = _files(lake, dataset, version.run_id) / MODEL_SPEC_FILE
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {version.name} is no model any more; train again (make run)")
+    return FeatureSpec.from_json(path.read_text())
+
+
+def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, "Artifact"]:
     """The champion's version ("mtorl_kuairand/3") and model, or a UserError where there is none."""
     version = champion(lake, dataset)
     return version.name, load_version(lake, dataset, version)
@@ -257,7 +270,8 @@ def _client(lake: Lake) -> "MlflowClient":
     """MLflow takes seconds to import and calls home unless told not to: both are seen to here."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    from mlflow import MlflowClient
+    with without("polars", "pyspark"):  # MLflow looks for them, and does without: a tenth of its start
+        from mlflow import MlflowClient
 
     # A line for each of the dozens of migrations of a new database tells nobody anything.
     logging.getLogger("alembic").setLevel(logging.WARNING)

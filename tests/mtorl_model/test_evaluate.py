@@ -21,9 +21,10 @@ from mtorl_model.baselines import Baselines
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import open_windows
 from mtorl_model.encoding import Encoder
-from mtorl_model.evaluate import Labels, evaluate_champion, measure, predict_labels, previous_channel
+from mtorl_model.evaluate import evaluate_champion, measure
 from mtorl_model.evaluation_text import as_text
 from mtorl_model.export_champion import export_champion
+from mtorl_model.labels import Labels, predict_labels, previous_channel
 from mtorl_model.prediction import adjustment
 from mtorl_model.registry import load_champion
 from mtorl_model.train import train_champion
