@@ -272,7 +272,7 @@ def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch)
     _, artifact = load_champion(trained, KUAIRAND)
     table = windows_of(trained).slice(0, 60)
     whole = predict_labels(artifact, [table], KUAIRAND)
-    monkeypatch.setattr("mtorl_model.evaluate.WINDOWS_AT_ONCE", 7)
+    monkeypatch.setattr("mtorl_model.labels.WINDOWS_AT_ONCE", 7)
     pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND)
     for name, one, other in zip(whole._fields, whole, pieces, strict=True):
         assert np.allclose(one, other, atol=1e-5), name
