@@ -28,15 +28,15 @@ class ModelVersion:
 
 def model_versions(lake: Lake, model: str) -> list[ModelVersion]:
     """The registered versions of a model, the oldest first; none where nothing was registered yet."""
-    tags: dict[int, dict[str, str]] = {}
-    for number, key, value in _ask(lake, "SELECT version, key, value FROM model_version_tags WHERE name = ?", model):
-        tags.setdefault(number, {})[key] = value
     found = _ask(
         lake,
         "SELECT version, run_id FROM model_versions WHERE name = ? AND current_stage <> ? ORDER BY version",
         model,
         _DELETED,
     )
+    tags: dict[int, dict[str, str]] = {}  # asked for last: a version is registered together with its tags
+    for number, key, value in _ask(lake, "SELECT version, key, value FROM model_version_tags WHERE name = ?", model):
+        tags.setdefault(number, {})[key] = value
     return [ModelVersion(model, number, run_id, tags.get(number, {})) for number, run_id in found]
 
 
@@ -74,6 +74,7 @@ def _ask(lake: Lake, query: str, *values: str) -> list[tuple[Any, ...]]:
     """The rows of an answer; none where there is no database yet."""
     if not lake.mlflow_database.exists():
         return []
-    read_only = f"{lake.mlflow_database.as_uri()}?mode=ro"
-    with closing(sqlite3.connect(read_only, timeout=_WAIT_S, uri=True)) as connection:
+    # Not read-only: the first to open the database after a killed writer takes back what was half written.
+    there = f"{lake.mlflow_database.as_uri()}?mode=rw"
+    with closing(sqlite3.connect(there, timeout=_WAIT_S, uri=True)) as connection:
         return connection.execute(query, values).fetchall()

@@ -1,6 +1,8 @@
 """What is read from MLflow's tables is what MLflow itself says of them: red where an upgrade changes its schema."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,15 @@ from schemas.mlflow_tables import aliased_version, model_versions, run_curves, r
 from schemas.paths import Lake
 
 MODEL = "mtorl_kuairand"
+KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size = 1")  # so that pages reach the file before the end
+connection.execute("BEGIN")
+for number in range(20):
+    connection.execute("UPDATE model_version_tags SET value = ?", (str(number) * 500,))
+os._exit(0)  # as a kill: nothing is written back
+"""
 
 
 @pytest.mark.slow
@@ -56,6 +67,11 @@ def test_the_tables_say_what_mlflow_says(tmp_path: Path, monkeypatch: pytest.Mon
     assert run_experiment(lake, runs[0]) == experiment
     with pytest.raises(LookupError, match="no run nobody"):
         run_experiment(lake, "nobody")
+
+    before = model_versions(lake, MODEL)
+    subprocess.run([sys.executable, "-c", KILLED, str(lake.mlflow_database)], check=True)
+    assert Path(f"{lake.mlflow_database}-journal").stat().st_size > 0
+    assert model_versions(lake, MODEL) == before
 
 
 def test_a_lake_without_models_has_none_and_stays_as_it_is(tmp_path: Path) -> None:
