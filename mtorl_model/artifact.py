@@ -16,9 +16,9 @@ from mtorl_model.config import ModelConfig
 from mtorl_model.initial_policy import InitialPolicy
 from mtorl_model.model import MTORL
 from schemas.errors import UserError
-from schemas.tables.feature_spec import FeatureSpec
+from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
-WEIGHTS, CONFIG, SPEC, POLICY = "weights.pt", "config.json", "feature_spec.json", "initial_policy.json"
+WEIGHTS, CONFIG, SPEC, POLICY = "weights.pt", "config.json", MODEL_SPEC_FILE, "initial_policy.json"
 
 
 @dataclass(frozen=True, slots=True)

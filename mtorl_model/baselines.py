@@ -13,23 +13,13 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mtorl_model.data import WindowStore
-from mtorl_model.encoding import Encoded
+from mtorl_model.labels import label_features
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MOST_LABELS = 200_000  # that boosting is fitted on: a bounded wait
 _WINDOWS_AT_ONCE = 8192
-
-
-def label_features(encoded: Encoded) -> npt.NDArray[np.float32]:
-    """[N, F]: the model's own inputs at each label step: numbers, a_{t-1}, r_{t-1}, and category codes as numbers.
-
-    Codes count from the most frequent category, so that a tree can split common ones from rare ones.
-    """
-    batch = encoded.batch()
-    inputs = (batch.numeric_BLF, batch.action_in_BLA, batch.reward_in_BLR, batch.categorical_BLK)
-    return np.concatenate([x[batch.label_BL].numpy().astype(np.float32) for x in inputs], axis=1)
 
 
 @dataclass(frozen=True, slots=True)

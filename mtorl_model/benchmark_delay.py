@@ -28,9 +28,9 @@ from mtorl_model.data import open_windows
 from mtorl_model.day_sample import draw_day
 from mtorl_model.delayed_feedback import known_by_end_of
 from mtorl_model.encoding import Encoder
-from mtorl_model.evaluate import predict_labels
 from mtorl_model.fine_tune import adapt_members
 from mtorl_model.initial_policy import fit_initial_policy
+from mtorl_model.labels import predict_labels
 from mtorl_model.train import Configs, new_model
 from mtorl_model.training import fit
 from schemas.dataset import Dataset, get_dataset

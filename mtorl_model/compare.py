@@ -21,7 +21,7 @@ from mtorl_model.artifact import Artifact
 from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoder
-from mtorl_model.evaluate import Labels, predict_labels
+from mtorl_model.labels import Labels, predict_labels
 from mtorl_model.prediction import unadjusted
 from mtorl_model.reading import read_tables, unswapped
 from mtorl_model.registry import load_version, named_version

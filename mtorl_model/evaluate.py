@@ -9,9 +9,8 @@ users that LAKE has learned from are left out. The second reads the held-out use
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtorl_model.artifact import Artifact
-from mtorl_model.baselines import Baselines, fit_baselines, label_features
+from mtorl_model.baselines import Baselines, fit_baselines
 from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.data import open_windows
-from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoder
 from mtorl_model.evaluation_text import as_text
+from mtorl_model.labels import Labels, predict_labels
 from mtorl_model.metrics import (
     TOP_SHARES,
     Figures,
@@ -36,8 +35,8 @@ from mtorl_model.metrics import (
     top_name,
 )
 from mtorl_model.off_policy import not_identified, policy_report
-from mtorl_model.prediction import WINDOWS_AT_ONCE, adjustment, predict, unadjusted
-from mtorl_model.reading import read_tables, regrouped
+from mtorl_model.prediction import adjustment, unadjusted
+from mtorl_model.reading import read_tables
 from mtorl_model.registry import load_champion
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -50,58 +49,6 @@ PROTOCOL = "unseen-users"
 _MODEL, _BOOSTING = "model", "gradient_boosting"
 _COMPARED_CHANNEL = ("f1_macro", "accuracy")
 _COMPARED_REWARD = ("auc", "logloss", *map(top_name, TOP_SHARES))
-
-
-class Labels(NamedTuple):
-    """Everything that is measured, one entry a label step: N labels, A channels, G gains, F features."""
-
-    user_N: npt.NDArray[np.int64]
-    exposure_N: npt.NDArray[np.int64]  # exposure_id
-    action_N: npt.NDArray[np.int64]
-    previous_N: npt.NDArray[np.int64]  # the channel that copying repeats, -1 for none
-    gain_NG: npt.NDArray[np.float64]
-    policy_NA: npt.NDArray[np.float64]
-    predicted_NG: npt.NDArray[np.float64]
-    feature_NF: npt.NDArray[np.float32]
-    maturity_NG: npt.NDArray[np.float64]  # chance that a gain to come is in gain_NG, see delayed_feedback.py
-
-
-def predict_labels(
-    artifact: Artifact, tables: Iterable[pa.Table], dataset: Dataset, known_by: KnownBy | None = None
-) -> Labels:
-    """What the model says at every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
-
-    known_by: the moment whose knowledge the gains hold; None: the full outcome. Only the label steps are held, not
-    the windows. Raises UserError where there is no label.
-    """
-    encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
-    users, windows = [pa.array([], pa.string())], 0
-    parts: list[tuple[npt.NDArray[Any], ...]] = []
-    for table in regrouped(tables, WINDOWS_AT_ONCE):
-        encoded = encoder.encode(table, known_by)
-        policy_BLA, gains_BLG = predict(artifact, encoded.batch())
-        label_BL = encoded.label_NL
-        previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
-        parts.append(
-            (
-                windows + label_BL.nonzero()[0],
-                _per_step(table, "exposure_id", label_BL.shape)[label_BL],
-                encoded.action_NL[label_BL].astype(np.int64),
-                previous_BL[label_BL],
-                encoded.gains_NLG[label_BL].astype(np.float64),
-                policy_BLA[label_BL],
-                gains_BLG[label_BL],
-                label_features(encoded),
-                encoded.maturity_NLG[label_BL].astype(np.float64),
-            )
-        )
-        users += table.column("user_id").cast(pa.string()).chunks
-        windows += len(table)
-    if not any(len(part[0]) for part in parts):
-        raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
-    window_N, *rest = map(np.concatenate, zip(*parts, strict=True))
-    user_N = pa.concat_arrays(users).dictionary_encode().indices.to_numpy()[window_N]
-    return Labels(user_N.astype(np.int64), *rest)
 
 
 def measure(labels: Labels, artifact: Artifact, baselines: Baselines | None) -> dict[str, Any]:
@@ -190,32 +137,6 @@ def _drawn_at_random(partition: Path) -> tuple[npt.NDArray[np.int64], npt.NDArra
     ids = [np.zeros(0, np.int64), *(t.column("exposure_id").to_numpy() for t in known)]
     chances = [np.zeros(0), *(t.column("propensity").to_numpy() for t in known)]
     return np.concatenate(ids), np.concatenate(chances)
-
-
-def previous_channel(
-    action_BL: npt.NDArray[np.integer[Any]], exposed_at_BL: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """The latest known channel strictly before each step's time, within the window; -1 where there is none.
-
-    action_BL: the step's channel, -1 where unknown or padding. exposed_at_BL: ms, ascending; -1 at padding.
-    It is read off the window's own earlier steps, so that the baseline needs no feature that the spec may
-    have dropped; steps of one time stamp do not see each other, as in the model's inputs.
-    """
-    step_L = np.arange(action_BL.shape[1])
-    latest_known_BL = np.maximum.accumulate(np.where(action_BL >= 0, step_L, -1), axis=1)
-    new_time_BL = np.diff(exposed_at_BL, axis=1, prepend=-2) != 0
-    before_BL = np.maximum.accumulate(np.where(new_time_BL, step_L, 0), axis=1) - 1  # the last earlier time's last step
-    latest_BL = np.where(before_BL >= 0, np.take_along_axis(latest_known_BL, np.maximum(before_BL, 0), axis=1), -1)
-    channel_BL = np.take_along_axis(action_BL, np.maximum(latest_BL, 0), axis=1)
-    return np.where(latest_BL >= 0, channel_BL, -1).astype(np.int64)
-
-
-def _per_step(table: pa.Table, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """A whole-number list column as [N, L]; -1 where null."""
-    values: npt.NDArray[np.int64] = (
-        table.column(name).combine_chunks().flatten().fill_null(-1).to_numpy().reshape(shape)
-    )
-    return values
 
 
 def evaluate_champion(

@@ -9,21 +9,22 @@ another day's run may be reading them.
 import argparse
 from pathlib import Path
 
-from mtorl_model.registry import load_champion
+from mtorl_model.registry import champion, version_spec
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import exit_with_one_line
 from schemas.paths import Lake
 from schemas.publishing import write_whole
+from schemas.tables.feature_spec import MODEL_SPEC_FILE
 
-SPEC_FILE, VERSION_FILE = "feature_spec.json", "version.txt"
+VERSION_FILE = "version.txt"
 
 
 def export_champion(lake: Lake, dataset: Dataset, out: Path) -> str:
     """Write the two files and return the champion's version. Raises UserError where there is no champion."""
-    version, artifact = load_champion(lake, dataset)
-    write_whole(out / SPEC_FILE, artifact.spec.to_json() + "\n")
-    write_whole(out / VERSION_FILE, version + "\n")
-    return version
+    version = champion(lake, dataset)
+    write_whole(out / MODEL_SPEC_FILE, version_spec(lake, dataset, version).to_json() + "\n")
+    write_whole(out / VERSION_FILE, version.name + "\n")
+    return version.name
 
 
 def hand_out(lake: Lake, dataset: Dataset) -> None:

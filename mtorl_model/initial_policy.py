@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtorl_model.data import WindowStore
 from schemas.tables.feature_spec import FeatureSpec
+
+if TYPE_CHECKING:  # who only reads the file, as the daily steps do, waits neither for torch nor for pyarrow.dataset
+    from mtorl_model.data import WindowStore
 
 # A channel's rate is pulled towards the overall rate as by this many exposures: one lucky click on a rare
 # channel must not win it the budget.
@@ -44,7 +46,7 @@ class InitialPolicy:
         return cls(tuple(raw["channels"]), tuple(raw["probabilities"]), raw["gain_rates"], shares)
 
 
-def fit_initial_policy(store: WindowStore, spec: FeatureSpec) -> InitialPolicy:
+def fit_initial_policy(store: "WindowStore", spec: FeatureSpec) -> InitialPolicy:
     """From the labels of a store, which are to be those of training users.
 
     The click-through rate of a channel is that of the spec's first gain; without any gain all channels are equal.

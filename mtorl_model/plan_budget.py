@@ -24,11 +24,11 @@ from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
 from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
 from mtorl_model.reading import read_tables
-from mtorl_model.score import ROWS_PER_GROUP, TABLES
+from mtorl_model.rows import ROWS_PER_GROUP
 from mtorl_model.windows import dense_counts
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import planned_inputs
+from schemas.freshness import SCORES, planned_inputs
 from schemas.locks import locked
 from schemas.paths import Lake, checked_day
 from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
@@ -47,8 +47,8 @@ def plan_day(
     day's scores or journeys are missing or do not belong together.
     """
     # Nobody scores the day, or builds its journeys, between the look at the manifests and the last read.
-    with locked(lake, (*TABLES, journeys.NAME, budget_plan.NAME), dataset.name, [day]):
-        manifests = {name: require_manifest(lake, name, dataset.name, day) for name in (*TABLES, journeys.NAME)}
+    with locked(lake, (*SCORES, journeys.NAME, budget_plan.NAME), dataset.name, [day]):
+        manifests = {name: require_manifest(lake, name, dataset.name, day) for name in (*SCORES, journeys.NAME)}
         _require_one_scoring(manifests, dataset, day)
         planned = read_manifest(lake.partition(budget_plan.NAME, dataset.name, day))
         if budget is None:

@@ -8,7 +8,7 @@ from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.compare import head_losses, split_windows
 from mtorl_model.day_sample import DaySample
 from mtorl_model.encoding import Encoder
-from mtorl_model.evaluate import Labels, predict_labels
+from mtorl_model.labels import Labels, predict_labels
 from mtorl_model.metrics import reward_metrics
 from mtorl_model.reading import unswapped
 from mtorl_model.registry import Version

@@ -2,7 +2,8 @@
 
 A version's files lie in `LAKE/mlflow/artifacts/<dataset>/<run>/artifacts/model`, always found from the lake
 at hand, so that a lake may be copied or mounted elsewhere. MLflow stores tensors and JSON as plain files here,
-never a pickled model.
+never a pickled model. What is registered is read from MLflow's tables (schemas/mlflow_tables.py), so that only those
+who register or name a model wait for MLflow to be imported.
 """
 
 import hashlib
@@ -17,15 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtorl_model.artifact import Artifact, load_artifact
+from schemas import mlflow_tables
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.lean_imports import without
 from schemas.locks import locked
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import staging_folder, write_whole
+from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from mtorl_model.artifact import Artifact
 
 CHAMPION = "champion"
 LINEAGE = "lineage.json"
@@ -123,10 +128,7 @@ def find_version(lake: Lake, dataset: Dataset, identity: str) -> Version | None:
 
 def versions(lake: Lake, dataset: Dataset) -> list[Version]:
     """All registered versions, the oldest first."""
-    if not _database(lake).exists():
-        return []
-    found = _client(lake).search_model_versions(f"name = '{model_name(dataset)}'", max_results=10_000)
-    return sorted(map(_version, found), key=lambda v: v.number)
+    return [_version(found) for found in mlflow_tables.model_versions(lake, model_name(dataset))]
 
 
 def named_version(lake: Lake, dataset: Dataset, name: str) -> Version:
@@ -202,11 +204,21 @@ def champion_before(lake: Lake, dataset: Dataset, day: str) -> Version | None:
     return max(been, key=lambda v: (v.day, v.reign), default=None)
 
 
-def load_version(lake: Lake, dataset: Dataset, version: Version) -> Artifact:
+def load_version(lake: Lake, dataset: Dataset, version: Version) -> "Artifact":
+    from mtorl_model.artifact import load_artifact  # torch, 2 CPU seconds, for those who load a model alone
+
     return load_artifact(_files(lake, dataset, version.run_id))
 
 
-def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
+def version_spec(lake: Lake, dataset: Dataset, version: Version) -> FeatureSpec:
+    """The feature spec that a version's windows are cut with. Raises UserError where its files are gone."""
+    path = _files(lake, dataset, version.run_id) / MODEL_SPEC_FILE
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {version.name} is no model any more; train again (make run)")
+    return FeatureSpec.from_json(path.read_text())
+
+
+def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, "Artifact"]:
     """The champion's version ("mtorl_kuairand/3") and model, or a UserError where there is none."""
     version = champion(lake, dataset)
     return version.name, load_version(lake, dataset, version)
@@ -214,17 +226,13 @@ def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, Artifact]:
 
 def version_params(lake: Lake, version: Version) -> dict[str, str]:
     """What the version's run was started with."""
-    return dict(_client(lake).get_run(version.run_id).data.params)
+    return mlflow_tables.run_params(lake, version.run_id)
 
 
 def _named(lake: Lake, dataset: Dataset, alias: str) -> Version | None:
     """The version that an alias stands for."""
-    if not _database(lake).exists():
-        return None
-    client, name = _client(lake), model_name(dataset)
-    found = client.search_registered_models(f"name = '{name}'")
-    number = found[0].aliases.get(alias) if found else None
-    return None if number is None else _version(client.get_model_version(name, number))
+    number = mlflow_tables.aliased_version(lake, model_name(dataset), alias)
+    return next((v for v in versions(lake, dataset) if v.number == number), None)
 
 
 def _version(found: Any) -> Version:
@@ -258,15 +266,12 @@ def _files(lake: Lake, dataset: Dataset, run_id: str) -> Path:
     return lake.mlflow_artifacts / dataset.name / run_id / "artifacts" / "model"
 
 
-def _database(lake: Lake) -> Path:
-    return Path(lake.mlflow_uri.removeprefix("sqlite:///"))
-
-
 def _client(lake: Lake) -> "MlflowClient":
     """MLflow takes seconds to import and calls home unless told not to: both are seen to here."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    from mlflow import MlflowClient
+    with without("polars", "pyspark"):  # MLflow looks for them, and does without: a tenth of its start
+        from mlflow import MlflowClient
 
     # A line for each of the dozens of migrations of a new database tells nobody anything.
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -280,16 +285,16 @@ def create_store(lake: Lake) -> None:
 
     It cannot mend one that is half made.
     """
-    if _database(lake).exists():
+    if lake.mlflow_database.exists():
         return
     from mlflow import MlflowClient
 
     with staging_folder(lake) as staging:
-        staged = staging / _database(lake).name
+        staged = staging / lake.mlflow_database.name
         MlflowClient(tracking_uri=f"sqlite:///{staged.resolve()}").search_experiments(max_results=1)
-        _database(lake).parent.mkdir(parents=True, exist_ok=True)
+        lake.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # another run was faster
-            _database(lake).hardlink_to(staged)
+            lake.mlflow_database.hardlink_to(staged)
 
 
 def _experiment_id(client: "MlflowClient", lake: Lake, dataset: Dataset) -> str:

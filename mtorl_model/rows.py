@@ -10,6 +10,8 @@ from schemas.dataset import Dataset
 from schemas.paths import Lake
 from schemas.publishing import Manifest, code_version, publish, staging_folder
 
+ROWS_PER_GROUP = 100_000  # of the large tables' Parquet files
+
 ARROW = {
     "int": pa.int32(),
     "bigint": pa.int64(),

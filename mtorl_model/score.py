@@ -30,12 +30,12 @@ from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level
 from mtorl_model.ranking import best_first, fused_reward
 from mtorl_model.reading import ROWS_PER_READ, read_tables
 from mtorl_model.registry import champion, load_champion
-from mtorl_model.rows import ARROW, arrow_schema
+from mtorl_model.rows import ARROW, ROWS_PER_GROUP, arrow_schema
 from mtorl_model.windows import journey_columns
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import scored_inputs
+from schemas.freshness import SCORES, scored_inputs
 from schemas.locks import locked
 from schemas.paths import Lake, checked_day
 from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
@@ -45,8 +45,6 @@ from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 # A user with fewer exposures than this, in channels the model knows, gets the initial policy: one exposure
 # says nothing about switching, and a transition is what the model was trained to predict.
 MIN_JOURNEY = 2
-ROWS_PER_GROUP = 100_000
-TABLES = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,10 +192,10 @@ def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = RO
     by the champion of now: a new champion does not rewrite the past. Raises UserError where the day's journeys or
     the champion are missing, or the model's answer is no number.
     """
-    with locked(lake, TABLES, dataset.name, [day]):
+    with locked(lake, SCORES, dataset.name, [day]):
         require_manifest(lake, journeys.NAME, dataset.name, day)
         inputs = scored_inputs(lake, dataset.name, day)
-        issued = [read_manifest(lake.partition(table, dataset.name, day)) for table in TABLES]
+        issued = [read_manifest(lake.partition(table, dataset.name, day)) for table in SCORES]
         newest = lake.days(journeys.NAME, dataset.name)[-1] == day
         if not newest and _stand(issued, inputs, None):
             return _left_alone(issued, dataset, day)
@@ -210,14 +208,14 @@ def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = RO
 def _stand(issued: Sequence[Manifest | None], inputs: Mapping[str, str], version: str | None) -> bool:
     """Whether all tables were made from these journeys by one model: this version, or any where it is None."""
     found = [manifest for manifest in issued if manifest is not None]
-    if len(found) < len(TABLES):
+    if len(found) < len(SCORES):
         return False
     made_by = version or found[0].inputs.get("model", "")
     return all(manifest.inputs == {**inputs, "model": made_by} for manifest in found)
 
 
 def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -> tuple[Manifest, ...]:
-    print(f"{', '.join(TABLES)} of {dataset.name} {day}: fresh, left alone")
+    print(f"{', '.join(SCORES)} of {dataset.name} {day}: fresh, left alone")
     return tuple(manifest for manifest in issued if manifest is not None)
 
 
@@ -256,7 +254,7 @@ def _publish_scores(
                 spec_version=artifact.spec.version,
                 counts={INITIAL: int((~scores.from_model_U).sum())},
             )
-            for table in TABLES
+            for table in SCORES
         )  # fmt: skip
         keep_answers(lake, dataset, staged)
     print(f"{scores.carried} of {len(scores.user_id)} answers carried over from the last scoring")

@@ -15,6 +15,8 @@ from schemas.paths import Lake
 from schemas.publishing import Manifest, read_manifest
 from schemas.tables import channel_allocation, channel_policies, exposures, journeys, user_reward_ranks
 
+SCORES = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME)  # published together, of one model
+
 
 def fingerprints(lake: Lake, table: str, dataset: str, days: Iterable[str]) -> dict[str, str]:
     """The inputs entry of a manifest: the fingerprint of each published partition, by its path below the lake."""
@@ -38,7 +40,7 @@ def scored_inputs(lake: Lake, dataset: str, day: str) -> dict[str, str]:
 
 def planned_inputs(lake: Lake, dataset: str, day: str) -> dict[str, str]:
     """What the budget plan of a day rests on, the budget apart: that day's scores and journeys."""
-    read = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME, journeys.NAME)
+    read = (*SCORES, journeys.NAME)
     return {path: found for table in read for path, found in fingerprints(lake, table, dataset, [day]).items()}
 
 

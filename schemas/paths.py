@@ -81,9 +81,13 @@ class Lake:
         return self.root / ".locks"
 
     @property
-    def mlflow_uri(self) -> str:
+    def mlflow_database(self) -> Path:
         """MLflow's tracking and registry store."""
-        return f"sqlite:///{(self.root / 'mlflow' / 'mlflow.db').resolve()}"
+        return (self.root / "mlflow" / "mlflow.db").resolve()
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{self.mlflow_database}"
 
     @property
     def mlflow_artifacts(self) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mtorl_model.artifact import Artifact
-from mtorl_model.baselines import MOST_LABELS, Baselines, fit_baselines, label_features
+from mtorl_model.baselines import MOST_LABELS, Baselines, fit_baselines
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
@@ -23,6 +23,7 @@ from mtorl_model.data import WindowsInMemory
 from mtorl_model.delayed_feedback import Maturity, estimate_delays
 from mtorl_model.encoding import Encoded, Encoder
 from mtorl_model.initial_policy import fit_initial_policy
+from mtorl_model.labels import label_features
 from mtorl_model.prediction import predict
 from mtorl_model.score import base_rate
 from mtorl_model.train import new_model

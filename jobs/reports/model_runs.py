@@ -1,10 +1,9 @@
 """How a registered model was trained, read from the lake's MLflow database."""
 
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from schemas.mlflow_tables import model_versions, run_curves, run_experiment
 from schemas.paths import Lake
 
 
@@ -27,27 +26,19 @@ class ModelRun:
 
 def find_run(lake: Lake, version: str) -> ModelRun | None:
     """The run behind a version such as mtorl_kuairand/3; None where the lake's MLflow does not know it (any more)."""
-    if not (lake.root / "mlflow" / "mlflow.db").is_file():
-        return None
-    # MLflow takes seconds to import and calls home unless told not to.
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    from mlflow import MlflowClient
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
-    name = version.rpartition("/")[0]
-    there = {f"{v.name}/{v.version}": v for v in client.search_model_versions(f"name = '{name}'", max_results=10_000)}
+    there = {f"{v.name}/{v.version}": v for v in model_versions(lake, version.rpartition("/")[0])}
     if version not in there:
         return None
     line = [version]
     while (parent := there[line[-1]].tags.get("parent")) in there:
         line.append(parent)
-    first, last = client.get_run(there[line[-1]].run_id), there[version]
-    curves = {
-        figure: {m.step: m.value for m in client.get_metric_history(first.info.run_id, figure)}
-        for figure in sorted(first.data.metrics)
-    }
+    first, last = there[line[-1]], there[version]
     return ModelRun(
-        version, last.run_id, first.info.experiment_id, last.tags.get("day", ""), line[-1], len(line) - 1, curves
+        version,
+        last.run_id,
+        run_experiment(lake, first.run_id),
+        last.tags.get("day", ""),
+        line[-1],
+        len(line) - 1,
+        run_curves(lake, first.run_id),
     )

@@ -15,15 +15,18 @@ Shapes: U users, L steps, A actions (channels), G gains.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from mtorl_model.budget.money import NANO, Floats, Ints
-from mtorl_model.encoding import Encoded
 from mtorl_model.initial_policy import PRIOR_EXPOSURES
 from schemas.dataset import Dataset
+
+if TYPE_CHECKING:  # who plans a budget from published tables does not wait for torch
+    from mtorl_model.encoding import Encoded
 
 ALPHA = 0.5
 
@@ -80,7 +83,7 @@ def reliable_steps(gains_NLG: Floats, tau: float, dataset: Dataset) -> npt.NDArr
 
 def count_steps(
     steps_NL: npt.NDArray[np.bool_],
-    encoded: Encoded,
+    encoded: "Encoded",
     gains_NLG: Floats,
     tau: float,
     cost_nano_NL: Ints,
@@ -91,7 +94,7 @@ def count_steps(
 
 
 def count_remembered(
-    windows: pa.Table, encoded: Encoded, reliable_NL: npt.NDArray[np.bool_], dataset: Dataset
+    windows: pa.Table, encoded: "Encoded", reliable_NL: npt.NDArray[np.bool_], dataset: Dataset
 ) -> ChannelCounts:
     """Of the remembered steps of scoring windows (windows.journeys_to_windows). reliable_NL: see reliable_steps."""
     cost_N = np.nan_to_num(windows.column("cost").combine_chunks().flatten().to_numpy(zero_copy_only=False))
@@ -101,7 +104,7 @@ def count_remembered(
 
 def _count(
     steps_NL: npt.NDArray[np.bool_],
-    encoded: Encoded,
+    encoded: "Encoded",
     reliable_NL: npt.NDArray[np.bool_],
     cost_nano_NL: Ints,
     dataset: Dataset,

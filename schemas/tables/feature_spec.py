@@ -17,7 +17,8 @@ from schemas.paths import Lake
 from schemas.publishing import require_manifest
 
 NAME = "feature_spec"
-SPEC_FILE = "_spec.json"
+SPEC_FILE = "_spec.json"  # beside the rows of the table
+MODEL_SPEC_FILE = "feature_spec.json"  # of a model, and handed out with it
 
 OUT_OF_VOCABULARY = 0  # the code of missing and unseen categories; known ones count from 1
 

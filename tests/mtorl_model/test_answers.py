@@ -185,7 +185,7 @@ def test_fingerprints_do_not_tell_whether_answers_were_carried_over(lake, table,
     publish_journeys(lake, DAY, repaired())
     carried = fingerprints(score.score_day(lake, TOY, DAY))
     assert "135 of 151 answers carried over" in capsys.readouterr().out
-    for name in (*score.TABLES, answer_cache.CACHE):
+    for name in (*score.SCORES, answer_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
     assert fingerprints(score.score_day(lake, TOY, DAY)) == carried
     assert "0 of 151 answers carried over" in capsys.readouterr().out
@@ -198,6 +198,6 @@ def test_a_new_champion_is_asked_anew(lake, table, capsys, monkeypatch):
     monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", other))
     found = fingerprints(score.score_day(lake, TOY, DAY))
     assert "0 of 150 answers carried over" in capsys.readouterr().out.splitlines()[-1]
-    for name in (*score.TABLES, answer_cache.CACHE):
+    for name in (*score.SCORES, answer_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
     assert fingerprints(score.score_day(lake, TOY, DAY)) == found

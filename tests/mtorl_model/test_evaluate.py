@@ -21,9 +21,10 @@ from mtorl_model.baselines import Baselines
 from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import open_windows
 from mtorl_model.encoding import Encoder
-from mtorl_model.evaluate import Labels, evaluate_champion, measure, predict_labels, previous_channel
+from mtorl_model.evaluate import evaluate_champion, measure
 from mtorl_model.evaluation_text import as_text
 from mtorl_model.export_champion import export_champion
+from mtorl_model.labels import Labels, predict_labels, previous_channel
 from mtorl_model.prediction import adjustment
 from mtorl_model.registry import load_champion
 from mtorl_model.train import train_champion
@@ -271,7 +272,7 @@ def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch)
     _, artifact = load_champion(trained, KUAIRAND)
     table = windows_of(trained).slice(0, 60)
     whole = predict_labels(artifact, [table], KUAIRAND)
-    monkeypatch.setattr("mtorl_model.evaluate.WINDOWS_AT_ONCE", 7)
+    monkeypatch.setattr("mtorl_model.labels.WINDOWS_AT_ONCE", 7)
     pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND)
     for name, one, other in zip(whole._fields, whole, pieces, strict=True):
         assert np.allclose(one, other, atol=1e-5), name

@@ -19,9 +19,9 @@ from mtorl_model import fine_tune, promote
 from mtorl_model.artifact import save_artifact
 from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig, LossConfig, ModelConfig, TrainConfig
-from mtorl_model.evaluate import predict_labels
 from mtorl_model.export_champion import hand_out
 from mtorl_model.fine_tune import learn_day
+from mtorl_model.labels import predict_labels
 from mtorl_model.promote import audit_policy, decide, is_not_worse
 from mtorl_model.reading import read_tables
 from mtorl_model.registry import (

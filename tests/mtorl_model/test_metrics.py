@@ -104,6 +104,13 @@ def test_reward_metrics_against_scikit_learn():
         assert got[f"rate_top_{name}pct"] == pytest.approx(gain[order[:size]].mean())
 
 
+def test_equal_scores_count_half_in_the_auc_and_one_class_has_none():
+    predicted = RNG.integers(1, 5, 3_000) / 5  # more labels than bins, and few scores
+    gain = (RNG.random(3_000) < predicted).astype(float)
+    assert reward(gain, predicted)["auc"] == pytest.approx(roc_auc_score(gain, predicted), abs=1e-12)
+    assert np.isnan(reward(np.ones(30), predicted[:30])["auc"])
+
+
 @pytest.mark.parametrize("labels", [300, 20_000])  # fewer labels than bins of the score, and more
 def test_the_replicates_of_a_reward_metric_against_scikit_learn(labels):
     predicted = RNG.random(labels)

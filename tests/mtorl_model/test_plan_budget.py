@@ -155,7 +155,7 @@ def test_the_standing_budget_is_for_days_without_one(lake):
     assert standing.inputs["budget_nano"] == "3000000000"
 
 
-@pytest.mark.parametrize("table", [*score.TABLES, "budget_plan"])
+@pytest.mark.parametrize("table", [*score.SCORES, "budget_plan"])
 def test_a_plan_waits_for_whoever_writes_what_it_reads(lake, table, monkeypatch):
     holds = (
         f"from schemas.locks import locked\nfrom schemas.paths import Lake\nfrom pathlib import Path\n"

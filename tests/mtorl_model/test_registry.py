@@ -161,6 +161,12 @@ def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_la
         assert torch.equal(weight, second.models[0].state_dict()[name])
     assert not torch.equal(champion.models[0].action.weight, first.models[0].action.weight)
 
+    # Who only reads the registry waits neither for MLflow nor for torch: seconds of every step of a day.
+    code = "import sys, mtorl_model.export_champion as e; e.main(); print({'mlflow', 'torch'} & {*sys.modules})"
+    asked = ["--dataset", "kuairand", "--lake", str(moved.root), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [f"mtorl_kuairand/2 -> {tmp_path / 'out'}", "set()"]
+
 
 def train_command(lake: Path, *more: str, dataset: str = "kuairand") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mtorl_model.train", "--dataset", dataset, "--lake", str(lake), "--device", "cpu"]
