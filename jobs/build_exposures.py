@@ -20,18 +20,16 @@ from pyspark.sql import functions as F
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.exposures import (
     DS,
-    FATE,
-    KEPT,
     RAW,
     REASON,
     days_of,
+    kept,
     log_span,
     rows_by_file,
     to_keep,
-    with_fate,
     with_reason,
 )
-from jobs.lake_io import BUCKET, placed, publish_days
+from jobs.lake_io import publish_days, publish_users
 from jobs.progress import doing
 from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
@@ -231,11 +229,8 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     dated = [day for day in days if day != UNDATED]
     counts = [DayCounts(refused=quarantined[UNDATED].rows)] if UNDATED in days else []
     if dated:
-        # Copies are found where the rows lie to be written: sorting and moving them is the larger part of the work.
-        copies = with_fate(placed(rows.where(F.col(REASON).isNull()), "user_id"), dataset, DS, BUCKET)
-        published = publish_days(
-            copies.where(F.col(FATE) == KEPT), lake, exposures(dataset), dataset.name, dated,
-            split_by="user_id", order_by=("user_id", "exposed_at_ms", "exposure_id"),
+        published = publish_users(
+            log.spark, kept(rows, dataset), lake, exposures(dataset), dataset.name, dated,
             inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),
         )  # fmt: skip
         counts += [counted(day, manifest.rows) for day, manifest in published.items()]

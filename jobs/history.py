@@ -17,6 +17,7 @@ to compute.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -59,6 +60,41 @@ def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dat
     return per_user(exposures, yesterday, dataset, as_of_ms, steps, ddl)
 
 
+@dataclass(frozen=True)
+class PerUser:
+    """A table that Spark's workers compute from whole users.
+
+    facts: by user_id, not in order yet. compute: tables of the columns `ddl` from the batches of some users in order.
+    """
+
+    facts: DataFrame
+    order: tuple[str | Column, ...]
+    compute: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]
+    ddl: str
+
+    def frame(self) -> DataFrame:
+        """The rows, for Spark to go on with."""
+        return self.consumed(_as_batches, self.ddl)
+
+    def consumed(
+        self,
+        consume: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]],
+        ddl: str,
+        parts: int | None = None,
+    ) -> DataFrame:
+        """What `consume` makes, in a worker, of the rows of each part, in order of user_id. ddl: its columns.
+
+        parts: how many; then a user is in the same one whatever the parallelism.
+        """
+        compute = self.compute
+
+        def batches(facts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return consume(compute(facts))
+
+        together = self.facts.repartition(parts, "user_id") if parts else self.facts.repartition("user_id")
+        return together.sortWithinPartitions(*self.order).mapInArrow(batches, ddl)
+
+
 def per_user(
     exposures: DataFrame,
     yesterday: DataFrame | None,
@@ -87,6 +123,11 @@ def per_user(
             yield from found.select(schema.names).cast(schema).to_batches()
 
     return ordered.mapInArrow(computed, ddl)
+
+
+def _as_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    for rows in tables:
+        yield from rows.to_batches()
 
 
 def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -1,15 +1,17 @@
 """Read and write tables of the lake through their contracts, one atomic partition a day."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
+from jobs.day_files import DayFiles, arrow_schema
+from jobs.history import PerUser
 from jobs.progress import doing
 from schemas.contract import Table
 from schemas.paths import Lake
@@ -17,7 +19,7 @@ from schemas.publishing import Manifest, code_version, publish, require_manifest
 
 # A day's rows always lie in this many files, cut by user: the same files whatever the parallelism, so that
 # equal content has an equal fingerprint, and enough of them for a cluster to write side by side.
-FILES_PER_DAY = 4
+FILES_PER_DAY = 8
 BUCKET = "_bucket"
 
 
@@ -68,7 +70,6 @@ def publish_days(
     """
     if BUCKET not in rows.columns:
         rows = placed(rows, split_by)
-    published, code = {}, code_version("jobs")
     doing(rows.sparkSession, f"writing {table.name}")
     with staging_folder(lake) as staging:
         written = staging / "written"
@@ -78,25 +79,74 @@ def publish_days(
             .write.partitionBy("ds", BUCKET)
             .parquet(str(written))
         )
-        if stray := {folder.name for folder in written.glob("ds=*")} - {f"ds={day}" for day in days}:
-            raise ValueError(f"{table.name} of {dataset}: rows of {', '.join(sorted(stray)[:3])} have no day to go to")
-        for day in days:
-            staged = staging / day
-            staged.mkdir()
-            for bucket_folder in sorted((written / f"ds={day}").glob(f"{BUCKET}=*")):
-                for file in bucket_folder.glob("*.parquet"):
-                    shutil.move(file, staged / f"{bucket_folder.name.removeprefix(f'{BUCKET}=')}-{file.name}")
-            files = list(staged.iterdir())
-            if not files:
-                pq.write_table(_no_rows(table), staged / "0-empty.parquet")
-            count = sum(pq.read_metadata(f).num_rows for f in files)
-            published[day] = publish(
-                lake, table.name, dataset, day, staged, rows=count,
-                inputs=inputs(day), counts=counts(day, count), code=code, spec_version=spec_version,
-            )  # fmt: skip
+        files = [(file.parts[-3].removeprefix("ds="), file) for file in written.glob(f"ds=*/{BUCKET}=*/*.parquet")]
+        return _published(
+            files, staging, lake, table, dataset, days, inputs=inputs, counts=counts, spec_version=spec_version
+        )
+
+
+def publish_users(
+    spark: SparkSession,
+    rows: PerUser,
+    lake: Lake,
+    table: Table,
+    dataset: str,
+    days: Sequence[str],
+    *,
+    inputs: Callable[[str], Mapping[str, str]],
+    counts: Callable[[str, int], Mapping[str, int]] = lambda *_: {},
+    spec_version: str | None = None,
+) -> dict[str, Manifest]:
+    """Publish each of `days` as `publish_days` does; rows: contract columns plus ds, in the table's order.
+
+    The workers that compute the rows write them, too: back to Java, sorted and written there, nested lists take several
+    times as long as they took to compute.
+    """
+    doing(spark, f"writing {table.name}")
+    with staging_folder(lake) as staging:
+        written, names = staging.resolve() / "written", table.column_names
+
+        def write(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+            # In a folder of its own: a task may be tried again, and only the files that it tells of count.
+            with DayFiles(written / uuid.uuid4().hex) as files:
+                for found in tables:
+                    files.add(found.select(names), found.column("ds"))
+                for day, file in files.files():
+                    yield pa.RecordBatch.from_pydict({"ds": [day], "file": [str(file)]})
+
+        told = rows.consumed(write, "ds string, file string", FILES_PER_DAY).collect()
+        files = [(row.ds, Path(row.file)) for row in told]
+        return _published(
+            files, staging, lake, table, dataset, days, inputs=inputs, counts=counts, spec_version=spec_version
+        )
+
+
+def _published(
+    files: Sequence[tuple[str, Path]],
+    staging: Path,
+    lake: Lake,
+    table: Table,
+    dataset: str,
+    days: Sequence[str],
+    *,
+    inputs: Callable[[str], Mapping[str, str]],
+    counts: Callable[[str, int], Mapping[str, int]] = lambda *_: {},
+    spec_version: str | None = None,
+) -> dict[str, Manifest]:
+    """The days' partitions, of these files with their days."""
+    if stray := sorted({f"ds={day}" for day, _ in files} - {f"ds={day}" for day in days}):
+        raise ValueError(f"{table.name} of {dataset}: rows of {', '.join(stray[:3])} have no day to go to")
+    published, code = {}, code_version("jobs")
+    for day in days:
+        staged = staging / day
+        staged.mkdir()
+        for number, file in enumerate(sorted(file for of_day, file in files if of_day == day)):
+            shutil.move(file, staged / f"part-{number}.parquet")
+        if not any(staged.iterdir()):
+            pq.write_table(arrow_schema(table.ddl).empty_table(), staged / "part-0.parquet")
+        count = sum(pq.read_metadata(file).num_rows for file in staged.iterdir())
+        published[day] = publish(
+            lake, table.name, dataset, day, staged, rows=count,
+            inputs=inputs(day), counts=counts(day, count), code=code, spec_version=spec_version,
+        )  # fmt: skip
     return published
-
-
-def _no_rows(table: Table) -> pa.Table:
-    """The contract's columns. Spark would take seconds for an empty file, and a day without refused rows is usual."""
-    return to_arrow_schema(StructType.fromDDL(table.ddl), timezone="UTC").empty_table()
