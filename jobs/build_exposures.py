@@ -20,22 +20,19 @@ from pyspark.sql import functions as F
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.exposures import (
     DS,
-    FATE,
-    KEPT,
-    RAW,
     REASON,
     days_of,
+    kept,
     log_span,
+    refused,
     rows_by_file,
     to_keep,
-    with_fate,
     with_reason,
 )
-from jobs.lake_io import BUCKET, placed, publish_days
+from jobs.lake_io import publish_days
 from jobs.progress import doing
 from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
-from jobs.raw_lines import SOURCE
 from jobs.session import spark_session
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
@@ -215,12 +212,9 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     rows = log.rows(index.files_of(days), in_log.isin(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
     doing(log.spark, "counting the days")
     usable = _usable_by_day(rows)
-    refused = rows.where(F.col(REASON).isNotNull()).select(
-        F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
-    )
     quarantined = publish_days(
-        refused, lake, QUARANTINE, dataset.name, days,
-        split_by="raw", order_by=("raw", "source_file", "reason"), inputs=index.inputs,
+        log.spark, refused(rows), lake, QUARANTINE, dataset.name, days,
+        inputs=index.inputs,
         # An undated row belongs to the log as a whole.
         counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
     )  # fmt: skip
@@ -231,11 +225,8 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     dated = [day for day in days if day != UNDATED]
     counts = [DayCounts(refused=quarantined[UNDATED].rows)] if UNDATED in days else []
     if dated:
-        # Copies are found where the rows lie to be written: sorting and moving them is the larger part of the work.
-        copies = with_fate(placed(rows.where(F.col(REASON).isNull()), "user_id"), dataset, DS, BUCKET)
         published = publish_days(
-            copies.where(F.col(FATE) == KEPT), lake, exposures(dataset), dataset.name, dated,
-            split_by="user_id", order_by=("user_id", "exposed_at_ms", "exposure_id"),
+            log.spark, kept(rows, dataset), lake, exposures(dataset), dataset.name, dated,
             inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),
         )  # fmt: skip
         counts += [counted(day, manifest.rows) for day, manifest in published.items()]

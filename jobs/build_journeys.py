@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
 from jobs.days import exposure_days
 from jobs.journeys import fold
-from jobs.lake_io import publish_users
+from jobs.lake_io import publish_days
 from jobs.session import Session, spark_session
 from jobs.yesterday import exposures_of, newest_fresh_journeys
 from schemas.dataset import Dataset
@@ -55,7 +55,7 @@ def build(
     earlier, since = newest_fresh_journeys(spark, lake, dataset, day, code)
     rows = exposures_of(spark, lake, dataset, [*since, day])
     folded = fold(rows, earlier, dataset, day)
-    return publish_users(spark, folded, lake, journeys(dataset), dataset.name, [day], inputs=lambda _: inputs)[day]
+    return publish_days(spark, folded, lake, journeys(dataset), dataset.name, [day], inputs=lambda _: inputs)[day]
 
 
 if __name__ == "__main__":

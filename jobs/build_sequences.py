@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.days import exposure_days
-from jobs.lake_io import publish_users
+from jobs.lake_io import publish_days
 from jobs.session import Session, spark_session
 from jobs.table_contract import spec_in_file
 from jobs.windows import cut_windows
@@ -97,7 +97,7 @@ def build(
     yesterday = journeys_before(spark, lake, dataset, days[0], code)
     rows = exposures_of(spark, lake, dataset, exposure_days(lake, dataset, days[0], days[-1]))
     windows = cut_windows(rows, yesterday, dataset, spec, steps, days)
-    return publish_users(
+    return publish_days(
         spark, windows, lake, sequences(dataset, spec, steps), dataset.name, days,
         inputs=inputs.__getitem__, spec_version=spec.version,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows in order to one Parquet file a day, in a worker's own hands: jobs.lake_io.publish_users publishes them."""
+"""Rows in order to one Parquet file a day, in a worker's own hands: jobs.lake_io.publish_days publishes them."""
 
 import platform
 from collections import defaultdict
@@ -15,15 +15,15 @@ from pyspark.sql.types import StructType
 
 from schemas.errors import UserError
 
-# A window of 20 steps has some kilobytes, and an open day some dozens of megabytes: those held and those being written.
-ROWS_AT_ONCE = 1_024
-
 
 class DayFiles:
-    """Writes FOLDER/DAY.parquet, in row groups of ROWS_AT_ONCE however the rows come: equal rows, equal pages."""
+    """Writes FOLDER/DAY.parquet, in row groups of `rows_at_once` however the rows come: equal rows, equal pages.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Of each day in the making, two groups are in memory: one that is held and one in the writer's buffers.
+    """
+
+    def __init__(self, folder: Path, rows_at_once: int) -> None:
+        self._folder, self._rows_at_once = folder, rows_at_once
         self._held: dict[str, list[pa.Table]] = defaultdict(list)
         self._writers: dict[str, pq.ParquetWriter] = {}
 
@@ -39,7 +39,7 @@ class DayFiles:
         for day in pc.unique(days).to_pylist():
             held = self._held[day]
             held.append(rows.filter(pc.equal(days, day)))
-            if sum(map(len, held)) >= ROWS_AT_ONCE:
+            if sum(map(len, held)) >= self._rows_at_once:
                 self._write(day, whole_groups_only=True)
 
     def files(self) -> list[tuple[str, Path]]:
@@ -53,9 +53,9 @@ class DayFiles:
     def _write(self, day: str, *, whole_groups_only: bool) -> None:
         # In one piece: where chunks end, pages would end.
         rows = pa.concat_tables(self._held[day]).combine_chunks()
-        to_write = len(rows) - len(rows) % ROWS_AT_ONCE if whole_groups_only else len(rows)
+        to_write = len(rows) - len(rows) % self._rows_at_once if whole_groups_only else len(rows)
         if to_write:
-            self._writer(day, rows.schema).write_table(rows.slice(0, to_write), row_group_size=ROWS_AT_ONCE)
+            self._writer(day, rows.schema).write_table(rows.slice(0, to_write), row_group_size=self._rows_at_once)
             rows = rows.take(np.arange(to_write, len(rows)))  # a copy: a slice would keep what has been written
         self._held[day] = [rows]
 

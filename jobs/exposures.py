@@ -1,15 +1,21 @@
 """Raw rows -> exposures, duplicates and refused rows. Nothing is dropped: every row has one fate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
 
+from jobs.in_workers import InWorkers, as_tables
 from jobs.raw_lines import SOURCE, typed
 from schemas.dataset import Dataset, Lookup
 from schemas.errors import UserError
 from schemas.tables.exposures import exposures as exposures_table
+from schemas.tables.quarantine import QUARANTINE
 
 KEPT, DUPLICATE, REFUSED = "kept", "duplicate", "refused"
 FATE, REASON, RAW, HASH, DS = "_fate", "_reason", "_raw", "_hash", "ds"
@@ -52,21 +58,64 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     )
 
 
-def with_fate(rows: DataFrame, dataset: Dataset, *placed_by: str) -> DataFrame:
-    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days.
+def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
+    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days."""
+    schema = StructType([*rows.schema, StructField(FATE, StringType())])
+    together = rows.repartition("user_id").sortWithinPartitions(*_copies_together(dataset))
+    return together.mapInArrow(marked, schema)
 
-    placed_by: columns by which the rows lie together already (a user's in one place); they are then sorted there, by
-    these columns and the order of the table `exposures`, and not moved.
-    """
-    # The time is part of what the id is made of: it parts no copies, and brings the table's own order.
-    same = dict.fromkeys((*placed_by, DS, "user_id", "exposed_at_ms", "exposure_id"))
+
+def kept(rows: DataFrame, dataset: Dataset) -> InWorkers:
+    """The table `exposures`, plus ds: of rows of with_reason that are not refused, one of each exposure's copies."""
+    table = exposures_table(dataset)
+
+    def without_copies(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+        for batch in marked(batches):
+            found = batch.filter(pc.equal(batch.column(FATE), KEPT))
+            yield pa.Table.from_batches([found]).drop_columns([FATE, REASON])
+
+    usable = rows.where(F.col(REASON).isNull()).select(
+        *(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS, REASON
+    )
+    return InWorkers(usable, "user_id", _copies_together(dataset), without_copies, f"{table.ddl}, {DS} string")
+
+
+def refused(rows: DataFrame) -> InWorkers:
+    """The table `quarantine`, plus ds: of rows of with_reason."""
+    found = rows.where(F.col(REASON).isNotNull()).select(
+        F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
+    )
+    return InWorkers(found, "raw", ("raw", "source_file", "reason"), as_tables, f"{QUARANTINE.ddl}, {DS} string")
+
+
+def _copies_together(dataset: Dataset) -> tuple[Column, ...]:
+    """The order of the table `exposures`, and of copies: the one that stays comes first."""
+    same = [F.col(name) for name in ("user_id", "exposed_at_ms", "exposure_id")]
     # The copy that stays is the one that knows of most late gains, so that a row that is delivered again with its
     # conversion replaces the first; then the one with the largest values, so that a rerun keeps the same.
     late = [F.col(gain).desc_nulls_last() for gain in dataset.late_gains]
     values = [F.col(column.name).desc_nulls_last() for column in exposures_table(dataset).columns]
-    copies = Window.partitionBy(*same, F.col(REASON).isNull()).orderBy(*late, *values)
-    fate = F.when(F.col(REASON).isNotNull(), REFUSED).when(F.row_number().over(copies) > 1, DUPLICATE).otherwise(KEPT)
-    return rows.withColumn(FATE, fate)
+    return (*same, F.col(REASON).isNull(), *late, *values)
+
+
+def marked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Adds FATE to rows in the order of _copies_together."""
+    above: pa.Table | None = None
+    for batch in filter(len, batches):
+        # The time is part of what the id is made of, and the day follows from it; a refused row is no copy.
+        same = pa.Table.from_batches([batch.select(["user_id", "exposed_at_ms", "exposure_id"])])
+        same = same.append_column("usable", pc.is_null(batch.column(REASON)))
+        known = (same if above is None else pa.concat_tables([above, same])).combine_chunks()
+        copy = np.full(len(known), True)
+        copy[0] = False
+        for column in known.columns:
+            here, before = column.slice(1), column.slice(0, len(known) - 1)
+            either = pc.or_(pc.fill_null(pc.equal(here, before), False), pc.and_(pc.is_null(here), pc.is_null(before)))
+            copy[1:] &= either.to_numpy()
+        fate = pc.if_else(pa.array(copy[len(known) - len(batch) :]), DUPLICATE, KEPT)
+        fate = pc.if_else(pc.is_valid(batch.column(REASON)), REFUSED, fate)
+        yield batch.append_column(FATE, fate)
+        above = same.slice(len(same) - 1)
 
 
 def to_keep(rows: DataFrame) -> DataFrame:

@@ -17,7 +17,6 @@ to compute.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from jobs import known_before
+from jobs.in_workers import InWorkers
 from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, Chunk, Side, known_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset
@@ -35,7 +35,7 @@ from schemas.errors import UserError
 from schemas.steps import input_columns, outcome_columns, profile_inputs, shown_columns
 from schemas.tables.journeys import journeys
 
-__all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "PerUser", "per_user", "with_history"]
+__all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "per_user", "with_history"]
 
 # A summary of forty steps is one row, of some ten thousand bytes.
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 20_000, 32 * 2**20
@@ -65,41 +65,6 @@ def with_history(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dat
     return per_user(exposures, yesterday, dataset, as_of_ms, steps, ddl).frame()
 
 
-@dataclass(frozen=True)
-class PerUser:
-    """A table that Spark's workers compute from whole users.
-
-    facts: by user_id, not in order yet. compute: tables of the columns `ddl` from the batches of some users in order.
-    """
-
-    facts: DataFrame
-    order: tuple[str | Column, ...]
-    compute: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]
-    ddl: str
-
-    def frame(self) -> DataFrame:
-        """The rows, for Spark to go on with."""
-        return self.consumed(_as_batches, self.ddl)
-
-    def consumed(
-        self,
-        consume: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]],
-        ddl: str,
-        parts: int | None = None,
-    ) -> DataFrame:
-        """What `consume` makes, in a worker, of the rows of each part, in order of user_id. ddl: its columns.
-
-        parts: how many; then a user is in the same one whatever the parallelism.
-        """
-        compute = self.compute
-
-        def batches(facts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            return consume(compute(facts))
-
-        together = self.facts.repartition(parts, "user_id") if parts else self.facts.repartition("user_id")
-        return together.sortWithinPartitions(*self.order).mapInArrow(batches, ddl)
-
-
 def per_user(
     exposures: DataFrame,
     yesterday: DataFrame | None,
@@ -107,7 +72,7 @@ def per_user(
     as_of_ms: int,
     compute: Callable[[Chunk, Side], pa.Table],
     ddl: str,
-) -> PerUser:
+) -> InWorkers:
     """What `compute` makes of the facts of whole users, some ten thousand rows at a time. ddl: its columns."""
     facts = _exposure_facts(exposures, dataset)
     order: list[str | Column] = ["user_id", "exposed_at_ms", "exposure_id"]
@@ -126,12 +91,7 @@ def per_user(
             found = compute(Chunk.of(rows, as_of_ms), side)
             yield found.select(schema.names).cast(schema)
 
-    return PerUser(facts, tuple(order), computed, ddl)
-
-
-def _as_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-    for rows in tables:
-        yield from rows.to_batches()
+    return InWorkers(facts, "user_id", tuple(order), computed, ddl)
 
 
 def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

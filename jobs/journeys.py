@@ -7,14 +7,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from jobs.history import CARRIED, DS, PerUser, per_user
+from jobs.history import CARRIED, DS, per_user
+from jobs.in_workers import InWorkers
 from jobs.known_before import Chunk, Ints, Side, ints, known_steps, offsets
 from schemas.dataset import Dataset
 from schemas.steps import MEMORY_STEPS, input_columns, outcome_columns, profile_inputs
 from schemas.tables.journeys import journeys
 
 
-def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, day: str) -> PerUser:
+def fold(exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, day: str) -> InWorkers:
     """The table `journeys` plus ds, as of the end of `day`.
 
     exposures: rows of `exposures` plus ds, from the day after yesterday's journeys up to this one.

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from jobs.day_files import DayFiles, arrow_schema
-from jobs.history import PerUser
+from jobs.in_workers import InWorkers
 from jobs.progress import doing
 from schemas.contract import Table
 from schemas.paths import Lake
@@ -21,7 +20,7 @@ from schemas.publishing import Manifest, code_version, publish, require_manifest
 # A day's rows always lie in this many files, cut by user: the same files whatever the parallelism, so that
 # equal content has an equal fingerprint, and enough of them for a cluster to write side by side.
 FILES_PER_DAY = 8
-BUCKET = "_bucket"
+ROWS_AT_ONCE = 1_024  # with lists: a window of 20 steps has some kilobytes
 
 
 def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: str, days: Iterable[str]) -> DataFrame:
@@ -38,68 +37,29 @@ def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: str, days:
     )
 
 
-def conform(rows: DataFrame, table: Table, *extra: str) -> DataFrame:
-    """Exactly the contract's columns, in its order and types."""
-    return rows.select(*(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), *extra)
-
-
-def placed(rows: DataFrame, split_by: str) -> DataFrame:
-    """The rows with their BUCKET, those of one file together."""
-    bucket = F.pmod(F.xxhash64(F.col(split_by).cast("string")), F.lit(FILES_PER_DAY)).cast("int")
-    parts = int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 8)
-    return rows.withColumn(BUCKET, bucket).repartition(max(parts, FILES_PER_DAY), "ds", BUCKET)
-
-
 def publish_days(
-    rows: DataFrame,
+    spark: SparkSession,
+    rows: InWorkers,
     lake: Lake,
     table: Table,
     dataset: str,
     days: Sequence[str],
     *,
-    split_by: str,
-    order_by: Sequence[str],
     inputs: Callable[[str], Mapping[str, str]],
     counts: Callable[[str, int], Mapping[str, int]] = lambda *_: {},
+    spec_version: str | None = None,
 ) -> dict[str, Manifest]:
     """Write `rows` (contract columns plus ds) and publish each of `days`; a day without rows is empty, not absent.
 
-    ValueError, and nothing published, where a row belongs to none of these days: it would be lost.
-    split_by: column that decides a row's file (rows of `placed` lie there already). order_by: the total order within
-    a file. counts: what the manifest of a day with so many rows counts beside them.
-    """
-    if BUCKET not in rows.columns:
-        rows = placed(rows, split_by)
-    doing(rows.sparkSession, f"writing {table.name}")
-    with staging_folder(lake) as staging:
-        written = staging / "written"
-        (
-            conform(rows, table, "ds", BUCKET)
-            .sortWithinPartitions("ds", BUCKET, *order_by)
-            .write.partitionBy("ds", BUCKET)
-            .parquet(str(written))
-        )
-        files = [(file.parts[-3].removeprefix("ds="), file) for file in written.glob(f"ds=*/{BUCKET}=*/*.parquet")]
-        return _published(files, staging, lake, table, dataset, days, inputs=inputs, counts=counts)
+    ValueError, and nothing published, where a row belongs to none of these days: it would be lost. counts: what the
+    manifest of a day with so many rows counts beside them.
 
-
-def publish_users(
-    spark: SparkSession,
-    rows: PerUser,
-    lake: Lake,
-    table: Table,
-    dataset: str,
-    days: Sequence[str],
-    *,
-    inputs: Callable[[str], Mapping[str, str]],
-    spec_version: str | None = None,
-) -> dict[str, Manifest]:
-    """Publish each of `days` as `publish_days` does; rows: contract columns plus ds, in the table's order.
-
-    The workers that compute the rows write them, too: back to Java, sorted and written there, nested lists take several
-    times as long as they took to compute.
+    The workers that compute the rows write them, too: back in Java, nested lists take several times as long to write as
+    they took to compute.
     """
     doing(spark, f"writing {table.name}")
+    # A row group is held in memory: rows with lists are large.
+    at_once = ROWS_AT_ONCE if any("<" in column.dtype for column in table.columns) else 16 * ROWS_AT_ONCE
     with staging_folder(lake) as staging:
         written, names = staging.resolve() / "written", table.column_names
         written.mkdir()
@@ -108,7 +68,7 @@ def publish_users(
             # In a folder of its own: a task may be tried again, and only the files that it tells of count. By number
             # first: who reads a partition reads its files in order of their names.
             part = TaskContext().partitionId()
-            with DayFiles(written / f"{part:03}-{uuid.uuid4().hex}") as files:
+            with DayFiles(written / f"{part:03}-{uuid.uuid4().hex}", at_once) as files:
                 for found in tables:
                     files.add(found.select(names), found.column("ds"))
                 for day, file in files.files():
@@ -116,35 +76,19 @@ def publish_users(
 
         told = rows.consumed(write, "ds string, file string", FILES_PER_DAY).collect()
         files = [(row.ds, Path(row.file)) for row in told]
-        return _published(files, staging, lake, table, dataset, days, inputs=inputs, spec_version=spec_version)
-
-
-def _published(
-    files: Sequence[tuple[str, Path]],
-    staging: Path,
-    lake: Lake,
-    table: Table,
-    dataset: str,
-    days: Sequence[str],
-    *,
-    inputs: Callable[[str], Mapping[str, str]],
-    counts: Callable[[str, int], Mapping[str, int]] = lambda *_: {},
-    spec_version: str | None = None,
-) -> dict[str, Manifest]:
-    """The days' partitions, of these files with their days."""
-    if stray := sorted({day for day, _ in files} - set(days)):
-        raise ValueError(f"{table.name} of {dataset}: rows of {', '.join(stray[:3])} have no day to go to")
-    published, code = {}, code_version("jobs")
-    for day in days:
-        staged = staging / day
-        staged.mkdir()
-        for number, file in enumerate(sorted(file for of_day, file in files if of_day == day)):
-            shutil.move(file, staged / f"part-{number}.parquet")
-        if not any(staged.iterdir()):
-            pq.write_table(arrow_schema(table.ddl).empty_table(), staged / "part-0.parquet")
-        count = sum(pq.read_metadata(file).num_rows for file in staged.iterdir())
-        published[day] = publish(
-            lake, table.name, dataset, day, staged, rows=count,
-            inputs=inputs(day), counts=counts(day, count), code=code, spec_version=spec_version,
-        )  # fmt: skip
+        if stray := sorted({str(day) for day, _ in files} - set(days)):
+            raise ValueError(f"{table.name} of {dataset}: rows of {', '.join(stray[:3])} have no day to go to")
+        published, code = {}, code_version("jobs")
+        for day in days:
+            staged = staging / day
+            staged.mkdir()
+            for number, file in enumerate(sorted(file for of_day, file in files if of_day == day)):
+                shutil.move(file, staged / f"part-{number}.parquet")
+            if not any(staged.iterdir()):
+                pq.write_table(arrow_schema(table.ddl).empty_table(), staged / "part-0.parquet")
+            count = sum(pq.read_metadata(file).num_rows for file in staged.iterdir())
+            published[day] = publish(
+                lake, table.name, dataset, day, staged, rows=count,
+                inputs=inputs(day), counts=counts(day, count), code=code, spec_version=spec_version,
+            )  # fmt: skip
     return published

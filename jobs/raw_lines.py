@@ -146,12 +146,12 @@ def _in_halves(lines: pa.Table, layout: RawFile) -> Iterator[tuple[pa.Table, pa.
 
 def _values(line: pa.ChunkedArray, layout: RawFile) -> pa.Table | None:
     """Of lines with the right number of fields; None where a value is missing or not as its column should be."""
-    text = "\n".join(line.to_pylist()).encode()
+    text = pc.binary_join(pa.ListArray.from_arrays([0, len(line)], line.combine_chunks()), "\n")[0].as_buffer()
     try:
         values = pa_csv.read_csv(
             pa.BufferReader(text),
             read_options=pa_csv.ReadOptions(
-                column_names=[column.name for column in layout.columns], use_threads=False, block_size=len(text) + 1
+                column_names=[column.name for column in layout.columns], use_threads=False, block_size=text.size + 1
             ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=layout.separator, quote_char='"', double_quote=False, ignore_empty_lines=False

@@ -71,6 +71,10 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.sources.partitionOverwriteMode": "static",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",  # jobs.progress says more, and in lines that a log can hold
+        # Java compiles no method longer than this: hundreds of expressions in a single one would be interpreted.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
+        # What is kept is read a few times and thrown away: to compress it column by column takes longer than that.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.executor.heartbeatInterval": "5s",  # a running task tells by then how many rows it has read
         "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
         # Recording where each of some thousand expressions was made takes longer than planning them.

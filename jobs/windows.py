@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from jobs.history import DS, PerUser, per_user
+from jobs.history import DS, per_user
+from jobs.in_workers import InWorkers
 from jobs.journeys import Remembered
 from jobs.known_before import NONE, Chunk, Ints, Side, ints, known_steps, offsets, positions
 from schemas.dataset import Dataset
@@ -31,7 +32,7 @@ class Bounds(NamedTuple):
 
 def cut_windows(
     exposures: DataFrame, yesterday: DataFrame | None, dataset: Dataset, spec: FeatureSpec, n: int, days: Sequence[str]
-) -> PerUser:
+) -> InWorkers:
     """The table `sequences` plus ds, of these days, oldest first.
 
     exposures: rows of the table `exposures` plus ds, of all days from the first of these to the last. yesterday:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import day_files
 from jobs.day_files import DayFiles
 from schemas.errors import UserError
 from schemas.publishing import content_fingerprint
@@ -28,8 +27,7 @@ TABLE = pa.table({
 def written(folder, cuts, table=TABLE, group=GROUP) -> dict:
     """The files of the table, by day, given in the pieces between these cuts."""
     ends = [0, *sorted(cuts), len(table)]
-    with pytest.MonkeyPatch.context() as patch, DayFiles(folder) as files:
-        patch.setattr(day_files, "ROWS_AT_ONCE", group)
+    with DayFiles(folder, group) as files:
         for start, end in pairwise(ends):
             rows = table.slice(start, end - start)
             files.add(rows.drop_columns("ds"), rows.column("ds"))
@@ -70,6 +68,6 @@ def test_a_worker_without_the_jobs_folder_says_what_it_needs(tmp_path):
 
 def test_days_without_rows_have_no_file(tmp_path):
     assert written(tmp_path / "some", []).keys() == set(DAYS)
-    with DayFiles(tmp_path / "none") as files:
+    with DayFiles(tmp_path / "none", GROUP) as files:
         assert files.files() == []
     assert not (tmp_path / "none").exists()

@@ -2,10 +2,24 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
-from jobs.exposures import DS, DUPLICATE, FATE, KEPT, RAW, REASON, REFUSED, days_of, log_span, with_fate, with_reason
+from jobs.exposures import (
+    DS,
+    DUPLICATE,
+    FATE,
+    KEPT,
+    RAW,
+    REASON,
+    REFUSED,
+    days_of,
+    log_span,
+    marked,
+    with_fate,
+    with_reason,
+)
 from jobs.raw_files import find_raw_files, read_raw
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -176,3 +190,15 @@ def test_a_log_without_a_usable_row_is_an_error_that_says_why(spark, tmp_path, l
     rows = rows_of(spark, get_dataset("kuairand"), write_kuairand(tmp_path, log))
     with pytest.raises(UserError, match=why):
         days_of(rows.agg(*log_span()).first(), rows)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 10])
+def test_copies_are_found_however_the_rows_come(rows_at_once):
+    rows = pa.table({
+        "user_id": ["ann", "ann", "ann", "ann", "bob", None, None],
+        "exposed_at_ms": [1, 1, 1, 2, 2, None, None],
+        "exposure_id": [7, 7, 7, 7, 7, 8, 8],
+        REASON: [None, None, None, None, None, "broken", "broken"],
+    })  # fmt: skip
+    found = pa.Table.from_batches(marked(rows.to_batches(rows_at_once)))
+    assert found[FATE].to_pylist() == [KEPT, DUPLICATE, DUPLICATE, KEPT, KEPT, REFUSED, REFUSED]

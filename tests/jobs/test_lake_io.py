@@ -1,4 +1,4 @@
-"""A table is published whole, or not at all; and by content, not by who has written it."""
+"""A table is published whole, or not at all; and equal rows alike, however many have written them."""
 
 from collections.abc import Iterator
 
@@ -6,29 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.history import PerUser
-from jobs.lake_io import FILES_PER_DAY, publish_days, publish_users
+from jobs.in_workers import InWorkers
+from jobs.lake_io import FILES_PER_DAY, publish_days
 from schemas.contract import Column, Table
 from schemas.paths import Lake
-from schemas.tables.quarantine import QUARANTINE
 
 DAYS = ["2022-04-22", "2022-04-23"]
 TABLE = Table("squares", "A user, a square.", (Column("user_id", "bigint", ""), Column("square", "bigint", "")), ())
 
 
-@pytest.mark.parametrize("day", [None, "2022-04-24"])
-def test_a_row_that_belongs_to_no_published_day_is_an_error(spark, tmp_path, day):
-    lake = Lake(tmp_path)
-    rows = spark.createDataFrame(
-        [("a.csv", "1,2", "why", DAYS[0]), ("a.csv", "1,3", "why", day)],
-        f"{QUARANTINE.ddl}, ds string",
-    )
-    with pytest.raises(ValueError, match=r"quarantine of kuairand: rows of \S+ have no day to go to"):
-        publish_days(rows, lake, QUARANTINE, "kuairand", DAYS, split_by="raw", order_by=("raw",), inputs=lambda _: {})
-    assert lake.days("quarantine", "kuairand") == []
-
-
-def squares(spark, users: int, days: list[str], parts: int) -> PerUser:
+def squares(spark, users: int, days: list[str], parts: int) -> InWorkers:
     def compute(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         for batch in batches:
             user = batch.column("user_id")
@@ -37,7 +24,7 @@ def squares(spark, users: int, days: list[str], parts: int) -> PerUser:
     facts = spark.createDataFrame(
         [(user, days[user % len(days)]) for user in range(users)], "user_id bigint, ds string"
     )
-    return PerUser(facts.repartition(parts), ("user_id",), compute, f"{TABLE.ddl}, ds string")
+    return InWorkers(facts.repartition(parts), "user_id", ("user_id",), compute, f"{TABLE.ddl}, ds string")
 
 
 def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, tmp_path):
@@ -45,7 +32,7 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
     for parts in (1, 7):
         lake = Lake(tmp_path / str(parts))
         rows = squares(spark, 300, DAYS, parts)
-        found.append(publish_users(spark, rows, lake, TABLE, "kuairand", DAYS, inputs=lambda day: {"of": day}))
+        found.append(publish_days(spark, rows, lake, TABLE, "kuairand", DAYS, inputs=lambda day: {"of": day}))
         assert not any(lake.staging.iterdir())
         for day, manifest in found[-1].items():
             files = sorted(lake.partition("squares", "kuairand", day).glob("*.parquet"))
@@ -63,11 +50,16 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
     assert users_by_file[:2] == users_by_file[2:]
 
 
-def test_what_workers_write_is_not_lost_either(spark, tmp_path):
-    lake = Lake(tmp_path)
-    with pytest.raises(ValueError, match="squares of kuairand: rows of 2022-04-23 have no day to go to"):
-        publish_users(spark, squares(spark, 3, DAYS, 1), lake, TABLE, "kuairand", DAYS[:1], inputs=lambda _: {})
+@pytest.mark.parametrize("day", [None, "2022-04-24"])
+def test_a_row_that_belongs_to_no_published_day_is_an_error(spark, tmp_path, day):
+    lake, rows = Lake(tmp_path), squares(spark, 3, [*DAYS, day], 1)
+    with pytest.raises(ValueError, match=f"squares of kuairand: rows of {day} have no day to go to"):
+        publish_days(spark, rows, lake, TABLE, "kuairand", DAYS, inputs=lambda _: {})
     assert lake.days("squares", "kuairand") == []
-    published = publish_users(spark, squares(spark, 0, DAYS, 1), lake, TABLE, "kuairand", DAYS, inputs=lambda _: {})
+
+
+def test_a_day_without_rows_is_empty_not_absent(spark, tmp_path):
+    lake = Lake(tmp_path)
+    published = publish_days(spark, squares(spark, 0, DAYS, 1), lake, TABLE, "kuairand", DAYS, inputs=lambda _: {})
     assert [manifest.rows for manifest in published.values()] == [0, 0]
-    assert lake.days("squares", "kuairand") == DAYS  # a day without rows is empty, not absent
+    assert lake.days("squares", "kuairand") == DAYS
