@@ -35,7 +35,8 @@ class DayFiles:
             writer.close()
 
     def add(self, rows: pa.Table, days: pa.ChunkedArray) -> None:
-        """Rows, and of each its day."""
+        """Rows, and of each its day; where there is none it is called so, and not lost."""
+        days = pc.fill_null(days, str(None))
         for day in pc.unique(days).to_pylist():
             held = self._held[day]
             held.append(rows.filter(pc.equal(days, day)))
