@@ -39,7 +39,7 @@ results: ## docs/results.md from what the lake's evaluations and studies have fo
 budget: setup ## compare budget strategies in the simulator; docs/budget.md gets the table and the curves (an hour)
 	@$(TOOLS)/python -m simulation.compare --out .budget --document docs/budget.md
 
-bench: ## the benchmarks, into docs/performance.md: hours [ONLY=journeys|day|training|scoring|large-day SIZES="1 4 16" REPEATS=3]
+bench: ## the benchmarks, into docs/performance.md: hours [ONLY=journeys|day|training|scoring|large-day|gpu SIZES="1 4 16" REPEATS=3]
 	@bin/bench.sh
 
 rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; none: the one before]

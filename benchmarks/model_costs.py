@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import torch
+
 from benchmarks.measure import Cost, measured
 from benchmarks.pipeline import module
 from benchmarks.section import Section, gib, this_machine
@@ -12,6 +14,7 @@ from schemas.errors import UserError
 PRESETS = ("small", "paper")
 USERS = (10_000, 100_000, 1_000_000)
 _PEAK = "peak_bytes"
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # on the processor alone, also where there is one
 TRAINING = """\
 `python -m benchmarks.training --preset P`: a preset's own training step beside a plain eager loop of the same model, in
 turns in one process, and as a share of what the same machine does in matrix multiplication alone."""
@@ -23,24 +26,52 @@ more, after one journey in a hundred was repaired; the others' answers are carri
 is, as long as the spec keeps an input that counts the time since the last exposure: it is another for every user."""
 
 
+GPU = """\
+The same commands where torch finds a GPU. *Shares*: of a step's time, how long the GPU multiplies matrices, does other
+work (which moves memory), or waits to be given some (launch)."""
+
+
 def training(command: str, repeats: int) -> Section:
-    lines = {f"`{preset}`": ("benchmarks.training", "--preset", preset) for preset in PRESETS}
-    return _section("Training", TRAINING, command, lines, repeats)
+    return _section("Training", TRAINING, command, _training("cpu"), repeats, _NO_GPU)
 
 
 def scoring(command: str, repeats: int) -> Section:
-    lines = {f"{users:,} users": ("benchmarks.scoring", "--users", str(users)) for users in USERS}
-    kuairand = ("--dataset", "kuairand")
-    lines[f"{USERS[1]:,} users, KuaiRand"] = ("benchmarks.scoring", "--users", str(USERS[1]), *kuairand)
-    lines[f"{USERS[1]:,} users, again"] = ("benchmarks.scoring", "--users", str(USERS[1]), "--again")
-    return _section("Scoring", SCORING, command, lines, repeats)
+    lines = {f"{users:,} users": _scoring(users) for users in USERS}
+    lines[f"{USERS[1]:,} users, KuaiRand"] = _scoring(USERS[1], "--dataset", "kuairand")
+    lines[f"{USERS[1]:,} users, again"] = _scoring(USERS[1], "--again")
+    return _section("Scoring", SCORING, command, lines, repeats, _NO_GPU)
 
 
-def _section(title: str, text: str, command: str, lines: Mapping[str, Sequence[str]], repeats: int) -> Section:
+def gpu(command: str, repeats: int) -> Section:
+    """UserError where there is none."""
+    if not torch.cuda.is_available():
+        raise UserError("ONLY=gpu needs a machine with a GPU that torch can use")
+    lines = _training("cuda") | {f"scoring {USERS[-1]:,} users": _scoring(USERS[-1])}
+    return _section("On a GPU", GPU, command, lines, repeats, {})
+
+
+def _training(device: str) -> dict[str, tuple[str, ...]]:
+    return {
+        f"training `{preset}`": ("benchmarks.training", "--preset", preset, "--device", device) for preset in PRESETS
+    }
+
+
+def _scoring(users: int, *arguments: str) -> tuple[str, ...]:
+    return ("benchmarks.scoring", "--users", str(users), *arguments)
+
+
+def _section(
+    title: str,
+    text: str,
+    command: str,
+    lines: Mapping[str, Sequence[str]],
+    repeats: int,
+    environment: Mapping[str, str],
+) -> Section:
     found: dict[str, list[Cost]] = {name: [] for name in lines}
     for _ in range(repeats):
         for name, words in lines.items():
-            cost = measured(module(*words))
+            cost = measured(module(*words), environment)
             if not cost.figures:
                 raise UserError(f"{' '.join(words)}: its last line is no JSON object of figures")
             found[name].append(cost)

@@ -1,7 +1,8 @@
 """The benchmarks: python -m benchmarks.run [--only SECTION] [--sizes "1 4 16"] [--repeats 3] [--document FILE]
 
-Measures the sections one after the other and writes each as soon as it is done, as JSON into --kept and into the
-document, so that a run that is stopped has lost one section. Generated logs are kept there too, and made once.
+Measures the sections one after the other and writes each as soon as it is done into the document, and as JSON beside
+it: a run that is stopped has lost one section, and one that measures some leaves the others as they were last measured,
+on whatever machine. Generated logs are kept in --kept, and made once.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import torch
 
 from benchmarks import journey_build, large_day, model_costs, one_more_day
 from benchmarks.page import write_page
@@ -27,7 +30,7 @@ def main() -> None:
     parser.add_argument("--only", help="sections to measure, by blanks; default: all")
     parser.add_argument("--sizes", default="1 4 16", help="millions of rows; default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kept", type=Path, default=ROOT / ".bench", help="folder of logs and results")
+    parser.add_argument("--kept", type=Path, default=ROOT / ".bench", help="folder of generated logs")
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "performance.md")
     args = parser.parse_args()
     sizes = [round(1_000_000 * _number(word)) for word in args.sizes.split()]
@@ -37,22 +40,24 @@ def main() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])  # the measured processes inherit it
     largest = min(max(sizes), _LARGE)
     args.kept.mkdir(parents=True, exist_ok=True)
-    kept = args.kept.resolve()
+    kept, held = args.kept.resolve(), args.document.with_suffix(".json")
     measures: dict[str, Callable[[str], Section]] = {
         "journeys": lambda command: journey_build.measure(kept, command, sizes, args.repeats),
         "day": lambda command: one_more_day.measure(kept, command, largest // 400, _HISTORIES, args.repeats),
         "training": lambda command: model_costs.training(command, args.repeats),
         "scoring": lambda command: model_costs.scoring(command, args.repeats),
         "large-day": lambda command: large_day.measure(kept, command, largest, args.repeats),
+        "gpu": lambda command: model_costs.gpu(command, args.repeats),
     }
-    chosen = (args.only or " ".join(measures)).split()
+    everything = [name for name in measures if name != "gpu" or torch.cuda.is_available()]
+    chosen = (args.only or " ".join(everything)).split()
     if unknown := [name for name in chosen if name not in measures]:
         raise UserError(f"ONLY={unknown[0]}: choose from {', '.join(measures)}")
     for name in chosen:
         print(f"{name}:", flush=True)
         command = f'make bench ONLY={name} SIZES="{args.sizes}" REPEATS={args.repeats}'
-        store(kept, name, measures[name](command))
-        found: Iterator[tuple[str, Section | None]] = ((key, stored(kept, key)) for key in measures)
+        store(held, name, measures[name](command))
+        found: Iterator[tuple[str, Section | None]] = ((key, stored(held, key)) for key in measures)
         sections = {key: section for key, section in found if section}
         for path in write_page(args.document, sections, list(measures)):
             print(f"  {path}", flush=True)

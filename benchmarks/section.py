@@ -6,6 +6,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -63,13 +64,16 @@ def gib(peak_bytes: float) -> str:
     return f"{peak_bytes / 2**30:.2f} GiB"
 
 
-def store(folder: Path, name: str, section: Section) -> None:
-    write_whole(folder / f"{name}.json", json.dumps(asdict(section), indent=1) + "\n")
+def store(file: Path, name: str, section: Section) -> None:
+    """Into the file that holds all sections as they were last measured."""
+    write_whole(file, json.dumps({**_held(file), name: asdict(section)}, indent=1) + "\n")
 
 
-def stored(folder: Path, name: str) -> Section | None:
+def stored(file: Path, name: str) -> Section | None:
     """A section as it was last measured; None where it never was."""
-    try:
-        return Section(**json.loads((folder / f"{name}.json").read_text()))
-    except FileNotFoundError:
-        return None
+    found = _held(file).get(name)
+    return Section(**found) if found else None
+
+
+def _held(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.exists() else {}

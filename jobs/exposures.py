@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.in_workers import InWorkers, as_tables
 from jobs.raw_lines import SOURCE, typed
@@ -17,9 +16,9 @@ from schemas.errors import UserError
 from schemas.tables.exposures import exposures as exposures_table
 from schemas.tables.quarantine import QUARANTINE
 
-KEPT, DUPLICATE, REFUSED = "kept", "duplicate", "refused"
-FATE, REASON, RAW, HASH, DS = "_fate", "_reason", "_raw", "_hash", "ds"
+REASON, RAW, HASH, DS = "_reason", "_raw", "_hash", "ds"
 
+_SAME = ("user_id", "exposed_at_ms", "exposure_id")  # the time is part of what the id is made of: it parts no copies
 _WHY = "_why"
 # The last day of the year 9999 left out: beyond, some calendar already writes a year of five digits.
 _LAST_MS = 253_402_214_400_000 - 1
@@ -58,26 +57,13 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     )
 
 
-def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
-    """Adds FATE to rows of with_reason. Copies of an exposure are looked for within a day: ask for whole days."""
-    schema = StructType([*rows.schema, StructField(FATE, StringType())])
-    together = rows.repartition("user_id").sortWithinPartitions(*_copies_together(dataset))
-    return together.mapInArrow(marked, schema)
-
-
 def kept(rows: DataFrame, dataset: Dataset) -> InWorkers:
     """The table `exposures`, plus ds: of rows of with_reason that are not refused, one of each exposure's copies."""
     table = exposures_table(dataset)
-
-    def without_copies(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-        for batch in marked(batches):
-            found = batch.filter(pc.equal(batch.column(FATE), KEPT))
-            yield pa.Table.from_batches([found]).drop_columns([FATE, REASON])
-
     usable = rows.where(F.col(REASON).isNull()).select(
-        *(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS, REASON
+        *(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS
     )
-    return InWorkers(usable, "user_id", _copies_together(dataset), without_copies, f"{table.ddl}, {DS} string")
+    return InWorkers(usable, "user_id", copies_together(dataset), without_copies, f"{table.ddl}, {DS} string")
 
 
 def refused(rows: DataFrame) -> InWorkers:
@@ -88,34 +74,28 @@ def refused(rows: DataFrame) -> InWorkers:
     return InWorkers(found, "raw", ("raw", "source_file", "reason"), as_tables, f"{QUARANTINE.ddl}, {DS} string")
 
 
-def _copies_together(dataset: Dataset) -> tuple[Column, ...]:
+def copies_together(dataset: Dataset) -> tuple[Column, ...]:
     """The order of the table `exposures`, and of copies: the one that stays comes first."""
-    same = [F.col(name) for name in ("user_id", "exposed_at_ms", "exposure_id")]
+    same = [F.col(name) for name in _SAME]
     # The copy that stays is the one that knows of most late gains, so that a row that is delivered again with its
     # conversion replaces the first; then the one with the largest values, so that a rerun keeps the same.
     late = [F.col(gain).desc_nulls_last() for gain in dataset.late_gains]
     values = [F.col(column.name).desc_nulls_last() for column in exposures_table(dataset).columns]
-    return (*same, F.col(REASON).isNull(), *late, *values)
+    return (*same, *late, *values)
 
 
-def marked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Adds FATE to rows in the order of _copies_together."""
-    above: pa.Table | None = None
+def without_copies(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Rows in the order of copies_together: the first of each exposure. Copies have one time, and so one day."""
+    above: pa.RecordBatch | None = None
     for batch in filter(len, batches):
-        # The time is part of what the id is made of, and the day follows from it; a refused row is no copy.
-        same = pa.Table.from_batches([batch.select(["user_id", "exposed_at_ms", "exposure_id"])])
-        same = same.append_column("usable", pc.is_null(batch.column(REASON)))
-        known = (same if above is None else pa.concat_tables([above, same])).combine_chunks()
-        copy = np.full(len(known), True)
-        copy[0] = False
-        for column in known.columns:
-            here, before = column.slice(1), column.slice(0, len(known) - 1)
-            either = pc.or_(pc.fill_null(pc.equal(here, before), False), pc.and_(pc.is_null(here), pc.is_null(before)))
-            copy[1:] &= either.to_numpy()
-        fate = pc.if_else(pa.array(copy[len(known) - len(batch) :]), DUPLICATE, KEPT)
-        fate = pc.if_else(pc.is_valid(batch.column(REASON)), REFUSED, fate)
-        yield batch.append_column(FATE, fate)
-        above = same.slice(len(same) - 1)
+        # An exposure has all three: a null in one of them would have been a reason to refuse the row.
+        is_first = np.full(len(batch), False)
+        for name in _SAME:
+            here = batch.column(name)
+            is_first[1:] |= pc.not_equal(here[1:], here[:-1]).to_numpy(zero_copy_only=False)
+            is_first[0] |= above is None or above.column(name)[0] != here[0]
+        yield pa.Table.from_batches([batch.filter(pa.array(is_first))])
+        above = batch.slice(len(batch) - 1)
 
 
 def to_keep(rows: DataFrame) -> DataFrame:

@@ -3,8 +3,9 @@
 import sys
 
 import pytest
+import torch
 
-from benchmarks import run
+from benchmarks import model_costs, run
 from benchmarks.measure import Spread
 from benchmarks.model_costs import _cell
 from benchmarks.section import Section, seconds, store, stored, times
@@ -20,8 +21,9 @@ def bench(tmp_path, monkeypatch):
     """Runs it with stand-ins for the measuring; the page, afterwards."""
     for module, name in ((run.journey_build, "measure"), (run.one_more_day, "measure"), (run.large_day, "measure")):
         monkeypatch.setattr(module, name, lambda kept, command, *_, name=module.__name__: section(command))
-    for name in ("training", "scoring"):
+    for name in ("training", "scoring", "gpu"):
         monkeypatch.setattr(run.model_costs, name, lambda command, _: section(command))
+    monkeypatch.setattr(run.torch.cuda, "is_available", lambda: False)
     # The affinity is the whole process's.
     monkeypatch.setattr(run.os, "sched_setaffinity", lambda *_: None)
 
@@ -37,10 +39,12 @@ def bench(tmp_path, monkeypatch):
 def test_a_section_measured_alone_joins_those_that_were_measured_before(bench):
     first = bench("--only", "day", "--sizes", "0.1", "--repeats", "1")
     assert '## make bench ONLY=day SIZES="0.1" REPEATS=1' in first
-    assert "Not measured yet: journeys, training, scoring, large-day." in first
+    assert "Not measured yet: journeys, training, scoring, large-day, gpu." in first
     second = bench("--only", "journeys")
     assert second.index("ONLY=journeys SIZES") < second.index("ONLY=day SIZES")
-    assert "Not measured yet" not in bench()
+    assert "Not measured yet: gpu." in bench()  # there is none
+    assert "Not measured yet" not in bench("--only", "gpu")  # measured elsewhere, it stays
+    assert "ONLY=gpu" in bench()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,7 @@ def test_a_wrong_argument_is_one_line(bench, arguments, says):
 def test_the_picture_is_drawn_of_the_sections_that_have_curves(bench, tmp_path):
     assert ".svg" not in bench("--only", "day")
     curve = [[1e6, 10.0, 2**30], [4e6, 31.0, 2**31]]
-    store(tmp_path / "kept", "journeys", section("Journeys", ours=curve))
+    store(tmp_path / "performance.json", "journeys", section("Journeys", ours=curve))
     assert "![time and memory by rows](performance.svg)" in bench("--only", "day")
     drawn = (tmp_path / "performance.svg").read_text()
     assert "million rows" in drawn
@@ -69,10 +73,17 @@ def test_the_picture_is_drawn_of_the_sections_that_have_curves(bench, tmp_path):
 
 
 def test_a_section_comes_back_as_it_was_stored(tmp_path):
-    assert stored(tmp_path, "day") is None
-    kept = section("Day", ours=[[1.0, 2.0, 3.0]])
-    store(tmp_path, "day", kept)
-    assert stored(tmp_path, "day") == kept
+    file, day, night = tmp_path / "sections.json", section("Day", ours=[[1.0, 2.0, 3.0]]), section("Night")
+    assert stored(file, "day") is None
+    store(file, "day", day)
+    store(file, "night", night)
+    assert (stored(file, "day"), stored(file, "night")) == (day, night)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_is_not_measured_where_there_is_none():
+    with pytest.raises(UserError, match="ONLY=gpu needs a machine with a GPU"):
+        model_costs.gpu("make bench", 1)
 
 
 def test_cells_show_the_median_and_the_ends():

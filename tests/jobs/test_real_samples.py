@@ -4,9 +4,10 @@ import gzip
 from pathlib import Path
 
 import pytest
+from fates import FATE, KEPT, REFUSED, with_fate
 from pyspark.sql import functions as F
 
-from jobs.exposures import FATE, KEPT, REFUSED, days_of, log_span, with_fate, with_reason
+from jobs.exposures import days_of, log_span, with_reason
 from jobs.raw_files import find_raw_files, read_raw
 from schemas.dataset import get_dataset
 

@@ -6,12 +6,13 @@ from contextlib import nullcontext
 
 import pandas as pd
 import pytest
+from fates import FATE, KEPT, with_fate
 from raw_logs import header
 from shop import SHOP, SPEC, sent_to
 
 import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
-from jobs.exposures import DS, FATE, KEPT, with_fate, with_reason
+from jobs.exposures import DS, with_reason
 from jobs.journeys import fold
 from jobs.raw_files import find_raw_files, read_raw
 from jobs.windows import cut_windows
