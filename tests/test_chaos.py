@@ -23,11 +23,12 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from lakes import contents
 
 import schemas.dataset
 from schemas.errors import exit_with_one_line
 from schemas.paths import Lake
-from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder
+from schemas.publishing import MANIFEST, publish, read_manifest, staging_folder
 
 sys.path.insert(0, str(Path(__file__).parent / "jobs"))
 from raw_logs import header
@@ -134,18 +135,6 @@ def finish_fork(step: tuple[str, ...], lake: Lake) -> float:
     process.join(600)
     assert process.exitcode == 0
     return time.monotonic() - began
-
-
-def fingerprints(lake: Lake, tables: tuple[str, ...]) -> dict[str, str]:
-    """The fingerprint of every partition's files; each states it itself."""
-    found = {}
-    for table in tables:
-        for partition in sorted(lake.table(table, "shop").glob("ds=*")):
-            manifest = read_manifest(partition)
-            assert manifest is not None
-            assert content_fingerprint(partition) == manifest.fingerprint
-            found[str(partition.relative_to(lake.root))] = manifest.fingerprint
-    return found
 
 
 def champion_files(lake: Lake) -> set[str]:
@@ -263,9 +252,9 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     write_log(raw, corrected=True)
     seconds = {step: finish(step, calm, raw) for step in DRIVER_STEPS}
     seconds |= {step: finish_fork(step, calm) for step in (*LEARNING, SCORE, PLAN)}
-    want = {tables: fingerprints(calm, tables) for tables in (BUILT, LEARNED, ISSUED)}
+    want = {tables: contents(calm, *tables) for tables in (BUILT, LEARNED, ISSUED)}
     assert all(want.values())
-    assert want[BUILT] != fingerprints(lake, BUILT)
+    assert want[BUILT] != contents(lake, *BUILT)
 
     # The Spark driver: every step of the corrected day, each killed some times before it may finish.
     killed = dict.fromkeys(("driver", "learning", "scoring", "plan"), 0)
@@ -280,14 +269,14 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
             else:
                 assert process.returncode == 0, process.communicate()[0][-3000:]
         finish(step, lake, raw)
-    assert fingerprints(lake, BUILT) == want[BUILT]
+    assert contents(lake, *BUILT) == want[BUILT]
 
     # Training goes on from its checkpoints; the day's learning is done once, whoever is killed; the weights are equal.
     for step, share in zip(LEARNING, shares(LEARNING_KILLS, len(LEARNING)), strict=True):
         killed["learning"] += shoot(step, lake, seconds[step], share, dice)
         finish_fork(step, lake)
     assert champion_files(lake) == champion_files(calm)
-    assert fingerprints(lake, LEARNED) == want[LEARNED]
+    assert contents(lake, *LEARNED) == want[LEARNED]
 
     # Scoring: the day's journeys change to and fro, so that there is work each time.
     new_journeys = tmp_path / "new_journeys"
@@ -300,7 +289,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     for k in range(PLAN_KILLS):
         killed["plan"] += shoot((OTHER_PLAN, PLAN)[k % 2], lake, seconds[PLAN], 1, dice)
     finish_fork(PLAN, lake)
-    assert fingerprints(lake, ISSUED) == want[ISSUED]
+    assert contents(lake, *ISSUED) == want[ISSUED]
 
     with staging_folder(lake):
         pass

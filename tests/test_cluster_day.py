@@ -21,9 +21,9 @@ from typing import Any
 import psutil
 import pytest
 from compose import MARK, ROOT, Cluster, Container, end, kill, members, read_env_file
+from lakes import contents
 
 from schemas.paths import Lake, day_before
-from schemas.publishing import content_fingerprint, read_manifest
 
 sys.path.insert(0, str(ROOT / "bin"))
 import backfill as service
@@ -231,7 +231,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     check_doors(cluster)
     check_spark(cluster)
     lake = Lake(home / "lake")
-    found, wanted = fingerprints(lake), fingerprints(embedded)
+    found, wanted = contents(lake), contents(embedded)
     assert {path.split("/")[0] for path in wanted} == TABLES
     assert found == wanted
     assert weights(lake) == weights(embedded)
@@ -273,16 +273,6 @@ def tasks(airflow: service.Airflow, run_path: str) -> dict[str, dict[str, Any]]:
 
 def states(airflow: service.Airflow, run_path: str) -> dict[str, str]:
     return {name: task["state"] for name, task in tasks(airflow, run_path).items()}
-
-
-def fingerprints(lake: Lake) -> dict[str, str]:
-    """Of every partition, as it states it and as its files have it."""
-    found = {}
-    for manifest in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
-        stated = read_manifest(manifest.parent)
-        assert stated.fingerprint == content_fingerprint(manifest.parent)
-        found[str(manifest.parent.relative_to(lake.root))] = stated.fingerprint
-    return found
 
 
 def weights(lake: Lake) -> list[tuple[str, str]]:

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
+from lakes import contents
 
 from jobs.table_contract import TABLES
 from schemas.paths import Lake, days_between
-from schemas.publishing import content_fingerprint, read_manifest
+from schemas.publishing import read_manifest
 from schemas.tables import feature_spec
 
 sys.path.insert(0, str(ROOT / "bin"))
@@ -143,7 +144,7 @@ def test_any_order_ends_with_the_same_lake(project, days):
         lake = Lake(project / name.replace(" ", "_"))
         shutil.copytree(champion, lake.root / "mlflow")
         run_through_airflow(project, name, lake, days, backfill)
-        found[name] = fingerprints(lake)
+        found[name] = contents(lake)
     for name, lake_content in found.items():
         assert lake_content == found["forwards"], name
     # Only a full training makes a feature spec; the one more is the quarantine of the undated rows.
@@ -159,13 +160,3 @@ def seconds_a_day(airflow: service.Airflow, since: str, days: list[str]) -> list
             began, ended = (datetime.fromisoformat(run_of_day[f"{which}_date"]) for which in ("start", "end"))
             total[day] += (ended - began).total_seconds()
     return [total[day] for day in days]
-
-
-def fingerprints(lake: Lake) -> dict[str, str]:
-    """Of every partition, as it states it and as its files have it."""
-    found = {}
-    for manifest in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
-        stated = read_manifest(manifest.parent)
-        assert stated.fingerprint == content_fingerprint(manifest.parent)
-        found[str(manifest.parent.relative_to(lake.root))] = stated.fingerprint
-    return found
