@@ -25,7 +25,13 @@ counts by channel in each step. Runs take turns; a ratio is taken within a round
 The pandas line is the per-user filter loop of the published notebooks, timed on {timed} users and extrapolated to all;
 its ratio is to Polars too, and beyond 4 million rows it is left out. From 8 million rows on there is one round, so no
 spread. The log is text that can be cut: the one gzip file that Criteo publishes is read by one core, so unpack it.
-Memory is the largest sum over all processes (a shared page counts once)."""
+Memory is the largest sum over all processes (a shared page counts once).
+
+What lies between the two, beside what Polars leaves out: an exposure stands in several windows (its own, and as context
+in later ones), each step with dozens of inputs, so `sequences` have many times the values that Polars writes; writing
+them is the largest part of `build_sequences`, by pyarrow in the workers (Java's Parquet writer took several times as
+long). In `build_exposures` it is the rows' way through some hundred expressions (types, refusals,
+hashes of every value, by which a corrected row is found), then the sort by user."""
 
 
 def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section:
