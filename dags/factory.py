@@ -21,6 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from dags import alerts
 from dags.operators import PythonStep, SparkStep
 from schemas.dataset import get_dataset
+from schemas.freshness import SCORES
 
 # The day of a run: the partition key of a scheduled, backfilled or asset-triggered run, the parameter of a
 # run that a person starts, the logical date of `airflow dags test`.
@@ -35,7 +36,6 @@ NEW = ("--new",)  # of an audit: what it has passed as it lies there is left out
 RAW_ROWS = ("exposures", "quarantine")
 DAY_TABLES = ("journeys", "sequences")  # windows are held against the day's journeys
 CHAMPION = ("prequential", "promotions")
-SCORES = ("channel_policies", "user_reward_ranks", "channel_allocation")
 LAKE = ("--lake", "{{ params.lake or setting('MTORL_LAKE') }}")
 
 _A_DAY = {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}

@@ -32,7 +32,7 @@ from schemas.tables import exposures, feature_spec, journeys, quarantine, sequen
 
 LAYOUTS = ("kuairand", "criteo")  # that the generator can write
 TABLES = (exposures.NAME, quarantine.NAME, journeys.NAME, sequences.NAME)
-_TOGETHER = ((exposures.NAME, quarantine.NAME), (journeys.NAME,), (sequences.NAME,))  # as the daily run audits them
+_TOGETHER = ((exposures.NAME, quarantine.NAME), (journeys.NAME,), (sequences.NAME,))  # by one process each
 _CORES, _MOST_S = 2, 60
 _SMALL_ROWS, _SMALL_USERS = 12_500, 2_500  # of a small day
 _STEP = 4  # the smaller of the two large days has so many times fewer rows

@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
 from schemas.errors import UserError
 
@@ -78,8 +76,3 @@ class DayFiles:
 
     def _file(self, day: str) -> Path:
         return self._folder / f"{day}.parquet"
-
-
-def arrow_schema(ddl: str) -> pa.Schema:
-    """Of columns in Spark's DDL."""
-    return to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")

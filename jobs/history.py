@@ -23,11 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
 from jobs import known_before
-from jobs.in_workers import InWorkers
+from jobs.in_workers import InWorkers, arrow_schema
 from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, Chunk, Side, known_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset
@@ -79,8 +77,8 @@ def per_user(
     if yesterday is not None:
         facts = facts.unionByName(_summary_facts(yesterday, dataset), allowMissingColumns=True)
         order.insert(1, F.col(SUMMARY).isNull())
-    schema = to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")
-    no_summary = to_arrow_schema(StructType.fromDDL(f"s {_summary_type(dataset)}"), timezone="UTC").field(0).type
+    schema = arrow_schema(ddl)
+    no_summary = arrow_schema(f"s {_summary_type(dataset)}").field(0).type
     side = known_before.STRICTLY  # read here: a worker process would import the module anew
 
     def computed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class InWorkers:
 
         together = self.rows.repartition(parts, self.key) if parts else self.rows.repartition(self.key)
         return together.sortWithinPartitions(*self.order).mapInArrow(batches, ddl)
+
+
+def arrow_schema(ddl: str) -> pa.Schema:
+    """Of columns in Spark's DDL."""
+    return to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")
 
 
 def as_tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.day_files import DayFiles, arrow_schema
-from jobs.in_workers import InWorkers
+from jobs.day_files import DayFiles
+from jobs.in_workers import InWorkers, arrow_schema
 from jobs.progress import doing
 from schemas.contract import Table
 from schemas.paths import Lake

@@ -42,13 +42,12 @@ def cut_windows(
     windows in order: the first window starts up to n/2 steps before its first label (at the journey's start
     where there are fewer), each further one exactly n/2 before; the last window is filled with more context.
     """
-    columns = sequences(dataset, spec, n).columns
 
     def windows_of(chunk: Chunk, side: Side) -> pa.Table:
         steps = known_steps(chunk, dataset, side)
         return _windows(chunk, steps, Remembered.of(chunk, steps, dataset), dataset, spec, n, days)
 
-    ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in (*((c.name, c.dtype) for c in columns), (DS, "string")))
+    ddl = f"{sequences(dataset, spec, n).ddl}, {DS} string"
     return per_user(exposures, yesterday, dataset, dataset.end_of_day_ms(days[-1]), windows_of, ddl)
 
 
@@ -108,10 +107,8 @@ def _dense(entries: pa.ListArray, dataset: Dataset, spec: FeatureSpec) -> dict[s
 def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> Bounds:
     """A user's and day's exposures lie side by side; D days of users in all."""
     day = chunk.exposures.column(DS).combine_chunks()
-    day_N, wanted_N = (
-        ints(pc.dictionary_encode(day).indices),
-        pc.is_in(day, pa.array(days)).to_numpy(zero_copy_only=False),
-    )
+    day_N = ints(pc.dictionary_encode(day).indices)
+    wanted_N = pc.is_in(day, pa.array(days)).to_numpy(zero_copy_only=False)
     changes_N = np.ones(len(day_N), dtype=bool)
     changes_N[1:] = (np.diff(day_N) != 0) | (np.diff(chunk.user_N) != 0)
     first_D = np.flatnonzero(changes_N)
