@@ -104,13 +104,11 @@ def _audit(
 ) -> BaseOperator:
     """The audit of the table of this name, or of `tables` together: what is asked of them takes less than the start.
 
-    A critical failure fails the task, and with it all that stands behind it: a finding is not tried again. The
-    partition stays published as it is, but no job takes it as an input (schemas.publishing.require_manifest).
+    A critical failure fails the task, and with it all that stands behind it: a finding is not tried again, an accident
+    is. The partition stays published as it is, but no job takes it as an input (schemas.publishing.require_manifest).
     """
     tables = tables or (name,)
-    return _python(
-        f"audit_{name}", "jobs.audit_table", dataset, "--table", *tables, *days, retries=0, outlets=list(publishes)
-    )
+    return _python(f"audit_{name}", "jobs.audit_table", dataset, "--table", *tables, *days, outlets=list(publishes))
 
 
 def _report_however_it_ends(dag: DAG, dataset: str) -> None:

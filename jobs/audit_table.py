@@ -1,4 +1,4 @@
-"""Audit a table's published partitions of a range of days; exit status 1 where a critical rule fails.
+"""Audit a table's published partitions of a range of days; exit status 2 where a critical rule fails.
 
     python -m jobs.audit_table --dataset kuairand --lake lake --table exposures [--from DAY] [--to DAY] [--new]
 
@@ -7,7 +7,6 @@ leaves out the partitions whose latest audit is about the very content that lies
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from schemas.tables.feature_spec import NAME as FEATURE_SPEC
 from schemas.tables.quarantine import NAME as QUARANTINE
 from schemas.tables.sequences import DEFAULT_STEPS
 
-EXIT_CRITICAL = 1
 _NOT_DAILY = (QUARANTINE, FEATURE_SPEC)  # a day without such a partition is nothing to mention
 _NAMED_DAYS = 5
 
@@ -62,8 +60,7 @@ def main() -> None:
     failed = [audit for audit in audits if audit.verdict == FAIL]
     if failed:
         more = f"; {len(failed) - 1} more failed" if len(failed) > 1 else ""
-        print(f"error: {failed[0].where} failed its audit: {failed[0].headline}{more}", file=sys.stderr)
-        sys.exit(EXIT_CRITICAL)
+        raise UserError(f"{failed[0].where} failed its audit: {failed[0].headline}{more}")
 
 
 def days_to_audit(

@@ -91,10 +91,10 @@ def test_a_stopped_day_has_its_page_and_a_good_one_is_reported_when_its_night_is
     assert {tuple(task.arguments[-2:]) for task in full.tasks} == {("--day", DAY)}
 
 
-def test_a_finding_of_an_audit_is_not_tried_again_and_all_else_is(bag):
+def test_every_task_is_tried_again_after_an_accident(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:
-            assert task.retries == (0 if task.task_id.startswith("audit_") else 2), task
+            assert task.retries == 2, task
             assert task.retry_exponential_backoff
 
 

@@ -62,14 +62,9 @@ def failures(audit: Audit) -> dict[str, str]:
     return {outcome.name: outcome.severity for outcome in audit.failed}
 
 
-def run(monkeypatch, lake: Lake, *arguments: str) -> int:
-    """The entry point's exit status."""
+def run(monkeypatch, lake: Lake, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["audit_table", "--lake", str(lake.root), *arguments])
-    try:
-        audit_table.main()
-    except SystemExit as exit_:
-        return exit_.code
-    return 0
+    audit_table.main()
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -737,7 +732,8 @@ def test_the_command_stops_the_day_on_a_critical_failure(lake, monkeypatch, caps
     rows = rows_of("criteo", "exposures")
     rows[3]["exposure_id"] = 100
     audited(lake, "criteo", "exposures", rows)
-    assert run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposures", "--from", DAY, "--to", DAY) == 1
+    with pytest.raises(UserError, match="failed its audit"):
+        run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposures", "--from", DAY, "--to", DAY)
     assert (
         f"critical exposures/criteo/{DAY}: {UNIQUE}(exposure_id): 2 of 8 rows, e.g. 100, 100"
         " — an exposure counted twice distorts every rate\n"
@@ -750,12 +746,13 @@ def test_tables_of_one_command_are_all_audited_and_stop_the_day_together(lake, m
     audited(lake, "criteo", "exposures", rows)
     audited(lake, "criteo", "quarantine")
     asked = ("--dataset", "criteo", "--table", "exposures", "quarantine", "--from", DAY, "--to", DAY)
-    assert run(monkeypatch, lake, *asked) == 1
-    said = capsys.readouterr()
-    assert f"pass quarantine/criteo/{DAY}: " in said.out
-    assert said.err.startswith(f"error: exposures/criteo/{DAY} failed its audit: ")
-    assert "e.g. 100, 100" in said.out
-    assert run(monkeypatch, lake, *asked, "--new") == 1
+    with pytest.raises(UserError, match=f"^exposures/criteo/{DAY} failed its audit: "):
+        run(monkeypatch, lake, *asked)
+    said = capsys.readouterr().out
+    assert f"pass quarantine/criteo/{DAY}: " in said
+    assert "e.g. 100, 100" in said
+    with pytest.raises(UserError, match="failed its audit"):
+        run(monkeypatch, lake, *asked, "--new")
     assert "quarantine/" not in capsys.readouterr().out  # passed before
 
 
@@ -763,7 +760,7 @@ def test_the_command_goes_on_after_warnings(lake, monkeypatch, capsys):
     rows = rows_of("criteo", "exposures")
     rows[0]["channel"] = None
     audited(lake, "criteo", "exposures", rows)
-    assert run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposures") == 0
+    run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposures")
     assert f"warning exposures/criteo/{DAY}: {NOT_NULL}(channel): 1 of 8 rows" in capsys.readouterr().out
 
 
@@ -776,7 +773,7 @@ def test_the_command_keeps_results_and_pages_for_each_day(lake, monkeypatch, cap
         write_partition(lake, users, contract, journeys, ds=day)
         write_partition(lake, table, contract, rows, ds=day)
     asked = ("--dataset", "criteo", "--table", "channel_policies")
-    assert run(monkeypatch, lake, *asked, "--from", "2017-01-01", "--to", "2017-01-04") == 0
+    run(monkeypatch, lake, *asked, "--from", "2017-01-01", "--to", "2017-01-04")
     assert "no partition for 2017-01-01, 2017-01-03" in capsys.readouterr().out
     assert [a.ds for a in stored_audits(lake, "criteo")] == days
     stored = Audit.from_json((lake.audits("criteo") / "channel_policies" / f"{days[0]}.json").read_text())
@@ -800,12 +797,13 @@ def test_a_range_without_refused_rows_is_fine_and_undated_ones_are_audited(lake,
     with pytest.raises(UserError, match="no such folder"):
         run(monkeypatch, lake, *asked)
     lake.root.mkdir()
-    assert run(monkeypatch, lake, *asked) == 0
+    run(monkeypatch, lake, *asked)
     assert "nothing to audit" in capsys.readouterr().out
     contract = get_dataset("criteo")
     table, rows = sample("quarantine", contract)
     write_partition(lake, table, contract, [rows[0] | {"reason": ""}], ds=UNDATED, counts={"rows_in": 9})
-    assert run(monkeypatch, lake, *asked) == 1
+    with pytest.raises(UserError, match="failed its audit"):
+        run(monkeypatch, lake, *asked)
 
 
 def test_nothing_calls_home(lake, monkeypatch):

@@ -40,7 +40,7 @@ def test_a_bad_day_stops_before_the_next_table_and_a_repair_lets_it_go_on(jobs, 
 
     jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
     capsys.readouterr()
-    assert jobs.run(*audit) == 1
+    assert jobs.run(*audit) == EXIT_USER_ERROR  # no retry can mend it
     told = capsys.readouterr()
     line = told.err.strip().splitlines()[-1]
     assert line.startswith(f"error: exposures/kuairand/{day} failed its audit: {RULE}: ")
