@@ -28,7 +28,7 @@ from mtorl_model.answers import answer_all
 from mtorl_model.artifact import Artifact
 from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
 from mtorl_model.ranking import best_first, fused_reward
-from mtorl_model.reading import ROWS_PER_READ, read_tables
+from mtorl_model.reading import ROWS_PER_READ, read_tables, unswapped
 from mtorl_model.registry import champion, load_champion
 from mtorl_model.rows import ARROW, ROWS_PER_GROUP, arrow_schema
 from mtorl_model.windows import journey_columns
@@ -186,7 +186,7 @@ def _as_contract(table: Table, columns: dict[str, pa.Array]) -> pa.Table:
 def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
     """Publish `channel_policies`, `user_reward_ranks` and `channel_allocation` of a day, with the champion model.
 
-    All of them, or none is new.
+    All of them, or none is new. Raises Busy where the journeys are published anew meanwhile.
 
     What was made from the day's journeys as they are stays as it was issued, on the newest day only if it was made
     by the champion of now: a new champion does not rewrite the past. Raises UserError where the day's journeys or
@@ -202,7 +202,7 @@ def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = RO
         version, artifact = load_champion(lake, dataset)
         if _stand(issued, inputs, version):
             return _left_alone(issued, dataset, day)
-        return _publish_scores(lake, dataset, day, version, artifact, inputs, rows_per_read)
+        return _publish_scores(lake, dataset, day, version, artifact, rows_per_read)
 
 
 def _stand(issued: Sequence[Manifest | None], inputs: Mapping[str, str], version: str | None) -> bool:
@@ -220,13 +220,7 @@ def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -
 
 
 def _publish_scores(
-    lake: Lake,
-    dataset: Dataset,
-    day: str,
-    version: str,
-    artifact: Artifact,
-    inputs: Mapping[str, str],
-    rows_per_read: int,
+    lake: Lake, dataset: Dataset, day: str, version: str, artifact: Artifact, rows_per_read: int
 ) -> tuple[Manifest, ...]:
     partition = lake.partition(journeys.NAME, dataset.name, day)
     tables = read_tables([partition], journey_columns(artifact.spec, dataset), rows_per_read)
@@ -235,7 +229,9 @@ def _publish_scores(
         answers = AnswerFile.create(staged, identity(artifact), record_type(artifact))
         open_files.callback(answers.close)
         earlier = open_files.enter_context(earlier_answers(lake, artifact, dataset))
-        scores = score_journeys(tables, artifact, dataset, answers, earlier)
+        with unswapped([partition]):
+            inputs = scored_inputs(lake, dataset.name, day)
+            scores = score_journeys(tables, artifact, dataset, answers, earlier)
         if not all(np.isfinite(part[name]).all() for part in answers.pieces() for name in ("policy", "gains")):
             raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
         contents: list[tuple[Table, Iterable[pa.Table]]] = [

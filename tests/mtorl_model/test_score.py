@@ -33,8 +33,8 @@ from mtorl_model.initial_policy import InitialPolicy
 from mtorl_model.model import MTORL
 from mtorl_model.prediction import predict
 from mtorl_model.ranking import best_first, fused_reward
-from mtorl_model.reading import regrouped
-from schemas.errors import UserError
+from mtorl_model.reading import read_tables, regrouped
+from schemas.errors import Busy, UserError
 from schemas.paths import Lake
 from schemas.publishing import read_manifest
 from schemas.tables.channel_policies import channel_policies
@@ -285,6 +285,24 @@ def test_a_broken_model_publishes_nothing(lake, monkeypatch):
 def test_a_day_without_journeys_is_one_clear_line(lake):
     with pytest.raises(UserError, match=f"no journeys for toy on {DAY}"):
         score.score_day(lake, TOY, DAY)
+
+
+def test_journeys_that_are_published_while_they_are_scored_are_scored_again_later(lake, monkeypatch):
+    """Else some users would be scored by one edition, some by the other, all under the first one's fingerprint."""
+    publish_journeys(lake, DAY, journeys(random_users(9)))
+
+    def swapped(*asked):
+        first, *others = read_tables(*asked)
+        yield first
+        publish_journeys(lake, DAY, journeys(random_users(8)))
+        yield from others
+
+    with monkeypatch.context() as patched:
+        patched.setattr(score, "read_tables", swapped)
+        with pytest.raises(Busy, match=f"ds={DAY} was published anew while it was read"):
+            score.score_day(lake, TOY, DAY, rows_per_read=4)
+    assert not lake.days("channel_policies", "toy")
+    assert score.score_day(lake, TOY, DAY)[0].rows == 8
 
 
 LATER = "2024-01-03"
