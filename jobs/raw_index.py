@@ -11,9 +11,10 @@ built. Rows are withdrawn by leaving the file with its header alone.
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +45,7 @@ class FileRows:
         return sum(int(rows) for by_day in (self.usable, self.refused) for rows, _ in by_day.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RawIndex:
     """All log files by name. read_with: changes with the lookups, the contract and the code that reads rows.
 
@@ -55,10 +56,10 @@ class RawIndex:
     files: Mapping[str, FileRows]
     gone: Mapping[str, FileRows] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def span(self) -> tuple[str, str] | None:
         """The first and the last day of the log; None where no row is usable. A refused row has no say in it."""
-        days = self._usable_by_day()
+        days = self._usable_by_day
         return (min(days), max(days)) if days else None
 
     def has_come(self, day: str) -> bool:
@@ -66,10 +67,11 @@ class RawIndex:
 
         Enough: 1 % of a usual day. A single row of a clock that runs ahead says nothing about the days before it.
         """
-        by_day = self._usable_by_day()
+        by_day = self._usable_by_day
         later = sum(rows for d, rows in by_day.items() if d > day)
         return bool(by_day[day] or (later and later >= _BELIEVED * median(by_day.values())))
 
+    @cached_property
     def _usable_by_day(self) -> Counter[str]:
         by_day: Counter[str] = Counter()
         for file in self._all().values():
@@ -85,12 +87,19 @@ class RawIndex:
 
     def inputs(self, day: str) -> dict[str, str]:
         """The inputs of a day's exposures and quarantine, or of the undated quarantine: a fingerprint a file."""
-        found, span = {}, self.span
+        return self._inputs_by_day.get(day, {})
+
+    @cached_property
+    def _inputs_by_day(self) -> dict[str, dict[str, str]]:
+        """Of all days at once: a run asks for every day of a history, of which a log may have a file each."""
+        found: dict[str, dict[str, str]] = defaultdict(dict)
         for name, file in sorted(self._all().items()):
-            held = [(kind, d, *by_day[d]) for kind, by_day in (("usable", file.usable), ("refused", file.refused))
-                    for d in sorted(by_day) if _belongs(kind, d, span) == day]  # fmt: skip
-            if held:
-                found[f"raw/{name}"] = hashlib.sha256(json.dumps(held).encode()).hexdigest()[:32]
+            held = defaultdict(list)
+            for kind, by_day in (("usable", file.usable), ("refused", file.refused)):
+                for day in sorted(by_day):
+                    held[_belongs(kind, day, self.span)].append((kind, day, *by_day[day]))
+            for day, rows in held.items():
+                found[day][f"raw/{name}"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
         return found
 
     def files_of(self, days: Iterable[str]) -> set[str]:
