@@ -5,6 +5,7 @@ SQLite from a second process and is refused ("database is locked") about one tim
 is how many days run at once; THIS_CODE=1 builds again what another version of the code built.
 """
 
+import http.client
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ QUEUED_S = 120
 # Airflow marks a backfill as complete up to half a minute after its last run has ended, and allows one at a time.
 MARKED_S = 60
 DONE = ("success", "failed")
+ACTIVE = "state=queued&state=running"
 
 
 STARTS_NIGHT = "audit_champion"  # the task that starts the nightly run
@@ -53,7 +55,10 @@ class Airflow:
         self.token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer as a dictionary; tried again where the database was locked (status 5xx)."""
+        """The answer as a dictionary; tried again where the database was locked (status 5xx).
+
+        What changes nothing is also tried again where no answer comes: a backfill outlasts a restart of the API server.
+        """
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -69,8 +74,11 @@ class Airflow:
                 if error.code < 500 or attempt == ATTEMPTS:
                     raise UserError(f"Airflow refuses ({error.code}): {_detail(error)}") from error
                 time.sleep(attempt)
-            except urllib.error.URLError as error:
-                raise UserError(f"Airflow does not answer at {self.url}: start it with make up") from error
+            # No URLError where the connection breaks after the question was sent.
+            except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+                if method == "POST" or attempt == ATTEMPTS:
+                    raise UserError(f"Airflow does not answer at {self.url}: start it with make up") from error
+                time.sleep(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -89,8 +97,9 @@ def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 
     """
     days = days_between(first, last)
     dag, nightly, report = (f"mtorl_{kind}_{dataset}" for kind in ("daily", "nightly", "report"))
+    # First of all: the schedule goes on behind the days asked for, else it would begin with yesterday.
+    created = _create(airflow, dag, first, last, runs, conf)
     with unpaused(airflow, dag, nightly, report):
-        created = _create(airflow, dag, first, last, runs, conf)
         print(f"backfill {created['id']} of {dag}, {first} to {last}; watch it at {airflow.url}/dags/{dag}", flush=True)
         done = _follow_days(airflow, dag, created, days)
         scored = [day for day in days if done.get(day, {}).get("night") == "success"]
@@ -106,15 +115,27 @@ def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 
 
 @contextmanager
 def unpaused(airflow: Airflow, *dags: str) -> Iterator[None]:
-    """Switch the DAGs on, since a paused one keeps its backfill waiting; leave them as they were found."""
+    """Switch the DAGs on, since a paused one keeps its backfill waiting; leave them as they were found.
+
+    They stay on where something goes on in them: a run of a paused DAG would stand still, and be in the way of the
+    next one of its day.
+    """
     paused = [dag for dag in dags if airflow.call("GET", f"/api/v2/dags/{dag}")["is_paused"]]
     for dag in paused:
         airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
     try:
         yield
-    finally:
-        for dag in paused:
-            airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": True})
+    except BaseException:
+        if paused:
+            print(f"note: the backfill goes on in Airflow, so {', '.join(paused)} stay switched on", file=sys.stderr)
+        raise
+    active = [run for dag in paused for run in airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns?{ACTIVE}")["dag_runs"]]
+    if active:
+        named = ", ".join(f"{run['dag_id']} of {run['partition_key']}" for run in active)
+        print(f"note: {', '.join(paused)} stay switched on: {named} began meanwhile, and is not through", flush=True)
+        return
+    for dag in paused:
+        airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": True})
 
 
 def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: dict[str, object]) -> dict[str, Any]:
@@ -141,10 +162,10 @@ def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: 
 def _follow_days(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]) -> dict[str, dict[str, str]]:
     """Wait for the runs; of each day that ran the states of its `run` and of the task that starts its `night`."""
     done: dict[str, dict[str, str]] = {}
-    while len(done) < len(days):
+    while left := [day for day in days if day not in done]:
         time.sleep(POLL_S)
-        for day, run in _runs(airflow, dag, "backfill", created["created_at"], days).items():
-            if run["state"] in DONE and day not in done:
+        for day, run in _runs(airflow, dag, "backfill", created["created_at"], left).items():
+            if run["state"] in DONE:
                 task = (
                     f"/api/v2/dags/{dag}/dagRuns/{urllib.parse.quote(run['dag_run_id'])}/taskInstances/{STARTS_NIGHT}"
                 )
@@ -159,8 +180,10 @@ def _follow_days(airflow: Airflow, dag: str, created: dict[str, Any], days: list
 def _follow(airflow: Airflow, dag: str, since: str, days: list[str]) -> dict[str, str]:
     """Wait for the runs that the DAG before has started for these days; the state of each that was queued."""
     until = time.monotonic() + QUEUED_S
+    states: dict[str, str] = {}
     while True:
-        states = {day: run["state"] for day, run in _runs(airflow, dag, None, since, days).items()}
+        left = [day for day in days if states.get(day) not in DONE]
+        states |= {day: run["state"] for day, run in _runs(airflow, dag, None, since, left).items()}
         running = [day for day, state in states.items() if state not in DONE]
         if not running and (len(states) == len(days) or time.monotonic() > until):
             return states

@@ -49,11 +49,11 @@ up() {
 
 backfill_days() { AIRFLOW_HOME="$HOME_OF_SERVICE" "$PYTHON_BIN" "$ROOT/bin/backfill.py" "$DATASET" "$1" "$2"; }
 
-# LAST, and where some day needs work TODO_FROM and TODO_TO, of the lake that the service works on.
+# FIRST, and where some day needs work TODO_FROM and TODO_TO, of the lake that the service works on.
 find_todo() {
   local found
   found="$("$PYTHON_BIN" -m jobs.status --dataset "$DATASET" --lake "$(cat "$HOME_OF_SERVICE/lake")" --todo)" || exit $?
-  read -r LAST TODO_FROM TODO_TO <<<"$found"
+  read -r FIRST TODO_FROM TODO_TO <<<"$found"
 }
 
 backfill() {
@@ -66,9 +66,10 @@ backfill() {
   fi
   [ -z "${FROM:-}${TO:-}" ] || die "make backfill needs FROM=YYYY-MM-DD and TO=YYYY-MM-DD, or neither: then what is stale"
   [ -s "$HOME_OF_SERVICE/lake" ] || die "Airflow is not running: start it with make up"
-  # The last day first: its run takes in all raw rows, and only then is it known what hangs on those that have changed.
+  # The first day first: whichever day's run takes note of all raw files, and only then is it known what hangs on those
+  # that have changed. Not the last day's: the model would learn it before the days that are missing, and so not these.
   find_todo
-  backfill_days "$LAST" "$LAST"
+  backfill_days "$FIRST" "$FIRST"
   find_todo
   if [ -n "$TODO_FROM" ]; then backfill_days "$TODO_FROM" "$TODO_TO"; fi
 }

@@ -149,7 +149,7 @@ def _dag(
         f"mtorl_{name}_{dataset}",
         description=f"{get_dataset(dataset).title}: {doc.splitlines()[0]}",
         schedule=schedule,
-        catchup=False,  # and no start date: a DAG that is switched on starts with the next day
+        catchup=False,  # and no start date: a DAG that is switched on starts with the latest day that is over
         max_active_runs=1,
         default_args={**_TASKS, "execution_timeout": task_limit},
         deadline=deadline,

@@ -55,7 +55,9 @@ def main() -> None:
     add_lake(arguments)
     add_range(arguments)
     arguments.add_argument("--raw", type=Path, help="folder of the raw files, to see whether they have changed")
-    arguments.add_argument("--todo", action="store_true", help="only the lake's last day, and from when to when to run")
+    arguments.add_argument(
+        "--todo", action="store_true", help="only the lake's first day, and from when to when to run"
+    )
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
     index = stored_index(lake, dataset.name)
@@ -65,7 +67,7 @@ def main() -> None:
     manifests = read_manifests(lake, dataset.name, days)
     grid = states(lake, dataset.name, index, days, manifests)
     if args.todo:
-        print(days[-1], *unfinished(grid)[:1], *unfinished(grid)[-1:])
+        print(days[0], *unfinished(grid)[:1], *unfinished(grid)[-1:])
         return
     first, last = range_of(args)
     shown = [day for day in days if (first or day) <= day <= (last or day)]
