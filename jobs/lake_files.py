@@ -3,16 +3,20 @@
 from pathlib import Path
 
 from schemas.paths import Lake
-from schemas.publishing import staging_folder
+from schemas.publishing import make_durable, staging_folder
 
 
 def write_whole(lake: Lake, path: Path, text: str) -> None:
-    """Replace a file in one step; one that already holds this text stays untouched."""
+    """Replace a file in one step; one that already holds this text stays untouched.
+
+    Goes through the lake's staging, so that a kill leaves nothing beside the file.
+    """
     content = text.encode()
     if path.is_file() and path.read_bytes() == content:
         return
     with staging_folder(lake) as staging:
         staged = staging / path.name
         staged.write_bytes(content)
+        make_durable(staged)
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(path)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from schemas.errors import UserError
 from schemas.lean_imports import without
 from schemas.locks import locked
 from schemas.paths import UNDATED, Lake
-from schemas.publishing import staging_folder, write_whole
+from schemas.publishing import make_durable, staging_folder, swap_into_place, write_whole
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
 if TYPE_CHECKING:
@@ -86,8 +85,9 @@ def register(
 ) -> Version:
     """Register a model folder (artifact.save_artifact) as a new version; the champion stays as it is.
 
-    The run holds params, the figures of each of `curves` under its number from 1, and the folder. identity: all that
-    the weights depend on. A kill leaves no version, or a whole one that `find_version` finds again.
+    folder: on the lake's own file system; it is moved. The run holds params, the figures of each of `curves` under its
+    number from 1, and the folder. identity: all that the weights depend on. A kill or a power cut leaves no version, or
+    a whole one that `find_version` finds again.
     """
     client = _client(lake)
     from mlflow.entities import Metric, Param
@@ -99,7 +99,11 @@ def register(
         metrics = [Metric(name, value, now_ms, number) for name, value in values.items()]
         client.log_batch(run.info.run_id, metrics)
     files = _files(lake, dataset, run.info.run_id)
-    shutil.copytree(folder, files)
+    for path in (*folder.rglob("*"), folder):
+        make_durable(path)
+    swap_into_place(folder, files)
+    for path in files.parents[1:3]:  # made just now; MLflow's database outlasts a power cut, and so must they
+        make_durable(path)
     client.set_terminated(run.info.run_id)
     name = model_name(dataset)
     if not client.search_registered_models(f"name = '{name}'"):

@@ -164,8 +164,7 @@ def staging_folder(lake: Lake) -> Iterator[Path]:
             require_storage(folder)
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink(missing_ok=True)
+            _remove(folder, lock)
 
 
 def _sweep(staging: Path) -> None:
@@ -174,10 +173,16 @@ def _sweep(staging: Path) -> None:
         try:
             with lock.open() as probe:
                 fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-                lock.unlink(missing_ok=True)
+                _remove(lock.with_suffix(""), lock)
         except (BlockingIOError, FileNotFoundError):
             continue  # its job is alive, or has just ended
+
+
+def _remove(folder: Path, lock: Path) -> None:
+    """The lock last, and only where the folder is gone: a worker that outlives its driver may still write to it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        lock.unlink(missing_ok=True)
 
 
 def publish(

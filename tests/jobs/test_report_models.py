@@ -1,6 +1,7 @@
 """The training behind a day: read from the MLflow database as the model's own registry writes it."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from page import Page
@@ -38,20 +39,24 @@ EPOCHS = [
 def lake(tmp_path_factory) -> Lake:
     """A full training, and a model fine-tuned from it, which scored the day; a second full training beside."""
     lake = complete_lake(tmp_path_factory.mktemp("models") / "lake")
-    folder = tmp_path_factory.mktemp("artifact")
-    (folder / "config.json").write_text("{}")
-    first = register(lake, CONTRACT, folder, {"seed": 0}, EPOCHS, identity="one", day="2017-01-01")
+
+    def folder() -> Path:
+        made = tmp_path_factory.mktemp("artifact")
+        (made / "config.json").write_text("{}")
+        return made
+
+    first = register(lake, CONTRACT, folder(), {"seed": 0}, EPOCHS, identity="one", day="2017-01-01")
     daily = register(
         lake,
         CONTRACT,
-        folder,
+        folder(),
         {"steps": 3},
         [{"train_policy": 0.6}],
         identity="two",
         day="2017-01-02",
         parent=first.name,
     )
-    register(lake, CONTRACT, folder, {"seed": 1}, EPOCHS[:1], identity="three", day="2017-01-03")
+    register(lake, CONTRACT, folder(), {"seed": 1}, EPOCHS[:1], identity="three", day="2017-01-03")
     write_lineage(lake, CONTRACT, daily, "0" * 12, {})
     assert daily.name == "mtorl_criteo/2"  # of the policies in the lake
     return lake

@@ -138,6 +138,7 @@ def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_la
         load_champion(lake, KUAIRAND)
     histories = [History([Epoch(5, 4, 3, (2, 9), 1, 0.5), Epoch(4, 3, 2, (1, 8), 0.5, 0.25)])]
     first, second = saved(tmp_path / "a", spec, seed=1), saved(tmp_path / "b", spec, seed=2)
+    files = {f"model/{path.name}" for path in (tmp_path / "a").iterdir()}
     assert crown(lake, tmp_path / "a", {"seed": 1}, curves_of(histories, KUAIRAND)) == "mtorl_kuairand/1"
     assert crown(lake, tmp_path / "b", {"seed": 2}, curves_of(histories * 2, KUAIRAND)) == "mtorl_kuairand/2"
     with pytest.raises(UserError, match="no champion model for criteo"):
@@ -150,8 +151,7 @@ def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_la
     assert run.data.params == {"seed": "1"}
     curve = client.get_metric_history(run.info.run_id, "monitor")
     assert [(m.step, m.value) for m in curve] == [(1, 1.5), (2, 0.75)]
-    listed = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
-    assert listed == {f"model/{path.name}" for path in (tmp_path / "a").iterdir()}
+    assert {file.path for file in client.list_artifacts(run.info.run_id, "model")} == files
 
     moved = Lake(tmp_path / "moved")
     shutil.move(lake.root, moved.root)

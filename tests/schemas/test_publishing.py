@@ -161,6 +161,19 @@ def test_a_reader_never_sees_half_a_partition_while_a_writer_is_killed_again_and
     assert list(lake.staging.iterdir()) == []  # what the killed writers left is swept
 
 
+def test_a_folder_that_somebody_still_writes_to_is_swept_later(tmp_path, monkeypatch):
+    """Such as a worker that outlives its driver: what it makes behind the sweeper's back must not stay for ever."""
+    lake = Lake(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", lambda *_, **__: None)
+        with staging_folder(lake):
+            pass
+    assert len([path for path in lake.staging.iterdir() if path.is_dir()]) == 1
+    with staging_folder(lake):
+        pass
+    assert list(lake.staging.iterdir()) == []
+
+
 def test_an_unwritable_lake_is_one_clear_line(tmp_path):
     (tmp_path / "lake").write_text("")
     with (
