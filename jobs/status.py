@@ -200,7 +200,7 @@ def grid_lines(grid: Grid, days: list[str]) -> list[str]:
     """The grid as text; days in a row that look the same are one line."""
     rows: list[tuple[list[str], Mapping[str, State]]] = []
     for day in days:
-        if rows and rows[-1][1] == grid[day]:
+        if rows and rows[-1][1] == grid[day] and rows[-1][0][-1] == day_before(day):
             rows[-1][0].append(day)
         else:
             rows.append(([day], grid[day]))

@@ -140,6 +140,13 @@ def test_a_day_that_is_not_over_is_shown_where_it_was_built_and_asks_for_nothing
     assert shown[-1] == "all fresh: nothing to do"
 
 
+def test_a_line_of_the_grid_holds_no_day_that_is_not_there():
+    """One that a clock ahead has had built, above all."""
+    days = [*DAYS, "2099-01-01"]
+    lines = status.grid_lines(dict.fromkeys(days, dict.fromkeys(status.TABLES, State.FRESH)), days)
+    assert [line[:26].rstrip() for line in lines] == ["day", "2022-05-01 to 2022-05-03", "2099-01-01"]
+
+
 def test_yesterday_is_the_datasets_own(monkeypatch):
     class Clock(datetime):
         @classmethod
