@@ -4,7 +4,7 @@ python -m mtorl_model.rollback --dataset D --lake LAKE [--version mtorl_D/3]
 
 Without --version: to the champion before the present one. All that became champion after the chosen version is
 withdrawn: no later day is fine-tuned from it, and no rerun of its day promotes it again. Naming a withdrawn version
-brings it back.
+brings it back. The policies that are issued already stay; a line says where the newest day's are of another model.
 """
 
 import argparse
@@ -15,6 +15,8 @@ from mtorl_model.registry import champion, make_champion, registry_lock, set_tag
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.paths import Lake
+from schemas.publishing import read_manifest
+from schemas.tables import channel_policies, journeys
 
 
 def roll_back(lake: Lake, dataset: Dataset, name: str | None) -> str:
@@ -45,13 +47,31 @@ def roll_back(lake: Lake, dataset: Dataset, name: str | None) -> str:
     return f"{target.name}, trained through {target.day}, is the champion of {dataset.name}{withdrawn}"
 
 
+def still_issued(lake: Lake, dataset: Dataset) -> str | None:
+    """A line where the newest day's policies are of another model than the champion, else None.
+
+    Earlier days' policies stay as they were issued.
+    """
+    days = lake.days(journeys.NAME, dataset.name)
+    issued = read_manifest(lake.partition(channel_policies.NAME, dataset.name, days[-1])) if days else None
+    if issued is None or issued.inputs["model"] == champion(lake, dataset).name:
+        return None
+    return (
+        f"the policies of {issued.ds} are of {issued.inputs['model']} until that day has its nightly run again: "
+        f"make backfill DATASET={dataset.name} FROM={issued.ds} TO={issued.ds}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--version", help="e.g. mtorl_kuairand/3; left out: the champion before")
     args = parser.parse_args()
-    print(roll_back(Lake(args.lake), get_dataset(args.dataset), args.version))
+    lake, dataset = Lake(args.lake), get_dataset(args.dataset)
+    print(roll_back(lake, dataset, args.version))
+    if line := still_issued(lake, dataset):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """A day's run is killed with SIGKILL again and again, restarted, and ends as if nothing had happened.
 
-Killed are the Spark driver (Python and Java), training, fine-tuning and promotion, scoring and the budget plan: the
-project's own entry points, on a small log. All the while another process reads every partition. KILLS in the
+Killed are the Spark driver (Python and Java), the audit, training, fine-tuning and promotion, scoring and the budget
+plan: the project's own entry points, on a small log. All the while another process reads every partition. KILLS in the
 environment says how many kills (make chaos: 100); each is at a random moment of its victim's life, while it has work
 to do: a process that ends before its moment has come does not count, and another one takes its place.
+
+The tests of that reader take a moment, and run with all others.
 """
 
 import importlib
@@ -23,6 +25,7 @@ from itertools import cycle
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lakes import contents
@@ -30,24 +33,19 @@ from lakes import contents
 import schemas.dataset
 from schemas.errors import exit_with_one_line
 from schemas.paths import Lake
-from schemas.publishing import MANIFEST, publish, read_manifest, staging_folder
+from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder
+from schemas.tables.feature_spec import SPEC_FILE
 
 sys.path.insert(0, str(Path(__file__).parent / "jobs"))
 from raw_logs import header
 from shop import SHOP, sent_to
 
-pytestmark = [
-    pytest.mark.spark,
-    pytest.mark.slow,
-    pytest.mark.skipif("KILLS" not in os.environ, reason="takes minutes: make chaos runs it"),
-]
-
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
 # Starting Java takes seconds, forking none: most kills go to the night's publishers, whose window is the narrowest.
 # At most so many: a driver or a trainer that got through leaves no more work to kill. Scoring makes up for them.
-DRIVER_KILLS = max(KILLS * 15 // 100, 3)
-LEARNING_KILLS = max(KILLS * 24 // 100, 3)
+DRIVER_KILLS = max(KILLS * 15 // 100, 4)
+LEARNING_KILLS = max(KILLS * 24 // 100, 4)
 PLAN_KILLS = max(KILLS * 15 // 100, 2)
 DAYS = ["2024-03-30", "2024-03-31", "2024-04-01"]
 SPAN = ("--from", DAYS[0], "--to", DAYS[-1])
@@ -57,13 +55,14 @@ ENVIRONMENT = os.environ | {
     "MTORL_SHUFFLE_PARTITIONS": "2",
 }  # fmt: skip
 DRIVER_STEPS = (
-    ("jobs.build_exposures", *SPAN),
-    ("jobs.build_journeys", "--day", DAYS[-1]),
+    ("jobs.build_exposures", "--up-to", DAYS[-1]),
     ("jobs.build_feature_spec", *SPAN),
-    ("jobs.build_sequences", *SPAN),
+    ("jobs.build_sequences", "--from", DAYS[0], "--to", DAYS[1]),
+    ("jobs.build_day", "--day", DAYS[-1]),
 )
 LAST = ("--day", DAYS[-1])
 LEARNING = (
+    ("jobs.audit_table", "--table", "journeys", "sequences", "--new"),
     ("mtorl_model.train", "--from", DAYS[0], "--to", DAYS[1], "--spec-day", DAYS[-1], "--max-epochs", "4",
      "--members", "1", "--device", "cpu"),
     ("mtorl_model.fine_tune", *LAST, "--device", "cpu"),
@@ -94,8 +93,9 @@ def write_log(raw: Path, *, corrected: bool) -> None:
 
 
 def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
-    more = ("--raw", str(raw)) if step[0] == "jobs.build_exposures" else ()
-    return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *more]
+    spec = lake.partition("feature_spec", "shop", DAYS[-1]) / SPEC_FILE
+    more = {"jobs.build_exposures": ("--raw", str(raw)), "jobs.build_day": ("--spec", str(spec))}
+    return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *more.get(step[0], ())]
 
 
 def start(step: tuple[str, ...], lake: Lake, raw: Path) -> subprocess.Popen:
@@ -139,6 +139,12 @@ def finish_fork(step: tuple[str, ...], lake: Lake) -> float:
     return time.monotonic() - began
 
 
+def audits(lake: Lake) -> dict[str, str]:
+    """What the audits have found, by file."""
+    folder = lake.audits("shop")
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.glob("*/*.json")}
+
+
 def champion_files(lake: Lake) -> set[str]:
     """The content of the champion's files, each with its name."""
     # Not through MLflow: a database that this process has opened should not be used by its forks.
@@ -161,7 +167,10 @@ def look(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     try:
-        wrong = _disagreement(handle)
+        try:
+            wrong = _disagreement(Path(f"/proc/self/fd/{handle}"))  # this very folder, whatever its path names by now
+        except Exception as error:  # whatever a reader may stumble over: half a file, a file that is gone
+            wrong = f"{type(error).__name__}: {error}"
         try:
             current = os.fstat(handle).st_ino == folder.stat().st_ino
         except FileNotFoundError:
@@ -171,19 +180,14 @@ def look(folder: Path) -> str:
         os.close(handle)
 
 
-def _disagreement(handle: int) -> str:
-    try:
-        names = os.listdir(handle)
-        with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=handle)) as file:
-            stated = json.load(file)["rows"]
-        rows = 0
-        for name in names:
-            if name.endswith(".parquet"):
-                with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=handle), "rb") as file:
-                    rows += pq.read_metadata(file).num_rows
-    except FileNotFoundError as error:
-        return f"no {error.filename}"
-    return "" if rows == stated else f"{rows} rows, stated {stated}"
+def _disagreement(partition: Path) -> str:
+    stated = read_manifest(partition)
+    if stated is None:
+        return "no manifest"
+    rows = sum(pq.read_metadata(file).num_rows for file in partition.glob("*.parquet"))
+    if rows != stated.rows:
+        return f"{rows} rows, stated {stated.rows}"
+    return "" if content_fingerprint(partition) == stated.fingerprint else "other content than stated"
 
 
 def read_for_ever(root: str, report: str) -> None:
@@ -200,22 +204,88 @@ def read_for_ever(root: str, report: str) -> None:
             time.sleep(0.05)  # the killed need the processor too
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]]]:
-    """The lake under fire, and what its reader has seen: how many looks, and what was wrong."""
-    root = tmp_path_factory.mktemp("fire")
-    lake, report = Lake(root / "lake"), root / "seen.jsonl"
+@pytest.fixture
+def reader(tmp_path) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]]]:
+    """The lake under fire, and what its reader has seen: how many looks, and what was wrong. The reader must live."""
+    lake, report = Lake(tmp_path / "fire"), tmp_path / "seen.jsonl"
     report.touch()
     process = multiprocessing.get_context("fork").Process(target=read_for_ever, args=(str(lake.root), str(report)))
     process.start()
 
     def seen() -> tuple[int, list[str]]:
+        assert process.is_alive(), "the reader is gone"
         lines = [json.loads(line) for line in report.read_text().splitlines() if line.endswith("}")]
         return max((x["looks"] for x in lines if "looks" in x), default=0), [x["wrong"] for x in lines if "wrong" in x]
 
     yield lake, seen
     process.kill()
     process.join()
+
+
+def put_edition(lake: Lake, content: str) -> Path:
+    """A partition of two files of two rows each."""
+    with staging_folder(lake) as staging:
+        (staging / "part").mkdir()
+        for k in range(2):
+            pq.write_table(pa.table({"x": [f"{content}{k}"] * 2}), staging / "part" / f"part-{k}.parquet")
+        publish(lake, "journeys", "shop", DAYS[0], staging / "part", rows=4, inputs={}, code="c")
+    return lake.partition("journeys", "shop", DAYS[0])
+
+
+def tear(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+FAULTS = {
+    "no manifest": lambda partition, other: (partition / MANIFEST).unlink(),
+    "JSONDecodeError": lambda partition, other: tear(partition / MANIFEST),
+    "ArrowInvalid": lambda partition, other: tear(partition / "part-0.parquet"),
+    "2 rows, stated 4": lambda partition, other: (partition / "part-0.parquet").unlink(),
+    "other content than stated": lambda partition, other: shutil.copy(other / "part-0.parquet", partition),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_reader_says_what_is_wrong_with_a_partition(tmp_path, fault):
+    partition, other = (put_edition(Lake(tmp_path / name), name) for name in ("lake", "other"))
+    assert look(partition) == ""
+    FAULTS[fault](partition, other)
+    assert look(partition).startswith(fault)
+
+
+def test_the_reader_holds_nothing_against_a_partition_that_is_replaced_or_gone(tmp_path, monkeypatch):
+    lake = Lake(tmp_path)
+    partition = put_edition(lake, "old")
+
+    def replaced_meanwhile(file: Path) -> None:
+        put_edition(lake, "new")
+        raise FileNotFoundError(file)
+
+    assert look(lake.partition("journeys", "shop", DAYS[1])) == ""
+    monkeypatch.setattr(pq, "read_metadata", replaced_meanwhile)
+    assert look(partition) == ""
+
+
+def test_the_reader_outlives_what_it_finds_and_its_end_is_noticed(reader):
+    lake, seen = reader
+    partition = put_edition(lake, "x")
+    tear(partition / MANIFEST)
+
+    def wait_for(condition: Callable[[], bool]) -> None:
+        for _ in range(1200):
+            if condition():
+                return
+            time.sleep(0.05)
+        raise TimeoutError
+
+    wait_for(lambda: bool(seen()[1]))
+    looks, _ = seen()
+    wait_for(lambda: seen()[0] > looks)
+    (process,) = multiprocessing.active_children()
+    process.kill()
+    process.join()
+    with pytest.raises(AssertionError, match="the reader is gone"):
+        seen()
 
 
 # --- the run ------------------------------------------------------------------------------------------------
@@ -236,9 +306,12 @@ def kill_some(process: subprocess.Popen, dice: random.Random) -> None:
     process.communicate(timeout=120)
 
 
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.skipif("KILLS" not in os.environ, reason="takes minutes: make chaos runs it")
 def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(reader, dice, tmp_path, monkeypatch):
-    for step in (*LEARNING, SCORE, PLAN):
-        importlib.import_module(step[0])
+    for module in ("jobs.audits", *(step[0] for step in (*LEARNING, SCORE, PLAN))):
+        importlib.import_module(module)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     lake, seen = reader
     raw = tmp_path / "raw"
@@ -248,7 +321,8 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     write_log(raw, corrected=False)
     for step in DRIVER_STEPS:
         finish(step, calm, raw)
-    shutil.copytree(calm.root, lake.root, dirs_exist_ok=True)
+    shutil.copytree(calm.root, tmp_path / "copy")
+    (tmp_path / "copy").rename(lake.root)  # at once: the reader looks already
     old_journeys = tmp_path / "old_journeys"
     shutil.copytree(calm.partition("journeys", "shop", DAYS[-1]), old_journeys)
     write_log(raw, corrected=True)
@@ -268,13 +342,15 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
         finish(step, lake, raw)
     assert contents(lake, *BUILT) == want[BUILT]
 
-    # Training goes on from its checkpoints; the day's learning is done once, whoever is killed; the weights are equal.
+    # Audits are kept one by one. Training goes on from its checkpoints; the day's learning is done once, whoever is
+    # killed; the weights are equal.
     for step, share in zip(LEARNING, shares(LEARNING_KILLS, len(LEARNING)), strict=True):
         for _ in range(share):
             if not killed_fork(step, lake, dice.uniform(0, seconds[step])):
                 break
             killed["learning"] += 1
         finish_fork(step, lake)
+    assert audits(lake) == audits(calm) != {}
     assert champion_files(lake) == champion_files(calm)
     assert contents(lake, *LEARNED) == want[LEARNED]
 
@@ -287,7 +363,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
         put(lake, next(journeys))
         return SCORE
 
-    killed["scoring"] = KILLS - killed["driver"] - killed["learning"] - PLAN_KILLS
+    killed["scoring"] = max(KILLS - killed["driver"] - killed["learning"] - PLAN_KILLS, 1)
     kill(scoring, lake, seconds[SCORE], killed["scoring"], dice)
     put(lake, new_journeys)
     finish_fork(SCORE, lake)

@@ -1,6 +1,7 @@
 """The query of docs/operations.md, as it stands there, on a lake of two days."""
 
 import re
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -37,34 +38,66 @@ def lake(tmp_path) -> Lake:
         policy = {"user_id": [17], "channel": ["short"], "model_version": ["mtorl_kuairand/3"]}
         inputs = {**scored_inputs(lake, "kuairand", day), "model": "mtorl_kuairand/3"}
         put(lake, "channel_policies", day, policy, inputs, "spec1")
-    put(lake, "sequences", DAYS[0], {"user_id": [17]}, history_inputs(lake, "kuairand", DAYS[0]), "spec1")
-    version = Version("mtorl_kuairand/3", 3, "run3", DAYS[0], "identity", parent="mtorl_kuairand/1")
-    write_lineage(lake, get_dataset("kuairand"), version, "spec1", fingerprints(lake, "sequences", "kuairand", DAYS))
+    for day in DAYS:
+        put(lake, "sequences", day, {"user_id": [17], "day": [day]}, history_inputs(lake, "kuairand", day), "spec1")
+    for number, day, parent in ((1, DAYS[0], ""), (3, DAYS[1], "mtorl_kuairand/1")):
+        version = Version(f"mtorl_kuairand/{number}", number, f"run{number}", day, "identity", parent=parent)
+        trained_on = fingerprints(lake, "sequences", "kuairand", [day])
+        write_lineage(lake, get_dataset("kuairand"), version, "spec1", trained_on)
     return lake
 
 
-def test_one_query_leads_from_a_policy_to_model_spec_and_every_input(lake):
+def asked(lake: Lake) -> set[tuple]:
+    """What the query answers, without its first columns, which are the policy's."""
     (query,) = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
     rows = duckdb.sql(query.replace("lake = 'lake'", f"lake = '{lake.root}'")).fetchall()
-    found = {(depth, partition, spec, name): value for _, _, _, depth, partition, spec, name, value in rows}
     assert {row[:3] for row in rows} == {(17, "short", "mtorl_kuairand/3")}
+    assert [row[3] for row in rows] == sorted(row[3] for row in rows)
+    return {row[3:] for row in rows}
 
-    def path(table: str, day: str) -> str:
-        return f"{table}/dataset=kuairand/ds={day}"
 
+def path(table: str, day: str) -> str:
+    return f"{table}/dataset=kuairand/ds={day}"
+
+
+def test_one_query_leads_from_a_policy_to_model_spec_and_every_input(lake):
     def fingerprint(table: str, day: str) -> str:
         return read_manifest(lake.root / path(table, day)).fingerprint
 
-    trained_on = path("sequences", DAYS[0])
     policies, journeys = path("channel_policies", DAYS[1]), path("journeys", DAYS[1])
-    assert found == {
-        (0, policies, "spec1", "model"): "mtorl_kuairand/3",
-        (0, policies, "spec1", journeys): fingerprint("journeys", DAYS[1]),
-        **{(1, journeys, None, path("exposures", day)): fingerprint("exposures", day) for day in DAYS},
-        **{(2, path("exposures", day), None, "raw/log.csv"): f"rows of {day}" for day in DAYS},
-        # The model, and what it was trained on.
-        (1, "mtorl_kuairand/3", "spec1", "parent"): "mtorl_kuairand/1",
-        (1, "mtorl_kuairand/3", "spec1", trained_on): fingerprint("sequences", DAYS[0]),
-        (2, trained_on, "spec1", path("exposures", DAYS[0])): fingerprint("exposures", DAYS[0]),
-        (3, path("exposures", DAYS[0]), None, "raw/log.csv"): f"rows of {DAYS[0]}",
+    assert asked(lake) == {
+        (0, policies, "spec1", "model", "mtorl_kuairand/3", True),
+        (0, policies, "spec1", journeys, fingerprint("journeys", DAYS[1]), True),
+        *((1, journeys, None, path("exposures", day), fingerprint("exposures", day), True) for day in DAYS),
+        *((2, path("exposures", day), None, "raw/log.csv", f"rows of {day}", True) for day in DAYS),
+        # The model, what it was trained on, and the one that it went on from.
+        (1, "mtorl_kuairand/3", "spec1", "parent", "mtorl_kuairand/1", True),
+        *((k + 1, f"mtorl_kuairand/{version}", "spec1", path("sequences", day), fingerprint("sequences", day), True)
+          for k, (version, day) in enumerate([(3, DAYS[1]), (1, DAYS[0])])),
+        *((2, path("sequences", DAYS[1]), "spec1", path("exposures", day), fingerprint("exposures", day), True)
+          for day in DAYS),
+        (3, path("sequences", DAYS[0]), "spec1", path("exposures", DAYS[0]), fingerprint("exposures", DAYS[0]), True),
+    }  # fmt: skip
+
+
+def test_what_was_published_anew_since_it_was_read_is_marked_with_all_that_stands_behind_it(lake):
+    def not_as_read() -> set[tuple[str, str]]:
+        return {(partition, name) for _, partition, _, name, _, as_read in asked(lake) if not as_read}
+
+    before = asked(lake)
+    # The sequences that the parent was trained on, from corrected rows of that day.
+    put(lake, "exposures", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, {"raw/log.csv": "corrected rows"})
+    history = history_inputs(lake, "kuairand", DAYS[0])
+    put(lake, "sequences", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, history, "spec1")
+    rebuilt = {
+        ("mtorl_kuairand/1", path("sequences", DAYS[0])),
+        (path("sequences", DAYS[0]), path("exposures", DAYS[0])),
     }
+    unread = {(path(table, DAYS[1]), path("exposures", DAYS[0])) for table in ("journeys", "sequences")}
+    assert not_as_read() == rebuilt | unread | {(path("exposures", DAYS[0]), "raw/log.csv")}
+    # What the model has read stays as it was told.
+    told = {row[1:5] for row in before if row[1] in ("mtorl_kuairand/1", "mtorl_kuairand/3")}
+    assert told <= {row[1:5] for row in asked(lake)}
+    shutil.rmtree(lake.root / path("sequences", DAYS[0]))
+    assert not_as_read() == {*unread, ("mtorl_kuairand/1", path("sequences", DAYS[0])),
+                             (path("exposures", DAYS[0]), "raw/log.csv")}  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
 from threading import Thread
 
 import pytest
@@ -65,18 +66,65 @@ def test_a_late_run_is_told_of(log):
     assert re.fullmatch(f"{STAMP} LATE mtorl_daily_criteo 2017-01-01: not done 6 hours after it was queued\n", said)
 
 
+def test_a_long_backfill_is_not_late(log):
+    """The context as Airflow makes it: its runs are all queued at once, and one has to wait for the others."""
+    run = {"dag_id": "mtorl_daily_criteo", "partition_key": "2017-01-01", "run_type": "backfill"}
+    alerts.late({"dag_run": run}, hours=8)
+    assert not log.exists()
+    alerts.late({"dag_run": run | {"run_type": "scheduled"}}, hours=8)
+    assert "LATE mtorl_daily_criteo 2017-01-01" in log.read_text()
+
+
 def test_the_webhook_gets_the_same_line(log, webhook):
     alerts.tell("FAILED x")
     assert webhook == [{"text": log.read_text().rstrip("\n")}]
 
 
-def test_a_webhook_that_does_not_answer_is_a_line_that_keeps_its_address_to_itself(log, monkeypatch):
-    monkeypatch.setenv("MTORL_WEBHOOK", "http://127.0.0.1:9/secret")
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://127.0.0.1:9/secret", "ConnectionRefusedError"),
+        ("hooks.example/secret", "ValueError"),  # without its scheme: Python's own words quote all of it
+        ("http://127.0.0.1:secret/", "InvalidURL"),
+        ("secret://127.0.0.1/", "URLError"),
+    ],
+)
+def test_a_webhook_that_takes_nothing_is_a_line_that_keeps_its_address_to_itself(log, monkeypatch, address, reason):
+    monkeypatch.setenv("MTORL_WEBHOOK", address)
     alerts.tell("FAILED x")
     first, second = log.read_text().splitlines()
     assert first.endswith("FAILED x")
-    assert "the webhook did not take the line above" in second
-    assert "secret" not in second
+    assert re.fullmatch(f"{STAMP} the webhook did not take the line above: {reason}", second)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.0 403 secret\r\n\r\n", "it answered with status 403"),
+        (b"secret, but no HTTP\r\n\r\n", "BadStatusLine"),
+        (b"", "RemoteDisconnected"),
+    ],
+)
+def test_a_webhook_that_answers_badly_is_a_line(log, monkeypatch, answer, reason):
+    class Refuse(BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with TCPServer(("127.0.0.1", 0), Refuse) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("MTORL_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/secret")
+        alerts.tell("FAILED x")
+    assert re.fullmatch(f"{STAMP} the webhook did not take the line above: {reason}", log.read_text().splitlines()[1])
+
+
+def test_a_log_that_cannot_be_written_stops_no_post(monkeypatch, webhook, capsys):
+    """A full disk is when the alert is needed most; what the log does not take goes where the task's own log is."""
+    monkeypatch.setenv("MTORL_ALERTS", "/dev/full")
+    alerts.tell("FAILED x")
+    (posted,) = webhook
+    assert re.fullmatch(f"{STAMP} FAILED x", posted["text"])
+    assert capsys.readouterr().err == f"{posted['text']} (not written to /dev/full: OSError)\n"
 
 
 def test_without_a_name_the_log_lies_in_airflows_home(tmp_path, monkeypatch):

@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,14 @@ import pytest
 from jobs import status
 from jobs.raw_index import FileRows, RawIndex, store_index
 from jobs.status import State
+from schemas.dataset import get_dataset
 from schemas.freshness import history_inputs, planned_inputs, scored_inputs
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import code_version, publish, read_manifest, staging_folder
 
 DAYS = ["2022-05-01", "2022-05-02", "2022-05-03"]
-CODE = dict.fromkeys((*status.FROM_JOURNEYS, *status.FROM_SCORES), code_version("mtorl_model"))
+MODEL = "mtorl_kuairand"
+TO_COME = (*status.FROM_RAW, *status.FROM_HISTORY, *status.FROM_JOURNEYS, *status.FROM_SCORES)  # without a champion
 
 
 def index_of(**rows: str) -> RawIndex:
@@ -30,7 +35,7 @@ def put(lake: Lake, table: str, day: str, content: str, inputs: dict[str, str], 
         (staging / "part").mkdir()
         (staging / "part" / "x.parquet").write_text(content)
         publish(lake, table, "kuairand", day, staging / "part", rows=1, inputs=inputs,
-                code=CODE.get(table, code_version("jobs")), **more)  # fmt: skip
+                code=code_version("jobs"), **more)  # fmt: skip
 
 
 def put_day(lake: Lake, index: RawIndex, day: str) -> None:
@@ -61,14 +66,14 @@ def lake(tmp_path) -> Lake:
 
 def grid(lake: Lake) -> dict[str, dict[str, State]]:
     index = status.stored_index(lake, "kuairand")
-    days = status.days_of_lake(lake, "kuairand", index)
+    days = status.days_of_lake(lake, "kuairand", index, status.yesterday(get_dataset("kuairand")))
     return status.states(lake, "kuairand", index, days, status.read_manifests(lake, "kuairand", days))
 
 
 def not_fresh(lake: Lake) -> set[str]:
     """What the grid shows as other than fresh: table/day state."""
     return {f"{table}/{day[-1]} {state.value}" for day, tables in grid(lake).items() for table, state in tables.items()
-            if state is not State.FRESH}  # fmt: skip
+            if state not in (State.FRESH, State.NONE)}  # fmt: skip
 
 
 def said(lake: Lake, capsys, monkeypatch, *arguments: str) -> list[str]:
@@ -81,7 +86,7 @@ def test_a_whole_lake_is_fresh_and_says_so(lake, capsys, monkeypatch):
     assert not_fresh(lake) == set()
     lines = said(lake, capsys, monkeypatch)
     assert lines[0].split() == ["day", *status.TABLES]
-    assert lines[1].split() == ["2022-05-01", "to", "2022-05-03", *["fresh"] * 8]
+    assert lines[1].split() == ["2022-05-01", "to", "2022-05-03", *["fresh"] * 4, "-", "-", *["fresh"] * 4]
     assert lines[2:] == ["", "all fresh: nothing to do"]
 
 
@@ -112,23 +117,121 @@ def test_a_day_that_the_log_has_and_the_lake_has_not_is_missing(lake):
     index = index_of(d1="a", d2="b", d3="c")
     span = {**index.files["log.csv"].usable, "2022-05-04": [1, "d"]}
     store_index(lake, "kuairand", RawIndex("r", {"log.csv": FileRows([1, 2, 3], span, {})}))
-    assert not_fresh(lake) == {f"{table}/4 missing" for table in status.TABLES}
+    assert not_fresh(lake) == {f"{table}/4 missing" for table in TO_COME}
 
 
-@pytest.mark.parametrize("table", status.TABLES)
+def test_a_clock_that_runs_ahead_makes_no_day(lake, capsys, monkeypatch):
+    """A single row of the far future; and a log that reaches today, whose last rows are still to come."""
+    rows = {day: [1000, "x"] for day in DAYS}
+    ahead = {**rows, "2022-05-05": [1000, "y"], "2099-01-01": [1, "z"]}
+    store_index(lake, "kuairand", RawIndex("r", {"log.csv": FileRows([1, 2, 3], ahead, {})}))
+    assert list(grid(lake)) == [*DAYS, "2022-05-04", "2022-05-05"]  # the fourth is believed to be empty
+    assert said(lake, capsys, monkeypatch, "--todo") == ["2022-05-01 2022-05-01 2022-05-05"]
+    monkeypatch.setattr(status, "yesterday", lambda dataset: "2022-05-04")
+    assert said(lake, capsys, monkeypatch, "--todo") == ["2022-05-01 2022-05-01 2022-05-04"]
+
+
+def test_a_day_that_is_not_over_is_shown_where_it_was_built_and_asks_for_nothing(lake, capsys, monkeypatch):
+    store_index(lake, "kuairand", index_of(d1="a", d2="b", d3="more"))
+    monkeypatch.setattr(status, "yesterday", lambda dataset: DAYS[1])
+    assert said(lake, capsys, monkeypatch, "--todo") == [DAYS[0]]
+    shown = said(lake, capsys, monkeypatch)
+    assert shown[2].split()[:2] == [DAYS[2], "stale"]
+    assert shown[-1] == "all fresh: nothing to do"
+
+
+def test_a_line_of_the_grid_holds_no_day_that_is_not_there():
+    """One that a clock ahead has had built, above all."""
+    days = [*DAYS, "2099-01-01"]
+    lines = status.grid_lines(dict.fromkeys(days, dict.fromkeys(status.TABLES, State.FRESH)), days)
+    assert [line[:26].rstrip() for line in lines] == ["day", "2022-05-01 to 2022-05-03", "2099-01-01"]
+
+
+def test_yesterday_is_the_datasets_own(monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2022, 5, 3, 23, 0, tzinfo=UTC).astimezone(tz)
+
+    monkeypatch.setattr(status, "datetime", Clock)
+    kuairand = get_dataset("kuairand")
+    assert kuairand.timezone == "Asia/Shanghai"
+    assert status.yesterday(kuairand) == "2022-05-03"  # where it is the fourth already
+
+
+def register(lake: Lake, *days: str, champion: int, withdrawn: int = 0) -> None:
+    """Models trained through these days, all champions once, in the tables that tests/schemas holds against MLflow."""
+    lake.mlflow_database.parent.mkdir(exist_ok=True)
+    lake.mlflow_database.unlink(missing_ok=True)
+    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
+        database.executescript(
+            "CREATE TABLE model_versions (name, version, run_id, current_stage);"
+            "CREATE TABLE model_version_tags (name, version, key, value);"
+            "CREATE TABLE registered_model_aliases (name, alias, version);"
+        )
+        for number, day in enumerate(days, start=1):
+            tags = {"day": day, "reign": str(number), **({"withdrawn": "by hand"} if number == withdrawn else {})}
+            database.execute("INSERT INTO model_versions VALUES (?, ?, 'run', 'None')", (MODEL, number))
+            rows = [(MODEL, number, *tag) for tag in tags.items()]
+            database.executemany("INSERT INTO model_version_tags VALUES (?, ?, ?, ?)", rows)
+        database.execute("INSERT INTO registered_model_aliases VALUES (?, 'champion', ?)", (MODEL, champion))
+
+
+def test_the_newest_policies_are_the_champions_and_the_past_stays_as_it_was_issued(lake, capsys, monkeypatch):
+    """After a rollback, above all: the policies that are sent out tonight are of the model that was withdrawn."""
+    register(lake, DAYS[2], DAYS[2], champion=1)
+    assert not_fresh(lake) == set()
+    register(lake, DAYS[2], DAYS[2], champion=2)
+    assert not_fresh(lake) == {f"{table}/3 stale" for table in (*status.FROM_JOURNEYS, *status.FROM_SCORES)}
+    assert said(lake, capsys, monkeypatch, "--todo") == [f"{DAYS[0]} {DAYS[2]} {DAYS[2]}"]
+
+
+def test_scores_of_two_models_on_one_day_are_not_fresh(lake):
+    """A kill between the three tables of a scoring."""
+    scored = {**scored_inputs(lake, "kuairand", DAYS[0]), "model": "mtorl_kuairand/2"}
+    put(lake, "channel_policies", DAYS[0], "new", scored, spec_version="s")
+    assert not_fresh(lake) == {f"{table}/1 stale" for table in (*status.FROM_JOURNEYS[1:], *status.FROM_SCORES)}
+
+
+def test_a_day_behind_the_first_champion_is_tested_and_decided(lake):
+    register(lake, DAYS[2], DAYS[0], champion=1)
+    assert not_fresh(lake) == {f"{table}/{day} missing" for table in status.OF_CHAMPION for day in (2, 3)}
+    for day in DAYS[1:]:
+        put(lake, "prequential", day, "figures", {"model": "mtorl_kuairand/1", "sequences/of/then": "f"})
+        put(lake, "promotions", day, "a decision", {"champion": "mtorl_kuairand/1"})
+    assert not_fresh(lake) == set()
+    # Nothing is asked of the days that every champion has seen, nor for the sake of one that was rolled back.
+    shutil.rmtree(lake.table("promotions", "kuairand"))
+    register(lake, DAYS[2], DAYS[1], champion=1)
+    assert not_fresh(lake) == {"promotions/3 missing"}
+    register(lake, DAYS[2], DAYS[1], champion=1, withdrawn=2)
+    assert not_fresh(lake) == set()
+
+
+@pytest.mark.parametrize("table", TO_COME)
 def test_what_failed_its_audit_is_failed_and_named(lake, table, capsys, monkeypatch):
     audit = lake.audits("kuairand") / table / f"{DAYS[1]}.json"
     audit.parent.mkdir(parents=True)
     fingerprint = read_manifest(lake.partition(table, "kuairand", DAYS[1])).fingerprint
     audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
     assert grid(lake)[DAYS[1]][table] is State.FAILED
-    assert any(line.startswith(f"failed: {table} 2022-05-02") for line in said(lake, capsys, monkeypatch))
+    told = f"failed: {table} 2022-05-02: the data docs say why; mend the raw rows, then make backfill"
+    assert told in said(lake, capsys, monkeypatch)
+
+
+def test_a_champions_failed_test_is_no_matter_of_raw_rows(lake, capsys, monkeypatch):
+    put(lake, "prequential", DAYS[1], "figures", {})
+    audit = lake.audits("kuairand") / "prequential" / f"{DAYS[1]}.json"
+    audit.parent.mkdir(parents=True)
+    fingerprint = read_manifest(lake.partition("prequential", "kuairand", DAYS[1])).fingerprint
+    audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
+    assert said(lake, capsys, monkeypatch)[-1] == (
+        "failed: prequential 2022-05-02: the data docs say why; make rollback DATASET=kuairand takes a promotion back"
+    )
 
 
 def test_sequences_of_another_spec_than_the_champions_are_stale(lake):
     from test_journeys import spec_of
-
-    from schemas.dataset import get_dataset
 
     champion = lake.table("champion", "kuairand")
     champion.mkdir(parents=True)
@@ -140,7 +243,7 @@ def test_other_code_is_counted_and_changes_no_state(lake, capsys, monkeypatch):
     monkeypatch.setattr(status, "code_version", lambda *_: "other")
     lines = said(lake, capsys, monkeypatch)
     assert lines[-2] == "all fresh: nothing to do"
-    assert lines[-1].startswith("24 partitions were built by another version of the code")
+    assert lines[-1].startswith("12 partitions were built by another version of the code")
 
 
 def test_an_empty_lake_is_one_clear_line(tmp_path):
@@ -165,5 +268,6 @@ def test_a_lake_that_was_scored_before_there_were_plans_is_not_fresh(lake, capsy
 
 def test_a_plan_of_scores_that_were_made_again_is_stale(lake):
     scored = {**scored_inputs(lake, "kuairand", DAYS[2]), "model": "mtorl_kuairand/2"}
-    put(lake, "user_reward_ranks", DAYS[2], "other ranks", scored, spec_version="s")
+    for table in status.FROM_JOURNEYS:
+        put(lake, table, DAYS[2], "of another model", scored, spec_version="s")
     assert not_fresh(lake) == {"budget_plan/3 stale"}

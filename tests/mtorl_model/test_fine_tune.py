@@ -15,7 +15,7 @@ import torch
 
 from jobs.audit_results import PASS, WARN
 from jobs.audits import audit_partition
-from mtorl_model import fine_tune, promote
+from mtorl_model import fine_tune, promote, rollback
 from mtorl_model.artifact import save_artifact
 from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig, LossConfig, ModelConfig, TrainConfig
@@ -37,13 +37,13 @@ from mtorl_model.registry import (
     set_challenger,
     versions,
 )
-from mtorl_model.rollback import roll_back
+from mtorl_model.rollback import roll_back, still_issued
 from mtorl_model.score import load_champion
 from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
 from schemas.paths import Lake
-from schemas.publishing import FAILED_AUDIT, MANIFEST, read_manifest, staging_folder, swap_into_place
+from schemas.publishing import FAILED_AUDIT, MANIFEST, publish, read_manifest, staging_folder, swap_into_place
 from schemas.tables import prequential, promotions
 
 KUAIRAND = get_dataset("kuairand")
@@ -321,6 +321,22 @@ def test_rolled_back_stays_rolled_back(lake):
     assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/1")
     assert roll_back(lake, KUAIRAND, "mtorl_kuairand/3").startswith("mtorl_kuairand/3")
     assert champion(lake, KUAIRAND) == replace(named_version(lake, KUAIRAND, "mtorl_kuairand/3"), withdrawn=False)
+
+
+def test_a_rollback_says_whose_policies_are_still_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollback, "champion", lambda *_: Version("mtorl_kuairand/2", 2, "run", DAYS[0], ""))
+    lake = Lake(tmp_path / "lake")
+    assert still_issued(lake, KUAIRAND) is None  # nothing was ever scored
+    for day, model in zip(DAYS, ("mtorl_kuairand/1", "mtorl_kuairand/2", "mtorl_kuairand/3"), strict=True):
+        for table in ("journeys", "channel_policies"):
+            with staging_folder(lake) as staged:
+                publish(lake, table, "kuairand", day, staged, rows=0, inputs={"model": model}, code="c")
+        line = still_issued(lake, KUAIRAND)  # of the newest day alone
+        assert line == {DAYS[1]: None}.get(
+            day,
+            f"the policies of {day} are of {model} until that day has its nightly run again: "
+            f"make backfill DATASET=kuairand FROM={day} TO={day}",
+        )
 
 
 def test_a_gate_that_was_waiting_during_a_rollback_does_not_undo_it(lake):
