@@ -5,8 +5,8 @@
 
 --up-to DAY: that day, and all days before it that the lake holds or should hold, since the day's journeys rest on
 them; this is how rows that come late reach the lake. A day whose raw rows are as they were when it was built is left
-alone; so is one whose rows have changed while a file that held some of them is gone. Refused rows whose day cannot be
-read, or lies outside the days of the rows that are not refused, are published as the quarantine partition `undated`.
+alone. Where a file that held some of them is gone, its rows stay as they were published. Refused rows whose day cannot
+be read, or lies outside the days of the rows that are not refused, are published as the quarantine partition `undated`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,11 +29,12 @@ from jobs.exposures import (
     to_keep,
     with_reason,
 )
-from jobs.lake_io import publish_days
+from jobs.lake_io import publish_days, read_published
 from jobs.progress import doing
 from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
 from jobs.session import spark_session
+from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
 from schemas.freshness import is_fresh
@@ -193,7 +194,7 @@ def to_build(
     Of an earlier day than --up-to names a line says so; it stays as it is. Otherwise it is a UserError.
     """
     stale = stale_days(lake, dataset, index, days, code)
-    held = {day: files for day in stale if (files := index.gone_from(day))}
+    held = {day: files for day in stale if (files := lost_from(lake, dataset, index, day))}
     for day, files in held.items():
         line = (
             f"{day} is to be built again, but {', '.join(files[:3])}, which held some of its rows, is no longer there: "
@@ -205,31 +206,58 @@ def to_build(
     return [day for day in stale if day not in held]
 
 
+def lost_from(lake: Lake, dataset: str, index: RawIndex, day: str) -> list[str]:
+    """The files that held rows of this day and are gone, unless their rows can be taken from the lake.
+
+    That is where the day was published with them, and of the files that are there has only got more: which of the
+    published rows are those of a file that has changed since, nobody can tell.
+    """
+    gone, now = index.gone_from(day), index.inputs(day)
+    tables = (QUARANTINE.name,) if day == UNDATED else (EXPOSURES, QUARANTINE.name)
+    for manifest in (read_manifest(lake.partition(table, dataset, day)) for table in tables):
+        then = manifest.inputs if manifest else {}
+        if not (then.items() <= now.items() and {f"raw/{name}" for name in gone} <= then.keys()):
+            return gone
+    return []
+
+
 def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish the exposures and the quarantine of these days (UNDATED among them: of that only the quarantine)."""
     dataset = log.dataset
     in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
-    rows = log.rows(index.files_of(days), in_log.isin(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
+    # Rows of files that are gone come from the lake. Copies are found among them as if the files were there.
+    files = index.files_of(days) - set(index.gone)
+    rows = log.rows(files, in_log.isin(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
     doing(log.spark, "counting the days")
     usable = _usable_by_day(rows)
+    gone = [day for day in days if index.gone_from(day)]
+
+    def published(table: Table, days: list[str]) -> DataFrame | None:
+        return read_published(log.spark, lake, table, dataset.name, days) if days else None
+
+    refused_gone = published(QUARANTINE, gone)
+    if refused_gone is not None:
+        refused_gone = refused_gone.where(F.col("source_file").isin(list(index.gone)))
     quarantined = publish_days(
-        log.spark, refused(rows), lake, QUARANTINE, dataset.name, days,
+        log.spark, refused(rows, refused_gone), lake, QUARANTINE, dataset.name, days,
         inputs=index.inputs,
         # An undated row belongs to the log as a whole.
         counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
     )  # fmt: skip
 
     def counted(day: str, kept: int) -> DayCounts:
-        return DayCounts(kept, usable.get(day, 0) - kept, quarantined[day].rows)
+        return DayCounts(kept, usable.get(day, 0) + index.usable_gone(day) - kept, quarantined[day].rows)
 
     dated = [day for day in days if day != UNDATED]
     counts = [DayCounts(refused=quarantined[UNDATED].rows)] if UNDATED in days else []
     if dated:
-        published = publish_days(
-            log.spark, kept(rows, dataset), lake, exposures(dataset), dataset.name, dated,
+        table = exposures(dataset)
+        manifests = publish_days(
+            log.spark, kept(rows, dataset, published(table, [day for day in dated if day in gone])),
+            lake, table, dataset.name, dated,
             inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),
         )  # fmt: skip
-        counts += [counted(day, manifest.rows) for day, manifest in published.items()]
+        counts += [counted(day, manifest.rows) for day, manifest in manifests.items()]
     total = DayCounts(*(sum(getattr(c, f) for c in counts) for f in ("kept", "duplicate", "refused")))
     span = f"{dated[0]}..{dated[-1]}" if dated else UNDATED
     print(

@@ -57,20 +57,27 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     )
 
 
-def kept(rows: DataFrame, dataset: Dataset) -> InWorkers:
-    """The table `exposures`, plus ds: of rows of with_reason that are not refused, one of each exposure's copies."""
+def kept(rows: DataFrame, dataset: Dataset, published: DataFrame | None = None) -> InWorkers:
+    """The table `exposures`, plus ds: of rows of with_reason that are not refused, one of each exposure's copies.
+
+    published: more of the table, as it lies in the lake.
+    """
     table = exposures_table(dataset)
     usable = rows.where(F.col(REASON).isNull()).select(
         *(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS
     )
+    if published is not None:
+        usable = usable.unionByName(published)
     return InWorkers(usable, "user_id", copies_together(dataset), without_copies, f"{table.ddl}, {DS} string")
 
 
-def refused(rows: DataFrame) -> InWorkers:
-    """The table `quarantine`, plus ds: of rows of with_reason."""
+def refused(rows: DataFrame, published: DataFrame | None = None) -> InWorkers:
+    """The table `quarantine`, plus ds: of rows of with_reason. published: more of the table."""
     found = rows.where(F.col(REASON).isNotNull()).select(
         F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
     )
+    if published is not None:
+        found = found.unionByName(published)
     return InWorkers(found, "raw", ("raw", "source_file", "reason"), as_tables, f"{QUARANTINE.ddl}, {DS} string")
 
 

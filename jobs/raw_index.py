@@ -5,8 +5,8 @@ reading any: a file whose size and times are as they were is not read again. A d
 they would be published, what the lookups bring included, in any order; so it also tells when a corrected lookup or
 new code changes a day, and which days it leaves alone.
 
-A file that is no longer there (rotated away, or not mounted just now) takes no rows back: its days stay as they were
-built. Rows are withdrawn by leaving the file with its header alone.
+A file that is no longer there (rotated away, or not mounted just now) takes no rows back: they stay in the lake, also
+where other files bring more rows of their days. Rows are withdrawn by leaving the file with its header alone.
 """
 
 import hashlib
@@ -109,6 +109,10 @@ class RawIndex:
     def gone_from(self, day: str) -> list[str]:
         """The files that held rows of this day and are no longer there."""
         return [name for name in self.gone if f"raw/{name}" in self.inputs(day)]
+
+    def usable_gone(self, day: str) -> int:
+        """How many rows of this day that are not refused these files held."""
+        return sum(int(file.usable[day][0]) for file in self.gone.values() if day in file.usable)
 
 
 def _belongs(kind: str, day: str, span: tuple[str, str] | None) -> str:

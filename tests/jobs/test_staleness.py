@@ -199,16 +199,16 @@ def test_a_file_that_is_gone_takes_no_rows_back(jobs, raw, capsys):
     (raw / f"sent-{DAYS[0]}.txt").unlink()
     run_day(jobs, raw, DAYS[3])
     assert files_of(jobs.lake, *TABLES) == before
-    # Not even where another file brings more rows of its day: what is built stays, and a line says why.
-    write_file(raw, DAYS[3], [*LOG[DAYS[3]], sent("ann", DAYS[0], 12)])
-    run_day(jobs, raw, DAYS[3])
+    # Not even where rows of its day change in another file: what is built stays, and a line says why.
+    late = sent("ann", DAYS[0], 12)
+    for row in (late, late.replace(";0.1;", ";0.2;")):
+        write_file(raw, DAYS[3], [*LOG[DAYS[3]], row])
+        before = files_of(jobs.lake, "exposures")
+        run_day(jobs, raw, DAYS[3])
     said = capsys.readouterr().out
     assert f"note: {DAYS[0]} is to be built again, but sent-{DAYS[0]}.txt, which held some of its" in said
     assert "until then the day stays as it is" in said
-    name = f"exposures/{DAYS[0]}"
-    assert {k: v for k, v in files_of(jobs.lake, "exposures").items() if name in k} == {
-        k: v for k, v in before.items() if name in k
-    }
+    assert rewritten(before, files_of(jobs.lake, "exposures")) == set()
     # Who asks for that very day is told.
     assert jobs.run("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0]) == 2
     assert "put it back" in capsys.readouterr().err
@@ -217,6 +217,31 @@ def test_a_file_that_is_gone_takes_no_rows_back(jobs, raw, capsys):
     jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
     rows = pd.read_parquet(jobs.lake.partition("exposures", "shop", DAYS[0]))
     assert list(rows.user_id) == ["ann"]
+
+
+@pytest.mark.parametrize("newest", [[], [sent("bob", DAYS[0], 20)]])
+def test_late_rows_reach_a_day_whose_own_file_was_rotated_away(jobs, raw, tmp_path, module_patch, newest):
+    """As if it were still there: copies, refused rows and counts included."""
+    late = [sent("ann", DAYS[0], 12), LOG[DAYS[0]][0], "bob;;push;0.0;1;;", f"bob;{DAYS[0]}T12:00:00Z;push;no;1;;"]
+    bad = f"ann;{DAYS[0]}T13:00:00Z;push;no;1;;"
+    write_file(raw, DAYS[0], [*LOG[DAYS[0]], LOG[DAYS[0]][1], bad])
+    jobs.ok("build_exposures", "--raw", str(raw))
+    whole = Jobs(jobs.spark, Lake(tmp_path / "whole"), "shop", module_patch)
+    there = shutil.copytree(raw, tmp_path / "there")
+
+    (raw / f"sent-{DAYS[0]}.txt").unlink()
+    for day, rows in ((DAYS[3], [*LOG[DAYS[3]], *late]), ("2024-05-05", [*newest, sent("bob", "2024-05-05", 9)])):
+        for folder in (raw, there):
+            write_file(folder, day, rows)
+        jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
+    whole.ok("build_exposures", "--raw", str(there))
+    for table, day in [(table, day) for table in ("exposures", "quarantine") for day in DAYS]:
+        found, want = (read_manifest(lake.partition(table, "shop", day)) for lake in (jobs.lake, whole.lake))
+        assert found == want
+    undated = (lake.partition("quarantine", "shop", UNDATED) for lake in (jobs.lake, whole.lake))
+    assert len({content_fingerprint(partition) for partition in undated}) == 1
+    counts = read_manifest(jobs.lake.partition("exposures", "shop", DAYS[0])).counts
+    assert counts == {"rows_in": 8 + len(newest), "duplicates": 2, "quarantined": 2}
 
 
 def test_a_file_under_another_name_takes_the_place_of_the_old_one(jobs, raw):
