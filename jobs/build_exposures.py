@@ -9,7 +9,7 @@ alone; so is one whose rows have changed while a file that held some of them is 
 read, or lies outside the days of the rows that are not refused, are published as the quarantine partition `undated`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from jobs.exposures import (
     to_keep,
     with_reason,
 )
-from jobs.lake_io import publish_days
+from jobs.lake_io import publish_days, some_days_at_once
 from jobs.progress import doing
 from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
@@ -39,7 +39,7 @@ from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
 from schemas.freshness import is_fresh
 from schemas.locks import locked
 from schemas.paths import UNDATED, Lake, checked_day, day_plus, days_between
-from schemas.publishing import read_manifest
+from schemas.publishing import Manifest, read_manifest
 from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE
@@ -209,24 +209,26 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish the exposures and the quarantine of these days (UNDATED among them: of that only the quarantine)."""
     dataset = log.dataset
     in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
-    rows = log.rows(index.files_of(days), in_log.isin(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
+    rows = _of(log.rows(index.files_of(days), in_log.isin(days)).withColumn(DS, in_log), days)
     doing(log.spark, "counting the days")
     usable = _usable_by_day(rows)
-    quarantined = publish_days(
-        log.spark, refused(rows), lake, QUARANTINE, dataset.name, days,
-        inputs=index.inputs,
-        # An undated row belongs to the log as a whole.
-        counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
-    )  # fmt: skip
+    quarantined: dict[str, Manifest] = {}
+    for some in some_days_at_once(days):
+        quarantined |= publish_days(
+            log.spark, refused(_of(rows, some)), lake, QUARANTINE, dataset.name, some,
+            inputs=index.inputs,
+            # An undated row belongs to the log as a whole.
+            counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
+        )  # fmt: skip
 
     def counted(day: str, kept: int) -> DayCounts:
         return DayCounts(kept, usable.get(day, 0) - kept, quarantined[day].rows)
 
     dated = [day for day in days if day != UNDATED]
     counts = [DayCounts(refused=quarantined[UNDATED].rows)] if UNDATED in days else []
-    if dated:
+    for some in some_days_at_once(dated):
         published = publish_days(
-            log.spark, kept(rows, dataset), lake, exposures(dataset), dataset.name, dated,
+            log.spark, kept(_of(rows, some), dataset), lake, exposures(dataset), dataset.name, some,
             inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),
         )  # fmt: skip
         counts += [counted(day, manifest.rows) for day, manifest in published.items()]
@@ -236,6 +238,10 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
         f"exposures {dataset.name} {span}: {total.manifest()['rows_in']:,} rows in = {total.kept:,} kept"
         f" + {total.duplicate:,} duplicates + {total.refused:,} quarantined"
     )
+
+
+def _of(rows: DataFrame, days: Sequence[str]) -> DataFrame:
+    return rows.where(F.col(DS).isin(*days))
 
 
 def _usable_by_day(rows: DataFrame) -> dict[str, int]:
