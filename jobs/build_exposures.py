@@ -39,7 +39,7 @@ from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
 from schemas.freshness import is_fresh
 from schemas.locks import locked
 from schemas.paths import UNDATED, Lake, checked_day, day_plus, days_between
-from schemas.publishing import Manifest, read_manifest
+from schemas.publishing import Manifest, read_manifest, require_lake
 from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE
@@ -79,6 +79,7 @@ def main() -> None:
         raise UserError("--up-to says all: leave --from and --to out")
     files = find_raw_files(dataset, args.raw)
     code = this_code(args)
+    require_lake(lake)  # the log is read before a lock is taken
 
     def days_of_run(index: RawIndex) -> list[str]:
         return days_up_to(lake, dataset.name, index, up_to) if up_to else days_asked(index, first, last)
