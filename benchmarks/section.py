@@ -53,11 +53,16 @@ def _processor() -> str:
 
 
 def seconds(spread: Spread) -> str:
-    return f"{spread.median:.1f} s [{spread.low:.1f}, {spread.high:.1f}]"
+    return f"{spread.median:.1f} s{_ends(spread, 1)}"
 
 
 def times(spread: Spread) -> str:
-    return f"{spread.median:.2f} [{spread.low:.2f}, {spread.high:.2f}]"
+    return f"{spread.median:.2f}{_ends(spread, 2)}"
+
+
+def _ends(spread: Spread, digits: int) -> str:
+    """Nothing where they are one: a single round has no spread."""
+    return "" if spread.low == spread.high else f" [{spread.low:.{digits}f}, {spread.high:.{digits}f}]"
 
 
 def gib(peak_bytes: float) -> str:

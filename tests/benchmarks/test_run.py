@@ -89,6 +89,7 @@ def test_a_gpu_is_not_measured_where_there_is_none():
 def test_cells_show_the_median_and_the_ends():
     assert seconds(Spread(2.04, 1, 3)) == "2.0 s [1.0, 3.0]"
     assert times(Spread(2.04, 1, 3)) == "2.04 [1.00, 3.00]"
+    assert (seconds(Spread.of([2.04])), times(Spread.of([2.04]))) == ("2.0 s", "2.04")  # one round has no spread
     assert _cell([1000, 3000, 2000]) == "2,000 [1,000, 3,000]"
     assert _cell([0.5, 0.5]) == "0.5"
     assert _cell(["bf16", "bf16"]) == "bf16"
