@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from benchmarks.measure import Spread
 from schemas.publishing import write_whole
@@ -42,7 +43,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def this_machine() -> str:
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{cores} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB{gpu}, {platform.system()}"
 
 
 def _processor() -> str:
