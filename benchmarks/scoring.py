@@ -2,9 +2,9 @@
 
 Publishes made-up journeys of that many users and an untrained champion of a preset in a folder that is gone afterwards,
 scores them with the nightly entry point in a process of its own, on two cores where there is no GPU, and prints that
-process's figures, its start included. Journeys are as long as those of the dataset's sample, which have at least 10 steps; every candidate
-feature is kept, which is more than the samples keep. --again scores the day a second time with repaired journeys of
-one user in a hundred: the others' answers are carried over.
+process's figures, its start included. Journeys are as long as those of the dataset's sample, which have at least 10
+steps; every candidate feature is kept, which is more than the samples keep. --again scores the day a second time with
+repaired journeys of one user in a hundred: the others' answers are carried over.
 """
 
 import argparse
