@@ -7,14 +7,13 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Cost, measured
-from benchmarks.pipeline import module
+from benchmarks.pipeline import NO_GPU, module
 from benchmarks.section import Section, gib, this_machine
 from schemas.errors import UserError
 
 PRESETS = ("small", "paper")
 USERS = (10_000, 100_000, 1_000_000)
 _PEAK = "peak_bytes"
-_NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # on the processor alone, also where there is one
 TRAINING = """\
 `python -m benchmarks.training --preset P`: a preset's own training step beside a plain eager loop of the same model, in
 turns in one process, and as a share of what the same machine does in matrix multiplication alone."""
@@ -36,14 +35,14 @@ it ends as soon as its patience is spent."""
 
 
 def training(command: str, repeats: int) -> Section:
-    return _section("Training", TRAINING, command, _training("cpu"), repeats, _NO_GPU)
+    return _section("Training", TRAINING, command, _training("cpu"), repeats, NO_GPU)
 
 
 def scoring(command: str, repeats: int) -> Section:
     lines = {f"{users:,} users": _scoring(users) for users in USERS}
     lines[f"{USERS[1]:,} users, KuaiRand"] = _scoring(USERS[1], "--dataset", "kuairand")
     lines[f"{USERS[1]:,} users, again"] = _scoring(USERS[1], "--again")
-    return _section("Scoring", SCORING, command, lines, repeats, _NO_GPU)
+    return _section("Scoring", SCORING, command, lines, repeats, NO_GPU)
 
 
 def gpu(command: str, repeats: int) -> Section:

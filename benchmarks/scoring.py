@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mtorl_model.artifact import Artifact, save_artifact
-from mtorl_model.config import PRESETS
+from mtorl_model.config import PRESETS, LossConfig
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import InitialPolicy
 from mtorl_model.model import MTORL
@@ -66,8 +66,8 @@ def spec_of(dataset: Dataset) -> FeatureSpec:
     )  # fmt: skip
 
 
-def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset: str) -> None:
-    """An untrained model of the preset's size and members."""
+def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset: str, day: str = DAY) -> None:
+    """An untrained model of the preset's size and members, as if trained through that day."""
     config, train, _ = PRESETS[preset]
     sizes = Encoder(spec, dataset, config.reward_form).sizes
     torch.manual_seed(0)
@@ -76,7 +76,8 @@ def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset: st
     artifact = Artifact(tuple(MTORL(config, sizes) for _ in range(train.members)), spec, initial)
     with staging_folder(lake) as staged:
         save_artifact(staged, artifact)
-        make_champion(lake, dataset, register(lake, dataset, staged, {}, [], identity="made up", day=DAY))
+        trained_with = json.loads(LossConfig().to_json())
+        make_champion(lake, dataset, register(lake, dataset, staged, trained_with, [], identity="made up", day=day))
 
 
 def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int, *, repaired: int = 0) -> None:
