@@ -1,53 +1,66 @@
-"""The daily run's Spark jobs for one more day, on top of several lengths of history."""
+"""What the daily run does for one more day, on top of several lengths of history."""
 
 import shutil
 from pathlib import Path
 
 from benchmarks import pipeline
-from benchmarks.measure import Cost, Spread, alternating, measured, ratio
-from benchmarks.pipeline import DATASET, job
+from benchmarks.measure import Cost, Spread, alternating, measured, ratio, together
+from benchmarks.pipeline import DATASET, job, module
+from benchmarks.scoring import publish_champion
 from benchmarks.section import Section, gib, seconds, this_machine, times
+from mtorl_model.config import FineTuneConfig, GateConfig
 from schemas.datasets.criteo import LOG, START
-from schemas.paths import Lake, day_plus
+from schemas.paths import Lake, day_before, day_plus
 from schemas.tables import exposures
+from schemas.tables.feature_spec import FeatureSpec
 
 DAYS = 31
 _A_DAY = 50  # rows a user and day: journeys hold 40 steps, so they are full after one day
 _DAY_S = 86_400
+_LAST = day_plus(START.date().isoformat(), DAYS - 1)
+_TABLES, _MODEL = "`build_exposures`, `build_day`", "`fine_tune`, `promote`"
 TEXT = """\
-One more day is `build_exposures --up-to` and `build_day`, as the daily run starts them, {rows} exposures of {users}
-users, on a lake with the 1, 10 or 30 days before it; the raw log has a file a day, all of them there. Each user has
-about {a_day} exposures a day, so that journeys are full (40 steps) from the first day on and it is the length of the
-history alone that differs: what else grows is the number of users, which costs what users cost. *Bytes read* is what
-all processes of the jobs ask the system for, Java's and Python's own start included.
-A raw log that is one growing file is read whole each day, since any of its rows may be new; that grows with the log."""
+One more day is `build_exposures --up-to` and `build_day`, then `fine_tune` and `promote` from a made-up champion of
+the preset `small`, as the daily run starts them, {rows} exposures of {users} users, on a lake with the 1, 10 or 30 days
+before it; the raw log has a file a day, all of them there. Each user has about {a_day} exposures a day, so that
+journeys are full (40 steps) from the first day on and it is the length of the history alone that differs: what else
+grows is the number of users, which costs what users cost. *Bytes read* is what all processes of the jobs ask the system
+for, Java's and Python's own start included. Fine-tuning replays up to {replay} earlier days and the gate compares on
+the {compared} latest, so that they grow until there are so many. Not in it are the day's audits, which read the day's
+own partitions and what those are held against, and its drift, for which one day before it and the training period are
+read. A raw log that is one growing file is read whole each day, since any of its rows may be new; that grows with the
+log."""
 
 
 def measure(kept: Path, command: str, users: int, histories: list[int], repeats: int) -> Section:
     spec = pipeline.fitted_spec(kept)
     raw = _day_files(kept, users)
-    last = day_plus(START.date().isoformat(), DAYS - 1)
     before = {days: _history(kept, raw, spec, days) for days in histories}
+    found: dict[tuple[str, int], list[Cost]] = {(what, days): [] for what in (_TABLES, _MODEL) for days in histories}
     made = 0
 
     def one_day(days: int) -> list[Cost]:
         nonlocal made
         files = _files_of(raw, kept / "raw", days + 1)
         with pipeline.scratch_lake(kept, before[days]) as lake:
-            costs = pipeline.run([
-                job("build_exposures", lake, "--raw", files, "--up-to", last),
-                job("build_day", lake, "--day", last, "--spec", spec),
+            tables = pipeline.run([
+                job("build_exposures", lake, "--raw", files, "--up-to", _LAST),
+                job("build_day", lake, "--day", _LAST, "--spec", spec),
             ])  # fmt: skip
+            flags = ("--dataset", DATASET.name, "--lake", lake.root, "--day", _LAST)
+            model = pipeline.run([module(f"mtorl_model.{name}", *flags) for name in ("fine_tune", "promote")])
             made = pipeline.published_rows(lake, exposures.NAME) // (days + 1)
-        return costs
+        found[_TABLES, days].append(together(tables))
+        found[_MODEL, days].append(together(model))
+        return [*tables, *model]
 
-    found = alternating({f"{days} days": lambda _, days=days: one_day(days) for days in histories}, repeats)
-    shortest = found[f"{histories[0]} days"]
+    alternating({f"{days} days": lambda _, days=days: one_day(days) for days in histories}, repeats)
     rows = []
-    for name, costs in found.items():
+    for (what, days), costs in found.items():
         read = Spread.of([cost.read_bytes / 2**20 for cost in costs])
+        shortest = found[what, histories[0]]
         rows.append([
-            name, seconds(Spread.of([cost.seconds for cost in costs])),
+            what, f"{days} days", seconds(Spread.of([cost.seconds for cost in costs])),
             times(ratio([cost.seconds for cost in costs], [cost.seconds for cost in shortest])),
             times(ratio([cost.cpu_s for cost in costs], [cost.cpu_s for cost in shortest])),
             f"{read.median:,.1f} MiB",
@@ -56,9 +69,12 @@ def measure(kept: Path, command: str, users: int, histories: list[int], repeats:
         ])  # fmt: skip
     for lake in before.values():
         shutil.rmtree(lake.root)
-    text = TEXT.format(rows=f"{made:,}", users=f"{users:,}", a_day=_A_DAY)
-    headings = ("history", "time of one more day", f"times {histories[0]} day", "in processor time", "bytes read",
-                "times", "memory", "repeats")  # fmt: skip
+    text = TEXT.format(
+        rows=f"{made:,}", users=f"{users:,}", a_day=_A_DAY, replay=FineTuneConfig().replay_days,
+        compared=GateConfig().days,
+    )  # fmt: skip
+    headings = ("what", "history", "time of one more day", f"times {histories[0]} day", "in processor time",
+                "bytes read", "times", "memory", "repeats")  # fmt: skip
     return Section("A day costs a day", text, command, this_machine(), headings, rows)
 
 
@@ -104,5 +120,6 @@ def _history(kept: Path, files: list[Path], spec: Path, days: int) -> Lake:
     measured(job("build_exposures", lake, "--raw", raw))
     measured(job("build_journeys", lake))
     measured(job("build_sequences", lake, "--spec", spec))
+    publish_champion(lake, DATASET, FeatureSpec.from_json(spec.read_text()), "small", day_before(_LAST))
     print(f"a history of {len(lake.days(exposures.NAME, DATASET.name))} days is there", flush=True)
     return lake

@@ -16,6 +16,7 @@ from schemas.tables.feature_spec import SPEC_FILE
 
 DATASET = get_dataset("criteo")
 ROOT = Path(__file__).resolve().parent.parent
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # on the processor alone, also where there is one
 DAYS = 30  # of a generated log, about as many as the published one has
 
 
@@ -88,4 +89,4 @@ def published_rows(lake: Lake, table: str) -> int:
 
 
 def run(commands: Sequence[Sequence[str | Path]]) -> list[Cost]:
-    return [measured(command) for command in commands]
+    return [measured(command, NO_GPU) for command in commands]

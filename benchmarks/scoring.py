@@ -1,10 +1,10 @@
 """How many users a night's scoring takes a second: python -m benchmarks.scoring [--users 100000] [--dataset criteo]
 
 Publishes made-up journeys of that many users and an untrained champion of a preset in a folder that is gone afterwards,
-scores them with the nightly entry point in a process of its own on two cores, and prints that process's figures, its
-start included. Journeys are as long as those of the dataset's sample, which have at least 10 steps; every candidate
-feature is kept, which is more than the samples keep. --again scores the day a second time with repaired journeys of
-one user in a hundred: the others' answers are carried over.
+scores them with the nightly entry point in a process of its own, on two cores where there is no GPU, and prints that
+process's figures, its start included. Journeys are as long as those of the dataset's sample, which have at least 10
+steps; every candidate feature is kept, which is more than the samples keep. --again scores the day a second time with
+repaired journeys of one user in a hundred: the others' answers are carried over.
 """
 
 import argparse
@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 import torch
 
 from mtorl_model.artifact import Artifact, save_artifact
-from mtorl_model.config import PRESETS
+from mtorl_model.config import PRESETS, LossConfig
 from mtorl_model.encoding import Encoder
 from mtorl_model.initial_policy import InitialPolicy
 from mtorl_model.model import MTORL
+from mtorl_model.prediction import device
 from mtorl_model.registry import make_champion, register
 from mtorl_model.rows import ARROW
 from schemas.contract import Column, Role
@@ -65,8 +66,8 @@ def spec_of(dataset: Dataset) -> FeatureSpec:
     )  # fmt: skip
 
 
-def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset: str) -> None:
-    """An untrained model of the preset's size and members."""
+def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset: str, day: str = DAY) -> None:
+    """An untrained model of the preset's size and members, as if trained through that day."""
     config, train, _ = PRESETS[preset]
     sizes = Encoder(spec, dataset, config.reward_form).sizes
     torch.manual_seed(0)
@@ -75,7 +76,8 @@ def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset: st
     artifact = Artifact(tuple(MTORL(config, sizes) for _ in range(train.members)), spec, initial)
     with staging_folder(lake) as staged:
         save_artifact(staged, artifact)
-        make_champion(lake, dataset, register(lake, dataset, staged, {}, [], identity="made up", day=DAY))
+        trained_with = json.loads(LossConfig().to_json())
+        make_champion(lake, dataset, register(lake, dataset, staged, trained_with, [], identity="made up", day=day))
 
 
 def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int, *, repaired: int = 0) -> None:
@@ -188,7 +190,8 @@ def main() -> None:
     if args.users < 1:
         raise UserError(f"--users {args.users}: at least 1")
     dataset = get_dataset(args.dataset)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # the process below inherits it
+    if device() == "cpu":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # the process below inherits it
     with tempfile.TemporaryDirectory() as folder:
         lake, spec = Lake(Path(folder)), spec_of(dataset)
         publish_champion(lake, dataset, spec, args.preset)
@@ -197,7 +200,9 @@ def main() -> None:
         if args.again:
             publish_journeys(lake, dataset, spec, args.users, repaired=max(args.users // 100, 1))
             figures = score(lake, dataset)
-    print(json.dumps({"users": args.users, **figures, "users_per_second": round(args.users / figures["seconds"])}))
+    by = torch.cuda.get_device_name() if device() == "cuda" else f"cpu, {CORES} cores"
+    rate = round(args.users / figures["seconds"])
+    print(json.dumps({"device": by, "users": args.users, **figures, "users_per_second": rate}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from benchmarks.measure import Spread
 from schemas.publishing import write_whole
@@ -42,7 +43,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def this_machine() -> str:
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{cores} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB{gpu}, {platform.system()}"
 
 
 def _processor() -> str:
@@ -53,11 +55,16 @@ def _processor() -> str:
 
 
 def seconds(spread: Spread) -> str:
-    return f"{spread.median:.1f} s [{spread.low:.1f}, {spread.high:.1f}]"
+    return f"{spread.median:.1f} s{_ends(spread, 1)}"
 
 
 def times(spread: Spread) -> str:
-    return f"{spread.median:.2f} [{spread.low:.2f}, {spread.high:.2f}]"
+    return f"{spread.median:.2f}{_ends(spread, 2)}"
+
+
+def _ends(spread: Spread, digits: int) -> str:
+    """Nothing where they are one: a single round has no spread."""
+    return "" if spread.low == spread.high else f" [{spread.low:.{digits}f}, {spread.high:.{digits}f}]"
 
 
 def gib(peak_bytes: float) -> str:

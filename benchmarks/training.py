@@ -1,12 +1,15 @@
 """Training's windows per second, beside a plain loop and the machine's matrix multiplications.
 
-python -m benchmarks.training --preset small|paper [--seconds 10] [--rounds 3] [--device auto]
+python -m benchmarks.training --preset small|paper [--seconds 10] [--rounds 3] [--device auto] [--full USERS]
 
 Random windows of the size of Criteo's are read from files as in production. In each round three things take their
 turn for about that many seconds: training.fit; a plain eager loop of the same model on the same batches (Adam one
-tensor at a time, every tensor copied by itself, float32, the loss read at each step); and multiplying matrices of the
-model's size, in float32 on a CPU and in bfloat16 on a GPU. One round more comes first and is not counted. The last
-line of the output is a JSON object of medians over the rounds. On a GPU it also tells what a step's time goes to.
+tensor at a time, every tensor copied by itself, float32, the loss read at each step); and multiplying matrices, in
+float32 and of the model's size on a CPU, on a GPU in bfloat16 and so large that nothing but its units is the limit.
+One round more comes first and is not counted. The last line of the output is a JSON object of medians over the rounds.
+On a GPU it also tells what a step's time goes to.
+
+--full USERS: instead, one training.fit to its end, on a window a user; an eighth as many users validate it.
 """
 
 import argparse
@@ -41,9 +44,8 @@ SIZES = InputSizes(
 )
 _WINDOWS = {"cpu": 2048, "cuda": 65_536}  # of an epoch, to take seconds
 _VALIDATED = 8  # validation is no part of what is measured
-_MULTIPLIES = re.compile(
-    r"gemm|cutlass|nvjet|xmma|conv|wgrad|dgrad|fprop|attention|fmha|flash|triton_tem", re.IGNORECASE
-)
+_SQUARE = 8192  # rows and columns of the matrices that a GPU's own rate is measured with
+_MULTIPLIES = re.compile(r"gemm|cutlass|nvjet|xmma|conv(?!ert)|wgrad|dgrad|fprop|attention|fmha|flash", re.IGNORECASE)
 
 
 class Kernel(NamedTuple):
@@ -133,10 +135,15 @@ def shares(kernels: Iterable[Kernel]) -> dict[str, float]:
     spent, until = {"matrix_multiply": 0.0, "memory": 0.0, "launch": 0.0}, ordered[0].start
     for kernel in ordered:
         spent["launch"] += max(0.0, kernel.start - until)
-        kind = "matrix_multiply" if _MULTIPLIES.search(kernel.name) else "memory"
+        kind = "matrix_multiply" if _multiplies(kernel.name) else "memory"
         spent[kind] += max(0.0, kernel.end - max(kernel.start, until))
         until = max(until, kernel.end)
     return {f"{kind}_share": time_us / (until - ordered[0].start) for kind, time_us in spent.items()}
+
+
+def _multiplies(kernel: str) -> bool:
+    """A compiled kernel that multiplies is made of a template; others only bear the names of what they follow."""
+    return kernel.startswith("triton_tem") if kernel.startswith("triton_") else bool(_MULTIPLIES.search(kernel))
 
 
 def profiled(run: Callable[[], Any]) -> list[Kernel]:
@@ -173,20 +180,27 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
                 plain_loop(plain, train.batches(size, seed=0, epoch=epoch), loss_config, device)
 
         found: dict[str, list[float]] = {"windows_per_second": [], "plain_windows_per_second": [], "multiplied": []}
-        epochs = 1
+        epochs, of_the_model = 1, (size * model_config.steps, model_config.hidden)
+        largest = (_SQUARE, _SQUARE) if device.type == "cuda" else of_the_model
+        on_gpu: dict[str, float] = {}
         for number in range(rounds + 1):
-            rates = [_rate(run, epochs, len(train), device) for run in (ours_for, plain_for)]
-            rates.append(multiplied(size * model_config.steps, model_config.hidden, device, min(seconds, 3.0)))
+            _gpu_peak(device)
+            rates = [_rate(ours_for, epochs, len(train), device)]
+            on_gpu |= _gpu_peak(device)
+            rates += [_rate(plain_for, epochs, len(train), device), multiplied(*largest, device, min(seconds, 3.0))]
             if number == 0:  # compiles, warms up, and tells how much is enough
                 epochs = max(1, round(seconds * rates[0] / len(train)))
                 continue
             for key, rate in zip(found, rates, strict=True):
                 found[key].append(rate)
-        bound = shares(profiled(lambda: ours_for(1))) if device.type == "cuda" else {}
+        if device.type == "cuda":
+            small_rate = multiplied(*of_the_model, device, min(seconds, 3.0))
+            on_gpu |= {"multiply_gflop_per_second_at_model_size": small_rate / 1e9}
+            on_gpu |= shares(profiled(lambda: ours_for(1)))
     rate, plain_rate, multiply_rate = map(median, found.values())
     return {
         "preset": name,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "device": _named(device),
         "windows_per_second": rate,
         "plain_windows_per_second": plain_rate,
         "times_plain": median(a / b for a, b in zip(*list(found.values())[:2], strict=True)),
@@ -196,9 +210,38 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
         "share_of_multiply": median(
             flops_per_window * a / b for a, b in zip(found["windows_per_second"], found["multiplied"], strict=True)
         ),
-        **({"peak_gpu_bytes": torch.cuda.max_memory_allocated()} if device.type == "cuda" else {}),
-        **bound,
+        **on_gpu,
     }
+
+
+def full(name: str, users: int, device: torch.device) -> dict[str, Any]:
+    """What a training to its end costs: of one member, on a window a user, without its checkpoints."""
+    model_config, loss_config, config = preset(name, "criteo")
+    with tempfile.TemporaryDirectory() as folder:
+        train = write_windows(Path(folder, "train"), users, model_config.steps)
+        valid = write_windows(Path(folder, "valid"), max(1, users // 8), model_config.steps)
+        _gpu_peak(device)
+        start = _now(device)
+        history = fit(_new(model_config), train, valid, loss_config, replace(config, device=device.type))
+        seconds = _now(device) - start
+    return {
+        "preset": name, "device": _named(device), "users": users, "seconds": seconds,
+        "epochs": len(history.epochs), "windows_per_second": len(history.epochs) * users / seconds,
+        **_gpu_peak(device),
+    }  # fmt: skip
+
+
+def _gpu_peak(device: torch.device) -> dict[str, float]:
+    """The most that was held of a GPU's memory since this was last asked; nothing of a CPU."""
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    return {"peak_gpu_bytes": peak}
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
 def _new(config: ModelConfig) -> MTORL:
@@ -224,14 +267,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each loop in a round, about; default 10")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--windows", type=int, help="of the training store; default: some seconds' worth")
+    parser.add_argument("--full", type=int, metavar="USERS", help="instead: one training to its end")
     parser.add_argument("--device", default=TrainConfig().device, choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
-    if args.rounds < 1:
-        raise UserError(f"--rounds {args.rounds}: at least one round has to be measured")
+    if args.rounds < 1 or (args.full or 1) < 1:
+        raise UserError("--rounds and --full are at least 1")
     device = choose_device(args.device)
     windows = _WINDOWS[device.type] if args.windows is None else args.windows
     with redirect_stdout(sys.stderr):  # what fit says is no figure
-        figures = measure(args.preset, args.seconds, args.rounds, device, windows)
+        if args.full:
+            figures = full(args.preset, args.full, device)
+        else:
+            figures = measure(args.preset, args.seconds, args.rounds, device, windows)
     print(json.dumps(figures))
 
 

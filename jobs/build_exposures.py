@@ -9,7 +9,7 @@ alone. Where a file that held some of them is gone, its rows stay as they were p
 be read, or lies outside the days of the rows that are not refused, are published as the quarantine partition `undated`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from jobs.exposures import (
     to_keep,
     with_reason,
 )
-from jobs.lake_io import publish_days, read_published
+from jobs.lake_io import publish_days, read_published, some_days_at_once
 from jobs.progress import doing
 from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
@@ -40,7 +40,7 @@ from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
 from schemas.freshness import is_fresh
 from schemas.locks import locked
 from schemas.paths import UNDATED, Lake, checked_day, day_plus, days_between
-from schemas.publishing import read_manifest
+from schemas.publishing import Manifest, read_manifest, require_lake
 from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE
@@ -80,6 +80,7 @@ def main() -> None:
         raise UserError("--up-to says all: leave --from and --to out")
     files = find_raw_files(dataset, args.raw)
     code = this_code(args)
+    require_lake(lake)  # the log is read before a lock is taken
 
     def days_of_run(index: RawIndex) -> list[str]:
         return days_up_to(lake, dataset.name, index, up_to) if up_to else days_asked(index, first, last)
@@ -226,35 +227,36 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     dataset = log.dataset
     in_log = F.when(F.col(DS).between(*_span(index)), F.col(DS)).otherwise(UNDATED)
     # Rows of files that are gone come from the lake. Copies are found among them as if the files were there.
-    files = index.files_of(days) - set(index.gone)
-    rows = log.rows(files, in_log.isin(days)).withColumn(DS, in_log).where(F.col(DS).isin(days))
+    files, gone = index.files_of(days) - set(index.gone), {day for day in days if index.gone_from(day)}
+    rows = _of(log.rows(files, in_log.isin(days)).withColumn(DS, in_log), days)
+
+    def published(table: Table, days: Sequence[str]) -> DataFrame | None:
+        held = [day for day in days if day in gone]
+        return read_published(log.spark, lake, table, dataset.name, held) if held else None
+
     doing(log.spark, "counting the days")
     usable = _usable_by_day(rows)
-    gone = [day for day in days if index.gone_from(day)]
-
-    def published(table: Table, days: list[str]) -> DataFrame | None:
-        return read_published(log.spark, lake, table, dataset.name, days) if days else None
-
-    refused_gone = published(QUARANTINE, gone)
-    if refused_gone is not None:
-        refused_gone = refused_gone.where(F.col("source_file").isin(list(index.gone)))
-    quarantined = publish_days(
-        log.spark, refused(rows, refused_gone), lake, QUARANTINE, dataset.name, days,
-        inputs=index.inputs,
-        # An undated row belongs to the log as a whole.
-        counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
-    )  # fmt: skip
+    quarantined: dict[str, Manifest] = {}
+    for some in some_days_at_once(days):
+        earlier = published(QUARANTINE, some)
+        if earlier is not None:
+            earlier = earlier.where(F.col("source_file").isin(list(index.gone)))
+        quarantined |= publish_days(
+            log.spark, refused(_of(rows, some), earlier), lake, QUARANTINE, dataset.name, some,
+            inputs=index.inputs,
+            # An undated row belongs to the log as a whole.
+            counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
+        )  # fmt: skip
 
     def counted(day: str, kept: int) -> DayCounts:
         return DayCounts(kept, usable.get(day, 0) + index.usable_gone(day) - kept, quarantined[day].rows)
 
     dated = [day for day in days if day != UNDATED]
     counts = [DayCounts(refused=quarantined[UNDATED].rows)] if UNDATED in days else []
-    if dated:
-        table = exposures(dataset)
+    table = exposures(dataset)
+    for some in some_days_at_once(dated):
         manifests = publish_days(
-            log.spark, kept(rows, dataset, published(table, [day for day in dated if day in gone])),
-            lake, table, dataset.name, dated,
+            log.spark, kept(_of(rows, some), dataset, published(table, some)), lake, table, dataset.name, some,
             inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),
         )  # fmt: skip
         counts += [counted(day, manifest.rows) for day, manifest in manifests.items()]
@@ -264,6 +266,10 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
         f"exposures {dataset.name} {span}: {total.manifest()['rows_in']:,} rows in = {total.kept:,} kept"
         f" + {total.duplicate:,} duplicates + {total.refused:,} quarantined"
     )
+
+
+def _of(rows: DataFrame, days: Sequence[str]) -> DataFrame:
+    return rows.where(F.col(DS).isin(*days))
 
 
 def _usable_by_day(rows: DataFrame) -> dict[str, int]:

@@ -9,11 +9,12 @@ late (Dataset.outcome_days): how labels mature. Sequences that are fresh are lef
 
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.days import exposure_days
-from jobs.lake_io import publish_days
+from jobs.journeys import fold
+from jobs.lake_io import publish_days, some_days_at_once
 from jobs.session import Session, spark_session
 from jobs.table_contract import spec_in_file
 from jobs.windows import cut_windows
@@ -93,14 +94,26 @@ def build(
     spark: SparkSession, lake: Lake, dataset: Dataset, days: list[str], spec: FeatureSpec, steps: int,
     inputs: dict[str, dict[str, str]], code: str | None,
 ) -> dict[str, Manifest]:  # fmt: skip
-    """Publish the windows of these days, cut in one go from the first to the last."""
-    yesterday = journeys_before(spark, lake, dataset, days[0], code)
-    rows = exposures_of(spark, lake, dataset, exposure_days(lake, dataset, days[0], days[-1]))
-    windows = cut_windows(rows, yesterday, dataset, spec, steps, days)
-    return publish_days(
-        spark, windows, lake, sequences(dataset, spec, steps), dataset.name, days,
-        inputs=inputs.__getitem__, spec_version=spec.version,
-    )  # fmt: skip
+    """Publish the windows of these days, oldest first, some at once: the journeys go on from one run to the next."""
+
+    def rows(first: str, last: str) -> DataFrame:
+        return exposures_of(spark, lake, dataset, exposure_days(lake, dataset, first, last))
+
+    first, before, published = days[0], None, {}
+    journeys = journeys_before(spark, lake, dataset, first, code)  # as of the day before the first
+    for some in some_days_at_once(days):
+        if some[0] > first:
+            eve = day_before(some[0])
+            folded = fold(rows(first, eve), journeys, dataset, eve).frame().drop("ds").persist()
+            first, before, journeys = some[0], journeys, folded
+        windows = cut_windows(rows(first, some[-1]), journeys, dataset, spec, steps, some)
+        published |= publish_days(
+            spark, windows, lake, sequences(dataset, spec, steps), dataset.name, some,
+            inputs=inputs.__getitem__, spec_version=spec.version,
+        )  # fmt: skip
+        if before is not None:
+            before.unpersist()
+    return published
 
 
 def _spans(days: list[str]) -> list[str]:

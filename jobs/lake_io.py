@@ -21,6 +21,13 @@ from schemas.publishing import Manifest, code_version, publish, require_manifest
 # equal content has an equal fingerprint, and enough of them for a cluster to write side by side.
 FILES_PER_DAY = 8
 ROWS_AT_ONCE = 1_024  # with lists: a window of 20 steps has some kilobytes
+# A worker holds up to 50 MB of each day that it writes (DayFiles): 1.6 GB for a month and the undated rows.
+DAYS_AT_ONCE = 32
+
+
+def some_days_at_once(days: Sequence[str]) -> list[Sequence[str]]:
+    """The days in their order, cut into runs of so few that the workers can write each run in one go."""
+    return [days[start : start + DAYS_AT_ONCE] for start in range(0, len(days), DAYS_AT_ONCE)]
 
 
 def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: str, days: Iterable[str]) -> DataFrame:

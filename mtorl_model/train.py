@@ -37,7 +37,7 @@ from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
 from schemas.freshness import fingerprints
 from schemas.paths import Lake
-from schemas.publishing import code_version, staging_folder
+from schemas.publishing import code_version, require_lake, staging_folder
 from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import sequences
 from schemas.tables.feature_spec import published_spec
@@ -64,6 +64,7 @@ def train_champion(
     Raises UserError where there is no feature spec, or no windows to train or validate on; Busy where the processes
     have read different sequences.
     """
+    require_lake(lake)  # hours before anything is registered
     model_config, loss_config, train_config = configs
     spec = published_spec(lake, dataset.name, spec_day)
     encoder = Encoder(spec, dataset, model_config.reward_form)

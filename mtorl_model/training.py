@@ -176,8 +176,10 @@ class _Optimiser:
         on_gpu = self.device.type == "cuda"
         self.parts = config.micro_batches if isinstance(config, TrainConfig) else 1
         self.mine = data_parallel.mine(self.parts)
-        # Compiling is for the GPU: on a CPU a step of `small` takes longer compiled, after minutes of compiling.
-        self.forward = data_parallel.replicated(_compiled(self.model) if on_gpu else self.model, self.device)
+        # Compiling is for the GPU: on a CPU a step of `small` takes longer compiled, after minutes of compiling. And
+        # for a full training: the steps of a day's fine-tuning are over before it has paid.
+        compiles = on_gpu and isinstance(config, TrainConfig)
+        self.forward = data_parallel.replicated(_compiled(self.model) if compiles else self.model, self.device)
         # The paper names no precision; on a GPU matrix products are in bfloat16. On a CPU not: many have no such
         # units, and one seed is to give one model.
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
@@ -344,10 +346,19 @@ class _Training(_Optimiser):
             self.sums = state["sums"].to(self.device)
 
 
+def forget_compiled(config: TrainConfig) -> None:
+    """Before a training of another architecture in this process: torch compiles a module for some eight of them only,
+    and runs it as it is for all others."""
+    if choose_device(config.device).type == "cuda":
+        torch.compiler.reset()
+
+
 def _compiled(model: nn.Module) -> nn.Module:
     """The model compiled for the GPU; as it is, with a line of warning, where Triton cannot build its kernels."""
     if _can_build():
-        return cast(nn.Module, torch.compile(model))
+        # Not dynamic: the kernels for a batch depend on its size alone. Else they would depend on the sizes seen before
+        # (the last batch of an epoch is a smaller one), and a resumed training has not seen them.
+        return cast(nn.Module, torch.compile(model, dynamic=False))
     print(
         "warning: no C compiler or no Python.h for torch.compile, so training on the GPU is slower: "
         "install gcc and Python's headers (Debian: gcc python3-dev)",

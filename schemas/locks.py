@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from schemas.errors import Busy, UserError
 from schemas.paths import UNDATED, Lake
+from schemas.publishing import require_lake
 from schemas.storage import no_locks
 
 WAIT_S = 900.0  # longer than a day's job takes, shorter than a task's time limit
@@ -26,8 +27,9 @@ _POLL_S = 0.2
 def locked(lake: Lake, tables: Iterable[str], dataset: str, days: Iterable[str]) -> Iterator[None]:
     """Hold these days (and those between them) of these tables; raises Busy where another process keeps one.
 
-    MTORL_LOCK_WAIT_S says how long to wait, in seconds.
+    MTORL_LOCK_WAIT_S says how long to wait, in seconds. A UserError where the lake could not hold what is to be built.
     """
+    require_lake(lake)
     days = sorted(days)
     dated = [day for day in days if day != UNDATED]
     ranges = [(0, 1)] if UNDATED in days else []

@@ -167,6 +167,12 @@ def staging_folder(lake: Lake) -> Iterator[Path]:
             _remove(folder, lock)
 
 
+def require_lake(lake: Lake) -> None:
+    """Refuse a lake that nothing could be published in, as `staging_folder` does: before work that would be lost."""
+    with staging_folder(lake):
+        pass
+
+
 def _sweep(staging: Path) -> None:
     """Remove the folders whose job is no longer alive to hold their lock."""
     for lock in staging.glob("*.lock"):

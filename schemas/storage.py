@@ -55,11 +55,13 @@ def refusal(path: Path, cannot: str) -> UserError:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Swap what two paths name, atomically; a UserError where the file system cannot."""
+    """Swap what two paths name, atomically; a UserError where the file system cannot, else the OSError that it is."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
         code = ctypes.get_errno()
-        raise refusal(other, f"cannot swap two folders in one step ({os.strerror(code)})")
+        if code in _UNSUPPORTED:
+            raise refusal(other, f"cannot swap two folders in one step ({os.strerror(code)})")
+        raise OSError(code, os.strerror(code), str(other))
 
 
 def no_locks(path: Path, error: OSError) -> UserError | None:

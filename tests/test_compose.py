@@ -6,6 +6,7 @@ That the services work, with these very commands, settings and health checks, is
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from compose import FILE, ROOT, Cluster, MissingVariable, fill_in, image_environment, read_env_file, read_services
 
+GPU_FILE = ROOT / "docker" / "compose.gpu.yaml"
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 SECRETS = {
     "POSTGRES_PASSWORD", "REDIS_PASSWORD", "AIRFLOW_JWT_SECRET", "AIRFLOW_SECRET_KEY", "AIRFLOW_FERNET_KEY",
@@ -171,6 +173,36 @@ def test_the_image_has_what_its_services_name(variables):
         if service.image.startswith("mtorl:"):
             for _, inside in service.volumes:
                 assert re.search(rf"(?<![\w.]){re.escape(inside)}(?!\w)", DOCKERFILE), f"{inside} is not the user's"
+
+
+def test_the_gpu_file_gives_the_gpus_to_the_worker_of_their_queue(variables):
+    ((name, told),) = yaml.safe_load(GPU_FILE.read_text())["services"].items()
+    command = read_services(variables)[name].command
+    assert command[command.index("--queues") + 1] == "gpu"
+    assert set(told) == {"shm_size", "deploy"}  # all that it adds to the service
+    # An engine refuses devices without capabilities, and gives none of its own accord.
+    ((what, reserved),) = told["deploy"]["resources"].items()
+    assert (what, list(reserved)) == ("reservations", ["devices"])
+    assert reserved["devices"] == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
+    assert "-f docker/compose.gpu.yaml" in GPU_FILE.read_text()
+    assert "-f docker/compose.gpu.yaml" in (ROOT / "docs" / "deploy.md").read_text()
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("useradd"), reason="adds users as Debian's root does")
+@pytest.mark.parametrize(("uid", "gid"), [(1000, 1000), (0, 0), (501, 20)])
+def test_the_image_takes_any_owner_of_the_lake(tmp_path, uid, gid):
+    """The Dockerfile's own commands, on the users of a fresh Debian."""
+    (tmp_path / "etc").mkdir()
+    for file, line in {"passwd": "root:x:0:0:root:/root:/bin/bash", "group": "root:x:0:\ndialout:x:20:"}.items():
+        (tmp_path / "etc" / file).write_text(line + "\n")
+    adding = re.findall(r"\b((?:group|user)add) (.*) \\$", DOCKERFILE, re.MULTILINE)
+    assert [program for program, _ in adding] == ["groupadd", "useradd"]
+    for program, rest in adding:
+        words = [word.replace('"$UID"', str(uid)).replace('"$GID"', str(gid)) for word in rest.split()]
+        done = subprocess.run([program, "--prefix", tmp_path, *words], text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert re.search(rf"^mtorl:.:{uid}:{gid}:", (tmp_path / "etc" / "passwd").read_text(), re.MULTILINE)
+    assert (tmp_path / "home" / "mtorl").is_dir()
 
 
 def test_as_processes_of_one_machine_no_two_services_meet_by_chance(variables, tmp_path):

@@ -45,7 +45,7 @@ from mtorl_model.initial_policy import fit_initial_policy
 from mtorl_model.prediction import WINDOWS_AT_ONCE, device, predict
 from mtorl_model.step_pool import StepPool
 from mtorl_model.train import new_model
-from mtorl_model.training import fit
+from mtorl_model.training import fit, forget_compiled
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.freshness import fingerprints
@@ -207,6 +207,7 @@ def _do(todo: _Training) -> _Training:
         WindowsInMemory(windows_without(pool.windows(steps, labels), encoder, setting.without)) for steps, labels in cut
     )
     network = new_model(setting.model, encoder, setting.train.seed)
+    forget_compiled(setting.train)
     fit(network, learned, stop, setting.loss, setting.train)
     artifact = Artifact((network,), encoder.spec, fit_initial_policy(learned, encoder.spec))
     answers = [predict(artifact, b) for b in held_out.in_order(WINDOWS_AT_ONCE)]

@@ -30,7 +30,7 @@ from mtorl_model.studies.cross_validation import Setting
 from mtorl_model.studies.files import publish_study
 from mtorl_model.studies.pictures import draw_search
 from mtorl_model.train import new_model
-from mtorl_model.training import History, fit
+from mtorl_model.training import History, fit, forget_compiled
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.freshness import fingerprints
@@ -104,6 +104,7 @@ class Objective:
 
         train, valid = (self._windows(split, setting.model.steps) for split in (TRAIN, VALIDATION))
         network = new_model(setting.model, self.encoder, setting.train.seed)
+        forget_compiled(setting.train)
         return fit(network, train, valid, setting.loss, setting.train, after_epoch=prune).best.monitor
 
     def _windows(self, split: str, steps: int) -> WindowsInMemory:

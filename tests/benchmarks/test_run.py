@@ -17,7 +17,13 @@ def section(title: str, **curves) -> Section:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def used() -> list[list[int]]:
+    """The cores of each section that was measured."""
+    return []
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, used):
     """Runs it with stand-ins for the measuring; the page, afterwards."""
     for module, name in ((run.journey_build, "measure"), (run.one_more_day, "measure"), (run.large_day, "measure")):
         monkeypatch.setattr(module, name, lambda kept, command, *_, name=module.__name__: section(command))
@@ -25,7 +31,8 @@ def bench(tmp_path, monkeypatch):
         monkeypatch.setattr(run.model_costs, name, lambda command, _: section(command))
     monkeypatch.setattr(run.torch.cuda, "is_available", lambda: False)
     # The affinity is the whole process's.
-    monkeypatch.setattr(run.os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(run.os, "sched_setaffinity", lambda _, cores: used.append(cores))
+    monkeypatch.setattr(run.os, "sched_getaffinity", lambda _: {7, 3, 5, 1})
 
     def do(*arguments: str) -> str:
         page = tmp_path / "performance.md"
@@ -34,6 +41,11 @@ def bench(tmp_path, monkeypatch):
         return page.read_text()
 
     return do
+
+
+def test_two_cores_measure_all_but_what_a_gpu_does(bench, used):
+    bench("--only", "scoring gpu day")
+    assert used == [[1, 3], [1, 3, 5, 7], [1, 3]]
 
 
 def test_a_section_measured_alone_joins_those_that_were_measured_before(bench):
@@ -89,6 +101,7 @@ def test_a_gpu_is_not_measured_where_there_is_none():
 def test_cells_show_the_median_and_the_ends():
     assert seconds(Spread(2.04, 1, 3)) == "2.0 s [1.0, 3.0]"
     assert times(Spread(2.04, 1, 3)) == "2.04 [1.00, 3.00]"
+    assert (seconds(Spread.of([2.04])), times(Spread.of([2.04]))) == ("2.0 s", "2.04")  # one round has no spread
     assert _cell([1000, 3000, 2000]) == "2,000 [1,000, 3,000]"
     assert _cell([0.5, 0.5]) == "0.5"
     assert _cell(["bf16", "bf16"]) == "bf16"

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import training
 from benchmarks.training import SIZES, Kernel, flops_of_a_step, shares, write_windows
-from mtorl_model.config import LossConfig, ModelConfig
+from mtorl_model.config import LossConfig, ModelConfig, preset
 from mtorl_model.model import MTORL
 from schemas.errors import UserError
 
@@ -23,9 +23,13 @@ def test_a_gpus_time_is_matrix_products_other_kernels_and_waiting():
         Kernel("triton_poi_fused_add_leaky_relu_3", 160.0, 180.0),  # 10 after the one before
         Kernel("void multi_tensor_apply_kernel", 170.0, 190.0),  # half of it beside the one before
         Kernel("fmha_cutlassB_bf16_aligned_64x64_k64_sm80", 190.0, 200.0),
+        # Named after what it follows, or after what it does: neither multiplies.
+        Kernel("triton_poi_fused_convolution_3", 200.0, 205.0),
+        Kernel("void convert_to_bf16_kernel", 205.0, 210.0),
+        Kernel("triton_tem_fused_addmm_2", 210.0, 240.0),
     ]
     got = shares(reversed(kernels))
-    assert got == pytest.approx({"matrix_multiply_share": 0.6, "memory_share": 0.3, "launch_share": 0.1})
+    assert got == pytest.approx({"matrix_multiply_share": 90 / 140, "memory_share": 40 / 140, "launch_share": 10 / 140})
     with pytest.raises(UserError, match="the profiler saw no kernel"):
         shares([])
 
@@ -69,6 +73,13 @@ def test_the_last_line_is_a_json_of_figures():
     ):
         assert figures[name] > 0
     assert figures["ms_per_step"] * figures["windows_per_second"] == pytest.approx(128_000)
+
+
+def test_a_full_training_goes_to_its_end():
+    figures = training.full("small", 100, torch.device("cpu"))
+    _, _, config = preset("small", "criteo")
+    assert config.patience < figures["epochs"] <= config.max_epochs
+    assert figures["windows_per_second"] == pytest.approx(100 * figures["epochs"] / figures["seconds"])
 
 
 def test_the_plain_loop_trains_the_same_model(tmp_path: Path):

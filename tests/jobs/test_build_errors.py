@@ -1,6 +1,7 @@
 """Bad input gives one clear line, a non-zero exit, and nothing half-written."""
 
 import gzip
+import importlib
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from schemas.errors import UserError
 from schemas.freshness import history_inputs
 from schemas.paths import Lake
 from schemas.publishing import read_manifest
+from schemas.storage import Mount
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.spark
@@ -157,6 +159,22 @@ def test_windows_are_cut_with_the_spec_of_the_day_that_is_asked_for(published, m
     monkeypatch.setattr(sys, "argv", asked)
     with pytest.raises(UserError, match="no feature_spec for criteo on 2017-01-01"):  # though there is a newer one
         build_sequences.main()
+
+
+@pytest.mark.parametrize("job", ["build_exposures", "build_journeys", "build_feature_spec", "build_sequences"])
+def test_storage_that_cannot_hold_a_lake_is_refused_before_spark_starts(published, tmp_path, monkeypatch, job):
+    raw = ("--raw", str(write_criteo(tmp_path / "raw", [criteo_row()]))) if job == "build_exposures" else ()
+
+    def session(*_):
+        pytest.fail("Spark was started for a lake that nothing can be published in")
+
+    module = importlib.import_module(f"jobs.{job}")
+    monkeypatch.setattr(module, "spark_session", session)
+    monkeypatch.setattr("schemas.storage.mount_of", lambda *_: Mount("/data", "nfs", frozenset({"nolock"})))
+    monkeypatch.setattr("schemas.storage._passed", set())
+    monkeypatch.setattr(sys, "argv", [job, "--dataset", "criteo", "--lake", str(published.root), "--this-code", *raw])
+    with pytest.raises(UserError, match=r"nfs, mounted at /data.*'nolock'"):
+        module.main()
 
 
 @pytest.mark.parametrize("odd", ["[2022]", "{a}", "*", "what?", "back\\slash"])

@@ -11,6 +11,7 @@ from raw_logs import kuairand_row, write_kuairand
 from shop import SHOP, SPEC, sent, write_file
 
 import schemas.dataset
+from jobs.lake_io import publish_days
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import content_fingerprint, read_manifest
@@ -274,6 +275,35 @@ def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
     jobs.ok("build_sequences", "--up-to", DAYS[3], *spec)
     jobs.ok("build_journeys", "--day", DAYS[3])
     assert contents(jobs.lake) == before
+
+
+@pytest.mark.parametrize(
+    ("at_once", "runs"),
+    [(2, {"quarantine": [2, 2, 1], "exposures": [2, 2], "sequences": [2, 2]}),
+     (3, {"quarantine": [3, 2], "exposures": [3, 1], "sequences": [3, 1]})],
+)  # fmt: skip
+def test_days_built_some_at_once_are_those_built_one_by_one(jobs, raw, monkeypatch, capsys, at_once, runs):
+    written: dict[str, list[int]] = {}
+
+    def noting(spark, rows, lake, table, dataset, days, **more):
+        written.setdefault(table.name, []).append(len(days))
+        return publish_days(spark, rows, lake, table, dataset, days, **more)
+
+    monkeypatch.setattr("jobs.lake_io.DAYS_AT_ONCE", at_once)
+    for module in ("build_exposures", "build_sequences"):
+        monkeypatch.setattr(f"jobs.{module}.publish_days", noting)
+    write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])
+    other = Jobs(jobs.spark, Lake(raw.parent / "some"), "shop", jobs.patch)
+    other.ok("build_exposures", "--raw", str(raw))
+    other.ok("build_sequences", "--spec", str(raw.parent / "spec.json"))
+    assert written == runs
+    told = capsys.readouterr().out
+    assert told.count("rows in = ") == told.count("windows of ") == 1
+    assert "10 rows in = 9 kept + 0 duplicates + 1 quarantined" in told
+    dated = {path: found for path, found in manifests(other.lake).items() if UNDATED not in path}
+    assert dated == {path: found for path, found in manifests(jobs.lake).items()
+                     if UNDATED not in path and not path.startswith("journeys/")}  # fmt: skip
+    assert len(dated) == 3 * len(DAYS)
 
 
 def test_another_spec_or_window_length_makes_sequences_stale(jobs, raw):

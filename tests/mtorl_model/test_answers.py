@@ -1,6 +1,7 @@
 """A user's answer is the same to the last bit in any company, on any number of threads, computed or carried over."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from mtorl_model.windows import journeys_to_windows
 from schemas.errors import UserError
 from schemas.paths import Lake
 from schemas.publishing import Manifest
+from schemas.tables.feature_spec import FeatureSpec
 
 TOY = toy_dataset()
 DAY = "2024-01-02"
@@ -31,13 +33,13 @@ TAU = 0.5
 USERS = 150
 
 
-def small(seed: int = 0) -> Artifact:
+def small(seed: int = 0, spec: FeatureSpec = SPEC) -> Artifact:
     """Untrained, of the size that is used: how a product is rounded depends on it."""
     torch.manual_seed(seed)
     config, train, _ = PRESETS["small"]
-    sizes = Encoder(SPEC, TOY, config.reward_form).sizes
+    sizes = Encoder(spec, TOY, config.reward_form).sizes
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
-    return Artifact(tuple(MTORL(config, sizes).eval() for _ in range(train.members)), SPEC, initial)
+    return Artifact(tuple(MTORL(config, sizes).eval() for _ in range(train.members)), spec, initial)
 
 
 def users(count: int = USERS, seed: int = 0) -> dict[int, list[Shown]]:
@@ -189,6 +191,24 @@ def test_fingerprints_do_not_tell_whether_answers_were_carried_over(lake, table,
         shutil.rmtree(lake.table(name, "toy"))
     assert fingerprints(score.score_day(lake, TOY, DAY)) == carried
     assert "0 of 151 answers carried over" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("clock", "carried"), [(True, 0), (False, 135)])
+def test_the_following_night_carries_over_nobody_whose_clock_the_model_reads(
+    lake, table, capsys, monkeypatch, clock, carried
+):
+    """Of 151 users 135 have seen nothing new; but for all of them the last exposure is a day longer ago."""
+    features = tuple(replace(f, kept=f.kept and (clock or f.name != "gap_s")) for f in SPEC.features)
+    model = small(spec=replace(SPEC, features=features))
+    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/1", model))
+    publish_journeys(lake, DAY, table)
+    score.score_day(lake, TOY, DAY)
+    rows = repaired().to_pylist()
+    for row in rows:
+        row["next_step"]["gap_s"] += 86_400
+    publish_journeys(lake, "2024-01-03", pa.Table.from_pylist(rows, table.schema))
+    score.score_day(lake, TOY, "2024-01-03")
+    assert f"{carried} of 151 answers carried over" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_new_champion_is_asked_anew(lake, table, capsys, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 import synthetic
 import torch
 
+from benchmarks.scoring import publish_champion
 from jobs.audit_results import PASS, WARN
 from jobs.audits import audit_partition
 from mtorl_model import fine_tune, promote, rollback
@@ -107,6 +108,15 @@ def register_spoiled(lake: Lake, day: str, spoil) -> Version:
     version = register(lake, KUAIRAND, folder, {}, [], identity=f"spoiled {day}", day=day, parent=now.name)
     set_challenger(lake, KUAIRAND, version)
     return version
+
+
+def test_the_benchmarks_made_up_champion_learns_a_day_and_is_compared(tmp_path):
+    lake, spec = synthetic.write_lake(tmp_path / "lake", "criteo", LAST, DAYS[0], users=100, daily=4)
+    criteo = get_dataset("criteo")
+    publish_champion(lake, criteo, spec, "small", LAST)
+    lines = learn_day(lake, criteo, DAYS[0], CONFIG, FEEDBACK)
+    assert lines[-1].startswith("mtorl_criteo/2 is the challenger of 2022-04-12: mtorl_criteo/1 after 1")
+    assert decide(lake, criteo, DAYS[0], GATE, FEEDBACK)[-1].startswith("mtorl_criteo/2 is ")
 
 
 def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):

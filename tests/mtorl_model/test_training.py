@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtorl_model import training
 from mtorl_model.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.config import FineTuneConfig, LossConfig, ModelConfig, TrainConfig
 from mtorl_model.data import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.encoding import REWARD_FORMS, Encoded, Encoder
 from mtorl_model.losses import policy_loss
 from mtorl_model.model import MTORL
 from mtorl_model.train import _identity, new_model
-from mtorl_model.training import CHECKPOINT_FILE, Epoch, History, choose_device, fit
+from mtorl_model.training import CHECKPOINT_FILE, Epoch, History, adapt, choose_device, fit
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.paths import Lake
@@ -85,13 +86,15 @@ def dying(self, batch):
 training._Training._optimise = dying
 lake = Lake(Path({lake!r}))
 setup = test_training.Setup(lake, latest_spec(lake, "kuairand")[0])
-setup.weights(checkpoints=Path({checkpoints!r}))
+setup.weights(test_training.replace(test_training.CONFIG, device={device!r}), Path({checkpoints!r}))
 """
 
 
-def run_until_killed(setup: Setup, checkpoints: Path, step: int) -> None:
+def run_until_killed(setup: Setup, checkpoints: Path, step: int, device: str = "cpu") -> None:
     here = Path(__file__).parent
-    script = DYING.format(tests=str(here), step=step, lake=str(setup.lake.root), checkpoints=str(checkpoints))
+    script = DYING.format(
+        tests=str(here), step=step, lake=str(setup.lake.root), checkpoints=str(checkpoints), device=device
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=here.parents[1], capture_output=True, text=True, timeout=600, check=False
     )
@@ -264,6 +267,50 @@ def test_the_network_compiles_as_one_graph(setup: Setup) -> None:
     torch.testing.assert_close(whole(batch).action_logits_BLA, model(batch).action_logits_BLA)
 
 
+@pytest.fixture
+def compiled_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
+    """What training has compiled for so far: the sizes of all inputs, a tuple a graph. None is really compiled."""
+    graphs: list[tuple[Any, ...]] = []
+
+    def backend(graph: Any, inputs: list[Any]) -> Any:
+        graphs.append(tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else "any size" for x in inputs))
+        return graph
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **how: compile_(model, backend=backend, **how))
+    monkeypatch.setattr(training, "_can_build", lambda: True)
+    torch.compiler.reset()
+    yield graphs
+    torch.compiler.reset()
+
+
+def test_what_is_compiled_for_a_batch_does_not_depend_on_those_before_it(setup: Setup, compiled_for: list[Any]) -> None:
+    """Else a training that resumes in another place than it began would compute with other kernels."""
+    full, ragged = (next(setup.store("train").in_order(size)) for size in (32, 7))
+    found = []
+    for order in ([full, ragged, full], [ragged, full]):
+        torch.compiler.reset()
+        compiled_for.clear()
+        compiled = training._compiled(setup.model())
+        for batch in order:
+            compiled(batch)
+        found.append(set(compiled_for))
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+
+
+def test_every_architecture_of_a_study_is_compiled(
+    setup: Setup, compiled_for: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "choose_device", lambda _: torch.device("cuda"))
+    batch, many = next(setup.store("train").in_order(8)), 10
+    assert many > torch._dynamo.config.recompile_limit
+    for hidden in range(8, 8 * (many + 1), 8):
+        training.forget_compiled(CONFIG)
+        training._compiled(setup.model(replace(TINY, hidden=hidden, heads=1)))(batch)
+    assert len(compiled_for) == many
+
+
 @pytest.mark.parametrize("missing", [None, "compiler", "headers"])
 def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -271,7 +318,7 @@ def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
 ) -> None:  # fmt: skip
     (tmp_path / "Python.h").touch()
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(torch, "compile", lambda _: "compiled")
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: "compiled")
     monkeypatch.setattr(training.shutil, "which", lambda name: name if missing != "compiler" else None)
     monkeypatch.setattr(
         training.sysconfig, "get_path", lambda *_: str(tmp_path if missing != "headers" else tmp_path / "none")
@@ -374,16 +421,30 @@ def test_the_host_does_not_wait_for_the_gpu_within_a_step(setup: Setup) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
-def test_a_training_on_the_gpu_learns_and_resumes(
+def test_a_killed_training_on_the_gpu_resumes_to_the_same_bits(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(CONFIG, device="cuda")
+    """In the second epoch, when the uninterrupted one has seen the smaller batch that ends an epoch."""
+    config, store = replace(CONFIG, device="cuda"), setup.store("train")
     model = setup.model()
-    history = fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config, checkpoints=tmp_path)
+    history = fit(model, store, setup.store("validation"), LossConfig(), config)
     assert history.epochs[-1].train_total < history.epochs[0].train_total
     assert {weight.device.type for weight in model.state_dict().values()} == {"cuda"}
+    assert len(store) % CONFIG.batch_size
+    run_until_killed(setup, tmp_path, step=store.steps_per_epoch(CONFIG.batch_size) + 5, device="cuda")
+    torch.compiler.reset()  # as a new process: what was compiled above is not there
+    assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
     monkeypatch.setattr(training._Training, "_optimise", None)  # a finished training is not trained on
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
+def test_fine_tuning_compiles_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_compiled", None)
+    batches = list(setup.store("train").in_order(32))[:2]
+    assert adapt(setup.model(), batches, LossConfig(), FineTuneConfig(device="cuda"), seed=0)["total"] > 0
+    with pytest.raises(TypeError):
+        setup.weights(replace(CONFIG, device="cuda"))
 
 
 def test_the_last_epochs_weights_are_kept_where_asked_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

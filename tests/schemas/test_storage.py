@@ -10,7 +10,7 @@ import pytest
 from schemas.errors import UserError
 from schemas.paths import Lake
 from schemas.publishing import staging_folder
-from schemas.storage import Mount, mount_of
+from schemas.storage import Mount, exchange, mount_of
 
 # The calls of the x86-64 kernel, the argument that is looked at, its value, and what NFS or SMB say to it.
 SWAP = (316, 4, 2, "EINVAL")  # renameat2 with RENAME_EXCHANGE
@@ -61,6 +61,7 @@ exit_with_one_line(main)
         ("stage", FLOCK, "has no locks (Operation not supported)"),
         ("stage", BLOCKING_FLOCK, "has no locks (Operation not supported)"),
         ("lock", POSIX_LOCK, "has no locks (No locks available)"),
+        ("lock", SWAP, "cannot swap two folders in one step (Invalid argument)"),  # a builder's work would be lost
     ],
 )
 def test_a_lake_is_refused_in_one_line_that_names_its_file_system(tmp_path, way, call, says):
@@ -73,6 +74,12 @@ def test_a_lake_is_refused_in_one_line_that_names_its_file_system(tmp_path, way,
     assert f"({mount.kind}, mounted at {mount.folder}) {says}: put the lake on one that can" in line
     assert done.returncode == 2
     assert not [p for p in (tmp_path / "lake").glob(".staging/*") if p.suffix != ".lock"]
+
+
+def test_a_swap_that_fails_on_good_storage_is_told_as_it_is(tmp_path):
+    (tmp_path / "one").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/other'"):
+        exchange(tmp_path / "one", tmp_path / "other")
 
 
 def test_a_good_file_system_is_tried_once_and_nothing_of_it_stays(tmp_path):
