@@ -38,7 +38,7 @@ What was done about it, with its effect where that was measured by itself: the l
 lines by Arrow in the workers; copies of an exposure are found by the workers that write the rows, so that rows
 are sorted once and none goes back to Java; nested tables are written where they are computed (see above); long plans
 are compiled in pieces, and what is kept for a moment is not compressed (a sixth of the processor time of
-`build_exposures`). A limit on the length of generated methods made no difference and was taken back."""
+`build_exposures`)."""
 
 
 def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section:
