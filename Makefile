@@ -64,7 +64,7 @@ orders: setup ## backfill the KuaiRand sample through Airflow in four orders: an
 	@ORDERS=1 $(TOOLS)/pytest -q -s -rs tests/test_orders.py
 
 chaos: setup ## kill a day's run again and again, and see that nothing is lost [KILLS=100]
-	@KILLS=$${KILLS:-100} $(TOOLS)/pytest -q -rs tests/test_chaos.py
+	@KILLS=$${KILLS:-100} $(TOOLS)/pytest -q -rsP tests/test_chaos.py
 
 cluster-test: ## docker/compose.yaml without containers: a day on Celery and Spark, workers killed in the middle [DATASET RAW]
 	@bin/cluster.sh
