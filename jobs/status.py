@@ -21,7 +21,7 @@ from jobs.table_contract import spec_in_file
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.freshness import is_fresh, planned_inputs
-from schemas.mlflow_tables import aliased_version, model_versions
+from schemas.mlflow_tables import CHAMPION, aliased_version, model_name, model_versions
 from schemas.paths import UNDATED, Lake, day_before, days_between
 from schemas.publishing import Manifest, code_version, failed_audit, read_manifest
 from schemas.tables import (
@@ -178,8 +178,8 @@ def champion_spec(lake: Lake, dataset: str) -> str | None:
 
 def champion_name(lake: Lake, dataset: str) -> str | None:
     """The champion of now, as the manifests of its scores name it; None before the first one."""
-    number = aliased_version(lake, _model(dataset), "champion")
-    return f"{_model(dataset)}/{number}" if number is not None else None
+    number = aliased_version(lake, model_name(dataset), CHAMPION)
+    return f"{model_name(dataset)}/{number}" if number is not None else None
 
 
 def first_trained(lake: Lake, dataset: str) -> str | None:
@@ -187,13 +187,8 @@ def first_trained(lake: Lake, dataset: str) -> str | None:
 
     On each day behind it some champion can be tested, and the daily run leaves a test and a decision, if empty ones.
     """
-    been = [version.tags for version in model_versions(lake, _model(dataset))]
+    been = [version.tags for version in model_versions(lake, model_name(dataset))]
     return min((tags["day"] for tags in been if "reign" in tags and "withdrawn" not in tags), default=None)
-
-
-def _model(dataset: str) -> str:
-    """As mtorl_model/registry.py names it."""
-    return f"mtorl_{dataset}"
 
 
 def grid_lines(grid: Grid, days: list[str]) -> list[str]:

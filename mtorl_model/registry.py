@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas import mlflow_tables
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.lean_imports import without
 from schemas.locks import locked
+from schemas.mlflow_tables import CHAMPION, aliased_version, model_name, model_versions, run_params
 from schemas.paths import UNDATED, Lake
 from schemas.publishing import make_durable, staging_folder, swap_into_place, write_whole
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
@@ -31,13 +31,8 @@ if TYPE_CHECKING:
 
     from mtorl_model.artifact import Artifact
 
-CHAMPION = "champion"
 LINEAGE = "lineage.json"
 CHALLENGER = "challenger"  # with the day behind it: challenger-2022-04-24
-
-
-def model_name(dataset: Dataset) -> str:
-    return f"mtorl_{dataset.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,7 @@ def register(
     for path in files.parents[1:3]:  # made just now; MLflow's database outlasts a power cut, and so must they
         make_durable(path)
     client.set_terminated(run.info.run_id)
-    name = model_name(dataset)
+    name = model_name(dataset.name)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     tags = {"identity": _short(identity), "day": day, "parent": parent}
@@ -132,7 +127,7 @@ def find_version(lake: Lake, dataset: Dataset, identity: str) -> Version | None:
 
 def versions(lake: Lake, dataset: Dataset) -> list[Version]:
     """All registered versions, the oldest first."""
-    return [_version(found) for found in mlflow_tables.model_versions(lake, model_name(dataset))]
+    return [_version(found) for found in model_versions(lake, model_name(dataset.name))]
 
 
 def named_version(lake: Lake, dataset: Dataset, name: str) -> Version:
@@ -147,7 +142,9 @@ def named_version(lake: Lake, dataset: Dataset, name: str) -> Version:
 
 def set_challenger(lake: Lake, dataset: Dataset, version: Version) -> None:
     """Name the version as the challenger of its day; a redo of the day names another."""
-    _client(lake).set_registered_model_alias(model_name(dataset), f"{CHALLENGER}-{version.day}", str(version.number))
+    _client(lake).set_registered_model_alias(
+        model_name(dataset.name), f"{CHALLENGER}-{version.day}", str(version.number)
+    )
 
 
 def challenger_of(lake: Lake, dataset: Dataset, day: str) -> Version | None:
@@ -161,7 +158,7 @@ def make_champion(lake: Lake, dataset: Dataset, version: Version, *, back: bool 
     It reigns after all that have been champion, also where it was before, so that a rollback finds the one that it
     takes the place of. back: its own reign goes on, as a rollback to it means. The champion of now keeps its reign.
     """
-    client, name = _client(lake), model_name(dataset)
+    client, name = _client(lake), model_name(dataset.name)
     now = find_champion(lake, dataset)
     if not (back or (now and now.number == version.number)):
         reign = 1 + max((v.reign for v in versions(lake, dataset)), default=0)
@@ -178,7 +175,7 @@ def set_decision(lake: Lake, dataset: Dataset, version: Version, decision: str, 
 
 def set_tag(lake: Lake, dataset: Dataset, version: Version, name: str, value: str) -> None:
     """Write down something about a version that is no property of its weights, such as `withdrawn`."""
-    _client(lake).set_model_version_tag(model_name(dataset), str(version.number), name, value)
+    _client(lake).set_model_version_tag(model_name(dataset.name), str(version.number), name, value)
 
 
 def champion(lake: Lake, dataset: Dataset) -> Version:
@@ -230,12 +227,12 @@ def load_champion(lake: Lake, dataset: Dataset) -> tuple[str, "Artifact"]:
 
 def version_params(lake: Lake, version: Version) -> dict[str, str]:
     """What the version's run was started with."""
-    return mlflow_tables.run_params(lake, version.run_id)
+    return run_params(lake, version.run_id)
 
 
 def _named(lake: Lake, dataset: Dataset, alias: str) -> Version | None:
     """The version that an alias stands for."""
-    number = mlflow_tables.aliased_version(lake, model_name(dataset), alias)
+    number = aliased_version(lake, model_name(dataset.name), alias)
     return next((v for v in versions(lake, dataset) if v.number == number), None)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from schemas.paths import Lake
 
+CHAMPION = "champion"  # the alias
 _WAIT_S = 60  # while MLflow writes
 _DELETED = "Deleted_Internal"  # the stage of a version that was deleted: MLflow keeps its row
 
@@ -24,6 +25,11 @@ class ModelVersion:
     version: int
     run_id: str
     tags: Mapping[str, str]
+
+
+def model_name(dataset: str) -> str:
+    """What a dataset's registered model is called."""
+    return f"mtorl_{dataset}"
 
 
 def model_versions(lake: Lake, model: str) -> list[ModelVersion]:
