@@ -18,18 +18,18 @@ DAYS = 31
 _A_DAY = 50  # rows a user and day: journeys hold 40 steps, so they are full after one day
 _DAY_S = 86_400
 _LAST = day_plus(START.date().isoformat(), DAYS - 1)
-_TABLES, _MODEL = "`build_exposures`, `build_day`", "`fine_tune`, `promote`"
+_TABLES, _MODEL = "`build_exposures`, `build_day`", "`learn`"
 TEXT = """\
-One more day is `build_exposures --up-to` and `build_day`, then `fine_tune` and `promote` from a made-up champion of
-the preset `small`, as the daily run starts them, {rows} exposures of {users} users, on a lake with the 1, 10 or 30 days
-before it; the raw log has a file a day, all of them there. Each user has about {a_day} exposures a day, so that
-journeys are full (40 steps) from the first day on and it is the length of the history alone that differs: what else
-grows is the number of users, which costs what users cost. *Bytes read* is what all processes of the jobs ask the system
-for, Java's and Python's own start included. Fine-tuning replays up to {replay} earlier days and the gate compares on
-the {compared} latest, so that they grow until there are so many. Not in it are the day's audits, which read the day's
-own partitions and what those are held against, and its drift, for which one day before it and the training period are
-read. A raw log that is one growing file is read whole each day, since any of its rows may be new; that grows with the
-log."""
+One more day is `build_exposures --up-to` and `build_day`, then `learn` (fine-tuning and the gate) from a made-up
+champion of the preset `small`, as the daily run starts them, {rows} exposures of {users} users, on a lake with the 1,
+10 or 30 days before it; the raw log has a file a day, all of them there. Each user has about {a_day} exposures a day,
+so that journeys are full (40 steps) from the first day on and it is the length of the history alone that differs: what
+else grows is the number of users, which costs what users cost. *Bytes read* is what all processes of the jobs ask the
+system for, Java's and Python's own start included. Fine-tuning replays up to {replay} earlier days and the gate
+compares on the {compared} latest, so that they grow until there are so many. Not in it are the day's audits, which read
+the day's own partitions and what those are held against, and its drift, for which one day before it and the training
+period are read. A raw log that is one growing file is read whole each day, since any of its rows may be new; that grows
+with the log."""
 
 
 def measure(kept: Path, command: str, users: int, histories: list[int], repeats: int) -> Section:
@@ -48,7 +48,7 @@ def measure(kept: Path, command: str, users: int, histories: list[int], repeats:
                 job("build_day", lake, "--day", _LAST, "--spec", spec),
             ])  # fmt: skip
             flags = ("--dataset", DATASET.name, "--lake", lake.root, "--day", _LAST)
-            model = pipeline.run([module(f"mtorl_model.{name}", *flags) for name in ("fine_tune", "promote")])
+            model = pipeline.run([module("mtorl_model.learn", *flags)])
             made = pipeline.published_rows(lake, exposures.NAME) // (days + 1)
         found[_TABLES, days].append(together(tables))
         found[_MODEL, days].append(together(model))

@@ -252,9 +252,8 @@ def daily_dag(dataset: str) -> DAG:
             raw_audit,
             built,
             _audit("day", dataset, (*spec, *maturing, *NEW), tables=DAY_TABLES, publishes=journeys),
-            # Test, then train; whether the result becomes champion is another question.
-            _python("fine_tune", "mtorl_model.fine_tune", dataset, "--day", DAY, pool="gpu", queue="gpu"),
-            _python("promote", "mtorl_model.promote", dataset, "--day", DAY),
+            # Test, then train, then ask the gate.
+            _python("learn", "mtorl_model.learn", dataset, "--day", DAY, pool="gpu", queue="gpu"),
             # No night rests on a champion whose tests are not to be believed.
             _audit("champion", dataset, ONE_DAY, tables=CHAMPION, publishes=(champion_asset(dataset),)),
         )

@@ -29,6 +29,7 @@ from jobs.exposures import (
     to_keep,
     with_reason,
 )
+from jobs.in_workers import starting_workers
 from jobs.lake_io import publish_days, read_published, some_days_at_once
 from jobs.progress import doing
 from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
@@ -88,7 +89,7 @@ def main() -> None:
     index, changed = split_by_change(dataset, files, stored_index(lake, dataset.name))
     built: list[str] = []
     if changed or to_build(lake, dataset.name, index, days_of_run(index), code, up_to):
-        with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark:
+        with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark, starting_workers(spark):
             log = RawLog(spark, dataset, files)
             index = read_changed(lake, log)
             days = days_of_run(index)

@@ -1,12 +1,18 @@
 """Tables that Spark's workers compute, as columns of Arrow, from rows that Spark has brought together and in order."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from py4j.protocol import Py4JError
+from pyspark import InheritableThread
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
+
+from jobs.progress import doing
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,33 @@ def as_tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """The rows as they are."""
     for batch in batches:
         yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def starting_workers(spark: SparkSession) -> Iterator[None]:
+    """Python workers take seconds to start and to load Arrow: they do so while a long plan is made."""
+
+    def start() -> None:
+        # What is wrong with them, the first job that needs one will say.
+        with suppress(Py4JError, PySparkException):
+            doing(spark, "starting workers")
+            parts = spark.sparkContext.defaultParallelism
+            spark.range(parts, numPartitions=parts).mapInArrow(_loaded, "id bigint").collect()
+
+    thread = InheritableThread(target=start, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _loaded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    import pyarrow.compute
+    import pyarrow.csv
+    import pyarrow.parquet  # noqa: F401
+
+    yield from batches
 
 
 def _as_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:

@@ -46,7 +46,7 @@ JOBS = (
     "build_exposures", "build_day", "build_journeys", "build_feature_spec", "build_sequences",
 )  # fmt: skip
 MODEL = (
-    "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote",
+    "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote", "learn",
     "rollback", "benchmark_published",
     "studies/run", "studies/search", "studies/results",
 )  # fmt: skip

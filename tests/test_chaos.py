@@ -65,8 +65,7 @@ LEARNING = (
     ("jobs.audit_table", "--table", "journeys", "sequences", "--new"),
     ("mtorl_model.train", "--from", DAYS[0], "--to", DAYS[1], "--spec-day", DAYS[-1], "--max-epochs", "4",
      "--members", "1", "--device", "cpu"),
-    ("mtorl_model.fine_tune", *LAST, "--device", "cpu"),
-    ("mtorl_model.promote", *LAST),
+    ("mtorl_model.learn", *LAST, "--device", "cpu"),
 )  # fmt: skip
 SCORE = ("mtorl_model.score", *LAST)
 PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "20")

@@ -86,8 +86,7 @@ def backfill(checkout: Checkout) -> None:
     for job in (
         "build_exposures",
         "build_day",
-        "fine_tune",
-        "promote",
+        "learn",
         "score",
         "measure_drift",
     ):
@@ -161,7 +160,7 @@ def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(chec
         wait_for(lambda run=run: [r["state"] for r in api(checkout, run)["dag_runs"]] == ["success"], 400)
     done = [call.split()[0] for call in checkout.calls() if "2022-04-08" in call]
     assert done.count("build_day") == 2
-    assert done.count("build_exposures") == done.count("promote") == done.count("score") == 1
+    assert done.count("build_exposures") == done.count("learn") == done.count("score") == 1
 
 
 def names(process: psutil.Process) -> set[str]:

@@ -14,8 +14,7 @@ LIGHT_STEPS = {"torch", "mlflow", "sqlalchemy", "sklearn", "scipy", "pyspark", "
 @pytest.mark.parametrize(
     ("step", "spared"),
     [
-        ("mtorl_model.fine_tune", MODEL_STEPS),
-        ("mtorl_model.promote", MODEL_STEPS),
+        ("mtorl_model.learn", MODEL_STEPS),
         ("mtorl_model.score", MODEL_STEPS),
         ("mtorl_model.export_champion", LIGHT_STEPS),
         ("mtorl_model.plan_budget", LIGHT_STEPS),

@@ -32,9 +32,8 @@ DAILY = {
     "export_champion": {"build_day"},
     "audit_raw_rows": {"build_day", "report"},
     "build_day": {"audit_day"},
-    "audit_day": {"fine_tune", "report"},
-    "fine_tune": {"promote"},
-    "promote": {"audit_champion"},
+    "audit_day": {"learn", "report"},
+    "learn": {"audit_champion"},
     "audit_champion": {"report"},
     "report": set(),
 }
@@ -118,7 +117,7 @@ def test_a_replayed_history_trains_with_the_labels_of_then(bag):
 
 def test_only_training_takes_the_gpu(bag):
     pools = {task.task_id: (task.pool, task.queue) for dag in bag.dags.values() for task in dag.tasks}
-    assert pools.pop("train") == pools.pop("fine_tune") == ("gpu", "gpu")
+    assert pools.pop("train") == pools.pop("learn") == ("gpu", "gpu")
     assert set(pools.values()) == {("default_pool", "default")}
 
 

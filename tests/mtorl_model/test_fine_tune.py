@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.scoring import publish_champion
 from jobs.audit_results import PASS, WARN
 from jobs.audits import audit_partition
 from mtorl_model import fine_tune, promote, rollback
+from mtorl_model import learn as learn_step
 from mtorl_model.artifact import save_artifact
 from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig, LossConfig, ModelConfig, TrainConfig
@@ -190,6 +192,20 @@ def test_the_same_day_twice_from_scratch_gives_the_same_weights(lake, tmp_path):
     for one in (lake, other):
         learn(one, DAYS[0])
     assert torch.equal(weights(lake, "mtorl_kuairand/2"), weights(other, "mtorl_kuairand/2"))
+
+
+def test_the_daily_runs_step_tests_trains_and_decides_and_nothing_more_when_run_again(lake, monkeypatch, capsys):
+    flags = ("--dataset", "kuairand", "--lake", str(lake.root), "--day", DAYS[0], "--device", "cpu")
+    monkeypatch.setattr(sys, "argv", ["learn", *flags])
+    learn_step.main()
+    said = capsys.readouterr().out
+    assert f"mtorl_kuairand/2 is the challenger of {DAYS[0]}" in said
+    decided = {row["decision"] for row in rows(lake, "promotions", DAYS[0])}
+    assert len(decided) == 1
+    registered = names(lake)
+    learn_step.main()
+    assert f"challenger of {DAYS[0]}, was {decided.pop()}" in capsys.readouterr().out
+    assert names(lake) == registered
 
 
 @pytest.mark.parametrize("at", ["adapt_members", "register", "set_challenger"])

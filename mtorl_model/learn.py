@@ -1,0 +1,36 @@
+"""A day's learning as the daily run does it: fine_tune.py, then promote.py, in one process.
+
+python -m mtorl_model.learn --dataset D --lake DIR --day DAY [--device auto]
+
+To start a second process, with torch and MLflow, would take longer than the gate itself. Run again after whatever has
+stopped it: what was tested, trained and decided stands.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig
+from mtorl_model.fine_tune import learn_day
+from mtorl_model.promote import decide
+from schemas.dataset import get_dataset
+from schemas.errors import exit_with_one_line
+from schemas.paths import Lake, checked_day
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--lake", required=True, type=Path)
+    parser.add_argument("--day", required=True)
+    config, feedback = FineTuneConfig(), FeedbackConfig()
+    parser.add_argument("--device", default=config.device, choices=("auto", "cpu", "cuda"))
+    args = parser.parse_args()
+    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
+    config = replace(config, device=args.device)
+    print("\n".join(learn_day(lake, dataset, day, config, feedback)), flush=True)  # the gate may refuse to go on
+    print("\n".join(decide(lake, dataset, day, GateConfig(), feedback)))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
