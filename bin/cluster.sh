@@ -19,7 +19,7 @@ has_servers() { command -v redis-server && compgen -G '/usr/lib/postgresql/*/bin
 if ! has_servers && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   say "setup: installing PostgreSQL and Redis"
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql redis-server; } \
-    >"$VENV/setup.log" 2>&1 || true
+    >>"$VENV/setup.log" 2>&1 || true
 fi
 has_servers || die "PostgreSQL and Redis are needed: install them (Debian, Ubuntu: apt-get install postgresql redis-server)"
 

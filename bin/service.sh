@@ -40,7 +40,7 @@ up() {
   "$PYTHON_BIN" "$ROOT/bin/service.py" check
   airflow_database "$AIRFLOW_HOME/setup.log"
   # One slot: two trainings would share the memory of one GPU.
-  airflow pools set gpu 1 "one training at a time" >"$AIRFLOW_HOME/setup.log" 2>&1 ||
+  airflow pools set gpu 1 "one training at a time" >>"$AIRFLOW_HOME/setup.log" 2>&1 ||
     die "the pool 'gpu' cannot be made: see $AIRFLOW_HOME/setup.log"
   "$PYTHON_BIN" "$ROOT/bin/service.py" up
   printf '%s' "$MTORL_LAKE" >"$AIRFLOW_HOME/lake"
