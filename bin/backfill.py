@@ -30,6 +30,8 @@ REPROCESS = "completed"
 QUEUED_S = 120
 # Airflow marks a backfill as complete up to half a minute after its last run has ended, and allows one at a time.
 MARKED_S = 60
+# A DAG that is switched on also begins with the latest day that is over: its run takes a minute or two.
+THROUGH_S = 180
 DONE = ("success", "failed")
 ACTIVE = "state=queued&state=running"
 
@@ -117,8 +119,8 @@ def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 
 def unpaused(airflow: Airflow, *dags: str) -> Iterator[None]:
     """Switch the DAGs on, since a paused one keeps its backfill waiting; leave them as they were found.
 
-    They stay on where something goes on in them: a run of a paused DAG would stand still, and be in the way of the
-    next one of its day.
+    Runs that have begun in them meanwhile are waited for, for THROUGH_S. Where one takes longer, they stay on: a run of
+    a paused DAG would stand still, and be in the way of the next one of its day.
     """
     paused = [dag for dag in dags if airflow.call("GET", f"/api/v2/dags/{dag}")["is_paused"]]
     for dag in paused:
@@ -129,13 +131,19 @@ def unpaused(airflow: Airflow, *dags: str) -> Iterator[None]:
         if paused:
             print(f"note: the backfill goes on in Airflow, so {', '.join(paused)} stay switched on", file=sys.stderr)
         raise
-    active = [run for dag in paused for run in airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns?{ACTIVE}")["dag_runs"]]
+    until = time.monotonic() + THROUGH_S
+    while (active := _active(airflow, paused)) and time.monotonic() < until:
+        time.sleep(POLL_S)
     if active:
         named = ", ".join(f"{run['dag_id']} of {run['partition_key']}" for run in active)
         print(f"note: {', '.join(paused)} stay switched on: {named} began meanwhile, and is not through", flush=True)
         return
     for dag in paused:
         airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": True})
+
+
+def _active(airflow: Airflow, dags: list[str]) -> list[dict[str, Any]]:
+    return [run for dag in dags for run in airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns?{ACTIVE}")["dag_runs"]]
 
 
 def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: dict[str, object]) -> dict[str, Any]:

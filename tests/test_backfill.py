@@ -93,7 +93,17 @@ def test_dags_are_left_as_they_were_found():
     assert dags.paused == {"daily": True, "nightly": False}
 
 
-def test_a_run_that_began_meanwhile_is_not_left_standing(capsys):
+def test_a_run_that_began_meanwhile_is_waited_for(monkeypatch, capsys):
+    dags = Dags(daily=True, nightly=True)
+    monkeypatch.setattr(backfill.time, "sleep", lambda _: dags.active.pop())
+    with backfill.unpaused(dags, "daily", "nightly"):
+        dags.active = [{"dag_id": name, "partition_key": "2024-05-09"} for name in ("nightly", "daily")]
+    assert dags.paused == {"daily": True, "nightly": True}
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_takes_long_is_not_left_standing(monkeypatch, capsys):
+    monkeypatch.setattr(backfill, "THROUGH_S", 0)
     dags = Dags(daily=True, nightly=True)
     with backfill.unpaused(dags, "daily", "nightly"):
         dags.active = [{"dag_id": "daily", "partition_key": "2024-05-09"}]
