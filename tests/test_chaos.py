@@ -33,7 +33,7 @@ from lakes import contents
 import schemas.dataset
 from schemas.errors import exit_with_one_line
 from schemas.paths import Lake
-from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder
+from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder, swap_into_place
 from schemas.tables.feature_spec import SPEC_FILE
 
 sys.path.insert(0, str(Path(__file__).parent / "jobs"))
@@ -42,8 +42,8 @@ from shop import SHOP, sent_to
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
-# Starting Java takes seconds, forking none: most kills go to the night's publishers, whose window is the narrowest.
-# At most so many: a driver or a trainer that got through leaves no more work to kill. Scoring makes up for them.
+# Starting Java takes seconds, forking none: most kills go to the night's publishers, whose window is the narrowest;
+# the others are for scoring.
 DRIVER_KILLS = max(KILLS * 15 // 100, 4)
 LEARNING_KILLS = max(KILLS * 24 // 100, 4)
 PLAN_KILLS = max(KILLS * 15 // 100, 2)
@@ -334,9 +334,10 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     # The Spark driver: every step of the corrected day, each killed some times before it may finish.
     killed = dict.fromkeys(("driver", "learning", "plan", "scoring"), 0)
     for step, share in zip(DRIVER_STEPS, shares(DRIVER_KILLS, len(DRIVER_STEPS)), strict=True):
+        before = shutil.copytree(lake.root, tmp_path / f"before {' '.join(step)}")
         for _ in range(share):
-            if not killed_driver(step, lake, raw, dice.uniform(0, seconds[step]), dice):
-                break
+            while not killed_driver(step, lake, raw, dice.uniform(0, seconds[step]), dice):
+                put_back(lake, before)
             killed["driver"] += 1
         finish(step, lake, raw)
     assert contents(lake, *BUILT) == want[BUILT]
@@ -344,9 +345,10 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     # Audits are kept one by one. Training goes on from its checkpoints; the day's learning is done once, whoever is
     # killed; the weights are equal.
     for step, share in zip(LEARNING, shares(LEARNING_KILLS, len(LEARNING)), strict=True):
+        before = shutil.copytree(lake.root, tmp_path / f"before {step[0]}")
         for _ in range(share):
-            if not killed_fork(step, lake, dice.uniform(0, seconds[step])):
-                break
+            while not killed_fork(step, lake, dice.uniform(0, seconds[step])):
+                put_back(lake, before)
             killed["learning"] += 1
         finish_fork(step, lake)
     assert audits(lake) == audits(calm) != {}
@@ -362,7 +364,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
         put(lake, next(journeys))
         return SCORE
 
-    killed["scoring"] = max(KILLS - killed["driver"] - killed["learning"] - PLAN_KILLS, 1)
+    killed["scoring"] = max(KILLS - DRIVER_KILLS - LEARNING_KILLS - PLAN_KILLS, 1)
     kill(scoring, lake, seconds[SCORE], killed["scoring"], dice)
     put(lake, new_journeys)
     finish_fork(SCORE, lake)
@@ -415,6 +417,13 @@ def kill(step: Callable[[], tuple[str, ...]], lake: Lake, seconds: float, times:
             times -= 1
         else:
             seconds = time.monotonic() - began
+
+
+def put_back(lake: Lake, before: Path) -> None:
+    """The lake as it was before a step that got through, so that there is work to kill; in one move, for the reader."""
+    again = shutil.copytree(before, before.with_name("again"))
+    swap_into_place(again, lake.root)
+    shutil.rmtree(again)
 
 
 def put(lake: Lake, journeys: Path) -> None:
