@@ -11,11 +11,10 @@ the champion of its time and trains nothing: it would only make an older model. 
 days by replay, and into the next full training.
 """
 
-import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 
+from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.artifact import Artifact, save_artifact
 from mtorl_model.config import CORRECTIONS, FeedbackConfig, FineTuneConfig, LossConfig
 from mtorl_model.day_sample import DaySample, draw_day, mixed_batches, steps_of
@@ -113,10 +112,7 @@ def adapt_members(artifact: Artifact, sample: DaySample, config: FineTuneConfig,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--day", required=True)
+    parser = parser_of_a_day(__doc__)
     config, feedback = FineTuneConfig(), FeedbackConfig()
     parser.add_argument("--learning-rate", type=float, default=config.learning_rate, help="default %(default)s")
     parser.add_argument("--max-steps", type=int, default=config.max_steps, help="default %(default)s")

@@ -6,10 +6,9 @@ To start a second process, with torch and MLflow, would take longer than the gat
 stopped it: what was tested, trained and decided stands.
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
+from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig
 from mtorl_model.fine_tune import learn_day
 from mtorl_model.promote import decide
@@ -19,10 +18,7 @@ from schemas.paths import Lake, checked_day
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--day", required=True)
+    parser = parser_of_a_day(__doc__)
     config, feedback = FineTuneConfig(), FeedbackConfig()
     parser.add_argument("--device", default=config.device, choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()

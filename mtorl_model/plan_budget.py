@@ -10,8 +10,6 @@ selected pairs stay within the budget; what they turn out to cost, the online pr
 (mtorl_model/budget/procedure.py).
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
 from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano, in_units
@@ -191,10 +190,7 @@ def _as_contract(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--day", required=True)
+    parser = parser_of_a_day(__doc__)
     parser.add_argument("--budget", help="in the log's unit; left out: what the day was planned with")
     parser.add_argument(
         "--default-budget", default="0", help="of a day that has none yet; left out: nobody is selected"

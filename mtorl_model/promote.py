@@ -11,12 +11,10 @@ decides. A refused challenger keeps its version and its name
 what was decided; where another has become champion since, it is decided anew.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
+from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.compare import Difference, as_lines, compare, days_cut_with
 from mtorl_model.config import FeedbackConfig, GateConfig
 from mtorl_model.delayed_feedback import known_by_end_of
@@ -164,10 +162,7 @@ def _row(check: str, reason: str, found: Difference | None = None) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--day", required=True)
+    parser = parser_of_a_day(__doc__)
     args = parser.parse_args()
     lines = decide(Lake(args.lake), get_dataset(args.dataset), checked_day(args.day), GateConfig(), FeedbackConfig())
     print("\n".join(lines))

@@ -3,7 +3,6 @@
 python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD
 """
 
-import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from mtorl_model.answer_cache import (
     record_type,
 )
 from mtorl_model.answers import answer_all
+from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.artifact import Artifact
 from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
 from mtorl_model.ranking import best_first, fused_reward
@@ -269,10 +269,7 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--day", required=True)
+    parser = parser_of_a_day(__doc__)
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
     policies, *others = score_day(lake, dataset, day)
