@@ -17,11 +17,11 @@ from schemas.dataset import Dataset
 from schemas.splits import split_of
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
-from schemas.tables.sequences import sequences
+from schemas.tables.sequences import counted_by_channel, sequences
 
 
 class Bounds(NamedTuple):
-    """Where W windows lie in their users' journeys, stop excluded."""
+    """Where W windows lie in their users' journeys, stop excluded; by day, then user."""
 
     user_W: Ints
     day_W: Ints  # the first of the day's exposures, by its place in the chunk
@@ -81,27 +81,23 @@ def _windows(
     for column in (*outcome_columns(dataset), *inputs, *count_inputs(dataset)):
         found[column.name] = lists(pc.struct_field(journey.steps, column.name).take(at))
     of_channels = offsets(np.where(valid_WL.ravel(), len(spec.channels), 0))
-    for when in ("seen", "new"):
-        counts = _dense(pc.struct_field(journey.steps, f"{when}_by_channel"), dataset, spec)
-        for what, counts_MA in counts.items():
-            values = pa.array(counts_MA[at_WL[valid_WL]].ravel())
-            by_step = pa.ListArray.from_arrays(of_channels, values, mask=pa.array(~valid_WL.ravel()))
-            found[f"{when}_{what}_by_channel"] = lists(by_step)
+    for when, what in counted_by_channel(dataset):
+        counts_MA = _dense(pc.struct_field(journey.steps, f"{when}_by_channel"), what, spec)
+        values = pa.array(counts_MA[at_WL[valid_WL]].ravel())
+        by_step = pa.ListArray.from_arrays(of_channels, values, mask=pa.array(~valid_WL.ravel()))
+        found[f"{when}_{what}_by_channel"] = lists(by_step)
     return pa.table(found)
 
 
-def _dense(entries: pa.ListArray, dataset: Dataset, spec: FeatureSpec) -> dict[str, npt.NDArray[np.int32]]:
-    """[M, A] each: counts of the spec's channels, 0 where a channel has no entry."""
+def _dense(entries: pa.ListArray, what: str, spec: FeatureSpec) -> npt.NDArray[np.int32]:
+    """[M, A]: counts of the spec's channels, 0 where a channel has no entry."""
     flat, step = pc.list_flatten(entries), ints(pc.list_parent_indices(entries))
     channel = pc.index_in(pc.struct_field(flat, "channel"), value_set=pa.array(list(spec.channels), pa.string()))
     place = ints(pc.fill_null(channel, NONE))
     known = place != NONE
-    found = {}
-    for what in ("exposures", *dataset.gain_names):
-        counts_MA = np.zeros((len(entries), len(spec.channels)), np.int32)
-        counts_MA[step[known], place[known]] = ints(pc.struct_field(flat, what))[known]
-        found[what] = counts_MA
-    return found
+    counts_MA = np.zeros((len(entries), len(spec.channels)), np.int32)
+    counts_MA[step[known], place[known]] = ints(pc.struct_field(flat, what))[known]
+    return counts_MA
 
 
 def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> Bounds:
@@ -121,8 +117,11 @@ def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> B
     in_first_D = n - np.minimum(first_label_D, context)
     more_D = np.maximum(-(-(end_D - first_label_D - in_first_D) // (n - context)), 0)
     windows_D = np.where(wanted_N[first_D] & (end_D > first_label_D), more_D + 1, 0)
-    of_W = np.repeat(np.arange(len(first_D)), windows_D)
-    window_W = np.arange(len(of_W)) - np.repeat(np.cumsum(windows_D) - windows_D, windows_D)
+    # By day, then user: who writes a file a day takes what lies side by side as it is.
+    order_D = np.argsort(day_N[first_D], kind="stable")
+    windows_O = windows_D[order_D]
+    of_W = np.repeat(order_D, windows_O)
+    window_W = np.arange(len(of_W)) - np.repeat(np.cumsum(windows_O) - windows_O, windows_O)
     reach_W = first_label_D[of_W] + in_first_D[of_W] + window_W * (n - context)
     label_W = np.where(window_W == 0, first_label_D[of_W], reach_W - (n - context))
     stop_W = np.minimum(reach_W, end_D[of_W])

@@ -13,6 +13,7 @@ from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
+from schemas.tables.sequences import counted_by_channel
 
 
 def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset, steps: int) -> pa.Table:
@@ -62,12 +63,11 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
             *(c.name for c in count_inputs(dataset)),
         )
     }
-    for when in ("seen", "new"):
-        counts = per_step(f"{when}_by_channel")
-        columns |= {
-            f"{when}_{what}_by_channel": _windows(dense_counts(counts, what, spec.channels), steps)
-            for what in ("exposures", *dataset.gain_names)
-        }
+    counts = {f"{when}_by_channel": per_step(f"{when}_by_channel") for when in ("seen", "new")}
+    columns |= {
+        f"{when}_{what}_by_channel": _windows(dense_counts(counts[f"{when}_by_channel"], what, spec.channels), steps)
+        for when, what in counted_by_channel(dataset)
+    }
     return pa.table(columns)
 
 

@@ -397,7 +397,7 @@ WINDOW_FAULTS = [
     ("an optional list missing", lambda row: row.update(channel=None), {"lists_aligned"}),
     ("a value on padding", lambda row: row["cost"].__setitem__(0, 0.0), {"steps_filled"}),
     ("a real step without a count", lambda row: row["seen_click"].__setitem__(19, None), {"steps_filled"}),
-    ("too few channels", lambda row: row["new_click_by_channel"].__setitem__(19, [1]), {"steps_filled"}),
+    ("too few channels", lambda row: row["new_exposures_by_channel"].__setitem__(19, [1]), {"steps_filled"}),
     ("labelled twice", lambda row: row["exposure_id"].__setitem__(19, 102), {"labelled_once"}),
     ("history left out", lambda row: row["seen_exposures"].__setitem__(17, 30), {"enough_context"}),
 ]

@@ -60,6 +60,19 @@ def test_nor_in_the_pages_of_a_large_row_group(tmp_path, width):
     assert content_fingerprint(tmp_path / "pieces") == content_fingerprint(tmp_path / "whole")
 
 
+def test_rows_that_are_held_keep_no_more_in_memory_than_themselves(tmp_path, monkeypatch):
+    """A day of few rows would else hold on to all that came with them."""
+    monkeypatch.setattr("jobs.day_files._MOST_SHARED_BYTES", 1_000_000)
+    rows = 100_000
+    table = pa.table({"value": pa.array(np.arange(rows))})
+    days = pa.chunked_array([pa.array([DAYS[0]] * (rows - 1) + [DAYS[1]])])
+    before = pa.total_allocated_bytes()
+    with DayFiles(tmp_path / "quiet", rows // 2) as files:
+        for _ in range(10):
+            files.add(table.take(pa.array(np.arange(rows))), days)
+        assert pa.total_allocated_bytes() - before < 3_000_000  # ten times 800,000 bytes came in
+
+
 def test_a_worker_without_the_jobs_folder_says_what_it_needs(tmp_path):
     with pytest.raises(UserError, match="every Spark worker needs the lake's own folder"):
         written(tmp_path / "gone" / "part", [])

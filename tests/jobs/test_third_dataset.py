@@ -67,7 +67,7 @@ def test_and_goes_on_to_windows(shop_rows):
     assert window.is_label == [False, False, True, True]
     # The order came at ten: after the second newsletter, before the third.
     assert window.seen_order == [None, 0, 0, 1]
-    assert window.new_order_by_channel[-1] == [1, 0, 0]
+    assert window.seen_order_by_channel == [None, [0, 0, 0], [0, 0, 0], [1, 0, 0]]
 
 
 @pytest.mark.slow

@@ -60,8 +60,6 @@ WINDOW: dict[str, Any] = {
     "seen_click_by_channel": [None, [0, 0, 0], [0, 0, 2], [0, 1, 2]],
     "seen_long_view_by_channel": [None, [0, 0, 0], [0, 0, 0], [0, 1, 0]],
     "new_exposures_by_channel": [None, [0, 0, 0], [0, 0, 2], [0, 1, 0]],
-    "new_click_by_channel": [None, [0, 0, 0], [0, 0, 2], [0, 1, 0]],
-    "new_long_view_by_channel": [None, [0, 0, 0], [0, 0, 0], [0, 1, 0]],
 }
 
 

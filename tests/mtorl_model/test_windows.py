@@ -28,7 +28,6 @@ def test_a_short_journey_is_padded_on_the_left():
     assert window["seen_exposures_by_channel"] == [None, None, [0, 0, 0], [0, 1, 0], [1, 1, 0]]
     assert window["seen_sale_by_channel"] == [None, None, [0, 0, 0], [0, 0, 0], [1, 0, 0]]
     assert window["new_exposures_by_channel"] == [None, None, [0, 0, 0], [0, 1, 0], [1, 0, 0]]
-    assert window["new_click_by_channel"] == [None, None, [0, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 9, 10, 11, 45])
@@ -55,7 +54,7 @@ def test_a_channel_unknown_or_outside_the_spec_is_not_counted():
     users = {1: [Shown(None, click=1), Shown("pop-up", click=1), Shown("right")]}
     (window,) = journeys_to_windows(journeys(users), SPEC, TOY, steps=4).to_pylist()
     assert window["seen_exposures_by_channel"] == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]
-    assert window["new_click_by_channel"] == [[0, 0, 0]] * 4
+    assert window["seen_click_by_channel"] == [[0, 0, 0]] * 4
     assert window["seen_exposures"] == [0, 1, 2, 3]  # they stay in the total
 
 
