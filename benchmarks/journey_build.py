@@ -28,17 +28,24 @@ spread. The log is text that can be cut: the one gzip file that Criteo publishes
 Memory is the largest sum over all processes (a shared page counts once).
 
 What lies between the two, beside what Polars leaves out: an exposure stands in several windows (its own, and as context
-in later ones), each step with dozens of inputs, so `sequences` have many times the values that Polars writes; writing
-them is the largest part of `build_sequences`, by pyarrow in the workers (Java's Parquet writer took several times as
-long). In `build_exposures` it is the rows' way through some hundred expressions (types, refusals,
-hashes of every value, by which a corrected row is found), then the sort by user.
+in later ones), each step with dozens of inputs, so `sequences` have many times the values that Polars writes. Profiled
+once, at 4 million rows: of the processor time of `build_sequences` writing them is two fifths, computing them a fifth,
+and nearly a third is Spark's own: rows read, sorted by user and handed to Python. In `build_exposures` it is the rows'
+way between Java and Python, there and back as they are parsed and there again as they are written (two fifths), the
+contract's expressions and the hashes of every value, by which a corrected row is found (a sixth), what is kept for a
+second look (a tenth), and shuffle and sort (a seventh).
 
 The limits set for raw log to sequences are 5 x Polars at 4 million rows and 4 x at 16 million. Measured: {reached}.
 What was done about it, with its effect where that was measured by itself: the log is parsed once a session, its plain
-lines by Arrow in the workers; copies of an exposure are found by the workers that write the rows, so that rows
-are sorted once and none goes back to Java; nested tables are written where they are computed (see above); long plans
-are compiled in pieces, and what is kept for a moment is not compressed (a sixth of the processor time of
-`build_exposures`)."""
+lines by Arrow in the workers, thousands in one look (1.7 to 1.0 s of processor time a million rows); copies of an
+exposure are found by the workers that write the rows, so that rows are sorted once and none goes back to Java; nested
+tables are written where they are computed, by pyarrow (Java's Parquet writer took several times as long), their windows
+cut in order of day, so that none is copied on its way to a file, numbers without dictionaries and without statistics of
+lists (writing: 24 to 10 s a million rows); long plans are compiled in pieces, and what is kept for a moment is not
+compressed (a sixth of the processor time of `build_exposures`). Tried without gain: Java's parallel collector, its last
+compiler sooner, smaller batches of what is kept, other sizes of what a worker computes at once, no check of Arrow's
+bounds. Not done: exposures lie sorted, in files cut by user, so workers could read them without Spark, which would save
+its third of `build_sequences`, at the price of a second way to bring a user's rows together, of our own making."""
 
 
 def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section:
