@@ -25,8 +25,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import known_before
+from jobs.facts import DS, SUMMARY, Chunk
 from jobs.in_workers import InWorkers, arrow_schema
-from jobs.known_before import DS, EXPOSURE, KIND, QUERY, SUMMARY, Chunk, Side, known_steps
+from jobs.known_before import EXPOSURE, KIND, QUERY, Side, known_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError

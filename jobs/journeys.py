@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
+from jobs.columns import Ints, ints, offsets
+from jobs.facts import Chunk
 from jobs.history import CARRIED, DS, per_user
 from jobs.in_workers import InWorkers
-from jobs.known_before import Chunk, Ints, Side, ints, known_steps, offsets
+from jobs.known_before import Side, known_steps
 from schemas.dataset import Dataset
 from schemas.steps import MEMORY_STEPS, input_columns, outcome_columns, profile_inputs
 from schemas.tables.journeys import journeys

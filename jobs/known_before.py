@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.columns import NONE, Ints, Mask, at, both, codes, filled, floats, ints, offsets, positions
+from jobs.facts import DS, Chunk, LateGains, channel_names, channel_positions
 from schemas.contract import Known
 from schemas.dataset import Dataset
-from schemas.errors import UserError
 from schemas.steps import (
     LARGEST_SUMMAND,
-    UNKNOWN_CHANNEL,
     counted_switches,
     last,
     mean,
@@ -33,9 +32,7 @@ from schemas.steps import (
     switches,
 )
 
-# A channel is an action of the policy; a column with more values than this is something else.
-MAX_CHANNELS = 64
-KIND, DS, SUMMARY = "_kind", "ds", "_summary"
+KIND = "_kind"
 EXPOSURE, QUERY = "exposure", "query"
 # numpy's names. "left" is strictly before: the row that bears the time itself is not among those counted.
 Side = Literal["left", "right"]
@@ -45,62 +42,6 @@ _NANO = 1_000_000_000
 _MICRO = 1_000_000
 _LAST_ID = 2**63 - 1  # the query comes after every exposure
 _TIME_BITS = 43  # milliseconds up to the year 2248, so that user and time fit into one number
-NONE = -1
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """The facts of some users. exposures: N rows, by user and in their total order; summaries: one a user."""
-
-    exposures: pa.Table
-    user_N: Ints  # 0 to U - 1, as they come
-    at_ms_N: Ints
-    summaries: pa.Table  # U rows; where a user has none, all is null
-    has_summary_U: Mask
-    user_id_U: pa.ChunkedArray
-    as_of_ms: int
-
-    @property
-    def users(self) -> int:
-        return len(self.has_summary_U)
-
-    @classmethod
-    def of(cls, rows: pa.Table, as_of_ms: int) -> "Chunk":
-        """rows: of whole users, a user's summary first, then the exposures by (exposed_at_ms, exposure_id)."""
-        user_id = rows.column("user_id").combine_chunks()
-        is_first_R = np.ones(len(rows), dtype=bool)
-        if len(rows) > 1:
-            is_first_R[1:] = pc.not_equal(user_id[1:], user_id[:-1]).to_numpy(zero_copy_only=False)
-        user_R = np.cumsum(is_first_R) - 1
-        is_summary_R = pc.is_valid(rows.column(SUMMARY)).to_numpy()
-        first_U = np.flatnonzero(is_first_R)
-        exposure_N = np.flatnonzero(~is_summary_R)
-        summary_U = np.where(is_summary_R[first_U], first_U, NONE)
-        exposures = rows.take(pa.array(exposure_N))
-        return cls(
-            exposures=exposures,
-            user_N=user_R[exposure_N],
-            at_ms_N=ints(exposures.column("exposed_at_ms")),
-            summaries=rows.take(positions(summary_U)).combine_chunks(),  # read dozens of times
-            has_summary_U=summary_U != NONE,
-            user_id_U=rows.column("user_id").take(pa.array(first_U)),
-            as_of_ms=as_of_ms,
-        )
-
-    def summary(self, *path: str) -> pa.Array:
-        """[U]: a field of the summaries."""
-        value: pa.Array = self.summaries.column(SUMMARY).combine_chunks()
-        for name in path:
-            value = pc.struct_field(value, name)
-        return value
-
-    def count(self, *path: str) -> Ints:
-        """[U]: a count of the summaries, 0 where there is none."""
-        return ints(pc.fill_null(self.summary(*path).cast(pa.int64()), 0))
 
 
 @dataclass(frozen=True)
@@ -143,48 +84,13 @@ class Seen:
         return np.where(found_S >= self.start_S, found_S, NONE)
 
 
-@dataclass(frozen=True)
-class LateGains:
-    """Facts that become known after their exposure, by user and time."""
-
-    user_M: Ints
-    known_at_ms_M: Ints
-    channel_M: Ints  # position among the channels
-    gain_M: npt.NDArray[Any]
-
-    @classmethod
-    def of(cls, chunk: Chunk, dataset: Dataset, channels: Sequence[str]) -> "LateGains":
-        """Those of the exposures, and those that the summaries were waiting for."""
-        parts = []
-        for gain in dataset.late_gains:
-            at_ms = chunk.exposures.column(dataset.column(gain).known_at or "")
-            of_N = np.flatnonzero((ints(chunk.exposures.column(gain)) == 1) & pc.is_valid(at_ms).to_numpy())
-            channel = chunk.exposures.column("channel").take(pa.array(of_N))
-            parts.append((chunk.user_N[of_N], ints(at_ms.take(pa.array(of_N))), channel, np.full(len(of_N), gain)))
-        pending = chunk.summary("pending")
-        waiting = pc.list_flatten(pending)
-        parts.append((
-            ints(pc.list_parent_indices(pending)), ints(pc.struct_field(waiting, "known_at_ms")),
-            pc.struct_field(waiting, "channel"), pc.struct_field(waiting, "gain").to_numpy(zero_copy_only=False),
-        ))  # fmt: skip
-        user, at_ms, gain = (np.concatenate([part[k] for part in parts]) for k in (0, 1, 3))
-        channel = np.concatenate([_channel_positions(part[2], channels) for part in parts])
-        order = np.lexsort((gain.astype(str), channel, at_ms, user))
-        return cls(user[order], at_ms[order], channel[order], gain[order])
-
-    def where(self, is_one_M: Mask) -> "LateGains":
-        return LateGains(
-            *(values[is_one_M] for values in (self.user_M, self.known_at_ms_M, self.channel_M, self.gain_M))
-        )
-
-
 def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     """A step an exposure, in their order, then a query a user.
 
     Columns: those of history.with_history, and `pending` beside the queries. side: STRICTLY, but for tests that plant
-    a leak. Raises UserError where there are more than MAX_CHANNELS channels.
+    a leak. Raises UserError where there are more than facts.MAX_CHANNELS channels.
     """
-    channels = _channel_names(chunk, dataset)
+    channels = channel_names(chunk, dataset)
     steps = Steps.of(chunk)
     seen = Seen.of(steps, chunk.user_N, chunk.at_ms_N, side)
     every = LateGains.of(chunk, dataset, channels)
@@ -196,9 +102,9 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     exposures, users = chunk.exposures, chunk.users
 
     found: dict[str, Any] = {
-        "user_id": _both(exposures.column("user_id"), chunk.user_id_U),
+        "user_id": both(exposures.column("user_id"), chunk.user_id_U),
         KIND: pa.array([EXPOSURE, QUERY]).take(pa.array(np.repeat([0, 1], [len(exposures), users]))),
-        DS: _both(exposures.column(DS), pa.nulls(users, pa.string())),
+        DS: both(exposures.column(DS), pa.nulls(users, pa.string())),
     }
     for column in outcome_columns(dataset):
         of_queries: Any = pa.nulls(users, exposures.column(column.name).type)
@@ -206,7 +112,7 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
             of_queries = pa.array(np.full(users, _LAST_ID))
         if column.name == "exposed_at_ms":
             of_queries = pa.array(np.full(users, chunk.as_of_ms))
-        found[column.name] = _both(exposures.column(column.name), of_queries)
+        found[column.name] = both(exposures.column(column.name), of_queries)
 
     # The next exposure's context is not known at the end of a day: the latest one stands in for it.
     for column in dataset.features(Known.BEFORE):
@@ -218,16 +124,16 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
         found[last(column.name)] = view.latest(exposures.column(column.name), of_summary)
     found |= _running_means(chunk, steps, seen, dataset) | _switches(chunk, steps, seen, view, dataset)
 
-    gained = {gain: np.nan_to_num(_floats(exposures.column(gain))).astype(np.int64) for gain in dataset.gain_names}
-    before_ms = _filled(view.previous(exposures.column("exposed_at_ms"), chunk.summary("exposed_at_ms")))
+    gained = {gain: np.nan_to_num(floats(exposures.column(gain))).astype(np.int64) for gain in dataset.gain_names}
+    before_ms = filled(view.previous(exposures.column("exposed_at_ms"), chunk.summary("exposed_at_ms")))
     found["gap_s"] = np.where(before_ms == NONE, 0.0, (steps.at_ms_S - before_ms) / 1000)
     at_ms = {}
     for gain in dataset.gain_names:
         if gain in dataset.late_gains:
-            at_ms_S = _at(late.known_at_ms_M, late_seen.latest(late.gain_M == gain))
+            at_ms_S = at(late.known_at_ms_M, late_seen.latest(late.gain_M == gain))
         else:
-            at_ms_S = _at(chunk.at_ms_N, seen.latest(gained[gain] == 1))
-        at_ms[gain] = np.maximum(at_ms_S, _filled(chunk.summary("last_gain_at_ms", gain))[steps.user_S])
+            at_ms_S = at(chunk.at_ms_N, seen.latest(gained[gain] == 1))
+        at_ms[gain] = np.maximum(at_ms_S, filled(chunk.summary("last_gain_at_ms", gain))[steps.user_S])
     for gain, at_ms_S in at_ms.items():
         found[f"since_{gain}_s"] = pa.array((steps.at_ms_S - at_ms_S) / 1000, mask=at_ms_S == NONE)
     found["last_gain_at_ms"] = pa.StructArray.from_arrays(
@@ -243,12 +149,12 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
         of_seen, of_new = (chunk.count("next_step", f"{when}_{what}") for when in ("seen", "new"))
         found[f"seen_{what}"] = total_S + of_seen[steps.user_S]
         found[f"new_{what}"] = view.since_previous(found[f"seen_{what}"], of_seen - of_new)
-    cost_nano_N = np.rint(np.nan_to_num(_floats(exposures.column("cost"))) * _NANO).astype(np.int64)
+    cost_nano_N = np.rint(np.nan_to_num(floats(exposures.column("cost"))) * _NANO).astype(np.int64)
     of_seen = chunk.count("seen_cost_nano")
-    of_new = np.rint(np.nan_to_num(_floats(chunk.summary("next_step", "new_cost"))) * _NANO).astype(np.int64)
+    of_new = np.rint(np.nan_to_num(floats(chunk.summary("next_step", "new_cost"))) * _NANO).astype(np.int64)
     found["seen_cost_nano"] = seen.total(cost_nano_N) + of_seen[steps.user_S]
     found["new_cost"] = view.since_previous(found["seen_cost_nano"], of_seen - of_new) / _NANO
-    channel_N = _channel_positions(exposures.column("channel"), channels)
+    channel_N = channel_positions(exposures.column("channel"), channels)
     seen_SCW = np.zeros((len(steps.user_S), len(channels), 1 + len(gained)), np.int64)
     for c in range(len(channels)):
         for w, what in enumerate(("exposures", *dataset.gain_names)):
@@ -258,7 +164,7 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
                 seen_SCW[:, c, w] = seen.total((channel_N == c) * (one_N if what == "exposures" else gained[what]))
     found |= _by_channel(chunk, steps, view, seen_SCW, dataset, channels)
     waiting = _as_pending(every.where(~is_known_M), users, channels)
-    found["pending"] = _both(pa.nulls(len(exposures), waiting.type), waiting)
+    found["pending"] = both(pa.nulls(len(exposures), waiting.type), waiting)
     return pa.table(found)
 
 
@@ -277,15 +183,15 @@ class _Views:
 
     def latest(self, of_exposures: Any, of_summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the latest exposure seen."""
-        return _both(of_exposures, of_summaries).take(positions(self._latest_S))
+        return both(of_exposures, of_summaries).take(positions(self._latest_S))
 
     def previous(self, of_exposures: Any, of_summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the step before, seen or not."""
-        return _both(of_exposures, of_summaries).take(positions(self.previous_S))
+        return both(of_exposures, of_summaries).take(positions(self.previous_S))
 
     def own_or_latest(self, name: str, of_summaries: Any) -> pa.ChunkedArray:
         """[S]: an exposure's own value, and of a query the latest one."""
-        values = _both(self._chunk.exposures.column(name), of_summaries)
+        values = both(self._chunk.exposures.column(name), of_summaries)
         own_N = np.arange(len(self._chunk.user_N))
         return values.take(positions(np.concatenate([own_N, self._latest_S[len(own_N) :]])))
 
@@ -306,7 +212,7 @@ def _running_means(chunk: Chunk, steps: Steps, seen: Seen, dataset: Dataset) -> 
     flat, parents = pc.list_flatten(held), ints(pc.list_parent_indices(held))
     held_name = pc.struct_field(flat, "name").to_numpy(zero_copy_only=False)
     for k, name in enumerate(names):
-        value_N = _floats(chunk.exposures.column(name))
+        value_N = floats(chunk.exposures.column(name))
         known_N = ~np.isnan(value_N)
         bounded_N = np.clip(np.where(known_N, value_N, 0.0), -LARGEST_SUMMAND, LARGEST_SUMMAND)
         of_name = held_name == name
@@ -333,8 +239,8 @@ def _switches(chunk: Chunk, steps: Steps, seen: Seen, view: _Views, dataset: Dat
     found: dict[str, Any] = {}
     before_N = view.previous_S[: len(chunk.user_N)]
     for name in counted_switches(dataset):
-        values = _both(chunk.exposures.column(name), chunk.summary("next_step", last(name)))
-        code = _codes(values)
+        values = both(chunk.exposures.column(name), chunk.summary("next_step", last(name)))
+        code = codes(values)
         changed_N = (code[: len(before_N)] != code[before_N]) & (before_N != NONE)
         of_summary_U = chunk.count("next_step", switches(name))
         found[switches(name)] = seen.total(changed_N.astype(np.int64)) + of_summary_U[steps.user_S]
@@ -360,7 +266,7 @@ def _summary_counts(chunk: Chunk, name: str, what: Sequence[str], channels: Sequ
     held = chunk.summary("next_step", name)
     flat, user = pc.list_flatten(held), ints(pc.list_parent_indices(held))
     counts_UCW = np.zeros((chunk.users, len(channels), len(what)), np.int64)
-    channel = _channel_positions(pc.struct_field(flat, "channel"), channels)
+    channel = channel_positions(pc.struct_field(flat, "channel"), channels)
     for w, field in enumerate(what):
         counts_UCW[user, channel, w] = ints(pc.struct_field(flat, field))
     return counts_UCW
@@ -391,66 +297,6 @@ def _as_pending(waiting: LateGains, users: int, channels: Sequence[str]) -> pa.L
     return pa.ListArray.from_arrays(offsets(np.bincount(waiting.user_M, minlength=users)), entries)
 
 
-def _channel_names(chunk: Chunk, dataset: Dataset) -> list[str]:
-    """Every channel that these users have been shown, by name, UNKNOWN_CHANNEL included."""
-    seen = pc.struct_field(pc.list_flatten(chunk.summary("next_step", "seen_by_channel")), "channel")
-    waiting = pc.struct_field(pc.list_flatten(chunk.summary("pending")), "channel")
-    columns = (chunk.exposures.column("channel"), seen, waiting)
-    names = {name for column in columns for name in pc.unique(column).to_pylist() if name is not None}
-    if len(names - {UNKNOWN_CHANNEL}) > MAX_CHANNELS:
-        raise UserError(f"{dataset.name}: more than {MAX_CHANNELS} channels; choose a coarser channel in the contract")
-    return sorted({*names, UNKNOWN_CHANNEL})
-
-
-def _channel_positions(channel: Any, channels: Sequence[str]) -> Ints:
-    """Where each channel stands in `channels`; unknown ones under their own name."""
-    known = pc.fill_null(channel, UNKNOWN_CHANNEL)
-    return ints(pc.index_in(known, value_set=pa.array(list(channels), pa.string())))
-
-
 def _key(user: Ints, at_ms: Ints) -> Ints:
     """One number that orders by user, then time."""
     return (user << _TIME_BITS) + at_ms
-
-
-def _codes(values: pa.ChunkedArray) -> Ints:
-    """A number for each distinct value, null among them."""
-    encoded = pc.dictionary_encode(values.combine_chunks(), null_encoding="encode")
-    return ints(encoded.indices)
-
-
-def _both(one: Any, other: Any) -> pa.ChunkedArray:
-    """One column behind the other."""
-    chunks = [
-        chunk for part in (one, other) for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])
-    ]
-    return pa.chunked_array([chunk.cast(chunks[0].type) for chunk in chunks])
-
-
-def positions(at: Ints) -> pa.Array:
-    """For `take`: NONE gives null."""
-    return pa.array(at, mask=at == NONE)
-
-
-def _at(values: Ints, at_S: Ints) -> Ints:
-    """[S]: NONE where the position is."""
-    found_S: Ints = np.append(values, NONE)[at_S]
-    return found_S
-
-
-def _filled(values: Any) -> Ints:
-    return ints(pc.fill_null(values, NONE))
-
-
-def ints(values: Any) -> Ints:
-    """Of a column without nulls."""
-    return np.asarray(values).astype(np.int64, copy=False)
-
-
-def _floats(values: Any) -> Floats:
-    """NaN where it is null."""
-    return np.asarray(values.cast(pa.float64())).astype(np.float64, copy=False)
-
-
-def offsets(lengths: npt.NDArray[Any]) -> pa.Array:
-    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))

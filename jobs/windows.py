@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
+from jobs.columns import NONE, Ints, ints, offsets, positions
+from jobs.facts import Chunk
 from jobs.history import DS, per_user
 from jobs.in_workers import InWorkers
 from jobs.journeys import Remembered
-from jobs.known_before import NONE, Chunk, Ints, Side, ints, known_steps, offsets, positions
+from jobs.known_before import Side, known_steps
 from schemas.dataset import Dataset
 from schemas.splits import split_of
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
