@@ -5,6 +5,9 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,19 @@ import psutil
 import torch
 
 from benchmarks.measure import Spread
-from schemas.publishing import write_whole
+from schemas.publishing import code_version, write_whole
+
+
+def made_now() -> str:
+    """The day, the version of the code, and those of what it is measured with or rests on."""
+    installed = {name for name in ("pyspark", "pyarrow", "torch", "polars") if find_spec(name)}  # polars: a peer alone
+    libraries = (f"{name} {version(name)}" for name in sorted(installed))
+    return ", ".join([f"{datetime.now(UTC):%Y-%m-%d}", f"code {code_version('jobs', 'mtorl_model')}", *libraries])
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """text: Markdown. command: what makes it. rows: a cell a heading.
+    """text: Markdown. command: what makes it. rows: a cell a heading. made: when, and with what.
 
     curves: for the picture, by label, points of (rows, seconds, bytes).
     """
@@ -29,10 +39,11 @@ class Section:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    made: str = field(default_factory=made_now)
 
     def markdown(self) -> list[str]:
         return [
-            f"## {self.title}", "", self.text, "", f"`{self.command}`, on {self.machine}", "",
+            f"## {self.title}", "", self.text, "", f"`{self.command}`, on {self.machine}; {self.made}", "",
             _line(self.headings), "|" + "---|" * len(self.headings), *map(_line, self.rows), "",
         ]  # fmt: skip
 

@@ -21,8 +21,8 @@ _MOST_SHARED_BYTES = 256 * 2**20
 class DayFiles:
     """Writes FOLDER/DAY.parquet, in row groups of `rows_at_once` however the rows come: equal rows, equal pages.
 
-    Of each day in the making, two groups are in memory: one that is held and one in the writer's buffers; and up to
-    _MOST_SHARED_BYTES of what came with the held rows.
+    Of each day in the making, two groups are in memory: one that is held and one in the writer's buffers; and of what
+    came with the held rows _MOST_SHARED_BYTES and one table more.
     """
 
     def __init__(self, folder: Path, rows_at_once: int) -> None:
@@ -56,7 +56,8 @@ class DayFiles:
                 self._write(day, whole_groups_only=True)
         self._shared_bytes += rows.nbytes
         if self._shared_bytes > _MOST_SHARED_BYTES:
-            self._held = defaultdict(list, {day: [_copied(held)] for day, held in self._held.items()})
+            for day, held in self._held.items():  # one after the other: a second copy of all would be as large as all
+                self._held[day] = [_copied(held)]
             self._shared_bytes = 0
 
     def files(self) -> list[tuple[str, Path]]:

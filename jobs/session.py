@@ -68,8 +68,6 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.ansi.enabled": "true",
         "spark.sql.shuffle.partitions": os.environ.get("MTORL_SHUFFLE_PARTITIONS", "8"),
         "spark.sql.parquet.compression.codec": "zstd",
-        # A quarter of the default: the last task of a stage is one that the other core waits for.
-        "spark.sql.files.maxPartitionBytes": "32m",
         "spark.sql.sources.partitionOverwriteMode": "static",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",  # jobs.progress says more, and in lines that a log can hold
@@ -86,7 +84,7 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.executorEnv.PYTHONPATH": str(_ROOT),
         # Arrow's own default takes a second of a worker's life to get its memory from the system, and gives it back
         # after a hundredth of one, to ask for it again for the next table.
-        "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
+        "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "jemalloc"),
     }
     # Under spark-submit the master and the addresses come from there.
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
@@ -95,6 +93,8 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
             "spark.driver.memory": os.environ.get("MTORL_DRIVER_MEMORY", "4g"),
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
+            # A quarter of the default: the last task of a stage is one that the other core waits for.
+            "spark.sql.files.maxPartitionBytes": "32m",
         }
     for key, value in settings.items():
         builder = builder.config(key, value)

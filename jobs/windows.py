@@ -23,7 +23,7 @@ from schemas.tables.sequences import counted_by_channel, sequences
 
 
 class Bounds(NamedTuple):
-    """Where W windows lie in their users' journeys, stop excluded; by day, then user."""
+    """Where W windows lie in their users' journeys, stop excluded: a day's side by side, by user; days as they come."""
 
     user_W: Ints
     day_W: Ints  # the first of the day's exposures, by its place in the chunk
@@ -83,23 +83,27 @@ def _windows(
     for column in (*outcome_columns(dataset), *inputs, *count_inputs(dataset)):
         found[column.name] = lists(pc.struct_field(journey.steps, column.name).take(at))
     of_channels = offsets(np.where(valid_WL.ravel(), len(spec.channels), 0))
-    for when, what in counted_by_channel(dataset):
-        counts_MA = _dense(pc.struct_field(journey.steps, f"{when}_by_channel"), what, spec)
-        values = pa.array(counts_MA[at_WL[valid_WL]].ravel())
-        by_step = pa.ListArray.from_arrays(of_channels, values, mask=pa.array(~valid_WL.ravel()))
-        found[f"{when}_{what}_by_channel"] = lists(by_step)
+    for when, counted in counted_by_channel(dataset).items():
+        counts = _dense(pc.struct_field(journey.steps, f"{when}_by_channel"), counted, spec)
+        for what, counts_MA in counts.items():
+            values = pa.array(counts_MA[at_WL[valid_WL]].ravel())
+            by_step = pa.ListArray.from_arrays(of_channels, values, mask=pa.array(~valid_WL.ravel()))
+            found[f"{when}_{what}_by_channel"] = lists(by_step)
     return pa.table(found)
 
 
-def _dense(entries: pa.ListArray, what: str, spec: FeatureSpec) -> npt.NDArray[np.int32]:
-    """[M, A]: counts of the spec's channels, 0 where a channel has no entry."""
+def _dense(entries: pa.ListArray, counted: Sequence[str], spec: FeatureSpec) -> dict[str, npt.NDArray[np.int32]]:
+    """[M, A] each: counts of the spec's channels, 0 where a channel has no entry."""
     flat, step = pc.list_flatten(entries), ints(pc.list_parent_indices(entries))
     channel = pc.index_in(pc.struct_field(flat, "channel"), value_set=pa.array(list(spec.channels), pa.string()))
     place = ints(pc.fill_null(channel, NONE))
     known = place != NONE
-    counts_MA = np.zeros((len(entries), len(spec.channels)), np.int32)
-    counts_MA[step[known], place[known]] = ints(pc.struct_field(flat, what))[known]
-    return counts_MA
+    found = {}
+    for what in counted:
+        counts_MA = np.zeros((len(entries), len(spec.channels)), np.int32)
+        counts_MA[step[known], place[known]] = ints(pc.struct_field(flat, what))[known]
+        found[what] = counts_MA
+    return found
 
 
 def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> Bounds:
@@ -119,7 +123,7 @@ def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> B
     in_first_D = n - np.minimum(first_label_D, context)
     more_D = np.maximum(-(-(end_D - first_label_D - in_first_D) // (n - context)), 0)
     windows_D = np.where(wanted_N[first_D] & (end_D > first_label_D), more_D + 1, 0)
-    # By day, then user: who writes a file a day takes what lies side by side as it is.
+    # A day's side by side: who writes a file a day takes what lies side by side as it is.
     order_D = np.argsort(day_N[first_D], kind="stable")
     windows_O = windows_D[order_D]
     of_W = np.repeat(order_D, windows_O)

@@ -63,11 +63,11 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
             *(c.name for c in count_inputs(dataset)),
         )
     }
-    counts = {f"{when}_by_channel": per_step(f"{when}_by_channel") for when in ("seen", "new")}
-    columns |= {
-        f"{when}_{what}_by_channel": _windows(dense_counts(counts[f"{when}_by_channel"], what, spec.channels), steps)
-        for when, what in counted_by_channel(dataset)
-    }
+    for when, counted in counted_by_channel(dataset).items():
+        counts = per_step(f"{when}_by_channel")
+        columns |= {
+            f"{when}_{what}_by_channel": _windows(dense_counts(counts, what, spec.channels), steps) for what in counted
+        }
     return pa.table(columns)
 
 

@@ -134,6 +134,7 @@ def input_columns(dataset: Dataset) -> tuple[Column, ...]:
         *feature_inputs(dataset),
         *count_inputs(dataset),
         Column("seen_by_channel", by_channel, "the seen_ counts, by channel"),
+        # Of it the model reads the exposures alone; a journey carries all that is counted.
         Column("new_by_channel", by_channel, "the new_ counts, by channel"),
     )
 

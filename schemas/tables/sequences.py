@@ -16,19 +16,20 @@ NAME = "sequences"
 DEFAULT_STEPS = 20  # the paper's n
 
 
-def counted_by_channel(dataset: Dataset) -> tuple[tuple[str, str], ...]:
-    """What is counted by channel, as (when, what): all that was seen, and of what is new the exposures.
+def counted_by_channel(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """What is counted by channel: all that was `seen`, and of what is `new` the exposures.
 
     These are the action a_{t-1}; the reward r_{t-1} is made of the sums over channels (equation 18).
     """
-    return (*(("seen", what) for what in ("exposures", *dataset.gain_names)), ("new", "exposures"))
+    return {"seen": ("exposures", *dataset.gain_names), "new": ("exposures",)}
 
 
 def per_channel_columns(dataset: Dataset) -> tuple[Column, ...]:
     """Counts by channel of the spec's channels: [n][channels], `seen` over history, `new` since the last step."""
     return tuple(
         Column(f"{when}_{what}_by_channel", "array<array<int>>", f"{when}_{what}, per channel of the spec")
-        for when, what in counted_by_channel(dataset)
+        for when, counted in counted_by_channel(dataset).items()
+        for what in counted
     )
 
 

@@ -1,5 +1,6 @@
 """make bench: its arguments, and the page that it writes of what it has measured."""
 
+import re
 import sys
 
 import pytest
@@ -51,6 +52,7 @@ def test_two_cores_measure_all_but_what_a_gpu_does(bench, used):
 def test_a_section_measured_alone_joins_those_that_were_measured_before(bench):
     first = bench("--only", "day", "--sizes", "0.1", "--repeats", "1")
     assert '## make bench ONLY=day SIZES="0.1" REPEATS=1' in first
+    assert re.search(r"on a machine; \d{4}-\d\d-\d\d, code [0-9a-f]{12}, .*pyspark \d", first)
     assert "Not measured yet: journeys, training, scoring, large-day, gpu." in first
     second = bench("--only", "journeys")
     assert second.index("ONLY=journeys SIZES") < second.index("ONLY=day SIZES")

@@ -19,6 +19,8 @@ ROWS = 50
 TABLE = pa.table({
     "user_id": pa.array(range(ROWS)),
     "values": pa.array([[k] * (k % 5) for k in range(ROWS)]),
+    "text": pa.array([f"t{k % 9}" for k in range(ROWS)]),
+    "steps": pa.array([[{"name": f"n{k % 4}", "count": k}] * (k % 3) for k in range(ROWS)]),
     "lists": pa.array([None if k % 7 == 0 else [[k, None], []] for k in range(ROWS)], pa.list_(pa.list_(pa.int32()))),
     "ds": pa.array([DAYS[k % 3 == 0] for k in range(ROWS)]),
 })  # fmt: skip
@@ -58,6 +60,15 @@ def test_nor_in_the_pages_of_a_large_row_group(tmp_path, width):
     written(tmp_path / "whole", [], table, rows)
     written(tmp_path / "pieces", range(7, rows, 77), table, rows)
     assert content_fingerprint(tmp_path / "pieces") == content_fingerprint(tmp_path / "whole")
+
+
+def test_text_has_a_dictionary_numbers_have_none_and_only_flat_columns_say_how_large_they_are(tmp_path):
+    """Readers skip row groups by a user's id or a time; a dictionary of numbers costs more than it saves."""
+    (file, *_) = written(tmp_path / "some", []).values()
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    chunks = {group.column(k).path_in_schema: group.column(k) for k in range(group.num_columns)}
+    assert {path for path, chunk in chunks.items() if chunk.has_dictionary_page} == {"text", "steps.list.element.name"}
+    assert {path for path, chunk in chunks.items() if chunk.is_stats_set} == {"user_id", "text"}
 
 
 def test_rows_that_are_held_keep_no_more_in_memory_than_themselves(tmp_path, monkeypatch):

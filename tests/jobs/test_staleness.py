@@ -277,6 +277,18 @@ def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
     assert contents(jobs.lake) == before
 
 
+def test_of_the_past_a_day_reads_yesterdays_journeys_alone(jobs, finished):
+    """So it costs a day, however long the history. Whoever opens an earlier file finds that it is none."""
+    before, (*past, yesterday, today) = contents(jobs.lake), DAYS
+    for table in TABLES:
+        shutil.rmtree(jobs.lake.partition(table, "shop", today))
+        for day in (*past, *([yesterday] if table != "journeys" else [])):
+            for file in jobs.lake.partition(table, "shop", day).glob("*.parquet"):
+                file.write_bytes(b"read again")
+    run_day(jobs, finished[1], today)
+    assert contents(jobs.lake) == before
+
+
 @pytest.mark.parametrize(
     ("at_once", "runs"),
     [(2, {"quarantine": [2, 2, 1], "exposures": [2, 2], "sequences": [2, 2]}),

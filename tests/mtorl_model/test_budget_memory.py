@@ -19,6 +19,7 @@ from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.steps import feature_inputs
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
+from schemas.tables.sequences import counted_by_channel
 
 sys.path.append(str(Path(__file__).parent.parent / "jobs"))
 from naive_history import naive_inputs
@@ -122,9 +123,9 @@ def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
         found = memory.windows(Moment(np.array([0]), np.array([at]), context[t]))
         inputs = naive_inputs(log, criteo, int(at), int(times[t - 1]) if t else None)
         inputs |= {name: values[0].as_py() for name, values in context[t].items()}
-        for when in ("seen", "new"):
+        for when, counted in counted_by_channel(criteo).items():
             dense = {row[0]: row[1:] for row in inputs[f"{when}_by_channel"]}
-            for k, what in enumerate(("exposures", *criteo.gain_names)):
+            for k, what in enumerate(counted):
                 inputs[f"{when}_{what}_by_channel"] = [dense.get(c, (0, 0, 0))[k] for c in spec.channels]
         windows.append({name: [value] for name, value in inputs.items()} | {"valid": [True], "is_label": [False]})
         expected = encoder.encode(as_table(criteo, spec, windows[-1:], steps=1))

@@ -38,6 +38,7 @@ from schemas.errors import Busy, UserError
 from schemas.paths import Lake
 from schemas.publishing import read_manifest
 from schemas.tables.channel_policies import channel_policies
+from schemas.tables.sequences import counted_by_channel
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
 TOY = toy_dataset()
@@ -80,9 +81,9 @@ def training_window(exposures: list[Shown]) -> dict[str, object]:
     steps = steps_of(0, exposures)[-STEPS:]
     padding = STEPS - len(steps)
     for step in steps:
-        for when in ("seen", "new"):
+        for when, counted in counted_by_channel(TOY).items():
             sparse = {entry["channel"]: entry for entry in step[f"{when}_by_channel"]}
-            for what in ("exposures", *GAINS):
+            for what in counted:
                 step[f"{when}_{what}_by_channel"] = [sparse[c][what] if c in sparse else 0 for c in CHANNELS]
     return {
         "user_id": 1, "window": 0, "split": "train", "age": 30.0,
