@@ -16,7 +16,11 @@ USERS = (10_000, 100_000, 1_000_000)
 _PEAK = "peak_bytes"
 TRAINING = """\
 `python -m benchmarks.training --preset P`: a preset's own training step beside a plain eager loop of the same model, in
-turns in one process, and as a share of what the same machine does in matrix multiplication alone."""
+turns in one process, and as a share of what the same machine does in matrix multiplication alone. On a processor the
+product neither compiles nor rounds to bfloat16 (a step of `small` takes longer compiled there), so that of what it does
+otherwise than the plain loop only the fused optimiser can be faster; its deterministic kernels and the bookkeeping of a
+training that can be resumed are in its figure. So about 1 is what is to be had there, and the share says what is
+left."""
 SCORING = """\
 `python -m benchmarks.scoring --users N`: the nightly scoring of so many users with the preset `small`, in a process of
 its own on two cores, its start included. Journeys are as long as the published logs' are (Criteo's, where nothing else

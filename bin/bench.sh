@@ -5,7 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 "$ROOT/bin/setup.sh"
 PEERS="$ROOT/requirements-bench.txt"
-"$PYTHON_BIN" -c 'import polars' 2>/dev/null ||
+# The pinned version and no other: a figure beside another one is another figure.
+grep -qx "polars==$("$PYTHON_BIN" -c 'import polars; print(polars.__version__)' 2>/dev/null)" "$PEERS" ||
   "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$PEERS" ||
   die "the benchmarks' peers cannot be installed: .venv/bin/pip install -r requirements-bench.txt"
 # The pipeline's own settings, but on two cores and with the memory that is promised.

@@ -21,7 +21,7 @@ from mtorl_model.artifact import Artifact
 from mtorl_model.bootstrap import UserBootstrap, estimate
 from mtorl_model.delayed_feedback import KnownBy
 from mtorl_model.encoding import Encoder
-from mtorl_model.labels import Labels, predict_labels
+from mtorl_model.labels import Labels, labels_of_each
 from mtorl_model.prediction import unadjusted
 from mtorl_model.reading import read_tables, unswapped
 from mtorl_model.registry import load_version, named_version
@@ -99,13 +99,11 @@ def compare(
     encoder = Encoder(one.spec, dataset, one.config.reward_form)
     days = list(days)
 
-    def windows() -> Iterator[pa.Table]:  # read anew for each model: only label steps are held in memory
-        return split_windows(lake, dataset, days, split, encoder, with_times=known_by is not None)
-
     with unswapped(lake.partition(sequences.NAME, dataset.name, day) for day in days):
-        if not any(encoder.encode(table).label_NL.any() for table in windows()):
-            return None
-        said = [predict_labels(artifact, windows(), dataset, known_by) for artifact in (one, other)]
+        windows = split_windows(lake, dataset, days, split, encoder, with_times=known_by is not None)
+        said = labels_of_each([one, other], windows, dataset, known_by)
+    if said is None:
+        return None
     users = UserBootstrap(said[0].user_N)
     losses = zip(head_losses(said[0], one).items(), head_losses(said[1], other).values(), strict=True)
     heads = [

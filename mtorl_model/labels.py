@@ -3,7 +3,7 @@
 Shape suffixes as in batch.py, with N labels in place of windows and F features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,34 +41,48 @@ def predict_labels(
     known_by: the moment whose knowledge the gains hold; None: the full outcome. Only the label steps are held, not
     the windows. Raises UserError where there is no label.
     """
-    encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
+    said = labels_of_each([artifact], tables, dataset, known_by)
+    if said is None:
+        raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
+    return said[0]
+
+
+def labels_of_each(
+    artifacts: Sequence[Artifact], tables: Iterable[pa.Table], dataset: Dataset, known_by: KnownBy | None = None
+) -> list[Labels] | None:
+    """predict_labels of several models, the windows read once; None where there is no label."""
+    encoders = {a.config.reward_form: Encoder(a.spec, dataset, a.config.reward_form) for a in artifacts}
     users, windows = [pa.array([], pa.string())], 0
-    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    parts: list[list[tuple[npt.NDArray[Any], ...]]] = [[] for _ in artifacts]
     for table in regrouped(tables, WINDOWS_AT_ONCE):
-        encoded = encoder.encode(table, known_by)
-        policy_BLA, gains_BLG = predict(artifact, encoded.batch())
-        label_BL = encoded.label_NL
-        previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
-        parts.append(
-            (
-                windows + label_BL.nonzero()[0],
-                _per_step(table, "exposure_id", label_BL.shape)[label_BL],
-                encoded.action_NL[label_BL].astype(np.int64),
-                previous_BL[label_BL],
-                encoded.gains_NLG[label_BL].astype(np.float64),
-                policy_BLA[label_BL],
-                gains_BLG[label_BL],
-                label_features(encoded),
-                encoded.maturity_NLG[label_BL].astype(np.float64),
-            )
-        )
+        by_form = {form: encoder.encode(table, known_by) for form, encoder in encoders.items()}
+        for artifact, of_artifact in zip(artifacts, parts, strict=True):
+            of_artifact.append(_label_steps(artifact, table, by_form[artifact.config.reward_form], windows))
         users += table.column("user_id").cast(pa.string()).chunks
         windows += len(table)
-    if not any(len(part[0]) for part in parts):
-        raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
-    window_N, *rest = map(np.concatenate, zip(*parts, strict=True))
-    user_N = pa.concat_arrays(users).dictionary_encode().indices.to_numpy()[window_N]
-    return Labels(user_N.astype(np.int64), *rest)
+    if not any(len(part[0]) for part in parts[0]):
+        return None
+    user_N = pa.concat_arrays(users).dictionary_encode().indices.to_numpy().astype(np.int64)
+    steps = ([np.concatenate(column) for column in zip(*of_artifact, strict=True)] for of_artifact in parts)
+    return [Labels(user_N[window_N], *rest) for window_N, *rest in steps]
+
+
+def _label_steps(artifact: Artifact, table: pa.Table, encoded: Encoded, windows: int) -> tuple[npt.NDArray[Any], ...]:
+    """The fields of Labels for a table's label steps, with the window in place of the user. windows: before it."""
+    policy_BLA, gains_BLG = predict(artifact, encoded.batch())
+    label_BL = encoded.label_NL
+    previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
+    return (
+        windows + label_BL.nonzero()[0],
+        _per_step(table, "exposure_id", label_BL.shape)[label_BL],
+        encoded.action_NL[label_BL].astype(np.int64),
+        previous_BL[label_BL],
+        encoded.gains_NLG[label_BL].astype(np.float64),
+        policy_BLA[label_BL],
+        gains_BLG[label_BL],
+        label_features(encoded),
+        encoded.maturity_NLG[label_BL].astype(np.float64),
+    )
 
 
 def label_features(encoded: Encoded) -> npt.NDArray[np.float32]:

@@ -24,7 +24,7 @@ from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
 from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig, LossConfig, ModelConfig, TrainConfig
 from mtorl_model.export_champion import hand_out
 from mtorl_model.fine_tune import learn_day
-from mtorl_model.labels import predict_labels
+from mtorl_model.labels import labels_of_each, predict_labels
 from mtorl_model.promote import audit_policy, decide, is_not_worse
 from mtorl_model.reading import read_tables
 from mtorl_model.registry import (
@@ -505,21 +505,24 @@ def test_a_broken_day_of_the_past_stops_no_gate(lake, capsys):
 
 
 def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_read(lake, monkeypatch):
-    def swapped(*args, **kwargs):
-        partition = lake.partition("sequences", "kuairand", DAYS[0])
-        with staging_folder(lake) as staging:
-            shutil.copytree(partition, staging / "again")
-            swap_into_place(staging / "again", partition)
-        return predict_labels(*args, **kwargs)
+    def swapped(reader):
+        def read(*args, **kwargs):
+            partition = lake.partition("sequences", "kuairand", DAYS[0])
+            with staging_folder(lake) as staging:
+                shutil.copytree(partition, staging / "again")
+                swap_into_place(staging / "again", partition)
+            return reader(*args, **kwargs)
+
+        return read
 
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.prequential.predict_labels", swapped)
+        patch.setattr("mtorl_model.prequential.predict_labels", swapped(predict_labels))
         with pytest.raises(Busy, match="was published anew while it was read"):
             learn(lake, DAYS[0])
     assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])) is None
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.compare.predict_labels", swapped)
+        patch.setattr("mtorl_model.compare.labels_of_each", swapped(labels_of_each))
         with pytest.raises(Busy, match="was published anew while it was read"):
             gate(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
