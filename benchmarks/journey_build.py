@@ -29,11 +29,11 @@ Memory is the largest sum over all processes (a shared page counts once).
 
 What lies between the two, beside what Polars leaves out: an exposure stands in several windows (its own, and as context
 in later ones), each step with dozens of inputs, so `sequences` have many times the values that Polars writes. Profiled
-once, at 4 million rows: of the processor time of `build_sequences` writing them is two fifths, computing them a fifth,
-and nearly a third is Spark's own: rows read, sorted by user and handed to Python. In `build_exposures` it is the rows'
-way between Java and Python, there and back as they are parsed and there again as they are written (two fifths), the
-contract's expressions and the hashes of every value, by which a corrected row is found (a sixth), what is kept for a
-second look (a tenth), and shuffle and sort (a seventh).
+once by hand (4 million rows, two AMD EPYC cores, November 2026): of the processor time of `build_sequences` writing
+them is two fifths, computing them a fifth, and nearly a third is Spark's own: rows read, sorted by user and handed to
+Python. In `build_exposures` more than a quarter is the rows' way between Java and Python, there and back as they are
+parsed and there again as they are written; an eighth are the contract's expressions and the hashes of every value, by
+which a corrected row is found, a seventh shuffle and sort, a tenth what is kept for a second look, a tenth the writing.
 
 The limits set for raw log to sequences are 5 x Polars at 4 million rows and 4 x at 16 million. Measured: {reached}.
 What was done about it, with its effect where that was measured by itself: the log is parsed once a session, its plain
