@@ -1,6 +1,5 @@
 """Raw log to sequences, at several sizes, beside Polars and the notebooks' loop."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import pipeline
@@ -50,7 +49,8 @@ its third of `build_sequences`, at the price of a second way to bring a user's r
 
 def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section:
     spec = pipeline.fitted_spec(kept)
-    rows, curves = [], {name: [] for name in ("raw to sequences", "raw to journeys", "Polars")}
+    rows = []
+    curves: dict[str, list[list[float]]] = {name: [] for name in ("raw to sequences", "raw to journeys", "Polars")}
     windows = polars_windows = timed = 0
     reached = []
     for size in sizes:
@@ -69,11 +69,10 @@ def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section
                 stages[name].append(cost)
             return [costs["build_exposures"], costs["build_sequences"]]
 
-        peers: dict[str, Callable[[int], list[Cost]]] = {
-            "raw to sequences": ours,
-            "Polars": lambda _, log=log: [_polars(kept, log)],
-        }
-        found = alternating(peers, rounds)
+        def peer(_: int, log: Path = log) -> list[Cost]:
+            return [_polars(kept, log)]
+
+        found = alternating({"raw to sequences": ours, "Polars": peer}, rounds)
         found["raw to journeys"] = [
             together(pair) for pair in zip(stages["build_exposures"], stages["build_journeys"], strict=True)
         ]

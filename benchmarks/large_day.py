@@ -26,8 +26,8 @@ def measure(kept: Path, command: str, rows: int, repeats: int) -> Section:
     folder = kept / "large-day"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        small = audit_scale.built(folder, _DATASET)
-        lake = audit_scale.enlarged(small, Lake(folder / "large"), _DATASET, max(1, round(rows / _SMALL_ROWS)))
+        small, lake = audit_scale.built(folder, _DATASET), Lake(folder / "large")
+        audit_scale.enlarged(small, lake, _DATASET, max(1, round(rows / _SMALL_ROWS)))
         day = lake.days(exposures.NAME, _DATASET)[-1]
         flags = ("--dataset", _DATASET, "--lake", str(lake.root))
         commands = {

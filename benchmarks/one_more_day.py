@@ -1,6 +1,7 @@
 """What the daily run does for one more day, on top of several lengths of history."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from benchmarks import pipeline
@@ -39,7 +40,7 @@ def measure(kept: Path, command: str, users: int, histories: list[int], repeats:
     found: dict[tuple[str, int], list[Cost]] = {(what, days): [] for what in (_TABLES, _MODEL) for days in histories}
     made = 0
 
-    def one_day(days: int) -> list[Cost]:
+    def one_day(days: int, _: int) -> list[Cost]:
         nonlocal made
         files = _files_of(raw, kept / "raw", days + 1)
         with pipeline.scratch_lake(kept, before[days]) as lake:
@@ -54,7 +55,7 @@ def measure(kept: Path, command: str, users: int, histories: list[int], repeats:
         found[_MODEL, days].append(together(model))
         return [*tables, *model]
 
-    alternating({f"{days} days": lambda _, days=days: one_day(days) for days in histories}, repeats)
+    alternating({f"{days} days": partial(one_day, days) for days in histories}, repeats)
     rows = []
     for (what, days), costs in found.items():
         read = Spread.of([cost.read_bytes / 2**20 for cost in costs])

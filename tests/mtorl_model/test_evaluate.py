@@ -24,7 +24,7 @@ from mtorl_model.encoding import Encoder
 from mtorl_model.evaluate import evaluate_champion, measure
 from mtorl_model.evaluation_text import as_text
 from mtorl_model.export_champion import export_champion
-from mtorl_model.labels import Labels, predict_labels, previous_channel
+from mtorl_model.labels import Labels, labels_of_each, predict_labels, previous_channel
 from mtorl_model.prediction import adjustment
 from mtorl_model.registry import load_champion
 from mtorl_model.train import train_champion
@@ -276,6 +276,25 @@ def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch)
     pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND)
     for name, one, other in zip(whole._fields, whole, pieces, strict=True):
         assert np.allclose(one, other, atol=1e-5), name
+
+
+def test_models_that_are_asked_together_say_what_each_says_alone(trained):
+    artifact, other = (load_champion(trained, KUAIRAND)[1] for _ in range(2))
+    with torch.no_grad():
+        for weight in other.models[0].parameters():
+            weight.mul_(1.1)
+    table = windows_of(trained).slice(0, 60)
+    alone = [predict_labels(one, [table], KUAIRAND) for one in (artifact, other)]
+    assert not np.array_equal(alone[0].policy_NA, alone[1].policy_NA)
+    together = labels_of_each([artifact, other], [table], KUAIRAND)
+    for one, same in zip(alone, together, strict=True):
+        for name, expected, found in zip(one._fields, one, same, strict=True):
+            np.testing.assert_array_equal(found, expected, err_msg=name)
+    no_label = table.set_column(
+        table.schema.get_field_index("is_label"), "is_label",
+        pa.array([[False] * len(window) for window in table.column("is_label").to_pylist()]),
+    )  # fmt: skip
+    assert labels_of_each([artifact, other], [no_label], KUAIRAND) is None
 
 
 def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
