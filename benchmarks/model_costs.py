@@ -27,7 +27,8 @@ its own on two cores, its start included. Journeys are as long as the published 
 is said), and the spec keeps every candidate feature, which is more than either log keeps. *Again*: the same day once
 more, after one journey in a hundred was repaired; the others' answers are carried over. From one night to the next none
 is, as long as the spec keeps an input that counts the time since the last exposure: it is another for every user. Nor
-is any where the champion has changed in between."""
+is any where the champion has changed in between. The limits set are at least 3,000 users a second, and memory that does
+not grow with the users: what does is the answer to each, some hundred bytes that are kept until all are ranked."""
 
 
 GPU = """\

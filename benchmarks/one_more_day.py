@@ -26,8 +26,9 @@ champion of the preset `small`, as the daily run starts them, {rows} exposures o
 10 or 30 days before it; the raw log has a file a day, all of them there. Each user has about {a_day} exposures a day,
 so that journeys are full (40 steps) from the first day on and it is the length of the history alone that differs: what
 else grows is the number of users, which costs what users cost. *Bytes read* is what all processes of the jobs ask the
-system for, Java's and Python's own start included. Fine-tuning replays up to {replay} earlier days and the gate
-compares on the {compared} latest, so that they grow until there are so many. Not in it are the day's audits, which read
+system for, Java's and Python's own start included. The limit set is 1.2 times, in time and in bytes, for 30 days
+against 1. Fine-tuning replays up to {replay} earlier days and the gate compares on the {compared} latest, so that
+`learn` grows until there are so many days, beyond the limit, and no further. Not in it are the day's audits, which read
 the day's own partitions and what those are held against, and its drift, for which one day before it and the training
 period are read. A raw log that is one growing file is read whole each day, since any of its rows may be new; that grows
 with the log."""

@@ -42,8 +42,9 @@ class Section:
     made: str = field(default_factory=made_now)
 
     def markdown(self) -> list[str]:
+        told = "; ".join(filter(None, (self.machine, self.made)))
         return [
-            f"## {self.title}", "", self.text, "", f"`{self.command}`, on {self.machine}; {self.made}", "",
+            f"## {self.title}", "", self.text, "", f"`{self.command}`, on {told}", "",
             _line(self.headings), "|" + "---|" * len(self.headings), *map(_line, self.rows), "",
         ]  # fmt: skip
 
@@ -90,7 +91,7 @@ def store(file: Path, name: str, section: Section) -> None:
 def stored(file: Path, name: str) -> Section | None:
     """A section as it was last measured; None where it never was."""
     found = _held(file).get(name)
-    return Section(**found) if found else None
+    return Section(**{"made": "", **found}) if found else None  # what does not say with what it was made
 
 
 def _held(file: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """make bench: its arguments, and the page that it writes of what it has measured."""
 
+import json
 import re
 import sys
 
@@ -92,6 +93,11 @@ def test_a_section_comes_back_as_it_was_stored(tmp_path):
     store(file, "day", day)
     store(file, "night", night)
     assert (stored(file, "day"), stored(file, "night")) == (day, night)
+    kept = json.loads(file.read_text())
+    del kept["day"]["made"]  # as sections of before have it
+    file.write_text(json.dumps(kept))
+    assert stored(file, "day").made == ""
+    assert "`make bench`, on a machine" in stored(file, "day").markdown()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
