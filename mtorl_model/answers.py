@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch.nn.utils import parametrize
 
 from mtorl_model.answer_cache import Earlier, Records, record_type
 from mtorl_model.artifact import Artifact
@@ -34,8 +35,8 @@ from schemas.dataset import Dataset
 USERS_AT_ONCE = 8192  # of all lengths, read and sorted by length; no answer depends on it
 # Windows of one length that the model reads at once: part of what an answer's last bits depend on. On a processor as
 # many as stay in its cache, on a GPU as many as keep it busy.
-WINDOWS_IN_BLOCK = {"cpu": 64, "cuda": 1024}
-_BLOCKS_ENCODED = 16  # at once, at most
+WINDOWS_IN_BLOCK = {"cpu": 128, "cuda": 1024}
+_BLOCKS_ENCODED = 8  # at once, at most
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,7 +65,9 @@ def answer_all(
     def answers(users: pa.Table) -> Answers:
         return _answers(users, artifact, encoder, dataset, tau, earlier)
 
-    yield from _side_by_side(answers, regrouped(journeys, USERS_AT_ONCE))
+    # The models do not change meanwhile: their convolutions' weights are normalised once, not for every block.
+    with parametrize.cached():
+        yield from _side_by_side(answers, regrouped(journeys, USERS_AT_ONCE))
 
 
 def _answers(
