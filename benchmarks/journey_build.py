@@ -43,8 +43,9 @@ cut in order of day, so that none is copied on its way to a file, numbers withou
 lists (writing: 24 to 10 s a million rows); long plans are compiled in pieces, and what is kept for a moment is not
 compressed (a sixth of the processor time of `build_exposures`). Tried without gain: Java's parallel collector, its last
 compiler sooner, smaller batches of what is kept, other sizes of what a worker computes at once, no check of Arrow's
-bounds. Not done: exposures lie sorted, in files cut by user, so workers could read them without Spark, which would save
-its third of `build_sequences`, at the price of a second way to bring a user's rows together, of our own making."""
+bounds, a lighter compression of the sequences (it is a fifth of writing them; the rest is lists taken apart). Not done:
+exposures lie sorted, in files cut by user, so workers could read them without Spark, which would save its third of
+`build_sequences`, at the price of a second way to bring a user's rows together, of our own making."""
 
 
 def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section:

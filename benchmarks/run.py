@@ -55,7 +55,9 @@ def main() -> None:
         raise UserError(f"ONLY={unknown[0]}: choose from {', '.join(measures)}")
     for name in chosen:
         print(f"{name}:", flush=True)
-        command = f'make bench ONLY={name} SIZES="{args.sizes}" REPEATS={args.repeats}'
+        # Sections of one run name that run; a section measured alone, or among some, says so.
+        only = f"ONLY={name} " if args.only else ""
+        command = f'make bench {only}SIZES="{args.sizes}" REPEATS={args.repeats}'
         # The measured processes inherit it. What a GPU does should not wait for two cores.
         os.sched_setaffinity(0, cores if name == "gpu" else cores[:_CORES])
         store(held, name, measures[name](command))

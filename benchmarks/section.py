@@ -22,7 +22,8 @@ def made_now() -> str:
     """The day, the version of the code, and those of what it is measured with or rests on."""
     installed = {name for name in ("pyspark", "pyarrow", "torch", "polars") if find_spec(name)}  # polars: a peer alone
     libraries = (f"{name} {version(name)}" for name in sorted(installed))
-    return ", ".join([f"{datetime.now(UTC):%Y-%m-%d}", f"code {code_version('jobs', 'mtorl_model')}", *libraries])
+    code = code_version("benchmarks", "jobs", "mtorl_model", "simulation")
+    return ", ".join([f"{datetime.now(UTC):%Y-%m-%d}", f"code {code}", *libraries])
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,12 @@ def test_a_section_measured_alone_joins_those_that_were_measured_before(bench):
     assert "ONLY=gpu" in bench()
 
 
+def test_sections_of_one_run_name_that_run(bench):
+    page = bench("--sizes", "1 4", "--repeats", "2")
+    assert page.count('## make bench SIZES="1 4" REPEATS=2\n') == 5
+    assert page.count("## make bench ONLY=") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
