@@ -129,16 +129,11 @@ class _Watch(threading.Thread):
         self._root = psutil.Process(pid)
         self._ended = threading.Event()
         self._cpu_s: dict[tuple[int, float], float] = {}  # by process id and start: an id may be given out again
-        self._read: dict[tuple[int, float], int] = {}
-        self.peak_bytes = 0
+        self.peak_bytes = self.read_bytes = 0
 
     @property
     def cpu_s(self) -> float:
         return sum(self._cpu_s.values())
-
-    @property
-    def read_bytes(self) -> int:
-        return sum(self._read.values())
 
     def run(self) -> None:
         while not self._ended.wait(_LOOK_S):
@@ -150,18 +145,20 @@ class _Watch(threading.Thread):
             self.join()
 
     def _look(self) -> None:
-        held = 0
+        held = read = 0
         for process in _tree(self._root):
             # A process may end while it is looked at; what it had used by the look before stands.
             try:
                 key = process.pid, process.create_time()
                 used = process.cpu_times()
                 self._cpu_s[key] = used.user + used.system
-                self._read[key] = process.io_counters().read_chars
+                # With what those have read that it has waited for: unlike its times, these the system adds up.
+                read += process.io_counters().read_chars
                 held += process.memory_full_info().pss
             except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
                 continue
         self.peak_bytes = max(self.peak_bytes, held)
+        self.read_bytes = max(self.read_bytes, read)
 
 
 def _tree(root: psutil.Process) -> list[psutil.Process]:

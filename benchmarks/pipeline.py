@@ -1,4 +1,4 @@
-"""The pipeline's own commands, as the DAGs start them, and the logs and lakes that they are measured on."""
+"""The pipeline's own entry points, with the DAGs' settings, and the logs and lakes that they are measured on."""
 
 import shutil
 import sys

@@ -2,7 +2,8 @@
 
 Usage: python bin/backfill.py DATASET FROM TO. Goes through the REST API: the command line of Airflow writes to
 SQLite from a second process and is refused ("database is locked") about one time in three. RUNS in the environment
-is how many days run at once; THIS_CODE=1 builds again what another version of the code built.
+is how many days run at once; THIS_CODE=1 builds again what another version of the code built. AIRFLOW_URL and
+AIRFLOW_ADMIN_PASSWORD name another Airflow than that of `make up`.
 """
 
 import http.client
@@ -45,16 +46,20 @@ class Conflict(UserError):
 
 
 class Airflow:
-    """The REST API of the service whose AIRFLOW_HOME is `home`. Raises UserError where it is not running."""
+    """The REST API of the Airflow at `url`, as its user admin. Raises UserError where it does not answer."""
 
-    def __init__(self, home: Path):
+    def __init__(self, url: str, password: str):
+        self.url, self.token = url.rstrip("/"), ""
+        self.token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
+
+    @classmethod
+    def of_service(cls, home: Path) -> "Airflow":
+        """That of `make up`, whose AIRFLOW_HOME is `home`. Raises UserError where it is not running."""
         try:
-            self.url = (home / "url").read_text()
-            password = json.loads((home / "passwords.json").read_text())["admin"]
+            url, passwords = (home / "url").read_text(), json.loads((home / "passwords.json").read_text())
         except FileNotFoundError:
             raise UserError("Airflow is not running: start it with make up") from None
-        self.token = ""
-        self.token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
+        return cls(url, passwords["admin"])
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer as a dictionary; tried again where the database was locked (status 5xx).
@@ -79,7 +84,7 @@ class Airflow:
             # No URLError where the connection breaks after the question was sent.
             except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
                 if method == "POST" or attempt == ATTEMPTS:
-                    raise UserError(f"Airflow does not answer at {self.url}: start it with make up") from error
+                    raise UserError(f"Airflow does not answer at {self.url}: is it running (make up)?") from error
                 time.sleep(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -226,7 +231,16 @@ def main() -> None:
     if not runs.isdecimal() or not 1 <= int(runs) <= MOST_RUNS:
         raise UserError(f"RUNS is a number of days from 1 to {MOST_RUNS}, not '{runs}'")
     conf = {"this_code": True} if os.environ.get("THIS_CODE") == "1" else {}
-    states = backfill(Airflow(Path(os.environ["AIRFLOW_HOME"])), dataset, first, last, int(runs), **conf)
+    # Another Airflow than that of `make up`: of the compose file, say.
+    if url := os.environ.get("AIRFLOW_URL"):
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"AIRFLOW_URL={url}: where Airflow answers, for example http://localhost:8080")
+        if not (password := os.environ.get("AIRFLOW_ADMIN_PASSWORD")):
+            raise UserError("AIRFLOW_URL is set: AIRFLOW_ADMIN_PASSWORD, its user admin's, must be, too")
+        airflow = Airflow(url, password)
+    else:
+        airflow = Airflow.of_service(Path(os.environ["AIRFLOW_HOME"]))
+    states = backfill(airflow, dataset, first, last, int(runs), **conf)
     bad = {state: count for state, count in states.items() if state not in ("success", "no rows")}
     if bad:
         left = ", ".join(f"{count} {state}" for state, count in sorted(bad.items()))

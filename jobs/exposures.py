@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.in_workers import InWorkers, as_tables
+from jobs.known_before import TIME_BITS
 from jobs.raw_lines import SOURCE, typed
 from schemas.dataset import Dataset, Lookup
 from schemas.errors import UserError
@@ -20,8 +21,8 @@ REASON, RAW, HASH, DS = "_reason", "_raw", "_hash", "ds"
 
 _SAME = ("user_id", "exposed_at_ms", "exposure_id")  # the time is part of what the id is made of: it parts no copies
 _WHY = "_why"
-# The last day of the year 9999 left out: beyond, some calendar already writes a year of five digits.
-_LAST_MS = 253_402_214_400_000 - 1
+# In the year 2248, a day before what known_before can tell apart: a day's end has to fit, too.
+_LAST_MS = 2**TIME_BITS - 1 - 86_400_000
 LARGEST_COST = 1_000_000_000  # sums of costs are kept in whole billionths, as 64-bit integers
 
 

@@ -27,14 +27,14 @@ from pyspark.sql import functions as F
 from jobs import known_before
 from jobs.facts import DS, SUMMARY, Chunk
 from jobs.in_workers import InWorkers, arrow_schema
-from jobs.known_before import EXPOSURE, KIND, QUERY, Side, known_steps
+from jobs.known_before import EXPOSURE, KIND, Side, known_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import input_columns, outcome_columns, profile_inputs, shown_columns
 from schemas.tables.journeys import journeys
 
-__all__ = ["DS", "EXPOSURE", "KIND", "QUERY", "per_user", "with_history"]
+__all__ = ["DS", "EXPOSURE", "KIND", "per_user", "with_history"]
 
 # A summary of forty steps is one row, of some ten thousand bytes.
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 20_000, 32 * 2**20

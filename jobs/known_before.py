@@ -41,7 +41,7 @@ STRICTLY: Side = "left"
 _NANO = 1_000_000_000
 _MICRO = 1_000_000
 _LAST_ID = 2**63 - 1  # the query comes after every exposure
-_TIME_BITS = 43  # milliseconds up to the year 2248, so that user and time fit into one number
+TIME_BITS = 43  # milliseconds up to the year 2248, so that user and time fit into one number
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ class Seen:
 def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
     """A step an exposure, in their order, then a query a user.
 
-    Columns: those of history.with_history, and `pending` beside the queries. side: STRICTLY, but for tests that plant
-    a leak. Raises UserError where there are more than facts.MAX_CHANNELS channels.
+    Columns: those of history.with_history; what only `journeys` carries on stands beside the queries. side:
+    STRICTLY, but for tests that plant a leak. Raises UserError where there are more than facts.MAX_CHANNELS
+    channels.
     """
     channels = channel_names(chunk, dataset)
     steps = Steps.of(chunk)
@@ -136,9 +137,9 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
         at_ms[gain] = np.maximum(at_ms_S, filled(chunk.summary("last_gain_at_ms", gain))[steps.user_S])
     for gain, at_ms_S in at_ms.items():
         found[f"since_{gain}_s"] = pa.array((steps.at_ms_S - at_ms_S) / 1000, mask=at_ms_S == NONE)
-    found["last_gain_at_ms"] = pa.StructArray.from_arrays(
-        [pa.array(at_ms_S, mask=at_ms_S == NONE) for at_ms_S in at_ms.values()], list(at_ms)
-    )
+    at_ms_U = [at_ms_S[len(exposures) :] for at_ms_S in at_ms.values()]
+    latest = pa.StructArray.from_arrays([pa.array(ms_U, mask=ms_U == NONE) for ms_U in at_ms_U], list(at_ms))
+    found["last_gain_at_ms"] = _of_queries(chunk, latest)
 
     one_N = np.ones(len(exposures), np.int64)
     for what in ("exposures", *dataset.gain_names):
@@ -163,9 +164,13 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
             else:
                 seen_SCW[:, c, w] = seen.total((channel_N == c) * (one_N if what == "exposures" else gained[what]))
     found |= _by_channel(chunk, steps, view, seen_SCW, dataset, channels)
-    waiting = _as_pending(every.where(~is_known_M), users, channels)
-    found["pending"] = both(pa.nulls(len(exposures), waiting.type), waiting)
+    found["pending"] = _of_queries(chunk, _as_pending(every.where(~is_known_M), users, channels))
     return pa.table(found)
+
+
+def _of_queries(chunk: Chunk, values: Any) -> pa.ChunkedArray:
+    """[S]: a value a user, told by the query alone; a step of an exposure has none."""
+    return both(pa.nulls(len(chunk.user_N), values.type), values)
 
 
 class _Views:
@@ -223,14 +228,16 @@ def _running_means(chunk: Chunk, steps: Steps, seen: Seen, dataset: Dataset) -> 
             sums_SK[:, k, part] = seen.total(summand_N) + of_summary_U[steps.user_S]
         micro_S, count_S = sums_SK[:, k].T
         found[mean(name)] = pa.array(micro_S / _MICRO / np.maximum(count_S, 1), mask=count_S == 0)
+    sums_UK = sums_SK[len(chunk.user_N) :]
     entries = pa.StructArray.from_arrays(
         [
-            pa.array(list(names), pa.string()).take(pa.array(np.tile(np.arange(len(names)), len(steps.user_S)))),
-            pa.array(sums_SK[:, :, 0].ravel()), pa.array(sums_SK[:, :, 1].ravel()),
+            pa.array(list(names), pa.string()).take(pa.array(np.tile(np.arange(len(names)), len(sums_UK)))),
+            pa.array(sums_UK[:, :, 0].ravel()), pa.array(sums_UK[:, :, 1].ravel()),
         ],
         ["name", "micro", "count"],
     )  # fmt: skip
-    found["seen_sums"] = pa.ListArray.from_arrays(offsets(np.full(len(steps.user_S), len(names))), entries)
+    of_users = pa.ListArray.from_arrays(offsets(np.full(chunk.users, len(names))), entries)
+    found["seen_sums"] = _of_queries(chunk, of_users)
     return found
 
 
@@ -299,4 +306,4 @@ def _as_pending(waiting: LateGains, users: int, channels: Sequence[str]) -> pa.L
 
 def _key(user: Ints, at_ms: Ints) -> Ints:
     """One number that orders by user, then time."""
-    return (user << _TIME_BITS) + at_ms
+    return (user << TIME_BITS) + at_ms

@@ -36,6 +36,7 @@ def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]
             f"Spark does not start ({first_line(error)}): is Java 17 or 21 installed and JAVA_HOME right?"
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
+    _cut_files_small(spark)
     try:
         with progress(spark):
             yield spark
@@ -43,6 +44,16 @@ def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]
         raise explained(error, raw) from error
     finally:
         spark.stop()
+
+
+def _cut_files_small(spark: SparkSession) -> None:
+    """On the cores of one machine a stage's last task is one that the others wait for: a quarter of Spark's default.
+
+    What an operator has chosen stands, and so does a cluster's default.
+    """
+    context, setting = spark.sparkContext, "spark.sql.files.maxPartitionBytes"
+    if context.master.startswith("local") and not context.getConf().contains(setting):
+        spark.conf.set(setting, "32m")
 
 
 Session = Callable[[str], AbstractContextManager[SparkSession]]  # spark_session, or what stands in for it
@@ -93,8 +104,6 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
             "spark.driver.memory": os.environ.get("MTORL_DRIVER_MEMORY", "4g"),
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            # A quarter of the default: the last task of a stage is one that the other core waits for.
-            "spark.sql.files.maxPartitionBytes": "32m",
         }
     for key, value in settings.items():
         builder = builder.config(key, value)

@@ -26,7 +26,7 @@ class Bounds(NamedTuple):
     """Where W windows lie in their users' journeys, stop excluded: a day's side by side, by user; days as they come."""
 
     user_W: Ints
-    day_W: Ints  # the first of the day's exposures, by its place in the chunk
+    day_W: Ints  # the last of the day's exposures, by its place in the chunk
     window_W: Ints  # number among the user's of that day
     labels_W: Ints
     stop_W: Ints
@@ -75,10 +75,10 @@ def _windows(
         DS: chunk.exposures.column(DS).take(pa.array(bounds.day_W)),
     }
     kept = {feature.name for feature in spec.kept}
-    newest_W = (journey.new_start_U + journey.new_U - 1)[bounds.user_W]
     for column in profile_inputs(dataset):
         if column.name in kept:
-            found[column.name] = chunk.exposures.column(column.name).take(pa.array(newest_W))
+            # As of that day, so that a day is the same whether it is built alone or with later ones.
+            found[column.name] = chunk.exposures.column(column.name).take(pa.array(bounds.day_W))
     inputs = (c for c in feature_inputs(dataset) if c.name in kept)
     for column in (*outcome_columns(dataset), *inputs, *count_inputs(dataset)):
         found[column.name] = lists(pc.struct_field(journey.steps, column.name).take(at))
@@ -114,9 +114,10 @@ def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> B
     changes_N = np.ones(len(day_N), dtype=bool)
     changes_N[1:] = (np.diff(day_N) != 0) | (np.diff(chunk.user_N) != 0)
     first_D = np.flatnonzero(changes_N)
+    last_D = np.append(first_D[1:], len(day_N)) - 1
     user_D = chunk.user_N[first_D]
     start_D = journey.old_U[user_D] + first_D - journey.new_start_U[user_D]
-    end_D = start_D + np.diff(np.append(first_D, len(day_N)))
+    end_D = start_D + last_D + 1 - first_D
     context = (n + 1) // 2
     first_label_D = np.maximum(start_D, 1)
     # With a short past there is room for more labels in the first window.
@@ -131,4 +132,4 @@ def _bounds(chunk: Chunk, journey: Remembered, n: int, days: Sequence[str]) -> B
     reach_W = first_label_D[of_W] + in_first_D[of_W] + window_W * (n - context)
     label_W = np.where(window_W == 0, first_label_D[of_W], reach_W - (n - context))
     stop_W = np.minimum(reach_W, end_D[of_W])
-    return Bounds(user_D[of_W], first_D[of_W], window_W, stop_W - label_W, stop_W)
+    return Bounds(user_D[of_W], last_D[of_W], window_W, stop_W - label_W, stop_W)

@@ -142,7 +142,7 @@ def _digests(encoded: Encoded) -> npt.NDArray[np.uint64]:
 def _side_by_side(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """The work's results in the order of the items, on as many threads as torch would use, each of them with one.
 
-    No more items are read ahead than there are threads.
+    One item more than there are threads is in hand, at most.
     """
     threads = torch.get_num_threads()
     ahead: deque[Future[R]] = deque()

@@ -175,7 +175,7 @@ def evaluate_champion(
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     windows = (_keep(table, split, left_out) for table in read_tables(partitions, columns))
-    labels = predict_labels(artifact, windows, dataset)
+    labels = predict_labels(artifact, windows, dataset, with_features=True)
     notes = list(dataset.notes)
     try:
         baselines = fit_baselines(open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN))

@@ -29,26 +29,37 @@ class Labels(NamedTuple):
     gain_NG: npt.NDArray[np.float64]
     policy_NA: npt.NDArray[np.float64]
     predicted_NG: npt.NDArray[np.float64]
-    feature_NF: npt.NDArray[np.float32]
+    feature_NF: npt.NDArray[np.float32]  # F is 0 where nobody asked for them
     maturity_NG: npt.NDArray[np.float64]  # chance that a gain to come is in gain_NG, see delayed_feedback.py
 
 
 def predict_labels(
-    artifact: Artifact, tables: Iterable[pa.Table], dataset: Dataset, known_by: KnownBy | None = None
+    artifact: Artifact,
+    tables: Iterable[pa.Table],
+    dataset: Dataset,
+    known_by: KnownBy | None = None,
+    *,
+    with_features: bool = False,
 ) -> Labels:
     """What the model says at every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
 
-    known_by: the moment whose knowledge the gains hold; None: the full outcome. Only the label steps are held, not
-    the windows. Raises UserError where there is no label.
+    known_by: the moment whose knowledge the gains hold; None: the full outcome. with_features: the model's own inputs,
+    too, which are most of the memory. Only the label steps are held, not the windows. Raises UserError where there is
+    no label.
     """
-    said = labels_of_each([artifact], tables, dataset, known_by)
+    said = labels_of_each([artifact], tables, dataset, known_by, with_features=with_features)
     if said is None:
         raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
     return said[0]
 
 
 def labels_of_each(
-    artifacts: Sequence[Artifact], tables: Iterable[pa.Table], dataset: Dataset, known_by: KnownBy | None = None
+    artifacts: Sequence[Artifact],
+    tables: Iterable[pa.Table],
+    dataset: Dataset,
+    known_by: KnownBy | None = None,
+    *,
+    with_features: bool = False,
 ) -> list[Labels] | None:
     """predict_labels of several models, the windows read once; None where there is no label."""
     encoders = {a.config.reward_form: Encoder(a.spec, dataset, a.config.reward_form) for a in artifacts}
@@ -57,7 +68,8 @@ def labels_of_each(
     for table in regrouped(tables, WINDOWS_AT_ONCE):
         by_form = {form: encoder.encode(table, known_by) for form, encoder in encoders.items()}
         for artifact, of_artifact in zip(artifacts, parts, strict=True):
-            of_artifact.append(_label_steps(artifact, table, by_form[artifact.config.reward_form], windows))
+            encoded = by_form[artifact.config.reward_form]
+            of_artifact.append(_label_steps(artifact, table, encoded, windows, with_features))
         users += table.column("user_id").cast(pa.string()).chunks
         windows += len(table)
     if not any(len(part[0]) for part in parts[0]):
@@ -67,7 +79,9 @@ def labels_of_each(
     return [Labels(user_N[window_N], *rest) for window_N, *rest in steps]
 
 
-def _label_steps(artifact: Artifact, table: pa.Table, encoded: Encoded, windows: int) -> tuple[npt.NDArray[Any], ...]:
+def _label_steps(
+    artifact: Artifact, table: pa.Table, encoded: Encoded, windows: int, with_features: bool
+) -> tuple[npt.NDArray[Any], ...]:
     """The fields of Labels for a table's label steps, with the window in place of the user. windows: before it."""
     policy_BLA, gains_BLG = predict(artifact, encoded.batch())
     label_BL = encoded.label_NL
@@ -80,7 +94,7 @@ def _label_steps(artifact: Artifact, table: pa.Table, encoded: Encoded, windows:
         encoded.gains_NLG[label_BL].astype(np.float64),
         policy_BLA[label_BL],
         gains_BLG[label_BL],
-        label_features(encoded),
+        label_features(encoded) if with_features else np.empty((label_BL.sum(), 0), np.float32),
         encoded.maturity_NLG[label_BL].astype(np.float64),
     )
 

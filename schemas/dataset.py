@@ -46,7 +46,7 @@ class RawFile:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A side table joined to the log by key; a log row without a match is refused as `unknown <view>`.
+    """A side table joined to the log by key; a log row without a match is refused as `unknown <noun>`.
 
     sql derives further columns, over the placeholder {<view>}; it must keep one row a key.
     """

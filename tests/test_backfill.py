@@ -51,7 +51,7 @@ def airflow(server, tmp_path, monkeypatch) -> backfill.Airflow:
     monkeypatch.setattr(backfill.time, "sleep", lambda _: None)
     (tmp_path / "url").write_text(f"http://127.0.0.1:{server.server_port}")
     (tmp_path / "passwords.json").write_text('{"admin": "secret"}')
-    return backfill.Airflow(tmp_path)
+    return backfill.Airflow.of_service(tmp_path)
 
 
 def test_a_question_is_asked_again_where_the_connection_breaks(server, airflow):
@@ -68,6 +68,23 @@ def test_a_backfill_is_not_asked_for_twice(server, airflow):
     with pytest.raises(UserError, match="Airflow does not answer at http"):
         airflow.call("POST", "/api/v2/backfills", {})
     assert server.asked.count("POST /api/v2/backfills") == 1
+
+
+def test_another_airflow_is_named_with_its_password(server, monkeypatch):
+    url = f"http://127.0.0.1:{server.server_port}"
+    asked = []
+    monkeypatch.setattr(sys, "argv", ["backfill.py", "kuairand", "2024-05-08", "2024-05-09"])
+    monkeypatch.setattr(backfill, "backfill", lambda airflow, *_: asked.append(airflow.url) or backfill.Counter())
+    monkeypatch.setenv("AIRFLOW_URL", "localhost:8080")
+    with pytest.raises(UserError, match="AIRFLOW_URL=localhost:8080"):
+        backfill.main()
+    monkeypatch.setenv("AIRFLOW_URL", f"{url}/")
+    monkeypatch.delenv("AIRFLOW_ADMIN_PASSWORD", raising=False)
+    with pytest.raises(UserError, match="AIRFLOW_ADMIN_PASSWORD"):
+        backfill.main()
+    monkeypatch.setenv("AIRFLOW_ADMIN_PASSWORD", "secret")
+    backfill.main()
+    assert (asked, server.asked) == ([url], ["POST /auth/token"])
 
 
 class Dags:

@@ -133,9 +133,7 @@ def cluster(home, raw) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def airflow(cluster) -> service.Airflow:
-    folder = cluster.home / "volumes" / "airflow-secrets"
-    (folder / "url").write_text(cluster.url("airflow-api", "8080"))
-    return service.Airflow(folder)
+    return service.Airflow(cluster.url("airflow-api", "8080"), cluster.variables["AIRFLOW_ADMIN_PASSWORD"])
 
 
 def wait_for(found: Callable[[], Any], what: str, seconds: float = RUN_S) -> Any:
@@ -211,9 +209,11 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     assert history["train"]["queue"] == "gpu"
 
     began = time.monotonic()
+    names = {"AIRFLOW_URL": airflow.url, "AIRFLOW_ADMIN_PASSWORD": cluster.variables["AIRFLOW_ADMIN_PASSWORD"]}
+    names[MARK] = f"{home}/here"  # it ends with the rest
     asked = subprocess.Popen(
-        [sys.executable, "bin/backfill.py", DATASET, last, last],
-        cwd=ROOT, env=os.environ | {"AIRFLOW_HOME": str(home / "volumes" / "airflow-secrets"), "PYTHONPATH": str(ROOT)},
+        ["make", "--silent", "backfill", f"DATASET={DATASET}", f"FROM={last}", f"TO={last}"],
+        cwd=ROOT, env=os.environ | names,
     )  # fmt: skip
     try:
         kill_worker(cluster, "worker", "jobs/build_day.py", lambda: executors_at_work(cluster))

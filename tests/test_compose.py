@@ -25,6 +25,7 @@ SECRETS = {
     "AIRFLOW_ADMIN_PASSWORD",
 }  # fmt: skip
 FOLDERS = {"LAKE": "/data/lake", "RAW": "/data/raw"}
+DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 
 
 @pytest.fixture
@@ -175,6 +176,30 @@ def test_the_image_has_what_its_services_name(variables):
                 assert re.search(rf"(?<![\w.]){re.escape(inside)}(?!\w)", DOCKERFILE), f"{inside} is not the user's"
 
 
+def test_one_service_builds_the_image_that_all_of_ours_take(variables):
+    """Several builders of one name fail where the image is not there yet: it "already exists" for all but one."""
+    builds = [name for name, told in yaml.safe_load(FILE.read_text())["services"].items() if "build" in told]
+    assert builds == ["airflow-init"]
+    ours = {name: s for name, s in read_services(variables).items() if not s.image.startswith(("postgres:", "redis:"))}
+    assert {service.image for service in ours.values()} == {"mtorl:latest"}
+    assert len(ours) == 10
+
+
+def test_what_the_guide_names_reaches_the_containers(variables):
+    sizing = DEPLOY[DEPLOY.index("## Sizing") : DEPLOY.index("## Spark elsewhere")]
+    names = set(re.findall(r"`((?:SPARK|MTORL|WORKER)_[A-Z_]+)`", sizing)) - {"SPARK_CONF_DIR"}  # it is mounted
+    assert {"SPARK_WORKER_CORES", "MTORL_SHUFFLE_PARTITIONS", "WORKER_SLOTS"} < names
+    for name in names:
+        assert f"${{{name}:-" in FILE.read_text(), name
+    # What it shows of a file of one's own, on top of this one.
+    (shown,) = re.findall(r"```yaml\n(.+?)```", DEPLOY, re.DOTALL)
+    services = read_services(variables)
+    for name, told in yaml.safe_load(shown)["services"].items():
+        spark = json.loads(told["environment"]["AIRFLOW_CONN_SPARK"])
+        assert spark["conn_type"] == json.loads(services[name].environment["AIRFLOW_CONN_SPARK"])["conn_type"]
+        assert "default" in services[name].command  # the queue of the Spark drivers
+
+
 def test_the_gpu_file_gives_the_gpus_to_the_worker_of_their_queue(variables):
     ((name, told),) = yaml.safe_load(GPU_FILE.read_text())["services"].items()
     command = read_services(variables)[name].command
@@ -185,7 +210,7 @@ def test_the_gpu_file_gives_the_gpus_to_the_worker_of_their_queue(variables):
     assert (what, list(reserved)) == ("reservations", ["devices"])
     assert reserved["devices"] == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
     assert "-f docker/compose.gpu.yaml" in GPU_FILE.read_text()
-    assert "-f docker/compose.gpu.yaml" in (ROOT / "docs" / "deploy.md").read_text()
+    assert "-f docker/compose.gpu.yaml" in DEPLOY
 
 
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("useradd"), reason="adds users as Debian's root does")

@@ -137,7 +137,7 @@ def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(chec
     up = checkout.make("up", **service, HOLD_build_day=str(hold), MTORL_DEADLINE_HOURS="0.003")
     assert up.returncode == 0, up.stderr
     # By hand, since of a backfill's runs nobody is told that they are late.
-    airflow = backfilling.Airflow(checkout.root / ".airflow" / "service")
+    airflow = backfilling.Airflow.of_service(checkout.root / ".airflow" / "service")
     dags = [f"/api/v2/dags/mtorl_{name}_kuairand" for name in ("daily", "nightly", "report")]
     for dag in dags:
         airflow.call("PATCH", dag, {"is_paused": False})

@@ -34,6 +34,10 @@ def test_bytes_are_those_that_the_process_has_read(tmp_path):
     nothing = measured(python(waits)).read_bytes
     read = measured(python(f"open({str(file)!r}, 'rb').read(); {waits}")).read_bytes
     assert 50 * MIB <= read - nothing < 51 * MIB
+    # A child's, that has ended and was waited for, are in its parent's: not counted again.
+    child = f"open({str(file)!r}, 'rb').read(); {waits}"
+    family = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); {waits}"
+    assert 50 * MIB <= measured(python(family)).read_bytes - nothing < 60 * MIB
 
 
 def test_figures_are_the_object_on_the_last_line():

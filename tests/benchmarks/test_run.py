@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import model_costs, run
-from benchmarks.measure import Spread
+from benchmarks.measure import Cost, Spread
 from benchmarks.model_costs import _cell
 from benchmarks.section import Section, seconds, store, stored, times
 from schemas.errors import UserError
@@ -110,6 +110,17 @@ def test_a_section_comes_back_as_it_was_stored(tmp_path):
 def test_a_gpu_is_not_measured_where_there_is_none():
     with pytest.raises(UserError, match="ONLY=gpu needs a machine with a GPU"):
         model_costs.gpu("make bench", 1)
+
+
+def test_what_scoring_has_reached_is_told_beside_its_limit(monkeypatch):
+    def measured(words, _):
+        users = int(words[words.index("--users") + 1])
+        return Cost(2.0, 3.0, 2**30, 1, figures={"users": users, "users_per_second": users // 100})
+
+    monkeypatch.setattr(model_costs, "measured", measured)
+    told = model_costs.scoring("make bench", 1)
+    assert "Measured: 100 with 10,000 users, 1,000 with 100,000 users, 10,000 with 1,000,000 users, " in told.text
+    assert [row[2] for row in told.rows[:3]] == ["100", "1,000", "10,000"]
 
 
 def test_cells_show_the_median_and_the_ends():

@@ -44,9 +44,9 @@ def random_exposures(dataset: Dataset, *, users: int, rows: int, days: int, seed
             frame[column.name] = rng.integers(0, 2, rows)
         elif column.static:
             per_user = rng.integers(0, 3, users + 1)
-            frame[column.name] = _typed(per_user[frame["user_id"]], column.dtype)
+            frame[column.name] = typed(per_user[frame["user_id"]], column.dtype)
         else:
-            frame[column.name] = _typed(rng.integers(0, 5, rows), column.dtype)
+            frame[column.name] = typed(rng.integers(0, 5, rows), column.dtype)
             if column.nullable:
                 frame[column.name] = frame[column.name].mask(rng.random(rows) < 0.2)
     local = [datetime.fromtimestamp(ms / 1000, zone) for ms in frame["exposed_at_ms"]]
@@ -71,7 +71,7 @@ def _plain(row: tuple) -> tuple:
     return tuple(value.item() if isinstance(value, np.generic) else value for value in row)
 
 
-def _typed(values: np.ndarray, dtype: str) -> pd.Series:
+def typed(values: np.ndarray, dtype: str) -> pd.Series:
     if dtype == "string":
         return pd.Series([f"v{v}" for v in values])
     return pd.Series(values).astype("float64" if dtype == "double" else "Int64")

@@ -1,13 +1,14 @@
 """Journeys day by day are the journeys of the whole history, and the windows cut from them likewise."""
 
+import numpy as np
 import pytest
-from random_exposures import day, random_exposures, to_spark
+from random_exposures import day, random_exposures, to_spark, typed
 
 from jobs.journeys import fold
 from jobs.windows import cut_windows
 from schemas.dataset import get_dataset
 from schemas.splits import split_of
-from schemas.steps import MEMORY_STEPS
+from schemas.steps import MEMORY_STEPS, profile_inputs
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from schemas.tables.journeys import journeys
 from schemas.tables.sequences import sequences
@@ -17,7 +18,7 @@ DAYS = 4
 
 
 def spec_of(dataset) -> FeatureSpec:
-    """A spec that keeps a category and a number."""
+    """A spec that keeps a category, a number and the profile."""
     return FeatureSpec(
         dataset=dataset.name, first_day=day(0), last_day=day(DAYS - 1), channels=dataset.channels or ("a", "b", "c"),
         gains=dataset.gain_names, gain_weights=tuple(g.weight for g in dataset.gains),
@@ -25,6 +26,7 @@ def spec_of(dataset) -> FeatureSpec:
         features=(
             Feature("hour", "categorical", False, True, vocabulary=("1",)),
             Feature("gap_s", "numeric", False, True, mean=0.0, std=1.0, unit=1.0),
+            *(Feature(c.name, "categorical", True, True, vocabulary=("1",)) for c in profile_inputs(dataset)),
         ),
     )  # fmt: skip
 
@@ -64,6 +66,9 @@ def test_windows(spark, name, n):
     dataset = get_dataset(name)
     spec = spec_of(dataset)
     frame = random_exposures(dataset, users=5, rows=110, days=DAYS, seed=6)
+    profile = [c.name for c in profile_inputs(dataset)]
+    for column in profile_inputs(dataset):  # a person changes: each row has another value
+        frame[column.name] = typed(np.arange(len(frame)), column.dtype)
     exposures = to_spark(spark, frame, dataset)
     at_once = cut_windows(exposures, None, dataset, spec, n, [day(k) for k in range(DAYS)]).frame()
     windows = sorted(at_once.collect(), key=lambda w: (w.user_id, w.ds, w.window))
@@ -89,6 +94,10 @@ def test_windows(spark, name, n):
         labels[w.user_id] += [w.exposure_id[p] for p in of_label]
         assert all(value is None for p in range(n) if not w.valid[p] for value in (w.click[p], w.hour[p], w.gap_s[p]))
     assert labels == {user: ids[1:] for user, ids in journeys_of.items()}
+
+    # As of the window's own day, whatever comes later.
+    of_day = order.groupby(["user_id", "ds"])[profile].last()
+    assert all([w[c] for c in profile] == of_day.loc[(w.user_id, w.ds)].tolist() for w in windows)
 
     table = sequences(dataset, spec, n)
     yesterday = folded(spark, exposures, dataset, DAYS - 2)

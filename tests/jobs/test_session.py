@@ -1,5 +1,8 @@
 """What a failure in Spark means to the person at the keyboard."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,30 @@ def test_a_path_that_spark_cannot_see():
         "Spark cannot find file:/nfs/my lake/exposures: every machine that runs Spark must see RAW and LAKE under "
         "these paths"
     )
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("submit", "size"),
+    [([], "32m"), (["spark-submit", "--master", "local[1]"], "32m"),
+     (["spark-submit", "--master", "local[1]", "--conf", "spark.sql.files.maxPartitionBytes=5m"], "5m")],
+)  # fmt: skip
+def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size):
+    job = tmp_path / "job.py"
+    job.write_text(
+        "from jobs.session import spark_session\n"
+        "with spark_session('sizes') as spark:\n"
+        "    print('size', spark.conf.get('spark.sql.files.maxPartitionBytes'))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    bin_folder = Path(sys.executable).parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "SPARK_HOME"):
+        environment.pop(name, None)
+    command = [*submit, job] if submit else [sys.executable, job]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False, timeout=120)
+    assert f"size {size}" in done.stdout.splitlines(), done.stderr[-2000:]
 
 
 def test_a_full_disk():
