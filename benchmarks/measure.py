@@ -152,7 +152,8 @@ class _Watch(threading.Thread):
                 key = process.pid, process.create_time()
                 used = process.cpu_times()
                 self._cpu_s[key] = used.user + used.system
-                # With what those have read that it has waited for: unlike its times, these the system adds up.
+                # With what those have read that it has waited for: unlike its times, these the system adds up. Spark's
+                # Python workers, which nobody waits for, count as long as they live.
                 read += process.io_counters().read_chars
                 held += process.memory_full_info().pss
             except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):

@@ -8,13 +8,13 @@ from benchmarks.section import Section
 INTRODUCTION = """\
 # Performance
 
-Made by `make bench`; `make bench ONLY={only}` measures one section again, and
-the section's command says so: those that name no ONLY are of one run. `SIZES="1 4"` chooses the sizes (millions of
-rows), `REPEATS=3` how often. What has a peer is measured beside it in one
-run: peers take turns, and a ratio is taken within each round. Where there is none (scoring, a large day) the figures
-are the machine's own. A cell shows the median of the rounds with the smallest and the largest in brackets, or the one
-value that there is. Seconds are of this machine; ratios carry over to others better. Every measured command runs in a
-process of its own, start and end included; memory is the largest sum over all its processes.
+Made by `make bench`; `make bench ONLY={only}` measures one section again, and the section's command says so: those that
+name no ONLY were measured in a run of all; of one run, where date and code are the same. `SIZES="1 4"` chooses the
+sizes (millions of rows), `REPEATS=3` how often. What has a peer is measured beside it in one run: peers take turns, and
+a ratio is taken within each round. Where there is none (scoring, a large day) the figures are the machine's own. A cell
+shows the median of the rounds with the smallest and the largest in brackets, or the one value that there is. Seconds
+are of this machine; ratios carry over to others better. Every measured command runs in a process of its own, start and
+end included; memory is the largest sum over all its processes.
 """
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         raise UserError(f"ONLY={unknown[0]}: choose from {', '.join(measures)}")
     for name in chosen:
         print(f"{name}:", flush=True)
-        # Sections of one run name that run; a section measured alone, or among some, says so.
+        # Sections of a run of all name that run; a section measured alone, or among some, says so.
         only = f"ONLY={name} " if args.only else ""
         command = f'make bench {only}SIZES="{args.sizes}" REPEATS={args.repeats}'
         # The measured processes inherit it. What a GPU does should not wait for two cores.

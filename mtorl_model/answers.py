@@ -65,7 +65,8 @@ def answer_all(
     def answers(users: pa.Table) -> Answers:
         return _answers(users, artifact, encoder, dataset, tau, earlier)
 
-    # The models do not change meanwhile: their convolutions' weights are normalised once, not for every block.
+    # Convolutions' weights are normalised once, not for every block. A switch of the whole process, until the last
+    # answer is taken: no model may be trained meanwhile, nor one be a copy.deepcopy of another.
     with parametrize.cached():
         yield from _side_by_side(answers, regrouped(journeys, USERS_AT_ONCE))
 

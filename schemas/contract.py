@@ -33,7 +33,7 @@ class Severity(Enum):
 class Column:
     """One column of a table.
 
-    dtype is spelled as Spark DDL. `static` marks a user's profile: one value for all of a user's steps.
+    dtype is spelled as Spark DDL. `static` marks a user's profile: one value for all of a window's steps.
     `known_at` names the column (milliseconds, UTC) that says when an AT value becomes known.
     """
 

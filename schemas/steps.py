@@ -117,7 +117,7 @@ def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
 
 
 def profile_inputs(dataset: Dataset) -> tuple[Column, ...]:
-    """The candidates that describe the user, one value a user."""
+    """The candidates that describe the user, one value a journey or window: that of its day's last exposure."""
     return dataset.features(Known.BEFORE, static=True)
 
 

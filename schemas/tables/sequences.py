@@ -4,6 +4,7 @@ The windows of day ds label that day's exposures: every exposure after a user's 
 once (`is_label`), with at least min(t, n/2) earlier steps before it in the window. Context steps bear no
 loss here; they were labels of an earlier window. Lists have n entries; where `valid` is false they hold
 nulls. Only the features that the spec keeps are here, raw; the spec's encoders are applied at loading.
+A profile's column holds one value a window, that of the user's last exposure of the day.
 """
 
 from schemas.contract import Column, Expectation, Table
