@@ -51,7 +51,7 @@ up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PO
 down: ## stop Airflow
 	@bin/service.sh down
 
-backfill: ## run past days in the running Airflow, by default all that is stale [DATASET FROM TO RUNS=days at once THIS_CODE=1]
+backfill: ## run past days in the running Airflow, by default all that is stale [DATASET FROM TO RUNS=days at once THIS_CODE=1; elsewhere: AIRFLOW_URL]
 	@bin/service.sh backfill
 
 status: ## which days of which table are fresh, stale, missing or failed [DATASET LAKE FROM TO RAW]

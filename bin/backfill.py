@@ -50,7 +50,10 @@ class Airflow:
 
     def __init__(self, url: str, password: str):
         self.url, self.token = url.rstrip("/"), ""
-        self.token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
+        try:
+            self.token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
+        except (ValueError, LookupError, TypeError) as error:  # a proxy's own page, say
+            raise UserError(f"what answers at {self.url} is not Airflow") from error
 
     @classmethod
     def of_service(cls, home: Path) -> "Airflow":
@@ -84,7 +87,7 @@ class Airflow:
             # No URLError where the connection breaks after the question was sent.
             except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
                 if method == "POST" or attempt == ATTEMPTS:
-                    raise UserError(f"Airflow does not answer at {self.url}: is it running (make up)?") from error
+                    raise UserError(f"Airflow does not answer at {self.url}: is it running?") from error
                 time.sleep(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make up, make down, make backfill: Airflow as a service of this machine, for this user.
-# Reads DATASET, RAW, LAKE, FROM, TO and PORT from the environment.
+# Reads DATASET, RAW, LAKE, FROM, TO and PORT from the environment, and for a backfill elsewhere AIRFLOW_URL and
+# AIRFLOW_ADMIN_PASSWORD.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"

@@ -59,7 +59,7 @@ class Service:
 # What the file may say of a service: an engine refuses what it does not know.
 _READ = {"image", "command", "environment", "env_file", "healthcheck", "depends_on", "volumes", "expose", "ports",
          "deploy", "restart"}  # fmt: skip
-_SKIPPED = {"build", "user", "stop_grace_period"}
+_SKIPPED = {"build", "pull_policy", "user", "stop_grace_period"}
 
 
 class MissingVariable(Exception):

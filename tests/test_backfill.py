@@ -1,6 +1,8 @@
 """The client of Airflow's REST API where Airflow answers late, not at all, or has begun something by itself."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +21,15 @@ class Answers(BaseHTTPRequestHandler):
     """Breaks the connection as often as the server's `broken` says; notes what it was asked."""
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        told = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append(f"{self.command} {self.path}")
+        if self.path == "/auth/token":
+            self.server.told.append(json.loads(told))
         if self.path != "/auth/token" and self.server.broken:
             self.server.broken -= 1
             self.close_connection = True
             return
-        content = json.dumps({"access_token": "t"}).encode()
+        content = json.dumps(self.server.says).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -40,7 +44,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
-        found.asked, found.broken = [], 0
+        found.asked, found.broken, found.told, found.says = [], 0, [], {"access_token": "t"}
         Thread(target=found.serve_forever, daemon=True).start()
         yield found
         found.shutdown()
@@ -85,6 +89,22 @@ def test_another_airflow_is_named_with_its_password(server, monkeypatch):
     monkeypatch.setenv("AIRFLOW_ADMIN_PASSWORD", "secret")
     backfill.main()
     assert (asked, server.asked) == ([url], ["POST /auth/token"])
+    assert server.told == [{"username": "admin", "password": "secret"}]
+    server.says = "please log in"
+    with pytest.raises(UserError, match=f"what answers at {url} is not Airflow"):
+        backfill.main()
+
+
+def test_the_password_of_the_service_is_its_own(server, airflow):
+    assert server.told == [{"username": "admin", "password": "secret"}]
+
+
+def test_what_is_stale_in_another_airflows_lake_is_not_looked_for_here():
+    told = {**os.environ, "AIRFLOW_URL": "http://localhost:1", "DATASET": "kuairand"}
+    done = subprocess.run(
+        ["bin/service.sh", "backfill"], cwd=ROOT, env=told, text=True, capture_output=True, check=False
+    )
+    assert (done.returncode, "AIRFLOW_URL needs FROM and TO" in done.stderr) == (2, True), done.stderr
 
 
 class Dags:

@@ -182,6 +182,8 @@ def test_one_service_builds_the_image_that_all_of_ours_take(variables):
     assert builds == ["airflow-init"]
     ours = {name: s for name, s in read_services(variables).items() if not s.image.startswith(("postgres:", "redis:"))}
     assert {service.image for service in ours.values()} == {"mtorl:latest"}
+    told = yaml.safe_load(FILE.read_text())["services"]
+    assert {told[name]["pull_policy"] for name in ours} == {"never"}  # else it is looked for on Docker Hub first
     assert len(ours) == 10
 
 

@@ -271,9 +271,10 @@ def test_without_journeys_nobody_knows_who_was_trained_on(trained, others, monke
 def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch):
     _, artifact = load_champion(trained, KUAIRAND)
     table = windows_of(trained).slice(0, 60)
-    whole = predict_labels(artifact, [table], KUAIRAND)
+    whole = predict_labels(artifact, [table], KUAIRAND, with_features=True)
     monkeypatch.setattr("mtorl_model.labels.WINDOWS_AT_ONCE", 7)
-    pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND)
+    pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND, with_features=True)
+    assert whole.feature_NF.shape[1] > 10
     for name, one, other in zip(whole._fields, whole, pieces, strict=True):
         assert np.allclose(one, other, atol=1e-5), name
 
@@ -284,9 +285,9 @@ def test_models_that_are_asked_together_say_what_each_says_alone(trained):
         for weight in other.models[0].parameters():
             weight.mul_(1.1)
     table = windows_of(trained).slice(0, 60)
-    alone = [predict_labels(one, [table], KUAIRAND) for one in (artifact, other)]
+    alone = [predict_labels(one, [table], KUAIRAND, with_features=True) for one in (artifact, other)]
     assert not np.array_equal(alone[0].policy_NA, alone[1].policy_NA)
-    together = labels_of_each([artifact, other], [table], KUAIRAND)
+    together = labels_of_each([artifact, other], [table], KUAIRAND, with_features=True)
     for one, same in zip(alone, together, strict=True):
         for name, expected, found in zip(one._fields, one, same, strict=True):
             np.testing.assert_array_equal(found, expected, err_msg=name)
