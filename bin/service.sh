@@ -58,15 +58,18 @@ find_todo() {
 }
 
 backfill() {
+  # Before set-up, which may take minutes.
+  if [ -z "${FROM:-}" ] || [ -z "${TO:-}" ]; then
+    [ -z "${FROM:-}${TO:-}" ] || die "make backfill needs FROM=YYYY-MM-DD and TO=YYYY-MM-DD, or neither: then what is stale"
+    [ -z "${AIRFLOW_URL:-}" ] || die "make backfill with AIRFLOW_URL needs FROM and TO: what is stale there is not known here"
+  fi
   "$ROOT/bin/setup.sh"
   export PYTHONPATH="$ROOT"
   check_dataset "$DATASET"
-  if [ -n "${FROM:-}" ] && [ -n "${TO:-}" ]; then
+  if [ -n "${FROM:-}" ]; then
     backfill_days "$FROM" "$TO"
     return
   fi
-  [ -z "${FROM:-}${TO:-}" ] || die "make backfill needs FROM=YYYY-MM-DD and TO=YYYY-MM-DD, or neither: then what is stale"
-  [ -z "${AIRFLOW_URL:-}" ] || die "make backfill with AIRFLOW_URL needs FROM and TO: what is stale there is not known here"
   [ -s "$HOME_OF_SERVICE/lake" ] || die "Airflow is not running: start it with make up"
   # The first day first: whichever day's run takes note of all raw files, and only then is it known what hangs on those
   # that have changed. Not the last day's: the model would learn it before the days that are missing, and so not these.
