@@ -6,7 +6,7 @@ from benchmarks import pipeline
 from benchmarks.measure import Cost, Spread, alternating, measured, ratio, together
 from benchmarks.pipeline import job, log_file, module
 from benchmarks.section import Section, gib, seconds, this_machine, times
-from schemas.paths import Lake
+from lakehouse.paths import Lake
 from schemas.tables import sequences
 
 _PANDAS_ROWS = 4_000_000  # beyond, the loop's one number is not worth the hour

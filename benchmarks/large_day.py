@@ -4,12 +4,12 @@ import re
 import shutil
 from pathlib import Path
 
+from benchmarks import audit_scale
 from benchmarks.measure import Cost, Spread, measured
 from benchmarks.pipeline import module
 from benchmarks.section import Section, gib, seconds, this_machine
-from jobs import audit_scale
+from lakehouse.paths import Lake
 from schemas.errors import UserError
-from schemas.paths import Lake
 from schemas.tables import exposures
 
 _DATASET, _SMALL_ROWS = "kuairand", 12_500
@@ -17,7 +17,7 @@ _PLANNED = re.compile(r"users x .*: ([\d.]+) s, ([\d.]+) s of processor time, ([
 TEXT = """\
 One day of {rows} exposures in the KuaiRand layout, made of a generated day of {small} by repeating every user under
 other ids, with the days before it that its drift is measured against. Each line is an entry point in a process of its
-own, its start counted; *report* is the page of that day. The plan is `simulation.plan_scale`: a budget over {rows}
+own, its start counted; *report* is the page of that day. The plan is `benchmarks.plan_scale`: a budget over {rows}
 made-up users and 11 channels. There is no peer here: these are the times themselves, and the limits that the scale
 tests set are audits and drift together 60 s, the plan 20 s and 4 GiB."""
 
@@ -56,8 +56,8 @@ def measure(kept: Path, command: str, rows: int, repeats: int) -> Section:
 
 def _plan(users: int) -> Cost:
     """As plan_scale tells it: its own time goes into making up the users."""
-    said = measured(module("simulation.plan_scale", "--users", str(users))).said
+    said = measured(module("benchmarks.plan_scale", "--users", str(users))).said
     if not (told := _PLANNED.search(said)):
-        raise UserError(f"simulation.plan_scale has not said what it took: {said[-500:]}")
+        raise UserError(f"benchmarks.plan_scale has not said what it took: {said[-500:]}")
     spent_s, cpu_s, held = map(float, told.groups())
     return Cost(spent_s, cpu_s, int(held * 2**30), 0)

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Cost, measured
+from lakehouse.paths import Lake
+from lakehouse.publishing import read_manifest
 from schemas.dataset import get_dataset
 from schemas.datasets.criteo import LOG
-from schemas.paths import Lake
-from schemas.publishing import read_manifest
 from schemas.tables.feature_spec import NAME as FEATURE_SPEC
 from schemas.tables.feature_spec import SPEC_FILE
 

@@ -23,19 +23,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from mtorl_model.artifact import Artifact, save_artifact
-from mtorl_model.config import PRESETS, LossConfig
-from mtorl_model.encoding import Encoder
-from mtorl_model.initial_policy import InitialPolicy
-from mtorl_model.model import MTORL
-from mtorl_model.prediction import device
-from mtorl_model.registry import make_champion, register
-from mtorl_model.rows import ARROW
+from lakehouse.paths import Lake
+from lakehouse.publishing import publish, staging_folder
+from lakehouse.rows import ARROW
+from mtorl_model.champion.registry import make_champion, register
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.inference.prediction import device
+from mtorl_model.methods.mtorl.artifact import Artifact, save_artifact
+from mtorl_model.methods.mtorl.config import PRESETS, LossConfig
+from mtorl_model.methods.mtorl.model import MTORL
 from schemas.contract import Column, Role
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import Lake
-from schemas.publishing import publish, staging_folder
 from schemas.steps import MEMORY_STEPS, count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables import journeys
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale

@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from benchmarks.measure import Spread
-from schemas.publishing import code_version, write_whole
+from lakehouse.publishing import code_version, write_whole
 
 
 def made_now() -> str:

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lakehouse.paths import days_between
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import days_between
 
 ATTEMPTS = 5
 POLL_S = 3

@@ -26,7 +26,7 @@ has_servers || die "PostgreSQL and Redis are needed: install them (Debian, Ubunt
 # Whatever happens, nothing of it stays: not even where pytest itself is killed.
 CLUSTER_HOME="$(mktemp -d)"
 export CLUSTER_HOME
-trap '"$PYTHON_BIN" "$ROOT/tests/compose.py" "$CLUSTER_HOME"; rm -rf -- "$CLUSTER_HOME"' EXIT
+trap '"$PYTHON_BIN" "$ROOT/tests/helpers/compose.py" "$CLUSTER_HOME"; rm -rf -- "$CLUSTER_HOME"' EXIT
 chmod 711 "$CLUSTER_HOME" # PostgreSQL runs as another user where this one is root
 "$VENV/bin/pytest" -q -s -rs "$ROOT/tests/test_cluster_day.py" &
 TESTS=$!

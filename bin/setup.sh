@@ -70,7 +70,7 @@ keep_classes() {
   step_environment
   # Written beside its place first: half an archive would be taken for one.
   if SPARK_SUBMIT_OPTS="-XX:+UseSerialGC -XX:ArchiveClassesAtExit=$archive.new" SPARK_MASTER='local[2]' \
-    spark-submit --conf spark.ui.enabled=false "$ROOT/jobs/load_spark_classes.py" >>"$LOG" 2>&1; then
+    spark-submit --conf spark.ui.enabled=false "$ROOT/jobs/spark/load_spark_classes.py" >>"$LOG" 2>&1; then
     mv -- "$archive.new" "$archive"
   else
     say "warning: Spark's classes cannot be kept, so its jobs start more slowly: see $LOG"

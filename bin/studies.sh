@@ -34,7 +34,7 @@ case "$WHAT" in
     exec "$PYTHON_BIN" -m mtorl_model.studies.results --lake "$LAKE" --out "$OUT"
     ;;
   published)
-    exec "$PYTHON_BIN" -m mtorl_model.benchmark_published "${ON[@]}" --out "$OUT" "${EPOCHS_OPTION[@]}" \
+    exec "$PYTHON_BIN" -m mtorl_model.studies.published "${ON[@]}" --out "$OUT" "${EPOCHS_OPTION[@]}" \
       ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"}
     ;;
 esac

@@ -20,8 +20,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from dags import alerts
 from dags.operators import PythonStep, SparkStep
+from lakehouse.freshness import SCORES
 from schemas.dataset import get_dataset
-from schemas.freshness import SCORES
 
 # The day of a run: the partition key of a scheduled, backfilled or asset-triggered run, the parameter of a
 # run that a person starts, the logical date of `airflow dags test`.
@@ -105,7 +105,7 @@ def _audit(
     """The audit of the table of this name, or of `tables` together: what is asked of them takes less than the start.
 
     A critical failure fails the task, and with it all that stands behind it: a finding is not tried again, an accident
-    is. The partition stays published as it is, but no job takes it as an input (schemas.publishing.require_manifest).
+    is. The partition stays published as it is, but no job takes it as an input (lakehouse.publishing.require_manifest).
     """
     tables = tables or (name,)
     return _python(f"audit_{name}", "jobs.audit_table", dataset, "--table", *tables, *days, outlets=list(publishes))

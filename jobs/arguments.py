@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from lakehouse.paths import Lake, checked_day
+from lakehouse.publishing import code_version
 from schemas.dataset import Dataset, get_dataset
-from schemas.paths import Lake, checked_day
-from schemas.publishing import code_version
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

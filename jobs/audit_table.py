@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.audit_results import FAIL, Audit, store, stored_audit
 from jobs.data_docs import publish_pages
-from jobs.days import published_days
-from jobs.table_contract import TABLES, spec_in_file
+from jobs.quality.audit_results import FAIL, Audit, store, stored_audit
+from jobs.quality.table_contract import TABLES, spec_in_file
+from lakehouse.days import published_days
+from lakehouse.paths import UNDATED, Lake, days_between
+from lakehouse.publishing import MANIFEST, file_sha256
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import UNDATED, Lake, days_between
-from schemas.publishing import MANIFEST, file_sha256
 from schemas.tables.feature_spec import NAME as FEATURE_SPEC
 from schemas.tables.quarantine import NAME as QUARANTINE
 from schemas.tables.sequences import DEFAULT_STEPS
@@ -47,7 +47,7 @@ def main() -> None:
         return
 
     # Great Expectations takes seconds to load: only now that there is something to audit, and once.
-    from jobs.audits import audit_partition
+    from jobs.quality.audits import audit_partition
 
     audits = []
     for table, day in asked:

@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
-from jobs.exposures import (
+from jobs.raw.exposures import (
     DS,
     REASON,
     days_of,
@@ -29,19 +29,19 @@ from jobs.exposures import (
     to_keep,
     with_reason,
 )
-from jobs.in_workers import starting_workers
-from jobs.lake_io import publish_days, read_published, some_days_at_once
-from jobs.progress import doing
-from jobs.raw_files import RawFiles, find_raw_files, raw_paths, read_raw
-from jobs.raw_index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
-from jobs.session import spark_session
+from jobs.raw.files import RawFiles, find_raw_files, raw_paths, read_raw
+from jobs.raw.index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
+from jobs.spark.partitions import publish_days, read_published, some_days_at_once
+from jobs.spark.progress import doing
+from jobs.spark.session import spark_session
+from jobs.spark.worker_tables import starting_workers
+from lakehouse.freshness import is_fresh
+from lakehouse.locks import locked
+from lakehouse.paths import UNDATED, Lake, checked_day, day_plus, days_between
+from lakehouse.publishing import Manifest, read_manifest, require_lake
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
-from schemas.freshness import is_fresh
-from schemas.locks import locked
-from schemas.paths import UNDATED, Lake, checked_day, day_plus, days_between
-from schemas.publishing import Manifest, read_manifest, require_lake
 from schemas.tables.exposures import NAME as EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 class RawLog:
-    """The log's rows, as jobs.exposures.to_keep leaves them; what was read last is kept, so that it is read once."""
+    """The log's rows after jobs.raw.exposures.to_keep; the latest read is cached, so that each file is read once."""
 
     def __init__(self, spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
         self.dataset, self.files = dataset, files

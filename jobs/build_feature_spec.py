@@ -11,18 +11,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
-from jobs.days import exposure_days
-from jobs.feature_selection import fit_spec
-from jobs.history import EXPOSURE, KIND, with_history
-from jobs.progress import doing
-from jobs.session import spark_session
-from jobs.yesterday import exposures_of, journeys_before
+from jobs.history.feature_selection import fit_spec
+from jobs.history.resume import exposures_of, journeys_before
+from jobs.history.user_history import EXPOSURE, KIND, with_history
+from jobs.spark.progress import doing
+from jobs.spark.session import spark_session
+from lakehouse.days import exposure_days
+from lakehouse.freshness import history_inputs, is_fresh
+from lakehouse.locks import locked
+from lakehouse.paths import Lake
+from lakehouse.publishing import code_version, publish, read_manifest, staging_folder
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import history_inputs, is_fresh
-from schemas.locks import locked
-from schemas.paths import Lake
-from schemas.publishing import code_version, publish, read_manifest, staging_folder
 from schemas.splits import TRAIN, split_sql
 from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, FeatureSpec
 

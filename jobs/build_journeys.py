@@ -9,17 +9,17 @@ or at the first exposure: the same rows, more work. Journeys that are fresh are 
 from pyspark.sql import SparkSession
 
 from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
-from jobs.days import exposure_days
-from jobs.journeys import fold
-from jobs.lake_io import publish_days
-from jobs.session import Session, spark_session
-from jobs.yesterday import exposures_of, newest_fresh_journeys
+from jobs.history.journeys import fold
+from jobs.history.resume import exposures_of, newest_fresh_journeys
+from jobs.spark.partitions import publish_days
+from jobs.spark.session import Session, spark_session
+from lakehouse.days import exposure_days
+from lakehouse.freshness import history_inputs, is_fresh
+from lakehouse.locks import locked
+from lakehouse.paths import Lake, checked_day
+from lakehouse.publishing import Manifest, read_manifest
 from schemas.dataset import Dataset
 from schemas.errors import exit_with_one_line
-from schemas.freshness import history_inputs, is_fresh
-from schemas.locks import locked
-from schemas.paths import Lake, checked_day
-from schemas.publishing import Manifest, read_manifest
 from schemas.tables.journeys import NAME, journeys
 
 

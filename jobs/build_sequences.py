@@ -12,19 +12,19 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
-from jobs.days import exposure_days
-from jobs.journeys import fold
-from jobs.lake_io import publish_days, some_days_at_once
-from jobs.session import Session, spark_session
-from jobs.table_contract import spec_in_file
-from jobs.windows import cut_windows
-from jobs.yesterday import exposures_of, journeys_before
+from jobs.history.journeys import fold
+from jobs.history.resume import exposures_of, journeys_before
+from jobs.history.windows import cut_windows
+from jobs.quality.table_contract import spec_in_file
+from jobs.spark.partitions import publish_days, some_days_at_once
+from jobs.spark.session import Session, spark_session
+from lakehouse.days import exposure_days
+from lakehouse.freshness import history_inputs, is_fresh
+from lakehouse.locks import locked
+from lakehouse.paths import Lake, checked_day, day_before, days_between
+from lakehouse.publishing import Manifest, read_manifest
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import history_inputs, is_fresh
-from schemas.locks import locked
-from schemas.paths import Lake, checked_day, day_before, days_between
-from schemas.publishing import Manifest, read_manifest
 from schemas.steps import MEMORY_STEPS
 from schemas.tables.feature_spec import FeatureSpec, published_spec
 from schemas.tables.sequences import DEFAULT_STEPS, NAME, sequences

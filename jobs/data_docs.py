@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jobs.arguments import add_lake, dataset_of, lake_of, parser
-from jobs.audit_results import (
+from jobs.quality.audit_results import (
     ABOUT_COLUMNS,
     ABOUT_PARTITION,
     ABOUT_ROWS,
@@ -24,12 +24,12 @@ from jobs.audit_results import (
     Audit,
     stored_audits,
 )
-from jobs.html_pages import one_at_a_time, render
-from jobs.lake_files import write_whole
-from jobs.table_contract import TABLES
+from jobs.quality.table_contract import TABLES
+from jobs.reports.html_pages import one_at_a_time, render
+from lakehouse.files import write_whole
+from lakehouse.paths import UNDATED, Lake
 from schemas.contract import Severity
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import UNDATED, Lake
 
 INDEX = "index.html"
 _WORDS = {

@@ -15,8 +15,8 @@ from typing import NoReturn
 from jobs.generator.criteo import write_criteo
 from jobs.generator.kuairand import RANDOM_FROM, write_kuairand
 from jobs.generator.size import Size
+from lakehouse.paths import checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import checked_day
 
 _USERS = 1_500
 _DAYS = 7

@@ -6,9 +6,9 @@ python -m jobs.log_days --dataset kuairand --raw RAW
 from pathlib import Path
 
 from jobs.arguments import dataset_of, parser
-from jobs.exposures import days_of, log_span, with_reason
-from jobs.raw_files import find_raw_files, raw_paths, read_raw
-from jobs.session import spark_session
+from jobs.raw.exposures import days_of, log_span, with_reason
+from jobs.raw.files import find_raw_files, raw_paths, read_raw
+from jobs.spark.session import spark_session
 from schemas.errors import exit_with_one_line
 
 

@@ -11,13 +11,13 @@ its limit, 3 where no day holds a row.
 import sys
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.days import published_days
-from jobs.drift import measure_drift
-from jobs.drift_results import Drift, store, stored_drifts
+from jobs.drift.comparison import measure_drift
+from jobs.drift.results import Drift, store, stored_drifts
+from lakehouse.days import published_days
+from lakehouse.paths import Lake, checked_day
 from schemas.contract import Severity
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
-from schemas.paths import Lake, checked_day
 from schemas.tables.exposures import NAME as EXPOSURES
 
 

@@ -16,12 +16,12 @@ from itertools import count
 from pathlib import Path
 
 from jobs.arguments import add_lake, dataset_of, lake_of, parser
-from jobs.partition_view import data_files, opened
-from jobs.raw_index import stored_index
+from jobs.quality.partition_view import data_files, opened
+from jobs.raw.index import stored_index
+from lakehouse.paths import UNDATED, Lake, checked_day
+from lakehouse.publishing import write_whole
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import UNDATED, Lake, checked_day
-from schemas.publishing import write_whole
 from schemas.tables.quarantine import NAME
 
 _EXAMPLES = 3

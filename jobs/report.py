@@ -12,23 +12,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.audit_results import FAIL
-from jobs.html_pages import one_at_a_time, render
-from jobs.lake_files import write_whole
+from jobs.quality.audit_results import FAIL
+from jobs.quality.table_contract import TABLES
 from jobs.reports import svg
 from jobs.reports.content import Headline, Picture, Section
 from jobs.reports.day import Day, Unreadable, Verdict, open_day, verdict_of
 from jobs.reports.drift import drift_section
+from jobs.reports.html_pages import one_at_a_time, render
 from jobs.reports.intake import audits_section, journeys_section, quarantine_section, rows_section
 from jobs.reports.models import prequential_section, training_section
 from jobs.reports.results import budget_section, policy_section, ranks_section
 from jobs.reports.stored import Summary, store, stored_summaries
 from jobs.reports.svg import Series, lines
 from jobs.reports.words import long_day, short_days
-from jobs.table_contract import TABLES
+from lakehouse.files import write_whole
+from lakehouse.paths import Lake, checked_day, day_plus, days_between
 from schemas.dataset import Dataset
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
-from schemas.paths import Lake, checked_day, day_plus, days_between
 
 INDEX = "index.html"
 _SECTIONS = (

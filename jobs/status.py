@@ -15,15 +15,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.raw_files import find_raw_files
-from jobs.raw_index import RawIndex, split_by_change, stored_index
-from jobs.table_contract import spec_in_file
+from jobs.quality.table_contract import spec_in_file
+from jobs.raw.files import find_raw_files
+from jobs.raw.index import RawIndex, split_by_change, stored_index
+from lakehouse.freshness import is_fresh, planned_inputs
+from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions
+from lakehouse.paths import UNDATED, Lake, day_before, days_between
+from lakehouse.publishing import Manifest, code_version, failed_audit, read_manifest
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import is_fresh, planned_inputs
-from schemas.mlflow_tables import CHAMPION, aliased_version, model_name, model_versions
-from schemas.paths import UNDATED, Lake, day_before, days_between
-from schemas.publishing import Manifest, code_version, failed_audit, read_manifest
 from schemas.tables import (
     budget_plan,
     channel_allocation,

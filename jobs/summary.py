@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.days import exposure_days
+from lakehouse.days import exposure_days
+from lakehouse.paths import UNDATED, Lake
+from lakehouse.publishing import read_manifest
 from schemas.errors import exit_with_one_line
-from schemas.paths import UNDATED, Lake
-from schemas.publishing import read_manifest
 from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, user_reward_ranks
 
 

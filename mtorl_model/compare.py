@@ -17,18 +17,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtorl_model.artifact import Artifact
-from mtorl_model.bootstrap import UserBootstrap, estimate
-from mtorl_model.delayed_feedback import KnownBy
-from mtorl_model.encoding import Encoder
-from mtorl_model.labels import Labels, labels_of_each
-from mtorl_model.prediction import unadjusted
-from mtorl_model.reading import read_tables, unswapped
-from mtorl_model.registry import load_version, named_version
+from lakehouse.paths import Lake
+from lakehouse.publishing import require_manifest
+from lakehouse.reading import read_tables, unswapped
+from mtorl_model.champion.registry import load_version, named_version
+from mtorl_model.data.delayed_feedback import KnownBy
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.label_predictions import Labels, labels_of_each
+from mtorl_model.inference.prediction import unadjusted
+from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import Lake
-from schemas.publishing import require_manifest
 from schemas.splits import SPLITS, VALIDATION
 from schemas.tables import sequences
 from schemas.tables.prequential import CHANNEL

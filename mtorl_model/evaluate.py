@@ -17,14 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtorl_model.artifact import Artifact
-from mtorl_model.baselines import Baselines, fit_baselines
-from mtorl_model.bootstrap import UserBootstrap, estimate
-from mtorl_model.data import open_windows
-from mtorl_model.encoding import Encoder
-from mtorl_model.evaluation_text import as_text
-from mtorl_model.labels import Labels, predict_labels
-from mtorl_model.metrics import (
+from lakehouse.paths import Lake, checked_day
+from lakehouse.publishing import require_manifest, write_whole
+from lakehouse.reading import read_tables
+from mtorl_model.champion.registry import load_champion
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.window_store import open_windows
+from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.label_predictions import Labels, predict_labels
+from mtorl_model.evaluation.metrics import (
     TOP_SHARES,
     Figures,
     RewardMetrics,
@@ -34,14 +35,13 @@ from mtorl_model.metrics import (
     reward_metrics,
     top_name,
 )
-from mtorl_model.off_policy import not_identified, policy_report
-from mtorl_model.prediction import adjustment, unadjusted
-from mtorl_model.reading import read_tables
-from mtorl_model.registry import load_champion
+from mtorl_model.evaluation.off_policy import not_identified, policy_report
+from mtorl_model.evaluation.text import as_text
+from mtorl_model.inference.prediction import adjustment, unadjusted
+from mtorl_model.methods.baselines.boosting import Baselines, fit_baselines
+from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import Lake, checked_day
-from schemas.publishing import require_manifest, write_whole
 from schemas.splits import TEST, TRAIN, VALIDATION
 from schemas.tables import exposures, journeys, sequences
 

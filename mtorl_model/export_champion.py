@@ -9,11 +9,11 @@ another day's run may be reading them.
 import argparse
 from pathlib import Path
 
-from mtorl_model.registry import champion, version_spec
+from lakehouse.paths import Lake
+from lakehouse.publishing import write_whole
+from mtorl_model.champion.registry import champion, version_spec
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import exit_with_one_line
-from schemas.paths import Lake
-from schemas.publishing import write_whole
 from schemas.tables.feature_spec import MODEL_SPEC_FILE
 
 VERSION_FILE = "version.txt"

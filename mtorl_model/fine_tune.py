@@ -14,13 +14,10 @@ days by replay, and into the next full training.
 import json
 from dataclasses import replace
 
+from lakehouse.paths import Lake, checked_day
+from lakehouse.publishing import code_version, require_manifest, staging_folder
 from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.artifact import Artifact, save_artifact
-from mtorl_model.config import CORRECTIONS, FeedbackConfig, FineTuneConfig, LossConfig
-from mtorl_model.day_sample import DaySample, draw_day, mixed_batches, steps_of
-from mtorl_model.encoding import Encoder
-from mtorl_model.prequential import judge_day, leave_untested, summary
-from mtorl_model.registry import (
+from mtorl_model.champion.registry import (
     Version,
     champion,
     champion_before,
@@ -32,11 +29,14 @@ from mtorl_model.registry import (
     version_params,
     write_lineage,
 )
-from mtorl_model.training import adapt, choose_device
+from mtorl_model.data.day_sample import DaySample, draw_day, mixed_batches, steps_of
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.evaluation.prequential import judge_day, leave_untested, summary
+from mtorl_model.methods.mtorl.artifact import Artifact, save_artifact
+from mtorl_model.methods.mtorl.config import CORRECTIONS, FeedbackConfig, FineTuneConfig, LossConfig
+from mtorl_model.training.loop import adapt, choose_device
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, exit_with_one_line
-from schemas.paths import Lake, checked_day
-from schemas.publishing import code_version, require_manifest, staging_folder
 from schemas.tables import sequences
 
 

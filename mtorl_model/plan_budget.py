@@ -17,20 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakehouse.freshness import SCORES, planned_inputs
+from lakehouse.locks import locked
+from lakehouse.paths import Lake, checked_day
+from lakehouse.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
+from lakehouse.reading import read_tables
+from lakehouse.rows import ROWS_PER_GROUP
 from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
 from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
-from mtorl_model.reading import read_tables
-from mtorl_model.rows import ROWS_PER_GROUP
-from mtorl_model.windows import dense_counts
+from mtorl_model.data.journey_windows import dense_counts
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import SCORES, planned_inputs
-from schemas.locks import locked
-from schemas.paths import Lake, checked_day
-from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
 from schemas.tables import budget_plan, channel_allocation, channel_policies, journeys, user_reward_ranks
 
 _ROWS_PER_READ = 65_536

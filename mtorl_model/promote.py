@@ -14,12 +14,12 @@ what was decided; where another has become champion since, it is decided anew.
 import numpy as np
 import numpy.typing as npt
 
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake, checked_day, day_plus
+from lakehouse.publishing import read_manifest
+from lakehouse.rows import publish_rows
 from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.compare import Difference, as_lines, compare, days_cut_with
-from mtorl_model.config import FeedbackConfig, GateConfig
-from mtorl_model.delayed_feedback import known_by_end_of
-from mtorl_model.export_champion import hand_out
-from mtorl_model.registry import (
+from mtorl_model.champion.registry import (
     Version,
     challenger_of,
     champion,
@@ -29,12 +29,12 @@ from mtorl_model.registry import (
     registry_lock,
     set_decision,
 )
-from mtorl_model.rows import publish_rows
+from mtorl_model.compare import Difference, as_lines, compare, days_cut_with
+from mtorl_model.data.delayed_feedback import known_by_end_of
+from mtorl_model.export_champion import hand_out
+from mtorl_model.methods.mtorl.config import FeedbackConfig, GateConfig
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, exit_with_one_line
-from schemas.freshness import fingerprints
-from schemas.paths import Lake, checked_day, day_plus
-from schemas.publishing import read_manifest
 from schemas.splits import VALIDATION
 from schemas.tables import sequences
 from schemas.tables.channel_policies import NEARLY_ALL

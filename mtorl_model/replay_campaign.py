@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtorl_model.artifact import Artifact
-from mtorl_model.bootstrap import UserBootstrap, interval, quotient
+from lakehouse.paths import Lake, checked_day
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
@@ -23,14 +22,15 @@ from mtorl_model.budget.money import NANO, budget_nano
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.replay import Replay
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
-from mtorl_model.data import WindowStore, open_windows
-from mtorl_model.encoding import Encoder
-from mtorl_model.prediction import WINDOWS_AT_ONCE, predict
-from mtorl_model.registry import champion_before, load_version
+from mtorl_model.champion.registry import champion_before, load_version
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.window_store import WindowStore, open_windows
+from mtorl_model.evaluation.bootstrap import UserBootstrap, interval, quotient
+from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, predict
+from mtorl_model.methods.mtorl.artifact import Artifact
 from mtorl_model.score import base_rate
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import Lake, checked_day
 from schemas.splits import TEST, TRAIN
 
 STRATEGIES = ("pairs", "records", "published", "random")

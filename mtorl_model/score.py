@@ -14,7 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mtorl_model.answer_cache import (
+from lakehouse.freshness import SCORES, scored_inputs
+from lakehouse.locks import locked
+from lakehouse.paths import Lake, checked_day
+from lakehouse.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
+from lakehouse.reading import ROWS_PER_READ, read_tables, unswapped
+from lakehouse.rows import ARROW, ROWS_PER_GROUP, arrow_schema
+from mtorl_model.arguments import parser_of_a_day
+from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
+from mtorl_model.champion.registry import champion, load_champion
+from mtorl_model.data.journey_windows import journey_columns
+from mtorl_model.inference.prediction_cache import (
     CACHE,
     AnswerFile,
     Earlier,
@@ -23,22 +33,12 @@ from mtorl_model.answer_cache import (
     keep_answers,
     record_type,
 )
-from mtorl_model.answers import answer_all
-from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.artifact import Artifact
-from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
-from mtorl_model.ranking import best_first, fused_reward
-from mtorl_model.reading import ROWS_PER_READ, read_tables, unswapped
-from mtorl_model.registry import champion, load_champion
-from mtorl_model.rows import ARROW, ROWS_PER_GROUP, arrow_schema
-from mtorl_model.windows import journey_columns
+from mtorl_model.inference.ranking import best_first, fused_reward
+from mtorl_model.inference.user_predictions import answer_all
+from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import SCORES, scored_inputs
-from schemas.locks import locked
-from schemas.paths import Lake, checked_day
-from schemas.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
 from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 

@@ -22,22 +22,37 @@ from pathlib import Path
 
 import torch
 
-from mtorl_model import data_parallel
-from mtorl_model.artifact import Artifact, save_artifact
-from mtorl_model.config import PRESETS, REWARD_FORMS, FeedbackConfig, LossConfig, ModelConfig, TrainConfig, preset
-from mtorl_model.data import WindowStore, open_windows
-from mtorl_model.delayed_feedback import known_by_end_of
-from mtorl_model.encoding import Encoder
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake
+from lakehouse.publishing import code_version, require_lake, staging_folder
+from mtorl_model.champion.registry import (
+    find_champion,
+    find_version,
+    make_champion,
+    register,
+    registry_lock,
+    write_lineage,
+)
+from mtorl_model.data.delayed_feedback import known_by_end_of
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.initial_policy import fit_initial_policy
+from mtorl_model.data.window_store import WindowStore, open_windows
 from mtorl_model.export_champion import hand_out
-from mtorl_model.initial_policy import fit_initial_policy
-from mtorl_model.model import MTORL
-from mtorl_model.registry import find_champion, find_version, make_champion, register, registry_lock, write_lineage
-from mtorl_model.training import History, choose_device, fit
+from mtorl_model.methods.mtorl.artifact import Artifact, save_artifact
+from mtorl_model.methods.mtorl.config import (
+    PRESETS,
+    REWARD_FORMS,
+    FeedbackConfig,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+    preset,
+)
+from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.training import data_parallel
+from mtorl_model.training.loop import History, choose_device, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
-from schemas.freshness import fingerprints
-from schemas.paths import Lake
-from schemas.publishing import code_version, require_lake, staging_folder
 from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import sequences
 from schemas.tables.feature_spec import published_spec

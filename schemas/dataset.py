@@ -13,9 +13,9 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import schemas.datasets
+from lakehouse.paths import checked_day
 from schemas.contract import Column, Known, Role
 from schemas.errors import UserError
-from schemas.paths import checked_day
 from schemas.quality import Quality
 
 NO_COST = "cast(0 AS double)"

@@ -19,12 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lakehouse.publishing import code_version
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
-from mtorl_model.encoding import Encoder
+from mtorl_model.data.encoding import Encoder
 from schemas.errors import UserError, exit_with_one_line
-from schemas.publishing import code_version
 from simulation.learning import MODEL, STEPS, Learned, learn
 from simulation.report import put_into, write_report
 from simulation.simulator import DATASET, Simulator

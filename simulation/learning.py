@@ -3,7 +3,7 @@
 The model, its encoder, its loss and its training are the project's own. The inputs come from the journey memories
 (which equal the nightly ones), so no Spark is needed; the feature spec keeps what the simulator shows. Labels hold what
 is known when the campaigns begin: a conversion that is heard of later is none yet, and the model's loss is told how
-ripe a label is (mtorl_model/delayed_feedback.py). Gradient boosting has no such loss; it learns from the same labels.
+ripe a label is (`delayed_feedback`). Gradient boosting has no such loss; it learns from the same labels.
 Shapes: R steps of all users, W windows of L steps.
 """
 
@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from mtorl_model.artifact import Artifact
-from mtorl_model.baselines import MOST_LABELS, Baselines, fit_baselines
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
-from mtorl_model.data import WindowsInMemory
-from mtorl_model.delayed_feedback import Maturity, estimate_delays
-from mtorl_model.encoding import Encoded, Encoder
-from mtorl_model.initial_policy import fit_initial_policy
-from mtorl_model.labels import label_features
-from mtorl_model.prediction import predict
+from mtorl_model.data.delayed_feedback import Maturity, estimate_delays
+from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.initial_policy import fit_initial_policy
+from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.evaluation.label_predictions import label_features
+from mtorl_model.inference.prediction import predict
+from mtorl_model.methods.baselines.boosting import MOST_LABELS, Baselines, fit_baselines
+from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.score import base_rate
 from mtorl_model.train import new_model
-from mtorl_model.training import fit
+from mtorl_model.training.loop import fit
 from schemas.steps import last, mean, switches
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from simulation.simulator import DATASET, HOURS, WEIGHTS, Simulator

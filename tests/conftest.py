@@ -27,7 +27,7 @@ def spark() -> Iterator["SparkSession"]:  # noqa: F821 - importing pyspark here 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     from pyspark.sql import SparkSession
 
-    from jobs.session import configured
+    from jobs.spark.session import configured
 
     builder = configured(SparkSession.builder.appName("tests"))
     for key, value in _FOR_TINY_DATA.items():

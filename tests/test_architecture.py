@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("schemas", "jobs", "mtorl_model", "dags", "bin", "simulation", "benchmarks")
+PACKAGES = ("schemas", "lakehouse", "jobs", "mtorl_model", "dags", "bin", "simulation", "benchmarks")
 MAY_IMPORT = {
     "schemas": {"schemas"},
-    "jobs": {"schemas", "jobs"},
-    "mtorl_model": {"schemas", "mtorl_model"},
-    "dags": {"schemas", "dags"},
-    "bin": {"schemas"},
-    "simulation": {"schemas", "jobs", "mtorl_model", "simulation"},  # the one place that sees truth and model
-    "benchmarks": {"schemas", "jobs", "mtorl_model", "benchmarks"},
+    "lakehouse": {"schemas", "lakehouse"},
+    "jobs": {"schemas", "lakehouse", "jobs"},
+    "mtorl_model": {"schemas", "lakehouse", "mtorl_model"},
+    "dags": {"schemas", "lakehouse", "dags"},
+    "bin": {"schemas", "lakehouse"},
+    # The one place that sees both the truth and the model.
+    "simulation": {"schemas", "lakehouse", "jobs", "mtorl_model", "simulation"},
+    "benchmarks": {"schemas", "lakehouse", "jobs", "mtorl_model", "benchmarks"},
 }
 
 

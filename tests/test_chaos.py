@@ -29,16 +29,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lakes import contents
-
-import schemas.dataset
-from schemas.errors import exit_with_one_line
-from schemas.paths import Lake
-from schemas.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder, swap_into_place
-from schemas.tables.feature_spec import SPEC_FILE
-
-sys.path.insert(0, str(Path(__file__).parent / "jobs"))
 from raw_logs import header
 from shop import SHOP, sent_to
+
+import schemas.dataset
+from lakehouse.paths import Lake
+from lakehouse.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder, swap_into_place
+from schemas.errors import exit_with_one_line
+from schemas.tables.feature_spec import SPEC_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -309,7 +307,7 @@ def kill_some(process: subprocess.Popen, dice: random.Random) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif("KILLS" not in os.environ, reason="takes minutes: make chaos runs it")
 def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(reader, dice, tmp_path, monkeypatch):
-    for module in ("jobs.audits", *(step[0] for step in (*LEARNING, SCORE, PLAN))):
+    for module in ("jobs.quality.audits", *(step[0] for step in (*LEARNING, SCORE, PLAN))):
         importlib.import_module(module)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     lake, seen = reader

@@ -23,7 +23,7 @@ import pytest
 from compose import MARK, ROOT, Cluster, Container, end, kill, members, read_env_file
 from lakes import contents
 
-from schemas.paths import Lake, day_before
+from lakehouse.paths import Lake, day_before
 
 sys.path.insert(0, str(ROOT / "bin"))
 import backfill as service

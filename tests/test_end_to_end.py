@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lakehouse.paths import UNDATED, Lake
+from lakehouse.publishing import content_fingerprint, read_manifest
 from schemas.dataset import get_dataset
-from schemas.paths import UNDATED, Lake
-from schemas.publishing import content_fingerprint, read_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.spark, pytest.mark.slow]

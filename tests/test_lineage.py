@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtorl_model.registry import Version, write_lineage
+from lakehouse.freshness import fingerprints, history_inputs, scored_inputs
+from lakehouse.paths import Lake
+from lakehouse.publishing import publish, read_manifest, staging_folder
+from mtorl_model.champion.registry import Version, write_lineage
 from schemas.dataset import get_dataset
-from schemas.freshness import fingerprints, history_inputs, scored_inputs
-from schemas.paths import Lake
-from schemas.publishing import publish, read_manifest, staging_folder
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "operations.md"
 DAYS = ["2022-04-27", "2022-04-28"]

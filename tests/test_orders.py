@@ -22,9 +22,9 @@ import pytest
 from checkout import ROOT
 from lakes import contents
 
-from jobs.table_contract import TABLES
-from schemas.paths import Lake, days_between
-from schemas.publishing import read_manifest
+from jobs.quality.table_contract import TABLES
+from lakehouse.paths import Lake, days_between
+from lakehouse.publishing import read_manifest
 from schemas.tables import feature_spec
 
 sys.path.insert(0, str(ROOT / "bin"))
@@ -47,7 +47,7 @@ def project(tmp_path_factory) -> Path:
     if not RAW.is_dir():
         pytest.skip(f"no real sample beside the checkout (looked in {RAW})")
     root = tmp_path_factory.mktemp("project")
-    for folder in ("bin", "dags", "schemas", "jobs", "mtorl_model"):
+    for folder in ("bin", "dags", "schemas", "lakehouse", "jobs", "mtorl_model"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("Makefile", "requirements.txt"):
         shutil.copy(ROOT / file, root / file)

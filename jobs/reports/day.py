@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import duckdb
 
-from jobs.audit_results import FAIL, FAILED_MARK, PASS, WARN, Audit, stored_audit
-from jobs.drift_results import Drift, stored_drift
-from jobs.partition_view import data_files, opened
+from jobs.drift.results import Drift, stored_drift
+from jobs.quality.audit_results import FAIL, FAILED_MARK, PASS, WARN, Audit, stored_audit
+from jobs.quality.partition_view import data_files, opened
+from jobs.quality.table_contract import TABLES
 from jobs.reports.content import Cell
-from jobs.table_contract import TABLES
+from lakehouse.paths import UNDATED, Lake
+from lakehouse.publishing import Manifest, failed_audit, read_manifest
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.paths import UNDATED, Lake
-from schemas.publishing import Manifest, failed_audit, read_manifest
 from schemas.tables import (
     budget_plan,
     channel_allocation,

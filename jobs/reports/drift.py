@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from jobs.drift_results import (
+from jobs.drift.results import (
     CALIBRATION,
     CHANNELS,
     FEATURES,
@@ -18,8 +18,8 @@ from jobs.reports.content import Cell, Grid, Headline, Picture, Section, badge_o
 from jobs.reports.day import Day
 from jobs.reports.svg import Series, bars, lines, share
 from jobs.reports.words import short_days
-from schemas.paths import day_plus
-from schemas.publishing import read_manifest
+from lakehouse.paths import day_plus
+from lakehouse.publishing import read_manifest
 
 # Three lines are what a picture bears.
 KINDS: Mapping[str, tuple[str, ...]] = {

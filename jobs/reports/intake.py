@@ -1,13 +1,13 @@
 """Sections about the rows that came in: how many were kept, what was refused and why, and what the audits said."""
 
-from jobs.audit_results import FAILED, HOLDS
+from jobs.quality.audit_results import FAILED, HOLDS
+from jobs.quality.table_contract import TABLES
 from jobs.reports.content import Cell, Grid, Headline, Picture, Section
 from jobs.reports.day import WORDS, Day
 from jobs.reports.svg import Series, bars, columns, count, share
 from jobs.reports.words import short_days
-from jobs.table_contract import TABLES
-from schemas.paths import UNDATED, day_plus, days_between
-from schemas.publishing import read_manifest
+from lakehouse.paths import UNDATED, day_plus, days_between
+from lakehouse.publishing import read_manifest
 from schemas.tables import exposures, journeys, quarantine
 
 TRAILING_DAYS = 14

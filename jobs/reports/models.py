@@ -8,8 +8,8 @@ from jobs.reports.day import Day
 from jobs.reports.model_runs import ModelRun, find_run
 from jobs.reports.svg import Series, lines, number, share
 from jobs.reports.words import short_days
-from schemas.paths import day_plus
-from schemas.publishing import read_manifest
+from lakehouse.paths import day_plus
+from lakehouse.publishing import read_manifest
 from schemas.tables import channel_policies, prequential, promotions
 
 _DAYS = 30  # of the lines over days

@@ -3,8 +3,8 @@
 from jobs.reports.content import Grid, Headline, Picture, Section
 from jobs.reports.day import Day
 from jobs.reports.svg import Series, bars, count, lines, number, share
-from schemas.paths import day_plus
-from schemas.publishing import read_manifest
+from lakehouse.paths import day_plus
+from lakehouse.publishing import read_manifest
 from schemas.tables import budget_plan, channel_policies, exposures, user_reward_ranks
 
 _NANO = 1e9

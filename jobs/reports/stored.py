@@ -3,9 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 
-from jobs.lake_files import write_whole
 from jobs.reports.content import Headline
-from schemas.paths import Lake
+from lakehouse.files import write_whole
+from lakehouse.paths import Lake
 
 
 @dataclass(frozen=True, slots=True)

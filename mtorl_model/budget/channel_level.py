@@ -22,11 +22,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mtorl_model.budget.money import NANO, Floats, Ints
-from mtorl_model.initial_policy import PRIOR_EXPOSURES
+from mtorl_model.data.initial_policy import PRIOR_EXPOSURES
 from schemas.dataset import Dataset
 
 if TYPE_CHECKING:  # who plans a budget from published tables does not wait for torch
-    from mtorl_model.encoding import Encoded
+    from mtorl_model.data.encoding import Encoded
 
 ALPHA = 0.5
 

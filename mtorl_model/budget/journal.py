@@ -19,10 +19,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from lakehouse.publishing import make_durable
 from mtorl_model.budget.environment import Offers, Outcome, plain
 from mtorl_model.budget.money import Ints
 from schemas.errors import UserError
-from schemas.publishing import make_durable
 
 _CAMPAIGN, _PLAN, _ANSWER = "campaign", "plan", "answer"
 _DIGITS = 8

@@ -1,9 +1,9 @@
 """The journey memories of algorithm 1: after every exposure the user's next window is at hand, for all users at once.
 
-The nightly way to a user's window goes through Spark (jobs/history.py) and mtorl_model.windows; within a day it is
-this one, and both give the same numbers for the same exposures (tests/mtorl_model/test_budget_memory.py). A step's
-inputs do not depend on its own outcome, so a window moves on by one position and only its last one is new: the
-inputs of each step are encoded once, by the model's own encoder, and kept.
+At night a user's window is computed by Spark (jobs/history) and mtorl_model.data.journey_windows; within a day it is
+computed here. Both give the same numbers for the same exposures (tests/mtorl_model/budget/test_budget_memory.py). A
+step's inputs do not depend on its own outcome, so a window moves on by one position and only its last position is new:
+the inputs of each step are encoded once, by the model's own encoder, and kept.
 
 Exposures of one user come in order and at distinct times.
 Shapes: U users, N of them, L steps, A actions (channels), G gains.
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakehouse.rows import ARROW
 from mtorl_model.budget.environment import Late, Moment, Outcome, plain
 from mtorl_model.budget.money import NANO, Ints
-from mtorl_model.encoding import Encoded, Encoder
-from mtorl_model.rows import ARROW
+from mtorl_model.data.encoding import Encoded, Encoder
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError

@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake, days_between
+from lakehouse.publishing import require_manifest
 from mtorl_model.budget.environment import Moment, Outcome
 from mtorl_model.budget.money import NANO, Ints
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.freshness import fingerprints
-from schemas.paths import Lake, days_between
-from schemas.publishing import require_manifest
 from schemas.splits import split_of
 from schemas.steps import profile_inputs, shown_columns
 from schemas.tables import exposures

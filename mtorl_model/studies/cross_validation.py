@@ -24,33 +24,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtorl_model import (
-    batch,
-    data,
-    encoding,
-    initial_policy,
-    layers,
-    losses,
-    model,
-    prediction,
-    step_pool,
-    train,
-    training,
-)
-from mtorl_model.artifact import Artifact
-from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
-from mtorl_model.data import WindowsInMemory
-from mtorl_model.encoding import Encoded, Encoder
-from mtorl_model.initial_policy import fit_initial_policy
-from mtorl_model.prediction import WINDOWS_AT_ONCE, device, predict
-from mtorl_model.step_pool import StepPool
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake
+from lakehouse.publishing import file_sha256, write_whole
+from mtorl_model import train
+from mtorl_model.data import batch, encoding, initial_policy, step_pool, window_store
+from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.initial_policy import fit_initial_policy
+from mtorl_model.data.step_pool import StepPool
+from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.inference import prediction
+from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, device, predict
+from mtorl_model.methods.mtorl import layers, losses, model
+from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.train import new_model
-from mtorl_model.training import fit, forget_compiled
+from mtorl_model.training import loop
+from mtorl_model.training.loop import fit, forget_compiled
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
-from schemas.freshness import fingerprints
-from schemas.paths import Lake
-from schemas.publishing import file_sha256, write_whole
 from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import sequences
 from schemas.tables.feature_spec import latest_spec
@@ -162,7 +154,7 @@ def _content(lake: Lake, dataset: str) -> str:
     """Fingerprint of all that a training depends on beside its setting: sequences, code, kind of device."""
     known = fingerprints(lake, sequences.NAME, dataset, lake.days(sequences.NAME, dataset)).values()
     modules = (
-        batch, data, encoding, initial_policy, layers, losses, model, prediction, step_pool, train, training,
+        batch, window_store, encoding, initial_policy, layers, losses, model, prediction, step_pool, train, loop,
     )  # fmt: skip
     code = [file_sha256(Path(str(module.__file__))) for module in modules] + [file_sha256(Path(__file__))]
     return hashlib.sha256("\n".join([*known, *code, device()]).encode()).hexdigest()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lakehouse.paths import Lake
+from lakehouse.publishing import replace_files, staging_folder
 from schemas.dataset import Dataset
-from schemas.paths import Lake
-from schemas.publishing import replace_files, staging_folder
 
 
 def publish_study(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtorl_model.metrics import top_name
+from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.studies.variants import REFERENCE
 
 _WORDS = {

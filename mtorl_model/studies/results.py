@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtorl_model.benchmark_published import NAMES
-from mtorl_model.evaluation_text import in_brackets, with_interval
-from mtorl_model.metrics import top_name
+from lakehouse.paths import Lake
+from mtorl_model.evaluation.metrics import top_name
+from mtorl_model.evaluation.text import in_brackets, with_interval
 from mtorl_model.studies.pictures import headline, in_words
+from mtorl_model.studies.published import NAMES
 from mtorl_model.studies.variants import REFERENCE, STUDIES
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import Lake
 
 _INTRODUCTION = """# Results
 

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtorl_model.bootstrap import UserBootstrap, estimate
-from mtorl_model.metrics import Figures, channel_figures, is_predictable, reward_metrics, top_name
-from mtorl_model.registry import log_files
+from lakehouse.paths import Lake
+from mtorl_model.champion.registry import log_files
+from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.metrics import Figures, channel_figures, is_predictable, reward_metrics, top_name
 from mtorl_model.studies.cross_validation import FOLDS, HeldOut, Setting, cross_validate
 from mtorl_model.studies.files import publish_study
 from mtorl_model.studies.pictures import draw
 from mtorl_model.studies.variants import REFERENCE, STUDIES, Variant, repetitions
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.paths import Lake
 
 COLUMNS = (
     "variant", "at", "figure", "value", "low", "high", "difference", "difference_low", "difference_high",

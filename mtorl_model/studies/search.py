@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtorl_model.config import preset
-from mtorl_model.data import WindowsInMemory
-from mtorl_model.encoding import Encoder
-from mtorl_model.registry import log_files
-from mtorl_model.step_pool import StepPool
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake
+from mtorl_model.champion.registry import log_files
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.step_pool import StepPool
+from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.methods.mtorl.config import preset
 from mtorl_model.studies.cross_validation import Setting
 from mtorl_model.studies.files import publish_study
 from mtorl_model.studies.pictures import draw_search
 from mtorl_model.train import new_model
-from mtorl_model.training import History, fit, forget_compiled
+from mtorl_model.training.loop import History, fit, forget_compiled
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.freshness import fingerprints
-from schemas.paths import Lake
 from schemas.splits import TRAIN, VALIDATION, split_of
 from schemas.tables import sequences
 from schemas.tables.feature_spec import latest_spec

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtorl_model.config import paper_mu, preset
+from mtorl_model.methods.mtorl.config import paper_mu, preset
 from mtorl_model.studies.cross_validation import Setting
 
 REFERENCE = "reference"

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lakehouse.paths import Lake
+from lakehouse.publishing import require_manifest
 from schemas.contract import Column, Expectation, Table
 from schemas.errors import UserError
-from schemas.paths import Lake
-from schemas.publishing import require_manifest
 
 NAME = "feature_spec"
 SPEC_FILE = "_spec.json"  # beside the rows of the table

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.scoring import DAY, publish_champion, publish_journeys, spec_of
-from mtorl_model.encoding import Encoder
+from lakehouse.paths import Lake
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.score import score_day
-from mtorl_model.windows import journey_columns
 from schemas.dataset import get_dataset
-from schemas.paths import Lake
 from schemas.steps import MEMORY_STEPS
 
 

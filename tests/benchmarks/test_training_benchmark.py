@@ -10,8 +10,8 @@ import torch
 
 from benchmarks import training
 from benchmarks.training import SIZES, Kernel, flops_of_a_step, shares, write_windows
-from mtorl_model.config import LossConfig, ModelConfig, preset
-from mtorl_model.model import MTORL
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, preset
+from mtorl_model.methods.mtorl.model import MTORL
 from schemas.errors import UserError
 
 ROOT = Path(__file__).parents[2]

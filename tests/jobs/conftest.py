@@ -1,11 +1,6 @@
 """Every test that uses the `spark` fixture carries the marker of the same name."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,14 +14,14 @@ from audit_samples import DAY, sample, write_partition
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs import build_sequences
-from jobs.audit_results import HOLDS, Audit, Outcome, store
-from jobs.yesterday import exposures_of, newest_fresh_journeys
+from jobs.history.resume import exposures_of, newest_fresh_journeys
+from jobs.quality.audit_results import HOLDS, Audit, Outcome, store
+from lakehouse.freshness import history_inputs
+from lakehouse.paths import Lake
+from lakehouse.publishing import read_manifest
+from lakehouse.storage import Mount
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
-from schemas.freshness import history_inputs
-from schemas.paths import Lake
-from schemas.publishing import read_manifest
-from schemas.storage import Mount
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.spark
@@ -170,8 +170,8 @@ def test_storage_that_cannot_hold_a_lake_is_refused_before_spark_starts(publishe
 
     module = importlib.import_module(f"jobs.{job}")
     monkeypatch.setattr(module, "spark_session", session)
-    monkeypatch.setattr("schemas.storage.mount_of", lambda *_: Mount("/data", "nfs", frozenset({"nolock"})))
-    monkeypatch.setattr("schemas.storage._passed", set())
+    monkeypatch.setattr("lakehouse.storage.mount_of", lambda *_: Mount("/data", "nfs", frozenset({"nolock"})))
+    monkeypatch.setattr("lakehouse.storage._passed", set())
     monkeypatch.setattr(sys, "argv", [job, "--dataset", "criteo", "--lake", str(published.root), "--this-code", *raw])
     with pytest.raises(UserError, match=r"nfs, mounted at /data.*'nolock'"):
         module.main()

@@ -12,11 +12,11 @@ from report_lake import put
 
 from jobs import quarantine
 from jobs.quarantine import hand_out, repair_name
-from jobs.raw_index import FileRows, RawIndex, store_index
+from jobs.raw.index import FileRows, RawIndex, store_index
+from lakehouse.paths import UNDATED, Lake
+from lakehouse.publishing import file_sha256, read_manifest
 from schemas.dataset import RawFile, get_dataset
 from schemas.errors import EXIT_USER_ERROR, UserError
-from schemas.paths import UNDATED, Lake
-from schemas.publishing import file_sha256, read_manifest
 
 FIRST_MS, DAY = 1650597047647, "2022-04-22"  # 11:10 in Shanghai
 LOG = "log_random_4_22_to_5_08_pure.csv"

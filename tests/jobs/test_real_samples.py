@@ -7,8 +7,8 @@ import pytest
 from fates import FATE, KEPT, REFUSED, with_fate
 from pyspark.sql import functions as F
 
-from jobs.exposures import days_of, log_span, with_reason
-from jobs.raw_files import find_raw_files, read_raw
+from jobs.raw.exposures import days_of, log_span, with_reason
+from jobs.raw.files import find_raw_files, read_raw
 from schemas.dataset import get_dataset
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,10 @@ from raw_logs import kuairand_row, write_kuairand
 from shop import SHOP, SPEC, sent, write_file
 
 import schemas.dataset
-from jobs.lake_io import publish_days
+from jobs.spark.partitions import publish_days
+from lakehouse.paths import UNDATED, Lake
+from lakehouse.publishing import content_fingerprint, read_manifest
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
-from schemas.paths import UNDATED, Lake
-from schemas.publishing import content_fingerprint, read_manifest
 
 DAYS = ["2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04"]
 EMPTY = DAYS[2]
@@ -301,7 +301,7 @@ def test_days_built_some_at_once_are_those_built_one_by_one(jobs, raw, monkeypat
         written.setdefault(table.name, []).append(len(days))
         return publish_days(spark, rows, lake, table, dataset, days, **more)
 
-    monkeypatch.setattr("jobs.lake_io.DAYS_AT_ONCE", at_once)
+    monkeypatch.setattr("jobs.spark.partitions.DAYS_AT_ONCE", at_once)
     for module in ("build_exposures", "build_sequences"):
         monkeypatch.setattr(f"jobs.{module}.publish_days", noting)
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from jobs import status
-from jobs.raw_index import FileRows, RawIndex, store_index
+from jobs.raw.index import FileRows, RawIndex, store_index
 from jobs.status import State
+from lakehouse.freshness import history_inputs, planned_inputs, scored_inputs
+from lakehouse.paths import UNDATED, Lake
+from lakehouse.publishing import code_version, publish, read_manifest, staging_folder
 from schemas.dataset import get_dataset
-from schemas.freshness import history_inputs, planned_inputs, scored_inputs
-from schemas.paths import UNDATED, Lake
-from schemas.publishing import code_version, publish, read_manifest, staging_folder
 
 DAYS = ["2022-05-01", "2022-05-02", "2022-05-03"]
 MODEL = "mtorl_kuairand"

@@ -12,12 +12,12 @@ from shop import SHOP, SPEC, sent_to
 
 import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
-from jobs.exposures import DS, with_reason
-from jobs.journeys import fold
-from jobs.raw_files import find_raw_files, read_raw
-from jobs.windows import cut_windows
+from jobs.history.journeys import fold
+from jobs.history.windows import cut_windows
+from jobs.raw.exposures import DS, with_reason
+from jobs.raw.files import find_raw_files, read_raw
+from lakehouse.paths import Lake
 from mtorl_model import evaluate, plan_budget, score, train
-from schemas.paths import Lake
 
 ROWS = [
     "ann;2024-03-30T23:30:00Z;Mail;0.1;1;2024-03-31T10:00:00Z;41",

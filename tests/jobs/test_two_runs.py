@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from shop import sent, write_file
 
+from lakehouse.paths import UNDATED, Lake
+from lakehouse.publishing import content_fingerprint, read_manifest
 from schemas.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR
-from schemas.paths import UNDATED, Lake
-from schemas.publishing import content_fingerprint, read_manifest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.spark
@@ -35,7 +35,8 @@ def start(lake: Path, raw: Path, **environment: str) -> subprocess.Popen:
     """A run of both days; what it says on either stream is its output."""
     arguments = ("jobs.build_exposures", "--dataset", "shop", "--lake", str(lake), "--raw", str(raw))
     env = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA}
-    return subprocess.Popen([sys.executable, str(ROOT / "tests/jobs/shop_job.py"), *arguments], cwd=ROOT, text=True,
+    script = str(ROOT / "tests/jobs/helpers/shop_job.py")
+    return subprocess.Popen([sys.executable, script, *arguments], cwd=ROOT, text=True,
                             env=env | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
 

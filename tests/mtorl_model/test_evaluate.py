@@ -16,22 +16,22 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
 
+from lakehouse.paths import Lake
+from lakehouse.publishing import publish, staging_folder
 from mtorl_model import evaluate
-from mtorl_model.baselines import Baselines
-from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
-from mtorl_model.data import open_windows
-from mtorl_model.encoding import Encoder
+from mtorl_model.champion.registry import load_champion
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluate import evaluate_champion, measure
-from mtorl_model.evaluation_text import as_text
+from mtorl_model.evaluation.label_predictions import Labels, labels_of_each, predict_labels, previous_channel
+from mtorl_model.evaluation.text import as_text
 from mtorl_model.export_champion import export_champion
-from mtorl_model.labels import Labels, labels_of_each, predict_labels, previous_channel
-from mtorl_model.prediction import adjustment
-from mtorl_model.registry import load_champion
+from mtorl_model.inference.prediction import adjustment
+from mtorl_model.methods.baselines.boosting import Baselines
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
-from schemas.paths import Lake
-from schemas.publishing import publish, staging_folder
 from schemas.splits import split_of
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -272,7 +272,7 @@ def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch)
     _, artifact = load_champion(trained, KUAIRAND)
     table = windows_of(trained).slice(0, 60)
     whole = predict_labels(artifact, [table], KUAIRAND, with_features=True)
-    monkeypatch.setattr("mtorl_model.labels.WINDOWS_AT_ONCE", 7)
+    monkeypatch.setattr("mtorl_model.evaluation.label_predictions.WINDOWS_AT_ONCE", 7)
     pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND, with_features=True)
     assert whole.feature_NF.shape[1] > 10
     for name, one, other in zip(whole._fields, whole, pieces, strict=True):

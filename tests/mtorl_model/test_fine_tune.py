@@ -15,19 +15,14 @@ import synthetic
 import torch
 
 from benchmarks.scoring import publish_champion
-from jobs.audit_results import PASS, WARN
-from jobs.audits import audit_partition
+from jobs.quality.audit_results import PASS, WARN
+from jobs.quality.audits import audit_partition
+from lakehouse.paths import Lake
+from lakehouse.publishing import FAILED_AUDIT, MANIFEST, publish, read_manifest, staging_folder, swap_into_place
+from lakehouse.reading import read_tables
 from mtorl_model import fine_tune, promote, rollback
 from mtorl_model import learn as learn_step
-from mtorl_model.artifact import save_artifact
-from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
-from mtorl_model.config import FeedbackConfig, FineTuneConfig, GateConfig, LossConfig, ModelConfig, TrainConfig
-from mtorl_model.export_champion import hand_out
-from mtorl_model.fine_tune import learn_day
-from mtorl_model.labels import labels_of_each, predict_labels
-from mtorl_model.promote import audit_policy, decide, is_not_worse
-from mtorl_model.reading import read_tables
-from mtorl_model.registry import (
+from mtorl_model.champion.registry import (
     Version,
     challenger_of,
     champion,
@@ -40,13 +35,25 @@ from mtorl_model.registry import (
     set_challenger,
     versions,
 )
+from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
+from mtorl_model.evaluation.label_predictions import labels_of_each, predict_labels
+from mtorl_model.export_champion import hand_out
+from mtorl_model.fine_tune import learn_day
+from mtorl_model.methods.mtorl.artifact import save_artifact
+from mtorl_model.methods.mtorl.config import (
+    FeedbackConfig,
+    FineTuneConfig,
+    GateConfig,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from mtorl_model.promote import audit_policy, decide, is_not_worse
 from mtorl_model.rollback import roll_back, still_issued
 from mtorl_model.score import load_champion
 from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
-from schemas.paths import Lake
-from schemas.publishing import FAILED_AUDIT, MANIFEST, publish, read_manifest, staging_folder, swap_into_place
 from schemas.tables import prequential, promotions
 
 KUAIRAND = get_dataset("kuairand")
@@ -516,7 +523,7 @@ def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_re
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.prequential.predict_labels", swapped(predict_labels))
+        patch.setattr("mtorl_model.evaluation.prequential.predict_labels", swapped(predict_labels))
         with pytest.raises(Busy, match="was published anew while it was read"):
             learn(lake, DAYS[0])
     assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])) is None
@@ -532,7 +539,7 @@ def test_figures_stay_where_nothing_has_changed_and_where_nobody_can_judge_any_m
     learn(lake, DAYS[0])
     tested = (lake.partition(prequential.NAME, "kuairand", DAYS[0]) / MANIFEST).stat().st_ino
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.prequential.measure_day", None)  # whoever measures now, fails
+        patch.setattr("mtorl_model.evaluation.prequential.measure_day", None)  # whoever measures now, fails
         assert "left alone" in learn(lake, DAYS[0])[0]
     # A champion of another spec, trained through all days: none of before can read the day's windows.
     monkeypatch.setattr(fine_tune, "champion_before", lambda *args: None)

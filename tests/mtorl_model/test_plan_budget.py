@@ -12,17 +12,17 @@ import pytest
 import torch
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
-from jobs.audits import audit_partition
+from jobs.quality.audits import audit_partition
+from lakehouse.paths import Lake
 from mtorl_model import plan_budget, score
-from mtorl_model.artifact import Artifact
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_reward
-from mtorl_model.config import ModelConfig
-from mtorl_model.encoding import Encoder
-from mtorl_model.initial_policy import InitialPolicy
-from mtorl_model.model import MTORL
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.mtorl.config import ModelConfig
+from mtorl_model.methods.mtorl.model import MTORL
 from schemas.dataset import NO_COST
 from schemas.errors import Busy, UserError, exit_with_one_line
-from schemas.paths import Lake
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOY = toy_dataset()
@@ -158,7 +158,7 @@ def test_the_standing_budget_is_for_days_without_one(lake):
 @pytest.mark.parametrize("table", [*score.SCORES, "budget_plan"])
 def test_a_plan_waits_for_whoever_writes_what_it_reads(lake, table, monkeypatch):
     holds = (
-        f"from schemas.locks import locked\nfrom schemas.paths import Lake\nfrom pathlib import Path\n"
+        f"from lakehouse.locks import locked\nfrom lakehouse.paths import Lake\nfrom pathlib import Path\n"
         f"with locked(Lake(Path({str(lake.root)!r})), [{table!r}], 'toy', [{DAY!r}]):\n"
         f"    print('held', flush=True)\n    input()"
     )

@@ -24,19 +24,20 @@ from synthetic_journeys import (
     toy_dataset,
 )
 
-from mtorl_model import answers, score
-from mtorl_model.answers import answer_all
-from mtorl_model.artifact import Artifact
-from mtorl_model.config import ModelConfig
-from mtorl_model.encoding import Encoder
-from mtorl_model.initial_policy import InitialPolicy
-from mtorl_model.model import MTORL
-from mtorl_model.prediction import predict
-from mtorl_model.ranking import best_first, fused_reward
-from mtorl_model.reading import read_tables, regrouped
+from lakehouse.paths import Lake
+from lakehouse.publishing import read_manifest
+from lakehouse.reading import read_tables, regrouped
+from mtorl_model import score
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.inference import user_predictions
+from mtorl_model.inference.prediction import predict
+from mtorl_model.inference.ranking import best_first, fused_reward
+from mtorl_model.inference.user_predictions import answer_all
+from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.mtorl.config import ModelConfig
+from mtorl_model.methods.mtorl.model import MTORL
 from schemas.errors import Busy, UserError
-from schemas.paths import Lake
-from schemas.publishing import read_manifest
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.sequences import counted_by_channel
 from schemas.tables.user_reward_ranks import user_reward_ranks
@@ -215,7 +216,7 @@ def test_a_short_journey_gets_the_initial_policy(lake):
 
 
 def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
-    monkeypatch.setattr(answers, "USERS_AT_ONCE", 16)
+    monkeypatch.setattr(user_predictions, "USERS_AT_ONCE", 16)
     table = journeys(random_users(75))
     found = set()
     for rows_per_read, files, rows_per_group in ((1, 1, 1000), (7, 3, 10), (4096, 2, 5), (16, 1, 16)):

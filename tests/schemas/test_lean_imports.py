@@ -76,7 +76,10 @@ def test_outside_of_the_block_nothing_waits(loaded: list[str]) -> None:
 
 @pytest.mark.slow
 def test_an_audit_loads_no_spark_no_database_and_no_pictures() -> None:
-    code = "import sys, jobs.audits; print(*sorted(sys.modules)); import scipy.stats; print(scipy.stats.norm.cdf(0))"
+    code = (
+        "import sys, jobs.quality.audits; print(*sorted(sys.modules)); "
+        "import scipy.stats; print(scipy.stats.norm.cdf(0))"
+    )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
     modules, half = told.splitlines()
     heavy = {"pyspark", "sqlalchemy", "altair.vegalite", "narwhals", "scipy.stats._distn_infrastructure", "matplotlib"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtorl_model.encoding import Encoder
+from mtorl_model.data.encoding import Encoder
 from simulation import learning
 from simulation.learning import _CONVERSION, MODEL, TRAIN_SEED
 from simulation.simulator import Simulator

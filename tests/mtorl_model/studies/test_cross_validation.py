@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from synthetic import write_lake
 
-from mtorl_model.bootstrap import UserBootstrap
-from mtorl_model.config import LossConfig, ModelConfig, TrainConfig
-from mtorl_model.encoding import Encoder
-from mtorl_model.metrics import channel_figures
-from mtorl_model.step_pool import StepPool
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.step_pool import StepPool
+from mtorl_model.evaluation.bootstrap import UserBootstrap
+from mtorl_model.evaluation.metrics import channel_figures
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
 from mtorl_model.studies import run
 from mtorl_model.studies.cross_validation import (
     FOLDS,

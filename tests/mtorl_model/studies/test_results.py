@@ -5,12 +5,12 @@ import json
 
 import pytest
 
+from lakehouse.paths import Lake
 from mtorl_model.studies.pictures import draw, draw_search
 from mtorl_model.studies.results import results
 from mtorl_model.studies.run import COLUMNS
 from mtorl_model.studies.variants import REFERENCE
 from schemas.errors import UserError
-from schemas.paths import Lake
 
 TOLD = {
     "protocol": "by user", "dataset": "criteo", "study": "ablation", "question": "What does each part do?",

@@ -1,0 +1,1 @@
+"""How far a day is from the day before and from the training period."""

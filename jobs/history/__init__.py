@@ -1,0 +1,1 @@
+"""Exposures to journeys, windows and the feature spec: what was known at each step."""

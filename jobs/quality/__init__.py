@@ -1,0 +1,1 @@
+"""Audits of published partitions, and a day beside its trailing days."""

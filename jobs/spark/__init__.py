@@ -1,0 +1,1 @@
+"""Spark itself: sessions, progress, and tables that its workers compute and write."""

@@ -1,0 +1,1 @@
+"""Where tables lie: partitions, publishing, locks, freshness, and the model registry's tables."""

@@ -1,0 +1,1 @@
+"""Published windows to batches of tensors."""

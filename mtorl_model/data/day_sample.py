@@ -1,0 +1,147 @@
+"""What one day's fine-tuning reads: windows of the day itself, and a replay of earlier days against forgetting.
+
+Only windows of training users, with labels as they were known at the end of the day. Both samples follow from the
+dataset and the day (and from what is in the lake): no clock, no state. However long the history is, no more than
+`FineTuneConfig.replay_days` earlier days are opened: half of them out of the last `recent_days`, whose gains may have
+come since, the others out of all days before.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake, day_before, day_plus
+from lakehouse.publishing import require_manifest
+from lakehouse.reading import read_tables, unswapped
+from mtorl_model.compare import days_cut_with
+from mtorl_model.data.batch import Batch
+from mtorl_model.data.delayed_feedback import KnownBy, fit_known_by
+from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig
+from schemas.dataset import Dataset
+from schemas.errors import Busy, UserError
+from schemas.splits import TRAIN
+from schemas.tables import sequences
+
+
+class DaySample(NamedTuple):
+    """new, replay: windows; either may have none. inputs: fingerprints of the partitions read, by path in the lake."""
+
+    new: Encoded
+    replay: Encoded
+    known_by: KnownBy
+    inputs: dict[str, str]
+
+
+def draw_day(
+    lake: Lake,
+    encoder: Encoder,
+    dataset: Dataset,
+    day: str,
+    config: FineTuneConfig,
+    feedback: FeedbackConfig,
+    *,
+    known_at_ms: int | None = None,
+) -> DaySample:
+    """The samples of a day, labels as known at known_at_ms (None: at the end of the day).
+
+    Raises UserError where its sequences are missing or cut with another feature spec, Busy where what it reads is
+    published anew meanwhile.
+    """
+    rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {day}".encode()).digest()))
+    known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
+    recent_days = max(config.recent_days, dataset.outcome_days)
+    earlier_days = _replay_days(known_days, day, recent_days, config, rng)
+    with unswapped(lake.partition(sequences.NAME, dataset.name, d) for d in (day, *earlier_days)):
+        own = require_manifest(lake, sequences.NAME, dataset.name, day)
+        if own.spec_version != encoder.spec.version:
+            raise UserError(
+                f"the sequences of {day} in {lake.root} were cut with feature spec {own.spec_version}, the model reads "
+                f"{encoder.spec.version}: run that day again (make backfill)"
+            )
+        if days_cut_with(lake, dataset, own.spec_version, None, day_before(day)) != known_days:
+            raise Busy(f"the sequences of earlier days than {day} were published anew just now: run again")
+        inputs = fingerprints(lake, sequences.NAME, dataset.name, (day, *earlier_days))
+
+        new_size, old_size = _per_batch(config)
+        columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
+        path, *replayed = inputs
+        new = _rows(lake, path, columns, config.max_steps * new_size, rng)
+        steps = steps_of(len(new), config)
+        each = -(-steps * old_size // max(len(replayed), 1))
+        replay = [_rows(lake, earlier, columns, each, rng) for earlier in replayed]
+        at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
+        known_by = fit_known_by(at_ms, [new, *replay], dataset, feedback)
+        return DaySample(
+            encoder.encode(new, known_by),
+            encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), known_by),
+            known_by,
+            inputs,
+        )
+
+
+def steps_of(new_windows: int, config: FineTuneConfig) -> int:
+    """Optimiser steps for a day of that many windows: so many passes over them, within the budget."""
+    return min(config.max_steps, -(-config.passes * new_windows // _per_batch(config)[0]))
+
+
+def mixed_batches(sample: DaySample, config: FineTuneConfig, *, seed: int) -> Iterator[Batch]:
+    """steps_of batches, each with the same share of replay; without earlier days, of new windows alone."""
+    rng = np.random.default_rng(seed)
+    news = _endless(len(sample.new.valid_NL), rng)
+    olds = _endless(len(sample.replay.valid_NL), rng)
+    new_size, old_size = _per_batch(config)
+    for _ in range(steps_of(len(sample.new.valid_NL), config)):
+        parts = [sample.new.take(np.sort([next(news) for _ in range(new_size)]))]
+        if len(sample.replay.valid_NL):
+            parts.append(sample.replay.take(np.sort([next(olds) for _ in range(old_size)])))
+        yield Encoded(*map(np.concatenate, zip(*parts, strict=True))).batch()
+
+
+def _per_batch(config: FineTuneConfig) -> tuple[int, int]:
+    """New and replayed windows of a batch."""
+    old = round(config.batch_size * config.replay_share)
+    return config.batch_size - old, old
+
+
+def _endless(windows: int, rng: np.random.Generator) -> Iterator[int]:
+    """Every window once, in random order, then again in another."""
+    while True:
+        yield from rng.permutation(windows).tolist()
+
+
+def _replay_days(
+    days: list[str], day: str, recent_days: int, config: FineTuneConfig, rng: np.random.Generator
+) -> list[str]:
+    """Earlier days to replay, oldest first."""
+    first_recent = day_plus(day, -recent_days)
+    recent = [d for d in days if first_recent <= d < day]
+    older = [d for d in days if d < first_recent]
+    of_older = min(len(older), config.replay_days // 2)
+    of_recent = min(len(recent), config.replay_days - of_older)
+    chosen = [*rng.choice(older, of_older, replace=False)] if of_older else []
+    chosen += [*rng.choice(recent, of_recent, replace=False)] if of_recent else []
+    return sorted(map(str, chosen))
+
+
+def _rows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
+    """At most `count` windows of training users of a partition, in its order; memory for no more than those."""
+    partition = lake.root / path
+    split = [table.column("split") for table in read_tables([partition], ["split"])]
+    is_train = np.concatenate([np.zeros(0, bool), *(pc.equal(s, TRAIN).to_numpy() for s in split)])
+    rows = np.flatnonzero(is_train)
+    chosen = np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
+    found, start = [], 0
+    for table in read_tables([partition], columns):
+        here = chosen[(chosen >= start) & (chosen < start + len(table))] - start
+        found.append(table.take(pa.array(here)))
+        start += len(table)
+    if not found:  # a day without rows is a day, too
+        return pq.read_schema(min(partition.glob("*.parquet"))).empty_table().select(columns)
+    return pa.concat_tables(found)

@@ -1,0 +1,354 @@
+"""From windows in the layout of the table `sequences` to the model's numbers, by the feature spec.
+
+Shape suffixes as in batch.py, with N windows of a table or store in place of B.
+
+The order of the inputs is fixed and told by `Encoder.input_names`:
+- categorical: the spec's kept categories of a step, then those of the profile, each in the spec's order;
+- numeric: the spec's kept numbers of a step, then the history inputs that every dataset has (log counts,
+  smoothed gain rates, and both per channel of the spec), then the kept numbers of the profile;
+- reward: see `_reward_inputs`.
+No loop runs over rows or steps: columns are turned whole.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from mtorl_model.data.batch import Batch, InputSizes
+from mtorl_model.data.delayed_feedback import KnownBy
+from mtorl_model.methods.mtorl.config import REWARD_FORMS
+from schemas.contract import Role
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.tables.feature_spec import OUT_OF_VOCABULARY, Feature, FeatureSpec
+
+# A scaled number further out than this many standard deviations carries no more than "very large".
+NUMERIC_LIMIT = 8.0
+# A gain rate is (gains + PRIOR_GAINS) / (exposures + PRIOR_EXPOSURES): one lucky click is no rate of 1.
+PRIOR_GAINS, PRIOR_EXPOSURES = 1.0, 10.0
+
+Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int32]
+Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class InputNames(NamedTuple):
+    """What stands at each index of the last axis of categorical_BLK, numeric_BLF and reward_in_BLR."""
+
+    categorical: tuple[str, ...]
+    numeric: tuple[str, ...]
+    reward: tuple[str, ...]
+
+
+class Encoded(NamedTuple):
+    """N windows as arrays, in memory or mapped from files. Profile inputs are stored once a window."""
+
+    categorical_NLK: Array  # int32, 0 = missing, unseen or padding
+    profile_categorical_NK: Array  # int32
+    numeric_NLF: Array  # float32, as all below that are not marked otherwise
+    profile_numeric_NF: Array
+    action_in_NLA: Array
+    reward_in_NLR: Array
+    valid_NL: Array  # bool
+    label_NL: Array  # bool
+    action_NL: Array  # int32, -1 = unknown
+    gains_NLG: Array
+    maturity_NLG: Array
+    reward_NL: Array
+
+    def take(self, rows: npt.NDArray[np.int64] | slice) -> "Encoded":
+        """The windows of those rows, copied into memory."""
+        return Encoded(*(np.array(array[rows]) for array in self))
+
+    def batch(self) -> Batch:
+        """As tensors, the profile repeated at every real step."""
+        valid_NL1 = self.valid_NL[:, :, None]
+        categorical = _with_profile(self.categorical_NLK, self.profile_categorical_NK, valid_NL1)
+        numeric = _with_profile(self.numeric_NLF, self.profile_numeric_NF, valid_NL1)
+        return Batch(
+            categorical_BLK=torch.from_numpy(categorical.astype(np.int64)),
+            numeric_BLF=torch.from_numpy(numeric),
+            action_in_BLA=torch.from_numpy(self.action_in_NLA),
+            reward_in_BLR=torch.from_numpy(self.reward_in_NLR),
+            valid_BL=torch.from_numpy(self.valid_NL),
+            label_BL=torch.from_numpy(self.label_NL),
+            action_BL=torch.from_numpy(self.action_NL.astype(np.int64)),
+            gains_BLG=torch.from_numpy(self.gains_NLG),
+            maturity_BLG=torch.from_numpy(self.maturity_NLG),
+            reward_BL=torch.from_numpy(self.reward_NL),
+        )
+
+
+def _with_profile(steps_NLX: Array, profile_NX: Array, valid_NL1: Bools) -> Array:
+    return np.concatenate([steps_NLX, profile_NX[:, None, :] * valid_NL1], axis=2)
+
+
+class Encoder:
+    """Applies a feature spec, unchanged, to windows of its dataset."""
+
+    def __init__(self, spec: FeatureSpec, dataset: Dataset, reward_form: str) -> None:
+        """reward_form: binary, continuous, fused or onehot (equation 18). Raises UserError where they do not fit."""
+        if reward_form not in REWARD_FORMS:
+            raise UserError(f"unknown reward form '{reward_form}': choose one of {', '.join(REWARD_FORMS)}")
+        if (spec.dataset, spec.gains) != (dataset.name, dataset.gain_names):
+            raise UserError(
+                f"the feature spec is for {spec.dataset} with the gains {', '.join(spec.gains)}, not for "
+                f"{dataset.name} with {', '.join(dataset.gain_names)}: fit it again (make run)"
+            )
+        if not spec.reward.high > spec.reward.low:
+            raise UserError(f"all training users of {dataset.name} earn the same reward: there is nothing to learn")
+        self.spec = spec
+        self.reward_form = reward_form
+        self._late_gains_at = dataset.late_gains_at
+        self._weights_G = np.array(spec.gain_weights)
+
+    @property
+    def input_names(self) -> InputNames:
+        gains, channels = self.spec.gains, self.spec.channels
+        scaled = () if self.reward_form == "onehot" else ("scaled_reward",)
+        earned = {
+            "binary": tuple(f"new_{g}" for g in gains),
+            "onehot": ("no_gain", *(f"reached_{g}" for g in gains)),
+        }.get(self.reward_form, ())
+        return InputNames(
+            categorical=tuple(f.name for static in (False, True) for f in self._features(Role.CATEGORICAL, static)),
+            numeric=(
+                *(f.name for f in self._features(Role.NUMERIC, False)),
+                *(f"log_{when}_{what}" for when in ("seen", "new") for what in ("exposures", *gains)),
+                *(f"rate_{g}" for g in gains),
+                *(f"log_seen_{c}" for c in channels),
+                *(f"share_{c}" for c in channels),
+                *(f"rate_{g}_{c}" for g in gains for c in channels),
+                *(f.name for f in self._features(Role.NUMERIC, True)),
+            ),
+            reward=(*earned, *scaled),
+        )
+
+    @property
+    def sizes(self) -> InputSizes:
+        """The sizes that the model's weights depend on."""
+        names = self.input_names
+        vocabulary = {f.name: len(f.vocabulary) + 1 for f in self.spec.kept}
+        return InputSizes(
+            vocabulary=tuple(vocabulary[name] for name in names.categorical),
+            numeric=len(names.numeric),
+            actions=len(self.spec.channels),
+            reward_inputs=len(names.reward),
+            gains=len(self.spec.gains),
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `sequences` that are read."""
+        counts = ("exposures", *self.spec.gains)
+        return (
+            "valid",
+            *(f.name for f in self.spec.kept),
+            *(f"{when}_{what}" for when in ("seen", "new") for what in counts),
+            "new_cost",
+            *(f"seen_{what}_by_channel" for what in counts),
+            "new_exposures_by_channel",
+            "is_label",
+            "channel",
+            *self.spec.gains,
+            "cost",
+        )
+
+    @property
+    def time_columns(self) -> tuple[str, ...]:
+        """The further columns of `sequences` that are read to cut labels back to what was known at a moment."""
+        return ("exposed_at_ms", *self._late_gains_at.values())
+
+    def encode(self, table: pa.Table | pa.RecordBatch, known_by: KnownBy | None = None) -> Encoded:
+        """Windows as arrays. known_by: the moment whose knowledge the labels hold; None: their full outcome.
+
+        Raises UserError where a column is missing or a list has another length than `valid`.
+        """
+        windows = _Windows(table)
+        valid_NL = windows.flags("valid")
+        seen_exposures, new_exposures = windows.counts("seen_exposures"), windows.counts("new_exposures")
+        seen_NLG = _stack([windows.counts(f"seen_{g}") for g in self.spec.gains])
+        new_NLG = _stack([windows.counts(f"new_{g}") for g in self.spec.gains])
+        width = len(self.spec.channels)
+        shown_NLA = windows.per_channel("seen_exposures_by_channel", width)
+        gained = [windows.per_channel(f"seen_{g}_by_channel", width) for g in self.spec.gains]
+        numeric_NLF = np.concatenate(
+            [
+                *(_scaled(windows.numbers(f.name), f)[..., None] for f in self._features(Role.NUMERIC, False)),
+                np.log1p(seen_exposures)[..., None],
+                np.log1p(seen_NLG),
+                np.log1p(new_exposures)[..., None],
+                np.log1p(new_NLG),
+                _smoothed_rate(seen_NLG, seen_exposures[..., None]),
+                np.log1p(shown_NLA),
+                shown_NLA / np.maximum(seen_exposures, 1)[..., None],
+                *(_smoothed_rate(gained_NLA, shown_NLA) for gained_NLA in gained),
+            ],
+            axis=-1,
+        )
+        # The paper's one-hot a_{t-1}, exactly, wherever one exposure precedes the step. Several at one time
+        # stamp count by their square root: all are seen, and a burst does not drown every other input.
+        action_in_NLA = np.sqrt(windows.per_channel("new_exposures_by_channel", width))
+        reward_in_NLR = self._reward_inputs(new_NLG, windows.counts("new_cost"))
+        codes = [_codes(windows.steps(f.name), f).reshape(valid_NL.shape) for f in self._features(Role.CATEGORICAL)]
+        profile_codes = [_codes(windows.scalars(f.name), f) for f in self._features(Role.CATEGORICAL, True)]
+        profile_numbers = [_scaled(windows.profile(f.name), f) for f in self._features(Role.NUMERIC, True)]
+        real = valid_NL[..., None]  # whatever stands in padding, it reads as 0
+        return Encoded(
+            categorical_NLK=(_stack(codes, valid_NL.shape) * real).astype(np.int32),
+            profile_categorical_NK=_stack(profile_codes, valid_NL.shape[:1]).astype(np.int32),
+            numeric_NLF=(numeric_NLF * real).astype(np.float32),
+            profile_numeric_NF=_stack(profile_numbers, valid_NL.shape[:1]).astype(np.float32),
+            action_in_NLA=(action_in_NLA * real).astype(np.float32),
+            reward_in_NLR=(reward_in_NLR * real).astype(np.float32),
+            valid_NL=valid_NL,
+            **self._labels(windows, valid_NL, known_by),
+        )
+
+    def _features(self, role: Role, static: bool = False) -> list[Feature]:
+        return [f for f in self.spec.kept if f.role == role.value and f.static is static]
+
+    def _scaled_reward(self, gains_NLG: Array, cost_NL: Array) -> Array:
+        """minmax(g - s w) of equation 3, with the fused gain of equation 18; [0, 1]."""
+        scale = self.spec.reward
+        penalised_NL = gains_NLG @ self._weights_G - scale.penalty * cost_NL
+        scaled_NL: Array = np.clip((penalised_NL - scale.low) / (scale.high - scale.low), 0.0, 1.0)
+        return scaled_NL
+
+    def _reward_inputs(self, new_NLG: Array, new_cost_NL: Array) -> Array:
+        """r_{t-1} in the reward form's shape (equation 18).
+
+        binary: each gain since the previous step (square roots, as the actions) and the scaled reward;
+        continuous, fused: the scaled reward; onehot: class k where gain k is the last one reached, 0 = none.
+        """
+        if self.reward_form == "onehot":
+            rank_G = np.arange(1, new_NLG.shape[-1] + 1)
+            one_hot: Array = np.eye(len(rank_G) + 1)[np.max((new_NLG > 0) * rank_G, axis=-1)]
+            return one_hot
+        scaled_NL1 = self._scaled_reward(new_NLG, new_cost_NL)[..., None]
+        return np.concatenate([np.sqrt(new_NLG), scaled_NL1], axis=-1) if self.reward_form == "binary" else scaled_NL1
+
+    def _labels(self, windows: "_Windows", valid_NL: Bools, known_by: KnownBy | None) -> dict[str, Array]:
+        channels = pa.array(self.spec.channels, pa.string())
+        action_NL = _index_in(windows.steps("channel"), channels).reshape(valid_NL.shape)
+        gains_NLG = _stack([windows.counts(g) for g in self.spec.gains])
+        maturity_NLG = np.ones_like(gains_NLG)
+        if known_by is not None and self._late_gains_at:
+            age_s_NL = np.nan_to_num((known_by.at_ms - windows.numbers("exposed_at_ms")) / 1000)
+            for k, gain in enumerate(self.spec.gains):
+                if gain in self._late_gains_at:
+                    known_at_NL = windows.numbers(self._late_gains_at[gain])  # NaN, which is never smaller: none
+                    gains_NLG[..., k] *= known_at_NL < known_by.at_ms
+                    maturity_NLG[..., k] = known_by.maturity[gain].at(age_s_NL)
+        return {
+            "label_NL": windows.flags("is_label") & valid_NL & (action_NL >= 0),
+            "action_NL": action_NL,
+            "gains_NLG": gains_NLG.astype(np.float32),
+            "maturity_NLG": maturity_NLG.astype(np.float32),
+            "reward_NL": (self._scaled_reward(gains_NLG, windows.counts("cost")) * valid_NL).astype(np.float32),
+        }
+
+
+class _Windows:
+    """Columns of windows as flat arrays of N * L entries, or N for the profile; nulls are the caller's to fill."""
+
+    def __init__(self, table: pa.Table | pa.RecordBatch) -> None:
+        self._table = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+        lengths = pc.unique(pc.list_value_length(self._column("valid"))).to_pylist()
+        if len(lengths) > 1:
+            raise UserError(f"windows of {sorted(map(str, lengths))} steps in one table: the model reads one length")
+        self._shape = (self._table.num_rows, lengths[0] if lengths else 0)
+
+    def flags(self, name: str) -> Bools:
+        """[N, L]; null is false."""
+        values: Bools = pc.fill_null(self.steps(name), False).to_numpy(zero_copy_only=False).reshape(self._shape)
+        return values
+
+    def counts(self, name: str) -> Doubles:
+        """[N, L]; null is 0."""
+        return np.nan_to_num(self.numbers(name))
+
+    def numbers(self, name: str) -> Doubles:
+        """[N, L]; null is NaN."""
+        return _floats(self.steps(name)).reshape(self._shape)
+
+    def profile(self, name: str) -> Doubles:
+        """[N]; null is NaN."""
+        return _floats(self.scalars(name))
+
+    def per_channel(self, name: str, width: int) -> Doubles:
+        """[N, L, width]; 0 where a step or an entry is null."""
+        steps = self.steps(name)
+        _require_lengths(steps, width, f"{name}: counts of another number of channels than the spec's {width}")
+        counts = np.zeros((len(steps), width))
+        counts[steps.is_valid().to_numpy(zero_copy_only=False)] = _floats(steps.flatten()).reshape(-1, width)
+        return np.nan_to_num(counts).reshape(*self._shape, width)
+
+    def steps(self, name: str) -> pa.Array:
+        """The N * L entries of a list column."""
+        column = self._column(name)
+        if column.null_count:
+            raise UserError(f"sequences: a window without {name}; build the partition again (make run)")
+        _require_lengths(column, self._shape[1], f"{name}: not as many entries as steps in the window")
+        return column.flatten()
+
+    def scalars(self, name: str) -> pa.Array:
+        return self._column(name)
+
+    def _column(self, name: str) -> pa.Array:
+        if name not in self._table.column_names:
+            raise UserError(
+                f"sequences lack the column {name} that the feature spec keeps: build them again (make run)"
+            )
+        return pa.concat_arrays(self._table.column(name).chunks or [pa.array([], self._table.schema.field(name).type)])
+
+
+def _require_lengths(lists: pa.Array, length: int, message: str) -> None:
+    bounds = pc.min_max(pc.list_value_length(lists)).as_py()
+    if not {bounds["min"], bounds["max"]} <= {length, None}:
+        raise UserError(f"sequences: {message}; build the partition again (make run)")
+
+
+def _floats(values: pa.Array) -> Doubles:
+    numbers: Doubles = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _index_in(values: pa.Array, vocabulary: pa.Array) -> Ints:
+    """Index of each value, as text, in the vocabulary; -1 where it is null or not there."""
+    found = pc.index_in(pc.cast(values, pa.string()), value_set=vocabulary)
+    index: Ints = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    return index
+
+
+def _codes(values: pa.Array, feature: Feature) -> Ints:
+    """Codes from 1 in the spec's order; 0 where missing or unseen."""
+    codes: Ints = _index_in(values, pa.array(feature.vocabulary, pa.string())) + (OUT_OF_VOCABULARY + 1)
+    return codes
+
+
+def _scaled(values: Doubles, feature: Feature) -> Doubles:
+    """(x - mean) / std, of log1p(x / unit) where there is a unit; at most NUMERIC_LIMIT from 0, and 0 where missing."""
+    if feature.mean is None or feature.std is None or not (math.isfinite(feature.mean) and feature.std > 0):
+        raise UserError(f"feature spec: {feature.name} has no mean and positive scale; fit the spec again (make run)")
+    if feature.unit is not None:
+        # a logged amount below 0 is a broken reading of "none"
+        values = np.log1p(np.maximum(values, 0.0) / feature.unit)
+    return np.nan_to_num(np.clip((values - feature.mean) / feature.std, -NUMERIC_LIMIT, NUMERIC_LIMIT))
+
+
+def _smoothed_rate(gains: Array, exposures: Array) -> Array:
+    rate: Array = (gains + PRIOR_GAINS) / (exposures + PRIOR_EXPOSURES)
+    return rate
+
+
+def _stack(arrays: Sequence[Array], shape: tuple[int, ...] = ()) -> Array:
+    """Along a new last axis; with no arrays, an axis of length 0 behind `shape`."""
+    return np.stack(arrays, axis=-1) if arrays else np.zeros((*shape, 0))

@@ -1,0 +1,1 @@
+"""Metrics with intervals over users, paired comparisons, off-policy estimates."""

@@ -1,0 +1,123 @@
+"""Test, then train: how the champion, as it was before a day, judges the day's labels. Table `prequential`."""
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from lakehouse.freshness import fingerprints, is_fresh
+from lakehouse.locks import locked
+from lakehouse.paths import Lake, day_plus
+from lakehouse.publishing import read_manifest
+from lakehouse.reading import unswapped
+from lakehouse.rows import publish_rows
+from mtorl_model.champion.registry import Version
+from mtorl_model.compare import head_losses, split_windows
+from mtorl_model.data.day_sample import DaySample
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.label_predictions import Labels, predict_labels
+from mtorl_model.evaluation.metrics import reward_metrics
+from mtorl_model.methods.mtorl.artifact import Artifact
+from schemas.dataset import Dataset
+from schemas.errors import Busy
+from schemas.splits import TRAIN
+from schemas.tables import sequences
+from schemas.tables.prequential import CHANNEL, NAME, prequential
+
+RECENT_DAYS = 7  # whose calibration is pooled in the day's summary
+
+
+def measure_day(
+    lake: Lake, dataset: Dataset, day: str, version: Version, artifact: Artifact, sample: DaySample
+) -> list[dict[str, object]]:
+    """The rows of the table: all of the day's labels of training users, as known at its end. None without a label."""
+    if not sample.new.label_NL.any():
+        return []
+    encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
+    own = lake.partition(sequences.NAME, dataset.name, day)
+    with unswapped([own]):
+        if not fingerprints(lake, sequences.NAME, dataset.name, [day]).items() <= sample.inputs.items():
+            raise Busy(f"{own} was published anew since its sample was drawn: run again")
+        windows = split_windows(lake, dataset, [day], TRAIN, encoder, with_times=True)
+        labels = predict_labels(artifact, windows, dataset, sample.known_by)
+    rows: list[dict[str, object]] = []
+    for head, (loss_N, told_N) in head_losses(labels, artifact).items():
+        if told_N.any():
+            users = UserBootstrap(labels.user_N[told_N])
+            loss_R = users.sums(np.stack([np.ones(told_N.sum()), loss_N[told_N]], axis=1)).T
+            found = estimate(loss_R[1] / np.maximum(loss_R[0], 1))
+            rows.append(
+                {
+                    "head": head, "day": day, "model_version": version.name, "trained_through": version.day,
+                    "users": users.users, "labels": int(told_N.sum()), "logloss": found["value"],
+                    "logloss_low": found["low"], "logloss_high": found["high"],
+                    **_of_head(head, labels, told_N, artifact, users),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _of_head(
+    head: str, labels: Labels, told_N: np.ndarray, artifact: Artifact, users: UserBootstrap
+) -> dict[str, float | None]:
+    """The figures that a head has of its own."""
+    if head == CHANNEL:
+        share_A = np.bincount(labels.action_N, minlength=labels.policy_NA.shape[1]) / len(labels.action_N)
+        shown_A = share_A[share_A > 0]
+        entropy = float(-(shown_A * np.log(shown_A)).sum())
+        return {"base_logloss": entropy, "auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
+    k = artifact.spec.gains.index(head)
+    known_N = labels.maturity_NG[told_N, k]
+    predicted_N = labels.predicted_NG[told_N, k] * known_N
+    figures = reward_metrics(labels.gain_NG[told_N, k], predicted_N, users).figures
+    auc = float(figures["auc"][0])
+    return {
+        "base_logloss": float(figures["base_logloss"][0]),
+        "auc": auc if np.isfinite(auc) else None,
+        "rate": float(figures["rate"][0]),
+        "predicted_rate": float(predicted_N.mean()),
+        "known_share": float(known_N.mean()),
+    }
+
+
+def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, artifact: Artifact, sample: DaySample) -> bool:
+    """Measure and publish; False where the figures of this very model on these very windows are there already."""
+    inputs, own = {"model": version.name}, _path(lake, dataset, day)
+    # What is known of delays comes from the replay, too.
+    inputs |= sample.inputs if dataset.late_gains_at else {own: sample.inputs[own]}
+    with locked(lake, (NAME,), dataset.name, [day]):
+        if is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs, spec_version=artifact.spec.version):
+            return False
+        rows = measure_day(lake, dataset, day, version, artifact, sample)
+        publish_rows(lake, prequential(dataset), dataset, day, rows, inputs, artifact.spec.version)
+    return True
+
+
+def leave_untested(lake: Lake, dataset: Dataset, day: str) -> None:
+    """Publish the day without rows, since no model can judge it; figures of one that could, once, stay."""
+    with locked(lake, (NAME,), dataset.name, [day]):
+        if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
+            publish_rows(lake, prequential(dataset), dataset, day, [], {})
+
+
+def _path(lake: Lake, dataset: Dataset, day: str) -> str:
+    """The day's sequences, as the inputs of a manifest name them."""
+    return str(lake.partition(sequences.NAME, dataset.name, day).relative_to(lake.root))
+
+
+def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
+    """A line a head: the day's log loss, and for a gain predicted over observed on the day and the latest days."""
+    days = [d for d in lake.days(NAME, dataset.name) if day_plus(day, -RECENT_DAYS) < d <= day]
+    paths = [lake.partition(NAME, dataset.name, d) / "part-00000.parquet" for d in days]
+    rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+    lines = []
+    for row in (r for r in rows if r["day"] == day):
+        line = (
+            f"{row['head']}: log loss {row['logloss']:.4f} (base {row['base_logloss']:.4f}), {row['labels']:,} labels"
+        )
+        if row["rate"] is not None:
+            same = [r for r in rows if r["head"] == row["head"]]
+            predicted, observed = (sum(r[name] * r["labels"] for r in same) for name in ("predicted_rate", "rate"))
+            line += f"; predicted {row['predicted_rate']:.4f}, observed {row['rate']:.4f}"
+            line += f"; {predicted / observed:.3f} over {len(same)} days" if observed else ""
+        lines.append(line)
+    return lines

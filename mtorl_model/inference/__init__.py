@@ -1,0 +1,1 @@
+"""Predictions of trained models, for windows and for whole user bases."""

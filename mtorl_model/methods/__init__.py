@@ -1,0 +1,1 @@
+"""One folder a method: network, losses, config, fit, predict."""

@@ -1,0 +1,1 @@
+"""Simple methods that any other has to beat."""

@@ -1,0 +1,133 @@
+"""MTORL: one network that says which channel a user is shown next and what it earns.
+
+Shapes: B windows, L steps (oldest first, padding on the left), K categorical inputs, F numeric inputs,
+A actions (channels), G gains, R reward inputs, D hidden size, O reward outputs (set by the reward form).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mtorl_model.data.batch import Batch, InputSizes
+from mtorl_model.methods.mtorl.config import ModelConfig
+from mtorl_model.methods.mtorl.layers import (
+    AddNorm,
+    CategoricalEmbedding,
+    CausalAttention,
+    CausalConvBlock,
+    RewardDecoder,
+    leaky_linear,
+    linear,
+)
+
+
+class Output(NamedTuple):
+    """What the network says of every step, float32. Positions of padding hold finite, meaningless numbers.
+
+    reward_logits_BLO holds, by reward form: one logit a gain (binary, O = G); one score (continuous and fused,
+    O = 1); one logit a class (onehot, O = G + 1: class 0 earns nothing, class k reaches gain k and no later one).
+    """
+
+    action_logits_BLA: Tensor
+    reward_logits_BLO: Tensor
+    causal_state_BLD: Tensor
+    reward_form: str
+
+
+class MTORL(nn.Module):
+    """The network of figure 1a.
+
+    The policy and the predicted reward of step t depend on the real steps up to t of the same window, and on
+    nothing else: not on how much padding stands before them, nor on what it holds, nor on other windows.
+    """
+
+    def __init__(self, config: ModelConfig, sizes: InputSizes):
+        super().__init__()
+        self.config = config
+        self.sizes = sizes
+        d = config.hidden
+        self.embedding = CategoricalEmbedding(sizes.vocabulary, dropout=config.category_dropout)
+        features = sizes.actions + sizes.reward_inputs + sizes.numeric + self.embedding.size
+        self.input = linear(features, d, bias=False)  # W_e
+        if config.use_state_encoder:
+            self.convolutions = nn.ModuleList(
+                CausalConvBlock(d, kernel_size=config.kernel_size, dilation=2**layer, dropout=config.dropout)
+                for layer in range(config.tcn_layers)
+            )
+            self.state = leaky_linear(d, d)  # equation 6
+        if config.use_attention:
+            self.attention = CausalAttention(d, heads=config.heads, dropout=config.dropout)
+        self.add_norm = nn.Sequential(
+            *(
+                AddNorm(d, dropout=config.dropout)
+                if config.use_addnorm
+                else nn.Sequential(leaky_linear(d, d), nn.Dropout(config.dropout))
+                for _ in range(config.addnorm_layers)
+            )
+        )
+        self.action = linear(d, sizes.actions)
+        outputs = {"binary": sizes.gains, "onehot": sizes.gains + 1}.get(config.reward_form, 1)
+        self.reward = RewardDecoder(d, outputs, layers=config.reward_layers)
+
+    def forward(self, batch: Batch) -> Output:
+        state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
+        attended_BLD = self.attention(state_BLD, batch.valid_BL) if self.config.use_attention else state_BLD
+        return self._decode(attended_BLD, state_BLD)
+
+    def last_step(self, batch: Batch) -> Output:
+        """As `forward`, but the policy of the last step alone: action_logits_BLA has one step, the rest has all.
+
+        What lies behind the attention is computed for that step only. The last step of every window must be real.
+        """
+        state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
+        attended_BD = self.attention.last(state_BLD, batch.valid_BL) if self.config.use_attention else state_BLD[:, -1]
+        return self._decode(attended_BD.unsqueeze(1), state_BLD)
+
+    def _decode(self, attended_BLD: Tensor, state_BLD: Tensor) -> Output:
+        # Logits, not probabilities: the published code (fault 2) puts a softmax here and another in its loss.
+        return Output(
+            self.action(self.add_norm(attended_BLD)).float(),  # equation 9; float for the losses under autocast
+            self.reward(state_BLD).float(),
+            state_BLD.float(),
+            self.config.reward_form,
+        )
+
+    def _embed(self, batch: Batch) -> Tensor:
+        """Equation 4: x_t = W_e concat(a_{t-1}, r_{t-1}, s_t), s_t being all that was known before step t.
+
+        Published code, fault 6: s_t holds the outcome of step t itself. A Batch holds none in its inputs.
+        """
+        real_BL1 = batch.valid_BL.unsqueeze(-1)
+        codes_BLK = torch.where(real_BL1, batch.categorical_BLK, 0)
+        features = (batch.action_in_BLA, batch.reward_in_BLR, batch.numeric_BLF)
+        known_BLE = torch.cat([*(torch.where(real_BL1, x, 0.0) for x in features), *self.embedding(codes_BLK)], dim=-1)
+        x_BLD: Tensor = self.input(known_BLE)
+        return x_BLD
+
+    def _causal_states(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
+        """Equations 5 and 6."""
+        if not self.config.use_state_encoder:
+            return x_BLD
+        for convolution in self.convolutions:
+            x_BLD = convolution(x_BLD, valid_BL)
+        state_BLD: Tensor = self.state(x_BLD)
+        return state_BLD
+
+    def policy(self, output: Output) -> Tensor:
+        """The probability of each channel at each step, (B, L, A) (equations 9 and 11)."""
+        return output.action_logits_BLA.softmax(dim=-1)
+
+    def predicted_gains(self, output: Output) -> Tensor:
+        """How likely each gain is at each step, (B, L, G), in (0, 1).
+
+        binary: the probability of the gain. onehot: the probability of the gain's class or a later one, as a
+        gain counts as reached where a more valuable one is. continuous and fused: these forms predict one
+        number for all gains, so each gain has that number: a score to rank by, no probability.
+        """
+        if self.config.reward_form == "binary":
+            return output.reward_logits_BLO.sigmoid()
+        if self.config.reward_form == "onehot":
+            class_BLO = output.reward_logits_BLO.softmax(dim=-1)
+            return class_BLO.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+        return output.reward_logits_BLO.sigmoid().expand(-1, -1, self.sizes.gains)

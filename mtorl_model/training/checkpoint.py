@@ -1,0 +1,47 @@
+"""Tensors on disk: written whole or not at all, read without running any code of the file."""
+
+import pickle
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lakehouse.publishing import write_whole
+from schemas.errors import UserError
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors, numbers, text, and lists and dicts of them. A kill leaves the old file or the new one."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """What save_tensors wrote, on the CPU. Raises UserError on a broken file, and on one that holds code."""
+    raw = BytesIO(path.read_bytes())  # what fails from here on is about the content, not about the disk
+    try:
+        content: dict[str, Any] = torch.load(raw, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{path} is no file of plain tensors ({reason}): delete it and train again") from error
+    return content
+
+
+def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
+    """Write the state of a training. identity: configs, feature spec and data that it belongs to."""
+    save_tensors(path, {"identity": identity, "state": state})
+
+
+def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
+    """The state, or None where there is no checkpoint. Raises UserError where it belongs to another training."""
+    if not path.exists():
+        return None
+    content = load_tensors(path)
+    if content.get("identity") != identity:
+        raise UserError(
+            f"the checkpoint {path} is of a training with other configs, features or data: delete it to start anew"
+        )
+    state: dict[str, Any] = content["state"]
+    return state

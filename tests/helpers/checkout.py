@@ -1,0 +1,94 @@
+"""A copy of the project whose entry points are stand-ins: what `make` does is tested without the work itself."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Notes its name and arguments; ends as FAIL_<name> says, after the line that it says. It lasts as long as there is a
+# file of the name that HOLD_<name> says.
+STAND_IN = """
+import os, pathlib, sys, time
+name = pathlib.Path(sys.argv[0]).stem
+with open(os.environ["CALLS"], "a") as calls:
+    print(name, *sys.argv[1:], file=calls)
+def value(flag):
+    return sys.argv[sys.argv.index(flag) + 1]
+while os.path.exists(os.environ.get("HOLD_" + name, "")):
+    time.sleep(0.2)
+if name == "generate_log":
+    pathlib.Path(value("--out")).mkdir(parents=True)
+if name == "log_days":
+    if not pathlib.Path(value("--raw")).is_dir():
+        sys.exit("error: there is no folder " + value("--raw"))
+    print("2022-04-08 2022-04-10")
+if name == "status":
+    print("2022-04-08 2022-04-09 2022-04-10" if "--todo" in sys.argv else "all fresh: nothing to do")
+if name == "build_exposures" and "--up-to" in sys.argv and value("--up-to") > "2022-04-10":
+    print("nothing to do: the log has the days 2022-04-08 to 2022-04-10")
+    sys.exit(3)
+if name == "summary":
+    print("policies: here")
+if name == "evaluate":
+    pathlib.Path(value("--out")).parent.mkdir(parents=True, exist_ok=True)
+    pathlib.Path(value("--out")).write_text("{}")
+if "FAIL_" + name in os.environ:
+    print("error: " + os.environ["FAIL_" + name], file=sys.stderr)
+    sys.exit(2)
+"""
+JOBS = (
+    "generate_log", "log_days", "summary", "audit_table", "status", "measure_drift", "report",
+    "build_exposures", "build_day", "build_journeys", "build_feature_spec", "build_sequences",
+)  # fmt: skip
+MODEL = (
+    "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote", "learn",
+    "rollback", "benchmark_published",
+    "studies/run", "studies/search", "studies/results",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkout:
+    root: Path
+
+    def make(self, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run make with these arguments; its variables in the caller's environment do not count."""
+        hidden = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+        hidden += ["MAKEFLAGS", "MAKELEVEL", "MFLAGS"]  # else a suite run by make prints "Entering directory"
+        inherited = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("AIRFLOW")}
+        return subprocess.run(
+            ["make", *arguments],
+            cwd=self.root,
+            env={**inherited, "CALLS": str(self.root / "calls.txt"), **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def calls(self) -> list[str]:
+        """The entry points that were started, with their arguments, in order."""
+        file = self.root / "calls.txt"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def forget_calls(self) -> None:
+        (self.root / "calls.txt").unlink()
+
+
+def make_checkout(root: Path) -> Checkout:
+    for folder in ("bin", "dags", "schemas", "lakehouse"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / file, root / file)
+    (root / ".venv").symlink_to(Path(sys.prefix))
+    for package, names in (("jobs", JOBS), ("mtorl_model", MODEL)):
+        (root / package).mkdir()
+        for name in names:
+            entry_point = root / package / f"{name}.py"
+            entry_point.parent.mkdir(exist_ok=True)
+            entry_point.write_text(STAND_IN)
+    return Checkout(root)

@@ -1,0 +1,264 @@
+"""Tiny valid partitions of every table, made from its contract, to plant faults in."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.quality.day_profile import profiled_columns
+from jobs.quality.ddl import duckdb_type
+from jobs.quality.partition_facts import day_bounds_ms
+from lakehouse.paths import Lake
+from lakehouse.publishing import publish, staging_folder
+from schemas.contract import Column, Table
+from schemas.dataset import Dataset
+from schemas.splits import split_of
+from schemas.steps import feature_inputs, input_columns, outcome_columns, profile_inputs
+from schemas.tables.budget_plan import budget_plan
+from schemas.tables.channel_allocation import channel_allocation
+from schemas.tables.channel_policies import channel_policies
+from schemas.tables.exposures import exposures
+from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, Feature, FeatureSpec, RewardScale
+from schemas.tables.journeys import journeys
+from schemas.tables.prequential import prequential
+from schemas.tables.promotions import PROMOTIONS
+from schemas.tables.quarantine import QUARANTINE
+from schemas.tables.sequences import DEFAULT_STEPS, sequences
+from schemas.tables.user_reward_ranks import user_reward_ranks
+
+DAY = "2017-01-02"
+Rows = list[dict[str, Any]]
+
+_WINDOWS = 4
+_DEFAULTS = {"int": 0, "bigint": 0, "double": 0.5, "string": "x", "boolean": True}
+
+
+def sample(table: str, dataset: Dataset) -> tuple[Table, Rows]:
+    """The contract and a few valid rows of a table on DAY."""
+    return _SAMPLES[table](dataset)
+
+
+def write_partition(
+    lake: Lake,
+    table: Table,
+    dataset: Dataset,
+    rows: Rows,
+    *,
+    ds: str = DAY,
+    schema: Callable[[pa.Schema], pa.Schema] = lambda schema: schema,
+    **manifest: Any,
+) -> None:
+    """Publish rows as the partition `ds`, in two files; `schema` may bend the Parquet schema."""
+    arrow = schema(arrow_schema(table))
+    if table.name == "exposures":
+        manifest.setdefault("counts", {"rows_in": len(rows), "duplicates": 0, "quarantined": 0})
+    if table.name in ("sequences", "feature_spec"):
+        manifest.setdefault("spec_version", spec_of(dataset).version)
+    manifest.setdefault("rows", len(rows))
+    manifest.setdefault("inputs", {})
+    sidecar = manifest.pop("sidecar", spec_of(dataset).to_json())
+    with staging_folder(lake) as staging:
+        staged = staging / "part"
+        staged.mkdir()
+        for k, part in enumerate((rows[::2], rows[1::2])):
+            known = [{name: row[name] for name in arrow.names if name in row} for row in part]
+            pq.write_table(pa.Table.from_pylist(known, schema=arrow), staged / f"{k}-part.parquet")
+        if table.name == "feature_spec" and sidecar is not None:
+            (staged / SPEC_FILE).write_text(sidecar)
+        publish(lake, table.name, dataset.name, ds, staged, code="0", **manifest)
+
+
+def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False) -> None:
+    """Publish the tables that a sample, or an empty partition, is audited against."""
+    if name == "sequences":
+        table, rows = sample("feature_spec", dataset)
+        write_partition(lake, table, dataset, rows)
+        write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
+    if name in ("channel_policies", "user_reward_ranks", "budget_plan"):
+        table, rows = sample("journeys", dataset)
+        write_partition(lake, table, dataset, [] if empty else rows)
+
+
+def shown_in_windows(dataset: Dataset) -> Rows:
+    """The exposures of DAY that the windows of the sample are made of."""
+    start, columns = _start_ms(dataset), exposures(dataset).columns
+    return [
+        _filled(columns, user_id=user, exposure_id=100 * user + k, exposed_at_ms=start + 1_000 * k)
+        for user in range(_WINDOWS)
+        for k in range(user + 2)
+    ]
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    columns = ", ".join(f'CAST(NULL AS {duckdb_type(c.dtype)}) AS "{c.name}"' for c in table.columns)
+    return duckdb.sql(f"SELECT {columns}").to_arrow_table().schema
+
+
+def spec_of(dataset: Dataset) -> FeatureSpec:
+    """One number and one category kept, the rest dropped."""
+    candidates = [*feature_inputs(dataset), *profile_inputs(dataset)]
+    return FeatureSpec(
+        dataset.name, DAY, DAY, ("a", "b"), dataset.gain_names, tuple(g.weight for g in dataset.gains),
+        RewardScale(0.5, 0.0, 1.0), tuple(_feature(c) for c in candidates),
+    )  # fmt: skip
+
+
+def _feature(column: Column) -> Feature:
+    kept = {"gap_s": ("numeric", (), 1.0), "hour": ("categorical", ("0", "1"), None)}
+    if column.name not in kept:
+        return Feature(column.name, column.role.value, column.static, False, "nearly constant")
+    role, vocabulary, std = kept[column.name]
+    return Feature(column.name, role, column.static, True, mean=std, std=std, vocabulary=vocabulary)
+
+
+def _filled(columns: tuple[Column, ...], **values: Any) -> dict[str, Any]:
+    """A value for each column: the given one, null where that is allowed, else some value of the type."""
+    default = {c.name: None if c.nullable else _DEFAULTS.get(c.dtype, []) for c in columns}
+    return {c.name: values.get(c.name, default[c.name]) for c in columns}
+
+
+def _start_ms(dataset: Dataset) -> int:
+    return day_bounds_ms(DAY, dataset.timezone)[0]
+
+
+def _exposures(dataset: Dataset) -> tuple[Table, Rows]:
+    table = exposures(dataset)
+    late = {dataset.column(g).known_at: g for g in dataset.late_gains}
+    rows = []
+    for k in range(8):
+        gains = dict.fromkeys(dataset.gain_names, k % 2)
+        at = _start_ms(dataset) + 1_000 * k
+        times = {name: at + 500 if gains[gain] else None for name, gain in late.items()}
+        features = {c.name: _DEFAULTS[c.dtype] for c in profiled_columns(dataset)}
+        channel = (dataset.channels or ("a", "b"))[k % 2]
+        rows.append(_filled(table.columns, user_id=k % 3, exposure_id=100 + k, exposed_at_ms=at, channel=channel,
+                            propensity=0.5, **{**features, "cost": 0.5, **gains, **times}))  # fmt: skip
+    return table, rows
+
+
+def _quarantine(dataset: Dataset) -> tuple[Table, Rows]:
+    return QUARANTINE, [{"source_file": "log.csv", "raw": f"1,{k}", "reason": "time_ms is negative"} for k in range(3)]
+
+
+def _step(dataset: Dataset, k: int, **values: Any) -> dict[str, Any]:
+    """Step k of a journey: one second after step k - 1."""
+    columns = (*outcome_columns(dataset), *input_columns(dataset))
+    known = {"exposure_id": 100 + k, "exposed_at_ms": _start_ms(dataset) + 1_000 * k, "seen_exposures": k}
+    return _filled(columns, **{"channel": "a", "gap_s": 1.0, **known, **values})
+
+
+def _journeys(dataset: Dataset) -> tuple[Table, Rows]:
+    table = journeys(dataset)
+    end = day_bounds_ms(DAY, dataset.timezone)[1]
+    rows = []
+    for user in range(4):
+        memory = [_step(dataset, k) for k in range(user + 1)]
+        next_step = _filled(input_columns(dataset), seen_exposures=user + 1)
+        pending = [{"known_at_ms": end + 5, "channel": "a", "gain": dataset.gain_names[0]}] if user else []
+        times = dict.fromkeys(dataset.gain_names, 5)
+        rows.append(_filled(table.columns, user_id=user, memory=memory, next_step=next_step, pending=pending,
+                            last_gain_at_ms=times))  # fmt: skip
+    return table, rows
+
+
+def _feature_spec(dataset: Dataset) -> tuple[Table, Rows]:
+    return FEATURE_SPEC, [{**asdict(f), "vocabulary": list(f.vocabulary)} for f in spec_of(dataset).features]
+
+
+def _sequences(dataset: Dataset) -> tuple[Table, Rows]:
+    spec = spec_of(dataset)
+    table = sequences(dataset, spec)
+    return table, [_window(table, dataset, len(spec.channels), user) for user in range(_WINDOWS)]
+
+
+def _window(table: Table, dataset: Dataset, channels: int, user: int) -> dict[str, Any]:
+    """A user's first window: user + 2 steps, of which all but the first are labels."""
+    real = user + 2
+    padding = DEFAULT_STEPS - real
+    steps = [None] * padding + [_step(dataset, k, exposure_id=100 * user + k) for k in range(real)]
+    lists = {}
+    for column in table.columns:
+        if column.dtype == "array<array<int>>":
+            lists[column.name] = [step and [0] * channels for step in steps]
+        elif column.dtype.startswith("array<") and column.name not in ("valid", "is_label"):
+            lists[column.name] = [step and step[column.name] for step in steps]
+    return _filled(
+        table.columns, user_id=user, split=split_of(user), valid=[step is not None for step in steps],
+        is_label=[k > padding for k in range(DEFAULT_STEPS)], **lists,
+    )  # fmt: skip
+
+
+def _channel_policies(dataset: Dataset) -> tuple[Table, Rows]:
+    return channel_policies(dataset), [
+        {"user_id": user, "channel": "ab"[user % 2], "source": "model", "model_version": "mtorl/1",
+         "feature_spec": "0123456789ab", "day": DAY, "policy": [("a", 0.75 - user % 2 / 2), ("b", 0.25 + user % 2 / 2)]}
+        for user in range(4)
+    ]  # fmt: skip
+
+
+def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
+    table = user_reward_ranks(dataset)
+    rewards = {7: 0.9, 3: 0.5, 5: 0.5, 1: 0.1}  # a tie, by user id
+    return table, [
+        _filled(table.columns, user_id=user, predicted_reward=reward, rank=k + 1, source="initial")
+        for k, (user, reward) in enumerate(rewards.items())
+    ]
+
+
+def _channel_allocation(dataset: Dataset) -> tuple[Table, Rows]:
+    return channel_allocation(dataset), [
+        {"channel": "ab"[k], "position": k, "exposures": 10, "gained": 4, "reliable": 10, "cost_nano": 5,
+         "cost_gained_nano": 7, "explicit": 0.5, "implicit": 0.25 + k / 2, "initial": 0.375 + k / 4, "tau": 0.3,
+         "alpha": 0.5, "model_version": "mtorl/1"}
+        for k in range(2)
+    ]  # fmt: skip
+
+
+def _budget_plan(dataset: Dataset) -> tuple[Table, Rows]:
+    return budget_plan(dataset), [
+        {"user_id": user, "channel": "ab"[user % 2], "expected_reward": 0.25, "expected_cost_nano": 40,
+         "selected": user < 2, "source": "model", "budget_nano": 100, "reward_bound": 0.6, "model_version": "mtorl/1"}
+        for user in range(4)
+    ]  # fmt: skip
+
+
+def _prequential(dataset: Dataset) -> tuple[Table, Rows]:
+    table = prequential(dataset)
+    heads = ("channel", *dataset.gain_names)
+    return table, [
+        _filled(table.columns, head=head, day=DAY, trained_through="2017-01-01", rate=rate, predicted_rate=rate)
+        for head, rate in zip(heads, (None, 0.25, 0.0), strict=True)
+    ]
+
+
+def _promotions(dataset: Dataset) -> tuple[Table, Rows]:
+    names = ("channel", *dataset.gain_names, "policy_audit")
+    return PROMOTIONS, [
+        _filled(PROMOTIONS.columns, check=name, decision="refused", passed=name != "channel") for name in names
+    ]
+
+
+_SAMPLES = {
+    "exposures": _exposures,
+    "quarantine": _quarantine,
+    "journeys": _journeys,
+    "feature_spec": _feature_spec,
+    "sequences": _sequences,
+    "channel_policies": _channel_policies,
+    "user_reward_ranks": _user_reward_ranks,
+    "channel_allocation": _channel_allocation,
+    "budget_plan": _budget_plan,
+    "prequential": _prequential,
+    "promotions": _promotions,
+}
+
+
+def spec_with(dataset: Dataset, **changes: Any) -> str:
+    """The spec's JSON with its first feature changed."""
+    raw = json.loads(spec_of(dataset).to_json())
+    raw["features"][0] |= changes
+    return json.dumps(raw)

@@ -1,0 +1,100 @@
+"""Lakes that the real jobs have built from generated logs, and the means to plant faults in their partitions."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from audit_samples import arrow_schema
+from in_process import Jobs
+
+from jobs import generate_log
+from lakehouse.paths import Lake
+from lakehouse.publishing import publish, read_manifest, staging_folder
+from schemas.contract import Table
+from schemas.dataset import Dataset, get_dataset
+from schemas.tables.channel_policies import channel_policies
+from schemas.tables.prequential import prequential
+from schemas.tables.user_reward_ranks import user_reward_ranks
+
+
+def generate(patch, folder: Path, layout: str, *, users: int, days: int, seed: int = 3) -> Path:
+    """A generated log of about four rows a user and day."""
+    patch.setattr(sys, "argv", ["generate_log", "--layout", layout, "--out", str(folder), "--users", str(users),
+                                "--rows", str(4 * users * days), "--days", str(days), "--seed", str(seed)])  # fmt: skip
+    generate_log.main()
+    return folder
+
+
+def build(jobs: Jobs, raw: Path) -> list[str]:
+    """Exposures, quarantine and sequences of all days, journeys and feature spec of the last; the days."""
+    jobs.ok("build_exposures", "--raw", str(raw))
+    days = jobs.lake.days("exposures", jobs.dataset)
+    jobs.ok("build_journeys", "--day", days[-1])
+    jobs.ok("build_feature_spec", "--from", days[0], "--to", days[-1])
+    jobs.ok("build_sequences", "--from", days[0], "--to", days[-1])
+    return days
+
+
+def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> None:
+    """Policies, ranks and a prequential judgement as a model might have published them: near what the day brought."""
+    exposures = _parquet(lake, "exposures", dataset, day)
+    channels = [c for (c,) in duckdb.sql(f"SELECT DISTINCT channel FROM {exposures} WHERE channel <> '' ORDER BY 1")
+                .fetchall()]  # fmt: skip
+    users = [u for (u,) in duckdb.sql(f"SELECT user_id FROM {_parquet(lake, 'journeys', dataset, day)} ORDER BY 1")
+             .fetchall()]  # fmt: skip
+    told = {"source": "model", "model_version": "mtorl/1", "feature_spec": "0123456789ab", "day": day}
+    policies = []
+    for user in users:  # a user's policy stays from day to day
+        policy = np.random.default_rng([seed, user]).dirichlet(np.full(len(channels), 2.0))
+        policies.append({"user_id": user, "channel": channels[int(policy.argmax())],
+                         "policy": list(zip(channels, map(float, policy), strict=True)), **told})  # fmt: skip
+    write(lake, channel_policies(dataset), dataset, day, policies)
+    rates = {g: duckdb.sql(f"SELECT avg({g}) FROM {exposures}").fetchall()[0][0] for g in dataset.gain_names}
+    rewards = np.linspace(0.3, 0.01, len(users))
+    predicted = {f"predicted_{g}": rate for g, rate in rates.items()}
+    ranks = [{"user_id": user, "predicted_reward": float(reward), "rank": k + 1, **predicted, **told}
+             for k, (user, reward) in enumerate(zip(users, rewards, strict=True))]  # fmt: skip
+    write(lake, user_reward_ranks(dataset), dataset, day, ranks)
+    judged = {"day": day, "model_version": "mtorl/1", "trained_through": "2000-01-01", "users": len(users),
+              "labels": 5_000, "logloss": 0.4, "base_logloss": 0.5, "known_share": 1.0}  # fmt: skip
+    heads = [{"head": "channel", **judged}, *({"head": g, "rate": rate, "predicted_rate": 1.1 * rate, **judged}
+                                             for g, rate in rates.items())]  # fmt: skip
+    write(lake, prequential(dataset), dataset, day, heads)
+
+
+def write(lake: Lake, table: Table, dataset: Dataset, day: str, rows: list[dict]) -> None:
+    with staging_folder(lake) as staged:
+        pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), staged / "part-00000.parquet")
+        publish(lake, table.name, dataset.name, day, staged, rows=len(rows), inputs={}, code="0")
+
+
+def linked_copy(lake: Lake, root: Path) -> Lake:
+    """The same lake elsewhere, its files shared: whoever publishes a partition anew leaves the first one's alone."""
+    shutil.copytree(lake.root, root, copy_function=os.link)
+    return Lake(root)
+
+
+def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: int) -> None:
+    """Publish the partition anew with other rows: sql selects from `rows`. The manifest fits them, counts apart."""
+    found = read_manifest(lake.partition(table, dataset, day))
+    with staging_folder(lake) as staged, duckdb.connect() as connection:
+        connection.execute(f"CREATE VIEW rows AS FROM {_parquet(lake, table, get_dataset(dataset), day)}")
+        connection.execute(
+            f"CREATE TABLE planted AS FROM rows LIMIT 0; INSERT INTO planted BY NAME {sql}"
+        )  # same types
+        connection.execute(f"COPY planted TO '{staged}/part-00000.parquet' (FORMAT parquet)")
+        rows = pq.read_metadata(staged / "part-00000.parquet").num_rows
+        told = {**found.counts, **counts}
+        if "rows_in" in told and "rows_in" not in counts:
+            told["rows_in"] = rows + told["duplicates"] + told["quarantined"]
+        publish(lake, table, dataset, day, staged, rows=rows, inputs=found.inputs, code=found.code_version,
+                spec_version=found.spec_version, counts=told)  # fmt: skip
+
+
+def _parquet(lake: Lake, table: str, dataset: Dataset, day: str) -> str:
+    return f"read_parquet('{lake.partition(table, dataset.name, day)}/*.parquet', hive_partitioning = false)"

@@ -1,0 +1,59 @@
+"""Entry points run in this process, on the tests' one Spark session: as people start them, without a start of Java."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from lakehouse.paths import Lake
+from schemas.errors import exit_with_one_line
+
+
+class Jobs:
+    """Runs `jobs.<name>`, or the module of a whole name, on a lake. sessions: how many runs have asked for Spark."""
+
+    def __init__(self, spark: SparkSession, lake: Lake, dataset: str, patch):
+        self.lake, self.dataset, self.sessions = lake, dataset, 0
+        self.spark, self.patch = spark, patch
+
+    def run(self, job: str, *arguments: str) -> int:
+        """The exit status, 0 where the entry point returns."""
+        module = importlib.import_module(job if "." in job else f"jobs.{job}")
+        argv = [job, "--dataset", self.dataset, "--lake", str(self.lake.root), *arguments]
+        self.patch.setattr(sys, "argv", argv)
+        if hasattr(module, "spark_session"):
+            self.patch.setattr(module, "spark_session", self._session)
+        try:
+            exit_with_one_line(module.main)
+        except SystemExit as end:
+            return int(end.code or 0)
+        finally:
+            self.spark.catalog.clearCache()
+        return 0
+
+    def ok(self, job: str, *arguments: str) -> None:
+        assert self.run(job, *arguments) == 0
+
+    @contextmanager
+    def _session(self, name: str, raw: object = ()) -> Iterator[SparkSession]:
+        self.sessions += 1
+        yield self.spark
+
+
+def files_of(lake: Lake, *tables: str) -> dict[str, tuple[int, int]]:
+    """Inode and time of every file of these tables: what changes where a partition is written again."""
+    return {
+        str(path.relative_to(lake.root)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for table in tables
+        for path in sorted((lake.root / table).rglob("*"))
+        if path.is_file()
+    }
+
+
+def rewritten(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> set[str]:
+    """The partitions, as table/day, of which some file is not what it was."""
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    return {f"{Path(path).parts[0]}/{Path(path).parts[2].removeprefix('ds=')}" for path in changed}

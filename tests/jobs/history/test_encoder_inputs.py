@@ -1,0 +1,59 @@
+"""The way from a log to the encoder: nothing that is not yet known at a step reaches what the model reads of it."""
+
+import numpy as np
+import pytest
+from random_exposures import day, random_exposures, to_spark
+from test_user_history import DATASETS, DAYS, NOT_STRICTLY, with_the_unknown_shuffled
+
+import jobs.history.point_in_time as known_before
+import jobs.history.user_history as history
+from jobs.history.feature_selection import fit_spec
+from jobs.history.windows import cut_windows
+from mtorl_model.data.encoding import Encoded, Encoder
+from schemas.dataset import Dataset, get_dataset
+
+STEPS = 8
+INPUTS = ("categorical_NLK", "numeric_NLF", "action_in_NLA", "reward_in_NLR")
+PROFILE = ("profile_categorical_NK", "profile_numeric_NF")
+
+
+def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, np.ndarray]:
+    """Windows of a log and of the same log with the unknown shuffled; [N, L]: steps at or before the user's cut."""
+    frame = random_exposures(dataset, users=25, rows=400, days=DAYS, seed=seed)
+    rng = np.random.default_rng(seed)
+    cuts = {u: int(rng.choice(times)) for u, times in frame.groupby("user_id").exposed_at_ms}
+    spec, found = None, []
+    for log in (frame, with_the_unknown_shuffled(frame, dataset, cuts, seed)):
+        rows = to_spark(spark, log, dataset)
+        steps = history.with_history(rows, None, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
+        if spec is None:
+            names = dataset.channels or tuple(sorted(log.channel.dropna().unique()))
+            exposures = steps.where(f"{history.KIND} = '{history.EXPOSURE}'")
+            spec = fit_spec(exposures, dataset, names, day(0), day(DAYS - 1), 0.5)
+        windows = cut_windows(rows, None, dataset, spec, STEPS, [day(k) for k in range(DAYS)]).frame()
+        table = windows.orderBy("user_id", "ds", "window").toArrow()
+        found.append(Encoder(spec, dataset, "binary").encode(table))
+    users = table.column("user_id").to_numpy()
+    at_ms = np.array([[-1 if t is None else t for t in times] for times in table.column("exposed_at_ms").to_pylist()])
+    cut_N1 = np.array([cuts[u] for u in users])[:, None]
+    assert ((at_ms == cut_N1).sum(), ((at_ms > 0) & (at_ms < cut_N1)).sum()) > (25, 150)
+    return *found, found[0].valid_NL & (at_ms <= cut_N1)
+
+
+def changed(before: Encoded, after: Encoded, seen_NL: np.ndarray) -> set[str]:
+    """The model's inputs that differ at a step of seen_NL."""
+    names = [n for n in INPUTS if not np.array_equal(getattr(before, n)[seen_NL], getattr(after, n)[seen_NL])]
+    return {*names, *(n for n in PROFILE if not np.array_equal(getattr(before, n), getattr(after, n)))}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(spark, name):
+    before, after, seen_NL = encoded_logs(spark, get_dataset(name), 1)
+    assert changed(before, after, seen_NL) == set()
+    assert not np.array_equal(before.gains_NLG[seen_NL], after.gains_NLG[seen_NL])  # the labels did change
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_equal_time_stamps_would_reach_the_model_if_the_frame_held_them(spark, name, monkeypatch):
+    monkeypatch.setattr(known_before, "STRICTLY", NOT_STRICTLY)
+    assert set(INPUTS) <= changed(*encoded_logs(spark, get_dataset(name), 1))

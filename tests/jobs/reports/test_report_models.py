@@ -1,0 +1,106 @@
+"""The training behind a day: read from the MLflow database as the model's own registry writes it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from page import Page
+from report_lake import DATASET, DAY, complete_lake, scored
+
+from jobs.report import publish_report
+from jobs.reports.model_runs import find_run
+from lakehouse.paths import Lake
+from mtorl_model.champion.registry import register, write_lineage
+from schemas.dataset import get_dataset
+
+CONTRACT = get_dataset(DATASET)
+EPOCHS = [
+    {
+        "train_policy": 0.9,
+        "valid_policy": 0.95,
+        "valid_reward": 0.5,
+        "train_click": 0.6,
+        "train_conversion": 0.2,
+        "monitor": 1.45,
+        "monitor_2": 1.5,
+    },
+    {
+        "train_policy": 0.7,
+        "valid_policy": 0.8,
+        "valid_reward": 0.45,
+        "train_click": 0.5,
+        "train_conversion": 0.1,
+        "monitor": 1.2,
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory) -> Lake:
+    """A full training, and a model fine-tuned from it, which scored the day; a second full training beside."""
+    lake = complete_lake(tmp_path_factory.mktemp("models") / "lake")
+
+    def folder() -> Path:
+        made = tmp_path_factory.mktemp("artifact")
+        (made / "config.json").write_text("{}")
+        return made
+
+    first = register(lake, CONTRACT, folder(), {"seed": 0}, EPOCHS, identity="one", day="2017-01-01")
+    daily = register(
+        lake,
+        CONTRACT,
+        folder(),
+        {"steps": 3},
+        [{"train_policy": 0.6}],
+        identity="two",
+        day="2017-01-02",
+        parent=first.name,
+    )
+    register(lake, CONTRACT, folder(), {"seed": 1}, EPOCHS[:1], identity="three", day="2017-01-03")
+    write_lineage(lake, CONTRACT, daily, "0" * 12, {})
+    assert daily.name == "mtorl_criteo/2"  # of the policies in the lake
+    return lake
+
+
+def test_a_version_goes_back_to_its_full_training(lake):
+    run = find_run(lake, "mtorl_criteo/2")
+    assert (run.full_training, run.fine_tuned, run.trained_through) == ("mtorl_criteo/1", 1, "2017-01-02")
+    assert run.curves["valid_policy"] == {1: 0.95, 2: 0.8}
+    assert run.curves["monitor_2"] == {1: 1.5}  # that model stopped early
+    assert find_run(lake, "mtorl_criteo/1").run_id != run.run_id
+    assert find_run(lake, "mtorl_criteo/3").fine_tuned == 0
+
+
+def test_an_unknown_version_or_a_lake_without_models_has_no_run(lake, tmp_path):
+    assert find_run(lake, "mtorl_criteo/9") is None
+    assert find_run(lake, "mtorl_kuairand/1") is None
+    assert find_run(Lake(tmp_path), "mtorl_criteo/2") is None
+    assert not (tmp_path / "mlflow").exists()
+
+
+def test_the_page_shows_the_curves_and_how_to_find_the_run(lake):
+    page = Page(publish_report(lake, CONTRACT, DAY).read_text())
+    assert (
+        page.picture("Loss of the channel by epoch")
+        == "training users: 0.9 (1), 0.7 (2); unseen users: 0.95 (1), 0.8 (2)"
+    )
+    # Mean of the training losses of both gains, as the validation loss is.
+    assert page.picture("Loss of the reward by epoch") == (
+        "training users: 0.4 (1), 0.3 (2); unseen users: 0.5 (1), 0.45 (2)"
+    )
+    assert page.picture("Loss of unseen users") == "model 1: 1.45 (1), 1.2 (2); model 2: 1.5 (1)"
+    run = find_run(lake, "mtorl_criteo/2")
+    section = page.section("training")
+    assert "trained from scratch as mtorl_criteo/1, then fine-tuned on 1 day, one by one, last on 2017-01-02" in section
+    assert f"/runs/{run.run_id}" in section
+    (lineage,) = [link for link in page.links if link.endswith("lineage.json")]
+    assert (lake.reports(DATASET) / lineage).is_file()
+
+
+def test_a_model_that_is_gone_is_one_line(lake, tmp_path):
+    shutil.copytree(lake.root, tmp_path / "lake")
+    copy = Lake(tmp_path / "lake")
+    shutil.rmtree(copy.root / "mlflow")
+    scored(copy, DAY)
+    page = Page(publish_report(copy, CONTRACT, DAY).read_text())
+    assert "scored by mtorl_criteo/2, which the lake's MLflow does not know: no curves" in page.section("training")

@@ -1,0 +1,36 @@
+"""While a Spark job runs, a line every few seconds says how far it is."""
+
+import re
+import time
+
+from jobs.spark import progress
+
+
+def test_a_job_tells_what_it_does_and_how_far_it_is(spark, capsys, monkeypatch):
+    def slowly(batches):
+        for batch in batches:
+            time.sleep(0.5)
+            yield batch
+
+    monkeypatch.setattr(progress, "_EVERY_S", 0.1)
+    with progress.progress(spark):
+        progress.doing(spark, "counting sheep")
+        assert spark.range(0, 4_000, 1, 8).mapInArrow(slowly, "id bigint").count() == 4_000
+    told = re.findall(r"^progress: counting sheep: (\d) of 8 tasks", capsys.readouterr().err, re.MULTILINE)
+    assert len(told) > 2
+    assert told == sorted(told)
+    assert int(told[-1]) > 0
+    time.sleep(0.3)
+    assert capsys.readouterr().err == ""  # it ends with the block
+
+
+def test_a_session_that_has_ended_ends_the_telling_without_a_word(spark, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_EVERY_S", 0.05)
+
+    def dead(_):
+        raise progress.Py4JError("the Java side has ended")
+
+    monkeypatch.setattr(progress, "_running", dead)
+    with progress.progress(spark):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == ""

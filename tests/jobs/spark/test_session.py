@@ -1,0 +1,79 @@
+"""What a failure in Spark means to the person at the keyboard."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyspark.errors import PySparkException
+
+from jobs.spark.session import explained
+from schemas.errors import UserError
+
+RAW = [Path("/raw/my logs/log_random_1.csv"), Path("/raw/my logs/users.csv.gz")]
+READING = "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///{}."
+
+
+@pytest.mark.parametrize(
+    "cause",
+    ["java.io.EOFException: Unexpected end of input stream", "incorrect data check", "stored gzip CRC mismatch"],
+)
+def test_a_damaged_raw_file_is_named(cause):
+    text = READING.format("raw/my%20logs/users.csv.gz") + f" Caused by: {cause}"
+    found = explained(PySparkException(text), RAW)
+    assert isinstance(found, UserError)
+    assert str(found).startswith("users.csv.gz is cut off or damaged")
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        # A lake's file, in a job that reads raw files and in one that does not.
+        (READING.format("lake/exposures/0-part.parquet") + " EOFException", RAW),
+        (READING.format("lake/exposures/0-part.parquet") + " EOFException", ()),
+        # A worker that went away.
+        ("java.io.EOFException at PythonRunner", RAW),
+        # The mark is in the path, not in what went wrong.
+        (READING.format("raw/crc/users.csv.gz") + " Connection reset", [Path("/raw/crc/users.csv.gz")]),
+    ],
+)
+def test_all_else_stays_what_it_is_and_may_be_tried_again(text, raw):
+    error = PySparkException(text)
+    assert explained(error, raw) is error
+
+
+def test_a_path_that_spark_cannot_see():
+    text = "[PATH_NOT_FOUND] Path does not exist: file:/nfs/my%20lake/exposures. SQLSTATE: 42K03"
+    assert str(explained(PySparkException(text), ())) == (
+        "Spark cannot find file:/nfs/my lake/exposures: every machine that runs Spark must see RAW and LAKE under "
+        "these paths"
+    )
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("submit", "size"),
+    [([], "32m"), (["spark-submit", "--master", "local[1]"], "32m"),
+     (["spark-submit", "--master", "local[1]", "--conf", "spark.sql.files.maxPartitionBytes=5m"], "5m")],
+)  # fmt: skip
+def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size):
+    job = tmp_path / "job.py"
+    job.write_text(
+        "from jobs.spark.session import spark_session\n"
+        "with spark_session('sizes') as spark:\n"
+        "    print('size', spark.conf.get('spark.sql.files.maxPartitionBytes'))\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    bin_folder = Path(sys.executable).parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "SPARK_HOME"):
+        environment.pop(name, None)
+    command = [*submit, job] if submit else [sys.executable, job]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False, timeout=120)
+    assert f"size {size}" in done.stdout.splitlines(), done.stderr[-2000:]
+
+
+def test_a_full_disk():
+    assert "the disk is full" in str(explained(PySparkException("java.io.IOException: No space left on device"), ()))

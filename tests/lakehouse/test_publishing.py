@@ -1,0 +1,207 @@
+"""A partition is whole or not there, whatever happens, and says what it holds."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.paths import UNDATED, Lake, checked_day, days_between
+from lakehouse.publishing import (
+    MANIFEST,
+    content_fingerprint,
+    publish,
+    read_manifest,
+    require_manifest,
+    staging_folder,
+)
+from schemas.errors import UserError
+
+DAY = "2022-05-01"
+
+
+def publish_text(lake: Lake, *texts: str, table: str = "exposures", day: str = DAY) -> None:
+    """A partition of one file per text, each holding its text many times."""
+    with staging_folder(lake) as staging:
+        staged = staging / DAY
+        staged.mkdir()
+        for k, text in enumerate(texts):
+            (staged / f"part-{k}-{time.monotonic_ns()}.parquet").write_text(text * 1000)
+        (staged / "_SUCCESS").touch()
+        publish(lake, table, "shop", day, staged, rows=len(texts), inputs={}, code="c")
+
+
+def partition(lake: Lake) -> Path:
+    return lake.partition("exposures", "shop", DAY)
+
+
+def test_a_published_partition_states_its_content(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "a", "b")
+    manifest = read_manifest(partition(lake))
+    assert manifest is not None
+    assert manifest.rows == 2
+    assert manifest.fingerprint == content_fingerprint(partition(lake))
+    assert not (partition(lake) / "_SUCCESS").exists()
+    assert list(lake.staging.iterdir()) == []
+
+
+def test_nothing_is_built_on_what_failed_its_audit_until_it_is_repaired(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "a")
+    audit = lake.audits("shop") / "exposures" / f"{DAY}.json"
+    audit.parent.mkdir(parents=True)
+    for verdict, refused in (("pass", False), ("warn", False), ("fail", True)):
+        audit.write_text(json.dumps({"fingerprint": read_manifest(partition(lake)).fingerprint, "verdict": verdict}))
+        with pytest.raises(UserError, match="failed its audit") if refused else nullcontext():
+            require_manifest(lake, "exposures", "shop", DAY)
+    publish_text(lake, "repaired")
+    assert require_manifest(lake, "exposures", "shop", DAY) == read_manifest(partition(lake))
+
+
+@pytest.mark.parametrize("refused", [DAY, UNDATED])
+def test_exposures_fall_with_the_rows_refused_beside_them(tmp_path, refused):
+    lake = Lake(tmp_path)
+    publish_text(lake, "a")
+    publish_text(lake, "refused", table="quarantine", day=refused)
+    require_manifest(lake, "exposures", "shop", DAY)
+    audit = lake.audits("shop") / "quarantine" / f"{refused}.json"
+    audit.parent.mkdir(parents=True)
+    fingerprint = read_manifest(lake.partition("quarantine", "shop", refused)).fingerprint
+    audit.write_text(json.dumps({"fingerprint": fingerprint, "verdict": "fail"}))
+    with pytest.raises(UserError, match=f"^quarantine for shop on {refused} failed its audit"):
+        require_manifest(lake, "exposures", "shop", DAY)
+
+
+def test_equal_content_has_an_equal_fingerprint_whatever_the_file_names(tmp_path):
+    one, other = Lake(tmp_path / "1"), Lake(tmp_path / "2")
+    publish_text(one, "a", "b")
+    publish_text(other, "b", "a")
+    assert content_fingerprint(partition(one)) == content_fingerprint(partition(other))
+    publish_text(other, "b", "c")
+    assert content_fingerprint(partition(one)) != content_fingerprint(partition(other))
+
+
+def test_a_parquet_footer_does_not_count_but_every_page_does(tmp_path):
+    def fingerprint(name: str, pages: bytes, footer: bytes) -> str:
+        (tmp_path / name).mkdir()
+        tail = footer + len(footer).to_bytes(4, "little") + b"PAR1"
+        (tmp_path / name / "x.parquet").write_bytes(b"PAR1" + pages + tail)
+        return content_fingerprint(tmp_path / name)
+
+    one = fingerprint("1", b"pages", b"encodings: PLAIN, RLE")
+    assert one == fingerprint("2", b"pages", b"encodings: RLE, PLAIN")
+    assert one != fingerprint("3", b"pageS", b"encodings: PLAIN, RLE")
+
+
+def test_a_failed_job_leaves_the_old_partition(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "old")
+    before = content_fingerprint(partition(lake))
+
+    def fail() -> None:
+        with staging_folder(lake) as staging:
+            (staging / "half").write_text("new")
+            raise RuntimeError("the job died")
+
+    with pytest.raises(RuntimeError, match="the job died"):
+        fail()
+    assert content_fingerprint(partition(lake)) == before
+    assert list(lake.staging.iterdir()) == []
+
+
+def _publish_for_ever(root: str) -> None:
+    k = 0
+    while True:
+        k += 1
+        publish_text(Lake(Path(root)), *("xyz"[k % 3] for _ in range(1 + k % 3)))
+
+
+def _look(folder: Path) -> tuple[bool, bool]:
+    """Whether the partition agrees with its manifest, and whether it was still the published one afterwards."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        names = os.listdir(handle)  # noqa: PTH208 - of an open folder
+        try:
+            with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=handle)) as file:
+                whole = json.load(file)["rows"] == sum(name.endswith(".parquet") for name in names)
+        except FileNotFoundError:
+            whole = False
+        return whole, os.fstat(handle).st_ino == folder.stat().st_ino
+    finally:
+        os.close(handle)
+
+
+def test_a_reader_never_sees_half_a_partition_while_a_writer_is_killed_again_and_again(tmp_path):
+    lake = Lake(tmp_path)
+    publish_text(lake, "x")
+    spawn = multiprocessing.get_context("fork")
+    reads = 0
+    for _ in range(8):
+        writer = spawn.Process(target=_publish_for_ever, args=(str(tmp_path),))
+        writer.start()
+        end = time.monotonic() + 0.15
+        while time.monotonic() < end:
+            whole, current = _look(partition(lake))
+            assert whole or not current  # what the path names is whole; a version just replaced may be going away
+            reads += whole
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        manifest = read_manifest(partition(lake))
+        assert manifest is not None
+        assert manifest.fingerprint == content_fingerprint(partition(lake))
+    assert reads > 20
+    publish_text(lake, "x")
+    assert list(lake.staging.iterdir()) == []  # what the killed writers left is swept
+
+
+def test_a_folder_that_somebody_still_writes_to_is_swept_later(tmp_path, monkeypatch):
+    """Such as a worker that outlives its driver: what it makes behind the sweeper's back must not stay for ever."""
+    lake = Lake(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", lambda *_, **__: None)
+        with staging_folder(lake):
+            pass
+    assert len([path for path in lake.staging.iterdir() if path.is_dir()]) == 1
+    with staging_folder(lake):
+        pass
+    assert list(lake.staging.iterdir()) == []
+
+
+def test_an_unwritable_lake_is_one_clear_line(tmp_path):
+    (tmp_path / "lake").write_text("")
+    with (
+        pytest.raises(UserError, match=r"cannot write to the lake .*choose another folder with LAKE="),
+        staging_folder(Lake(tmp_path / "lake")),
+    ):
+        pass
+
+
+@given(st.text(max_size=12))
+def test_only_days_are_days(text):
+    try:
+        checked_day(text)
+    except UserError:
+        return
+    assert len(text) == 10
+    assert Path("x", f"ds={text}").parts == ("x", f"ds={text}")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "A", "a" * 65, "x;y"])
+def test_no_path_from_an_unchecked_name(name, tmp_path):
+    with pytest.raises(UserError):
+        Lake(tmp_path).partition(name, "kuairand", DAY)
+    with pytest.raises(UserError):
+        Lake(tmp_path).partition("exposures", name, DAY)
+
+
+def test_days_between():
+    assert days_between("2024-02-28", "2024-03-01") == ["2024-02-28", "2024-02-29", "2024-03-01"]
+    with pytest.raises(UserError, match="the range of days is empty"):
+        days_between("2024-03-01", "2024-02-28")

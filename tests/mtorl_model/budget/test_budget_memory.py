@@ -1,0 +1,162 @@
+"""Journey memories step by step, held equal to the nightly way from exposures to windows."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from naive_history import naive_inputs
+from synthetic import as_table
+from synthetic_journeys import CHANNELS, GAINS, SPEC, Shown, journeys, toy_dataset
+
+from mtorl_model.budget.environment import Late, Moment, Outcome
+from mtorl_model.budget.memory import JourneyMemory
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.journey_windows import journeys_to_windows
+from schemas.contract import Role
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.steps import feature_inputs
+from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
+from schemas.tables.sequences import counted_by_channel
+
+TOY = toy_dataset()
+STEPS = 5
+INPUTS = (
+    "categorical_NLK", "profile_categorical_NK", "numeric_NLF", "profile_numeric_NF", "action_in_NLA",
+    "reward_in_NLR", "valid_NL",
+)  # fmt: skip
+
+
+def outcome(user, at_ms, index, gains, cost=0.25, **attributes) -> Outcome:
+    return Outcome(
+        np.array([user]), np.array([at_ms]), np.array([index]), np.array([True]), np.array([gains]),
+        np.array([round(cost * 1e9)]), {name: [value] for name, value in attributes.items()},
+    )  # fmt: skip
+
+
+def hour(value: int) -> dict[str, pa.Array]:
+    return {"hour": pa.array([value], pa.int32())}
+
+
+def test_it_gives_the_windows_of_the_nightly_run():
+    rng = np.random.default_rng(0)
+    users = {
+        number: [
+            Shown(
+                rng.choice([*CHANNELS, None, "pop-up"]), int(rng.random() < 0.4), int(rng.random() < 0.2),
+                rng.choice(["spring", "summer", "unseen", None]), float(rng.integers(0, 9)) / 8,
+            )
+            for _ in range(rng.integers(1, 9))
+        ]
+        for number in range(12)
+    }  # fmt: skip
+    nightly = Encoder(SPEC, TOY, "binary").encode(journeys_to_windows(journeys(users), SPEC, TOY, STEPS))
+
+    memory = JourneyMemory(
+        Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0 + n for n in users])}, len(users), STEPS
+    )
+    for user, exposures in users.items():
+        for t, shown in enumerate(exposures):
+            channel = CHANNELS.index(shown.channel) if shown.channel in CHANNELS else -1
+            gains = [getattr(shown, g) for g in GAINS]
+            at_ms = int(t * 60_000)
+            memory.observe(outcome(user, at_ms, channel, gains, shown.cost, campaign=shown.campaign), hour(t % 24))
+    lengths = np.array([len(exposures) for exposures in users.values()])
+    moment = Moment(np.arange(len(users)), lengths * 60_000, {"hour": pa.array((lengths - 1) % 24, pa.int32())})
+    online = memory.windows(moment)
+    for name in INPUTS:
+        np.testing.assert_array_equal(getattr(online, name), getattr(nightly, name), err_msg=name)
+    for name in online._fields:  # the labels' fields are empty, and have their full shape
+        assert getattr(online, name).shape == getattr(nightly, name).shape, name
+
+
+def everything_kept(dataset) -> FeatureSpec:
+    """A spec that keeps every candidate."""
+    features = [
+        Feature(c.name, c.role.value, False, True, vocabulary=("a", "b", "c", "v0", "v1", "v2", "3", "7"))
+        if c.role is Role.CATEGORICAL
+        else Feature(c.name, c.role.value, False, True, mean=2.0, std=3.0)
+        for c in feature_inputs(dataset)
+    ]
+    return FeatureSpec(
+        dataset.name, "2022-05-01", "2022-05-03", ("a", "b"), dataset.gain_names,
+        tuple(g.weight for g in dataset.gains), RewardScale(0.5, 0.0, 1.0), tuple(features),
+    )  # fmt: skip
+
+
+def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
+    """Late conversions, means, switches, missing values, and a channel that the spec does not know."""
+    criteo = get_dataset("criteo")
+    spec, rng = everything_kept(criteo), np.random.default_rng(3)
+    categories = [f"cat{k}" for k in range(1, 10)]
+    rows = 14
+    log = pd.DataFrame({
+        "exposure_id": np.arange(rows), "exposed_at_ms": 1_000_000 + np.cumsum(rng.integers(1, 90, rows)) * 1000,
+        "channel": rng.choice(["a", "b", "c", None], rows), "cost": rng.integers(0, 9, rows) / 8,
+        "click": rng.integers(0, 2, rows), "cpo": np.where(rng.random(rows) < 0.3, np.nan, rng.random(rows)),
+        "campaign": rng.choice(["v0", "v1", None], rows),
+        **{cat: rng.choice(["v0", "v1", "v2"], rows) for cat in categories},
+    })  # fmt: skip
+    log["conversion"] = log["click"] * rng.integers(0, 2, rows)
+    log["conversion_at_ms"] = (log["exposed_at_ms"] + rng.integers(0, 400, rows) * 1000).where(log["conversion"] == 1)
+    encoder = Encoder(spec, criteo, "binary")
+    memory = JourneyMemory(encoder, criteo, {}, 1, STEPS)
+    context = [
+        {"time_since_last_click_s": pa.array([float(t) if t % 3 else None], pa.float64()),
+         "hour": pa.array([t % 9], pa.int32()), "weekday": pa.array([t % 7], pa.int32())}
+        for t in range(rows + 1)
+    ]  # fmt: skip
+    late = [
+        Late(0, "ab".find(channel or "-"), 1, int(at))
+        for channel, at in zip(log["channel"], log["conversion_at_ms"], strict=True)
+        if at == at
+    ]
+    windows = []
+    times = [*log["exposed_at_ms"], int(log["exposed_at_ms"].max()) + 7_000]
+    for t, at in enumerate(times):
+        memory.learn([news for news in late if (times[t - 1] if t else 0) <= news.known_at_ms < at])
+        found = memory.windows(Moment(np.array([0]), np.array([at]), context[t]))
+        inputs = naive_inputs(log, criteo, int(at), int(times[t - 1]) if t else None)
+        inputs |= {name: values[0].as_py() for name, values in context[t].items()}
+        for when, counted in counted_by_channel(criteo).items():
+            dense = {row[0]: row[1:] for row in inputs[f"{when}_by_channel"]}
+            for k, what in enumerate(counted):
+                inputs[f"{when}_{what}_by_channel"] = [dense.get(c, (0, 0, 0))[k] for c in spec.channels]
+        windows.append({name: [value] for name, value in inputs.items()} | {"valid": [True], "is_label": [False]})
+        expected = encoder.encode(as_table(criteo, spec, windows[-1:], steps=1))
+        for name in INPUTS:
+            ours = getattr(found, name)
+            ours = ours[:, -1:] if "L" in name.split("_")[-1] else ours
+            np.testing.assert_array_equal(ours, getattr(expected, name), err_msg=f"step {t}: {name}")
+        if t < rows:
+            row = log.iloc[t]
+            memory.observe(
+                outcome(0, int(at), "ab".find(row.channel or "-"), [int(row.click), 0], row.cost,
+                        **{name: row[name] for name in ("channel", "cpo", "campaign", *categories)}), context[t],
+            )  # fmt: skip
+
+
+def test_offers_that_were_not_shown_leave_no_trace():
+    memory = JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0, 31.0])}, 2, STEPS)
+    both = Outcome(
+        np.array([0, 1]), np.array([10, 10]), np.array([0, 0]), np.array([True, False]), np.array([[1, 0], [1, 0]]),
+        np.array([5, 5]), {"campaign": ["spring", "summer"]},
+    )  # fmt: skip
+    memory.observe(both, {"hour": pa.array([1, 1], pa.int32())})
+    assert memory.exposures_UA.sum(axis=1).tolist() == [1, 0]
+    assert memory.gains_UAG[:, :, 0].sum(axis=1).tolist() == [1, 0]
+    window = memory.windows(Moment(np.array([0, 1]), np.array([20, 20]), {"hour": pa.array([1, 1], pa.int32())}))
+    assert window.valid_NL.sum(axis=1).tolist() == [2, 1]
+
+
+def test_time_does_not_run_backwards():
+    memory = JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0])}, 1, STEPS)
+    memory.observe(outcome(0, 10, 0, [0, 0]), hour(1))
+    with pytest.raises(UserError, match="in order and at distinct times"):
+        memory.windows(Moment(np.array([0]), np.array([10]), hour(1)))
+
+
+def test_what_the_model_reads_must_be_told():
+    memory = JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0])}, 1, STEPS)
+    with pytest.raises(UserError, match="does not say hour"):
+        memory.windows(Moment(np.array([0]), np.array([10])))

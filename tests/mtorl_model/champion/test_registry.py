@@ -1,0 +1,275 @@
+"""Model folders, the registry on a real MLflow store, and the training entry point end to end."""
+
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+
+from lakehouse.paths import Lake
+from lakehouse.publishing import publish, staging_folder
+from mtorl_model.champion.registry import Version, load_champion, make_champion, register
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
+from mtorl_model.data.window_store import WindowStore, open_windows
+from mtorl_model.inference.prediction import predict
+from mtorl_model.methods.mtorl.artifact import WEIGHTS, Artifact, load_artifact, save_artifact
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.train import curves_of, new_model, train_champion
+from mtorl_model.training.loop import Epoch, History
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+
+KUAIRAND = get_dataset("kuairand")
+DAYS = ("2022-04-10", "2022-04-11")
+POLICY = InitialPolicy(("short", "mid", "long"), (0.2, 0.3, 0.5), {"click": 0.25, "long_view": 0.125}, (0.5, 0.4, 0.1))
+CONFIGS = (ModelConfig(hidden=16), LossConfig(), TrainConfig(batch_size=64, max_epochs=2, device="cpu"))
+
+
+@pytest.fixture
+def store(synthetic_lake: tuple[Lake, FeatureSpec]) -> WindowStore:
+    lake, spec = synthetic_lake
+    return open_windows(lake, Encoder(spec, KUAIRAND, "binary"), *DAYS, "train")
+
+
+def saved(folder: Path, spec: FeatureSpec, seed: int = 0) -> Artifact:
+    """A model folder of an untrained model."""
+    model = new_model(ModelConfig(hidden=16), Encoder(spec, KUAIRAND, "binary"), seed).eval()
+    artifact = Artifact((model,), spec, POLICY)
+    save_artifact(folder, artifact)
+    return artifact
+
+
+def test_a_model_folder_gives_back_the_same_model(
+    synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, tmp_path: Path
+) -> None:
+    before = saved(tmp_path / "model", synthetic_lake[1])
+    after = load_artifact(tmp_path / "model")
+    assert (after.config, after.spec, after.initial_policy) == (before.config, before.spec, POLICY)
+    assert after.models[0].sizes == before.models[0].sizes
+    batch = next(store.in_order(32))
+    with torch.no_grad():
+        for one, two in zip(before.models[0](batch)[:3], after.models[0].eval()(batch)[:3], strict=True):
+            assert torch.equal(one, two)
+
+
+class _Code:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def test_a_file_that_holds_code_is_refused_and_the_code_not_run(
+    synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path
+) -> None:
+    saved(tmp_path / "model", synthetic_lake[1])
+    trace = tmp_path / "executed"
+    for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
+        write({"action.weight": _Code(trace)}, tmp_path / "model" / WEIGHTS)
+        with pytest.raises(UserError, match="no file of plain tensors"):
+            load_artifact(tmp_path / "model")
+    assert not trace.exists()
+
+
+def test_a_broken_folder_is_refused_in_one_line(synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    saved(folder, synthetic_lake[1])
+    weights = (folder / WEIGHTS).read_bytes()
+    for length in range(0, len(weights), len(weights) // 7):
+        (folder / WEIGHTS).write_bytes(weights[:length])
+        with pytest.raises(UserError, match="no file of plain tensors"):
+            load_artifact(folder)
+    torch.save({"other": torch.zeros(1)}, folder / WEIGHTS)
+    with pytest.raises(UserError, match="does not fit"):
+        load_artifact(folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=r"lacks weights\.pt"):
+        load_artifact(folder)
+
+
+def test_the_initial_policy_is_the_channels_shares_of_the_click_rates(
+    synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore
+) -> None:
+    spec = synthetic_lake[1]
+    got = fit_initial_policy(store, spec)
+    shown, clicks, views = np.zeros(3), np.zeros(3), 0.0
+    for batch in store.in_order(50):
+        for channel, gains in zip(batch.action_BL[batch.label_BL], batch.gains_BLG[batch.label_BL], strict=True):
+            shown[channel] += 1
+            clicks[channel] += float(gains[0])
+            views += float(gains[1])
+    rate = clicks.sum() / shown.sum()
+    ctr = (clicks + PRIOR_EXPOSURES * rate) / (shown + PRIOR_EXPOSURES)
+    assert got.channels == spec.channels
+    assert got.probabilities == pytest.approx(ctr / ctr.sum())
+    assert got.gain_rates == pytest.approx({"click": rate, "long_view": views / shown.sum()})
+    assert InitialPolicy.from_json(got.to_json()) == got
+
+
+def test_without_any_click_all_channels_are_equal(synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore) -> None:
+    store.windows = store.windows._replace(gains_NLG=np.zeros_like(store.windows.gains_NLG))
+    assert fit_initial_policy(store, synthetic_lake[1]).probabilities == pytest.approx([1 / 3] * 3)
+
+
+def crown(lake: Lake, folder: Path, params: dict[str, object], curves: list[dict[str, float]]) -> str:
+    """Register a model folder and make it champion."""
+    version = register(lake, KUAIRAND, folder, params, curves, identity=str(params), day=DAYS[-1])
+    make_champion(lake, KUAIRAND, version)
+    return version.name
+
+
+@pytest.mark.slow
+def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_lake(
+    synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path
+) -> None:
+    lake, spec = Lake(tmp_path / "lake"), synthetic_lake[1]
+    with pytest.raises(UserError, match="no champion model for kuairand"):
+        load_champion(lake, KUAIRAND)
+    histories = [History([Epoch(5, 4, 3, (2, 9), 1, 0.5), Epoch(4, 3, 2, (1, 8), 0.5, 0.25)])]
+    first, second = saved(tmp_path / "a", spec, seed=1), saved(tmp_path / "b", spec, seed=2)
+    files = {f"model/{path.name}" for path in (tmp_path / "a").iterdir()}
+    assert crown(lake, tmp_path / "a", {"seed": 1}, curves_of(histories, KUAIRAND)) == "mtorl_kuairand/1"
+    assert crown(lake, tmp_path / "b", {"seed": 2}, curves_of(histories * 2, KUAIRAND)) == "mtorl_kuairand/2"
+    with pytest.raises(UserError, match="no champion model for criteo"):
+        load_champion(lake, get_dataset("criteo"))
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+    run = client.get_run(client.get_model_version("mtorl_kuairand", "1").run_id)
+    assert run.data.params == {"seed": "1"}
+    curve = client.get_metric_history(run.info.run_id, "monitor")
+    assert [(m.step, m.value) for m in curve] == [(1, 1.5), (2, 0.75)]
+    assert {file.path for file in client.list_artifacts(run.info.run_id, "model")} == files
+
+    moved = Lake(tmp_path / "moved")
+    shutil.move(lake.root, moved.root)
+    version, champion = load_champion(moved, KUAIRAND)
+    assert version == "mtorl_kuairand/2"
+    for name, weight in champion.models[0].state_dict().items():
+        assert torch.equal(weight, second.models[0].state_dict()[name])
+    assert not torch.equal(champion.models[0].action.weight, first.models[0].action.weight)
+
+    # Who only reads the registry waits neither for MLflow nor for torch: seconds of every step of a day.
+    code = "import sys, mtorl_model.export_champion as e; e.main(); print({'mlflow', 'torch'} & {*sys.modules})"
+    asked = ["--dataset", "kuairand", "--lake", str(moved.root), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [f"mtorl_kuairand/2 -> {tmp_path / 'out'}", "set()"]
+
+
+def train_command(lake: Path, *more: str, dataset: str = "kuairand") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mtorl_model.train", "--dataset", dataset, "--lake", str(lake), "--device", "cpu"]
+    return subprocess.run(
+        [*command, "--from", DAYS[0], "--to", DAYS[1], *more],
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
+    lake, spec = synthetic.write_lake(tmp_path, users=40)
+    done = train_command(lake.root, "--max-epochs", "1", "--members", "1")
+    assert done.returncode == 0, done.stderr
+    epoch, first, *_ = done.stdout.splitlines()
+    assert re.fullmatch(r"epoch 1: validation loss \d\.\d{4}", epoch)  # bin/progress.py looks for it
+    assert first.startswith("mtorl_kuairand/1 is the champion of kuairand")
+    assert done.stderr == ""
+    assert not list((lake.root / "checkpoints").rglob("*.pt"))
+    version, champion = load_champion(lake, KUAIRAND)
+    assert (version, champion.spec) == ("mtorl_kuairand/1", spec)
+
+
+@pytest.mark.slow
+def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, _ = synthetic.write_lake(tmp_path, users=40)
+    two_members = (*CONFIGS[:2], replace(CONFIGS[2], members=2))
+
+    def killed(*args: object, **kwargs: object) -> Version:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.train.register", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_champion(lake, KUAIRAND, *DAYS, two_members)
+    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.training.loop._Training._optimise", None)
+        lines = train_champion(lake, KUAIRAND, *DAYS, two_members)
+    assert lines[0].startswith("mtorl_kuairand/1 is the champion")
+    assert not list((lake.root / "checkpoints").rglob("*.pt"))
+
+
+def test_members_differ_by_seed_and_their_answers_are_averaged(tmp_path: Path) -> None:
+    lake, spec = synthetic.write_lake(tmp_path, users=40)
+    tau = 0.5
+    configs = (replace(CONFIGS[0], prior_adjustment=tau), CONFIGS[1], replace(CONFIGS[2], members=2, seed=3))
+    train_champion(lake, KUAIRAND, *DAYS, configs)
+    _, champion = load_champion(lake, KUAIRAND)
+    (batch,) = open_windows(lake, Encoder(spec, KUAIRAND, "binary"), *DAYS, "validation").in_order(1000)
+    answers = []
+    for model in champion.models:
+        with torch.no_grad():
+            output = model.eval()(batch)
+            answers.append((model.policy(output).double(), model.predicted_gains(output).double()))
+    assert len(answers) == 2
+    assert not torch.allclose(answers[0][1], answers[1][1])
+    policy_BLA, gains_BLG = (torch.stack(of_members).mean(0).numpy() for of_members in zip(*answers, strict=True))
+    weighed_BLA = policy_BLA / np.array(champion.initial_policy.channel_shares) ** tau
+    got = predict(champion, batch)
+    assert np.allclose(got.gains_BLG, gains_BLG)
+    assert np.allclose(got.policy_BLA, weighed_BLA / weighed_BLA.sum(-1, keepdims=True))
+    assert np.allclose(got.policy_BLA.sum(-1), 1)
+
+
+def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train without MLflow, which takes seconds."""
+    monkeypatch.setattr("mtorl_model.train.find_version", lambda *args: None)
+    monkeypatch.setattr("mtorl_model.train.make_champion", lambda *args: None)
+    monkeypatch.setattr("mtorl_model.train.hand_out", lambda *args: None)
+    monkeypatch.setattr("mtorl_model.train.write_lineage", lambda *args: None)
+    version = Version("mtorl_kuairand/1", 1, "run", DAYS[-1], "identity")
+    monkeypatch.setattr("mtorl_model.train.register", lambda *args, **kwargs: version)
+
+
+def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_registry(monkeypatch)
+    lake, spec = synthetic.write_lake(tmp_path, users=40)
+    newer = replace(spec, last_day="2022-05-08")
+    with staging_folder(lake) as staged:
+        (staged / SPEC_FILE).write_text(newer.to_json())
+        publish(lake, "feature_spec", "kuairand", newer.last_day, staged, rows=0, inputs={}, code="test")
+    assert train_champion(lake, KUAIRAND, *DAYS, CONFIGS, spec_day=DAYS[-1])
+    with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
+        train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    with pytest.raises(UserError, match="no feature_spec for kuairand on 2022-04-01"):
+        train_champion(lake, KUAIRAND, *DAYS, CONFIGS, spec_day="2022-04-01")
+
+
+def test_the_checkpoint_belongs_to_configs_spec_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_registry(monkeypatch)
+    monkeypatch.setattr("mtorl_model.train.shutil.rmtree", lambda path, **kwargs: None)
+    lake, _ = synthetic.write_lake(tmp_path, users=40)
+    train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    train_champion(lake, KUAIRAND, *DAYS, (CONFIGS[0], CONFIGS[1], replace(CONFIGS[2], seed=1)))
+    train_champion(lake, KUAIRAND, DAYS[0], DAYS[0], CONFIGS)
+    train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 3
+
+
+def test_the_entry_point_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = train_command(tmp_path / "empty")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no feature spec for kuairand in")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,184 @@
+"""What a day's fine-tuning reads: the day and a bounded replay, the same every time, of training users alone."""
+
+import itertools
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import synthetic
+
+from lakehouse.paths import Lake, day_plus, days_between
+from lakehouse.publishing import MANIFEST, publish, read_manifest, staging_folder
+from lakehouse.reading import read_tables, unswapped
+from mtorl_model.data.day_sample import DaySample, _replay_days, draw_day, mixed_batches, steps_of
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig
+from schemas.dataset import get_dataset
+from schemas.errors import Busy, UserError
+
+CRITEO = get_dataset("criteo")
+CONFIG = FineTuneConfig(batch_size=16, replay_days=2, device="cpu")
+FIRST, LAST = "2022-04-10", "2022-04-14"
+
+
+@pytest.fixture(scope="module")
+def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder]:
+    lake, spec = synthetic.write_lake(tmp_path_factory.mktemp("criteo"), "criteo", FIRST, LAST, users=30)
+    return lake, Encoder(spec, CRITEO, "binary")
+
+
+@pytest.fixture(autouse=True)
+def calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic lakes begin at a time of their own, whatever their days are called."""
+    days = days_between(FIRST, LAST)
+    monkeypatch.setattr(
+        type(CRITEO), "end_of_day_ms",
+        lambda self, day: synthetic.FIRST_DAY_MS + (days.index(day) + 1) * synthetic.DAY_MS,
+    )  # fmt: skip
+
+
+def draw(lake: Lake, encoder: Encoder, day: str = "2022-04-13", config: FineTuneConfig = CONFIG) -> DaySample:
+    return draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"))
+
+
+def same(one: DaySample, other: DaySample) -> bool:
+    pairs = zip((*one.new, *one.replay), (*other.new, *other.replay), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_day_draws_the_same_every_time_and_another_day_another_sample(criteo_lake):
+    lake, encoder = criteo_lake
+    assert same(draw(lake, encoder), draw(lake, encoder))
+    assert not same(draw(lake, encoder), draw(lake, encoder, "2022-04-14"))
+    batches = [list(mixed_batches(draw(lake, encoder), CONFIG, seed=seed)) for seed in (1, 1, 2)]
+    assert all((a.gains_BLG == b.gains_BLG).all() for a, b in zip(batches[0], batches[1], strict=True))
+    assert any((a.gains_BLG != b.gains_BLG).any() for a, b in zip(batches[0], batches[2], strict=True))
+
+
+def test_only_training_users_and_only_the_past(criteo_lake):
+    lake, encoder = criteo_lake
+    sample = draw(lake, encoder, config=replace(CONFIG, replay_days=9))
+    days = [path.rpartition("=")[2] for path in sample.inputs]
+    assert days == ["2022-04-13", "2022-04-10", "2022-04-11", "2022-04-12"]
+    own = list(read_tables([lake.partition("sequences", "criteo", days[0])], ["split"]))
+    train = sum(t.column("split").to_pylist().count("train") for t in own)
+    everybody = sum(len(t) for t in own)
+    assert len(sample.new.valid_NL) == train < everybody
+
+
+def test_a_conversion_of_tomorrow_is_not_learned_today_and_is_tomorrow(criteo_lake):
+    lake, encoder = criteo_lake
+    today = draw(lake, encoder, "2022-04-12", replace(CONFIG, replay_days=9, max_steps=10_000))
+    # The same day's windows, replayed two days later, have matured.
+    later = draw(lake, encoder, "2022-04-14", replace(CONFIG, replay_days=9, max_steps=10_000, passes=50))
+    conversions = [s.gains_NLG[s.label_NL][:, 1].mean() for s in (today.new, later.replay)]
+    final = draw_day(
+        lake, encoder, CRITEO, "2022-04-12", replace(CONFIG, max_steps=10_000), FeedbackConfig("none"),
+        known_at_ms=2**62,
+    ).new  # fmt: skip
+    full = final.gains_NLG[final.label_NL][:, 1].mean()
+    assert conversions[0] < 0.6 * full
+    assert conversions[0] < 0.8 * conversions[1] < full
+
+
+def test_steps_and_partitions_do_not_grow_with_the_history():
+    config = FineTuneConfig()
+    days = [day_plus("2019-01-01", k) for k in range(1500)]
+    for known in (20, 100, 1500):
+        chosen = _replay_days(days[:known], days[known - 1], config.recent_days, config, np.random.default_rng(0))
+        assert len(set(chosen)) == len(chosen) <= config.replay_days
+        assert chosen == sorted(chosen)
+        assert chosen[-1] < days[known - 1]
+    recent = [d for d in chosen if d >= day_plus(days[-1], -config.recent_days)]
+    assert len(recent) == config.replay_days // 2
+    assert steps_of(10**9, config) == config.max_steps
+    assert steps_of(0, config) == 0
+
+
+def test_every_batch_has_its_share_of_replay_and_every_window_its_turn(criteo_lake):
+    lake, encoder = criteo_lake
+    sample = draw(lake, encoder)
+    marked = sample._replace(
+        new=sample.new._replace(reward_NL=np.full_like(sample.new.reward_NL, 1.0)),
+        replay=sample.replay._replace(reward_NL=np.full_like(sample.replay.reward_NL, 0.0)),
+    )
+    batches = list(mixed_batches(marked, replace(CONFIG, replay_share=0.25), seed=0))
+    assert {len(b.reward_BL) for b in batches} == {16}
+    assert {int(b.reward_BL[:, 0].sum()) for b in batches} == {12}
+    assert len(batches) == steps_of(len(sample.new.valid_NL), replace(CONFIG, replay_share=0.25))
+    alone = marked._replace(replay=marked.replay.take(slice(0, 0)))
+    assert all(b.reward_BL.all() for b in itertools.islice(mixed_batches(alone, CONFIG, seed=0), 3))
+
+
+def republish(lake: Lake, day: str, *, reverse: bool) -> None:
+    """The day once more, its windows the other way round or as they are."""
+    partition = lake.partition("sequences", "criteo", day)
+    files = [pq.read_table(path, partitioning=None) for path in sorted(partition.glob("*.parquet"))]
+    with staging_folder(lake) as staged:
+        for k, table in enumerate(files):
+            rows = table.take(list(range(len(table)))[::-1]) if reverse else table
+            pq.write_table(rows, staged / f"other-{k}.parquet")
+        publish(lake, "sequences", "criteo", day, staged, rows=sum(map(len, files)), inputs={}, code="test",
+                spec_version=read_manifest(partition).spec_version)  # fmt: skip
+
+
+@pytest.mark.parametrize("day", ["2022-04-13", "2022-04-12"])  # the day itself, a day of the replay
+@pytest.mark.parametrize("at", [1, 2])  # before the splits are read, before the rows are
+@pytest.mark.parametrize("reverse", [True, False])
+def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
+    criteo_lake, tmp_path, monkeypatch, day, at, reverse
+):
+    """Else rows of validation and test users would stand where those of training users stood."""
+    shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
+    lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
+    reads = []
+
+    def swapped(partitions, columns):
+        partitions = list(partitions)
+        if partitions[0].name == f"ds={day}":
+            reads.append(partitions)
+            if len(reads) == at:
+                republish(lake, day, reverse=reverse)
+        return read_tables(partitions, columns)
+
+    monkeypatch.setattr("mtorl_model.data.day_sample.read_tables", swapped)
+    with pytest.raises(Busy, match=f"ds={day} was published anew while it was read: run again"):
+        draw(lake, encoder, config=replace(CONFIG, replay_days=9))
+    assert draw(lake, encoder, config=replace(CONFIG, replay_days=9))
+
+
+def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake, tmp_path):
+    shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
+    lake = Lake(tmp_path / "lake")
+    partition = lake.partition("sequences", "criteo", "2022-04-13")
+
+    def read() -> None:
+        with unswapped([partition]):
+            listed = sorted(partition.glob("*.parquet"))
+            republish(lake, "2022-04-13", reverse=False)
+            listed[0].read_bytes()
+
+    with pytest.raises(Busy, match="was published anew"):
+        read()
+    with pytest.raises(FileNotFoundError), unswapped([partition]):
+        (partition / "none").read_text()
+
+
+def test_windows_of_another_spec_are_refused_today_and_left_out_of_the_past(criteo_lake, tmp_path):
+    lake, encoder = criteo_lake
+    other = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO, "binary")
+    with pytest.raises(UserError, match="were cut with feature spec"):
+        draw(lake, other)
+    # Days of another spec take no place of the replay's; those of the model's are drawn instead.
+    shutil.copytree(lake.root, tmp_path / "lake")
+    mixed, config = Lake(tmp_path / "lake"), replace(CONFIG, replay_days=2)
+    (dropped, *_) = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
+    partition = mixed.partition("sequences", "criteo", dropped)
+    manifest = json.loads((partition / MANIFEST).read_text())
+    (partition / MANIFEST).write_text(json.dumps(manifest | {"spec_version": other.spec.version}))
+    drawn = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
+    assert dropped not in drawn
+    assert len(drawn) == 2

@@ -1,0 +1,137 @@
+"""What was known at a moment, how much of it is still to come, and what the loss makes of that."""
+
+import math
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+from random_batch import SIZES, random_batch
+
+from lakehouse.paths import Lake
+from lakehouse.reading import read_tables
+from mtorl_model.data.delayed_feedback import AT_ONCE, KnownBy, Maturity, estimate_delays, fit_known_by
+from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.methods.mtorl.config import LIKELIHOOD, NONE, WAIT, FeedbackConfig
+from mtorl_model.methods.mtorl.losses import reward_losses
+from mtorl_model.methods.mtorl.model import Output
+from schemas.dataset import get_dataset
+
+CRITEO = get_dataset("criteo")
+DAYS = ("2022-04-10", "2022-04-11", "2022-04-12")
+INPUTS = [name for name in Encoded._fields if name not in ("gains_NLG", "maturity_NLG", "reward_NL")]
+
+
+@pytest.fixture(scope="module")
+def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder, list]:
+    """A lake with late conversions, its encoder, and all its windows."""
+    lake, spec = synthetic.write_lake(tmp_path_factory.mktemp("criteo"), "criteo", DAYS[0], DAYS[-1], users=40)
+    tables = list(read_tables([lake.partition("sequences", "criteo", day) for day in DAYS], _columns(spec)))
+    return lake, Encoder(spec, CRITEO, "binary"), tables
+
+
+def _columns(spec) -> list[str]:
+    encoder = Encoder(spec, CRITEO, "binary")
+    return list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
+
+
+def test_the_slow_gains_that_are_missing_are_made_up_for():
+    rng = np.random.default_rng(0)
+    delay, age = rng.exponential(3.0, 40_000), rng.uniform(0, 20.0, 40_000)
+    seen = delay < age
+    found = estimate_delays(delay[seen], age[seen])
+    at = np.array([0.5, 1.0, 2.0, 4.0, 8.0])
+    truth = (1 - np.exp(-at / 3)) / (1 - math.exp(-20 / 3))  # of the delays that 20 days can show
+    naive = np.searchsorted(np.sort(delay[seen]), at) / seen.sum()
+    assert found.at(at) == pytest.approx(truth, abs=0.02)
+    assert np.abs(naive - truth).max() > 0.05
+    assert found.at(np.array([0.0, 1e9])).tolist() == [0.0, 1.0]
+    assert (np.diff(found.share) >= 0).all()
+
+
+def test_a_handful_of_gains_tells_nothing_about_delays():
+    assert estimate_delays(np.array([1.0, 2.0]), np.array([5.0, 6.0])).at(np.array([0.0, 3.0])).tolist() == [1.0, 1.0]
+
+
+def test_what_happens_after_the_moment_is_no_label_and_no_input_changes(criteo_lake):
+    _, encoder, tables = criteo_lake
+    at_ms = synthetic.FIRST_DAY_MS + 2 * synthetic.DAY_MS
+    maturity = Maturity(np.array([3600.0]), np.array([1.0]))
+    hidden = 0
+    for table in tables:
+        full, cut = encoder.encode(table), encoder.encode(table, KnownBy(at_ms, {"conversion": maturity}))
+        for name in INPUTS:
+            assert np.array_equal(getattr(full, name), getattr(cut, name)), name
+        assert np.array_equal(full.gains_NLG[..., 0], cut.gains_NLG[..., 0])  # a click comes with its exposure
+        known_at = np.array([[math.inf if t is None else t for t in row] for row in
+                             table.column("conversion_at_ms").to_pylist()])  # fmt: skip
+        assert np.array_equal(cut.gains_NLG[..., 1], full.gains_NLG[..., 1] * (known_at < at_ms))
+        hidden += int((full.gains_NLG - cut.gains_NLG).sum())
+        changed = (full.gains_NLG != cut.gains_NLG).any(axis=-1)
+        assert (cut.reward_NL[changed] < full.reward_NL[changed]).all()
+        exposed = np.array([[math.nan if t is None else t for t in row] for row in
+                            table.column("exposed_at_ms").to_pylist()])  # fmt: skip
+        old = (at_ms - exposed) / 1000 >= 3600
+        assert np.array_equal(cut.maturity_NLG[..., 1][full.valid_NL], old[full.valid_NL].astype(np.float32))
+        assert (cut.maturity_NLG[..., 0] == 1).all()
+        assert (full.maturity_NLG == 1).all()
+    assert hidden > 50
+
+
+def test_each_correction_has_its_maturity(criteo_lake):
+    _, _, tables = criteo_lake
+    at_ms = synthetic.FIRST_DAY_MS + 3 * synthetic.DAY_MS
+    age = np.array([0.1, 1.0, 2.0]) * 86_400
+
+    def maturity(correction: str, **more: float) -> np.ndarray:
+        config = FeedbackConfig(correction, **more)
+        return fit_known_by(at_ms, tables, CRITEO, config).maturity["conversion"].at(age)
+
+    assert maturity(NONE).tolist() == [1, 1, 1]
+    assert maturity(WAIT, waiting_days=1.0).tolist() == [0, 1, 1]
+    truth = (1 - np.exp(-age / 86_400 / 1.5)) / (1 - math.exp(-3 / 1.5))
+    assert maturity(LIKELIHOOD) == pytest.approx(truth, abs=0.12)
+    assert fit_known_by(at_ms, tables, get_dataset("kuairand"), FeedbackConfig()).maturity == {}
+
+
+def test_the_key_changes_with_moment_and_maturity():
+    keys = {
+        KnownBy(5, {"sale": AT_ONCE}).key,
+        KnownBy(6, {"sale": AT_ONCE}).key,
+        KnownBy(5, {"sale": Maturity(np.ones(1), np.ones(1))}).key,
+    }
+    assert len(keys) == 3
+
+
+def losses(maturity: float, gain: float, logit: float) -> tuple[float, float]:
+    """Loss of one label of the first gain, and its gradient by the logit."""
+    batch = random_batch(windows=1, steps=3)
+    label_BL = torch.zeros(1, 3, dtype=torch.bool)
+    label_BL[0, 2] = True
+    logits = torch.full((1, 3, SIZES.gains), logit, requires_grad=True)
+    batch = batch._replace(
+        label_BL=label_BL,
+        gains_BLG=torch.full((1, 3, SIZES.gains), gain),
+        maturity_BLG=torch.full((1, 3, SIZES.gains), maturity),
+    )
+    loss = reward_losses(Output(torch.zeros(1, 3, SIZES.actions), logits, torch.zeros(1, 3, 1), "binary"), batch)[0]
+    loss.backward()
+    return loss.item(), logits.grad[0, 2, 0].item()
+
+
+@pytest.mark.parametrize("logit", [-4.0, 0.3, 9.0])
+@pytest.mark.parametrize("maturity", [0.05, 0.6, 1.0])
+def test_not_yet_costs_what_its_likelihood_says(maturity, logit):
+    p = 1 / (1 + math.exp(-logit))
+    loss, gradient = losses(maturity, 0.0, logit)
+    assert loss == pytest.approx(-math.log(1 - maturity * p), rel=1e-4, abs=1e-6)
+    # A reweighted cross-entropy: p, times the chance that a gain would be known, times that none comes given none yet.
+    assert gradient == pytest.approx(p * maturity * (1 - p) / (1 - maturity * p), rel=1e-3, abs=1e-6)
+    gained, gradient = losses(maturity, 1.0, logit)
+    assert gained == pytest.approx(-math.log(p), rel=1e-4, abs=1e-6)
+    assert gradient == pytest.approx(p - 1, rel=1e-3, abs=1e-6)
+
+
+def test_a_label_that_has_not_waited_long_enough_says_nothing():
+    for gain in (0.0, 1.0):
+        assert losses(0.0, gain, 0.7) == (0.0, 0.0)

@@ -1,0 +1,103 @@
+"""Steps in memory: complete and in order, and windows drawn and cut from them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import write_lake
+
+from lakehouse.reading import read_tables
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.step_pool import StepPool
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.splits import TEST, TRAIN, VALIDATION, split_of
+
+KUAIRAND = get_dataset("kuairand")
+N = 6
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    return write_lake(tmp_path_factory.mktemp("lake"), users=30)
+
+
+@pytest.fixture(scope="module")
+def pool(lake) -> StepPool:
+    return StepPool(lake[0], KUAIRAND, Encoder(lake[1], KUAIRAND, "binary"))
+
+
+def test_every_step_of_every_user_is_there_once_and_in_order(lake, pool):
+    days = sorted(lake[0].table("sequences", "kuairand").glob("ds=*"))
+    tables = list(read_tables(days, ["user_id", "exposure_id"]))
+    shown = {x for t in tables for row in t.column("exposure_id").to_pylist() for x in row if x is not None}
+    steps = pool.steps
+    assert sorted(steps["exposure_id"]) == sorted(shown)
+    order = list(zip(steps["user_id"], steps["exposed_at_ms"], steps["exposure_id"], strict=True))
+    assert order == sorted(order)
+
+
+def test_only_the_users_of_the_splits_asked_for(lake, pool):
+    encoder = Encoder(lake[1], KUAIRAND, "binary")
+    some = StepPool(lake[0], KUAIRAND, encoder, splits=(TRAIN, VALIDATION))
+    assert set(some.user_U) == {u for u in pool.user_U if split_of(u) != TEST} < set(pool.user_U)
+    with pytest.raises(UserError, match="no sequences for kuairand"):
+        StepPool(lake[0], KUAIRAND, encoder, splits=())
+
+
+def test_a_drawn_window_is_a_run_of_one_users_steps(pool):
+    drawn = pool.draw(500, N, np.random.default_rng(0))
+    for window in drawn:
+        real = window[window >= 0]
+        assert (window[: N - len(real)] == -1).all()  # padding on the left
+        assert (np.diff(real) == 1).all()
+        users = pool.steps["user_id"][real]
+        assert len(set(users)) == 1
+        assert len(real) == min(N, (pool.steps["user_id"] == users[0]).sum())
+    assert len({tuple(w) for w in drawn}) < 500  # with replacement
+
+
+def test_windows_hold_their_steps_and_padding_holds_nothing(pool):
+    drawn = pool.draw(50, N, np.random.default_rng(1))
+    drawn[0] = [-1, -1, 0, 1, 2, 3]
+    windows = pool.windows(drawn)
+    assert np.array_equal(windows.valid_NL, drawn >= 0)
+    assert windows.action_NL[0].tolist() == [-1, -1, *pool.steps["action_NL"][:4]]
+    assert not windows.numeric_NLF[0, :2].any()
+    assert np.array_equal(windows.numeric_NLF[0, 2:], pool.steps["numeric_NLF"][:4])
+    assert np.array_equal(windows.label_NL, (drawn >= 0) & (windows.action_NL >= 0))
+    assert windows.profile_numeric_NF.shape == (50, pool.steps["profile_numeric_NF"].shape[1])
+
+
+@given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=12), n=st.integers(2, 25), data=st.data())
+def test_every_step_after_a_users_first_is_a_label_once_with_half_a_window_before_it(lengths, n, data):
+    chosen_U = np.array(data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths))))
+    pool = StepPool.__new__(StepPool)  # lengths are all that cutting asks for
+    pool.length_U = np.array(lengths)
+    pool.start_U = np.cumsum(lengths) - lengths
+    step_WL, label_WL = pool.cut(chosen_U, n)
+    wanted = [s + t for s, t, c in zip(pool.start_U, lengths, chosen_U, strict=True) if c for t in range(1, t)]
+    assert sorted(step_WL[label_WL]) == wanted
+    for steps, labels in zip(step_WL, label_WL, strict=True):
+        real = steps[steps >= 0]
+        assert len(real)
+        assert (steps[n - len(real) :] == real).all()
+        assert (np.diff(real) == 1).all()
+        start = pool.start_U[np.searchsorted(pool.start_U, real[-1], side="right") - 1]
+        for position in np.flatnonzero(labels):
+            assert position - (n - len(real)) >= min(steps[position] - start, n // 2)
+        assert real[0] >= start
+
+
+def test_the_table_is_cut_into_the_same_labels(lake, pool):
+    """`sequences` labels each exposure but a user's first; so does a cut of everybody."""
+    days = sorted(lake[0].table("sequences", "kuairand").glob("ds=*"))
+    labels = [
+        exposure
+        for t in read_tables(days, ["exposure_id", "is_label"])
+        for row, flags in zip(t.column("exposure_id").to_pylist(), t.column("is_label").to_pylist(), strict=True)
+        for exposure, flag in zip(row, flags, strict=True)
+        if flag
+    ]
+    step_WL, label_WL = pool.cut(np.ones(len(pool.user_U), dtype=bool), 20)
+    assert sorted(pool.steps["exposure_id"][step_WL[label_WL]]) == sorted(labels)

@@ -1,0 +1,88 @@
+"""One process of a training on the synthetic lake, for test_data_parallel.py; it tells when it writes out of turn.
+
+python -m parallel_fit LAKE CHECKPOINTS OUT [--micro-batches K] [--kill-rank R [--kill-launcher]] [--champion]
+"""
+
+import argparse
+import json
+import os
+import signal
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from test_loop import CONFIG, TINY, Setup
+
+from lakehouse.paths import Lake
+from mtorl_model import train
+from mtorl_model.methods.mtorl.config import LossConfig
+from mtorl_model.training import data_parallel, loop
+from schemas.errors import exit_with_one_line
+from schemas.tables.feature_spec import latest_spec
+
+KILLED_AT = 14  # steps: in the second epoch, behind a checkpoint in its middle
+
+
+def run(
+    lake: Path, checkpoints: Path, out: Path, micro_batches: int, kill_rank: int = -1, kill_launcher: bool = False
+) -> None:
+    """Fit; write the epochs' figures and the weights to OUT.json and OUT.pt, those of rank R with R in the name."""
+    setup = Setup(Lake(lake), latest_spec(Lake(lake), "kuairand")[0])
+    config = replace(CONFIG, micro_batches=micro_batches)
+    optimise = loop._Training._optimise
+
+    def dying(self: Any, parts: Any) -> None:
+        optimise(self, parts)
+        if self.steps_done == KILLED_AT and data_parallel.rank() == kill_rank:
+            os.kill(os.getppid() if kill_launcher else os.getpid(), signal.SIGKILL)
+
+    loop._Training._optimise = dying  # type: ignore[method-assign]
+    try:
+        model = setup.model()
+        history = loop.fit(
+            model, setup.store("train"), setup.store("validation"), LossConfig(), config, checkpoints=checkpoints
+        )
+    finally:
+        loop._Training._optimise = optimise  # type: ignore[method-assign]
+    name = f"{out}{data_parallel.rank()}"
+    Path(f"{name}.json").write_text(json.dumps([asdict(epoch) for epoch in history.epochs]))
+    torch.save(model.state_dict(), f"{name}.pt")
+
+
+def champion(lake: Path) -> None:
+    """Train and register; a line for people."""
+    configs = (TINY, LossConfig(), replace(CONFIG, max_epochs=2, members=2, micro_batches=data_parallel.processes()))
+    spec = latest_spec(Lake(lake), "kuairand")[0]
+    lines = train.train_champion(Lake(lake), train.get_dataset("kuairand"), spec.first_day, spec.last_day, configs)
+    print(f"rank {data_parallel.rank()}: {lines[:1]}", flush=True)
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise AssertionError("only the first process may write")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("lake", type=Path)
+    parser.add_argument("checkpoints", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--micro-batches", type=int, default=2)
+    parser.add_argument("--kill-rank", type=int, default=-1)
+    parser.add_argument("--kill-launcher", action="store_true", help="in place of that rank")
+    parser.add_argument("--champion", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with data_parallel.joined(torch.device("cpu")):
+        if not data_parallel.is_first():
+            loop.save_checkpoint = refuse  # type: ignore[assignment]
+            for writer in ("staging_folder", "save_artifact", "register", "make_champion", "write_lineage", "hand_out"):
+                setattr(train, writer, refuse)
+        if args.champion:
+            champion(args.lake)
+        else:
+            run(args.lake, args.checkpoints, args.out, args.micro_batches, args.kill_rank, args.kill_launcher)
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,192 @@
+"""Small `sequences` partitions written straight from the contract with pyarrow, for tests.
+
+Users' journeys are simulated step by step with exactly the inputs that the contract names: counts, gaps
+and last values known before the step. What is to be learned: a user mostly stays on the channel of the
+previous exposure, and clicks far more often at even hours.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.paths import Lake, days_between
+from lakehouse.publishing import publish, staging_folder
+from schemas.contract import Known
+from schemas.dataset import Dataset, get_dataset
+from schemas.splits import split_of
+from schemas.steps import last
+from schemas.tables import feature_spec, sequences
+from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
+
+DAY_MS = 86_400_000
+FIRST_DAY_MS = 19_000 * DAY_MS  # of every synthetic lake, whatever its days are called
+LATE_DAYS = 1.5  # mean delay of a late gain
+CHANNELS = {"kuairand": ("short", "mid", "long"), "criteo": ("5", "2", "7", "1")}
+_PROFILE = {"kuairand": ("user_active_degree", "register_days")}
+_CONTEXT = {"kuairand": ("play_time_ms", "tag"), "criteo": ("campaign",)}
+
+
+def make_spec(dataset: Dataset, first_day: str, last_day: str) -> FeatureSpec:
+    """A small spec: hour, last channel, gap, and a few columns of the dataset's own."""
+    hours = tuple(str(h) for h in range(24))
+    features = [
+        Feature("hour", "categorical", False, True, vocabulary=hours),
+        Feature(last("channel"), "categorical", False, True, vocabulary=tuple(sorted(CHANNELS[dataset.name]))),
+        Feature("gap_s", "numeric", False, True, mean=7.0, std=2.0, unit=1.0),
+        Feature("weekday", "categorical", False, False, reason="variance below the threshold"),
+    ]
+    for name in _CONTEXT.get(dataset.name, ()):
+        features.append(_feature(dataset, name, last(name), static=False))
+    for name in _PROFILE.get(dataset.name, ()):
+        features.append(_feature(dataset, name, name, static=True))
+    weights = tuple(g.weight for g in dataset.gains)
+    return FeatureSpec(
+        dataset=dataset.name, first_day=first_day, last_day=last_day, channels=CHANNELS[dataset.name],
+        gains=dataset.gain_names, gain_weights=weights,
+        reward=RewardScale(penalty=0.5, low=-0.5, high=sum(weights)), features=tuple(features),
+    )  # fmt: skip
+
+
+def _feature(dataset: Dataset, column: str, name: str, *, static: bool) -> Feature:
+    if dataset.column(column).role.value == "categorical":
+        return Feature(name, "categorical", static, True, vocabulary=("a", "b", "c"))
+    return Feature(name, "numeric", static, True, mean=3.0, std=1.5, unit=1.0)
+
+
+@dataclass
+class _Journey:
+    """A user's exposures so far, and the counts known before the next one."""
+
+    user_id: int
+    dataset: Dataset
+    spec: FeatureSpec
+    rng: np.random.Generator
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def expose(self, at_ms: int) -> None:
+        """Append one step: inputs from the earlier steps, then its outcome."""
+        spec, rng, past = self.spec, self.rng, self.steps
+        before = past[-1] if past else None
+        step: dict[str, Any] = {
+            "hour": int(at_ms // 3_600_000 % 24),
+            "gap_s": (at_ms - before["exposed_at_ms"]) / 1000 if before else 0.0,
+            last("channel"): before["channel"] if before else None,
+            "new_cost": before["cost"] if before else 0.0,
+        }
+        for what in ("exposures", *spec.gains):
+            new = [int(c == before["channel"]) * before.get(what, 1) for c in spec.channels] if before else None
+            step[f"new_{what}_by_channel"] = new or [0] * len(spec.channels)
+            seen = before[f"seen_{what}_by_channel"] if before else [0] * len(spec.channels)
+            step[f"seen_{what}_by_channel"] = [s + n for s, n in zip(seen, step[f"new_{what}_by_channel"], strict=True)]
+            for when in ("seen", "new"):
+                step[f"{when}_{what}"] = sum(step[f"{when}_{what}_by_channel"])
+        stays = before is not None and rng.random() < 0.85
+        step |= {"exposure_id": self.user_id * 1_000_000 + len(past), "exposed_at_ms": at_ms}
+        step["channel"] = before["channel"] if stays and before else str(rng.choice(spec.channels))
+        for k, gain in enumerate(spec.gains):
+            step[gain] = int(rng.random() < (0.7 if step["hour"] % 2 == k % 2 else 0.05))
+            if gain in self.dataset.late_gains_at and step[gain]:
+                step[self.dataset.late_gains_at[gain]] = at_ms + int(rng.exponential(LATE_DAYS * DAY_MS))
+        step["cost"] = float(rng.integers(0, 4)) / 4 if self.dataset.name == "criteo" else 0.0
+        for name in _CONTEXT.get(self.dataset.name, ()):
+            step[last(name)] = before[f"own_{name}"] if before else None
+            step[f"own_{name}"] = _value(self.dataset, name, rng)
+        past.append(step)
+
+
+def _value(dataset: Dataset, name: str, rng: np.random.Generator) -> Any:
+    """A value of the column; now and then missing, or a category that the spec has never seen."""
+    if rng.random() < 0.1:
+        return None
+    if dataset.column(name).role.value == "categorical":
+        return str(rng.choice(["a", "b", "c", "unseen"]))
+    return float(rng.integers(0, 1000))
+
+
+def write_lake(
+    root: Path,
+    dataset_name: str = "kuairand",
+    first_day: str = "2022-04-10",
+    last_day: str = "2022-04-11",
+    *,
+    users: int = 60,
+    daily: int = 8,
+    steps: int = 20,
+    seed: int = 0,
+) -> tuple[Lake, FeatureSpec]:
+    """A lake with `feature_spec` and `sequences`: `users` users with 1 to 2 * daily - 1 exposures a day."""
+    lake, dataset = Lake(root), get_dataset(dataset_name)
+    days = days_between(first_day, last_day)
+    spec = make_spec(dataset, days[0], days[-1])
+    with staging_folder(lake) as staged:
+        (staged / feature_spec.SPEC_FILE).write_text(spec.to_json())
+        publish(lake, feature_spec.NAME, dataset.name, days[-1], staged, rows=0, inputs={}, code="test",
+                spec_version=spec.version)  # fmt: skip
+    rng = np.random.default_rng(seed)
+    journeys = [_Journey(1000 + u, dataset, spec, rng) for u in range(users)]
+    profiles = [{name: _value(dataset, name, rng) for name in _PROFILE.get(dataset.name, ())} for _ in journeys]
+    for number, day in enumerate(days):
+        windows: list[dict[str, Any]] = []
+        for journey, profile in zip(journeys, profiles, strict=True):
+            first_label = max(len(journey.steps), 1)
+            for at_ms in np.sort(rng.choice(DAY_MS // 1000, size=int(rng.integers(1, 2 * daily)), replace=False)):
+                journey.expose(FIRST_DAY_MS + number * DAY_MS + int(at_ms) * 1000)
+            windows += _windows(journey, profile, first_label, steps)
+        publish_sequences(lake, dataset, spec, day, windows, steps=steps)
+    return lake, spec
+
+
+def _windows(journey: _Journey, profile: dict[str, Any], first_label: int, n: int) -> list[dict[str, Any]]:
+    """The day's windows: labels in runs of n / 2, each behind as much context as fits."""
+    found = []
+    for start in range(first_label, len(journey.steps), n // 2):
+        stop = min(start + n // 2, len(journey.steps))
+        shown = range(max(0, stop - n), stop)
+        padding = [None] * (n - len(shown))
+        names = {name for step in journey.steps for name in step}
+        lists = {name: [*padding, *(journey.steps[t].get(name) for t in shown)] for name in names}
+        found.append({
+            "user_id": journey.user_id, "window": len(found), "split": split_of(journey.user_id),
+            "valid": [False] * len(padding) + [True] * len(shown),
+            "is_label": [False] * len(padding) + [t >= start for t in shown],
+            **profile, **lists,
+        })  # fmt: skip
+    return found
+
+
+def publish_sequences(
+    lake: Lake, dataset: Dataset, spec: FeatureSpec, day: str, windows: list[dict[str, Any]], *, steps: int = 20
+) -> None:
+    """Publish windows as the partition of that day; a column a window does not name is null."""
+    table = as_table(dataset, spec, windows, steps=steps)
+    with staging_folder(lake) as staged:
+        for part, rows in enumerate(range(0, max(len(windows), 1), 100)):
+            pq.write_table(table.slice(rows, 100), staged / f"part-{part:05d}.parquet")
+        publish(lake, sequences.NAME, dataset.name, day, staged, rows=len(windows), inputs={}, code="test",
+                spec_version=spec.version)  # fmt: skip
+
+
+def as_table(dataset: Dataset, spec: FeatureSpec, windows: list[dict[str, Any]], *, steps: int = 20) -> pa.Table:
+    """Windows as an Arrow table with the contract's columns and types."""
+    columns = sequences.sequences(dataset, spec, steps).columns
+    schema = pa.schema([(c.name, arrow_type(c.dtype)) for c in columns])
+    empty = [None] * steps
+    per_step = {c.name for c in columns if c.dtype.startswith("array") and c.known is not Known.AFTER}
+    rows = [
+        {name: window.get(name, empty if name in per_step else None) for name in schema.names} for window in windows
+    ]
+    return pa.Table.from_pylist(rows, schema)
+
+
+def arrow_type(ddl: str) -> pa.DataType:
+    """The Arrow type of a Spark DDL type of the contracts."""
+    if inner := re.fullmatch(r"array<(.+)>", ddl):
+        return pa.list_(arrow_type(inner.group(1)))
+    return {
+        "int": pa.int32(), "bigint": pa.int64(), "double": pa.float64(), "string": pa.string(), "boolean": pa.bool_(),
+    }[ddl]  # fmt: skip

@@ -1,0 +1,35 @@
+"""The published protocol, on a small lake: what leaks, and how it is counted."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+from synthetic import write_lake
+
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.studies.published import as_text, per_step_scores, run_published
+from schemas.dataset import get_dataset
+
+KUAIRAND = get_dataset("kuairand")
+N = 6
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    return write_lake(tmp_path_factory.mktemp("lake"), users=30)
+
+
+def test_scores_are_means_over_positions():
+    rng = np.random.default_rng(2)
+    action, guess, label = rng.integers(0, 3, (40, 5)), rng.integers(0, 3, (40, 5)), rng.random((40, 5)) < 0.8
+    label[:, 0] = False
+    expected = np.mean([f1_score(action[label[:, t], t], guess[label[:, t], t], average="macro") for t in range(1, 5)])
+    assert per_step_scores(action, guess, label)["f1_macro"] == pytest.approx(expected)
+
+
+def test_it_says_how_much_it_leaks(lake):
+    configs = (ModelConfig(hidden=16, steps=N), LossConfig(), TrainConfig(batch_size=64, max_epochs=2, device="cpu"))
+    found = run_published(*lake[:1], KUAIRAND, lake[1], configs, windows=300)
+    assert 0.5 < found["share_of_test_steps_also_in_training"] < 1
+    assert found["paper"]["f1_macro"] == 0.6793
+    assert "leaks" in as_text(found)
+    assert as_text(found).count("paper:") == 3

@@ -1,0 +1,141 @@
+"""Trainings of two real processes on the CPU, beside the same training in this one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import parallel_fit
+import pytest
+import synthetic
+import torch
+
+from lakehouse.paths import Lake
+from mtorl_model.training import data_parallel
+from mtorl_model.training.checkpoint import load_checkpoint
+from mtorl_model.training.loop import CHECKPOINT_FILE
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.tables.feature_spec import FeatureSpec
+
+ROOT = Path(__file__).parents[3]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "parallel_fit")
+LAUNCH = (sys.executable, "-c", "import sys; from mtorl_model.training.data_parallel import launch; "
+          "launch(2, 'parallel_fit', sys.argv[1:])")  # fmt: skip
+
+Figures = list[dict[str, object]]
+
+
+def start(*command: object) -> "subprocess.CompletedProcess[str]":
+    paths = os.pathsep.join(
+        str(ROOT / folder) for folder in (".", "tests/mtorl_model/helpers", "tests/mtorl_model/training")
+    )
+    return subprocess.run(
+        [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def result(out: Path, rank: int = 0) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Every figure of every epoch, and the weights."""
+    epochs = json.loads(Path(f"{out}{rank}.json").read_text())
+    flat = [x for e in epochs for v in e.values() for x in (v if isinstance(v, list) else [v])]
+    return flat, torch.load(f"{out}{rank}.pt", weights_only=True)
+
+
+def assert_same_training(one: Path, two: Path) -> None:
+    """Up to the rounding of sums: its figures to one part in a hundred thousand, its weights nearly as well."""
+    (curves, weights), (other_curves, other_weights) = result(one), result(two)
+    assert curves == pytest.approx(other_curves, rel=1e-5)
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, other_weights[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def lake(synthetic_lake: tuple[Lake, FeatureSpec]) -> Path:
+    return synthetic_lake[0].root
+
+
+@pytest.fixture(scope="module")
+def alone(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training in one process, with two micro-batches a batch; dropout and preference pairs are in it."""
+    folder = tmp_path_factory.mktemp("alone")
+    parallel_fit.run(lake, folder, folder / "out", micro_batches=2)
+    return folder / "out"
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(lake: Path, alone: Path, tmp_path: Path) -> None:
+    done = start(*TORCHRUN, lake, tmp_path, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert_same_training(tmp_path / "out", alone)
+    # They stay the same model, bit for bit.
+    (curves, weights), (other_curves, other_weights) = result(tmp_path / "out", 0), result(tmp_path / "out", 1)
+    assert curves == other_curves
+    assert all(weight.equal(other_weights[name]) for name, weight in weights.items())
+
+
+@pytest.mark.slow
+def test_a_dead_process_ends_the_others_with_one_line_and_one_process_resumes(
+    lake: Path, alone: Path, tmp_path: Path
+) -> None:
+    done = start(*LAUNCH, lake, tmp_path, tmp_path / "out", "--kill-rank", 1)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: process 1 of the 2 that train was killed by SIGKILL (out of memory?): start it again, it goes on "
+        "from there"
+    ]
+    state = load_checkpoint(tmp_path / CHECKPOINT_FILE, "")
+    assert state is not None
+    assert len(state["history"]) == 1
+    assert state["step"] > 0
+    parallel_fit.run(lake, tmp_path, tmp_path / "out", micro_batches=2)
+    assert_same_training(tmp_path / "out", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="what outlives its parent is ended on Linux only")
+def test_a_launcher_that_is_killed_leaves_no_training_behind(lake: Path, tmp_path: Path) -> None:
+    done = start(*LAUNCH, lake, tmp_path, tmp_path / "out", "--kill-rank", 0, "--kill-launcher")
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / CHECKPOINT_FILE).exists()
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.slow
+def test_the_first_process_alone_registers_the_champion(tmp_path: Path) -> None:
+    lake, _ = synthetic.write_lake(tmp_path, users=40)
+    for line in ("is the champion of kuairand: 2 x", "it was trained on just this before"):  # and once more
+        done = start(*LAUNCH, lake.root, tmp_path, tmp_path / "out", "--champion")
+        assert done.returncode == 0, done.stderr
+        said = dict(text.split(": ", 1) for text in done.stdout.splitlines() if text.startswith("rank"))
+        assert line in said["rank 0"]
+        assert said["rank 1"] == "[]"
+    assert not list(lake.table("checkpoints", get_dataset("kuairand").name).glob("*"))
+
+
+@pytest.mark.slow
+def test_a_persons_error_is_one_line_of_one_process(synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
+    lake, spec = synthetic_lake
+    done = start(
+        sys.executable, "-m", "mtorl_model.train", "--dataset", "kuairand", "--lake", lake.root, "--from",
+        spec.first_day, "--to", spec.last_day, "--device", "cpu", "--processes", 2, "--micro-batches", 3,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("error")] == [
+        "error: 2 processes cannot share batches of 3 micro-batches evenly: give a multiple of 2 (--micro-batches)"
+    ]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("parts", "rank", "want"), [(4, 0, [0, 1]), (4, 1, [2, 3]), (2, 1, [1])])
+def test_each_part_of_a_batch_is_one_processes(
+    monkeypatch: pytest.MonkeyPatch, parts: int, rank: int, want: list[int]
+) -> None:
+    monkeypatch.setattr(data_parallel, "processes", lambda: 2)
+    monkeypatch.setattr(data_parallel, "rank", lambda: rank)
+    assert list(range(parts)[data_parallel.mine(parts)]) == want
+    with pytest.raises(UserError, match="2 processes cannot share batches of 3 micro-batches"):
+        data_parallel.mine(3)

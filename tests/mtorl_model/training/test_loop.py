@@ -1,0 +1,475 @@
+"""Training on the synthetic lake with a tiny model; kills are real ones, of a subprocess."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lakehouse.paths import Lake
+from mtorl_model.data.encoding import REWARD_FORMS, Encoded, Encoder
+from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
+from mtorl_model.methods.mtorl.config import FineTuneConfig, LossConfig, ModelConfig, TrainConfig
+from mtorl_model.methods.mtorl.losses import policy_loss
+from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.train import _identity, new_model
+from mtorl_model.training import loop
+from mtorl_model.training.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from mtorl_model.training.loop import CHECKPOINT_FILE, Epoch, History, adapt, choose_device, fit
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+from schemas.tables.feature_spec import FeatureSpec
+
+KUAIRAND = get_dataset("kuairand")
+TINY = ModelConfig(hidden=16, dropout=0.1)
+CONFIG = TrainConfig(batch_size=32, learning_rate=3e-3, schedule="cosine", gradient_clip=1.0, max_epochs=3,
+                     checkpoint_every=4, seed=5, device="cpu")  # fmt: skip
+
+Weights = dict[str, torch.Tensor]
+
+
+class Setup:
+    """The synthetic lake's stores, and a training on them."""
+
+    def __init__(self, lake: Lake, spec: FeatureSpec) -> None:
+        self.lake, self.spec = lake, spec
+
+    def store(self, split: str, form: str = "binary") -> WindowStore:
+        encoder = Encoder(self.spec, get_dataset(self.spec.dataset), form)
+        return open_windows(self.lake, encoder, self.spec.first_day, self.spec.last_day, split)
+
+    def model(self, config: ModelConfig = TINY, seed: int = 5) -> MTORL:
+        return new_model(config, Encoder(self.spec, get_dataset(self.spec.dataset), config.reward_form), seed)
+
+    def weights(self, config: TrainConfig = CONFIG, checkpoints: Path | None = None) -> Weights:
+        model = self.model(seed=config.seed)
+        fit(model, self.store("train"), self.store("validation"), LossConfig(), config, checkpoints=checkpoints)
+        return model.state_dict()
+
+
+@pytest.fixture
+def setup(synthetic_lake: tuple[Lake, FeatureSpec]) -> Setup:
+    return Setup(*synthetic_lake)
+
+
+def started(setup: Setup, config: TrainConfig) -> Any:
+    return loop._Training(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), config)
+
+
+def equal(one: Weights, two: Weights) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = {paths!r}
+import torch
+torch.set_num_threads(1)
+from mtorl_model.training import loop
+from lakehouse.paths import Lake
+from schemas.tables.feature_spec import latest_spec
+import test_loop
+optimise = loop._Training._optimise
+def dying(self, batch):
+    optimise(self, batch)
+    if self.steps_done == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+loop._Training._optimise = dying
+lake = Lake(Path({lake!r}))
+setup = test_loop.Setup(lake, latest_spec(lake, "kuairand")[0])
+setup.weights(test_loop.replace(test_loop.CONFIG, device={device!r}), Path({checkpoints!r}))
+"""
+
+
+def run_until_killed(setup: Setup, checkpoints: Path, step: int, device: str = "cpu") -> None:
+    script = DYING.format(
+        paths=sys.path, step=step, lake=str(setup.lake.root), checkpoints=str(checkpoints), device=device
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_a_killed_training_resumes_to_the_same_bits(setup: Setup, tmp_path: Path) -> None:
+    steps = setup.store("train").steps_per_epoch(CONFIG.batch_size)
+    assert steps % CONFIG.checkpoint_every != 0
+    uninterrupted = setup.weights()
+    run_until_killed(setup, tmp_path, step=steps + 5)  # in the second epoch, behind a checkpoint in its middle
+    state = load_checkpoint(tmp_path / CHECKPOINT_FILE, "")
+    assert state is not None
+    assert len(state["history"]) == 1
+    assert state["step"] > 0
+    assert equal(setup.weights(checkpoints=tmp_path), uninterrupted)
+
+
+def test_one_seed_gives_one_set_of_weights_and_another_seed_another(setup: Setup) -> None:
+    first = setup.weights()
+    assert equal(setup.weights(), first)
+    assert not equal(setup.weights(replace(CONFIG, seed=6)), first)
+
+
+def test_a_finished_training_is_not_trained_on(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = setup.weights(checkpoints=tmp_path)
+    monkeypatch.setattr(loop._Training, "_optimise", None)
+    assert equal(setup.weights(checkpoints=tmp_path), done)
+
+
+@pytest.mark.parametrize("form", REWARD_FORMS)
+def test_policy_and_reward_are_learned(setup: Setup, form: str) -> None:
+    model = setup.model(replace(TINY, reward_form=form))
+    config = replace(CONFIG, max_epochs=12, learning_rate=1e-2)
+    losses = LossConfig(mu=5.0, dpo_weight=0.0)
+    history = fit(model, setup.store("train", form), setup.store("validation", form), losses, config)
+    first, last = history.epochs[0], history.epochs[-1]
+    assert last.train_policy < 0.8 * first.train_policy
+    assert last.valid_policy < 0.8 * first.valid_policy
+    for before, after in zip(first.train_rewards, last.train_rewards, strict=True):
+        assert after < 0.85 * before
+    assert last.valid_reward < 0.95 * first.valid_reward
+
+
+def test_preferences_are_learned(setup: Setup) -> None:
+    config = replace(CONFIG, max_epochs=12, learning_rate=1e-2)
+    losses = LossConfig(mu=0.0, dpo_weight=20.0, beta=1.0)
+    epochs = fit(setup.model(), setup.store("train"), setup.store("validation"), losses, config).epochs
+    assert epochs[-1].train_dpo < 0.95 * epochs[0].train_dpo
+
+
+@pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
+def test_64_windows_can_be_learned_by_heart(dataset: str, tmp_path: Path) -> None:
+    setup = Setup(*synthetic.write_lake(tmp_path, dataset))
+    few = WindowsInMemory(setup.store("train").windows.take(slice(0, 64)))
+    model = setup.model(ModelConfig(hidden=64, dropout=0.0))
+    config = replace(CONFIG, batch_size=64, max_epochs=120, patience=120, learning_rate=1e-2)
+    fit(model, few, few, LossConfig(dpo_weight=0.0), config)
+    batch = few.windows.batch()
+    with torch.no_grad():
+        assert policy_loss(model.eval()(batch), batch) < 0.05
+
+
+def test_it_ends_with_the_best_weights_and_stops_when_patience_is_spent(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitors = iter([3.0, 1.0, 1.0, 2.0, 0.5])
+    seen: list[Weights] = []
+
+    def validate(run: Any) -> tuple[float, float]:
+        seen.append({name: weight.clone() for name, weight in run.model.state_dict().items()})
+        return next(monitors), 0.0
+
+    monkeypatch.setattr(loop._Training, "_validate", validate)
+    model = setup.model()
+    config = replace(CONFIG, max_epochs=50, patience=2)
+    history = fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config)
+    assert [epoch.monitor for epoch in history.epochs] == [3.0, 1.0, 1.0, 2.0]
+    assert history.best_epoch == 1
+    assert equal(model.state_dict(), seen[1])
+    assert not equal(seen[1], seen[-1])
+
+
+def test_the_monitor_is_the_mean_over_validation_labels_whatever_the_batches(setup: Setup) -> None:
+    def losses(batch_size: int) -> list[float]:
+        return list(started(setup, replace(CONFIG, batch_size=batch_size))._validate())
+
+    assert losses(7) == pytest.approx(losses(1000), rel=1e-5)
+
+
+def rates_of(run: Any) -> list[float]:
+    rates = []
+    for step in range(run.config.max_epochs * run.steps_per_epoch):
+        run.step = step
+        rates.append(run._rate())
+    return rates
+
+
+def test_the_learning_rate_is_constant_as_in_the_paper(setup: Setup) -> None:
+    assert set(rates_of(started(setup, replace(CONFIG, schedule="constant")))) == {1.0}
+
+
+def test_the_cosine_learning_rate_rises_then_falls(setup: Setup) -> None:
+    rates = rates_of(started(setup, replace(CONFIG, max_epochs=40)))
+    top = int(np.argmax(rates))
+    assert 0 < top < 0.1 * len(rates)
+    assert (np.diff(rates[: top + 1]) > 0).all()
+    assert (np.diff(rates[top:]) < 0).all()
+    assert 0.9 < max(rates) <= 1.0
+    assert rates[-1] < 0.06
+
+
+@pytest.mark.parametrize(("clip", "clipped"), [(0.0, False), (1e-3, True)])
+def test_the_gradient_is_clipped_only_where_the_config_says_so(setup: Setup, clip: float, clipped: bool) -> None:
+    run = started(setup, replace(CONFIG, gradient_clip=clip))
+    next(run.train_epoch())
+    norm = torch.nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
+    assert bool(norm <= 1.001e-3) is clipped
+
+
+def test_a_loss_that_is_no_number_ends_the_training(setup: Setup) -> None:
+    model = setup.model()
+    with torch.no_grad():
+        model.action.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match="training diverged: a loss of epoch 1"):
+        fit(model, setup.store("train"), setup.store("validation"), LossConfig(), CONFIG)
+
+
+def test_a_checkpoint_of_another_training_is_refused(setup: Setup, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / CHECKPOINT_FILE, "spec a", {"step": 1})
+    with pytest.raises(UserError, match="other configs, features or data"):
+        fit(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), CONFIG,
+            checkpoints=tmp_path, identity="spec b")  # fmt: skip
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.pt"
+    save_tensors(path, {"x": torch.arange(3)})
+
+    def half(content: object, file: Any) -> None:
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space"):
+        save_tensors(path, {"x": torch.arange(4)})
+    assert load_tensors(path)["x"].tolist() == [0, 1, 2]
+
+
+def test_devices_are_named_auto_cpu_or_cuda() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(UserError, match="unknown device 'tpu'"):
+        choose_device("tpu")
+
+
+def test_a_training_on_the_gpu_is_another_one_than_on_the_cpu(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(device: str, has_gpu: bool) -> str:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+        configs = (TINY, LossConfig(), replace(CONFIG, device=device))
+        return _identity(configs, "spec", setup.store("train"), setup.store("validation"))
+
+    assert identity("auto", has_gpu=True) == identity("cuda", has_gpu=True) != identity("auto", has_gpu=False)
+    assert identity("auto", has_gpu=False) == identity("cpu", has_gpu=True)
+
+
+def test_the_network_compiles_as_one_graph(setup: Setup) -> None:
+    batch, model = next(setup.store("train").in_order(8)), setup.model().eval()
+    whole = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
+    torch.testing.assert_close(whole(batch).action_logits_BLA, model(batch).action_logits_BLA)
+
+
+@pytest.fixture
+def compiled_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
+    """What training has compiled for so far: the sizes of all inputs, a tuple a graph. None is really compiled."""
+    graphs: list[tuple[Any, ...]] = []
+
+    def backend(graph: Any, inputs: list[Any]) -> Any:
+        graphs.append(tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else "any size" for x in inputs))
+        return graph
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **how: compile_(model, backend=backend, **how))
+    monkeypatch.setattr(loop, "_can_build", lambda: True)
+    torch.compiler.reset()
+    yield graphs
+    torch.compiler.reset()
+
+
+def test_what_is_compiled_for_a_batch_does_not_depend_on_those_before_it(setup: Setup, compiled_for: list[Any]) -> None:
+    """Else a training that resumes in another place than it began would compute with other kernels."""
+    full, ragged = (next(setup.store("train").in_order(size)) for size in (32, 7))
+    found = []
+    for order in ([full, ragged, full], [ragged, full]):
+        torch.compiler.reset()
+        compiled_for.clear()
+        compiled = loop._compiled(setup.model())
+        for batch in order:
+            compiled(batch)
+        found.append(set(compiled_for))
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+
+
+def test_every_architecture_of_a_study_is_compiled(
+    setup: Setup, compiled_for: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "choose_device", lambda _: torch.device("cuda"))
+    batch, many = next(setup.store("train").in_order(8)), 10
+    assert many > torch._dynamo.config.recompile_limit
+    for hidden in range(8, 8 * (many + 1), 8):
+        loop.forget_compiled(CONFIG)
+        loop._compiled(setup.model(replace(TINY, hidden=hidden, heads=1)))(batch)
+    assert len(compiled_for) == many
+
+
+@pytest.mark.parametrize("missing", [None, "compiler", "headers"])
+def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    missing: str | None,
+) -> None:  # fmt: skip
+    (tmp_path / "Python.h").touch()
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: "compiled")
+    monkeypatch.setattr(loop.shutil, "which", lambda name: name if missing != "compiler" else None)
+    monkeypatch.setattr(
+        loop.sysconfig, "get_path", lambda *_: str(tmp_path if missing != "headers" else tmp_path / "none")
+    )
+    model = setup.model()
+    assert loop._compiled(model) == (model if missing else "compiled")
+    assert capsys.readouterr().err.count("\n") == (1 if missing else 0)
+
+
+@pytest.mark.parametrize("form", REWARD_FORMS)
+def test_micro_batches_give_the_loss_curve_of_the_whole_batch(setup: Setup, form: str) -> None:
+    """Without dropout and preference pairs, which each part draws for itself."""
+    curves = []
+    for parts in (1, 3):
+        model = setup.model(replace(TINY, reward_form=form, dropout=0.0))
+        config = replace(CONFIG, micro_batches=parts)
+        losses = LossConfig(mu=0.5, dpo_weight=0.0)
+        history = fit(model, setup.store("train", form), setup.store("validation", form), losses, config)
+        curves.append([x for e in history.epochs for x in (e.train_total, e.train_policy, *e.train_rewards, e.monitor)])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert history.epochs[-1].train_policy < 0.99 * history.epochs[0].train_policy  # it is a training
+
+
+def test_what_a_part_draws_follows_from_seed_step_and_part_alone(setup: Setup) -> None:
+    run = started(setup, replace(CONFIG, micro_batches=2))
+    seeds = [run._seeds(part) for part in range(2)]
+    assert len({seed for both in seeds for seed in both}) == 4
+    torch.rand(3)
+    assert [run._seeds(part) for part in range(2)] == seeds
+    for epochs, step in ((0, 1), (1, 0)):
+        run = started(setup, replace(CONFIG, micro_batches=2))
+        run.history.epochs += [Epoch(0, 0, 0, (0,), 0, 0)] * epochs
+        run.step = step
+        assert not {*run._seeds(0)} & {seed for both in seeds for seed in both}
+
+
+class NoValueIsRead(TorchDispatchMode):
+    """Raises where the host would have to wait for a device to know a number of a tensor, or a shape that needs one."""
+
+    READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "bincount")
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        assert not any(name.startswith(read) for read in self.READS), f"{name} waits for the device"
+        if name in ("index", "index_put", "index_put_", "_unsafe_index"):
+            assert all(i is None or i.dtype != torch.bool for i in args[1]), f"{name} by a mask waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("form", REWARD_FORMS)
+def test_the_host_waits_for_no_device_within_a_step(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, form: str, parts: int
+) -> None:
+    model = setup.model(replace(TINY, reward_form=form, category_dropout=0.2))
+    stores = setup.store("train", form), setup.store("validation", form)
+    run = loop._Training(model, *stores, LossConfig(), replace(CONFIG, micro_batches=parts))
+    batches = list(stores[0].batches(32, seed=0, epoch=0, parts=parts))[: 2 * parts]
+    run.forward.train()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a tensor's values were read within a step")
+
+    with monkeypatch.context() as patch, NoValueIsRead():
+        for reading in ("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__"):
+            patch.setattr(torch.Tensor, reading, refuse)
+        run._optimise(batches[:parts])
+        run._optimise(batches[parts:])
+    assert run.step == 2
+
+
+def test_new_tensors_are_not_filled_while_training(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    optimise = loop._Training._optimise
+
+    def looking(run: Any, parts: Any) -> None:
+        seen.append(torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
+        optimise(run, parts)
+
+    monkeypatch.setattr(loop._Training, "_optimise", looking)
+    setup.weights(replace(CONFIG, max_epochs=1))
+    assert seen
+    assert set(seen) == {False}
+    assert torch.utils.deterministic.fill_uninitialized_memory is True  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
+def test_the_host_does_not_wait_for_the_gpu_within_a_step(setup: Setup) -> None:
+    run = started(setup, replace(CONFIG, device="cuda"))
+    steps = run.train_epoch()
+    next(steps)  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        next(steps)
+        next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
+def test_a_killed_training_on_the_gpu_resumes_to_the_same_bits(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second epoch, when the uninterrupted one has seen the smaller batch that ends an epoch."""
+    config, store = replace(CONFIG, device="cuda"), setup.store("train")
+    model = setup.model()
+    history = fit(model, store, setup.store("validation"), LossConfig(), config)
+    assert history.epochs[-1].train_total < history.epochs[0].train_total
+    assert {weight.device.type for weight in model.state_dict().values()} == {"cuda"}
+    assert len(store) % CONFIG.batch_size
+    run_until_killed(setup, tmp_path, step=store.steps_per_epoch(CONFIG.batch_size) + 5, device="cuda")
+    torch.compiler.reset()  # as a new process: what was compiled above is not there
+    assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
+    monkeypatch.setattr(loop._Training, "_optimise", None)  # a finished training is not trained on
+    assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
+def test_fine_tuning_compiles_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_compiled", None)
+    batches = list(setup.store("train").in_order(32))[:2]
+    assert adapt(setup.model(), batches, LossConfig(), FineTuneConfig(device="cuda"), seed=0)["total"] > 0
+    with pytest.raises(TypeError):
+        setup.weights(replace(CONFIG, device="cuda"))
+
+
+def test_the_last_epochs_weights_are_kept_where_asked_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 2.0] * 2)  # the first epoch is the better one
+    monkeypatch.setattr(loop._Training, "_validate", lambda _: (next(losses), 0.0))
+    weights = {}
+    for keep in ("best", "last"):
+        model = setup.model()
+        config = replace(CONFIG, max_epochs=2, patience=2, keep=keep)
+        assert fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config).best_epoch == 0
+        weights[keep] = model.state_dict()
+    assert any(not weights["best"][name].equal(weights["last"][name]) for name in weights["best"])
+
+
+def test_the_best_epoch_is_the_first_of_equals() -> None:
+    epochs = [Epoch(0, 0, 0, (0,), valid_policy=v, valid_reward=0.5) for v in (2.0, 1.0, 1.0, 3.0)]
+    assert History(epochs).best_epoch == 1
+    assert History().best_epoch == -1
+
+
+def test_a_store_in_memory_reads_like_one_on_disk(setup: Setup) -> None:
+    store = setup.store("train")
+    few = WindowsInMemory(store.windows.take(slice(0, 10)))
+    assert Encoded(*few.windows).batch().label_BL.equal(store.windows.take(slice(0, 10)).batch().label_BL)
