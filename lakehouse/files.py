@@ -1,22 +1,67 @@
-"""Write a single file of the lake, whole or not at all."""
+"""Single files and folders on disk: written whole or not at all, and durable once they are there."""
 
+import errno
+import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import make_durable, staging_folder
+from lakehouse.storage import exchange
 
 
-def write_whole(lake: Lake, path: Path, text: str) -> None:
-    """Replace a file in one step; one that already holds this text stays untouched.
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    Goes through the lake's staging, so that a kill leaves nothing beside the file.
+
+def write_whole(path: Path, content: str | bytes, staging: Path | None = None) -> None:
+    """Write a file in one step: a reader sees the old content or the new, and a power cut loses neither.
+
+    A file that already has this content is left untouched. `staging` is a folder on the same file system to write
+    into first; without it the new content is written beside the file under a hidden name.
     """
-    content = text.encode()
-    if path.is_file() and path.read_bytes() == content:
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == data:
         return
-    with staging_folder(lake) as staging:
-        staged = staging / path.name
-        staged.write_bytes(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = staging / path.name if staging else path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staged.write_bytes(data)
         make_durable(staged)
-        path.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Move staged files into place, one by one; the last one vouches for the others.
+
+    The old version of the last one is removed first, so that a kill in between never leaves a file that vouches for
+    another edition's content.
+    """
+    targets[-1].unlink(missing_ok=True)
+    for file, target in zip(staged, targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+
+
+def swap_into_place(staged: Path, target: Path) -> None:
+    """Make `target` name the staged folder, in one step; the folder that it named before ends up at `staged`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        exchange(staged, target)
+    make_durable(target.parent)
+
+
+def make_durable(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

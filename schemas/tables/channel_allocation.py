@@ -4,10 +4,10 @@ Counted over the exposures that the day's journeys remember; exposures in channe
 out. mtorl_model/budget/channel_level.py has the formulas.
 """
 
+from schemas.tables import CHANNEL_ALLOCATION
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
 
-NAME = "channel_allocation"
 
 _POLICIES = ("explicit", "implicit", "initial")
 
@@ -15,7 +15,7 @@ _POLICIES = ("explicit", "implicit", "initial")
 def channel_allocation(dataset: Dataset) -> Table:
     gain = next((g for g in dataset.gain_names if g not in dataset.late_gains), "none")
     return Table(
-        name=NAME,
+        name=CHANNEL_ALLOCATION,
         doc=__doc__,
         columns=(
             Column("channel", "string", "channel of the feature spec"),

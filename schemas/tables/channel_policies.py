@@ -1,9 +1,9 @@
 """One user a row: which channel to use next, and with what probability."""
 
+from schemas.tables import CHANNEL_POLICIES
 from schemas.contract import Column, Expectation, Severity, Table
 from schemas.dataset import Dataset
 
-NAME = "channel_policies"
 
 FROM_MODEL, INITIAL = "model", "initial"
 FEWEST_USERS = 10  # of the model, whose policies are compared with each other
@@ -13,7 +13,7 @@ COLLAPSED = 0.95  # mean probability of that channel
 
 def channel_policies(dataset: Dataset) -> Table:
     return Table(
-        name=NAME,
+        name=CHANNEL_POLICIES,
         doc=__doc__,
         columns=(
             dataset.user_id.column,

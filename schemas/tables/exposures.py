@@ -1,16 +1,16 @@
 """One ad exposure a row."""
 
+from schemas.tables import EXPOSURES
 from schemas.contract import Column, Expectation, Known, Table
 from schemas.dataset import Dataset
 
-NAME = "exposures"
 
 
 def exposures(dataset: Dataset) -> Table:
     gains, quality = dataset.gain_names, dataset.quality
     late = [dataset.column(g) for g in dataset.late_gains]
     return Table(
-        name=NAME,
+        name=EXPOSURES,
         doc=__doc__,
         columns=(
             dataset.user_id.column,

@@ -8,15 +8,11 @@ the same content for people and audits.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import require_manifest
+from schemas.tables import FEATURE_SPEC
 from schemas.contract import Column, Expectation, Table
-from schemas.errors import UserError
 
-NAME = "feature_spec"
 SPEC_FILE = "_spec.json"  # beside the rows of the table
 MODEL_SPEC_FILE = "feature_spec.json"  # of a model, and handed out with it
 
@@ -33,8 +29,8 @@ _NUMBERS = (
     ("std", "standard deviation of the transformed value, for scaling"),
 )
 
-FEATURE_SPEC = Table(
-    name=NAME,
+FEATURE_SPEC_TABLE = Table(
+    name=FEATURE_SPEC,
     doc=__doc__,
     columns=(
         Column("name", "string", "the step input or profile column"),
@@ -123,19 +119,3 @@ class FeatureSpec:
         features = tuple(Feature(**{**f, "vocabulary": tuple(f["vocabulary"])}) for f in raw.pop("features"))
         tuples: dict[str, Any] = {k: tuple(raw.pop(k)) for k in ("channels", "gains", "gain_weights")}
         return cls(reward=RewardScale(**raw.pop("reward")), features=features, **tuples, **raw)
-
-
-def latest_spec(lake: Lake, dataset: str) -> tuple[FeatureSpec, Path]:
-    """The newest published spec of a dataset, and its partition."""
-    days = lake.days(NAME, dataset)
-    if not days:
-        raise UserError(f"no feature spec for {dataset} in {lake.root}: run the history first (make run)")
-    return published_spec(lake, dataset, days[-1]), lake.partition(NAME, dataset, days[-1])
-
-
-def published_spec(lake: Lake, dataset: str, day: str | None) -> FeatureSpec:
-    """The spec published under that day, the last one it was fitted on (None: the newest), or a UserError."""
-    if day is None:
-        return latest_spec(lake, dataset)[0]
-    require_manifest(lake, NAME, dataset, day)
-    return FeatureSpec.from_json((lake.partition(NAME, dataset, day) / SPEC_FILE).read_text())

@@ -5,11 +5,11 @@ the inputs of a step at the end of the day: the nightly scoring predicts from it
 starts from it. Its context columns (hour, ...) repeat the latest exposure's: the next one's are not known.
 """
 
+from schemas.tables import JOURNEYS
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
 from schemas.steps import MEMORY_STEPS, next_step_type, profile_inputs, step_type
 
-NAME = "journeys"
 
 
 def _times_type(dataset: Dataset) -> str:
@@ -23,7 +23,7 @@ def journeys(dataset: Dataset) -> Table:
     each = f"list_bool_and(list_transform(next_step.seen_by_channel, lambda c: {by_channel}))"
     gains_covered = " AND ".join([*in_all, f"coalesce({each}, true)"])
     return Table(
-        name=NAME,
+        name=JOURNEYS,
         doc=__doc__,
         columns=(
             dataset.user_id.column,

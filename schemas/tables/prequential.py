@@ -7,17 +7,17 @@ predicted_rate = rate on the day itself, and nobody waits for the labels to matu
 A day before which there was no model, or without labels, has no rows.
 """
 
+from schemas.tables import PREQUENTIAL
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
 
-NAME = "prequential"
 CHANNEL = "channel"  # the head that predicts the channel; the others have the names of their gains
 
 
 def prequential(dataset: Dataset) -> Table:
     bound = dataset.quality.calibration
     return Table(
-        name=NAME,
+        name=PREQUENTIAL,
         doc=__doc__,
         columns=(
             Column("head", "string", "channel, or the gain"),

@@ -3,14 +3,14 @@
 Both models answer for the validation users of the latest days, labels as known at the end of the day.
 """
 
+from schemas.tables import PROMOTIONS
 from schemas.contract import Column, Expectation, Table
 
-NAME = "promotions"
 POLICY_AUDIT = "policy_audit"
 PROMOTED, REFUSED = "promoted", "refused"
 
-PROMOTIONS = Table(
-    name=NAME,
+PROMOTIONS_TABLE = Table(
+    name=PROMOTIONS,
     doc=__doc__,
     columns=(
         Column("check", "string", "channel, a gain, or policy_audit"),

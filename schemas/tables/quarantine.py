@@ -1,11 +1,11 @@
 """One refused raw row a row: nothing is dropped silently."""
 
+from schemas.tables import QUARANTINE
 from schemas.contract import Column, Expectation, Table
 
-NAME = "quarantine"
 
-QUARANTINE = Table(
-    name=NAME,
+QUARANTINE_TABLE = Table(
+    name=QUARANTINE,
     doc=__doc__,
     columns=(
         Column("source_file", "string", "name of the raw file"),

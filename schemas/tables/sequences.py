@@ -7,13 +7,13 @@ nulls. Only the features that the spec keeps are here, raw; the spec's encoders 
 A profile's column holds one value a window, that of the user's last exposure of the day.
 """
 
+from schemas.tables import SEQUENCES
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
 from schemas.splits import SPLITS, split_sql
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
 
-NAME = "sequences"
 DEFAULT_STEPS = 20  # the paper's n
 
 
@@ -51,7 +51,7 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
         ),
     )
     return Table(
-        name=NAME,
+        name=SEQUENCES,
         doc=__doc__,
         columns=(
             dataset.user_id.column,

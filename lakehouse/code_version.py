@@ -1,0 +1,15 @@
+"""A short hash of the source code that built a partition or a model."""
+
+import hashlib
+from pathlib import Path
+
+
+def code_version(*packages: str) -> str:
+    """Twelve hex digits over the source files of these top-level packages; schemas and lakehouse always count."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parent.parent
+    for package in sorted({"schemas", "lakehouse", *packages}):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

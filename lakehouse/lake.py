@@ -1,0 +1,266 @@
+"""The lake and its partitions: `lake[JOURNEYS, dataset, day]` names one, and everything about it hangs on that.
+
+A job writes data files into a staging folder (lakehouse.staging) and publishes them: `publish` adds the manifest and
+moves the folder into place by rename(2), or by renameat2(RENAME_EXCHANGE) where the partition exists already. So the
+path always names one whole partition. A job that is killed leaves the old partition or the new one.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakehouse.files import make_durable, swap_into_place
+from lakehouse.manifest import MANIFEST, Manifest, content_fingerprint, read_manifest
+from schemas.dataset import Dataset
+from schemas.days import UNDATED, checked_day
+from schemas.errors import UserError
+from schemas.tables.registry import TABLES
+
+FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_PATTERN = re.compile(r"[\[\]{}*?\\]")
+
+
+def literal_path(path: Path) -> Path:
+    """The path, or a UserError where Spark and DuckDB would read it as a pattern of file names."""
+    if match := _PATTERN.search(str(path.resolve())):
+        raise UserError(f"{path.resolve()} would be read as a pattern because of the {match[0]} in it: rename it")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAudit:
+    """file: the result of the audit. headline: its first critical finding, in one line."""
+
+    file: Path
+    headline: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """The root folder of all tables. A dataset is named by its contract or by the contract's name."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        literal_path(self.root)
+
+    def __getitem__(self, coordinates: tuple[str, Dataset | str, str]) -> "Partition":
+        """The partition of a table, a dataset and a day, whether it is published or not.
+
+        Raises UserError where a name or the day is not well formed: no path is built from an unchecked name.
+        """
+        table, dataset, day = coordinates
+        return Partition(
+            self, _checked_name(table), _checked_name(_dataset_name(dataset)), day if day == UNDATED else checked_day(day)
+        )
+
+    def table(self, table: str, dataset: Dataset | str) -> Path:
+        """The folder of everything of one dataset in one table."""
+        return self.root / _checked_name(table) / f"dataset={_checked_name(_dataset_name(dataset))}"
+
+    def days(self, table: str, dataset: Dataset | str) -> list[str]:
+        """The published days of a table, oldest first; the undated partition of refused rows is left out."""
+        names = (path.name.removeprefix("ds=") for path in self.table(table, dataset).glob("ds=*"))
+        return sorted(name for name in names if name != UNDATED)
+
+    def fingerprints(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> dict[str, str]:
+        """The fingerprint of each of these days that is published, by the partition's key, as manifests name inputs."""
+        partitions = [self[table, dataset, day] for day in days]
+        manifests = {partition.key: partition.manifest for partition in partitions}
+        return {key: manifest.fingerprint for key, manifest in manifests.items() if manifest is not None}
+
+    def failed_audit(self, manifest: Manifest) -> FailedAudit | None:
+        """The audit in which the content of this manifest failed critically, or None.
+
+        A verdict is about the content that was audited: after a repair it no longer counts.
+        """
+        file = self.audits(manifest.dataset) / manifest.table / f"{manifest.ds}.json"
+        audit = json.loads(file.read_text()) if file.is_file() else {}
+        if audit.get("verdict") != FAILED_AUDIT or audit["fingerprint"] != manifest.fingerprint:
+            return None
+        return FailedAudit(file, audit.get("headline", ""))
+
+    @property
+    def staging(self) -> Path:
+        """Where jobs write before they publish: lakehouse.staging."""
+        return self.root / ".staging"
+
+    @property
+    def locks(self) -> Path:
+        """Which process builds what: lakehouse.locks."""
+        return self.root / ".locks"
+
+    @property
+    def mlflow_database(self) -> Path:
+        """MLflow's tracking and registry store."""
+        return (self.root / "mlflow" / "mlflow.db").resolve()
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{self.mlflow_database}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return (self.root / "mlflow" / "artifacts").resolve()
+
+    def audits(self, dataset: Dataset | str) -> Path:
+        """The latest audit of each partition, as <table>/<ds>.json."""
+        return self.table("audits", dataset)
+
+    def drift(self, dataset: Dataset | str) -> Path:
+        """How far each day is from the days before it, as <ds>.json: jobs.drift.results."""
+        return self.table("drift", dataset)
+
+    def day_profiles(self, dataset: Dataset | str) -> Path:
+        """The counts of each day of exposures, as <ds>.json: jobs.quality.day_profile."""
+        return self.table("day_profiles", dataset)
+
+    def raw_index(self, dataset: Dataset | str) -> Path:
+        """What the raw log held when it was last read: jobs.raw.index."""
+        return self.table("raw_index", dataset) / "index.json"
+
+    def exported_quarantine(self, dataset: Dataset | str) -> Path:
+        """Copies of the files of refused rows that were exported to be repaired: jobs.quarantine."""
+        return self.table("handed_out", dataset)
+
+    def docs(self, dataset: Dataset | str) -> Path:
+        """The data docs of a dataset: a static site that opens without a network."""
+        return self.table("data_docs", dataset)
+
+    def reports(self, dataset: Dataset | str) -> Path:
+        """A page for each day and an index: jobs.report."""
+        return self.table("reports", dataset)
+
+    def metrics(self, dataset: Dataset | str) -> Path:
+        """The champion's figures on the lake's own test users."""
+        return self.table("metrics", dataset) / "metrics.json"
+
+    def studies(self, dataset: Dataset | str) -> Path:
+        """Results of studies of the model: for each a table, its protocol and a picture."""
+        return self.table("studies", dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One day of one dataset in one table: `lake[table, dataset, day]`."""
+
+    lake: Lake
+    table: str
+    dataset: str
+    day: str
+
+    @property
+    def key(self) -> str:
+        """The path below the lake: how manifests and lineage name the partition."""
+        return f"{self.table}/dataset={self.dataset}/ds={self.day}"
+
+    @property
+    def path(self) -> Path:
+        """The folder of the data files."""
+        return self.lake.root / self.key
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What the partition states about itself, read anew at each access; None where nothing is published."""
+        return read_manifest(self.path)
+
+    @property
+    def is_published(self) -> bool:
+        return (self.path / MANIFEST).is_file()
+
+    def files(self) -> list[Path]:
+        """The Parquet files, in the order in which they are read."""
+        return sorted(self.path.glob("*.parquet"))
+
+    def current_inputs(self) -> dict[str, str]:
+        """The fingerprints of the partitions that a build of today would read, by key, as the registry declares them.
+
+        Not among them: raw files, the model, and settings; the jobs that read those add them.
+        """
+        declared, inputs = TABLES[self.table], {}
+        for table in declared.history:
+            days = (day for day in self.lake.days(table, self.dataset) if day <= self.day)
+            inputs |= self.lake.fingerprints(table, self.dataset, days)
+        for table in declared.same_day:
+            inputs |= self.lake.fingerprints(table, self.dataset, [self.day])
+        return inputs
+
+    def is_fresh(
+        self, inputs: Mapping[str, str], *, spec_version: str | None = None, this_code: str | None = None
+    ) -> bool:
+        """Whether the partition is published and matches these inputs: see Manifest.is_fresh."""
+        manifest = self.manifest
+        return manifest is not None and manifest.is_fresh(inputs, spec_version=spec_version, this_code=this_code)
+
+    def require(self) -> Manifest:
+        """The manifest of a partition to build on; a UserError where nothing is published or its audit failed.
+
+        A table may be audited together with others (RegisteredTable.audited_with): their failed audits of the day, and
+        of undated rows, count as its own.
+        """
+        manifest = self.manifest
+        if manifest is None:
+            raise UserError(
+                f"no {self.table} for {self.dataset} on {self.day} in {self.lake.root}: "
+                "run the day first (make backfill, or make run)"
+            )
+        registered = TABLES.get(self.table)
+        audited_with = registered.audited_with if registered else ()
+        beside = (self.lake[table, self.dataset, day].manifest for table in audited_with for day in (self.day, UNDATED))
+        for audited in (manifest, *filter(None, beside)):
+            if failed := self.lake.failed_audit(audited):
+                raise UserError(
+                    f"{audited.table} for {audited.dataset} on {audited.ds} failed its audit: "
+                    f"{failed.headline or 'see its result'}; repair the day, run and audit it again ({failed.file})"
+                )
+        return manifest
+
+    def publish(
+        self,
+        staged: Path,
+        *,
+        rows: int,
+        inputs: Mapping[str, str],
+        code: str,
+        spec_version: str | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> Manifest:
+        """Move a staged folder of data files into place, with its manifest, in one step."""
+        _drop_sidecars(staged)
+        manifest = Manifest(
+            table=self.table,
+            dataset=self.dataset,
+            ds=self.day,
+            rows=rows,
+            fingerprint=content_fingerprint(staged),
+            inputs=dict(sorted(inputs.items())),
+            code_version=code,
+            spec_version=spec_version,
+            counts=dict(counts or {}),
+        )
+        (staged / MANIFEST).write_text(manifest.to_json())
+        for path in (*staged.iterdir(), staged):
+            make_durable(path)
+        swap_into_place(staged, self.path)
+        return manifest
+
+
+def _dataset_name(dataset: Dataset | str) -> str:
+    return dataset if isinstance(dataset, str) else dataset.name
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UserError(f"'{name}' is no name of a table or dataset: use a-z, 0-9 and _")
+    return name
+
+
+def _drop_sidecars(folder: Path) -> None:
+    """Remove what Spark leaves beside its data files: _SUCCESS and checksum files."""
+    for path in folder.iterdir():
+        if path.name == "_SUCCESS" or path.name.endswith(".crc"):
+            path.unlink()

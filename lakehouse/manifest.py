@@ -1,0 +1,90 @@
+"""What a published partition states about itself, and whether it still matches its inputs."""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+MANIFEST = "_manifest.json"
+_READ_AT_ONCE = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The file `_manifest.json` of a partition.
+
+    fingerprint: content_fingerprint of the data files. The jobs write the same rows into the same files whatever the
+    parallelism, so equal content has an equal fingerprint.
+    inputs: what the partition was built from: the fingerprint of each input partition by its key (its path below the
+    lake), the fingerprint of a day's rows in each raw file by raw/<file>, and settings by their name.
+    counts: further row counts that describe the build, for example duplicates.
+    """
+
+    table: str
+    dataset: str
+    ds: str
+    rows: int
+    fingerprint: str
+    inputs: Mapping[str, str]
+    code_version: str
+    spec_version: str | None
+    counts: Mapping[str, int]
+
+    def is_fresh(
+        self, inputs: Mapping[str, str], *, spec_version: str | None = None, this_code: str | None = None
+    ) -> bool:
+        """Whether the partition can stay as it is: a build of today would read exactly these inputs and this spec.
+
+        No time of a file is compared: a table that is built again with the same content leaves everything that was
+        built from it fresh. The code is not an input, or a new release would rewrite the whole history in the next
+        backfill; `this_code` names the version that must have built the partition, where somebody asks for it.
+        """
+        return (
+            self.inputs == dict(inputs)
+            and self.spec_version == spec_version
+            and this_code in (None, self.code_version)
+        )  # fmt: skip
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a published partition's folder, or None where nothing is published."""
+    try:
+        return Manifest(**json.loads((folder / MANIFEST).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def content_fingerprint(folder: Path) -> str:
+    """SHA-256 over the sorted hashes of the folder's data files; file names and Parquet footers do not count."""
+    hashes = sorted(content_sha256(path) for path in folder.iterdir() if _is_data(path))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a Parquet file's pages, of any other file's bytes.
+
+    A footer lists a column's encodings in an order that changes from one Java process to the next, so equal rows have
+    equal pages but not equal footers.
+    """
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end >= 12:
+            file.seek(end - 8)
+            footer, magic = struct.unpack("<I4s", file.read(8))
+            end -= 8 + footer if magic == b"PAR1" else 0
+        file.seek(0)
+        digest, left = hashlib.sha256(), end
+        while left and (block := file.read(min(left, _READ_AT_ONCE))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(("_", "."))

@@ -1,0 +1,127 @@
+"""All tables of the lake, in the order in which a day builds them, and what each partition is built from.
+
+Freshness, `make status`, the reports, the audits and the DAGs take their lists of tables from here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.contract import Table
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.tables import (
+    BUDGET_PLAN,
+    CHANNEL_ALLOCATION,
+    CHANNEL_POLICIES,
+    EXPOSURES,
+    FEATURE_SPEC,
+    JOURNEYS,
+    PREQUENTIAL,
+    PROMOTIONS,
+    QUARANTINE,
+    SEQUENCES,
+    USER_REWARD_RANKS,
+    budget_plan,
+    channel_allocation,
+    channel_policies,
+    exposures,
+    feature_spec,
+    journeys,
+    prequential,
+    promotions,
+    quarantine,
+    sequences,
+    user_reward_ranks,
+)
+from schemas.tables.feature_spec import FeatureSpec
+
+Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredTable:
+    """One table and its place in the pipeline.
+
+    summary: the table in a few words, for pages that people read.
+    contract: the columns and rules for a dataset; feature spec and window length matter to `sequences` alone.
+    history: tables whose partitions up to the day it is built from.
+    same_day: tables whose partition of the same day it is built from.
+    audited_with: tables whose failed audit of the same day stops this one's readers as well.
+    daily: whether every day has a partition.
+    rebuilt: whether a backfill builds it again when its inputs change; what was measured or decided once is not.
+    """
+
+    name: str
+    summary: str
+    contract: Contract
+    history: tuple[str, ...] = ()
+    same_day: tuple[str, ...] = ()
+    audited_with: tuple[str, ...] = ()
+    daily: bool = True
+    rebuilt: bool = True
+
+
+def _sequences(dataset: Dataset, spec: FeatureSpec | None, steps: int) -> Table:
+    if spec is None:
+        raise ValueError("the columns of sequences follow from a feature spec: name one")
+    return sequences.sequences(dataset, spec, steps)
+
+
+def _of_dataset(contract: Callable[[Dataset], Table]) -> Contract:
+    return lambda dataset, spec, steps: contract(dataset)
+
+
+def _same_for_all(table: Table) -> Contract:
+    return lambda dataset, spec, steps: table
+
+
+# Published together by one scoring with one model.
+SCORES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
+
+_TABLES = (
+    RegisteredTable(
+        EXPOSURES, "the day's ad exposures", _of_dataset(exposures.exposures), audited_with=(QUARANTINE,)
+    ),
+    RegisteredTable(QUARANTINE, "refused rows", _same_for_all(quarantine.QUARANTINE_TABLE)),
+    RegisteredTable(
+        JOURNEYS, "every user's journey so far", _of_dataset(journeys.journeys), history=(EXPOSURES,)
+    ),
+    RegisteredTable(
+        FEATURE_SPEC, "which inputs the model sees", _same_for_all(feature_spec.FEATURE_SPEC_TABLE),
+        history=(EXPOSURES,), daily=False,
+    ),
+    RegisteredTable(SEQUENCES, "the windows that the model learns from", _sequences, history=(EXPOSURES,)),
+    RegisteredTable(
+        CHANNEL_POLICIES, "which channel to use next, for each user",
+        _of_dataset(channel_policies.channel_policies), same_day=(JOURNEYS,),
+    ),
+    RegisteredTable(
+        USER_REWARD_RANKS, "whom to spend on first", _of_dataset(user_reward_ranks.user_reward_ranks),
+        same_day=(JOURNEYS,),
+    ),
+    RegisteredTable(
+        CHANNEL_ALLOCATION, "what each channel deserves", _of_dataset(channel_allocation.channel_allocation),
+        same_day=(JOURNEYS,),
+    ),
+    RegisteredTable(
+        BUDGET_PLAN, "whom the day's budget buys", _of_dataset(budget_plan.budget_plan),
+        same_day=(*SCORES, JOURNEYS),
+    ),
+    RegisteredTable(
+        PREQUENTIAL, "how the model judged the day before it learned it", _of_dataset(prequential.prequential),
+        rebuilt=False,
+    ),
+    RegisteredTable(
+        PROMOTIONS, "whether the day's model became champion", _same_for_all(promotions.PROMOTIONS_TABLE),
+        rebuilt=False,
+    ),
+)  # fmt: skip
+
+TABLES = {table.name: table for table in _TABLES}
+
+
+def registered(name: str) -> RegisteredTable:
+    """The table of that name, or a UserError that lists the names."""
+    if name not in TABLES:
+        raise UserError(f"unknown table '{name}': choose one of {', '.join(TABLES)}")
+    return TABLES[name]
