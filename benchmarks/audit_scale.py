@@ -22,31 +22,37 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from jobs.quality.partition_view import opened
-from lakehouse.freshness import history_inputs
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, read_manifest, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.manifest import read_manifest
+from lakehouse.staging import staging_folder
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import split_sql
-from schemas.tables import exposures, feature_spec, journeys, quarantine, sequences
+from schemas.tables import (
+    EXPOSURES,
+    FEATURE_SPEC,
+    JOURNEYS,
+    QUARANTINE,
+    SEQUENCES,
+)
 
 LAYOUTS = ("kuairand", "criteo")  # that the generator can write
-TABLES = (exposures.NAME, quarantine.NAME, journeys.NAME, sequences.NAME)
-_TOGETHER = ((exposures.NAME, quarantine.NAME), (journeys.NAME,), (sequences.NAME,))  # by one process each
+TABLES = (EXPOSURES, QUARANTINE, JOURNEYS, SEQUENCES)
+_TOGETHER = ((EXPOSURES, QUARANTINE), (JOURNEYS,), (SEQUENCES,))  # by one process each
 _CORES, _MOST_S = 2, 60
 _SMALL_ROWS, _SMALL_USERS = 12_500, 2_500  # of a small day
 _STEP = 4  # the smaller of the two large days has so many times fewer rows
 _NOISE = 1.25  # what a busy machine does to a ratio of times; a time that grows with the square is off by _STEP
-_NEEDED = {journeys.NAME: 2, sequences.NAME: 1}  # latest days of these; of the others all
+_NEEDED = {JOURNEYS: 2, SEQUENCES: 1}  # latest days of these; of the others all
 # A copy's rows: users under ids that no other copy has, exposures under ids next to their own, so that order and
 # uniqueness stay (ids are 64-bit hashes, far apart). Users fall into other splits.
 _USER, _EXPOSURE = "user_id + copy * 1000000000 AS user_id", "exposure_id + copy AS exposure_id"
 _COPIED = {
-    exposures.NAME: f"{_USER}, {_EXPOSURE}",
-    quarantine.NAME: "reason AS reason",
-    journeys.NAME: f"{_USER}, list_transform(memory, lambda s: struct_update(s, exposure_id := s.exposure_id + copy))"
+    EXPOSURES: f"{_USER}, {_EXPOSURE}",
+    QUARANTINE: "reason AS reason",
+    JOURNEYS: f"{_USER}, list_transform(memory, lambda s: struct_update(s, exposure_id := s.exposure_id + copy))"
     " AS memory",
-    sequences.NAME: f"{_USER}, list_transform(exposure_id, lambda e: e + copy) AS exposure_id,"
+    SEQUENCES: f"{_USER}, list_transform(exposure_id, lambda e: e + copy) AS exposure_id,"
     f" {split_sql('user_id + copy * 1000000000')} AS split",
 }
 
@@ -67,7 +73,7 @@ def main() -> None:
             # In a process of its own: what one is started from counts as its memory, too.
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 pool.submit(enlarged, small, lake, args.dataset, max(1, round(rows / _SMALL_ROWS))).result()
-            day = lake.days(exposures.NAME, args.dataset)[-1]
+            day = lake.days(EXPOSURES, args.dataset)[-1]
             sizes.append(_rows(lake, args.dataset, day))
             spent.append(audited(lake, args.dataset, day))
             print(f"{sizes[-1]:,} exposures: audits and drift in {spent[-1]:.1f} s", flush=True)
@@ -92,7 +98,7 @@ def built(folder: Path, dataset: str) -> Lake:
          "--rows", str(count * _SMALL_ROWS), "--users", str(_SMALL_USERS))  # fmt: skip
     flags = ("--dataset", dataset, "--lake", str(lake.root))
     _run("jobs.build_exposures", *flags, "--raw", str(raw))
-    days = lake.days(exposures.NAME, dataset)
+    days = lake.days(EXPOSURES, dataset)
     for day in days[-2:]:
         _run("jobs.build_journeys", *flags, "--day", day)
     _run("jobs.build_feature_spec", *flags, "--from", days[0], "--to", days[-2])
@@ -102,19 +108,19 @@ def built(folder: Path, dataset: str) -> Lake:
 
 def enlarged(small: Lake, large: Lake, dataset: str, copies: int) -> None:
     """Make the large lake: so many copies of every user's rows. The days before the last are audited, as on any day."""
-    shutil.copytree(small.table(feature_spec.NAME, dataset), large.table(feature_spec.NAME, dataset))
-    days = small.days(exposures.NAME, dataset)
+    shutil.copytree(small.table(FEATURE_SPEC, dataset), large.table(FEATURE_SPEC, dataset))
+    days = small.days(EXPOSURES, dataset)
     for table in TABLES:
         for day in days[-_NEEDED.get(table, 0) :]:
             _copy_rows(small, large, table, dataset, day, copies)
     # Leaves the profiles that the last day is compared with.
     flags = ("--dataset", dataset, "--lake", str(large.root))
-    _run("jobs.audit_table", *flags, "--table", exposures.NAME, "--to", days[-2])
+    _run("jobs.audit_table", *flags, "--table", EXPOSURES, "--to", days[-2])
     _run("jobs.measure_drift", *flags, "--to", days[-2])
 
 
 def _copy_rows(small: Lake, large: Lake, table: str, dataset: str, day: str, copies: int) -> None:
-    partition = small.partition(table, dataset, day)
+    partition = small[table, dataset, day].path
     found = read_manifest(partition)
     if found is None:
         raise UserError(f"no {table} for {dataset} on {day} in {small.root}")
@@ -122,12 +128,15 @@ def _copy_rows(small: Lake, large: Lake, table: str, dataset: str, day: str, cop
         with opened(partition) as connection:
             rows = f'SELECT * EXCLUDE (copy) REPLACE ({_COPIED[table]}) FROM "partition", range({copies}) AS c(copy)'
             connection.execute(f"COPY ({rows}) TO '{staged / 'part-00000.parquet'}' (FORMAT parquet)")
-        resting = table in (journeys.NAME, sequences.NAME)
-        publish(
-            large, table, dataset, day, staged, rows=found.rows * copies, code=found.code_version,
-            inputs=history_inputs(large, dataset, day) if resting else found.inputs, spec_version=found.spec_version,
+        resting = table in (JOURNEYS, SEQUENCES)
+        large[table, dataset, day].publish(
+            staged,
+            rows=found.rows * copies,
+            code=found.code_version,
+            inputs=large[JOURNEYS, dataset, day].current_inputs() if resting else found.inputs,
+            spec_version=found.spec_version,
             counts={name: count * copies for name, count in found.counts.items()},
-        )  # fmt: skip
+        )
 
 
 def audited(lake: Lake, dataset: str, day: str) -> float:
@@ -149,7 +158,7 @@ def _audits(flags: tuple[str, ...], day: str) -> list[tuple[str, ...]]:
 
 
 def _rows(lake: Lake, dataset: str, day: str) -> int:
-    manifest = read_manifest(lake.partition(exposures.NAME, dataset, day))
+    manifest = lake[EXPOSURES, dataset, day].manifest
     return manifest.rows if manifest else 0
 
 

@@ -6,8 +6,8 @@ from benchmarks import pipeline
 from benchmarks.measure import Cost, Spread, alternating, measured, ratio, together
 from benchmarks.pipeline import job, log_file, module
 from benchmarks.section import Section, gib, seconds, this_machine, times
-from lakehouse.paths import Lake
-from schemas.tables import sequences
+from lakehouse.lake import Lake
+from schemas.tables import SEQUENCES
 
 _PANDAS_ROWS = 4_000_000  # beyond, the loop's one number is not worth the hour
 _ONCE_ROWS = 8_000_000  # from here on one round: it takes a quarter of an hour
@@ -65,7 +65,7 @@ def measure(kept: Path, command: str, sizes: list[int], repeats: int) -> Section
             nonlocal windows
             with pipeline.scratch_lake(kept) as lake:
                 costs = run_stages(lake, raw, spec)
-                windows = pipeline.published_rows(lake, sequences.NAME)
+                windows = pipeline.published_rows(lake, SEQUENCES)
             for name, cost in costs.items():
                 stages[name].append(cost)
             return [costs["build_exposures"], costs["build_sequences"]]

@@ -8,9 +8,9 @@ from benchmarks import audit_scale
 from benchmarks.measure import Cost, Spread, measured
 from benchmarks.pipeline import module
 from benchmarks.section import Section, gib, seconds, this_machine
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.errors import UserError
-from schemas.tables import exposures
+from schemas.tables import EXPOSURES
 
 _DATASET, _SMALL_ROWS = "kuairand", 12_500
 _PLANNED = re.compile(r"users x .*: ([\d.]+) s, ([\d.]+) s of processor time, ([\d.]+) GiB")
@@ -28,7 +28,7 @@ def measure(kept: Path, command: str, rows: int, repeats: int) -> Section:
     try:
         small, lake = audit_scale.built(folder, _DATASET), Lake(folder / "large")
         audit_scale.enlarged(small, lake, _DATASET, max(1, round(rows / _SMALL_ROWS)))
-        day = lake.days(exposures.NAME, _DATASET)[-1]
+        day = lake.days(EXPOSURES, _DATASET)[-1]
         flags = ("--dataset", _DATASET, "--lake", str(lake.root))
         commands = {
             f"audit of {table}": module("jobs.audit_table", *flags, "--table", table, "--from", day, "--to", day)

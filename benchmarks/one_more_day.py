@@ -9,10 +9,11 @@ from benchmarks.measure import Cost, Spread, alternating, measured, ratio, toget
 from benchmarks.pipeline import DATASET, job, module
 from benchmarks.scoring import publish_champion
 from benchmarks.section import Section, gib, seconds, this_machine, times
-from lakehouse.paths import Lake, day_before, day_plus
+from lakehouse.lake import Lake
 from mtorl_model.methods.mtorl.config import FineTuneConfig, GateConfig
 from schemas.datasets.criteo import LOG, START
-from schemas.tables import exposures
+from schemas.days import day_before, day_plus
+from schemas.tables import EXPOSURES
 from schemas.tables.feature_spec import FeatureSpec
 
 DAYS = 31
@@ -53,7 +54,7 @@ def measure(kept: Path, command: str, users: int, histories: list[int], repeats:
             ])  # fmt: skip
             flags = ("--dataset", DATASET.name, "--lake", lake.root, "--day", _LAST)
             model = pipeline.run([module("mtorl_model.learn", *flags)])
-            made = pipeline.published_rows(lake, exposures.NAME) // (days + 1)
+            made = pipeline.published_rows(lake, EXPOSURES) // (days + 1)
         found[_TABLES, days].append(together(tables))
         found[_MODEL, days].append(together(model))
         found[_BOTH, days].append(together([*tables, *model]))
@@ -127,5 +128,5 @@ def _history(kept: Path, files: list[Path], spec: Path, days: int) -> Lake:
     measured(job("build_journeys", lake))
     measured(job("build_sequences", lake, "--spec", spec))
     publish_champion(lake, DATASET, FeatureSpec.from_json(spec.read_text()), "small", day_before(_LAST))
-    print(f"a history of {len(lake.days(exposures.NAME, DATASET.name))} days is there", flush=True)
+    print(f"a history of {len(lake.days(EXPOSURES, DATASET))} days is there", flush=True)
     return lake

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Cost, measured
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
 from schemas.datasets.criteo import LOG
-from schemas.tables.feature_spec import NAME as FEATURE_SPEC
+from schemas.tables import FEATURE_SPEC
 from schemas.tables.feature_spec import SPEC_FILE
 
 DATASET = get_dataset("criteo")
@@ -64,8 +63,8 @@ def fitted_spec(kept: Path) -> Path:
         with scratch_lake(kept) as lake:
             measured(job("build_exposures", lake, "--raw", raw))
             measured(job("build_feature_spec", lake))
-            (day,) = lake.days(FEATURE_SPEC, DATASET.name)
-            shutil.copy(lake.partition(FEATURE_SPEC, DATASET.name, day) / SPEC_FILE, file)
+            (day,) = lake.days(FEATURE_SPEC, DATASET)
+            shutil.copy(lake[FEATURE_SPEC, DATASET, day].path / SPEC_FILE, file)
     return file
 
 
@@ -84,7 +83,7 @@ def scratch_lake(kept: Path, of: Lake | None = None) -> Iterator[Lake]:
 
 def published_rows(lake: Lake, table: str) -> int:
     """Over all days."""
-    manifests = (read_manifest(lake.partition(table, DATASET.name, day)) for day in lake.days(table, DATASET.name))
+    manifests = (lake[table, DATASET, day].manifest for day in lake.days(table, DATASET))
     return sum(manifest.rows for manifest in manifests if manifest)
 
 

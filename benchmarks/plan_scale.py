@@ -17,11 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
+from schemas.tables import (
+    CHANNEL_ALLOCATION,
+    CHANNEL_POLICIES,
+    JOURNEYS,
+    USER_REWARD_RANKS,
+)
 
 DAY = "2017-01-08"
 _BLOCK = 100_000
@@ -68,10 +73,10 @@ def publish_scores(lake: Lake, users: int, channels: int) -> None:
         return pa.table({"user_id": user, "next_step": pa.StructArray.from_arrays([lists], names=["seen_by_channel"])})
 
     contents = {
-        journeys.NAME: (records(block) for block in blocks),
-        channel_policies.NAME: (policies(block) for block in blocks),
-        user_reward_ranks.NAME: (ranks(block) for block in blocks),
-        channel_allocation.NAME: iter([allocation]),
+        JOURNEYS: (records(block) for block in blocks),
+        CHANNEL_POLICIES: (policies(block) for block in blocks),
+        USER_REWARD_RANKS: (ranks(block) for block in blocks),
+        CHANNEL_ALLOCATION: iter([allocation]),
     }
     for name, tables in contents.items():
         with staging_folder(lake) as staged:
@@ -81,8 +86,8 @@ def publish_scores(lake: Lake, users: int, channels: int) -> None:
                 writer.write_table(table)
             if writer:
                 writer.close()
-            found = publish(lake, name, "criteo", DAY, staged, rows=users, inputs=scored, code="made up")
-            scored = scored | {"journeys/dataset=criteo": found.fingerprint} if name == journeys.NAME else scored
+            found = lake[name, "criteo", DAY].publish(staged, rows=users, inputs=scored, code="made up")
+            scored = scored | {"journeys/dataset=criteo": found.fingerprint} if name == JOURNEYS else scored
 
 
 def main() -> None:

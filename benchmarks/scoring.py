@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
 from lakehouse.rows import ARROW
+from lakehouse.staging import staging_folder
 from mtorl_model.champion.registry import make_champion, register
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
@@ -37,7 +37,7 @@ from schemas.contract import Column, Role
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.steps import MEMORY_STEPS, count_inputs, feature_inputs, outcome_columns, profile_inputs
-from schemas.tables import journeys
+from schemas.tables import JOURNEYS
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 
 DAY = "2024-01-01"
@@ -95,7 +95,7 @@ def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int
                     if number == start == 0 and other is not None:
                         rows = pa.concat_tables([other, rows.slice(len(other))])
                     writer.write_table(rows.set_column(0, first.schema.field(0), _user_ids(dataset, part)))
-        publish(lake, journeys.NAME, dataset.name, DAY, staged, rows=users, inputs={}, code="made up")
+        lake[JOURNEYS, dataset, DAY].publish(staged, rows=users, inputs={}, code="made up")
 
 
 def _user_ids(dataset: Dataset, ids: np.ndarray) -> pa.Array:

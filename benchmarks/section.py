@@ -15,7 +15,8 @@ import psutil
 import torch
 
 from benchmarks.measure import Spread
-from lakehouse.publishing import code_version, write_whole
+from lakehouse.code_version import code_version
+from lakehouse.files import write_whole
 
 
 def made_now() -> str:

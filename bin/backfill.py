@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lakehouse.paths import days_between
+from schemas.days import days_between
 from schemas.errors import UserError, exit_with_one_line
 
 ATTEMPTS = 5

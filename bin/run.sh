@@ -42,7 +42,7 @@ TO="${TO:-$LAST}"
 "$PYTHON_BIN" -c '
 import sys
 from schemas.errors import exit_with_one_line
-from lakehouse.paths import days_between
+from schemas.days import days_between
 exit_with_one_line(lambda: days_between(*sys.argv[1:]))' "$FROM" "$TO"
 for day in "$FROM" "$TO"; do
   if [[ "$day" < "$FIRST" || "$day" > "$LAST" ]]; then

@@ -20,8 +20,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from dags import alerts
 from dags.operators import PythonStep, SparkStep
-from lakehouse.freshness import SCORES
 from schemas.dataset import get_dataset
+from schemas.tables.registry import FROM_HISTORY, FROM_RAW, OF_CHAMPION, SCORES
 
 # The day of a run: the partition key of a scheduled, backfilled or asset-triggered run, the parameter of a
 # run that a person starts, the logical date of `airflow dags test`.
@@ -32,10 +32,6 @@ ONE_DAY = ("--from", DAY, "--to", DAY)
 UP_TO_DAY = ("--up-to", DAY)
 THIS_CODE = "{{ '--this-code' if params.this_code else '' }}"
 NEW = ("--new",)  # of an audit: what it has passed as it lies there is left out
-# Audited together. The refused rows beside the kept ones: both stand for the same raw rows.
-RAW_ROWS = ("exposures", "quarantine")
-DAY_TABLES = ("journeys", "sequences")  # windows are held against the day's journeys
-CHAMPION = ("prequential", "promotions")
 LAKE = ("--lake", "{{ params.lake or setting('MTORL_LAKE') }}")
 
 _A_DAY = {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
@@ -105,7 +101,7 @@ def _audit(
     """The audit of the table of this name, or of `tables` together: what is asked of them takes less than the start.
 
     A critical failure fails the task, and with it all that stands behind it: a finding is not tried again, an accident
-    is. The partition stays published as it is, but no job takes it as an input (lakehouse.publishing.require_manifest).
+    is. The partition stays published as it is, but no job takes it as an input (lakehouse.lake.Partition.require).
     """
     tables = tables or (name,)
     return _python(f"audit_{name}", "jobs.audit_table", dataset, "--table", *tables, *days, outlets=list(publishes))
@@ -213,7 +209,7 @@ def history_dag(dataset: str) -> DAG:
         evaluate = _python(
             "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics
         )  # fmt: skip
-        chain(exposures, _audit("raw_rows", dataset, DAYS, tables=RAW_ROWS), [journeys, spec])
+        chain(exposures, _audit("raw_rows", dataset, DAYS, tables=FROM_RAW), [journeys, spec])
         audits = [_audit("journeys", dataset, last_day), _audit("feature_spec", dataset, last_day)]
         chain([journeys, spec], audits, sequences, _audit("sequences", dataset, DAYS), train, evaluate)
     return dag
@@ -243,7 +239,7 @@ def daily_dag(dataset: str) -> DAG:
     spec = ("--spec", f"{champion}/feature_spec.json")
     with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=8) as dag:
         exposures = _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE, waits=_LATE_FILE)
-        raw_audit = _audit("raw_rows", dataset, ("--to", DAY, *NEW), tables=RAW_ROWS)
+        raw_audit = _audit("raw_rows", dataset, ("--to", DAY, *NEW), tables=FROM_RAW)
         handed_out = _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion)
         built = _spark("build_day", dataset, "--day", DAY, *spec, THIS_CODE)
         journeys = (journeys_asset(dataset),)
@@ -251,11 +247,11 @@ def daily_dag(dataset: str) -> DAG:
             exposures,
             raw_audit,
             built,
-            _audit("day", dataset, (*spec, *maturing, *NEW), tables=DAY_TABLES, publishes=journeys),
+            _audit("day", dataset, (*spec, *maturing, *NEW), tables=FROM_HISTORY, publishes=journeys),
             # Test, then train, then ask the gate.
             _python("learn", "mtorl_model.learn", dataset, "--day", DAY, pool="gpu", queue="gpu"),
             # No night rests on a champion whose tests are not to be believed.
-            _audit("champion", dataset, ONE_DAY, tables=CHAMPION, publishes=(champion_asset(dataset),)),
+            _audit("champion", dataset, ONE_DAY, tables=OF_CHAMPION, publishes=(champion_asset(dataset),)),
         )
         handed_out >> built
         _report_however_it_ends(dag, dataset)

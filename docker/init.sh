@@ -8,7 +8,7 @@ airflow db migrate
 airflow pools set gpu "${GPU_SLOTS:-1}" "trainings at a time"
 python -c '
 import json, os
-from lakehouse.publishing import write_whole
+from lakehouse.files import write_whole
 from pathlib import Path
 os.umask(0o077)
 file = Path(os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
@@ -19,8 +19,8 @@ import os
 from pathlib import Path
 from mtorl_model.champion.registry import create_store
 from schemas.errors import exit_with_one_line
-from lakehouse.paths import Lake
-from lakehouse.publishing import staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 def main():
     lake = Lake(Path(os.environ["MTORL_LAKE"]))
     with staging_folder(lake):

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from lakehouse.paths import Lake, checked_day
-from lakehouse.publishing import code_version
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

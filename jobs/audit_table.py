@@ -13,13 +13,15 @@ from pathlib import Path
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.data_docs import publish_pages
 from jobs.quality.audit_results import FAIL, Audit, store, stored_audit
-from jobs.quality.table_contract import TABLES, spec_in_file
-from lakehouse.days import published_days
-from lakehouse.paths import UNDATED, Lake, days_between
-from lakehouse.publishing import MANIFEST, file_sha256
+from lakehouse.feature_specs import spec_in_file
+from lakehouse.files import file_sha256
+from lakehouse.lake import Lake
+from lakehouse.manifest import MANIFEST
+from lakehouse.published_days import published_days
+from schemas.days import UNDATED, days_between
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables.feature_spec import NAME as FEATURE_SPEC
-from schemas.tables.quarantine import NAME as QUARANTINE
+from schemas.tables import FEATURE_SPEC, QUARANTINE
+from schemas.tables.registry import TABLES
 from schemas.tables.sequences import DEFAULT_STEPS
 
 _NOT_DAILY = (QUARANTINE, FEATURE_SPEC)  # a day without such a partition is nothing to mention
@@ -75,7 +77,7 @@ def days_to_audit(
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
     if table == QUARANTINE:
         days = [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)]
-        undated = lake.partition(table, dataset, UNDATED).is_dir()
+        undated = lake[table, dataset, UNDATED].path.is_dir()
         return ([*days, UNDATED] if undated else days), []
     days = published_days(lake, table, dataset, first, last)
     asked_days = days_between(first or days[0], last or days[-1])
@@ -84,7 +86,7 @@ def days_to_audit(
 
 def has_passed(lake: Lake, table: str, dataset: str, day: str) -> bool:
     """Whether the very partition that lies there, manifest included, was audited without a critical failure."""
-    audit, manifest = stored_audit(lake, table, dataset, day), lake.partition(table, dataset, day) / MANIFEST
+    audit, manifest = stored_audit(lake, table, dataset, day), lake[table, dataset, day].path / MANIFEST
     return (
         audit is not None and audit.verdict != FAIL and manifest.is_file() and audit.manifest == file_sha256(manifest)
     )

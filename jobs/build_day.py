@@ -11,10 +11,10 @@ from pathlib import Path
 from jobs import build_journeys, build_sequences
 from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
 from jobs.build_sequences import days_up_to
-from jobs.quality.table_contract import spec_in_file
 from jobs.spark.session import shared, spark_session
-from lakehouse.days import exposure_days
-from lakehouse.paths import checked_day
+from lakehouse.feature_specs import spec_in_file
+from lakehouse.published_days import exposure_days
+from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
 from schemas.tables.sequences import DEFAULT_STEPS
 

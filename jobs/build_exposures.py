@@ -35,16 +35,17 @@ from jobs.spark.partitions import publish_days, read_published, some_days_at_onc
 from jobs.spark.progress import doing
 from jobs.spark.session import spark_session
 from jobs.spark.worker_tables import starting_workers
-from lakehouse.freshness import is_fresh
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import UNDATED, Lake, checked_day, day_plus, days_between
-from lakehouse.publishing import Manifest, read_manifest, require_lake
+from lakehouse.manifest import Manifest
+from lakehouse.staging import require_lake
 from schemas.contract import Table
 from schemas.dataset import Dataset
+from schemas.days import UNDATED, checked_day, day_plus, days_between
 from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
-from schemas.tables.exposures import NAME as EXPOSURES
+from schemas.tables import EXPOSURES, QUARANTINE
 from schemas.tables.exposures import exposures
-from schemas.tables.quarantine import QUARANTINE
+from schemas.tables.quarantine import QUARANTINE_TABLE
 
 RAW_INDEX = "raw_index"
 _LATE_DAYS = 7  # a log that ended longer ago is none that goes on
@@ -94,7 +95,7 @@ def main() -> None:
             index = read_changed(lake, log)
             days = days_of_run(index)
             if wanted := to_build(lake, dataset.name, index, days, code, up_to):
-                with locked(lake, (EXPOSURES, QUARANTINE.name), dataset.name, wanted):
+                with locked(lake, (EXPOSURES, QUARANTINE), dataset, wanted):
                     # Another run may have built them while this one waited.
                     built = to_build(lake, dataset.name, index, days, code, up_to)
                     if built:
@@ -137,7 +138,7 @@ class RawLog:
 def read_changed(lake: Lake, log: RawLog) -> RawIndex:
     """The raw index as the log is now: files that have changed since it was stored are read. Stores it."""
     dataset, files = log.dataset, log.files
-    with locked(lake, (RAW_INDEX,), dataset.name, [UNDATED]):
+    with locked(lake, (RAW_INDEX,), dataset, [UNDATED]):
         index, changed = split_by_change(dataset, files, stored_index(lake, dataset.name))
         if changed:
             # Before the files are read: one that changes meanwhile is read again next time.
@@ -182,10 +183,10 @@ def stale_days(lake: Lake, dataset: str, index: RawIndex, days: Iterable[str], c
     """Those of the days whose exposures or quarantine do not match the raw rows; UNDATED with them."""
 
     def fresh(table: str, day: str) -> bool:
-        return is_fresh(read_manifest(lake.partition(table, dataset, day)), index.inputs(day), this_code=code)
+        return lake[table, dataset, day].is_fresh(index.inputs(day), this_code=code)
 
-    stale = [day for day in days if not (fresh(EXPOSURES, day) and fresh(QUARANTINE.name, day))]
-    return stale if fresh(QUARANTINE.name, UNDATED) else [*stale, UNDATED]
+    stale = [day for day in days if not (fresh(EXPOSURES, day) and fresh(QUARANTINE, day))]
+    return stale if fresh(QUARANTINE, UNDATED) else [*stale, UNDATED]
 
 
 def to_build(
@@ -215,8 +216,8 @@ def lost_from(lake: Lake, dataset: str, index: RawIndex, day: str) -> list[str]:
     published rows are those of a file that has changed since, nobody can tell.
     """
     gone, now = index.gone_from(day), index.inputs(day)
-    tables = (QUARANTINE.name,) if day == UNDATED else (EXPOSURES, QUARANTINE.name)
-    for manifest in (read_manifest(lake.partition(table, dataset, day)) for table in tables):
+    tables = (QUARANTINE,) if day == UNDATED else (EXPOSURES, QUARANTINE)
+    for manifest in (lake[table, dataset, day].manifest for table in tables):
         then = manifest.inputs if manifest else {}
         if not (then.items() <= now.items() and {f"raw/{name}" for name in gone} <= then.keys()):
             return gone
@@ -233,17 +234,17 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
 
     def published(table: Table, days: Sequence[str]) -> DataFrame | None:
         held = [day for day in days if day in gone]
-        return read_published(log.spark, lake, table, dataset.name, held) if held else None
+        return read_published(log.spark, lake, table, dataset, held) if held else None
 
     doing(log.spark, "counting the days")
     usable = _usable_by_day(rows)
     quarantined: dict[str, Manifest] = {}
     for some in some_days_at_once(days):
-        earlier = published(QUARANTINE, some)
+        earlier = published(QUARANTINE_TABLE, some)
         if earlier is not None:
             earlier = earlier.where(F.col("source_file").isin(list(index.gone)))
         quarantined |= publish_days(
-            log.spark, refused(_of(rows, some), earlier), lake, QUARANTINE, dataset.name, some,
+            log.spark, refused(_of(rows, some), earlier), lake, QUARANTINE_TABLE, dataset, some,
             inputs=index.inputs,
             # An undated row belongs to the log as a whole.
             counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
@@ -257,7 +258,7 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     table = exposures(dataset)
     for some in some_days_at_once(dated):
         manifests = publish_days(
-            log.spark, kept(_of(rows, some), dataset, published(table, some)), lake, table, dataset.name, some,
+            log.spark, kept(_of(rows, some), dataset, published(table, some)), lake, table, dataset, some,
             inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),
         )  # fmt: skip
         counts += [counted(day, manifest.rows) for day, manifest in manifests.items()]

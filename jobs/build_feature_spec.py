@@ -16,15 +16,16 @@ from jobs.history.resume import exposures_of, journeys_before
 from jobs.history.user_history import EXPOSURE, KIND, with_history
 from jobs.spark.progress import doing
 from jobs.spark.session import spark_session
-from lakehouse.days import exposure_days
-from lakehouse.freshness import history_inputs, is_fresh
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import Lake
-from lakehouse.publishing import code_version, publish, read_manifest, staging_folder
+from lakehouse.published_days import exposure_days
+from lakehouse.staging import staging_folder
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TRAIN, split_sql
-from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, FeatureSpec
+from schemas.tables import FEATURE_SPEC
+from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, FeatureSpec
 
 PENALTY = 0.5  # s of equation 3, the paper's constant
 
@@ -38,11 +39,12 @@ def main() -> None:
     dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
     days = exposure_days(lake, dataset, *range_of(args))
 
-    with locked(lake, (FEATURE_SPEC.name,), dataset.name, [days[-1]]):
-        inputs = history_inputs(lake, dataset.name, days[-1]) | {"fitted_from": days[0]}
-        found = read_manifest(lake.partition(FEATURE_SPEC.name, dataset.name, days[-1]))
-        if found and is_fresh(found, inputs, spec_version=found.spec_version, this_code=code):
-            print(f"feature spec {dataset.name} {found.spec_version}: fresh, left alone")
+    with locked(lake, (FEATURE_SPEC,), dataset, [days[-1]]):
+        partition = lake[FEATURE_SPEC, dataset, days[-1]]
+        inputs = partition.current_inputs() | {"fitted_from": days[0]}
+        manifest = partition.manifest
+        if manifest and manifest.is_fresh(inputs, spec_version=manifest.spec_version, this_code=code):
+            print(f"feature spec {dataset.name} {manifest.spec_version}: fresh, left alone")
             return
         spec = fit(lake, dataset, days, code)
         _publish(lake, dataset, spec, days, inputs)
@@ -77,21 +79,19 @@ def _actions(rows: DataFrame, dataset: Dataset) -> list[str]:
 
 
 def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], inputs: dict[str, str]) -> None:
-    rows = [{c: getattr(feature, c) for c in FEATURE_SPEC.column_names} for feature in spec.features]
+    rows = [{c: getattr(feature, c) for c in FEATURE_SPEC_TABLE.column_names} for feature in spec.features]
     with staging_folder(lake) as staging:
         staged = staging / "spec"
         staged.mkdir()
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), staged / "part-0.parquet")
         (staged / SPEC_FILE).write_text(spec.to_json())
-        publish(
-            lake, FEATURE_SPEC.name, dataset.name, days[-1], staged, rows=len(rows),
-            inputs=inputs, code=code_version("jobs"),
-            spec_version=spec.version,
-        )  # fmt: skip
+        lake[FEATURE_SPEC, dataset, days[-1]].publish(
+            staged, rows=len(rows), inputs=inputs, code=code_version("jobs"), spec_version=spec.version
+        )
 
 
 _TYPES = {"string": pa.string(), "boolean": pa.bool_(), "double": pa.float64(), "array<string>": pa.list_(pa.string())}
-_SCHEMA = pa.schema([(c.name, _TYPES[c.dtype]) for c in FEATURE_SPEC.columns])
+_SCHEMA = pa.schema([(c.name, _TYPES[c.dtype]) for c in FEATURE_SPEC_TABLE.columns])
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ from jobs.history.journeys import fold
 from jobs.history.resume import exposures_of, newest_fresh_journeys
 from jobs.spark.partitions import publish_days
 from jobs.spark.session import Session, spark_session
-from lakehouse.days import exposure_days
-from lakehouse.freshness import history_inputs, is_fresh
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import Lake, checked_day
-from lakehouse.publishing import Manifest, read_manifest
+from lakehouse.manifest import Manifest
+from lakehouse.published_days import exposure_days
 from schemas.dataset import Dataset
+from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
-from schemas.tables.journeys import NAME, journeys
+from schemas.tables import JOURNEYS
+from schemas.tables.journeys import journeys
 
 
 def main() -> None:
@@ -37,14 +38,15 @@ def main() -> None:
 
 def update(lake: Lake, dataset: Dataset, day: str, code: str | None, session: Session) -> None:
     """Build the day's journeys where they are not fresh; prints what became of them."""
-    with locked(lake, (NAME,), dataset.name, [day]):
-        inputs, found = history_inputs(lake, dataset.name, day), read_manifest(lake.partition(NAME, dataset.name, day))
-        if is_fresh(found, inputs, this_code=code):
+    with locked(lake, (JOURNEYS,), dataset, [day]):
+        partition = lake[JOURNEYS, dataset, day]
+        inputs, before = partition.current_inputs(), partition.manifest
+        if before and before.is_fresh(inputs, this_code=code):
             print(f"journeys {dataset.name} {day}: fresh, left alone")
             return
         with session(f"journeys {dataset.name} {day}") as spark:
             manifest = build(spark, lake, dataset, day, inputs, code)
-    same = " (the same content as before)" if found and found.fingerprint == manifest.fingerprint else ""
+    same = " (the same content as before)" if before and before.fingerprint == manifest.fingerprint else ""
     print(f"journeys {dataset.name} {day}: {manifest.rows:,} users{same}")
 
 
@@ -55,7 +57,7 @@ def build(
     earlier, since = newest_fresh_journeys(spark, lake, dataset, day, code)
     rows = exposures_of(spark, lake, dataset, [*since, day])
     folded = fold(rows, earlier, dataset, day)
-    return publish_days(spark, folded, lake, journeys(dataset), dataset.name, [day], inputs=lambda _: inputs)[day]
+    return publish_days(spark, folded, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs)[day]
 
 
 if __name__ == "__main__":

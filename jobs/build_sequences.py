@@ -15,19 +15,20 @@ from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_
 from jobs.history.journeys import fold
 from jobs.history.resume import exposures_of, journeys_before
 from jobs.history.windows import cut_windows
-from jobs.quality.table_contract import spec_in_file
 from jobs.spark.partitions import publish_days, some_days_at_once
 from jobs.spark.session import Session, spark_session
-from lakehouse.days import exposure_days
-from lakehouse.freshness import history_inputs, is_fresh
+from lakehouse.feature_specs import published_spec, spec_in_file
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import Lake, checked_day, day_before, days_between
-from lakehouse.publishing import Manifest, read_manifest
+from lakehouse.manifest import Manifest
+from lakehouse.published_days import exposure_days
 from schemas.dataset import Dataset
+from schemas.days import checked_day, day_before, days_between
 from schemas.errors import UserError, exit_with_one_line
 from schemas.steps import MEMORY_STEPS
-from schemas.tables.feature_spec import FeatureSpec, published_spec
-from schemas.tables.sequences import DEFAULT_STEPS, NAME, sequences
+from schemas.tables import JOURNEYS, SEQUENCES
+from schemas.tables.feature_spec import FeatureSpec
+from schemas.tables.sequences import DEFAULT_STEPS, sequences
 
 
 def main() -> None:
@@ -58,9 +59,9 @@ def update(
     session: Session,
 ) -> None:  # fmt: skip
     """Build the sequences of those of the days that are not fresh; prints what became of them."""
-    with locked(lake, (NAME,), dataset.name, days):
+    with locked(lake, (SEQUENCES,), dataset, days):
         # Each manifest is read once, not once for each day that rests on it.
-        found = history_inputs(lake, dataset.name, days[-1])
+        found = lake[JOURNEYS, dataset, days[-1]].current_inputs()
         inputs = {
             day: {path: content for path, content in found.items() if path.rpartition("ds=")[2] <= day}
             | {"steps": str(steps)}
@@ -68,8 +69,7 @@ def update(
         }
         stale = [
             day for day in days
-            if not is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs[day],
-                            spec_version=spec.version, this_code=code)
+            if not lake[SEQUENCES, dataset, day].is_fresh(inputs[day], spec_version=spec.version, this_code=code)
         ]  # fmt: skip
         if stale:
             with session(f"sequences {dataset.name}") as spark:
@@ -86,7 +86,7 @@ def days_up_to(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     first = day
     for _ in range(dataset.outcome_days):
         first = day_before(first)
-    there = {*lake.days(NAME, dataset.name), day} & set(exposure_days(lake, dataset, None, day))
+    there = {*lake.days(SEQUENCES, dataset), day} & set(exposure_days(lake, dataset, None, day))
     return [d for d in days_between(first, day) if d in there]
 
 
@@ -108,7 +108,7 @@ def build(
             first, before, journeys = some[0], journeys, folded
         windows = cut_windows(rows(first, some[-1]), journeys, dataset, spec, steps, some)
         published |= publish_days(
-            spark, windows, lake, sequences(dataset, spec, steps), dataset.name, some,
+            spark, windows, lake, sequences(dataset, spec, steps), dataset, some,
             inputs=inputs.__getitem__, spec_version=spec.version,
         )  # fmt: skip
         if before is not None:

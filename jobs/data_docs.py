@@ -24,12 +24,13 @@ from jobs.quality.audit_results import (
     Audit,
     stored_audits,
 )
-from jobs.quality.table_contract import TABLES
 from jobs.reports.html_pages import one_at_a_time, render
-from lakehouse.files import write_whole
-from lakehouse.paths import UNDATED, Lake
+from lakehouse.lake import Lake
+from lakehouse.staging import write_to_lake
 from schemas.contract import Severity
+from schemas.days import UNDATED
 from schemas.errors import UserError, exit_with_one_line
+from schemas.tables.registry import TABLES
 
 INDEX = "index.html"
 _WORDS = {
@@ -62,9 +63,9 @@ def publish_pages(lake: Lake, dataset: str, audits: Iterable[Audit]) -> Path:
     """Write the pages of these audits, and the index over all stored ones; the path of the index."""
     docs = lake.docs(dataset)
     for audit in audits:
-        write_whole(lake, docs / audit.table / f"{audit.ds}.html", audit_page(audit))
+        write_to_lake(lake, docs / audit.table / f"{audit.ds}.html", audit_page(audit))
     with one_at_a_time(docs):
-        write_whole(lake, docs / INDEX, index_page(dataset, stored_audits(lake, dataset)))
+        write_to_lake(lake, docs / INDEX, index_page(dataset, stored_audits(lake, dataset)))
     return docs / INDEX
 
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from jobs.generator.criteo import write_criteo
 from jobs.generator.kuairand import RANDOM_FROM, write_kuairand
 from jobs.generator.size import Size
-from lakehouse.paths import checked_day
+from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 
 _USERS = 1_500

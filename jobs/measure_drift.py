@@ -13,12 +13,13 @@ import sys
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.drift.comparison import measure_drift
 from jobs.drift.results import Drift, store, stored_drifts
-from lakehouse.days import published_days
-from lakehouse.paths import Lake, checked_day
+from lakehouse.lake import Lake
+from lakehouse.published_days import published_days
 from schemas.contract import Severity
 from schemas.dataset import Dataset
+from schemas.days import checked_day
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
-from schemas.tables.exposures import NAME as EXPOSURES
+from schemas.tables import EXPOSURES
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     first, last = range_of(args)
     if args.day and (first or last):
         raise UserError("--day is one day, --from and --to are a range: give one of them")
-    days = [checked_day(args.day)] if args.day else published_days(lake, EXPOSURES, dataset.name, first, last)
+    days = [checked_day(args.day)] if args.day else published_days(lake, EXPOSURES, dataset, first, last)
     measured = measure_days(lake, dataset, days)
     for drift in measured:
         where = f"drift/{dataset.name}/{drift.ds}"

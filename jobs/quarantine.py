@@ -18,11 +18,12 @@ from pathlib import Path
 from jobs.arguments import add_lake, dataset_of, lake_of, parser
 from jobs.quality.partition_view import data_files, opened
 from jobs.raw.index import stored_index
-from lakehouse.paths import UNDATED, Lake, checked_day
-from lakehouse.publishing import write_whole
+from lakehouse.files import write_whole
+from lakehouse.lake import Lake
 from schemas.dataset import Dataset, RawFile
+from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables.quarantine import NAME
+from schemas.tables import QUARANTINE
 
 _EXAMPLES = 3
 _SHOWN = 160  # characters of an example
@@ -60,8 +61,8 @@ def main() -> None:
 
 def quarantined_days(lake: Lake, dataset: str, day: str | None) -> list[str]:
     """The asked day, or all that are published, the undated rows last; a UserError where there is none."""
-    undated = [UNDATED] if lake.partition(NAME, dataset, UNDATED).is_dir() else []
-    published = [*lake.days(NAME, dataset), *undated]
+    undated = [UNDATED] if lake[QUARANTINE, dataset, UNDATED].path.is_dir() else []
+    published = [*lake.days(QUARANTINE, dataset), *undated]
     if day is not None and day != UNDATED:
         checked_day(day)
     days = [d for d in published if day in (None, d)]
@@ -72,7 +73,7 @@ def quarantined_days(lake: Lake, dataset: str, day: str | None) -> list[str]:
 
 def refused(lake: Lake, dataset: str, day: str) -> list[Refused]:
     """The groups of a day, largest first."""
-    partition = lake.partition(NAME, dataset, day)
+    partition = lake[QUARANTINE, dataset, day].path
     if not data_files(partition):
         return []
     with opened(partition) as connection:
@@ -100,13 +101,13 @@ def hand_out(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> lis
     """
     refused_rows: dict[tuple[str, str], list[str]] = {}
     for day in days:
-        with opened(lake.partition(NAME, dataset.name, day)) as connection:
+        with opened(lake[QUARANTINE, dataset, day].path) as connection:
             rows = connection.execute('SELECT source_file, raw FROM "partition" ORDER BY source_file, raw').fetchall()
         for source_file, raw in rows:
             refused_rows.setdefault((source_file, day), []).append(raw)
     index = stored_index(lake, dataset.name)
     in_log = {*index.files, *index.gone} if index else set()
-    kept = lake.handed_out(dataset.name)
+    kept = lake.exported_quarantine(dataset)
     planned: dict[str, list[str]] = {}
     for (source_file, day), lines in refused_rows.items():
         earlier, name = file_names(source_file, day, dataset.log, in_log, kept)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.quality.audit_results import FAIL
-from jobs.quality.table_contract import TABLES
 from jobs.reports import svg
 from jobs.reports.content import Headline, Picture, Section
 from jobs.reports.day import Day, Unreadable, Verdict, open_day, verdict_of
@@ -25,10 +24,12 @@ from jobs.reports.results import budget_section, policy_section, ranks_section
 from jobs.reports.stored import Summary, store, stored_summaries
 from jobs.reports.svg import Series, lines
 from jobs.reports.words import long_day, short_days
-from lakehouse.files import write_whole
-from lakehouse.paths import Lake, checked_day, day_plus, days_between
+from lakehouse.lake import Lake
+from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
+from schemas.days import checked_day, day_plus, days_between
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
+from schemas.tables.registry import TABLES
 
 INDEX = "index.html"
 _SECTIONS = (
@@ -62,7 +63,7 @@ def days_to_report(
     """
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
-    there = sorted({ds for table in TABLES for ds in lake.days(table, dataset.name)})
+    there = sorted({ds for table in TABLES for ds in lake.days(table, dataset)})
     if not there:
         asked, span = "", "run a day first (make run)"
         days = []
@@ -83,12 +84,12 @@ def publish_report(lake: Lake, dataset: Dataset, ds: str) -> Path:
     verdict = verdict_of(day)
     sections = [_readable(section, day, verdict) for section in _SECTIONS]
     figures = tuple(headline for section in sections for headline in section.headlines)
-    folder = lake.reports(dataset.name)
+    folder = lake.reports(dataset)
     page = folder / f"{ds}.html"
-    write_whole(lake, page, day_page(day, verdict, sections))
+    write_to_lake(lake, page, day_page(day, verdict, sections))
     store(lake, dataset.name, Summary(ds, verdict.kind, verdict.headline, figures))
     with one_at_a_time(folder):
-        write_whole(lake, folder / INDEX, index_page(dataset, stored_summaries(lake, dataset.name)))
+        write_to_lake(lake, folder / INDEX, index_page(dataset, stored_summaries(lake, dataset.name)))
     return page
 
 

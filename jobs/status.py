@@ -15,34 +15,20 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from jobs.quality.table_contract import spec_in_file
 from jobs.raw.files import find_raw_files
 from jobs.raw.index import RawIndex, split_by_change, stored_index
-from lakehouse.freshness import is_fresh, planned_inputs
+from lakehouse.code_version import code_version
+from lakehouse.feature_specs import spec_in_file
+from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest
 from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions
-from lakehouse.paths import UNDATED, Lake, day_before, days_between
-from lakehouse.publishing import Manifest, code_version, failed_audit, read_manifest
 from schemas.dataset import Dataset
+from schemas.days import UNDATED, day_before, days_between
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import (
-    budget_plan,
-    channel_allocation,
-    channel_policies,
-    exposures,
-    journeys,
-    prequential,
-    promotions,
-    quarantine,
-    sequences,
-    user_reward_ranks,
-)
+from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
+from schemas.tables.registry import FROM_HISTORY, FROM_RAW, SCORES, TABLES, RegisteredTable
 
-FROM_RAW = (exposures.NAME, quarantine.NAME)
-FROM_HISTORY = (journeys.NAME, sequences.NAME)
-OF_CHAMPION = (prequential.NAME, promotions.NAME)
-FROM_JOURNEYS = (channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME)
-FROM_SCORES = (budget_plan.NAME,)
-TABLES = (*FROM_RAW, *FROM_HISTORY, *OF_CHAMPION, *FROM_JOURNEYS, *FROM_SCORES)
+DAILY = [table for table in TABLES.values() if table.daily]
 
 
 class State(Enum):
@@ -56,6 +42,7 @@ class State(Enum):
 
 
 Grid = Mapping[str, Mapping[str, State]]  # by day, by table
+Manifests = Mapping[str, Mapping[str, Manifest | None]]  # by table, by day
 
 
 def main() -> None:
@@ -66,13 +53,13 @@ def main() -> None:
     arguments.add_argument("--todo", action="store_true", help="only the first day, and from when to when to run")
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
-    index = stored_index(lake, dataset.name)
+    index = stored_index(lake, dataset)
     last_over = yesterday(dataset)
-    days = days_of_lake(lake, dataset.name, index, last_over)
+    days = days_of_lake(lake, dataset, index, last_over)
     if not days:
         raise UserError(f"nothing of {dataset.name} in {lake.root} yet: make run, or name another lake with LAKE=")
-    manifests = read_manifests(lake, dataset.name, days)
-    grid = states(lake, dataset.name, index, days, manifests)
+    manifests = read_manifests(lake, dataset, days)
+    grid = states(lake, dataset, index, days, manifests)
     over = {day: of_day for day, of_day in grid.items() if day <= last_over}
     if args.todo:
         if not over:
@@ -91,103 +78,113 @@ def yesterday(dataset: Dataset) -> str:
     return day_before(datetime.now(ZoneInfo(dataset.timezone)).date().isoformat())
 
 
-def days_of_lake(lake: Lake, dataset: str, index: RawIndex | None, last_over: str) -> list[str]:
+def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_over: str) -> list[str]:
     """The days that the lake holds, and from the first of them on those that the log has got to and that are over.
 
     What a clock that runs ahead has written makes no days (RawIndex.has_come). Without an index, a day in between
     counts as well.
     """
-    held = {day for table in TABLES for day in lake.days(table, dataset)}
+    published = {day for table in DAILY for day in lake.days(table.name, dataset)}
     span = index.span if index else None
-    ends = [*held, *(span or ())]
-    first, last = min(held or ends, default=""), min(max(ends, default=""), last_over)
-    come = days_between(first, last) if first and first <= last else []
-    return sorted(held | {day for day in come if day not in held and (index is None or index.has_come(day))})
+    ends = [*published, *(span or ())]
+    first, last = min(published or ends, default=""), min(max(ends, default=""), last_over)
+    expected = days_between(first, last) if first and first <= last else []
+    arrived = {day for day in expected if day not in published and (index is None or index.has_come(day))}
+    return sorted(published | arrived)
 
 
-def read_manifests(lake: Lake, dataset: str, days: list[str]) -> dict[str, dict[str, Manifest | None]]:
-    return {table: {day: read_manifest(lake.partition(table, dataset, day)) for day in days} for table in TABLES}
+def read_manifests(lake: Lake, dataset: Dataset, days: list[str]) -> Manifests:
+    return {table.name: {day: lake[table.name, dataset, day].manifest for day in days} for table in DAILY}
 
 
-def states(
-    lake: Lake,
-    dataset: str,
-    index: RawIndex | None,
-    days: list[str],
-    manifests: Mapping[str, Mapping[str, Manifest | None]],
-) -> Grid:
-    """The state of each partition of these days, the lake's first day among them."""
+def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str], manifests: Manifests) -> Grid:
+    """The state of each partition of these days, which begin with the lake's first day."""
     grid: dict[str, dict[str, State]] = {}
-    history: dict[str, str] = {}
-    all_fresh = True
+    history: dict[str, str] = {}  # fingerprints of all exposures up to the day
+    history_is_fresh = True
     spec, champion, trained = champion_spec(lake, dataset), champion_name(lake, dataset), first_trained(lake, dataset)
-    newest = max(lake.days(journeys.NAME, dataset), default="")
-
-    def state(table: str, day: str, inputs: Mapping[str, str] | None, spec_version: str | None = None) -> State:
-        found = manifests[table][day]
-        if found is None:
-            return State.MISSING
-        if failed_audit(lake, found):
-            return State.FAILED
-        # What else a partition states beside its inputs, such as the window's length, is not for us to compare.
-        beside = {name: value for name, value in found.inputs.items() if "/" not in name}
-        same = inputs is not None and is_fresh(
-            found, {**beside, **inputs}, spec_version=spec_version or found.spec_version
-        )
-        return State.FRESH if same else State.STALE
-
+    newest = max(lake.days(JOURNEYS, dataset), default="")
     for day in days:
-        of_day = grid[day] = {}
-        for table in FROM_RAW:
-            found = manifests[table][day]
-            of_day[table] = state(table, day, index.inputs(day) if index else dict(found.inputs) if found else {})
-        rows = manifests[exposures.NAME][day]
-        if rows is not None:
-            history[_path(lake, exposures.NAME, dataset, day)] = rows.fingerprint
-        all_fresh &= of_day[exposures.NAME] is State.FRESH
-        for table in FROM_HISTORY:
-            of_day[table] = state(table, day, history if all_fresh else None, spec if table == sequences.NAME else None)
-        for table in OF_CHAMPION:  # judgements of their time: no later model makes them stale
-            found = manifests[table][day]
-            asked = found is not None or (trained is not None and trained < day)
-            of_day[table] = state(table, day, found.inputs if found else None) if asked else State.NONE
-        scored, fresh = manifests[journeys.NAME][day], of_day[journeys.NAME] is State.FRESH
-        of_scored = {_path(lake, journeys.NAME, dataset, day): scored.fingerprint} if scored and fresh else None
-        # All of one model; which one, a new champion changes on the newest day alone (mtorl_model/score.py).
-        issued = manifests[channel_policies.NAME][day]
-        model = (champion if day == newest else None) or (issued.inputs.get("model") if issued else None)
-        if of_scored and model:
-            of_scored["model"] = model
-        for table in FROM_JOURNEYS:
-            of_day[table] = state(table, day, of_scored)
-        scores_fresh = all(of_day[table] is State.FRESH for table in (journeys.NAME, *FROM_JOURNEYS))
-        for table in FROM_SCORES:
-            of_day[table] = state(table, day, planned_inputs(lake, dataset, day) if scores_fresh else None)
+        exposures = manifests[EXPOSURES][day]
+        if exposures is not None:
+            history[lake[EXPOSURES, dataset, day].key] = exposures.fingerprint
+        day_states = grid[day] = {}
+        for table in DAILY:
+            manifest = manifests[table.name][day]
+            spec_version = None
+            inputs: Mapping[str, str] | None = None
+            if not table.rebuilt:  # what was measured or decided once: no later model makes it stale
+                if manifest is None and (trained is None or trained >= day):
+                    day_states[table.name] = State.NONE
+                    continue
+                inputs = manifest.inputs if manifest else None
+            elif table.history:
+                inputs = history if history_is_fresh else None
+                spec_version = spec if table.name == SEQUENCES else None
+            elif table.same_day:
+                inputs = _same_day_inputs(lake, dataset, day, table, day_states, manifests)
+                # The scores of a day are of one model; a new champion changes those of the newest day alone.
+                issued = manifests[CHANNEL_POLICIES][day]
+                model = (champion if day == newest else None) or (issued.inputs.get("model") if issued else None)
+                if inputs is not None and model and table.name in SCORES:
+                    inputs = {**inputs, "model": model}
+            elif index:
+                inputs = index.inputs(day)
+            else:
+                inputs = manifest.inputs if manifest else {}
+            day_states[table.name] = _state(lake, manifest, inputs, spec_version)
+            if table.name == EXPOSURES:
+                history_is_fresh &= day_states[EXPOSURES] is State.FRESH
     return grid
 
 
-def _path(lake: Lake, table: str, dataset: str, day: str) -> str:
-    return str(lake.partition(table, dataset, day).relative_to(lake.root))
+def _state(lake: Lake, manifest: Manifest | None, inputs: Mapping[str, str] | None, spec_version: str | None) -> State:
+    """inputs: of a build of today; None where what the partition is built from is not fresh itself."""
+    if manifest is None:
+        return State.MISSING
+    if lake.failed_audit(manifest):
+        return State.FAILED
+    if inputs is None:
+        return State.STALE
+    # Settings, such as the window's length, are named without a slash: not compared here.
+    settings = {name: value for name, value in manifest.inputs.items() if "/" not in name}
+    fresh = manifest.is_fresh({**settings, **inputs}, spec_version=spec_version or manifest.spec_version)
+    return State.FRESH if fresh else State.STALE
 
 
-def champion_spec(lake: Lake, dataset: str) -> str | None:
+def _same_day_inputs(
+    lake: Lake,
+    dataset: Dataset,
+    day: str,
+    table: RegisteredTable,
+    day_states: Mapping[str, State],
+    manifests: Manifests,
+) -> dict[str, str] | None:
+    """The fingerprints of the day's partitions that the table is built from; None where one of them is not fresh."""
+    if any(day_states[name] is not State.FRESH for name in table.same_day):
+        return None
+    built_from = {lake[name, dataset, day].key: manifests[name][day] for name in table.same_day}
+    return {key: manifest.fingerprint for key, manifest in built_from.items() if manifest is not None}
+
+
+def champion_spec(lake: Lake, dataset: Dataset) -> str | None:
     """The version of the spec that the daily run cuts sequences with; None before the first champion was handed out."""
     file = lake.table("champion", dataset) / "feature_spec.json"
     return spec_in_file(file).version if file.is_file() else None
 
 
-def champion_name(lake: Lake, dataset: str) -> str | None:
+def champion_name(lake: Lake, dataset: Dataset) -> str | None:
     """The champion of now, as the manifests of its scores name it; None before the first one."""
-    number = aliased_version(lake, model_name(dataset), CHAMPION)
-    return f"{model_name(dataset)}/{number}" if number is not None else None
+    number = aliased_version(lake, model_name(dataset.name), CHAMPION)
+    return f"{model_name(dataset.name)}/{number}" if number is not None else None
 
 
-def first_trained(lake: Lake, dataset: str) -> str | None:
+def first_trained(lake: Lake, dataset: Dataset) -> str | None:
     """The earliest day that a champion was trained through, those apart that were rolled back; None without any.
 
     On each day behind it some champion can be tested, and the daily run leaves a test and a decision, if empty ones.
     """
-    been = [version.tags for version in model_versions(lake, model_name(dataset))]
+    been = [version.tags for version in model_versions(lake, model_name(dataset.name))]
     return min((tags["day"] for tags in been if "reign" in tags and "withdrawn" not in tags), default=None)
 
 
@@ -199,10 +196,10 @@ def grid_lines(grid: Grid, days: list[str]) -> list[str]:
             rows[-1][0].append(day)
         else:
             rows.append(([day], grid[day]))
-    lines = [f"{'day':<26}" + "".join(f"{table}  " for table in TABLES)]
+    lines = [f"{'day':<26}" + "".join(f"{table.name}  " for table in DAILY)]
     for span, of_day in rows:
         name = span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}"
-        lines.append(f"{name:<26}" + "".join(f"{of_day[table].value:<{len(table)}}  " for table in TABLES))
+        lines.append(f"{name:<26}" + "".join(f"{of_day[table.name].value:<{len(table.name)}}  " for table in DAILY))
     return [line.rstrip() for line in lines]
 
 
@@ -216,8 +213,11 @@ def advice(grid: Grid, dataset: str) -> list[str]:
     counts = Counter(state for of_day in grid.values() for state in of_day.values())
     lines = []
     for tables, remedy in (
-        ([table for table in TABLES if table not in OF_CHAMPION], "mend the raw rows, then make backfill"),
-        (OF_CHAMPION, f"make rollback DATASET={dataset} takes a promotion back"),
+        ([table.name for table in DAILY if table.rebuilt], "mend the raw rows, then make backfill"),
+        (
+            [table.name for table in DAILY if not table.rebuilt],
+            f"make rollback DATASET={dataset} takes a promotion back",
+        ),
     ):
         failed = [f"{table} {day}" for day, of_day in grid.items() for table in tables if of_day[table] is State.FAILED]
         if failed:
@@ -230,14 +230,14 @@ def advice(grid: Grid, dataset: str) -> list[str]:
     return lines or ["all fresh: nothing to do"]
 
 
-def code_lines(manifests: Mapping[str, Mapping[str, Manifest | None]]) -> list[str]:
+def code_lines(manifests: Manifests) -> list[str]:
     """How many partitions another version of the code has built: no fault, but worth knowing.
 
     Not of the tables behind a model: what was issued and judged stays, whatever the code.
     """
     ours = code_version("jobs")
-    others = sum(1 for table in (*FROM_RAW, *FROM_HISTORY) for found in manifests[table].values()
-                 if found and found.code_version != ours)  # fmt: skip
+    built = [manifest for table in (*FROM_RAW, *FROM_HISTORY) for manifest in manifests[table].values() if manifest]
+    others = sum(manifest.code_version != ours for manifest in built)
     if not others:
         return []
     return [
@@ -248,8 +248,8 @@ def code_lines(manifests: Mapping[str, Mapping[str, Manifest | None]]) -> list[s
 def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, raw: Path | None) -> list[str]:
     """Refused rows of no day of the log, and files that have changed since a run last read them."""
     lines = []
-    undated = read_manifest(lake.partition(quarantine.NAME, dataset.name, UNDATED))
-    if undated and failed_audit(lake, undated):
+    undated = lake[QUARANTINE, dataset, UNDATED].manifest
+    if undated and lake.failed_audit(undated):
         lines.append("failed: quarantine undated: most raw rows belong to no day; no job builds on such a log")
     if raw is not None:
         _, changed = split_by_change(dataset, find_raw_files(dataset, raw), index)

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
-from lakehouse.days import exposure_days
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
+from lakehouse.published_days import exposure_days
+from schemas.days import UNDATED
 from schemas.errors import exit_with_one_line
-from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, user_reward_ranks
+from schemas.tables import (
+    BUDGET_PLAN,
+    CHANNEL_POLICIES,
+    EXPOSURES,
+    JOURNEYS,
+    QUARANTINE,
+    USER_REWARD_RANKS,
+)
 
 
 def main() -> None:
@@ -25,20 +32,20 @@ def main() -> None:
     for line in (
         f"{dataset.title}, {days[0]} to {days[-1]}",
         *_row_lines(lake, dataset.name, days),
-        *_metric_lines(lake.metrics(dataset.name)),
+        *_metric_lines(lake.metrics(dataset)),
         *_path_lines(lake, dataset.name, days[-1]),
     ):
         print(line)
 
 
 def _row_lines(lake: Lake, dataset: str, days: list[str]) -> list[str]:
-    manifests = [read_manifest(lake.partition(exposures.NAME, dataset, day)) for day in days]
+    manifests = [lake[EXPOSURES, dataset, day].manifest for day in days]
     counts = {
         key: sum(m.counts.get(key, 0) for m in manifests if m) for key in ("rows_in", "duplicates", "quarantined")
     }
-    undated = read_manifest(lake.partition(quarantine.NAME, dataset, UNDATED))
+    undated = lake[QUARANTINE, dataset, UNDATED].manifest
     unread = undated.rows if undated else 0
-    users = read_manifest(lake.partition(journeys.NAME, dataset, days[-1]))
+    users = lake[JOURNEYS, dataset, days[-1]].manifest
     return [
         f"  rows in         {counts['rows_in'] + unread:>12,}",
         f"  kept            {sum(m.rows for m in manifests if m):>12,}",
@@ -79,9 +86,9 @@ def _metric_lines(metrics_file: Path) -> list[str]:
 
 def _path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
     paths = {
-        "channel policies": lake.partition(channel_policies.NAME, dataset, day),
-        "reward ranks": lake.partition(user_reward_ranks.NAME, dataset, day),
-        "budget plan": lake.partition(budget_plan.NAME, dataset, day),
+        "channel policies": lake[CHANNEL_POLICIES, dataset, day].path,
+        "reward ranks": lake[USER_REWARD_RANKS, dataset, day].path,
+        "budget plan": lake[BUDGET_PLAN, dataset, day].path,
         "data docs": lake.docs(dataset) / "index.html",
         "metrics": lake.metrics(dataset),
         "report": lake.reports(dataset) / f"{day}.html",

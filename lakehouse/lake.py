@@ -31,6 +31,11 @@ def literal_path(path: Path) -> Path:
     return path
 
 
+def dataset_name(dataset: Dataset | str) -> str:
+    """The name of a dataset that is given by its contract or by its name."""
+    return dataset if isinstance(dataset, str) else dataset.name
+
+
 @dataclass(frozen=True, slots=True)
 class FailedAudit:
     """file: the result of the audit. headline: its first critical finding, in one line."""
@@ -54,13 +59,12 @@ class Lake:
         Raises UserError where a name or the day is not well formed: no path is built from an unchecked name.
         """
         table, dataset, day = coordinates
-        return Partition(
-            self, _checked_name(table), _checked_name(_dataset_name(dataset)), day if day == UNDATED else checked_day(day)
-        )
+        name = _checked_name(dataset_name(dataset))
+        return Partition(self, _checked_name(table), name, day if day == UNDATED else checked_day(day))
 
     def table(self, table: str, dataset: Dataset | str) -> Path:
         """The folder of everything of one dataset in one table."""
-        return self.root / _checked_name(table) / f"dataset={_checked_name(_dataset_name(dataset))}"
+        return self.root / _checked_name(table) / f"dataset={_checked_name(dataset_name(dataset))}"
 
     def days(self, table: str, dataset: Dataset | str) -> list[str]:
         """The published days of a table, oldest first; the undated partition of refused rows is left out."""
@@ -181,7 +185,8 @@ class Partition:
 
         Not among them: raw files, the model, and settings; the jobs that read those add them.
         """
-        declared, inputs = TABLES[self.table], {}
+        declared = TABLES[self.table]
+        inputs: dict[str, str] = {}
         for table in declared.history:
             days = (day for day in self.lake.days(table, self.dataset) if day <= self.day)
             inputs |= self.lake.fingerprints(table, self.dataset, days)
@@ -247,10 +252,6 @@ class Partition:
             make_durable(path)
         swap_into_place(staged, self.path)
         return manifest
-
-
-def _dataset_name(dataset: Dataset | str) -> str:
-    return dataset if isinstance(dataset, str) else dataset.name
 
 
 def _checked_name(name: str) -> str:

@@ -14,9 +14,11 @@ from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import require_lake
+from lakehouse.lake import Lake, dataset_name
+from lakehouse.staging import require_lake
 from lakehouse.storage import no_locks
+from schemas.dataset import Dataset
+from schemas.days import UNDATED
 from schemas.errors import Busy, UserError
 
 WAIT_S = 900.0  # longer than a day's job takes, shorter than a task's time limit
@@ -24,7 +26,7 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def locked(lake: Lake, tables: Iterable[str], dataset: str, days: Iterable[str]) -> Iterator[None]:
+def locked(lake: Lake, tables: Iterable[str], dataset: Dataset | str, days: Iterable[str]) -> Iterator[None]:
     """Hold these days (and those between them) of these tables; raises Busy where another process keeps one.
 
     MTORL_LOCK_WAIT_S says how long to wait, in seconds. A UserError where the lake could not hold what is to be built.
@@ -42,7 +44,7 @@ def locked(lake: Lake, tables: Iterable[str], dataset: str, days: Iterable[str])
             # No `with` around a lock's own life: it ends when its file is closed.
             file = held.enter_context(_lock_file(lake, table, dataset))
             for start, length in ranges:
-                what = f"{table} of {dataset}, {UNDATED if start == 0 else _span(dated)}"
+                what = f"{table} of {dataset_name(dataset)}, {UNDATED if start == 0 else _span(dated)}"
                 _acquire(file, start, length, what, until)
         yield
 
@@ -51,10 +53,10 @@ def _span(days: list[str]) -> str:
     return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
 
-def _lock_file(lake: Lake, table: str, dataset: str) -> BinaryIO:
+def _lock_file(lake: Lake, table: str, dataset: Dataset | str) -> BinaryIO:
     try:
         lake.locks.mkdir(parents=True, exist_ok=True)
-        return (lake.locks / f"{table}.{dataset}").open("ab")
+        return (lake.locks / f"{table}.{dataset_name(dataset)}").open("ab")
     except OSError as error:
         raise UserError(
             f"cannot write to the lake {lake.root}: {error.strerror}; choose another folder with LAKE="

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 
 CHAMPION = "champion"  # the alias
 _WAIT_S = 60  # while MLflow writes

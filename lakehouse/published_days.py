@@ -1,14 +1,15 @@
 """Which days of a dataset there are."""
 
-from lakehouse.paths import Lake, days_between
+from lakehouse.lake import Lake, dataset_name
 from schemas.dataset import Dataset
+from schemas.days import days_between
 from schemas.errors import UserError
-from schemas.tables import exposures
+from schemas.tables import EXPOSURES
 
 
 def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | None) -> list[str]:
     """All days from first to last (default: what is published); a UserError where exposures are missing."""
-    published = lake.days(exposures.NAME, dataset.name)
+    published = lake.days(EXPOSURES, dataset)
     if not published:
         raise UserError(f"no exposures for {dataset.name} in {lake.root}: run build_exposures first (make run)")
     days = days_between(first or published[0], last or published[-1])
@@ -18,17 +19,17 @@ def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | N
     return days
 
 
-def published_days(lake: Lake, table: str, dataset: str, first: str | None, last: str | None) -> list[str]:
+def published_days(lake: Lake, table: str, dataset: Dataset | str, first: str | None, last: str | None) -> list[str]:
     """The days of the range that the table has, oldest first; a UserError where there is none."""
     published = lake.days(table, dataset)
     days = [day for day in published if (first or day) <= day <= (last or day)]
     if not days:
         asked = f"from {first or 'the beginning'} to {last or 'the end'}"
         there = f"there are {published[0]} to {published[-1]}" if published else "run the day first (make run)"
-        raise UserError(f"no {table} for {dataset} {asked} in {lake.root}: {there}")
+        raise UserError(f"no {table} for {dataset_name(dataset)} {asked} in {lake.root}: {there}")
     return days
 
 
 def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     """The published exposure days before this one, oldest first."""
-    return [d for d in lake.days(exposures.NAME, dataset.name) if d < day]
+    return [d for d in lake.days(EXPOSURES, dataset) if d < day]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.publishing import MANIFEST
+from lakehouse.manifest import MANIFEST
 from schemas.errors import Busy
 
 ROWS_PER_READ = 4096

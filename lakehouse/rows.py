@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import Manifest, code_version, publish, staging_folder
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest
+from lakehouse.staging import staging_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
 
@@ -39,7 +41,6 @@ def publish_rows(
     """Publish rows, by name of the column; a column that a row does not name is null. No rows: an empty partition."""
     with staging_folder(lake) as staged:
         pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(table)), staged / "part-00000.parquet")
-        return publish(
-            lake, table.name, dataset.name, day, staged,
-            rows=len(rows), inputs=inputs, code=code_version("mtorl_model"), spec_version=spec_version,
+        return lake[table.name, dataset, day].publish(
+            staged, rows=len(rows), inputs=inputs, code=code_version("mtorl_model"), spec_version=spec_version,
         )  # fmt: skip

@@ -17,8 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import require_manifest
+from lakehouse.lake import Lake
 from lakehouse.reading import read_tables, unswapped
 from mtorl_model.champion.registry import load_version, named_version
 from mtorl_model.data.delayed_feedback import KnownBy
@@ -30,7 +29,7 @@ from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import SPLITS, VALIDATION
-from schemas.tables import sequences
+from schemas.tables import SEQUENCES
 from schemas.tables.prequential import CHANNEL
 
 Floats = npt.NDArray[np.float64]
@@ -64,7 +63,7 @@ def split_windows(
     """A split's windows of some days, as `predict_labels` reads them. with_times: as KnownBy needs them."""
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     columns += encoder.time_columns if with_times else ()
-    partitions = [lake.partition(sequences.NAME, dataset.name, day) for day in days]
+    partitions = [lake[SEQUENCES, dataset, day].path for day in days]
     for table in read_tables(partitions, dict.fromkeys(columns)):
         yield table.filter(pc.equal(table.column("split"), split))
 
@@ -72,9 +71,9 @@ def split_windows(
 def days_cut_with(lake: Lake, dataset: Dataset, spec_version: str, first: str | None, last: str | None) -> list[str]:
     """The days from first to last whose sequences were cut with that feature spec; a line for each broken one."""
     found = []
-    for day in (d for d in lake.days(sequences.NAME, dataset.name) if (first or d) <= d <= (last or d)):
+    for day in (d for d in lake.days(SEQUENCES, dataset) if (first or d) <= d <= (last or d)):
         try:
-            if require_manifest(lake, sequences.NAME, dataset.name, day).spec_version == spec_version:
+            if lake[SEQUENCES, dataset, day].require().spec_version == spec_version:
                 found.append(day)
         except UserError as reason:  # a broken day of the past must not stop today
             print(f"left out: {reason}")
@@ -99,7 +98,7 @@ def compare(
     encoder = Encoder(one.spec, dataset, one.config.reward_form)
     days = list(days)
 
-    with unswapped(lake.partition(sequences.NAME, dataset.name, day) for day in days):
+    with unswapped(lake[SEQUENCES, dataset, day].path for day in days):
         windows = split_windows(lake, dataset, days, split, encoder, with_times=known_by is not None)
         said = labels_of_each([one, other], windows, dataset, known_by)
     if said is None:

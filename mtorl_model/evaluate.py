@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.paths import Lake, checked_day
-from lakehouse.publishing import require_manifest, write_whole
+from lakehouse.files import write_whole
+from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.champion.registry import load_champion
 from mtorl_model.data.encoding import Encoder
@@ -41,9 +41,10 @@ from mtorl_model.inference.prediction import adjustment, unadjusted
 from mtorl_model.methods.baselines.boosting import Baselines, fit_baselines
 from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TEST, TRAIN, VALIDATION
-from schemas.tables import exposures, journeys, sequences
+from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES
 
 PROTOCOL = "unseen-users"
 _MODEL, _BOOSTING = "model", "gradient_boosting"
@@ -114,7 +115,7 @@ def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> d
 
 def _policy(labels: Labels, lake: Lake, artifact: Artifact, days: list[str]) -> dict[str, Any]:
     """`policy` of metrics.json, on the labels whose channel was drawn at random, as `exposures` of the days say."""
-    drawn = [_drawn_at_random(lake.partition(exposures.NAME, artifact.spec.dataset, day)) for day in days]
+    drawn = [_drawn_at_random(lake[EXPOSURES, artifact.spec.dataset, day].path) for day in days]
     exposure_D, chance_D = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
     if not len(exposure_D):
         return not_identified("the log names no propensity: nobody knows how its channels were chosen")
@@ -157,15 +158,15 @@ def evaluate_champion(
     """
     version, artifact = load_champion(lake, dataset)
     source = other or lake
-    days = [d for d in source.days(sequences.NAME, dataset.name) if (first_day or d) <= d <= (last_day or d)]
+    days = [d for d in source.days(SEQUENCES, dataset) if (first_day or d) <= d <= (last_day or d)]
     for day in days:
-        cut_with = require_manifest(source, sequences.NAME, dataset.name, day).spec_version
+        cut_with = source[SEQUENCES, dataset, day].require().spec_version
         if cut_with != artifact.spec.version:
             raise UserError(
                 f"the sequences of {day} in {source.root} were cut with feature spec {cut_with}, but {version} reads "
                 f"{artifact.spec.version}: cut them with the champion's (python -m mtorl_model.export_champion)"
             )
-    partitions = [source.partition(sequences.NAME, dataset.name, day) for day in days]
+    partitions = [source[SEQUENCES, dataset, day].path for day in days]
     users, left_out = _users(partitions, split, lake, dataset)
     if len(users) == len(left_out):
         raise UserError(
@@ -207,12 +208,12 @@ def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Datas
         return ids, ids.slice(0, 0)
     learned = pc.is_in(users.column("split"), value_set=pa.array([TRAIN, VALIDATION]))
     trained = users.filter(learned).column("user_id").unique()
-    days = lake.days(journeys.NAME, dataset.name)
+    days = lake.days(JOURNEYS, dataset)
     if len(trained) and not days:
         raise UserError(
             f"no journeys of {dataset.name} in {lake.root}: they say which users the champion was trained on"
         )
-    known = read_tables([lake.partition(journeys.NAME, dataset.name, day) for day in days[-1:]], ["user_id"])
+    known = read_tables([lake[JOURNEYS, dataset, day].path for day in days[-1:]], ["user_id"])
     ids = [chunk for table in known for chunk in table.column("user_id").chunks]
     seen = pc.is_in(trained, value_set=pa.chunked_array(ids, trained.type))
     return users.column("user_id").unique(), trained.filter(seen)

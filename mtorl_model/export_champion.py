@@ -9,8 +9,8 @@ another day's run may be reading them.
 import argparse
 from pathlib import Path
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import write_whole
+from lakehouse.files import write_whole
+from lakehouse.lake import Lake
 from mtorl_model.champion.registry import champion, version_spec
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import exit_with_one_line
@@ -29,7 +29,7 @@ def export_champion(lake: Lake, dataset: Dataset, out: Path) -> str:
 
 def hand_out(lake: Lake, dataset: Dataset) -> None:
     """Export to where the daily run and `make status` look: for whatever makes another version the champion."""
-    export_champion(lake, dataset, lake.table("champion", dataset.name))
+    export_champion(lake, dataset, lake.table("champion", dataset))
 
 
 def main() -> None:

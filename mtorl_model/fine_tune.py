@@ -14,8 +14,9 @@ days by replay, and into the next full training.
 import json
 from dataclasses import replace
 
-from lakehouse.paths import Lake, checked_day
-from lakehouse.publishing import code_version, require_manifest, staging_folder
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.champion.registry import (
     Version,
@@ -36,8 +37,9 @@ from mtorl_model.methods.mtorl.artifact import Artifact, save_artifact
 from mtorl_model.methods.mtorl.config import CORRECTIONS, FeedbackConfig, FineTuneConfig, LossConfig
 from mtorl_model.training.loop import adapt, choose_device
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day
 from schemas.errors import Busy, exit_with_one_line
-from schemas.tables import sequences
+from schemas.tables import SEQUENCES
 
 
 def learn_day(lake: Lake, dataset: Dataset, day: str, config: FineTuneConfig, feedback: FeedbackConfig) -> list[str]:
@@ -46,7 +48,7 @@ def learn_day(lake: Lake, dataset: Dataset, day: str, config: FineTuneConfig, fe
     Raises UserError where there is no champion, or no sequences of the day that it can read.
     """
     now, parent = champion(lake, dataset), champion_before(lake, dataset, day)
-    cut_with = require_manifest(lake, sequences.NAME, dataset.name, day).spec_version
+    cut_with = lake[SEQUENCES, dataset, day].require().spec_version
     artifact = load_version(lake, dataset, parent) if parent else None
     # A champion of another feature spec, of before the last full training, cannot read the windows of today's.
     if parent is None or artifact is None or (parent.name != now.name and artifact.spec.version != cut_with):

@@ -8,12 +8,13 @@ stopped it: what was tested, trained and decided stands.
 
 from dataclasses import replace
 
-from lakehouse.paths import Lake, checked_day
+from lakehouse.lake import Lake
 from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.fine_tune import learn_day
 from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig, GateConfig
 from mtorl_model.promote import decide
 from schemas.dataset import get_dataset
+from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
 
 

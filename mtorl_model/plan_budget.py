@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.freshness import SCORES, planned_inputs
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import Lake, checked_day
-from lakehouse.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
+from lakehouse.manifest import Manifest
 from lakehouse.reading import read_tables
 from lakehouse.rows import ROWS_PER_GROUP
+from lakehouse.staging import staging_folder
 from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
@@ -30,8 +31,17 @@ from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
 from mtorl_model.data.journey_windows import dense_counts
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import budget_plan, channel_allocation, channel_policies, journeys, user_reward_ranks
+from schemas.tables import (
+    BUDGET_PLAN,
+    CHANNEL_ALLOCATION,
+    CHANNEL_POLICIES,
+    JOURNEYS,
+    USER_REWARD_RANKS,
+    budget_plan,
+)
+from schemas.tables.registry import SCORES
 
 _ROWS_PER_READ = 65_536
 _BUDGET = "budget_nano"  # among the inputs of a plan
@@ -46,28 +56,28 @@ def plan_day(
     day's scores or journeys are missing or do not belong together.
     """
     # Nobody scores the day, or builds its journeys, between the look at the manifests and the last read.
-    with locked(lake, (*SCORES, journeys.NAME, budget_plan.NAME), dataset.name, [day]):
-        manifests = {name: require_manifest(lake, name, dataset.name, day) for name in (*SCORES, journeys.NAME)}
+    with locked(lake, (*SCORES, JOURNEYS, BUDGET_PLAN), dataset, [day]):
+        manifests = {name: lake[name, dataset, day].require() for name in (*SCORES, JOURNEYS)}
         _require_one_scoring(manifests, dataset, day)
-        planned = read_manifest(lake.partition(budget_plan.NAME, dataset.name, day))
+        planned = lake[BUDGET_PLAN, dataset, day].manifest
         if budget is None:
             budget = int(planned.inputs[_BUDGET]) if planned else 0
             budget = budget or default
-        inputs = {**planned_inputs(lake, dataset.name, day), _BUDGET: str(budget)}
+        inputs = {**lake[BUDGET_PLAN, dataset, day].current_inputs(), _BUDGET: str(budget)}
         if planned and planned.inputs == inputs:
             return planned, None
-        return _publish_plan(lake, dataset, day, budget, inputs, manifests[channel_policies.NAME].spec_version)
+        return _publish_plan(lake, dataset, day, budget, inputs, manifests[CHANNEL_POLICIES].spec_version)
 
 
 def _publish_plan(
     lake: Lake, dataset: Dataset, day: str, budget: int, inputs: dict[str, str], spec_version: str | None
 ) -> tuple[Manifest, Plan]:
     """U users, A channels."""
-    level = _level(_read(lake, channel_allocation.NAME, dataset, day, ["position", *_LEVEL]))
-    policies = _read(lake, channel_policies.NAME, dataset, day, ["user_id", "policy", "source", "model_version"])
+    level = _level(_read(lake, CHANNEL_ALLOCATION, dataset, day, ["position", *_LEVEL]))
+    policies = _read(lake, CHANNEL_POLICIES, dataset, day, ["user_id", "policy", "source", "model_version"])
     gain = dataset.gain_names[click_gain(dataset)]
     reward = f"predicted_{gain}"
-    ranks = _read(lake, user_reward_ranks.NAME, dataset, day, ["user_id", "predicted_reward", reward])
+    ranks = _read(lake, USER_REWARD_RANKS, dataset, day, ["user_id", "predicted_reward", reward])
     click_U = ranks.column(reward).to_numpy()
     policy_UA = _policy(policies, level.channels)
     shown_UA, clicked_UA = _record(lake, dataset, day, gain, policies.column("user_id"), level.channels)
@@ -85,14 +95,14 @@ def _publish_plan(
     table = _as_contract(policies, level.channels, plan, reward_UA, cost_UA, budget, dataset)
     with staging_folder(lake) as staged:
         pq.write_table(table, staged / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)
-        manifest = publish(
-            lake, budget_plan.NAME, dataset.name, day, staged,
+        manifest = lake[BUDGET_PLAN, dataset, day].publish(
+            staged,
             rows=len(table),
             inputs=inputs,
             code=code_version("mtorl_model"),
             spec_version=spec_version,
             counts={"selected": int((plan.channel_U != NOTHING).sum()), "spend_nano": plan.spend_nano},
-        )  # fmt: skip
+        )
     return manifest, plan
 
 
@@ -102,9 +112,9 @@ _LEVEL = ("channel", *_COUNTS, "alpha")
 
 def _require_one_scoring(manifests: dict[str, Manifest], dataset: Dataset, day: str) -> None:
     """Policies, ranks and channel level come from one model and from the journeys that stand there now."""
-    scored = [m for name, m in manifests.items() if name != journeys.NAME]
+    scored = [m for name, m in manifests.items() if name != JOURNEYS]
     if len({tuple(sorted(m.inputs.items())) for m in scored}) > 1 or (
-        manifests[journeys.NAME].fingerprint not in scored[0].inputs.values()
+        manifests[JOURNEYS].fingerprint not in scored[0].inputs.values()
     ):
         raise UserError(
             f"the scores of {dataset.name} on {day} are not all of the same journeys and model: score again"
@@ -113,7 +123,7 @@ def _require_one_scoring(manifests: dict[str, Manifest], dataset: Dataset, day: 
 
 def _read(lake: Lake, name: str, dataset: Dataset, day: str, columns: list[str]) -> pa.Table:
     """A partition, ordered by its users or channels."""
-    files = sorted(lake.partition(name, dataset.name, day).glob("*.parquet"))
+    files = sorted(lake[name, dataset, day].path.glob("*.parquet"))
     table = pa.concat_tables([pq.ParquetFile(file).read(columns=columns) for file in files])
     return table.take(pc.sort_indices(table.column(columns[0])))
 
@@ -139,7 +149,7 @@ def _record(
     lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
 ) -> tuple[Ints, Ints]:
     """[U, A]: exposures and gains that each user is known to have had in each channel, in the order of user_id."""
-    partition = lake.partition(journeys.NAME, dataset.name, day)
+    partition = lake[JOURNEYS, dataset, day].path
     shown_UA = np.zeros((len(user_id), len(channels)), np.int32)
     gained_UA = np.zeros_like(shown_UA)
     found = 0
@@ -202,7 +212,7 @@ def main() -> None:
     spent, budget = (in_units(int(nano)) for nano in (manifest.counts["spend_nano"], manifest.inputs[_BUDGET]))
     worth = f"expected reward {plan.reward:g}, no plan brings more than {plan.bound:g}" if plan else "left alone"
     print(f"{manifest.counts['selected']} of {manifest.rows} users for {spent} of {budget}: {worth}")
-    print(lake.partition(budget_plan.NAME, dataset.name, day))
+    print(lake[BUDGET_PLAN, dataset, day].path)
 
 
 if __name__ == "__main__":

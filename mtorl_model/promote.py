@@ -14,9 +14,7 @@ what was decided; where another has become champion since, it is decided anew.
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake, checked_day, day_plus
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 from lakehouse.rows import publish_rows
 from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.champion.registry import (
@@ -34,11 +32,12 @@ from mtorl_model.data.delayed_feedback import known_by_end_of
 from mtorl_model.export_champion import hand_out
 from mtorl_model.methods.mtorl.config import FeedbackConfig, GateConfig
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day, day_plus
 from schemas.errors import Busy, exit_with_one_line
 from schemas.splits import VALIDATION
-from schemas.tables import sequences
+from schemas.tables import PROMOTIONS, SEQUENCES
 from schemas.tables.channel_policies import NEARLY_ALL
-from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
+from schemas.tables.promotions import POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
 _SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
 
@@ -48,8 +47,8 @@ def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: F
     with registry_lock(lake, dataset):
         now, challenger = champion(lake, dataset), challenger_of(lake, dataset, day)
         if challenger is None:
-            if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
-                publish_rows(lake, PROMOTIONS, dataset, day, [], {})
+            if lake[PROMOTIONS, dataset, day].manifest is None:
+                publish_rows(lake, PROMOTIONS_TABLE, dataset, day, [], {})
             return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
         if line := _settled(lake, dataset, day, challenger, now):
             return [line]
@@ -63,7 +62,7 @@ def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: F
                 f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
             )
         inputs = {"challenger": challenger.name, "champion": now.name, **asked}
-        publish_rows(lake, PROMOTIONS, dataset, day, rows, inputs)
+        publish_rows(lake, PROMOTIONS_TABLE, dataset, day, rows, inputs)
         if failed:
             set_decision(lake, dataset, challenger, f"{REFUSED}: {'; '.join(failed)}", against=now.name)
             return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {now.name} stays champion"]
@@ -111,7 +110,7 @@ def _checks(
         return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], [], {}
     rows = [_head_row(difference, gate) for difference in compared.heads]
     findings = audit_policy(compared.other.policy_NA, compared.one.policy_NA, gate.shift)
-    asked = fingerprints(lake, sequences.NAME, dataset.name, days)
+    asked = lake.fingerprints(SEQUENCES, dataset, days)
     return [*rows, _row(POLICY_AUDIT, "; ".join(findings), compared.heads[0])], as_lines(compared.heads), asked
 
 

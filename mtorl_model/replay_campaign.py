@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lakehouse.paths import Lake, checked_day
+from lakehouse.lake import Lake
 from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
@@ -30,6 +30,7 @@ from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.methods.mtorl.artifact import Artifact
 from mtorl_model.score import base_rate
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TEST, TRAIN
 

@@ -10,13 +10,12 @@ brings it back. The policies that are issued already stay; a line says where the
 import argparse
 from pathlib import Path
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 from mtorl_model.champion.registry import champion, make_champion, registry_lock, set_tag, versions
 from mtorl_model.export_champion import hand_out
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import channel_policies, journeys
+from schemas.tables import CHANNEL_POLICIES, JOURNEYS
 
 
 def roll_back(lake: Lake, dataset: Dataset, name: str | None) -> str:
@@ -52,8 +51,8 @@ def still_issued(lake: Lake, dataset: Dataset) -> str | None:
 
     Earlier days' policies stay as they were issued.
     """
-    days = lake.days(journeys.NAME, dataset.name)
-    issued = read_manifest(lake.partition(channel_policies.NAME, dataset.name, days[-1])) if days else None
+    days = lake.days(JOURNEYS, dataset)
+    issued = lake[CHANNEL_POLICIES, dataset, days[-1]].manifest if days else None
     if issued is None or issued.inputs["model"] == champion(lake, dataset).name:
         return None
     return (

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.freshness import SCORES, scored_inputs
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import Lake, checked_day
-from lakehouse.publishing import Manifest, code_version, publish, read_manifest, require_manifest, staging_folder
+from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, read_tables, unswapped
 from lakehouse.rows import ARROW, ROWS_PER_GROUP, arrow_schema
+from lakehouse.staging import staging_folder
 from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
 from mtorl_model.champion.registry import champion, load_champion
@@ -38,9 +39,11 @@ from mtorl_model.inference.user_predictions import answer_all
 from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
+from schemas.tables import CHANNEL_POLICIES, JOURNEYS, channel_allocation, channel_policies, user_reward_ranks
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
+from schemas.tables.registry import SCORES
 
 # A user with fewer exposures than this, in channels the model knows, gets the initial policy: one exposure
 # says nothing about switching, and a transition is what the model was trained to predict.
@@ -192,11 +195,11 @@ def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = RO
     by the champion of now: a new champion does not rewrite the past. Raises UserError where the day's journeys or
     the champion are missing, or the model's answer is no number.
     """
-    with locked(lake, SCORES, dataset.name, [day]):
-        require_manifest(lake, journeys.NAME, dataset.name, day)
-        inputs = scored_inputs(lake, dataset.name, day)
-        issued = [read_manifest(lake.partition(table, dataset.name, day)) for table in SCORES]
-        newest = lake.days(journeys.NAME, dataset.name)[-1] == day
+    with locked(lake, SCORES, dataset, [day]):
+        lake[JOURNEYS, dataset, day].require()
+        inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
+        issued = [lake[table, dataset, day].manifest for table in SCORES]
+        newest = lake.days(JOURNEYS, dataset)[-1] == day
         if not newest and _stand(issued, inputs, None):
             return _left_alone(issued, dataset, day)
         version, artifact = load_champion(lake, dataset)
@@ -222,7 +225,7 @@ def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -
 def _publish_scores(
     lake: Lake, dataset: Dataset, day: str, version: str, artifact: Artifact, rows_per_read: int
 ) -> tuple[Manifest, ...]:
-    partition = lake.partition(journeys.NAME, dataset.name, day)
+    partition = lake[JOURNEYS, dataset, day].path
     tables = read_tables([partition], journey_columns(artifact.spec, dataset), rows_per_read)
     with staging_folder(lake) as staging, ExitStack() as open_files:
         staged = staging / CACHE
@@ -230,7 +233,7 @@ def _publish_scores(
         open_files.callback(answers.close)
         earlier = open_files.enter_context(earlier_answers(lake, artifact, dataset))
         with unswapped([partition]):
-            inputs = scored_inputs(lake, dataset.name, day)
+            inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
             scores = score_journeys(tables, artifact, dataset, answers, earlier)
         if not all(np.isfinite(part[name]).all() for part in answers.pieces() for name in ("policy", "gains")):
             raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
@@ -242,8 +245,8 @@ def _publish_scores(
         # All are written before the first is published: in between there is no work that could fail.
         rows = {table.name: _write(staging / table.name, table, content) for table, content in contents}
         published = tuple(
-            publish(
-                lake, table, dataset.name, day, staging / table,
+            lake[table, dataset, day].publish(
+                staging / table,
                 rows=rows[table],
                 inputs={**inputs, "model": version},
                 code=code_version("mtorl_model"),
@@ -251,7 +254,7 @@ def _publish_scores(
                 counts={INITIAL: int((~scores.from_model_U).sum())},
             )
             for table in SCORES
-        )  # fmt: skip
+        )
         keep_answers(lake, dataset, staged)
     print(f"{scores.carried} of {len(scores.user_id)} answers carried over from the last scoring")
     return published
@@ -280,7 +283,7 @@ def main() -> None:
     if now.name == policies.inputs["model"] and now.day > day:
         print(f"note: {now.name} has learned the days up to {now.day}: these policies were no forecast on {day}")
     for manifest in (policies, *others):
-        print(lake.partition(manifest.table, dataset.name, day))
+        print(lake[manifest.table, dataset, day].path)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ from pathlib import Path
 
 import torch
 
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake
-from lakehouse.publishing import code_version, require_lake, staging_folder
+from lakehouse.code_version import code_version
+from lakehouse.feature_specs import published_spec
+from lakehouse.lake import Lake
+from lakehouse.staging import require_lake, staging_folder
 from mtorl_model.champion.registry import (
     find_champion,
     find_version,
@@ -54,8 +55,7 @@ from mtorl_model.training.loop import History, choose_device, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
 from schemas.splits import TRAIN, VALIDATION
-from schemas.tables import sequences
-from schemas.tables.feature_spec import published_spec
+from schemas.tables import SEQUENCES
 
 Configs = tuple[ModelConfig, LossConfig, TrainConfig]
 
@@ -84,8 +84,8 @@ def train_champion(
     spec = published_spec(lake, dataset.name, spec_day)
     encoder = Encoder(spec, dataset, model_config.reward_form)
     known_by = None
-    days = [d for d in lake.days(sequences.NAME, dataset.name) if first_day <= d <= last_day]
-    trained_on = fingerprints(lake, sequences.NAME, dataset.name, days)
+    days = [d for d in lake.days(SEQUENCES, dataset) if first_day <= d <= last_day]
+    trained_on = lake.fingerprints(SEQUENCES, dataset, days)
     if labels_known_by:
         known_by = known_by_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
     train, valid = data_parallel.first_alone(
@@ -94,7 +94,7 @@ def train_champion(
     identity = _identity(configs, spec.version, train, valid)
     if not data_parallel.all_same(identity):
         raise Busy(f"the sequences of {dataset.name} were published anew just now: run again")
-    checkpoints = lake.table("checkpoints", dataset.name) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
     # Killed after it registered: there is nothing left to do but to clean up.
     if found := data_parallel.from_first(lambda: find_version(lake, dataset, identity)):
         if not data_parallel.is_first():

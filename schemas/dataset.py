@@ -13,8 +13,8 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import schemas.datasets
-from lakehouse.paths import checked_day
 from schemas.contract import Column, Known, Role
+from schemas.days import checked_day
 from schemas.errors import UserError
 from schemas.quality import Quality
 

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lakehouse.publishing import code_version
+from lakehouse.code_version import code_version
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy

@@ -33,8 +33,10 @@ from raw_logs import header
 from shop import SHOP, sent_to
 
 import schemas.dataset
-from lakehouse.paths import Lake
-from lakehouse.publishing import MANIFEST, content_fingerprint, publish, read_manifest, staging_folder, swap_into_place
+from lakehouse.files import swap_into_place
+from lakehouse.lake import Lake
+from lakehouse.manifest import MANIFEST, content_fingerprint, read_manifest
+from lakehouse.staging import staging_folder
 from schemas.errors import exit_with_one_line
 from schemas.tables.feature_spec import SPEC_FILE
 
@@ -90,7 +92,7 @@ def write_log(raw: Path, *, corrected: bool) -> None:
 
 
 def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
-    spec = lake.partition("feature_spec", "shop", DAYS[-1]) / SPEC_FILE
+    spec = lake["feature_spec", "shop", DAYS[-1]].path / SPEC_FILE
     more = {"jobs.build_exposures": ("--raw", str(raw)), "jobs.build_day": ("--spec", str(spec))}
     return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *more.get(step[0], ())]
 
@@ -225,8 +227,8 @@ def put_edition(lake: Lake, content: str) -> Path:
         (staging / "part").mkdir()
         for k in range(2):
             pq.write_table(pa.table({"x": [f"{content}{k}"] * 2}), staging / "part" / f"part-{k}.parquet")
-        publish(lake, "journeys", "shop", DAYS[0], staging / "part", rows=4, inputs={}, code="c")
-    return lake.partition("journeys", "shop", DAYS[0])
+        lake["journeys", "shop", DAYS[0]].publish(staging / "part", rows=4, inputs={}, code="c")
+    return lake["journeys", "shop", DAYS[0]].path
 
 
 def tear(file: Path) -> None:
@@ -258,7 +260,7 @@ def test_the_reader_holds_nothing_against_a_partition_that_is_replaced_or_gone(t
         put_edition(lake, "new")
         raise FileNotFoundError(file)
 
-    assert look(lake.partition("journeys", "shop", DAYS[1])) == ""
+    assert look(lake["journeys", "shop", DAYS[1]].path) == ""
     monkeypatch.setattr(pq, "read_metadata", replaced_meanwhile)
     assert look(partition) == ""
 
@@ -321,7 +323,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     shutil.copytree(calm.root, tmp_path / "copy")
     (tmp_path / "copy").rename(lake.root)  # at once: the reader looks already
     old_journeys = tmp_path / "old_journeys"
-    shutil.copytree(calm.partition("journeys", "shop", DAYS[-1]), old_journeys)
+    shutil.copytree(calm["journeys", "shop", DAYS[-1]].path, old_journeys)
     write_log(raw, corrected=True)
     seconds = {step: finish(step, calm, raw) for step in DRIVER_STEPS}
     seconds |= {step: finish_fork(step, calm) for step in (*LEARNING, SCORE, PLAN)}
@@ -355,7 +357,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
 
     # Scoring: the day's journeys change to and fro, so that there is work each time. So do the plan's budgets.
     new_journeys = tmp_path / "new_journeys"
-    shutil.copytree(calm.partition("journeys", "shop", DAYS[-1]), new_journeys)
+    shutil.copytree(calm["journeys", "shop", DAYS[-1]].path, new_journeys)
     journeys, plans = cycle((old_journeys, new_journeys)), cycle((OTHER_PLAN, PLAN))
 
     def scoring() -> tuple[str, ...]:
@@ -431,5 +433,6 @@ def put(lake: Lake, journeys: Path) -> None:
     with staging_folder(lake) as staging:
         staged = staging / "journeys"
         shutil.copytree(journeys, staged, ignore=shutil.ignore_patterns(MANIFEST))
-        publish(lake, "journeys", "shop", DAYS[-1], staged, rows=stated.rows, inputs=stated.inputs,
-                code=stated.code_version)  # fmt: skip
+        lake["journeys", "shop", DAYS[-1]].publish(
+            staged, rows=stated.rows, inputs=stated.inputs, code=stated.code_version
+        )

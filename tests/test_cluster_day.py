@@ -23,7 +23,8 @@ import pytest
 from compose import MARK, ROOT, Cluster, Container, end, kill, members, read_env_file
 from lakes import contents
 
-from lakehouse.paths import Lake, day_before
+from lakehouse.lake import Lake
+from schemas.days import day_before
 
 sys.path.insert(0, str(ROOT / "bin"))
 import backfill as service

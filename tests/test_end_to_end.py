@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import content_fingerprint, read_manifest
+from lakehouse.lake import Lake
+from lakehouse.manifest import content_fingerprint
 from schemas.dataset import get_dataset
+from schemas.days import UNDATED
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -52,7 +53,7 @@ def finished(request, tmp_path_factory) -> tuple[str, Path, Lake]:
 
 
 def table(lake: Lake, name: str, dataset: str, day: str) -> pd.DataFrame:
-    return pd.read_parquet(lake.partition(name, dataset, day))
+    return pd.read_parquet(lake[name, dataset, day].path)
 
 
 def test_no_row_is_lost(finished):
@@ -62,9 +63,9 @@ def test_no_row_is_lost(finished):
                   else len(p.read_text().splitlines()) - 1 for p in logs)  # fmt: skip
     kept = duplicates = 0
     for day in lake.days("exposures", name):
-        manifest = read_manifest(lake.partition("exposures", name, day))
+        manifest = lake["exposures", name, day].manifest
         assert manifest.rows == len(table(lake, "exposures", name, day))
-        assert manifest.fingerprint == content_fingerprint(lake.partition("exposures", name, day))
+        assert manifest.fingerprint == content_fingerprint(lake["exposures", name, day].path)
         kept, duplicates = kept + manifest.rows, duplicates + manifest.counts["duplicates"]
     refused = sum(len(table(lake, "quarantine", name, day)) for day in [*lake.days("quarantine", name), UNDATED])
     assert rows_in == kept + duplicates + refused
@@ -117,7 +118,7 @@ def test_the_training_loss_of_each_head_falls(finished):
 def test_one_day_on_its_own_gives_the_bytes_of_the_range(finished):
     name, raw, lake = finished
     last = lake.days("exposures", name)[-1]
-    before = content_fingerprint(lake.partition("exposures", name, last))
+    before = content_fingerprint(lake["exposures", name, last].path)
     flags = ("--dataset", name, "--lake", str(lake.root), "--raw", str(raw))
     run("jobs.build_exposures", *flags, "--from", last, "--to", last)
-    assert content_fingerprint(lake.partition("exposures", name, last)) == before
+    assert content_fingerprint(lake["exposures", name, last].path) == before

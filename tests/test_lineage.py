@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.freshness import fingerprints, history_inputs, scored_inputs
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, read_manifest, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.manifest import read_manifest
+from lakehouse.staging import staging_folder
 from mtorl_model.champion.registry import Version, write_lineage
 from schemas.dataset import get_dataset
+from schemas.tables import CHANNEL_POLICIES, JOURNEYS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "operations.md"
 DAYS = ["2022-04-27", "2022-04-28"]
@@ -23,8 +24,8 @@ def put(lake: Lake, table: str, day: str, rows: dict, inputs: dict[str, str], sp
     with staging_folder(lake) as staging:
         (staging / "part").mkdir()
         pq.write_table(pa.table(rows), staging / "part" / "x.parquet")
-        made = publish(
-            lake, table, "kuairand", day, staging / "part", rows=1, inputs=inputs, code="c", spec_version=spec
+        made = lake[table, "kuairand", day].publish(
+            staging / "part", rows=1, inputs=inputs, code="c", spec_version=spec
         )
     return made.fingerprint
 
@@ -34,15 +35,22 @@ def lake(tmp_path) -> Lake:
     lake = Lake(tmp_path / "lake")
     for day in DAYS:
         put(lake, "exposures", day, {"user_id": [17], "day": [day]}, {"raw/log.csv": f"rows of {day}"})
-        put(lake, "journeys", day, {"user_id": [17], "as_of": [day]}, history_inputs(lake, "kuairand", day))
+        put(lake, "journeys", day, {"user_id": [17], "as_of": [day]}, lake[JOURNEYS, "kuairand", day].current_inputs())
         policy = {"user_id": [17], "channel": ["short"], "model_version": ["mtorl_kuairand/3"]}
-        inputs = {**scored_inputs(lake, "kuairand", day), "model": "mtorl_kuairand/3"}
+        inputs = {**lake[CHANNEL_POLICIES, "kuairand", day].current_inputs(), "model": "mtorl_kuairand/3"}
         put(lake, "channel_policies", day, policy, inputs, "spec1")
     for day in DAYS:
-        put(lake, "sequences", day, {"user_id": [17], "day": [day]}, history_inputs(lake, "kuairand", day), "spec1")
+        put(
+            lake,
+            "sequences",
+            day,
+            {"user_id": [17], "day": [day]},
+            lake[JOURNEYS, "kuairand", day].current_inputs(),
+            "spec1",
+        )
     for number, day, parent in ((1, DAYS[0], ""), (3, DAYS[1], "mtorl_kuairand/1")):
         version = Version(f"mtorl_kuairand/{number}", number, f"run{number}", day, "identity", parent=parent)
-        trained_on = fingerprints(lake, "sequences", "kuairand", [day])
+        trained_on = lake.fingerprints("sequences", "kuairand", [day])
         write_lineage(lake, get_dataset("kuairand"), version, "spec1", trained_on)
     return lake
 
@@ -87,7 +95,7 @@ def test_what_was_published_anew_since_it_was_read_is_marked_with_all_that_stand
     before = asked(lake)
     # The sequences that the parent was trained on, from corrected rows of that day.
     put(lake, "exposures", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, {"raw/log.csv": "corrected rows"})
-    history = history_inputs(lake, "kuairand", DAYS[0])
+    history = lake[JOURNEYS, "kuairand", DAYS[0]].current_inputs()
     put(lake, "sequences", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, history, "spec1")
     rebuilt = {
         ("mtorl_kuairand/1", path("sequences", DAYS[0])),

@@ -22,10 +22,10 @@ import pytest
 from checkout import ROOT
 from lakes import contents
 
-from jobs.quality.table_contract import TABLES
-from lakehouse.paths import Lake, days_between
-from lakehouse.publishing import read_manifest
-from schemas.tables import feature_spec
+from lakehouse.lake import Lake
+from schemas.days import days_between
+from schemas.tables import FEATURE_SPEC
+from schemas.tables.registry import TABLES
 
 sys.path.insert(0, str(ROOT / "bin"))
 import backfill as service
@@ -135,8 +135,8 @@ def test_days_that_are_learned_cost_the_same(project, days):
     # As on a schedule: nothing runs beside a day. In a backfill of several days its night and the next day do.
     run_through_airflow(project, "learning", lake, days[len(first) :], one_by_one(lambda days: days))
     for day in days[len(first) :]:
-        assert read_manifest(lake.partition("prequential", DATASET, day)).rows > 0
-        assert read_manifest(lake.partition("promotions", DATASET, day)).rows > 0
+        assert lake["prequential", DATASET, day].manifest.rows > 0
+        assert lake["promotions", DATASET, day].manifest.rows > 0
 
 
 def test_any_order_ends_with_the_same_lake(project, days):
@@ -150,7 +150,7 @@ def test_any_order_ends_with_the_same_lake(project, days):
     for name, lake_content in found.items():
         assert lake_content == found["forwards"], name
     # Only a full training makes a feature spec; the one more is the quarantine of the undated rows.
-    daily = set(TABLES) - {feature_spec.NAME}
+    daily = set(TABLES) - {FEATURE_SPEC}
     assert len(found["forwards"]) == len(daily) * len(days) + 1
 
 

@@ -27,17 +27,21 @@ from jobs.drift.results import (
 )
 from jobs.drift.score_figures import judged_gains, mean_policy, policy_change
 from jobs.quality.day_profile import MISSING, DayProfile, profile_of, profiled_columns, together
-from jobs.quality.table_contract import spec_of_version
 from jobs.quality.trailing_baseline import LUCK
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake, day_before, days_between
-from lakehouse.publishing import read_manifest
+from lakehouse.feature_specs import spec_of_version
+from lakehouse.lake import Lake
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
+from schemas.days import day_before, days_between
 from schemas.errors import NothingToDo, UserError
 from schemas.quality import Limit, Quality
 from schemas.steps import last
-from schemas.tables import channel_policies, exposures, feature_spec, prequential
+from schemas.tables import (
+    CHANNEL_POLICIES,
+    EXPOSURES,
+    FEATURE_SPEC,
+    PREQUENTIAL,
+)
 from schemas.tables.feature_spec import FeatureSpec
 
 MOST_SHARE = 0.95  # of the way to 1: a share whose limit is 1 would always be usual
@@ -96,7 +100,7 @@ def measure_drift(lake: Lake, dataset: Dataset, ds: str, earlier: Sequence[Drift
     """
     today = profile_of(lake, dataset, ds)
     if today is None:
-        if read_manifest(lake.partition(exposures.NAME, dataset.name, ds)) is not None:
+        if lake[EXPOSURES, dataset, ds].manifest is not None:
             raise NothingToDo("the day holds no exposure: there is nothing to compare")
         raise UserError(f"no exposures for {dataset.name} on {ds} in {lake.root}: there is nothing to compare")
     spec = _spec(lake, dataset, ds)
@@ -115,30 +119,30 @@ def measure_drift(lake: Lake, dataset: Dataset, ds: str, earlier: Sequence[Drift
     figures += _policies(lake, dataset, ds)
     known = sorted((d for d in earlier if d.ds < ds), key=lambda d: d.ds)[-dataset.quality.remembered_days :]
     read = {
-        exposures.NAME: [*reference, before, ds],
-        channel_policies.NAME: [before, ds],
-        prequential.NAME: [ds],
-        feature_spec.NAME: [spec.last_day] if spec else [],
+        EXPOSURES: [*reference, before, ds],
+        CHANNEL_POLICIES: [before, ds],
+        PREQUENTIAL: [ds],
+        FEATURE_SPEC: [spec.last_day] if spec else [],
     }
     inputs: dict[str, str] = {}
     for table, days in read.items():
-        inputs |= fingerprints(lake, table, dataset.name, days)
+        inputs |= lake.fingerprints(table, dataset, days)
     final = tuple(measured.figure(known, dataset.quality) for measured in figures)
     return Drift(dataset.name, ds, tuple(reference) if past else (), final, inputs)
 
 
 def _spec(lake: Lake, dataset: Dataset, ds: str) -> FeatureSpec | None:
     """The feature spec of the day's policies, or the newest; None before the first."""
-    if not lake.days(feature_spec.NAME, dataset.name):
+    if not lake.days(FEATURE_SPEC, dataset):
         return None
-    policies = read_manifest(lake.partition(channel_policies.NAME, dataset.name, ds))
+    policies = lake[CHANNEL_POLICIES, dataset, ds].manifest
     return spec_of_version(lake, dataset.name, policies.spec_version if policies else None)
 
 
 def _reference_days(lake: Lake, dataset: Dataset, ds: str, spec: FeatureSpec | None) -> list[str]:
     if spec is None:
         return []
-    published = set(lake.days(exposures.NAME, dataset.name))
+    published = set(lake.days(EXPOSURES, dataset))
     return [day for day in days_between(spec.first_day, spec.last_day) if day < ds and day in published]
 
 
@@ -229,7 +233,7 @@ def _calibration(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
 
 def _policies(lake: Lake, dataset: Dataset, ds: str) -> Iterator[_Measured]:
     change_limit, mix_limit = dataset.quality.policy_change, dataset.quality.channel_mix
-    before, now = (lake.partition(channel_policies.NAME, dataset.name, day) for day in (day_before(ds), ds))
+    before, now = (lake[CHANNEL_POLICIES, dataset, day].path for day in (day_before(ds), ds))
     found = policy_change(before, now)
     if found is None:
         return

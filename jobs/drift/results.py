@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 
-from lakehouse.files import write_whole
-from lakehouse.paths import Lake, checked_day
+from lakehouse.lake import Lake
+from lakehouse.staging import write_to_lake
+from schemas.days import checked_day
 
 FEATURES, CHANNELS, REWARDS = "features", "channels", "rewards"
 CALIBRATION, POLICY, VOCABULARY = "calibration", "policy", "vocabulary"
@@ -60,7 +61,7 @@ class Drift:
 
 def store(lake: Lake, drift: Drift) -> None:
     """Keep the figures as LAKE/drift/dataset=.../<ds>.json, whole or not at all."""
-    write_whole(lake, lake.drift(drift.dataset) / f"{drift.ds}.json", drift.to_json())
+    write_to_lake(lake, lake.drift(drift.dataset) / f"{drift.ds}.json", drift.to_json())
 
 
 def stored_drift(lake: Lake, dataset: str, ds: str) -> Drift | None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from jobs.quality.partition_view import data_files, opened, source
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.dataset import Dataset
-from schemas.tables import prequential
+from schemas.tables import PREQUENTIAL
 
 _LONG = "SELECT user_id, unnest(map_entries(policy)) AS entry FROM"
 
@@ -44,7 +44,7 @@ def policy_change(before: Path, now: Path) -> tuple[float, int] | None:
 
 def judged_gains(lake: Lake, dataset: Dataset, ds: str) -> list[tuple[str, float, float, int]]:
     """Gain, predicted rate (NaN: none), observed rate and labels of the day's `prequential`, where there are labels."""
-    partition = lake.partition(prequential.NAME, dataset.name, ds)
+    partition = lake[PREQUENTIAL, dataset, ds].path
     if not data_files(partition):
         return []
     with opened(partition) as connection:

@@ -6,14 +6,13 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.history.journeys import fold
 from jobs.spark.partitions import read_days
-from lakehouse.days import days_before
-from lakehouse.freshness import fingerprints, is_fresh
-from lakehouse.paths import Lake, day_before
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
+from lakehouse.published_days import days_before
 from schemas.dataset import Dataset
-from schemas.tables.exposures import NAME as EXPOSURES
+from schemas.days import day_before
+from schemas.tables import EXPOSURES, JOURNEYS
 from schemas.tables.exposures import exposures
-from schemas.tables.journeys import NAME, journeys
+from schemas.tables.journeys import journeys
 
 
 def newest_fresh_journeys(
@@ -25,17 +24,17 @@ def newest_fresh_journeys(
     before `day` are given). Folding the days in between gives the same rows as folding day by day.
     """
     earlier = days_before(lake, dataset, day)
-    found = fingerprints(lake, EXPOSURES, dataset.name, earlier)
-    for known in reversed([d for d in lake.days(NAME, dataset.name) if d < day]):
+    found = lake.fingerprints(EXPOSURES, dataset, earlier)
+    for known in reversed([d for d in lake.days(JOURNEYS, dataset) if d < day]):
         inputs = {path: content for path, content in found.items() if path.rpartition("ds=")[2] <= known}
-        if is_fresh(read_manifest(lake.partition(NAME, dataset.name, known)), inputs, this_code=this_code):
-            rows = read_days(spark, lake, journeys(dataset), dataset.name, [known]).drop("ds")
+        if lake[JOURNEYS, dataset, known].is_fresh(inputs, this_code=this_code):
+            rows = read_days(spark, lake, journeys(dataset), dataset, [known]).drop("ds")
             return rows, [d for d in earlier if d > known]
     return None, earlier
 
 
 def exposures_of(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:
-    return read_days(spark, lake, exposures(dataset), dataset.name, days)
+    return read_days(spark, lake, exposures(dataset), dataset, days)
 
 
 def journeys_before(

@@ -3,9 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
-from lakehouse.files import write_whole
-from lakehouse.paths import Lake
-from lakehouse.publishing import FAILED_AUDIT
+from lakehouse.lake import FAILED_AUDIT, Lake
+from lakehouse.staging import write_to_lake
 from schemas.contract import Severity
 
 ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
@@ -90,10 +89,10 @@ def store(lake: Lake, audit: Audit) -> None:
 
     The mark is a file in the partition itself, for people who read its Parquet files and know of no audits.
     """
-    write_whole(lake, lake.audits(audit.dataset) / audit.table / f"{audit.ds}.json", audit.to_json())
-    partition = lake.partition(audit.table, audit.dataset, audit.ds)
+    write_to_lake(lake, lake.audits(audit.dataset) / audit.table / f"{audit.ds}.json", audit.to_json())
+    partition = lake[audit.table, audit.dataset, audit.ds].path
     if audit.headline and partition.is_dir():
-        write_whole(lake, partition / FAILED_MARK, f"{audit.headline}\n")
+        write_to_lake(lake, partition / FAILED_MARK, f"{audit.headline}\n")
     else:
         (partition / FAILED_MARK).unlink(missing_ok=True)
 

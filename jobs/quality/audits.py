@@ -28,21 +28,18 @@ from jobs.quality.partition_facts import (
 )
 from jobs.quality.partition_view import data_files, flat_frame, flat_types, opened, read_fault, row_count
 from jobs.quality.rule_sentences import rule_columns, rule_name, rule_sentence
-from jobs.quality.table_contract import spec_of_version, table_contract
 from jobs.quality.trailing_baseline import prediction_facts, usual_facts
-from lakehouse.paths import Lake
-from lakehouse.publishing import MANIFEST, file_sha256, read_manifest
+from lakehouse.feature_specs import spec_of_version, table_contract
+from lakehouse.files import file_sha256
+from lakehouse.lake import Lake
+from lakehouse.manifest import MANIFEST, read_manifest
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.lean_imports import at_first_use, without
-from schemas.tables import feature_spec
-from schemas.tables.exposures import NAME as EXPOSURES
+from schemas.tables import EXPOSURES, FEATURE_SPEC, QUARANTINE, SEQUENCES, USER_REWARD_RANKS
 from schemas.tables.feature_spec import FeatureSpec
-from schemas.tables.quarantine import NAME as QUARANTINE
 from schemas.tables.sequences import DEFAULT_STEPS
-from schemas.tables.sequences import NAME as SEQUENCES
-from schemas.tables.user_reward_ranks import NAME as USER_REWARD_RANKS
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # no call home; read when a context is made
 
@@ -70,7 +67,7 @@ def audit_partition(
     spec (default: the published one that the manifest names) and steps matter for `sequences` only.
     UserError where a rule cannot be computed though the partition's own files can be read: that is no fault of it.
     """
-    partition = lake.partition(table_name, dataset.name, ds)
+    partition = lake[table_name, dataset, ds].path
     manifest = read_manifest(partition)
     if manifest is None or not data_files(partition):
         return Audit(table_name, dataset.name, ds, 0, "", (), tuple(_ask_facts([_unpublished(partition)])))
@@ -92,7 +89,7 @@ def audit_partition(
             facts += schema
             if all(fact.holds for fact in schema if fact.severity is Severity.CRITICAL):
                 facts += content_facts(connection, table, manifest)
-                if table_name == feature_spec.NAME:
+                if table_name == FEATURE_SPEC:
                     facts.append(sidecar_fact(partition, connection))
                 if table_name == EXPOSURES:
                     facts += usual_facts(lake, dataset, ds)

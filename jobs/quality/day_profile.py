@@ -14,13 +14,12 @@ import duckdb
 
 from jobs.quality.ddl import duckdb_type
 from jobs.quality.partition_view import opened
-from lakehouse.files import write_whole
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
+from lakehouse.staging import write_to_lake
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset
 from schemas.steps import shown_columns
-from schemas.tables import exposures
+from schemas.tables import EXPOSURES
 
 MISSING = ""  # under this value a column's missing values are counted, and exposures of no known channel
 MOST_VALUES = 5_000  # of a category are counted one by one, the commonest first; the rest together
@@ -63,10 +62,10 @@ def profiled_columns(dataset: Dataset) -> tuple[Column, ...]:
 
 def profile_of(lake: Lake, dataset: Dataset, day: str) -> DayProfile | None:
     """The profile of a published day, made if it is not there or the day has changed; None for a day without rows."""
-    manifest = read_manifest(lake.partition(exposures.NAME, dataset.name, day))
+    manifest = lake[EXPOSURES, dataset, day].manifest
     if manifest is None or manifest.rows == 0:
         return None
-    file = lake.day_profiles(dataset.name) / f"{day}.json"
+    file = lake.day_profiles(dataset) / f"{day}.json"
     made_of = _made_of(dataset, manifest.fingerprint)
     try:
         kept = json.loads(file.read_text())
@@ -74,9 +73,9 @@ def profile_of(lake: Lake, dataset: Dataset, day: str) -> DayProfile | None:
             return DayProfile(**kept)
     except FileNotFoundError:
         pass
-    with opened(lake.partition(exposures.NAME, dataset.name, day)) as connection:
+    with opened(lake[EXPOSURES, dataset, day].path) as connection:
         profile = measure(connection, dataset, dataset.end_of_day_ms(day))
-    write_whole(lake, file, json.dumps({"made_of": made_of, **asdict(profile)}, ensure_ascii=False) + "\n")
+    write_to_lake(lake, file, json.dumps({"made_of": made_of, **asdict(profile)}, ensure_ascii=False) + "\n")
     return profile
 
 

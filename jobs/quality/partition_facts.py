@@ -26,14 +26,15 @@ from jobs.quality.partition_view import (
     unfinite_counts,
     user_splits,
 )
-from lakehouse.freshness import is_fresh
-from lakehouse.paths import UNDATED, Lake, day_before
-from lakehouse.publishing import Manifest, content_fingerprint, read_manifest
+from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest, content_fingerprint
+from schemas import tables
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
+from schemas.days import UNDATED, day_before
 from schemas.quality import Limit, Quality
 from schemas.splits import SHARES
-from schemas.tables import budget_plan, channel_policies, exposures, journeys, quarantine, sequences, user_reward_ranks
+from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 
 
@@ -66,7 +67,7 @@ class Fact:
 
 def manifest_facts(lake: Lake, table: Table, dataset: Dataset, ds: str, manifest: Manifest) -> Iterator[Fact]:
     """The manifest names this partition and describes these files."""
-    partition = lake.partition(table.name, dataset.name, ds)
+    partition = lake[table.name, dataset, ds].path
     yield Fact(
         "expect_manifest_to_name_the_partition",
         f"{manifest.table}/{manifest.dataset}/{manifest.ds}", f"{table.name}/{dataset.name}/{ds}",
@@ -120,21 +121,21 @@ def table_facts(
 ) -> Iterator[Fact]:
     """What only this table must agree with: other tables. spec: what `sequences` is audited by."""
     match table.name:
-        case exposures.NAME:
+        case tables.EXPOSURES:
             yield from _nothing_dropped(lake, dataset, ds, manifest)
             counts = manifest.counts
             yield from _few_refused(lake, dataset, ds, counts.get("quarantined", 0), counts.get("rows_in", 0))
             yield _few_duplicates(manifest, dataset.quality)
-        case quarantine.NAME if ds == UNDATED:
+        case tables.QUARANTINE if ds == UNDATED:
             yield from _few_refused(lake, dataset, ds, manifest.rows, manifest.counts.get("rows_in", 0))
-        case sequences.NAME if spec is not None:
+        case tables.SEQUENCES if spec is not None:
             yield Fact(
                 "expect_feature_spec_to_be_at_hand", manifest.spec_version or "not stated", spec.version,
                 "The feature spec that the windows were cut with is the one they are audited by.",
                 "without its spec nobody can encode these columns",
             )  # fmt: skip
-        case channel_policies.NAME | user_reward_ranks.NAME | budget_plan.NAME:
-            scored = read_manifest(lake.partition(journeys.NAME, dataset.name, ds))
+        case tables.CHANNEL_POLICIES | tables.USER_REWARD_RANKS | tables.BUDGET_PLAN:
+            scored = lake[JOURNEYS, dataset, ds].manifest
             yield Fact(
                 "expect_every_user_to_be_scored", manifest.rows, scored.rows if scored else 0,
                 "There are as many rows as the day's journeys have users.", "no user may go missing unnoticed",
@@ -148,7 +149,7 @@ def _nothing_dropped(lake: Lake, dataset: Dataset, ds: str, manifest: Manifest) 
         "expect_rows_in_to_be_accounted_for", total, counts["rows_in"],
         "Raw rows in = exposures + duplicates + quarantined rows.", "nothing may be dropped silently",
     )  # fmt: skip
-    refused = read_manifest(lake.partition(quarantine.NAME, dataset.name, ds))
+    refused = lake[QUARANTINE, dataset, ds].manifest
     yield Fact(
         "expect_quarantine_to_hold_the_refused_rows", refused.rows if refused else 0, counts["quarantined"],
         "The day's quarantine holds as many rows as were refused.", "a refused row must stay readable",
@@ -163,16 +164,16 @@ def labels_fact(
     Earlier users are those of yesterday's journeys, or, where these are missing or no longer rest on the same
     exposures, of the earlier exposures that the windows were made from.
     """
-    today = lake.partition(exposures.NAME, dataset.name, ds)
-    yesterday = lake.partition(journeys.NAME, dataset.name, day_before(ds))
-    before = {path: content for path, content in manifest.inputs.items()
-              if path.startswith(f"{exposures.NAME}/") and Path(path).name < today.name}  # fmt: skip
-    same = is_fresh(read_manifest(yesterday), before)
-    earlier = [yesterday] if same else [lake.root / path for path in before]
-    shown = read_manifest(today)
+    today = lake[EXPOSURES, dataset, ds]
+    yesterday = lake[JOURNEYS, dataset, day_before(ds)]
+    earlier_exposures = {key: fingerprint for key, fingerprint in manifest.inputs.items()
+                         if key.startswith(f"{EXPOSURES}/") and Path(key).name < today.path.name}  # fmt: skip
+    same = yesterday.is_fresh(earlier_exposures)
+    earlier = [yesterday.path] if same else [lake.root / key for key in earlier_exposures]
+    exposures = today.manifest
     return Fact(
         "expect_label_count_to_equal_exposures", label_count(connection),
-        shown.rows - new_user_count(connection, today, earlier) if shown else 0,
+        exposures.rows - new_user_count(connection, today.path, earlier) if exposures else 0,
         "There are as many labels as exposures of the day, a user's first ever left out.",
         "every exposure after a user's first is a label exactly once",
     )  # fmt: skip
@@ -184,7 +185,7 @@ def _few_refused(lake: Lake, dataset: Dataset, ds: str, refused: int, rows_in: i
     limit, mostly = quality.refused_rows, quality.mostly_refused
     usable = refused <= mostly.value * rows_in
     few = refused <= max(limit.value * rows_in, quality.handful)
-    reasons = () if few else commonest_reasons(lake.partition(quarantine.NAME, dataset.name, ds))
+    reasons = () if few else commonest_reasons(lake[QUARANTINE, dataset, ds].path)
     for name, holds, wanted, most in (
         ("expect_most_rows_to_be_usable", usable, f"at most {mostly.value:.0%}", mostly),
         ("expect_few_rows_to_be_refused", few or not usable, f"at most {limit.value:.0%}", limit),
@@ -213,7 +214,7 @@ def verdict(
 
 def user_facts(connection: duckdb.DuckDBPyConnection, lake: Lake, dataset: Dataset, ds: str) -> Iterator[Fact]:
     """Of `sequences`: whose windows they are."""
-    known = lake.partition(journeys.NAME, dataset.name, ds)
+    known = lake[JOURNEYS, dataset, ds].path
     if data_files(known):  # a range of days has the journeys of its last day only
         strangers = stranger_count(connection, known)
         yield Fact(
@@ -258,22 +259,22 @@ def day_rules(table: Table, dataset: Dataset, ds: str) -> tuple[Expectation, ...
     between = "expect_column_values_to_be_between"
     in_day = {"min_value": start, "max_value": end - 1}
     match table.name:
-        case exposures.NAME:
+        case tables.EXPOSURES:
             return (Expectation(between, {"column": "exposed_at_ms", **in_day},
                                 "an exposure on another day's partition is counted there or nowhere"),)  # fmt: skip
-        case journeys.NAME:
+        case tables.JOURNEYS:
             return (
                 Expectation(between, {"column": "newest_ms", "max_value": end - 1},
                             "a journey as of a day knows nothing of the days after it"),
                 Expectation(between, {"column": "next_known_ms", "min_value": end},
                             "a gain already known at the end of the day is not pending"),
             )  # fmt: skip
-        case sequences.NAME:
+        case tables.SEQUENCES:
             return (
                 Expectation(between, {"column": "first_label_ms", **in_day}, "the windows of a day label that day"),
                 Expectation(between, {"column": "last_label_ms", **in_day}, "the windows of a day label that day"),
             )
-        case _:
+        case tables._:
             return ()
 
 

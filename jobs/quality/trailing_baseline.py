@@ -14,12 +14,11 @@ from jobs.quality.audit_results import ABOUT_COLUMNS
 from jobs.quality.day_profile import DayProfile, profile_of, together
 from jobs.quality.partition_facts import Fact, verdict
 from jobs.quality.partition_view import means
-from lakehouse.paths import Lake
-from lakehouse.publishing import failed_audit, read_manifest
+from lakehouse.lake import Lake
 from schemas.contract import Severity
 from schemas.dataset import Dataset
 from schemas.quality import Limit
-from schemas.tables import exposures
+from schemas.tables import EXPOSURES
 from schemas.tables.channel_policies import FROM_MODEL
 
 LUCK = 3.0  # standard errors that are chance
@@ -59,9 +58,9 @@ def usual_facts(lake: Lake, dataset: Dataset, ds: str) -> Iterator[Fact]:
 def trailing_days(lake: Lake, dataset: Dataset, ds: str) -> list[str]:
     """The days before this one that tell what is usual, oldest first: published, with rows, not failed."""
     found = []
-    for day in reversed([d for d in lake.days(exposures.NAME, dataset.name) if d < ds]):
-        manifest = read_manifest(lake.partition(exposures.NAME, dataset.name, day))
-        if manifest is not None and manifest.rows and failed_audit(lake, manifest) is None:
+    for day in reversed([d for d in lake.days(EXPOSURES, dataset) if d < ds]):
+        manifest = lake[EXPOSURES, dataset, day].manifest
+        if manifest is not None and manifest.rows and lake.failed_audit(manifest) is None:
             found.append(day)
         if len(found) == dataset.quality.trailing_days:
             break

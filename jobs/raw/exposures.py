@@ -15,7 +15,7 @@ from jobs.spark.worker_tables import InWorkers, as_tables
 from schemas.dataset import Dataset, Lookup
 from schemas.errors import UserError
 from schemas.tables.exposures import exposures as exposures_table
-from schemas.tables.quarantine import QUARANTINE
+from schemas.tables.quarantine import QUARANTINE_TABLE
 
 REASON, RAW, HASH, DS = "_reason", "_raw", "_hash", "ds"
 
@@ -79,7 +79,7 @@ def refused(rows: DataFrame, published: DataFrame | None = None) -> InWorkers:
     )
     if published is not None:
         found = found.unionByName(published)
-    return InWorkers(found, "raw", ("raw", "source_file", "reason"), as_tables, f"{QUARANTINE.ddl}, {DS} string")
+    return InWorkers(found, "raw", ("raw", "source_file", "reason"), as_tables, f"{QUARANTINE_TABLE.ddl}, {DS} string")
 
 
 def copies_together(dataset: Dataset) -> tuple[Column, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.raw.lines import read_lines
-from lakehouse.paths import literal_path
+from lakehouse.lake import literal_path
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError
 

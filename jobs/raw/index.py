@@ -20,10 +20,11 @@ from statistics import median
 from typing import Any
 
 from jobs.raw.files import RawFiles
-from lakehouse.files import write_whole
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import file_sha256
+from lakehouse.files import file_sha256
+from lakehouse.lake import Lake
+from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
+from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.tables import exposures
 
@@ -120,7 +121,7 @@ def _belongs(kind: str, day: str, span: tuple[str, str] | None) -> str:
     return day if kind == "usable" or (span and span[0] <= day <= span[1]) else UNDATED
 
 
-def stored_index(lake: Lake, dataset: str) -> RawIndex | None:
+def stored_index(lake: Lake, dataset: Dataset) -> RawIndex | None:
     """The index as it was last stored, or None where the log was never read into this lake."""
     try:
         raw = json.loads(lake.raw_index(dataset).read_text())
@@ -130,8 +131,8 @@ def stored_index(lake: Lake, dataset: str) -> RawIndex | None:
     return RawIndex(raw["read_with"], files, gone)
 
 
-def store_index(lake: Lake, dataset: str, index: RawIndex) -> None:
-    write_whole(lake, lake.raw_index(dataset), json.dumps(asdict(index), indent=1, sort_keys=True) + "\n")
+def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:
+    write_to_lake(lake, lake.raw_index(dataset), json.dumps(asdict(index), indent=1, sort_keys=True) + "\n")
 
 
 def split_by_change(

@@ -8,44 +8,45 @@ import duckdb
 from jobs.drift.results import Drift, stored_drift
 from jobs.quality.audit_results import FAIL, FAILED_MARK, PASS, WARN, Audit, stored_audit
 from jobs.quality.partition_view import data_files, opened
-from jobs.quality.table_contract import TABLES
 from jobs.reports.content import Cell
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import Manifest, failed_audit, read_manifest
+from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest
 from schemas.dataset import Dataset
+from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.tables import (
-    budget_plan,
-    channel_allocation,
-    channel_policies,
-    exposures,
-    feature_spec,
-    journeys,
-    prequential,
-    promotions,
-    quarantine,
-    sequences,
-    user_reward_ranks,
+    BUDGET_PLAN,
+    CHANNEL_ALLOCATION,
+    CHANNEL_POLICIES,
+    EXPOSURES,
+    FEATURE_SPEC,
+    JOURNEYS,
+    PREQUENTIAL,
+    PROMOTIONS,
+    QUARANTINE,
+    SEQUENCES,
+    USER_REWARD_RANKS,
 )
+from schemas.tables.registry import TABLES
 
 PART = "part"  # neither good nor bad: the day is not through, or was never scored
 
 WORDS = {
-    exposures.NAME: "the day's ad exposures",
-    quarantine.NAME: "refused rows",
-    journeys.NAME: "every user's journey so far",
-    feature_spec.NAME: "which inputs the model sees",
-    sequences.NAME: "the windows that the model learns from",
-    channel_policies.NAME: "which channel to use next, a user",
-    user_reward_ranks.NAME: "whom to spend on first",
-    channel_allocation.NAME: "what each channel deserves",
-    budget_plan.NAME: "whom the day's budget buys",
-    prequential.NAME: "how the model judged the day before it learned it",
-    promotions.NAME: "whether the day's model became champion",
+    EXPOSURES: "the day's ad exposures",
+    QUARANTINE: "refused rows",
+    JOURNEYS: "every user's journey so far",
+    FEATURE_SPEC: "which inputs the model sees",
+    SEQUENCES: "the windows that the model learns from",
+    CHANNEL_POLICIES: "which channel to use next, a user",
+    USER_REWARD_RANKS: "whom to spend on first",
+    CHANNEL_ALLOCATION: "what each channel deserves",
+    BUDGET_PLAN: "whom the day's budget buys",
+    PREQUENTIAL: "how the model judged the day before it learned it",
+    PROMOTIONS: "whether the day's model became champion",
 }
 # What a scored day has in any case.
 _COMPLETE = (
-    exposures.NAME, journeys.NAME, channel_policies.NAME, user_reward_ranks.NAME, channel_allocation.NAME,
+    EXPOSURES, JOURNEYS, CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION,
 )  # fmt: skip
 
 # Broken files, and columns that are not there or of another type.
@@ -81,7 +82,7 @@ class Day:
 
         Raises Unreadable where the files are broken or lack a column.
         """
-        path = self.lake.partition(table, self.dataset.name, ds or self.ds)
+        path = self.lake[table, self.dataset, ds or self.ds].path
         if not data_files(path):
             raise Unreadable(f"{table} of {ds or self.ds} has no data files: run the day again")
         try:
@@ -93,7 +94,7 @@ class Day:
 
     def audit_link(self, table: str, text: str, badge: str = "") -> Cell:
         """A link to the page of the data docs, or plain text where there is none."""
-        there = (self.lake.docs(self.dataset.name) / table / f"{self.ds}.html").is_file()
+        there = (self.lake.docs(self.dataset) / table / f"{self.ds}.html").is_file()
         return Cell(text, f"{self.docs}/{table}/{self.ds}.html" if there else "", badge)
 
     @property
@@ -106,16 +107,16 @@ def open_day(lake: Lake, dataset: Dataset, ds: str) -> Day:
     """A UserError where the lake, or the day in it, does not exist."""
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
-    found = {table: read_manifest(lake.partition(table, dataset.name, ds)) for table in TABLES}
+    found = {table: lake[table, dataset, ds].manifest for table in TABLES}
     audits = {table: stored_audit(lake, table, dataset.name, ds) for table in TABLES}
     manifests = {table: manifest for table, manifest in found.items() if manifest}
     if not manifests:
-        days = lake.days(exposures.NAME, dataset.name)
+        days = lake.days(EXPOSURES, dataset)
         there = f"there are {days[0]} to {days[-1]}" if days else "run a day first (make run)"
         raise UserError(f"nothing of {dataset.name} on {ds} in {lake.root}: {there}")
     return Day(
         lake, dataset, ds, manifests, {table: audit for table, audit in audits.items() if audit},
-        stored_audit(lake, quarantine.NAME, dataset.name, UNDATED), stored_drift(lake, dataset.name, ds),
+        stored_audit(lake, QUARANTINE, dataset.name, UNDATED), stored_drift(lake, dataset.name, ds),
     )  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def verdict_of(day: Day) -> Verdict:
         )
     elif critical:
         kind, headline = FAIL, f"Look before you use this day: {critical[0].sentence}"
-    elif not day.holds(channel_policies.NAME):
+    elif not day.holds(CHANNEL_POLICIES):
         kind, headline = PART, "Not scored: this day has no channel policies (yet)"
         details += _in_the_way(day)
         details.append(
@@ -180,7 +181,7 @@ def verdict_of(day: Day) -> Verdict:
         details.append(f"{warnings} {'warning' if warnings == 1 else 'warnings'}: the day goes on.")
     if unaudited and headline != not_audited:
         details.append(f"{not_audited}.")
-    if day.drift is None and day.holds(channel_policies.NAME):
+    if day.drift is None and day.holds(CHANNEL_POLICIES):
         details.append("Drift was not measured: nothing says how far the day is from what the model learned from.")
     return Verdict(kind, headline, tuple(details), tuple(findings))
 
@@ -191,16 +192,14 @@ def _is_current(audit: Audit, manifest: Manifest) -> bool:
 
 def _stops(day: Day, table: str) -> bool:
     """Whether the table, as it lies there, has failed its audit critically."""
-    if table == UNDATED:
-        manifest = read_manifest(day.lake.partition(quarantine.NAME, day.dataset.name, UNDATED))
-    else:
-        manifest = day.manifests.get(table)
-    return manifest is not None and failed_audit(day.lake, manifest) is not None
+    undated = day.lake[QUARANTINE, day.dataset, UNDATED]
+    manifest = undated.manifest if table == UNDATED else day.manifests.get(table)
+    return manifest is not None and day.lake.failed_audit(manifest) is not None
 
 
 def _in_the_way(day: Day) -> list[str]:
     """Earlier days that hold this one up, since journeys rest on the exposures of all days."""
-    marked = day.lake.table(exposures.NAME, day.dataset.name).glob(f"ds=*/{FAILED_MARK}")
+    marked = day.lake.table(EXPOSURES, day.dataset).glob(f"ds=*/{FAILED_MARK}")
     days = sorted(ds for mark in marked if (ds := mark.parent.name.removeprefix("ds=")) < day.ds)
     return [f"An earlier day stands in the way: the exposures of {', '.join(days)} failed their audit."] if days else []
 

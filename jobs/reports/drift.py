@@ -18,8 +18,8 @@ from jobs.reports.content import Cell, Grid, Headline, Picture, Section, badge_o
 from jobs.reports.day import Day
 from jobs.reports.svg import Series, bars, lines, share
 from jobs.reports.words import short_days
-from lakehouse.paths import day_plus
-from lakehouse.publishing import read_manifest
+from lakehouse.manifest import read_manifest
+from schemas.days import day_plus
 
 # Three lines are what a picture bears.
 KINDS: Mapping[str, tuple[str, ...]] = {

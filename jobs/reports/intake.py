@@ -1,14 +1,13 @@
 """Sections about the rows that came in: how many were kept, what was refused and why, and what the audits said."""
 
 from jobs.quality.audit_results import FAILED, HOLDS
-from jobs.quality.table_contract import TABLES
 from jobs.reports.content import Cell, Grid, Headline, Picture, Section
 from jobs.reports.day import WORDS, Day
 from jobs.reports.svg import Series, bars, columns, count, share
 from jobs.reports.words import short_days
-from lakehouse.paths import UNDATED, day_plus, days_between
-from lakehouse.publishing import read_manifest
-from schemas.tables import exposures, journeys, quarantine
+from schemas.days import UNDATED, day_plus, days_between
+from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
+from schemas.tables.registry import TABLES
 
 TRAILING_DAYS = 14
 _MOST_REASONS = 8
@@ -19,16 +18,16 @@ _LONGEST = 200  # letters of a refused row that are shown
 
 def rows_section(day: Day) -> Section:
     """Rows in, kept, duplicates, quarantined, from the manifests of the day and of the days before it."""
-    found = day.manifests.get(exposures.NAME)
+    found = day.manifests.get(EXPOSURES)
     if found is None:
         return Section("rows", "Rows", ("No exposures of this day were published: nothing came in, or it was stopped "
                                         "while they were read.",))  # fmt: skip
     kept, counts = found.rows, found.counts
     rows_in, duplicates, refused = counts["rows_in"], counts["duplicates"], counts["quarantined"]
     adds_up = "" if rows_in == kept + duplicates + refused else " These do not add up: rows were lost or counted twice."
-    first = max(day_plus(day.ds, 1 - TRAILING_DAYS), day.lake.days(exposures.NAME, day.dataset.name)[0])
+    first = max(day_plus(day.ds, 1 - TRAILING_DAYS), day.lake.days(EXPOSURES, day.dataset)[0])
     days = days_between(first, day.ds)  # a day that was never published is a gap
-    of_days = [read_manifest(day.lake.partition(exposures.NAME, day.dataset.name, d)) for d in days]
+    of_days = [day.lake[EXPOSURES, day.dataset, d].manifest for d in days]
     stacks = [Series("kept", [m.rows if m else None for m in of_days])] + [
         Series(name, [m.counts.get(name, 0) if m else None for m in of_days]) for name in ("duplicates", "quarantined")
     ]
@@ -53,13 +52,13 @@ def quarantine_section(day: Day) -> Section:
     """The refused rows of the day by reason and source file, with examples; and those of no day."""
     text: list[str | Cell] = []
     pictures, grids = [], []
-    refused = day.manifests.get(quarantine.NAME)
+    refused = day.manifests.get(QUARANTINE)
     if refused is None or not refused.rows:
         text.append("No row of this day was refused.")
     else:
         groups = _groups(day, day.ds)
         top = day.query(
-            quarantine.NAME,
+            QUARANTINE,
             f"""SELECT reason, count(*) AS refused FROM "partition" GROUP BY ALL
                 ORDER BY refused DESC, reason LIMIT {_MOST_REASONS}""",
         )
@@ -70,7 +69,7 @@ def quarantine_section(day: Day) -> Section:
                     [Series("", [n for _, n in top])], count),
                     "Look for one reason that stands for nearly all: one repair mends it."))  # fmt: skip
         grids.append(_refused_grid("Refused rows by reason and source file", groups))
-    undated = read_manifest(day.lake.partition(quarantine.NAME, day.dataset.name, UNDATED))
+    undated = day.lake[QUARANTINE, day.dataset, UNDATED].manifest
     if undated and undated.rows:
         text.append(f"{undated.rows:,} rows of the whole log have no readable time stamp, or one of no day of the log: "
                     "they belong to no day's report but stand in every one.")  # fmt: skip
@@ -81,7 +80,7 @@ def quarantine_section(day: Day) -> Section:
 def _groups(day: Day, ds: str) -> list[tuple[str, str, int, list[str]]]:
     """(reason, source file, rows, examples), the largest first."""
     return day.query(
-        quarantine.NAME,
+        QUARANTINE,
         f"""SELECT reason, source_file, count(*) AS refused, min(raw[:{_LONGEST + 1}], {_EXAMPLES}) FROM "partition"
             GROUP BY ALL ORDER BY refused DESC, reason, source_file LIMIT {_MOST_GROUPS}""",
         ds,
@@ -111,7 +110,7 @@ def audits_section(day: Day) -> Section:
         failed = sum(o.status == FAILED for o in audit.outcomes)
         said = f"{hold} hold" + (f", {failed} failed" if failed else "")
         rows.append((name, f"{manifest.rows:,}", day.audit_link(table, audit.verdict, audit.verdict), said))
-    index = day.lake.docs(day.dataset.name) / "index.html"
+    index = day.lake.docs(day.dataset) / "index.html"
     where: tuple[Cell, ...] = ()
     if index.is_file():
         where = (Cell("All audits of all days (data docs)", f"{day.docs}/index.html"),)
@@ -125,7 +124,7 @@ def audits_section(day: Day) -> Section:
 
 def journeys_section(day: Day) -> Section:
     """How long the users' journeys are. Needs of journeys: next_step.seen_exposures."""
-    found = day.manifests.get(journeys.NAME)
+    found = day.manifests.get(JOURNEYS)
     if found is None:
         return Section("journeys", "Journeys", ("No journeys of this day: the run has not come so far, or was stopped "
                                                 "before.",))  # fmt: skip
@@ -134,7 +133,7 @@ def journeys_section(day: Day) -> Section:
     series = [Series("", [today.get(k, 0) for k in range(len(labels))])]
     users = sum(today.values())
     short = today.get(0, 0)
-    before = read_manifest(day.lake.partition(journeys.NAME, day.dataset.name, day_plus(day.ds, -1)))
+    before = day.lake[JOURNEYS, day.dataset, day_plus(day.ds, -1)].manifest
     new = f" {found.rows - before.rows:,} of them came in today." if before else ""
     return Section(
         "journeys", "Journeys",
@@ -152,7 +151,7 @@ def journeys_section(day: Day) -> Section:
 def _lengths(day: Day, ds: str) -> dict[int, int]:
     """Users by bucket: 1, 2, 3 to 4, 5 to 8, ... exposures."""
     return dict(day.query(
-        journeys.NAME,
+        JOURNEYS,
         """SELECT CAST(ceil(log2(next_step.seen_exposures)) AS int) AS bucket, count(*) FROM "partition"
            WHERE next_step.seen_exposures > 0 GROUP BY ALL""",
         ds,

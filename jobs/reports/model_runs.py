@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lakehouse.lake import Lake
 from lakehouse.model_tables import model_versions, run_curves, run_experiment
-from lakehouse.paths import Lake
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,15 @@ from jobs.reports.day import Day
 from jobs.reports.model_runs import ModelRun, find_run
 from jobs.reports.svg import Series, lines, number, share
 from jobs.reports.words import short_days
-from lakehouse.paths import day_plus
-from lakehouse.publishing import read_manifest
-from schemas.tables import channel_policies, prequential, promotions
+from schemas.days import day_plus
+from schemas.tables import CHANNEL_POLICIES, PREQUENTIAL, PROMOTIONS, prequential, promotions
 
 _DAYS = 30  # of the lines over days
 
 
 def training_section(day: Day) -> Section:
     """Training curves of the model that scored the day, what the gate said, and figures on unseen users."""
-    scored = day.manifests.get(channel_policies.NAME)
+    scored = day.manifests.get(CHANNEL_POLICIES)
     version = scored.inputs.get("model", "") if scored else ""
     run = find_run(day.lake, version) if version else None
     text: list[str | Cell] = []
@@ -30,7 +29,7 @@ def training_section(day: Day) -> Section:
         text += _run_text(day, run)
         pictures += _curves(run, day.dataset.gain_names)
     grids = [*_gate(day), *_unseen(day)]
-    if promoted := day.manifests.get(promotions.NAME):
+    if promoted := day.manifests.get(PROMOTIONS):
         text.append(
             _decision(day) if promoted.rows else "No model was trained on this day, so none stood for champion."
         )
@@ -95,9 +94,9 @@ _GATE = '"check", passed, reason, champion_logloss, challenger_logloss, differen
 
 def _gate(day: Day) -> list[Grid]:
     """Every check of the promotion gate."""
-    if not day.holds(promotions.NAME) or not day.manifests[promotions.NAME].rows:
+    if not day.holds(PROMOTIONS) or not day.manifests[PROMOTIONS].rows:
         return []
-    rows = day.query(promotions.NAME, f'SELECT {_GATE} FROM "partition" ORDER BY "check"')
+    rows = day.query(PROMOTIONS, f'SELECT {_GATE} FROM "partition" ORDER BY "check"')
     return [
         Grid("The promotion gate: the day's model beside the champion",
              ("Check", "", "Log loss now", "Log loss new", "Difference", "Borne", "Reason"),
@@ -110,7 +109,7 @@ def _gate(day: Day) -> list[Grid]:
 
 def _decision(day: Day) -> str:
     challenger, champion, decision = day.query(
-        promotions.NAME, 'SELECT any_value(challenger), any_value(champion), any_value(decision) FROM "partition"'
+        PROMOTIONS, 'SELECT any_value(challenger), any_value(champion), any_value(decision) FROM "partition"'
     )[0]
     said = "took the place of" if decision == promotions.PROMOTED else "was refused beside"
     return f"The model trained on this day, {challenger}, {said} {champion}."
@@ -118,7 +117,7 @@ def _decision(day: Day) -> str:
 
 def _unseen(day: Day) -> list[Grid]:
     """The evaluation on test users, which no training has seen."""
-    file = day.lake.metrics(day.dataset.name)
+    file = day.lake.metrics(day.dataset)
     if not file.is_file():
         return []
     metrics: dict[str, Any] = json.loads(file.read_text())
@@ -186,11 +185,11 @@ def prequential_section(day: Day) -> Section:
 
 def _judged(day: Day, ds: str) -> list[dict[str, Any]]:
     """The rows of a day, the channel first; none where it was not tested."""
-    manifest = read_manifest(day.lake.partition(prequential.NAME, day.dataset.name, ds))
+    manifest = day.lake[PREQUENTIAL, day.dataset, ds].manifest
     if manifest is None or not manifest.rows:
         return []
     names = ("head", "model_version", "labels", "logloss", "base_logloss", "auc", "rate", "predicted_rate")
-    rows = day.query(prequential.NAME, f'SELECT {", ".join(names)} FROM "partition"', ds)
+    rows = day.query(PREQUENTIAL, f'SELECT {", ".join(names)} FROM "partition"', ds)
     order = (prequential.CHANNEL, *day.dataset.gain_names)
     return sorted((dict(zip(names, row, strict=True)) for row in rows), key=lambda r: order.index(r["head"]))
 

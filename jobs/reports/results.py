@@ -3,9 +3,14 @@
 from jobs.reports.content import Grid, Headline, Picture, Section
 from jobs.reports.day import Day
 from jobs.reports.svg import Series, bars, count, lines, number, share
-from lakehouse.paths import day_plus
-from lakehouse.publishing import read_manifest
-from schemas.tables import budget_plan, channel_policies, exposures, user_reward_ranks
+from schemas.days import day_plus
+from schemas.tables import (
+    BUDGET_PLAN,
+    CHANNEL_POLICIES,
+    EXPOSURES,
+    USER_REWARD_RANKS,
+    channel_policies,
+)
 
 _NANO = 1e9
 _MOST_CHANNELS = 10
@@ -16,16 +21,16 @@ _POINTS = 40  # of the curve of ranks
 def policy_section(day: Day) -> Section:
     """The mix of channels that the policies ask for, beside what was shown, and beside the day before."""
     title = "Policies: which channel next"
-    if not day.holds(channel_policies.NAME):
+    if not day.holds(CHANNEL_POLICIES):
         return Section("policies", title, ("No channel policies of this day: it was not scored (yet).",))
-    users = day.manifests[channel_policies.NAME].rows
+    users = day.manifests[CHANNEL_POLICIES].rows
     mix = _mix(day, day.ds)
-    best = dict(day.query(channel_policies.NAME, 'SELECT channel, count(*) FROM "partition" GROUP BY ALL'))
-    initial = day.query(channel_policies.NAME, f"""SELECT count(*) FROM "partition"
+    best = dict(day.query(CHANNEL_POLICIES, 'SELECT channel, count(*) FROM "partition" GROUP BY ALL'))
+    initial = day.query(CHANNEL_POLICIES, f"""SELECT count(*) FROM "partition"
                                                    WHERE source = '{channel_policies.INITIAL}'""")[0][0]  # fmt: skip
     logged = _logged(day)
     yesterday = day_plus(day.ds, -1)
-    before = read_manifest(day.lake.partition(channel_policies.NAME, day.dataset.name, yesterday))
+    before = day.lake[CHANNEL_POLICIES, day.dataset, yesterday].manifest
     mix_before = _mix(day, yesterday) if before and before.rows else {}
     channels = sorted(mix, key=lambda c: -mix[c])
     shown = channels[:_MOST_CHANNELS]
@@ -69,7 +74,7 @@ def policy_section(day: Day) -> Section:
 def _mix(day: Day, ds: str) -> dict[str, float]:
     """Mean probability of each channel over the users."""
     return dict(day.query(
-        channel_policies.NAME,
+        CHANNEL_POLICIES,
         """SELECT entry.key, sum(entry.value) / (SELECT count(*) FROM "partition")
            FROM (SELECT unnest(map_entries(policy)) AS entry FROM "partition") GROUP BY entry.key ORDER BY entry.key""",
         ds,
@@ -78,11 +83,11 @@ def _mix(day: Day, ds: str) -> dict[str, float]:
 
 def _logged(day: Day) -> dict[str, tuple[float, ...]]:
     """Of each channel: its share of the day's exposures of known channel, and the share of these with each gain."""
-    if not day.holds(exposures.NAME):
+    if not day.holds(EXPOSURES):
         return {}
     gains = ", ".join(f'avg("{g}")' for g in day.dataset.gain_names)
     rows = day.query(
-        exposures.NAME,
+        EXPOSURES,
         f"""SELECT channel, count(*) / sum(count(*)) OVER (), {gains} FROM "partition" WHERE channel IS NOT NULL
             GROUP BY channel ORDER BY channel""",
     )
@@ -92,21 +97,21 @@ def _logged(day: Day) -> dict[str, tuple[float, ...]]:
 def ranks_section(day: Day) -> Section:
     """Predicted rewards from the best user to the last, and the top ten."""
     title = "Reward ranks: whom to spend on first"
-    if not day.holds(user_reward_ranks.NAME) or not (users := day.manifests[user_reward_ranks.NAME].rows):
+    if not day.holds(USER_REWARD_RANKS) or not (users := day.manifests[USER_REWARD_RANKS].rows):
         return Section("ranks", title, ("No reward ranks of this day: it was not scored (yet).",))
     gains = day.dataset.gain_names
     predicted = ", ".join(f'"predicted_{g}"' for g in gains)
     top = day.query(
-        user_reward_ranks.NAME,
+        USER_REWARD_RANKS,
         f"""SELECT rank, CAST(user_id AS varchar), predicted_reward, {predicted} FROM "partition"
             ORDER BY rank LIMIT {_TOP}""",
     )
     ranks = sorted({max(1, round(users * k / _POINTS)) for k in range(_POINTS + 1)})
     curve = day.query(
-        user_reward_ranks.NAME,
+        USER_REWARD_RANKS,
         f'SELECT rank, predicted_reward FROM "partition" WHERE rank IN ({", ".join(map(str, ranks))}) ORDER BY rank',
     )
-    mean = day.query(user_reward_ranks.NAME, 'SELECT avg(predicted_reward) FROM "partition"')[0][0]
+    mean = day.query(USER_REWARD_RANKS, 'SELECT avg(predicted_reward) FROM "partition"')[0][0]
     look = "Look for a steep start: a flat line would mean that the model cannot tell users apart."
     return Section(
         "ranks", title,
@@ -130,7 +135,7 @@ def ranks_section(day: Day) -> Section:
 def budget_section(day: Day) -> Section:
     """What the day's budget buys."""
     title = "Budget"
-    manifest = day.manifests.get(budget_plan.NAME)
+    manifest = day.manifests.get(BUDGET_PLAN)
     if manifest is None:
         return Section("budget", title, ("No budget plan of this day.",))
     unit = "of the log's unit of cost" if day.dataset.has_costs else "exposures (the log has no costs)"
@@ -141,11 +146,11 @@ def budget_section(day: Day) -> Section:
         return Section("budget", title, ("The day has no budget: the plan names every user's best channel, and selects "
                                          "nobody. Give one with the nightly run's parameter `budget`.",))  # fmt: skip
     rows = day.query(
-        budget_plan.NAME,
+        BUDGET_PLAN,
         """SELECT channel, count(*), sum(expected_cost_nano) / 1e9, sum(expected_reward) FROM "partition"
            WHERE selected GROUP BY channel ORDER BY count(*) DESC, channel""",
     )
-    reward, bound = sum(r[3] for r in rows), day.query(budget_plan.NAME, 'SELECT max(reward_bound) FROM "partition"')
+    reward, bound = sum(r[3] for r in rows), day.query(BUDGET_PLAN, 'SELECT max(reward_bound) FROM "partition"')
     certain = f" No plan within the budget could be expected to bring more than {number(bound[0][0])}."
     top = rows[:_MOST_CHANNELS]
     return Section(

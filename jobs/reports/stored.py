@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from jobs.reports.content import Headline
-from lakehouse.files import write_whole
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
+from lakehouse.staging import write_to_lake
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Summary:
 def store(lake: Lake, dataset: str, summary: Summary) -> None:
     """Keep it as LAKE/reports/dataset=.../<ds>.json, whole or not at all."""
     text = json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n"
-    write_whole(lake, lake.reports(dataset) / f"{summary.ds}.json", text)
+    write_to_lake(lake, lake.reports(dataset) / f"{summary.ds}.json", text)
 
 
 def stored_summaries(lake: Lake, dataset: str) -> list[Summary]:

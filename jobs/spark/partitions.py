@@ -13,9 +13,12 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.spark.day_files import DayFiles
 from jobs.spark.progress import doing
 from jobs.spark.worker_tables import InWorkers, arrow_schema
-from lakehouse.paths import Lake
-from lakehouse.publishing import Manifest, code_version, publish, require_manifest, staging_folder
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake, dataset_name
+from lakehouse.manifest import Manifest
+from lakehouse.staging import staging_folder
 from schemas.contract import Table
+from schemas.dataset import Dataset
 
 # A day's rows always lie in this many files, cut by user: the same files whatever the parallelism, so that
 # equal content has an equal fingerprint, and enough of them for a cluster to write side by side.
@@ -31,22 +34,24 @@ def some_days_at_once(days: Sequence[str]) -> list[Sequence[str]]:
     return [days[start : start + DAYS_AT_ONCE] for start in range(0, len(days), DAYS_AT_ONCE)]
 
 
-def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: str, days: Iterable[str]) -> DataFrame:
+def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: Dataset | str, days: Iterable[str]) -> DataFrame:
     """The published rows of these days, with the column ds; a UserError where a day is missing."""
     days = list(days)
     for day in days:
-        require_manifest(lake, table.name, dataset, day)
+        lake[table.name, dataset, day].require()
     return read_published(spark, lake, table, dataset, days)
 
 
-def read_published(spark: SparkSession, lake: Lake, table: Table, dataset: str, days: Sequence[str]) -> DataFrame:
+def read_published(
+    spark: SparkSession, lake: Lake, table: Table, dataset: Dataset | str, days: Sequence[str]
+) -> DataFrame:
     """The same whatever their audits say: not to build on, but to publish again."""
     if not days:
         return spark.createDataFrame([], f"{table.ddl}, ds string")
     return (
         spark.read.schema(f"{table.ddl}, ds string")
         .option("basePath", str(lake.table(table.name, dataset).resolve()))
-        .parquet(*(str(lake.partition(table.name, dataset, day).resolve()) for day in days))
+        .parquet(*(str(lake[table.name, dataset, day].path.resolve()) for day in days))
     )
 
 
@@ -55,7 +60,7 @@ def publish_days(
     rows: InWorkers,
     lake: Lake,
     table: Table,
-    dataset: str,
+    dataset: Dataset | str,
     days: Sequence[str],
     *,
     inputs: Callable[[str], Mapping[str, str]],
@@ -91,7 +96,9 @@ def publish_days(
         told = rows.consumed(write, "ds string, file string", FILES_PER_DAY).collect()
         files = [(row.ds, Path(row.file)) for row in told]
         if stray := sorted({str(day) for day, _ in files} - set(days)):
-            raise ValueError(f"{table.name} of {dataset}: rows of {', '.join(stray[:3])} have no day to go to")
+            raise ValueError(
+                f"{table.name} of {dataset_name(dataset)}: rows of {', '.join(stray[:3])} have no day to go to"
+            )
         published, code = {}, code_version("jobs")
         for day in days:
             staged = staging / day
@@ -101,8 +108,7 @@ def publish_days(
             if not any(staged.iterdir()):
                 pq.write_table(schema.empty_table(), staged / "part-0.parquet")
             count = sum(pq.read_metadata(file).num_rows for file in staged.iterdir())
-            published[day] = publish(
-                lake, table.name, dataset, day, staged, rows=count,
-                inputs=inputs(day), counts=counts(day, count), code=code, spec_version=spec_version,
-            )  # fmt: skip
+            published[day] = lake[table.name, dataset, day].publish(
+                staged, rows=count, inputs=inputs(day), counts=counts(day, count), code=code, spec_version=spec_version
+            )
     return published

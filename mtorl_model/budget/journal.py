@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lakehouse.publishing import make_durable
+from lakehouse.files import make_durable
 from mtorl_model.budget.environment import Offers, Outcome, plain
 from mtorl_model.budget.money import Ints
 from schemas.errors import UserError

@@ -21,17 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake, days_between
-from lakehouse.publishing import require_manifest
+from lakehouse.lake import Lake
 from mtorl_model.budget.environment import Moment, Outcome
 from mtorl_model.budget.money import NANO, Ints
 from schemas.contract import Known
 from schemas.dataset import Dataset
+from schemas.days import days_between
 from schemas.errors import UserError
 from schemas.splits import split_of
 from schemas.steps import profile_inputs, shown_columns
-from schemas.tables import exposures
+from schemas.tables import EXPOSURES
 
 
 class Replay:
@@ -45,10 +44,10 @@ class Replay:
             raise UserError(f"{dataset.name} has gains that come late: a replay cannot tell when; use another dataset")
         self._dataset = dataset
         span = set(days_between(first_day, last_day))
-        published = lake.days(exposures.NAME, dataset.name)
+        published = lake.days(EXPOSURES, dataset)
         log_days, past_days = [d for d in published if d in span], [d for d in published if d < first_day]
         log, past = (_read(lake, dataset, days, split) for days in (log_days, past_days))
-        read = fingerprints(lake, exposures.NAME, dataset.name, [*past_days, *log_days])
+        read = lake.fingerprints(EXPOSURES, dataset, [*past_days, *log_days])
         self.fingerprint = hashlib.sha256(repr((sorted(read.items()), channels, first_day, split)).encode()).hexdigest()
         log = log.filter(pc.greater(log.column("propensity"), 0.0)) if len(log) else log  # null: not drawn at random
         log = log.filter(pc.is_in(log.column("channel"), value_set=pa.array(channels))) if len(log) else log
@@ -167,8 +166,8 @@ def _read(lake: Lake, dataset: Dataset, days: list[str], split: str) -> pa.Table
     ]  # fmt: skip
     found = []
     for day in days:  # one at a time: nine tenths of the users are of other splits
-        require_manifest(lake, exposures.NAME, dataset.name, day)
-        files = [str(f) for f in sorted(lake.partition(exposures.NAME, dataset.name, day).glob("*.parquet"))]
+        lake[EXPOSURES, dataset, day].require()
+        files = [str(f) for f in sorted(lake[EXPOSURES, dataset, day].path.glob("*.parquet"))]
         table = pads.dataset(files, format="parquet").to_table(columns=names)
         users = pc.unique(table.column("user_id"))
         chosen = pa.array([user for user in users.to_pylist() if split_of(user) == split], users.type)

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.files import make_durable, swap_into_place, write_whole
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions, run_params
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import make_durable, staging_folder, swap_into_place, write_whole
+from lakehouse.staging import staging_folder
 from schemas.dataset import Dataset
+from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.lean_imports import without
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
@@ -63,7 +65,7 @@ def registry_lock(lake: Lake, dataset: Dataset) -> Iterator[None]:
 
     Others wait, say so, and stop with Busy in the end (lakehouse/locks.py).
     """
-    with locked(lake, ("models",), dataset.name, [UNDATED]):
+    with locked(lake, ("models",), dataset, [UNDATED]):
         yield
 
 

@@ -15,9 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake, day_before, day_plus
-from lakehouse.publishing import require_manifest
+from lakehouse.lake import Lake
 from lakehouse.reading import read_tables, unswapped
 from mtorl_model.compare import days_cut_with
 from mtorl_model.data.batch import Batch
@@ -25,9 +23,10 @@ from mtorl_model.data.delayed_feedback import KnownBy, fit_known_by
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig
 from schemas.dataset import Dataset
+from schemas.days import day_before, day_plus
 from schemas.errors import Busy, UserError
 from schemas.splits import TRAIN
-from schemas.tables import sequences
+from schemas.tables import SEQUENCES
 
 
 class DaySample(NamedTuple):
@@ -58,8 +57,8 @@ def draw_day(
     known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
     recent_days = max(config.recent_days, dataset.outcome_days)
     earlier_days = _replay_days(known_days, day, recent_days, config, rng)
-    with unswapped(lake.partition(sequences.NAME, dataset.name, d) for d in (day, *earlier_days)):
-        own = require_manifest(lake, sequences.NAME, dataset.name, day)
+    with unswapped(lake[SEQUENCES, dataset, d].path for d in (day, *earlier_days)):
+        own = lake[SEQUENCES, dataset, day].require()
         if own.spec_version != encoder.spec.version:
             raise UserError(
                 f"the sequences of {day} in {lake.root} were cut with feature spec {own.spec_version}, the model reads "
@@ -67,7 +66,7 @@ def draw_day(
             )
         if days_cut_with(lake, dataset, own.spec_version, None, day_before(day)) != known_days:
             raise Busy(f"the sequences of earlier days than {day} were published anew just now: run again")
-        inputs = fingerprints(lake, sequences.NAME, dataset.name, (day, *earlier_days))
+        inputs = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
 
         new_size, old_size = _per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))

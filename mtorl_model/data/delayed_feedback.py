@@ -25,12 +25,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from lakehouse.reading import read_tables, unswapped
 from mtorl_model.methods.mtorl.config import LIKELIHOOD, NONE, WAIT, FeedbackConfig
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
-from schemas.tables import sequences
+from schemas.tables import SEQUENCES
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -107,7 +107,7 @@ def fit_known_by(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, conf
 def known_by_end_of(day: str, lake: Lake, dataset: Dataset, days: list[str], config: FeedbackConfig) -> KnownBy:
     """What was known at the end of `day`; delays from the sequences of `days`, training users alone."""
     columns = ["split", "is_label", "exposed_at_ms", *dataset.late_gains_at.values()]
-    partitions = [lake.partition(sequences.NAME, dataset.name, d) for d in days]
+    partitions = [lake[SEQUENCES, dataset, d].path for d in days]
     with unswapped(partitions):
         tables = read_tables(partitions, columns)
         training = (table.filter(pc.equal(table.column("split"), TRAIN)) for table in tables)

@@ -13,14 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import require_manifest
+from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.encoding import Encoded, Encoder
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.splits import SPLITS
-from schemas.tables import sequences
+from schemas.tables import SEQUENCES
 
 _STATIC = ("profile_categorical_NK", "profile_numeric_NF")
 _EMPTY = {"action_NL": -1}  # what stands at padding, where it is not 0
@@ -39,10 +38,10 @@ class StepPool:
     def __init__(self, lake: Lake, dataset: Dataset, encoder: Encoder, *, splits: Sequence[str] = SPLITS) -> None:
         days = [
             day
-            for day in lake.days(sequences.NAME, dataset.name)
-            if require_manifest(lake, sequences.NAME, dataset.name, day).spec_version == encoder.spec.version
+            for day in lake.days(SEQUENCES, dataset)
+            if lake[SEQUENCES, dataset, day].require().spec_version == encoder.spec.version
         ]
-        partitions = [lake.partition(sequences.NAME, dataset.name, day) for day in days]
+        partitions = [lake[SEQUENCES, dataset, day].path for day in days]
         columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
         parts: list[dict[str, npt.NDArray[Any]]] = []
         for table in read_tables(partitions, columns):

@@ -20,15 +20,17 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import torch
 
-from lakehouse.paths import Lake, days_between
-from lakehouse.publishing import file_sha256, require_manifest, staging_folder, swap_into_place
+from lakehouse.files import file_sha256, swap_into_place
+from lakehouse.lake import Lake
 from lakehouse.reading import unswapped
+from lakehouse.staging import staging_folder
 from mtorl_model.data import batch, delayed_feedback, encoding
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import KnownBy
 from mtorl_model.data.encoding import Encoded, Encoder
+from schemas.days import days_between
 from schemas.errors import Busy, UserError
-from schemas.tables import sequences
+from schemas.tables import SEQUENCES
 
 CACHE = "window_cache"
 _META = "_meta.json"
@@ -93,7 +95,7 @@ def open_windows(
     split has no window with a label; Busy where a day is published anew meanwhile.
     """
     dataset, span = encoder.spec.dataset, set(days_between(first_day, last_day))
-    days = [day for day in lake.days(sequences.NAME, dataset) if day in span]
+    days = [day for day in lake.days(SEQUENCES, dataset) if day in span]
     if not days:
         raise UserError(
             f"no sequences for {dataset} from {first_day} to {last_day} in {lake.root}: run these days first (make run)"
@@ -101,7 +103,7 @@ def open_windows(
     key = _content_key(lake, encoder, days, split, known_by)
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
-        partitions = [lake.partition(sequences.NAME, dataset, day) for day in days]
+        partitions = [lake[SEQUENCES, dataset, day].path for day in days]
         with staging_folder(lake) as staged, unswapped(partitions):
             if _content_key(lake, encoder, days, split, known_by) != key:
                 raise Busy(f"the sequences of {dataset} were published anew just now: run again")
@@ -141,7 +143,7 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
 
 def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, known_by: KnownBy | None) -> str:
     """SHA-256 over all that the encoded windows depend on."""
-    manifests = [require_manifest(lake, sequences.NAME, encoder.spec.dataset, day) for day in days]
+    manifests = [lake[SEQUENCES, encoder.spec.dataset, day].require() for day in days]
     for manifest in manifests:
         if manifest.spec_version != encoder.spec.version:
             raise UserError(
@@ -193,7 +195,7 @@ def _encoded_parts(
     """The split's windows with a label, a few thousand at a time, in the order of days and files."""
     columns = list(dict.fromkeys((*encoder.columns, *(encoder.time_columns if known_by else ()))))
     for day in days:
-        partition = lake.partition(sequences.NAME, encoder.spec.dataset, day)
+        partition = lake[SEQUENCES, encoder.spec.dataset, day].path
         files = [str(path) for path in sorted(partition.glob("*.parquet"))]
         try:
             source = pads.dataset(files, format="parquet")

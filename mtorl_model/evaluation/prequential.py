@@ -3,10 +3,8 @@
 import numpy as np
 import pyarrow.parquet as pq
 
-from lakehouse.freshness import fingerprints, is_fresh
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import Lake, day_plus
-from lakehouse.publishing import read_manifest
 from lakehouse.reading import unswapped
 from lakehouse.rows import publish_rows
 from mtorl_model.champion.registry import Version
@@ -18,10 +16,11 @@ from mtorl_model.evaluation.label_predictions import Labels, predict_labels
 from mtorl_model.evaluation.metrics import reward_metrics
 from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.dataset import Dataset
+from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import TRAIN
-from schemas.tables import sequences
-from schemas.tables.prequential import CHANNEL, NAME, prequential
+from schemas.tables import PREQUENTIAL, SEQUENCES
+from schemas.tables.prequential import CHANNEL, prequential
 
 RECENT_DAYS = 7  # whose calibration is pooled in the day's summary
 
@@ -33,9 +32,9 @@ def measure_day(
     if not sample.new.label_NL.any():
         return []
     encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
-    own = lake.partition(sequences.NAME, dataset.name, day)
+    own = lake[SEQUENCES, dataset, day].path
     with unswapped([own]):
-        if not fingerprints(lake, sequences.NAME, dataset.name, [day]).items() <= sample.inputs.items():
+        if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
             raise Busy(f"{own} was published anew since its sample was drawn: run again")
         windows = split_windows(lake, dataset, [day], TRAIN, encoder, with_times=True)
         labels = predict_labels(artifact, windows, dataset, sample.known_by)
@@ -84,8 +83,8 @@ def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, artifact
     inputs, own = {"model": version.name}, _path(lake, dataset, day)
     # What is known of delays comes from the replay, too.
     inputs |= sample.inputs if dataset.late_gains_at else {own: sample.inputs[own]}
-    with locked(lake, (NAME,), dataset.name, [day]):
-        if is_fresh(read_manifest(lake.partition(NAME, dataset.name, day)), inputs, spec_version=artifact.spec.version):
+    with locked(lake, (PREQUENTIAL,), dataset, [day]):
+        if lake[PREQUENTIAL, dataset, day].is_fresh(inputs, spec_version=artifact.spec.version):
             return False
         rows = measure_day(lake, dataset, day, version, artifact, sample)
         publish_rows(lake, prequential(dataset), dataset, day, rows, inputs, artifact.spec.version)
@@ -94,20 +93,20 @@ def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, artifact
 
 def leave_untested(lake: Lake, dataset: Dataset, day: str) -> None:
     """Publish the day without rows, since no model can judge it; figures of one that could, once, stay."""
-    with locked(lake, (NAME,), dataset.name, [day]):
-        if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
+    with locked(lake, (PREQUENTIAL,), dataset, [day]):
+        if lake[PREQUENTIAL, dataset, day].manifest is None:
             publish_rows(lake, prequential(dataset), dataset, day, [], {})
 
 
 def _path(lake: Lake, dataset: Dataset, day: str) -> str:
     """The day's sequences, as the inputs of a manifest name them."""
-    return str(lake.partition(sequences.NAME, dataset.name, day).relative_to(lake.root))
+    return lake[SEQUENCES, dataset, day].key
 
 
 def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     """A line a head: the day's log loss, and for a gain predicted over observed on the day and the latest days."""
-    days = [d for d in lake.days(NAME, dataset.name) if day_plus(day, -RECENT_DAYS) < d <= day]
-    paths = [lake.partition(NAME, dataset.name, d) / "part-00000.parquet" for d in days]
+    days = [d for d in lake.days(PREQUENTIAL, dataset) if day_plus(day, -RECENT_DAYS) < d <= day]
+    paths = [lake[PREQUENTIAL, dataset, d].path / "part-00000.parquet" for d in days]
     rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
     lines = []
     for row in (r for r in rows if r["day"] == day):

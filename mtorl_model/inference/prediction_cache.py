@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import code_version, make_durable, replace_files
+from lakehouse.code_version import code_version
+from lakehouse.files import make_durable, replace_files
+from lakehouse.lake import Lake
 from mtorl_model.inference.prediction import device
 from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.dataset import Dataset
@@ -129,7 +130,7 @@ def keep_answers(lake: Lake, dataset: Dataset, staged: Path) -> None:
 
 
 def _kept(lake: Lake, dataset: Dataset) -> Path:
-    return lake.table(CACHE, dataset.name) / "answers.bin"
+    return lake.table(CACHE, dataset) / "answers.bin"
 
 
 def identity(artifact: Artifact) -> str:

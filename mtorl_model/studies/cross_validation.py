@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake
-from lakehouse.publishing import file_sha256, write_whole
+from lakehouse.feature_specs import latest_spec
+from lakehouse.files import file_sha256, write_whole
+from lakehouse.lake import Lake
 from mtorl_model import train
 from mtorl_model.data import batch, encoding, initial_policy, step_pool, window_store
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -44,8 +44,7 @@ from mtorl_model.training.loop import fit, forget_compiled
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TRAIN, VALIDATION
-from schemas.tables import sequences
-from schemas.tables.feature_spec import latest_spec
+from schemas.tables import SEQUENCES
 
 FOLDS = 5
 _SALT = "mtorl-fold-1"
@@ -152,7 +151,7 @@ class _Training:
 @cache
 def _content(lake: Lake, dataset: str) -> str:
     """Fingerprint of all that a training depends on beside its setting: sequences, code, kind of device."""
-    known = fingerprints(lake, sequences.NAME, dataset, lake.days(sequences.NAME, dataset)).values()
+    known = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
     modules = (
         batch, window_store, encoding, initial_policy, layers, losses, model, prediction, step_pool, train, loop,
     )  # fmt: skip

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.paths import Lake, day_plus, days_between
+from lakehouse.feature_specs import published_spec
+from lakehouse.lake import Lake
 from mtorl_model.compare import split_windows
 from mtorl_model.data.day_sample import draw_day
 from mtorl_model.data.delayed_feedback import known_by_end_of
@@ -35,9 +36,9 @@ from mtorl_model.methods.mtorl.config import LIKELIHOOD, NONE, PRESETS, WAIT, Fe
 from mtorl_model.train import Configs, new_model
 from mtorl_model.training.loop import fit
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import day_plus, days_between
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TRAIN, VALIDATION
-from schemas.tables.feature_spec import published_spec
 
 FINAL = "final"
 _NEVER_MS = 2**62  # later than anything that happens

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import replace_files, staging_folder
+from lakehouse.files import replace_files
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from schemas.dataset import Dataset
 
 
@@ -16,7 +17,7 @@ def publish_study(
     draw: Callable[[Path], None],
 ) -> list[Path]:  # fmt: skip
     """Write NAME.csv (the rows, of which there is one at least), NAME.svg (by `draw`) and NAME.json; their paths."""
-    files = [lake.studies(dataset.name) / f"{name}.{kind}" for kind in ("csv", "svg", "json")]
+    files = [lake.studies(dataset) / f"{name}.{kind}" for kind in ("csv", "svg", "json")]
     with staging_folder(lake) as staged:
         parts = [staged / file.name for file in files]
         with parts[0].open("w", newline="") as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.champion.registry import load_version, named_version
 from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate

@@ -24,8 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import code_version, write_whole
+from lakehouse.code_version import code_version
+from lakehouse.feature_specs import latest_spec
+from lakehouse.files import write_whole
+from lakehouse.lake import Lake
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.step_pool import StepPool
@@ -37,7 +39,7 @@ from mtorl_model.train import new_model
 from mtorl_model.training.loop import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables.feature_spec import FeatureSpec, latest_spec
+from schemas.tables.feature_spec import FeatureSpec
 
 # Table 2 of the paper: macro-F1, precision, recall.
 PAPER = {"kuairand": (0.6793, 0.6811, 0.6798), "criteo": (0.5002, 0.5424, 0.4893)}
@@ -89,7 +91,7 @@ def run_published(
     # Killed and started again, it goes on from its last checkpoint.
     parts = [*(json.loads(config.to_json()) for config in configs), windows, spec.version, code_version("mtorl_model")]
     identity = json.dumps(parts, sort_keys=True)
-    checkpoints = lake.table("checkpoints", dataset.name) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
     history = fit(model, train, valid, loss_config, train_config, checkpoints=checkpoints, identity=identity)
     shutil.rmtree(checkpoints)
     artifact = Artifact((model,), spec, fit_initial_policy(train, spec))

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
 from mtorl_model.studies.pictures import headline, in_words

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.champion.registry import log_files
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.metrics import Figures, channel_figures, is_predictable, reward_metrics, top_name

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake
+from lakehouse.feature_specs import latest_spec
+from lakehouse.lake import Lake
 from mtorl_model.champion.registry import log_files
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.step_pool import StepPool
@@ -36,8 +36,7 @@ from mtorl_model.training.loop import History, fit, forget_compiled
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TRAIN, VALIDATION, split_of
-from schemas.tables import sequences
-from schemas.tables.feature_spec import latest_spec
+from schemas.tables import SEQUENCES
 
 if TYPE_CHECKING:
     import optuna
@@ -119,7 +118,7 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = Objective(lake, dataset, base, space)
-    folder = lake.studies(dataset.name)
+    folder = lake.studies(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.RDBStorage(
         f"sqlite:///{folder / 'search.db'}",
@@ -127,7 +126,7 @@ def search(
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
     )
     # Other data, another space or another base is another study.
-    content = fingerprints(lake, sequences.NAME, dataset.name, lake.days(sequences.NAME, dataset.name)).values()
+    content = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
     parts = [*content, objective.encoder.spec.version, base.model.to_json(), base.loss.to_json(), base.train.to_json()]
     identity = hashlib.sha256("\n".join([*parts, json.dumps(dict(space))]).encode()).hexdigest()[:12]
     study = optuna.create_study(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lakehouse.publishing import write_whole
+from lakehouse.files import write_whole
 from schemas.errors import UserError
 
 

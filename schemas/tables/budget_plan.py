@@ -4,11 +4,10 @@ The expected costs of the selected pairs add up to no more than the budget. rewa
 selection within the budget is expected to bring more. A day without a budget has a plan that selects nothing.
 """
 
-from schemas.tables import BUDGET_PLAN
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
+from schemas.tables import BUDGET_PLAN
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
-
 
 
 def budget_plan(dataset: Dataset) -> Table:

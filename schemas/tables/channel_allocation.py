@@ -4,10 +4,9 @@ Counted over the exposures that the day's journeys remember; exposures in channe
 out. mtorl_model/budget/channel_level.py has the formulas.
 """
 
-from schemas.tables import CHANNEL_ALLOCATION
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
-
+from schemas.tables import CHANNEL_ALLOCATION
 
 _POLICIES = ("explicit", "implicit", "initial")
 

@@ -1,9 +1,8 @@
 """One user a row: which channel to use next, and with what probability."""
 
-from schemas.tables import CHANNEL_POLICIES
 from schemas.contract import Column, Expectation, Severity, Table
 from schemas.dataset import Dataset
-
+from schemas.tables import CHANNEL_POLICIES
 
 FROM_MODEL, INITIAL = "model", "initial"
 FEWEST_USERS = 10  # of the model, whose policies are compared with each other

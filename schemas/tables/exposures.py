@@ -1,9 +1,8 @@
 """One ad exposure a row."""
 
-from schemas.tables import EXPOSURES
 from schemas.contract import Column, Expectation, Known, Table
 from schemas.dataset import Dataset
-
+from schemas.tables import EXPOSURES
 
 
 def exposures(dataset: Dataset) -> Table:

@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from schemas.tables import FEATURE_SPEC
 from schemas.contract import Column, Expectation, Table
+from schemas.tables import FEATURE_SPEC
 
 SPEC_FILE = "_spec.json"  # beside the rows of the table
 MODEL_SPEC_FILE = "feature_spec.json"  # of a model, and handed out with it

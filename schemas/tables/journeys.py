@@ -5,11 +5,10 @@ the inputs of a step at the end of the day: the nightly scoring predicts from it
 starts from it. Its context columns (hour, ...) repeat the latest exposure's: the next one's are not known.
 """
 
-from schemas.tables import JOURNEYS
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
 from schemas.steps import MEMORY_STEPS, next_step_type, profile_inputs, step_type
-
+from schemas.tables import JOURNEYS
 
 
 def _times_type(dataset: Dataset) -> str:

@@ -7,9 +7,9 @@ predicted_rate = rate on the day itself, and nobody waits for the labels to matu
 A day before which there was no model, or without labels, has no rows.
 """
 
-from schemas.tables import PREQUENTIAL
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
+from schemas.tables import PREQUENTIAL
 
 CHANNEL = "channel"  # the head that predicts the channel; the others have the names of their gains
 

@@ -3,8 +3,8 @@
 Both models answer for the validation users of the latest days, labels as known at the end of the day.
 """
 
-from schemas.tables import PROMOTIONS
 from schemas.contract import Column, Expectation, Table
+from schemas.tables import PROMOTIONS
 
 POLICY_AUDIT = "policy_audit"
 PROMOTED, REFUSED = "promoted", "refused"

@@ -1,8 +1,7 @@
 """One refused raw row a row: nothing is dropped silently."""
 
-from schemas.tables import QUARANTINE
 from schemas.contract import Column, Expectation, Table
-
+from schemas.tables import QUARANTINE
 
 QUARANTINE_TABLE = Table(
     name=QUARANTINE,

@@ -92,6 +92,14 @@ _TABLES = (
     ),
     RegisteredTable(SEQUENCES, "the windows that the model learns from", _sequences, history=(EXPOSURES,)),
     RegisteredTable(
+        PREQUENTIAL, "how the model judged the day before it learned it", _of_dataset(prequential.prequential),
+        rebuilt=False,
+    ),
+    RegisteredTable(
+        PROMOTIONS, "whether the day's model became champion", _same_for_all(promotions.PROMOTIONS_TABLE),
+        rebuilt=False,
+    ),
+    RegisteredTable(
         CHANNEL_POLICIES, "which channel to use next, for each user",
         _of_dataset(channel_policies.channel_policies), same_day=(JOURNEYS,),
     ),
@@ -107,17 +115,13 @@ _TABLES = (
         BUDGET_PLAN, "whom the day's budget buys", _of_dataset(budget_plan.budget_plan),
         same_day=(*SCORES, JOURNEYS),
     ),
-    RegisteredTable(
-        PREQUENTIAL, "how the model judged the day before it learned it", _of_dataset(prequential.prequential),
-        rebuilt=False,
-    ),
-    RegisteredTable(
-        PROMOTIONS, "whether the day's model became champion", _same_for_all(promotions.PROMOTIONS_TABLE),
-        rebuilt=False,
-    ),
 )  # fmt: skip
 
 TABLES = {table.name: table for table in _TABLES}
+FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
+FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
+# Measured or decided once for a day.
+OF_CHAMPION = tuple(t.name for t in _TABLES if not t.rebuilt)
 
 
 def registered(name: str) -> RegisteredTable:

@@ -7,11 +7,11 @@ nulls. Only the features that the spec keeps are here, raw; the spec's encoders 
 A profile's column holds one value a window, that of the user's last exposure of the day.
 """
 
-from schemas.tables import SEQUENCES
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
 from schemas.splits import SPLITS, split_sql
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
+from schemas.tables import SEQUENCES
 from schemas.tables.feature_spec import FeatureSpec
 
 DEFAULT_STEPS = 20  # the paper's n

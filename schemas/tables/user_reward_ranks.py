@@ -1,10 +1,9 @@
 """One user a row: the predicted reward of the next exposure, and the user's rank by it."""
 
-from schemas.tables import USER_REWARD_RANKS
 from schemas.contract import Column, Expectation, Table
 from schemas.dataset import Dataset
+from schemas.tables import USER_REWARD_RANKS
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
-
 
 
 def user_reward_ranks(dataset: Dataset) -> Table:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.scoring import DAY, publish_champion, publish_journeys, spec_of
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.score import score_day
@@ -23,7 +23,7 @@ def test_journeys_are_as_long_as_the_samples_and_hold_what_the_model_reads(tmp_p
     lake, dataset = Lake(tmp_path), get_dataset(name)
     spec = spec_of(dataset)
     publish_journeys(lake, dataset, spec, 5_000)
-    files = sorted(lake.partition("journeys", name, DAY).glob("*.parquet"))
+    files = sorted(lake["journeys", name, DAY].path.glob("*.parquet"))
     tables = [pq.ParquetFile(file).read() for file in files]
     length = np.concatenate([pc.list_value_length(table.column("memory")).to_numpy() for table in tables])
     ids = np.concatenate([table.column("user_id").to_numpy() for table in tables])

@@ -1,7 +1,7 @@
 """What two lakes must have in common to be the same."""
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import _content_sha256, content_fingerprint, read_manifest
+from lakehouse.lake import Lake
+from lakehouse.manifest import content_fingerprint, content_sha256, read_manifest
 
 
 def contents(lake: Lake, *tables: str) -> dict[str, tuple[str, ...]]:
@@ -18,6 +18,6 @@ def contents(lake: Lake, *tables: str) -> dict[str, tuple[str, ...]]:
         stated = read_manifest(partition)
         assert stated is not None
         assert stated.fingerprint == content_fingerprint(partition)
-        files = (_content_sha256(file) for file in sorted(partition.glob("*.parquet")))
+        files = (content_sha256(file) for file in sorted(partition.glob("*.parquet")))
         found[str(partition.relative_to(lake.root))] = (stated.fingerprint, *files)
     return found

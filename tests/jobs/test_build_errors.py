@@ -16,12 +16,11 @@ from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 from jobs import build_sequences
 from jobs.history.resume import exposures_of, newest_fresh_journeys
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store
-from lakehouse.freshness import history_inputs
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 from lakehouse.storage import Mount
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
+from schemas.tables import JOURNEYS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.spark
@@ -122,7 +121,7 @@ def published(tmp_path) -> Lake:
     lake, criteo = Lake(tmp_path), get_dataset("criteo")
     for name in ("exposures", "journeys", "feature_spec"):
         table, rows = sample(name, criteo)
-        write_partition(lake, table, criteo, rows, inputs=history_inputs(lake, "criteo", DAY))
+        write_partition(lake, table, criteo, rows, inputs=lake[JOURNEYS, "criteo", DAY].current_inputs())
     return lake
 
 
@@ -130,7 +129,7 @@ def published(tmp_path) -> Lake:
 def test_what_failed_its_audit_is_no_input(published, table):
     def audited(status: str) -> None:
         outcome = Outcome("expect_all_well", "rows", "All is well.", "or else", "critical", status)
-        content = read_manifest(published.partition(table, "criteo", DAY))
+        content = published[table, "criteo", DAY].manifest
         store(published, Audit(table, "criteo", DAY, content.rows, content.fingerprint, (), (outcome,)))
 
     class Reading(Exception):

@@ -13,9 +13,10 @@ from report_lake import put
 from jobs import quarantine
 from jobs.quarantine import hand_out, repair_name
 from jobs.raw.index import FileRows, RawIndex, store_index
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import file_sha256, read_manifest
+from lakehouse.files import file_sha256
+from lakehouse.lake import Lake
 from schemas.dataset import RawFile, get_dataset
+from schemas.days import UNDATED
 from schemas.errors import EXIT_USER_ERROR, UserError
 
 FIRST_MS, DAY = 1650597047647, "2022-04-22"  # 11:10 in Shanghai
@@ -30,8 +31,8 @@ def jobs(spark, tmp_path, monkeypatch) -> Jobs:
 def fates(lake: Lake, dataset: str) -> tuple[int, int, int, int]:
     """Rows in, and kept, copies and refused, over all days and the undated rows."""
     days = lake.days("exposures", dataset)
-    manifests = [read_manifest(lake.partition("exposures", dataset, day)) for day in days]
-    undated = read_manifest(lake.partition("quarantine", dataset, UNDATED)).rows
+    manifests = [lake["exposures", dataset, day].manifest for day in days]
+    undated = lake["quarantine", dataset, UNDATED].manifest.rows
     total = [sum(m.counts[name] for m in manifests) for name in ("rows_in", "duplicates", "quarantined")]
     return total[0] + undated, sum(m.rows for m in manifests), total[1], total[2] + undated
 
@@ -76,7 +77,7 @@ def test_refused_rows_are_repaired_and_replayed_without_touching_the_log(jobs, t
     assert found == (14, 8, 1, 5)
     assert found[0] == found[1] + found[2] + found[3] == raw_rows(*raw.glob("log_*.csv"))
     assert {path.name: file_sha256(path) for path in raw.iterdir() if path != repaired} == before
-    exposures = pd.read_parquet(jobs.lake.partition("exposures", "kuairand", DAY))
+    exposures = pd.read_parquet(jobs.lake["exposures", "kuairand", DAY].path)
     assert sorted(exposures[exposures.click == 1].exposed_at_ms) == [FIRST_MS + 10, FIRST_MS + 11]
     jobs.ok("quarantine", "--day", DAY)
     assert f"1 rows in {dated.name}: unknown video" in capsys.readouterr().out
@@ -149,7 +150,7 @@ def test_no_file_has_the_name_of_one_that_may_be_in_the_log(tmp_path):
     log_holds(lake)  # moved and not read yet, or deleted: the rows must not be lost either way
     assert given(lake, tmp_path / "2") == {FILES[1]: ["a", "b"]}
     log_holds(lake, FILES[0], FILES[1])
-    shutil.rmtree(lake.handed_out("criteo"))  # repaired before the lake kept what it had handed out
+    shutil.rmtree(lake.exported_quarantine("criteo"))  # repaired before the lake kept what it had handed out
     assert given(lake, tmp_path / "3") == {FILES[2]: ["a", "b"]}
 
 

@@ -12,8 +12,9 @@ from shop import SHOP, SPEC, sent, write_file
 
 import schemas.dataset
 from jobs.spark.partitions import publish_days
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import content_fingerprint, read_manifest
+from lakehouse.lake import Lake
+from lakehouse.manifest import content_fingerprint
+from schemas.days import UNDATED
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
 
 DAYS = ["2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04"]
@@ -100,13 +101,13 @@ def manifests(lake: Lake) -> dict[str, dict]:
 
 
 def inputs(jobs: Jobs, table: str, day: str) -> dict[str, str]:
-    found = read_manifest(jobs.lake.partition(table, "shop", day))
+    found = jobs.lake[table, "shop", day].manifest
     assert found is not None
     return dict(found.inputs)
 
 
 def test_a_second_run_touches_nothing_and_does_not_even_start_spark(jobs, finished, capsys):
-    assert read_manifest(jobs.lake.partition("exposures", "shop", EMPTY)).rows == 0
+    assert jobs.lake["exposures", "shop", EMPTY].manifest.rows == 0
     before = files_of(jobs.lake, *TABLES)
     for day in DAYS:
         run_day(jobs, finished[1], day)
@@ -132,14 +133,14 @@ def test_a_day_whose_content_stays_the_same_leaves_everything_behind_it_alone(jo
     for day in DAYS:
         run_day(jobs, raw, day)
     assert rewritten(before, files_of(jobs.lake, *TABLES)) == {f"exposures/{DAYS[0]}", f"quarantine/{DAYS[0]}"}
-    assert read_manifest(jobs.lake.partition("exposures", "shop", DAYS[0])).counts["duplicates"] == 1
+    assert jobs.lake["exposures", "shop", DAYS[0]].manifest.counts["duplicates"] == 1
 
 
 def test_a_file_that_is_there_twice_changes_no_content(jobs, raw):
     before = {path: found["fingerprint"] for path, found in manifests(jobs.lake).items() if "journeys" in path}
     shutil.copy(raw / f"sent-{DAYS[0]}.txt", raw / "sent-again.txt")
     run_day(jobs, raw, DAYS[0])
-    assert read_manifest(jobs.lake.partition("exposures", "shop", DAYS[0])).counts["duplicates"] == 3
+    assert jobs.lake["exposures", "shop", DAYS[0]].manifest.counts["duplicates"] == 3
     assert {path: found["fingerprint"] for path, found in manifests(jobs.lake).items() if "journeys" in path} == before
 
 
@@ -172,7 +173,7 @@ def test_an_outcome_that_is_delivered_later_reaches_the_labels_of_its_day(jobs, 
     run_day(jobs, raw, DAYS[3])
     touched = rewritten(before, files_of(jobs.lake, "sequences"))
     assert touched == {f"sequences/{day}" for day in DAYS[1:]}
-    windows = pd.read_parquet(jobs.lake.partition("sequences", "shop", DAYS[1]))
+    windows = pd.read_parquet(jobs.lake["sequences", "shop", DAYS[1]].path)
     bob = windows[windows.user_id == "bob"].iloc[0]
     assert list(bob.order)[-1] == 1
 
@@ -216,7 +217,7 @@ def test_a_file_that_is_gone_takes_no_rows_back(jobs, raw, capsys):
     # With its header alone the rows are withdrawn.
     write_file(raw, DAYS[0], [])
     jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
-    rows = pd.read_parquet(jobs.lake.partition("exposures", "shop", DAYS[0]))
+    rows = pd.read_parquet(jobs.lake["exposures", "shop", DAYS[0]].path)
     assert list(rows.user_id) == ["ann"]
 
 
@@ -237,20 +238,20 @@ def test_late_rows_reach_a_day_whose_own_file_was_rotated_away(jobs, raw, tmp_pa
         jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
     whole.ok("build_exposures", "--raw", str(there))
     for table, day in [(table, day) for table in ("exposures", "quarantine") for day in DAYS]:
-        found, want = (read_manifest(lake.partition(table, "shop", day)) for lake in (jobs.lake, whole.lake))
+        found, want = (lake[table, "shop", day].manifest for lake in (jobs.lake, whole.lake))
         assert found == want
-    undated = (lake.partition("quarantine", "shop", UNDATED) for lake in (jobs.lake, whole.lake))
+    undated = (lake["quarantine", "shop", UNDATED].path for lake in (jobs.lake, whole.lake))
     assert len({content_fingerprint(partition) for partition in undated}) == 1
-    counts = read_manifest(jobs.lake.partition("exposures", "shop", DAYS[0])).counts
+    counts = jobs.lake["exposures", "shop", DAYS[0]].manifest.counts
     assert counts == {"rows_in": 8 + len(newest), "duplicates": 2, "quarantined": 2}
 
 
 def test_a_file_under_another_name_takes_the_place_of_the_old_one(jobs, raw):
-    before = content_fingerprint(jobs.lake.partition("exposures", "shop", DAYS[0]))
+    before = content_fingerprint(jobs.lake["exposures", "shop", DAYS[0]].path)
     (raw / f"sent-{DAYS[0]}.txt").rename(raw / "sent-moved.txt")
     write_file(raw, DAYS[3], [*LOG[DAYS[3]], sent("ann", DAYS[0], 12)])
     jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
-    assert content_fingerprint(jobs.lake.partition("exposures", "shop", DAYS[0])) != before
+    assert content_fingerprint(jobs.lake["exposures", "shop", DAYS[0]].path) != before
 
 
 def test_the_undated_rows_are_refreshed_alone(jobs, raw):
@@ -266,12 +267,12 @@ def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 0  # all is fresh: no session is started
     for table in ("journeys", "sequences"):
-        shutil.rmtree(jobs.lake.partition(table, "shop", DAYS[3]))
+        shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 1
     assert contents(jobs.lake) == before
     for table in ("journeys", "sequences"):
-        shutil.rmtree(jobs.lake.partition(table, "shop", DAYS[3]))
+        shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
     jobs.ok("build_sequences", "--up-to", DAYS[3], *spec)
     jobs.ok("build_journeys", "--day", DAYS[3])
     assert contents(jobs.lake) == before
@@ -281,9 +282,9 @@ def test_of_the_past_a_day_reads_yesterdays_journeys_alone(jobs, finished):
     """So it costs a day, however long the history. Whoever opens an earlier file finds that it is none."""
     before, (*past, yesterday, today) = contents(jobs.lake), DAYS
     for table in TABLES:
-        shutil.rmtree(jobs.lake.partition(table, "shop", today))
+        shutil.rmtree(jobs.lake[table, "shop", today].path)
         for day in (*past, *([yesterday] if table != "journeys" else [])):
-            for file in jobs.lake.partition(table, "shop", day).glob("*.parquet"):
+            for file in jobs.lake[table, "shop", day].path.glob("*.parquet"):
                 file.write_bytes(b"read again")
     run_day(jobs, finished[1], today)
     assert contents(jobs.lake) == before

@@ -16,7 +16,7 @@ from jobs.history.journeys import fold
 from jobs.history.windows import cut_windows
 from jobs.raw.exposures import DS, with_reason
 from jobs.raw.files import find_raw_files, read_raw
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model import evaluate, plan_budget, score, train
 
 ROWS = [
@@ -100,10 +100,10 @@ def test_and_goes_all_the_way_to_policies_and_ranks(spark, tmp_path, monkeypatch
     run(score, "--day", days[-1])
     run(plan_budget, "--day", days[-1], "--budget", "5")
     audit("channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan")
-    assert pd.read_parquet(lake.partition("budget_plan", "shop", days[-1])).selected.any()
+    assert pd.read_parquet(lake["budget_plan", "shop", days[-1]].path).selected.any()
 
     policies, ranks = (
-        pd.read_parquet(lake.partition(table, "shop", days[-1])) for table in ("channel_policies", "user_reward_ranks")
+        pd.read_parquet(lake[table, "shop", days[-1]].path) for table in ("channel_policies", "user_reward_ranks")
     )
     assert set(policies.user_id) == set(ranks.user_id) == {f"c{k}" for k in range(customers)}
     assert set(policies.source) == {"model", "initial"}

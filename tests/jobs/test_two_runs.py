@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from shop import sent, write_file
 
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import content_fingerprint, read_manifest
+from lakehouse.lake import Lake
+from lakehouse.manifest import content_fingerprint, read_manifest
+from schemas.days import UNDATED
 from schemas.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.paths import UNDATED, Lake
+from schemas.days import UNDATED
 from schemas.errors import EXIT_TRY_AGAIN, Busy, UserError, exit_with_one_line
 
 DAYS = ["2022-05-01", "2022-05-02"]

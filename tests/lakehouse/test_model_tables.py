@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.lake import Lake
 from lakehouse.model_tables import aliased_version, model_versions, run_curves, run_experiment, run_params
-from lakehouse.paths import Lake
 
 MODEL = "mtorl_kuairand"
 KILLED = """

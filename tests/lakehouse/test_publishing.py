@@ -12,15 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.paths import UNDATED, Lake, checked_day, days_between
-from lakehouse.publishing import (
-    MANIFEST,
-    content_fingerprint,
-    publish,
-    read_manifest,
-    require_manifest,
-    staging_folder,
-)
+from lakehouse.lake import Lake
+from lakehouse.manifest import MANIFEST, content_fingerprint, read_manifest
+from lakehouse.staging import staging_folder
+from schemas.days import UNDATED, checked_day, days_between
 from schemas.errors import UserError
 
 DAY = "2022-05-01"
@@ -34,11 +29,11 @@ def publish_text(lake: Lake, *texts: str, table: str = "exposures", day: str = D
         for k, text in enumerate(texts):
             (staged / f"part-{k}-{time.monotonic_ns()}.parquet").write_text(text * 1000)
         (staged / "_SUCCESS").touch()
-        publish(lake, table, "shop", day, staged, rows=len(texts), inputs={}, code="c")
+        lake[table, "shop", day].publish(staged, rows=len(texts), inputs={}, code="c")
 
 
 def partition(lake: Lake) -> Path:
-    return lake.partition("exposures", "shop", DAY)
+    return lake["exposures", "shop", DAY].path
 
 
 def test_a_published_partition_states_its_content(tmp_path):
@@ -60,9 +55,9 @@ def test_nothing_is_built_on_what_failed_its_audit_until_it_is_repaired(tmp_path
     for verdict, refused in (("pass", False), ("warn", False), ("fail", True)):
         audit.write_text(json.dumps({"fingerprint": read_manifest(partition(lake)).fingerprint, "verdict": verdict}))
         with pytest.raises(UserError, match="failed its audit") if refused else nullcontext():
-            require_manifest(lake, "exposures", "shop", DAY)
+            lake["exposures", "shop", DAY].require()
     publish_text(lake, "repaired")
-    assert require_manifest(lake, "exposures", "shop", DAY) == read_manifest(partition(lake))
+    assert lake["exposures", "shop", DAY].require() == read_manifest(partition(lake))
 
 
 @pytest.mark.parametrize("refused", [DAY, UNDATED])
@@ -70,13 +65,13 @@ def test_exposures_fall_with_the_rows_refused_beside_them(tmp_path, refused):
     lake = Lake(tmp_path)
     publish_text(lake, "a")
     publish_text(lake, "refused", table="quarantine", day=refused)
-    require_manifest(lake, "exposures", "shop", DAY)
+    lake["exposures", "shop", DAY].require()
     audit = lake.audits("shop") / "quarantine" / f"{refused}.json"
     audit.parent.mkdir(parents=True)
-    fingerprint = read_manifest(lake.partition("quarantine", "shop", refused)).fingerprint
+    fingerprint = lake["quarantine", "shop", refused].manifest.fingerprint
     audit.write_text(json.dumps({"fingerprint": fingerprint, "verdict": "fail"}))
     with pytest.raises(UserError, match=f"^quarantine for shop on {refused} failed its audit"):
-        require_manifest(lake, "exposures", "shop", DAY)
+        lake["exposures", "shop", DAY].require()
 
 
 def test_equal_content_has_an_equal_fingerprint_whatever_the_file_names(tmp_path):
@@ -196,9 +191,9 @@ def test_only_days_are_days(text):
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "A", "a" * 65, "x;y"])
 def test_no_path_from_an_unchecked_name(name, tmp_path):
     with pytest.raises(UserError):
-        Lake(tmp_path).partition(name, "kuairand", DAY)
+        _ = Lake(tmp_path)[name, "kuairand", DAY]
     with pytest.raises(UserError):
-        Lake(tmp_path).partition("exposures", name, DAY)
+        _ = Lake(tmp_path)["exposures", name, DAY]
 
 
 def test_days_between():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from lakehouse.storage import Mount, exchange, mount_of
 from schemas.errors import UserError
 
@@ -24,8 +24,8 @@ import ctypes, errno, struct, sys
 from pathlib import Path
 from schemas.errors import exit_with_one_line
 from lakehouse.locks import locked
-from lakehouse.paths import Lake
-from lakehouse.publishing import staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 
 root, way, call, argument, value, error = sys.argv[1:]
 def step(code, operand, yes=0, no=0):

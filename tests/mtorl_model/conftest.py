@@ -4,7 +4,7 @@ import pytest
 import synthetic
 import torch
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.tables.feature_spec import FeatureSpec
 
 torch.set_num_threads(1)

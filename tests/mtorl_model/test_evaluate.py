@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from mtorl_model import evaluate
 from mtorl_model.champion.registry import load_champion
 from mtorl_model.data.encoding import Encoder
@@ -65,7 +65,7 @@ def others(tmp_path_factory) -> Lake:
 def publish_known_users(lake: Lake, users) -> None:
     with staging_folder(lake) as staged:
         pq.write_table(pa.table({"user_id": pa.array(users, pa.int64())}), staged / "part-00000.parquet")
-        publish(lake, "journeys", "kuairand", LAST, staged, rows=len(users), inputs={}, code="test")
+        lake["journeys", "kuairand", LAST].publish(staged, rows=len(users), inputs={}, code="test")
 
 
 def windows_of(lake: Lake) -> pa.Table:
@@ -220,7 +220,7 @@ def test_the_value_of_the_policy_counts_the_labels_drawn_at_random(trained, tmp_
         with staging_folder(other) as staged:
             table = pa.table({"exposure_id": pa.array(ids, pa.int64()), "propensity": pa.array(drawn, pa.float64())})
             pq.write_table(table, staged / "part-00000.parquet")
-            publish(other, "exposures", "kuairand", day, staged, rows=len(ids), inputs={}, code="test")
+            other["exposures", "kuairand", day].publish(staged, rows=len(ids), inputs={}, code="test")
     found = evaluate_champion(trained, KUAIRAND, other=other)
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
     labels = [

@@ -17,9 +17,11 @@ import torch
 from benchmarks.scoring import publish_champion
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
-from lakehouse.paths import Lake
-from lakehouse.publishing import FAILED_AUDIT, MANIFEST, publish, read_manifest, staging_folder, swap_into_place
+from lakehouse.files import swap_into_place
+from lakehouse.lake import FAILED_AUDIT, Lake
+from lakehouse.manifest import MANIFEST, read_manifest
 from lakehouse.reading import read_tables
+from lakehouse.staging import staging_folder
 from mtorl_model import fine_tune, promote, rollback
 from mtorl_model import learn as learn_step
 from mtorl_model.champion.registry import (
@@ -54,7 +56,7 @@ from mtorl_model.score import load_champion
 from mtorl_model.train import train_champion
 from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
-from schemas.tables import prequential, promotions
+from schemas.tables import PREQUENTIAL, PROMOTIONS, prequential
 
 KUAIRAND = get_dataset("kuairand")
 FIRST, LAST = "2022-04-10", "2022-04-11"  # of the first champion
@@ -94,7 +96,7 @@ def gate(lake: Lake, day: str) -> str:
 
 
 def rows(lake: Lake, table: str, day: str) -> list[dict]:
-    return pq.read_table(lake.partition(table, "kuairand", day), partitioning=None).to_pylist()
+    return pq.read_table(lake[table, "kuairand", day].path, partitioning=None).to_pylist()
 
 
 def names(lake: Lake) -> list[str]:
@@ -130,12 +132,12 @@ def test_the_benchmarks_made_up_champion_learns_a_day_and_is_compared(tmp_path):
 
 def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
     lines = learn(lake, DAYS[0])
-    found = rows(lake, prequential.NAME, DAYS[0])
+    found = rows(lake, PREQUENTIAL, DAYS[0])
     assert list(found[0]) == list(prequential.prequential(KUAIRAND).column_names)
     assert [r["head"] for r in found] == ["channel", "click", "long_view"]
     assert {(r["model_version"], r["trained_through"]) for r in found} == {("mtorl_kuairand/1", LAST)}
     # The same figures, from the published windows and the champion alone.
-    partition = lake.partition("sequences", "kuairand", DAYS[0])
+    partition = lake["sequences", "kuairand", DAYS[0]].path
     windows = list(read_tables([partition], pq.read_schema(next(partition.glob("*.parquet"))).names))
     train = [t.filter([s == "train" for s in t.column("split").to_pylist()]) for t in windows]
     artifact = load_champion(lake, KUAIRAND)[1]
@@ -150,7 +152,7 @@ def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
     assert click["predicted_rate"] == pytest.approx(labels.predicted_NG[:, 0].mean())
     assert click["known_share"] == 1.0
     assert lines[0] == f"mtorl_kuairand/1, trained through {LAST}, on {DAYS[0]}:"
-    assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])).inputs["model"] == "mtorl_kuairand/1"
+    assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest.inputs["model"] == "mtorl_kuairand/1"
 
 
 def test_a_version_says_which_sequences_it_was_trained_on(lake):
@@ -161,7 +163,7 @@ def test_a_version_says_which_sequences_it_was_trained_on(lake):
         told[lineage["version"]] = lineage
 
     def sequences_of(*days: str) -> dict[str, str]:
-        partitions = [lake.partition("sequences", "kuairand", day) for day in days]
+        partitions = [lake["sequences", "kuairand", day].path for day in days]
         return {str(p.relative_to(lake.root)): read_manifest(p).fingerprint for p in partitions}
 
     assert told["mtorl_kuairand/1"]["inputs"] == sequences_of(FIRST, LAST)
@@ -172,7 +174,7 @@ def test_a_version_says_which_sequences_it_was_trained_on(lake):
 def test_what_a_day_publishes_passes_its_audit(lake):
     learn(lake, DAYS[0])
     gate(lake, DAYS[0])
-    for table in (prequential.NAME, promotions.NAME):
+    for table in (PREQUENTIAL, PROMOTIONS):
         assert rows(lake, table, DAYS[0])
         audit = audit_partition(lake, table, KUAIRAND, DAYS[0])
         assert audit.verdict in (PASS, WARN), [outcome.name for outcome in audit.failed]
@@ -184,12 +186,12 @@ def test_a_day_run_again_trains_nothing_on_top_of_itself(lake, monkeypatch):
     assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
     assert champion(lake, KUAIRAND).name == "mtorl_kuairand/1"
     assert not torch.equal(weights(lake, "mtorl_kuairand/1"), weights(lake, "mtorl_kuairand/2"))
-    tested = read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0]))
+    tested = lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest
     assert "is the champion" in gate(lake, DAYS[0])
     monkeypatch.setattr(fine_tune, "adapt_members", None)  # whoever trains now, fails
     learn(lake, DAYS[0])
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
-    assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])) == tested
+    assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest == tested
     assert gate(lake, DAYS[0]).startswith("mtorl_kuairand/2, challenger of 2022-04-12, was promoted")
 
 
@@ -242,7 +244,7 @@ def test_a_gate_killed_and_run_again_decides_the_same(lake, monkeypatch, at):
     assert "is the champion" in gate(lake, DAYS[0])
     assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
     assert named_version(lake, KUAIRAND, "mtorl_kuairand/2").decision == "promoted"
-    assert {r["decision"] for r in rows(lake, promotions.NAME, DAYS[0])} == {"promoted"}
+    assert {r["decision"] for r in rows(lake, PROMOTIONS, DAYS[0])} == {"promoted"}
 
 
 def test_a_backfilled_day_makes_no_older_model_champion(lake):
@@ -251,11 +253,11 @@ def test_a_backfilled_day_makes_no_older_model_champion(lake):
     lines = learn(lake, DAYS[0])
     assert lines[-1] == f"mtorl_kuairand/2 has been trained through {DAYS[1]}: nothing is trained on an older day"
     # It is tested all the same, by the champion of its time.
-    assert {r["model_version"] for r in rows(lake, prequential.NAME, DAYS[0])} == {"mtorl_kuairand/1"}
+    assert {r["model_version"] for r in rows(lake, PREQUENTIAL, DAYS[0])} == {"mtorl_kuairand/1"}
     assert gate(lake, DAYS[0]).startswith(f"no challenger of {DAYS[0]}: mtorl_kuairand/2")
-    assert rows(lake, promotions.NAME, DAYS[0]) == []
+    assert rows(lake, PROMOTIONS, DAYS[0]) == []
     assert learn(lake, LAST)[-1].endswith("nothing to test, nothing to train")
-    assert rows(lake, prequential.NAME, LAST) == []
+    assert rows(lake, PREQUENTIAL, LAST) == []
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
 
 
@@ -283,7 +285,7 @@ def test_a_challenger_that_is_worse_in_one_head_is_refused_kept_and_reported(lak
     kept = challenger_of(lake, KUAIRAND, DAYS[0])
     assert kept.name == spoiled.name
     assert kept.decision.startswith(f"refused: {head} is worse by +")
-    report = {r["check"]: r for r in rows(lake, promotions.NAME, DAYS[0])}
+    report = {r["check"]: r for r in rows(lake, PROMOTIONS, DAYS[0])}
     assert list(report) == ["channel", "click", "long_view", "policy_audit"]
     # Flattened channels also move the policy, which its audit may find: the other heads are as they were.
     assert {name for name, r in report.items() if not r["passed"]} - {"policy_audit"} == {head}
@@ -363,7 +365,7 @@ def test_a_rollback_says_whose_policies_are_still_out(tmp_path, monkeypatch):
     for day, model in zip(DAYS, ("mtorl_kuairand/1", "mtorl_kuairand/2", "mtorl_kuairand/3"), strict=True):
         for table in ("journeys", "channel_policies"):
             with staging_folder(lake) as staged:
-                publish(lake, table, "kuairand", day, staged, rows=0, inputs={"model": model}, code="c")
+                lake[table, "kuairand", day].publish(staged, rows=0, inputs={"model": model}, code="c")
         line = still_issued(lake, KUAIRAND)  # of the newest day alone
         assert line == {DAYS[1]: None}.get(
             day,
@@ -503,7 +505,7 @@ def test_an_export_that_is_killed_leaves_the_spec_as_it_was(lake, monkeypatch):
 
 def test_a_broken_day_of_the_past_stops_no_gate(lake, capsys):
     learn(lake, DAYS[0])
-    found = read_manifest(lake.partition("sequences", "kuairand", FIRST))
+    found = lake["sequences", "kuairand", FIRST].manifest
     verdict = lake.audits("kuairand") / "sequences" / f"{FIRST}.json"
     verdict.parent.mkdir(parents=True)
     verdict.write_text(json.dumps({"verdict": FAILED_AUDIT, "fingerprint": found.fingerprint}))
@@ -514,7 +516,7 @@ def test_a_broken_day_of_the_past_stops_no_gate(lake, capsys):
 def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_read(lake, monkeypatch):
     def swapped(reader):
         def read(*args, **kwargs):
-            partition = lake.partition("sequences", "kuairand", DAYS[0])
+            partition = lake["sequences", "kuairand", DAYS[0]].path
             with staging_folder(lake) as staging:
                 shutil.copytree(partition, staging / "again")
                 swap_into_place(staging / "again", partition)
@@ -526,7 +528,7 @@ def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_re
         patch.setattr("mtorl_model.evaluation.prequential.predict_labels", swapped(predict_labels))
         with pytest.raises(Busy, match="was published anew while it was read"):
             learn(lake, DAYS[0])
-    assert read_manifest(lake.partition(prequential.NAME, "kuairand", DAYS[0])) is None
+    assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest is None
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.compare.labels_of_each", swapped(labels_of_each))
@@ -537,14 +539,14 @@ def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_re
 
 def test_figures_stay_where_nothing_has_changed_and_where_nobody_can_judge_any_more(lake, monkeypatch):
     learn(lake, DAYS[0])
-    tested = (lake.partition(prequential.NAME, "kuairand", DAYS[0]) / MANIFEST).stat().st_ino
+    tested = (lake[PREQUENTIAL, "kuairand", DAYS[0]].path / MANIFEST).stat().st_ino
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.evaluation.prequential.measure_day", None)  # whoever measures now, fails
         assert "left alone" in learn(lake, DAYS[0])[0]
     # A champion of another spec, trained through all days: none of before can read the day's windows.
     monkeypatch.setattr(fine_tune, "champion_before", lambda *args: None)
     assert learn(lake, DAYS[0])[-1].endswith("nothing to test, nothing to train")
-    assert (lake.partition(prequential.NAME, "kuairand", DAYS[0]) / MANIFEST).stat().st_ino == tested
+    assert (lake[PREQUENTIAL, "kuairand", DAYS[0]].path / MANIFEST).stat().st_ino == tested
 
 
 def test_without_a_champion_one_line_says_what_to_do(tmp_path):
@@ -572,5 +574,5 @@ def test_days_of_fine_tuning_better_the_later_days_and_forget_nothing(lake):
         assert later[head].other < 0.98 * later[head].one, head
         assert earlier[head].other < 1.02 * earlier[head].one, head
     # Every day was judged by the champion of the day before.
-    judged = [{r["model_version"] for r in rows(lake, prequential.NAME, day)} for day in DAYS]
+    judged = [{r["model_version"] for r in rows(lake, PREQUENTIAL, day)} for day in DAYS]
     assert judged == [{f"mtorl_kuairand/{k}"} for k in (1, 2, 3)]

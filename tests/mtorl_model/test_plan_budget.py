@@ -13,7 +13,7 @@ import torch
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
 from jobs.quality.audits import audit_partition
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model import plan_budget, score
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_reward
 from mtorl_model.data.encoding import Encoder
@@ -57,7 +57,7 @@ def lake(tmp_path, monkeypatch):
 
 
 def published(lake: Lake, name: str) -> pa.Table:
-    return pq.ParquetFile(lake.partition(name, "toy", DAY) / "part-00000.parquet").read()
+    return pq.ParquetFile(lake[name, "toy", DAY].path / "part-00000.parquet").read()
 
 
 @pytest.mark.parametrize("budget", [0, 1, 3_000_000_000, 10**12])
@@ -158,7 +158,7 @@ def test_the_standing_budget_is_for_days_without_one(lake):
 @pytest.mark.parametrize("table", [*score.SCORES, "budget_plan"])
 def test_a_plan_waits_for_whoever_writes_what_it_reads(lake, table, monkeypatch):
     holds = (
-        f"from lakehouse.locks import locked\nfrom lakehouse.paths import Lake\nfrom pathlib import Path\n"
+        f"from lakehouse.locks import locked\nfrom lakehouse.lake import Lake\nfrom pathlib import Path\n"
         f"with locked(Lake(Path({str(lake.root)!r})), [{table!r}], 'toy', [{DAY!r}]):\n"
         f"    print('held', flush=True)\n    input()"
     )

@@ -24,8 +24,7 @@ from synthetic_journeys import (
     toy_dataset,
 )
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 from lakehouse.reading import read_tables, regrouped
 from mtorl_model import score
 from mtorl_model.data.encoding import Encoder
@@ -74,7 +73,7 @@ def lake(tmp_path, monkeypatch):
 
 
 def published(lake: Lake, table: str) -> pa.Table:
-    return pq.ParquetFile(lake.partition(table, "toy", DAY) / "part-00000.parquet").read()
+    return pq.ParquetFile(lake[table, "toy", DAY].path / "part-00000.parquet").read()
 
 
 def training_window(exposures: list[Shown]) -> dict[str, object]:
@@ -268,7 +267,7 @@ def test_output_comes_in_several_row_groups(lake, monkeypatch):
     publish_journeys(lake, DAY, journeys(random_users(10)))
     score.score_day(lake, TOY, DAY)
     for name in ("channel_policies", "user_reward_ranks"):
-        file = pq.ParquetFile(lake.partition(name, "toy", DAY) / "part-00000.parquet")
+        file = pq.ParquetFile(lake[name, "toy", DAY].path / "part-00000.parquet")
         assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [4, 4, 2]
 
 
@@ -311,7 +310,7 @@ LATER = "2024-01-03"
 
 
 def inodes(lake: Lake, day: str = DAY) -> list[int]:
-    return [(lake.partition(table, "toy", day) / "part-00000.parquet").stat().st_ino for table in score.SCORES]
+    return [(lake[table, "toy", day].path / "part-00000.parquet").stat().st_ino for table in score.SCORES]
 
 
 def test_what_was_made_from_these_journeys_by_this_champion_is_left_alone(lake, capsys):
@@ -343,14 +342,14 @@ def test_a_new_champion_rewrites_the_newest_day_and_no_past_one(lake, monkeypatc
 def test_a_kill_between_the_two_tables_is_mended_by_the_next_run(lake, lost):
     publish_journeys(lake, DAY, journeys(random_users(5)))
     whole = score.score_day(lake, TOY, DAY)
-    shutil.rmtree(lake.partition(lost, "toy", DAY))
+    shutil.rmtree(lake[lost, "toy", DAY].path)
     assert score.score_day(lake, TOY, DAY) == whole
 
     old = lake.root / "old"
-    shutil.copytree(lake.partition(lost, "toy", DAY), old)
+    shutil.copytree(lake[lost, "toy", DAY].path, old)
     publish_journeys(lake, DAY, journeys(random_users(6)))
     whole = score.score_day(lake, TOY, DAY)
-    shutil.rmtree(lake.partition(lost, "toy", DAY))
-    old.rename(lake.partition(lost, "toy", DAY))  # one table of these journeys, one of those before
+    shutil.rmtree(lake[lost, "toy", DAY].path)
+    old.rename(lake[lost, "toy", DAY].path)  # one table of these journeys, one of those before
     assert score.score_day(lake, TOY, DAY) == whole
-    assert read_manifest(lake.partition(lost, "toy", DAY)) in whole
+    assert lake[lost, "toy", DAY].manifest in whole

@@ -15,9 +15,9 @@ from jobs.drift.comparison import measure_drift
 from jobs.drift.results import DAY_BEFORE, TRAINING, Drift, store, stored_drift, stored_drifts
 from jobs.quality.day_profile import DayProfile, profile_of, together
 from jobs.quality.partition_view import source
-from lakehouse.paths import Lake, day_before
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
+from schemas.days import day_before
 from schemas.errors import EXIT_NOTHING_TO_DO, EXIT_USER_ERROR, UserError
 
 pytestmark = pytest.mark.spark
@@ -113,7 +113,7 @@ def test_the_policy_change_is_the_mean_total_variation_over_the_users_of_both_da
     half = f"CASE WHEN user_id % 2 = 0 THEN {same} ELSE {moved} END"
     replant(lake, "channel_policies", K, day, f"SELECT * REPLACE ({half} AS policy) FROM rows"
             " UNION ALL (SELECT * REPLACE (-1 AS user_id, MAP {'long': 1.0} AS policy) FROM rows LIMIT 1)")  # fmt: skip
-    rows, before = (source(lake.partition("channel_policies", K, d)) for d in (day, day_before(day)))
+    rows, before = (source(lake["channel_policies", K, d].path) for d in (day, day_before(day)))
     users = f"(SELECT user_id FROM {rows}) SEMI JOIN (SELECT user_id FROM {before}) USING (user_id)"
     odd = duckdb.sql(f"SELECT avg(user_id % 2) FROM {users}").fetchall()[0][0]
     change = next(f for f in measured(lake, K, day).figures if f.name == "policy_change")
@@ -202,7 +202,7 @@ def test_the_inputs_are_the_partitions_that_were_read(built):
     inputs = measured(lake, K, day).inputs
     tables = {path.split("/")[0] for path in inputs}
     assert tables == {"exposures", "channel_policies", "prequential", "feature_spec"}
-    assert inputs[f"exposures/dataset={K}/ds={day}"] == read_manifest(lake.partition("exposures", K, day)).fingerprint
+    assert inputs[f"exposures/dataset={K}/ds={day}"] == lake["exposures", K, day].manifest.fingerprint
 
 
 def test_the_command_stores_the_figures_and_prints_those_beyond(built, tmp_path, monkeypatch, capsys):

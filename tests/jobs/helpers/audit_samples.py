@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from jobs.quality.day_profile import profiled_columns
 from jobs.quality.ddl import duckdb_type
 from jobs.quality.partition_facts import day_bounds_ms
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.splits import split_of
@@ -22,11 +22,11 @@ from schemas.tables.budget_plan import budget_plan
 from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
-from schemas.tables.feature_spec import FEATURE_SPEC, SPEC_FILE, Feature, FeatureSpec, RewardScale
+from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, Feature, FeatureSpec, RewardScale
 from schemas.tables.journeys import journeys
 from schemas.tables.prequential import prequential
-from schemas.tables.promotions import PROMOTIONS
-from schemas.tables.quarantine import QUARANTINE
+from schemas.tables.promotions import PROMOTIONS_TABLE
+from schemas.tables.quarantine import QUARANTINE_TABLE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
@@ -69,7 +69,7 @@ def write_partition(
             pq.write_table(pa.Table.from_pylist(known, schema=arrow), staged / f"{k}-part.parquet")
         if table.name == "feature_spec" and sidecar is not None:
             (staged / SPEC_FILE).write_text(sidecar)
-        publish(lake, table.name, dataset.name, ds, staged, code="0", **manifest)
+        lake[table.name, dataset, ds].publish(staged, code="0", **manifest)
 
 
 def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False) -> None:
@@ -141,7 +141,9 @@ def _exposures(dataset: Dataset) -> tuple[Table, Rows]:
 
 
 def _quarantine(dataset: Dataset) -> tuple[Table, Rows]:
-    return QUARANTINE, [{"source_file": "log.csv", "raw": f"1,{k}", "reason": "time_ms is negative"} for k in range(3)]
+    return QUARANTINE_TABLE, [
+        {"source_file": "log.csv", "raw": f"1,{k}", "reason": "time_ms is negative"} for k in range(3)
+    ]
 
 
 def _step(dataset: Dataset, k: int, **values: Any) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _journeys(dataset: Dataset) -> tuple[Table, Rows]:
 
 
 def _feature_spec(dataset: Dataset) -> tuple[Table, Rows]:
-    return FEATURE_SPEC, [{**asdict(f), "vocabulary": list(f.vocabulary)} for f in spec_of(dataset).features]
+    return FEATURE_SPEC_TABLE, [{**asdict(f), "vocabulary": list(f.vocabulary)} for f in spec_of(dataset).features]
 
 
 def _sequences(dataset: Dataset) -> tuple[Table, Rows]:
@@ -237,8 +239,8 @@ def _prequential(dataset: Dataset) -> tuple[Table, Rows]:
 
 def _promotions(dataset: Dataset) -> tuple[Table, Rows]:
     names = ("channel", *dataset.gain_names, "policy_audit")
-    return PROMOTIONS, [
-        _filled(PROMOTIONS.columns, check=name, decision="refused", passed=name != "channel") for name in names
+    return PROMOTIONS_TABLE, [
+        _filled(PROMOTIONS_TABLE.columns, check=name, decision="refused", passed=name != "channel") for name in names
     ]
 
 

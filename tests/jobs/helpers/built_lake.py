@@ -13,8 +13,8 @@ from audit_samples import arrow_schema
 from in_process import Jobs
 
 from jobs import generate_log
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, read_manifest, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.tables.channel_policies import channel_policies
@@ -70,7 +70,7 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
 def write(lake: Lake, table: Table, dataset: Dataset, day: str, rows: list[dict]) -> None:
     with staging_folder(lake) as staged:
         pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), staged / "part-00000.parquet")
-        publish(lake, table.name, dataset.name, day, staged, rows=len(rows), inputs={}, code="0")
+        lake[table.name, dataset, day].publish(staged, rows=len(rows), inputs={}, code="0")
 
 
 def linked_copy(lake: Lake, root: Path) -> Lake:
@@ -81,7 +81,7 @@ def linked_copy(lake: Lake, root: Path) -> Lake:
 
 def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: int) -> None:
     """Publish the partition anew with other rows: sql selects from `rows`. The manifest fits them, counts apart."""
-    found = read_manifest(lake.partition(table, dataset, day))
+    found = lake[table, dataset, day].manifest
     with staging_folder(lake) as staged, duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW rows AS FROM {_parquet(lake, table, get_dataset(dataset), day)}")
         connection.execute(
@@ -92,9 +92,15 @@ def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: 
         told = {**found.counts, **counts}
         if "rows_in" in told and "rows_in" not in counts:
             told["rows_in"] = rows + told["duplicates"] + told["quarantined"]
-        publish(lake, table, dataset, day, staged, rows=rows, inputs=found.inputs, code=found.code_version,
-                spec_version=found.spec_version, counts=told)  # fmt: skip
+        lake[table, dataset, day].publish(
+            staged,
+            rows=rows,
+            inputs=found.inputs,
+            code=found.code_version,
+            spec_version=found.spec_version,
+            counts=told,
+        )
 
 
 def _parquet(lake: Lake, table: str, dataset: Dataset, day: str) -> str:
-    return f"read_parquet('{lake.partition(table, dataset.name, day)}/*.parquet', hive_partitioning = false)"
+    return f"read_parquet('{lake[table, dataset, day].path}/*.parquet', hive_partitioning = false)"

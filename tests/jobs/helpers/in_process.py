@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.errors import exit_with_one_line
 
 

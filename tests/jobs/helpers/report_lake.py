@@ -10,8 +10,10 @@ from jobs.drift import results as drift_results
 from jobs.drift.results import Drift, DriftFigure
 from jobs.quality import audit_results
 from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import Manifest, publish, read_manifest, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest
+from lakehouse.staging import staging_folder
+from schemas.days import UNDATED
 
 DATASET = "criteo"
 FIRST, DAY = "2017-01-02", "2017-01-03"
@@ -32,14 +34,12 @@ def put(
         file = staged / "part-00000.parquet"
         db.execute(f"COPY ({select}) TO '{file}' (FORMAT parquet)")
         rows = db.execute(f"SELECT count(*) FROM '{file}'").fetchall()[0][0]
-        return publish(
-            lake, table, DATASET, ds, staged, rows=rows, inputs=inputs or {}, code="0" * 12, counts=counts
-        )  # fmt: skip
+        return lake[table, DATASET, ds].publish(staged, rows=rows, inputs=inputs or {}, code="0" * 12, counts=counts)
 
 
 def passed(lake: Lake, table: str, ds: str, *outcomes: Outcome) -> Audit:
     """Store an audit of the partition as it lies there: a rule that holds, and the outcomes given."""
-    manifest = read_manifest(lake.partition(table, DATASET, ds))
+    manifest = lake[table, DATASET, ds].manifest
     holds = Outcome("expect_a(x)", "partition", "A holds.", "it matters", "critical", HOLDS)
     audit = Audit(table, DATASET, ds, manifest.rows, manifest.fingerprint, (), (holds, *outcomes))
     audit_results.store(lake, audit)

@@ -15,8 +15,7 @@ from raw_logs import header
 from shop import SHOP
 
 import schemas.dataset
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
 
 DAYS = ["2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04"]
@@ -58,7 +57,7 @@ def test_fold_equals_rebuild_whatever_arrives_when(spark, arriving):
         rebuilt = Jobs(spark, Lake(Path(folder) / "rebuilt"), "shop", patch)
         run_day(rebuilt, raw, last)
         assert rebuilt.lake.days("journeys", "shop") == [last]  # nothing that a fold could have started from
-        one, other = (read_manifest(jobs.lake.partition("journeys", "shop", last)) for jobs in (folded, rebuilt))
+        one, other = (jobs.lake["journeys", "shop", last].manifest for jobs in (folded, rebuilt))
         event(f"{len(other.inputs)} days, {other.rows} users")
         assert one == other
 

@@ -24,14 +24,17 @@ from jobs.data_docs import INDEX
 from jobs.quality.audit_results import FAIL, HOLDS, NOT_ASKED, PASS, WARN, Audit, stored_audits
 from jobs.quality.audits import audit_partition
 from jobs.quality.partition_view import flat_frame
-from jobs.quality.table_contract import TABLES, table_contract
-from lakehouse.paths import UNDATED, Lake
-from lakehouse.publishing import MANIFEST, publish, staging_folder
+from lakehouse.feature_specs import table_contract
+from lakehouse.lake import Lake
+from lakehouse.manifest import MANIFEST
+from lakehouse.staging import staging_folder
 from schemas.contract import Expectation
 from schemas.dataset import get_dataset
+from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.quality import Limit, RowRule
 from schemas.splits import split_of
+from schemas.tables.registry import TABLES
 
 DATASETS = ("criteo", "kuairand", "kuairand_tab")
 UNIQUE, IN_SET = "expect_column_values_to_be_unique", "expect_column_values_to_be_in_set"
@@ -539,7 +542,7 @@ def test_a_column_that_the_contract_does_not_know_is_a_warning(lake):
 def test_a_file_that_differs_from_the_others_is_seen(lake, chosen):
     contract = get_dataset("criteo")
     audited(lake, "criteo", "exposures")
-    file = lake.partition("exposures", "criteo", DAY) / "1-part.parquet"
+    file = lake["exposures", "criteo", DAY].path / "1-part.parquet"
     rows = f"read_parquet('{file}', hive_partitioning = false)"
     duckdb.sql(f"COPY (SELECT {chosen} FROM {rows}) TO '{file}.new' (FORMAT parquet)")
     file.with_name(f"{file.name}.new").replace(file)
@@ -552,7 +555,7 @@ def test_a_row_count_unlike_the_manifest_fails(lake):
         lake, "criteo", "exposures", rows=None, **{"counts": {"rows_in": 9, "duplicates": 1, "quarantined": 0}}
     )
     assert audit.verdict == PASS
-    manifest = lake.partition("exposures", "criteo", DAY) / MANIFEST
+    manifest = lake["exposures", "criteo", DAY].path / MANIFEST
     stated = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(stated | {"rows": 9, "counts": stated["counts"] | {"rows_in": 10}}))
     audit = audit_partition(lake, "exposures", get_dataset("criteo"), DAY)
@@ -643,7 +646,7 @@ def test_a_log_mostly_undated_fails(lake, rows_in, failed):
 
 def test_files_changed_after_publishing_fail(lake):
     audited(lake, "criteo", "exposures")
-    extra = lake.partition("exposures", "criteo", DAY) / "2-part.parquet"
+    extra = lake["exposures", "criteo", DAY].path / "2-part.parquet"
     duckdb.sql(f"COPY (SELECT * FROM '{extra.parent}/0-part.parquet' LIMIT 0) TO '{extra}' (FORMAT parquet)")
     audit = audit_partition(lake, "exposures", get_dataset("criteo"), DAY)
     assert failures(audit) == {"expect_fingerprint_to_equal_manifest": "critical"}
@@ -654,7 +657,7 @@ def test_files_changed_after_publishing_fail(lake):
 )
 def test_a_damaged_file_fails_in_one_line(lake, damage):
     audited(lake, "criteo", "journeys")
-    file = lake.partition("journeys", "criteo", DAY) / "0-part.parquet"
+    file = lake["journeys", "criteo", DAY].path / "0-part.parquet"
     file.write_bytes(damage(file.read_bytes()))
     audit = audit_partition(lake, "journeys", get_dataset("criteo"), DAY)
     assert {"expect_fingerprint_to_equal_manifest", "expect_files_to_be_readable"} == set(failures(audit))
@@ -671,7 +674,7 @@ def test_a_rule_that_duckdb_cannot_compute_is_no_fault_of_the_files(lake):
 
 def test_a_broken_file_of_another_partition_is_no_fault_of_this_one(lake):
     audited(lake, "criteo", "sequences")
-    shown = lake.partition("exposures", "criteo", DAY) / "0-part.parquet"
+    shown = lake["exposures", "criteo", DAY].path / "0-part.parquet"
     shown.write_bytes(shown.read_bytes()[:-20])
     with pytest.raises(UserError, match=f"cannot audit sequences/criteo/{DAY}, though its own files can be read"):
         audit_partition(lake, "sequences", get_dataset("criteo"), DAY)
@@ -679,7 +682,7 @@ def test_a_broken_file_of_another_partition_is_no_fault_of_this_one(lake):
 
 def test_a_partition_of_another_day_fails(lake):
     audited(lake, "criteo", "quarantine")
-    lake.partition("quarantine", "criteo", DAY).rename(lake.partition("quarantine", "criteo", "2017-01-05"))
+    lake["quarantine", "criteo", DAY].path.rename(lake["quarantine", "criteo", "2017-01-05"].path)
     audit = audit_partition(lake, "quarantine", get_dataset("criteo"), "2017-01-05")
     assert failures(audit) == {"expect_manifest_to_name_the_partition": "critical"}
 
@@ -687,7 +690,7 @@ def test_a_partition_of_another_day_fails(lake):
 @pytest.mark.parametrize("left", ["_manifest.json", "0-part.parquet"])
 def test_half_a_partition_fails(lake, left):
     audited(lake, "criteo", "exposures")
-    for path in lake.partition("exposures", "criteo", DAY).iterdir():
+    for path in lake["exposures", "criteo", DAY].path.iterdir():
         if path.name != left:
             path.unlink()
     audit = audit_partition(lake, "exposures", get_dataset("criteo"), DAY)
@@ -819,14 +822,14 @@ def test_a_day_of_200_000_exposures_loads_only_the_columns_that_rules_mention(la
     contract = get_dataset("kuairand")
     table, rows = sample("exposures", contract)
     write_partition(lake, table, contract, rows)
-    small = lake.partition("exposures", "kuairand", DAY)
+    small = lake["exposures", "kuairand", DAY].path
     with staging_folder(lake) as staged:
         duckdb.sql(
             "SELECT * EXCLUDE (range) REPLACE (row_number() OVER () AS exposure_id)"
             f" FROM read_parquet('{small}/*.parquet', hive_partitioning = false), range(25_000)"
         ).write_parquet(f"{staged}/0-part.parquet")
         counts = {"rows_in": 200_000, "duplicates": 0, "quarantined": 0}
-        publish(lake, "exposures", "kuairand", DAY, staged, rows=200_000, inputs={}, code="0", counts=counts)
+        lake["exposures", "kuairand", DAY].publish(staged, rows=200_000, inputs={}, code="0", counts=counts)
     loaded = []
 
     def recorded(*arguments):

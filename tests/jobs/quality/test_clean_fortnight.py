@@ -13,9 +13,9 @@ from jobs.drift.results import store as store_drift
 from jobs.drift.results import stored_drifts
 from jobs.quality.audit_results import store as store_audit
 from jobs.quality.audits import audit_partition
-from jobs.quality.table_contract import TABLES
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
+from schemas.tables.registry import TABLES
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 WEEK, FORTNIGHT = 7, 14

@@ -13,7 +13,8 @@ import pytest
 from jobs import data_docs
 from jobs.data_docs import INDEX, audit_page, index_page, publish_pages
 from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store, stored_audits
-from lakehouse.paths import UNDATED, Lake
+from lakehouse.lake import Lake
+from schemas.days import UNDATED
 from schemas.errors import UserError
 
 EVIL = "<script>alert(1)</script>"

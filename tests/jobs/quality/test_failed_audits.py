@@ -7,7 +7,7 @@ from built_lake import generate
 from in_process import Jobs
 
 from jobs.quality.audit_results import FAILED_MARK
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.errors import EXIT_USER_ERROR
 
 pytestmark = pytest.mark.spark
@@ -48,9 +48,9 @@ def test_a_bad_day_stops_before_the_next_table_and_a_repair_lets_it_go_on(jobs, 
     assert "pass exposures/kuairand/2022-04-23" in told.out
 
     # The partition is marked, for the jobs and for people; no other day is.
-    partition = jobs.lake.partition("exposures", "kuairand", day)
+    partition = jobs.lake["exposures", "kuairand", day].path
     assert (partition / FAILED_MARK).read_text().startswith(RULE)
-    assert not (jobs.lake.partition("exposures", "kuairand", "2022-04-23") / FAILED_MARK).exists()
+    assert not (jobs.lake["exposures", "kuairand", "2022-04-23"].path / FAILED_MARK).exists()
     stored = json.loads((jobs.lake.audits("kuairand") / "exposures" / f"{day}.json").read_text())
     assert stored["verdict"] == "fail"
     for job in (("build_journeys", "--day", day), ("build_feature_spec", "--from", "2022-04-22", "--to", day)):

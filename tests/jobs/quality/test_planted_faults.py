@@ -11,9 +11,9 @@ from in_process import Jobs
 
 from jobs.quality.audit_results import PASS
 from jobs.quality.audits import audit_partition
-from jobs.quality.table_contract import TABLES
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
+from schemas.tables.registry import TABLES
 
 pytestmark = pytest.mark.spark
 USERS, DAYS = 150, 5
@@ -201,7 +201,7 @@ def test_a_day_of_training_users_only_is_told(built, tmp_path):
     first, day = built[K]
     lake = linked_copy(first, tmp_path / "lake")
     replant(lake, "sequences", K, day, "FROM rows WHERE split = 'train'")
-    train = f"SELECT user_id FROM read_parquet('{lake.partition('sequences', K, day)}/*.parquet')"
+    train = f"SELECT user_id FROM read_parquet('{lake['sequences', K, day].path}/*.parquet')"
     replant(lake, "exposures", K, day, f"FROM rows WHERE user_id IN ({train})")
     audit = audit_partition(lake, "sequences", get_dataset(K), day)
     assert {o.name: o.severity for o in audit.failed} == {"expect_split_shares_to_be_as_declared": WARNING}

@@ -13,8 +13,8 @@ from jobs.data_docs import publish_pages
 from jobs.drift import results as drift_results
 from jobs.drift.results import Drift
 from jobs.report import INDEX, publish_report
-from lakehouse.paths import day_plus
 from schemas.dataset import get_dataset
+from schemas.days import day_plus
 
 pytestmark = [
     pytest.mark.browser,

@@ -9,7 +9,7 @@ from report_lake import DATASET, DAY, complete_lake, scored
 
 from jobs.report import publish_report
 from jobs.reports.model_runs import find_run
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.champion.registry import register, write_lineage
 from schemas.dataset import get_dataset
 

@@ -28,8 +28,9 @@ from jobs.drift import results as drift_results
 from jobs.drift.results import Drift
 from jobs.report import INDEX, publish_report
 from jobs.reports.stored import stored_summaries
-from lakehouse.paths import UNDATED, Lake, day_plus
+from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
+from schemas.days import UNDATED, day_plus
 from schemas.errors import NothingToDo, UserError
 
 CONTRACT = get_dataset(DATASET)
@@ -81,7 +82,7 @@ def test_rows_are_those_of_the_manifests(made):
 
 
 def test_rows_that_do_not_add_up_are_told(lake):
-    path = lake.partition("exposures", DATASET, DAY) / "_manifest.json"
+    path = lake["exposures", DATASET, DAY].path / "_manifest.json"
     manifest = json.loads(path.read_text())
     manifest["counts"]["rows_in"] += 1
     path.write_text(json.dumps(manifest))
@@ -185,7 +186,7 @@ def test_a_ratio_of_1_is_no_drift(lake):
 
 
 def test_drift_that_was_measured_on_other_data_is_told(lake):
-    there = lake.partition("exposures", DATASET, DAY)
+    there = lake["exposures", DATASET, DAY].path
     fresh = json.loads((there / "_manifest.json").read_text())["fingerprint"]
     for fingerprint, told in ((fresh, False), ("0" * 64, True)):
         inputs = {str(there.relative_to(lake.root)): fingerprint}
@@ -199,7 +200,7 @@ def test_drift_that_was_measured_on_other_data_is_told(lake):
 def test_a_stopped_day_says_where_why_and_what_to_do(lake):
     passed(lake, "journeys", DAY, failure("warning", "a bit late"), failure("critical"))
     for table in ("channel_policies", "user_reward_ranks", "budget_plan"):
-        shutil.rmtree(lake.partition(table, DATASET, DAY))
+        shutil.rmtree(lake[table, DATASET, DAY].path)
     page = page_of(lake)
     assert "Stopped at journeys. Broken rule: 12 users stand twice. No job builds on it" in page.text
     assert f"make backfill DATASET={DATASET} FROM={DAY} TO={DAY}" in page.text
@@ -230,7 +231,7 @@ def test_after_a_repair_the_day_is_no_longer_stopped(lake):
 
 def test_an_earlier_day_that_stands_in_the_way_is_named(lake):
     passed(lake, "exposures", FIRST, failure("critical"))
-    shutil.rmtree(lake.partition("channel_policies", DATASET, DAY))
+    shutil.rmtree(lake["channel_policies", DATASET, DAY].path)
     assert f"An earlier day stands in the way: the exposures of {FIRST} failed their audit." in page_of(lake).text
     passed(lake, "exposures", FIRST)
     assert "stands in the way" not in page_of(lake).text
@@ -298,7 +299,7 @@ _ABSENT = {
 
 @pytest.mark.parametrize("table", _ABSENT)
 def test_an_absent_table_is_one_line_of_an_otherwise_whole_page(lake, table):
-    shutil.rmtree(lake.partition(table, DATASET, DAY))
+    shutil.rmtree(lake[table, DATASET, DAY].path)
     page = page_of(lake)
     section, line = _ABSENT[table]
     assert line in page.section(section)
@@ -330,7 +331,7 @@ def test_a_table_of_no_rows_is_no_division_by_zero(lake):
 
 @pytest.mark.parametrize("broken", ["no Parquet", "another column", "no file"])
 def test_a_broken_table_is_one_sections_trouble(lake, broken):
-    folder = lake.partition("channel_policies", DATASET, DAY)
+    folder = lake["channel_policies", DATASET, DAY].path
     if broken == "another column":
         put(lake, "channel_policies", DAY, "SELECT 1 AS user_id")
     elif broken == "no file":
@@ -420,7 +421,7 @@ def test_the_index_has_the_newest_day_first_and_the_trend_of_every_headline(made
 
 def test_the_index_reads_what_reports_have_left_and_no_table(lake):
     for table in ("exposures", "journeys", "channel_policies"):
-        shutil.rmtree(lake.partition(table, DATASET, FIRST))
+        shutil.rmtree(lake[table, DATASET, FIRST].path)
     page_of(lake)
     assert index_of(lake).picture("Rows in") == "93 (2 Jan), 130 (3 Jan)"
 
@@ -451,7 +452,7 @@ def test_a_day_costs_a_day(lake):
     """Of other days only manifests, policies of the day before, and small tables are read."""
     before = publish_report(lake, CONTRACT, DAY).read_bytes()
     for table in ("exposures", "quarantine", "journeys", "user_reward_ranks", "budget_plan"):
-        for file in lake.partition(table, DATASET, FIRST).glob("*.parquet"):
+        for file in lake[table, DATASET, FIRST].path.glob("*.parquet"):
             file.write_text("never read")
     assert publish_report(lake, CONTRACT, DAY).read_bytes() == before
 

@@ -15,8 +15,7 @@ import pyspark
 import pytest
 from raw_logs import criteo_row, write_criteo
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
+from lakehouse.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[3]
 SPARK_HOME = Path(pyspark.__file__).parent
@@ -112,7 +111,7 @@ def test_the_journey_build_runs_on_a_cluster_and_gives_the_same_bytes(cluster, r
         lake = Lake(tmp_path / name)
         shutil.copytree(exposures, lake.root)
         run_task(master, "build_journeys", "--dataset", "criteo", "--lake", str(lake.root), "--day", "2017-01-01")
-        manifest = read_manifest(lake.partition("journeys", "criteo", "2017-01-01"))
+        manifest = lake["journeys", "criteo", "2017-01-01"].manifest
         assert manifest is not None
         assert manifest.rows == 40
         fingerprints.append(manifest.fingerprint)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.spark.day_files import DayFiles
-from lakehouse.publishing import content_fingerprint
+from lakehouse.manifest import content_fingerprint
 from schemas.errors import UserError
 
 DAYS = ["2022-04-22", "2022-04-23"]

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.spark.partitions import FILES_PER_DAY, publish_days
 from jobs.spark.worker_tables import InWorkers
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from schemas.contract import Column, Table
 
 DAYS = ["2022-04-22", "2022-04-23"]
@@ -35,7 +35,7 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
         found.append(publish_days(spark, rows, lake, TABLE, "kuairand", DAYS, inputs=lambda day: {"of": day}))
         assert not any(lake.staging.iterdir())
         for day, manifest in found[-1].items():
-            files = sorted(lake.partition("squares", "kuairand", day).glob("*.parquet"))
+            files = sorted(lake["squares", "kuairand", day].path.glob("*.parquet"))
             assert len(files) == FILES_PER_DAY
             users = [pq.read_table(file).column("user_id").to_pylist() for file in files]
             assert all(of_file == sorted(of_file) for of_file in users)

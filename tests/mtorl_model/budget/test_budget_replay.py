@@ -11,8 +11,8 @@ import pytest
 from synthetic import arrow_type, make_spec, write_lake
 from toy_campaign import InTurn
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from mtorl_model import replay_campaign
 from mtorl_model.budget.channel_level import ChannelCounts, channel_level
 from mtorl_model.budget.environment import Outcome
@@ -30,7 +30,7 @@ from mtorl_model.methods.mtorl.model import MTORL
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TEST, TRAIN, split_of
-from schemas.tables import exposures
+from schemas.tables import EXPOSURES, exposures
 
 KUAIRAND = get_dataset("kuairand")
 CHANNELS = ("short", "mid", "long")
@@ -46,7 +46,7 @@ def publish_exposures(lake: Lake, day: str, rows: list[dict]) -> None:
     full = [{c.name: row.get(c.name, _FILL[c.dtype]) for c in columns} for row in rows]
     with staging_folder(lake) as staged:
         pq.write_table(pa.Table.from_pylist(full, schema), staged / "part-00000.parquet")
-        publish(lake, exposures.NAME, "kuairand", day, staged, rows=len(rows), inputs={}, code="test")
+        lake[EXPOSURES, "kuairand", day].publish(staged, rows=len(rows), inputs={}, code="test")
 
 
 @pytest.fixture
@@ -81,9 +81,7 @@ def test_matched_offers_have_the_logs_outcome_and_others_none(lake):
     assert environment.rounds == 4
     log = {
         (row["user_id"], row["exposed_at_ms"]): row
-        for row in pq.ParquetFile(lake.partition(exposures.NAME, "kuairand", DAY) / "part-00000.parquet")
-        .read()
-        .to_pylist()
+        for row in pq.ParquetFile(lake[EXPOSURES, "kuairand", DAY].path / "part-00000.parquet").read().to_pylist()
         if row["propensity"] is not None and row["exposure_id"] != 99
     }
     for number in range(5):

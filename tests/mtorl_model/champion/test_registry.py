@@ -14,8 +14,8 @@ import pytest
 import synthetic
 import torch
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from mtorl_model.champion.registry import Version, load_champion, make_champion, register
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
@@ -248,7 +248,7 @@ def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypat
     newer = replace(spec, last_day="2022-05-08")
     with staging_folder(lake) as staged:
         (staged / SPEC_FILE).write_text(newer.to_json())
-        publish(lake, "feature_spec", "kuairand", newer.last_day, staged, rows=0, inputs={}, code="test")
+        lake["feature_spec", "kuairand", newer.last_day].publish(staged, rows=0, inputs={}, code="test")
     assert train_champion(lake, KUAIRAND, *DAYS, CONFIGS, spec_day=DAYS[-1])
     with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
         train_champion(lake, KUAIRAND, *DAYS, CONFIGS)

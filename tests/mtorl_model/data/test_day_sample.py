@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from lakehouse.paths import Lake, day_plus, days_between
-from lakehouse.publishing import MANIFEST, publish, read_manifest, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.manifest import MANIFEST, read_manifest
 from lakehouse.reading import read_tables, unswapped
+from lakehouse.staging import staging_folder
 from mtorl_model.data.day_sample import DaySample, _replay_days, draw_day, mixed_batches, steps_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig
 from schemas.dataset import get_dataset
+from schemas.days import day_plus, days_between
 from schemas.errors import Busy, UserError
 
 CRITEO = get_dataset("criteo")
@@ -63,7 +65,7 @@ def test_only_training_users_and_only_the_past(criteo_lake):
     sample = draw(lake, encoder, config=replace(CONFIG, replay_days=9))
     days = [path.rpartition("=")[2] for path in sample.inputs]
     assert days == ["2022-04-13", "2022-04-10", "2022-04-11", "2022-04-12"]
-    own = list(read_tables([lake.partition("sequences", "criteo", days[0])], ["split"]))
+    own = list(read_tables([lake["sequences", "criteo", days[0]].path], ["split"]))
     train = sum(t.column("split").to_pylist().count("train") for t in own)
     everybody = sum(len(t) for t in own)
     assert len(sample.new.valid_NL) == train < everybody
@@ -115,14 +117,19 @@ def test_every_batch_has_its_share_of_replay_and_every_window_its_turn(criteo_la
 
 def republish(lake: Lake, day: str, *, reverse: bool) -> None:
     """The day once more, its windows the other way round or as they are."""
-    partition = lake.partition("sequences", "criteo", day)
+    partition = lake["sequences", "criteo", day].path
     files = [pq.read_table(path, partitioning=None) for path in sorted(partition.glob("*.parquet"))]
     with staging_folder(lake) as staged:
         for k, table in enumerate(files):
             rows = table.take(list(range(len(table)))[::-1]) if reverse else table
             pq.write_table(rows, staged / f"other-{k}.parquet")
-        publish(lake, "sequences", "criteo", day, staged, rows=sum(map(len, files)), inputs={}, code="test",
-                spec_version=read_manifest(partition).spec_version)  # fmt: skip
+        lake["sequences", "criteo", day].publish(
+            staged,
+            rows=sum(map(len, files)),
+            inputs={},
+            code="test",
+            spec_version=read_manifest(partition).spec_version,
+        )
 
 
 @pytest.mark.parametrize("day", ["2022-04-13", "2022-04-12"])  # the day itself, a day of the replay
@@ -153,7 +160,7 @@ def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
 def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake, tmp_path):
     shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
     lake = Lake(tmp_path / "lake")
-    partition = lake.partition("sequences", "criteo", "2022-04-13")
+    partition = lake["sequences", "criteo", "2022-04-13"].path
 
     def read() -> None:
         with unswapped([partition]):
@@ -176,7 +183,7 @@ def test_windows_of_another_spec_are_refused_today_and_left_out_of_the_past(crit
     shutil.copytree(lake.root, tmp_path / "lake")
     mixed, config = Lake(tmp_path / "lake"), replace(CONFIG, replay_days=2)
     (dropped, *_) = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
-    partition = mixed.partition("sequences", "criteo", dropped)
+    partition = mixed["sequences", "criteo", dropped].path
     manifest = json.loads((partition / MANIFEST).read_text())
     (partition / MANIFEST).write_text(json.dumps(manifest | {"spec_version": other.spec.version}))
     drawn = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]

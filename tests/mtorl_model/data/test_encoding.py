@@ -162,7 +162,7 @@ def test_nothing_that_stands_in_padding_is_read() -> None:
 def test_names_sizes_and_arrays_agree_and_all_numbers_are_finite(tmp_path: Any, name: str, form: str) -> None:
     lake, spec = synthetic.write_lake(tmp_path, name, users=10)
     encoder = Encoder(spec, get_dataset(name), form)
-    table = pads.dataset(lake.partition("sequences", name, "2022-04-11"), format="parquet").to_table()
+    table = pads.dataset(lake["sequences", name, "2022-04-11"].path, format="parquet").to_table()
     batch = encoder.encode(table).batch()
     sizes, names = encoder.sizes, encoder.input_names
     assert batch.categorical_BLK.shape[-1] == len(sizes.vocabulary) == len(names.categorical)
@@ -180,7 +180,7 @@ def test_names_sizes_and_arrays_agree_and_all_numbers_are_finite(tmp_path: Any, 
 def test_a_slice_a_batch_and_chunks_encode_as_the_rows_of_the_whole(synthetic_lake: Any) -> None:
     lake, spec = synthetic_lake
     encoder = Encoder(spec, KUAIRAND, "binary")
-    table = pads.dataset(lake.partition("sequences", "kuairand", "2022-04-11"), format="parquet").to_table()
+    table = pads.dataset(lake["sequences", "kuairand", "2022-04-11"].path, format="parquet").to_table()
     rows = encoder.encode(table).take(slice(3, 8))
     whole = table.combine_chunks()
     chunked = pa.concat_tables([whole.slice(3, 2), whole.slice(5, 3)])

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.data import window_store
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -53,7 +53,7 @@ def test_a_store_holds_the_splits_encoded_windows_in_order(
     encoder = Encoder(spec, KUAIRAND, "binary")
     shutil.rmtree(lake.table(window_store.CACHE, "kuairand"))
     again = open_windows(lake, encoder, *DAYS, "train")
-    whole = pads.dataset(lake.partition("sequences", "kuairand", DAYS[0]), format="parquet").to_table()
+    whole = pads.dataset(lake["sequences", "kuairand", DAYS[0]].path, format="parquet").to_table()
     first_day = encoder.encode(whole.filter(pads.field("split") == "train"))
     for name, built, small_parts, expected in zip(
         Encoded._fields, store.windows, again.windows, first_day, strict=True
@@ -187,7 +187,7 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(own_lake: tuple[Lake, 
         synthetic.publish_sequences(lake, KUAIRAND, spec, day, [])
     with pytest.raises(UserError, match="no validation windows for kuairand"):
         open_windows(lake, encoder, *DAYS, "validation")
-    broken = lake.partition("sequences", "kuairand", DAYS[0]) / "part-00000.parquet"
+    broken = lake["sequences", "kuairand", DAYS[0]].path / "part-00000.parquet"
     broken.write_bytes(broken.read_bytes()[:-20])
     with pytest.raises(UserError, match="cannot be read"):
         open_windows(lake, encoder, *DAYS, "train")

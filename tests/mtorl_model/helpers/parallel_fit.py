@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from test_loop import CONFIG, TINY, Setup
 
-from lakehouse.paths import Lake
+from lakehouse.feature_specs import latest_spec
+from lakehouse.lake import Lake
 from mtorl_model import train
 from mtorl_model.methods.mtorl.config import LossConfig
 from mtorl_model.training import data_parallel, loop
 from schemas.errors import exit_with_one_line
-from schemas.tables.feature_spec import latest_spec
 
 KILLED_AT = 14  # steps: in the second epoch, behind a checkpoint in its middle
 

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.paths import Lake, days_between
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
+from schemas.days import days_between
 from schemas.splits import split_of
 from schemas.steps import last
-from schemas.tables import feature_spec, sequences
+from schemas.tables import FEATURE_SPEC, SEQUENCES, feature_spec, sequences
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 
 DAY_MS = 86_400_000
@@ -125,8 +126,7 @@ def write_lake(
     spec = make_spec(dataset, days[0], days[-1])
     with staging_folder(lake) as staged:
         (staged / feature_spec.SPEC_FILE).write_text(spec.to_json())
-        publish(lake, feature_spec.NAME, dataset.name, days[-1], staged, rows=0, inputs={}, code="test",
-                spec_version=spec.version)  # fmt: skip
+        lake[FEATURE_SPEC, dataset, days[-1]].publish(staged, rows=0, inputs={}, code="test", spec_version=spec.version)
     rng = np.random.default_rng(seed)
     journeys = [_Journey(1000 + u, dataset, spec, rng) for u in range(users)]
     profiles = [{name: _value(dataset, name, rng) for name in _PROFILE.get(dataset.name, ())} for _ in journeys]
@@ -167,8 +167,9 @@ def publish_sequences(
     with staging_folder(lake) as staged:
         for part, rows in enumerate(range(0, max(len(windows), 1), 100)):
             pq.write_table(table.slice(rows, 100), staged / f"part-{part:05d}.parquet")
-        publish(lake, sequences.NAME, dataset.name, day, staged, rows=len(windows), inputs={}, code="test",
-                spec_version=spec.version)  # fmt: skip
+        lake[SEQUENCES, dataset, day].publish(
+            staged, rows=len(windows), inputs={}, code="test", spec_version=spec.version
+        )
 
 
 def as_table(dataset: Dataset, spec: FeatureSpec, windows: list[dict[str, Any]], *, steps: int = 20) -> pa.Table:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import publish, staging_folder
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile
 from schemas.steps import MEMORY_STEPS
@@ -152,7 +152,7 @@ def publish_journeys(lake: Lake, day: str, table: pa.Table, *, files: int = 1, r
         for part in range(files):
             rows = table.slice(part * size, size)
             pq.write_table(rows, staged / f"part-{part:05d}.parquet", row_group_size=rows_per_group)
-        return publish(lake, "journeys", "toy", day, staged, rows=len(table), inputs={}, code="test").fingerprint
+        return lake["journeys", "toy", day].publish(staged, rows=len(table), inputs={}, code="test").fingerprint
 
 
 def journeys(users: dict[int, list[Shown]] | dict[str, list[Shown]]) -> pa.Table:

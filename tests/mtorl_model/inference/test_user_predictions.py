@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import Manifest
+from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest
 from mtorl_model import score
 from mtorl_model.budget.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.data.encoding import Encoder

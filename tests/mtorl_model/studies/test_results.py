@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.studies.pictures import draw, draw_search
 from mtorl_model.studies.results import results
 from mtorl_model.studies.run import COLUMNS

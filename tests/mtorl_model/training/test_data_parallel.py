@@ -12,7 +12,7 @@ import pytest
 import synthetic
 import torch
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.training import data_parallel
 from mtorl_model.training.checkpoint import load_checkpoint
 from mtorl_model.training.loop import CHECKPOINT_FILE

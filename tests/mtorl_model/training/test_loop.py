@@ -14,7 +14,7 @@ import synthetic
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.data.encoding import REWARD_FORMS, Encoded, Encoder
 from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods.mtorl.config import FineTuneConfig, LossConfig, ModelConfig, TrainConfig
@@ -75,8 +75,8 @@ sys.path[:0] = {paths!r}
 import torch
 torch.set_num_threads(1)
 from mtorl_model.training import loop
-from lakehouse.paths import Lake
-from schemas.tables.feature_spec import latest_spec
+from lakehouse.lake import Lake
+from lakehouse.feature_specs import latest_spec
 import test_loop
 optimise = loop._Training._optimise
 def dying(self, batch):
