@@ -181,10 +181,10 @@ def test_rollback_names_the_version_or_leaves_it_to_the_registry(checkout):
             "run {on} --study mu --workers 3 --folds 2 --seeds 1 --max-epochs 3",
         ),
         (["search", "TRIALS=7", "HIDDEN=256"], "search {on} --trials 7 --hidden-at-most 256"),
-        (["benchmark-published"], "benchmark_published {on} --out {lake}/studies/dataset=criteo/published.json"),
+        (["benchmark-published"], "published {on} --out {lake}/studies/dataset=criteo/published.json"),
         (
             ["benchmark-published", "WINDOWS=9", "OUT=a b", "PRESET=paper", "SEED=4"],
-            "benchmark_published {on} --out {root}/a b --windows 9 --preset paper --seed 4",
+            "published {on} --out {root}/a b --windows 9 --preset paper --seed 4",
         ),
         (["results"], "results --lake {lake} --out {root}/docs/results.md"),
     ],

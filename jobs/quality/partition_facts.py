@@ -274,7 +274,7 @@ def day_rules(table: Table, dataset: Dataset, ds: str) -> tuple[Expectation, ...
                 Expectation(between, {"column": "first_label_ms", **in_day}, "the windows of a day label that day"),
                 Expectation(between, {"column": "last_label_ms", **in_day}, "the windows of a day label that day"),
             )
-        case tables._:
+        case _:
             return ()
 
 

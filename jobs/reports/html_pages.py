@@ -1,4 +1,4 @@
-"""Pages made from the templates in jobs/templates: whole, escaped, without a script or a network."""
+"""Pages made from the templates beside this module: whole, escaped, without a script or a network."""
 
 import fcntl
 from collections.abc import Iterator

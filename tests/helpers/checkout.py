@@ -47,8 +47,7 @@ JOBS = (
 )  # fmt: skip
 MODEL = (
     "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote", "learn",
-    "rollback", "benchmark_published",
-    "studies/run", "studies/search", "studies/results",
+    "rollback", "studies/published", "studies/run", "studies/search", "studies/results",
 )  # fmt: skip
 
 

@@ -495,6 +495,7 @@ def test_an_export_that_is_killed_leaves_the_spec_as_it_was(lake, monkeypatch):
         raise KeyboardInterrupt
 
     spec = lake.table("champion", "kuairand") / "feature_spec.json"
+    spec.write_text("an older spec")
     before = spec.read_bytes()
     monkeypatch.setattr(Path, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
