@@ -47,8 +47,10 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"  # no call home; read when a contex
 # Neither Spark nor a database is asked here, no picture drawn, no distribution tested: 3 of the 4 CPU seconds that the
 # import takes, at each audit of a day.
 # Where Spark is loaded already, Great Expectations looks at it, and Spark looks for google's packages in turn.
-_UNUSED = ("sqlalchemy",) if "pyspark" in sys.modules else ("pyspark", "sqlalchemy", "google")
-with without(*_UNUSED), at_first_use("altair", "scipy.stats"):
+with (
+    without(*(("sqlalchemy",) if "pyspark" in sys.modules else ("pyspark", "sqlalchemy", "google"))),
+    at_first_use("altair", "scipy.stats"),
+):
     import great_expectations as gx
 from great_expectations.core.batch_definition import BatchDefinition
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
