@@ -7,9 +7,9 @@ import pytest
 from plain_words import OWN, ROOT, Figures, idioms, is_vague, measure
 
 # Vague names per 1,000 bindings and idioms per 1,000 words, of the whole project. These only go down: the best of the
-# codebases that plain_words.py is calibrated on have 0.0 names and 0.2 idioms. What breaks a limit is listed by
+# codebases that plain_words.py is calibrated on have 0.0 names and 0.3 idioms. What breaks a limit is listed by
 # `python tests/plain_words.py --list`.
-MOST = {"name": 72.5, "comment": 27.5, "message": 13.5, "page": 18.5}
+MOST = {"name": 72.5, "comment": 31.5, "message": 14.5, "page": 21.0}
 
 
 def measured(folder: Path, source: str, name: str = "module.py") -> Figures:
@@ -86,6 +86,9 @@ def test_self_dunders_enum_members_and_operands_are_no_vague_names(tmp_path):
         ("The columns are not the log's.", "log's"),
         ("So many users are in the making.", "in the making"),
         ("The rows are read, and so are the columns.", "and so are"),
+        ("It has a line a day, for some seconds.", "a line a day"),
+        ("None where there is no manifest.", "None where"),
+        ("The partition that it is of.", "is of"),
     ],
 )
 def test_an_idiom_is_a_hit(text, phrase):
