@@ -23,7 +23,11 @@ from schemas.dataset import Dataset
 MEMORY_STEPS = 40
 # The channel under which exposures of unknown channel are counted; never a label, never recommended.
 UNKNOWN_CHANNEL = ""
-
+# Point-in-time arithmetic packs a user's number and a time in milliseconds into one 64-bit integer: the time takes
+# this many bits, which reach to the year 2248.
+TIME_BITS = 43
+# The latest time of an exposure, in milliseconds since 1970 UTC: the end of its day has to fit into TIME_BITS as well.
+LATEST_EXPOSED_AT_MS = 2**TIME_BITS - 1 - 86_400_000
 
 # The journeys' running sums are whole millionths, exact in any order; a number beyond this counts as this.
 LARGEST_SUMMAND = 1e8

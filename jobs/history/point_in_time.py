@@ -22,6 +22,7 @@ from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.steps import (
     LARGEST_SUMMAND,
+    TIME_BITS,
     counted_switches,
     last,
     mean,
@@ -41,7 +42,6 @@ STRICTLY: Side = "left"
 _NANO = 1_000_000_000
 _MICRO = 1_000_000
 _LAST_ID = 2**63 - 1  # the query comes after every exposure
-TIME_BITS = 43  # milliseconds up to the year 2248, so that user and time fit into one number
 
 
 @dataclass(frozen=True)

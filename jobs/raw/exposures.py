@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs.history.point_in_time import TIME_BITS
 from jobs.raw.lines import SOURCE, typed
 from jobs.spark.worker_tables import InWorkers, as_tables
 from schemas.dataset import Dataset, Lookup
 from schemas.errors import UserError
+from schemas.steps import LATEST_EXPOSED_AT_MS
 from schemas.tables.exposures import exposures as exposures_table
 from schemas.tables.quarantine import QUARANTINE_TABLE
 
@@ -21,8 +21,6 @@ REASON, RAW, HASH, DS = "_reason", "_raw", "_hash", "ds"
 
 _SAME = ("user_id", "exposed_at_ms", "exposure_id")  # the time is part of what the id is made of: it parts no copies
 _WHY = "_why"
-# In the year 2248, a day before what known_before can tell apart: a day's end has to fit, too.
-_LAST_MS = 2**TIME_BITS - 1 - 86_400_000
 LARGEST_COST = 1_000_000_000  # sums of costs are kept in whole billionths, as 64-bit integers
 
 
@@ -44,7 +42,7 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     reasons += [F.when(F.expr(refusal.sql), refusal.reason) for refusal in dataset.refusals]
     # Whatever the contract forgets: without a day a row would be lost, without a sane cost it would stop the job.
     exposed_at_ms = F.expr(dataset.exposed_at_ms)
-    in_calendar = exposed_at_ms.between(0, _LAST_MS)
+    in_calendar = exposed_at_ms.between(0, LATEST_EXPOSED_AT_MS)
     reasons.append(_unless(in_calendar, "the time cannot be read"))
     reasons.append(_unless(F.expr(dataset.cost).between(0, LARGEST_COST), f"cost is not from 0 to {LARGEST_COST:,}"))
 
