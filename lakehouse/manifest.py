@@ -43,10 +43,8 @@ class Manifest:
         backfill; `this_code` names the version that must have built the partition, where somebody asks for it.
         """
         return (
-            self.inputs == dict(inputs)
-            and self.spec_version == spec_version
-            and this_code in (None, self.code_version)
-        )  # fmt: skip
+            self.inputs == dict(inputs) and self.spec_version == spec_version and this_code in (None, self.code_version)
+        )
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"

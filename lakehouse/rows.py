@@ -42,5 +42,9 @@ def publish_rows(
     with staging_folder(lake) as staged:
         pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(table)), staged / "part-00000.parquet")
         return lake[table.name, dataset, day].publish(
-            staged, rows=len(rows), inputs=inputs, code=code_version("mtorl_model"), spec_version=spec_version,
-        )  # fmt: skip
+            staged,
+            rows=len(rows),
+            inputs=inputs,
+            code=code_version("mtorl_model"),
+            spec_version=spec_version,
+        )

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
+
+# Both are plain text. The name says which engine reads it: jobs make exposures in Spark, audits run in DuckDB.
+SparkSql: TypeAlias = str
+DuckDbSql: TypeAlias = str
 
 
 class Known(Enum):
@@ -65,8 +69,8 @@ class Expectation:
 class Table:
     """A table of the lake: `LAKE/<name>/dataset=<dataset>/ds=<day>/*.parquet`.
 
-    `audit_sql` is a DuckDB SELECT over the view `partition` that turns nested columns into flat ones
-    for `expectations`; empty means the columns are audited as they are.
+    audit_duckdb_sql: a SELECT over the view `partition`. It turns nested columns into flat ones and computes the
+    columns that `expectations` name. Empty: the columns are audited as they are.
     """
 
     name: str
@@ -74,7 +78,7 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     expectations: tuple[Expectation, ...] = field(default=())
-    audit_sql: str = ""
+    audit_duckdb_sql: DuckDbSql = ""
 
     @property
     def ddl(self) -> str:

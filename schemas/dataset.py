@@ -13,7 +13,7 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import schemas.datasets
-from schemas.contract import Column, Known, Role
+from schemas.contract import Column, Known, Role, SparkSql
 from schemas.days import checked_day
 from schemas.errors import UserError
 from schemas.quality import Quality
@@ -48,30 +48,30 @@ class RawFile:
 class Lookup:
     """A side table joined to the log by key; a log row without a match is refused as `unknown <noun>`.
 
-    sql derives further columns, over the placeholder {<view>}; it must keep one row a key.
+    spark_sql: a SELECT over the placeholder {<view>} that adds columns; it must keep one row per key.
     """
 
     file: RawFile
     key: str
     log_key: str
     noun: str  # for the reason: "unknown user"
-    sql: str = ""
+    spark_sql: SparkSql = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A column of `exposures` and the Spark SQL that makes it."""
+    """A column of `exposures` and the expression that computes it."""
 
     column: Column
-    sql: str
+    spark_sql: SparkSql
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A rule that sends a raw row to quarantine where `sql` is true. Rules are asked in order, up to the first."""
+    """A rule that sends a raw row to quarantine if its condition is true. The first rule that applies is recorded."""
 
     reason: str
-    sql: str
+    spark_sql: SparkSql
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +105,16 @@ class Dataset:
     log: RawFile
     log_key: tuple[str, ...]
     user_id: Derived
-    exposed_at_ms: str
+    exposed_at_ms: SparkSql
     timezone: str
-    channel: str
+    channel: SparkSql
     gains: tuple[Gain, ...]
     columns: tuple[Derived, ...]
     lookups: tuple[Lookup, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     channels: tuple[str, ...] = ()
-    cost: str = NO_COST
-    propensity: str = "cast(NULL AS double)"
+    cost: SparkSql = NO_COST
+    propensity: SparkSql = "cast(NULL AS double)"
     outcome_days: int = 0
     notes: tuple[str, ...] = field(default=())  # what a reader of a report must know about the labels
     # Not in repr: the raw index is read anew where repr changes, and no threshold changes what a row becomes.

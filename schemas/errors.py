@@ -29,8 +29,14 @@ EXIT_TRY_AGAIN = 1
 
 # What stays as it is until somebody mends it. All other failures of the disk or the network may pass.
 _FOR_A_PERSON = (
-    errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ENOTDIR,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+)
 
 
 def exit_with_one_line(main: Callable[[], None]) -> None:

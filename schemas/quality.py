@@ -8,21 +8,22 @@ docs/quality.md tells what follows from a threshold that is broken.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.contract import Severity
+from schemas.contract import DuckDbSql, Severity
 
 
 @dataclass(frozen=True, slots=True)
 class RowRule:
-    """What holds in every exposure, or in nearly every one.
+    """A statement about a single exposure that is true of every row, or of nearly every row.
 
-    name: of the column that the audit makes of it; reads as what holds. sql: DuckDB, over the columns of `exposures`,
-    true or false. share: of the rows in which it holds at least.
+    name: the column that the audit computes from duckdb_sql; it reads as the statement that holds.
+    duckdb_sql: a boolean expression over the columns of `exposures`.
+    min_share: the statement must be true in at least this share of the rows.
     """
 
     name: str
-    sql: str
+    duckdb_sql: DuckDbSql
     why: str
-    share: float = 1.0
+    min_share: float = 1.0
     severity: Severity = Severity.CRITICAL
 
 

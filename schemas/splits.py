@@ -19,7 +19,10 @@ def split_of(user_id: int | str) -> str:
 
 
 def split_sql(user_id: str) -> str:
-    """`split_of` as a Spark SQL expression over the column `user_id`."""
+    """`split_of` as an SQL expression over the column `user_id`.
+
+    Spark reads it, and DuckDB does in an audit, which defines Spark's functions sha2 and conv for it.
+    """
     digest = f"sha2(concat('{SALT}:', cast({user_id} AS string)), 256)"
     bucket = f"(cast(conv(substring({digest}, 1, 8), 16, 10) AS bigint) % 10)"
     return f"CASE WHEN {bucket} < 8 THEN '{TRAIN}' WHEN {bucket} = 8 THEN '{VALIDATION}' ELSE '{TEST}' END"

@@ -113,11 +113,16 @@ def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
         ),
         Column("gap_s", "double", "seconds since the previous step; 0 at a user's first", role=Role.NUMERIC),
         *(
-            Column(f"since_{g}_s", "double", f"seconds since the last known {g}; null before the first",
-                   nullable=True, role=Role.NUMERIC)
+            Column(
+                f"since_{g}_s",
+                "double",
+                f"seconds since the last known {g}; null before the first",
+                nullable=True,
+                role=Role.NUMERIC,
+            )
             for g in dataset.gain_names
         ),
-    )  # fmt: skip
+    )
 
 
 def profile_inputs(dataset: Dataset) -> tuple[Column, ...]:

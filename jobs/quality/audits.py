@@ -1,8 +1,8 @@
 """Audit a published partition: its table's rules, asked of the whole partition with Great Expectations.
 
 Two suites, both derived from the table's contract: one over a single row of facts (manifest, types, counts;
-see `jobs.quality.partition_facts`), one over the flat rows that `Table.audit_sql` makes, of which only the columns
-that some rule mentions are loaded.
+see `jobs.quality.partition_facts`), one over the flat rows that `Table.audit_duckdb_sql` makes, of which only the
+columns that some rule mentions are loaded.
 """
 
 import os
@@ -37,6 +37,7 @@ from lakehouse.manifest import MANIFEST, read_manifest
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.expectations import not_null, unique, unique_together
 from schemas.lean_imports import at_first_use, without
 from schemas.tables import EXPOSURES, FEATURE_SPEC, QUARANTINE, SEQUENCES, USER_REWARD_RANKS
 from schemas.tables.feature_spec import FeatureSpec
@@ -156,8 +157,8 @@ def _key_rule(table: Table) -> tuple[Expectation, ...]:
         return ()
     why = "the key tells rows apart"
     if len(table.key) == 1:
-        return (Expectation("expect_column_values_to_be_unique", {"column": table.key[0]}, why),)
-    return (Expectation("expect_compound_columns_to_be_unique", {"column_list": list(table.key)}, why),)
+        return (unique(table.key[0], why=why),)
+    return (unique_together(table.key, why=why),)
 
 
 def _ask_facts(facts: Sequence[Fact]) -> list[Outcome]:
@@ -185,8 +186,7 @@ def _ask_rows(
     mentioned = dict.fromkeys(column for rule in rules for column in rule_columns(rule))
     # A computed number that is null or NaN would slip through every comparison.
     computed = [c for c in mentioned if c not in table.column_names and kinds[c] == "DOUBLE"]
-    rules = [*rules, *(Expectation("expect_column_values_to_not_be_null", {"column": c},
-                                   "a value that cannot be computed cannot be judged") for c in computed)]  # fmt: skip
+    rules = [*rules, *(not_null(c, why="a value that cannot be computed cannot be judged") for c in computed)]
     asked = [rule for rule in rules if rows or rule.rule.startswith("expect_table_")]
     frame = flat_frame(connection, table, {c: kinds[c] for c in dict.fromkeys((*table.key, *mentioned))})
     answers = _answers(frame, asked, "BASIC")

@@ -32,6 +32,7 @@ from schemas import tables
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before
+from schemas.expectations import between
 from schemas.quality import Limit, Quality
 from schemas.splits import SHARES
 from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
@@ -256,23 +257,20 @@ def day_rules(table: Table, dataset: Dataset, ds: str) -> tuple[Expectation, ...
     if ds == UNDATED:
         return ()
     start, end = day_bounds_ms(ds, dataset.timezone)
-    between = "expect_column_values_to_be_between"
-    in_day = {"min_value": start, "max_value": end - 1}
+    last = end - 1
     match table.name:
         case tables.EXPOSURES:
-            return (Expectation(between, {"column": "exposed_at_ms", **in_day},
-                                "an exposure on another day's partition is counted there or nowhere"),)  # fmt: skip
+            why = "an exposure on another day's partition is counted there or nowhere"
+            return (between("exposed_at_ms", low=start, high=last, why=why),)
         case tables.JOURNEYS:
             return (
-                Expectation(between, {"column": "newest_ms", "max_value": end - 1},
-                            "a journey as of a day knows nothing of the days after it"),
-                Expectation(between, {"column": "next_known_ms", "min_value": end},
-                            "a gain already known at the end of the day is not pending"),
-            )  # fmt: skip
+                between("newest_ms", high=last, why="a journey as of a day knows nothing of the days after it"),
+                between("next_known_ms", low=end, why="a gain already known at the end of the day is not pending"),
+            )
         case tables.SEQUENCES:
             return (
-                Expectation(between, {"column": "first_label_ms", **in_day}, "the windows of a day label that day"),
-                Expectation(between, {"column": "last_label_ms", **in_day}, "the windows of a day label that day"),
+                between("first_label_ms", low=start, high=last, why="the windows of a day label that day"),
+                between("last_label_ms", low=start, high=last, why="the windows of a day label that day"),
             )
         case _:
             return ()

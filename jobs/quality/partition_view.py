@@ -142,12 +142,12 @@ def unfinite_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[Col
 
 
 def flat_types(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
-    """Columns of the table's flat view (`Table.audit_sql`) and their DuckDB types."""
+    """Columns of the table's flat view (`Table.audit_duckdb_sql`) and their DuckDB types."""
     return _described(connection, flat_sql(table))
 
 
 def flat_sql(table: Table) -> str:
-    return table.audit_sql or 'SELECT * FROM "partition"'
+    return table.audit_duckdb_sql or 'SELECT * FROM "partition"'
 
 
 def flat_frame(connection: duckdb.DuckDBPyConnection, table: Table, columns: dict[str, str]) -> pd.DataFrame:

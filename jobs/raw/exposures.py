@@ -39,7 +39,7 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
         log = log.join(side, F.col(f"log.{lookup.log_key}") == F.col(f"{view}.{lookup.key}"), "left")
         reasons.append(F.when(F.col(f"{view}.{lookup.key}").isNull(), f"unknown {lookup.noun}"))
         reasons.append(F.concat(F.lit(f"the {lookup.noun}'s own row: "), F.col(f"{view}._reason")))
-    reasons += [F.when(F.expr(refusal.sql), refusal.reason) for refusal in dataset.refusals]
+    reasons += [F.when(F.expr(refusal.spark_sql), refusal.reason) for refusal in dataset.refusals]
     # Whatever the contract forgets: without a day a row would be lost, without a sane cost it would stop the job.
     exposed_at_ms = F.expr(dataset.exposed_at_ms)
     in_calendar = exposed_at_ms.between(0, LATEST_EXPOSED_AT_MS)
@@ -133,7 +133,7 @@ def _unless(holds: Column, reason: str) -> Column:
 
 
 def _exposure_columns(dataset: Dataset) -> list[Column]:
-    sql = {d.column.name: d.sql for d in (dataset.user_id, *dataset.columns)} | {
+    sql = {d.column.name: d.spark_sql for d in (dataset.user_id, *dataset.columns)} | {
         "exposure_id": f"xxhash64('{dataset.name}', {', '.join(f'log.`{c}`' for c in dataset.log_key)})",
         "exposed_at_ms": dataset.exposed_at_ms,
         "channel": dataset.channel,
@@ -175,4 +175,4 @@ def _lookup_rows(spark: SparkSession, raw: DataFrame, lookup: Lookup) -> DataFra
         .dropDuplicates([lookup.key])
         .drop("_copies")
     )
-    return spark.sql(lookup.sql, **{lookup.file.view: rows}) if lookup.sql else rows
+    return spark.sql(lookup.spark_sql, **{lookup.file.view: rows}) if lookup.spark_sql else rows

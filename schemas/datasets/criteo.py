@@ -1,35 +1,46 @@
 """Criteo Attribution Modeling for Bidding: 31 days of display ads; CC BY-NC-SA 4.0.
 
-A conversion becomes known at conversion_timestamp, up to 30 days after the exposure; what the channel
-choice brings (campaign, categories, cost) is known after it; attribution, click_pos and click_nb are
-written when the path has ended and are never an input. Timestamps are seconds since the log's start.
+A conversion becomes known at conversion_timestamp, up to 30 days after the exposure. The attributes of the ad that the
+channel showed (campaign, categories, cost) are known after the exposure. attribution, click_pos and click_nb are
+written when the path has ended, so they are never an input. Timestamps are seconds since the start of the log.
 """
 
 from datetime import UTC, datetime
 
-from schemas.contract import Column, Known, Role
+from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
 
-# The log's second 0. The publisher does not say which day it was; any fixed one serves.
+# Second 0 of the log. The publisher does not say which day it was; any fixed day serves.
 START = datetime(2017, 1, 1, tzinfo=UTC)
-LONGEST_DAYS = 366  # the published log spans 31; what lies further out is a broken cell
+LONGEST_DAYS = 366  # the published log spans 31 days; a later time stamp is a broken cell
 _START_S = int(START.timestamp())
 _LONGEST_S = LONGEST_DAYS * 86_400
 
 _CATEGORIES = tuple(f"cat{k}" for k in range(1, 10))
+_CATEGORY_DOC = "contextual feature of the ad shown"
 
 LOG = RawFile(
     view="log",
     patterns=("criteo_attribution_dataset.tsv.gz", "criteo_attribution_dataset*.tsv"),
     separator="\t",
     columns=(
-        RawColumn("timestamp"), RawColumn("uid"), RawColumn("campaign"), RawColumn("conversion"),
-        RawColumn("conversion_timestamp"), RawColumn("conversion_id"), RawColumn("attribution"),
-        RawColumn("click"), RawColumn("click_pos"), RawColumn("click_nb"), RawColumn("cost", "double"),
-        RawColumn("cpo", "double"), RawColumn("time_since_last_click"), *map(RawColumn, _CATEGORIES),
+        RawColumn("timestamp"),
+        RawColumn("uid"),
+        RawColumn("campaign"),
+        RawColumn("conversion"),
+        RawColumn("conversion_timestamp"),
+        RawColumn("conversion_id"),
+        RawColumn("attribution"),
+        RawColumn("click"),
+        RawColumn("click_pos"),
+        RawColumn("click_nb"),
+        RawColumn("cost", "double"),
+        RawColumn("cpo", "double"),
+        RawColumn("time_since_last_click"),
+        *map(RawColumn, _CATEGORIES),
     ),
-)  # fmt: skip
+)
 
 _EXPOSED_AT_MS = f"try_multiply(try_add(log.timestamp, {_START_S}L), 1000L)"
 _EXPOSED_AT = f"timestamp_seconds(log.timestamp + {_START_S}L)"
@@ -39,29 +50,45 @@ def _never(name: str, dtype: str, doc: str) -> Derived:
     return Derived(Column(name, dtype, doc, Known.NEVER, nullable=True), f"nullif(log.{name}, -1)")
 
 
+def _after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
+
+
+def _clock(name: str, doc: str, spark_sql: SparkSql) -> Derived:
+    return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), spark_sql)
+
+
 QUALITY = Quality(
     rows=(
-        RowRule("hour_is_of_the_time_stamp", "hour = exposed_at_ms // 3600000 % 24",
-                "a shifted hour tells the model another time of day than the user's"),
+        RowRule(
+            "hour_is_of_the_time_stamp",
+            "hour = exposed_at_ms // 3600000 % 24",
+            "a shifted hour tells the model another time of day than the user's",
+        ),
         # In the published log each conversion's exposure was clicked.
-        RowRule("conversion_follows_a_click", "conversion = 0 OR click = 1",
-                "a conversion without a click is one that this log cannot have brought"),
-        RowRule("conversion_comes_within_30_days",
-                "conversion_at_ms IS NULL OR conversion_at_ms <= exposed_at_ms + 2592000000",
-                "the log counts conversions for 30 days: a later one has a broken time"),
+        RowRule(
+            "conversion_follows_a_click",
+            "conversion = 0 OR click = 1",
+            "a conversion without a click is one that this log cannot have brought",
+        ),
+        RowRule(
+            "conversion_comes_within_30_days",
+            "conversion_at_ms IS NULL OR conversion_at_ms <= exposed_at_ms + 2592000000",
+            "the log counts conversions for 30 days: a later one has a broken time",
+        ),
     ),
     most_missing={"cpo": 0.1, "campaign": 0.1, **dict.fromkeys(_CATEGORIES, 0.1)},
     # In the published log the stability index of cpo is 0.7 from the first day to the second.
     uncompared={**CALENDAR, "cpo": "each campaign's cost per order is set anew every day: a handful of new values"},
-)  # fmt: skip
+)
 
 DATASETS = (
     Dataset(
         name="criteo",
         title="Criteo attribution, channel = cat8",
         log=LOG,
-        # Two equal rows are one exposure delivered twice; what matures later (conversion*, attribution,
-        # click_pos, click_nb) does not tell exposures apart.
+        # Two equal rows are one exposure that was delivered twice. The columns that change later (conversion*,
+        # attribution, click_pos, click_nb) are not part of the key.
         log_key=("uid", "timestamp", "campaign", "click", "cost", "cpo", *_CATEGORIES),
         user_id=Derived(Column("user_id", "bigint", "the user (uid)"), "log.uid"),
         exposed_at_ms=_EXPOSED_AT_MS,
@@ -74,8 +101,13 @@ DATASETS = (
         columns=(
             Derived(Column("click", "int", "1 if clicked", Known.AFTER), "cast(log.click AS int)"),
             Derived(
-                Column("conversion", "int", "1 if a conversion followed within 30 days", Known.AT,
-                       known_at="conversion_at_ms"),
+                Column(
+                    "conversion",
+                    "int",
+                    "1 if a conversion followed within 30 days",
+                    Known.AT,
+                    known_at="conversion_at_ms",
+                ),
                 "cast(log.conversion AS int)",
             ),
             Derived(
@@ -86,21 +118,25 @@ DATASETS = (
             _never("attribution", "int", "1 if the conversion was attributed to Criteo"),
             _never("click_pos", "bigint", "position of the click before the conversion"),
             _never("click_nb", "bigint", "number of clicks before the conversion"),
-            Derived(Column("cpo", "double", "cost per order, transformed", Known.AFTER, True, Role.NUMERIC), "log.cpo"),
-            Derived(Column("campaign", "string", "the campaign shown", Known.AFTER, True, Role.CATEGORICAL),
-                    "cast(log.campaign AS string)"),
+            _after("cpo", "double", "cost per order, transformed", Role.NUMERIC, "log.cpo"),
+            _after("campaign", "string", "the campaign shown", Role.CATEGORICAL, "cast(log.campaign AS string)"),
             *(
-                Derived(Column(cat, "string", "contextual feature of the ad shown", Known.AFTER, True,
-                               Role.CATEGORICAL), f"cast(log.{cat} AS string)")
-                for cat in _CATEGORIES
+                _after(name, "string", _CATEGORY_DOC, Role.CATEGORICAL, f"cast(log.{name} AS string)")
+                for name in _CATEGORIES
             ),
-            Derived(Column("time_since_last_click_s", "double", "seconds since the user's last click; null: none",
-                           Known.BEFORE, True, Role.NUMERIC),
-                    "cast(nullif(log.time_since_last_click, -1) AS double)"),
-            Derived(Column("hour", "int", "hour of the exposure, counted from the log's start, 0-23", Known.BEFORE,
-                           False, Role.CATEGORICAL), f"hour({_EXPOSED_AT})"),
-            Derived(Column("weekday", "int", "day of the week, counted from the configured start", Known.BEFORE,
-                           False, Role.CATEGORICAL), f"weekday({_EXPOSED_AT})"),
+            Derived(
+                Column(
+                    "time_since_last_click_s",
+                    "double",
+                    "seconds since the user's last click; null: none",
+                    Known.BEFORE,
+                    nullable=True,
+                    role=Role.NUMERIC,
+                ),
+                "cast(nullif(log.time_since_last_click, -1) AS double)",
+            ),
+            _clock("hour", "hour of the exposure, counted from the log's start, 0-23", f"hour({_EXPOSED_AT})"),
+            _clock("weekday", "day of the week, counted from the configured start", f"weekday({_EXPOSED_AT})"),
         ),
         refusals=(
             Refusal(f"timestamp is not from 0 to {_LONGEST_S:,}", f"log.timestamp NOT BETWEEN 0 AND {_LONGEST_S}"),
@@ -108,11 +144,14 @@ DATASETS = (
             Refusal("conversion is neither 0 nor 1", "log.conversion NOT IN (0, 1)"),
             Refusal("attribution is neither -1, 0 nor 1", "log.attribution NOT IN (-1, 0, 1)"),
             Refusal("a conversion without its time", "log.conversion = 1 AND log.conversion_timestamp < 0"),
-            Refusal("a conversion before its exposure",
-                    "log.conversion = 1 AND log.conversion_timestamp < log.timestamp"),
-            Refusal(f"conversion_timestamp is above {2 * _LONGEST_S:,}",
-                    f"log.conversion = 1 AND log.conversion_timestamp > {2 * _LONGEST_S}"),
+            Refusal(
+                "a conversion before its exposure", "log.conversion = 1 AND log.conversion_timestamp < log.timestamp"
+            ),
+            Refusal(
+                f"conversion_timestamp is above {2 * _LONGEST_S:,}",
+                f"log.conversion = 1 AND log.conversion_timestamp > {2 * _LONGEST_S}",
+            ),
         ),
         notes=("Conversions come up to 30 days late: the labels of the log's last 30 days are censored.",),
     ),
-)  # fmt: skip
+)

@@ -1,15 +1,15 @@
 """KuaiRand (Pure, 1K, 27K): short-video exposures of the Kuaishou app; kuairand.com, CC BY-SA 4.0.
 
-Every outcome is known from its own exposure on; the log has no cost. The channel is what one chooses to
-show: by default the video's duration class, as in the MTORL paper's sample; the same log with the page
-(`tab`) or the upload type as channel is the datasets `kuairand_tab` and `kuairand_upload_type`.
+Every outcome is known as soon as its exposure has happened; the log has no cost. In the dataset `kuairand` the channel
+is the duration class of the video, as in the sample of the MTORL paper. The datasets `kuairand_tab` and
+`kuairand_upload_type` read the same log with the page of the app and the upload type as channel.
 The month-long video statistics look into the future and are never read.
 """
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from schemas.contract import Column, Known, Role
+from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
 
@@ -22,11 +22,22 @@ LOG = RawFile(
     columns=tuple(
         RawColumn(name)
         for name in (
-            "user_id", "video_id", "date", "hourmin", "time_ms", *_FLAGS, "play_time_ms", "duration_ms",
-            "profile_stay_time", "comment_stay_time", "is_profile_enter", "is_rand", "tab",
+            "user_id",
+            "video_id",
+            "date",
+            "hourmin",
+            "time_ms",
+            *_FLAGS,
+            "play_time_ms",
+            "duration_ms",
+            "profile_stay_time",
+            "comment_stay_time",
+            "is_profile_enter",
+            "is_rand",
+            "tab",
         )
     ),
-)  # fmt: skip
+)
 
 USERS = RawFile(
     view="users",
@@ -82,20 +93,27 @@ SELECT classed.*, pool_share FROM classed LEFT JOIN pool USING (duration_class)
 """
 
 
-def _local(pattern_sql: str) -> str:
-    return pattern_sql.format(local=f"from_utc_timestamp(timestamp_millis(log.time_ms), '{_TIMEZONE}')")
+def _local(pattern: str) -> SparkSql:
+    """The expression with {local} replaced by the time of the exposure in Shanghai."""
+    return pattern.format(local=f"from_utc_timestamp(timestamp_millis(log.time_ms), '{_TIMEZONE}')")
 
 
 _DATE = "try_to_date(cast(log.date AS string), 'yyyyMMdd')"
 
 
-def _before(name: str, dtype: str, doc: str, role: Role, sql: str, *, static: bool = False) -> Derived:
-    nullable = static
-    return Derived(Column(name, dtype, doc, Known.BEFORE, nullable, role, static), sql)
+def _before(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.BEFORE, role=role), spark_sql)
 
 
-def _after(name: str, dtype: str, doc: str, role: Role, sql: str) -> Derived:
-    return Derived(Column(name, dtype, doc, Known.AFTER, True, role), sql)
+def _profile(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql = "") -> Derived:
+    """A column of the user's profile; without spark_sql, the column of the same name in `users`."""
+    return Derived(
+        Column(name, dtype, doc, Known.BEFORE, nullable=True, role=role, static=True), spark_sql or f"users.{name}"
+    )
+
+
+def _after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
 
 
 _GAINS = (
@@ -117,68 +135,81 @@ _COLUMNS = (
     _after("forward", "int", "1 if forwarded", Role.NUMERIC, "cast(log.is_forward AS int)"),
     _after("hate", "int", "1 if disliked", Role.NUMERIC, "cast(log.is_hate AS int)"),
     _after("play_time_ms", "double", "time watched, ms", Role.NUMERIC, "cast(log.play_time_ms AS double)"),
-    _after("watched_share", "double", "time watched over duration, at most 5; null without a duration", Role.NUMERIC,
-           "CASE WHEN videos.video_duration > 0 THEN least(log.play_time_ms / videos.video_duration, 5D) END"),
+    _after(
+        "watched_share",
+        "double",
+        "time watched over duration, at most 5; null without a duration",
+        Role.NUMERIC,
+        "CASE WHEN videos.video_duration > 0 THEN least(log.play_time_ms / videos.video_duration, 5D) END",
+    ),
     _after("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
     _after("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
     _after("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),
     _after("music_type", "string", "kind of its music", Role.CATEGORICAL, "videos.music_type"),
     _after("tag", "string", "its first tag", Role.CATEGORICAL, "split(videos.tag, ',')[0]"),
-    _after("video_duration_ms", "double", "its duration, ms; null for the videos without one", Role.NUMERIC,
-           "videos.video_duration"),
+    _after(
+        "video_duration_ms",
+        "double",
+        "its duration, ms; null for the videos without one",
+        Role.NUMERIC,
+        "videos.video_duration",
+    ),
     _before("hour", "int", "hour of the exposure, Asia/Shanghai, 0-23", Role.CATEGORICAL, _local("hour({local})")),
     _before("weekday", "int", "day of the week, Monday 0", Role.CATEGORICAL, _local("weekday({local})")),
-    _before("user_active_degree", "string", "activity class of the user", Role.CATEGORICAL,
-            "users.user_active_degree", static=True),
-    _before("is_lowactive_period", "string", "in a period of low activity", Role.CATEGORICAL,
-            "users.is_lowactive_period", static=True),
-    _before("is_live_streamer", "string", "1 if a live streamer; -124 in the log means missing", Role.CATEGORICAL,
-            "nullif(users.is_live_streamer, '-124')", static=True),
-    _before("is_video_author", "string", "1 if the user has uploaded a video", Role.CATEGORICAL,
-            "users.is_video_author", static=True),
+    _profile("user_active_degree", "string", "activity class of the user", Role.CATEGORICAL),
+    _profile("is_lowactive_period", "string", "in a period of low activity", Role.CATEGORICAL),
+    _profile(
+        "is_live_streamer",
+        "string",
+        "1 if a live streamer; -124 in the log means missing",
+        Role.CATEGORICAL,
+        "nullif(users.is_live_streamer, '-124')",
+    ),
+    _profile("is_video_author", "string", "1 if the user has uploaded a video", Role.CATEGORICAL),
     *(
-        derived
+        column
         for count, doc in (
-            ("follow_user_num", "accounts followed"), ("fans_user_num", "followers"),
-            ("friend_user_num", "friends"), ("register_days", "days since registration"),
+            ("follow_user_num", "accounts followed"),
+            ("fans_user_num", "followers"),
+            ("friend_user_num", "friends"),
+            ("register_days", "days since registration"),
         )
-        for derived in (
-            _before(count, "double", doc, Role.NUMERIC, f"users.{count}", static=True),
-            _before(f"{count}_range", "string", f"{doc}, as a range", Role.CATEGORICAL,
-                    f"users.{count}_range", static=True),
+        for column in (
+            _profile(count, "double", doc, Role.NUMERIC),
+            _profile(f"{count}_range", "string", f"{doc}, as a range", Role.CATEGORICAL),
         )
     ),
-    *(
-        _before(f"onehot_feat{k}", "string", "encrypted profile feature", Role.CATEGORICAL,
-                f"users.onehot_feat{k}", static=True)
-        for k in range(18)
+    *(_profile(f"onehot_feat{k}", "string", "encrypted profile feature", Role.CATEGORICAL) for k in range(18)),
+    Derived(
+        Column("log_hour", "int", "hour of the exposure as the log itself writes it (hourmin)", Known.NEVER),
+        "cast(floor(log.hourmin / 100) AS int)",
     ),
-    Derived(Column("log_hour", "int", "hour of the exposure as the log itself writes it (hourmin)", Known.NEVER),
-            "cast(floor(log.hourmin / 100) AS int)"),
     Derived(Column("is_random", "int", "1 if the video was drawn at random", Known.NEVER), "cast(log.is_rand AS int)"),
-)  # fmt: skip
+)
 
 _TAB = ("tab", "string", "page of the app, 0-14", Role.CATEGORICAL, "cast(log.tab AS string)")
 _UPLOAD_TYPE = ("upload_type", "string", "how it was uploaded", Role.CATEGORICAL, "videos.upload_type")
 
-# Kuaishou began in 2011; a time far from that is a broken cell, such as seconds for milliseconds.
+# Kuaishou began in 2011. An earlier or a much later time is a broken cell, such as seconds in place of milliseconds.
 FIRST_YEAR, LAST_YEAR = 2011, 2110
 _FIRST_MS, _END_MS = (
     int(datetime(year, 1, 1, tzinfo=ZoneInfo(_TIMEZONE)).timestamp()) * 1000 for year in (FIRST_YEAR, LAST_YEAR + 1)
 )
 
 _REFUSALS = (
-    Refusal(f"time_ms lies outside the years {FIRST_YEAR} to {LAST_YEAR}",
-            f"log.time_ms < {_FIRST_MS} OR log.time_ms >= {_END_MS}"),
+    Refusal(
+        f"time_ms lies outside the years {FIRST_YEAR} to {LAST_YEAR}",
+        f"log.time_ms < {_FIRST_MS} OR log.time_ms >= {_END_MS}",
+    ),
     Refusal("date is not a day", f"{_DATE} IS NULL"),
     *(Refusal(f"{flag} is neither 0 nor 1", f"log.{flag} NOT IN (0, 1)") for flag in (*_FLAGS, "is_rand")),
     Refusal("play_time_ms is negative", "log.play_time_ms < 0"),
-    # In the standard logs time_ms can fall on the evening before `date`; more than that is a broken row.
+    # In the standard logs time_ms can be on the evening before `date`; a larger difference is a broken row.
     Refusal(
         "date and time_ms are more than a day apart",
         _local(f"abs(datediff({_DATE}, to_date({{local}}))) > 1"),
     ),
-)  # fmt: skip
+)
 
 # Shanghai has had no summer time since 1991: eight hours ahead of UTC all year round.
 _HOUR_SQL = "(exposed_at_ms // 3600000 + 8) % 24"
@@ -186,23 +217,37 @@ _HOURS_AHEAD = f"(log_hour - {_HOUR_SQL} + 24) % 24"
 
 QUALITY = Quality(
     rows=(
-        RowRule("hour_is_of_the_time_stamp", f"hour = {_HOUR_SQL}",
-                "a shifted hour tells the model another time of day than the user's"),
+        RowRule(
+            "hour_is_of_the_time_stamp",
+            f"hour = {_HOUR_SQL}",
+            "a shifted hour tells the model another time of day than the user's",
+        ),
         # In the published log 0.3 % of the rows are further apart.
-        RowRule("log_clock_agrees", f"{_HOURS_AHEAD} IN (23, 0, 1)",
-                "time stamps shifted by a time zone put exposures on the wrong day and in the wrong order", 0.9),
+        RowRule(
+            "log_clock_agrees",
+            f"{_HOURS_AHEAD} IN (23, 0, 1)",
+            "time stamps shifted by a time zone put exposures on the wrong day and in the wrong order",
+            0.9,
+        ),
         # In the published log 0.03 % of the rows are clicks on a video that was never played.
-        RowRule("click_was_played", "click = 0 OR play_time_ms IS NULL OR play_time_ms > 0",
-                "a click on what was never shown is a click without an exposure", 0.99),
-        RowRule("play_ends_within_a_day", "play_time_ms IS NULL OR play_time_ms BETWEEN 0 AND 86400000",
-                "a play longer than a day is a broken cell, and one such number is a feature's whole scale"),
+        RowRule(
+            "click_was_played",
+            "click = 0 OR play_time_ms IS NULL OR play_time_ms > 0",
+            "a click on what was never shown is a click without an exposure",
+            0.99,
+        ),
+        RowRule(
+            "play_ends_within_a_day",
+            "play_time_ms IS NULL OR play_time_ms BETWEEN 0 AND 86400000",
+            "a play longer than a day is a broken cell, and one such number is a feature's whole scale",
+        ),
     ),
     most_missing={"author_id": 0.1, "tag": 0.2, "music_type": 0.2, "video_duration_ms": 0.2},
     uncompared=CALENDAR,
-)  # fmt: skip
+)
 
 
-def _kuairand(name: str, title: str, channel: str, columns: tuple[Derived, ...], **more: object) -> Dataset:
+def _kuairand(name: str, title: str, channel: SparkSql, columns: tuple[Derived, ...], **fields: object) -> Dataset:
     return Dataset(
         name=name,
         title=title,
@@ -220,7 +265,7 @@ def _kuairand(name: str, title: str, channel: str, columns: tuple[Derived, ...],
         ),
         refusals=_REFUSALS,
         quality=QUALITY,
-        **more,  # type: ignore[arg-type]
+        **fields,  # type: ignore[arg-type]
     )
 
 
@@ -231,7 +276,7 @@ DATASETS = (
         "videos.duration_class",
         (*_COLUMNS, _before(*_TAB), _after(*_UPLOAD_TYPE)),
         channels=("short", "mid", "long"),
-        # Random exposures draw the video uniformly from the pool, so the channel's share of it is its propensity.
+        # A random exposure draws its video uniformly from the pool, so the propensity of a channel is its pool share.
         propensity="CASE WHEN log.is_rand = 1 THEN videos.pool_share END",
     ),
     _kuairand(

@@ -4,8 +4,9 @@ The expected costs of the selected pairs add up to no more than the budget. rewa
 selection within the budget is expected to bring more. A day without a budget has a plan that selects nothing.
 """
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
 from schemas.dataset import Dataset
+from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import BUDGET_PLAN
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 
@@ -27,23 +28,18 @@ def budget_plan(dataset: Dataset) -> Table:
         ),
         key=("user_id",),
         expectations=(
-            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one offer"),
-            Expectation("expect_column_values_to_be_between",
-                        {"column": "expected_reward", "min_value": 0, "max_value": 1}, "a scaled reward"),
-            Expectation("expect_column_values_to_be_between", {"column": "expected_cost_nano", "min_value": 0},
-                        "a negative cost would pay for other users"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "within_budget", "value_set": [True]},
-                        "more than the budget is never planned"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "within_bound", "value_set": [True]},
-                        "a plan that brings more than its bound has no certificate"),
-            Expectation("expect_column_values_to_be_in_set",
-                        {"column": "source", "value_set": [FROM_MODEL, INITIAL]}, "the reader must know which"),
+            unique("user_id", why="one user, one offer"),
+            between("expected_reward", low=0, high=1, why="a scaled reward"),
+            between("expected_cost_nano", low=0, why="a negative cost would pay for other users"),
+            holds("within_budget", why="more than the budget is never planned"),
+            holds("within_bound", why="a plan that brings more than its bound has no certificate"),
+            one_of("source", (FROM_MODEL, INITIAL), why="the reader must know which"),
         ),
-        audit_sql="""
+        audit_duckdb_sql="""
             SELECT *,
                    coalesce(sum(expected_cost_nano) FILTER (WHERE selected) OVER (), 0) <= min(budget_nano) OVER ()
                      AS within_budget,
                    coalesce(sum(expected_reward) FILTER (WHERE selected) OVER (), 0)
                      <= (1 + 1e-6) * min(reward_bound) OVER () + 1e-9 AS within_bound
             FROM partition""",
-    )  # fmt: skip
+    )

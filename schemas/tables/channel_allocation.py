@@ -4,8 +4,9 @@ Counted over the exposures that the day's journeys remember; exposures in channe
 out. mtorl_model/budget/channel_level.py has the formulas.
 """
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
 from schemas.dataset import Dataset
+from schemas.expectations import between, holds
 from schemas.tables import CHANNEL_ALLOCATION
 
 _POLICIES = ("explicit", "implicit", "initial")
@@ -33,20 +34,18 @@ def channel_allocation(dataset: Dataset) -> Table:
         ),
         key=("channel",),
         expectations=(
-            *(Expectation("expect_column_values_to_be_between", {"column": name, "min_value": 0},
-                          "a probability is never negative") for name in _POLICIES),
-            *(Expectation("expect_column_values_to_be_between",
-                          {"column": f"{name}_total", "min_value": 1 - 1e-6, "max_value": 1 + 1e-6},
-                          "probabilities sum to 1") for name in _POLICIES),
-            Expectation("expect_column_values_to_be_in_set", {"column": "counts_nest", "value_set": [True]},
-                        "gained and reliable exposures are exposures, and costs are not negative"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "in_place", "value_set": [True]},
-                        "positions are 0..A-1: readers line channels up with the policies by them"),
+            *(between(name, low=0, why="a probability is never negative") for name in _POLICIES),
+            *(
+                between(f"{name}_total", low=1 - 1e-6, high=1 + 1e-6, why="probabilities sum to 1")
+                for name in _POLICIES
+            ),
+            holds("counts_nest", why="gained and reliable exposures are exposures, and costs are not negative"),
+            holds("in_place", why="positions are 0..A-1: readers line channels up with the policies by them"),
         ),
-        audit_sql="SELECT *, "
+        audit_duckdb_sql="SELECT *, "
         + ", ".join(f"sum({name}) OVER () AS {name}_total" for name in _POLICIES)
         + """, gained BETWEEN 0 AND exposures AND reliable BETWEEN 0 AND exposures AND cost_nano >= 0
                AND cost_gained_nano >= 0 AS counts_nest,
              position = row_number() OVER (ORDER BY position) - 1 AS in_place
             FROM partition""",
-    )  # fmt: skip
+    )

@@ -1,7 +1,8 @@
 """One user a row: which channel to use next, and with what probability."""
 
-from schemas.contract import Column, Expectation, Severity, Table
+from schemas.contract import Column, Severity, Table
 from schemas.dataset import Dataset
+from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import CHANNEL_POLICIES
 
 FROM_MODEL, INITIAL = "model", "initial"
@@ -25,24 +26,24 @@ def channel_policies(dataset: Dataset) -> Table:
         ),
         key=("user_id",),
         expectations=(
-            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one policy"),
-            Expectation("expect_column_values_to_be_between",
-                        {"column": "total", "min_value": 1 - 1e-6, "max_value": 1 + 1e-6},
-                        "probabilities sum to 1"),
-            Expectation("expect_column_values_to_be_between", {"column": "lowest", "min_value": 0},
-                        "a probability is never negative"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "is_best", "value_set": [True]},
-                        "the recommended channel is the most probable one"),
-            Expectation("expect_column_values_to_be_in_set",
-                        {"column": "source", "value_set": [FROM_MODEL, INITIAL]}, "the reader must know which"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "policies_differ", "value_set": [True]},
-                        "one channel for nearly everyone, and surely, is a collapsed policy: it ignores the user"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "recommendations_differ", "value_set": [True]},
-                        "one recommended channel for nearly everyone is a policy about to collapse", Severity.WARNING),
+            unique("user_id", why="one user, one policy"),
+            between("total", low=1 - 1e-6, high=1 + 1e-6, why="probabilities sum to 1"),
+            between("lowest", low=0, why="a probability is never negative"),
+            holds("is_best", why="the recommended channel is the most probable one"),
+            one_of("source", (FROM_MODEL, INITIAL), why="the reader must know which"),
+            holds(
+                "policies_differ",
+                why="one channel for nearly everyone, and surely, is a collapsed policy: it ignores the user",
+            ),
+            holds(
+                "recommendations_differ",
+                why="one recommended channel for nearly everyone is a policy about to collapse",
+                severity=Severity.WARNING,
+            ),
         ),
         # Of a few users all may well be alike. Those of a cold start are alike by definition, and tell nothing about
         # the model; a handful that differ from all the others do not make it look at the user.
-        audit_sql=f"""
+        audit_duckdb_sql=f"""
             WITH modelled AS (SELECT channel, policy FROM partition WHERE source = '{FROM_MODEL}'),
             together AS (
               SELECT count(*) >= {FEWEST_USERS} AND avg((channel = leader)::INT) >= {NEARLY_ALL} AS alike,
@@ -54,4 +55,4 @@ def channel_policies(dataset: Dataset) -> Table:
                    source <> '{FROM_MODEL}' OR NOT (alike AND sure) AS policies_differ,
                    source <> '{FROM_MODEL}' OR NOT alike OR sure AS recommendations_differ
             FROM partition CROSS JOIN together""",
-    )  # fmt: skip
+    )

@@ -1,13 +1,14 @@
 """One ad exposure a row."""
 
-from schemas.contract import Column, Expectation, Known, Table
+from schemas.contract import Column, Known, Table
 from schemas.dataset import Dataset
+from schemas.expectations import between, holds, mean_between, not_null, one_of, unique
 from schemas.tables import EXPOSURES
 
 
 def exposures(dataset: Dataset) -> Table:
     gains, quality = dataset.gain_names, dataset.quality
-    late = [dataset.column(g) for g in dataset.late_gains]
+    late_gains = [dataset.column(g) for g in dataset.late_gains]
     return Table(
         name=EXPOSURES,
         doc=__doc__,
@@ -17,40 +18,51 @@ def exposures(dataset: Dataset) -> Table:
             Column("exposed_at_ms", "bigint", "when, ms since 1970 UTC; (exposed_at_ms, exposure_id) is the order"),
             Column("channel", "string", "channel shown; null where unknown", Known.AFTER, nullable=True),
             Column("cost", "double", "what it cost, in the log's unit; 0 where the log has none", Known.AFTER),
-            Column("propensity", "double", "probability with which the logging policy chose the channel",
-                   Known.NEVER, nullable=True),
+            Column(
+                "propensity",
+                "double",
+                "probability with which the logging policy chose the channel",
+                Known.NEVER,
+                nullable=True,
+            ),
             *(d.column for d in dataset.columns),
         ),
         key=("exposure_id",),
         expectations=(
-            Expectation("expect_column_values_to_be_unique", {"column": "exposure_id"},
-                        "an exposure counted twice distorts every rate"),
-            Expectation("expect_column_values_to_be_between", {"column": "cost", "min_value": 0},
-                        "a negative cost would pay for itself in the penalised reward"),
-            *(Expectation("expect_column_values_to_be_in_set", {"column": g, "value_set": [0, 1]},
-                          "rewards are binary") for g in gains),
-            *(Expectation("expect_column_values_to_be_in_set", {"column": f"{c.name}_has_time", "value_set": [True]},
-                          "without its time a late gain would be known too early") for c in late),
-            *((Expectation("expect_column_values_to_be_in_set",
-                           {"column": "channel", "value_set": list(dataset.channels)},
-                           "a channel outside the contract has no head in the model"),) if dataset.channels else ()),
-            Expectation("expect_column_values_to_not_be_null",
-                        {"column": "channel", "mostly": 1 - quality.unknown_channels.value},
-                        quality.unknown_channels.why, quality.unknown_channels.severity),
-            Expectation("expect_column_values_to_be_between",
-                        {"column": "propensity", "min_value": 0, "max_value": 1, "strict_min": True},
-                        "off-policy estimates divide by it"),
-            Expectation("expect_column_mean_to_be_between",
-                        {"column": gains[0], "min_value": quality.rare_gains,
-                         "max_value": quality.frequent_gains.value},
-                        quality.frequent_gains.why, quality.frequent_gains.severity),
-            *(Expectation("expect_column_values_to_be_in_set",
-                          {"column": r.name, "value_set": [True], **({"mostly": r.share} if r.share < 1 else {})},
-                          r.why, r.severity) for r in quality.rows),
+            unique("exposure_id", why="an exposure counted twice distorts every rate"),
+            between("cost", low=0, why="a negative cost would pay for itself in the penalised reward"),
+            *(one_of(gain, (0, 1), why="rewards are binary") for gain in gains),
+            *(
+                holds(f"{gain.name}_has_time", why="without its time a late gain would be known too early")
+                for gain in late_gains
+            ),
+            *(
+                [one_of("channel", dataset.channels, why="a channel outside the contract has no head in the model")]
+                if dataset.channels
+                else []
+            ),
+            not_null(
+                "channel",
+                min_share=1 - quality.unknown_channels.value,
+                why=quality.unknown_channels.why,
+                severity=quality.unknown_channels.severity,
+            ),
+            between("propensity", low=0, high=1, above_low=True, why="off-policy estimates divide by it"),
+            mean_between(
+                gains[0],
+                quality.rare_gains,
+                quality.frequent_gains.value,
+                why=quality.frequent_gains.why,
+                severity=quality.frequent_gains.severity,
+            ),
+            *(
+                holds(rule.name, min_share=rule.min_share, why=rule.why, severity=rule.severity)
+                for rule in quality.rows
+            ),
         ),
-        audit_sql="SELECT *"
+        audit_duckdb_sql="SELECT *"
         # Quoted: a log may call a gain `order`.
-        + "".join(f', ("{c.name}" = 0 OR "{c.known_at}" >= exposed_at_ms) AS "{c.name}_has_time"' for c in late)
-        + "".join(f', ({r.sql}) AS "{r.name}"' for r in quality.rows)
+        + "".join(f', ("{c.name}" = 0 OR "{c.known_at}" >= exposed_at_ms) AS "{c.name}_has_time"' for c in late_gains)
+        + "".join(f', ({rule.duckdb_sql}) AS "{rule.name}"' for rule in quality.rows)
         + " FROM partition",
-    )  # fmt: skip
+    )

@@ -10,7 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
+from schemas.expectations import holds, one_of, unique
 from schemas.tables import FEATURE_SPEC
 
 SPEC_FILE = "_spec.json"  # beside the rows of the table
@@ -43,20 +44,17 @@ FEATURE_SPEC_TABLE = Table(
     ),
     key=("name",),
     expectations=(
-        Expectation("expect_column_values_to_be_unique", {"column": "name"}, "a feature is decided once"),
-        Expectation("expect_column_values_to_be_in_set",
-                    {"column": "role", "value_set": ["categorical", "numeric"]}, "the encoder follows from it"),
-        Expectation("expect_column_values_to_be_in_set", {"column": "explained", "value_set": [True]},
-                    "every dropped column has its reason"),
-        Expectation("expect_column_values_to_be_in_set", {"column": "encodable", "value_set": [True]},
-                    "a kept category needs a vocabulary, a kept number a positive scale"),
+        unique("name", why="a feature is decided once"),
+        one_of("role", ("categorical", "numeric"), why="the encoder follows from it"),
+        holds("explained", why="every dropped column has its reason"),
+        holds("encodable", why="a kept category needs a vocabulary, a kept number a positive scale"),
     ),
-    audit_sql="""
+    audit_duckdb_sql="""
         SELECT name, role, kept = (reason = '') AS explained,
                NOT kept OR (role = 'categorical' AND len(vocabulary) > 0) OR (role = 'numeric' AND std > 0)
                  AS encodable
         FROM partition""",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ the inputs of a step at the end of the day: the nightly scoring predicts from it
 starts from it. Its context columns (hour, ...) repeat the latest exposure's: the next one's are not known.
 """
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
 from schemas.dataset import Dataset
+from schemas.expectations import between, holds, unique
 from schemas.steps import MEMORY_STEPS, next_step_type, profile_inputs, step_type
 from schemas.tables import JOURNEYS
 
@@ -30,29 +31,31 @@ def journeys(dataset: Dataset) -> Table:
             Column("memory", f"array<{step_type(dataset)}>", f"the latest {MEMORY_STEPS} steps, oldest first"),
             Column("next_step", next_step_type(dataset), "inputs of a step at the end of the day"),
             Column("seen_cost_nano", "bigint", "cost known so far, in 1e-9 of the log's unit (exact in any order)"),
-            Column("seen_sums", "array<struct<name: string, micro: bigint, count: bigint>>",
-                   "sum of each number that has a running mean, in millionths, and how many are in it"),
+            Column(
+                "seen_sums",
+                "array<struct<name: string, micro: bigint, count: bigint>>",
+                "sum of each number that has a running mean, in millionths, and how many are in it",
+            ),
             Column("last_gain_at_ms", _times_type(dataset), "when each gain last became known; null where never"),
-            Column("pending", "array<struct<known_at_ms: bigint, channel: string, gain: string>>",
-                   "gains of past exposures that become known after ds, in order of time"),
+            Column(
+                "pending",
+                "array<struct<known_at_ms: bigint, channel: string, gain: string>>",
+                "gains of past exposures that become known after ds, in order of time",
+            ),
         ),
         key=("user_id",),
         expectations=(
-            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one policy"),
-            Expectation("expect_column_values_to_be_between",
-                        {"column": "steps", "min_value": 1, "max_value": MEMORY_STEPS},
-                        "a journey has at least one exposure and a bounded memory"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "in_order", "value_set": [True]},
-                        "a journey out of order teaches the model to look ahead"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "counts_all", "value_set": [True]},
-                        "history counts must cover at least the remembered exposures"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "no_step_twice", "value_set": [True]},
-                        "an exposure remembered twice is one that never happened"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "no_gain_without_exposure",
-                                                              "value_set": [True]},
-                        "more clicks than exposures, in all or in a channel, are clicks on nothing"),
+            unique("user_id", why="one user, one policy"),
+            between("steps", low=1, high=MEMORY_STEPS, why="a journey has at least one exposure and a bounded memory"),
+            holds("in_order", why="a journey out of order teaches the model to look ahead"),
+            holds("counts_all", why="history counts must cover at least the remembered exposures"),
+            holds("no_step_twice", why="an exposure remembered twice is one that never happened"),
+            holds(
+                "no_gain_without_exposure",
+                why="more clicks than exposures, in all or in a channel, are clicks on nothing",
+            ),
         ),
-        audit_sql=f"""
+        audit_duckdb_sql=f"""
             WITH flat AS (
               SELECT user_id, next_step.seen_exposures AS seen,
                      {gains_covered} AS no_gain_without_exposure,
@@ -64,4 +67,4 @@ def journeys(dataset: Dataset) -> Table:
                    seen >= len(stamps) AS counts_all, no_gain_without_exposure,
                    coalesce(len(list_distinct(stamps)) = len(stamps), true) AS no_step_twice
             FROM flat""",
-    )  # fmt: skip
+    )

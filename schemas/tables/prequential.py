@@ -7,15 +7,16 @@ predicted_rate = rate on the day itself, and nobody waits for the labels to matu
 A day before which there was no model, or without labels, has no rows.
 """
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
 from schemas.dataset import Dataset
+from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import PREQUENTIAL
 
 CHANNEL = "channel"  # the head that predicts the channel; the others have the names of their gains
 
 
 def prequential(dataset: Dataset) -> Table:
-    bound = dataset.quality.calibration
+    limit = dataset.quality.calibration
     return Table(
         name=PREQUENTIAL,
         doc=__doc__,
@@ -29,32 +30,36 @@ def prequential(dataset: Dataset) -> Table:
             Column("logloss", "double", "mean log loss, nats"),
             Column("logloss_low", "double", "its 95 % interval over users; null with few users", nullable=True),
             Column("logloss_high", "double", "its 95 % interval over users; null with few users", nullable=True),
-            Column("base_logloss", "double", "log loss of the day's own rates for everyone, which a model may know"
-                   " only afterwards"),
+            Column(
+                "base_logloss",
+                "double",
+                "log loss of the day's own rates, predicted for every user; a model cannot know these rates before",
+            ),
             Column("auc", "double", "of a gain; null for the channel, and where all labels are equal", nullable=True),
-            Column("rate", "double", "of a gain: share of the labels that have it, known by the end of the day",
-                   nullable=True),
+            Column(
+                "rate",
+                "double",
+                "of a gain: share of the labels that have it, known by the end of the day",
+                nullable=True,
+            ),
             Column("predicted_rate", "double", "of a gain: mean prediction of that", nullable=True),
             Column("known_share", "double", "mean chance that a gain to come is known by the end of the day"),
         ),
         key=("head",),
         expectations=(
-            Expectation("expect_column_values_to_be_unique", {"column": "head"}, "one head, one figure"),
-            Expectation("expect_column_values_to_be_in_set",
-                        {"column": "head", "value_set": [CHANNEL, *dataset.gain_names]}, "the heads of the model"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "is_unseen", "value_set": [True]},
-                        "a model tested on a day that it was trained on looks better than it is"),
-            Expectation("expect_column_values_to_be_between", {"column": "logloss", "min_value": 0},
-                        "a log loss is never negative"),
-            *(Expectation("expect_column_values_to_be_between", {"column": rate, "min_value": 0, "max_value": 1},
-                          "a share of the labels is from 0 to 1") for rate in ("rate", "predicted_rate")),
-            Expectation("expect_column_values_to_be_between", {"column": "calibration", "min_value": 1 / bound.value,
-                                                              "max_value": bound.value},
-                        bound.why, bound.severity),
+            unique("head", why="one head, one figure"),
+            one_of("head", (CHANNEL, *dataset.gain_names), why="the heads of the model"),
+            holds("is_unseen", why="a model tested on a day that it was trained on looks better than it is"),
+            between("logloss", low=0, why="a log loss is never negative"),
+            *(
+                between(rate, low=0, high=1, why="a share of the labels is from 0 to 1")
+                for rate in ("rate", "predicted_rate")
+            ),
+            between("calibration", low=1 / limit.value, high=limit.value, why=limit.why, severity=limit.severity),
         ),
         # A difference of less than three standard errors says nothing about the model. Half a gain more on either side
         # keeps a rate of 0 comparable. A gain that has labels but no rate or no prediction cannot be judged: null.
-        audit_sql=f"""
+        audit_duckdb_sql=f"""
             WITH judged AS (
               SELECT *, least(greatest(rate, predicted_rate, 0), 1) AS larger,
                      abs(predicted_rate - rate) <= 3 * sqrt(larger * (1 - larger) / nullif(labels, 0)) AS within_noise
@@ -63,4 +68,4 @@ def prequential(dataset: Dataset) -> Table:
                    CASE WHEN head = '{CHANNEL}' OR labels = 0 OR within_noise THEN 1
                         ELSE (predicted_rate * labels + 0.5) / (rate * labels + 0.5) END AS calibration
             FROM judged""",
-    )  # fmt: skip
+    )

@@ -3,7 +3,8 @@
 Both models answer for the validation users of the latest days, labels as known at the end of the day.
 """
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
+from schemas.expectations import holds, one_of, unique
 from schemas.tables import PROMOTIONS
 
 POLICY_AUDIT = "policy_audit"
@@ -30,12 +31,10 @@ PROMOTIONS_TABLE = Table(
     ),
     key=("check",),
     expectations=(
-        Expectation("expect_column_values_to_be_unique", {"column": "check"}, "one check, one answer"),
-        Expectation("expect_column_values_to_be_in_set",
-                    {"column": "decision", "value_set": [PROMOTED, REFUSED]}, "a gate says yes or no"),
-        Expectation("expect_column_values_to_be_in_set", {"column": "follows", "value_set": [True]},
-                    "promoted means that every check passed, refused that one did not"),
+        unique("check", why="one check, one answer"),
+        one_of("decision", (PROMOTED, REFUSED), why="a gate says yes or no"),
+        holds("follows", why="promoted means that every check passed, refused that one did not"),
     ),
-    audit_sql=f"""
+    audit_duckdb_sql=f"""
         SELECT *, (decision = '{PROMOTED}') = (SELECT bool_and(passed) FROM partition) AS follows FROM partition""",
-)  # fmt: skip
+)

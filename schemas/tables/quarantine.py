@@ -1,6 +1,7 @@
 """One refused raw row a row: nothing is dropped silently."""
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
+from schemas.expectations import not_empty
 from schemas.tables import QUARANTINE
 
 QUARANTINE_TABLE = Table(
@@ -12,11 +13,5 @@ QUARANTINE_TABLE = Table(
         Column("reason", "string", "why it was refused"),
     ),
     key=(),
-    expectations=(
-        Expectation(
-            "expect_column_value_lengths_to_be_between",
-            {"column": "reason", "min_value": 1},
-            "a refusal names its reason",
-        ),
-    ),
+    expectations=(not_empty("reason", why="a refusal names its reason"),),
 )

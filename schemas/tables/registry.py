@@ -79,43 +79,54 @@ def _same_for_all(table: Table) -> Contract:
 SCORES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
 
 _TABLES = (
-    RegisteredTable(
-        EXPOSURES, "the day's ad exposures", _of_dataset(exposures.exposures), audited_with=(QUARANTINE,)
-    ),
+    RegisteredTable(EXPOSURES, "the day's ad exposures", _of_dataset(exposures.exposures), audited_with=(QUARANTINE,)),
     RegisteredTable(QUARANTINE, "refused rows", _same_for_all(quarantine.QUARANTINE_TABLE)),
+    RegisteredTable(JOURNEYS, "every user's journey so far", _of_dataset(journeys.journeys), history=(EXPOSURES,)),
     RegisteredTable(
-        JOURNEYS, "every user's journey so far", _of_dataset(journeys.journeys), history=(EXPOSURES,)
-    ),
-    RegisteredTable(
-        FEATURE_SPEC, "which inputs the model sees", _same_for_all(feature_spec.FEATURE_SPEC_TABLE),
-        history=(EXPOSURES,), daily=False,
+        FEATURE_SPEC,
+        "which inputs the model sees",
+        _same_for_all(feature_spec.FEATURE_SPEC_TABLE),
+        history=(EXPOSURES,),
+        daily=False,
     ),
     RegisteredTable(SEQUENCES, "the windows that the model learns from", _sequences, history=(EXPOSURES,)),
     RegisteredTable(
-        PREQUENTIAL, "how the model judged the day before it learned it", _of_dataset(prequential.prequential),
+        PREQUENTIAL,
+        "how the model judged the day before it learned it",
+        _of_dataset(prequential.prequential),
         rebuilt=False,
     ),
     RegisteredTable(
-        PROMOTIONS, "whether the day's model became champion", _same_for_all(promotions.PROMOTIONS_TABLE),
+        PROMOTIONS,
+        "whether the day's model became champion",
+        _same_for_all(promotions.PROMOTIONS_TABLE),
         rebuilt=False,
     ),
     RegisteredTable(
-        CHANNEL_POLICIES, "which channel to use next, for each user",
-        _of_dataset(channel_policies.channel_policies), same_day=(JOURNEYS,),
-    ),
-    RegisteredTable(
-        USER_REWARD_RANKS, "whom to spend on first", _of_dataset(user_reward_ranks.user_reward_ranks),
+        CHANNEL_POLICIES,
+        "which channel to use next, for each user",
+        _of_dataset(channel_policies.channel_policies),
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
-        CHANNEL_ALLOCATION, "what each channel deserves", _of_dataset(channel_allocation.channel_allocation),
+        USER_REWARD_RANKS,
+        "whom to spend on first",
+        _of_dataset(user_reward_ranks.user_reward_ranks),
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
-        BUDGET_PLAN, "whom the day's budget buys", _of_dataset(budget_plan.budget_plan),
+        CHANNEL_ALLOCATION,
+        "what each channel deserves",
+        _of_dataset(channel_allocation.channel_allocation),
+        same_day=(JOURNEYS,),
+    ),
+    RegisteredTable(
+        BUDGET_PLAN,
+        "whom the day's budget buys",
+        _of_dataset(budget_plan.budget_plan),
         same_day=(*SCORES, JOURNEYS),
     ),
-)  # fmt: skip
+)
 
 TABLES = {table.name: table for table in _TABLES}
 FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)

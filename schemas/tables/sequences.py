@@ -7,8 +7,9 @@ nulls. Only the features that the spec keeps are here, raw; the spec's encoders 
 A profile's column holds one value a window, that of the user's last exposure of the day.
 """
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
 from schemas.dataset import Dataset
+from schemas.expectations import holds, one_of, unique_together
 from schemas.splits import SPLITS, split_sql
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables import SEQUENCES
@@ -65,30 +66,19 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
         ),
         key=("user_id", "window"),
         expectations=(
-            Expectation("expect_compound_columns_to_be_unique", {"column_list": ["user_id", "window"]},
-                        "a window trained on twice weighs twice"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "split", "value_set": list(SPLITS)},
-                        "a user without a split could leak into the test"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "length", "value_set": [steps]},
-                        "the model reads fixed windows"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "left_padded", "value_set": [True]},
-                        "padding stands on the left: the last position is the newest"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "labels_valid", "value_set": [True]},
-                        "padding and context bear no loss, and every window has a label"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "in_order", "value_set": [True]},
-                        "a window out of order teaches the model to look ahead"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "split_is_right", "value_set": [True]},
-                        "a user whose split changes has been trained on before being tested on"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "lists_aligned", "value_set": [True]},
-                        "position t of every list is the same step"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "steps_filled", "value_set": [True]},
-                        "a real step has all its values, padding has none"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "labelled_once", "value_set": [True]},
-                        "an exposure that is a label twice weighs twice"),
-            Expectation("expect_column_values_to_be_in_set", {"column": "enough_context", "value_set": [True]},
-                        "a label without its history is predicted from nothing"),
+            unique_together(("user_id", "window"), why="a window trained on twice weighs twice"),
+            one_of("split", SPLITS, why="a user without a split could leak into the test"),
+            one_of("length", (steps,), why="the model reads fixed windows"),
+            holds("left_padded", why="padding stands on the left: the last position is the newest"),
+            holds("labels_valid", why="padding and context bear no loss, and every window has a label"),
+            holds("in_order", why="a window out of order teaches the model to look ahead"),
+            holds("split_is_right", why="a user whose split changes has been trained on before being tested on"),
+            holds("lists_aligned", why="position t of every list is the same step"),
+            holds("steps_filled", why="a real step has all its values, padding has none"),
+            holds("labelled_once", why="an exposure that is a label twice weighs twice"),
+            holds("enough_context", why="a label without its history is predicted from nothing"),
         ),
-        audit_sql=f"""
+        audit_duckdb_sql=f"""
             WITH flat AS (
               SELECT *,
                      list_transform(list_filter(list_zip(exposed_at_ms, exposure_id, is_label), lambda p: p[3]),
@@ -118,4 +108,4 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
                    list_min(list_transform(labels, lambda p: p.t)) AS first_label_ms,
                    list_max(list_transform(labels, lambda p: p.t)) AS last_label_ms
             FROM flat""",
-    )  # fmt: skip
+    )

@@ -1,7 +1,8 @@
 """One user a row: the predicted reward of the next exposure, and the user's rank by it."""
 
-from schemas.contract import Column, Expectation, Table
+from schemas.contract import Column, Table
 from schemas.dataset import Dataset
+from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import USER_REWARD_RANKS
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 
@@ -22,18 +23,13 @@ def user_reward_ranks(dataset: Dataset) -> Table:
         ),
         key=("user_id",),
         expectations=(
-            Expectation("expect_column_values_to_be_unique", {"column": "user_id"}, "one user, one rank"),
-            Expectation("expect_column_values_to_be_between",
-                        {"column": "predicted_reward", "min_value": 0, "max_value": 1}, "a scaled reward"),
-            *(Expectation("expect_column_values_to_be_between",
-                          {"column": f"predicted_{g}", "min_value": 0, "max_value": 1}, "a probability")
-              for g in dataset.gain_names),
-            Expectation("expect_column_values_to_be_in_set", {"column": "rank_is_right", "value_set": [True]},
-                        "ranks are 1..N without gaps, by reward, ties by user_id"),
-            Expectation("expect_column_values_to_be_in_set",
-                        {"column": "source", "value_set": [FROM_MODEL, INITIAL]}, "the reader must know which"),
+            unique("user_id", why="one user, one rank"),
+            between("predicted_reward", low=0, high=1, why="a scaled reward"),
+            *(between(f"predicted_{gain}", low=0, high=1, why="a probability") for gain in dataset.gain_names),
+            holds("rank_is_right", why="ranks are 1..N without gaps, by reward, ties by user_id"),
+            one_of("source", (FROM_MODEL, INITIAL), why="the reader must know which"),
         ),
-        audit_sql="""
+        audit_duckdb_sql="""
             SELECT *, rank = row_number() OVER (ORDER BY predicted_reward DESC, user_id) AS rank_is_right
             FROM partition""",
-    )  # fmt: skip
+    )

@@ -150,11 +150,11 @@ def test_both_tables_pass_their_audit(lake):
     publish_journeys(lake, DAY, journeys(random_users(60)))
     score.score_day(lake, TOY, DAY)
     partition = published(lake, "channel_policies")
-    audited = duckdb.sql(channel_policies(TOY).audit_sql).to_arrow_table().to_pylist()
+    audited = duckdb.sql(channel_policies(TOY).audit_duckdb_sql).to_arrow_table().to_pylist()
     assert len(audited) == 60
     assert all(row["is_best"] and row["lowest"] >= 0 and abs(row["total"] - 1) < 1e-9 for row in audited)
     partition = published(lake, "user_reward_ranks")  # noqa: F841 (DuckDB reads it by name)
-    audited = duckdb.sql(user_reward_ranks(TOY).audit_sql).to_arrow_table().to_pylist()
+    audited = duckdb.sql(user_reward_ranks(TOY).audit_duckdb_sql).to_arrow_table().to_pylist()
     assert len(audited) == 60
     assert all(row["rank_is_right"] and 0 <= row["predicted_reward"] <= 1 for row in audited)
 

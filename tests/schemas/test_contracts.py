@@ -51,8 +51,14 @@ def test_every_published_column_has_its_place_or_a_reason(name):
     """A raw column that feeds nothing is one we forgot, or one we refuse on purpose."""
     dataset = get_dataset(name)
     sql = " ".join(
-        [d.sql for d in (dataset.user_id, *dataset.columns)]
-        + [dataset.exposed_at_ms, dataset.channel, dataset.cost, dataset.propensity, *(r.sql for r in dataset.refusals)]
+        [d.spark_sql for d in (dataset.user_id, *dataset.columns)]
+        + [
+            dataset.exposed_at_ms,
+            dataset.channel,
+            dataset.cost,
+            dataset.propensity,
+            *(r.spark_sql for r in dataset.refusals),
+        ]
         + list(dataset.log_key)
     )
     unused = {c.name for c in dataset.log.columns if c.name not in sql}
