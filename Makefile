@@ -43,7 +43,7 @@ bench: ## the benchmarks, into docs/performance.md: hours [ONLY=journeys|day|tra
 	@bin/bench.sh
 
 rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; none: the one before]
-	@bin/rollback.sh
+	@bin/lake.sh rollback
 
 up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
 	@bin/service.sh up
@@ -55,10 +55,10 @@ backfill: ## run past days in the running Airflow, by default all that is stale 
 	@bin/service.sh backfill
 
 status: ## which days of which table are fresh, stale, missing or failed [DATASET LAKE FROM TO RAW]
-	@bin/status.sh
+	@bin/lake.sh status
 
 report: ## a day as a page: verdict, rows, drift, model, results; and the index over days [DATASET LAKE DS=day; none: the latest; or FROM TO]
-	@bin/report.sh
+	@bin/lake.sh report
 
 orders: setup ## backfill the KuaiRand sample through Airflow in four orders: an hour or two [ORDERS_DAYS=17]
 	@ORDERS=1 $(TOOLS)/pytest -q -s -rs tests/test_orders.py
@@ -83,4 +83,4 @@ lint: setup ## ruff and mypy
 
 clean: ## remove what can be made again: generated logs, caches, Airflow's own state (not .venv, not the lake)
 	@bin/service.sh down
-	@rm -rf -- .budget .bench raw/generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@rm -rf -- .budget .bench raw/generated* raw/.generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

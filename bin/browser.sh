@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Debian's Chromium for the tests that look at pages, where this user may install it; without it they are skipped.
+# Installs Debian's Chromium, in which some tests open pages, if this user may. Without it those tests are skipped.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
-say "setup: installing Chromium, which some tests look at pages with"
+say "setup: installing Chromium, in which some tests open pages"
 LOG="$VENV/browser.log"
 {
   timeout 120 apt-get update || true

@@ -1,4 +1,4 @@
-# Sourced by the scripts in bin/: where things are, how they speak, and the environment they share.
+# Sourced by the scripts in bin/: the project's folders, messages, and the environment that all programs share.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -10,7 +10,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
 # The major version of the Java that Spark would start, or nothing.
 java_major() {
-  # Not the first line: that may be "Picked up JAVA_TOOL_OPTIONS: ...".
+  # Not just the first line, which may be "Picked up JAVA_TOOL_OPTIONS: ...".
   "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1 | sed -nE 's/^(java|openjdk) version "([0-9]+).*/\2/p' || true
 }
 
@@ -19,34 +19,35 @@ driver_memory() {
   awk '/^MemTotal/ { gb = int($2 / 4194304); print (gb < 1 ? 1 : gb > 8 ? 8 : gb) "g" }' /proc/meminfo
 }
 
-# Where setup keeps Spark's classes as this Java holds them in memory: loading those takes a third of a day's job.
-# Nothing where the path has a space: SPARK_SUBMIT_OPTS is cut at spaces, and the classes are loaded as ever.
+# The file in which setup keeps an archive of Spark's loaded classes: loading them anew takes a third of a day's job.
+# Each version of Java and of the packages has its own. Nothing where the path has a space, because Spark splits
+# SPARK_SUBMIT_OPTS at spaces; Java then works without an archive.
 class_archive() {
-  local made_for
+  local versions_hash
   case "$VENV" in *[[:space:]]*) return ;; esac
-  made_for="$({ "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version; cat "$VENV/.installed"; } 2>&1 | sha256sum)"
-  printf '%s/spark-%s.jsa' "$VENV" "${made_for:0:12}"
+  versions_hash="$({ "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version; cat "$VENV/.installed"; } 2>&1 | sha256sum)"
+  printf '%s/spark-%s.jsa' "$VENV" "${versions_hash:0:12}"
 }
 
-# The options by which Java takes the classes from there; nothing where setup could not make the archive.
-loaded_classes() {
+# The options by which Java uses that archive; nothing where setup could not make it.
+class_archive_options() {
   local archive
   archive="$(class_archive)"
-  # A Java that does not like the archive loads the classes as ever, and need not say so.
+  # The -Xlog options silence a Java that refuses the archive: it loads the classes as usual.
   [ ! -s "$archive" ] || printf ' -XX:SharedArchiveFile=%s -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off' "$archive"
 }
 
-# What the entry points and Spark need; without a cluster nothing listens on, or calls, anything but this machine.
+# What the entry points and Spark need. Without a cluster, nothing listens on or calls any machine but this one.
 step_environment() {
   export PATH="$VENV/bin:$PATH" PYTHONPATH="$ROOT" PYSPARK_PYTHON="$PYTHON_BIN"
-  # Spark's own search for its home stumbles over a space in the path.
-  SPARK_HOME="$("$PYTHON_BIN" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')"
-  export SPARK_HOME
+  # Spark's own search for its home fails where the path has a space.
+  local spark_homes=("$VENV"/lib/python3*/site-packages/pyspark)
+  export SPARK_HOME="${spark_homes[0]}"
   export SPARK_MASTER="${SPARK_MASTER:-local[2]}"
-  # A day's job is over before Java's last compiler has paid for itself: only what runs for minutes gets it.
-  local late="-XX:Tier4InvocationThreshold=60000 -XX:Tier4MinInvocationThreshold=8000"
-  late="$late -XX:Tier4CompileThreshold=180000 -XX:Tier4BackEdgeThreshold=500000"
-  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:--XX:+UseSerialGC $late$(loaded_classes)}"
+  # A day's job ends before the work of Java's optimising compiler pays off: compile only what runs for minutes.
+  local compiler="-XX:Tier4InvocationThreshold=60000 -XX:Tier4MinInvocationThreshold=8000"
+  compiler="$compiler -XX:Tier4CompileThreshold=180000 -XX:Tier4BackEdgeThreshold=500000"
+  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:--XX:+UseSerialGC $compiler$(class_archive_options)}"
   # Only without a cluster: its executors must be able to reach the driver.
   case "${AIRFLOW_CONN_SPARK:-$SPARK_MASTER}" in
     local | *'local['*) export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" ;;
@@ -57,16 +58,16 @@ step_environment() {
   set +a
 }
 
-# A day of a small log ($1: its folder, as it lies there) is over before Java's compilers and Spark's have paid for
-# themselves: let them do the least. What runs for minutes, the whole history of such a log already, is slower for it.
-small_days() {
+# small_log_settings FOLDER: where the raw log in FOLDER is small, let Java and Spark compile as little as they can. A
+# day of such a log ends before the compilers' work pays off; jobs that run for minutes become slower by it.
+small_log_settings() {
   local kilobytes
   kilobytes="$(du -skL -- "$1" | cut -f1)"
   [ "$kilobytes" -ge 262144 ] ||
     SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
 }
 
-# An embedded Airflow in the folder $1.
+# airflow_environment FOLDER: an embedded Airflow that keeps its state in FOLDER.
 airflow_environment() {
   step_environment
   export AIRFLOW_HOME="$1"
@@ -79,48 +80,41 @@ airflow_environment() {
   chmod 700 "$AIRFLOW_HOME"
 }
 
-# Airflow's lineage events go to the file OPENLINEAGE, where one is named, and nowhere else.
+# Airflow writes its lineage events to the file OPENLINEAGE where one is named, and nowhere else.
 openlineage_environment() {
   export AIRFLOW__OPENLINEAGE__DISABLED=True
   [ -n "${OPENLINEAGE:-}" ] || return 0
-  "$PYTHON_BIN" -c 'import airflow.providers.openlineage' 2>/dev/null ||
-    die "OPENLINEAGE needs a package more: .venv/bin/pip install -r requirements-openlineage.txt"
-  AIRFLOW__OPENLINEAGE__TRANSPORT="$("$PYTHON_BIN" -c '
-import json, os, sys
-print(json.dumps({"type": "file", "log_file_path": os.path.abspath(sys.argv[1]), "append": True}))' "$OPENLINEAGE")"
+  AIRFLOW__OPENLINEAGE__TRANSPORT="$("$PYTHON_BIN" -m bin.embedded_airflow.openlineage "$OPENLINEAGE")"
   export AIRFLOW__OPENLINEAGE__DISABLED=False AIRFLOW__OPENLINEAGE__NAMESPACE=mtorl AIRFLOW__OPENLINEAGE__TRANSPORT
 }
 
-# Bring the embedded Airflow's database to this version, once: $1 is its log.
-airflow_database() {
-  local stamp="$AIRFLOW_HOME/.database"
-  cmp -s "$VENV/.installed" "$stamp" && return
+# migrate_airflow_database LOG: create the embedded Airflow's database, or bring it to the installed version.
+migrate_airflow_database() {
+  local version_file="$AIRFLOW_HOME/.database"
+  cmp -s "$VENV/.installed" "$version_file" && return
   airflow db migrate >"$1" 2>&1 || die "Airflow's database cannot be set up: see $1"
-  cp "$VENV/.installed" "$stamp"
+  cp "$VENV/.installed" "$version_file"
 }
 
-# Fail with one line unless $1 names a dataset.
-check_dataset() {
-  "$PYTHON_BIN" -c '
-import sys
-from schemas.dataset import get_dataset
-from schemas.errors import exit_with_one_line
-exit_with_one_line(lambda: get_dataset(sys.argv[1]))' "$1"
+# install_requirements FILE: the pinned packages of another requirements file. Quick where they are installed.
+install_requirements() {
+  "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/$1" ||
+    die "the packages of $1 cannot be installed: see the lines above, or try .venv/bin/pip install -r $1"
 }
 
-# Set FIRST and LAST to the first and last day of the log in folder $2 of dataset $1.
+# find_log_days DATASET FOLDER: set FIRST and LAST to the first and last day of the raw log in FOLDER.
 find_log_days() {
-  local noise said status=0
-  noise="$(mktemp)"
-  said="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2" 2>"$noise")" || status=$?
-  # Spark chatters on standard error: of that only the line for people is shown, or all where there is none.
-  [ "$status" = 0 ] || grep '^error: ' "$noise" >&2 || cat "$noise" >&2
-  rm -f -- "$noise"
+  local messages days status=0
+  messages="$(mktemp)"
+  days="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2" 2>"$messages")" || status=$?
+  # Spark writes much to standard error: show only our own line of it, or everything where there is none.
+  [ "$status" = 0 ] || grep '^error: ' "$messages" >&2 || cat "$messages" >&2
+  rm -f -- "$messages"
   [ "$status" = 0 ] || exit "$status"
-  read -r FIRST LAST <<<"$said"
+  read -r FIRST LAST <<<"$days"
 }
 
-# run_step LOG NAME COMMAND...: run a command with its output in LOG; one line on the screen, two where it fails.
+# run_step LOG NAME COMMAND...: run a command with its output in LOG. Prints one line, two where it fails.
 run_step() {
   local log="$1" name="$2" start="$SECONDS" reason
   shift 2
@@ -129,6 +123,6 @@ run_step() {
     return
   fi
   reason="$(grep '^error: ' "$log" | tail -n 1)" || true
-  printf '%s\n' "${reason:-error: $name failed}" "the whole story: $log" >&2
+  printf '%s\n' "${reason:-error: $name failed}" "full log: $log" >&2
   exit 1
 }

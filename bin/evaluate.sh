@@ -9,7 +9,7 @@ OUT="$(realpath -m -- "${OUT:-metrics.json}")"
 
 [ -n "${RAW:-}" ] || die "make evaluate needs RAW=<folder of a raw log>"
 [ -d "$LAKE" ] || die "there is no lake $LAKE: train a champion first (make run), or name another with LAKE="
-[ -d "$(dirname "$OUT")" ] || die "there is no folder for OUT=$OUT"
+[ -d "$(dirname "$OUT")" ] || die "the folder of OUT=$OUT does not exist"
 RAW="$(realpath -m -- "$RAW")"
 
 "$ROOT/bin/setup.sh"
@@ -29,14 +29,14 @@ spark_job() {
     --conf "spark.executorEnv.PYTHONPATH=$ROOT" "$ROOT/jobs/$job.py" --dataset "$DATASET" "$@"
 }
 
-say "the champion of $LAKE on $RAW, $FIRST to $LAST"
+say "evaluating the champion of $LAKE on $RAW, $FIRST to $LAST"
 run_step "$LOG" export_champion "$PYTHON_BIN" -m mtorl_model.export_champion \
   --dataset "$DATASET" --lake "$LAKE" --out "$SCRATCH/champion"
 run_step "$LOG" build_exposures spark_job build_exposures --raw "$RAW" --lake "$SCRATCH/lake"
 run_step "$LOG" build_sequences spark_job build_sequences --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST" \
   --spec "$SCRATCH/champion/feature_spec.json"
-BEFORE="$(wc -l <"$LOG")"
+LINES_BEFORE="$(wc -l <"$LOG")"
 run_step "$LOG" evaluate "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" \
   --sequences "$SCRATCH/lake" --out "$OUT"
-tail -n "+$((BEFORE + 1))" -- "$LOG" # the figures, as a table
-say "metrics: $OUT"
+tail -n "+$((LINES_BEFORE + 1))" -- "$LOG" # the table of figures that this step has printed
+say "the figures as JSON: $OUT"

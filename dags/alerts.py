@@ -35,7 +35,7 @@ def late(context: Mapping[str, Any], hours: float) -> None:
     """A run is not done when it should be. Airflow's deadline alert calls this with a short context.
 
     Not told of a backfill: all its runs are queued when it is made, so that those of a long one would all be late at
-    once, and whoever started it sees it through (bin/backfill.py).
+    once, and whoever started it sees it through (bin/embedded_airflow/backfill.py).
     """
     run = context.get("dag_run") or {}
     if run.get("run_type") == "backfill":

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "jobs": {"schemas", "lakehouse", "jobs"},
     "mtorl_model": {"schemas", "lakehouse", "mtorl_model"},
     "dags": {"schemas", "lakehouse", "dags"},
-    "bin": {"schemas", "lakehouse"},
+    "bin": {"schemas", "lakehouse", "bin"},
     # The one place that sees both the truth and the model.
     "simulation": {"schemas", "lakehouse", "jobs", "mtorl_model", "simulation"},
     "benchmarks": {"schemas", "lakehouse", "jobs", "mtorl_model", "benchmarks"},

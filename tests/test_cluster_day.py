@@ -23,11 +23,10 @@ import pytest
 from compose import MARK, ROOT, Cluster, Container, end, kill, members, read_env_file
 from lakes import contents
 
+from bin.embedded_airflow.backfill import FINISHED
+from bin.embedded_airflow.rest_api import Airflow
 from lakehouse.lake import Lake
 from schemas.days import day_before
-
-sys.path.insert(0, str(ROOT / "bin"))
-import backfill as service
 
 pytestmark = [
     pytest.mark.airflow,
@@ -133,8 +132,8 @@ def cluster(home, raw) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def airflow(cluster) -> service.Airflow:
-    return service.Airflow(cluster.url("airflow-api", "8080"), cluster.variables["AIRFLOW_ADMIN_PASSWORD"])
+def airflow(cluster) -> Airflow:
+    return Airflow(cluster.url("airflow-api", "8080"), cluster.variables["AIRFLOW_ADMIN_PASSWORD"])
 
 
 def wait_for(found: Callable[[], Any], what: str, seconds: float = RUN_S) -> Any:
@@ -202,7 +201,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     checkpoints = home / "lake" / "checkpoints"
     kill_worker(cluster, "worker-gpu", "mtorl_model.train", lambda: list(checkpoints.rglob("checkpoint.pt")))
     path = f"/api/v2/dags/{dag}/dagRuns/{started['dag_run_id']}"
-    wait_for(lambda: airflow.call("GET", path)["state"] in service.DONE, "the history")
+    wait_for(lambda: airflow.call("GET", path)["state"] in FINISHED, "the history")
     assert airflow.call("GET", path)["state"] == "success", states(airflow, path)
     history = tasks(airflow, path)
     print(f"history {time.monotonic() - began:.0f} s")
@@ -268,11 +267,11 @@ def check_spark(cluster: Cluster) -> None:
     assert re.search(r"exited with code 137|exitStatus 137", "\n".join(logs))
 
 
-def tasks(airflow: service.Airflow, run_path: str) -> dict[str, dict[str, Any]]:
+def tasks(airflow: Airflow, run_path: str) -> dict[str, dict[str, Any]]:
     return {task["task_id"]: task for task in airflow.call("GET", f"{run_path}/taskInstances")["task_instances"]}
 
 
-def states(airflow: service.Airflow, run_path: str) -> dict[str, str]:
+def states(airflow: Airflow, run_path: str) -> dict[str, str]:
     return {name: task["state"] for name, task in tasks(airflow, run_path).items()}
 
 

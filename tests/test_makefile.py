@@ -121,10 +121,15 @@ def test_made_up_users_and_real_ones_have_lakes_of_their_own(checkout, arguments
     assert f"working on the lake {Path(lock.name).parent}:" in line
 
 
-def test_a_generated_log_is_whole_or_absent(checkout):
+def test_a_log_is_generated_again_where_that_failed_and_only_there(checkout):
     done = checkout.make("run", FAIL_generate_log="the disk is full")
     assert one_error_line(done) == "error: the disk is full"
-    assert not (checkout.root / "raw" / "generated").exists()
+    log = checkout.root / "raw" / "generated"
+    for _ in range(2):
+        assert "outside the log" in one_error_line(checkout.make("run", "TO=2022-04-11"))
+    generated = f"generate_log --layout kuairand --out {log} --users 1000"
+    days = f"log_days --dataset kuairand --raw {log}"
+    assert checkout.calls() == [generated, generated, days, days]
 
 
 def test_a_variable_is_taken_literally(checkout):

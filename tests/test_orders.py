@@ -22,13 +22,12 @@ import pytest
 from checkout import ROOT
 from lakes import contents
 
+from bin.embedded_airflow import backfill as backfills
+from bin.embedded_airflow.rest_api import Airflow
 from lakehouse.lake import Lake
 from schemas.days import days_between
 from schemas.tables import FEATURE_SPEC
 from schemas.tables.registry import TABLES
-
-sys.path.insert(0, str(ROOT / "bin"))
-import backfill as service
 
 pytestmark = [
     pytest.mark.airflow,
@@ -84,20 +83,20 @@ def trained(project: Path, lake: Path, days: list[str]) -> Path:
     return lake / "mlflow"
 
 
-Backfill = Callable[[service.Airflow, list[str]], None]
+Backfill = Callable[[Airflow, list[str]], None]
 
 
 def in_one(runs: int) -> Backfill:
-    def backfill(airflow: service.Airflow, days: list[str]) -> None:
-        assert service.backfill(airflow, DATASET, days[0], days[-1], runs)["success"] == len(days)
+    def backfill(airflow: Airflow, days: list[str]) -> None:
+        assert backfills.backfill(airflow, DATASET, days[0], days[-1], runs)["success"] == len(days)
 
     return backfill
 
 
 def one_by_one(order: Callable[[list[str]], list[str]]) -> Backfill:
-    def backfill(airflow: service.Airflow, days: list[str]) -> None:
+    def backfill(airflow: Airflow, days: list[str]) -> None:
         for day in order(days):
-            assert service.backfill(airflow, DATASET, day, day)["success"] == 1
+            assert backfills.backfill(airflow, DATASET, day, day)["success"] == 1
 
     return backfill
 
@@ -116,7 +115,7 @@ def run_through_airflow(project: Path, name: str, lake: Lake, days: list[str], b
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     run(project, "make", "up", f"DATASET={DATASET}", f"RAW={RAW}", f"LAKE={lake.root}", f"PORT={port}")
-    airflow = service.Airflow.of_service(project / ".airflow" / "service")
+    airflow = Airflow.of_service(project / ".airflow" / "service")
     since = datetime.now().astimezone().isoformat()
     backfill(airflow, days)
     seconds, elapsed = seconds_a_day(airflow, since, days)
@@ -154,11 +153,11 @@ def test_any_order_ends_with_the_same_lake(project, days):
     assert len(found["forwards"]) == len(daily) * len(days) + 1
 
 
-def seconds_a_day(airflow: service.Airflow, since: str, days: list[str]) -> tuple[list[float], float]:
+def seconds_a_day(airflow: Airflow, since: str, days: list[str]) -> tuple[list[float], float]:
     """How long each day took through both DAGs, and all of them from the first start to the last end."""
     total, starts, ends = dict.fromkeys(days, 0.0), [], []
     for dag in ("daily", "nightly"):
-        for day, run_of_day in service._runs(airflow, f"mtorl_{dag}_{DATASET}", None, since, days).items():
+        for day, run_of_day in backfills.newest_runs(airflow, f"mtorl_{dag}_{DATASET}", None, since, days).items():
             began, ended = (datetime.fromisoformat(run_of_day[f"{which}_date"]) for which in ("start", "end"))
             total[day] += (ended - began).total_seconds()
             starts.append(began)

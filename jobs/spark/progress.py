@@ -3,7 +3,7 @@
     progress: reading the log: 12 of 40 tasks, 3,120,000 rows
 
 What is being done is the session's job description (`doing`); rows are those that the stage has read so far, from files
-or from other stages, as tasks tell them. bin/progress.py shows the lines of a `make run` in place.
+or from other stages, as tasks tell them. bin/embedded_airflow/progress.py shows the lines of a `make run` in place.
 """
 
 import sys

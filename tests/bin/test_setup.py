@@ -1,7 +1,6 @@
-"""bin/setup.sh, with stand-ins for python and java on a PATH of its own, and the pinned requirements."""
+"""bin/setup.sh, with stand-ins for python, java and spark-submit in a PATH of its own; and the pinned requirements."""
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -27,19 +26,19 @@ TOOLS = (
     "realpath",
     "mv",
 )
-# `-m venv --clear DIR` makes DIR anew with DIR/bin/python, which tells its version and place, notes what it is
-# asked to install and fails while the file `broken` exists.
+# `-m venv --clear DIR` makes DIR anew with DIR/bin/python. `-m pip` writes its arguments to a file, and fails while the
+# file `broken` exists.
 PYTHON = """#!/bin/bash
 case "$*" in
-  *version_info*sys.prefix*) echo "3 11 $(realpath "$(dirname "$0")/..")" ;;
-  -c*) exit 0 ;;
+  *"bin/interpreter.py identity") echo "3 11 $(realpath "$(dirname "$0")/..")" ;;
+  *"bin/interpreter.py check 3.11") exit 0 ;;
   "-m venv --clear"*) rm -rf "$4"; mkdir -p "$4/bin"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python" ;;
   "-m pip"*) echo "$*" >>"$INSTALLS"; [ ! -e "$BROKEN" ] || { echo "ERROR: no such version"; exit 1; } ;;
 esac
 """
 
 
-# Notes with what options it runs, and makes the archive of classes that they name.
+# Writes its options to a file, and makes the archive of classes that they name.
 SPARK_SUBMIT = """#!/bin/bash
 echo "$SPARK_SUBMIT_OPTS" >>"$SPARK_STARTS"
 [ ! -e "$BROKEN_SPARK" ] || exit 1
@@ -48,7 +47,7 @@ echo classes >"${SPARK_SUBMIT_OPTS##*ArchiveClassesAtExit=}"
 
 
 class Machine:
-    """A machine with a project, a python and a java, that has nothing else."""
+    """A machine that has nothing but the project, stand-ins for python, java and spark-submit, and TOOLS."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -70,8 +69,8 @@ class Machine:
         self.tool("java", f"#!/bin/bash\necho '{version}' >&2\n")
 
     def setup(self, project: Path | None = None) -> subprocess.CompletedProcess[str]:
-        places = {"INSTALLS": "log", "BROKEN": "broken", "SPARK_STARTS": "spark", "BROKEN_SPARK": "no-spark"}
-        environment = {name: str(self.root / file) for name, file in places.items()}
+        files = {"INSTALLS": "log", "BROKEN": "broken", "SPARK_STARTS": "spark", "BROKEN_SPARK": "no-spark"}
+        environment = {name: str(self.root / file) for name, file in files.items()}
         environment["PATH"] = str(self.root / "tools")
         script = (project or self.root) / "bin" / "setup.sh"
         return subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60)
@@ -96,7 +95,7 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
-def test_a_second_setup_does_nothing(machine):
+def test_a_second_setup_changes_nothing(machine):
     assert machine.setup().returncode == 0
     second = machine.setup()
     assert (second.returncode, second.stdout, machine.installs(), machine.spark_starts()) == (0, "", 1, 1)
@@ -142,7 +141,7 @@ def test_nothing_is_removed_through_a_link(machine):
     assert (machine.root / "mine" / "bin").is_dir()
 
 
-def test_a_setup_that_failed_is_taken_up_again(machine):
+def test_a_setup_that_failed_is_continued(machine):
     machine.broken.touch()
     failed = machine.setup()
     assert failed.returncode != 0
@@ -163,15 +162,15 @@ def test_another_java_gets_an_archive_of_classes_of_its_own(machine):
     assert machine.archives() != first
 
 
-def test_a_machine_whose_spark_cannot_keep_its_classes_is_told_once(machine):
+def test_spark_classes_that_cannot_be_archived_are_one_warning(machine):
     (machine.root / "no-spark").touch()
     first, second = machine.setup(), machine.setup()
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "warning: Spark's classes cannot be kept" in first.stdout
+    assert "warning: Spark's classes cannot be archived" in first.stdout
     assert (second.stdout, machine.spark_starts()) == ("", 1)
 
 
-def test_java_takes_the_kept_classes(machine):
+def test_java_uses_the_archive_of_classes(machine):
     machine.setup()
     (archive,) = machine.archives()
 
@@ -188,21 +187,21 @@ def test_java_takes_the_kept_classes(machine):
     for part in ("bin", ".venv"):
         (spaced / part).symlink_to(machine.root / part)
     assert "SharedArchiveFile" not in options(spaced)  # Spark cuts its options at spaces
-    archive.write_text("")  # setup's mark of an archive that could not be made
+    archive.write_text("")  # as setup leaves it where it cannot make the archive
     assert "SharedArchiveFile" not in options()
 
 
-@pytest.mark.parametrize(("version", "found"), [('openjdk version "11.0.2"', "11"), ('java version "1.8.0_1"', "1")])
-def test_another_java_is_refused_with_one_line(machine, version, found):
+@pytest.mark.parametrize(("version", "major"), [('openjdk version "11.0.2"', "11"), ('java version "1.8.0_1"', "1")])
+def test_another_java_is_refused_with_one_line(machine, version, major):
     machine.java(version)
     done = machine.setup()
     assert done.returncode != 0
-    assert re.fullmatch(rf"error: Spark needs Java 17 or 21 \(found: {found}\).*\n", done.stderr)
+    assert re.fullmatch(rf"error: Spark needs Java 17 or 21 \(found: {major}\).*\n", done.stderr)
 
 
-def test_a_java_that_first_tells_of_its_options_is_taken(machine):
-    told = 'Picked up JAVA_TOOL_OPTIONS: -Dmy.version="11"'
-    machine.tool("java", f"#!/bin/bash\nprintf '%s\\n' '{told}' 'openjdk version \"21.0.2\" 2024-01-16' >&2\n")
+def test_a_java_that_first_prints_its_options_is_suitable(machine):
+    options = 'Picked up JAVA_TOOL_OPTIONS: -Dmy.version="11"'
+    machine.tool("java", f"#!/bin/bash\nprintf '%s\\n' '{options}' 'openjdk version \"21.0.2\" 2024-01-16' >&2\n")
     done = machine.setup()
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -240,8 +239,3 @@ def test_what_is_installed_is_what_is_pinned():
         if pin := line.split("#")[0].strip():
             name, wanted = pin.split("==")
             assert version(name).partition("+")[0] == wanted, name
-
-
-def test_scripts_can_be_started():
-    for script in [*(ROOT / "bin").glob("*.sh"), ROOT / ".ci" / "run"]:
-        assert os.access(script, os.X_OK), script

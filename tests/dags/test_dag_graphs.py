@@ -1,6 +1,5 @@
 """Task graphs as designed: what waits for what, where a table is published, what the entry points are told."""
 
-import sys
 from pathlib import Path
 
 import jinja2
@@ -8,12 +7,10 @@ import pytest
 from airflow.sdk import Param
 from airflow.sdk.exceptions import ParamValidationError
 
+from bin.embedded_airflow import backfill
 from dags.factory import DAY
 from dags.operators import ROOT, PythonStep, SparkStep
 from schemas.dataset import dataset_names, get_dataset
-
-sys.path.insert(0, str(ROOT / "bin"))
-import backfill
 
 HISTORY = {
     "build_exposures": {"audit_raw_rows"},
@@ -65,7 +62,7 @@ def test_what_others_wait_for_is_published_by_an_audit(bag):
     }
     assert all(task.startswith("audit_") for _, task in outlets)
     assert outlets["mtorl_daily_criteo", "audit_champion"] == ["champion_criteo"]
-    assert backfill.STARTS_NIGHT == "audit_champion"  # whose success it waits for a nightly run after
+    assert backfill.STARTS_NIGHTLY_RUN == "audit_champion"  # whose success it waits for a nightly run after
     assert outlets["mtorl_daily_criteo", "audit_day"] == ["journeys_criteo"]
     scores = ["channel_policies_criteo", "user_reward_ranks_criteo", "channel_allocation_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_scores"] == scores

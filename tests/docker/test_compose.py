@@ -10,8 +10,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -150,24 +148,16 @@ def test_the_image_has_what_its_services_name(variables):
     for source in sources:
         assert (ROOT / source).exists(), source
     # All that a task or a service imports or reads.
-    assert {
-        "schemas",
-        "jobs",
-        "mtorl_model",
-        "dags",
-        "docker",
-        "requirements.txt",
-        "requirements-cluster.txt",
-    } <= sources
+    folders = {"schemas", "lakehouse", "jobs", "mtorl_model", "dags", "docker"}
+    assert folders | {"requirements.txt", "requirements-cluster.txt"} <= sources
     python = re.search(r"^FROM python:(\d+\.\d+)", DOCKERFILE, re.MULTILINE)[1]
     environment = image_environment()
     assert f"/python{python}/" in environment["SPARK_HOME"]
     if sys.version_info[:2] == tuple(map(int, python.split("."))):
-        assert Path(environment["SPARK_HOME"].replace("/opt/mtorl", str(ROOT))).is_dir()
+        assert Path(environment["SPARK_HOME"].replace("/opt/mtorl/.venv", sys.prefix)).is_dir()
     installed = re.search(r"apt-get install -y --no-install-recommends (.+) \\", DOCKERFILE)[1].split()
-    assert {"gcc", "libc6-dev"} <= set(
-        installed
-    )  # mtorl_model.training.loop compiles the model where there is a compiler
+    # mtorl_model.training.loop compiles the model where there is a compiler.
+    assert {"gcc", "libc6-dev"} <= set(installed)
     for service in read_services(variables).values():
         for word in (*service.command, *service.health):
             if word.startswith("docker/"):
@@ -270,43 +260,3 @@ def test_packages_of_a_cluster_are_those_that_are_installed_here():
         assert {name: version(name) for name, _ in pins} == dict(pins)
     except PackageNotFoundError as missing:
         pytest.skip(f"not installed here: {missing}")
-
-
-@pytest.fixture
-def answering():
-    """A server whose answer is JSON: which component is sick stands in the path."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            sick = self.path.strip("/")
-            states = {
-                name: {"status": "unhealthy" if name == sick else "healthy"} for name in ("scheduler", "triggerer")
-            }
-            self.send_response(500 if sick == "broken" else 200)
-            self.end_headers()
-            self.wfile.write(json.dumps(states).encode())
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    ("path", "components", "healthy"),
-    [("/", [], True), ("/", ["scheduler"], True), ("/scheduler", [], True), ("/scheduler", ["triggerer"], True),
-     ("/scheduler", ["scheduler"], False), ("/broken", [], False), ("/", ["no_such_component"], False)],
-)  # fmt: skip
-def test_healthy_is_who_answers_and_calls_itself_so(answering, path, components, healthy):
-    check = [sys.executable, str(ROOT / "docker" / "health.py"), answering + path, *components]
-    assert (subprocess.run(check, capture_output=True, check=False).returncode == 0) is healthy
-
-
-def test_who_does_not_answer_is_not_healthy():
-    check = [sys.executable, str(ROOT / "docker" / "health.py"), "http://127.0.0.1:9"]
-    assert subprocess.run(check, capture_output=True, check=False).returncode != 0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Notes its name and arguments; ends as FAIL_<name> says, after the line that it says. It lasts as long as there is a
-# file of the name that HOLD_<name> says.
+# Writes its name and arguments to the file CALLS. FAIL_<name> in the environment is the message with which it fails.
+# It does not end before the file that HOLD_<name> names is gone.
 STAND_IN = """
 import os, pathlib, sys, time
 name = pathlib.Path(sys.argv[0]).stem
@@ -21,7 +21,7 @@ def value(flag):
     return sys.argv[sys.argv.index(flag) + 1]
 while os.path.exists(os.environ.get("HOLD_" + name, "")):
     time.sleep(0.2)
-if name == "generate_log":
+if name == "generate_log" and "FAIL_generate_log" not in os.environ:
     pathlib.Path(value("--out")).mkdir(parents=True)
 if name == "log_days":
     if not pathlib.Path(value("--raw")).is_dir():
@@ -56,10 +56,10 @@ class Checkout:
     root: Path
 
     def make(self, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run make with these arguments; its variables in the caller's environment do not count."""
-        hidden = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-        hidden += ["MAKEFLAGS", "MAKELEVEL", "MFLAGS"]  # else a suite run by make prints "Entering directory"
-        inherited = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("AIRFLOW")}
+        """Run make with these arguments, without the Makefile's variables of the caller's environment."""
+        removed = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+        removed += ["MAKEFLAGS", "MAKELEVEL", "MFLAGS"]  # else a suite run by make prints "Entering directory"
+        inherited = {k: v for k, v in os.environ.items() if k not in removed and not k.startswith("AIRFLOW")}
         return subprocess.run(
             ["make", *arguments],
             cwd=self.root,
@@ -75,7 +75,7 @@ class Checkout:
         return file.read_text().splitlines() if file.exists() else []
 
     def forget_calls(self) -> None:
-        (self.root / "calls.txt").unlink()
+        (self.root / "calls.txt").unlink(missing_ok=True)
 
 
 def make_checkout(root: Path) -> Checkout:

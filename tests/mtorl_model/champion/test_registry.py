@@ -182,7 +182,7 @@ def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
     done = train_command(lake.root, "--max-epochs", "1", "--members", "1")
     assert done.returncode == 0, done.stderr
     epoch, first, *_ = done.stdout.splitlines()
-    assert re.fullmatch(r"epoch 1: validation loss \d\.\d{4}", epoch)  # bin/progress.py looks for it
+    assert re.fullmatch(r"epoch 1: validation loss \d\.\d{4}", epoch)  # bin/embedded_airflow/progress.py looks for it
     assert first.startswith("mtorl_kuairand/1 is the champion of kuairand")
     assert done.stderr == ""
     assert not list((lake.root / "checkpoints").rglob("*.pt"))

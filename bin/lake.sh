@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# make status, make report, make rollback: look at a lake, or change its champion.
+# Reads DATASET, LAKE, RAW, DS, FROM, TO and VERSION from the environment.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+COMMAND="$1"
+LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
+ARGUMENTS=(--dataset "${DATASET:-kuairand}" --lake "$LAKE")
+DAYS=(${FROM:+--from "$FROM"} ${TO:+--to "$TO"})
+[ "$COMMAND" != rollback ] || [ -d "$LAKE" ] ||
+  die "there is no lake $LAKE: name the lake whose champion you mean with LAKE="
+
+"$ROOT/bin/setup.sh"
+export PYTHONPATH="$ROOT"
+case "$COMMAND" in
+  status)
+    [ -z "${RAW:-}" ] || ARGUMENTS+=(--raw "$(realpath -m -- "$RAW")")
+    exec "$PYTHON_BIN" -m jobs.status "${ARGUMENTS[@]}" "${DAYS[@]}"
+    ;;
+  report)
+    exec "$PYTHON_BIN" -m jobs.report "${ARGUMENTS[@]}" ${DS:+--day "$DS"} "${DAYS[@]}"
+    ;;
+  rollback)
+    step_environment
+    exec "$PYTHON_BIN" -m mtorl_model.rollback "${ARGUMENTS[@]}" ${VERSION:+--version="$VERSION"}
+    ;;
+esac

@@ -1,0 +1,208 @@
+"""make up, make backfill and make down with a real Airflow, in a copy of the project whose jobs are stand-ins."""
+
+import json
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from checkout import Checkout, make_checkout
+
+from bin.embedded_airflow.rest_api import Airflow
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+DAGS = [f"mtorl_{kind}_kuairand" for kind in ("daily", "nightly", "report")]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Service:
+    """The service of a checkout. held: while this file exists, build_day does not end."""
+
+    def __init__(self, checkout: Checkout):
+        self.checkout = checkout
+        self.home = checkout.root / ".airflow" / "service"
+        self.held = checkout.root / "held"
+        self.log = checkout.root / "log"
+        self.log.mkdir()
+        self.port = free_port()
+        self.output = ""
+
+    def up(self, **environment: str) -> None:
+        settings = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20", "HOLD_build_day": str(self.held)}
+        done = self.checkout.make("up", f"PORT={self.port}", f"RAW={self.log}", **settings, **environment)
+        assert done.returncode == 0, done.stderr
+        self.output = done.stdout + done.stderr
+
+    def down(self) -> None:
+        done = self.checkout.make("down")
+        assert done.returncode == 0, done.stderr
+
+    def processes(self) -> list[psutil.Process]:
+        return processes_of(self.home)
+
+    def airflow(self) -> Airflow:
+        return Airflow.of_service(self.home)
+
+    def secret(self, name: str) -> str:
+        return (self.home / name).read_text().strip()
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """All living processes that were started for the service in this folder."""
+    processes = []
+    for process in psutil.process_iter():
+        try:
+            if str(home) in process.environ().values() and process.status() != psutil.STATUS_ZOMBIE:
+                processes.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return processes
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that is started once for all tests; the last test has stopped it."""
+    service = Service(make_checkout(tmp_path_factory.mktemp("service")))
+    try:
+        # Ten seconds after it was queued, a run is late.
+        service.up(MTORL_DEADLINE_HOURS="0.003")
+        yield service
+    finally:
+        service.checkout.make("down")
+
+
+@pytest.fixture
+def service(started: Service) -> Service:
+    """The running service; one that an earlier test has stopped is started again."""
+    if not started.processes():
+        started.up()
+    started.checkout.forget_calls()
+    return started
+
+
+def test_it_listens_on_this_machine_only(service):
+    connections = [connection for process in service.processes() for connection in process.net_connections()]
+    listening = {tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN}
+    assert ("127.0.0.1", service.port) in listening
+    assert {address for address, _ in listening} == {"127.0.0.1"}
+
+
+def test_secrets_are_readable_by_their_owner_alone_and_not_on_the_screen(service):
+    for file in ("passwords.json", "jwt.secret", "api.secret"):
+        assert stat.S_IMODE((service.home / file).stat().st_mode) == 0o600
+        assert service.secret(file) not in service.output
+    assert json.loads(service.secret("passwords.json"))["admin"] not in service.output
+    assert stat.S_IMODE(service.home.stat().st_mode) == 0o700
+    assert len(service.secret("jwt.secret")) >= 64
+    assert service.secret("jwt.secret") != service.secret("api.secret")
+    # Airflow uses them, and no settings that it has made up.
+    (api_server,) = [process for process in service.processes() if {"airflow", "api-server"} <= words(process)]
+    environment = api_server.environ()
+    assert environment["AIRFLOW__API_AUTH__JWT_SECRET"] == service.secret("jwt.secret")
+    assert environment["AIRFLOW__API__SECRET_KEY"] == service.secret("api.secret")
+
+
+def test_a_second_start_is_refused(service):
+    again = service.checkout.make("up", f"PORT={service.port}")
+    assert again.returncode != 0
+    assert "already running" in again.stderr
+
+
+def test_a_backfill_takes_days_through_the_daily_the_nightly_and_the_report_dag(service):
+    days = ["2022-04-08", "2022-04-09"]
+    done = service.checkout.make("backfill", f"FROM={days[0]}", f"TO={days[1]}", "RUNS=2", timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert "2 days done" in done.stdout
+    for job in ("build_exposures", "build_day", "learn", "score", "measure_drift"):
+        # A DAG that is switched on also runs for yesterday; the log does not reach it, and the run ends there.
+        days_of_job = days_of(job, service.checkout.calls())
+        assert sorted(day for day in days_of_job if day < "2023") == days
+        assert job == "build_exposures" or set(days_of_job) == set(days)
+    airflow = service.airflow()
+    # Switched on for the backfill only.
+    assert all(airflow.call("GET", f"/api/v2/dags/{dag}")["is_paused"] for dag in DAGS)
+    assert airflow.call("GET", "/api/v2/pools/gpu")["slots"] == 1
+
+
+def test_a_backfill_without_days_runs_the_first_day_and_then_what_is_stale_oldest_first(service):
+    done = service.checkout.make("backfill", timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert [day for day in days_of("build_exposures", service.checkout.calls()) if day < "2023"] == [
+        "2022-04-08", "2022-04-09", "2022-04-10",
+    ]  # fmt: skip
+
+
+def days_of(entry_point: str, calls: list[str]) -> list[str]:
+    """The day of each call of an entry point."""
+    flag = "--up-to" if entry_point == "build_exposures" else "--day"
+    commands = [call.split() for call in calls]
+    return [words[words.index(flag) + 1] for words in commands if words[0] == entry_point]
+
+
+def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(service):
+    day = "2022-04-07"
+    service.held.touch()
+    airflow = service.airflow()
+    for dag in DAGS:
+        airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
+    # Started by hand, because nobody is alerted that a run of a backfill is late.
+    airflow.call("POST", f"/api/v2/dags/{DAGS[0]}/dagRuns", {"logical_date": None, "partition_key": day})
+    wait_for(lambda: any(call.startswith("build_day ") for call in service.checkout.calls()), 200)
+    # A run that takes longer than its deadline raises an alert, and continues.
+    alerts = service.home / "alerts.log"
+    late = f"LATE mtorl_daily_kuairand {day}: not done 0.003 hours after it was queued"
+    wait_for(lambda: alerts.exists() and late in alerts.read_text(), 120)
+
+    (scheduler,) = [process for process in service.processes() if {"airflow", "scheduler"} <= words(process)]
+    for process in [scheduler, *scheduler.children(recursive=True)]:
+        process.kill()
+    service.held.unlink()
+    service.down()
+    service.up()
+    airflow = service.airflow()
+    for dag in DAGS:
+        runs = f"/api/v2/dags/{dag}/dagRuns?partition_key_pattern={day}"
+        wait_for(lambda runs=runs: [r["state"] for r in airflow.call("GET", runs)["dag_runs"]] == ["success"], 400)
+    entry_points = [call.split()[0] for call in service.checkout.calls() if day in call]
+    assert entry_points.count("build_day") == 2
+    assert entry_points.count("build_exposures") == entry_points.count("learn") == entry_points.count("score") == 1
+
+
+def words(process: psutil.Process) -> set[str]:
+    """The names of the first words of its command line."""
+    return {Path(word).name for word in process.cmdline()[:3]}
+
+
+def wait_for(is_done: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        assert time.monotonic() < deadline, f"not done after {seconds} s"
+        time.sleep(1)
+
+
+def test_down_leaves_no_process_behind(service):
+    processes = service.processes()
+    assert processes
+    service.down()
+    assert service.processes() == []
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def test_a_port_in_use_is_refused_with_one_line(tmp_path):
+    checkout = make_checkout(tmp_path)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = checkout.make("up", f"PORT={other.getsockname()[1]}")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "PORT=" in line
+    assert processes_of(tmp_path / ".airflow" / "service") == []
