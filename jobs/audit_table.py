@@ -10,9 +10,9 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.data_docs import publish_pages
 from jobs.quality.audit_results import FAIL, Audit, store, stored_audit
+from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.files import file_sha256
 from lakehouse.lake import Lake
@@ -37,7 +37,7 @@ def main() -> None:
     spec = spec_in_file(args.spec) if args.spec else None
     asked: list[tuple[str, str]] = []
     for table in args.table:
-        days, missing = days_to_audit(lake, table, dataset.name, *range_of(args))
+        days, missing = days_to_audit(lake, table, dataset.name, *day_range_of(args))
         asked += ((table, day) for day in days)
         if missing:
             more = f" and {len(missing) - _NAMED_DAYS} more days" if len(missing) > _NAMED_DAYS else ""
@@ -103,9 +103,9 @@ def report(audit: Audit) -> Iterator[str]:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    result = parser(__doc__)
+    result = dataset_parser(__doc__)
     add_lake(result)
-    add_range(result)
+    add_day_range(result)
     result.add_argument("--new", action="store_true", help="only what was not audited yet, as it lies there")
     result.add_argument("--table", required=True, nargs="+", help=f"of {', '.join(TABLES)}")
     result.add_argument(

@@ -9,9 +9,9 @@ than a day of a small log takes to build.
 from pathlib import Path
 
 from jobs import build_journeys, build_sequences
-from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
 from jobs.build_sequences import days_up_to
 from jobs.spark.session import shared, spark_session
+from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.published_days import exposure_days
 from schemas.days import checked_day
@@ -20,13 +20,13 @@ from schemas.tables.sequences import DEFAULT_STEPS
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
     add_this_code(arguments)
     arguments.add_argument("--day", required=True, help="YYYY-MM-DD")
     arguments.add_argument("--spec", required=True, type=Path, help="the feature_spec.json by which windows are cut")
     args = arguments.parse_args()
-    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
+    dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     (day,) = exposure_days(lake, dataset, checked_day(args.day), args.day)
     spec = spec_in_file(args.spec)
     with shared(spark_session, f"{dataset.name} {day}") as session:

@@ -17,7 +17,6 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.raw.exposures import (
     DS,
     REASON,
@@ -35,6 +34,16 @@ from jobs.spark.partitions import publish_days, read_published, some_days_at_onc
 from jobs.spark.progress import doing
 from jobs.spark.session import spark_session
 from jobs.spark.worker_tables import starting_workers
+from lakehouse.arguments import (
+    add_day_range,
+    add_lake,
+    add_this_code,
+    dataset_of,
+    dataset_parser,
+    day_range_of,
+    lake_of,
+    required_code_of,
+)
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
@@ -68,20 +77,20 @@ class DayCounts:
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
     add_lake(arguments)
-    add_range(arguments)
+    add_day_range(arguments)
     add_this_code(arguments)
     arguments.add_argument("--up-to", metavar="DAY", help="that day, and what is stale or missing before it")
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
-    first, last = range_of(args)
+    first, last = day_range_of(args)
     up_to = checked_day(args.up_to) if args.up_to else None
     if up_to and (first or last):
         raise UserError("--up-to says all: leave --from and --to out")
     files = find_raw_files(dataset, args.raw)
-    code = this_code(args)
+    code = required_code_of(args, "jobs")
     require_lake(lake)  # the log is read before a lock is taken
 
     def days_of_run(index: RawIndex) -> list[str]:

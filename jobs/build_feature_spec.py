@@ -10,12 +10,21 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.history.feature_selection import fit_spec
 from jobs.history.resume import exposures_of, journeys_before
 from jobs.history.user_history import EXPOSURE, KIND, with_history
 from jobs.spark.progress import doing
 from jobs.spark.session import spark_session
+from lakehouse.arguments import (
+    add_day_range,
+    add_lake,
+    add_this_code,
+    dataset_of,
+    dataset_parser,
+    day_range_of,
+    lake_of,
+    required_code_of,
+)
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
@@ -31,13 +40,13 @@ PENALTY = 0.5  # s of equation 3, the paper's constant
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
-    add_range(arguments)
+    add_day_range(arguments)
     add_this_code(arguments)
     args = arguments.parse_args()
-    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
-    days = exposure_days(lake, dataset, *range_of(args))
+    dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
+    days = exposure_days(lake, dataset, *day_range_of(args))
 
     with locked(lake, (FEATURE_SPEC,), dataset, [days[-1]]):
         partition = lake[FEATURE_SPEC, dataset, days[-1]]

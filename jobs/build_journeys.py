@@ -8,11 +8,11 @@ or at the first exposure: the same rows, more work. Journeys that are fresh are 
 
 from pyspark.sql import SparkSession
 
-from jobs.arguments import add_lake, add_this_code, dataset_of, lake_of, parser, this_code
 from jobs.history.journeys import fold
 from jobs.history.resume import exposures_of, newest_fresh_journeys
 from jobs.spark.partitions import publish_days
 from jobs.spark.session import Session, spark_session
+from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
@@ -25,12 +25,12 @@ from schemas.tables.journeys import journeys
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
     add_this_code(arguments)
     arguments.add_argument("--day", help="YYYY-MM-DD; default: the last day of exposures")
     args = arguments.parse_args()
-    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
+    dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     day = exposure_days(lake, dataset, checked_day(args.day) if args.day else None, args.day)[-1]
 
     update(lake, dataset, day, code, spark_session)

@@ -11,12 +11,21 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.arguments import add_lake, add_range, add_this_code, dataset_of, lake_of, parser, range_of, this_code
 from jobs.history.journeys import fold
 from jobs.history.resume import exposures_of, journeys_before
 from jobs.history.windows import cut_windows
 from jobs.spark.partitions import publish_days, some_days_at_once
 from jobs.spark.session import Session, spark_session
+from lakehouse.arguments import (
+    add_day_range,
+    add_lake,
+    add_this_code,
+    dataset_of,
+    dataset_parser,
+    day_range_of,
+    lake_of,
+    required_code_of,
+)
 from lakehouse.feature_specs import published_spec, spec_in_file
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
@@ -32,9 +41,9 @@ from schemas.tables.sequences import DEFAULT_STEPS, sequences
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
-    add_range(arguments)
+    add_day_range(arguments)
     add_this_code(arguments)
     arguments.add_argument("--up-to", metavar="DAY", help="that day, and stale ones as far back as outcomes come late")
     arguments.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"window length n, 2 to {MEMORY_STEPS}")
@@ -44,11 +53,11 @@ def main() -> None:
     args = arguments.parse_args()
     if not 2 <= args.steps <= MEMORY_STEPS:
         raise UserError(f"--steps {args.steps}: choose 2 to {MEMORY_STEPS}, the length of the journey memory")
-    dataset, lake, code = dataset_of(args), lake_of(args), this_code(args)
+    dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     if args.up_to:
         days = days_up_to(lake, dataset, checked_day(args.up_to))
     else:
-        days = exposure_days(lake, dataset, *range_of(args))
+        days = exposure_days(lake, dataset, *day_range_of(args))
     spec = spec_in_file(args.spec) if args.spec else published_spec(lake, dataset.name, args.spec_day)
 
     update(lake, dataset, days, spec, args.steps, code, spark_session)

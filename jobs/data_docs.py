@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from jobs.arguments import add_lake, dataset_of, lake_of, parser
 from jobs.quality.audit_results import (
     ABOUT_COLUMNS,
     ABOUT_PARTITION,
@@ -25,6 +24,7 @@ from jobs.quality.audit_results import (
     stored_audits,
 )
 from jobs.reports.html_pages import one_at_a_time, render
+from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.contract import Severity
@@ -49,7 +49,7 @@ _BADGES = {Severity.CRITICAL.value: FAIL, Severity.WARNING.value: WARN}
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)

@@ -5,15 +5,15 @@ python -m jobs.log_days --dataset kuairand --raw RAW
 
 from pathlib import Path
 
-from jobs.arguments import dataset_of, parser
 from jobs.raw.exposures import days_of, log_span, with_reason
 from jobs.raw.files import find_raw_files, raw_paths, read_raw
 from jobs.spark.session import spark_session
+from lakehouse.arguments import dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
     args = arguments.parse_args()
     dataset = dataset_of(args)

@@ -10,9 +10,9 @@ its limit, 3 where no day holds a row.
 
 import sys
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.drift.comparison import measure_drift
 from jobs.drift.results import Drift, store, stored_drifts
+from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.lake import Lake
 from lakehouse.published_days import published_days
 from schemas.contract import Severity
@@ -23,13 +23,13 @@ from schemas.tables import EXPOSURES
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
-    add_range(arguments)
+    add_day_range(arguments)
     arguments.add_argument("--day", help="a single day, YYYY-MM-DD")
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
-    first, last = range_of(args)
+    first, last = day_range_of(args)
     if args.day and (first or last):
         raise UserError("--day is one day, --from and --to are a range: give one of them")
     days = [checked_day(args.day)] if args.day else published_days(lake, EXPOSURES, dataset, first, last)

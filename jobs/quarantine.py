@@ -15,9 +15,9 @@ from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
-from jobs.arguments import add_lake, dataset_of, lake_of, parser
 from jobs.quality.partition_view import data_files, opened
 from jobs.raw.index import stored_index
+from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake
 from schemas.dataset import Dataset, RawFile
@@ -42,7 +42,7 @@ class Refused:
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
     arguments.add_argument("--day", help=f"YYYY-MM-DD, or {UNDATED}; default: all days, and the rows of none")
     arguments.add_argument("--out", type=Path, help="folder to write the refused rows to, as files of the raw log")

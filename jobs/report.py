@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.quality.audit_results import FAIL
 from jobs.reports import svg
 from jobs.reports.content import Headline, Picture, Section
@@ -24,6 +23,7 @@ from jobs.reports.results import budget_section, policy_section, ranks_section
 from jobs.reports.stored import Summary, store, stored_summaries
 from jobs.reports.svg import Series, lines
 from jobs.reports.words import long_day, short_days
+from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
@@ -46,7 +46,7 @@ _BADGES = {"pass": "good", "warn": "warnings", "fail": "stopped", "part": "incom
 def main() -> None:
     args = _arguments().parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
-    first, last = range_of(args)
+    first, last = day_range_of(args)
     if args.day and (first or last):
         raise UserError("--day is one day, --from and --to are a range: give one of them")
     for ds in days_to_report(lake, dataset, args.day and checked_day(args.day), first, last, if_there=args.if_there):
@@ -160,9 +160,9 @@ def trends(summaries: list[Summary], days: list[str]) -> list[Picture]:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    result = parser(__doc__)
+    result = dataset_parser(__doc__)
     add_lake(result)
-    add_range(result)
+    add_day_range(result)
     result.add_argument("--day", help="the day, YYYY-MM-DD; default: the latest that the lake holds")
     result.add_argument(
         "--if-there", action="store_true", help="a day that the lake does not hold is no error but nothing to do"

@@ -14,9 +14,9 @@ from enum import Enum
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
 from jobs.raw.files import find_raw_files
 from jobs.raw.index import RawIndex, split_by_change, stored_index
+from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake
@@ -46,9 +46,9 @@ Manifests = Mapping[str, Mapping[str, Manifest | None]]  # by table, by day
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
-    add_range(arguments)
+    add_day_range(arguments)
     arguments.add_argument("--raw", type=Path, help="folder of the raw files, to see whether they have changed")
     arguments.add_argument("--todo", action="store_true", help="only the first day, and from when to when to run")
     args = arguments.parse_args()
@@ -66,7 +66,7 @@ def main() -> None:
             raise UserError(f"no day of {dataset.name} in {lake.root} is over yet: name the days with FROM= and TO=")
         print(min(over), *unfinished(over)[:1], *unfinished(over)[-1:])
         return
-    first, last = range_of(args)
+    first, last = day_range_of(args)
     shown = [day for day in days if (first or day) <= day <= (last or day)]
     print("\n".join([*grid_lines(grid, shown), "", *advice(over, dataset.name), *code_lines(manifests)]))
     for line in raw_lines(dataset, lake, index, args.raw):

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.arguments import add_lake, add_range, dataset_of, lake_of, parser, range_of
+from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.lake import Lake
 from lakehouse.published_days import exposure_days
 from schemas.days import UNDATED
@@ -23,12 +23,12 @@ from schemas.tables import (
 
 
 def main() -> None:
-    arguments = parser(__doc__)
+    arguments = dataset_parser(__doc__)
     add_lake(arguments)
-    add_range(arguments)
+    add_day_range(arguments)
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
-    days = exposure_days(lake, dataset, *range_of(args))
+    days = exposure_days(lake, dataset, *day_range_of(args))
     for line in (
         f"{dataset.title}, {days[0]} to {days[-1]}",
         *_row_lines(lake, dataset.name, days),

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from jobs.spark.progress import progress
 from schemas.errors import UserError
 
-_ROOT = Path(__file__).resolve().parent.parent
+_PROJECT = Path(__file__).resolve().parents[2]
 _DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "not in gzip format",
             "incorrect header check", "incorrect data check", "invalid block type", "invalid stored block",
             "invalid distance", "invalid code lengths", "crc")  # fmt: skip
@@ -92,7 +92,7 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # Python workers read our own modules.
-        "spark.executorEnv.PYTHONPATH": str(_ROOT),
+        "spark.executorEnv.PYTHONPATH": str(_PROJECT),
         # Arrow's own default takes a second of a worker's life to get its memory from the system, and gives it back
         # after a hundredth of one, to ask for it again for the next table.
         "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "jemalloc"),

@@ -334,7 +334,7 @@ def test_another_spec_or_window_length_makes_sequences_stale(jobs, raw):
 def test_other_code_makes_a_partition_stale_only_where_that_is_asked_for(jobs, finished, module_patch):
     before = files_of(jobs.lake, *TABLES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.arguments.code_version", lambda *_: "other")
+        patch.setattr("lakehouse.arguments.code_version", lambda *_: "other")
         run_day(jobs, finished[1], DAYS[0])
         assert files_of(jobs.lake, *TABLES) == before
         jobs.ok("build_journeys", "--day", DAYS[0], "--this-code")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.errors import PySparkException
 
-from jobs.spark.session import explained
+from jobs.spark.session import configured, explained
 from schemas.errors import UserError
 
 RAW = [Path("/raw/my logs/log_random_1.csv"), Path("/raw/my logs/users.csv.gz")]
@@ -49,6 +49,16 @@ def test_a_path_that_spark_cannot_see():
         "Spark cannot find file:/nfs/my lake/exposures: every machine that runs Spark must see RAW and LAKE under "
         "these paths"
     )
+
+
+def test_python_workers_find_our_modules():
+    class Settings(dict):
+        def config(self, key, value):
+            self[key] = value
+            return self
+
+    folder = Path(configured(Settings())["spark.executorEnv.PYTHONPATH"])
+    assert (folder / "jobs" / "spark" / "session.py").is_file()
 
 
 @pytest.mark.spark

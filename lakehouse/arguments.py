@@ -1,0 +1,67 @@
+"""The flags that entry points share: --dataset, --lake, the days, --this-code.
+
+    parser = dataset_parser(__doc__)
+    add_lake(parser)
+    args = parser.parse_args()
+    dataset, lake = dataset_of(args), lake_of(args)
+
+Every function raises UserError where the value of a flag cannot be used.
+"""
+
+import argparse
+from pathlib import Path
+
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
+from schemas.dataset import Dataset, get_dataset
+from schemas.days import checked_day
+
+
+def dataset_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with --dataset. doc: the entry point's docstring, which --help prints unchanged."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="name of a dataset contract, for example kuairand")
+    return parser
+
+
+def day_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with --dataset, --lake and --day, for a step that builds one day."""
+    parser = dataset_parser(doc)
+    add_lake(parser)
+    parser.add_argument("--day", required=True, help="YYYY-MM-DD")
+    return parser
+
+
+def add_lake(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lake", required=True, type=Path, help="root folder of the tables")
+
+
+def add_day_range(parser: argparse.ArgumentParser) -> None:
+    """Add --from and --to, both optional; day_range_of reads them."""
+    parser.add_argument("--from", dest="first", help="first day, YYYY-MM-DD; default: the earliest")
+    parser.add_argument("--to", dest="last", help="last day, YYYY-MM-DD; default: the latest")
+
+
+def add_this_code(parser: argparse.ArgumentParser) -> None:
+    """Add --this-code; required_code_of reads it."""
+    parser.add_argument("--this-code", action="store_true", help="build again what another version of the code built")
+
+
+def dataset_of(args: argparse.Namespace) -> Dataset:
+    return get_dataset(args.dataset)
+
+
+def lake_of(args: argparse.Namespace) -> Lake:
+    return Lake(args.lake.resolve())
+
+
+def day_range_of(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """The first and the last day of the range; None where the range is open."""
+    first = checked_day(args.first) if args.first else None
+    last = checked_day(args.last) if args.last else None
+    return first, last
+
+
+def required_code_of(args: argparse.Namespace, *packages: str) -> str | None:
+    """The code version that must have built a fresh partition; None: any version. packages: whose code counts."""
+    return code_version(*packages) if args.this_code else None
