@@ -5,10 +5,10 @@ from pathlib import Path
 
 
 def code_version(*packages: str) -> str:
-    """Twelve hex digits over the source files of these top-level packages; schemas and lakehouse always count."""
+    """Twelve hex digits over the source files of these top-level packages; the packages that all share always count."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
-    for package in sorted({"schemas", "lakehouse", *packages}):
+    for package in sorted({"schemas", "lakehouse", "features", *packages}):
         for path in sorted((root / package).rglob("*.py")):
             digest.update(f"{path.relative_to(root)}\n".encode())
             digest.update(path.read_bytes())

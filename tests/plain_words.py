@@ -49,7 +49,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OWN = ("bin", "dags", "schemas", "lakehouse", "jobs", "mtorl_model", "simulation", "benchmarks", "tests", "docs")
+OWN = (
+    "bin", "dags", "schemas", "lakehouse", "features", "jobs", "mtorl_model", "simulation", "benchmarks",
+    "tests", "docs",
+)  # fmt: skip
 
 # A name is vague if it would fit a value of any kind. Standard terms that look similar are not in this table: index,
 # path, rows, key, out, now, today, first, last, start, end, left, right, new, old, seen (visited), done (end of an

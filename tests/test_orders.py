@@ -46,7 +46,7 @@ def project(tmp_path_factory) -> Path:
     if not RAW.is_dir():
         pytest.skip(f"no real sample beside the checkout (looked in {RAW})")
     root = tmp_path_factory.mktemp("project")
-    for folder in ("bin", "dags", "schemas", "lakehouse", "jobs", "mtorl_model"):
+    for folder in ("bin", "dags", "schemas", "lakehouse", "features", "jobs", "mtorl_model"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("Makefile", "requirements.txt"):
         shutil.copy(ROOT / file, root / file)

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from jobs.history.columns import Ints, ints, offsets
-from jobs.history.facts import Chunk
-from jobs.history.point_in_time import Side, known_steps
+from features.columns import Ints, ints, offsets
+from features.facts import Chunk
+from features.point_in_time import Side, known_steps
 from jobs.history.user_history import CARRIED, DS, per_user
 from jobs.spark.worker_tables import InWorkers
 from schemas.dataset import Dataset

@@ -24,9 +24,9 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.history import point_in_time
-from jobs.history.facts import DS, SUMMARY, Chunk
-from jobs.history.point_in_time import EXPOSURE, KIND, Side, known_steps
+from features import point_in_time
+from features.facts import DS, SUMMARY, Chunk
+from features.point_in_time import EXPOSURE, KIND, Side, known_steps
 from jobs.spark.worker_tables import InWorkers, arrow_schema
 from schemas.contract import Known
 from schemas.dataset import Dataset

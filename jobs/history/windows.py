@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from jobs.history.columns import NONE, Ints, ints, offsets, positions
-from jobs.history.facts import Chunk
+from features.columns import NONE, Ints, ints, offsets, positions
+from features.facts import Chunk
+from features.point_in_time import Side, known_steps
 from jobs.history.journeys import Remembered
-from jobs.history.point_in_time import Side, known_steps
 from jobs.history.user_history import DS, per_user
 from jobs.spark.worker_tables import InWorkers
 from schemas.dataset import Dataset

@@ -148,7 +148,7 @@ def test_the_image_has_what_its_services_name(variables):
     for source in sources:
         assert (ROOT / source).exists(), source
     # All that a task or a service imports or reads.
-    folders = {"schemas", "lakehouse", "jobs", "mtorl_model", "dags", "docker"}
+    folders = {"schemas", "lakehouse", "features", "jobs", "mtorl_model", "dags", "docker"}
     assert folders | {"requirements.txt", "requirements-cluster.txt"} <= sources
     python = re.search(r"^FROM python:(\d+\.\d+)", DOCKERFILE, re.MULTILINE)[1]
     environment = image_environment()

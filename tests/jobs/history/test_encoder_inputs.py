@@ -5,7 +5,7 @@ import pytest
 from random_exposures import day, random_exposures, to_spark
 from test_user_history import DATASETS, DAYS, NOT_STRICTLY, with_the_unknown_shuffled
 
-import jobs.history.point_in_time as known_before
+import features.point_in_time as known_before
 import jobs.history.user_history as history
 from jobs.history.feature_selection import fit_spec
 from jobs.history.windows import cut_windows

@@ -7,7 +7,7 @@ from naive_history import naive_inputs
 from pyspark.sql import functions as F
 from random_exposures import day, random_exposures, to_spark
 
-import jobs.history.point_in_time as known_before
+import features.point_in_time as known_before
 import jobs.history.user_history as history
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset

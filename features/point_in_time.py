@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.history.columns import NONE, Ints, Mask, at, both, codes, filled, floats, ints, offsets, positions
-from jobs.history.facts import DS, Chunk, LateGains, channel_names, channel_positions
+from features.columns import NONE, Ints, Mask, at, both, codes, filled, floats, ints, offsets, positions
+from features.facts import DS, Chunk, LateGains, channel_names, channel_positions
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.steps import (

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.history.columns import NONE, Ints, Mask, ints, positions
+from features.columns import NONE, Ints, Mask, ints, positions
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import UNKNOWN_CHANNEL
@@ -97,10 +97,10 @@ class LateGains:
             ints(pc.list_parent_indices(pending)), ints(pc.struct_field(waiting, "known_at_ms")),
             pc.struct_field(waiting, "channel"), pc.struct_field(waiting, "gain").to_numpy(zero_copy_only=False),
         ))  # fmt: skip
-        user, at_ms, gain = (np.concatenate([part[k] for part in parts]) for k in (0, 1, 3))
+        user, at_ms, gains = (np.concatenate([part[k] for part in parts]) for k in (0, 1, 3))
         channel = np.concatenate([channel_positions(part[2], channels) for part in parts])
-        order = np.lexsort((gain.astype(str), channel, at_ms, user))
-        return cls(user[order], at_ms[order], channel[order], gain[order])
+        order = np.lexsort((gains.astype(str), channel, at_ms, user))
+        return cls(user[order], at_ms[order], channel[order], gains[order])
 
     def where(self, is_one_M: Mask) -> "LateGains":
         return LateGains(
