@@ -9,8 +9,9 @@ from benchmarks.measure import Cost, Spread, alternating, measured, ratio, toget
 from benchmarks.pipeline import DATASET, job, module
 from benchmarks.scoring import publish_champion
 from benchmarks.section import Section, gib, seconds, this_machine, times
-from lakehouse.lake import Lake
-from mtorl_model.methods.mtorl.config import FineTuneConfig, GateConfig
+from lakehouse.paths import Lake, day_before, day_plus
+from mtorl_model.champion.gate import GateConfig
+from mtorl_model.training.config import FineTuneConfig
 from schemas.datasets.criteo import LOG, START
 from schemas.days import day_before, day_plus
 from schemas.tables import EXPOSURES

@@ -32,9 +32,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtorl_model.data.batch import Batch, InputSizes
 from mtorl_model.data.encoding import Encoded
 from mtorl_model.data.window_store import WindowStore
-from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, TrainConfig, preset
+from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, preset
 from mtorl_model.methods.mtorl.losses import draw_pairs, total_loss
 from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import choose_device, fit
 from schemas.errors import UserError, exit_with_one_line
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from lakehouse.lake import Lake
 from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.fine_tune import learn_day
-from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig, GateConfig
-from mtorl_model.promote import decide
+from mtorl_model.champion.day_learning import learn_day
+from mtorl_model.champion.gate import GateConfig, decide
+from mtorl_model.data.delayed_feedback import FeedbackConfig
+from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import get_dataset
 from schemas.days import checked_day
 from schemas.errors import exit_with_one_line

@@ -25,11 +25,11 @@ from lakehouse.reading import read_tables
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.staging import staging_folder
 from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
-from mtorl_model.budget.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
 from mtorl_model.data.journey_windows import dense_counts
+from mtorl_model.data.money import NANO, Floats, Ints, budget_nano, in_units
+from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line

@@ -14,21 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from lakehouse.lake import Lake
-from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
+from lakehouse.paths import Lake, checked_day
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.budget.money import NANO, budget_nano
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.replay import Replay
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
 from mtorl_model.champion.registry import champion_before, load_version
 from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.money import NANO, budget_nano
 from mtorl_model.data.window_store import WindowStore, open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, interval, quotient
+from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
 from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, predict
+from mtorl_model.inference.scoring import base_rate
 from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.score import base_rate
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line

@@ -10,9 +10,10 @@ brings it back. The policies that are issued already stay; a line says where the
 import argparse
 from pathlib import Path
 
-from lakehouse.lake import Lake
+from lakehouse.paths import Lake
+from lakehouse.publishing import read_manifest
+from mtorl_model.champion.export import hand_out
 from mtorl_model.champion.registry import champion, make_champion, registry_lock, set_tag, versions
-from mtorl_model.export_champion import hand_out
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS

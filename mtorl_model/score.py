@@ -3,15 +3,12 @@
 python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
@@ -19,171 +16,26 @@ from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, read_tables, unswapped
-from lakehouse.rows import ARROW, ROWS_PER_GROUP, arrow_schema
-from lakehouse.staging import staging_folder
+from lakehouse.rows import arrow_schema
 from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.budget.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
 from mtorl_model.champion.registry import champion, load_champion
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.prediction_cache import (
     CACHE,
     AnswerFile,
-    Earlier,
     earlier_answers,
     identity,
     keep_answers,
     record_type,
 )
-from mtorl_model.inference.ranking import best_first, fused_reward
-from mtorl_model.inference.user_predictions import answer_all
+from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
 from mtorl_model.methods.mtorl.artifact import Artifact
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import CHANNEL_POLICIES, JOURNEYS, channel_allocation, channel_policies, user_reward_ranks
-from schemas.tables.channel_policies import FROM_MODEL, INITIAL
-from schemas.tables.registry import SCORES
-
-# A user with fewer exposures than this, in channels the model knows, gets the initial policy: one exposure
-# says nothing about switching, and a transition is what the model was trained to predict.
-MIN_JOURNEY = 2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """U users, in the order of their journeys. Their policies stay in a file: they are the bulk of it all."""
-
-    user_id: pa.Array
-    gains_UG: npt.NDArray[np.float64]  # probability of each gain; of a short journey the base rate
-    from_model_U: npt.NDArray[np.bool_]  # False: the journey is too short, the policy is the initial one
-    counts: ChannelCounts  # of the exposures that the journeys remember
-    carried: int  # users whose answer is that of an earlier scoring
-    answers: AnswerFile
-    initial_A: npt.NDArray[np.float64]  # equation 17, of the exposures that all these journeys remember
-
-    def policy_XA(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The policies of these rows (at least one): probability of each channel of the spec."""
-        return np.where(self.from_model_U[rows_X, None], self.answers.take(rows_X)["policy"], self.initial_A)
-
-
-def score_journeys(
-    tables: Iterable[pa.Table], artifact: Artifact, dataset: Dataset, file: AnswerFile, earlier: Earlier | None = None
-) -> Scores:
-    """Scores of all rows of `tables` (layout of schemas/tables/journeys.py), in their order.
-
-    Users of a short journey get the initial policy and the base rates of the gains. file: where to write what the model
-    says of every user. earlier: answers to be carried over where the inputs are the same.
-    """
-    spec, rates = artifact.spec, artifact.initial_policy.gain_rates
-    user_id = [pa.array([], ARROW[dataset.user_id.column.dtype])]
-    gains, shown = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
-    counts, carried = ChannelCounts.none(len(spec.channels)), 0
-    for answers in answer_all(tables, artifact, dataset, base_rate(artifact, dataset), earlier):
-        records_U = answers.records_U
-        file.append(records_U)
-        user_id.append(answers.user_id)
-        gains.append(records_U["gains"].copy())
-        shown.append(records_U["shown"].copy())
-        counts, carried = counts + answers.counts, carried + answers.carried
-    from_model_U = np.concatenate(shown) >= MIN_JOURNEY
-    return Scores(
-        pa.concat_arrays(user_id),
-        np.where(from_model_U[:, None], np.concatenate(gains), [rates[g] for g in spec.gains]),
-        from_model_U,
-        counts,
-        carried,
-        file,
-        channel_level(spec.channels, counts).initial_A,
-    )
-
-
-def base_rate(artifact: Artifact, dataset: Dataset) -> float:
-    """tau of the implicit policy: how often training users had the gain that is known at once."""
-    return artifact.initial_policy.gain_rates[artifact.spec.gains[click_gain(dataset)]]
-
-
-def allocation_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
-    """The table `channel_allocation`, in the order of the spec's channels."""
-    level, actions = channel_level(artifact.spec.channels, scores.counts), len(artifact.spec.channels)
-    return _as_contract(
-        channel_allocation.channel_allocation(dataset),
-        {
-            "channel": pa.array(level.channels, pa.string()),
-            "position": pa.array(np.arange(actions, dtype=np.int32)),
-            "exposures": pa.array(level.counts.exposures_A),
-            "gained": pa.array(level.counts.gained_A),
-            "reliable": pa.array(level.counts.reliable_A),
-            "cost_nano": pa.array(level.counts.cost_A),
-            "cost_gained_nano": pa.array(level.counts.cost_gained_A),
-            "explicit": pa.array(level.explicit_A),
-            "implicit": pa.array(level.implicit_A),
-            "initial": pa.array(level.initial_A),
-            "tau": pa.repeat(pa.scalar(base_rate(artifact, dataset), pa.float64()), actions),
-            "alpha": pa.repeat(pa.scalar(ALPHA, pa.float64()), actions),
-            "model_version": pa.repeat(version, actions),
-        },
-    )
-
-
-def policies_tables(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
-    """The table `channel_policies`, ordered by user_id, a row group at a time."""
-    channels = pa.array(artifact.spec.channels, pa.string())
-    for rows in _pieces(pc.sort_indices(scores.user_id)):
-        policy_XA = scores.policy_XA(rows.to_numpy())
-        users, actions = policy_XA.shape
-        keys = channels.take(pa.array(np.tile(np.arange(actions), users)))
-        offsets = pa.array(np.arange(0, users * actions + 1, actions, dtype=np.int32))
-        yield _as_contract(
-            channel_policies.channel_policies(dataset),
-            {
-                "user_id": scores.user_id.take(rows),
-                "channel": channels.take(pa.array(policy_XA.argmax(axis=1))),
-                "policy": pa.MapArray.from_arrays(offsets, keys, pa.array(policy_XA.ravel())),
-                "source": _source(scores.from_model_U[rows.to_numpy()]),
-                **_origin(artifact, version, day, users),
-            },
-        )
-
-
-def ranks_tables(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
-    """The table `user_reward_ranks`, ordered by rank, a row group at a time."""
-    reward_U = fused_reward(scores.gains_UG, artifact.spec.gain_weights)
-    ranked = 0
-    for rows in _pieces(best_first(scores.user_id, reward_U)):
-        gains_XG = scores.gains_UG[rows.to_numpy()]
-        yield _as_contract(
-            user_reward_ranks.user_reward_ranks(dataset),
-            {
-                "user_id": scores.user_id.take(rows),
-                "predicted_reward": pa.array(reward_U[rows.to_numpy()]),
-                **{f"predicted_{g}": pa.array(gains_XG[:, k].copy()) for k, g in enumerate(artifact.spec.gains)},
-                "rank": pa.array(np.arange(ranked + 1, ranked + len(rows) + 1)),
-                "source": _source(scores.from_model_U[rows.to_numpy()]),
-                **_origin(artifact, version, day, len(rows)),
-            },
-        )
-        ranked += len(rows)
-
-
-def _pieces(order: pa.Array) -> Iterator[pa.Array]:
-    """An order of the users, a row group at a time."""
-    for start in range(0, len(order), ROWS_PER_GROUP):
-        yield order.slice(start, ROWS_PER_GROUP)
-
-
-def _origin(artifact: Artifact, version: str, day: str, users: int) -> dict[str, pa.Array]:
-    """What every row names: the model, the features that it reads, and the day."""
-    named = {"model_version": version, "feature_spec": artifact.spec.version, "day": day}
-    return {name: pa.repeat(value, users) for name, value in named.items()}
-
-
-def _source(from_model_U: npt.NDArray[np.bool_]) -> pa.Array:
-    return pc.if_else(pa.array(from_model_U), FROM_MODEL, INITIAL)
-
-
-def _as_contract(table: Table, columns: dict[str, pa.Array]) -> pa.Table:
-    return pa.table(columns, arrow_schema(table))
+from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
+from schemas.tables.channel_policies import INITIAL
 
 
 def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:

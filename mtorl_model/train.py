@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 
-from lakehouse.code_version import code_version
-from lakehouse.feature_specs import published_spec
-from lakehouse.lake import Lake
-from lakehouse.staging import require_lake, staging_folder
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake
+from lakehouse.publishing import code_version, require_lake, staging_folder
+from mtorl_model.champion.export import hand_out
 from mtorl_model.champion.registry import (
     find_champion,
     find_version,
@@ -34,23 +34,15 @@ from mtorl_model.champion.registry import (
     registry_lock,
     write_lineage,
 )
-from mtorl_model.data.delayed_feedback import known_by_end_of
+from mtorl_model.data.delayed_feedback import FeedbackConfig, known_by_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
-from mtorl_model.export_champion import hand_out
 from mtorl_model.methods.mtorl.artifact import Artifact, save_artifact
-from mtorl_model.methods.mtorl.config import (
-    PRESETS,
-    REWARD_FORMS,
-    FeedbackConfig,
-    LossConfig,
-    ModelConfig,
-    TrainConfig,
-    preset,
-)
+from mtorl_model.methods.mtorl.config import PRESETS, REWARD_FORMS, LossConfig, ModelConfig, preset
 from mtorl_model.methods.mtorl.model import MTORL
 from mtorl_model.training import data_parallel
+from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import History, choose_device, fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, UserError, exit_with_one_line

@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.delayed_feedback import Maturity, estimate_delays
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.evaluation.label_predictions import label_features
+from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
 from mtorl_model.inference.prediction import predict
+from mtorl_model.inference.scoring import base_rate
 from mtorl_model.methods.baselines.boosting import MOST_LABELS, Baselines, fit_baselines
 from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
-from mtorl_model.score import base_rate
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.train import new_model
+from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import fit
 from schemas.steps import last, mean, switches
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale

@@ -18,8 +18,8 @@ import pyarrow as pa
 from jobs.generator.behaviour import BehaviourModel, Floats, Outcomes, State, criteo_world
 from jobs.generator.criteo import POLICY
 from mtorl_model.budget.environment import Late, Moment, Outcome
-from mtorl_model.budget.money import Ints, cost_nano
 from mtorl_model.budget.strategy import draw
+from mtorl_model.data.money import Ints, cost_nano
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.budget.money import Floats, Ints, cost_nano
 from mtorl_model.budget.pair_reward import pair_cost_nano
 from mtorl_model.budget.strategy import Beliefs, Choice, believe, first_that_fit, pairs_for, value_pairs
+from mtorl_model.data.money import Floats, Ints, cost_nano
 from simulation.learning import Learned, step_features, with_channel
 from simulation.simulator import DATASET, HOURS, PAST_ROUNDS, WEIGHTS, Simulator
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mtorl_model.budget.money import Ints
+from mtorl_model.data.money import Ints
 
 Bools = npt.NDArray[np.bool_]
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from lakehouse.files import make_durable
 from mtorl_model.budget.environment import Offers, Outcome, plain
-from mtorl_model.budget.money import Ints
+from mtorl_model.data.money import Ints
 from schemas.errors import UserError
 
 _CAMPAIGN, _PLAN, _ANSWER = "campaign", "plan", "answer"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtorl_model.budget.money import MOST_NANO, Floats, Ints, affordable, total_nano
+from mtorl_model.data.money import MOST_NANO, Floats, Ints, affordable, total_nano
 from schemas.errors import UserError
 
 NOTHING = -1  # in place of a channel: this user is not shown anything

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from lakehouse.rows import ARROW
 from mtorl_model.budget.environment import Late, Moment, Outcome, plain
-from mtorl_model.budget.money import NANO, Ints
 from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.money import NANO, Ints
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError

@@ -21,8 +21,8 @@ Shapes: U users, A actions (channels), G gains.
 
 import numpy as np
 
-from mtorl_model.budget.channel_level import ChannelLevel
-from mtorl_model.budget.money import Floats, Ints
+from mtorl_model.data.money import Floats, Ints
+from mtorl_model.inference.channel_level import ChannelLevel
 
 KAPPA = 3.0  # exposures that the prior weighs
 _LEAST = 1e-9

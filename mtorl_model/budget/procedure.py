@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mtorl_model.budget.channel_level import ChannelLevel
 from mtorl_model.budget.environment import Environment, Moment, Offers, Outcome
 from mtorl_model.budget.journal import Journal
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.budget.money import affordable, total_nano
 from mtorl_model.budget.strategy import Strategy, explore
+from mtorl_model.data.money import affordable, total_nano
+from mtorl_model.inference.channel_level import ChannelLevel
 from schemas.errors import UserError
 
 EXPLORATION = 0  # the number of the round before the first of K

@@ -23,7 +23,7 @@ import pyarrow.dataset as pads
 
 from lakehouse.lake import Lake
 from mtorl_model.budget.environment import Moment, Outcome
-from mtorl_model.budget.money import NANO, Ints
+from mtorl_model.data.money import NANO, Ints
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.days import days_between

@@ -10,16 +10,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mtorl_model.budget.channel_level import ChannelLevel, click_gain
 from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.knapsack import NOTHING, best_pairs
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.budget.money import Floats, Ints, affordable
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
+from mtorl_model.data.money import Floats, Ints, affordable
+from mtorl_model.inference.channel_level import ChannelLevel, click_gain
 from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.inference.ranking import fused_reward
+from mtorl_model.inference.scoring import MIN_JOURNEY
 from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.score import MIN_JOURNEY
 from schemas.dataset import Dataset
 
 

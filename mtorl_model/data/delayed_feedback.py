@@ -27,17 +27,34 @@ import pyarrow.compute as pc
 
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables, unswapped
-from mtorl_model.methods.mtorl.config import LIKELIHOOD, NONE, WAIT, FeedbackConfig
 from schemas.dataset import Dataset
+from schemas.json_config import JsonConfig, require
 from schemas.splits import TRAIN
 from schemas.tables import SEQUENCES
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+NONE, WAIT, LIKELIHOOD = "none", "wait", "likelihood"
+CORRECTIONS = (NONE, WAIT, LIKELIHOOD)  # see above
+
 # With fewer known gains that could have had a delay, nothing is claimed about it: longer ones are left out.
 _FEWEST_AT_RISK = 20
 _DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackConfig(JsonConfig):
+    """What training makes of gains that may still come."""
+
+    correction: str = LIKELIHOOD  # one of CORRECTIONS
+    waiting_days: float = 7.0  # of "wait": how old a label must be to count
+
+    def __post_init__(self) -> None:
+        require(
+            self.correction in CORRECTIONS,
+            f"feedback config: unknown correction '{self.correction}': choose one of {', '.join(CORRECTIONS)}",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

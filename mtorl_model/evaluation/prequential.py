@@ -8,13 +8,14 @@ from lakehouse.locks import locked
 from lakehouse.reading import unswapped
 from lakehouse.rows import publish_rows
 from mtorl_model.champion.registry import Version
-from mtorl_model.compare import head_losses, split_windows
-from mtorl_model.data.day_sample import DaySample
 from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.split_windows import split_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.comparison import head_losses
 from mtorl_model.evaluation.label_predictions import Labels, predict_labels
 from mtorl_model.evaluation.metrics import reward_metrics
 from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.training.day_sample import DaySample
 from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.errors import Busy

@@ -24,9 +24,9 @@ from torch.nn.utils import parametrize
 
 from lakehouse.reading import regrouped
 from lakehouse.rows import ARROW
-from mtorl_model.budget.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.journey_windows import journeys_to_windows
+from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.inference.prediction import device, predict_last, ready
 from mtorl_model.inference.prediction_cache import Earlier, Records, record_type
 from mtorl_model.methods.mtorl.artifact import Artifact

@@ -37,9 +37,10 @@ from mtorl_model.inference import prediction
 from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, device, predict
 from mtorl_model.methods.mtorl import layers, losses, model
 from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.train import new_model
 from mtorl_model.training import loop
+from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import fit, forget_compiled
 from schemas.dataset import get_dataset
 from schemas.errors import UserError

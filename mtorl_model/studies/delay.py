@@ -20,20 +20,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.feature_specs import published_spec
-from lakehouse.lake import Lake
-from mtorl_model.compare import split_windows
-from mtorl_model.data.day_sample import draw_day
-from mtorl_model.data.delayed_feedback import known_by_end_of
+from lakehouse.paths import Lake, day_plus, days_between
+from mtorl_model.champion.day_learning import adapt_members
+from mtorl_model.data.delayed_feedback import LIKELIHOOD, NONE, WAIT, FeedbackConfig, known_by_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
+from mtorl_model.data.split_windows import split_windows
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.label_predictions import predict_labels
-from mtorl_model.fine_tune import adapt_members
 from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import LIKELIHOOD, NONE, PRESETS, WAIT, FeedbackConfig, FineTuneConfig, preset
+from mtorl_model.methods.mtorl.config import PRESETS, preset
 from mtorl_model.train import Configs, new_model
+from mtorl_model.training.config import FineTuneConfig
+from mtorl_model.training.day_sample import draw_day
 from mtorl_model.training.loop import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import day_plus, days_between

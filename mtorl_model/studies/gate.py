@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.lake import Lake
+from lakehouse.paths import Lake
+from mtorl_model.champion.gate import GateConfig, is_not_worse
 from mtorl_model.champion.registry import load_version, named_version
-from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
+from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
-from mtorl_model.methods.mtorl.config import GateConfig
-from mtorl_model.promote import is_not_worse
+from mtorl_model.evaluation.comparison import Difference, compare, head_losses
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import VALIDATION

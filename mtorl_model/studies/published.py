@@ -34,8 +34,9 @@ from mtorl_model.data.step_pool import StepPool
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.inference.prediction import predict
 from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, TrainConfig, preset
+from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, preset
 from mtorl_model.train import new_model
+from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line

@@ -30,11 +30,12 @@ from tqdm import tqdm
 
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.window_store import WindowStore, on_device
-from mtorl_model.methods.mtorl.config import FineTuneConfig, LossConfig, TrainConfig
+from mtorl_model.methods.mtorl.config import LossConfig
 from mtorl_model.methods.mtorl.losses import draw_pairs, label_counts, policy_loss, reward_losses, total_loss
 from mtorl_model.methods.mtorl.model import MTORL
 from mtorl_model.training import data_parallel
 from mtorl_model.training.checkpoint import load_checkpoint, save_checkpoint
+from mtorl_model.training.config import FineTuneConfig, TrainConfig
 from schemas.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"

@@ -1,7 +1,7 @@
 """One channel a row: what the channel level of the day rests on, and what it says (section 3.7.2, equation 17).
 
 Counted over the exposures that the day's journeys remember; exposures in channels outside the feature spec are left
-out. mtorl_model/budget/channel_level.py has the formulas.
+out. mtorl_model/inference/channel_level.py has the formulas.
 """
 
 from schemas.contract import Column, Table

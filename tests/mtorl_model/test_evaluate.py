@@ -19,17 +19,18 @@ from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
 from mtorl_model import evaluate
+from mtorl_model.champion.export import export_champion
 from mtorl_model.champion.registry import load_champion
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluate import evaluate_champion, measure
 from mtorl_model.evaluation.label_predictions import Labels, labels_of_each, predict_labels, previous_channel
 from mtorl_model.evaluation.text import as_text
-from mtorl_model.export_champion import export_champion
 from mtorl_model.inference.prediction import adjustment
 from mtorl_model.methods.baselines.boosting import Baselines
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.train import train_champion
+from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import split_of

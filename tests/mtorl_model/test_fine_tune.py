@@ -21,9 +21,13 @@ from lakehouse.files import swap_into_place
 from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.manifest import MANIFEST, read_manifest
 from lakehouse.reading import read_tables
-from lakehouse.staging import staging_folder
-from mtorl_model import fine_tune, promote, rollback
 from mtorl_model import learn as learn_step
+from mtorl_model import rollback
+from mtorl_model.champion import day_learning
+from mtorl_model.champion import gate as gate_module
+from mtorl_model.champion.day_learning import learn_day
+from mtorl_model.champion.export import hand_out
+from mtorl_model.champion.gate import GateConfig, audit_policy, decide, is_not_worse
 from mtorl_model.champion.registry import (
     Version,
     challenger_of,
@@ -37,23 +41,16 @@ from mtorl_model.champion.registry import (
     set_challenger,
     versions,
 )
-from mtorl_model.compare import Difference, compare, days_cut_with, head_losses
+from mtorl_model.data.delayed_feedback import FeedbackConfig
+from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.evaluation.comparison import Difference, compare, head_losses
 from mtorl_model.evaluation.label_predictions import labels_of_each, predict_labels
-from mtorl_model.export_champion import hand_out
-from mtorl_model.fine_tune import learn_day
 from mtorl_model.methods.mtorl.artifact import save_artifact
-from mtorl_model.methods.mtorl.config import (
-    FeedbackConfig,
-    FineTuneConfig,
-    GateConfig,
-    LossConfig,
-    ModelConfig,
-    TrainConfig,
-)
-from mtorl_model.promote import audit_policy, decide, is_not_worse
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.rollback import roll_back, still_issued
 from mtorl_model.score import load_champion
 from mtorl_model.train import train_champion
+from mtorl_model.training.config import FineTuneConfig, TrainConfig
 from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
 from schemas.tables import PREQUENTIAL, PROMOTIONS, prequential
@@ -188,7 +185,7 @@ def test_a_day_run_again_trains_nothing_on_top_of_itself(lake, monkeypatch):
     assert not torch.equal(weights(lake, "mtorl_kuairand/1"), weights(lake, "mtorl_kuairand/2"))
     tested = lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest
     assert "is the champion" in gate(lake, DAYS[0])
-    monkeypatch.setattr(fine_tune, "adapt_members", None)  # whoever trains now, fails
+    monkeypatch.setattr(day_learning, "adapt_members", None)  # whoever trains now, fails
     learn(lake, DAYS[0])
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest == tested
@@ -223,7 +220,7 @@ def test_killed_and_run_again_registers_once(lake, monkeypatch, at):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fine_tune, at, killed)
+        patch.setattr(day_learning, at, killed)
         with pytest.raises(KeyboardInterrupt):
             learn(lake, DAYS[0])
     learn(lake, DAYS[0])
@@ -238,7 +235,7 @@ def test_a_gate_killed_and_run_again_decides_the_same(lake, monkeypatch, at):
 
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
-        patch.setattr(promote, at, killed)
+        patch.setattr(gate_module, at, killed)
         with pytest.raises(KeyboardInterrupt):
             gate(lake, DAYS[0])
     assert "is the champion" in gate(lake, DAYS[0])
@@ -433,8 +430,8 @@ def test_a_champion_that_changed_during_the_training_is_asked_for_again(lake, mo
         make_champion(lake, KUAIRAND, spoiled)
         return found
 
-    adapt_members = fine_tune.adapt_members
-    monkeypatch.setattr(fine_tune, "adapt_members", overtaken)
+    adapt_members = day_learning.adapt_members
+    monkeypatch.setattr(day_learning, "adapt_members", overtaken)
     with pytest.raises(Busy, match="mtorl_kuairand/1 is no longer the champion before 2022-04-12"):
         learn(lake, DAYS[0])
     assert challenger_of(lake, KUAIRAND, DAYS[0]) is None
@@ -532,7 +529,7 @@ def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_re
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest is None
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.compare.labels_of_each", swapped(labels_of_each))
+        patch.setattr("mtorl_model.evaluation.comparison.labels_of_each", swapped(labels_of_each))
         with pytest.raises(Busy, match="was published anew while it was read"):
             gate(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
@@ -545,7 +542,7 @@ def test_figures_stay_where_nothing_has_changed_and_where_nobody_can_judge_any_m
         patch.setattr("mtorl_model.evaluation.prequential.measure_day", None)  # whoever measures now, fails
         assert "left alone" in learn(lake, DAYS[0])[0]
     # A champion of another spec, trained through all days: none of before can read the day's windows.
-    monkeypatch.setattr(fine_tune, "champion_before", lambda *args: None)
+    monkeypatch.setattr(day_learning, "champion_before", lambda *args: None)
     assert learn(lake, DAYS[0])[-1].endswith("nothing to test, nothing to train")
     assert (lake[PREQUENTIAL, "kuairand", DAYS[0]].path / MANIFEST).stat().st_ino == tested
 

@@ -29,9 +29,10 @@ from lakehouse.reading import read_tables, regrouped
 from mtorl_model import score
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.inference import user_predictions
+from mtorl_model.inference import scoring, user_predictions
 from mtorl_model.inference.prediction import predict
 from mtorl_model.inference.ranking import best_first, fused_reward
+from mtorl_model.inference.scoring import MIN_JOURNEY
 from mtorl_model.inference.user_predictions import answer_all
 from mtorl_model.methods.mtorl.artifact import Artifact
 from mtorl_model.methods.mtorl.config import ModelConfig
@@ -108,7 +109,7 @@ def test_scoring_a_journey_is_what_training_saw_of_the_next_exposure(length, rew
     table = pa.Table.from_pylist([row], journeys({1: exposures}).schema)
     ((_, (answer,), _, _),) = answer_all([table], artifact, TOY, tau=0.5)
 
-    assert answer["shown"] >= score.MIN_JOURNEY
+    assert answer["shown"] >= MIN_JOURNEY
     np.testing.assert_allclose(answer["policy"], at_training.policy_BLA[0, -1], atol=1e-6)
     np.testing.assert_allclose(answer["gains"], at_training.gains_BLG[0, -1], atol=1e-6)
 
@@ -138,7 +139,7 @@ def test_every_user_gets_the_scores_of_the_own_journey(lake):
     initial = published(lake, "channel_allocation").column("initial").to_pylist()
     for k, user in enumerate(table.column("user_id").to_pylist()):
         ((_, (alone,), _, _),) = answer_all([table.slice(k, 1)], untrained(), TOY, tau=0.5)
-        source = "model" if alone["shown"] >= score.MIN_JOURNEY else "initial"
+        source = "model" if alone["shown"] >= MIN_JOURNEY else "initial"
         assert (policies[user]["source"], ranks[user]["source"]) == (source, source)
         own = alone["policy"].tolist() if source == "model" else initial  # that one is of all users
         assert [p for _, p in policies[user]["policy"]] == own
@@ -263,7 +264,7 @@ def test_the_manifest_names_journeys_and_model(lake):
 
 
 def test_output_comes_in_several_row_groups(lake, monkeypatch):
-    monkeypatch.setattr(score, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(scoring, "ROWS_PER_GROUP", 4)
     publish_journeys(lake, DAY, journeys(random_users(10)))
     score.score_day(lake, TOY, DAY)
     for name in ("channel_policies", "user_reward_ranks"):

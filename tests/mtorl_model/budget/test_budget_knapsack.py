@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
 from mtorl_model.budget.knapsack import NOTHING, best_pairs
-from mtorl_model.budget.money import MOST_NANO, affordable, budget_nano, cost_nano, in_units, total_nano
+from mtorl_model.data.money import MOST_NANO, affordable, budget_nano, cost_nano, in_units, total_nano
 from schemas.errors import UserError
 
 AMOUNTS = st.one_of(st.integers(0, 12), st.integers(0, 10**6), st.integers(0, MOST_NANO))

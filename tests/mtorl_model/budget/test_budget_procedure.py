@@ -19,8 +19,8 @@ from toy_campaign import Partner, killed_campaign, run
 
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.journal import Journal
-from mtorl_model.budget.money import MOST_NANO
 from mtorl_model.budget.procedure import Campaign
+from mtorl_model.data.money import MOST_NANO
 from schemas.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -14,16 +14,16 @@ from toy_campaign import InTurn
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
 from mtorl_model import replay_campaign
-from mtorl_model.budget.channel_level import ChannelCounts, channel_level
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.budget.money import NANO
 from mtorl_model.budget.procedure import Campaign, advertise
 from mtorl_model.budget.replay import Replay, accept
 from mtorl_model.champion.registry import Version
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
+from mtorl_model.data.money import NANO
 from mtorl_model.data.window_store import open_windows
+from mtorl_model.inference.channel_level import ChannelCounts, channel_level
 from mtorl_model.methods.mtorl.artifact import Artifact
 from mtorl_model.methods.mtorl.config import ModelConfig
 from mtorl_model.methods.mtorl.model import MTORL

@@ -22,8 +22,9 @@ from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_
 from mtorl_model.data.window_store import WindowStore, open_windows
 from mtorl_model.inference.prediction import predict
 from mtorl_model.methods.mtorl.artifact import WEIGHTS, Artifact, load_artifact, save_artifact
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.train import curves_of, new_model, train_champion
+from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import Epoch, History
 from schemas.dataset import get_dataset
 from schemas.errors import UserError

@@ -10,9 +10,18 @@ from random_batch import SIZES, random_batch
 
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
-from mtorl_model.data.delayed_feedback import AT_ONCE, KnownBy, Maturity, estimate_delays, fit_known_by
+from mtorl_model.data.delayed_feedback import (
+    AT_ONCE,
+    LIKELIHOOD,
+    NONE,
+    WAIT,
+    FeedbackConfig,
+    KnownBy,
+    Maturity,
+    estimate_delays,
+    fit_known_by,
+)
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.methods.mtorl.config import LIKELIHOOD, NONE, WAIT, FeedbackConfig
 from mtorl_model.methods.mtorl.losses import reward_losses
 from mtorl_model.methods.mtorl.model import Output
 from schemas.dataset import get_dataset

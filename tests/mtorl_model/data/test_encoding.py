@@ -7,7 +7,8 @@ import pyarrow.dataset as pads
 import pytest
 import synthetic
 
-from mtorl_model.data.encoding import NUMERIC_LIMIT, PRIOR_EXPOSURES, PRIOR_GAINS, REWARD_FORMS, Encoded, Encoder
+from mtorl_model.data.encoding import NUMERIC_LIMIT, PRIOR_EXPOSURES, PRIOR_GAINS, Encoded, Encoder
+from mtorl_model.methods.mtorl.config import REWARD_FORMS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale

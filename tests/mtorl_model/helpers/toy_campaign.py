@@ -14,13 +14,13 @@ import pyarrow as pa
 import torch
 from synthetic_journeys import CHANNELS, SPEC, toy_dataset
 
-from mtorl_model.budget.channel_level import ChannelCounts, ChannelLevel, channel_level
 from mtorl_model.budget.environment import Late, Moment, Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.strategy import Choice, Strategy
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level
 from mtorl_model.methods.mtorl.artifact import Artifact
 from mtorl_model.methods.mtorl.config import ModelConfig
 from mtorl_model.methods.mtorl.model import MTORL

@@ -14,11 +14,11 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from mtorl_model import score
-from mtorl_model.budget.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.journey_windows import journeys_to_windows
 from mtorl_model.inference import prediction_cache, user_predictions
+from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.inference.prediction import predict
 from mtorl_model.inference.prediction_cache import AnswerFile, Earlier, identity, record_type
 from mtorl_model.inference.user_predictions import answer_all

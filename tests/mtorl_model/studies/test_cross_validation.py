@@ -13,7 +13,7 @@ from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.step_pool import StepPool
 from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.metrics import channel_figures
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.studies import run
 from mtorl_model.studies.cross_validation import (
     FOLDS,
@@ -23,6 +23,7 @@ from mtorl_model.studies.cross_validation import (
     windows_without,
 )
 from mtorl_model.studies.variants import REFERENCE, STUDIES, Study, Variant, repetitions
+from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TEST, split_of

@@ -5,8 +5,9 @@ import pytest
 from sklearn.metrics import f1_score
 from synthetic import write_lake
 
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.studies.published import as_text, per_step_scores, run_published
+from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
 
 KUAIRAND = get_dataset("kuairand")

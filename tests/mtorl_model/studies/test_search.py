@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 from synthetic import write_lake
 
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, TrainConfig, preset
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, preset
 from mtorl_model.studies import search as searching
 from mtorl_model.studies.cross_validation import Setting
 from mtorl_model.studies.search import SPACE, Objective, done_trials, own_trial, report, search, setting_of, values_of
+from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TRAIN, VALIDATION, split_of

@@ -14,15 +14,16 @@ import synthetic
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lakehouse.lake import Lake
-from mtorl_model.data.encoding import REWARD_FORMS, Encoded, Encoder
+from lakehouse.paths import Lake
+from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
-from mtorl_model.methods.mtorl.config import FineTuneConfig, LossConfig, ModelConfig, TrainConfig
+from mtorl_model.methods.mtorl.config import REWARD_FORMS, LossConfig, ModelConfig
 from mtorl_model.methods.mtorl.losses import policy_loss
 from mtorl_model.methods.mtorl.model import MTORL
 from mtorl_model.train import _identity, new_model
 from mtorl_model.training import loop
 from mtorl_model.training.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from mtorl_model.training.config import FineTuneConfig, TrainConfig
 from mtorl_model.training.loop import CHECKPOINT_FILE, Epoch, History, adapt, choose_device, fit
 from schemas.dataset import get_dataset
 from schemas.errors import UserError

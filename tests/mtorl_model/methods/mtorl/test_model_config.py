@@ -2,7 +2,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, TrainConfig, preset
+from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, preset
+from mtorl_model.training.config import TrainConfig
 from schemas.errors import UserError
 
 

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mtorl_model.budget.money import NANO, Floats, Ints
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES
+from mtorl_model.data.money import NANO, Floats, Ints
 from schemas.dataset import Dataset
 
 if TYPE_CHECKING:  # who plans a budget from published tables does not wait for torch

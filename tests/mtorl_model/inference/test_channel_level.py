@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_journeys import SPEC, Shown, journeys, toy_dataset
 
-from mtorl_model.budget.channel_level import (
+from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.initial_policy import PRIOR_EXPOSURES
+from mtorl_model.data.journey_windows import journeys_to_windows
+from mtorl_model.inference.channel_level import (
     ALPHA,
     ChannelCounts,
     channel_level,
@@ -17,10 +21,6 @@ from mtorl_model.budget.channel_level import (
     count_steps,
     reliable_steps,
 )
-from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
-from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.initial_policy import PRIOR_EXPOSURES
-from mtorl_model.data.journey_windows import journeys_to_windows
 from schemas.contract import Column, Known
 from schemas.dataset import Derived, get_dataset
 

@@ -13,10 +13,10 @@ import synthetic
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST, read_manifest
 from lakehouse.reading import read_tables, unswapped
-from lakehouse.staging import staging_folder
-from mtorl_model.data.day_sample import DaySample, _replay_days, draw_day, mixed_batches, steps_of
+from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig
+from mtorl_model.training.config import FineTuneConfig
+from mtorl_model.training.day_sample import DaySample, _replay_days, draw_day, mixed_batches, steps_of
 from schemas.dataset import get_dataset
 from schemas.days import day_plus, days_between
 from schemas.errors import Busy, UserError
@@ -151,7 +151,7 @@ def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
                 republish(lake, day, reverse=reverse)
         return read_tables(partitions, columns)
 
-    monkeypatch.setattr("mtorl_model.data.day_sample.read_tables", swapped)
+    monkeypatch.setattr("mtorl_model.training.day_sample.read_tables", swapped)
     with pytest.raises(Busy, match=f"ds={day} was published anew while it was read: run again"):
         draw(lake, encoder, config=replace(CONFIG, replay_days=9))
     assert draw(lake, encoder, config=replace(CONFIG, replay_days=9))

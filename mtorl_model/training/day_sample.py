@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables, unswapped
-from mtorl_model.compare import days_cut_with
 from mtorl_model.data.batch import Batch
-from mtorl_model.data.delayed_feedback import KnownBy, fit_known_by
+from mtorl_model.data.delayed_feedback import FeedbackConfig, KnownBy, fit_known_by
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.methods.mtorl.config import FeedbackConfig, FineTuneConfig
+from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import Dataset
 from schemas.days import day_before, day_plus
 from schemas.errors import Busy, UserError

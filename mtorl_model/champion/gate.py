@@ -1,0 +1,173 @@
+"""The gate: the day's challenger becomes champion if it is not worse and its policy passes its audit.
+
+Not worse: on the validation users of the latest days, in every head, the paired difference of the log losses
+(challenger - champion) is at most 0; or it is within the margin, and the upper end of its 95 % interval over users
+within three margins. To ask for the upper end within the margin would refuse nearly every day until there are
+thousands of validation users (figures: docs/daily.md). With too few users for an interval the difference alone
+decides. A refused challenger keeps its version and its name
+(challenger-<day>); table `promotions` says what failed. A day is decided once against a champion: run again, it says
+what was decided; where another has become champion since, it is decided anew.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lakehouse.freshness import fingerprints
+from lakehouse.paths import Lake, day_plus
+from lakehouse.publishing import read_manifest
+from lakehouse.rows import publish_rows
+from mtorl_model.champion.export import hand_out
+from mtorl_model.champion.registry import (
+    Version,
+    challenger_of,
+    champion,
+    champion_before,
+    load_version,
+    make_champion,
+    registry_lock,
+    set_decision,
+)
+from mtorl_model.data.delayed_feedback import FeedbackConfig, known_by_end_of
+from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.evaluation.comparison import Difference, as_lines, compare
+from schemas.dataset import Dataset
+from schemas.errors import Busy
+from schemas.json_config import JsonConfig
+from schemas.splits import VALIDATION
+from schemas.tables import sequences
+from schemas.tables.channel_policies import NEARLY_ALL
+from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
+
+_SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig(JsonConfig):
+    """When a challenger may become champion."""
+
+    # Share of the champion's log loss by which a head may be worse: about what a day of fine-tuning changes, so that
+    # a day that changes nothing passes, and a day that goes wrong does not.
+    margin: float = 0.01
+    worst: float = 3.0  # margins that the upper end of the interval may reach where a head is worse within the margin
+    days: int = 14  # the latest days whose validation users are asked
+    shift: float = 0.1  # share of a policy's probability that may move to other channels, mean over the steps asked
+
+
+def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
+    """Promote or refuse the day's challenger; lines for people. Raises UserError where there is no champion."""
+    with registry_lock(lake, dataset):
+        now, challenger = champion(lake, dataset), challenger_of(lake, dataset, day)
+        if challenger is None:
+            if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
+                publish_rows(lake, PROMOTIONS, dataset, day, [], {})
+            return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
+        if line := _settled(lake, dataset, day, challenger, now):
+            return [line]
+    rows, lines, asked = _checks(lake, dataset, day, challenger, now, gate, feedback)  # the registry is free meanwhile
+    failed = [str(row["reason"]) for row in rows if not row["passed"]]
+    for row in rows:
+        row |= {"challenger": challenger.name, "champion": now.name, "decision": REFUSED if failed else PROMOTED}
+    with registry_lock(lake, dataset):
+        if (champion(lake, dataset), challenger_of(lake, dataset, day)) != (now, challenger):
+            raise Busy(
+                f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
+            )
+        inputs = {"challenger": challenger.name, "champion": now.name, **asked}
+        publish_rows(lake, PROMOTIONS, dataset, day, rows, inputs)
+        if failed:
+            set_decision(lake, dataset, challenger, f"{REFUSED}: {'; '.join(failed)}", against=now.name)
+            return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {now.name} stays champion"]
+        make_champion(lake, dataset, challenger)
+        set_decision(lake, dataset, challenger, PROMOTED, against=now.name)
+        hand_out(lake, dataset)
+        return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {now.name}"]
+
+
+def _settled(lake: Lake, dataset: Dataset, day: str, challenger: Version, now: Version) -> str | None:
+    """A line where there is nothing to decide; None also where the champion is another than it was decided against."""
+    if challenger.withdrawn:
+        return f"{challenger.name} was rolled back by hand and is not promoted again; {now.name} is the champion"
+    is_champion = challenger.number == now.number
+    if is_champion and challenger.decision != PROMOTED:  # killed after the promotion, before it was written down
+        set_decision(lake, dataset, challenger, PROMOTED, against=challenger.parent)
+        return f"{challenger.name} is the champion of {dataset.name}"
+    stands = is_champion or now.day >= day if challenger.decision == PROMOTED else challenger.against == now.name
+    if stands:
+        return f"{challenger.name}, challenger of {day}, was {challenger.decision}; {now.name} is the champion"
+    return None
+
+
+def _checks(
+    lake: Lake, dataset: Dataset, day: str, challenger: Version, now: Version, gate: GateConfig,
+    feedback: FeedbackConfig,
+) -> tuple[list[dict[str, object]], list[str], dict[str, str]]:  # fmt: skip
+    """A row a check, without the columns that all share; lines that show the differences; the windows asked."""
+    if now.day > day:
+        return [_row(POLICY_AUDIT, f"{now.name} has been trained through {now.day}, which is later")], [], {}
+    # A rollback in between, or days learned at once: what the champion has learned since would be lost.
+    before = champion_before(lake, dataset, day)
+    if before is None or challenger.parent != before.name:
+        stale = f"trained from {challenger.parent}, which is no longer the champion before {day}: run the day again"
+        return [_row(POLICY_AUDIT, stale)], [], {}
+    models = load_version(lake, dataset, now), load_version(lake, dataset, challenger)
+    if models[0].spec.version != models[1].spec.version:
+        return [_row(POLICY_AUDIT, f"{now.name} reads other features")], [], {}
+    # The days whose gains may still come tell the delays, the latest of them are asked.
+    first = day_plus(day, -max(dataset.outcome_days, gate.days))
+    days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
+    known_by = known_by_end_of(day, lake, dataset, days, feedback)
+    compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, known_by)
+    if compared is None:
+        return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], [], {}
+    rows = [_head_row(difference, gate) for difference in compared.heads]
+    findings = audit_policy(compared.other.policy_NA, compared.one.policy_NA, gate.shift)
+    asked = fingerprints(lake, sequences.NAME, dataset.name, days)
+    return [*rows, _row(POLICY_AUDIT, "; ".join(findings), compared.heads[0])], as_lines(compared.heads), asked
+
+
+def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:
+    borne = gate.margin * difference.one
+    reason = ""
+    if difference.value > borne:
+        reason = f"{difference.head} is worse by {difference.value:+.5f}, where {borne:.5f} is borne"
+    elif not is_not_worse(difference, gate):
+        reason = f"{difference.head} may be worse by {difference.high:+.5f}, where {gate.worst * borne:.5f} is borne"
+    return _row(difference.head, reason, difference) | {
+        "champion_logloss": difference.one, "challenger_logloss": difference.other, "difference": difference.value,
+        "low": difference.low, "high": difference.high, "margin": borne,
+    }  # fmt: skip
+
+
+def is_not_worse(difference: Difference, gate: GateConfig) -> bool:
+    """Whether it is no worse at all, or within the margin and the upper end of its interval not far beyond."""
+    borne = gate.margin * difference.one
+    sure = difference.high is None or difference.high <= gate.worst * borne
+    return difference.value <= 0 or (difference.value <= borne and sure)
+
+
+def audit_policy(policy_NA: npt.NDArray[np.float64], before_NA: npt.NDArray[np.float64], shift: float) -> list[str]:
+    """What is wrong with a policy, by the rules of channel_policies and beside the champion's at the same steps."""
+    if not np.isfinite(policy_NA).all() or (policy_NA < 0).any():
+        return ["a probability is no number from 0 to 1"]
+    if np.abs(policy_NA.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
+        return ["probabilities do not sum to 1"]
+    findings = []
+    if _leader_share(policy_NA) >= NEARLY_ALL > _leader_share(before_NA):
+        findings.append("one channel for nearly everyone is a collapsed policy")
+    # Not the recommended channels: where two are nearly as good, either may be the best one.
+    moved = float(np.abs(policy_NA - before_NA).sum(axis=1).mean() / 2)
+    if moved > shift:
+        findings.append(f"{moved:.0%} of the probability moves to other channels, {shift:.0%} is borne in a day")
+    return findings
+
+
+def _leader_share(policy_NA: npt.NDArray[np.float64]) -> float:
+    """The share of the steps at which the commonest recommendation is the one."""
+    return float(np.bincount(policy_NA.argmax(axis=1)).max() / len(policy_NA))
+
+
+def _row(check: str, reason: str, found: Difference | None = None) -> dict[str, object]:
+    users, labels = (found.users, found.labels) if found else (0, 0)
+    return {"check": check, "passed": not reason, "reason": reason, "users": users, "labels": labels}

@@ -1,0 +1,74 @@
+"""How a network is trained, and how a trained one is fine-tuned on a day."""
+
+from dataclasses import dataclass
+
+from schemas.json_config import JsonConfig, require
+
+SCHEDULES = ("constant", "cosine")
+KEPT_EPOCHS = ("best", "last")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(JsonConfig):
+    """How the weights are found: Adam, early stopping on the validation users.
+
+    The defaults are section 4.1.3's, but for the patience, of which the paper says nothing.
+    """
+
+    batch_size: int = 512  # windows a step
+    # Parts of a batch, computed one after another or on as many processes; their gradients are added up. Each draws
+    # its own preference pairs and dropout, so that the weights follow from the parts, not from who computes them.
+    micro_batches: int = 1
+    learning_rate: float = 1e-3  # of Adam
+    schedule: str = "constant"  # of the learning rate; "cosine": a short rise to it, then a fall to near nothing
+    weight_decay: float = 0.0  # decoupled
+    max_epochs: int = 800  # passes over the training windows, at most
+    patience: int = 20  # epochs without a better validation loss before stopping
+    keep: str = "best"  # the weights to end with: those of the epoch of lowest validation loss, or of the "last" one
+    seed: int = 0  # of weights, order, dropout and preference pairs
+    members: int = 1  # models, of this seed and the next ones, whose probabilities are averaged
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
+    checkpoint_every: int = 500  # optimiser steps between checkpoints
+    device: str = "auto"  # "auto" (a GPU where there is one), "cpu" or "cuda"
+
+    def __post_init__(self) -> None:
+        require(
+            self.schedule in SCHEDULES,
+            f"train config: unknown schedule '{self.schedule}': choose one of {', '.join(SCHEDULES)}",
+        )
+        require(
+            self.keep in KEPT_EPOCHS, f"train config: unknown keep '{self.keep}': choose {' or '.join(KEPT_EPOCHS)}"
+        )
+        require(
+            1 <= self.micro_batches <= self.batch_size,
+            f"train config: micro_batches is {self.micro_batches}, must be from 1 to batch_size {self.batch_size}",
+        )
+        require(self.members >= 1, f"train config: members is {self.members}, must be at least 1")
+        require(
+            self.gradient_clip >= 0.0,
+            f"train config: gradient_clip is {self.gradient_clip}, must be at least 0 (0: not clipped)",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneConfig(JsonConfig):
+    """A day's fine-tuning: how much is read and how far the weights may move, the same however long the history is."""
+
+    learning_rate: float = 1e-4  # of Adam, constant
+    batch_size: int = 128  # windows a step
+    max_steps: int = 200  # optimiser steps a day, at most
+    passes: int = 2  # over the day's own windows, at most
+    replay_share: float = 0.5  # of each batch: windows of earlier days
+    replay_days: int = 12  # earlier days that are read for it, half of them of the last recent_days
+    recent_days: int = 30  # or more, where the dataset's gains may come later than that
+    gradient_clip: float = 1.0  # largest norm of the gradient
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_steps", "passes", "replay_days", "recent_days"):
+            require(getattr(self, name) >= 1, f"fine-tune config: {name} is {getattr(self, name)}, must be at least 1")
+        require(
+            0.0 <= self.replay_share < 1.0,
+            f"fine-tune config: replay_share is {self.replay_share}, must be in [0, 1)",
+        )
+        require(self.learning_rate > 0.0, f"fine-tune config: learning_rate is {self.learning_rate}, must be above 0")
