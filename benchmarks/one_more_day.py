@@ -9,7 +9,7 @@ from benchmarks.measure import Cost, Spread, alternating, measured, ratio, toget
 from benchmarks.pipeline import DATASET, job, module
 from benchmarks.scoring import publish_champion
 from benchmarks.section import Section, gib, seconds, this_machine, times
-from lakehouse.paths import Lake, day_before, day_plus
+from lakehouse.lake import Lake
 from mtorl_model.champion.gate import GateConfig
 from mtorl_model.training.config import FineTuneConfig
 from schemas.datasets.criteo import LOG, START

@@ -26,13 +26,12 @@ import torch
 from lakehouse.lake import Lake
 from lakehouse.rows import ARROW
 from lakehouse.staging import staging_folder
-from mtorl_model.champion.registry import make_champion, register
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.champion.registry import Registry
+from mtorl_model.data.device import device
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.inference.prediction import device
-from mtorl_model.methods.mtorl.artifact import Artifact, save_artifact
-from mtorl_model.methods.mtorl.config import PRESETS, LossConfig
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.methods.model_folder import save_model
+from mtorl_model.methods.mtorl.config import PRESETS, preset
+from mtorl_model.methods.mtorl.method import MTORL
 from schemas.contract import Column, Role
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -66,18 +65,15 @@ def spec_of(dataset: Dataset) -> FeatureSpec:
     )  # fmt: skip
 
 
-def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset: str, day: str = DAY) -> None:
+def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset_name: str, day: str = DAY) -> None:
     """An untrained model of the preset's size and members, as if trained through that day."""
-    config, train, _ = PRESETS[preset]
-    sizes = Encoder(spec, dataset, config.reward_form).sizes
-    torch.manual_seed(0)
     shares = tuple(1 / len(spec.channels) for _ in spec.channels)
     initial = InitialPolicy(spec.channels, shares, dict.fromkeys(spec.gains, 0.3), shares)
-    artifact = Artifact(tuple(MTORL(config, sizes) for _ in range(train.members)), spec, initial)
+    model = MTORL(preset(preset_name, dataset.name), spec, initial).initialise()
+    registry = Registry(lake, dataset)
     with staging_folder(lake) as staged:
-        save_artifact(staged, artifact)
-        trained_with = json.loads(LossConfig().to_json())
-        make_champion(lake, dataset, register(lake, dataset, staged, trained_with, [], identity="made up", day=day))
+        save_model(staged, model)
+        registry.make_champion(registry.register(staged, {}, [], identity="made up", day=day))
 
 
 def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int, *, repaired: int = 0) -> None:

@@ -30,13 +30,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtorl_model.data.batch import Batch, InputSizes
+from mtorl_model.data.device import choose_device
 from mtorl_model.data.encoding import Encoded
 from mtorl_model.data.window_store import WindowStore
 from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, preset
-from mtorl_model.methods.mtorl.losses import draw_pairs, total_loss
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.methods.mtorl.losses import MTORLLoss, draw_pairs, total_loss
+from mtorl_model.methods.mtorl.network import Network
 from mtorl_model.training.config import TrainConfig
-from mtorl_model.training.loop import choose_device, fit
+from mtorl_model.training.loop import fit
 from schemas.errors import UserError, exit_with_one_line
 
 # As encoded from two days of the Criteo sample.
@@ -87,7 +88,7 @@ def write_windows(folder: Path, windows: int, steps: int) -> WindowStore:
     return WindowStore(folder, "random")
 
 
-def plain_loop(model: MTORL, batches: Iterable[Batch], loss_config: LossConfig, device: torch.device) -> int:
+def plain_loop(model: Network, batches: Iterable[Batch], loss_config: LossConfig, device: torch.device) -> int:
     """Train as one would in a notebook; the number of windows."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=False, fused=False)
     generator, windows, losses = torch.Generator(device), 0, 0.0
@@ -95,7 +96,7 @@ def plain_loop(model: MTORL, batches: Iterable[Batch], loss_config: LossConfig, 
     for batch in batches:
         batch = Batch(*(tensor.to(device) for tensor in batch))
         optimizer.zero_grad()
-        total = total_loss(model(batch), batch, loss_config, draw_pairs(batch, generator)).total
+        total = total_loss(model(batch), batch, loss_config, model.form, draw_pairs(batch, generator)).total
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses += total.item()
@@ -103,11 +104,11 @@ def plain_loop(model: MTORL, batches: Iterable[Batch], loss_config: LossConfig, 
     return windows
 
 
-def flops_of_a_step(model: MTORL, batch: Batch, loss_config: LossConfig) -> int:
+def flops_of_a_step(model: Network, batch: Batch, loss_config: LossConfig) -> int:
     """Floating-point operations of the matrix products of a step, forward and backward, on the CPU."""
     with FlopCounterMode(display=False) as counter:
         pairs = draw_pairs(batch, torch.Generator())
-        total_loss(model.train()(batch), batch, loss_config, pairs).total.backward()  # type: ignore[no-untyped-call]
+        total_loss(model.train()(batch), batch, loss_config, model.form, pairs).total.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
 
 
@@ -163,8 +164,9 @@ def profiled(run: Callable[[], Any]) -> list[Kernel]:
 
 def measure(name: str, seconds: float, rounds: int, device: torch.device, windows: int) -> dict[str, Any]:
     """The figures of a preset; each rate is the median over the rounds."""
-    model_config, loss_config, preset_config = preset(name, "criteo")
-    config = replace(preset_config, device=device.type, max_epochs=1, patience=1, seed=0, keep="last")
+    chosen = preset(name, "criteo")
+    model_config, loss_config = chosen.model, chosen.loss
+    config = replace(chosen.train, device=device.type, max_epochs=1, patience=1, seed=0, keep="last")
     size = config.batch_size
     with tempfile.TemporaryDirectory() as folder:
         train = write_windows(Path(folder, "train"), windows, model_config.steps)
@@ -174,7 +176,13 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
         ours, plain = _new(model_config).to(device), _new(model_config).to(device)
 
         def ours_for(epochs: int) -> None:
-            fit(ours, train, valid, loss_config, replace(config, max_epochs=epochs, patience=epochs))
+            fit(
+                ours,
+                train,
+                valid,
+                _objective(model_config, loss_config),
+                replace(config, max_epochs=epochs, patience=epochs),
+            )
 
         def plain_for(epochs: int) -> None:
             for epoch in range(epochs):
@@ -217,13 +225,14 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
 
 def full(name: str, users: int, device: torch.device) -> dict[str, Any]:
     """What a training to its end costs: of one member, on a window a user, without its checkpoints."""
-    model_config, loss_config, config = preset(name, "criteo")
+    config = preset(name, "criteo")
     with tempfile.TemporaryDirectory() as folder:
-        train = write_windows(Path(folder, "train"), users, model_config.steps)
-        valid = write_windows(Path(folder, "valid"), max(1, users // 8), model_config.steps)
+        train = write_windows(Path(folder, "train"), users, config.steps)
+        valid = write_windows(Path(folder, "valid"), max(1, users // 8), config.steps)
         _gpu_peak(device)
         start = _now(device)
-        history = fit(_new(model_config), train, valid, loss_config, replace(config, device=device.type))
+        objective = _objective(config.model, config.loss)
+        history = fit(_new(config.model), train, valid, objective, replace(config.train, device=device.type))
         seconds = _now(device) - start
     return {
         "preset": name, "device": _named(device), "users": users, "seconds": seconds,
@@ -245,9 +254,13 @@ def _named(device: torch.device) -> str:
     return torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
-def _new(config: ModelConfig) -> MTORL:
+def _new(config: ModelConfig) -> Network:
     torch.manual_seed(0)
-    return MTORL(config, SIZES)
+    return Network(config, SIZES)
+
+
+def _objective(model_config: ModelConfig, loss_config: LossConfig) -> MTORLLoss:
+    return MTORLLoss(loss_config, model_config.form, [f"gain_{k}" for k in range(SIZES.gains)])
 
 
 def _rate(run: Callable[[int], None], epochs: int, windows: int, device: torch.device) -> float:

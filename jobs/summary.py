@@ -61,7 +61,9 @@ def _metric_lines(metrics_file: Path) -> list[str]:
     metrics: dict[str, Any] = json.loads(metrics_file.read_text())
     channel, boosting = metrics["channel"], metrics["baselines"]
     next_channel = (
-        f"macro-F1 {channel['f1_macro']:.3f} (repeating the last one: "
+        "not predicted by this method"
+        if channel is None
+        else f"macro-F1 {channel['f1_macro']:.3f} (repeating the last one: "
         f"{channel['f1_macro_copy_previous']:.3f}, gradient boosting: "
         f"{boosting['channel']['gradient_boosting']['f1_macro']:.3f}), accuracy {channel['accuracy']:.3f}"
         if channel["predictable"]

@@ -13,6 +13,7 @@ from typing import Any
 from lakehouse.lake import Lake
 
 CHAMPION = "champion"  # the alias
+DEFAULT_METHOD = "mtorl"  # the method of the daily and nightly runs
 _WAIT_S = 60  # while MLflow writes
 _DELETED = "Deleted_Internal"  # the stage of a version that was deleted: MLflow keeps its row
 
@@ -27,9 +28,9 @@ class ModelVersion:
     tags: Mapping[str, str]
 
 
-def model_name(dataset: str) -> str:
-    """What a dataset's registered model is called."""
-    return f"mtorl_{dataset}"
+def model_name(dataset: str, method: str = DEFAULT_METHOD) -> str:
+    """What the registered model of a method on a dataset is called."""
+    return f"{method}_{dataset}"
 
 
 def model_versions(lake: Lake, model: str) -> list[ModelVersion]:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from lakehouse.model_tables import DEFAULT_METHOD
+
 
 def parser_of_a_day(doc: str | None) -> argparse.ArgumentParser:
     """With --dataset, --lake and --day. doc: the module's own, shown by --help as it stands."""
@@ -11,3 +13,10 @@ def parser_of_a_day(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--day", required=True)
     return parser
+
+
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """--method, of the steps that train a model or use a champion: each method has a champion of its own."""
+    parser.add_argument(
+        "--method", default=DEFAULT_METHOD, metavar="NAME", help="a folder of mtorl_model/methods; default %(default)s"
+    )

@@ -3,14 +3,15 @@
 python -m mtorl_model.compare --dataset D --lake LAKE --one mtorl_D/1 --other mtorl_D/9 [--from DAY --to DAY]
     [--split validation]
 
-A difference below 0 says that `other` is better. The labels are the full outcomes, as far as the lake has them.
+The two may be of different methods; heads that one of them does not predict are left out. A difference below 0 says
+that `other` is better. The labels are the full outcomes, as far as the lake has them.
 """
 
 import argparse
 from pathlib import Path
 
-from lakehouse.paths import Lake
-from mtorl_model.champion.registry import load_version, named_version
+from lakehouse.lake import Lake
+from mtorl_model.champion.registry import load_named
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.comparison import as_lines, compare
 from schemas.dataset import get_dataset
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--split", default=VALIDATION, choices=SPLITS)
     args = parser.parse_args()
     lake, dataset = Lake(args.lake), get_dataset(args.dataset)
-    one, other = (load_version(lake, dataset, named_version(lake, dataset, name)) for name in (args.one, args.other))
+    one, other = (load_named(lake, dataset, name) for name in (args.one, args.other))
     days = days_cut_with(lake, dataset, one.spec.version, args.first_day, args.last_day)
     compared = compare(lake, dataset, one, other, days, args.split)
     if compared is None:

@@ -1,10 +1,11 @@
-"""Measure the champion on users it has never been trained on: the protocol unseen-users.
+"""Measure a method's champion on users it has never been trained on: the protocol unseen-users.
 
-python -m mtorl_model.evaluate --dataset D --lake LAKE --sequences LAKE2 --out metrics.json
+python -m mtorl_model.evaluate --dataset D --lake LAKE --sequences LAKE2 --out metrics.json [--method mtorl]
 python -m mtorl_model.evaluate --dataset D --lake LAKE --split test [--from DAY --to DAY] --out metrics.json
 
 The first reads all windows of another lake, cut with the champion's spec (mtorl_model.export_champion);
-users that LAKE has learned from are left out. The second reads the held-out users of LAKE itself.
+users that LAKE has learned from are left out. The second reads the held-out users of LAKE itself. What the method
+does not predict is null (`channel`) or empty (`reward`) in metrics.json.
 """
 
 import argparse
@@ -20,11 +21,11 @@ import pyarrow.compute as pc
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
-from mtorl_model.champion.registry import load_champion
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.arguments import add_method
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
-from mtorl_model.evaluation.label_predictions import Labels, predict_labels
+from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
 from mtorl_model.evaluation.metrics import (
     TOP_SHARES,
     Figures,
@@ -37,9 +38,8 @@ from mtorl_model.evaluation.metrics import (
 )
 from mtorl_model.evaluation.off_policy import not_identified, policy_report
 from mtorl_model.evaluation.text import as_text
-from mtorl_model.inference.prediction import adjustment, unadjusted
-from mtorl_model.methods.baselines.boosting import Baselines, fit_baselines
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
+from mtorl_model.methods.method import Method, Prediction, Run
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
@@ -52,60 +52,89 @@ _COMPARED_CHANNEL = ("f1_macro", "accuracy")
 _COMPARED_REWARD = ("auc", "logloss", *map(top_name, TOP_SHARES))
 
 
-def measure(labels: Labels, artifact: Artifact, baselines: Baselines | None) -> dict[str, Any]:
+def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) -> dict[str, Any]:
     """`users` to `model_minus_baseline` of metrics.json: the model, the baselines, and the paired differences.
 
-    baselines: gradient boosting; None leaves it out of the table.
+    boosting: the strongest baseline; None leaves it out of the table.
     """
     users = UserBootstrap(labels.user_N)
-    channel = _channel(labels, artifact, baselines, users)
-    reward = {g: _reward(labels, k, baselines, users) for k, g in enumerate(artifact.spec.gains)}
-    model = channel.pop(_MODEL)
-    return {
+    baseline = boosting.predict_features(labels.feature_NF) if boosting else None
+    channel = _channel(labels, model, baseline, users)
+    reward = _reward(labels, model, baseline, users)
+    others = {gain: {name: m for name, m in measured.items() if name != _MODEL} for gain, measured in reward.items()}
+    metrics: dict[str, Any] = {
         "users": users.users,
         "labels": len(labels.action_N),
         "interval": f"95 %, {users.replicates} bootstrap draws of users",
-        "channel": {
-            **as_json(model),
-            "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
-            "predictable": is_predictable(labels.action_N, unadjusted(artifact, labels.policy_NA), labels.user_N),
-        },
-        "reward": {g: {**as_json(m[_MODEL].figures), "calibration": m[_MODEL].calibration}
-                   for g, m in reward.items()},
+        "channel": None,
+        "reward": {g: {**as_json(m[_MODEL].figures), "calibration": m[_MODEL].calibration} for g, m in reward.items()},
         "baselines": {
-            "gradient_boosting_fitted_on_labels": baselines.labels if baselines else None,
-            "channel": {name: as_json(figures) for name, figures in channel.items()},
-            "reward": {g: {name: as_json(other.figures, _COMPARED_REWARD)
-                           for name, other in m.items() if name != _MODEL} for g, m in reward.items()},
+            "gradient_boosting_fitted_on_labels": boosting.labels if boosting else None,
+            "channel": {},
+            "reward": {g: {name: as_json(other.figures, _COMPARED_REWARD) for name, other in m.items()}
+                       for g, m in others.items()},
         },
         "model_minus_baseline": {
-            "channel": {name: _differences(model, figures, _COMPARED_CHANNEL) for name, figures in channel.items()},
-            "reward": {g: {name: _differences(m[_MODEL].figures, other.figures, _COMPARED_REWARD)
-                           for name, other in m.items() if name != _MODEL} for g, m in reward.items()},
+            "channel": {},
+            "reward": {g: {name: _differences(reward[g][_MODEL].figures, other.figures, _COMPARED_REWARD)
+                           for name, other in m.items()} for g, m in others.items()},
         },
     }  # fmt: skip
+    if channel:
+        own = channel.pop(_MODEL)
+        metrics["channel"] = {
+            **as_json(own),
+            "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
+            "predictable": _is_predictable(labels, model),
+        }
+        metrics["baselines"]["channel"] = {name: as_json(figures) for name, figures in channel.items()}
+        metrics["model_minus_baseline"]["channel"] = {
+            name: _differences(own, figures, _COMPARED_CHANNEL) for name, figures in channel.items()
+        }
+    return metrics
+
+
+def _is_predictable(labels: LabelPredictions, model: Method) -> bool:
+    policy_NA = labels.prediction.policy_XA
+    return policy_NA is not None and is_predictable(labels.action_N, model.unadjusted(policy_NA), labels.user_N)
 
 
 def _channel(
-    labels: Labels, artifact: Artifact, baselines: Baselines | None, users: UserBootstrap
+    labels: LabelPredictions, model: Method, baseline: Prediction | None, users: UserBootstrap
 ) -> dict[str, Figures]:
-    """Boosting's probabilities are adjusted as the model's are: otherwise the adjustment alone would beat it."""
+    """The figures of the model and of each baseline, by name; none where the model predicts no policy.
+
+    Boosting's probabilities are adjusted as the model's are: otherwise the adjustment alone would beat it.
+    """
+    policy_NA = labels.prediction.policy_XA
+    if policy_NA is None:
+        return {}
     guesses = {
-        _MODEL: labels.policy_NA.argmax(axis=1),
+        _MODEL: policy_NA.argmax(axis=1),
         "copy_previous": labels.previous_N,
-        "most_popular": np.full_like(labels.action_N, artifact.initial_policy.most_popular),
+        "most_popular": np.full_like(labels.action_N, model.initial_policy.most_popular),
     }
-    if baselines:
-        guesses[_BOOSTING] = baselines.guess_channel(labels.feature_NF, adjustment(artifact))
-    actions = labels.policy_NA.shape[1]
+    if baseline and baseline.policy_XA is not None:
+        guesses[_BOOSTING] = (baseline.policy_XA / model.adjustment_A).argmax(axis=1)
+    actions = policy_NA.shape[1]
     return {name: channel_figures(labels.action_N, guess_N, actions, users) for name, guess_N in guesses.items()}
 
 
-def _reward(labels: Labels, gain: int, baselines: Baselines | None, users: UserBootstrap) -> dict[str, RewardMetrics]:
-    gain_N = labels.gain_NG[:, gain]
-    measured = {_MODEL: reward_metrics(gain_N, labels.predicted_NG[:, gain], users)}
-    if baselines:
-        measured[_BOOSTING] = reward_metrics(gain_N, baselines.predict_gain(gain, labels.feature_NF), users)
+def _reward(
+    labels: LabelPredictions, model: Method, baseline: Prediction | None, users: UserBootstrap
+) -> dict[str, dict[str, RewardMetrics]]:
+    """By gain, the metrics of the model and of each baseline; no gain where the model predicts none."""
+    gains_NG = labels.prediction.gains_XG
+    measured: dict[str, dict[str, RewardMetrics]] = {}
+    for k, gain in enumerate(model.spec.gains if gains_NG is not None else ()):
+        assert gains_NG is not None
+        predicted = {_MODEL: gains_NG}
+        if baseline and baseline.gains_XG is not None:
+            predicted[_BOOSTING] = baseline.gains_XG
+        measured[gain] = {
+            name: reward_metrics(labels.gain_NG[:, k], predicted_NG[:, k], users)
+            for name, predicted_NG in predicted.items()
+        }
     return measured
 
 
@@ -113,21 +142,24 @@ def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> d
     return {name: estimate(model[name] - baseline[name]) for name in names}
 
 
-def _policy(labels: Labels, lake: Lake, artifact: Artifact, days: list[str]) -> dict[str, Any]:
+def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str]) -> dict[str, Any]:
     """`policy` of metrics.json, on the labels whose channel was drawn at random, as `exposures` of the days say."""
-    drawn = [_drawn_at_random(lake[EXPOSURES, artifact.spec.dataset, day].path) for day in days]
+    if labels.prediction.policy_XA is None:
+        return not_identified(f"the method {model.name} predicts no channel policy")
+    drawn = [_drawn_at_random(lake[EXPOSURES, model.spec.dataset, day].path) for day in days]
     exposure_D, chance_D = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
     if not len(exposure_D):
         return not_identified("the log names no propensity: nobody knows how its channels were chosen")
     day_D = np.repeat(np.arange(len(drawn)), [len(ids) for ids, _ in drawn])
     order = np.argsort(exposure_D)
     at_N = np.minimum(np.searchsorted(exposure_D[order], labels.exposure_N), len(order) - 1)
-    found_N = exposure_D[order][at_N] == labels.exposure_N
-    chosen = Labels(*(column[found_N] for column in labels))
+    drawn_N = exposure_D[order][at_N] == labels.exposure_N
+    chosen = labels.at(drawn_N)
+    assert chosen.prediction.policy_XA is not None
     return policy_report(
-        chosen.policy_NA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
-        day_D[order][at_N][found_N], chance_D[order][at_N][found_N], chosen.user_N, artifact.initial_policy.best_fixed,
-        artifact.spec.channels,
+        chosen.prediction.policy_XA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
+        day_D[order][at_N][drawn_N], chance_D[order][at_N][drawn_N], chosen.user_N, model.initial_policy.best_fixed,
+        model.spec.channels,
     )  # fmt: skip
 
 
@@ -141,30 +173,30 @@ def _drawn_at_random(partition: Path) -> tuple[npt.NDArray[np.int64], npt.NDArra
 
 
 def evaluate_champion(
-    lake: Lake,
-    dataset: Dataset,
+    registry: Registry,
     *,
     other: Lake | None = None,
     split: str | None = None,
     first_day: str | None = None,
     last_day: str | None = None,
 ) -> dict[str, Any]:
-    """metrics.json of the lake's champion, on all windows of `other` or on one split of the lake's own.
+    """metrics.json of the champion, on all windows of `other` or on one split of the lake's own.
 
     Users of `other` that the lake has learned from are left out and counted in `users_left_out`: those of its
     training and validation splits (the latter chose the epoch) that stand in its newest journeys, which hold every
     user ever seen. Raises UserError where none remain, and where windows were cut
     with another feature spec than the champion's.
     """
-    version, artifact = load_champion(lake, dataset)
+    lake, dataset = registry.lake, registry.dataset
+    version, model = registry.load_champion()
     source = other or lake
     days = [d for d in source.days(SEQUENCES, dataset) if (first_day or d) <= d <= (last_day or d)]
     for day in days:
         cut_with = source[SEQUENCES, dataset, day].require().spec_version
-        if cut_with != artifact.spec.version:
+        if cut_with != model.spec.version:
             raise UserError(
                 f"the sequences of {day} in {source.root} were cut with feature spec {cut_with}, but {version} reads "
-                f"{artifact.spec.version}: cut them with the champion's (python -m mtorl_model.export_champion)"
+                f"{model.spec.version}: cut them with the champion's (python -m mtorl_model.export_champion)"
             )
     partitions = [source[SEQUENCES, dataset, day].path for day in days]
     users, left_out = _users(partitions, split, lake, dataset)
@@ -173,23 +205,24 @@ def evaluate_champion(
             f"no user to evaluate {version} on in {source.root}, days {first_day or 'all'} to {last_day or 'all'}: "
             f"of {len(users)} users found, {len(left_out)} were trained on; give a log of other users"
         )
-    encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
+    encoder = model.encoder(dataset)
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     windows = (_keep(table, split, left_out) for table in read_tables(partitions, columns))
-    labels = predict_labels(artifact, windows, dataset, with_features=True)
+    labels = predict_labels(model, windows, dataset, with_features=True)
     notes = list(dataset.notes)
     try:
-        baselines = fit_baselines(open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN))
+        train = open_windows(lake, encoder, model.spec.first_day, model.spec.last_day, TRAIN)
+        boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy).fit(train, train, Run())
     except UserError as reason:  # after a rollback the training windows may be those of another champion's spec
-        baselines = None
+        boosting = None
         notes.append(f"no gradient boosting to compare with: {reason}")
     return {
         "protocol": PROTOCOL,
         "dataset": dataset.name,
         "model_version": version,
-        **measure(labels, artifact, baselines),
+        **measure(labels, model, boosting),
         "users_left_out": len(left_out),
-        "policy": _policy(labels, source, artifact, days),
+        "policy": _policy(labels, source, model, days),
         "notes": notes,
     }
 
@@ -199,10 +232,10 @@ def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Datas
 
     A split is asked for of the lake itself: then nobody is left out.
     """
-    found = [_keep(table, split) for table in read_tables(partitions, ["user_id", "split"])]
-    if not found:
+    tables = [_keep(table, split) for table in read_tables(partitions, ["user_id", "split"])]
+    if not tables:
         return pa.array([]), pa.array([])
-    users = pa.concat_tables(found)
+    users = pa.concat_tables(tables)
     if split is not None:
         ids = users.column("user_id").unique()
         return ids, ids.slice(0, 0)
@@ -238,10 +271,10 @@ def main() -> None:
     parser.add_argument("--from", dest="first_day", type=checked_day, metavar="DAY")
     parser.add_argument("--to", dest="last_day", type=checked_day, metavar="DAY")
     parser.add_argument("--out", required=True, type=Path, help="metrics.json")
+    add_method(parser)
     args = parser.parse_args()
     metrics = evaluate_champion(
-        Lake(args.lake),
-        get_dataset(args.dataset),
+        Registry(Lake(args.lake), get_dataset(args.dataset), args.method),
         other=Lake(args.sequences) if args.sequences else None,
         split=args.split,
         first_day=args.first_day,

@@ -1,6 +1,6 @@
 """Export what others need of a champion: the feature spec that its windows must be cut with.
 
-python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR
+python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR [--method mtorl]
 
 Writes DIR/feature_spec.json (as FeatureSpec.to_json) and DIR/version.txt (e.g. mtorl_kuairand/3), each in one step:
 another day's run may be reading them.
@@ -9,8 +9,10 @@ another day's run may be reading them.
 import argparse
 from pathlib import Path
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
+from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_champion
+from mtorl_model.champion.registry import Registry
 from schemas.dataset import get_dataset
 from schemas.errors import exit_with_one_line
 
@@ -20,8 +22,10 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
+    add_method(parser)
     args = parser.parse_args()
-    print(f"{export_champion(Lake(args.lake), get_dataset(args.dataset), args.out)} -> {args.out}")
+    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
+    print(f"{export_champion(registry, args.out)} -> {args.out}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """A day's learning as the daily run does it: fine_tune.py, then promote.py, in one process.
 
-python -m mtorl_model.learn --dataset D --lake DIR --day DAY [--device auto]
+python -m mtorl_model.learn --dataset D --lake DIR --day DAY [--device auto] [--method mtorl]
 
 To start a second process, with torch and MLflow, would take longer than the gate itself. Run again after whatever has
-stopped it: what was tested, trained and decided stands.
+stopped it: what was tested, trained and decided stands. A method that is not fine-tuned is tested only.
 """
 
 from dataclasses import replace
 
 from lakehouse.lake import Lake
-from mtorl_model.arguments import parser_of_a_day
+from mtorl_model.arguments import add_method, parser_of_a_day
 from mtorl_model.champion.day_learning import learn_day
 from mtorl_model.champion.gate import GateConfig, decide
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import get_dataset
@@ -23,11 +24,12 @@ def main() -> None:
     parser = parser_of_a_day(__doc__)
     config, feedback = FineTuneConfig(), FeedbackConfig()
     parser.add_argument("--device", default=config.device, choices=("auto", "cpu", "cuda"))
+    add_method(parser)
     args = parser.parse_args()
-    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
+    registry, day = Registry(Lake(args.lake), get_dataset(args.dataset), args.method), checked_day(args.day)
     config = replace(config, device=args.device)
-    print("\n".join(learn_day(lake, dataset, day, config, feedback)), flush=True)  # the gate may refuse to go on
-    print("\n".join(decide(lake, dataset, day, GateConfig(), feedback)))
+    print("\n".join(learn_day(registry, day, config, feedback)), flush=True)  # the gate may refuse to go on
+    print("\n".join(decide(registry, day, GateConfig(), feedback)))
 
 
 if __name__ == "__main__":

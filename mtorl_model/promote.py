@@ -1,22 +1,26 @@
 """The gate of a day: the day's challenger becomes champion if it is not worse (champion/gate.py).
 
-python -m mtorl_model.promote --dataset D --lake DIR --day DAY
+python -m mtorl_model.promote --dataset D --lake DIR --day DAY [--method mtorl]
 
 A day is decided once against a champion: run again, it says what was decided.
 """
 
-from lakehouse.paths import Lake, checked_day
-from mtorl_model.arguments import parser_of_a_day
+from lakehouse.lake import Lake
+from mtorl_model.arguments import add_method, parser_of_a_day
 from mtorl_model.champion.gate import GateConfig, decide
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from schemas.dataset import get_dataset
+from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
 
 
 def main() -> None:
     parser = parser_of_a_day(__doc__)
+    add_method(parser)
     args = parser.parse_args()
-    lines = decide(Lake(args.lake), get_dataset(args.dataset), checked_day(args.day), GateConfig(), FeedbackConfig())
+    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
+    lines = decide(registry, checked_day(args.day), GateConfig(), FeedbackConfig())
     print("\n".join(lines))
 
 

@@ -1,7 +1,7 @@
 """Run a campaign of the champion on a log's random exposures, on users that it has never seen.
 
 python -m mtorl_model.replay_campaign --dataset kuairand --lake DIR --from DAY --to DAY --budget EXPOSURES
-    --journal FILE [--rounds K] [--strategy pairs|records|published|random] [--seed 0]
+    --journal FILE [--rounds K] [--strategy pairs|records|published|random] [--seed 0] [--method mtorl]
 
 Killed and started again with the same arguments, it goes on from its journal. The model is the champion as it was
 before the campaign's first day. Printed is what a matched exposure brought on average, which estimates what the
@@ -14,21 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from lakehouse.paths import Lake, checked_day
+from lakehouse.lake import Lake
+from mtorl_model.arguments import add_method
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.replay import Replay
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
-from mtorl_model.champion.registry import champion_before, load_version
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.money import NANO, budget_nano
 from mtorl_model.data.window_store import WindowStore, open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, interval, quotient
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
-from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.inference.scoring import base_rate
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
@@ -38,40 +37,41 @@ STRATEGIES = ("pairs", "records", "published", "random")
 _MOST_WINDOWS = 8192  # of training users that the channel level is counted over
 
 
-def level_of_training(artifact: Artifact, store: WindowStore, dataset: Dataset) -> ChannelLevel:
+def level_of_training(model: Method, store: WindowStore, dataset: Dataset) -> ChannelLevel:
     """The channel level over the labels of at most _MOST_WINDOWS windows of training users; every exposure costs 1."""
-    counts, tau = ChannelCounts.none(len(artifact.spec.channels)), base_rate(artifact, dataset)
+    counts, tau = ChannelCounts.none(len(model.spec.channels)), base_rate(model, dataset)
     for start in range(0, min(len(store), _MOST_WINDOWS), WINDOWS_AT_ONCE):
         encoded = store.windows.take(slice(start, start + WINDOWS_AT_ONCE))
-        predicted = predict(artifact, encoded.batch()).gains_BLG
+        predicted_BLG = model.predict(encoded.batch()).gains_XG
         cost = np.full(encoded.label_NL.shape, NANO, dtype=np.int64)
-        counts += count_steps(encoded.label_NL, encoded, predicted, tau, cost, dataset)
-    return channel_level(artifact.spec.channels, counts)
+        counts += count_steps(encoded.label_NL, encoded, predicted_BLG, tau, cost, dataset)
+    return channel_level(model.spec.channels, counts)
 
 
 def run_campaign(
-    lake: Lake, dataset: Dataset, first_day: str, last_day: str, budget: int, rounds: int | None, strategy: str,
-    seed: int, journal: Path,
+    registry: Registry, first_day: str, last_day: str, budget: int, rounds: int | None, strategy: str, seed: int,
+    journal: Path,
 ) -> Ledger:  # fmt: skip
     """budget in nano; rounds: None for all that the log has."""
-    version = champion_before(lake, dataset, first_day)
+    lake, dataset = registry.lake, registry.dataset
+    version = registry.champion_before(first_day)
     if version is None:
         raise UserError(
             f"no champion of {dataset.name} in {lake.root} has seen nothing of {first_day} and later: choose later "
             "days, or train a first champion on earlier ones"
         )
-    artifact = load_version(lake, dataset, version)
-    encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
-    store = open_windows(lake, encoder, artifact.spec.first_day, artifact.spec.last_day, TRAIN)
-    level = level_of_training(artifact, store, dataset)
-    environment = Replay(lake, dataset, artifact.spec.channels, first_day, last_day, TEST)
+    model = registry.load(version)
+    encoder = model.encoder(dataset)
+    store = open_windows(lake, encoder, model.spec.first_day, model.spec.last_day, TRAIN)
+    level = level_of_training(model, store, dataset)
+    environment = Replay(lake, dataset, model.spec.channels, first_day, last_day, TEST)
     strategies: Mapping[str, Strategy] = {
-        "pairs": Pairs(artifact, level, dataset),
-        "records": RecordPairs(artifact, level, dataset),
-        "published": Published(artifact, level),
+        "pairs": Pairs(model, level, dataset),
+        "records": RecordPairs(model, level, dataset),
+        "published": Published(model, level),
         "random": AtRandom(level),
     }
-    memory = JourneyMemory(encoder, dataset, environment.profile, len(environment.users), artifact.config.steps)
+    memory = JourneyMemory(encoder, dataset, environment.profile, len(environment.users), model.config.steps)
     rounds = environment.rounds if rounds is None else min(rounds, environment.rounds)
     if environment.rounds < 1:
         raise UserError(f"no user has two random exposures from {first_day} to {last_day}: choose more days")
@@ -111,14 +111,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, metavar="K", help="default: as many as the log has")
     parser.add_argument("--strategy", default="pairs", choices=STRATEGIES, help="default: pairs")
     parser.add_argument("--seed", type=int, default=0)
+    add_method(parser)
     args = parser.parse_args()
     for option, value, least in (("--rounds", args.rounds, 1), ("--seed", args.seed, 0)):
         if value is not None and value < least:
             raise UserError(f"{option} {value}: at least {least}")
     dataset = get_dataset(args.dataset)
     ledger = run_campaign(
-        Lake(args.lake), dataset, checked_day(args.first_day), checked_day(args.last_day), budget_nano(args.budget),
-        args.rounds, args.strategy, args.seed, args.journal,
+        Registry(Lake(args.lake), dataset, args.method), checked_day(args.first_day), checked_day(args.last_day),
+        budget_nano(args.budget), args.rounds, args.strategy, args.seed, args.journal,
     )  # fmt: skip
     shown = sum(ledger.exposures)
     print(f"{args.strategy}: {shown} exposures of {args.budget} in {max(len(ledger.exposures) - 1, 0)} rounds")

@@ -1,6 +1,6 @@
 """Go back to an earlier champion: from now on every scoring uses it.
 
-python -m mtorl_model.rollback --dataset D --lake LAKE [--version mtorl_D/3]
+python -m mtorl_model.rollback --dataset D --lake LAKE [--version mtorl_D/3] [--method mtorl]
 
 Without --version: to the champion before the present one. All that became champion after the chosen version is
 withdrawn: no later day is fine-tuned from it, and no rerun of its day promotes it again. Naming a withdrawn version
@@ -10,23 +10,24 @@ brings it back. The policies that are issued already stay; a line says where the
 import argparse
 from pathlib import Path
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import read_manifest
-from mtorl_model.champion.export import hand_out
-from mtorl_model.champion.registry import champion, make_champion, registry_lock, set_tag, versions
-from schemas.dataset import Dataset, get_dataset
+from lakehouse.lake import Lake
+from mtorl_model.arguments import add_method
+from mtorl_model.champion.export import export_for_daily_run
+from mtorl_model.champion.registry import Registry
+from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS
 
 
-def roll_back(lake: Lake, dataset: Dataset, name: str | None) -> str:
+def roll_back(registry: Registry, name: str | None) -> str:
     """Make the named version (None: the champion before) champion again; a line about it.
 
     Killed in between and started again, it ends the same. Raises UserError where the version was never champion.
     """
-    with registry_lock(lake, dataset):
-        now = champion(lake, dataset)
-        been = sorted((v for v in versions(lake, dataset) if v.reign), key=lambda v: v.reign)
+    dataset = registry.dataset
+    with registry.lock():
+        now = registry.champion()
+        been = sorted((v for v in registry.versions() if v.reign), key=lambda v: v.reign)
         if name is None:
             earlier = [v for v in been if v.reign < now.reign and not v.withdrawn]
             if not earlier:
@@ -40,21 +41,22 @@ def roll_back(lake: Lake, dataset: Dataset, name: str | None) -> str:
             (target,) = named
         later = [v for v in been if v.reign > target.reign and not v.withdrawn]
         for version in later:
-            set_tag(lake, dataset, version, "withdrawn", f"rolled back to {target.name}")
-        make_champion(lake, dataset, target, back=True)
-        hand_out(lake, dataset)
+            registry.set_tag(version, "withdrawn", f"rolled back to {target.name}")
+        registry.make_champion(target, back=True)
+        export_for_daily_run(registry)
     withdrawn = f"; withdrawn: {', '.join(v.name for v in later)}" if later else ""
     return f"{target.name}, trained through {target.day}, is the champion of {dataset.name}{withdrawn}"
 
 
-def still_issued(lake: Lake, dataset: Dataset) -> str | None:
+def still_issued(registry: Registry) -> str | None:
     """A line where the newest day's policies are of another model than the champion, else None.
 
     Earlier days' policies stay as they were issued.
     """
+    lake, dataset = registry.lake, registry.dataset
     days = lake.days(JOURNEYS, dataset)
     issued = lake[CHANNEL_POLICIES, dataset, days[-1]].manifest if days else None
-    if issued is None or issued.inputs["model"] == champion(lake, dataset).name:
+    if issued is None or issued.inputs["model"] == registry.champion().name:
         return None
     return (
         f"the policies of {issued.ds} are of {issued.inputs['model']} until that day has its nightly run again: "
@@ -67,10 +69,11 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--version", help="e.g. mtorl_kuairand/3; left out: the champion before")
+    add_method(parser)
     args = parser.parse_args()
-    lake, dataset = Lake(args.lake), get_dataset(args.dataset)
-    print(roll_back(lake, dataset, args.version))
-    if line := still_issued(lake, dataset):
+    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
+    print(roll_back(registry, args.version))
+    if line := still_issued(registry):
         print(line)
 
 

@@ -1,6 +1,6 @@
 """Score all users of a day: the channel policy and the reward rank of each, from their journeys.
 
-python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD
+python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl]
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,56 +17,61 @@ from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, read_tables, unswapped
 from lakehouse.rows import arrow_schema
-from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.champion.registry import champion, load_champion
+from lakehouse.staging import staging_folder
+from mtorl_model.arguments import add_method, parser_of_a_day
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.prediction_cache import (
     CACHE,
-    AnswerFile,
-    earlier_answers,
+    PredictionFile,
+    earlier_predictions,
     identity,
-    keep_answers,
+    keep_predictions,
     record_type,
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.method import Method
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import channel_allocation, channel_policies, journeys, user_reward_ranks
+from schemas.tables import CHANNEL_POLICIES, JOURNEYS, channel_allocation, channel_policies, user_reward_ranks
 from schemas.tables.channel_policies import INITIAL
+from schemas.tables.registry import SCORES
 
 
-def score_day(lake: Lake, dataset: Dataset, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
+def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
     """Publish `channel_policies`, `user_reward_ranks` and `channel_allocation` of a day, with the champion model.
 
     All of them, or none is new. Raises Busy where the journeys are published anew meanwhile.
 
-    What was made from the day's journeys as they are stays as it was issued, on the newest day only if it was made
-    by the champion of now: a new champion does not rewrite the past. Raises UserError where the day's journeys or
-    the champion are missing, or the model's answer is no number.
+    The tables of a day hold the scores of one model, which they name: scoring with another method replaces them. What
+    a model of this method made from the day's journeys as they are stays as it was issued, on the newest day only if
+    it was made by the champion of now: a new champion does not rewrite the past. Raises UserError where the day's
+    journeys or the champion are missing, or a prediction is no number.
     """
+    lake, dataset = registry.lake, registry.dataset
     with locked(lake, SCORES, dataset, [day]):
         lake[JOURNEYS, dataset, day].require()
         inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
         issued = [lake[table, dataset, day].manifest for table in SCORES]
         newest = lake.days(JOURNEYS, dataset)[-1] == day
-        if not newest and _stand(issued, inputs, None):
+        made_by = _one_model(issued, inputs)
+        if not newest and made_by and made_by.startswith(f"{registry.model}/"):
             return _left_alone(issued, dataset, day)
-        version, artifact = load_champion(lake, dataset)
-        if _stand(issued, inputs, version):
+        version, model = registry.load_champion()
+        if made_by == version:
             return _left_alone(issued, dataset, day)
-        return _publish_scores(lake, dataset, day, version, artifact, rows_per_read)
+        return _publish_scores(lake, dataset, day, version, model, rows_per_read)
 
 
-def _stand(issued: Sequence[Manifest | None], inputs: Mapping[str, str], version: str | None) -> bool:
-    """Whether all tables were made from these journeys by one model: this version, or any where it is None."""
-    found = [manifest for manifest in issued if manifest is not None]
-    if len(found) < len(SCORES):
-        return False
-    made_by = version or found[0].inputs.get("model", "")
-    return all(manifest.inputs == {**inputs, "model": made_by} for manifest in found)
+def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> str | None:
+    """The version that all tables were made by, from these journeys; None where there is no such one."""
+    manifests = [manifest for manifest in issued if manifest is not None]
+    if len(manifests) < len(SCORES):
+        return None
+    made_by = manifests[0].inputs.get("model", "")
+    return made_by if all(m.inputs == {**inputs, "model": made_by} for m in manifests) else None
 
 
 def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -> tuple[Manifest, ...]:
@@ -75,24 +80,24 @@ def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -
 
 
 def _publish_scores(
-    lake: Lake, dataset: Dataset, day: str, version: str, artifact: Artifact, rows_per_read: int
+    lake: Lake, dataset: Dataset, day: str, version: str, model: Method, rows_per_read: int
 ) -> tuple[Manifest, ...]:
     partition = lake[JOURNEYS, dataset, day].path
-    tables = read_tables([partition], journey_columns(artifact.spec, dataset), rows_per_read)
+    tables = read_tables([partition], journey_columns(model.spec, dataset), rows_per_read)
     with staging_folder(lake) as staging, ExitStack() as open_files:
         staged = staging / CACHE
-        answers = AnswerFile.create(staged, identity(artifact), record_type(artifact))
-        open_files.callback(answers.close)
-        earlier = open_files.enter_context(earlier_answers(lake, artifact, dataset))
+        predictions = PredictionFile.create(staged, identity(model), record_type(model))
+        open_files.callback(predictions.close)
+        earlier = open_files.enter_context(earlier_predictions(lake, model, dataset))
         with unswapped([partition]):
             inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
-            scores = score_journeys(tables, artifact, dataset, answers, earlier)
-        if not all(np.isfinite(part[name]).all() for part in answers.pieces() for name in ("policy", "gains")):
+            scores = score_journeys(tables, model, dataset, predictions, earlier)
+        if not all(np.isfinite(part[head]).all() for part in predictions.pieces() for head in model.predicts):
             raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
         contents: list[tuple[Table, Iterable[pa.Table]]] = [
-            (channel_policies.channel_policies(dataset), policies_tables(scores, artifact, dataset, version, day)),
-            (user_reward_ranks.user_reward_ranks(dataset), ranks_tables(scores, artifact, dataset, version, day)),
-            (channel_allocation.channel_allocation(dataset), [allocation_table(scores, artifact, dataset, version)]),
+            (channel_policies.channel_policies(dataset), policies_tables(scores, model, dataset, version, day)),
+            (user_reward_ranks.user_reward_ranks(dataset), ranks_tables(scores, model, dataset, version, day)),
+            (channel_allocation.channel_allocation(dataset), [allocation_table(scores, model, dataset, version)]),
         ]
         # All are written before the first is published: in between there is no work that could fail.
         rows = {table.name: _write(staging / table.name, table, content) for table, content in contents}
@@ -102,13 +107,13 @@ def _publish_scores(
                 rows=rows[table],
                 inputs={**inputs, "model": version},
                 code=code_version("mtorl_model"),
-                spec_version=artifact.spec.version,
-                counts={INITIAL: int((~scores.from_model_U).sum())},
+                spec_version=model.spec.version,
+                counts={INITIAL: int((~scores.long_U).sum())},
             )
             for table in SCORES
         )
-        keep_answers(lake, dataset, staged)
-    print(f"{scores.carried} of {len(scores.user_id)} answers carried over from the last scoring")
+        keep_predictions(lake, dataset, staged)
+    print(f"{scores.carried} of {len(scores.user_id)} predictions carried over from the last scoring")
     return published
 
 
@@ -125,13 +130,15 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
 
 def main() -> None:
     parser = parser_of_a_day(__doc__)
+    add_method(parser)
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
-    policies, *others = score_day(lake, dataset, day)
+    registry = Registry(lake, dataset, args.method)
+    policies, *others = score_day(registry, day)
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )
-    now = champion(lake, dataset)
+    now = registry.champion()
     if now.name == policies.inputs["model"] and now.day > day:
         print(f"note: {now.name} has learned the days up to {now.day}: these policies were no forecast on {day}")
     for manifest in (policies, *others):

@@ -44,16 +44,16 @@ CURVE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]:
     """By name; the first is the one that the others are compared with."""
-    artifact, level = learned.artifact, learned.level
+    model, level = learned.model, learned.level
     return {
-        "MTORL in pairs": Pairs(artifact, level, DATASET),
-        "pairs without channel level": Pairs(artifact, level.without_policy(), DATASET),
-        "pairs without user level": Pairs(artifact, level, DATASET, user_level=False),
-        "records in pairs": RecordPairs(artifact, level, DATASET),
+        "MTORL in pairs": Pairs(model, level, DATASET),
+        "pairs without channel level": Pairs(model, level.without_policy(), DATASET),
+        "pairs without user level": Pairs(model, level, DATASET, user_level=False),
+        "records in pairs": RecordPairs(model, level, DATASET),
         "boosting's gains in pairs": BoostingBeliefPairs(learned),
-        "MTORL as published": Published(artifact, level),
-        "published, without channel level": Published(artifact, level.without_policy()),
-        "published, without user level": Published(artifact, level, user_level=False),
+        "MTORL as published": Published(model, level),
+        "published, without channel level": Published(model, level.without_policy()),
+        "published, without user level": Published(model, level, user_level=False),
         "boosting ranking": BoostingRanking(learned),
         "boosting of pairs": BoostingPairs(learned),
         "popularity": Popularity(learned),
@@ -76,7 +76,7 @@ def campaign(learned: Learned, name: str, users: int, rounds: int, share: float,
     strategy = strategies(learned, simulator)[name]
     # The ablation explores without the channel level, too.
     level = learned.level.without_policy() if "without channel level" in name else learned.level
-    encoder = Encoder(learned.spec, DATASET, MODEL.reward_form)
+    encoder = Encoder(learned.spec, DATASET, MODEL.form.inputs)
     memory = JourneyMemory(encoder, DATASET, simulator.profile, users, STEPS)
     budget = int(share * full_budget(learned, users, rounds))
     with tempfile.TemporaryDirectory() as folder:
@@ -91,9 +91,9 @@ def campaign(learned: Learned, name: str, users: int, rounds: int, share: float,
 
 def _weights(learned: Learned) -> str:
     """What a training has come to."""
-    (model,) = learned.artifact.models
+    (network,) = learned.model.networks
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()[:12]
 

@@ -19,16 +19,13 @@ from mtorl_model.data.delayed_feedback import Maturity, estimate_delays
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
-from mtorl_model.evaluation.label_predictions import label_features
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
-from mtorl_model.inference.prediction import predict
 from mtorl_model.inference.scoring import base_rate
-from mtorl_model.methods.baselines.boosting import MOST_LABELS, Baselines, fit_baselines
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
-from mtorl_model.train import new_model
+from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig, classifier
+from mtorl_model.methods.method import Run
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training.config import TrainConfig
-from mtorl_model.training.loop import fit
 from schemas.steps import last, mean, switches
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from simulation.simulator import DATASET, HOURS, WEIGHTS, Simulator
@@ -67,14 +64,14 @@ class Log:
 class Learned:
     """All that was fitted on the training log."""
 
-    artifact: Artifact
+    model: MTORL
     level: ChannelLevel
-    boosting: Baselines
+    boosting: Boosting
     pair_boosting: tuple[HistGradientBoostingClassifier, ...]  # by gain; reads the inputs and the channel
 
     @property
     def spec(self) -> FeatureSpec:
-        return self.artifact.spec
+        return self.model.spec
 
 
 def learn(users: int, training: int = 0, *, say: Callable[[str], None] = print) -> Learned:
@@ -83,24 +80,25 @@ def learn(users: int, training: int = 0, *, say: Callable[[str], None] = print) 
     training: its number; each has users, random weights and batches of its own.
     """
     spec = _spec(users, training)
-    encoder = Encoder(spec, DATASET, MODEL.reward_form)
+    encoder = Encoder(spec, DATASET, MODEL.form.inputs)
     train = _log(encoder, users, TRAIN_SEED + training)
     valid = _log(encoder, max(users // 8, 50), VALIDATION_SEED + training, train.maturity)
     store, valid_store = WindowsInMemory(train.windows), WindowsInMemory(valid.windows)
     say(f"{len(store)} windows of {users} users to train on, {len(valid_store)} of others to validate")
-    config = replace(TRAIN, seed=TRAIN.seed + training)
-    model = new_model(MODEL, encoder, config.seed)
-    history = fit(model, store, valid_store, LOSS, config)
+    config = MTORLConfig(MODEL, LOSS, replace(TRAIN, seed=TRAIN.seed + training))
+    initial = fit_initial_policy(store, spec)
+    model = MTORL(config, spec, initial).fit(store, valid_store, Run())
+    history = model.histories[0]
     say(f"best of {len(history.epochs)} epochs: validation loss {history.best.monitor:.4f}")
-    artifact = Artifact((model,), spec, fit_initial_policy(store, spec))
-    return Learned(artifact, _level(artifact, train), fit_baselines(store), _pair_boosting(train.windows))
+    boosting = Boosting(BoostingConfig(), spec, initial).fit(store, valid_store, Run())
+    return Learned(model, _level(model, train), boosting, _pair_boosting(train.windows))
 
 
 def step_features(windows: Encoded) -> Floats:
     """[N, F]: gradient boosting's inputs at the windows' last step."""
     at_end = np.zeros_like(windows.valid_NL)
     at_end[:, -1] = True
-    return label_features(windows._replace(label_NL=at_end))
+    return windows._replace(label_NL=at_end).label_features()
 
 
 def with_channel(features_NF: Floats, channel: Any, actions: int) -> Floats:
@@ -123,7 +121,7 @@ def _spec(users: int, training: int) -> FeatureSpec:
             *(Feature(n, "numeric", False, True, mean=0.0, std=_WIDE, unit=_UNITS.get(n)) for n in _NUMBERS),
         ),
     )  # fmt: skip
-    log = _log(Encoder(rough, DATASET, MODEL.reward_form), min(users, 500), TRAIN_SEED + training)
+    log = _log(Encoder(rough, DATASET, MODEL.form.inputs), min(users, 500), TRAIN_SEED + training)
     numbers = _WIDE * log.windows.numeric_NLF[log.windows.label_NL][:, : len(_NUMBERS)].astype(np.float64)
     scaled = {n: (float(x.mean()), float(x.std())) for n, x in zip(_NUMBERS, numbers.T, strict=True)}
     features = tuple(replace(f, mean=scaled[f.name][0], std=scaled[f.name][1]) if f.name in scaled else f
@@ -199,26 +197,24 @@ def _windows(user_R: Any) -> tuple[Any, Any]:
     return np.array(rows), np.array(labels)
 
 
-def _level(artifact: Artifact, log: Log) -> ChannelLevel:
-    counts, tau = ChannelCounts.none(len(artifact.spec.channels)), base_rate(artifact, DATASET)
+def _level(model: MTORL, log: Log) -> ChannelLevel:
+    counts, tau = ChannelCounts.none(len(model.spec.channels)), base_rate(model, DATASET)
     for start in range(0, len(log.cost_nano_WL), 1024):
         part = slice(start, start + 1024)
         encoded = log.windows.take(part)
-        predicted = predict(artifact, encoded.batch()).gains_BLG
+        predicted = model.predict(encoded.batch()).gains_XG
         counts += count_steps(encoded.label_NL, encoded, predicted, tau, log.cost_nano_WL[part], DATASET)
-    return channel_level(artifact.spec.channels, counts)
+    return channel_level(model.spec.channels, counts)
 
 
 def _pair_boosting(windows: Encoded) -> tuple[HistGradientBoostingClassifier, ...]:
-    """As many labels and the same settings as fit_baselines, and the channel beside the inputs."""
-    features_NF, label_WL = label_features(windows), windows.label_NL
+    """As many labels and the same settings as Boosting, and the channel beside the inputs."""
+    config = BoostingConfig()
+    features_NF, label_WL = windows.label_features(), windows.label_NL
     actions = windows.action_in_NLA.shape[-1]
-    chosen = np.random.default_rng(0).permutation(len(features_NF))[:MOST_LABELS]
+    chosen = np.random.default_rng(0).permutation(len(features_NF))[: config.most_labels]
     inputs = with_channel(features_NF, windows.action_NL[label_WL], actions)[chosen]
     return tuple(
-        HistGradientBoostingClassifier(
-            max_iter=120, learning_rate=0.07, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=5.0,
-            early_stopping=False, random_state=0,
-        ).fit(inputs, gain_N[chosen])
+        classifier(config, config.gain_iterations, config.gain_rate).fit(inputs, gain_N[chosen])
         for gain_N in windows.gains_NLG[label_WL].T
-    )  # fmt: skip
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.pair_reward import pair_cost_nano
-from mtorl_model.budget.strategy import Beliefs, Choice, believe, first_that_fit, pairs_for, value_pairs
+from mtorl_model.budget.strategy import Choice, believe, first_that_fit, pairs_for, value_pairs
 from mtorl_model.data.money import Floats, Ints, cost_nano
 from simulation.learning import Learned, step_features, with_channel
 from simulation.simulator import DATASET, HOURS, PAST_ROUNDS, WEIGHTS, Simulator
@@ -23,7 +23,7 @@ class Popularity:
     learned: Learned
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        channel_N = np.full(len(moment.user_N), self.learned.artifact.initial_policy.most_popular)
+        channel_N = np.full(len(moment.user_N), self.learned.model.initial_policy.most_popular)
         return first_that_fit(
             moment, rng.permutation(len(channel_N)), channel_N, self.learned.level.mean_cost_A, budget
         )  # fmt: skip
@@ -37,9 +37,9 @@ class BoostingRanking:
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         features_NF = step_features(memory.windows(moment))
-        boosting = self.learned.boosting
-        wish_N = sum(weight * boosting.predict_gain(k, features_NF) for k, weight in enumerate(WEIGHTS))
-        channel_N = boosting.guess_channel(features_NF)
+        policy_NA, gains_NG = self.learned.boosting.predict_features(features_NF)
+        wish_N = sum(weight * gains_NG[:, k] for k, weight in enumerate(WEIGHTS))
+        channel_N = policy_NA.argmax(axis=1)
         order = np.argsort(-wish_N, kind="stable")
         return first_that_fit(moment, order, channel_N, self.learned.level.mean_cost_A, budget)
 
@@ -53,9 +53,9 @@ class BoostingBeliefPairs:
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         learned = self.learned
         features_NF = step_features(memory.windows(moment))
-        gains_NG = np.stack([learned.boosting.predict_gain(k, features_NF) for k in range(len(WEIGHTS))], axis=1)
-        policy_NA = believe(learned.artifact, memory, moment, learned.level).policy_NA
-        values = value_pairs(Beliefs(policy_NA, gains_NG), memory, moment, learned.level, DATASET)
+        gains_NG = learned.boosting.predict_features(features_NF).gains_XG
+        policy_NA, _ = believe(learned.model, memory, moment, learned.level)
+        values = value_pairs(policy_NA, gains_NG, memory, moment, learned.level, DATASET)
         return pairs_for(moment, *values, budget)
 
 

@@ -12,7 +12,7 @@ import pytest
 from lakehouse.lake import Lake
 from lakehouse.manifest import read_manifest
 from lakehouse.staging import staging_folder
-from mtorl_model.champion.registry import Version, write_lineage
+from mtorl_model.champion.registry import Registry, Version
 from schemas.dataset import get_dataset
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS
 
@@ -51,7 +51,7 @@ def lake(tmp_path) -> Lake:
     for number, day, parent in ((1, DAYS[0], ""), (3, DAYS[1], "mtorl_kuairand/1")):
         version = Version(f"mtorl_kuairand/{number}", number, f"run{number}", day, "identity", parent=parent)
         trained_on = lake.fingerprints("sequences", "kuairand", [day])
-        write_lineage(lake, get_dataset("kuairand"), version, "spec1", trained_on)
+        Registry(lake, get_dataset("kuairand")).write_lineage(version, "spec1", trained_on)
     return lake
 
 

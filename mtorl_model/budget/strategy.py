@@ -16,10 +16,9 @@ from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
 from mtorl_model.data.money import Floats, Ints, affordable
 from mtorl_model.inference.channel_level import ChannelLevel, click_gain
-from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, predict
 from mtorl_model.inference.ranking import fused_reward
 from mtorl_model.inference.scoring import MIN_JOURNEY
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method, base_rates
 from schemas.dataset import Dataset
 
 
@@ -37,37 +36,43 @@ class Strategy(Protocol):
         """budget: nano, what the round may be expected to cost."""
 
 
-class Beliefs(NamedTuple):
-    """What the model says of the moment's users, as score.py publishes it at night."""
+def believe(model: Method, memory: JourneyMemory, moment: Moment, level: ChannelLevel) -> tuple[Floats, Floats]:
+    """[N, A] and [N, G]: policies and gains of all users, as score.py publishes them at night.
 
-    policy_NA: Floats
-    gains_NG: Floats
-
-
-def believe(artifact: Artifact, memory: JourneyMemory, moment: Moment, level: ChannelLevel) -> Beliefs:
-    """One pass of the model over all users; those of a short journey have the initial policy and the base rates."""
+    One pass of the model; users of a short journey have the initial policy and the base rates, and so has everybody
+    where the model does not predict the one or the other.
+    """
     windows = memory.windows(moment)
-    users, actions, gains = len(moment.user_N), len(artifact.spec.channels), len(artifact.spec.gains)
-    policy_NA, gains_NG = np.empty((users, actions)), np.empty((users, gains))
+    users = len(moment.user_N)
+    policy_NA = np.tile(level.initial_A, (users, 1))
+    gains_NG = np.tile(np.array(base_rates(model)), (users, 1))
+    long_N = memory.exposures_UA[moment.user_N].sum(axis=1) >= MIN_JOURNEY
     for start in range(0, users, WINDOWS_AT_ONCE):
         part = slice(start, start + WINDOWS_AT_ONCE)
-        policy_BLA, gains_BLG = predict(artifact, windows.take(part).batch())
-        policy_NA[part], gains_NG[part] = policy_BLA[:, -1], gains_BLG[:, -1]
-    short_N1 = (memory.exposures_UA[moment.user_N].sum(axis=1) < MIN_JOURNEY)[:, None]
-    rates_G = np.array([artifact.initial_policy.gain_rates[g] for g in artifact.spec.gains])
-    return Beliefs(np.where(short_N1, level.initial_A, policy_NA), np.where(short_N1, rates_G, gains_NG))
+        predicted_policy_BLA, predicted_gains_BLG = model.predict(windows.take(part).batch())
+        if predicted_policy_BLA is not None:
+            policy_NA[part][long_N[part]] = predicted_policy_BLA[long_N[part], -1]
+        if predicted_gains_BLG is not None:
+            gains_NG[part][long_N[part]] = predicted_gains_BLG[long_N[part], -1]
+    return policy_NA, gains_NG
 
 
 def value_pairs(
-    beliefs: Beliefs, memory: JourneyMemory, moment: Moment, level: ChannelLevel, dataset: Dataset, kappa: float = KAPPA
+    policy_NA: Floats,
+    gains_NG: Floats,
+    memory: JourneyMemory,
+    moment: Moment,
+    level: ChannelLevel,
+    dataset: Dataset,
+    kappa: float = KAPPA,
 ) -> tuple[Floats, Ints]:
-    """[N, A]: expected reward and cost (nano) of every pair; where the beliefs come from is no matter here."""
+    """[N, A]: expected reward and cost (nano) of every pair, from policies and gains of the users (see believe)."""
     gain, user_N = click_gain(dataset), moment.user_N
-    click_N = beliefs.gains_NG[:, gain]
+    click_N = gains_NG[:, gain]
     click_NA = pair_click(
-        click_N, beliefs.policy_NA, level.lift_A, memory.exposures_UA[user_N], memory.gains_UAG[user_N, :, gain], kappa
+        click_N, policy_NA, level.lift_A, memory.exposures_UA[user_N], memory.gains_UAG[user_N, :, gain], kappa
     )
-    fused_N = fused_reward(beliefs.gains_NG, tuple(g.weight for g in dataset.gains))
+    fused_N = fused_reward(gains_NG, tuple(g.weight for g in dataset.gains))
     return pair_reward(fused_N, click_N, click_NA), pair_cost_nano(click_NA, level)
 
 
@@ -78,16 +83,16 @@ class Published:
     eta weighs the model's policy against the initial one (line 12); N is what the round's budget is expected to pay.
     """
 
-    artifact: Artifact
+    model: Method
     level: ChannelLevel
     eta: float = 0.5
     user_level: bool = True  # False: users at random
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        beliefs = believe(self.artifact, memory, moment, self.level)
-        policy_NA = self.eta * beliefs.policy_NA + (1 - self.eta) * self.level.initial_A
+        policy_NA, gains_NG = believe(self.model, memory, moment, self.level)
+        policy_NA = self.eta * policy_NA + (1 - self.eta) * self.level.initial_A
         channel_N = draw(policy_NA, rng)
-        wish_N = fused_reward(beliefs.gains_NG, self.artifact.spec.gain_weights)
+        wish_N = fused_reward(gains_NG, self.model.spec.gain_weights)
         order = np.argsort(-wish_N, kind="stable") if self.user_level else rng.permutation(len(wish_N))
         return first_that_fit(moment, order, channel_N, self.level.mean_cost_A, budget)
 
@@ -96,15 +101,15 @@ class Published:
 class Pairs:
     """The best (user, channel) pairs for the round's budget by their expected reward: our own step beyond the paper."""
 
-    artifact: Artifact
+    model: Method
     level: ChannelLevel
     dataset: Dataset
     kappa: float = KAPPA
     user_level: bool = True  # False: users at random, each in the channel that brings most for its cost
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        beliefs = believe(self.artifact, memory, moment, self.level)
-        reward_NA, cost_NA = value_pairs(beliefs, memory, moment, self.level, self.dataset, self.kappa)
+        policy_NA, gains_NG = believe(self.model, memory, moment, self.level)
+        reward_NA, cost_NA = value_pairs(policy_NA, gains_NG, memory, moment, self.level, self.dataset, self.kappa)
         if self.user_level:
             return pairs_for(moment, reward_NA, cost_NA, budget)
         channel_N = (reward_NA / np.maximum(cost_NA, 1)).argmax(axis=1)
@@ -121,15 +126,14 @@ class RecordPairs:
     What is left is each user's own record by channel, and the channel level.
     """
 
-    artifact: Artifact  # of which only the initial policy is asked
+    model: Method  # of which only the initial policy is asked
     level: ChannelLevel
     dataset: Dataset
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        initial, users = self.artifact.initial_policy, len(moment.user_N)
-        rates = [initial.gain_rates[gain] for gain in self.artifact.spec.gains]
-        beliefs = Beliefs(np.tile(initial.channel_shares, (users, 1)), np.tile(rates, (users, 1)))
-        return pairs_for(moment, *value_pairs(beliefs, memory, moment, self.level, self.dataset), budget)
+        initial, users = self.model.initial_policy, len(moment.user_N)
+        policy_NA, gains_NG = np.tile(initial.channel_shares, (users, 1)), np.tile(base_rates(self.model), (users, 1))
+        return pairs_for(moment, *value_pairs(policy_NA, gains_NG, memory, moment, self.level, self.dataset), budget)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,31 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.freshness import fingerprints
-from lakehouse.paths import Lake, day_plus
-from lakehouse.publishing import read_manifest
 from lakehouse.rows import publish_rows
-from mtorl_model.champion.export import hand_out
-from mtorl_model.champion.registry import (
-    Version,
-    challenger_of,
-    champion,
-    champion_before,
-    load_version,
-    make_champion,
-    registry_lock,
-    set_decision,
-)
+from mtorl_model.champion.export import export_for_daily_run
+from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig, known_by_end_of
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.comparison import Difference, as_lines, compare
-from schemas.dataset import Dataset
+from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.json_config import JsonConfig
 from schemas.splits import VALIDATION
-from schemas.tables import sequences
+from schemas.tables import PROMOTIONS, SEQUENCES
 from schemas.tables.channel_policies import NEARLY_ALL
-from schemas.tables.promotions import NAME, POLICY_AUDIT, PROMOTED, PROMOTIONS, REFUSED
+from schemas.tables.promotions import POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
 _SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
 
@@ -55,63 +43,64 @@ class GateConfig(JsonConfig):
     shift: float = 0.1  # share of a policy's probability that may move to other channels, mean over the steps asked
 
 
-def decide(lake: Lake, dataset: Dataset, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
+def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
     """Promote or refuse the day's challenger; lines for people. Raises UserError where there is no champion."""
-    with registry_lock(lake, dataset):
-        now, challenger = champion(lake, dataset), challenger_of(lake, dataset, day)
+    lake, dataset = registry.lake, registry.dataset
+    with registry.lock():
+        now, challenger = registry.champion(), registry.challenger_of(day)
         if challenger is None:
-            if read_manifest(lake.partition(NAME, dataset.name, day)) is None:
-                publish_rows(lake, PROMOTIONS, dataset, day, [], {})
+            if lake[PROMOTIONS, dataset, day].manifest is None:
+                publish_rows(lake, PROMOTIONS_TABLE, dataset, day, [], {})
             return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
-        if line := _settled(lake, dataset, day, challenger, now):
+        if line := _settled(registry, day, challenger, now):
             return [line]
-    rows, lines, asked = _checks(lake, dataset, day, challenger, now, gate, feedback)  # the registry is free meanwhile
+    rows, lines, compared_on = _checks(registry, day, challenger, now, gate, feedback)  # the registry is free meanwhile
     failed = [str(row["reason"]) for row in rows if not row["passed"]]
     for row in rows:
         row |= {"challenger": challenger.name, "champion": now.name, "decision": REFUSED if failed else PROMOTED}
-    with registry_lock(lake, dataset):
-        if (champion(lake, dataset), challenger_of(lake, dataset, day)) != (now, challenger):
+    with registry.lock():
+        if (registry.champion(), registry.challenger_of(day)) != (now, challenger):
             raise Busy(
                 f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
             )
-        inputs = {"challenger": challenger.name, "champion": now.name, **asked}
-        publish_rows(lake, PROMOTIONS, dataset, day, rows, inputs)
+        inputs = {"challenger": challenger.name, "champion": now.name, **compared_on}
+        publish_rows(lake, PROMOTIONS_TABLE, dataset, day, rows, inputs)
         if failed:
-            set_decision(lake, dataset, challenger, f"{REFUSED}: {'; '.join(failed)}", against=now.name)
+            registry.set_decision(challenger, f"{REFUSED}: {'; '.join(failed)}", against=now.name)
             return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {now.name} stays champion"]
-        make_champion(lake, dataset, challenger)
-        set_decision(lake, dataset, challenger, PROMOTED, against=now.name)
-        hand_out(lake, dataset)
+        registry.make_champion(challenger)
+        registry.set_decision(challenger, PROMOTED, against=now.name)
+        export_for_daily_run(registry)
         return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {now.name}"]
 
 
-def _settled(lake: Lake, dataset: Dataset, day: str, challenger: Version, now: Version) -> str | None:
+def _settled(registry: Registry, day: str, challenger: Version, now: Version) -> str | None:
     """A line where there is nothing to decide; None also where the champion is another than it was decided against."""
     if challenger.withdrawn:
         return f"{challenger.name} was rolled back by hand and is not promoted again; {now.name} is the champion"
     is_champion = challenger.number == now.number
     if is_champion and challenger.decision != PROMOTED:  # killed after the promotion, before it was written down
-        set_decision(lake, dataset, challenger, PROMOTED, against=challenger.parent)
-        return f"{challenger.name} is the champion of {dataset.name}"
-    stands = is_champion or now.day >= day if challenger.decision == PROMOTED else challenger.against == now.name
-    if stands:
+        registry.set_decision(challenger, PROMOTED, against=challenger.parent)
+        return f"{challenger.name} is the champion of {registry.dataset.name}"
+    decided = is_champion or now.day >= day if challenger.decision == PROMOTED else challenger.against == now.name
+    if decided:
         return f"{challenger.name}, challenger of {day}, was {challenger.decision}; {now.name} is the champion"
     return None
 
 
 def _checks(
-    lake: Lake, dataset: Dataset, day: str, challenger: Version, now: Version, gate: GateConfig,
-    feedback: FeedbackConfig,
+    registry: Registry, day: str, challenger: Version, now: Version, gate: GateConfig, feedback: FeedbackConfig
 ) -> tuple[list[dict[str, object]], list[str], dict[str, str]]:  # fmt: skip
-    """A row a check, without the columns that all share; lines that show the differences; the windows asked."""
+    """A row a check, without the columns that all share; lines that show the differences; the windows compared on."""
     if now.day > day:
         return [_row(POLICY_AUDIT, f"{now.name} has been trained through {now.day}, which is later")], [], {}
     # A rollback in between, or days learned at once: what the champion has learned since would be lost.
-    before = champion_before(lake, dataset, day)
+    before = registry.champion_before(day)
     if before is None or challenger.parent != before.name:
         stale = f"trained from {challenger.parent}, which is no longer the champion before {day}: run the day again"
         return [_row(POLICY_AUDIT, stale)], [], {}
-    models = load_version(lake, dataset, now), load_version(lake, dataset, challenger)
+    lake, dataset = registry.lake, registry.dataset
+    models = registry.load(now), registry.load(challenger)
     if models[0].spec.version != models[1].spec.version:
         return [_row(POLICY_AUDIT, f"{now.name} reads other features")], [], {}
     # The days whose gains may still come tell the delays, the latest of them are asked.
@@ -122,9 +111,12 @@ def _checks(
     if compared is None:
         return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], [], {}
     rows = [_head_row(difference, gate) for difference in compared.heads]
-    findings = audit_policy(compared.other.policy_NA, compared.one.policy_NA, gate.shift)
-    asked = fingerprints(lake, sequences.NAME, dataset.name, days)
-    return [*rows, _row(POLICY_AUDIT, "; ".join(findings), compared.heads[0])], as_lines(compared.heads), asked
+    policy_NA, before_NA = (labels.prediction.policy_XA for labels in (compared.other, compared.one))
+    if policy_NA is not None and before_NA is not None:
+        findings = audit_policy(policy_NA, before_NA, gate.shift)
+        rows.append(_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0]))
+    compared_on = lake.fingerprints(SEQUENCES, dataset, days)
+    return rows, as_lines(compared.heads), compared_on
 
 
 def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:
@@ -168,6 +160,6 @@ def _leader_share(policy_NA: npt.NDArray[np.float64]) -> float:
     return float(np.bincount(policy_NA.argmax(axis=1)).max() / len(policy_NA))
 
 
-def _row(check: str, reason: str, found: Difference | None = None) -> dict[str, object]:
-    users, labels = (found.users, found.labels) if found else (0, 0)
+def _row(check: str, reason: str, difference: Difference | None = None) -> dict[str, object]:
+    users, labels = (difference.users, difference.labels) if difference else (0, 0)
     return {"check": check, "passed": not reason, "reason": reason, "users": users, "labels": labels}

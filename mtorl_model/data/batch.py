@@ -9,6 +9,8 @@ One mask convention: boolean, True = real.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 
@@ -22,7 +24,7 @@ class Batch(NamedTuple):
     categorical_BLK: Tensor  # int64 codes; 0 = missing, unseen or padding. Profile columns repeat at each step
     numeric_BLF: Tensor  # float32, scaled by the feature spec; 0 at padding and where missing
     action_in_BLA: Tensor  # float32, a_{t-1}: exposures per channel since the previous step
-    reward_in_BLR: Tensor  # float32, r_{t-1}: what was earned since the previous step, in the reward form's shape
+    reward_in_BLR: Tensor  # float32, r_{t-1}: what was earned since the previous step (reward_inputs.py)
     valid_BL: Tensor  # bool, real step
     label_BL: Tensor  # bool, see above
     action_BL: Tensor  # int64 channel of the step, -1 where unknown
@@ -43,3 +45,12 @@ class InputSizes:
     actions: int  # A
     reward_inputs: int  # R
     gains: int  # G
+
+
+def step_features(batch: Batch, steps_BL: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """[N, F]: the inputs of the chosen steps as rows of numbers: numbers, a_{t-1}, r_{t-1}, and category codes.
+
+    Codes count from the most frequent category, so that a tree can split common ones from rare ones.
+    """
+    inputs = (batch.numeric_BLF, batch.action_in_BLA, batch.reward_in_BLR, batch.categorical_BLK)
+    return np.concatenate([x.numpy()[steps_BL].astype(np.float32) for x in inputs], axis=1)

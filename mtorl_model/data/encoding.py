@@ -2,11 +2,11 @@
 
 Shape suffixes as in batch.py, with N windows of a table or store in place of B.
 
-The order of the inputs is fixed and told by `Encoder.input_names`:
+The order of the inputs is fixed, `input_names` lists them:
 - categorical: the spec's kept categories of a step, then those of the profile, each in the spec's order;
 - numeric: the spec's kept numbers of a step, then the history inputs that every dataset has (log counts,
   smoothed gain rates, and both per channel of the spec), then the kept numbers of the profile;
-- reward: see `_reward_inputs`.
+- reward: see reward_inputs.py.
 No loop runs over rows or steps: columns are turned whole.
 """
 
@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from mtorl_model.data.batch import Batch, InputSizes
+from mtorl_model.data.batch import Batch, InputSizes, step_features
 from mtorl_model.data.delayed_feedback import KnownBy
-from mtorl_model.methods.mtorl.config import REWARD_FORMS
+from mtorl_model.data.reward_inputs import GAINS_AND_REWARD, RewardInputs
 from schemas.contract import Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
@@ -67,6 +67,10 @@ class Encoded(NamedTuple):
         """The windows of those rows, copied into memory."""
         return Encoded(*(np.array(array[rows]) for array in self))
 
+    def label_features(self) -> npt.NDArray[np.float32]:
+        """[N, F]: the inputs of each label step as one row of numbers, see step_features."""
+        return step_features(self.batch(), self.label_NL)
+
     def batch(self) -> Batch:
         """As tensors, the profile repeated at every real step."""
         valid_NL1 = self.valid_NL[:, :, None]
@@ -90,13 +94,47 @@ def _with_profile(steps_NLX: Array, profile_NX: Array, valid_NL1: Bools) -> Arra
     return np.concatenate([steps_NLX, profile_NX[:, None, :] * valid_NL1], axis=2)
 
 
+def input_names(spec: FeatureSpec, reward_inputs: RewardInputs) -> InputNames:
+    """The inputs by name, in their order."""
+    gains, channels = spec.gains, spec.channels
+    categorical = (f.name for static in (False, True) for f in _kept(spec, Role.CATEGORICAL, static))
+    return InputNames(
+        categorical=tuple(categorical),
+        numeric=(
+            *(f.name for f in _kept(spec, Role.NUMERIC, False)),
+            *(f"log_{when}_{what}" for when in ("seen", "new") for what in ("exposures", *gains)),
+            *(f"rate_{g}" for g in gains),
+            *(f"log_seen_{c}" for c in channels),
+            *(f"share_{c}" for c in channels),
+            *(f"rate_{g}_{c}" for g in gains for c in channels),
+            *(f.name for f in _kept(spec, Role.NUMERIC, True)),
+        ),
+        reward=reward_inputs.names(gains),
+    )
+
+
+def input_sizes(spec: FeatureSpec, reward_inputs: RewardInputs) -> InputSizes:
+    """The sizes that a model's weights depend on."""
+    names = input_names(spec, reward_inputs)
+    vocabulary = {f.name: len(f.vocabulary) + 1 for f in spec.kept}
+    return InputSizes(
+        vocabulary=tuple(vocabulary[name] for name in names.categorical),
+        numeric=len(names.numeric),
+        actions=len(spec.channels),
+        reward_inputs=len(names.reward),
+        gains=len(spec.gains),
+    )
+
+
+def _kept(spec: FeatureSpec, role: Role, static: bool) -> list[Feature]:
+    return [f for f in spec.kept if f.role == role.value and f.static is static]
+
+
 class Encoder:
     """Applies a feature spec, unchanged, to windows of its dataset."""
 
-    def __init__(self, spec: FeatureSpec, dataset: Dataset, reward_form: str) -> None:
-        """reward_form: binary, continuous, fused or onehot (equation 18). Raises UserError where they do not fit."""
-        if reward_form not in REWARD_FORMS:
-            raise UserError(f"unknown reward form '{reward_form}': choose one of {', '.join(REWARD_FORMS)}")
+    def __init__(self, spec: FeatureSpec, dataset: Dataset, reward_inputs: RewardInputs = GAINS_AND_REWARD) -> None:
+        """Raises UserError where the spec is not of this dataset, or knows one reward only."""
         if (spec.dataset, spec.gains) != (dataset.name, dataset.gain_names):
             raise UserError(
                 f"the feature spec is for {spec.dataset} with the gains {', '.join(spec.gains)}, not for "
@@ -105,44 +143,18 @@ class Encoder:
         if not spec.reward.high > spec.reward.low:
             raise UserError(f"all training users of {dataset.name} earn the same reward: there is nothing to learn")
         self.spec = spec
-        self.reward_form = reward_form
+        self.reward_inputs = reward_inputs
         self._late_gains_at = dataset.late_gains_at
         self._weights_G = np.array(spec.gain_weights)
 
     @property
     def input_names(self) -> InputNames:
-        gains, channels = self.spec.gains, self.spec.channels
-        scaled = () if self.reward_form == "onehot" else ("scaled_reward",)
-        earned = {
-            "binary": tuple(f"new_{g}" for g in gains),
-            "onehot": ("no_gain", *(f"reached_{g}" for g in gains)),
-        }.get(self.reward_form, ())
-        return InputNames(
-            categorical=tuple(f.name for static in (False, True) for f in self._features(Role.CATEGORICAL, static)),
-            numeric=(
-                *(f.name for f in self._features(Role.NUMERIC, False)),
-                *(f"log_{when}_{what}" for when in ("seen", "new") for what in ("exposures", *gains)),
-                *(f"rate_{g}" for g in gains),
-                *(f"log_seen_{c}" for c in channels),
-                *(f"share_{c}" for c in channels),
-                *(f"rate_{g}_{c}" for g in gains for c in channels),
-                *(f.name for f in self._features(Role.NUMERIC, True)),
-            ),
-            reward=(*earned, *scaled),
-        )
+        return input_names(self.spec, self.reward_inputs)
 
     @property
     def sizes(self) -> InputSizes:
-        """The sizes that the model's weights depend on."""
-        names = self.input_names
-        vocabulary = {f.name: len(f.vocabulary) + 1 for f in self.spec.kept}
-        return InputSizes(
-            vocabulary=tuple(vocabulary[name] for name in names.categorical),
-            numeric=len(names.numeric),
-            actions=len(self.spec.channels),
-            reward_inputs=len(names.reward),
-            gains=len(self.spec.gains),
-        )
+        """The sizes that a model's weights depend on."""
+        return input_sizes(self.spec, self.reward_inputs)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -196,7 +208,7 @@ class Encoder:
         # The paper's one-hot a_{t-1}, exactly, wherever one exposure precedes the step. Several at one time
         # stamp count by their square root: all are seen, and a burst does not drown every other input.
         action_in_NLA = np.sqrt(windows.per_channel("new_exposures_by_channel", width))
-        reward_in_NLR = self._reward_inputs(new_NLG, windows.counts("new_cost"))
+        reward_in_NLR = self.reward_inputs.encode(new_NLG, self._scaled_reward(new_NLG, windows.counts("new_cost")))
         codes = [_codes(windows.steps(f.name), f).reshape(valid_NL.shape) for f in self._features(Role.CATEGORICAL)]
         profile_codes = [_codes(windows.scalars(f.name), f) for f in self._features(Role.CATEGORICAL, True)]
         profile_numbers = [_scaled(windows.profile(f.name), f) for f in self._features(Role.NUMERIC, True)]
@@ -213,7 +225,7 @@ class Encoder:
         )
 
     def _features(self, role: Role, static: bool = False) -> list[Feature]:
-        return [f for f in self.spec.kept if f.role == role.value and f.static is static]
+        return _kept(self.spec, role, static)
 
     def _scaled_reward(self, gains_NLG: Array, cost_NL: Array) -> Array:
         """minmax(g - s w) of equation 3, with the fused gain of equation 18; [0, 1]."""
@@ -221,19 +233,6 @@ class Encoder:
         penalised_NL = gains_NLG @ self._weights_G - scale.penalty * cost_NL
         scaled_NL: Array = np.clip((penalised_NL - scale.low) / (scale.high - scale.low), 0.0, 1.0)
         return scaled_NL
-
-    def _reward_inputs(self, new_NLG: Array, new_cost_NL: Array) -> Array:
-        """r_{t-1} in the reward form's shape (equation 18).
-
-        binary: each gain since the previous step (square roots, as the actions) and the scaled reward;
-        continuous, fused: the scaled reward; onehot: class k where gain k is the last one reached, 0 = none.
-        """
-        if self.reward_form == "onehot":
-            rank_G = np.arange(1, new_NLG.shape[-1] + 1)
-            one_hot: Array = np.eye(len(rank_G) + 1)[np.max((new_NLG > 0) * rank_G, axis=-1)]
-            return one_hot
-        scaled_NL1 = self._scaled_reward(new_NLG, new_cost_NL)[..., None]
-        return np.concatenate([np.sqrt(new_NLG), scaled_NL1], axis=-1) if self.reward_form == "binary" else scaled_NL1
 
     def _labels(self, windows: "_Windows", valid_NL: Bools, known_by: KnownBy | None) -> dict[str, Array]:
         channels = pa.array(self.spec.channels, pa.string())

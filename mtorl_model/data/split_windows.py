@@ -5,13 +5,12 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.paths import Lake
-from lakehouse.publishing import require_manifest
+from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.encoding import Encoder
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.tables import sequences
+from schemas.tables import SEQUENCES
 
 
 def split_windows(
@@ -20,7 +19,7 @@ def split_windows(
     """A split's windows of some days, as `predict_labels` reads them. with_times: as KnownBy needs them."""
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     columns += encoder.time_columns if with_times else ()
-    partitions = [lake.partition(sequences.NAME, dataset.name, day) for day in days]
+    partitions = [lake[SEQUENCES, dataset, day].path for day in days]
     for table in read_tables(partitions, dict.fromkeys(columns)):
         yield table.filter(pc.equal(table.column("split"), split))
 
@@ -28,9 +27,9 @@ def split_windows(
 def days_cut_with(lake: Lake, dataset: Dataset, spec_version: str, first: str | None, last: str | None) -> list[str]:
     """The days from first to last whose sequences were cut with that feature spec; a line for each broken one."""
     found = []
-    for day in (d for d in lake.days(sequences.NAME, dataset.name) if (first or d) <= d <= (last or d)):
+    for day in (d for d in lake.days(SEQUENCES, dataset) if (first or d) <= d <= (last or d)):
         try:
-            if require_manifest(lake, sequences.NAME, dataset.name, day).spec_version == spec_version:
+            if lake[SEQUENCES, dataset, day].require().spec_version == spec_version:
                 found.append(day)
         except UserError as reason:  # a broken day of the past must not stop today
             print(f"left out: {reason}")

@@ -2,7 +2,7 @@
 
 The encoded arrays lie in `LAKE/window_cache/dataset=.../<split>_<first>_<last>/` as .npy files, one a field of
 `Encoded`. They are a cache: anybody may delete them, and they are made anew when a partition, the feature
-spec, the reward form or the encoder's code changes. Neither making nor reading them needs the data in memory.
+spec, the reward inputs or the encoder's code changes. Neither making nor reading them needs the data in memory.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from lakehouse.files import file_sha256, swap_into_place
 from lakehouse.lake import Lake
 from lakehouse.reading import unswapped
 from lakehouse.staging import staging_folder
-from mtorl_model.data import batch, delayed_feedback, encoding
+from mtorl_model.data import batch, delayed_feedback, encoding, reward_inputs
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import KnownBy
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -150,10 +150,10 @@ def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, know
                 f"the sequences of {manifest.dataset} on {manifest.ds} were cut with feature spec "
                 f"{manifest.spec_version}, not {encoder.spec.version}: run that day again (make backfill)"
             )
-    modules = [module.__file__ or "" for module in (batch, delayed_feedback, encoding)]
+    modules = [module.__file__ or "" for module in (batch, delayed_feedback, encoding, reward_inputs)]
     code = [file_sha256(Path(file)) for file in (*modules, __file__)]
     parts = (
-        split, encoder.reward_form, encoder.spec.version, *code, *(m.fingerprint for m in manifests),
+        split, encoder.reward_inputs.name, encoder.spec.version, *code, *(m.fingerprint for m in manifests),
         known_by.key if known_by else "",
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

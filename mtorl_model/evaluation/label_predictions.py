@@ -1,4 +1,4 @@
-"""What the model says at every label of some windows, beside what came of it: what all judging of it rests on.
+"""What a model predicts at every label of some windows, beside what came of it: all judging of it rests on this.
 
 Shape suffixes as in batch.py, with N labels in place of windows and F features.
 """
@@ -12,14 +12,13 @@ import pyarrow as pa
 
 from lakehouse.reading import regrouped
 from mtorl_model.data.delayed_feedback import KnownBy
-from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, predict
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.data.encoding import Encoded
+from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method, Prediction
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 
 
-class Labels(NamedTuple):
+class LabelPredictions(NamedTuple):
     """Everything that is measured, one entry a label step: N labels, A channels, G gains, F features."""
 
     user_N: npt.NDArray[np.int64]
@@ -27,86 +26,85 @@ class Labels(NamedTuple):
     action_N: npt.NDArray[np.int64]
     previous_N: npt.NDArray[np.int64]  # the channel that copying repeats, -1 for none
     gain_NG: npt.NDArray[np.float64]
-    policy_NA: npt.NDArray[np.float64]
-    predicted_NG: npt.NDArray[np.float64]
+    prediction: Prediction  # [N]
     feature_NF: npt.NDArray[np.float32]  # F is 0 where nobody asked for them
     maturity_NG: npt.NDArray[np.float64]  # chance that a gain to come is in gain_NG, see delayed_feedback.py
 
+    def at(self, rows: Any) -> "LabelPredictions":
+        """Of these labels alone."""
+        chosen: dict[str, Any] = {name: array[rows] for name, array in self._asdict().items() if name != "prediction"}
+        return LabelPredictions(**chosen, prediction=self.prediction.at(rows))
+
 
 def predict_labels(
-    artifact: Artifact,
+    model: Method,
     tables: Iterable[pa.Table],
     dataset: Dataset,
     known_by: KnownBy | None = None,
     *,
     with_features: bool = False,
-) -> Labels:
-    """What the model says at every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
+) -> LabelPredictions:
+    """What the model predicts at every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
 
     known_by: the moment whose knowledge the gains hold; None: the full outcome. with_features: the model's own inputs,
     too, which are most of the memory. Only the label steps are held, not the windows. Raises UserError where there is
     no label.
     """
-    said = labels_of_each([artifact], tables, dataset, known_by, with_features=with_features)
-    if said is None:
+    predictions = labels_of_each([model], tables, dataset, known_by, with_features=with_features)
+    if predictions is None:
         raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
-    return said[0]
+    return predictions[0]
 
 
 def labels_of_each(
-    artifacts: Sequence[Artifact],
+    models: Sequence[Method],
     tables: Iterable[pa.Table],
     dataset: Dataset,
     known_by: KnownBy | None = None,
     *,
     with_features: bool = False,
-) -> list[Labels] | None:
-    """predict_labels of several models, the windows read once; None where there is no label."""
-    encoders = {a.config.reward_form: Encoder(a.spec, dataset, a.config.reward_form) for a in artifacts}
+) -> list[LabelPredictions] | None:
+    """predict_labels of several models of one feature spec, the windows read once; None where there is no label."""
+    encoders = {model.config.reward_inputs.name: model.encoder(dataset) for model in models}
     users, windows = [pa.array([], pa.string())], 0
-    parts: list[list[tuple[npt.NDArray[Any], ...]]] = [[] for _ in artifacts]
+    parts: list[list[LabelPredictions]] = [[] for _ in models]
     for table in regrouped(tables, WINDOWS_AT_ONCE):
-        by_form = {form: encoder.encode(table, known_by) for form, encoder in encoders.items()}
-        for artifact, of_artifact in zip(artifacts, parts, strict=True):
-            encoded = by_form[artifact.config.reward_form]
-            of_artifact.append(_label_steps(artifact, table, encoded, windows, with_features))
+        encoded = {name: encoder.encode(table, known_by) for name, encoder in encoders.items()}
+        for model, parts_of_model in zip(models, parts, strict=True):
+            own = encoded[model.config.reward_inputs.name]
+            parts_of_model.append(_label_steps(model, table, own, windows, with_features))
         users += table.column("user_id").cast(pa.string()).chunks
         windows += len(table)
-    if not any(len(part[0]) for part in parts[0]):
+    if not any(len(part.user_N) for part in parts[0]):
         return None
     user_N = pa.concat_arrays(users).dictionary_encode().indices.to_numpy().astype(np.int64)
-    steps = ([np.concatenate(column) for column in zip(*of_artifact, strict=True)] for of_artifact in parts)
-    return [Labels(user_N[window_N], *rest) for window_N, *rest in steps]
+    pooled = [_concatenated(parts_of_model) for parts_of_model in parts]
+    return [labels._replace(user_N=user_N[labels.user_N]) for labels in pooled]
+
+
+def _concatenated(parts: Sequence[LabelPredictions]) -> LabelPredictions:
+    columns = dict(zip(LabelPredictions._fields, zip(*parts, strict=True), strict=True))
+    predictions = zip(*columns.pop("prediction"), strict=True)
+    prediction = Prediction(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in predictions))
+    return LabelPredictions(**{name: np.concatenate(arrays) for name, arrays in columns.items()}, prediction=prediction)
 
 
 def _label_steps(
-    artifact: Artifact, table: pa.Table, encoded: Encoded, windows: int, with_features: bool
-) -> tuple[npt.NDArray[Any], ...]:
-    """The fields of Labels for a table's label steps, with the window in place of the user. windows: before it."""
-    policy_BLA, gains_BLG = predict(artifact, encoded.batch())
+    model: Method, table: pa.Table, encoded: Encoded, windows: int, with_features: bool
+) -> LabelPredictions:
+    """Of a table's label steps, with the window in place of the user. windows: before it."""
     label_BL = encoded.label_NL
     previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
-    return (
-        windows + label_BL.nonzero()[0],
-        _per_step(table, "exposure_id", label_BL.shape)[label_BL],
-        encoded.action_NL[label_BL].astype(np.int64),
-        previous_BL[label_BL],
-        encoded.gains_NLG[label_BL].astype(np.float64),
-        policy_BLA[label_BL],
-        gains_BLG[label_BL],
-        label_features(encoded) if with_features else np.empty((label_BL.sum(), 0), np.float32),
-        encoded.maturity_NLG[label_BL].astype(np.float64),
+    return LabelPredictions(
+        user_N=windows + label_BL.nonzero()[0],
+        exposure_N=_per_step(table, "exposure_id", label_BL.shape)[label_BL],
+        action_N=encoded.action_NL[label_BL].astype(np.int64),
+        previous_N=previous_BL[label_BL],
+        gain_NG=encoded.gains_NLG[label_BL].astype(np.float64),
+        prediction=model.predict(encoded.batch()).at(label_BL),
+        feature_NF=encoded.label_features() if with_features else np.empty((label_BL.sum(), 0), np.float32),
+        maturity_NG=encoded.maturity_NLG[label_BL].astype(np.float64),
     )
-
-
-def label_features(encoded: Encoded) -> npt.NDArray[np.float32]:
-    """[N, F]: the model's own inputs at each label step: numbers, a_{t-1}, r_{t-1}, and category codes as numbers.
-
-    Codes count from the most frequent category, so that a tree can split common ones from rare ones.
-    """
-    batch = encoded.batch()
-    inputs = (batch.numeric_BLF, batch.action_in_BLA, batch.reward_in_BLR, batch.categorical_BLK)
-    return np.concatenate([x[batch.label_BL].numpy().astype(np.float32) for x in inputs], axis=1)
 
 
 def previous_channel(

@@ -9,12 +9,14 @@ def as_text(metrics: Mapping[str, Any]) -> str:
 
     Where the channel cannot be predicted it has no figures here: an F1 would only say how evenly channels are named.
     """
-    channel, compared, baselines = metrics["channel"], metrics["model_minus_baseline"], metrics["baselines"]
+    channel, compared, baselines = metrics.get("channel"), metrics["model_minus_baseline"], metrics["baselines"]
     lines = [
         f"{metrics['model_version']} on {metrics['users']} unseen users, {metrics['labels']} labels"
         f" ({metrics['users_left_out']} users left out; intervals: {metrics['interval']})",
     ]
-    if channel["predictable"]:
+    if channel is None:
+        lines.append("channel      not predicted by this method")
+    elif channel["predictable"]:
         lines.append(
             f"channel      macro-F1 {with_interval(channel, 'f1_macro')}  accuracy {with_interval(channel, 'accuracy')}"
         )

@@ -84,13 +84,14 @@ def reliable_steps(gains_NLG: Floats, tau: float, dataset: Dataset) -> npt.NDArr
 def count_steps(
     steps_NL: npt.NDArray[np.bool_],
     encoded: "Encoded",
-    gains_NLG: Floats,
+    gains_NLG: Floats | None,
     tau: float,
     cost_nano_NL: Ints,
     dataset: Dataset,
 ) -> ChannelCounts:
-    """Of the marked steps of N windows. gains_NLG: what the model predicted for each."""
-    return _count(steps_NL, encoded, reliable_steps(gains_NLG, tau, dataset), cost_nano_NL, dataset)
+    """Of the marked steps of N windows. gains_NLG: what the model predicted for each, None where it predicts none."""
+    reliable_NL = np.zeros_like(steps_NL) if gains_NLG is None else reliable_steps(gains_NLG, tau, dataset)
+    return _count(steps_NL, encoded, reliable_NL, cost_nano_NL, dataset)
 
 
 def count_remembered(

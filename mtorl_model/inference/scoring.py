@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from lakehouse.rows import ARROW, ROWS_PER_GROUP, arrow_schema
 from mtorl_model.inference.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
-from mtorl_model.inference.prediction_cache import AnswerFile, Earlier
+from mtorl_model.inference.prediction_cache import EarlierPredictions, PredictionFile
 from mtorl_model.inference.ranking import best_first, fused_reward
-from mtorl_model.inference.user_predictions import answer_all
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.inference.user_predictions import predict_users
+from mtorl_model.methods.method import GAINS, POLICY, Method, base_rates
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.tables import channel_allocation, channel_policies, user_reward_ranks
@@ -29,60 +29,77 @@ MIN_JOURNEY = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """U users, in the order of their journeys. Their policies stay in a file: they are the bulk of it all."""
+    """U users, in the order of their journeys. Their policies stay in a file: they are the bulk of it all.
+
+    Where the journey is too short, or the model does not predict it, the policy is the initial one and each gain has
+    its base rate.
+    """
 
     user_id: pa.Array
-    gains_UG: npt.NDArray[np.float64]  # probability of each gain; of a short journey the base rate
-    from_model_U: npt.NDArray[np.bool_]  # False: the journey is too short, the policy is the initial one
+    gains_UG: npt.NDArray[np.float64]  # probability of each gain
+    long_U: npt.NDArray[np.bool_]  # False: the journey is too short
     counts: ChannelCounts  # of the exposures that the journeys remember
-    carried: int  # users whose answer is that of an earlier scoring
-    answers: AnswerFile
+    carried: int  # users whose prediction is that of an earlier scoring
+    predictions: PredictionFile
+    predicts: frozenset[str]  # of the model
     initial_A: npt.NDArray[np.float64]  # equation 17, of the exposures that all these journeys remember
 
     def policy_XA(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The policies of these rows (at least one): probability of each channel of the spec."""
-        return np.where(self.from_model_U[rows_X, None], self.answers.take(rows_X)["policy"], self.initial_A)
+        if POLICY not in self.predicts:
+            return np.tile(self.initial_A, (len(rows_X), 1))
+        return np.where(self.long_U[rows_X, None], self.predictions.take(rows_X)["policy"], self.initial_A)
+
+    def source(self, head: str, rows: pa.Array) -> pa.Array:
+        """Whether the policies, or the gains, of these rows are the model's or the initial ones."""
+        from_model_X = self.long_U[rows.to_numpy()] & (head in self.predicts)
+        return pc.if_else(pa.array(from_model_X), FROM_MODEL, INITIAL)
 
 
 def score_journeys(
-    tables: Iterable[pa.Table], artifact: Artifact, dataset: Dataset, file: AnswerFile, earlier: Earlier | None = None
+    tables: Iterable[pa.Table],
+    model: Method,
+    dataset: Dataset,
+    file: PredictionFile,
+    earlier: EarlierPredictions | None = None,
 ) -> Scores:
     """Scores of all rows of `tables` (layout of schemas/tables/journeys.py), in their order.
 
-    Users of a short journey get the initial policy and the base rates of the gains. file: where to write what the model
-    says of every user. earlier: answers to be carried over where the inputs are the same.
+    file: where to write the predictions for every user. earlier: predictions to be carried over where the inputs are
+    the same.
     """
-    spec, rates = artifact.spec, artifact.initial_policy.gain_rates
+    spec, rates = model.spec, base_rates(model)
     user_id = [pa.array([], ARROW[dataset.user_id.column.dtype])]
     gains, shown = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
     counts, carried = ChannelCounts.none(len(spec.channels)), 0
-    for answers in answer_all(tables, artifact, dataset, base_rate(artifact, dataset), earlier):
-        records_U = answers.records_U
+    for predicted in predict_users(tables, model, dataset, base_rate(model, dataset), earlier):
+        records_U = predicted.records_U
         file.append(records_U)
-        user_id.append(answers.user_id)
-        gains.append(records_U["gains"].copy())
+        user_id.append(predicted.user_id)
+        gains.append(records_U["gains"].copy() if GAINS in model.predicts else np.tile(rates, (len(records_U), 1)))
         shown.append(records_U["shown"].copy())
-        counts, carried = counts + answers.counts, carried + answers.carried
-    from_model_U = np.concatenate(shown) >= MIN_JOURNEY
+        counts, carried = counts + predicted.counts, carried + predicted.carried
+    long_U = np.concatenate(shown) >= MIN_JOURNEY
     return Scores(
         pa.concat_arrays(user_id),
-        np.where(from_model_U[:, None], np.concatenate(gains), [rates[g] for g in spec.gains]),
-        from_model_U,
+        np.where(long_U[:, None], np.concatenate(gains), rates),
+        long_U,
         counts,
         carried,
         file,
+        model.predicts,
         channel_level(spec.channels, counts).initial_A,
     )
 
 
-def base_rate(artifact: Artifact, dataset: Dataset) -> float:
+def base_rate(model: Method, dataset: Dataset) -> float:
     """tau of the implicit policy: how often training users had the gain that is known at once."""
-    return artifact.initial_policy.gain_rates[artifact.spec.gains[click_gain(dataset)]]
+    return model.initial_policy.gain_rates[model.spec.gains[click_gain(dataset)]]
 
 
-def allocation_table(scores: Scores, artifact: Artifact, dataset: Dataset, version: str) -> pa.Table:
+def allocation_table(scores: Scores, model: Method, dataset: Dataset, version: str) -> pa.Table:
     """The table `channel_allocation`, in the order of the spec's channels."""
-    level, actions = channel_level(artifact.spec.channels, scores.counts), len(artifact.spec.channels)
+    level, actions = channel_level(model.spec.channels, scores.counts), len(model.spec.channels)
     return _as_contract(
         channel_allocation.channel_allocation(dataset),
         {
@@ -96,16 +113,16 @@ def allocation_table(scores: Scores, artifact: Artifact, dataset: Dataset, versi
             "explicit": pa.array(level.explicit_A),
             "implicit": pa.array(level.implicit_A),
             "initial": pa.array(level.initial_A),
-            "tau": pa.repeat(pa.scalar(base_rate(artifact, dataset), pa.float64()), actions),
+            "tau": pa.repeat(pa.scalar(base_rate(model, dataset), pa.float64()), actions),
             "alpha": pa.repeat(pa.scalar(ALPHA, pa.float64()), actions),
             "model_version": pa.repeat(version, actions),
         },
     )
 
 
-def policies_tables(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
+def policies_tables(scores: Scores, model: Method, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
     """The table `channel_policies`, ordered by user_id, a row group at a time."""
-    channels = pa.array(artifact.spec.channels, pa.string())
+    channels = pa.array(model.spec.channels, pa.string())
     for rows in _pieces(pc.sort_indices(scores.user_id)):
         policy_XA = scores.policy_XA(rows.to_numpy())
         users, actions = policy_XA.shape
@@ -117,15 +134,15 @@ def policies_tables(scores: Scores, artifact: Artifact, dataset: Dataset, versio
                 "user_id": scores.user_id.take(rows),
                 "channel": channels.take(pa.array(policy_XA.argmax(axis=1))),
                 "policy": pa.MapArray.from_arrays(offsets, keys, pa.array(policy_XA.ravel())),
-                "source": _source(scores.from_model_U[rows.to_numpy()]),
-                **_origin(artifact, version, day, users),
+                "source": scores.source(POLICY, rows),
+                **_origin(model, version, day, users),
             },
         )
 
 
-def ranks_tables(scores: Scores, artifact: Artifact, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
+def ranks_tables(scores: Scores, model: Method, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
     """The table `user_reward_ranks`, ordered by rank, a row group at a time."""
-    reward_U = fused_reward(scores.gains_UG, artifact.spec.gain_weights)
+    reward_U = fused_reward(scores.gains_UG, model.spec.gain_weights)
     ranked = 0
     for rows in _pieces(best_first(scores.user_id, reward_U)):
         gains_XG = scores.gains_UG[rows.to_numpy()]
@@ -134,10 +151,10 @@ def ranks_tables(scores: Scores, artifact: Artifact, dataset: Dataset, version: 
             {
                 "user_id": scores.user_id.take(rows),
                 "predicted_reward": pa.array(reward_U[rows.to_numpy()]),
-                **{f"predicted_{g}": pa.array(gains_XG[:, k].copy()) for k, g in enumerate(artifact.spec.gains)},
+                **{f"predicted_{g}": pa.array(gains_XG[:, k].copy()) for k, g in enumerate(model.spec.gains)},
                 "rank": pa.array(np.arange(ranked + 1, ranked + len(rows) + 1)),
-                "source": _source(scores.from_model_U[rows.to_numpy()]),
-                **_origin(artifact, version, day, len(rows)),
+                "source": scores.source(GAINS, rows),
+                **_origin(model, version, day, len(rows)),
             },
         )
         ranked += len(rows)
@@ -149,14 +166,10 @@ def _pieces(order: pa.Array) -> Iterator[pa.Array]:
         yield order.slice(start, ROWS_PER_GROUP)
 
 
-def _origin(artifact: Artifact, version: str, day: str, users: int) -> dict[str, pa.Array]:
+def _origin(model: Method, version: str, day: str, users: int) -> dict[str, pa.Array]:
     """What every row names: the model, the features that it reads, and the day."""
-    named = {"model_version": version, "feature_spec": artifact.spec.version, "day": day}
+    named = {"model_version": version, "feature_spec": model.spec.version, "day": day}
     return {name: pa.repeat(value, users) for name, value in named.items()}
-
-
-def _source(from_model_U: npt.NDArray[np.bool_]) -> pa.Array:
-    return pc.if_else(pa.array(from_model_U), FROM_MODEL, INITIAL)
 
 
 def _as_contract(table: Table, columns: dict[str, pa.Array]) -> pa.Table:

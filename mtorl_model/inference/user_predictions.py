@@ -1,10 +1,10 @@
-"""What the model says of every user's next step, from the users' journeys.
+"""A model's predictions for every user's next step, from the users' journeys.
 
-A user's answer depends on the own window and the model alone, to the last bit, so that it is the same whoever is asked
-beside, however many cores there are, and whether it was computed today or carried over from an earlier night. A matrix
-product's last bits depend on its shape and on how it is cut among threads. So windows of one length are asked together,
-without any padding, always as many at once (a last block is filled up with its last window), and each block by one
-thread; the threads share the blocks.
+A user's prediction depends on the own window and the model alone, to the last bit, so that it is the same whoever is
+scored beside, however many cores there are, and whether it was computed today or carried over from an earlier night. A
+matrix product's last bits depend on its shape and on how it is cut among threads. So windows of one length are
+predicted together, without any padding, always as many at once (a last block is filled up with its last window), and
+each block by one thread; the threads share the blocks.
 
 Shapes: U users, N windows of one length, L steps, A actions (channels), G gains.
 """
@@ -20,20 +20,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch.nn.utils import parametrize
 
 from lakehouse.reading import regrouped
 from lakehouse.rows import ARROW
+from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.journey_windows import journeys_to_windows
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
-from mtorl_model.inference.prediction import device, predict_last, ready
-from mtorl_model.inference.prediction_cache import Earlier, Records, record_type
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.inference.prediction_cache import EarlierPredictions, Records, record_type
+from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 
-USERS_AT_ONCE = 8192  # of all lengths, read and sorted by length; no answer depends on it
-# Windows of one length that the model reads at once: part of what an answer's last bits depend on. On a processor as
+USERS_AT_ONCE = 8192  # of all lengths, read and sorted by length; no prediction depends on it
+# Windows of one length that the model reads at once: part of what a prediction's last bits depend on. On a processor as
 # many as stay in its cache, on a GPU as many as keep it busy.
 WINDOWS_IN_BLOCK = {"cpu": 128, "cuda": 1024}
 _BLOCKS_ENCODED = 8  # at once, at most
@@ -42,7 +41,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Answers(NamedTuple):
+class UserPredictions(NamedTuple):
     """Of U users in the order of their journeys. records_U: see record_type."""
 
     user_id: pa.Array
@@ -51,79 +50,84 @@ class Answers(NamedTuple):
     carried: int  # how many were not computed but found among earlier ones
 
 
-def answer_all(
-    journeys: Iterable[pa.Table], artifact: Artifact, dataset: Dataset, tau: float, earlier: Earlier | None = None
-) -> Iterator[Answers]:
-    """Answers to all rows of `journeys` (layout of schemas/tables/journeys.py) in their order, some thousands
+def predict_users(
+    journeys: Iterable[pa.Table],
+    model: Method,
+    dataset: Dataset,
+    tau: float,
+    earlier: EarlierPredictions | None = None,
+) -> Iterator[UserPredictions]:
+    """Predictions for all rows of `journeys` (layout of schemas/tables/journeys.py) in their order, some thousands
     at a time.
 
     tau: see channel_level.py.
     """
-    ready(artifact)
-    encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
+    encoder = model.encoder(dataset)
 
-    def answers(users: pa.Table) -> Answers:
-        return _answers(users, artifact, encoder, dataset, tau, earlier)
+    def predicted(users: pa.Table) -> UserPredictions:
+        return _predict_read(users, model, encoder, dataset, tau, earlier)
 
-    # Convolutions' weights are normalised once, not for every block. A switch of the whole process, until the last
-    # answer is taken: no model may be trained meanwhile, nor one be a copy.deepcopy of another.
-    with parametrize.cached():
-        yield from _side_by_side(answers, regrouped(journeys, USERS_AT_ONCE))
+    with model.prepared():  # until the last prediction is taken
+        yield from _side_by_side(predicted, regrouped(journeys, USERS_AT_ONCE))
 
 
-def _answers(
-    users: pa.Table, artifact: Artifact, encoder: Encoder, dataset: Dataset, tau: float, earlier: Earlier | None
-) -> Answers:
+def _predict_read(
+    users: pa.Table,
+    model: Method,
+    encoder: Encoder,
+    dataset: Dataset,
+    tau: float,
+    earlier: EarlierPredictions | None,
+) -> UserPredictions:
     """Of one read of users: grouped by the length of their windows, each group cut and encoded without padding."""
     remembered_U = pc.list_value_length(users.column("memory")).to_numpy()
-    length_U = np.minimum(remembered_U, artifact.config.steps - 1) + 1
+    length_U = np.minimum(remembered_U, model.config.steps - 1) + 1
     order_U = np.argsort(length_U, kind="stable")
     by_length, length_U = users.take(pa.array(order_U)), length_U[order_U]
-    records_U = np.zeros(len(users), record_type(artifact))
-    counts, carried = ChannelCounts.none(len(artifact.spec.channels)), 0
+    records_U = np.zeros(len(users), record_type(model))
+    counts, carried = ChannelCounts.none(len(model.spec.channels)), 0
     most = _BLOCKS_ENCODED * WINDOWS_IN_BLOCK[device()]
     for length in np.unique(length_U):
         first, end = np.searchsorted(length_U, [length, length + 1])
         for start in range(first, end, most):
             part = slice(start, min(start + most, end))
-            windows = journeys_to_windows(
-                by_length.slice(start, part.stop - start), artifact.spec, dataset, int(length)
-            )
+            windows = journeys_to_windows(by_length.slice(start, part.stop - start), model.spec, dataset, int(length))
             encoded = encoder.encode(windows)
-            records_N, found = _records(encoded, artifact, dataset, tau, earlier)
+            records_N, known = _records(encoded, model, dataset, tau, earlier)
             seen = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), int(length) - 1)
             records_N["shown"] = seen.flatten().to_numpy().reshape(len(records_N), -1).sum(axis=1)
             counts += count_remembered(windows, encoded, records_N["reliable"][:, -length:], dataset)
             records_U[order_U[part]] = records_N
-            carried += found
+            carried += known
     user_id = pa.concat_arrays(users.column("user_id").chunks or [pa.array([], ARROW[dataset.user_id.column.dtype])])
-    return Answers(user_id, records_U, counts, carried)
+    return UserPredictions(user_id, records_U, counts, carried)
 
 
 def _records(
-    encoded: Encoded, artifact: Artifact, dataset: Dataset, tau: float, earlier: Earlier | None
+    encoded: Encoded, model: Method, dataset: Dataset, tau: float, earlier: EarlierPredictions | None
 ) -> tuple[Records, int]:
-    """The answers to N windows of one length, all but `shown`; and how many of them were carried over."""
+    """The predictions for N windows of one length, all but `shown`; and how many of them were carried over."""
     windows, length = encoded.valid_NL.shape
-    records_N = np.zeros(windows, record_type(artifact))
+    records_N = np.zeros(windows, record_type(model))
     inputs_N2 = _digests(encoded)
-    asked_N = np.ones(windows, dtype=bool)
+    new_N = np.ones(windows, dtype=bool)
     if earlier is not None:
-        found_N, records_F = earlier.find(inputs_N2)
-        if records_F is not None:
-            records_N[found_N] = records_F
-        asked_N = ~found_N
+        known_N, records_K = earlier.find(inputs_N2)
+        if records_K is not None:
+            records_N[known_N] = records_K
+        new_N = ~known_N
     records_N["inputs"] = inputs_N2
     block = WINDOWS_IN_BLOCK[device()]
-    rows = np.flatnonzero(asked_N)
+    rows = np.flatnonzero(new_N)
     for start in range(0, len(rows), block):
         real = rows[start : start + block]
         filled = np.pad(real, (0, block - len(real)), mode="edge")
-        policy_B1A, gains_BLG = predict_last(artifact, encoded.take(filled).batch())
-        records_N["policy"][real] = policy_B1A[: len(real), -1]
-        records_N["gains"][real] = gains_BLG[: len(real), -1]
-        reliable_BL = reliable_steps(gains_BLG, tau, dataset)
-        records_N["reliable"][real, -length:] = reliable_BL[: len(real)]
+        policy_B1A, gains_BLG = model.predict_last(encoded.take(filled).batch())
+        if policy_B1A is not None:
+            records_N["policy"][real] = policy_B1A[: len(real), -1]
+        if gains_BLG is not None:
+            records_N["gains"][real] = gains_BLG[: len(real), -1]
+            records_N["reliable"][real, -length:] = reliable_steps(gains_BLG, tau, dataset)[: len(real)]
     return records_N, windows - len(rows)
 
 

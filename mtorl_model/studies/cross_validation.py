@@ -27,21 +27,21 @@ import torch
 from lakehouse.feature_specs import latest_spec
 from lakehouse.files import file_sha256, write_whole
 from lakehouse.lake import Lake
-from mtorl_model import train
-from mtorl_model.data import batch, encoding, initial_policy, step_pool, window_store
+from mtorl_model.data import batch, encoding, initial_policy, reward_inputs, step_pool, window_store
+from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.step_pool import StepPool
 from mtorl_model.data.window_store import WindowsInMemory
-from mtorl_model.inference import prediction
-from mtorl_model.inference.prediction import WINDOWS_AT_ONCE, device, predict
-from mtorl_model.methods.mtorl import layers, losses, model
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
-from mtorl_model.train import new_model
+from mtorl_model.methods.common import masks
+from mtorl_model.methods.method import WINDOWS_AT_ONCE, Run
+from mtorl_model.methods.mtorl import layers, losses, method, network, reward_forms
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
+from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from mtorl_model.training import loop
 from mtorl_model.training.config import TrainConfig
-from mtorl_model.training.loop import fit, forget_compiled
+from mtorl_model.training.loop import forget_compiled
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TRAIN, VALIDATION
@@ -58,12 +58,20 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to train MTORL. train.members and model.prior_adjustment say how its models are read."""
+    """One way to train MTORL. train.members and model.prior_adjustment say how its networks are read."""
 
     model: ModelConfig
     loss: LossConfig
     train: TrainConfig
     without: tuple[str, ...] = ()  # inputs whose name starts so read as missing
+
+    @property
+    def config(self) -> MTORLConfig:
+        return MTORLConfig(self.model, self.loss, self.train)
+
+    @classmethod
+    def of(cls, config: MTORLConfig) -> "Setting":
+        return cls(config.model, config.loss, config.train)
 
 
 class HeldOut(NamedTuple):
@@ -154,7 +162,8 @@ def _content(lake: Lake, dataset: str) -> str:
     """Fingerprint of all that a training depends on beside its setting: sequences, code, kind of device."""
     known = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
     modules = (
-        batch, window_store, encoding, initial_policy, layers, losses, model, prediction, step_pool, train, loop,
+        batch, window_store, encoding, reward_inputs, initial_policy, masks, layers, losses, network, reward_forms,
+        method, step_pool, loop,
     )  # fmt: skip
     code = [file_sha256(Path(str(module.__file__))) for module in modules] + [file_sha256(Path(__file__))]
     return hashlib.sha256("\n".join([*known, *code, device()]).encode()).hexdigest()
@@ -165,7 +174,7 @@ def _pool(lake: Lake, dataset: str, reward_form: str) -> tuple[Encoder, StepPool
     """Read once a process."""
     contract = get_dataset(dataset)
     spec, _ = latest_spec(lake, dataset)
-    encoder = Encoder(spec, contract, reward_form)
+    encoder = Encoder(spec, contract, REWARD_FORMS[reward_form].inputs)
     return encoder, StepPool(lake, contract, encoder, splits=(TRAIN, VALIDATION))
 
 
@@ -198,31 +207,33 @@ def _do(todo: _Training) -> _Training:
     learned, stop, held_out = (
         WindowsInMemory(windows_without(pool.windows(steps, labels), encoder, setting.without)) for steps, labels in cut
     )
-    network = new_model(setting.model, encoder, setting.train.seed)
+    trained = MTORL(setting.config, encoder.spec, fit_initial_policy(learned, encoder.spec))
     forget_compiled(setting.train)
-    fit(network, learned, stop, setting.loss, setting.train)
-    artifact = Artifact((network,), encoder.spec, fit_initial_policy(learned, encoder.spec))
-    answers = [predict(artifact, b) for b in held_out.in_order(WINDOWS_AT_ONCE)]
+    trained.fit(learned, stop, Run())
+    predictions = [trained.predict(b) for b in held_out.in_order(WINDOWS_AT_ONCE)]
+    policy_WLA, gains_WLG = (np.concatenate(arrays) for arrays in zip(*predictions, strict=True))
     label = held_out.windows.label_NL
     numbers = cut[2][0][label]
     order = np.argsort(pool.steps["exposure_id"][numbers])
-    said = {
+    columns = {
         "exposure_N": pool.steps["exposure_id"][numbers],
         "user_N": pool.steps["user_id"][numbers],
         "action_N": held_out.windows.action_NL[label].astype(np.int64),
         "gain_NG": held_out.windows.gains_NLG[label].astype(np.float64),
-        "unadjusted_NA": np.concatenate([a.policy_BLA for a in answers])[label],
-        "predicted_NG": np.concatenate([a.gains_BLG for a in answers])[label],
+        "unadjusted_NA": policy_WLA[label],
+        "predicted_NG": gains_WLG[label],
     }
     buffer = io.BytesIO()
-    shares = np.array(artifact.initial_policy.channel_shares)
-    np.savez(buffer, allow_pickle=False, channel_shares=shares, **{name: array[order] for name, array in said.items()})
+    shares = np.array(trained.initial_policy.channel_shares)
+    np.savez(
+        buffer, allow_pickle=False, channel_shares=shares, **{name: array[order] for name, array in columns.items()}
+    )
     write_whole(todo.file, buffer.getvalue())
     return todo
 
 
 def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
-    """The mean of the members, adjusted for the channels' shares: as prediction.predict reads an artifact."""
+    """The mean of the members, adjusted for the channels' shares: as MTORL.predict reads its networks."""
     members = []
     for member in _Training.all_of(lake, dataset, setting, fold):
         with np.load(member.file, allow_pickle=False) as arrays:

@@ -12,7 +12,6 @@ on the final outcomes instead, which nobody has on the day: the best that a corr
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.paths import Lake, day_plus, days_between
-from mtorl_model.champion.day_learning import adapt_members
+from lakehouse.feature_specs import published_spec
+from lakehouse.lake import Lake
 from mtorl_model.data.delayed_feedback import LIKELIHOOD, NONE, WAIT, FeedbackConfig, known_by_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
@@ -29,12 +28,11 @@ from mtorl_model.data.split_windows import split_windows
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.label_predictions import predict_labels
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import PRESETS, preset
-from mtorl_model.train import Configs, new_model
+from mtorl_model.methods.method import Run
+from mtorl_model.methods.mtorl.config import PRESETS, MTORLConfig, preset
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training.config import FineTuneConfig
 from mtorl_model.training.day_sample import draw_day
-from mtorl_model.training.loop import fit
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import day_plus, days_between
 from schemas.errors import UserError, exit_with_one_line
@@ -45,7 +43,7 @@ _NEVER_MS = 2**62  # later than anything that happens
 _WAITING_DAYS = (3, 7)
 
 
-class Said(NamedTuple):
+class GainPredictions(NamedTuple):
     """Of one gain at N labels: the prediction, made before the day was seen, and the final outcome."""
 
     user_N: npt.NDArray[np.int64]
@@ -54,19 +52,22 @@ class Said(NamedTuple):
 
 
 def predictions(
-    lake: Lake, dataset: Dataset, first: str, last: str, until: str, configs: Configs, feedback: FeedbackConfig | None
-) -> dict[str, Said]:
-    """By late gain, what a model said of each day after last, before it saw it. feedback None: final outcomes."""
-    model_config, loss_config, train_config = configs
+    lake: Lake,
+    dataset: Dataset,
+    first: str,
+    last: str,
+    until: str,
+    config: MTORLConfig,
+    feedback: FeedbackConfig | None,
+) -> dict[str, GainPredictions]:
+    """By late gain, what a model predicted for each day after last, before it saw it. feedback None: final outcomes."""
     spec = published_spec(lake, dataset.name, last)
-    encoder = Encoder(spec, dataset, model_config.reward_form)
+    encoder = Encoder(spec, dataset, config.reward_inputs)
     known_by = known_by_end_of(last, lake, dataset, days_between(first, last), feedback) if feedback else None
     train, valid = (open_windows(lake, encoder, first, last, split, known_by) for split in (TRAIN, VALIDATION))
-    model = new_model(model_config, encoder, train_config.seed)
-    fit(model, train, valid, loss_config, train_config)
-    artifact = Artifact((model.to("cpu"),), spec, fit_initial_policy(train, spec))
-    config = FineTuneConfig(device=train_config.device)
-    said: dict[str, list[Said]] = {gain: [] for gain in dataset.late_gains}
+    model = MTORL(config, spec, fit_initial_policy(train, spec)).fit(train, valid, Run())
+    fine_tuning = FineTuneConfig(device=config.train.device)
+    predicted: dict[str, list[GainPredictions]] = {gain: [] for gain in dataset.late_gains}
     for day in days_between(day_plus(last, 1), until):
         # Test users stay out: the correction is chosen by these figures.
         tables = [
@@ -74,17 +75,19 @@ def predictions(
             for split in (TRAIN, VALIDATION)
             for table in split_windows(lake, dataset, [day], split, encoder, with_times=False)
         ]
-        labels = predict_labels(artifact, tables, dataset)
+        labels = predict_labels(model, tables, dataset)
         user_N = np.concatenate([_users_of_labels(table, encoder) for table in tables])
-        for gain, parts in said.items():
+        gains_NG = labels.prediction.gains_XG
+        assert gains_NG is not None
+        for gain, parts in predicted.items():
             k = spec.gains.index(gain)
-            parts.append(Said(user_N, labels.predicted_NG[:, k], labels.gain_NG[:, k]))
+            parts.append(GainPredictions(user_N, gains_NG[:, k], labels.gain_NG[:, k]))
         sample = draw_day(
-            lake, encoder, dataset, day, config, feedback or FeedbackConfig(correction=NONE),
+            lake, encoder, dataset, day, fine_tuning, feedback or FeedbackConfig(correction=NONE),
             known_at_ms=None if feedback else _NEVER_MS,
         )  # fmt: skip
-        adapt_members(artifact, sample, config, loss_config)
-    return {gain: Said(*map(np.concatenate, zip(*parts, strict=True))) for gain, parts in said.items()}
+        model.fine_tune(sample, fine_tuning)
+    return {gain: GainPredictions(*map(np.concatenate, zip(*parts, strict=True))) for gain, parts in predicted.items()}
 
 
 def _users_of_labels(table: pa.Table, encoder: Encoder) -> npt.NDArray[np.int64]:
@@ -93,26 +96,26 @@ def _users_of_labels(table: pa.Table, encoder: Encoder) -> npt.NDArray[np.int64]
     return ids
 
 
-def figures(said: Said, plain: Said) -> dict[str, Any]:
+def figures(own: GainPredictions, plain: GainPredictions) -> dict[str, Any]:
     """Log loss and calibration against the final outcomes, and the difference of the log loss to `plain`'s."""
-    users = UserBootstrap(said.user_N)
+    users = UserBootstrap(own.user_N)
     loss_N, plain_N = (
-        -np.log(np.clip(np.where(s.gained_N == 1, s.predicted_N, 1 - s.predicted_N), 1e-7, 1)) for s in (said, plain)
+        -np.log(np.clip(np.where(s.gained_N == 1, s.predicted_N, 1 - s.predicted_N), 1e-7, 1)) for s in (own, plain)
     )
     count_R, loss_R, plain_R, predicted_R, gained_R = users.sums(
-        np.stack([np.ones_like(loss_N), loss_N, plain_N, said.predicted_N, said.gained_N], axis=1)
+        np.stack([np.ones_like(loss_N), loss_N, plain_N, own.predicted_N, own.gained_N], axis=1)
     ).T
     return {
         "logloss": estimate(loss_R / count_R),
         "logloss_minus_none": estimate((loss_R - plain_R) / count_R),
         "predicted_over_observed": estimate(predicted_R / np.maximum(gained_R, 1)),
         "labels": len(loss_N),
-        "rate": float(said.gained_N.mean()),
+        "rate": float(own.gained_N.mean()),
     }
 
 
 def measure(
-    lake: Lake, dataset: Dataset, first: str, last: str, until: str, configs: Configs
+    lake: Lake, dataset: Dataset, first: str, last: str, until: str, config: MTORLConfig
 ) -> dict[str, dict[str, Any]]:
     """By late gain and correction, the figures. Raises UserError where the dataset has no late gain."""
     if not dataset.late_gains:
@@ -123,12 +126,12 @@ def measure(
         **{f"{WAIT} {days} days": FeedbackConfig(WAIT, days) for days in _WAITING_DAYS},
         LIKELIHOOD: FeedbackConfig(LIKELIHOOD),
     }
-    found: dict[str, dict[str, Said]] = {}
+    by_correction: dict[str, dict[str, GainPredictions]] = {}
     for name, feedback in tried.items():
-        found[name] = predictions(lake, dataset, first, last, until, configs, feedback)
+        by_correction[name] = predictions(lake, dataset, first, last, until, config, feedback)
         print(f"{name}: done", flush=True)
     return {
-        gain: {name: figures(said[gain], found[NONE][gain]) for name, said in found.items()}
+        gain: {name: figures(own[gain], by_correction[NONE][gain]) for name, own in by_correction.items()}
         for gain in dataset.late_gains
     }
 
@@ -156,9 +159,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     lake, dataset = Lake(args.lake), get_dataset(args.dataset)
-    model, loss, train = preset(args.preset, dataset.name)
-    configs = model, loss, replace(train, max_epochs=args.max_epochs, seed=args.seed, members=1)
-    found = measure(lake, dataset, args.first_day, args.last_day, args.until, configs)
+    settings = {"max_epochs": args.max_epochs, "seed": args.seed, "members": 1}
+    config = preset(args.preset, dataset.name).changed(settings)
+    found = measure(lake, dataset, args.first_day, args.last_day, args.until, config)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
     for gain, by_correction in found.items():
         print("\n".join(as_lines(gain, by_correction)))

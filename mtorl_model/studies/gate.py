@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.paths import Lake
+from lakehouse.lake import Lake
 from mtorl_model.champion.gate import GateConfig, is_not_worse
-from mtorl_model.champion.registry import load_version, named_version
+from mtorl_model.champion.registry import load_named
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.comparison import Difference, compare, head_losses
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     lake, dataset, gate = Lake(args.lake), get_dataset(args.dataset), GateConfig(margin=args.margin, worst=args.worst)
-    one, other = (load_version(lake, dataset, named_version(lake, dataset, name)) for name in (args.one, args.other))
+    one, other = (load_named(lake, dataset, name) for name in (args.one, args.other))
     days = days_cut_with(lake, dataset, one.spec.version, args.first_day, args.last_day)
     compared = compare(lake, dataset, one, other, days, VALIDATION)
     if compared is None:
@@ -76,6 +76,8 @@ def main() -> None:
     print(f"{'head':<12}{'users':>8}" + "".join(f"{truth:>+7.0f} m" for truth in TRUTHS))
     other_losses = head_losses(compared.other, other)
     for head, (one_N, _) in head_losses(compared.one, one).items():
+        if head not in other_losses:
+            continue
         loss_U, difference_U = (
             np.bincount(user_N, weights=w).astype(np.float64) for w in (one_N, other_losses[head][0] - one_N)
         )

@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,9 @@ from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.step_pool import StepPool
 from mtorl_model.data.window_store import WindowsInMemory
-from mtorl_model.inference.prediction import predict
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, preset
-from mtorl_model.train import new_model
-from mtorl_model.training.config import TrainConfig
-from mtorl_model.training.loop import fit
+from mtorl_model.methods.method import Run
+from mtorl_model.methods.mtorl.config import PRESETS, MTORLConfig, preset
+from mtorl_model.methods.mtorl.method import MTORL
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables.feature_spec import FeatureSpec
@@ -77,38 +73,33 @@ def intervals(
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
-def run_published(
-    lake: Lake, dataset: Dataset, spec: FeatureSpec, configs: tuple[ModelConfig, LossConfig, TrainConfig], windows: int
-) -> dict[str, Any]:
+def run_published(lake: Lake, dataset: Dataset, spec: FeatureSpec, config: MTORLConfig, windows: int) -> dict[str, Any]:
     """Draw, split, train one model, and measure it: what is written to --out."""
-    model_config, loss_config, train_config = configs
-    encoder = Encoder(spec, dataset, model_config.reward_form)
+    encoder = Encoder(spec, dataset, config.reward_inputs)
     pool = StepPool(lake, dataset, encoder)
-    rng = np.random.default_rng(train_config.seed)
-    step_WL = pool.draw(windows, model_config.steps, rng)
+    rng = np.random.default_rng(config.train.seed)
+    step_WL = pool.draw(windows, config.steps, rng)
     train_WL, valid_WL, test_WL = np.split(step_WL, [8 * windows // 10, 9 * windows // 10])
     train, valid, test = (WindowsInMemory(pool.windows(part)) for part in (train_WL, valid_WL, test_WL))
-    model = new_model(model_config, encoder, train_config.seed)
     # Killed and started again, it goes on from its last checkpoint.
-    parts = [*(json.loads(config.to_json()) for config in configs), windows, spec.version, code_version("mtorl_model")]
+    parts = [config.settings(), windows, spec.version, code_version("mtorl_model")]
     identity = json.dumps(parts, sort_keys=True)
     checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
-    history = fit(model, train, valid, loss_config, train_config, checkpoints=checkpoints, identity=identity)
+    model = MTORL(config, spec, fit_initial_policy(train, spec)).fit(train, valid, Run(checkpoints, identity))
     shutil.rmtree(checkpoints)
-    artifact = Artifact((model,), spec, fit_initial_policy(train, spec))
-    policies = [predict(artifact, batch).policy_BLA for batch in test.in_order(_WINDOWS_AT_ONCE)]
-    guess_WL = np.concatenate(policies).argmax(axis=-1)
+    guesses = [model.predict(batch).policy_XA for batch in test.in_order(_WINDOWS_AT_ONCE)]
+    guess_WL = np.concatenate([policy_BLA for policy_BLA in guesses if policy_BLA is not None]).argmax(axis=-1)
     action_WL, label_WL = test.windows.action_NL.astype(np.int64), test.windows.label_NL
     user_W = pool.steps["user_id"][test_WL[:, -1]]
     return {
         "protocol": "published (leaks: for comparison with the paper only)",
         "dataset": dataset.name,
         "windows": windows,
-        "epochs": len(history.epochs),
-        "hidden": model_config.hidden,
-        "seed": train_config.seed,
+        "epochs": len(model.histories[0].epochs),
+        "hidden": config.model.hidden,
+        "seed": config.train.seed,
         **per_step_scores(action_WL, guess_WL, label_WL),
-        "intervals": intervals(action_WL, guess_WL, label_WL, user_W, train_config.seed),
+        "intervals": intervals(action_WL, guess_WL, label_WL, user_W, config.train.seed),
         "share_of_test_steps_also_in_training": float(np.isin(test_WL[label_WL], train_WL[train_WL >= 0]).mean()),
         "paper": dict(zip(NAMES, PAPER[dataset.name], strict=True)) if dataset.name in PAPER else None,
     }
@@ -142,16 +133,14 @@ def main() -> None:
     dataset, lake = get_dataset(args.dataset), Lake(args.lake)
     if args.windows < 10 or args.max_epochs < 1:
         raise UserError("--windows is at least 10 and --max-epochs at least 1")
-    model, loss, train = preset(args.preset, dataset.name)
     # Most of a random test window is best told by heart: nothing that holds the model back from it, all epochs, and
     # the last one's weights. The validation loss, which is best early, would keep those that know little by heart.
-    train = replace(
-        train, max_epochs=args.max_epochs, patience=args.max_epochs, keep="last", seed=args.seed,
-        device=args.device, members=1,
-    )  # fmt: skip
-    model = replace(model, dropout=0.0, category_dropout=0.0, prior_adjustment=0.0)
+    config = preset(args.preset, dataset.name).changed({
+        "max_epochs": args.max_epochs, "patience": args.max_epochs, "keep": "last", "seed": args.seed,
+        "device": args.device, "members": 1, "dropout": 0.0, "category_dropout": 0.0, "prior_adjustment": 0.0,
+    })  # fmt: skip
     spec, _ = latest_spec(lake, dataset.name)
-    found = run_published(lake, dataset, spec, (model, loss, train), args.windows)
+    found = run_published(lake, dataset, spec, config, args.windows)
     found["command"] = (
         f"make benchmark-published DATASET={dataset.name} PRESET={args.preset} WINDOWS={args.windows} "
         f"EPOCHS={args.max_epochs} SEED={args.seed}"

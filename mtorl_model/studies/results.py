@@ -51,7 +51,9 @@ def _metrics(lake: Lake, dataset: str) -> list[str]:
         f"{found['model_version']}, one training; protocol {found['protocol']}. `make run DATASET={dataset} RAW=…`",
     ]
     fitted = found["baselines"]["gradient_boosting_fitted_on_labels"]
-    if found["channel"]["predictable"]:
+    if found["channel"] is None:
+        lines.append("The method predicts no channel.")
+    elif found["channel"]["predictable"]:
         figures = {"f1_macro": "macro-F1", "accuracy": "accuracy"}
         lines.append(_competitors("channel", figures, found["channel"], found["baselines"]["channel"],
                                   found["model_minus_baseline"]["channel"]))  # fmt: skip

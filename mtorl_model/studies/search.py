@@ -25,14 +25,16 @@ from lakehouse.feature_specs import latest_spec
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import log_files
 from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.step_pool import StepPool
 from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.methods.method import Run
 from mtorl_model.methods.mtorl.config import preset
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.studies.cross_validation import Setting
 from mtorl_model.studies.files import publish_study
 from mtorl_model.studies.pictures import draw_search
-from mtorl_model.train import new_model
-from mtorl_model.training.loop import History, fit, forget_compiled
+from mtorl_model.training.loop import forget_compiled
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TRAIN, VALIDATION, split_of
@@ -85,7 +87,7 @@ class Objective:
 
     def __init__(self, lake: Lake, dataset: Dataset, base: Setting, space: Mapping[str, tuple[float, ...]]) -> None:
         spec, _ = latest_spec(lake, dataset.name)
-        self.encoder = Encoder(spec, dataset, base.model.reward_form)
+        self.encoder = Encoder(spec, dataset, base.config.reward_inputs)
         self.pool = StepPool(lake, dataset, self.encoder, splits=(TRAIN, VALIDATION))
         self.base, self.space = base, space
         self.split_U = np.array([split_of(user) for user in self.pool.user_U.tolist()])
@@ -96,15 +98,15 @@ class Objective:
         chosen = {name: trial.suggest_categorical(name, values) for name, values in self.space.items()}
         setting = setting_of(self.base, chosen)
 
-        def prune(history: History) -> None:
-            trial.report(history.best.monitor, len(history.epochs))
+        def prune(epochs: int, best_loss: float) -> None:
+            trial.report(best_loss, epochs)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
         train, valid = (self._windows(split, setting.model.steps) for split in (TRAIN, VALIDATION))
-        network = new_model(setting.model, self.encoder, setting.train.seed)
+        model = MTORL(setting.config, self.encoder.spec, fit_initial_policy(train, self.encoder.spec))
         forget_compiled(setting.train)
-        return fit(network, train, valid, setting.loss, setting.train, after_epoch=prune).best.monitor
+        return model.fit(train, valid, Run(after_epoch=prune)).histories[0].best.monitor
 
     def _windows(self, split: str, steps: int) -> WindowsInMemory:
         return WindowsInMemory(self.pool.windows(*self.pool.cut(self.split_U == split, steps)))
@@ -205,9 +207,8 @@ def main() -> None:
     if not sizes:
         raise UserError(f"--hidden-at-most {args.hidden_at_most}: at least {min(SPACE['hidden'])}")
     lake, dataset = Lake(args.lake), get_dataset(args.dataset)
-    model, loss, train = preset("small", dataset.name)
-    train = replace(train, max_epochs=args.max_epochs, seed=args.seed, device=args.device, members=1)
-    base = Setting(model, loss, train)
+    settings = {"max_epochs": args.max_epochs, "seed": args.seed, "device": args.device, "members": 1}
+    base = Setting.of(preset("small", dataset.name).changed(settings))
     study = search(lake, dataset, base, {**SPACE, "hidden": sizes}, args.trials)
     told = {
         "protocol": "trained on training users, judged by the lowest validation loss (policy + reward) of validation "

@@ -44,8 +44,7 @@ class Study:
 
 
 def reference(dataset: str) -> Setting:
-    model, loss, train = preset("small", dataset)
-    return Setting(model, loss, replace(train, members=1))
+    return Setting.of(preset("small", dataset).changed({"members": 1}))
 
 
 def _with(setting: Setting, part: str, **changes: Any) -> Setting:

@@ -1,11 +1,13 @@
-"""Fit a model: Adam, early stopping on the validation users, checkpoints to resume from.
+"""Fit a network: Adam, early stopping on the validation users, checkpoints to resume from.
 
-Reproducible on one machine: weights, order, dropout and preference pairs all follow from the seed, and a
+A helper for the `fit` of methods that train a network. What is minimised they hand over (objective.py).
+
+Reproducible on one machine: weights, order, dropout and what the loss draws all follow from the seed, and a
 training that was killed and resumed ends with the very bits of one that was not (on a GPU as far as CUDA has
 deterministic kernels). Departures from the paper's plain Adam are off unless the config asks for them.
 
-A batch may be computed in parts (config.micro_batches), by one process or by several (data_parallel.py). Dropout and
-pairs of a part follow from (seed, step, part) and from nothing before it, so that whoever computes it draws the same:
+A batch may be computed in parts (micro_batches), by one process or by several (data_parallel.py). Dropout and draws
+of a part follow from (seed, step, part) and from nothing before it, so that whoever computes it draws the same:
 the losses differ by the rounding of sums only, and a checkpoint of one number of processes is good for another.
 """
 
@@ -29,13 +31,12 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mtorl_model.data.batch import Batch
+from mtorl_model.data.device import choose_device
 from mtorl_model.data.window_store import WindowStore, on_device
-from mtorl_model.methods.mtorl.config import LossConfig
-from mtorl_model.methods.mtorl.losses import draw_pairs, label_counts, policy_loss, reward_losses, total_loss
-from mtorl_model.methods.mtorl.model import MTORL
 from mtorl_model.training import data_parallel
 from mtorl_model.training.checkpoint import load_checkpoint, save_checkpoint
 from mtorl_model.training.config import FineTuneConfig, TrainConfig
+from mtorl_model.training.objective import Objective
 from schemas.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -47,28 +48,20 @@ _LAST_RATE = 0.05  # share of the learning rate that it ends at
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Mean losses of one epoch: over the training batches as trained, and over the validation labels."""
+    """Mean losses of one epoch by name: over the training batches as trained, and over the validation labels."""
 
-    train_total: float
-    train_policy: float
-    train_dpo: float
-    train_rewards: tuple[float, ...]  # one a reward head, see losses.reward_losses
-    valid_policy: float
-    valid_reward: float  # mean over the heads; log loss of the gains in the binary form
+    train: dict[str, float]
+    valid: dict[str, float]
 
-    def curves(self, gains: Sequence[str]) -> dict[str, float]:
-        """Every figure by a name of its own, finite or not; a reward head is named after its gain where it has one."""
-        heads = (
-            gains if len(gains) == len(self.train_rewards) else [f"reward_{k}" for k in range(len(self.train_rewards))]
-        )
-        scalars = {name: value for name, value in asdict(self).items() if name != "train_rewards"}
-        rewards = {f"train_{head}": value for head, value in zip(heads, self.train_rewards, strict=True)}
-        return {**scalars, **rewards, "monitor": self.monitor}
+    def curves(self) -> dict[str, float]:
+        """Every figure by a name of its own, finite or not."""
+        losses = {f"{part}_{name}": value for part in ("train", "valid") for name, value in getattr(self, part).items()}
+        return {**losses, "monitor": self.monitor}
 
     @property
     def monitor(self) -> float:
         """What early stopping watches."""
-        return self.valid_policy + self.valid_reward
+        return sum(self.valid.values())
 
 
 @dataclass(slots=True)
@@ -87,27 +80,31 @@ class History:
         return self.epochs[self.best_epoch]
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device '{name}': choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda: this machine has no GPU that torch can use; choose auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """How one optimiser step is made."""
+
+    learning_rate: float  # of Adam
+    seed: int  # of dropout, and of what the loss draws
+    device: torch.device
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
+    weight_decay: float = 0.0  # decoupled; with 0 it is plain Adam
+    micro_batches: int = 1  # parts that a batch is computed in
+    compiled: bool = False
 
 
 def fit(
-    model: MTORL,
+    network: nn.Module,
     train: WindowStore,
     valid: WindowStore,
-    loss_config: LossConfig,
+    objective: Objective,
     config: TrainConfig,
     *,
     checkpoints: Path | None = None,
     identity: str = "",
     after_epoch: Callable[[History], None] | None = None,
 ) -> History:
-    """Train the model in place, on the device of the config; it ends with the weights that config.keep says.
+    """Train the network in place, on the device of the config; it ends with the weights that config.keep says.
 
     checkpoints: a folder; where it holds a checkpoint of the same identity, training goes on from there.
     after_epoch: called with the epochs so far; what it raises ends the training.
@@ -117,7 +114,7 @@ def fit(
     cannot share the micro-batches.
     """
     with _deterministic():
-        run = _Training(model, train, valid, loss_config, config)
+        run = _Training(network, train, valid, objective, config)
         path = checkpoints / CHECKPOINT_FILE if checkpoints else None
         if path and (state := data_parallel.from_first(lambda: load_checkpoint(path, identity))):
             run.restore(state)
@@ -143,94 +140,99 @@ def fit(
                 if after_epoch:
                     after_epoch(run.history)
         if config.keep == "best":
-            model.load_state_dict(run.best_weights)
+            network.load_state_dict(run.best_weights)
     return run.history
 
 
-def adapt(
-    model: MTORL, batches: Iterable[Batch], loss_config: LossConfig, config: FineTuneConfig, *, seed: int
+def fine_tune(
+    network: nn.Module, batches: Iterable[Batch], objective: Objective, config: FineTuneConfig, *, seed: int
 ) -> dict[str, float]:
-    """Move a trained model a little, in place: one optimiser step a batch; the mean losses over the batches.
+    """Move a trained network a little, in place: one optimiser step a batch; the mean losses over the batches.
 
-    No users validate it and no step is chosen: whether the result is any good, others have to say (promote.py).
+    No users validate it and no step is chosen: whether the result is any good is for the gate to say.
     Raises UserError where a loss is no longer a number.
     """
+    # Not compiled: the steps of a day are over before compiling has paid.
+    settings = StepSettings(config.learning_rate, seed, choose_device(config.device), config.gradient_clip)
     with _deterministic():
-        run = _Optimiser(model, loss_config, config, seed)
-        model.train()
-        for batch in on_device(iter(batches), run.device):
-            run._optimise([batch])
-        total, policy, dpo, *rewards = (run.sums / max(run.step, 1)).tolist()
-        model.eval().to("cpu")
-    losses = {"total": total, "policy": policy, "dpo": dpo, **{f"reward_{k}": r for k, r in enumerate(rewards)}}
+        stepper = _Stepper(network, objective, settings)
+        network.train()
+        for batch in on_device(iter(batches), settings.device):
+            stepper.take([batch])
+        losses = stepper.mean_losses(stepper.sums)
+        network.eval().to("cpu")
     if not all(map(math.isfinite, losses.values())):
         raise UserError("fine-tuning diverged: a loss is no finite number; lower the learning rate")
     return losses
 
 
-class _Optimiser:
-    """A model, its optimiser, and the sums of its losses over the steps done."""
+class _Stepper:
+    """A network, its optimiser, and the sums of its losses over the steps done."""
 
-    def __init__(self, model: MTORL, loss_config: LossConfig, config: TrainConfig | FineTuneConfig, seed: int) -> None:
-        self.device = choose_device(config.device)
-        self.model = model.to(self.device)
+    def __init__(self, network: nn.Module, objective: Objective, settings: StepSettings) -> None:
+        self.settings, self.objective, self.device = settings, objective, settings.device
+        self.network = network.to(self.device)
         on_gpu = self.device.type == "cuda"
-        self.parts = config.micro_batches if isinstance(config, TrainConfig) else 1
+        self.parts = settings.micro_batches
         self.mine = data_parallel.mine(self.parts)
-        # Compiling is for the GPU: on a CPU a step of `small` takes longer compiled, after minutes of compiling. And
-        # for a full training: the steps of a day's fine-tuning are over before it has paid.
-        compiles = on_gpu and isinstance(config, TrainConfig)
-        self.forward = data_parallel.replicated(_compiled(self.model) if compiles else self.model, self.device)
+        # Compiling is for the GPU: on a CPU a step of `small` takes longer compiled, after minutes of compiling.
+        compiles = on_gpu and settings.compiled
+        self.forward = data_parallel.replicated(_compiled(self.network) if compiles else self.network, self.device)
         # The paper names no precision; on a GPU matrix products are in bfloat16. On a CPU not: many have no such
         # units, and one seed is to give one model.
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
-        self.loss_config, self.learning_rate, self.seed = loss_config, config.learning_rate, seed
-        self.gradient_clip = config.gradient_clip
-        # Decoupled decay; with weight_decay 0 it is the paper's Adam.
-        decay = config.weight_decay if isinstance(config, TrainConfig) else 0.0
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=decay, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
         # The gradients become the mean over the processes; what is wanted is their sum: this times the mean.
         self.processes = torch.tensor(float(data_parallel.processes()), device=self.device)
-        self.pairs = torch.Generator(self.device)  # draws the preference pairs
+        self.generator = torch.Generator(self.device)  # of what the loss draws
         self.step = 0  # steps done (of a training: in the current epoch)
-        heads = model.sizes.gains if model.config.reward_form == "binary" else 1
-        self.sums = torch.zeros(3 + heads, device=self.device)  # of this process's losses over these steps
+        self.sums = torch.zeros(len(objective.names), device=self.device)  # of this process's losses over these steps
 
     @property
     def steps_done(self) -> int:
         return self.step
 
-    def _optimise(self, parts: Sequence[Batch]) -> None:
+    def mean_losses(self, sums: Tensor) -> dict[str, float]:
+        """The mean over the steps done of the losses' sums, by name."""
+        return dict(zip(self.objective.names, (sums / max(self.step, 1)).tolist(), strict=True))
+
+    def take(self, parts: Sequence[Batch]) -> None:
         """One step. parts: those of the batch that are this process's. The host never waits for the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * self._rate()
+            group["lr"] = self.settings.learning_rate * self._rate()
         self.optimizer.zero_grad()
         seeds = [self._seeds(part) for part in range(self.parts)[self.mine]]
-        others = [draw_pairs(b, self.pairs.manual_seed(seed)) for b, (seed, _) in zip(parts, seeds, strict=True)]
-        for number, (batch, other_B, share) in enumerate(zip(parts, others, self._shares(parts, others), strict=True)):
+        drawn = [
+            self.objective.draw(batch, self.generator.manual_seed(seed))
+            for batch, (seed, _) in zip(parts, seeds, strict=True)
+        ]
+        shares = self._shares(parts, drawn)
+        for number, (batch, drawn_of_part, share) in enumerate(zip(parts, drawn, shares, strict=True)):
             torch.manual_seed(seeds[number][1])  # of dropout
             with self._gradients_stay_here(number < len(parts) - 1):
                 with self.autocast:
                     output = self.forward(batch)
-                losses = total_loss(output, batch, self.loss_config, other_B, share)
-                losses.total.backward(self.processes)  # type: ignore[no-untyped-call]
-            self.sums += losses.flat()
-        if self.gradient_clip:  # not in the paper
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
+                total, losses = self.objective.losses(output, batch, drawn_of_part, share)
+                total.backward(self.processes)  # type: ignore[no-untyped-call]
+            self.sums += losses
+        if self.settings.gradient_clip:  # not in the paper
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
         self.step += 1
 
     def _seeds(self, part: int) -> tuple[int, int]:
-        """Of the pairs and of dropout in a part of the next step."""
-        pairs, dropout = np.random.SeedSequence([self.seed, self.steps_done, part]).generate_state(2, np.uint64)
-        return int(pairs), int(dropout)
+        """Of what the loss draws and of dropout, in a part of the next step."""
+        sequence = np.random.SeedSequence([self.settings.seed, self.steps_done, part])
+        draws, dropout = sequence.generate_state(2, np.uint64)
+        return int(draws), int(dropout)
 
-    def _shares(self, parts: Sequence[Batch], others: Sequence[Tensor]) -> list[Tensor] | list[None]:
-        """What share of the whole batch's labels each part holds, see total_loss."""
+    def _shares(self, parts: Sequence[Batch], drawn: Sequence[Tensor]) -> list[Tensor] | list[None]:
+        """What share of the whole batch's labels each part holds, see Objective.losses."""
         if self.parts == 1:
             return [None]
-        form = self.model.config.reward_form
-        counts = [label_counts(batch, other_B, form) for batch, other_B in zip(parts, others, strict=True)]
+        counts = [self.objective.label_counts(batch, d) for batch, d in zip(parts, drawn, strict=True)]
         total = data_parallel.add_up(torch.stack(counts).sum(dim=0)).clamp_min(1)
         return [count / total for count in counts]
 
@@ -243,13 +245,22 @@ class _Optimiser:
         return 1.0
 
 
-class _Training(_Optimiser):
+class _Training(_Stepper):
     """All that changes while training, to be saved and restored as one."""
 
     def __init__(
-        self, model: MTORL, train: WindowStore, valid: WindowStore, loss_config: LossConfig, config: TrainConfig
+        self, network: nn.Module, train: WindowStore, valid: WindowStore, objective: Objective, config: TrainConfig
     ) -> None:
-        super().__init__(model, loss_config, config, config.seed)
+        settings = StepSettings(
+            config.learning_rate,
+            config.seed,
+            choose_device(config.device),
+            config.gradient_clip,
+            config.weight_decay,
+            config.micro_batches,
+            compiled=True,
+        )
+        super().__init__(network, objective, settings)
         self.train, self.valid, self.config = train, valid, config
         self.history = History()
         self.best_weights: dict[str, Tensor] = {}
@@ -280,7 +291,7 @@ class _Training(_Optimiser):
         )  # fmt: skip
         each = len(range(self.parts)[self.mine])
         while of_one_step := list(islice(parts, each)):
-            self._optimise(of_one_step)
+            self.take(of_one_step)
             yield
 
     def _rate(self) -> float:
@@ -295,41 +306,40 @@ class _Training(_Optimiser):
 
     def end_epoch(self) -> Epoch:
         """Validate, keep the weights if they are the best so far, and turn to the next epoch."""
-        total, policy, dpo, *rewards = (data_parallel.add_up(self.sums) / self.step).tolist()
-        epoch = Epoch(total, policy, dpo, tuple(rewards), *self._validate())
-        if not all(map(math.isfinite, epoch.curves(()).values())):
+        epoch = Epoch(self.mean_losses(data_parallel.add_up(self.sums)), self._validate())
+        if not all(map(math.isfinite, epoch.curves().values())):
             raise UserError(
                 f"training diverged: a loss of epoch {len(self.history.epochs) + 1} is no finite number; "
                 "lower the learning rate"
             )
         self.history.epochs.append(epoch)
         if self.history.best is epoch:
-            self.best_weights = {name: w.detach().cpu().clone() for name, w in self.model.state_dict().items()}
+            self.best_weights = {name: w.detach().cpu().clone() for name, w in self.network.state_dict().items()}
         self.step = 0
         self.sums.zero_()
         return epoch
 
     @torch.no_grad()
-    def _validate(self) -> tuple[float, float]:
-        """Policy and reward loss, means over all validation labels."""
+    def _validate(self) -> dict[str, float]:
+        """The validation losses by name, means over all validation labels."""
         self.forward.eval()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # policy, reward, labels
+        names = self.objective.validation_names
+        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)  # the last one counts labels
         batches = self.valid.in_order(
             -(-self.config.batch_size // self.parts), every=data_parallel.processes(), first=data_parallel.rank()
         )
         for batch in on_device(batches, self.device):
             with self.autocast:
                 output = self.forward(batch)
-            means = torch.stack([policy_loss(output, batch), reward_losses(output, batch).mean()])
             labels = batch.label_BL.sum()
-            sums += torch.stack([*(labels * means), labels])
-        policy, reward, labels = data_parallel.add_up(sums).tolist()
-        return policy / labels, reward / labels
+            sums += torch.stack([*(labels * self.objective.validation_losses(output, batch)), labels])
+        *losses, labels_seen = data_parallel.add_up(sums).tolist()
+        return {name: loss / labels_seen for name, loss in zip(names, losses, strict=True)}
 
     def state(self) -> dict[str, Any]:
         """Plain tensors and numbers, as load_tensors takes them; the same in all processes."""
         return {
-            "model": self.model.state_dict(),
+            "network": self.network.state_dict(),
             "best_weights": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
             "history": [asdict(epoch) for epoch in self.history.epochs],
@@ -338,10 +348,10 @@ class _Training(_Optimiser):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        self.network.load_state_dict(state["network"])
         self.best_weights = state["best_weights"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history = History([Epoch(**{**e, "train_rewards": tuple(e["train_rewards"])}) for e in state["history"]])
+        self.history = History([Epoch(**epoch) for epoch in state["history"]])
         self.step = state["step"]
         if data_parallel.is_first():  # the sums of all processes will be added up
             self.sums = state["sums"].to(self.device)
@@ -354,18 +364,18 @@ def forget_compiled(config: TrainConfig) -> None:
         torch.compiler.reset()
 
 
-def _compiled(model: nn.Module) -> nn.Module:
-    """The model compiled for the GPU; as it is, with a line of warning, where Triton cannot build its kernels."""
+def _compiled(network: nn.Module) -> nn.Module:
+    """The network compiled for the GPU; as it is, with a line of warning, where Triton cannot build its kernels."""
     if _can_build():
         # Not dynamic: the kernels for a batch depend on its size alone. Else they would depend on the sizes seen before
         # (the last batch of an epoch is a smaller one), and a resumed training has not seen them.
-        return cast(nn.Module, torch.compile(model, dynamic=False))
+        return cast(nn.Module, torch.compile(network, dynamic=False))
     print(
         "warning: no C compiler or no Python.h for torch.compile, so training on the GPU is slower: "
         "install gcc and Python's headers (Debian: gcc python3-dev)",
         file=sys.stderr,
     )
-    return model
+    return network
 
 
 def _can_build() -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.scoring import DAY, publish_champion, publish_journeys, spec_of
 from lakehouse.lake import Lake
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.score import score_day
@@ -33,7 +34,7 @@ def test_journeys_are_as_long_as_the_samples_and_hold_what_the_model_reads(tmp_p
     paths = {pq.ParquetFile(files[0]).schema.column(k).path for k in range(len(pq.ParquetFile(files[0]).schema))}
     for column in journey_columns(spec, dataset):
         assert any(path == column or path.startswith(f"{column}.") for path in paths), column
-    assert len(Encoder(spec, dataset, "binary").sizes.vocabulary) > 10
+    assert len(Encoder(spec, dataset).sizes.vocabulary) > 10
 
 
 def test_repaired_journeys_are_scored_on_top_and_most_answers_carried_over(tmp_path, capsys):
@@ -41,10 +42,10 @@ def test_repaired_journeys_are_scored_on_top_and_most_answers_carried_over(tmp_p
     spec = spec_of(dataset)
     publish_champion(lake, dataset, spec, "small")
     publish_journeys(lake, dataset, spec, 200)
-    assert [m.rows for m in score_day(lake, dataset, DAY)] == [200, 200, len(spec.channels)]
+    assert [m.rows for m in score_day(Registry(lake, dataset), DAY)] == [200, 200, len(spec.channels)]
     publish_journeys(lake, dataset, spec, 200, repaired=2)
-    score_day(lake, dataset, DAY)
-    assert "198 of 200 answers carried over" in capsys.readouterr().out
+    score_day(Registry(lake, dataset), DAY)
+    assert "198 of 200 predictions carried over" in capsys.readouterr().out
 
 
 @pytest.mark.slow

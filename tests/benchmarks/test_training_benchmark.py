@@ -11,7 +11,7 @@ import torch
 from benchmarks import training
 from benchmarks.training import SIZES, Kernel, flops_of_a_step, shares, write_windows
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, preset
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.methods.mtorl.network import Network
 from schemas.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def test_a_steps_operations_are_those_of_its_matrix_products(tmp_path: Path):
     """Counted by hand for the linear layers outside the attention; a backward is twice a forward but for the input."""
     config = ModelConfig(hidden=16, use_state_encoder=False, use_attention=False, addnorm_layers=1, reward_layers=1)
     batch = next(write_windows(tmp_path / "windows", 8, 20).in_order(8))
-    model, rows, d = MTORL(config, SIZES), 8 * 20, 16
+    model, rows, d = Network(config, SIZES), 8 * 20, 16
     features = model.input.in_features
     inner = 2 * d * d + d * SIZES.actions + d * SIZES.gains  # Add&Norm, reward layer, and the two heads
     # Embeddings come first, so that the inputs of the first layer have gradients as well.
@@ -77,7 +77,7 @@ def test_the_last_line_is_a_json_of_figures():
 
 def test_a_full_training_goes_to_its_end():
     figures = training.full("small", 100, torch.device("cpu"))
-    _, _, config = preset("small", "criteo")
+    config = preset("small", "criteo").train
     assert config.patience < figures["epochs"] <= config.max_epochs
     assert figures["windows_per_second"] == pytest.approx(100 * figures["epochs"] / figures["seconds"])
 
@@ -85,7 +85,7 @@ def test_a_full_training_goes_to_its_end():
 def test_the_plain_loop_trains_the_same_model(tmp_path: Path):
     config = ModelConfig(hidden=16, dropout=0.0)
     store = write_windows(tmp_path / "windows", 64, 20)
-    model = MTORL(config, SIZES)
+    model = Network(config, SIZES)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     windows = training.plain_loop(model, store.batches(32, seed=0, epoch=0), LossConfig(), torch.device("cpu"))
     assert windows == 64

@@ -20,15 +20,15 @@ from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
 from mtorl_model import evaluate
 from mtorl_model.champion.export import export_champion
-from mtorl_model.champion.registry import load_champion
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluate import evaluate_champion, measure
-from mtorl_model.evaluation.label_predictions import Labels, labels_of_each, predict_labels, previous_channel
+from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each, predict_labels, previous_channel
 from mtorl_model.evaluation.text import as_text
-from mtorl_model.inference.prediction import adjustment
-from mtorl_model.methods.baselines.boosting import Baselines
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
+from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
+from mtorl_model.methods.method import Prediction
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.train import train_champion
 from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow  # a champion is trained, and MLflow sets up its d
 KUAIRAND = get_dataset("kuairand")
 FIRST, LAST = "2022-04-10", "2022-04-11"
 KNOWN = range(1000, 1120)  # the users of the trained lake
-TINY = (
+TINY = MTORLConfig(
     ModelConfig(hidden=16, dropout=0.0),
     LossConfig(mu=4.0, dpo_weight=0.0),  # so that a few epochs teach the reward, too
     TrainConfig(batch_size=32, learning_rate=2e-2, max_epochs=10, device="cpu"),
@@ -52,7 +52,7 @@ TINY = (
 def trained(tmp_path_factory) -> Lake:
     """A lake of 120 users with a champion, and journeys that know these users."""
     lake, _ = write_lake(tmp_path_factory.mktemp("trained"), users=len(KNOWN))
-    train_champion(lake, KUAIRAND, FIRST, LAST, TINY)
+    train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, TINY)
     publish_known_users(lake, KNOWN)
     return lake
 
@@ -75,17 +75,17 @@ def windows_of(lake: Lake) -> pa.Table:
 
 
 def test_the_held_out_users_against_scikit_learn(trained):
-    version, artifact = load_champion(trained, KUAIRAND)
-    found = evaluate_champion(trained, KUAIRAND, split="test", first_day=FIRST, last_day=LAST)
+    version, model = Registry(trained, KUAIRAND).load_champion()
+    found = evaluate_champion(Registry(trained, KUAIRAND), split="test", first_day=FIRST, last_day=LAST)
 
-    store = open_windows(trained, Encoder(artifact.spec, KUAIRAND, "binary"), FIRST, LAST, "test")
+    store = open_windows(trained, model.encoder(KUAIRAND), FIRST, LAST, "test")
     (batch,) = store.in_order(10_000)
     with torch.inference_mode():
-        output = artifact.models[0].eval()(batch)
+        output = model.networks[0].eval()(batch)
     action = batch.action_BL[batch.label_BL].numpy()
-    policy = artifact.models[0].policy(output)[batch.label_BL].numpy()
+    policy = model.networks[0].policy(output)[batch.label_BL].numpy()
     click = batch.gains_BLG[batch.label_BL][:, 0].numpy()
-    predicted = artifact.models[0].predicted_gains(output)[batch.label_BL][:, 0].numpy()
+    predicted = model.networks[0].predicted_gains(output)[batch.label_BL][:, 0].numpy()
 
     assert (found["protocol"], found["dataset"], found["model_version"]) == ("unseen-users", "kuairand", version)
     assert found["labels"] == len(action)
@@ -100,7 +100,7 @@ def test_the_held_out_users_against_scikit_learn(trained):
 
 
 def test_a_trained_champion_knows_more_than_base_rates(trained):
-    found = evaluate_champion(trained, KUAIRAND, split="test")
+    found = evaluate_champion(Registry(trained, KUAIRAND), split="test")
     assert found["channel"]["predictable"] is True
     assert found["channel"]["f1_macro_copy_previous"] == pytest.approx(0.9, abs=0.05)  # .85 stay, a third of the rest
     assert found["reward"]["click"]["auc"] > 0.7
@@ -109,20 +109,20 @@ def test_a_trained_champion_knows_more_than_base_rates(trained):
 
 def test_users_that_were_learned_from_are_left_out(trained, others):
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
-    found = evaluate_champion(trained, KUAIRAND, other=others)
+    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
     assert found["users_left_out"] == len(learned) > 60
     assert found["users"] == 180 - len(learned)
 
     table = windows_of(others)
     unseen = table.filter(pa.array([user not in learned for user in table.column("user_id").to_pylist()]))
-    labels = predict_labels(load_champion(trained, KUAIRAND)[1], [unseen], KUAIRAND)
+    labels = predict_labels(Registry(trained, KUAIRAND).load_champion()[1], [unseen], KUAIRAND)
     click = labels.gain_NG[:, 0]
     assert found["labels"] == len(click)
-    assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, labels.predicted_NG[:, 0]))
+    assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, labels.prediction.gains_XG[:, 0]))
 
 
 def test_the_model_stands_beside_its_baselines(trained, others):
-    found = evaluate_champion(trained, KUAIRAND, other=others)
+    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
     baselines, compared = found["baselines"], found["model_minus_baseline"]
     assert (
         set(baselines["channel"]) == set(compared["channel"]) == {"copy_previous", "most_popular", "gradient_boosting"}
@@ -140,7 +140,7 @@ def test_the_model_stands_beside_its_baselines(trained, others):
 
 
 def test_nothing_is_said_of_a_channel_that_cannot_be_predicted(trained, others):
-    found = evaluate_champion(trained, KUAIRAND, other=others)
+    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
     found["channel"]["predictable"] = False
     text = as_text(found)
     assert "cannot be predicted" in text
@@ -151,35 +151,45 @@ def test_nothing_is_said_of_a_channel_that_cannot_be_predicted(trained, others):
 
 def test_boosting_is_adjusted_as_the_model_is(trained, monkeypatch):
     """Both divide by the channels' shares, or the adjustment alone would make a difference."""
-    _, artifact = load_champion(trained, KUAIRAND)
-    features, fitted_to = np.zeros((3, 2), np.float32), np.array([0, 2])
-    chances = np.array([[0.6, 0.4], [0.5, 0.5], [0.9, 0.1]])
-    boosting = SimpleNamespace(classes_=fitted_to, predict_proba=lambda _: chances)
-    baselines = Baselines(3, boosting, ())
-    assert baselines.guess_channel(features).tolist() == [0, 0, 0]
-    assert baselines.guess_channel(features, np.array([0.8, 0.1, 0.4])).tolist() == [2, 2, 0]
-    assert adjustment(artifact) == pytest.approx(
-        np.array(artifact.initial_policy.channel_shares) ** artifact.config.prior_adjustment
+    _, model = Registry(trained, KUAIRAND).load_champion()
+    assert model.adjustment_A == pytest.approx(
+        np.array(model.initial_policy.channel_shares) ** model.config.model.prior_adjustment
     )
+    boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy)
+    chances = np.array([[0.6, 0.4], [0.5, 0.5], [0.9, 0.1]])
+    boosting._channel = SimpleNamespace(classes_C=np.array([0, 2]), probabilities=lambda _: chances)
+    boosting._gains = (0.5,) * len(model.spec.gains)
+    baseline = boosting.predict_features(np.zeros((3, 2), np.float32))
+    assert baseline.policy_XA.tolist() == [[0.6, 0.0, 0.4], [0.5, 0.0, 0.5], [0.9, 0.0, 0.1]]
+
+    guesses = {}
+    monkeypatch.setattr(evaluate, "channel_figures", lambda action_N, guess_N, *_: guess_N.tolist())
+    labels = SimpleNamespace(
+        prediction=Prediction(np.full((3, 3), 1 / 3)), previous_N=np.zeros(3, int), action_N=np.zeros(3, int)
+    )
+    for adjustment_A in ([1.0, 1.0, 1.0], [0.8, 0.1, 0.4]):
+        adjusted = SimpleNamespace(adjustment_A=np.array(adjustment_A), initial_policy=model.initial_policy)
+        guesses[adjustment_A[0]] = evaluate._channel(labels, adjusted, baseline, None)["gradient_boosting"]
+    assert guesses == {1.0: [0, 0, 0], 0.8: [2, 2, 0]}
 
 
-def test_labels_that_nobody_can_know_leave_no_difference_to_see(trained):
+def test_labels_that_nobody_can_know_leave_no_difference_to_see(trained, monkeypatch):
     """Shuffled labels: AUC .5, and every interval of every difference to every baseline holds 0."""
-    _, artifact = load_champion(trained, KUAIRAND)
+    _, model = Registry(trained, KUAIRAND).load_champion()
     rng, labels = np.random.default_rng(0), 6000
-    channels, gains = len(artifact.spec.channels), len(artifact.spec.gains)
-    random = Labels(
+    channels, gains = len(model.spec.channels), len(model.spec.gains)
+    random = LabelPredictions(
         user_N=np.arange(labels) // 6, exposure_N=np.arange(labels), action_N=rng.integers(0, channels, labels),
         previous_N=rng.integers(0, channels, labels), gain_NG=rng.integers(0, 2, (labels, gains)).astype(float),
-        policy_NA=rng.dirichlet(np.ones(channels), labels), predicted_NG=rng.uniform(0.45, 0.55, (labels, gains)),
+        prediction=Prediction(rng.dirichlet(np.ones(channels), labels), rng.uniform(0.45, 0.55, (labels, gains))),
         feature_NF=rng.random((labels, 3), dtype=np.float32),
         maturity_NG=np.ones((labels, gains)),
     )  # fmt: skip
-    boosting = SimpleNamespace(
-        classes_=np.arange(channels), predict_proba=lambda x: rng.dirichlet(np.ones(channels), len(x))
-    )
-    rates = SimpleNamespace(predict_proba=lambda x: np.stack([1 - (p := rng.uniform(0.45, 0.55, len(x))), p], axis=1))
-    found = measure(random, artifact, Baselines(labels, boosting, (rates,) * gains))
+    boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy)
+    monkeypatch.setattr(boosting, "predict_features", lambda x: Prediction(
+        rng.dirichlet(np.ones(channels), len(x)), rng.uniform(0.45, 0.55, (len(x), gains))
+    ))  # fmt: skip
+    found = measure(random, model, boosting)
     assert found["channel"]["predictable"] is False
     compared = found["model_minus_baseline"]
     differences = [
@@ -192,7 +202,7 @@ def test_labels_that_nobody_can_know_leave_no_difference_to_see(trained):
     assert len(differences) == 5 + gains * 6
     for difference in differences:
         assert difference["low"] <= 0 <= difference["high"], difference
-    for gain in artifact.spec.gains:
+    for gain in model.spec.gains:
         low, high = found["reward"][gain]["intervals"]["auc"]
         assert low <= 0.5 <= high
 
@@ -204,7 +214,7 @@ def test_without_readable_training_windows_the_champion_is_measured_all_the_same
         raise UserError("cut with feature spec 1, not 2")
 
     monkeypatch.setattr(evaluate, "open_windows", refuse)
-    found = evaluate_champion(trained, KUAIRAND, other=others)
+    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
     assert found["reward"]["click"]["auc"] > 0.7
     assert found["baselines"]["gradient_boosting_fitted_on_labels"] is None
     assert set(found["baselines"]["channel"]) == {"copy_previous", "most_popular"}
@@ -222,7 +232,7 @@ def test_the_value_of_the_policy_counts_the_labels_drawn_at_random(trained, tmp_
             table = pa.table({"exposure_id": pa.array(ids, pa.int64()), "propensity": pa.array(drawn, pa.float64())})
             pq.write_table(table, staged / "part-00000.parquet")
             other["exposures", "kuairand", day].publish(staged, rows=len(ids), inputs={}, code="test")
-    found = evaluate_champion(trained, KUAIRAND, other=other)
+    found = evaluate_champion(Registry(trained, KUAIRAND), other=other)
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
     labels = [
         exposure
@@ -238,7 +248,7 @@ def test_the_value_of_the_policy_counts_the_labels_drawn_at_random(trained, tmp_
 
 def test_days_outside_the_range_do_not_count(trained, others):
     first, last, both = (
-        evaluate_champion(trained, KUAIRAND, other=others, first_day=a, last_day=b)["labels"]
+        evaluate_champion(Registry(trained, KUAIRAND), other=others, first_day=a, last_day=b)["labels"]
         for a, b in ((FIRST, FIRST), (LAST, LAST), (None, None))
     )
     assert 0 < first < both
@@ -252,51 +262,58 @@ def test_nobody_left_to_evaluate_is_one_clear_line(trained, tmp_path):
     spec = make_spec(KUAIRAND, FIRST, LAST)
     publish_sequences(other, KUAIRAND, spec, FIRST, [row for row in table if row["user_id"] == seen])
     with pytest.raises(UserError, match="of 1 users found, 1 were trained on"):
-        evaluate_champion(trained, KUAIRAND, other=other)
+        evaluate_champion(Registry(trained, KUAIRAND), other=other)
     with pytest.raises(UserError, match="of 0 users found, 0 were trained on"):
-        evaluate_champion(trained, KUAIRAND, other=Lake(tmp_path / "empty"))
+        evaluate_champion(Registry(trained, KUAIRAND), other=Lake(tmp_path / "empty"))
 
 
 def test_windows_of_another_feature_spec_are_refused(trained, tmp_path):
     other, _ = write_lake(tmp_path, users=5, first_day="2022-05-01", last_day="2022-05-01")
     with pytest.raises(UserError, match=r"sequences of 2022-05-01 .*export_champion"):
-        evaluate_champion(trained, KUAIRAND, other=other)
+        evaluate_champion(Registry(trained, KUAIRAND), other=other)
 
 
 def test_without_journeys_nobody_knows_who_was_trained_on(trained, others, monkeypatch):
     monkeypatch.setattr(Lake, "days", lambda lake, table, dataset: [] if table == "journeys" else [FIRST])
     with pytest.raises(UserError, match="no journeys of kuairand"):
-        evaluate_champion(trained, KUAIRAND, other=others)
+        evaluate_champion(Registry(trained, KUAIRAND), other=others)
+
+
+def columns_of(labels):
+    """Names and arrays, those of the prediction among them."""
+    named = {**labels._asdict(), **labels.prediction._asdict()}
+    del named["prediction"]
+    return list(named), list(named.values())
 
 
 def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch):
-    _, artifact = load_champion(trained, KUAIRAND)
+    _, model = Registry(trained, KUAIRAND).load_champion()
     table = windows_of(trained).slice(0, 60)
-    whole = predict_labels(artifact, [table], KUAIRAND, with_features=True)
+    whole = predict_labels(model, [table], KUAIRAND, with_features=True)
     monkeypatch.setattr("mtorl_model.evaluation.label_predictions.WINDOWS_AT_ONCE", 7)
-    pieces = predict_labels(artifact, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND, with_features=True)
+    pieces = predict_labels(model, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND, with_features=True)
     assert whole.feature_NF.shape[1] > 10
-    for name, one, other in zip(whole._fields, whole, pieces, strict=True):
+    for name, one, other in zip(*columns_of(whole), columns_of(pieces)[1], strict=True):
         assert np.allclose(one, other, atol=1e-5), name
 
 
 def test_models_that_are_asked_together_say_what_each_says_alone(trained):
-    artifact, other = (load_champion(trained, KUAIRAND)[1] for _ in range(2))
+    model, other = (Registry(trained, KUAIRAND).load_champion()[1] for _ in range(2))
     with torch.no_grad():
-        for weight in other.models[0].parameters():
+        for weight in other.networks[0].parameters():
             weight.mul_(1.1)
     table = windows_of(trained).slice(0, 60)
-    alone = [predict_labels(one, [table], KUAIRAND, with_features=True) for one in (artifact, other)]
-    assert not np.array_equal(alone[0].policy_NA, alone[1].policy_NA)
-    together = labels_of_each([artifact, other], [table], KUAIRAND, with_features=True)
+    alone = [predict_labels(one, [table], KUAIRAND, with_features=True) for one in (model, other)]
+    assert not np.array_equal(alone[0].prediction.policy_XA, alone[1].prediction.policy_XA)
+    together = labels_of_each([model, other], [table], KUAIRAND, with_features=True)
     for one, same in zip(alone, together, strict=True):
-        for name, expected, found in zip(one._fields, one, same, strict=True):
+        for name, expected, found in zip(*columns_of(one), columns_of(same)[1], strict=True):
             np.testing.assert_array_equal(found, expected, err_msg=name)
     no_label = table.set_column(
         table.schema.get_field_index("is_label"), "is_label",
         pa.array([[False] * len(window) for window in table.column("is_label").to_pylist()]),
     )  # fmt: skip
-    assert labels_of_each([artifact, other], [no_label], KUAIRAND) is None
+    assert labels_of_each([model, other], [no_label], KUAIRAND) is None
 
 
 def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
@@ -323,18 +340,18 @@ def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
 
 
 def test_the_exported_spec_is_the_champions(trained, tmp_path):
-    version = export_champion(trained, KUAIRAND, tmp_path / "champion")
+    version = export_champion(Registry(trained, KUAIRAND), tmp_path / "champion")
     assert (tmp_path / "champion" / "version.txt").read_text() == f"{version}\n" == "mtorl_kuairand/1\n"
     spec = FeatureSpec.from_json((tmp_path / "champion" / "feature_spec.json").read_text())
-    assert spec == load_champion(trained, KUAIRAND)[1].spec
+    assert spec == Registry(trained, KUAIRAND).load_champion()[1].spec
     assert spec.channels == CHANNELS["kuairand"]
 
 
 def test_no_champion_is_one_clear_line(others, tmp_path):
     with pytest.raises(UserError, match="no champion"):
-        evaluate_champion(others, KUAIRAND, split="test")
+        evaluate_champion(Registry(others, KUAIRAND), split="test")
     with pytest.raises(UserError, match="no champion"):
-        export_champion(others, KUAIRAND, tmp_path / "champion")
+        export_champion(Registry(others, KUAIRAND), tmp_path / "champion")
     assert not (tmp_path / "champion").exists()
 
 

@@ -21,34 +21,21 @@ from lakehouse.files import swap_into_place
 from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.manifest import MANIFEST, read_manifest
 from lakehouse.reading import read_tables
+from lakehouse.staging import staging_folder
 from mtorl_model import learn as learn_step
-from mtorl_model import rollback
-from mtorl_model.champion import day_learning
 from mtorl_model.champion import gate as gate_module
 from mtorl_model.champion.day_learning import learn_day
-from mtorl_model.champion.export import hand_out
+from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.gate import GateConfig, audit_policy, decide, is_not_worse
-from mtorl_model.champion.registry import (
-    Version,
-    challenger_of,
-    champion,
-    champion_before,
-    load_version,
-    make_champion,
-    named_version,
-    register,
-    registry_lock,
-    set_challenger,
-    versions,
-)
+from mtorl_model.champion.registry import Registry, Version, load_named
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.comparison import Difference, compare, head_losses
 from mtorl_model.evaluation.label_predictions import labels_of_each, predict_labels
-from mtorl_model.methods.mtorl.artifact import save_artifact
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
+from mtorl_model.methods.model_folder import save_model
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.rollback import roll_back, still_issued
-from mtorl_model.score import load_champion
 from mtorl_model.train import train_champion
 from mtorl_model.training.config import FineTuneConfig, TrainConfig
 from schemas.dataset import get_dataset
@@ -60,7 +47,7 @@ FIRST, LAST = "2022-04-10", "2022-04-11"  # of the first champion
 DAYS = ("2022-04-12", "2022-04-13", "2022-04-14")  # that it has not seen
 CONFIG = FineTuneConfig(learning_rate=3e-4, batch_size=32, max_steps=12, device="cpu")
 # The first model has seen two days only, so that a day more makes it better.
-CONFIGS = (
+CHAMPION_CONFIG = MTORLConfig(
     ModelConfig(hidden=16),
     LossConfig(mu=1.0),
     TrainConfig(batch_size=64, max_epochs=10, learning_rate=5e-3, device="cpu"),
@@ -73,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of five days whose champion has seen the first two; to be copied, not changed."""
     root = tmp_path_factory.mktemp("trained") / "lake"
     lake, _ = synthetic.write_lake(root, "kuairand", FIRST, DAYS[-1], users=330, daily=4)
-    train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)
+    train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
     return root
 
 
@@ -85,11 +72,11 @@ def lake(trained: Path, tmp_path: Path) -> Iterator[Lake]:
 
 
 def learn(lake: Lake, day: str, config: FineTuneConfig = CONFIG) -> list[str]:
-    return learn_day(lake, KUAIRAND, day, config, FEEDBACK)
+    return learn_day(Registry(lake, KUAIRAND), day, config, FEEDBACK)
 
 
 def gate(lake: Lake, day: str) -> str:
-    return decide(lake, KUAIRAND, day, GATE, FEEDBACK)[-1]
+    return decide(Registry(lake, KUAIRAND), day, GATE, FEEDBACK)[-1]
 
 
 def rows(lake: Lake, table: str, day: str) -> list[dict]:
@@ -97,24 +84,24 @@ def rows(lake: Lake, table: str, day: str) -> list[dict]:
 
 
 def names(lake: Lake) -> list[str]:
-    return [v.name for v in versions(lake, KUAIRAND)]
+    return [v.name for v in Registry(lake, KUAIRAND).versions()]
 
 
 def weights(lake: Lake, name: str) -> torch.Tensor:
-    artifact = load_version(lake, KUAIRAND, named_version(lake, KUAIRAND, name))
-    return torch.cat([w.flatten() for w in artifact.models[0].state_dict().values()])
+    model = load_named(lake, KUAIRAND, name)
+    return torch.cat([w.flatten() for w in model.networks[0].state_dict().values()])
 
 
 def register_spoiled(lake: Lake, day: str, spoil) -> Version:
     """A challenger that is the champion with its weights changed by `spoil`."""
-    artifact = load_champion(lake, KUAIRAND)[1]
+    model = Registry(lake, KUAIRAND).load_champion()[1]
     with torch.no_grad():
-        spoil(artifact.models[0])
+        spoil(model.networks[0])
     folder = lake.root.parent / f"spoiled-{day}"
-    save_artifact(folder, artifact)
-    now = champion(lake, KUAIRAND)
-    version = register(lake, KUAIRAND, folder, {}, [], identity=f"spoiled {day}", day=day, parent=now.name)
-    set_challenger(lake, KUAIRAND, version)
+    save_model(folder, model)
+    now = Registry(lake, KUAIRAND).champion()
+    version = Registry(lake, KUAIRAND).register(folder, {}, [], identity=f"spoiled {day}", day=day, parent=now.name)
+    Registry(lake, KUAIRAND).set_challenger(version)
     return version
 
 
@@ -122,9 +109,9 @@ def test_the_benchmarks_made_up_champion_learns_a_day_and_is_compared(tmp_path):
     lake, spec = synthetic.write_lake(tmp_path / "lake", "criteo", LAST, DAYS[0], users=100, daily=4)
     criteo = get_dataset("criteo")
     publish_champion(lake, criteo, spec, "small", LAST)
-    lines = learn_day(lake, criteo, DAYS[0], CONFIG, FEEDBACK)
+    lines = learn_day(Registry(lake, criteo), DAYS[0], CONFIG, FEEDBACK)
     assert lines[-1].startswith("mtorl_criteo/2 is the challenger of 2022-04-12: mtorl_criteo/1 after 1")
-    assert decide(lake, criteo, DAYS[0], GATE, FEEDBACK)[-1].startswith("mtorl_criteo/2 is ")
+    assert decide(Registry(lake, criteo), DAYS[0], GATE, FEEDBACK)[-1].startswith("mtorl_criteo/2 is ")
 
 
 def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
@@ -137,16 +124,16 @@ def test_a_day_is_tested_by_the_champion_that_has_not_seen_it(lake):
     partition = lake["sequences", "kuairand", DAYS[0]].path
     windows = list(read_tables([partition], pq.read_schema(next(partition.glob("*.parquet"))).names))
     train = [t.filter([s == "train" for s in t.column("split").to_pylist()]) for t in windows]
-    artifact = load_champion(lake, KUAIRAND)[1]
-    labels = predict_labels(artifact, train, KUAIRAND)
-    losses = head_losses(labels, artifact)
+    model = Registry(lake, KUAIRAND).load_champion()[1]
+    labels = predict_labels(model, train, KUAIRAND)
+    losses = head_losses(labels, model)
     for row in found:
         assert row["labels"] == len(labels.gain_NG)
         assert row["logloss"] == pytest.approx(losses[row["head"]][0].mean())
         assert row["logloss_low"] < row["logloss"] < row["logloss_high"]
     click = found[1]
     assert click["rate"] == pytest.approx(labels.gain_NG[:, 0].mean())
-    assert click["predicted_rate"] == pytest.approx(labels.predicted_NG[:, 0].mean())
+    assert click["predicted_rate"] == pytest.approx(labels.prediction.gains_XG[:, 0].mean())
     assert click["known_share"] == 1.0
     assert lines[0] == f"mtorl_kuairand/1, trained through {LAST}, on {DAYS[0]}:"
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest.inputs["model"] == "mtorl_kuairand/1"
@@ -165,7 +152,7 @@ def test_a_version_says_which_sequences_it_was_trained_on(lake):
 
     assert told["mtorl_kuairand/1"]["inputs"] == sequences_of(FIRST, LAST)
     assert told["mtorl_kuairand/2"]["inputs"] == {"parent": "mtorl_kuairand/1", **sequences_of(FIRST, LAST, DAYS[0])}
-    assert told["mtorl_kuairand/2"]["spec_version"] == load_champion(lake, KUAIRAND)[1].spec.version
+    assert told["mtorl_kuairand/2"]["spec_version"] == Registry(lake, KUAIRAND).load_champion()[1].spec.version
 
 
 def test_what_a_day_publishes_passes_its_audit(lake):
@@ -180,12 +167,12 @@ def test_what_a_day_publishes_passes_its_audit(lake):
 def test_a_day_run_again_trains_nothing_on_top_of_itself(lake, monkeypatch):
     learn(lake, DAYS[0])
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
-    assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
-    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/1"
+    assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
+    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/1"
     assert not torch.equal(weights(lake, "mtorl_kuairand/1"), weights(lake, "mtorl_kuairand/2"))
     tested = lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest
     assert "is the champion" in gate(lake, DAYS[0])
-    monkeypatch.setattr(day_learning, "adapt_members", None)  # whoever trains now, fails
+    monkeypatch.setattr(MTORL, "fine_tune", None)  # whoever trains now, fails
     learn(lake, DAYS[0])
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest == tested
@@ -214,18 +201,18 @@ def test_the_daily_runs_step_tests_trains_and_decides_and_nothing_more_when_run_
     assert names(lake) == registered
 
 
-@pytest.mark.parametrize("at", ["adapt_members", "register", "set_challenger"])
+@pytest.mark.parametrize("at", ["fine_tune", "register", "set_challenger"])
 def test_killed_and_run_again_registers_once(lake, monkeypatch, at):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(day_learning, at, killed)
+        patch.setattr(MTORL if at == "fine_tune" else Registry, at, killed)
         with pytest.raises(KeyboardInterrupt):
             learn(lake, DAYS[0])
     learn(lake, DAYS[0])
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
-    assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
+    assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
 
 
 @pytest.mark.parametrize("at", ["publish_rows", "make_champion", "set_decision"])
@@ -235,12 +222,12 @@ def test_a_gate_killed_and_run_again_decides_the_same(lake, monkeypatch, at):
 
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
-        patch.setattr(gate_module, at, killed)
+        patch.setattr(gate_module if at == "publish_rows" else Registry, at, killed)
         with pytest.raises(KeyboardInterrupt):
             gate(lake, DAYS[0])
     assert "is the champion" in gate(lake, DAYS[0])
-    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
-    assert named_version(lake, KUAIRAND, "mtorl_kuairand/2").decision == "promoted"
+    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/2"
+    assert Registry(lake, KUAIRAND).named_version("mtorl_kuairand/2").decision == "promoted"
     assert {r["decision"] for r in rows(lake, PROMOTIONS, DAYS[0])} == {"promoted"}
 
 
@@ -263,7 +250,7 @@ def test_a_challenger_of_a_day_that_the_champion_is_past_is_refused(lake):
     learn(lake, DAYS[1])  # from the same parent: the gate of the first day has not been asked yet
     assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
     assert "which is later" in gate(lake, DAYS[0])
-    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/3"
+    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/3"
 
 
 @pytest.mark.parametrize(
@@ -274,12 +261,12 @@ def test_a_challenger_of_a_day_that_the_champion_is_past_is_refused(lake):
     ],
 )
 def test_a_challenger_that_is_worse_in_one_head_is_refused_kept_and_reported(lake, head, spoil):
-    before = champion(lake, KUAIRAND)
+    before = Registry(lake, KUAIRAND).champion()
     spoiled = register_spoiled(lake, DAYS[0], spoil)
     said = gate(lake, DAYS[0])
     assert said.startswith(f"{spoiled.name} is refused ({head} is worse by +")
-    assert champion(lake, KUAIRAND) == before
-    kept = challenger_of(lake, KUAIRAND, DAYS[0])
+    assert Registry(lake, KUAIRAND).champion() == before
+    kept = Registry(lake, KUAIRAND).challenger_of(DAYS[0])
     assert kept.name == spoiled.name
     assert kept.decision.startswith(f"refused: {head} is worse by +")
     report = {r["check"]: r for r in rows(lake, PROMOTIONS, DAYS[0])}
@@ -288,10 +275,10 @@ def test_a_challenger_that_is_worse_in_one_head_is_refused_kept_and_reported(lak
     assert {name for name, r in report.items() if not r["passed"]} - {"policy_audit"} == {head}
     assert {r["decision"] for r in report.values()} == {"refused"}
     assert report[head]["high"] > report[head]["difference"] > report[head]["low"] > report[head]["margin"] > 0
-    assert load_version(lake, KUAIRAND, kept)  # a person may look at it
+    assert Registry(lake, KUAIRAND).load(kept)  # a person may look at it
     # The next day goes on from the champion, not from what was refused.
     learn(lake, DAYS[1])
-    assert challenger_of(lake, KUAIRAND, DAYS[1]).parent == before.name
+    assert Registry(lake, KUAIRAND).challenger_of(DAYS[1]).parent == before.name
 
 
 def test_a_collapsed_or_leaping_policy_fails_its_audit():
@@ -332,38 +319,41 @@ def test_rolled_back_stays_rolled_back(lake):
     for day in DAYS[:2]:
         learn(lake, day)
         assert "is the champion" in gate(lake, day)
-    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/3"
+    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/3"
     with pytest.raises(UserError, match="mtorl_kuairand/9 has never been champion of kuairand: choose one of"):
-        roll_back(lake, KUAIRAND, "mtorl_kuairand/9")
-    assert roll_back(lake, KUAIRAND, None).startswith(f"mtorl_kuairand/2, trained through {DAYS[0]}, is the champion")
-    assert load_champion(lake, KUAIRAND)[0] == "mtorl_kuairand/2"  # what the nightly scoring loads
+        roll_back(Registry(lake, KUAIRAND), "mtorl_kuairand/9")
+    assert roll_back(Registry(lake, KUAIRAND), None).startswith(
+        f"mtorl_kuairand/2, trained through {DAYS[0]}, is the champion"
+    )
+    assert Registry(lake, KUAIRAND).load_champion()[0] == "mtorl_kuairand/2"  # what the nightly scoring loads
     # The day runs once more: the same challenger, and no way back to it but by hand.
     learn(lake, DAYS[1])
     gate(lake, DAYS[1])
-    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
+    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/2"
     learn(lake, DAYS[2])
-    assert challenger_of(lake, KUAIRAND, DAYS[2]).parent == "mtorl_kuairand/2"
-    assert "withdrawn: mtorl_kuairand/2" in roll_back(lake, KUAIRAND, "mtorl_kuairand/1")
+    assert Registry(lake, KUAIRAND).challenger_of(DAYS[2]).parent == "mtorl_kuairand/2"
+    assert "withdrawn: mtorl_kuairand/2" in roll_back(Registry(lake, KUAIRAND), "mtorl_kuairand/1")
     with pytest.raises(UserError, match="mtorl_kuairand/1 is the first champion of kuairand"):
-        roll_back(lake, KUAIRAND, None)
+        roll_back(Registry(lake, KUAIRAND), None)
     # What was withdrawn is nobody's parent any more, and nothing to go back to unasked.
     learn(lake, DAYS[2])
     assert "is the champion" in gate(lake, DAYS[2])
-    assert champion_before(lake, KUAIRAND, DAYS[1]).name == "mtorl_kuairand/1"
-    assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/1")
-    assert roll_back(lake, KUAIRAND, "mtorl_kuairand/3").startswith("mtorl_kuairand/3")
-    assert champion(lake, KUAIRAND) == replace(named_version(lake, KUAIRAND, "mtorl_kuairand/3"), withdrawn=False)
+    assert Registry(lake, KUAIRAND).champion_before(DAYS[1]).name == "mtorl_kuairand/1"
+    assert roll_back(Registry(lake, KUAIRAND), None).startswith("mtorl_kuairand/1")
+    assert roll_back(Registry(lake, KUAIRAND), "mtorl_kuairand/3").startswith("mtorl_kuairand/3")
+    brought_back = Registry(lake, KUAIRAND).named_version("mtorl_kuairand/3")
+    assert Registry(lake, KUAIRAND).champion() == replace(brought_back, withdrawn=False)
 
 
 def test_a_rollback_says_whose_policies_are_still_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(rollback, "champion", lambda *_: Version("mtorl_kuairand/2", 2, "run", DAYS[0], ""))
+    monkeypatch.setattr(Registry, "champion", lambda _: Version("mtorl_kuairand/2", 2, "run", DAYS[0], ""))
     lake = Lake(tmp_path / "lake")
-    assert still_issued(lake, KUAIRAND) is None  # nothing was ever scored
+    assert still_issued(Registry(lake, KUAIRAND)) is None  # nothing was ever scored
     for day, model in zip(DAYS, ("mtorl_kuairand/1", "mtorl_kuairand/2", "mtorl_kuairand/3"), strict=True):
         for table in ("journeys", "channel_policies"):
             with staging_folder(lake) as staged:
                 lake[table, "kuairand", day].publish(staged, rows=0, inputs={"model": model}, code="c")
-        line = still_issued(lake, KUAIRAND)  # of the newest day alone
+        line = still_issued(Registry(lake, KUAIRAND))  # of the newest day alone
         assert line == {DAYS[1]: None}.get(
             day,
             f"the policies of {day} are of {model} until that day has its nightly run again: "
@@ -375,13 +365,13 @@ def test_a_gate_that_was_waiting_during_a_rollback_does_not_undo_it(lake):
     learn(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     learn(lake, DAYS[1])
-    roll_back(lake, KUAIRAND, None)
+    roll_back(Registry(lake, KUAIRAND), None)
     said = gate(lake, DAYS[1])
     assert said.startswith("mtorl_kuairand/3 is refused (trained from mtorl_kuairand/2, which is no longer")
     assert "run the day again" in said
-    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/1"
+    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/1"
     learn(lake, DAYS[1])  # from the champion of now, as the line says
-    assert challenger_of(lake, KUAIRAND, DAYS[1]).parent == "mtorl_kuairand/1"
+    assert Registry(lake, KUAIRAND).challenger_of(DAYS[1]).parent == "mtorl_kuairand/1"
     assert "mtorl_kuairand/4 is the champion" in gate(lake, DAYS[1])
 
 
@@ -390,7 +380,7 @@ def test_of_days_learned_at_once_none_wins_without_the_training_of_those_before(
     learn(lake, DAYS[1])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     assert "mtorl_kuairand/3 is refused (trained from mtorl_kuairand/1" in gate(lake, DAYS[1])
-    assert champion(lake, KUAIRAND).name == "mtorl_kuairand/2"
+    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/2"
 
 
 def in_another_process(work) -> int:
@@ -408,15 +398,15 @@ def in_another_process(work) -> int:
 
 
 def take_registry(lake: Lake) -> None:
-    with registry_lock(lake, KUAIRAND):
+    with Registry(lake, KUAIRAND).lock():
         pass
 
 
 def test_who_waits_for_the_registry_says_so_and_not_for_ever(tmp_path, monkeypatch):
     monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
     lake = Lake(tmp_path / "lake")
-    with registry_lock(lake, KUAIRAND):
-        assert in_another_process(lambda: roll_back(lake, KUAIRAND, None)) == 1
+    with Registry(lake, KUAIRAND).lock():
+        assert in_another_process(lambda: roll_back(Registry(lake, KUAIRAND), None)) == 1
     assert in_another_process(lambda: take_registry(lake)) == 0
 
 
@@ -425,16 +415,16 @@ def test_a_champion_that_changed_during_the_training_is_asked_for_again(lake, mo
 
     def overtaken(*args):
         assert in_another_process(lambda: take_registry(lake)) == 0  # nobody waits for a training
-        found = adapt_members(*args)
+        losses = fine_tune(*args)
         spoiled = register_spoiled(lake, FIRST, lambda model: None)
-        make_champion(lake, KUAIRAND, spoiled)
-        return found
+        Registry(lake, KUAIRAND).make_champion(spoiled)
+        return losses
 
-    adapt_members = day_learning.adapt_members
-    monkeypatch.setattr(day_learning, "adapt_members", overtaken)
+    fine_tune = MTORL.fine_tune
+    monkeypatch.setattr(MTORL, "fine_tune", overtaken)
     with pytest.raises(Busy, match="mtorl_kuairand/1 is no longer the champion before 2022-04-12"):
         learn(lake, DAYS[0])
-    assert challenger_of(lake, KUAIRAND, DAYS[0]) is None
+    assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]) is None
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
 
 
@@ -444,9 +434,9 @@ def test_a_refusal_stands_against_the_champion_of_then_only(lake):
     assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
     assert "which is later" in gate(lake, DAYS[0])
     assert "was refused" in gate(lake, DAYS[0])
-    roll_back(lake, KUAIRAND, None)
+    roll_back(Registry(lake, KUAIRAND), None)
     learn(lake, DAYS[0])
-    assert challenger_of(lake, KUAIRAND, DAYS[0]).name == "mtorl_kuairand/2"
+    assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 
 
@@ -454,23 +444,25 @@ def test_the_same_training_once_more_can_be_rolled_back(lake):
     for day in DAYS[:2]:
         learn(lake, day)
         assert "is the champion" in gate(lake, day)
-    said = train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)[0]
+    said = train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)[0]
     assert said.startswith("mtorl_kuairand/1 is the champion of kuairand: it was trained on just this before; ")
     assert "in the place of mtorl_kuairand/3" in said
-    again = champion(lake, KUAIRAND)
-    train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)
-    assert champion(lake, KUAIRAND) == again
-    assert roll_back(lake, KUAIRAND, None).startswith(f"mtorl_kuairand/3, trained through {DAYS[1]}, is the champion")
-    assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/2")
+    again = Registry(lake, KUAIRAND).champion()
+    train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
+    assert Registry(lake, KUAIRAND).champion() == again
+    assert roll_back(Registry(lake, KUAIRAND), None).startswith(
+        f"mtorl_kuairand/3, trained through {DAYS[1]}, is the champion"
+    )
+    assert roll_back(Registry(lake, KUAIRAND), None).startswith("mtorl_kuairand/2")
 
 
 def test_days_that_were_promoted_win_again_after_the_same_training_once_more(lake):
     learn(lake, DAYS[0])
     gate(lake, DAYS[0])
-    train_champion(lake, KUAIRAND, FIRST, LAST, CONFIGS)
+    train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
     learn(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
-    assert roll_back(lake, KUAIRAND, None).startswith("mtorl_kuairand/1")
+    assert roll_back(Registry(lake, KUAIRAND), None).startswith("mtorl_kuairand/1")
 
 
 def test_the_spec_handed_out_is_the_champions_whatever_made_it_so(lake):
@@ -478,10 +470,10 @@ def test_the_spec_handed_out_is_the_champions_whatever_made_it_so(lake):
     assert (handed_out / "version.txt").read_text() == "mtorl_kuairand/1\n"  # by the training
     learn(lake, DAYS[0])
     gate(lake, DAYS[0])
-    roll_back(lake, KUAIRAND, None)
+    roll_back(Registry(lake, KUAIRAND), None)
     assert (handed_out / "version.txt").read_text() == "mtorl_kuairand/1\n"
     (handed_out / "version.txt").unlink()
-    roll_back(lake, KUAIRAND, "mtorl_kuairand/2")
+    roll_back(Registry(lake, KUAIRAND), "mtorl_kuairand/2")
     assert (handed_out / "version.txt").read_text() == "mtorl_kuairand/2\n"
 
 
@@ -496,7 +488,7 @@ def test_an_export_that_is_killed_leaves_the_spec_as_it_was(lake, monkeypatch):
     before = spec.read_bytes()
     monkeypatch.setattr(Path, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
-        hand_out(lake, KUAIRAND)
+        export_for_daily_run(Registry(lake, KUAIRAND))
     assert spec.read_bytes() == before
     assert {path.name for path in spec.parent.iterdir()} == {"feature_spec.json", "version.txt"}
 
@@ -523,7 +515,7 @@ def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_re
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.evaluation.prequential.predict_labels", swapped(predict_labels))
+        patch.setattr("mtorl_model.champion.prequential.predict_labels", swapped(predict_labels))
         with pytest.raises(Busy, match="was published anew while it was read"):
             learn(lake, DAYS[0])
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest is None
@@ -539,29 +531,29 @@ def test_figures_stay_where_nothing_has_changed_and_where_nobody_can_judge_any_m
     learn(lake, DAYS[0])
     tested = (lake[PREQUENTIAL, "kuairand", DAYS[0]].path / MANIFEST).stat().st_ino
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.evaluation.prequential.measure_day", None)  # whoever measures now, fails
+        patch.setattr("mtorl_model.champion.prequential.measure_day", None)  # whoever measures now, fails
         assert "left alone" in learn(lake, DAYS[0])[0]
     # A champion of another spec, trained through all days: none of before can read the day's windows.
-    monkeypatch.setattr(day_learning, "champion_before", lambda *args: None)
+    monkeypatch.setattr(Registry, "champion_before", lambda *args: None)
     assert learn(lake, DAYS[0])[-1].endswith("nothing to test, nothing to train")
     assert (lake[PREQUENTIAL, "kuairand", DAYS[0]].path / MANIFEST).stat().st_ino == tested
 
 
 def test_without_a_champion_one_line_says_what_to_do(tmp_path):
     empty, _ = synthetic.write_lake(tmp_path / "lake", users=10)
-    for asked in (learn, gate, lambda lake, day: roll_back(lake, KUAIRAND, None)):
+    for asked in (learn, gate, lambda lake, day: roll_back(Registry(lake, KUAIRAND), None)):
         with pytest.raises(UserError, match="no champion model for kuairand"):
             asked(empty, FIRST)
 
 
 @pytest.mark.slow
 def test_days_of_fine_tuning_better_the_later_days_and_forget_nothing(lake):
-    frozen = champion(lake, KUAIRAND)
+    frozen = Registry(lake, KUAIRAND).champion()
     for day in DAYS:
         learn(lake, day, replace(CONFIG, learning_rate=1e-3, max_steps=40, passes=8))
         lenient = replace(GATE, worst=20.0)  # 30 validation users cannot show much
-        assert "is the champion" in decide(lake, KUAIRAND, day, lenient, FEEDBACK)[-1]
-    models = [load_version(lake, KUAIRAND, v) for v in (frozen, champion(lake, KUAIRAND))]
+        assert "is the champion" in decide(Registry(lake, KUAIRAND), day, lenient, FEEDBACK)[-1]
+    models = [Registry(lake, KUAIRAND).load(v) for v in (frozen, Registry(lake, KUAIRAND).champion())]
     spec = models[0].spec.version
     later, earlier = (
         {d.head: d for d in compare(lake, KUAIRAND, *models, days_cut_with(lake, KUAIRAND, spec, *span),

@@ -9,18 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from mtorl_model import plan_budget, score
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_reward
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import ModelConfig
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
+from mtorl_model.training.config import TrainConfig
 from schemas.dataset import NO_COST
 from schemas.errors import Busy, UserError, exit_with_one_line
 
@@ -30,10 +29,9 @@ DAY = "2024-01-02"
 INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
 
 
-def untrained() -> Artifact:
-    torch.manual_seed(1)
-    config = ModelConfig(hidden=16, dropout=0.3, steps=6)
-    return Artifact((MTORL(config, Encoder(SPEC, TOY, "binary").sizes).eval(),), SPEC, INITIAL)
+def untrained() -> MTORL:
+    config = MTORLConfig(ModelConfig(hidden=16, dropout=0.3, steps=6), LossConfig(), TrainConfig(seed=1))
+    return MTORL(config, SPEC, INITIAL).initialise()
 
 
 def random_users(count: int, cost: float = 0.25) -> dict[int, list[Shown]]:
@@ -49,10 +47,10 @@ def random_users(count: int, cost: float = 0.25) -> dict[int, list[Shown]]:
 
 @pytest.fixture
 def lake(tmp_path, monkeypatch):
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/1", untrained()))
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", untrained()))
     lake = Lake(tmp_path / "lake")
     publish_journeys(lake, DAY, journeys(random_users(80)), files=3)
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     return lake
 
 
@@ -110,7 +108,7 @@ def test_expected_rewards_and_costs_are_those_of_the_day(lake):
 
 def test_without_costs_the_budget_is_a_number_of_exposures(lake):
     publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     manifest, _ = plan_budget.plan_day(lake, replace(TOY, cost=NO_COST), DAY, 7_900_000_000)
     assert manifest.counts == {"selected": 7, "spend_nano": 7_000_000_000}
 
@@ -118,7 +116,7 @@ def test_without_costs_the_budget_is_a_number_of_exposures(lake):
 def test_a_day_without_costs_does_not_change_the_budgets_unit(lake):
     """In a log that has costs, a budget of 2.5 never turns into two exposures, nor into exposures for nothing."""
     publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     with pytest.raises(UserError, match=r"no exposure of toy .* has a cost"):
         plan_budget.plan_day(lake, TOY, DAY, 2_500_000_000)
 
@@ -137,8 +135,8 @@ def test_a_plan_that_stands_is_left_alone_and_its_budget_outlives_a_new_scoring(
     for default in (0, 9_000_000_000):
         again, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=default)
         assert (again, plan) == (planned, None)
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", untrained()))
-    score.score_day(lake, TOY, DAY)
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", untrained()))
+    score.score_day(Registry(lake, TOY), DAY)
     renewed, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=9_000_000_000)
     assert renewed.inputs["budget_nano"] == "2500000000"
     assert renewed.inputs != planned.inputs
@@ -197,7 +195,7 @@ def test_a_day_without_scores_is_one_clear_line(lake):
 
 def test_a_day_without_users_has_an_empty_plan(lake):
     publish_journeys(lake, DAY, journeys({1: [Shown("left")]}).slice(0, 0))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     manifest, _ = plan_budget.plan_day(lake, TOY, DAY, 10)
     assert manifest.rows == 0
 

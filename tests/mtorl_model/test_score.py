@@ -27,16 +27,15 @@ from synthetic_journeys import (
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables, regrouped
 from mtorl_model import score
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.inference import scoring, user_predictions
-from mtorl_model.inference.prediction import predict
 from mtorl_model.inference.ranking import best_first, fused_reward
 from mtorl_model.inference.scoring import MIN_JOURNEY
-from mtorl_model.inference.user_predictions import answer_all
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import ModelConfig
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.inference.user_predictions import predict_users
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
+from mtorl_model.training.config import TrainConfig
 from schemas.errors import Busy, UserError
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.sequences import counted_by_channel
@@ -48,10 +47,9 @@ STEPS = 6
 INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
 
 
-def untrained(reward_form: str = "binary") -> Artifact:
-    torch.manual_seed(1)
-    config = ModelConfig(hidden=16, dropout=0.3, steps=STEPS, reward_form=reward_form)
-    return Artifact((MTORL(config, Encoder(SPEC, TOY, reward_form).sizes).eval(),), SPEC, INITIAL)
+def untrained(reward_form: str = "binary") -> MTORL:
+    model = ModelConfig(hidden=16, dropout=0.3, steps=STEPS, reward_form=reward_form)
+    return MTORL(MTORLConfig(model, LossConfig(), TrainConfig(seed=1)), SPEC, INITIAL).initialise()
 
 
 def random_users(count: int, seed: int = 0) -> dict[int, list[Shown]]:
@@ -69,7 +67,7 @@ def random_users(count: int, seed: int = 0) -> dict[int, list[Shown]]:
 
 @pytest.fixture
 def lake(tmp_path, monkeypatch):
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/1", untrained()))
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", untrained()))
     return Lake(tmp_path / "lake")
 
 
@@ -96,27 +94,27 @@ def training_window(exposures: list[Shown]) -> dict[str, object]:
 @pytest.mark.parametrize("reward_form", ["binary", "continuous", "fused", "onehot"])
 @pytest.mark.parametrize("length", [2, 4, 5, 6, 11])
 def test_scoring_a_journey_is_what_training_saw_of_the_next_exposure(length, reward_form):
-    artifact = untrained(reward_form)
+    model = untrained(reward_form)
     exposures = [*random_users(1, seed=length).popitem()[1], *[Shown("left"), Shown("mid", click=1, sale=1)] * 6][
         :length
     ]
     upcoming = Shown("right", click=1, sale=1, campaign="summer", cost=9.0)
     trained_on = as_table(TOY, SPEC, [training_window([*exposures, upcoming])], steps=STEPS)
-    at_training = predict(artifact, Encoder(SPEC, TOY, reward_form).encode(trained_on).batch())
+    at_training = model.predict(model.encoder(TOY).encode(trained_on).batch())
 
     row = journeys({1: exposures}).to_pylist()[0]
     row["next_step"] = step_inputs(exposures, hour=length)  # shown at the hour that the scoring assumes
     table = pa.Table.from_pylist([row], journeys({1: exposures}).schema)
-    ((_, (answer,), _, _),) = answer_all([table], artifact, TOY, tau=0.5)
+    ((_, (answer,), _, _),) = predict_users([table], model, TOY, tau=0.5)
 
     assert answer["shown"] >= MIN_JOURNEY
-    np.testing.assert_allclose(answer["policy"], at_training.policy_BLA[0, -1], atol=1e-6)
-    np.testing.assert_allclose(answer["gains"], at_training.gains_BLG[0, -1], atol=1e-6)
+    np.testing.assert_allclose(answer["policy"], at_training.policy_XA[0, -1], atol=1e-6)
+    np.testing.assert_allclose(answer["gains"], at_training.gains_XG[0, -1], atol=1e-6)
 
 
 def test_policies_follow_the_contract(lake):
     publish_journeys(lake, DAY, journeys(random_users(60)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     table = published(lake, "channel_policies")
     assert tuple(table.column_names) == channel_policies(TOY).column_names
     rows = table.to_pylist()
@@ -133,12 +131,12 @@ def test_policies_follow_the_contract(lake):
 def test_every_user_gets_the_scores_of_the_own_journey(lake):
     table = journeys(random_users(40))
     publish_journeys(lake, DAY, table)
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     policies = {row["user_id"]: row for row in published(lake, "channel_policies").to_pylist()}
     ranks = {row["user_id"]: row for row in published(lake, "user_reward_ranks").to_pylist()}
     initial = published(lake, "channel_allocation").column("initial").to_pylist()
     for k, user in enumerate(table.column("user_id").to_pylist()):
-        ((_, (alone,), _, _),) = answer_all([table.slice(k, 1)], untrained(), TOY, tau=0.5)
+        ((_, (alone,), _, _),) = predict_users([table.slice(k, 1)], untrained(), TOY, tau=0.5)
         source = "model" if alone["shown"] >= MIN_JOURNEY else "initial"
         assert (policies[user]["source"], ranks[user]["source"]) == (source, source)
         own = alone["policy"].tolist() if source == "model" else initial  # that one is of all users
@@ -149,7 +147,7 @@ def test_every_user_gets_the_scores_of_the_own_journey(lake):
 
 def test_both_tables_pass_their_audit(lake):
     publish_journeys(lake, DAY, journeys(random_users(60)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     partition = published(lake, "channel_policies")
     audited = duckdb.sql(channel_policies(TOY).audit_duckdb_sql).to_arrow_table().to_pylist()
     assert len(audited) == 60
@@ -162,7 +160,7 @@ def test_both_tables_pass_their_audit(lake):
 
 def test_rank_one_has_the_greatest_weighted_mean_of_gains(lake):
     publish_journeys(lake, DAY, journeys(random_users(60)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     table = published(lake, "user_reward_ranks")
     assert tuple(table.column_names) == user_reward_ranks(TOY).column_names
     click, sale, reward, rank = (
@@ -200,7 +198,7 @@ def test_a_short_journey_gets_the_initial_policy(lake):
         3: [Shown("mid"), Shown(None), Shown("pop-up")],  # one exposure in a channel the model knows
     }
     publish_journeys(lake, DAY, journeys(users))
-    policies, *_ = score.score_day(lake, TOY, DAY)
+    policies, *_ = score.score_day(Registry(lake, TOY), DAY)
     rows = published(lake, "channel_policies").to_pylist()
     assert [row["source"] for row in rows] == ["initial", "model", "initial"]
     initial = [(row["channel"], row["initial"]) for row in published(lake, "channel_allocation").to_pylist()]
@@ -221,7 +219,7 @@ def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
     found = set()
     for rows_per_read, files, rows_per_group in ((1, 1, 1000), (7, 3, 10), (4096, 2, 5), (16, 1, 16)):
         publish_journeys(lake, DAY, table, files=files, rows_per_group=rows_per_group)
-        found.add(tuple(m.fingerprint for m in score.score_day(lake, TOY, DAY, rows_per_read=rows_per_read)))
+        found.add(tuple(m.fingerprint for m in score.score_day(Registry(lake, TOY), DAY, rows_per_read=rows_per_read)))
     assert len(found) == 1
 
 
@@ -239,7 +237,7 @@ def test_regrouping_keeps_every_row_in_order(sizes, rows):
 def test_users_may_be_named_by_text(lake):
     users = dict(zip(("b", "ä", "a", "Z", "10", "9"), random_users(6).values(), strict=True))
     publish_journeys(lake, DAY, journeys(users))
-    score.score_day(lake, toy_dataset("string"), DAY)
+    score.score_day(Registry(lake, toy_dataset("string")), DAY)
     policies, ranks = (published(lake, name) for name in ("channel_policies", "user_reward_ranks"))
     assert policies.column("user_id").to_pylist() == ["10", "9", "Z", "a", "b", "ä"]
     assert sorted(ranks.column("user_id").to_pylist()) == ["10", "9", "Z", "a", "b", "ä"]
@@ -249,7 +247,7 @@ def test_users_may_be_named_by_text(lake):
 @pytest.mark.parametrize("files", [0, 1])
 def test_a_day_without_users_has_empty_tables(lake, files):
     publish_journeys(lake, DAY, journeys({1: [Shown("left")]}).slice(0, 0), files=files)
-    manifests = score.score_day(lake, TOY, DAY)
+    manifests = score.score_day(Registry(lake, TOY), DAY)
     assert [m.rows for m in manifests] == [0, 0, len(CHANNELS)]
     assert tuple(published(lake, "channel_policies").column_names) == channel_policies(TOY).column_names
     assert published(lake, "user_reward_ranks").schema.field("rank").type == pa.int64()
@@ -257,7 +255,7 @@ def test_a_day_without_users_has_empty_tables(lake, files):
 
 def test_the_manifest_names_journeys_and_model(lake):
     fingerprint = publish_journeys(lake, DAY, journeys(random_users(5)))
-    for manifest in score.score_day(lake, TOY, DAY):
+    for manifest in score.score_day(Registry(lake, TOY), DAY):
         assert manifest.rows == (3 if manifest.table == "channel_allocation" else 5)
         assert manifest.inputs == {f"journeys/dataset=toy/ds={DAY}": fingerprint, "model": "mtorl_toy/1"}
         assert manifest.spec_version == SPEC.version
@@ -266,7 +264,7 @@ def test_the_manifest_names_journeys_and_model(lake):
 def test_output_comes_in_several_row_groups(lake, monkeypatch):
     monkeypatch.setattr(scoring, "ROWS_PER_GROUP", 4)
     publish_journeys(lake, DAY, journeys(random_users(10)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     for name in ("channel_policies", "user_reward_ranks"):
         file = pq.ParquetFile(lake[name, "toy", DAY].path / "part-00000.parquet")
         assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [4, 4, 2]
@@ -275,18 +273,18 @@ def test_output_comes_in_several_row_groups(lake, monkeypatch):
 def test_a_broken_model_publishes_nothing(lake, monkeypatch):
     broken = untrained()
     with torch.no_grad():
-        broken.models[0].action.bias.fill_(float("nan"))
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", broken))
+        broken.networks[0].action.bias.fill_(float("nan"))
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", broken))
     publish_journeys(lake, DAY, journeys(random_users(5)))
     with pytest.raises(UserError, match="mtorl_toy/2 predicts no numbers"):
-        score.score_day(lake, TOY, DAY)
+        score.score_day(Registry(lake, TOY), DAY)
     assert not lake.days("channel_policies", "toy")
     assert not lake.days("user_reward_ranks", "toy")
 
 
 def test_a_day_without_journeys_is_one_clear_line(lake):
     with pytest.raises(UserError, match=f"no journeys for toy on {DAY}"):
-        score.score_day(lake, TOY, DAY)
+        score.score_day(Registry(lake, TOY), DAY)
 
 
 def test_journeys_that_are_published_while_they_are_scored_are_scored_again_later(lake, monkeypatch):
@@ -302,9 +300,9 @@ def test_journeys_that_are_published_while_they_are_scored_are_scored_again_late
     with monkeypatch.context() as patched:
         patched.setattr(score, "read_tables", swapped)
         with pytest.raises(Busy, match=f"ds={DAY} was published anew while it was read"):
-            score.score_day(lake, TOY, DAY, rows_per_read=4)
+            score.score_day(Registry(lake, TOY), DAY, rows_per_read=4)
     assert not lake.days("channel_policies", "toy")
-    assert score.score_day(lake, TOY, DAY)[0].rows == 8
+    assert score.score_day(Registry(lake, TOY), DAY)[0].rows == 8
 
 
 LATER = "2024-01-03"
@@ -316,41 +314,41 @@ def inodes(lake: Lake, day: str = DAY) -> list[int]:
 
 def test_what_was_made_from_these_journeys_by_this_champion_is_left_alone(lake, capsys):
     publish_journeys(lake, DAY, journeys(random_users(5)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     before = inodes(lake)
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     assert inodes(lake) == before
     assert "fresh, left alone" in capsys.readouterr().out
     publish_journeys(lake, DAY, journeys(random_users(6)))
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     assert not set(inodes(lake)) & set(before)
 
 
 def test_a_new_champion_rewrites_the_newest_day_and_no_past_one(lake, monkeypatch):
     for day in (DAY, LATER):
         publish_journeys(lake, day, journeys(random_users(5)))
-        score.score_day(lake, TOY, day)
+        score.score_day(Registry(lake, TOY), day)
     past, newest = inodes(lake, DAY), inodes(lake, LATER)
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", untrained()))
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", untrained()))
     for day in (DAY, LATER):
-        score.score_day(lake, TOY, day)
+        score.score_day(Registry(lake, TOY), day)
     assert inodes(lake, DAY) == past
     assert not set(inodes(lake, LATER)) & set(newest)
-    assert {m.inputs["model"] for m in score.score_day(lake, TOY, LATER)} == {"mtorl_toy/2"}
+    assert {m.inputs["model"] for m in score.score_day(Registry(lake, TOY), LATER)} == {"mtorl_toy/2"}
 
 
 @pytest.mark.parametrize("lost", score.SCORES)
 def test_a_kill_between_the_two_tables_is_mended_by_the_next_run(lake, lost):
     publish_journeys(lake, DAY, journeys(random_users(5)))
-    whole = score.score_day(lake, TOY, DAY)
+    whole = score.score_day(Registry(lake, TOY), DAY)
     shutil.rmtree(lake[lost, "toy", DAY].path)
-    assert score.score_day(lake, TOY, DAY) == whole
+    assert score.score_day(Registry(lake, TOY), DAY) == whole
 
     old = lake.root / "old"
     shutil.copytree(lake[lost, "toy", DAY].path, old)
     publish_journeys(lake, DAY, journeys(random_users(6)))
-    whole = score.score_day(lake, TOY, DAY)
+    whole = score.score_day(Registry(lake, TOY), DAY)
     shutil.rmtree(lake[lost, "toy", DAY].path)
     old.rename(lake[lost, "toy", DAY].path)  # one table of these journeys, one of those before
-    assert score.score_day(lake, TOY, DAY) == whole
+    assert score.score_day(Registry(lake, TOY), DAY) == whole
     assert lake[lost, "toy", DAY].manifest in whole

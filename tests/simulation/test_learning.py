@@ -11,7 +11,7 @@ USERS = 400
 
 
 def test_labels_hold_what_is_known_when_the_campaigns_begin():
-    encoder = Encoder(learning._spec(150, 0), learning.DATASET, MODEL.reward_form)
+    encoder = Encoder(learning._spec(150, 0), learning.DATASET, MODEL.form.inputs)
     log = learning._log(encoder, USERS, TRAIN_SEED)
     simulator = Simulator(USERS, TRAIN_SEED)
     heard = [news for moment, _ in simulator.reset() for news in moment.late]
@@ -26,7 +26,7 @@ def test_labels_hold_what_is_known_when_the_campaigns_begin():
 
 
 def test_an_unripe_label_is_told_as_one():
-    encoder = Encoder(learning._spec(150, 0), learning.DATASET, MODEL.reward_form)
+    encoder = Encoder(learning._spec(150, 0), learning.DATASET, MODEL.form.inputs)
     log = learning._log(encoder, USERS, TRAIN_SEED)
     windows = log.windows
     ripe = windows.maturity_NLG[windows.label_NL]

@@ -1,1 +1,3 @@
-"""Simple methods that any other has to beat."""
+"""Simple methods that others are measured against."""
+
+METHODS = {"boosting": "mtorl_model.methods.baselines.boosting"}

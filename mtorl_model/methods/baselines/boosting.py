@@ -1,84 +1,135 @@
-"""What the model is to beat, measured on the same labels: gradient boosting on the model's own inputs.
+"""Gradient boosting on the inputs of each step alone: a method of its own, and the baseline that others are to beat.
 
-The rules of thumb need no fitting: the most popular and the best fixed channel are in the champion's initial policy.
+The rules of thumb need no fitting: the most popular and the best fixed channel are in every model's initial policy.
 
-N labels, A channels, G gains, F features.
+N labels or rows, A channels, G gains, F features.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from mtorl_model.data.batch import Batch, step_features
 from mtorl_model.data.window_store import WindowStore
-from mtorl_model.evaluation.label_predictions import label_features
+from mtorl_model.methods import register
+from mtorl_model.methods.baselines.trees import Trees
+from mtorl_model.methods.method import GAINS, POLICY, Floats, Method, MethodConfig, Prediction, Run, State
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Features = npt.NDArray[np.float32]
 
-MOST_LABELS = 200_000  # that boosting is fitted on: a bounded wait
 _WINDOWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Baselines:
-    """Gradient boosting, fitted on training users."""
+class BoostingConfig(MethodConfig):
+    """The same trees for the channel and for every gain, but for their number."""
 
-    labels: int  # that gradient boosting was fitted on
-    _channel: HistGradientBoostingClassifier
-    _gains: tuple[HistGradientBoostingClassifier | float, ...]  # a rate where the gain never varies
+    seed: int = 0  # which labels it is fitted on where there are more than most_labels
+    most_labels: int = 200_000  # that it is fitted on: a bounded wait
+    channel_iterations: int = 80
+    channel_rate: float = 0.1  # learning rate
+    gain_iterations: int = 120
+    gain_rate: float = 0.07  # learning rate
+    max_leaf_nodes: int = 8
+    min_samples_leaf: int = 40
+    l2_regularization: float = 5.0
 
-    def guess_channel(self, features_NF: npt.NDArray[np.float32], divide_by_A: Floats | None = None) -> Ints:
-        """Gradient boosting's most probable channel. divide_by_A: what probabilities are divided by before, if any."""
-        fitted_A = self._channel.classes_.astype(np.int64)  # a channel that no training label shows is none of them
-        probability_NA = self._channel.predict_proba(features_NF)
-        if divide_by_A is not None:
-            probability_NA = probability_NA / divide_by_A[fitted_A]
-        guess_N: Ints = fitted_A[probability_NA.argmax(axis=1)]
-        return guess_N
 
-    def predict_gain(self, gain: int, features_NF: npt.NDArray[np.float32]) -> Floats:
-        """Gradient boosting's probability of that gain."""
-        model = self._gains[gain]
+@register
+class Boosting(Method):
+    """One classifier for the channel, one for each gain. It is never fine-tuned: trees are not moved, but grown."""
+
+    name = "boosting"
+    predicts = frozenset({POLICY, GAINS})
+    Config = BoostingConfig
+    config: BoostingConfig
+
+    labels = 0  # that it was fitted on
+    _channel: Trees
+    _gains: tuple[Trees | float, ...]  # a rate where the gain never varies
+
+    def fit(self, train: WindowStore, valid: WindowStore, run: Run) -> Self:
+        """From most_labels labels of windows drawn at random, at most; no more windows are read than hold them."""
+        features_NF, action_N, gain_NG = self._drawn_labels(train)
+        config = self.config
+        self.labels = len(action_N)
+        self._channel = Trees.of(
+            classifier(config, config.channel_iterations, config.channel_rate).fit(features_NF, action_N)
+        )
+        self._gains = tuple(self._fit_gain(features_NF, gain_N) for gain_N in gain_NG.T)
+        run.lines = [f"fitted on {self.labels:,} labels"]
+        return self
+
+    def _drawn_labels(self, train: WindowStore) -> tuple[Features, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Features, channels and gains."""
+        most = self.config.most_labels
+        order = np.random.default_rng(self.config.seed).permutation(len(train))
+        features, actions_N, gains = [], [], []
+        labels = 0
+        for start in range(0, len(order), _WINDOWS_AT_ONCE):
+            part = train.windows.take(np.sort(order[start : start + _WINDOWS_AT_ONCE]))
+            features.append(part.label_features())
+            actions_N.append(part.action_NL[part.label_NL])
+            gains.append(part.gains_NLG[part.label_NL])
+            labels += len(actions_N[-1])
+            if labels >= most:
+                break
+        action_N = np.concatenate(actions_N)[:most].astype(np.int64)
+        return np.concatenate(features)[:most], action_N, np.concatenate(gains)[:most]
+
+    def _fit_gain(self, features_NF: Features, gain_N: Any) -> Trees | float:
+        rate = float(gain_N.mean())
+        if not 0 < rate < 1:
+            return rate
+        config = self.config
+        return Trees.of(classifier(config, config.gain_iterations, config.gain_rate).fit(features_NF, gain_N))
+
+    def predict(self, batch: Batch) -> Prediction:
+        shape = tuple(batch.valid_BL.shape)
+        predicted = self.predict_features(step_features(batch, np.ones(shape, np.bool_)))
+        return Prediction(*(None if rows is None else rows.reshape(*shape, -1) for rows in predicted))
+
+    def predict_features(self, features_NF: Features) -> Prediction:
+        """[N]. A channel that no training label shows has the probability 0."""
+        policy_NA = np.zeros((len(features_NF), len(self.spec.channels)))
+        policy_NA[:, self._channel.classes_C] = self._channel.probabilities(features_NF)
+        gains = [self._predict_gain(model, features_NF) for model in self._gains]
+        return Prediction(policy_NA, np.stack(gains, axis=1))
+
+    def _predict_gain(self, model: Trees | float, features_NF: Features) -> Floats:
         if isinstance(model, float):
             return np.full(len(features_NF), model)
-        probability_N: Floats = model.predict_proba(features_NF)[:, 1].astype(np.float64)
-        return probability_N
+        return model.probabilities(features_NF)[:, 1]
+
+    def state(self) -> State:
+        arrays = {f"channel.{name}": array for name, array in self._channel.arrays().items()}
+        for gain, model in enumerate(self._gains):
+            parts = {"rate": np.array(model)} if isinstance(model, float) else model.arrays()
+            arrays |= {f"gain_{gain}.{name}": array for name, array in parts.items()}
+        return {**arrays, "labels": np.array(self.labels)}
+
+    def restore(self, state: State) -> None:
+        self.labels = int(state["labels"])
+        self._channel = Trees.from_arrays(_part(state, "channel"))
+        gains = [_part(state, f"gain_{gain}") for gain in range(len(self.spec.gains))]
+        self._gains = tuple(float(g["rate"]) if "rate" in g else Trees.from_arrays(g) for g in gains)
+
+    def summary(self) -> str:
+        return f"gradient boosting on {self.labels:,} labels"
 
 
-def fit_baselines(train: WindowStore, *, seed: int = 0) -> Baselines:
-    """From at most MOST_LABELS labels of windows drawn at random; no more windows are read than hold them."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(train))
-    features, actions_N, gains = [], [], []
-    labels = 0
-    for start in range(0, len(order), _WINDOWS_AT_ONCE):
-        part = train.windows.take(np.sort(order[start : start + _WINDOWS_AT_ONCE]))
-        features.append(label_features(part))
-        actions_N.append(part.action_NL[part.label_NL])
-        gains.append(part.gains_NLG[part.label_NL])
-        labels += len(actions_N[-1])
-        if labels >= MOST_LABELS:
-            break
-    features_NF = np.concatenate(features)[:MOST_LABELS]
-    action_N = np.concatenate(actions_N)[:MOST_LABELS].astype(np.int64)
-    gain_NG = np.concatenate(gains)[:MOST_LABELS]
-    return Baselines(
-        labels=len(action_N),
-        _channel=_boosting(seed, iterations=80, rate=0.1).fit(features_NF, action_N),
-        _gains=tuple(_fit_gain(features_NF, gain_N, seed) for gain_N in gain_NG.T),
-    )
+def _part(state: State, name: str) -> State:
+    """The arrays of one classifier."""
+    return {key.removeprefix(f"{name}."): array for key, array in state.items() if key.startswith(f"{name}.")}
 
 
-def _fit_gain(features_NF: Any, gain_N: Any, seed: int) -> HistGradientBoostingClassifier | float:
-    rate = float(gain_N.mean())
-    return _boosting(seed, iterations=120, rate=0.07).fit(features_NF, gain_N) if 0 < rate < 1 else rate
-
-
-def _boosting(seed: int, iterations: int, rate: float) -> HistGradientBoostingClassifier:
+def classifier(config: BoostingConfig, iterations: int, rate: float) -> HistGradientBoostingClassifier:
+    """Not yet fitted."""
     return HistGradientBoostingClassifier(
-        max_iter=iterations, learning_rate=rate, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=5.0,
-        early_stopping=False, random_state=seed,
+        max_iter=iterations, learning_rate=rate, max_leaf_nodes=config.max_leaf_nodes,
+        min_samples_leaf=config.min_samples_leaf, l2_regularization=config.l2_regularization,
+        early_stopping=False, random_state=config.seed,
     )  # fmt: skip

@@ -1,1 +1,3 @@
-"""MTORL (KDD 2025): channel policy and reward by sequence modelling."""
+"""MTORL: channel policy and gains from one sequence network, trained with preferences (the paper's method)."""
+
+METHODS = {"mtorl": "mtorl_model.methods.mtorl.method"}

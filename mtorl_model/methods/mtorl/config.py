@@ -1,12 +1,12 @@
 """What MTORL's network and loss are made of, and the presets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from mtorl_model.data.reward_inputs import RewardInputs
+from mtorl_model.methods.method import MethodConfig, choose_preset
+from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS, RewardForm
 from mtorl_model.training.config import TrainConfig
-from schemas.errors import UserError
 from schemas.json_config import JsonConfig, require
-
-REWARD_FORMS = ("binary", "continuous", "fused", "onehot")  # equation 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class ModelConfig(JsonConfig):
             f"model config: unknown reward_form '{self.reward_form}': choose one of {', '.join(REWARD_FORMS)}",
         )
 
+    @property
+    def form(self) -> RewardForm:
+        return REWARD_FORMS[self.reward_form]
+
 
 @dataclass(frozen=True, slots=True)
 class LossConfig(JsonConfig):
@@ -55,6 +59,23 @@ class LossConfig(JsonConfig):
     mu: float = 0.08  # weight of the reward loss
     dpo_weight: float = 1.4  # lambda, weight of the preference loss; 0: figure 2 "w/o DPO"
     beta: float = 0.1  # sharpness of the preference loss (equation 15)
+
+
+@dataclass(frozen=True, slots=True)
+class MTORLConfig(MethodConfig):
+    """Everything that MTORL's weights depend on beside its data."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def steps(self) -> int:
+        return self.model.steps
+
+    @property
+    def reward_inputs(self) -> RewardInputs:
+        return self.model.form.inputs
 
 
 _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of the dataset's name
@@ -79,9 +100,14 @@ def paper_mu(dataset: str) -> float:
     return next((mu for start, mu in _PAPER_MU.items() if dataset.startswith(start)), LossConfig().mu)
 
 
-def preset(name: str, dataset: str) -> tuple[ModelConfig, LossConfig, TrainConfig]:
-    """The configs of a preset for a dataset; a dataset that the paper does not tune has LossConfig's mu."""
-    if name not in PRESETS:
-        raise UserError(f"unknown preset '{name}': choose one of {', '.join(sorted(PRESETS))}")
-    model, train, mu = PRESETS[name]
-    return model, LossConfig(mu=paper_mu(dataset) if mu is None else mu), train
+def presets(dataset: str) -> dict[str, MTORLConfig]:
+    """The presets for a dataset; one that the paper does not tune has LossConfig's mu."""
+    return {
+        name: MTORLConfig(model, LossConfig(mu=paper_mu(dataset) if mu is None else mu), train)
+        for name, (model, train, mu) in PRESETS.items()
+    }
+
+
+def preset(name: str, dataset: str) -> MTORLConfig:
+    """One of them. Raises UserError where there is none of that name."""
+    return choose_preset(presets(dataset), name)

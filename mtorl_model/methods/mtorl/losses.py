@@ -1,6 +1,6 @@
 """What training minimises: equation 16, and its three parts.
 
-Shapes: B windows, L steps, A actions, G gains, O reward outputs (see model.Output).
+Shapes: B windows, L steps, A actions, H reward losses (see reward_forms.py).
 Every mean is a masked_mean over the steps that bear a label. What a batch holds elsewhere reaches neither a
 loss nor a gradient, whatever it is.
 
@@ -10,6 +10,7 @@ batch's labels (`label_counts`), so that the losses and gradients of all parts a
 Preference pairs are drawn within a part, as their windows have to be in memory together.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,12 +18,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mtorl_model.data.batch import Batch
+from mtorl_model.methods.common.masks import masked_mean
 from mtorl_model.methods.mtorl.config import LossConfig
-from mtorl_model.methods.mtorl.model import Output
+from mtorl_model.methods.mtorl.network import Output
+from mtorl_model.methods.mtorl.reward_forms import RewardForm
 
 
 class Losses(NamedTuple):
-    """Scalars, but for reward_losses: one a gain (G,) in the binary form, else (1,). total is what to minimise."""
+    """Scalars, but for reward_losses, (H,). total is what to minimise."""
 
     total: Tensor
     policy: Tensor
@@ -30,17 +33,8 @@ class Losses(NamedTuple):
     dpo: Tensor
 
     def flat(self) -> Tensor:
-        """All of them without their graph, (3 + heads,): total, policy, dpo, rewards."""
+        """All of them without their graph, (3 + H,): total, policy, dpo, rewards."""
         return torch.stack([self.total, self.policy, self.dpo, *self.reward_losses]).detach()
-
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of x where mask (same shape) is True; 0 with zero gradient where it is True nowhere.
-
-    A small batch may hold no known action or no preference pair: then that loss says nothing. Raising would
-    have to wait for the device at every step.
-    """
-    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp_min(1)
 
 
 def _known_action(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -63,45 +57,6 @@ def policy_loss(output: Output, batch: Batch) -> Tensor:
     """Equation 13: cross-entropy of the channel shown."""
     known_BL, action_BL = _known_action(batch)
     return -masked_mean(action_log_probability(output, action_BL), known_BL)
-
-
-def highest_gain(gains_BLG: Tensor) -> Tensor:
-    """The onehot form's class, (B, L): 0 = no gain, k = gain k is the last one reached.
-
-    A dataset contract lists its gains from the least to the most valuable.
-    """
-    rank_G = torch.arange(1, gains_BLG.shape[-1] + 1, device=gains_BLG.device)
-    return torch.where(gains_BLG > 0.5, rank_G, 0).amax(dim=-1)
-
-
-def _told(batch: Batch) -> Tensor:
-    """The labels that say something about a gain, (B, L, G): see reward_losses on maturity."""
-    return batch.label_BL.unsqueeze(-1) & (batch.maturity_BLG > 0)
-
-
-def reward_losses(output: Output, batch: Batch) -> Tensor:
-    """The reward loss by reward form: binary (G,), equations 14 and 20; others (1,), equation 19 or 21.
-
-    Where a gain may still come (delayed_feedback.py), "none yet" has the probability 1 - maturity * r^, and at
-    maturity 0 the label says nothing about it. Only the binary form knows of maturity.
-
-    As printed, equations 14 and 20 hold (1 - r)(1 - log r^) (fault 7); cross-entropy is (1 - r) log(1 - r^).
-    """
-    label_BL, logits_BLO = batch.label_BL, output.reward_logits_BLO
-    if output.reward_form == "binary":
-        target_BLG = torch.where(label_BL.unsqueeze(-1), batch.gains_BLG, 0.0)
-        loss_BLG = F.binary_cross_entropy_with_logits(logits_BLO, target_BLG, reduction="none")
-        # log(1 - m p) - log(1 - p) = softplus(logit + log(1 - m)); at maturity 1 it is 0, gradient included.
-        maturity_BLG = torch.where(label_BL.unsqueeze(-1), batch.maturity_BLG, 1.0)
-        loss_BLG = loss_BLG - (1 - target_BLG) * F.softplus(logits_BLO + torch.log1p(-maturity_BLG))
-        heads = zip(loss_BLG.unbind(-1), _told(batch).unbind(-1), strict=True)
-        return torch.stack([masked_mean(loss_BL, told_BL) for loss_BL, told_BL in heads])
-    if output.reward_form == "onehot":
-        loss_BL = F.cross_entropy(logits_BLO.transpose(1, 2), highest_gain(batch.gains_BLG), reduction="none")
-        return masked_mean(loss_BL, label_BL).unsqueeze(0)
-    # continuous and fused differ in how reward_BL was made, not here
-    target_BL = torch.where(label_BL, batch.reward_BL, 0.0)
-    return masked_mean((logits_BLO.squeeze(-1).sigmoid() - target_BL).square(), label_BL).unsqueeze(0)
 
 
 def draw_pairs(batch: Batch, generator: Generator) -> Tensor:
@@ -139,24 +94,48 @@ def dpo_loss(output: Output, batch: Batch, other_B: Tensor, *, beta: float) -> T
     return masked_mean(-F.logsigmoid(beta * margin_BL), compared_BL)
 
 
-def label_counts(batch: Batch, other_B: Tensor, reward_form: str) -> Tensor:
-    """Over how many labels each loss is a mean, (2 + heads,) float64: policy, dpo, rewards. Counts of parts add up."""
-    told_BLH = _told(batch) if reward_form == "binary" else batch.label_BL.unsqueeze(-1)
+def label_counts(batch: Batch, other_B: Tensor, form: RewardForm) -> Tensor:
+    """Over how many labels each loss is a mean, (2 + H,) float64: policy, dpo, rewards. Counts of parts add up."""
     policy, dpo = _known_action(batch)[0].sum(), _compared(batch, other_B)[0].sum()
-    return torch.stack([policy, dpo, *told_BLH.sum(dim=(0, 1))]).double()
+    return torch.stack([policy, dpo, *form.labels(batch).sum(dim=(0, 1))]).double()
 
 
 def total_loss(
-    output: Output, batch: Batch, config: LossConfig, other_B: Tensor, share: Tensor | None = None
+    output: Output, batch: Batch, config: LossConfig, form: RewardForm, other_B: Tensor, share: Tensor | None = None
 ) -> Losses:
     """Equation 16. The reward term is the mean over gains, so that mu means the same for any number of them.
 
     share: of a part of a batch, its label_counts divided by those of the whole batch; left out, it is the whole.
     """
     policy = policy_loss(output, batch)
-    rewards = reward_losses(output, batch)
+    rewards = form.losses(output.reward_logits_BLO, batch)
     dpo = dpo_loss(output, batch, other_B, beta=config.beta)
     if share is not None:
         share = share.to(policy.dtype)
         policy, dpo, rewards = policy * share[0], dpo * share[1], rewards * share[2:]
     return Losses(policy + config.mu * rewards.mean() + config.dpo_weight * dpo, policy, rewards, dpo)
+
+
+class MTORLLoss:
+    """Equation 16 as the training loop minimises it (training/objective.py). What is drawn are preference pairs."""
+
+    validation_names = ("policy", "reward")
+
+    def __init__(self, config: LossConfig, form: RewardForm, gains: Sequence[str]) -> None:
+        self.names = ("total", "policy", "dpo", *form.loss_names(gains))
+        self._config, self._form = config, form
+
+    def draw(self, batch: Batch, generator: Generator) -> Tensor:
+        return draw_pairs(batch, generator)
+
+    def label_counts(self, batch: Batch, drawn: Tensor) -> Tensor:
+        return label_counts(batch, drawn, self._form)
+
+    def losses(self, output: Output, batch: Batch, drawn: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
+        losses = total_loss(output, batch, self._config, self._form, drawn, share)
+        return losses.total, losses.flat()
+
+    def validation_losses(self, output: Output, batch: Batch) -> Tensor:
+        """Policy and reward, unweighted; the reward is the mean over its losses."""
+        rewards = self._form.losses(output.reward_logits_BLO, batch)
+        return torch.stack([policy_loss(output, batch), rewards.mean()])

@@ -32,7 +32,7 @@ def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, 
             spec = fit_spec(exposures, dataset, names, day(0), day(DAYS - 1), 0.5)
         windows = cut_windows(rows, None, dataset, spec, STEPS, [day(k) for k in range(DAYS)]).frame()
         table = windows.orderBy("user_id", "ds", "window").toArrow()
-        found.append(Encoder(spec, dataset, "binary").encode(table))
+        found.append(Encoder(spec, dataset).encode(table))
     users = table.column("user_id").to_numpy()
     at_ms = np.array([[-1 if t is None else t for t in times] for times in table.column("exposed_at_ms").to_pylist()])
     cut_N1 = np.array([cuts[u] for u in users])[:, None]

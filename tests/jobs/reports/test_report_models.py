@@ -10,7 +10,7 @@ from report_lake import DATASET, DAY, complete_lake, scored
 from jobs.report import publish_report
 from jobs.reports.model_runs import find_run
 from lakehouse.lake import Lake
-from mtorl_model.champion.registry import register, write_lineage
+from mtorl_model.champion.registry import Registry
 from schemas.dataset import get_dataset
 
 CONTRACT = get_dataset(DATASET)
@@ -45,10 +45,8 @@ def lake(tmp_path_factory) -> Lake:
         (made / "config.json").write_text("{}")
         return made
 
-    first = register(lake, CONTRACT, folder(), {"seed": 0}, EPOCHS, identity="one", day="2017-01-01")
-    daily = register(
-        lake,
-        CONTRACT,
+    first = Registry(lake, CONTRACT).register(folder(), {"seed": 0}, EPOCHS, identity="one", day="2017-01-01")
+    daily = Registry(lake, CONTRACT).register(
         folder(),
         {"steps": 3},
         [{"train_policy": 0.6}],
@@ -56,8 +54,8 @@ def lake(tmp_path_factory) -> Lake:
         day="2017-01-02",
         parent=first.name,
     )
-    register(lake, CONTRACT, folder(), {"seed": 1}, EPOCHS[:1], identity="three", day="2017-01-03")
-    write_lineage(lake, CONTRACT, daily, "0" * 12, {})
+    Registry(lake, CONTRACT).register(folder(), {"seed": 1}, EPOCHS[:1], identity="three", day="2017-01-03")
+    Registry(lake, CONTRACT).write_lineage(daily, "0" * 12, {})
     assert daily.name == "mtorl_criteo/2"  # of the policies in the lake
     return lake
 

@@ -50,11 +50,9 @@ def test_it_gives_the_windows_of_the_nightly_run():
         ]
         for number in range(12)
     }  # fmt: skip
-    nightly = Encoder(SPEC, TOY, "binary").encode(journeys_to_windows(journeys(users), SPEC, TOY, STEPS))
+    nightly = Encoder(SPEC, TOY).encode(journeys_to_windows(journeys(users), SPEC, TOY, STEPS))
 
-    memory = JourneyMemory(
-        Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0 + n for n in users])}, len(users), STEPS
-    )
+    memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0 + n for n in users])}, len(users), STEPS)
     for user, exposures in users.items():
         for t, shown in enumerate(exposures):
             channel = CHANNELS.index(shown.channel) if shown.channel in CHANNELS else -1
@@ -99,7 +97,7 @@ def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
     })  # fmt: skip
     log["conversion"] = log["click"] * rng.integers(0, 2, rows)
     log["conversion_at_ms"] = (log["exposed_at_ms"] + rng.integers(0, 400, rows) * 1000).where(log["conversion"] == 1)
-    encoder = Encoder(spec, criteo, "binary")
+    encoder = Encoder(spec, criteo)
     memory = JourneyMemory(encoder, criteo, {}, 1, STEPS)
     context = [
         {"time_since_last_click_s": pa.array([float(t) if t % 3 else None], pa.float64()),
@@ -137,7 +135,7 @@ def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
 
 
 def test_offers_that_were_not_shown_leave_no_trace():
-    memory = JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0, 31.0])}, 2, STEPS)
+    memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0, 31.0])}, 2, STEPS)
     both = Outcome(
         np.array([0, 1]), np.array([10, 10]), np.array([0, 0]), np.array([True, False]), np.array([[1, 0], [1, 0]]),
         np.array([5, 5]), {"campaign": ["spring", "summer"]},
@@ -150,13 +148,13 @@ def test_offers_that_were_not_shown_leave_no_trace():
 
 
 def test_time_does_not_run_backwards():
-    memory = JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0])}, 1, STEPS)
+    memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0])}, 1, STEPS)
     memory.observe(outcome(0, 10, 0, [0, 0]), hour(1))
     with pytest.raises(UserError, match="in order and at distinct times"):
         memory.windows(Moment(np.array([0]), np.array([10]), hour(1)))
 
 
 def test_what_the_model_reads_must_be_told():
-    memory = JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, {"age": pa.array([30.0])}, 1, STEPS)
+    memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0])}, 1, STEPS)
     with pytest.raises(UserError, match="does not say hour"):
         memory.windows(Moment(np.array([0]), np.array([10])))

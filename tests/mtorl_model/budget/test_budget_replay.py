@@ -18,15 +18,15 @@ from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
 from mtorl_model.budget.replay import Replay, accept
-from mtorl_model.champion.registry import Version
+from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.money import NANO
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.inference.channel_level import ChannelCounts, channel_level
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import ModelConfig
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
+from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TEST, TRAIN, split_of
@@ -111,7 +111,7 @@ def test_a_campaign_stays_within_its_exposures(lake, tmp_path):
     environment = replay(lake)
     spec = make_spec(KUAIRAND, BEFORE, DAY)
     assert spec.channels == CHANNELS
-    memory = JourneyMemory(Encoder(spec, KUAIRAND, "binary"), KUAIRAND, environment.profile, 5, 6)
+    memory = JourneyMemory(Encoder(spec, KUAIRAND), KUAIRAND, environment.profile, 5, 6)
     level = channel_level(CHANNELS, ChannelCounts.none(3))
     ledger = advertise(environment, memory, InTurn(), level, Campaign(4 * NANO, 4), tmp_path / "journal")
     assert ledger.total_nano == 4 * NANO
@@ -157,15 +157,13 @@ DAYS = ["--from", DAY, "--to", DAY]
 def campaign(lake, tmp_path, monkeypatch, capsys):
     """The command on this lake, with an untrained champion of the day before; what it prints."""
     synthetic, spec = write_lake(tmp_path / "synthetic", last_day="2022-04-10", users=30)
-    config = ModelConfig(hidden=16, steps=6)
-    encoder = Encoder(spec, KUAIRAND, config.reward_form)
+    config = MTORLConfig(ModelConfig(hidden=16, steps=6), LossConfig(), TrainConfig())
+    encoder = Encoder(spec, KUAIRAND)
     store = open_windows(synthetic, encoder, spec.first_day, spec.last_day, TRAIN)
-    artifact = Artifact((MTORL(config, encoder.sizes).eval(),), spec, fit_initial_policy(store, spec))
+    model = MTORL(config, spec, fit_initial_policy(store, spec)).initialise()
     version = Version("mtorl_kuairand/1", 1, "run", BEFORE, "")
-    monkeypatch.setattr(
-        replay_campaign, "champion_before", lambda lake, dataset, day: version if version.day < day else None
-    )
-    monkeypatch.setattr(replay_campaign, "load_version", lambda lake, dataset, version: artifact)
+    monkeypatch.setattr(Registry, "champion_before", lambda _, day: version if version.day < day else None)
+    monkeypatch.setattr(Registry, "load", lambda _, version: model)
     monkeypatch.setattr(replay_campaign, "open_windows", lambda *_: store)
 
     def run(*arguments: str, days: list[str] = DAYS) -> str:

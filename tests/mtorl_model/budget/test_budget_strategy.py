@@ -11,13 +11,13 @@ from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, believe, draw, explore
 from mtorl_model.inference.ranking import fused_reward
 
-ARTIFACT, LEVEL = untrained(), level()
+MODEL, LEVEL = untrained(), level()
 STRATEGIES = {
-    "pairs": Pairs(ARTIFACT, LEVEL, TOY),
-    "pairs of users at random": Pairs(ARTIFACT, LEVEL, TOY, user_level=False),
-    "records in pairs": RecordPairs(ARTIFACT, LEVEL, TOY),
-    "published": Published(ARTIFACT, LEVEL),
-    "published, users at random": Published(ARTIFACT, LEVEL, user_level=False),
+    "pairs": Pairs(MODEL, LEVEL, TOY),
+    "pairs of users at random": Pairs(MODEL, LEVEL, TOY, user_level=False),
+    "records in pairs": RecordPairs(MODEL, LEVEL, TOY),
+    "published": Published(MODEL, LEVEL),
+    "published, users at random": Published(MODEL, LEVEL, user_level=False),
     "at random": AtRandom(LEVEL),
 }
 USERS = 30
@@ -67,19 +67,19 @@ def test_a_choice_keeps_to_its_share_and_asks_nobody_twice(name):
 
 def test_users_of_a_short_journey_have_equation_17_and_the_base_rates():
     memory, partner = lived()
-    beliefs = believe(ARTIFACT, memory, partner.moment(3), LEVEL)
+    policy_NA, gains_NG = believe(MODEL, memory, partner.moment(3), LEVEL)
     short = np.arange(USERS) % 4 < 2
-    np.testing.assert_array_equal(beliefs.policy_NA[short], np.tile(LEVEL.initial_A, (short.sum(), 1)))
-    np.testing.assert_array_equal(beliefs.gains_NG[short], np.tile([0.25, 0.125], (short.sum(), 1)))
-    assert (beliefs.policy_NA[~short] != LEVEL.initial_A).all()
-    np.testing.assert_allclose(beliefs.policy_NA.sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_array_equal(policy_NA[short], np.tile(LEVEL.initial_A, (short.sum(), 1)))
+    np.testing.assert_array_equal(gains_NG[short], np.tile([0.25, 0.125], (short.sum(), 1)))
+    assert (policy_NA[~short] != LEVEL.initial_A).all()
+    np.testing.assert_allclose(policy_NA.sum(axis=1), 1.0, atol=1e-6)
 
 
 def test_the_published_rule_takes_the_top_users():
     memory, partner = lived()
     moment = partner.moment(3)
-    beliefs = believe(ARTIFACT, memory, moment, LEVEL)
-    wish = fused_reward(beliefs.gains_NG, ARTIFACT.spec.gain_weights)
+    _, gains_NG = believe(MODEL, memory, moment, LEVEL)
+    wish = fused_reward(gains_NG, MODEL.spec.gain_weights)
     choice = STRATEGIES["published"].choose(memory, moment, 100, np.random.default_rng(0))
     assert choice.user_N.tolist() == np.argsort(-wish, kind="stable")[: len(choice.user_N)].tolist()
     assert 0 < len(choice.user_N) < USERS
@@ -92,10 +92,10 @@ def test_eta_weighs_the_model_against_the_initial_policy():
     users = 3000
     memory, partner = lived(3, users)
     moment = partner.moment(3)
-    policy = believe(ARTIFACT, memory, moment, LEVEL).policy_NA
+    policy, _ = believe(MODEL, memory, moment, LEVEL)
     certain = replace(LEVEL, initial_A=np.array([0.0, 0.0, 1.0]))
     for eta in (0.0, 0.5, 1.0):
-        choice = Published(ARTIFACT, certain, eta=eta).choose(memory, moment, 10**9, np.random.default_rng(0))
+        choice = Published(MODEL, certain, eta=eta).choose(memory, moment, 10**9, np.random.default_rng(0))
         assert len(choice.user_N) == users
         long = np.arange(users) % 4 >= 2  # the others have the initial policy in any case
         share = np.bincount(choice.channel_N[long[choice.user_N]], minlength=3) / long.sum()

@@ -16,14 +16,14 @@ import torch
 
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
-from mtorl_model.champion.registry import Version, load_champion, make_champion, register
+from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
-from mtorl_model.inference.prediction import predict
-from mtorl_model.methods.mtorl.artifact import WEIGHTS, Artifact, load_artifact, save_artifact
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
-from mtorl_model.train import curves_of, new_model, train_champion
+from mtorl_model.methods.model_folder import WEIGHTS, load_model, save_model
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL, merged_curves
+from mtorl_model.train import train_champion
 from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import Epoch, History
 from schemas.dataset import get_dataset
@@ -33,33 +33,33 @@ from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 KUAIRAND = get_dataset("kuairand")
 DAYS = ("2022-04-10", "2022-04-11")
 POLICY = InitialPolicy(("short", "mid", "long"), (0.2, 0.3, 0.5), {"click": 0.25, "long_view": 0.125}, (0.5, 0.4, 0.1))
-CONFIGS = (ModelConfig(hidden=16), LossConfig(), TrainConfig(batch_size=64, max_epochs=2, device="cpu"))
+CONFIG = MTORLConfig(ModelConfig(hidden=16), LossConfig(), TrainConfig(batch_size=64, max_epochs=2, device="cpu"))
 
 
 @pytest.fixture
 def store(synthetic_lake: tuple[Lake, FeatureSpec]) -> WindowStore:
     lake, spec = synthetic_lake
-    return open_windows(lake, Encoder(spec, KUAIRAND, "binary"), *DAYS, "train")
+    return open_windows(lake, Encoder(spec, KUAIRAND), *DAYS, "train")
 
 
-def saved(folder: Path, spec: FeatureSpec, seed: int = 0) -> Artifact:
+def saved(folder: Path, spec: FeatureSpec, seed: int = 0) -> MTORL:
     """A model folder of an untrained model."""
-    model = new_model(ModelConfig(hidden=16), Encoder(spec, KUAIRAND, "binary"), seed).eval()
-    artifact = Artifact((model,), spec, POLICY)
-    save_artifact(folder, artifact)
-    return artifact
+    model = MTORL(CONFIG.changed({"seed": seed}), spec, POLICY).initialise()
+    save_model(folder, model)
+    return model
 
 
 def test_a_model_folder_gives_back_the_same_model(
     synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, tmp_path: Path
 ) -> None:
     before = saved(tmp_path / "model", synthetic_lake[1])
-    after = load_artifact(tmp_path / "model")
+    after = load_model(tmp_path / "model")
+    assert isinstance(after, MTORL)
     assert (after.config, after.spec, after.initial_policy) == (before.config, before.spec, POLICY)
-    assert after.models[0].sizes == before.models[0].sizes
+    assert after.networks[0].sizes == before.networks[0].sizes
     batch = next(store.in_order(32))
     with torch.no_grad():
-        for one, two in zip(before.models[0](batch)[:3], after.models[0].eval()(batch)[:3], strict=True):
+        for one, two in zip(before.networks[0].eval()(batch), after.networks[0].eval()(batch), strict=True):
             assert torch.equal(one, two)
 
 
@@ -79,7 +79,7 @@ def test_a_file_that_holds_code_is_refused_and_the_code_not_run(
     for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
         write({"action.weight": _Code(trace)}, tmp_path / "model" / WEIGHTS)
         with pytest.raises(UserError, match="no file of plain tensors"):
-            load_artifact(tmp_path / "model")
+            load_model(tmp_path / "model")
     assert not trace.exists()
 
 
@@ -90,13 +90,13 @@ def test_a_broken_folder_is_refused_in_one_line(synthetic_lake: tuple[Lake, Feat
     for length in range(0, len(weights), len(weights) // 7):
         (folder / WEIGHTS).write_bytes(weights[:length])
         with pytest.raises(UserError, match="no file of plain tensors"):
-            load_artifact(folder)
+            load_model(folder)
     torch.save({"other": torch.zeros(1)}, folder / WEIGHTS)
     with pytest.raises(UserError, match="does not fit"):
-        load_artifact(folder)
+        load_model(folder)
     (folder / WEIGHTS).unlink()
     with pytest.raises(UserError, match=r"lacks weights\.pt"):
-        load_artifact(folder)
+        load_model(folder)
 
 
 def test_the_initial_policy_is_the_channels_shares_of_the_click_rates(
@@ -125,8 +125,9 @@ def test_without_any_click_all_channels_are_equal(synthetic_lake: tuple[Lake, Fe
 
 def crown(lake: Lake, folder: Path, params: dict[str, object], curves: list[dict[str, float]]) -> str:
     """Register a model folder and make it champion."""
-    version = register(lake, KUAIRAND, folder, params, curves, identity=str(params), day=DAYS[-1])
-    make_champion(lake, KUAIRAND, version)
+    registry = Registry(lake, KUAIRAND)
+    version = registry.register(folder, params, curves, identity=str(params), day=DAYS[-1])
+    registry.make_champion(version)
     return version.name
 
 
@@ -136,14 +137,15 @@ def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_la
 ) -> None:
     lake, spec = Lake(tmp_path / "lake"), synthetic_lake[1]
     with pytest.raises(UserError, match="no champion model for kuairand"):
-        load_champion(lake, KUAIRAND)
-    histories = [History([Epoch(5, 4, 3, (2, 9), 1, 0.5), Epoch(4, 3, 2, (1, 8), 0.5, 0.25)])]
+        Registry(lake, KUAIRAND).load_champion()
+    losses = [({"total": 5, "click": 2}, {"policy": 1, "reward": 0.5}), ({"total": 4}, {"policy": 0.5, "reward": 0.25})]
+    histories = [History([Epoch(*epoch) for epoch in losses])]
     first, second = saved(tmp_path / "a", spec, seed=1), saved(tmp_path / "b", spec, seed=2)
     files = {f"model/{path.name}" for path in (tmp_path / "a").iterdir()}
-    assert crown(lake, tmp_path / "a", {"seed": 1}, curves_of(histories, KUAIRAND)) == "mtorl_kuairand/1"
-    assert crown(lake, tmp_path / "b", {"seed": 2}, curves_of(histories * 2, KUAIRAND)) == "mtorl_kuairand/2"
+    assert crown(lake, tmp_path / "a", {"seed": 1}, merged_curves(histories)) == "mtorl_kuairand/1"
+    assert crown(lake, tmp_path / "b", {"seed": 2}, merged_curves(histories * 2)) == "mtorl_kuairand/2"
     with pytest.raises(UserError, match="no champion model for criteo"):
-        load_champion(lake, get_dataset("criteo"))
+        Registry(lake, get_dataset("criteo")).load_champion()
 
     from mlflow import MlflowClient
 
@@ -156,11 +158,11 @@ def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_la
 
     moved = Lake(tmp_path / "moved")
     shutil.move(lake.root, moved.root)
-    version, champion = load_champion(moved, KUAIRAND)
+    version, champion = Registry(moved, KUAIRAND).load_champion()
     assert version == "mtorl_kuairand/2"
-    for name, weight in champion.models[0].state_dict().items():
-        assert torch.equal(weight, second.models[0].state_dict()[name])
-    assert not torch.equal(champion.models[0].action.weight, first.models[0].action.weight)
+    for name, weight in champion.networks[0].state_dict().items():
+        assert torch.equal(weight, second.networks[0].state_dict()[name])
+    assert not torch.equal(champion.networks[0].action.weight, first.networks[0].action.weight)
 
     # Who only reads the registry waits neither for MLflow nor for torch: seconds of every step of a day.
     code = "import sys, mtorl_model.export_champion as e; e.main(); print({'mlflow', 'torch'} & {*sys.modules})"
@@ -187,26 +189,26 @@ def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
     assert first.startswith("mtorl_kuairand/1 is the champion of kuairand")
     assert done.stderr == ""
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
-    version, champion = load_champion(lake, KUAIRAND)
+    version, champion = Registry(lake, KUAIRAND).load_champion()
     assert (version, champion.spec) == ("mtorl_kuairand/1", spec)
 
 
 @pytest.mark.slow
 def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, _ = synthetic.write_lake(tmp_path, users=40)
-    two_members = (*CONFIGS[:2], replace(CONFIGS[2], members=2))
+    two_members = CONFIG.changed({"members": 2})
 
     def killed(*args: object, **kwargs: object) -> Version:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.train.register", killed)
+        patch.setattr(Registry, "register", killed)
         with pytest.raises(KeyboardInterrupt):
-            train_champion(lake, KUAIRAND, *DAYS, two_members)
+            train_champion(lake, KUAIRAND, *DAYS, MTORL, two_members)
     assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.training.loop._Training._optimise", None)
-        lines = train_champion(lake, KUAIRAND, *DAYS, two_members)
+        patch.setattr("mtorl_model.training.loop._Training.take", None)
+        lines = train_champion(lake, KUAIRAND, *DAYS, MTORL, two_members)
     assert lines[0].startswith("mtorl_kuairand/1 is the champion")
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
 
@@ -214,12 +216,12 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
 def test_members_differ_by_seed_and_their_answers_are_averaged(tmp_path: Path) -> None:
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     tau = 0.5
-    configs = (replace(CONFIGS[0], prior_adjustment=tau), CONFIGS[1], replace(CONFIGS[2], members=2, seed=3))
-    train_champion(lake, KUAIRAND, *DAYS, configs)
-    _, champion = load_champion(lake, KUAIRAND)
-    (batch,) = open_windows(lake, Encoder(spec, KUAIRAND, "binary"), *DAYS, "validation").in_order(1000)
+    config = CONFIG.changed({"prior_adjustment": tau, "members": 2, "seed": 3})
+    train_champion(lake, KUAIRAND, *DAYS, MTORL, config)
+    _, champion = Registry(lake, KUAIRAND).load_champion()
+    (batch,) = open_windows(lake, Encoder(spec, KUAIRAND), *DAYS, "validation").in_order(1000)
     answers = []
-    for model in champion.models:
+    for model in champion.networks:
         with torch.no_grad():
             output = model.eval()(batch)
             answers.append((model.policy(output).double(), model.predicted_gains(output).double()))
@@ -227,20 +229,20 @@ def test_members_differ_by_seed_and_their_answers_are_averaged(tmp_path: Path) -
     assert not torch.allclose(answers[0][1], answers[1][1])
     policy_BLA, gains_BLG = (torch.stack(of_members).mean(0).numpy() for of_members in zip(*answers, strict=True))
     weighed_BLA = policy_BLA / np.array(champion.initial_policy.channel_shares) ** tau
-    got = predict(champion, batch)
-    assert np.allclose(got.gains_BLG, gains_BLG)
-    assert np.allclose(got.policy_BLA, weighed_BLA / weighed_BLA.sum(-1, keepdims=True))
-    assert np.allclose(got.policy_BLA.sum(-1), 1)
+    got = champion.predict(batch)
+    assert np.allclose(got.gains_XG, gains_BLG)
+    assert np.allclose(got.policy_XA, weighed_BLA / weighed_BLA.sum(-1, keepdims=True))
+    assert np.allclose(got.policy_XA.sum(-1), 1)
 
 
 def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train without MLflow, which takes seconds."""
-    monkeypatch.setattr("mtorl_model.train.find_version", lambda *args: None)
-    monkeypatch.setattr("mtorl_model.train.make_champion", lambda *args: None)
-    monkeypatch.setattr("mtorl_model.train.hand_out", lambda *args: None)
-    monkeypatch.setattr("mtorl_model.train.write_lineage", lambda *args: None)
+    monkeypatch.setattr(Registry, "find_version", lambda *args: None)
+    monkeypatch.setattr(Registry, "make_champion", lambda *args: None)
+    monkeypatch.setattr("mtorl_model.train.export_for_daily_run", lambda *args: None)
+    monkeypatch.setattr(Registry, "write_lineage", lambda *args: None)
     version = Version("mtorl_kuairand/1", 1, "run", DAYS[-1], "identity")
-    monkeypatch.setattr("mtorl_model.train.register", lambda *args, **kwargs: version)
+    monkeypatch.setattr(Registry, "register", lambda *args, **kwargs: version)
 
 
 def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,21 +252,21 @@ def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypat
     with staging_folder(lake) as staged:
         (staged / SPEC_FILE).write_text(newer.to_json())
         lake["feature_spec", "kuairand", newer.last_day].publish(staged, rows=0, inputs={}, code="test")
-    assert train_champion(lake, KUAIRAND, *DAYS, CONFIGS, spec_day=DAYS[-1])
+    assert train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day=DAYS[-1])
     with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
-        train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+        train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
     with pytest.raises(UserError, match="no feature_spec for kuairand on 2022-04-01"):
-        train_champion(lake, KUAIRAND, *DAYS, CONFIGS, spec_day="2022-04-01")
+        train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day="2022-04-01")
 
 
 def test_the_checkpoint_belongs_to_configs_spec_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_registry(monkeypatch)
     monkeypatch.setattr("mtorl_model.train.shutil.rmtree", lambda path, **kwargs: None)
     lake, _ = synthetic.write_lake(tmp_path, users=40)
-    train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
-    train_champion(lake, KUAIRAND, *DAYS, (CONFIGS[0], CONFIGS[1], replace(CONFIGS[2], seed=1)))
-    train_champion(lake, KUAIRAND, DAYS[0], DAYS[0], CONFIGS)
-    train_champion(lake, KUAIRAND, *DAYS, CONFIGS)
+    train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
+    train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG.changed({"seed": 1}))
+    train_champion(lake, KUAIRAND, DAYS[0], DAYS[0], MTORL, CONFIG)
+    train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
     assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 3
 
 

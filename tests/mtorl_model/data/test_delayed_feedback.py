@@ -22,8 +22,7 @@ from mtorl_model.data.delayed_feedback import (
     fit_known_by,
 )
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.methods.mtorl.losses import reward_losses
-from mtorl_model.methods.mtorl.model import Output
+from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 
 CRITEO = get_dataset("criteo")
@@ -36,11 +35,11 @@ def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder
     """A lake with late conversions, its encoder, and all its windows."""
     lake, spec = synthetic.write_lake(tmp_path_factory.mktemp("criteo"), "criteo", DAYS[0], DAYS[-1], users=40)
     tables = list(read_tables([lake["sequences", "criteo", day].path for day in DAYS], _columns(spec)))
-    return lake, Encoder(spec, CRITEO, "binary"), tables
+    return lake, Encoder(spec, CRITEO), tables
 
 
 def _columns(spec) -> list[str]:
-    encoder = Encoder(spec, CRITEO, "binary")
+    encoder = Encoder(spec, CRITEO)
     return list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
 
 
@@ -123,7 +122,7 @@ def losses(maturity: float, gain: float, logit: float) -> tuple[float, float]:
         gains_BLG=torch.full((1, 3, SIZES.gains), gain),
         maturity_BLG=torch.full((1, 3, SIZES.gains), maturity),
     )
-    loss = reward_losses(Output(torch.zeros(1, 3, SIZES.actions), logits, torch.zeros(1, 3, 1), "binary"), batch)[0]
+    loss = REWARD_FORMS["binary"].losses(logits, batch)[0]
     loss.backward()
     return loss.item(), logits.grad[0, 2, 0].item()
 

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 
 from mtorl_model.data.encoding import NUMERIC_LIMIT, PRIOR_EXPOSURES, PRIOR_GAINS, Encoded, Encoder
-from mtorl_model.methods.mtorl.config import REWARD_FORMS
+from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
@@ -65,17 +65,19 @@ WINDOW: dict[str, Any] = {
 
 
 def encode(*windows: dict[str, Any], form: str = "binary", spec: FeatureSpec = SPEC) -> Encoded:
-    return Encoder(spec, KUAIRAND, form).encode(synthetic.as_table(KUAIRAND, spec, list(windows), steps=4))
+    return Encoder(spec, KUAIRAND, REWARD_FORMS[form].inputs).encode(
+        synthetic.as_table(KUAIRAND, spec, list(windows), steps=4)
+    )
 
 
 def column(encoded: Encoded, name: str) -> list[float]:
     """A numeric input of the only window, by name."""
-    names = Encoder(SPEC, KUAIRAND, "binary").input_names.numeric
+    names = Encoder(SPEC, KUAIRAND).input_names.numeric
     return encoded.batch().numeric_BLF[0, :, names.index(name)].tolist()
 
 
 def test_categories_are_coded_by_the_vocabulary_and_padding_missing_and_unseen_are_zero() -> None:
-    encoder = Encoder(SPEC, KUAIRAND, "binary")
+    encoder = Encoder(SPEC, KUAIRAND)
     assert encoder.input_names.categorical == ("hour", "user_active_degree")
     hour_and_degree = encode(WINDOW).batch().categorical_BLK[0].T.tolist()
     assert hour_and_degree == [[0, 1, 0, 2], [0, 2, 2, 2]]
@@ -162,7 +164,7 @@ def test_nothing_that_stands_in_padding_is_read() -> None:
 @pytest.mark.parametrize("form", REWARD_FORMS)
 def test_names_sizes_and_arrays_agree_and_all_numbers_are_finite(tmp_path: Any, name: str, form: str) -> None:
     lake, spec = synthetic.write_lake(tmp_path, name, users=10)
-    encoder = Encoder(spec, get_dataset(name), form)
+    encoder = Encoder(spec, get_dataset(name), REWARD_FORMS[form].inputs)
     table = pads.dataset(lake["sequences", name, "2022-04-11"].path, format="parquet").to_table()
     batch = encoder.encode(table).batch()
     sizes, names = encoder.sizes, encoder.input_names
@@ -180,7 +182,7 @@ def test_names_sizes_and_arrays_agree_and_all_numbers_are_finite(tmp_path: Any, 
 
 def test_a_slice_a_batch_and_chunks_encode_as_the_rows_of_the_whole(synthetic_lake: Any) -> None:
     lake, spec = synthetic_lake
-    encoder = Encoder(spec, KUAIRAND, "binary")
+    encoder = Encoder(spec, KUAIRAND)
     table = pads.dataset(lake["sequences", "kuairand", "2022-04-11"].path, format="parquet").to_table()
     rows = encoder.encode(table).take(slice(3, 8))
     whole = table.combine_chunks()
@@ -193,7 +195,7 @@ def test_a_slice_a_batch_and_chunks_encode_as_the_rows_of_the_whole(synthetic_la
 def test_a_table_without_rows_encodes_to_no_windows() -> None:
     got = encode()
     assert len(got.valid_NL) == 0
-    sizes = Encoder(SPEC, KUAIRAND, "binary").sizes
+    sizes = Encoder(SPEC, KUAIRAND).sizes
     assert got.batch().numeric_BLF.shape[-1] == sizes.numeric
     assert got.batch().categorical_BLK.shape[-1] == len(sizes.vocabulary)
 
@@ -204,7 +206,7 @@ def test_a_spec_without_features_of_its_own_encodes() -> None:
 
 
 def test_what_does_not_fit_is_refused_in_one_line() -> None:
-    encoder = Encoder(SPEC, KUAIRAND, "binary")
+    encoder = Encoder(SPEC, KUAIRAND)
     table = synthetic.as_table(KUAIRAND, SPEC, [WINDOW], steps=4)
     with pytest.raises(UserError, match="lack the column gap_s"):
         encoder.encode(table.drop_columns("gap_s"))
@@ -216,9 +218,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         encode(WINDOW, {**WINDOW, "valid": [True]})
     with pytest.raises(UserError, match="a window without hour"):
         encode(WINDOW, {**WINDOW, "hour": None})
-    with pytest.raises(UserError, match="unknown reward form"):
-        Encoder(SPEC, KUAIRAND, "ternary")
     with pytest.raises(UserError, match="the feature spec is for kuairand"):
-        Encoder(SPEC, get_dataset("criteo"), "binary")
+        Encoder(SPEC, get_dataset("criteo"))
     with pytest.raises(UserError, match="the same reward"):
-        Encoder(replace(SPEC, reward=RewardScale(0.5, 1.0, 1.0)), KUAIRAND, "binary")
+        Encoder(replace(SPEC, reward=RewardScale(0.5, 1.0, 1.0)), KUAIRAND)

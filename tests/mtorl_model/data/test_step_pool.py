@@ -24,7 +24,7 @@ def lake(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pool(lake) -> StepPool:
-    return StepPool(lake[0], KUAIRAND, Encoder(lake[1], KUAIRAND, "binary"))
+    return StepPool(lake[0], KUAIRAND, Encoder(lake[1], KUAIRAND))
 
 
 def test_every_step_of_every_user_is_there_once_and_in_order(lake, pool):
@@ -38,7 +38,7 @@ def test_every_step_of_every_user_is_there_once_and_in_order(lake, pool):
 
 
 def test_only_the_users_of_the_splits_asked_for(lake, pool):
-    encoder = Encoder(lake[1], KUAIRAND, "binary")
+    encoder = Encoder(lake[1], KUAIRAND)
     some = StepPool(lake[0], KUAIRAND, encoder, splits=(TRAIN, VALIDATION))
     assert set(some.user_U) == {u for u in pool.user_U if split_of(u) != TEST} < set(pool.user_U)
     with pytest.raises(UserError, match="no sequences for kuairand"):

@@ -17,6 +17,7 @@ from mtorl_model.data import window_store
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.window_store import WindowStore, one_ahead, open_windows
+from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
@@ -26,7 +27,7 @@ DAYS = ("2022-04-10", "2022-04-11")
 
 
 def open_train(lake: Lake, spec: FeatureSpec, form: str = "binary") -> WindowStore:
-    return open_windows(lake, Encoder(spec, KUAIRAND, form), *DAYS, "train")
+    return open_windows(lake, Encoder(spec, KUAIRAND, REWARD_FORMS[form].inputs), *DAYS, "train")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_a_store_holds_the_splits_encoded_windows_in_order(
 ) -> None:
     lake, spec = synthetic_lake
     monkeypatch.setattr(window_store, "_ROWS_AT_ONCE", 7)
-    encoder = Encoder(spec, KUAIRAND, "binary")
+    encoder = Encoder(spec, KUAIRAND)
     shutil.rmtree(lake.table(window_store.CACHE, "kuairand"))
     again = open_windows(lake, encoder, *DAYS, "train")
     whole = pads.dataset(lake["sequences", "kuairand", DAYS[0]].path, format="parquet").to_table()
@@ -177,7 +178,7 @@ def test_a_failure_while_encoding_leaves_no_half_cache(
 
 def test_what_cannot_be_trained_on_is_refused_in_one_line(own_lake: tuple[Lake, FeatureSpec]) -> None:
     lake, spec = own_lake
-    encoder = Encoder(spec, KUAIRAND, "binary")
+    encoder = Encoder(spec, KUAIRAND)
     with pytest.raises(UserError, match="no sequences for kuairand from 2023-01-01 to 2023-01-02"):
         open_windows(lake, encoder, "2023-01-01", "2023-01-02", "train")
     refitted = replace(spec, last_day="2022-04-12")

@@ -17,7 +17,9 @@ from test_loop import CONFIG, TINY, Setup
 from lakehouse.feature_specs import latest_spec
 from lakehouse.lake import Lake
 from mtorl_model import train
-from mtorl_model.methods.mtorl.config import LossConfig
+from mtorl_model.champion.registry import Registry
+from mtorl_model.methods.mtorl.config import LossConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training import data_parallel, loop
 from schemas.errors import exit_with_one_line
 
@@ -30,21 +32,21 @@ def run(
     """Fit; write the epochs' figures and the weights to OUT.json and OUT.pt, those of rank R with R in the name."""
     setup = Setup(Lake(lake), latest_spec(Lake(lake), "kuairand")[0])
     config = replace(CONFIG, micro_batches=micro_batches)
-    optimise = loop._Training._optimise
+    take = loop._Training.take
 
     def dying(self: Any, parts: Any) -> None:
-        optimise(self, parts)
+        take(self, parts)
         if self.steps_done == KILLED_AT and data_parallel.rank() == kill_rank:
             os.kill(os.getppid() if kill_launcher else os.getpid(), signal.SIGKILL)
 
-    loop._Training._optimise = dying  # type: ignore[method-assign]
+    loop._Training.take = dying  # type: ignore[method-assign]
     try:
         model = setup.model()
         history = loop.fit(
-            model, setup.store("train"), setup.store("validation"), LossConfig(), config, checkpoints=checkpoints
+            model, setup.store("train"), setup.store("validation"), setup.objective(), config, checkpoints=checkpoints
         )
     finally:
-        loop._Training._optimise = optimise  # type: ignore[method-assign]
+        loop._Training.take = take  # type: ignore[method-assign]
     name = f"{out}{data_parallel.rank()}"
     Path(f"{name}.json").write_text(json.dumps([asdict(epoch) for epoch in history.epochs]))
     torch.save(model.state_dict(), f"{name}.pt")
@@ -52,9 +54,12 @@ def run(
 
 def champion(lake: Path) -> None:
     """Train and register; a line for people."""
-    configs = (TINY, LossConfig(), replace(CONFIG, max_epochs=2, members=2, micro_batches=data_parallel.processes()))
+    training = replace(CONFIG, max_epochs=2, members=2, micro_batches=data_parallel.processes())
+    config = MTORLConfig(TINY, LossConfig(), training)
     spec = latest_spec(Lake(lake), "kuairand")[0]
-    lines = train.train_champion(Lake(lake), train.get_dataset("kuairand"), spec.first_day, spec.last_day, configs)
+    lines = train.train_champion(
+        Lake(lake), train.get_dataset("kuairand"), spec.first_day, spec.last_day, MTORL, config
+    )
     print(f"rank {data_parallel.rank()}: {lines[:1]}", flush=True)
 
 
@@ -76,8 +81,10 @@ def main() -> None:
     with data_parallel.joined(torch.device("cpu")):
         if not data_parallel.is_first():
             loop.save_checkpoint = refuse  # type: ignore[assignment]
-            for writer in ("staging_folder", "save_artifact", "register", "make_champion", "write_lineage", "hand_out"):
+            for writer in ("staging_folder", "save_model", "export_for_daily_run"):
                 setattr(train, writer, refuse)
+            for writer in ("register", "make_champion", "write_lineage"):
+                setattr(Registry, writer, refuse)
         if args.champion:
             champion(args.lake)
         else:

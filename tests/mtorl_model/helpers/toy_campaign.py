@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from synthetic_journeys import CHANNELS, SPEC, toy_dataset
 
 from mtorl_model.budget.environment import Late, Moment, Outcome
@@ -21,9 +20,9 @@ from mtorl_model.budget.strategy import Choice, Strategy
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import ModelConfig
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.method import MTORL
+from mtorl_model.training.config import TrainConfig
 
 TOY = toy_dataset()
 HOUR_MS = 3_600_000
@@ -110,7 +109,7 @@ class Partner:
 
 
 def empty_memory(partner: Partner) -> JourneyMemory:
-    return JourneyMemory(Encoder(SPEC, TOY, "binary"), TOY, partner.profile, len(partner.users), 4)
+    return JourneyMemory(Encoder(SPEC, TOY), TOY, partner.profile, len(partner.users), 4)
 
 
 def run(
@@ -121,11 +120,10 @@ def run(
     return advertise(partner, memory, strategy or InTurn(), level(), campaign, journal, at_once=at_once), memory
 
 
-def untrained() -> Artifact:
-    torch.manual_seed(1)
-    config = ModelConfig(hidden=16, dropout=0.3, steps=4)
+def untrained() -> MTORL:
+    config = MTORLConfig(ModelConfig(hidden=16, dropout=0.3, steps=4), LossConfig(), TrainConfig(seed=1))
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
-    return Artifact((MTORL(config, Encoder(SPEC, TOY, "binary").sizes).eval(),), SPEC, initial)
+    return MTORL(config, SPEC, initial).initialise()
 
 
 def killed_campaign(folder: Path, pause_s: float) -> tuple[Partner, int, int]:

@@ -70,7 +70,7 @@ def test_counts_of_parts_add_up(seed, cut):
 def test_remembered_steps_are_counted_with_what_the_model_said_of_them():
     users = {1: [Shown("left", 1, cost=0.5), Shown("mid", cost=0.25)], 2: [Shown(None, 1), Shown("left", cost=0.125)]}
     windows = journeys_to_windows(journeys(users), SPEC, TOY, 4)
-    encoded = Encoder(SPEC, TOY, "binary").encode(windows)
+    encoded = Encoder(SPEC, TOY).encode(windows)
     predicted = np.zeros((2, 4, 2))
     predicted[0, :, 0] = [0.9, 0.9, 0.3, 0.9]  # padding, left, mid, next step
     predicted[1, :, 0] = [0.9, 0.9, 0.4, 0.9]  # padding, unknown, left, next step
@@ -91,9 +91,7 @@ def test_a_gain_that_is_yet_to_come_counts_nowhere():
         for d in (*TOY.columns, Derived(Column("sale_at", "bigint", "ms", Known.AFTER), "log.sale_at"))
     ))  # fmt: skip
     assert click_gain(late) == 0  # predicted, but no channel is judged by it
-    encoded = Encoder(SPEC, TOY, "binary").encode(
-        journeys_to_windows(journeys({1: [Shown("left", 1, 1)]}), SPEC, TOY, 2)
-    )
+    encoded = Encoder(SPEC, TOY).encode(journeys_to_windows(journeys({1: [Shown("left", 1, 1)]}), SPEC, TOY, 2))
     counts = count_steps(
         encoded.valid_NL, encoded._replace(gains_NLG=encoded.gains_NLG[..., 1:]), np.ones((1, 2, 1)), 0.5,
         np.zeros((1, 2), np.int64), late,

@@ -14,17 +14,16 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from mtorl_model import score
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.journey_windows import journeys_to_windows
 from mtorl_model.inference import prediction_cache, user_predictions
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
-from mtorl_model.inference.prediction import predict
-from mtorl_model.inference.prediction_cache import AnswerFile, Earlier, identity, record_type
-from mtorl_model.inference.user_predictions import answer_all
-from mtorl_model.methods.mtorl.artifact import Artifact
-from mtorl_model.methods.mtorl.config import PRESETS
-from mtorl_model.methods.mtorl.model import MTORL
+from mtorl_model.inference.prediction_cache import EarlierPredictions, PredictionFile, identity, record_type
+from mtorl_model.inference.user_predictions import predict_users
+from mtorl_model.methods.mtorl.config import preset
+from mtorl_model.methods.mtorl.method import MTORL
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -34,13 +33,10 @@ TAU = 0.5
 USERS = 150
 
 
-def small(seed: int = 0, spec: FeatureSpec = SPEC) -> Artifact:
+def small(seed: int = 0, spec: FeatureSpec = SPEC) -> MTORL:
     """Untrained, of the size that is used: how a product is rounded depends on it."""
-    torch.manual_seed(seed)
-    config, train, _ = PRESETS["small"]
-    sizes = Encoder(spec, TOY, config.reward_form).sizes
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
-    return Artifact(tuple(MTORL(config, sizes).eval() for _ in range(train.members)), spec, initial)
+    return MTORL(preset("small", "toy").changed({"seed": seed}), spec, initial).initialise()
 
 
 def users(count: int = USERS, seed: int = 0) -> dict[int, list[Shown]]:
@@ -53,7 +49,7 @@ def users(count: int = USERS, seed: int = 0) -> dict[int, list[Shown]]:
 
 
 @pytest.fixture(scope="module")
-def model() -> Artifact:
+def model() -> MTORL:
     return small()
 
 
@@ -67,18 +63,18 @@ def together(model, table) -> np.ndarray:
     return records([table], model)
 
 
-def records(tables: list[pa.Table], model: Artifact, earlier: Earlier | None = None) -> np.ndarray:
-    return np.concatenate([found.records_U for found in answer_all(tables, model, TOY, TAU, earlier)])
+def records(tables: list[pa.Table], model: MTORL, earlier: EarlierPredictions | None = None) -> np.ndarray:
+    return np.concatenate([found.records_U for found in predict_users(tables, model, TOY, TAU, earlier)])
 
 
 def test_an_answer_is_what_the_model_says_of_the_padded_window(model, table, together):
     windows = journeys_to_windows(table, SPEC, TOY, model.config.steps)
-    encoded = Encoder(SPEC, TOY, model.config.reward_form).encode(windows)
-    policy_BLA, gains_BLG = predict(model, encoded.batch())
+    encoded = Encoder(SPEC, TOY).encode(windows)
+    policy_BLA, gains_BLG = model.predict(encoded.batch())
     np.testing.assert_allclose(together["policy"], policy_BLA[:, -1], atol=1e-6)
     np.testing.assert_allclose(together["gains"], gains_BLG[:, -1], atol=1e-6)
     counts = ChannelCounts.none(len(CHANNELS))
-    for found in answer_all([table], model, TOY, TAU):
+    for found in predict_users([table], model, TOY, TAU):
         counts += found.counts
     expected = count_remembered(windows, encoded, reliable_steps(gains_BLG, TAU, TOY), TOY)
     assert 0 < expected.reliable_A.sum() < expected.exposures_A.sum()
@@ -122,16 +118,16 @@ def test_what_fails_in_a_thread_fails_the_scoring(model, table):
 # What is carried over
 
 
-def kept(path, model: Artifact, found: np.ndarray) -> AnswerFile:
-    file = AnswerFile.create(path, identity(model), record_type(model))
+def kept(path, model: MTORL, found: np.ndarray) -> PredictionFile:
+    file = PredictionFile.create(path, identity(model), record_type(model))
     file.append(found)
     return file
 
 
 def test_answers_carried_over_are_those_given_anew(tmp_path, model, table, together):
-    earlier = Earlier(kept(tmp_path / "answers", model, together[: USERS // 2]))
-    (found,) = answer_all([table], model, TOY, TAU, earlier)
-    (anew,) = answer_all([table], model, TOY, TAU)
+    earlier = EarlierPredictions(kept(tmp_path / "answers", model, together[: USERS // 2]))
+    (found,) = predict_users([table], model, TOY, TAU, earlier)
+    (anew,) = predict_users([table], model, TOY, TAU)
     assert found.carried == USERS // 2
     assert found.records_U.tobytes() == together.tobytes()
     for name in ChannelCounts.__slots__:
@@ -145,13 +141,15 @@ def test_an_answer_to_other_inputs_is_not_carried_over(tmp_path, model, table, t
     rows = table.to_pylist()
     (rows[3] if what == "age" else rows[3]["next_step"])[what] = other[what]
     changed = pa.Table.from_pylist(rows, table.schema)
-    (found,) = answer_all([changed], model, TOY, TAU, Earlier(kept(tmp_path / "answers", model, together)))
+    (found,) = predict_users(
+        [changed], model, TOY, TAU, EarlierPredictions(kept(tmp_path / "answers", model, together))
+    )
     assert found.carried == USERS - 1
     assert found.records_U["policy"][3].tolist() != together["policy"][3].tolist()
 
 
 def test_nothing_is_found_among_no_answers(tmp_path, model, table, together):
-    earlier = Earlier(kept(tmp_path / "answers", model, together[:0]))
+    earlier = EarlierPredictions(kept(tmp_path / "answers", model, together[:0]))
     assert records([table], model, earlier).tobytes() == together.tobytes()
 
 
@@ -159,7 +157,9 @@ def test_another_model_has_another_identity(model, monkeypatch):
     assert identity(small()) == identity(model)
     assert identity(small(seed=1)) != identity(model)
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.26, "sale": 0.125}, (0.5, 0.3, 0.2))
-    assert identity(Artifact(model.models, SPEC, initial)) != identity(model)  # tau is another
+    other_rate = MTORL(model.config, SPEC, initial)
+    other_rate.restore(model.state())
+    assert identity(other_rate) != identity(model)  # tau is another
     before = identity(model)
     monkeypatch.setattr(prediction_cache, "_processor", lambda: "another")
     assert identity(model) != before
@@ -167,7 +167,7 @@ def test_another_model_has_another_identity(model, monkeypatch):
 
 @pytest.fixture
 def lake(tmp_path, monkeypatch, model):
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/1", model))
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", model))
     return Lake(tmp_path / "lake")
 
 
@@ -183,15 +183,15 @@ def repaired() -> pa.Table:
 
 def test_fingerprints_do_not_tell_whether_answers_were_carried_over(lake, table, capsys):
     publish_journeys(lake, DAY, table)
-    score.score_day(lake, TOY, DAY)
-    assert "0 of 150 answers carried over" in capsys.readouterr().out
+    score.score_day(Registry(lake, TOY), DAY)
+    assert "0 of 150 predictions carried over" in capsys.readouterr().out
     publish_journeys(lake, DAY, repaired())
-    carried = fingerprints(score.score_day(lake, TOY, DAY))
-    assert "135 of 151 answers carried over" in capsys.readouterr().out
+    carried = fingerprints(score.score_day(Registry(lake, TOY), DAY))
+    assert "135 of 151 predictions carried over" in capsys.readouterr().out
     for name in (*score.SCORES, prediction_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
-    assert fingerprints(score.score_day(lake, TOY, DAY)) == carried
-    assert "0 of 151 answers carried over" in capsys.readouterr().out
+    assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == carried
+    assert "0 of 151 predictions carried over" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("clock", "carried"), [(True, 0), (False, 135)])
@@ -201,24 +201,24 @@ def test_the_following_night_carries_over_nobody_whose_clock_the_model_reads(
     """Of 151 users 135 have seen nothing new; but for all of them the last exposure is a day longer ago."""
     features = tuple(replace(f, kept=f.kept and (clock or f.name != "gap_s")) for f in SPEC.features)
     model = small(spec=replace(SPEC, features=features))
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/1", model))
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", model))
     publish_journeys(lake, DAY, table)
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     rows = repaired().to_pylist()
     for row in rows:
         row["next_step"]["gap_s"] += 86_400
     publish_journeys(lake, "2024-01-03", pa.Table.from_pylist(rows, table.schema))
-    score.score_day(lake, TOY, "2024-01-03")
-    assert f"{carried} of 151 answers carried over" in capsys.readouterr().out.splitlines()[-1]
+    score.score_day(Registry(lake, TOY), "2024-01-03")
+    assert f"{carried} of 151 predictions carried over" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_new_champion_is_asked_anew(lake, table, capsys, monkeypatch):
     publish_journeys(lake, DAY, table)
-    score.score_day(lake, TOY, DAY)
+    score.score_day(Registry(lake, TOY), DAY)
     other = small(seed=1)
-    monkeypatch.setattr(score, "load_champion", lambda lake, dataset: ("mtorl_toy/2", other))
-    found = fingerprints(score.score_day(lake, TOY, DAY))
-    assert "0 of 150 answers carried over" in capsys.readouterr().out.splitlines()[-1]
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", other))
+    found = fingerprints(score.score_day(Registry(lake, TOY), DAY))
+    assert "0 of 150 predictions carried over" in capsys.readouterr().out.splitlines()[-1]
     for name in (*score.SCORES, prediction_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
-    assert fingerprints(score.score_day(lake, TOY, DAY)) == found
+    assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == found

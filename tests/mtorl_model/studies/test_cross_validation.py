@@ -64,7 +64,7 @@ def test_settings_are_measured_on_the_same_unseen_labels_and_no_training_is_done
             assert np.array_equal(getattr(one, name), getattr(found, name)), name
     assert not np.allclose(one.policy_NA, other.policy_NA)
     assert np.allclose(both.policy_NA.sum(axis=1), 1)
-    pool = StepPool(root, KUAIRAND, Encoder(spec, KUAIRAND, "binary"))
+    pool = StepPool(root, KUAIRAND, Encoder(spec, KUAIRAND))
     held_out = pool.user_U[parts_of(pool.user_U, 0).held_out_U | parts_of(pool.user_U, 1).held_out_U]
     assert set(one.user_N) == {u for u in held_out if split_of(u) != TEST}
 
@@ -76,7 +76,7 @@ def test_settings_are_measured_on_the_same_unseen_labels_and_no_training_is_done
 
 
 def test_inputs_left_out_read_as_missing(lake):
-    encoder = Encoder(lake[1], KUAIRAND, "binary")
+    encoder = Encoder(lake[1], KUAIRAND)
     pool = StepPool(lake[0], KUAIRAND, encoder)
     windows = pool.windows(*pool.cut(np.ones(len(pool.user_U), dtype=bool), 6))
     names = encoder.input_names

@@ -9,6 +9,7 @@ import pytest
 from synthetic import write_lake
 
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, preset
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.studies import search as searching
 from mtorl_model.studies.cross_validation import Setting
 from mtorl_model.studies.search import SPACE, Objective, done_trials, own_trial, report, search, setting_of, values_of
@@ -28,8 +29,7 @@ def lake(tmp_path_factory):
 
 
 def test_a_trial_sets_exactly_what_the_space_names():
-    model, loss, train = preset("small", "kuairand")
-    base = Setting(model, loss, train)
+    base = Setting.of(preset("small", "kuairand"))
     chosen = {name: values[-1] for name, values in SPACE.items()}
     assert values_of(setting_of(base, chosen)) == chosen
     assert setting_of(base, values_of(base)) == base
@@ -48,7 +48,7 @@ def test_trials_train_and_are_judged_on_users_of_their_own_split(lake):
 @pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same_number_of_trials(lake, monkeypatch):
     monkeypatch.setattr(searching, "_STARTUP_TRIALS", 1)
-    fit = searching.fit
+    fit = MTORL.fit
     calls = []
 
     def killed_in_the_third(*args, **kwargs):
@@ -57,7 +57,7 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(lake, monkeypatch)
             raise KeyboardInterrupt
         return fit(*args, **kwargs)
 
-    monkeypatch.setattr(searching, "fit", killed_in_the_third)
+    monkeypatch.setattr(MTORL, "fit", killed_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         search(lake, KUAIRAND, BASE, SMALL_SPACE, 6)
     study = search(lake, KUAIRAND, BASE, SMALL_SPACE, 6)
@@ -96,7 +96,7 @@ def test_a_search_killed_in_its_first_trial_still_tries_the_presets_own_values(l
             raise UserError("training diverged")
         return fit(*args, **kwargs)
 
-    monkeypatch.setattr(searching, "fit", killed_first)
+    monkeypatch.setattr(MTORL, "fit", killed_first)
     with pytest.raises(KeyboardInterrupt):
         search(lake, KUAIRAND, base, SMALL_SPACE, 3)
     study = search(lake, KUAIRAND, base, SMALL_SPACE, 3)
@@ -109,7 +109,7 @@ def test_a_search_that_goes_on_draws_other_trials(lake, monkeypatch):
     """The sampler does not begin again with the values of the first call."""
     space = {**SMALL_SPACE, "learning_rate": tuple(10.0**-k for k in range(1, 9)), "dropout": (0.1, 0.2, 0.3, 0.4, 0.5)}
     history = SimpleNamespace(best=SimpleNamespace(monitor=1.0))
-    monkeypatch.setattr(searching, "fit", lambda *_, **__: history)
+    monkeypatch.setattr(MTORL, "fit", lambda *_, **__: history)
     base = replace(BASE, loss=LossConfig(mu=0.9))
     for trials in (3, 6):
         study = search(lake, KUAIRAND, base, space, trials)

@@ -41,7 +41,7 @@ def start(*command: object) -> "subprocess.CompletedProcess[str]":
 def result(out: Path, rank: int = 0) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Every figure of every epoch, and the weights."""
     epochs = json.loads(Path(f"{out}{rank}.json").read_text())
-    flat = [x for e in epochs for v in e.values() for x in (v if isinstance(v, list) else [v])]
+    flat = [loss for epoch in epochs for part in ("train", "valid") for loss in epoch[part].values()]
     return flat, torch.load(f"{out}{rank}.pt", weights_only=True)
 
 

@@ -13,6 +13,7 @@ import synthetic
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST, read_manifest
 from lakehouse.reading import read_tables, unswapped
+from lakehouse.staging import staging_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.training.config import FineTuneConfig
@@ -29,7 +30,7 @@ FIRST, LAST = "2022-04-10", "2022-04-14"
 @pytest.fixture(scope="module")
 def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder]:
     lake, spec = synthetic.write_lake(tmp_path_factory.mktemp("criteo"), "criteo", FIRST, LAST, users=30)
-    return lake, Encoder(spec, CRITEO, "binary")
+    return lake, Encoder(spec, CRITEO)
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +177,7 @@ def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake,
 
 def test_windows_of_another_spec_are_refused_today_and_left_out_of_the_past(criteo_lake, tmp_path):
     lake, encoder = criteo_lake
-    other = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO, "binary")
+    other = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO)
     with pytest.raises(UserError, match="were cut with feature spec"):
         draw(lake, other)
     # Days of another spec take no place of the replay's; those of the model's are drawn instead.

@@ -1,5 +1,6 @@
 """Training on the synthetic lake with a tiny model; kills are real ones, of a subprocess."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,17 +15,20 @@ import synthetic
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lakehouse.paths import Lake
-from mtorl_model.data.encoding import Encoded, Encoder
+from lakehouse.lake import Lake
+from mtorl_model.data.device import choose_device
+from mtorl_model.data.encoding import Encoded, Encoder, input_sizes
 from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
-from mtorl_model.methods.mtorl.config import REWARD_FORMS, LossConfig, ModelConfig
-from mtorl_model.methods.mtorl.losses import policy_loss
-from mtorl_model.methods.mtorl.model import MTORL
-from mtorl_model.train import _identity, new_model
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
+from mtorl_model.methods.mtorl.losses import MTORLLoss, policy_loss
+from mtorl_model.methods.mtorl.method import MTORL
+from mtorl_model.methods.mtorl.network import Network
+from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
+from mtorl_model.train import _identity
 from mtorl_model.training import loop
 from mtorl_model.training.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from mtorl_model.training.config import FineTuneConfig, TrainConfig
-from mtorl_model.training.loop import CHECKPOINT_FILE, Epoch, History, adapt, choose_device, fit
+from mtorl_model.training.loop import CHECKPOINT_FILE, Epoch, History, fine_tune, fit
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
@@ -44,15 +48,19 @@ class Setup:
         self.lake, self.spec = lake, spec
 
     def store(self, split: str, form: str = "binary") -> WindowStore:
-        encoder = Encoder(self.spec, get_dataset(self.spec.dataset), form)
+        encoder = Encoder(self.spec, get_dataset(self.spec.dataset), REWARD_FORMS[form].inputs)
         return open_windows(self.lake, encoder, self.spec.first_day, self.spec.last_day, split)
 
-    def model(self, config: ModelConfig = TINY, seed: int = 5) -> MTORL:
-        return new_model(config, Encoder(self.spec, get_dataset(self.spec.dataset), config.reward_form), seed)
+    def model(self, config: ModelConfig = TINY, seed: int = 5) -> Network:
+        torch.manual_seed(seed)
+        return Network(config, input_sizes(self.spec, config.form.inputs))
+
+    def objective(self, losses: LossConfig | None = None, form: str = "binary") -> MTORLLoss:
+        return MTORLLoss(losses or LossConfig(), REWARD_FORMS[form], self.spec.gains)
 
     def weights(self, config: TrainConfig = CONFIG, checkpoints: Path | None = None) -> Weights:
         model = self.model(seed=config.seed)
-        fit(model, self.store("train"), self.store("validation"), LossConfig(), config, checkpoints=checkpoints)
+        fit(model, self.store("train"), self.store("validation"), self.objective(), config, checkpoints=checkpoints)
         return model.state_dict()
 
 
@@ -62,7 +70,7 @@ def setup(synthetic_lake: tuple[Lake, FeatureSpec]) -> Setup:
 
 
 def started(setup: Setup, config: TrainConfig) -> Any:
-    return loop._Training(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), config)
+    return loop._Training(setup.model(), setup.store("train"), setup.store("validation"), setup.objective(), config)
 
 
 def equal(one: Weights, two: Weights) -> bool:
@@ -79,12 +87,12 @@ from mtorl_model.training import loop
 from lakehouse.lake import Lake
 from lakehouse.feature_specs import latest_spec
 import test_loop
-optimise = loop._Training._optimise
+optimise = loop._Training.take
 def dying(self, batch):
     optimise(self, batch)
     if self.steps_done == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
-loop._Training._optimise = dying
+loop._Training.take = dying
 lake = Lake(Path({lake!r}))
 setup = test_loop.Setup(lake, latest_spec(lake, "kuairand")[0])
 setup.weights(test_loop.replace(test_loop.CONFIG, device={device!r}), Path({checkpoints!r}))
@@ -126,7 +134,7 @@ def test_one_seed_gives_one_set_of_weights_and_another_seed_another(setup: Setup
 
 def test_a_finished_training_is_not_trained_on(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = setup.weights(checkpoints=tmp_path)
-    monkeypatch.setattr(loop._Training, "_optimise", None)
+    monkeypatch.setattr(loop._Training, "take", None)
     assert equal(setup.weights(checkpoints=tmp_path), done)
 
 
@@ -135,20 +143,22 @@ def test_policy_and_reward_are_learned(setup: Setup, form: str) -> None:
     model = setup.model(replace(TINY, reward_form=form))
     config = replace(CONFIG, max_epochs=12, learning_rate=1e-2)
     losses = LossConfig(mu=5.0, dpo_weight=0.0)
-    history = fit(model, setup.store("train", form), setup.store("validation", form), losses, config)
+    history = fit(
+        model, setup.store("train", form), setup.store("validation", form), setup.objective(losses, form), config
+    )
     first, last = history.epochs[0], history.epochs[-1]
-    assert last.train_policy < 0.8 * first.train_policy
-    assert last.valid_policy < 0.8 * first.valid_policy
-    for before, after in zip(first.train_rewards, last.train_rewards, strict=True):
-        assert after < 0.85 * before
-    assert last.valid_reward < 0.95 * first.valid_reward
+    assert last.train["policy"] < 0.8 * first.train["policy"]
+    assert last.valid["policy"] < 0.8 * first.valid["policy"]
+    for name in REWARD_FORMS[form].loss_names(setup.spec.gains):
+        assert last.train[name] < 0.85 * first.train[name]
+    assert last.valid["reward"] < 0.95 * first.valid["reward"]
 
 
 def test_preferences_are_learned(setup: Setup) -> None:
     config = replace(CONFIG, max_epochs=12, learning_rate=1e-2)
     losses = LossConfig(mu=0.0, dpo_weight=20.0, beta=1.0)
-    epochs = fit(setup.model(), setup.store("train"), setup.store("validation"), losses, config).epochs
-    assert epochs[-1].train_dpo < 0.95 * epochs[0].train_dpo
+    epochs = fit(setup.model(), setup.store("train"), setup.store("validation"), setup.objective(losses), config).epochs
+    assert epochs[-1].train["dpo"] < 0.95 * epochs[0].train["dpo"]
 
 
 @pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
@@ -157,7 +167,7 @@ def test_64_windows_can_be_learned_by_heart(dataset: str, tmp_path: Path) -> Non
     few = WindowsInMemory(setup.store("train").windows.take(slice(0, 64)))
     model = setup.model(ModelConfig(hidden=64, dropout=0.0))
     config = replace(CONFIG, batch_size=64, max_epochs=120, patience=120, learning_rate=1e-2)
-    fit(model, few, few, LossConfig(dpo_weight=0.0), config)
+    fit(model, few, few, setup.objective(LossConfig(dpo_weight=0.0)), config)
     batch = few.windows.batch()
     with torch.no_grad():
         assert policy_loss(model.eval()(batch), batch) < 0.05
@@ -169,14 +179,14 @@ def test_it_ends_with_the_best_weights_and_stops_when_patience_is_spent(
     monitors = iter([3.0, 1.0, 1.0, 2.0, 0.5])
     seen: list[Weights] = []
 
-    def validate(run: Any) -> tuple[float, float]:
-        seen.append({name: weight.clone() for name, weight in run.model.state_dict().items()})
-        return next(monitors), 0.0
+    def validate(run: Any) -> dict[str, float]:
+        seen.append({name: weight.clone() for name, weight in run.network.state_dict().items()})
+        return {"policy": next(monitors), "reward": 0.0}
 
     monkeypatch.setattr(loop._Training, "_validate", validate)
     model = setup.model()
     config = replace(CONFIG, max_epochs=50, patience=2)
-    history = fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config)
+    history = fit(model, setup.store("train"), setup.store("validation"), setup.objective(), config)
     assert [epoch.monitor for epoch in history.epochs] == [3.0, 1.0, 1.0, 2.0]
     assert history.best_epoch == 1
     assert equal(model.state_dict(), seen[1])
@@ -185,7 +195,7 @@ def test_it_ends_with_the_best_weights_and_stops_when_patience_is_spent(
 
 def test_the_monitor_is_the_mean_over_validation_labels_whatever_the_batches(setup: Setup) -> None:
     def losses(batch_size: int) -> list[float]:
-        return list(started(setup, replace(CONFIG, batch_size=batch_size))._validate())
+        return list(started(setup, replace(CONFIG, batch_size=batch_size))._validate().values())
 
     assert losses(7) == pytest.approx(losses(1000), rel=1e-5)
 
@@ -216,7 +226,7 @@ def test_the_cosine_learning_rate_rises_then_falls(setup: Setup) -> None:
 def test_the_gradient_is_clipped_only_where_the_config_says_so(setup: Setup, clip: float, clipped: bool) -> None:
     run = started(setup, replace(CONFIG, gradient_clip=clip))
     next(run.train_epoch())
-    norm = torch.nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
+    norm = torch.nn.utils.get_total_norm([p.grad for p in run.network.parameters() if p.grad is not None])
     assert bool(norm <= 1.001e-3) is clipped
 
 
@@ -225,13 +235,13 @@ def test_a_loss_that_is_no_number_ends_the_training(setup: Setup) -> None:
     with torch.no_grad():
         model.action.bias.fill_(float("nan"))
     with pytest.raises(UserError, match="training diverged: a loss of epoch 1"):
-        fit(model, setup.store("train"), setup.store("validation"), LossConfig(), CONFIG)
+        fit(model, setup.store("train"), setup.store("validation"), setup.objective(), CONFIG)
 
 
 def test_a_checkpoint_of_another_training_is_refused(setup: Setup, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / CHECKPOINT_FILE, "spec a", {"step": 1})
     with pytest.raises(UserError, match="other configs, features or data"):
-        fit(setup.model(), setup.store("train"), setup.store("validation"), LossConfig(), CONFIG,
+        fit(setup.model(), setup.store("train"), setup.store("validation"), setup.objective(), CONFIG,
             checkpoints=tmp_path, identity="spec b")  # fmt: skip
 
 
@@ -259,8 +269,8 @@ def test_devices_are_named_auto_cpu_or_cuda() -> None:
 def test_a_training_on_the_gpu_is_another_one_than_on_the_cpu(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def identity(device: str, has_gpu: bool) -> str:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-        configs = (TINY, LossConfig(), replace(CONFIG, device=device))
-        return _identity(configs, "spec", setup.store("train"), setup.store("validation"))
+        config = MTORLConfig(TINY, LossConfig(), replace(CONFIG, device=device))
+        return json.dumps(_identity(MTORL, config, "spec", setup.store("train"), setup.store("validation")))
 
     assert identity("auto", has_gpu=True) == identity("cuda", has_gpu=True) != identity("auto", has_gpu=False)
     assert identity("auto", has_gpu=False) == identity("cpu", has_gpu=True)
@@ -341,10 +351,14 @@ def test_micro_batches_give_the_loss_curve_of_the_whole_batch(setup: Setup, form
         model = setup.model(replace(TINY, reward_form=form, dropout=0.0))
         config = replace(CONFIG, micro_batches=parts)
         losses = LossConfig(mu=0.5, dpo_weight=0.0)
-        history = fit(model, setup.store("train", form), setup.store("validation", form), losses, config)
-        curves.append([x for e in history.epochs for x in (e.train_total, e.train_policy, *e.train_rewards, e.monitor)])
+        history = fit(
+            model, setup.store("train", form), setup.store("validation", form), setup.objective(losses, form), config
+        )
+        # The preference loss has weight 0 and is of other pairs.
+        weighed = [name for name in history.epochs[0].train if name != "dpo"]
+        curves.append([x for e in history.epochs for x in (*(e.train[name] for name in weighed), e.monitor)])
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
-    assert history.epochs[-1].train_policy < 0.99 * history.epochs[0].train_policy  # it is a training
+    assert history.epochs[-1].train["policy"] < 0.99 * history.epochs[0].train["policy"]  # it is a training
 
 
 def test_what_a_part_draws_follows_from_seed_step_and_part_alone(setup: Setup) -> None:
@@ -355,7 +369,7 @@ def test_what_a_part_draws_follows_from_seed_step_and_part_alone(setup: Setup) -
     assert [run._seeds(part) for part in range(2)] == seeds
     for epochs, step in ((0, 1), (1, 0)):
         run = started(setup, replace(CONFIG, micro_batches=2))
-        run.history.epochs += [Epoch(0, 0, 0, (0,), 0, 0)] * epochs
+        run.history.epochs += [Epoch({}, {})] * epochs
         run.step = step
         assert not {*run._seeds(0)} & {seed for both in seeds for seed in both}
 
@@ -382,7 +396,7 @@ def test_the_host_waits_for_no_device_within_a_step(
 ) -> None:
     model = setup.model(replace(TINY, reward_form=form, category_dropout=0.2))
     stores = setup.store("train", form), setup.store("validation", form)
-    run = loop._Training(model, *stores, LossConfig(), replace(CONFIG, micro_batches=parts))
+    run = loop._Training(model, *stores, setup.objective(form=form), replace(CONFIG, micro_batches=parts))
     batches = list(stores[0].batches(32, seed=0, epoch=0, parts=parts))[: 2 * parts]
     run.forward.train()
 
@@ -392,20 +406,20 @@ def test_the_host_waits_for_no_device_within_a_step(
     with monkeypatch.context() as patch, NoValueIsRead():
         for reading in ("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__"):
             patch.setattr(torch.Tensor, reading, refuse)
-        run._optimise(batches[:parts])
-        run._optimise(batches[parts:])
+        run.take(batches[:parts])
+        run.take(batches[parts:])
     assert run.step == 2
 
 
 def test_new_tensors_are_not_filled_while_training(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    optimise = loop._Training._optimise
+    optimise = loop._Training.take
 
     def looking(run: Any, parts: Any) -> None:
         seen.append(torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
         optimise(run, parts)
 
-    monkeypatch.setattr(loop._Training, "_optimise", looking)
+    monkeypatch.setattr(loop._Training, "take", looking)
     setup.weights(replace(CONFIG, max_epochs=1))
     assert seen
     assert set(seen) == {False}
@@ -432,14 +446,14 @@ def test_a_killed_training_on_the_gpu_resumes_to_the_same_bits(
     """In the second epoch, when the uninterrupted one has seen the smaller batch that ends an epoch."""
     config, store = replace(CONFIG, device="cuda"), setup.store("train")
     model = setup.model()
-    history = fit(model, store, setup.store("validation"), LossConfig(), config)
-    assert history.epochs[-1].train_total < history.epochs[0].train_total
+    history = fit(model, store, setup.store("validation"), setup.objective(), config)
+    assert history.epochs[-1].train["total"] < history.epochs[0].train["total"]
     assert {weight.device.type for weight in model.state_dict().values()} == {"cuda"}
     assert len(store) % CONFIG.batch_size
     run_until_killed(setup, tmp_path, step=store.steps_per_epoch(CONFIG.batch_size) + 5, device="cuda")
     torch.compiler.reset()  # as a new process: what was compiled above is not there
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
-    monkeypatch.setattr(loop._Training, "_optimise", None)  # a finished training is not trained on
+    monkeypatch.setattr(loop._Training, "take", None)  # a finished training is not trained on
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
 
 
@@ -447,25 +461,25 @@ def test_a_killed_training_on_the_gpu_resumes_to_the_same_bits(
 def test_fine_tuning_compiles_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_compiled", None)
     batches = list(setup.store("train").in_order(32))[:2]
-    assert adapt(setup.model(), batches, LossConfig(), FineTuneConfig(device="cuda"), seed=0)["total"] > 0
+    assert fine_tune(setup.model(), batches, setup.objective(), FineTuneConfig(device="cuda"), seed=0)["total"] > 0
     with pytest.raises(TypeError):
         setup.weights(replace(CONFIG, device="cuda"))
 
 
 def test_the_last_epochs_weights_are_kept_where_asked_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 2.0] * 2)  # the first epoch is the better one
-    monkeypatch.setattr(loop._Training, "_validate", lambda _: (next(losses), 0.0))
+    monkeypatch.setattr(loop._Training, "_validate", lambda _: {"policy": next(losses), "reward": 0.0})
     weights = {}
     for keep in ("best", "last"):
         model = setup.model()
         config = replace(CONFIG, max_epochs=2, patience=2, keep=keep)
-        assert fit(model, setup.store("train"), setup.store("validation"), LossConfig(), config).best_epoch == 0
+        assert fit(model, setup.store("train"), setup.store("validation"), setup.objective(), config).best_epoch == 0
         weights[keep] = model.state_dict()
     assert any(not weights["best"][name].equal(weights["last"][name]) for name in weights["best"])
 
 
 def test_the_best_epoch_is_the_first_of_equals() -> None:
-    epochs = [Epoch(0, 0, 0, (0,), valid_policy=v, valid_reward=0.5) for v in (2.0, 1.0, 1.0, 3.0)]
+    epochs = [Epoch({}, {"policy": v, "reward": 0.5}) for v in (2.0, 1.0, 1.0, 3.0)]
     assert History(epochs).best_epoch == 1
     assert History().best_epoch == -1
 

@@ -8,18 +8,17 @@ from hypothesis import strategies as st
 from random_batch import SIZES, VARIANTS, random_batch, with_garbage
 
 from mtorl_model.data.batch import Batch
+from mtorl_model.methods.common.masks import masked_mean
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.methods.mtorl.losses import (
     dpo_loss,
     draw_pairs,
-    highest_gain,
     label_counts,
-    masked_mean,
     policy_loss,
-    reward_losses,
     total_loss,
 )
-from mtorl_model.methods.mtorl.model import MTORL, Output
+from mtorl_model.methods.mtorl.network import Network, Output
+from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS, highest_gain
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -28,13 +27,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def random_output(batch: Batch, form: str, seed: int = 3) -> Output:
     g = generator(seed)
-    outputs = {"binary": SIZES.gains, "onehot": SIZES.gains + 1}.get(form, 1)
+    outputs = REWARD_FORMS[form].outputs(SIZES.gains)
     shape = batch.valid_BL.shape
     return Output(
         torch.randn(*shape, SIZES.actions, generator=g).requires_grad_(),
         torch.randn(*shape, outputs, generator=g).requires_grad_(),
         torch.zeros(*shape, 1),
-        form,
     )
 
 
@@ -85,7 +83,7 @@ def test_policy_loss_without_a_known_channel_is_zero():
     batch = random_batch()
     batch = batch._replace(action_BL=torch.full_like(batch.action_BL, -1))
     output = random_output(batch, "binary")
-    losses = total_loss(output, batch, LossConfig(), draw_pairs(batch, generator()))
+    losses = total_loss(output, batch, LossConfig(), REWARD_FORMS["binary"], draw_pairs(batch, generator()))
     losses.total.backward()
     assert (losses.policy.item(), losses.dpo.item()) == (0.0, 0.0)
     assert output.action_logits_BLA.grad.abs().sum() == 0
@@ -98,7 +96,9 @@ def test_binary_reward_loss_is_one_binary_cross_entropy_a_gain():
     p = sigmoid(output.reward_logits_BLO.detach().double().numpy())
     r, label = batch.gains_BLG.numpy(), batch.label_BL.numpy()
     want = -(r * np.log(p) + (1 - r) * np.log(1 - p))[label].mean(axis=0)
-    np.testing.assert_allclose(reward_losses(output, batch).detach().numpy(), want, rtol=1e-5)
+    np.testing.assert_allclose(
+        REWARD_FORMS["binary"].losses(output.reward_logits_BLO, batch).detach().numpy(), want, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("form", ["continuous", "fused"])
@@ -107,7 +107,7 @@ def test_continuous_reward_loss_is_the_squared_error(form):
     output = random_output(batch, form)
     p = sigmoid(output.reward_logits_BLO.detach().double().numpy()[..., 0])
     want = ((p - batch.reward_BL.numpy()) ** 2)[batch.label_BL.numpy()].mean()
-    got = reward_losses(output, batch)
+    got = REWARD_FORMS[form].losses(output.reward_logits_BLO, batch)
     assert got.shape == (1,)
     assert got.item() == pytest.approx(want, rel=1e-5)
 
@@ -120,7 +120,7 @@ def test_onehot_reward_loss_is_the_cross_entropy_over_classes():
     for b, t in batch.label_BL.nonzero().tolist():
         first, second = batch.gains_BLG[b, t].tolist()
         terms.append(-log_p[b, t, 2 if second else 1 if first else 0])
-    got = reward_losses(output, batch)
+    got = REWARD_FORMS["onehot"].losses(output.reward_logits_BLO, batch)
     assert got.shape == (1,)
     assert got.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
@@ -144,7 +144,7 @@ def three_windows() -> tuple[Output, Batch]:
         action_BL=torch.tensor([[0, 1], [0, -1], [1, 0]]),
         reward_BL=torch.tensor([[0.2, 0.3], [0.3, 0.2], [0.9, 0.0]]),
     )
-    return Output(p.log().requires_grad_(), torch.zeros(3, 2, 2), torch.zeros(3, 2, 1), "binary"), batch
+    return Output(p.log().requires_grad_(), torch.zeros(3, 2, 2), torch.zeros(3, 2, 1)), batch
 
 
 def test_dpo_loss_by_hand():
@@ -205,9 +205,11 @@ def test_total_is_equation_16(form):
     batch = random_batch()
     output = random_output(batch, form)
     config = LossConfig(mu=0.3, dpo_weight=0.7, beta=0.2)
-    losses = total_loss(output, batch, config, draw_pairs(batch, generator()))
+    losses = total_loss(output, batch, config, REWARD_FORMS[form], draw_pairs(batch, generator()))
     dpo = dpo_loss(output, batch, draw_pairs(batch, generator()), beta=0.2)
-    want = policy_loss(output, batch) + 0.3 * reward_losses(output, batch).mean() + 0.7 * dpo
+    want = (
+        policy_loss(output, batch) + 0.3 * REWARD_FORMS[form].losses(output.reward_logits_BLO, batch).mean() + 0.7 * dpo
+    )
     torch.testing.assert_close(losses.total, want)
     assert min(losses.policy.item(), losses.reward_losses.min().item(), losses.dpo.item()) > 0
 
@@ -216,8 +218,8 @@ def test_total_is_equation_16(form):
 def test_steps_that_bear_no_label_reach_neither_loss_nor_gradient(form):
     batch = random_batch()
     clean, dirty = random_output(batch, form), random_output(batch, form)
-    want = total_loss(clean, batch, LossConfig(), draw_pairs(batch, generator())).total
-    got = total_loss(dirty, with_garbage(batch), LossConfig(), draw_pairs(batch, generator())).total
+    want = total_loss(clean, batch, LossConfig(), REWARD_FORMS[form], draw_pairs(batch, generator())).total
+    got = total_loss(dirty, with_garbage(batch), LossConfig(), REWARD_FORMS[form], draw_pairs(batch, generator())).total
     torch.testing.assert_close(got, want)
     got.backward()
     for logits in (dirty.action_logits_BLA, dirty.reward_logits_BLO):
@@ -239,15 +241,16 @@ def test_the_parts_of_a_batch_add_up_to_it_in_losses_and_gradients(form):
 
     # The whole batch with the same pairs: each within its part.
     other_B = torch.cat([cut.start + pairs_of_part for cut, pairs_of_part in zip(cuts, pairs, strict=True)])
-    losses = total_loss(output, whole, LossConfig(mu=0.3), other_B)
+    losses = total_loss(output, whole, LossConfig(mu=0.3), REWARD_FORMS[form], other_B)
     want = torch.autograd.grad(losses.total, logits, retain_graph=True)
 
-    counts = [label_counts(part, other, form) for part, other in zip(parts, pairs, strict=True)]
+    counts = [label_counts(part, other, REWARD_FORMS[form]) for part, other in zip(parts, pairs, strict=True)]
     assert len({tuple((c / c.sum().clamp_min(1)).tolist()) for c in counts}) == len(counts)  # no mix is like another
     got = []
     for cut, part, other, count in zip(cuts, parts, pairs, counts, strict=True):
-        of_part = Output(logits[0][cut], logits[1][cut], output.causal_state_BLD[cut], form)
-        got.append(total_loss(of_part, part, LossConfig(mu=0.3), other, count / sum(counts).clamp_min(1)))
+        of_part = Output(logits[0][cut], logits[1][cut], output.causal_state_BLD[cut])
+        share = count / sum(counts).clamp_min(1)
+        got.append(total_loss(of_part, part, LossConfig(mu=0.3), REWARD_FORMS[form], other, share))
     torch.testing.assert_close(sum(loss.flat() for loss in got), losses.flat())
     gradients = torch.autograd.grad(sum(loss.total for loss in got), logits)
     for one, other in zip(gradients, want, strict=True):
@@ -268,8 +271,8 @@ GOLDEN = {
 
 def golden_losses(name: str) -> list[float]:
     torch.manual_seed(7)
-    model, batch = MTORL(VARIANTS[name], SIZES), random_batch(windows=16, seed=7)
-    losses = total_loss(model(batch), batch, LossConfig(), draw_pairs(batch, generator(7)))
+    model, batch = Network(VARIANTS[name], SIZES), random_batch(windows=16, seed=7)
+    losses = total_loss(model(batch), batch, LossConfig(), model.form, draw_pairs(batch, generator(7)))
     return [x.mean().item() for x in losses]
 
 
@@ -281,11 +284,11 @@ def test_golden_losses(name):
 def test_a_small_model_learns_64_windows_by_heart():
     torch.manual_seed(0)
     batch = random_batch(windows=64)
-    model = MTORL(ModelConfig(hidden=96, dropout=0.0, steps=9), SIZES)
+    model = Network(ModelConfig(hidden=96, dropout=0.0, steps=9), SIZES)
     optimiser, pairs = torch.optim.Adam(model.parameters(), lr=1e-3), generator()
     policy = []
     for _ in range(100):
-        losses = total_loss(model(batch), batch, LossConfig(dpo_weight=0.0), draw_pairs(batch, pairs))
+        losses = total_loss(model(batch), batch, LossConfig(dpo_weight=0.0), model.form, draw_pairs(batch, pairs))
         optimiser.zero_grad()
         losses.total.backward()
         optimiser.step()

@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, preset
+from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, MTORLConfig, preset
 from mtorl_model.training.config import TrainConfig
 from schemas.errors import UserError
 
@@ -13,6 +13,7 @@ from schemas.errors import UserError
         ModelConfig(hidden=64, heads=4, dropout=0.25, reward_form="onehot", use_attention=False),
         LossConfig(mu=0.04, dpo_weight=0.0),
         TrainConfig(batch_size=7, seed=3, device="cpu"),
+        MTORLConfig(ModelConfig(hidden=64), LossConfig(mu=0.5), TrainConfig(members=2)),
     ],
 )
 def test_config_survives_json(config):
@@ -47,17 +48,18 @@ def test_impossible_models_are_refused(change):
     ("dataset", "mu"), [("kuairand", 0.08), ("kuairand_pure", 0.08), ("criteo", 0.04), ("my_log", 0.08)]
 )
 def test_preset_has_the_papers_loss_weights(dataset, mu):
-    _, loss, _ = preset("paper", dataset)
+    loss = preset("paper", dataset).loss
     assert (loss.mu, loss.dpo_weight, loss.beta) == (mu, 1.4, 0.1)
 
 
 def test_paper_preset_has_the_papers_sizes():
-    model, _, train = preset("paper", "criteo")
+    paper = preset("paper", "criteo")
+    model, train = paper.model, paper.train
     assert (model.hidden, model.steps) == (512, 20)
     assert (model.tcn_layers, model.addnorm_layers, model.reward_layers) == (2, 2, 3)
     assert (train.batch_size, train.learning_rate) == (512, 1e-3)
     assert (train.schedule, train.weight_decay, train.gradient_clip) == ("constant", 0.0, 0.0)
-    assert preset("small", "criteo")[0].hidden == 128
+    assert preset("small", "criteo").model.hidden == 128
 
 
 @pytest.mark.parametrize(

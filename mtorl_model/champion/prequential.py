@@ -1,4 +1,4 @@
-"""Test, then train: how the champion, as it was before a day, judges the day's labels. Table `prequential`."""
+"""Test, then train: how the champion, as it was before a day, predicts the day's labels. Table `prequential`."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,13 +8,12 @@ from lakehouse.locks import locked
 from lakehouse.reading import unswapped
 from lakehouse.rows import publish_rows
 from mtorl_model.champion.registry import Version
-from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.split_windows import split_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.comparison import head_losses
-from mtorl_model.evaluation.label_predictions import Labels, predict_labels
+from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
 from mtorl_model.evaluation.metrics import reward_metrics
-from mtorl_model.methods.mtorl.artifact import Artifact
+from mtorl_model.methods.method import Method
 from mtorl_model.training.day_sample import DaySample
 from schemas.dataset import Dataset
 from schemas.days import day_plus
@@ -27,48 +26,48 @@ RECENT_DAYS = 7  # whose calibration is pooled in the day's summary
 
 
 def measure_day(
-    lake: Lake, dataset: Dataset, day: str, version: Version, artifact: Artifact, sample: DaySample
+    lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample
 ) -> list[dict[str, object]]:
     """The rows of the table: all of the day's labels of training users, as known at its end. None without a label."""
     if not sample.new.label_NL.any():
         return []
-    encoder = Encoder(artifact.spec, dataset, artifact.config.reward_form)
     own = lake[SEQUENCES, dataset, day].path
     with unswapped([own]):
         if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
             raise Busy(f"{own} was published anew since its sample was drawn: run again")
-        windows = split_windows(lake, dataset, [day], TRAIN, encoder, with_times=True)
-        labels = predict_labels(artifact, windows, dataset, sample.known_by)
+        windows = split_windows(lake, dataset, [day], TRAIN, model.encoder(dataset), with_times=True)
+        labels = predict_labels(model, windows, dataset, sample.known_by)
     rows: list[dict[str, object]] = []
-    for head, (loss_N, told_N) in head_losses(labels, artifact).items():
-        if told_N.any():
-            users = UserBootstrap(labels.user_N[told_N])
-            loss_R = users.sums(np.stack([np.ones(told_N.sum()), loss_N[told_N]], axis=1)).T
-            found = estimate(loss_R[1] / np.maximum(loss_R[0], 1))
+    for head, (loss_N, labelled_N) in head_losses(labels, model).items():
+        if labelled_N.any():
+            users = UserBootstrap(labels.user_N[labelled_N])
+            loss_R = users.sums(np.stack([np.ones(labelled_N.sum()), loss_N[labelled_N]], axis=1)).T
+            logloss = estimate(loss_R[1] / np.maximum(loss_R[0], 1))
             rows.append(
                 {
                     "head": head, "day": day, "model_version": version.name, "trained_through": version.day,
-                    "users": users.users, "labels": int(told_N.sum()), "logloss": found["value"],
-                    "logloss_low": found["low"], "logloss_high": found["high"],
-                    **_of_head(head, labels, told_N, artifact, users),
+                    "users": users.users, "labels": int(labelled_N.sum()), "logloss": logloss["value"],
+                    "logloss_low": logloss["low"], "logloss_high": logloss["high"],
+                    **_of_head(head, labels, labelled_N, model, users),
                 }
             )  # fmt: skip
     return rows
 
 
 def _of_head(
-    head: str, labels: Labels, told_N: np.ndarray, artifact: Artifact, users: UserBootstrap
+    head: str, labels: LabelPredictions, labelled_N: np.ndarray, model: Method, users: UserBootstrap
 ) -> dict[str, float | None]:
     """The figures that a head has of its own."""
     if head == CHANNEL:
-        share_A = np.bincount(labels.action_N, minlength=labels.policy_NA.shape[1]) / len(labels.action_N)
+        share_A = np.bincount(labels.action_N, minlength=len(model.spec.channels)) / len(labels.action_N)
         shown_A = share_A[share_A > 0]
         entropy = float(-(shown_A * np.log(shown_A)).sum())
         return {"base_logloss": entropy, "auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
-    k = artifact.spec.gains.index(head)
-    known_N = labels.maturity_NG[told_N, k]
-    predicted_N = labels.predicted_NG[told_N, k] * known_N
-    figures = reward_metrics(labels.gain_NG[told_N, k], predicted_N, users).figures
+    k = model.spec.gains.index(head)
+    known_N = labels.maturity_NG[labelled_N, k]
+    assert labels.prediction.gains_XG is not None  # the head is a gain
+    predicted_N = labels.prediction.gains_XG[labelled_N, k] * known_N
+    figures = reward_metrics(labels.gain_NG[labelled_N, k], predicted_N, users).figures
     auc = float(figures["auc"][0])
     return {
         "base_logloss": float(figures["base_logloss"][0]),
@@ -79,16 +78,16 @@ def _of_head(
     }
 
 
-def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, artifact: Artifact, sample: DaySample) -> bool:
+def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample) -> bool:
     """Measure and publish; False where the figures of this very model on these very windows are there already."""
     inputs, own = {"model": version.name}, _path(lake, dataset, day)
     # What is known of delays comes from the replay, too.
     inputs |= sample.inputs if dataset.late_gains_at else {own: sample.inputs[own]}
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
-        if lake[PREQUENTIAL, dataset, day].is_fresh(inputs, spec_version=artifact.spec.version):
+        if lake[PREQUENTIAL, dataset, day].is_fresh(inputs, spec_version=model.spec.version):
             return False
-        rows = measure_day(lake, dataset, day, version, artifact, sample)
-        publish_rows(lake, prequential(dataset), dataset, day, rows, inputs, artifact.spec.version)
+        rows = measure_day(lake, dataset, day, version, model, sample)
+        publish_rows(lake, prequential(dataset), dataset, day, rows, inputs, model.spec.version)
     return True
 
 

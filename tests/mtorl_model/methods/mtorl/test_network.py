@@ -9,29 +9,25 @@ from random_batch import SIZES, TINY, VARIANTS, pad_left, random_batch, with_gar
 from mtorl_model.data.batch import Batch, InputSizes
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
 from mtorl_model.methods.mtorl.losses import draw_pairs, total_loss
-from mtorl_model.methods.mtorl.model import MTORL, Output
+from mtorl_model.methods.mtorl.network import Network, Output
 
 FLOAT_INPUTS = ("numeric_BLF", "action_in_BLA", "reward_in_BLR")
 
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
 
 
-def build(config: ModelConfig = TINY, sizes: InputSizes = SIZES) -> MTORL:
+def build(config: ModelConfig = TINY, sizes: InputSizes = SIZES) -> Network:
     """A model with every weight away from zero, biases too."""
     torch.manual_seed(1)
-    model = MTORL(config, sizes)
+    model = Network(config, sizes)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
     return model
 
 
-def tensors(output: Output) -> tuple[torch.Tensor, ...]:
-    return tuple(x for x in output if isinstance(x, torch.Tensor))
-
-
 def assert_same_at_real_steps(got: Output, want: Output, valid_BL: torch.Tensor) -> None:
-    for g, w in zip(tensors(got), tensors(want), strict=True):
+    for g, w in zip(got, want, strict=True):
         torch.testing.assert_close(g[valid_BL], w[valid_BL], atol=1e-5, rtol=1e-5)
 
 
@@ -41,7 +37,7 @@ def test_no_output_reads_a_later_step(config):
     inputs = {name: getattr(batch, name).requires_grad_() for name in FLOAT_INPUTS}
     output = model(batch)
     for t in (0, 4, 8):
-        for logits in tensors(output):
+        for logits in output:
             grads = torch.autograd.grad(logits[0, t].square().sum(), list(inputs.values()), retain_graph=True)
             for grad in grads:
                 by_step_L = grad[0].abs().sum(dim=-1)
@@ -87,7 +83,7 @@ def test_a_category_is_read_from_its_step_on(config):
     before = model(batch)
     batch.categorical_BLK[0, 4] = (batch.categorical_BLK[0, 4] + 1) % torch.tensor(SIZES.vocabulary)
     after = model(batch)
-    for b, a in zip(tensors(before), tensors(after), strict=True):
+    for b, a in zip(before, after, strict=True):
         torch.testing.assert_close(a[0, :4], b[0, :4])
         assert not torch.allclose(a[0, 4], b[0, 4], atol=1e-4)
 
@@ -100,7 +96,7 @@ def test_padding_and_labels_are_never_read(config, training):
     assert garbage.numeric_BLF.isnan().any()
     output = model(garbage)
     assert_same_at_real_steps(output, model(batch), batch.valid_BL)
-    assert all(x.isfinite().all() for x in tensors(output))
+    assert all(x.isfinite().all() for x in output)
     labels = {"action_BL": torch.full_like(batch.action_BL, 2), "gains_BLG": 1 - batch.gains_BLG}
     assert_same_at_real_steps(model(batch._replace(**labels)), model(batch), batch.valid_BL)
 
@@ -110,7 +106,7 @@ def test_padding_and_unlabelled_steps_teach_nothing(config):
     def gradients(batch: Batch) -> dict[str, torch.Tensor]:
         model = build(config)
         pairs = draw_pairs(batch, torch.Generator().manual_seed(0))
-        total_loss(model(batch), batch, LossConfig(), pairs).total.backward()
+        total_loss(model(batch), batch, LossConfig(), model.form, pairs).total.backward()
         return {name: p.grad for name, p in model.named_parameters()}
 
     torch.testing.assert_close(gradients(with_garbage(random_batch())), gradients(random_batch()))
@@ -121,14 +117,14 @@ def test_padding_and_unlabelled_steps_teach_nothing(config):
 def test_more_padding_changes_nothing(extra, training, seed):
     model, batch = build().train(training), random_batch(seed=seed)
     want, got = model(batch), model(pad_left(batch, extra))
-    shifted = Output(*(x[:, extra:] for x in tensors(got)), got.reward_form)
+    shifted = Output(*(x[:, extra:] for x in got))
     assert_same_at_real_steps(shifted, want, batch.valid_BL)
 
 
 def test_a_window_of_20_padded_to_25_keeps_its_outputs():
     model, batch = build(replace(TINY, steps=20)), random_batch(steps=20)
     got = model(with_garbage(pad_left(batch, 5)))
-    assert_same_at_real_steps(Output(*(x[:, 5:] for x in tensors(got)), ""), model(batch), batch.valid_BL)
+    assert_same_at_real_steps(Output(*(x[:, 5:] for x in got)), model(batch), batch.valid_BL)
 
 
 def test_windows_do_not_see_each_other():
@@ -136,7 +132,7 @@ def test_windows_do_not_see_each_other():
     together = model(batch)
     for i in range(len(batch.valid_BL)):
         alone = model(Batch(*(x[i : i + 1] for x in batch)))
-        one = Output(*(x[i : i + 1] for x in tensors(together)), "")
+        one = Output(*(x[i : i + 1] for x in together))
         assert_same_at_real_steps(alone, one, batch.valid_BL[i : i + 1])
 
 
@@ -153,7 +149,9 @@ def test_one_huge_step_moves_every_weight(config):
     model, batch = build(config), random_batch(windows=64)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimiser = torch.optim.SGD(model.parameters(), lr=1e6)
-    total_loss(model(batch), batch, LossConfig(), draw_pairs(batch, torch.Generator().manual_seed(0))).total.backward()
+    total_loss(
+        model(batch), batch, LossConfig(), model.form, draw_pairs(batch, torch.Generator().manual_seed(0))
+    ).total.backward()
     optimiser.step()
     unmoved = {name: int((p == before[name]).sum()) for name, p in model.named_parameters()}
     assert {name: n for name, n in unmoved.items() if n} == {}
@@ -161,13 +159,13 @@ def test_one_huge_step_moves_every_weight(config):
 
 def test_a_part_switched_off_has_no_weights():
     def parts(config: ModelConfig) -> set[str]:
-        return {name.split(".")[0] for name, _ in MTORL(config, SIZES).named_parameters()}
+        return {name.split(".")[0] for name, _ in Network(config, SIZES).named_parameters()}
 
     everything = {"embedding", "input", "convolutions", "state", "attention", "add_norm", "action", "reward"}
     assert parts(TINY) == everything
     assert parts(VARIANTS["w/o CausalState"]) == everything - {"convolutions", "state"}
     assert parts(VARIANTS["w/o CausalAttn"]) == everything - {"attention"}
-    without = MTORL(VARIANTS["w/o Add&Norm"], SIZES)
+    without = Network(VARIANTS["w/o Add&Norm"], SIZES)
     assert not any(isinstance(m, torch.nn.LayerNorm) for m in without.modules())
 
 
@@ -179,7 +177,7 @@ def test_reward_does_not_read_the_attention():
 
 
 def test_layers_are_as_many_as_configured():
-    model = MTORL(replace(TINY, tcn_layers=3, addnorm_layers=4, reward_layers=5), SIZES)
+    model = Network(replace(TINY, tcn_layers=3, addnorm_layers=4, reward_layers=5), SIZES)
     assert [c.conv.dilation for c in model.convolutions] == [(1,), (2,), (4,)]
     assert (len(model.add_norm), len(model.reward.layers)) == (4, 5)
 
@@ -196,11 +194,11 @@ def _without_categories(sizes: InputSizes) -> Batch:
     return batch._replace(categorical_BLK=batch.categorical_BLK[..., :0])
 
 
-def output_of(form: str, reward_logits: list[float]) -> tuple[MTORL, Output]:
+def output_of(form: str, reward_logits: list[float]) -> tuple[Network, Output]:
     """A model of that reward form, and an output of one step."""
     reward = torch.tensor([[reward_logits]])
-    model = MTORL(replace(TINY, reward_form=form), SIZES)
-    return model, Output(torch.tensor([[[0.0, 0.0, 1.0]]]).log(), reward, torch.zeros(1, 1, 8), form)
+    model = Network(replace(TINY, reward_form=form), SIZES)
+    return model, Output(torch.tensor([[[0.0, 0.0, 1.0]]]).log(), reward, torch.zeros(1, 1, 8))
 
 
 def test_policy_is_the_softmax_of_the_logits():
@@ -244,11 +242,13 @@ def test_bfloat16_autocast_stays_finite_and_near(config):
     exact = model(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(batch)
-        losses = total_loss(output, batch, LossConfig(), draw_pairs(batch, torch.Generator().manual_seed(0)))
+        losses = total_loss(
+            output, batch, LossConfig(), model.form, draw_pairs(batch, torch.Generator().manual_seed(0))
+        )
     losses.total.backward()
     assert losses.total.isfinite()
     assert all(p.grad.isfinite().all() for p in model.parameters())
-    for got, want in zip(tensors(output), tensors(exact), strict=True):
+    for got, want in zip(output, exact, strict=True):
         assert got.dtype == torch.float32
         assert (got - want)[batch.valid_BL].abs().max() < 0.1 * want[batch.valid_BL].abs().max()
 
@@ -256,9 +256,9 @@ def test_bfloat16_autocast_stays_finite_and_near(config):
 @each_variant
 def test_nothing_waits_for_the_device(config):
     """On the meta device there are no values: reading one, by .item() or an if, raises."""
-    model = MTORL(config, SIZES).to("meta")
+    model = Network(config, SIZES).to("meta")
     batch = random_batch().to("meta")
-    losses = total_loss(model(batch), batch, LossConfig(), draw_pairs(batch, torch.Generator()))
+    losses = total_loss(model(batch), batch, LossConfig(), model.form, draw_pairs(batch, torch.Generator()))
     losses.total.backward()
     assert losses.total.is_meta
 
@@ -271,7 +271,7 @@ def test_the_network_compiles_into_one_graph():
 
 def test_one_seed_gives_the_same_weights():
     torch.manual_seed(5)
-    first = MTORL(TINY, SIZES).state_dict()
+    first = Network(TINY, SIZES).state_dict()
     torch.manual_seed(5)
-    second = MTORL(TINY, SIZES).state_dict()
+    second = Network(TINY, SIZES).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,7 +1,7 @@
-"""MTORL: one network that says which channel a user is shown next and what it earns.
+"""The network of MTORL: which channel a user is shown next, and what it earns.
 
 Shapes: B windows, L steps (oldest first, padding on the left), K categorical inputs, F numeric inputs,
-A actions (channels), G gains, R reward inputs, D hidden size, O reward outputs (set by the reward form).
+A actions (channels), G gains, D hidden size, O reward outputs (set by the reward form).
 """
 
 from typing import NamedTuple
@@ -23,19 +23,17 @@ from mtorl_model.methods.mtorl.layers import (
 
 
 class Output(NamedTuple):
-    """What the network says of every step, float32. Positions of padding hold finite, meaningless numbers.
+    """The outputs at every step, float32. Positions of padding hold finite, meaningless numbers.
 
-    reward_logits_BLO holds, by reward form: one logit a gain (binary, O = G); one score (continuous and fused,
-    O = 1); one logit a class (onehot, O = G + 1: class 0 earns nothing, class k reaches gain k and no later one).
+    What reward_logits_BLO means depends on the reward form (reward_forms.py).
     """
 
     action_logits_BLA: Tensor
     reward_logits_BLO: Tensor
     causal_state_BLD: Tensor
-    reward_form: str
 
 
-class MTORL(nn.Module):
+class Network(nn.Module):
     """The network of figure 1a.
 
     The policy and the predicted reward of step t depend on the real steps up to t of the same window, and on
@@ -67,8 +65,8 @@ class MTORL(nn.Module):
             )
         )
         self.action = linear(d, sizes.actions)
-        outputs = {"binary": sizes.gains, "onehot": sizes.gains + 1}.get(config.reward_form, 1)
-        self.reward = RewardDecoder(d, outputs, layers=config.reward_layers)
+        self.form = config.form
+        self.reward = RewardDecoder(d, self.form.outputs(sizes.gains), layers=config.reward_layers)
 
     def forward(self, batch: Batch) -> Output:
         state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
@@ -90,7 +88,6 @@ class MTORL(nn.Module):
             self.action(self.add_norm(attended_BLD)).float(),  # equation 9; float for the losses under autocast
             self.reward(state_BLD).float(),
             state_BLD.float(),
-            self.config.reward_form,
         )
 
     def _embed(self, batch: Batch) -> Tensor:
@@ -119,15 +116,5 @@ class MTORL(nn.Module):
         return output.action_logits_BLA.softmax(dim=-1)
 
     def predicted_gains(self, output: Output) -> Tensor:
-        """How likely each gain is at each step, (B, L, G), in (0, 1).
-
-        binary: the probability of the gain. onehot: the probability of the gain's class or a later one, as a
-        gain counts as reached where a more valuable one is. continuous and fused: these forms predict one
-        number for all gains, so each gain has that number: a score to rank by, no probability.
-        """
-        if self.config.reward_form == "binary":
-            return output.reward_logits_BLO.sigmoid()
-        if self.config.reward_form == "onehot":
-            class_BLO = output.reward_logits_BLO.softmax(dim=-1)
-            return class_BLO.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-        return output.reward_logits_BLO.sigmoid().expand(-1, -1, self.sizes.gains)
+        """How likely each gain is at each step, (B, L, G), in (0, 1); see the reward form."""
+        return self.form.gains(output.reward_logits_BLO, self.sizes.gains)

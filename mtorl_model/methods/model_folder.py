@@ -1,0 +1,52 @@
+"""A trained model as a folder of tensors and JSON: nothing in it can run code.
+
+weights.pt (tensors by name), config.json (the method's name and settings), feature_spec.json, initial_policy.json.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.methods import METHODS
+from mtorl_model.methods.method import Method
+from mtorl_model.training.checkpoint import load_tensors, save_tensors
+from schemas.errors import UserError
+from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
+
+WEIGHTS, CONFIG, SPEC, POLICY = "weights.pt", "config.json", MODEL_SPEC_FILE, "initial_policy.json"
+
+
+def save_model(folder: Path, model: Method) -> None:
+    """Write the folder, which must be private to the caller: no reader sees it before it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / WEIGHTS, {name: torch.from_numpy(array) for name, array in model.state().items()})
+    config = {"method": model.name, "config": json.loads(model.config.to_json())}
+    (folder / CONFIG).write_text(json.dumps(config, sort_keys=True))
+    (folder / SPEC).write_text(model.spec.to_json())
+    (folder / POLICY).write_text(model.initial_policy.to_json())
+
+
+def load_model(folder: Path) -> Method:
+    """The model of a folder, on the CPU.
+
+    Raises UserError where a file is missing, broken, or holds code instead of tensors, and where the folder was
+    written before models named their method.
+    """
+    missing = [name for name in (WEIGHTS, CONFIG, SPEC, POLICY) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder} is no model folder: it lacks {', '.join(missing)}; train again (make run)")
+    content = json.loads((folder / CONFIG).read_text())
+    if "method" not in content:
+        raise UserError(f"{folder / CONFIG} names no method, it is of an earlier version: train again (make run)")
+    method = METHODS[content["method"]]
+    config = method.Config.from_json(json.dumps(content["config"]))
+    spec = FeatureSpec.from_json((folder / SPEC).read_text())
+    model = method(config, spec, InitialPolicy.from_json((folder / POLICY).read_text()))
+    state = {name: tensor.numpy() for name, tensor in load_tensors(folder / WEIGHTS).items()}
+    try:
+        model.restore(state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UserError(f"{folder / WEIGHTS} does not fit its {CONFIG}: train again (make run)") from error
+    return model

@@ -1,0 +1,181 @@
+"""MTORL: an ensemble of networks that differ in their seed alone, and whose probabilities are averaged.
+
+Shapes as in data/batch.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+
+from mtorl_model.data.batch import Batch
+from mtorl_model.data.device import device
+from mtorl_model.data.encoding import input_sizes
+from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.data.window_store import WindowStore
+from mtorl_model.methods import register
+from mtorl_model.methods.method import GAINS, POLICY, Floats, Method, Prediction, Run, State
+from mtorl_model.methods.mtorl.config import MTORLConfig, presets
+from mtorl_model.methods.mtorl.losses import MTORLLoss
+from mtorl_model.methods.mtorl.network import Network, Output
+from mtorl_model.training import loop
+from mtorl_model.training.config import FineTuneConfig
+from mtorl_model.training.day_sample import DaySample, mixed_batches
+from mtorl_model.training.loop import History
+from schemas.tables.feature_spec import FeatureSpec
+
+
+@register
+class MTORL(Method):
+    """The paper's method, corrected; config.train.members networks."""
+
+    name = "mtorl"
+    predicts = frozenset({POLICY, GAINS})
+    fine_tunes = True
+    Config = MTORLConfig
+    config: MTORLConfig
+
+    def __init__(self, config: MTORLConfig, spec: FeatureSpec, initial_policy: InitialPolicy) -> None:
+        super().__init__(config, spec, initial_policy)
+        self.networks: tuple[Network, ...] = ()
+        self.histories: list[History] = []  # of the last fit, one a network
+
+    @classmethod
+    def presets(cls, dataset: str) -> dict[str, MTORLConfig]:
+        return presets(dataset)
+
+    def initialise(self) -> Self:
+        """Networks with random weights that follow from the seeds; itself."""
+        self.networks = tuple(self._seeded(seed) for seed in self._seeds())
+        return self
+
+    def _seeds(self) -> range:
+        return range(self.config.train.seed, self.config.train.seed + self.config.train.members)
+
+    def _seeded(self, seed: int) -> Network:
+        torch.manual_seed(seed)
+        return self._network()
+
+    def _network(self) -> Network:
+        return Network(self.config.model, input_sizes(self.spec, self.config.reward_inputs))
+
+    def _objective(self) -> MTORLLoss:
+        return MTORLLoss(self.config.loss, self.config.model.form, self.spec.gains)
+
+    def fit(self, train: WindowStore, valid: WindowStore, run: Run) -> Self:
+        """One network after another; each is resumed from a checkpoint of its own."""
+        after_epoch = run.after_epoch
+        report = (lambda history: after_epoch(len(history.epochs), history.best.monitor)) if after_epoch else None
+        networks, self.histories = [], []
+        for seed in self._seeds():
+            networks.append(self._seeded(seed))
+            # A network that is done keeps its checkpoint until all are: a kill repeats none of them.
+            self.histories.append(
+                loop.fit(
+                    networks[-1], train, valid, self._objective(), replace(self.config.train, seed=seed),
+                    checkpoints=run.checkpoints / str(seed) if run.checkpoints else None,
+                    identity=run.identity, after_epoch=report,
+                )
+            )  # fmt: skip
+        self.networks = tuple(networks)
+        run.curves = merged_curves(self.histories)
+        run.lines = [
+            f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss of the policy "
+            f"{history.best.valid['policy']:.4f}, of the reward {history.best.valid['reward']:.4f}"
+            for history in self.histories
+        ]
+        return self
+
+    def fine_tune(self, sample: DaySample, config: FineTuneConfig) -> dict[str, float]:
+        """Every network on batches of its own; the losses of the second network have a _2 behind their names."""
+        curves: dict[str, float] = {}
+        for member, network in enumerate(self.networks, start=1):
+            losses = loop.fine_tune(
+                network, mixed_batches(sample, config, seed=member), self._objective(), config, seed=member
+            )
+            curves |= {f"train_{name}{_suffix(member)}": value for name, value in losses.items()}
+        return curves
+
+    @torch.inference_mode()
+    def predict(self, batch: Batch) -> Prediction:
+        """The mean of the networks' policies and gains, computed in float32 on a GPU where there is one.
+
+        The policy is adjusted for the channels' shares in the log as ModelConfig.prior_adjustment says.
+        """
+        batch = batch.to(device())
+        return self._mean([(network, network(batch)) for network in self._ready()])
+
+    @torch.inference_mode()
+    def predict_last(self, batch: Batch) -> Prediction:
+        batch = batch.to(device())
+        return self._mean([(network, network.last_step(batch)) for network in self._ready()])
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Convolutions' weights are normalised once, not for every block.
+
+        A switch of the whole process: within, no model may be trained, nor one be a copy.deepcopy of another.
+        """
+        self._ready()
+        with parametrize.cached():
+            yield
+
+    def _ready(self) -> tuple[Network, ...]:
+        """The networks on their device, dropout off."""
+        for network in self.networks:
+            # Both walk all parts of the network: too much for every block of windows.
+            if network.training or next(network.parameters()).device.type != device():
+                network.to(device()).eval()
+        return self.networks
+
+    def _mean(self, outputs: Sequence[tuple[Network, Output]]) -> Prediction:
+        policy_BLA: Floats = np.mean([_array(network.policy(output)) for network, output in outputs], axis=0)
+        policy_BLA /= self.adjustment_A
+        gains_BLG = np.mean([_array(network.predicted_gains(output)) for network, output in outputs], axis=0)
+        # float32 sums to 1 within 1e-7 only, and its sums of probabilities can pass 1 by as much.
+        return Prediction(policy_BLA / policy_BLA.sum(axis=-1, keepdims=True), np.minimum(gains_BLG, 1.0))
+
+    @property
+    def adjustment_A(self) -> Floats:
+        """The channels' shares in training, to the power of prior_adjustment."""
+        divide_by_A: Floats = np.array(self.initial_policy.channel_shares) ** self.config.model.prior_adjustment
+        return divide_by_A
+
+    def state(self) -> State:
+        """The weights, by number of the network and name."""
+        return {
+            f"{number}.{name}": weight.detach().cpu().numpy()
+            for number, network in enumerate(self.networks)
+            for name, weight in network.state_dict().items()
+        }
+
+    def restore(self, state: State) -> None:
+        self.networks = tuple(self._network() for _ in self._seeds())
+        torch.nn.ModuleList(self.networks).load_state_dict({k: torch.from_numpy(array) for k, array in state.items()})
+
+    def summary(self) -> str:
+        weights = sum(p.numel() for p in self.networks[0].parameters())
+        return f"{len(self.networks)} x {weights:,} weights"
+
+
+def merged_curves(histories: Sequence[History]) -> list[dict[str, float]]:
+    """All figures of each epoch, those of the second network and on with its number behind their names."""
+    curves: list[dict[str, float]] = [{} for _ in range(max(len(history.epochs) for history in histories))]
+    for member, history in enumerate(histories, start=1):
+        for curve, epoch in zip(curves, history.epochs, strict=False):  # each stops early by itself
+            curve |= {name + _suffix(member): value for name, value in epoch.curves().items()}
+    return curves
+
+
+def _suffix(member: int) -> str:
+    return f"_{member}" if member > 1 else ""
+
+
+def _array(probabilities: Tensor) -> Floats:
+    array: Floats = probabilities.double().cpu().numpy()
+    return array

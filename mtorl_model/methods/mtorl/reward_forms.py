@@ -1,0 +1,130 @@
+"""The four forms of the reward of equation 18: what the network reads of it, what it puts out, and its loss.
+
+Shapes: B windows, L steps, G gains (from the least to the most valuable), O reward outputs, H reward losses.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtorl_model.data.batch import Batch
+from mtorl_model.data.reward_inputs import GAINS_AND_REWARD, HIGHEST_GAIN, SCALED_REWARD, RewardInputs
+from mtorl_model.methods.common.masks import masked_mean
+
+
+class RewardForm(ABC):
+    """One form of the reward. Its losses are means over label steps; what other steps hold reaches no loss."""
+
+    name: ClassVar[str]
+    inputs: ClassVar[RewardInputs]
+
+    @abstractmethod
+    def outputs(self, gains: int) -> int:
+        """O, the number of outputs of the reward decoder."""
+
+    def loss_names(self, gains: Sequence[str]) -> tuple[str, ...]:
+        """A name for each loss, length H."""
+        return ("reward_0",)
+
+    def labels(self, batch: Batch) -> Tensor:
+        """The labels that each loss is a mean over, (B, L, H) boolean."""
+        return batch.label_BL.unsqueeze(-1)
+
+    @abstractmethod
+    def losses(self, logits_BLO: Tensor, batch: Batch) -> Tensor:
+        """The reward losses, (H,)."""
+
+    @abstractmethod
+    def gains(self, logits_BLO: Tensor, gains: int) -> Tensor:
+        """How likely each gain is at each step, (B, L, G), in (0, 1)."""
+
+
+class Binary(RewardForm):
+    """One logit and one cross-entropy a gain: equations 14 and 20."""
+
+    name = "binary"
+    inputs = GAINS_AND_REWARD
+
+    def outputs(self, gains: int) -> int:
+        return gains
+
+    def loss_names(self, gains: Sequence[str]) -> tuple[str, ...]:
+        return tuple(gains)
+
+    def labels(self, batch: Batch) -> Tensor:
+        """A label of maturity 0 says nothing about its gain."""
+        return batch.label_BL.unsqueeze(-1) & (batch.maturity_BLG > 0)
+
+    def losses(self, logits_BLO: Tensor, batch: Batch) -> Tensor:
+        """(G,). Where a gain may still come (delayed_feedback.py), "none yet" has the probability 1 - maturity * r^.
+
+        As printed, equations 14 and 20 hold (1 - r)(1 - log r^) (fault 7); cross-entropy is (1 - r) log(1 - r^).
+        """
+        label_BL1 = batch.label_BL.unsqueeze(-1)
+        target_BLG = torch.where(label_BL1, batch.gains_BLG, 0.0)
+        loss_BLG = F.binary_cross_entropy_with_logits(logits_BLO, target_BLG, reduction="none")
+        # log(1 - m p) - log(1 - p) = softplus(logit + log(1 - m)); at maturity 1 it is 0, gradient included.
+        maturity_BLG = torch.where(label_BL1, batch.maturity_BLG, 1.0)
+        loss_BLG = loss_BLG - (1 - target_BLG) * F.softplus(logits_BLO + torch.log1p(-maturity_BLG))
+        by_gain = zip(loss_BLG.unbind(-1), self.labels(batch).unbind(-1), strict=True)
+        return torch.stack([masked_mean(loss_BL, label_BL) for loss_BL, label_BL in by_gain])
+
+    def gains(self, logits_BLO: Tensor, gains: int) -> Tensor:
+        return logits_BLO.sigmoid()
+
+
+class Continuous(RewardForm):
+    """One score for all gains, fitted to the scaled reward by its squared error: equation 19."""
+
+    name = "continuous"
+    inputs = SCALED_REWARD
+
+    def outputs(self, gains: int) -> int:
+        return 1
+
+    def losses(self, logits_BLO: Tensor, batch: Batch) -> Tensor:
+        target_BL = torch.where(batch.label_BL, batch.reward_BL, 0.0)
+        squared_BL = (logits_BLO.squeeze(-1).sigmoid() - target_BL).square()
+        return masked_mean(squared_BL, batch.label_BL).unsqueeze(0)
+
+    def gains(self, logits_BLO: Tensor, gains: int) -> Tensor:
+        """Each gain has the one number that is predicted for all: a score to rank by, no probability."""
+        return logits_BLO.sigmoid().expand(-1, -1, gains)
+
+
+class Fused(Continuous):
+    """As continuous: the two forms differ in how the scaled reward was made, not in what is made of it."""
+
+    name = "fused"
+
+
+class OneHot(RewardForm):
+    """One logit a class: class 0 earns nothing, class k reaches gain k and no later one. Equation 21."""
+
+    name = "onehot"
+    inputs = HIGHEST_GAIN
+
+    def outputs(self, gains: int) -> int:
+        return gains + 1
+
+    def losses(self, logits_BLO: Tensor, batch: Batch) -> Tensor:
+        loss_BL = F.cross_entropy(logits_BLO.transpose(1, 2), highest_gain(batch.gains_BLG), reduction="none")
+        return masked_mean(loss_BL, batch.label_BL).unsqueeze(0)
+
+    def gains(self, logits_BLO: Tensor, gains: int) -> Tensor:
+        """The probability of the gain's class or a later one: a gain counts as reached where a later one is."""
+        class_BLO = logits_BLO.softmax(dim=-1)
+        return class_BLO.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+
+
+def highest_gain(gains_BLG: Tensor) -> Tensor:
+    """The class of the onehot form, (B, L): 0 = no gain, k = gain k is the last one reached."""
+    rank_G = torch.arange(1, gains_BLG.shape[-1] + 1, device=gains_BLG.device)
+    return torch.where(gains_BLG > 0.5, rank_G, 0).amax(dim=-1)
+
+
+REWARD_FORMS: dict[str, RewardForm] = {form.name: form for form in (Binary(), Continuous(), Fused(), OneHot())}
