@@ -1,8 +1,8 @@
-"""What a command costs: seconds, processor time, memory and bytes read, of the process and all that it starts.
+"""Measures a command: seconds, processor time, memory and bytes read, of the process and of all that it starts.
 
-A command is run as it would be typed, in a process group of its own; a look at its process tree several times a second
-adds up what each process holds and has used. Peers are run in turn (A, B, A, B), so that what else the machine does
-falls on all of them, and a ratio is taken within each round.
+A command runs as a person would type it, in its own process group. A thread samples its processes several times a
+second while it runs. Peers run in turn (A, B, A, B), so that other load on the machine affects all of them, and a ratio
+compares the costs of one round.
 """
 
 import json
@@ -16,157 +16,214 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from schemas.errors import UserError
 
-_LOOK_S = 0.25  # a look takes some ten milliseconds, most of it for the memory of the JVM
-_SHOWN = 2000  # characters of what a failed command has said
+_TREE_INTERVAL_S = 0.25  # one sample takes about ten milliseconds, most of it for the memory of the JVM
+_PROCESS_INTERVAL_S = 0.05
+_ERROR_CHARACTERS = 2000  # how much of a failed command's output its error shows
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one run of a command has cost.
+    """The cost of one run of a command.
 
-    cpu_s: user and system time. peak_bytes: the largest sum of proportional set sizes over the process tree (a page
-    that processes share counts once). read_bytes: what the processes have asked the system to read, from files, pipes
-    and sockets alike, whether or not it came from a disk. said: its standard output. figures: the JSON object
-    on the last line of that, if any.
+    cpu_s: user and system time.
+    peak_bytes: the largest sum of proportional set sizes over the process tree (a page that processes share counts
+        once); if only the command's own process was sampled, its largest resident set.
+    read_bytes: bytes that the processes read through system calls, from files, pipes and sockets, whether or not they
+        came from a disk; 0 if only the command's own process was sampled.
+    output: standard output.
+    figures: the JSON object on the last line of the output; empty if that line is something else.
     """
 
     seconds: float
     cpu_s: float
     peak_bytes: int
     read_bytes: int
-    said: str = ""
+    output: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of the repeats, and the smallest and largest of them."""
+    """The median, the smallest and the largest of the rounds."""
 
     median: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def summarise(cls, values: Sequence[float]) -> "Spread":
         return cls(median(values), min(values), max(values))
 
-    def times(self, factor: float) -> "Spread":
-        return Spread(self.median * factor, self.low * factor, self.high * factor)
 
+def measure(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, *, whole_tree: bool = True
+) -> Cost:
+    """Run the command to its end. If this process ends early, the command ends with it.
 
-def measured(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Cost:
-    """Run the command to its end; a UserError with the end of what it said where it fails.
+    environment: variables that are added to those of this process.
+    whole_tree: False samples only the command's own process, which disturbs it less.
 
-    environment: variables on top of this process's own. Whatever ends this process early ends the command with it.
+    Raises UserError, with the end of the command's output, if the command fails.
     """
     words = [str(word) for word in command]
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
+    with tempfile.TemporaryFile("w+") as output_file, tempfile.TemporaryFile("w+") as error_file:
         start = time.monotonic()
         process = subprocess.Popen(
-            words, stdout=said, stderr=complained, env={**os.environ, **(environment or {})}, start_new_session=True
+            words,
+            stdout=output_file,
+            stderr=error_file,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
         )
-        watch = _Watch(process.pid)
+        usage = _TreeUsage(process.pid) if whole_tree else _ProcessUsage(process.pid)
+        sampler = _Sampler(usage)
         try:
-            watch.start()
+            sampler.start()
             _, status, used = os.wait4(process.pid, 0)
             seconds = time.monotonic() - start
             process.returncode = os.waitstatus_to_exitcode(status)
         finally:
-            watch.stop()
+            sampler.stop()
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        output = _content(said)
+        output = _content(output_file)
         if process.returncode != 0:
-            tail = (output + _content(complained))[-_SHOWN:]
+            tail = (output + _content(error_file))[-_ERROR_CHARACTERS:]
             raise UserError(f"{' '.join(words)} ended with status {process.returncode}: {tail}")
-    # A look misses what comes after it; the system's own count misses processes that nobody has waited for.
-    cpu_s = max(watch.cpu_s, used.ru_utime + used.ru_stime)
-    return Cost(seconds, cpu_s, watch.peak_bytes, watch.read_bytes, output, _figures(output))
+    # The samples miss the time after the last of them. The system's count misses processes without a waiting parent.
+    cpu_s = max(usage.cpu_s, used.ru_utime + used.ru_stime)
+    return Cost(seconds, cpu_s, usage.peak_bytes, usage.read_bytes, output, _figures(output))
 
 
-def alternating(
-    peers: Mapping[str, Callable[[int], Sequence[Cost]]], repeats: int, say: Callable[[str], None] = print
+def measure_in_turn(
+    peers: Mapping[str, Callable[[], Sequence[Cost]]], rounds: int, log: Callable[[str], None] = print
 ) -> dict[str, list[Cost]]:
-    """Each peer's cost in each round; a peer that is several commands one after the other costs their sum.
+    """The cost of each peer in each round.
 
-    peers: what runs a peer in the round of that number.
+    peers: by name, a function that runs the peer once. A peer may be several commands that run in sequence.
     """
-    found: dict[str, list[Cost]] = {name: [] for name in peers}
-    for number in range(repeats):
+    costs: dict[str, list[Cost]] = {name: [] for name in peers}
+    for number in range(1, rounds + 1):
         for name, run in peers.items():
-            cost = together(run(number))
-            found[name].append(cost)
-            say(f"  round {number + 1} of {repeats}: {name} {cost.seconds:.1f} s, {cost.cpu_s:.1f} s of processor"
-                f" time, {cost.peak_bytes / 2**30:.2f} GiB")  # fmt: skip
-    return found
+            cost = total(run())
+            costs[name].append(cost)
+            log(
+                f"  round {number} of {rounds}: {name} {cost.seconds:.1f} s, {cost.cpu_s:.1f} s of processor time, "
+                f"{cost.peak_bytes / 2**30:.2f} GiB"
+            )
+    return costs
 
 
-def together(costs: Sequence[Cost]) -> Cost:
-    """Of commands run one after the other: times and bytes add up, memory is the largest, figures are the last's."""
+def total(costs: Sequence[Cost]) -> Cost:
+    """The cost of commands that ran in sequence: sums of times and bytes, the largest memory, the last figures."""
     return Cost(
-        sum(c.seconds for c in costs), sum(c.cpu_s for c in costs), max(c.peak_bytes for c in costs),
-        sum(c.read_bytes for c in costs), costs[-1].said, costs[-1].figures,
-    )  # fmt: skip
+        seconds=sum(cost.seconds for cost in costs),
+        cpu_s=sum(cost.cpu_s for cost in costs),
+        peak_bytes=max(cost.peak_bytes for cost in costs),
+        read_bytes=sum(cost.read_bytes for cost in costs),
+        output=costs[-1].output,
+        figures=costs[-1].figures,
+    )
 
 
-def ratio(of: Sequence[float], to: Sequence[float]) -> Spread:
-    """Round by round, so that a machine that is slow for a while is slow for both."""
-    return Spread.of([one / other for one, other in zip(of, to, strict=True)])
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
+    """The spread of the ratios within each round: a machine that is slow for a while is slow for both."""
+    return Spread.summarise([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
-class _Watch(threading.Thread):
-    """Looks at a process and its descendants until told to stop."""
+class _Usage(Protocol):
+    """The samples of a running command, summed up."""
+
+    interval_s: float
+    cpu_s: float
+    peak_bytes: int
+    read_bytes: int
+
+    def sample(self) -> None: ...
+
+
+class _TreeUsage:
+    """Samples a process and all its descendants."""
+
+    interval_s = _TREE_INTERVAL_S
 
     def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
         self._root = psutil.Process(pid)
-        self._ended = threading.Event()
-        self._cpu_s: dict[tuple[int, float], float] = {}  # by process id and start: an id may be given out again
+        self._cpu_s: dict[tuple[int, float], float] = {}  # by process id and start: the system reuses ids
+        self.cpu_s = 0.0
         self.peak_bytes = self.read_bytes = 0
 
-    @property
-    def cpu_s(self) -> float:
-        return sum(self._cpu_s.values())
-
-    def run(self) -> None:
-        while not self._ended.wait(_LOOK_S):
-            self._look()
-
-    def stop(self) -> None:
-        self._ended.set()
-        if self.is_alive():
-            self.join()
-
-    def _look(self) -> None:
-        held = read = 0
-        for process in _tree(self._root):
-            # A process may end while it is looked at; what it had used by the look before stands.
+    def sample(self) -> None:
+        memory_bytes = read_bytes = 0
+        for process in self._processes():
+            # A process may end during the sample; its processor time of the previous sample then stays.
             try:
                 key = process.pid, process.create_time()
                 used = process.cpu_times()
                 self._cpu_s[key] = used.user + used.system
-                # With what those have read that it has waited for: unlike its times, these the system adds up. Spark's
-                # Python workers, which nobody waits for, count as long as they live.
-                read += process.io_counters().read_chars
-                held += process.memory_full_info().pss
+                # The system adds the bytes of a child to its parent's once the parent has waited for it. Spark's
+                # Python workers have no parent that waits: they count as long as they live.
+                read_bytes += process.io_counters().read_chars
+                memory_bytes += process.memory_full_info().pss
             except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
                 continue
-        self.peak_bytes = max(self.peak_bytes, held)
-        self.read_bytes = max(self.read_bytes, read)
+        self.cpu_s = sum(self._cpu_s.values())
+        self.peak_bytes = max(self.peak_bytes, memory_bytes)
+        self.read_bytes = max(self.read_bytes, read_bytes)
+
+    def _processes(self) -> list[psutil.Process]:
+        try:
+            return [self._root, *self._root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
 
-def _tree(root: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+class _ProcessUsage:
+    """Reads the largest resident set so far of one process.
+
+    The system's own figure at the end, ru_maxrss, would include the memory of the parent at the start.
+    """
+
+    interval_s = _PROCESS_INTERVAL_S
+    cpu_s = 0.0
+    read_bytes = 0
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self.peak_bytes = 0
+
+    def sample(self) -> None:
+        try:
+            lines = self._status.read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):  # the process has just ended
+            return
+        peaks = (int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        self.peak_bytes = max(self.peak_bytes, next(peaks, 0))
+
+
+class _Sampler(threading.Thread):
+    """Takes samples until it is stopped."""
+
+    def __init__(self, usage: _Usage) -> None:
+        super().__init__(daemon=True)
+        self._usage = usage
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(self._usage.interval_s):
+            self._usage.sample()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self.is_alive():
+            self.join()
 
 
 def _content(file: Any) -> str:
@@ -175,12 +232,12 @@ def _content(file: Any) -> str:
 
 
 def _figures(output: str) -> dict[str, Any]:
-    """The JSON object on the last line, as the measured modules print it; empty where there is none."""
-    last = output.strip().rpartition("\n")[2]
-    if not last.startswith("{"):
+    """The JSON object on the last line; empty if that line is something else."""
+    last_line = output.strip().rpartition("\n")[2]
+    if not last_line.startswith("{"):
         return {}
     try:
-        found = json.loads(last)
+        figures = json.loads(last_line)
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return figures if isinstance(figures, dict) else {}

@@ -1,7 +1,7 @@
-"""The journeys of a raw Criteo log as published notebooks cut them: python -m benchmarks.pandas_peer --log FILE
+"""Journeys of a raw Criteo log as published notebooks build them: python -m benchmarks.pandas_peer --log FILE
 
-A loop over users, each of whom is looked up by a filter over the whole log. It is timed on --users of them, spread over
-the log, and extrapolated to all: the loop takes a pass over the log a user, so its time is their number times the mean.
+A loop over users filters the whole log for each of them, so its time is the number of users times the mean time per
+user. The loop is timed on --users users at equal distances in the log and extrapolated to all.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import pandas as pd
 
 from schemas.datasets.criteo import LOG
 
-LEAST, STEPS = 10, 20
+MIN_EXPOSURES, STEPS = 10, 20
 
 
 def main() -> None:
@@ -35,11 +35,11 @@ def main() -> None:
 
 
 def journey(rows: pd.DataFrame, user: int) -> dict[str, np.ndarray] | None:
-    """The user's last exposures as arrays, None where there are too few."""
-    own = rows[rows["uid"] == user].sort_values("timestamp")
-    if len(own) < LEAST:
+    """The user's last STEPS exposures as arrays; None if the user has fewer than MIN_EXPOSURES."""
+    user_rows = rows[rows["uid"] == user].sort_values("timestamp")
+    if len(user_rows) < MIN_EXPOSURES:
         return None
-    return {name: own[name].to_numpy()[-STEPS:] for name in own.columns}
+    return {name: user_rows[name].to_numpy()[-STEPS:] for name in user_rows.columns}
 
 
 if __name__ == "__main__":

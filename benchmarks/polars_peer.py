@@ -1,7 +1,8 @@
-"""The journeys of a raw Criteo log by Polars: python -m benchmarks.polars_peer --log FILE --out FOLDER
+"""Journeys of a raw Criteo log by Polars: python -m benchmarks.polars_peer --log FILE --out FOLDER
 
-All columns parsed, users grouped in order of time, those with at least 10 exposures, their last 20 as arrays, split by
-a hash of the user, Parquet. Nothing is checked, refused, counted or told apart by day.
+Parses all columns, groups the rows by user in order of time, keeps users with at least 10 exposures, takes the last 20
+exposures as arrays, splits by a hash of the user, writes Parquet. It checks, refuses and counts nothing, and does not
+separate the days.
 """
 
 import argparse
@@ -12,12 +13,12 @@ import polars as pl
 
 from schemas.datasets.criteo import LOG
 
-LEAST, STEPS = 10, 20
+MIN_EXPOSURES, STEPS = 10, 20
 _TYPES = {"bigint": pl.Int64, "double": pl.Float64, "string": pl.String}
 
 
 def journeys(log: Path) -> pl.LazyFrame:
-    """A row a user: uid, split, and a list a column of the log, oldest first."""
+    """One row per user: uid, split, and for every other column of the log a list, oldest first."""
     types = {column.name: _TYPES[column.dtype]() for column in LOG.columns}
     rows = pl.scan_csv(log, separator=LOG.separator, schema=types)
     bucket = pl.col("uid").hash(seed=1) % 10
@@ -26,7 +27,7 @@ def journeys(log: Path) -> pl.LazyFrame:
         rows.sort("uid", "timestamp")
         .group_by("uid", maintain_order=True)
         .agg(pl.len().alias("exposures"), pl.all().exclude("uid").tail(STEPS))
-        .filter(pl.col("exposures") >= LEAST)
+        .filter(pl.col("exposures") >= MIN_EXPOSURES)
         .drop("exposures")
         .with_columns(split.otherwise(pl.lit("test")).alias("split"))
     )
@@ -38,10 +39,10 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     args.out.mkdir(parents=True)
-    found = journeys(args.log).collect()
-    for (split,), part in found.partition_by("split", as_dict=True, include_key=False).items():
+    windows = journeys(args.log).collect()
+    for (split,), part in windows.partition_by("split", as_dict=True, include_key=False).items():
         part.write_parquet(args.out / f"{split}.parquet", compression="zstd")
-    print(json.dumps({"users": len(found)}))
+    print(json.dumps({"users": len(windows)}))
 
 
 if __name__ == "__main__":

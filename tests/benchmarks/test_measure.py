@@ -1,18 +1,18 @@
-"""What a command costs: of itself and of what it starts."""
+"""The cost of a command: of its process and of all that it starts."""
 
 import sys
 
 import pytest
 
-from benchmarks.measure import Cost, Spread, alternating, measured, ratio, together
+from benchmarks.measure import Cost, Spread, measure, measure_in_turn, ratio, total
 from schemas.errors import UserError
 
 MIB = 2**20
-# A child that holds 200 MiB until it has used half a second of processor time, beside a parent that holds 100.
+# A child holds 200 MiB until it has used 0.8 s of processor time, while its parent holds 100 MiB.
 FAMILY = """
 import subprocess, sys
-held = b"x" * (100 * 2**20)
-child = "import time; held = b'x' * (200 * 2**20)\\nwhile time.process_time() < 0.8: pass"
+block = b"x" * (100 * 2**20)
+child = "import time; block = b'x' * (200 * 2**20)\\nwhile time.process_time() < 0.8: pass"
 subprocess.run([sys.executable, "-c", child], check=True)
 """
 
@@ -22,50 +22,62 @@ def python(code: str) -> list[str]:
 
 
 def test_memory_and_processor_time_are_those_of_all_processes_together():
-    cost = measured(python(FAMILY))
+    cost = measure(python(FAMILY))
     assert 300 * MIB < cost.peak_bytes < 400 * MIB
+    assert cost.cpu_s > 0.5
+
+
+def test_memory_can_be_that_of_the_commands_own_process():
+    block = b"x" * (400 * MIB)  # the memory of the process that starts it does not count
+    cost = measure(python(FAMILY), whole_tree=False)
+    del block
+    assert 100 * MIB < cost.peak_bytes < 200 * MIB
     assert cost.cpu_s > 0.5
 
 
 def test_bytes_are_those_that_the_process_has_read(tmp_path):
     file = tmp_path / "large"
     file.write_bytes(b"x" * (50 * MIB))
-    waits = "import time; time.sleep(1)"  # long enough to be looked at
-    nothing = measured(python(waits)).read_bytes
-    read = measured(python(f"open({str(file)!r}, 'rb').read(); {waits}")).read_bytes
-    assert 50 * MIB <= read - nothing < 51 * MIB
-    # A child's, that has ended and was waited for, are in its parent's: not counted again.
-    child = f"open({str(file)!r}, 'rb').read(); {waits}"
-    family = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); {waits}"
-    assert 50 * MIB <= measured(python(family)).read_bytes - nothing < 60 * MIB
+    pause = "import time; time.sleep(1)"  # long enough for several samples
+    start_bytes = measure(python(pause)).read_bytes
+    read_bytes = measure(python(f"open({str(file)!r}, 'rb').read(); {pause}")).read_bytes
+    assert 50 * MIB <= read_bytes - start_bytes < 51 * MIB
+    # The parent's count includes a child that has ended: its bytes are not counted again.
+    child = f"open({str(file)!r}, 'rb').read(); {pause}"
+    family = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); {pause}"
+    assert 50 * MIB <= measure(python(family)).read_bytes - start_bytes < 60 * MIB
 
 
 def test_figures_are_the_object_on_the_last_line():
-    assert measured(python("print('3 rows'); print('{\"rows\": 3}')")).figures == {"rows": 3}
-    assert measured(python("print('{\"rows\": 3}'); print('done')")).figures == {}
-    assert measured(python("print('{half')")).figures == {}
+    assert measure(python("print('3 rows'); print('{\"rows\": 3}')")).figures == {"rows": 3}
+    assert measure(python("print('{\"rows\": 3}'); print('done')")).figures == {}
+    assert measure(python("print('{half')")).figures == {}
 
 
-def test_a_command_that_fails_says_why():
+def test_a_failed_command_is_an_error_with_its_output():
     with pytest.raises(UserError, match="ended with status 3: no such log"):
-        measured(python("import sys; sys.stderr.write('no such log'); sys.exit(3)"))
+        measure(python("import sys; sys.stderr.write('no such log'); sys.exit(3)"))
 
 
-def test_peers_take_turns_and_ratios_are_taken_within_a_round():
-    turns: list[tuple[str, int]] = []
+def test_peers_run_in_turn_and_a_ratio_compares_the_costs_of_one_round():
+    turns: list[str] = []
 
-    def peer(name: str, costs: list[float]):
-        def run(number: int) -> list[Cost]:
-            turns.append((name, number))
-            return [Cost(costs[number], 0.0, 1, 1)]
+    def peer(name: str, seconds: list[float]):
+        remaining = iter(seconds)
+
+        def run() -> list[Cost]:
+            turns.append(name)
+            return [Cost(next(remaining), 0.0, 1, 1)]
 
         return run
 
-    found = alternating({"ours": peer("ours", [8, 30, 3]), "theirs": peer("theirs", [2, 10, 1])}, 3, lambda _: None)
-    assert turns == [("ours", 0), ("theirs", 0), ("ours", 1), ("theirs", 1), ("ours", 2), ("theirs", 2)]
-    ours, theirs = ([cost.seconds for cost in costs] for costs in found.values())
-    assert ratio(ours, theirs) == Spread(3, 3, 4)  # of the medians it would be 4
+    peers = {"ours": peer("ours", [8, 30, 3]), "theirs": peer("theirs", [2, 10, 1])}
+    costs = measure_in_turn(peers, 3, lambda _: None)
+    assert turns == ["ours", "theirs"] * 3
+    ours_s, theirs_s = ([cost.seconds for cost in rounds] for rounds in costs.values())
+    assert (ours_s, theirs_s) == ([8, 30, 3], [2, 10, 1])
+    assert ratio(ours_s, theirs_s) == Spread(3, 3, 4)  # the ratio of the medians is 4
 
 
-def test_commands_one_after_the_other_add_up_but_for_memory():
-    assert together([Cost(1, 2, 30, 4, "a"), Cost(10, 20, 3, 40, "b")]) == Cost(11, 22, 30, 44, "b")
+def test_commands_in_sequence_cost_their_sum_and_their_largest_memory():
+    assert total([Cost(1, 2, 30, 4, "a"), Cost(10, 20, 3, 40, "b")]) == Cost(11, 22, 30, 44, "b")
