@@ -21,7 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from dags import alerts
 from dags.operators import PythonStep, SparkStep
 from schemas.dataset import get_dataset
-from schemas.tables.registry import FROM_HISTORY, FROM_RAW, OF_CHAMPION, SCORES
+from schemas.tables.registry import CHAMPION_TABLES, SCORE_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
 
 # The day of a run: the partition key of a scheduled, backfilled or asset-triggered run, the parameter of a
 # run that a person starts, the logical date of `airflow dags test`.
@@ -209,7 +209,7 @@ def history_dag(dataset: str) -> DAG:
         evaluate = _python(
             "evaluate", "mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics
         )  # fmt: skip
-        chain(exposures, _audit("raw_rows", dataset, DAYS, tables=FROM_RAW), [journeys, spec])
+        chain(exposures, _audit("raw_rows", dataset, DAYS, tables=TABLES_FROM_RAW), [journeys, spec])
         audits = [_audit("journeys", dataset, last_day), _audit("feature_spec", dataset, last_day)]
         chain([journeys, spec], audits, sequences, _audit("sequences", dataset, DAYS), train, evaluate)
     return dag
@@ -239,7 +239,7 @@ def daily_dag(dataset: str) -> DAG:
     spec = ("--spec", f"{champion}/feature_spec.json")
     with _dag("daily", dataset, daily_dag.__doc__, schedule=timetable, params=params, hours=8) as dag:
         exposures = _spark("build_exposures", dataset, *_raw(dataset), *UP_TO_DAY, THIS_CODE, waits=_LATE_FILE)
-        raw_audit = _audit("raw_rows", dataset, ("--to", DAY, *NEW), tables=FROM_RAW)
+        raw_audit = _audit("raw_rows", dataset, ("--to", DAY, *NEW), tables=TABLES_FROM_RAW)
         handed_out = _python("export_champion", "mtorl_model.export_champion", dataset, "--out", champion)
         built = _spark("build_day", dataset, "--day", DAY, *spec, THIS_CODE)
         journeys = (journeys_asset(dataset),)
@@ -247,11 +247,11 @@ def daily_dag(dataset: str) -> DAG:
             exposures,
             raw_audit,
             built,
-            _audit("day", dataset, (*spec, *maturing, *NEW), tables=FROM_HISTORY, publishes=journeys),
+            _audit("day", dataset, (*spec, *maturing, *NEW), tables=TABLES_FROM_HISTORY, publishes=journeys),
             # Test, then train, then ask the gate.
             _python("learn", "mtorl_model.learn", dataset, "--day", DAY, pool="gpu", queue="gpu"),
             # No night rests on a champion whose tests are not to be believed.
-            _audit("champion", dataset, ONE_DAY, tables=OF_CHAMPION, publishes=(champion_asset(dataset),)),
+            _audit("champion", dataset, ONE_DAY, tables=CHAMPION_TABLES, publishes=(champion_asset(dataset),)),
         )
         handed_out >> built
         _report_however_it_ends(dag, dataset)
@@ -275,12 +275,12 @@ def nightly_dag(dataset: str) -> DAG:
     budget = Param(None, type=["null", "number"], minimum=0, description=told)
     params = {"date": _OPTIONAL_DAY, "budget": budget}
     with _dag("nightly", dataset, nightly_dag.__doc__, schedule=timetable, params=params, hours=2) as dag:
-        tables = tuple(Asset(f"{table}_{dataset}") for table in SCORES)
+        tables = tuple(Asset(f"{table}_{dataset}") for table in SCORE_TABLES)
         asked = "'--budget=%r' % params.budget if params.budget is not none"
         spend = f"{{{{ {asked} else default_budget('{standing}') }}}}"
         chain(
             _python("score", "mtorl_model.score", dataset, "--day", DAY),
-            _audit("scores", dataset, (*ONE_DAY, *NEW), tables=SCORES, publishes=tables),
+            _audit("scores", dataset, (*ONE_DAY, *NEW), tables=SCORE_TABLES, publishes=tables),
             _python("plan_budget", "mtorl_model.plan_budget", dataset, "--day", DAY, spend),
             _audit("budget_plan", dataset, ONE_DAY, publishes=(budget_plan_asset(dataset),)),
         )

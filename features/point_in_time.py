@@ -24,13 +24,13 @@ from schemas.steps import (
     LARGEST_SUMMAND,
     TIME_BITS,
     counted_switches,
-    last,
-    mean,
+    known_after_columns,
+    last_column,
+    mean_column,
     outcome_columns,
     profile_inputs,
     running_means,
-    shown_columns,
-    switches,
+    switches_column,
 )
 
 KIND = "_kind"
@@ -120,9 +120,9 @@ def known_steps(chunk: Chunk, dataset: Dataset, side: Side) -> pa.Table:
         found[column.name] = view.own_or_latest(column.name, chunk.summary("next_step", column.name))
     for column in profile_inputs(dataset):
         found[column.name] = view.own_or_latest(column.name, chunk.summaries.column(column.name))
-    for column in shown_columns(dataset):
-        of_summary = chunk.summary("next_step", last(column.name))
-        found[last(column.name)] = view.latest(exposures.column(column.name), of_summary)
+    for column in known_after_columns(dataset):
+        of_summary = chunk.summary("next_step", last_column(column.name))
+        found[last_column(column.name)] = view.latest(exposures.column(column.name), of_summary)
     found |= _running_means(chunk, steps, seen, dataset) | _switches(chunk, steps, seen, view, dataset)
 
     gained = {gain: np.nan_to_num(floats(exposures.column(gain))).astype(np.int64) for gain in dataset.gain_names}
@@ -227,7 +227,7 @@ def _running_means(chunk: Chunk, steps: Steps, seen: Seen, dataset: Dataset) -> 
             of_summary_U[parents[of_name]] = values[of_name]
             sums_SK[:, k, part] = seen.total(summand_N) + of_summary_U[steps.user_S]
         micro_S, count_S = sums_SK[:, k].T
-        found[mean(name)] = pa.array(micro_S / _MICRO / np.maximum(count_S, 1), mask=count_S == 0)
+        found[mean_column(name)] = pa.array(micro_S / _MICRO / np.maximum(count_S, 1), mask=count_S == 0)
     sums_UK = sums_SK[len(chunk.user_N) :]
     entries = pa.StructArray.from_arrays(
         [
@@ -246,11 +246,11 @@ def _switches(chunk: Chunk, steps: Steps, seen: Seen, view: _Views, dataset: Dat
     found: dict[str, Any] = {}
     before_N = view.previous_S[: len(chunk.user_N)]
     for name in counted_switches(dataset):
-        values = both(chunk.exposures.column(name), chunk.summary("next_step", last(name)))
+        values = both(chunk.exposures.column(name), chunk.summary("next_step", last_column(name)))
         code = codes(values)
         changed_N = (code[: len(before_N)] != code[before_N]) & (before_N != NONE)
-        of_summary_U = chunk.count("next_step", switches(name))
-        found[switches(name)] = seen.total(changed_N.astype(np.int64)) + of_summary_U[steps.user_S]
+        of_summary_U = chunk.count("next_step", switches_column(name))
+        found[switches_column(name)] = seen.total(changed_N.astype(np.int64)) + of_summary_U[steps.user_S]
     return found
 
 

@@ -51,7 +51,7 @@ from lakehouse.staging import require_lake
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day, day_plus, days_between
-from schemas.errors import NothingToDo, NotYet, UserError, exit_with_one_line
+from schemas.errors import NothingToDo, NothingToDoYet, UserError, exit_with_one_line
 from schemas.tables import EXPOSURES, QUARANTINE
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE_TABLE
@@ -173,12 +173,15 @@ def days_asked(index: RawIndex, first: str | None, last: str | None) -> list[str
 def days_up_to(lake: Lake, dataset: str, index: RawIndex, day: str) -> list[str]:
     """From the first day that the lake holds (an empty lake: that the log has) to this one.
 
-    NothingToDo where the log does not reach that day, NotYet where its latest days are so recent that it still may.
+    NothingToDo where the log does not reach that day, NothingToDoYet where its latest days are so recent that it
+    still may.
     """
     low, high = _span(index)
     if not (low <= day <= high and index.has_come(day)):
         may_come = low <= day <= day_plus(high, _LATE_DAYS)
-        raise (NotYet if may_come else NothingToDo)(f"the log has the days {low} to {high}, and so far no row of {day}")
+        raise (NothingToDoYet if may_come else NothingToDo)(
+            f"the log has the days {low} to {high}, and so far no row of {day}"
+        )
     held = lake.days(EXPOSURES, dataset)
     return days_between(max(low, min(day, held[0])) if held else low, day)
 

@@ -58,7 +58,9 @@ def main() -> None:
         spec = fit(lake, dataset, days, code)
         _publish(lake, dataset, spec, days, inputs)
     dropped = [f for f in spec.features if not f.kept]
-    print(f"feature spec {dataset.name} {spec.version}: {len(spec.kept)} features kept, {len(dropped)} dropped")
+    print(
+        f"feature spec {dataset.name} {spec.version}: {len(spec.kept_features)} features kept, {len(dropped)} dropped"
+    )
     for feature in dropped:
         print(f"  dropped {feature.name}: {feature.reason}")
 

@@ -26,7 +26,7 @@ from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
-from schemas.tables.registry import FROM_HISTORY, FROM_RAW, SCORES, TABLES, RegisteredTable
+from schemas.tables.registry import SCORE_TABLES, TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW, RegisteredTable
 
 DAILY = [table for table in TABLES.values() if table.daily]
 
@@ -126,7 +126,7 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
                 # The scores of a day are of one model; a new champion changes those of the newest day alone.
                 issued = manifests[CHANNEL_POLICIES][day]
                 model = (champion if day == newest else None) or (issued.inputs.get("model") if issued else None)
-                if inputs is not None and model and table.name in SCORES:
+                if inputs is not None and model and table.name in SCORE_TABLES:
                     inputs = {**inputs, "model": model}
             elif index:
                 inputs = index.inputs(day)
@@ -236,7 +236,12 @@ def code_lines(manifests: Manifests) -> list[str]:
     Not of the tables behind a model: what was issued and judged stays, whatever the code.
     """
     ours = code_version("jobs")
-    built = [manifest for table in (*FROM_RAW, *FROM_HISTORY) for manifest in manifests[table].values() if manifest]
+    built = [
+        manifest
+        for table in (*TABLES_FROM_RAW, *TABLES_FROM_HISTORY)
+        for manifest in manifests[table].values()
+        if manifest
+    ]
     others = sum(manifest.code_version != ours for manifest in built)
     if not others:
         return []

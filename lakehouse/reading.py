@@ -25,7 +25,7 @@ def read_tables(
 
 
 @contextmanager
-def unswapped(partitions: Iterable[Path]) -> Iterator[None]:
+def consistent_read(partitions: Iterable[Path]) -> Iterator[None]:
     """Read these partitions in as many passes as it takes, manifests included, and be sure that all saw the same rows.
 
     Raises Busy where another run has published one of them in the meantime, whatever else came of it.
@@ -54,7 +54,7 @@ def _edition(partition: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_ctime_ns
 
 
-def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+def rechunk(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     """The same rows in the same order, in tables of `rows` rows; the last may be shorter."""
     held = None
     for table in tables:

@@ -41,7 +41,7 @@ from schemas.tables import (
     USER_REWARD_RANKS,
     budget_plan,
 )
-from schemas.tables.registry import SCORES
+from schemas.tables.registry import SCORE_TABLES
 
 _ROWS_PER_READ = 65_536
 _BUDGET = "budget_nano"  # among the inputs of a plan
@@ -56,8 +56,8 @@ def plan_day(
     day's scores or journeys are missing or do not belong together.
     """
     # Nobody scores the day, or builds its journeys, between the look at the manifests and the last read.
-    with locked(lake, (*SCORES, JOURNEYS, BUDGET_PLAN), dataset, [day]):
-        manifests = {name: lake[name, dataset, day].require() for name in (*SCORES, JOURNEYS)}
+    with locked(lake, (*SCORE_TABLES, JOURNEYS, BUDGET_PLAN), dataset, [day]):
+        manifests = {name: lake[name, dataset, day].require() for name in (*SCORE_TABLES, JOURNEYS)}
         _require_one_scoring(manifests, dataset, day)
         planned = lake[BUDGET_PLAN, dataset, day].manifest
         if budget is None:

@@ -15,7 +15,7 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
-from lakehouse.reading import ROWS_PER_READ, read_tables, unswapped
+from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables
 from lakehouse.rows import arrow_schema
 from lakehouse.staging import staging_folder
 from mtorl_model.arguments import add_method, parser_of_a_day
@@ -37,7 +37,7 @@ from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS, channel_allocation, channel_policies, user_reward_ranks
 from schemas.tables.channel_policies import INITIAL
-from schemas.tables.registry import SCORES
+from schemas.tables.registry import SCORE_TABLES
 
 
 def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
@@ -51,10 +51,10 @@ def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_REA
     journeys or the champion are missing, or a prediction is no number.
     """
     lake, dataset = registry.lake, registry.dataset
-    with locked(lake, SCORES, dataset, [day]):
+    with locked(lake, SCORE_TABLES, dataset, [day]):
         lake[JOURNEYS, dataset, day].require()
         inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
-        issued = [lake[table, dataset, day].manifest for table in SCORES]
+        issued = [lake[table, dataset, day].manifest for table in SCORE_TABLES]
         newest = lake.days(JOURNEYS, dataset)[-1] == day
         made_by = _one_model(issued, inputs)
         if not newest and made_by and made_by.startswith(f"{registry.model}/"):
@@ -68,14 +68,14 @@ def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_REA
 def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> str | None:
     """The version that all tables were made by, from these journeys; None where there is no such one."""
     manifests = [manifest for manifest in issued if manifest is not None]
-    if len(manifests) < len(SCORES):
+    if len(manifests) < len(SCORE_TABLES):
         return None
     made_by = manifests[0].inputs.get("model", "")
     return made_by if all(m.inputs == {**inputs, "model": made_by} for m in manifests) else None
 
 
 def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -> tuple[Manifest, ...]:
-    print(f"{', '.join(SCORES)} of {dataset.name} {day}: fresh, left alone")
+    print(f"{', '.join(SCORE_TABLES)} of {dataset.name} {day}: fresh, left alone")
     return tuple(manifest for manifest in issued if manifest is not None)
 
 
@@ -89,7 +89,7 @@ def _publish_scores(
         predictions = PredictionFile.create(staged, identity(model), record_type(model))
         open_files.callback(predictions.close)
         earlier = open_files.enter_context(earlier_predictions(lake, model, dataset))
-        with unswapped([partition]):
+        with consistent_read([partition]):
             inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
             scores = score_journeys(tables, model, dataset, predictions, earlier)
         if not all(np.isfinite(part[head]).all() for part in predictions.pieces() for head in model.predicts):
@@ -110,7 +110,7 @@ def _publish_scores(
                 spec_version=model.spec.version,
                 counts={INITIAL: int((~scores.long_U).sum())},
             )
-            for table in SCORES
+            for table in SCORE_TABLES
         )
         keep_predictions(lake, dataset, staged)
     print(f"{scores.carried} of {len(scores.user_id)} predictions carried over from the last scoring")

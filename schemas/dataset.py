@@ -136,7 +136,7 @@ class Dataset:
                 raise ValueError(f"dataset {self.name}: {column.name} needs its time column and must be a gain")
             if column.static and column.known is not Known.BEFORE:
                 raise ValueError(f"dataset {self.name}: profile column {column.name} must be known before")
-        for what in ("most_missing", "uncompared"):
+        for what in ("max_missing_share", "not_compared"):
             for name in getattr(self.quality, what):
                 if name not in by_name and name != "cost":
                     raise ValueError(f"dataset {self.name}: {what} names {name}, which is no column")
@@ -164,7 +164,7 @@ class Dataset:
         return tuple(g for g in self.gain_names if self.column(g).known is Known.AT)
 
     @property
-    def late_gains_at(self) -> dict[str, str]:
+    def late_gain_times(self) -> dict[str, str]:
         """Each late gain, and the column that says when it became known (ms, UTC)."""
         return {g: str(self.column(g).known_at) for g in self.late_gains}
 

@@ -18,7 +18,7 @@ class NothingToDo(Exception):
     """The day asked for is none of the log's: no failure."""
 
 
-class NotYet(NothingToDo):
+class NothingToDoYet(NothingToDo):
     """The log has got nearly as far as the day asked for: its rows may still come."""
 
 
@@ -49,7 +49,7 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
         main()
     except NothingToDo as reason:
         print(f"nothing to do: {reason}")
-        sys.exit(EXIT_NOT_YET if isinstance(reason, NotYet) else EXIT_NOTHING_TO_DO)
+        sys.exit(EXIT_NOT_YET if isinstance(reason, NothingToDoYet) else EXIT_NOTHING_TO_DO)
     except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
             raise

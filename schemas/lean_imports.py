@@ -10,7 +10,7 @@ from types import ModuleType
 
 
 @contextmanager
-def without(*names: str) -> Iterator[None]:
+def hide_modules(*names: str) -> Iterator[None]:
     """Within, these modules count as not installed: for optional parts that a library itself does without.
 
     What is loaded already stays. Python raises ImportError for a name that stands in sys.modules as None.
@@ -25,7 +25,7 @@ def without(*names: str) -> Iterator[None]:
 
 
 @contextmanager
-def at_first_use(*names: str) -> Iterator[None]:
+def load_lazily(*names: str) -> Iterator[None]:
     """Within, importing these modules only names them: they are loaded when an attribute of them is first asked for."""
     finder = _AtFirstUse(names)
     sys.meta_path.insert(0, finder)

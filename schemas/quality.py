@@ -1,8 +1,8 @@
-"""What a day of a dataset must look like, alone and beside other days, and how far it may drift: its thresholds.
+"""Thresholds for a day of a dataset: how the day must look on its own and next to other days, and how far it may drift.
 
-A dataset contract holds one `Quality`; what it does not say is as here. What a table must be whatever the dataset
-(keys, sums, vocabularies, policies that differ between users) stands with the table's contract in `schemas/tables/`.
-docs/quality.md tells what follows from a threshold that is broken.
+The contract of a dataset has one `Quality`; a field that it leaves out has the default given here. Rules that hold for
+every dataset (keys, sums, vocabularies, policies that differ between users) are part of the tables' contracts in
+`schemas/tables/`. docs/quality.md explains what happens if a threshold is exceeded.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class RowRule:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A number that a figure may reach, and why it matters if it goes beyond."""
+    """A limit of a figure, and why it matters if the figure goes beyond it."""
 
     value: float
     why: str
@@ -40,28 +40,28 @@ class Limit:
 class Quality:
     """The thresholds of a dataset. A share is from 0 to 1; a ratio is the larger of two values over the smaller.
 
-    rows: what holds in each exposure of this dataset, beside the rules that every dataset has.
-    most_missing: the largest share of missing values of a column that is usual, where a person knows it; any other
-    column is compared with its own trailing days.
-    excused: days that are known to be unlike others, each with its reason: only what would be a critical difference
-    from the trailing days is a warning there.
-    uncompared: columns whose values say which day it is, so that two days always differ, each with its reason.
+    rows: statements about single exposures of this dataset, in addition to the rules for every dataset.
+    max_missing_share: for columns whose usual share of missing values is known, the largest share that is normal.
+    Every other column is compared with its own trailing days.
+    excused: days that are known to be unusual, each with the reason. A critical difference from the trailing days is
+    only a warning on these days.
+    not_compared: columns that differ between any two days, each with the reason. Drift leaves them out.
     """
 
     rows: tuple[RowRule, ...] = ()
-    most_missing: Mapping[str, float] = field(default_factory=dict)
+    max_missing_share: Mapping[str, float] = field(default_factory=dict)
     excused: Mapping[str, str] = field(default_factory=dict)
-    uncompared: Mapping[str, str] = field(default_factory=dict)
+    not_compared: Mapping[str, str] = field(default_factory=dict)
 
-    # The exposures of a day alone.
-    rare_gains: float = 0.001  # the mean of the dataset's first gain, at least
-    frequent_gains: Limit = Limit(0.95, "a day without or full of gains points at a broken feed")
+    # The exposures of a single day. The gain rate is the mean of the dataset's first gain.
+    min_gain_rate: float = 0.001
+    max_gain_rate: Limit = Limit(0.95, "a day without or full of gains points at a broken feed")
     unknown_channels: Limit = Limit(0.1, "an exposure of unknown channel is never a label")
     mostly_refused: Limit = Limit(0.5, "what is left of a changed feed stands for nothing", Severity.CRITICAL)
 
-    # A day beside its trailing days: the median of those days of the latest `trailing_days` that hold rows.
+    # A day compared with its trailing days: the latest `trailing_days` days that have rows.
     trailing_days: int = 14
-    enough_days: int = 3  # with fewer, a day is compared with nothing
+    min_trailing_days: int = 3  # with fewer trailing days, nothing is compared
     lost_rows: Limit = Limit(
         0.1,
         "a day with a tenth of its usual rows is a broken delivery: journeys would lack the rest; if it is really so, "
@@ -72,30 +72,35 @@ class Quality:
     more_rows: Limit = Limit(3.0, "a day with three times its usual rows may have been delivered twice")
     newly_missing: Limit = Limit(0.1, "a column that is emptier than usual has lost its source")
     moved_channels: Limit = Limit(0.25, "exposures that move to other channels are a new policy, or a mixed-up column")
-    handful: int = 10  # refused rows or duplicates that are never worth a word
+    negligible_rows: int = 10  # up to so many refused rows or duplicates, there is no warning
     refused_rows: Limit = Limit(0.01, "refused rows are lost to the day until somebody repairs them")
     duplicates: Limit = Limit(0.1, "many copies point at a file that was delivered twice")
 
-    # A day's tables beside each other.
-    fewest_users: int = 30  # with fewer, their splits say nothing
+    # The tables of a day compared with each other.
+    min_split_users: int = 30  # with fewer users, the shares of the splits are not compared
     split_shares: Limit = Limit(0.02, "shares unlike 80 / 10 / 10 mean that some users never reached their split")
     calibration: Limit = Limit(1.5, "predictions far from what happens buy the wrong exposures")
     mean_prediction: Limit = Limit(3.0, "ranks whose rewards are far from those observed were made of something else")
 
-    # Drift. These are the fixed limits: where a figure has been measured on `learn_days` trailing days, its limit is
-    # their median + `spreads` robust standard deviations, kept between half the fixed limit and four times it, or below
-    # the fixed one where the day is not compared with the day before.
-    learn_days: int = 7
-    remembered_days: int = 28
-    spreads: float = 6.0
+    # Drift. The limits below are the fixed ones. Once a figure has been measured on `min_measured_days` days, its limit
+    # is the median of its latest `max_measured_days` values plus `limit_deviations` robust standard deviations. The
+    # learned limit is at least half of the fixed one. It is at most four times the fixed one in a comparison with the
+    # day before, and at most the fixed one in any other comparison.
+    min_measured_days: int = 7
+    max_measured_days: int = 28
+    limit_deviations: float = 6.0
     psi: Limit = Limit(0.25, "the model reads this column: far from what it was trained on, its answers are guesses")
-    js: Limit = Limit(0.2, "the model reads this column: far from what it was trained on, its answers are guesses")
+    js_distance: Limit = Limit(
+        0.2, "the model reads this column: far from what it was trained on, its answers are guesses"
+    )
     channel_mix: Limit = Limit(0.15, "the channels are what the policy chooses among: another mix is another policy")
-    fewest_gains: int = 10  # users with a gain, on either day; of fewer no rate is compared
+    min_users_with_gain: int = 10  # on either day; with fewer, the rates of a gain are not compared
     rate: Limit = Limit(1.5, "a reward rate that jumps is a change in the audience, in the log, or in what is counted")
     policy_change: Limit = Limit(0.2, "policies that turn over in a night follow noise, or a model that has gone wrong")
-    unknown: Limit = Limit(0.1, "categories outside the vocabulary share one code: the model cannot tell them apart")
+    unknown_categories: Limit = Limit(
+        0.1, "categories outside the vocabulary share one code: the model cannot tell them apart"
+    )
 
 
-# One calendar for all datasets: a day has one weekday, so two days never agree in it.
+# The same for every dataset: all exposures of a day have one weekday, so any two days differ in it.
 CALENDAR = {"weekday": "a day has one weekday"}

@@ -33,19 +33,19 @@ LATEST_EXPOSED_AT_MS = 2**TIME_BITS - 1 - 86_400_000
 LARGEST_SUMMAND = 1e8
 
 
-def last(name: str) -> str:
+def last_column(name: str) -> str:
     return f"last_{name}"
 
 
-def mean(name: str) -> str:
+def mean_column(name: str) -> str:
     return f"mean_{name}"
 
 
-def switches(name: str) -> str:
+def switches_column(name: str) -> str:
     return f"switches_{name}"
 
 
-def shown_columns(dataset: Dataset) -> tuple[Column, ...]:
+def known_after_columns(dataset: Dataset) -> tuple[Column, ...]:
     """What an exposure brings with it, known after it: the channel, the cost, and the dataset's `after` columns."""
     return (
         Column("channel", "string", "channel", Known.AFTER, nullable=True, role=Role.CATEGORICAL),
@@ -55,7 +55,7 @@ def shown_columns(dataset: Dataset) -> tuple[Column, ...]:
 
 
 def _shown(dataset: Dataset, role: Role) -> tuple[Column, ...]:
-    return tuple(c for c in shown_columns(dataset) if c.role is role)
+    return tuple(c for c in known_after_columns(dataset) if c.role is role)
 
 
 def running_means(dataset: Dataset) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def outcome_columns(dataset: Dataset) -> tuple[Column, ...]:
         # By it, training takes back what was not known yet at the end of a day.
         *(
             Column(at, "bigint", f"when {g} became known, ms UTC; null where it never did", Known.NEVER, nullable=True)
-            for g, at in dataset.late_gains_at.items()
+            for g, at in dataset.late_gain_times.items()
         ),
         Column("cost", "double", "cost of the exposure", Known.NEVER),
     )
@@ -100,15 +100,15 @@ def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
     return (
         *dataset.features(Known.BEFORE),
         *(
-            Column(last(c.name), c.dtype, f"{c.doc}, of the latest known exposure", nullable=True, role=c.role)
-            for c in shown_columns(dataset)
+            Column(last_column(c.name), c.dtype, f"{c.doc}, of the latest known exposure", nullable=True, role=c.role)
+            for c in known_after_columns(dataset)
         ),
         *(
-            Column(mean(c.name), "double", f"{c.doc}, mean over the known exposures", nullable=True, role=c.role)
+            Column(mean_column(c.name), "double", f"{c.doc}, mean over the known exposures", nullable=True, role=c.role)
             for c in _shown(dataset, Role.NUMERIC)
         ),
         *(
-            Column(switches(c.name), "int", f"known exposures at which this changed: {c.doc}", role=Role.NUMERIC)
+            Column(switches_column(c.name), "int", f"known exposures at which this changed: {c.doc}", role=Role.NUMERIC)
             for c in _shown(dataset, Role.CATEGORICAL)
         ),
         Column("gap_s", "double", "seconds since the previous step; 0 at a user's first", role=Role.NUMERIC),

@@ -26,7 +26,7 @@ from mtorl_model.methods.method import Run
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training.config import TrainConfig
-from schemas.steps import last, mean, switches
+from schemas.steps import last_column, mean_column, switches_column
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from simulation.simulator import DATASET, HOURS, WEIGHTS, Simulator
 
@@ -37,10 +37,17 @@ TRAIN_SEED, VALIDATION_SEED = 1_000_000, 1_500_000  # of the first training; the
 MODEL = ModelConfig(hidden=64, category_dropout=0.1, steps=STEPS)
 TRAIN = TrainConfig(batch_size=128, schedule="cosine", max_epochs=30, patience=3, gradient_clip=1.0)
 LOSS = LossConfig(mu=1.0)
-_NUMBERS = (last("cost"), mean("cost"), switches("channel"), "gap_s", "since_click_s", "since_conversion_s")
+_NUMBERS = (
+    last_column("cost"),
+    mean_column("cost"),
+    switches_column("channel"),
+    "gap_s",
+    "since_click_s",
+    "since_conversion_s",
+)
 _UNITS = {
-    last("cost"): 1e-4,
-    mean("cost"): 1e-4,
+    last_column("cost"): 1e-4,
+    mean_column("cost"): 1e-4,
     "gap_s": 3600.0,
     "since_click_s": 3600.0,
     "since_conversion_s": 3600.0,
@@ -117,7 +124,7 @@ def _spec(users: int, training: int) -> FeatureSpec:
         RewardScale(PENALTY, -1.0, float(WEIGHTS.sum())),
         (
             Feature("hour", "categorical", False, True, vocabulary=hours),
-            Feature(last("channel"), "categorical", False, True, vocabulary=channels),
+            Feature(last_column("channel"), "categorical", False, True, vocabulary=channels),
             *(Feature(n, "numeric", False, True, mean=0.0, std=_WIDE, unit=_UNITS.get(n)) for n in _NUMBERS),
         ),
     )  # fmt: skip

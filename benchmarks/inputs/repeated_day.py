@@ -35,7 +35,7 @@ _COPY_SQL = {
 def build_small_lake(folder: Path, dataset: str) -> Lake:
     """Build a lake of small days with the jobs: the last day, and the days that its drift is compared with."""
     raw, lake = folder / "raw", Lake(folder / "small")
-    count = get_dataset(dataset).quality.enough_days + 1
+    count = get_dataset(dataset).quality.min_trailing_days + 1
     sizes = ("--days", str(count), "--rows", str(count * SMALL_ROWS), "--users", str(SMALL_USERS))
     measure(module("jobs.generate_log", "--layout", dataset, "--out", raw, *sizes))
     flags = ("--dataset", dataset, "--lake", lake.root)

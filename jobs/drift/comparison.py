@@ -35,7 +35,7 @@ from schemas.dataset import Dataset
 from schemas.days import day_before, days_between
 from schemas.errors import NothingToDo, UserError
 from schemas.quality import Limit, Quality
-from schemas.steps import last
+from schemas.steps import last_column
 from schemas.tables import (
     CHANNEL_POLICIES,
     EXPOSURES,
@@ -117,7 +117,7 @@ def measure_drift(lake: Lake, dataset: Dataset, ds: str, earlier: Sequence[Drift
             figures += _unknown_categories(dataset, today, past, spec)
     figures += _calibration(lake, dataset, ds)
     figures += _policies(lake, dataset, ds)
-    known = sorted((d for d in earlier if d.ds < ds), key=lambda d: d.ds)[-dataset.quality.remembered_days :]
+    known = sorted((d for d in earlier if d.ds < ds), key=lambda d: d.ds)[-dataset.quality.max_measured_days :]
     read = {
         EXPOSURES: [*reference, before, ds],
         CHANNEL_POLICIES: [before, ds],
@@ -150,7 +150,7 @@ def _beside(dataset: Dataset, today: DayProfile, other: DayProfile, against: str
     quality, when = dataset.quality, _WHEN[against]
     for column in profiled_columns(dataset):
         name = column.name
-        if name in quality.uncompared or name not in other.columns or name not in today.columns:
+        if name in quality.not_compared or name not in other.columns or name not in today.columns:
             continue
         was, now = in_groups(other.columns[name], today.columns[name], numeric=column.role is Role.NUMERIC)
         whose = "users" if column.static else "exposures"
@@ -162,7 +162,7 @@ def _beside(dataset: Dataset, today: DayProfile, other: DayProfile, against: str
             widened=partial(add, psi_by_chance(*size)),
         )  # fmt: skip
         yield _Measured(
-            f"js({name})", FEATURES, against, js_distance(was, now), quality.js.value, quality.js,
+            f"js({name})", FEATURES, against, js_distance(was, now), quality.js_distance.value, quality.js_distance,
             f"{spread}: Jensen-Shannon distance {{value}}, where up to {{limit}} is usual.",
             is_share=True, widened=partial(hypot, js_by_chance(*size)),
         )  # fmt: skip
@@ -176,7 +176,7 @@ def _beside(dataset: Dataset, today: DayProfile, other: DayProfile, against: str
     for gain in dataset.gain_names:
         # As many users with the gain as this day should have had, or has: a few tell no rate.
         expected = other.gain_users[gain] * today.users / other.users
-        if max(expected, today.gain_users[gain]) >= quality.fewest_gains:
+        if max(expected, today.gain_users[gain]) >= quality.min_users_with_gain:
             yield _rate(gain, today, other, against, quality.rate)
 
 
@@ -197,11 +197,11 @@ def _unknown_categories(
     dataset: Dataset, today: DayProfile, past: DayProfile, spec: FeatureSpec
 ) -> Iterator[_Measured]:
     """Exposures (of a profile: users) whose category the model does not know."""
-    limit = dataset.quality.unknown
-    kept = {feature.name: feature for feature in spec.kept}
+    limit = dataset.quality.unknown_categories
+    kept = {feature.name: feature for feature in spec.kept_features}
     for column in profiled_columns(dataset):
-        feature = kept.get(column.name if column.known is Known.BEFORE else last(column.name))
-        if feature is None or feature.role != "categorical" or column.name in dataset.quality.uncompared:
+        feature = kept.get(column.name if column.known is Known.BEFORE else last_column(column.name))
+        if feature is None or feature.role != "categorical" or column.name in dataset.quality.not_compared:
             continue
         now, was = (_unknown_share(day.columns[column.name], set(feature.vocabulary)) for day in (today, past))
         luck = LUCK * sqrt(was * (1 - was) / max(today.users, 1))

@@ -28,10 +28,10 @@ def limit_of(
     odd themselves.
     """
     fixed = min(fixed, most)
-    if len(earlier) < quality.learn_days:
+    if len(earlier) < quality.min_measured_days:
         return fixed, FIXED
     middle = median(earlier)
     spread = _MAD * median(abs(value - middle) for value in earlier)
     low, high = (same + times * (fixed - same) for times in (_LEAST, _MOST if may_rise else 1.0))
-    limit = min(max(middle + quality.spreads * spread, low), high, most)
+    limit = min(max(middle + quality.limit_deviations * spread, low), high, most)
     return limit, f"learned from {len(earlier)} days"

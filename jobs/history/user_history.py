@@ -31,7 +31,7 @@ from jobs.spark.worker_tables import InWorkers, arrow_schema
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.steps import input_columns, outcome_columns, profile_inputs, shown_columns
+from schemas.steps import input_columns, known_after_columns, outcome_columns, profile_inputs
 from schemas.tables.journeys import journeys
 
 __all__ = ["DS", "EXPOSURE", "KIND", "per_user", "with_history"]
@@ -120,7 +120,7 @@ def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
     names = (
-        "user_id", DS, *(c.name for c in outcome_columns(dataset)), *(c.name for c in shown_columns(dataset)),
+        "user_id", DS, *(c.name for c in outcome_columns(dataset)), *(c.name for c in known_after_columns(dataset)),
         *(c.name for c in dataset.features(Known.BEFORE)), *(c.name for c in profile_inputs(dataset)),
     )  # fmt: skip
     return exposures.select(*dict.fromkeys(names))

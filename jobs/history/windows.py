@@ -74,7 +74,7 @@ def _windows(
         "is_label": lists(pa.array((np.arange(n) >= n - bounds.labels_W[:, None]).ravel())),
         DS: chunk.exposures.column(DS).take(pa.array(bounds.day_W)),
     }
-    kept = {feature.name for feature in spec.kept}
+    kept = {feature.name for feature in spec.kept_features}
     for column in profile_inputs(dataset):
         if column.name in kept:
             # As of that day, so that a day is the same whether it is built alone or with later ones.

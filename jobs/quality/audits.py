@@ -38,7 +38,7 @@ from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.expectations import not_null, unique, unique_together
-from schemas.lean_imports import at_first_use, without
+from schemas.lean_imports import hide_modules, load_lazily
 from schemas.tables import EXPOSURES, FEATURE_SPEC, QUARANTINE, SEQUENCES, USER_REWARD_RANKS
 from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.sequences import DEFAULT_STEPS
@@ -49,8 +49,8 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"  # no call home; read when a contex
 # import takes, at each audit of a day.
 # Where Spark is loaded already, Great Expectations looks at it, and Spark looks for google's packages in turn.
 with (
-    without(*(("sqlalchemy",) if "pyspark" in sys.modules else ("pyspark", "sqlalchemy", "google"))),
-    at_first_use("altair", "scipy.stats"),
+    hide_modules(*(("sqlalchemy",) if "pyspark" in sys.modules else ("pyspark", "sqlalchemy", "google"))),
+    load_lazily("altair", "scipy.stats"),
 ):
     import great_expectations as gx
 from great_expectations.core.batch_definition import BatchDefinition

@@ -18,7 +18,7 @@ from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset
-from schemas.steps import shown_columns
+from schemas.steps import known_after_columns
 from schemas.tables import EXPOSURES
 
 MISSING = ""  # under this value a column's missing values are counted, and exposures of no known channel
@@ -56,7 +56,7 @@ class DayProfile:
 
 def profiled_columns(dataset: Dataset) -> tuple[Column, ...]:
     """The columns that the model may read: as they are, or of the exposures before."""
-    brought = (c for c in shown_columns(dataset) if c.name != "channel")  # channels are counted apart
+    brought = (c for c in known_after_columns(dataset) if c.name != "channel")  # channels are counted apart
     return (*dataset.features(Known.BEFORE), *dataset.features(Known.BEFORE, static=True), *brought)
 
 
@@ -123,7 +123,7 @@ def measure(connection: duckdb.DuckDBPyConnection, dataset: Dataset, end_ms: int
 
 
 def _known_sql(dataset: Dataset, gain: str) -> str:
-    return f'"{dataset.late_gains_at[gain]}"' if gain in dataset.late_gains else "exposed_at_ms"
+    return f'"{dataset.late_gain_times[gain]}"' if gain in dataset.late_gains else "exposed_at_ms"
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, column: Column, source: str) -> dict[str, int]:

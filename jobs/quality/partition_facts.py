@@ -185,7 +185,7 @@ def _few_refused(lake: Lake, dataset: Dataset, ds: str, refused: int, rows_in: i
     quality, found = dataset.quality, f"{refused:,} of {rows_in:,}"
     limit, mostly = quality.refused_rows, quality.mostly_refused
     usable = refused <= mostly.value * rows_in
-    few = refused <= max(limit.value * rows_in, quality.handful)
+    few = refused <= max(limit.value * rows_in, quality.negligible_rows)
     reasons = () if few else commonest_reasons(lake[QUARANTINE, dataset, ds].path)
     for name, holds, wanted, most in (
         ("expect_most_rows_to_be_usable", usable, f"at most {mostly.value:.0%}", mostly),
@@ -200,7 +200,7 @@ def _few_duplicates(manifest: Manifest, quality: Quality) -> Fact:
     copies, rows_in = manifest.counts.get("duplicates", 0), manifest.counts.get("rows_in", 0)
     limit = quality.duplicates
     return verdict(
-        "expect_few_rows_to_be_duplicates", copies <= max(limit.value * rows_in, quality.handful),
+        "expect_few_rows_to_be_duplicates", copies <= max(limit.value * rows_in, quality.negligible_rows),
         f"{copies:,} of {rows_in:,}", f"at most {limit.value:.0%}",
         f"No more than {limit.value:.0%} of the raw rows are copies of others.", limit,
     )  # fmt: skip
@@ -227,7 +227,7 @@ def user_facts(connection: duckdb.DuckDBPyConnection, lake: Lake, dataset: Datas
     far = []
     for split, share in SHARES.items():
         luck = 3 * sqrt(share * (1 - share) / max(total, 1))
-        if total >= dataset.quality.fewest_users and abs(users.get(split, 0) / total - share) > limit.value + luck:
+        if total >= dataset.quality.min_split_users and abs(users.get(split, 0) / total - share) > limit.value + luck:
             far.append(f"{split} {users.get(split, 0) / total:.0%}")
     yield verdict(
         "expect_split_shares_to_be_as_declared", not far, f"{', '.join(far)} of {total:,} users",

@@ -30,14 +30,14 @@ def usual_facts(lake: Lake, dataset: Dataset, ds: str) -> Iterator[Fact]:
     days = trailing_days(lake, dataset, ds)
     today = profile_of(lake, dataset, ds)
     trailing = [found for day in days if (found := profile_of(lake, dataset, day)) is not None]
-    enough = len(trailing) >= quality.enough_days
+    enough = len(trailing) >= quality.min_trailing_days
     if enough:
         yield from _rows(today.exposures if today else 0, trailing, dataset, ds)
     if today is None:
         return
     for column, counts in today.columns.items():
-        if column in quality.most_missing:
-            usual, allowed = None, quality.most_missing[column]
+        if column in quality.max_missing_share:
+            usual, allowed = None, quality.max_missing_share[column]
         elif enough:
             usual = median(day.missing_share(column) for day in trailing if column in day.columns)
             allowed = usual + quality.newly_missing.value

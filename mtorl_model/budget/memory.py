@@ -24,7 +24,15 @@ from mtorl_model.data.money import NANO, Ints
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.steps import LARGEST_SUMMAND, counted_switches, last, mean, running_means, shown_columns, switches
+from schemas.steps import (
+    LARGEST_SUMMAND,
+    counted_switches,
+    known_after_columns,
+    last_column,
+    mean_column,
+    running_means,
+    switches_column,
+)
 
 _MICRO = 1_000_000
 _NEVER = np.iinfo(np.int64).min
@@ -43,13 +51,18 @@ class JourneyMemory:
         self.users, self._steps = users, steps
         actions, gains = len(spec.channels), len(spec.gains)
         self._channels = np.array([*spec.channels, None], dtype=object)
-        self._kept = [f.name for f in spec.kept if not f.static]
+        self._kept = [f.name for f in spec.kept_features if not f.static]
         # What has been seen up to now, and what had been seen at the user's latest step.
         self._seen = _Counts(users, actions, gains)
         self._at_step = _Counts(users, actions, gains)
         self._step_ms_U = np.full(users, _NEVER)
         self._gain_ms_UG = np.full((users, gains), _NEVER)
-        read = {c.name for c in shown_columns(dataset) for f in (last, mean, switches) if f(c.name) in self._kept}
+        read = {
+            c.name
+            for c in known_after_columns(dataset)
+            for f in (last_column, mean_column, switches_column)
+            if f(c.name) in self._kept
+        }
         self._shown: dict[str, Objects] = {name: np.full(users, None, object) for name in sorted(read)}
         self._sum_U = {name: np.zeros(users, np.int64) for name in running_means(dataset) if name in read}
         self._summed_U = {name: np.zeros(users, np.int64) for name in self._sum_U}
@@ -103,7 +116,7 @@ class JourneyMemory:
 
     def unreadable(self, outcome: Outcome) -> str | None:
         """Why the attributes of these exposures could not be remembered, None where they can."""
-        offers, dtypes = len(outcome.user_N), {c.name: c.dtype for c in shown_columns(self._dataset)}
+        offers, dtypes = len(outcome.user_N), {c.name: c.dtype for c in known_after_columns(self._dataset)}
         for name, values in outcome.attributes.items():
             if len(values) != offers:
                 return f"answers {len(values)} values of {name} for {offers} offers"
@@ -199,7 +212,7 @@ class JourneyMemory:
         lists |= {
             name: _lists(_lists(pa.array(counts.ravel()), counts.shape[1]), 1) for name, counts in per_channel.items()
         }
-        kept = {f.name for f in self._encoder.spec.kept}
+        kept = {f.name for f in self._encoder.spec.kept_features}
         chosen = pa.array(user_N)
         lists |= {name: values.take(chosen) for name, values in self._profile.items() if name in kept}
         return self._encoder.encode(pa.table(lists))
@@ -217,14 +230,14 @@ class JourneyMemory:
             if name == f"since_{gain}_s":
                 known_N = self._gain_ms_UG[user_N, k]
                 return pa.array((at_ms_N - known_N) / 1000, mask=known_N == _NEVER)
-        for column in shown_columns(self._dataset):
-            if name == last(column.name):
+        for column in known_after_columns(self._dataset):
+            if name == last_column(column.name):
                 return pa.array(self._shown[column.name][user_N].tolist(), ARROW[column.dtype])
-            if name == mean(column.name) and column.role is Role.NUMERIC:
+            if name == mean_column(column.name) and column.role is Role.NUMERIC:
                 count_N = self._summed_U[column.name][user_N]
                 sum_N = self._sum_U[column.name][user_N] / _MICRO
                 return pa.array(sum_N / np.maximum(count_N, 1), mask=count_N == 0)
-            if name == switches(column.name) and column.role is Role.CATEGORICAL:
+            if name == switches_column(column.name) and column.role is Role.CATEGORICAL:
                 return pa.array(self._switches_U[column.name][user_N])
         if name in context:
             return context[name]

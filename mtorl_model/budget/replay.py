@@ -29,7 +29,7 @@ from schemas.dataset import Dataset
 from schemas.days import days_between
 from schemas.errors import UserError
 from schemas.splits import split_of
-from schemas.steps import profile_inputs, shown_columns
+from schemas.steps import known_after_columns, profile_inputs
 from schemas.tables import EXPOSURES
 
 
@@ -97,7 +97,9 @@ class Replay:
         self, waves: "_Waves", user_N: Ints, row_N: Ints, channel_N: Ints, shown_N: Any, *, past: bool = False
     ) -> Outcome:
         gains_NG = np.stack([waves.values(g, row_N).to_numpy() for g in self._dataset.gain_names], axis=1)
-        told = [c.name for c in shown_columns(self._dataset) if c.name != "cost" and (past or c.name != "channel")]
+        told = [
+            c.name for c in known_after_columns(self._dataset) if c.name != "cost" and (past or c.name != "channel")
+        ]
         return Outcome(
             user_N,
             waves.at_ms[row_N],
@@ -161,7 +163,7 @@ def _read(lake: Lake, dataset: Dataset, days: list[str], split: str) -> pa.Table
     """The exposures of those days, of the split's users."""
     names = [
         "user_id", "exposure_id", "exposed_at_ms", "channel", "propensity", *dataset.gain_names,
-        *(c.name for c in shown_columns(dataset) if c.name not in ("channel", "cost")),
+        *(c.name for c in known_after_columns(dataset) if c.name not in ("channel", "cost")),
         *(c.name for c in dataset.features(Known.BEFORE)), *(c.name for c in profile_inputs(dataset)),
     ]  # fmt: skip
     found = []

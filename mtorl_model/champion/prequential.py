@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.reading import unswapped
+from lakehouse.reading import consistent_read
 from lakehouse.rows import publish_rows
 from mtorl_model.champion.registry import Version
 from mtorl_model.data.split_windows import split_windows
@@ -32,7 +32,7 @@ def measure_day(
     if not sample.new.label_NL.any():
         return []
     own = lake[SEQUENCES, dataset, day].path
-    with unswapped([own]):
+    with consistent_read([own]):
         if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
             raise Busy(f"{own} was published anew since its sample was drawn: run again")
         windows = split_windows(lake, dataset, [day], TRAIN, model.encoder(dataset), with_times=True)
@@ -82,7 +82,7 @@ def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, model: M
     """Measure and publish; False where the figures of this very model on these very windows are there already."""
     inputs, own = {"model": version.name}, _path(lake, dataset, day)
     # What is known of delays comes from the replay, too.
-    inputs |= sample.inputs if dataset.late_gains_at else {own: sample.inputs[own]}
+    inputs |= sample.inputs if dataset.late_gain_times else {own: sample.inputs[own]}
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
         if lake[PREQUENTIAL, dataset, day].is_fresh(inputs, spec_version=model.spec.version):
             return False

@@ -25,7 +25,7 @@ from lakehouse.staging import staging_folder
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
-from schemas.lean_imports import without
+from schemas.lean_imports import hide_modules
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def _client(lake: Lake) -> "MlflowClient":
     """MLflow takes seconds to import and calls home unless told not to: both are seen to here."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    with without("polars", "pyspark"):  # MLflow looks for them, and does without: a tenth of its start
+    with hide_modules("polars", "pyspark"):  # MLflow looks for them, and does without: a tenth of its start
         from mlflow import MlflowClient
 
     # A line for each of the dozens of migrations of a new database tells nobody anything.

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.lake import Lake
-from lakehouse.reading import read_tables, unswapped
+from lakehouse.reading import consistent_read, read_tables
 from schemas.dataset import Dataset
 from schemas.json_config import JsonConfig, require
 from schemas.splits import TRAIN
@@ -99,7 +99,7 @@ def fit_known_by(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, conf
 
     The windows are read only where the correction is `likelihood` and the dataset has late gains.
     """
-    gains = dataset.late_gains_at
+    gains = dataset.late_gain_times
     if config.correction == NONE or not gains:
         return KnownBy(at_ms, dict.fromkeys(gains, AT_ONCE))
     if config.correction == WAIT:
@@ -123,9 +123,9 @@ def fit_known_by(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, conf
 
 def known_by_end_of(day: str, lake: Lake, dataset: Dataset, days: list[str], config: FeedbackConfig) -> KnownBy:
     """What was known at the end of `day`; delays from the sequences of `days`, training users alone."""
-    columns = ["split", "is_label", "exposed_at_ms", *dataset.late_gains_at.values()]
+    columns = ["split", "is_label", "exposed_at_ms", *dataset.late_gain_times.values()]
     partitions = [lake[SEQUENCES, dataset, d].path for d in days]
-    with unswapped(partitions):
+    with consistent_read(partitions):
         tables = read_tables(partitions, columns)
         training = (table.filter(pc.equal(table.column("split"), TRAIN)) for table in tables)
         return fit_known_by(dataset.end_of_day_ms(day), training, dataset, config)

@@ -116,7 +116,7 @@ def input_names(spec: FeatureSpec, reward_inputs: RewardInputs) -> InputNames:
 def input_sizes(spec: FeatureSpec, reward_inputs: RewardInputs) -> InputSizes:
     """The sizes that a model's weights depend on."""
     names = input_names(spec, reward_inputs)
-    vocabulary = {f.name: len(f.vocabulary) + 1 for f in spec.kept}
+    vocabulary = {f.name: len(f.vocabulary) + 1 for f in spec.kept_features}
     return InputSizes(
         vocabulary=tuple(vocabulary[name] for name in names.categorical),
         numeric=len(names.numeric),
@@ -127,7 +127,7 @@ def input_sizes(spec: FeatureSpec, reward_inputs: RewardInputs) -> InputSizes:
 
 
 def _kept(spec: FeatureSpec, role: Role, static: bool) -> list[Feature]:
-    return [f for f in spec.kept if f.role == role.value and f.static is static]
+    return [f for f in spec.kept_features if f.role == role.value and f.static is static]
 
 
 class Encoder:
@@ -144,7 +144,7 @@ class Encoder:
             raise UserError(f"all training users of {dataset.name} earn the same reward: there is nothing to learn")
         self.spec = spec
         self.reward_inputs = reward_inputs
-        self._late_gains_at = dataset.late_gains_at
+        self._late_gains_at = dataset.late_gain_times
         self._weights_G = np.array(spec.gain_weights)
 
     @property
@@ -162,7 +162,7 @@ class Encoder:
         counts = ("exposures", *self.spec.gains)
         return (
             "valid",
-            *(f.name for f in self.spec.kept),
+            *(f.name for f in self.spec.kept_features),
             *(f"{when}_{what}" for when in ("seen", "new") for what in counts),
             "new_cost",
             *(f"seen_{what}_by_channel" for what in counts),

@@ -47,7 +47,7 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
         newest = pc.struct_field(upcoming, name) if known else pa.nulls(users, past.type)
         return pa.concat_arrays([past, newest]).take(entries)
 
-    kept = {f.name for f in spec.kept}
+    kept = {f.name for f in spec.kept_features}
     features = [c.name for c in feature_inputs(dataset) if c.name in kept]
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "user_id": journeys.column("user_id"),
@@ -73,7 +73,7 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
 
 def journey_columns(spec: FeatureSpec, dataset: Dataset) -> list[str]:
     """The columns of the table `journeys` that windows for the model are cut from, as paths in its Parquet files."""
-    kept = {f.name for f in spec.kept}
+    kept = {f.name for f in spec.kept_features}
     outcomes = ("channel", *dataset.gain_names, "cost")
     inputs = (
         *(c.name for c in feature_inputs(dataset) if c.name in kept),

@@ -22,7 +22,7 @@ import torch
 
 from lakehouse.files import file_sha256, swap_into_place
 from lakehouse.lake import Lake
-from lakehouse.reading import unswapped
+from lakehouse.reading import consistent_read
 from lakehouse.staging import staging_folder
 from mtorl_model.data import batch, delayed_feedback, encoding, reward_inputs
 from mtorl_model.data.batch import Batch
@@ -104,7 +104,7 @@ def open_windows(
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
         partitions = [lake[SEQUENCES, dataset, day].path for day in days]
-        with staging_folder(lake) as staged, unswapped(partitions):
+        with staging_folder(lake) as staged, consistent_read(partitions):
             if _content_key(lake, encoder, days, split, known_by) != key:
                 raise Busy(f"the sequences of {dataset} were published anew just now: run again")
             if not _write(lake, encoder, days, split, staged, known_by):

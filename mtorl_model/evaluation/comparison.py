@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lakehouse.lake import Lake
-from lakehouse.reading import unswapped
+from lakehouse.reading import consistent_read
 from mtorl_model.data.delayed_feedback import KnownBy
 from mtorl_model.data.split_windows import split_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
@@ -65,7 +65,7 @@ def compare(
         raise UserError("the two models read different feature specs: no window is for both")
     days = list(days)
 
-    with unswapped(lake[SEQUENCES, dataset, day].path for day in days):
+    with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
         windows = split_windows(lake, dataset, days, split, one.encoder(dataset), with_times=known_by is not None)
         predictions = labels_of_each([one, other], windows, dataset, known_by)
     if predictions is None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.reading import regrouped
+from lakehouse.reading import rechunk
 from mtorl_model.data.delayed_feedback import KnownBy
 from mtorl_model.data.encoding import Encoded
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method, Prediction
@@ -68,7 +68,7 @@ def labels_of_each(
     encoders = {model.config.reward_inputs.name: model.encoder(dataset) for model in models}
     users, windows = [pa.array([], pa.string())], 0
     parts: list[list[LabelPredictions]] = [[] for _ in models]
-    for table in regrouped(tables, WINDOWS_AT_ONCE):
+    for table in rechunk(tables, WINDOWS_AT_ONCE):
         encoded = {name: encoder.encode(table, known_by) for name, encoder in encoders.items()}
         for model, parts_of_model in zip(models, parts, strict=True):
             own = encoded[model.config.reward_inputs.name]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from lakehouse.reading import regrouped
+from lakehouse.reading import rechunk
 from lakehouse.rows import ARROW
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -68,7 +68,7 @@ def predict_users(
         return _predict_read(users, model, encoder, dataset, tau, earlier)
 
     with model.prepared():  # until the last prediction is taken
-        yield from _side_by_side(predicted, regrouped(journeys, USERS_AT_ONCE))
+        yield from _side_by_side(predicted, rechunk(journeys, USERS_AT_ONCE))
 
 
 def _predict_read(

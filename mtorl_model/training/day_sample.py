@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
-from lakehouse.reading import read_tables, unswapped
+from lakehouse.reading import consistent_read, read_tables
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig, KnownBy, fit_known_by
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -57,7 +57,7 @@ def draw_day(
     known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
     recent_days = max(config.recent_days, dataset.outcome_days)
     earlier_days = _replay_days(known_days, day, recent_days, config, rng)
-    with unswapped(lake[SEQUENCES, dataset, d].path for d in (day, *earlier_days)):
+    with consistent_read(lake[SEQUENCES, dataset, d].path for d in (day, *earlier_days)):
         own = lake[SEQUENCES, dataset, day].require()
         if own.spec_version != encoder.spec.version:
             raise UserError(

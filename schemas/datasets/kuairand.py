@@ -242,8 +242,8 @@ QUALITY = Quality(
             "a play longer than a day is a broken cell, and one such number is a feature's whole scale",
         ),
     ),
-    most_missing={"author_id": 0.1, "tag": 0.2, "music_type": 0.2, "video_duration_ms": 0.2},
-    uncompared=CALENDAR,
+    max_missing_share={"author_id": 0.1, "tag": 0.2, "music_type": 0.2, "video_duration_ms": 0.2},
+    not_compared=CALENDAR,
 )
 
 

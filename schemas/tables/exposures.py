@@ -50,10 +50,10 @@ def exposures(dataset: Dataset) -> Table:
             between("propensity", low=0, high=1, above_low=True, why="off-policy estimates divide by it"),
             mean_between(
                 gains[0],
-                quality.rare_gains,
-                quality.frequent_gains.value,
-                why=quality.frequent_gains.why,
-                severity=quality.frequent_gains.severity,
+                quality.min_gain_rate,
+                quality.max_gain_rate.value,
+                why=quality.max_gain_rate.why,
+                severity=quality.max_gain_rate.severity,
             ),
             *(
                 holds(rule.name, min_share=rule.min_share, why=rule.why, severity=rule.severity)

@@ -100,7 +100,7 @@ class FeatureSpec:
     features: tuple[Feature, ...]
 
     @property
-    def kept(self) -> tuple[Feature, ...]:
+    def kept_features(self) -> tuple[Feature, ...]:
         return tuple(f for f in self.features if f.kept)
 
     @property

@@ -76,7 +76,7 @@ def _same_for_all(table: Table) -> Contract:
 
 
 # Published together by one scoring with one model.
-SCORES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
+SCORE_TABLES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
 
 _TABLES = (
     RegisteredTable(EXPOSURES, "the day's ad exposures", _of_dataset(exposures.exposures), audited_with=(QUARANTINE,)),
@@ -124,15 +124,15 @@ _TABLES = (
         BUDGET_PLAN,
         "whom the day's budget buys",
         _of_dataset(budget_plan.budget_plan),
-        same_day=(*SCORES, JOURNEYS),
+        same_day=(*SCORE_TABLES, JOURNEYS),
     ),
 )
 
 TABLES = {table.name: table for table in _TABLES}
-FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
-FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
+TABLES_FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
+TABLES_FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
 # Measured or decided once for a day.
-OF_CHAMPION = tuple(t.name for t in _TABLES if not t.rebuilt)
+CHAMPION_TABLES = tuple(t.name for t in _TABLES if not t.rebuilt)
 
 
 def registered(name: str) -> RegisteredTable:

@@ -36,7 +36,7 @@ def per_channel_columns(dataset: Dataset) -> tuple[Column, ...]:
 
 
 def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -> Table:
-    kept = {f.name for f in spec.kept}
+    kept = {f.name for f in spec.kept_features}
     by_channel = per_channel_columns(dataset)
     per_step = (
         *outcome_columns(dataset),

@@ -24,13 +24,13 @@ from schemas.tables import (
     CHANNEL_POLICIES,
     JOURNEYS,
 )
-from schemas.tables.registry import FROM_HISTORY, FROM_RAW, OF_CHAMPION, SCORES
+from schemas.tables.registry import CHAMPION_TABLES, SCORE_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
 
 DAYS = ["2022-05-01", "2022-05-02", "2022-05-03"]
 MODEL = "mtorl_kuairand"
 KUAIRAND = get_dataset("kuairand")
 FROM_SCORES = (BUDGET_PLAN,)
-TO_COME = (*FROM_RAW, *FROM_HISTORY, *SCORES, *FROM_SCORES)  # without a champion
+TO_COME = (*TABLES_FROM_RAW, *TABLES_FROM_HISTORY, *SCORE_TABLES, *FROM_SCORES)  # without a champion
 
 
 def index_of(**rows: str) -> RawIndex:
@@ -49,12 +49,12 @@ def put(lake: Lake, table: str, day: str, content: str, inputs: dict[str, str], 
 def put_day(lake: Lake, index: RawIndex, day: str) -> None:
     """All tables of a day, built in order from what lies there."""
     rows = json.dumps(index.inputs(day))
-    for table in FROM_RAW:
+    for table in TABLES_FROM_RAW:
         put(lake, table, day, rows, index.inputs(day))
     history = lake[JOURNEYS, "kuairand", day].current_inputs()
     put(lake, "journeys", day, json.dumps(history), history)
     put(lake, "sequences", day, json.dumps(history), {**history, "steps": "20"}, spec_version="s")
-    for table in SCORES:
+    for table in SCORE_TABLES:
         scored = {**lake[CHANNEL_POLICIES, "kuairand", day].current_inputs(), "model": "mtorl_kuairand/1"}
         put(lake, table, day, json.dumps(scored), scored, spec_version="s")
     planned = {**lake[BUDGET_PLAN, "kuairand", day].current_inputs(), "budget_nano": "5"}
@@ -100,8 +100,8 @@ def test_a_whole_lake_is_fresh_and_says_so(lake, capsys, monkeypatch):
 
 def test_changed_raw_rows_make_all_that_hangs_on_them_stale(lake, capsys, monkeypatch):
     store_index(lake, KUAIRAND, index_of(d1="a", d2="corrected", d3="c"))
-    stale = {f"{table}/2 stale" for table in FROM_RAW}
-    stale |= {f"{table}/{day} stale" for table in (*FROM_HISTORY, *SCORES, *FROM_SCORES) for day in (2, 3)}
+    stale = {f"{table}/2 stale" for table in TABLES_FROM_RAW}
+    stale |= {f"{table}/{day} stale" for table in (*TABLES_FROM_HISTORY, *SCORE_TABLES, *FROM_SCORES) for day in (2, 3)}
     assert not_fresh(lake) == stale
     last = said(lake, capsys, monkeypatch)[-1]
     assert last == "14 stale, 0 missing: make backfill DATASET=kuairand FROM=2022-05-02 TO=2022-05-03"
@@ -111,7 +111,7 @@ def test_changed_raw_rows_make_all_that_hangs_on_them_stale(lake, capsys, monkey
 def test_exposures_built_again_with_the_same_content_leave_the_rest_fresh(lake):
     index = index_of(d1="a", d2="twice", d3="c")
     store_index(lake, KUAIRAND, index)
-    for table in FROM_RAW:
+    for table in TABLES_FROM_RAW:
         content = (lake[table, "kuairand", DAYS[1]].path / "x.parquet").read_text()
         put(lake, table, DAYS[1], content, index.inputs(DAYS[1]))
     assert not_fresh(lake) == set()
@@ -187,7 +187,7 @@ def test_the_newest_policies_are_the_champions_and_the_past_stays_as_it_was_issu
     register(lake, DAYS[2], DAYS[2], champion=1)
     assert not_fresh(lake) == set()
     register(lake, DAYS[2], DAYS[2], champion=2)
-    assert not_fresh(lake) == {f"{table}/3 stale" for table in (*SCORES, *FROM_SCORES)}
+    assert not_fresh(lake) == {f"{table}/3 stale" for table in (*SCORE_TABLES, *FROM_SCORES)}
     assert said(lake, capsys, monkeypatch, "--todo") == [f"{DAYS[0]} {DAYS[2]} {DAYS[2]}"]
 
 
@@ -195,12 +195,12 @@ def test_scores_of_two_models_on_one_day_are_not_fresh(lake):
     """A kill between the three tables of a scoring."""
     scored = {**lake[CHANNEL_POLICIES, "kuairand", DAYS[0]].current_inputs(), "model": "mtorl_kuairand/2"}
     put(lake, "channel_policies", DAYS[0], "new", scored, spec_version="s")
-    assert not_fresh(lake) == {f"{table}/1 stale" for table in (*SCORES[1:], *FROM_SCORES)}
+    assert not_fresh(lake) == {f"{table}/1 stale" for table in (*SCORE_TABLES[1:], *FROM_SCORES)}
 
 
 def test_a_day_behind_the_first_champion_is_tested_and_decided(lake):
     register(lake, DAYS[2], DAYS[0], champion=1)
-    assert not_fresh(lake) == {f"{table}/{day} missing" for table in OF_CHAMPION for day in (2, 3)}
+    assert not_fresh(lake) == {f"{table}/{day} missing" for table in CHAMPION_TABLES for day in (2, 3)}
     for day in DAYS[1:]:
         put(lake, "prequential", day, "figures", {"model": "mtorl_kuairand/1", "sequences/of/then": "f"})
         put(lake, "promotions", day, "a decision", {"champion": "mtorl_kuairand/1"})
@@ -273,6 +273,6 @@ def test_a_lake_that_was_scored_before_there_were_plans_is_not_fresh(lake, capsy
 
 def test_a_plan_of_scores_that_were_made_again_is_stale(lake):
     scored = {**lake[CHANNEL_POLICIES, "kuairand", DAYS[2]].current_inputs(), "model": "mtorl_kuairand/2"}
-    for table in SCORES:
+    for table in SCORE_TABLES:
         put(lake, table, DAYS[2], "of another model", scored, spec_version="s")
     assert not_fresh(lake) == {"budget_plan/3 stale"}

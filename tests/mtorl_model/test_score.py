@@ -25,7 +25,7 @@ from synthetic_journeys import (
 )
 
 from lakehouse.lake import Lake
-from lakehouse.reading import read_tables, regrouped
+from lakehouse.reading import read_tables, rechunk
 from mtorl_model import score
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.initial_policy import InitialPolicy
@@ -228,7 +228,7 @@ def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
 def test_regrouping_keeps_every_row_in_order(sizes, rows):
     ends = np.cumsum([0, *sizes])
     tables = [pa.table({"x": np.arange(a, b)}) for a, b in pairwise(ends)]
-    groups = [group.column("x").to_pylist() for group in regrouped(tables, rows)]
+    groups = [group.column("x").to_pylist() for group in rechunk(tables, rows)]
     assert [x for group in groups for x in group] == list(range(ends[-1]))
     assert all(len(group) == rows for group in groups[:-1])
     assert all(0 < len(group) <= rows for group in groups)

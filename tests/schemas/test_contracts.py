@@ -7,7 +7,7 @@ import pytest
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, dataset_names, get_dataset
 from schemas.errors import UserError
-from schemas.steps import feature_inputs, input_columns, last, outcome_columns, profile_inputs
+from schemas.steps import feature_inputs, input_columns, last_column, outcome_columns, profile_inputs
 from schemas.tables.exposures import exposures
 from schemas.tables.journeys import journeys
 
@@ -43,7 +43,7 @@ def test_inputs_come_only_from_what_is_known(name):
         if column.known is not Known.BEFORE:
             assert column.name not in own  # never the present value
         if column.known in (Known.AT, Known.NEVER):
-            assert last(column.name) not in own
+            assert last_column(column.name) not in own
 
 
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
@@ -84,8 +84,8 @@ def test_a_wrong_contract_does_not_load():
     with pytest.raises(ValueError, match="gain click must be a column"):
         Dataset(**fields | {"columns": good.columns[1:]})
     for what, key, problem in (
-        ("most_missing", {"cmapaign": 0.1}, "most_missing names cmapaign, which is no column"),
-        ("uncompared", {"weekdya": "a reason"}, "uncompared names weekdya, which is no column"),
+        ("max_missing_share", {"cmapaign": 0.1}, "max_missing_share names cmapaign, which is no column"),
+        ("not_compared", {"weekdya": "a reason"}, "not_compared names weekdya, which is no column"),
         ("excused", {"1.1.2017": "a holiday"}, "excused: '1.1.2017' is not a day"),
         ("excused", {"2017-02-30": "a holiday"}, "excused: '2017-02-30' is not a day"),
     ):

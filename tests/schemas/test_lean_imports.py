@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.lean_imports import at_first_use, without
+from schemas.lean_imports import hide_modules, load_lazily
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_is_left_out_counts_as_not_installed_within_alone(loaded: list[str]) -> None:
-    with without("heavy"):
+    with hide_modules("heavy"):
         with pytest.raises(ImportError):
             importlib.import_module("heavy")
         with pytest.raises(ImportError):
@@ -47,14 +47,14 @@ def test_what_is_left_out_counts_as_not_installed_within_alone(loaded: list[str]
 def test_what_is_loaded_already_stays(loaded: list[str]) -> None:
     import heavy
 
-    with without("heavy"):
+    with hide_modules("heavy"):
         from heavy import one
     assert sys.modules["heavy"] is heavy
     assert heavy.one is one
 
 
 def test_what_waits_is_loaded_when_it_is_asked(loaded: list[str]) -> None:
-    with at_first_use("heavy.one"):
+    with load_lazily("heavy.one"):
         importlib.import_module("heavy.two")
         from heavy import one
     assert loaded == ["__init__", "two"]
@@ -65,7 +65,7 @@ def test_what_waits_is_loaded_when_it_is_asked(loaded: list[str]) -> None:
 
 def test_outside_of_the_block_nothing_waits(loaded: list[str]) -> None:
     finders = list(sys.meta_path)
-    with pytest.raises(KeyError), at_first_use("heavy.one"), without("heavy.two"):
+    with pytest.raises(KeyError), load_lazily("heavy.one"), hide_modules("heavy.two"):
         raise KeyError
     from heavy import one, two
 

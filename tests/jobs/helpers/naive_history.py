@@ -6,7 +6,15 @@ from typing import Any
 import pandas as pd
 
 from schemas.dataset import Dataset
-from schemas.steps import UNKNOWN_CHANNEL, counted_switches, last, mean, running_means, shown_columns, switches
+from schemas.steps import (
+    UNKNOWN_CHANNEL,
+    counted_switches,
+    known_after_columns,
+    last_column,
+    mean_column,
+    running_means,
+    switches_column,
+)
 
 
 def naive_inputs(user: pd.DataFrame, dataset: Dataset, at_ms: int, previous_ms: int | None) -> dict[str, Any]:
@@ -16,14 +24,14 @@ def naive_inputs(user: pd.DataFrame, dataset: Dataset, at_ms: int, previous_ms: 
     known = user[user.exposed_at_ms < at_ms].sort_values(["exposed_at_ms", "exposure_id"])
     latest = known.iloc[-1] if len(known) else None
     result: dict[str, Any] = {
-        last(c.name): None if latest is None else _plain(latest[c.name]) for c in shown_columns(dataset)
+        last_column(c.name): None if latest is None else _plain(latest[c.name]) for c in known_after_columns(dataset)
     }
     for name in running_means(dataset):
         numbers = known[name].dropna()
-        result[mean(name)] = sum(round(x * 1e6) for x in numbers) / 1e6 / len(numbers) if len(numbers) else None
+        result[mean_column(name)] = sum(round(x * 1e6) for x in numbers) / 1e6 / len(numbers) if len(numbers) else None
     for name in counted_switches(dataset):
         shown = [_plain(value) for value in known[name]]
-        result[switches(name)] = sum(a != b for a, b in pairwise(shown))
+        result[switches_column(name)] = sum(a != b for a, b in pairwise(shown))
     result["gap_s"] = 0.0 if previous_ms is None else (at_ms - previous_ms) / 1000
     for what in ("exposures", *dataset.gain_names):
         result[f"seen_{what}"] = sum(now[what].values())

@@ -73,7 +73,7 @@ def test_informative_features_stay(planted):
 
 def test_kept_or_explained(planted):
     assert all(f.kept == (f.reason == "") for f in planted.features)
-    assert all(f.std and f.std > 0 for f in planted.kept if f.role == "numeric")
+    assert all(f.std and f.std > 0 for f in planted.kept_features if f.role == "numeric")
 
 
 def test_a_spec_survives_its_json(planted):

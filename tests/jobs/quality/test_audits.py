@@ -298,7 +298,7 @@ def test_what_is_unusual_in_the_exposures_of_a_day_is_for_the_dataset_to_say(lak
     table, refused = sample("quarantine", contract)
     write_partition(lake, table, contract, refused[:1] * 12)
     audited(lake, "criteo", "exposures", rows, counts=counts)
-    limits = {"rare_gains": 0.0, "unknown_channels": Limit(1.0, "x"), "mostly_refused": Limit(0.7, "x")}
+    limits = {"min_gain_rate": 0.0, "unknown_channels": Limit(1.0, "x"), "mostly_refused": Limit(0.7, "x")}
     generous = replace(contract, quality=replace(contract.quality, **limits))
     assert failures(audit_partition(lake, "exposures", contract, DAY)) == {
         "expect_column_mean_to_be_between(click)": "warning", f"{NOT_NULL}(channel)": "warning",

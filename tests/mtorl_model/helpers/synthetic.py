@@ -20,7 +20,7 @@ from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import days_between
 from schemas.splits import split_of
-from schemas.steps import last
+from schemas.steps import last_column
 from schemas.tables import FEATURE_SPEC, SEQUENCES, feature_spec, sequences
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 
@@ -37,12 +37,12 @@ def make_spec(dataset: Dataset, first_day: str, last_day: str) -> FeatureSpec:
     hours = tuple(str(h) for h in range(24))
     features = [
         Feature("hour", "categorical", False, True, vocabulary=hours),
-        Feature(last("channel"), "categorical", False, True, vocabulary=tuple(sorted(CHANNELS[dataset.name]))),
+        Feature(last_column("channel"), "categorical", False, True, vocabulary=tuple(sorted(CHANNELS[dataset.name]))),
         Feature("gap_s", "numeric", False, True, mean=7.0, std=2.0, unit=1.0),
         Feature("weekday", "categorical", False, False, reason="variance below the threshold"),
     ]
     for name in _CONTEXT.get(dataset.name, ()):
-        features.append(_feature(dataset, name, last(name), static=False))
+        features.append(_feature(dataset, name, last_column(name), static=False))
     for name in _PROFILE.get(dataset.name, ()):
         features.append(_feature(dataset, name, name, static=True))
     weights = tuple(g.weight for g in dataset.gains)
@@ -76,7 +76,7 @@ class _Journey:
         step: dict[str, Any] = {
             "hour": int(at_ms // 3_600_000 % 24),
             "gap_s": (at_ms - before["exposed_at_ms"]) / 1000 if before else 0.0,
-            last("channel"): before["channel"] if before else None,
+            last_column("channel"): before["channel"] if before else None,
             "new_cost": before["cost"] if before else 0.0,
         }
         for what in ("exposures", *spec.gains):
@@ -91,11 +91,11 @@ class _Journey:
         step["channel"] = before["channel"] if stays and before else str(rng.choice(spec.channels))
         for k, gain in enumerate(spec.gains):
             step[gain] = int(rng.random() < (0.7 if step["hour"] % 2 == k % 2 else 0.05))
-            if gain in self.dataset.late_gains_at and step[gain]:
-                step[self.dataset.late_gains_at[gain]] = at_ms + int(rng.exponential(LATE_DAYS * DAY_MS))
+            if gain in self.dataset.late_gain_times and step[gain]:
+                step[self.dataset.late_gain_times[gain]] = at_ms + int(rng.exponential(LATE_DAYS * DAY_MS))
         step["cost"] = float(rng.integers(0, 4)) / 4 if self.dataset.name == "criteo" else 0.0
         for name in _CONTEXT.get(self.dataset.name, ()):
-            step[last(name)] = before[f"own_{name}"] if before else None
+            step[last_column(name)] = before[f"own_{name}"] if before else None
             step[f"own_{name}"] = _value(self.dataset, name, rng)
         past.append(step)
 

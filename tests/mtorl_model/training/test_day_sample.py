@@ -12,7 +12,7 @@ import synthetic
 
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST, read_manifest
-from lakehouse.reading import read_tables, unswapped
+from lakehouse.reading import consistent_read, read_tables
 from lakehouse.staging import staging_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
@@ -164,14 +164,14 @@ def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake,
     partition = lake["sequences", "criteo", "2022-04-13"].path
 
     def read() -> None:
-        with unswapped([partition]):
+        with consistent_read([partition]):
             listed = sorted(partition.glob("*.parquet"))
             republish(lake, "2022-04-13", reverse=False)
             listed[0].read_bytes()
 
     with pytest.raises(Busy, match="was published anew"):
         read()
-    with pytest.raises(FileNotFoundError), unswapped([partition]):
+    with pytest.raises(FileNotFoundError), consistent_read([partition]):
         (partition / "none").read_text()
 
 
