@@ -153,7 +153,7 @@ def test_the_standing_budget_is_for_days_without_one(lake):
     assert standing.inputs["budget_nano"] == "3000000000"
 
 
-@pytest.mark.parametrize("table", [*score.SCORES, "budget_plan"])
+@pytest.mark.parametrize("table", [*score.SCORE_TABLES, "budget_plan"])
 def test_a_plan_waits_for_whoever_writes_what_it_reads(lake, table, monkeypatch):
     holds = (
         f"from lakehouse.locks import locked\nfrom lakehouse.lake import Lake\nfrom pathlib import Path\n"

@@ -309,7 +309,7 @@ LATER = "2024-01-03"
 
 
 def inodes(lake: Lake, day: str = DAY) -> list[int]:
-    return [(lake[table, "toy", day].path / "part-00000.parquet").stat().st_ino for table in score.SCORES]
+    return [(lake[table, "toy", day].path / "part-00000.parquet").stat().st_ino for table in score.SCORE_TABLES]
 
 
 def test_what_was_made_from_these_journeys_by_this_champion_is_left_alone(lake, capsys):
@@ -337,7 +337,7 @@ def test_a_new_champion_rewrites_the_newest_day_and_no_past_one(lake, monkeypatc
     assert {m.inputs["model"] for m in score.score_day(Registry(lake, TOY), LATER)} == {"mtorl_toy/2"}
 
 
-@pytest.mark.parametrize("lost", score.SCORES)
+@pytest.mark.parametrize("lost", score.SCORE_TABLES)
 def test_a_kill_between_the_two_tables_is_mended_by_the_next_run(lake, lost):
     publish_journeys(lake, DAY, journeys(random_users(5)))
     whole = score.score_day(Registry(lake, TOY), DAY)

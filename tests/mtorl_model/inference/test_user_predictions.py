@@ -188,7 +188,7 @@ def test_fingerprints_do_not_tell_whether_answers_were_carried_over(lake, table,
     publish_journeys(lake, DAY, repaired())
     carried = fingerprints(score.score_day(Registry(lake, TOY), DAY))
     assert "135 of 151 predictions carried over" in capsys.readouterr().out
-    for name in (*score.SCORES, prediction_cache.CACHE):
+    for name in (*score.SCORE_TABLES, prediction_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
     assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == carried
     assert "0 of 151 predictions carried over" in capsys.readouterr().out
@@ -219,6 +219,6 @@ def test_a_new_champion_is_asked_anew(lake, table, capsys, monkeypatch):
     monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", other))
     found = fingerprints(score.score_day(Registry(lake, TOY), DAY))
     assert "0 of 150 predictions carried over" in capsys.readouterr().out.splitlines()[-1]
-    for name in (*score.SCORES, prediction_cache.CACHE):
+    for name in (*score.SCORE_TABLES, prediction_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
     assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == found
