@@ -1,49 +1,77 @@
-"""Data flows one way: schemas <- jobs, schemas <- mtorl_model, dags and bin on top by name, simulation and
-benchmarks above all."""
+"""Data flows one way through the folders: which may import which is one table, and a folder stays small.
+
+python tests/test_architecture.py prints the structure in numbers.
+"""
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("schemas", "lakehouse", "features", "jobs", "mtorl_model", "dags", "bin", "simulation", "benchmarks")
+
+# Each wing, and the wings that its modules may import beside their own. A wing may import only wings above it, so
+# there is no circle. "jobs" and "mtorl_model" are the entry points on top of their folders: no wing imports those.
 MAY_IMPORT = {
-    "schemas": {"schemas"},
-    "lakehouse": {"schemas", "lakehouse"},
-    "features": {"schemas", "features"},
-    "jobs": {"schemas", "lakehouse", "features", "jobs"},
-    "mtorl_model": {"schemas", "lakehouse", "features", "mtorl_model"},
-    "dags": {"schemas", "lakehouse", "dags"},
-    "bin": {"schemas", "lakehouse", "bin"},
-    # The one place that sees both the truth and the model.
-    "simulation": {"schemas", "lakehouse", "features", "jobs", "mtorl_model", "simulation"},
-    "benchmarks": {"schemas", "lakehouse", "features", "jobs", "mtorl_model", "benchmarks"},
+    "schemas": "",  # what the parts agree on
+    "lakehouse": "schemas",  # where tables are and how they are published
+    "features": "schemas",  # what was known before each step, on whole columns
+    #
+    "jobs.spark": "schemas lakehouse",
+    "jobs.raw": "schemas lakehouse jobs.spark",
+    "jobs.history": "schemas lakehouse features jobs.spark",
+    "jobs.quality": "schemas lakehouse",
+    "jobs.drift": "schemas lakehouse jobs.quality",
+    "jobs.reports": "schemas lakehouse jobs.quality jobs.drift",
+    "jobs.generator": "schemas",
+    "jobs": "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator",
+    #
+    "mtorl_model.data": "schemas lakehouse",
+    "mtorl_model.training": "schemas lakehouse mtorl_model.data",
+    "mtorl_model.methods": "schemas mtorl_model.data mtorl_model.training",
+    "mtorl_model.inference": "schemas lakehouse mtorl_model.data mtorl_model.methods",
+    "mtorl_model.evaluation": "schemas lakehouse mtorl_model.data mtorl_model.methods",
+    "mtorl_model.champion": (
+        "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.evaluation"
+    ),
+    "mtorl_model.budget": "schemas lakehouse mtorl_model.data mtorl_model.methods mtorl_model.inference",
+    "mtorl_model.studies": (
+        "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.evaluation "
+        "mtorl_model.champion"
+    ),
+    "mtorl_model": (
+        "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.inference "
+        "mtorl_model.evaluation mtorl_model.champion mtorl_model.budget"
+    ),
+    #
+    "dags": "schemas",  # wiring: entry points are started by name
+    "bin": "schemas",  # what make starts
+    "simulation": (  # the one place that sees both the truth and the model
+        "schemas lakehouse jobs.generator mtorl_model.data mtorl_model.training mtorl_model.methods "
+        "mtorl_model.inference mtorl_model.budget"
+    ),
+    "benchmarks": (
+        "schemas lakehouse jobs.quality mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.champion"
+    ),
 }
+PACKAGES = tuple(dict.fromkeys(wing.partition(".")[0] for wing in MAY_IMPORT))
+# Folders below these packages are wings of their own.
+SPLIT = ("jobs", "mtorl_model")
+MOST_SIBLINGS = 15
 
 
 def parsed(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text())
     except SystemError:
-        # Python 3.11 loses count where the garbage collector, in the middle of it, ends something of another test that
+        # Python 3.11 loses count where the garbage collector, during the parse, ends an object of another test that
         # compiles a line itself (Py4J's connections do, to show where one broke).
         return ast.parse(path.read_text())
 
 
-def imported(path: Path) -> set[str]:
-    """Full names of everything a file imports, function bodies included."""
-    names = set()
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
+@cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -52,37 +80,84 @@ def modules() -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_no_edge_points_the_wrong_way(package):
-    wrong = [
-        f"{name} imports {other}"
-        for name, path in modules().items()
-        if name.split(".")[0] == package
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Full names of everything a file imports, function bodies included; a module where the name is one."""
+    names: set[str] = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            full = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in modules() else str(node.module) for name in full.values()}
+    return frozenset(names)
+
+
+def wing_of(module: str) -> str:
+    """jobs.raw of jobs.raw.files; jobs of an entry point; schemas of all that is below schemas."""
+    parts = module.split(".")
+    is_in_folder = parts[0] in SPLIT and (ROOT / parts[0] / parts[1]).is_dir() if len(parts) > 1 else False
+    return ".".join(parts[:2]) if is_in_folder else parts[0]
+
+
+def arrows(wing: str) -> set[tuple[str, str]]:
+    """The imports of a wing's modules from other wings: (module, imported module)."""
+    return {
+        (module, other)
+        for module, path in modules().items()
+        if wing_of(module) == wing
         for other in imported(path)
-        if other.split(".")[0] in set(PACKAGES) - MAY_IMPORT[package]
-    ]
-    assert wrong == []
+        if other.partition(".")[0] in PACKAGES and wing_of(other) != wing
+    }
+
+
+def test_the_table_names_every_wing_and_only_wings_above():
+    assert {wing_of(module) for module in modules()} == set(MAY_IMPORT)
+    wings = list(MAY_IMPORT)
+    for place, (wing, allowed) in enumerate(MAY_IMPORT.items()):
+        assert set(allowed.split()) <= set(wings[:place]), wing
+
+
+@pytest.mark.parametrize("wing", MAY_IMPORT)
+def test_a_wing_imports_what_the_table_allows(wing):
+    allowed = set(MAY_IMPORT[wing].split())
+    assert [f"{module} imports {other}" for module, other in arrows(wing) if wing_of(other) not in allowed] == []
+
+
+@pytest.mark.parametrize("wing", MAY_IMPORT)
+def test_the_table_allows_no_more_than_is_used(wing):
+    used = {wing_of(other) for _, other in arrows(wing)}
+    assert set(MAY_IMPORT[wing].split()) - used == set()
+
+
+def test_no_method_imports_another():
+    """A method may read what is common to all, or another method by its name in METHODS."""
+    folders = {path.name for path in (ROOT / "mtorl_model" / "methods").iterdir() if path.is_dir()} - {"common"}
+    for module, path in modules().items():
+        parts = module.split(".")
+        if parts[:2] == ["mtorl_model", "methods"] and len(parts) > 3:
+            others = {f"mtorl_model.methods.{folder}" for folder in folders - {parts[2]}}
+            assert [name for name in imported(path) if ".".join(name.split(".")[:3]) in others] == [], module
 
 
 @pytest.mark.parametrize(
-    ("package", "more"),
-    [("schemas", set()), ("features", {"schemas", "numpy", "pyarrow"}), ("bin", {"schemas", "psutil"})],
+    ("package", "more"), [("schemas", set()), ("features", {"numpy", "pyarrow"}), ("bin", {"psutil"})]
 )
 def test_a_package_needs_little_more_than_the_standard_library(package, more):
-    allowed = sys.stdlib_module_names | {package} | more
+    allowed = sys.stdlib_module_names | {*PACKAGES} | more
     wrong = [
-        f"{name} imports {other}"
-        for name, path in modules().items()
-        if name.split(".")[0] == package
+        f"{module} imports {other}"
+        for module, path in modules().items()
+        if module.split(".")[0] == package
         for other in imported(path)
         if other.split(".")[0] not in allowed
     ]
     assert wrong == []
 
 
-def test_there_is_no_circle():
-    known = modules()
-    edges = {name: {o for o in imported(path) if o in known and o != name} for name, path in known.items()}
+def test_there_is_no_circle_between_modules():
+    edges = {name: {o for o in imported(path) if o in modules() and o != name} for name, path in modules().items()}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -92,6 +167,49 @@ def test_there_is_no_circle():
                 visit(other, (*trail, name))
             done.add(name)
 
-    for name in sorted(known):
+    for name in sorted(modules()):
         visit(name, ())
     assert len(done) > 30
+
+
+def test_a_folder_is_seen_at_a_glance():
+    crowded = {}
+    for package in (*PACKAGES, "tests"):
+        for folder in (ROOT / package, *(path for path in (ROOT / package).rglob("*") if path.is_dir())):
+            siblings = [path for path in folder.glob("*.py") if path.name not in ("__init__.py", "conftest.py")]
+            if len(siblings) > MOST_SIBLINGS:
+                crowded[str(folder.relative_to(ROOT))] = len(siblings)
+    assert crowded == {}
+
+
+def depth(names: set[str]) -> int:
+    """The longest chain of imports among these modules, counted in modules."""
+    edges = {name: {other for other in imported(modules()[name]) if other in names and other != name} for name in names}
+
+    @cache
+    def height(name: str) -> int:
+        return 1 + max(map(height, edges[name]), default=0)
+
+    return max(map(height, names), default=0)
+
+
+def print_structure() -> None:
+    """For each package that is split into wings: its size, and how much its wings hang together."""
+    for package in SPLIT:
+        inside = {name for name in modules() if name.split(".")[0] == package and modules()[name].name != "__init__.py"}
+        on_top = {name for name in inside if wing_of(name) == package}
+        between = {
+            (wing_of(name), wing_of(other))
+            for name in inside
+            for other in imported(modules()[name])
+            if other in inside and wing_of(other) != wing_of(name)
+        }
+        imports = sum(len([o for o in imported(modules()[name]) if o in inside and o != name]) for name in inside)
+        print(
+            f"{package}: {len(inside)} modules, {len(on_top)} on top, {len({wing_of(n) for n in inside}) - 1} wings, "
+            f"{len(between)} arrows between wings, {imports} imports between modules, {depth(inside)} modules deep"
+        )
+
+
+if __name__ == "__main__":
+    print_structure()
