@@ -1,5 +1,5 @@
-# MTORL as a daily pipeline. Variables go to the scripts through the environment and are taken literally:
-# no value that somebody types is ever part of a command line here.
+# MTORL as a daily pipeline. Scripts read variables from the environment, so that a value that a person typed is never
+# part of a command line here.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -15,72 +15,72 @@ help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 24
 
-setup: ## set up what is missing: packages in .venv, Java
+setup: ## install what is missing: packages in .venv, Java
 	@bin/setup.sh
 
-run: ## raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS]; no RAW: a generated log into lake/generated
+run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS]; without RAW: a generated log, into lake/generated
 	@bin/run.sh
 
-evaluate: ## the champion on raw logs of unseen users, no training [DATASET RAW LAKE OUT=metrics.json]
+evaluate: ## test the champion on raw logs of unseen users, without training [DATASET LAKE RAW OUT=metrics.json]
 	@bin/evaluate.sh
 
 study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu FOLDS=2 SEEDS=1 WORKERS EPOCHS]
 	@bin/studies.sh study
 
-search: ## Optuna over the paper's table 4; goes on where it stopped [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]
+search: ## search the hyperparameters of the paper's table 4 with Optuna; continues an earlier search [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]
 	@bin/studies.sh search
 
-benchmark-published: ## the paper's own protocol, which leaks [DATASET LAKE PRESET WINDOWS=4000 EPOCHS=100 SEED=0 OUT]
+benchmark-published: ## repeat the paper's own protocol, in which test data leak into training [DATASET LAKE PRESET WINDOWS=4000 EPOCHS=100 SEED=0 OUT]
 	@bin/studies.sh published
 
-results: ## docs/results.md from what the lake's evaluations and studies have found [LAKE OUT]
+results: ## write docs/results.md from the evaluations and studies of a lake [LAKE OUT]
 	@bin/studies.sh results
 
-budget: setup ## compare budget strategies in the simulator; docs/budget.md gets the table and the curves (an hour)
+budget: setup ## compare budget strategies in the simulator and write the table and curves of docs/budget.md (takes an hour)
 	@$(TOOLS)/python -m simulation.compare --out .budget --document docs/budget.md
 
-bench: ## the benchmarks, into docs/performance.md: hours [ONLY=journeys|day|training|scoring|large-day|gpu SIZES="1 4 16" REPEATS=3]
+bench: ## run the benchmarks and write docs/performance.md (takes hours) [ONLY=journeys|day|training|scoring|large-day|gpu SIZES="1 4 16" REPEATS=3]
 	@bin/bench.sh
 
-rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; none: the one before]
+rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; without VERSION: the previous champion]
 	@bin/lake.sh rollback
 
-up: ## start Airflow on 127.0.0.1 [DATASET RAW: the daily log's folder; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
+up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
 	@bin/service.sh up
 
 down: ## stop Airflow
 	@bin/service.sh down
 
-backfill: ## run past days in the running Airflow, by default all that is stale [DATASET FROM TO RUNS=days at once THIS_CODE=1; elsewhere: AIRFLOW_URL]
+backfill: ## run past days in the running Airflow, by default all stale days [DATASET FROM TO; RUNS: days in parallel; THIS_CODE=1; AIRFLOW_URL: another Airflow]
 	@bin/service.sh backfill
 
-status: ## which days of which table are fresh, stale, missing or failed [DATASET LAKE FROM TO RAW]
+status: ## show which days of which table are fresh, stale, missing or failed [DATASET LAKE RAW FROM TO]
 	@bin/lake.sh status
 
-report: ## a day as a page: verdict, rows, drift, model, results; and the index over days [DATASET LAKE DS=day; none: the latest; or FROM TO]
+report: ## write the page of a day: verdict, rows, drift, model, results; and the index of all days [DATASET LAKE; DS=day, by default the latest; or FROM TO]
 	@bin/lake.sh report
 
-orders: setup ## backfill the KuaiRand sample through Airflow in four orders: an hour or two [ORDERS_DAYS=17]
+orders: setup ## backfill the KuaiRand sample through Airflow in four orders (takes an hour or two) [ORDERS_DAYS=17]
 	@ORDERS=1 $(TOOLS)/pytest -q -s -rs tests/test_orders.py
 
-chaos: setup ## kill a day's run again and again, and see that nothing is lost [KILLS=100]
+chaos: setup ## kill the run of a day again and again, and check that nothing is lost [KILLS=100]
 	@KILLS=$${KILLS:-100} $(TOOLS)/pytest -q -rsP tests/test_chaos.py
 
-cluster-test: ## docker/compose.yaml without containers: a day on Celery and Spark, workers killed in the middle [DATASET RAW]
+cluster-test: ## run docker/compose.yaml without containers: a day on Celery and Spark, with workers that are killed [DATASET RAW]
 	@bin/cluster.sh
 
-test: setup lint ## all tests, after lint
+test: setup lint ## run lint and all tests
 	@bin/browser.sh
 	@$(TOOLS)/pytest -q -n 2 --dist loadfile
 
-unit: setup ## the fast tests alone: no Spark, Airflow, browser or training
+unit: setup ## run the fast tests only: no Spark, Airflow, browser or training
 	@$(TOOLS)/pytest -q -n 2 -m "not slow and not spark and not airflow and not cluster and not browser"
 
-lint: setup ## ruff and mypy
+lint: setup ## run ruff and mypy
 	@$(TOOLS)/ruff check .
 	@$(TOOLS)/ruff format --check .
 	@$(TOOLS)/mypy
 
-clean: ## remove what can be made again: generated logs, caches, Airflow's own state (not .venv, not the lake)
+clean: ## stop Airflow and remove generated logs, caches and Airflow's state (not .venv, not the lake)
 	@bin/service.sh down
 	@rm -rf -- .budget .bench raw/generated* raw/.generated* .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make bench: what the pipeline costs, beside other tools for the same work; writes docs/performance.md.
+# make bench: measures the pipeline against other tools for the same work; writes docs/performance.md.
 # Reads ONLY, SIZES and REPEATS from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

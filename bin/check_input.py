@@ -1,9 +1,9 @@
-"""Checks what somebody typed, before any work begins.
+"""Checks the values that a person typed, before any work begins.
 
     python -m bin.check_input dataset NAME
     python -m bin.check_input days FROM TO FIRST LAST     FIRST and LAST are the first and the last day of the log
 
-Exit status 2 and one line on standard error where a value is wrong.
+Exit status 2 and one line on standard error if a value is wrong.
 """
 
 import sys

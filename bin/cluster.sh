@@ -19,7 +19,7 @@ has_servers || die "PostgreSQL and Redis are needed: install them (Debian, Ubunt
 # Even where pytest itself is killed, no process and no file of the cluster remains.
 CLUSTER_HOME="$(mktemp -d)"
 export CLUSTER_HOME
-trap '"$PYTHON_BIN" "$ROOT/tests/helpers/compose.py" "$CLUSTER_HOME"; rm -rf -- "$CLUSTER_HOME"' EXIT
+trap '"$PYTHON_BIN" "$ROOT/tests/helpers/cluster.py" "$CLUSTER_HOME"; rm -rf -- "$CLUSTER_HOME"' EXIT
 chmod 711 "$CLUSTER_HOME" # where this user is root, PostgreSQL runs as another one
 "$VENV/bin/pytest" -q -s -rs "$ROOT/tests/test_cluster_day.py" &
 TESTS=$!

@@ -19,7 +19,7 @@ driver_memory() {
   awk '/^MemTotal/ { gb = int($2 / 4194304); print (gb < 1 ? 1 : gb > 8 ? 8 : gb) "g" }' /proc/meminfo
 }
 
-# The file in which setup keeps an archive of Spark's loaded classes: loading them anew takes a third of a day's job.
+# The file in which setup keeps an archive of Spark's loaded classes: loading them without it takes a third of a day's job.
 # Each version of Java and of the packages has its own. Nothing where the path has a space, because Spark splits
 # SPARK_SUBMIT_OPTS at spaces; Java then works without an archive.
 class_archive() {
@@ -37,7 +37,7 @@ class_archive_options() {
   [ ! -s "$archive" ] || printf ' -XX:SharedArchiveFile=%s -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off' "$archive"
 }
 
-# What the entry points and Spark need. Without a cluster, nothing listens on or calls any machine but this one.
+# The environment of the entry points and of Spark. Without a cluster, nothing listens on or calls any machine but this one.
 step_environment() {
   export PATH="$VENV/bin:$PATH" PYTHONPATH="$ROOT" PYSPARK_PYTHON="$PYTHON_BIN"
   # Spark's own search for its home fails where the path has a space.
@@ -80,7 +80,7 @@ airflow_environment() {
   chmod 700 "$AIRFLOW_HOME"
 }
 
-# Airflow writes its lineage events to the file OPENLINEAGE where one is named, and nowhere else.
+# Airflow sends its lineage events only to the file OPENLINEAGE, if it is named.
 openlineage_environment() {
   export AIRFLOW__OPENLINEAGE__DISABLED=True
   [ -n "${OPENLINEAGE:-}" ] || return 0
@@ -96,7 +96,7 @@ migrate_airflow_database() {
   cp "$VENV/.installed" "$version_file"
 }
 
-# install_requirements FILE: the pinned packages of another requirements file. Quick where they are installed.
+# install_requirements FILE: the pinned packages of another requirements file. Quick if they are installed.
 install_requirements() {
   "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/$1" ||
     die "the packages of $1 cannot be installed: see the lines above, or try .venv/bin/pip install -r $1"
@@ -107,7 +107,7 @@ find_log_days() {
   local messages days status=0
   messages="$(mktemp)"
   days="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2" 2>"$messages")" || status=$?
-  # Spark writes much to standard error: show only our own line of it, or everything where there is none.
+  # Spark writes much to standard error: show only our error line, or everything if we printed no such line.
   [ "$status" = 0 ] || grep '^error: ' "$messages" >&2 || cat "$messages" >&2
   rm -f -- "$messages"
   [ "$status" = 0 ] || exit "$status"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make evaluate: the champion of a lake on the raw log of users that it has never seen. Trains nothing and
-# leaves the lake as it is. Reads DATASET, RAW, LAKE and OUT from the environment.
+# does not change the lake. Reads DATASET, RAW, LAKE and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"

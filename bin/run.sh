@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"
 PRESET="${PRESET:-small}"
-# Made-up users have a lake of their own, so that they never appear in the journeys of real ones.
+# Made-up users have a separate lake, so that they never appear in the journeys of real users.
 [ -n "${RAW:-}" ] && DEFAULT_LAKE="$ROOT/lake" || DEFAULT_LAKE="$ROOT/lake/generated"
 LAKE="$(realpath -m -- "${LAKE:-$DEFAULT_LAKE}")"
 
@@ -42,7 +42,7 @@ TO="${TO:-$LAST}"
   die "cannot write to the lake $LAKE: choose another folder with LAKE="
 flock --nonblock 9 || die "another make run is working on the lake $LAKE: wait for it, or choose another with LAKE="
 
-# Each lake has an Airflow of its own, so that runs on different lakes do not share a database; so has `make up`.
+# One Airflow home per lake, so that runs on different lakes do not share a database. `make up` uses another home.
 airflow_environment "$ROOT/.airflow/run-$(printf '%s' "$LAKE" | sha256sum | cut -c 1-12)"
 export MTORL_DEADLINE_HOURS=0 # nobody waits for a schedule here
 LOG="$AIRFLOW_HOME/run.log"

@@ -44,7 +44,7 @@ backfill_days() {
 }
 
 # Set FIRST to the first day of the service's lake, and STALE_FROM and STALE_TO to the range of days that need work;
-# these two are empty where no day does.
+# both are empty if no day needs work.
 find_stale_days() {
   local days
   days="$("$PYTHON_BIN" -m jobs.status --dataset "$DATASET" --lake "$(cat "$SERVICE_HOME/lake")" --todo)" || exit $?
@@ -78,7 +78,7 @@ backfill() {
 case "$1" in
   up) up ;;
   down)
-    # Where there is no virtual environment, nothing was ever started.
+    # Without a virtual environment, nothing was ever started.
     [ -x "$PYTHON_BIN" ] || exit 0
     export AIRFLOW_HOME="$SERVICE_HOME" PYTHONPATH="$ROOT"
     "$PYTHON_BIN" -m bin.embedded_airflow.service down

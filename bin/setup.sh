@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up what is missing: the virtual environment with the pinned packages, and Java for Spark.
-# Changes nothing where everything is in place; continues a set-up that was killed.
+# Sets up the missing parts: the virtual environment with the pinned packages, and Java for Spark.
+# Changes nothing if all parts exist; continues a set-up that was killed.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 MINIMUM="3.11"
@@ -20,7 +20,7 @@ find_python() {
     "install it (Debian, Ubuntu: apt-get install python3 python3-venv), or name one with PYTHON="
 }
 
-# Version and folder of the virtual environment's Python; nothing where it does not start.
+# Version and folder of the virtual environment's Python; empty if it does not start.
 python_identity() { "$PYTHON_BIN" "$ROOT/bin/interpreter.py" identity 2>/dev/null || true; }
 
 install_packages() {
@@ -35,7 +35,7 @@ install_packages() {
   fi
   wanted="$(sha256sum <"$ROOT/requirements.txt")"
   [ "$(cat "$VENV/.installed" 2>/dev/null)" = "$wanted" ] && return
-  say "setup: installing the pinned packages into .venv (takes some minutes the first time)"
+  say "setup: installing the pinned packages into .venv (this takes minutes the first time)"
   "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/requirements.txt" >"$LOG" 2>&1 ||
     die "the packages cannot be installed: $(grep -m 1 '^ERROR' "$LOG" || echo "no reason given") (see $LOG)"
   printf '%s\n' "$wanted" >"$VENV/.installed"
@@ -76,7 +76,7 @@ archive_spark_classes() {
 }
 
 mkdir -p "$VENV" || die "cannot write to $ROOT"
-exec 9<"$ROOT" # the lock is not a file in .venv, which may be made anew
+exec 9<"$ROOT" # not a file in .venv, which this script may delete
 flock 9
 install_packages
 install_java

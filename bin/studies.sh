@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make study, make search, make results, make benchmark-published: studies of the model on the sequences of a lake.
-# They train models of their own and leave the tables and the champion as they are.
+# They train separate models and change neither the tables nor the champion.
 # Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -14,7 +14,7 @@ from schemas.errors import exit_with_one_line
 
 def main() -> None:
     lake = Lake(Path(os.environ["MTORL_LAKE"]))
-    with staging_folder(lake):  # checks the storage, even where the store exists
+    with staging_folder(lake):  # checks the storage, even if the store exists
         create_store(lake)
 
 

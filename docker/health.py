@@ -1,7 +1,7 @@
 """A container's health check: python docker/health.py URL [COMPONENT...].
 
-Exit status 0 if the URL answers, and if each named component of Airflow is healthy according to the answer of its API
-(/api/v2/monitor/health); else 1, with the reason on standard error.
+Exit status 0 if the URL answers and, according to this answer of Airflow's /api/v2/monitor/health, all named components
+are healthy; else 1, with the reason on standard error.
 """
 
 import json
@@ -10,7 +10,7 @@ import urllib.request
 
 
 def unhealthy_components(url: str, components: list[str]) -> list[str]:
-    """Those of the components that are not healthy. Raises OSError where the URL does not answer."""
+    """The components that are not healthy. Raises OSError if the URL does not answer."""
     with urllib.request.urlopen(url, timeout=10) as response:
         states = json.load(response) if components else {}
     return [name for name in components if states.get(name, {}).get("status") != "healthy"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs before all other services: creates Airflow's database, pool and user, and the model store of the lake. Run again,
-# it changes nothing that exists, except that the user gets the password of the environment.
+# Runs before all other services: creates Airflow's database, pool and user, and the model store of the lake. A second
+# run changes only the user's password, to the one of the environment.
 set -euo pipefail
 
 airflow db migrate

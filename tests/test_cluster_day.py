@@ -1,8 +1,8 @@
 """A history, a day and a night on a whole cluster, with a Spark executor and both Celery workers killed in the middle.
 
-The services of docker/compose.yaml run as processes of this machine (compose.py), with their own commands, settings
-and health checks. What the lake then holds is compared with the embedded run of the same log. `make cluster-test`
-runs it; RAW= names a real log, DATASET= its kind.
+The services of docker/compose.yaml run as processes of this machine (cluster.py), with their own commands, settings
+and health checks. The resulting lake is compared with the embedded run of the same log. `make cluster-test` runs it;
+RAW= names a real log, DATASET= its dataset.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from typing import Any
 
 import psutil
 import pytest
-from compose import MARK, ROOT, Cluster, Container, end, kill, members, read_env_file
+from cluster import MARK, Cluster, Container, end, kill, members
+from compose_file import ROOT, read_env_file
 from lakes import contents
 
 from bin.embedded_airflow.backfill import FINISHED
@@ -35,9 +36,9 @@ pytestmark = [
     pytest.mark.skipif("CLUSTER_HOME" not in os.environ, reason="takes minutes: make cluster-test"),
 ]
 DATASET = os.environ.get("DATASET", "kuairand")
-# One small model, trained for a moment: which one is no matter here, that both are the same is.
+# One small model with little training. The models of both lakes must be equal; they need not be good.
 TRAINING = {"members": 1, "max_epochs": 5}
-# Jobs of seconds: a compiler that stops early, and a plan that is not compiled. One thread a process, as many run.
+# The jobs take seconds, so Java and Spark compile little. Many processes run, so each has one thread.
 SMALL = {
     "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false "
     "-Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
@@ -54,7 +55,7 @@ RUN_S = 900
 
 def run(*command: str, **environment: str) -> str:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MAKE", "MFLAGS"))}
-    inherited[MARK] = f"{os.environ['CLUSTER_HOME']}/here"  # it ends with the rest
+    inherited[MARK] = f"{os.environ['CLUSTER_HOME']}/here"  # the end of the cluster ends it
     done = subprocess.run(
         command, cwd=ROOT, env=inherited | environment, text=True, capture_output=True, timeout=RUN_S, check=False
     )
@@ -69,7 +70,7 @@ def home() -> Path:
 
 @pytest.fixture(scope="module")
 def raw(home) -> Path:
-    """The folder of raw logs, with one for the dataset in it: RAW, or a small log that is made here."""
+    """The folder of the raw log: RAW, or a small log that is generated here."""
     folder = home / "raw" / DATASET
     folder.parent.mkdir(exist_ok=True)
     if not folder.exists():
@@ -83,7 +84,7 @@ def raw(home) -> Path:
 
 @pytest.fixture(scope="module")
 def days(raw) -> tuple[str, str]:
-    """First and last day of the log: the history ends the day before the last, which is then the day that is run."""
+    """First and last day of the log. The history ends on the day before the last; the last is the daily run's day."""
     first, last = run(
         sys.executable, "-m", "jobs.log_days", "--dataset", DATASET, "--raw", str(raw), SPARK_LOCAL_IP="127.0.0.1"
     ).split()[-2:]
@@ -92,7 +93,7 @@ def days(raw) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def embedded(home, raw, days) -> Lake:
-    """The lake of the same log as `make run` works: Airflow in one process, Spark in local mode."""
+    """The lake that `make run` builds from the same log: Airflow in one process, Spark in local mode."""
     lake = Lake(home / "embedded" / "lake")
     first, last = days
     script = 'source bin/common.sh; airflow_environment "$1"; shift; airflow "$@"'
@@ -103,8 +104,8 @@ def embedded(home, raw, days) -> Lake:
         )
 
     airflow("db", "migrate")
-    span = {"from": first, "to": day_before(last)}
-    for name, conf in (("history", {"raw": str(raw), **span, **TRAINING}),
+    history = {"raw": str(raw), "from": first, "to": day_before(last), **TRAINING}
+    for name, conf in (("history", history),
                        ("daily", {"raw": str(raw), "date": last}), ("nightly", {"date": last})):  # fmt: skip
         airflow("dags", "test", f"mtorl_{name}_{DATASET}", "--conf", json.dumps({"lake": str(lake.root), **conf}))
     return lake
@@ -112,21 +113,21 @@ def embedded(home, raw, days) -> Lake:
 
 @pytest.fixture(scope="module")
 def cluster(home, raw) -> Iterator[Cluster]:
-    """All services, healthy; ended again whatever happens."""
+    """All services, healthy. They are ended in any case."""
     (home / "lake").mkdir()
     run(str(ROOT / "docker" / "make-env.sh"), str(home / "env"))
     variables = read_env_file(home / "env") | {
         "LAKE": str(home / "lake"), "RAW": str(raw.parent),
         "WORKER_SLOTS": "2", "SPARK_WORKER_CORES": "1", "SPARK_WORKER_MEMORY": "1g", "SPARK_EXECUTOR_MEMORY": "1g",
     }  # fmt: skip
-    # A worker that is gone is noticed after half a minute, not after five.
-    quick = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30"}
-    made = Cluster(home, variables, SMALL | quick)
+    # The loss of a worker is noticed after half a minute, not after five.
+    heartbeat = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30"}
+    cluster = Cluster(home, variables, SMALL | heartbeat)
     try:
-        began = time.monotonic()
-        made.up()
-        print(f"\n{len(made.containers)} containers healthy after {time.monotonic() - began:.0f} s")
-        yield made
+        started_s = time.monotonic()
+        cluster.up()
+        print(f"\n{len(cluster.containers)} containers healthy after {time.monotonic() - started_s:.0f} s")
+        yield cluster
     finally:
         end(home)
 
@@ -136,132 +137,132 @@ def airflow(cluster) -> Airflow:
     return Airflow(cluster.url("airflow-api", "8080"), cluster.variables["AIRFLOW_ADMIN_PASSWORD"])
 
 
-def wait_for(found: Callable[[], Any], what: str, seconds: float = RUN_S) -> Any:
-    until = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < until, f"waited {seconds} s in vain for {what}"
+def wait_for(condition: Callable[[], Any], description: str, seconds: float = RUN_S) -> Any:
+    """The first true value of the condition."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds} s without success for {description}"
         time.sleep(0.3)
     return value
 
 
 def processes(container: Container, word: str) -> list[psutil.Process]:
-    """The container's processes with that word in their command line."""
-    found = []
+    """The container's processes with this word in their command line."""
+    matching = []
     for process in members(container.home):
         try:
             if word in " ".join(process.cmdline()):
-                found.append(process)
+                matching.append(process)
         except psutil.NoSuchProcess:
             continue
-    return found
+    return matching
 
 
-def executors_at_work(cluster: Cluster) -> list[psutil.Process]:
-    """Spark's executors that have Python workers: those are in the middle of a job's tasks."""
+def busy_executors(cluster: Cluster) -> list[psutil.Process]:
+    """The Spark executors that have Python workers, because these run the tasks of a job."""
     return [
         executor
-        for container in cluster.of("spark-worker")
+        for container in cluster.containers_of("spark-worker")
         if processes(container, "pyspark.daemon")
         for executor in processes(container, "CoarseGrainedExecutorBackend")
     ]
 
 
 def kill_executor(cluster: Cluster, job: str) -> None:
-    """SIGKILL to an executor that is at work while this job is."""
-    (worker,) = cluster.of("worker")
+    """Kill an executor while this job runs on it."""
+    (worker,) = cluster.containers_of("worker")
     wait_for(lambda: processes(worker, f"jobs/{job}.py"), f"the driver of {job}")
-    executor = wait_for(lambda: executors_at_work(cluster), f"an executor of {job} with Python workers")[0]
-    assert processes(worker, f"jobs/{job}.py"), "the job was over before its executor could be killed"
+    executor = wait_for(lambda: busy_executors(cluster), f"an executor of {job} with Python workers")[0]
+    assert processes(worker, f"jobs/{job}.py"), "the job had ended before its executor could be killed"
     executor.kill()
-    check_doors(cluster)  # those of drivers and executors as well
+    check_ports(cluster)  # those of drivers and executors as well
 
 
-def kill_worker(cluster: Cluster, name: str, word: str, is_in_the_middle: Callable[[], Any]) -> None:
-    """SIGKILL to all processes of a Celery worker while this runs in it; its container comes back as Compose has it."""
-    (container,) = cluster.of(name)
+def kill_worker(cluster: Cluster, name: str, word: str, is_running: Callable[[], Any]) -> None:
+    """Kill all processes of a Celery worker while a command with this word runs in it; then restart its container."""
+    (container,) = cluster.containers_of(name)
     wait_for(lambda: processes(container, word), f"{word} in {name}")
-    wait_for(is_in_the_middle, f"the middle of {word}")
-    assert processes(container, word), f"{word} was over before its worker could be killed"
+    wait_for(is_running, f"the middle of {word}")
+    assert processes(container, word), f"{word} had ended before its worker could be killed"
     kill(container.home)
     cluster.restart(container)
 
 
 def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, embedded):
     first, last = days
-    check_doors(cluster)
+    check_ports(cluster)
 
     dag = f"mtorl_history_{DATASET}"
     conf = {"from": first, "to": day_before(last), **TRAINING}
-    there = f"/api/v2/dags?dag_id_pattern={DATASET}"
-    wait_for(lambda: airflow.call("GET", there)["total_entries"] >= 4, "the DAGs", 120)
+    dags_of_dataset = f"/api/v2/dags?dag_id_pattern={DATASET}"
+    wait_for(lambda: airflow.call("GET", dags_of_dataset)["total_entries"] >= 4, "the DAGs", 120)
     airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
-    began = time.monotonic()
-    started = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
+    started_s = time.monotonic()
+    history_run = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
     kill_executor(cluster, "build_journeys")
     checkpoints = home / "lake" / "checkpoints"
     kill_worker(cluster, "worker-gpu", "mtorl_model.train", lambda: list(checkpoints.rglob("checkpoint.pt")))
-    path = f"/api/v2/dags/{dag}/dagRuns/{started['dag_run_id']}"
+    path = f"/api/v2/dags/{dag}/dagRuns/{history_run['dag_run_id']}"
     wait_for(lambda: airflow.call("GET", path)["state"] in FINISHED, "the history")
     assert airflow.call("GET", path)["state"] == "success", states(airflow, path)
     history = tasks(airflow, path)
-    print(f"history {time.monotonic() - began:.0f} s")
+    print(f"history {time.monotonic() - started_s:.0f} s")
     assert history["train"]["try_number"] > 1
     assert history["train"]["queue"] == "gpu"
 
-    began = time.monotonic()
-    names = {"AIRFLOW_URL": airflow.url, "AIRFLOW_ADMIN_PASSWORD": cluster.variables["AIRFLOW_ADMIN_PASSWORD"]}
-    names[MARK] = f"{home}/here"  # it ends with the rest
-    asked = subprocess.Popen(
+    started_s = time.monotonic()
+    settings = {"AIRFLOW_URL": airflow.url, "AIRFLOW_ADMIN_PASSWORD": cluster.variables["AIRFLOW_ADMIN_PASSWORD"]}
+    settings[MARK] = f"{home}/here"  # the end of the cluster ends it
+    backfill = subprocess.Popen(
         ["make", "--silent", "backfill", f"DATASET={DATASET}", f"FROM={last}", f"TO={last}"],
-        cwd=ROOT, env=os.environ | names,
+        cwd=ROOT, env=os.environ | settings,
     )  # fmt: skip
     try:
-        kill_worker(cluster, "worker", "jobs/build_day.py", lambda: executors_at_work(cluster))
-        assert asked.wait(timeout=RUN_S) == 0
+        kill_worker(cluster, "worker", "jobs/build_day.py", lambda: busy_executors(cluster))
+        assert backfill.wait(timeout=RUN_S) == 0
     finally:
-        asked.kill()
-    print(f"day, night and report {time.monotonic() - began:.0f} s")
+        backfill.kill()
+    print(f"day, night and report {time.monotonic() - started_s:.0f} s")
     (daily,) = airflow.call("GET", f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns?partition_key_pattern={last}")[
         "dag_runs"
     ]
-    of_day = tasks(airflow, f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns/{daily['dag_run_id']}")
-    assert of_day["build_day"]["try_number"] > 1
-    assert {task["queue"] for task in of_day.values()} == {"default", "gpu"}
+    daily_tasks = tasks(airflow, f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns/{daily['dag_run_id']}")
+    assert daily_tasks["build_day"]["try_number"] > 1
+    assert {task["queue"] for task in daily_tasks.values()} == {"default", "gpu"}
 
-    check_doors(cluster)
+    check_ports(cluster)
     check_spark(cluster)
     lake = Lake(home / "lake")
-    found, wanted = contents(lake), contents(embedded)
-    assert {path.split("/")[0] for path in wanted} == TABLES
-    assert found == wanted
+    partitions, expected = contents(lake), contents(embedded)
+    assert {path.split("/")[0] for path in expected} == TABLES
+    assert partitions == expected
     assert weights(lake) == weights(embedded)
-    assert list(lake.staging.iterdir()) == []  # what the killed have left behind is swept away
-    print(f"{len(found)} partitions and {len(weights(lake))} files of models are the same")
+    assert list(lake.staging.iterdir()) == []  # the files of killed jobs are removed
+    print(f"{len(partitions)} partitions and {len(weights(lake))} files of models are the same")
 
 
-def check_doors(cluster: Cluster) -> None:
-    """All listen on this machine only, the services where the file says; secrets are for their owner alone."""
-    running = members(cluster.home)
-    doors = set()
-    for process in running:
+def check_ports(cluster: Cluster) -> None:
+    """Processes listen on this machine only, services on their ports; secrets are readable by their owner alone."""
+    listening = set()
+    for process in members(cluster.home):
         try:
-            told = " ".join(process.cmdline())
-            doors |= {tuple(c.laddr) for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
+            command = " ".join(process.cmdline())
+            listening |= {tuple(c.laddr) for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
         except psutil.NoSuchProcess:
             continue
         for name, value in read_env_file(cluster.home / "env").items():
-            assert value not in told, f"{name} stands on the command line of {process.name()}"
-    open_to = {ipaddress.ip_address(ip.removeprefix("::ffff:")) for ip, _ in doors}
-    assert open_to == {ipaddress.ip_address("127.0.0.1")}
-    wanted = {port for container in cluster.containers for port in container.ports.values()}
-    assert wanted <= {port for _, port in doors}
+            assert value not in command, f"{name} is in the command line of {process.name()}"
+    addresses = {ipaddress.ip_address(ip.removeprefix("::ffff:")) for ip, _ in listening}
+    assert addresses == {ipaddress.ip_address("127.0.0.1")}
+    service_ports = {port for container in cluster.containers for port in container.ports.values()}
+    assert service_ports <= {port for _, port in listening}
     for file in ("env", "volumes/airflow-secrets/passwords.json"):
         assert stat.S_IMODE((cluster.home / file).stat().st_mode) == 0o600
 
 
 def check_spark(cluster: Cluster) -> None:
-    """Both workers have had executors, and one was killed and replaced."""
-    logs = [cluster.log(container) for container in cluster.of("spark-worker")]
+    """Both workers have started executors, and one executor was killed and replaced."""
+    logs = [cluster.log(container) for container in cluster.containers_of("spark-worker")]
     for log in logs:
         assert "Asked to launch executor" in log
     assert re.search(r"exited with code 137|exitStatus 137", "\n".join(logs))
@@ -276,11 +277,11 @@ def states(airflow: Airflow, run_path: str) -> dict[str, str]:
 
 
 def weights(lake: Lake) -> list[tuple[str, str]]:
-    """The files of all registered models, each with its hash, whatever the number of its run."""
-    found = []
+    """The files of all registered models with their hashes; paths without the number of the run."""
+    files = []
     for file in lake.mlflow_artifacts.glob("*/*/artifacts/model/**/*"):
         if file.is_file():
             path = file.relative_to(lake.mlflow_artifacts)
-            found.append((str(Path(path.parts[0], *path.parts[4:])), hashlib.sha256(file.read_bytes()).hexdigest()))
-    assert found
-    return sorted(found)
+            files.append((str(Path(path.parts[0], *path.parts[4:])), hashlib.sha256(file.read_bytes()).hexdigest()))
+    assert files
+    return sorted(files)

@@ -115,7 +115,7 @@ def run_through_airflow(project: Path, name: str, lake: Lake, days: list[str], b
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     run(project, "make", "up", f"DATASET={DATASET}", f"RAW={RAW}", f"LAKE={lake.root}", f"PORT={port}")
-    airflow = Airflow.of_service(project / ".airflow" / "service")
+    airflow = Airflow.from_service(project / ".airflow" / "service")
     since = datetime.now().astimezone().isoformat()
     backfill(airflow, days)
     seconds, elapsed = seconds_a_day(airflow, since, days)

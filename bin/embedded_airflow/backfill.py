@@ -1,8 +1,11 @@
 """Backfills the daily DAG of a dataset in a running Airflow. Ends when the runs and those that follow them have ended.
 
-Usage: python -m bin.embedded_airflow.backfill DATASET FROM TO. Environment: AIRFLOW_HOME of the Airflow that `make up`
-has started, or AIRFLOW_URL and AIRFLOW_ADMIN_PASSWORD of another one. RUNS is how many days run at once. THIS_CODE=1
-builds again what another version of the code has built.
+Usage: python -m bin.embedded_airflow.backfill DATASET FROM TO. Environment:
+
+    AIRFLOW_HOME                            of the Airflow that `make up` has started, or else
+    AIRFLOW_URL, AIRFLOW_ADMIN_PASSWORD     of another one
+    RUNS=1                                  days that run in parallel
+    THIS_CODE=1                             rebuild tables that another version of the code has built
 
 It uses the REST API because Airflow's command line writes to SQLite from a second process, which fails with
 "database is locked" about one time in three.
@@ -29,7 +32,7 @@ REPROCESS = "completed"
 QUEUE_LIMIT_S = 120
 # Airflow marks a backfill as complete up to half a minute after its last run has ended, and allows one at a time.
 COMPLETION_LIMIT_S = 60
-# A DAG that is switched on also runs the latest day that is over, which takes a minute or two.
+# A DAG that is switched on also runs yesterday, which takes a minute or two.
 OTHER_RUNS_LIMIT_S = 180
 FINISHED = ("success", "failed")
 UNFINISHED_QUERY = "state=queued&state=running"
@@ -38,13 +41,13 @@ MOST_RUNS = 16
 
 
 class DailyRun(NamedTuple):
-    """The final states of a day's daily run and of its task STARTS_NIGHTLY_RUN ("" where Airflow states none)."""
+    """The final states of a day's daily run and of its task STARTS_NIGHTLY_RUN ("" if Airflow has not set one)."""
 
     state: str
     champion_audit: str
 
     def outcome(self, nightly_state: str | None) -> str:
-        """nightly_state: that of the day's nightly run, None where it has none."""
+        """nightly_state: the state of the nightly run of this day, None if it was not queued."""
         if self.state == "success" and self.champion_audit == "skipped":
             return "no rows"
         return "success" if self.state == nightly_state == "success" else "failed"
@@ -53,8 +56,8 @@ class DailyRun(NamedTuple):
 def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 1, **conf: object) -> Counter[str]:
     """Run the daily DAG for each day, and wait for its nightly run and its report. The number of days by outcome.
 
-    Outcomes: success, failed, "no rows" (the log has none on this day), "not run".
-    runs: days at once. conf: parameters of the daily DAG.
+    Outcomes: success, failed, "no rows" (the log has no rows on this day), "not run".
+    runs: days in parallel. conf: parameters of the daily DAG.
     """
     days = days_between(first, last)
     daily, nightly, report = (f"mtorl_{kind}_{dataset}" for kind in ("daily", "nightly", "report"))
@@ -83,8 +86,8 @@ def _print_unsuccessful(kind: str, days: list[str], states: dict[str, str]) -> N
 def unpaused(airflow: Airflow, *dags: str) -> Iterator[None]:
     """Switch the DAGs on, since a paused DAG does not run its backfill. Afterwards pause those that were paused.
 
-    Other runs may have begun in them meanwhile, and a run of a paused DAG stops half-way and blocks the next run of
-    its day. So they are waited for, up to OTHER_RUNS_LIMIT_S; where one takes longer, the DAGs stay switched on.
+    Other runs of these DAGs may have begun, and a run of a paused DAG stops half-way and blocks the next run of its
+    day. So they are waited for, up to OTHER_RUNS_LIMIT_S; where one takes longer, the DAGs stay switched on.
     """
     paused = [dag for dag in dags if airflow.call("GET", f"/api/v2/dags/{dag}")["is_paused"]]
     for dag in paused:
@@ -150,13 +153,13 @@ def _wait_for_daily_runs(airflow: Airflow, dag: str, created: dict[str, Any], da
     return finished
 
 
-def _wait_for_triggered_runs(airflow: Airflow, dag: str, since: str, days: list[str]) -> dict[str, str]:
-    """Wait for the runs that the DAG before this one has triggered. The state of each day whose run was queued."""
+def _wait_for_triggered_runs(airflow: Airflow, dag: str, created_at: str, days: list[str]) -> dict[str, str]:
+    """Wait for the runs that the previous DAG has triggered. The state of each day whose run was queued."""
     deadline = time.monotonic() + QUEUE_LIMIT_S
     states: dict[str, str] = {}
     while True:
         missing = [day for day in days if states.get(day) not in FINISHED]
-        states |= {day: run["state"] for day, run in newest_runs(airflow, dag, None, since, missing).items()}
+        states |= {day: run["state"] for day, run in newest_runs(airflow, dag, None, created_at, missing).items()}
         unfinished = [day for day, state in states.items() if state not in FINISHED]
         if not unfinished and (len(states) == len(days) or time.monotonic() > deadline):
             return states
@@ -166,14 +169,14 @@ def _wait_for_triggered_runs(airflow: Airflow, dag: str, since: str, days: list[
 
 
 def newest_runs(
-    airflow: Airflow, dag: str, run_type: str | None, since: str, days: list[str]
+    airflow: Airflow, dag: str, run_type: str | None, queued_after: str, days: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """The newest run of each day that was queued at `since` or later; days without one are left out."""
+    """The newest run of each day that was queued at `queued_after` or later; days without one are left out."""
     runs: dict[str, dict[str, Any]] = {}
     for day in days:
         query = {"partition_key_pattern": day, "order_by": "-id"} | ({"run_type": run_type} if run_type else {})
         for run in airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns?{urllib.parse.urlencode(query)}")["dag_runs"]:
-            if run["partition_key"] == day and (run["queued_at"] or "") >= since:
+            if run["partition_key"] == day and (run["queued_at"] or "") >= queued_after:
                 runs.setdefault(day, run)
     return runs
 
@@ -182,7 +185,7 @@ def airflow_of_environment() -> Airflow:
     """The Airflow that AIRFLOW_URL names (that of the compose file, for example), else the one of `make up`."""
     url = os.environ.get("AIRFLOW_URL")
     if not url:
-        return Airflow.of_service(Path(os.environ["AIRFLOW_HOME"]))
+        return Airflow.from_service(Path(os.environ["AIRFLOW_HOME"]))
     if not url.startswith(("http://", "https://")):
         raise UserError(f"AIRFLOW_URL={url} is not a URL: write, for example, http://localhost:8080")
     password = os.environ.get("AIRFLOW_ADMIN_PASSWORD")

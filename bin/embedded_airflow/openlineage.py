@@ -1,6 +1,6 @@
 """Prints the transport setting with which Airflow appends its lineage events to a file.
 
-Usage: python -m bin.embedded_airflow.openlineage FILE. Exit status 2 and one line on standard error where the package
+Usage: python -m bin.embedded_airflow.openlineage FILE. Exit status 2 and one line on standard error if the package
 that sends the events is not installed.
 """
 

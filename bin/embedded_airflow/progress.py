@@ -1,7 +1,7 @@
 """Turns the output of `airflow dags test` into lines for the screen: one for each task and each training epoch.
 
-On a terminal, the progress of a Spark job is shown in the last line until another line takes its place. Where a task
-fails for good, the reason goes to standard error.
+On a terminal, the progress of a Spark job is shown in the last line until the next line replaces it. If a task fails
+and is not tried again, the reason goes to standard error.
 """
 
 import re
@@ -22,7 +22,7 @@ _LONGEST_REASON = 300
 
 
 class Line(NamedTuple):
-    """A line for the screen. temporary: the next line takes its place."""
+    """A line for the screen. temporary: the next line replaces it."""
 
     text: str
     is_error: bool = False

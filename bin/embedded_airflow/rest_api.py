@@ -19,7 +19,7 @@ class Conflict(UserError):
 
 
 class Airflow:
-    """The REST API of the Airflow at `url`, as its user admin. Raises UserError where it does not answer."""
+    """The REST API of the Airflow at `url`, as its user admin. Raises UserError if it does not answer."""
 
     def __init__(self, url: str, password: str):
         self.url, self.token = url.rstrip("/"), ""
@@ -29,8 +29,8 @@ class Airflow:
             raise UserError(f"what answers at {self.url} is not Airflow") from error
 
     @classmethod
-    def of_service(cls, home: Path) -> "Airflow":
-        """The Airflow that `make up` has started with AIRFLOW_HOME=home. Raises UserError where it is not running."""
+    def from_service(cls, home: Path) -> "Airflow":
+        """The Airflow that `make up` has started with AIRFLOW_HOME=home. Raises UserError if it is not running."""
         try:
             url, passwords = (home / "url").read_text(), json.loads((home / "passwords.json").read_text())
         except FileNotFoundError:
@@ -38,9 +38,9 @@ class Airflow:
         return cls(url, passwords["admin"])
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The response as a dictionary. A request is repeated where Airflow's database was locked (status 5xx).
+        """The response as a dictionary. A request is repeated if Airflow's database was locked (status 5xx).
 
-        A request that changes nothing twice (any but POST) is also repeated where no response comes, so that a
+        A request that changes nothing twice (any but POST) is also repeated if no response comes, so that a
         backfill outlasts a restart of the API server.
         """
         headers = {"Content-Type": "application/json"}

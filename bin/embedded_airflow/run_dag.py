@@ -1,7 +1,7 @@
 """Runs a DAG once, here and now: its output goes to the end of a log, its progress to the screen.
 
 Usage: python -m bin.embedded_airflow.run_dag LOG DAG [PARAMETER=VALUE...], in the environment of bin/common.sh's
-airflow_environment. A value of digits is passed as a number. Exit status 1 where the run fails.
+airflow_environment. A value of digits is passed as a number. Exit status 1 if the run fails.
 """
 
 import json

@@ -41,13 +41,13 @@ def service_processes(home: Path) -> list[psutil.Process]:
         try:
             if process.environ().get(MARK) == str(home) and process.status() != psutil.STATUS_ZOMBIE:
                 processes.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):  # it has ended meanwhile, or is another user's
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended, or belongs to another user
             continue
     return processes
 
 
 def check(home: Path) -> None:
-    """Raise a UserError where the service is running already or its port is in use."""
+    """Raise a UserError if the service is already running or its port is in use."""
     if service_processes(home):
         raise UserError("Airflow is already running: stop it with make down")
     port = int(os.environ["PORT"])

@@ -1,4 +1,4 @@
-"""bin/check_input.py: what somebody typed is checked before any work."""
+"""bin/check_input.py: wrong values are refused before any work."""
 
 import subprocess
 import sys

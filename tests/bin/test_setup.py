@@ -1,4 +1,4 @@
-"""bin/setup.sh, with stand-ins for python, java and spark-submit in a PATH of its own; and the pinned requirements."""
+"""bin/setup.sh, with a PATH of fake commands for python, java and spark-submit; and the pinned requirements."""
 
 import hashlib
 import re
@@ -26,8 +26,8 @@ TOOLS = (
     "realpath",
     "mv",
 )
-# `-m venv --clear DIR` makes DIR anew with DIR/bin/python. `-m pip` writes its arguments to a file, and fails while the
-# file `broken` exists.
+# `-m venv --clear DIR` deletes DIR and makes it with DIR/bin/python. `-m pip` writes its arguments to a file, and fails
+# while the file `broken` exists.
 PYTHON = """#!/bin/bash
 case "$*" in
   *"bin/interpreter.py identity") echo "3 11 $(realpath "$(dirname "$0")/..")" ;;
@@ -47,7 +47,7 @@ echo classes >"${SPARK_SUBMIT_OPTS##*ArchiveClassesAtExit=}"
 
 
 class Machine:
-    """A machine that has nothing but the project, stand-ins for python, java and spark-submit, and TOOLS."""
+    """A machine that has only the project, TOOLS, and fake commands for python, java and spark-submit."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -237,5 +237,5 @@ def test_what_is_installed_is_what_is_pinned():
 
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         if pin := line.split("#")[0].strip():
-            name, wanted = pin.split("==")
-            assert version(name).partition("+")[0] == wanted, name
+            name, pinned_version = pin.split("==")
+            assert version(name).partition("+")[0] == pinned_version, name

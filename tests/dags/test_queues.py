@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 
 import pytest
-from compose import read_services
+from compose_file import read_services
 
 from dags.factory import daily_dag, history_dag, nightly_dag, report_dag
 from schemas.dataset import dataset_names
@@ -25,10 +25,10 @@ def option(command: list[str], name: str) -> str:
 
 def test_every_queue_of_the_dags_has_a_worker_and_every_worker_a_queue():
     dags = [make(name) for make in (history_dag, daily_dag, nightly_dag, report_dag) for name in dataset_names()]
-    asked = {task.queue for dag in dags for task in dag.tasks}
+    queues = {task.queue for dag in dags for task in dag.tasks}
     commands = [service.command for service in read_services(_Anything()).values()]
     workers = {option(c, "--queues"): c for c in commands if c[:3] == ["airflow", "celery", "worker"]}
-    assert set(workers) == asked == {"default", "gpu"}
+    assert set(workers) == queues == {"default", "gpu"}
     # Two trainings would share the memory of one GPU.
     assert option(workers["gpu"], "--concurrency") == "1"
     assert len({option(command, "--celery-hostname") for command in workers.values()}) == len(workers)

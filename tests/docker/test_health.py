@@ -16,7 +16,7 @@ COMPONENTS = ("scheduler", "triggerer")
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers with the health of COMPONENTS; the path names the one that is unhealthy, /broken is status 500."""
+    """Answers with the health of COMPONENTS. The path names an unhealthy component; /broken is status 500."""
 
     def do_GET(self) -> None:
         name = self.path.strip("/")

@@ -1,4 +1,4 @@
-"""What docker/init.sh creates before all other services start."""
+"""The files that docker/init.sh creates before all other services start."""
 
 import json
 import os

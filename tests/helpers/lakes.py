@@ -1,23 +1,23 @@
-"""What two lakes must have in common to be the same."""
+"""Compares lakes by the content of their tables."""
 
 from lakehouse.lake import Lake
 from lakehouse.manifest import content_fingerprint, content_sha256, read_manifest
 
 
 def contents(lake: Lake, *tables: str) -> dict[str, tuple[str, ...]]:
-    """Of every partition (of these tables, if any are named) its fingerprint, which its files bear out, and the content
-    of its files in the order of their names.
+    """Fingerprint and hashes of the files of every partition, by path; of these tables only, if any are named.
 
-    No fingerprint tells the order of files, and yet windows are drawn by their places in them.
+    Checks each fingerprint against the files. The hashes are in the order of the file names, because windows are drawn
+    by their position in the files and a fingerprint ignores the order of files.
     """
-    found = {}
-    for manifest in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
-        partition = manifest.parent
+    partitions = {}
+    for file in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
+        partition = file.parent
         if tables and partition.parts[-3] not in tables:
             continue
-        stated = read_manifest(partition)
-        assert stated is not None
-        assert stated.fingerprint == content_fingerprint(partition)
-        files = (content_sha256(file) for file in sorted(partition.glob("*.parquet")))
-        found[str(partition.relative_to(lake.root))] = (stated.fingerprint, *files)
-    return found
+        manifest = read_manifest(partition)
+        assert manifest is not None
+        assert manifest.fingerprint == content_fingerprint(partition)
+        hashes = (content_sha256(data) for data in sorted(partition.glob("*.parquet")))
+        partitions[str(partition.relative_to(lake.root))] = (manifest.fingerprint, *hashes)
+    return partitions

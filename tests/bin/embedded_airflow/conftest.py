@@ -1,4 +1,4 @@
-"""A stand-in for the server of Airflow's REST API."""
+"""A fake server of Airflow's REST API."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from bin.embedded_airflow import rest_api
 
 
 class AirflowServer(ThreadingHTTPServer):
-    """Answers each request with `response`. breaks: the connection of so many more requests breaks, logins excepted."""
+    """Answers each request with `response`. breaks: how many more requests (no logins) get a broken connection."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = answer
+    do_GET = do_POST = answer  # the names that the base class looks up
 
     def log_message(self, *_: object) -> None:
         pass
@@ -61,4 +61,4 @@ def airflow(server: AirflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rest_api.time, "sleep", lambda _: None)
     (tmp_path / "url").write_text(f"http://127.0.0.1:{server.server_port}")
     (tmp_path / "passwords.json").write_text('{"admin": "secret"}')
-    return rest_api.Airflow.of_service(tmp_path)
+    return rest_api.Airflow.from_service(tmp_path)

@@ -1,4 +1,4 @@
-"""The client of Airflow's REST API where Airflow answers late, or not at all."""
+"""The client of Airflow's REST API, with a server that answers late or never."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_the_service_is_entered_with_its_own_password(server, airflow):
 
 def test_a_service_that_is_not_running_is_named_with_the_command_that_starts_it(tmp_path):
     with pytest.raises(UserError, match="make up"):
-        rest_api.Airflow.of_service(tmp_path)
+        rest_api.Airflow.from_service(tmp_path)
 
 
 def test_another_server_is_not_taken_for_airflow(server):

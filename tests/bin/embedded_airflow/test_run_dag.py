@@ -1,4 +1,4 @@
-"""bin/embedded_airflow/run_dag.py, with a stand-in for the command `airflow`."""
+"""bin/embedded_airflow/run_dag.py, with a fake command `airflow`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ sys.exit(int(os.environ.get("AIRFLOW_STATUS", "0")))
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The log of a run whose command line has been set, with the stand-in first in PATH."""
+    """The log of a run whose command line has been set, with the fake command first in PATH."""
     (tmp_path / "airflow").write_text(AIRFLOW)
     (tmp_path / "airflow").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -35,9 +35,9 @@ def test_all_output_goes_to_the_log_and_progress_to_the_screen(log, capfd):
     assert run_dag.main() == 0
     screen = capfd.readouterr()
     assert (screen.out.split(), screen.err) == (["train", "0", "s"], "")
-    earlier, arguments, *rest = log.read_text().splitlines()
+    earlier, arguments, *task_lines = log.read_text().splitlines()
     assert earlier == "an earlier run"
-    assert len(rest) == 3
+    assert len(task_lines) == 3
     *command, conf = json.loads(arguments.removeprefix("arguments: "))
     assert command == ["dags", "test", "mtorl_history_kuairand", "--conf"]
     assert json.loads(conf) == {"raw": "/a=b", "members": 1, "to": ""}

@@ -1,4 +1,4 @@
-"""make up, make backfill and make down with a real Airflow, in a copy of the project whose jobs are stand-ins."""
+"""make up, make backfill and make down with a real Airflow, in a copy of the project with stubs for its jobs."""
 
 import json
 import socket
@@ -24,19 +24,19 @@ def free_port() -> int:
 
 
 class Service:
-    """The service of a checkout. held: while this file exists, build_day does not end."""
+    """The service of a checkout. hold_file: while it exists, build_day does not end."""
 
     def __init__(self, checkout: Checkout):
         self.checkout = checkout
         self.home = checkout.root / ".airflow" / "service"
-        self.held = checkout.root / "held"
+        self.hold_file = checkout.root / "hold"
         self.log = checkout.root / "log"
         self.log.mkdir()
         self.port = free_port()
         self.output = ""
 
     def up(self, **environment: str) -> None:
-        settings = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20", "HOLD_build_day": str(self.held)}
+        settings = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20", "HOLD_build_day": str(self.hold_file)}
         done = self.checkout.make("up", f"PORT={self.port}", f"RAW={self.log}", **settings, **environment)
         assert done.returncode == 0, done.stderr
         self.output = done.stdout + done.stderr
@@ -49,7 +49,7 @@ class Service:
         return processes_of(self.home)
 
     def airflow(self) -> Airflow:
-        return Airflow.of_service(self.home)
+        return Airflow.from_service(self.home)
 
     def secret(self, name: str) -> str:
         return (self.home / name).read_text().strip()
@@ -81,7 +81,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def service(started: Service) -> Service:
-    """The running service; one that an earlier test has stopped is started again."""
+    """The running service. If an earlier test has stopped it, it is started again."""
     if not started.processes():
         started.up()
     started.checkout.forget_calls()
@@ -111,9 +111,9 @@ def test_secrets_are_readable_by_their_owner_alone_and_not_on_the_screen(service
 
 
 def test_a_second_start_is_refused(service):
-    again = service.checkout.make("up", f"PORT={service.port}")
-    assert again.returncode != 0
-    assert "already running" in again.stderr
+    second_start = service.checkout.make("up", f"PORT={service.port}")
+    assert second_start.returncode != 0
+    assert "already running" in second_start.stderr
 
 
 def test_a_backfill_takes_days_through_the_daily_the_nightly_and_the_report_dag(service):
@@ -149,11 +149,11 @@ def days_of(entry_point: str, calls: list[str]) -> list[str]:
 
 def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(service):
     day = "2022-04-07"
-    service.held.touch()
+    service.hold_file.touch()
     airflow = service.airflow()
     for dag in DAGS:
         airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
-    # Started by hand, because nobody is alerted that a run of a backfill is late.
+    # Started by hand, because there are no alerts for late runs of a backfill.
     airflow.call("POST", f"/api/v2/dags/{DAGS[0]}/dagRuns", {"logical_date": None, "partition_key": day})
     wait_for(lambda: any(call.startswith("build_day ") for call in service.checkout.calls()), 200)
     # A run that takes longer than its deadline raises an alert, and continues.
@@ -164,7 +164,7 @@ def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(serv
     (scheduler,) = [process for process in service.processes() if {"airflow", "scheduler"} <= words(process)]
     for process in [scheduler, *scheduler.children(recursive=True)]:
         process.kill()
-    service.held.unlink()
+    service.hold_file.unlink()
     service.down()
     service.up()
     airflow = service.airflow()
@@ -198,10 +198,10 @@ def test_down_leaves_no_process_behind(service):
 
 def test_a_port_in_use_is_refused_with_one_line(tmp_path):
     checkout = make_checkout(tmp_path)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        done = checkout.make("up", f"PORT={other.getsockname()[1]}")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        done = checkout.make("up", f"PORT={listener.getsockname()[1]}")
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "PORT=" in line
