@@ -1,4 +1,4 @@
-"""Print what a run has made of a log, and where it lies.
+"""Prints the results of a run: rows, the model's figures on users it has never seen, and the files to open.
 
 python -m jobs.summary --dataset kuairand --lake lake [--from DAY] [--to DAY]
 """
@@ -29,73 +29,82 @@ def main() -> None:
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
     days = exposure_days(lake, dataset, *day_range_of(args))
+    print(f"\nResults: {dataset.title}, {days[0]} to {days[-1]}")
     for line in (
-        f"{dataset.title}, {days[0]} to {days[-1]}",
-        *_row_lines(lake, dataset.name, days),
-        *_metric_lines(lake.metrics(dataset)),
-        *_path_lines(lake, dataset.name, days[-1]),
+        *row_lines(lake, dataset.name, days),
+        *metric_lines(lake.metrics(dataset)),
+        *path_lines(lake, dataset.name, days[-1]),
     ):
         print(line)
 
 
-def _row_lines(lake: Lake, dataset: str, days: list[str]) -> list[str]:
-    manifests = [lake[EXPOSURES, dataset, day].manifest for day in days]
-    counts = {
-        key: sum(m.counts.get(key, 0) for m in manifests if m) for key in ("rows_in", "duplicates", "quarantined")
-    }
+def row_lines(lake: Lake, dataset: str, days: list[str]) -> list[str]:
+    """The raw rows of these days, divided into exposures, duplicates and refused rows; the users of the last day."""
+    manifests = [manifest for day in days if (manifest := lake[EXPOSURES, dataset, day].manifest)]
+    counts = {key: sum(m.counts.get(key, 0) for m in manifests) for key in ("rows_in", "duplicates", "quarantined")}
     undated = lake[QUARANTINE, dataset, UNDATED].manifest
-    unread = undated.rows if undated else 0
-    users = lake[JOURNEYS, dataset, days[-1]].manifest
-    return [
-        f"  rows in         {counts['rows_in'] + unread:>12,}",
-        f"  kept            {sum(m.rows for m in manifests if m):>12,}",
-        f"  duplicates      {counts['duplicates']:>12,}",
-        f"  quarantined     {counts['quarantined'] + unread:>12,}" + (f"  ({unread:,} undated)" if unread else ""),
-        *([f"  users           {users.rows:>12,}"] if users else []),
-    ]
+    undated_rows = undated.rows if undated else 0
+    journeys = lake[JOURNEYS, dataset, days[-1]].manifest
+    rows = {
+        "raw rows": counts["rows_in"] + undated_rows,
+        "exposures": sum(m.rows for m in manifests),
+        "duplicates": counts["duplicates"],
+        "quarantined": counts["quarantined"] + undated_rows,
+    }
+    if journeys:
+        rows["users"] = journeys.rows
+    remark = {"quarantined": f"  ({undated_rows:,} of them without a day)" if undated_rows else ""}
+    return ["rows", *(f"  {name:<15} {count:>12,}{remark.get(name, '')}" for name, count in rows.items())]
 
 
-def _metric_lines(metrics_file: Path) -> list[str]:
+def metric_lines(metrics_file: Path) -> list[str]:
+    """The figures of the model, of gradient boosting and of simple rules; empty before the first evaluation."""
     if not metrics_file.is_file():
         return []
     metrics: dict[str, Any] = json.loads(metrics_file.read_text())
-    channel, boosting = metrics["channel"], metrics["baselines"]
-    next_channel = (
-        "not predicted by this method"
-        if channel is None
-        else f"macro-F1 {channel['f1_macro']:.3f} (repeating the last one: "
-        f"{channel['f1_macro_copy_previous']:.3f}, gradient boosting: "
-        f"{boosting['channel']['gradient_boosting']['f1_macro']:.3f}), accuracy {channel['accuracy']:.3f}"
-        if channel["predictable"]
-        else "cannot be predicted here: no better than the channels' own shares"
-    )
-    lines = [
-        f"{metrics['model_version']} on {metrics['users']:,} users it has never seen ({metrics['labels']:,} exposures)",
-        f"  next channel    {next_channel}",
+    return [
+        f"model {metrics['model_version']}, tested on {metrics['users']:,} users it has never seen "
+        f"({metrics['labels']:,} exposures)",
+        f"  {'next channel':<15} {_channel_figures(metrics)}",
+        *(f"  {gain:<15} {_gain_figures(metrics, gain)}" for gain in metrics["reward"]),
     ]
-    for gain, reward in metrics["reward"].items():
-        auc, boosted = (
-            "-" if found["auc"] is None else f"{found['auc']:.3f}"
-            for found in (reward, boosting["reward"][gain]["gradient_boosting"])
-        )
-        lines.append(
-            f"  {gain:<15} AUC {auc} (gradient boosting: {boosted}), "
-            f"log loss {reward['logloss']:.3f} (base rate: {reward['base_logloss']:.3f}); "
-            f"{reward['rate_top_37.5pct']:.1%} among the top 37.5 %, {reward['rate']:.1%} overall"
-        )
-    return lines
 
 
-def _path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
+def _channel_figures(metrics: dict[str, Any]) -> str:
+    channel = metrics["channel"]
+    if channel is None:
+        return "not predicted by this method"
+    if not channel["predictable"]:
+        return "cannot be predicted in this log: no model does better than the shares of the channels"
+    boosting = metrics["baselines"]["channel"]["gradient_boosting"]
+    return (
+        f"macro-F1 {channel['f1_macro']:.3f} (gradient boosting {boosting['f1_macro']:.3f}, "
+        f"repeating the last channel {channel['f1_macro_copy_previous']:.3f}); accuracy {channel['accuracy']:.3f}"
+    )
+
+
+def _gain_figures(metrics: dict[str, Any], gain: str) -> str:
+    reward = metrics["reward"][gain]
+    boosting = metrics["baselines"]["reward"][gain]["gradient_boosting"]
+    auc, boosting_auc = ("-" if figures["auc"] is None else f"{figures['auc']:.3f}" for figures in (reward, boosting))
+    return (
+        f"AUC {auc} (gradient boosting {boosting_auc}); "
+        f"log loss {reward['logloss']:.3f} (constant rate {reward['base_logloss']:.3f}); "
+        f"rate {reward['rate_top_37.5pct']:.1%} in the top 37.5 % of the ranking, {reward['rate']:.1%} overall"
+    )
+
+
+def path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
+    """The results that exist, each with its path."""
     paths = {
         "channel policies": lake[CHANNEL_POLICIES, dataset, day].path,
         "reward ranks": lake[USER_REWARD_RANKS, dataset, day].path,
         "budget plan": lake[BUDGET_PLAN, dataset, day].path,
-        "data docs": lake.docs(dataset) / "index.html",
+        "report page": lake.reports(dataset) / f"{day}.html",
+        "audit results": lake.docs(dataset) / "index.html",
         "metrics": lake.metrics(dataset),
-        "report": lake.reports(dataset) / f"{day}.html",
     }
-    return ["where"] + [f"  {name:<18}{path}" for name, path in paths.items() if path.exists()]
+    return [f"files of {day}", *(f"  {name:<17} {path}" for name, path in paths.items() if path.exists())]
 
 
 if __name__ == "__main__":

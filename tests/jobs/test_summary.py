@@ -1,0 +1,106 @@
+"""The last screen of `make run`: rows, figures and files."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import summary
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
+from schemas.days import UNDATED
+
+DAYS = ["2022-05-01", "2022-05-02"]
+CHANNEL = {"predictable": True, "f1_macro": 0.4, "f1_macro_copy_previous": 0.3, "accuracy": 0.5}
+REWARD = {"auc": 0.7, "logloss": 0.5, "base_logloss": 0.6, "rate": 0.2, "rate_top_37.5pct": 0.3}
+METRICS = {
+    "model_version": "mtorl_kuairand/1",
+    "users": 1000,
+    "labels": 20000,
+    "channel": CHANNEL,
+    "reward": {"click": REWARD},
+    "baselines": {
+        "channel": {"gradient_boosting": {"f1_macro": 0.35}},
+        "reward": {"click": {"gradient_boosting": {"auc": 0.65}}},
+    },
+}
+
+
+def publish(lake: Lake, table: str, day: str, rows: int, **counts: int) -> None:
+    with staging_folder(lake) as staging:
+        (staging / "partition").mkdir()
+        (staging / "partition" / "part.parquet").write_text(f"{rows}")
+        lake[table, "kuairand", day].publish(staging / "partition", rows=rows, inputs={}, code="c", counts=counts)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Two days with rows, duplicates and refused rows."""
+    lake = Lake(tmp_path)
+    for day in DAYS:
+        publish(lake, "exposures", day, 1200, rows_in=1206, duplicates=4, quarantined=2)
+    publish(lake, "quarantine", UNDATED, 1)
+    publish(lake, "journeys", DAYS[-1], 90)
+    return lake
+
+
+def write_metrics(lake: Lake, **changes: object) -> Path:
+    file = lake.root / "metrics.json"
+    file.write_text(json.dumps({**METRICS, **changes}))
+    return file
+
+
+def test_every_raw_row_is_an_exposure_a_duplicate_or_quarantined(lake):
+    title, *lines = summary.row_lines(lake, "kuairand", DAYS)
+    numbers = {line[2:17].strip(): int(line[18:30].replace(",", "")) for line in lines}
+    assert title == "rows"
+    assert numbers == {"raw rows": 2413, "exposures": 2400, "duplicates": 8, "quarantined": 5, "users": 90}
+    assert numbers["raw rows"] == numbers["exposures"] + numbers["duplicates"] + numbers["quarantined"]
+    assert [line for line in lines if line.endswith("(1 of them without a day)")] == [lines[3]]
+
+
+def test_figures_are_shown_beside_those_of_the_baselines(lake):
+    title, channel, click = summary.metric_lines(write_metrics(lake))
+    assert title == "model mtorl_kuairand/1, tested on 1,000 users it has never seen (20,000 exposures)"
+    assert " ".join(channel.split()) == (
+        "next channel macro-F1 0.400 (gradient boosting 0.350, repeating the last channel 0.300); accuracy 0.500"
+    )
+    assert " ".join(click.split()) == (
+        "click AUC 0.700 (gradient boosting 0.650); log loss 0.500 (constant rate 0.600); "
+        "rate 30.0% in the top 37.5 % of the ranking, 20.0% overall"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "text"),
+    [
+        ({"channel": None}, 1, "not predicted by this method"),
+        ({"channel": {**CHANNEL, "predictable": False}}, 1, "cannot be predicted in this log"),
+        ({"reward": {"click": {**REWARD, "auc": None}}}, 2, "AUC - (gradient boosting 0.650)"),
+    ],
+)
+def test_a_figure_that_does_not_exist_is_not_shown(lake, changes, line, text):
+    assert text in summary.metric_lines(write_metrics(lake, **changes))[line]
+
+
+def test_there_are_no_figures_before_the_first_evaluation(lake):
+    assert summary.metric_lines(lake.root / "metrics.json") == []
+
+
+def test_only_files_that_exist_are_named(lake):
+    publish(lake, "channel_policies", DAYS[-1], 90)
+    assert summary.path_lines(lake, "kuairand", DAYS[-1]) == [
+        f"files of {DAYS[-1]}",
+        f"  channel policies  {lake['channel_policies', 'kuairand', DAYS[-1]].path}",
+    ]
+
+
+def test_the_days_of_the_range_are_summed(lake, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["summary", "--dataset", "kuairand", "--lake", str(lake.root), "--from", DAYS[1], "--to", DAYS[1]]
+    )
+    summary.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith(f", {DAYS[1]} to {DAYS[1]}")
+    assert "  exposures              1,200" in lines
