@@ -1,1 +1,1 @@
-"""What the parts agree on: tables, datasets, paths, publishing. Imports nothing but the standard library."""
+"""The contracts that all parts share: tables, datasets, days, splits, errors. Imports only the standard library."""

@@ -1,25 +1,25 @@
-"""The words a table contract is written in: columns, when a value is known, expectations."""
+"""The parts of a table contract: columns, when their values become known, rules of the audit."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
-# Both are plain text. The name says which engine reads it: jobs make exposures in Spark, audits run in DuckDB.
+# Both are plain text. The name is the engine that reads it: Spark computes exposures, DuckDB runs audits.
 SparkSql: TypeAlias = str
 DuckDbSql: TypeAlias = str
 
 
 class Known(Enum):
-    """When the value of an exposure's column becomes known, relative to its own exposure time."""
+    """When the value of an exposure's column becomes known, relative to the time of that exposure."""
 
     BEFORE = "before"  # may enter the input of its own step
     AFTER = "after"  # known from the exposure time on: enters later steps with a greater time stamp only
-    AT = "at"  # known at a time of its own, held by the column `Column.known_at`
+    AT = "at"  # known at the time given by another column, `Column.known_at`
     NEVER = "never"  # looks into the future or is a label only: never an input
 
 
 class Role(Enum):
-    """What the feature selection may do with a column."""
+    """How the feature selection treats a column."""
 
     CATEGORICAL = "categorical"
     NUMERIC = "numeric"
@@ -27,7 +27,7 @@ class Role(Enum):
 
 
 class Severity(Enum):
-    """What a failed expectation does: stop the day, or stand in the report."""
+    """The effect of a failed rule: a critical failure stops the day, a warning is only reported."""
 
     CRITICAL = "critical"
     WARNING = "warning"
@@ -37,8 +37,10 @@ class Severity(Enum):
 class Column:
     """One column of a table.
 
-    dtype is spelled as Spark DDL. `static` marks a user's profile: one value for all of a window's steps.
-    `known_at` names the column (milliseconds, UTC) that says when an AT value becomes known.
+    dtype: the type, as Spark DDL.
+    doc: the meaning, with the unit and the range.
+    static: true for a column of the user's profile, which has one value for all steps of a window.
+    known_at: for `Known.AT`, the column with the time (ms, UTC) at which the value becomes known.
     """
 
     name: str
@@ -57,7 +59,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One rule of an audit: a Great Expectations type with its arguments, and why it matters."""
+    """One rule of an audit: a Great Expectations type with its arguments, and why the rule matters.
+
+    schemas.expectations has a constructor for each kind of rule.
+    """
 
     rule: str  # e.g. "expect_column_values_to_be_between"
     kwargs: dict[str, Any]
@@ -69,8 +74,9 @@ class Expectation:
 class Table:
     """A table of the lake: `LAKE/<name>/dataset=<dataset>/ds=<day>/*.parquet`.
 
+    key: the columns that identify a row; empty if no columns do.
     audit_duckdb_sql: a SELECT over the view `partition`. It turns nested columns into flat ones and computes the
-    columns that `expectations` name. Empty: the columns are audited as they are.
+    columns that `expectations` name. If it is empty, the audit reads the table's columns unchanged.
     """
 
     name: str

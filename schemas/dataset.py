@@ -1,7 +1,7 @@
-"""What a log looks like in the raw, and how its rows become exposures: declared, not programmed.
+"""A dataset contract: the layout of a raw log, and the expressions that turn its rows into exposures.
 
-A dataset is one module in `schemas/datasets/` that holds one or more `Dataset` values; nothing else in
-the project knows its columns. All expressions are Spark SQL over the views `log` and the lookups' names.
+A module in `schemas/datasets/` defines one or more `Dataset` values; no other module knows their columns. All
+expressions are Spark SQL over the view `log` and the views of the lookups.
 """
 
 import importlib
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class RawColumn:
-    """A column of a raw file. dtype: bigint, double or string; a value that does not parse is refused."""
+    """A column of a raw file. dtype: bigint, double or string; a row with a value that does not parse is refused."""
 
     name: str
     dtype: str = "bigint"
@@ -35,7 +35,8 @@ class RawColumn:
 class RawFile:
     """One kind of delimited text file with a header, in one or many parts.
 
-    patterns: file names (shell globs) inside RAW that hold it; every matching file is read.
+    view: the name by which expressions refer to the rows.
+    patterns: shell globs of file names in the folder RAW; every matching file is read.
     """
 
     view: str
@@ -46,15 +47,16 @@ class RawFile:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A side table joined to the log by key; a log row without a match is refused as `unknown <noun>`.
+    """A side table that is joined to the log by its key. A log row without a match is refused as `unknown <noun>`.
 
+    key, log_key: the key column in the side table and in the log.
     spark_sql: a SELECT over the placeholder {<view>} that adds columns; it must keep one row per key.
     """
 
     file: RawFile
     key: str
     log_key: str
-    noun: str  # for the reason: "unknown user"
+    noun: str  # for example "user", in the reason "unknown user"
     spark_sql: SparkSql = ""
 
 
@@ -68,7 +70,7 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A rule that sends a raw row to quarantine if its condition is true. The first rule that applies is recorded."""
+    """A rule that sends a raw row to quarantine if its condition is true. The first rule that applies is the reason."""
 
     reason: str
     spark_sql: SparkSql
@@ -86,18 +88,21 @@ class Gain:
 class Dataset:
     """A dataset contract.
 
-    log_key: raw columns that identify an exposure, its time among them; further rows of the same day with the
-    same key are duplicates.
-    exposed_at_ms: milliseconds since 1970 UTC; it is asked of every row, so it must yield NULL, not an error,
-    where there is no time to read (try_cast, try_add and their like; a cell that overflows stops Spark). The other
-    columns are asked only of rows that no refusal has caught.
-    timezone: whose calendar day `ds` and hour are.
-    channel: SQL of the channel's name, NULL where unknown. channels: their names where the contract fixes
-    them; empty means that the feature spec learns them from training users.
-    outcome_days: for how many days after an exposure its row may come again with a gain that has happened since.
-    cost: SQL of what the exposure cost, in the log's unit; NO_COST where the log has none.
-    propensity: SQL of the logging policy's probability of the shown channel, NULL where unknown.
-    quality: what a day looks like when nothing is wrong.
+    log_key: the raw columns that identify an exposure; the time must be one of them. A second row of the same day with
+    the same key is a duplicate.
+    exposed_at_ms: milliseconds since 1970 UTC. It is evaluated for every row, so it must give NULL, not an error, if
+    the time cannot be read: use try_cast, try_add and similar functions, because an overflow stops Spark. The other
+    columns are evaluated only for rows that are not refused.
+    timezone: the time zone in which the day `ds` and the hour are counted.
+    channel: the name of the channel; NULL if it is unknown.
+    channels: the names of all channels. If it is empty, the feature spec learns them from training users.
+    gains: the outcomes to predict. The first one decides the checks of the gain rate.
+    columns: the further columns of `exposures`.
+    cost: the cost of the exposure, in the log's unit; NO_COST if the log has no costs.
+    propensity: the logging policy's probability of the shown channel; NULL if it is unknown.
+    outcome_days: for this many days after an exposure, its row may be delivered again with a new gain.
+    notes: what a reader of a report must know about the labels.
+    quality: the thresholds for a normal day.
     """
 
     name: str
@@ -116,8 +121,8 @@ class Dataset:
     cost: SparkSql = NO_COST
     propensity: SparkSql = "cast(NULL AS double)"
     outcome_days: int = 0
-    notes: tuple[str, ...] = field(default=())  # what a reader of a report must know about the labels
-    # Not in repr: the raw index is read anew where repr changes, and no threshold changes what a row becomes.
+    notes: tuple[str, ...] = field(default=())
+    # Not in repr: a changed repr makes the raw log be read again, and thresholds do not change how rows are read.
     quality: Quality = field(default=Quality(), repr=False)
 
     def __post_init__(self) -> None:
@@ -136,10 +141,10 @@ class Dataset:
                 raise ValueError(f"dataset {self.name}: {column.name} needs its time column and must be a gain")
             if column.static and column.known is not Known.BEFORE:
                 raise ValueError(f"dataset {self.name}: profile column {column.name} must be known before")
-        for what in ("max_missing_share", "not_compared"):
-            for name in getattr(self.quality, what):
+        for threshold in ("max_missing_share", "not_compared"):
+            for name in getattr(self.quality, threshold):
                 if name not in by_name and name != "cost":
-                    raise ValueError(f"dataset {self.name}: {what} names {name}, which is no column")
+                    raise ValueError(f"dataset {self.name}: {threshold} names {name}, which is not a column")
         for day in self.quality.excused:
             try:
                 checked_day(day)
@@ -155,26 +160,26 @@ class Dataset:
 
     @property
     def has_costs(self) -> bool:
-        """Whether the log says what an exposure cost; where it does not, a budget is a number of exposures."""
+        """Whether the log has costs. In a log without costs, a budget is a number of exposures."""
         return self.cost != NO_COST
 
     @property
     def late_gains(self) -> tuple[str, ...]:
-        """Gains that become known at a time of their own."""
+        """The gains that become known later than the exposure."""
         return tuple(g for g in self.gain_names if self.column(g).known is Known.AT)
 
     @property
     def late_gain_times(self) -> dict[str, str]:
-        """Each late gain, and the column that says when it became known (ms, UTC)."""
-        return {g: str(self.column(g).known_at) for g in self.late_gains}
+        """For each late gain, the column with the time at which it became known (ms, UTC)."""
+        return {gain: str(self.column(gain).known_at) for gain in self.late_gains}
 
     def end_of_day_ms(self, day: str) -> int:
-        """The first millisecond after the day of the dataset's own calendar, UTC epoch."""
+        """The first millisecond after the day, UTC epoch; the day is one in the dataset's time zone."""
         midnight = datetime.fromisoformat(checked_day(day)) + timedelta(days=1)
         return int(midnight.replace(tzinfo=ZoneInfo(self.timezone)).timestamp() * 1000)
 
     def features(self, known: Known, *, static: bool = False) -> tuple[Column, ...]:
-        """The candidate feature columns known `before` or `after` their exposure."""
+        """The candidate feature columns that become known at `known`; static: those of the user's profile."""
         return tuple(
             d.column
             for d in self.columns
@@ -184,13 +189,13 @@ class Dataset:
 
 @cache
 def _registry() -> dict[str, Dataset]:
-    found: dict[str, Dataset] = {}
+    datasets: dict[str, Dataset] = {}
     for module in pkgutil.iter_modules(schemas.datasets.__path__):
         for dataset in importlib.import_module(f"schemas.datasets.{module.name}").DATASETS:
-            if dataset.name in found:
+            if dataset.name in datasets:
                 raise ValueError(f"two datasets are named {dataset.name}")
-            found[dataset.name] = dataset
-    return found
+            datasets[dataset.name] = dataset
+    return datasets
 
 
 def dataset_names() -> list[str]:
@@ -198,7 +203,7 @@ def dataset_names() -> list[str]:
 
 
 def get_dataset(name: str) -> Dataset:
-    """The contract of that name, or a UserError that lists the names there are."""
+    """The contract of that name. A UserError lists the known names if there is no such dataset."""
     try:
         return _registry()[name]
     except KeyError:

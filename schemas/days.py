@@ -1,15 +1,15 @@
-"""Calendar days as text, YYYY-MM-DD: the key of every partition."""
+"""Calendar days as text, YYYY-MM-DD. They are the key of every partition."""
 
 from datetime import date, timedelta
 
 from schemas.errors import UserError
 
-# The partition of refused rows whose day cannot be read or lies outside the log.
+# The partition of refused rows whose day cannot be read or is outside the log.
 UNDATED = "undated"
 
 
 def checked_day(day: str) -> str:
-    """The day, or a UserError where it is not written as YYYY-MM-DD."""
+    """The day itself. Raises UserError if it is not written as YYYY-MM-DD."""
     try:
         if date.fromisoformat(day).isoformat() == day:
             return day
@@ -19,7 +19,7 @@ def checked_day(day: str) -> str:
 
 
 def days_between(first: str, last: str) -> list[str]:
-    """All days from first to last, both included. A UserError where last is before first."""
+    """All days from first to last, both included. Raises UserError if last is before first."""
     start, end = date.fromisoformat(checked_day(first)), date.fromisoformat(checked_day(last))
     if end < start:
         raise UserError(f"the range of days is empty: {first} is after {last}")
@@ -27,7 +27,7 @@ def days_between(first: str, last: str) -> list[str]:
 
 
 def day_plus(day: str, days: int) -> str:
-    """The day that many days later, or earlier where `days` is negative."""
+    """The day that is `days` days later, or earlier if `days` is negative."""
     return (date.fromisoformat(checked_day(day)) + timedelta(days=days)).isoformat()
 
 

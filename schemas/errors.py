@@ -1,4 +1,4 @@
-"""One clear line for a person instead of a traceback."""
+"""Errors that end a command with one clear line instead of a traceback, and the exit status of each."""
 
 import errno
 import os
@@ -7,19 +7,19 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend: the message says what, where and what to do."""
+    """A problem that the user can solve. The message names the problem, the place, and a way to solve it."""
 
 
 class Busy(UserError):
-    """Another run is at it: trying again later helps."""
+    """Another run is working on the same data. A later attempt may succeed."""
 
 
 class NothingToDo(Exception):
-    """The day asked for is none of the log's: no failure."""
+    """The log does not have the requested day. This is not a failure."""
 
 
 class NothingToDoYet(NothingToDo):
-    """The log has got nearly as far as the day asked for: its rows may still come."""
+    """The requested day follows shortly after the end of the log, so its rows may be delivered later."""
 
 
 EXIT_USER_ERROR = 2
@@ -27,8 +27,8 @@ EXIT_NOTHING_TO_DO = 3
 EXIT_NOT_YET = 4
 EXIT_TRY_AGAIN = 1
 
-# What stays as it is until somebody mends it. All other failures of the disk or the network may pass.
-_FOR_A_PERSON = (
+# These failures remain until the user solves them. All other failures of a disk or a network may be temporary.
+_USER_MUST_SOLVE = (
     errno.EACCES,
     errno.EPERM,
     errno.ENOSPC,
@@ -42,8 +42,8 @@ _FOR_A_PERSON = (
 def exit_with_one_line(main: Callable[[], None]) -> None:
     """Run an entry point; a UserError or an OSError becomes one line on stderr.
 
-    The exit status is 2 where a person has to mend something, 1 where trying again may help, 3 where there is
-    nothing to do, 4 where there is nothing to do yet. MTORL_DEBUG=1 shows the traceback as well.
+    The exit status is 2 if the user has to solve the problem, 1 if a later attempt may succeed, 3 if there is nothing
+    to do, and 4 if there is nothing to do yet. With MTORL_DEBUG=1 the traceback is shown.
     """
     try:
         main()
@@ -57,7 +57,7 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
         message = " ".join(str(error).split())
         if isinstance(error, OSError):
             message = f"{error.filename or 'the disk'}: {error.strerror or message}"
-            if error.errno not in _FOR_A_PERSON:
+            if error.errno not in _USER_MUST_SOLVE:
                 status = EXIT_TRY_AGAIN
         print(f"error: {message}", file=sys.stderr)
         sys.exit(status)

@@ -1,7 +1,7 @@
 """Constructors for the rules of an audit. Each returns an Expectation, which Great Expectations evaluates.
 
-A column is a column of the table, or a column that the table's `audit_duckdb_sql` computes. `why` says why the rule
-matters; people read it when the rule fails. A failure stops the day unless `severity` is a warning. A rule with
+A column is a column of the table, or a column that the table's `audit_duckdb_sql` computes. `why` is the reason for
+the rule; people read it when the rule fails. A failure stops the day unless `severity` is a warning. A rule with
 `min_share` must be true in at least that share of the rows. Only `not_null` fails on a null; the other rules skip it.
 """
 

@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses that can be stored as JSON beside what was made with them."""
+"""Settings as frozen dataclasses that can be stored as JSON, together with the model that was trained with them."""
 
 import json
 from dataclasses import asdict, fields
@@ -37,12 +37,12 @@ class JsonConfig:
 
 
 def _value(field_type: object, value: Any) -> Any:
-    """A nested config is an object in the JSON; everything else is taken as it is."""
+    """A nested config is an object in the JSON; any other value is used unchanged."""
     is_config = isinstance(field_type, type) and issubclass(field_type, JsonConfig)
     return field_type._from_values(value) if is_config else value  # type: ignore[attr-defined]
 
 
-def require(holds: bool, message: str) -> None:
-    """Raise UserError with the message unless the condition holds: for the checks of a config's `__post_init__`."""
-    if not holds:
+def require(condition: bool, message: str) -> None:
+    """Raise UserError with the message unless the condition is true: for the checks in a config's `__post_init__`."""
+    if not condition:
         raise UserError(message)

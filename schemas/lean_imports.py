@@ -1,4 +1,4 @@
-"""Import a large library without what a step never uses of it: every step of a day is a process of its own."""
+"""Import a large library without its unused parts: each step of a day is a new process, which imports everything."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,9 @@ from types import ModuleType
 
 @contextmanager
 def hide_modules(*names: str) -> Iterator[None]:
-    """Within, these modules count as not installed: for optional parts that a library itself does without.
+    """Inside the block, importing one of these modules fails, so that a library omits an optional part.
 
-    What is loaded already stays. Python raises ImportError for a name that stands in sys.modules as None.
+    A module that is loaded already is not hidden. Python raises ImportError for a module that is None in sys.modules.
     """
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
@@ -26,8 +26,8 @@ def hide_modules(*names: str) -> Iterator[None]:
 
 @contextmanager
 def load_lazily(*names: str) -> Iterator[None]:
-    """Within, importing these modules only names them: they are loaded when an attribute of them is first asked for."""
-    finder = _AtFirstUse(names)
+    """Inside the block, an import of these modules is delayed until one of their attributes is first used."""
+    finder = _LazyFinder(names)
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -35,7 +35,9 @@ def load_lazily(*names: str) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-class _AtFirstUse(MetaPathFinder):
+class _LazyFinder(MetaPathFinder):
+    """Finds only the named modules, and gives them a loader that waits for the first use."""
+
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
 

@@ -72,7 +72,7 @@ class Quality:
     more_rows: Limit = Limit(3.0, "a day with three times its usual rows may have been delivered twice")
     newly_missing: Limit = Limit(0.1, "a column that is emptier than usual has lost its source")
     moved_channels: Limit = Limit(0.25, "exposures that move to other channels are a new policy, or a mixed-up column")
-    negligible_rows: int = 10  # up to so many refused rows or duplicates, there is no warning
+    negligible_rows: int = 10  # up to this many refused rows or duplicates, there is no warning
     refused_rows: Limit = Limit(0.01, "refused rows are lost to the day until somebody repairs them")
     duplicates: Limit = Limit(0.1, "many copies point at a file that was delivered twice")
 

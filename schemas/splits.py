@@ -1,7 +1,7 @@
-"""Which users train, validate and test: the same for ever, whatever the day.
+"""Which users are for training, validation and test. A user's split never changes.
 
-A salted SHA-256 of the user id, so that the split is independent of any other hash in use and can be
-checked with any tool. The rule is written twice, for Python and for Spark SQL; a test holds them equal.
+The split is a salted SHA-256 of the user id: it is independent of every other hash in use, and any tool can check it.
+The rule is written twice, in Python and in SQL; a test compares the two.
 """
 
 import hashlib

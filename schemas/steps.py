@@ -2,26 +2,26 @@
 
 The candidate inputs of step t follow from the dataset contract alone:
 
-- a column known `before` its exposure enters as it is (`hour`);
-- a column known `after` enters as the value of the user's latest exposure with a smaller time stamp
+- a column known `before` its exposure is an input without change (`hour`);
+- a column known `after` its exposure is replaced by the value at the user's latest exposure with a smaller time stamp
   (`last_campaign`);
-- counts over the whole history known by then: `seen_exposures`, `seen_<gain>`, and per channel;
-- what became known between the previous step and this one, the paper's a_{t-1} and r_{t-1} (equation 4):
-  `new_exposures`, `new_<gain>`, `new_cost`, and per channel. With no equal time stamps and no late
-  conversions that is exactly the previous exposure; exposures with one time stamp do not see each other,
-  and the step after them sees them all;
-- running figures over the same history: `mean_<number>` of each number known `after` (and of the cost), and
-  `switches_<category>`: how often a category or the channel differed from the exposure before it. What an ad
-  brings says little alone; that it changes, or stays dear, says much;
+- counts over the whole history known before the step: `seen_exposures`, `seen_<gain>`, and the same by channel;
+- counts and cost of the facts that became known between the previous step and this one, a_{t-1} and r_{t-1} of the
+  paper (equation 4): `new_exposures`, `new_<gain>`, `new_cost`, and the counts by channel. Without equal time stamps
+  and late conversions these facts are exactly the previous exposure. Exposures with equal time stamps do not see each
+  other, and the step after them sees all of them;
+- running figures over the same history: `mean_<number>` for each number known `after` and for the cost, and
+  `switches_<category>`, how often a category or the channel differed from the exposure before it. A single value of an
+  ad carries little information, but a change of the ad or a lasting high cost carries much;
 - gaps: `gap_s` since the previous step, `since_<gain>_s` since the last known gain.
 """
 
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset
 
-# How many of a user's latest steps `journeys` remembers: the longest sequence of the paper's table 4.
+# The number of a user's latest steps that `journeys` remembers: the longest sequence in table 4 of the paper.
 MEMORY_STEPS = 40
-# The channel under which exposures of unknown channel are counted; never a label, never recommended.
+# Exposures of unknown channel are counted under this name. It is never a label and never recommended.
 UNKNOWN_CHANNEL = ""
 # Point-in-time arithmetic packs a user's number and a time in milliseconds into one 64-bit integer: the time takes
 # this many bits, which reach to the year 2248.
@@ -29,24 +29,27 @@ TIME_BITS = 43
 # The latest time of an exposure, in milliseconds since 1970 UTC: the end of its day has to fit into TIME_BITS as well.
 LATEST_EXPOSED_AT_MS = 2**TIME_BITS - 1 - 86_400_000
 
-# The journeys' running sums are whole millionths, exact in any order; a number beyond this counts as this.
+# Running sums in `journeys` are integers in millionths, so their order does not matter. Larger numbers are clipped.
 LARGEST_SUMMAND = 1e8
 
 
 def last_column(name: str) -> str:
+    """The input with the value at the latest known exposure."""
     return f"last_{name}"
 
 
 def mean_column(name: str) -> str:
+    """The input with the mean over the known exposures."""
     return f"mean_{name}"
 
 
 def switches_column(name: str) -> str:
+    """The input that counts how often the value changed between known exposures."""
     return f"switches_{name}"
 
 
 def known_after_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """What an exposure brings with it, known after it: the channel, the cost, and the dataset's `after` columns."""
+    """The columns of an exposure that are known after it: channel, cost, and the dataset's `after` columns."""
     return (
         Column("channel", "string", "channel", Known.AFTER, nullable=True, role=Role.CATEGORICAL),
         Column("cost", "double", "cost", Known.AFTER, role=Role.NUMERIC),
@@ -54,38 +57,40 @@ def known_after_columns(dataset: Dataset) -> tuple[Column, ...]:
     )
 
 
-def _shown(dataset: Dataset, role: Role) -> tuple[Column, ...]:
+def _known_after_with_role(dataset: Dataset, role: Role) -> tuple[Column, ...]:
     return tuple(c for c in known_after_columns(dataset) if c.role is role)
 
 
 def running_means(dataset: Dataset) -> tuple[str, ...]:
     """The numbers that have a running mean."""
-    return tuple(c.name for c in _shown(dataset, Role.NUMERIC))
+    return tuple(c.name for c in _known_after_with_role(dataset, Role.NUMERIC))
 
 
 def counted_switches(dataset: Dataset) -> tuple[str, ...]:
     """The categories whose changes are counted."""
-    return tuple(c.name for c in _shown(dataset, Role.CATEGORICAL))
+    return tuple(c.name for c in _known_after_with_role(dataset, Role.CATEGORICAL))
 
 
 def outcome_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """What step t is labelled with: the full outcome of its exposure."""
+    """The labels of a step: the full outcome of its exposure."""
     return (
         Column("exposure_id", "bigint", "the exposure", Known.NEVER),
         Column("exposed_at_ms", "bigint", "when, ms UTC", Known.NEVER),
-        Column("channel", "string", "channel shown; null where unknown", Known.NEVER, nullable=True),
+        Column("channel", "string", "channel shown; null if unknown", Known.NEVER, nullable=True),
         *(Column(g, "int", f"full outcome: {dataset.column(g).doc}", Known.NEVER) for g in dataset.gain_names),
-        # By it, training takes back what was not known yet at the end of a day.
+        # With these times, training can remove the gains that were not yet known at the end of a day.
         *(
-            Column(at, "bigint", f"when {g} became known, ms UTC; null where it never did", Known.NEVER, nullable=True)
-            for g, at in dataset.late_gain_times.items()
+            Column(
+                time, "bigint", f"when {gain} became known, ms UTC; null if it never did", Known.NEVER, nullable=True
+            )
+            for gain, time in dataset.late_gain_times.items()
         ),
         Column("cost", "double", "cost of the exposure", Known.NEVER),
     )
 
 
 def count_inputs(dataset: Dataset) -> tuple[Column, ...]:
-    """Scalar counts known strictly before the step; they carry the action and reward history."""
+    """The counts known strictly before the step, over all channels: the history of actions and rewards."""
     return (
         Column("seen_exposures", "int", "exposures so far"),
         *(Column(f"seen_{g}", "int", f"{g} known so far") for g in dataset.gain_names),
@@ -96,7 +101,7 @@ def count_inputs(dataset: Dataset) -> tuple[Column, ...]:
 
 
 def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
-    """The candidates of the feature selection, one value a step, by name (profile columns left out)."""
+    """The candidates of the feature selection that have one value for each step; the profile is not among them."""
     return (
         *dataset.features(Known.BEFORE),
         *(
@@ -105,11 +110,11 @@ def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
         ),
         *(
             Column(mean_column(c.name), "double", f"{c.doc}, mean over the known exposures", nullable=True, role=c.role)
-            for c in _shown(dataset, Role.NUMERIC)
+            for c in _known_after_with_role(dataset, Role.NUMERIC)
         ),
         *(
             Column(switches_column(c.name), "int", f"known exposures at which this changed: {c.doc}", role=Role.NUMERIC)
-            for c in _shown(dataset, Role.CATEGORICAL)
+            for c in _known_after_with_role(dataset, Role.CATEGORICAL)
         ),
         Column("gap_s", "double", "seconds since the previous step; 0 at a user's first", role=Role.NUMERIC),
         *(
@@ -126,34 +131,34 @@ def feature_inputs(dataset: Dataset) -> tuple[Column, ...]:
 
 
 def profile_inputs(dataset: Dataset) -> tuple[Column, ...]:
-    """The candidates that describe the user, one value a journey or window: that of its day's last exposure."""
+    """The candidates that describe the user. A journey or a window has the value of the day's last exposure."""
     return dataset.features(Known.BEFORE, static=True)
 
 
 def channel_counts_type(dataset: Dataset) -> str:
-    """Counts by channel, only channels with a count, ordered by name."""
+    """The type of counts by channel: only channels with a count, ordered by name."""
     gains = "".join(f", `{g}`: int" for g in dataset.gain_names)
     return f"array<struct<channel: string, exposures: int{gains}>>"
 
 
 def input_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """All inputs of a step, profile left out."""
+    """All inputs of a step, without the profile."""
     by_channel = channel_counts_type(dataset)
     return (
         *feature_inputs(dataset),
         *count_inputs(dataset),
         Column("seen_by_channel", by_channel, "the seen_ counts, by channel"),
-        # Of it the model reads the exposures alone; a journey carries all that is counted.
+        # The model reads only the exposures of this column; a journey has all of its counts.
         Column("new_by_channel", by_channel, "the new_ counts, by channel"),
     )
 
 
 def step_type(dataset: Dataset) -> str:
-    """A remembered step: outcome and inputs, as a struct type."""
+    """The struct type of a remembered step: its outcome and its inputs."""
     columns = (*outcome_columns(dataset), *input_columns(dataset))
     return "struct<" + ", ".join(f"`{c.name}`: {c.dtype}" for c in columns) + ">"
 
 
 def next_step_type(dataset: Dataset) -> str:
-    """The inputs of a step at the end of the day, before anything is shown."""
+    """The struct type of a step at the end of the day: only inputs, because nothing has been shown yet."""
     return "struct<" + ", ".join(f"`{c.name}`: {c.dtype}" for c in input_columns(dataset)) + ">"

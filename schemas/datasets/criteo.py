@@ -11,7 +11,7 @@ from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
 
-# Second 0 of the log. The publisher does not say which day it was; any fixed day serves.
+# Second 0 of the log. The publisher does not name the day; any fixed day serves.
 START = datetime(2017, 1, 1, tzinfo=UTC)
 LONGEST_DAYS = 366  # the published log spans 31 days; a later time stamp is a broken cell
 _START_S = int(START.timestamp())
@@ -46,11 +46,11 @@ _EXPOSED_AT_MS = f"try_multiply(try_add(log.timestamp, {_START_S}L), 1000L)"
 _EXPOSED_AT = f"timestamp_seconds(log.timestamp + {_START_S}L)"
 
 
-def _never(name: str, dtype: str, doc: str) -> Derived:
+def _never_known(name: str, dtype: str, doc: str) -> Derived:
     return Derived(Column(name, dtype, doc, Known.NEVER, nullable=True), f"nullif(log.{name}, -1)")
 
 
-def _after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
+def _known_after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
     return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
 
 
@@ -114,14 +114,14 @@ DATASETS = (
                 Column("conversion_at_ms", "bigint", "time of that conversion, ms UTC", Known.NEVER, nullable=True),
                 f"CASE WHEN log.conversion = 1 THEN (log.conversion_timestamp + {_START_S}L) * 1000 END",
             ),
-            _never("conversion_id", "bigint", "id of the conversion; some span several users"),
-            _never("attribution", "int", "1 if the conversion was attributed to Criteo"),
-            _never("click_pos", "bigint", "position of the click before the conversion"),
-            _never("click_nb", "bigint", "number of clicks before the conversion"),
-            _after("cpo", "double", "cost per order, transformed", Role.NUMERIC, "log.cpo"),
-            _after("campaign", "string", "the campaign shown", Role.CATEGORICAL, "cast(log.campaign AS string)"),
+            _never_known("conversion_id", "bigint", "id of the conversion; some span several users"),
+            _never_known("attribution", "int", "1 if the conversion was attributed to Criteo"),
+            _never_known("click_pos", "bigint", "position of the click before the conversion"),
+            _never_known("click_nb", "bigint", "number of clicks before the conversion"),
+            _known_after("cpo", "double", "cost per order, transformed", Role.NUMERIC, "log.cpo"),
+            _known_after("campaign", "string", "the campaign shown", Role.CATEGORICAL, "cast(log.campaign AS string)"),
             *(
-                _after(name, "string", _CATEGORY_DOC, Role.CATEGORICAL, f"cast(log.{name} AS string)")
+                _known_after(name, "string", _CATEGORY_DOC, Role.CATEGORICAL, f"cast(log.{name} AS string)")
                 for name in _CATEGORIES
             ),
             Derived(

@@ -80,7 +80,7 @@ VIDEOS = RawFile(
 )
 
 # Terciles of the duration over the video pool; a video without a duration has no channel.
-# `pool_share` is the chance that a video drawn at random from the pool is of that channel.
+# `pool_share` is the probability that a video drawn at random from the pool has that channel.
 _VIDEO_CHANNELS = """
 WITH cut AS (SELECT percentile(video_duration, array(1 / 3D, 2 / 3D)) AS at FROM {videos}),
 classed AS (
@@ -101,7 +101,7 @@ def _local(pattern: str) -> SparkSql:
 _DATE = "try_to_date(cast(log.date AS string), 'yyyyMMdd')"
 
 
-def _before(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
+def _known_before(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
     return Derived(Column(name, dtype, doc, Known.BEFORE, role=role), spark_sql)
 
 
@@ -112,7 +112,7 @@ def _profile(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql = 
     )
 
 
-def _after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
+def _known_after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
     return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
 
 
@@ -129,33 +129,35 @@ _GAINS = (
 
 _COLUMNS = (
     *_GAINS,
-    _after("like", "int", "1 if liked", Role.NUMERIC, "cast(log.is_like AS int)"),
-    _after("follow", "int", "1 if the author was followed", Role.NUMERIC, "cast(log.is_follow AS int)"),
-    _after("comment", "int", "1 if commented", Role.NUMERIC, "cast(log.is_comment AS int)"),
-    _after("forward", "int", "1 if forwarded", Role.NUMERIC, "cast(log.is_forward AS int)"),
-    _after("hate", "int", "1 if disliked", Role.NUMERIC, "cast(log.is_hate AS int)"),
-    _after("play_time_ms", "double", "time watched, ms", Role.NUMERIC, "cast(log.play_time_ms AS double)"),
-    _after(
+    _known_after("like", "int", "1 if liked", Role.NUMERIC, "cast(log.is_like AS int)"),
+    _known_after("follow", "int", "1 if the author was followed", Role.NUMERIC, "cast(log.is_follow AS int)"),
+    _known_after("comment", "int", "1 if commented", Role.NUMERIC, "cast(log.is_comment AS int)"),
+    _known_after("forward", "int", "1 if forwarded", Role.NUMERIC, "cast(log.is_forward AS int)"),
+    _known_after("hate", "int", "1 if disliked", Role.NUMERIC, "cast(log.is_hate AS int)"),
+    _known_after("play_time_ms", "double", "time watched, ms", Role.NUMERIC, "cast(log.play_time_ms AS double)"),
+    _known_after(
         "watched_share",
         "double",
         "time watched over duration, at most 5; null without a duration",
         Role.NUMERIC,
         "CASE WHEN videos.video_duration > 0 THEN least(log.play_time_ms / videos.video_duration, 5D) END",
     ),
-    _after("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
-    _after("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
-    _after("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),
-    _after("music_type", "string", "kind of its music", Role.CATEGORICAL, "videos.music_type"),
-    _after("tag", "string", "its first tag", Role.CATEGORICAL, "split(videos.tag, ',')[0]"),
-    _after(
+    _known_after("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
+    _known_after("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
+    _known_after("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),
+    _known_after("music_type", "string", "kind of its music", Role.CATEGORICAL, "videos.music_type"),
+    _known_after("tag", "string", "its first tag", Role.CATEGORICAL, "split(videos.tag, ',')[0]"),
+    _known_after(
         "video_duration_ms",
         "double",
         "its duration, ms; null for the videos without one",
         Role.NUMERIC,
         "videos.video_duration",
     ),
-    _before("hour", "int", "hour of the exposure, Asia/Shanghai, 0-23", Role.CATEGORICAL, _local("hour({local})")),
-    _before("weekday", "int", "day of the week, Monday 0", Role.CATEGORICAL, _local("weekday({local})")),
+    _known_before(
+        "hour", "int", "hour of the exposure, Asia/Shanghai, 0-23", Role.CATEGORICAL, _local("hour({local})")
+    ),
+    _known_before("weekday", "int", "day of the week, Monday 0", Role.CATEGORICAL, _local("weekday({local})")),
     _profile("user_active_degree", "string", "activity class of the user", Role.CATEGORICAL),
     _profile("is_lowactive_period", "string", "in a period of low activity", Role.CATEGORICAL),
     _profile(
@@ -204,7 +206,7 @@ _REFUSALS = (
     Refusal("date is not a day", f"{_DATE} IS NULL"),
     *(Refusal(f"{flag} is neither 0 nor 1", f"log.{flag} NOT IN (0, 1)") for flag in (*_FLAGS, "is_rand")),
     Refusal("play_time_ms is negative", "log.play_time_ms < 0"),
-    # In the standard logs time_ms can be on the evening before `date`; a larger difference is a broken row.
+    # In the standard logs time_ms can be on the evening before `date`; a larger difference means a broken row.
     Refusal(
         "date and time_ms are more than a day apart",
         _local(f"abs(datediff({_DATE}, to_date({{local}}))) > 1"),
@@ -274,7 +276,7 @@ DATASETS = (
         "kuairand",
         "KuaiRand, channel = duration class of the video",
         "videos.duration_class",
-        (*_COLUMNS, _before(*_TAB), _after(*_UPLOAD_TYPE)),
+        (*_COLUMNS, _known_before(*_TAB), _known_after(*_UPLOAD_TYPE)),
         channels=("short", "mid", "long"),
         # A random exposure draws its video uniformly from the pool, so the propensity of a channel is its pool share.
         propensity="CASE WHEN log.is_rand = 1 THEN videos.pool_share END",
@@ -283,12 +285,12 @@ DATASETS = (
         "kuairand_tab",
         "KuaiRand, channel = page of the app",
         "cast(log.tab AS string)",
-        (*_COLUMNS, _after(*_UPLOAD_TYPE)),
+        (*_COLUMNS, _known_after(*_UPLOAD_TYPE)),
     ),
     _kuairand(
         "kuairand_upload_type",
         "KuaiRand, channel = upload type of the video",
         "videos.upload_type",
-        (*_COLUMNS, _before(*_TAB)),
+        (*_COLUMNS, _known_before(*_TAB)),
     ),
 )

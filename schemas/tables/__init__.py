@@ -1,4 +1,4 @@
-"""The tables of the lake: one module each with its columns, key and audit rules; `registry` lists them all."""
+"""The tables of the lake. Each module has the columns, the key and the audit rules of a table; `registry` lists all."""
 
 EXPOSURES = "exposures"
 QUARANTINE = "quarantine"

@@ -1,7 +1,8 @@
-"""One user a row: the best channel for this user at the plan's price of money, and whether the day's budget buys it.
+"""One row per user: the best channel for the user at the plan's price of money, and whether the day's budget buys it.
 
-The expected costs of the selected pairs add up to no more than the budget. reward_bound is the plan's certificate: no
-selection within the budget is expected to bring more. A day without a budget has a plan that selects nothing.
+The expected costs of the selected pairs of user and channel add up to at most the budget. reward_bound is a proof of
+quality: no selection within the budget has a larger expected reward. Without a budget for the day, the plan selects no
+user.
 """
 
 from schemas.contract import Column, Table
@@ -20,10 +21,14 @@ def budget_plan(dataset: Dataset) -> Table:
             Column("channel", "string", "the channel to use"),
             Column("expected_reward", "double", "expected reward of this pair, 0 to 1 (see user_reward_ranks)"),
             Column("expected_cost_nano", "bigint", "expected cost of this pair, 1e-9 of the log's unit"),
-            Column("selected", "boolean", "the budget buys it"),
+            Column("selected", "boolean", "whether the budget buys the pair"),
             Column("source", "string", "model, or initial for a user whose journey is too short"),
             Column("budget_nano", "bigint", "the day's budget, 1e-9 of the log's unit; the same in every row"),
-            Column("reward_bound", "double", "no plan within the budget is expected to bring more; as above"),
+            Column(
+                "reward_bound",
+                "double",
+                "upper bound of the expected reward within the budget; the same in every row",
+            ),
             Column("model_version", "string", "registered model and version"),
         ),
         key=("user_id",),

@@ -1,7 +1,7 @@
-"""One channel a row: what the channel level of the day rests on, and what it says (section 3.7.2, equation 17).
+"""One row per channel: the figures of the day's channel level and its policies (section 3.7.2, equation 17).
 
-Counted over the exposures that the day's journeys remember; exposures in channels outside the feature spec are left
-out. mtorl_model/inference/channel_level.py has the formulas.
+The counts are over the exposures that the day's journeys remember. Exposures in channels outside the feature spec are
+left out. mtorl_model/inference/channel_level.py has the formulas.
 """
 
 from schemas.contract import Column, Table
@@ -19,15 +19,15 @@ def channel_allocation(dataset: Dataset) -> Table:
         doc=__doc__,
         columns=(
             Column("channel", "string", "channel of the feature spec"),
-            Column("position", "int", "its place in the model's output, from 0"),
+            Column("position", "int", "position of the channel in the model's output, from 0"),
             Column("exposures", "bigint", "exposures counted"),
-            Column("gained", "bigint", f"of them with the gain that is known at once ({gain})"),
-            Column("reliable", "bigint", "of them with a predicted gain above tau"),
-            Column("cost_nano", "bigint", "cost of those without the gain, 1e-9 of the log's unit"),
-            Column("cost_gained_nano", "bigint", "cost of those with it"),
+            Column("gained", "bigint", f"exposures with the gain that is known immediately ({gain})"),
+            Column("reliable", "bigint", "exposures with a predicted gain above tau"),
+            Column("cost_nano", "bigint", "cost of the exposures without the gain, 1e-9 of the log's unit"),
+            Column("cost_gained_nano", "bigint", "cost of the exposures with the gain, 1e-9 of the log's unit"),
             Column("explicit", "double", "the channel's share of the smoothed rates of the gain"),
-            Column("implicit", "double", "the same of the exposures with a predicted gain above tau"),
-            Column("initial", "double", "the initial policy: both, merged by alpha"),
+            Column("implicit", "double", "the same share, for exposures with a predicted gain above tau"),
+            Column("initial", "double", "the initial policy: explicit and implicit, mixed by alpha"),
             Column("tau", "double", "threshold of the predicted gain"),
             Column("alpha", "double", "weight of the implicit policy"),
             Column("model_version", "string", "registered model and version"),

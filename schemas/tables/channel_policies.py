@@ -1,4 +1,4 @@
-"""One user a row: which channel to use next, and with what probability."""
+"""One row per user: the channel to use next, and the probability of each channel."""
 
 from schemas.contract import Column, Severity, Table
 from schemas.dataset import Dataset
@@ -6,8 +6,8 @@ from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import CHANNEL_POLICIES
 
 FROM_MODEL, INITIAL = "model", "initial"
-FEWEST_USERS = 10  # of the model, whose policies are compared with each other
-NEARLY_ALL = 0.99  # share of them who are recommended one and the same channel
+FEWEST_USERS = 10  # with fewer users scored by the model, their policies are not compared with each other
+NEARLY_ALL = 0.99  # share of these users with the same recommended channel
 COLLAPSED = 0.95  # mean probability of that channel
 
 
@@ -22,7 +22,7 @@ def channel_policies(dataset: Dataset) -> Table:
             Column("source", "string", "model, or initial for a user whose journey is too short (equation 17)"),
             Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
             Column("feature_spec", "string", "version of the feature spec that the model reads"),
-            Column("day", "string", "the day at whose end the model was asked, YYYY-MM-DD"),
+            Column("day", "string", "the day at whose end the model predicted, YYYY-MM-DD"),
         ),
         key=("user_id",),
         expectations=(
@@ -41,8 +41,9 @@ def channel_policies(dataset: Dataset) -> Table:
                 severity=Severity.WARNING,
             ),
         ),
-        # Of a few users all may well be alike. Those of a cold start are alike by definition, and tell nothing about
-        # the model; a handful that differ from all the others do not make it look at the user.
+        # A few users can be alike by chance, so they are not compared. Users with too short a journey all have the same
+        # initial policy, so they are left out. `nearly all` is used because a few users who differ from all others do
+        # not show that the model depends on the user.
         audit_duckdb_sql=f"""
             WITH modelled AS (SELECT channel, policy FROM partition WHERE source = '{FROM_MODEL}'),
             together AS (

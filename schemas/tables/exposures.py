@@ -1,4 +1,4 @@
-"""One ad exposure a row."""
+"""One row per ad exposure."""
 
 from schemas.contract import Column, Known, Table
 from schemas.dataset import Dataset
@@ -16,8 +16,8 @@ def exposures(dataset: Dataset) -> Table:
             dataset.user_id.column,
             Column("exposure_id", "bigint", "hash of the raw key: the same row has the same id in every run"),
             Column("exposed_at_ms", "bigint", "when, ms since 1970 UTC; (exposed_at_ms, exposure_id) is the order"),
-            Column("channel", "string", "channel shown; null where unknown", Known.AFTER, nullable=True),
-            Column("cost", "double", "what it cost, in the log's unit; 0 where the log has none", Known.AFTER),
+            Column("channel", "string", "channel shown; null if unknown", Known.AFTER, nullable=True),
+            Column("cost", "double", "what it cost, in the log's unit; 0 if the log has no costs", Known.AFTER),
             Column(
                 "propensity",
                 "double",

@@ -1,8 +1,8 @@
-"""One candidate feature a row: kept or dropped and why, and how it is encoded.
+"""One row per candidate feature: whether it is kept, why it is dropped, and how it is encoded.
 
-The spec is fitted on training users only, stored with the model, and applied unchanged at scoring.
-`FeatureSpec` is the whole spec as one value, kept beside the table's Parquet as `_spec.json`; the table is
-the same content for people and audits.
+The spec is fitted on training users only, stored with the model, and applied unchanged at scoring. `FeatureSpec` is
+the whole spec as one value. It is stored next to the Parquet files of the table as `_spec.json`; the table has the same
+content for people and audits.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ from schemas.contract import Column, Table
 from schemas.expectations import holds, one_of, unique
 from schemas.tables import FEATURE_SPEC
 
-SPEC_FILE = "_spec.json"  # beside the rows of the table
-MODEL_SPEC_FILE = "feature_spec.json"  # of a model, and handed out with it
+SPEC_FILE = "_spec.json"  # in the partition of the table
+MODEL_SPEC_FILE = "feature_spec.json"  # in a model's folder, and exported with the model
 
 OUT_OF_VOCABULARY = 0  # the code of missing and unseen categories; known ones count from 1
 
@@ -25,7 +25,7 @@ _NUMBERS = (
     ("correlation", "largest absolute correlation with a kept feature"),
     ("mutual_information_action", "mutual information with the channel, nats"),
     ("mutual_information_reward", "mutual information with the first gain, nats"),
-    ("unit", "of a heavy-tailed number: its typical size, log1p(value / unit) is what is scaled; else null"),
+    ("unit", "typical size of a heavy-tailed number, for which log1p(value / unit) is scaled; null for other columns"),
     ("mean", "mean of the transformed value, for scaling"),
     ("std", "standard deviation of the transformed value, for scaling"),
 )
@@ -38,7 +38,7 @@ FEATURE_SPEC_TABLE = Table(
         Column("role", "string", "categorical or numeric"),
         Column("static", "boolean", "true for a user's profile"),
         Column("kept", "boolean", "whether the model sees it"),
-        Column("reason", "string", "why it was dropped; empty where kept"),
+        Column("reason", "string", "why it was dropped; empty if it is kept"),
         *(Column(name, "double", doc, nullable=True) for name, doc in _NUMBERS),
         Column("vocabulary", "array<string>", "known categories as text, in the order of their codes from 1"),
     ),
@@ -59,7 +59,7 @@ FEATURE_SPEC_TABLE = Table(
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A row of the table; see its columns."""
+    """A row of the table; FEATURE_SPEC_TABLE describes its fields."""
 
     name: str
     role: str
@@ -88,7 +88,7 @@ class RewardScale:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """Everything that turns a raw step into the model's input; learned from training users of `days`."""
+    """Everything that turns a raw step into the model's input, learned from training users of first_day to last_day."""
 
     dataset: str
     first_day: str
@@ -105,7 +105,7 @@ class FeatureSpec:
 
     @property
     def version(self) -> str:
-        """Twelve hex digits over the content."""
+        """Twelve hex digits that depend on the whole content."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def to_json(self) -> str:

@@ -1,8 +1,9 @@
-"""One user a row, as of the end of day ds: the journey memory, and all that is known for the next step.
+"""One row per user, as of the end of day ds: the latest steps, and everything that is known for the next step.
 
-Every user ever seen up to ds has a row. `memory` holds the latest steps, oldest first. `next_step` holds
-the inputs of a step at the end of the day: the nightly scoring predicts from it, and tomorrow's fold
-starts from it. Its context columns (hour, ...) repeat the latest exposure's: the next one's are not known.
+Every user with an exposure up to ds has a row. `memory` is a list of the latest steps, oldest first. `next_step` has
+the inputs of a step at the end of the day: the nightly scoring predicts from it, and the journeys of the next day
+continue from it. Its context columns (hour, ...) repeat the values of the latest exposure, because those of the next
+exposure are not known yet.
 """
 
 from schemas.contract import Column, Table
@@ -18,10 +19,10 @@ def _times_type(dataset: Dataset) -> str:
 
 def journeys(dataset: Dataset) -> Table:
     # Quoted: a log may call a gain `order`.
-    in_all = [f'next_step."seen_{g}" <= next_step.seen_exposures' for g in dataset.gain_names]
+    over_all_channels = [f'next_step."seen_{g}" <= next_step.seen_exposures' for g in dataset.gain_names]
     by_channel = " AND ".join(f'c."{g}" <= c.exposures' for g in dataset.gain_names)
-    each = f"list_bool_and(list_transform(next_step.seen_by_channel, lambda c: {by_channel}))"
-    gains_covered = " AND ".join([*in_all, f"coalesce({each}, true)"])
+    in_each_channel = f"list_bool_and(list_transform(next_step.seen_by_channel, lambda c: {by_channel}))"
+    gains_covered = " AND ".join([*over_all_channels, f"coalesce({in_each_channel}, true)"])
     return Table(
         name=JOURNEYS,
         doc=__doc__,
@@ -36,7 +37,11 @@ def journeys(dataset: Dataset) -> Table:
                 "array<struct<name: string, micro: bigint, count: bigint>>",
                 "sum of each number that has a running mean, in millionths, and how many are in it",
             ),
-            Column("last_gain_at_ms", _times_type(dataset), "when each gain last became known; null where never"),
+            Column(
+                "last_gain_at_ms",
+                _times_type(dataset),
+                "when each gain last became known; null if it never did",
+            ),
             Column(
                 "pending",
                 "array<struct<known_at_ms: bigint, channel: string, gain: string>>",

@@ -1,10 +1,10 @@
-"""One head a row: how the champion judged a day that it had not been trained on yet. Test, then train.
+"""One row per head of the model: how well the champion predicted a day before it was trained on it (prequential test).
 
-The day's labels of training users, as they were known at the end of the day, against the predictions of the champion
-as it was before the day. A gain that may still come counts as "known by the end of the day": what is measured is the
-prediction times the chance that the gain would be known by then, `known_share` on average. So a calibrated model has
-predicted_rate = rate on the day itself, and nobody waits for the labels to mature.
-A day before which there was no model, or without labels, has no rows.
+The labels are those of training users, as known at the end of the day. The predictions are those of the champion before
+the day. A late gain is labelled by "known at the end of the day", so its prediction is multiplied by the probability
+that the gain is known by then; `known_share` is the mean of this probability. A calibrated model therefore has
+predicted_rate = rate on the day itself, without a wait until all late gains are known.
+A day has no rows if there was no model before it or if it has no labels.
 """
 
 from schemas.contract import Column, Table
@@ -12,7 +12,7 @@ from schemas.dataset import Dataset
 from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import PREQUENTIAL
 
-CHANNEL = "channel"  # the head that predicts the channel; the others have the names of their gains
+CHANNEL = "channel"  # the head that predicts the channel; every other head has the name of its gain
 
 
 def prequential(dataset: Dataset) -> Table:
@@ -22,7 +22,7 @@ def prequential(dataset: Dataset) -> Table:
         doc=__doc__,
         columns=(
             Column("head", "string", "channel, or the gain"),
-            Column("day", "string", "the day that is judged, YYYY-MM-DD"),
+            Column("day", "string", "the day that is predicted, YYYY-MM-DD"),
             Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
             Column("trained_through", "string", "the last day that this version was trained on"),
             Column("users", "bigint", "users with a label on the day"),
@@ -35,15 +35,15 @@ def prequential(dataset: Dataset) -> Table:
                 "double",
                 "log loss of the day's own rates, predicted for every user; a model cannot know these rates before",
             ),
-            Column("auc", "double", "of a gain; null for the channel, and where all labels are equal", nullable=True),
+            Column("auc", "double", "of a gain; null for the channel, and if all labels are equal", nullable=True),
             Column(
                 "rate",
                 "double",
                 "of a gain: share of the labels that have it, known by the end of the day",
                 nullable=True,
             ),
-            Column("predicted_rate", "double", "of a gain: mean prediction of that", nullable=True),
-            Column("known_share", "double", "mean chance that a gain to come is known by the end of the day"),
+            Column("predicted_rate", "double", "of a gain: mean predicted probability of such a label", nullable=True),
+            Column("known_share", "double", "mean probability that a gain is known by the end of the day"),
         ),
         key=("head",),
         expectations=(
@@ -57,8 +57,8 @@ def prequential(dataset: Dataset) -> Table:
             ),
             between("calibration", low=1 / limit.value, high=limit.value, why=limit.why, severity=limit.severity),
         ),
-        # A difference of less than three standard errors says nothing about the model. Half a gain more on either side
-        # keeps a rate of 0 comparable. A gain that has labels but no rate or no prediction cannot be judged: null.
+        # A difference below three standard errors may be chance. Half a gain is added to both sides, so that a rate of
+        # 0 can be compared. A gain with labels but without a rate or a prediction has the calibration null.
         audit_duckdb_sql=f"""
             WITH judged AS (
               SELECT *, least(greatest(rate, predicted_rate, 0), 1) AS larger,

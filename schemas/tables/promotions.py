@@ -1,6 +1,6 @@
-"""One check a row: why the day's challenger became champion, or did not. A day without a challenger has no rows.
+"""One row per check: why the day's challenger became champion, or did not. A day without a challenger has no rows.
 
-Both models answer for the validation users of the latest days, labels as known at the end of the day.
+Both models predict the validation users of the latest days, with labels as known at the end of the day.
 """
 
 from schemas.contract import Column, Table
@@ -18,16 +18,16 @@ PROMOTIONS_TABLE = Table(
         Column("challenger", "string", "registered model and version, e.g. mtorl_kuairand/4"),
         Column("champion", "string", "the version it was compared with"),
         Column("decision", "string", "promoted or refused: the same in all rows"),
-        Column("passed", "boolean", "whether this check speaks for the challenger"),
-        Column("reason", "string", "what failed; empty where it passed"),
-        Column("users", "bigint", "validation users asked"),
+        Column("passed", "boolean", "whether the challenger passed this check"),
+        Column("reason", "string", "what failed; empty if the check passed"),
+        Column("users", "bigint", "validation users with a label"),
         Column("labels", "bigint", "their labels"),
         Column("champion_logloss", "double", "nats; null for the audit", nullable=True),
         Column("challenger_logloss", "double", "nats; null for the audit", nullable=True),
         Column("difference", "double", "challenger - champion, nats; below 0 is better", nullable=True),
         Column("low", "double", "its paired 95 % interval over users", nullable=True),
         Column("high", "double", "its paired 95 % interval over users", nullable=True),
-        Column("margin", "double", "the difference that is still borne", nullable=True),
+        Column("margin", "double", "the largest difference that passes", nullable=True),
     ),
     key=("check",),
     expectations=(

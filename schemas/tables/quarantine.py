@@ -1,4 +1,4 @@
-"""One refused raw row a row: nothing is dropped silently."""
+"""One row per refused row of the raw log, so that no row is lost silently."""
 
 from schemas.contract import Column, Table
 from schemas.expectations import not_empty
@@ -9,7 +9,7 @@ QUARANTINE_TABLE = Table(
     doc=__doc__,
     columns=(
         Column("source_file", "string", "name of the raw file"),
-        Column("raw", "string", "the row as it stood there"),
+        Column("raw", "string", "the text of the row"),
         Column("reason", "string", "why it was refused"),
     ),
     key=(),

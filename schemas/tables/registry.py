@@ -1,4 +1,4 @@
-"""All tables of the lake, in the order in which a day builds them, and what each partition is built from.
+"""All tables of the lake, in the order in which a day builds them, with the inputs of their partitions.
 
 Freshness, `make status`, the reports, the audits and the DAGs take their lists of tables from here.
 """
@@ -42,13 +42,13 @@ Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
 class RegisteredTable:
     """One table and its place in the pipeline.
 
-    summary: the table in a few words, for pages that people read.
-    contract: the columns and rules for a dataset; feature spec and window length matter to `sequences` alone.
-    history: tables whose partitions up to the day it is built from.
-    same_day: tables whose partition of the same day it is built from.
-    audited_with: tables whose failed audit of the same day stops this one's readers as well.
+    summary: the table in a few words, for reports.
+    contract: the columns and rules for a dataset. Only `sequences` depends on the feature spec and the window length.
+    history: the tables of which a partition reads all days up to its own.
+    same_day: the tables of which a partition reads its own day.
+    audited_with: the tables whose failed audit of the same day also stops the readers of this table.
     daily: whether every day has a partition.
-    rebuilt: whether a backfill builds it again when its inputs change; what was measured or decided once is not.
+    rebuilt: whether a backfill builds it again when its inputs change. A table of measurements or decisions is not.
     """
 
     name: str
@@ -63,29 +63,29 @@ class RegisteredTable:
 
 def _sequences(dataset: Dataset, spec: FeatureSpec | None, steps: int) -> Table:
     if spec is None:
-        raise ValueError("the columns of sequences follow from a feature spec: name one")
+        raise ValueError("the columns of sequences follow from a feature spec: pass one")
     return sequences.sequences(dataset, spec, steps)
 
 
-def _of_dataset(contract: Callable[[Dataset], Table]) -> Contract:
+def _per_dataset(contract: Callable[[Dataset], Table]) -> Contract:
     return lambda dataset, spec, steps: contract(dataset)
 
 
-def _same_for_all(table: Table) -> Contract:
+def _for_all_datasets(table: Table) -> Contract:
     return lambda dataset, spec, steps: table
 
 
-# Published together by one scoring with one model.
+# One scoring with one model publishes these together.
 SCORE_TABLES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
 
 _TABLES = (
-    RegisteredTable(EXPOSURES, "the day's ad exposures", _of_dataset(exposures.exposures), audited_with=(QUARANTINE,)),
-    RegisteredTable(QUARANTINE, "refused rows", _same_for_all(quarantine.QUARANTINE_TABLE)),
-    RegisteredTable(JOURNEYS, "every user's journey so far", _of_dataset(journeys.journeys), history=(EXPOSURES,)),
+    RegisteredTable(EXPOSURES, "the day's ad exposures", _per_dataset(exposures.exposures), audited_with=(QUARANTINE,)),
+    RegisteredTable(QUARANTINE, "refused rows", _for_all_datasets(quarantine.QUARANTINE_TABLE)),
+    RegisteredTable(JOURNEYS, "every user's journey so far", _per_dataset(journeys.journeys), history=(EXPOSURES,)),
     RegisteredTable(
         FEATURE_SPEC,
         "which inputs the model sees",
-        _same_for_all(feature_spec.FEATURE_SPEC_TABLE),
+        _for_all_datasets(feature_spec.FEATURE_SPEC_TABLE),
         history=(EXPOSURES,),
         daily=False,
     ),
@@ -93,37 +93,37 @@ _TABLES = (
     RegisteredTable(
         PREQUENTIAL,
         "how the model judged the day before it learned it",
-        _of_dataset(prequential.prequential),
+        _per_dataset(prequential.prequential),
         rebuilt=False,
     ),
     RegisteredTable(
         PROMOTIONS,
         "whether the day's model became champion",
-        _same_for_all(promotions.PROMOTIONS_TABLE),
+        _for_all_datasets(promotions.PROMOTIONS_TABLE),
         rebuilt=False,
     ),
     RegisteredTable(
         CHANNEL_POLICIES,
         "which channel to use next, for each user",
-        _of_dataset(channel_policies.channel_policies),
+        _per_dataset(channel_policies.channel_policies),
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
         USER_REWARD_RANKS,
         "whom to spend on first",
-        _of_dataset(user_reward_ranks.user_reward_ranks),
+        _per_dataset(user_reward_ranks.user_reward_ranks),
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
         CHANNEL_ALLOCATION,
         "what each channel deserves",
-        _of_dataset(channel_allocation.channel_allocation),
+        _per_dataset(channel_allocation.channel_allocation),
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
         BUDGET_PLAN,
         "whom the day's budget buys",
-        _of_dataset(budget_plan.budget_plan),
+        _per_dataset(budget_plan.budget_plan),
         same_day=(*SCORE_TABLES, JOURNEYS),
     ),
 )
@@ -131,7 +131,7 @@ _TABLES = (
 TABLES = {table.name: table for table in _TABLES}
 TABLES_FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
 TABLES_FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
-# Measured or decided once for a day.
+# The measurements and decisions about the champion, made once for each day.
 CHAMPION_TABLES = tuple(t.name for t in _TABLES if not t.rebuilt)
 
 

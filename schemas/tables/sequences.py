@@ -1,10 +1,10 @@
-"""One window of n steps of one user, oldest first, padded on the left.
+"""One row per window of n steps of a user, oldest first, padded on the left.
 
-The windows of day ds label that day's exposures: every exposure after a user's first is a label exactly
-once (`is_label`), with at least min(t, n/2) earlier steps before it in the window. Context steps bear no
-loss here; they were labels of an earlier window. Lists have n entries; where `valid` is false they hold
-nulls. Only the features that the spec keeps are here, raw; the spec's encoders are applied at loading.
-A profile's column holds one value a window, that of the user's last exposure of the day.
+The windows of day ds label the exposures of that day. Every exposure after the first of a user is a label exactly once
+(`is_label`), and at least min(t, n/2) earlier steps are before it in the window. The other steps are context: they have
+no loss, because they are labels of earlier windows. Lists have n entries, which are null for padding (`valid` false).
+The table has only the features that the spec keeps, with raw values: the encoders are applied when windows are loaded.
+A column of the profile has one value for each window, from the user's last exposure of the day.
 """
 
 from schemas.contract import Column, Table
@@ -19,28 +19,28 @@ DEFAULT_STEPS = 20  # the paper's n
 
 
 def counted_by_channel(dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """What is counted by channel: all that was `seen`, and of what is `new` the exposures.
+    """The counts by channel: exposures and gains over the history (`seen`), exposures since the last step (`new`).
 
-    These are the action a_{t-1}; the reward r_{t-1} is made of the sums over channels (equation 18).
+    They are the action a_{t-1}. The reward r_{t-1} is computed from the sums over channels (equation 18).
     """
     return {"seen": ("exposures", *dataset.gain_names), "new": ("exposures",)}
 
 
 def per_channel_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """Counts by channel of the spec's channels: [n][channels], `seen` over history, `new` since the last step."""
+    """The columns of the counts by channel, each of shape [n][channels of the spec]."""
     return tuple(
-        Column(f"{when}_{what}_by_channel", "array<array<int>>", f"{when}_{what}, per channel of the spec")
-        for when, counted in counted_by_channel(dataset).items()
-        for what in counted
+        Column(f"{period}_{fact}_by_channel", "array<array<int>>", f"{period}_{fact}, per channel of the spec")
+        for period, facts in counted_by_channel(dataset).items()
+        for fact in facts
     )
 
 
 def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -> Table:
-    kept = {f.name for f in spec.kept_features}
+    kept_names = {feature.name for feature in spec.kept_features}
     by_channel = per_channel_columns(dataset)
     per_step = (
         *outcome_columns(dataset),
-        *(c for c in feature_inputs(dataset) if c.name in kept),
+        *(c for c in feature_inputs(dataset) if c.name in kept_names),
         *count_inputs(dataset),
     )
     lists = ("valid", "is_label", *(c.name for c in (*per_step, *by_channel)))
@@ -59,8 +59,8 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
             Column("window", "int", "number of the window among the user's of this day, from 0"),
             Column("split", "string", "train, validation or test, by user"),
             Column("valid", "array<boolean>", "true for a real step, false for padding"),
-            Column("is_label", "array<boolean>", "true where the step bears a loss"),
-            *(c for c in profile_inputs(dataset) if c.name in kept),
+            Column("is_label", "array<boolean>", "true if the step has a loss"),
+            *(c for c in profile_inputs(dataset) if c.name in kept_names),
             *(Column(c.name, f"array<{c.dtype}>", c.doc, c.known, True, c.role) for c in per_step),
             *by_channel,
         ),

@@ -1,4 +1,4 @@
-"""One user a row: the predicted reward of the next exposure, and the user's rank by it."""
+"""One row per user: the predicted reward of the next exposure, and the rank of the user by this reward."""
 
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
@@ -19,7 +19,7 @@ def user_reward_ranks(dataset: Dataset) -> Table:
             Column("source", "string", "model, or initial for a user whose journey is too short"),
             Column("model_version", "string", "registered model and version"),
             Column("feature_spec", "string", "version of the feature spec that the model reads"),
-            Column("day", "string", "the day at whose end the model was asked, YYYY-MM-DD"),
+            Column("day", "string", "the day at whose end the model predicted, YYYY-MM-DD"),
         ),
         key=("user_id",),
         expectations=(

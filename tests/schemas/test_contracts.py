@@ -84,8 +84,8 @@ def test_a_wrong_contract_does_not_load():
     with pytest.raises(ValueError, match="gain click must be a column"):
         Dataset(**fields | {"columns": good.columns[1:]})
     for what, key, problem in (
-        ("max_missing_share", {"cmapaign": 0.1}, "max_missing_share names cmapaign, which is no column"),
-        ("not_compared", {"weekdya": "a reason"}, "not_compared names weekdya, which is no column"),
+        ("max_missing_share", {"cmapaign": 0.1}, "max_missing_share names cmapaign, which is not a column"),
+        ("not_compared", {"weekdya": "a reason"}, "not_compared names weekdya, which is not a column"),
         ("excused", {"1.1.2017": "a holiday"}, "excused: '1.1.2017' is not a day"),
         ("excused", {"2017-02-30": "a holiday"}, "excused: '2017-02-30' is not a day"),
     ):
