@@ -16,7 +16,7 @@ def parser_of_a_day(doc: str | None) -> argparse.ArgumentParser:
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """--method, of the steps that train a model or use a champion: each method has a champion of its own."""
+    """Add --method, for entry points that train a model or use a champion; each method has its own champion."""
     parser.add_argument(
         "--method", default=DEFAULT_METHOD, metavar="NAME", help="a folder of mtorl_model/methods; default %(default)s"
     )

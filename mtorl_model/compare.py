@@ -3,8 +3,8 @@
 python -m mtorl_model.compare --dataset D --lake LAKE --one mtorl_D/1 --other mtorl_D/9 [--from DAY --to DAY]
     [--split validation]
 
-The two may be of different methods; heads that one of them does not predict are left out. A difference below 0 says
-that `other` is better. The labels are the full outcomes, as far as the lake has them.
+The two models may have different methods; heads that one of them does not predict are left out. A difference below 0
+means that `other` is better. The labels are the full outcomes, as far as the lake has them.
 """
 
 import argparse

@@ -4,8 +4,8 @@ python -m mtorl_model.evaluate --dataset D --lake LAKE --sequences LAKE2 --out m
 python -m mtorl_model.evaluate --dataset D --lake LAKE --split test [--from DAY --to DAY] --out metrics.json
 
 The first reads all windows of another lake, cut with the champion's spec (mtorl_model.export_champion);
-users that LAKE has learned from are left out. The second reads the held-out users of LAKE itself. What the method
-does not predict is null (`channel`) or empty (`reward`) in metrics.json.
+users that LAKE has learned from are left out. The second reads the held-out users of LAKE itself. In metrics.json
+`channel` is null, or `reward` is empty, if the method does not predict it.
 """
 
 import argparse
@@ -61,7 +61,9 @@ def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) 
     baseline = boosting.predict_features(labels.feature_NF) if boosting else None
     channel = _channel(labels, model, baseline, users)
     reward = _reward(labels, model, baseline, users)
-    others = {gain: {name: m for name, m in measured.items() if name != _MODEL} for gain, measured in reward.items()}
+    reward_baselines = {
+        gain: {name: m for name, m in measured.items() if name != _MODEL} for gain, measured in reward.items()
+    }
     metrics: dict[str, Any] = {
         "users": users.users,
         "labels": len(labels.action_N),
@@ -71,13 +73,13 @@ def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) 
         "baselines": {
             "gradient_boosting_fitted_on_labels": boosting.labels if boosting else None,
             "channel": {},
-            "reward": {g: {name: as_json(other.figures, _COMPARED_REWARD) for name, other in m.items()}
-                       for g, m in others.items()},
+            "reward": {g: {name: as_json(baseline.figures, _COMPARED_REWARD) for name, baseline in m.items()}
+                       for g, m in reward_baselines.items()},
         },
         "model_minus_baseline": {
             "channel": {},
             "reward": {g: {name: _differences(reward[g][_MODEL].figures, other.figures, _COMPARED_REWARD)
-                           for name, other in m.items()} for g, m in others.items()},
+                           for name, other in m.items()} for g, m in reward_baselines.items()},
         },
     }  # fmt: skip
     if channel:
@@ -154,7 +156,7 @@ def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str]
     order = np.argsort(exposure_D)
     at_N = np.minimum(np.searchsorted(exposure_D[order], labels.exposure_N), len(order) - 1)
     drawn_N = exposure_D[order][at_N] == labels.exposure_N
-    chosen = labels.at(drawn_N)
+    chosen = labels.take(drawn_N)
     assert chosen.prediction.policy_XA is not None
     return policy_report(
         chosen.prediction.policy_XA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,

@@ -3,7 +3,7 @@
 python -m mtorl_model.learn --dataset D --lake DIR --day DAY [--device auto] [--method mtorl]
 
 To start a second process, with torch and MLflow, would take longer than the gate itself. Run again after whatever has
-stopped it: what was tested, trained and decided stands. A method that is not fine-tuned is tested only.
+stopped it: finished tests, trainings and decisions are not repeated. A method without fine-tuning is only tested.
 """
 
 from dataclasses import replace

@@ -2,7 +2,7 @@
 
 python -m mtorl_model.promote --dataset D --lake DIR --day DAY [--method mtorl]
 
-A day is decided once against a champion: run again, it says what was decided.
+A day is decided once for each champion; another run prints the decision.
 """
 
 from lakehouse.lake import Lake

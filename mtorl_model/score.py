@@ -43,12 +43,12 @@ from schemas.tables.registry import SCORE_TABLES
 def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
     """Publish `channel_policies`, `user_reward_ranks` and `channel_allocation` of a day, with the champion model.
 
-    All of them, or none is new. Raises Busy where the journeys are published anew meanwhile.
+    Either all of them are published or none. Raises Busy if the journeys are published again during the scoring.
 
-    The tables of a day hold the scores of one model, which they name: scoring with another method replaces them. What
-    a model of this method made from the day's journeys as they are stays as it was issued, on the newest day only if
-    it was made by the champion of now: a new champion does not rewrite the past. Raises UserError where the day's
-    journeys or the champion are missing, or a prediction is no number.
+    The tables of a day have the scores of one model, whose version is in every row; scoring with another method
+    replaces them. If the scores were made from the present journeys by a model of this method, they are left unchanged;
+    on the newest day only if that model is the present champion. So a new champion does not change earlier days.
+    Raises UserError if the day's journeys or the champion are missing, or a prediction is not finite.
     """
     lake, dataset = registry.lake, registry.dataset
     with locked(lake, SCORE_TABLES, dataset, [day]):
@@ -66,7 +66,7 @@ def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_REA
 
 
 def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> str | None:
-    """The version that all tables were made by, from these journeys; None where there is no such one."""
+    """The version that made all tables from these inputs; None if there is no such version."""
     manifests = [manifest for manifest in issued if manifest is not None]
     if len(manifests) < len(SCORE_TABLES):
         return None
@@ -134,14 +134,14 @@ def main() -> None:
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
     registry = Registry(lake, dataset, args.method)
-    policies, *others = score_day(registry, day)
+    policies, *ranks_and_level = score_day(registry, day)
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )
     now = registry.champion()
     if now.name == policies.inputs["model"] and now.day > day:
         print(f"note: {now.name} has learned the days up to {now.day}: these policies were no forecast on {day}")
-    for manifest in (policies, *others):
+    for manifest in (policies, *ranks_and_level):
         print(lake[manifest.table, dataset, day].path)
 
 

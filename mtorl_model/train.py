@@ -4,10 +4,10 @@ python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--method
     [--max-epochs N] [--spec-day DAY] [--labels-known-by DAY] [--reward-form binary] [--mu M] [--dpo-weight L]
     [--seed 0] [--members K] [--device auto] [--processes N] [--micro-batches K]
 
-A setting that the method does not have is refused. Killed and started again with the same arguments, a training that
-keeps checkpoints goes on from its last one.
+A setting that the method does not have is refused. A training that writes checkpoints resumes from its last one if it
+is killed and started again with the same arguments.
 
-Data-parallel: --processes N on one machine, one process a GPU; over machines torchrun starts the processes:
+Data-parallel: --processes N on one machine, one process per GPU; on several machines torchrun starts the processes:
 torchrun --nproc-per-node N -m mtorl_model.train ... All of them read the lake, the first alone writes to it. The
 weights follow from the batch and its micro-batches, not from how many processes compute them.
 """
@@ -56,14 +56,13 @@ def train_champion(
     spec_day: str | None = None,
     labels_known_by: str | None = None,
 ) -> list[str]:
-    """Train on the days first to last, register the champion of the method; a few lines for people about it.
+    """Train on the days first to last and register the method's champion; returns lines for the terminal.
 
-    spec_day: the day whose published feature spec the windows were cut with, the newest where left out.
-    labels_known_by: a day after whose end nothing has happened yet for the labels, and late gains are corrected for
-    as in fine-tuning; left out, labels are what the lake knows today.
-    Within data_parallel.joined each process calls this with the same arguments, and all but the first say nothing.
-    Raises UserError where there is no feature spec, or no windows to train or validate on; Busy where the processes
-    have read different sequences.
+    spec_day: the day whose published feature spec the windows were cut with; None: the newest. labels_known_by: use
+    the labels as known at the end of this day, and correct late gains as in fine-tuning; None: as known today.
+    Within data_parallel.joined each process calls this with the same arguments; only the first one returns lines.
+    Raises UserError without a feature spec or without windows to train or validate on; Busy if the processes have read
+    different sequences.
     """
     require_lake(lake)  # hours before anything is registered
     spec = published_spec(lake, dataset.name, spec_day)
@@ -82,7 +81,7 @@ def train_champion(
         raise Busy(f"the sequences of {dataset.name} were published anew just now: run again")
     checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
     registry = Registry(lake, dataset, method.name)
-    # Killed after it registered: there is nothing left to do but to clean up.
+    # A run that was killed after registering has only the last steps left.
     if version := data_parallel.from_first(lambda: registry.find_version(identity)):
         if not data_parallel.is_first():
             return []
@@ -111,26 +110,26 @@ def train_champion(
 
 
 def _crown_again(registry: Registry, version: Version, spec_version: str, trained_on: dict[str, str]) -> str:
-    """A version that was registered before becomes champion; a line about it."""
+    """Make a version that is registered already the champion; returns a line about it."""
     with registry.lock():
-        before = registry.find_champion()
+        previous = registry.find_champion()
         registry.write_lineage(version, spec_version, trained_on)
         registry.make_champion(version)
         export_for_daily_run(registry)
     line = f"{version.name} is the champion of {registry.dataset.name}: it was trained on just this before"
-    if before and before.number != version.number:
-        line += f"; in the place of {before.name}, trained through {before.day} (make rollback brings that back)"
+    if previous and previous.number != version.number:
+        line += f"; in the place of {previous.name}, trained through {previous.day} (make rollback brings that back)"
     return line
 
 
 def _identity(
     method: type[Method], config: MethodConfig, spec_version: str, train: WindowStore, valid: WindowStore
 ) -> dict[str, Any]:
-    """All that the weights depend on."""
+    """Everything that the weights depend on."""
     return {
         "method": method.name,
         **config.settings(),
-        # A GPU draws other random numbers than a CPU, and rounds otherwise.
+        # A GPU draws other random numbers than a CPU and rounds differently.
         "device": choose_device(config.settings().get("device", "cpu")).type,
         "spec": spec_version,
         "train": train.key,
@@ -179,17 +178,17 @@ def _train(args: argparse.Namespace) -> None:
         if (value := getattr(args, name)) is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least 1")
     config = choose_preset(method.presets(dataset.name), args.preset)
-    given = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    chosen = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
     processes = data_parallel.processes()
     if processes > 1 and "micro_batches" not in config.settings():
         raise UserError(f"--processes {processes}: the method {method.name} trains in one process")
-    if processes > 1 and "micro_batches" not in given:
-        given["micro_batches"] = max(config.settings()["micro_batches"], processes)
-    if missing := sorted(given.keys() - config.settings().keys()):
+    if processes > 1 and "micro_batches" not in chosen:
+        chosen["micro_batches"] = max(config.settings()["micro_batches"], processes)
+    if missing := sorted(chosen.keys() - config.settings().keys()):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise UserError(f"{flags}: the method {method.name} has no such setting")
     lines = train_champion(
-        Lake(args.lake), dataset, args.first_day, args.last_day, method, config.changed(given),
+        Lake(args.lake), dataset, args.first_day, args.last_day, method, config.changed(chosen),
         spec_day=args.spec_day, labels_known_by=args.labels_known_by,
     )  # fmt: skip
     if lines:

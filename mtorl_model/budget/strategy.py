@@ -39,8 +39,8 @@ class Strategy(Protocol):
 def believe(model: Method, memory: JourneyMemory, moment: Moment, level: ChannelLevel) -> tuple[Floats, Floats]:
     """[N, A] and [N, G]: policies and gains of all users, as score.py publishes them at night.
 
-    One pass of the model; users of a short journey have the initial policy and the base rates, and so has everybody
-    where the model does not predict the one or the other.
+    Users with a short journey have the initial policy and the base rates. So have all users if the model does not
+    predict policies or gains.
     """
     windows = memory.windows(moment)
     users = len(moment.user_N)

@@ -1,10 +1,9 @@
-"""A day's learning: the champion is tested on the day that it has not seen, then fine-tuned into a challenger.
+"""A day's learning: the champion is tested on the day, which it has not seen, then fine-tuned into a challenger.
 
-The parent is the champion as it was before the day, so that a day run twice never trains on top of itself: the same
-parent, day, windows, configs and code give the version that is registered already. A day that the champion is
-older than, or as old as itself, is trained; where the champion has seen later days, a backfilled day is tested with
-the champion of its time and trains nothing: it would only make an older model. Its windows still come into later
-days by replay, and into the next full training.
+The parent is the champion as of before the day, so a second run of the day does not train on top of the first: the same
+parent, day, windows, configs and code give the version that is registered already. If the champion was trained on later
+days, a backfilled day is only tested, with the champion of its time; training would give a model older than the
+champion. The day's windows are still used in the replay of later days and in the next full training.
 """
 
 import json
@@ -24,16 +23,16 @@ from schemas.tables import SEQUENCES
 
 
 def learn_day(registry: Registry, day: str, config: FineTuneConfig, feedback: FeedbackConfig) -> list[str]:
-    """Publish the day's prequential figures, register its challenger; lines for people about both.
+    """Publish the day's prequential figures and register its challenger; returns lines for the terminal.
 
-    A method that is not fine-tuned has no challenger. Raises UserError where there is no champion, or no sequences of
-    the day that it can read.
+    A method without fine-tuning has no challenger. Raises UserError without a champion, or without sequences of the day
+    that it can read.
     """
     lake, dataset = registry.lake, registry.dataset
     now, parent = registry.champion(), registry.champion_before(day)
     cut_with = lake[SEQUENCES, dataset, day].require().spec_version
     model = registry.load(parent) if parent else None
-    # A champion of another feature spec, of before the last full training, cannot read the windows of today's.
+    # A champion from before the last full training may have another feature spec, so it cannot read these windows.
     if parent is None or model is None or (parent.name != now.name and model.spec.version != cut_with):
         leave_untested(lake, dataset, day)
         return [f"{now.name} has been trained through {now.day}, and none of before {day} reads its windows: "
@@ -56,7 +55,7 @@ def _challenger(
     registry: Registry, day: str, parent: Version, model: Method, sample: DaySample,
     config: FineTuneConfig, feedback: FeedbackConfig,
 ) -> str:  # fmt: skip
-    """Fine-tune, register, name; a line about the challenger."""
+    """Fine-tune, register and set the alias; returns a line about the challenger."""
     params = {
         **model.config.settings(), **json.loads(config.to_json()), **json.loads(feedback.to_json()),
         "device": choose_device(config.device).type, "day": day, "parent": parent.name,
@@ -74,7 +73,7 @@ def _challenger(
         version = registry.find_version(identity)  # another run of the day may have been faster
         if version is None:
             save_model(folder, model)
-            # MLflow keeps a parameter only up to some thousand characters.
+            # MLflow limits the length of a parameter.
             short = {**params, "sample": len(sample.inputs)}
             version = registry.register(folder, short, [curves], identity=identity, day=day, parent=parent.name)
         registry.write_lineage(version, model.spec.version, sample.inputs)

@@ -1,4 +1,4 @@
-"""What others need of a champion: the feature spec that its windows must be cut with, and its name."""
+"""Files about a champion for other programs: the feature spec that its windows must be cut with, and its name."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ VERSION_FILE = "version.txt"
 
 
 def export_champion(registry: Registry, out: Path) -> str:
-    """Write the two files and return the champion's version. Raises UserError where there is no champion."""
+    """Write the two files and return the champion's version. Raises UserError if there is no champion."""
     version = registry.champion()
     write_whole(out / MODEL_SPEC_FILE, registry.spec_of(version).to_json() + "\n")
     write_whole(out / VERSION_FILE, version.name + "\n")
@@ -19,10 +19,10 @@ def export_champion(registry: Registry, out: Path) -> str:
 
 
 def export_for_daily_run(registry: Registry) -> None:
-    """Export to where the daily run and `make status` look: for whatever makes another version the champion.
+    """Export to the folder that the daily run and `make status` read; call it after every change of the champion.
 
-    The daily run cuts each day's sequences once, as the champion of the default method reads them; the champion of
-    another method changes nothing for it.
+    The daily run cuts each day's sequences once, with the feature spec of the default method's champion. Champions of
+    other methods are not exported.
     """
     if registry.method == DEFAULT_METHOD:
         export_champion(registry, registry.lake.table("champion", registry.dataset))

@@ -1,12 +1,12 @@
 """The gate: the day's challenger becomes champion if it is not worse and its policy passes its audit.
 
-Not worse: on the validation users of the latest days, in every head, the paired difference of the log losses
-(challenger - champion) is at most 0; or it is within the margin, and the upper end of its 95 % interval over users
-within three margins. To ask for the upper end within the margin would refuse nearly every day until there are
-thousands of validation users (figures: docs/daily.md). With too few users for an interval the difference alone
-decides. A refused challenger keeps its version and its name
-(challenger-<day>); table `promotions` says what failed. A day is decided once against a champion: run again, it says
-what was decided; where another has become champion since, it is decided anew.
+A head is not worse if the paired difference of the log losses (challenger - champion), on the validation users of the
+latest days, is at most 0; or if it is within the margin, and the upper end of its 95 % interval over users within three
+margins. A limit of one margin for the upper end would refuse nearly every challenger until there are thousands of
+validation users (figures: docs/daily.md). With too few users for an interval only the difference counts.
+
+A refused challenger keeps its version and its alias (challenger-<day>); the table `promotions` has the reason. A day is
+decided once for each champion: another run repeats the decision, unless the champion has changed since.
 """
 
 from dataclasses import dataclass
@@ -35,16 +35,16 @@ _SUM_TOLERANCE = 1e-6  # as the audit of channel_policies
 class GateConfig(JsonConfig):
     """When a challenger may become champion."""
 
-    # Share of the champion's log loss by which a head may be worse: about what a day of fine-tuning changes, so that
-    # a day that changes nothing passes, and a day that goes wrong does not.
+    # Share of the champion's log loss by which a head may be worse. It is about the effect of one day of fine-tuning:
+    # a challenger without any change passes, and one that has become clearly worse does not.
     margin: float = 0.01
     worst: float = 3.0  # margins that the upper end of the interval may reach where a head is worse within the margin
-    days: int = 14  # the latest days whose validation users are asked
-    shift: float = 0.1  # share of a policy's probability that may move to other channels, mean over the steps asked
+    days: int = 14  # latest days, whose validation users are used
+    shift: float = 0.1  # share of a policy's probability that may move to other channels, mean over the steps
 
 
 def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
-    """Promote or refuse the day's challenger; lines for people. Raises UserError where there is no champion."""
+    """Promote or refuse the day's challenger; returns lines for the terminal. Raises UserError without a champion."""
     lake, dataset = registry.lake, registry.dataset
     with registry.lock():
         now, challenger = registry.champion(), registry.challenger_of(day)
@@ -54,7 +54,7 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
             return [f"no challenger of {day}: {now.name}, trained through {now.day}, stays champion"]
         if line := _settled(registry, day, challenger, now):
             return [line]
-    rows, lines, compared_on = _checks(registry, day, challenger, now, gate, feedback)  # the registry is free meanwhile
+    rows, lines, compared_on = _checks(registry, day, challenger, now, gate, feedback)  # without the lock: slow
     failed = [str(row["reason"]) for row in rows if not row["passed"]]
     for row in rows:
         row |= {"challenger": challenger.name, "champion": now.name, "decision": REFUSED if failed else PROMOTED}
@@ -75,7 +75,7 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
 
 
 def _settled(registry: Registry, day: str, challenger: Version, now: Version) -> str | None:
-    """A line where there is nothing to decide; None also where the champion is another than it was decided against."""
+    """A line for the terminal if the day is decided already; None if not, or if the champion has changed since."""
     if challenger.withdrawn:
         return f"{challenger.name} was rolled back by hand and is not promoted again; {now.name} is the champion"
     is_champion = challenger.number == now.number
@@ -91,10 +91,10 @@ def _settled(registry: Registry, day: str, challenger: Version, now: Version) ->
 def _checks(
     registry: Registry, day: str, challenger: Version, now: Version, gate: GateConfig, feedback: FeedbackConfig
 ) -> tuple[list[dict[str, object]], list[str], dict[str, str]]:  # fmt: skip
-    """A row a check, without the columns that all share; lines that show the differences; the windows compared on."""
+    """A row per check, without the shared columns; lines with the differences; fingerprints of the windows used."""
     if now.day > day:
         return [_row(POLICY_AUDIT, f"{now.name} has been trained through {now.day}, which is later")], [], {}
-    # A rollback in between, or days learned at once: what the champion has learned since would be lost.
+    # After a rollback, or after days learned in parallel, promotion would lose what the champion has learned.
     before = registry.champion_before(day)
     if before is None or challenger.parent != before.name:
         stale = f"trained from {challenger.parent}, which is no longer the champion before {day}: run the day again"
@@ -103,7 +103,7 @@ def _checks(
     models = registry.load(now), registry.load(challenger)
     if models[0].spec.version != models[1].spec.version:
         return [_row(POLICY_AUDIT, f"{now.name} reads other features")], [], {}
-    # The days whose gains may still come tell the delays, the latest of them are asked.
+    # Delays are estimated on all days with gains that may still come; the models are compared on the latest.
     first = day_plus(day, -max(dataset.outcome_days, gate.days))
     days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
     known_by = known_by_end_of(day, lake, dataset, days, feedback)
@@ -111,9 +111,9 @@ def _checks(
     if compared is None:
         return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], [], {}
     rows = [_head_row(difference, gate) for difference in compared.heads]
-    policy_NA, before_NA = (labels.prediction.policy_XA for labels in (compared.other, compared.one))
-    if policy_NA is not None and before_NA is not None:
-        findings = audit_policy(policy_NA, before_NA, gate.shift)
+    policy_NA, champion_policy_NA = (labels.prediction.policy_XA for labels in (compared.other, compared.one))
+    if policy_NA is not None and champion_policy_NA is not None:
+        findings = audit_policy(policy_NA, champion_policy_NA, gate.shift)
         rows.append(_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0]))
     compared_on = lake.fingerprints(SEQUENCES, dataset, days)
     return rows, as_lines(compared.heads), compared_on
@@ -133,30 +133,32 @@ def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:
 
 
 def is_not_worse(difference: Difference, gate: GateConfig) -> bool:
-    """Whether it is no worse at all, or within the margin and the upper end of its interval not far beyond."""
+    """Whether the head is not worse, by the rule above."""
     borne = gate.margin * difference.one
     sure = difference.high is None or difference.high <= gate.worst * borne
     return difference.value <= 0 or (difference.value <= borne and sure)
 
 
-def audit_policy(policy_NA: npt.NDArray[np.float64], before_NA: npt.NDArray[np.float64], shift: float) -> list[str]:
-    """What is wrong with a policy, by the rules of channel_policies and beside the champion's at the same steps."""
+def audit_policy(
+    policy_NA: npt.NDArray[np.float64], champion_policy_NA: npt.NDArray[np.float64], shift: float
+) -> list[str]:
+    """Faults of a policy by the rules of channel_policies, and in comparison with the champion's at the same steps."""
     if not np.isfinite(policy_NA).all() or (policy_NA < 0).any():
         return ["a probability is no number from 0 to 1"]
     if np.abs(policy_NA.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
         return ["probabilities do not sum to 1"]
     findings = []
-    if _leader_share(policy_NA) >= NEARLY_ALL > _leader_share(before_NA):
+    if _leader_share(policy_NA) >= NEARLY_ALL > _leader_share(champion_policy_NA):
         findings.append("one channel for nearly everyone is a collapsed policy")
-    # Not the recommended channels: where two are nearly as good, either may be the best one.
-    moved = float(np.abs(policy_NA - before_NA).sum(axis=1).mean() / 2)
+    # Probabilities, not recommended channels: of two nearly equal channels either may be the best.
+    moved = float(np.abs(policy_NA - champion_policy_NA).sum(axis=1).mean() / 2)
     if moved > shift:
         findings.append(f"{moved:.0%} of the probability moves to other channels, {shift:.0%} is borne in a day")
     return findings
 
 
 def _leader_share(policy_NA: npt.NDArray[np.float64]) -> float:
-    """The share of the steps at which the commonest recommendation is the one."""
+    """The share of steps with the most frequent recommendation."""
     return float(np.bincount(policy_NA.argmax(axis=1)).max() / len(policy_NA))
 
 

@@ -31,10 +31,10 @@ def measure_day(
     """The rows of the table: all of the day's labels of training users, as known at its end. None without a label."""
     if not sample.new.label_NL.any():
         return []
-    own = lake[SEQUENCES, dataset, day].path
-    with consistent_read([own]):
+    path = lake[SEQUENCES, dataset, day].path
+    with consistent_read([path]):
         if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
-            raise Busy(f"{own} was published anew since its sample was drawn: run again")
+            raise Busy(f"{path} was published anew since its sample was drawn: run again")
         windows = split_windows(lake, dataset, [day], TRAIN, model.encoder(dataset), with_times=True)
         labels = predict_labels(model, windows, dataset, sample.known_by)
     rows: list[dict[str, object]] = []
@@ -48,20 +48,20 @@ def measure_day(
                     "head": head, "day": day, "model_version": version.name, "trained_through": version.day,
                     "users": users.users, "labels": int(labelled_N.sum()), "logloss": logloss["value"],
                     "logloss_low": logloss["low"], "logloss_high": logloss["high"],
-                    **_of_head(head, labels, labelled_N, model, users),
+                    **_head_figures(head, labels, labelled_N, model, users),
                 }
             )  # fmt: skip
     return rows
 
 
-def _of_head(
+def _head_figures(
     head: str, labels: LabelPredictions, labelled_N: np.ndarray, model: Method, users: UserBootstrap
 ) -> dict[str, float | None]:
-    """The figures that a head has of its own."""
+    """The figures that depend on the kind of head."""
     if head == CHANNEL:
         share_A = np.bincount(labels.action_N, minlength=len(model.spec.channels)) / len(labels.action_N)
-        shown_A = share_A[share_A > 0]
-        entropy = float(-(shown_A * np.log(shown_A)).sum())
+        positive_A = share_A[share_A > 0]
+        entropy = float(-(positive_A * np.log(positive_A)).sum())
         return {"base_logloss": entropy, "auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
     k = model.spec.gains.index(head)
     known_N = labels.maturity_NG[labelled_N, k]
@@ -79,10 +79,10 @@ def _of_head(
 
 
 def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample) -> bool:
-    """Measure and publish; False where the figures of this very model on these very windows are there already."""
-    inputs, own = {"model": version.name}, _path(lake, dataset, day)
-    # What is known of delays comes from the replay, too.
-    inputs |= sample.inputs if dataset.late_gain_times else {own: sample.inputs[own]}
+    """Measure and publish; False if the figures of this model on these windows are published already."""
+    inputs, sequences = {"model": version.name}, lake[SEQUENCES, dataset, day].key
+    # With late gains the delays, which are estimated on the replay too, are an input.
+    inputs |= sample.inputs if dataset.late_gain_times else {sequences: sample.inputs[sequences]}
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
         if lake[PREQUENTIAL, dataset, day].is_fresh(inputs, spec_version=model.spec.version):
             return False
@@ -92,19 +92,14 @@ def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, model: M
 
 
 def leave_untested(lake: Lake, dataset: Dataset, day: str) -> None:
-    """Publish the day without rows, since no model can judge it; figures of one that could, once, stay."""
+    """Publish the day without rows, because no model can predict it; earlier figures of the day stay."""
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
         if lake[PREQUENTIAL, dataset, day].manifest is None:
             publish_rows(lake, prequential(dataset), dataset, day, [], {})
 
 
-def _path(lake: Lake, dataset: Dataset, day: str) -> str:
-    """The day's sequences, as the inputs of a manifest name them."""
-    return lake[SEQUENCES, dataset, day].key
-
-
 def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
-    """A line a head: the day's log loss, and for a gain predicted over observed on the day and the latest days."""
+    """One line per head: the day's log loss; for a gain also predicted / observed, on the day and the latest days."""
     days = [d for d in lake.days(PREQUENTIAL, dataset) if day_plus(day, -RECENT_DAYS) < d <= day]
     paths = [lake[PREQUENTIAL, dataset, d].path / "part-00000.parquet" for d in days]
     rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
@@ -114,9 +109,9 @@ def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
             f"{row['head']}: log loss {row['logloss']:.4f} (base {row['base_logloss']:.4f}), {row['labels']:,} labels"
         )
         if row["rate"] is not None:
-            same = [r for r in rows if r["head"] == row["head"]]
-            predicted, observed = (sum(r[name] * r["labels"] for r in same) for name in ("predicted_rate", "rate"))
+            head_rows = [r for r in rows if r["head"] == row["head"]]
+            predicted, observed = (sum(r[name] * r["labels"] for r in head_rows) for name in ("predicted_rate", "rate"))
             line += f"; predicted {row['predicted_rate']:.4f}, observed {row['rate']:.4f}"
-            line += f"; {predicted / observed:.3f} over {len(same)} days" if observed else ""
+            line += f"; {predicted / observed:.3f} over {len(head_rows)} days" if observed else ""
         lines.append(line)
     return lines

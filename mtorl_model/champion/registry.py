@@ -1,9 +1,9 @@
-"""Trained models under version: MLflow in the lake, a registered model a method and dataset, `champion` by alias.
+"""Registered models: MLflow in the lake, with one registered model per method and dataset and the alias `champion`.
 
-A version's files lie in `LAKE/mlflow/artifacts/<dataset>/<run>/artifacts/model`, always found from the lake
-at hand, so that a lake may be copied or mounted elsewhere. MLflow stores tensors and JSON as plain files here,
-never a pickled model. What is registered is read from MLflow's tables (lakehouse/model_tables.py), so that only those
-who register or name a model wait for MLflow to be imported.
+A version's files are in `LAKE/mlflow/artifacts/<dataset>/<run>/artifacts/model`. This path is always relative to the
+lake, so that a lake can be copied or mounted elsewhere. The files are plain tensors and JSON, never a pickled model.
+Registered versions are read from MLflow's tables (lakehouse/model_tables.py); only code that changes the registry
+imports MLflow, which is slow.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ class Version:
     """A registered model.
 
     day: the last day whose labels it was trained on. parent: the version it was fine-tuned from, "" after a full
-    training. reign: its place among all that have been champion (1 the first), 0 where it never was. decision: what
-    the promotion gate said of it, "" before, beside the champion `against`. withdrawn: a person has rolled back past
-    it (rollback.py).
+    training. reign: its number among all champions so far (1 is the first), 0 if it never was champion. decision: of
+    the promotion gate, in comparison with the champion `against`; "" before the decision. withdrawn: a rollback went
+    to an earlier version (rollback.py).
     """
 
     name: str  # e.g. mtorl_kuairand/3
@@ -74,9 +74,9 @@ class Registry:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Whoever reads the registry in order to change it does both within: one process at a time, and no long work.
+        """Hold this lock while reading the registry and changing it accordingly; do no long work within it.
 
-        Others wait, say so, and stop with Busy in the end (lakehouse/locks.py).
+        Other processes wait, print that they wait, and stop with Busy in the end (lakehouse/locks.py).
         """
         with locked(self.lake, ("models",), self.dataset, [UNDATED]):
             yield
@@ -91,11 +91,11 @@ class Registry:
         day: str,
         parent: str = "",
     ) -> Version:
-        """Register a model folder (model_folder.save_model) as a new version; the champion stays as it is.
+        """Register a model folder (model_folder.save_model) as a new version; the champion does not change.
 
         folder: on the lake's own file system; it is moved. The run holds params, the figures of each of `curves` under
-        its number from 1, and the folder. identity: all that the weights depend on. A kill or a power cut leaves no
-        version, or a whole one that `find_version` finds again.
+        its number from 1, and the folder. identity: all that the weights depend on. After a kill or a power
+        cut there is no version, or a complete one that `find_version` returns.
         """
         client = _client(self.lake)
         from mlflow.entities import Metric, Param
@@ -120,25 +120,25 @@ class Registry:
         return _version(client.create_model_version(name, files.as_uri(), run.info.run_id, tags=tags))
 
     def write_lineage(self, version: Version, spec_version: str, trained_on: Mapping[str, str]) -> None:
-        """Beside the weights: lineage.json, what they come from, by the names and fingerprints that manifests use.
+        """Write lineage.json beside the weights: their inputs, with the names and fingerprints that manifests use.
 
-        trained_on: fingerprints of the partitions, by path in the lake. Written again after a kill, it is the same.
+        trained_on: fingerprints of the partitions, by path in the lake. Writing it again gives the same file.
         """
         inputs = {**({"parent": version.parent} if version.parent else {}), **dict(sorted(trained_on.items()))}
         lineage = {"version": version.name, "day": version.day, "spec_version": spec_version, "inputs": inputs}
         write_whole(self._files(version.run_id) / LINEAGE, json.dumps(lineage, indent=1) + "\n")
 
     def find_version(self, identity: str) -> Version | None:
-        """The version registered under that identity, the newest of several; None where there is none."""
-        same = [v for v in self.versions() if v.identity == _short(identity)]
-        return same[-1] if same else None
+        """The version registered under that identity, the newest if there are several; None without one."""
+        matching = [v for v in self.versions() if v.identity == _short(identity)]
+        return matching[-1] if matching else None
 
     def versions(self) -> list[Version]:
         """All registered versions, the oldest first."""
         return [_version(registered) for registered in model_versions(self.lake, self.model)]
 
     def named_version(self, name: str) -> Version:
-        """The version of that name (mtorl_kuairand/3), or a UserError that lists those there are."""
+        """The version of that name (mtorl_kuairand/3). Raises UserError, which lists the versions, if there is none."""
         registered = self.versions()
         for version in registered:
             if version.name == name:
@@ -147,18 +147,18 @@ class Registry:
         raise UserError(f"no model '{name}' of {self.dataset.name} in {self.lake.root}: there are {listed}")
 
     def set_challenger(self, version: Version) -> None:
-        """Name the version as the challenger of its day; a redo of the day names another."""
+        """Set the alias of its day's challenger; another run of the day may set it to another version."""
         _client(self.lake).set_registered_model_alias(self.model, f"{CHALLENGER}-{version.day}", str(version.number))
 
     def challenger_of(self, day: str) -> Version | None:
-        """The challenger of a day, None where there is none."""
+        """The challenger of a day, or None."""
         return self._aliased(f"{CHALLENGER}-{day}")
 
     def make_champion(self, version: Version, *, back: bool = False) -> None:
-        """Set the alias, from which moment on every scoring uses the version. A withdrawn version is none any more.
+        """Set the alias `champion`; from now on every scoring uses the version. It is no longer withdrawn.
 
-        It reigns after all that have been champion, also where it was before, so that a rollback finds the one that it
-        takes the place of. back: its own reign goes on, as a rollback to it means. The champion of now keeps its reign.
+        Its reign becomes the latest, even if it was champion before, so that a rollback returns to its predecessor.
+        back: for a rollback; the version keeps its earlier reign. So does the present champion.
         """
         client, name = _client(self.lake), self.model
         now = self.find_champion()
@@ -170,77 +170,77 @@ class Registry:
         client.set_registered_model_alias(name, CHAMPION, str(version.number))
 
     def set_decision(self, version: Version, decision: str, *, against: str) -> None:
-        """Write down what the gate decided beside a champion; one tag, so that a kill writes both or neither."""
+        """Record the gate's decision and the champion it was compared with, in one tag, so atomically."""
         self.set_tag(version, "decision", f"{against} {decision}")
 
     def set_tag(self, version: Version, name: str, value: str) -> None:
-        """Write down something about a version that is no property of its weights, such as `withdrawn`."""
+        """Record something about a version that does not depend on its weights, such as `withdrawn`."""
         _client(self.lake).set_model_version_tag(self.model, str(version.number), name, value)
 
     def champion(self) -> Version:
-        """The champion, or a UserError where there is none."""
+        """The champion. Raises UserError if there is none."""
         version = self.find_champion()
         if version is None:
-            how = f"run mtorl_history_{self.dataset.name} (make run)"
+            advice = f"run mtorl_history_{self.dataset.name} (make run)"
             if self.method != DEFAULT_METHOD:
-                how = f"train one (python -m mtorl_model.train --method {self.method})"
-            raise UserError(f"no champion model for {self.dataset.name} in {self.lake.root} yet: {how}")
+                advice = f"train one (python -m mtorl_model.train --method {self.method})"
+            raise UserError(f"no champion model for {self.dataset.name} in {self.lake.root} yet: {advice}")
         return version
 
     def find_champion(self) -> Version | None:
-        """The champion, None where there is none yet."""
+        """The champion, or None."""
         return self._aliased(CHAMPION)
 
     def champion_before(self, day: str) -> Version | None:
-        """The champion as it was before that day, which has seen nothing of it; a UserError where there is no champion.
+        """The champion as of before that day, which was not trained on it. Raises UserError without a champion.
 
-        That is today's where it was trained through an earlier day; else, of those that have been champion and were
-        not withdrawn, the one trained through the latest day before, the newest of equals. None where all have seen
-        the day.
+        This is the present champion if it was trained through an earlier day. Otherwise it is, of all former champions
+        that were not withdrawn, the one trained through the latest earlier day (the newest of several). None if all of
+        them were trained on the day.
         """
         now = self.champion()
         if now.day < day:
             return now
-        been = [v for v in self.versions() if v.reign and not v.withdrawn and v.day < day]
-        return max(been, key=lambda v: (v.day, v.reign), default=None)
+        candidates = [v for v in self.versions() if v.reign and not v.withdrawn and v.day < day]
+        return max(candidates, key=lambda v: (v.day, v.reign), default=None)
 
     def load(self, version: Version) -> "Method":
         """The trained model of a version, on the CPU."""
-        from mtorl_model.methods.model_folder import load_model  # torch: 2 CPU seconds, for those alone who load one
+        from mtorl_model.methods.model_folder import load_model  # imports torch, which takes 2 CPU seconds
 
         return load_model(self._files(version.run_id))
 
     def spec_of(self, version: Version) -> FeatureSpec:
-        """The feature spec that a version's windows are cut with. Raises UserError where its files are gone."""
+        """The feature spec that a version's windows are cut with. Raises UserError if its files are missing."""
         path = self._files(version.run_id) / MODEL_SPEC_FILE
         if not path.is_file():
             raise UserError(f"{path} is missing: {version.name} is no model any more; train again (make run)")
         return FeatureSpec.from_json(path.read_text())
 
     def load_champion(self) -> tuple[str, "Method"]:
-        """The champion's version ("mtorl_kuairand/3") and model, or a UserError where there is none."""
+        """The champion's version ("mtorl_kuairand/3") and model. Raises UserError if there is none."""
         version = self.champion()
         return version.name, self.load(version)
 
     def _aliased(self, alias: str) -> Version | None:
-        """The version that an alias stands for."""
+        """The version that has an alias, or None."""
         number = aliased_version(self.lake, self.model, alias)
         return next((v for v in self.versions() if v.number == number), None)
 
     def _files(self, run_id: str) -> Path:
-        """Where MLflow, too, looks for a run's artifact `model`."""
+        """The folder of a run's artifact `model`, as in MLflow's own layout."""
         return self.lake.mlflow_artifacts / self.dataset.name / run_id / "artifacts" / "model"
 
 
 def registry_of(lake: Lake, dataset: Dataset, version: str) -> Registry:
-    """The registry of a version by its name: mtorl_kuairand/3 is of the method mtorl."""
+    """The registry of a version by its name: mtorl_kuairand/3 belongs to the method mtorl."""
     model = version.partition("/")[0]
     suffix = f"_{dataset.name}"
     return Registry(lake, dataset, model.removesuffix(suffix) if model.endswith(suffix) else DEFAULT_METHOD)
 
 
 def load_named(lake: Lake, dataset: Dataset, version: str) -> "Method":
-    """The trained model of a version by its name, of any method. Raises UserError where there is none."""
+    """The trained model of a version, of any method, by its name. Raises UserError if there is none."""
     registry = registry_of(lake, dataset, version)
     return registry.load(registry.named_version(version))
 

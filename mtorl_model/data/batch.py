@@ -1,4 +1,4 @@
-"""What the model reads: one batch of windows as tensors.
+"""One batch of windows as tensors, with inputs and labels.
 
 Shape suffixes used throughout mtorl_model:
 B windows, L steps (oldest first, padding on the left), K categorical inputs, F numeric inputs,
@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """B windows. Inputs of step t hold only what was known strictly before it; labels hold the full outcome,
-    or what was known of it at one moment (delayed_feedback.py).
+    """B windows. Inputs of step t contain only what was known strictly before it; labels contain the full outcome,
+    or the outcome as known at one moment (delayed_feedback.py).
 
-    label_BL is True where the step bears a loss: real, no context step, channel known.
+    label_BL is True for the steps that count in the losses: real, not a context step, channel known.
     """
 
     categorical_BLK: Tensor  # int64 codes; 0 = missing, unseen or padding. Profile columns repeat at each step
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     label_BL: Tensor  # bool, see above
     action_BL: Tensor  # int64 channel of the step, -1 where unknown
     gains_BLG: Tensor  # float32, 0 or 1
-    maturity_BLG: Tensor  # float32, chance that a gain to come would be in gains_BLG; 1 where that is the full outcome
+    maturity_BLG: Tensor  # float32, probability that a gain is already in gains_BLG; 1 for the full outcome
     reward_BL: Tensor  # float32 in [0, 1], min-max of the fused, penalised reward (equations 3 and 18)
 
     def to(self, device: str, non_blocking: bool = False) -> "Batch":

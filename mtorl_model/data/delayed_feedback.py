@@ -45,7 +45,7 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class FeedbackConfig(JsonConfig):
-    """What training makes of gains that may still come."""
+    """How training treats gains that may still come."""
 
     correction: str = LIKELIHOOD  # one of CORRECTIONS
     waiting_days: float = 7.0  # of "wait": how old a label must be to count

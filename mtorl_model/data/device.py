@@ -1,4 +1,4 @@
-"""Where tensors are computed."""
+"""The choice between CPU and GPU."""
 
 import torch
 
@@ -6,7 +6,7 @@ from schemas.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one."""
+    """The device of that name; "auto" is the GPU if there is one."""
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device '{name}': choose auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
@@ -15,5 +15,5 @@ def choose_device(name: str) -> torch.device:
 
 
 def device() -> str:
-    """What predictions are computed on: a GPU where there is one."""
+    """The device for predictions: a GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -40,7 +40,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class InputNames(NamedTuple):
-    """What stands at each index of the last axis of categorical_BLK, numeric_BLF and reward_in_BLR."""
+    """A name for each index of the last axis of categorical_BLK, numeric_BLF and reward_in_BLR."""
 
     categorical: tuple[str, ...]
     numeric: tuple[str, ...]
@@ -134,7 +134,7 @@ class Encoder:
     """Applies a feature spec, unchanged, to windows of its dataset."""
 
     def __init__(self, spec: FeatureSpec, dataset: Dataset, reward_inputs: RewardInputs = GAINS_AND_REWARD) -> None:
-        """Raises UserError where the spec is not of this dataset, or knows one reward only."""
+        """Raises UserError if the spec is of another dataset, or if its smallest and largest reward are equal."""
         if (spec.dataset, spec.gains) != (dataset.name, dataset.gain_names):
             raise UserError(
                 f"the feature spec is for {spec.dataset} with the gains {', '.join(spec.gains)}, not for "

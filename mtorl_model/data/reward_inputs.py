@@ -17,7 +17,7 @@ class RewardInputs(Protocol):
     name: str
 
     def names(self, gains: tuple[str, ...]) -> tuple[str, ...]:
-        """What stands at each index of the last axis, length R."""
+        """A name for each index of the last axis, length R."""
 
     def encode(self, new_NLG: Array, scaled_NL: Array) -> Array:
         """[N, L, R]. new_NLG: gains since the previous step, counted. scaled_NL: their scaled reward, 0 to 1."""
@@ -48,7 +48,7 @@ class ScaledReward:
 
 
 class HighestGain:
-    """One hot: class k where gain k is the last one reached, class 0 where nothing was gained."""
+    """One-hot: class k if gain k is the last one reached, class 0 without any gain."""
 
     name = "highest_gain"
 

@@ -1,4 +1,4 @@
-"""A split's windows of some published days, and which days were cut with a feature spec."""
+"""The windows of one split, and the days that were cut with a feature spec."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ from schemas.tables import SEQUENCES
 def split_windows(
     lake: Lake, dataset: Dataset, days: Iterable[str], split: str, encoder: Encoder, *, with_times: bool
 ) -> Iterator[pa.Table]:
-    """A split's windows of some days, as `predict_labels` reads them. with_times: as KnownBy needs them."""
+    """A split's windows of the given days, as `predict_labels` reads them. with_times: add the columns for KnownBy."""
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     columns += encoder.time_columns if with_times else ()
     partitions = [lake[SEQUENCES, dataset, day].path for day in days]
@@ -25,12 +25,12 @@ def split_windows(
 
 
 def days_cut_with(lake: Lake, dataset: Dataset, spec_version: str, first: str | None, last: str | None) -> list[str]:
-    """The days from first to last whose sequences were cut with that feature spec; a line for each broken one."""
-    found = []
+    """The days from first to last whose sequences were cut with that feature spec; prints a line per broken day."""
+    matching = []
     for day in (d for d in lake.days(SEQUENCES, dataset) if (first or d) <= d <= (last or d)):
         try:
             if lake[SEQUENCES, dataset, day].require().spec_version == spec_version:
-                found.append(day)
+                matching.append(day)
         except UserError as reason:  # a broken day of the past must not stop today
             print(f"left out: {reason}")
-    return found
+    return matching

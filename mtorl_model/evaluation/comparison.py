@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What two models predict at the same labels, and the difference of each head that has a label."""
+    """The predictions of two models for the same labels, and the difference of each head that has a label."""
 
     one: LabelPredictions
     other: LabelPredictions
@@ -55,11 +55,11 @@ def compare(
     split: str,
     known_by: KnownBy | None = None,
 ) -> Compared | None:
-    """Two models on a split's labels of some days; None where there is no label. Both must read one feature spec.
+    """Compare two models on a split's labels of the given days; None without labels. Both must read one feature spec.
 
-    Heads that one of them does not predict are left out.
+    Heads that one of the models does not predict are left out.
 
-    Raises Busy where one of the days is published anew meanwhile.
+    Raises Busy if one of the days is published again during the comparison.
     """
     if one.spec.version != other.spec.version:
         raise UserError("the two models read different feature specs: no window is for both")
@@ -70,27 +70,27 @@ def compare(
         predictions = labels_of_each([one, other], windows, dataset, known_by)
     if predictions is None:
         return None
-    of_one, of_other = predictions
-    users = UserBootstrap(of_one.user_N)
-    losses_one, losses_other = head_losses(of_one, one), head_losses(of_other, other)
+    labels_one, labels_other = predictions
+    users = UserBootstrap(labels_one.user_N)
+    losses_one, losses_other = head_losses(labels_one, one), head_losses(labels_other, other)
     heads = [
-        _difference(head, one_N, losses_other[head][0], labelled_N, of_one, users)
+        _difference(head, one_N, losses_other[head][0], labelled_N, labels_one, users)
         for head, (one_N, labelled_N) in losses_one.items()
         if head in losses_other and labelled_N.any()
     ]
-    return Compared(of_one, of_other, heads)
+    return Compared(labels_one, labels_other, heads)
 
 
 def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floats, npt.NDArray[np.bool_]]]:
-    """Of each head that is predicted: the log loss at every label, nats, and which labels say something about it.
+    """For each predicted head: the log loss of every label, in nats, and a mask of the labels that count for this head.
 
     A gain is predicted to be known already with the probability maturity * p (delayed_feedback.py).
     """
     policy_NA, gains_NG = labels.prediction
     losses = {}
     if policy_NA is not None:
-        chance_NA = model.unadjusted(policy_NA)
-        chosen_N = np.take_along_axis(chance_NA, labels.action_N[:, None], axis=1)[:, 0]
+        probability_NA = model.unadjusted(policy_NA)
+        chosen_N = np.take_along_axis(probability_NA, labels.action_N[:, None], axis=1)[:, 0]
         losses[CHANNEL] = (-np.log(np.maximum(chosen_N, _SMALLEST)), np.ones(len(chosen_N), dtype=bool))
     if gains_NG is not None:
         for k, gain in enumerate(model.spec.gains):
@@ -120,7 +120,7 @@ def _difference(
 
 
 def as_lines(heads: Iterable[Difference]) -> list[str]:
-    """A line a head."""
+    """One line per head."""
     return [
         f"{d.head:<12} {d.one:.5f} -> {d.other:.5f}  {d.value:+.5f} ({d.value / d.one:+.2%})"
         + (f" [{d.low:+.5f}, {d.high:+.5f}]" if d.low is not None else "")

@@ -1,4 +1,4 @@
-"""What a model predicts at every label of some windows, beside what came of it: all judging of it rests on this.
+"""A model's predictions for the labels of windows, with the observed outcomes: the basis of every evaluation.
 
 Shape suffixes as in batch.py, with N labels in place of windows and F features.
 """
@@ -19,7 +19,7 @@ from schemas.errors import UserError
 
 
 class LabelPredictions(NamedTuple):
-    """Everything that is measured, one entry a label step: N labels, A channels, G gains, F features."""
+    """Predictions and outcomes, one entry per label step: N labels, A channels, G gains, F features."""
 
     user_N: npt.NDArray[np.int64]
     exposure_N: npt.NDArray[np.int64]  # exposure_id
@@ -27,13 +27,13 @@ class LabelPredictions(NamedTuple):
     previous_N: npt.NDArray[np.int64]  # the channel that copying repeats, -1 for none
     gain_NG: npt.NDArray[np.float64]
     prediction: Prediction  # [N]
-    feature_NF: npt.NDArray[np.float32]  # F is 0 where nobody asked for them
-    maturity_NG: npt.NDArray[np.float64]  # chance that a gain to come is in gain_NG, see delayed_feedback.py
+    feature_NF: npt.NDArray[np.float32]  # F is 0 if they were not requested
+    maturity_NG: npt.NDArray[np.float64]  # probability that a gain is already in gain_NG, see delayed_feedback.py
 
-    def at(self, rows: Any) -> "LabelPredictions":
-        """Of these labels alone."""
+    def take(self, rows: Any) -> "LabelPredictions":
+        """A selection of the labels: indices or a mask."""
         chosen: dict[str, Any] = {name: array[rows] for name, array in self._asdict().items() if name != "prediction"}
-        return LabelPredictions(**chosen, prediction=self.prediction.at(rows))
+        return LabelPredictions(**chosen, prediction=self.prediction.take(rows))
 
 
 def predict_labels(
@@ -44,11 +44,10 @@ def predict_labels(
     *,
     with_features: bool = False,
 ) -> LabelPredictions:
-    """What the model predicts at every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
+    """Predict every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
 
-    known_by: the moment whose knowledge the gains hold; None: the full outcome. with_features: the model's own inputs,
-    too, which are most of the memory. Only the label steps are held, not the windows. Raises UserError where there is
-    no label.
+    known_by: take the gains as known at that moment; None: the full outcome. with_features: add the model's inputs,
+    which need most of the memory. Only label steps stay in memory, not the windows. Raises UserError without labels.
     """
     predictions = labels_of_each([model], tables, dataset, known_by, with_features=with_features)
     if predictions is None:
@@ -64,15 +63,15 @@ def labels_of_each(
     *,
     with_features: bool = False,
 ) -> list[LabelPredictions] | None:
-    """predict_labels of several models of one feature spec, the windows read once; None where there is no label."""
+    """predict_labels for several models with one feature spec, reading the windows once; None without labels."""
     encoders = {model.config.reward_inputs.name: model.encoder(dataset) for model in models}
     users, windows = [pa.array([], pa.string())], 0
     parts: list[list[LabelPredictions]] = [[] for _ in models]
     for table in rechunk(tables, WINDOWS_AT_ONCE):
         encoded = {name: encoder.encode(table, known_by) for name, encoder in encoders.items()}
         for model, parts_of_model in zip(models, parts, strict=True):
-            own = encoded[model.config.reward_inputs.name]
-            parts_of_model.append(_label_steps(model, table, own, windows, with_features))
+            inputs = encoded[model.config.reward_inputs.name]
+            parts_of_model.append(_label_steps(model, table, inputs, windows, with_features))
         users += table.column("user_id").cast(pa.string()).chunks
         windows += len(table)
     if not any(len(part.user_N) for part in parts[0]):
@@ -92,7 +91,7 @@ def _concatenated(parts: Sequence[LabelPredictions]) -> LabelPredictions:
 def _label_steps(
     model: Method, table: pa.Table, encoded: Encoded, windows: int, with_features: bool
 ) -> LabelPredictions:
-    """Of a table's label steps, with the window in place of the user. windows: before it."""
+    """Predict a table's label steps; user_N has window numbers. windows: the number of windows before this table."""
     label_BL = encoded.label_NL
     previous_BL = previous_channel(encoded.action_NL, _per_step(table, "exposed_at_ms", label_BL.shape))
     return LabelPredictions(
@@ -101,7 +100,7 @@ def _label_steps(
         action_N=encoded.action_NL[label_BL].astype(np.int64),
         previous_N=previous_BL[label_BL],
         gain_NG=encoded.gains_NLG[label_BL].astype(np.float64),
-        prediction=model.predict(encoded.batch()).at(label_BL),
+        prediction=model.predict(encoded.batch()).take(label_BL),
         feature_NF=encoded.label_features() if with_features else np.empty((label_BL.sum(), 0), np.float32),
         maturity_NG=encoded.maturity_NLG[label_BL].astype(np.float64),
     )
@@ -110,17 +109,17 @@ def _label_steps(
 def previous_channel(
     action_BL: npt.NDArray[np.integer[Any]], exposed_at_BL: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """The latest known channel strictly before each step's time, within the window; -1 where there is none.
+    """The latest known channel strictly before each step's time, within the window; -1 if there is none.
 
     action_BL: the step's channel, -1 where unknown or padding. exposed_at_BL: ms, ascending; -1 at padding.
-    It is read off the window's own earlier steps, so that the baseline needs no feature that the spec may
-    have dropped; steps of one time stamp do not see each other, as in the model's inputs.
+    It is taken from the earlier steps of the window, so that the baseline needs no feature that the spec may have
+    dropped. As in the model's inputs, steps with the same time stamp do not see each other.
     """
     step_L = np.arange(action_BL.shape[1])
     latest_known_BL = np.maximum.accumulate(np.where(action_BL >= 0, step_L, -1), axis=1)
     new_time_BL = np.diff(exposed_at_BL, axis=1, prepend=-2) != 0
-    before_BL = np.maximum.accumulate(np.where(new_time_BL, step_L, 0), axis=1) - 1  # the last earlier time's last step
-    latest_BL = np.where(before_BL >= 0, np.take_along_axis(latest_known_BL, np.maximum(before_BL, 0), axis=1), -1)
+    earlier_BL = np.maximum.accumulate(np.where(new_time_BL, step_L, 0), axis=1) - 1  # the last step of an earlier time
+    latest_BL = np.where(earlier_BL >= 0, np.take_along_axis(latest_known_BL, np.maximum(earlier_BL, 0), axis=1), -1)
     channel_BL = np.take_along_axis(action_BL, np.maximum(latest_BL, 0), axis=1)
     return np.where(latest_BL >= 0, channel_BL, -1).astype(np.int64)
 

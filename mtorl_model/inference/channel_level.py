@@ -89,7 +89,7 @@ def count_steps(
     cost_nano_NL: Ints,
     dataset: Dataset,
 ) -> ChannelCounts:
-    """Of the marked steps of N windows. gains_NLG: what the model predicted for each, None where it predicts none."""
+    """Counts of the marked steps of N windows. gains_NLG: the predicted gains, None if the model predicts none."""
     reliable_NL = np.zeros_like(steps_NL) if gains_NLG is None else reliable_steps(gains_NLG, tau, dataset)
     return _count(steps_NL, encoded, reliable_NL, cost_nano_NL, dataset)
 

@@ -1,13 +1,13 @@
 """The predictions of the last scoring, kept so that they need not be computed again.
 
-A user's prediction is a function of the encoded window and of the model (user_predictions.py), so it is looked up by a
-digest of that window among the predictions of the dataset's last scoring, if that was by the same model, code,
-libraries and kind of processor: then it is the very number that computing it again would give.
-`LAKE/answer_cache/dataset=.../` holds them; it may be deleted at any time.
+A user's prediction is a function of the encoded window and of the model (user_predictions.py). So it is looked up by a
+digest of that window among the predictions of the dataset's last scoring, if that used the same model, code, libraries
+and kind of processor; computing it again would give the same bits. The cache is in `LAKE/answer_cache/dataset=.../` and
+may be deleted at any time.
 
-It saves work where a day's journeys are repaired and scored again. From one night to the next it saves work only under
-a feature spec that keeps no clock: the step to score is one at the end of the day, so `gap_s` and the other seconds
-since an event are new for every user every night.
+It saves work if a day's journeys are repaired and scored again. From one night to the next it saves work only if the
+feature spec has no feature that counts seconds: the step to score is at the end of the day, so `gap_s` and the seconds
+since other events change for every user every night.
 """
 
 import hashlib
@@ -38,14 +38,14 @@ Records = npt.NDArray[np.void]
 
 
 def record_type(model: Method) -> np.dtype[np.void]:
-    """A user's prediction. inputs: digest of the encoded window, all that the rest depends on beside the model."""
+    """The record of a user's prediction. inputs: digest of the encoded window."""
     fields: list[tuple[Any, ...]] = [("inputs", np.uint64, 2)]
     if POLICY in model.predicts:
         fields.append(("policy", np.float64, len(model.spec.channels)))  # sums to 1
     if GAINS in model.predicts:
         fields.append(("gains", np.float64, len(model.spec.gains)))
     fields += [
-        # Remembered step with a predicted click above tau; the last one is the newest.
+        # Whether the predicted click of a remembered step is above tau, oldest step first.
         ("reliable", np.bool_, model.config.steps),
         ("shown", np.int32),  # exposures in channels that the model knows
     ]
@@ -53,10 +53,10 @@ def record_type(model: Method) -> np.dtype[np.void]:
 
 
 class PredictionFile:
-    """Records behind the identity of the model that made them, on disk: only what is read is in memory."""
+    """Records on disk, after the identity of the model that made them. Only the records in use are in memory."""
 
     def __init__(self, file: BinaryIO, record: np.dtype[np.void]) -> None:
-        self._file = file  # open: it stays this one, whatever takes its place in the lake meanwhile
+        self._file = file  # stays open, also if another file replaces it in the lake
         self._record = record
 
     @classmethod
@@ -76,11 +76,11 @@ class PredictionFile:
     def take(self, rows_X: npt.NDArray[np.int64]) -> Records:
         """Copies of these records (at least one)."""
         self._file.flush()
-        # Mapped anew each time, so that what was read before does not stay in memory.
+        # A new map for each call, so that records of earlier calls do not stay in memory.
         return np.memmap(self._file, self._record, mode="r", offset=_HEADER)[rows_X]
 
     def pieces(self) -> Iterator[Records]:
-        """All records in their order, some at a time."""
+        """All records in their order, in chunks."""
         self._file.seek(_HEADER)
         while piece := self._file.read(_RECORDS_PER_READ * self._record.itemsize):
             yield np.frombuffer(piece, self._record)
@@ -92,7 +92,7 @@ class PredictionFile:
 class EarlierPredictions:
     """Predictions of an earlier scoring by the same model, looked up by the inputs that they were made from.
 
-    Half of each digest is held in memory, with its place in the file.
+    Half of each digest is in memory, with its position in the file.
     """
 
     def __init__(self, file: PredictionFile) -> None:
@@ -115,9 +115,9 @@ class EarlierPredictions:
 
 @contextmanager
 def earlier_predictions(lake: Lake, model: Method, dataset: Dataset) -> Iterator[EarlierPredictions | None]:
-    """The kept predictions, None where there are none of this model."""
+    """The cached predictions, or None if there are none of this model."""
     try:
-        opened = _kept(lake, dataset).open("rb")
+        opened = _cache_file(lake, dataset).open("rb")
     except FileNotFoundError:
         yield None
         return
@@ -129,15 +129,15 @@ def earlier_predictions(lake: Lake, model: Method, dataset: Dataset) -> Iterator
 def keep_predictions(lake: Lake, dataset: Dataset, staged: Path) -> None:
     """Put a staged file of predictions in place of those of the dataset's last scoring."""
     make_durable(staged)
-    replace_files([staged], [_kept(lake, dataset)])
+    replace_files([staged], [_cache_file(lake, dataset)])
 
 
-def _kept(lake: Lake, dataset: Dataset) -> Path:
+def _cache_file(lake: Lake, dataset: Dataset) -> Path:
     return lake.table(CACHE, dataset) / "answers.bin"
 
 
 def identity(model: Method) -> str:
-    """All that a prediction depends on beside the window: SHA-256 over model, code, library and processor."""
+    """SHA-256 over everything except the window that a prediction depends on: model, code, libraries, processor."""
     digest = hashlib.sha256()
     parts = (
         model.name, model.config.to_json(), model.spec.version, model.initial_policy.to_json(),
@@ -152,7 +152,7 @@ def identity(model: Method) -> str:
 
 
 def _processor() -> str:
-    """The name of what computes: another one may round otherwise."""
+    """The name of the processor; another one may round differently."""
     if device() == "cuda":
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")

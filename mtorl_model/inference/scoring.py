@@ -1,6 +1,6 @@
 """Scores of all users from their journeys, and the tables that publish them.
 
-Shapes: U users, A actions (channels), G gains, X rows asked for.
+Shapes: U users, A actions (channels), G gains, X selected rows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,24 +22,24 @@ from schemas.dataset import Dataset
 from schemas.tables import channel_allocation, channel_policies, user_reward_ranks
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 
-# A user with fewer exposures than this, in channels the model knows, gets the initial policy: one exposure
-# says nothing about switching, and a transition is what the model was trained to predict.
+# A user with fewer exposures than this, in channels that the model knows, gets the initial policy: the model was
+# trained to predict transitions, and a single exposure has none.
 MIN_JOURNEY = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """U users, in the order of their journeys. Their policies stay in a file: they are the bulk of it all.
+    """U users, in the order of their journeys. Their policies, which are the largest part, stay in a file.
 
-    Where the journey is too short, or the model does not predict it, the policy is the initial one and each gain has
-    its base rate.
+    If the journey is too short, or the model does not predict it, the policy is the initial one, and each gain has its
+    base rate.
     """
 
     user_id: pa.Array
     gains_UG: npt.NDArray[np.float64]  # probability of each gain
     long_U: npt.NDArray[np.bool_]  # False: the journey is too short
     counts: ChannelCounts  # of the exposures that the journeys remember
-    carried: int  # users whose prediction is that of an earlier scoring
+    carried: int  # users with a cached prediction of an earlier scoring
     predictions: PredictionFile
     predicts: frozenset[str]  # of the model
     initial_A: npt.NDArray[np.float64]  # equation 17, of the exposures that all these journeys remember
@@ -65,21 +65,20 @@ def score_journeys(
 ) -> Scores:
     """Scores of all rows of `tables` (layout of schemas/tables/journeys.py), in their order.
 
-    file: where to write the predictions for every user. earlier: predictions to be carried over where the inputs are
-    the same.
+    file: receives the predictions for every user. earlier: cached predictions, which are used for equal inputs.
     """
     spec, rates = model.spec, base_rates(model)
     user_id = [pa.array([], ARROW[dataset.user_id.column.dtype])]
-    gains, shown = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
+    gains, exposures = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
     counts, carried = ChannelCounts.none(len(spec.channels)), 0
     for predicted in predict_users(tables, model, dataset, base_rate(model, dataset), earlier):
         records_U = predicted.records_U
         file.append(records_U)
         user_id.append(predicted.user_id)
         gains.append(records_U["gains"].copy() if GAINS in model.predicts else np.tile(rates, (len(records_U), 1)))
-        shown.append(records_U["shown"].copy())
+        exposures.append(records_U["shown"].copy())
         counts, carried = counts + predicted.counts, carried + predicted.carried
-    long_U = np.concatenate(shown) >= MIN_JOURNEY
+    long_U = np.concatenate(exposures) >= MIN_JOURNEY
     return Scores(
         pa.concat_arrays(user_id),
         np.where(long_U[:, None], np.concatenate(gains), rates),
@@ -167,7 +166,7 @@ def _pieces(order: pa.Array) -> Iterator[pa.Array]:
 
 
 def _origin(model: Method, version: str, day: str, users: int) -> dict[str, pa.Array]:
-    """What every row names: the model, the features that it reads, and the day."""
+    """The columns that are equal in all rows: the model, its features, and the day."""
     named = {"model_version": version, "feature_spec": model.spec.version, "day": day}
     return {name: pa.repeat(value, users) for name, value in named.items()}
 

@@ -1,10 +1,10 @@
 """A model's predictions for every user's next step, from the users' journeys.
 
-A user's prediction depends on the own window and the model alone, to the last bit, so that it is the same whoever is
-scored beside, however many cores there are, and whether it was computed today or carried over from an earlier night. A
-matrix product's last bits depend on its shape and on how it is cut among threads. So windows of one length are
-predicted together, without any padding, always as many at once (a last block is filled up with its last window), and
-each block by one thread; the threads share the blocks.
+A user's prediction depends, to the last bit, only on the user's window and the model: not on the other users, not on
+the number of cores, and not on whether it was computed today or cached in an earlier night. The last bits of a matrix
+product depend on its shape and on its distribution over threads. So windows of one length are predicted together,
+without padding, in blocks of a fixed size (the last block is filled up with its last window), and each block by one
+thread; the threads share the blocks.
 
 Shapes: U users, N windows of one length, L steps, A actions (channels), G gains.
 """
@@ -31,23 +31,23 @@ from mtorl_model.inference.prediction_cache import EarlierPredictions, Records, 
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 
-USERS_AT_ONCE = 8192  # of all lengths, read and sorted by length; no prediction depends on it
-# Windows of one length that the model reads at once: part of what a prediction's last bits depend on. On a processor as
-# many as stay in its cache, on a GPU as many as keep it busy.
+USERS_AT_ONCE = 8192  # of all lengths, read and sorted by length; predictions do not depend on it
+# Windows of one length in a block; the last bits of a prediction depend on it. On a CPU as many as fit into its cache,
+# on a GPU enough to keep it busy.
 WINDOWS_IN_BLOCK = {"cpu": 128, "cuda": 1024}
-_BLOCKS_ENCODED = 8  # at once, at most
+_BLOCKS_ENCODED = 8  # upper limit of blocks that are encoded together
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class UserPredictions(NamedTuple):
-    """Of U users in the order of their journeys. records_U: see record_type."""
+    """Predictions of U users in the order of their journeys. records_U: see record_type."""
 
     user_id: pa.Array
     records_U: Records
     counts: ChannelCounts  # of the exposures that the journeys remember
-    carried: int  # how many were not computed but found among earlier ones
+    carried: int  # how many are cached predictions of an earlier scoring
 
 
 def predict_users(
@@ -57,8 +57,7 @@ def predict_users(
     tau: float,
     earlier: EarlierPredictions | None = None,
 ) -> Iterator[UserPredictions]:
-    """Predictions for all rows of `journeys` (layout of schemas/tables/journeys.py) in their order, some thousands
-    at a time.
+    """Predictions for all rows of `journeys` (layout of schemas/tables/journeys.py) in their order, in chunks.
 
     tau: see channel_level.py.
     """
@@ -79,18 +78,18 @@ def _predict_read(
     tau: float,
     earlier: EarlierPredictions | None,
 ) -> UserPredictions:
-    """Of one read of users: grouped by the length of their windows, each group cut and encoded without padding."""
+    """Predict one chunk of users: group them by window length, then cut and encode each group without padding."""
     remembered_U = pc.list_value_length(users.column("memory")).to_numpy()
     length_U = np.minimum(remembered_U, model.config.steps - 1) + 1
     order_U = np.argsort(length_U, kind="stable")
     by_length, length_U = users.take(pa.array(order_U)), length_U[order_U]
     records_U = np.zeros(len(users), record_type(model))
     counts, carried = ChannelCounts.none(len(model.spec.channels)), 0
-    most = _BLOCKS_ENCODED * WINDOWS_IN_BLOCK[device()]
+    rows_per_part = _BLOCKS_ENCODED * WINDOWS_IN_BLOCK[device()]
     for length in np.unique(length_U):
         first, end = np.searchsorted(length_U, [length, length + 1])
-        for start in range(first, end, most):
-            part = slice(start, min(start + most, end))
+        for start in range(first, end, rows_per_part):
+            part = slice(start, min(start + rows_per_part, end))
             windows = journeys_to_windows(by_length.slice(start, part.stop - start), model.spec, dataset, int(length))
             encoded = encoder.encode(windows)
             records_N, known = _records(encoded, model, dataset, tau, earlier)
@@ -106,7 +105,7 @@ def _predict_read(
 def _records(
     encoded: Encoded, model: Method, dataset: Dataset, tau: float, earlier: EarlierPredictions | None
 ) -> tuple[Records, int]:
-    """The predictions for N windows of one length, all but `shown`; and how many of them were carried over."""
+    """The records of N windows of one length, except `shown`; and how many of them are cached predictions."""
     windows, length = encoded.valid_NL.shape
     records_N = np.zeros(windows, record_type(model))
     inputs_N2 = _digests(encoded)
@@ -132,7 +131,7 @@ def _records(
 
 
 def _digests(encoded: Encoded) -> npt.NDArray[np.uint64]:
-    """[N, 2]: of all that the model reads of each window."""
+    """[N, 2]: a digest of the model's inputs in each window."""
     inputs = (
         encoded.categorical_NLK, encoded.profile_categorical_NK, encoded.numeric_NLF, encoded.profile_numeric_NF,
         encoded.action_in_NLA, encoded.reward_in_NLR,
@@ -145,20 +144,20 @@ def _digests(encoded: Encoded) -> npt.NDArray[np.uint64]:
 
 
 def _side_by_side(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """The work's results in the order of the items, on as many threads as torch would use, each of them with one.
+    """Apply `work` to the items on as many threads as torch would use; yields the results in the order of the items.
 
-    One item more than there are threads is in hand, at most.
+    Each thread computes with one torch thread. At most one item more than there are threads is in work.
     """
     threads = torch.get_num_threads()
-    ahead: deque[Future[R]] = deque()
+    futures: deque[Future[R]] = deque()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for item in items:
-                ahead.append(pool.submit(work, item))
-                if len(ahead) > threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                futures.append(pool.submit(work, item))
+                if len(futures) > threads:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
     finally:
         torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
 """The methods that can be trained, found by name: `METHODS["mtorl"]`.
 
-A folder here that holds methods says so in its `__init__.py`: METHODS there maps a method's name to the module whose
-import registers it. Nothing is imported before it is asked for, so that naming the methods costs no torch.
+The `__init__.py` of a folder in this package names the folder's methods: its METHODS maps a method's name to the module
+whose import registers it. Modules are imported on the first look-up, so that listing the names does not import torch.
 """
 
 import pkgutil
@@ -24,7 +24,7 @@ class Methods:
         self._registered: dict[str, type[Method]] = {}
 
     def __getitem__(self, name: str) -> "type[Method]":
-        """The method's class. Raises UserError where there is none of that name."""
+        """The method's class. Raises UserError if no method has that name."""
         if name not in self._registered:
             modules = _modules()
             if name not in modules:

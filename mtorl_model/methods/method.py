@@ -1,6 +1,7 @@
-"""What every method offers, so that scoring, gate, evaluation, studies and budget need not know which one it is.
+"""The interface of all methods. Scoring, gate, evaluation, studies and budget use a method only through it.
 
-The smallest method has a name, says what it predicts, fits and predicts (tests/mtorl_model/methods/test_constant.py).
+The smallest method has a name, lists its predictions, fits and predicts; tests/mtorl_model/methods/test_constant.py is
+an example.
 
 Shapes as in data/batch.py: B windows, L steps, A actions (channels), G gains; X any leading axes.
 """
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     from mtorl_model.training.config import FineTuneConfig
     from mtorl_model.training.day_sample import DaySample
 
-# What a method may predict.
+# The kinds of predictions.
 POLICY = "policy"  # the probability of each channel
 GAINS = "gains"  # the probability of each gain
 FUSION = "fusion"  # weights that fuse several predictions into one ranking
 
-# Windows that are predicted at once. Fixed, because a matrix product's last bits depend on its shape.
+# Number of windows in one call of `predict`. Fixed, because the last bits of a matrix product depend on its shape.
 WINDOWS_AT_ONCE = 1024
 
 Floats = npt.NDArray[np.float64]
@@ -43,24 +44,24 @@ C = TypeVar("C", bound="MethodConfig")
 
 
 class Prediction(NamedTuple):
-    """What a method predicts at some steps or users; None for what it does not predict.
+    """A prediction for steps or users; None for a kind that the method does not predict.
 
-    X is [B, L] for a batch of windows, where the numbers at padding are finite and mean nothing.
+    X is [B, L] for a batch of windows. The numbers at padding are finite and have no meaning.
     """
 
     policy_XA: Floats | None = None  # the probability of each channel, 0 to 1, with sum 1
     gains_XG: Floats | None = None  # the probability of each gain, 0 to 1
 
-    def at(self, rows: Any) -> "Prediction":
-        """The prediction at these entries of the leading axes."""
+    def take(self, rows: Any) -> "Prediction":
+        """The prediction for a selection (index, slice or mask) along the leading axes."""
         return Prediction(*(None if array is None else array[rows] for array in self))
 
 
 @dataclass(frozen=True, slots=True)
 class MethodConfig(JsonConfig):
-    """The settings of a method. A method without any uses this class as it is.
+    """The settings of a method. A method without settings uses this class unchanged.
 
-    A subclass adds fields: plain values, or configs of its parts. No two of its settings have one name.
+    A subclass adds fields: plain values, or configs of its parts. The names of all settings are distinct.
     """
 
     @property
@@ -74,29 +75,29 @@ class MethodConfig(JsonConfig):
         return GAINS_AND_REWARD
 
     def settings(self) -> dict[str, Any]:
-        """All settings by name, those of the parts among them."""
+        """All settings by name, including those of the parts."""
         flat: dict[str, Any] = {}
         for name, value in asdict(self).items():
             flat |= value if isinstance(getattr(self, name), JsonConfig) else {name: value}
         return flat
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
-        """With these settings in place of its own. Raises UserError where it has no setting of such a name."""
+        """A copy with these settings replaced. Raises UserError if a name is not a setting."""
         if unknown := sorted(settings.keys() - self.settings().keys()):
             raise UserError(f"the method has no setting {', '.join(unknown)}: leave it out")
         changes: dict[str, Any] = {}
-        for own in fields(self):
-            value = getattr(self, own.name)
+        for config_field in fields(self):
+            value = getattr(self, config_field.name)
             if isinstance(value, JsonConfig):
                 part_names = asdict(value).keys() & settings.keys()  # type: ignore[call-overload]
-                changes[own.name] = replace(value, **{name: settings[name] for name in part_names})  # type: ignore[type-var]
-            elif own.name in settings:
-                changes[own.name] = settings[own.name]
+                changes[config_field.name] = replace(value, **{name: settings[name] for name in part_names})  # type: ignore[type-var]
+            elif config_field.name in settings:
+                changes[config_field.name] = settings[config_field.name]
         return replace(self, **changes)
 
 
 def choose_preset(presets: Mapping[str, C], name: str) -> C:
-    """The preset of that name. Raises UserError where there is none."""
+    """The preset of that name. Raises UserError if there is no such preset."""
     if name not in presets:
         raise UserError(f"unknown preset '{name}': choose one of {', '.join(sorted(presets))}")
     return presets[name]
@@ -104,91 +105,92 @@ def choose_preset(presets: Mapping[str, C], name: str) -> C:
 
 @dataclass(slots=True)
 class Run:
-    """One training: what `fit` is given beside the windows, and what it reports to people.
+    """The context of one training: further inputs of `fit`, and its report.
 
-    checkpoints: a folder of the training's own to resume from, None for no checkpoints. identity: all that the
-    training depends on; a checkpoint of another identity is not resumed from. after_epoch: to be called with the
-    number of epochs so far and the best validation loss; what it raises ends the training.
+    checkpoints: a folder for this training only, to resume from; None for no checkpoints. identity: a text that names
+    everything the training depends on; a checkpoint of another identity is refused. after_epoch: called with the number
+    of completed epochs and the best validation loss; an exception that it raises ends the training.
     """
 
     checkpoints: Path | None = None
     identity: str = ""
     after_epoch: Callable[[int, float], None] | None = None
     curves: list[dict[str, float]] = field(default_factory=list)  # figures of each epoch by name, for MLflow
-    lines: list[str] = field(default_factory=list)  # what people are told at the end
+    lines: list[str] = field(default_factory=list)  # text for the terminal
 
 
 class Method(ABC):
-    """A method: its settings, and what `fit` has learned.
+    """A method with its settings and, after `fit`, its learned state.
 
-    It learns from windows of training users with labels, stops by those of validation users, and predicts every
-    step of a window from what was known before that step. The same config and windows give the same predictions.
+    A method learns from labelled windows of training users; windows of validation users may choose when to stop. It
+    predicts each step of a window from the inputs of that step and of earlier ones, which exclude the step's outcome.
+    The same config and windows give the same predictions.
     """
 
     name: ClassVar[str]  # of --method, and of the registered model
     predicts: ClassVar[frozenset[str]]  # of POLICY, GAINS, FUSION
-    fine_tunes: ClassVar[bool] = False  # whether a day's labels can move it without a full training
+    fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(self, config: MethodConfig, spec: FeatureSpec, initial_policy: InitialPolicy) -> None:
-        """spec: what its inputs are made by. initial_policy: what users get that it cannot judge yet."""
+        """spec: defines the inputs. initial_policy: the policy and gain rates for users with a short journey."""
         self.config, self.spec, self.initial_policy = config, spec, initial_policy
 
     @classmethod
     def presets(cls, dataset: str) -> Mapping[str, MethodConfig]:
-        """Settings by name, for a dataset; `small` is what a machine without a GPU trains."""
+        """Settings by name, for a dataset; `small` is suitable for a machine without a GPU."""
         return {"small": cls.Config()}
 
     @abstractmethod
     def fit(self, train: "WindowStore", valid: "WindowStore", run: Run) -> Self:
-        """Learn from the windows of training users; itself."""
+        """Learn from the windows of training users; returns itself."""
 
     @abstractmethod
     def predict(self, batch: Batch) -> Prediction:
-        """Of every step, from what was known before it."""
+        """Predict every step of the batch, which is on the CPU."""
 
     def predict_last(self, batch: Batch) -> Prediction:
-        """As `predict`, but the policy of the last step alone (L = 1), and the gains of all; the last step is real."""
+        """Like `predict`, but with the policy of the last step only (L = 1), which must be real in every window."""
         policy_BLA, gains_BLG = self.predict(batch)
         return Prediction(None if policy_BLA is None else policy_BLA[:, -1:], gains_BLG)
 
     def prepared(self) -> AbstractContextManager[None]:
-        """A context for many predictions, by several threads: what all of them need may be made once."""
+        """A context for many predictions, also by several threads, in which shared preparations are made once."""
         return nullcontext()
 
     def fine_tune(self, sample: "DaySample", config: "FineTuneConfig") -> dict[str, float]:
-        """Learn a day's labels, in place; mean losses by name. Only of a method that fine-tunes."""
+        """Learn a day's labels, in place; returns mean losses by name. Only for methods with fine_tunes."""
         raise NotImplementedError(f"{self.name} is not fine-tuned")
 
     @property
     def adjustment_A(self) -> Floats:
-        """[A]: what the predicted chances of the channels were divided by to make the policy; ones: nothing."""
+        """[A]: the divisors that turned the predicted channel probabilities into the policy; ones if unadjusted."""
         return np.ones(len(self.spec.channels))
 
     def unadjusted(self, policy_XA: Floats) -> Floats:
-        """The policy before its adjustment: how probable the method takes each channel to be."""
-        chance_XA = policy_XA * self.adjustment_A
-        unadjusted_XA: Floats = chance_XA / chance_XA.sum(axis=-1, keepdims=True)
-        return unadjusted_XA
+        """The predicted channel probabilities, which are the policy before its adjustment."""
+        weight_XA = policy_XA * self.adjustment_A
+        probability_XA: Floats = weight_XA / weight_XA.sum(axis=-1, keepdims=True)
+        return probability_XA
 
     def encoder(self, dataset: Dataset) -> Encoder:
-        """Encodes windows of the dataset as this method reads them."""
+        """The encoder of this method's inputs."""
         return Encoder(self.spec, dataset, self.config.reward_inputs)
 
     def state(self) -> State:
-        """What was learned, as arrays by name. Here: the arrays among the object's attributes."""
+        """The learned state as arrays by name. By default: all attributes that are arrays."""
         return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
     def restore(self, state: State) -> None:
-        """Take over the state of another object of the same config and spec."""
+        """Set the learned state, which an object with the same config and spec has returned from `state`."""
         for name, value in state.items():
             setattr(self, name, value)
 
     def summary(self) -> str:
-        """What was trained, in a few words for people."""
+        """A few words about the trained model, for the terminal."""
         return self.name
 
 
 def base_rates(model: Method) -> Sequence[float]:
-    """How often training users had each gain, in the order of the spec."""
+    """The share of training labels with each gain, in the order of the spec."""
     return [model.initial_policy.gain_rates[gain] for gain in model.spec.gains]

@@ -31,8 +31,8 @@ def save_model(folder: Path, model: Method) -> None:
 def load_model(folder: Path) -> Method:
     """The model of a folder, on the CPU.
 
-    Raises UserError where a file is missing, broken, or holds code instead of tensors, and where the folder was
-    written before models named their method.
+    Raises UserError if a file is missing or broken or contains code instead of tensors, or if the folder was written
+    by an earlier version, which did not name the method.
     """
     missing = [name for name in (WEIGHTS, CONFIG, SPEC, POLICY) if not (folder / name).is_file()]
     if missing:

@@ -1,4 +1,4 @@
-"""Tensors on disk: written whole or not at all, read without running any code of the file."""
+"""Tensors on disk: written atomically, and read without running code from the file."""
 
 import pickle
 from io import BytesIO
@@ -19,8 +19,8 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """What save_tensors wrote, on the CPU. Raises UserError on a broken file, and on one that holds code."""
-    raw = BytesIO(path.read_bytes())  # what fails from here on is about the content, not about the disk
+    """Read the file of save_tensors, on the CPU. Raises UserError if it is broken or contains code."""
+    raw = BytesIO(path.read_bytes())  # errors after this line are about the content, not about the disk
     try:
         content: dict[str, Any] = torch.load(raw, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state, or None where there is no checkpoint. Raises UserError where it belongs to another training."""
+    """The state, or None without a checkpoint. Raises UserError if it belongs to another training."""
     if not path.exists():
         return None
     content = load_tensors(path)

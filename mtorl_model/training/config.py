@@ -1,4 +1,4 @@
-"""How a network is trained, and how a trained one is fine-tuned on a day."""
+"""Settings of training a network, and of fine-tuning it on a day."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ KEPT_EPOCHS = ("best", "last")
 class TrainConfig(JsonConfig):
     """How the weights are found: Adam, early stopping on the validation users.
 
-    The defaults are section 4.1.3's, but for the patience, of which the paper says nothing.
+    The defaults are those of section 4.1.3, except the patience, which the paper does not state.
     """
 
     batch_size: int = 512  # windows a step
@@ -29,7 +29,7 @@ class TrainConfig(JsonConfig):
     members: int = 1  # models, of this seed and the next ones, whose probabilities are averaged
     gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
     checkpoint_every: int = 500  # optimiser steps between checkpoints
-    device: str = "auto"  # "auto" (a GPU where there is one), "cpu" or "cuda"
+    device: str = "auto"  # "auto" (a GPU if there is one), "cpu" or "cuda"
 
     def __post_init__(self) -> None:
         require(
@@ -52,7 +52,7 @@ class TrainConfig(JsonConfig):
 
 @dataclass(frozen=True, slots=True)
 class FineTuneConfig(JsonConfig):
-    """A day's fine-tuning: how much is read and how far the weights may move, the same however long the history is."""
+    """A day's fine-tuning: limits for reading and for the change of the weights, however long the history is."""
 
     learning_rate: float = 1e-4  # of Adam, constant
     batch_size: int = 128  # windows a step

@@ -85,15 +85,15 @@ def joined(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def mine(parts: int) -> slice:
-    """Which of the parts of a batch are this process's. Raises UserError where they cannot be shared evenly."""
-    each, left = divmod(parts, processes())
-    if left:
+def own_parts(parts: int) -> slice:
+    """The parts of a batch that this process computes. Raises UserError if they cannot be shared evenly."""
+    share, remainder = divmod(parts, processes())
+    if remainder:
         raise UserError(
             f"{processes()} processes cannot share batches of {parts} micro-batches evenly: "
             f"give a multiple of {processes()} (--micro-batches)"
         )
-    return slice(rank() * each, (rank() + 1) * each)
+    return slice(rank() * share, (rank() + 1) * share)
 
 
 def replicated(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
@@ -111,23 +111,23 @@ def add_up(tensor: Tensor) -> Tensor:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What `make` gives in the first process; the others wait for it, and do not call it."""
-    made = [make() if is_first() else None]
+    """The result of `make` in the first process; the others do not call it and wait for the result."""
+    results = [make() if is_first() else None]
     if processes() > 1:
-        dist.broadcast_object_list(made)
-    return made[0]  # type: ignore[return-value]
+        dist.broadcast_object_list(results)
+    return results[0]  # type: ignore[return-value]
 
 
 def first_alone(make: Callable[[], T]) -> T:
-    """What `make` gives: the first process makes it, then the others, who find what it has left on the disk."""
+    """The result of `make`: the first process calls it, then the others, which can use the files it has written."""
     if processes() == 1:
         return make()
     if not is_first():
         dist.barrier()
-    made = make()
+    result = make()
     if is_first():
         dist.barrier()
-    return made
+    return result
 
 
 def all_same(value: str) -> bool:

@@ -1,9 +1,9 @@
-"""What one day's fine-tuning reads: windows of the day itself, and a replay of earlier days against forgetting.
+"""The samples for fine-tuning on a day: windows of the day itself, and a replay of earlier days against forgetting.
 
-Only windows of training users, with labels as they were known at the end of the day. Both samples follow from the
-dataset and the day (and from what is in the lake): no clock, no state. However long the history is, no more than
-`FineTuneConfig.replay_days` earlier days are opened: half of them out of the last `recent_days`, whose gains may have
-come since, the others out of all days before.
+They contain only windows of training users, with labels as known at the end of the day. Both samples depend only on the
+dataset, the day and the lake. At most `FineTuneConfig.replay_days` earlier days are opened, so the cost does not grow
+with the history: half of them from the last `recent_days`, whose late gains may have become known since, and the others
+from all days before.
 """
 
 import hashlib
@@ -58,13 +58,13 @@ def draw_day(
     recent_days = max(config.recent_days, dataset.outcome_days)
     earlier_days = _replay_days(known_days, day, recent_days, config, rng)
     with consistent_read(lake[SEQUENCES, dataset, d].path for d in (day, *earlier_days)):
-        own = lake[SEQUENCES, dataset, day].require()
-        if own.spec_version != encoder.spec.version:
+        manifest = lake[SEQUENCES, dataset, day].require()
+        if manifest.spec_version != encoder.spec.version:
             raise UserError(
-                f"the sequences of {day} in {lake.root} were cut with feature spec {own.spec_version}, the model reads "
-                f"{encoder.spec.version}: run that day again (make backfill)"
+                f"the sequences of {day} in {lake.root} were cut with feature spec {manifest.spec_version}, "
+                f"the model reads {encoder.spec.version}: run that day again (make backfill)"
             )
-        if days_cut_with(lake, dataset, own.spec_version, None, day_before(day)) != known_days:
+        if days_cut_with(lake, dataset, manifest.spec_version, None, day_before(day)) != known_days:
             raise Busy(f"the sequences of earlier days than {day} were published anew just now: run again")
         inputs = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
 
@@ -73,8 +73,8 @@ def draw_day(
         path, *replayed = inputs
         new = _rows(lake, path, columns, config.max_steps * new_size, rng)
         steps = steps_of(len(new), config)
-        each = -(-steps * old_size // max(len(replayed), 1))
-        replay = [_rows(lake, earlier, columns, each, rng) for earlier in replayed]
+        windows_per_day = -(-steps * old_size // max(len(replayed), 1))
+        replay = [_rows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
         at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
         known_by = fit_known_by(at_ms, [new, *replay], dataset, feedback)
         return DaySample(
@@ -86,7 +86,7 @@ def draw_day(
 
 
 def steps_of(new_windows: int, config: FineTuneConfig) -> int:
-    """Optimiser steps for a day of that many windows: so many passes over them, within the budget."""
+    """Optimiser steps for a day with that many windows: config.passes over them, config.max_steps at most."""
     return min(config.max_steps, -(-config.passes * new_windows // _per_batch(config)[0]))
 
 
@@ -122,10 +122,10 @@ def _replay_days(
     first_recent = day_plus(day, -recent_days)
     recent = [d for d in days if first_recent <= d < day]
     older = [d for d in days if d < first_recent]
-    of_older = min(len(older), config.replay_days // 2)
-    of_recent = min(len(recent), config.replay_days - of_older)
-    chosen = [*rng.choice(older, of_older, replace=False)] if of_older else []
-    chosen += [*rng.choice(recent, of_recent, replace=False)] if of_recent else []
+    older_count = min(len(older), config.replay_days // 2)
+    recent_count = min(len(recent), config.replay_days - older_count)
+    chosen = [*rng.choice(older, older_count, replace=False)] if older_count else []
+    chosen += [*rng.choice(recent, recent_count, replace=False)] if recent_count else []
     return sorted(map(str, chosen))
 
 
@@ -136,11 +136,11 @@ def _rows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.
     is_train = np.concatenate([np.zeros(0, bool), *(pc.equal(s, TRAIN).to_numpy() for s in split)])
     rows = np.flatnonzero(is_train)
     chosen = np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
-    found, start = [], 0
+    parts, start = [], 0
     for table in read_tables([partition], columns):
-        here = chosen[(chosen >= start) & (chosen < start + len(table))] - start
-        found.append(table.take(pa.array(here)))
+        rows_here = chosen[(chosen >= start) & (chosen < start + len(table))] - start
+        parts.append(table.take(pa.array(rows_here)))
         start += len(table)
-    if not found:  # a day without rows is a day, too
+    if not parts:  # a day without rows
         return pq.read_schema(min(partition.glob("*.parquet"))).empty_table().select(columns)
-    return pa.concat_tables(found)
+    return pa.concat_tables(parts)

@@ -1,14 +1,14 @@
 """Fit a network: Adam, early stopping on the validation users, checkpoints to resume from.
 
-A helper for the `fit` of methods that train a network. What is minimised they hand over (objective.py).
+A helper for the `fit` of methods that train a network. The method passes the loss as an objective (objective.py).
 
-Reproducible on one machine: weights, order, dropout and what the loss draws all follow from the seed, and a
-training that was killed and resumed ends with the very bits of one that was not (on a GPU as far as CUDA has
-deterministic kernels). Departures from the paper's plain Adam are off unless the config asks for them.
+Reproducible on one machine: initial weights, order, dropout and random draws of the loss depend on the seed only. A
+training that was killed and resumed ends with the same bits as an uninterrupted one (on a GPU as far as CUDA has
+deterministic kernels). Departures from the paper's plain Adam are off unless the config turns them on.
 
-A batch may be computed in parts (micro_batches), by one process or by several (data_parallel.py). Dropout and draws
-of a part follow from (seed, step, part) and from nothing before it, so that whoever computes it draws the same:
-the losses differ by the rounding of sums only, and a checkpoint of one number of processes is good for another.
+A batch may be computed in parts (micro_batches), by one process or by several (data_parallel.py). Dropout and draws of
+a part depend only on (seed, step, part), so they do not depend on the process that computes it. With another number of
+processes the losses differ only by the rounding of sums, and the checkpoint remains usable.
 """
 
 import math
@@ -40,10 +40,10 @@ from mtorl_model.training.objective import Objective
 from schemas.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"
-# Of the cosine schedule:
-_WARMUP_SHARE = 0.05  # of all steps the learning rate rises, ...
-_WARMUP_STEPS = 200  # ... but no longer than this
-_LAST_RATE = 0.05  # share of the learning rate that it ends at
+# The cosine schedule:
+_WARMUP_SHARE = 0.05  # share of all steps in which the learning rate rises
+_WARMUP_STEPS = 200  # upper limit of these steps
+_LAST_RATE = 0.05  # final share of the learning rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ class Epoch:
     valid: dict[str, float]
 
     def curves(self) -> dict[str, float]:
-        """Every figure by a name of its own, finite or not."""
+        """Every figure under a distinct name, finite or not."""
         losses = {f"{part}_{name}": value for part in ("train", "valid") for name, value in getattr(self, part).items()}
         return {**losses, "monitor": self.monitor}
 
     @property
     def monitor(self) -> float:
-        """What early stopping watches."""
+        """The validation loss that early stopping uses."""
         return sum(self.valid.values())
 
 
@@ -85,7 +85,7 @@ class StepSettings:
     """How one optimiser step is made."""
 
     learning_rate: float  # of Adam
-    seed: int  # of dropout, and of what the loss draws
+    seed: int  # of dropout and of the loss's random draws
     device: torch.device
     gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
     weight_decay: float = 0.0  # decoupled; with 0 it is plain Adam
@@ -104,14 +104,14 @@ def fit(
     identity: str = "",
     after_epoch: Callable[[History], None] | None = None,
 ) -> History:
-    """Train the network in place, on the device of the config; it ends with the weights that config.keep says.
+    """Train the network in place, on the device of the config; config.keep selects the final weights.
 
-    checkpoints: a folder; where it holds a checkpoint of the same identity, training goes on from there.
-    after_epoch: called with the epochs so far; what it raises ends the training.
-    Within data_parallel.joined all processes call this with the same arguments and end with the same weights; the
-    first of them alone reads and writes the checkpoint.
-    Raises UserError where the checkpoint is of another training, a loss is no longer a number, or the processes
-    cannot share the micro-batches.
+    checkpoints: a folder; training resumes from its checkpoint if there is one. after_epoch: called with the history;
+    an exception that it raises ends the training.
+    Within data_parallel.joined all processes call this with the same arguments and end with the same weights; only the
+    first process reads and writes the checkpoint.
+    Raises UserError if the checkpoint has another identity, a loss is not finite, or the processes cannot share the
+    micro-batches evenly.
     """
     with _deterministic():
         run = _Training(network, train, valid, objective, config)
@@ -119,7 +119,7 @@ def fit(
         if path and (state := data_parallel.from_first(lambda: load_checkpoint(path, identity))):
             run.restore(state)
 
-        def keep() -> None:
+        def write_checkpoint() -> None:
             if path:
                 state = run.state()
                 if data_parallel.is_first():
@@ -131,12 +131,12 @@ def fit(
                 for _ in run.train_epoch():
                     bar.update()
                     if run.steps_done % config.checkpoint_every == 0:
-                        keep()
+                        write_checkpoint()
                 epoch = run.end_epoch()
                 bar.set_postfix(epoch=len(run.history.epochs), validation=f"{epoch.monitor:.4f}")
-                if bar.disable and data_parallel.is_first():  # no terminal: a line, for logs and those who follow them
+                if bar.disable and data_parallel.is_first():  # no terminal: print a line for the log
                     print(f"epoch {len(run.history.epochs)}: validation loss {epoch.monitor:.4f}", flush=True)
-                keep()
+                write_checkpoint()
                 if after_epoch:
                     after_epoch(run.history)
         if config.keep == "best":
@@ -147,12 +147,11 @@ def fit(
 def fine_tune(
     network: nn.Module, batches: Iterable[Batch], objective: Objective, config: FineTuneConfig, *, seed: int
 ) -> dict[str, float]:
-    """Move a trained network a little, in place: one optimiser step a batch; the mean losses over the batches.
+    """Train a trained network further, in place, with one optimiser step per batch; returns the mean losses.
 
-    No users validate it and no step is chosen: whether the result is any good is for the gate to say.
-    Raises UserError where a loss is no longer a number.
+    There is no validation; the gate decides about the result. Raises UserError if a loss is not finite.
     """
-    # Not compiled: the steps of a day are over before compiling has paid.
+    # Not compiled: compiling takes longer than the steps of a day.
     settings = StepSettings(config.learning_rate, seed, choose_device(config.device), config.gradient_clip)
     with _deterministic():
         stepper = _Stepper(network, objective, settings)
@@ -174,19 +173,19 @@ class _Stepper:
         self.network = network.to(self.device)
         on_gpu = self.device.type == "cuda"
         self.parts = settings.micro_batches
-        self.mine = data_parallel.mine(self.parts)
-        # Compiling is for the GPU: on a CPU a step of `small` takes longer compiled, after minutes of compiling.
+        self.own_parts = data_parallel.own_parts(self.parts)
+        # Only on the GPU: on a CPU a compiled step of `small` is slower, and compiling takes minutes.
         compiles = on_gpu and settings.compiled
         self.forward = data_parallel.replicated(_compiled(self.network) if compiles else self.network, self.device)
-        # The paper names no precision; on a GPU matrix products are in bfloat16. On a CPU not: many have no such
-        # units, and one seed is to give one model.
+        # The paper does not state a precision; on a GPU matrix products use bfloat16. Many CPUs cannot compute in it,
+        # and one seed must give one model.
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        # The gradients become the mean over the processes; what is wanted is their sum: this times the mean.
+        # Gradients are averaged over the processes but must be summed, so the loss is multiplied by their number.
         self.processes = torch.tensor(float(data_parallel.processes()), device=self.device)
-        self.generator = torch.Generator(self.device)  # of what the loss draws
+        self.generator = torch.Generator(self.device)  # of the loss's random draws
         self.step = 0  # steps done (of a training: in the current epoch)
         self.sums = torch.zeros(len(objective.names), device=self.device)  # of this process's losses over these steps
 
@@ -195,15 +194,15 @@ class _Stepper:
         return self.step
 
     def mean_losses(self, sums: Tensor) -> dict[str, float]:
-        """The mean over the steps done of the losses' sums, by name."""
+        """The sums of the losses divided by the steps done, by name."""
         return dict(zip(self.objective.names, (sums / max(self.step, 1)).tolist(), strict=True))
 
     def take(self, parts: Sequence[Batch]) -> None:
-        """One step. parts: those of the batch that are this process's. The host never waits for the device."""
+        """One optimiser step. parts: this process's parts of the batch. The host never waits for the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate()
         self.optimizer.zero_grad()
-        seeds = [self._seeds(part) for part in range(self.parts)[self.mine]]
+        seeds = [self._seeds(part) for part in range(self.parts)[self.own_parts]]
         drawn = [
             self.objective.draw(batch, self.generator.manual_seed(seed))
             for batch, (seed, _) in zip(parts, seeds, strict=True)
@@ -211,7 +210,7 @@ class _Stepper:
         shares = self._shares(parts, drawn)
         for number, (batch, drawn_of_part, share) in enumerate(zip(parts, drawn, shares, strict=True)):
             torch.manual_seed(seeds[number][1])  # of dropout
-            with self._gradients_stay_here(number < len(parts) - 1):
+            with self._without_sync(number < len(parts) - 1):
                 with self.autocast:
                     output = self.forward(batch)
                 total, losses = self.objective.losses(output, batch, drawn_of_part, share)
@@ -223,30 +222,30 @@ class _Stepper:
         self.step += 1
 
     def _seeds(self, part: int) -> tuple[int, int]:
-        """Of what the loss draws and of dropout, in a part of the next step."""
+        """The seeds of the loss's draws and of dropout, for a part of the next step."""
         sequence = np.random.SeedSequence([self.settings.seed, self.steps_done, part])
         draws, dropout = sequence.generate_state(2, np.uint64)
         return int(draws), int(dropout)
 
     def _shares(self, parts: Sequence[Batch], drawn: Sequence[Tensor]) -> list[Tensor] | list[None]:
-        """What share of the whole batch's labels each part holds, see Objective.losses."""
+        """Each part's share of the labels of the whole batch, see Objective.losses."""
         if self.parts == 1:
             return [None]
         counts = [self.objective.label_counts(batch, d) for batch, d in zip(parts, drawn, strict=True)]
         total = data_parallel.add_up(torch.stack(counts).sum(dim=0)).clamp_min(1)
         return [count / total for count in counts]
 
-    def _gradients_stay_here(self, yes: bool) -> AbstractContextManager[None]:
-        """Where yes, a backward adds to this process's gradients and sends none: the last one of a step sends all."""
-        return self.forward.no_sync() if yes and isinstance(self.forward, DistributedDataParallel) else nullcontext()
+    def _without_sync(self, active: bool) -> AbstractContextManager[None]:
+        """If active, backward passes do not exchange gradients; the last pass of a step exchanges their sum."""
+        return self.forward.no_sync() if active and isinstance(self.forward, DistributedDataParallel) else nullcontext()
 
     def _rate(self) -> float:
-        """The share of the learning rate that this step has."""
+        """The factor of the learning rate in this step."""
         return 1.0
 
 
 class _Training(_Stepper):
-    """All that changes while training, to be saved and restored as one."""
+    """The state of a training, which is saved and restored as a whole."""
 
     def __init__(
         self, network: nn.Module, train: WindowStore, valid: WindowStore, objective: Objective, config: TrainConfig
@@ -280,22 +279,22 @@ class _Training(_Stepper):
         return epochs >= self.config.max_epochs or (epochs > 0 and since_best >= self.config.patience)
 
     def train_epoch(self) -> Iterator[None]:
-        """The rest of the current epoch, one optimiser step a time."""
+        """Train the rest of the current epoch; yields after each optimiser step."""
         self.forward.train()
         parts = on_device(
             self.train.batches(
                 self.config.batch_size, seed=self.config.seed, epoch=len(self.history.epochs), start_step=self.step,
-                parts=self.parts, mine=self.mine,
+                parts=self.parts, mine=self.own_parts,
             ),
             self.device,
         )  # fmt: skip
-        each = len(range(self.parts)[self.mine])
-        while of_one_step := list(islice(parts, each)):
-            self.take(of_one_step)
+        parts_per_step = len(range(self.parts)[self.own_parts])
+        while step_parts := list(islice(parts, parts_per_step)):
+            self.take(step_parts)
             yield
 
     def _rate(self) -> float:
-        """Share of the learning rate. Cosine (not in the paper): a linear rise, then half a cosine to the last step."""
+        """Constant, or cosine (not in the paper): a linear rise, then half a cosine to the last step."""
         if self.config.schedule == "constant":
             return 1.0
         total = self.config.max_epochs * self.steps_per_epoch
@@ -305,7 +304,7 @@ class _Training(_Stepper):
         return rise * (_LAST_RATE + (1.0 - _LAST_RATE) * fall)
 
     def end_epoch(self) -> Epoch:
-        """Validate, keep the weights if they are the best so far, and turn to the next epoch."""
+        """Validate, keep the weights if they are the best so far, and start the next epoch."""
         epoch = Epoch(self.mean_losses(data_parallel.add_up(self.sums)), self._validate())
         if not all(map(math.isfinite, epoch.curves().values())):
             raise UserError(
@@ -324,7 +323,7 @@ class _Training(_Stepper):
         """The validation losses by name, means over all validation labels."""
         self.forward.eval()
         names = self.objective.validation_names
-        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)  # the last one counts labels
+        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)  # the last entry counts labels
         batches = self.valid.in_order(
             -(-self.config.batch_size // self.parts), every=data_parallel.processes(), first=data_parallel.rank()
         )
@@ -337,7 +336,7 @@ class _Training(_Stepper):
         return {name: loss / labels_seen for name, loss in zip(names, losses, strict=True)}
 
     def state(self) -> dict[str, Any]:
-        """Plain tensors and numbers, as load_tensors takes them; the same in all processes."""
+        """Plain tensors and numbers, as load_tensors reads them; equal in all processes."""
         return {
             "network": self.network.state_dict(),
             "best_weights": self.best_weights,
@@ -353,22 +352,24 @@ class _Training(_Stepper):
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = History([Epoch(**epoch) for epoch in state["history"]])
         self.step = state["step"]
-        if data_parallel.is_first():  # the sums of all processes will be added up
+        if data_parallel.is_first():  # end_epoch adds up the sums of all processes
             self.sums = state["sums"].to(self.device)
 
 
 def forget_compiled(config: TrainConfig) -> None:
-    """Before a training of another architecture in this process: torch compiles a module for some eight of them only,
-    and runs it as it is for all others."""
+    """Call this before training another architecture in this process.
+
+    torch compiles a module for about eight architectures and runs it uncompiled for all further ones.
+    """
     if choose_device(config.device).type == "cuda":
         torch.compiler.reset()
 
 
 def _compiled(network: nn.Module) -> nn.Module:
-    """The network compiled for the GPU; as it is, with a line of warning, where Triton cannot build its kernels."""
+    """The network, compiled for the GPU; uncompiled, with a warning, if Triton cannot build its kernels."""
     if _can_build():
-        # Not dynamic: the kernels for a batch depend on its size alone. Else they would depend on the sizes seen before
-        # (the last batch of an epoch is a smaller one), and a resumed training has not seen them.
+        # Not dynamic, so that the kernels depend on the batch size alone. Otherwise they would depend on earlier sizes
+        # (the last batch of an epoch is smaller), which a resumed training has not seen.
         return cast(nn.Module, torch.compile(network, dynamic=False))
     print(
         "warning: no C compiler or no Python.h for torch.compile, so training on the GPU is slower: "
@@ -379,7 +380,7 @@ def _compiled(network: nn.Module) -> nn.Module:
 
 
 def _can_build() -> bool:
-    """Whether there are the C compiler and the Python headers that Triton looks for at its first kernel."""
+    """Whether the machine has the C compiler and the Python headers that Triton needs."""
     compilers = (os.environ["CC"],) if "CC" in os.environ else ("gcc", "clang")
     headers = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
     return headers.is_file() and any(shutil.which(compiler) for compiler in compilers)
@@ -387,15 +388,18 @@ def _can_build() -> bool:
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Deterministic kernels within; where CUDA has none, torch warns and goes on."""
-    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    """Use deterministic kernels within this context; torch warns about operations without one."""
+    was_enabled, was_warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    was_filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Else torch writes NaN into every new tensor before it is used: some hundred kernels a step, for nothing.
+    # Otherwise torch fills every new tensor with NaN, which costs about a hundred kernels per step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
-        torch.use_deterministic_algorithms(before, warn_only=warned)
+        torch.utils.deterministic.fill_uninitialized_memory = was_filling  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(was_enabled, warn_only=was_warn_only)

@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a loss: nothing of its names or parts but what is said here."""
+"""The interface between the training loop and a loss. The loop uses nothing else of it."""
 
 from typing import Any, Protocol
 
@@ -8,10 +8,10 @@ from mtorl_model.data.batch import Batch
 
 
 class Objective(Protocol):
-    """A loss of P parts, each a mean over labels of its own kind, and what of it is watched on validation users.
+    """A loss with P parts, each a mean over some kind of label, and V losses for early stopping.
 
-    A batch may come in parts (micro-batches). Whatever is random in a loss is drawn for each micro-batch by `draw`
-    and handed back as `drawn`, so that counting and computing see the same.
+    A batch may be computed as several micro-batches. `draw` makes the random draws of the loss for one micro-batch; its
+    result is passed to the other methods as `drawn`, so that they use the same draws.
     """
 
     @property
@@ -20,20 +20,20 @@ class Objective(Protocol):
 
     @property
     def validation_names(self) -> tuple[str, ...]:
-        """A name for each of V validation losses, which early stopping watches the sum of."""
+        """A name for each validation loss, length V; early stopping uses their sum."""
 
     def draw(self, batch: Batch, generator: Generator) -> Tensor:
-        """What is random in the loss of this micro-batch."""
+        """The random draws for this micro-batch."""
 
     def label_counts(self, batch: Batch, drawn: Tensor) -> Tensor:
-        """Over how many labels each part but the total is a mean, (P - 1,) float64. Counts of micro-batches add up."""
+        """The number of labels of each part except the total, (P - 1,) float64. Counts of micro-batches add up."""
 
     def losses(self, output: Any, batch: Batch, drawn: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The total with its graph, and all parts without theirs, (P,).
+        """The total with its graph, and all parts without a graph, (P,).
 
-        output: what the network made of the batch. share: the micro-batch's label_counts divided by those of the
-        whole batch, so that losses and gradients of all micro-batches add up to the batch's; None: it is the whole.
+        output: of the network for this batch. share: label_counts of the micro-batch divided by those of the whole
+        batch, so that losses and gradients of all micro-batches add up to those of the batch; None: no micro-batches.
         """
 
     def validation_losses(self, output: Any, batch: Batch) -> Tensor:
-        """(V,)."""
+        """The validation losses of a batch, (V,)."""

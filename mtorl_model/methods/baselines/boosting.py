@@ -1,6 +1,6 @@
-"""Gradient boosting on the inputs of each step alone: a method of its own, and the baseline that others are to beat.
+"""Gradient boosting on the inputs of a single step: a method, and the baseline of every evaluation.
 
-The rules of thumb need no fitting: the most popular and the best fixed channel are in every model's initial policy.
+The simpler baselines need no fitting: every model's initial policy has the most popular and the best fixed channel.
 
 N labels or rows, A channels, G gains, F features.
 """
@@ -25,10 +25,10 @@ _WINDOWS_AT_ONCE = 8192
 
 @dataclass(frozen=True, slots=True)
 class BoostingConfig(MethodConfig):
-    """The same trees for the channel and for every gain, but for their number."""
+    """The settings of the trees. The channel and the gains differ in the number of trees and in the learning rate."""
 
-    seed: int = 0  # which labels it is fitted on where there are more than most_labels
-    most_labels: int = 200_000  # that it is fitted on: a bounded wait
+    seed: int = 0  # selects the labels to fit on if there are more than most_labels
+    most_labels: int = 200_000  # upper limit of labels to fit on, which bounds the time
     channel_iterations: int = 80
     channel_rate: float = 0.1  # learning rate
     gain_iterations: int = 120
@@ -40,23 +40,23 @@ class BoostingConfig(MethodConfig):
 
 @register
 class Boosting(Method):
-    """One classifier for the channel, one for each gain. It is never fine-tuned: trees are not moved, but grown."""
+    """One classifier for the channel and one for each gain. It has no fine-tuning: fitted trees do not change."""
 
     name = "boosting"
     predicts = frozenset({POLICY, GAINS})
     Config = BoostingConfig
     config: BoostingConfig
 
-    labels = 0  # that it was fitted on
+    labels = 0  # number of labels it was fitted on
     _channel: Trees
-    _gains: tuple[Trees | float, ...]  # a rate where the gain never varies
+    _gains: tuple[Trees | float, ...]  # a rate if all labels of the gain are equal
 
     def fit(self, train: WindowStore, valid: WindowStore, run: Run) -> Self:
-        """From most_labels labels of windows drawn at random, at most; no more windows are read than hold them."""
+        """Fit on labels of randomly drawn windows, most_labels at most; reading stops when there are that many."""
         features_NF, action_N, gain_NG = self._drawn_labels(train)
         config = self.config
         self.labels = len(action_N)
-        self._channel = Trees.of(
+        self._channel = Trees.from_classifier(
             classifier(config, config.channel_iterations, config.channel_rate).fit(features_NF, action_N)
         )
         self._gains = tuple(self._fit_gain(features_NF, gain_N) for gain_N in gain_NG.T)
@@ -65,7 +65,7 @@ class Boosting(Method):
 
     def _drawn_labels(self, train: WindowStore) -> tuple[Features, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Features, channels and gains."""
-        most = self.config.most_labels
+        limit = self.config.most_labels
         order = np.random.default_rng(self.config.seed).permutation(len(train))
         features, actions_N, gains = [], [], []
         labels = 0
@@ -75,17 +75,19 @@ class Boosting(Method):
             actions_N.append(part.action_NL[part.label_NL])
             gains.append(part.gains_NLG[part.label_NL])
             labels += len(actions_N[-1])
-            if labels >= most:
+            if labels >= limit:
                 break
-        action_N = np.concatenate(actions_N)[:most].astype(np.int64)
-        return np.concatenate(features)[:most], action_N, np.concatenate(gains)[:most]
+        action_N = np.concatenate(actions_N)[:limit].astype(np.int64)
+        return np.concatenate(features)[:limit], action_N, np.concatenate(gains)[:limit]
 
     def _fit_gain(self, features_NF: Features, gain_N: Any) -> Trees | float:
         rate = float(gain_N.mean())
         if not 0 < rate < 1:
             return rate
         config = self.config
-        return Trees.of(classifier(config, config.gain_iterations, config.gain_rate).fit(features_NF, gain_N))
+        return Trees.from_classifier(
+            classifier(config, config.gain_iterations, config.gain_rate).fit(features_NF, gain_N)
+        )
 
     def predict(self, batch: Batch) -> Prediction:
         shape = tuple(batch.valid_BL.shape)
@@ -93,7 +95,7 @@ class Boosting(Method):
         return Prediction(*(None if rows is None else rows.reshape(*shape, -1) for rows in predicted))
 
     def predict_features(self, features_NF: Features) -> Prediction:
-        """[N]. A channel that no training label shows has the probability 0."""
+        """Predict rows of features, [N]. A channel without a training label has the probability 0."""
         policy_NA = np.zeros((len(features_NF), len(self.spec.channels)))
         policy_NA[:, self._channel.classes_C] = self._channel.probabilities(features_NF)
         gains = [self._predict_gain(model, features_NF) for model in self._gains]
@@ -127,7 +129,7 @@ def _part(state: State, name: str) -> State:
 
 
 def classifier(config: BoostingConfig, iterations: int, rate: float) -> HistGradientBoostingClassifier:
-    """Not yet fitted."""
+    """An unfitted classifier."""
     return HistGradientBoostingClassifier(
         max_iter=iterations, learning_rate=rate, max_leaf_nodes=config.max_leaf_nodes,
         min_samples_leaf=config.min_samples_leaf, l2_regularization=config.l2_regularization,

@@ -1,7 +1,7 @@
-"""Fitted gradient boosting as plain arrays: it predicts what scikit-learn's own object predicts, to the last bit.
+"""Fitted gradient boosting as plain arrays, with predictions bit for bit equal to scikit-learn's.
 
-scikit-learn stores its models as pickles only, which run code when they are read. What a fitted model predicts by are
-arrays of numbers; scikit-learn's own tree walker reads them again here.
+scikit-learn can store a model only as a pickle, and reading a pickle can run any code. But a fitted model predicts from
+arrays of numbers alone. This module keeps these arrays and evaluates them with scikit-learn's own tree predictor.
 
 N rows, F features, C classes, K trees an iteration (1 for two classes, else C), I iterations.
 """
@@ -27,13 +27,13 @@ class Trees:
     """A fitted classifier on F numbers; classes are whole numbers."""
 
     classes_C: npt.NDArray[np.int64]
-    baseline_K: npt.NDArray[np.float64]  # where the sums over trees start
+    baseline_K: npt.NDArray[np.float64]  # start value of the sums over trees
     size_IK: npt.NDArray[np.int64]  # nodes of each tree
     nodes: Array  # of all trees, one behind another, as PREDICTOR_RECORD_DTYPE
 
     @classmethod
-    def of(cls, fitted: HistGradientBoostingClassifier) -> "Trees":
-        """What a fitted classifier without categorical features predicts by."""
+    def from_classifier(cls, fitted: HistGradientBoostingClassifier) -> "Trees":
+        """The arrays of a fitted classifier, which must have no categorical features."""
         trees = [[tree.nodes for tree in iteration] for iteration in fitted._predictors]
         return cls(
             classes_C=fitted.classes_.astype(np.int64),
@@ -64,7 +64,7 @@ class Trees:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Trees":
-        """What `arrays` has made. Raises KeyError where an array is missing."""
+        """Undo `arrays`. Raises KeyError if an array is missing."""
         nodes = np.zeros(len(arrays["nodes.value"]), PREDICTOR_RECORD_DTYPE)
         for name in PREDICTOR_RECORD_DTYPE.names:
             nodes[name] = arrays[f"nodes.{name}"]

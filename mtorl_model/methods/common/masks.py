@@ -5,9 +5,9 @@ from torch import Tensor
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of x where mask (same shape) is True; 0 with zero gradient where it is True nowhere.
+    """Mean of x over the True entries of the mask (same shape); 0 with zero gradient if there are none.
 
-    A small batch may hold no known action or no preference pair: then that loss says nothing. Raising would
-    have to wait for the device at every step.
+    A small batch may have no known action or no preference pair; that loss is then 0. Raising an error instead would
+    require a device synchronisation at every step.
     """
     return torch.where(mask, x, 0.0).sum() / mask.sum().clamp_min(1)

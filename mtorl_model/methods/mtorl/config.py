@@ -1,4 +1,4 @@
-"""What MTORL's network and loss are made of, and the presets."""
+"""Settings of MTORL's network and loss, and its presets."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ class ModelConfig(JsonConfig):
     steps: int = 20  # n, steps of a window; no weight depends on it
     reward_form: str = "binary"  # one of REWARD_FORMS
     # tau: policies are divided by the training share of their channel to the power of tau, and scaled to sum to 1.
-    # 0 is the paper's; more of it finds rare channels more often, at the price of some accuracy.
+    # 0 is as in the paper; a larger value predicts rare channels more often, and is less accurate overall.
     prior_adjustment: float = 0.0
     use_state_encoder: bool = True  # False: figure 2 "w/o CausalState", the causal states are the embedded inputs
     use_attention: bool = True  # False: figure 2 "w/o CausalAttn", equation 8 starts from the causal states
@@ -63,7 +63,7 @@ class LossConfig(JsonConfig):
 
 @dataclass(frozen=True, slots=True)
 class MTORLConfig(MethodConfig):
-    """Everything that MTORL's weights depend on beside its data."""
+    """All settings of MTORL."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -80,7 +80,7 @@ class MTORLConfig(MethodConfig):
 
 _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of the dataset's name
 
-# Model, training, and mu: None for the paper's. With the paper's mu the rare gains are learned late or not at all
+# Model, training, and mu: None for the paper's. With the paper's mu the rare gains are learned late or never
 # on users never seen; with 1 conversion AUC goes from .75 to .80 on the Criteo sample's validation users, one seed
 # (python -m mtorl_model.train --dataset criteo --preset small --mu 0.04, and without --mu).
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig, float | None]] = {
@@ -109,5 +109,5 @@ def presets(dataset: str) -> dict[str, MTORLConfig]:
 
 
 def preset(name: str, dataset: str) -> MTORLConfig:
-    """One of them. Raises UserError where there is none of that name."""
+    """The preset of that name for a dataset. Raises UserError if there is no such preset."""
     return choose_preset(presets(dataset), name)

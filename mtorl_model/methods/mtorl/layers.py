@@ -1,7 +1,7 @@
-"""The blocks that the network is composed of. None reads the future, none reads padding.
+"""The blocks that the network is composed of. No block reads later steps or padding.
 
 Shapes: B windows, L steps (oldest first), K categorical inputs, E embedded size, D hidden size,
-H attention heads. valid_BL is boolean, True = real. What a block puts out at padding is finite and unspecified.
+H attention heads. valid_BL is boolean, True = real. Outputs at padding are finite and unspecified.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True, gain: str = "linear") -> nn.Linear:
-    """A linear layer with Gaussian weights (section 4.1.3) that keep the variance; `gain` names what follows it."""
+    """A linear layer with Gaussian weights (section 4.1.3) that keep the variance; `gain`: the activation after it."""
     layer = nn.Linear(inputs, outputs, bias=bias)
     nn.init.kaiming_normal_(layer.weight, a=0.01, nonlinearity=gain)  # type: ignore[arg-type]
     if bias:
@@ -32,12 +32,13 @@ def embedding_size(vocabulary: int) -> int:
 
 
 class CategoricalEmbedding(nn.Module):
-    """One table of vectors for each categorical input, side by side.
+    """One embedding table for each categorical input.
 
-    The paper concatenates the features as they are; a code is not a quantity, so here each is looked up.
-    Vectors start small: a category hardly seen in training then says little. dropout is the share of inputs that
-    a window hides while training: it leans less on any one category, and the vector of code 0 learns what to say
-    of a value it has never seen. A hidden input is hidden at every step, or its neighbours would tell it.
+    The paper concatenates the raw features. A code is not a quantity, so here each is looked up in a table.
+    Vectors start small, so that a category which is rare in training has little effect. dropout is the share of inputs
+    that are hidden in a training window: the network relies less on single categories, and the vector of code 0 is
+    trained to stand for unseen values. A hidden input is hidden at every step, because neighbouring steps often have
+    the same value.
     """
 
     def __init__(self, vocabulary: tuple[int, ...], *, dropout: float = 0.0):
@@ -83,7 +84,7 @@ class CausalConvBlock(nn.Module):
 
 
 def attention_mask(valid_BL: Tensor) -> Tensor:
-    """Who may look at whom, (B, 1, L, L): a query sees the real steps up to its own.
+    """Which positions a query attends to, (B, 1, L, L): the real steps up to its own.
 
     Each position sees itself as well, so that a padded query has something to average and does not become NaN;
     for a real step that changes nothing.
@@ -121,7 +122,7 @@ class CausalAttention(nn.Module):
         return a_BHLd.transpose(1, 2).flatten(-2)
 
     def last(self, s_BLD: Tensor, valid_BL: Tensor) -> Tensor:
-        """What `forward` says of the last step, (B, D), at the cost of no projection of the other steps.
+        """The output of `forward` at the last step, (B, D), without projecting the other steps.
 
         q (W_K s) is (q W_K) s, and a weighted mean of W_V s is W_V of the weighted mean of s: both matrices are applied
         once a window. The last step is taken for real. Without dropout.
@@ -154,10 +155,10 @@ class AddNorm(nn.Module):
 
 
 class RewardDecoder(nn.Module):
-    """Equation 12 before its activation f: layers of its own on the causal states, then one linear layer.
+    """Equation 12 before its activation f: separate layers on the causal states, then one linear layer.
 
     It does not read the attention: that may exaggerate noise (section 3.5). Published code, fault 5: one
-    shared layer instead of L3 own ones.
+    shared layer instead of L3 separate ones.
     """
 
     def __init__(self, hidden: int, outputs: int, *, layers: int):

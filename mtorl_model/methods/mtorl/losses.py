@@ -1,13 +1,13 @@
-"""What training minimises: equation 16, and its three parts.
+"""The training loss: equation 16, and its three parts.
 
 Shapes: B windows, L steps, A actions, H reward losses (see reward_forms.py).
-Every mean is a masked_mean over the steps that bear a label. What a batch holds elsewhere reaches neither a
-loss nor a gradient, whatever it is.
+Every mean is a masked_mean over the steps with a label. Values of a batch at other steps affect no loss and no
+gradient.
 
-A batch may be computed in parts (micro-batches), one after another or on several processes. Each loss is a mean
-over labels of its own kind, and parts hold different numbers of them: a part's losses count by its share of the
-batch's labels (`label_counts`), so that the losses and gradients of all parts add up to those of the whole batch.
-Preference pairs are drawn within a part, as their windows have to be in memory together.
+A batch may be computed in parts (micro-batches), one after another or in several processes. Each loss is a mean over a
+different kind of label, and the parts have different numbers of these labels. Therefore a part's losses are weighted by
+its share of the labels in the batch (`label_counts`), so that the losses and gradients of all parts add up to those of
+the whole batch. Preference pairs are drawn within a part, because both windows of a pair must be in memory.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from mtorl_model.methods.mtorl.reward_forms import RewardForm
 
 
 class Losses(NamedTuple):
-    """Scalars, but for reward_losses, (H,). total is what to minimise."""
+    """Scalars, except reward_losses, (H,). total is minimised."""
 
     total: Tensor
     policy: Tensor
@@ -60,13 +60,13 @@ def policy_loss(output: Output, batch: Batch) -> Tensor:
 
 
 def draw_pairs(batch: Batch, generator: Generator) -> Tensor:
-    """The window that each is compared with, (B,) on the batch's device: a permutation drawn by `generator`."""
-    other_B = torch.randperm(len(batch.label_BL), generator=generator, device=generator.device)
-    return other_B.to(batch.label_BL.device)
+    """The partner that each window is compared with, (B,) on the batch's device: a permutation from `generator`."""
+    partner_B = torch.randperm(len(batch.label_BL), generator=generator, device=generator.device)
+    return partner_B.to(batch.label_BL.device)
 
 
-def _compared(batch: Batch, other_B: Tensor) -> tuple[Tensor, Tensor]:
-    """The positions at which a window and its other are compared, (B, L); who wins, (B, 1): 1 the window, -1 its other.
+def _compared(batch: Batch, partner_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The positions at which a window and its partner are compared, (B, L); the winner, (B, 1): 1 window, -1 partner.
 
     The winner has the strictly greater total reward over its label steps; pairs with equal totals (a window and
     itself, too) are dropped.
@@ -74,34 +74,34 @@ def _compared(batch: Batch, other_B: Tensor) -> tuple[Tensor, Tensor]:
     known_BL, _ = _known_action(batch)
     # float64 holds the sum of a window's float32 rewards without rounding: the same rewards in another order tie
     total_B = torch.where(batch.label_BL, batch.reward_BL, 0.0).sum(dim=1, dtype=torch.float64)
-    side_B1 = (total_B - total_B[other_B]).sign().unsqueeze(1)
-    return known_BL & known_BL[other_B] & (side_B1 != 0), side_B1
+    side_B1 = (total_B - total_B[partner_B]).sign().unsqueeze(1)
+    return known_BL & known_BL[partner_B] & (side_B1 != 0), side_B1
 
 
-def dpo_loss(output: Output, batch: Batch, other_B: Tensor, *, beta: float) -> Tensor:
-    """Equation 15: of two windows of a batch, the channels of the one that earned more are to be more likely.
+def dpo_loss(output: Output, batch: Batch, partner_B: Tensor, *, beta: float) -> Tensor:
+    """Equation 15: of two windows of a batch, the channels of the window with more reward become more likely.
 
-    Window i is paired with window other_B[i] (see draw_pairs). Position t is compared with position t, counted from
+    Window i is paired with window partner_B[i] (see draw_pairs). Position t is compared with position t, counted from
     the newest step, where both channels are labels.
 
-    Published code, fault 4: a KL of probabilities without logarithms, of one pair a batch, without beta's
+    Published code, fault 4: a KL of probabilities without logarithms, with one pair per batch, without beta's
     gradient. Here log-probabilities, as many pairs as windows; both sides learn.
     """
     _, action_BL = _known_action(batch)
-    compared_BL, side_B1 = _compared(batch, other_B)
+    compared_BL, side_B1 = _compared(batch, partner_B)
     log_pi_BL = action_log_probability(output, action_BL)
-    margin_BL = side_B1.to(log_pi_BL.dtype) * (log_pi_BL - log_pi_BL[other_B])
+    margin_BL = side_B1.to(log_pi_BL.dtype) * (log_pi_BL - log_pi_BL[partner_B])
     return masked_mean(-F.logsigmoid(beta * margin_BL), compared_BL)
 
 
-def label_counts(batch: Batch, other_B: Tensor, form: RewardForm) -> Tensor:
+def label_counts(batch: Batch, partner_B: Tensor, form: RewardForm) -> Tensor:
     """Over how many labels each loss is a mean, (2 + H,) float64: policy, dpo, rewards. Counts of parts add up."""
-    policy, dpo = _known_action(batch)[0].sum(), _compared(batch, other_B)[0].sum()
+    policy, dpo = _known_action(batch)[0].sum(), _compared(batch, partner_B)[0].sum()
     return torch.stack([policy, dpo, *form.labels(batch).sum(dim=(0, 1))]).double()
 
 
 def total_loss(
-    output: Output, batch: Batch, config: LossConfig, form: RewardForm, other_B: Tensor, share: Tensor | None = None
+    output: Output, batch: Batch, config: LossConfig, form: RewardForm, partner_B: Tensor, share: Tensor | None = None
 ) -> Losses:
     """Equation 16. The reward term is the mean over gains, so that mu means the same for any number of them.
 
@@ -109,7 +109,7 @@ def total_loss(
     """
     policy = policy_loss(output, batch)
     rewards = form.losses(output.reward_logits_BLO, batch)
-    dpo = dpo_loss(output, batch, other_B, beta=config.beta)
+    dpo = dpo_loss(output, batch, partner_B, beta=config.beta)
     if share is not None:
         share = share.to(policy.dtype)
         policy, dpo, rewards = policy * share[0], dpo * share[1], rewards * share[2:]
@@ -117,7 +117,7 @@ def total_loss(
 
 
 class MTORLLoss:
-    """Equation 16 as the training loop minimises it (training/objective.py). What is drawn are preference pairs."""
+    """Equation 16 as an objective of the training loop (training/objective.py); the draws are preference pairs."""
 
     validation_names = ("policy", "reward")
 

@@ -50,7 +50,7 @@ class MTORL(Method):
         return presets(dataset)
 
     def initialise(self) -> Self:
-        """Networks with random weights that follow from the seeds; itself."""
+        """Create networks with random weights, which depend on the seeds only; returns itself."""
         self.networks = tuple(self._seeded(seed) for seed in self._seeds())
         return self
 
@@ -68,13 +68,13 @@ class MTORL(Method):
         return MTORLLoss(self.config.loss, self.config.model.form, self.spec.gains)
 
     def fit(self, train: WindowStore, valid: WindowStore, run: Run) -> Self:
-        """One network after another; each is resumed from a checkpoint of its own."""
+        """Train one network after another; each has its own checkpoint."""
         after_epoch = run.after_epoch
         report = (lambda history: after_epoch(len(history.epochs), history.best.monitor)) if after_epoch else None
         networks, self.histories = [], []
         for seed in self._seeds():
             networks.append(self._seeded(seed))
-            # A network that is done keeps its checkpoint until all are: a kill repeats none of them.
+            # A finished network keeps its checkpoint until all are finished: after a kill none is trained again.
             self.histories.append(
                 loop.fit(
                     networks[-1], train, valid, self._objective(), replace(self.config.train, seed=seed),
@@ -92,7 +92,7 @@ class MTORL(Method):
         return self
 
     def fine_tune(self, sample: DaySample, config: FineTuneConfig) -> dict[str, float]:
-        """Every network on batches of its own; the losses of the second network have a _2 behind their names."""
+        """Each network learns from differently drawn batches; the names of the second network's losses end in _2."""
         curves: dict[str, float] = {}
         for member, network in enumerate(self.networks, start=1):
             losses = loop.fine_tune(
@@ -103,9 +103,9 @@ class MTORL(Method):
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
-        """The mean of the networks' policies and gains, computed in float32 on a GPU where there is one.
+        """The mean of the networks' policies and gains, computed in float32, on a GPU if there is one.
 
-        The policy is adjusted for the channels' shares in the log as ModelConfig.prior_adjustment says.
+        The policy is adjusted for the channels' shares in the log (ModelConfig.prior_adjustment).
         """
         batch = batch.to(device())
         return self._mean([(network, network(batch)) for network in self._ready()])
@@ -117,9 +117,9 @@ class MTORL(Method):
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Convolutions' weights are normalised once, not for every block.
+        """Within this context the weights of the convolutions are normalised once instead of for every block.
 
-        A switch of the whole process: within, no model may be trained, nor one be a copy.deepcopy of another.
+        It affects the whole process: no model may be trained or copied with copy.deepcopy within it.
         """
         self._ready()
         with parametrize.cached():
@@ -128,7 +128,7 @@ class MTORL(Method):
     def _ready(self) -> tuple[Network, ...]:
         """The networks on their device, dropout off."""
         for network in self.networks:
-            # Both walk all parts of the network: too much for every block of windows.
+            # `to` and `eval` visit all modules of the network, which is too slow for every block of windows.
             if network.training or next(network.parameters()).device.type != device():
                 network.to(device()).eval()
         return self.networks
@@ -164,10 +164,10 @@ class MTORL(Method):
 
 
 def merged_curves(histories: Sequence[History]) -> list[dict[str, float]]:
-    """All figures of each epoch, those of the second network and on with its number behind their names."""
+    """All figures of each epoch; the names of the second and later networks' figures end in the network's number."""
     curves: list[dict[str, float]] = [{} for _ in range(max(len(history.epochs) for history in histories))]
     for member, history in enumerate(histories, start=1):
-        for curve, epoch in zip(curves, history.epochs, strict=False):  # each stops early by itself
+        for curve, epoch in zip(curves, history.epochs, strict=False):  # networks stop at different epochs
             curve |= {name + _suffix(member): value for name, value in epoch.curves().items()}
     return curves
 

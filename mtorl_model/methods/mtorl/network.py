@@ -1,4 +1,4 @@
-"""The network of MTORL: which channel a user is shown next, and what it earns.
+"""The network of MTORL: it predicts the next channel of a user, and the reward.
 
 Shapes: B windows, L steps (oldest first, padding on the left), K categorical inputs, F numeric inputs,
 A actions (channels), G gains, D hidden size, O reward outputs (set by the reward form).
@@ -36,8 +36,8 @@ class Output(NamedTuple):
 class Network(nn.Module):
     """The network of figure 1a.
 
-    The policy and the predicted reward of step t depend on the real steps up to t of the same window, and on
-    nothing else: not on how much padding stands before them, nor on what it holds, nor on other windows.
+    The policy and the predicted reward of step t depend only on the real steps up to t of the same window: not on
+    the amount or the values of the padding before them, and not on other windows.
     """
 
     def __init__(self, config: ModelConfig, sizes: InputSizes):
@@ -74,9 +74,9 @@ class Network(nn.Module):
         return self._decode(attended_BLD, state_BLD)
 
     def last_step(self, batch: Batch) -> Output:
-        """As `forward`, but the policy of the last step alone: action_logits_BLA has one step, the rest has all.
+        """Like `forward`, but with the policy of the last step only: action_logits_BLA has one step.
 
-        What lies behind the attention is computed for that step only. The last step of every window must be real.
+        The layers after the attention are computed for that step only. The last step of every window must be real.
         """
         state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
         attended_BD = self.attention.last(state_BLD, batch.valid_BL) if self.config.use_attention else state_BLD[:, -1]

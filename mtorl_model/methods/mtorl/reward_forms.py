@@ -1,4 +1,4 @@
-"""The four forms of the reward of equation 18: what the network reads of it, what it puts out, and its loss.
+"""The four forms of the reward of equation 18: its inputs, outputs and losses.
 
 Shapes: B windows, L steps, G gains (from the least to the most valuable), O reward outputs, H reward losses.
 """
@@ -17,7 +17,7 @@ from mtorl_model.methods.common.masks import masked_mean
 
 
 class RewardForm(ABC):
-    """One form of the reward. Its losses are means over label steps; what other steps hold reaches no loss."""
+    """One form of the reward. Its losses are means over label steps; other steps do not affect them."""
 
     name: ClassVar[str]
     inputs: ClassVar[RewardInputs]
@@ -44,7 +44,7 @@ class RewardForm(ABC):
 
 
 class Binary(RewardForm):
-    """One logit and one cross-entropy a gain: equations 14 and 20."""
+    """One logit and one cross-entropy per gain: equations 14 and 20."""
 
     name = "binary"
     inputs = GAINS_AND_REWARD
@@ -56,11 +56,11 @@ class Binary(RewardForm):
         return tuple(gains)
 
     def labels(self, batch: Batch) -> Tensor:
-        """A label of maturity 0 says nothing about its gain."""
+        """Labels with maturity 0 are left out: whether the gain comes is not known yet."""
         return batch.label_BL.unsqueeze(-1) & (batch.maturity_BLG > 0)
 
     def losses(self, logits_BLO: Tensor, batch: Batch) -> Tensor:
-        """(G,). Where a gain may still come (delayed_feedback.py), "none yet" has the probability 1 - maturity * r^.
+        """(G,). A label without the gain has the probability 1 - maturity * r^, see delayed_feedback.py.
 
         As printed, equations 14 and 20 hold (1 - r)(1 - log r^) (fault 7); cross-entropy is (1 - r) log(1 - r^).
         """
@@ -92,18 +92,18 @@ class Continuous(RewardForm):
         return masked_mean(squared_BL, batch.label_BL).unsqueeze(0)
 
     def gains(self, logits_BLO: Tensor, gains: int) -> Tensor:
-        """Each gain has the one number that is predicted for all: a score to rank by, no probability."""
+        """All gains have the same predicted number: a score for ranking, not a probability."""
         return logits_BLO.sigmoid().expand(-1, -1, gains)
 
 
 class Fused(Continuous):
-    """As continuous: the two forms differ in how the scaled reward was made, not in what is made of it."""
+    """The same network and loss as continuous; the forms differ in the definition of the scaled reward."""
 
     name = "fused"
 
 
 class OneHot(RewardForm):
-    """One logit a class: class 0 earns nothing, class k reaches gain k and no later one. Equation 21."""
+    """One logit per class: class 0 has no gain, class k has gain k and no later one. Equation 21."""
 
     name = "onehot"
     inputs = HIGHEST_GAIN
@@ -116,7 +116,7 @@ class OneHot(RewardForm):
         return masked_mean(loss_BL, batch.label_BL).unsqueeze(0)
 
     def gains(self, logits_BLO: Tensor, gains: int) -> Tensor:
-        """The probability of the gain's class or a later one: a gain counts as reached where a later one is."""
+        """The probability of the gain's class or a later one: a later gain implies the earlier ones."""
         class_BLO = logits_BLO.softmax(dim=-1)
         return class_BLO.flip(-1).cumsum(-1).flip(-1)[..., 1:]
 

@@ -212,7 +212,7 @@ def test_it_learns_64_windows_by_heart(name: str, synthetic_lake: tuple[Lake, Fe
     model = fitted(name, *synthetic_lake, LEARNS_BY_HEART, windows=64)
     windows = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
     label = windows.label_NL
-    policy_NA, gains_NG = model.predict(windows.batch()).at(label)
+    policy_NA, gains_NG = model.predict(windows.batch()).take(label)
     if policy_NA is not None:
         chosen_N = np.take_along_axis(policy_NA, windows.action_NL[label][:, None].astype(int), axis=1)
         assert -np.log(chosen_N).mean() < 0.1

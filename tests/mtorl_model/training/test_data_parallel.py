@@ -136,6 +136,6 @@ def test_each_part_of_a_batch_is_one_processes(
 ) -> None:
     monkeypatch.setattr(data_parallel, "processes", lambda: 2)
     monkeypatch.setattr(data_parallel, "rank", lambda: rank)
-    assert list(range(parts)[data_parallel.mine(parts)]) == want
+    assert list(range(parts)[data_parallel.own_parts(parts)]) == want
     with pytest.raises(UserError, match="2 processes cannot share batches of 3 micro-batches"):
-        data_parallel.mine(3)
+        data_parallel.own_parts(3)

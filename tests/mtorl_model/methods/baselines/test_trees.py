@@ -19,7 +19,7 @@ def test_they_predict_the_very_bits(classes: int, numbered_from: int) -> None:
     unseen_NF = rng.standard_normal((999, 6)).astype(np.float32)
     unseen_NF[::7, 3] = np.nan
     want_NC = fitted.predict_proba(unseen_NF)
-    trees = Trees.of(fitted)
+    trees = Trees.from_classifier(fitted)
     arrays = trees.arrays()
     assert all(array.dtype.kind in "fi" for array in arrays.values())  # nothing that would need a pickle
     for again in (trees, Trees.from_arrays(arrays)):

@@ -240,8 +240,8 @@ def test_the_parts_of_a_batch_add_up_to_it_in_losses_and_gradients(form):
     logits = (output.action_logits_BLA, output.reward_logits_BLO)
 
     # The whole batch with the same pairs: each within its part.
-    other_B = torch.cat([cut.start + pairs_of_part for cut, pairs_of_part in zip(cuts, pairs, strict=True)])
-    losses = total_loss(output, whole, LossConfig(mu=0.3), REWARD_FORMS[form], other_B)
+    partner_B = torch.cat([cut.start + pairs_of_part for cut, pairs_of_part in zip(cuts, pairs, strict=True)])
+    losses = total_loss(output, whole, LossConfig(mu=0.3), REWARD_FORMS[form], partner_B)
     want = torch.autograd.grad(losses.total, logits, retain_graph=True)
 
     counts = [label_counts(part, other, REWARD_FORMS[form]) for part, other in zip(parts, pairs, strict=True)]
