@@ -1,77 +1,71 @@
-"""Audit a table's published partitions of a range of days; exit status 2 where a critical rule fails.
+"""Audit the published partitions of one or more tables; exit status 2 if a critical rule fails.
 
     python -m jobs.audit_table --dataset kuairand --lake lake --table exposures [--from DAY] [--to DAY] [--new]
 
-Each partition is audited on its own; the results are kept under LAKE/audits, and the data docs follow them. --new
-leaves out the partitions whose latest audit is about the very content that lies there, unless it failed critically.
+Every partition is audited separately. Results are stored under LAKE/audits, and the data docs are updated. --new skips
+a partition if its latest audit is about its current content and did not fail critically.
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.data_docs import publish_pages
-from jobs.quality.audit_results import FAIL, Audit, store, stored_audit
+from jobs.quality.audit_results import FAIL, Audit, store_audit, stored_audit
+from jobs.reports.data_docs import publish_pages
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.files import file_sha256
-from lakehouse.lake import Lake
+from lakehouse.lake import Lake, Partition
 from lakehouse.manifest import MANIFEST
 from lakehouse.published_days import published_days
+from schemas.dataset import Dataset
 from schemas.days import UNDATED, days_between
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import FEATURE_SPEC, QUARANTINE
-from schemas.tables.registry import TABLES
+from schemas.tables.registry import TABLES, registered
 from schemas.tables.sequences import DEFAULT_STEPS
 
-_NOT_DAILY = (QUARANTINE, FEATURE_SPEC)  # a day without such a partition is nothing to mention
-_NAMED_DAYS = 5
+_NOT_DAILY = (QUARANTINE, FEATURE_SPEC)  # most days have no partition of these
+_DAYS_NAMED = 5
 
 
 def main() -> None:
-    args = _arguments().parse_args()
+    args = _parser().parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
     for table in args.table:
-        if table not in TABLES:
-            raise UserError(f"unknown table '{table}': choose one of {', '.join(TABLES)}")
+        registered(table)
     spec = spec_in_file(args.spec) if args.spec else None
-    asked: list[tuple[str, str]] = []
-    for table in args.table:
-        days, missing = days_to_audit(lake, table, dataset.name, *day_range_of(args))
-        asked += ((table, day) for day in days)
-        if missing:
-            more = f" and {len(missing) - _NAMED_DAYS} more days" if len(missing) > _NAMED_DAYS else ""
-            print(f"info {table}/{dataset.name}: no partition for {', '.join(missing[:_NAMED_DAYS])}{more}")
+    partitions = _partitions(lake, args.table, dataset, *day_range_of(args))
     if args.new:
-        asked = [(table, day) for table, day in asked if not has_passed(lake, table, dataset.name, day)]
-    if not asked:
+        partitions = [partition for partition in partitions if not has_passed(partition)]
+    if not partitions:
         print(f"info {', '.join(args.table)}/{dataset.name}: nothing to audit")
         return
 
-    # Great Expectations takes seconds to load: only now that there is something to audit, and once.
+    # Great Expectations takes seconds to import: only if there is something to audit.
     from jobs.quality.audits import audit_partition
 
     audits = []
-    for table, day in asked:
-        audit = audit_partition(lake, table, dataset, day, spec=spec, steps=args.steps)
-        store(lake, audit)
+    for partition in partitions:
+        audit = audit_partition(lake, partition.table, dataset, partition.day, spec=spec, steps=args.steps)
+        store_audit(lake, audit)
         audits.append(audit)
-        for line in report(audit):
+        for line in result_lines(audit):
             print(line)
-    print(f"data docs: {publish_pages(lake, dataset.name, audits)}", flush=True)  # before the line on stderr
+    print(f"data docs: {publish_pages(lake, dataset, audits)}", flush=True)  # before the error on stderr
     failed = [audit for audit in audits if audit.verdict == FAIL]
     if failed:
         more = f"; {len(failed) - 1} more failed" if len(failed) > 1 else ""
-        raise UserError(f"{failed[0].where} failed its audit: {failed[0].headline}{more}")
+        raise UserError(f"{failed[0].partition_name} failed its audit: {failed[0].headline}{more}")
 
 
 def days_to_audit(
-    lake: Lake, table: str, dataset: str, first: str | None, last: str | None
+    lake: Lake, table: str, dataset: Dataset, first: str | None, last: str | None
 ) -> tuple[list[str], list[str]]:
     """The published days of the range, oldest first, and the days without a partition.
 
-    A UserError where there is none at all, but for the quarantine, which may well be empty. Its undated rows
-    belong to every range.
+    Undated rows of the quarantine belong to every range. Raises UserError if no day is published; only the quarantine
+    may be empty.
     """
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
@@ -80,41 +74,58 @@ def days_to_audit(
         undated = lake[table, dataset, UNDATED].path.is_dir()
         return ([*days, UNDATED] if undated else days), []
     days = published_days(lake, table, dataset, first, last)
-    asked_days = days_between(first or days[0], last or days[-1])
-    return days, [] if table in _NOT_DAILY else [day for day in asked_days if day not in set(days)]
+    if table in _NOT_DAILY:
+        return days, []
+    published = set(days)
+    return days, [day for day in days_between(first or days[0], last or days[-1]) if day not in published]
 
 
-def has_passed(lake: Lake, table: str, dataset: str, day: str) -> bool:
-    """Whether the very partition that lies there, manifest included, was audited without a critical failure."""
-    audit, manifest = stored_audit(lake, table, dataset, day), lake[table, dataset, day].path / MANIFEST
-    return (
-        audit is not None and audit.verdict != FAIL and manifest.is_file() and audit.manifest == file_sha256(manifest)
-    )
+def has_passed(partition: Partition) -> bool:
+    """Whether the partition with its current manifest was audited and did not fail critically."""
+    audit, manifest = stored_audit(partition), partition.path / MANIFEST
+    if audit is None or audit.verdict == FAIL or not manifest.is_file():
+        return False
+    return audit.manifest == file_sha256(manifest)
 
 
-def report(audit: Audit) -> Iterator[str]:
-    """One line a failed rule and note, or one line that all is well."""
+def result_lines(audit: Audit) -> Iterator[str]:
+    """One line for each failed rule and note; one line if every rule holds."""
+    name = audit.partition_name
     for outcome in audit.failed:
-        yield f"{outcome.severity} {audit.where}: {outcome.name}: {audit.finding(outcome)} — {outcome.why}"
+        yield f"{outcome.severity} {name}: {outcome.name}: {audit.describe(outcome)} — {outcome.why}"
     for note in audit.notes:
-        yield f"info {audit.where}: {note}"
+        yield f"info {name}: {note}"
     if not audit.failed:
-        yield f"pass {audit.where}: {audit.rows:,} rows, {len(audit.outcomes)} rules"
+        yield f"pass {name}: {audit.rows:,} rows, {len(audit.outcomes)} rules"
 
 
-def _arguments() -> argparse.ArgumentParser:
-    result = dataset_parser(__doc__)
-    add_lake(result)
-    add_day_range(result)
-    result.add_argument("--new", action="store_true", help="only what was not audited yet, as it lies there")
-    result.add_argument("--table", required=True, nargs="+", help=f"of {', '.join(TABLES)}")
-    result.add_argument(
+def _partitions(
+    lake: Lake, tables: list[str], dataset: Dataset, first: str | None, last: str | None
+) -> list[Partition]:
+    """The partitions to audit, table by table. Prints the days that lack one."""
+    partitions: list[Partition] = []
+    for table in tables:
+        days, missing = days_to_audit(lake, table, dataset, first, last)
+        partitions += (lake[table, dataset, day] for day in days)
+        if missing:
+            more = f" and {len(missing) - _DAYS_NAMED} more days" if len(missing) > _DAYS_NAMED else ""
+            print(f"info {table}/{dataset.name}: no partition for {', '.join(missing[:_DAYS_NAMED])}{more}")
+    return partitions
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = dataset_parser(__doc__)
+    add_lake(parser)
+    add_day_range(parser)
+    parser.add_argument("--new", action="store_true", help="only partitions whose current content was not audited yet")
+    parser.add_argument("--table", required=True, nargs="+", help=f"one or more of {', '.join(TABLES)}")
+    parser.add_argument(
         "--steps", type=int, default=DEFAULT_STEPS, help="window length that `sequences` were built with"
     )
-    result.add_argument(
+    parser.add_argument(
         "--spec", type=Path, help="a feature_spec.json that `sequences` were built with; default: the published one"
     )
-    return result
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Print which partitions of a lake are fresh, stale, missing or failed: a line a day, a column a table.
+"""Print which partitions of a lake are fresh, stale, missing or failed: one line per day, one column per table.
 
     python -m jobs.status --dataset kuairand --lake lake [--from DAY] [--to DAY] [--raw RAW] [--todo]
 
-Reads manifests and audit results only, so it takes seconds however much data there is. The raw log counts as it was
-when a run last read it; with --raw a line says whether its files have changed since. A day that is not over yet, or
-that the log has not got to, is nothing to run.
+Reads manifests and audit results only, so it takes seconds whatever the size of the data. The raw log is judged as it
+was when a run last read it; with --raw, a line says whether its files have changed since then. A day that is not over,
+or that the log has not reached, does not have to be run.
 """
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -29,16 +30,17 @@ from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SE
 from schemas.tables.registry import SCORE_TABLES, TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW, RegisteredTable
 
 DAILY = [table for table in TABLES.values() if table.daily]
+_MOST_NAMED = 3  # partitions or files in one line
 
 
 class State(Enum):
-    """Of a partition. A stale one rests on something that has changed, or that is stale itself."""
+    """The state of a partition. A stale one was built from something that has changed, or that is stale itself."""
 
     FRESH = "fresh"
     STALE = "stale"
     MISSING = "missing"
-    FAILED = "failed"  # its audit found a critical fault: no job builds on it
-    NONE = "-"  # there is none, and none is to be: no model of before the day could have been tested on it
+    FAILED = "failed"  # a critical rule failed: no job builds on it
+    NONE = "-"  # no partition is expected: no model from before the day could have been tested on it
 
 
 Grid = Mapping[str, Mapping[str, State]]  # by day, by table
@@ -46,48 +48,50 @@ Manifests = Mapping[str, Mapping[str, Manifest | None]]  # by table, by day
 
 
 def main() -> None:
-    arguments = dataset_parser(__doc__)
-    add_lake(arguments)
-    add_day_range(arguments)
-    arguments.add_argument("--raw", type=Path, help="folder of the raw files, to see whether they have changed")
-    arguments.add_argument("--todo", action="store_true", help="only the first day, and from when to when to run")
-    args = arguments.parse_args()
+    parser = dataset_parser(__doc__)
+    add_lake(parser)
+    add_day_range(parser)
+    parser.add_argument("--raw", type=Path, help="folder of the raw files, to see whether they have changed")
+    parser.add_argument(
+        "--todo", action="store_true", help="print only the first day, and the first and the last day to run"
+    )
+    args = parser.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
     index = stored_index(lake, dataset)
-    last_over = yesterday(dataset)
-    days = days_of_lake(lake, dataset, index, last_over)
+    last_complete = yesterday(dataset)
+    days = days_of_lake(lake, dataset, index, last_complete)
     if not days:
         raise UserError(f"nothing of {dataset.name} in {lake.root} yet: make run, or name another lake with LAKE=")
     manifests = read_manifests(lake, dataset, days)
     grid = states(lake, dataset, index, days, manifests)
-    over = {day: of_day for day, of_day in grid.items() if day <= last_over}
+    complete = {day: day_states for day, day_states in grid.items() if day <= last_complete}
     if args.todo:
-        if not over:
+        if not complete:
             raise UserError(f"no day of {dataset.name} in {lake.root} is over yet: name the days with FROM= and TO=")
-        print(min(over), *unfinished(over)[:1], *unfinished(over)[-1:])
+        print(min(complete), *unfinished(complete)[:1], *unfinished(complete)[-1:])
         return
     first, last = day_range_of(args)
-    shown = [day for day in days if (first or day) <= day <= (last or day)]
-    print("\n".join([*grid_lines(grid, shown), "", *advice(over, dataset.name), *code_lines(manifests)]))
+    listed = [day for day in days if (first or day) <= day <= (last or day)]
+    print("\n".join([*grid_lines(grid, listed), "", *advice(complete, dataset), *code_lines(manifests)]))
     for line in raw_lines(dataset, lake, index, args.raw):
         print(line)
 
 
 def yesterday(dataset: Dataset) -> str:
-    """The last day that is over in the dataset's calendar: of a later one more rows may come."""
+    """The last day that is over in the dataset's calendar; later days may still get rows."""
     return day_before(datetime.now(ZoneInfo(dataset.timezone)).date().isoformat())
 
 
-def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_over: str) -> list[str]:
-    """The days that the lake holds, and from the first of them on those that the log has got to and that are over.
+def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_complete: str) -> list[str]:
+    """The days that the lake has, and all later ones up to last_complete that the log has reached.
 
-    What a clock that runs ahead has written makes no days (RawIndex.has_come). Without an index, a day in between
-    counts as well.
+    Rows from the future, as of a wrong clock, make no days (RawIndex.has_come). Without an index, every day between
+    two days of the lake counts as well.
     """
     published = {day for table in DAILY for day in lake.days(table.name, dataset)}
     span = index.span if index else None
-    ends = [*published, *(span or ())]
-    first, last = min(published or ends, default=""), min(max(ends, default=""), last_over)
+    known = [*published, *(span or ())]
+    first, last = min(published or known, default=""), min(max(known, default=""), last_complete)
     expected = days_between(first, last) if first and first <= last else []
     arrived = {day for day in expected if day not in published and (index is None or index.has_come(day))}
     return sorted(published | arrived)
@@ -97,59 +101,78 @@ def read_manifests(lake: Lake, dataset: Dataset, days: list[str]) -> Manifests:
     return {table.name: {day: lake[table.name, dataset, day].manifest for day in days} for table in DAILY}
 
 
+@dataclass(frozen=True, slots=True)
+class _Champion:
+    """The present champion of a dataset.
+
+    version: as manifests name it. spec_version: of the feature spec that the daily run builds sequences with.
+    newest_day: the only day whose scores a new champion makes stale. trained_through: the earliest day that any
+    champion was trained through; later days have a test.
+    """
+
+    version: str | None
+    spec_version: str | None
+    newest_day: str
+    trained_through: str | None
+
+
 def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str], manifests: Manifests) -> Grid:
     """The state of each partition of these days, which begin with the lake's first day."""
+    champion = _Champion(
+        champion_version(lake, dataset),
+        champion_spec_version(lake, dataset),
+        max(lake.days(JOURNEYS, dataset), default=""),
+        first_trained_through(lake, dataset),
+    )
     grid: dict[str, dict[str, State]] = {}
     history: dict[str, str] = {}  # fingerprints of all exposures up to the day
     history_is_fresh = True
-    spec, champion, trained = champion_spec(lake, dataset), champion_name(lake, dataset), first_trained(lake, dataset)
-    newest = max(lake.days(JOURNEYS, dataset), default="")
     for day in days:
         exposures = manifests[EXPOSURES][day]
         if exposures is not None:
             history[lake[EXPOSURES, dataset, day].key] = exposures.fingerprint
-        day_states = grid[day] = {}
+        day_states: dict[str, State] = {}
         for table in DAILY:
             manifest = manifests[table.name][day]
-            spec_version = None
-            inputs: Mapping[str, str] | None = None
-            if not table.rebuilt:  # what was measured or decided once: no later model makes it stale
-                if manifest is None and (trained is None or trained >= day):
-                    day_states[table.name] = State.NONE
-                    continue
+            if not table.rebuilt and manifest is None and not _is_tested(day, champion):
+                day_states[table.name] = State.NONE
+                continue
+            inputs: Mapping[str, str] | None
+            if not table.rebuilt:  # was measured or decided once: no later model makes it stale
                 inputs = manifest.inputs if manifest else None
             elif table.history:
                 inputs = history if history_is_fresh else None
-                spec_version = spec if table.name == SEQUENCES else None
             elif table.same_day:
-                inputs = _same_day_inputs(lake, dataset, day, table, day_states, manifests)
-                # The scores of a day are of one model; a new champion changes those of the newest day alone.
-                issued = manifests[CHANNEL_POLICIES][day]
-                model = (champion if day == newest else None) or (issued.inputs.get("model") if issued else None)
-                if inputs is not None and model and table.name in SCORE_TABLES:
-                    inputs = {**inputs, "model": model}
+                inputs = _same_day_inputs(lake, dataset, day, table, day_states, manifests, champion)
             elif index:
                 inputs = index.inputs(day)
             else:
                 inputs = manifest.inputs if manifest else {}
+            spec_version = champion.spec_version if table.name == SEQUENCES else None
             day_states[table.name] = _state(lake, manifest, inputs, spec_version)
             if table.name == EXPOSURES:
                 history_is_fresh &= day_states[EXPOSURES] is State.FRESH
+        grid[day] = day_states
     return grid
 
 
+def _is_tested(day: str, champion: _Champion) -> bool:
+    """Whether some champion was trained through an earlier day, so that it is tested on this one."""
+    return champion.trained_through is not None and champion.trained_through < day
+
+
 def _state(lake: Lake, manifest: Manifest | None, inputs: Mapping[str, str] | None, spec_version: str | None) -> State:
-    """inputs: of a build of today; None where what the partition is built from is not fresh itself."""
+    """inputs: those that a build would read now; None if one of them is not fresh itself."""
     if manifest is None:
         return State.MISSING
     if lake.failed_audit(manifest):
         return State.FAILED
     if inputs is None:
         return State.STALE
-    # Settings, such as the window's length, are named without a slash: not compared here.
+    # Settings, such as the length of a window, are inputs without a slash. They are not compared here.
     settings = {name: value for name, value in manifest.inputs.items() if "/" not in name}
-    fresh = manifest.is_fresh({**settings, **inputs}, spec_version=spec_version or manifest.spec_version)
-    return State.FRESH if fresh else State.STALE
+    is_fresh = manifest.is_fresh({**settings, **inputs}, spec_version=spec_version or manifest.spec_version)
+    return State.FRESH if is_fresh else State.STALE
 
 
 def _same_day_inputs(
@@ -159,37 +182,46 @@ def _same_day_inputs(
     table: RegisteredTable,
     day_states: Mapping[str, State],
     manifests: Manifests,
+    champion: _Champion,
 ) -> dict[str, str] | None:
-    """The fingerprints of the day's partitions that the table is built from; None where one of them is not fresh."""
+    """The fingerprints of the day's partitions that the table is built from, and for scores the model.
+
+    None if one of the partitions is not fresh. All scores of a day must be of one model: on the newest day the
+    champion, on earlier days the model of the policies, since a new champion does not score them again.
+    """
     if any(day_states[name] is not State.FRESH for name in table.same_day):
         return None
     built_from = {lake[name, dataset, day].key: manifests[name][day] for name in table.same_day}
-    return {key: manifest.fingerprint for key, manifest in built_from.items() if manifest is not None}
+    inputs = {key: manifest.fingerprint for key, manifest in built_from.items() if manifest is not None}
+    policies = manifests[CHANNEL_POLICIES][day]
+    scored_by = policies.inputs.get("model") if policies else None
+    model = (champion.version if day == champion.newest_day else None) or scored_by
+    return {**inputs, "model": model} if model and table.name in SCORE_TABLES else inputs
 
 
-def champion_spec(lake: Lake, dataset: Dataset) -> str | None:
-    """The version of the spec that the daily run cuts sequences with; None before the first champion was handed out."""
+def champion_spec_version(lake: Lake, dataset: Dataset) -> str | None:
+    """The version of the feature spec that the daily run builds sequences with; None before the first champion."""
     file = lake.table("champion", dataset) / "feature_spec.json"
     return spec_in_file(file).version if file.is_file() else None
 
 
-def champion_name(lake: Lake, dataset: Dataset) -> str | None:
-    """The champion of now, as the manifests of its scores name it; None before the first one."""
+def champion_version(lake: Lake, dataset: Dataset) -> str | None:
+    """The present champion as the manifests of its scores name it; None before the first one."""
     number = aliased_version(lake, model_name(dataset.name), CHAMPION)
     return f"{model_name(dataset.name)}/{number}" if number is not None else None
 
 
-def first_trained(lake: Lake, dataset: Dataset) -> str | None:
-    """The earliest day that a champion was trained through, those apart that were rolled back; None without any.
+def first_trained_through(lake: Lake, dataset: Dataset) -> str | None:
+    """The earliest day that a champion was trained through, without those that were rolled back; None without any.
 
-    On each day behind it some champion can be tested, and the daily run leaves a test and a decision, if empty ones.
+    On each later day a champion can be tested: the daily run publishes its test and decision, even if they are empty.
     """
-    been = [version.tags for version in model_versions(lake, model_name(dataset.name))]
-    return min((tags["day"] for tags in been if "reign" in tags and "withdrawn" not in tags), default=None)
+    tags = [version.tags for version in model_versions(lake, model_name(dataset.name))]
+    return min((t["day"] for t in tags if "reign" in t and "withdrawn" not in t), default=None)
 
 
 def grid_lines(grid: Grid, days: list[str]) -> list[str]:
-    """The grid as text; days in a row that look the same are one line."""
+    """The grid as text; consecutive days with the same states share a line."""
     rows: list[tuple[list[str], Mapping[str, State]]] = []
     for day in days:
         if rows and rows[-1][1] == grid[day] and rows[-1][0][-1] == day_before(day):
@@ -197,61 +229,54 @@ def grid_lines(grid: Grid, days: list[str]) -> list[str]:
         else:
             rows.append(([day], grid[day]))
     lines = [f"{'day':<26}" + "".join(f"{table.name}  " for table in DAILY)]
-    for span, of_day in rows:
-        name = span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}"
-        lines.append(f"{name:<26}" + "".join(f"{of_day[table.name].value:<{len(table.name)}}  " for table in DAILY))
+    for row_days, day_states in rows:
+        name = row_days[0] if len(row_days) == 1 else f"{row_days[0]} to {row_days[-1]}"
+        cells = (f"{day_states[table.name].value:<{len(table.name)}}  " for table in DAILY)
+        lines.append(f"{name:<26}" + "".join(cells))
     return [line.rstrip() for line in lines]
 
 
 def unfinished(grid: Grid) -> list[str]:
-    """The days of which a run would build something."""
-    return [day for day, of_day in grid.items() if {State.STALE, State.MISSING} & set(of_day.values())]
+    """The days for which a run would build something."""
+    return [day for day, day_states in grid.items() if {State.STALE, State.MISSING} & set(day_states.values())]
 
 
-def advice(grid: Grid, dataset: str) -> list[str]:
-    """What to do, in one line, or some more where audits have failed."""
-    counts = Counter(state for of_day in grid.values() for state in of_day.values())
+def advice(grid: Grid, dataset: Dataset) -> list[str]:
+    """What to do: a line for failed audits, and a line for stale and missing partitions."""
+    rebuilt = [table.name for table in DAILY if table.rebuilt]
+    measured_once = [table.name for table in DAILY if not table.rebuilt]
     lines = []
     for tables, remedy in (
-        ([table.name for table in DAILY if table.rebuilt], "mend the raw rows, then make backfill"),
-        (
-            [table.name for table in DAILY if not table.rebuilt],
-            f"make rollback DATASET={dataset} takes a promotion back",
-        ),
+        (rebuilt, "correct the raw rows, then make backfill"),
+        (measured_once, f"make rollback DATASET={dataset.name} takes a promotion back"),
     ):
-        failed = [f"{table} {day}" for day, of_day in grid.items() for table in tables if of_day[table] is State.FAILED]
+        failed = [f"{t} {day}" for day, day_states in grid.items() for t in tables if day_states[t] is State.FAILED]
         if failed:
-            more = ", ..." if len(failed) > 3 else ""
-            lines.append(f"failed: {', '.join(failed[:3])}{more}: the data docs say why; {remedy}")
+            more = ", ..." if len(failed) > _MOST_NAMED else ""
+            lines.append(f"failed: {', '.join(failed[:_MOST_NAMED])}{more}: the data docs say why; {remedy}")
+    counts = Counter(state for day_states in grid.values() for state in day_states.values())
     if counts[State.STALE] + counts[State.MISSING]:
         todo = unfinished(grid)
         lines.append(f"{counts[State.STALE]} stale, {counts[State.MISSING]} missing: "
-                     f"make backfill DATASET={dataset} FROM={todo[0]} TO={todo[-1]}")  # fmt: skip
+                     f"make backfill DATASET={dataset.name} FROM={todo[0]} TO={todo[-1]}")  # fmt: skip
     return lines or ["all fresh: nothing to do"]
 
 
 def code_lines(manifests: Manifests) -> list[str]:
-    """How many partitions another version of the code has built: no fault, but worth knowing.
+    """How many partitions another version of the code has built: not an error, but good to know.
 
-    Not of the tables behind a model: what was issued and judged stays, whatever the code.
+    Scores, tests and decisions are not counted: they stay as they were published, whatever the code.
     """
-    ours = code_version("jobs")
-    built = [
-        manifest
-        for table in (*TABLES_FROM_RAW, *TABLES_FROM_HISTORY)
-        for manifest in manifests[table].values()
-        if manifest
-    ]
-    others = sum(manifest.code_version != ours for manifest in built)
-    if not others:
+    this_code = code_version("jobs")
+    built = [manifest for table in (*TABLES_FROM_RAW, *TABLES_FROM_HISTORY) for manifest in manifests[table].values() if manifest]
+    count = sum(manifest.code_version != this_code for manifest in built)
+    if not count:
         return []
-    return [
-        f"{others} partitions were built by another version of the code; make backfill THIS_CODE=1 builds them again"
-    ]
+    return [f"{count} partitions were built by another version of the code; make backfill THIS_CODE=1 builds them again"]
 
 
 def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, raw: Path | None) -> list[str]:
-    """Refused rows of no day of the log, and files that have changed since a run last read them."""
+    """Whether most raw rows belong to no day, and which files have changed since a run last read them."""
     lines = []
     undated = lake[QUARANTINE, dataset, UNDATED].manifest
     if undated and lake.failed_audit(undated):
@@ -259,7 +284,7 @@ def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, raw: Path | 
     if raw is not None:
         _, changed = split_by_change(dataset, find_raw_files(dataset, raw), index)
         if changed:
-            names = ", ".join(path.name for path in changed[:3]) + (", ..." if len(changed) > 3 else "")
+            names = ", ".join(path.name for path in changed[:_MOST_NAMED]) + (", ..." if len(changed) > _MOST_NAMED else "")
             lines.append(f"the raw log has changed since it was last read ({names}): the next run finds out which days")
     return lines
 

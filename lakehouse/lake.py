@@ -62,6 +62,11 @@ class Lake:
         name = _checked_name(dataset_name(dataset))
         return Partition(self, _checked_name(table), name, day if day == UNDATED else checked_day(day))
 
+    def partition(self, key: str) -> "Partition":
+        """The partition that manifests and drift results name by this key: Partition.key."""
+        table, dataset, day = key.split("/")
+        return self[table, dataset.removeprefix("dataset="), day.removeprefix("ds=")]
+
     def table(self, table: str, dataset: Dataset | str) -> Path:
         """The folder of everything of one dataset in one table."""
         return self.root / _checked_name(table) / f"dataset={_checked_name(dataset_name(dataset))}"

@@ -1,1 +1,1 @@
-"""How far a day is from the day before and from the training period."""
+"""How much a day differs from the day before and from the training period of the model."""

@@ -1,9 +1,9 @@
-"""Distances between two spreads of the same thing, given as counts by group. Pure arithmetic.
+"""Distances between two distributions, given as counts per group. Pure arithmetic.
 
-psi: the population stability index, sum of (q - p) ln(q / p) over groups; 0.1 is called a small and 0.25 a large
-change. js_distance: the square root of the Jensen-Shannon divergence to base 2, a metric from 0 (the same) to 1
-(nothing in common); Lin, "Divergence measures based on the Shannon entropy", 1991.
-Half a count is added to every group of both, so that a group that is empty on one side has a finite share.
+psi: the population stability index, the sum of (q - p) ln(q / p) over groups; 0.1 is called a small and 0.25 a large
+change. js_distance: the square root of the Jensen-Shannon divergence to base 2, a metric from 0 (the same shares) to 1
+(no group in common); Lin, "Divergence measures based on the Shannon entropy", 1991.
+Half a count is added to every group on both sides, so that the share of an empty group is above 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,52 +11,60 @@ from math import log, log2, sqrt
 
 from jobs.quality.day_profile import MISSING, REST
 
-NUMBER_GROUPS = 10  # of about equal weight in the reference, and one below and one above all of it
-CATEGORY_GROUPS = 20  # the commonest in the reference; all others are one group more
+NUMBER_GROUPS = 10  # of about equal weight in the reference; numbers below and above the reference are two more groups
+CATEGORY_GROUPS = 20  # the most frequent values in the reference; all others are one more group
 Counts = Mapping[str, int]
 
 
 def in_groups(reference: Counts, day: Counts, *, numeric: bool) -> tuple[list[int], list[int]]:
-    """Both counts over the same groups, chosen by the reference alone; missing values are a group of their own."""
-    keys = [key for key in {**reference, **day} if key not in (MISSING, REST)]
-    if numeric:
-        groups = _quantiles(sorted(keys, key=int), reference)
-    else:
-        common = sorted(keys, key=lambda key: (-reference.get(key, 0), key))[:CATEGORY_GROUPS]
-        common = [key for key in common if reference.get(key, 0)]
-        groups = [[key] for key in common] + [[*(set(keys) - set(common)), REST]]
-    groups.append([MISSING])
-    sums = [[sum(counts.get(key, 0) for key in group) for group in groups] for counts in (reference, day)]
-    held = [k for k in range(len(groups)) if sums[0][k] or sums[1][k]]
-    return [sums[0][k] for k in held], [sums[1][k] for k in held]
+    """The counts of both sides in the same groups, which follow from the reference alone. Missing values are a group.
 
-
-def _quantiles(buckets: list[str], reference: Counts) -> list[list[str]]:
-    """Neighbouring buckets put together until each group holds its part of the reference.
-
-    What lies below the reference's least bucket and above its greatest are groups of their own: numbers that the
-    reference has never seen may not pass for those at its edge.
+    Groups that are empty on both sides are left out.
     """
-    held_at = [k for k, bucket in enumerate(buckets) if reference.get(bucket, 0)]
-    if not held_at:
+    keys = [key for key in {**reference, **day} if key not in (MISSING, REST)]
+    groups = _number_groups(sorted(keys, key=int), reference) if numeric else _category_groups(keys, reference)
+    groups.append([MISSING])
+    reference_sums, day_sums = (
+        [sum(counts.get(key, 0) for key in group) for group in groups] for counts in (reference, day)
+    )
+    non_empty = [k for k in range(len(groups)) if reference_sums[k] or day_sums[k]]
+    return [reference_sums[k] for k in non_empty], [day_sums[k] for k in non_empty]
+
+
+def _category_groups(keys: list[str], reference: Counts) -> list[list[str]]:
+    frequent = sorted(keys, key=lambda key: (-reference.get(key, 0), key))[:CATEGORY_GROUPS]
+    frequent = [key for key in frequent if reference.get(key, 0)]
+    return [[key] for key in frequent] + [[*(set(keys) - set(frequent)), REST]]
+
+
+def _number_groups(buckets: list[str], reference: Counts) -> list[list[str]]:
+    """Neighbouring buckets together until each group has its part of the reference.
+
+    Buckets below and above all of the reference are groups of their own: numbers that the reference has never seen
+    must not count as those at its edge.
+    """
+    filled = [k for k, bucket in enumerate(buckets) if reference.get(bucket, 0)]
+    if not filled:
         return [buckets]
-    least, greatest = held_at[0], held_at[-1]
-    part = sum(reference.get(bucket, 0) for bucket in buckets) / NUMBER_GROUPS
+    lowest, highest = filled[0], filled[-1]
+    group_weight = sum(reference.get(bucket, 0) for bucket in buckets) / NUMBER_GROUPS
     groups: list[list[str]] = [[]]
-    held = 0
-    for bucket in buckets[least : greatest + 1]:
-        if held >= part * len(groups):
+    weight = 0
+    for bucket in buckets[lowest : highest + 1]:
+        if weight >= group_weight * len(groups):
             groups.append([])
         groups[-1].append(bucket)
-        held += reference.get(bucket, 0)
-    return [buckets[:least], *groups, buckets[greatest + 1 :]]
+        weight += reference.get(bucket, 0)
+    return [buckets[:lowest], *groups, buckets[highest + 1 :]]
 
 
 def psi(reference: Sequence[float], day: Sequence[float]) -> float:
+    """The population stability index of two lists of counts in the same groups."""
     return sum((q - p) * log(q / p) for p, q in zip(_shares(reference), _shares(day), strict=True))
 
 
 def js_distance(reference: Sequence[float], day: Sequence[float]) -> float:
+    """The Jensen-Shannon distance of two lists of counts in the same groups."""
     divergence = 0.0
     for p, q in zip(_shares(reference), _shares(day), strict=True):
         middle = (p + q) / 2
@@ -64,18 +72,18 @@ def js_distance(reference: Sequence[float], day: Sequence[float]) -> float:
     return sqrt(max(divergence, 0.0))
 
 
-def psi_by_chance(groups: int, reference: float, day: float, spreads: float) -> float:
-    """What the psi of two samples of these sizes from one source seldom exceeds.
+def psi_by_chance(groups: int, reference: float, day: float, standard_errors: float) -> float:
+    """What the psi of two samples of these sizes from one distribution seldom exceeds.
 
-    It is about a chi-square of groups - 1 degrees of freedom, times (1 / reference + 1 / day).
+    It follows about a chi-square distribution of groups - 1 degrees of freedom, times (1 / reference + 1 / day).
     """
     degrees = max(groups - 1, 0)
-    return (degrees + spreads * sqrt(2 * degrees)) * (1 / max(reference, 1) + 1 / max(day, 1))
+    return (degrees + standard_errors * sqrt(2 * degrees)) * (1 / max(reference, 1) + 1 / max(day, 1))
 
 
-def js_by_chance(groups: int, reference: float, day: float, spreads: float) -> float:
-    """The same of the Jensen-Shannon distance: near equality its square is psi / (8 ln 2)."""
-    return sqrt(psi_by_chance(groups, reference, day, spreads) / (8 * log(2)))
+def js_by_chance(groups: int, reference: float, day: float, standard_errors: float) -> float:
+    """The same for the Jensen-Shannon distance, whose square is psi / (8 ln 2) near equality."""
+    return sqrt(psi_by_chance(groups, reference, day, standard_errors) / (8 * log(2)))
 
 
 def _shares(counts: Sequence[float]) -> list[float]:

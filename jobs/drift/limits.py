@@ -1,4 +1,4 @@
-"""When a distance is too large: a fixed limit, or one learned from what is usual for the same figure."""
+"""The limit of a drift figure: fixed by the dataset, or learned from the values of the same figure on earlier days."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -6,32 +6,33 @@ from statistics import median
 from jobs.drift.results import FIXED
 from schemas.quality import Quality
 
-_MAD = 1.4826  # median absolute deviations in a standard deviation, where the spread is normal
-# A quiet fortnight must not make an alarm of a trifle, a noisy one must not make everything usual.
-_LEAST, _MOST = 0.5, 4.0
+_MAD = 1.4826  # median absolute deviations in a standard deviation of a normal distribution
+# A learned limit is at least and at most so many times as far from no difference as the fixed limit. After quiet days
+# a small change must not raise an alarm; after noisy days a large change still must.
+_LOWEST, _HIGHEST = 0.5, 4.0
 
 
 def limit_of(
     fixed: float,
-    earlier: Sequence[float],
+    earlier_values: Sequence[float],
     quality: Quality,
     *,
     same: float = 0.0,
-    most: float = float("inf"),
+    maximum: float = float("inf"),
     may_rise: bool = True,
 ) -> tuple[float, str]:
-    """The limit, before what chance adds on this day, and where it is from.
+    """The limit and its origin, without the margin for chance.
 
-    earlier: the figure's values on the trailing days; same: the value of no difference; most: where no limit may reach.
-    Learned: median + `spreads` robust standard deviations, from half to four times as far from `same` as the fixed
-    limit, or only up to it where it may not rise. Being a median, it does not mind that some of the trailing days were
-    odd themselves.
+    earlier_values: the figure's values on the trailing days. same: the value of no difference. maximum: the largest
+    limit. may_rise: whether a learned limit may be above the fixed one.
+    A learned limit is the median plus `limit_deviations` robust standard deviations. Being a median, it does not change much
+    if some of the trailing days were unusual themselves.
     """
-    fixed = min(fixed, most)
-    if len(earlier) < quality.min_measured_days:
+    fixed = min(fixed, maximum)
+    if len(earlier_values) < quality.min_measured_days:
         return fixed, FIXED
-    middle = median(earlier)
-    spread = _MAD * median(abs(value - middle) for value in earlier)
-    low, high = (same + times * (fixed - same) for times in (_LEAST, _MOST if may_rise else 1.0))
-    limit = min(max(middle + quality.limit_deviations * spread, low), high, most)
-    return limit, f"learned from {len(earlier)} days"
+    middle = median(earlier_values)
+    spread = _MAD * median(abs(value - middle) for value in earlier_values)
+    low, high = (same + factor * (fixed - same) for factor in (_LOWEST, _HIGHEST if may_rise else 1.0))
+    limit = min(max(middle + quality.limit_deviations * spread, low), high, maximum)
+    return limit, f"learned from {len(earlier_values)} days"

@@ -1,10 +1,11 @@
-"""How far a day is from the days before it: figures with their limits, and where in the lake they are kept."""
+"""How far a day has drifted: figures with their limits, and where the lake stores them."""
 
 import json
 from dataclasses import asdict, dataclass
 
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
+from schemas.dataset import Dataset
 from schemas.days import checked_day
 
 FEATURES, CHANNELS, REWARDS = "features", "channels", "rewards"
@@ -15,7 +16,7 @@ FIXED = "fixed"
 
 @dataclass(frozen=True, slots=True)
 class DriftFigure:
-    """One measured distance between a day and what it is compared with."""
+    """One measured distance between a day and the days that it is compared with."""
 
     name: str  # e.g. psi(duration_s), js(channel), rate(click), policy_change
     about: str  # features, channels, rewards, calibration, policy or vocabulary
@@ -23,14 +24,14 @@ class DriftFigure:
     value: float
     limit: float
     limit_from: str  # "fixed", or "learned from N days"
-    severity: str  # what it does if it does not hold: a value of schemas.contract.Severity
-    sentence: str  # what it is, with the numbers, for a reader who does not know the statistics
+    severity: str  # the effect of exceeding the limit: a value of schemas.contract.Severity
+    sentence: str  # the figure in words, for a reader who does not know the statistics
     why: str
     same: float = 0.0  # the value of no difference: 1 for a ratio
 
     @property
-    def holds(self) -> bool:
-        """Whether the value is within its limit; a value that could not be computed (NaN) is not."""
+    def is_within_limit(self) -> bool:
+        """False for a value that could not be computed (NaN)."""
         return self.value <= self.limit
 
 
@@ -42,36 +43,36 @@ class Drift:
     ds: str
     reference: tuple[str, ...]  # the days of the training period that it was compared with; () before any training
     figures: tuple[DriftFigure, ...]
-    inputs: dict[str, str]  # fingerprint of every partition that was read, by its path below the lake
+    inputs: dict[str, str]  # the fingerprint of every partition that was read, by its key
 
     @property
-    def beyond(self) -> tuple[DriftFigure, ...]:
-        """The figures that are beyond their limit."""
-        return tuple(figure for figure in self.figures if not figure.holds)
+    def exceeded(self) -> tuple[DriftFigure, ...]:
+        """The figures that exceed their limit."""
+        return tuple(figure for figure in self.figures if not figure.is_within_limit)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Drift":
-        raw = json.loads(text)
-        figures = tuple(DriftFigure(**figure) for figure in raw.pop("figures"))
-        return cls(figures=figures, reference=tuple(raw.pop("reference")), **raw)
+        fields = json.loads(text)
+        figures = tuple(DriftFigure(**figure) for figure in fields.pop("figures"))
+        return cls(figures=figures, reference=tuple(fields.pop("reference")), **fields)
 
 
-def store(lake: Lake, drift: Drift) -> None:
-    """Keep the figures as LAKE/drift/dataset=.../<ds>.json, whole or not at all."""
+def store_drift(lake: Lake, drift: Drift) -> None:
+    """Store the figures as LAKE/drift/dataset=.../<ds>.json, in one step."""
     write_to_lake(lake, lake.drift(drift.dataset) / f"{drift.ds}.json", drift.to_json())
 
 
-def stored_drift(lake: Lake, dataset: str, ds: str) -> Drift | None:
-    """The figures of that day, None where they were never measured."""
+def stored_drift(lake: Lake, dataset: Dataset, day: str) -> Drift | None:
+    """The figures of that day; None if they were never measured."""
     try:
-        return Drift.from_json((lake.drift(dataset) / f"{checked_day(ds)}.json").read_text())
+        return Drift.from_json((lake.drift(dataset) / f"{checked_day(day)}.json").read_text())
     except FileNotFoundError:
         return None
 
 
-def stored_drifts(lake: Lake, dataset: str) -> list[Drift]:
+def stored_drifts(lake: Lake, dataset: Dataset) -> list[Drift]:
     """The figures of every day that was measured, oldest first."""
     return [Drift.from_json(path.read_text()) for path in sorted(lake.drift(dataset).glob("*.json"))]

@@ -1,55 +1,59 @@
-"""What a model has published of a day, in figures: policies beside another day's, predictions beside the day."""
+"""Drift of what a model published for a day: its calibration, and its policies compared with the day before."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
+from math import exp, sqrt
+from operator import mul
 
-from jobs.quality.partition_view import data_files, opened, source
+from jobs.drift.distances import js_distance
+from jobs.drift.measured_figure import MeasuredFigure, factor_between
+from jobs.drift.results import CALIBRATION, DAY_BEFORE, POLICY
+from jobs.drift.score_queries import gain_rates, mean_policy, policy_change
+from jobs.quality.chance import STANDARD_ERRORS
 from lakehouse.lake import Lake
 from schemas.dataset import Dataset
-from schemas.tables import PREQUENTIAL
-
-_LONG = "SELECT user_id, unnest(map_entries(policy)) AS entry FROM"
-
-
-def mean_policy(policies: Path) -> dict[str, float]:
-    """Mean probability of each channel over the users of a partition of channel_policies; it has at least one file."""
-    with opened(policies) as connection:
-        rows = connection.execute(
-            'SELECT entry.key, sum(entry.value) / (SELECT count(*) FROM "partition")'
-            f' FROM ({_LONG} "partition") GROUP BY 1'
-        ).fetchall()
-    return {channel: float(probability) for channel, probability in rows}
+from schemas.days import day_before
+from schemas.tables import CHANNEL_POLICIES, PREQUENTIAL
 
 
-def policy_change(before: Path, now: Path) -> tuple[float, int] | None:
-    """Mean total variation of a user's policy between two partitions, and the users in both; None where there are none.
+def calibration_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[MeasuredFigure]:
+    """The predicted rate of each gain compared with the observed one; none without a `prequential` of the day."""
+    limit = dataset.quality.calibration
+    for gain, predicted, observed, labels in gain_rates(lake[PREQUENTIAL, dataset, day]):
+        predicted_count, observed_count = predicted * labels, observed * labels
+        yield MeasuredFigure(
+            f"calibration({gain})", CALIBRATION, "", factor_between(predicted_count + 0.5, observed_count + 0.5),
+            limit.value, limit,
+            f"The champion of the day before predicted a {gain} rate of {predicted:.2%}, and the observed rate is "
+            f"{observed:.2%}: a factor of {{value}}, the limit is {{limit}}.",
+            same=1.0, with_margin=partial(mul, exp(STANDARD_ERRORS / sqrt(observed_count + 1))),
+        )  # fmt: skip
 
-    A channel that one of a user's policies does not name has probability 0 there.
+
+def policy_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[MeasuredFigure]:
+    """How far users' policies have moved since the day before, and their mean; none if a day has no policies.
+
+    No margin for chance is added: both days have the same users.
     """
-    if not data_files(before) or not data_files(now):
-        return None
-    with opened(now) as connection:
-        query = f"""
-            WITH now AS (SELECT user_id, entry.key AS channel, entry.value AS p FROM ({_LONG} "partition")),
-            before AS (SELECT user_id, entry.key AS channel, entry.value AS p FROM ({_LONG} {source(before)})),
-            stayed AS (SELECT DISTINCT user_id FROM now SEMI JOIN before USING (user_id)),
-            moved AS (
-              SELECT sum(abs(coalesce(a.p, 0) - coalesce(b.p, 0))) / 2 AS p
-              FROM (FROM before SEMI JOIN stayed USING (user_id)) AS b
-              FULL JOIN (FROM now SEMI JOIN stayed USING (user_id)) AS a USING (user_id, channel)
-              GROUP BY user_id)
-            SELECT avg(p), count(*) FROM moved"""
-        change, users = connection.execute(query).fetchall()[0]
-    return (float(change), int(users)) if users else None
-
-
-def judged_gains(lake: Lake, dataset: Dataset, ds: str) -> list[tuple[str, float, float, int]]:
-    """Gain, predicted rate (NaN: none), observed rate and labels of the day's `prequential`, where there are labels."""
-    partition = lake[PREQUENTIAL, dataset, ds].path
-    if not data_files(partition):
-        return []
-    with opened(partition) as connection:
-        return connection.execute(
-            "SELECT head, coalesce(predicted_rate, 'nan'::DOUBLE), rate, labels"
-            ' FROM "partition"'
-            " WHERE rate IS NOT NULL AND labels > 0 ORDER BY head"
-        ).fetchall()
+    change_limit, mix_limit = dataset.quality.policy_change, dataset.quality.channel_mix
+    yesterday, today = (lake[CHANNEL_POLICIES, dataset, d] for d in (day_before(day), day))
+    changed = policy_change(yesterday, today)
+    if changed is None:
+        return
+    change, users = changed
+    yield MeasuredFigure(
+        "policy_change", POLICY, DAY_BEFORE, change, change_limit.value, change_limit,
+        "{value} of the probability in a user's policy moved to other channels overnight, on average over the "
+        f"{users:,} users of both days; the limit is {{limit}}.",
+        ".1%", is_share=True,
+    )  # fmt: skip
+    means = (mean_policy(yesterday), mean_policy(today))
+    channels = sorted(means[0].keys() | means[1].keys())
+    # The distance takes counts: probabilities times the number of users.
+    counts = ([users * mean.get(channel, 0.0) for channel in channels] for mean in means)
+    yield MeasuredFigure(
+        "js(policy)", POLICY, DAY_BEFORE, js_distance(*counts), mix_limit.value, mix_limit,
+        "The distribution of the policies' probability over the channels is {like} on the day before: Jensen-Shannon "
+        "distance {value}, the limit is {limit}.",
+        is_share=True,
+    )  # fmt: skip

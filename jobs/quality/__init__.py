@@ -1,1 +1,1 @@
-"""Audits of published partitions, and a day beside its trailing days."""
+"""Audits of published partitions, and the comparison of a day with the days before it."""

@@ -1,36 +1,38 @@
-"""What an audit found: values, their verdict, and where in the lake they are kept."""
+"""The result of an audit: the outcome of each rule, the verdict, and where the lake stores them."""
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from lakehouse.lake import FAILED_AUDIT, Lake
+from lakehouse.lake import FAILED_AUDIT, Lake, Partition
 from lakehouse.staging import write_to_lake
 from schemas.contract import Severity
+from schemas.dataset import Dataset
 
 ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
-HOLDS, FAILED, NOT_ASKED = "holds", "failed", "not asked"
-FAILED_MARK = "_AUDIT_FAILED"  # no reader of Parquet takes a file of such a name for data
+HOLDS, FAILED, NOT_EVALUATED = "holds", "failed", "not evaluated"
+FAILED_MARK = "_AUDIT_FAILED"  # a file name with which readers of Parquet skip it
 PASS, WARN, FAIL = "pass", "warn", FAILED_AUDIT
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One rule and what the audit found."""
+    """One rule and its result."""
 
     name: str
     about: str  # partition, columns or rows
-    sentence: str
+    sentence: str  # the rule in words
     why: str
     severity: str
-    status: str  # holds, failed or not asked
-    observed: str = ""  # the value found, where the rule is about one value
-    rows: int | None = None  # how many rows break the rule, where it is about rows
+    status: str  # holds, failed or not evaluated
+    observed: str = ""  # the measured value, if the rule is about a single value
+    rows: int | None = None  # how many rows break the rule, if it is about rows
     examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """All outcomes for one partition."""
+    """The outcomes of all rules for one partition."""
 
     table: str
     dataset: str
@@ -39,72 +41,79 @@ class Audit:
     fingerprint: str
     notes: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
-    manifest: str = ""  # SHA-256 of the manifest that lay there
+    manifest: str = ""  # SHA-256 of the manifest file at the time of the audit
 
     @property
     def verdict(self) -> str:
-        """fail if a critical rule failed, warn if another one did, else pass."""
-        severities = {o.severity for o in self.failed}
+        """fail if a critical rule failed, warn if only other rules failed, else pass."""
+        severities = {outcome.severity for outcome in self.failed}
         return FAIL if Severity.CRITICAL.value in severities else WARN if severities else PASS
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        return tuple(o for o in self.outcomes if o.status == FAILED)
+        return tuple(outcome for outcome in self.outcomes if outcome.status == FAILED)
 
     @property
-    def where(self) -> str:
+    def partition_name(self) -> str:
+        """As messages name the partition: exposures/kuairand/2022-04-24."""
         return f"{self.table}/{self.dataset}/{self.ds}"
 
-    def finding(self, outcome: Outcome) -> str:
-        """What was found, in words: 2 of 1,994 rows, e.g. 123, 123."""
+    def describe(self, outcome: Outcome) -> str:
+        """The result of one rule in words: 2 of 1,994 rows, e.g. 123, 123."""
         count = "" if outcome.rows is None else f"{outcome.rows:,} of {self.rows:,} rows"
-        found = f"found {outcome.observed}" if outcome.observed else ""
+        observed = f"found {outcome.observed}" if outcome.observed else ""
         examples = f"e.g. {', '.join(outcome.examples)}" if outcome.examples else ""
-        return ", ".join(part for part in (count, found, examples) if part)
+        return ", ".join(text for text in (count, observed, examples) if text)
 
     @property
     def headline(self) -> str:
-        """The first critical failure in one line, and how many more there are; empty where there is none."""
+        """The first critical failure in one line, and how many more there are; empty without a critical failure."""
         critical = [outcome for outcome in self.failed if outcome.severity == Severity.CRITICAL.value]
         if not critical:
             return ""
         more = f" (and {len(critical) - 1} more)" if len(critical) > 1 else ""
-        return " ".join(f"{critical[0].name}: {self.finding(critical[0])}{more}".split())
+        return " ".join(f"{critical[0].name}: {self.describe(critical[0])}{more}".split())
 
     def to_json(self) -> str:
-        told = {"verdict": self.verdict, "headline": self.headline}
-        return json.dumps({**asdict(self), **told}, indent=1, ensure_ascii=False) + "\n"
+        """The audit as JSON. Verdict and headline follow from the outcomes; they are for readers without the rules."""
+        fields = {**asdict(self), "verdict": self.verdict, "headline": self.headline}
+        return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Audit":
-        raw = json.loads(text)
-        for told in ("verdict", "headline"):  # for readers that do not know the rules; here they follow from them
-            raw.pop(told, None)
-        outcomes = tuple(Outcome(**{**o, "examples": tuple(o["examples"])}) for o in raw.pop("outcomes"))
-        return cls(outcomes=outcomes, notes=tuple(raw.pop("notes")), **raw)
+        fields = json.loads(text)
+        for derived in ("verdict", "headline"):
+            fields.pop(derived, None)
+        outcomes = tuple(Outcome(**{**o, "examples": tuple(o["examples"])}) for o in fields.pop("outcomes"))
+        return cls(outcomes=outcomes, notes=tuple(fields.pop("notes")), **fields)
 
 
-def store(lake: Lake, audit: Audit) -> None:
-    """Keep the result as LAKE/audits/dataset=.../<table>/<ds>.json, whole or not at all, and mark what has failed.
+def store_audit(lake: Lake, audit: Audit) -> None:
+    """Store the result as LAKE/audits/dataset=.../<table>/<ds>.json, in one step, and mark a partition that failed.
 
-    The mark is a file in the partition itself, for people who read its Parquet files and know of no audits.
+    The mark is a file in the partition itself, for people who read its Parquet files and do not look at audits.
     """
-    write_to_lake(lake, lake.audits(audit.dataset) / audit.table / f"{audit.ds}.json", audit.to_json())
-    partition = lake[audit.table, audit.dataset, audit.ds].path
-    if audit.headline and partition.is_dir():
-        write_to_lake(lake, partition / FAILED_MARK, f"{audit.headline}\n")
+    partition = lake[audit.table, audit.dataset, audit.ds]
+    write_to_lake(lake, _result_file(partition), audit.to_json())
+    mark = partition.path / FAILED_MARK
+    if audit.headline and partition.path.is_dir():
+        write_to_lake(lake, mark, f"{audit.headline}\n")
     else:
-        (partition / FAILED_MARK).unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
 
 
-def stored_audit(lake: Lake, table: str, dataset: str, ds: str) -> Audit | None:
-    """The latest result of this partition, None where it was never audited."""
+def stored_audit(partition: Partition) -> Audit | None:
+    """The latest result for this partition; None if it was never audited."""
     try:
-        return Audit.from_json((lake.audits(dataset) / table / f"{ds}.json").read_text())
+        return Audit.from_json(_result_file(partition).read_text())
     except FileNotFoundError:
         return None
 
 
-def stored_audits(lake: Lake, dataset: str) -> list[Audit]:
-    """The latest result of every partition that was ever audited."""
+def stored_audits(lake: Lake, dataset: Dataset) -> list[Audit]:
+    """The latest result for every partition of the dataset that was ever audited."""
     return [Audit.from_json(path.read_text()) for path in sorted(lake.audits(dataset).glob("*/*.json"))]
+
+
+def _result_file(partition: Partition) -> Path:
+    return partition.lake.audits(partition.dataset) / partition.table / f"{partition.day}.json"

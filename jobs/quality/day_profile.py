@@ -1,7 +1,7 @@
-"""What a day of exposures looks like, in counts: how its columns, channels and gains are spread.
+"""A day's profile: how its exposures are distributed over the values of each column, the channels and the gains.
 
-A profile is made once of a published day and kept as LAKE/day_profiles/dataset=<name>/<ds>.json. Audits and drift
-compare profiles, so a day is read once however many days it is compared with, and profiles of several days add up.
+A profile is computed once per published day and stored as LAKE/day_profiles/dataset=<name>/<ds>.json. Audits and drift
+compare profiles, so the rows of a day are read once, however many days it is compared with. Profiles can be added.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 import duckdb
 
-from jobs.quality.ddl import duckdb_type
-from jobs.quality.partition_view import opened
+from lakehouse.duckdb_types import duckdb_type
+from lakehouse.duckdb_view import open_view, quoted
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.contract import Column, Known, Role
@@ -21,25 +21,27 @@ from schemas.dataset import Dataset
 from schemas.steps import known_after_columns
 from schemas.tables import EXPOSURES
 
-MISSING = ""  # under this value a column's missing values are counted, and exposures of no known channel
-MOST_VALUES = 5_000  # of a category are counted one by one, the commonest first; the rest together
-REST = "\x00rest"
-# Numbers are counted in buckets that are the same on every day: four to a doubling, from a millionth on.
+MISSING = ""  # counts a column's missing values, and exposures without a known channel
+MOST_VALUES = 5_000  # values of a category that are counted one by one, the most frequent first
+REST = "\x00rest"  # counts all other values of a category
+# Numbers are counted in buckets that are the same on every day: four for each doubling, starting at a millionth.
 _BUCKET = """
 CASE WHEN {x} IS NULL OR NOT isfinite({x}) THEN ''
      ELSE CAST(CAST(sign({x}) * greatest(0, floor(4 * log2(greatest(abs({x}), 1e-6) * 1e6)) + 1) AS BIGINT) AS VARCHAR)
 END"""
-_FORMAT = 2  # of the file; a profile of another one is made again
+_FORMAT = 2  # of the file; a profile in another format is computed again
 
 
 @dataclass(frozen=True, slots=True)
 class DayProfile:
-    """Counts of one day, or of several together.
+    """Counts of one day, or the sums over several days.
 
-    columns: for each feature column its values (a category's text, a number's bucket, MISSING, REST) and how many
-    exposures have them; of a user's profile, how many users. gains: exposures with the gain known by the end of their
-    own day, so that days compare whose late gains have had unlike times to come. gain_users: users with such a gain,
-    by whom chance is judged, since one user's exposures are no independent draws.
+    columns: for each feature column, the number of exposures with each value. A value is the text of a category, the
+    bucket of a number, MISSING or REST. Columns of a user's profile count users.
+    gains: the number of exposures whose gain was known by the end of their own day. Days are compared, so a late gain
+    of an older day must not count for longer than one of a newer day.
+    gain_users: the number of users with such a gain. Chance is judged by users, because the exposures of one user are
+    not independent of each other.
     """
 
     exposures: int
@@ -55,32 +57,33 @@ class DayProfile:
 
 
 def profiled_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """The columns that the model may read: as they are, or of the exposures before."""
-    brought = (c for c in known_after_columns(dataset) if c.name != "channel")  # channels are counted apart
-    return (*dataset.features(Known.BEFORE), *dataset.features(Known.BEFORE, static=True), *brought)
+    """The columns that the model may read, of the exposure itself or of earlier ones. Channels are counted apart."""
+    of_earlier_exposures = (column for column in known_after_columns(dataset) if column.name != "channel")
+    return (*dataset.features(Known.BEFORE), *dataset.features(Known.BEFORE, static=True), *of_earlier_exposures)
 
 
-def profile_of(lake: Lake, dataset: Dataset, day: str) -> DayProfile | None:
-    """The profile of a published day, made if it is not there or the day has changed; None for a day without rows."""
-    manifest = lake[EXPOSURES, dataset, day].manifest
+def day_profile(lake: Lake, dataset: Dataset, day: str) -> DayProfile | None:
+    """The profile of a published day, computed if it is not stored or the day has changed; None if the day is empty."""
+    exposures = lake[EXPOSURES, dataset, day]
+    manifest = exposures.manifest
     if manifest is None or manifest.rows == 0:
         return None
     file = lake.day_profiles(dataset) / f"{day}.json"
-    made_of = _made_of(dataset, manifest.fingerprint)
+    version = _version(dataset, manifest.fingerprint)
     try:
-        kept = json.loads(file.read_text())
-        if kept.pop("made_of") == made_of:
-            return DayProfile(**kept)
+        stored = json.loads(file.read_text())
+        if stored.pop("made_of") == version:
+            return DayProfile(**stored)
     except FileNotFoundError:
         pass
-    with opened(lake[EXPOSURES, dataset, day].path) as connection:
-        profile = measure(connection, dataset, dataset.end_of_day_ms(day))
-    write_to_lake(lake, file, json.dumps({"made_of": made_of, **asdict(profile)}, ensure_ascii=False) + "\n")
+    with open_view(exposures) as connection:
+        profile = compute_profile(connection, dataset, dataset.end_of_day_ms(day))
+    write_to_lake(lake, file, json.dumps({"made_of": version, **asdict(profile)}, ensure_ascii=False) + "\n")
     return profile
 
 
-def together(profiles: Iterable[DayProfile]) -> DayProfile | None:
-    """The sum of the days' counts (a user counts once a day); None of no days."""
+def sum_of_profiles(profiles: Iterable[DayProfile]) -> DayProfile | None:
+    """The sum of the days' counts, in which a user counts once per day; None without a day."""
     days = list(profiles)
     if not days:
         return None
@@ -99,42 +102,44 @@ def together(profiles: Iterable[DayProfile]) -> DayProfile | None:
     )  # fmt: skip
 
 
-def measure(connection: duckdb.DuckDBPyConnection, dataset: Dataset, end_ms: int) -> DayProfile:
-    """The profile of the view `partition`. end_ms: the first millisecond after the day, UTC."""
+def compute_profile(connection: duckdb.DuckDBPyConnection, dataset: Dataset, end_ms: int) -> DayProfile:
+    """The profile of the exposures in the view `partition`. end_ms: the first millisecond after the day, UTC."""
     static = [c for c in profiled_columns(dataset) if c.static]
-    of_users = ", ".join(f'max("{c.name}") AS "{c.name}"' for c in static)
+    user_columns = ", ".join(f'max("{c.name}") AS "{c.name}"' for c in static)
     connection.execute(
-        f'CREATE OR REPLACE TEMP TABLE users AS SELECT user_id{", " if static else ""}{of_users} FROM "partition"'
+        f'CREATE OR REPLACE TEMP TABLE users AS SELECT user_id{", " if static else ""}{user_columns} FROM "partition"'
         " GROUP BY user_id"
     )
-    known = [f"{_known_sql(dataset, gain)} <= {end_ms - 1}" for gain in dataset.gain_names]
-    tests = [f'FILTER ("{g}" = 1 AND {k})' for g, k in zip(dataset.gain_names, known, strict=True)]
-    gains = "".join(f", count(*) {test}, count(DISTINCT user_id) {test}" for test in tests)
+    is_known = [f"{_known_at(dataset, gain)} <= {end_ms - 1}" for gain in dataset.gain_names]
+    filters = [f'FILTER ("{g}" = 1 AND {k})' for g, k in zip(dataset.gain_names, is_known, strict=True)]
+    gains = "".join(f", count(*) {gained}, count(DISTINCT user_id) {gained}" for gained in filters)
     row = connection.execute(f'SELECT count(*), (SELECT count(*) FROM users){gains} FROM "partition"').fetchall()[0]
     return DayProfile(
         exposures=int(row[0]),
         users=int(row[1]),
-        columns={c.name: _counts(connection, c, "users" if c.static else '"partition"')
+        columns={c.name: _column_counts(connection, c, "users" if c.static else '"partition"')
                  for c in profiled_columns(dataset)},
-        channels=_counted(connection, 'coalesce("channel", \'\')', '"partition"'),
+        channels=_value_counts(connection, 'coalesce("channel", \'\')', '"partition"'),
         gains=dict(zip(dataset.gain_names, map(int, row[2::2]), strict=True)),
         gain_users=dict(zip(dataset.gain_names, map(int, row[3::2]), strict=True)),
     )  # fmt: skip
 
 
-def _known_sql(dataset: Dataset, gain: str) -> str:
-    return f'"{dataset.late_gain_times[gain]}"' if gain in dataset.late_gains else "exposed_at_ms"
+def _known_at(dataset: Dataset, gain: str) -> str:
+    """The column with the time at which a gain becomes known, in ms."""
+    return quoted(dataset.late_gain_times[gain]) if gain in dataset.late_gains else "exposed_at_ms"
 
 
-def _counts(connection: duckdb.DuckDBPyConnection, column: Column, source: str) -> dict[str, int]:
+def _column_counts(connection: duckdb.DuckDBPyConnection, column: Column, source: str) -> dict[str, int]:
     if column.role is Role.NUMERIC and duckdb_type(column.dtype) != "VARCHAR":
-        return _counted(connection, _BUCKET.format(x=f'CAST("{column.name}" AS DOUBLE)'), source)
-    return _counted(connection, f"coalesce(CAST(\"{column.name}\" AS VARCHAR), '')", source)
+        return _value_counts(connection, _BUCKET.format(x=f'CAST("{column.name}" AS DOUBLE)'), source)
+    return _value_counts(connection, f"coalesce(CAST(\"{column.name}\" AS VARCHAR), '')", source)
 
 
-def _counted(connection: duckdb.DuckDBPyConnection, value: str, source: str) -> dict[str, int]:
+def _value_counts(connection: duckdb.DuckDBPyConnection, expression: str, source: str) -> dict[str, int]:
+    """The number of rows of a table or view with each value of an expression, the most frequent value first."""
     rows = connection.execute(
-        f"SELECT {value} AS v, count(*) AS n FROM {source} GROUP BY v ORDER BY n DESC, v"
+        f"SELECT {expression} AS v, count(*) AS n FROM {source} GROUP BY v ORDER BY n DESC, v"
     ).fetchall()
     counts = dict(rows[:MOST_VALUES])
     if rest := sum(n for _, n in rows[MOST_VALUES:]):
@@ -142,7 +147,8 @@ def _counted(connection: duckdb.DuckDBPyConnection, value: str, source: str) -> 
     return counts
 
 
-def _made_of(dataset: Dataset, fingerprint: str) -> str:
+def _version(dataset: Dataset, fingerprint: str) -> str:
+    """A digest of everything that a profile follows from: a profile with another digest is computed again."""
     columns = [(c.name, c.dtype, c.role.value, c.static) for c in profiled_columns(dataset)]
-    told = json.dumps([_FORMAT, MOST_VALUES, columns, dataset.gain_names, fingerprint])
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    settings = json.dumps([_FORMAT, MOST_VALUES, columns, dataset.gain_names, fingerprint])
+    return hashlib.sha256(settings.encode()).hexdigest()[:32]

@@ -1,1 +1,1 @@
-"""The daily report: what its sections say, the pictures in them, and the pages that they make."""
+"""Pages for people: the daily report with its sections and pictures, its index, and the data docs of the audits."""

@@ -1,16 +1,18 @@
-"""What a section of the report is made of: values, which the templates turn into HTML (and escape)."""
+"""The content of a report's sections: values that the templates turn into HTML and escape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+SEVERITY_BADGES: Mapping[str, str] = {"critical": "fail", "warning": "warn"}
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a table, or a line of a section, that is more than its text.
+    """A cell of a table, or a line of a section, with more than plain text.
 
-    badge: pass, warn or fail. code: letter by letter. small: said below it.
+    badge: pass, warn or fail. code: in a font of fixed width, line breaks included. small: a second line.
     """
 
     text: str
@@ -22,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An SVG of jobs.reports.svg, with one line that says what to look for."""
+    """An SVG of jobs.reports.charts. look: one line that says what to look for."""
 
     title: str
     svg: Markup
@@ -30,21 +32,21 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """A table. numbers: the columns that stand on the right. folded: shown on demand."""
+class HtmlTable:
+    """A table of a section. number_columns: aligned to the right. folded: shown on demand."""
 
     title: str
-    head: tuple[str, ...]
+    header: tuple[str, ...]
     rows: tuple[tuple[str | Cell, ...], ...]
-    numbers: frozenset[int] = frozenset()
+    number_columns: frozenset[int] = frozenset()
     folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
-    """One figure of a day for the index, which draws a line over the days for each series of a picture.
+class TrendFigure:
+    """One figure of a day. The index draws it over the days: one picture per name, one line per series.
 
-    show: count, share or number (the functions of jobs.reports.svg). from_zero: the picture's axis begins there.
+    show: the name of a format in jobs.reports.formats. from_zero: whether the axis begins at 0.
     """
 
     picture: str
@@ -57,18 +59,15 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a day's report. text: what it is about, and in plain words what is missing."""
+    """One part of a day's report. text: what it shows, and in words what is missing."""
 
     name: str  # its anchor
     title: str
     text: tuple[str | Cell, ...]
     pictures: tuple[Picture, ...] = ()
-    grids: tuple[Grid, ...] = ()
-    headlines: tuple[Headline, ...] = ()
+    tables: tuple[HtmlTable, ...] = ()
+    trend_figures: tuple[TrendFigure, ...] = ()
 
 
-def badge_of(holds: bool, severity: str) -> str:
-    return "pass" if holds else SEVERITY_BADGES[severity]
-
-
-SEVERITY_BADGES: Mapping[str, str] = {"critical": "fail", "warning": "warn"}
+def badge_of(is_good: bool, severity: str) -> str:
+    return "pass" if is_good else SEVERITY_BADGES[severity]

@@ -9,10 +9,11 @@ from lakehouse.model_tables import model_versions, run_curves, run_experiment
 
 @dataclass(frozen=True, slots=True)
 class ModelRun:
-    """A version and the full training that it goes back to.
+    """A version of a model and the full training that it descends from.
 
-    run_id: of the version itself. fine_tuned: how many daily steps lie between. curves: of the full training, the value
-    of every figure by epoch, from 1; the figures of a second model and on end in _2, ...
+    run_id: of the version itself. full_training: the version that was trained from scratch. fine_tuned: the number of
+    daily steps since then. curves: the figures of the full training by epoch, from 1; those of the second model of an
+    ensemble and later ones end in _2, _3, ...
     """
 
     version: str  # e.g. mtorl_kuairand/3
@@ -25,20 +26,20 @@ class ModelRun:
 
 
 def find_run(lake: Lake, version: str) -> ModelRun | None:
-    """The run behind a version such as mtorl_kuairand/3; None where the lake's MLflow does not know it (any more)."""
-    there = {f"{v.name}/{v.version}": v for v in model_versions(lake, version.rpartition("/")[0])}
-    if version not in there:
+    """The run behind a version such as mtorl_kuairand/3; None if the lake's MLflow does not have it."""
+    versions = {f"{v.name}/{v.version}": v for v in model_versions(lake, version.rpartition("/")[0])}
+    if version not in versions:
         return None
-    line = [version]
-    while (parent := there[line[-1]].tags.get("parent")) in there:
-        line.append(parent)
-    first, last = there[line[-1]], there[version]
+    ancestry = [version]
+    while (parent := versions[ancestry[-1]].tags.get("parent")) in versions:
+        ancestry.append(parent)
+    root, latest = versions[ancestry[-1]], versions[version]
     return ModelRun(
         version,
-        last.run_id,
-        run_experiment(lake, first.run_id),
-        last.tags.get("day", ""),
-        line[-1],
-        len(line) - 1,
-        run_curves(lake, first.run_id),
+        latest.run_id,
+        run_experiment(lake, root.run_id),
+        latest.tags.get("day", ""),
+        ancestry[-1],
+        len(ancestry) - 1,
+        run_curves(lake, root.run_id),
     )

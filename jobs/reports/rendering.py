@@ -1,4 +1,4 @@
-"""Pages made from the templates beside this module: whole, escaped, without a script or a network."""
+"""Pages made from the templates beside this module: escaped, and without scripts or a network."""
 
 import fcntl
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, *styles: str, **values: object) -> str:
-    """A page with these style sheets in it. Everything is HTML-escaped but our own styles and pictures."""
+    """A page that contains these style sheets. Everything is HTML-escaped except our own styles and pictures."""
     style = Markup("").join(Markup((_TEMPLATES / name).read_text()) for name in ("style.css", *styles))
     return _environment().get_template(template).render(style=style, **values)
 
@@ -30,8 +30,8 @@ def _environment() -> Environment:
 
 
 @contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: of two jobs that end together, the later one's index knows both."""
+def index_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder's index: when two jobs end together, the index of the later one contains both."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Column types: from Spark's DDL, as the contracts spell them, to DuckDB's."""
+"""Column types: from Spark's DDL, in which contracts are written, to DuckDB."""
 
 import re
 
@@ -14,9 +14,9 @@ _TOKEN = re.compile(r"\s*(?:`([^`]+)`|(\w+)|([<>:,]))\s*")
 
 
 def duckdb_type(dtype: str) -> str:
-    """A type such as array<struct<`a`: int>> as DuckDB writes it: STRUCT("a" INTEGER)[].
+    """DuckDB's spelling of a type: array<struct<`a`: int>> becomes STRUCT("a" INTEGER)[].
 
-    ValueError where dtype is not a scalar of the contracts, an array, a map or a struct.
+    Raises ValueError if dtype is not a scalar of the contracts, an array, a map or a struct.
     """
     tokens = [(quoted or word or sign) for quoted, word, sign in _TOKEN.findall(dtype)]
     if _TOKEN.sub("", dtype):

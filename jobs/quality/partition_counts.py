@@ -1,0 +1,126 @@
+"""What an audit counts in a partition with DuckDB: its columns, missing and non-finite values, users and labels.
+
+Every connection has the partition's rows as the view `partition`: see lakehouse.duckdb_view.
+"""
+
+from collections.abc import Iterable
+
+import duckdb
+
+from lakehouse.duckdb_types import duckdb_type
+from lakehouse.duckdb_view import files_sql, open_view, quoted, rows_sql
+from lakehouse.lake import Partition
+from schemas.contract import Column, Table
+
+_FLOATS = ("DOUBLE", "FLOAT")
+
+
+def column_types(connection: duckdb.DuckDBPyConnection, partition: Partition) -> dict[str, str]:
+    """The DuckDB type of each column that every file has. If files differ, their types are joined by ' or '."""
+    types_per_file = [query_types(connection, f"FROM {files_sql([file])}") for file in partition.files()]
+    return {
+        name: " or ".join(dict.fromkeys(types[name] for types in types_per_file))
+        for name in types_per_file[0]
+        if all(name in types for types in types_per_file)
+    }
+
+
+def contract_types(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
+    """The contract's columns with their DuckDB types, to compare with `column_types`."""
+    nulls = ", ".join(f"CAST(NULL AS {duckdb_type(c.dtype)}) AS {quoted(c.name)}" for c in table.columns)
+    return query_types(connection, f"SELECT {nulls}")
+
+
+def query_types(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
+    """The columns that a query returns, with their DuckDB types."""
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {query}").fetchall()}
+
+
+def row_count(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(connection.execute('SELECT count(*) FROM "partition"').fetchall()[0][0])
+
+
+def null_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[Column]) -> dict[str, int]:
+    """The number of rows in which each column is null."""
+    return _counts_where(connection, {c.name: f"{quoted(c.name)} IS NULL" for c in columns})
+
+
+def non_finite_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[Column]) -> dict[str, int]:
+    """The number of rows with NaN or an infinity, for each column of floats or of lists of floats."""
+    conditions = {}
+    for column in columns:
+        dtype = duckdb_type(column.dtype)
+        if dtype in _FLOATS:
+            conditions[column.name] = f"NOT isfinite({quoted(column.name)})"
+        elif dtype.removesuffix("[]") in _FLOATS:
+            is_bad = f"list_transform({quoted(column.name)}, lambda v: NOT isfinite(v))"
+            conditions[column.name] = f"list_bool_or({is_bad})"
+    return _counts_where(connection, conditions)
+
+
+def label_count(connection: duckdb.DuckDBPyConnection) -> int:
+    """The number of steps that are labels. Needs is_label, a list per row."""
+    query = 'SELECT coalesce(sum(len(list_filter(is_label, lambda label: label))), 0) FROM "partition"'
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def new_user_count(
+    connection: duckdb.DuckDBPyConnection, today: Partition, earlier_partitions: Iterable[Partition]
+) -> int:
+    """The number of users of `today` who are in none of the earlier partitions. Needs user_id in all of them."""
+    query = f"SELECT count(*) FROM (SELECT DISTINCT user_id FROM {rows_sql([today])})"
+    earlier_files = [file for partition in earlier_partitions for file in partition.files()]
+    if earlier_files:
+        query += f" ANTI JOIN (SELECT user_id FROM {files_sql(earlier_files)}) USING (user_id)"
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def unknown_user_rows(connection: duckdb.DuckDBPyConnection, known_users: Partition) -> int:
+    """The number of rows whose user is not in the other partition. Needs user_id in both."""
+    users = f"SELECT user_id FROM {rows_sql([known_users])}"
+    query = f'SELECT count(*) FROM "partition" ANTI JOIN ({users}) USING (user_id)'
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def users_per_split(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """The number of users in each split. Needs user_id and split."""
+    rows = connection.execute('SELECT split, count(DISTINCT user_id) FROM "partition" GROUP BY split').fetchall()
+    return {split: int(users) for split, users in rows}
+
+
+def most_frequent_reasons(quarantine: Partition, limit: int = 3) -> tuple[str, ...]:
+    """Why most rows of a quarantine partition were refused: rows, raw file and reason, most rows first."""
+    if not quarantine.files():
+        return ()
+    with open_view(quarantine) as connection:
+        rows = connection.execute(
+            'SELECT reason, source_file, count(*) AS n FROM "partition" GROUP BY ALL ORDER BY n DESC, 1, 2 LIMIT ?',
+            [limit],
+        ).fetchall()
+    return tuple(f"{n:,} in {file}: {reason}" for reason, file, n in rows)
+
+
+def means(
+    connection: duckdb.DuckDBPyConnection, columns: Iterable[str], condition: str
+) -> dict[str, tuple[float, int]]:
+    """The mean of each column and its number of values, over the rows that meet an SQL condition.
+
+    A column without a value in these rows is left out.
+    """
+    result = {}
+    for name in columns:
+        mean, count = connection.execute(
+            f'SELECT avg({quoted(name)}), count({quoted(name)}) FROM "partition" WHERE {condition}'
+        ).fetchall()[0]
+        if count:
+            result[name] = (float(mean), int(count))
+    return result
+
+
+def _counts_where(connection: duckdb.DuckDBPyConnection, conditions: dict[str, str]) -> dict[str, int]:
+    """The number of rows that meet each of these named SQL conditions."""
+    if not conditions:
+        return {}
+    query = ", ".join(f"count(*) FILTER ({condition})" for condition in conditions.values())
+    counts = connection.execute(f'SELECT {query} FROM "partition"').fetchall()[0]
+    return dict(zip(conditions, map(int, counts), strict=True))

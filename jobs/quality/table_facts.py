@@ -1,0 +1,170 @@
+"""Facts in which a table must agree with the other tables of its day, and with how its rows were made."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import duckdb
+
+from jobs.quality.chance import share_margin
+from jobs.quality.facts import Fact, limit_fact
+from jobs.quality.partition_counts import (
+    label_count,
+    most_frequent_reasons,
+    new_user_count,
+    unknown_user_rows,
+    users_per_split,
+)
+from lakehouse.lake import Partition
+from lakehouse.manifest import Manifest
+from schemas import tables
+from schemas.dataset import Dataset
+from schemas.days import UNDATED, day_before
+from schemas.quality import Quality
+from schemas.splits import SHARES
+from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
+from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+
+
+def manifest_count_facts(
+    partition: Partition, dataset: Dataset, manifest: Manifest, spec: FeatureSpec | None
+) -> Iterator[Fact]:
+    """Facts of this table that follow from manifests alone. spec: the feature spec that `sequences` is audited with."""
+    match partition.table:
+        case tables.EXPOSURES:
+            yield from _no_lost_rows(partition, dataset, manifest)
+            counts = manifest.counts
+            yield from _few_refused_rows(partition, dataset, counts.get("quarantined", 0), counts.get("rows_in", 0))
+            yield _few_duplicates(manifest, dataset.quality)
+        case tables.QUARANTINE if partition.day == UNDATED:
+            yield from _few_refused_rows(partition, dataset, manifest.rows, manifest.counts.get("rows_in", 0))
+        case tables.SEQUENCES if spec is not None:
+            yield Fact(
+                "expect_feature_spec_to_be_at_hand", manifest.spec_version or "not stated", spec.version,
+                "The windows were built with the feature spec that they are audited with.",
+                "without that spec these columns cannot be encoded",
+            )  # fmt: skip
+        case tables.CHANNEL_POLICIES | tables.USER_REWARD_RANKS | tables.BUDGET_PLAN:
+            journeys = partition.lake[JOURNEYS, dataset, partition.day].manifest
+            yield Fact(
+                "expect_every_user_to_be_scored", manifest.rows, journeys.rows if journeys else 0,
+                "There is one row for each user of the day's journeys.", "no user may go missing unnoticed",
+            )  # fmt: skip
+
+
+def sequence_facts(
+    connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset, manifest: Manifest
+) -> Iterator[Fact]:
+    """Facts of `sequences` beside the day's exposures and journeys: its labels, its users and their splits."""
+    yield _labels_fact(connection, partition, dataset, manifest)
+    journeys = partition.lake[JOURNEYS, dataset, partition.day]
+    if journeys.files():  # a range of days has journeys only for its last day
+        count = unknown_user_rows(connection, journeys)
+        yield Fact(
+            "expect_users_to_have_a_journey", count, 0, "Every user with a window has a journey on that day.",
+            "windows of users without a journey were built from the rows of another day", rows=count,
+        )  # fmt: skip
+    yield _split_shares_fact(connection, dataset.quality)
+
+
+def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) -> Fact:
+    """The file in a partition of `feature_spec` keeps the same features as the rows of the table."""
+    kept_in_rows = dict(connection.execute('SELECT name, kept FROM "partition"').fetchall())
+    try:
+        spec = FeatureSpec.from_json((partition.path / SPEC_FILE).read_text())
+        kept_in_file = {feature.name: feature.kept for feature in spec.features}
+        names = sorted(kept_in_file.keys() | kept_in_rows.keys())
+        observed = ", ".join(name for name in names if kept_in_file.get(name) != kept_in_rows.get(name))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        observed = f"unreadable: {type(error).__name__}"
+    return Fact(
+        "expect_sidecar_to_agree_with_rows", observed or "none", "none",
+        f"No feature differs between {SPEC_FILE} and the table's rows.",
+        "people read the table, the model reads the file",
+    )  # fmt: skip
+
+
+def _no_lost_rows(partition: Partition, dataset: Dataset, manifest: Manifest) -> Iterator[Fact]:
+    counts = {name: manifest.counts.get(name, "not stated") for name in ("rows_in", "duplicates", "quarantined")}
+    total = manifest.rows + sum(n for name, n in counts.items() if name != "rows_in" and isinstance(n, int))
+    yield Fact(
+        "expect_rows_in_to_be_accounted_for", total, counts["rows_in"],
+        "Raw rows in = exposures + duplicates + quarantined rows.", "no raw row may be lost silently",
+    )  # fmt: skip
+    quarantine = partition.lake[QUARANTINE, dataset, partition.day].manifest
+    yield Fact(
+        "expect_quarantine_to_hold_the_refused_rows", quarantine.rows if quarantine else 0, counts["quarantined"],
+        "The day's quarantine has as many rows as were refused.", "a refused row must stay readable",
+    )  # fmt: skip
+
+
+def _few_refused_rows(partition: Partition, dataset: Dataset, refused: int, rows_in: int) -> Iterator[Fact]:
+    """Two rules with a limit each, of which a day breaks at most one. refused: the number among the raw rows."""
+    quality, observed = dataset.quality, f"{refused:,} of {rows_in:,}"
+    limit, critical_limit = quality.refused_rows, quality.mostly_refused
+    is_usable = refused <= critical_limit.value * rows_in
+    is_within_limit = refused <= max(limit.value * rows_in, quality.negligible_rows)
+    reasons = () if is_within_limit else most_frequent_reasons(partition.lake[QUARANTINE, dataset, partition.day])
+    for name, is_met, expected, broken_limit in (
+        ("expect_most_rows_to_be_usable", is_usable, f"at most {critical_limit.value:.0%}", critical_limit),
+        ("expect_few_rows_to_be_refused", is_within_limit or not is_usable, f"at most {limit.value:.0%}", limit),
+    ):
+        sentence = f"No more than {broken_limit.value:.0%} of the raw rows were refused."
+        fact = limit_fact(name, is_met, observed, expected, sentence, broken_limit)
+        yield fact if is_met else replace(fact, examples=reasons)
+
+
+def _few_duplicates(manifest: Manifest, quality: Quality) -> Fact:
+    duplicates, rows_in = manifest.counts.get("duplicates", 0), manifest.counts.get("rows_in", 0)
+    limit = quality.duplicates
+    return limit_fact(
+        "expect_few_rows_to_be_duplicates", duplicates <= max(limit.value * rows_in, quality.negligible_rows),
+        f"{duplicates:,} of {rows_in:,}", f"at most {limit.value:.0%}",
+        f"No more than {limit.value:.0%} of the raw rows are duplicates.", limit,
+    )  # fmt: skip
+
+
+def _labels_fact(
+    connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset, manifest: Manifest
+) -> Fact:
+    """The windows of a day have as many labels as the day has exposures, without each user's first exposure.
+
+    Users with earlier exposures are read from yesterday's journeys. If these are missing, or were built from other
+    exposures than the windows, they are read from the earlier exposures that the windows were built from.
+    """
+    lake, day = partition.lake, partition.day
+    exposures = lake[EXPOSURES, dataset, day]
+    earlier_exposures = {
+        key: fingerprint
+        for key, fingerprint in manifest.inputs.items()
+        if key.startswith(f"{EXPOSURES}/") and lake.partition(key).day < day
+    }
+    journeys = lake[JOURNEYS, dataset, day_before(day)]
+    if journeys.is_fresh(earlier_exposures):
+        earlier_users = [journeys]
+    else:
+        earlier_users = [lake.partition(key) for key in earlier_exposures]
+    exposures_manifest = exposures.manifest
+    expected = 0
+    if exposures_manifest is not None:
+        expected = exposures_manifest.rows - new_user_count(connection, exposures, earlier_users)
+    return Fact(
+        "expect_label_count_to_equal_exposures", label_count(connection), expected,
+        "There are as many labels as exposures of the day, without each user's first exposure.",
+        "every exposure after a user's first must be a label exactly once",
+    )  # fmt: skip
+
+
+def _split_shares_fact(connection: duckdb.DuckDBPyConnection, quality: Quality) -> Fact:
+    limit, users = quality.split_shares, users_per_split(connection)
+    total = sum(users.values())
+    deviations = []
+    for split, share in SHARES.items():
+        margin = limit.value + share_margin(share, total)
+        if total >= quality.min_split_users and abs(users.get(split, 0) / total - share) > margin:
+            deviations.append(f"{split} {users.get(split, 0) / total:.0%}")
+    return limit_fact(
+        "expect_split_shares_to_be_as_declared", not deviations, f"{', '.join(deviations)} of {total:,} users",
+        ", ".join(f"{split} {share:.0%}" for split, share in SHARES.items()),
+        f"Each split's share of the users is within {limit.value:.0%} of the declared share, plus a margin for chance.",
+        limit,
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""The section about test-then-train: how well the champion predicts each day before it is trained on it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jobs.reports.charts import lines
+from jobs.reports.content import HtmlTable, Picture, Section, TrendFigure
+from jobs.reports.day_view import DayView
+from jobs.reports.formats import number, share, short_days
+from jobs.reports.svg import Series
+from schemas.days import day_plus
+from schemas.tables import PREQUENTIAL, prequential
+
+_TITLE = "The model on days that it had not seen"
+_WHAT = (
+    "Before a day is used for training, the champion predicts it: an honest test, every day. Log loss measures how far "
+    "the predictions are from what happened (lower is better). It is compared with the log loss of a prediction that "
+    "knows only the day's own rates."
+)
+_TREND_DAYS = 30
+_COLUMNS = ("head", "model_version", "labels", "logloss", "base_logloss", "auc", "rate", "predicted_rate")
+
+Row = Mapping[str, Any]
+
+
+def prequential_section(view: DayView) -> Section:
+    """The figures of the day, and of the days before it. Needs `prequential`."""
+    days = [day_plus(view.day, k) for k in range(1 - _TREND_DAYS, 1)]
+    rows_per_day = {day: rows for day in days if (rows := _tested(view, day))}
+    pictures = tuple(_pictures(view, rows_per_day)) if rows_per_day else ()
+    if view.day not in rows_per_day:
+        text = (
+            "This day was not tested: no model had been trained before it, it has no label, or the run stopped before "
+            "the test."
+        )
+        return Section("prequential", _TITLE, (_WHAT, text), pictures)
+    rows = rows_per_day[view.day]
+    return Section(
+        "prequential", _TITLE, (_WHAT,), pictures, (_table(view.day, rows),), tuple(_trend_figures(rows))
+    )
+
+
+def _tested(view: DayView, day: str) -> list[Row]:
+    """The rows of a day, the channel first; none if it was not tested."""
+    manifest = view.lake[PREQUENTIAL, view.dataset, day].manifest
+    if manifest is None or not manifest.rows:
+        return []
+    rows = view.query(PREQUENTIAL, f'SELECT {", ".join(_COLUMNS)} FROM "partition"', day)
+    order = _heads(view)
+    return sorted((dict(zip(_COLUMNS, row, strict=True)) for row in rows), key=lambda row: order.index(row["head"]))
+
+
+def _heads(view: DayView) -> tuple[str, ...]:
+    return (prequential.CHANNEL, *view.dataset.gain_names)
+
+
+def _table(day: str, rows: list[Row]) -> HtmlTable:
+    return HtmlTable(
+        f"Figures of {day}, predicted by {rows[0]['model_version']}",
+        ("Predicted", "Labels", "Log loss", "Log loss of the mean rate", "AUC", "Observed rate", "Predicted rate"),
+        tuple((row["head"], f"{row['labels']:,}", _figure(row["logloss"]), _figure(row["base_logloss"]),
+               _figure(row["auc"]), _rate(row["rate"]), _rate(row["predicted_rate"])) for row in rows),
+        frozenset(range(1, 7)),
+    )  # fmt: skip
+
+
+def _trend_figures(rows: list[Row]) -> Iterator[TrendFigure]:
+    for row in rows:
+        if row["base_logloss"]:
+            yield TrendFigure(
+                f"Log loss relative to the mean rate: {row['head']}", "", row["logloss"] / row["base_logloss"], "share",
+                "Look for values below 100 %: the model is better than the mean rate. If they rise, the model is "
+                "outdated.",
+            )  # fmt: skip
+        if row["rate"] is not None:
+            for series, value in (("observed", row["rate"]), ("predicted", row["predicted_rate"])):
+                yield TrendFigure(
+                    f"Share of exposures with {row['head']}", series, value, "share",
+                    "Look for two lines close together: the model is calibrated.", True,
+                )  # fmt: skip
+
+
+def _pictures(view: DayView, rows_per_day: Mapping[str, list[Row]]) -> Iterator[Picture]:
+    days = list(rows_per_day)
+    by_head = {day: {row["head"]: row for row in rows} for day, rows in rows_per_day.items()}
+
+    def line(head: str, figure: str, name: str) -> Series:
+        return Series(name, [by_head[day].get(head, {}).get(figure) for day in days])
+
+    for head in _heads(view):
+        title = f"Log loss of {head}"
+        series = [line(head, "logloss", "model"), line(head, "base_logloss", "mean rate")]
+        look = "Look for the model below the mean rate. Above it, the model has learned nothing useful for that day."
+        yield Picture(title, lines(title, short_days(days), series, number), look)
+        if head != prequential.CHANNEL:
+            series = [line(head, "rate", "observed"), line(head, "predicted_rate", "predicted")]
+            yield Picture(
+                f"Share of exposures with {head}: predicted and observed",
+                lines(f"Share with {head}", short_days(days), series, share, from_zero=True),
+                "Look for two lines close together: the predictions are right on average.",
+            )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"

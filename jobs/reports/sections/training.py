@@ -1,0 +1,140 @@
+"""The section about the model that scored the day: its training, the promotion gate, and figures on unseen users."""
+
+import json
+from typing import Any
+
+from jobs.reports.charts import lines
+from jobs.reports.content import Cell, HtmlTable, Picture, Section
+from jobs.reports.day_view import DayView
+from jobs.reports.formats import share
+from jobs.reports.model_runs import ModelRun, find_run
+from jobs.reports.svg import Series
+from schemas.tables import CHANNEL_POLICIES, PROMOTIONS, promotions
+
+_LOOK_AT_LOSSES = (
+    "Look for where the line of unseen users flattens and then rises: from there on the model memorises its training "
+    "users. The best epoch is kept."
+)
+_GATE = '"check", passed, reason, champion_logloss, challenger_logloss, difference, margin'
+_ENSEMBLE_SUFFIXES = ("", "_2", "_3", "_4")
+
+
+def training_section(view: DayView) -> Section:
+    """Needs the manifest of `channel_policies`, MLflow's database, `promotions` and the lake's metrics."""
+    scored = view.manifests.get(CHANNEL_POLICIES)
+    version = scored.inputs.get("model", "") if scored else ""
+    run = find_run(view.lake, version) if version else None
+    text: list[str | Cell] = []
+    pictures: list[Picture] = []
+    if not version:
+        text.append("This day was not scored, so there is no model to show.")
+    elif run is None:
+        text.append(f"The day was scored by {version}. The lake's MLflow does not have it, so there are no curves.")
+    else:
+        text += _run_text(view, run)
+        pictures += _curves(run, view.dataset.gain_names)
+    if promoted := view.manifests.get(PROMOTIONS):
+        text.append(_decision(view) if promoted.rows else "No model was trained on this day, so the champion stays.")
+    tables = (*_gate(view), *_unseen_users(view))
+    return Section("training", "Model and training", tuple(text), tuple(pictures), tables)
+
+
+def _run_text(view: DayView, run: ModelRun) -> list[str | Cell]:
+    days = "1 day" if run.fine_tuned == 1 else f"{run.fine_tuned} days"
+    steps = f", then fine-tuned on {days}, one by one" if run.fine_tuned else ""
+    text: list[str | Cell] = [
+        f"The day was scored by {run.version}: trained from scratch as {run.full_training}{steps}, "
+        f"last on {run.trained_through or 'an unknown day'}.",
+        f"Its MLflow run is {run.run_id}. To see all parameters and curves, go to the lake's folder with the project's "
+        "environment active, run this command, and open the address below it.",
+        Cell(
+            "mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///mlflow/mlflow.db",
+            code=True,
+        ),
+        Cell(f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}", code=True),
+    ]
+    lineage = f"mlflow/artifacts/{view.dataset.name}/{run.run_id}/artifacts/model/lineage.json"
+    if (view.lake.root / lineage).is_file():
+        text.append(Cell("What the model was made from (lineage.json)", f"../../{lineage}"))
+    return text
+
+
+def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
+    """The full training by epoch: the losses of policy and reward, and of all models of an ensemble."""
+    epochs = sorted({epoch for values in run.curves.values() for epoch in values})
+    if not epochs:
+        return []
+    labels = [str(epoch) for epoch in epochs]
+
+    def curve(figure: str, name: str) -> Series:
+        return Series(name, [run.curves.get(figure, {}).get(epoch) for epoch in epochs])
+
+    # The validation loss of the reward is the mean over the gains. So must be the training loss that it is compared to.
+    losses = [run.curves[figure] for gain in gains if (figure := f"train_{gain}") in run.curves]
+    is_complete = [bool(losses) and all(epoch in loss for loss in losses) for epoch in epochs]
+    trained = [
+        sum(loss[epoch] for loss in losses) / len(losses) if complete else None
+        for epoch, complete in zip(epochs, is_complete, strict=True)
+    ]
+    channel = [curve("train_policy", "training users"), curve("valid_policy", "unseen users")]
+    reward = [Series("training users", trained), curve("valid_reward", "unseen users")]
+    pictures = [
+        Picture(f"Training of {run.full_training}: loss of the {name} by epoch",
+                lines(f"Loss of the {name} by epoch", labels, series), _LOOK_AT_LOSSES)
+        for name, series in (("channel", channel), ("reward", reward))
+    ]  # fmt: skip
+    members = [f"monitor{suffix}" for suffix in _ENSEMBLE_SUFFIXES if f"monitor{suffix}" in run.curves]
+    if len(members) > 1:
+        series = [curve(figure, f"model {k}") for k, figure in enumerate(members, start=1)]
+        pictures.append(
+            Picture("All models of the ensemble: loss of unseen users", lines("Loss of unseen users", labels, series),
+                    "Look for one model far above the others: its predictions spoil the average."))  # fmt: skip
+    return pictures
+
+
+def _gate(view: DayView) -> list[HtmlTable]:
+    """Every check of the promotion gate."""
+    if not view.has(PROMOTIONS) or not view.manifests[PROMOTIONS].rows:
+        return []
+    rows = view.query(PROMOTIONS, f'SELECT {_GATE} FROM "partition" ORDER BY "check"')
+    return [
+        HtmlTable(
+            "The promotion gate: the day's model compared with the champion",
+            ("Check", "", "Log loss now", "Log loss new", "Difference", "Allowed", "Reason"),
+            tuple((check, Cell("passed" if passed else "failed", badge="pass" if passed else "warn"),
+                   *(_figure(value) for value in figures), reason)
+                  for check, passed, reason, *figures in rows),
+            frozenset({2, 3, 4, 5}))
+    ]  # fmt: skip
+
+
+def _decision(view: DayView) -> str:
+    challenger, champion, decision = view.query(
+        PROMOTIONS, 'SELECT any_value(challenger), any_value(champion), any_value(decision) FROM "partition"'
+    )[0]
+    if decision == promotions.PROMOTED:
+        return f"The model trained on this day, {challenger}, replaced the champion {champion}."
+    return f"The model trained on this day, {challenger}, did not replace the champion {champion}."
+
+
+def _unseen_users(view: DayView) -> list[HtmlTable]:
+    """The evaluation on test users, whom no training has seen."""
+    file = view.lake.metrics(view.dataset)
+    if not file.is_file():
+        return []
+    metrics: dict[str, Any] = json.loads(file.read_text())
+    rows = [
+        (gain, _figure(m["auc"]), _figure(m["logloss"]), _figure(m["base_logloss"]), share(m["rate"]),
+         share(m["rate_top_10pct"]) if "rate_top_10pct" in m else "")
+        for gain, m in metrics["reward"].items()
+    ]  # fmt: skip
+    return [
+        HtmlTable(
+            f"{metrics['model_version']} on {metrics['users']:,} users that it has never seen",
+            ("Reward", "AUC", "Log loss", "Log loss of the mean rate", "Rate", "Rate among the top 10 %"),
+            tuple(rows), frozenset({1, 2, 3, 4, 5}), folded=True)
+    ]  # fmt: skip
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,35 @@
+"""The summary that a report stores beside its page, for the index: the day's verdict and trend figures."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from jobs.reports.content import TrendFigure
+from lakehouse.lake import Lake
+from lakehouse.staging import write_to_lake
+from schemas.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A day's report in short."""
+
+    ds: str
+    kind: str  # pass, warn, fail or part
+    headline: str
+    figures: tuple[TrendFigure, ...]
+
+
+def store_summary(lake: Lake, dataset: Dataset, summary: Summary) -> None:
+    """Store it as LAKE/reports/dataset=.../<ds>.json, in one step."""
+    text = json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n"
+    write_to_lake(lake, lake.reports(dataset) / f"{summary.ds}.json", text)
+
+
+def stored_summaries(lake: Lake, dataset: Dataset) -> list[Summary]:
+    """The summary of every day that has a report, oldest first."""
+    summaries = []
+    for path in sorted(lake.reports(dataset).glob("*.json")):
+        fields = json.loads(path.read_text())
+        figures = tuple(TrendFigure(**figure) for figure in fields.pop("figures"))
+        summaries.append(Summary(figures=figures, **fields))
+    return summaries

@@ -1,0 +1,60 @@
+"""A published partition in DuckDB: its rows are the view `partition` of a connection."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from lakehouse.lake import Partition
+
+_MEMORY = "2GB"  # DuckDB spills to disk beyond it
+
+
+@contextmanager
+def open_view(partition: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the view `partition` over all files of a partition that has at least one.
+
+    The macros sha2 and conv work like Spark's functions, so that `schemas.splits.split_sql` runs in both engines.
+    Raises duckdb.Error if a file is not Parquet.
+    """
+    with tempfile.TemporaryDirectory(prefix="duckdb-") as spill, duckdb.connect() as connection:
+        connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        connection.execute(f"SET temp_directory = {_text(spill)}")
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("CREATE MACRO sha2(text, bits) AS sha256(text)")
+        connection.execute("CREATE MACRO conv(digits, from_base, to_base) AS CAST('0x' || digits AS UBIGINT)")
+        connection.execute(f'CREATE VIEW "partition" AS SELECT * FROM {rows_sql([partition])}')
+        yield connection
+
+
+def read_error(partition: Partition) -> duckdb.Error | None:
+    """The error of reading every value of every file, or None if all can be read."""
+    try:
+        with open_view(partition) as connection:
+            connection.execute('SELECT bit_xor(hash(row)) FROM "partition" AS row').fetchall()
+    except duckdb.Error as error:
+        return error
+    return None
+
+
+def rows_sql(partitions: Iterable[Partition]) -> str:
+    """The rows of these partitions as a table expression of SQL. Together they must have at least one file."""
+    return files_sql(file for partition in partitions for file in partition.files())
+
+
+def files_sql(files: Iterable[Path]) -> str:
+    """The rows of Parquet files as a table expression of SQL; a column that a file lacks is null in its rows."""
+    paths = ", ".join(_text(os.fspath(file)) for file in files)
+    return f"read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
+
+
+def quoted(column: str) -> str:
+    """A column's name as an SQL identifier."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
