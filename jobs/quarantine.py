@@ -15,9 +15,9 @@ from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
-from jobs.quality.partition_view import data_files, opened
 from jobs.raw.index import stored_index
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
+from lakehouse.duckdb_view import open_view
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake
 from schemas.dataset import Dataset, RawFile
@@ -73,10 +73,10 @@ def quarantined_days(lake: Lake, dataset: str, day: str | None) -> list[str]:
 
 def refused(lake: Lake, dataset: str, day: str) -> list[Refused]:
     """The groups of a day, largest first."""
-    partition = lake[QUARANTINE, dataset, day].path
-    if not data_files(partition):
+    partition = lake[QUARANTINE, dataset, day]
+    if not partition.files():
         return []
-    with opened(partition) as connection:
+    with open_view(partition) as connection:
         rows = connection.execute(
             f"""SELECT source_file, reason, count(*) AS n, list(raw ORDER BY raw)[:{_EXAMPLES}] FROM "partition"
                 GROUP BY source_file, reason ORDER BY n DESC, source_file, reason"""
@@ -101,7 +101,7 @@ def hand_out(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> lis
     """
     refused_rows: dict[tuple[str, str], list[str]] = {}
     for day in days:
-        with opened(lake[QUARANTINE, dataset, day].path) as connection:
+        with open_view(lake[QUARANTINE, dataset, day]) as connection:
             rows = connection.execute('SELECT source_file, raw FROM "partition" ORDER BY source_file, raw').fetchall()
         for source_file, raw in rows:
             refused_rows.setdefault((source_file, day), []).append(raw)

@@ -48,9 +48,7 @@ def days_to_report(
     days = [day for day in available if (first or day) <= day <= (last or day)]
     if not days:
         span = f"on {first}" if first == last else f"from {first or 'the beginning'} to {last or 'the end'}"
-        raise missing(
-            f"nothing of {dataset.name} {span} in {lake.root}: there are {available[0]} to {available[-1]}"
-        )
+        raise missing(f"nothing of {dataset.name} {span} in {lake.root}: there are {available[0]} to {available[-1]}")
     return days
 
 

@@ -272,7 +272,9 @@ def code_lines(manifests: Manifests) -> list[str]:
     count = sum(manifest.code_version != this_code for manifest in built)
     if not count:
         return []
-    return [f"{count} partitions were built by another version of the code; make backfill THIS_CODE=1 builds them again"]
+    return [
+        f"{count} partitions were built by another version of the code; make backfill THIS_CODE=1 builds them again"
+    ]
 
 
 def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, raw: Path | None) -> list[str]:
@@ -284,7 +286,9 @@ def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, raw: Path | 
     if raw is not None:
         _, changed = split_by_change(dataset, find_raw_files(dataset, raw), index)
         if changed:
-            names = ", ".join(path.name for path in changed[:_MOST_NAMED]) + (", ..." if len(changed) > _MOST_NAMED else "")
+            names = ", ".join(path.name for path in changed[:_MOST_NAMED]) + (
+                ", ..." if len(changed) > _MOST_NAMED else ""
+            )
             lines.append(f"the raw log has changed since it was last read ({names}): the next run finds out which days")
     return lines
 

@@ -87,14 +87,10 @@ def _channel_figure(today: DayProfile, reference: DayProfile, against: str, limi
     )  # fmt: skip
 
 
-def _rate_figure(
-    gain: str, today: DayProfile, reference: DayProfile, against: str, limit: Limit
-) -> MeasuredFigure:
+def _rate_figure(gain: str, today: DayProfile, reference: DayProfile, against: str, limit: Limit) -> MeasuredFigure:
     """The ratio of two rates, 1 or more. A rate is the gains known by the end of their own day, per exposure."""
     gained, reference_gained = today.gains[gain], reference.gains[gain]
-    ratio = factor_between(
-        (gained + 0.5) / (today.exposures + 1), (reference_gained + 0.5) / (reference.exposures + 1)
-    )
+    ratio = factor_between((gained + 0.5) / (today.exposures + 1), (reference_gained + 0.5) / (reference.exposures + 1))
     margin = exp(STANDARD_ERRORS * sqrt(sum(1 / (day.gain_users[gain] + 1) for day in (today, reference))))
     return MeasuredFigure(
         f"rate({gain})", REWARDS, against, ratio, limit.value, limit,

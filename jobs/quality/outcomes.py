@@ -54,8 +54,7 @@ def evaluate_rows(
     frame = flat_frame(connection, table, {c: dtypes[c] for c in dict.fromkeys((*table.key, *columns))})
     results = validate(frame, evaluated, "BASIC")
     outcomes = {
-        id(rule): _row_outcome(rule, result, frame, table.key)
-        for rule, result in zip(evaluated, results, strict=True)
+        id(rule): _row_outcome(rule, result, frame, table.key) for rule, result in zip(evaluated, results, strict=True)
     }
     return [outcomes.get(id(rule)) or not_evaluated(rule) for rule in rules]
 

@@ -56,9 +56,7 @@ def schema_facts(connection: duckdb.DuckDBPyConnection, partition: Partition, ta
     """Each column of the contract exists with its type, and there is no other column."""
     actual, declared = column_types(connection, partition), contract_types(connection, table)
     for column in table.columns:
-        observed, expected = _comparable(
-            actual.get(column.name, "no such column"), declared[column.name], column.dtype
-        )
+        observed, expected = _comparable(actual.get(column.name, "no such column"), declared[column.name], column.dtype)
         yield Fact(
             f"expect_column_values_to_be_of_type({column.name})", observed, expected,
             f"{column.name} exists, with the type "

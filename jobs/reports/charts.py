@@ -156,4 +156,6 @@ def _line(run: list[Point], series: int, labels: Sequence[str], values: Series, 
 
 def _mark_title(label: str, series: Series, value: float | None, show: Format) -> str:
     """What a mark shows when somebody points at it."""
-    return f"{label}, {series.name}: {value_text(value, show)}" if series.name else f"{label}: {value_text(value, show)}"
+    return (
+        f"{label}, {series.name}: {value_text(value, show)}" if series.name else f"{label}: {value_text(value, show)}"
+    )

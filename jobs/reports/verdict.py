@@ -52,9 +52,7 @@ def verdict_of(view: DayView) -> Verdict:
     return Verdict(kind, headline, tuple(details), tuple(findings))
 
 
-def _kind(
-    view: DayView, critical: list[Finding], warnings: int, unaudited: list[str]
-) -> tuple[str, str, list[str]]:
+def _kind(view: DayView, critical: list[Finding], warnings: int, unaudited: list[str]) -> tuple[str, str, list[str]]:
     """The kind of the verdict, its headline, and the sentences that explain it. The worst comes first."""
     run_again = f"make backfill DATASET={view.dataset.name} FROM={view.day} TO={view.day}"
     failed = [table for table in (*TABLES, UNDATED) if _has_failed(view, table)]

@@ -15,7 +15,7 @@ from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs import build_sequences
 from jobs.history.resume import exposures_of, newest_fresh_journeys
-from jobs.quality.audit_results import HOLDS, Audit, Outcome, store
+from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
 from lakehouse.lake import Lake
 from lakehouse.storage import Mount
 from schemas.dataset import get_dataset
@@ -130,7 +130,7 @@ def test_what_failed_its_audit_is_no_input(published, table):
     def audited(status: str) -> None:
         outcome = Outcome("expect_all_well", "rows", "All is well.", "or else", "critical", status)
         content = published[table, "criteo", DAY].manifest
-        store(published, Audit(table, "criteo", DAY, content.rows, content.fingerprint, (), (outcome,)))
+        store_audit(published, Audit(table, "criteo", DAY, content.rows, content.fingerprint, (), (outcome,)))
 
     class Reading(Exception):
         """Stands for Spark, which starts to read here."""

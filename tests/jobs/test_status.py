@@ -220,7 +220,7 @@ def test_what_failed_its_audit_is_failed_and_named(lake, table, capsys, monkeypa
     fingerprint = lake[table, "kuairand", DAYS[1]].manifest.fingerprint
     audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
     assert grid(lake)[DAYS[1]][table] is State.FAILED
-    told = f"failed: {table} 2022-05-02: the data docs say why; mend the raw rows, then make backfill"
+    told = f"failed: {table} 2022-05-02: the data docs say why; correct the raw rows, then make backfill"
     assert told in said(lake, capsys, monkeypatch)
 
 

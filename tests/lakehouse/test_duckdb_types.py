@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from jobs.quality.ddl import duckdb_type
+from lakehouse.duckdb_types import duckdb_type
 from schemas.dataset import dataset_names, get_dataset
 from schemas.tables.journeys import journeys
 

@@ -29,7 +29,7 @@ def journeys_section(view: DayView) -> Section:
          f"{users:,} users.{new_users} {single:,} ({share_of(single, users)}) have seen a single exposure, so the "
          "model cannot learn from them yet.",),
         (Picture(title, columns(title, [_bucket_name(k) for k in buckets], series, count),
-                 "Look for columns that get lower to the right. A sudden peak at 1 means that user ids have changed."),),
+                 "Look for columns that get lower to the right. A peak at 1 means that the user ids have changed."),),
         trend_figures=(TrendFigure("Users with a journey", "", users, "count",
                                    "Look for a steady rise: users are added, and never removed.", True),),
     )  # fmt: skip

@@ -35,9 +35,7 @@ def prequential_section(view: DayView) -> Section:
         )
         return Section("prequential", _TITLE, (_WHAT, text), pictures)
     rows = rows_per_day[view.day]
-    return Section(
-        "prequential", _TITLE, (_WHAT,), pictures, (_table(view.day, rows),), tuple(_trend_figures(rows))
-    )
+    return Section("prequential", _TITLE, (_WHAT,), pictures, (_table(view.day, rows),), tuple(_trend_figures(rows)))
 
 
 def _tested(view: DayView, day: str) -> list[Row]:

@@ -45,7 +45,8 @@ def _rows_per_day(view: DayView) -> Picture:
     days = days_between(first, view.day)
     manifests = [view.lake[EXPOSURES, view.dataset, day].manifest for day in days]
     series = [Series("kept", [m.rows if m else None for m in manifests])] + [
-        Series(name, [m.counts.get(name, 0) if m else None for m in manifests]) for name in ("duplicates", "quarantined")
+        Series(name, [m.counts.get(name, 0) if m else None for m in manifests])
+        for name in ("duplicates", "quarantined")
     ]
     title = f"Rows per day, the last {len(days)} days"
     return Picture(title, columns("Rows per day", short_days(days), series, count), _LOOK_AT_ROWS)

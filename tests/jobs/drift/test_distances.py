@@ -103,12 +103,12 @@ def test_where_it_may_not_rise_days_that_are_wrong_teach_no_higher_limit():
 
 
 def test_no_limit_reaches_the_most_that_a_share_can_be():
-    assert limit_of(0.3, [2.0] * 9, Quality(), most=0.95)[0] == 0.95
-    assert limit_of(1.1, [], Quality(), most=0.95) == (0.95, FIXED)
+    assert limit_of(0.3, [2.0] * 9, Quality(), maximum=0.95)[0] == 0.95
+    assert limit_of(1.1, [], Quality(), maximum=0.95) == (0.95, FIXED)
 
 
 def test_a_value_that_cannot_be_computed_is_beyond_every_limit():
     figure = DriftFigure("psi(x)", "features", "day before", 0.1, 0.2, FIXED, "warning", "", "")
-    assert figure.holds
-    assert not replace(figure, value=sqrt(2)).holds
-    assert not replace(figure, value=float("nan")).holds
+    assert figure.is_within_limit
+    assert not replace(figure, value=sqrt(2)).is_within_limit
+    assert not replace(figure, value=float("nan")).is_within_limit

@@ -11,10 +11,10 @@ from built_lake import build, generate, linked_copy, publish_scores, replant
 from in_process import Jobs
 
 from jobs import measure_drift as command
-from jobs.drift.comparison import measure_drift
-from jobs.drift.results import DAY_BEFORE, TRAINING, Drift, store, stored_drift, stored_drifts
-from jobs.quality.day_profile import DayProfile, profile_of, together
-from jobs.quality.partition_view import source
+from jobs.drift.measurement import measure_drift
+from jobs.drift.results import DAY_BEFORE, TRAINING, Drift, store_drift, stored_drift, stored_drifts
+from jobs.quality.day_profile import DayProfile, day_profile, sum_of_profiles
+from lakehouse.duckdb_view import rows_sql
 from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
 from schemas.days import day_before
@@ -46,7 +46,7 @@ def measured(lake: Lake, dataset: str, day: str, earlier: list[Drift] | None = N
 
 
 def beyond(drift: Drift) -> set[tuple[str, str]]:
-    return {(figure.name, figure.against) for figure in drift.beyond}
+    return {(figure.name, figure.against) for figure in drift.exceeded}
 
 
 @pytest.mark.parametrize("dataset", [K, C])
@@ -113,7 +113,7 @@ def test_the_policy_change_is_the_mean_total_variation_over_the_users_of_both_da
     half = f"CASE WHEN user_id % 2 = 0 THEN {same} ELSE {moved} END"
     replant(lake, "channel_policies", K, day, f"SELECT * REPLACE ({half} AS policy) FROM rows"
             " UNION ALL (SELECT * REPLACE (-1 AS user_id, MAP {'long': 1.0} AS policy) FROM rows LIMIT 1)")  # fmt: skip
-    rows, before = (source(lake["channel_policies", K, d].path) for d in (day, day_before(day)))
+    rows, before = (rows_sql([lake["channel_policies", K, d]]) for d in (day, day_before(day)))
     users = f"(SELECT user_id FROM {rows}) SEMI JOIN (SELECT user_id FROM {before}) USING (user_id)"
     odd = duckdb.sql(f"SELECT avg(user_id % 2) FROM {users}").fetchall()[0][0]
     change = next(f for f in measured(lake, K, day).figures if f.name == "policy_change")
@@ -126,9 +126,9 @@ def test_late_gains_are_counted_as_known_by_the_end_of_their_own_day(built, tmp_
     end = get_dataset(C).end_of_day_ms(day)
     converted = "SELECT * REPLACE (1 AS click, 1 AS conversion, {} AS conversion_at_ms) FROM rows"
     replant(lake, "exposures", C, day, converted.format(end))
-    assert profile_of(lake, get_dataset(C), day).gains["conversion"] == 0
+    assert day_profile(lake, get_dataset(C), day).gains["conversion"] == 0
     replant(lake, "exposures", C, day, converted.format(end - 1))
-    profile = profile_of(lake, get_dataset(C), day)
+    profile = day_profile(lake, get_dataset(C), day)
     assert profile.gains["conversion"] == profile.exposures
 
 
@@ -136,21 +136,21 @@ def test_a_profile_is_kept_until_the_day_changes(built, tmp_path):
     first, day = built[K]
     lake = linked_copy(first, tmp_path / "lake")
     dataset = get_dataset(K)
-    profile = profile_of(lake, dataset, day)
+    profile = day_profile(lake, dataset, day)
     file = lake.day_profiles(K) / f"{day}.json"
     kept = json.loads(file.read_text())
     file.unlink()
     file.write_text(json.dumps(kept | {"users": 7}))
-    assert profile_of(lake, dataset, day).users == 7  # read, not measured
+    assert day_profile(lake, dataset, day).users == 7  # read, not measured
     replant(lake, "exposures", K, day, "FROM rows LIMIT 100")
-    assert profile_of(lake, dataset, day).exposures == 100
-    assert together([profile, profile]).columns["tag"] == {v: 2 * n for v, n in profile.columns["tag"].items()}
+    assert day_profile(lake, dataset, day).exposures == 100
+    assert sum_of_profiles([profile, profile]).columns["tag"] == {v: 2 * n for v, n in profile.columns["tag"].items()}
     assert isinstance(profile, DayProfile)
 
 
 def test_a_static_column_counts_users_and_another_counts_exposures(built):
     lake, day = built[K]
-    profile = profile_of(lake, get_dataset(K), day)
+    profile = day_profile(lake, get_dataset(K), day)
     assert sum(profile.columns["user_active_degree"].values()) == profile.users
     assert sum(profile.columns["hour"].values()) == sum(profile.channels.values()) == profile.exposures
 
@@ -213,16 +213,16 @@ def test_the_command_stores_the_figures_and_prints_those_beyond(built, tmp_path,
     command.main()
     said = capsys.readouterr().out
     assert (
-        f"warning drift/{K}/{day}: js(channel): The exposures are spread over the channels unlike on the day before"
-        in said
-    )
-    drift = stored_drift(lake, K, day)
+        f"warning drift/{K}/{day}: js(channel): The distribution of the exposures over the channels is not as it was "
+        "on the day before"
+    ) in said
+    drift = stored_drift(lake, get_dataset(K), day)
     assert drift == Drift.from_json(drift.to_json())
-    assert [d.ds for d in stored_drifts(lake, K)] == [day]
-    assert len(drift.beyond) == 2
-    store(lake, replace(drift, ds=day_before(day)))
-    assert [d.ds for d in stored_drifts(lake, K)] == [day_before(day), day]
-    assert stored_drift(lake, K, "2000-01-01") is None
+    assert [d.ds for d in stored_drifts(lake, get_dataset(K))] == [day]
+    assert len(drift.exceeded) == 2
+    store_drift(lake, replace(drift, ds=day_before(day)))
+    assert [d.ds for d in stored_drifts(lake, get_dataset(K))] == [day_before(day), day]
+    assert stored_drift(lake, get_dataset(K), "2000-01-01") is None
 
 
 def test_a_range_of_days_is_measured_oldest_first_and_days_without_rows_are_left_out(
@@ -233,17 +233,17 @@ def test_a_range_of_days_is_measured_oldest_first_and_days_without_rows_are_left
     jobs = Jobs(spark, lake, K, monkeypatch)
     days = lake.days("exposures", K)
     jobs.ok("measure_drift")
-    assert [d.ds for d in stored_drifts(lake, K)] == days
+    assert [d.ds for d in stored_drifts(lake, get_dataset(K))] == days
     one_by_one: list[Drift] = []
     for ds in days:
         one_by_one.append(measured(lake, K, ds, one_by_one))
-    assert stored_drifts(lake, K) == one_by_one
+    assert stored_drifts(lake, get_dataset(K)) == one_by_one
 
     shutil.rmtree(lake.drift(K))
     replant(lake, "exposures", K, days[2], "FROM rows LIMIT 0")
     jobs.ok("measure_drift", "--from", days[1], "--to", days[3])
-    assert [d.ds for d in stored_drifts(lake, K)] == [days[1], days[3]]
-    assert f"info drift/{K}/{days[2]}: the day holds no exposure" in capsys.readouterr().out
+    assert [d.ds for d in stored_drifts(lake, get_dataset(K))] == [days[1], days[3]]
+    assert f"info drift/{K}/{days[2]}: the day has no exposures" in capsys.readouterr().out
     assert jobs.run("measure_drift", "--day", days[2]) == EXIT_NOTHING_TO_DO  # valid, and backfilled like any other
     assert jobs.run("measure_drift", "--from", "2031-01-01") == EXIT_USER_ERROR
     assert f"there are {days[0]} to {day}" in capsys.readouterr().err

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.quality.day_profile import profiled_columns
-from jobs.quality.ddl import duckdb_type
-from jobs.quality.partition_facts import day_bounds_ms
+from jobs.quality.day_rules import day_bounds_ms
+from lakehouse.duckdb_types import duckdb_type
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
 from schemas.contract import Column, Table
@@ -122,7 +122,7 @@ def _filled(columns: tuple[Column, ...], **values: Any) -> dict[str, Any]:
 
 
 def _start_ms(dataset: Dataset) -> int:
-    return day_bounds_ms(DAY, dataset.timezone)[0]
+    return day_bounds_ms(dataset, DAY)[0]
 
 
 def _exposures(dataset: Dataset) -> tuple[Table, Rows]:
@@ -155,7 +155,7 @@ def _step(dataset: Dataset, k: int, **values: Any) -> dict[str, Any]:
 
 def _journeys(dataset: Dataset) -> tuple[Table, Rows]:
     table = journeys(dataset)
-    end = day_bounds_ms(DAY, dataset.timezone)[1]
+    end = day_bounds_ms(dataset, DAY)[1]
     rows = []
     for user in range(4):
         memory = [_step(dataset, k) for k in range(user + 1)]

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import duckdb
 
-from jobs.data_docs import publish_pages
 from jobs.drift import results as drift_results
 from jobs.drift.results import Drift, DriftFigure
 from jobs.quality import audit_results
 from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome
+from jobs.reports.data_docs import publish_pages
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.staging import staging_folder
+from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 
 DATASET = "criteo"
+CONTRACT = get_dataset(DATASET)
 FIRST, DAY = "2017-01-02", "2017-01-03"
 MODEL = "mtorl_criteo/2"
 
@@ -42,7 +44,7 @@ def passed(lake: Lake, table: str, ds: str, *outcomes: Outcome) -> Audit:
     manifest = lake[table, DATASET, ds].manifest
     holds = Outcome("expect_a(x)", "partition", "A holds.", "it matters", "critical", HOLDS)
     audit = Audit(table, DATASET, ds, manifest.rows, manifest.fingerprint, (), (holds, *outcomes))
-    audit_results.store(lake, audit)
+    audit_results.store_audit(lake, audit)
     return audit
 
 
@@ -150,7 +152,7 @@ def complete_lake(root: Path) -> Lake:
                 (SELECT 'mtorl_criteo/3' AS challenger, '{MODEL}' AS champion, 'refused' AS decision)""",
         )  # fmt: skip
         audits = [passed(lake, table.parent.parent.name, ds) for table in lake.root.glob(f"*/*/ds={ds}")]
-        publish_pages(lake, DATASET, audits)
-        drift_results.store(lake, Drift(DATASET, ds, (FIRST,), (drifted(0.05 if ds == FIRST else 0.1),), {}))
+        publish_pages(lake, CONTRACT, audits)
+        drift_results.store_drift(lake, Drift(DATASET, ds, (FIRST,), (drifted(0.05 if ds == FIRST else 0.1),), {}))
     refused(lake, UNDATED, {("no time", "log.tsv"): 5})
     return lake

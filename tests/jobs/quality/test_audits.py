@@ -20,10 +20,10 @@ from audit_samples import (
 )
 
 from jobs import audit_table
-from jobs.data_docs import INDEX
-from jobs.quality.audit_results import FAIL, HOLDS, NOT_ASKED, PASS, WARN, Audit, stored_audits
+from jobs.quality.audit_results import FAIL, HOLDS, NOT_EVALUATED, PASS, WARN, Audit, stored_audits
 from jobs.quality.audits import audit_partition
-from jobs.quality.partition_view import flat_frame
+from jobs.quality.outcomes import flat_frame
+from jobs.reports.data_docs import INDEX
 from lakehouse.feature_specs import table_contract
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST
@@ -90,7 +90,7 @@ def test_an_empty_partition_passes(lake, name):
     assert audit.verdict == PASS
     assert any("No rows" in note for note in audit.notes) is (name != "quarantine")
     about_rows = {o.status for o in audit.outcomes if o.about == "rows" and not o.name.startswith("expect_table")}
-    assert about_rows <= {NOT_ASKED}
+    assert about_rows <= {NOT_EVALUATED}
 
 
 # (table, dataset, row, change, the rules that fail). One fault, one rule.
@@ -233,7 +233,7 @@ def test_one_conversion_without_a_click_among_hundreds_fails(lake):
     rows[201]["click"] = 0
     audit = audited(lake, "criteo", "exposures", rows)
     assert failures(audit) == {f"{IN_SET}(conversion_follows_a_click)": "critical"}
-    assert audit.finding(audit.failed[0]) == "1 of 400 rows, e.g. exposure_id 201"
+    assert audit.describe(audit.failed[0]) == "1 of 400 rows, e.g. exposure_id 201"
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -505,8 +505,8 @@ def test_a_missing_column_fails_and_nothing_else_is_judged(lake, name):
     audit = audited(lake, "criteo", name, schema=without_last)
     assert failures(audit) == {f"{TYPE}({column})": "critical"}
     assert audit.failed[0].observed.startswith("no such column")
-    assert {o.status for o in audit.outcomes if o.about == "rows"} <= {NOT_ASKED}
-    assert any("not asked" in note for note in audit.notes)
+    assert {o.status for o in audit.outcomes if o.about == "rows"} <= {NOT_EVALUATED}
+    assert any("not evaluated" in note for note in audit.notes)
 
 
 def test_a_column_of_another_type_fails(lake):
@@ -515,7 +515,7 @@ def test_a_column_of_another_type_fails(lake):
 
     audit = audited(lake, "criteo", "exposures", schema=bend)
     assert failures(audit) == {f"{TYPE}(cost)": "critical"}
-    assert audit.finding(audit.failed[0]) == "found FLOAT, not DOUBLE"
+    assert audit.describe(audit.failed[0]) == "found FLOAT, not DOUBLE"
 
 
 def test_another_type_deep_inside_a_nested_column_fails_where_they_differ(lake):
@@ -661,7 +661,7 @@ def test_a_damaged_file_fails_in_one_line(lake, damage):
     file.write_bytes(damage(file.read_bytes()))
     audit = audit_partition(lake, "journeys", get_dataset("criteo"), DAY)
     assert {"expect_fingerprint_to_equal_manifest", "expect_files_to_be_readable"} == set(failures(audit))
-    assert "\n" not in audit.finding(audit.failed[-1])
+    assert "\n" not in audit.describe(audit.failed[-1])
 
 
 def test_a_rule_that_duckdb_cannot_compute_is_no_fault_of_the_files(lake):
@@ -702,7 +702,7 @@ def test_findings_name_counts_and_examples_with_their_key(lake):
     rows[3]["exposure_id"] = 100
     rows[5]["cost"] = -1.0
     audit = audited(lake, "criteo", "exposures", rows)
-    assert {o.name: audit.finding(o) for o in audit.failed} == {
+    assert {o.name: audit.describe(o) for o in audit.failed} == {
         f"{UNIQUE}(exposure_id)": "2 of 8 rows, e.g. 100, 100",
         f"{BETWEEN}(cost)": "1 of 8 rows, e.g. -1 (exposure_id 105)",
     }
@@ -778,7 +778,7 @@ def test_the_command_keeps_results_and_pages_for_each_day(lake, monkeypatch, cap
     asked = ("--dataset", "criteo", "--table", "channel_policies")
     run(monkeypatch, lake, *asked, "--from", "2017-01-01", "--to", "2017-01-04")
     assert "no partition for 2017-01-01, 2017-01-03" in capsys.readouterr().out
-    assert [a.ds for a in stored_audits(lake, "criteo")] == days
+    assert [a.ds for a in stored_audits(lake, contract)] == days
     stored = Audit.from_json((lake.audits("criteo") / "channel_policies" / f"{days[0]}.json").read_text())
     assert stored == audit_partition(lake, "channel_policies", contract, days[0])
     for page in (INDEX, *(f"channel_policies/{day}.html" for day in days)):
@@ -836,7 +836,7 @@ def test_a_day_of_200_000_exposures_loads_only_the_columns_that_rules_mention(la
         loaded.append(flat_frame(*arguments))
         return loaded[0]
 
-    monkeypatch.setattr("jobs.quality.audits.flat_frame", recorded)
+    monkeypatch.setattr("jobs.quality.outcomes.flat_frame", recorded)
     audit = audit_partition(lake, "exposures", contract, DAY)
     assert (audit.rows, audit.verdict) == (200_000, PASS)
     assert set(loaded[0].columns) == {

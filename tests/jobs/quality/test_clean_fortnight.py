@@ -8,10 +8,9 @@ import pytest
 from built_lake import generate
 from in_process import Jobs
 
-from jobs.drift.comparison import measure_drift
-from jobs.drift.results import store as store_drift
-from jobs.drift.results import stored_drifts
-from jobs.quality.audit_results import store as store_audit
+from jobs.drift.measurement import measure_drift
+from jobs.drift.results import store_drift, stored_drifts
+from jobs.quality.audit_results import store_audit
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
@@ -47,10 +46,10 @@ def test_a_clean_fortnight_has_one_warning_at_most(spark, tmp_path, monkeypatch,
             if day in lake.days(table, layout):
                 audit = audit_partition(lake, table, dataset, day)
                 store_audit(lake, audit)
-                alarms += [(day, o.severity, o.name, audit.finding(o)) for o in audit.failed]
-        drift = measure_drift(lake, dataset, day, stored_drifts(lake, layout))
+                alarms += [(day, o.severity, o.name, audit.describe(o)) for o in audit.failed]
+        drift = measure_drift(lake, dataset, day, stored_drifts(lake, dataset))
         store_drift(lake, drift)
-        alarms += [(day, f.severity, f.name, f.sentence) for f in drift.beyond]
+        alarms += [(day, f.severity, f.name, f.sentence) for f in drift.exceeded]
     assert [alarm for alarm in alarms if alarm[1] == "critical"] == []
     warnings = [alarm for alarm in alarms if alarm[0] in fortnight]
     print(f"{layout}: {len(warnings)} warnings in a fortnight", *warnings, sep="\n  ")

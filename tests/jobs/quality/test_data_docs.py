@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from jobs import data_docs
-from jobs.data_docs import INDEX, audit_page, index_page, publish_pages
-from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store, stored_audits
+from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store_audit, stored_audits
+from jobs.reports import data_docs as pages
+from jobs.reports.data_docs import INDEX, audit_page, index_page, publish_pages
 from lakehouse.lake import Lake
+from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
 
+CRITEO = get_dataset("criteo")
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "hr", "img"}
 
@@ -75,7 +78,7 @@ def test_a_page_says_what_failed_how_often_and_why():
 @pytest.mark.parametrize("severity", [None, "warning", "critical"])
 def test_pages_are_whole_escape_everything_and_load_nothing(severity):
     evil = audit(severity=severity, text=EVIL)
-    for html in (audit_page(evil), index_page("criteo", [evil])):
+    for html in (audit_page(evil), index_page(CRITEO, [evil])):
         page = Page(html)
         assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
         assert "alert(1)</" not in html
@@ -92,8 +95,8 @@ def test_the_index_has_the_newest_day_first_and_links_to_pages_that_exist(lake):
         audit("quarantine", UNDATED),
     ]
     for each in audits:
-        store(lake, each)
-    index = publish_pages(lake, "criteo", audits)
+        store_audit(lake, each)
+    index = publish_pages(lake, CRITEO, audits)
     page = Page(index.read_text())
     assert "1 failed, 1 with warnings" in page.text
     assert re.findall(r"2017-01-\d\d|undated", page.text) == ["2017-01-10", "2017-01-02", "undated"]
@@ -107,13 +110,13 @@ def test_the_index_has_the_newest_day_first_and_links_to_pages_that_exist(lake):
 def test_only_touched_pages_and_the_index_are_rewritten(lake):
     first, second = audit(ds="2017-01-02"), audit(ds="2017-01-03")
     for each in (first, second):
-        store(lake, each)
-    index = publish_pages(lake, "criteo", [first, second])
+        store_audit(lake, each)
+    index = publish_pages(lake, CRITEO, [first, second])
     page = index.parent / "exposures/2017-01-02.html"
     page.write_text("untouched")
     failed = audit(ds="2017-01-03", severity="critical")
-    store(lake, failed)
-    publish_pages(lake, "criteo", [failed])
+    store_audit(lake, failed)
+    publish_pages(lake, CRITEO, [failed])
     assert page.read_text() == "untouched"
     assert "1 failed" in index.read_text()
 
@@ -121,27 +124,27 @@ def test_only_touched_pages_and_the_index_are_rewritten(lake):
 def test_of_two_audits_that_end_together_the_index_knows_both(lake, monkeypatch):
     """The second audit is stored and asks for the index while the first one's index is being made."""
     first, second = audit(ds="2017-01-02"), audit(ds="2017-01-03")
-    other = threading.Thread(target=publish_pages, args=(lake, "criteo", [second]))
+    other = threading.Thread(target=publish_pages, args=(lake, CRITEO, [second]))
     made = index_page
 
     def interrupted(dataset, audits):
         if threading.current_thread() is not other:
-            store(lake, second)
+            store_audit(lake, second)
             other.start()
             other.join(timeout=0.5)  # it waits for the lock
         return made(dataset, audits)
 
-    monkeypatch.setattr(data_docs, "index_page", interrupted)
-    store(lake, first)
-    index = publish_pages(lake, "criteo", [first])
+    monkeypatch.setattr(pages, "index_page", interrupted)
+    store_audit(lake, first)
+    index = publish_pages(lake, CRITEO, [first])
     other.join()
     assert {"exposures/2017-01-02.html", "exposures/2017-01-03.html"} == set(Page(index.read_text()).links)
 
 
 def test_the_site_is_rebuilt_from_the_results_alone(lake, monkeypatch, capsys):
     for day in ("2017-01-02", "2017-01-03"):
-        store(lake, audit(ds=day, severity="warning"))
-    publish_pages(lake, "criteo", stored_audits(lake, "criteo"))
+        store_audit(lake, audit(ds=day, severity="warning"))
+    publish_pages(lake, CRITEO, stored_audits(lake, CRITEO))
     docs = lake.docs("criteo")
     before = {p.relative_to(docs): p.read_bytes() for p in docs.rglob("*.html")}
     shutil.rmtree(docs)
@@ -160,8 +163,8 @@ def test_without_results_there_is_one_clear_line(lake, monkeypatch):
 
 def test_a_stored_result_comes_back_as_it_was(lake):
     kept = audit(severity="warning", text=EVIL + " é")
-    store(lake, kept)
-    assert stored_audits(lake, "criteo") == [kept]
+    store_audit(lake, kept)
+    assert stored_audits(lake, CRITEO) == [kept]
     assert (lake.root / "audits/dataset=criteo/exposures/2017-01-02.json").is_file()
 
 
@@ -169,8 +172,8 @@ def test_a_stored_result_comes_back_as_it_was(lake):
 @pytest.mark.skipif(not Path("/usr/bin/chromium").exists(), reason="no /usr/bin/chromium")
 def test_the_site_opens_in_a_browser_without_a_network(lake, tmp_path):
     failing = audit(severity="critical", text=EVIL)
-    store(lake, failing)
-    index = publish_pages(lake, "criteo", [failing])
+    store_audit(lake, failing)
+    index = publish_pages(lake, CRITEO, [failing])
     for page in (index, index.parent / "exposures/2017-01-02.html"):
         result = subprocess.run(
             ["/usr/bin/chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/browser",

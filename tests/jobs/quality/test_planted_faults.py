@@ -43,7 +43,7 @@ def test_without_a_fault_no_rule_of_any_table_fails(built, dataset):
     for table in TABLES:
         if day in lake.days(table, dataset):
             audit = audit_partition(lake, table, get_dataset(dataset), day)
-            assert (table, audit.verdict, [audit.finding(o) for o in audit.failed]) == (table, PASS, [])
+            assert (table, audit.verdict, [audit.describe(o) for o in audit.failed]) == (table, PASS, [])
 
 
 def changed(**values: str) -> str:

@@ -9,10 +9,10 @@ from schemas.contract import Expectation
 @pytest.mark.parametrize(
     ("rule", "kwargs", "expected"),
     [
-        ("expect_column_values_to_be_unique", {"column": "id"}, "No two rows share one id."),
-        ("expect_compound_columns_to_be_unique", {"column_list": ["a", "b"]}, "No two rows share one a and b."),
+        ("expect_column_values_to_be_unique", {"column": "id"}, "No two rows have the same id."),
+        ("expect_compound_columns_to_be_unique", {"column_list": ["a", "b"]}, "No two rows have the same a and b."),
         ("expect_column_values_to_not_be_null", {"column": "a", "mostly": 0.9},
-         "a is filled in at least 90% of the rows."),
+         "a has a value in at least 90% of the rows."),
         ("expect_column_values_to_be_in_set", {"column": "a", "value_set": [0, 1]}, "a is one of 0, 1."),
         ("expect_column_values_to_be_in_set", {"column": "in_order", "value_set": [True]}, "In every row: in order."),
         ("expect_column_values_to_be_between", {"column": "p", "min_value": 0, "max_value": 1, "strict_min": True},

@@ -9,10 +9,11 @@ from chromium import CHROMIUM, opened_tab
 from page import Page
 from report_lake import DATASET, DAY, FIRST, complete_lake, drifted, exposures, failure, passed, refused, scored
 
-from jobs.data_docs import publish_pages
 from jobs.drift import results as drift_results
 from jobs.drift.results import Drift
-from jobs.report import INDEX, publish_report
+from jobs.reports.data_docs import publish_pages
+from jobs.reports.day_page import publish_report
+from jobs.reports.index_page import INDEX
 from schemas.dataset import get_dataset
 from schemas.days import day_plus
 
@@ -59,7 +60,7 @@ UNREADABLE = """
     const frame = svg.getBoundingClientRect(), name = svg.getAttribute("aria-label") || "";
     if (!seen(svg) || frame.height < 20) faults.push([name, "a picture of no size"]);
     if (svg.getAttribute("role") !== "img" || name.length < 10) faults.push([name, "no alternative text"]);
-    for (const mark of svg.querySelectorAll(".fill, .beyond"))
+    for (const mark of svg.querySelectorAll(".fill, .exceeded"))
       if (contrast(rgb(getComputedStyle(mark).fill), behind(svg)) < 3) faults.push([name, "a pale mark"]);
     const boxes = [...svg.querySelectorAll("text")].map((t) => [t.textContent, t.getBoundingClientRect()]);
     boxes.forEach(([text, box], i) => {
@@ -91,9 +92,11 @@ def reports(tmp_path_factory) -> Path:
     figures = [
         drifted(value, f"psi({name})", text=LONG) for value, name in ((0.5, LONG), (0.1, "b"), (float("nan"), "c"))
     ]
-    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), tuple(figures), {}))
+    drift_results.store_drift(lake, Drift(DATASET, DAY, (FIRST,), tuple(figures), {}))
     exposures(lake, STOPPED, 123, 1, 1)
-    publish_pages(lake, DATASET, [passed(lake, "exposures", STOPPED, failure("critical", "hours are shifted"))])
+    publish_pages(
+        lake, get_dataset(DATASET), [passed(lake, "exposures", STOPPED, failure("critical", "hours are shifted"))]
+    )
     exposures(lake, BARE, 1, 0, 0)
     for ds in (FIRST, DAY, STOPPED, BARE):
         page = publish_report(lake, get_dataset(DATASET), ds)

@@ -7,7 +7,7 @@ import pytest
 from page import Page
 from report_lake import DATASET, DAY, complete_lake, scored
 
-from jobs.report import publish_report
+from jobs.reports.day_page import publish_report
 from jobs.reports.model_runs import find_run
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import Registry
@@ -101,4 +101,6 @@ def test_a_model_that_is_gone_is_one_line(lake, tmp_path):
     shutil.rmtree(copy.root / "mlflow")
     scored(copy, DAY)
     page = Page(publish_report(copy, CONTRACT, DAY).read_text())
-    assert "scored by mtorl_criteo/2, which the lake's MLflow does not know: no curves" in page.section("training")
+    assert "scored by mtorl_criteo/2. The lake's MLflow does not have it, so there are no curves." in page.section(
+        "training"
+    )

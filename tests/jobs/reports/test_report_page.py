@@ -26,8 +26,10 @@ from report_lake import (
 from jobs import report
 from jobs.drift import results as drift_results
 from jobs.drift.results import Drift
-from jobs.report import INDEX, publish_report
-from jobs.reports.stored import stored_summaries
+from jobs.reports import day_page
+from jobs.reports.day_page import publish_report
+from jobs.reports.index_page import INDEX
+from jobs.reports.summaries import stored_summaries
 from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED, day_plus
@@ -77,7 +79,7 @@ def test_rows_are_those_of_the_manifests(made):
     assert "120 became ad exposures, 3 were duplicates of another row, and 7 (5.4%) were refused." in page.section(
         "rows"
     )
-    assert page.picture("Rows a day") == "kept: 90 (2 Jan), 120 (3 Jan); duplicates: 3 (2 Jan), 3 (3 Jan); " \
+    assert page.picture("Rows per day") == "kept: 90 (2 Jan), 120 (3 Jan); duplicates: 3 (2 Jan), 3 (3 Jan); " \
                                          "quarantined: 0 (2 Jan), 7 (3 Jan)"  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def test_journeys_are_counted_by_length(made):
     page = page_of(made)
     # 100 users with 1, 2, ... 100 exposures: the largest bucket, 65 to 128, has 36 of them.
     assert page.picture("Users by number of exposures so far") == "1 (1) to 36 (65-128), lowest 1, highest 36"
-    assert "There are 100 users. 10 of them came in today. 1 (1.0%) have seen a single exposure" in page.text
+    assert "There are 100 users. 10 of them are new on this day. 1 (1.0%) have seen a single exposure" in page.text
 
 
 def test_the_policy_mix_stands_beside_what_was_shown_and_the_day_before(made):
@@ -154,19 +156,19 @@ def test_the_model_is_shown_as_it_was_tested_on_days_it_had_not_seen(made):
     )
     assert page.picture("Share with click") == "observed: 25.0% (2 Jan), 25.0% (3 Jan); predicted: 24.0% (2 Jan), " \
                                                "24.0% (3 Jan)"  # fmt: skip
-    assert "mtorl_criteo/3, was refused beside mtorl_criteo/2" in page.section("training")
+    assert "mtorl_criteo/3, did not replace the champion mtorl_criteo/2" in page.section("training")
     assert row(page, "click", "failed")[2:] == ["0.5000", "0.5100", "0.0100", "0.0050", "click is worse"]
 
 
 def test_drift_stands_as_shares_of_the_limits_the_worst_first(lake):
     figures = (drifted(0.1, "psi(near)"), drifted(0.5, "psi(far)"), drifted(float("nan"), "psi(lost)"))
-    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), figures, {}))
+    drift_results.store_drift(lake, Drift(DATASET, DAY, (FIRST,), figures, {}))
     page = page_of(lake)
     assert page.picture("Share of the limit") == (
         "psi(lost) vs day before: no number; psi(far) vs day before: 250.0%; psi(near) vs day before: 50.0%"
     )
-    assert "Of 3 figures, 2 are beyond" in page.section("drift")
-    assert page.picture("Worst share of the limit") == "what came in: 25.0% (2 Jan), 300.0% (3 Jan)"
+    assert "Of 3 figures, 2 exceed their limit." in page.section("drift")
+    assert page.picture("Worst share of the limit") == "exposures: 25.0% (2 Jan), 300.0% (3 Jan)"
     assert row(page, "psi(far)") == ["psi(far)", "day before", "0.5", "0.2 (fixed)", "warning", "moved. why moved."]
 
 
@@ -177,7 +179,7 @@ def test_a_ratio_of_1_is_no_drift(lake):
         for name, value in (("same", 1.0), ("halfway", 1.125), ("beyond", 1.5))
     ]
     figures.append(replace(drifted(1.0, "rate(exact)"), limit=1.0, same=1.0))
-    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), tuple(figures), {}))
+    drift_results.store_drift(lake, Drift(DATASET, DAY, (FIRST,), tuple(figures), {}))
     page = page_of(lake)
     assert page.picture("Share of the limit") == (
         "rate(beyond) vs day before: 200.0%; rate(halfway) vs day before: 50.0%; rate(same) vs day before: 0.0%; "
@@ -190,7 +192,7 @@ def test_drift_that_was_measured_on_other_data_is_told(lake):
     fresh = json.loads((there / "_manifest.json").read_text())["fingerprint"]
     for fingerprint, told in ((fresh, False), ("0" * 64, True)):
         inputs = {str(there.relative_to(lake.root)): fingerprint}
-        drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), (drifted(0.1),), inputs))
+        drift_results.store_drift(lake, Drift(DATASET, DAY, (FIRST,), (drifted(0.1),), inputs))
         assert ("Measured before" in page_of(lake).section("drift")) is told
 
 
@@ -208,10 +210,10 @@ def test_a_stopped_day_says_where_why_and_what_to_do(lake):
            "journeys 2017-01-03 : 12 of 100 rows, e.g. 12 users stand twice " \
            "Why it matters: every rate is distorted." in page.text  # fmt: skip
     assert page.text.index("12 users stand twice. critical") < page.text.index("a bit late. warning")
-    assert "was not scored (yet)" in page.section("policies")
+    assert "it was not scored yet" in page.section("policies")
     assert f"../../data_docs/dataset={DATASET}/journeys/{DAY}.html" in page.links
     assert row(page, "journeys every user's journey so far")[2:] == ["fail", "1 hold, 2 failed"]
-    assert [s.kind for s in stored_summaries(lake, DATASET)] == ["pass", "fail"]
+    assert [s.kind for s in stored_summaries(lake, CONTRACT)] == ["pass", "fail"]
 
 
 def test_after_a_repair_the_day_is_no_longer_stopped(lake):
@@ -220,7 +222,7 @@ def test_after_a_repair_the_day_is_no_longer_stopped(lake):
     # Built anew, with other content, and not audited yet: a verdict is about what was audited.
     put(lake, "journeys", DAY, "SELECT 7 AS user_id, {'seen_exposures': 2} AS next_step")
     page = page_of(lake)
-    assert "Not audited as it lies there: journeys No rule was asked of it" in page.text
+    assert "Not audited: the current content of journeys No rule was evaluated on it" in page.text
     assert "Stopped" not in page.text
     assert index_of(lake).rows[1][:2] == [DAY, "incomplete"]
     passed(lake, "journeys", DAY)
@@ -232,9 +234,9 @@ def test_after_a_repair_the_day_is_no_longer_stopped(lake):
 def test_an_earlier_day_that_stands_in_the_way_is_named(lake):
     passed(lake, "exposures", FIRST, failure("critical"))
     shutil.rmtree(lake["channel_policies", DATASET, DAY].path)
-    assert f"An earlier day stands in the way: the exposures of {FIRST} failed their audit." in page_of(lake).text
+    assert f"An earlier day blocks this one: the exposures of {FIRST} failed their audit." in page_of(lake).text
     passed(lake, "exposures", FIRST)
-    assert "stands in the way" not in page_of(lake).text
+    assert "blocks this one" not in page_of(lake).text
 
 
 def test_a_day_that_nobody_audited_or_measured_is_not_good(lake):
@@ -242,25 +244,25 @@ def test_a_day_that_nobody_audited_or_measured_is_not_good(lake):
     shutil.rmtree(lake.drift(DATASET))
     page = page_of(lake)
     assert "All is well" not in page.text
-    assert "Not audited as it lies there: exposures, " in page.text
-    assert "Drift was not measured: nothing says how far the day is" in page.text
+    assert "Not audited: the current content of exposures, " in page.text
+    assert "Drift was not measured, so it is unknown how much the day differs" in page.text
     assert index_of(lake).rows[1][:2] == [DAY, "incomplete"]
 
 
 def test_a_good_day_without_drift_says_so(lake):
     assert "Drift was not measured" not in page_of(lake).text
     shutil.rmtree(lake.drift(DATASET))
-    assert "All is well: every rule holds Drift was not measured: nothing says" in page_of(lake).text
+    assert "All is well: every rule holds Drift was not measured, so it is unknown" in page_of(lake).text
 
 
 def test_a_warning_does_not_hide_that_a_table_was_not_audited(lake):
     passed(lake, "exposures", DAY, failure("warning", "few clicks"))
     (lake.audits(DATASET) / "journeys" / f"{DAY}.json").unlink()
-    assert "Not audited as it lies there: journeys No rule was asked of it" in page_of(lake).text
+    assert "Not audited: the current content of journeys No rule was evaluated on it" in page_of(lake).text
     passed(lake, "exposures", DAY, failure("critical"))
     page = page_of(lake)
     assert "Stopped at exposures." in page.text  # worse, so it comes first
-    assert "Not audited as it lies there: journeys." in page.text
+    assert "Not audited: the current content of journeys." in page.text
 
 
 def test_undated_rows_that_stop_the_log_stop_every_day(lake):
@@ -270,30 +272,30 @@ def test_undated_rows_that_stop_the_log_stop_every_day(lake):
 
 def test_warnings_let_the_day_go_on(lake):
     passed(lake, "exposures", DAY, failure("warning", "few clicks"))
-    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), (drifted(0.3),), {}))
+    drift_results.store_drift(lake, Drift(DATASET, DAY, (FIRST,), (drifted(0.3),), {}))
     page = page_of(lake)
-    assert "The day is good to use, with warnings 2 warnings: the day goes on." in page.text
+    assert "The day is good to use, with warnings 2 warnings do not stop the day." in page.text
     assert "moved. warning drift against the day before : 0.3, the limit is 0.2 (fixed)" in page.text
-    assert stored_summaries(lake, DATASET)[-1].kind == "warn"
+    assert stored_summaries(lake, CONTRACT)[-1].kind == "warn"
 
 
 def test_critical_drift_is_no_good_day(lake):
-    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), (drifted(0.3, severity="critical"),), {}))
-    assert "Look before you use this day: moved." in page_of(lake).text
-    assert stored_summaries(lake, DATASET)[-1].kind == "fail"
+    drift_results.store_drift(lake, Drift(DATASET, DAY, (FIRST,), (drifted(0.3, severity="critical"),), {}))
+    assert "Check this day before you use it: moved." in page_of(lake).text
+    assert stored_summaries(lake, CONTRACT)[-1].kind == "fail"
 
 
 # Any part may be absent.
 
 _ABSENT = {
-    "exposures": ("rows", "No exposures of this day"),
+    "exposures": ("rows", "This day has no exposures"),
     "quarantine": ("quarantine", "No row of this day was refused"),
-    "journeys": ("journeys", "No journeys of this day"),
-    "channel_policies": ("policies", "No channel policies of this day"),
-    "user_reward_ranks": ("ranks", "No reward ranks of this day"),
-    "budget_plan": ("budget", "No budget plan of this day"),
+    "journeys": ("journeys", "This day has no journeys"),
+    "channel_policies": ("policies", "This day has no channel policies"),
+    "user_reward_ranks": ("ranks", "This day has no reward ranks"),
+    "budget_plan": ("budget", "This day has no budget plan"),
     "prequential": ("prequential", "This day was not tested"),
-    "promotions": ("training", "does not know: no curves"),
+    "promotions": ("training", "does not have it, so there are no curves"),
 }
 
 
@@ -311,11 +313,11 @@ def test_a_day_with_exposures_alone_and_nothing_measured(tmp_path):
     lake = Lake(tmp_path / "lake")
     exposures(lake, DAY, 12, 0, 0)
     page = page_of(lake)
-    assert "Not scored: this day has no channel policies (yet)" in page.text
-    assert "Not audited as it lies there: exposures." in page.text
+    assert "Not scored: this day has no channel policies yet" in page.text
+    assert "Not audited: the current content of exposures." in page.text
     assert "Drift was not measured for this day" in page.section("drift")
-    assert "no model stands behind it" in page.section("training")
-    assert [s.kind for s in stored_summaries(lake, DATASET)] == ["part"]
+    assert "there is no model to show" in page.section("training")
+    assert [s.kind for s in stored_summaries(lake, CONTRACT)] == ["part"]
 
 
 def test_a_table_of_no_rows_is_no_division_by_zero(lake):
@@ -339,7 +341,9 @@ def test_a_broken_table_is_one_sections_trouble(lake, broken):
     else:
         (folder / "part-00000.parquet").write_text("gone")
     page = page_of(lake)
-    assert "Nothing can be drawn from what the day holds: channel_policies of 2017-01-03" in page.section("policy")
+    assert "This section cannot be made from the day's tables: channel_policies of 2017-01-03" in page.section(
+        "policies"
+    )
     assert "Of 130 rows" in page.section("rows")
 
 
@@ -349,14 +353,14 @@ def test_a_table_that_failed_its_audit_may_hold_anything(lake):
     passed(lake, "prequential", DAY, failure("critical", "no heads"))
     page = page_of(lake)
     assert "Stopped at prequential. Broken rule: no heads." in page.text
-    assert "Nothing can be drawn from what the day holds" in page.section("prequential")
+    assert "This section cannot be made from the day's tables" in page.section("prequential")
 
 
 def test_what_cannot_be_drawn_of_a_good_day_is_our_fault_and_fails(lake, monkeypatch):
     def budget_section(day):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(report, "_SECTIONS", (budget_section,))
+    monkeypatch.setattr(day_page, "SECTIONS", {"budget": budget_section})
     with pytest.raises(ZeroDivisionError):
         publish_report(lake, CONTRACT, DAY)
 
@@ -370,7 +374,7 @@ def test_whatever_somebody_typed_is_text(lake):
     planned(lake, DAY, channel=f"bought {EVIL}")
     passed(lake, "exposures", DAY, failure("critical", f"example {EVIL}"))
     figure = drifted(0.5, f"psi({EVIL})", text=f"drift {EVIL}")
-    drift_results.store(lake, Drift(DATASET, DAY, (FIRST,), (figure,), {}))
+    drift_results.store_drift(lake, Drift(DATASET, DAY, (FIRST,), (figure,), {}))
     file = publish_report(lake, CONTRACT, DAY)
     day_page, index = Page(file.read_text()), index_of(lake)
     for page in (day_page, index):
@@ -413,7 +417,7 @@ def test_the_index_has_the_newest_day_first_and_the_trend_of_every_headline(made
     assert page.picture("Rows refused or duplicate, share") == (
         "quarantined: 0.0% (2 Jan), 5.4% (3 Jan); duplicates: 3.2% (2 Jan), 2.3% (3 Jan)"
     )
-    assert page.picture("Worst drift, share of its limit") == "what came in: 25.0% (2 Jan), 50.0% (3 Jan)"
+    assert page.picture("Worst drift, share of its limit") == "exposures: 25.0% (2 Jan), 50.0% (3 Jan)"
     assert page.picture("Share of exposures with click") == (
         "observed: 25.0% (2 Jan), 25.0% (3 Jan); predicted: 24.0% (2 Jan), 24.0% (3 Jan)"
     )
@@ -440,10 +444,10 @@ def test_days_that_are_not_there_are_told_and_leave_a_gap(lake):
     ds = day_plus(DAY, 4)
     exposures(lake, ds, 60, 0, 0)
     page = page_of(lake, ds)
-    assert page.picture("Rows a day").startswith("kept: 90 (2 Jan), 120 (3 Jan), 60 (7 Jan)")
+    assert page.picture("Rows per day").startswith("kept: 90 (2 Jan), 120 (3 Jan), 60 (7 Jan)")
     index = index_of(lake)
     missing = day_plus(DAY, 1)
-    assert f"{missing} missing no report of the days to {day_plus(DAY, 3)}: the log has none" in index.text
+    assert f"{missing} missing no report for the days until {day_plus(DAY, 3)}: the log has no rows" in index.text
     assert f"{missing}.html" not in index.links
     assert index.picture("Rows in") == "93 (2 Jan), 130 (3 Jan), 60 (7 Jan)"
 
@@ -482,7 +486,7 @@ def test_a_range_of_days_makes_a_page_each(lake, monkeypatch):
         (["--day", "2031-01-01"], "nothing of criteo on 2031-01-01 .*there are 2017-01-02 to 2017-01-03"),
         (["--day", "yesterday"], "not a day"),
         (["--from", "2031-01-01"], "from 2031-01-01 to the end"),
-        (["--day", DAY, "--from", DAY], "give one of them"),
+        (["--day", DAY, "--from", DAY], "use one or the other"),
     ],
 )
 def test_an_unknown_day_is_one_clear_line(made, monkeypatch, arguments, says):

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.reports.svg import WIDTH, Series, bars, columns, count, lines, number, share
+from jobs.reports.charts import bars, columns, lines
+from jobs.reports.formats import count, number, share
+from jobs.reports.svg import WIDTH, Series
 
 finite = st.floats(0, 1e12, allow_nan=False)
 
