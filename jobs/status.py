@@ -268,7 +268,12 @@ def code_lines(manifests: Manifests) -> list[str]:
     Scores, tests and decisions are not counted: they stay as they were published, whatever the code.
     """
     this_code = code_version("jobs")
-    built = [manifest for table in (*TABLES_FROM_RAW, *TABLES_FROM_HISTORY) for manifest in manifests[table].values() if manifest]
+    built = [
+        manifest
+        for table in (*TABLES_FROM_RAW, *TABLES_FROM_HISTORY)
+        for manifest in manifests[table].values()
+        if manifest
+    ]
     count = sum(manifest.code_version != this_code for manifest in built)
     if not count:
         return []

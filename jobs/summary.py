@@ -10,6 +10,7 @@ from typing import Any
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.lake import Lake
 from lakehouse.published_days import exposure_days
+from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import exit_with_one_line
 from schemas.tables import (
@@ -23,22 +24,22 @@ from schemas.tables import (
 
 
 def main() -> None:
-    arguments = dataset_parser(__doc__)
-    add_lake(arguments)
-    add_day_range(arguments)
-    args = arguments.parse_args()
+    parser = dataset_parser(__doc__)
+    add_lake(parser)
+    add_day_range(parser)
+    args = parser.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
     days = exposure_days(lake, dataset, *day_range_of(args))
     print(f"\nResults: {dataset.title}, {days[0]} to {days[-1]}")
     for line in (
-        *row_lines(lake, dataset.name, days),
+        *row_lines(lake, dataset, days),
         *metric_lines(lake.metrics(dataset)),
-        *path_lines(lake, dataset.name, days[-1]),
+        *path_lines(lake, dataset, days[-1]),
     ):
         print(line)
 
 
-def row_lines(lake: Lake, dataset: str, days: list[str]) -> list[str]:
+def row_lines(lake: Lake, dataset: Dataset, days: list[str]) -> list[str]:
     """The raw rows of these days, divided into exposures, duplicates and refused rows; the users of the last day."""
     manifests = [manifest for day in days if (manifest := lake[EXPOSURES, dataset, day].manifest)]
     counts = {key: sum(m.counts.get(key, 0) for m in manifests) for key in ("rows_in", "duplicates", "quarantined")}
@@ -94,7 +95,7 @@ def _gain_figures(metrics: dict[str, Any], gain: str) -> str:
     )
 
 
-def path_lines(lake: Lake, dataset: str, day: str) -> list[str]:
+def path_lines(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     """The results that exist, each with its path."""
     paths = {
         "channel policies": lake[CHANNEL_POLICIES, dataset, day].path,

@@ -52,9 +52,7 @@ MAY_IMPORT = {
         "schemas lakehouse jobs.generator mtorl_model.data mtorl_model.training mtorl_model.methods "
         "mtorl_model.inference mtorl_model.budget"
     ),
-    "benchmarks": (
-        "schemas lakehouse jobs.quality mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.champion"
-    ),
+    "benchmarks": ("schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.champion"),
 }
 PACKAGES = tuple(dict.fromkeys(wing.partition(".")[0] for wing in MAY_IMPORT))
 # Folders below these packages are wings of their own.

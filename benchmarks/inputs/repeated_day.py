@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.commands import module
 from benchmarks.measure import measure
-from jobs.quality.partition_view import opened
+from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
 from schemas.dataset import get_dataset
@@ -65,7 +65,7 @@ def _copy_rows(small: Lake, large: Lake, table: str, dataset: str, day: str, cop
     partition, target = small[table, dataset, day], large[table, dataset, day]
     manifest = partition.require()
     with staging_folder(large) as staged:
-        with opened(partition.path) as connection:
+        with open_view(partition) as connection:
             rows = f'SELECT * EXCLUDE (copy) REPLACE ({_COPY_SQL[table]}) FROM "partition", range({copies}) AS c(copy)'
             connection.execute(f"COPY ({rows}) TO '{staged / 'part-00000.parquet'}' (FORMAT parquet)")
         is_built_on_days = table in (JOURNEYS, SEQUENCES)

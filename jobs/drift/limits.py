@@ -25,8 +25,8 @@ def limit_of(
 
     earlier_values: the figure's values on the trailing days. same: the value of no difference. maximum: the largest
     limit. may_rise: whether a learned limit may be above the fixed one.
-    A learned limit is the median plus `limit_deviations` robust standard deviations. Being a median, it does not change much
-    if some of the trailing days were unusual themselves.
+    A learned limit is the median plus `limit_deviations` robust standard deviations. Both change little if some of the
+    trailing days were unusual themselves.
     """
     fixed = min(fixed, maximum)
     if len(earlier_values) < quality.min_measured_days:

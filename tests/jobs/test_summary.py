@@ -9,8 +9,10 @@ import pytest
 from jobs import summary
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
+from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 
+KUAIRAND = get_dataset("kuairand")
 DAYS = ["2022-05-01", "2022-05-02"]
 CHANNEL = {"predictable": True, "f1_macro": 0.4, "f1_macro_copy_previous": 0.3, "accuracy": 0.5}
 REWARD = {"auc": 0.7, "logloss": 0.5, "base_logloss": 0.6, "rate": 0.2, "rate_top_37.5pct": 0.3}
@@ -52,7 +54,7 @@ def write_metrics(lake: Lake, **changes: object) -> Path:
 
 
 def test_every_raw_row_is_an_exposure_a_duplicate_or_quarantined(lake):
-    title, *lines = summary.row_lines(lake, "kuairand", DAYS)
+    title, *lines = summary.row_lines(lake, KUAIRAND, DAYS)
     numbers = {line[2:17].strip(): int(line[18:30].replace(",", "")) for line in lines}
     assert title == "rows"
     assert numbers == {"raw rows": 2413, "exposures": 2400, "duplicates": 8, "quarantined": 5, "users": 90}
@@ -90,7 +92,7 @@ def test_there_are_no_figures_before_the_first_evaluation(lake):
 
 def test_only_files_that_exist_are_named(lake):
     publish(lake, "channel_policies", DAYS[-1], 90)
-    assert summary.path_lines(lake, "kuairand", DAYS[-1]) == [
+    assert summary.path_lines(lake, KUAIRAND, DAYS[-1]) == [
         f"files of {DAYS[-1]}",
         f"  channel policies  {lake['channel_policies', 'kuairand', DAYS[-1]].path}",
     ]
