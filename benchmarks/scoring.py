@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from lakehouse.lake import Lake
-from lakehouse.rows import ARROW
+from lakehouse.rows import ARROW_TYPES
 from lakehouse.staging import staging_folder
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.device import device
@@ -95,7 +95,7 @@ def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int
 
 
 def _user_ids(dataset: Dataset, ids: np.ndarray) -> pa.Array:
-    return pa.array(ids).cast(ARROW[dataset.user_id.column.dtype])
+    return pa.array(ids).cast(ARROW_TYPES[dataset.user_id.column.dtype])
 
 
 def _block(dataset: Dataset, spec: FeatureSpec, users: int, rng: np.random.Generator) -> pa.Table:
@@ -132,7 +132,7 @@ def _values(column: Column, spec: FeatureSpec, count: int, rng: np.random.Genera
         return pa.array(_CATEGORIES).take(pa.array(rng.integers(0, len(_CATEGORIES), count)))
     if column.dtype == "double":
         return pa.array(rng.standard_normal(count))
-    return pa.array(rng.integers(0, 2, count), ARROW[column.dtype])
+    return pa.array(rng.integers(0, 2, count), ARROW_TYPES[column.dtype])
 
 
 def _counts(dataset: Dataset, spec: FeatureSpec, count: int, channels: int, rng: np.random.Generator) -> pa.ListArray:

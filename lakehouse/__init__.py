@@ -1,1 +1,1 @@
-"""Where tables lie: partitions, publishing, locks, freshness, and the model registry's tables."""
+"""Where tables are stored: partitions, publishing, locks, freshness, and the tables of the model registry."""

@@ -5,7 +5,7 @@
     args = parser.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
 
-Every function raises UserError where the value of a flag cannot be used.
+Every function raises UserError if the value of a flag cannot be used.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def lake_of(args: argparse.Namespace) -> Lake:
 
 
 def day_range_of(args: argparse.Namespace) -> tuple[str | None, str | None]:
-    """The first and the last day of the range; None where the range is open."""
+    """The first and the last day of the range; None for an open end."""
     first = checked_day(args.first) if args.first else None
     last = checked_day(args.last) if args.last else None
     return first, last

@@ -1,4 +1,4 @@
-"""Published feature specs, and the contract of a table that follows from one."""
+"""Reads published feature specs, and gives table contracts, one of which depends on a feature spec."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from schemas.tables.sequences import DEFAULT_STEPS
 
 
 def latest_spec(lake: Lake, dataset: Dataset | str) -> tuple[FeatureSpec, Path]:
-    """The newest published spec of a dataset, and the folder of its partition. A UserError where there is none."""
+    """The newest published spec of a dataset, and the folder of its partition. Raises UserError if no spec exists."""
     days = lake.days(FEATURE_SPEC, dataset)
     if not days:
         name = dataset if isinstance(dataset, str) else dataset.name
@@ -22,7 +22,10 @@ def latest_spec(lake: Lake, dataset: Dataset | str) -> tuple[FeatureSpec, Path]:
 
 
 def published_spec(lake: Lake, dataset: Dataset | str, day: str | None) -> FeatureSpec:
-    """The spec published under that day, the last day it was fitted on (None: the newest). A UserError without one."""
+    """The spec of the partition `day`, the last day on which it was fitted; None: the newest spec.
+
+    Raises UserError if the spec is not published or its audit failed.
+    """
     if day is None:
         return latest_spec(lake, dataset)[0]
     partition = lake[FEATURE_SPEC, dataset, day]
@@ -31,7 +34,7 @@ def published_spec(lake: Lake, dataset: Dataset | str, day: str | None) -> Featu
 
 
 def spec_of_version(lake: Lake, dataset: Dataset | str, version: str | None) -> FeatureSpec:
-    """The published spec of that version, or the newest where no published spec has that version."""
+    """The published spec of that version, or the newest spec if no published spec has that version."""
     for day in reversed(lake.days(FEATURE_SPEC, dataset)):
         spec = _read(lake[FEATURE_SPEC, dataset, day])
         if spec.version == version:
@@ -40,19 +43,19 @@ def spec_of_version(lake: Lake, dataset: Dataset | str, version: str | None) -> 
 
 
 def spec_in_file(path: Path) -> FeatureSpec:
-    """The feature spec in a JSON file, or a UserError."""
+    """The feature spec in a JSON file. Raises UserError if the file is missing or has other content."""
     try:
         return FeatureSpec.from_json(path.read_text())
     except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is no feature spec: {error}") from error
+        raise UserError(f"{path} is not a feature spec: {error}") from error
 
 
 def table_contract(
     name: str, dataset: Dataset, lake: Lake, spec: FeatureSpec | None = None, steps: int = DEFAULT_STEPS
 ) -> Table:
-    """The contract of a table; a UserError for an unknown name.
+    """The contract of a table. Raises UserError for an unknown name.
 
-    The columns and windows of `sequences` follow from spec (default: the newest published one) and steps.
+    The columns of `sequences` depend on spec (default: the newest published spec), their length on steps.
     """
     table = registered(name)
     if name == SEQUENCES and spec is None:

@@ -1,4 +1,4 @@
-"""Single files and folders on disk: written whole or not at all, and durable once they are there."""
+"""Writes files and moves folders atomically and durably: a crash or a power cut leaves no partial content."""
 
 import errno
 import hashlib
@@ -18,8 +18,8 @@ def file_sha256(path: Path) -> str:
 def write_whole(path: Path, content: str | bytes, staging: Path | None = None) -> None:
     """Write a file in one step: a reader sees the old content or the new, and a power cut loses neither.
 
-    A file that already has this content is left untouched. `staging` is a folder on the same file system to write
-    into first; without it the new content is written beside the file under a hidden name.
+    A file that already has this content is not touched. The new content is written into the folder `staging` first,
+    which must be on the same file system; without it, into a hidden file in the same folder.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.is_file() and path.read_bytes() == data:
@@ -35,10 +35,10 @@ def write_whole(path: Path, content: str | bytes, staging: Path | None = None) -
 
 
 def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Move staged files into place, one by one; the last one vouches for the others.
+    """Move staged files into place, one by one. The last file states that the others are complete.
 
-    The old version of the last one is removed first, so that a kill in between never leaves a file that vouches for
-    another edition's content.
+    The old version of the last file is removed first, so that a kill between two moves never leaves it next to files of
+    another version.
     """
     targets[-1].unlink(missing_ok=True)
     for file, target in zip(staged, targets, strict=True):
@@ -47,7 +47,7 @@ def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
 
 
 def swap_into_place(staged: Path, target: Path) -> None:
-    """Make `target` name the staged folder, in one step; the folder that it named before ends up at `staged`."""
+    """Move the staged folder to `target` atomically. A folder that was at `target` is then at `staged`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         staged.rename(target)

@@ -1,4 +1,4 @@
-"""The lake and its partitions: `lake[JOURNEYS, dataset, day]` names one, and everything about it hangs on that.
+"""The lake and its partitions: `lake[JOURNEYS, dataset, day]` is a partition, with all operations as its methods.
 
 A job writes data files into a staging folder (lakehouse.staging) and publishes them: `publish` adds the manifest and
 moves the folder into place by rename(2), or by renameat2(RENAME_EXCHANGE) where the partition exists already. So the
@@ -25,7 +25,7 @@ _PATTERN = re.compile(r"[\[\]{}*?\\]")
 
 
 def literal_path(path: Path) -> Path:
-    """The path, or a UserError where Spark and DuckDB would read it as a pattern of file names."""
+    """The path itself. Raises UserError if Spark and DuckDB would read it as a pattern of file names."""
     if match := _PATTERN.search(str(path.resolve())):
         raise UserError(f"{path.resolve()} would be read as a pattern because of the {match[0]} in it: rename it")
     return path
@@ -68,7 +68,7 @@ class Lake:
         return self[table, dataset.removeprefix("dataset="), day.removeprefix("ds=")]
 
     def table(self, table: str, dataset: Dataset | str) -> Path:
-        """The folder of everything of one dataset in one table."""
+        """The folder with all partitions of a dataset in a table."""
         return self.root / _checked_name(table) / f"dataset={_checked_name(dataset_name(dataset))}"
 
     def days(self, table: str, dataset: Dataset | str) -> list[str]:
@@ -95,12 +95,12 @@ class Lake:
 
     @property
     def staging(self) -> Path:
-        """Where jobs write before they publish: lakehouse.staging."""
+        """The folder into which jobs write before they publish: lakehouse.staging."""
         return self.root / ".staging"
 
     @property
     def locks(self) -> Path:
-        """Which process builds what: lakehouse.locks."""
+        """The folder of the locks on partitions: lakehouse.locks."""
         return self.root / ".locks"
 
     @property
@@ -117,19 +117,19 @@ class Lake:
         return (self.root / "mlflow" / "artifacts").resolve()
 
     def audits(self, dataset: Dataset | str) -> Path:
-        """The latest audit of each partition, as <table>/<ds>.json."""
+        """The folder of the latest audit of each partition, <table>/<ds>.json."""
         return self.table("audits", dataset)
 
     def drift(self, dataset: Dataset | str) -> Path:
-        """How far each day is from the days before it, as <ds>.json: jobs.drift.results."""
+        """The folder of the drift of each day, <ds>.json: jobs.drift.results."""
         return self.table("drift", dataset)
 
     def day_profiles(self, dataset: Dataset | str) -> Path:
-        """The counts of each day of exposures, as <ds>.json: jobs.quality.day_profile."""
+        """The folder of the value counts of each day of exposures, <ds>.json: jobs.quality.day_profile."""
         return self.table("day_profiles", dataset)
 
     def raw_index(self, dataset: Dataset | str) -> Path:
-        """What the raw log held when it was last read: jobs.raw.index."""
+        """The content of the raw log when it was last read: jobs.raw.index."""
         return self.table("raw_index", dataset) / "index.json"
 
     def exported_quarantine(self, dataset: Dataset | str) -> Path:
@@ -145,11 +145,11 @@ class Lake:
         return self.table("reports", dataset)
 
     def metrics(self, dataset: Dataset | str) -> Path:
-        """The champion's figures on the lake's own test users."""
+        """The champion's metrics on the test users of the lake."""
         return self.table("metrics", dataset) / "metrics.json"
 
     def studies(self, dataset: Dataset | str) -> Path:
-        """Results of studies of the model: for each a table, its protocol and a picture."""
+        """The folder of study results: each study has a table, its protocol and a picture."""
         return self.table("studies", dataset)
 
 
@@ -174,7 +174,7 @@ class Partition:
 
     @property
     def manifest(self) -> Manifest | None:
-        """What the partition states about itself, read anew at each access; None where nothing is published."""
+        """The partition's manifest, read from disk at each access; None if nothing is published."""
         return read_manifest(self.path)
 
     @property
@@ -186,9 +186,9 @@ class Partition:
         return sorted(self.path.glob("*.parquet"))
 
     def current_inputs(self) -> dict[str, str]:
-        """The fingerprints of the partitions that a build of today would read, by key, as the registry declares them.
+        """The present fingerprints of the partition's inputs, by their keys. The registry declares the input tables.
 
-        Not among them: raw files, the model, and settings; the jobs that read those add them.
+        Raw files, the model and settings are not included; the jobs that read them add them.
         """
         declared = TABLES[self.table]
         inputs: dict[str, str] = {}
@@ -207,10 +207,10 @@ class Partition:
         return manifest is not None and manifest.is_fresh(inputs, spec_version=spec_version, this_code=this_code)
 
     def require(self) -> Manifest:
-        """The manifest of a partition to build on; a UserError where nothing is published or its audit failed.
+        """The manifest of a partition that is an input of another one.
 
-        A table may be audited together with others (RegisteredTable.audited_with): their failed audits of the day, and
-        of undated rows, count as its own.
+        Raises UserError if nothing is published or if the audit failed. A table may be audited together with others
+        (RegisteredTable.audited_with): their failed audits of the day, and of undated rows, count as well.
         """
         manifest = self.manifest
         if manifest is None:
@@ -220,8 +220,9 @@ class Partition:
             )
         registered = TABLES.get(self.table)
         audited_with = registered.audited_with if registered else ()
-        beside = (self.lake[table, self.dataset, day].manifest for table in audited_with for day in (self.day, UNDATED))
-        for audited in (manifest, *filter(None, beside)):
+        days = (self.day, UNDATED)
+        related = (self.lake[table, self.dataset, day].manifest for table in audited_with for day in days)
+        for audited in (manifest, *filter(None, related)):
             if failed := self.lake.failed_audit(audited):
                 raise UserError(
                     f"{audited.table} for {audited.dataset} on {audited.ds} failed its audit: "
@@ -261,12 +262,12 @@ class Partition:
 
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise UserError(f"'{name}' is no name of a table or dataset: use a-z, 0-9 and _")
+        raise UserError(f"'{name}' is not a name of a table or dataset: use a-z, 0-9 and _")
     return name
 
 
 def _drop_sidecars(folder: Path) -> None:
-    """Remove what Spark leaves beside its data files: _SUCCESS and checksum files."""
+    """Remove the files that Spark adds to its data files: _SUCCESS and checksum files."""
     for path in folder.iterdir():
         if path.name == "_SUCCESS" or path.name.endswith(".crc"):
             path.unlink()

@@ -1,7 +1,7 @@
-"""One builder a partition: a second run of the same day waits for a while, then stops with a clear line.
+"""Locks on partitions: only one run builds a partition. A second run waits for some time, then stops with a clear line.
 
-A lock is a byte of the file `LAKE/.locks/<table>.<dataset>`, numbered by the day, so that a range of days is one
-lock. It ends with its process, however that ends, and nothing has to be cleaned up.
+A lock covers bytes of the file `LAKE/.locks/<table>.<dataset>`. The number of a byte is the number of the day, so a
+range of days is one lock. The operating system releases a lock when its process ends, so no clean-up is needed.
 """
 
 import errno
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from lakehouse.lake import Lake, dataset_name
 from lakehouse.staging import require_lake
-from lakehouse.storage import no_locks
+from lakehouse.storage import lock_error
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import Busy, UserError
@@ -27,9 +27,10 @@ _POLL_S = 0.2
 
 @contextmanager
 def locked(lake: Lake, tables: Iterable[str], dataset: Dataset | str, days: Iterable[str]) -> Iterator[None]:
-    """Hold these days (and those between them) of these tables; raises Busy where another process keeps one.
+    """Lock these days, and the days between them, in these tables.
 
-    MTORL_LOCK_WAIT_S says how long to wait, in seconds. A UserError where the lake could not hold what is to be built.
+    Raises Busy if another process keeps one of them locked for longer than MTORL_LOCK_WAIT_S seconds, and UserError if
+    the lake cannot be written or its file system is unsuitable.
     """
     require_lake(lake)
     days = sorted(days)
@@ -38,14 +39,13 @@ def locked(lake: Lake, tables: Iterable[str], dataset: Dataset | str, days: Iter
     if dated:
         first, last = (date.fromisoformat(day).toordinal() for day in (dated[0], dated[-1]))
         ranges.append((first, last - first + 1))
-    until = time.monotonic() + float(os.environ.get("MTORL_LOCK_WAIT_S", WAIT_S))
-    with ExitStack() as held:
-        for table in sorted(tables):  # always in one order, so that two runs never wait for each other
-            # No `with` around a lock's own life: it ends when its file is closed.
-            file = held.enter_context(_lock_file(lake, table, dataset))
+    deadline = time.monotonic() + float(os.environ.get("MTORL_LOCK_WAIT_S", WAIT_S))
+    with ExitStack() as open_files:
+        for table in sorted(tables):  # always in the same order, so that two runs never wait for each other
+            file = open_files.enter_context(_lock_file(lake, table, dataset))  # closing the file releases its locks
             for start, length in ranges:
-                what = f"{table} of {dataset_name(dataset)}, {UNDATED if start == 0 else _span(dated)}"
-                _acquire(file, start, length, what, until)
+                partitions = f"{table} of {dataset_name(dataset)}, {UNDATED if start == 0 else _span(dated)}"
+                _acquire(file, start, length, partitions, deadline)
         yield
 
 
@@ -63,18 +63,19 @@ def _lock_file(lake: Lake, table: str, dataset: Dataset | str) -> BinaryIO:
         ) from error
 
 
-def _acquire(file: BinaryIO, start: int, length: int, what: str, until: float) -> None:
-    said = False
+def _acquire(file: BinaryIO, start: int, length: int, partitions: str, deadline: float) -> None:
+    """Lock these bytes of the file. Prints a line if it has to wait; raises Busy at the deadline."""
+    waiting = False
     while True:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
             return
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise (no_locks(Path(file.name), error) or error) from error
-        if time.monotonic() >= until:
-            raise Busy(f"another run is building {what}: wait for it, then run again")
-        if not said:
-            print(f"waiting: another run is building {what}", flush=True)
-            said = True
+                raise lock_error(Path(file.name), error) from error
+        if time.monotonic() >= deadline:
+            raise Busy(f"another run is building {partitions}: wait for it, then run again")
+        if not waiting:
+            print(f"waiting: another run is building {partitions}", flush=True)
+            waiting = True
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""What a published partition states about itself, and whether it still matches its inputs."""
+"""The manifest of a published partition: its content, its inputs, and whether it still matches them."""
 
 import hashlib
 import json
@@ -36,11 +36,11 @@ class Manifest:
     def is_fresh(
         self, inputs: Mapping[str, str], *, spec_version: str | None = None, this_code: str | None = None
     ) -> bool:
-        """Whether the partition can stay as it is: a build of today would read exactly these inputs and this spec.
+        """Whether the partition was built from exactly these inputs and this spec, so that it need not be built again.
 
-        No time of a file is compared: a table that is built again with the same content leaves everything that was
-        built from it fresh. The code is not an input, or a new release would rewrite the whole history in the next
-        backfill; `this_code` names the version that must have built the partition, where somebody asks for it.
+        File times are not compared: if an input is built again with the same content, the partition stays fresh. The
+        code is not an input, because a new release would then rebuild the whole history in the next backfill. A caller
+        who requires a certain version of the code passes it as `this_code`.
         """
         return (
             self.inputs == dict(inputs) and self.spec_version == spec_version and this_code in (None, self.code_version)
@@ -51,7 +51,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a published partition's folder, or None where nothing is published."""
+    """The manifest in the folder of a partition, or None if nothing is published there."""
     try:
         return Manifest(**json.loads((folder / MANIFEST).read_text()))
     except FileNotFoundError:

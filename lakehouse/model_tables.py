@@ -1,7 +1,7 @@
-"""What the lake's MLflow knows of models and runs, read from the tables of its database.
+"""Reads registered models and runs from the database tables of MLflow.
 
-MLflow writes them (mtorl_model/champion/registry.py). Reading them through MLflow would cost nearly every step of a day
-3 CPU seconds, almost all of it to import MLflow; the queries here take some milliseconds.
+MLflow writes the tables (mtorl_model/champion/registry.py). Reading them through MLflow would cost nearly every step of
+a day 3 CPU seconds, mostly for importing MLflow; the queries here take a few milliseconds.
 """
 
 import sqlite3
@@ -12,15 +12,15 @@ from typing import Any
 
 from lakehouse.lake import Lake
 
-CHAMPION = "champion"  # the alias
+CHAMPION = "champion"  # the alias of the champion's version
 DEFAULT_METHOD = "mtorl"  # the method of the daily and nightly runs
-_WAIT_S = 60  # while MLflow writes
-_DELETED = "Deleted_Internal"  # the stage of a version that was deleted: MLflow keeps its row
+_WAIT_S = 60  # for a lock on the database, while MLflow writes
+_DELETED = "Deleted_Internal"  # the stage of a deleted version, whose row MLflow keeps
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A version of a registered model; its fields are named as those of MLflow's own."""
+    """A version of a registered model. The fields have the same names as in MLflow."""
 
     name: str  # of the model
     version: int
@@ -29,39 +29,40 @@ class ModelVersion:
 
 
 def model_name(dataset: str, method: str = DEFAULT_METHOD) -> str:
-    """What the registered model of a method on a dataset is called."""
+    """The name of the registered model of a method on a dataset."""
     return f"{method}_{dataset}"
 
 
 def model_versions(lake: Lake, model: str) -> list[ModelVersion]:
-    """The registered versions of a model, the oldest first; none where nothing was registered yet."""
-    found = _ask(
+    """The registered versions of a model, oldest first. The list is empty if the model has no versions yet."""
+    rows = _query(
         lake,
         "SELECT version, run_id FROM model_versions WHERE name = ? AND current_stage <> ? ORDER BY version",
         model,
         _DELETED,
     )
-    tags: dict[int, dict[str, str]] = {}  # asked for last: a version is registered together with its tags
-    for number, key, value in _ask(lake, "SELECT version, key, value FROM model_version_tags WHERE name = ?", model):
+    # The tags are read after the versions, so that no version read above lacks its tags: MLflow writes both together.
+    tags: dict[int, dict[str, str]] = {}
+    for number, key, value in _query(lake, "SELECT version, key, value FROM model_version_tags WHERE name = ?", model):
         tags.setdefault(number, {})[key] = value
-    return [ModelVersion(model, number, run_id, tags.get(number, {})) for number, run_id in found]
+    return [ModelVersion(model, number, run_id, tags.get(number, {})) for number, run_id in rows]
 
 
 def aliased_version(lake: Lake, model: str, alias: str) -> int | None:
-    """The number of the version that an alias of the model stands for, None where there is none."""
-    found = _ask(lake, "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?", model, alias)
-    return found[0][0] if found else None
+    """The version of the model that has this alias, or None."""
+    rows = _query(lake, "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?", model, alias)
+    return rows[0][0] if rows else None
 
 
 def run_params(lake: Lake, run_id: str) -> dict[str, str]:
-    """What a run was started with."""
-    return dict(_ask(lake, "SELECT key, value FROM params WHERE run_uuid = ?", run_id))
+    """The parameters of a run."""
+    return dict(_query(lake, "SELECT key, value FROM params WHERE run_uuid = ?", run_id))
 
 
 def run_curves(lake: Lake, run_id: str) -> dict[str, dict[int, float]]:
-    """The values of each figure of a run, by step."""
+    """The values of each metric of a run, by step."""
     curves: dict[str, dict[int, float]] = {}
-    rows = _ask(
+    rows = _query(
         lake, "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY key, step, timestamp", run_id
     )
     for key, step, value, is_nan in rows:
@@ -70,18 +71,18 @@ def run_curves(lake: Lake, run_id: str) -> dict[str, dict[int, float]]:
 
 
 def run_experiment(lake: Lake, run_id: str) -> str:
-    """The id of the experiment that a run belongs to. LookupError where there is no such run."""
-    found = _ask(lake, "SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id)
-    if not found:
+    """The id of the experiment of a run. Raises LookupError if there is no such run."""
+    rows = _query(lake, "SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id)
+    if not rows:
         raise LookupError(f"no run {run_id} in {lake.mlflow_database}")
-    return str(found[0][0])
+    return str(rows[0][0])
 
 
-def _ask(lake: Lake, query: str, *values: str) -> list[tuple[Any, ...]]:
-    """The rows of an answer; none where there is no database yet."""
+def _query(lake: Lake, query: str, *values: str) -> list[tuple[Any, ...]]:
+    """The rows of a query. The list is empty if the database does not exist yet."""
     if not lake.mlflow_database.exists():
         return []
-    # Not read-only: the first to open the database after a killed writer takes back what was half written.
-    there = f"{lake.mlflow_database.as_uri()}?mode=rw"
-    with closing(sqlite3.connect(there, timeout=_WAIT_S, uri=True)) as connection:
+    # Not read-only: after a killed writer, the next connection has to roll back the unfinished transaction.
+    uri = f"{lake.mlflow_database.as_uri()}?mode=rw"
+    with closing(sqlite3.connect(uri, timeout=_WAIT_S, uri=True)) as connection:
         return connection.execute(query, values).fetchall()

@@ -1,4 +1,4 @@
-"""Which days of a dataset there are."""
+"""Lists the published days of a dataset."""
 
 from lakehouse.lake import Lake, dataset_name
 from schemas.dataset import Dataset
@@ -8,7 +8,10 @@ from schemas.tables import EXPOSURES
 
 
 def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | None) -> list[str]:
-    """All days from first to last (default: what is published); a UserError where exposures are missing."""
+    """All days from first to last; the defaults are the first and the last published day.
+
+    Raises UserError if one of these days has no exposures.
+    """
     published = lake.days(EXPOSURES, dataset)
     if not published:
         raise UserError(f"no exposures for {dataset.name} in {lake.root}: run build_exposures first (make run)")
@@ -20,16 +23,16 @@ def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | N
 
 
 def published_days(lake: Lake, table: str, dataset: Dataset | str, first: str | None, last: str | None) -> list[str]:
-    """The days of the range that the table has, oldest first; a UserError where there is none."""
+    """The published days of the table from first to last, oldest first. Raises UserError if there is no such day."""
     published = lake.days(table, dataset)
     days = [day for day in published if (first or day) <= day <= (last or day)]
     if not days:
-        asked = f"from {first or 'the beginning'} to {last or 'the end'}"
-        there = f"there are {published[0]} to {published[-1]}" if published else "run the day first (make run)"
-        raise UserError(f"no {table} for {dataset_name(dataset)} {asked} in {lake.root}: {there}")
+        span = f"from {first or 'the beginning'} to {last or 'the end'}"
+        hint = f"there are {published[0]} to {published[-1]}" if published else "run the day first (make run)"
+        raise UserError(f"no {table} for {dataset_name(dataset)} {span} in {lake.root}: {hint}")
     return days
 
 
 def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:
-    """The published exposure days before this one, oldest first."""
+    """The published days of exposures before this day, oldest first."""
     return [d for d in lake.days(EXPOSURES, dataset) if d < day]

@@ -1,4 +1,4 @@
-"""Stream a table's partitions: little memory however many rows, and the same tables however they are read."""
+"""Streams the rows of partitions, so that memory does not grow with their number."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ ROWS_PER_READ = 4096
 def read_tables(
     partitions: Iterable[Path], columns: Iterable[str], rows_per_read: int = ROWS_PER_READ
 ) -> Iterator[pa.Table]:
-    """The rows of the partitions in the order of their files, at most `rows_per_read` at a time."""
+    """The rows of the partitions, in the order of their files, as tables of at most `rows_per_read` rows."""
     for partition in partitions:
         for path in sorted(partition.glob("*.parquet")):
             with pq.ParquetFile(path) as file:
@@ -26,41 +26,42 @@ def read_tables(
 
 @contextmanager
 def consistent_read(partitions: Iterable[Path]) -> Iterator[None]:
-    """Read these partitions in as many passes as it takes, manifests included, and be sure that all saw the same rows.
+    """Inside the block, these partitions and their manifests can be read several times, always with the same rows.
 
-    Raises Busy where another run has published one of them in the meantime, whatever else came of it.
+    Raises Busy at the end of the block if another run has published one of them in the meantime. It does so also if the
+    block has failed, because the failure may come from the change (a missing file or row).
     """
-    before = {partition: _edition(partition) for partition in partitions}
+    editions = {partition: _edition(partition) for partition in partitions}
 
-    def check(cause: BaseException | None = None) -> None:
-        for partition, edition in before.items():
+    def require_unchanged(cause: BaseException | None = None) -> None:
+        for partition, edition in editions.items():
             if _edition(partition) != edition:
-                raise Busy(f"{partition} was published anew while it was read: run again") from cause
+                raise Busy(f"{partition} was published again while it was read: run again") from cause
 
     try:
         yield
-    except Exception as error:  # a file that is gone, a row that is not there
-        check(error)
+    except Exception as error:
+        require_unchanged(error)
         raise
-    check()
+    require_unchanged()
 
 
 def _edition(partition: Path) -> tuple[int, int] | None:
-    """What changes whenever the partition is published, also with the same content; None where there is none."""
+    """A value that changes at every publication, even with the same content; None if nothing is published."""
     try:
-        found = (partition / MANIFEST).stat()
+        status = (partition / MANIFEST).stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_ctime_ns
+    return status.st_ino, status.st_ctime_ns
 
 
 def rechunk(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in the same order, in tables of `rows` rows; the last may be shorter."""
-    held = None
+    """The same rows in the same order, in tables of `rows` rows; the last table may be shorter."""
+    buffered = None
     for table in tables:
-        held = table if held is None else pa.concat_tables([held, table])
-        while len(held) >= rows:
-            yield held.slice(0, rows)
-            held = held.slice(rows)
-    if held is not None and len(held):
-        yield held
+        buffered = table if buffered is None else pa.concat_tables([buffered, table])
+        while len(buffered) >= rows:
+            yield buffered.slice(0, rows)
+            buffered = buffered.slice(rows)
+    if buffered is not None and len(buffered):
+        yield buffered

@@ -1,4 +1,4 @@
-"""Rows of a contract as an Arrow table, and a partition made of them."""
+"""Publishes a partition from Python rows, and gives the Arrow schema of a table contract."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +12,9 @@ from lakehouse.staging import staging_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
 
-ROWS_PER_GROUP = 100_000  # of the large tables' Parquet files
+ROWS_PER_GROUP = 100_000  # rows in a row group of the Parquet files of large tables
 
-ARROW = {
+ARROW_TYPES = {
     "int": pa.int32(),
     "bigint": pa.int64(),
     "double": pa.float64(),
@@ -25,8 +25,8 @@ ARROW = {
 
 
 def arrow_schema(table: Table) -> pa.Schema:
-    """The contract's columns, of flat types."""
-    return pa.schema([pa.field(c.name, ARROW[c.dtype], nullable=c.nullable) for c in table.columns])
+    """The columns of a contract that has only flat types and maps of numbers."""
+    return pa.schema([pa.field(c.name, ARROW_TYPES[c.dtype], nullable=c.nullable) for c in table.columns])
 
 
 def publish_rows(
@@ -38,7 +38,10 @@ def publish_rows(
     inputs: Mapping[str, str],
     spec_version: str | None = None,
 ) -> Manifest:
-    """Publish rows, by name of the column; a column that a row does not name is null. No rows: an empty partition."""
+    """Publish rows as one file. A row is a mapping by column name; a column that it leaves out is null.
+
+    Without rows, an empty partition is published.
+    """
     with staging_folder(lake) as staged:
         pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(table)), staged / "part-00000.parquet")
         return lake[table.name, dataset, day].publish(

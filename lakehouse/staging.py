@@ -1,4 +1,4 @@
-"""A folder to write into before publishing, on the lake's own file system, so that a rename is atomic."""
+"""Folders to write into before publishing. They are on the file system of the lake, so that a rename is atomic."""
 
 import fcntl
 import shutil
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.storage import no_locks, require_storage
+from lakehouse.storage import lock_error, require_storage
 from schemas.errors import UserError
 
 
 @contextmanager
 def staging_folder(lake: Lake) -> Iterator[Path]:
-    """An empty folder that is removed afterwards. Folders that killed jobs have left behind are removed first.
+    """An empty folder that is removed at the end. Folders that killed jobs have left behind are removed first.
 
-    A UserError where the lake's file system cannot hold a lake (lakehouse.storage).
+    Raises UserError if the lake cannot be written or its file system is unsuitable (lakehouse.storage).
     """
     name = uuid.uuid4().hex
     folder, lock = lake.staging / name, lake.staging / f"{name}.lock"
@@ -31,9 +31,9 @@ def staging_folder(lake: Lake) -> Iterator[Path]:
         ) from error
     with lock_file:
         try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX)  # ends with the process, however it ends
+            fcntl.flock(lock_file, fcntl.LOCK_EX)  # released when the process ends, even if it is killed
         except OSError as error:
-            raise (no_locks(lock, error) or error) from error
+            raise lock_error(lock, error) from error
         folder.mkdir()
         try:
             require_storage(folder)
@@ -43,30 +43,30 @@ def staging_folder(lake: Lake) -> Iterator[Path]:
 
 
 def require_lake(lake: Lake) -> None:
-    """Refuse, before any work, a lake that nothing could be published in. Raises as `staging_folder` does."""
+    """Check before any work that partitions can be published in the lake. Raises as `staging_folder` does."""
     with staging_folder(lake):
         pass
 
 
 def write_to_lake(lake: Lake, path: Path, content: str | bytes) -> None:
-    """Write a single file of the lake in one step; a kill leaves nothing beside it."""
+    """Write a single file of the lake atomically. A killed job leaves no partial file behind."""
     with staging_folder(lake) as staging:
         write_whole(path, content, staging)
 
 
 def _remove_abandoned(staging: Path) -> None:
-    """Remove the folders whose job is no longer alive to hold their lock."""
+    """Remove the folders of jobs that have ended: their locks are free."""
     for lock in staging.glob("*.lock"):
         try:
             with lock.open() as probe:
                 fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(lock.with_suffix(""), lock)
         except (BlockingIOError, FileNotFoundError):
-            continue  # its job is alive, or has just ended
+            continue  # the job is alive, or has just removed its folder
 
 
 def _remove(folder: Path, lock: Path) -> None:
-    """The lock last, and only once the folder is gone: a worker that outlives its driver may still write to it."""
+    """Remove the folder, then its lock. If a worker that outlives its driver still writes into it, the lock remains."""
     shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         lock.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.rows import ARROW
+from lakehouse.rows import ARROW_TYPES
 from mtorl_model.budget.environment import Late, Moment, Outcome, plain
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.money import NANO, Ints
@@ -125,7 +125,7 @@ class JourneyMemory:
             except (TypeError, ValueError):
                 return f"answers a {name} that is no plain value (None, text, a whole or finite number)"
             try:
-                pa.array(values, ARROW[dtypes[name]] if name in dtypes else None)
+                pa.array(values, ARROW_TYPES[dtypes[name]] if name in dtypes else None)
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 return f"answers a {name} that is no {dtypes.get(name, 'one type of value')}"
         return None
@@ -183,7 +183,7 @@ class JourneyMemory:
         self._shown[name][user_N] = value_N
 
     def _no_context(self) -> dict[str, pa.Array]:
-        return {c.name: pa.array([], ARROW[c.dtype]) for c in self._dataset.features(Known.BEFORE)}
+        return {c.name: pa.array([], ARROW_TYPES[c.dtype]) for c in self._dataset.features(Known.BEFORE)}
 
     def _encode(self, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> Encoded:
         """The next step of these users, as windows of one position."""
@@ -232,7 +232,7 @@ class JourneyMemory:
                 return pa.array((at_ms_N - known_N) / 1000, mask=known_N == _NEVER)
         for column in known_after_columns(self._dataset):
             if name == last_column(column.name):
-                return pa.array(self._shown[column.name][user_N].tolist(), ARROW[column.dtype])
+                return pa.array(self._shown[column.name][user_N].tolist(), ARROW_TYPES[column.dtype])
             if name == mean_column(column.name) and column.role is Role.NUMERIC:
                 count_N = self._summed_U[column.name][user_N]
                 sum_N = self._sum_U[column.name][user_N] / _MICRO

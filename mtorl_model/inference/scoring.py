@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.rows import ARROW, ROWS_PER_GROUP, arrow_schema
+from lakehouse.rows import ARROW_TYPES, ROWS_PER_GROUP, arrow_schema
 from mtorl_model.inference.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
 from mtorl_model.inference.prediction_cache import EarlierPredictions, PredictionFile
 from mtorl_model.inference.ranking import best_first, fused_reward
@@ -68,7 +68,7 @@ def score_journeys(
     file: receives the predictions for every user. earlier: cached predictions, which are used for equal inputs.
     """
     spec, rates = model.spec, base_rates(model)
-    user_id = [pa.array([], ARROW[dataset.user_id.column.dtype])]
+    user_id = [pa.array([], ARROW_TYPES[dataset.user_id.column.dtype])]
     gains, exposures = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
     counts, carried = ChannelCounts.none(len(spec.channels)), 0
     for predicted in predict_users(tables, model, dataset, base_rate(model, dataset), earlier):

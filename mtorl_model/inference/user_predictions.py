@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import torch
 
 from lakehouse.reading import rechunk
-from lakehouse.rows import ARROW
+from lakehouse.rows import ARROW_TYPES
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.journey_windows import journeys_to_windows
@@ -98,7 +98,9 @@ def _predict_read(
             counts += count_remembered(windows, encoded, records_N["reliable"][:, -length:], dataset)
             records_U[order_U[part]] = records_N
             carried += known
-    user_id = pa.concat_arrays(users.column("user_id").chunks or [pa.array([], ARROW[dataset.user_id.column.dtype])])
+    user_id = pa.concat_arrays(
+        users.column("user_id").chunks or [pa.array([], ARROW_TYPES[dataset.user_id.column.dtype])]
+    )
     return UserPredictions(user_id, records_U, counts, carried)
 
 

@@ -170,7 +170,7 @@ def test_storage_that_cannot_hold_a_lake_is_refused_before_spark_starts(publishe
     module = importlib.import_module(f"jobs.{job}")
     monkeypatch.setattr(module, "spark_session", session)
     monkeypatch.setattr("lakehouse.storage.mount_of", lambda *_: Mount("/data", "nfs", frozenset({"nolock"})))
-    monkeypatch.setattr("lakehouse.storage._passed", set())
+    monkeypatch.setattr("lakehouse.storage._suitable_devices", set())
     monkeypatch.setattr(sys, "argv", [job, "--dataset", "criteo", "--lake", str(published.root), "--this-code", *raw])
     with pytest.raises(UserError, match=r"nfs, mounted at /data.*'nolock'"):
         module.main()

@@ -1,4 +1,4 @@
-"""A partition is whole or not there, whatever happens, and says what it holds."""
+"""A partition is published completely or not, even if the job is killed, and its manifest describes it."""
 
 import json
 import multiprocessing
@@ -22,7 +22,7 @@ DAY = "2022-05-01"
 
 
 def publish_text(lake: Lake, *texts: str, table: str = "exposures", day: str = DAY) -> None:
-    """A partition of one file per text, each holding its text many times."""
+    """Publish a partition with one file per text, which repeats the text many times."""
     with staging_folder(lake) as staging:
         staged = staging / DAY
         staged.mkdir()
@@ -47,7 +47,7 @@ def test_a_published_partition_states_its_content(tmp_path):
     assert list(lake.staging.iterdir()) == []
 
 
-def test_nothing_is_built_on_what_failed_its_audit_until_it_is_repaired(tmp_path):
+def test_a_partition_that_failed_its_audit_is_no_input_until_it_is_repaired(tmp_path):
     lake = Lake(tmp_path)
     publish_text(lake, "a")
     audit = lake.audits("shop") / "exposures" / f"{DAY}.json"
@@ -61,7 +61,7 @@ def test_nothing_is_built_on_what_failed_its_audit_until_it_is_repaired(tmp_path
 
 
 @pytest.mark.parametrize("refused", [DAY, UNDATED])
-def test_exposures_fall_with_the_rows_refused_beside_them(tmp_path, refused):
+def test_exposures_are_no_input_if_the_audit_of_their_refused_rows_failed(tmp_path, refused):
     lake = Lake(tmp_path)
     publish_text(lake, "a")
     publish_text(lake, "refused", table="quarantine", day=refused)
@@ -74,13 +74,13 @@ def test_exposures_fall_with_the_rows_refused_beside_them(tmp_path, refused):
         lake["exposures", "shop", DAY].require()
 
 
-def test_equal_content_has_an_equal_fingerprint_whatever_the_file_names(tmp_path):
-    one, other = Lake(tmp_path / "1"), Lake(tmp_path / "2")
-    publish_text(one, "a", "b")
-    publish_text(other, "b", "a")
-    assert content_fingerprint(partition(one)) == content_fingerprint(partition(other))
-    publish_text(other, "b", "c")
-    assert content_fingerprint(partition(one)) != content_fingerprint(partition(other))
+def test_the_fingerprint_does_not_depend_on_file_names(tmp_path):
+    lake, second_lake = Lake(tmp_path / "1"), Lake(tmp_path / "2")
+    publish_text(lake, "a", "b")
+    publish_text(second_lake, "b", "a")
+    assert content_fingerprint(partition(lake)) == content_fingerprint(partition(second_lake))
+    publish_text(second_lake, "b", "c")
+    assert content_fingerprint(partition(lake)) != content_fingerprint(partition(second_lake))
 
 
 def test_a_parquet_footer_does_not_count_but_every_page_does(tmp_path):
@@ -90,15 +90,15 @@ def test_a_parquet_footer_does_not_count_but_every_page_does(tmp_path):
         (tmp_path / name / "x.parquet").write_bytes(b"PAR1" + pages + tail)
         return content_fingerprint(tmp_path / name)
 
-    one = fingerprint("1", b"pages", b"encodings: PLAIN, RLE")
-    assert one == fingerprint("2", b"pages", b"encodings: RLE, PLAIN")
-    assert one != fingerprint("3", b"pageS", b"encodings: PLAIN, RLE")
+    expected = fingerprint("1", b"pages", b"encodings: PLAIN, RLE")
+    assert expected == fingerprint("2", b"pages", b"encodings: RLE, PLAIN")
+    assert expected != fingerprint("3", b"pageS", b"encodings: PLAIN, RLE")
 
 
 def test_a_failed_job_leaves_the_old_partition(tmp_path):
     lake = Lake(tmp_path)
     publish_text(lake, "old")
-    before = content_fingerprint(partition(lake))
+    old_fingerprint = content_fingerprint(partition(lake))
 
     def fail() -> None:
         with staging_folder(lake) as staging:
@@ -107,45 +107,45 @@ def test_a_failed_job_leaves_the_old_partition(tmp_path):
 
     with pytest.raises(RuntimeError, match="the job died"):
         fail()
-    assert content_fingerprint(partition(lake)) == before
+    assert content_fingerprint(partition(lake)) == old_fingerprint
     assert list(lake.staging.iterdir()) == []
 
 
-def _publish_for_ever(root: str) -> None:
+def _publish_repeatedly(root: str) -> None:
     k = 0
     while True:
         k += 1
         publish_text(Lake(Path(root)), *("xyz"[k % 3] for _ in range(1 + k % 3)))
 
 
-def _look(folder: Path) -> tuple[bool, bool]:
-    """Whether the partition agrees with its manifest, and whether it was still the published one afterwards."""
+def _check(folder: Path) -> tuple[bool, bool]:
+    """Whether the partition agrees with its manifest, and whether it was still published after the check."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         names = os.listdir(handle)  # noqa: PTH208 - of an open folder
         try:
             with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=handle)) as file:
-                whole = json.load(file)["rows"] == sum(name.endswith(".parquet") for name in names)
+                complete = json.load(file)["rows"] == sum(name.endswith(".parquet") for name in names)
         except FileNotFoundError:
-            whole = False
-        return whole, os.fstat(handle).st_ino == folder.stat().st_ino
+            complete = False
+        return complete, os.fstat(handle).st_ino == folder.stat().st_ino
     finally:
         os.close(handle)
 
 
-def test_a_reader_never_sees_half_a_partition_while_a_writer_is_killed_again_and_again(tmp_path):
+def test_a_reader_never_sees_an_incomplete_partition_while_writers_are_killed(tmp_path):
     lake = Lake(tmp_path)
     publish_text(lake, "x")
     spawn = multiprocessing.get_context("fork")
     reads = 0
     for _ in range(8):
-        writer = spawn.Process(target=_publish_for_ever, args=(str(tmp_path),))
+        writer = spawn.Process(target=_publish_repeatedly, args=(str(tmp_path),))
         writer.start()
         end = time.monotonic() + 0.15
         while time.monotonic() < end:
-            whole, current = _look(partition(lake))
-            assert whole or not current  # what the path names is whole; a version just replaced may be going away
-            reads += whole
+            complete, current = _check(partition(lake))
+            assert complete or not current  # a replaced version may be partly removed
+            reads += complete
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         manifest = read_manifest(partition(lake))
@@ -153,11 +153,11 @@ def test_a_reader_never_sees_half_a_partition_while_a_writer_is_killed_again_and
         assert manifest.fingerprint == content_fingerprint(partition(lake))
     assert reads > 20
     publish_text(lake, "x")
-    assert list(lake.staging.iterdir()) == []  # what the killed writers left is swept
+    assert list(lake.staging.iterdir()) == []  # the folders of the killed writers are removed
 
 
-def test_a_folder_that_somebody_still_writes_to_is_swept_later(tmp_path, monkeypatch):
-    """Such as a worker that outlives its driver: what it makes behind the sweeper's back must not stay for ever."""
+def test_a_folder_that_cannot_be_removed_yet_is_removed_later(tmp_path, monkeypatch):
+    """For example, a worker that outlives its driver may still write into the folder while it is removed."""
     lake = Lake(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", lambda *_, **__: None)
@@ -179,7 +179,7 @@ def test_an_unwritable_lake_is_one_clear_line(tmp_path):
 
 
 @given(st.text(max_size=12))
-def test_only_days_are_days(text):
+def test_only_a_well_formed_day_is_accepted(text):
     try:
         checked_day(text)
     except UserError:
@@ -189,7 +189,7 @@ def test_only_days_are_days(text):
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "A", "a" * 65, "x;y"])
-def test_no_path_from_an_unchecked_name(name, tmp_path):
+def test_no_path_is_built_from_an_unchecked_name(name, tmp_path):
     with pytest.raises(UserError):
         _ = Lake(tmp_path)[name, "kuairand", DAY]
     with pytest.raises(UserError):

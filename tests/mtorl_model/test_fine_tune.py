@@ -516,13 +516,13 @@ def test_neither_figures_nor_a_gate_come_of_a_day_that_is_swapped_while_it_is_re
 
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.champion.prequential.predict_labels", swapped(predict_labels))
-        with pytest.raises(Busy, match="was published anew while it was read"):
+        with pytest.raises(Busy, match="was published again while it was read"):
             learn(lake, DAYS[0])
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest is None
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.evaluation.comparison.labels_of_each", swapped(labels_of_each))
-        with pytest.raises(Busy, match="was published anew while it was read"):
+        with pytest.raises(Busy, match="was published again while it was read"):
             gate(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 

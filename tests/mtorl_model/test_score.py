@@ -299,7 +299,7 @@ def test_journeys_that_are_published_while_they_are_scored_are_scored_again_late
 
     with monkeypatch.context() as patched:
         patched.setattr(score, "read_tables", swapped)
-        with pytest.raises(Busy, match=f"ds={DAY} was published anew while it was read"):
+        with pytest.raises(Busy, match=f"ds={DAY} was published again while it was read"):
             score.score_day(Registry(lake, TOY), DAY, rows_per_read=4)
     assert not lake.days("channel_policies", "toy")
     assert score.score_day(Registry(lake, TOY), DAY)[0].rows == 8

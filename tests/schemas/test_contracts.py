@@ -1,4 +1,4 @@
-"""Every dataset's contract holds together, and no input is derived from a column that is never known."""
+"""The contract of every dataset is consistent, and no input is derived from a column that is never known."""
 
 from dataclasses import replace
 
@@ -11,11 +11,11 @@ from schemas.steps import feature_inputs, input_columns, last_column, outcome_co
 from schemas.tables.exposures import exposures
 from schemas.tables.journeys import journeys
 
-ALL = dataset_names()
+DATASETS = dataset_names()
 
 
-def test_the_published_datasets_are_there():
-    assert {"kuairand", "criteo"} <= set(ALL)
+def test_the_published_datasets_are_registered():
+    assert {"kuairand", "criteo"} <= set(DATASETS)
 
 
 def test_an_unknown_dataset_is_one_clear_line():
@@ -23,7 +23,7 @@ def test_an_unknown_dataset_is_one_clear_line():
         get_dataset("nope")
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", DATASETS)
 def test_names_are_unique_and_documented(name):
     dataset = get_dataset(name)
     for table in (exposures(dataset), journeys(dataset)):
@@ -34,21 +34,21 @@ def test_names_are_unique_and_documented(name):
     assert len(set(steps)) == len(steps)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", DATASETS)
 def test_inputs_come_only_from_what_is_known(name):
     dataset = get_dataset(name)
-    own = {c.name for c in (*feature_inputs(dataset), *profile_inputs(dataset))}
+    own_inputs = {c.name for c in (*feature_inputs(dataset), *profile_inputs(dataset))}
     for derived in dataset.columns:
         column = derived.column
         if column.known is not Known.BEFORE:
-            assert column.name not in own  # never the present value
+            assert column.name not in own_inputs  # never the present value
         if column.known in (Known.AT, Known.NEVER):
-            assert last_column(column.name) not in own
+            assert last_column(column.name) not in own_inputs
 
 
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
-def test_every_published_column_has_its_place_or_a_reason(name):
-    """A raw column that feeds nothing is one we forgot, or one we refuse on purpose."""
+def test_every_raw_column_is_read_or_left_out_on_purpose(name):
+    """A raw column that nothing reads was forgotten, or is left out for a reason."""
     dataset = get_dataset(name)
     sql = " ".join(
         [d.spark_sql for d in (dataset.user_id, *dataset.columns)]
@@ -83,20 +83,20 @@ def test_a_wrong_contract_does_not_load():
         replace(good, user_id=decimal)
     with pytest.raises(ValueError, match="gain click must be a column"):
         Dataset(**fields | {"columns": good.columns[1:]})
-    for what, key, problem in (
+    for threshold, value, problem in (
         ("max_missing_share", {"cmapaign": 0.1}, "max_missing_share names cmapaign, which is not a column"),
         ("not_compared", {"weekdya": "a reason"}, "not_compared names weekdya, which is not a column"),
         ("excused", {"1.1.2017": "a holiday"}, "excused: '1.1.2017' is not a day"),
         ("excused", {"2017-02-30": "a holiday"}, "excused: '2017-02-30' is not a day"),
     ):
         with pytest.raises(ValueError, match=problem):
-            replace(good, quality=replace(good.quality, **{what: key}))
+            replace(good, quality=replace(good.quality, **{threshold: value}))
     replace(good, quality=replace(good.quality, excused={"2017-01-01": "a holiday"}))
     with pytest.raises(ValueError, match="use a-z"):
         Dataset(**fields | {"name": "../x"})
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", DATASETS)
 def test_candidates_have_a_role(name):
     dataset = get_dataset(name)
     assert all(c.role is not Role.NONE for c in (*feature_inputs(dataset), *profile_inputs(dataset)))

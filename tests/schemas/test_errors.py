@@ -1,4 +1,4 @@
-"""A failure is one line; its exit status says whether a person has to mend something."""
+"""A failure is reported in one line. Its exit status shows whether the user has to solve the problem."""
 
 import errno
 import os
@@ -7,15 +7,15 @@ import pytest
 
 from schemas.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, UserError, exit_with_one_line
 
-MENDED_BY_A_PERSON = {"EACCES", "EPERM", "ENOSPC", "EROFS", "ENOENT", "ENOTDIR", "EDQUOT"}
+USER_MUST_SOLVE = {"EACCES", "EPERM", "ENOSPC", "EROFS", "ENOENT", "ENOTDIR", "EDQUOT"}
 
 
-@pytest.mark.parametrize("name", sorted(MENDED_BY_A_PERSON | {"EIO", "ESTALE", "ETIMEDOUT", "EMFILE", "ECONNRESET"}))
-def test_only_what_a_person_must_mend_is_not_tried_again(name, capsys, monkeypatch):
+@pytest.mark.parametrize("name", sorted(USER_MUST_SOLVE | {"EIO", "ESTALE", "ETIMEDOUT", "EMFILE", "ECONNRESET"}))
+def test_only_a_failure_that_the_user_must_solve_is_not_tried_again(name, capsys, monkeypatch):
     monkeypatch.delenv("MTORL_DEBUG", raising=False)
     code = getattr(errno, name)
-    wanted = EXIT_USER_ERROR if name in MENDED_BY_A_PERSON else EXIT_TRY_AGAIN
-    assert failure(OSError(code, os.strerror(code), "/lake/part")) == wanted
+    expected = EXIT_USER_ERROR if name in USER_MUST_SOLVE else EXIT_TRY_AGAIN
+    assert failure(OSError(code, os.strerror(code), "/lake/part")) == expected
     assert capsys.readouterr().err == f"error: /lake/part: {os.strerror(code)}\n"
 
 
@@ -39,11 +39,11 @@ def test_a_traceback_on_demand(monkeypatch):
 
 
 def failure(error: Exception) -> int | str | None:
-    """The exit status of an entry point that fails so."""
+    """The exit status of an entry point that raises this error."""
 
     def main() -> None:
         raise error
 
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         exit_with_one_line(main)
-    return ended.value.code
+    return exit_info.value.code

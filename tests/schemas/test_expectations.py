@@ -1,4 +1,4 @@
-"""Each constructor of a rule builds the Great Expectations rule that its name says."""
+"""Each constructor of a rule builds the Great Expectations rule of its name."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from schemas.expectations import (
 )
 
 IN_SET = "expect_column_values_to_be_in_set"
-BETWEEN = "expect_column_values_to_be_between"
+IN_RANGE = "expect_column_values_to_be_between"
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ BETWEEN = "expect_column_values_to_be_between"
         (holds("a", why="w"), IN_SET, {"column": "a", "value_set": [True]}),
         (holds("a", why="w", min_share=0.9), IN_SET, {"column": "a", "value_set": [True], "mostly": 0.9}),
         (one_of("a", (0, 1), why="w"), IN_SET, {"column": "a", "value_set": [0, 1]}),
-        (between("a", low=0, why="w"), BETWEEN, {"column": "a", "min_value": 0}),
-        (between("a", high=1, why="w"), BETWEEN, {"column": "a", "max_value": 1}),
+        (between("a", low=0, why="w"), IN_RANGE, {"column": "a", "min_value": 0}),
+        (between("a", high=1, why="w"), IN_RANGE, {"column": "a", "max_value": 1}),
         (
             between("a", low=0, high=1, above_low=True, why="w"),
-            BETWEEN,
+            IN_RANGE,
             {"column": "a", "min_value": 0, "max_value": 1, "strict_min": True},
         ),
         (

@@ -1,8 +1,9 @@
-"""Modules that count as absent, or wait for their first use, within a block and nowhere else."""
+"""Modules that cannot be imported, or are loaded at their first use, inside a block and only there."""
 
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,26 +14,24 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A package `heavy` with modules `one` and `two`, which write down when they are loaded."""
-    said: list[str] = []
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A package `heavy` with modules `one` and `two`; the list has the names of those that were loaded."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "heavy").mkdir()
     for name in ("__init__", "one", "two"):
         (tmp_path / "heavy" / f"{name}.py").write_text(
-            f"import heavy_log\nheavy_log.said.append({name!r})\nvalue = 7\n"
+            f"import heavy_log\nheavy_log.loaded.append({name!r})\nvalue = 7\n"
         )
-    (tmp_path / "heavy_log.py").write_text("said = []\n")
-    before = set(sys.modules)
+    (tmp_path / "heavy_log.py").write_text("loaded = []\n")
+    modules_before = set(sys.modules)
     import heavy_log  # type: ignore[import-not-found]
 
-    said = heavy_log.said
-    yield said
-    for name in set(sys.modules) - before:
+    yield heavy_log.loaded
+    for name in set(sys.modules) - modules_before:
         del sys.modules[name]
 
 
-def test_what_is_left_out_counts_as_not_installed_within_alone(loaded: list[str]) -> None:
+def test_a_hidden_module_cannot_be_imported_inside_the_block(loaded: list[str]) -> None:
     with hide_modules("heavy"):
         with pytest.raises(ImportError):
             importlib.import_module("heavy")
@@ -44,7 +43,7 @@ def test_what_is_left_out_counts_as_not_installed_within_alone(loaded: list[str]
     assert (one.value, loaded) == (7, ["__init__", "one"])
 
 
-def test_what_is_loaded_already_stays(loaded: list[str]) -> None:
+def test_a_loaded_module_is_not_hidden(loaded: list[str]) -> None:
     import heavy
 
     with hide_modules("heavy"):
@@ -53,7 +52,7 @@ def test_what_is_loaded_already_stays(loaded: list[str]) -> None:
     assert heavy.one is one
 
 
-def test_what_waits_is_loaded_when_it_is_asked(loaded: list[str]) -> None:
+def test_a_lazy_module_is_loaded_at_its_first_use(loaded: list[str]) -> None:
     with load_lazily("heavy.one"):
         importlib.import_module("heavy.two")
         from heavy import one
@@ -63,7 +62,7 @@ def test_what_waits_is_loaded_when_it_is_asked(loaded: list[str]) -> None:
     assert sys.modules["heavy.one"] is one
 
 
-def test_outside_of_the_block_nothing_waits(loaded: list[str]) -> None:
+def test_outside_of_the_block_imports_are_normal(loaded: list[str]) -> None:
     finders = list(sys.meta_path)
     with pytest.raises(KeyError), load_lazily("heavy.one"), hide_modules("heavy.two"):
         raise KeyError
@@ -80,9 +79,9 @@ def test_an_audit_loads_no_spark_no_database_and_no_pictures() -> None:
         "import sys, jobs.quality.audits; print(*sorted(sys.modules)); "
         "import scipy.stats; print(scipy.stats.norm.cdf(0))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    modules, half = told.splitlines()
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    modules, half = output.splitlines()
     heavy = {"pyspark", "sqlalchemy", "altair.vegalite", "narwhals", "scipy.stats._distn_infrastructure", "matplotlib"}
     assert "great_expectations.core.batch_definition" in modules.split()
     assert not heavy & set(modules.split())
-    assert float(half) == 0.5  # whoever does need it later gets it whole
+    assert float(half) == 0.5  # a later import gets the complete package

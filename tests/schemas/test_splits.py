@@ -1,4 +1,4 @@
-"""The split: the same in Python and in Spark, near 80/10/10, and never another."""
+"""The split is the same in Python and in Spark, is near 80/10/10, and never changes."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ def test_shares():
 
 
 def test_golden():
-    """Changing these moves users from test to training in every lake there is."""
+    """A change of these would move users from test to training in every existing lake."""
     assert [split_of(user) for user in (1, 2, 3, 29659161, "ann", "-7")] == GOLDEN
 
 
@@ -23,7 +23,7 @@ GOLDEN = ["validation", "train", "test", "train", "train", "train"]
 
 
 @pytest.mark.spark
-def test_spark_says_the_same(spark):
+def test_spark_computes_the_same_split(spark):
     users = [*range(300), 2**60, -5]
     rows = spark.createDataFrame([(u,) for u in users], "user_id bigint").selectExpr("user_id", split_sql("user_id"))
     assert {row[0]: row[1] for row in rows.collect()} == {u: split_of(u) for u in users}

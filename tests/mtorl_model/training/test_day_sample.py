@@ -153,7 +153,7 @@ def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
         return read_tables(partitions, columns)
 
     monkeypatch.setattr("mtorl_model.training.day_sample.read_tables", swapped)
-    with pytest.raises(Busy, match=f"ds={day} was published anew while it was read: run again"):
+    with pytest.raises(Busy, match=f"ds={day} was published again while it was read: run again"):
         draw(lake, encoder, config=replace(CONFIG, replay_days=9))
     assert draw(lake, encoder, config=replace(CONFIG, replay_days=9))
 
@@ -169,7 +169,7 @@ def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake,
             republish(lake, "2022-04-13", reverse=False)
             listed[0].read_bytes()
 
-    with pytest.raises(Busy, match="was published anew"):
+    with pytest.raises(Busy, match="was published again"):
         read()
     with pytest.raises(FileNotFoundError), consistent_read([partition]):
         (partition / "none").read_text()
