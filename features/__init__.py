@@ -1,1 +1,11 @@
-"""Features on whole columns of Arrow and numpy: what was known at each step, counts by channel, running figures."""
+"""Arithmetic on whole Arrow and numpy columns that jobs and mtorl_model share: features of a step, counts, figures.
+
+user_chunk      the facts of some users: exposures, and a summary of each journey so far
+late_gains      gains that become known after their exposure
+visibility      which facts a step may see
+view            what the steps of a chunk see
+point_in_time   the columns of a step, computed from the view
+channel_counts  counts by channel, sparse and dense
+figures         means, gaps and amounts in exact units
+columns         conversions between Arrow and numpy
+"""

@@ -1,4 +1,4 @@
-"""Columns of Arrow as arrays of numpy and back, as the arithmetic on facts needs them."""
+"""Conversions between Arrow columns and numpy arrays."""
 
 from typing import Any
 
@@ -7,51 +7,54 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NONE = -1  # a position that is none
+NONE = -1  # the row number that stands for "no row"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def codes(values: pa.ChunkedArray) -> Ints:
-    """A number for each distinct value, null among them."""
+def distinct_codes(values: pa.ChunkedArray) -> Ints:
+    """A number for each distinct value; null counts as a value."""
     encoded = pc.dictionary_encode(values.combine_chunks(), null_encoding="encode")
-    return ints(encoded.indices)
+    return to_ints(encoded.indices)
 
 
-def both(one: Any, other: Any) -> pa.ChunkedArray:
-    """One column behind the other."""
+def stacked(upper: Any, lower: Any) -> pa.ChunkedArray:
+    """The values of `upper`, then those of `lower`, cast to the type of `upper`."""
     chunks = [
-        chunk for part in (one, other) for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])
+        chunk
+        for column in (upper, lower)
+        for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else [column])
     ]
     return pa.chunked_array([chunk.cast(chunks[0].type) for chunk in chunks])
 
 
-def positions(at: Ints) -> pa.Array:
-    """For `take`: NONE gives null."""
-    return pa.array(at, mask=at == NONE)
+def row_indices(rows: Ints) -> pa.Array:
+    """Indices for `take`, which gives null for NONE."""
+    return pa.array(rows, mask=rows == NONE)
 
 
-def at(values: Ints, at_S: Ints) -> Ints:
-    """[S]: NONE where the position is."""
-    found_S: Ints = np.append(values, NONE)[at_S]
-    return found_S
+def filled_ints(values: Any, missing: int) -> Ints:
+    """The integers of a column; `missing` in place of null."""
+    return to_ints(pc.fill_null(values, missing))
 
 
-def filled(values: Any) -> Ints:
-    return ints(pc.fill_null(values, NONE))
-
-
-def ints(values: Any) -> Ints:
-    """Of a column without nulls."""
+def to_ints(values: Any) -> Ints:
+    """The integers of a column without nulls."""
     return np.asarray(values).astype(np.int64, copy=False)
 
 
-def floats(values: Any) -> Floats:
-    """NaN where it is null."""
+def to_floats(values: Any) -> Floats:
+    """The numbers of a column; NaN in place of null."""
     return np.asarray(values.cast(pa.float64())).astype(np.float64, copy=False)
 
 
-def offsets(lengths: npt.NDArray[Any]) -> pa.Array:
+def list_offsets(lengths: npt.NDArray[Any]) -> pa.Array:
+    """Offsets of a ListArray whose lists have these lengths."""
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+
+
+def fixed_length_lists(values: pa.Array, length: int) -> pa.ListArray:
+    """Lists of `length` consecutive values each."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, length, dtype=np.int32)), values)

@@ -1,17 +1,17 @@
-"""A day's exposures to its journeys and its sequences in one Spark session; build_journeys and build_sequences in one.
+"""A day's exposures to its journeys and its sequences in one Spark session: build_journeys and build_sequences in one.
 
     spark-submit jobs/build_day.py --dataset kuairand --lake lake --day DAY --spec FILE [--this-code]
 
-Sequences of earlier days that lie there stale are built, too (build_sequences --up-to). A session takes longer to start
-than a day of a small log takes to build.
+Stale sequences of earlier days are built as well (build_sequences --up-to). A session takes longer to start than a day
+of a small log takes to build.
 """
 
 from pathlib import Path
 
 from jobs import build_journeys, build_sequences
 from jobs.build_sequences import days_up_to
-from jobs.spark.session import shared, spark_session
-from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
+from jobs.spark.session import shared_session, spark_session
+from lakehouse.arguments import add_this_code, dataset_of, day_parser, lake_of, required_code_of
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.published_days import exposure_days
 from schemas.days import checked_day
@@ -20,17 +20,15 @@ from schemas.tables.sequences import DEFAULT_STEPS
 
 
 def main() -> None:
-    arguments = dataset_parser(__doc__)
-    add_lake(arguments)
-    add_this_code(arguments)
-    arguments.add_argument("--day", required=True, help="YYYY-MM-DD")
-    arguments.add_argument("--spec", required=True, type=Path, help="the feature_spec.json by which windows are cut")
-    args = arguments.parse_args()
+    parser = day_parser(__doc__)
+    add_this_code(parser)
+    parser.add_argument("--spec", required=True, type=Path, help="the feature_spec.json by which windows are cut")
+    args = parser.parse_args()
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     (day,) = exposure_days(lake, dataset, checked_day(args.day), args.day)
     spec = spec_in_file(args.spec)
-    with shared(spark_session, f"{dataset.name} {day}") as session:
-        # Sequences rest on the journeys of the day before, not on these.
+    with shared_session(spark_session, f"{dataset.name} {day}") as session:
+        # Sequences are built from the journeys of the day before, not from these.
         build_journeys.update(lake, dataset, day, code, session)
         build_sequences.update(lake, dataset, days_up_to(lake, dataset, day), spec, DEFAULT_STEPS, code, session)
 

@@ -30,8 +30,8 @@ from jobs.raw.exposures import (
 )
 from jobs.raw.files import RawFiles, find_raw_files, raw_paths, read_raw
 from jobs.raw.index import RawIndex, scanned, split_by_change, stamp, store_index, stored_index
-from jobs.spark.partitions import publish_days, read_published, some_days_at_once
-from jobs.spark.progress import doing
+from jobs.spark.partitions import day_chunks, publish_days, read_published
+from jobs.spark.progress import describe_job
 from jobs.spark.session import spark_session
 from jobs.spark.worker_tables import starting_workers
 from lakehouse.arguments import (
@@ -153,7 +153,7 @@ def read_changed(lake: Lake, log: RawLog) -> RawIndex:
             # Before the files are read: one that changes meanwhile is read again next time.
             stamps = {path.name: stamp(path) for path in changed}
             rows = log.rows(set(stamps))
-            doing(log.spark, "reading the log")
+            describe_job(log.spark, "reading the log")
             index = scanned(index, stamps, rows_by_file(rows).collect())
             if index.span is None:
                 days_of(rows.agg(*log_span()).first(), rows)  # says why
@@ -248,10 +248,10 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
         held = [day for day in days if day in gone]
         return read_published(log.spark, lake, table, dataset, held) if held else None
 
-    doing(log.spark, "counting the days")
+    describe_job(log.spark, "counting the days")
     usable = _usable_by_day(rows)
     quarantined: dict[str, Manifest] = {}
-    for some in some_days_at_once(days):
+    for some in day_chunks(days):
         earlier = published(QUARANTINE_TABLE, some)
         if earlier is not None:
             earlier = earlier.where(F.col("source_file").isin(list(index.gone)))
@@ -268,7 +268,7 @@ def build(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     dated = [day for day in days if day != UNDATED]
     counts = [DayCounts(refused=quarantined[UNDATED].rows)] if UNDATED in days else []
     table = exposures(dataset)
-    for some in some_days_at_once(dated):
+    for some in day_chunks(dated):
         manifests = publish_days(
             log.spark, kept(_of(rows, some), dataset, published(table, some)), lake, table, dataset, some,
             inputs=index.inputs, counts=lambda day, kept: counted(day, kept).manifest(),

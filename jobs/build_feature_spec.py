@@ -11,9 +11,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.history.feature_selection import fit_spec
-from jobs.history.resume import exposures_of, journeys_before
-from jobs.history.user_history import EXPOSURE, KIND, with_history
-from jobs.spark.progress import doing
+from jobs.history.resume import journeys_before, read_exposures
+from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
+from jobs.spark.progress import describe_job
 from jobs.spark.session import spark_session
 from lakehouse.arguments import (
     add_day_range,
@@ -40,11 +40,11 @@ PENALTY = 0.5  # s of equation 3, the paper's constant
 
 
 def main() -> None:
-    arguments = dataset_parser(__doc__)
-    add_lake(arguments)
-    add_day_range(arguments)
-    add_this_code(arguments)
-    args = arguments.parse_args()
+    parser = dataset_parser(__doc__)
+    add_lake(parser)
+    add_day_range(parser)
+    add_this_code(parser)
+    args = parser.parse_args()
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     days = exposure_days(lake, dataset, *day_range_of(args))
 
@@ -65,28 +65,29 @@ def main() -> None:
         print(f"  dropped {feature.name}: {feature.reason}")
 
 
-def fit(lake: Lake, dataset: Dataset, days: list[str], code: str | None) -> FeatureSpec:
+def fit(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None) -> FeatureSpec:
+    """The spec of the training users' exposures of these days. required_code: see newest_fresh_journeys."""
     with spark_session(f"feature spec {dataset.name}") as spark:
-        doing(spark, "fitting the feature spec")
-        yesterday = journeys_before(spark, lake, dataset, days[0], code)
-        rows = exposures_of(spark, lake, dataset, days)
-        # Whole users are left out before anything is computed: no statistic ever sees another split.
-        rows = rows.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
-        if yesterday is not None:
-            yesterday = yesterday.where(F.expr(f"{split_sql('user_id')} = '{TRAIN}'"))
-        steps = with_history(rows, yesterday, dataset, dataset.end_of_day_ms(days[-1]))
+        describe_job(spark, "fitting the feature spec")
+        # Other users are left out before anything is computed: no statistic ever sees another split.
+        is_training_user = F.expr(f"{split_sql('user_id')} = '{TRAIN}'")
+        earlier_journeys = journeys_before(spark, lake, dataset, days[0], required_code)
+        if earlier_journeys is not None:
+            earlier_journeys = earlier_journeys.where(is_training_user)
+        exposures = read_exposures(spark, lake, dataset, days).where(is_training_user)
+        steps = steps_with_inputs(exposures, earlier_journeys, dataset, dataset.end_of_day_ms(days[-1]))
         steps = steps.where(F.col(KIND) == EXPOSURE)
-        return fit_spec(steps, dataset, _actions(rows, dataset), days[0], days[-1], PENALTY)
+        return fit_spec(steps, dataset, _actions(exposures, dataset), days[0], days[-1], PENALTY)
 
 
-def _actions(rows: DataFrame, dataset: Dataset) -> list[str]:
-    """The contract's channels, or those the training users have seen, by name."""
+def _actions(exposures: DataFrame, dataset: Dataset) -> list[str]:
+    """The contract's channels; without any, the channels of these exposures, by name."""
     if dataset.channels:
         return list(dataset.channels)
-    found = rows.select("channel").where(F.col("channel").isNotNull()).distinct().collect()
-    if len(found) < 2:
-        raise UserError(f"{dataset.name}: {len(found)} channel(s) among the training users; a policy needs at least 2")
-    return sorted(row.channel for row in found)
+    rows = exposures.select("channel").where(F.col("channel").isNotNull()).distinct().collect()
+    if len(rows) < 2:
+        raise UserError(f"{dataset.name}: {len(rows)} channel(s) among the training users; a policy needs at least 2")
+    return sorted(row.channel for row in rows)
 
 
 def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], inputs: dict[str, str]) -> None:

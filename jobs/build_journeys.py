@@ -1,15 +1,15 @@
-"""Yesterday's journeys and one day's exposures to that day's `journeys`.
+"""A day's exposures and the journeys of the day before to that day's `journeys`.
 
     spark-submit jobs/build_journeys.py --dataset kuairand --lake lake [--day DAY] [--this-code]
 
-Where yesterday's journeys are missing, or no longer match the exposures, the fold starts at the newest ones that do,
-or at the first exposure: the same rows, more work. Journeys that are fresh are left alone.
+If the journeys of the day before are missing or no longer match the exposures, the build starts from the newest
+journeys that do, or from the first exposure: the same rows, more work. Journeys that are fresh are left alone.
 """
 
 from pyspark.sql import SparkSession
 
 from jobs.history.journeys import fold
-from jobs.history.resume import exposures_of, newest_fresh_journeys
+from jobs.history.resume import newest_fresh_journeys, read_exposures
 from jobs.spark.partitions import publish_days
 from jobs.spark.session import Session, spark_session
 from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
@@ -25,39 +25,40 @@ from schemas.tables.journeys import journeys
 
 
 def main() -> None:
-    arguments = dataset_parser(__doc__)
-    add_lake(arguments)
-    add_this_code(arguments)
-    arguments.add_argument("--day", help="YYYY-MM-DD; default: the last day of exposures")
-    args = arguments.parse_args()
+    parser = dataset_parser(__doc__)
+    add_lake(parser)
+    add_this_code(parser)
+    parser.add_argument("--day", help="YYYY-MM-DD; default: the last day of exposures")
+    args = parser.parse_args()
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     day = exposure_days(lake, dataset, checked_day(args.day) if args.day else None, args.day)[-1]
 
     update(lake, dataset, day, code, spark_session)
 
 
-def update(lake: Lake, dataset: Dataset, day: str, code: str | None, session: Session) -> None:
-    """Build the day's journeys where they are not fresh; prints what became of them."""
+def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, session: Session) -> None:
+    """Build the day's journeys unless they are fresh, and print one line about them."""
     with locked(lake, (JOURNEYS,), dataset, [day]):
         partition = lake[JOURNEYS, dataset, day]
-        inputs, before = partition.current_inputs(), partition.manifest
-        if before and before.is_fresh(inputs, this_code=code):
+        inputs, published = partition.current_inputs(), partition.manifest
+        if published and published.is_fresh(inputs, this_code=required_code):
             print(f"journeys {dataset.name} {day}: fresh, left alone")
             return
         with session(f"journeys {dataset.name} {day}") as spark:
-            manifest = build(spark, lake, dataset, day, inputs, code)
-    same = " (the same content as before)" if before and before.fingerprint == manifest.fingerprint else ""
-    print(f"journeys {dataset.name} {day}: {manifest.rows:,} users{same}")
+            manifest = build(spark, lake, dataset, day, inputs, required_code)
+    unchanged = published is not None and published.fingerprint == manifest.fingerprint
+    note = " (the same content as before)" if unchanged else ""
+    print(f"journeys {dataset.name} {day}: {manifest.rows:,} users{note}")
 
 
 def build(
-    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], code: str | None
+    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], required_code: str | None
 ) -> Manifest:
     """Publish the journeys as of the end of the day."""
-    earlier, since = newest_fresh_journeys(spark, lake, dataset, day, code)
-    rows = exposures_of(spark, lake, dataset, [*since, day])
-    folded = fold(rows, earlier, dataset, day)
-    return publish_days(spark, folded, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs)[day]
+    earlier_journeys, days_since = newest_fresh_journeys(spark, lake, dataset, day, required_code)
+    exposures = read_exposures(spark, lake, dataset, [*days_since, day])
+    rows = fold(exposures, earlier_journeys, dataset, day)
+    return publish_days(spark, rows, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs)[day]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Where a day's build starts: at the newest journeys before it that are fresh, or at the first exposure."""
+"""Where a build starts: at the newest earlier journeys that are fresh, or at the first exposure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -16,33 +16,43 @@ from schemas.tables.journeys import journeys
 
 
 def newest_fresh_journeys(
-    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, this_code: str | None = None
+    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, required_code: str | None = None
 ) -> tuple[DataFrame | None, list[str]]:
-    """The newest `journeys` before `day` that still match the exposures, and the exposure days since.
+    """The newest `journeys` before `day` that still match the exposures, and the days of exposures since then.
 
-    Their day is yesterday as a rule; where it is missing or stale an earlier one, or none (then all exposure days
-    before `day` are given). Folding the days in between gives the same rows as folding day by day.
+    As a rule their day is the day before. If that is missing or stale, it is an earlier day; if all are, there are no
+    journeys, and all earlier days of exposures are returned. To fold the days in between at once gives the same rows
+    as to fold them day by day. required_code: the code version that must have built the journeys, None for any.
     """
-    earlier = days_before(lake, dataset, day)
-    found = lake.fingerprints(EXPOSURES, dataset, earlier)
-    for known in reversed([d for d in lake.days(JOURNEYS, dataset) if d < day]):
-        inputs = {path: content for path, content in found.items() if path.rpartition("ds=")[2] <= known}
-        if lake[JOURNEYS, dataset, known].is_fresh(inputs, this_code=this_code):
-            rows = read_days(spark, lake, journeys(dataset), dataset, [known]).drop("ds")
-            return rows, [d for d in earlier if d > known]
-    return None, earlier
+    exposure_days = days_before(lake, dataset, day)
+    fingerprints = lake.fingerprints(EXPOSURES, dataset, exposure_days)
+    for journeys_day in reversed([d for d in lake.days(JOURNEYS, dataset) if d < day]):
+        inputs = inputs_up_to(fingerprints, journeys_day)
+        if lake[JOURNEYS, dataset, journeys_day].is_fresh(inputs, this_code=required_code):
+            rows = read_days(spark, lake, journeys(dataset), dataset, [journeys_day]).drop("ds")
+            return rows, [d for d in exposure_days if d > journeys_day]
+    return None, exposure_days
 
 
-def exposures_of(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:
+def inputs_up_to(fingerprints: Mapping[str, str], day: str) -> dict[str, str]:
+    """The fingerprints of partitions up to this day. fingerprints: by the partitions' keys."""
+    return {key: fingerprint for key, fingerprint in fingerprints.items() if key.rpartition("ds=")[2] <= day}
+
+
+def read_exposures(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:
+    """The published exposures of these days, with the column ds."""
     return read_days(spark, lake, exposures(dataset), dataset, days)
 
 
 def journeys_before(
-    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, this_code: str | None = None
+    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, required_code: str | None = None
 ) -> DataFrame | None:
-    """Journeys as of the end of the day before `day`, folded here where none lie there fresh; None at the first day."""
-    found, since = newest_fresh_journeys(spark, lake, dataset, day, this_code)
-    if not since:
-        return found
-    rows = exposures_of(spark, lake, dataset, since)
-    return fold(rows, found, dataset, day_before(day)).frame().drop("ds").persist()
+    """Journeys as of the end of the day before `day`; None at the first day.
+
+    If the lake has none that are fresh, they are folded here and not published.
+    """
+    fresh_journeys, days_since = newest_fresh_journeys(spark, lake, dataset, day, required_code)
+    if not days_since:
+        return fresh_journeys
+    rows = read_exposures(spark, lake, dataset, days_since)
+    return fold(rows, fresh_journeys, dataset, day_before(day)).to_dataframe().drop("ds").persist()

@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.raw.lines import SOURCE, typed
-from jobs.spark.worker_tables import InWorkers, as_tables
+from jobs.spark.worker_tables import WorkerTable, as_tables
 from schemas.dataset import Dataset, Lookup
 from schemas.errors import UserError
 from schemas.steps import LATEST_EXPOSED_AT_MS
@@ -56,7 +56,7 @@ def with_reason(spark: SparkSession, dataset: Dataset, raw: Mapping[str, DataFra
     )
 
 
-def kept(rows: DataFrame, dataset: Dataset, published: DataFrame | None = None) -> InWorkers:
+def kept(rows: DataFrame, dataset: Dataset, published: DataFrame | None = None) -> WorkerTable:
     """The table `exposures`, plus ds: of rows of with_reason that are not refused, one of each exposure's copies.
 
     published: more of the table, as it lies in the lake.
@@ -67,17 +67,19 @@ def kept(rows: DataFrame, dataset: Dataset, published: DataFrame | None = None) 
     )
     if published is not None:
         usable = usable.unionByName(published)
-    return InWorkers(usable, "user_id", copies_together(dataset), without_copies, f"{table.ddl}, {DS} string")
+    return WorkerTable(usable, "user_id", copies_together(dataset), without_copies, f"{table.ddl}, {DS} string")
 
 
-def refused(rows: DataFrame, published: DataFrame | None = None) -> InWorkers:
+def refused(rows: DataFrame, published: DataFrame | None = None) -> WorkerTable:
     """The table `quarantine`, plus ds: of rows of with_reason. published: more of the table."""
     found = rows.where(F.col(REASON).isNotNull()).select(
         F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
     )
     if published is not None:
         found = found.unionByName(published)
-    return InWorkers(found, "raw", ("raw", "source_file", "reason"), as_tables, f"{QUARANTINE_TABLE.ddl}, {DS} string")
+    return WorkerTable(
+        found, "raw", ("raw", "source_file", "reason"), as_tables, f"{QUARANTINE_TABLE.ddl}, {DS} string"
+    )
 
 
 def copies_together(dataset: Dataset) -> tuple[Column, ...]:

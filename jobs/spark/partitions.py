@@ -11,41 +11,46 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.spark.day_files import DayFiles
-from jobs.spark.progress import doing
-from jobs.spark.worker_tables import InWorkers, arrow_schema
+from jobs.spark.progress import describe_job
+from jobs.spark.worker_tables import WorkerTable, arrow_schema
 from lakehouse.code_version import code_version
-from lakehouse.lake import Lake, dataset_name
+from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.staging import staging_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
 
-# A day's rows always lie in this many files, cut by user: the same files whatever the parallelism, so that
-# equal content has an equal fingerprint, and enough of them for a cluster to write side by side.
+# Rows of a day are always in this many files, split by user: the same files whatever the parallelism, so that equal
+# content has an equal fingerprint, and enough of them for a cluster to write in parallel.
 FILES_PER_DAY = 8
-ROWS_AT_ONCE = 1_024  # with lists: a window of 20 steps has some kilobytes
-# A worker holds up to 50 MB of each day that it writes, and 256 MB beside (DayFiles): 1.9 GB for a month and the
+# A row group is buffered in memory, and a row with lists is large: a window of 20 steps has some kilobytes.
+ROWS_PER_GROUP, ROWS_PER_GROUP_WITH_LISTS = 16_384, 1_024
+# A worker buffers up to 50 MB of each day that it writes, and 256 MB beside (DayFiles): 1.9 GB for a month and the
 # undated rows.
-DAYS_AT_ONCE = 32
+DAYS_PER_WRITE = 32
 
 
-def some_days_at_once(days: Sequence[str]) -> list[Sequence[str]]:
-    """The days in their order, cut into runs of so few that the workers can write each run in one go."""
-    return [days[start : start + DAYS_AT_ONCE] for start in range(0, len(days), DAYS_AT_ONCE)]
+def day_chunks(days: Sequence[str]) -> list[Sequence[str]]:
+    """The days in their order, in chunks of at most DAYS_PER_WRITE, each of which publish_days can write at once."""
+    return [days[start : start + DAYS_PER_WRITE] for start in range(0, len(days), DAYS_PER_WRITE)]
 
 
-def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: Dataset | str, days: Iterable[str]) -> DataFrame:
-    """The published rows of these days, with the column ds; a UserError where a day is missing."""
+def read_days(spark: SparkSession, lake: Lake, table: Table, dataset: Dataset, days: Iterable[str]) -> DataFrame:
+    """The published rows of these days, with the column ds.
+
+    Raises UserError for a day that is not published or whose audit failed.
+    """
     days = list(days)
     for day in days:
         lake[table.name, dataset, day].require()
     return read_published(spark, lake, table, dataset, days)
 
 
-def read_published(
-    spark: SparkSession, lake: Lake, table: Table, dataset: Dataset | str, days: Sequence[str]
-) -> DataFrame:
-    """The same whatever their audits say: not to build on, but to publish again."""
+def read_published(spark: SparkSession, lake: Lake, table: Table, dataset: Dataset, days: Sequence[str]) -> DataFrame:
+    """The published rows of these days, with the column ds, whatever their audits found.
+
+    For rows that are published again; to build other tables, use read_days.
+    """
     if not days:
         return spark.createDataFrame([], f"{table.ddl}, ds string")
     return (
@@ -57,58 +62,72 @@ def read_published(
 
 def publish_days(
     spark: SparkSession,
-    rows: InWorkers,
+    rows: WorkerTable,
     lake: Lake,
     table: Table,
-    dataset: Dataset | str,
+    dataset: Dataset,
     days: Sequence[str],
     *,
     inputs: Callable[[str], Mapping[str, str]],
-    counts: Callable[[str, int], Mapping[str, int]] = lambda *_: {},
+    counts: Callable[[str, int], Mapping[str, int]] = lambda day, rows: {},
     spec_version: str | None = None,
 ) -> dict[str, Manifest]:
-    """Write `rows` (contract columns plus ds) and publish each of `days`; a day without rows is empty, not absent.
+    """Write `rows` (contract columns plus ds) and publish each of `days`; a day without rows is an empty partition.
 
-    ValueError, and nothing published, where a row belongs to none of these days: it would be lost. counts: what the
-    manifest of a day with so many rows counts beside them.
+    inputs: a day's inputs, for its manifest. counts: further counts for the manifest of a day with so many rows.
 
-    The workers that compute the rows write them, too: back in Java, nested lists take several times as long to write as
-    they took to compute.
+    Raises ValueError, and publishes nothing, if a row belongs to none of the days: it would be lost.
     """
-    doing(spark, f"writing {table.name}")
-    # A row group is held in memory: rows with lists are large.
-    at_once = ROWS_AT_ONCE if any("<" in column.dtype for column in table.columns) else 16 * ROWS_AT_ONCE
+    describe_job(spark, f"writing {table.name}")
     with staging_folder(lake) as staging:
-        written, names, schema = staging.resolve() / "written", table.column_names, arrow_schema(table.ddl)
+        written = staging.resolve() / "written"
         written.mkdir()
-
-        def write(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-            # In a folder of its own: a task may be tried again, and only the files that it tells of count. By number
-            # first: who reads a partition reads its files in order of their names.
-            part = TaskContext().partitionId()
-            with DayFiles(written / f"{part:03}-{uuid.uuid4().hex}", at_once) as files:
-                for found in tables:
-                    # What Spark knows of nulls depends on where rows come from, and has a say in how they are written.
-                    files.add(found.select(names).cast(schema), found.column("ds"))
-                for day, file in files.files():
-                    yield pa.RecordBatch.from_pydict({"ds": [day], "file": [str(file)]})
-
-        told = rows.consumed(write, "ds string, file string", FILES_PER_DAY).collect()
-        files = [(row.ds, Path(row.file)) for row in told]
-        if stray := sorted({str(day) for day, _ in files} - set(days)):
-            raise ValueError(
-                f"{table.name} of {dataset_name(dataset)}: rows of {', '.join(stray[:3])} have no day to go to"
-            )
+        files = _write_in_workers(rows, table, written)
+        if stray := sorted(files.keys() - set(days)):
+            raise ValueError(f"{table.name} of {dataset.name}: rows of {', '.join(stray[:3])} have no day to go to")
         published, code = {}, code_version("jobs")
         for day in days:
             staged = staging / day
-            staged.mkdir()
-            for number, file in enumerate(sorted(file for of_day, file in files if of_day == day)):
-                shutil.move(file, staged / f"part-{number}.parquet")
-            if not any(staged.iterdir()):
-                pq.write_table(schema.empty_table(), staged / "part-0.parquet")
-            count = sum(pq.read_metadata(file).num_rows for file in staged.iterdir())
+            row_count = _stage_day(staged, files.get(day, []), table)
             published[day] = lake[table.name, dataset, day].publish(
-                staged, rows=count, inputs=inputs(day), counts=counts(day, count), code=code, spec_version=spec_version
-            )
+                staged, rows=row_count, inputs=inputs(day), counts=counts(day, row_count), code=code,
+                spec_version=spec_version,
+            )  # fmt: skip
     return published
+
+
+def _write_in_workers(rows: WorkerTable, table: Table, folder: Path) -> dict[str, list[Path]]:
+    """Write the rows to files below the folder; returns each day's files in the order of their rows.
+
+    The workers that compute the rows write them as well: back in Java, nested lists take several times as long to write
+    as they took to compute.
+    """
+    has_lists = any("<" in column.dtype for column in table.columns)
+    rows_per_group = ROWS_PER_GROUP_WITH_LISTS if has_lists else ROWS_PER_GROUP
+    names, schema = table.column_names, arrow_schema(table.ddl)
+
+    def write(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+        # A folder for each attempt: Spark may run a task again, and only the files of the attempt that succeeds are
+        # returned. Its name begins with the partition's number: readers take files in the order of their names.
+        partition = TaskContext().partitionId()
+        with DayFiles(folder / f"{partition:03}-{uuid.uuid4().hex}", rows_per_group) as day_files:
+            for computed in tables:
+                # Without the cast, whether Spark thinks that a column has nulls would change the bytes.
+                day_files.add(computed.select(names).cast(schema), computed.column("ds"))
+            for day, file in day_files.finish():
+                yield pa.RecordBatch.from_pydict({"ds": [day], "file": [str(file)]})
+
+    files: dict[str, list[Path]] = {}
+    for row in rows.apply(write, "ds string, file string", FILES_PER_DAY).collect():
+        files.setdefault(str(row.ds), []).append(Path(row.file))
+    return {day: sorted(paths) for day, paths in files.items()}
+
+
+def _stage_day(staged: Path, files: Sequence[Path], table: Table) -> int:
+    """Move a day's files into a new folder, under the names they have in the lake; returns the number of rows."""
+    staged.mkdir()
+    for number, file in enumerate(files):
+        shutil.move(file, staged / f"part-{number}.parquet")
+    if not files:
+        pq.write_table(arrow_schema(table.ddl).empty_table(), staged / "part-0.parquet")
+    return sum(pq.read_metadata(file).num_rows for file in staged.iterdir())

@@ -1,9 +1,9 @@
-"""How far a Spark job is, while it runs: a line on standard error every few seconds.
+"""Prints how far a Spark job is while it runs: a line on standard error every few seconds.
 
     progress: reading the log: 12 of 40 tasks, 3,120,000 rows
 
-What is being done is the session's job description (`doing`); rows are those that the stage has read so far, from files
-or from other stages, as tasks tell them. bin/embedded_airflow/progress.py shows the lines of a `make run` in place.
+What is being done is the job description (describe_job). Rows are those that the stage has read so far, from files or
+from other stages, as far as its tasks have reported them. bin/progress.py shows the lines of a `make run` in place.
 """
 
 import sys
@@ -18,42 +18,42 @@ from pyspark.sql import SparkSession
 _EVERY_S = 5.0
 
 
-def doing(spark: SparkSession, what: str) -> None:
-    """Says what the actions from here on are for."""
-    spark.sparkContext.setJobDescription(what)
+def describe_job(spark: SparkSession, description: str) -> None:
+    """Set the description that progress lines give to the next Spark actions of this thread."""
+    spark.sparkContext.setJobDescription(description)
 
 
 @contextmanager
 def progress(spark: SparkSession) -> Iterator[None]:
-    """Tells while the block runs; what is over within some seconds goes untold."""
+    """Print progress lines while the block runs. Stages shorter than _EVERY_S print none."""
     ended = threading.Event()
 
-    def tell() -> None:
+    def report() -> None:
         while not ended.wait(_EVERY_S):
             try:
-                lines = _running(spark)
-            except Py4JError:  # the session is about to end, or Java has died: whoever waits for the job is told
+                lines = _active_stages(spark)
+            except Py4JError:  # the session is about to end, or Java has died; the job's own thread gets the error
                 return
             for line in lines:
                 print(f"progress: {line}", file=sys.stderr, flush=True)
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         ended.set()
-        teller.join()
+        reporter.join()
 
 
-def _running(spark: SparkSession) -> list[str]:
-    """A line a stage that is at work."""
+def _active_stages(spark: SparkSession) -> list[str]:
+    """A line for each running stage."""
     stages = spark.sparkContext._jsc.sc().statusStore().activeStages()
     return [_line(stages.apply(k)) for k in range(stages.size())]
 
 
 def _line(stage: Any) -> str:
-    what = stage.description()
+    description = stage.description()
     rows = stage.inputRecords() + stage.shuffleReadRecords()
-    name = what.get() if what.isDefined() else stage.name()
+    name = description.get() if description.isDefined() else stage.name()
     return f"{name}: {stage.numCompleteTasks()} of {stage.numTasks()} tasks" + (f", {rows:,} rows" if rows else "")

@@ -1,4 +1,4 @@
-"""The Spark session every entry point uses; under spark-submit the master comes from there."""
+"""The Spark session of the entry points. Under spark-submit, the master comes from there."""
 
 import os
 import re
@@ -17,6 +17,7 @@ from jobs.spark.progress import progress
 from schemas.errors import UserError
 
 _PROJECT = Path(__file__).resolve().parents[2]
+# Words in Java's messages about compressed files that are cut off or damaged.
 _DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "not in gzip format",
             "incorrect header check", "incorrect data check", "invalid block type", "invalid stored block",
             "invalid distance", "invalid code lengths", "crc")  # fmt: skip
@@ -24,9 +25,9 @@ _DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "n
 
 @contextmanager
 def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]:
-    """A session with the settings that results rest on; what a person can mend becomes one line.
+    """A session with the settings that results depend on. Raises UserError for a failure that a person can repair.
 
-    raw: the raw files that are read in it; Spark meets their damage only on the way to their end.
+    raw: the raw files that are read in it; Spark notices that one is damaged only while it reads it.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
@@ -36,32 +37,34 @@ def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]
             f"Spark does not start ({first_line(error)}): is Java 17 or 21 installed and JAVA_HOME right?"
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
-    _cut_files_small(spark)
+    _use_small_file_splits(spark)
     try:
         with progress(spark):
             yield spark
     except (Py4JError, PySparkException) as error:
-        raise explained(error, raw) from error
+        raise explain_failure(error, raw) from error
     finally:
         spark.stop()
 
 
-def _cut_files_small(spark: SparkSession) -> None:
-    """On the cores of one machine a stage's last task is one that the others wait for: a quarter of Spark's default.
+def _use_small_file_splits(spark: SparkSession) -> None:
+    """On one machine, read files in splits of a quarter of Spark's default size.
 
-    What an operator has chosen stands, and so does a cluster's default.
+    On a few cores, most of them wait while the last task of a stage runs; smaller tasks make that wait shorter. A size
+    that an operator has set is left, and so is a cluster's default.
     """
     context, setting = spark.sparkContext, "spark.sql.files.maxPartitionBytes"
     if context.master.startswith("local") and not context.getConf().contains(setting):
         spark.conf.set(setting, "32m")
 
 
-Session = Callable[[str], AbstractContextManager[SparkSession]]  # spark_session, or what stands in for it
+# Opens a session of this name: spark_session, or a stand-in for it.
+Session = Callable[[str], AbstractContextManager[SparkSession]]
 
 
 @contextmanager
-def shared(session: Session, name: str) -> Iterator[Session]:
-    """For several builds: one session, started by the first that needs one, ended with the block."""
+def shared_session(session: Session, name: str) -> Iterator[Session]:
+    """One session for several builds: started by the first build that needs it, ended with the block."""
     with ExitStack() as stack:
 
         @cache
@@ -72,7 +75,7 @@ def shared(session: Session, name: str) -> Iterator[Session]:
 
 
 def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
-    """Settings that make results independent of the machine, or fit them to two cores."""
+    """Settings that make results independent of the machine, or that suit two cores."""
     settings = {
         "spark.sql.session.timeZone": "UTC",
         # One wrong cell is refused with a reason (try_cast); everything else that overflows should fail loudly.
@@ -81,20 +84,20 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.sources.partitionOverwriteMode": "static",
         "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",  # jobs.spark.progress says more, and in lines that a log can hold
-        # Java compiles no method longer than this: hundreds of expressions in a single one would be interpreted.
+        "spark.ui.showConsoleProgress": "false",  # jobs.spark.progress prints more, in lines that suit a log
+        # Java does not compile longer methods: hundreds of expressions in a single one would be interpreted.
         "spark.sql.codegen.hugeMethodLimit": "8000",
-        # What is kept is read a few times and thrown away: to compress it column by column takes longer than that.
+        # Cached rows are read a few times and dropped: compressing them column by column takes longer than that.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
-        "spark.executor.heartbeatInterval": "5s",  # a running task tells by then how many rows it has read
+        "spark.executor.heartbeatInterval": "5s",  # how often a running task reports the rows it has read
         "spark.sql.csv.parser.columnPruning.enabled": "false",  # a row's field count is checked on the whole row
-        # Recording where each of some thousand expressions was made takes longer than planning them.
+        # Recording where each of thousands of expressions was made takes longer than planning them.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # Python workers read our own modules.
+        # Python workers import our own modules.
         "spark.executorEnv.PYTHONPATH": str(_PROJECT),
-        # Arrow's own default takes a second of a worker's life to get its memory from the system, and gives it back
-        # after a hundredth of one, to ask for it again for the next table.
+        # Arrow's default allocator returns memory to the system within ten milliseconds and requests it again for the
+        # next table, which takes a worker about a second in all.
         "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "jemalloc"),
     }
     # Under spark-submit the master and the addresses come from there.
@@ -114,18 +117,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def explained(error: BaseException, raw: Iterable[Path]) -> BaseException:
-    """A UserError where the failure is in a raw file or on the disk; else the error itself."""
+def explain_failure(error: BaseException, raw: Iterable[Path]) -> BaseException:
+    """A UserError if a raw file, the disk or a worker's own UserError is the cause; otherwise the error itself."""
     text = str(error)
-    if ours := re.search(r"schemas\.errors\.UserError: (.+)", text):  # raised in a worker process
-        return UserError(ours[1])
+    if user_error := re.search(r"schemas\.errors\.UserError: (.+)", text):  # raised in a worker process
+        return UserError(user_error[1])
     files = re.findall(r"file:/\S+", text)
-    # A path may spell anything: marks are looked for beside the paths only.
-    said = re.sub(r"file:/\S+", "", text).lower()
-    if any(mark in said for mark in _DAMAGED):
-        read = {path.name for path in raw}
-        if found := sorted(read & {Path(unquote(file.strip("'\"().,;"))).name for file in files}):
-            return UserError(f"{', '.join(found)} is cut off or damaged and cannot be read to its end: fetch it again")
+    # A path may contain any of the words: only the rest of the message is searched.
+    message = re.sub(r"file:/\S+", "", text).lower()
+    if any(word in message for word in _DAMAGED):
+        raw_names = {path.name for path in raw}
+        if damaged := sorted(raw_names & {Path(unquote(file.strip("'\"().,;"))).name for file in files}):
+            return UserError(
+                f"{', '.join(damaged)} is cut off or damaged and cannot be read to its end: fetch it again"
+            )
     if "No space left on device" in text:
         return UserError("the disk is full: free some space, or choose another folder with LAKE=")
     if "[PATH_NOT_FOUND]" in text:

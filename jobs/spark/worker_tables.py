@@ -1,4 +1,4 @@
-"""Tables that Spark's workers compute, as columns of Arrow, from rows that Spark has brought together and in order."""
+"""Tables that Spark's workers compute, as columns of Arrow, from rows that Spark has brought together and sorted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,13 +12,16 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from jobs.spark.progress import doing
+from jobs.spark.progress import describe_job
 
 
 @dataclass(frozen=True)
-class InWorkers:
-    """rows: to compute from. key: the column whose equal values belong together, for example the user. order: of the
-    rows of one worker. compute: tables of the columns `ddl` from their batches."""
+class WorkerTable:
+    """A table that is computed in the workers, when it is written or read.
+
+    rows: what it is computed from. key: the column whose equal values must meet in one worker, for example the user.
+    order: sorts the rows of each worker. compute: turns a worker's sorted rows into tables with the columns `ddl`.
+    """
 
     rows: DataFrame
     key: str
@@ -26,50 +29,53 @@ class InWorkers:
     compute: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]
     ddl: str
 
-    def frame(self) -> DataFrame:
-        """What is computed, for Spark to go on with."""
-        return self.consumed(_as_batches, self.ddl)
+    def to_dataframe(self) -> DataFrame:
+        """The computed rows as a DataFrame."""
+        return self.apply(_to_batches, self.ddl)
 
-    def consumed(
+    def apply(
         self,
-        consume: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]],
+        function: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]],
         ddl: str,
-        parts: int | None = None,
+        partitions: int | None = None,
     ) -> DataFrame:
-        """What `consume` makes, in the workers, of what is computed from each part of the rows. ddl: its columns.
+        """The rows that `function` returns in each worker for the tables computed there. ddl: their columns.
 
-        parts: how many; then a key is in the same one whatever the parallelism.
+        partitions: how many; a key is then in the same one whatever the parallelism. None: Spark chooses.
         """
         compute = self.compute
 
-        def batches(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            return consume(compute(rows))
+        def apply_to_rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return function(compute(batches))
 
-        together = self.rows.repartition(parts, self.key) if parts else self.rows.repartition(self.key)
-        return together.sortWithinPartitions(*self.order).mapInArrow(batches, ddl)
+        by_key = self.rows.repartition(partitions, self.key) if partitions else self.rows.repartition(self.key)
+        return by_key.sortWithinPartitions(*self.order).mapInArrow(apply_to_rows, ddl)
 
 
 def arrow_schema(ddl: str) -> pa.Schema:
-    """Of columns in Spark's DDL."""
+    """The Arrow schema of columns in Spark's DDL."""
     return to_arrow_schema(StructType.fromDDL(ddl), timezone="UTC")
 
 
 def as_tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The rows as they are."""
+    """The batches as tables, for a WorkerTable that passes its rows on unchanged."""
     for batch in batches:
         yield pa.Table.from_batches([batch])
 
 
 @contextmanager
 def starting_workers(spark: SparkSession) -> Iterator[None]:
-    """Python workers take seconds to start and to load Arrow: they do so while a long plan is made."""
+    """Start Python workers in the background while the block runs.
+
+    They take seconds to start and to load Arrow, and so does a long plan to be made.
+    """
 
     def start() -> None:
-        # What is wrong with them, the first job that needs one will say.
+        # If the workers are broken, the first job that needs one fails with the reason.
         with suppress(Py4JError, PySparkException):
-            doing(spark, "starting workers")
-            parts = spark.sparkContext.defaultParallelism
-            spark.range(parts, numPartitions=parts).mapInArrow(_loaded, "id bigint").collect()
+            describe_job(spark, "starting workers")
+            workers = spark.sparkContext.defaultParallelism
+            spark.range(workers, numPartitions=workers).mapInArrow(_load_arrow, "id bigint").collect()
 
     thread = InheritableThread(target=start, daemon=True)
     thread.start()
@@ -79,7 +85,7 @@ def starting_workers(spark: SparkSession) -> Iterator[None]:
         thread.join()
 
 
-def _loaded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _load_arrow(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     import pyarrow.compute
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
@@ -87,6 +93,6 @@ def _loaded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield from batches
 
 
-def _as_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-    for rows in tables:
-        yield from rows.to_batches()
+def _to_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    for table in tables:
+        yield from table.to_batches()

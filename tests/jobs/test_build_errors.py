@@ -14,7 +14,7 @@ from audit_samples import DAY, sample, write_partition
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs import build_sequences
-from jobs.history.resume import exposures_of, newest_fresh_journeys
+from jobs.history.resume import newest_fresh_journeys, read_exposures
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
 from lakehouse.lake import Lake
 from lakehouse.storage import Mount
@@ -141,7 +141,7 @@ def test_what_failed_its_audit_is_no_input(published, table):
 
     def read() -> None:
         if table == "exposures":
-            exposures_of(Session(), published, get_dataset("criteo"), [DAY])
+            read_exposures(Session(), published, get_dataset("criteo"), [DAY])
         else:
             newest_fresh_journeys(Session(), published, get_dataset("criteo"), "2017-01-03")
 

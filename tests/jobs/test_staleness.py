@@ -302,7 +302,7 @@ def test_days_built_some_at_once_are_those_built_one_by_one(jobs, raw, monkeypat
         written.setdefault(table.name, []).append(len(days))
         return publish_days(spark, rows, lake, table, dataset, days, **more)
 
-    monkeypatch.setattr("jobs.spark.partitions.DAYS_AT_ONCE", at_once)
+    monkeypatch.setattr("jobs.spark.partitions.DAYS_PER_WRITE", at_once)
     for module in ("build_exposures", "build_sequences"):
         monkeypatch.setattr(f"jobs.{module}.publish_days", noting)
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])

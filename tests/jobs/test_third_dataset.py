@@ -56,12 +56,12 @@ def test_an_invented_log_becomes_exposures(shop_rows):
 def test_and_goes_on_to_windows(shop_rows):
     exposures = shop_rows.where(f"{FATE} = '{KEPT}'")
     day = "2024-03-31"
-    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).frame().collect()}
+    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).to_dataframe().collect()}
     assert set(journeys) == {"ann", "bob"}
     assert journeys["ann"].next_step.seen_order == 1
     assert journeys["ann"].age == 41
 
-    (window,) = cut_windows(exposures, None, SHOP, SPEC, 4, [day]).frame().collect()
+    (window,) = cut_windows(exposures, None, SHOP, SPEC, 4, [day]).to_dataframe().collect()
     assert window.user_id == "ann"
     assert window.channel == [None, "mail", "sms", "mail"]
     assert window.is_label == [False, False, True, True]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from random_exposures import day, random_exposures, to_spark
-from test_user_history import DATASETS, DAYS, NOT_STRICTLY, with_the_unknown_shuffled
+from test_steps import DATASETS, DAYS, NOT_STRICTLY, with_the_unknown_shuffled
 
-import features.point_in_time as known_before
-import jobs.history.user_history as history
+from features import visibility
 from jobs.history.feature_selection import fit_spec
+from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
 from jobs.history.windows import cut_windows
 from mtorl_model.data.encoding import Encoded, Encoder
 from schemas.dataset import Dataset, get_dataset
@@ -25,12 +25,12 @@ def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, 
     spec, found = None, []
     for log in (frame, with_the_unknown_shuffled(frame, dataset, cuts, seed)):
         rows = to_spark(spark, log, dataset)
-        steps = history.with_history(rows, None, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
+        steps = steps_with_inputs(rows, None, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
         if spec is None:
             names = dataset.channels or tuple(sorted(log.channel.dropna().unique()))
-            exposures = steps.where(f"{history.KIND} = '{history.EXPOSURE}'")
+            exposures = steps.where(f"{KIND} = '{EXPOSURE}'")
             spec = fit_spec(exposures, dataset, names, day(0), day(DAYS - 1), 0.5)
-        windows = cut_windows(rows, None, dataset, spec, STEPS, [day(k) for k in range(DAYS)]).frame()
+        windows = cut_windows(rows, None, dataset, spec, STEPS, [day(k) for k in range(DAYS)]).to_dataframe()
         table = windows.orderBy("user_id", "ds", "window").toArrow()
         found.append(Encoder(spec, dataset).encode(table))
     users = table.column("user_id").to_numpy()
@@ -55,5 +55,5 @@ def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(spark
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_reach_the_model_if_the_frame_held_them(spark, name, monkeypatch):
-    monkeypatch.setattr(known_before, "STRICTLY", NOT_STRICTLY)
+    monkeypatch.setattr(visibility, "STRICTLY_BEFORE", NOT_STRICTLY)
     assert set(INPUTS) <= changed(*encoded_logs(spark, get_dataset(name), 1))

@@ -5,7 +5,7 @@ import pytest
 from random_exposures import day, random_exposures, to_spark
 
 from jobs.history.feature_selection import fit_spec
-from jobs.history.user_history import EXPOSURE, KIND, with_history
+from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
@@ -27,14 +27,14 @@ def planted(spark) -> FeatureSpec:
     frame["friend_user_num"] = frame["click"] * 3.0 + rng.random(len(frame))
     frame["register_days"] = rng.random(len(frame))
     rows = to_spark(spark, frame, dataset)
-    steps = with_history(rows, None, dataset, dataset.end_of_day_ms(day(2)))
+    steps = steps_with_inputs(rows, None, dataset, dataset.end_of_day_ms(day(2)))
     return fit_spec(steps.where(f"{KIND} = '{EXPOSURE}'"), dataset, dataset.channels, day(0), day(2), 0.5)
 
 
 def test_nobody_to_fit_on_is_an_error_in_one_line(spark):
     dataset = get_dataset("kuairand")
     rows = to_spark(spark, random_exposures(dataset, users=2, rows=20, days=2, seed=1), dataset)
-    steps = with_history(rows, None, dataset, dataset.end_of_day_ms(day(1)))
+    steps = steps_with_inputs(rows, None, dataset, dataset.end_of_day_ms(day(1)))
     with pytest.raises(UserError, match="no exposure of a training user from"):
         fit_spec(steps.where("false"), dataset, dataset.channels, day(0), day(1), 0.5)
 

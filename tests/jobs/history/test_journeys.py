@@ -36,7 +36,7 @@ def folded(spark, exposures, dataset, until: int):
     result = None
     for k in range(until + 1):
         today = exposures.where(f"ds = '{day(k)}'")
-        found = fold(today, result, dataset, day(k)).frame().drop("ds")
+        found = fold(today, result, dataset, day(k)).to_dataframe().drop("ds")
         result = spark.createDataFrame(found.collect(), journeys(dataset).ddl)
     return result
 
@@ -51,7 +51,7 @@ def test_fold_equals_rebuild(spark, name, users, rows):
     dataset = get_dataset(name)
     exposures = to_spark(spark, random_exposures(dataset, users=users, rows=rows, days=DAYS, seed=5), dataset)
     exposures = exposures.where(f"ds != '{day(2)}'")  # a day without rows
-    at_once = fold(exposures, None, dataset, day(DAYS - 1)).frame().drop("ds")
+    at_once = fold(exposures, None, dataset, day(DAYS - 1)).to_dataframe().drop("ds")
     day_by_day, rebuilt = by_user(folded(spark, exposures, dataset, DAYS - 1)), by_user(at_once)
     assert day_by_day == rebuilt
     assert max(len(row.memory) for row in rebuilt.values()) <= MEMORY_STEPS
@@ -70,7 +70,7 @@ def test_windows(spark, name, n):
     for column in profile_inputs(dataset):  # a person changes: each row has another value
         frame[column.name] = typed(np.arange(len(frame)), column.dtype)
     exposures = to_spark(spark, frame, dataset)
-    at_once = cut_windows(exposures, None, dataset, spec, n, [day(k) for k in range(DAYS)]).frame()
+    at_once = cut_windows(exposures, None, dataset, spec, n, [day(k) for k in range(DAYS)]).to_dataframe()
     windows = sorted(at_once.collect(), key=lambda w: (w.user_id, w.ds, w.window))
 
     order = frame.sort_values(["user_id", "exposed_at_ms", "exposure_id"])
@@ -102,7 +102,7 @@ def test_windows(spark, name, n):
     table = sequences(dataset, spec, n)
     yesterday = folded(spark, exposures, dataset, DAYS - 2)
     today = exposures.where(f"ds = '{day(DAYS - 1)}'")
-    daily = cut_windows(today, yesterday, dataset, spec, n, [day(DAYS - 1)]).frame()
+    daily = cut_windows(today, yesterday, dataset, spec, n, [day(DAYS - 1)]).to_dataframe()
     of_last_day = [w for w in windows if w.ds == day(DAYS - 1)]
     got = sorted(daily.collect(), key=lambda w: (w.user_id, w.ds, w.window))
     assert [[w[c] for c in table.column_names] for w in got] == [

@@ -33,7 +33,7 @@ def written(folder, cuts, table=TABLE, group=GROUP) -> dict:
         for start, end in pairwise(ends):
             rows = table.slice(start, end - start)
             files.add(rows.drop_columns("ds"), rows.column("ds"))
-        return dict(files.files())
+        return dict(files.finish())
 
 
 @given(st.sets(st.integers(0, ROWS), max_size=12))
@@ -73,7 +73,7 @@ def test_text_has_a_dictionary_numbers_have_none_and_only_flat_columns_say_how_l
 
 def test_rows_that_are_held_keep_no_more_in_memory_than_themselves(tmp_path, monkeypatch):
     """A day of few rows would else hold on to all that came with them."""
-    monkeypatch.setattr("jobs.spark.day_files._MOST_SHARED_BYTES", 1_000_000)
+    monkeypatch.setattr("jobs.spark.day_files._MAX_SHARED_BYTES", 1_000_000)
     rows = 100_000
     table = pa.table({"value": pa.array(np.arange(rows))})
     days = pa.chunked_array([pa.array([DAYS[0]] * (rows - 1) + [DAYS[1]])])
@@ -93,5 +93,5 @@ def test_a_worker_without_the_jobs_folder_says_what_it_needs(tmp_path):
 def test_days_without_rows_have_no_file(tmp_path):
     assert written(tmp_path / "some", []).keys() == set(DAYS)
     with DayFiles(tmp_path / "none", GROUP) as files:
-        assert files.files() == []
+        assert files.finish() == []
     assert not (tmp_path / "none").exists()

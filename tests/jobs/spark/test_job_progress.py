@@ -14,7 +14,7 @@ def test_a_job_tells_what_it_does_and_how_far_it_is(spark, capsys, monkeypatch):
 
     monkeypatch.setattr(progress, "_EVERY_S", 0.1)
     with progress.progress(spark):
-        progress.doing(spark, "counting sheep")
+        progress.describe_job(spark, "counting sheep")
         assert spark.range(0, 4_000, 1, 8).mapInArrow(slowly, "id bigint").count() == 4_000
     told = re.findall(r"^progress: counting sheep: (\d) of 8 tasks", capsys.readouterr().err, re.MULTILINE)
     assert len(told) > 2
@@ -30,7 +30,7 @@ def test_a_session_that_has_ended_ends_the_telling_without_a_word(spark, capsys,
     def dead(_):
         raise progress.Py4JError("the Java side has ended")
 
-    monkeypatch.setattr(progress, "_running", dead)
+    monkeypatch.setattr(progress, "_active_stages", dead)
     with progress.progress(spark):
         time.sleep(0.2)
     assert capsys.readouterr().err == ""

@@ -7,15 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.spark.partitions import FILES_PER_DAY, publish_days
-from jobs.spark.worker_tables import InWorkers
+from jobs.spark.worker_tables import WorkerTable
 from lakehouse.lake import Lake
 from schemas.contract import Column, Table
+from schemas.dataset import get_dataset
 
 DAYS = ["2022-04-22", "2022-04-23"]
 TABLE = Table("squares", "A user, a square.", (Column("user_id", "bigint", ""), Column("square", "bigint", "")), ())
 
+KUAIRAND = get_dataset("kuairand")
 
-def squares(spark, users: int, days: list[str], parts: int) -> InWorkers:
+
+def squares(spark, users: int, days: list[str], parts: int) -> WorkerTable:
     def compute(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         for batch in batches:
             user = batch.column("user_id")
@@ -24,7 +27,7 @@ def squares(spark, users: int, days: list[str], parts: int) -> InWorkers:
     facts = spark.createDataFrame(
         [(user, days[user % len(days)]) for user in range(users)], "user_id bigint, ds string"
     )
-    return InWorkers(facts.repartition(parts), "user_id", ("user_id",), compute, f"{TABLE.ddl}, ds string")
+    return WorkerTable(facts.repartition(parts), "user_id", ("user_id",), compute, f"{TABLE.ddl}, ds string")
 
 
 def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, tmp_path):
@@ -32,7 +35,7 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
     for parts in (1, 7):
         lake = Lake(tmp_path / str(parts))
         rows = squares(spark, 300, DAYS, parts)
-        found.append(publish_days(spark, rows, lake, TABLE, "kuairand", DAYS, inputs=lambda day: {"of": day}))
+        found.append(publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda day: {"of": day}))
         assert not any(lake.staging.iterdir())
         for day, manifest in found[-1].items():
             files = sorted(lake["squares", "kuairand", day].path.glob("*.parquet"))
@@ -46,7 +49,7 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
             assert manifest.inputs == {"of": day}
             users_by_file.append(users)
     assert found[0] == found[1]
-    # Training draws windows by their places in the files, one after the other: these are part of the content, too.
+    # Training draws windows by their places in the files, one after another: their order is part of the content.
     assert users_by_file[:2] == users_by_file[2:]
 
 
@@ -54,12 +57,12 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
 def test_a_row_that_belongs_to_no_published_day_is_an_error(spark, tmp_path, day):
     lake, rows = Lake(tmp_path), squares(spark, 3, [*DAYS, day], 1)
     with pytest.raises(ValueError, match=f"squares of kuairand: rows of {day} have no day to go to"):
-        publish_days(spark, rows, lake, TABLE, "kuairand", DAYS, inputs=lambda _: {})
+        publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {})
     assert lake.days("squares", "kuairand") == []
 
 
 def test_a_day_without_rows_is_empty_not_absent(spark, tmp_path):
     lake = Lake(tmp_path)
-    published = publish_days(spark, squares(spark, 0, DAYS, 1), lake, TABLE, "kuairand", DAYS, inputs=lambda _: {})
+    published = publish_days(spark, squares(spark, 0, DAYS, 1), lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {})
     assert [manifest.rows for manifest in published.values()] == [0, 0]
     assert lake.days("squares", "kuairand") == DAYS

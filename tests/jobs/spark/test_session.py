@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.errors import PySparkException
 
-from jobs.spark.session import configured, explained
+from jobs.spark.session import configured, explain_failure
 from schemas.errors import UserError
 
 RAW = [Path("/raw/my logs/log_random_1.csv"), Path("/raw/my logs/users.csv.gz")]
@@ -21,7 +21,7 @@ READING = "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:
 )
 def test_a_damaged_raw_file_is_named(cause):
     text = READING.format("raw/my%20logs/users.csv.gz") + f" Caused by: {cause}"
-    found = explained(PySparkException(text), RAW)
+    found = explain_failure(PySparkException(text), RAW)
     assert isinstance(found, UserError)
     assert str(found).startswith("users.csv.gz is cut off or damaged")
 
@@ -40,12 +40,12 @@ def test_a_damaged_raw_file_is_named(cause):
 )
 def test_all_else_stays_what_it_is_and_may_be_tried_again(text, raw):
     error = PySparkException(text)
-    assert explained(error, raw) is error
+    assert explain_failure(error, raw) is error
 
 
 def test_a_path_that_spark_cannot_see():
     text = "[PATH_NOT_FOUND] Path does not exist: file:/nfs/my%20lake/exposures. SQLSTATE: 42K03"
-    assert str(explained(PySparkException(text), ())) == (
+    assert str(explain_failure(PySparkException(text), ())) == (
         "Spark cannot find file:/nfs/my lake/exposures: every machine that runs Spark must see RAW and LAKE under "
         "these paths"
     )
@@ -86,4 +86,6 @@ def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size)
 
 
 def test_a_full_disk():
-    assert "the disk is full" in str(explained(PySparkException("java.io.IOException: No space left on device"), ()))
+    assert "the disk is full" in str(
+        explain_failure(PySparkException("java.io.IOException: No space left on device"), ())
+    )

@@ -7,8 +7,9 @@ from naive_history import naive_inputs
 from pyspark.sql import functions as F
 from random_exposures import day, random_exposures, to_spark
 
-import features.point_in_time as known_before
-import jobs.history.user_history as history
+from features import visibility
+from jobs.history import whole_users
+from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.steps import input_columns
@@ -21,7 +22,7 @@ def steps_of(spark, frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Exposure and query steps as pandas, one row a step."""
     rows = to_spark(spark, frame, dataset)
     as_of = dataset.end_of_day_ms(day(DAYS - 1))
-    steps = history.with_history(rows, None, dataset, as_of)
+    steps = steps_with_inputs(rows, None, dataset, as_of)
     return pd.DataFrame([r.asDict() for r in steps.orderBy("user_id", "exposed_at_ms", "exposure_id").collect()])
 
 
@@ -92,7 +93,7 @@ def leaking_columns(spark, dataset: Dataset, seed: int) -> set[str]:
     cuts = {u: int(rng.choice(times)) for u, times in frame.groupby("user_id").exposed_at_ms}
     before = steps_of(spark, frame, dataset)
     after = steps_of(spark, with_the_unknown_shuffled(frame, dataset, cuts, seed), dataset)
-    seen = (before[history.KIND] == history.EXPOSURE) & (before.exposed_at_ms <= before.user_id.map(cuts))
+    seen = (before[KIND] == EXPOSURE) & (before.exposed_at_ms <= before.user_id.map(cuts))
     assert seen.sum() > 150
     assert (seen & (before.exposed_at_ms == before.user_id.map(cuts))).sum() > 25  # ties at the cut are in
     return {c.name for c in input_columns(dataset) if column(before[seen], c.name) != column(after[seen], c.name)}
@@ -106,7 +107,7 @@ def test_no_input_changes_when_the_unknown_is_shuffled(spark, name, seed):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_leak_if_the_frame_held_them(spark, name, monkeypatch):
-    monkeypatch.setattr(known_before, "STRICTLY", NOT_STRICTLY)
+    monkeypatch.setattr(visibility, "STRICTLY_BEFORE", NOT_STRICTLY)
     leaks = leaking_columns(spark, get_dataset(name), 1)
     assert {"seen_click", "new_click", "last_channel", "seen_by_channel", "new_by_channel", "since_click_s"} <= leaks
 
@@ -115,8 +116,8 @@ def test_conversions_would_leak_if_known_with_their_exposure(spark, monkeypatch)
     def known_at_once(exposures, dataset):
         return facts(exposures.withColumn("conversion_at_ms", F.col("exposed_at_ms")), dataset)
 
-    facts = history._exposure_facts
-    monkeypatch.setattr(history, "_exposure_facts", known_at_once)
+    facts = whole_users._exposure_facts
+    monkeypatch.setattr(whole_users, "_exposure_facts", known_at_once)
     leaks = leaking_columns(spark, get_dataset("criteo"), 1)
     assert leaks == {"seen_conversion", "new_conversion", "since_conversion_s", "seen_by_channel", "new_by_channel"}
 

@@ -1,0 +1,71 @@
+"""The facts of a chunk of users as columns: their exposures, and a summary of each journey so far.
+
+Shapes: R rows of the chunk, U users, N exposures.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.columns import NONE, Ints, Mask, filled_ints, row_indices, to_ints
+
+DS, SUMMARY = "ds", "_summary"
+
+
+@dataclass(frozen=True)
+class UserChunk:
+    """The facts of whole users, who are computed together.
+
+    exposures: N rows, by user, a user's rows by (exposed_at_ms, exposure_id).
+    user_N: number of the exposure's user, 0 to U - 1, in ascending order.
+    summaries: U rows; column SUMMARY is the user's row of `journeys` before the first exposure, null without one.
+    as_of_ms: end of the last day; all exposures are before it.
+    """
+
+    exposures: pa.Table
+    user_N: Ints
+    exposed_at_ms_N: Ints
+    summaries: pa.Table
+    has_summary_U: Mask
+    user_id_U: pa.ChunkedArray
+    as_of_ms: int
+
+    @property
+    def users(self) -> int:
+        return len(self.has_summary_U)
+
+    @classmethod
+    def from_rows(cls, rows: pa.Table, as_of_ms: int) -> "UserChunk":
+        """rows: R rows of whole users; of each user first the summary, if any, then the exposures in their order."""
+        user_id = rows.column("user_id").combine_chunks()
+        is_first_R = np.ones(len(rows), dtype=bool)
+        if len(rows) > 1:
+            is_first_R[1:] = pc.not_equal(user_id[1:], user_id[:-1]).to_numpy(zero_copy_only=False)
+        user_R = np.cumsum(is_first_R) - 1
+        is_summary_R = pc.is_valid(rows.column(SUMMARY)).to_numpy()
+        first_row_U = np.flatnonzero(is_first_R)
+        row_N = np.flatnonzero(~is_summary_R)
+        summary_row_U = np.where(is_summary_R[first_row_U], first_row_U, NONE)
+        exposures = rows.take(pa.array(row_N))
+        return cls(
+            exposures=exposures,
+            user_N=user_R[row_N],
+            exposed_at_ms_N=to_ints(exposures.column("exposed_at_ms")),
+            summaries=rows.take(row_indices(summary_row_U)).combine_chunks(),  # read dozens of times
+            has_summary_U=summary_row_U != NONE,
+            user_id_U=rows.column("user_id").take(pa.array(first_row_U)),
+            as_of_ms=as_of_ms,
+        )
+
+    def summary(self, *path: str) -> pa.Array:
+        """[U]: a field of the summaries, named by the path to it."""
+        value: pa.Array = self.summaries.column(SUMMARY).combine_chunks()
+        for name in path:
+            value = pc.struct_field(value, name)
+        return value
+
+    def summary_count(self, *path: str) -> Ints:
+        """[U]: a count of the summaries; 0 without a summary."""
+        return filled_ints(self.summary(*path).cast(pa.int64()), 0)
