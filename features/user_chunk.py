@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from features.columns import NONE, Ints, Mask, filled_ints, row_indices, to_ints
 
 DS, SUMMARY = "ds", "_summary"
+# Columns of `journeys` from which the inputs of later steps go on, beside the remembered steps and the next one.
+RUNNING_TOTALS = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "pending")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class UserChunk:
 
     exposures: N rows, by user, a user's rows by (exposed_at_ms, exposure_id).
     user_N: number of the exposure's user, 0 to U - 1, in ascending order.
-    summaries: U rows; column SUMMARY is the user's row of `journeys` before the first exposure, null without one.
+    summaries: U rows with the user's row of `journeys` before the first exposure: the profile columns, and SUMMARY, a
+        struct of next_step, memory, RUNNING_TOTALS and exposed_at_ms of the latest step. All null without such a row.
     as_of_ms: end of the last day; all exposures are before it.
     """
 

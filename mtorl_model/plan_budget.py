@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features.channel_counts import dense_counts
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
@@ -27,7 +28,6 @@ from lakehouse.staging import staging_folder
 from mtorl_model.arguments import parser_of_a_day
 from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
-from mtorl_model.data.journey_windows import dense_counts
 from mtorl_model.data.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from schemas.dataset import Dataset, get_dataset
@@ -159,8 +159,7 @@ def _record(
         if at.null_count:
             raise UserError(f"journeys of {dataset.name} on {day} have users that are not scored: score the day again")
         index = at.to_numpy()
-        for what, target_UA in (("exposures", shown_UA), (gain, gained_UA)):
-            target_UA[index] = dense_counts(counts, what, channels).flatten().to_numpy().reshape(-1, len(channels))
+        shown_UA[index], gained_UA[index] = dense_counts(counts, ("exposures", gain), channels)
         found += len(rows)
     if found != len(user_id):
         raise UserError(

@@ -148,7 +148,7 @@ def _log(encoder: Encoder, users: int, seed: int, maturity: Maturity | None = No
     memory = JourneyMemory(encoder, DATASET, simulator.profile, users, STEPS)
     parts: dict[str, list[Any]] = {name: [] for name in (*Encoded._fields, "user", "cost", "age_s", "delay_s")}
     for k, (moment, outcome) in enumerate(simulator.reset()):
-        memory.learn(moment.late)
+        memory.add_late_gains(moment.late)
         step = memory.observe(outcome, moment.context)
         known_at_ms_N = simulator.past_known_at_ms[k]
         gains_NG = simulator.past_gains[k].copy()

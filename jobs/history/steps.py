@@ -4,9 +4,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from features.point_in_time import EXPOSURE, KIND, point_in_time_steps
-from features.user_chunk import DS, UserChunk
+from features.user_chunk import DS, RUNNING_TOTALS, UserChunk
 from features.visibility import Side
-from jobs.history.whole_users import RUNNING_TOTALS, compute_whole_users
+from jobs.history.whole_users import compute_whole_users
 from schemas.dataset import Dataset
 from schemas.steps import input_columns, outcome_columns, profile_inputs
 from schemas.tables.journeys import journeys

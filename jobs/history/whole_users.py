@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from features import visibility
-from features.user_chunk import DS, SUMMARY, UserChunk
+from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import Side
 from jobs.spark.worker_tables import WorkerTable, arrow_schema
 from schemas.contract import Known
@@ -27,8 +27,6 @@ from schemas.tables.journeys import journeys
 _CHUNK_ROWS, _CHUNK_BYTES = 20_000, 32 * 2**20
 # A user is computed at once, in some kilobytes a row.
 _MAX_ROWS_OF_A_USER = 2_000_000
-# Columns of `journeys` from which the inputs of later days go on, beside the remembered steps and the next one.
-RUNNING_TOTALS = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "pending")
 
 
 def compute_whole_users(

@@ -1,9 +1,12 @@
-"""The journey memories of algorithm 1: after every exposure the user's next window is at hand, for all users at once.
+"""The journey memories of algorithm 1: after every exposure, the next window of each user is available at once.
 
-At night a user's window is computed by Spark (jobs/history) and mtorl_model.data.journey_windows; within a day it is
-computed here. Both give the same numbers for the same exposures (tests/mtorl_model/budget/test_budget_memory.py). A
-step's inputs do not depend on its own outcome, so a window moves on by one position and only its last position is new:
-the inputs of each step are encoded once, by the model's own encoder, and kept.
+At night, a user's window is computed from all exposures (features/point_in_time.py, then
+mtorl_model.data.journey_windows). Within a day that would take too long: here, running totals are updated by one
+exposure, which is another algorithm. Both share how totals become inputs (features/figures.py), and both give the same
+inputs for the same exposures (tests/mtorl_model/budget/test_budget_memory.py).
+
+A step's inputs do not depend on its own outcome. So a window moves on by one position and only its last position is
+new: the inputs of each step are encoded once, by the model's own encoder, and kept.
 
 Exposures of one user come in order and at distinct times.
 Shapes: U users, N of them, L steps, A actions (channels), G gains.
@@ -17,15 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.columns import fixed_length_lists
+from features.figures import NEVER, from_nano, gap_s, mean_of_sums, since_s, to_summands
 from lakehouse.rows import ARROW_TYPES
 from mtorl_model.budget.environment import Late, Moment, Outcome, plain
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.money import NANO, Ints
+from mtorl_model.data.money import Ints
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import (
-    LARGEST_SUMMAND,
     counted_switches,
     known_after_columns,
     last_column,
@@ -34,15 +38,13 @@ from schemas.steps import (
     switches_column,
 )
 
-_MICRO = 1_000_000
-_NEVER = np.iinfo(np.int64).min
 _STEP_FIELDS = ("categorical_NLK", "numeric_NLF", "action_in_NLA", "reward_in_NLR", "valid_NL")
 
 Objects = npt.NDArray[Any]
 
 
 class JourneyMemory:
-    """The journeys of U users, who begin without any."""
+    """The journeys of U users, empty at first."""
 
     def __init__(self, encoder: Encoder, dataset: Dataset, profile: Mapping[str, pa.Array], users: int, steps: int):
         """profile: the dataset's profile columns, [U]. steps: L, the length of the windows."""
@@ -52,20 +54,20 @@ class JourneyMemory:
         actions, gains = len(spec.channels), len(spec.gains)
         self._channels = np.array([*spec.channels, None], dtype=object)
         self._kept = [f.name for f in spec.kept_features if not f.static]
-        # What has been seen up to now, and what had been seen at the user's latest step.
+        # What is known now, and what was known at the user's latest step.
         self._seen = _Counts(users, actions, gains)
-        self._at_step = _Counts(users, actions, gains)
-        self._step_ms_U = np.full(users, _NEVER)
-        self._gain_ms_UG = np.full((users, gains), _NEVER)
+        self._seen_at_step = _Counts(users, actions, gains)
+        self._step_ms_U = np.full(users, NEVER)
+        self._gain_ms_UG = np.full((users, gains), NEVER)
         read = {
             c.name
             for c in known_after_columns(dataset)
             for f in (last_column, mean_column, switches_column)
             if f(c.name) in self._kept
         }
-        self._shown: dict[str, Objects] = {name: np.full(users, None, object) for name in sorted(read)}
-        self._sum_U = {name: np.zeros(users, np.int64) for name in running_means(dataset) if name in read}
-        self._summed_U = {name: np.zeros(users, np.int64) for name in self._sum_U}
+        self._last_U: dict[str, Objects] = {name: np.full(users, None, object) for name in sorted(read)}
+        self._sum_micro_U = {name: np.zeros(users, np.int64) for name in running_means(dataset) if name in read}
+        self._summands_U = {name: np.zeros(users, np.int64) for name in self._sum_micro_U}
         self._switches_U = {name: np.zeros(users, np.int64) for name in counted_switches(dataset) if name in read}
         # Encoded inputs of the latest steps, the newest last.
         empty = self._encode(np.arange(0), np.arange(0), self._no_context())
@@ -102,7 +104,7 @@ class JourneyMemory:
         )
 
     def check(self, moment: Moment) -> None:
-        """Raises UserError where a round cannot begin so: its exposures could not be observed."""
+        """Raise UserError for a moment whose exposures could not be observed."""
         user_N = moment.user_N
         if (np.diff(user_N) <= 0).any() or not ((user_N >= 0) & (user_N < self.users)).all():
             raise UserError("the users of a moment must be distinct, in ascending order, and among the environment's")
@@ -115,7 +117,7 @@ class JourneyMemory:
                 )
 
     def unreadable(self, outcome: Outcome) -> str | None:
-        """Why the attributes of these exposures could not be remembered, None where they can."""
+        """Why the attributes of these exposures cannot be remembered; None if they can."""
         offers, dtypes = len(outcome.user_N), {c.name: c.dtype for c in known_after_columns(self._dataset)}
         for name, values in outcome.attributes.items():
             if len(values) != offers:
@@ -131,14 +133,14 @@ class JourneyMemory:
         return None
 
     def observe(self, outcome: Outcome, context: Mapping[str, pa.Array]) -> Encoded:
-        """Add the exposures that came about. context: the `before` columns of their steps, one value an offer.
+        """Add the offers that became exposures. context: the `before` columns of their steps, one value for each offer.
 
         Returns the encoded inputs of these steps, one position each, as they were known before the exposures.
         """
         shown_N = outcome.shown_N
         user_N, at_ms_N, channel_N = outcome.user_N[shown_N], outcome.at_ms_N[shown_N], outcome.channel_N[shown_N]
         gains_NG = outcome.gains_NG[shown_N]
-        # Where the log has no costs, what a campaign pays is the ledger's business: the model has never seen a cost.
+        # In a log without costs, the model has never seen one: what a campaign pays is in the ledger alone.
         cost_nano_N = outcome.cost_nano_N[shown_N] if self._dataset.has_costs else np.zeros(len(user_N), np.int64)
         step = self._encode(
             user_N, at_ms_N, {name: values.filter(pa.array(shown_N)) for name, values in context.items()}
@@ -150,37 +152,39 @@ class JourneyMemory:
             past[user_N] = np.concatenate([past[user_N, 1:], getattr(step, name)], axis=1)
 
         first_N = self._seen.exposures_U[user_N] == 0
-        self._at_step.copy_from(self._seen, user_N)
+        self._seen_at_step.copy_from(self._seen, user_N)
         self._seen.add(user_N, channel_N, gains_NG, cost_nano_N)
         self._gain_ms_UG[user_N] = np.where(gains_NG > 0, at_ms_N[:, None], self._gain_ms_UG[user_N])
         self._step_ms_U[user_N] = at_ms_N
-        cost_N = cost_nano_N / NANO
-        values: dict[str, Sequence[Any] | Objects] = {"channel": self._channels[channel_N], "cost": cost_N}
-        for name in self._shown:
+        values: dict[str, Sequence[Any] | Objects] = {
+            "channel": self._channels[channel_N],
+            "cost": from_nano(cost_nano_N),
+        }
+        for name in self._last_U:
             if name in outcome.attributes:
                 values[name] = [v for v, shown in zip(outcome.attributes[name], shown_N, strict=True) if shown]
-            self._add_shown(name, user_N, _objects(values.get(name, [None] * len(user_N))), first_N)
+            self._add_values(name, user_N, _objects(values.get(name, [None] * len(user_N))), first_N)
         return step
 
-    def learn(self, late: Sequence[Late]) -> None:
+    def add_late_gains(self, late_gains: Sequence[Late]) -> None:
         """Add gains of earlier exposures that have become known."""
-        for news in late:
-            self._seen.gains_UG[news.user, news.gain] += 1
-            if news.channel >= 0:
-                self._seen.gains_UAG[news.user, news.channel, news.gain] += 1
-            latest = self._gain_ms_UG[news.user, news.gain]
-            self._gain_ms_UG[news.user, news.gain] = max(latest, news.known_at_ms)
+        for late in late_gains:
+            self._seen.gains_UG[late.user, late.gain] += 1
+            if late.channel >= 0:
+                self._seen.gains_UAG[late.user, late.channel, late.gain] += 1
+            latest_ms = self._gain_ms_UG[late.user, late.gain]
+            self._gain_ms_UG[late.user, late.gain] = max(latest_ms, late.known_at_ms)
 
-    def _add_shown(self, name: str, user_N: Ints, value_N: Objects, first_N: npt.NDArray[np.bool_]) -> None:
-        if name in self._sum_U:
+    def _add_values(self, name: str, user_N: Ints, value_N: Objects, first_N: npt.NDArray[np.bool_]) -> None:
+        """Add the values of one column. first_N: whether the exposure is its user's first."""
+        if name in self._sum_micro_U:
             number_N = np.array([np.nan if value is None else float(value) for value in value_N], dtype=np.float64)
-            real_N = ~np.isnan(number_N)
-            bounded_N = np.clip(np.where(real_N, number_N, 0.0), -LARGEST_SUMMAND, LARGEST_SUMMAND)
-            self._sum_U[name][user_N] += _round_half_up(bounded_N * _MICRO)
-            self._summed_U[name][user_N] += real_N
+            summand_N, is_number_N = to_summands(number_N)
+            self._sum_micro_U[name][user_N] += summand_N
+            self._summands_U[name][user_N] += is_number_N
         if name in self._switches_U:
-            self._switches_U[name][user_N] += (value_N != self._shown[name][user_N]) & ~first_N
-        self._shown[name][user_N] = value_N
+            self._switches_U[name][user_N] += (value_N != self._last_U[name][user_N]) & ~first_N
+        self._last_U[name][user_N] = value_N
 
     def _no_context(self) -> dict[str, pa.Array]:
         return {c.name: pa.array([], ARROW_TYPES[c.dtype]) for c in self._dataset.features(Known.BEFORE)}
@@ -188,7 +192,7 @@ class JourneyMemory:
     def _encode(self, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> Encoded:
         """The next step of these users, as windows of one position."""
         self._require_later(user_N, at_ms_N)
-        seen, before = self._seen, self._at_step
+        seen, before = self._seen, self._seen_at_step
         columns: dict[str, pa.Array] = {
             "valid": pa.array(np.ones(len(user_N), np.bool_)),
             "is_label": pa.array(np.zeros(len(user_N), np.bool_)),
@@ -196,7 +200,7 @@ class JourneyMemory:
             "cost": pa.nulls(len(user_N), pa.float64()),
             "seen_exposures": pa.array(seen.exposures_U[user_N]),
             "new_exposures": pa.array((seen.exposures_U - before.exposures_U)[user_N]),
-            "new_cost": pa.array((seen.cost_nano_U - before.cost_nano_U)[user_N] / NANO),
+            "new_cost": pa.array(from_nano((seen.cost_nano_U - before.cost_nano_U)[user_N])),
         }
         per_channel = {
             "seen_exposures_by_channel": seen.exposures_UA[user_N],
@@ -208,10 +212,9 @@ class JourneyMemory:
             columns[f"new_{gain}"] = pa.array(seen.gains_UG[user_N, k] - before.gains_UG[user_N, k])
             per_channel[f"seen_{gain}_by_channel"] = seen.gains_UAG[user_N, :, k]
         columns |= {name: self._feature(name, user_N, at_ms_N, context) for name in self._kept}
-        lists = {name: _lists(values, 1) for name, values in columns.items()}
-        lists |= {
-            name: _lists(_lists(pa.array(counts.ravel()), counts.shape[1]), 1) for name, counts in per_channel.items()
-        }
+        lists = {name: fixed_length_lists(values, 1) for name, values in columns.items()}
+        for name, counts_NA in per_channel.items():
+            lists[name] = fixed_length_lists(fixed_length_lists(pa.array(counts_NA.ravel()), counts_NA.shape[1]), 1)
         kept = {f.name for f in self._encoder.spec.kept_features}
         chosen = pa.array(user_N)
         lists |= {name: values.take(chosen) for name, values in self._profile.items() if name in kept}
@@ -224,24 +227,20 @@ class JourneyMemory:
     def _feature(self, name: str, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> pa.Array:
         """A candidate of schemas.steps.feature_inputs."""
         if name == "gap_s":
-            before_N = self._step_ms_U[user_N]
-            return pa.array(np.where(before_N == _NEVER, 0.0, (at_ms_N - before_N) / 1000))
+            return pa.array(gap_s(at_ms_N, self._step_ms_U[user_N]))
         for k, gain in enumerate(self._dataset.gain_names):
             if name == f"since_{gain}_s":
-                known_N = self._gain_ms_UG[user_N, k]
-                return pa.array((at_ms_N - known_N) / 1000, mask=known_N == _NEVER)
+                return since_s(at_ms_N, self._gain_ms_UG[user_N, k])
         for column in known_after_columns(self._dataset):
             if name == last_column(column.name):
-                return pa.array(self._shown[column.name][user_N].tolist(), ARROW_TYPES[column.dtype])
+                return pa.array(self._last_U[column.name][user_N].tolist(), ARROW_TYPES[column.dtype])
             if name == mean_column(column.name) and column.role is Role.NUMERIC:
-                count_N = self._summed_U[column.name][user_N]
-                sum_N = self._sum_U[column.name][user_N] / _MICRO
-                return pa.array(sum_N / np.maximum(count_N, 1), mask=count_N == 0)
+                return mean_of_sums(self._sum_micro_U[column.name][user_N], self._summands_U[column.name][user_N])
             if name == switches_column(column.name) and column.role is Role.CATEGORICAL:
                 return pa.array(self._switches_U[column.name][user_N])
         if name in context:
             return context[name]
-        raise UserError(f"the environment does not say {name}, which the model reads: it must come with every moment")
+        raise UserError(f"the environment does not give {name}, which the model reads: every moment must have it")
 
 
 class _Counts:
@@ -255,7 +254,7 @@ class _Counts:
         self.gains_UAG = np.zeros((users, actions, gains), np.int64)
 
     def add(self, user_N: Ints, channel_N: Ints, gains_NG: Ints, cost_nano_N: Ints) -> None:
-        """One exposure each of distinct users."""
+        """Add one exposure each of distinct users."""
         self.exposures_U[user_N] += 1
         self.cost_nano_U[user_N] += cost_nano_N
         self.gains_UG[user_N] += gains_NG
@@ -268,18 +267,7 @@ class _Counts:
             mine[user_N] = getattr(other, name)[user_N]
 
 
-def _lists(values: pa.Array, length: int) -> pa.Array:
-    """Runs of `length` values as lists."""
-    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, length, dtype=np.int32)), values)
-
-
 def _objects(values: Sequence[Any] | Objects) -> Objects:
     result = np.empty(len(values), dtype=object)
     result[:] = [None if value is None or value != value else value for value in values]
     return result
-
-
-def _round_half_up(x_N: npt.NDArray[np.float64]) -> Ints:
-    """As Spark rounds: halves away from zero."""
-    rounded: Ints = (np.sign(x_N) * np.floor(np.abs(x_N) + 0.5)).astype(np.int64)
-    return rounded

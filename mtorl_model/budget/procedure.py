@@ -91,14 +91,14 @@ def advertise(
                 "environment": environment.fingerprint}  # fmt: skip
     with Journal(journal_path, identity) as journal:
         for past, outcome in environment.reset(_digest(identity)):
-            memory.learn(past.late)
+            memory.add_late_gains(past.late)
             memory.observe(outcome, past.context)
         for number in range(campaign.rounds + 1):
             left = campaign.budget_nano - ledger.total_nano
             if number not in journal.plans and left < environment.bid_nano_A.min():
                 break
             moment = environment.moment(number)
-            memory.learn(moment.late)
+            memory.add_late_gains(moment.late)
             memory.check(moment)
             if number not in journal.plans:
                 rng = np.random.default_rng([campaign.seed, number])

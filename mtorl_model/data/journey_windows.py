@@ -1,14 +1,15 @@
 """Cut the one window that scores a user: the remembered steps, and the next one as the last position.
 
-Training windows are cut by Spark into the table `sequences`; at scoring the journeys are at hand already,
-so the same layout is built from them in Arrow, in arithmetic on list offsets.
+Windows for training are cut by Spark into the table `sequences`. Journeys hold all that a window for scoring needs, so
+the same layout is built from them in Arrow, by arithmetic on list offsets.
 """
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.channel_counts import dense_counts, dense_lists
+from features.columns import fixed_length_lists
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
@@ -25,49 +26,49 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
     `next_step`, valid and without outcome; padded on the left; no step is a label.
     """
     memory = journeys.column("memory").combine_chunks()
-    upcoming = journeys.column("next_step").combine_chunks()
+    next_steps = journeys.column("next_step").combine_chunks()
     users = len(journeys)
 
-    # Remembered steps and next steps lie in one pool; each position of a window takes one entry, or null.
-    past_steps = memory.flatten()
+    # Remembered steps and, behind them, next steps form one pool; each position of a window takes one row of it.
+    remembered_steps = memory.flatten()
     lengths = pc.list_value_length(memory).to_numpy()
     ends = np.cumsum(lengths)
     starts = ends - lengths
-    remembered = ends[:, None] + np.arange(1 - steps, 0)
-    upcoming_at = len(past_steps) + np.arange(users)[:, None]
-    entry = np.concatenate([remembered, upcoming_at], axis=1)
-    valid = np.concatenate([remembered >= starts[:, None], np.ones((users, 1), dtype=bool)], axis=1)
-    entries = pa.array(entry.ravel(), mask=~valid.ravel())
+    remembered_row = ends[:, None] + np.arange(1 - steps, 0)
+    next_row = len(remembered_steps) + np.arange(users)[:, None]
+    row = np.concatenate([remembered_row, next_row], axis=1).ravel()
+    valid = np.concatenate([remembered_row >= starts[:, None], np.ones((users, 1), dtype=bool)], axis=1).ravel()
+    rows = pa.array(row, mask=~valid)
 
-    def per_step(name: str) -> pa.Array:
-        if past_steps.type.get_field_index(name) < 0:
+    def pooled(name: str) -> pa.Array:
+        if remembered_steps.type.get_field_index(name) < 0:
             raise UserError(f"journeys remember no {name}, which the model reads: build them again (make run)")
-        past = pc.struct_field(past_steps, name)
-        known = upcoming.type.get_field_index(name) >= 0
-        newest = pc.struct_field(upcoming, name) if known else pa.nulls(users, past.type)
-        return pa.concat_arrays([past, newest]).take(entries)
+        remembered = pc.struct_field(remembered_steps, name)
+        has_next = next_steps.type.get_field_index(name) >= 0
+        upcoming = pc.struct_field(next_steps, name) if has_next else pa.nulls(users, remembered.type)
+        return pa.concat_arrays([remembered, upcoming])
 
     kept = {f.name for f in spec.kept_features}
     features = [c.name for c in feature_inputs(dataset) if c.name in kept]
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "user_id": journeys.column("user_id"),
-        "valid": _windows(pa.array(valid.ravel()), steps),
-        "is_label": _windows(pa.array(np.zeros(users * steps, dtype=bool)), steps),
+        "valid": fixed_length_lists(pa.array(valid), steps),
+        "is_label": fixed_length_lists(pa.array(np.zeros(users * steps, dtype=bool)), steps),
     }
     columns |= {c.name: journeys.column(c.name) for c in profile_inputs(dataset) if c.name in kept}
     columns |= {
-        name: _windows(per_step(name), steps)
+        name: fixed_length_lists(pooled(name).take(rows), steps)
         for name in (
-            *(c.name for c in outcome_columns(dataset) if past_steps.type.get_field_index(c.name) >= 0),
+            *(c.name for c in outcome_columns(dataset) if remembered_steps.type.get_field_index(c.name) >= 0),
             *features,
             *(c.name for c in count_inputs(dataset)),
         )
     }
     for when, counted in counted_by_channel(dataset).items():
-        counts = per_step(f"{when}_by_channel")
-        columns |= {
-            f"{when}_{what}_by_channel": _windows(dense_counts(counts, what, spec.channels), steps) for what in counted
-        }
+        counts_WPA = dense_counts(pooled(f"{when}_by_channel"), counted, spec.channels)
+        for name, counts_PA in zip(counted, counts_WPA, strict=True):
+            lists = dense_lists(counts_PA[row[valid]], valid)
+            columns[f"{when}_{name}_by_channel"] = fixed_length_lists(lists, steps)
     return pa.table(columns)
 
 
@@ -87,28 +88,3 @@ def journey_columns(spec: FeatureSpec, dataset: Dataset) -> list[str]:
         *(f"memory.list.element.{name}" for name in (*outcomes, *inputs)),
         *(f"next_step.{name}" for name in inputs),
     ]
-
-
-def _windows(flat: pa.Array, steps: int) -> pa.Array:
-    """Fold consecutive runs of `steps` values into lists."""
-    offsets = np.arange(0, len(flat) + 1, steps, dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), flat)
-
-
-def dense_counts(counts: pa.Array, what: str, channels: tuple[str, ...]) -> pa.Array:
-    """Sparse counts by channel (seen_by_channel) as one number for each of `channels`; null stays null.
-
-    Exposures of unknown channel and of channels outside the spec have no place in it and are dropped.
-    """
-    present = counts.is_valid()
-    flat = counts.flatten()
-    lengths = pc.list_value_length(counts).fill_null(0).to_numpy()
-    step = np.repeat(np.arange(len(counts)), lengths)
-    code = pc.index_in(pc.struct_field(flat, "channel"), value_set=pa.array(channels, pa.string()))
-    inside = code.is_valid().to_numpy(zero_copy_only=False)
-    dense: npt.NDArray[np.int32] = np.zeros((len(counts), len(channels)), dtype=np.int32)
-    dense[step[inside], code.drop_null().to_numpy()] = pc.struct_field(flat, what).to_numpy()[inside]
-
-    filled = present.to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(filled * len(channels))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(dense[filled].ravel()), mask=pc.invert(present))

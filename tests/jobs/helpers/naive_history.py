@@ -1,8 +1,9 @@
-"""What a step may know, computed the slow and obvious way: the oracle of test_history."""
+"""What a step may know, computed in the slow and obvious way: the oracle of the tests of features."""
 
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from schemas.dataset import Dataset
@@ -15,6 +16,15 @@ from schemas.steps import (
     running_means,
     switches_column,
 )
+
+
+def comparable(value: object) -> object:
+    """A value of an input in a form in which equal inputs are equal: rounded, and None for a missing number."""
+    if isinstance(value, list):
+        return [tuple(entry.values()) if isinstance(entry, dict) else tuple(entry) for entry in value]
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, 9)
+    return value
 
 
 def naive_inputs(user: pd.DataFrame, dataset: Dataset, at_ms: int, previous_ms: int | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from random_exposures import day, random_exposures, to_spark
-from test_steps import DATASETS, DAYS, NOT_STRICTLY, with_the_unknown_shuffled
+from test_steps import DATASETS, DAYS, NOT_STRICTLY
+from unknown_shuffled import with_the_unknown_shuffled
 
 from features import visibility
 from jobs.history.feature_selection import fit_spec

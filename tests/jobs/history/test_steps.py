@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from naive_history import naive_inputs
+from naive_history import comparable, naive_inputs
 from pyspark.sql import functions as F
 from random_exposures import day, random_exposures, to_spark
+from unknown_shuffled import with_the_unknown_shuffled
 
 from features import visibility
 from jobs.history import whole_users
@@ -26,14 +27,6 @@ def steps_of(spark, frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame([r.asDict() for r in steps.orderBy("user_id", "exposed_at_ms", "exposure_id").collect()])
 
 
-def comparable(value: object) -> object:
-    if isinstance(value, list):
-        return [tuple(entry) for entry in value]
-    if isinstance(value, float):
-        return None if np.isnan(value) else round(value, 9)
-    return value
-
-
 def column(steps: pd.DataFrame, name: str) -> list:
     return [comparable(value) for value in steps[name]]
 
@@ -52,34 +45,6 @@ def test_inputs_equal_the_oracle(spark, name):
             got = {key: comparable(step[key]) for key in expected}
             assert got == {key: comparable(value) for key, value in expected.items()}, (user_id, step["exposed_at_ms"])
             previous_ms = step["exposed_at_ms"]
-
-
-def with_the_unknown_shuffled(frame: pd.DataFrame, dataset: Dataset, cuts: dict[int, int], seed: int) -> pd.DataFrame:
-    """The same log as far as it is known at each user's cut time; everything else replaced.
-
-    From the cut on, every column that is not known before its own exposure is drawn anew from the whole log;
-    late gains of earlier exposures that have not happened by the cut are undone, and others come up.
-    """
-    rng = np.random.default_rng(seed)
-    changed = frame.copy()
-    cut = changed.user_id.map(cuts)
-    unseen = (changed.exposed_at_ms >= cut).to_numpy()
-    late_times = {dataset.column(g).known_at for g in dataset.late_gains}
-    never_input = [
-        c for c in frame.columns
-        if c not in ("user_id", "exposure_id", "exposed_at_ms", "ds") and c not in late_times
-        and (c in ("channel", "cost", "propensity") or dataset.column(c).known is not Known.BEFORE)
-    ]  # fmt: skip
-    for column in never_input:
-        changed.loc[unseen, column] = rng.permutation(frame[column].to_numpy())[: unseen.sum()]
-    for gain in dataset.late_gains:
-        known_at = dataset.column(gain).known_at
-        future = unseen | (changed[known_at].isna() | (changed[known_at] >= cut)).to_numpy(dtype=bool)
-        flipped = rng.integers(0, 2, len(frame))
-        later = np.maximum(changed.exposed_at_ms, cut) + rng.integers(0, 10**8, len(frame))
-        changed.loc[future, gain] = flipped[future]
-        changed.loc[future, known_at] = later.where(flipped == 1).astype("Int64")[future]
-    return changed
 
 
 # The planted leak: what bears the step's own time stamp is taken for known.

@@ -1,21 +1,29 @@
 """Journey memories step by step, held equal to the nightly way from exposures to windows."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from arrow_ddl import arrow_type
 from naive_history import naive_inputs
+from random_exposures import day, random_exposures
 from synthetic import as_table
 from synthetic_journeys import CHANNELS, GAINS, SPEC, Shown, journeys, toy_dataset
+from user_chunks import user_chunk
 
+from features.channel_counts import dense_counts
+from features.point_in_time import EXPOSURE, KIND, QUERY, point_in_time_steps
+from features.visibility import STRICTLY_BEFORE
 from mtorl_model.budget.environment import Late, Moment, Outcome
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.journey_windows import journeys_to_windows
-from schemas.contract import Role
+from schemas.contract import Known, Role
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
-from schemas.steps import feature_inputs
+from schemas.steps import feature_inputs, known_after_columns
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from schemas.tables.sequences import counted_by_channel
 
@@ -112,7 +120,7 @@ def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
     windows = []
     times = [*log["exposed_at_ms"], int(log["exposed_at_ms"].max()) + 7_000]
     for t, at in enumerate(times):
-        memory.learn([news for news in late if (times[t - 1] if t else 0) <= news.known_at_ms < at])
+        memory.add_late_gains([news for news in late if (times[t - 1] if t else 0) <= news.known_at_ms < at])
         found = memory.windows(Moment(np.array([0]), np.array([at]), context[t]))
         inputs = naive_inputs(log, criteo, int(at), int(times[t - 1]) if t else None)
         inputs |= {name: values[0].as_py() for name, values in context[t].items()}
@@ -132,6 +140,66 @@ def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
                 outcome(0, int(at), "ab".find(row.channel or "-"), [int(row.click), 0], row.cost,
                         **{name: row[name] for name in ("channel", "cpo", "campaign", *categories)}), context[t],
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["kuairand", "criteo"])
+def test_running_totals_give_the_inputs_that_are_computed_from_all_exposures(name):
+    """Exposure after exposure here, all at once in features/point_in_time.py: the same inputs at every step."""
+    dataset = get_dataset(name)
+    frame = random_exposures(dataset, users=4, rows=80, days=3, seed=7)
+    frame = frame.drop_duplicates(["user_id", "exposed_at_ms"]).sort_values(["exposed_at_ms", "user_id"])
+    spec = dataclasses.replace(everything_kept(dataset), channels=dataset.channels or ("a", "b"))
+    as_of_ms = dataset.end_of_day_ms(day(2))
+    chunk = user_chunk(frame, dataset, as_of_ms)
+    table = point_in_time_steps(chunk, dataset, STRICTLY_BEFORE)
+    for when, counted in counted_by_channel(dataset).items():
+        lists = table.column(f"{when}_by_channel").combine_chunks()
+        for what, counts in zip(counted, dense_counts(lists, counted, spec.channels), strict=True):
+            table = table.append_column(f"{when}_{what}_by_channel", pa.array(counts.tolist()))
+    steps = {step["exposure_id"]: step for step in table.to_pylist() if step[KIND] == EXPOSURE}
+    queries = [step for step in table.to_pylist() if step[KIND] == QUERY]
+    users = {user_id: number for number, user_id in enumerate(chunk.user_id_U.to_pylist())}
+    encoder = Encoder(spec, dataset)
+    memory = JourneyMemory(encoder, dataset, {}, len(users), STEPS)
+
+    def context_of(steps: list[dict]) -> dict[str, pa.Array]:
+        columns = dataset.features(Known.BEFORE)
+        return {c.name: pa.array([step[c.name] for step in steps], arrow_type(c.dtype)) for c in columns}
+
+    def compare(encoded: Encoded, steps: list[dict]) -> None:
+        real = {"valid": [True], "is_label": [False]}
+        windows = [{key: [value] for key, value in step.items() if key != "user_id"} | real for step in steps]
+        expected = encoder.encode(as_table(dataset, spec, windows, steps=1))
+        for field in INPUTS:
+            np.testing.assert_array_equal(getattr(encoded, field)[:, -1:], getattr(expected, field), err_msg=field)
+
+    plain = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    late_gains = [
+        Late(users[row["user_id"]], index_of(row["channel"], spec), k, row[dataset.late_gain_times[gain]])
+        for row in plain
+        for k, gain in enumerate(dataset.gain_names)
+        if gain in dataset.late_gains and row[gain]
+    ]
+    since_ms = 0
+    for row in plain:
+        at_ms, step = row["exposed_at_ms"], steps[row["exposure_id"]]
+        memory.add_late_gains([late for late in late_gains if since_ms <= late.known_at_ms < at_ms])
+        since_ms = at_ms
+        gains = [0 if gain in dataset.late_gains else row[gain] for gain in dataset.gain_names]
+        attributes = {c.name: row[c.name] for c in known_after_columns(dataset) if c.name != "cost"}
+        observed = outcome(
+            users[row["user_id"]], at_ms, index_of(row["channel"], spec), gains, row["cost"], **attributes
+        )
+        compare(memory.observe(observed, context_of([step])), [step])
+    memory.add_late_gains([late for late in late_gains if since_ms <= late.known_at_ms < as_of_ms])
+    moment = Moment(np.arange(len(users)), np.full(len(users), as_of_ms), context_of(queries))
+    compare(memory.windows(moment), queries)
+    assert len(plain) > 40
+    assert bool(late_gains) == bool(dataset.late_gains)
+
+
+def index_of(channel: str | None, spec: FeatureSpec) -> int:
+    return spec.channels.index(channel) if channel in spec.channels else -1
 
 
 def test_offers_that_were_not_shown_leave_no_trace():
@@ -154,7 +222,7 @@ def test_time_does_not_run_backwards():
         memory.windows(Moment(np.array([0]), np.array([10]), hour(1)))
 
 
-def test_what_the_model_reads_must_be_told():
+def test_the_moment_must_have_what_the_model_reads():
     memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0])}, 1, STEPS)
-    with pytest.raises(UserError, match="does not say hour"):
+    with pytest.raises(UserError, match="does not give hour"):
         memory.windows(Moment(np.array([0]), np.array([10])))

@@ -334,7 +334,7 @@ def test_a_moment_that_is_no_moment_costs_nothing(tmp_path):
             return replace(super().moment(number), context={})
 
     partner = Untold(np.full((2, 12, 3), 5), [5, 5, 5], 100)
-    with pytest.raises(UserError, match="does not say hour"):
+    with pytest.raises(UserError, match="does not give hour"):
         run(partner, 100, tmp_path / "journal", at_once=3, rounds=1)
     assert partner.charged == 0
 

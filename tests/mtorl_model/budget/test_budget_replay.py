@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from synthetic import arrow_type, make_spec, write_lake
+from arrow_ddl import arrow_type
+from synthetic import make_spec, write_lake
 from toy_campaign import InTurn
 
 from lakehouse.lake import Lake

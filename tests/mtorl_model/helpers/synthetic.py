@@ -5,7 +5,6 @@ and last values known before the step. What is to be learned: a user mostly stay
 previous exposure, and clicks far more often at even hours.
 """
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from arrow_ddl import arrow_type
 
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
@@ -182,12 +182,3 @@ def as_table(dataset: Dataset, spec: FeatureSpec, windows: list[dict[str, Any]],
         {name: window.get(name, empty if name in per_step else None) for name in schema.names} for window in windows
     ]
     return pa.Table.from_pylist(rows, schema)
-
-
-def arrow_type(ddl: str) -> pa.DataType:
-    """The Arrow type of a Spark DDL type of the contracts."""
-    if inner := re.fullmatch(r"array<(.+)>", ddl):
-        return pa.list_(arrow_type(inner.group(1)))
-    return {
-        "int": pa.int32(), "bigint": pa.int64(), "double": pa.float64(), "string": pa.string(), "boolean": pa.bool_(),
-    }[ddl]  # fmt: skip

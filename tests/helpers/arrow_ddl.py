@@ -1,0 +1,35 @@
+"""Types of the contracts, which are written in Spark's DDL, as Arrow types; without Spark."""
+
+import re
+
+import pyarrow as pa
+
+_FLAT = {
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+}
+
+
+def arrow_type(ddl: str) -> pa.DataType:
+    """The Arrow type of a DDL type: flat, array<...>, or struct<name: ..., ...>."""
+    if inner := re.fullmatch(r"array<(.+)>", ddl):
+        return pa.list_(arrow_type(inner[1]))
+    if inner := re.fullmatch(r"struct<(.+)>", ddl):
+        fields = (field.split(":", 1) for field in _top_level_parts(inner[1]))
+        return pa.struct([(name.strip().strip("`"), arrow_type(dtype.strip())) for name, dtype in fields])
+    return _FLAT[ddl]
+
+
+def _top_level_parts(text: str) -> list[str]:
+    """The text cut at commas outside angle brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"<": 1, ">": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
