@@ -3,7 +3,7 @@
 user_chunk      the facts of some users: exposures, and a summary of each journey so far
 late_gains      gains that become known after their exposure
 visibility      which facts a step may see
-view            what the steps of a chunk see
+view            the facts that the steps of a chunk see
 point_in_time   the columns of a step, computed from the view
 channel_counts  counts by channel, sparse and dense
 figures         means, gaps and amounts in exact units

@@ -3,7 +3,7 @@
 In `journeys` they are sparse: a list of the channels that have a count. In windows they are dense: a number for every
 channel of the feature spec.
 
-Shapes: M steps, C channels of a chunk, A channels of a feature spec, W names of what is counted.
+Shapes: M steps, C channels of a chunk, A channels of a feature spec, W kinds of counts.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import NONE, Ints, Mask, filled_ints, list_offsets, to_ints
+from features.columns import Ints, Mask, filled_ints, list_offsets, to_ints
 from features.user_chunk import UserChunk
 from schemas.dataset import Dataset
 from schemas.errors import UserError
@@ -22,6 +22,7 @@ from schemas.steps import UNKNOWN_CHANNEL
 
 # A channel is an action of the policy; a column with more values than this is something else.
 MAX_CHANNELS = 64
+NOT_LISTED = -1  # the position of a channel that is not in a list of channels
 
 
 def channel_names(chunk: UserChunk, dataset: Dataset) -> list[str]:
@@ -39,9 +40,9 @@ def channel_names(chunk: UserChunk, dataset: Dataset) -> list[str]:
 
 
 def channel_positions(channel: Any, channels: Sequence[str]) -> Ints:
-    """The position of each channel in `channels`; null counts as UNKNOWN_CHANNEL, NONE means not in `channels`."""
+    """The position of each channel in `channels`, or NOT_LISTED; null counts as UNKNOWN_CHANNEL."""
     known = pc.fill_null(channel, UNKNOWN_CHANNEL)
-    return filled_ints(pc.index_in(known, value_set=pa.array(list(channels), pa.string())), NONE)
+    return filled_ints(pc.index_in(known, value_set=pa.array(list(channels), pa.string())), NOT_LISTED)
 
 
 def sparse_counts(counts_MCW: Ints, counted: Sequence[str], channels: Sequence[str]) -> pa.ListArray:
@@ -59,12 +60,12 @@ def sparse_counts(counts_MCW: Ints, counted: Sequence[str], channels: Sequence[s
 def dense_counts(lists: pa.ListArray, counted: Sequence[str], channels: Sequence[str]) -> npt.NDArray[np.int32]:
     """[W, M, A]: the counts of sparse lists as a number for each of `channels`.
 
-    A channel that a list does not name has 0, and so has every channel of a null list. Counts of channels that are
-    not in `channels` are dropped: exposures of unknown channel, for example, have no place in a feature spec.
+    A channel that a list does not name has 0; in a null list, every channel has 0. Counts of channels that are not in
+    `channels` are dropped: exposures of unknown channel, for example, have no place in a feature spec.
     """
     entries, step = pc.list_flatten(lists), to_ints(pc.list_parent_indices(lists))
     channel = channel_positions(pc.struct_field(entries, "channel"), channels)
-    is_kept = channel != NONE
+    is_kept = channel != NOT_LISTED
     counts_WMA = np.zeros((len(counted), len(lists), len(channels)), np.int32)
     for counts_MA, name in zip(counts_WMA, counted, strict=True):
         counts_MA[step[is_kept], channel[is_kept]] = to_ints(pc.struct_field(entries, name))[is_kept]

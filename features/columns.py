@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NONE = -1  # the row number that stands for "no row"
+NO_ROW = -1
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -31,8 +31,8 @@ def stacked(upper: Any, lower: Any) -> pa.ChunkedArray:
 
 
 def row_indices(rows: Ints) -> pa.Array:
-    """Indices for `take`, which gives null for NONE."""
-    return pa.array(rows, mask=rows == NONE)
+    """Indices for `take`, which gives null for NO_ROW."""
+    return pa.array(rows, mask=rows == NO_ROW)
 
 
 def filled_ints(values: Any, missing: int) -> Ints:

@@ -1,6 +1,6 @@
 """Figures of a step's history that do not depend on how the history is stored.
 
-The nightly build (features/point_in_time.py) sums over all exposures at once, a running campaign
+The nightly build (features/point_in_time.py) sums over all exposures together, a running campaign
 (mtorl_model/budget/memory.py) adds one exposure after another. Both sum whole numbers, which are exact in any order,
 and turn the sums into inputs here.
 """
@@ -27,7 +27,7 @@ def from_nano(amount_nano: Ints) -> Floats:
 
 
 def to_summands(value: Floats) -> tuple[Ints, Mask]:
-    """What each value adds to the sums of a running mean: whole millionths, and whether it is a number.
+    """The value in whole millionths and whether it is a number: the summands of a running mean's sum and count.
 
     A value beyond LARGEST_SUMMAND counts as that.
     """
@@ -37,7 +37,7 @@ def to_summands(value: Floats) -> tuple[Ints, Mask]:
 
 
 def mean_of_sums(sum_micro: Ints, count: Ints) -> pa.Array:
-    """The mean of `count` numbers whose sum is given in millionths; null where there were none."""
+    """The mean of `count` numbers whose sum is given in millionths; null for a count of 0."""
     return pa.array(sum_micro / _MICRO / np.maximum(count, 1), mask=count == 0)
 
 

@@ -1,4 +1,4 @@
-"""Gains that become known after their exposure, at a time of their own: conversions, for example.
+"""Gains that become known some time after their exposure: conversions, for example.
 
 Shapes: U users, N exposures, M late gains.
 """
@@ -30,8 +30,8 @@ class LateGains:
     @classmethod
     def from_chunk(cls, chunk: UserChunk, dataset: Dataset, channels: Sequence[str]) -> "LateGains":
         """The late gains of the chunk's exposures, and those that were pending in the summaries."""
-        groups = [_of_exposures(chunk, gain, known_at) for gain, known_at in dataset.late_gain_times.items()]
-        groups.append(_of_summaries(chunk))
+        groups = [_exposure_gains(chunk, gain, known_at) for gain, known_at in dataset.late_gain_times.items()]
+        groups.append(_pending_gains(chunk))
         user, known_at_ms, channel, gain = (list(values) for values in zip(*groups, strict=True))
         user_M, known_at_ms_M, gain_M = (np.concatenate(values) for values in (user, known_at_ms, gain))
         channel_M = np.concatenate([channel_positions(names, channels) for names in channel])
@@ -58,7 +58,7 @@ class LateGains:
 _Group = tuple[Ints, Ints, Any, npt.NDArray[Any]]  # users, times, channels by name, gains
 
 
-def _of_exposures(chunk: UserChunk, gain: str, known_at: str) -> _Group:
+def _exposure_gains(chunk: UserChunk, gain: str, known_at: str) -> _Group:
     known_at_ms = chunk.exposures.column(known_at)
     is_gained_N = to_ints(chunk.exposures.column(gain)) == 1
     rows = np.flatnonzero(is_gained_N & pc.is_valid(known_at_ms).to_numpy())
@@ -66,7 +66,7 @@ def _of_exposures(chunk: UserChunk, gain: str, known_at: str) -> _Group:
     return chunk.user_N[rows], to_ints(known_at_ms.take(pa.array(rows))), channel, np.full(len(rows), gain)
 
 
-def _of_summaries(chunk: UserChunk) -> _Group:
+def _pending_gains(chunk: UserChunk) -> _Group:
     pending_U = chunk.summary("pending")
     entries = pc.list_flatten(pending_U)
     return (

@@ -1,9 +1,9 @@
-"""The steps of users with what was known strictly before each of them (visibility.py), for a chunk of users at once.
+"""Point-in-time inputs: the steps of a chunk of users with everything known strictly before each step.
 
-Each function here adds some columns; all of them read one view (view.py). What is new at a step is the difference
-between what it sees and what the user's previous step saw.
+Each function here adds some columns; all of them read one view (view.py). The rule of what a step may see is in
+visibility.py. A `new_` column is the difference between what a step sees and what the user's previous step saw.
 
-Shapes: U users, N exposures, S = N + U steps, C channels, W names of what is counted, K names of running means.
+Shapes: U users, N exposures, S = N + U steps, C channels, W kinds of counts, K numbers with a running mean.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.channel_counts import dense_counts, sparse_counts
-from features.columns import NONE, Ints, distinct_codes, filled_ints, list_offsets, stacked, to_floats, to_ints
+from features.columns import NO_ROW, Ints, distinct_codes, filled_ints, list_offsets, stacked, to_floats, to_ints
 from features.figures import NEVER, from_nano, gap_s, mean_of_sums, since_s, to_nano, to_summands
 from features.user_chunk import DS, UserChunk
 from features.view import PointInTimeView
@@ -44,7 +44,7 @@ def point_in_time_steps(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Ta
     """The steps of a chunk: one for each exposure, in their order, then a query for each user.
 
     Columns: user_id, KIND (EXPOSURE or QUERY), DS, and the outcome, input and profile columns of schemas.steps. Queries
-    also have the columns that `journeys` needs to go on from here: seen_cost_nano, seen_sums, last_gain_at_ms, pending.
+    also have the columns of `journeys` that later steps need: seen_cost_nano, seen_sums, last_gain_at_ms, pending.
 
     side: STRICTLY_BEFORE, except in tests that plant a leak. Raises UserError for too many channels.
     """
@@ -79,16 +79,16 @@ def _identity(view: PointInTimeView) -> Columns:
 
 
 def _outcomes(view: PointInTimeView) -> Columns:
-    """The outcome of each exposure; a query has none, but an id and a time that sort it last."""
+    """The outcome of each exposure. A query has only an id and a time, which sort it last."""
     chunk = view.chunk
-    of_queries = {
+    query_values = {
         "exposure_id": pa.array(np.full(chunk.users, _LAST_ID)),
         "exposed_at_ms": pa.array(np.full(chunk.users, chunk.as_of_ms)),
     }
     columns = {}
     for name in (column.name for column in outcome_columns(view.dataset)):
         values = chunk.exposures.column(name)
-        columns[name] = stacked(values, of_queries.get(name, pa.nulls(chunk.users, values.type)))
+        columns[name] = stacked(values, query_values.get(name, pa.nulls(chunk.users, values.type)))
     return columns
 
 
@@ -106,7 +106,7 @@ def _context(view: PointInTimeView) -> Columns:
 
 
 def _last_values(view: PointInTimeView) -> Columns:
-    """last_<column>: what the latest exposure has brought."""
+    """last_<column>: the value of the latest exposure."""
     chunk = view.chunk
     return {
         last_column(column.name): view.latest(
@@ -117,7 +117,7 @@ def _last_values(view: PointInTimeView) -> Columns:
 
 
 def _running_means(view: PointInTimeView) -> Columns:
-    """mean_<number>; of queries seen_sums: the sum of each number in millionths, and how many numbers it has."""
+    """mean_<number>. seen_sums, of queries: the sum of each number in millionths, and how many numbers it has."""
     names = running_means(view.dataset)
     sum_before_UK, count_before_UK = _summary_sums(view.chunk, names)
     user_S, columns = view.steps.user_S, {}
@@ -128,7 +128,7 @@ def _running_means(view: PointInTimeView) -> Columns:
         count_SK[:, k] = view.seen_exposures.total(is_number_N) + count_before_UK[user_S, k]
         columns[mean_column(name)] = mean_of_sums(sum_SK[:, k], count_SK[:, k])
     queries = slice(len(view.chunk.user_N), None)
-    columns["seen_sums"] = view.of_queries(_sums_as_lists(names, sum_SK[queries], count_SK[queries]))
+    columns["seen_sums"] = view.for_queries(_sums_as_lists(names, sum_SK[queries], count_SK[queries]))
     return columns
 
 
@@ -136,8 +136,8 @@ def _summary_sums(chunk: UserChunk, names: Sequence[str]) -> tuple[Ints, Ints]:
     """[U, K] each: the summaries' sums in millionths, and how many numbers are in them."""
     sums_U = chunk.summary("seen_sums")
     entries, user = pc.list_flatten(sums_U), to_ints(pc.list_parent_indices(sums_U))
-    name = filled_ints(pc.index_in(pc.struct_field(entries, "name"), value_set=pa.array(names, pa.string())), NONE)
-    is_kept = name != NONE
+    name = filled_ints(pc.index_in(pc.struct_field(entries, "name"), value_set=pa.array(names, pa.string())), NO_ROW)
+    is_kept = name != NO_ROW
     sum_UK, count_UK = (np.zeros((chunk.users, len(names)), np.int64) for _ in range(2))
     for target_UK, field in ((sum_UK, "micro"), (count_UK, "count")):
         target_UK[user[is_kept], name[is_kept]] = to_ints(pc.struct_field(entries, field))[is_kept]
@@ -154,19 +154,19 @@ def _sums_as_lists(names: Sequence[str], sum_UK: Ints, count_UK: Ints) -> pa.Lis
 
 
 def _switches(view: PointInTimeView) -> Columns:
-    """switches_<category>: how often it differed from the exposure before; a user's first exposure is no switch."""
+    """switches_<category>: how often it differed from the previous exposure. A user's first exposure does not count."""
     chunk, columns = view.chunk, {}
     previous_row_N = view.previous_row_S[: len(chunk.user_N)]
     for name in counted_switches(view.dataset):
         code = distinct_codes(stacked(chunk.exposures.column(name), chunk.summary("next_step", last_column(name))))
-        is_switch_N = (code[: len(previous_row_N)] != code[previous_row_N]) & (previous_row_N != NONE)
-        before_U = chunk.summary_count("next_step", switches_column(name))
-        columns[switches_column(name)] = view.seen_exposures.total(is_switch_N) + before_U[view.steps.user_S]
+        is_switch_N = (code[: len(previous_row_N)] != code[previous_row_N]) & (previous_row_N != NO_ROW)
+        summary_U = chunk.summary_count("next_step", switches_column(name))
+        columns[switches_column(name)] = view.seen_exposures.total(is_switch_N) + summary_U[view.steps.user_S]
     return columns
 
 
 def _times(view: PointInTimeView) -> Columns:
-    """gap_s since the previous step, since_<gain>_s since the latest gain; of queries last_gain_at_ms."""
+    """gap_s since the previous step, since_<gain>_s since the latest gain. last_gain_at_ms, of queries."""
     chunk, steps = view.chunk, view.steps
     previous_ms = view.previous(chunk.exposures.column("exposed_at_ms"), chunk.summary("exposed_at_ms"))
     columns: Columns = {"gap_s": gap_s(steps.at_ms_S, filled_ints(previous_ms, NEVER))}
@@ -177,7 +177,7 @@ def _times(view: PointInTimeView) -> Columns:
         columns[f"since_{gain}_s"] = since_s(steps.at_ms_S, latest_ms_S)
         latest_ms_U[gain] = latest_ms_S[len(chunk.user_N) :]
     times = [pa.array(ms_U, mask=ms_U == NEVER) for ms_U in latest_ms_U.values()]
-    columns["last_gain_at_ms"] = view.of_queries(pa.StructArray.from_arrays(times, list(latest_ms_U)))
+    columns["last_gain_at_ms"] = view.for_queries(pa.StructArray.from_arrays(times, list(latest_ms_U)))
     return columns
 
 
@@ -186,7 +186,7 @@ def _counts(view: PointInTimeView) -> Columns:
     columns = {}
     for counted in view.counted:
         seen_before_U, new_before_U = (
-            view.chunk.summary_count("next_step", f"{when}_{counted}") for when in ("seen", "new")
+            view.chunk.summary_count("next_step", f"{prefix}_{counted}") for prefix in ("seen", "new")
         )
         total_S = view.count_seen(counted) + seen_before_U[view.steps.user_S]
         columns[f"seen_{counted}"] = total_S
@@ -225,5 +225,5 @@ def _counts_by_channel(view: PointInTimeView) -> Columns:
 
 
 def _pending(view: PointInTimeView) -> Columns:
-    """Of queries pending: the late gains that are not known yet at the end of the day."""
-    return {"pending": view.of_queries(view.pending.as_lists(view.chunk.users, view.channels))}
+    """pending, of queries: the late gains that are not known yet at the end of the day."""
+    return {"pending": view.for_queries(view.pending.as_lists(view.chunk.users, view.channels))}

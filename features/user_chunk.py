@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import NONE, Ints, Mask, filled_ints, row_indices, to_ints
+from features.columns import NO_ROW, Ints, Mask, filled_ints, row_indices, to_ints
 
 DS, SUMMARY = "ds", "_summary"
-# Columns of `journeys` from which the inputs of later steps go on, beside the remembered steps and the next one.
+# Columns of `journeys` that the inputs of later steps need, in addition to the remembered steps and the next one.
 RUNNING_TOTALS = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "pending")
 
 
@@ -50,14 +50,14 @@ class UserChunk:
         is_summary_R = pc.is_valid(rows.column(SUMMARY)).to_numpy()
         first_row_U = np.flatnonzero(is_first_R)
         row_N = np.flatnonzero(~is_summary_R)
-        summary_row_U = np.where(is_summary_R[first_row_U], first_row_U, NONE)
+        summary_row_U = np.where(is_summary_R[first_row_U], first_row_U, NO_ROW)
         exposures = rows.take(pa.array(row_N))
         return cls(
             exposures=exposures,
             user_N=user_R[row_N],
             exposed_at_ms_N=to_ints(exposures.column("exposed_at_ms")),
             summaries=rows.take(row_indices(summary_row_U)).combine_chunks(),  # read dozens of times
-            has_summary_U=summary_row_U != NONE,
+            has_summary_U=summary_row_U != NO_ROW,
             user_id_U=rows.column("user_id").take(pa.array(first_row_U)),
             as_of_ms=as_of_ms,
         )

@@ -1,4 +1,4 @@
-"""What the steps of a chunk see, as the functions in point_in_time.py need it.
+"""The facts that the steps of a chunk see, as the functions in point_in_time.py need them.
 
 Shapes: U users, N exposures, S = N + U steps (visibility.py).
 """
@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from features.channel_counts import channel_names, channel_positions
-from features.columns import NONE, Ints, row_indices, stacked, to_floats
+from features.columns import NO_ROW, Ints, row_indices, stacked, to_floats
 from features.figures import NEVER
 from features.late_gains import LateGains
 from features.user_chunk import UserChunk
 from features.visibility import Side, Steps, VisibleFacts
 from schemas.dataset import Dataset
 
-EXPOSURES = "exposures"  # what is counted beside the gains
+EXPOSURES = "exposures"
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class PointInTimeView:
             dataset=dataset,
             channels=channels,
             steps=steps,
-            seen_exposures=VisibleFacts.before(steps, chunk.user_N, chunk.exposed_at_ms_N, side),
+            seen_exposures=VisibleFacts.known_before(steps, chunk.user_N, chunk.exposed_at_ms_N, side),
             late_gains=late_gains,
-            seen_late_gains=VisibleFacts.before(steps, late_gains.user_M, late_gains.known_at_ms_M, side),
+            seen_late_gains=VisibleFacts.known_before(steps, late_gains.user_M, late_gains.known_at_ms_M, side),
             pending=all_late_gains.where(~is_known_M),
         )
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """What is counted, in total and by channel: exposures and each gain."""
+        """The kinds of counts, in total and by channel: exposures and each gain."""
         return (EXPOSURES, *self.dataset.gain_names)
 
     def latest(self, exposures: Any, summaries: Any) -> pa.ChunkedArray:
@@ -76,7 +76,7 @@ class PointInTimeView:
         own_row_N = np.arange(len(self.chunk.user_N))
         return values.take(row_indices(np.concatenate([own_row_N, self._latest_row_S[len(own_row_N) :]])))
 
-    def of_queries(self, values_U: Any) -> pa.ChunkedArray:
+    def for_queries(self, values_U: Any) -> pa.ChunkedArray:
         """[S]: a value for each query, null for the steps of exposures."""
         return stacked(pa.nulls(len(self.chunk.user_N), values_U.type), values_U)
 
@@ -99,7 +99,7 @@ class PointInTimeView:
             times, row_S = self.late_gains.known_at_ms_M, self.seen_late_gains.latest(self.late_gains.gain_M == gain)
         else:
             times, row_S = self.chunk.exposed_at_ms_N, self.seen_exposures.latest(self._number_N[gain] == 1)
-        latest_S: Ints = np.append(times, NEVER)[row_S]  # NONE is the last place
+        latest_S: Ints = np.append(times, NEVER)[row_S]  # NO_ROW is the last place
         return latest_S
 
     def added_since_previous(self, total_S: Ints, total_before_U: Ints) -> Ints:
@@ -107,14 +107,14 @@ class PointInTimeView:
 
         total_before_U: the total that the last step of the summary saw.
         """
-        nothing = np.zeros((1, *total_before_U.shape[1:]), np.int64)  # for NONE, the last place
-        totals = np.concatenate([total_S[: len(self.chunk.user_N)], total_before_U, nothing])
+        zero = np.zeros((1, *total_before_U.shape[1:]), np.int64)  # for NO_ROW, the last place
+        totals = np.concatenate([total_S[: len(self.chunk.user_N)], total_before_U, zero])
         added_S: Ints = total_S - totals[self.previous_row_S]
         return added_S
 
     @cached_property
     def previous_row_S(self) -> Ints:
-        """[S]: row of the previous step in the exposures and, behind them, the summaries; NONE at a user's first."""
+        """[S]: row of the previous step in the exposures and, behind them, the summaries; NO_ROW at a user's first."""
         chunk = self.chunk
         stop_U = np.searchsorted(chunk.user_N, np.arange(chunk.users), side="right")
         row_S = np.concatenate([np.arange(len(chunk.user_N)), stop_U]) - 1
@@ -129,13 +129,13 @@ class PointInTimeView:
     @cached_property
     def _summary_row_S(self) -> Ints:
         chunk = self.chunk
-        row_U = np.where(chunk.has_summary_U, len(chunk.user_N) + np.arange(chunk.users), NONE)
+        row_U = np.where(chunk.has_summary_U, len(chunk.user_N) + np.arange(chunk.users), NO_ROW)
         row_S: Ints = row_U[self.steps.user_S]
         return row_S
 
     @cached_property
     def _number_N(self) -> dict[str, Ints]:
-        """What each exposure adds to the counts: itself, and the gains that come with it."""
+        """[N] for each kind of count: the number that an exposure adds to it."""
         exposures = self.chunk.exposures
         gains = {
             gain: np.nan_to_num(to_floats(exposures.column(gain))).astype(np.int64) for gain in self.dataset.gain_names

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from features.columns import NONE, Ints, Mask
+from features.columns import NO_ROW, Ints, Mask
 from features.user_chunk import UserChunk
 from schemas.steps import TIME_BITS
 
@@ -57,7 +57,7 @@ class VisibleFacts:
     stop_S: Ints
 
     @classmethod
-    def before(cls, steps: Steps, user_F: Ints, known_at_ms_F: Ints, side: Side) -> "VisibleFacts":
+    def known_before(cls, steps: Steps, user_F: Ints, known_at_ms_F: Ints, side: Side) -> "VisibleFacts":
         """side: STRICTLY_BEFORE, except in tests that plant a leak."""
         fact_key_F = _sort_key(user_F, known_at_ms_F)
         step_key_S = _sort_key(steps.user_S, steps.at_ms_S)
@@ -71,10 +71,10 @@ class VisibleFacts:
         return total_S
 
     def latest(self, mask_F: Mask) -> Ints:
-        """[S]: row of the latest visible fact that the mask selects, or NONE."""
-        latest_F = np.maximum.accumulate(np.where(mask_F, np.arange(len(mask_F)), NONE))
-        latest_S = np.concatenate([[NONE], latest_F])[self.stop_S]
-        return np.where(latest_S >= self.start_S, latest_S, NONE)
+        """[S]: row of the latest visible fact that the mask selects, or NO_ROW."""
+        latest_F = np.maximum.accumulate(np.where(mask_F, np.arange(len(mask_F)), NO_ROW))
+        latest_S = np.concatenate([[NO_ROW], latest_F])[self.stop_S]
+        return np.where(latest_S >= self.start_S, latest_S, NO_ROW)
 
 
 def _sort_key(user: Ints, time_ms: Ints) -> Ints:

@@ -3,7 +3,7 @@
 spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--steps 20]
     [--spec-day DAY | --spec FILE] [--this-code] | [--up-to DAY]
 
---up-to DAY: that day, and earlier days whose published sequences are stale, as far back as outcomes may come in late
+--up-to DAY: that day, and earlier days whose published sequences are stale, as far back as outcomes may arrive late
 (Dataset.outcome_days); this is how labels mature. Sequences that are fresh are left alone.
 """
 
@@ -68,7 +68,7 @@ def update(
     lake: Lake, dataset: Dataset, days: list[str], spec: FeatureSpec, steps: int, required_code: str | None,
     session: Session,
 ) -> None:  # fmt: skip
-    """Build the sequences of those days that are not fresh, and print what was built and what was left alone."""
+    """Build the sequences of those days that are not fresh, and print how many were built and how many were fresh."""
     with locked(lake, (SEQUENCES,), dataset, days):
         # Manifests are read once, for the last day: the inputs of earlier days are among them.
         all_inputs = lake[JOURNEYS, dataset, days[-1]].current_inputs()

@@ -1,11 +1,11 @@
 """From exposures to journeys, windows and the feature spec.
 
-resume              the newest journeys from which a build can go on
+resume              the newest journeys that a build can start from
 whole_users         brings all rows of a user together and computes them in Spark's workers
-steps               exposures -> steps with what was known before each of them
+steps               exposures -> steps with everything known before each of them
 journeys            exposures -> journeys, from an earlier day's journeys on
 journey_steps       the steps of journeys in order, remembered ones and new ones
 windows             exposures -> windows of n steps
-feature_statistics  what the training steps show of each candidate feature
+feature_statistics  missing values, scale and vocabulary of each candidate feature
 feature_selection   which candidates the model sees
 """

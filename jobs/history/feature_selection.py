@@ -147,7 +147,7 @@ def _dependence(codes: np.ndarray, target: np.ndarray) -> tuple[float, float]:
 
 
 def _drop_correlated(features: Sequence[Feature], sample: pd.DataFrame) -> list[Feature]:
-    """Of two correlated numbers, keep the one with more information on the reward."""
+    """Drop the one of two correlated numbers that has less information on the reward."""
     numeric = [f for f in features if f.kept and f.role == "numeric"]
     numeric.sort(key=lambda f: (-(f.mutual_information_reward or 0.0), f.name))
     values = pd.DataFrame({f.name: _transformed(f, sample[f.name]) for f in numeric})

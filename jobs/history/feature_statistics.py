@@ -1,4 +1,4 @@
-"""What the training steps show of each candidate feature: share of missing values, scale, vocabulary, reward span.
+"""Statistics of the training steps: missing values, scale and vocabulary of each candidate feature, reward span.
 
 All of it is aggregated by Spark over all training steps.
 """

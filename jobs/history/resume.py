@@ -21,8 +21,8 @@ def newest_fresh_journeys(
     """The newest `journeys` before `day` that still match the exposures, and the days of exposures since then.
 
     As a rule their day is the day before. If that is missing or stale, it is an earlier day; if all are, there are no
-    journeys, and all earlier days of exposures are returned. To fold the days in between at once gives the same rows
-    as to fold them day by day. required_code: the code version that must have built the journeys, None for any.
+    journeys, and all earlier days of exposures are returned. To fold several days together gives the same rows as
+    to fold them day by day. required_code: the code version that must have built the journeys, None for any.
     """
     exposure_days = days_before(lake, dataset, day)
     fingerprints = lake.fingerprints(EXPOSURES, dataset, exposure_days)
@@ -49,7 +49,7 @@ def journeys_before(
 ) -> DataFrame | None:
     """Journeys as of the end of the day before `day`; None at the first day.
 
-    If the lake has none that are fresh, they are folded here and not published.
+    Journeys that are missing or stale in the lake are folded here, and not published.
     """
     fresh_journeys, days_since = newest_fresh_journeys(spark, lake, dataset, day, required_code)
     if not days_since:

@@ -1,4 +1,4 @@
-"""Exposures to steps with what was known before each of them, as rows of Spark."""
+"""Exposures to steps with everything known before each of them, as rows of Spark."""
 
 import pyarrow as pa
 from pyspark.sql import DataFrame

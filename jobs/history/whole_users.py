@@ -1,8 +1,8 @@
 """Brings the facts of each user together and in order, and computes whole users in Spark's workers.
 
-Spark reads, shuffles and sorts; the arithmetic (features/point_in_time.py) runs on whole columns of many users at once.
-As window functions of Spark, the same rules are a plan of thousands of expressions, which takes longer to plan than a
-day takes to compute.
+Spark reads, shuffles and sorts; the arithmetic (features/point_in_time.py) runs on whole columns of many users. As
+window functions of Spark, the same rules are a plan of thousands of expressions, which takes longer to plan than a day
+takes to compute.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from schemas.tables.journeys import journeys
 
 # A chunk ends with the user who brings it to one of these. A summary of forty steps is one row of about 10,000 bytes.
 _CHUNK_ROWS, _CHUNK_BYTES = 20_000, 32 * 2**20
-# A user is computed at once, in some kilobytes a row.
+# All rows of a user are computed together, and each takes several kilobytes.
 _MAX_ROWS_OF_A_USER = 2_000_000
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from features.channel_counts import dense_counts, dense_lists
-from features.columns import NONE, Ints, fixed_length_lists, row_indices, to_ints
+from features.columns import NO_ROW, Ints, fixed_length_lists, row_indices, to_ints
 from features.point_in_time import point_in_time_steps
 from features.user_chunk import DS, UserChunk
 from features.visibility import Side
@@ -56,7 +56,7 @@ def cut_windows(
 
 
 class WindowBounds(NamedTuple):
-    """W windows. Those of one day are adjacent and sorted by user; days keep the order in which the chunk has them.
+    """W windows. The windows of one day are adjacent and sorted by user; days keep their order in the chunk.
 
     day_row_W: row of the last of the day's exposures of the user, in the chunk. number_W: number among the user's
     windows of that day, from 0. stop_W: position in the user's journey at which the window ends, itself excluded.
@@ -110,7 +110,7 @@ def _window_columns(
     position_WL = bounds.stop_W[:, None] - n + np.arange(n)
     valid_WL = position_WL >= 0
     user_WL = np.broadcast_to(bounds.user_W[:, None], valid_WL.shape)
-    row_WL = np.where(valid_WL, journeys.rows(user_WL, np.maximum(position_WL, 0)), NONE)
+    row_WL = np.where(valid_WL, journeys.rows(user_WL, np.maximum(position_WL, 0)), NO_ROW)
     rows, valid = row_indices(row_WL.ravel()), valid_WL.ravel()
     is_label_WL = np.arange(n) >= n - bounds.labels_W[:, None]
     split_U = pa.array([split_of(user) for user in chunk.user_id_U.to_pylist()])
@@ -123,16 +123,16 @@ def _window_columns(
         "is_label": fixed_length_lists(pa.array(is_label_WL.ravel()), n),
         DS: chunk.exposures.column(DS).take(pa.array(bounds.day_row_W)),
     }
-    kept = {feature.name for feature in spec.kept_features}
-    for name in (column.name for column in profile_inputs(dataset) if column.name in kept):
+    kept_names = {feature.name for feature in spec.kept_features}
+    for name in (column.name for column in profile_inputs(dataset) if column.name in kept_names):
         # As of the window's day, so that a day has the same content whether it is built alone or with later ones.
         columns[name] = chunk.exposures.column(name).take(pa.array(bounds.day_row_W))
-    inputs = (column for column in feature_inputs(dataset) if column.name in kept)
+    inputs = (column for column in feature_inputs(dataset) if column.name in kept_names)
     for name in (column.name for column in (*outcome_columns(dataset), *inputs, *count_inputs(dataset))):
         columns[name] = fixed_length_lists(pc.struct_field(journeys.steps_M, name).take(rows), n)
-    for when, counted in counted_by_channel(dataset).items():
-        counts_WMA = dense_counts(pc.struct_field(journeys.steps_M, f"{when}_by_channel"), counted, spec.channels)
+    for prefix, counted in counted_by_channel(dataset).items():
+        counts_WMA = dense_counts(pc.struct_field(journeys.steps_M, f"{prefix}_by_channel"), counted, spec.channels)
         for name, counts_MA in zip(counted, counts_WMA, strict=True):
             lists = dense_lists(counts_MA[row_WL[valid_WL]], valid)
-            columns[f"{when}_{name}_by_channel"] = fixed_length_lists(lists, n)
+            columns[f"{prefix}_{name}_by_channel"] = fixed_length_lists(lists, n)
     return pa.table(columns)

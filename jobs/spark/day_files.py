@@ -59,7 +59,7 @@ class DayFiles:
                 self._write(day, whole_groups_only=True)
         self._shared_bytes += rows.nbytes
         if self._shared_bytes > _MAX_SHARED_BYTES:
-            # One day after another: copies of all days at once would take as much memory again.
+            # One day after another: copies of all days together would take as much memory again.
             for day, buffer in self._buffers.items():
                 self._buffers[day] = [_copied(buffer)]
             self._shared_bytes = 0

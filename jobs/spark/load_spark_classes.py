@@ -11,7 +11,7 @@ from pyspark.sql.window import Window
 from jobs.spark.session import spark_session
 
 
-def same(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def unchanged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield from batches
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         rows = rows.withColumn("place", newest).where("place < 20").persist()
         users = rows.groupBy("user").agg(F.sort_array(F.collect_list(F.struct("time", "x"))).alias("steps"))
         joined = rows.join(F.broadcast(users), "user").repartition(4, "user").sortWithinPartitions("user", "time")
-        joined.mapInArrow(same, joined.schema).write.parquet(f"{folder}/rows")
+        joined.mapInArrow(unchanged, joined.schema).write.parquet(f"{folder}/rows")
         spark.read.parquet(f"{folder}/rows").groupBy("user").agg(F.count("*"), F.max("x")).collect()
 
 

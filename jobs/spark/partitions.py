@@ -23,15 +23,15 @@ from schemas.dataset import Dataset
 # Rows of a day are always in this many files, split by user: the same files whatever the parallelism, so that equal
 # content has an equal fingerprint, and enough of them for a cluster to write in parallel.
 FILES_PER_DAY = 8
-# A row group is buffered in memory, and a row with lists is large: a window of 20 steps has some kilobytes.
+# A row group is buffered in memory, and a row with lists is large: a window of 20 steps takes several kilobytes.
 ROWS_PER_GROUP, ROWS_PER_GROUP_WITH_LISTS = 16_384, 1_024
-# A worker buffers up to 50 MB of each day that it writes, and 256 MB beside (DayFiles): 1.9 GB for a month and the
-# undated rows.
+# A worker buffers up to 50 MB of each day that it writes, and 256 MB more (DayFiles): 1.9 GB for a month and the rows
+# without a day.
 DAYS_PER_WRITE = 32
 
 
 def day_chunks(days: Sequence[str]) -> list[Sequence[str]]:
-    """The days in their order, in chunks of at most DAYS_PER_WRITE, each of which publish_days can write at once."""
+    """The days in their order, in chunks of at most DAYS_PER_WRITE, each small enough for one call of publish_days."""
     return [days[start : start + DAYS_PER_WRITE] for start in range(0, len(days), DAYS_PER_WRITE)]
 
 
@@ -74,7 +74,8 @@ def publish_days(
 ) -> dict[str, Manifest]:
     """Write `rows` (contract columns plus ds) and publish each of `days`; a day without rows is an empty partition.
 
-    inputs: a day's inputs, for its manifest. counts: further counts for the manifest of a day with so many rows.
+    inputs: a day's inputs, for its manifest. counts: further counts for the manifest, from the day and
+    its number of rows.
 
     Raises ValueError, and publishes nothing, if a row belongs to none of the days: it would be lost.
     """

@@ -2,7 +2,7 @@
 
     progress: reading the log: 12 of 40 tasks, 3,120,000 rows
 
-What is being done is the job description (describe_job). Rows are those that the stage has read so far, from files or
+The first words are the job description (describe_job). Rows are those that the stage has read so far, from files or
 from other stages, as far as its tasks have reported them. bin/progress.py shows the lines of a `make run` in place.
 """
 

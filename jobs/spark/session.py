@@ -27,7 +27,7 @@ _DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "n
 def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]:
     """A session with the settings that results depend on. Raises UserError for a failure that a person can repair.
 
-    raw: the raw files that are read in it; Spark notices that one is damaged only while it reads it.
+    raw: the raw files that are read in it; Spark notices a damaged file only while it reads it.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
@@ -51,14 +51,14 @@ def _use_small_file_splits(spark: SparkSession) -> None:
     """On one machine, read files in splits of a quarter of Spark's default size.
 
     On a few cores, most of them wait while the last task of a stage runs; smaller tasks make that wait shorter. A size
-    that an operator has set is left, and so is a cluster's default.
+    that an operator has set is left unchanged, as is a cluster's default.
     """
     context, setting = spark.sparkContext, "spark.sql.files.maxPartitionBytes"
     if context.master.startswith("local") and not context.getConf().contains(setting):
         spark.conf.set(setting, "32m")
 
 
-# Opens a session of this name: spark_session, or a stand-in for it.
+# Opens a session of this name: spark_session, or its replacement in a test or in shared_session.
 Session = Callable[[str], AbstractContextManager[SparkSession]]
 
 
