@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "jobs.generator": "schemas",
     "jobs": "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator",
     #
-    "mtorl_model.data": "schemas lakehouse",
+    "mtorl_model.data": "schemas lakehouse features",
     "mtorl_model.training": "schemas lakehouse mtorl_model.data",
     "mtorl_model.methods": "schemas mtorl_model.data mtorl_model.training",
     "mtorl_model.inference": "schemas lakehouse mtorl_model.data mtorl_model.methods",
@@ -36,13 +36,13 @@ MAY_IMPORT = {
     "mtorl_model.champion": (
         "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.evaluation"
     ),
-    "mtorl_model.budget": "schemas lakehouse mtorl_model.data mtorl_model.methods mtorl_model.inference",
+    "mtorl_model.budget": "schemas lakehouse features mtorl_model.data mtorl_model.methods mtorl_model.inference",
     "mtorl_model.studies": (
         "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.evaluation "
         "mtorl_model.champion"
     ),
     "mtorl_model": (
-        "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.inference "
+        "schemas lakehouse features mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.inference "
         "mtorl_model.evaluation mtorl_model.champion mtorl_model.budget"
     ),
     #
