@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.spark.day_files import DayFiles
@@ -36,6 +36,7 @@ def written(folder, cuts, table=TABLE, group=GROUP) -> dict:
         return dict(files.finish())
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, ROWS), max_size=12))
 def test_the_pieces_do_not_show_in_the_files(tmp_path_factory, cuts):
     whole, pieces = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("pieces")
