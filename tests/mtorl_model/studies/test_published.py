@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 from synthetic import write_lake
 
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig
+from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.studies.published import as_text, per_step_scores, run_published
 from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
@@ -28,8 +28,9 @@ def test_scores_are_means_over_positions():
 
 
 def test_it_says_how_much_it_leaks(lake):
-    configs = (ModelConfig(hidden=16, steps=N), LossConfig(), TrainConfig(batch_size=64, max_epochs=2, device="cpu"))
-    found = run_published(*lake[:1], KUAIRAND, lake[1], configs, windows=300)
+    train = TrainConfig(batch_size=64, max_epochs=2, device="cpu")
+    config = MTORLConfig(ModelConfig(hidden=16, steps=N), LossConfig(), train)
+    found = run_published(*lake[:1], KUAIRAND, lake[1], config, windows=300)
     assert 0.5 < found["share_of_test_steps_also_in_training"] < 1
     assert found["paper"]["f1_macro"] == 0.6793
     assert "leaks" in as_text(found)

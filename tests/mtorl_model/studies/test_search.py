@@ -86,7 +86,7 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(lake, monkeypatch)
 @pytest.mark.slow
 def test_a_search_killed_in_its_first_trial_still_tries_the_presets_own_values(lake, monkeypatch):
     base = replace(BASE, loss=LossConfig(mu=0.7))
-    fit, calls = searching.fit, []
+    fit, calls = MTORL.fit, []
 
     def killed_first(*args, **kwargs):
         calls.append(args)
@@ -108,8 +108,8 @@ def test_a_search_killed_in_its_first_trial_still_tries_the_presets_own_values(l
 def test_a_search_that_goes_on_draws_other_trials(lake, monkeypatch):
     """The sampler does not begin again with the values of the first call."""
     space = {**SMALL_SPACE, "learning_rate": tuple(10.0**-k for k in range(1, 9)), "dropout": (0.1, 0.2, 0.3, 0.4, 0.5)}
-    history = SimpleNamespace(best=SimpleNamespace(monitor=1.0))
-    monkeypatch.setattr(MTORL, "fit", lambda *_, **__: history)
+    trained = SimpleNamespace(histories=[SimpleNamespace(best=SimpleNamespace(monitor=1.0))])
+    monkeypatch.setattr(MTORL, "fit", lambda *_, **__: trained)
     base = replace(BASE, loss=LossConfig(mu=0.9))
     for trials in (3, 6):
         study = search(lake, KUAIRAND, base, space, trials)
