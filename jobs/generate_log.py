@@ -1,6 +1,6 @@
-"""Write a made-up log in a published raw layout, e.g. python -m jobs.generate_log --layout kuairand --out DIR.
+"""Write a simulated log in a published raw layout, e.g. python -m jobs.generate_log --layout kuairand --out DIR.
 
-The same arguments give the same bytes. With --truth, DIR/_truth holds what really drove each log; see
+The same arguments give the same bytes. With --truth, DIR/_truth has the probabilities behind each log; see
 jobs/generator/truth.py for its columns and jobs/generator/behaviour.py for the equations.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
             if args.first_day or args.no_standard_log:
                 raise UserError("--first-day and --no-standard-log belong to the kuairand layout; criteo has neither")
             rows = write_criteo(folder, size, truth=args.truth)
-    print(f"{args.out}: {rows:,} rows of {size.users:,} made-up users over {size.days} days (seed {size.seed})")
+    print(f"{args.out}: {rows:,} rows of {size.users:,} simulated users over {size.days} days (seed {size.seed})")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,14 +45,14 @@ class _Parser(argparse.ArgumentParser):
 def _arguments() -> argparse.Namespace:
     parser = _Parser(prog="python -m jobs.generate_log", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--layout", required=True, choices=("kuairand", "criteo"))
-    parser.add_argument("--out", required=True, type=Path, help="folder to make; must not exist, or be empty")
+    parser.add_argument("--out", required=True, type=Path, help="folder to create; must not exist, or must be empty")
     parser.add_argument("--users", type=int, help=f"default {_USERS}, or rows / {_ROWS_PER_USER}")
-    parser.add_argument("--rows", type=int, help=f"about how many; default {_ROWS_PER_USER} a user")
+    parser.add_argument("--rows", type=int, help=f"approximate number; default {_ROWS_PER_USER} per user")
     parser.add_argument("--days", type=int, default=_DAYS, help="default %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="other people, same world; default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="other users in the same world; default %(default)s")
     parser.add_argument("--first-day", help=f"kuairand: YYYY-MM-DD, default {RANDOM_FROM}")
     parser.add_argument("--no-standard-log", action="store_true", help="kuairand: random exposures only")
-    parser.add_argument("--truth", action="store_true", help="also write the true chances, into DIR/_truth")
+    parser.add_argument("--truth", action="store_true", help="also write the true probabilities, to DIR/_truth")
     return parser.parse_args()
 
 
@@ -65,7 +65,7 @@ def _size(args: argparse.Namespace) -> Size:
 
 @contextmanager
 def _whole_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `target` only when all is written; gone if anything fails."""
+    """A folder to write to, which becomes `target` once everything is written. It is removed after a failure."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is not an empty folder: choose another --out, or empty it first")
     staged = target.parent / f".{target.name}.{uuid.uuid4().hex}"

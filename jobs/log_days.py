@@ -5,8 +5,8 @@ python -m jobs.log_days --dataset kuairand --raw RAW
 
 from pathlib import Path
 
-from jobs.raw.exposures import days_of, log_span, with_reason
-from jobs.raw.files import find_raw_files, raw_paths, read_raw
+from jobs.raw.files import find_raw_files, raw_paths
+from jobs.raw.rows import log_span, read_rows
 from jobs.spark.session import spark_session
 from lakehouse.arguments import dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
@@ -19,9 +19,8 @@ def main() -> None:
     dataset = dataset_of(args)
     files = find_raw_files(dataset, args.raw)
     with spark_session(f"days of {dataset.name}", raw_paths(files)) as spark:
-        rows = with_reason(spark, dataset, {view: read_raw(spark, f) for view, f in files.items()})
-        first, last = days_of(rows.agg(*log_span()).first(), rows)
-    print(first, last)
+        first_day, last_day = log_span(read_rows(spark, dataset, files))
+    print(first_day, last_day)
 
 
 if __name__ == "__main__":

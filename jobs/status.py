@@ -85,7 +85,7 @@ def yesterday(dataset: Dataset) -> str:
 def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_complete: str) -> list[str]:
     """The days that the lake has, and all later ones up to last_complete that the log has reached.
 
-    Rows from the future, as of a wrong clock, make no days (RawIndex.has_come). Without an index, every day between
+    Rows from the future, as of a wrong clock, make no days (RawIndex.has_reached). Without an index, every day between
     two days of the lake counts as well.
     """
     published = {day for table in DAILY for day in lake.days(table.name, dataset)}
@@ -93,7 +93,7 @@ def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_comp
     known = [*published, *(span or ())]
     first, last = min(published or known, default=""), min(max(known, default=""), last_complete)
     expected = days_between(first, last) if first and first <= last else []
-    arrived = {day for day in expected if day not in published and (index is None or index.has_come(day))}
+    arrived = {day for day in expected if day not in published and (index is None or index.has_reached(day))}
     return sorted(published | arrived)
 
 

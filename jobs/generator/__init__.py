@@ -1,1 +1,1 @@
-"""A seeded model of users with known truth, and writers of its log in the published raw layouts."""
+"""A seeded simulation of users with known truth, and writers of its log in the published raw layouts."""

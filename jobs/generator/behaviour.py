@@ -1,4 +1,4 @@
-"""How made-up people answer to what they are shown: the truth behind a generated log, or a simulator's.
+"""How simulated users respond to exposures: the truth behind a generated log and behind the budget simulator.
 
 With z the interests of a user, w_c the taste of channel c and F_c the user's fatigue of it:
 
@@ -11,8 +11,8 @@ With z the interests of a user, w_c the taste of channel c and F_c the user's fa
     delay        log-logistic with shape k, cut at delay_max_s: (delay / s)^k = u / (1 - u)
     cost         cost_c (1 + click_surcharge click) exp(N(-v^2 / 2, v^2)): mean cost_c (1 + click_surcharge click)
 
-No file, no clock: randomness comes from the caller's generator alone, time from the caller's dt. The worlds
-below are constants, so that two logs of different seeds show different people in one and the same world.
+The model reads no file and no clock: all randomness comes from the caller's generator, all time from the caller's
+dt. The worlds below are constants, so that logs of different seeds have different users in the same world.
 Shape suffixes: U users, C channels, D dimensions of interest.
 """
 
@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 DAY_S = 86_400.0
-NO_CHANNEL = -1  # the previous channel of a user who has seen nothing yet
+NO_CHANNEL = -1  # the previous channel of a user without exposures
 
 
 @dataclass(slots=True)
 class State:
-    """Some users at one moment; `step` and `advance` change it in place."""
+    """The state of a group of users at one moment; `step` and `advance` change it in place."""
 
     home_UD: Floats  # lasting part of the interests
     mood_UD: Floats  # drifting part of the interests
@@ -37,17 +37,17 @@ class State:
     previous_U: NDArray[np.int64]  # channel shown last, or NO_CHANNEL
 
     def head(self, users: int) -> Self:
-        """The first users, as views: what changes there changes here."""
+        """The first users, as views: a change to them changes this state."""
         return type(self)(self.home_UD[:users], self.mood_UD[:users], self.fatigue_UC[:users], self.previous_U[:users])
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What one exposure a user brought."""
+    """The outcomes of one exposure for each user."""
 
     click_U: NDArray[np.bool_]
-    conversion_U: NDArray[np.bool_]  # this exposure sets a conversion going; always a click
-    delay_s_U: Floats  # from the exposure to that conversion, seconds; 0 where there is none
+    conversion_U: NDArray[np.bool_]  # this exposure causes a conversion; implies a click
+    delay_s_U: Floats  # from the exposure to that conversion, seconds; 0 without a conversion
     cost_U: Floats  # in the log's unit
 
 
@@ -72,7 +72,7 @@ class BehaviourModel:
     cost_spread: float = 1.0  # v
 
     def initial_state(self, users: int, rng: np.random.Generator) -> State:
-        """Users who have seen nothing yet, interests drawn from N(0, I)."""
+        """Users without exposures, with interests drawn from N(0, I)."""
         channels, dimensions = self.taste_CD.shape
         return State(
             home_UD=rng.standard_normal((users, dimensions)),
@@ -82,37 +82,37 @@ class BehaviourModel:
         )
 
     def affinity(self, state: State) -> Floats:
-        """[users, channels]: how much each user likes each channel now, A_c = z . w_c."""
+        """[users, channels]: each user's current affinity for each channel, A_c = z . w_c."""
         interest_UD = np.sqrt(self.home_share) * state.home_UD + np.sqrt(1 - self.home_share) * state.mood_UD
-        # A product of small matrices by hand: unlike BLAS, the same bits for any number of rows or threads.
+        # A product of small matrices, column by column: unlike BLAS, the same bits for any number of rows or threads.
         affinity_UC = interest_UD[:, :1] * self.taste_CD[:, 0]
         for d in range(1, self.taste_CD.shape[1]):
             affinity_UC += interest_UD[:, d : d + 1] * self.taste_CD[:, d]
         return affinity_UC
 
     def click_probability(self, state: State) -> Floats:
-        """[users, channels]: the chance of a click if that channel were shown now."""
+        """[users, channels]: the probability of a click if that channel were shown now."""
         return _sigmoid(self.click_bias_C + self.affinity(state) - self.fatigue_weight * state.fatigue_UC)
 
     def conversion_probability(self, state: State) -> Floats:
-        """[users, channels]: the chance that showing that channel now is clicked and sets a conversion going."""
+        """[users, channels]: the probability of a click and a conversion if that channel were shown now."""
         affinity_UC = self.affinity(state)
         return self.click_probability(state) * _sigmoid(self.conversion_bias_C + self.conversion_slope * affinity_UC)
 
     def step(self, state: State, channel_U: NDArray[np.int64], rng: np.random.Generator) -> Outcomes:
-        """Show each user one channel: draw what happens, then add the exposure to the state."""
+        """Show each user one channel: draw the outcomes, then add the exposure to the state."""
         users = np.arange(len(channel_U))
         click_rate_U = self.click_probability(state)[users, channel_U]
         conversion_rate_U = self.conversion_probability(state)[users, channel_U]
-        luck_U = rng.random(len(users))  # one draw decides both, so that a conversion is a click
-        click_U, conversion_U = luck_U < click_rate_U, luck_U < conversion_rate_U
+        uniform_U = rng.random(len(users))  # one draw decides both, so that a conversion implies a click
+        click_U, conversion_U = uniform_U < click_rate_U, uniform_U < conversion_rate_U
         delay_s_U = np.where(conversion_U, self._delay_s(len(users), rng), 0.0)
         state.fatigue_UC[users, channel_U] += 1.0
         state.previous_U[:] = channel_U
         return Outcomes(click_U, conversion_U, delay_s_U, self._cost(channel_U, click_U, rng))
 
     def advance(self, state: State, elapsed_s_U: Floats, rng: np.random.Generator) -> None:
-        """Let time pass, seconds by user: interests drift and fatigue fades."""
+        """Advance time by these seconds for each user: interests drift and fatigue fades."""
         rho_U1 = np.exp(-elapsed_s_U / self.drift_memory_s)[:, None]
         state.mood_UD *= rho_U1
         state.mood_UD += np.sqrt(1 - rho_U1**2) * rng.standard_normal(state.mood_UD.shape)
@@ -122,7 +122,7 @@ class BehaviourModel:
         """Delays below delay_max_s with median delay_median_s, seconds."""
         if self.delay_median_s == 0:
             return np.zeros(users)
-        # The scale s that gives the distribution cut at the maximum the asked median:
+        # The scale s for which the distribution, truncated at the maximum, has the given median:
         # with m = median^k and M = maximum^k, half of F(maximum) at the median means s^k = m / (1 - 2 m / M).
         median, maximum = self.delay_median_s**self.delay_shape, self.delay_max_s**self.delay_shape
         scale = median / (1 - 2 * median / maximum)
@@ -141,7 +141,7 @@ def _sigmoid(x: Floats) -> Floats:
 
 
 def _tastes(channels: int, dimensions: int, general: float, special: float) -> Floats:
-    """w_c: `general` in the first dimension, which all channels share, and length `special` in the others."""
+    """w_c: `general` in the first dimension, which all channels share; the other dimensions have norm `special`."""
     directions = np.random.default_rng(8).standard_normal((channels, dimensions - 1))
     directions *= special / np.linalg.norm(directions, axis=1, keepdims=True)
     return np.column_stack([np.full(channels, general), directions])

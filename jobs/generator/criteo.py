@@ -1,7 +1,7 @@
 """The Criteo layout: display ads of a sticky policy, with conversions that come days after their clicks.
 
-A conversion that one click sets going marks the user's whole path: every click of the 30 days before it, since
-the conversion before, carries its flag, time and id. A conversion after the end of the log is not in the log.
+A conversion that one click causes marks the user's whole path: every click in the 30 days before it and after the
+previous conversion has its flag, time and id. A conversion after the end of the log is not in the log.
 """
 
 from pathlib import Path
@@ -21,16 +21,22 @@ from schemas.datasets.criteo import LONGEST_DAYS
 from schemas.errors import UserError
 
 FILE = "criteo_attribution_dataset.tsv.gz"
-NONE = -1
+ABSENT = -1
 MAX_USERS = 32_452_843  # a prime: user ids below it, as in the published log, without repetition
 _ID_STEP = 20_073_966
 _PATH_S = int(30 * DAY_S)
 _MEAN_GAP_S = 3_600  # between two ads of one session
 _ATTRIBUTED = 0.55
 _CAMPAIGNS = 675
-_MAIN_CAMPAIGN = 0.8  # chance that an exposure is of the user's usual campaign
+_MAIN_CAMPAIGN = 0.8  # probability that an exposure belongs to the user's usual campaign
 _CARDINALITIES = {"cat1": 9, "cat2": 70, "cat3": 1829, "cat4": 21, "cat5": 51, "cat6": 30, "cat7": 57196, "cat9": 30}
-_OF_USER = ("cat1", "cat4", "cat5", "cat6", "cat9")  # the others follow from the campaign, cat7 from both
+_USER_CATEGORIES = (
+    "cat1",
+    "cat4",
+    "cat5",
+    "cat6",
+    "cat9",
+)  # the campaign determines the others; for cat7, campaign and user
 
 # cat8 shares: one channel holds three fifths, as in the published log.
 POLICY = LoggingPolicy(
@@ -51,12 +57,12 @@ def write_criteo(folder: Path, size: Size, *, truth: bool) -> int:
     log = SortedLog(folder / ".scratch", "timestamp", 0, end_s, size.rows)
     for user_U, rng in size.blocks():
         visits = draw_visits(len(user_U), size.rows_per_user, 0, size.days, _MEAN_GAP_S, rng)
-        everyone_R = np.zeros(len(visits.user_R), np.int64)
-        journeys = simulate(model, visits, [POLICY], everyone_R, rng)
+        policy_R = np.zeros(len(visits.user_R), np.int64)
+        journeys = simulate(model, visits, [POLICY], policy_R, rng)
         rows = log_rows(model, visits, journeys, user_ids(user_U, size.seed)[visits.user_R], end_s, rng)
         if truth:
             rows |= truth_columns(
-                model, journeys, "conversion", model.channels, journeys.propensity_RC, everyone_R == 0
+                model, journeys, "conversion", model.channels, journeys.propensity_RC, np.ones(len(policy_R), np.bool_)
             )
             rows["sets_off"] = journeys.conversion_R.astype(np.int8)
         log.add(with_duplicates(pa.table(rows), rng))
@@ -65,7 +71,7 @@ def write_criteo(folder: Path, size: Size, *, truth: bool) -> int:
 
 
 def user_ids(user_U: Ints, seed: int) -> Ints:
-    """Distinct ids below MAX_USERS; another seed has other ones, but for chance hits."""
+    """Distinct ids below MAX_USERS. Other seeds give other ids, apart from chance collisions."""
     return (user_U * _ID_STEP + seed % MAX_USERS * 7_919) % MAX_USERS
 
 
@@ -80,14 +86,16 @@ def log_rows(
 
     main_R = _skewed(rng.random(users), _CAMPAIGNS)[visits.user_R]
     campaign_R = np.where(rng.random(rows) < _MAIN_CAMPAIGN, main_R, _skewed(rng.random(rows), _CAMPAIGNS))
-    of_ad_R = {"cat2": campaign_R, "cat3": campaign_R, "cat7": uid_R + campaign_R}
+    ad_code_R = {"cat2": campaign_R, "cat3": campaign_R, "cat7": uid_R + campaign_R}
     categories = {
         name: _category_values(name, size)[
-            _skewed(rng.random(users), size)[visits.user_R] if name in _OF_USER else _scramble(of_ad_R[name]) % size
+            _skewed(rng.random(users), size)[visits.user_R]
+            if name in _USER_CATEGORIES
+            else _scramble(ad_code_R[name]) % size
         ]
         for name, size in _CARDINALITIES.items()
     }
-    # What an order may cost: fixed for a campaign and a day, as the advertiser's bids are.
+    # The cost per order is fixed for a campaign and a day, like the advertiser's bids.
     day_R = timestamp_R // int(DAY_S)
     cpo_R = 0.05 + 0.55 * _fraction(campaign_R + 1) + 0.1 * _fraction((campaign_R + 1) * 5_000 + day_R)
     return {
@@ -107,34 +115,34 @@ def log_rows(
 def _paths(
     user_R: Ints, timestamp_R: Ints, journeys: Journeys, end_s: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """conversion*, attribution, click_pos and click_nb: each click looks up the next conversion of its user."""
+    """conversion*, attribution, click_pos and click_nb: of the next conversion of the user after each click."""
     columns = {
         "conversion": np.zeros(len(user_R), np.int64),
-        "conversion_timestamp": np.full(len(user_R), NONE),
-        "conversion_id": np.full(len(user_R), NONE),
+        "conversion_timestamp": np.full(len(user_R), ABSENT),
+        "conversion_id": np.full(len(user_R), ABSENT),
         "attribution": np.zeros(len(user_R), np.int64),
-        "click_pos": np.full(len(user_R), NONE),
-        "click_nb": np.full(len(user_R), NONE),
+        "click_pos": np.full(len(user_R), ABSENT),
+        "click_nb": np.full(len(user_R), ABSENT),
     }
     converts_at_R = timestamp_R + 1 + journeys.delay_s_R.astype(np.int64)
     real_R = journeys.conversion_R & (converts_at_R < end_s)
-    # One sorted key of user and time: the next conversion of a click is then one binary search away.
+    # A sorted key of user and time: a binary search finds the next conversion of a click.
     key_E = np.unique(user_R[real_R] * (end_s + 1) + converts_at_R[real_R])
     if len(key_E) == 0:
         return columns
     click_R = np.flatnonzero(journeys.click_R)
     event_R = np.searchsorted(key_E, user_R[click_R] * (end_s + 1) + timestamp_R[click_R], side="right")
-    found_R = event_R < len(key_E)
-    click_R, event_R = click_R[found_R], event_R[found_R]
-    user_E, at_E = np.divmod(key_E, end_s + 1)
-    on_path_R = (user_E[event_R] == user_R[click_R]) & (at_E[event_R] - timestamp_R[click_R] <= _PATH_S)
+    has_next_R = event_R < len(key_E)
+    click_R, event_R = click_R[has_next_R], event_R[has_next_R]
+    user_E, converts_at_E = np.divmod(key_E, end_s + 1)
+    on_path_R = (user_E[event_R] == user_R[click_R]) & (converts_at_E[event_R] - timestamp_R[click_R] <= _PATH_S)
     click_R, event_R = click_R[on_path_R], event_R[on_path_R]
 
-    # Clicks come ordered by user and time, so the clicks of one path are neighbours.
+    # Clicks are ordered by user and time, so the clicks of one path are adjacent.
     clicks_E = np.bincount(event_R, minlength=len(key_E))
     first_E = np.cumsum(clicks_E) - clicks_E
     columns["conversion"][click_R] = 1
-    columns["conversion_timestamp"][click_R] = at_E[event_R]
+    columns["conversion_timestamp"][click_R] = converts_at_E[event_R]
     columns["conversion_id"][click_R] = rng.integers(1, MAX_USERS, len(key_E))[event_R]
     columns["attribution"][click_R] = (rng.random(len(key_E)) < _ATTRIBUTED)[event_R]
     columns["click_pos"][click_R] = np.arange(len(click_R)) - first_E[event_R]
@@ -143,17 +151,17 @@ def _paths(
 
 
 def _since_last_click(user_R: Ints, timestamp_R: Ints, click_R: np.ndarray) -> Ints:
-    """Seconds since the user's latest click in an earlier row, NONE before the first."""
+    """Seconds since the user's latest click in an earlier row; ABSENT before the first click."""
     rows = np.arange(len(user_R))
-    latest_R = np.maximum.accumulate(np.where(click_R, rows, NONE))
-    before_R = np.concatenate([[NONE], latest_R[:-1]])
-    known_R = (before_R != NONE) & (user_R[before_R] == user_R)
-    return np.where(known_R, timestamp_R - timestamp_R[before_R], NONE)
+    latest_R = np.maximum.accumulate(np.where(click_R, rows, ABSENT))
+    latest_before_R = np.concatenate([[ABSENT], latest_R[:-1]])
+    known_R = (latest_before_R != ABSENT) & (user_R[latest_before_R] == user_R)
+    return np.where(known_R, timestamp_R - timestamp_R[latest_before_R], ABSENT)
 
 
-def _skewed(luck: Floats, size: int) -> Ints:
-    """An index below size, small ones far more often."""
-    return (size * luck**4).astype(np.int64)
+def _skewed(uniform: Floats, size: int) -> Ints:
+    """Indices below size from uniform numbers in [0, 1); small ones are far more frequent."""
+    return (size * uniform**4).astype(np.int64)
 
 
 def _scramble(number: Ints) -> Ints:
@@ -161,11 +169,11 @@ def _scramble(number: Ints) -> Ints:
 
 
 def _fraction(number: Ints) -> Floats:
-    """A number in [0, 1) that looks random but is fixed by its argument."""
+    """A pseudo-random number in [0, 1) that depends on the argument alone."""
     return (_scramble(number) % 65_521) / 65_521
 
 
 def _category_values(name: str, size: int) -> Ints:
-    """The hashed values a column takes: the same ones in every log."""
+    """The hashed values of a column: the same ones in every log."""
     rng = np.random.default_rng([size, *name.encode()])
     return rng.choice(MAX_USERS, size, replace=False)

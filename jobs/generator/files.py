@@ -1,4 +1,4 @@
-"""Writes a generated log: blocks of users go in, one delimited file sorted by time comes out, memory stays bounded."""
+"""Writes blocks of users as one delimited file sorted by time, in bounded memory."""
 
 import gzip
 from collections.abc import Iterator, Sequence
@@ -11,26 +11,26 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-# The folder beside the logs that holds the truth; readers of raw files look for neither the folder nor Parquet.
+# The folder with the truth, next to the logs. Readers of raw files ignore folders and Parquet files.
 TRUTH_FOLDER = "_truth"
-# A generated log repeats this share of its rows, at least one in a block of users that has any.
+# A generated log repeats this share of its rows, and at least one row of each block of users.
 _DUPLICATES = 1e-4
-# Rows of one slice of time that are sorted at once, and how many slices may be open.
+# The log is sorted in slices of time: the rows of one slice, and the largest number of slices.
 _SLICE_ROWS = 500_000
 _MAX_SLICES = 256
 
 
 def with_duplicates(table: pa.Table, rng: np.random.Generator) -> pa.Table:
-    """Some rows twice, the copies beside their originals."""
+    """The rows with a few of them repeated, each next to its original."""
     extra = max(1, round(_DUPLICATES * len(table)))
     return table.take(pa.array(np.sort(np.append(np.arange(len(table)), rng.integers(len(table), size=extra)))))
 
 
 class SortedLog:
-    """Rows of all users, spilled to one scratch file a slice of time and read back sorted.
+    """Rows of all users, spilled to one scratch file per slice of time and read back sorted.
 
-    scratch: folder for the spill, made here. time: the column to sort by, with values in [first, first + span);
-    equal times keep the order in which the rows came. rows: how many to expect in all.
+    scratch: folder for the spill, created here. time: the column to sort by, with values in [first, first + span);
+    equal times keep the order in which the rows were added. rows: the expected total.
     """
 
     def __init__(self, scratch: Path, time: str, first: int, span: int, rows: int):
@@ -51,7 +51,7 @@ class SortedLog:
             spill.write_table(table.slice(start, end - start))
 
     def slices(self) -> Iterator[pa.Table]:
-        """All rows, oldest first, slice by slice, each with the columns even where it has no rows; ends the adding."""
+        """All rows in slices, oldest first; a slice without rows has the columns. Ends the adding of rows."""
         for spill in self._spills:
             spill.close()
         for path in self._paths:
@@ -67,9 +67,9 @@ class SortedLog:
 def write_log(log: SortedLog, target: Path, columns: Sequence[str], separator: str, truth_keys: Sequence[str]) -> int:
     """Write `columns` to the delimited file `target` (gzip by its name) and return the number of rows.
 
-    Where the log has further columns, they go to TRUTH_FOLDER/<name of target>.parquet, after `row` and truth_keys.
+    All other columns are written to TRUTH_FOLDER/<name of target>.parquet, after `row` and truth_keys.
     """
-    # All log columns are numbers; with quoting on, Arrow would quote the header's names.
+    # All log columns are numbers; with quoting enabled, Arrow would quote the names in the header.
     plain = pa_csv.WriteOptions(include_header=False, delimiter=separator, quoting_style="none")
     rows = 0
     truth_file = None
@@ -77,10 +77,10 @@ def write_log(log: SortedLog, target: Path, columns: Sequence[str], separator: s
         file.write((separator.join(columns) + "\n").encode())
         for table in log.slices():
             pa_csv.write_csv(table.select(columns), file, plain)
-            further = [name for name in table.column_names if name not in columns]
-            if further:
+            truth_columns = [name for name in table.column_names if name not in columns]
+            if truth_columns:
                 row = pa.array(np.arange(rows, rows + len(table)))
-                truth = table.select([*truth_keys, *further]).add_column(0, "row", row)
+                truth = table.select([*truth_keys, *truth_columns]).add_column(0, "row", row)
                 truth_file = truth_file or pq.ParquetWriter(_truth_path(target), truth.schema)
                 truth_file.write_table(truth)
             rows += len(table)
@@ -101,6 +101,6 @@ def _open_delimited(target: Path) -> Iterator[BinaryIO]:
         if target.suffix != ".gz":
             yield file
             return
-        # Neither a name nor a time in the header: the same rows are the same bytes.
+        # Without a name and a time in the header, the same rows give the same bytes.
         with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as packed:
             yield packed  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """The KuaiRand layout: short videos of one fixed pool, shown at random or by a policy that knows the user's taste.
 
-Each video is truly short, mid or long (terciles of the duration); 3 % of them do not say so: their duration is
-missing from the video table and 0 in the log, so that a reader cannot know the channel of their exposures.
+Each video is truly short, mid or long (terciles of the duration). For 3 % of them the duration is missing from the
+video table and 0 in the log, so that a reader cannot know the channel of their exposures.
 """
 
 from datetime import UTC, datetime
@@ -61,7 +61,7 @@ def write_kuairand(folder: Path, size: Size, first_day: str, *, standard: bool, 
     if not standard:
         first_ms = max(first_ms, random_from_ms)
         if first_ms >= end_ms:
-            raise UserError(f"--no-standard-log leaves nothing before {RANDOM_FROM}: choose a later --first-day or "
+            raise UserError(f"--no-standard-log leaves no rows before {RANDOM_FROM}: choose a later --first-day or "
                             "more --days")  # fmt: skip
     days = (end_ms - first_ms) // DAY_MS
     random_share = _RANDOM_SHARE if standard else 1.0
@@ -85,8 +85,8 @@ def write_kuairand(folder: Path, size: Size, first_day: str, *, standard: bool, 
             )  # fmt: skip
         table = with_duplicates(pa.table(rows), rng)
         is_late_R, is_random_R = (table["time_ms"].to_numpy() >= random_from_ms), table["is_rand"].to_numpy() == 1
-        for log, here_R in zip(logs, (~is_late_R, is_late_R & ~is_random_R, is_random_R), strict=True):
-            log.add(table.filter(pa.array(here_R)))
+        for log, in_log_R in zip(logs, (~is_late_R, is_late_R & ~is_random_R, is_random_R), strict=True):
+            log.add(table.filter(pa.array(in_log_R)))
 
         is_first = user_U[0] == 0
         user_rows(user_U, journeys.home_UD, rng).to_csv(
@@ -118,7 +118,7 @@ def log_rows(
     hour_R = local_ms_R % DAY_MS // HOUR_MS
     late_R = ~is_random_R & (hour_R == 23) & (rng.random(rows) < _LATE_DATE)
     day_R = local_ms_R // DAY_MS + late_R
-    # A log has few days: spell each one once.
+    # A log has few days: each date is formatted once.
     days, day_index_R = np.unique(day_R, return_inverse=True)
     dates = np.array([int(str(day).replace("-", "")) for day in days.astype("datetime64[D]")])
 
@@ -155,10 +155,10 @@ def _draw_videos(pool: Pool, channel_R: Ints, rng: np.random.Generator) -> Ints:
 def _play_time(
     duration_R: Ints, click_R: NDArray[np.bool_], long_view_R: NDArray[np.bool_], rng: np.random.Generator
 ) -> Ints:
-    """Milliseconds watched, as the flags are defined: a click from 7 s on, a long view from 18 s or to the end."""
-    luck_R = rng.random(len(duration_R))
+    """Milliseconds watched, as the flags require: a click from 7 s on, a long view from 18 s on or to the end."""
+    uniform_R = rng.random(len(duration_R))
     click_from_R, long_from_R = np.minimum(7_000, duration_R), np.minimum(18_000, duration_R)
-    long_R = long_from_R + luck_R**2 * (duration_R - long_from_R)
-    clicked_R = click_from_R + luck_R * (long_from_R - click_from_R)
+    long_R = long_from_R + uniform_R**2 * (duration_R - long_from_R)
+    clicked_R = click_from_R + uniform_R * (long_from_R - click_from_R)
     skipped_R = np.minimum(1_800 * np.exp(0.9 * rng.standard_normal(len(duration_R))), click_from_R - 1)
     return np.where(long_view_R, long_R, np.where(click_R, clicked_R, skipped_R)).astype(np.int64)

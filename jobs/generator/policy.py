@@ -1,4 +1,4 @@
-"""The logging policies behind a generated log: known propensities for every channel."""
+"""The logging policies behind a generated log, with known propensities for every channel."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from jobs.generator.behaviour import NO_CHANNEL, BehaviourModel, Floats, State
 class LoggingPolicy:
     """pi(c) = stickiness [c = previous] + (1 - stickiness) softmax_c(log share_c + greed A_c).
 
-    With neither greed nor stickiness it draws by the shares alone; at a user's first exposure nothing is repeated.
+    With neither greed nor stickiness it draws by the shares alone. A user's first exposure has no previous channel.
     """
 
     share_C: Floats
@@ -19,7 +19,7 @@ class LoggingPolicy:
     stickiness: float = 0.0
 
     def probabilities(self, model: BehaviourModel, state: State) -> Floats:
-        """[users, channels]: the chance that the policy shows that channel now; rows sum to 1."""
+        """[users, channels]: the probability that the policy shows that channel now; rows sum to 1."""
         weight_UC = self.share_C * np.exp(self.greed * model.affinity(state))
         propensity_UC = weight_UC / weight_UC.sum(axis=1, keepdims=True)
         repeaters_U = np.flatnonzero(state.previous_U != NO_CHANNEL)

@@ -1,4 +1,4 @@
-"""How large a generated log is, and how it is cut into blocks of users that fit in memory."""
+"""The size of a generated log, and its division into blocks of users that fit in memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MAX_DAYS = 3_660
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """users and days are exact, rows is approximate: at least one a user."""
+    """users and days are exact; rows is approximate, with at least one row per user."""
 
     users: int
     days: int
@@ -28,7 +28,7 @@ class Size:
             raise UserError(f"--days {self.days}: choose 1 to {_MAX_DAYS}")
         if self.rows < self.users:
             raise UserError(
-                f"--rows {self.rows}: every user has a row, so ask for at least {self.users} or fewer --users"
+                f"--rows {self.rows}: every user has a row, so choose at least {self.users} or fewer --users"
             )
         if self.seed < 0:
             raise UserError(f"--seed {self.seed}: choose 0 or more")
@@ -38,7 +38,7 @@ class Size:
         return self.rows / self.users
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], np.random.Generator]]:
-        """Blocks of users, numbered from 0 over the whole log, each block with a generator of its own."""
+        """Blocks of users, numbered from 0 over the whole log, each with a separate random generator."""
         block = max(1, int(_BLOCK_ROWS / self.rows_per_user))
         for start in range(0, self.users, block):
             yield np.arange(start, min(start + block, self.users)), np.random.default_rng([self.seed, start])

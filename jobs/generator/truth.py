@@ -1,18 +1,18 @@
-"""What a generated log knows and a real one does not: every channel's chances at every row.
+"""The truth behind a generated log, which no real log has: the probabilities of every channel at every row.
 
 The table has one row for each row of the log and these columns, for the channels c of the world:
 
     row                    0-based number of the row in the log file, in the order of both files
     <user>, <time>         the log's own user and time columns
-    channel                the channel shown, as a reader of the log can know it; null where it cannot be known
-    click_<c>, <gain>_<c>  chance of that outcome at that moment, had c been shown
-    click_shown, <gain>_shown   the same for what was in fact shown
-    propensity_<c>         chance that the logging policy showed c; these sum to 1
+    channel                the channel shown; null if a reader of the log cannot know it
+    click_<c>, <gain>_<c>  probability of that outcome at that moment, had c been shown
+    click_shown, <gain>_shown   the same for the channel shown
+    propensity_<c>         probability that the logging policy shows c; these sum to 1
 
-KuaiRand: <gain> is long_view, and propensity_unknown is the chance of a video without a duration.
-Criteo: <gain> is conversion, the chance that this very exposure sets a conversion going, and `sets_off` says
-whether it did. The log's own flag also stands on the other clicks of the path, and is missing where the
-conversion falls after the end of the log.
+KuaiRand: <gain> is long_view, and propensity_unknown is the probability of a video without a duration.
+Criteo: <gain> is conversion, the probability that this exposure causes a conversion, and `sets_off` is 1 if it did. The
+flag in the log differs: it also marks the other clicks of the path, and is missing if the conversion happens after the
+end of the log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def truth_columns(
     propensity_RC: NDArray[np.float32],
     is_known_R: NDArray[np.bool_],
 ) -> Mapping[str, Any]:
-    """All columns but `row`, user and time. propensities: the names of the columns of propensity_RC."""
+    """All columns except `row`, user and time. propensities: the names of the columns of propensity_RC."""
     channel_R1 = journeys.channel_R[:, None]
     columns: dict[str, Any] = {"channel": pa.array(model.channels).take(pa.array(journeys.channel_R, mask=~is_known_R))}
     for outcome, chance_RC in (("click", journeys.click_chance_RC), (gain, journeys.conversion_chance_RC)):

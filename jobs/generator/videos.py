@@ -1,4 +1,4 @@
-"""KuaiRand's pool of videos: made up, and the same one in every log."""
+"""KuaiRand's pool of videos: simulated, and the same one in every log."""
 
 from dataclasses import dataclass
 
@@ -16,21 +16,21 @@ _MISSING_DURATIONS = 239
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """All videos: the published table, and what it does not say."""
+    """All videos: the published table, and true values that it does not have."""
 
     table: pd.DataFrame
     duration_ms: Ints  # the true one
     channel: Ints  # 0 short, 1 mid, 2 long, by the true duration
-    is_known: NDArray[np.bool_]  # does the table state the duration
+    is_known: NDArray[np.bool_]  # whether the table has the duration
 
     @property
     def shares(self) -> Floats:
-        """Chance that a video drawn from the pool is truly short, mid or long."""
+        """Probability that a video drawn from the pool is truly short, mid or long."""
         return np.bincount(self.channel, minlength=3) / len(self.channel)
 
     @property
     def known_shares(self) -> Floats:
-        """Chance, by true channel, that a video of it states its duration."""
+        """Probability that a video of each true channel has its duration in the table."""
         return np.bincount(self.channel[self.is_known], minlength=3) / np.bincount(self.channel, minlength=3)
 
 

@@ -1,4 +1,4 @@
-"""Find a dataset's raw files and check them before Spark starts: folder, layout, header, compression."""
+"""Finds a dataset's raw files and checks them before Spark starts: folder, layout, header, compression."""
 
 import gzip
 import zlib
@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
-
-from jobs.raw.lines import read_lines
 from lakehouse.lake import literal_path
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError
@@ -16,50 +13,50 @@ from schemas.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class RawFiles:
-    """The checked files of one kind."""
+    """The checked files of one layout."""
 
     layout: RawFile
     paths: tuple[Path, ...]
 
 
 def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
-    """All raw files of a dataset by view name; a UserError says which one is missing or has another layout."""
+    """All raw files of a dataset by view name. Raises UserError if a file is missing or has a different layout."""
     literal_path(folder)
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (RAW must name the folder that holds the raw {dataset.name} files)")
-    found = {}
+    files = {}
     for layout in (dataset.log, *(lookup.file for lookup in dataset.lookups)):
         paths = sorted({p for pattern in layout.patterns for p in folder.glob(pattern) if p.is_file()})
         if not paths:
             raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
         for path in paths:
             _check_header(literal_path(path), layout)
-        found[layout.view] = RawFiles(layout, tuple(paths))
-    return found
+        files[layout.view] = RawFiles(layout, tuple(paths))
+    return files
 
 
 def raw_paths(files: Mapping[str, RawFiles]) -> list[Path]:
-    """The files of all kinds."""
+    """The paths of the log files and of all lookup files."""
     return [path for group in files.values() for path in group.paths]
 
 
 def _check_header(path: Path, layout: RawFile) -> None:
     expected = [c.name for c in layout.columns]
     header = _first_line(path).rstrip("\r\n").removeprefix("\ufeff")
-    got = [name.strip().strip('"') for name in header.split(layout.separator)]
-    if got == expected:
+    columns = [name.strip().strip('"') for name in header.split(layout.separator)]
+    if columns == expected:
         return
-    missing = [name for name in expected if name not in got]
-    surplus = [name for name in got if name not in expected]
+    missing = [name for name in expected if name not in columns]
+    surplus = [name for name in columns if name not in expected]
     if missing:
-        what = f"column {', '.join(missing)} is missing" + (
-            f" (found instead: {', '.join(surplus)})" if surplus else ""
-        )
+        problem = f"column {', '.join(missing)} is missing"
+        if surplus:
+            problem += f" (found instead: {', '.join(surplus)})"
     elif surplus:
-        what = f"there is a column too many: {', '.join(surplus)}"
+        problem = f"there is a column too many: {', '.join(surplus)}"
     else:
-        what = "the columns stand in another order"
-    raise UserError(f"{path.name}: {what[:300]}; expected the header: {layout.separator.join(expected)}")
+        problem = "the columns are in a different order"
+    raise UserError(f"{path.name}: {problem[:300]}; expected the header: {layout.separator.join(expected)}")
 
 
 def _first_line(path: Path) -> str:
@@ -75,15 +72,10 @@ def _first_line(path: Path) -> str:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path.name} is cut off or damaged: fetch it again") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path.name} is not UTF-8 text: is it really a {_layout_hint(path)}?") from error
+        raise UserError(f"{path.name} is not UTF-8 text: is it really a {_format_name(path)}?") from error
     except PermissionError as error:
-        raise UserError(f"{path.name} may not be read: {error.strerror}") from error
+        raise UserError(f"{path.name} cannot be read: {error.strerror}") from error
 
 
-def _layout_hint(path: Path) -> str:
+def _format_name(path: Path) -> str:
     return "tab-separated file" if ".tsv" in path.name else "CSV file"
-
-
-def read_raw(spark: SparkSession, files: RawFiles) -> DataFrame:
-    """All rows, for jobs.raw.lines.typed."""
-    return read_lines(spark.read.text([str(path.resolve()) for path in files.paths]), files.layout)

@@ -1,19 +1,19 @@
-"""What each raw file of a log held when it was last read: rows and fingerprint by day, without the rows.
+"""The raw index: the rows and fingerprint of each log file and day, stored without the rows.
 
-Kept as `LAKE/raw_index/dataset=<name>/index.json`. From it a run knows which days' raw rows have changed without
-reading any: a file whose size and times are as they were is not read again. A day's fingerprint is over the rows as
-they would be published, what the lookups bring included, in any order; so it also tells when a corrected lookup or
-new code changes a day, and which days it leaves alone.
+It is the file `LAKE/raw_index/dataset=<name>/index.json`. From it a run knows which days' raw rows have changed without
+reading the log: a file with the same size and times is not read again. A fingerprint covers the rows as they would be
+published, the columns from lookups included, and does not depend on their order. So it also shows which days a
+corrected lookup or new code changes, and which days stay the same.
 
-A file that is no longer there (rotated away, or not mounted just now) takes no rows back: they stay in the lake, also
-where other files bring more rows of their days. Rows are withdrawn by leaving the file with its header alone.
+A file that has been removed (rotated away, or not mounted for now) withdraws no rows: they stay in the lake, even where
+other files add rows to their days. To withdraw rows, leave the file in place with its header alone.
 """
 
 import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -28,157 +28,189 @@ from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.tables import exposures
 
-_READERS = ("exposures.py", "files.py", "lines.py")
-_BELIEVED = 0.01
-NO_DAY = ""  # of refused rows whose time cannot be read
+# The modules that decide what a row is read as: after a change in one of them the whole log is read again.
+_READERS = ("files.py", "fingerprints.py", "lines.py", "plain_lines.py", "rows.py")
+_SHARE_OF_USUAL_DAY = 0.01
+NO_DAY = ""  # the day of quarantined rows whose time cannot be read
+# Stored under these names in the index and in the fingerprints of inputs since its first version.
+_USABLE, _QUARANTINED, _REMOVED = "usable", "refused", "gone"
+
+RowsByDay = Mapping[str, list[int | str]]  # [number of rows, fingerprint] by day
 
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """One log file. usable, refused: [rows, fingerprint] by day, of the rows that the rules keep or refuse."""
+    """One log file. stamp: file_stamp when it was read. usable, quarantined: its rows by day."""
 
     stamp: list[int]
-    usable: Mapping[str, list[int | str]]
-    refused: Mapping[str, list[int | str]]
+    usable: RowsByDay
+    quarantined: RowsByDay
 
     @property
     def rows(self) -> int:
-        return sum(int(rows) for by_day in (self.usable, self.refused) for rows, _ in by_day.values())
+        return sum(int(rows) for by_day in (self.usable, self.quarantined) for rows, _ in by_day.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"stamp": self.stamp, _USABLE: self.usable, _QUARANTINED: self.quarantined}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "FileRows":
+        return cls(stored["stamp"], stored[_USABLE], stored[_QUARANTINED])
 
 
 @dataclass(frozen=True)
 class RawIndex:
     """All log files by name. read_with: changes with the lookups, the contract and the code that reads rows.
 
-    gone: files that were read once and are no longer there.
+    removed: files that were read once and have been removed since.
     """
 
     read_with: str
     files: Mapping[str, FileRows]
-    gone: Mapping[str, FileRows] = field(default_factory=dict)
+    removed: Mapping[str, FileRows] = field(default_factory=dict)
 
     @cached_property
     def span(self) -> tuple[str, str] | None:
-        """The first and the last day of the log; None where no row is usable. A refused row has no say in it."""
-        days = self._usable_by_day
+        """The first and the last day of the usable rows; None if there are no usable rows."""
+        days = self._usable_rows_by_day
         return (min(days), max(days)) if days else None
 
-    def has_come(self, day: str) -> bool:
-        """Whether the log has got to that day: it has rows of it, or enough of later days to believe it empty.
+    @property
+    def log_days(self) -> tuple[str, str]:
+        """The span of a log with usable rows: every stored index has one, since any other log is a UserError."""
+        if self.span is None:
+            raise ValueError("a log without usable rows has no days")
+        return self.span
 
-        Enough: 1 % of a usual day. A single row of a clock that runs ahead says nothing about the days before it.
+    def has_reached(self, day: str) -> bool:
+        """Whether the log is complete up to this day: it has rows of the day, or enough rows of later days.
+
+        Enough is 1 % of a usual day. A few rows with a clock that runs ahead do not show that the days before them are
+        empty.
         """
-        by_day = self._usable_by_day
-        later = sum(rows for d, rows in by_day.items() if d > day)
-        return bool(by_day[day] or (later and later >= _BELIEVED * median(by_day.values())))
+        by_day = self._usable_rows_by_day
+        later_rows = sum(rows for d, rows in by_day.items() if d > day)
+        return bool(by_day[day] or (later_rows and later_rows >= _SHARE_OF_USUAL_DAY * median(by_day.values())))
 
     @cached_property
-    def _usable_by_day(self) -> Counter[str]:
+    def _usable_rows_by_day(self) -> Counter[str]:
         by_day: Counter[str] = Counter()
-        for file in self._all().values():
+        for file in self._files_ever_read().values():
             by_day.update({day: int(rows) for day, (rows, _) in file.usable.items()})
         return by_day
 
-    def _all(self) -> dict[str, FileRows]:
-        return {**self.files, **self.gone}
+    def _files_ever_read(self) -> dict[str, FileRows]:
+        return {**self.files, **self.removed}
 
     @property
     def rows(self) -> int:
-        return sum(file.rows for file in self._all().values())
+        return sum(file.rows for file in self._files_ever_read().values())
 
     def inputs(self, day: str) -> dict[str, str]:
-        """The inputs of a day's exposures and quarantine, or of the undated quarantine: a fingerprint a file."""
+        """The inputs of a day's exposures and quarantine, or of the undated quarantine: a fingerprint for each file."""
         return self._inputs_by_day.get(day, {})
 
     @cached_property
     def _inputs_by_day(self) -> dict[str, dict[str, str]]:
-        """Of all days at once: a run asks for every day of a history, of which a log may have a file each."""
-        found: dict[str, dict[str, str]] = defaultdict(dict)
-        for name, file in sorted(self._all().items()):
-            held = defaultdict(list)
-            for kind, by_day in (("usable", file.usable), ("refused", file.refused)):
+        """Computed for all days in one pass: a run asks for every day of a history, and each may have its own file."""
+        inputs: dict[str, dict[str, str]] = defaultdict(dict)
+        for name, file in sorted(self._files_ever_read().items()):
+            rows_by_partition = defaultdict(list)
+            for kind, by_day in ((_USABLE, file.usable), (_QUARANTINED, file.quarantined)):
                 for day in sorted(by_day):
-                    held[_belongs(kind, day, self.span)].append((kind, day, *by_day[day]))
-            for day, rows in held.items():
-                found[day][f"raw/{name}"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
-        return found
+                    rows_by_partition[self._partition(kind, day)].append((kind, day, *by_day[day]))
+            for partition, rows in rows_by_partition.items():
+                inputs[partition][f"raw/{name}"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
+        return inputs
 
-    def files_of(self, days: Iterable[str]) -> set[str]:
-        """The names of the files that hold rows of these days."""
+    def _partition(self, kind: str, day: str) -> str:
+        """The partition of rows of a day: a quarantined row outside the log's days is undated."""
+        in_log = self.span and self.span[0] <= day <= self.span[1]
+        return day if kind == _USABLE or in_log else UNDATED
+
+    def files_with(self, days: Iterable[str]) -> set[str]:
+        """The names of the files with rows of these days."""
         return {path.removeprefix("raw/") for day in days for path in self.inputs(day)}
 
-    def gone_from(self, day: str) -> list[str]:
-        """The files that held rows of this day and are no longer there."""
-        return [name for name in self.gone if f"raw/{name}" in self.inputs(day)]
+    def removed_files_with(self, day: str) -> list[str]:
+        """The names of the removed files that had rows of this day."""
+        return [name for name in self.removed if f"raw/{name}" in self.inputs(day)]
 
-    def usable_gone(self, day: str) -> int:
-        """How many rows of this day that are not refused these files held."""
-        return sum(int(file.usable[day][0]) for file in self.gone.values() if day in file.usable)
-
-
-def _belongs(kind: str, day: str, span: tuple[str, str] | None) -> str:
-    """The partition that rows of a day go to: a refused row outside the log's days is undated."""
-    return day if kind == "usable" or (span and span[0] <= day <= span[1]) else UNDATED
+    def removed_usable_rows(self, day: str) -> int:
+        """The number of usable rows of this day in removed files."""
+        return sum(int(file.usable[day][0]) for file in self.removed.values() if day in file.usable)
 
 
 def stored_index(lake: Lake, dataset: Dataset) -> RawIndex | None:
-    """The index as it was last stored, or None where the log was never read into this lake."""
+    """The index as it was last stored, or None if the log was never read into this lake."""
     try:
-        raw = json.loads(lake.raw_index(dataset).read_text())
+        stored = json.loads(lake.raw_index(dataset).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    files, gone = ({name: FileRows(**file) for name, file in raw.get(key, {}).items()} for key in ("files", "gone"))
-    return RawIndex(raw["read_with"], files, gone)
+    files, removed = (
+        {name: FileRows.from_dict(file) for name, file in stored.get(key, {}).items()} for key in ("files", _REMOVED)
+    )
+    return RawIndex(stored["read_with"], files, removed)
 
 
 def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:
-    write_to_lake(lake, lake.raw_index(dataset), json.dumps(asdict(index), indent=1, sort_keys=True) + "\n")
+    content = {"read_with": index.read_with}
+    for key, files in (("files", index.files), (_REMOVED, index.removed)):
+        content[key] = {name: file.to_dict() for name, file in files.items()}
+    write_to_lake(lake, lake.raw_index(dataset), json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def split_by_change(
-    dataset: Dataset, files: Mapping[str, RawFiles], known: RawIndex | None
+    dataset: Dataset, files: Mapping[str, RawFiles], stored: RawIndex | None
 ) -> tuple[RawIndex, list[Path]]:
-    """What is still true of the index, and the log files that must be read (again).
+    """The index without the log files that have changed or are new, and the paths of these files.
 
-    A UserError where two log files in different folders share a name: rows are told apart by it.
+    Raises UserError if two log files in different folders have the same name, by which rows refer to their file.
     """
-    log = files[dataset.log.view].paths
-    if len({path.name for path in log}) < len(log):
+    paths = files[dataset.log.view].paths
+    names = {path.name for path in paths}
+    if len(names) < len(paths):
         raise UserError(f"two log files of {dataset.name} have the same name: rename one")
     read_with = _read_with(dataset, files)
-    kept = dict(known.files) if known and known.read_with == read_with else {}
-    unchanged = {path.name: kept[path.name] for path in log
-                 if path.name in kept and kept[path.name].stamp == stamp(path)}  # fmt: skip
-    there = {path.name for path in log}
-    read_before = {**known.gone, **known.files} if known else {}
-    gone = {name: file for name, file in read_before.items() if name not in there}
-    return RawIndex(read_with, unchanged, gone), [path for path in log if path.name not in unchanged]
+    valid = stored.files if stored and stored.read_with == read_with else {}
+    unchanged = {
+        path.name: valid[path.name]
+        for path in paths
+        if path.name in valid and valid[path.name].stamp == file_stamp(path)
+    }
+    read_before = {**stored.removed, **stored.files} if stored else {}
+    removed = {name: file for name, file in read_before.items() if name not in names}
+    return RawIndex(read_with, unchanged, removed), [path for path in paths if path.name not in unchanged]
 
 
-def scanned(found: RawIndex, stamps: Mapping[str, list[int]], rows: Iterable[Mapping[str, Any]]) -> RawIndex:
-    """The index with the files of these stamps added. rows: jobs.raw.exposures.rows_by_file of them, collected."""
+def with_files_added(
+    index: RawIndex, stamps: Mapping[str, list[int]], fingerprints: Iterable[Mapping[str, Any]]
+) -> RawIndex:
+    """The index with the files of these stamps. fingerprints: rows of jobs.raw.fingerprints.fingerprints_by_file."""
     usable: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
-    refused: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
-    for row in rows:
+    quarantined: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
+    for row in fingerprints:
         total = (row["high"] << 32) + row["low"]
-        held: list[int | str] = [row["rows"], f"{total % 2**64:016x}{row['xor'] % 2**64:016x}"]
-        (refused if row["refused"] else usable)[row["file"]][row["ds"] or NO_DAY] = held
-    new = {name: FileRows(stamps[name], usable[name], refused[name]) for name in usable}
-    # The same rows under another name: the file was renamed.
-    held = [(file.usable, file.refused) for file in new.values()]
-    gone = {name: file for name, file in found.gone.items() if (file.usable, file.refused) not in held}
-    return RawIndex(found.read_with, dict(sorted({**found.files, **new}.items())), gone)
+        fingerprint = f"{total % 2**64:016x}{row['xor'] % 2**64:016x}"
+        by_file = quarantined if row["is_quarantined"] else usable
+        by_file[row["file"]][row["ds"] or NO_DAY] = [row["rows"], fingerprint]
+    added = {name: FileRows(stamps[name], usable[name], quarantined[name]) for name in stamps}
+    # A removed file with the same rows as an added one was renamed.
+    added_rows = [(file.usable, file.quarantined) for file in added.values()]
+    removed = {name: file for name, file in index.removed.items() if (file.usable, file.quarantined) not in added_rows}
+    return RawIndex(index.read_with, dict(sorted({**index.files, **added}.items())), removed)
 
 
-def stamp(path: Path) -> list[int]:
-    """What changes whenever a file's content may have changed (as git sees it)."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+def file_stamp(path: Path) -> list[int]:
+    """Size and times of a file, which change whenever its content may have changed; git uses the same ones."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
-    lookups = {path.name: stamp(path) for view, group in files.items() if view != dataset.log.view
-               for path in group.paths}  # fmt: skip
-    here = Path(__file__)
-    code = [file_sha256(path) for path in (*map(here.with_name, _READERS), Path(exposures.__file__))]
+    lookups = {
+        path.name: file_stamp(path) for view, group in files.items() if view != dataset.log.view for path in group.paths
+    }
+    modules = [*(Path(__file__).with_name(name) for name in _READERS), Path(exposures.__file__)]
+    code = [file_sha256(path) for path in modules]
     return hashlib.sha256(json.dumps([lookups, repr(dataset), code], sort_keys=True).encode()).hexdigest()[:32]

@@ -2,117 +2,166 @@
 
 import gzip
 import importlib
-import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from audit_samples import DAY, sample, write_partition
+from in_process import Jobs
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
-from jobs import build_sequences
+from jobs import build_sequences, log_days
 from jobs.history.resume import newest_fresh_journeys, read_exposures
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
 from lakehouse.lake import Lake
 from lakehouse.storage import Mount
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
+from schemas.days import UNDATED
+from schemas.errors import EXIT_USER_ERROR, UserError, exit_with_one_line
 from schemas.tables import JOURNEYS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-pytestmark = pytest.mark.spark
 
 
-def run_job(job: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_process(job: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k != "MTORL_DEBUG"} | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run([sys.executable, ROOT / "jobs" / f"{job}.py", *arguments], env=env, text=True,
                           capture_output=True, timeout=300, check=False)  # fmt: skip
 
 
-def refused(dataset: str, raw: Path, lake: Path, *more: str, **environment: str) -> str:
-    """The one line that build_exposures says; the lake holds no table afterwards."""
-    result = run_job(
-        "build_exposures", "--dataset", dataset, "--raw", str(raw), "--lake", str(lake), *more, **environment
-    )
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert result.returncode == 2, result.stderr
-    assert len(errors) == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    notes = (".locks", "raw_index")  # who was at it, and what the log holds
+def one_error_line(status: int, stderr: str, lake: Path) -> str:
+    """The line of a failed run of build_exposures, which has published no table."""
+    errors = [line for line in stderr.splitlines() if line.startswith("error:")]
+    assert status == EXIT_USER_ERROR, stderr
+    assert len(errors) == 1, stderr
+    assert "Traceback" not in stderr
+    notes = (".locks", "raw_index")  # which run built what, and what the log contains
     assert not [p for p in lake.rglob("*") if p.is_file() and p.relative_to(lake).parts[0] not in notes]
     return errors[0]
 
 
+def process_error(dataset: str, raw: Path, lake: Path, **environment: str) -> str:
+    """The error line of a process of its own."""
+    flags = ("--dataset", dataset, "--raw", str(raw), "--lake", str(lake))
+    result = run_process("build_exposures", *flags, **environment)
+    return one_error_line(result.returncode, result.stderr, lake)
+
+
+def spark_must_not_start(*_):
+    pytest.fail("Spark was started")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs an entry point, which must not start Spark, in this process; the exit status and standard error."""
+    monkeypatch.delenv("MTORL_DEBUG", raising=False)
+
+    def run(job: str, *arguments: str) -> tuple[int, str]:
+        module = importlib.import_module(f"jobs.{job}")
+        monkeypatch.setattr(module, "spark_session", spark_must_not_start)
+        monkeypatch.setattr(sys, "argv", [job, *arguments])
+        with pytest.raises(SystemExit) as end:
+            exit_with_one_line(module.main)
+        return int(end.value.code or 0), capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def error(run):
+    """Runs build_exposures with wrong input; the error line."""
+
+    def error(dataset: str, raw: Path, lake: Path, *more: str) -> str:
+        flags = ("--dataset", dataset, "--raw", str(raw), "--lake", str(lake))
+        return one_error_line(*run("build_exposures", *flags, *more), lake)
+
+    return error
+
+
+@pytest.mark.spark
 def test_missing_folder(tmp_path):
-    assert "no such folder" in refused("kuairand", tmp_path / "nowhere", tmp_path / "lake")
+    """In a process of its own: its exit status and both of its streams are what a shell sees."""
+    assert "no such folder" in process_error("kuairand", tmp_path / "nowhere", tmp_path / "lake")
 
 
-def test_empty_folder(tmp_path):
+def test_empty_folder(error, tmp_path):
     (tmp_path / "raw").mkdir()
-    assert "expected log_random_*.csv" in refused("kuairand", tmp_path / "raw", tmp_path / "lake")
+    assert "expected log_random_*.csv" in error("kuairand", tmp_path / "raw", tmp_path / "lake")
 
 
-def test_unknown_dataset(tmp_path):
-    line = refused("kuairant", write_kuairand(tmp_path / "raw", []), tmp_path / "lake")
+def test_unknown_dataset(error, tmp_path):
+    line = error("kuairant", write_kuairand(tmp_path / "raw", []), tmp_path / "lake")
     assert "unknown dataset 'kuairant': choose one of criteo, kuairand" in line
 
 
-def test_renamed_column(tmp_path):
+def test_renamed_column(error, tmp_path):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
     log = raw / "log_random_4_22_to_5_08_pure.csv"
     log.write_text(log.read_text().replace("is_click", "clicked", 1))
-    line = refused("kuairand", raw, tmp_path / "lake")
+    line = error("kuairand", raw, tmp_path / "lake")
     assert "log_random_4_22_to_5_08_pure.csv: column is_click is missing (found instead: clicked)" in line
 
 
-def test_a_plain_file_named_gz(tmp_path):
+def test_a_plain_file_named_gz(error, tmp_path):
     raw = write_criteo(tmp_path / "raw", [criteo_row()])
     file = raw / "criteo_attribution_dataset.tsv.gz"
     file.write_bytes(gzip.decompress(file.read_bytes()))
-    assert "is not gzip despite its name" in refused("criteo", raw, tmp_path / "lake")
+    assert "is not gzip despite its name" in error("criteo", raw, tmp_path / "lake")
 
 
+@pytest.mark.spark
 def test_a_gz_cut_off_in_the_middle(tmp_path):
     raw = write_criteo(tmp_path / "raw", [criteo_row(uid=k, timestamp=k, cost=k / 7) for k in range(20_000)])
     file = raw / "criteo_attribution_dataset.tsv.gz"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    line = refused("criteo", raw, tmp_path / "lake")
+    line = process_error("criteo", raw, tmp_path / "lake")
     assert "criteo_attribution_dataset.tsv.gz is cut off or damaged" in line
 
 
-def test_a_day_outside_the_log(tmp_path):
+def test_a_day_outside_the_log(spark, tmp_path, monkeypatch, capsys):
+    raw, lake = write_kuairand(tmp_path / "raw", [kuairand_row()]), Lake(tmp_path / "lake")
+    day = ("--from", "2023-01-01", "--to", "2023-01-01")
+    status = Jobs(spark, lake, "kuairand", monkeypatch).run("build_exposures", "--raw", str(raw), *day)
+    line = one_error_line(status, capsys.readouterr().err, lake.root)
+    assert "2023-01-01 is outside the log, which has the days 2022-04-22 to 2022-04-22" in line
+
+
+def test_a_day_that_is_none(error, tmp_path):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
-    line = refused("kuairand", raw, tmp_path / "lake", "--from", "2023-01-01", "--to", "2023-01-01")
-    assert "2023-01-01 lies outside the log, which has the days 2022-04-22 to 2022-04-22" in line
+    assert "'../../etc' is not a day" in error("kuairand", raw, tmp_path / "lake", "--from", "../../etc")
 
 
-def test_a_day_that_is_none(tmp_path):
+def test_a_range_and_up_to_exclude_each_other(error, tmp_path):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
-    assert "'../../etc' is not a day" in refused("kuairand", raw, tmp_path / "lake", "--from", "../../etc")
+    line = error("kuairand", raw, tmp_path / "lake", "--up-to", "2022-04-22", "--from", "2022-04-22")
+    assert "--up-to names all days: leave out --from and --to" in line
 
 
+@pytest.mark.spark
 def test_no_java(tmp_path):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
-    line = refused("kuairand", raw, tmp_path / "lake", JAVA_HOME=str(tmp_path / "no-java"), PATH="/nowhere")
+    line = process_error("kuairand", raw, tmp_path / "lake", JAVA_HOME=str(tmp_path / "no-java"), PATH="/nowhere")
     assert "is Java 17 or 21 installed" in line
 
 
-def test_a_lake_that_cannot_be_written(tmp_path):
+def test_a_lake_that_cannot_be_written(run, tmp_path):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
     (tmp_path / "lake").write_text("a file where the lake should be")
-    result = run_job("build_exposures", "--dataset", "kuairand", "--raw", str(raw), "--lake", str(tmp_path / "lake"))
-    assert result.returncode == 2
-    assert "cannot write to the lake" in result.stderr
-    assert "Traceback" not in result.stderr
+    flags = ("--dataset", "kuairand", "--raw", str(raw), "--lake", str(tmp_path / "lake"))
+    status, stderr = run("build_exposures", *flags)
+    assert status == EXIT_USER_ERROR
+    assert "cannot write to the lake" in stderr
+    assert "Traceback" not in stderr
 
 
-def test_journeys_without_exposures(tmp_path):
-    result = run_job("build_journeys", "--dataset", "kuairand", "--lake", str(tmp_path))
-    assert result.returncode == 2
-    assert "no exposures for kuairand" in result.stderr
+def test_journeys_without_exposures(run, tmp_path):
+    status, stderr = run("build_journeys", "--dataset", "kuairand", "--lake", str(tmp_path))
+    assert status == EXIT_USER_ERROR
+    assert "no exposures for kuairand" in stderr
 
 
 @pytest.fixture
@@ -153,9 +202,9 @@ def test_what_failed_its_audit_is_no_input(published, table):
         read()
 
 
-def test_windows_are_cut_with_the_spec_of_the_day_that_is_asked_for(published, monkeypatch):
-    asked = ["build_sequences", "--dataset", "criteo", "--lake", str(published.root), "--spec-day", "2017-01-01"]
-    monkeypatch.setattr(sys, "argv", asked)
+def test_windows_are_cut_with_the_spec_of_the_requested_day(published, monkeypatch):
+    arguments = ["build_sequences", "--dataset", "criteo", "--lake", str(published.root), "--spec-day", "2017-01-01"]
+    monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(UserError, match="no feature_spec for criteo on 2017-01-01"):  # though there is a newer one
         build_sequences.main()
 
@@ -163,12 +212,8 @@ def test_windows_are_cut_with_the_spec_of_the_day_that_is_asked_for(published, m
 @pytest.mark.parametrize("job", ["build_exposures", "build_journeys", "build_feature_spec", "build_sequences"])
 def test_storage_that_cannot_hold_a_lake_is_refused_before_spark_starts(published, tmp_path, monkeypatch, job):
     raw = ("--raw", str(write_criteo(tmp_path / "raw", [criteo_row()]))) if job == "build_exposures" else ()
-
-    def session(*_):
-        pytest.fail("Spark was started for a lake that nothing can be published in")
-
     module = importlib.import_module(f"jobs.{job}")
-    monkeypatch.setattr(module, "spark_session", session)
+    monkeypatch.setattr(module, "spark_session", spark_must_not_start)
     monkeypatch.setattr("lakehouse.storage.mount_of", lambda *_: Mount("/data", "nfs", frozenset({"nolock"})))
     monkeypatch.setattr("lakehouse.storage._suitable_devices", set())
     monkeypatch.setattr(sys, "argv", [job, "--dataset", "criteo", "--lake", str(published.root), "--this-code", *raw])
@@ -177,21 +222,32 @@ def test_storage_that_cannot_hold_a_lake_is_refused_before_spark_starts(publishe
 
 
 @pytest.mark.parametrize("odd", ["[2022]", "{a}", "*", "what?", "back\\slash"])
-def test_a_path_that_spark_would_read_as_a_pattern(tmp_path, odd):
+def test_a_path_that_spark_would_read_as_a_pattern(error, tmp_path, odd):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
-    assert "would be read as a pattern" in refused("kuairand", raw, tmp_path / odd)
-    assert "would be read as a pattern" in refused("kuairand", raw.rename(tmp_path / odd), tmp_path / "lake")
+    assert "would be read as a pattern" in error("kuairand", raw, tmp_path / odd)
+    assert "would be read as a pattern" in error("kuairand", raw.rename(tmp_path / odd), tmp_path / "lake")
 
 
-def test_a_raw_file_whose_name_is_a_pattern(tmp_path):
+def test_a_raw_file_whose_name_is_a_pattern(error, tmp_path):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
     (raw / "log_random_4_22_to_5_08_pure.csv").rename(raw / "log_random_[1].csv")
-    line = refused("kuairand", raw, tmp_path / "lake")
+    line = error("kuairand", raw, tmp_path / "lake")
     assert "log_random_[1].csv would be read as a pattern because of the [ in it" in line
 
 
-def test_odd_cells_cost_their_own_rows_and_no_day_more(tmp_path):
-    """With Spark as it runs in earnest, code generation included."""
+@pytest.fixture
+def code_generation(spark):
+    """Spark generates code, as it does outside the tests."""
+    settings = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "CODEGEN_ONLY"}
+    before = {name: spark.conf.get(name) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    yield
+    for name, value in before.items():
+        spark.conf.set(name, value)
+
+
+def test_odd_cells_cost_their_own_rows_and_no_more_days(spark, code_generation, tmp_path, monkeypatch, capsys):
     day_ms = 86_400_000
     monday = 1650597047647 + 3 * day_ms
     odd = [
@@ -199,30 +255,37 @@ def test_odd_cells_cost_their_own_rows_and_no_day_more(tmp_path):
         {"time_ms": monday + 300 * day_ms, "date": 20230219, "is_click": 2},
     ]  # fmt: skip
     log = [kuairand_row(), kuairand_row(time_ms=monday, date=20220425), *(kuairand_row(**cells) for cells in odd)]
-    raw, lake = write_kuairand(tmp_path / "raw", log), tmp_path / "lake"
-    flags = ("--dataset", "kuairand", "--raw", str(raw))
-    assert run_job("log_days", *flags).stdout == "2022-04-22 2022-04-25\n"
-    found = run_job("build_exposures", *flags, "--lake", str(lake))
-    assert "2022-04-22..2022-04-25: 7 rows in = 2 kept + 0 duplicates + 5 quarantined" in found.stdout, found.stderr
+    raw = str(write_kuairand(tmp_path / "raw", log))
+    monkeypatch.setattr(log_days, "spark_session", lambda *_: nullcontext(spark))
+    monkeypatch.setattr(sys, "argv", ["log_days", "--dataset", "kuairand", "--raw", raw])
+    log_days.main()
+    assert capsys.readouterr().out == "2022-04-22 2022-04-25\n"
+
+    lake = Lake(tmp_path / "lake")
+    Jobs(spark, lake, "kuairand", monkeypatch).ok("build_exposures", "--raw", raw)
+    output = capsys.readouterr().out
+    assert "2022-04-22..2022-04-25: 7 rows in = 2 exposures + 0 duplicates + 5 quarantined" in output
     days = [f"2022-04-{day}" for day in (22, 23, 24, 25)]
     assert partitions(lake, "exposures") == days
-    assert partitions(lake, "quarantine") == [*days, "undated"]
-    # Only rows whose own time is good, and inside the log, are counted to a day.
-    assert refused_rows(lake, "2022-04-22") == ["date is not a day", "is_rand is neither 0 nor 1"]
-    assert len(refused_rows(lake, "undated")) == 3
-    manifest = json.loads((lake / "quarantine/dataset=kuairand/ds=undated/_manifest.json").read_text())
-    assert manifest["counts"] == {"rows_in": 7}
+    assert partitions(lake, "quarantine") == [*days, UNDATED]
+    # Only rows whose own time is valid and inside the log belong to a day.
+    assert quarantine_reasons(lake, "2022-04-22") == ["date is not a day", "is_rand is neither 0 nor 1"]
+    assert len(quarantine_reasons(lake, UNDATED)) == 3
+    undated = lake["quarantine", "kuairand", UNDATED].manifest
+    assert undated.counts == {"rows_in": 7}
 
-    # A day on its own knows the whole log's undated rows, and no other day's.
-    lake = tmp_path / "other"
-    again = run_job("build_exposures", *flags, "--lake", str(lake), "--from", "2022-04-25", "--to", "2022-04-25")
-    assert "2022-04-25..2022-04-25: 4 rows in = 1 kept + 0 duplicates + 3 quarantined" in again.stdout, again.stderr
-    assert json.loads((lake / "quarantine/dataset=kuairand/ds=undated/_manifest.json").read_text()) == manifest
-
-
-def partitions(lake: Path, table: str) -> list[str]:
-    return sorted(path.name.removeprefix("ds=") for path in (lake / table / "dataset=kuairand").iterdir())
+    # A build of one day includes the whole log's undated rows, and no other day's.
+    one_day = Lake(tmp_path / "one_day")
+    span = ("--from", "2022-04-25", "--to", "2022-04-25")
+    Jobs(spark, one_day, "kuairand", monkeypatch).ok("build_exposures", "--raw", raw, *span)
+    output = capsys.readouterr().out
+    assert "2022-04-25..2022-04-25: 4 rows in = 1 exposures + 0 duplicates + 3 quarantined" in output
+    assert one_day["quarantine", "kuairand", UNDATED].manifest == undated
 
 
-def refused_rows(lake: Path, day: str) -> list[str]:
-    return sorted(pd.read_parquet(lake / "quarantine" / "dataset=kuairand" / f"ds={day}").reason)
+def partitions(lake: Lake, table: str) -> list[str]:
+    return sorted(path.name.removeprefix("ds=") for path in lake.table(table, "kuairand").iterdir())
+
+
+def quarantine_reasons(lake: Lake, day: str) -> list[str]:
+    return sorted(pd.read_parquet(lake["quarantine", "kuairand", day].path).reason)

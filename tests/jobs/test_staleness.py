@@ -113,7 +113,7 @@ def test_a_second_run_touches_nothing_and_does_not_even_start_spark(jobs, finish
         run_day(jobs, finished[1], day)
     assert files_of(jobs.lake, *TABLES) == before
     assert jobs.sessions == 0
-    assert "4 of 4 days are fresh and left alone" in capsys.readouterr().out
+    assert "4 of 4 days are fresh" in capsys.readouterr().out
 
 
 def test_a_corrected_day_refreshes_what_hangs_on_it_and_nothing_else(jobs, raw):
@@ -207,13 +207,13 @@ def test_a_file_that_is_gone_takes_no_rows_back(jobs, raw, capsys):
         write_file(raw, DAYS[3], [*LOG[DAYS[3]], row])
         before = files_of(jobs.lake, "exposures")
         run_day(jobs, raw, DAYS[3])
-    said = capsys.readouterr().out
-    assert f"note: {DAYS[0]} is to be built again, but sent-{DAYS[0]}.txt, which held some of its" in said
-    assert "until then the day stays as it is" in said
+    output = capsys.readouterr().out
+    assert f"note: {DAYS[0]} has to be built again, but sent-{DAYS[0]}.txt, which had rows of this" in output
+    assert "until then the day is not built" in output
     assert rewritten(before, files_of(jobs.lake, "exposures")) == set()
     # Who asks for that very day is told.
     assert jobs.run("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0]) == 2
-    assert "put it back" in capsys.readouterr().err
+    assert "restore it" in capsys.readouterr().err
     # With its header alone the rows are withdrawn.
     write_file(raw, DAYS[0], [])
     jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
@@ -303,7 +303,7 @@ def test_days_built_some_at_once_are_those_built_one_by_one(jobs, raw, monkeypat
         return publish_days(spark, rows, lake, table, dataset, days, **more)
 
     monkeypatch.setattr("jobs.spark.partitions.DAYS_PER_WRITE", at_once)
-    for module in ("build_exposures", "build_sequences"):
+    for module in ("raw.publish", "build_sequences"):
         monkeypatch.setattr(f"jobs.{module}.publish_days", noting)
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])
     other = Jobs(jobs.spark, Lake(raw.parent / "some"), "shop", jobs.patch)
@@ -312,7 +312,7 @@ def test_days_built_some_at_once_are_those_built_one_by_one(jobs, raw, monkeypat
     assert written == runs
     told = capsys.readouterr().out
     assert told.count("rows in = ") == told.count("windows of ") == 1
-    assert "10 rows in = 9 kept + 0 duplicates + 1 quarantined" in told
+    assert "10 rows in = 9 exposures + 0 duplicates + 1 quarantined" in told
     dated = {path: found for path, found in manifests(other.lake).items() if UNDATED not in path}
     assert dated == {path: found for path, found in manifests(jobs.lake).items()
                      if UNDATED not in path and not path.startswith("journeys/")}  # fmt: skip

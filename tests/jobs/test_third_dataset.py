@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pandas as pd
 import pytest
-from fates import FATE, KEPT, with_fate
+from fates import EXPOSURE, FATE, with_fate
 from raw_logs import header
 from shop import SHOP, SPEC, sent_to
 
@@ -14,8 +14,8 @@ import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
 from jobs.history.journeys import fold
 from jobs.history.windows import cut_windows
-from jobs.raw.exposures import DS, with_reason
-from jobs.raw.files import find_raw_files, read_raw
+from jobs.raw.files import find_raw_files
+from jobs.raw.rows import DS, read_rows
 from lakehouse.lake import Lake
 from mtorl_model import evaluate, plan_budget, score, train
 
@@ -32,20 +32,19 @@ ROWS = [
 @pytest.fixture
 def shop_rows(spark, tmp_path):
     (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *ROWS]) + "\n")
-    raw = {view: read_raw(spark, files) for view, files in find_raw_files(SHOP, tmp_path).items()}
-    return with_fate(with_reason(spark, SHOP, raw), SHOP)
+    return with_fate(read_rows(spark, SHOP, find_raw_files(SHOP, tmp_path)), SHOP)
 
 
 def test_an_invented_log_becomes_exposures(shop_rows):
     rows = shop_rows.collect()
-    assert sorted(row["_reason"] for row in rows if row[FATE] != KEPT) == [
+    assert sorted(row["_reason"] for row in rows if row[FATE] != EXPOSURE) == [
         "price is not a number: free",
         "sent is no time",
     ]
-    kept = sorted(
-        (row.user_id, row.exposed_at_ms, row.channel, row.order, row[DS]) for row in rows if row[FATE] == KEPT
+    exposures = sorted(
+        (row.user_id, row.exposed_at_ms, row.channel, row.order, row[DS]) for row in rows if row[FATE] == EXPOSURE
     )
-    assert [(user, channel, order, day) for user, _, channel, order, day in kept] == [
+    assert [(user, channel, order, day) for user, _, channel, order, day in exposures] == [
         ("ann", "mail", 1, "2024-03-31"),  # half past midnight in Berlin
         ("ann", "sms", 0, "2024-03-31"),
         ("ann", "mail", 0, "2024-03-31"),
@@ -54,7 +53,7 @@ def test_an_invented_log_becomes_exposures(shop_rows):
 
 
 def test_and_goes_on_to_windows(shop_rows):
-    exposures = shop_rows.where(f"{FATE} = '{KEPT}'")
+    exposures = shop_rows.where(f"{FATE} = '{EXPOSURE}'")
     day = "2024-03-31"
     journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).to_dataframe().collect()}
     assert set(journeys) == {"ann", "bob"}

@@ -82,14 +82,14 @@ def test_of_two_runs_at_once_one_publishes(raw, tmp_path, patience):
         told = next((line for line in second.stdout if "another run is building" in line), "")
     built, rest = first.communicate(timeout=300)[0], second.stdout.read()
     assert first.returncode == 0, built[-2000:]
-    assert "4 rows in = 4 kept" in built
+    assert "4 rows in = 4 exposures" in built
     if patience == "0":
         assert told.startswith("error: another run is building exposures of shop, ")
         assert second.wait() == EXIT_TRY_AGAIN
     else:
         assert told.startswith("waiting: another run is building exposures of shop, ")
         assert second.wait() == 0, rest[-2000:]
-        assert "2 of 2 days are fresh and left alone" in rest
+        assert "2 of 2 days are fresh" in rest
     assert "rows in" not in rest
     assert lake.days("exposures", "shop") == DAYS
     assert whole(lake)

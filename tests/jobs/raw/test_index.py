@@ -1,57 +1,68 @@
-"""A run reads a log file once, for all that it makes of it."""
+"""The raw index: what it stores, and which code makes it read a log again."""
 
+import ast
+import json
 from pathlib import Path
-from types import SimpleNamespace
 
-import pytest
-
-from jobs import build_exposures
-from jobs.build_exposures import RawLog
-from jobs.raw.files import RawFiles
+from jobs.raw import index as index_module
+from jobs.raw.index import FileRows, RawIndex, store_index, stored_index
+from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
+from schemas.days import UNDATED
+
+CRITEO = get_dataset("criteo")
+# As every version of the code has stored it.
+STORED = {
+    "read_with": "r",
+    "files": {"a.tsv": {"stamp": [1, 2, 3], "usable": {"2017-01-01": [5, "ab"]}, "refused": {"": [1, "cd"]}}},
+    "gone": {"b.tsv": {"stamp": [4, 5, 6], "usable": {"2017-01-02": [7, "ef"]}, "refused": {"2017-01-01": [2, "01"]}}},
+}
+INDEX = RawIndex(
+    "r",
+    {"a.tsv": FileRows([1, 2, 3], {"2017-01-01": [5, "ab"]}, {"": [1, "cd"]})},
+    {"b.tsv": FileRows([4, 5, 6], {"2017-01-02": [7, "ef"]}, {"2017-01-01": [2, "01"]})},
+)
 
 
-class Rows:
-    kept = True
-
-    def persist(self, _):
-        return self
-
-    def unpersist(self):
-        self.kept = False
+def test_the_stored_form_stays_the_same(tmp_path):
+    lake = Lake(tmp_path)
+    assert stored_index(lake, CRITEO) is None
+    store_index(lake, CRITEO, INDEX)
+    assert json.loads(lake.raw_index(CRITEO).read_text()) == STORED
+    assert stored_index(lake, CRITEO) == INDEX
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """The names of the files of each reading."""
-    found: list[list[str]] = []
-    monkeypatch.setattr(build_exposures, "read_raw", lambda _, files: found.append([path.name for path in files.paths]))
-    monkeypatch.setattr(build_exposures, "with_reason", lambda *_: SimpleNamespace())
-    monkeypatch.setattr(build_exposures, "to_keep", lambda _: Rows())
-    return found
+def test_the_fingerprints_of_a_days_rows_stay_the_same():
+    """Lakes that exist were built from these: another value would build all of their days again."""
+    assert {day: INDEX.inputs(day) for day in ("2017-01-01", "2017-01-02", UNDATED)} == {
+        "2017-01-01": {
+            "raw/a.tsv": "40dea39e44469764ae4dd7f8730d0429",
+            "raw/b.tsv": "4350cbab58069def976f7fc82c932d9c",
+        },
+        "2017-01-02": {"raw/b.tsv": "cbe45e84dc880daefffb3c23e64c7125"},
+        UNDATED: {"raw/a.tsv": "e4a369a8db4f7bcd38b163da0f2ec024"},
+    }
 
 
-@pytest.fixture
-def log():
-    dataset = get_dataset("criteo")
-    paths = tuple(Path(f"/raw/{name}.tsv") for name in "abc")
-    return RawLog(None, dataset, {dataset.log.view: RawFiles(dataset.log, paths)})
+def test_rows_of_removed_files_count():
+    assert INDEX.span == INDEX.log_days == ("2017-01-01", "2017-01-02")
+    assert INDEX.rows == 15
+    assert INDEX.files_with(["2017-01-01"]) == {"a.tsv", "b.tsv"}
+    assert INDEX.removed_files_with("2017-01-01") == ["b.tsv"]
+    assert (INDEX.removed_usable_rows("2017-01-01"), INDEX.removed_usable_rows("2017-01-02")) == (0, 7)
 
 
-def test_what_was_read_is_not_read_again(read, log):
-    both = log.rows({"a.tsv", "b.tsv"})
-    assert log.rows({"b.tsv"}) is both
-    assert log.rows(set()) is both
-    assert read == [["a.tsv", "b.tsv"]]
-
-
-def test_files_that_were_not_read_take_the_place_of_those_that_were(read, log):
-    first = log.rows({"a.tsv"})
-    second = log.rows({"a.tsv", "c.tsv"})
-    assert read == [["a.tsv"], ["a.tsv", "c.tsv"]]
-    assert (first.kept, second.kept) == (False, True)
-
-
-def test_where_no_file_is_asked_for_the_first_stands_for_its_columns(read, log):
-    log.rows(set())
-    assert read == [["a.tsv"]]
+def test_every_module_that_reads_rows_makes_the_log_be_read_again():
+    """The modules of jobs.raw that rows.py and fingerprints.py import, directly or not, and these two."""
+    folder = Path(index_module.__file__).parent
+    readers: set[str] = set()
+    pending = ["rows.py", "fingerprints.py"]
+    while pending:
+        name = pending.pop()
+        readers.add(name)
+        modules = [
+            n.module or "" for n in ast.walk(ast.parse((folder / name).read_text())) if isinstance(n, ast.ImportFrom)
+        ]
+        imported = {f"{module.removeprefix('jobs.raw.')}.py" for module in modules if module.startswith("jobs.raw.")}
+        pending += imported - readers
+    assert set(index_module._READERS) == readers

@@ -1,0 +1,102 @@
+"""Which days of a raw log a run has to build: those that are missing in the lake or whose raw rows have changed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobs.raw.index import RawIndex
+from lakehouse.lake import Lake
+from schemas.dataset import Dataset
+from schemas.days import UNDATED, day_plus, days_between
+from schemas.errors import NothingToDo, NothingToDoYet, UserError
+from schemas.tables import EXPOSURES, QUARANTINE
+
+_MAX_DAYS_LATE = 7  # a log whose last day is older than this is complete
+
+
+@dataclass(frozen=True, slots=True)
+class DayRequest:
+    """The days that a run requests: a range, each end None if it is open, or all days up to one.
+
+    code: the code version that must have built a day for it to be fresh; None for any.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    up_to: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """The requested days, compared with the lake and with the index of the raw log."""
+
+    lake: Lake
+    dataset: Dataset
+    index: RawIndex
+    request: DayRequest
+
+    def days(self) -> list[str]:
+        """The requested days. A day inside the log without rows is valid and empty.
+
+        Raises UserError for a range that ends outside the log; NothingToDo if the log does not reach the day `up_to`;
+        NothingToDoYet if it does not reach it but its last day is so recent that it still may.
+        """
+        if self.request.up_to:
+            return self._days_up_to(self.request.up_to)
+        first_day, last_day = self.index.log_days
+        for day in (self.request.first, self.request.last):
+            if day and not first_day <= day <= last_day:
+                raise UserError(f"{day} is outside the log, which has the days {first_day} to {last_day}")
+        return days_between(self.request.first or first_day, self.request.last or last_day)
+
+    def _days_up_to(self, day: str) -> list[str]:
+        """From the first day in the lake, or in the log if the lake is empty, to this one."""
+        first_day, last_day = self.index.log_days
+        if not (first_day <= day <= last_day and self.index.has_reached(day)):
+            may_follow = first_day <= day <= day_plus(last_day, _MAX_DAYS_LATE)
+            raise (NothingToDoYet if may_follow else NothingToDo)(
+                f"the log has the days {first_day} to {last_day}, and so far no row of {day}"
+            )
+        published = self.lake.days(EXPOSURES, self.dataset)
+        return days_between(max(first_day, min(day, published[0])) if published else first_day, day)
+
+    def days_to_build(self) -> list[str]:
+        """The requested days that are stale, UNDATED among them, and can be built.
+
+        A day cannot be built if rows of it were in a file that has been removed and cannot be taken from the lake.
+        Raises UserError for such a day; for one before `up_to` prints a note instead, and the day is not built.
+        """
+        stale_days = self.stale_days(self.days(), self.request.code)
+        missing_files = {day: names for day in stale_days if (names := self._missing_files(day))}
+        for day, names in missing_files.items():
+            line = (
+                f"{day} has to be built again, but {', '.join(names[:3])}, which had rows of this day, has been "
+                "removed: restore it, or leave it with its header alone to withdraw the rows"
+            )
+            if self.request.up_to in (None, day):
+                raise UserError(line)
+            print(f"note: {line}; until then the day is not built")
+        return [day for day in stale_days if day not in missing_files]
+
+    def stale_days(self, days: Iterable[str], code: str | None) -> list[str]:
+        """The days whose exposures or quarantine do not match the raw rows; then UNDATED if its quarantine does not."""
+
+        def is_fresh(table: str, day: str) -> bool:
+            return self.lake[table, self.dataset, day].is_fresh(self.index.inputs(day), this_code=code)
+
+        stale_days = [day for day in days if not (is_fresh(EXPOSURES, day) and is_fresh(QUARANTINE, day))]
+        return stale_days if is_fresh(QUARANTINE, UNDATED) else [*stale_days, UNDATED]
+
+    def _missing_files(self, day: str) -> list[str]:
+        """The removed files with rows of this day, unless these rows can be taken from the lake.
+
+        They can if the day was published with them and the rows of this day in no other file have changed since; files
+        may have been added. Otherwise old rows would have to be separated, and no exposure shows its file.
+        """
+        removed, inputs = self.index.removed_files_with(day), self.index.inputs(day)
+        tables = (QUARANTINE,) if day == UNDATED else (EXPOSURES, QUARANTINE)
+        for manifest in (self.lake[table, self.dataset, day].manifest for table in tables):
+            published = manifest.inputs if manifest else {}
+            if not (published.items() <= inputs.items() and {f"raw/{name}" for name in removed} <= published.keys()):
+                return removed
+        return []
