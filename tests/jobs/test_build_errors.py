@@ -39,13 +39,13 @@ def one_error_line(status: int, stderr: str, lake: Path) -> str:
     assert status == EXIT_USER_ERROR, stderr
     assert len(errors) == 1, stderr
     assert "Traceback" not in stderr
-    notes = (".locks", "raw_index")  # which run built what, and what the log contains
+    notes = (".locks", "raw_index")  # the locks of runs, and the index of the log
     assert not [p for p in lake.rglob("*") if p.is_file() and p.relative_to(lake).parts[0] not in notes]
     return errors[0]
 
 
 def process_error(dataset: str, raw: Path, lake: Path, **environment: str) -> str:
-    """The error line of a process of its own."""
+    """The error line of a separate process."""
     flags = ("--dataset", dataset, "--raw", str(raw), "--lake", str(lake))
     result = run_process("build_exposures", *flags, **environment)
     return one_error_line(result.returncode, result.stderr, lake)
@@ -75,16 +75,16 @@ def run(monkeypatch, capsys):
 def error(run):
     """Runs build_exposures with wrong input; the error line."""
 
-    def error(dataset: str, raw: Path, lake: Path, *more: str) -> str:
+    def error(dataset: str, raw: Path, lake: Path, *options: str) -> str:
         flags = ("--dataset", dataset, "--raw", str(raw), "--lake", str(lake))
-        return one_error_line(*run("build_exposures", *flags, *more), lake)
+        return one_error_line(*run("build_exposures", *flags, *options), lake)
 
     return error
 
 
 @pytest.mark.spark
 def test_missing_folder(tmp_path):
-    """In a process of its own: its exit status and both of its streams are what a shell sees."""
+    """In a separate process: a shell sees the same exit status and error line."""
     assert "no such folder" in process_error("kuairand", tmp_path / "nowhere", tmp_path / "lake")
 
 
@@ -239,11 +239,11 @@ def test_a_raw_file_whose_name_is_a_pattern(error, tmp_path):
 def code_generation(spark):
     """Spark generates code, as it does outside the tests."""
     settings = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "CODEGEN_ONLY"}
-    before = {name: spark.conf.get(name) for name in settings}
+    previous = {name: spark.conf.get(name) for name in settings}
     for name, value in settings.items():
         spark.conf.set(name, value)
     yield
-    for name, value in before.items():
+    for name, value in previous.items():
         spark.conf.set(name, value)
 
 
@@ -274,7 +274,7 @@ def test_odd_cells_cost_their_own_rows_and_no_more_days(spark, code_generation, 
     undated = lake["quarantine", "kuairand", UNDATED].manifest
     assert undated.counts == {"rows_in": 7}
 
-    # A build of one day includes the whole log's undated rows, and no other day's.
+    # A build of one day includes the undated rows of the whole log, and no rows of other days.
     one_day = Lake(tmp_path / "one_day")
     span = ("--from", "2022-04-25", "--to", "2022-04-25")
     Jobs(spark, one_day, "kuairand", monkeypatch).ok("build_exposures", "--raw", raw, *span)

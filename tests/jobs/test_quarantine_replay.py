@@ -48,7 +48,7 @@ def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(job
     bad = [kuairand_row(time_ms=FIRST_MS + 10, is_click=7), kuairand_row(time_ms=FIRST_MS + 11, is_click=7),
            kuairand_row(time_ms=FIRST_MS + 12, video_id=99), kuairand_row(time_ms="noon")]  # fmt: skip
     raw = write_kuairand(tmp_path / "raw", [*good, good[0], *bad])
-    before = {path.name: file_sha256(path) for path in raw.iterdir()}
+    hashes = {path.name: file_sha256(path) for path in raw.iterdir()}
     jobs.ok("build_exposures", "--raw", str(raw))
     assert fates(jobs.lake, "kuairand") == (11, 6, 1, 4)
 
@@ -77,7 +77,7 @@ def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(job
     rows_in, exposures, duplicates, quarantined = fates(jobs.lake, "kuairand")
     assert (rows_in, exposures, duplicates, quarantined) == (14, 8, 1, 5)
     assert rows_in == exposures + duplicates + quarantined == raw_rows(*raw.glob("log_*.csv"))
-    assert {path.name: file_sha256(path) for path in raw.iterdir() if path != repaired} == before
+    assert {path.name: file_sha256(path) for path in raw.iterdir() if path != repaired} == hashes
     clicked = pd.read_parquet(jobs.lake["exposures", "kuairand", DAY].path, filters=[("click", "=", 1)])
     assert sorted(clicked.exposed_at_ms) == [FIRST_MS + 10, FIRST_MS + 11]
     jobs.ok("quarantine", "--day", DAY)
@@ -85,9 +85,9 @@ def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(job
 
     # The second export has only the row that is still broken in the repaired file.
     jobs.ok("quarantine", "--day", DAY, "--out", str(tmp_path / "again"))
-    (again,) = (tmp_path / "again").iterdir()
-    assert again.name == dated.name.replace(".csv", f"_repaired_{DAY}.csv")
-    assert len(again.read_text().splitlines()) == 2
+    (second_file,) = (tmp_path / "again").iterdir()
+    assert second_file.name == dated.name.replace(".csv", f"_repaired_{DAY}.csv")
+    assert len(second_file.read_text().splitlines()) == 2
 
     # Repaired rows that are delivered a second time, by mistake, are duplicates.
     (raw / LOG.replace(".csv", "_again.csv")).write_text(repaired.read_text())
@@ -181,13 +181,13 @@ def test_a_day_without_a_quarantine_is_a_user_error(jobs, capsys):
     assert jobs.run("quarantine", "--day", "yesterday") == EXIT_USER_ERROR
 
 
-@pytest.mark.parametrize(("patterns", "name", "wanted"), [
+@pytest.mark.parametrize(("patterns", "name", "expected"), [
     (("log_*.csv",), "log_a.csv", "log_a_repaired_2022-04-22.csv"),
     (("log.tsv.gz", "log*.tsv"), "log.tsv.gz", "log_repaired_2022-04-22.tsv"),
     (("*.day",), "a.day", "_a.day_repaired_2022-04-22.day"),
 ])  # fmt: skip
-def test_the_name_of_a_repaired_file_matches_the_patterns_of_the_log(patterns, name, wanted):
-    assert repair_name(name, DAY, RawFile("log", patterns, ())) == wanted
+def test_the_name_of_a_repaired_file_matches_the_patterns_of_the_log(patterns, name, expected):
+    assert repair_name(name, DAY, RawFile("log", patterns, ())) == expected
 
 
 def test_a_log_without_a_pattern_has_no_name_for_a_repaired_file():

@@ -1,4 +1,4 @@
-"""Two triggers of one day at once, and a disk that is full: real processes on one lake."""
+"""Runs of the same days in parallel, and a full disk: real processes on one lake."""
 
 import fcntl
 import os
@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from shop import sent, write_file
+from in_process import Jobs
+from shop import SHOP, sent, write_file
 
+import schemas.dataset
 from lakehouse.lake import Lake
 from lakehouse.manifest import content_fingerprint, read_manifest
 from schemas.days import UNDATED
@@ -33,7 +35,7 @@ def raw(tmp_path) -> Path:
 
 
 def start(lake: Path, raw: Path, **environment: str) -> subprocess.Popen:
-    """A run of both days; what it says on either stream is its output."""
+    """A run of both days. Its output has both streams."""
     arguments = ("jobs.build_exposures", "--dataset", "shop", "--lake", str(lake), "--raw", str(raw))
     env = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA}
     script = str(ROOT / "tests/jobs/helpers/shop_job.py")
@@ -41,16 +43,16 @@ def start(lake: Path, raw: Path, **environment: str) -> subprocess.Popen:
                             env=env | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
 
-def whole(lake: Lake) -> bool:
-    """Every partition has a manifest that is true of its files, and nothing is left in staging."""
+def is_whole(lake: Lake) -> bool:
+    """Whether every partition's manifest matches its files, and nothing is left in staging."""
     partitions = list(lake.root.glob("*/dataset=*/ds=*"))
-    stated = [read_manifest(path) for path in partitions]
-    true = all(m and m.fingerprint == content_fingerprint(p) for m, p in zip(stated, partitions, strict=True))
-    return true and not (lake.staging.is_dir() and list(lake.staging.iterdir()))
+    manifests = [read_manifest(path) for path in partitions]
+    match = all(m and m.fingerprint == content_fingerprint(p) for m, p in zip(manifests, partitions, strict=True))
+    return match and not (lake.staging.is_dir() and list(lake.staging.iterdir()))
 
 
 def is_locked(file: Path) -> bool:
-    """Whether a process holds a lock on any byte of the file (struct flock of fcntl(2)); to ask takes none."""
+    """Whether a process has locked any byte of the file (struct flock of fcntl(2)). The test takes no lock."""
     if not file.exists():
         return False
     with file.open("rb") as lock:
@@ -60,7 +62,7 @@ def is_locked(file: Path) -> bool:
 
 @contextmanager
 def halted_with(lock: Path, run: subprocess.Popen) -> Iterator[None]:
-    """Halt a run when it has taken the lock, and let it go on afterwards: meanwhile it keeps the lock."""
+    """Halts a run after it has taken the lock, which it keeps, and continues it afterwards."""
     while not is_locked(lock):
         assert run.poll() is None, run.communicate()[0][-2000:]
         time.sleep(0.01)
@@ -73,52 +75,56 @@ def halted_with(lock: Path, run: subprocess.Popen) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("patience", ["300", "0"], ids=["the other waits", "the other stops"])
-def test_of_two_runs_at_once_one_publishes(raw, tmp_path, patience):
+def test_only_one_of_several_runs_publishes(raw, tmp_path):
+    """While the first run is building, a run that may wait waits for it, and a run that may not wait stops."""
     lake = Lake(tmp_path / "lake")
     first = start(lake.root, raw)
     with halted_with(lake.locks / "exposures.shop", first):
-        second = start(lake.root, raw, MTORL_LOCK_WAIT_S=patience)
-        told = next((line for line in second.stdout if "another run is building" in line), "")
-    built, rest = first.communicate(timeout=300)[0], second.stdout.read()
-    assert first.returncode == 0, built[-2000:]
-    assert "4 rows in = 4 exposures" in built
-    if patience == "0":
-        assert told.startswith("error: another run is building exposures of shop, ")
-        assert second.wait() == EXIT_TRY_AGAIN
-    else:
-        assert told.startswith("waiting: another run is building exposures of shop, ")
-        assert second.wait() == 0, rest[-2000:]
-        assert "2 of 2 days are fresh" in rest
-    assert "rows in" not in rest
+        waiting, stopping = (start(lake.root, raw, MTORL_LOCK_WAIT_S=patience) for patience in ("300", "0"))
+        waiting_line, stopping_line = (
+            next((line for line in run.stdout if "another run is building" in line), "") for run in (waiting, stopping)
+        )
+    first_output = first.communicate(timeout=300)[0]
+    waiting_output, stopping_output = waiting.stdout.read(), stopping.stdout.read()
+    assert first.returncode == 0, first_output[-2000:]
+    assert "4 rows in = 4 exposures" in first_output
+    assert waiting_line.startswith("waiting: another run is building exposures of shop, ")
+    assert waiting.wait() == 0, waiting_output[-2000:]
+    assert "2 of 2 days are fresh" in waiting_output
+    assert stopping_line.startswith("error: another run is building exposures of shop, ")
+    assert stopping.wait() == EXIT_TRY_AGAIN
+    assert "rows in" not in waiting_output + stopping_output
     assert lake.days("exposures", "shop") == DAYS
-    assert whole(lake)
+    assert is_whole(lake)
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_clear_line_and_leaves_whole_partitions(raw, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], capture_output=True)
-    if mounted.returncode != 0:
+def test_a_full_disk_is_one_clear_line_and_leaves_whole_partitions(spark, raw, tmp_path, monkeypatch):
+    small_disk = tmp_path / "small"
+    small_disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small_disk)], capture_output=True)
+    if mount.returncode != 0:
         pytest.skip("only root can make a small disk to fill")
     try:
-        lake = Lake(small / "lake")
-        first = start(lake.root, raw)
-        said, _ = first.communicate(timeout=300)
-        assert first.returncode == 0, said[-2000:]
-        before = {path: read_manifest(path) for path in lake.root.glob("*/dataset=*/ds=*")}
-        assert UNDATED in {path.name.removeprefix("ds=") for path in before}
+        lake = Lake(small_disk / "lake")
+        monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})
+        Jobs(spark, lake, "shop", monkeypatch).ok("build_exposures", "--raw", str(raw))
+        manifests_before = {path: read_manifest(path) for path in lake.root.glob("*/dataset=*/ds=*")}
+        assert UNDATED in {path.name.removeprefix("ds=") for path in manifests_before}
         write_file(raw, DAYS[1], [sent(f"user-{k}", DAYS[1], k % 24) for k in range(20_000)])
-        second = start(lake.root, raw)
-        said, _ = second.communicate(timeout=300)
-        assert second.returncode == EXIT_USER_ERROR, said[-2000:]
-        (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+        run = start(lake.root, raw)
+        output, _ = run.communicate(timeout=300)
+        assert run.returncode == EXIT_USER_ERROR, output[-2000:]
+        (line,) = [line for line in output.splitlines() if line.startswith("error:")]
         assert "the disk is full" in line or "No space left" in line
-        # Refused rows come first and are small: their partitions may be new, each of them whole.
-        after = {path: read_manifest(path) for path in lake.root.glob("*/dataset=*/ds=*")}
-        assert before.keys() <= after.keys()
-        assert all(path.parent.parent.name == "quarantine" for path in after if after[path] != before.get(path))
-        assert whole(lake)
+        # The quarantine is published first and is small: its partitions may be new, each of them whole.
+        manifests_after = {path: read_manifest(path) for path in lake.root.glob("*/dataset=*/ds=*")}
+        assert manifests_before.keys() <= manifests_after.keys()
+        assert all(
+            path.parent.parent.name == "quarantine"
+            for path in manifests_after
+            if manifests_after[path] != manifests_before.get(path)
+        )
+        assert is_whole(lake)
     finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
+        subprocess.run(["umount", "-l", str(small_disk)], check=True)

@@ -39,8 +39,8 @@ def test_outcomes_have_the_stated_chances(model, rng):
     users = 200_000
     state = model.initial_state(users, rng)
     channel_U = rng.integers(len(model.channels), size=users)
-    here = np.arange(users), channel_U
-    click_U, conversion_U = model.click_probability(state)[here], model.conversion_probability(state)[here]
+    shown = np.arange(users), channel_U
+    click_U, conversion_U = model.click_probability(state)[shown], model.conversion_probability(state)[shown]
     outcomes = model.step(state, channel_U, rng)
     assert outcomes.click_U.mean() == pytest.approx(click_U.mean(), abs=0.005)
     assert outcomes.conversion_U.mean() == pytest.approx(conversion_U.mean(), abs=0.002)
@@ -54,11 +54,11 @@ def test_repeats_tire_and_rest_restores(rng):
     state = model.initial_state(100, rng)
     fresh_UC = model.click_probability(state)
     for _ in range(5):
-        before_UC = model.click_probability(state)
+        previous_UC = model.click_probability(state)
         model.step(state, np.full(100, 3), rng)
-        after_UC = model.click_probability(state)
-        assert (after_UC[:, 3] < before_UC[:, 3]).all()
-        np.testing.assert_array_equal(np.delete(after_UC, 3, axis=1), np.delete(before_UC, 3, axis=1))
+        click_UC = model.click_probability(state)
+        assert (click_UC[:, 3] < previous_UC[:, 3]).all()
+        np.testing.assert_array_equal(np.delete(click_UC, 3, axis=1), np.delete(previous_UC, 3, axis=1))
     mood_UD = state.mood_UD.copy()
     model.advance(state, np.full(100, 30 * DAY_S), rng)
     state.mood_UD[:] = mood_UD  # leave the drift aside
@@ -78,16 +78,16 @@ def test_interests_drift_but_keep_their_spread(days, rng):
 
 def test_two_half_steps_of_time_are_one(rng):
     model = criteo_world()
-    one, two = (model.initial_state(100_000, np.random.default_rng(1)) for _ in range(2))
-    for state in (one, two):
+    single, halves = (model.initial_state(100_000, np.random.default_rng(1)) for _ in range(2))
+    for state in (single, halves):
         state.fatigue_UC += 1
         state.mood_UD[:] = 2.0
-    model.advance(one, np.full(100_000, DAY_S), rng)
-    model.advance(two, np.full(100_000, DAY_S / 2), rng)
-    model.advance(two, np.full(100_000, DAY_S / 2), rng)
-    np.testing.assert_allclose(one.fatigue_UC, two.fatigue_UC)
-    np.testing.assert_allclose(one.mood_UD.mean(axis=0), two.mood_UD.mean(axis=0), atol=0.02)
-    np.testing.assert_allclose(one.mood_UD.std(axis=0), two.mood_UD.std(axis=0), atol=0.02)
+    model.advance(single, np.full(100_000, DAY_S), rng)
+    model.advance(halves, np.full(100_000, DAY_S / 2), rng)
+    model.advance(halves, np.full(100_000, DAY_S / 2), rng)
+    np.testing.assert_allclose(single.fatigue_UC, halves.fatigue_UC)
+    np.testing.assert_allclose(single.mood_UD.mean(axis=0), halves.mood_UD.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(single.mood_UD.std(axis=0), halves.mood_UD.std(axis=0), atol=0.02)
 
 
 def test_conversions_take_days(rng):
@@ -101,7 +101,7 @@ def test_conversions_take_days(rng):
 
 def test_cost_has_its_mean(rng):
     model = criteo_world()
-    outcomes = model.step(model.initial_state(400_000, rng), np.full(400_000, 4), rng)
+    outcomes = model.step(model.initial_state(100_000, rng), np.full(100_000, 4), rng)
     for clicked, factor in ((False, 1.0), (True, 1 + model.click_surcharge)):
         assert outcomes.cost_U[outcomes.click_U == clicked].mean() == pytest.approx(model.cost_C[4] * factor, rel=0.03)
     assert (kuairand_world().step(kuairand_world().initial_state(9, rng), np.zeros(9, int), rng).cost_U == 0).all()
@@ -118,9 +118,9 @@ def test_a_head_is_a_view(rng):
     assert (state.mood_UD != mood_UD).all(axis=1).tolist() == [True] * 4 + [False] * 6
 
 
-def test_a_world_does_not_depend_on_who_asks():
-    one, two = criteo_world(), criteo_world()
-    np.testing.assert_array_equal(one.taste_CD, two.taste_CD)
+def test_a_world_is_the_same_each_time_it_is_built():
+    first, second = criteo_world(), criteo_world()
+    np.testing.assert_array_equal(first.taste_CD, second.taste_CD)
 
 
 def test_the_policy_mixes_repeating_with_taste(rng):

@@ -1,9 +1,10 @@
-"""The generated logs look like the published ones, and the truth beside them is what drove them."""
+"""The generated logs resemble the published ones, and agree with the truth that is written with them."""
 
 import gzip
 import hashlib
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -72,6 +73,11 @@ def criteo(tmp_path_factory) -> Path:
 
 
 def read(path: Path) -> pd.DataFrame:
+    return _read(path, path.stat().st_mtime_ns).copy()
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _modified_ns: int) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",")
 
 
@@ -106,17 +112,17 @@ def test_headers_are_those_of_the_samples():
 
 @pytest.mark.parametrize("layout", ["kuairand", "criteo"])
 def test_bytes_follow_from_the_seed(layout, tmp_path):
-    one, again, other = (
+    first, repeated, different = (
         fingerprint(generate(tmp_path / name, "--layout", layout, "--users", "40", "--truth", "--seed", seed))
-        for name, seed in (("one", "1"), ("again", "1"), ("other", "2"))
+        for name, seed in (("first", "1"), ("repeated", "1"), ("different", "2"))
     )
-    assert one == again
+    assert first == repeated
     if layout == "criteo":
-        assert (tmp_path / "one" / CRITEO_LOG).read_bytes()[:10] == b"\x1f\x8b\x08" + bytes(6) + b"\xff"  # no time
-    changed = {name for name in one if one[name] != other[name]}
-    # The videos, and a log that has no rows, are the same for everyone.
-    same = {"video_features_basic_pure.csv", KUAIRAND_LOGS[0], "_truth/log_standard_4_08_to_4_21_pure.parquet"}
-    assert changed == set(one) - same
+        assert (tmp_path / "first" / CRITEO_LOG).read_bytes()[:10] == b"\x1f\x8b\x08" + bytes(6) + b"\xff"  # no time
+    changed = {name for name in first if first[name] != different[name]}
+    # The videos and a log without rows do not depend on the seed.
+    independent = {"video_features_basic_pure.csv", KUAIRAND_LOGS[0], "_truth/log_standard_4_08_to_4_21_pure.parquet"}
+    assert changed == set(first) - independent
 
 
 @settings(max_examples=25, deadline=None)
@@ -158,9 +164,9 @@ def test_slices_come_back_sorted_and_stable(tmp_path, monkeypatch):
     for part in (slice(0, 25), slice(25, 60)):
         log.add(pa.table({"t": times[part], "came": np.arange(60)[part]}))
     slices = list(log.slices())
-    got = pa.concat_tables(slices)
+    rows = pa.concat_tables(slices)
     assert len(slices) == 7
-    assert got["came"].to_pylist() == np.argsort(times, kind="stable").tolist()
+    assert rows["came"].to_pylist() == np.argsort(times, kind="stable").tolist()
 
 
 # --- KuaiRand -------------------------------------------------------------------------------------------------
@@ -199,21 +205,25 @@ def test_kuairand_rates_resemble_the_published_ones(kuairand):
     assert ((random["play_time_ms"] >= 7_000) == (random["is_click"] == 1))[has_duration].all()
 
 
+def date_number(time: pd.Series) -> pd.Series:
+    """2022-04-20 as 20220420."""
+    return time.dt.year.astype("int64") * 10_000 + time.dt.month * 100 + time.dt.day
+
+
 def test_kuairand_clocks(kuairand):
     for name in KUAIRAND_LOGS:
         log = read(kuairand / name)
         local = pd.to_datetime(log["time_ms"], unit="ms", utc=True).dt.tz_convert(ZoneInfo("Asia/Shanghai"))
         stamped = log["date"] * 10_000 + log["hourmin"]
-        clock = local.dt.strftime("%Y%m%d").astype("int64") * 10_000 + local.dt.hour * 100
-        late = stamped != clock
-        next_midnight = (local + pd.Timedelta(days=1)).dt.strftime("%Y%m%d").astype("int64") * 10_000
+        late = stamped != date_number(local) * 10_000 + local.dt.hour * 100
+        next_midnight = date_number(local + pd.Timedelta(days=1)) * 10_000
         assert (stamped[late] == next_midnight[late]).all()
         assert local[late].dt.hour.eq(23).all()
         assert late.any() == ("standard" in name)
         assert log["time_ms"].is_monotonic_increasing
-        days = local.dt.strftime("%Y-%m-%d")
-        first, last = ("2022-04-20", "2022-04-21") if "4_08" in name else ("2022-04-22", "2022-04-26")
-        assert (days.min(), days.max()) == (first, last)
+        days = date_number(local)
+        span = (20220420, 20220421) if "4_08" in name else (20220422, 20220426)
+        assert (days.min(), days.max()) == span
 
 
 def test_readers_see_the_channel_that_was_shown(kuairand):
@@ -228,7 +238,7 @@ def test_readers_see_the_channel_that_was_shown(kuairand):
 def test_standard_logs_can_be_header_only(tmp_path):
     out = generate(tmp_path / "log", "--layout", "kuairand", "--users", "30", "--no-standard-log")
     assert [len(read(out / name)) > 0 for name in KUAIRAND_LOGS] == [False, False, True]
-    with pytest.raises(UserError, match="leaves nothing before 2022-04-22"):
+    with pytest.raises(UserError, match="leaves no rows before 2022-04-22"):
         generate(
             tmp_path / "none", "--layout", "kuairand", "--no-standard-log", "--first-day", "2022-04-20", "--days", "2"
         )
@@ -266,14 +276,14 @@ def test_conversions_mark_their_whole_path(criteo):
     assert path["conversion_timestamp"].max() < 7 * 86_400
     converts_at = path.groupby("uid")["conversion_timestamp"].unique().to_dict()
     for row in log[(log["click"] == 1) & log["uid"].isin(converts_at)].itertuples():
-        coming = [at for at in converts_at[row.uid] if at > row.timestamp]
-        assert row.conversion_timestamp == min(coming, default=-1)
+        later = [time_s for time_s in converts_at[row.uid] if time_s > row.timestamp]
+        assert row.conversion_timestamp == min(later, default=-1)
     events = path.groupby(["uid", "conversion_timestamp"])
     assert (events[["conversion_id", "attribution", "click_nb"]].nunique() == 1).all(axis=None)
     assert (events["click_nb"].first() == events.size()).all()
     assert all(sorted(positions) == list(range(len(positions))) for _, positions in events["click_pos"])
     cause = read_truth(criteo / CRITEO_LOG).query("sets_off == 1").groupby("uid")["timestamp"].min()
-    assert all(cause[uid] < at for uid, at in events.groups)
+    assert all(cause[uid] < converts_at_s for uid, converts_at_s in events.groups)
 
 
 def test_a_path_ends_before_its_conversion_and_reaches_back_thirty_days():
@@ -288,8 +298,8 @@ def test_a_path_ends_before_its_conversion_and_reaches_back_thirty_days():
             (1, 9 * day, True, False, 0.0)]  # another user
     # fmt: on
     user_R, time_R, click_R, converts_R, delay_R = map(np.array, zip(*rows, strict=True))
-    none_RC = np.zeros((6, 11), np.float32)
-    journeys = Journeys(np.zeros((2, 5)), np.zeros(6, int), click_R, converts_R, delay_R, np.zeros(6), *[none_RC] * 3)
+    zeros_RC = np.zeros((6, 11), np.float32)
+    journeys = Journeys(np.zeros((2, 5)), np.zeros(6, int), click_R, converts_R, delay_R, np.zeros(6), *[zeros_RC] * 3)
     visits = Visits(user_R, time_R * 1000)
     rng = np.random.default_rng(0)
     log = criteo_layout.log_rows(criteo_world(), visits, journeys, user_R, end_s=60 * day, rng=rng)
@@ -309,8 +319,9 @@ def test_another_seed_has_other_people(tmp_path):
 
 def test_time_since_last_click_is_of_earlier_rows(criteo):
     log = read(criteo / CRITEO_LOG).drop_duplicates().sort_values(["uid", "timestamp"], kind="stable")
-    last = log["timestamp"].where(log["click"] == 1).groupby(log["uid"]).transform(lambda t: t.ffill().shift())
-    assert (log["time_since_last_click"] == (log["timestamp"] - last).fillna(-1)).all()
+    last_click = log["timestamp"].where(log["click"] == 1).groupby(log["uid"]).ffill()
+    earlier_click = last_click.groupby(log["uid"]).shift()
+    assert (log["time_since_last_click"] == (log["timestamp"] - earlier_click).fillna(-1)).all()
     assert (log["time_since_last_click"] == -1).mean() > 0.05
 
 
@@ -318,7 +329,7 @@ def test_time_since_last_click_is_of_earlier_rows(criteo):
 
 
 def cases(kuairand: Path, criteo: Path):
-    """log with truth beside it, its flags, channel names as columns of the truth."""
+    """Each log with its truth and the names of its user and time columns."""
     for path in (*(kuairand / name for name in KUAIRAND_LOGS), criteo / CRITEO_LOG):
         log, truth = read(path), read_truth(path)
         keys = ["user_id", "time_ms"] if "kuairand" in str(path) else ["uid", "timestamp"]
@@ -327,10 +338,10 @@ def cases(kuairand: Path, criteo: Path):
         yield log, truth, keys
 
 
-def assert_calibrated(happened: pd.Series, chance: pd.Series) -> None:
-    """In each of ten bins of equal size, as many as the chances say, within 4.5 standard deviations."""
+def assert_calibrated(outcome: pd.Series, chance: pd.Series) -> None:
+    """In each of ten bins of equal size the number of outcomes agrees with their probabilities within 4.5 sigma."""
     for _, p in chance.astype(float).groupby(pd.qcut(chance, 10, duplicates="drop"), observed=True):
-        surplus = happened[p.index].sum() - p.sum()
+        surplus = outcome[p.index].sum() - p.sum()
         assert abs(surplus) < 4.5 * np.sqrt((p * (1 - p)).sum()) + 1
 
 
@@ -357,16 +368,16 @@ def test_channels_are_drawn_with_the_true_propensities(kuairand, criteo):
         propensity = truth.filter(regex="^propensity_").astype(float)
         np.testing.assert_allclose(propensity.sum(axis=1), 1, atol=1e-5)
         for name in propensity:
-            shown = truth["channel"].fillna("unknown") == name.removeprefix("propensity_")
-            assert_calibrated(shown, propensity[name])
+            is_shown = truth["channel"].fillna("unknown") == name.removeprefix("propensity_")
+            assert_calibrated(is_shown, propensity[name])
 
 
 def test_random_exposures_are_drawn_from_the_pool_and_standard_ones_by_taste(kuairand):
     random, standard = (read_truth(kuairand / name) for name in (KUAIRAND_LOGS[2], KUAIRAND_LOGS[1]))
     assert random["propensity_short"].nunique() == 1
     assert standard["propensity_short"].std() > 0.1
-    shown = np.bincount(read(kuairand / KUAIRAND_LOGS[2])["video_id"], minlength=7_583)
-    chi_square = ((shown - shown.mean()) ** 2 / shown.mean()).sum()
+    exposures = np.bincount(read(kuairand / KUAIRAND_LOGS[2])["video_id"], minlength=7_583)
+    chi_square = ((exposures - exposures.mean()) ** 2 / exposures.mean()).sum()
     assert abs(chi_square - 7_582) < 5 * np.sqrt(2 * 7_582)
 
 
@@ -383,14 +394,14 @@ def test_history_tells_of_the_next_click(kuairand, criteo):
         rows = log.assign(channel=truth["channel"].fillna("unknown"), chance=truth["click_shown"])
         rows = rows.drop_duplicates().sort_values([user, time], kind="stable")
         rate, prior = rows[click].mean(), 4
-        for by in ([user], [user, "channel"]):
-            earlier = rows.groupby(by)[click]
+        for keys in ([user], [user, "channel"]):
+            earlier = rows.groupby(keys)[click]
             rate = (earlier.cumsum() - rows[click] + prior * rate) / (earlier.cumcount() + prior)
         assert roc_auc_score(rows[click], rate) > 0.65
         assert roc_auc_score(rows[click], rows["chance"]) > 0.78
 
 
-# --- What goes wrong ------------------------------------------------------------------------------------------
+# --- Errors --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What becomes of every row of a log, in one table: the jobs publish, drop and quarantine rows in different places."""
+"""All rows of a log in one table with their fates. The jobs publish, drop and quarantine rows in separate steps."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -19,7 +19,7 @@ def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
     exposures = WorkerTable(usable, "user_id", exposure_order(dataset), without_duplicates, columns).to_dataframe()
     quarantined = rows.where(F.col(REASON).isNotNull())
     parts = {EXPOSURE: exposures, DUPLICATE: usable.exceptAll(exposures), QUARANTINED: quarantined}
-    first, *others = (part.withColumn(FATE, F.lit(fate)) for fate, part in parts.items())
-    for part in others:
+    first, *further = (part.withColumn(FATE, F.lit(fate)) for fate, part in parts.items())
+    for part in further:
         first = first.unionByName(part)
     return first

@@ -1,4 +1,4 @@
-"""A run reads each log file once, however often it uses the rows."""
+"""A run reads each log file once and uses the cached rows after that."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,6 +1,6 @@
 """Every raw row is an exposure, a duplicate, or quarantined with a reason.
 
-The rows of each dataset are read together: what becomes of one does not depend on the others, apart from duplicates.
+The rows of each dataset are read together, since no row depends on another one, apart from duplicates.
 """
 
 from dataclasses import replace
@@ -123,7 +123,7 @@ def test_a_bad_criteo_row_is_quarantined_with_its_reason(criteo, bad):
     assert (row[FATE], row[REASON]) == (QUARANTINED, BAD_CRITEO[bad])
 
 
-def test_every_row_has_one_fate_and_an_empty_line_is_no_row(kuairand, criteo):
+def test_every_row_has_one_fate_and_empty_lines_are_skipped(kuairand, criteo):
     rows = sum(len(group) for group in kuairand.values())
     assert rows == 1 + len(BAD_KUAIRAND) + len(BY_VIDEO) + 2 + 6
     assert "" not in kuairand
@@ -157,7 +157,7 @@ def test_kuairand_columns(kuairand):
 def test_the_day_follows_from_the_time_stamp_in_the_logs_own_calendar(kuairand):
     for text, day in ((AT_MIDNIGHT, "2022-04-22"), (BEFORE_MIDNIGHT, "2022-04-21")):
         (row,) = kuairand[text]
-        assert (row[DS], row[FATE]) == (day, EXPOSURE)  # a time on the evening before `date` is no error
+        assert (row[DS], row[FATE]) == (day, EXPOSURE)  # `date` may be a day later
 
 
 def test_criteo_columns(criteo):
