@@ -6,6 +6,7 @@ visibility      which facts a step may see
 view            the facts that the steps of a chunk see
 point_in_time   the columns of a step, computed from the view
 channel_counts  counts by channel, sparse and dense
+window_cuts     where windows begin and end in a journey
 figures         means, gaps and amounts in exact units
 columns         conversions between Arrow and numpy
 """

@@ -29,6 +29,7 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.published_days import exposure_days
+from lakehouse.rows import ARROW_TYPES
 from lakehouse.staging import staging_folder
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -102,7 +103,7 @@ def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], i
         )
 
 
-_TYPES = {"string": pa.string(), "boolean": pa.bool_(), "double": pa.float64(), "array<string>": pa.list_(pa.string())}
+_TYPES = ARROW_TYPES | {"array<string>": pa.list_(pa.string())}
 _SCHEMA = pa.schema([(c.name, _TYPES[c.dtype]) for c in FEATURE_SPEC_TABLE.columns])
 
 

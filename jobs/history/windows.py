@@ -17,6 +17,7 @@ from features.columns import NO_ROW, Ints, fixed_length_lists, row_indices, to_i
 from features.point_in_time import point_in_time_steps
 from features.user_chunk import DS, UserChunk
 from features.visibility import Side
+from features.window_cuts import cut_spans
 from jobs.history.journey_steps import JourneySteps
 from jobs.history.whole_users import compute_whole_users
 from jobs.spark.worker_tables import WorkerTable
@@ -40,9 +41,8 @@ def cut_windows(
     exposures: rows of the table `exposures` plus ds, of all days from the first of these to the last.
     earlier_journeys: the table `journeys` as of the day before, None without earlier history.
 
-    A user's labels of a day are all of that day's exposures except the user's first ever. They are cut into windows in
-    order: the first window starts up to n/2 steps before its first label (at the journey's start if it has fewer),
-    each further one exactly n/2 before; the last window is filled with more context.
+    A user's labels of a day are all of that day's exposures except the user's first ever; features.window_cuts says how
+    they are cut into windows.
     """
 
     def compute(chunk: UserChunk, side: Side) -> pa.Table:
@@ -58,16 +58,14 @@ def cut_windows(
 class WindowBounds(NamedTuple):
     """W windows. The windows of one day are adjacent and sorted by user; days keep their order in the chunk.
 
-    day_row_W: row of the last of the day's exposures of the user, in the chunk. number_W: number among the user's
-    windows of that day, from 0. stop_W: position in the user's journey at which the window ends, itself excluded.
-    labels_W: how many of the window's last steps are labels.
+    day_row_W: row of the last of the day's exposures of the user, in the chunk. The others: see WindowCuts.
     """
 
     user_W: Ints
     day_row_W: Ints
     number_W: Ints
-    labels_W: Ints
     stop_W: Ints
+    labels_W: Ints
 
 
 def _window_bounds(chunk: UserChunk, journeys: JourneySteps, n: int, days: Sequence[str]) -> WindowBounds:
@@ -80,28 +78,14 @@ def _window_bounds(chunk: UserChunk, journeys: JourneySteps, n: int, days: Seque
     first_row_D = np.flatnonzero(is_first_of_day_N)
     last_row_D = np.append(first_row_D[1:], len(day_N)) - 1
 
-    # Positions in the user's journey.
-    user_D = chunk.user_N[first_row_D]
-    start_D = journeys.remembered_U[user_D] + first_row_D - journeys.new_start_U[user_D]
-    stop_D = start_D + last_row_D + 1 - first_row_D
-    first_label_D = np.maximum(start_D, 1)
-
-    context = (n + 1) // 2
-    # With a short past the first window has room for more labels.
-    labels_of_first_D = n - np.minimum(first_label_D, context)
-    labels_left_D = stop_D - first_label_D - labels_of_first_D
-    more_windows_D = np.maximum(-(-labels_left_D // (n - context)), 0)
-    windows_D = np.where(is_requested_N[first_row_D] & (stop_D > first_label_D), more_windows_D + 1, 0)
-
     # Sorted by day: the writer of a file for each day then takes slices, without a copy.
     order_D = np.argsort(day_N[first_row_D], kind="stable")
-    sorted_windows_D = windows_D[order_D]
-    user_day_W = np.repeat(order_D, sorted_windows_D)
-    number_W = np.arange(len(user_day_W)) - np.repeat(np.cumsum(sorted_windows_D) - sorted_windows_D, sorted_windows_D)
-    full_stop_W = first_label_D[user_day_W] + labels_of_first_D[user_day_W] + number_W * (n - context)
-    label_start_W = np.where(number_W == 0, first_label_D[user_day_W], full_stop_W - (n - context))
-    stop_W = np.minimum(full_stop_W, stop_D[user_day_W])
-    return WindowBounds(user_D[user_day_W], last_row_D[user_day_W], number_W, stop_W - label_start_W, stop_W)
+    order_D = order_D[is_requested_N[first_row_D[order_D]]]
+    first_row_D, last_row_D = first_row_D[order_D], last_row_D[order_D]
+    user_D = chunk.user_N[first_row_D]
+    start_D = journeys.remembered_U[user_D] + first_row_D - journeys.new_start_U[user_D]
+    cuts = cut_spans(start_D, start_D + last_row_D + 1 - first_row_D, n)
+    return WindowBounds(user_D[cuts.span_W], last_row_D[cuts.span_W], cuts.number_W, cuts.stop_W, cuts.labels_W)
 
 
 def _window_columns(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.window_cuts import cut_spans
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -76,22 +77,15 @@ class StepPool:
         return _windows(first_W, self.start_U[user_W] + np.minimum(offset_W + n, length_W), n)
 
     def cut(self, chosen_U: Bools, n: int) -> tuple[Ints, Bools]:
-        """The windows of n >= 2 steps of the chosen users, and where in them the labels stand: two [W, n].
+        """The windows of n >= 2 steps of the chosen users, and which of their steps are labels: two [W, n].
 
-        As `jobs/history/windows.py` cuts one long day: every step after a user's first is a label exactly once, with at
-        least min(t, n/2) steps before it in the window.
+        Each journey is cut as one span (features.window_cuts), as the table `sequences` cuts one long day.
         """
-        context = (n + 1) // 2
         start_U, length_U = self.start_U[chosen_U], self.length_U[chosen_U]
-        # The first window labels all but the journey's first step, each further one the next n - context steps.
-        more_U = np.maximum(-(-(length_U - n) // (n - context)), 0)
-        windows_U = np.where(length_U > 1, 1 + more_U, 0)
-        k_W = np.arange(windows_U.sum()) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
-        start_W, length_W = np.repeat(start_U, windows_U), np.repeat(length_U, windows_U)
-        stop_W = np.minimum(n + k_W * (n - context), length_W)
-        label_W = np.where(k_W == 0, 1, n + (k_W - 1) * (n - context))
-        step_WL = _windows(start_W + np.maximum(stop_W - n, 0), start_W + stop_W, n)
-        return step_WL, step_WL >= (start_W + label_W)[:, None]
+        cuts = cut_spans(np.zeros_like(length_U), length_U, n)
+        start_W = start_U[cuts.span_W]
+        step_WL = _windows(start_W + np.maximum(cuts.stop_W - n, 0), start_W + cuts.stop_W, n)
+        return step_WL, step_WL >= (start_W + cuts.stop_W - cuts.labels_W)[:, None]
 
     def windows(self, step_WL: Ints, label_WL: Bools | None = None) -> Encoded:
         """The windows as the model reads them. Labels are the steps of known channel, of label_WL where given."""

@@ -1,4 +1,4 @@
-"""The way from a log to the encoder: nothing that is not yet known at a step reaches what the model reads of it."""
+"""From a log to the encoder: what is not known yet at a step does not reach what the model reads of it."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, 
     frame = random_exposures(dataset, users=25, rows=400, days=DAYS, seed=seed)
     rng = np.random.default_rng(seed)
     cuts = {u: int(rng.choice(times)) for u, times in frame.groupby("user_id").exposed_at_ms}
-    spec, found = None, []
+    spec, encoded = None, []
     for log in (frame, with_the_unknown_shuffled(frame, dataset, cuts, seed)):
         rows = to_spark(spark, log, dataset)
         steps = steps_with_inputs(rows, None, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
@@ -33,12 +33,12 @@ def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, 
             spec = fit_spec(exposures, dataset, names, day(0), day(DAYS - 1), 0.5)
         windows = cut_windows(rows, None, dataset, spec, STEPS, [day(k) for k in range(DAYS)]).to_dataframe()
         table = windows.orderBy("user_id", "ds", "window").toArrow()
-        found.append(Encoder(spec, dataset).encode(table))
+        encoded.append(Encoder(spec, dataset).encode(table))
     users = table.column("user_id").to_numpy()
     at_ms = np.array([[-1 if t is None else t for t in times] for times in table.column("exposed_at_ms").to_pylist()])
     cut_N1 = np.array([cuts[u] for u in users])[:, None]
     assert ((at_ms == cut_N1).sum(), ((at_ms > 0) & (at_ms < cut_N1)).sum()) > (25, 150)
-    return *found, found[0].valid_NL & (at_ms <= cut_N1)
+    return *encoded, encoded[0].valid_NL & (at_ms <= cut_N1)
 
 
 def changed(before: Encoded, after: Encoded, seen_NL: np.ndarray) -> set[str]:

@@ -77,6 +77,6 @@ def test_kept_or_explained(planted):
 
 
 def test_a_spec_survives_its_json(planted):
-    again = FeatureSpec.from_json(planted.to_json())
-    assert again == planted
-    assert again.version == planted.version
+    restored = FeatureSpec.from_json(planted.to_json())
+    assert restored == planted
+    assert restored.version == planted.version

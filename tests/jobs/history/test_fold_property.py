@@ -1,6 +1,6 @@
-"""Journeys folded day by day are the journeys rebuilt at once, whatever comes when: the jobs themselves.
+"""Journeys that are folded day by day are the journeys built from all days, whenever rows arrive: the jobs themselves.
 
-EXAMPLES in the environment: how many random logs (each takes some ten small Spark jobs).
+EXAMPLES in the environment: how many random logs (each takes about ten small Spark jobs).
 """
 
 import os
@@ -31,7 +31,7 @@ def rows(draw) -> str:
     return f"{customer};{day}T{hour:02}:00:00Z;{medium};0.25;{int(bool(bought))};{bought};"
 
 
-# What arrives together, and the day whose run is the first to see it: rows of that day, of later and of earlier ones.
+# Rows that arrive together, of any days, and the day whose run is the first to see them.
 deliveries = st.lists(
     st.tuples(st.lists(rows(), min_size=1, max_size=12), st.sampled_from(DAYS)), min_size=2, max_size=3
 )
@@ -56,10 +56,10 @@ def test_fold_equals_rebuild_whatever_arrives_when(spark, arriving):
 
         rebuilt = Jobs(spark, Lake(Path(folder) / "rebuilt"), "shop", patch)
         run_day(rebuilt, raw, last)
-        assert rebuilt.lake.days("journeys", "shop") == [last]  # nothing that a fold could have started from
-        one, other = (jobs.lake["journeys", "shop", last].manifest for jobs in (folded, rebuilt))
-        event(f"{len(other.inputs)} days, {other.rows} users")
-        assert one == other
+        assert rebuilt.lake.days("journeys", "shop") == [last]  # no earlier journeys to start a fold from
+        actual, expected = (jobs.lake["journeys", "shop", last].manifest for jobs in (folded, rebuilt))
+        event(f"{len(expected.inputs)} days, {expected.rows} users")
+        assert actual == expected
 
 
 def run_day(jobs: Jobs, raw: Path, day: str) -> None:

@@ -42,12 +42,15 @@ def test_inputs_equal_the_oracle(spark, name):
         previous_ms = None
         for step in user_steps.to_dict("records"):
             expected = naive_inputs(user, dataset, step["exposed_at_ms"], previous_ms)
-            got = {key: comparable(step[key]) for key in expected}
-            assert got == {key: comparable(value) for key, value in expected.items()}, (user_id, step["exposed_at_ms"])
+            actual = {key: comparable(step[key]) for key in expected}
+            assert actual == {key: comparable(value) for key, value in expected.items()}, (
+                user_id,
+                step["exposed_at_ms"],
+            )
             previous_ms = step["exposed_at_ms"]
 
 
-# The planted leak: what bears the step's own time stamp is taken for known.
+# The planted leak: facts with the step's own time stamp count as known.
 NOT_STRICTLY = "right"
 
 

@@ -12,24 +12,24 @@ from schemas.errors import UserError
 
 
 def chunks(rows_a_user: list[int], cuts: set[int], **limits: int) -> list[list[int]]:
-    """The users of each chunk, a row each; user k has so many rows. limits: of whole_users, for this call."""
+    """The user of each row, chunk by chunk. rows_a_user: rows of user 0, 1, ... limits: constants of whole_users."""
     users = [k for k, rows in enumerate(rows_a_user) for _ in range(rows)]
     ends = [0, *sorted(cut for cut in cuts if cut <= len(users)), len(users)]
-    whole = pa.record_batch({"user_id": pa.array(users, pa.int64())})
+    all_rows = pa.record_batch({"user_id": pa.array(users, pa.int64())})
     with pytest.MonkeyPatch.context() as patch:
         for name, value in limits.items():
             patch.setattr(whole_users, name, value)
-        found = list(whole_users._whole_users(whole.slice(a, b - a) for a, b in pairwise(ends)))
-    assert all(len(chunk) for chunk in found)
-    return [chunk.column("user_id").to_pylist() for chunk in found]
+        tables = list(whole_users._whole_users(all_rows.slice(a, b - a) for a, b in pairwise(ends)))
+    assert all(len(table) for table in tables)
+    return [table.column("user_id").to_pylist() for table in tables]
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.sets(st.integers(0, 60), max_size=15))
 def test_no_user_is_cut_and_no_row_lost(rows_a_user, cuts):
     for limits in ({"_CHUNK_ROWS": 4}, {"_CHUNK_BYTES": 32}):
-        found = chunks(rows_a_user, cuts, **limits)
-        assert [user for chunk in found for user in chunk] == [k for k, n in enumerate(rows_a_user) for _ in range(n)]
-        assert all(not set(one) & set(other) for one, other in pairwise(found))
+        parts = chunks(rows_a_user, cuts, **limits)
+        assert [user for part in parts for user in part] == [k for k, n in enumerate(rows_a_user) for _ in range(n)]
+        assert all(not set(part) & set(next_part) for part, next_part in pairwise(parts))
 
 
 def test_a_chunk_ends_soon_after_its_limit():

@@ -71,7 +71,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
             process.wait(timeout=30)
 
 
-# What a task of the DAGs does; the connection is in the environment.
+# The work of a task of the DAGs; the connection is in the environment.
 TASK = """
 import sys
 from dags.operators import SparkStep

@@ -39,14 +39,14 @@ def written(folder, cuts, table=TABLE, group=GROUP) -> dict:
 @settings(deadline=None)
 @given(st.sets(st.integers(0, ROWS), max_size=12))
 def test_the_pieces_do_not_show_in_the_files(tmp_path_factory, cuts):
-    whole, pieces = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("pieces")
-    expected, found = written(whole, []), written(pieces, cuts)
-    assert set(found) == set(expected) == set(DAYS)
-    assert content_fingerprint(pieces) == content_fingerprint(whole)
-    for day, file in found.items():
+    whole_folder, pieces_folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("pieces")
+    expected, files = written(whole_folder, []), written(pieces_folder, cuts)
+    assert set(files) == set(expected) == set(DAYS)
+    assert content_fingerprint(pieces_folder) == content_fingerprint(whole_folder)
+    for day, file in files.items():
         rows = pq.ParquetFile(file)
-        of_day = TABLE.filter(pa.compute.equal(TABLE.column("ds"), day)).drop_columns("ds")
-        assert rows.read().equals(of_day)
+        day_rows = TABLE.filter(pa.compute.equal(TABLE.column("ds"), day)).drop_columns("ds")
+        assert rows.read().equals(day_rows)
         groups = [rows.metadata.row_group(k).num_rows for k in range(rows.num_row_groups)]
         assert groups[:-1] == [GROUP] * (len(groups) - 1)
 
@@ -72,23 +72,23 @@ def test_text_has_a_dictionary_numbers_have_none_and_only_flat_columns_say_how_l
     assert {path for path, chunk in chunks.items() if chunk.is_stats_set} == {"user_id", "text"}
 
 
-def test_rows_that_are_held_keep_no_more_in_memory_than_themselves(tmp_path, monkeypatch):
-    """A day of few rows would else hold on to all that came with them."""
+def test_buffered_rows_keep_no_more_in_memory_than_themselves(tmp_path, monkeypatch):
+    """Otherwise the few rows of a day would keep the whole tables in memory that they came in."""
     monkeypatch.setattr("jobs.spark.day_files._MAX_SHARED_BYTES", 1_000_000)
     rows = 100_000
     table = pa.table({"value": pa.array(np.arange(rows))})
     days = pa.chunked_array([pa.array([DAYS[0]] * (rows - 1) + [DAYS[1]])])
-    before = pa.total_allocated_bytes()
+    allocated = pa.total_allocated_bytes()
     with DayFiles(tmp_path / "quiet", rows // 2) as files:
         for _ in range(10):
             files.add(table.take(pa.array(np.arange(rows))), days)
-        assert pa.total_allocated_bytes() - before < 3_000_000  # ten times 800,000 bytes came in
+        assert pa.total_allocated_bytes() - allocated < 3_000_000  # ten times 800,000 bytes came in
 
 
 def test_a_worker_without_the_jobs_folder_says_what_it_needs(tmp_path):
     with pytest.raises(UserError, match="every Spark worker needs the lake's own folder"):
         written(tmp_path / "gone" / "part", [])
-    assert list(tmp_path.iterdir()) == []  # nothing that nobody would sweep away
+    assert list(tmp_path.iterdir()) == []  # no folder is left that no later run would remove
 
 
 def test_days_without_rows_have_no_file(tmp_path):

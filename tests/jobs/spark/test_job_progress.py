@@ -1,4 +1,4 @@
-"""While a Spark job runs, a line every few seconds says how far it is."""
+"""While a Spark job runs, it prints every few seconds how far it is."""
 
 import re
 import time
@@ -6,7 +6,7 @@ import time
 from jobs.spark import progress
 
 
-def test_a_job_tells_what_it_does_and_how_far_it_is(spark, capsys, monkeypatch):
+def test_a_job_prints_its_description_and_how_far_it_is(spark, capsys, monkeypatch):
     def slowly(batches):
         for batch in batches:
             time.sleep(0.5)
@@ -16,15 +16,15 @@ def test_a_job_tells_what_it_does_and_how_far_it_is(spark, capsys, monkeypatch):
     with progress.progress(spark):
         progress.describe_job(spark, "counting sheep")
         assert spark.range(0, 4_000, 1, 8).mapInArrow(slowly, "id bigint").count() == 4_000
-    told = re.findall(r"^progress: counting sheep: (\d) of 8 tasks", capsys.readouterr().err, re.MULTILINE)
-    assert len(told) > 2
-    assert told == sorted(told)
-    assert int(told[-1]) > 0
+    task_counts = re.findall(r"^progress: counting sheep: (\d) of 8 tasks", capsys.readouterr().err, re.MULTILINE)
+    assert len(task_counts) > 2
+    assert task_counts == sorted(task_counts)
+    assert int(task_counts[-1]) > 0
     time.sleep(0.3)
     assert capsys.readouterr().err == ""  # it ends with the block
 
 
-def test_a_session_that_has_ended_ends_the_telling_without_a_word(spark, capsys, monkeypatch):
+def test_no_more_lines_after_the_session_has_ended(spark, capsys, monkeypatch):
     monkeypatch.setattr(progress, "_EVERY_S", 0.05)
 
     def dead(_):

@@ -1,4 +1,4 @@
-"""A table is published whole, or not at all; and equal rows alike, however many have written them."""
+"""All days of a table are published or none; equal rows give equal files, whatever the parallelism."""
 
 from collections.abc import Iterator
 
@@ -31,24 +31,24 @@ def squares(spark, users: int, days: list[str], parts: int) -> WorkerTable:
 
 
 def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, tmp_path):
-    found, users_by_file = [], []
+    manifests, users_by_file = [], []
     for parts in (1, 7):
         lake = Lake(tmp_path / str(parts))
         rows = squares(spark, 300, DAYS, parts)
-        found.append(publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda day: {"of": day}))
+        manifests.append(publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda day: {"of": day}))
         assert not any(lake.staging.iterdir())
-        for day, manifest in found[-1].items():
+        for day, manifest in manifests[-1].items():
             files = sorted(lake["squares", "kuairand", day].path.glob("*.parquet"))
             assert len(files) == FILES_PER_DAY
             users = [pq.read_table(file).column("user_id").to_pylist() for file in files]
-            assert all(of_file == sorted(of_file) for of_file in users)
-            assert sorted(user for of_file in users for user in of_file) == [
+            assert all(users_of_file == sorted(users_of_file) for users_of_file in users)
+            assert sorted(user for users_of_file in users for user in users_of_file) == [
                 user for user in range(300) if DAYS[user % 2] == day
             ]
             assert manifest.rows == 150
             assert manifest.inputs == {"of": day}
             users_by_file.append(users)
-    assert found[0] == found[1]
+    assert manifests[0] == manifests[1]
     # Training draws windows by their places in the files, one after another: their order is part of the content.
     assert users_by_file[:2] == users_by_file[2:]
 

@@ -1,4 +1,4 @@
-"""What a failure in Spark means to the person at the keyboard."""
+"""Failures in Spark that a person can repair become one line."""
 
 import os
 import subprocess
@@ -21,9 +21,9 @@ READING = "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:
 )
 def test_a_damaged_raw_file_is_named(cause):
     text = READING.format("raw/my%20logs/users.csv.gz") + f" Caused by: {cause}"
-    found = explain_failure(PySparkException(text), RAW)
-    assert isinstance(found, UserError)
-    assert str(found).startswith("users.csv.gz is cut off or damaged")
+    error = explain_failure(PySparkException(text), RAW)
+    assert isinstance(error, UserError)
+    assert str(error).startswith("users.csv.gz is cut off or damaged")
 
 
 @pytest.mark.parametrize(
