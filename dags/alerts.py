@@ -1,8 +1,8 @@
-"""What people are told when a run fails, is late, or finds no rows: one readable line in a log, and a webhook.
+"""Alerts for people: one readable line if a run fails, is late, or finds no rows.
 
-The log is $MTORL_ALERTS, else alerts.log in Airflow's home. Where $MTORL_WEBHOOK holds an address, the same line is
-posted to it as {"text": line}, which Slack, Mattermost and their like understand. Neither waits for the other: a full
-disk stops no post, a webhook that does not answer no line.
+The line is appended to the file $MTORL_ALERTS, or to alerts.log in Airflow's home. If $MTORL_WEBHOOK is an address, the
+same line is posted to it as {"text": line}, the format of Slack, Mattermost and similar services. The two ways are
+independent: a full disk does not prevent the post, and a webhook that does not answer does not prevent the line.
 """
 
 import json
@@ -18,40 +18,40 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 
 _WEBHOOK_TIMEOUT_S = 10
-_LONGEST = 400
+_MAX_REASON_LENGTH = 400
 
 
 def failed(context: Mapping[str, Any]) -> None:
-    """A task has failed for good (its retries, if any, are used up)."""
-    tell(f"FAILED {_where(context)}: {_reason(context.get('exception'))}")
+    """Airflow's callback for a task that has failed and has no retries left."""
+    send(f"FAILED {_where(context)}: {_reason(context.get('exception'))}")
 
 
-def nothing_there(context: Mapping[str, Any]) -> None:
-    """A task found nothing to do, and what stands behind it is left out."""
-    tell(f"NO ROWS {_where(context)}: the log does not reach that day; the task's log says which days it has")
+def nothing_to_do(context: Mapping[str, Any]) -> None:
+    """Airflow's callback for a task that found no rows and was skipped, together with the tasks after it."""
+    send(f"NO ROWS {_where(context)}: the log does not reach that day; the task's log lists the days that it has")
 
 
 def late(context: Mapping[str, Any], hours: float) -> None:
-    """A run is not done when it should be. Airflow's deadline alert calls this with a short context.
+    """The callback of Airflow's deadline alert, for a run that is not done in time.
 
-    Not told of a backfill: all its runs are queued when it is made, so that those of a long one would all be late at
-    once, and whoever started it sees it through (bin/embedded_airflow/backfill.py).
+    A run of a backfill causes no alert: all runs of a backfill are queued when it is created, so most runs of a long
+    one would be late. The person who started it watches it (bin/embedded_airflow/backfill.py).
     """
     run = context.get("dag_run") or {}
     if run.get("run_type") == "backfill":
         return
     day = run.get("partition_key") or run.get("dag_run_id") or run.get("run_id") or ""
-    tell(f"LATE {run.get('dag_id', '')} {day}: not done {hours:g} hours after it was queued")
+    send(f"LATE {run.get('dag_id', '')} {day}: not done {hours:g} hours after it was queued")
 
 
-def tell(line: str) -> None:
-    """Write the line, with the time; post it. A webhook that does not take it is a line of its own, no failure."""
+def send(line: str) -> None:
+    """Write the line with the time, and post it. If the webhook fails, a second line reports that."""
     line = f"{_now()} {line}"
     _write(line)
     if address := os.environ.get("MTORL_WEBHOOK"):
         try:
             _post(address, line)
-        except (OSError, HTTPException, ValueError) as error:  # ValueError: no address at all
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: the address is malformed
             _write(f"{_now()} the webhook did not take the line above: {_kind(error)}")
 
 
@@ -67,7 +67,7 @@ def _post(address: str, line: str) -> None:
 
 
 def _kind(error: Exception) -> str:
-    """What went wrong, never in the error's own words: they may quote the address, which often holds a secret."""
+    """The kind of the error. Its message is left out, because it may quote the address, which often has a secret."""
     if isinstance(error, HTTPError):
         return f"it answered with status {error.code}"
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
@@ -77,10 +77,10 @@ def _kind(error: Exception) -> str:
 def _write(line: str) -> None:
     path = Path(os.environ.get("MTORL_ALERTS") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")) / "alerts.log")
     try:
-        # One write of one line: lines of parallel tasks do not mix.
+        # Each line is a single write, so that the lines of parallel tasks do not mix.
         with path.expanduser().open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(line + "\n")
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user's home
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user of ~user does not exist
         print(f"{line} (not written to {path}: {type(error).__name__})", file=sys.stderr)
 
 
@@ -91,7 +91,7 @@ def _where(context: Mapping[str, Any]) -> str:
 
 
 def _reason(exception: object) -> str:
-    """The entry point's own `error: ...` line where there is one, else the first line."""
+    """The `error: ...` line of the entry point if the message has one, else the first line of the message."""
     text = str(exception or "").strip() or "no reason given; see the task's log"
-    own = re.search(r"^error: .*$", text, re.MULTILINE)
-    return (own[0] if own else text.splitlines()[0])[:_LONGEST]
+    error_line = re.search(r"^error: .*$", text, re.MULTILINE)
+    return (error_line[0] if error_line else text.splitlines()[0])[:_MAX_REASON_LENGTH]

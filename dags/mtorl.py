@@ -1,8 +1,12 @@
-"""One set of Airflow DAGs for every dataset contract: mtorl_history_*, _daily_*, _nightly_* and _report_*."""
+"""The file that Airflow loads: four DAGs for every dataset contract."""
 
-from dags.factory import daily_dag, history_dag, nightly_dag, report_dag
+from dags.daily import daily_dag
+from dags.history import history_dag
+from dags.nightly import nightly_dag
+from dags.report import report_dag
 from schemas.dataset import dataset_names
 
-for name in dataset_names():
-    for dag in (history_dag(name), daily_dag(name), nightly_dag(name), report_dag(name)):
+for dataset in dataset_names():
+    for make_dag in (history_dag, daily_dag, nightly_dag, report_dag):
+        dag = make_dag(dataset)
         globals()[dag.dag_id] = dag

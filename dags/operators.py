@@ -1,8 +1,8 @@
-"""The two kinds of task: a Python entry point and a Spark job.
+"""The two kinds of tasks: a Python entry point and a Spark job.
 
-Both pass their arguments as a list, so no shell ever reads a value that somebody typed, and neither
-retries a bad input: trying again cannot mend it. An argument that renders empty is left out. Where an entry
-point finds nothing to do, the task is skipped, and with it what stands behind it.
+Both pass their arguments as a list, so that no shell reads a value that a person has typed. An argument that renders to
+an empty text is left out. A task with invalid input is not retried, because a retry cannot help. If an entry point
+finds nothing to do, the task and the tasks after it are skipped.
 """
 
 import os
@@ -25,16 +25,16 @@ from airflow.sdk.exceptions import (
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parent.parent
-_LOOK_AGAIN = timedelta(minutes=10)
-_NOTHING = (EXIT_NOTHING_TO_DO, EXIT_NOT_YET)
+_WAIT_BETWEEN_ATTEMPTS = timedelta(minutes=10)
+_NOTHING_TO_DO = (EXIT_NOTHING_TO_DO, EXIT_NOT_YET)
 
 
 class PythonStep(BaseOperator):
     """`python -m module arguments`, in the interpreter that runs Airflow.
 
-    Raises AirflowSkipException where the entry point ends with EXIT_NOTHING_TO_DO or EXIT_NOT_YET,
-    AirflowFailException (no retry) where it ends with EXIT_USER_ERROR, AirflowException where it fails otherwise.
-    The message is the last line that it printed.
+    Raises AirflowSkipException if the entry point ends with EXIT_NOTHING_TO_DO or EXIT_NOT_YET, AirflowFailException,
+    which allows no retry, if it ends with EXIT_USER_ERROR, and AirflowException if it ends with any other error. The
+    message is the last line that the entry point printed.
     """
 
     template_fields = ("arguments",)
@@ -51,10 +51,10 @@ class PythonStep(BaseOperator):
         try:
             result = self.hook.run_command(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=str(ROOT))
         finally:
-            # The hook gives the command a session of its own, which Ctrl-C does not reach.
+            # The hook starts the command in a new session, which Ctrl-C does not reach.
             if self.hook.sub_process is not None and self.hook.sub_process.poll() is None:
                 self.hook.send_sigterm()
-        if result.exit_code in _NOTHING:
+        if result.exit_code in _NOTHING_TO_DO:
             raise AirflowSkipException(result.output)
         if result.exit_code == EXIT_USER_ERROR:
             raise AirflowFailException(result.output)
@@ -66,10 +66,11 @@ class PythonStep(BaseOperator):
 
 
 class SparkStep(SparkSubmitOperator):
-    """`spark-submit job arguments` on the connection `spark`; driver and executors find `schemas` and `jobs`.
+    """`spark-submit job arguments` on the connection `spark`. Driver and executors can import the project's packages.
 
-    Raises as PythonStep does. waits: for so long after a scheduled run has started, an entry point that finds nothing
-    to do yet (EXIT_NOT_YET) is started again every few minutes: the task gives its slot back, and it costs no try.
+    Raises the same exceptions as PythonStep. waits: how long a scheduled run waits for its rows. During this time, an
+    entry point that finds nothing to do yet (EXIT_NOT_YET) is started again every few minutes. Between two attempts the
+    task occupies no slot, and the attempts do not count as retries.
     """
 
     ui_color = "#fff3e0"
@@ -81,7 +82,7 @@ class SparkStep(SparkSubmitOperator):
             application=str(ROOT / job),
             application_args=list(arguments),
             name=Path(job).stem,
-            # The UI of a job that lasts seconds would only open a port.
+            # A job that takes seconds needs no UI, which would open a port.
             conf={"spark.ui.enabled": "false", "spark.executorEnv.PYTHONPATH": str(ROOT)},
             driver_memory=os.environ.get("MTORL_DRIVER_MEMORY"),
             env_vars={"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable},
@@ -93,15 +94,15 @@ class SparkStep(SparkSubmitOperator):
         try:
             super().execute(context)
         except AirflowException as failure:
-            # The hook tells the exit status of spark-submit, which is that of our entry point, in words only.
+            # The exit status of our entry point is only in the text of the hook's message.
             status = re.search(r"Error code is: (\d+)\.", str(failure))
-            said = re.search(r"^(error|nothing to do): .*$", str(failure), re.MULTILINE)
-            line = said[0] if said else "see the log above"
-            if status and int(status[1]) in _NOTHING:
+            printed_line = re.search(r"^(error|nothing to do): .*$", str(failure), re.MULTILINE)
+            line = printed_line[0] if printed_line else "see the log above"
+            if status and int(status[1]) in _NOTHING_TO_DO:
                 run, now = context["dag_run"], datetime.now(UTC)
                 may_come = int(status[1]) == EXIT_NOT_YET and run.run_type == "scheduled"
                 if may_come and now < run.start_date + self.waits:
-                    raise AirflowRescheduleException(now + _LOOK_AGAIN) from failure
+                    raise AirflowRescheduleException(now + _WAIT_BETWEEN_ATTEMPTS) from failure
                 raise AirflowSkipException(line) from failure
             if status and int(status[1]) == EXIT_USER_ERROR:
                 raise AirflowFailException(line) from failure

@@ -1,4 +1,4 @@
-"""Airflow reads its environment at import: a home of its own for these tests is named before that."""
+"""Airflow reads its environment when it is imported, so these tests set a temporary home before."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def bag(airflow_database: None):
 
 @pytest.fixture(scope="session")
 def tiny_bag(airflow_database: None):
-    """DAGs of one task that only the tests know; `dag.test` takes its DAGs from the configured folder."""
+    """Small DAGs for tests. `dag.test` finds them because their folder is the configured DAG folder."""
     from airflow.dag_processing.dagbag import DagBag
 
     return DagBag(str(TINY))

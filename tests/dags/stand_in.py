@@ -1,4 +1,4 @@
-"""An entry point for tests: notes its arguments in a file and ends with the status that it is told."""
+"""An entry point for tests: appends its arguments to a file and ends with the given status."""
 
 import sys
 from pathlib import Path

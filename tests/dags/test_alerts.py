@@ -1,4 +1,4 @@
-"""One readable line for people, in a log and at a webhook."""
+"""Alerts are one readable line each, in a log and at a webhook."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def log(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def webhook(monkeypatch) -> Iterator[list[dict]]:
-    """What was posted so far."""
+    """The posts so far."""
     posted: list[dict] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -35,7 +35,7 @@ def webhook(monkeypatch) -> Iterator[list[dict]]:
             self.end_headers()
 
         def log_message(self, *_):
-            """Says nothing."""
+            """Logs nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -53,21 +53,21 @@ def webhook(monkeypatch) -> Iterator[list[dict]]:
         ("3", r"NO ROWS tiny_python .+ step: the log does not reach that day; .+"),
     ],
 )
-def test_a_run_that_fails_or_finds_nothing_is_told_of_once(tiny_bag, log, tmp_path, status, line):
+def test_a_run_that_fails_or_finds_nothing_causes_one_alert(tiny_bag, log, tmp_path, status, line):
     conf = {"calls": str(tmp_path / "calls"), "status": status, "typed": ""}
     tiny_bag.dags["tiny_python"].test(run_conf=conf)
-    (told,) = log.read_text().splitlines()  # once, not once a try
-    assert re.fullmatch(f"{STAMP} {line}", told)
+    (alert,) = log.read_text().splitlines()  # one alert, even after several attempts
+    assert re.fullmatch(f"{STAMP} {line}", alert)
 
 
-def test_a_late_run_is_told_of(log):
+def test_a_late_run_causes_an_alert(log):
     alerts.late({"dag_run": {"dag_id": "mtorl_daily_criteo", "partition_key": "2017-01-01"}}, hours=6)
-    said = log.read_text()
-    assert re.fullmatch(f"{STAMP} LATE mtorl_daily_criteo 2017-01-01: not done 6 hours after it was queued\n", said)
+    alert = log.read_text()
+    assert re.fullmatch(f"{STAMP} LATE mtorl_daily_criteo 2017-01-01: not done 6 hours after it was queued\n", alert)
 
 
-def test_a_long_backfill_is_not_late(log):
-    """The context as Airflow makes it: its runs are all queued at once, and one has to wait for the others."""
+def test_a_backfill_is_never_late(log):
+    """All runs of a backfill are queued together, and then they wait for each other."""
     run = {"dag_id": "mtorl_daily_criteo", "partition_key": "2017-01-01", "run_type": "backfill"}
     alerts.late({"dag_run": run}, hours=8)
     assert not log.exists()
@@ -76,7 +76,7 @@ def test_a_long_backfill_is_not_late(log):
 
 
 def test_the_webhook_gets_the_same_line(log, webhook):
-    alerts.tell("FAILED x")
+    alerts.send("FAILED x")
     assert webhook == [{"text": log.read_text().rstrip("\n")}]
 
 
@@ -84,14 +84,14 @@ def test_the_webhook_gets_the_same_line(log, webhook):
     ("address", "reason"),
     [
         ("http://127.0.0.1:9/secret", "ConnectionRefusedError"),
-        ("hooks.example/secret", "ValueError"),  # without its scheme: Python's own words quote all of it
+        ("hooks.example/secret", "ValueError"),  # without a scheme: Python's message quotes the address
         ("http://127.0.0.1:secret/", "InvalidURL"),
         ("secret://127.0.0.1/", "URLError"),
     ],
 )
-def test_a_webhook_that_takes_nothing_is_a_line_that_keeps_its_address_to_itself(log, monkeypatch, address, reason):
+def test_an_unreachable_webhook_is_reported_without_its_address(log, monkeypatch, address, reason):
     monkeypatch.setenv("MTORL_WEBHOOK", address)
-    alerts.tell("FAILED x")
+    alerts.send("FAILED x")
     first, second = log.read_text().splitlines()
     assert first.endswith("FAILED x")
     assert re.fullmatch(f"{STAMP} the webhook did not take the line above: {reason}", second)
@@ -105,7 +105,7 @@ def test_a_webhook_that_takes_nothing_is_a_line_that_keeps_its_address_to_itself
         (b"", "RemoteDisconnected"),
     ],
 )
-def test_a_webhook_that_answers_badly_is_a_line(log, monkeypatch, answer, reason):
+def test_a_wrong_answer_of_the_webhook_is_reported(log, monkeypatch, answer, reason):
     class Refuse(BaseRequestHandler):
         def handle(self):
             self.request.recv(65536)
@@ -114,23 +114,23 @@ def test_a_webhook_that_answers_badly_is_a_line(log, monkeypatch, answer, reason
     with TCPServer(("127.0.0.1", 0), Refuse) as server:
         Thread(target=server.handle_request, daemon=True).start()
         monkeypatch.setenv("MTORL_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/secret")
-        alerts.tell("FAILED x")
+        alerts.send("FAILED x")
     assert re.fullmatch(f"{STAMP} the webhook did not take the line above: {reason}", log.read_text().splitlines()[1])
 
 
-def test_a_log_that_cannot_be_written_stops_no_post(monkeypatch, webhook, capsys):
-    """A full disk is when the alert is needed most; what the log does not take goes where the task's own log is."""
+def test_a_log_that_cannot_be_written_does_not_prevent_the_post(monkeypatch, webhook, capsys):
+    """The alert matters most if the disk is full. The line goes to standard error, which the task's log shows."""
     monkeypatch.setenv("MTORL_ALERTS", "/dev/full")
-    alerts.tell("FAILED x")
+    alerts.send("FAILED x")
     (posted,) = webhook
     assert re.fullmatch(f"{STAMP} FAILED x", posted["text"])
     assert capsys.readouterr().err == f"{posted['text']} (not written to /dev/full: OSError)\n"
 
 
-def test_without_a_name_the_log_lies_in_airflows_home(tmp_path, monkeypatch):
+def test_the_default_log_is_in_airflows_home(tmp_path, monkeypatch):
     monkeypatch.delenv("MTORL_ALERTS", raising=False)
     monkeypatch.setitem(os.environ, "AIRFLOW_HOME", str(tmp_path))
-    alerts.tell("LATE y")
+    alerts.send("LATE y")
     assert (tmp_path / "alerts.log").read_text().endswith("LATE y\n")
 
 

@@ -1,4 +1,4 @@
-"""Task graphs as designed: what waits for what, where a table is published, what the entry points are told."""
+"""The task graphs: the order of the tasks, the tasks that publish assets, the arguments of the entry points."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import ParamValidationError
 
 from bin.embedded_airflow import backfill
-from dags.factory import DAY
 from dags.operators import ROOT, PythonStep, SparkStep
+from dags.steps import DAY
 from schemas.dataset import dataset_names, get_dataset
 
 HISTORY = {
@@ -53,7 +53,7 @@ def test_tasks_wait_for_the_audits_before_them(bag, dataset, kind, graph):
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == graph
 
 
-def test_what_others_wait_for_is_published_by_an_audit(bag):
+def test_assets_are_published_by_audits(bag):
     outlets = {
         (dag.dag_id, task.task_id): [asset.name for asset in task.outlets]
         for dag in bag.dags.values()
@@ -62,39 +62,39 @@ def test_what_others_wait_for_is_published_by_an_audit(bag):
     }
     assert all(task.startswith("audit_") for _, task in outlets)
     assert outlets["mtorl_daily_criteo", "audit_champion"] == ["champion_criteo"]
-    assert backfill.STARTS_NIGHTLY_RUN == "audit_champion"  # whose success it waits for a nightly run after
+    assert backfill.STARTS_NIGHTLY_RUN == "audit_champion"  # after its success, a backfill waits for a nightly run
     assert outlets["mtorl_daily_criteo", "audit_day"] == ["journeys_criteo"]
     scores = ["channel_policies_criteo", "user_reward_ranks_criteo", "channel_allocation_criteo"]
     assert outlets["mtorl_nightly_criteo", "audit_scores"] == scores
     assert outlets["mtorl_nightly_criteo", "audit_budget_plan"] == ["budget_plan_criteo"]
-    assert not any("history" in dag for dag, _ in outlets)  # no day of its own: it would start no nightly run
+    assert not any("history" in dag for dag, _ in outlets)  # it has many days and starts no nightly run
 
 
-def test_a_stopped_day_has_its_page_and_a_good_one_is_reported_when_its_night_is_through(bag):
-    """A teardown runs behind failed tasks, too, and does not turn their run into a success."""
+def test_a_stopped_day_has_a_page_and_a_complete_day_is_reported_after_its_night(bag):
+    """A teardown also runs after failed tasks, and it does not turn their run into a success."""
     for kind in ("daily", "nightly"):
         report = bag.dags[f"mtorl_{kind}_criteo"].get_task("report")
         assert report.is_teardown
         assert not report.on_failure_fail_dagrun
-        assert "--if-there" in report.arguments  # of a day without rows the alert is told already
+        assert "--if-there" in report.arguments  # another task has sent the alert for a day without rows
         assert not report.on_skipped_callback
     full = bag.dags["mtorl_report_criteo"]
     assert full.timetable.asset_condition.name == "budget_plan_criteo"
-    assert full.get_task("report").is_teardown  # drift beyond its limits is on the page, too
+    assert full.get_task("report").is_teardown  # the page is written even if drift exceeds its limits
     assert full.get_task("report").on_failure_fail_dagrun
     assert not full.get_task("measure_drift").is_teardown
-    assert not full.get_task("measure_drift").on_skipped_callback  # an empty day has no drift, and a page
+    assert not full.get_task("measure_drift").on_skipped_callback  # an empty day has a page, but no drift
     assert {tuple(task.arguments[-2:]) for task in full.tasks} == {("--day", DAY)}
 
 
-def test_every_task_is_tried_again_after_an_accident(bag):
+def test_every_task_has_retries(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.retries == 2, task
             assert task.retry_exponential_backoff
 
 
-def test_windows_are_cut_with_the_spec_that_they_are_for(bag):
+def test_windows_are_built_with_the_feature_spec_of_their_model(bag):
     history, daily = bag.dags["mtorl_history_criteo"], bag.dags["mtorl_daily_criteo"]
     for arguments in (history.get_task("build_sequences").application_args, history.get_task("train").arguments):
         assert arguments[arguments.index("--spec-day") + 1] == "{{ params.to }}"
@@ -103,7 +103,7 @@ def test_windows_are_cut_with_the_spec_that_they_are_for(bag):
         assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
 
 
-def test_a_replayed_history_trains_with_the_labels_of_then(bag):
+def test_a_replayed_history_trains_with_the_labels_of_that_time(bag):
     task = bag.dags["mtorl_history_criteo"].get_task("train")
     (argument,) = (a for a in task.arguments if "labels-known-by" in a)
     rendered = {
@@ -151,14 +151,14 @@ def test_every_task_names_an_entry_point_of_this_project(bag):
         ("max_epochs", 0),
     ],
 )
-def test_a_parameter_of_another_form_is_refused(bag, name, value):
+def test_an_invalid_parameter_is_refused(bag, name, value):
     schema = bag.dags["mtorl_history_kuairand"].params.get_param(name).schema
     with pytest.raises(ParamValidationError):
         Param(value, **schema).resolve()
 
 
 @pytest.mark.parametrize("value", [-1, "5; rm -rf /", float("-inf")])
-def test_a_budget_is_an_amount(bag, value):
+def test_an_invalid_budget_is_refused(bag, value):
     schema = bag.dags["mtorl_nightly_kuairand"].params.get_param("budget").schema
     with pytest.raises(ParamValidationError):
         Param(value, **schema).resolve()
@@ -167,21 +167,21 @@ def test_a_budget_is_an_amount(bag, value):
 @pytest.mark.parametrize(
     ("budget", "argument"), [(None, ""), (12.5, "--budget=12.5"), (1e-7, "--budget=1e-07"), (0, "--budget=0")]
 )
-def test_the_plan_is_told_its_budget(bag, budget, argument):
-    assert told(bag, budget) == argument
+def test_the_budget_is_an_argument_of_the_plan(bag, budget, argument):
+    assert budget_argument(bag, budget) == argument
 
 
-def test_a_run_that_no_person_started_has_the_standing_budget(bag, monkeypatch):
-    """The asset's runs have no parameters: without one, every automatic night would select nobody."""
+def test_an_automatic_run_has_the_standing_budget(bag, monkeypatch):
+    """Runs that an asset starts have no parameters: without the standing budget they would select no user."""
     monkeypatch.setenv("MTORL_BUDGET_CRITEO", "250.5")
-    assert told(bag, None) == "--default-budget=250.5"
-    assert told(bag, 12.5) == "--budget=12.5"
-    assert told(bag, 0) == "--budget=0"
+    assert budget_argument(bag, None) == "--default-budget=250.5"
+    assert budget_argument(bag, 12.5) == "--budget=12.5"
+    assert budget_argument(bag, 0) == "--budget=0"
     monkeypatch.setenv("MTORL_BUDGET_CRITEO", "")
-    assert told(bag, None) == ""
+    assert budget_argument(bag, None) == ""
 
 
-def told(bag, budget) -> str:
+def budget_argument(bag, budget) -> str:
     dag = bag.dags["mtorl_nightly_criteo"]
     template = jinja2.Template(dag.get_task("plan_budget").arguments[-1])
     return template.render(params={"budget": budget}, **dag.user_defined_macros)

@@ -1,4 +1,4 @@
-"""The DAG files load, fast, and load nothing heavy."""
+"""The DAG file loads without errors, fast, and without heavy packages."""
 
 import subprocess
 import sys
@@ -10,10 +10,10 @@ KINDS = ("history", "daily", "nightly", "report")
 HEAVY = {"torch", "pyspark", "pandas", "great_expectations", "mlflow", "sklearn", "duckdb"}
 
 
-def test_every_dataset_has_its_dags_and_nothing_fails_to_import(bag):
+def test_every_dataset_has_its_dags_without_import_errors(bag):
     assert bag.import_errors == {}
-    wanted = {f"mtorl_{kind}_{name}" for kind in KINDS for name in dataset_names()}
-    assert set(bag.dags) == wanted
+    expected = {f"mtorl_{kind}_{name}" for kind in KINDS for name in dataset_names()}
+    assert set(bag.dags) == expected
 
 
 def test_a_dag_file_parses_in_less_than_a_second(bag):
@@ -22,14 +22,14 @@ def test_a_dag_file_parses_in_less_than_a_second(bag):
         assert file.duration < timedelta(seconds=1), file
 
 
-def test_parsing_loads_nothing_heavy(airflow_database):
+def test_parsing_loads_no_heavy_package(airflow_database):
     code = "import sys, dags.mtorl; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "airflow" in loaded
     assert not HEAVY & set(loaded)
 
 
-def test_every_dag_explains_itself(bag):
+def test_every_dag_has_a_description(bag):
     for dag in bag.dags.values():
         assert dag.doc_md.strip()
         assert dag.description

@@ -1,4 +1,4 @@
-"""The connections that docs/deploy.md shows, as the spark-submit command that Airflow makes of them."""
+"""The spark-submit commands that Airflow makes from the connections in docs/deploy.md."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,9 @@ import pytest
 from airflow.providers.apache.spark.hooks import spark_submit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SHOWN = re.findall(r"^AIRFLOW_CONN_SPARK='(.*?)'$", (ROOT / "docs" / "deploy.md").read_text(), re.MULTILINE | re.DOTALL)
+EXAMPLES = re.findall(
+    r"^AIRFLOW_CONN_SPARK='(.*?)'$", (ROOT / "docs" / "deploy.md").read_text(), re.MULTILINE | re.DOTALL
+)
 
 
 def option(command: list[str], name: str) -> str:
@@ -15,24 +17,24 @@ def option(command: list[str], name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("connection", "master", "more"),
+    ("connection", "master", "options"),
     [
-        (SHOWN[0], "yarn", ["--queue", "ads"]),
-        (SHOWN[1], "k8s://https://10.0.0.1:6443", ["--conf", "spark.kubernetes.namespace=mtorl"]),
+        (EXAMPLES[0], "yarn", ["--queue", "ads"]),
+        (EXAMPLES[1], "k8s://https://10.0.0.1:6443", ["--conf", "spark.kubernetes.namespace=mtorl"]),
         ('{"conn_type": "spark", "host": "spark://spark-master:7077"}', "spark://spark-master:7077", []),
     ],
     ids=["yarn", "kubernetes", "standalone"],
 )
-def test_a_connection_of_the_document_is_what_it_says(connection, master, more, monkeypatch):
+def test_a_connection_of_the_document_gives_its_command(connection, master, options, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_SPARK", connection)
-    # The client that a Kubernetes master asks for is another package's; in client mode nothing calls it.
+    # A Kubernetes master requires a client from a package that is not installed. In client mode it is never called.
     monkeypatch.setattr(spark_submit, "kube_client", object(), raising=False)
     command = spark_submit.SparkSubmitHook(conn_id="spark")._build_spark_submit_command("job.py")
     assert option(command, "--master") == master
-    # The driver's exit status is the task's: it is lost where the driver runs elsewhere.
+    # The exit status of the driver becomes that of the task. In cluster mode it would be lost.
     assert "--deploy-mode" not in command or option(command, "--deploy-mode") == "client"
-    assert " ".join(more) in " ".join(command)
+    assert " ".join(options) in " ".join(command)
 
 
 def test_the_document_shows_two_connections():
-    assert len(SHOWN) == 2
+    assert len(EXAMPLES) == 2

@@ -1,4 +1,4 @@
-"""Every task of the DAGs has a worker: the queues are those that the Celery workers of docker/compose.yaml serve."""
+"""The queues of the DAGs are those that the Celery workers of docker/compose.yaml serve."""
 
 import importlib
 import importlib.util
@@ -6,7 +6,10 @@ import importlib.util
 import pytest
 from compose_file import read_services
 
-from dags.factory import daily_dag, history_dag, nightly_dag, report_dag
+from dags.daily import daily_dag
+from dags.history import history_dag
+from dags.nightly import nightly_dag
+from dags.report import report_dag
 from schemas.dataset import dataset_names
 
 
@@ -34,7 +37,7 @@ def test_every_queue_of_the_dags_has_a_worker_and_every_worker_a_queue():
     assert len({option(command, "--celery-hostname") for command in workers.values()}) == len(workers)
 
 
-def test_no_task_may_run_so_long_that_redis_hands_it_out_again():
+def test_no_task_may_run_longer_than_the_time_after_which_redis_delivers_it_again():
     worker = read_services(_Anything())["worker-gpu"].environment
     visible_s = int(worker["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
     longest_s = max(task.execution_timeout.total_seconds() for task in history_dag("kuairand").tasks)

@@ -1,0 +1,95 @@
+"""The DAG `mtorl_daily_<dataset>`: one day of the log, up to the decision about the champion."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronPartitionTimetable, Param
+
+from dags.dataset_dag import OPTIONAL_DAY, champion_asset, dataset_dag, journeys_asset, raw_folder_param
+from dags.steps import (
+    DAY,
+    DAY_EXPRESSION,
+    IF_ASKED_THIS_CODE,
+    LAKE_FOLDER,
+    ONE_DAY,
+    ONLY_NEW,
+    audit_step,
+    python_step,
+    raw_folder,
+    report_after_audits,
+    spark_step,
+)
+from schemas.dataset import get_dataset
+from schemas.tables.registry import CHAMPION_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
+
+_WAIT_FOR_ROWS = timedelta(hours=6)
+
+
+def daily_dag(dataset: str) -> DAG:
+    """Every day, and in backfills: one day of the log becomes exposures, journeys, sequences and a challenger.
+
+    The day is the partition key. Fresh partitions are not built again. Rows of earlier days that were delivered late
+    are read first, because the day depends on them. If the day's own rows are missing, a scheduled run waits for them.
+    The windows are built with the feature spec of the champion. Without a champion, the run fails with one line that
+    names `mtorl_history_*`, which makes the first one. The champion is tested on the day, then fine-tuned on it. The
+    promotion gate decides which model is the champion from now on, and its audit starts the nightly run of the day.
+    """
+    champion = f"{LAKE_FOLDER}/champion/dataset={dataset}"
+    spec = ("--spec", f"{champion}/feature_spec.json")
+    with dataset_dag(
+        "daily",
+        dataset,
+        str(daily_dag.__doc__),
+        schedule=_after_midnight(dataset),
+        params=_params(dataset),
+        deadline_hours=8,
+    ) as dag:
+        build_exposures = spark_step(
+            "build_exposures",
+            dataset,
+            *raw_folder(dataset),
+            "--up-to",
+            DAY,
+            IF_ASKED_THIS_CODE,
+            waits=_WAIT_FOR_ROWS,
+        )
+        audit_raw_rows = audit_step("raw_rows", dataset, ("--to", DAY, *ONLY_NEW), tables=TABLES_FROM_RAW)
+        export_champion = python_step("mtorl_model.export_champion", dataset, "--out", champion)
+        build_day = spark_step("build_day", dataset, "--day", DAY, *spec, IF_ASKED_THIS_CODE)
+        audit_day = audit_step(
+            "day",
+            dataset,
+            (*spec, *_days_with_new_labels(dataset), *ONLY_NEW),
+            tables=TABLES_FROM_HISTORY,
+            publishes=(journeys_asset(dataset),),
+        )
+        # Tests the champion, then fine-tunes it, then passes the promotion gate.
+        learn = python_step("mtorl_model.learn", dataset, "--day", DAY, pool="gpu", queue="gpu")
+        # The nightly run starts only if the measurements of the champion are valid.
+        audit_champion = audit_step(
+            "champion", dataset, ONE_DAY, tables=CHAMPION_TABLES, publishes=(champion_asset(dataset),)
+        )
+
+        build_exposures >> audit_raw_rows >> build_day >> audit_day >> learn >> audit_champion
+        export_champion >> build_day
+        report_after_audits(dag, dataset)
+    return dag
+
+
+def _after_midnight(dataset: str) -> CronPartitionTimetable:
+    """A run for each day, started at the midnight after it, in the time zone of the dataset."""
+    timezone = get_dataset(dataset).timezone
+    return CronPartitionTimetable("0 0 * * *", timezone=timezone, run_offset=-1, key_format="%Y-%m-%d")
+
+
+def _days_with_new_labels(dataset: str) -> tuple[str, ...]:
+    """The days whose sequences may have changed: late gains of earlier exposures may have become known."""
+    first_day = f"{{{{ macros.ds_add({DAY_EXPRESSION}, -{get_dataset(dataset).outcome_days}) }}}}"
+    return "--from", first_day, "--to", DAY
+
+
+def _params(dataset: str) -> dict[str, Param]:
+    return {
+        "raw": raw_folder_param(dataset),
+        "date": OPTIONAL_DAY,
+        "this_code": Param(False, type="boolean", description="build again what another version of the code built"),
+    }

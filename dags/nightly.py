@@ -1,0 +1,53 @@
+"""The DAG `mtorl_nightly_<dataset>`: scores and the budget plan of one day."""
+
+from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable
+
+from dags.dataset_dag import OPTIONAL_DAY, budget_plan_asset, champion_asset, dataset_dag
+from dags.steps import DAY, ONE_DAY, ONLY_NEW, audit_step, python_step, report_after_audits
+from schemas.tables.registry import SCORE_TABLES
+
+
+def nightly_dag(dataset: str) -> DAG:
+    """After the champion of a day: all users are scored, the budget is planned, and all tables are audited.
+
+    Scoring publishes policies, ranks and the channel level. The plan then spends `budget` on the best pairs of user and
+    channel. The budget is in the unit of the log's costs, or a number of exposures if the log has no costs. A run
+    without a budget, for example one that the promotion gate starts, keeps the budget with which the day was planned
+    before. If the day was not planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is
+    selected. The assets of the tables appear only after a passed audit; readers of the files should check the audits
+    themselves. Before the first champion, the run fails with one line that names the DAG to start.
+    """
+    # The promotion gate follows the audited journeys of the day, so its asset implies them.
+    schedule = PartitionedAssetTimetable(assets=champion_asset(dataset))
+    score_assets = tuple(Asset(f"{table}_{dataset}") for table in SCORE_TABLES)
+    with dataset_dag(
+        "nightly",
+        dataset,
+        str(nightly_dag.__doc__),
+        schedule=schedule,
+        params={"date": OPTIONAL_DAY, "budget": _budget_param(dataset)},
+        deadline_hours=2,
+    ) as dag:
+        score = python_step("mtorl_model.score", dataset, "--day", DAY)
+        audit_scores = audit_step("scores", dataset, (*ONE_DAY, *ONLY_NEW), tables=SCORE_TABLES, publishes=score_assets)
+        plan_budget = python_step("mtorl_model.plan_budget", dataset, "--day", DAY, _budget_argument(dataset))
+        audit_budget_plan = audit_step("budget_plan", dataset, ONE_DAY, publishes=(budget_plan_asset(dataset),))
+
+        score >> audit_scores >> plan_budget >> audit_budget_plan
+        report_after_audits(dag, dataset)
+    return dag
+
+
+def _standing_budget(dataset: str) -> str:
+    """The environment variable with the budget of days for which no budget was given."""
+    return f"MTORL_BUDGET_{dataset.upper()}"
+
+
+def _budget_param(dataset: str) -> Param:
+    description = f"the day's budget; empty: the earlier plan's budget, or {_standing_budget(dataset)}"
+    return Param(None, type=["null", "number"], minimum=0, description=description)
+
+
+def _budget_argument(dataset: str) -> str:
+    parameter = "'--budget=%r' % params.budget if params.budget is not none"
+    return f"{{{{ {parameter} else default_budget('{_standing_budget(dataset)}') }}}}"
