@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +29,15 @@ def airflow_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def airflow_database(airflow_home: Path) -> None:
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    """The tables that a run of a DAG needs. In this process, because another one would import Airflow again."""
+    from airflow.utils.db import initdb
+
+    initdb()
 
 
 @pytest.fixture(scope="session")
-def bag(airflow_database: None):
+def bag(airflow_home: Path):
+    """The DAGs of the project. Parsing needs no database."""
     from airflow.dag_processing.dagbag import DagBag
 
     return DagBag(str(ROOT / "dags"))

@@ -22,7 +22,7 @@ def test_a_dag_file_parses_in_less_than_a_second(bag):
         assert file.duration < timedelta(seconds=1), file
 
 
-def test_parsing_loads_no_heavy_package(airflow_database):
+def test_parsing_loads_no_heavy_package():
     code = "import sys, dags.mtorl; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "airflow" in loaded

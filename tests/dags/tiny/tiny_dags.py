@@ -10,7 +10,7 @@ from dags.steps import DAY
 
 PARAMS = {"calls": Param(type="string"), "status": Param("0", type="string"), "typed": Param("", type="string")}
 CALLBACKS = {"on_failure_callback": alerts.failed, "on_skipped_callback": alerts.nothing_to_do}
-RETRIES = {"retries": 2, "retry_delay": timedelta(0), **CALLBACKS}
+RETRIES = {"retries": 1, "retry_delay": timedelta(0), **CALLBACKS}
 COMMON = ["{{ params.calls }}", "{{ params.status }}"]
 
 with DAG("tiny_python", schedule=None, start_date=datetime(2022, 1, 1), params=PARAMS, default_args=RETRIES):
