@@ -12,10 +12,10 @@ DuckDbSql: TypeAlias = str
 class Known(Enum):
     """When the value of an exposure's column becomes known, relative to the time of that exposure."""
 
-    BEFORE = "before"  # may enter the input of its own step
-    AFTER = "after"  # known from the exposure time on: enters later steps with a greater time stamp only
+    BEFORE = "before"  # may be an input of the same step
+    AFTER = "after"  # known as soon as the exposure has happened: an input only of steps with a greater time stamp
     AT = "at"  # known at the time given by another column, `Column.known_at`
-    NEVER = "never"  # looks into the future or is a label only: never an input
+    NEVER = "never"  # never an input: depends on the future, or is only a label
 
 
 class Role(Enum):

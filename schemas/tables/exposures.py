@@ -9,6 +9,8 @@ from schemas.tables import EXPOSURES
 def exposures(dataset: Dataset) -> Table:
     gains, quality = dataset.gain_names, dataset.quality
     late_gains = [dataset.column(g) for g in dataset.late_gains]
+    no_head = "a channel outside the contract has no head in the model"
+    known_channels = [one_of("channel", dataset.channels, why=no_head)] if dataset.channels else []
     return Table(
         name=EXPOSURES,
         doc=__doc__,
@@ -36,11 +38,7 @@ def exposures(dataset: Dataset) -> Table:
                 holds(f"{gain.name}_has_time", why="without its time a late gain would be known too early")
                 for gain in late_gains
             ),
-            *(
-                [one_of("channel", dataset.channels, why="a channel outside the contract has no head in the model")]
-                if dataset.channels
-                else []
-            ),
+            *known_channels,
             not_null(
                 "channel",
                 min_share=1 - quality.unknown_channels.value,

@@ -73,10 +73,14 @@ def test_only_an_unexpected_failure_of_a_spark_job_is_tried_again(run, spark_con
 
 @pytest.mark.parametrize(
     ("kind", "hours_ago", "status", "ends"),
-    [("scheduled", 1, 4, "AirflowRescheduleException"), ("scheduled", 7, 4, "AirflowSkipException"),
-     ("scheduled", 1, 3, "AirflowSkipException"), ("backfill", 1, 4, "AirflowSkipException")],
+    [
+        ("scheduled", 1, 4, "AirflowRescheduleException"),
+        ("scheduled", 7, 4, "AirflowSkipException"),
+        ("scheduled", 1, 3, "AirflowSkipException"),
+        ("backfill", 1, 4, "AirflowSkipException"),
+    ],
     ids=["late file", "too late", "the log has ended", "a past day"],
-)  # fmt: skip
+)
 def test_only_a_scheduled_run_waits_for_its_rows_and_for_a_limited_time(monkeypatch, kind, hours_ago, status, ends):
     def submit(self, context):
         raise AirflowException(f"Cannot execute. Error code is: {status}.\nnothing to do: so far no row of 2022-04-24")
