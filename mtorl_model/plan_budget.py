@@ -1,12 +1,11 @@
-"""Plan a day's budget: who is shown something in which channel, from the day's published scores.
+"""Plan a day's budget: which users to buy an exposure for, and in which channel, from the day's published scores.
 
 python -m mtorl_model.plan_budget --dataset D --lake DIR --day YYYY-MM-DD [--budget AMOUNT] [--default-budget AMOUNT]
 
-The budget is in the log's unit. Where the log has no costs, an exposure counts as 1: the budget is then a number of
-exposures. Without --budget the day keeps the budget that it was planned with, and the plan is left alone where its
-scores are still the same; a day that has none gets the default. Without any budget the plan names every user's best
-channel and selects nobody. The expected costs of the
-selected pairs stay within the budget; what they turn out to cost, the online procedure holds to it
+The budget is in the log's unit. In a log without costs an exposure counts as 1, so the budget is a number of exposures.
+Without --budget the day keeps the budget of its plan, and the plan stays unchanged if its scores are still the same; a
+day without a plan gets the default budget. With a budget of 0 the plan contains every user's best channel and selects
+no user. The expected costs of the selected pairs stay within the budget; the online procedure limits the real costs
 (mtorl_model/budget/procedure.py).
 """
 
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.channel_counts import dense_counts
+from lakehouse.arguments import dataset_of, day_parser, lake_of
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
@@ -25,12 +25,11 @@ from lakehouse.manifest import Manifest
 from lakehouse.reading import read_tables
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.staging import staging_folder
-from mtorl_model.arguments import parser_of_a_day
-from mtorl_model.budget.knapsack import NOTHING, Plan, best_pairs
+from mtorl_model.budget.knapsack import NO_CHANNEL, Plan, best_pairs
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
 from mtorl_model.data.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
-from schemas.dataset import Dataset, get_dataset
+from schemas.dataset import Dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import (
@@ -50,12 +49,12 @@ _BUDGET = "budget_nano"  # among the inputs of a plan
 def plan_day(
     lake: Lake, dataset: Dataset, day: str, budget: int | None, *, default: int = 0
 ) -> tuple[Manifest, Plan | None]:
-    """Publish `budget_plan` of a day; no Plan where the one that lies there stands.
+    """Publish `budget_plan` of a day; its manifest and the plan, or None if the published plan is still valid.
 
-    budget: nano; None: as the day was planned before, `default` where it has no budget yet. Raises UserError where the
-    day's scores or journeys are missing or do not belong together.
+    budget: nano; None: the budget of the published plan, or `default` if the day has no plan or its budget is 0. Raises
+    UserError if the day's scores or journeys are missing or do not belong together.
     """
-    # Nobody scores the day, or builds its journeys, between the look at the manifests and the last read.
+    # With the locks no other run can score the day or build its journeys between the checks and the last read.
     with locked(lake, (*SCORE_TABLES, JOURNEYS, BUDGET_PLAN), dataset, [day]):
         manifests = {name: lake[name, dataset, day].require() for name in (*SCORE_TABLES, JOURNEYS)}
         _require_one_scoring(manifests, dataset, day)
@@ -72,23 +71,22 @@ def plan_day(
 def _publish_plan(
     lake: Lake, dataset: Dataset, day: str, budget: int, inputs: dict[str, str], spec_version: str | None
 ) -> tuple[Manifest, Plan]:
-    """U users, A channels."""
     level = _level(_read(lake, CHANNEL_ALLOCATION, dataset, day, ["position", *_LEVEL]))
     policies = _read(lake, CHANNEL_POLICIES, dataset, day, ["user_id", "policy", "source", "model_version"])
     gain = dataset.gain_names[click_gain(dataset)]
-    reward = f"predicted_{gain}"
-    ranks = _read(lake, USER_REWARD_RANKS, dataset, day, ["user_id", "predicted_reward", reward])
-    click_U = ranks.column(reward).to_numpy()
+    click_column = f"predicted_{gain}"
+    ranks = _read(lake, USER_REWARD_RANKS, dataset, day, ["user_id", "predicted_reward", click_column])
+    click_U = ranks.column(click_column).to_numpy()
     policy_UA = _policy(policies, level.channels)
-    shown_UA, clicked_UA = _record(lake, dataset, day, gain, policies.column("user_id"), level.channels)
+    exposures_UA, clicks_UA = _record(lake, dataset, day, gain, policies.column("user_id"), level.channels)
 
-    click_UA = pair_click(click_U, policy_UA, level.lift_A, shown_UA, clicked_UA)
-    del policy_UA, shown_UA, clicked_UA
+    click_UA = pair_click(click_U, policy_UA, level.lift_A, exposures_UA, clicks_UA)
+    del policy_UA, exposures_UA, clicks_UA  # keeps memory low for a million users
     reward_UA = pair_reward(ranks.column("predicted_reward").to_numpy(), click_U, click_UA)
     if dataset.has_costs and len(click_U) and not level.mean_cost_A.any():
         raise UserError(
-            f"no exposure of {dataset.name} that the journeys of {day} remember has a cost, so nothing says what a "
-            "pair costs: repair the costs of the log, or declare that it has none"
+            f"no exposure of {dataset.name} in the journeys of {day} has a cost, so the cost of a pair is unknown: "
+            "repair the costs of the log, or declare that it has no costs"
         )
     cost_UA = pair_cost_nano(click_UA, level) if dataset.has_costs else np.full(click_UA.shape, NANO)
     plan = best_pairs(reward_UA, cost_UA, budget)
@@ -101,7 +99,7 @@ def _publish_plan(
             inputs=inputs,
             code=code_version("mtorl_model"),
             spec_version=spec_version,
-            counts={"selected": int((plan.channel_U != NOTHING).sum()), "spend_nano": plan.spend_nano},
+            counts={"selected": int((plan.channel_U != NO_CHANNEL).sum()), "spend_nano": plan.spend_nano},
         )
     return manifest, plan
 
@@ -111,19 +109,19 @@ _LEVEL = ("channel", *_COUNTS, "alpha")
 
 
 def _require_one_scoring(manifests: dict[str, Manifest], dataset: Dataset, day: str) -> None:
-    """Policies, ranks and channel level come from one model and from the journeys that stand there now."""
+    """Policies, ranks and channel level must come from the same model and from the published journeys."""
     scored = [m for name, m in manifests.items() if name != JOURNEYS]
     if len({tuple(sorted(m.inputs.items())) for m in scored}) > 1 or (
         manifests[JOURNEYS].fingerprint not in scored[0].inputs.values()
     ):
         raise UserError(
-            f"the scores of {dataset.name} on {day} are not all of the same journeys and model: score again"
+            f"the scores of {dataset.name} on {day} are not all from the same journeys and model: score again"
         )
 
 
 def _read(lake: Lake, name: str, dataset: Dataset, day: str, columns: list[str]) -> pa.Table:
-    """A partition, ordered by its users or channels."""
-    files = sorted(lake[name, dataset, day].path.glob("*.parquet"))
+    """A partition, sorted by the first of the columns."""
+    files = lake[name, dataset, day].files()
     table = pa.concat_tables([pq.ParquetFile(file).read(columns=columns) for file in files])
     return table.take(pc.sort_indices(table.column(columns[0])))
 
@@ -140,7 +138,7 @@ def _policy(policies: pa.Table, channels: tuple[str, ...]) -> Floats:
     keys = maps.keys.slice(maps.offsets[0].as_py(), len(maps) * width)
     position = pc.index_in(keys, value_set=pa.array(channels, pa.string()))
     if not np.array_equal(position.fill_null(-1).to_numpy(), np.tile(np.arange(width), len(maps))):
-        raise UserError("the published policies are not of the channels of channel_allocation: score the day again")
+        raise UserError("the published policies have other channels than channel_allocation: score the day again")
     policy_UA: Floats = maps.items.slice(maps.offsets[0].as_py(), len(maps) * width).to_numpy().reshape(-1, width)
     return policy_UA
 
@@ -148,24 +146,24 @@ def _policy(policies: pa.Table, channels: tuple[str, ...]) -> Floats:
 def _record(
     lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
 ) -> tuple[Ints, Ints]:
-    """[U, A]: exposures and gains that each user is known to have had in each channel, in the order of user_id."""
+    """[U, A]: the known exposures and gains of each user in each channel, in the order of user_id."""
     partition = lake[JOURNEYS, dataset, day].path
-    shown_UA = np.zeros((len(user_id), len(channels)), np.int32)
-    gained_UA = np.zeros_like(shown_UA)
-    found = 0
+    exposures_UA = np.zeros((len(user_id), len(channels)), np.int32)
+    gains_UA = np.zeros_like(exposures_UA)
+    journeys = 0
     for rows in read_tables([partition], ["user_id", "next_step.seen_by_channel"], _ROWS_PER_READ):
         counts = pc.struct_field(rows.column("next_step").combine_chunks(), "seen_by_channel")
-        at = pc.index_in(rows.column("user_id").combine_chunks(), value_set=user_id.combine_chunks())
-        if at.null_count:
-            raise UserError(f"journeys of {dataset.name} on {day} have users that are not scored: score the day again")
-        index = at.to_numpy()
-        shown_UA[index], gained_UA[index] = dense_counts(counts, ("exposures", gain), channels)
-        found += len(rows)
-    if found != len(user_id):
+        user = pc.index_in(rows.column("user_id").combine_chunks(), value_set=user_id.combine_chunks())
+        if user.null_count:
+            raise UserError(f"journeys of {dataset.name} on {day} have users without scores: score the day again")
+        user_N = user.to_numpy()
+        exposures_UA[user_N], gains_UA[user_N] = dense_counts(counts, ("exposures", gain), channels)
+        journeys += len(rows)
+    if journeys != len(user_id):
         raise UserError(
-            f"{len(user_id)} users of {dataset.name} are scored on {day}, {found} have journeys: score again"
+            f"{len(user_id)} users of {dataset.name} have scores on {day}, {journeys} have journeys: score again"
         )
-    return shown_UA.astype(np.int64), gained_UA.astype(np.int64)
+    return exposures_UA.astype(np.int64), gains_UA.astype(np.int64)
 
 
 def _as_contract(
@@ -177,8 +175,8 @@ def _as_contract(
     budget: int,
     dataset: Dataset,
 ) -> pa.Table:
-    """One row a user: the channel bought, or the one that would be worth most at the plan's price."""
-    selected_U = plan.channel_U != NOTHING
+    """One row per user: the channel that the plan buys, or the one with the highest value at the plan's price."""
+    selected_U = plan.channel_U != NO_CHANNEL
     best_U = (reward_UA - plan.price * cost_UA).argmax(axis=1) if len(reward_UA) else plan.channel_U
     channel_U1 = np.where(selected_U, plan.channel_U, best_U)[:, None]
     users = len(policies)
@@ -199,18 +197,18 @@ def _as_contract(
 
 
 def main() -> None:
-    parser = parser_of_a_day(__doc__)
-    parser.add_argument("--budget", help="in the log's unit; left out: what the day was planned with")
+    parser = day_parser(__doc__)
+    parser.add_argument("--budget", help="in the log's unit; default: the budget of the published plan")
     parser.add_argument(
-        "--default-budget", default="0", help="of a day that has none yet; left out: nobody is selected"
+        "--default-budget", default="0", help="for a day without a budget; default: 0, which selects no user"
     )
     args = parser.parse_args()
-    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
-    asked = None if args.budget is None else budget_nano(args.budget)
-    manifest, plan = plan_day(lake, dataset, day, asked, default=budget_nano(args.default_budget))
-    spent, budget = (in_units(int(nano)) for nano in (manifest.counts["spend_nano"], manifest.inputs[_BUDGET]))
-    worth = f"expected reward {plan.reward:g}, no plan brings more than {plan.bound:g}" if plan else "left alone"
-    print(f"{manifest.counts['selected']} of {manifest.rows} users for {spent} of {budget}: {worth}")
+    lake, dataset, day = lake_of(args), dataset_of(args), checked_day(args.day)
+    budget = None if args.budget is None else budget_nano(args.budget)
+    manifest, plan = plan_day(lake, dataset, day, budget, default=budget_nano(args.default_budget))
+    spend, planned_budget = in_units(manifest.counts["spend_nano"]), in_units(int(manifest.inputs[_BUDGET]))
+    reward = f"expected reward {plan.reward:g}, at most {plan.bound:g} is possible" if plan else "unchanged"
+    print(f"{manifest.counts['selected']} of {manifest.rows} users for {spend} of {planned_budget}: {reward}")
     print(lake[BUDGET_PLAN, dataset, day].path)
 
 

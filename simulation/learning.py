@@ -15,12 +15,12 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mtorl_model.budget.memory import JourneyMemory
+from mtorl_model.budget.training_level import training_level
 from mtorl_model.data.delayed_feedback import Maturity, estimate_delays
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
-from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
-from mtorl_model.inference.scoring import base_rate
+from mtorl_model.inference.channel_level import ChannelLevel
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig, classifier
 from mtorl_model.methods.method import Run
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
@@ -98,7 +98,12 @@ def learn(users: int, training: int = 0, *, say: Callable[[str], None] = print) 
     history = model.histories[0]
     say(f"best of {len(history.epochs)} epochs: validation loss {history.best.monitor:.4f}")
     boosting = Boosting(BoostingConfig(), spec, initial).fit(store, valid_store, Run())
-    return Learned(model, _level(model, train), boosting, _pair_boosting(train.windows))
+    return Learned(
+        model,
+        training_level(model, train.windows, train.cost_nano_WL, DATASET),
+        boosting,
+        _pair_boosting(train.windows),
+    )
 
 
 def step_features(windows: Encoded) -> Floats:
@@ -202,16 +207,6 @@ def _windows(user_R: Any) -> tuple[Any, Any]:
             rows.append(np.concatenate([np.full(padding, -1), shown]))
             labels.append(np.concatenate([np.zeros(padding, np.bool_), shown >= first]))
     return np.array(rows), np.array(labels)
-
-
-def _level(model: MTORL, log: Log) -> ChannelLevel:
-    counts, tau = ChannelCounts.none(len(model.spec.channels)), base_rate(model, DATASET)
-    for start in range(0, len(log.cost_nano_WL), 1024):
-        part = slice(start, start + 1024)
-        encoded = log.windows.take(part)
-        predicted = model.predict(encoded.batch()).gains_XG
-        counts += count_steps(encoded.label_NL, encoded, predicted, tau, log.cost_nano_WL[part], DATASET)
-    return channel_level(model.spec.channels, counts)
 
 
 def _pair_boosting(windows: Encoded) -> tuple[HistGradientBoostingClassifier, ...]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from jobs.generator.behaviour import BehaviourModel, Floats, Outcomes, State, criteo_world
 from jobs.generator.criteo import POLICY
-from mtorl_model.budget.environment import Late, Moment, Outcome
+from mtorl_model.budget.environment import LateGain, Moment, Outcome
 from mtorl_model.budget.strategy import draw
 from mtorl_model.data.money import Ints, cost_nano
 from schemas.dataset import get_dataset
@@ -65,7 +65,7 @@ class Simulator:
         self.state: State = self.world.initial_state(users, rng)
         self._activity_U = rng.beta(2.0, 1.5, users)  # chance to be shown something in a round of the past
         self.round_number = -PAST_ROUNDS - 1  # the round that has begun; those of the past are below 0
-        self._pending: list[Late] = []
+        self._pending: list[LateGain] = []
         self.truth = Truth()
         # By round of the past: full outcomes, late ones included, and when its conversions are heard of.
         self.past_gains: list[Ints] = []
@@ -179,15 +179,15 @@ class Simulator:
 
     def _answer(self, user_N: Ints, channel_N: Ints, bid_nano_N: Ints) -> Outcome:
         price_N = cost_nano(self._drawn("cost_U", user_N, channel_N))
-        shown_N = price_N <= bid_nano_N
-        gains_NG = self._gains(user_N, channel_N) * shown_N[:, None]
+        exposed_N = price_N <= bid_nano_N
+        gains_NG = self._gains(user_N, channel_N) * exposed_N[:, None]
         gains_NG[:, _CONVERSION] = 0  # nobody knows yet
         at_ms_N = np.full(len(user_N), self._at_ms(self.round_number))
-        return Outcome(user_N, at_ms_N, channel_N, shown_N, gains_NG, np.where(shown_N, price_N, 0))
+        return Outcome(user_N, at_ms_N, channel_N, exposed_N, gains_NG, np.where(exposed_N, price_N, 0))
 
     def _expose(self, outcome: Outcome) -> None:
         """What the exposures change; an offer that is sent again changes nothing again."""
-        new_N = outcome.shown_N & ~self._answered_U[outcome.user_N]
+        new_N = outcome.exposed_N & ~self._answered_U[outcome.user_N]
         self._answered_U[outcome.user_N] = True
         user_N, channel_N = outcome.user_N[new_N], outcome.channel_N[new_N]
         self.state.fatigue_UC[user_N, channel_N] += 1.0
@@ -196,7 +196,7 @@ class Simulator:
         self.seen.append((self.round_number, user_N, channel_N, gains_NG[:, _CLICK]))
         known_at_ms_N = self._known_at_ms(user_N, channel_N)
         for k in np.flatnonzero(gains_NG[:, _CONVERSION]):
-            self._pending.append(Late(int(user_N[k]), int(channel_N[k]), _CONVERSION, int(known_at_ms_N[k])))
+            self._pending.append(LateGain(int(user_N[k]), int(channel_N[k]), _CONVERSION, int(known_at_ms_N[k])))
         if self.round_number >= 0:
             self.truth.expected[-1] += float(self._reward_UC[user_N, channel_N].sum())
             self.truth.realised[-1] += float((gains_NG @ WEIGHTS).sum() / WEIGHTS.sum())

@@ -10,7 +10,7 @@ import numpy as np
 from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.pair_reward import pair_cost_nano
-from mtorl_model.budget.strategy import Choice, believe, first_that_fit, pairs_for, value_pairs
+from mtorl_model.budget.strategy import Choice, choose_affordable, choose_pairs, predict_moment, value_pairs
 from mtorl_model.data.money import Floats, Ints, cost_nano
 from simulation.learning import Learned, step_features, with_channel
 from simulation.simulator import DATASET, HOURS, PAST_ROUNDS, WEIGHTS, Simulator
@@ -24,7 +24,7 @@ class Popularity:
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         channel_N = np.full(len(moment.user_N), self.learned.model.initial_policy.most_popular)
-        return first_that_fit(
+        return choose_affordable(
             moment, rng.permutation(len(channel_N)), channel_N, self.learned.level.mean_cost_A, budget
         )  # fmt: skip
 
@@ -41,7 +41,7 @@ class BoostingRanking:
         wish_N = sum(weight * gains_NG[:, k] for k, weight in enumerate(WEIGHTS))
         channel_N = policy_NA.argmax(axis=1)
         order = np.argsort(-wish_N, kind="stable")
-        return first_that_fit(moment, order, channel_N, self.learned.level.mean_cost_A, budget)
+        return choose_affordable(moment, order, channel_N, self.learned.level.mean_cost_A, budget)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +54,9 @@ class BoostingBeliefPairs:
         learned = self.learned
         features_NF = step_features(memory.windows(moment))
         gains_NG = learned.boosting.predict_features(features_NF).gains_XG
-        policy_NA, _ = believe(learned.model, memory, moment, learned.level)
+        policy_NA, _ = predict_moment(learned.model, memory, moment, learned.level)
         values = value_pairs(policy_NA, gains_NG, memory, moment, learned.level, DATASET)
-        return pairs_for(moment, *values, budget)
+        return choose_pairs(moment, *values, budget)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class BoostingPairs:
             for model in self.learned.pair_boosting
         ])  # fmt: skip
         reward_NA = np.tensordot(WEIGHTS, gains_GNA, axes=1) / WEIGHTS.sum()
-        return pairs_for(moment, reward_NA, pair_cost_nano(gains_GNA[0], self.learned.level), budget)
+        return choose_pairs(moment, reward_NA, pair_cost_nano(gains_GNA[0], self.learned.level), budget)
 
 
 class Informed:
@@ -99,7 +99,7 @@ class Informed:
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         reward_UA, cost_UA = self.expect()
-        return pairs_for(moment, reward_UA, cost_UA, budget)
+        return choose_pairs(moment, reward_UA, cost_UA, budget)
 
     def expect(self) -> tuple[Floats, Ints]:
         """[U, A]: expected reward and cost (nano) of every pair now, from all that has been shown so far."""
@@ -158,4 +158,4 @@ class Oracle:
     simulator: Simulator
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        return pairs_for(moment, self.simulator.reward(), self.simulator.cost_nano(), budget)
+        return choose_pairs(moment, self.simulator.reward(), self.simulator.cost_nano(), budget)

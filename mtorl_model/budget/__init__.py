@@ -1,1 +1,1 @@
-"""How to spend a budget on users and channels: what a pair is worth, which pairs to buy, and the online procedure."""
+"""Spends a budget on (user, channel) pairs: nightly as a plan, online as a campaign that survives a kill."""

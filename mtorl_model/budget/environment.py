@@ -1,12 +1,15 @@
-"""What the online procedure advertises in: a live channel partner, a simulator, a replayed log.
+"""The interface of the place in which the online procedure advertises: a channel partner, a simulator, a replayed log.
 
-Gymnasium's `reset` and `step` say too little to hold a budget through a kill, so four things are more here than
-`step(users, channels) -> outcomes, costs`: an offer carries a bid, or nobody could cover its cost before it is known;
-it has a key, or a restart would pay twice; `moment` says who can be asked, when, and what is known then; and `reset`
-hands over the past. `recover` is for environments that die with the process.
+It is wider than the `reset` and `step(users, channels)` of Gymnasium, because a budget must survive a kill:
 
-Users are numbered from 0, channels by the feature spec.
-N users of a round, G gains.
+- An offer has a bid, so that its cost is covered before it is known.
+- An offer has a key (campaign, round, user), so that a restart does not pay for it twice.
+- `moment` returns the users who can get an offer in a round, the time, and the context.
+- `reset` returns the exposures of the past.
+- `recover` gives an environment without persistent state the outcomes of before a restart.
+
+Users are numbered from 0, channels in the order of the feature spec.
+Shapes: N users of a round, G gains.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,18 +26,8 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """What is known at the start of a round, before anything is offered."""
-
-    user_N: Ints  # who can be offered something now, ascending
-    at_ms_N: Ints  # when; later than every earlier exposure of the user
-    context: Mapping[str, pa.Array] = field(default_factory=dict)  # the dataset's `before` columns, [N]
-    late: "tuple[Late, ...]" = ()  # gains of earlier exposures that became known since the last round
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """One gain of an earlier exposure. channel: -1 where unknown."""
+class LateGain:
+    """A gain of an earlier exposure that has become known. channel: -1 if unknown. gain: an index."""
 
     user: int
     channel: int
@@ -42,8 +35,18 @@ class Late:
     known_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Everything that is known at the start of a round, before the first offer."""
+
+    user_N: Ints  # the users who can get an offer, ascending
+    at_ms_N: Ints  # the time; later than all earlier exposures of the user
+    context: Mapping[str, pa.Array] = field(default_factory=dict)  # the dataset's `before` columns, [N]
+    late: tuple[LateGain, ...] = ()  # since the last round
+
+
 class Offers(NamedTuple):
-    """N offers of a round in the order in which they are made: distinct users, a channel each, and the bids."""
+    """N offers of a round, in the order in which they are made. No user appears twice."""
 
     user_N: Ints
     channel_N: Ints
@@ -52,45 +55,45 @@ class Offers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of N offers, or N exposures of the past; rows where shown_N is False count for nothing."""
+    """The outcome of N offers, or N exposures of the past. If exposed_N is False, all other values are ignored."""
 
     user_N: Ints
-    at_ms_N: Ints  # not before the moment's
-    channel_N: Ints  # -1: shown in a channel that the spec does not know
-    shown_N: Bools  # False: no exposure came about, nothing is paid
-    gains_NG: npt.NDArray[np.int64]  # 0 or 1; a late gain is 0 here and comes as `Late`
+    at_ms_N: Ints  # not before the time of the moment
+    channel_N: Ints  # -1: a channel that the spec does not contain
+    exposed_N: Bools  # False: the offer led to no exposure and costs nothing
+    gains_NG: npt.NDArray[np.int64]  # 0 or 1; 0 for a late gain, which a later moment reports
     cost_nano_N: Ints
-    # The dataset's `after` columns, [N], None where missing; `channel` where a name outside the spec is remembered.
+    # The dataset's `after` columns, [N], None for a missing value. With `channel` if the journeys should remember the
+    # name of a channel that the spec does not contain.
     attributes: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
-def plain(value: Any) -> Any:
-    """A value of an attribute as JSON has it: a NaN is a missing value, as the journeys take it."""
+def json_value(value: Any) -> Any:
+    """A value of an attribute as JSON represents it: None for NaN, which the journeys treat as missing."""
     return None if value != value else value.item() if isinstance(value, np.generic) else value
 
 
 class Environment(Protocol):
-    """Where offers go.
+    """Accepts offers and returns their outcomes.
 
-    An offer is made once, however often it is sent: its key is (campaign, round, user). A second `step` with the same
-    key gives the first one's answer, and shows and charges nothing again. No exposure is charged more than its bid: the
-    limit of a campaign's spending rests on it.
+    An offer counts once, even if it is sent again: its key is (campaign, round, user). A second `step` with the same
+    key returns the first outcome, without another exposure or charge. No exposure costs more than its bid: the limit on
+    the spending of a campaign depends on this.
     """
 
     users: pa.Array  # user_id of each user
     profile: Mapping[str, pa.Array]  # the dataset's profile columns, [U]
-    # By channel: the most that one exposure may cost, offered with it. May be another from round to round.
-    bid_nano_A: Ints
-    fingerprint: str  # of what its answers rest on beside the users: a campaign does not go on in another world
+    bid_nano_A: Ints  # by channel, the most that one exposure may cost; may change between rounds
+    fingerprint: str  # of the data and settings behind its outcomes; a campaign resumes only with the same one
 
     def reset(self, campaign: str) -> Iterator[tuple[Moment, Outcome]]:
-        """Begin the campaign of that key, or begin again: the past's exposures, oldest first, behind their moments."""
+        """Begin or resume the campaign with that key; the exposures of the past with their moments, oldest first."""
 
     def moment(self, round_number: int) -> Moment:
-        """The start of a round, the same each time it is asked for."""
+        """The start of a round. Repeated calls return the same moment."""
 
     def step(self, round_number: int, user_N: Ints, channel_N: Ints, bid_nano_N: Ints) -> Outcome:
-        """Offer each of the users (distinct, of the round's moment) that channel, for at most that price."""
+        """Offer each of these users of the moment (no user twice) that channel, at no more than that price."""
 
     def recover(self, round_number: int, outcome: Outcome) -> None:
-        """After a restart: this was answered before. An environment with a memory of its own ignores it."""
+        """After a restart: this outcome was returned before. An environment with persistent state ignores it."""

@@ -1,9 +1,9 @@
-"""The journey memories of algorithm 1: after every exposure, the next window of each user is available at once.
+"""The journey memories of algorithm 1: after every exposure, the next window of each user is available without delay.
 
 At night, a user's window is computed from all exposures (features/point_in_time.py, then
 mtorl_model.data.journey_windows). Within a day that would take too long: here, running totals are updated by one
 exposure, which is another algorithm. Both share how totals become inputs (features/figures.py), and both give the same
-inputs for the same exposures (tests/mtorl_model/budget/test_budget_memory.py).
+inputs for the same exposures (tests/mtorl_model/budget/test_memory.py).
 
 A step's inputs do not depend on its own outcome. So a window moves on by one position and only its last position is
 new: the inputs of each step are encoded once, by the model's own encoder, and kept.
@@ -23,7 +23,7 @@ import pyarrow as pa
 from features.columns import fixed_length_lists
 from features.figures import NEVER, from_nano, gap_s, mean_of_sums, since_s, to_summands
 from lakehouse.rows import ARROW_TYPES
-from mtorl_model.budget.environment import Late, Moment, Outcome, plain
+from mtorl_model.budget.environment import LateGain, Moment, Outcome, json_value
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.money import Ints
 from schemas.contract import Known, Role
@@ -53,8 +53,8 @@ class JourneyMemory:
         self.users, self._steps = users, steps
         actions, gains = len(spec.channels), len(spec.gains)
         self._channels = np.array([*spec.channels, None], dtype=object)
-        self._kept = [f.name for f in spec.kept_features if not f.static]
-        # What is known now, and what was known at the user's latest step.
+        self._step_features = [f.name for f in spec.kept_features if not f.static]
+        # The totals that are known now, and those that were known at the user's latest step.
         self._seen = _Counts(users, actions, gains)
         self._seen_at_step = _Counts(users, actions, gains)
         self._step_ms_U = np.full(users, NEVER)
@@ -63,7 +63,7 @@ class JourneyMemory:
             c.name
             for c in known_after_columns(dataset)
             for f in (last_column, mean_column, switches_column)
-            if f(c.name) in self._kept
+            if f(c.name) in self._step_features
         }
         self._last_U: dict[str, Objects] = {name: np.full(users, None, object) for name in sorted(read)}
         self._sum_micro_U = {name: np.zeros(users, np.int64) for name in running_means(dataset) if name in read}
@@ -107,7 +107,7 @@ class JourneyMemory:
         """Raise UserError for a moment whose exposures could not be observed."""
         user_N = moment.user_N
         if (np.diff(user_N) <= 0).any() or not ((user_N >= 0) & (user_N < self.users)).all():
-            raise UserError("the users of a moment must be distinct, in ascending order, and among the environment's")
+            raise UserError("the users of a moment must be distinct, ascending, and users of the environment")
         self._encode(user_N[:1], moment.at_ms_N[:1], {name: v.slice(0, 1) for name, v in moment.context.items()})
         self._require_later(user_N, moment.at_ms_N)
         for name, values in moment.context.items():
@@ -121,29 +121,29 @@ class JourneyMemory:
         offers, dtypes = len(outcome.user_N), {c.name: c.dtype for c in known_after_columns(self._dataset)}
         for name, values in outcome.attributes.items():
             if len(values) != offers:
-                return f"answers {len(values)} values of {name} for {offers} offers"
+                return f"returns {len(values)} values of {name} for {offers} offers"
             try:
-                json.dumps([plain(value) for value in values], allow_nan=False)
+                json.dumps([json_value(value) for value in values], allow_nan=False)
             except (TypeError, ValueError):
-                return f"answers a {name} that is no plain value (None, text, a whole or finite number)"
+                return f"returns a {name} that is not a plain value (None, text, a whole or finite number)"
             try:
                 pa.array(values, ARROW_TYPES[dtypes[name]] if name in dtypes else None)
             except (pa.ArrowInvalid, pa.ArrowTypeError):
-                return f"answers a {name} that is no {dtypes.get(name, 'one type of value')}"
+                return f"returns a {name} that is not {dtypes.get(name, 'one type of value')}"
         return None
 
     def observe(self, outcome: Outcome, context: Mapping[str, pa.Array]) -> Encoded:
         """Add the offers that became exposures. context: the `before` columns of their steps, one value for each offer.
 
-        Returns the encoded inputs of these steps, one position each, as they were known before the exposures.
+        Returns the encoded inputs of these steps, as windows of one position, as they were known before the exposures.
         """
-        shown_N = outcome.shown_N
-        user_N, at_ms_N, channel_N = outcome.user_N[shown_N], outcome.at_ms_N[shown_N], outcome.channel_N[shown_N]
-        gains_NG = outcome.gains_NG[shown_N]
+        exposed_N = outcome.exposed_N
+        user_N, at_ms_N, channel_N = outcome.user_N[exposed_N], outcome.at_ms_N[exposed_N], outcome.channel_N[exposed_N]
+        gains_NG = outcome.gains_NG[exposed_N]
         # In a log without costs, the model has never seen one: what a campaign pays is in the ledger alone.
-        cost_nano_N = outcome.cost_nano_N[shown_N] if self._dataset.has_costs else np.zeros(len(user_N), np.int64)
+        cost_nano_N = outcome.cost_nano_N[exposed_N] if self._dataset.has_costs else np.zeros(len(user_N), np.int64)
         step = self._encode(
-            user_N, at_ms_N, {name: values.filter(pa.array(shown_N)) for name, values in context.items()}
+            user_N, at_ms_N, {name: values.filter(pa.array(exposed_N)) for name, values in context.items()}
         )
         if not len(user_N):
             return step
@@ -162,11 +162,11 @@ class JourneyMemory:
         }
         for name in self._last_U:
             if name in outcome.attributes:
-                values[name] = [v for v, shown in zip(outcome.attributes[name], shown_N, strict=True) if shown]
+                values[name] = [v for v, exposed in zip(outcome.attributes[name], exposed_N, strict=True) if exposed]
             self._add_values(name, user_N, _objects(values.get(name, [None] * len(user_N))), first_N)
         return step
 
-    def add_late_gains(self, late_gains: Sequence[Late]) -> None:
+    def add_late_gains(self, late_gains: Sequence[LateGain]) -> None:
         """Add gains of earlier exposures that have become known."""
         for late in late_gains:
             self._seen.gains_UG[late.user, late.gain] += 1
@@ -192,32 +192,32 @@ class JourneyMemory:
     def _encode(self, user_N: Ints, at_ms_N: Ints, context: Mapping[str, pa.Array]) -> Encoded:
         """The next step of these users, as windows of one position."""
         self._require_later(user_N, at_ms_N)
-        seen, before = self._seen, self._seen_at_step
+        seen, at_step = self._seen, self._seen_at_step
         columns: dict[str, pa.Array] = {
             "valid": pa.array(np.ones(len(user_N), np.bool_)),
             "is_label": pa.array(np.zeros(len(user_N), np.bool_)),
             "channel": pa.nulls(len(user_N), pa.string()),
             "cost": pa.nulls(len(user_N), pa.float64()),
             "seen_exposures": pa.array(seen.exposures_U[user_N]),
-            "new_exposures": pa.array((seen.exposures_U - before.exposures_U)[user_N]),
-            "new_cost": pa.array(from_nano((seen.cost_nano_U - before.cost_nano_U)[user_N])),
+            "new_exposures": pa.array((seen.exposures_U - at_step.exposures_U)[user_N]),
+            "new_cost": pa.array(from_nano((seen.cost_nano_U - at_step.cost_nano_U)[user_N])),
         }
         per_channel = {
             "seen_exposures_by_channel": seen.exposures_UA[user_N],
-            "new_exposures_by_channel": seen.exposures_UA[user_N] - before.exposures_UA[user_N],
+            "new_exposures_by_channel": seen.exposures_UA[user_N] - at_step.exposures_UA[user_N],
         }
         for k, gain in enumerate(self._dataset.gain_names):
             columns[gain] = pa.nulls(len(user_N), pa.int32())
             columns[f"seen_{gain}"] = pa.array(seen.gains_UG[user_N, k])
-            columns[f"new_{gain}"] = pa.array(seen.gains_UG[user_N, k] - before.gains_UG[user_N, k])
+            columns[f"new_{gain}"] = pa.array(seen.gains_UG[user_N, k] - at_step.gains_UG[user_N, k])
             per_channel[f"seen_{gain}_by_channel"] = seen.gains_UAG[user_N, :, k]
-        columns |= {name: self._feature(name, user_N, at_ms_N, context) for name in self._kept}
+        columns |= {name: self._feature(name, user_N, at_ms_N, context) for name in self._step_features}
         lists = {name: fixed_length_lists(values, 1) for name, values in columns.items()}
         for name, counts_NA in per_channel.items():
             lists[name] = fixed_length_lists(fixed_length_lists(pa.array(counts_NA.ravel()), counts_NA.shape[1]), 1)
-        kept = {f.name for f in self._encoder.spec.kept_features}
-        chosen = pa.array(user_N)
-        lists |= {name: values.take(chosen) for name, values in self._profile.items() if name in kept}
+        feature_names = {f.name for f in self._encoder.spec.kept_features}
+        rows = pa.array(user_N)
+        lists |= {name: values.take(rows) for name, values in self._profile.items() if name in feature_names}
         return self._encoder.encode(pa.table(lists))
 
     def _require_later(self, user_N: Ints, at_ms_N: Ints) -> None:
@@ -254,7 +254,7 @@ class _Counts:
         self.gains_UAG = np.zeros((users, actions, gains), np.int64)
 
     def add(self, user_N: Ints, channel_N: Ints, gains_NG: Ints, cost_nano_N: Ints) -> None:
-        """Add one exposure each of distinct users."""
+        """Add one exposure for each of these users. No user appears twice."""
         self.exposures_U[user_N] += 1
         self.cost_nano_U[user_N] += cost_nano_N
         self.gains_UG[user_N] += gains_NG
@@ -262,9 +262,9 @@ class _Counts:
         self.exposures_UA[user_N[known_N], channel_N[known_N]] += 1
         self.gains_UAG[user_N[known_N], channel_N[known_N]] += gains_NG[known_N]
 
-    def copy_from(self, other: "_Counts", user_N: Ints) -> None:
-        for name, mine in vars(self).items():
-            mine[user_N] = getattr(other, name)[user_N]
+    def copy_from(self, source: "_Counts", user_N: Ints) -> None:
+        for name, totals in vars(self).items():
+            totals[user_N] = getattr(source, name)[user_N]
 
 
 def _objects(values: Sequence[Any] | Objects) -> Objects:

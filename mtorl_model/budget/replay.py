@@ -1,19 +1,20 @@
-"""A log of random exposures as an environment: an offer that names the logged channel counts, others are skipped.
+"""A log of random exposures as an environment: an offer counts only if it names the logged channel.
 
-Where all channels are drawn alike, the matched offers are a fair sample of what the strategy would have met (Li, Chu,
-Langford, Wang: Unbiased offline evaluation of contextual-bandit-based news article recommendation algorithms, 2011).
-Where they are not, an exposure that was drawn with propensity q is accepted with the chance min(q) / q, so that every
-offer is matched with the same chance, whatever it names and whenever it is made. Round k is each user's k-th random
-exposure, at its own time; of exposures at one time the first counts. An outcome enters the journey only where it was
-matched; that is the price of replay: the log's users went on as the log says.
+If all channels are drawn with the same probability, the matched offers are an unbiased sample of the outcomes that the
+strategy would have had (Li, Chu, Langford, Wang: Unbiased offline evaluation of contextual-bandit-based news article
+recommendation algorithms, 2011). Otherwise an exposure that was drawn with propensity q is accepted with probability
+min(q) / q, so that every offer is matched with the same probability, whatever its channel and time.
 
-Every exposure costs 1: such logs have no costs, and the budget is a number of exposures. In the journeys it costs
-nothing, as in the log that the model has learned from.
+Round k is each user's k-th random exposure, at its time in the log; of exposures with equal times the first counts. An
+outcome enters the journey only if the offer was matched. This is a limit of replay: in the log,
+the users continued with the logged exposures.
+
+Every exposure costs 1: such logs have no costs, and the budget is a number of exposures. In the journeys exposures cost
+nothing, as in the log from which the model has learned.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from lakehouse.lake import Lake
-from mtorl_model.budget.environment import Moment, Outcome
+from mtorl_model.budget.environment import Bools, Moment, Outcome
 from mtorl_model.data.money import NANO, Ints
 from schemas.contract import Known
 from schemas.dataset import Dataset
@@ -34,23 +35,28 @@ from schemas.tables import EXPOSURES
 
 
 class Replay:
-    """The random exposures of a split's users from one day to another; what came before is their past."""
+    """The random exposures of a split's users in a range of days. The users' earlier exposures are their past."""
 
     def __init__(
         self, lake: Lake, dataset: Dataset, channels: tuple[str, ...], first_day: str, last_day: str, split: str
     ) -> None:
-        """channels: of the feature spec. Raises UserError where the lake has no random exposure of such users."""
+        """channels: of the feature spec. Raises UserError if the lake has no random exposure of such users."""
         if dataset.late_gains:
-            raise UserError(f"{dataset.name} has gains that come late: a replay cannot tell when; use another dataset")
+            raise UserError(
+                f"{dataset.name} has gains that become known late, which a replay cannot reproduce: use another dataset"
+            )
         self._dataset = dataset
-        span = set(days_between(first_day, last_day))
+        replayed = set(days_between(first_day, last_day))
         published = lake.days(EXPOSURES, dataset)
-        log_days, past_days = [d for d in published if d in span], [d for d in published if d < first_day]
+        log_days = [day for day in published if day in replayed]
+        past_days = [day for day in published if day < first_day]
         log, past = (_read(lake, dataset, days, split) for days in (log_days, past_days))
-        read = lake.fingerprints(EXPOSURES, dataset, [*past_days, *log_days])
-        self.fingerprint = hashlib.sha256(repr((sorted(read.items()), channels, first_day, split)).encode()).hexdigest()
-        log = log.filter(pc.greater(log.column("propensity"), 0.0)) if len(log) else log  # null: not drawn at random
-        log = log.filter(pc.is_in(log.column("channel"), value_set=pa.array(channels))) if len(log) else log
+        inputs = lake.fingerprints(EXPOSURES, dataset, [*past_days, *log_days])
+        identity = (sorted(inputs.items()), channels, first_day, split)
+        self.fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()
+        if len(log):
+            log = log.filter(pc.greater(log.column("propensity"), 0.0))  # null: not drawn at random
+            log = log.filter(pc.is_in(log.column("channel"), value_set=pa.array(channels)))
         if not len(log):
             raise UserError(
                 f"no random exposures of {split} users of {dataset.name} from {first_day} to {last_day} in "
@@ -58,69 +64,81 @@ class Replay:
             )
         self.users = pc.unique(log.column("user_id")).sort()
         self._log, self._past = (_Waves(table, self.users, channels) for table in (log, past))
-        self._accepted = accept(self._log.all("propensity"), np.random.default_rng(0))
-        first = log.take(pa.array(self._log.rows_of(0)[1]))
+        self._accepted = accept(self._log.floats("propensity"), np.random.default_rng(0))
+        first_rows = log.take(pa.array(self._log.users_and_rows(0)[1]))
         self.profile: Mapping[str, pa.Array] = {
-            c.name: first.column(c.name).combine_chunks() for c in profile_inputs(dataset)
+            c.name: first_rows.column(c.name).combine_chunks() for c in profile_inputs(dataset)
         }
         self.bid_nano_A: Ints = np.full(len(channels), NANO, dtype=np.int64)
 
     @property
     def rounds(self) -> int:
-        """The most random exposures of one user, the exploration's left out."""
+        """The largest number of random exposures of a user, without that of the exploration."""
         return self._log.waves - 1
 
     def reset(self, campaign: str) -> Iterator[tuple[Moment, Outcome]]:
         for wave in range(self._past.waves):
-            user_N, row_N = self._past.rows_of(wave)
+            user_N, row_N = self._past.users_and_rows(wave)
             moment = Moment(user_N, self._past.at_ms[row_N], self._context(self._past, row_N))
-            shown_N = np.ones(len(user_N), np.bool_)
-            yield moment, self._outcome(self._past, user_N, row_N, self._past.channel[row_N], shown_N, past=True)
+            yield moment, self._past_outcome(user_N, row_N)
 
     def moment(self, round_number: int) -> Moment:
-        user_N, row_N = self._log.rows_of(round_number)
+        user_N, row_N = self._log.users_and_rows(round_number)
         return Moment(user_N, self._log.at_ms[row_N], self._context(self._log, row_N))
 
     def step(self, round_number: int, user_N: Ints, channel_N: Ints, bid_nano_N: Ints) -> Outcome:
-        users, rows = self._log.rows_of(round_number)
+        users, rows = self._log.users_and_rows(round_number)
         row_N = rows[np.searchsorted(users, user_N)]
-        shown_N = (self._log.channel[row_N] == channel_N) & self._accepted[row_N] & (bid_nano_N >= NANO)
-        return self._outcome(self._log, user_N, row_N, channel_N, shown_N)
+        matched_N = (self._log.channel[row_N] == channel_N) & self._accepted[row_N] & (bid_nano_N >= NANO)
+        return Outcome(
+            user_N,
+            self._log.at_ms[row_N],
+            channel_N,
+            matched_N,
+            self._gains(self._log, row_N) * matched_N[:, None],
+            np.where(matched_N, NANO, 0).astype(np.int64),
+            self._attributes(self._log, row_N, leave_out=("cost", "channel")),
+        )
 
     def recover(self, round_number: int, outcome: Outcome) -> None:
-        """A log does not change."""
+        """Ignored: a log does not change."""
+
+    def _past_outcome(self, user_N: Ints, row_N: Ints) -> Outcome:
+        return Outcome(
+            user_N,
+            self._past.at_ms[row_N],
+            self._past.channel[row_N],
+            np.ones(len(user_N), np.bool_),
+            self._gains(self._past, row_N),
+            np.zeros(len(user_N), np.int64),
+            self._attributes(self._past, row_N, leave_out=("cost",)),  # with the names of unknown channels
+        )
 
     def _context(self, waves: "_Waves", row_N: Ints) -> dict[str, pa.Array]:
         return {c.name: waves.values(c.name, row_N) for c in self._dataset.features(Known.BEFORE)}
 
-    def _outcome(
-        self, waves: "_Waves", user_N: Ints, row_N: Ints, channel_N: Ints, shown_N: Any, *, past: bool = False
-    ) -> Outcome:
-        gains_NG = np.stack([waves.values(g, row_N).to_numpy() for g in self._dataset.gain_names], axis=1)
-        told = [
-            c.name for c in known_after_columns(self._dataset) if c.name != "cost" and (past or c.name != "channel")
-        ]
-        return Outcome(
-            user_N,
-            waves.at_ms[row_N],
-            channel_N,
-            shown_N,
-            gains_NG.astype(np.int64) * shown_N[:, None],
-            np.where(shown_N, 0 if past else NANO, 0).astype(np.int64),
-            {name: waves.values(name, row_N).to_pylist() for name in told},
-        )
+    def _gains(self, waves: "_Waves", row_N: Ints) -> npt.NDArray[np.int64]:
+        gains = [waves.values(name, row_N).to_numpy() for name in self._dataset.gain_names]
+        return np.stack(gains, axis=1).astype(np.int64)
+
+    def _attributes(self, waves: "_Waves", row_N: Ints, leave_out: Sequence[str]) -> dict[str, list[object]]:
+        names = [c.name for c in known_after_columns(self._dataset) if c.name not in leave_out]
+        return {name: waves.values(name, row_N).to_pylist() for name in names}
 
 
-def accept(propensity_N: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Which exposures to keep, so that draw and acceptance together have one chance: that of the rarest draw."""
-    accepted_N: npt.NDArray[np.bool_] = rng.random(len(propensity_N)) * propensity_N < propensity_N.min(initial=1.0)
+def accept(propensity_N: npt.NDArray[np.float64], rng: np.random.Generator) -> Bools:
+    """The exposures to keep, so that being drawn and accepted has the same probability for all: the lowest propensity.
+
+    Rejection sampling: each is kept with probability min(propensity_N) / propensity.
+    """
+    accepted_N: Bools = rng.random(len(propensity_N)) * propensity_N < propensity_N.min(initial=1.0)
     return accepted_N
 
 
 class _Waves:
-    """Exposures of users, sorted by user and time; wave k holds the k-th of each user that has so many.
+    """Exposures sorted by user and time, in waves: wave k holds the k-th exposure of each user who has that many.
 
-    Of exposures at one time the first counts.
+    Of exposures of a user with equal times only the first is in a wave.
     """
 
     def __init__(self, table: pa.Table, users: pa.Array, channels: tuple[str, ...]) -> None:
@@ -136,22 +154,22 @@ class _Waves:
         self.channel: Ints = (
             pc.fill_null(pc.index_in(names, value_set=pa.array(channels)), -1).to_numpy().astype(np.int64)
         )
-        fresh = np.ones(len(user), np.bool_)
-        fresh[1:] = (user[1:] != user[:-1]) | (self.at_ms[1:] != self.at_ms[:-1])
-        row = np.flatnonzero(fresh)
+        has_new_time = np.ones(len(user), np.bool_)
+        has_new_time[1:] = (user[1:] != user[:-1]) | (self.at_ms[1:] != self.at_ms[:-1])
+        row = np.flatnonzero(has_new_time)
         user = user[row]
         start = np.searchsorted(user, np.arange(len(users)))
-        place = np.arange(len(row)) - start[user]
-        self._user, self._row, self._place = user, row, place
-        self.waves = int(place.max(initial=-1)) + 1
+        wave = np.arange(len(row)) - start[user]
+        self._user, self._row, self._wave = user, row, wave
+        self.waves = int(wave.max(initial=-1)) + 1
 
-    def rows_of(self, wave: int) -> tuple[Ints, Ints]:
-        """Users ascending, and the row of each."""
-        here = np.flatnonzero(self._place == wave)
-        return self._user[here], self._row[here]
+    def users_and_rows(self, wave: int) -> tuple[Ints, Ints]:
+        """The users of a wave, ascending, and the row of each."""
+        selected = np.flatnonzero(self._wave == wave)
+        return self._user[selected], self._row[selected]
 
-    def all(self, name: str) -> npt.NDArray[np.float64]:
-        """A column of numbers, of all rows."""
+    def floats(self, name: str) -> npt.NDArray[np.float64]:
+        """A column of numbers, all rows."""
         return np.asarray(self._table.column(name), dtype=np.float64)
 
     def values(self, name: str, row_N: Ints) -> pa.Array:
@@ -159,19 +177,26 @@ class _Waves:
         return values.take(pa.array(row_N))
 
 
-def _read(lake: Lake, dataset: Dataset, days: list[str], split: str) -> pa.Table:
-    """The exposures of those days, of the split's users."""
-    names = [
-        "user_id", "exposure_id", "exposed_at_ms", "channel", "propensity", *dataset.gain_names,
+def _read(lake: Lake, dataset: Dataset, days: Sequence[str], split: str) -> pa.Table:
+    """The exposures of the split's users on these days."""
+    columns = [
+        "user_id",
+        "exposure_id",
+        "exposed_at_ms",
+        "channel",
+        "propensity",
+        *dataset.gain_names,
         *(c.name for c in known_after_columns(dataset) if c.name not in ("channel", "cost")),
-        *(c.name for c in dataset.features(Known.BEFORE)), *(c.name for c in profile_inputs(dataset)),
-    ]  # fmt: skip
-    found = []
-    for day in days:  # one at a time: nine tenths of the users are of other splits
-        lake[EXPOSURES, dataset, day].require()
-        files = [str(f) for f in sorted(lake[EXPOSURES, dataset, day].path.glob("*.parquet"))]
-        table = pads.dataset(files, format="parquet").to_table(columns=names)
+        *(c.name for c in dataset.features(Known.BEFORE)),
+        *(c.name for c in profile_inputs(dataset)),
+    ]
+    tables = []
+    for day in days:  # one day at a time, because most rows belong to users of other splits
+        partition = lake[EXPOSURES, dataset, day]
+        partition.require()
+        files = [str(file) for file in partition.files()]
+        table = pads.dataset(files, format="parquet").to_table(columns=columns)
         users = pc.unique(table.column("user_id"))
-        chosen = pa.array([user for user in users.to_pylist() if split_of(user) == split], users.type)
-        found.append(table.filter(pc.is_in(table.column("user_id"), value_set=chosen)))
-    return pa.concat_tables(found) if found else pa.table({})
+        split_users = pa.array([user for user in users.to_pylist() if split_of(user) == split], users.type)
+        tables.append(table.filter(pc.is_in(table.column("user_id"), value_set=split_users)))
+    return pa.concat_tables(tables) if tables else pa.table({})

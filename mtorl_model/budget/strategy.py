@@ -1,7 +1,8 @@
-"""What to offer to whom in a round: the published rule, and the knapsack over (user, channel) pairs.
+"""Strategies choose the offers of a round: the published rule, and the knapsack over (user, channel) pairs.
 
-A strategy orders its offers by how much it wants them; expected costs add up to the round's share of the budget. The
-hard limit is not its business: the procedure makes an offer only where its bid is covered.
+A strategy orders its offers by preference. Their expected costs add up to no more than the round's share of the budget.
+The hard limit is enforced elsewhere: the procedure makes an offer only if its bid is covered.
+
 Shapes: N users of the moment, A actions (channels), G gains.
 """
 
@@ -11,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mtorl_model.budget.environment import Moment
-from mtorl_model.budget.knapsack import NOTHING, best_pairs
+from mtorl_model.budget.knapsack import NO_CHANNEL, best_pairs
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
 from mtorl_model.data.money import Floats, Ints, affordable
@@ -23,24 +24,24 @@ from schemas.dataset import Dataset
 
 
 class Choice(NamedTuple):
-    """Whom to offer what, what is wanted most first: distinct users, a channel each."""
+    """One channel for each chosen user, the most preferred first. No user appears twice."""
 
     user_N: Ints
     channel_N: Ints
 
 
 class Strategy(Protocol):
-    """Chooses the offers of a round. The same state, budget and generator give the same choice."""
+    """Chooses the offers of a round. The same memory, moment, budget and generator state give the same choice."""
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        """budget: nano, what the round may be expected to cost."""
+        """budget: nano, the most that the expected costs may add up to."""
 
 
-def believe(model: Method, memory: JourneyMemory, moment: Moment, level: ChannelLevel) -> tuple[Floats, Floats]:
-    """[N, A] and [N, G]: policies and gains of all users, as score.py publishes them at night.
+def predict_moment(model: Method, memory: JourneyMemory, moment: Moment, level: ChannelLevel) -> tuple[Floats, Floats]:
+    """[N, A] and [N, G]: policies and gains of all users of the moment, as score.py publishes them at night.
 
-    Users with a short journey have the initial policy and the base rates. So have all users if the model does not
-    predict policies or gains.
+    A user with a short journey gets the initial policy and the base rates of the gains. Every user gets them if the
+    model does not predict policies, or gains.
     """
     windows = memory.windows(moment)
     users = len(moment.user_N)
@@ -66,7 +67,7 @@ def value_pairs(
     dataset: Dataset,
     kappa: float = KAPPA,
 ) -> tuple[Floats, Ints]:
-    """[N, A]: expected reward and cost (nano) of every pair, from policies and gains of the users (see believe)."""
+    """[N, A]: expected reward and cost (nano) of every pair, from the users' predicted policies and gains."""
     gain, user_N = click_gain(dataset), moment.user_N
     click_N = gains_NG[:, gain]
     click_NA = pair_click(
@@ -78,9 +79,10 @@ def value_pairs(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Published:
-    """Algorithm 1 as printed: the top users by predicted reward, a channel each drawn from their averaged policy.
+    """Algorithm 1 as printed: the top users by predicted reward, each in a channel drawn from an averaged policy.
 
-    eta weighs the model's policy against the initial one (line 12); N is what the round's budget is expected to pay.
+    eta is the weight of the model's policy against the initial one (line 12). N is as many users as the round's budget
+    is expected to pay for.
     """
 
     model: Method
@@ -89,29 +91,29 @@ class Published:
     user_level: bool = True  # False: users at random
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        policy_NA, gains_NG = believe(self.model, memory, moment, self.level)
+        policy_NA, gains_NG = predict_moment(self.model, memory, moment, self.level)
         policy_NA = self.eta * policy_NA + (1 - self.eta) * self.level.initial_A
         channel_N = draw(policy_NA, rng)
-        wish_N = fused_reward(gains_NG, self.model.spec.gain_weights)
-        order = np.argsort(-wish_N, kind="stable") if self.user_level else rng.permutation(len(wish_N))
-        return first_that_fit(moment, order, channel_N, self.level.mean_cost_A, budget)
+        reward_N = fused_reward(gains_NG, self.model.spec.gain_weights)
+        order = np.argsort(-reward_N, kind="stable") if self.user_level else rng.permutation(len(reward_N))
+        return choose_affordable(moment, order, channel_N, self.level.mean_cost_A, budget)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """The best (user, channel) pairs for the round's budget by their expected reward: our own step beyond the paper."""
+    """The best (user, channel) pairs for the round's budget by expected reward: our own step beyond the paper."""
 
     model: Method
     level: ChannelLevel
     dataset: Dataset
     kappa: float = KAPPA
-    user_level: bool = True  # False: users at random, each in the channel that brings most for its cost
+    user_level: bool = True  # False: users at random, each in the channel with the most reward per cost
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        policy_NA, gains_NG = believe(self.model, memory, moment, self.level)
+        policy_NA, gains_NG = predict_moment(self.model, memory, moment, self.level)
         reward_NA, cost_NA = value_pairs(policy_NA, gains_NG, memory, moment, self.level, self.dataset, self.kappa)
         if self.user_level:
-            return pairs_for(moment, reward_NA, cost_NA, budget)
+            return choose_pairs(moment, reward_NA, cost_NA, budget)
         channel_N = (reward_NA / np.maximum(cost_NA, 1)).argmax(axis=1)
         cost_N = np.take_along_axis(cost_NA, channel_N[:, None], axis=1)[:, 0]
         order = rng.permutation(len(channel_N))
@@ -121,39 +123,40 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordPairs:
-    """Control: the composition and knapsack of `Pairs` without any model. Everybody is worth the log's base rates.
+    """Control: composition and knapsack of `Pairs`, with the log's base rates in place of the model's predictions.
 
-    What is left is each user's own record by channel, and the channel level.
+    Users differ only by their own record in each channel, channels by the channel level.
     """
 
-    model: Method  # of which only the initial policy is asked
+    model: Method  # only its initial policy is used
     level: ChannelLevel
     dataset: Dataset
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         initial, users = self.model.initial_policy, len(moment.user_N)
         policy_NA, gains_NG = np.tile(initial.channel_shares, (users, 1)), np.tile(base_rates(self.model), (users, 1))
-        return pairs_for(moment, *value_pairs(policy_NA, gains_NG, memory, moment, self.level, self.dataset), budget)
+        values = value_pairs(policy_NA, gains_NG, memory, moment, self.level, self.dataset)
+        return choose_pairs(moment, *values, budget)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AtRandom:
-    """Users in random order, channels alike: what a budget brings without any knowledge."""
+    """Users in random order, in channels drawn with equal probability: the result of a budget without knowledge."""
 
     level: ChannelLevel
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         channel_N = rng.integers(0, len(self.level.channels), len(moment.user_N))
-        return first_that_fit(moment, rng.permutation(len(channel_N)), channel_N, self.level.mean_cost_A, budget)
+        return choose_affordable(moment, rng.permutation(len(channel_N)), channel_N, self.level.mean_cost_A, budget)
 
 
-def pairs_for(moment: Moment, reward_NA: Floats, cost_nano_NA: Ints, budget: int) -> Choice:
-    """The best pairs within the budget, those that bring most for their cost first."""
+def choose_pairs(moment: Moment, reward_NA: Floats, cost_nano_NA: Ints, budget: int) -> Choice:
+    """The best pairs within the budget, in descending order of reward per cost."""
     plan = best_pairs(reward_NA, cost_nano_NA, budget)
-    chosen = np.flatnonzero(plan.channel_U != NOTHING)
-    channel = plan.channel_U[chosen]
-    order = np.argsort(-reward_NA[chosen, channel] / np.maximum(cost_nano_NA[chosen, channel], 1), kind="stable")
-    return Choice(moment.user_N[chosen[order]], channel[order])
+    rows = np.flatnonzero(plan.channel_U != NO_CHANNEL)
+    channel = plan.channel_U[rows]
+    order = np.argsort(-reward_NA[rows, channel] / np.maximum(cost_nano_NA[rows, channel], 1), kind="stable")
+    return Choice(moment.user_N[rows[order]], channel[order])
 
 
 def explore(
@@ -161,21 +164,21 @@ def explore(
 ) -> Choice:
     """Line 2 of algorithm 1: the users whose journey is too short for the model, in channels of the initial policy.
 
-    In random order: where the budget does not cover all, it is nobody's place in the table that decides.
+    In random order, so that a budget that does not cover all users does not prefer those with low numbers.
     """
     short = np.flatnonzero(memory.exposures_UA[moment.user_N].sum(axis=1) < MIN_JOURNEY)
     channel_N = draw(np.tile(level.initial_A, (len(moment.user_N), 1)), rng)
-    return first_that_fit(moment, rng.permutation(short), channel_N, level.mean_cost_A, budget)
+    return choose_affordable(moment, rng.permutation(short), channel_N, level.mean_cost_A, budget)
 
 
-def first_that_fit(moment: Moment, order: Ints, channel_N: Ints, cost_nano_A: Ints, budget: int) -> Choice:
-    """The users in that order, as many as the budget is expected to cover."""
+def choose_affordable(moment: Moment, order: Ints, channel_N: Ints, cost_nano_A: Ints, budget: int) -> Choice:
+    """The first users in this order whose expected costs the budget covers together."""
     order = order[: affordable(cost_nano_A[channel_N[order]], budget)]
     return Choice(moment.user_N[order], channel_N[order])
 
 
 def draw(policy_NA: Floats, rng: np.random.Generator) -> Ints:
-    """One channel a row; the last takes what rounding leaves."""
-    reached_NA = np.cumsum(policy_NA[:, :-1], axis=1) <= rng.random(len(policy_NA))[:, None]
-    channel_N: Ints = reached_NA.sum(axis=1)
+    """[N]: a channel drawn from each row. Rounding errors count for the last channel."""
+    passed_NA = np.cumsum(policy_NA[:, :-1], axis=1) <= rng.random(len(policy_NA))[:, None]
+    channel_N: Ints = passed_NA.sum(axis=1)
     return channel_N

@@ -1,4 +1,4 @@
-"""Money as whole billionths (nano) of the log's unit: sums are exact in any order, as the journeys' costs are."""
+"""Money as whole billionths (nano) of the log's unit: sums are exact in any order, like the costs in the journeys."""
 
 from decimal import ROUND_FLOOR, Context, Decimal, InvalidOperation
 
@@ -8,39 +8,39 @@ import numpy.typing as npt
 from schemas.errors import UserError
 
 NANO = 1_000_000_000
-MOST_NANO = 2**62  # a larger amount would not leave room to add two of them
-_FLOATS_ARE_WHOLE = 2.0**53
+MAX_NANO = 2**62  # the sum of two such amounts still fits into 64 bits
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def cost_nano(cost_N: Floats, what: str = "cost") -> Ints:
-    """Amounts in the log's unit as nano, to the nearest; raises UserError where one is NaN, infinite or negative."""
+def cost_nano(cost_N: Floats, name: str = "cost") -> Ints:
+    """Amounts in the log's unit as nano, rounded. Raises UserError if one is NaN, infinite or negative."""
     cost_N = np.asarray(cost_N, dtype=np.float64)
-    for problem, broken_N in (
-        ("no number", np.isnan(cost_N)),
+    for problem, is_wrong_N in (
+        ("not a number", np.isnan(cost_N)),
         ("negative", cost_N < 0),
-        ("too large", cost_N * NANO > MOST_NANO),
+        ("too large", cost_N * NANO > MAX_NANO),
     ):
-        if broken_N.any():
-            at = tuple(np.argwhere(broken_N)[0].tolist())
-            raise UserError(f"{what}: {cost_N[at]} (entry {', '.join(map(str, at))}) is {problem}: correct the amount")
+        if is_wrong_N.any():
+            index = tuple(np.argwhere(is_wrong_N)[0].tolist())
+            entry = ", ".join(map(str, index))
+            raise UserError(f"{name}: {cost_N[index]} (entry {entry}) is {problem}: correct the amount")
     nano_N: Ints = np.rint(cost_N * NANO).astype(np.int64)
     return nano_N
 
 
 def budget_nano(budget: str | float) -> int:
-    """A budget in the log's unit as nano, rounded down; raises UserError where it is no amount.
+    """A budget in the log's unit as nano, rounded down. Raises UserError if it is not an amount in the valid range.
 
-    Read as it is written: the number nearest to 2.01 is a little less, and 2.01 was meant.
+    It is read as decimal digits: the float nearest to 2.01 is slightly smaller, but 2.01 is meant.
     """
     try:
         amount = Decimal(str(budget))
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or not 0 <= amount <= Decimal(MOST_NANO).scaleb(-9):
-        raise UserError(f"a budget of {budget}: give an amount from 0 to {MOST_NANO // NANO:,}, in the log's unit")
+    if not amount.is_finite() or not 0 <= amount <= Decimal(MAX_NANO).scaleb(-9):
+        raise UserError(f"a budget of {budget}: give an amount from 0 to {MAX_NANO // NANO:,}, in the log's unit")
     return int(Context(prec=30, rounding=ROUND_FLOOR).multiply(amount, Decimal(NANO)))
 
 
@@ -50,16 +50,16 @@ def in_units(nano: int) -> str:
 
 
 def total_nano(cost_nano_N: Ints) -> int:
-    """The exact sum of amounts >= 0, also where it is beyond 64 bits."""
-    if float(np.sum(cost_nano_N, dtype=np.float64)) < MOST_NANO:
+    """The exact sum of amounts >= 0, even if it needs more than 64 bits."""
+    if float(np.sum(cost_nano_N, dtype=np.float64)) < MAX_NANO:
         return int(np.sum(cost_nano_N, dtype=np.int64))
     return sum(map(int, cost_nano_N.ravel().tolist()))
 
 
 def affordable(cost_nano_N: Ints, budget: int) -> int:
-    """How many of these amounts, from the first on, fit into the budget together."""
-    if len(cost_nano_N) and float(np.sum(cost_nano_N, dtype=np.float64)) >= MOST_NANO:
-        # Amounts beyond the budget stop the row anyway: cut there, the sums below stay in 64 bits or in floats.
+    """How many amounts, counted from the first, fit into the budget together."""
+    if len(cost_nano_N) and float(np.sum(cost_nano_N, dtype=np.float64)) >= MAX_NANO:
+        # The sums below could overflow 64 bits, so count one by one until the budget is exceeded.
         total = 0
         for k, cost in enumerate(cost_nano_N.tolist()):
             total += cost

@@ -70,7 +70,7 @@ def score_journeys(
     spec, rates = model.spec, base_rates(model)
     user_id = [pa.array([], ARROW_TYPES[dataset.user_id.column.dtype])]
     gains, exposures = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
-    counts, carried = ChannelCounts.none(len(spec.channels)), 0
+    counts, carried = ChannelCounts.zeros(len(spec.channels)), 0
     for predicted in predict_users(tables, model, dataset, base_rate(model, dataset), earlier):
         records_U = predicted.records_U
         file.append(records_U)

@@ -84,7 +84,7 @@ def _predict_read(
     order_U = np.argsort(length_U, kind="stable")
     by_length, length_U = users.take(pa.array(order_U)), length_U[order_U]
     records_U = np.zeros(len(users), record_type(model))
-    counts, carried = ChannelCounts.none(len(model.spec.channels)), 0
+    counts, carried = ChannelCounts.zeros(len(model.spec.channels)), 0
     rows_per_part = _BLOCKS_ENCODED * WINDOWS_IN_BLOCK[device()]
     for length in np.unique(length_U):
         first, end = np.searchsorted(length_U, [length, length + 1])

@@ -1,5 +1,6 @@
-"""The nightly plan: from published scores to a partition within the budget, through its own audit."""
+"""The nightly plan: from published scores to a partition within the budget, and its audit."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from mtorl_model import plan_budget, score
-from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_reward
+from mtorl_model.budget.pair_reward import KAPPA
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
@@ -37,21 +38,32 @@ def untrained() -> MTORL:
 def random_users(count: int, cost: float = 0.25) -> dict[int, list[Shown]]:
     rng = np.random.default_rng(0)
 
-    def shown() -> Shown:
+    def random_exposure() -> Shown:
         channel = rng.choice([*CHANNELS, None], p=[0.4, 0.3, 0.2, 0.1])
         click = int(rng.random() < 0.3)
         return Shown(channel, click, 0, "spring", cost * (1 + 2 * click) * (2 if channel == "mid" else 1))
 
-    return {int(u): [shown() for _ in range(rng.integers(1, 9))] for u in rng.choice(10_000, count, replace=False)}
+    users = rng.choice(10_000, count, replace=False)
+    return {int(user): [random_exposure() for _ in range(rng.integers(1, 9))] for user in users}
+
+
+@pytest.fixture(scope="module")
+def scored_lake(tmp_path_factory):
+    """A lake with the scores of 80 users, built once."""
+    lake = Lake(tmp_path_factory.mktemp("scored") / "lake")
+    publish_journeys(lake, DAY, journeys(random_users(80)), files=3)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", untrained()))
+        score.score_day(Registry(lake, TOY), DAY)
+    return lake
 
 
 @pytest.fixture
-def lake(tmp_path, monkeypatch):
+def lake(scored_lake, tmp_path, monkeypatch):
+    """A copy of the scored lake for one test."""
     monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", untrained()))
-    lake = Lake(tmp_path / "lake")
-    publish_journeys(lake, DAY, journeys(random_users(80)), files=3)
-    score.score_day(Registry(lake, TOY), DAY)
-    return lake
+    shutil.copytree(scored_lake.root, tmp_path / "lake")
+    return Lake(tmp_path / "lake")
 
 
 def published(lake: Lake, name: str) -> pa.Table:
@@ -75,8 +87,8 @@ def test_a_plan_passes_its_audit_and_stays_within_the_budget(lake, budget):
     assert selected.all() == (budget == 10**12)
 
 
-def test_expected_rewards_and_costs_are_those_of_the_day(lake):
-    """One pair by hand: prediction, policy, record and channel level as published, costs from the journeys."""
+def test_expected_rewards_and_costs_follow_from_the_published_tables(lake):
+    """One pair by hand: prediction, policy, record and channel level from the tables, costs from the journeys."""
     plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
     users = random_users(80)
     row = next(r for r in published(lake, "budget_plan").to_pylist() if r["source"] == "model" and r["selected"])
@@ -85,10 +97,10 @@ def test_expected_rewards_and_costs_are_those_of_the_day(lake):
         next(r for r in published(lake, "channel_policies").to_pylist() if r["user_id"] == row["user_id"])["policy"]
     )
     rank = next(r for r in published(lake, "user_reward_ranks").to_pylist() if r["user_id"] == row["user_id"])
-    mine = [e for e in users[row["user_id"]] if e.channel == row["channel"]]
-    usual = np.prod([levels[c]["initial"] ** policy[c] for c in CHANNELS])
-    odds = rank["predicted_click"] / (1 - rank["predicted_click"]) * levels[row["channel"]]["initial"] / usual
-    click = (sum(e.click for e in mine) + KAPPA * odds / (1 + odds)) / (len(mine) + KAPPA)
+    record = [e for e in users[row["user_id"]] if e.channel == row["channel"]]
+    mean_initial = np.prod([levels[c]["initial"] ** policy[c] for c in CHANNELS])
+    odds = rank["predicted_click"] / (1 - rank["predicted_click"]) * levels[row["channel"]]["initial"] / mean_initial
+    click = (sum(e.click for e in record) + KAPPA * odds / (1 + odds)) / (len(record) + KAPPA)
     assert row["expected_reward"] == pytest.approx(rank["predicted_reward"] * click / rank["predicted_click"])
     remembered = [e for exposures in users.values() for e in exposures[-5:] if e.channel in CHANNELS]
     assert sum(level["exposures"] for level in levels.values()) == len(remembered)
@@ -98,9 +110,9 @@ def test_expected_rewards_and_costs_are_those_of_the_day(lake):
     )
 
     def mean_cost(channel: str, clicked: bool) -> float:
-        of_kind = [e for e in remembered if e.click == clicked]
-        here = [e.cost for e in of_kind if e.channel == channel]
-        return (sum(here) + 10 * np.mean([e.cost for e in of_kind])) / (len(here) + 10)
+        exposures = [e for e in remembered if e.click == clicked]
+        costs = [e.cost for e in exposures if e.channel == channel]
+        return (sum(costs) + 10 * np.mean([e.cost for e in exposures])) / (len(costs) + 10)
 
     expected = mean_cost(row["channel"], False) * (1 - click) + mean_cost(row["channel"], True) * click
     assert row["expected_cost_nano"] == pytest.approx(1e9 * expected, abs=2)
@@ -113,28 +125,20 @@ def test_without_costs_the_budget_is_a_number_of_exposures(lake):
     assert manifest.counts == {"selected": 7, "spend_nano": 7_000_000_000}
 
 
-def test_a_day_without_costs_does_not_change_the_budgets_unit(lake):
-    """In a log that has costs, a budget of 2.5 never turns into two exposures, nor into exposures for nothing."""
+def test_a_day_without_costs_does_not_change_the_unit_of_the_budget(lake):
+    """In a log with costs, a budget of 2.5 buys neither two exposures nor exposures at no cost."""
     publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
     score.score_day(Registry(lake, TOY), DAY)
     with pytest.raises(UserError, match=r"no exposure of toy .* has a cost"):
         plan_budget.plan_day(lake, TOY, DAY, 2_500_000_000)
 
 
-def test_no_reward_is_above_the_most_there_is(lake):
-    """A user whom the model thinks hardly worth anything and whose record is good: one value, at night and online."""
-    click = pair_click(np.array([1e-6, 0.3]), np.full((2, 2), 0.5), np.ones(2), np.full((2, 2), 6), np.full((2, 2), 3))
-    reward = pair_reward(np.array([0.02, 0.2]), np.array([1e-6, 0.3]), click)
-    assert reward[0].tolist() == [1.0, 1.0]
-    assert (reward[1] < 1).all()
-
-
-def test_a_plan_that_stands_is_left_alone_and_its_budget_outlives_a_new_scoring(lake, monkeypatch):
-    """As the asset's run does every night: it is told no budget, or the standing one."""
+def test_a_valid_plan_stays_unchanged_and_a_new_scoring_keeps_its_budget(lake, monkeypatch):
+    """The nightly run passes no budget, or only the default one."""
     planned, _ = plan_budget.plan_day(lake, TOY, DAY, 2_500_000_000)
     for default in (0, 9_000_000_000):
-        again, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=default)
-        assert (again, plan) == (planned, None)
+        unchanged, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=default)
+        assert (unchanged, plan) == (planned, None)
     monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", untrained()))
     score.score_day(Registry(lake, TOY), DAY)
     renewed, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=9_000_000_000)
@@ -145,50 +149,50 @@ def test_a_plan_that_stands_is_left_alone_and_its_budget_outlives_a_new_scoring(
     assert changed.inputs["budget_nano"] == "1000000000"
 
 
-def test_the_standing_budget_is_for_days_without_one(lake):
+def test_the_default_budget_is_for_days_without_a_budget(lake):
     empty, _ = plan_budget.plan_day(lake, TOY, DAY, None)
     assert empty.counts["selected"] == 0
-    standing, _ = plan_budget.plan_day(lake, TOY, DAY, None, default=3_000_000_000)
-    assert standing.counts["selected"] > 0
-    assert standing.inputs["budget_nano"] == "3000000000"
+    manifest, _ = plan_budget.plan_day(lake, TOY, DAY, None, default=3_000_000_000)
+    assert manifest.counts["selected"] > 0
+    assert manifest.inputs["budget_nano"] == "3000000000"
 
 
 @pytest.mark.parametrize("table", [*score.SCORE_TABLES, "budget_plan"])
-def test_a_plan_waits_for_whoever_writes_what_it_reads(lake, table, monkeypatch):
-    holds = (
+def test_a_plan_waits_for_runs_that_write_its_inputs(lake, table, monkeypatch):
+    lock_table = (
         f"from lakehouse.locks import locked\nfrom lakehouse.lake import Lake\nfrom pathlib import Path\n"
         f"with locked(Lake(Path({str(lake.root)!r})), [{table!r}], 'toy', [{DAY!r}]):\n"
-        f"    print('held', flush=True)\n    input()"
+        f"    print('locked', flush=True)\n    input()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
-    ) as other:
-        assert other.stdout.readline() == "held\n"
+        [sys.executable, "-c", lock_table], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as process:
+        assert process.stdout.readline() == "locked\n"
         monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
         with pytest.raises(Busy, match=f"another run is building {table} of toy"):
             plan_budget.plan_day(lake, TOY, DAY, 10)
-        other.communicate("\n")
+        process.communicate("\n")
     plan_budget.plan_day(lake, TOY, DAY, 10)
 
 
-def test_what_is_said_is_exact(lake, monkeypatch, capsys):
-    monkeypatch.setattr(plan_budget, "get_dataset", lambda name: TOY)
+def test_the_printed_budget_is_exact(lake, monkeypatch, capsys):
+    monkeypatch.setattr(plan_budget, "dataset_of", lambda args: TOY)
     monkeypatch.setattr(sys, "argv", ["plan", "--dataset", "toy", "--lake", str(lake.root), "--day", DAY,
                                       "--budget=10000000.000000001"])  # fmt: skip
     plan_budget.main()
     assert " of 10000000.000000001: " in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", sys.argv[:-1])
     plan_budget.main()
-    assert "left alone" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[0].endswith(" of 10000000.000000001: unchanged")
 
 
-def test_scores_of_other_journeys_are_not_planned_with(lake):
+def test_scores_from_other_journeys_are_refused(lake):
     publish_journeys(lake, DAY, journeys(random_users(81)))
-    with pytest.raises(UserError, match="not all of the same journeys and model: score again"):
+    with pytest.raises(UserError, match="not all from the same journeys and model: score again"):
         plan_budget.plan_day(lake, TOY, DAY, 10)
 
 
-def test_a_day_without_scores_is_one_clear_line(lake):
+def test_a_day_without_scores_is_refused(lake):
     with pytest.raises(UserError, match="no channel_policies for toy on 2024-01-03"):
         plan_budget.plan_day(lake, TOY, "2024-01-03", 10)
 
@@ -202,14 +206,15 @@ def test_a_day_without_users_has_an_empty_plan(lake):
 
 def test_the_same_scores_give_the_same_bytes(lake):
     first, _ = plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
-    again, _ = plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
-    other, _ = plan_budget.plan_day(lake, TOY, DAY, 2_000_000_000)
-    assert first == again
-    assert first.fingerprint != other.fingerprint
+    shutil.rmtree(lake["budget_plan", "toy", DAY].path)
+    second, _ = plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
+    smaller, _ = plan_budget.plan_day(lake, TOY, DAY, 2_000_000_000)
+    assert first == second
+    assert first.fingerprint != smaller.fingerprint
 
 
 @pytest.mark.parametrize("budget", ["nan", "-1", "inf", "two", ""])
-def test_a_budget_that_is_no_amount_is_one_clear_line(lake, budget, monkeypatch, capsys):
+def test_an_invalid_budget_is_one_line(lake, budget, monkeypatch, capsys):
     monkeypatch.setattr(
         sys, "argv",
         ["plan", "--dataset", "kuairand", "--lake", str(lake.root), "--day", DAY, f"--budget={budget}"],

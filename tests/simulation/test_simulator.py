@@ -70,9 +70,9 @@ def test_what_costs_more_than_its_bid_is_not_shown():
     price = free.step(0, ALL, ALL % 11, FREE).cost_nano_N
     bid = price - (ALL % 2)  # every other bid is one nano short
     outcome = simulator.step(0, ALL, ALL % 11, bid)
-    assert outcome.shown_N.tolist() == (ALL % 2 == 0).tolist()
+    assert outcome.exposed_N.tolist() == (ALL % 2 == 0).tolist()
     assert (outcome.cost_nano_N <= bid).all()
-    assert not outcome.gains_NG[~outcome.shown_N].any()
+    assert not outcome.gains_NG[~outcome.exposed_N].any()
     assert simulator.state.fatigue_UC[1::2].sum() < free.state.fatigue_UC[1::2].sum()
 
 

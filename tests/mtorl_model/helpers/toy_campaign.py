@@ -1,6 +1,6 @@
-"""A tiny partner to advertise with, whose bank outlives the process, and a campaign in it.
+"""A small partner to advertise with, whose bank survives the process, and a campaign with it.
 
-As a script it runs that campaign: python toy_campaign.py FOLDER SECONDS, where every step takes SECONDS.
+As a script it runs that campaign: python toy_campaign.py FOLDER SECONDS, and every step takes SECONDS.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from synthetic_journeys import CHANNELS, SPEC, toy_dataset
 
-from mtorl_model.budget.environment import Late, Moment, Outcome
+from mtorl_model.budget.environment import LateGain, Moment, Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.strategy import Choice, Strategy
@@ -34,16 +34,16 @@ def level() -> ChannelLevel:
 
 
 class InTurn:
-    """Everybody, in an order and in channels that the generator draws."""
+    """All users, in an order and in channels that the generator draws."""
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         return Choice(rng.permutation(moment.user_N), rng.integers(0, len(CHANNELS), len(moment.user_N)))
 
 
 class Partner:
-    """Charges what `cost_RUA` says (at most the bid); an offer whose price is above its bid is not shown.
+    """Charges the price `cost_RUA`; an offer whose price is above its bid leads to no exposure.
 
-    bank: what was charged under each (round, user); a file where a path is given, so that a kill does not lose it.
+    bank: the charge of each (round, user), also in a file if a path is given, so that a kill does not lose it.
     """
 
     def __init__(self, cost_RUA, bid_nano_A, budget: int, bank: Path | None = None, *, pause_s: float = 0.0):
@@ -76,10 +76,10 @@ class Partner:
         return self._moment(number, np.arange(len(self.users)))
 
     def _moment(self, number: int, user_N) -> Moment:
-        at = (number + 2) * HOUR_MS
-        late = (Late(0, 1, 1, at - 1),) if number == 1 else ()
+        at_ms = (number + 2) * HOUR_MS
+        late = (LateGain(0, 1, 1, at_ms - 1),) if number == 1 else ()
         return Moment(
-            user_N, np.full(len(user_N), at), {"hour": pa.array([number % 24] * len(user_N), pa.int32())}, late
+            user_N, np.full(len(user_N), at_ms), {"hour": pa.array([number % 24] * len(user_N), pa.int32())}, late
         )
 
     def step(self, number: int, user_N, channel_N, bid_nano_N) -> Outcome:
@@ -87,23 +87,23 @@ class Partner:
         new = [k for k, user in enumerate(user_N.tolist()) if (number, user) not in self.bank]
         assert self.charged + sum(bid_nano_N[new].tolist()) <= self._budget, "bids beyond the budget"
         price_N = self._cost_RUA[number, user_N, channel_N]
-        shown_N = price_N <= bid_nano_N
+        exposed_N = price_N <= bid_nano_N
         for k in new:
-            self.bank[number, int(user_N[k])] = int(price_N[k]) if shown_N[k] else 0
+            self.bank[number, int(user_N[k])] = int(price_N[k]) if exposed_N[k] else 0
             if self._path:
                 with self._path.open("a") as file:
                     file.write(json.dumps([number, int(user_N[k]), self.bank[number, int(user_N[k])]]) + "\n")
-        return self._outcome(number, user_N, channel_N, shown_N)
+        return self._outcome(number, user_N, channel_N, exposed_N)
 
     def recover(self, number: int, outcome: Outcome) -> None:
         self.recovered += [(number, int(user)) for user in outcome.user_N]
 
-    def _outcome(self, number: int, user_N, channel_N, shown_N) -> Outcome:
-        click_N = ((user_N + number + channel_N) % 2) * shown_N
+    def _outcome(self, number: int, user_N, channel_N, exposed_N) -> Outcome:
+        click_N = ((user_N + number + channel_N) % 2) * exposed_N
         price_N = self._cost_RUA[number, user_N, channel_N] if number >= 0 else np.zeros(len(user_N), np.int64)
         return Outcome(
-            user_N, np.full(len(user_N), (number + 2) * HOUR_MS), channel_N, shown_N,
-            np.stack([click_N, 0 * click_N], axis=1), np.where(shown_N, price_N, 0),
+            user_N, np.full(len(user_N), (number + 2) * HOUR_MS), channel_N, exposed_N,
+            np.stack([click_N, 0 * click_N], axis=1), np.where(exposed_N, price_N, 0),
             {"campaign": ["spring" if c else "summer" for c in channel_N.tolist()]},
         )  # fmt: skip
 
@@ -113,11 +113,11 @@ def empty_memory(partner: Partner) -> JourneyMemory:
 
 
 def run(
-    partner: Partner, budget: int, journal: Path, *, at_once: int, rounds: int, strategy: Strategy | None = None
+    partner: Partner, budget: int, journal: Path, *, batch_size: int, rounds: int, strategy: Strategy | None = None
 ) -> tuple[Ledger, JourneyMemory]:
     memory = empty_memory(partner)
     campaign = Campaign(budget, rounds, seed=5, name="in turn")
-    return advertise(partner, memory, strategy or InTurn(), level(), campaign, journal, at_once=at_once), memory
+    return advertise(partner, memory, strategy or InTurn(), level(), campaign, journal, batch_size=batch_size), memory
 
 
 def untrained() -> MTORL:
@@ -135,5 +135,5 @@ def killed_campaign(folder: Path, pause_s: float) -> tuple[Partner, int, int]:
 if __name__ == "__main__":
     partner, budget, rounds = killed_campaign(Path(sys.argv[1]), float(sys.argv[2]))
     print("ready", flush=True)
-    ledger, _ = run(partner, budget, Path(sys.argv[1]) / "journal", at_once=7, rounds=rounds)
+    ledger, _ = run(partner, budget, Path(sys.argv[1]) / "journal", batch_size=7, rounds=rounds)
     print("total", ledger.total_nano, flush=True)

@@ -73,7 +73,7 @@ def test_an_answer_is_what_the_model_says_of_the_padded_window(model, table, tog
     policy_BLA, gains_BLG = model.predict(encoded.batch())
     np.testing.assert_allclose(together["policy"], policy_BLA[:, -1], atol=1e-6)
     np.testing.assert_allclose(together["gains"], gains_BLG[:, -1], atol=1e-6)
-    counts = ChannelCounts.none(len(CHANNELS))
+    counts = ChannelCounts.zeros(len(CHANNELS))
     for found in predict_users([table], model, TOY, TAU):
         counts += found.counts
     expected = count_remembered(windows, encoded, reliable_steps(gains_BLG, TAU, TOY), TOY)

@@ -1,4 +1,4 @@
-"""Journey memories step by step, held equal to the nightly way from exposures to windows."""
+"""Journey memories step by step give the same windows as the nightly way from exposures to windows."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from user_chunks import user_chunk
 from features.channel_counts import dense_counts
 from features.point_in_time import EXPOSURE, KIND, QUERY, point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
-from mtorl_model.budget.environment import Late, Moment, Outcome
+from mtorl_model.budget.environment import LateGain, Moment, Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.journey_windows import journeys_to_windows
@@ -62,22 +62,23 @@ def test_it_gives_the_windows_of_the_nightly_run():
 
     memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0 + n for n in users])}, len(users), STEPS)
     for user, exposures in users.items():
-        for t, shown in enumerate(exposures):
-            channel = CHANNELS.index(shown.channel) if shown.channel in CHANNELS else -1
-            gains = [getattr(shown, g) for g in GAINS]
+        for t, exposure in enumerate(exposures):
+            channel = CHANNELS.index(exposure.channel) if exposure.channel in CHANNELS else -1
+            gains = [getattr(exposure, g) for g in GAINS]
             at_ms = int(t * 60_000)
-            memory.observe(outcome(user, at_ms, channel, gains, shown.cost, campaign=shown.campaign), hour(t % 24))
+            attributes = {"campaign": exposure.campaign}
+            memory.observe(outcome(user, at_ms, channel, gains, exposure.cost, **attributes), hour(t % 24))
     lengths = np.array([len(exposures) for exposures in users.values()])
     moment = Moment(np.arange(len(users)), lengths * 60_000, {"hour": pa.array((lengths - 1) % 24, pa.int32())})
     online = memory.windows(moment)
     for name in INPUTS:
         np.testing.assert_array_equal(getattr(online, name), getattr(nightly, name), err_msg=name)
-    for name in online._fields:  # the labels' fields are empty, and have their full shape
+    for name in online._fields:  # the fields of labels are empty, with their full shape
         assert getattr(online, name).shape == getattr(nightly, name).shape, name
 
 
-def everything_kept(dataset) -> FeatureSpec:
-    """A spec that keeps every candidate."""
+def spec_of_all_candidates(dataset) -> FeatureSpec:
+    """A spec that keeps every candidate feature."""
     features = [
         Feature(c.name, c.role.value, False, True, vocabulary=("a", "b", "c", "v0", "v1", "v2", "3", "7"))
         if c.role is Role.CATEGORICAL
@@ -90,10 +91,10 @@ def everything_kept(dataset) -> FeatureSpec:
     )  # fmt: skip
 
 
-def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
-    """Late conversions, means, switches, missing values, and a channel that the spec does not know."""
+def test_every_input_of_the_criteo_contract_equals_a_naive_computation():
+    """Late conversions, means, switches, missing values, and a channel that the spec does not contain."""
     criteo = get_dataset("criteo")
-    spec, rng = everything_kept(criteo), np.random.default_rng(3)
+    spec, rng = spec_of_all_candidates(criteo), np.random.default_rng(3)
     categories = [f"cat{k}" for k in range(1, 10)]
     rows = 14
     log = pd.DataFrame({
@@ -113,49 +114,49 @@ def test_every_input_of_the_criteo_contract_is_that_of_the_obvious_way():
         for t in range(rows + 1)
     ]  # fmt: skip
     late = [
-        Late(0, "ab".find(channel or "-"), 1, int(at))
-        for channel, at in zip(log["channel"], log["conversion_at_ms"], strict=True)
-        if at == at
+        LateGain(0, "ab".find(channel or "-"), 1, int(known_at_ms))
+        for channel, known_at_ms in zip(log["channel"], log["conversion_at_ms"], strict=True)
+        if known_at_ms == known_at_ms
     ]
     windows = []
     times = [*log["exposed_at_ms"], int(log["exposed_at_ms"].max()) + 7_000]
-    for t, at in enumerate(times):
-        memory.add_late_gains([news for news in late if (times[t - 1] if t else 0) <= news.known_at_ms < at])
-        found = memory.windows(Moment(np.array([0]), np.array([at]), context[t]))
-        inputs = naive_inputs(log, criteo, int(at), int(times[t - 1]) if t else None)
+    for t, at_ms in enumerate(times):
+        memory.add_late_gains([gain for gain in late if (times[t - 1] if t else 0) <= gain.known_at_ms < at_ms])
+        window = memory.windows(Moment(np.array([0]), np.array([at_ms]), context[t]))
+        inputs = naive_inputs(log, criteo, int(at_ms), int(times[t - 1]) if t else None)
         inputs |= {name: values[0].as_py() for name, values in context[t].items()}
-        for when, counted in counted_by_channel(criteo).items():
-            dense = {row[0]: row[1:] for row in inputs[f"{when}_by_channel"]}
-            for k, what in enumerate(counted):
-                inputs[f"{when}_{what}_by_channel"] = [dense.get(c, (0, 0, 0))[k] for c in spec.channels]
+        for period, counted in counted_by_channel(criteo).items():
+            dense = {row[0]: row[1:] for row in inputs[f"{period}_by_channel"]}
+            for k, name in enumerate(counted):
+                inputs[f"{period}_{name}_by_channel"] = [dense.get(c, (0, 0, 0))[k] for c in spec.channels]
         windows.append({name: [value] for name, value in inputs.items()} | {"valid": [True], "is_label": [False]})
         expected = encoder.encode(as_table(criteo, spec, windows[-1:], steps=1))
         for name in INPUTS:
-            ours = getattr(found, name)
-            ours = ours[:, -1:] if "L" in name.split("_")[-1] else ours
-            np.testing.assert_array_equal(ours, getattr(expected, name), err_msg=f"step {t}: {name}")
+            values = getattr(window, name)
+            last_step = values[:, -1:] if "L" in name.split("_")[-1] else values
+            np.testing.assert_array_equal(last_step, getattr(expected, name), err_msg=f"step {t}: {name}")
         if t < rows:
             row = log.iloc[t]
             memory.observe(
-                outcome(0, int(at), "ab".find(row.channel or "-"), [int(row.click), 0], row.cost,
+                outcome(0, int(at_ms), "ab".find(row.channel or "-"), [int(row.click), 0], row.cost,
                         **{name: row[name] for name in ("channel", "cpo", "campaign", *categories)}), context[t],
             )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
 def test_running_totals_give_the_inputs_that_are_computed_from_all_exposures(name):
-    """Exposure after exposure here, all at once in features/point_in_time.py: the same inputs at every step."""
+    """One exposure at a time here, all together in features/point_in_time.py: the same inputs at every step."""
     dataset = get_dataset(name)
     frame = random_exposures(dataset, users=4, rows=80, days=3, seed=7)
     frame = frame.drop_duplicates(["user_id", "exposed_at_ms"]).sort_values(["exposed_at_ms", "user_id"])
-    spec = dataclasses.replace(everything_kept(dataset), channels=dataset.channels or ("a", "b"))
+    spec = dataclasses.replace(spec_of_all_candidates(dataset), channels=dataset.channels or ("a", "b"))
     as_of_ms = dataset.end_of_day_ms(day(2))
     chunk = user_chunk(frame, dataset, as_of_ms)
     table = point_in_time_steps(chunk, dataset, STRICTLY_BEFORE)
-    for when, counted in counted_by_channel(dataset).items():
-        lists = table.column(f"{when}_by_channel").combine_chunks()
-        for what, counts in zip(counted, dense_counts(lists, counted, spec.channels), strict=True):
-            table = table.append_column(f"{when}_{what}_by_channel", pa.array(counts.tolist()))
+    for period, counted in counted_by_channel(dataset).items():
+        lists = table.column(f"{period}_by_channel").combine_chunks()
+        for count, counts in zip(counted, dense_counts(lists, counted, spec.channels), strict=True):
+            table = table.append_column(f"{period}_{count}_by_channel", pa.array(counts.tolist()))
     steps = {step["exposure_id"]: step for step in table.to_pylist() if step[KIND] == EXPOSURE}
     queries = [step for step in table.to_pylist() if step[KIND] == QUERY]
     users = {user_id: number for number, user_id in enumerate(chunk.user_id_U.to_pylist())}
@@ -175,7 +176,7 @@ def test_running_totals_give_the_inputs_that_are_computed_from_all_exposures(nam
 
     plain = frame.astype(object).where(frame.notna(), None).to_dict("records")
     late_gains = [
-        Late(users[row["user_id"]], index_of(row["channel"], spec), k, row[dataset.late_gain_times[gain]])
+        LateGain(users[row["user_id"]], index_of(row["channel"], spec), k, row[dataset.late_gain_times[gain]])
         for row in plain
         for k, gain in enumerate(dataset.gain_names)
         if gain in dataset.late_gains and row[gain]
@@ -202,13 +203,13 @@ def index_of(channel: str | None, spec: FeatureSpec) -> int:
     return spec.channels.index(channel) if channel in spec.channels else -1
 
 
-def test_offers_that_were_not_shown_leave_no_trace():
+def test_offers_without_an_exposure_leave_no_trace():
     memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0, 31.0])}, 2, STEPS)
-    both = Outcome(
+    two_offers = Outcome(
         np.array([0, 1]), np.array([10, 10]), np.array([0, 0]), np.array([True, False]), np.array([[1, 0], [1, 0]]),
         np.array([5, 5]), {"campaign": ["spring", "summer"]},
     )  # fmt: skip
-    memory.observe(both, {"hour": pa.array([1, 1], pa.int32())})
+    memory.observe(two_offers, {"hour": pa.array([1, 1], pa.int32())})
     assert memory.exposures_UA.sum(axis=1).tolist() == [1, 0]
     assert memory.gains_UAG[:, :, 0].sum(axis=1).tolist() == [1, 0]
     window = memory.windows(Moment(np.array([0, 1]), np.array([20, 20]), {"hour": pa.array([1, 1], pa.int32())}))

@@ -1,0 +1,19 @@
+"""The channel level as of a model's training: from windows of its training users and its own predictions for them."""
+
+from mtorl_model.data.encoding import Encoded
+from mtorl_model.data.money import Ints
+from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, count_steps
+from mtorl_model.inference.scoring import base_rate
+from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method
+from schemas.dataset import Dataset
+
+
+def training_level(model: Method, windows: Encoded, cost_nano_NL: Ints, dataset: Dataset) -> ChannelLevel:
+    """The channel level over the labels of N windows of L steps. cost_nano_NL: the cost of each step."""
+    counts, tau = ChannelCounts.zeros(len(model.spec.channels)), base_rate(model, dataset)
+    for start in range(0, len(windows.label_NL), WINDOWS_AT_ONCE):
+        part = slice(start, start + WINDOWS_AT_ONCE)
+        encoded = windows.take(part)
+        gains_BLG = model.predict(encoded.batch()).gains_XG
+        counts += count_steps(encoded.label_NL, encoded, gains_BLG, tau, cost_nano_NL[part], dataset)
+    return channel_level(model.spec.channels, counts)
