@@ -1,9 +1,11 @@
 """A published partition in DuckDB: its rows are the view `partition` of a connection."""
 
+import atexit
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -18,16 +20,34 @@ def open_view(partition: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the view `partition` over all files of a partition that has at least one.
 
     The macros sha2 and conv work like Spark's functions, so that `schemas.splits.split_sql` runs in both engines.
-    Raises duckdb.Error if a file is not Parquet.
+    Raises duckdb.Error if a file is not Parquet. What a caller creates in the connection should be temporary: the
+    database outlives the connection.
     """
-    with tempfile.TemporaryDirectory(prefix="duckdb-") as spill, duckdb.connect() as connection:
-        connection.execute(f"SET memory_limit = '{_MEMORY}'")
-        connection.execute(f"SET temp_directory = {_text(spill)}")
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute("CREATE MACRO sha2(text, bits) AS sha256(text)")
-        connection.execute("CREATE MACRO conv(digits, from_base, to_base) AS CAST('0x' || digits AS UBIGINT)")
-        connection.execute(f'CREATE VIEW "partition" AS SELECT * FROM {rows_sql([partition])}')
-        yield connection
+    try:
+        with _database(os.getpid()).cursor() as connection:
+            connection.execute(f'CREATE TEMP VIEW "partition" AS SELECT * FROM {rows_sql([partition])}')
+            yield connection
+    except (duckdb.FatalException, duckdb.InternalException):  # a database that had such an error answers nothing more
+        _database.cache_clear()
+        raise
+
+
+@cache
+def _database(process: int) -> duckdb.DuckDBPyConnection:
+    """The database of this process, in memory. To start one takes longer than most queries, so it is started once.
+
+    process: its id. A fork has no threads of its parent's database and must not use it.
+    """
+    spill = tempfile.TemporaryDirectory(prefix="duckdb-")
+    atexit.register(spill.cleanup)
+    database = duckdb.connect()
+    database.execute(f"SET memory_limit = '{_MEMORY}'")
+    database.execute(f"SET temp_directory = {_text(spill.name)}")
+    database.execute("SET enable_progress_bar = false")
+    database.execute("SET enable_external_file_cache = false")  # a file is read as it is now
+    database.execute("CREATE MACRO sha2(text, bits) AS sha256(text)")
+    database.execute("CREATE MACRO conv(digits, from_base, to_base) AS CAST('0x' || digits AS UBIGINT)")
+    return database
 
 
 def read_error(partition: Partition) -> duckdb.Error | None:

@@ -1,6 +1,7 @@
 """A small lake of two scored days, written straight into its tables, whose figures can be counted by hand."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -22,6 +23,12 @@ FIRST, DAY = "2017-01-02", "2017-01-03"
 MODEL = "mtorl_criteo/2"
 
 
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One database for all tables: to start one takes longer than to write a table."""
+    return duckdb.connect(config={"enable_external_file_cache": False})
+
+
 def put(
     lake: Lake,
     table: str,
@@ -32,7 +39,7 @@ def put(
     inputs: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Publish what a DuckDB SELECT gives as the partition."""
-    with staging_folder(lake) as staged, duckdb.connect() as db:
+    with staging_folder(lake) as staged, _database().cursor() as db:
         file = staged / "part-00000.parquet"
         db.execute(f"COPY ({select}) TO '{file}' (FORMAT parquet)")
         rows = db.execute(f"SELECT count(*) FROM '{file}'").fetchall()[0][0]
@@ -71,9 +78,9 @@ def exposures(lake: Lake, ds: str, kept: int, duplicates: int, refused: int) -> 
 def refused(lake: Lake, ds: str, groups: Mapping[tuple[str, str], int], raw: str = "row") -> None:
     """Refused rows by (reason, source file)."""
     rows = [f"(?, ?, ?, {n})" for n in groups.values()]
-    with duckdb.connect() as db:
+    with _database().cursor() as db:
         values = [v for (reason, file) in groups for v in (reason, file, raw)]
-        db.execute("CREATE TABLE g (reason text, source_file text, raw text, n int)")
+        db.execute("CREATE TEMP TABLE g (reason text, source_file text, raw text, n int)")
         if rows:
             db.execute(f"INSERT INTO g VALUES {', '.join(rows)}", values)
         file = lake.root / ".refused.parquet"
