@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,7 +33,7 @@ from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.train import train_champion
 from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
+from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import split_of
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -61,6 +62,12 @@ def trained(tmp_path_factory) -> Lake:
 def others(tmp_path_factory) -> Lake:
     """Windows of 180 users, of whom the trained lake knows the first 120."""
     return write_lake(tmp_path_factory.mktemp("others"), users=180, seed=5)[0]
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained: Lake, others: Lake) -> dict:
+    """The metrics of the champion on the windows of the others; not to be changed."""
+    return evaluate_champion(Registry(trained, KUAIRAND), other=others)
 
 
 def publish_known_users(lake: Lake, users) -> None:
@@ -107,9 +114,9 @@ def test_a_trained_champion_knows_more_than_base_rates(trained):
     assert found["reward"]["click"]["rate_top_37.5pct"] > found["reward"]["click"]["rate"]
 
 
-def test_users_that_were_learned_from_are_left_out(trained, others):
+def test_users_that_were_learned_from_are_left_out(trained, others, evaluation):
+    found = evaluation
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
-    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
     assert found["users_left_out"] == len(learned) > 60
     assert found["users"] == 180 - len(learned)
 
@@ -121,8 +128,8 @@ def test_users_that_were_learned_from_are_left_out(trained, others):
     assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, labels.prediction.gains_XG[:, 0]))
 
 
-def test_the_model_stands_beside_its_baselines(trained, others):
-    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
+def test_the_model_stands_beside_its_baselines(evaluation):
+    found = evaluation
     baselines, compared = found["baselines"], found["model_minus_baseline"]
     assert (
         set(baselines["channel"]) == set(compared["channel"]) == {"copy_previous", "most_popular", "gradient_boosting"}
@@ -139,8 +146,8 @@ def test_the_model_stands_beside_its_baselines(trained, others):
     assert re.search(r"gradient boosting, AUC \d\.\d{3}$", as_text(found), re.MULTILINE)
 
 
-def test_nothing_is_said_of_a_channel_that_cannot_be_predicted(trained, others):
-    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
+def test_nothing_is_said_of_a_channel_that_cannot_be_predicted(evaluation):
+    found = deepcopy(evaluation)
     found["channel"]["predictable"] = False
     text = as_text(found)
     assert "cannot be predicted" in text
@@ -246,13 +253,13 @@ def test_the_value_of_the_policy_counts_the_labels_drawn_at_random(trained, tmp_
     assert "depends on the one before" in found["policy"]["why"]
 
 
-def test_days_outside_the_range_do_not_count(trained, others):
-    first, last, both = (
-        evaluate_champion(Registry(trained, KUAIRAND), other=others, first_day=a, last_day=b)["labels"]
-        for a, b in ((FIRST, FIRST), (LAST, LAST), (None, None))
+def test_days_outside_the_range_do_not_count(trained, others, evaluation):
+    first, last = (
+        evaluate_champion(Registry(trained, KUAIRAND), other=others, first_day=day, last_day=day)["labels"]
+        for day in (FIRST, LAST)
     )
-    assert 0 < first < both
-    assert first + last == both
+    assert 0 < first < evaluation["labels"]
+    assert first + last == evaluation["labels"]
 
 
 def test_nobody_left_to_evaluate_is_one_clear_line(trained, tmp_path):
@@ -316,9 +323,10 @@ def test_models_that_are_asked_together_say_what_each_says_alone(trained):
     assert labels_of_each([model, other], [no_label], KUAIRAND) is None
 
 
-def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
+def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path, monkeypatch, capsys):
     out = tmp_path / "new" / "metrics.json"
-    command = [sys.executable, "-m", "mtorl_model.evaluate", "--dataset", "kuairand", "--lake", str(trained.root)]
+    arguments = ["--dataset", "kuairand", "--lake", str(trained.root)]
+    command = [sys.executable, "-m", "mtorl_model.evaluate", *arguments]
     done = subprocess.run(
         [*command, "--sequences", str(others.root), "--out", str(out)], capture_output=True, text=True
     )
@@ -331,11 +339,12 @@ def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path):
         "interval", "baselines", "model_minus_baseline", "notes",
     }  # fmt: skip
 
-    done = subprocess.run(
-        [*command, "--split", "test", "--from", "10.4.2022", "--out", str(out)], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stderr == "error: '10.4.2022' is not a day: write it as YYYY-MM-DD\n"
+    wrong_day = ["--split", "test", "--from", "10.4.2022", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments, *wrong_day])
+    with pytest.raises(SystemExit) as ended:
+        exit_with_one_line(evaluate.main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: '10.4.2022' is not a day: write it as YYYY-MM-DD\n"
     assert json.loads(out.read_text()) == found
 
 
