@@ -71,10 +71,10 @@ cluster-test: ## run docker/compose.yaml without containers: a day on Celery and
 
 test: setup lint ## run lint and all tests
 	@bin/browser.sh
-	@$(TOOLS)/pytest -q -n 2 --dist loadfile
+	@$(TOOLS)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## run the fast tests only: no Spark, Airflow, browser or training
-	@$(TOOLS)/pytest -q -n 2 -m "not slow and not spark and not airflow and not cluster and not browser"
+	@$(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not browser"
 
 lint: setup ## run ruff and mypy
 	@$(TOOLS)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,19 @@ _FOR_TINY_DATA = {
     "spark.sql.adaptive.enabled": "false",
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
 }
+
+
+# About how many seconds a test takes, by its markers; a test without one takes a moment.
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 10.0, "spark": 3.0, "browser": 1.0}
+
+
+@pytest.hookimpl(trylast=True)  # once the other conftests have added their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: no process is left alone with one of them at the end of a test run."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        seconds[item.path] += max((_SECONDS.get(marker.name, 0.1) for marker in item.iter_markers()), default=0.1)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")
