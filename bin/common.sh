@@ -19,8 +19,8 @@ driver_memory() {
   awk '/^MemTotal/ { gb = int($2 / 4194304); print (gb < 1 ? 1 : gb > 8 ? 8 : gb) "g" }' /proc/meminfo
 }
 
-# The file in which setup keeps an archive of Spark's loaded classes: loading them without it takes a third of a day's job.
-# Each version of Java and of the packages has its own. Nothing where the path has a space, because Spark splits
+# The file of setup's archive of Spark's loaded classes. Without the archive, loading them takes a third of a day's job.
+# Each version of Java and of the packages has its own. Prints nothing if the path has a space, because Spark splits
 # SPARK_SUBMIT_OPTS at spaces; Java then works without an archive.
 class_archive() {
   local versions_hash
@@ -29,7 +29,7 @@ class_archive() {
   printf '%s/spark-%s.jsa' "$VENV" "${versions_hash:0:12}"
 }
 
-# The options by which Java uses that archive; nothing where setup could not make it.
+# The options by which Java uses that archive; nothing if setup could not make it.
 class_archive_options() {
   local archive
   archive="$(class_archive)"
@@ -37,14 +37,14 @@ class_archive_options() {
   [ ! -s "$archive" ] || printf ' -XX:SharedArchiveFile=%s -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off' "$archive"
 }
 
-# The environment of the entry points and of Spark. Without a cluster, nothing listens on or calls any machine but this one.
+# The environment of the entry points and of Spark. Without a cluster, all connections stay on this machine.
 step_environment() {
   export PATH="$VENV/bin:$PATH" PYTHONPATH="$ROOT" PYSPARK_PYTHON="$PYTHON_BIN"
-  # Spark's own search for its home fails where the path has a space.
+  # Spark's own search for its home fails if the path has a space.
   local spark_homes=("$VENV"/lib/python3*/site-packages/pyspark)
   export SPARK_HOME="${spark_homes[0]}"
   export SPARK_MASTER="${SPARK_MASTER:-local[2]}"
-  # A day's job ends before the work of Java's optimising compiler pays off: compile only what runs for minutes.
+  # A day's job ends before the work of Java's optimising compiler pays off, so that it compiles late.
   local compiler="-XX:Tier4InvocationThreshold=60000 -XX:Tier4MinInvocationThreshold=8000"
   compiler="$compiler -XX:Tier4CompileThreshold=180000 -XX:Tier4BackEdgeThreshold=500000"
   export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:--XX:+UseSerialGC $compiler$(class_archive_options)}"
@@ -58,8 +58,8 @@ step_environment() {
   set +a
 }
 
-# small_log_settings FOLDER: where the raw log in FOLDER is small, let Java and Spark compile as little as they can. A
-# day of such a log ends before the compilers' work pays off; jobs that run for minutes become slower by it.
+# small_log_settings FOLDER: if the raw log in FOLDER is small, let Java and Spark compile as little as they can. A day
+# of such a log ends before the compilers' work pays off. Jobs that run for minutes would become slower.
 small_log_settings() {
   local kilobytes
   kilobytes="$(du -skL -- "$1" | cut -f1)"

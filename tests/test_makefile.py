@@ -250,8 +250,13 @@ def test_studies_refuse_a_bad_input_with_one_line(checkout, arguments, message):
     ],
 )
 def test_the_spark_driver_listens_on_this_machine_only_unless_there_is_a_cluster(checkout, environment, address):
-    script = 'source bin/common.sh; step_environment; printf "%s" "${SPARK_LOCAL_IP:-}"'
-    removed = ("SPARK_MASTER", "SPARK_LOCAL_IP", "AIRFLOW_CONN_SPARK")
+    assert step_variable(checkout, "SPARK_LOCAL_IP", environment) == address
+
+
+def step_variable(checkout: Checkout, name: str, environment: dict[str, str]) -> str:
+    """A variable that bin/common.sh sets for the entry points, empty if it does not."""
+    script = f'source bin/common.sh; step_environment; printf "%s" "${{{name}:-}}"'
+    removed = ("SPARK_HOME", "SPARK_MASTER", "SPARK_LOCAL_IP", "AIRFLOW_CONN_SPARK")
     inherited = {k: v for k, v in os.environ.items() if k not in removed}
     done = subprocess.run(
         ["bash", "-c", script],
@@ -261,7 +266,13 @@ def test_the_spark_driver_listens_on_this_machine_only_unless_there_is_a_cluster
         text=True,
         check=True,
     )
-    assert done.stdout == address
+    return done.stdout
+
+
+def test_spark_is_that_of_the_virtual_environment(checkout):
+    home = Path(step_variable(checkout, "SPARK_HOME", {}))
+    assert home.is_relative_to(checkout.root / ".venv")
+    assert os.access(home / "bin" / "spark-submit", os.X_OK)
 
 
 def test_backfill_without_airflow_says_how_to_start_it(checkout):

@@ -1,10 +1,10 @@
-"""Backfills the daily DAG of a dataset in a running Airflow. Ends when the runs and those that follow them have ended.
+"""Backfills the daily DAG of a dataset in a running Airflow, and waits for the nightly and report runs that follow.
 
 Usage: python -m bin.embedded_airflow.backfill DATASET FROM TO. Environment:
 
-    AIRFLOW_HOME                            of the Airflow that `make up` has started, or else
-    AIRFLOW_URL, AIRFLOW_ADMIN_PASSWORD     of another one
-    RUNS=1                                  days that run in parallel
+    AIRFLOW_HOME                            the folder of the Airflow that `make up` has started
+    AIRFLOW_URL, AIRFLOW_ADMIN_PASSWORD     another Airflow instead, for example that of docker/compose.yaml
+    RUNS                                    days that run in parallel, by default 1
     THIS_CODE=1                             rebuild tables that another version of the code has built
 
 It uses the REST API because Airflow's command line writes to SQLite from a second process, which fails with
@@ -36,7 +36,7 @@ COMPLETION_LIMIT_S = 60
 OTHER_RUNS_LIMIT_S = 180
 FINISHED = ("success", "failed")
 UNFINISHED_QUERY = "state=queued&state=running"
-STARTS_NIGHTLY_RUN = "audit_champion"  # the task of the daily DAG behind which the nightly run starts
+STARTS_NIGHTLY_RUN = "audit_champion"  # the task of the daily DAG that triggers the nightly run
 MOST_RUNS = 16
 
 
@@ -54,7 +54,7 @@ class DailyRun(NamedTuple):
 
 
 def backfill(airflow: Airflow, dataset: str, first: str, last: str, runs: int = 1, **conf: object) -> Counter[str]:
-    """Run the daily DAG for each day, and wait for its nightly run and its report. The number of days by outcome.
+    """Run the daily DAG for each day and wait for its nightly run and its report. Returns the days counted by outcome.
 
     Outcomes: success, failed, "no rows" (the log has no rows on this day), "not run".
     runs: days in parallel. conf: parameters of the daily DAG.
@@ -87,7 +87,7 @@ def unpaused(airflow: Airflow, *dags: str) -> Iterator[None]:
     """Switch the DAGs on, since a paused DAG does not run its backfill. Afterwards pause those that were paused.
 
     Other runs of these DAGs may have begun, and a run of a paused DAG stops half-way and blocks the next run of its
-    day. So they are waited for, up to OTHER_RUNS_LIMIT_S; where one takes longer, the DAGs stay switched on.
+    day. So wait for these runs up to OTHER_RUNS_LIMIT_S; if one takes longer, the DAGs stay switched on.
     """
     paused = [dag for dag in dags if airflow.call("GET", f"/api/v2/dags/{dag}")["is_paused"]]
     for dag in paused:
@@ -137,7 +137,7 @@ def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: 
 
 
 def _wait_for_daily_runs(airflow: Airflow, dag: str, created: dict[str, Any], days: list[str]) -> dict[str, DailyRun]:
-    """Wait for the runs of the backfill. The run of each day that had one."""
+    """Wait for the runs of the backfill. Returns the run of each day that had one."""
     finished: dict[str, DailyRun] = {}
     while missing := [day for day in days if day not in finished]:
         time.sleep(POLL_S)
@@ -154,7 +154,7 @@ def _wait_for_daily_runs(airflow: Airflow, dag: str, created: dict[str, Any], da
 
 
 def _wait_for_triggered_runs(airflow: Airflow, dag: str, created_at: str, days: list[str]) -> dict[str, str]:
-    """Wait for the runs that the previous DAG has triggered. The state of each day whose run was queued."""
+    """Wait for the runs that the previous DAG has triggered. Returns the state of each day whose run was queued."""
     deadline = time.monotonic() + QUEUE_LIMIT_S
     states: dict[str, str] = {}
     while True:
@@ -182,7 +182,7 @@ def newest_runs(
 
 
 def airflow_of_environment() -> Airflow:
-    """The Airflow that AIRFLOW_URL names (that of the compose file, for example), else the one of `make up`."""
+    """The Airflow that AIRFLOW_URL names, else the one that `make up` has started."""
     url = os.environ.get("AIRFLOW_URL")
     if not url:
         return Airflow.from_service(Path(os.environ["AIRFLOW_HOME"]))

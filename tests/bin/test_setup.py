@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 
-TOOLS = (
+TOOLS = [
     "bash",
     "dirname",
     "id",
@@ -25,7 +25,7 @@ TOOLS = (
     "rm",
     "realpath",
     "mv",
-)
+]
 # `-m venv --clear DIR` deletes DIR and makes it with DIR/bin/python. `-m pip` writes its arguments to a file, and fails
 # while the file `broken` exists.
 PYTHON = """#!/bin/bash

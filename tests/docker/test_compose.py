@@ -27,10 +27,12 @@ FOLDERS = {"LAKE": "/data/lake", "RAW": "/data/raw"}
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 
 
-@pytest.fixture
-def variables(tmp_path: Path) -> dict[str, str]:
-    subprocess.run([ROOT / "docker" / "make-env.sh", tmp_path / ".env"], check=True)
-    return read_env_file(tmp_path / ".env") | FOLDERS
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables that the file needs: secrets as make-env.sh makes them, and FOLDERS."""
+    file = tmp_path_factory.mktemp("secrets") / ".env"
+    subprocess.run([ROOT / "docker" / "make-env.sh", file], check=True)
+    return read_env_file(file) | FOLDERS
 
 
 def test_all_services_are_there_with_health_checks_and_dependencies(variables):
