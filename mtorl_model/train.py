@@ -27,7 +27,7 @@ from lakehouse.staging import require_lake, staging_folder
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.registry import Registry, Version
-from mtorl_model.data.delayed_feedback import FeedbackConfig, known_by_end_of
+from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.device import choose_device
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
@@ -67,13 +67,13 @@ def train_champion(
     require_lake(lake)  # hours before anything is registered
     spec = published_spec(lake, dataset.name, spec_day)
     encoder = Encoder(spec, dataset, config.reward_inputs)
-    known_by = None
+    cutoff = None
     days = [d for d in lake.days(SEQUENCES, dataset) if first_day <= d <= last_day]
     trained_on = lake.fingerprints(SEQUENCES, dataset, days)
     if labels_known_by:
-        known_by = known_by_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
+        cutoff = cutoff_at_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
     train, valid = data_parallel.first_alone(
-        lambda: [open_windows(lake, encoder, first_day, last_day, split, known_by) for split in (TRAIN, VALIDATION)]
+        lambda: [open_windows(lake, encoder, first_day, last_day, split, cutoff) for split in (TRAIN, VALIDATION)]
     )
     params = _identity(method, config, spec.version, train, valid)
     identity = json.dumps(params, sort_keys=True)

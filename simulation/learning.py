@@ -178,7 +178,7 @@ def _log(encoder: Encoder, users: int, seed: int, maturity: Maturity | None = No
         heard_R = arrays["gains_NLG"][:, _CONVERSION] > 0
         maturity = estimate_delays(arrays["delay_s"][heard_R], arrays["age_s"][heard_R])
     arrays["maturity_NLG"] = np.ones_like(arrays["gains_NLG"])
-    arrays["maturity_NLG"][:, _CONVERSION] = maturity.at(arrays["age_s"])
+    arrays["maturity_NLG"][:, _CONVERSION] = maturity.share_known(arrays["age_s"])
     order = np.argsort(arrays["user"], kind="stable")  # rounds stay in order
     row_WL, label_WL = _windows(arrays["user"][order])
     real_WL = row_WL >= 0

@@ -59,7 +59,7 @@ def _challenger(
     params = {
         **model.config.settings(), **json.loads(config.to_json()), **json.loads(feedback.to_json()),
         "device": choose_device(config.device).type, "day": day, "parent": parent.name,
-        "spec": model.spec.version, "sample": sample.inputs, "labels": sample.known_by.key,
+        "spec": model.spec.version, "sample": sample.inputs, "labels": sample.cutoff.key,
         "code": code_version("mtorl_model"),
     }  # fmt: skip
     identity = json.dumps(params, sort_keys=True)

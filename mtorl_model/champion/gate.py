@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lakehouse.rows import publish_rows
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.registry import Registry, Version
-from mtorl_model.data.delayed_feedback import FeedbackConfig, known_by_end_of
+from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.comparison import Difference, as_lines, compare
 from schemas.days import day_plus
@@ -106,8 +106,8 @@ def _checks(
     # Delays are estimated on all days with gains that may still come; the models are compared on the latest.
     first = day_plus(day, -max(dataset.outcome_days, gate.days))
     days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
-    known_by = known_by_end_of(day, lake, dataset, days, feedback)
-    compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, known_by)
+    cutoff = cutoff_at_end_of(day, lake, dataset, days, feedback)
+    compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff)
     if compared is None:
         return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], [], {}
     rows = [_head_row(difference, gate) for difference in compared.heads]

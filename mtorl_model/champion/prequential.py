@@ -36,7 +36,7 @@ def measure_day(
         if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
             raise Busy(f"{path} was published anew since its sample was drawn: run again")
         windows = split_windows(lake, dataset, [day], TRAIN, model.encoder(dataset), with_times=True)
-        labels = predict_labels(model, windows, dataset, sample.known_by)
+        labels = predict_labels(model, windows, dataset, sample.cutoff)
     rows: list[dict[str, object]] = []
     for head, (loss_N, labelled_N) in head_losses(labels, model).items():
         if labelled_N.any():

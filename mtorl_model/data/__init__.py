@@ -1,1 +1,1 @@
-"""Published windows to batches of tensors."""
+"""From published windows to batches of tensors."""

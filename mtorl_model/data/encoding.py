@@ -1,13 +1,13 @@
-"""From windows in the layout of the table `sequences` to the model's numbers, by the feature spec.
+"""Turns windows in the layout of the table `sequences` into the model's arrays, by the feature spec.
 
 Shape suffixes as in batch.py, with N windows of a table or store in place of B.
 
-The order of the inputs is fixed, `input_names` lists them:
+The order of the inputs is fixed; `input_names` lists them:
 - categorical: the spec's kept categories of a step, then those of the profile, each in the spec's order;
-- numeric: the spec's kept numbers of a step, then the history inputs that every dataset has (log counts,
-  smoothed gain rates, and both per channel of the spec), then the kept numbers of the profile;
+- numeric: the spec's kept numbers of a step, then the history inputs that every dataset has (log counts, smoothed
+  gain rates, and both for each channel of the spec), then the kept numbers of the profile;
 - reward: see reward_inputs.py.
-No loop runs over rows or steps: columns are turned whole.
+Whole columns are converted together; no loop runs over rows or steps.
 """
 
 import math
@@ -21,16 +21,16 @@ import pyarrow.compute as pc
 import torch
 
 from mtorl_model.data.batch import Batch, InputSizes, step_features
-from mtorl_model.data.delayed_feedback import KnownBy
+from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.reward_inputs import GAINS_AND_REWARD, RewardInputs
 from schemas.contract import Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import OUT_OF_VOCABULARY, Feature, FeatureSpec
 
-# A scaled number further out than this many standard deviations carries no more than "very large".
+# Scaled numbers are clipped at this many standard deviations: beyond it, the exact size carries no information.
 NUMERIC_LIMIT = 8.0
-# A gain rate is (gains + PRIOR_GAINS) / (exposures + PRIOR_EXPOSURES): one lucky click is no rate of 1.
+# A gain rate is (gains + PRIOR_GAINS) / (exposures + PRIOR_EXPOSURES), so that one lucky click is not a rate of 1.
 PRIOR_GAINS, PRIOR_EXPOSURES = 1.0, 10.0
 
 Array = npt.NDArray[Any]
@@ -48,11 +48,11 @@ class InputNames(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """N windows as arrays, in memory or mapped from files. Profile inputs are stored once a window."""
+    """N windows as arrays, in memory or mapped from files. Profile inputs are stored once for each window."""
 
     categorical_NLK: Array  # int32, 0 = missing, unseen or padding
     profile_categorical_NK: Array  # int32
-    numeric_NLF: Array  # float32, as all below that are not marked otherwise
+    numeric_NLF: Array  # float32, like all arrays below without another type
     profile_numeric_NF: Array
     action_in_NLA: Array
     reward_in_NLR: Array
@@ -68,11 +68,11 @@ class Encoded(NamedTuple):
         return Encoded(*(np.array(array[rows]) for array in self))
 
     def label_features(self) -> npt.NDArray[np.float32]:
-        """[N, F]: the inputs of each label step as one row of numbers, see step_features."""
+        """The inputs of each label step as one row of numbers, [labels, columns]; see step_features."""
         return step_features(self.batch(), self.label_NL)
 
     def batch(self) -> Batch:
-        """As tensors, the profile repeated at every real step."""
+        """The windows as tensors; the profile is repeated at every real step."""
         valid_NL1 = self.valid_NL[:, :, None]
         categorical = _with_profile(self.categorical_NLK, self.profile_categorical_NK, valid_NL1)
         numeric = _with_profile(self.numeric_NLF, self.profile_numeric_NF, valid_NL1)
@@ -95,19 +95,19 @@ def _with_profile(steps_NLX: Array, profile_NX: Array, valid_NL1: Bools) -> Arra
 
 
 def input_names(spec: FeatureSpec, reward_inputs: RewardInputs) -> InputNames:
-    """The inputs by name, in their order."""
+    """The names of the inputs, in their order."""
     gains, channels = spec.gains, spec.channels
-    categorical = (f.name for static in (False, True) for f in _kept(spec, Role.CATEGORICAL, static))
+    categorical = (f.name for static in (False, True) for f in _kept_features(spec, Role.CATEGORICAL, static))
     return InputNames(
         categorical=tuple(categorical),
         numeric=(
-            *(f.name for f in _kept(spec, Role.NUMERIC, False)),
-            *(f"log_{when}_{what}" for when in ("seen", "new") for what in ("exposures", *gains)),
+            *(f.name for f in _kept_features(spec, Role.NUMERIC, False)),
+            *(f"log_{prefix}_{event}" for prefix in ("seen", "new") for event in ("exposures", *gains)),
             *(f"rate_{g}" for g in gains),
             *(f"log_seen_{c}" for c in channels),
             *(f"share_{c}" for c in channels),
             *(f"rate_{g}_{c}" for g in gains for c in channels),
-            *(f.name for f in _kept(spec, Role.NUMERIC, True)),
+            *(f.name for f in _kept_features(spec, Role.NUMERIC, True)),
         ),
         reward=reward_inputs.names(gains),
     )
@@ -126,7 +126,7 @@ def input_sizes(spec: FeatureSpec, reward_inputs: RewardInputs) -> InputSizes:
     )
 
 
-def _kept(spec: FeatureSpec, role: Role, static: bool) -> list[Feature]:
+def _kept_features(spec: FeatureSpec, role: Role, static: bool) -> list[Feature]:
     return [f for f in spec.kept_features if f.role == role.value and f.static is static]
 
 
@@ -134,14 +134,14 @@ class Encoder:
     """Applies a feature spec, unchanged, to windows of its dataset."""
 
     def __init__(self, spec: FeatureSpec, dataset: Dataset, reward_inputs: RewardInputs = GAINS_AND_REWARD) -> None:
-        """Raises UserError if the spec is of another dataset, or if its smallest and largest reward are equal."""
+        """Raises UserError if the spec is for another dataset, or if its smallest and largest reward are equal."""
         if (spec.dataset, spec.gains) != (dataset.name, dataset.gain_names):
             raise UserError(
                 f"the feature spec is for {spec.dataset} with the gains {', '.join(spec.gains)}, not for "
                 f"{dataset.name} with {', '.join(dataset.gain_names)}: fit it again (make run)"
             )
         if not spec.reward.high > spec.reward.low:
-            raise UserError(f"all training users of {dataset.name} earn the same reward: there is nothing to learn")
+            raise UserError(f"all training users of {dataset.name} earn the same reward, so no model can be trained")
         self.spec = spec
         self.reward_inputs = reward_inputs
         self._late_gains_at = dataset.late_gain_times
@@ -159,13 +159,13 @@ class Encoder:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of `sequences` that are read."""
-        counts = ("exposures", *self.spec.gains)
+        events = ("exposures", *self.spec.gains)
         return (
             "valid",
             *(f.name for f in self.spec.kept_features),
-            *(f"{when}_{what}" for when in ("seen", "new") for what in counts),
+            *(f"{prefix}_{event}" for prefix in ("seen", "new") for event in events),
             "new_cost",
-            *(f"seen_{what}_by_channel" for what in counts),
+            *(f"seen_{event}_by_channel" for event in events),
             "new_exposures_by_channel",
             "is_label",
             "channel",
@@ -175,13 +175,14 @@ class Encoder:
 
     @property
     def time_columns(self) -> tuple[str, ...]:
-        """The further columns of `sequences` that are read to cut labels back to what was known at a moment."""
+        """The columns of `sequences` that are read in addition if there is a label cutoff."""
         return ("exposed_at_ms", *self._late_gains_at.values())
 
-    def encode(self, table: pa.Table | pa.RecordBatch, known_by: KnownBy | None = None) -> Encoded:
-        """Windows as arrays. known_by: the moment whose knowledge the labels hold; None: their full outcome.
+    def encode(self, table: pa.Table | pa.RecordBatch, cutoff: LabelCutoff | None = None) -> Encoded:
+        """The windows of a table as arrays.
 
-        Raises UserError where a column is missing or a list has another length than `valid`.
+        cutoff: labels contain the outcome as it was known at that moment; None: the full outcome. Raises UserError if
+        a column is missing, or if a list and `valid` have different lengths.
         """
         windows = _Windows(table)
         valid_NL = windows.flags("valid")
@@ -189,8 +190,8 @@ class Encoder:
         seen_NLG = _stack([windows.counts(f"seen_{g}") for g in self.spec.gains])
         new_NLG = _stack([windows.counts(f"new_{g}") for g in self.spec.gains])
         width = len(self.spec.channels)
-        shown_NLA = windows.per_channel("seen_exposures_by_channel", width)
-        gained = [windows.per_channel(f"seen_{g}_by_channel", width) for g in self.spec.gains]
+        exposures_NLA = windows.per_channel("seen_exposures_by_channel", width)
+        gains_by_channel = [windows.per_channel(f"seen_{g}_by_channel", width) for g in self.spec.gains]
         numeric_NLF = np.concatenate(
             [
                 *(_scaled(windows.numbers(f.name), f)[..., None] for f in self._features(Role.NUMERIC, False)),
@@ -199,20 +200,20 @@ class Encoder:
                 np.log1p(new_exposures)[..., None],
                 np.log1p(new_NLG),
                 _smoothed_rate(seen_NLG, seen_exposures[..., None]),
-                np.log1p(shown_NLA),
-                shown_NLA / np.maximum(seen_exposures, 1)[..., None],
-                *(_smoothed_rate(gained_NLA, shown_NLA) for gained_NLA in gained),
+                np.log1p(exposures_NLA),
+                exposures_NLA / np.maximum(seen_exposures, 1)[..., None],
+                *(_smoothed_rate(gained_NLA, exposures_NLA) for gained_NLA in gains_by_channel),
             ],
             axis=-1,
         )
-        # The paper's one-hot a_{t-1}, exactly, wherever one exposure precedes the step. Several at one time
-        # stamp count by their square root: all are seen, and a burst does not drown every other input.
+        # If one exposure was added since the previous step, this is exactly the one-hot a_{t-1} of the paper. Several
+        # exposures with one time stamp count by their square root, so that a burst does not dominate the other inputs.
         action_in_NLA = np.sqrt(windows.per_channel("new_exposures_by_channel", width))
         reward_in_NLR = self.reward_inputs.encode(new_NLG, self._scaled_reward(new_NLG, windows.counts("new_cost")))
         codes = [_codes(windows.steps(f.name), f).reshape(valid_NL.shape) for f in self._features(Role.CATEGORICAL)]
         profile_codes = [_codes(windows.scalars(f.name), f) for f in self._features(Role.CATEGORICAL, True)]
         profile_numbers = [_scaled(windows.profile(f.name), f) for f in self._features(Role.NUMERIC, True)]
-        real = valid_NL[..., None]  # whatever stands in padding, it reads as 0
+        real = valid_NL[..., None]  # sets every input at padding to 0
         return Encoded(
             categorical_NLK=(_stack(codes, valid_NL.shape) * real).astype(np.int32),
             profile_categorical_NK=_stack(profile_codes, valid_NL.shape[:1]).astype(np.int32),
@@ -221,31 +222,31 @@ class Encoder:
             action_in_NLA=(action_in_NLA * real).astype(np.float32),
             reward_in_NLR=(reward_in_NLR * real).astype(np.float32),
             valid_NL=valid_NL,
-            **self._labels(windows, valid_NL, known_by),
+            **self._labels(windows, valid_NL, cutoff),
         )
 
     def _features(self, role: Role, static: bool = False) -> list[Feature]:
-        return _kept(self.spec, role, static)
+        return _kept_features(self.spec, role, static)
 
     def _scaled_reward(self, gains_NLG: Array, cost_NL: Array) -> Array:
-        """minmax(g - s w) of equation 3, with the fused gain of equation 18; [0, 1]."""
+        """minmax(g - s w) of equation 3, with the fused gain of equation 18; [N, L], in [0, 1]."""
         scale = self.spec.reward
         penalised_NL = gains_NLG @ self._weights_G - scale.penalty * cost_NL
         scaled_NL: Array = np.clip((penalised_NL - scale.low) / (scale.high - scale.low), 0.0, 1.0)
         return scaled_NL
 
-    def _labels(self, windows: "_Windows", valid_NL: Bools, known_by: KnownBy | None) -> dict[str, Array]:
+    def _labels(self, windows: "_Windows", valid_NL: Bools, cutoff: LabelCutoff | None) -> dict[str, Array]:
         channels = pa.array(self.spec.channels, pa.string())
         action_NL = _index_in(windows.steps("channel"), channels).reshape(valid_NL.shape)
         gains_NLG = _stack([windows.counts(g) for g in self.spec.gains])
         maturity_NLG = np.ones_like(gains_NLG)
-        if known_by is not None and self._late_gains_at:
-            age_s_NL = np.nan_to_num((known_by.at_ms - windows.numbers("exposed_at_ms")) / 1000)
+        if cutoff is not None and self._late_gains_at:
+            age_s_NL = np.nan_to_num((cutoff.at_ms - windows.numbers("exposed_at_ms")) / 1000)
             for k, gain in enumerate(self.spec.gains):
                 if gain in self._late_gains_at:
-                    known_at_NL = windows.numbers(self._late_gains_at[gain])  # NaN, which is never smaller: none
-                    gains_NLG[..., k] *= known_at_NL < known_by.at_ms
-                    maturity_NLG[..., k] = known_by.maturity[gain].at(age_s_NL)
+                    known_at_NL = windows.numbers(self._late_gains_at[gain])  # NaN without a gain
+                    gains_NLG[..., k] *= known_at_NL < cutoff.at_ms  # False for NaN
+                    maturity_NLG[..., k] = cutoff.maturity[gain].share_known(age_s_NL)
         return {
             "label_NL": windows.flags("is_label") & valid_NL & (action_NL >= 0),
             "action_NL": action_NL,
@@ -256,7 +257,7 @@ class Encoder:
 
 
 class _Windows:
-    """Columns of windows as flat arrays of N * L entries, or N for the profile; nulls are the caller's to fill."""
+    """Columns of windows by name, as arrays. Raises UserError if a column is missing or a list has another length."""
 
     def __init__(self, table: pa.Table | pa.RecordBatch) -> None:
         self._table = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
@@ -266,24 +267,24 @@ class _Windows:
         self._shape = (self._table.num_rows, lengths[0] if lengths else 0)
 
     def flags(self, name: str) -> Bools:
-        """[N, L]; null is false."""
+        """[N, L]; null becomes False."""
         values: Bools = pc.fill_null(self.steps(name), False).to_numpy(zero_copy_only=False).reshape(self._shape)
         return values
 
     def counts(self, name: str) -> Doubles:
-        """[N, L]; null is 0."""
+        """[N, L]; null becomes 0."""
         return np.nan_to_num(self.numbers(name))
 
     def numbers(self, name: str) -> Doubles:
-        """[N, L]; null is NaN."""
+        """[N, L]; null becomes NaN."""
         return _floats(self.steps(name)).reshape(self._shape)
 
     def profile(self, name: str) -> Doubles:
-        """[N]; null is NaN."""
+        """[N]; null becomes NaN."""
         return _floats(self.scalars(name))
 
     def per_channel(self, name: str, width: int) -> Doubles:
-        """[N, L, width]; 0 where a step or an entry is null."""
+        """[N, L, width]; a null step or entry becomes 0."""
         steps = self.steps(name)
         _require_lengths(steps, width, f"{name}: counts of another number of channels than the spec's {width}")
         counts = np.zeros((len(steps), width))
@@ -291,7 +292,7 @@ class _Windows:
         return np.nan_to_num(counts).reshape(*self._shape, width)
 
     def steps(self, name: str) -> pa.Array:
-        """The N * L entries of a list column."""
+        """The N * L entries of a list column; nulls stay."""
         column = self._column(name)
         if column.null_count:
             raise UserError(f"sequences: a window without {name}; build the partition again (make run)")
@@ -299,6 +300,7 @@ class _Windows:
         return column.flatten()
 
     def scalars(self, name: str) -> pa.Array:
+        """The N entries of a column of the profile; nulls stay."""
         return self._column(name)
 
     def _column(self, name: str) -> pa.Array:
@@ -321,24 +323,27 @@ def _floats(values: pa.Array) -> Doubles:
 
 
 def _index_in(values: pa.Array, vocabulary: pa.Array) -> Ints:
-    """Index of each value, as text, in the vocabulary; -1 where it is null or not there."""
-    found = pc.index_in(pc.cast(values, pa.string()), value_set=vocabulary)
-    index: Ints = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    """Index of each value, as text, in the vocabulary; -1 if it is null or not in the vocabulary."""
+    index_or_null = pc.index_in(pc.cast(values, pa.string()), value_set=vocabulary)
+    index: Ints = pc.fill_null(index_or_null, -1).to_numpy(zero_copy_only=False)
     return index
 
 
 def _codes(values: pa.Array, feature: Feature) -> Ints:
-    """Codes from 1 in the spec's order; 0 where missing or unseen."""
+    """Codes from 1 in the spec's order; 0 if missing or unseen."""
     codes: Ints = _index_in(values, pa.array(feature.vocabulary, pa.string())) + (OUT_OF_VOCABULARY + 1)
     return codes
 
 
 def _scaled(values: Doubles, feature: Feature) -> Doubles:
-    """(x - mean) / std, of log1p(x / unit) where there is a unit; at most NUMERIC_LIMIT from 0, and 0 where missing."""
+    """(x - mean) / std, where x is log1p(value / unit) if the feature has a unit; missing values become 0.
+
+    Clipped to [-NUMERIC_LIMIT, NUMERIC_LIMIT]. Raises UserError if the spec has no mean and positive scale.
+    """
     if feature.mean is None or feature.std is None or not (math.isfinite(feature.mean) and feature.std > 0):
         raise UserError(f"feature spec: {feature.name} has no mean and positive scale; fit the spec again (make run)")
     if feature.unit is not None:
-        # a logged amount below 0 is a broken reading of "none"
+        # Some logs write a negative amount in place of a missing one or 0.
         values = np.log1p(np.maximum(values, 0.0) / feature.unit)
     return np.nan_to_num(np.clip((values - feature.mean) / feature.std, -NUMERIC_LIMIT, NUMERIC_LIMIT))
 
@@ -349,5 +354,5 @@ def _smoothed_rate(gains: Array, exposures: Array) -> Array:
 
 
 def _stack(arrays: Sequence[Array], shape: tuple[int, ...] = ()) -> Array:
-    """Along a new last axis; with no arrays, an axis of length 0 behind `shape`."""
+    """The arrays stacked along a new last axis; without arrays, zeros of the shape (*shape, 0)."""
     return np.stack(arrays, axis=-1) if arrays else np.zeros((*shape, 0))

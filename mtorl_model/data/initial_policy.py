@@ -1,4 +1,4 @@
-"""What to do for a user the model cannot judge yet: channels by their click-through rates (equation 17)."""
+"""The policy for users whose journey is too short for the model: channels by click-through rate (equation 17)."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,27 +8,27 @@ import numpy as np
 
 from schemas.tables.feature_spec import FeatureSpec
 
-if TYPE_CHECKING:  # who only reads the file, as the daily steps do, waits neither for torch nor for pyarrow.dataset
+if TYPE_CHECKING:  # imports torch and pyarrow.dataset, which programs that only read the policy do not need
     from mtorl_model.data.window_store import WindowStore
 
-# A channel's rate is pulled towards the overall rate as by this many exposures: one lucky click on a rare
-# channel must not win it the budget.
+# Each channel's rate gets this many additional exposures at the overall rate. Otherwise one lucky click on a rare
+# channel could give it most of the budget.
 PRIOR_EXPOSURES = 10.0
 _WINDOWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class InitialPolicy:
-    """The explicit policy P of equation 17, and how often each gain comes."""
+    """The explicit policy P of equation 17, and the base rate of each gain."""
 
     channels: tuple[str, ...]
-    probabilities: tuple[float, ...]  # one a channel, sum 1: the channel's share of the click-through rates
-    gain_rates: dict[str, float]  # by gain: its share of all labels
-    channel_shares: tuple[float, ...]  # one a channel, sum 1: how often the log shows it
+    probabilities: tuple[float, ...]  # for each channel, its click-through rate divided by the sum of all; sums to 1
+    gain_rates: dict[str, float]  # by gain: the share of the labels that have it
+    channel_shares: tuple[float, ...]  # for each channel, its share of the exposures; sums to 1
 
     @property
     def most_popular(self) -> int:
-        """Index of the channel shown most often."""
+        """Index of the channel with the most exposures."""
         return int(np.argmax(self.channel_shares))
 
     @property
@@ -47,24 +47,24 @@ class InitialPolicy:
 
 
 def fit_initial_policy(store: "WindowStore", spec: FeatureSpec) -> InitialPolicy:
-    """From the labels of a store, which are to be those of training users.
+    """The initial policy from the labels of a store, which must contain training users only.
 
-    The click-through rate of a channel is that of the spec's first gain; without any gain all channels are equal.
+    The click-through rate of a channel is the rate of the spec's first gain. Without any gain all channels are equal.
     """
     width = len(spec.channels)
-    shown_A = np.zeros(width)
+    exposures_A = np.zeros(width)
     gained_AG = np.zeros((width, len(spec.gains)))
     windows = store.windows
     for start in range(0, len(store), _WINDOWS_AT_ONCE):
         part = slice(start, start + _WINDOWS_AT_ONCE)
         label = windows.label_NL[part]
         action, gains = windows.action_NL[part][label], windows.gains_NLG[part][label]
-        shown_A += np.bincount(action, minlength=width)
+        exposures_A += np.bincount(action, minlength=width)
         np.add.at(gained_AG, action, gains)
-    rate_G = gained_AG.sum(axis=0) / shown_A.sum()
-    ctr_A = (gained_AG[:, 0] + PRIOR_EXPOSURES * rate_G[0]) / (shown_A + PRIOR_EXPOSURES)
+    rate_G = gained_AG.sum(axis=0) / exposures_A.sum()
+    ctr_A = (gained_AG[:, 0] + PRIOR_EXPOSURES * rate_G[0]) / (exposures_A + PRIOR_EXPOSURES)
     probability_A = ctr_A / ctr_A.sum() if ctr_A.any() else np.full(width, 1 / width)
     gain_rates = dict(zip(spec.gains, rate_G.tolist(), strict=True))
-    # A channel that training never shows counts as shown once: nothing is divided by 0.
-    share_A = np.maximum(shown_A, 1) / np.maximum(shown_A, 1).sum()
+    # A channel without exposures counts as one exposure, because other code divides by these shares.
+    share_A = np.maximum(exposures_A, 1) / np.maximum(exposures_A, 1).sum()
     return InitialPolicy(spec.channels, tuple(probability_A.tolist()), gain_rates, tuple(share_A.tolist()))

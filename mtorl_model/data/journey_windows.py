@@ -1,7 +1,7 @@
-"""Cut the one window that scores a user: the remembered steps, and the next one as the last position.
+"""The window that scores a user: the remembered steps of the journey, and the next step at the last position.
 
-Windows for training are cut by Spark into the table `sequences`. Journeys hold all that a window for scoring needs, so
-the same layout is built from them in Arrow, by arithmetic on list offsets.
+Spark cuts windows for training into the table `sequences`. A journey contains all that a window for scoring needs, so
+the same layout is built here in Arrow, by arithmetic on list offsets.
 """
 
 import numpy as np
@@ -20,16 +20,16 @@ from schemas.tables.sequences import counted_by_channel
 def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset, steps: int) -> pa.Table:
     """One window of `steps` positions for each row of `journeys`, rows in their order.
 
-    journeys: the layout of schemas/tables/journeys.py, or journey_columns of it. Returns the layout of
+    journeys: the layout of schemas/tables/journeys.py, or only its columns journey_columns. Returns the layout of
     schemas/tables/sequences.py without the training columns `window` and `split`, and without outcomes that
-    `journeys` lacks: the latest steps - 1 remembered steps, then
-    `next_step`, valid and without outcome; padded on the left; no step is a label.
+    `journeys` lacks. A window has the latest steps - 1 remembered steps, padded on the left, and then `next_step`,
+    which is valid and has no outcome. No step is a label. Raises UserError if `journeys` lacks an input.
     """
     memory = journeys.column("memory").combine_chunks()
     next_steps = journeys.column("next_step").combine_chunks()
     users = len(journeys)
 
-    # Remembered steps and, behind them, next steps form one pool; each position of a window takes one row of it.
+    # All remembered steps followed by all next steps form one pool; each position of a window is one row of it.
     remembered_steps = memory.flatten()
     lengths = pc.list_value_length(memory).to_numpy()
     ends = np.cumsum(lengths)
@@ -42,20 +42,20 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
 
     def pooled(name: str) -> pa.Array:
         if remembered_steps.type.get_field_index(name) < 0:
-            raise UserError(f"journeys remember no {name}, which the model reads: build them again (make run)")
+            raise UserError(f"journeys lack the input {name} that the model reads: build them again (make run)")
         remembered = pc.struct_field(remembered_steps, name)
         has_next = next_steps.type.get_field_index(name) >= 0
         upcoming = pc.struct_field(next_steps, name) if has_next else pa.nulls(users, remembered.type)
         return pa.concat_arrays([remembered, upcoming])
 
-    kept = {f.name for f in spec.kept_features}
-    features = [c.name for c in feature_inputs(dataset) if c.name in kept]
+    kept_names = {f.name for f in spec.kept_features}
+    features = [c.name for c in feature_inputs(dataset) if c.name in kept_names]
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "user_id": journeys.column("user_id"),
         "valid": fixed_length_lists(pa.array(valid), steps),
         "is_label": fixed_length_lists(pa.array(np.zeros(users * steps, dtype=bool)), steps),
     }
-    columns |= {c.name: journeys.column(c.name) for c in profile_inputs(dataset) if c.name in kept}
+    columns |= {c.name: journeys.column(c.name) for c in profile_inputs(dataset) if c.name in kept_names}
     columns |= {
         name: fixed_length_lists(pooled(name).take(rows), steps)
         for name in (
@@ -64,27 +64,27 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
             *(c.name for c in count_inputs(dataset)),
         )
     }
-    for when, counted in counted_by_channel(dataset).items():
-        counts_WPA = dense_counts(pooled(f"{when}_by_channel"), counted, spec.channels)
+    for prefix, counted in counted_by_channel(dataset).items():
+        counts_WPA = dense_counts(pooled(f"{prefix}_by_channel"), counted, spec.channels)
         for name, counts_PA in zip(counted, counts_WPA, strict=True):
             lists = dense_lists(counts_PA[row[valid]], valid)
-            columns[f"{when}_{name}_by_channel"] = fixed_length_lists(lists, steps)
+            columns[f"{prefix}_{name}_by_channel"] = fixed_length_lists(lists, steps)
     return pa.table(columns)
 
 
 def journey_columns(spec: FeatureSpec, dataset: Dataset) -> list[str]:
-    """The columns of the table `journeys` that windows for the model are cut from, as paths in its Parquet files."""
-    kept = {f.name for f in spec.kept_features}
+    """The columns of the table `journeys` that journeys_to_windows reads, as paths in its Parquet files."""
+    kept_names = {f.name for f in spec.kept_features}
     outcomes = ("channel", *dataset.gain_names, "cost")
     inputs = (
-        *(c.name for c in feature_inputs(dataset) if c.name in kept),
+        *(c.name for c in feature_inputs(dataset) if c.name in kept_names),
         *(c.name for c in count_inputs(dataset)),
         "seen_by_channel",
         "new_by_channel",
     )
     return [
         "user_id",
-        *(c.name for c in profile_inputs(dataset) if c.name in kept),
+        *(c.name for c in profile_inputs(dataset) if c.name in kept_names),
         *(f"memory.list.element.{name}" for name in (*outcomes, *inputs)),
         *(f"next_step.{name}" for name in inputs),
     ]

@@ -1,4 +1,4 @@
-"""The reward input r_{t-1} of a step: what was earned since the previous step, in one of three encodings.
+"""The reward input r_{t-1} of a step: the gains since the previous step, in one of three encodings.
 
 N windows, L steps, G gains (from the least to the most valuable), R reward inputs.
 """
@@ -20,11 +20,14 @@ class RewardInputs(Protocol):
         """A name for each index of the last axis, length R."""
 
     def encode(self, new_NLG: Array, scaled_NL: Array) -> Array:
-        """[N, L, R]. new_NLG: gains since the previous step, counted. scaled_NL: their scaled reward, 0 to 1."""
+        """The reward inputs, [N, L, R].
+
+        new_NLG: number of each gain since the previous step. scaled_NL: their scaled reward, 0 to 1.
+        """
 
 
 class GainsAndReward:
-    """Each gain since the previous step, as a square root like the channels' exposures, and the scaled reward."""
+    """The square root of each gain's count since the previous step, and the scaled reward."""
 
     name = "gains_and_reward"
 
@@ -48,7 +51,7 @@ class ScaledReward:
 
 
 class HighestGain:
-    """One-hot: class k if gain k is the last one reached, class 0 without any gain."""
+    """One-hot of the most valuable gain since the previous step: class k for the k-th gain, class 0 without a gain."""
 
     name = "highest_gain"
 

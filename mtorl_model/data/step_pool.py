@@ -1,8 +1,8 @@
-"""Every step of every user, in memory, to cut windows from in other ways than the table `sequences` is cut.
+"""All steps of all users in memory, to cut windows in other ways than the table `sequences` does.
 
-Used where a study asks for windows of its own (another length n, drawn at random, some users only). Daily work
-reads the table instead (`mtorl_model.data.window_store`), which needs no memory. Shapes as in encoding.py;
-W windows, U users.
+For studies that need other windows: another length n, random positions, or only some of the users. Daily work reads
+the table instead (window_store.py), which needs little memory. Shape suffixes as in encoding.py, and W windows,
+U users.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ from schemas.splits import SPLITS
 from schemas.tables import SEQUENCES
 
 _STATIC = ("profile_categorical_NK", "profile_numeric_NF")
-_EMPTY = {"action_NL": -1}  # what stands at padding, where it is not 0
+_PADDING = {"action_NL": -1}  # value at padding; 0 for all other arrays
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
 class StepPool:
-    """The steps of all users of some splits, each once, user by user in order of time.
+    """The steps of all users of the given splits: each step once, sorted by user, time and exposure id.
 
-    A window is a row of step numbers, -1 at padding. Days that were cut with another feature spec are left out.
-    Raises UserError where nothing is left.
+    A window is a row of indices of steps, -1 at padding. Days that were cut with another feature spec are left out.
+    Raises UserError if no step remains.
     """
 
     def __init__(self, lake: Lake, dataset: Dataset, encoder: Encoder, *, splits: Sequence[str] = SPLITS) -> None:
@@ -60,16 +60,19 @@ class StepPool:
         if not any(len(part["user_id"]) for part in parts):
             raise UserError(f"no sequences for {dataset.name} in {lake.root}: run these days first (make run)")
         steps = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        # A context step was a label of another window: each step counts once.
-        _, once = np.unique(steps["exposure_id"], return_index=True)
-        order = np.lexsort((steps["exposure_id"][once], steps["exposed_at_ms"][once], steps["user_id"][once]))
-        self.steps = {name: array[once][order] for name, array in steps.items()}
+        # A context step is also a label of another window; keep each step only once.
+        _, first_index = np.unique(steps["exposure_id"], return_index=True)
+        order = np.lexsort([steps[name][first_index] for name in ("exposure_id", "exposed_at_ms", "user_id")])
+        self.steps = {name: array[first_index][order] for name, array in steps.items()}
         self.user_U, self.start_U, self.length_U = np.unique(
             self.steps["user_id"], return_index=True, return_counts=True
         )
 
     def draw(self, windows: int, n: int, rng: np.random.Generator) -> Ints:
-        """[windows, n]: numbers of steps, -1 at padding; users, then starts, drawn uniformly with replacement."""
+        """Random windows as indices of steps, [windows, n], -1 at padding.
+
+        For each window a user and then a start is drawn uniformly, with replacement.
+        """
         user_W = rng.integers(0, len(self.start_U), windows)
         length_W = self.length_U[user_W]
         offset_W = rng.integers(0, np.maximum(length_W - n, 0) + 1)
@@ -77,9 +80,9 @@ class StepPool:
         return _windows(first_W, self.start_U[user_W] + np.minimum(offset_W + n, length_W), n)
 
     def cut(self, chosen_U: Bools, n: int) -> tuple[Ints, Bools]:
-        """The windows of n >= 2 steps of the chosen users, and which of their steps are labels: two [W, n].
+        """All windows of n >= 2 steps of the chosen users: indices of their steps, and which are labels; both [W, n].
 
-        Each journey is cut as one span (features.window_cuts), as the table `sequences` cuts one long day.
+        Each journey is cut as one span (features/window_cuts.py), as the table `sequences` cuts one long day.
         """
         start_U, length_U = self.start_U[chosen_U], self.length_U[chosen_U]
         cuts = cut_spans(np.zeros_like(length_U), length_U, n)
@@ -88,7 +91,7 @@ class StepPool:
         return step_WL, step_WL >= (start_W + cuts.stop_W - cuts.labels_W)[:, None]
 
     def windows(self, step_WL: Ints, label_WL: Bools | None = None) -> Encoded:
-        """The windows as the model reads them. Labels are the steps of known channel, of label_WL where given."""
+        """The windows of those steps as arrays. Labels are the steps of label_WL (None: all) whose channel is known."""
         real_WL = step_WL >= 0
         arrays: dict[str, npt.NDArray[Any]] = {}
         for name in Encoded._fields:
@@ -96,14 +99,14 @@ class StepPool:
             if name in _STATIC:
                 arrays[name] = source[step_WL[:, -1]]
                 continue
-            taken = source[np.maximum(step_WL, 0)]
-            taken[~real_WL] = _EMPTY.get(name, 0)
-            arrays[name] = taken
+            values = source[np.maximum(step_WL, 0)]
+            values[~real_WL] = _PADDING.get(name, 0)
+            arrays[name] = values
         known_WL = real_WL & (arrays["action_NL"] >= 0)
         return Encoded(**{**arrays, "label_NL": known_WL if label_WL is None else known_WL & label_WL})
 
 
 def _windows(first_W: Ints, stop_W: Ints, n: int) -> Ints:
-    """[W, n]: the step numbers first to stop - 1, padded on the left with -1."""
+    """The step indices first to stop - 1 of each window, padded on the left with -1; [W, n]."""
     step_WL = stop_W[:, None] - n + np.arange(n)
     return np.where(step_WL >= first_W[:, None], step_WL, -1).astype(np.int64)

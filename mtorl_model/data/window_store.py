@@ -1,8 +1,8 @@
-"""Windows on disk: a split of some days of `sequences`, encoded once, mapped into memory, read in batches.
+"""Windows on disk: one split of `sequences` over a range of days, encoded once, mapped into memory, read in batches.
 
-The encoded arrays lie in `LAKE/window_cache/dataset=.../<split>_<first>_<last>/` as .npy files, one a field of
-`Encoded`. They are a cache: anybody may delete them, and they are made anew when a partition, the feature
-spec, the reward inputs or the encoder's code changes. Neither making nor reading them needs the data in memory.
+The encoded arrays are in `LAKE/window_cache/dataset=.../<split>_<first>_<last>/`, one .npy file for each field of
+`Encoded`. They are a cache that can be deleted at any time. They are encoded again when a partition, the feature spec,
+the reward inputs or the encoder's code has changed. Neither encoding nor reading needs memory for all windows.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from lakehouse.reading import consistent_read
 from lakehouse.staging import staging_folder
 from mtorl_model.data import batch, delayed_feedback, encoding, reward_inputs
 from mtorl_model.data.batch import Batch
-from mtorl_model.data.delayed_feedback import KnownBy
+from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.encoding import Encoded, Encoder
 from schemas.days import days_between
 from schemas.errors import Busy, UserError
@@ -34,43 +34,51 @@ from schemas.tables import SEQUENCES
 
 CACHE = "window_cache"
 _META = "_meta.json"
-_ROWS_AT_ONCE = 4096
+_ROWS_PER_CHUNK = 4096
 
 T = TypeVar("T")
 
 
 class WindowStore:
-    """The windows of one split and range of days that bear at least one label."""
+    """The windows of one split and range of days that have at least one label."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        """Map a cache folder that `open_windows` has made."""
-        self.key = key  # changes with the content, and with nothing else
+        """Map the arrays of a folder that `open_windows` has written."""
+        self.key = key  # equal if and only if everything that the windows depend on is equal
         self.windows = Encoded(*(_mapped(folder / f"{name}.npy") for name in Encoded._fields))
 
     def __len__(self) -> int:
         return len(self.windows.valid_NL)
 
     def steps_per_epoch(self, batch_size: int) -> int:
+        """Number of batches of an epoch; the last one may be smaller."""
         return -(-len(self) // batch_size)
 
     def batches(
-        self, batch_size: int, *, seed: int, epoch: int, start_step: int = 0, parts: int = 1, mine: slice = slice(None)
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        start_step: int = 0,
+        parts: int = 1,
+        own_parts: slice = slice(None),
     ) -> Iterator[Batch]:
-        """Every window once, in an order that depends on (seed, epoch) alone; from `start_step` on.
+        """Every window once, in an order that depends only on seed and epoch; starts at batch `start_step`.
 
-        Each batch comes in `parts` micro-batches, one after another, of which only those of `mine` are made. A last
-        batch of fewer windows than parts is filled up with a window that bears no label.
+        Each batch is yielded as `parts` micro-batches, one after another, and only those in the slice `own_parts` are
+        made. If the last batch has fewer windows than parts, windows without labels fill it up.
         """
         order = np.random.default_rng([seed, epoch]).permutation(len(self))
         for start in range(start_step * batch_size, len(order), batch_size):
             rows = order[start : start + batch_size]
-            for part in np.array_split(rows, parts)[mine]:
-                # Sorted: within a part no order matters, and the files are read from front to back.
+            for part in np.array_split(rows, parts)[own_parts]:
+                # The order within a part does not matter; sorted rows are read from the files front to back.
                 yield self.windows.take(np.sort(part)).batch() if len(part) else self._unlabelled(rows[:1])
 
-    def in_order(self, batch_size: int, *, every: int = 1, first: int = 0) -> Iterator[Batch]:
-        """Every window once, in the order of the table; of the batches only each `every`-th, from `first` on."""
-        for start in range(first * batch_size, len(self), every * batch_size):
+    def in_order(self, batch_size: int, *, first: int = 0, stride: int = 1) -> Iterator[Batch]:
+        """The batches first, first + stride, ... of the windows in the order of the table."""
+        for start in range(first * batch_size, len(self), stride * batch_size):
             yield self.windows.take(slice(start, start + batch_size)).batch()
 
     def _unlabelled(self, rows: npt.NDArray[np.int64]) -> Batch:
@@ -79,20 +87,20 @@ class WindowStore:
 
 
 class WindowsInMemory(WindowStore):
-    """Windows in memory, read as those of a store on disk."""
+    """Windows in memory with the interface of a store on disk."""
 
     def __init__(self, windows: Encoded) -> None:
         self.key, self.windows = "in memory", windows
 
 
 def open_windows(
-    lake: Lake, encoder: Encoder, first_day: str, last_day: str, split: str, known_by: KnownBy | None = None
+    lake: Lake, encoder: Encoder, first_day: str, last_day: str, split: str, cutoff: LabelCutoff | None = None
 ) -> WindowStore:
-    """The store of a split over the published days from first to last, from the cache where it is current.
+    """The windows of a split on the published days from first to last, from the cache if it is current.
 
-    known_by: the moment whose knowledge the labels hold; None: their full outcome, as far as the lake has it.
-    Raises UserError where there are no sequences, where they were cut with another feature spec, or where the
-    split has no window with a label; Busy where a day is published anew meanwhile.
+    cutoff: labels contain the outcome as it was known at that moment; None: the full outcome that the lake has. Raises
+    UserError if there are no sequences, if they were cut with another feature spec, or if the split has no window with
+    a label; Busy if another run publishes one of the days at the same time.
     """
     dataset, span = encoder.spec.dataset, set(days_between(first_day, last_day))
     days = [day for day in lake.days(SEQUENCES, dataset) if day in span]
@@ -100,14 +108,14 @@ def open_windows(
         raise UserError(
             f"no sequences for {dataset} from {first_day} to {last_day} in {lake.root}: run these days first (make run)"
         )
-    key = _content_key(lake, encoder, days, split, known_by)
+    key = _content_key(lake, encoder, days, split, cutoff)
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
         partitions = [lake[SEQUENCES, dataset, day].path for day in days]
         with staging_folder(lake) as staged, consistent_read(partitions):
-            if _content_key(lake, encoder, days, split, known_by) != key:
-                raise Busy(f"the sequences of {dataset} were published anew just now: run again")
-            if not _write(lake, encoder, days, split, staged, known_by):
+            if _content_key(lake, encoder, days, split, cutoff) != key:
+                raise Busy(f"another run has just published sequences of {dataset}: run again")
+            if not _write(lake, encoder, days, split, staged, cutoff):
                 raise UserError(
                     f"no {split} windows for {dataset} from {first_day} to {last_day} in {lake.root}: "
                     "add days, or a log with more users"
@@ -118,31 +126,31 @@ def open_windows(
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Batches on the device; for a GPU, gathered and pinned by a thread while the GPU computes."""
+    """Batches on the device. For a GPU, a thread gathers and pins the next batch while the GPU computes."""
     if device.type != "cuda":
         yield from batches
         return
 
     def pinned(gpu: int) -> Iterator[Batch]:
-        torch.cuda.set_device(gpu)  # each thread starts with the first one
+        torch.cuda.set_device(gpu)  # a new thread uses the first GPU
         for pageable in batches:
             yield Batch(*(tensor.pin_memory() for tensor in pageable))
 
-    for ready in one_ahead(pinned(torch.cuda.current_device())):
-        yield ready.to(str(device), non_blocking=True)
+    for pinned_batch in prefetch(pinned(torch.cuda.current_device())):
+        yield pinned_batch.to_device(str(device), non_blocking=True)
 
 
-def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items in the same order; the next one is made by a thread while the caller uses this one."""
+def prefetch(items: Iterator[T]) -> Iterator[T]:
+    """The same items in the same order. A thread makes the next item while the caller uses the current one."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead = thread.submit(next, items, None)
-        while (item := ahead.result()) is not None:
-            ahead = thread.submit(next, items, None)
+        next_item = thread.submit(next, items, None)
+        while (item := next_item.result()) is not None:
+            next_item = thread.submit(next, items, None)
             yield item
 
 
-def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, known_by: KnownBy | None) -> str:
-    """SHA-256 over all that the encoded windows depend on."""
+def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, cutoff: LabelCutoff | None) -> str:
+    """SHA-256 of everything that the encoded windows depend on."""
     manifests = [lake[SEQUENCES, encoder.spec.dataset, day].require() for day in days]
     for manifest in manifests:
         if manifest.spec_version != encoder.spec.version:
@@ -154,7 +162,7 @@ def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, know
     code = [file_sha256(Path(file)) for file in (*modules, __file__)]
     parts = (
         split, encoder.reward_inputs.name, encoder.spec.version, *code, *(m.fingerprint for m in manifests),
-        known_by.key if known_by else "",
+        cutoff.key if cutoff else "",
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -164,13 +172,13 @@ def _is_current(folder: Path, key: str) -> bool:
     return meta.exists() and bool(json.loads(meta.read_text())["key"] == key)
 
 
-def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Path, known_by: KnownBy | None) -> int:
-    """Encode the split's windows into .npy files; the number of windows."""
+def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Path, cutoff: LabelCutoff | None) -> int:
+    """Encode the split's windows into .npy files; returns the number of windows."""
     rows = 0
     with ExitStack() as open_files:
         files = [open_files.enter_context((folder / f"{name}.npy").open("wb")) for name in Encoded._fields]
         part = None
-        for part in _encoded_parts(lake, encoder, days, split, known_by):
+        for part in _encoded_parts(lake, encoder, days, split, cutoff):
             for file, array in zip(files, part, strict=True):
                 if rows == 0:
                     _write_header(file, array, rows)
@@ -184,16 +192,19 @@ def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Pa
 
 
 def _write_header(file: BinaryIO, like: npt.NDArray[Any], rows: int) -> None:
-    """The .npy header of `rows` rows shaped as those of `like`; NumPy pads it, so that it can be rewritten in place."""
+    """Write the .npy header of an array of `rows` rows like those of `like`.
+
+    NumPy pads headers, so that a header with another number of rows has the same length and can replace this one.
+    """
     header = {"descr": like.dtype.str, "fortran_order": False, "shape": (rows, *like.shape[1:])}
     np.lib.format.write_array_header_1_0(file, header)
 
 
 def _encoded_parts(
-    lake: Lake, encoder: Encoder, days: list[str], split: str, known_by: KnownBy | None
+    lake: Lake, encoder: Encoder, days: list[str], split: str, cutoff: LabelCutoff | None
 ) -> Iterator[Encoded]:
-    """The split's windows with a label, a few thousand at a time, in the order of days and files."""
-    columns = list(dict.fromkeys((*encoder.columns, *(encoder.time_columns if known_by else ()))))
+    """The split's windows with a label, in chunks of a few thousand, in the order of days and files."""
+    columns = list(dict.fromkeys((*encoder.columns, *(encoder.time_columns if cutoff else ()))))
     for day in days:
         partition = lake[SEQUENCES, encoder.spec.dataset, day].path
         files = [str(path) for path in sorted(partition.glob("*.parquet"))]
@@ -203,11 +214,11 @@ def _encoded_parts(
             if missing:
                 raise UserError(f"{partition} lacks the column {missing[0]}: build it again (make backfill)")
             parts = source.to_batches(
-                columns=columns, filter=pc.field("split") == split, batch_size=_ROWS_AT_ONCE,
+                columns=columns, filter=pc.field("split") == split, batch_size=_ROWS_PER_CHUNK,
                 batch_readahead=2, fragment_readahead=1,
             )  # fmt: skip
             for part in parts:
-                encoded = encoder.encode(part, known_by)
+                encoded = encoder.encode(part, cutoff)
                 labelled = np.flatnonzero(encoded.label_NL.any(axis=1))
                 if len(labelled):
                     yield encoded.take(labelled)

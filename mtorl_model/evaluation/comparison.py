@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
-from mtorl_model.data.delayed_feedback import KnownBy
+from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.split_windows import split_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
@@ -53,7 +53,7 @@ def compare(
     other: Method,
     days: Iterable[str],
     split: str,
-    known_by: KnownBy | None = None,
+    cutoff: LabelCutoff | None = None,
 ) -> Compared | None:
     """Compare two models on a split's labels of the given days; None without labels. Both must read one feature spec.
 
@@ -66,8 +66,8 @@ def compare(
     days = list(days)
 
     with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
-        windows = split_windows(lake, dataset, days, split, one.encoder(dataset), with_times=known_by is not None)
-        predictions = labels_of_each([one, other], windows, dataset, known_by)
+        windows = split_windows(lake, dataset, days, split, one.encoder(dataset), with_times=cutoff is not None)
+        predictions = labels_of_each([one, other], windows, dataset, cutoff)
     if predictions is None:
         return None
     labels_one, labels_other = predictions

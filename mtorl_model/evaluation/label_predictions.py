@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse.reading import rechunk
-from mtorl_model.data.delayed_feedback import KnownBy
+from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.encoding import Encoded
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method, Prediction
 from schemas.dataset import Dataset
@@ -40,16 +40,16 @@ def predict_labels(
     model: Method,
     tables: Iterable[pa.Table],
     dataset: Dataset,
-    known_by: KnownBy | None = None,
+    cutoff: LabelCutoff | None = None,
     *,
     with_features: bool = False,
 ) -> LabelPredictions:
     """Predict every label step of `tables`, windows in the layout of schemas/tables/sequences.py.
 
-    known_by: take the gains as known at that moment; None: the full outcome. with_features: add the model's inputs,
+    cutoff: take the gains as known at that moment; None: the full outcome. with_features: add the model's inputs,
     which need most of the memory. Only label steps stay in memory, not the windows. Raises UserError without labels.
     """
-    predictions = labels_of_each([model], tables, dataset, known_by, with_features=with_features)
+    predictions = labels_of_each([model], tables, dataset, cutoff, with_features=with_features)
     if predictions is None:
         raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
     return predictions[0]
@@ -59,7 +59,7 @@ def labels_of_each(
     models: Sequence[Method],
     tables: Iterable[pa.Table],
     dataset: Dataset,
-    known_by: KnownBy | None = None,
+    cutoff: LabelCutoff | None = None,
     *,
     with_features: bool = False,
 ) -> list[LabelPredictions] | None:
@@ -68,7 +68,7 @@ def labels_of_each(
     users, windows = [pa.array([], pa.string())], 0
     parts: list[list[LabelPredictions]] = [[] for _ in models]
     for table in rechunk(tables, WINDOWS_AT_ONCE):
-        encoded = {name: encoder.encode(table, known_by) for name, encoder in encoders.items()}
+        encoded = {name: encoder.encode(table, cutoff) for name, encoder in encoders.items()}
         for model, parts_of_model in zip(models, parts, strict=True):
             inputs = encoded[model.config.reward_inputs.name]
             parts_of_model.append(_label_steps(model, table, inputs, windows, with_features))

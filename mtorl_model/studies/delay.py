@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
-from mtorl_model.data.delayed_feedback import LIKELIHOOD, NONE, WAIT, FeedbackConfig, known_by_end_of
+from mtorl_model.data.delayed_feedback import LIKELIHOOD, NO_CORRECTION, WAIT, FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.split_windows import split_windows
@@ -63,8 +63,8 @@ def predictions(
     """By late gain, what a model predicted for each day after last, before it saw it. feedback None: final outcomes."""
     spec = published_spec(lake, dataset.name, last)
     encoder = Encoder(spec, dataset, config.reward_inputs)
-    known_by = known_by_end_of(last, lake, dataset, days_between(first, last), feedback) if feedback else None
-    train, valid = (open_windows(lake, encoder, first, last, split, known_by) for split in (TRAIN, VALIDATION))
+    cutoff = cutoff_at_end_of(last, lake, dataset, days_between(first, last), feedback) if feedback else None
+    train, valid = (open_windows(lake, encoder, first, last, split, cutoff) for split in (TRAIN, VALIDATION))
     model = MTORL(config, spec, fit_initial_policy(train, spec)).fit(train, valid, Run())
     fine_tuning = FineTuneConfig(device=config.train.device)
     predicted: dict[str, list[GainPredictions]] = {gain: [] for gain in dataset.late_gains}
@@ -83,7 +83,7 @@ def predictions(
             k = spec.gains.index(gain)
             parts.append(GainPredictions(user_N, gains_NG[:, k], labels.gain_NG[:, k]))
         sample = draw_day(
-            lake, encoder, dataset, day, fine_tuning, feedback or FeedbackConfig(correction=NONE),
+            lake, encoder, dataset, day, fine_tuning, feedback or FeedbackConfig(correction=NO_CORRECTION),
             known_at_ms=None if feedback else _NEVER_MS,
         )  # fmt: skip
         model.fine_tune(sample, fine_tuning)
@@ -122,7 +122,7 @@ def measure(
         raise UserError(f"every gain of {dataset.name} comes with its exposure: there is nothing to correct")
     tried = {
         FINAL: None,
-        NONE: FeedbackConfig(correction=NONE),
+        NO_CORRECTION: FeedbackConfig(correction=NO_CORRECTION),
         **{f"{WAIT} {days} days": FeedbackConfig(WAIT, days) for days in _WAITING_DAYS},
         LIKELIHOOD: FeedbackConfig(LIKELIHOOD),
     }
@@ -131,7 +131,7 @@ def measure(
         by_correction[name] = predictions(lake, dataset, first, last, until, config, feedback)
         print(f"{name}: done", flush=True)
     return {
-        gain: {name: figures(own[gain], by_correction[NONE][gain]) for name, own in by_correction.items()}
+        gain: {name: figures(own[gain], by_correction[NO_CORRECTION][gain]) for name, own in by_correction.items()}
         for gain in dataset.late_gains
     }
 

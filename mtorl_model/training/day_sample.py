@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read, read_tables
 from mtorl_model.data.batch import Batch
-from mtorl_model.data.delayed_feedback import FeedbackConfig, KnownBy, fit_known_by
+from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, fit_cutoff
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.training.config import FineTuneConfig
@@ -34,7 +34,7 @@ class DaySample(NamedTuple):
 
     new: Encoded
     replay: Encoded
-    known_by: KnownBy
+    cutoff: LabelCutoff
     inputs: dict[str, str]
 
 
@@ -76,11 +76,11 @@ def draw_day(
         windows_per_day = -(-steps * old_size // max(len(replayed), 1))
         replay = [_rows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
         at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
-        known_by = fit_known_by(at_ms, [new, *replay], dataset, feedback)
+        cutoff = fit_cutoff(at_ms, [new, *replay], dataset, feedback)
         return DaySample(
-            encoder.encode(new, known_by),
-            encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), known_by),
-            known_by,
+            encoder.encode(new, cutoff),
+            encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), cutoff),
+            cutoff,
             inputs,
         )
 

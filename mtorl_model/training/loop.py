@@ -284,7 +284,7 @@ class _Training(_Stepper):
         parts = on_device(
             self.train.batches(
                 self.config.batch_size, seed=self.config.seed, epoch=len(self.history.epochs), start_step=self.step,
-                parts=self.parts, mine=self.own_parts,
+                parts=self.parts, own_parts=self.own_parts,
             ),
             self.device,
         )  # fmt: skip
@@ -325,7 +325,7 @@ class _Training(_Stepper):
         names = self.objective.validation_names
         sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)  # the last entry counts labels
         batches = self.valid.in_order(
-            -(-self.config.batch_size // self.parts), every=data_parallel.processes(), first=data_parallel.rank()
+            -(-self.config.batch_size // self.parts), first=data_parallel.rank(), stride=data_parallel.processes()
         )
         for batch in on_device(batches, self.device):
             with self.autocast:

@@ -107,12 +107,12 @@ class MTORL(Method):
 
         The policy is adjusted for the channels' shares in the log (ModelConfig.prior_adjustment).
         """
-        batch = batch.to(device())
+        batch = batch.to_device(device())
         return self._mean([(network, network(batch)) for network in self._ready()])
 
     @torch.inference_mode()
     def predict_last(self, batch: Batch) -> Prediction:
-        batch = batch.to(device())
+        batch = batch.to_device(device())
         return self._mean([(network, network.last_step(batch)) for network in self._ready()])
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What was known at a moment, how much of it is still to come, and what the loss makes of that."""
+"""Labels at a cutoff, the estimate of delays, and the loss of labels whose gain may still follow."""
 
 import math
 
@@ -11,15 +11,15 @@ from random_batch import SIZES, random_batch
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.delayed_feedback import (
-    AT_ONCE,
     LIKELIHOOD,
-    NONE,
+    NO_CORRECTION,
     WAIT,
+    WITHOUT_DELAY,
     FeedbackConfig,
-    KnownBy,
+    LabelCutoff,
     Maturity,
     estimate_delays,
-    fit_known_by,
+    fit_cutoff,
 )
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
@@ -43,31 +43,32 @@ def _columns(spec) -> list[str]:
     return list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
 
 
-def test_the_slow_gains_that_are_missing_are_made_up_for():
+def test_the_estimate_corrects_for_slow_gains_that_are_not_known_yet():
     rng = np.random.default_rng(0)
     delay, age = rng.exponential(3.0, 40_000), rng.uniform(0, 20.0, 40_000)
-    seen = delay < age
-    found = estimate_delays(delay[seen], age[seen])
-    at = np.array([0.5, 1.0, 2.0, 4.0, 8.0])
-    truth = (1 - np.exp(-at / 3)) / (1 - math.exp(-20 / 3))  # of the delays that 20 days can show
-    naive = np.searchsorted(np.sort(delay[seen]), at) / seen.sum()
-    assert found.at(at) == pytest.approx(truth, abs=0.02)
+    is_known = delay < age
+    estimate = estimate_delays(delay[is_known], age[is_known])
+    ages = np.array([0.5, 1.0, 2.0, 4.0, 8.0])
+    truth = (1 - np.exp(-ages / 3)) / (1 - math.exp(-20 / 3))  # for delays up to 20 days
+    naive = np.searchsorted(np.sort(delay[is_known]), ages) / is_known.sum()
+    assert estimate.share_known(ages) == pytest.approx(truth, abs=0.02)
     assert np.abs(naive - truth).max() > 0.05
-    assert found.at(np.array([0.0, 1e9])).tolist() == [0.0, 1.0]
-    assert (np.diff(found.share) >= 0).all()
+    assert estimate.share_known(np.array([0.0, 1e9])).tolist() == [0.0, 1.0]
+    assert (np.diff(estimate.share) >= 0).all()
 
 
-def test_a_handful_of_gains_tells_nothing_about_delays():
-    assert estimate_delays(np.array([1.0, 2.0]), np.array([5.0, 6.0])).at(np.array([0.0, 3.0])).tolist() == [1.0, 1.0]
+def test_with_few_gains_no_delay_is_assumed():
+    estimate = estimate_delays(np.array([1.0, 2.0]), np.array([5.0, 6.0]))
+    assert estimate.share_known(np.array([0.0, 3.0])).tolist() == [1.0, 1.0]
 
 
-def test_what_happens_after_the_moment_is_no_label_and_no_input_changes(criteo_lake):
+def test_gains_after_the_cutoff_are_not_labels_and_no_input_changes(criteo_lake):
     _, encoder, tables = criteo_lake
     at_ms = synthetic.FIRST_DAY_MS + 2 * synthetic.DAY_MS
     maturity = Maturity(np.array([3600.0]), np.array([1.0]))
     hidden = 0
     for table in tables:
-        full, cut = encoder.encode(table), encoder.encode(table, KnownBy(at_ms, {"conversion": maturity}))
+        full, cut = encoder.encode(table), encoder.encode(table, LabelCutoff(at_ms, {"conversion": maturity}))
         for name in INPUTS:
             assert np.array_equal(getattr(full, name), getattr(cut, name)), name
         assert np.array_equal(full.gains_NLG[..., 0], cut.gains_NLG[..., 0])  # a click comes with its exposure
@@ -91,28 +92,28 @@ def test_each_correction_has_its_maturity(criteo_lake):
     at_ms = synthetic.FIRST_DAY_MS + 3 * synthetic.DAY_MS
     age = np.array([0.1, 1.0, 2.0]) * 86_400
 
-    def maturity(correction: str, **more: float) -> np.ndarray:
-        config = FeedbackConfig(correction, **more)
-        return fit_known_by(at_ms, tables, CRITEO, config).maturity["conversion"].at(age)
+    def maturity(correction: str, **settings: float) -> np.ndarray:
+        config = FeedbackConfig(correction, **settings)
+        return fit_cutoff(at_ms, tables, CRITEO, config).maturity["conversion"].share_known(age)
 
-    assert maturity(NONE).tolist() == [1, 1, 1]
+    assert maturity(NO_CORRECTION).tolist() == [1, 1, 1]
     assert maturity(WAIT, waiting_days=1.0).tolist() == [0, 1, 1]
     truth = (1 - np.exp(-age / 86_400 / 1.5)) / (1 - math.exp(-3 / 1.5))
     assert maturity(LIKELIHOOD) == pytest.approx(truth, abs=0.12)
-    assert fit_known_by(at_ms, tables, get_dataset("kuairand"), FeedbackConfig()).maturity == {}
+    assert fit_cutoff(at_ms, tables, get_dataset("kuairand"), FeedbackConfig()).maturity == {}
 
 
-def test_the_key_changes_with_moment_and_maturity():
+def test_the_key_of_a_cutoff_depends_on_moment_and_maturity():
     keys = {
-        KnownBy(5, {"sale": AT_ONCE}).key,
-        KnownBy(6, {"sale": AT_ONCE}).key,
-        KnownBy(5, {"sale": Maturity(np.ones(1), np.ones(1))}).key,
+        LabelCutoff(5, {"sale": WITHOUT_DELAY}).key,
+        LabelCutoff(6, {"sale": WITHOUT_DELAY}).key,
+        LabelCutoff(5, {"sale": Maturity(np.ones(1), np.ones(1))}).key,
     }
     assert len(keys) == 3
 
 
 def losses(maturity: float, gain: float, logit: float) -> tuple[float, float]:
-    """Loss of one label of the first gain, and its gradient by the logit."""
+    """The loss of one label of the first gain, and its derivative with respect to the logit."""
     batch = random_batch(windows=1, steps=3)
     label_BL = torch.zeros(1, 3, dtype=torch.bool)
     label_BL[0, 2] = True
@@ -129,17 +130,17 @@ def losses(maturity: float, gain: float, logit: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("logit", [-4.0, 0.3, 9.0])
 @pytest.mark.parametrize("maturity", [0.05, 0.6, 1.0])
-def test_not_yet_costs_what_its_likelihood_says(maturity, logit):
+def test_a_label_without_a_known_gain_costs_its_negative_log_likelihood(maturity, logit):
     p = 1 / (1 + math.exp(-logit))
     loss, gradient = losses(maturity, 0.0, logit)
     assert loss == pytest.approx(-math.log(1 - maturity * p), rel=1e-4, abs=1e-6)
-    # A reweighted cross-entropy: p, times the chance that a gain would be known, times that none comes given none yet.
+    # A reweighted cross-entropy: p, times P(a gain would be known), times P(no gain will come | no gain is known).
     assert gradient == pytest.approx(p * maturity * (1 - p) / (1 - maturity * p), rel=1e-3, abs=1e-6)
     gained, gradient = losses(maturity, 1.0, logit)
     assert gained == pytest.approx(-math.log(p), rel=1e-4, abs=1e-6)
     assert gradient == pytest.approx(p - 1, rel=1e-3, abs=1e-6)
 
 
-def test_a_label_that_has_not_waited_long_enough_says_nothing():
+def test_a_label_with_maturity_0_has_no_loss_and_no_gradient():
     for gain in (0.0, 1.0):
         assert losses(0.0, gain, 0.7) == (0.0, 0.0)

@@ -33,8 +33,8 @@ SPEC = FeatureSpec(
 )
 NONE3 = [None, None, None]
 
-# Four positions: padding, the first exposure (context), one after two exposures at one time stamp, one of
-# unknown channel.
+# Four positions: padding, the first exposure (context), a step after two exposures with one
+# time stamp, and a step whose channel is unknown.
 WINDOW: dict[str, Any] = {
     "user_id": 1,
     "window": 0,
@@ -86,25 +86,25 @@ def test_categories_are_coded_by_the_vocabulary_and_padding_missing_and_unseen_a
 
 
 def test_numbers_are_transformed_scaled_and_clipped_and_missing_ones_are_the_mean() -> None:
-    got = encode(WINDOW)
-    assert column(got, "gap_s") == pytest.approx([0.0, -0.5, 0.0, NUMERIC_LIMIT])
-    assert column(got, "last_play_time_ms") == pytest.approx([0.0, 0.0, 2.0, -NUMERIC_LIMIT])
-    assert column(got, "register_days") == pytest.approx([0.0, 2.0, 2.0, 2.0])
+    encoded = encode(WINDOW)
+    assert column(encoded, "gap_s") == pytest.approx([0.0, -0.5, 0.0, NUMERIC_LIMIT])
+    assert column(encoded, "last_play_time_ms") == pytest.approx([0.0, 0.0, 2.0, -NUMERIC_LIMIT])
+    assert column(encoded, "register_days") == pytest.approx([0.0, 2.0, 2.0, 2.0])
     assert column(encode({**WINDOW, "register_days": None}), "register_days") == [0.0] * 4
 
 
 def test_history_inputs_count_what_is_known() -> None:
-    got = encode(WINDOW)
-    assert column(got, "log_seen_exposures") == pytest.approx([0, 0, np.log(3), np.log(4)])
-    assert column(got, "log_new_click") == pytest.approx([0, 0, np.log(3), np.log(2)])
+    encoded = encode(WINDOW)
+    assert column(encoded, "log_seen_exposures") == pytest.approx([0, 0, np.log(3), np.log(4)])
+    assert column(encoded, "log_new_click") == pytest.approx([0, 0, np.log(3), np.log(2)])
     a, b = PRIOR_GAINS, PRIOR_EXPOSURES
-    assert column(got, "rate_click") == pytest.approx([0, a / b, (2 + a) / (2 + b), (3 + a) / (3 + b)])
-    assert column(got, "log_seen_long") == pytest.approx([0, 0, np.log(3), np.log(3)])
-    assert column(got, "share_mid") == pytest.approx([0, 0, 0, 1 / 3])
-    assert column(got, "rate_long_view_mid") == pytest.approx([0, a / b, a / b, (1 + a) / (1 + b)])
+    assert column(encoded, "rate_click") == pytest.approx([0, a / b, (2 + a) / (2 + b), (3 + a) / (3 + b)])
+    assert column(encoded, "log_seen_long") == pytest.approx([0, 0, np.log(3), np.log(3)])
+    assert column(encoded, "share_mid") == pytest.approx([0, 0, 0, 1 / 3])
+    assert column(encoded, "rate_long_view_mid") == pytest.approx([0, a / b, a / b, (1 + a) / (1 + b)])
 
 
-def test_the_action_input_is_the_one_hot_of_one_exposure_and_a_root_of_several() -> None:
+def test_the_action_input_is_one_hot_for_one_exposure_and_a_square_root_for_several() -> None:
     assert encode(WINDOW).action_in_NLA[0] == pytest.approx(
         np.array([[0, 0, 0], [0, 0, 0], [0, 0, np.sqrt(2)], [0, 1, 0]])
     )
@@ -122,19 +122,19 @@ def test_the_reward_input_has_the_shape_of_the_reward_form() -> None:
     assert encode(WINDOW, form="onehot").reward_in_NLR[0].tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
-def test_labels_hold_the_full_outcome_and_an_unknown_channel_is_none() -> None:
-    got = encode(WINDOW)
-    assert got.valid_NL.tolist() == [[False, True, True, True]]
-    assert got.label_NL.tolist() == [[False, False, True, False]]
-    assert got.action_NL.tolist() == [[-1, 2, 1, -1]]
-    assert got.gains_NLG[0].tolist() == [[0, 0], [0, 0], [1, 1], [1, 0]]
-    assert got.reward_NL[0] == pytest.approx([0.0, 0.25, 0.75, 0.0])  # the last one is clipped
-    outside = {**WINDOW, "channel": [None, "long", "4k", "mid"]}
-    assert encode(outside).label_NL.tolist() == [[False, False, False, True]]
+def test_labels_contain_the_full_outcome_and_a_step_of_unknown_channel_is_not_a_label() -> None:
+    encoded = encode(WINDOW)
+    assert encoded.valid_NL.tolist() == [[False, True, True, True]]
+    assert encoded.label_NL.tolist() == [[False, False, True, False]]
+    assert encoded.action_NL.tolist() == [[-1, 2, 1, -1]]
+    assert encoded.gains_NLG[0].tolist() == [[0, 0], [0, 0], [1, 1], [1, 0]]
+    assert encoded.reward_NL[0] == pytest.approx([0.0, 0.25, 0.75, 0.0])  # the last reward is clipped
+    outside_the_spec = {**WINDOW, "channel": [None, "long", "4k", "mid"]}
+    assert encode(outside_the_spec).label_NL.tolist() == [[False, False, False, True]]
 
 
 def test_inputs_do_not_depend_on_the_labels() -> None:
-    other = {
+    other_labels = {
         **WINDOW,
         "channel": [None, "mid", "short", "long"],
         "click": [None, 1, 0, 0],
@@ -144,20 +144,20 @@ def test_inputs_do_not_depend_on_the_labels() -> None:
     }
     inputs = Encoded._fields[:7]
     for form in REWARD_FORMS:
-        one, two = encode(WINDOW, form=form), encode(other, form=form)
+        window, changed = encode(WINDOW, form=form), encode(other_labels, form=form)
         for name in inputs:
-            np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
-    assert (encode(WINDOW).action_NL != encode(other).action_NL).any()
+            np.testing.assert_array_equal(getattr(window, name), getattr(changed, name), err_msg=name)
+    assert (encode(WINDOW).action_NL != encode(other_labels).action_NL).any()
 
 
-def test_nothing_that_stands_in_padding_is_read() -> None:
+def test_values_at_padding_are_not_read() -> None:
     filled = {
         name: [values[3], *values[1:]] if isinstance(values, list) and name not in ("valid", "is_label") else values
         for name, values in WINDOW.items()
     }
-    one, two = encode(WINDOW), encode(filled)
+    window, changed = encode(WINDOW), encode(filled)
     for name in (*Encoded._fields[:8], "reward_NL"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
+        np.testing.assert_array_equal(getattr(window, name), getattr(changed, name), err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
@@ -180,32 +180,32 @@ def test_names_sizes_and_arrays_agree_and_all_numbers_are_finite(tmp_path: Any, 
         assert tensor.isfinite().all()
 
 
-def test_a_slice_a_batch_and_chunks_encode_as_the_rows_of_the_whole(synthetic_lake: Any) -> None:
+def test_a_slice_a_record_batch_and_chunks_encode_like_the_whole_table(synthetic_lake: Any) -> None:
     lake, spec = synthetic_lake
     encoder = Encoder(spec, KUAIRAND)
     table = pads.dataset(lake["sequences", "kuairand", "2022-04-11"].path, format="parquet").to_table()
     rows = encoder.encode(table).take(slice(3, 8))
-    whole = table.combine_chunks()
-    chunked = pa.concat_tables([whole.slice(3, 2), whole.slice(5, 3)])
-    for part in (whole.slice(3, 5), chunked, whole.slice(3, 5).to_batches()[0]):
-        for name, got, expected in zip(Encoded._fields, encoder.encode(part), rows, strict=True):
-            np.testing.assert_array_equal(got, expected, err_msg=name)
+    one_chunk = table.combine_chunks()
+    chunked = pa.concat_tables([one_chunk.slice(3, 2), one_chunk.slice(5, 3)])
+    for part in (one_chunk.slice(3, 5), chunked, one_chunk.slice(3, 5).to_batches()[0]):
+        for name, encoded, expected in zip(Encoded._fields, encoder.encode(part), rows, strict=True):
+            np.testing.assert_array_equal(encoded, expected, err_msg=name)
 
 
 def test_a_table_without_rows_encodes_to_no_windows() -> None:
-    got = encode()
-    assert len(got.valid_NL) == 0
+    encoded = encode()
+    assert len(encoded.valid_NL) == 0
     sizes = Encoder(SPEC, KUAIRAND).sizes
-    assert got.batch().numeric_BLF.shape[-1] == sizes.numeric
-    assert got.batch().categorical_BLK.shape[-1] == len(sizes.vocabulary)
+    assert encoded.batch().numeric_BLF.shape[-1] == sizes.numeric
+    assert encoded.batch().categorical_BLK.shape[-1] == len(sizes.vocabulary)
 
 
-def test_a_spec_without_features_of_its_own_encodes() -> None:
-    got = encode(WINDOW, spec=replace(SPEC, features=()))
-    assert got.batch().categorical_BLK.shape == (1, 4, 0)
+def test_a_spec_without_kept_features_encodes() -> None:
+    encoded = encode(WINDOW, spec=replace(SPEC, features=()))
+    assert encoded.batch().categorical_BLK.shape == (1, 4, 0)
 
 
-def test_what_does_not_fit_is_refused_in_one_line() -> None:
+def test_a_table_or_spec_that_does_not_fit_is_an_error_of_one_line() -> None:
     encoder = Encoder(SPEC, KUAIRAND)
     table = synthetic.as_table(KUAIRAND, SPEC, [WINDOW], steps=4)
     with pytest.raises(UserError, match="lack the column gap_s"):

@@ -1,4 +1,4 @@
-"""Windows for scoring against journeys written by hand."""
+"""Windows for scoring, compared with journeys that are computed step by step."""
 
 import pyarrow as pa
 import pytest
@@ -33,9 +33,9 @@ def test_a_short_journey_is_padded_on_the_left():
 @pytest.mark.parametrize("steps", [1, 2, 4, 9, 10, 11, 45])
 def test_the_latest_steps_come_before_the_next_one(steps):
     (window,) = journeys_to_windows(journeys({1: LONG}), SPEC, TOY, steps=steps).to_pylist()
-    nothing = dict.fromkeys(EACH_STEP)
-    upcoming = nothing | step_inputs(LONG, hour=8)
-    expected = [*([nothing] * steps + steps_of(0, LONG))[len(LONG) + 1 :], upcoming]
+    padding = dict.fromkeys(EACH_STEP)
+    upcoming = padding | step_inputs(LONG, hour=8)
+    expected = [*([padding] * steps + steps_of(0, LONG))[len(LONG) + 1 :], upcoming]
     for name in EACH_STEP:
         assert window[name] == [step[name] for step in expected], name
     assert window["valid"] == [step["hour"] is not None for step in expected]
@@ -43,19 +43,19 @@ def test_the_latest_steps_come_before_the_next_one(steps):
 
 def test_users_do_not_mix_and_keep_their_order():
     users = {3: LONG, 1: SHORT, 2: LONG[:4]}
-    together = journeys_to_windows(journeys(users), SPEC, TOY, steps=4)
+    windows = journeys_to_windows(journeys(users), SPEC, TOY, steps=4)
     rows = journeys(users)
-    alone = [journeys_to_windows(rows.slice(k, 1), SPEC, TOY, steps=4) for k in range(3)]
-    assert together.column("user_id").to_pylist() == [3, 1, 2]
-    assert together.equals(pa.concat_tables(alone))
+    one_user_each = [journeys_to_windows(rows.slice(k, 1), SPEC, TOY, steps=4) for k in range(3)]
+    assert windows.column("user_id").to_pylist() == [3, 1, 2]
+    assert windows.equals(pa.concat_tables(one_user_each))
 
 
-def test_a_channel_unknown_or_outside_the_spec_is_not_counted():
+def test_an_unknown_channel_or_one_outside_the_spec_is_not_counted_by_channel():
     users = {1: [Shown(None, click=1), Shown("pop-up", click=1), Shown("right")]}
     (window,) = journeys_to_windows(journeys(users), SPEC, TOY, steps=4).to_pylist()
     assert window["seen_exposures_by_channel"] == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]
     assert window["seen_click_by_channel"] == [[0, 0, 0]] * 4
-    assert window["seen_exposures"] == [0, 1, 2, 3]  # they stay in the total
+    assert window["seen_exposures"] == [0, 1, 2, 3]  # the total counts them
 
 
 def test_columns_are_those_of_sequences_without_the_training_columns():

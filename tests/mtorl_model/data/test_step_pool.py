@@ -1,4 +1,4 @@
-"""Steps in memory: complete and in order, and windows drawn and cut from them."""
+"""The pool of steps is complete and ordered; windows are drawn and cut from it."""
 
 import numpy as np
 import pytest
@@ -27,25 +27,25 @@ def pool(lake) -> StepPool:
     return StepPool(lake[0], KUAIRAND, Encoder(lake[1], KUAIRAND))
 
 
-def test_every_step_of_every_user_is_there_once_and_in_order(lake, pool):
+def test_the_pool_has_every_step_of_every_user_once_and_in_order(lake, pool):
     days = sorted(lake[0].table("sequences", "kuairand").glob("ds=*"))
     tables = list(read_tables(days, ["user_id", "exposure_id"]))
-    shown = {x for t in tables for row in t.column("exposure_id").to_pylist() for x in row if x is not None}
+    exposure_ids = {x for t in tables for row in t.column("exposure_id").to_pylist() for x in row if x is not None}
     steps = pool.steps
-    assert sorted(steps["exposure_id"]) == sorted(shown)
+    assert sorted(steps["exposure_id"]) == sorted(exposure_ids)
     order = list(zip(steps["user_id"], steps["exposed_at_ms"], steps["exposure_id"], strict=True))
     assert order == sorted(order)
 
 
-def test_only_the_users_of_the_splits_asked_for(lake, pool):
+def test_the_pool_has_only_users_of_the_given_splits(lake, pool):
     encoder = Encoder(lake[1], KUAIRAND)
-    some = StepPool(lake[0], KUAIRAND, encoder, splits=(TRAIN, VALIDATION))
-    assert set(some.user_U) == {u for u in pool.user_U if split_of(u) != TEST} < set(pool.user_U)
+    train_and_validation = StepPool(lake[0], KUAIRAND, encoder, splits=(TRAIN, VALIDATION))
+    assert set(train_and_validation.user_U) == {u for u in pool.user_U if split_of(u) != TEST} < set(pool.user_U)
     with pytest.raises(UserError, match="no sequences for kuairand"):
         StepPool(lake[0], KUAIRAND, encoder, splits=())
 
 
-def test_a_drawn_window_is_a_run_of_one_users_steps(pool):
+def test_a_drawn_window_has_consecutive_steps_of_one_user(pool):
     drawn = pool.draw(500, N, np.random.default_rng(0))
     for window in drawn:
         real = window[window >= 0]
@@ -57,7 +57,7 @@ def test_a_drawn_window_is_a_run_of_one_users_steps(pool):
     assert len({tuple(w) for w in drawn}) < 500  # with replacement
 
 
-def test_windows_hold_their_steps_and_padding_holds_nothing(pool):
+def test_windows_contain_their_steps_and_zeros_at_padding(pool):
     drawn = pool.draw(50, N, np.random.default_rng(1))
     drawn[0] = [-1, -1, 0, 1, 2, 3]
     windows = pool.windows(drawn)
@@ -72,12 +72,12 @@ def test_windows_hold_their_steps_and_padding_holds_nothing(pool):
 @given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=12), n=st.integers(2, 25), data=st.data())
 def test_every_step_after_a_users_first_is_a_label_once_with_half_a_window_before_it(lengths, n, data):
     chosen_U = np.array(data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths))))
-    pool = StepPool.__new__(StepPool)  # lengths are all that cutting asks for
+    pool = StepPool.__new__(StepPool)  # cutting needs only the lengths
     pool.length_U = np.array(lengths)
     pool.start_U = np.cumsum(lengths) - lengths
     step_WL, label_WL = pool.cut(chosen_U, n)
-    wanted = [s + t for s, t, c in zip(pool.start_U, lengths, chosen_U, strict=True) if c for t in range(1, t)]
-    assert sorted(step_WL[label_WL]) == wanted
+    expected = [s + t for s, t, c in zip(pool.start_U, lengths, chosen_U, strict=True) if c for t in range(1, t)]
+    assert sorted(step_WL[label_WL]) == expected
     for steps, labels in zip(step_WL, label_WL, strict=True):
         real = steps[steps >= 0]
         assert len(real)
@@ -89,8 +89,8 @@ def test_every_step_after_a_users_first_is_a_label_once_with_half_a_window_befor
         assert real[0] >= start
 
 
-def test_the_table_is_cut_into_the_same_labels(lake, pool):
-    """`sequences` labels each exposure but a user's first; so does a cut of everybody."""
+def test_cutting_all_users_gives_the_labels_of_the_table(lake, pool):
+    """Both label every exposure except a user's first."""
     days = sorted(lake[0].table("sequences", "kuairand").glob("ds=*"))
     labels = [
         exposure

@@ -16,7 +16,7 @@ from lakehouse.lake import Lake
 from mtorl_model.data import window_store
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.window_store import WindowStore, one_ahead, open_windows
+from mtorl_model.data.window_store import WindowStore, open_windows, prefetch
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -40,59 +40,59 @@ def own_lake(tmp_path: Path) -> tuple[Lake, FeatureSpec]:
     return synthetic.write_lake(tmp_path, users=20)
 
 
-def same(one: list[Batch], two: list[Batch]) -> bool:
-    return len(one) == len(two) and all(
-        torch.equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True)
+def equal(batches: list[Batch], expected: list[Batch]) -> bool:
+    return len(batches) == len(expected) and all(
+        torch.equal(a, b) for x, y in zip(batches, expected, strict=True) for a, b in zip(x, y, strict=True)
     )
 
 
-def test_a_store_holds_the_splits_encoded_windows_in_order(
+def test_a_store_has_the_encoded_windows_of_its_split_in_order(
     synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, spec = synthetic_lake
-    monkeypatch.setattr(window_store, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(window_store, "_ROWS_PER_CHUNK", 7)
     encoder = Encoder(spec, KUAIRAND)
     shutil.rmtree(lake.table(window_store.CACHE, "kuairand"))
-    again = open_windows(lake, encoder, *DAYS, "train")
-    whole = pads.dataset(lake["sequences", "kuairand", DAYS[0]].path, format="parquet").to_table()
-    first_day = encoder.encode(whole.filter(pads.field("split") == "train"))
-    for name, built, small_parts, expected in zip(
-        Encoded._fields, store.windows, again.windows, first_day, strict=True
+    in_small_chunks = open_windows(lake, encoder, *DAYS, "train")
+    table = pads.dataset(lake["sequences", "kuairand", DAYS[0]].path, format="parquet").to_table()
+    first_day = encoder.encode(table.filter(pads.field("split") == "train"))
+    for name, built, rebuilt, expected in zip(
+        Encoded._fields, store.windows, in_small_chunks.windows, first_day, strict=True
     ):
-        np.testing.assert_array_equal(built, small_parts, err_msg=name)
+        np.testing.assert_array_equal(built, rebuilt, err_msg=name)
         np.testing.assert_array_equal(built[: len(expected)], expected, err_msg=name)
     in_order = torch.cat([batch.numeric_BLF for batch in store.in_order(16)])
     assert torch.equal(in_order, store.windows.take(slice(None)).batch().numeric_BLF)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(store: WindowStore) -> None:
+def test_the_order_depends_only_on_seed_and_epoch(store: WindowStore) -> None:
     def batches(seed: int, epoch: int) -> list[Batch]:
         return list(store.batches(16, seed=seed, epoch=epoch))
 
-    assert same(batches(3, 5), batches(3, 5))
-    assert not same(batches(3, 5), batches(3, 6))
-    assert not same(batches(3, 5), batches(4, 5))
+    assert equal(batches(3, 5), batches(3, 5))
+    assert not equal(batches(3, 5), batches(3, 6))
+    assert not equal(batches(3, 5), batches(4, 5))
     assert len(batches(3, 5)) == store.steps_per_epoch(16)
 
 
 @given(size=st.integers(1, 300), start=st.integers(0, 40), epoch=st.integers(0, 3))
 @settings(max_examples=25, deadline=None)
-def test_resuming_at_a_step_yields_the_tail(store: WindowStore, size: int, start: int, epoch: int) -> None:
-    whole = list(store.batches(size, seed=1, epoch=epoch))
-    assert same(list(store.batches(size, seed=1, epoch=epoch, start_step=start)), whole[start:])
+def test_starting_at_a_step_yields_the_remaining_batches(store: WindowStore, size: int, start: int, epoch: int) -> None:
+    batches = list(store.batches(size, seed=1, epoch=epoch))
+    assert equal(list(store.batches(size, seed=1, epoch=epoch, start_step=start)), batches[start:])
 
 
 @pytest.mark.parametrize("size", [16, 10_000])
 def test_micro_batches_are_the_batch_in_parts(store: WindowStore, size: int) -> None:
     parts = list(store.batches(size, seed=1, epoch=0, parts=3))
     for step, batch in enumerate(store.batches(size, seed=1, epoch=0)):
-        of_batch = parts[3 * step : 3 * step + 3]
-        rows = [len(part.label_BL) for part in of_batch]
+        micro_batches = parts[3 * step : 3 * step + 3]
+        rows = [len(part.label_BL) for part in micro_batches]
         assert max(rows) - min(rows) <= 1
-        bearing = [part.numeric_BLF[part.label_BL.any(dim=1)] for part in of_batch]
-        assert torch.cat(bearing).sum(dim=(1, 2)).sort().values.equal(batch.numeric_BLF.sum(dim=(1, 2)).sort().values)
-    shared = [list(store.batches(size, seed=1, epoch=0, parts=3, mine=slice(part, part + 1))) for part in range(3)]
-    assert same([part for of_step in zip(*shared, strict=True) for part in of_step], parts)
+        labelled = [part.numeric_BLF[part.label_BL.any(dim=1)] for part in micro_batches]
+        assert torch.cat(labelled).sum(dim=(1, 2)).sort().values.equal(batch.numeric_BLF.sum(dim=(1, 2)).sort().values)
+    shared = [list(store.batches(size, seed=1, epoch=0, parts=3, own_parts=slice(part, part + 1))) for part in range(3)]
+    assert equal([part for step_parts in zip(*shared, strict=True) for part in step_parts], parts)
 
 
 def test_a_batch_of_fewer_windows_than_parts_is_filled_up_without_labels(store: WindowStore) -> None:
@@ -105,16 +105,16 @@ def test_a_batch_of_fewer_windows_than_parts_is_filled_up_without_labels(store: 
     assert second.valid_BL.any()
 
 
-def test_every_other_batch_in_order(store: WindowStore) -> None:
-    whole = list(store.in_order(7))
-    assert len(whole) > 3
+def test_every_second_batch_in_order(store: WindowStore) -> None:
+    batches = list(store.in_order(7))
+    assert len(batches) > 3
     for first in (0, 1):
-        assert same(list(store.in_order(7, every=2, first=first)), whole[first::2])
+        assert equal(list(store.in_order(7, first=first, stride=2)), batches[first::2])
 
 
 @given(size=st.integers(1, 300), seed=st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
-def test_an_epoch_holds_every_label_exactly_once(store: WindowStore, size: int, seed: int) -> None:
+def test_an_epoch_has_every_label_exactly_once(store: WindowStore, size: int, seed: int) -> None:
     windows = store.windows
     expected = sorted(map(bytes, np.ascontiguousarray(windows.numeric_NLF[windows.label_NL])))
     width, seen = windows.numeric_NLF.shape[-1], []
@@ -129,7 +129,7 @@ def test_windows_without_a_label_are_left_out(own_lake: tuple[Lake, FeatureSpec]
     user = next(u for u in range(100) if synthetic.split_of(u) == "train")
     step = {"valid": [False] * 19 + [True], "user_id": user, "split": "train"}
     windows = [
-        {**step, "window": 0, "is_label": step["valid"], "channel": [None] * 20},  # shown in an unknown channel
+        {**step, "window": 0, "is_label": step["valid"], "channel": [None] * 20},  # its channel is unknown
         {**step, "window": 1, "is_label": step["valid"], "channel": [None] * 19 + ["mid"]},
     ]
     for day in DAYS:
@@ -137,7 +137,7 @@ def test_windows_without_a_label_are_left_out(own_lake: tuple[Lake, FeatureSpec]
     assert open_train(lake, spec).windows.action_NL[:, -1].tolist() == [1, 1]
 
 
-def test_a_second_opening_reads_the_cache_and_a_change_makes_it_anew(
+def test_windows_are_read_from_the_cache_until_something_changes(
     own_lake: tuple[Lake, FeatureSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, spec = own_lake
@@ -146,18 +146,18 @@ def test_a_second_opening_reads_the_cache_and_a_change_makes_it_anew(
         patch.setattr(window_store, "_write", None)
         assert open_train(lake, spec).key == first.key
     assert open_train(lake, spec, "fused").windows.reward_in_NLR.shape[-1] == 1
-    other = synthetic.write_lake(lake.root / "other", users=25, seed=1)[0]
+    changed_lake = synthetic.write_lake(lake.root / "other", users=25, seed=1)[0]
     for day in DAYS:
         partition = Path("sequences") / "dataset=kuairand" / f"ds={day}"
         shutil.rmtree(lake.root / partition)
-        shutil.copytree(other.root / partition, lake.root / partition)
+        shutil.copytree(changed_lake.root / partition, lake.root / partition)
     changed = open_train(lake, spec)
     assert changed.key != first.key
-    assert same(list(changed.in_order(1000)), list(open_train(other, spec).in_order(1000)))
+    assert equal(list(changed.in_order(1000)), list(open_train(changed_lake, spec).in_order(1000)))
     assert not any(lake.staging.iterdir())
 
 
-def test_a_failure_while_encoding_leaves_no_half_cache(
+def test_a_failure_while_encoding_leaves_no_incomplete_cache(
     own_lake: tuple[Lake, FeatureSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, spec = own_lake
@@ -176,7 +176,7 @@ def test_a_failure_while_encoding_leaves_no_half_cache(
     assert len(open_train(lake, spec)) > 0
 
 
-def test_what_cannot_be_trained_on_is_refused_in_one_line(own_lake: tuple[Lake, FeatureSpec]) -> None:
+def test_sequences_that_cannot_be_trained_on_are_an_error_of_one_line(own_lake: tuple[Lake, FeatureSpec]) -> None:
     lake, spec = own_lake
     encoder = Encoder(spec, KUAIRAND)
     with pytest.raises(UserError, match="no sequences for kuairand from 2023-01-01 to 2023-01-02"):
@@ -194,14 +194,14 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(own_lake: tuple[Lake, 
         open_windows(lake, encoder, *DAYS, "train")
 
 
-def test_reading_ahead_keeps_order_and_passes_errors_on() -> None:
-    assert list(one_ahead(iter(range(1, 6)))) == [1, 2, 3, 4, 5]
+def test_prefetching_keeps_the_order_and_passes_errors_on() -> None:
+    assert list(prefetch(iter(range(1, 6)))) == [1, 2, 3, 4, 5]
 
     def failing() -> Iterator[int]:
         yield 1
         raise ValueError("broken batch")
 
-    ahead = one_ahead(failing())
-    assert next(ahead) == 1
+    items = prefetch(failing())
+    assert next(items) == 1
     with pytest.raises(ValueError, match="broken batch"):
-        next(ahead)
+        next(items)

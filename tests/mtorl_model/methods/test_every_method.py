@@ -12,7 +12,7 @@ from random_batch import pad_left, with_garbage
 
 from lakehouse.lake import Lake
 from mtorl_model.data.batch import Batch
-from mtorl_model.data.delayed_feedback import AT_ONCE, KnownBy
+from mtorl_model.data.delayed_feedback import WITHOUT_DELAY, LabelCutoff
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
@@ -194,7 +194,7 @@ def test_one_huge_step_moves_everything_that_it_has_learned(
 ) -> None:
     model = fitted(name, *synthetic_lake, TINY)
     few = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
-    sample = DaySample(few, few.take(slice(0, 0)), KnownBy(0, {"click": AT_ONCE}), {})
+    sample = DaySample(few, few.take(slice(0, 0)), LabelCutoff(0, {"click": WITHOUT_DELAY}), {})
     config = FineTuneConfig(learning_rate=100.0, batch_size=128, max_steps=1, gradient_clip=0.0, device="cpu")
     if not model.fine_tunes:
         with pytest.raises(NotImplementedError, match=f"{name} is not fine-tuned"):
