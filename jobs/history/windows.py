@@ -41,8 +41,8 @@ def cut_windows(
     exposures: rows of the table `exposures` plus ds, of all days from the first of these to the last.
     earlier_journeys: the table `journeys` as of the day before, None without earlier history.
 
-    A user's labels of a day are all of that day's exposures except the user's first ever; features.window_cuts says how
-    they are cut into windows.
+    A user's labels of a day are all of that day's exposures except the user's first ever; features.window_cuts
+    describes how they are cut into windows.
     """
 
     def compute(chunk: UserChunk, side: Side) -> pa.Table:

@@ -67,7 +67,7 @@ def as_tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 def starting_workers(spark: SparkSession) -> Iterator[None]:
     """Start Python workers in the background while the block runs.
 
-    They take seconds to start and to load Arrow; meanwhile the driver can make its plan.
+    They take seconds to start and to load Arrow, during which the driver can plan its first job.
     """
 
     def start() -> None:

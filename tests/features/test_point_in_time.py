@@ -18,7 +18,7 @@ DAYS = 3
 
 
 def steps_of(frame: pd.DataFrame, dataset: Dataset, side: Side = STRICTLY_BEFORE) -> pd.DataFrame:
-    """The steps in order, one row each."""
+    """A row for each step, in order."""
     chunk = user_chunk(frame, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
     rows = point_in_time_steps(chunk, dataset, side).to_pylist()
     return pd.DataFrame(rows, dtype=object).sort_values(["user_id", "exposed_at_ms", "exposure_id"], ignore_index=True)
@@ -29,7 +29,7 @@ def column(steps: pd.DataFrame, name: str) -> list:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_inputs_equal_the_oracle(name, seed):
     dataset = get_dataset(name)
     frame = random_exposures(dataset, users=6, rows=90, days=DAYS, seed=seed)
@@ -51,18 +51,18 @@ def test_inputs_equal_the_oracle(name, seed):
 def test_steps_that_go_on_from_a_summary_are_those_of_the_whole_history(name, seed):
     dataset = get_dataset(name)
     frame = random_exposures(dataset, users=6, rows=120, days=DAYS, seed=seed)
-    whole = user_chunk(frame, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
+    whole_chunk = user_chunk(frame, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
     summaries = None
     for k in range(DAYS):
         chunk = user_chunk(frame[frame.ds == day(k)], dataset, dataset.end_of_day_ms(day(k)), summaries)
         summaries = summaries_of(chunk, dataset)
     last_day = point_in_time_steps(chunk, dataset, STRICTLY_BEFORE).to_pylist()
     is_last_day = {row["exposure_id"] for row in last_day if row[KIND] == EXPOSURE}
-    expected = point_in_time_steps(whole, dataset, STRICTLY_BEFORE).to_pylist()
+    expected = point_in_time_steps(whole_chunk, dataset, STRICTLY_BEFORE).to_pylist()
     expected = [row for row in expected if row[KIND] == QUERY or row["exposure_id"] in is_last_day]
     assert len(is_last_day) > 20
     assert last_day == expected
-    assert summaries.to_pylist() == summaries_of(whole, dataset).to_pylist()
+    assert summaries.to_pylist() == summaries_of(whole_chunk, dataset).to_pylist()
 
 
 def changed_inputs(dataset: Dataset, seed: int, side: Side) -> set[str]:

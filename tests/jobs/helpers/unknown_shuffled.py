@@ -10,7 +10,7 @@ from schemas.dataset import Dataset
 def with_the_unknown_shuffled(frame: pd.DataFrame, dataset: Dataset, cuts: dict[int, int], seed: int) -> pd.DataFrame:
     """The same log as far as it is known at each user's cut time; everything else replaced.
 
-    From the cut on, every column that is not known before its own exposure is drawn anew from the whole log;
+    From the cut on, every column that is not known before its own exposure is drawn again from the whole log;
     late gains of earlier exposures that have not happened by the cut are undone, and others come up.
     """
     rng = np.random.default_rng(seed)
