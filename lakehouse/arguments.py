@@ -1,4 +1,4 @@
-"""The flags that entry points share: --dataset, --lake, the days, --this-code.
+"""The flags that entry points share: --dataset, --lake, the days, --this-code; and minimums of others.
 
     parser = dataset_parser(__doc__)
     add_lake(parser)
@@ -15,6 +15,7 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
+from schemas.errors import UserError
 
 
 def dataset_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -65,3 +66,11 @@ def day_range_of(args: argparse.Namespace) -> tuple[str | None, str | None]:
 def required_code_of(args: argparse.Namespace, *packages: str) -> str | None:
     """The code version that must have built a fresh partition; None: any version. packages: whose code counts."""
     return code_version(*packages) if args.this_code else None
+
+
+def require_at_least(args: argparse.Namespace, **minimums: int) -> None:
+    """Raises UserError if the value of a flag is below its minimum; a flag without a value passes."""
+    for name, minimum in minimums.items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            raise UserError(f"--{name.replace('_', '-')} {value}: at least {minimum}")

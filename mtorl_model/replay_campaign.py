@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
+from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from mtorl_model.arguments import add_method
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
@@ -109,9 +109,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     add_method(parser)
     args = parser.parse_args()
-    for option, value, minimum in (("--rounds", args.rounds, 1), ("--seed", args.seed, 0)):
-        if value is not None and value < minimum:
-            raise UserError(f"{option} {value}: at least {minimum}")
+    require_at_least(args, rounds=1, seed=0)
     dataset = dataset_of(args)
     ledger = run_campaign(
         Registry(lake_of(args), dataset, args.method),

@@ -1,5 +1,5 @@
-"""Studies of the model: which part of it does what, how its settings trade off, which settings are best.
+"""Studies of the model: the effect of its parts, its settings and its corrections, and the search for settings.
 
-No study reads a test user. `make study` and `make search` write to `LAKE/studies/dataset=.../`, `make results` turns
-what stands there into docs/results.md. `mtorl_model.studies.published` is the published protocol's.
+No study reads a test user, except the published protocol (published.py), which does not separate users. `make study`
+and `make search` write to `LAKE/studies/dataset=.../`, `make results` turns these files into docs/results.md.
 """

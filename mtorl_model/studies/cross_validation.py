@@ -1,11 +1,11 @@
-"""Train a setting without some users, and keep what it says of them: cross-validation by user.
+"""Cross-validation by user: train a setting without some users, and keep its predictions for them.
 
-The users of the training and validation splits are cut into FOLDS parts by a salted hash. A fold's model learns from
-nine tenths of the users of the other parts, stops by the last tenth, and is asked about the part that it has not
-seen. No row of a test user is kept. What all settings of a study share: the feature spec, whose vocabularies and
-scales come from all training users, the held-out ones included (no label of theirs reaches a weight).
+A salted hash cuts the users of the training and validation splits into FOLDS parts. The model of a fold learns from
+nine tenths of the users of the other parts; the last tenth decides when to stop; the predictions are for the part of
+the fold. No row of a test user is used. All settings of a study share the feature spec, whose vocabularies and scales
+come from all training users, the held-out ones included. (No label of a held-out user affects a weight.)
 
-Shapes: N labels, A channels, G gains, U users.
+Shapes: N labels, A channels, G gains, U users, W windows, L steps.
 """
 
 import hashlib
@@ -24,58 +24,36 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lakehouse.feature_specs import latest_spec
 from lakehouse.files import file_sha256, write_whole
 from lakehouse.lake import Lake
 from mtorl_model.data import batch, encoding, initial_policy, reward_inputs, step_pool, window_store
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.step_pool import StepPool
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.methods.common import masks
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Run
 from mtorl_model.methods.mtorl import layers, losses, method, network, reward_forms
-from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL
-from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
+from mtorl_model.studies import training_pool as pool_module
+from mtorl_model.studies.setting import Setting
+from mtorl_model.studies.training_pool import training_pool
 from mtorl_model.training import loop
-from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import forget_compiled
-from schemas.dataset import get_dataset
 from schemas.errors import UserError
-from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import SEQUENCES
 
 FOLDS = 5
 _SALT = "mtorl-fold-1"
-_STOP_PARTS = 10  # one of so many parts of the users who are not held out chooses the epoch
+_STOP_PARTS = 10  # one of this many parts of the users who are not held out decides when to stop
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One way to train MTORL. train.members and model.prior_adjustment say how its networks are read."""
-
-    model: ModelConfig
-    loss: LossConfig
-    train: TrainConfig
-    without: tuple[str, ...] = ()  # inputs whose name starts so read as missing
-
-    @property
-    def config(self) -> MTORLConfig:
-        return MTORLConfig(self.model, self.loss, self.train)
-
-    @classmethod
-    def of(cls, config: MTORLConfig) -> "Setting":
-        return cls(config.model, config.loss, config.train)
-
-
 class HeldOut(NamedTuple):
-    """What a setting says of users it has not learned from, one entry a label, by exposure_id."""
+    """A setting's predictions for users whom it has not learned from, one entry per label, sorted by exposure_id."""
 
     exposure_N: Ints
     user_N: npt.NDArray[Any]
@@ -87,15 +65,15 @@ class HeldOut(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The users who train, who choose the epoch, and who are held out."""
+    """The users who train, who decide when to stop, and who are held out."""
 
     train_U: Bools
     stop_U: Bools
     held_out_U: Bools
 
 
-def parts_of(user_U: npt.NDArray[Any], fold: int) -> Parts:
-    """The parts that users play in a fold, 0 to FOLDS - 1: the same for ever, whatever other users there are."""
+def fold_parts(user_U: npt.NDArray[Any], fold: int) -> Parts:
+    """The parts of the users in a fold, 0 to FOLDS - 1. A user's part does not depend on the other users."""
     digests = [hashlib.sha256(f"{_SALT}:{user}".encode()).hexdigest() for user in user_U]
     held_out_U = np.array([int(digest[:8], 16) % FOLDS == fold for digest in digests], dtype=bool)
     stop_U = np.array([int(digest[8:16], 16) % _STOP_PARTS == 0 for digest in digests], dtype=bool) & ~held_out_U
@@ -107,136 +85,132 @@ def cross_validate(
 ) -> list[HeldOut]:
     """For each setting the held-out labels of the first `folds` folds, the same labels in the same order.
 
-    A training that was done before is not done again: what it said lies in `LAKE/studies/.../held_out/`. workers:
-    trainings at once, each on its share of the cores. Raises UserError where the lake has no sequences.
+    workers: trainings that run in parallel, each on its share of the cores. The predictions of finished trainings are
+    in `LAKE/studies/.../held_out/` and are used again. Raises UserError if the lake has no sequences.
     """
-    todo = {
-        one: None
+    trainings = dict.fromkeys(
+        training
         for setting in settings
         for fold in range(folds)
-        for one in _Training.all_of(lake, dataset, setting, fold)
-    }
-    missing = [one for one in todo if not one.file.exists()]
-    # A fresh interpreter for each worker: torch's threads do not survive a fork.
+        for training in _trainings(lake, dataset, setting, fold)
+    )
+    missing = [training for training in trainings if not training.file.exists()]
+    # Each worker needs a new interpreter, because torch's threads do not survive a fork.
     threads = max(1, (os.cpu_count() or 1) // workers)
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as workforce:
-        for number, done in enumerate(workforce.map(_do, missing), start=1):
-            print(f"training {number} of {len(missing)}: {done.file.name}", flush=True)
-    return [_pooled([_read(lake, dataset, setting, fold) for fold in range(folds)]) for setting in settings]
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        for number, finished in enumerate(pool.map(_train, missing), start=1):
+            print(f"training {number} of {len(missing)}: {finished.file.name}", flush=True)
+    return [_concatenate([_read(lake, dataset, setting, fold) for fold in range(folds)]) for setting in settings]
 
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """One model of a setting in one fold."""
+    """One model of a setting in one fold. setting: with one member, without prior adjustment."""
 
     lake: Lake
     dataset: str
-    setting: Setting  # of one member, unadjusted
+    setting: Setting
     fold: int
-
-    @classmethod
-    def all_of(cls, lake: Lake, dataset: str, setting: Setting, fold: int) -> "list[_Training]":
-        """The members of a setting. How they are read later makes no other training."""
-        seeds = range(setting.train.seed, setting.train.seed + setting.train.members)
-        unadjusted = replace(setting.model, prior_adjustment=0.0)
-        return [
-            cls(
-                lake, dataset, replace(setting, model=unadjusted, train=replace(setting.train, seed=s, members=1)), fold
-            )
-            for s in seeds
-        ]
 
     @property
     def file(self) -> Path:
-        """Where its held-out predictions lie; the name changes with all that they depend on."""
+        """The file of its held-out predictions. The name changes with everything that they depend on."""
         setting = self.setting
-        parts = [setting.model.to_json(), setting.loss.to_json(), setting.train.to_json(), json.dumps(setting.without)]
-        identity = "\n".join([*parts, str(self.fold), _content(self.lake, self.dataset)])
-        return (
-            self.lake.studies(self.dataset) / "held_out" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.npz"
-        )
+        parts = [
+            setting.model.to_json(),
+            setting.loss.to_json(),
+            setting.train.to_json(),
+            json.dumps(setting.hidden_inputs),
+        ]
+        identity = "\n".join([*parts, str(self.fold), _inputs_digest(self.lake, self.dataset)])
+        name = f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.npz"
+        return self.lake.studies(self.dataset) / "held_out" / name
+
+
+def _trainings(lake: Lake, dataset: str, setting: Setting, fold: int) -> list[_Training]:
+    """One training per member. Settings that differ only in how they predict have the same trainings."""
+    seeds = range(setting.train.seed, setting.train.seed + setting.train.members)
+    model = replace(setting.model, prior_adjustment=0.0)
+    members = [replace(setting, model=model, train=replace(setting.train, seed=seed, members=1)) for seed in seeds]
+    return [_Training(lake, dataset, member, fold) for member in members]
 
 
 @cache
-def _content(lake: Lake, dataset: str) -> str:
-    """Fingerprint of all that a training depends on beside its setting: sequences, code, kind of device."""
-    known = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
+def _inputs_digest(lake: Lake, dataset: str) -> str:
+    """A digest of all that a training depends on besides its setting: sequences, code, kind of device."""
+    sequences = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
     modules = (
         batch, window_store, encoding, reward_inputs, initial_policy, masks, layers, losses, network, reward_forms,
-        method, step_pool, loop,
+        method, step_pool, pool_module, loop,
     )  # fmt: skip
     code = [file_sha256(Path(str(module.__file__))) for module in modules] + [file_sha256(Path(__file__))]
-    return hashlib.sha256("\n".join([*known, *code, device()]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*sequences, *code, device()]).encode()).hexdigest()
 
 
-@cache
-def _pool(lake: Lake, dataset: str, reward_form: str) -> tuple[Encoder, StepPool]:
-    """Read once a process."""
-    contract = get_dataset(dataset)
-    spec, _ = latest_spec(lake, dataset)
-    encoder = Encoder(spec, contract, REWARD_FORMS[reward_form].inputs)
-    return encoder, StepPool(lake, contract, encoder, splits=(TRAIN, VALIDATION))
+def hide_inputs(windows: Encoded, encoder: Encoder, hidden_inputs: Iterable[str]) -> Encoded:
+    """The windows with 0, the code of a missing value, in every input whose name begins with one of `hidden_inputs`.
 
-
-def windows_without(windows: Encoded, encoder: Encoder, without: Iterable[str]) -> Encoded:
-    """The windows with every input whose name starts with one of `without` as if it were missing: 0."""
-    starts = tuple(without)
-    if not starts:
+    Raises UserError if no input has such a name.
+    """
+    beginnings = tuple(hidden_inputs)
+    if not beginnings:
         return windows
     names, profile = encoder.input_names, windows.profile_numeric_NF.shape[-1]
-    hidden = [np.array([name.startswith(starts) for name in kind], dtype=bool) for kind in names[:2]]
-    if not any(h.any() for h in hidden):
-        raise UserError(f"no input's name starts with {' or '.join(starts)}")
+    is_categorical_hidden, is_numeric_hidden = (
+        np.array([name.startswith(beginnings) for name in kind], dtype=bool) for kind in names[:2]
+    )
+    if not is_categorical_hidden.any() and not is_numeric_hidden.any():
+        raise UserError(f"no input's name begins with {' or '.join(beginnings)}")
     codes = windows.categorical_NLK.shape[-1]
-    steps = len(names.numeric) - profile
+    numbers = len(names.numeric) - profile
     return windows._replace(
-        categorical_NLK=np.where(hidden[0][:codes], 0, windows.categorical_NLK),
-        profile_categorical_NK=np.where(hidden[0][codes:], 0, windows.profile_categorical_NK),
-        numeric_NLF=np.where(hidden[1][:steps], np.float32(0), windows.numeric_NLF),
-        profile_numeric_NF=np.where(hidden[1][steps:], np.float32(0), windows.profile_numeric_NF),
+        categorical_NLK=np.where(is_categorical_hidden[:codes], 0, windows.categorical_NLK),
+        profile_categorical_NK=np.where(is_categorical_hidden[codes:], 0, windows.profile_categorical_NK),
+        numeric_NLF=np.where(is_numeric_hidden[:numbers], np.float32(0), windows.numeric_NLF),
+        profile_numeric_NF=np.where(is_numeric_hidden[numbers:], np.float32(0), windows.profile_numeric_NF),
     )
 
 
-def _do(todo: _Training) -> _Training:
-    """Train it and publish what it says of the fold's held-out users."""
-    setting = todo.setting
-    encoder, pool = _pool(todo.lake, todo.dataset, setting.model.reward_form)
-    cut = [pool.cut(users, setting.model.steps) for users in parts_of(pool.user_U, todo.fold)]
-    if not all(len(steps) for steps, _ in cut):
-        raise UserError(f"too few users of {todo.dataset} in {todo.lake.root} to cross-validate with")
-    learned, stop, held_out = (
-        WindowsInMemory(windows_without(pool.windows(steps, labels), encoder, setting.without)) for steps, labels in cut
+def _train(training: _Training) -> _Training:
+    """Train, and write the predictions for the fold's held-out users."""
+    setting = training.setting
+    encoder, pool = training_pool(training.lake, training.dataset, setting.model.reward_form)
+    cuts = [pool.cut(users, setting.model.steps) for users in fold_parts(pool.user_U, training.fold)]
+    if not all(len(steps) for steps, _ in cuts):
+        raise UserError(f"too few users of {training.dataset} in {training.lake.root} to cross-validate with")
+    train, stop, held_out = (
+        WindowsInMemory(hide_inputs(pool.windows(steps, labels), encoder, setting.hidden_inputs))
+        for steps, labels in cuts
     )
-    trained = MTORL(setting.config, encoder.spec, fit_initial_policy(learned, encoder.spec))
+    model = MTORL(setting.config, encoder.spec, fit_initial_policy(train, encoder.spec))
     forget_compiled(setting.train)
-    trained.fit(learned, stop, Run())
-    predictions = [trained.predict(b) for b in held_out.in_order(WINDOWS_AT_ONCE)]
+    model.fit(train, stop, Run())
+    predictions = [model.predict(windows) for windows in held_out.in_order(WINDOWS_AT_ONCE)]
     policy_WLA, gains_WLG = (np.concatenate(arrays) for arrays in zip(*predictions, strict=True))
-    label = held_out.windows.label_NL
-    numbers = cut[2][0][label]
-    order = np.argsort(pool.steps["exposure_id"][numbers])
+    label_WL = held_out.windows.label_NL
+    step_N = cuts[2][0][label_WL]
+    order_N = np.argsort(pool.steps["exposure_id"][step_N])
     columns = {
-        "exposure_N": pool.steps["exposure_id"][numbers],
-        "user_N": pool.steps["user_id"][numbers],
-        "action_N": held_out.windows.action_NL[label].astype(np.int64),
-        "gain_NG": held_out.windows.gains_NLG[label].astype(np.float64),
-        "unadjusted_NA": policy_WLA[label],
-        "predicted_NG": gains_WLG[label],
+        "exposure_N": pool.steps["exposure_id"][step_N],
+        "user_N": pool.steps["user_id"][step_N],
+        "action_N": held_out.windows.action_NL[label_WL].astype(np.int64),
+        "gain_NG": held_out.windows.gains_NLG[label_WL].astype(np.float64),
+        "unadjusted_NA": policy_WLA[label_WL],
+        "predicted_NG": gains_WLG[label_WL],
     }
     buffer = io.BytesIO()
-    shares = np.array(trained.initial_policy.channel_shares)
-    np.savez(
-        buffer, allow_pickle=False, channel_shares=shares, **{name: array[order] for name, array in columns.items()}
-    )
-    write_whole(todo.file, buffer.getvalue())
-    return todo
+    shares = np.array(model.initial_policy.channel_shares)
+    sorted_columns = {name: array[order_N] for name, array in columns.items()}
+    np.savez(buffer, allow_pickle=False, channel_shares=shares, **sorted_columns)
+    write_whole(training.file, buffer.getvalue())
+    return training
 
 
 def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
-    """The mean of the members, adjusted for the channels' shares: as MTORL.predict reads its networks."""
+    """The mean of the members, adjusted for the channels' shares, as MTORL.predict combines its networks."""
     members = []
-    for member in _Training.all_of(lake, dataset, setting, fold):
-        with np.load(member.file, allow_pickle=False) as arrays:
+    for training in _trainings(lake, dataset, setting, fold):
+        with np.load(training.file, allow_pickle=False) as arrays:
             members.append(dict(arrays))
     means = {name: np.mean([m[name] for m in members], axis=0) for name in ("unadjusted_NA", "predicted_NG")}
     policy_NA = means["unadjusted_NA"] * members[0]["channel_shares"] ** -setting.model.prior_adjustment
@@ -248,5 +222,5 @@ def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
     )
 
 
-def _pooled(folds: Sequence[HeldOut]) -> HeldOut:
+def _concatenate(folds: Sequence[HeldOut]) -> HeldOut:
     return HeldOut(*map(np.concatenate, zip(*folds, strict=True)))

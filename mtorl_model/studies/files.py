@@ -1,4 +1,4 @@
-"""The three files of a study or a search: its rows, its picture, and what it was; all of them or none."""
+"""The three files of a study or a search: its rows, its picture, and its protocol. Readers see all of them or none."""
 
 import csv
 import json
@@ -13,18 +13,22 @@ from schemas.dataset import Dataset
 
 
 def publish_study(
-    lake: Lake, dataset: Dataset, name: str, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any],
+    lake: Lake,
+    dataset: Dataset,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    protocol: Mapping[str, Any],
     draw: Callable[[Path], None],
-) -> list[Path]:  # fmt: skip
-    """Write NAME.csv (the rows, of which there is one at least), NAME.svg (by `draw`) and NAME.json; their paths."""
-    files = [lake.studies(dataset) / f"{name}.{kind}" for kind in ("csv", "svg", "json")]
-    with staging_folder(lake) as staged:
-        parts = [staged / file.name for file in files]
-        with parts[0].open("w", newline="") as file:
+) -> list[Path]:
+    """Write NAME.csv (the rows, at least one), NAME.svg (by `draw`) and NAME.json (the protocol); their paths."""
+    files = [lake.studies(dataset) / f"{name}.{suffix}" for suffix in ("csv", "svg", "json")]
+    with staging_folder(lake) as staging:
+        csv_file, picture, json_file = staged = [staging / file.name for file in files]
+        with csv_file.open("w", newline="") as file:
             table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
             table.writerows(rows)
-        draw(parts[1])
-        parts[2].write_text(json.dumps(told, indent=1) + "\n")
-        replace_files(parts, files)
+        draw(picture)
+        json_file.write_text(json.dumps(protocol, indent=1) + "\n")
+        replace_files(staged, files)
     return files

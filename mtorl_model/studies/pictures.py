@@ -1,4 +1,4 @@
-"""A study as one picture: a panel a figure, differences to the reference, or a curve over a setting."""
+"""A study as a picture with one panel per figure: differences to the reference, or a curve over a setting."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,39 +8,40 @@ from typing import Any
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.studies.variants import REFERENCE
 
-_WORDS = {
+_HEADLINE_NAMES = {
     "f1_macro": "macro-F1",
     "accuracy": "accuracy",
     "auc": "AUC",
     top_name(0.375): "rate of the top 37.5 %",
     "recall_macro": "macro recall",
 }
-_OTHER_WORDS = {"precision_macro": "macro precision"}
-_INK, _QUIET = "#1f4e79", "#8a8a8a"
+_OTHER_NAMES = {"precision_macro": "macro precision"}
+_BLUE, _GREY = "#1f4e79", "#8a8a8a"
 
 
-def in_words(figure: str) -> str:
-    """ "click auc" as "click AUC"."""
-    of, name = figure.rsplit(" ", 1)
-    return f"{of} {(_WORDS | _OTHER_WORDS).get(name, name)}"
+def display_name(figure: str) -> str:
+    """The name of a figure for readers: "click AUC" for "click auc"."""
+    head, name = figure.rsplit(" ", 1)
+    return f"{head} {(_HEADLINE_NAMES | _OTHER_NAMES).get(name, name)}"
 
 
-def headline(told: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
-    """The figures to show: without those of the channel where it cannot be predicted."""
-    hidden = () if told["channel_predictable"] else ("channel",)
-    names = [f for f in dict.fromkeys(figures) if f.rsplit(" ", 1)[1] in _WORDS and not f.startswith(hidden or "\0")]
-    # The rate of the top is another view of the gain that a budget is spent on: one is enough.
-    return [f for f in names if not f.endswith(top_name(0.375)) or f.startswith("click")]
+def headline(protocol: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
+    """The figures to show, without figures of the channel if it cannot be predicted."""
+    names = [figure for figure in dict.fromkeys(figures) if figure.rsplit(" ", 1)[1] in _HEADLINE_NAMES]
+    if not protocol["channel_predictable"]:
+        names = [name for name in names if not name.startswith("channel")]
+    # A budget is spent on the users with the highest predicted click: the other gains do not need the rate of the top.
+    return [name for name in names if not name.endswith(top_name(0.375)) or name.startswith("click")]
 
 
-def draw(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], axis: str | None, path: Path) -> None:
-    """Write the picture as SVG. axis: what a curve's axis is called; None: the variants are names.
+def draw(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any], axis: str | None, path: Path) -> None:
+    """Write the picture as SVG. axis: the name of a curve's axis; None: differences of the variants by name.
 
-    Grey is the reference trained with other seeds: what training alone changes.
+    The repetitions of the reference with other seeds are grey: they show the effect of another training alone.
     """
     pyplot = _pyplot()
-    names = headline(told, [row["figure"] for row in rows])
-    repetitions = told["repetitions"]
+    names = headline(protocol, [row["figure"] for row in rows])
+    repetitions = protocol["repetitions"]
     left_out = repetitions if axis else (REFERENCE,)
     variants = list(dict.fromkeys(row["variant"] for row in rows if row["variant"] not in left_out))
     size = (2.6 * len(names) + 2.6 * (axis is None), 2.6 if axis else 1.2 + 0.28 * len(variants))
@@ -48,49 +49,61 @@ def draw(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], axis: str |
         1, len(names), figsize=size, squeeze=False, sharey=axis is None, layout="constrained"
     )
     for panel, name in zip(panels[0], names, strict=True):
-        shown = [row for row in rows if row["figure"] == name and row["variant"] in variants]
-        panel.set_title(in_words(name), fontsize=9)
+        figure_rows = [row for row in rows if row["figure"] == name]
+        variant_rows = [row for row in figure_rows if row["variant"] in variants]
+        panel.set_title(display_name(name), fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
         if axis:
-            panel.fill_between(*_columns(shown, "at", "low", "high"), color=_INK, alpha=0.15, linewidth=0)
-            panel.plot(*_columns(shown, "at", "value"), color=_INK, marker="o", markersize=3)
-            panel.set_xlabel(axis, fontsize=8)
-            usual = next(row["at"] for row in shown if row["variant"] == REFERENCE)
-            panel.axvline(usual, color=_QUIET, linewidth=0.8, linestyle=":")
-            again = [row["value"] for row in rows if row["figure"] == name and row["variant"] in repetitions]
-            panel.plot([usual] * len(again), again, color=_QUIET, marker="o", markersize=3, linestyle="none")
-            continue
-        panel.axvline(0, color=_QUIET, linewidth=0.8)
-        for place, row in enumerate(reversed(shown)):
-            ink = _QUIET if row["variant"] in repetitions else _INK
-            low, high = _columns([row], "difference_low", "difference_high")
-            panel.plot([*low, *high], [place, place], color=ink)
-            panel.plot([row["difference"]], [place], color=ink, marker="o", markersize=4)
-        panel.set_yticks(range(len(shown)), [row["variant"] for row in reversed(shown)], fontsize=8)
-        panel.set_xlabel("difference to the reference", fontsize=8)
-        panel.locator_params(axis="x", nbins=4)
+            repeated = [row["value"] for row in figure_rows if row["variant"] in repetitions]
+            _draw_curve(panel, variant_rows, repeated, axis)
+        else:
+            _draw_differences(panel, variant_rows, repetitions)
     plot.savefig(path, metadata={"Date": None})
     pyplot.close(plot)
 
 
+def _draw_curve(panel: Any, rows: Sequence[Mapping[str, Any]], repeated: Sequence[float], axis: str) -> None:
+    """The figure over the setting. repeated: its values in the repetitions of the reference."""
+    panel.fill_between(*_columns(rows, "at", "low", "high"), color=_BLUE, alpha=0.15, linewidth=0)
+    panel.plot(*_columns(rows, "at", "value"), color=_BLUE, marker="o", markersize=3)
+    panel.set_xlabel(axis, fontsize=8)
+    reference = next(row["at"] for row in rows if row["variant"] == REFERENCE)
+    panel.axvline(reference, color=_GREY, linewidth=0.8, linestyle=":")
+    panel.plot([reference] * len(repeated), repeated, color=_GREY, marker="o", markersize=3, linestyle="none")
+
+
+def _draw_differences(panel: Any, rows: Sequence[Mapping[str, Any]], repetitions: Sequence[str]) -> None:
+    """One line per variant: its difference to the reference with the interval."""
+    panel.axvline(0, color=_GREY, linewidth=0.8)
+    for height, row in enumerate(reversed(rows)):
+        color = _GREY if row["variant"] in repetitions else _BLUE
+        low, high = _columns([row], "difference_low", "difference_high")
+        panel.plot([*low, *high], [height, height], color=color)
+        panel.plot([row["difference"]], [height], color=color, marker="o", markersize=4)
+    panel.set_yticks(range(len(rows)), [row["variant"] for row in reversed(rows)], fontsize=8)
+    panel.set_xlabel("difference to the reference", fontsize=8)
+    panel.locator_params(axis="x", nbins=4)
+
+
 def draw_search(rows: Sequence[Mapping[str, Any]], params: Sequence[str], path: Path) -> None:
-    """The trials' validation loss by their order and by each hyper-parameter; pruned ones hollow. SVG."""
+    """Write an SVG of the trials' validation loss over their order and each hyper-parameter; pruned ones are hollow."""
     pyplot = _pyplot()
-    panels_a_row = 3
-    lines = -(-(1 + len(params)) // panels_a_row)
+    columns = 3
+    lines = math.ceil((1 + len(params)) / columns)
     plot, grid = pyplot.subplots(
-        lines, panels_a_row, figsize=(8, 2.2 * lines), squeeze=False, sharey=True, layout="constrained"
+        lines, columns, figsize=(8, 2.2 * lines), squeeze=False, sharey=True, layout="constrained"
     )
     for panel in grid.flat[1 + len(params) :]:
         panel.set_visible(False)
     for panel, name in zip(grid.flat, ("trial", *params), strict=False):
-        # A hyper-parameter has a handful of values: they stand side by side, whatever their distance.
+        # A hyper-parameter has few values: they are drawn at equal distances.
         levels = sorted({row[name] for row in rows})
         for row in rows:
-            place = row[name] if name == "trial" else levels.index(row[name])
-            face = "none" if row["pruned"] else _INK
-            panel.plot([place], [row["validation_loss"]], color=_INK, marker="o", markersize=4, markerfacecolor=face)
+            position = row[name] if name == "trial" else levels.index(row[name])
+            face = "none" if row["pruned"] else _BLUE
+            loss = row["validation_loss"]
+            panel.plot([position], [loss], color=_BLUE, marker="o", markersize=4, markerfacecolor=face)
         if name != "trial":
             panel.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
             panel.margins(x=0.15)
@@ -110,12 +123,12 @@ def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "mtorl"  # the same rows, the same file
+    matplotlib.rcParams["svg.hashsalt"] = "mtorl"  # the same rows give the same file
     from matplotlib import pyplot
 
     return pyplot
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[float]]:
-    """The values of each name; a figure or an interval that does not exist is not drawn."""
+    """The values of each name; NaN, which is not drawn, for a figure or an interval that does not exist."""
     return [[math.nan if row[name] is None else row[name] for row in rows] for name in names]

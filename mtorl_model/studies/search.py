@@ -3,15 +3,14 @@
 python -m mtorl_model.studies.search --dataset D --lake LAKE --trials N
     [--hidden-at-most D] [--max-epochs 10] [--seed 0] [--device auto]
 
-Trials train on the training users and are judged by the lowest validation loss (policy + reward, unweighted, so that
-lambda and mu could not buy it); no test user is read. A trial that after an epoch stands above the median of the
-earlier ones at that epoch is pruned. The study lies in `LAKE/studies/dataset=D/search.db`: started again, it goes on
-to N trials in all, and a trial that was killed is tried again. The preset's own values are the first trial.
+Trials train on the training users. Their objective is the lowest validation loss (policy + reward, unweighted, so that
+lambda and mu cannot lower it); no test user is read. A trial that is above the median of the earlier trials after the
+same number of epochs is pruned. Optuna's study is stored in `LAKE/studies/dataset=D/search.db`: a later call continues
+up to N trials in all, and repeats a trial that was killed. The first trial has the preset's own values.
 
-Table 4's embedding size has no counterpart: x_t has the hidden size (equation 4).
+Table 4's embedding size has no counterpart here: x_t has the hidden size (equation 4).
 """
 
-import argparse
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,21 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lakehouse.feature_specs import latest_spec
+from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import log_files
-from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.step_pool import StepPool
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.methods.method import Run
 from mtorl_model.methods.mtorl.config import preset
 from mtorl_model.methods.mtorl.method import MTORL
-from mtorl_model.studies.cross_validation import Setting
 from mtorl_model.studies.files import publish_study
 from mtorl_model.studies.pictures import draw_search
+from mtorl_model.studies.setting import Setting
+from mtorl_model.studies.training_pool import training_pool
 from mtorl_model.training.loop import forget_compiled
-from schemas.dataset import Dataset, get_dataset
+from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TRAIN, VALIDATION, split_of
 from schemas.tables import SEQUENCES
@@ -53,50 +51,58 @@ SPACE: Mapping[str, tuple[float, ...]] = {
     "heads": (1, 2, 4, 8),
     "steps": (5, 10, 15, 20, 25, 30, 35, 40),
 }
-_STARTUP_TRIALS = 5  # before any is pruned
+_STARTUP_TRIALS = 5  # are never pruned
 _HEARTBEAT_S = 30
 
 
-def setting_of(base: Setting, chosen: Mapping[str, Any]) -> Setting:
-    """The base with the values of one trial."""
-    return replace(
-        base,
-        model=replace(
-            base.model, hidden=chosen["hidden"], tcn_layers=chosen["layers"], addnorm_layers=chosen["layers"],
-            heads=chosen["heads"], dropout=chosen["dropout"], steps=chosen["steps"],
-        ),
-        train=replace(
-            base.train, batch_size=chosen["batch_size"], learning_rate=chosen["learning_rate"],
-            weight_decay=chosen["weight_decay"],
-        ),
-    )  # fmt: skip
+def setting_of(base: Setting, params: Mapping[str, Any]) -> Setting:
+    """The base with the hyper-parameters of a trial."""
+    model = replace(
+        base.model,
+        hidden=params["hidden"],
+        tcn_layers=params["layers"],
+        addnorm_layers=params["layers"],
+        heads=params["heads"],
+        dropout=params["dropout"],
+        steps=params["steps"],
+    )
+    train = replace(
+        base.train,
+        batch_size=params["batch_size"],
+        learning_rate=params["learning_rate"],
+        weight_decay=params["weight_decay"],
+    )
+    return replace(base, model=model, train=train)
 
 
-def values_of(setting: Setting) -> dict[str, Any]:
-    """The values that setting_of would need for this setting."""
+def params_of(setting: Setting) -> dict[str, Any]:
+    """The hyper-parameters of a setting: the inverse of setting_of."""
     model, train = setting.model, setting.train
     return {
-        "batch_size": train.batch_size, "learning_rate": train.learning_rate, "dropout": model.dropout,
-        "weight_decay": train.weight_decay, "hidden": model.hidden, "layers": model.tcn_layers,
-        "heads": model.heads, "steps": model.steps,
-    }  # fmt: skip
+        "batch_size": train.batch_size,
+        "learning_rate": train.learning_rate,
+        "dropout": model.dropout,
+        "weight_decay": train.weight_decay,
+        "hidden": model.hidden,
+        "layers": model.tcn_layers,
+        "heads": model.heads,
+        "steps": model.steps,
+    }
 
 
 class Objective:
-    """The lowest validation loss of one trial's training."""
+    """The lowest validation loss of the training of a trial."""
 
     def __init__(self, lake: Lake, dataset: Dataset, base: Setting, space: Mapping[str, tuple[float, ...]]) -> None:
-        spec, _ = latest_spec(lake, dataset.name)
-        self.encoder = Encoder(spec, dataset, base.config.reward_inputs)
-        self.pool = StepPool(lake, dataset, self.encoder, splits=(TRAIN, VALIDATION))
+        self.encoder, self.pool = training_pool(lake, dataset.name, base.model.reward_form)
         self.base, self.space = base, space
         self.split_U = np.array([split_of(user) for user in self.pool.user_U.tolist()])
 
     def __call__(self, trial: "optuna.Trial") -> float:
         import optuna
 
-        chosen = {name: trial.suggest_categorical(name, values) for name, values in self.space.items()}
-        setting = setting_of(self.base, chosen)
+        params = {name: trial.suggest_categorical(name, values) for name, values in self.space.items()}
+        setting = setting_of(self.base, params)
 
         def prune(epochs: int, best_loss: float) -> None:
             trial.report(best_loss, epochs)
@@ -115,11 +121,34 @@ class Objective:
 def search(
     lake: Lake, dataset: Dataset, base: Setting, space: Mapping[str, tuple[float, ...]], trials: int
 ) -> "optuna.Study":
-    """The study after `trials` trials in all, those of earlier calls included."""
+    """Optuna's study after `trials` trials in all, those of earlier calls included."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = Objective(lake, dataset, base, space)
+    study = _open_study(lake, dataset, objective)
+    base_params = params_of(base)
+    if all(base_params[name] in values for name, values in space.items()) and base_trial(study, base) is None:
+        study.enqueue_trial(base_params)
+
+    def print_trial(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        loss = f"{trial.value:.4f}" if trial.state == optuna.trial.TrialState.COMPLETE else trial.state.name.lower()
+        print(f"trial {len(finished_trials(study))} of {trials}: {loss} {trial.params}", flush=True)
+
+    def stop(study: optuna.Study, _: optuna.trial.FrozenTrial) -> None:
+        if len(finished_trials(study)) >= trials:
+            study.stop()
+
+    # A training that diverges raises UserError: its trial has failed, and the search continues with the next one.
+    if len(finished_trials(study)) < trials:
+        study.optimize(objective, n_trials=2 * trials, callbacks=[print_trial, stop], catch=(UserError,))
+    return study
+
+
+def _open_study(lake: Lake, dataset: Dataset, objective: Objective) -> "optuna.Study":
+    """Create the study in the lake, or load it. Other sequences, another space or another base give another study."""
+    import optuna
+
     folder = lake.studies(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.RDBStorage(
@@ -127,49 +156,36 @@ def search(
         heartbeat_interval=_HEARTBEAT_S,
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
     )
-    # Other data, another space or another base is another study.
-    content = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
-    parts = [*content, objective.encoder.spec.version, base.model.to_json(), base.loss.to_json(), base.train.to_json()]
-    identity = hashlib.sha256("\n".join([*parts, json.dumps(dict(space))]).encode()).hexdigest()[:12]
+    base, spec = objective.base, objective.encoder.spec
+    sequences = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
+    parts = [*sequences, spec.version, base.model.to_json(), base.loss.to_json(), base.train.to_json()]
+    identity = hashlib.sha256("\n".join([*parts, json.dumps(dict(objective.space))]).encode()).hexdigest()[:12]
     study = optuna.create_study(
         storage=storage,
         study_name=identity,
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )
-    # A sampler of the same seed would draw the first trials again.
+    # A sampler with the same seed would draw the first trials again.
     study.sampler = optuna.samplers.TPESampler(seed=base.train.seed + len(study.trials))
-    own = values_of(base)
-    if all(own[name] in values for name, values in space.items()) and own_trial(study, base) is None:
-        study.enqueue_trial(own)
-
-    def tell(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        loss = f"{trial.value:.4f}" if trial.state == optuna.trial.TrialState.COMPLETE else trial.state.name.lower()
-        print(f"trial {len(done_trials(study))} of {trials}: {loss} {trial.params}", flush=True)
-
-    def stop(study: optuna.Study, _: optuna.trial.FrozenTrial) -> None:
-        if len(done_trials(study)) >= trials:
-            study.stop()
-
-    # Some learning rates diverge: such a trial has failed, and the next one is on.
-    if len(done_trials(study)) < trials:
-        study.optimize(objective, n_trials=2 * trials, callbacks=[tell, stop], catch=(UserError,))
     return study
 
 
-def own_trial(study: "optuna.Study", base: Setting) -> "optuna.trial.FrozenTrial | None":
-    """The finished trial of the base's own values."""
-    return next((trial for trial in done_trials(study) if trial.params == values_of(base)), None)
+def base_trial(study: "optuna.Study", base: Setting) -> "optuna.trial.FrozenTrial | None":
+    """The finished trial with the hyper-parameters of the base."""
+    return next((trial for trial in finished_trials(study) if trial.params == params_of(base)), None)
 
 
-def done_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
-    """Those that came to their end, pruned ones included."""
+def finished_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
+    """The trials that ended without an error, pruned ones included."""
     return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
-def report(study: "optuna.Study", base: Setting, told: Mapping[str, Any], lake: Lake, dataset: Dataset) -> list[Path]:
-    """Write search.csv (a row a trial), search.svg and search.json; their paths."""
-    trials = done_trials(study)
+def publish_search(
+    study: "optuna.Study", base: Setting, protocol: Mapping[str, Any], lake: Lake, dataset: Dataset
+) -> list[Path]:
+    """Write search.csv (one row per trial), search.svg and search.json (the protocol and a summary); their paths."""
+    trials = finished_trials(study)
     rows = [
         {
             "trial": trial.number,
@@ -180,44 +196,42 @@ def report(study: "optuna.Study", base: Setting, told: Mapping[str, Any], lake: 
         }
         for trial in trials
     ]
-    own = own_trial(study, base)
+    preset_trial = base_trial(study, base)
     summary = {
-        "best": study.best_params, "best_loss": study.best_value, "preset_loss": own.value if own else None,
-        "trials": len(trials), "pruned": sum(row["pruned"] for row in rows),
-    }  # fmt: skip
+        "best": study.best_params,
+        "best_loss": study.best_value,
+        "preset_loss": preset_trial.value if preset_trial else None,
+        "trials": len(trials),
+        "pruned": sum(row["pruned"] for row in rows),
+    }
     names = list(trials[0].params)
-    return publish_study(
-        lake, dataset, "search", rows, {**told, **summary}, lambda file: draw_search(rows, names, file)
-    )
+    content = {**protocol, **summary}
+    return publish_study(lake, dataset, "search", rows, content, lambda file: draw_search(rows, names, file))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
+    parser = dataset_parser(__doc__)
+    add_lake(parser)
     parser.add_argument("--trials", required=True, type=int, help="in all, those of earlier calls included")
     parser.add_argument("--hidden-at-most", type=int, default=max(SPACE["hidden"]), help="for machines without a GPU")
     parser.add_argument("--max-epochs", type=int, default=10, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
-    if args.trials < 1 or args.max_epochs < 1:
-        raise UserError("--trials and --max-epochs are at least 1")
-    sizes = tuple(h for h in SPACE["hidden"] if h <= args.hidden_at_most)
-    if not sizes:
-        raise UserError(f"--hidden-at-most {args.hidden_at_most}: at least {min(SPACE['hidden'])}")
-    lake, dataset = Lake(args.lake), get_dataset(args.dataset)
+    require_at_least(args, trials=1, max_epochs=1, hidden_at_most=int(min(SPACE["hidden"])))
+    sizes = tuple(size for size in SPACE["hidden"] if size <= args.hidden_at_most)
+    lake, dataset = lake_of(args), dataset_of(args)
     settings = {"max_epochs": args.max_epochs, "seed": args.seed, "device": args.device, "members": 1}
-    base = Setting.of(preset("small", dataset.name).changed(settings))
+    base = Setting.from_config(preset("small", dataset.name).changed(settings))
     study = search(lake, dataset, base, {**SPACE, "hidden": sizes}, args.trials)
-    told = {
+    protocol = {
         "protocol": "trained on training users, judged by the lowest validation loss (policy + reward) of validation "
-        "users; no test user; one training a trial",
+        "users; no test user; one training per trial",
         "dataset": dataset.name,
         "command": f"make search DATASET={dataset.name} TRIALS={args.trials} HIDDEN={max(sizes)} "
         f"EPOCHS={args.max_epochs}",
     }
-    files = report(study, base, told, lake, dataset)
+    files = publish_search(study, base, protocol, lake, dataset)
     params = {"trials": args.trials, "hidden_at_most": max(sizes), "max_epochs": args.max_epochs}
     log_files(lake, dataset, "search", params, files)
     print(f"best: {study.best_value:.4f} with {study.best_params}")

@@ -1,6 +1,6 @@
-"""What the studies compare: the paper's ablations and curves, and each of our departures from the paper alone.
+"""The variants that the studies compare: the paper's ablations and curves, and each of our departures from the paper.
 
-Every variant but where it says so is one model of preset `small`, seed 0: the reference.
+A variant is one model of preset `small` with seed 0, except for the change in its name. The reference has no change.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,93 +8,101 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtorl_model.methods.mtorl.config import paper_mu, preset
-from mtorl_model.studies.cross_validation import Setting
+from mtorl_model.studies.setting import Setting
 
 REFERENCE = "reference"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """name: what a reader calls it. at: where it stands on a curve's axis, None off a curve.
+    """One row of a study.
 
-    block: which block of seeds it is trained with. In block 0 variants share the reference's seeds; another block has
-    none of them, so that a repetition of the reference says what another training alone changes.
+    name: for readers. axis_value: its place on the axis of a curve, None in other studies.
+    seed_block: the block of seeds that trains it. In block 0 a variant has the same seeds as the reference. The other
+        blocks have different seeds: a repetition of the reference shows the effect of another training alone.
     """
 
     name: str
     setting: Setting
-    at: float | None = None
-    block: int = 0
+    axis_value: float | None = None
+    seed_block: int = 0
 
     @property
     def is_repetition(self) -> bool:
-        return self.block > 0
+        return self.seed_block > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What it asks, and its variants for a dataset; the one named REFERENCE is what the others are held against.
+    """A question, and the variants for a dataset that answer it. One is named REFERENCE: the others are compared to it.
 
-    repetitions() stand beside them in every study.
+    Every study also has the repetitions().
     """
 
     question: str
     variants: Callable[[str], list[Variant]]
-    axis: str | None = None  # of a curve
+    axis: str | None = None  # the name of a curve's axis
 
 
 def reference(dataset: str) -> Setting:
-    return Setting.of(preset("small", dataset).changed({"members": 1}))
+    return Setting.from_config(preset("small", dataset).changed({"members": 1}))
 
 
-def _with(setting: Setting, part: str, **changes: Any) -> Setting:
+def _change(setting: Setting, part: str, **changes: Any) -> Setting:
+    """part: model, loss or train."""
     return replace(setting, **{part: replace(getattr(setting, part), **changes)})
 
 
 def repetitions(dataset: str) -> list[Variant]:
-    """The reference with other seeds. Every study has them: a difference that they make as well is no finding."""
-    return [Variant(f"reference, repeated with other seeds ({k})", reference(dataset), block=k) for k in (1, 2)]
+    """The reference with other seeds. A difference that these repetitions reach too is not a finding."""
+    return [Variant(f"reference, repeated with other seeds ({k})", reference(dataset), seed_block=k) for k in (1, 2)]
 
 
 def _ablation(dataset: str) -> list[Variant]:
-    whole = reference(dataset)
+    full = reference(dataset)
     return [
-        Variant(REFERENCE, whole),
-        Variant("without causal state encoder", _with(whole, "model", use_state_encoder=False)),
-        Variant("without causal attention", _with(whole, "model", use_attention=False)),
-        Variant("without Add&Norm", _with(whole, "model", use_addnorm=False)),
-        Variant("without DPO", _with(whole, "loss", dpo_weight=0.0)),
+        Variant(REFERENCE, full),
+        Variant("without causal state encoder", _change(full, "model", use_state_encoder=False)),
+        Variant("without causal attention", _change(full, "model", use_attention=False)),
+        Variant("without Add&Norm", _change(full, "model", use_addnorm=False)),
+        Variant("without DPO", _change(full, "loss", dpo_weight=0.0)),
     ]
 
 
 def _departures(dataset: str) -> list[Variant]:
-    ours = reference(dataset)
+    base = reference(dataset)
     return [
-        Variant(REFERENCE, ours),
-        Variant("three models averaged, as the preset does", _with(ours, "train", members=3)),
-        Variant("policies not adjusted for the channels' shares", _with(ours, "model", prior_adjustment=0.0)),
-        Variant("no category dropout", _with(ours, "model", category_dropout=0.0)),
-        Variant("constant learning rate", _with(ours, "train", schedule="constant")),
-        Variant("gradient not clipped", _with(ours, "train", gradient_clip=0.0)),
-        Variant("the paper's mu", _with(ours, "loss", mu=paper_mu(dataset))),
+        Variant(REFERENCE, base),
+        Variant("three models averaged, as the preset does", _change(base, "train", members=3)),
+        Variant("policies not adjusted for the channels' shares", _change(base, "model", prior_adjustment=0.0)),
+        Variant("no category dropout", _change(base, "model", category_dropout=0.0)),
+        Variant("constant learning rate", _change(base, "train", schedule="constant")),
+        Variant("gradient not clipped", _change(base, "train", gradient_clip=0.0)),
+        Variant("the paper's mu", _change(base, "loss", mu=paper_mu(dataset))),
         Variant(
             "without running means, switch counts and the last cost",
-            replace(ours, without=("mean_", "switches_", "last_cost")),
+            replace(base, hidden_inputs=("mean_", "switches_", "last_cost")),
         ),
         Variant(
             "without any history input: those, and counts, rates and shares of the whole past",
-            replace(ours, without=("mean_", "switches_", "last_cost", "log_", "rate_", "share_")),
+            replace(base, hidden_inputs=("mean_", "switches_", "last_cost", "log_", "rate_", "share_")),
         ),
     ]
 
 
 def _curve(part: str, field: str, values: tuple[float, ...]) -> Callable[[str], list[Variant]]:
+    """Variants that differ from the reference in one field, whose value is their place on the axis."""
+
     def variants(dataset: str) -> list[Variant]:
         base = reference(dataset)
-        usual = getattr(getattr(base, part), field)
+        default = getattr(getattr(base, part), field)
         return [
-            Variant(REFERENCE if v == usual else f"{field} {v:g}", _with(base, part, **{field: type(usual)(v)}), v)
-            for v in sorted({*values, usual})
+            Variant(
+                REFERENCE if value == default else f"{field} {value:g}",
+                _change(base, part, **{field: type(default)(value)}),
+                value,
+            )
+            for value in sorted({*values, default})
         ]
 
     return variants

@@ -13,6 +13,7 @@ from lakehouse.arguments import (
     day_parser,
     day_range_of,
     lake_of,
+    require_at_least,
     required_code_of,
 )
 from lakehouse.code_version import code_version
@@ -62,3 +63,12 @@ def test_a_day_is_required_of_a_step_that_builds_one_day(capsys):
 
 def test_help_prints_the_docstring_unchanged():
     assert "Builds a table.\n\n    python -m jobs.build --dataset NAME\n" in full_parser().format_help()
+
+
+def test_a_value_below_its_minimum_is_refused():
+    parser = ArgumentParser()
+    parser.add_argument("--max-epochs", type=int)
+    require_at_least(parser.parse_args(["--max-epochs", "1"]), max_epochs=1)
+    require_at_least(parser.parse_args([]), max_epochs=1)
+    with pytest.raises(UserError, match="--max-epochs 0: at least 1"):
+        require_at_least(parser.parse_args(["--max-epochs", "0"]), max_epochs=1)

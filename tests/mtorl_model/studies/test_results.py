@@ -1,4 +1,4 @@
-"""docs/results.md: every number is the file's, what is missing is left out, and findings stand out."""
+"""docs/results.md: its numbers are those of the files, missing files are left out, and findings are bold."""
 
 import csv
 import json
@@ -12,9 +12,9 @@ from mtorl_model.studies.run import COLUMNS
 from mtorl_model.studies.variants import REFERENCE
 from schemas.errors import UserError
 
-TOLD = {
+PROTOCOL = {
     "protocol": "by user", "dataset": "criteo", "study": "ablation", "question": "What does each part do?",
-    "users": 1234, "labels": 56789, "channel_predictable": True, "repetitions": ["again"],
+    "users": 1234, "labels": 56789, "channel_predictable": True, "repetitions": ["repetition"],
     "command": "make study DATASET=criteo STUDY=ablation",
 }  # fmt: skip
 FIGURES = ("channel f1_macro", "channel recall_macro", "click auc", "conversion auc", "click rate_top_37.5pct")
@@ -28,22 +28,22 @@ def lake(tmp_path) -> Lake:
         dict(zip(COLUMNS, (variant, None, figure, 0.75, 0.7, 0.8, *difference), strict=True))
         for variant, difference in (
             (REFERENCE, (None,) * 3),
-            ("again", (0.01, -0.01, 0.03)),
+            ("repetition", (0.01, -0.01, 0.03)),
             ("without DPO", (-0.0125, -0.0225, -0.0025)),
         )
         for figure in FIGURES
     ]
-    rows[-1] |= {"difference_high": 0.0375}  # holds 0
+    rows[-1] |= {"difference_high": 0.0375}  # contains 0
     with (folder / "ablation.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         table.writerows(rows)
-    (folder / "ablation.json").write_text(json.dumps(TOLD))
-    draw(rows, TOLD, None, folder / "ablation.svg")
+    (folder / "ablation.json").write_text(json.dumps(PROTOCOL))
+    draw(rows, PROTOCOL, None, folder / "ablation.svg")
     return Lake(tmp_path / "lake")
 
 
-def test_a_study_is_told_as_it_stands_in_its_files(lake, tmp_path):
+def test_a_study_is_shown_with_the_numbers_of_its_files(lake, tmp_path):
     text = results(lake, tmp_path / "docs" / "pictures")
     assert "## Criteo" in text
     assert "1,234 users, 56,789 labels; by user. `make study DATASET=criteo STUDY=ablation`" in text
@@ -56,26 +56,26 @@ def test_a_study_is_told_as_it_stands_in_its_files(lake, tmp_path):
     assert f"| without DPO | {finding} | {finding} | {finding} | {finding} | -0.013 [-0.022, +0.037] |" in text
     assert (tmp_path / "docs" / "pictures" / "criteo_ablation.svg").read_text().startswith("<?xml")
     assert "pictures/criteo_ablation.svg" in text
-    assert "table 4" not in text  # there was no search
+    assert "table 4" not in text  # without a search
     assert results(lake, tmp_path / "docs" / "pictures") == text
 
 
-def test_a_difference_that_another_seed_makes_as_well_is_no_finding(lake, tmp_path):
+def test_a_difference_that_a_repetition_reaches_is_not_a_finding(lake, tmp_path):
     path = lake.studies("criteo") / "ablation.csv"
     path.write_text(
-        path.read_text().replace("again,,click auc,0.75,0.7,0.8,0.01", "again,,click auc,0.75,0.7,0.8,0.0126")
+        path.read_text().replace("repetition,,click auc,0.75,0.7,0.8,0.01", "repetition,,click auc,0.75,0.7,0.8,0.0126")
     )
     row = next(line for line in results(lake, tmp_path / "pictures").splitlines() if line.startswith("| without DPO"))
     assert [cell.strip().startswith("**") for cell in row.split("|")[2:-1]] == [True, True, False, True, False]
 
 
-def test_no_f1_is_shown_of_a_channel_that_cannot_be_predicted(lake, tmp_path):
+def test_a_channel_that_cannot_be_predicted_has_no_f1(lake, tmp_path):
     path = lake.studies("criteo") / "ablation.json"
-    path.write_text(json.dumps({**TOLD, "channel_predictable": False}))
+    path.write_text(json.dumps({**PROTOCOL, "channel_predictable": False}))
     assert "macro-F1" not in results(lake, tmp_path / "pictures").split("| reference |")[0].rsplit("|  |", 1)[1]
 
 
-def test_the_search_and_the_published_protocol_are_told_too(lake, tmp_path):
+def test_the_search_and_the_published_protocol_have_sections(lake, tmp_path):
     folder = lake.studies("criteo")
     rows = [
         {"trial": 0, "validation_loss": 1.5, "epochs": 3, "pruned": False, "hidden": 128, "dropout": 0.1},
@@ -86,10 +86,10 @@ def test_the_search_and_the_published_protocol_are_told_too(lake, tmp_path):
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    told = {"trials": 3, "pruned": 1, "protocol": "validation", "command": "make search", "dataset": "criteo",
+    summary = {"trials": 3, "pruned": 1, "protocol": "validation", "command": "make search", "dataset": "criteo",
             "preset_loss": 1.5}  # fmt: skip
     (folder / "search.json").write_text(
-        json.dumps({**told, "best": {"hidden": 256, "dropout": 0.2}, "best_loss": 1.25})
+        json.dumps({**summary, "best": {"hidden": 256, "dropout": 0.2}, "best_loss": 1.25})
     )
     draw_search(rows, ["hidden", "dropout"], folder / "search.svg")
     published = {
@@ -104,7 +104,7 @@ def test_the_search_and_the_published_protocol_are_told_too(lake, tmp_path):
     assert "3 trials, 1 of them pruned" in text
     assert "hidden 256, dropout 0.2, with a validation loss of 1.2500" in text
     assert "the preset's own values have 1.5000" in text
-    assert "38% of the test steps also stand in training windows" in text
+    assert "38% of the test steps are also in training windows" in text
     assert "| test macro-F1 | 0.432 [0.410, 0.450] | 0.5002 |" in text
 
 

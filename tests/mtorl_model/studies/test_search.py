@@ -1,4 +1,4 @@
-"""The search: within its space, on validation users, pruned, and taken up where it was killed."""
+"""The search: within its space, on validation users, pruned, and resumed after a kill."""
 
 import csv
 import json
@@ -11,8 +11,17 @@ from synthetic import write_lake
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, preset
 from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.studies import search as searching
-from mtorl_model.studies.cross_validation import Setting
-from mtorl_model.studies.search import SPACE, Objective, done_trials, own_trial, report, search, setting_of, values_of
+from mtorl_model.studies.search import (
+    SPACE,
+    Objective,
+    base_trial,
+    finished_trials,
+    params_of,
+    publish_search,
+    search,
+    setting_of,
+)
+from mtorl_model.studies.setting import Setting
 from mtorl_model.training.config import TrainConfig
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -20,7 +29,7 @@ from schemas.splits import TRAIN, VALIDATION, split_of
 
 KUAIRAND = get_dataset("kuairand")
 BASE = Setting(ModelConfig(hidden=16, steps=6), LossConfig(), TrainConfig(batch_size=64, max_epochs=3, device="cpu"))
-SMALL_SPACE = {**{name: (value,) for name, value in values_of(BASE).items()}, "learning_rate": (1e-3, 1e-7)}
+SMALL_SPACE = {**{name: (value,) for name, value in params_of(BASE).items()}, "learning_rate": (1e-3, 1e-7)}
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +37,14 @@ def lake(tmp_path_factory):
     return write_lake(tmp_path_factory.mktemp("lake"), users=60)[0]
 
 
-def test_a_trial_sets_exactly_what_the_space_names():
-    base = Setting.of(preset("small", "kuairand"))
-    chosen = {name: values[-1] for name, values in SPACE.items()}
-    assert values_of(setting_of(base, chosen)) == chosen
-    assert setting_of(base, values_of(base)) == base
+def test_a_trial_sets_exactly_the_parameters_of_the_space():
+    base = Setting.from_config(preset("small", "kuairand"))
+    params = {name: values[-1] for name, values in SPACE.items()}
+    assert params_of(setting_of(base, params)) == params
+    assert setting_of(base, params_of(base)) == base
 
 
-def test_trials_train_and_are_judged_on_users_of_their_own_split(lake):
+def test_trials_train_on_training_users_and_are_judged_by_validation_users(lake):
     objective = Objective(lake, KUAIRAND, BASE, SMALL_SPACE)
     assert {split_of(user) for user in objective.pool.user_U} == {TRAIN, VALIDATION}
     for split in (TRAIN, VALIDATION):
@@ -46,7 +55,7 @@ def test_trials_train_and_are_judged_on_users_of_their_own_split(lake):
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_to_the_same_number_of_trials(lake, monkeypatch):
+def test_a_killed_search_resumes_up_to_the_same_number_of_trials(lake, monkeypatch):
     monkeypatch.setattr(searching, "_STARTUP_TRIALS", 1)
     fit = MTORL.fit
     calls = []
@@ -61,30 +70,30 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(lake, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         search(lake, KUAIRAND, BASE, SMALL_SPACE, 6)
     study = search(lake, KUAIRAND, BASE, SMALL_SPACE, 6)
-    trials = done_trials(study)
+    trials = finished_trials(study)
     assert len(trials) == 6
     assert len(calls) == 7
-    assert trials[0].params["learning_rate"] == BASE.train.learning_rate  # the base's own values come first
+    assert trials[0].params["learning_rate"] == BASE.train.learning_rate  # as in the base
     assert study.best_params["learning_rate"] == 1e-3
     hopeless = [t for t in trials if t.params["learning_rate"] == 1e-7]
     assert hopeless
     assert all(t.state.name == "PRUNED" and len(t.intermediate_values) == 1 for t in hopeless)
-    assert len(done_trials(search(lake, KUAIRAND, BASE, SMALL_SPACE, 5))) == 6  # enough: nothing more is done
-    other = search(lake, KUAIRAND, replace(BASE, loss=LossConfig(mu=0.5)), SMALL_SPACE, 1)
-    assert len(done_trials(other)) == 1  # another question, another study
+    assert len(finished_trials(search(lake, KUAIRAND, BASE, SMALL_SPACE, 5))) == 6  # enough, so no trial is added
+    study_of_other_base = search(lake, KUAIRAND, replace(BASE, loss=LossConfig(mu=0.5)), SMALL_SPACE, 1)
+    assert len(finished_trials(study_of_other_base)) == 1
 
-    files = report(study, BASE, {"protocol": "here"}, lake, KUAIRAND)
+    files = publish_search(study, BASE, {"protocol": "here"}, lake, KUAIRAND)
     rows = list(csv.DictReader(files[0].open()))
     assert [int(row["trial"]) for row in rows] == [t.number for t in trials]
-    told = json.loads(files[2].read_text())
-    assert told["preset_loss"] == trials[0].value
-    assert told["best_loss"] == min(float(row["validation_loss"]) for row in rows)
-    assert (told["trials"], told["pruned"]) == (6, len(hopeless))
+    summary = json.loads(files[2].read_text())
+    assert summary["preset_loss"] == trials[0].value
+    assert summary["best_loss"] == min(float(row["validation_loss"]) for row in rows)
+    assert (summary["trials"], summary["pruned"]) == (6, len(hopeless))
     assert "learning rate" in files[1].read_text()
 
 
 @pytest.mark.slow
-def test_a_search_killed_in_its_first_trial_still_tries_the_presets_own_values(lake, monkeypatch):
+def test_a_search_killed_in_its_first_trial_repeats_the_trial_of_the_base(lake, monkeypatch):
     base = replace(BASE, loss=LossConfig(mu=0.7))
     fit, calls = MTORL.fit, []
 
@@ -100,19 +109,19 @@ def test_a_search_killed_in_its_first_trial_still_tries_the_presets_own_values(l
     with pytest.raises(KeyboardInterrupt):
         search(lake, KUAIRAND, base, SMALL_SPACE, 3)
     study = search(lake, KUAIRAND, base, SMALL_SPACE, 3)
-    assert own_trial(study, base) is not None
-    assert len(done_trials(study)) == 3
-    assert len(calls) == 5  # killed, three done, and one that diverged and did not end the search
+    assert base_trial(study, base) is not None
+    assert len(finished_trials(study)) == 3
+    assert len(calls) == 5  # one killed, three finished, and one that diverged, which does not end the search
 
 
-def test_a_search_that_goes_on_draws_other_trials(lake, monkeypatch):
-    """The sampler does not begin again with the values of the first call."""
+def test_a_resumed_search_draws_other_trials(lake, monkeypatch):
+    """The sampler does not repeat the parameters of the first call."""
     space = {**SMALL_SPACE, "learning_rate": tuple(10.0**-k for k in range(1, 9)), "dropout": (0.1, 0.2, 0.3, 0.4, 0.5)}
     trained = SimpleNamespace(histories=[SimpleNamespace(best=SimpleNamespace(monitor=1.0))])
     monkeypatch.setattr(MTORL, "fit", lambda *_, **__: trained)
     base = replace(BASE, loss=LossConfig(mu=0.9))
     for trials in (3, 6):
         study = search(lake, KUAIRAND, base, space, trials)
-    values = [tuple(trial.params.values()) for trial in done_trials(study)]
+    values = [tuple(trial.params.values()) for trial in finished_trials(study)]
     assert len(values) == 6
     assert values[3:] != values[:3]
