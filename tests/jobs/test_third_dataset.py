@@ -1,4 +1,4 @@
-"""Bring your own log: a contract is all it takes, whatever the log's shape."""
+"""A log of your own needs a contract and no code."""
 
 import json
 import sys
@@ -29,10 +29,13 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def shop_rows(spark, tmp_path):
-    (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *ROWS]) + "\n")
-    return with_fate(read_rows(spark, SHOP, find_raw_files(SHOP, tmp_path)), SHOP)
+@pytest.fixture(scope="module")
+def shop_rows(spark, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *ROWS]) + "\n")
+    rows = with_fate(read_rows(spark, SHOP, find_raw_files(SHOP, folder)), SHOP).persist()
+    yield rows
+    rows.unpersist()
 
 
 def test_an_invented_log_becomes_exposures(shop_rows):
@@ -52,7 +55,7 @@ def test_an_invented_log_becomes_exposures(shop_rows):
     ]
 
 
-def test_and_goes_on_to_windows(shop_rows):
+def test_its_exposures_become_journeys_and_windows(shop_rows):
     exposures = shop_rows.where(f"{FATE} = '{EXPOSURE}'")
     day = "2024-03-31"
     journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).to_dataframe().collect()}
@@ -64,13 +67,13 @@ def test_and_goes_on_to_windows(shop_rows):
     assert window.user_id == "ann"
     assert window.channel == [None, "mail", "sms", "mail"]
     assert window.is_label == [False, False, True, True]
-    # The order came at ten: after the second newsletter, before the third.
+    # The order was at ten, between the second newsletter and the third.
     assert window.seen_order == [None, 0, 0, 1]
     assert window.seen_order_by_channel == [None, [0, 0, 0], [0, 0, 0], [1, 0, 0]]
 
 
 @pytest.mark.slow
-def test_and_goes_all_the_way_to_policies_and_ranks(spark, tmp_path, monkeypatch):
+def test_a_log_becomes_policies_ranks_and_a_budget_plan(spark, tmp_path, monkeypatch):
     lake, customers, days = Lake(tmp_path / "lake"), 150, ["2024-03-30", "2024-03-31", "2024-04-01"]
     (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *sent_to(customers), "c0;never;sms;0;0;;"]))
     monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})

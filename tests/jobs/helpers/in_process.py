@@ -1,4 +1,4 @@
-"""Entry points run in this process, on the tests' one Spark session: as people start them, without a start of Java."""
+"""Runs entry points in this process on the shared Spark session, which saves the start of Java."""
 
 import importlib
 import sys
@@ -13,14 +13,14 @@ from schemas.errors import exit_with_one_line
 
 
 class Jobs:
-    """Runs `jobs.<name>`, or the module of a whole name, on a lake. sessions: how many runs have asked for Spark."""
+    """Runs `jobs.<name>`, or the module of a full name, on a lake. sessions: the number of runs that used Spark."""
 
     def __init__(self, spark: SparkSession, lake: Lake, dataset: str, patch):
         self.lake, self.dataset, self.sessions = lake, dataset, 0
         self.spark, self.patch = spark, patch
 
     def run(self, job: str, *arguments: str) -> int:
-        """The exit status, 0 where the entry point returns."""
+        """The exit status, 0 if the entry point returns."""
         module = importlib.import_module(job if "." in job else f"jobs.{job}")
         argv = [job, "--dataset", self.dataset, "--lake", str(self.lake.root), *arguments]
         self.patch.setattr(sys, "argv", argv)
@@ -44,7 +44,7 @@ class Jobs:
 
 
 def files_of(lake: Lake, *tables: str) -> dict[str, tuple[int, int]]:
-    """Inode and time of every file of these tables: what changes where a partition is written again."""
+    """Inode and time of every file of these tables. They change whenever a partition is written again."""
     return {
         str(path.relative_to(lake.root)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for table in tables
@@ -53,7 +53,7 @@ def files_of(lake: Lake, *tables: str) -> dict[str, tuple[int, int]]:
     }
 
 
-def rewritten(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> set[str]:
-    """The partitions, as table/day, of which some file is not what it was."""
-    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+def rewritten(old_files: dict[str, tuple[int, int]], new_files: dict[str, tuple[int, int]]) -> set[str]:
+    """The partitions, as table/day, in which a file has changed."""
+    changed = {path for path in old_files.keys() | new_files.keys() if old_files.get(path) != new_files.get(path)}
     return {f"{Path(path).parts[0]}/{Path(path).parts[2].removeprefix('ds=')}" for path in changed}

@@ -1,4 +1,4 @@
-"""Tiny hand-made logs in the published raw layouts."""
+"""Small logs in the published raw layouts, row by row."""
 
 import gzip
 from collections.abc import Sequence
