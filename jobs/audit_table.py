@@ -39,7 +39,7 @@ def main() -> None:
     if args.new:
         partitions = [partition for partition in partitions if not has_passed(partition)]
     if not partitions:
-        print(f"info {', '.join(args.table)}/{dataset.name}: nothing to audit")
+        print(f"info {', '.join(args.table)}/{dataset.name}: no partition to audit")
         return
 
     # Great Expectations takes seconds to import: only if there is something to audit.
@@ -55,8 +55,8 @@ def main() -> None:
     print(f"data docs: {publish_pages(lake, dataset, audits)}", flush=True)  # before the error on stderr
     failed = [audit for audit in audits if audit.verdict == FAIL]
     if failed:
-        more = f"; {len(failed) - 1} more failed" if len(failed) > 1 else ""
-        raise UserError(f"{failed[0].partition_name} failed its audit: {failed[0].headline}{more}")
+        failures = f"; {len(failed) - 1} more failed" if len(failed) > 1 else ""
+        raise UserError(f"{failed[0].partition_name} failed its audit: {failed[0].headline}{failures}")
 
 
 def days_to_audit(
@@ -108,8 +108,8 @@ def _partitions(
         days, missing = days_to_audit(lake, table, dataset, first, last)
         partitions += (lake[table, dataset, day] for day in days)
         if missing:
-            more = f" and {len(missing) - _DAYS_NAMED} more days" if len(missing) > _DAYS_NAMED else ""
-            print(f"info {table}/{dataset.name}: no partition for {', '.join(missing[:_DAYS_NAMED])}{more}")
+            remaining = f" and {len(missing) - _DAYS_NAMED} more days" if len(missing) > _DAYS_NAMED else ""
+            print(f"info {table}/{dataset.name}: no partition for {', '.join(missing[:_DAYS_NAMED])}{remaining}")
     return partitions
 
 

@@ -3,7 +3,7 @@
     python -m jobs.data_docs --dataset kuairand --lake lake
 
 rebuilds LAKE/data_docs/dataset=<dataset>/ completely: index.html, and a page for each table and day. An audit
-rewrites only the index and the pages of what it audited.
+rewrites only the index and the pages of the audited partitions.
 """
 
 from jobs.quality.audit_results import stored_audits

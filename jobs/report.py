@@ -1,10 +1,10 @@
-"""Write the daily report: one page per day that says whether the day is good, and an index over the days.
+"""Write the daily report: one page per day with a verdict on the day, and an index over the days.
 
     python -m jobs.report --dataset kuairand --lake lake [--day DAY | --from DAY --to DAY] [--if-there]
 
 Writes LAKE/reports/dataset=<dataset>/<day>.html and index.html, which open in any browser without a network, and
 prints the path of the last page. Default: the latest day. The pages show what the lake contains now. The time for a day
-does not grow with the number of days: the index is made from the small summaries that reports store beside their pages.
+does not grow with the number of days: the index is made from small summaries, which are stored with the pages.
 """
 
 import argparse
@@ -42,13 +42,15 @@ def days_to_report(
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
     available = sorted({day for table in TABLES for day in lake.days(table, dataset)})
     if not available:
-        raise missing(f"nothing of {dataset.name} in {lake.root}: run a day first (make run)")
+        raise missing(f"{dataset.name} has no tables in {lake.root}: run a day first (make run)")
     if not first and not last:
         return available[-1:]
     days = [day for day in available if (first or day) <= day <= (last or day)]
     if not days:
         span = f"on {first}" if first == last else f"from {first or 'the beginning'} to {last or 'the end'}"
-        raise missing(f"nothing of {dataset.name} {span} in {lake.root}: there are {available[0]} to {available[-1]}")
+        raise missing(
+            f"{dataset.name} has no tables {span} in {lake.root}: there are {available[0]} to {available[-1]}"
+        )
     return days
 
 
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add_day_range(parser)
     parser.add_argument("--day", help="the day, YYYY-MM-DD; default: the latest day in the lake")
     parser.add_argument(
-        "--if-there", action="store_true", help="a day that is not in the lake is no error, there is nothing to do"
+        "--if-there", action="store_true", help="exit with status 3 (nothing to do) if the day is not in the lake"
     )
     return parser
 

@@ -2,9 +2,9 @@
 
     python -m jobs.status --dataset kuairand --lake lake [--from DAY] [--to DAY] [--raw RAW] [--todo]
 
-Reads manifests and audit results only, so it takes seconds whatever the size of the data. The raw log is judged as it
-was when a run last read it; with --raw, a line says whether its files have changed since then. A day that is not over,
-or that the log has not reached, does not have to be run.
+Reads manifests and audit results only, so it takes seconds whatever the size of the data. The raw log counts in the
+state in which a run last read it; with --raw, a line reports whether its files have changed since then. A day that is
+not over, or that the log has not reached, does not have to be run.
 """
 
 from collections import Counter
@@ -61,7 +61,7 @@ def main() -> None:
     last_complete = yesterday(dataset)
     days = days_of_lake(lake, dataset, index, last_complete)
     if not days:
-        raise UserError(f"nothing of {dataset.name} in {lake.root} yet: make run, or name another lake with LAKE=")
+        raise UserError(f"{dataset.name} has no tables in {lake.root} yet: make run, or name another lake with LAKE=")
     manifests = read_manifests(lake, dataset, days)
     grid = states(lake, dataset, index, days, manifests)
     complete = {day: day_states for day, day_states in grid.items() if day <= last_complete}
@@ -186,8 +186,8 @@ def _same_day_inputs(
 ) -> dict[str, str] | None:
     """The fingerprints of the day's partitions that the table is built from, and for scores the model.
 
-    None if one of the partitions is not fresh. All scores of a day must be of one model: on the newest day the
-    champion, on earlier days the model of the policies, since a new champion does not score them again.
+    None if one of the partitions is not fresh. All scores of a day must come from one model: on the newest day
+    from the champion, on earlier days from the model of the policies, since a new champion does not score them again.
     """
     if any(day_states[name] is not State.FRESH for name in table.same_day):
         return None
@@ -242,7 +242,7 @@ def unfinished(grid: Grid) -> list[str]:
 
 
 def advice(grid: Grid, dataset: Dataset) -> list[str]:
-    """What to do: a line for failed audits, and a line for stale and missing partitions."""
+    """The next steps: a line for failed audits, and a line for stale and missing partitions."""
     rebuilt = [table.name for table in DAILY if table.rebuilt]
     measured_once = [table.name for table in DAILY if not table.rebuilt]
     lines = []
@@ -252,8 +252,8 @@ def advice(grid: Grid, dataset: Dataset) -> list[str]:
     ):
         failed = [f"{t} {day}" for day, day_states in grid.items() for t in tables if day_states[t] is State.FAILED]
         if failed:
-            more = ", ..." if len(failed) > _MOST_NAMED else ""
-            lines.append(f"failed: {', '.join(failed[:_MOST_NAMED])}{more}: the data docs say why; {remedy}")
+            dots = ", ..." if len(failed) > _MOST_NAMED else ""
+            lines.append(f"failed: {', '.join(failed[:_MOST_NAMED])}{dots}: the data docs show the rules; {remedy}")
     counts = Counter(state for day_states in grid.values() for state in day_states.values())
     if counts[State.STALE] + counts[State.MISSING]:
         todo = unfinished(grid)

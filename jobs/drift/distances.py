@@ -9,7 +9,7 @@ Half a count is added to every group on both sides, so that the share of an empt
 from collections.abc import Mapping, Sequence
 from math import log, log2, sqrt
 
-from jobs.quality.day_profile import MISSING, REST
+from jobs.quality.day_profile import MISSING, REMAINING
 
 NUMBER_GROUPS = 10  # of about equal weight in the reference; numbers below and above the reference are two more groups
 CATEGORY_GROUPS = 20  # the most frequent values in the reference; all others are one more group
@@ -21,7 +21,7 @@ def in_groups(reference: Counts, day: Counts, *, numeric: bool) -> tuple[list[in
 
     Groups that are empty on both sides are left out.
     """
-    keys = [key for key in {**reference, **day} if key not in (MISSING, REST)]
+    keys = [key for key in {**reference, **day} if key not in (MISSING, REMAINING)]
     groups = _number_groups(sorted(keys, key=int), reference) if numeric else _category_groups(keys, reference)
     groups.append([MISSING])
     reference_sums, day_sums = (
@@ -34,14 +34,14 @@ def in_groups(reference: Counts, day: Counts, *, numeric: bool) -> tuple[list[in
 def _category_groups(keys: list[str], reference: Counts) -> list[list[str]]:
     frequent = sorted(keys, key=lambda key: (-reference.get(key, 0), key))[:CATEGORY_GROUPS]
     frequent = [key for key in frequent if reference.get(key, 0)]
-    return [[key] for key in frequent] + [[*(set(keys) - set(frequent)), REST]]
+    return [[key] for key in frequent] + [[*(set(keys) - set(frequent)), REMAINING]]
 
 
 def _number_groups(buckets: list[str], reference: Counts) -> list[list[str]]:
     """Neighbouring buckets together until each group has its part of the reference.
 
-    Buckets below and above all of the reference are groups of their own: numbers that the reference has never seen
-    must not count as those at its edge.
+    The buckets below the reference are one more group, those above it another one: numbers that the reference does not
+    contain must not count as its smallest or largest numbers.
     """
     filled = [k for k, bucket in enumerate(buckets) if reference.get(bucket, 0)]
     if not filled:
@@ -73,7 +73,7 @@ def js_distance(reference: Sequence[float], day: Sequence[float]) -> float:
 
 
 def psi_by_chance(groups: int, reference: float, day: float, standard_errors: float) -> float:
-    """What the psi of two samples of these sizes from one distribution seldom exceeds.
+    """A value that the psi of two samples of these sizes from one distribution seldom exceeds.
 
     It follows about a chi-square distribution of groups - 1 degrees of freedom, times (1 / reference + 1 / day).
     """

@@ -7,8 +7,8 @@ from jobs.drift.results import FIXED
 from schemas.quality import Quality
 
 _MAD = 1.4826  # median absolute deviations in a standard deviation of a normal distribution
-# A learned limit is at least and at most so many times as far from no difference as the fixed limit. After quiet days
-# a small change must not raise an alarm; after noisy days a large change still must.
+# Bounds of a learned limit, relative to the distance of the fixed limit from no difference. After quiet days a small
+# change must not raise an alarm; after noisy days a large change still must.
 _LOWEST, _HIGHEST = 0.5, 4.0
 
 
@@ -17,14 +17,14 @@ def limit_of(
     earlier_values: Sequence[float],
     quality: Quality,
     *,
-    same: float = 0.0,
+    no_difference: float = 0.0,
     maximum: float = float("inf"),
     may_rise: bool = True,
 ) -> tuple[float, str]:
     """The limit and its origin, without the margin for chance.
 
-    earlier_values: the figure's values on the trailing days. same: the value of no difference. maximum: the largest
-    limit. may_rise: whether a learned limit may be above the fixed one.
+    earlier_values: the figure's values on the trailing days. no_difference: the value that means no difference.
+    maximum: the largest limit. may_rise: whether a learned limit may be above the fixed one.
     A learned limit is the median plus `limit_deviations` robust standard deviations. Both change little if some of the
     trailing days were unusual themselves.
     """
@@ -33,6 +33,8 @@ def limit_of(
         return fixed, FIXED
     middle = median(earlier_values)
     spread = _MAD * median(abs(value - middle) for value in earlier_values)
-    low, high = (same + factor * (fixed - same) for factor in (_LOWEST, _HIGHEST if may_rise else 1.0))
+    low, high = (
+        no_difference + factor * (fixed - no_difference) for factor in (_LOWEST, _HIGHEST if may_rise else 1.0)
+    )
     limit = min(max(middle + quality.limit_deviations * spread, low), high, maximum)
     return limit, f"learned from {len(earlier_values)} days"

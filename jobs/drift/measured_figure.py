@@ -18,10 +18,9 @@ class MeasuredFigure:
     """A figure of a day, with everything that its limit follows from.
 
     fixed: the limit if none is learned. limit: its severity and why it matters.
-    sentence: the figure in words. {value} and {limit} stand for the numbers, and {like} for "as it was" or "not as it
-    was". number_format: how both numbers are written.
-    same: the value of no difference. is_share: whether 1 is the largest possible value.
-    with_margin: adds to a limit what chance does with so few users.
+    sentence: the figure in words, with the placeholders {value}, {limit} and {like} ("similar to" or "different from").
+    number_format: how the sentence writes both numbers. same: the value of no difference.
+    is_share: whether 1 is the largest possible value. with_margin: adds the margin for chance to a limit.
     """
 
     name: str
@@ -48,13 +47,13 @@ class MeasuredFigure:
         values = [f.value for drift in earlier_days for f in drift.figures if (f.name, f.against) == key]
         maximum = self.same + LARGEST_SHARE_LIMIT * (1 - self.same) if self.is_share else inf
         learned, limit_from = limit_of(
-            self.fixed, values, quality, same=self.same, maximum=maximum, may_rise=self.against == DAY_BEFORE
+            self.fixed, values, quality, no_difference=self.same, maximum=maximum, may_rise=self.against == DAY_BEFORE
         )
         limit = self.with_margin(learned)
         words = {
             "{value}": format(self.value, self.number_format),
             "{limit}": format(limit, self.number_format),
-            "{like}": "as it was" if self.value <= limit else "not as it was",
+            "{like}": "similar to" if self.value <= limit else "different from",
         }
         # Replaced in one step: a text that was put in may contain braces itself.
         sentence = re.sub("|".join(map(re.escape, words)), lambda match: words[match[0]], self.sentence)
@@ -65,5 +64,5 @@ class MeasuredFigure:
 
 
 def factor_between(first: float, second: float) -> float:
-    """By what factor the larger of two positive values exceeds the smaller one: 1 or more."""
+    """The larger of two positive values over the smaller one: 1 or more."""
     return max(first / second, second / first)

@@ -28,8 +28,8 @@ def measure_drift(lake: Lake, dataset: Dataset, day: str, stored: Sequence[Drift
     today = day_profile(lake, dataset, day)
     if today is None:
         if lake[EXPOSURES, dataset, day].is_published:
-            raise NothingToDo("the day has no exposures: there is nothing to compare")
-        raise UserError(f"no exposures for {dataset.name} on {day} in {lake.root}: there is nothing to compare")
+            raise NothingToDo("the day has no exposures to compare")
+        raise UserError(f"no exposures for {dataset.name} on {day} in {lake.root} to compare")
     spec = _model_spec(lake, dataset, day)
     training_days = _training_days(lake, dataset, day, spec)
     profiles = (day_profile(lake, dataset, training_day) for training_day in training_days)
@@ -84,7 +84,7 @@ def _model_spec(lake: Lake, dataset: Dataset, day: str) -> FeatureSpec | None:
 
 
 def _training_days(lake: Lake, dataset: Dataset, day: str, spec: FeatureSpec | None) -> list[str]:
-    """The published days before this one that the feature spec was fitted on."""
+    """The published days before this day on which the feature spec was fitted."""
     if spec is None:
         return []
     published = set(lake.days(EXPOSURES, dataset))

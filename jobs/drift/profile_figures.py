@@ -16,24 +16,24 @@ from schemas.quality import Limit, Quality
 from schemas.steps import last_column
 from schemas.tables.feature_spec import FeatureSpec
 
-_PERIOD = {DAY_BEFORE: "on the day before", TRAINING: "in the training period"}
+_PERIOD_PHRASE = {DAY_BEFORE: "on the day before", TRAINING: "in the training period"}
 
 
 def profile_figures(
-    dataset: Dataset, today: DayProfile, reference: DayProfile, against: str
+    dataset: Dataset, today: DayProfile, reference: DayProfile, period: str
 ) -> Iterator[MeasuredFigure]:
     """Distances of the feature columns and channels, and ratios of the reward rates."""
     quality = dataset.quality
     for column in profiled_columns(dataset):
         name = column.name
         if name not in quality.not_compared and name in reference.columns and name in today.columns:
-            yield from _column_figures(column, today, reference, against, quality)
-    yield _channel_figure(today, reference, against, quality.channel_mix)
+            yield from _column_figures(column, today, reference, period, quality)
+    yield _channel_figure(today, reference, period, quality.channel_mix)
     for gain in dataset.gain_names:
-        # Users with the gain: as many as this day should have, or as it has. A rate of too few users says nothing.
+        # A rate is mostly chance if only few users have the gain, and only few were expected to have it.
         expected = reference.gain_users[gain] * today.users / reference.users
         if max(expected, today.gain_users[gain]) >= quality.min_users_with_gain:
-            yield _rate_figure(gain, today, reference, against, quality.rate)
+            yield _rate_figure(gain, today, reference, period, quality.rate)
 
 
 def vocabulary_figures(
@@ -51,58 +51,58 @@ def vocabulary_figures(
         yield MeasuredFigure(
             f"unknown_categories({column.name})", VOCABULARY, TRAINING, share, training_share + limit.value, limit,
             f"{{value}} of the {_counted(column)} have a {column.name} that is not in the model's vocabulary, compared "
-            f"with {training_share:.1%} {_PERIOD[TRAINING]}; the limit is {{limit}}.",
+            f"with {training_share:.1%} {_PERIOD_PHRASE[TRAINING]}; the limit is {{limit}}.",
             ".1%", same=training_share, is_share=True,
             with_margin=partial(add, share_margin(training_share, today.users)),
         )  # fmt: skip
 
 
 def _column_figures(
-    column: Column, today: DayProfile, reference: DayProfile, against: str, quality: Quality
+    column: Column, today: DayProfile, reference: DayProfile, period: str, quality: Quality
 ) -> Iterator[MeasuredFigure]:
     name = column.name
     counts = in_groups(reference.columns[name], today.columns[name], numeric=column.role is Role.NUMERIC)
-    distribution = f"The distribution of {name} ({column.doc}) over the {_counted(column)} is {{like}} "
+    distribution = f"The distribution of {name} ({column.doc}) over the {_counted(column)} is {{like}} that of "
     sample_sizes = (len(counts[0]), reference.users, today.users, STANDARD_ERRORS)
     yield MeasuredFigure(
-        f"psi({name})", FEATURES, against, psi(*counts), quality.psi.value, quality.psi,
-        f"{distribution}{_PERIOD[against]}: population stability index {{value}}, the limit is {{limit}}.",
+        f"psi({name})", FEATURES, period, psi(*counts), quality.psi.value, quality.psi,
+        f"{distribution}the {period}: population stability index {{value}}, the limit is {{limit}}.",
         with_margin=partial(add, psi_by_chance(*sample_sizes)),
     )  # fmt: skip
     yield MeasuredFigure(
-        f"js({name})", FEATURES, against, js_distance(*counts), quality.js_distance.value, quality.js_distance,
-        f"{distribution}{_PERIOD[against]}: Jensen-Shannon distance {{value}}, the limit is {{limit}}.",
+        f"js({name})", FEATURES, period, js_distance(*counts), quality.js_distance.value, quality.js_distance,
+        f"{distribution}the {period}: Jensen-Shannon distance {{value}}, the limit is {{limit}}.",
         is_share=True, with_margin=partial(hypot, js_by_chance(*sample_sizes)),
     )  # fmt: skip
 
 
-def _channel_figure(today: DayProfile, reference: DayProfile, against: str, limit: Limit) -> MeasuredFigure:
+def _channel_figure(today: DayProfile, reference: DayProfile, period: str, limit: Limit) -> MeasuredFigure:
     counts = in_groups(reference.channels, today.channels, numeric=False)
     margin = js_by_chance(len(counts[0]), reference.users, today.users, STANDARD_ERRORS)
     return MeasuredFigure(
-        "js(channel)", CHANNELS, against, js_distance(*counts), limit.value, limit,
-        f"The distribution of the exposures over the channels is {{like}} {_PERIOD[against]}: Jensen-Shannon distance "
-        "{value} (0: the same shares, 1: no channel in common), the limit is {limit}.",
+        "js(channel)", CHANNELS, period, js_distance(*counts), limit.value, limit,
+        f"The distribution of the exposures over the channels is {{like}} that of the {period}: Jensen-Shannon "
+        "distance {value} (0: the same shares, 1: no channel in common), the limit is {limit}.",
         is_share=True, with_margin=partial(hypot, margin),
     )  # fmt: skip
 
 
-def _rate_figure(gain: str, today: DayProfile, reference: DayProfile, against: str, limit: Limit) -> MeasuredFigure:
-    """The ratio of two rates, 1 or more. A rate is the gains known by the end of their own day, per exposure."""
+def _rate_figure(gain: str, today: DayProfile, reference: DayProfile, period: str, limit: Limit) -> MeasuredFigure:
+    """The ratio of two rates, 1 or more. A rate is the share of exposures with the gain by the end of their day."""
     gained, reference_gained = today.gains[gain], reference.gains[gain]
     ratio = factor_between((gained + 0.5) / (today.exposures + 1), (reference_gained + 0.5) / (reference.exposures + 1))
     margin = exp(STANDARD_ERRORS * sqrt(sum(1 / (day.gain_users[gain] + 1) for day in (today, reference))))
     return MeasuredFigure(
-        f"rate({gain})", REWARDS, against, ratio, limit.value, limit,
+        f"rate({gain})", REWARDS, period, ratio, limit.value, limit,
         f"{gained / today.exposures:.2%} of the exposures had a {gain} by the end of the day, compared with "
-        f"{reference_gained / reference.exposures:.2%} {_PERIOD[against]}: a factor of {{value}}, the limit is "
+        f"{reference_gained / reference.exposures:.2%} {_PERIOD_PHRASE[period]}: a factor of {{value}}, the limit is "
         "{limit}.",
         same=1.0, with_margin=partial(mul, margin),
     )  # fmt: skip
 
 
 def _counted(column: Column) -> str:
-    """What the profile counts for a column."""
+    """The unit in which the profile counts a column."""
     return "users" if column.static else "exposures"
 
 

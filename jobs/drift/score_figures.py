@@ -1,4 +1,4 @@
-"""Drift of what a model published for a day: its calibration, and its policies compared with the day before."""
+"""Drift of a day's predictions: their calibration, and the policies compared with the day before."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -53,7 +53,7 @@ def policy_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[MeasuredF
     counts = ([users * mean.get(channel, 0.0) for channel in channels] for mean in means)
     yield MeasuredFigure(
         "js(policy)", POLICY, DAY_BEFORE, js_distance(*counts), mix_limit.value, mix_limit,
-        "The distribution of the policies' probability over the channels is {like} on the day before: Jensen-Shannon "
-        "distance {value}, the limit is {limit}.",
+        "The distribution of the policies' probability over the channels is {like} that of the day before: "
+        "Jensen-Shannon distance {value}, the limit is {limit}.",
         is_share=True,
     )  # fmt: skip

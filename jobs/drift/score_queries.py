@@ -1,4 +1,4 @@
-"""What a model published for a day, read with DuckDB: policies and their change, predicted and observed rates."""
+"""Queries on a day's predictions: policies and their change, predicted and observed rates."""
 
 from lakehouse.duckdb_view import open_view, rows_sql
 from lakehouse.lake import Partition

@@ -71,8 +71,8 @@ class Audit:
         critical = [outcome for outcome in self.failed if outcome.severity == Severity.CRITICAL.value]
         if not critical:
             return ""
-        more = f" (and {len(critical) - 1} more)" if len(critical) > 1 else ""
-        return " ".join(f"{critical[0].name}: {self.describe(critical[0])}{more}".split())
+        count = f" (and {len(critical) - 1} more)" if len(critical) > 1 else ""
+        return " ".join(f"{critical[0].name}: {self.describe(critical[0])}{count}".split())
 
     def to_json(self) -> str:
         """The audit as JSON. Verdict and headline follow from the outcomes; they are for readers without the rules."""

@@ -52,7 +52,7 @@ def audit_partition(
 ) -> Audit:
     """The outcome of every rule. `store_audit` stores it; profiles of the days that are compared are stored here.
 
-    spec and steps matter for `sequences` only; the default spec is the published one that the manifest names.
+    spec and steps matter for `sequences` only. The default spec is the published spec named by the manifest.
     Raises UserError if a rule cannot be computed although the partition's files can be read: then the contract is
     wrong, or another partition.
     """
@@ -94,7 +94,7 @@ def audit_partition(
 
 @dataclass(slots=True)
 class _Content:
-    """What an audit knows of a partition so far. If a file cannot be read to its end, what came before it stays."""
+    """The results of an audit so far. If a file cannot be read to its end, the earlier results stay."""
 
     facts: list[Fact]
     row_outcomes: list[Outcome]
@@ -135,13 +135,13 @@ def _audit_content(
 
 
 def _key_rule(table: Table) -> tuple[Expectation, ...]:
-    """The key is unique, unless the table's own rules say so with a better reason."""
+    """The rule that the key is unique, if the table's own rules do not contain it with a better reason."""
     if not table.key or any(set(rule_columns(e)) == set(table.key) and "unique" in e.rule for e in table.expectations):
         return ()
-    why = "the key identifies a row"
+    reason = "the key identifies a row"
     if len(table.key) == 1:
-        return (unique(table.key[0], why=why),)
-    return (unique_together(table.key, why=why),)
+        return (unique(table.key[0], why=reason),)
+    return (unique_together(table.key, why=reason),)
 
 
 def _first_line(error: duckdb.Error) -> str:

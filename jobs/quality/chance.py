@@ -6,5 +6,5 @@ STANDARD_ERRORS = 3.0  # a difference of up to this many standard errors counts 
 
 
 def share_margin(share: float, users: float) -> float:
-    """The margin of a share that is measured on so many users, who are independent of each other."""
+    """The margin of a share that is measured on this number of independent users."""
     return STANDARD_ERRORS * sqrt(share * (1 - share) / max(users, 1))

@@ -1,7 +1,7 @@
 """A day's profile: how its exposures are distributed over the values of each column, the channels and the gains.
 
 A profile is computed once per published day and stored as LAKE/day_profiles/dataset=<name>/<ds>.json. Audits and drift
-compare profiles, so the rows of a day are read once, however many days it is compared with. Profiles can be added.
+compare profiles, so the rows of a day are read only once. Profiles of several days can be added.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from schemas.tables import EXPOSURES
 
 MISSING = ""  # counts a column's missing values, and exposures without a known channel
 MOST_VALUES = 5_000  # values of a category that are counted one by one, the most frequent first
-REST = "\x00rest"  # counts all other values of a category
+REMAINING = "\x00rest"  # counts all other values of a category
 # Numbers are counted in buckets that are the same on every day: four for each doubling, starting at a millionth.
 _BUCKET = """
 CASE WHEN {x} IS NULL OR NOT isfinite({x}) THEN ''
@@ -37,9 +37,9 @@ class DayProfile:
     """Counts of one day, or the sums over several days.
 
     columns: for each feature column, the number of exposures with each value. A value is the text of a category, the
-    bucket of a number, MISSING or REST. Columns of a user's profile count users.
-    gains: the number of exposures whose gain was known by the end of their own day. Days are compared, so a late gain
-    of an older day must not count for longer than one of a newer day.
+    bucket of a number, MISSING or REMAINING. Columns of a user's profile count users.
+    gains: the number of exposures whose gain was known by the end of the day of the exposure. Otherwise an older day,
+    whose late gains had more time to become known, could not be compared with a newer one.
     gain_users: the number of users with such a gain. Chance is judged by users, because the exposures of one user are
     not independent of each other.
     """
@@ -58,8 +58,8 @@ class DayProfile:
 
 def profiled_columns(dataset: Dataset) -> tuple[Column, ...]:
     """The columns that the model may read, of the exposure itself or of earlier ones. Channels are counted apart."""
-    of_earlier_exposures = (column for column in known_after_columns(dataset) if column.name != "channel")
-    return (*dataset.features(Known.BEFORE), *dataset.features(Known.BEFORE, static=True), *of_earlier_exposures)
+    earlier_columns = (column for column in known_after_columns(dataset) if column.name != "channel")
+    return (*dataset.features(Known.BEFORE), *dataset.features(Known.BEFORE, static=True), *earlier_columns)
 
 
 def day_profile(lake: Lake, dataset: Dataset, day: str) -> DayProfile | None:
@@ -142,8 +142,8 @@ def _value_counts(connection: duckdb.DuckDBPyConnection, expression: str, source
         f"SELECT {expression} AS v, count(*) AS n FROM {source} GROUP BY v ORDER BY n DESC, v"
     ).fetchall()
     counts = dict(rows[:MOST_VALUES])
-    if rest := sum(n for _, n in rows[MOST_VALUES:]):
-        counts[REST] = rest
+    if remaining := sum(n for _, n in rows[MOST_VALUES:]):
+        counts[REMAINING] = remaining
     return counts
 
 

@@ -15,18 +15,18 @@ def day_rules(table: Table, dataset: Dataset, day: str) -> tuple[Expectation, ..
     last = end - 1
     match table.name:
         case tables.EXPOSURES:
-            why = "an exposure of another day belongs to the partition of that day"
-            return (between("exposed_at_ms", low=start, high=last, why=why),)
+            reason = "an exposure of another day belongs to the partition of that day"
+            return (between("exposed_at_ms", low=start, high=last, why=reason),)
         case tables.JOURNEYS:
             return (
                 between("newest_ms", high=last, why="a journey must not contain anything from a later day"),
                 between("next_known_ms", low=end, why="a gain that is known by the end of the day is not pending"),
             )
         case tables.SEQUENCES:
-            why = "the labels of a day's windows are exposures of that day"
+            reason = "the labels of a day's windows are exposures of that day"
             return (
-                between("first_label_ms", low=start, high=last, why=why),
-                between("last_label_ms", low=start, high=last, why=why),
+                between("first_label_ms", low=start, high=last, why=reason),
+                between("last_label_ms", low=start, high=last, why=reason),
             )
         case _:
             return ()

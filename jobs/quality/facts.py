@@ -31,7 +31,7 @@ class Fact:
 
     @property
     def observation(self) -> str:
-        """The observed value, and the expected one if they differ; empty if `rows` says it already."""
+        """The observed value, and the expected one if they differ; empty if `rows` is given."""
         if self.rows is not None:
             return ""
         observed, expected = (f"{v:,}" if isinstance(v, int) else v for v in (self.observed, self.expected))

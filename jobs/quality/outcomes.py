@@ -22,7 +22,7 @@ _IS_EXPECTED = Expectation(
 
 
 def evaluate_facts(facts: Sequence[Fact]) -> list[Outcome]:
-    """The outcome of each fact. All are evaluated at once, as the rows of one frame: an expectation costs milliseconds.
+    """The outcome of each fact. All facts are the rows of one frame, since each expectation costs milliseconds.
 
     The frame's columns are observed and expected, which must be equal.
     """

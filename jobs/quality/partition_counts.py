@@ -1,4 +1,4 @@
-"""What an audit counts in a partition with DuckDB: its columns, missing and non-finite values, users and labels.
+"""The queries of an audit: columns and their types, missing and non-finite values, users, labels.
 
 Every connection has the partition's rows as the view `partition`: see lakehouse.duckdb_view.
 """

@@ -54,7 +54,7 @@ def manifest_count_facts(
 def sequence_facts(
     connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset, manifest: Manifest
 ) -> Iterator[Fact]:
-    """Facts of `sequences` beside the day's exposures and journeys: its labels, its users and their splits."""
+    """`sequences` compared with the day's exposures and journeys: its labels, its users and their splits."""
     yield _labels_fact(connection, partition, dataset, manifest)
     journeys = partition.lake[JOURNEYS, dataset, partition.day]
     if journeys.files():  # a range of days has journeys only for its last day
@@ -98,7 +98,7 @@ def _no_lost_rows(partition: Partition, dataset: Dataset, manifest: Manifest) ->
 
 
 def _few_refused_rows(partition: Partition, dataset: Dataset, refused: int, rows_in: int) -> Iterator[Fact]:
-    """Two rules with a limit each, of which a day breaks at most one. refused: the number among the raw rows."""
+    """Two limits, of which a day exceeds at most one. refused: the number of refused rows."""
     quality, observed = dataset.quality, f"{refused:,} of {rows_in:,}"
     limit, critical_limit = quality.refused_rows, quality.mostly_refused
     is_usable = refused <= critical_limit.value * rows_in

@@ -1,7 +1,7 @@
 """Facts of `exposures` that compare a day with its trailing baseline: the latest days before it that are usable.
 
-The baseline is a median over these days. Each limit gets a margin for what chance does with so few users, so that a
-small log does not fail for being small.
+The baseline is a median over these days. Each limit gets a margin for chance, so that a small log does not fail for
+being small.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ from schemas.tables import EXPOSURES
 def baseline_facts(lake: Lake, dataset: Dataset, day: str) -> Iterator[Fact]:
     """The day's rows, missing values and channels compared with its trailing baseline.
 
-    With fewer trailing days than the dataset requires, only missing values with a limit of their own are compared.
+    If there are fewer trailing days than the dataset requires, only columns with a declared limit of missing values
+    are checked.
     """
     quality = dataset.quality
     today = day_profile(lake, dataset, day)
@@ -39,7 +40,7 @@ def baseline_facts(lake: Lake, dataset: Dataset, day: str) -> Iterator[Fact]:
 
 
 def trailing_days(lake: Lake, dataset: Dataset, day: str) -> list[str]:
-    """The latest days before this one that were published with rows and did not fail their audit, oldest first."""
+    """The latest earlier days with published rows and without a failed audit, oldest first."""
     days: list[str] = []
     for earlier in reversed([d for d in lake.days(EXPOSURES, dataset) if d < day]):
         manifest = lake[EXPOSURES, dataset, earlier].manifest

@@ -155,7 +155,7 @@ def _line(run: list[Point], series: int, labels: Sequence[str], values: Series, 
 
 
 def _mark_title(label: str, series: Series, value: float | None, show: Format) -> str:
-    """What a mark shows when somebody points at it."""
+    """The text that a browser shows for a mark under the pointer."""
     return (
         f"{label}, {series.name}: {value_text(value, show)}" if series.name else f"{label}: {value_text(value, show)}"
     )

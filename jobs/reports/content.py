@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An SVG of jobs.reports.charts. look: one line that says what to look for."""
+    """An SVG of jobs.reports.charts. look: one line about what to look for."""
 
     title: str
     svg: Markup
@@ -59,7 +59,7 @@ class TrendFigure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a day's report. text: what it shows, and in words what is missing."""
+    """One part of a day's report. text: an introduction, and a sentence for each missing part."""
 
     name: str  # its anchor
     title: str

@@ -53,7 +53,7 @@ def publish_pages(lake: Lake, dataset: Dataset, audits: Iterable[Audit]) -> Path
 
 def audit_page(audit: Audit) -> str:
     """The page of one partition: the verdict, what failed and why it matters, then every rule."""
-    groups = [(title, [o for o in audit.outcomes if o.about == about]) for about, title in _TITLES.items()]
+    groups = [(title, [o for o in audit.outcomes if o.about == scope]) for scope, title in _TITLES.items()]
     counts = Counter((o.status, o.severity if o.status == FAILED else "") for o in audit.outcomes)
     summary = ", ".join(f"{counts[kind]} {name}" for kind, name in _COUNTED.items() if counts[kind])
     shares = {o: f"{o.rows / audit.rows:.2%}" for o in audit.failed if o.rows and audit.rows}

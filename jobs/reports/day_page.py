@@ -54,7 +54,7 @@ def publish_report(lake: Lake, dataset: Dataset, day: str) -> Path:
 
 
 def _section_or_fault(name: str, section: Callable[[DayView], Section], view: DayView, verdict: Verdict) -> Section:
-    """The section, or in its place what is wrong with its table: the page of a broken day matters most."""
+    """The section, or the error if its tables are broken: the page of a broken day matters most."""
     try:
         return section(view)
     except Exception as error:

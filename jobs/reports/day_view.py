@@ -81,7 +81,7 @@ class DayView:
 
 
 def view_day(lake: Lake, dataset: Dataset, day: str) -> DayView:
-    """The day as it is now. Raises UserError if the lake, or the day in it, does not exist."""
+    """The present content of the lake. Raises UserError if the lake, or the day in it, does not exist."""
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
     partitions = {table: lake[table, dataset, day] for table in TABLES}
@@ -89,7 +89,7 @@ def view_day(lake: Lake, dataset: Dataset, day: str) -> DayView:
     if not manifests:
         days = lake.days(EXPOSURES, dataset)
         available = f"there are {days[0]} to {days[-1]}" if days else "run a day first (make run)"
-        raise UserError(f"nothing of {dataset.name} on {day} in {lake.root}: {available}")
+        raise UserError(f"{dataset.name} has no tables on {day} in {lake.root}: {available}")
     return DayView(
         lake,
         dataset,

@@ -1,4 +1,4 @@
-"""Pages made from the templates beside this module: escaped, and without scripts or a network."""
+"""Pages made from the HTML templates of this folder: escaped, and without scripts or a network."""
 
 import fcntl
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The summary that a report stores beside its page, for the index: the day's verdict and trend figures."""
+"""The summary that a report stores for the index: the day's verdict and trend figures."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -46,7 +46,7 @@ def svg(title: str, description: str, height: float, parts: Iterable[Markup]) ->
 
 
 def legend(series: Sequence[Series]) -> tuple[list[Markup], float]:
-    """The names beside squares of their colour, on as many lines as they need, and the y at which the chart begins."""
+    """The names of the series, each with a square of its colour, and the y at which the chart begins."""
     if not any(s.name for s in series):
         return [], 2.0
     parts: list[Markup] = []
@@ -76,7 +76,7 @@ def grid_lines(y: float, low: float, high: float, step: float, show: Format) -> 
 
 
 def ticks(labels: Sequence[str], x: Sequence[float], y: float) -> list[Markup]:
-    """As many labels below the chart as there is room for, evenly spaced, the last label among them."""
+    """Labels below the chart: all that fit, evenly spaced, always with the last one."""
     if not labels:
         return []
     room = max(len(label) for label in labels) * _LETTER_WIDTH + 14
@@ -91,7 +91,7 @@ def ticks(labels: Sequence[str], x: Sequence[float], y: float) -> list[Markup]:
 
 
 def text(x: float, y: float, content: str, classes: str = "", title: str = "") -> Markup:
-    """A text. title: shown when somebody points at it, if it differs from the text."""
+    """A text. title: shown under the pointer, if it differs from the text."""
     tooltip = Markup("<title>{}</title>").format(title) if title and title != content else ""
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}{}</text>').format(classes, x, y, content, tooltip)
 

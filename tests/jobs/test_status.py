@@ -220,7 +220,7 @@ def test_what_failed_its_audit_is_failed_and_named(lake, table, capsys, monkeypa
     fingerprint = lake[table, "kuairand", DAYS[1]].manifest.fingerprint
     audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
     assert grid(lake)[DAYS[1]][table] is State.FAILED
-    told = f"failed: {table} 2022-05-02: the data docs say why; correct the raw rows, then make backfill"
+    told = f"failed: {table} 2022-05-02: the data docs show the rules; correct the raw rows, then make backfill"
     assert told in said(lake, capsys, monkeypatch)
 
 
@@ -231,7 +231,8 @@ def test_a_champions_failed_test_is_no_matter_of_raw_rows(lake, capsys, monkeypa
     fingerprint = lake["prequential", "kuairand", DAYS[1]].manifest.fingerprint
     audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
     assert said(lake, capsys, monkeypatch)[-1] == (
-        "failed: prequential 2022-05-02: the data docs say why; make rollback DATASET=kuairand takes a promotion back"
+        "failed: prequential 2022-05-02: the data docs show the rules; "
+        "make rollback DATASET=kuairand takes a promotion back"
     )
 
 
@@ -259,7 +260,7 @@ def test_an_empty_lake_is_one_clear_line(tmp_path):
     assert done.returncode == 2
     assert (
         done.stderr
-        == f"error: nothing of kuairand in {tmp_path / 'lake'} yet: make run, or name another lake with LAKE=\n"
+        == f"error: kuairand has no tables in {tmp_path / 'lake'} yet: make run, or name another lake with LAKE=\n"
     )
 
 

@@ -1,1 +1,1 @@
-"""The sections of a day's report, one module each."""
+"""The sections of a day's report: each module makes one."""

@@ -28,7 +28,7 @@ def _row(view: DayView, table: str) -> tuple[str | Cell, ...]:
     if not view.is_audited(table):
         return name, f"{manifest.rows:,}", "not audited", ""
     audit = view.audits[table]
-    hold = sum(outcome.status == HOLDS for outcome in audit.outcomes)
+    holding = sum(outcome.status == HOLDS for outcome in audit.outcomes)
     failed = sum(outcome.status == FAILED for outcome in audit.outcomes)
-    rules = f"{hold} hold" + (f", {failed} failed" if failed else "")
+    rules = f"{holding} hold" + (f", {failed} failed" if failed else "")
     return name, f"{manifest.rows:,}", view.audit_link(table, audit.verdict, audit.verdict), rules

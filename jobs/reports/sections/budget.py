@@ -9,6 +9,7 @@ from schemas.tables import BUDGET_PLAN
 
 _NANO = 1e9
 _MOST_CHANNELS = 10
+_LOOK_AT_SPEND = "Look for a spend far below the budget: no other user is worth the cost, or the costs are wrong."
 
 
 def budget_section(view: DayView) -> Section:
@@ -56,8 +57,7 @@ def _without_plan(text: str) -> Section:
 def _spend(budget: float, spend: float) -> Picture:
     title = "Budget and planned spend"
     picture = bars(title, ["budget", "planned spend"], [Series("", [budget, spend])], number)
-    look = "Look for a spend far below the budget: nothing more is worth buying, or the costs are wrong."
-    return Picture(title, picture, look)
+    return Picture(title, picture, _LOOK_AT_SPEND)
 
 
 def _users_by_channel(rows: list[tuple]) -> Picture:

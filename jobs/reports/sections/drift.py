@@ -29,12 +29,12 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 }
 _FIGURES_DRAWN = 8
 _FIGURES_LISTED = 40
-_LARGEST_DRAWN = 3.0  # a figure is drawn up to so many times its limit
+_LARGEST_DRAWN = 3.0  # a larger figure is drawn as this multiple of its limit
 _TREND_DAYS = 30
 
 
 def drift_section(view: DayView) -> Section:
-    """Every figure as a share of its own limit, so that one picture can show all."""
+    """Every figure as a share of its limit, so that one picture can show all figures."""
     drift = view.drift
     if drift is None:
         text = (
@@ -60,7 +60,7 @@ def _text(view: DayView, drift: Drift) -> list[str | Cell]:
     text: list[str | Cell] = [
         "Drift is how much this day differs from the day before and from the days that the model learned from. Every "
         "figure has its own limit, which is learned from earlier days if there are enough. Here each figure is shown "
-        "as a share of its limit: 0 % is no difference. "
+        "as a share of its limit: 0 % means no difference. "
         + f"Of {len(drift.figures)} figures, {exceeded or 'none'} {'exceeds' if exceeded == 1 else 'exceed'} "
         f"{'its' if exceeded == 1 else 'their'} limit."
     ]
@@ -106,15 +106,16 @@ def _trend(view: DayView) -> list[Picture]:
     worst = [_worst_per_kind(drift.figures) for drift in drifts]
     series = [Series(kind, [w.get(kind) for w in worst]) for kind in _KINDS if any(kind in w for w in worst)]
     picture = lines("Worst share of the limit", short_days([d.ds for d in drifts]), series, share, from_zero=True)
-    look = "Look for a line that rises: 100 % is the limit."
-    return [Picture("The worst figure of each kind, day by day", picture, look)]
+    return [
+        Picture("The worst figure of each kind, day by day", picture, "Look for a line that rises: 100 % is the limit.")
+    ]
 
 
 def _worst_per_kind(figures: Sequence[DriftFigure]) -> dict[str, float]:
     """The largest share of its limit among the figures of each kind."""
     shares = {
-        kind: [min(_share_of_limit(f), _LARGEST_DRAWN) for f in figures if f.about in about]
-        for kind, about in _KINDS.items()
+        kind: [min(_share_of_limit(f), _LARGEST_DRAWN) for f in figures if f.about in topics]
+        for kind, topics in _KINDS.items()
     }
     return {kind: max(values) for kind, values in shares.items() if values}
 

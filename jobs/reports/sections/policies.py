@@ -23,16 +23,16 @@ def policies_section(view: DayView) -> Section:
     users = view.manifests[CHANNEL_POLICIES].rows
     mix = _mean_policy(view, view.day)
     best = dict(view.query(CHANNEL_POLICIES, 'SELECT channel, count(*) FROM "partition" GROUP BY ALL'))
-    shown = _shown_channels(view)
-    before = view.lake[CHANNEL_POLICIES, view.dataset, day_before(view.day)]
-    manifest = before.manifest
-    mix_before = _mean_policy(view, before.day) if manifest and manifest.rows else {}
+    shown_shares = _shown_channels(view)
+    yesterday = view.lake[CHANNEL_POLICIES, view.dataset, day_before(view.day)]
+    manifest = yesterday.manifest
+    mix_before = _mean_policy(view, yesterday.day) if manifest and manifest.rows else {}
     channels = sorted(mix, key=lambda c: -mix[c])
     most_frequent = max(best.values(), default=0) / users if users else 0.0
     return Section(
         "policies", _TITLE, (_text(view, users, len(channels), bool(mix_before)),),
-        (_shares(channels[:_MOST_CHANNELS], mix, shown, mix_before), _best_channels(best)),
-        (_channel_table(view, users, channels, mix, best, shown),),
+        (_shares(channels[:_MOST_CHANNELS], mix, shown_shares, mix_before), _best_channels(best)),
+        (_channel_table(view, users, channels, mix, best, shown_shares),),
         (TrendFigure("Share of users who get the most frequent advice", "", most_frequent, "share", _LOOK_AT_SHARES),),
     )  # fmt: skip
 
@@ -42,8 +42,8 @@ def _text(view: DayView, users: int, channels: int, can_compare: bool) -> str:
         CHANNEL_POLICIES, f"""SELECT count(*) FROM "partition" WHERE source = '{channel_policies.INITIAL}'"""
     )[0][0]
     text = (
-        f"For each of {users:,} users, the model says with which probability to use which channel next. {initial:,} "
-        "users have too short a journey: they get the overall policy of the channels."
+        f"For each of {users:,} users, the model gives the probability with which to use each channel next. "
+        f"{initial:,} users have too short a journey: they get the overall policy of the channels."
     )
     if channels > _MOST_CHANNELS:
         text += f" The pictures show the {_MOST_CHANNELS} largest of {channels} channels."
@@ -53,12 +53,12 @@ def _text(view: DayView, users: int, channels: int, can_compare: bool) -> str:
 def _shares(
     channels: list[str],
     mix: dict[str, float],
-    shown: dict[str, tuple[float | None, ...]],
+    shown_shares: dict[str, tuple[float | None, ...]],
     mix_before: dict[str, float],
 ) -> Picture:
     series = [Series("policies", [mix[c] for c in channels])]
-    if shown:
-        series.append(Series("shown on the day", [shown.get(c, (0.0,))[0] for c in channels]))
+    if shown_shares:
+        series.append(Series("shown on the day", [shown_shares.get(c, (0.0,))[0] for c in channels]))
     if mix_before:
         series.append(Series("policies the day before", [mix_before.get(c, 0.0) for c in channels]))
     return Picture("Share of each channel", bars("Share of each channel", channels, series, share), _LOOK_AT_SHARES)
@@ -77,12 +77,12 @@ def _channel_table(
     channels: list[str],
     mix: dict[str, float],
     best: dict[str, int],
-    shown: dict[str, tuple[float | None, ...]],
+    shown_shares: dict[str, tuple[float | None, ...]],
 ) -> HtmlTable:
     gains = view.dataset.gain_names
     rows = []
     for channel in channels:
-        logged = shown.get(channel, (None,) * (1 + len(gains)))
+        logged = shown_shares.get(channel, (None,) * (1 + len(gains)))
         best_users = best.get(channel, 0)
         rows.append((
             channel, f"{best_users:,}", share(best_users / users if users else 0), share(mix[channel]),

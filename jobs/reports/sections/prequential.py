@@ -12,11 +12,12 @@ from schemas.days import day_plus
 from schemas.tables import PREQUENTIAL, prequential
 
 _TITLE = "The model on days that it had not seen"
-_WHAT = (
+_INTRODUCTION = (
     "Before a day is used for training, the champion predicts it: an honest test, every day. Log loss measures how far "
-    "the predictions are from what happened (lower is better). It is compared with the log loss of a prediction that "
+    "the predictions are from the outcomes (lower is better). It is compared with the log loss of a prediction that "
     "knows only the day's own rates."
 )
+_LOOK_AT_LOSS = "Look for the model below the mean rate. Above it, the model has learned nothing useful for that day."
 _TREND_DAYS = 30
 _COLUMNS = ("head", "model_version", "labels", "logloss", "base_logloss", "auc", "rate", "predicted_rate")
 
@@ -33,9 +34,11 @@ def prequential_section(view: DayView) -> Section:
             "This day was not tested: no model had been trained before it, it has no label, or the run stopped before "
             "the test."
         )
-        return Section("prequential", _TITLE, (_WHAT, text), pictures)
+        return Section("prequential", _TITLE, (_INTRODUCTION, text), pictures)
     rows = rows_per_day[view.day]
-    return Section("prequential", _TITLE, (_WHAT,), pictures, (_table(view.day, rows),), tuple(_trend_figures(rows)))
+    return Section(
+        "prequential", _TITLE, (_INTRODUCTION,), pictures, (_table(view.day, rows),), tuple(_trend_figures(rows))
+    )
 
 
 def _tested(view: DayView, day: str) -> list[Row]:
@@ -88,8 +91,7 @@ def _pictures(view: DayView, rows_per_day: Mapping[str, list[Row]]) -> Iterator[
     for head in _heads(view):
         title = f"Log loss of {head}"
         series = [line(head, "logloss", "model"), line(head, "base_logloss", "mean rate")]
-        look = "Look for the model below the mean rate. Above it, the model has learned nothing useful for that day."
-        yield Picture(title, lines(title, short_days(days), series, number), look)
+        yield Picture(title, lines(title, short_days(days), series, number), _LOOK_AT_LOSS)
         if head != prequential.CHANNEL:
             series = [line(head, "rate", "observed"), line(head, "predicted_rate", "predicted")]
             yield Picture(

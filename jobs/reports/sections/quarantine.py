@@ -23,8 +23,8 @@ def quarantine_section(view: DayView) -> Section:
         text.append("No row of this day was refused.")
     else:
         text.append(
-            f"{refused.rows:,} rows of this day were refused. They are stored as they were in the log, with the "
-            "reason; docs/quality.md explains how to repair and replay them."
+            f"{refused.rows:,} rows of this day were refused. They are stored unchanged, with the reason; "
+            " docs/quality.md explains how to repair and replay them."
         )
         tables.append(_refused_table("Refused rows by reason and source file", _groups(view, view.day)))
         pictures.append(_reasons(view))

@@ -44,7 +44,7 @@ def _rows_per_day(view: DayView) -> Picture:
     first = max(day_plus(view.day, 1 - _DAYS_SHOWN), view.lake.days(EXPOSURES, view.dataset)[0])
     days = days_between(first, view.day)
     manifests = [view.lake[EXPOSURES, view.dataset, day].manifest for day in days]
-    series = [Series("kept", [m.rows if m else None for m in manifests])] + [
+    series = [Series("exposures", [m.rows if m else None for m in manifests])] + [
         Series(name, [m.counts.get(name, 0) if m else None for m in manifests])
         for name in ("duplicates", "quarantined")
     ]

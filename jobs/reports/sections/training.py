@@ -55,7 +55,7 @@ def _run_text(view: DayView, run: ModelRun) -> list[str | Cell]:
     ]
     lineage = f"mlflow/artifacts/{view.dataset.name}/{run.run_id}/artifacts/model/lineage.json"
     if (view.lake.root / lineage).is_file():
-        text.append(Cell("What the model was made from (lineage.json)", f"../../{lineage}"))
+        text.append(Cell("The inputs of the model (lineage.json)", f"../../{lineage}"))
     return text
 
 

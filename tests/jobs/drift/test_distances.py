@@ -10,7 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from jobs.drift.distances import CATEGORY_GROUPS, in_groups, js_distance, psi, psi_by_chance
 from jobs.drift.limits import limit_of
 from jobs.drift.results import FIXED, DriftFigure
-from jobs.quality.day_profile import MISSING, REST
+from jobs.quality.day_profile import MISSING, REMAINING
 from schemas.quality import Quality
 
 MANY = 10_000_000  # counts so large that the half count added to each group does not show
@@ -69,8 +69,8 @@ def test_numbers_beyond_the_references_edges_are_groups_of_their_own():
 
 
 def test_categories_are_the_references_commonest_and_the_rest():
-    reference = {f"v{k}": 100 - k for k in range(30)} | {REST: 7}
-    was, now = in_groups(reference, {"v0": 3, "new": 2, REST: 1}, numeric=False)
+    reference = {f"v{k}": 100 - k for k in range(30)} | {REMAINING: 7}
+    was, now = in_groups(reference, {"v0": 3, "new": 2, REMAINING: 1}, numeric=False)
     assert len(was) == CATEGORY_GROUPS + 1
     assert was[0] == 100
     assert was[-1] == sum(100 - k for k in range(CATEGORY_GROUPS, 30)) + 7
@@ -94,7 +94,7 @@ def test_a_learned_limit_stays_near_the_fixed_one():
     assert limit_of(0.25, [0.0] * 9, Quality())[0] == pytest.approx(0.125)
     assert limit_of(0.25, [9.0] * 9, Quality())[0] == pytest.approx(1.0)
     # A ratio of 1 is no difference: its distance from 1 is what is halved.
-    assert limit_of(1.5, [1.0] * 9, Quality(), same=1.0)[0] == pytest.approx(1.25)
+    assert limit_of(1.5, [1.0] * 9, Quality(), no_difference=1.0)[0] == pytest.approx(1.25)
 
 
 def test_where_it_may_not_rise_days_that_are_wrong_teach_no_higher_limit():

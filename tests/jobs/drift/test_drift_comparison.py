@@ -213,8 +213,8 @@ def test_the_command_stores_the_figures_and_prints_those_beyond(built, tmp_path,
     command.main()
     said = capsys.readouterr().out
     assert (
-        f"warning drift/{K}/{day}: js(channel): The distribution of the exposures over the channels is not as it was "
-        "on the day before"
+        f"warning drift/{K}/{day}: js(channel): The distribution of the exposures over the channels is different "
+        "from that of the day before"
     ) in said
     drift = stored_drift(lake, get_dataset(K), day)
     assert drift == Drift.from_json(drift.to_json())

@@ -801,7 +801,7 @@ def test_a_range_without_refused_rows_is_fine_and_undated_ones_are_audited(lake,
         run(monkeypatch, lake, *asked)
     lake.root.mkdir()
     run(monkeypatch, lake, *asked)
-    assert "nothing to audit" in capsys.readouterr().out
+    assert "no partition to audit" in capsys.readouterr().out
     contract = get_dataset("criteo")
     table, rows = sample("quarantine", contract)
     write_partition(lake, table, contract, [rows[0] | {"reason": ""}], ds=UNDATED, counts={"rows_in": 9})

@@ -79,7 +79,7 @@ def test_rows_are_those_of_the_manifests(made):
     assert "120 became ad exposures, 3 were duplicates of another row, and 7 (5.4%) were refused." in page.section(
         "rows"
     )
-    assert page.picture("Rows per day") == "kept: 90 (2 Jan), 120 (3 Jan); duplicates: 3 (2 Jan), 3 (3 Jan); " \
+    assert page.picture("Rows per day") == "exposures: 90 (2 Jan), 120 (3 Jan); duplicates: 3 (2 Jan), 3 (3 Jan); " \
                                          "quarantined: 0 (2 Jan), 7 (3 Jan)"  # fmt: skip
 
 
@@ -444,7 +444,7 @@ def test_days_that_are_not_there_are_told_and_leave_a_gap(lake):
     ds = day_plus(DAY, 4)
     exposures(lake, ds, 60, 0, 0)
     page = page_of(lake, ds)
-    assert page.picture("Rows per day").startswith("kept: 90 (2 Jan), 120 (3 Jan), 60 (7 Jan)")
+    assert page.picture("Rows per day").startswith("exposures: 90 (2 Jan), 120 (3 Jan), 60 (7 Jan)")
     index = index_of(lake)
     missing = day_plus(DAY, 1)
     assert f"{missing} missing no report for the days until {day_plus(DAY, 3)}: the log has no rows" in index.text
@@ -483,7 +483,7 @@ def test_a_range_of_days_makes_a_page_each(lake, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--day", "2031-01-01"], "nothing of criteo on 2031-01-01 .*there are 2017-01-02 to 2017-01-03"),
+        (["--day", "2031-01-01"], "criteo has no tables on 2031-01-01 .*there are 2017-01-02 to 2017-01-03"),
         (["--day", "yesterday"], "not a day"),
         (["--from", "2031-01-01"], "from 2031-01-01 to the end"),
         (["--day", DAY, "--from", DAY], "use one or the other"),
