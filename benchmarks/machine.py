@@ -28,3 +28,8 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def device_name(device: str, cpu: str) -> str:
+    """The name of the GPU for "cuda"; else "cpu" with a description of its part that is used."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"cpu, {cpu}"

@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.commands import DATASET, NO_GPU, job, module
 from benchmarks.inputs.generated_log import fitted_spec, generated_log, log_file, published_rows, scratch_lake
+from benchmarks.inputs.made_up_journeys import publish_champion
 from benchmarks.measure import Cost, Spread, measure, measure_in_turn, ratio, total
-from benchmarks.scoring import publish_champion
 from benchmarks.sections.section import Section, gib, seconds, times
 from lakehouse.lake import Lake
 from mtorl_model.champion.gate import GateConfig

@@ -14,7 +14,7 @@ import pytest
 import synthetic
 import torch
 
-from benchmarks.scoring import publish_champion
+from benchmarks.inputs.made_up_journeys import publish_champion
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.files import swap_into_place

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from benchmarks.scoring import DAY, publish_journeys
+from benchmarks.inputs.made_up_journeys import DAY, publish_journeys
 from lakehouse.lake import Lake
 from mtorl_model import compare, evaluate, export_champion, learn, rollback, score, train
 from mtorl_model.champion.registry import Registry, load_named

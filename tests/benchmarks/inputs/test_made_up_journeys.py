@@ -1,15 +1,11 @@
-"""The made-up journeys of the scoring benchmark are as long as the samples', and the nightly scoring reads them."""
-
-import json
-import subprocess
-import sys
+"""Made-up journeys are as long as those of the samples, and the nightly scoring reads them."""
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.scoring import DAY, publish_champion, publish_journeys, spec_of
+from benchmarks.inputs.made_up_journeys import DAY, publish_champion, publish_journeys, spec_of_all_candidates
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
@@ -20,11 +16,11 @@ from schemas.steps import MEMORY_STEPS
 
 
 @pytest.mark.parametrize(("name", "full_windows"), [("criteo", 0.179), ("kuairand", 0.463)])
-def test_journeys_are_as_long_as_the_samples_and_hold_what_the_model_reads(tmp_path, name, full_windows):
+def test_journeys_have_the_length_of_the_samples_and_the_columns_that_the_model_reads(tmp_path, name, full_windows):
     lake, dataset = Lake(tmp_path), get_dataset(name)
-    spec = spec_of(dataset)
+    spec = spec_of_all_candidates(dataset)
     publish_journeys(lake, dataset, spec, 5_000)
-    files = sorted(lake["journeys", name, DAY].path.glob("*.parquet"))
+    files = lake["journeys", name, DAY].files()
     tables = [pq.ParquetFile(file).read() for file in files]
     length = np.concatenate([pc.list_value_length(table.column("memory")).to_numpy() for table in tables])
     ids = np.concatenate([table.column("user_id").to_numpy() for table in tables])
@@ -37,21 +33,12 @@ def test_journeys_are_as_long_as_the_samples_and_hold_what_the_model_reads(tmp_p
     assert len(Encoder(spec, dataset).sizes.vocabulary) > 10
 
 
-def test_repaired_journeys_are_scored_on_top_and_most_answers_carried_over(tmp_path, capsys):
+def test_only_repaired_journeys_are_predicted_again(tmp_path, capsys):
     lake, dataset = Lake(tmp_path), get_dataset("criteo")
-    spec = spec_of(dataset)
+    spec = spec_of_all_candidates(dataset)
     publish_champion(lake, dataset, spec, "small")
     publish_journeys(lake, dataset, spec, 200)
     assert [m.rows for m in score_day(Registry(lake, dataset), DAY)] == [200, 200, len(spec.channels)]
     publish_journeys(lake, dataset, spec, 200, repaired=2)
     score_day(Registry(lake, dataset), DAY)
     assert "198 of 200 predictions carried over" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_last_line_is_the_figures():
-    command = [sys.executable, "-m", "benchmarks.scoring", "--users", "100", "--again"]
-    figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    assert figures["users"] == 100
-    assert figures["users_per_second"] == round(100 / figures["seconds"])
-    assert 100 < figures["peak_bytes"] / 2**20 < 2_000
