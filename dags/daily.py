@@ -4,12 +4,13 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, CronPartitionTimetable, Param
 
-from dags.dataset_dag import OPTIONAL_DAY, champion_asset, dataset_dag, journeys_asset, raw_folder_param
+from dags.dataset_dag import METHOD, OPTIONAL_DAY, champion_asset, dataset_dag, journeys_asset, raw_folder_param
 from dags.steps import (
     DAY,
     DAY_EXPRESSION,
     IF_ASKED_THIS_CODE,
     LAKE_FOLDER,
+    METHOD_OPTION,
     ONE_DAY,
     ONLY_NEW,
     audit_step,
@@ -63,7 +64,7 @@ def daily_dag(dataset: str) -> DAG:
             publishes=(journeys_asset(dataset),),
         )
         # Tests the champion, then fine-tunes it, then passes the promotion gate.
-        learn = python_step("mtorl_model.learn", dataset, "--day", DAY, pool="gpu", queue="gpu")
+        learn = python_step("mtorl_model.learn", dataset, "--day", DAY, *METHOD_OPTION, pool="gpu", queue="gpu")
         # The nightly run starts only if the measurements of the champion are valid.
         audit_champion = audit_step(
             "champion", dataset, ONE_DAY, tables=CHAMPION_TABLES, publishes=(champion_asset(dataset),)
@@ -91,5 +92,6 @@ def _params(dataset: str) -> dict[str, Param]:
     return {
         "raw": raw_folder_param(dataset),
         "date": OPTIONAL_DAY,
+        "method": METHOD,
         "this_code": Param(False, type="boolean", description="build again what another version of the code built"),
     }

@@ -11,6 +11,9 @@ from dags.steps import default_budget, setting
 from schemas.dataset import get_dataset
 
 DAY_FORMAT = {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
+METHOD = Param(
+    "mtorl", type="string", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="name of the method: mtorl_model/methods"
+)
 OPTIONAL_DAY = Param(
     None, type=["null", "string"], **DAY_FORMAT, description="the day, if the run has no partition key"
 )

@@ -2,8 +2,8 @@
 
 from airflow.sdk import DAG, BaseOperator, Param
 
-from dags.dataset_dag import DAY_FORMAT, FIRST_DAY, HISTORY_TASK_LIMIT, LAST_DAY, dataset_dag, raw_folder_param
-from dags.steps import DAYS, LAKE_FOLDER, LAST_DAY_ONLY, audit_step, python_step, raw_folder, spark_step
+from dags.dataset_dag import DAY_FORMAT, FIRST_DAY, HISTORY_TASK_LIMIT, LAST_DAY, METHOD, dataset_dag, raw_folder_param
+from dags.steps import DAYS, LAKE_FOLDER, LAST_DAY_ONLY, METHOD_OPTION, audit_step, python_step, raw_folder, spark_step
 from schemas.tables.registry import TABLES_FROM_RAW
 
 # An option is left out if its parameter is empty.
@@ -48,7 +48,7 @@ def history_dag(dataset: str) -> DAG:
 
 
 def _train(dataset: str) -> BaseOperator:
-    options = ("--preset", "{{ params.preset }}", _MAX_EPOCHS, _MEMBERS, _PROCESSES)
+    options = (*METHOD_OPTION, "--preset", "{{ params.preset }}", _MAX_EPOCHS, _MEMBERS, _PROCESSES)
     # The pool has one slot: two trainings would share the memory of one GPU.
     return python_step(
         "mtorl_model.train", dataset, *DAYS, *_SPEC_DAY, _LABELS_KNOWN_BY, *options, pool="gpu", queue="gpu"
@@ -57,7 +57,7 @@ def _train(dataset: str) -> BaseOperator:
 
 def _evaluate(dataset: str) -> BaseOperator:
     metrics = f"{LAKE_FOLDER}/metrics/dataset={dataset}/metrics.json"
-    return python_step("mtorl_model.evaluate", dataset, *DAYS, "--split", "test", "--out", metrics)
+    return python_step("mtorl_model.evaluate", dataset, *DAYS, *METHOD_OPTION, "--split", "test", "--out", metrics)
 
 
 def _params(dataset: str) -> dict[str, Param]:
@@ -66,6 +66,7 @@ def _params(dataset: str) -> dict[str, Param]:
         "raw": raw_folder_param(dataset),
         "from": FIRST_DAY,
         "to": LAST_DAY,
+        "method": METHOD,
         "preset": Param("small", type="string", enum=["small", "paper"], description="size of the model"),
         "labels_known_by": Param(
             None,

@@ -2,8 +2,8 @@
 
 from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable
 
-from dags.dataset_dag import OPTIONAL_DAY, budget_plan_asset, champion_asset, dataset_dag
-from dags.steps import DAY, ONE_DAY, ONLY_NEW, audit_step, python_step, report_after_audits
+from dags.dataset_dag import METHOD, OPTIONAL_DAY, budget_plan_asset, champion_asset, dataset_dag
+from dags.steps import DAY, METHOD_OPTION, ONE_DAY, ONLY_NEW, audit_step, python_step, report_after_audits
 from schemas.tables.registry import SCORE_TABLES
 
 
@@ -25,10 +25,10 @@ def nightly_dag(dataset: str) -> DAG:
         dataset,
         str(nightly_dag.__doc__),
         schedule=schedule,
-        params={"date": OPTIONAL_DAY, "budget": _budget_param(dataset)},
+        params={"date": OPTIONAL_DAY, "method": METHOD, "budget": _budget_param(dataset)},
         deadline_hours=2,
     ) as dag:
-        score = python_step("mtorl_model.score", dataset, "--day", DAY)
+        score = python_step("mtorl_model.score", dataset, "--day", DAY, *METHOD_OPTION)
         audit_scores = audit_step("scores", dataset, (*ONE_DAY, *ONLY_NEW), tables=SCORE_TABLES, publishes=score_assets)
         plan_budget = python_step("mtorl_model.plan_budget", dataset, "--day", DAY, _budget_argument(dataset))
         audit_budget_plan = audit_step("budget_plan", dataset, ONE_DAY, publishes=(budget_plan_asset(dataset),))

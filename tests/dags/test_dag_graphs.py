@@ -185,3 +185,17 @@ def budget_argument(bag, budget) -> str:
     dag = bag.dags["mtorl_nightly_criteo"]
     template = jinja2.Template(dag.get_task("plan_budget").arguments[-1])
     return template.render(params={"budget": budget}, **dag.user_defined_macros)
+
+
+@pytest.mark.parametrize(
+    ("dag", "task"), [("history", "train"), ("history", "evaluate"), ("daily", "learn"), ("nightly", "score")]
+)
+def test_a_run_names_its_method(bag, dag, task):
+    dag = bag.dags[f"mtorl_{dag}_kuairand"]
+    parameter = dag.params.get_param("method")
+    assert parameter.resolve() == "mtorl"
+    with pytest.raises(ParamValidationError):
+        parameter.resolve("--preset=paper")
+    step = dag.get_task(task)
+    option = step.arguments[step.arguments.index("--method") + 1]
+    assert step.render_template(option, {"params": {"method": "boosting"}}) == "boosting"
