@@ -117,7 +117,8 @@ def lines(
     finite = [v for s in series for v in s.values if v is not None and math.isfinite(v)]
     low, high = axis_range(finite, show, from_zero)
     _, step = axis_from_zero(high - low)
-    low, high = math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
+    low = math.floor(low / step) * step
+    high = max(math.ceil(high / step - 1e-9) * step, low + step)
     parts, y = legend(series)
     parts += grid_lines(y, low, high, step, show)
     x = _evenly_spaced(len(labels))

@@ -81,6 +81,7 @@ def test_a_missing_value_is_a_gap_in_the_line():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.booleans())
+@example([2.2e-309], False)  # smaller than any step of an axis
 def test_every_point_lies_within_the_picture(values, from_zero):
     picture = drawn(lines("t", [str(i) for i in range(len(values))], [Series("", values)], from_zero=from_zero))
     height = float(picture.get("viewBox").split()[3])
