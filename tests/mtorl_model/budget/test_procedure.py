@@ -28,14 +28,6 @@ ROOT = Path(__file__).resolve().parents[3]
 AMOUNTS = st.one_of(st.just(0), st.integers(0, 50), st.integers(0, 10**12), st.integers(0, MAX_NANO))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_flush():
-    """Only a power cut needs flushed files. That they are flushed is checked by one test; here it only costs time."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(os, "fsync", lambda handle: None)
-        yield
-
-
 @st.composite
 def partners(draw):
     """Prices, bids and a budget of any size, for few users and rounds."""
