@@ -1,13 +1,18 @@
 """Raw log to policies and ranks through every entry point, on generated logs with all their quirks."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from in_process import Jobs
 
+from jobs import generate_log
 from lakehouse.lake import Lake
 from lakehouse.manifest import content_fingerprint
 from schemas.dataset import get_dataset
@@ -15,41 +20,65 @@ from schemas.days import UNDATED
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
-
-
-def run(module: str, *arguments: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1"}
-    result = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, text=True, cwd=ROOT,
-                            capture_output=True, timeout=600, check=False)  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
-
-
-# A fifth of the users or so: exposures where the log has no costs, else its own unit.
+# For jobs of seconds: a compiler that stops early, and plans that are not compiled.
+FAST_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
+# About a fifth of the users: in exposures if the log has no costs, else in its own unit.
 BUDGET = {"kuairand": "30", "criteo": "0.006"}
 
 
+def run(module: str, *arguments: str) -> None:
+    """An entry point as a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA}
+    result = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, text=True, cwd=ROOT,
+                            capture_output=True, timeout=600, check=False)  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+class Finished(NamedTuple):
+    """A run over three days. run: starts an entry point on its dataset and lake."""
+
+    name: str
+    raw: Path
+    lake: Lake
+    run: Callable[..., None]
+
+
 @pytest.fixture(scope="module", params=["kuairand", "criteo"])
-def finished(request, tmp_path_factory) -> tuple[str, Path, Lake]:
-    """Dataset, raw folder and lake of a run over three days."""
+def finished(request, tmp_path_factory) -> Iterator[Finished]:
+    """All entry points from raw log to policies. KuaiRand's are processes; Criteo's run in this one, on its session."""
     name = request.param
     folder = tmp_path_factory.mktemp(name)
     raw, lake = folder / "raw", Lake(folder / "lake")
-    run("jobs.generate_log", "--layout", name, "--out", str(raw), "--users", "150", "--days", "3", "--seed", "1")
-    log = next(p for pattern in get_dataset(name).log.patterns for p in sorted(raw.glob(pattern)))
-    if name == "kuairand":
-        log.write_text(log.read_text() + "1,2,3\n")
     flags = ("--dataset", name, "--lake", str(lake.root))
-    run("jobs.build_exposures", *flags, "--raw", str(raw))
-    days = lake.days("exposures", name)
-    span = ("--from", days[0], "--to", days[-1])
-    run("jobs.build_journeys", *flags, "--day", days[-1])
-    run("jobs.build_feature_spec", *flags, *span)
-    run("jobs.build_sequences", *flags, *span)
-    run("mtorl_model.train", *flags, *span, "--max-epochs", "3", "--members", "1")
-    run("mtorl_model.score", *flags, "--day", days[-1])
-    run("mtorl_model.plan_budget", *flags, "--day", days[-1], "--budget", BUDGET[name])
-    return name, raw, lake
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "kuairand":
+            generate = run
+
+            def run_job(module: str, *arguments: str) -> None:
+                run(module, *flags, *arguments)
+        else:
+            run_job = Jobs(request.getfixturevalue("spark"), lake, name, patch).ok
+
+            def generate(module: str, *arguments: str) -> None:
+                patch.setattr(sys, "argv", [module, *arguments])
+                generate_log.main()
+
+        generate(
+            "jobs.generate_log", "--layout", name, "--out", str(raw), "--users", "150", "--days", "3", "--seed", "1"
+        )
+        log = next(p for pattern in get_dataset(name).log.patterns for p in sorted(raw.glob(pattern)))
+        if name == "kuairand":
+            log.write_text(log.read_text() + "1,2,3\n")
+        run_job("jobs.build_exposures", "--raw", str(raw))
+        days = lake.days("exposures", name)
+        span = ("--from", days[0], "--to", days[-1])
+        run_job("jobs.build_journeys", "--day", days[-1])
+        run_job("jobs.build_feature_spec", *span)
+        run_job("jobs.build_sequences", *span)
+        run_job("mtorl_model.train", *span, "--max-epochs", "3", "--members", "1")
+        run_job("mtorl_model.score", "--day", days[-1])
+        run_job("mtorl_model.plan_budget", "--day", days[-1], "--budget", BUDGET[name])
+        yield Finished(name, raw, lake, run_job)
 
 
 def table(lake: Lake, name: str, dataset: str, day: str) -> pd.DataFrame:
@@ -57,7 +86,7 @@ def table(lake: Lake, name: str, dataset: str, day: str) -> pd.DataFrame:
 
 
 def test_no_row_is_lost(finished):
-    name, raw, lake = finished
+    name, raw, lake, _ = finished
     logs = {p for pattern in get_dataset(name).log.patterns for p in raw.glob(pattern)}
     rows_in = sum(len(pd.read_csv(p, sep=None, engine="python", header=None)) - 1 if name == "criteo"
                   else len(p.read_text().splitlines()) - 1 for p in logs)  # fmt: skip
@@ -74,7 +103,7 @@ def test_no_row_is_lost(finished):
 
 
 def test_every_user_has_one_policy_and_one_rank(finished):
-    name, _, lake = finished
+    name, _, lake, _ = finished
     days = lake.days("exposures", name)
     users = set().union(*(table(lake, "exposures", name, day).user_id for day in days))
     policies = table(lake, "channel_policies", name, days[-1])
@@ -89,10 +118,10 @@ def test_every_user_has_one_policy_and_one_rank(finished):
 
 
 def test_the_budget_is_planned_within_itself_and_audited(finished):
-    name, _, lake = finished
+    name, _, lake, _ = finished
     day = lake.days("exposures", name)[-1]
-    run("jobs.audit_table", "--dataset", name, "--lake", str(lake.root), "--table", "channel_allocation")
-    run("jobs.audit_table", "--dataset", name, "--lake", str(lake.root), "--table", "budget_plan")
+    finished.run("jobs.audit_table", "--table", "channel_allocation")
+    finished.run("jobs.audit_table", "--table", "budget_plan")
     plan = table(lake, "budget_plan", name, day)
     bought = plan[plan.selected]
     assert set(plan.user_id) == set(table(lake, "channel_policies", name, day).user_id)
@@ -105,7 +134,7 @@ def test_the_budget_is_planned_within_itself_and_audited(finished):
 def test_the_training_loss_of_each_head_falls(finished):
     import mlflow
 
-    name, _, lake = finished
+    name, _, lake, _ = finished
     client = mlflow.MlflowClient(lake.mlflow_uri)
     version = client.get_model_version_by_alias(f"mtorl_{name}", "champion")
     heads = ["train_policy", *(f"train_{gain}" for gain in get_dataset(name).gain_names)]
@@ -116,9 +145,9 @@ def test_the_training_loss_of_each_head_falls(finished):
 
 
 def test_one_day_on_its_own_gives_the_bytes_of_the_range(finished):
-    name, raw, lake = finished
+    name, raw, lake, run_job = finished
     last = lake.days("exposures", name)[-1]
     before = content_fingerprint(lake["exposures", name, last].path)
-    flags = ("--dataset", name, "--lake", str(lake.root), "--raw", str(raw))
-    run("jobs.build_exposures", *flags, "--from", last, "--to", last)
+    shutil.rmtree(lake["exposures", name, last].path)  # or it is fresh and left alone
+    run_job("jobs.build_exposures", "--raw", str(raw), "--from", last, "--to", last)
     assert content_fingerprint(lake["exposures", name, last].path) == before
