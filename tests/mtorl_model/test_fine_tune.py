@@ -42,6 +42,8 @@ from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
 from schemas.tables import PREQUENTIAL, PROMOTIONS, prequential
 
+pytestmark = pytest.mark.slow  # each test trains on a day and registers models in MLflow
+
 KUAIRAND = get_dataset("kuairand")
 FIRST, LAST = "2022-04-10", "2022-04-11"  # of the first champion
 DAYS = ("2022-04-12", "2022-04-13", "2022-04-14")  # that it has not seen
@@ -546,7 +548,6 @@ def test_without_a_champion_one_line_says_what_to_do(tmp_path):
             asked(empty, FIRST)
 
 
-@pytest.mark.slow
 def test_days_of_fine_tuning_better_the_later_days_and_forget_nothing(lake):
     frozen = Registry(lake, KUAIRAND).champion()
     for day in DAYS:
