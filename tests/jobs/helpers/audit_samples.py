@@ -108,15 +108,15 @@ def spec_of(dataset: Dataset) -> FeatureSpec:
 
 
 def _feature(column: Column) -> Feature:
-    kept = {"gap_s": ("numeric", (), 1.0), "hour": ("categorical", ("0", "1"), None)}
-    if column.name not in kept:
+    kept_features = {"gap_s": ("numeric", (), 1.0), "hour": ("categorical", ("0", "1"), None)}
+    if column.name not in kept_features:
         return Feature(column.name, column.role.value, column.static, False, "nearly constant")
-    role, vocabulary, std = kept[column.name]
+    role, vocabulary, std = kept_features[column.name]
     return Feature(column.name, role, column.static, True, mean=std, std=std, vocabulary=vocabulary)
 
 
 def _filled(columns: tuple[Column, ...], **values: Any) -> dict[str, Any]:
-    """A value for each column: the given one, null where that is allowed, else some value of the type."""
+    """A value for each column: the given one, else null if the column allows it, else a default of its type."""
     default = {c.name: None if c.nullable else _DEFAULTS.get(c.dtype, []) for c in columns}
     return {c.name: values.get(c.name, default[c.name]) for c in columns}
 
@@ -131,12 +131,12 @@ def _exposures(dataset: Dataset) -> tuple[Table, Rows]:
     rows = []
     for k in range(8):
         gains = dict.fromkeys(dataset.gain_names, k % 2)
-        at = _start_ms(dataset) + 1_000 * k
-        times = {name: at + 500 if gains[gain] else None for name, gain in late.items()}
+        exposed_at_ms = _start_ms(dataset) + 1_000 * k
+        times = {name: exposed_at_ms + 500 if gains[gain] else None for name, gain in late.items()}
         features = {c.name: _DEFAULTS[c.dtype] for c in profiled_columns(dataset)}
         channel = (dataset.channels or ("a", "b"))[k % 2]
-        rows.append(_filled(table.columns, user_id=k % 3, exposure_id=100 + k, exposed_at_ms=at, channel=channel,
-                            propensity=0.5, **{**features, "cost": 0.5, **gains, **times}))  # fmt: skip
+        values = {"user_id": k % 3, "exposure_id": 100 + k, "exposed_at_ms": exposed_at_ms, "channel": channel}
+        rows.append(_filled(table.columns, **values, propensity=0.5, **{**features, "cost": 0.5, **gains, **times}))
     return table, rows
 
 
@@ -178,7 +178,7 @@ def _sequences(dataset: Dataset) -> tuple[Table, Rows]:
 
 
 def _window(table: Table, dataset: Dataset, channels: int, user: int) -> dict[str, Any]:
-    """A user's first window: user + 2 steps, of which all but the first are labels."""
+    """A user's first window: user + 2 steps. All of them except the first are labels."""
     real = user + 2
     padding = DEFAULT_STEPS - real
     steps = [None] * padding + [_step(dataset, k, exposure_id=100 * user + k) for k in range(real)]

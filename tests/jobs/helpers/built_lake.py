@@ -1,4 +1,4 @@
-"""Lakes that the real jobs have built from generated logs, and the means to plant faults in their partitions."""
+"""Lakes that the jobs build from generated logs, and a way to plant faults in their partitions."""
 
 import os
 import shutil
@@ -41,23 +41,23 @@ def build(jobs: Jobs, raw: Path) -> list[str]:
 
 
 def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> None:
-    """Policies, ranks and a prequential judgement as a model might have published them: near what the day brought."""
+    """Publish policies, ranks and a prequential test near the outcomes of the day, as a good model would."""
     exposures = _parquet(lake, "exposures", dataset, day)
     channels = [c for (c,) in duckdb.sql(f"SELECT DISTINCT channel FROM {exposures} WHERE channel <> '' ORDER BY 1")
                 .fetchall()]  # fmt: skip
     users = [u for (u,) in duckdb.sql(f"SELECT user_id FROM {_parquet(lake, 'journeys', dataset, day)} ORDER BY 1")
              .fetchall()]  # fmt: skip
-    told = {"source": "model", "model_version": "mtorl/1", "feature_spec": "0123456789ab", "day": day}
+    origin = {"source": "model", "model_version": "mtorl/1", "feature_spec": "0123456789ab", "day": day}
     policies = []
     for user in users:  # a user's policy stays from day to day
         policy = np.random.default_rng([seed, user]).dirichlet(np.full(len(channels), 2.0))
         policies.append({"user_id": user, "channel": channels[int(policy.argmax())],
-                         "policy": list(zip(channels, map(float, policy), strict=True)), **told})  # fmt: skip
+                         "policy": list(zip(channels, map(float, policy), strict=True)), **origin})  # fmt: skip
     write(lake, channel_policies(dataset), dataset, day, policies)
     rates = {g: duckdb.sql(f"SELECT avg({g}) FROM {exposures}").fetchall()[0][0] for g in dataset.gain_names}
     rewards = np.linspace(0.3, 0.01, len(users))
     predicted = {f"predicted_{g}": rate for g, rate in rates.items()}
-    ranks = [{"user_id": user, "predicted_reward": float(reward), "rank": k + 1, **predicted, **told}
+    ranks = [{"user_id": user, "predicted_reward": float(reward), "rank": k + 1, **predicted, **origin}
              for k, (user, reward) in enumerate(zip(users, rewards, strict=True))]  # fmt: skip
     write(lake, user_reward_ranks(dataset), dataset, day, ranks)
     judged = {"day": day, "model_version": "mtorl/1", "trained_through": "2000-01-01", "users": len(users),
@@ -74,14 +74,14 @@ def write(lake: Lake, table: Table, dataset: Dataset, day: str, rows: list[dict]
 
 
 def linked_copy(lake: Lake, root: Path) -> Lake:
-    """The same lake elsewhere, its files shared: whoever publishes a partition anew leaves the first one's alone."""
+    """A copy that shares the files of the lake. Publishing a partition again in it leaves the original unchanged."""
     shutil.copytree(lake.root, root, copy_function=os.link)
     return Lake(root)
 
 
 def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: int) -> None:
-    """Publish the partition anew with other rows: sql selects from `rows`. The manifest fits them, counts apart."""
-    found = lake[table, dataset, day].manifest
+    """Publish the partition again with the rows of sql, which selects from `rows`. counts: changed in the manifest."""
+    manifest = lake[table, dataset, day].manifest
     with staging_folder(lake) as staged, duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW rows AS FROM {_parquet(lake, table, get_dataset(dataset), day)}")
         connection.execute(
@@ -89,16 +89,16 @@ def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: 
         )  # same types
         connection.execute(f"COPY planted TO '{staged}/part-00000.parquet' (FORMAT parquet)")
         rows = pq.read_metadata(staged / "part-00000.parquet").num_rows
-        told = {**found.counts, **counts}
-        if "rows_in" in told and "rows_in" not in counts:
-            told["rows_in"] = rows + told["duplicates"] + told["quarantined"]
+        stated = {**manifest.counts, **counts}
+        if "rows_in" in stated and "rows_in" not in counts:
+            stated["rows_in"] = rows + stated["duplicates"] + stated["quarantined"]
         lake[table, dataset, day].publish(
             staged,
             rows=rows,
-            inputs=found.inputs,
-            code=found.code_version,
-            spec_version=found.spec_version,
-            counts=told,
+            inputs=manifest.inputs,
+            code=manifest.code_version,
+            spec_version=manifest.spec_version,
+            counts=stated,
         )
 
 

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window and without a network, driven over its debugging pipe."""
+"""Headless Chromium of Debian without a network, controlled through its debugging pipe."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 
 
 class Tab:
-    """One page. complaints: what it wrote to the console as a warning or an error, and what it failed to load."""
+    """One page. complaints: warnings and errors on its console, and files that it failed to load."""
 
     def __init__(self, write: int, read: int):
         self._write, self._read = os.fdopen(write, "wb", buffering=0), os.fdopen(read, "rb")
@@ -38,14 +38,14 @@ class Tab:
             self._receive()
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression is in the page."""
+        """The value of a JavaScript expression in the page."""
         answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def screenshot(self, file: Path) -> None:
-        taken = self._ask("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(taken["data"]))
+        image = self._ask("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(image["data"]))
 
     def pdf(self, file: Path) -> None:
         file.write_bytes(base64.b64decode(self._ask("Page.printToPDF", printBackground=False)["data"]))
@@ -84,7 +84,7 @@ class Tab:
 
 @contextmanager
 def opened_tab(profile: Path) -> Iterator[Tab]:
-    """A tab of a browser of its own, which ends with the block. profile: an empty folder for its files."""
+    """A tab of a new browser, which ends with the block. profile: an empty folder for its files."""
     to_browser, ours_out = os.pipe()
     ours_in, from_browser = os.pipe()
 

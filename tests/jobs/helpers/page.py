@@ -1,4 +1,4 @@
-"""A page, read as a browser would: text, links, tables and pictures."""
+"""The text, links, tables and pictures of an HTML page."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"meta", "link", "br", "hr", "img"}
 
 
 class Page(HTMLParser):
-    """Tags balance. sections: the words of each <section id=...>; tables: cells, row by row, of all tables in order."""
+    """Fails if tags do not balance. sections: the words by id; rows: the cells of all tables, row by row."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -19,24 +19,24 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.sections: dict[str, list[str]] = {}
         self.rows: list[list[str]] = []
-        self._within: list[str | None] = []
+        self._open_sections: list[str | None] = []
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        known = dict(attrs)
+        values = dict(attrs)
         self.tags.append(tag)
-        self.attributes += known
+        self.attributes += values
         if tag not in VOID:
             self.open.append(tag)
-            self._within.append(known.get("id") if tag == "section" else None)
+            self._open_sections.append(values.get("id") if tag == "section" else None)
         self.links += [value for name, value in attrs if name in ("href", "src", "srcset", "action", "data")]
-        if "id" in known:
-            self.ids.append(known["id"])
+        if "id" in values:
+            self.ids.append(values["id"])
         if tag == "svg":
-            assert known["role"] == "img"
-            self.pictures.append(known["aria-label"])
+            assert values["role"] == "img"
+            self.pictures.append(values["aria-label"])
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -44,13 +44,13 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-        self._within.pop()
+        self._open_sections.pop()
 
     def handle_data(self, data):
         if "style" in self.open:
             return
         self.words.append(data)
-        for name in filter(None, self._within):
+        for name in filter(None, self._open_sections):
             self.sections.setdefault(name, []).append(data)
         if self.rows and self.open and ("td" in self.open or "th" in self.open):
             self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
@@ -64,5 +64,5 @@ class Page(HTMLParser):
 
     def picture(self, title: str) -> str:
         """The alternative text of the only picture of that title."""
-        (found,) = [p.partition(". ")[2] for p in self.pictures if p.startswith(f"{title}. ")]
-        return found
+        (description,) = [p.partition(". ")[2] for p in self.pictures if p.startswith(f"{title}. ")]
+        return description

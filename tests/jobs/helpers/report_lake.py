@@ -1,4 +1,4 @@
-"""A small lake of two scored days, written straight into its tables, whose figures can be counted by hand."""
+"""A small lake of two scored days whose figures can be counted by hand. Its tables are written without the jobs."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -6,10 +6,8 @@ from pathlib import Path
 
 import duckdb
 
-from jobs.drift import results as drift_results
-from jobs.drift.results import Drift, DriftFigure
-from jobs.quality import audit_results
-from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome
+from jobs.drift.results import Drift, DriftFigure, store_drift
+from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store_audit
 from jobs.reports.data_docs import publish_pages
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
@@ -23,60 +21,102 @@ FIRST, DAY = "2017-01-02", "2017-01-03"
 MODEL = "mtorl_criteo/2"
 
 
-@cache
-def _database() -> duckdb.DuckDBPyConnection:
-    """One database for all tables: to start one takes longer than to write a table."""
-    return duckdb.connect(config={"enable_external_file_cache": False})
+def complete_lake(root: Path) -> Lake:
+    """Two good days with everything that a page shows. The second day has refused rows."""
+    lake = Lake(root)
+    _publish_day(lake, FIRST, exposures=90, users=90, refused={}, logloss=0.52, shift=0.0, drift=0.05)
+    refused = {("no user", "log.tsv"): 4, ("no user", "late.tsv"): 1, ("cost below 0", "log.tsv"): 2}
+    _publish_day(lake, DAY, exposures=120, users=100, refused=refused, logloss=0.5, shift=0.1, drift=0.1)
+    publish_refused_rows(lake, UNDATED, {("no time", "log.tsv"): 5})
+    return lake
 
 
-def put(
+def _publish_day(
+    lake: Lake,
+    day: str,
+    *,
+    exposures: int,
+    users: int,
+    refused: Mapping[tuple[str, str], int],
+    logloss: float,
+    shift: float,
+    drift: float,
+) -> None:
+    publish_exposures(lake, day, exposures, 3, sum(refused.values()))
+    publish_refused_rows(lake, day, refused)
+    journeys = f"SELECT i AS user_id, {{'seen_exposures': 1 + i}} AS next_step FROM range({users}) t(i)"
+    publish(lake, "journeys", day, journeys)  # 1, 2, 3, ... exposures
+    publish_scores(lake, day, shift=shift)
+    publish_plan(lake, day)
+    publish_prequential(lake, day, logloss)
+    publish(
+        lake, "promotions", day,
+        f"""SELECT * FROM (VALUES ('click', false, 'click is worse', .5e0, .51e0, .01e0, .005e0),
+                                  ('policy_audit', true, '', NULL, NULL, NULL, NULL))
+            t("check", passed, reason, champion_logloss, challenger_logloss, difference, margin),
+            (SELECT 'mtorl_criteo/3' AS challenger, '{MODEL}' AS champion, 'refused' AS decision)""",
+    )  # fmt: skip
+    audits = [store_result(lake, table.parent.parent.name, day) for table in lake.root.glob(f"*/*/ds={day}")]
+    publish_pages(lake, CONTRACT, audits)
+    store_figures(lake, day, drift_figure(drift))
+
+
+def publish(
     lake: Lake,
     table: str,
-    ds: str,
+    day: str,
     select: str,
     *,
     counts: Mapping[str, int] | None = None,
     inputs: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Publish what a DuckDB SELECT gives as the partition."""
+    """Publish the rows of a DuckDB SELECT as the partition."""
     with staging_folder(lake) as staged, _database().cursor() as db:
         file = staged / "part-00000.parquet"
         db.execute(f"COPY ({select}) TO '{file}' (FORMAT parquet)")
         rows = db.execute(f"SELECT count(*) FROM '{file}'").fetchall()[0][0]
-        return lake[table, DATASET, ds].publish(staged, rows=rows, inputs=inputs or {}, code="0" * 12, counts=counts)
+        part = lake[table, CONTRACT, day]
+        return part.publish(staged, rows=rows, inputs=inputs or {}, code="0" * 12, counts=counts)
 
 
-def passed(lake: Lake, table: str, ds: str, *outcomes: Outcome) -> Audit:
-    """Store an audit of the partition as it lies there: a rule that holds, and the outcomes given."""
-    manifest = lake[table, DATASET, ds].manifest
-    holds = Outcome("expect_a(x)", "partition", "A holds.", "it matters", "critical", HOLDS)
-    audit = Audit(table, DATASET, ds, manifest.rows, manifest.fingerprint, (), (holds, *outcomes))
-    audit_results.store_audit(lake, audit)
+def store_result(lake: Lake, table: str, day: str, *outcomes: Outcome) -> Audit:
+    """Store an audit of the current partition: one rule that holds, and the given outcomes."""
+    manifest = lake[table, CONTRACT, day].manifest
+    good_outcome = Outcome("expect_a(x)", "partition", "A holds.", "it matters", "critical", HOLDS)
+    audit = Audit(table, DATASET, day, manifest.rows, manifest.fingerprint, (), (good_outcome, *outcomes))
+    store_audit(lake, audit)
     return audit
 
 
-def failure(severity: str, text: str = "12 users stand twice") -> Outcome:
+def failure(severity: str, text: str = "12 users are doubled") -> Outcome:
     return Outcome(
         f"expect_b({text})", "rows", f"{text}.", "every rate is distorted", severity, FAILED, "", 12, (text,)
     )
 
 
-def drifted(value: float, name: str = "psi(device)", severity: str = "warning", text: str = "moved") -> DriftFigure:
+def store_figures(lake: Lake, day: str, *figures: DriftFigure, inputs: Mapping[str, str] | None = None) -> None:
+    """Store the drift of a day whose training period is the first day."""
+    store_drift(lake, Drift(DATASET, day, (FIRST,), figures, dict(inputs or {})))
+
+
+def drift_figure(
+    value: float, name: str = "psi(device)", severity: str = "warning", text: str = "moved"
+) -> DriftFigure:
     return DriftFigure(name, "features", "day before", value, 0.2, "fixed", severity, f"{text}.", f"why {text}.")
 
 
-def exposures(lake: Lake, ds: str, kept: int, duplicates: int, refused: int) -> None:
-    """Channel a has two exposures of three, and every fourth exposure is clicked."""
-    put(
-        lake, "exposures", ds,
+def publish_exposures(lake: Lake, day: str, exposures: int, duplicates: int, refused: int) -> None:
+    """Two of three exposures are in channel a, and every fourth exposure is clicked."""
+    publish(
+        lake, "exposures", day,
         f"""SELECT i AS user_id, CASE WHEN i % 3 < 2 THEN 'a' ELSE 'b' END AS channel, CAST(i % 4 = 0 AS int) AS click,
-                   0 AS conversion FROM range({kept}) t(i)""",
-        counts={"rows_in": kept + duplicates + refused, "duplicates": duplicates, "quarantined": refused},
+                   0 AS conversion FROM range({exposures}) t(i)""",
+        counts={"rows_in": exposures + duplicates + refused, "duplicates": duplicates, "quarantined": refused},
     )  # fmt: skip
 
 
-def refused(lake: Lake, ds: str, groups: Mapping[tuple[str, str], int], raw: str = "row") -> None:
-    """Refused rows by (reason, source file)."""
+def publish_refused_rows(lake: Lake, day: str, groups: Mapping[tuple[str, str], int], raw: str = "row") -> None:
+    """groups: the number of refused rows by reason and source file."""
     rows = [f"(?, ?, ?, {n})" for n in groups.values()]
     with _database().cursor() as db:
         values = [v for (reason, file) in groups for v in (reason, file, raw)]
@@ -86,37 +126,42 @@ def refused(lake: Lake, ds: str, groups: Mapping[tuple[str, str], int], raw: str
         file = lake.root / ".refused.parquet"
         lake.root.mkdir(parents=True, exist_ok=True)
         db.execute(f"COPY (SELECT source_file, raw, reason FROM g, range(n)) TO '{file}' (FORMAT parquet)")
-    put(lake, "quarantine", ds, f"SELECT * FROM '{file}'")
+    publish(lake, "quarantine", day, f"SELECT * FROM '{file}'")
     file.unlink()
 
 
-def scored(lake: Lake, ds: str, users: int = 100, channels: tuple[str, str] = ("a", "b"), shift: float = 0.0) -> None:
-    """Every second user is advised channel b; mean probabilities are .5 - shift and .5 + shift; rewards fall evenly."""
-    one, two = (c.replace("'", "''") for c in channels)
+def publish_scores(
+    lake: Lake, day: str, users: int = 100, channels: tuple[str, str] = ("a", "b"), shift: float = 0.0
+) -> None:
+    """Channel b is the best for every second user; the mean probabilities are .5 - shift and .5 + shift.
+
+    The rewards fall evenly from the first rank to the last.
+    """
+    a, b = (c.replace("'", "''") for c in channels)
     inputs = {"model": MODEL}
     high, low = round(0.7 + shift, 3), round(0.3 + shift, 3)
-    put(
-        lake, "channel_policies", ds,
-        f"""SELECT i AS user_id, CASE WHEN i % 2 = 0 THEN '{one}' ELSE '{two}' END AS channel,
-                   CASE WHEN i % 2 = 0 THEN MAP {{'{one}': {round(1 - low, 3)}e0, '{two}': {low}e0}}
-                        ELSE MAP {{'{one}': {round(1 - high, 3)}e0, '{two}': {high}e0}} END AS policy,
+    publish(
+        lake, "channel_policies", day,
+        f"""SELECT i AS user_id, CASE WHEN i % 2 = 0 THEN '{a}' ELSE '{b}' END AS channel,
+                   CASE WHEN i % 2 = 0 THEN MAP {{'{a}': {round(1 - low, 3)}e0, '{b}': {low}e0}}
+                        ELSE MAP {{'{a}': {round(1 - high, 3)}e0, '{b}': {high}e0}} END AS policy,
                    CASE WHEN i < 3 THEN 'initial' ELSE 'model' END AS source FROM range({users}) t(i)""",
         inputs=inputs,
     )  # fmt: skip
-    put(
-        lake, "user_reward_ranks", ds,
+    publish(
+        lake, "user_reward_ranks", day,
         f"""SELECT i AS user_id, 1 - (i + 1) / {users * 2} AS predicted_reward, .25e0 AS predicted_click,
                    .125e0 AS predicted_conversion, i + 1 AS rank FROM range({users}) t(i)""",
         inputs=inputs,
     )  # fmt: skip
-    put(lake, "channel_allocation", ds, f"SELECT '{one}' AS channel", inputs=inputs)
+    publish(lake, "channel_allocation", day, f"SELECT '{a}' AS channel", inputs=inputs)
 
 
-def planned(lake: Lake, ds: str, users: int = 100, budget: int = 50, channel: str = "a") -> None:
+def publish_plan(lake: Lake, day: str, users: int = 100, budget: int = 50, channel: str = "a") -> None:
     """Every fourth user is bought, each for 1."""
     name = channel.replace("'", "''")
-    put(
-        lake, "budget_plan", ds,
+    publish(
+        lake, "budget_plan", day,
         f"""SELECT i AS user_id, '{name}' AS channel, .5e0 AS expected_reward, 1000000000 AS expected_cost_nano,
                    i % 4 = 0 AS selected, 13.5e0 AS reward_bound FROM range({users}) t(i)""",
         inputs={"budget_nano": str(budget * 10**9)},
@@ -124,9 +169,10 @@ def planned(lake: Lake, ds: str, users: int = 100, budget: int = 50, channel: st
     )  # fmt: skip
 
 
-def judged(lake: Lake, ds: str, logloss: float = 0.5) -> None:
-    put(
-        lake, "prequential", ds,
+def publish_prequential(lake: Lake, day: str, logloss: float = 0.5) -> None:
+    """logloss: of the predicted clicks."""
+    publish(
+        lake, "prequential", day,
         f"""SELECT * FROM (VALUES
               ('channel', '{MODEL}', 200, 0.6e0, 0.65e0, NULL, NULL, NULL),
               ('click', '{MODEL}', 200, {logloss}e0, 0.55e0, 0.7125e0, 0.25e0, 0.24e0),
@@ -135,31 +181,7 @@ def judged(lake: Lake, ds: str, logloss: float = 0.5) -> None:
     )  # fmt: skip
 
 
-def complete_lake(root: Path) -> Lake:
-    """Two scored days with all there is, and all of it well; the second one has refused rows."""
-    lake = Lake(root)
-    for ds, kept in ((FIRST, 90), (DAY, 120)):
-        exposures(lake, ds, kept, 3, 7 if ds == DAY else 0)
-        refused(lake, ds, {("no user", "log.tsv"): 4, ("no user", "late.tsv"): 1, ("cost below 0", "log.tsv"): 2}
-                if ds == DAY else {})  # fmt: skip
-        # 1, 2, 3, ... exposures
-        users = 100 if ds == DAY else 90
-        put(
-            lake, "journeys", ds,
-            f"SELECT i AS user_id, {{'seen_exposures': 1 + i}} AS next_step FROM range({users}) t(i)",
-        )  # fmt: skip
-        scored(lake, ds, shift=0.1 if ds == DAY else 0.0)
-        planned(lake, ds)
-        judged(lake, ds, 0.5 if ds == DAY else 0.52)
-        put(
-            lake, "promotions", ds,
-            f"""SELECT * FROM (VALUES ('click', false, 'click is worse', .5e0, .51e0, .01e0, .005e0),
-                                      ('policy_audit', true, '', NULL, NULL, NULL, NULL))
-                t("check", passed, reason, champion_logloss, challenger_logloss, difference, margin),
-                (SELECT 'mtorl_criteo/3' AS challenger, '{MODEL}' AS champion, 'refused' AS decision)""",
-        )  # fmt: skip
-        audits = [passed(lake, table.parent.parent.name, ds) for table in lake.root.glob(f"*/*/ds={ds}")]
-        publish_pages(lake, CONTRACT, audits)
-        drift_results.store_drift(lake, Drift(DATASET, ds, (FIRST,), (drifted(0.05 if ds == FIRST else 0.1),), {}))
-    refused(lake, UNDATED, {("no time", "log.tsv"): 5})
-    return lake
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One database for all tables: starting one takes longer than writing a table."""
+    return duckdb.connect(config={"enable_external_file_cache": False})

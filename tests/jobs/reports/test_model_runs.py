@@ -1,19 +1,17 @@
-"""The training behind a day: read from the MLflow database as the model's own registry writes it."""
+"""The training of the model that scored a day, read from MLflow's database as the registry of the model writes it."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 from page import Page
-from report_lake import DATASET, DAY, complete_lake, scored
+from report_lake import CONTRACT, DATASET, DAY, MODEL, complete_lake, publish_scores
 
 from jobs.reports.day_page import publish_report
 from jobs.reports.model_runs import find_run
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import Registry
-from schemas.dataset import get_dataset
 
-CONTRACT = get_dataset(DATASET)
 EPOCHS = [
     {
         "train_policy": 0.9,
@@ -37,34 +35,31 @@ EPOCHS = [
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory) -> Lake:
-    """A full training, and a model fine-tuned from it, which scored the day; a second full training beside."""
+    """The model of the day was fine-tuned from a full training. A later full training has not scored any day."""
     lake = complete_lake(tmp_path_factory.mktemp("models") / "lake")
+    registry = Registry(lake, CONTRACT)
 
-    def folder() -> Path:
-        made = tmp_path_factory.mktemp("artifact")
-        (made / "config.json").write_text("{}")
-        return made
+    def artifact() -> Path:
+        folder = tmp_path_factory.mktemp("artifact")
+        (folder / "config.json").write_text("{}")
+        return folder
 
-    first = Registry(lake, CONTRACT).register(folder(), {"seed": 0}, EPOCHS, identity="one", day="2017-01-01")
-    daily = Registry(lake, CONTRACT).register(
-        folder(),
-        {"steps": 3},
-        [{"train_policy": 0.6}],
-        identity="two",
-        day="2017-01-02",
-        parent=first.name,
+    first = registry.register(artifact(), {"seed": 0}, EPOCHS, identity="one", day="2017-01-01")
+    fine_tuned_epochs = [{"train_policy": 0.6}]
+    fine_tuned = registry.register(
+        artifact(), {"steps": 3}, fine_tuned_epochs, identity="two", day="2017-01-02", parent=first.name
     )
-    Registry(lake, CONTRACT).register(folder(), {"seed": 1}, EPOCHS[:1], identity="three", day="2017-01-03")
-    Registry(lake, CONTRACT).write_lineage(daily, "0" * 12, {})
-    assert daily.name == "mtorl_criteo/2"  # of the policies in the lake
+    registry.register(artifact(), {"seed": 1}, EPOCHS[:1], identity="three", day="2017-01-03")
+    registry.write_lineage(fine_tuned, "0" * 12, {})
+    assert fine_tuned.name == MODEL  # the lake's policies name it
     return lake
 
 
-def test_a_version_goes_back_to_its_full_training(lake):
+def test_a_version_descends_from_its_full_training(lake):
     run = find_run(lake, "mtorl_criteo/2")
     assert (run.full_training, run.fine_tuned, run.trained_through) == ("mtorl_criteo/1", 1, "2017-01-02")
     assert run.curves["valid_policy"] == {1: 0.95, 2: 0.8}
-    assert run.curves["monitor_2"] == {1: 1.5}  # that model stopped early
+    assert run.curves["monitor_2"] == {1: 1.5}  # the second model stopped early
     assert find_run(lake, "mtorl_criteo/1").run_id != run.run_id
     assert find_run(lake, "mtorl_criteo/3").fine_tuned == 0
 
@@ -95,11 +90,11 @@ def test_the_page_shows_the_curves_and_how_to_find_the_run(lake):
     assert (lake.reports(DATASET) / lineage).is_file()
 
 
-def test_a_model_that_is_gone_is_one_line(lake, tmp_path):
+def test_a_deleted_model_is_reported_in_one_line(lake, tmp_path):
     shutil.copytree(lake.root, tmp_path / "lake")
     copy = Lake(tmp_path / "lake")
     shutil.rmtree(copy.root / "mlflow")
-    scored(copy, DAY)
+    publish_scores(copy, DAY)
     page = Page(publish_report(copy, CONTRACT, DAY).read_text())
     assert "scored by mtorl_criteo/2. The lake's MLflow does not have it, so there are no curves." in page.section(
         "training"

@@ -1,4 +1,4 @@
-"""The pictures of the report: lengths are as the values, nothing is lost, and somebody who cannot see hears it."""
+"""The pictures of the report: lengths follow the values, and the alternative text has all figures."""
 
 import math
 import re
@@ -16,12 +16,12 @@ finite = st.floats(0, 1e12, allow_nan=False)
 
 
 def drawn(svg) -> ET.Element:
-    """Well-formed on its own."""
+    """The picture is well-formed XML."""
     return ET.fromstring(str(svg))
 
 
 def rects(svg) -> list[ET.Element]:
-    """The marks: what has a title of its own."""
+    """The marks are the rectangles with a title."""
     return [r for r in drawn(svg).iter("rect") if r.find("title") is not None]
 
 
@@ -30,7 +30,7 @@ def texts(svg) -> list[str]:
 
 
 @given(st.lists(finite, min_size=2, max_size=12))
-def test_bars_are_as_long_as_their_values(values):
+def test_the_length_of_a_bar_is_proportional_to_its_value(values):
     marks = rects(bars("t", [f"n{i}" for i in range(len(values))], [Series("", values)]))
     widths = [float(m.get("width")) for m in marks]
     assert len(widths) == len(values)
@@ -41,13 +41,13 @@ def test_bars_are_as_long_as_their_values(values):
             assert width == pytest.approx(max(max(widths) * value / top, 2), abs=0.2)
 
 
-def test_a_bar_beyond_the_limit_stands_out_and_so_does_no_number():
+def test_bars_beyond_the_limit_and_bars_without_a_number_have_another_colour():
     marks = rects(bars("t", ["a", "b", "c"], [Series("", [0.9, 1.1, math.nan])], share, limit=1.0))
     assert ["beyond" in m.get("class") for m in marks] == [False, True, True]
     assert [m.find("title").text for m in marks] == ["a: 90.0%", "b: 110.0%", "c: no number"]
 
 
-def test_the_limit_stands_where_a_bar_of_its_length_would_end():
+def test_the_limit_is_drawn_at_the_end_of_a_bar_of_its_value():
     picture = drawn(bars("t", ["a", "b"], [Series("", [1.0, 2.0])], limit=1.0))
     (line,) = [e for e in picture.iter("line") if e.get("class") == "limit"]
     assert float(line.get("x1")) == pytest.approx(float(rects_of(picture)[0].get("width")))
@@ -59,9 +59,9 @@ def rects_of(picture: ET.Element) -> list[ET.Element]:
 
 @given(st.lists(st.tuples(finite, finite), min_size=1, max_size=14))
 @example([(0.0, 5e-324)])
-def test_columns_stand_on_each_other_and_add_up(pairs):
-    one, two = zip(*pairs, strict=True)
-    picture = drawn(columns("t", [str(i) for i in range(len(pairs))], [Series("a", one), Series("b", two)]))
+def test_columns_are_stacked_and_add_up(pairs):
+    first, second = zip(*pairs, strict=True)
+    picture = drawn(columns("t", [str(i) for i in range(len(pairs))], [Series("a", first), Series("b", second)]))
     height: dict[str, float] = {}
     for mark in rects_of(picture):
         x = mark.get("x")
@@ -69,8 +69,8 @@ def test_columns_stand_on_each_other_and_add_up(pairs):
     totals = [a + b for a, b in pairs if a + b]
     if totals and len(height) == len(totals):
         tallest = max(height.values())
-        for found, total in zip(height.values(), totals, strict=True):
-            assert found == pytest.approx(tallest * total / max(totals), abs=0.5)
+        for column, total in zip(height.values(), totals, strict=True):
+            assert column == pytest.approx(tallest * total / max(totals), abs=0.5)
 
 
 def test_a_missing_value_is_a_gap_in_the_line():
@@ -96,13 +96,13 @@ def test_higher_is_higher():
     assert y[1] < y[2] < y[0]
 
 
-def test_what_hardly_differs_looks_alike():
+def test_values_that_hardly_differ_look_alike():
     marks = list(drawn(lines("t", ["a", "b"], [Series("", [1.0, 1.001])])).iter("circle"))
     assert abs(float(marks[0].get("cy")) - float(marks[1].get("cy"))) < 10
 
 
 @pytest.mark.parametrize("draw", [bars, columns, lines])
-def test_a_picture_of_nothing_is_whole(draw):
+def test_a_picture_without_values_is_complete(draw):
     assert drawn(draw("t", [], [Series("", [])])).get("role") == "img"
     assert drawn(draw("t", ["a"], [Series("x", [None])])).get("aria-label").startswith("t. ")
 
@@ -126,16 +126,16 @@ def test_the_alternative_text_has_the_figures():
     )
 
 
-def test_labels_below_are_never_too_many():
+def test_only_labels_that_fit_are_drawn():
     labels = [f"{k} May" for k in range(1, 32)]
-    below = [t for t in texts(columns("t", labels, [Series("", [1] * 31)])) if re.fullmatch(r"\d+ May", t)]
-    assert below[0] == "31 May"
-    assert 3 <= len(below) <= 6
+    day_labels = [t for t in texts(columns("t", labels, [Series("", [1] * 31)])) if re.fullmatch(r"\d+ May", t)]
+    assert day_labels[0] == "31 May"
+    assert 3 <= len(day_labels) <= 6
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [(0, "0"), (3, "3"), (12345.6, "12,346"), (0.123456, "0.123"), (1e-7, "1e-07"), (1500000, "1,500,000")],
 )
-def test_numbers_are_short(value, said):
-    assert number(value) == said
+def test_numbers_have_three_significant_digits(value, text):
+    assert number(value) == text
