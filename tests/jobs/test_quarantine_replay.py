@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from in_process import Jobs
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
-from report_lake import put
+from report_lake import publish
 
 from jobs import quarantine
 from jobs.quarantine import export
@@ -117,7 +117,7 @@ FILES = [f"criteo_attribution_dataset_repaired_{CRITEO_DAY}{number}.tsv" for num
 
 def put_quarantine(lake: Lake, *rows: str) -> None:
     values = ", ".join(f"('{CRITEO_LOG}', '{raw}', 'no user')" for raw in rows)
-    put(lake, "quarantine", CRITEO_DAY, f"SELECT * FROM (VALUES {values}) t(source_file, raw, reason)")
+    publish(lake, "quarantine", CRITEO_DAY, f"SELECT * FROM (VALUES {values}) t(source_file, raw, reason)")
 
 
 def put_log(lake: Lake, *files: str) -> None:
