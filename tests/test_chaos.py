@@ -2,8 +2,8 @@
 
 Killed are the Spark driver (Python and Java), the audit, training, fine-tuning and promotion, scoring and the budget
 plan: the project's own entry points, on a small log. All the while another process reads every partition. KILLS in the
-environment says how many kills (make chaos: 100); each is at a random moment of its victim's life, while it has work
-to do: a process that ends before its moment has come does not count, and another one takes its place.
+environment is the number of kills (make chaos: 100); each is at a random moment of its victim's life, while it has work
+to do: a process that ends before its moment has come does not count, and another kill replaces it.
 
 The tests of that reader take a moment, and run with all others.
 """
@@ -83,7 +83,7 @@ def dice() -> random.Random:
 
 
 def write_log(raw: Path, *, corrected: bool) -> None:
-    """A log of three days; the corrected one has other prices on the second day."""
+    """A log of three days; the corrected log has different prices on the second day."""
     raw.mkdir(exist_ok=True)
     rows = sent_to(150)
     if corrected:
@@ -93,12 +93,12 @@ def write_log(raw: Path, *, corrected: bool) -> None:
 
 def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
     spec = lake["feature_spec", "shop", DAYS[-1]].path / SPEC_FILE
-    more = {"jobs.build_exposures": ("--raw", str(raw)), "jobs.build_day": ("--spec", str(spec))}
-    return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *more.get(step[0], ())]
+    options = {"jobs.build_exposures": ("--raw", str(raw)), "jobs.build_day": ("--spec", str(spec))}
+    return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *options.get(step[0], ())]
 
 
 def start(step: tuple[str, ...], lake: Lake, raw: Path) -> subprocess.Popen:
-    """A Spark step as a process group of its own."""
+    """A Spark step in a new process group."""
     script = str(ROOT / "tests" / "jobs" / "shop_job.py")
     return subprocess.Popen(
         [sys.executable, script, *command(step, lake, raw)],
@@ -110,13 +110,13 @@ def finish(step: tuple[str, ...], lake: Lake, raw: Path) -> float:
     """Run a Spark step to its end; the seconds it took."""
     began = time.monotonic()
     process = start(step, lake, raw)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said[-3000:]
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
     return time.monotonic() - began
 
 
 def fork(step: tuple[str, ...], lake: Lake) -> multiprocessing.Process:
-    """A step without Spark as a fork of this process, which has loaded what takes seconds to load."""
+    """A step without Spark as a fork of this process, which has loaded the heavy libraries already."""
 
     def run() -> None:
         schemas.dataset._registry = lambda: {"shop": SHOP}
@@ -139,7 +139,7 @@ def finish_fork(step: tuple[str, ...], lake: Lake) -> float:
 
 
 def audits(lake: Lake) -> dict[str, str]:
-    """What the audits have found, by file."""
+    """The results of the audits, by file."""
     folder = lake.audits("shop")
     return {str(file.relative_to(folder)): file.read_text() for file in folder.glob("*/*.json")}
 
@@ -160,7 +160,7 @@ def champion_files(lake: Lake) -> set[str]:
 
 
 def look(folder: Path) -> str:
-    """What is wrong with a partition as a reader finds it; empty: nothing, or it was just replaced."""
+    """The fault that a reader sees in a partition; empty for no fault, or if the partition was just replaced."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
@@ -190,22 +190,22 @@ def _disagreement(partition: Path) -> str:
 
 
 def read_for_ever(root: str, report: str) -> None:
-    """Look at every partition, over and over; the counts so far and what was wrong, as JSON lines."""
-    looks = 0
+    """Read every partition again and again; print the number of reads and the faults as JSON lines."""
+    reads = 0
     with Path(report).open("a") as file:
         while True:
             for folder in Path(root).glob("*/dataset=*/ds=*"):
-                looks += 1
+                reads += 1
                 if wrong := look(folder):
                     file.write(json.dumps({"wrong": f"{folder}: {wrong}"}) + "\n")
-            file.write(json.dumps({"looks": looks}) + "\n")
+            file.write(json.dumps({"reads": reads}) + "\n")
             file.flush()
             time.sleep(0.05)  # the killed need the processor too
 
 
 @pytest.fixture
 def reader(tmp_path) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]]]:
-    """The lake under fire, and what its reader has seen: how many looks, and what was wrong. The reader must live."""
+    """The lake, and a function that returns its reader's number of reads and faults. The reader must be alive."""
     lake, report = Lake(tmp_path / "fire"), tmp_path / "seen.jsonl"
     report.touch()
     process = multiprocessing.get_context("fork").Process(target=read_for_ever, args=(str(lake.root), str(report)))
@@ -214,7 +214,7 @@ def reader(tmp_path) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]
     def seen() -> tuple[int, list[str]]:
         assert process.is_alive(), "the reader is gone"
         lines = [json.loads(line) for line in report.read_text().splitlines() if line.endswith("}")]
-        return max((x["looks"] for x in lines if "looks" in x), default=0), [x["wrong"] for x in lines if "wrong" in x]
+        return max((x["reads"] for x in lines if "reads" in x), default=0), [x["wrong"] for x in lines if "wrong" in x]
 
     yield lake, seen
     process.kill()
@@ -236,19 +236,19 @@ def tear(file: Path) -> None:
 
 
 FAULTS = {
-    "no manifest": lambda partition, other: (partition / MANIFEST).unlink(),
-    "JSONDecodeError": lambda partition, other: tear(partition / MANIFEST),
-    "ArrowInvalid": lambda partition, other: tear(partition / "part-0.parquet"),
-    "2 rows, stated 4": lambda partition, other: (partition / "part-0.parquet").unlink(),
-    "other content than stated": lambda partition, other: shutil.copy(other / "part-0.parquet", partition),
+    "no manifest": lambda partition, newer: (partition / MANIFEST).unlink(),
+    "JSONDecodeError": lambda partition, newer: tear(partition / MANIFEST),
+    "ArrowInvalid": lambda partition, newer: tear(partition / "part-0.parquet"),
+    "2 rows, stated 4": lambda partition, newer: (partition / "part-0.parquet").unlink(),
+    "other content than stated": lambda partition, newer: shutil.copy(newer / "part-0.parquet", partition),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_reader_says_what_is_wrong_with_a_partition(tmp_path, fault):
-    partition, other = (put_edition(Lake(tmp_path / name), name) for name in ("lake", "other"))
+    partition, newer = (put_edition(Lake(tmp_path / name), name) for name in ("lake", "other"))
     assert look(partition) == ""
-    FAULTS[fault](partition, other)
+    FAULTS[fault](partition, newer)
     assert look(partition).startswith(fault)
 
 
@@ -278,8 +278,8 @@ def test_the_reader_outlives_what_it_finds_and_its_end_is_noticed(reader):
         raise TimeoutError
 
     wait_for(lambda: bool(seen()[1]))
-    looks, _ = seen()
-    wait_for(lambda: seen()[0] > looks)
+    reads, _ = seen()
+    wait_for(lambda: seen()[0] > reads)
     (process,) = multiprocessing.active_children()
     process.kill()
     process.join()
@@ -291,7 +291,7 @@ def test_the_reader_outlives_what_it_finds_and_its_end_is_noticed(reader):
 
 
 def kill_some(process: subprocess.Popen, dice: random.Random) -> None:
-    """The whole driver, or only its Java, or only its Python; then what is left of it."""
+    """Kill the whole driver, or only its Java, or only its Python; then kill the rest."""
     parent = psutil.Process(process.pid)
     family = [parent, *parent.children(recursive=True)]
     java = [p for p in family if p.name() == "java"]
@@ -301,7 +301,7 @@ def kill_some(process: subprocess.Popen, dice: random.Random) -> None:
             victim.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
-    # Whoever lost the other one ends by itself, and may still write to its staging folder meanwhile.
+    # The process that lost the other one ends by itself; until then it may write to its staging folder.
     process.communicate(timeout=120)
 
 
@@ -315,45 +315,45 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     lake, seen = reader
     raw = tmp_path / "raw"
 
-    # Undisturbed: the log as it came, and corrected, in a lake of its own.
+    # Without kills, in a separate lake: the first log, then the corrected log.
     calm = Lake(tmp_path / "calm")
     write_log(raw, corrected=False)
     for step in DRIVER_STEPS:
         finish(step, calm, raw)
     shutil.copytree(calm.root, tmp_path / "copy")
-    (tmp_path / "copy").rename(lake.root)  # at once: the reader looks already
+    (tmp_path / "copy").rename(lake.root)  # one step: the reader is reading already
     old_journeys = tmp_path / "old_journeys"
     shutil.copytree(calm["journeys", "shop", DAYS[-1]].path, old_journeys)
     write_log(raw, corrected=True)
     seconds = {step: finish(step, calm, raw) for step in DRIVER_STEPS}
     seconds |= {step: finish_fork(step, calm) for step in (*LEARNING, SCORE, PLAN)}
-    want = {tables: contents(calm, *tables) for tables in (BUILT, LEARNED, ISSUED)}
-    assert all(want.values())
-    assert want[BUILT] != contents(lake, *BUILT)
+    expected = {tables: contents(calm, *tables) for tables in (BUILT, LEARNED, ISSUED)}
+    assert all(expected.values())
+    assert expected[BUILT] != contents(lake, *BUILT)
 
-    # The Spark driver: every step of the corrected day, each killed some times before it may finish.
+    # The Spark driver: each step of the corrected day is killed several times before it may finish.
     killed = dict.fromkeys(("driver", "learning", "plan", "scoring"), 0)
     for step, share in zip(DRIVER_STEPS, shares(DRIVER_KILLS, len(DRIVER_STEPS)), strict=True):
-        before = shutil.copytree(lake.root, tmp_path / f"before {' '.join(step)}")
+        lake_before = shutil.copytree(lake.root, tmp_path / f"before {' '.join(step)}")
         for _ in range(share):
             while not killed_driver(step, lake, raw, dice.uniform(0, seconds[step]), dice):
-                put_back(lake, before)
+                restore_lake(lake, lake_before)
             killed["driver"] += 1
         finish(step, lake, raw)
-    assert contents(lake, *BUILT) == want[BUILT]
+    assert contents(lake, *BUILT) == expected[BUILT]
 
-    # Audits are kept one by one. Training goes on from its checkpoints; the day's learning is done once, whoever is
-    # killed; the weights are equal.
+    # Each audit is stored when it ends. Training resumes from its checkpoints; the day's learning is done exactly once;
+    # the weights are equal.
     for step, share in zip(LEARNING, shares(LEARNING_KILLS, len(LEARNING)), strict=True):
-        before = shutil.copytree(lake.root, tmp_path / f"before {step[0]}")
+        lake_before = shutil.copytree(lake.root, tmp_path / f"before {step[0]}")
         for _ in range(share):
             while not killed_fork(step, lake, dice.uniform(0, seconds[step])):
-                put_back(lake, before)
+                restore_lake(lake, lake_before)
             killed["learning"] += 1
         finish_fork(step, lake)
     assert audits(lake) == audits(calm) != {}
     assert champion_files(lake) == champion_files(calm)
-    assert contents(lake, *LEARNED) == want[LEARNED]
+    assert contents(lake, *LEARNED) == expected[LEARNED]
 
     # Scoring: the day's journeys change to and fro, so that there is work each time. So do the plan's budgets.
     new_journeys = tmp_path / "new_journeys"
@@ -361,25 +361,25 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     journeys, plans = cycle((old_journeys, new_journeys)), cycle((OTHER_PLAN, PLAN))
 
     def scoring() -> tuple[str, ...]:
-        put(lake, next(journeys))
+        publish_journeys(lake, next(journeys))
         return SCORE
 
     killed["scoring"] = max(KILLS - DRIVER_KILLS - LEARNING_KILLS - PLAN_KILLS, 1)
     kill(scoring, lake, seconds[SCORE], killed["scoring"], dice)
-    put(lake, new_journeys)
+    publish_journeys(lake, new_journeys)
     finish_fork(SCORE, lake)
     killed["plan"] = PLAN_KILLS
     kill(lambda: next(plans), lake, seconds[PLAN], PLAN_KILLS, dice)
     finish_fork(PLAN, lake)
-    assert contents(lake, *ISSUED) == want[ISSUED]
+    assert contents(lake, *ISSUED) == expected[ISSUED]
 
     with staging_folder(lake):
         pass
     assert list(lake.staging.iterdir()) == []  # what the killed left behind is swept away
-    looks, wrong = seen()
-    print(f"killed {killed}, {looks:,} looks")
+    reads, wrong = seen()
+    print(f"killed {killed}, {reads:,} reads")
     assert wrong == []
-    assert looks > 100
+    assert reads > 100
 
 
 def shares(total: int, parts: int) -> list[int]:
@@ -388,7 +388,7 @@ def shares(total: int, parts: int) -> list[int]:
 
 
 def killed_driver(step: tuple[str, ...], lake: Lake, raw: Path, moment: float, dice: random.Random) -> bool:
-    """Start a Spark step and kill it after so many seconds; False where it came to its end before."""
+    """Start a Spark step and kill it after these seconds; returns False if it ended earlier."""
     process = start(step, lake, raw)
     try:
         process.wait(timeout=moment)
@@ -410,7 +410,7 @@ def killed_fork(step: tuple[str, ...], lake: Lake, moment: float) -> bool:
 
 
 def kill(step: Callable[[], tuple[str, ...]], lake: Lake, seconds: float, times: int, dice: random.Random) -> None:
-    """Kill a step so often, each time at a random moment of the seconds it took when last it came to its end."""
+    """Kill a step this many times, each time at a random moment of its latest run time."""
     while times:
         attempt, began = step(), time.monotonic()
         if killed_fork(attempt, lake, dice.uniform(0, seconds)):
@@ -419,14 +419,14 @@ def kill(step: Callable[[], tuple[str, ...]], lake: Lake, seconds: float, times:
             seconds = time.monotonic() - began
 
 
-def put_back(lake: Lake, before: Path) -> None:
-    """The lake as it was before a step that got through, so that there is work to kill; in one move, for the reader."""
-    again = shutil.copytree(before, before.with_name("again"))
-    swap_into_place(again, lake.root)
-    shutil.rmtree(again)
+def restore_lake(lake: Lake, lake_before: Path) -> None:
+    """Undo a completed step, in one move for the reader, so that there is work to kill."""
+    copy = shutil.copytree(lake_before, lake_before.with_name("again"))
+    swap_into_place(copy, lake.root)
+    shutil.rmtree(copy)
 
 
-def put(lake: Lake, journeys: Path) -> None:
+def publish_journeys(lake: Lake, journeys: Path) -> None:
     """Publish a copy of this partition as the day's journeys."""
     stated = read_manifest(journeys)
     assert stated is not None

@@ -27,7 +27,7 @@ BUDGET = {"kuairand": "30", "criteo": "0.006"}
 
 
 def run(module: str, *arguments: str) -> None:
-    """An entry point as a process of its own."""
+    """An entry point in a new process."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA}
     result = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, text=True, cwd=ROOT,
                             capture_output=True, timeout=600, check=False)  # fmt: skip
@@ -90,14 +90,14 @@ def test_no_row_is_lost(finished):
     logs = {p for pattern in get_dataset(name).log.patterns for p in raw.glob(pattern)}
     rows_in = sum(len(pd.read_csv(p, sep=None, engine="python", header=None)) - 1 if name == "criteo"
                   else len(p.read_text().splitlines()) - 1 for p in logs)  # fmt: skip
-    kept = duplicates = 0
+    exposures = duplicates = 0
     for day in lake.days("exposures", name):
         manifest = lake["exposures", name, day].manifest
         assert manifest.rows == len(table(lake, "exposures", name, day))
         assert manifest.fingerprint == content_fingerprint(lake["exposures", name, day].path)
-        kept, duplicates = kept + manifest.rows, duplicates + manifest.counts["duplicates"]
+        exposures, duplicates = exposures + manifest.rows, duplicates + manifest.counts["duplicates"]
     refused = sum(len(table(lake, "quarantine", name, day)) for day in [*lake.days("quarantine", name), UNDATED])
-    assert rows_in == kept + duplicates + refused
+    assert rows_in == exposures + duplicates + refused
     assert duplicates > 0
     assert refused == (1 if name == "kuairand" else 0)
 
@@ -147,7 +147,7 @@ def test_the_training_loss_of_each_head_falls(finished):
 def test_one_day_on_its_own_gives_the_bytes_of_the_range(finished):
     name, raw, lake, run_job = finished
     last = lake.days("exposures", name)[-1]
-    before = content_fingerprint(lake["exposures", name, last].path)
-    shutil.rmtree(lake["exposures", name, last].path)  # or it is fresh and left alone
+    fingerprint = content_fingerprint(lake["exposures", name, last].path)
+    shutil.rmtree(lake["exposures", name, last].path)  # otherwise it is fresh and not rebuilt
     run_job("jobs.build_exposures", "--raw", str(raw), "--from", last, "--to", last)
-    assert content_fingerprint(lake["exposures", name, last].path) == before
+    assert content_fingerprint(lake["exposures", name, last].path) == fingerprint

@@ -1,4 +1,4 @@
-"""The query of docs/operations.md, as it stands there, on a lake of two days."""
+"""The query in docs/operations.md, unchanged, on a lake of two days."""
 
 import re
 import shutil
@@ -20,27 +20,29 @@ DOCS = Path(__file__).resolve().parent.parent / "docs" / "operations.md"
 DAYS = ["2022-04-27", "2022-04-28"]
 
 
-def put(lake: Lake, table: str, day: str, rows: dict, inputs: dict[str, str], spec: str | None = None) -> str:
+def publish_table(lake: Lake, table: str, day: str, rows: dict, inputs: dict[str, str], spec: str | None = None) -> str:
     with staging_folder(lake) as staging:
         (staging / "part").mkdir()
         pq.write_table(pa.table(rows), staging / "part" / "x.parquet")
-        made = lake[table, "kuairand", day].publish(
+        manifest = lake[table, "kuairand", day].publish(
             staging / "part", rows=1, inputs=inputs, code="c", spec_version=spec
         )
-    return made.fingerprint
+    return manifest.fingerprint
 
 
 @pytest.fixture
 def lake(tmp_path) -> Lake:
     lake = Lake(tmp_path / "lake")
     for day in DAYS:
-        put(lake, "exposures", day, {"user_id": [17], "day": [day]}, {"raw/log.csv": f"rows of {day}"})
-        put(lake, "journeys", day, {"user_id": [17], "as_of": [day]}, lake[JOURNEYS, "kuairand", day].current_inputs())
+        publish_table(lake, "exposures", day, {"user_id": [17], "day": [day]}, {"raw/log.csv": f"rows of {day}"})
+        publish_table(
+            lake, "journeys", day, {"user_id": [17], "as_of": [day]}, lake[JOURNEYS, "kuairand", day].current_inputs()
+        )
         policy = {"user_id": [17], "channel": ["short"], "model_version": ["mtorl_kuairand/3"]}
         inputs = {**lake[CHANNEL_POLICIES, "kuairand", day].current_inputs(), "model": "mtorl_kuairand/3"}
-        put(lake, "channel_policies", day, policy, inputs, "spec1")
+        publish_table(lake, "channel_policies", day, policy, inputs, "spec1")
     for day in DAYS:
-        put(
+        publish_table(
             lake,
             "sequences",
             day,
@@ -55,8 +57,8 @@ def lake(tmp_path) -> Lake:
     return lake
 
 
-def asked(lake: Lake) -> set[tuple]:
-    """What the query answers, without its first columns, which are the policy's."""
+def query_rows(lake: Lake) -> set[tuple]:
+    """The rows of the query without their first columns, which describe the policy."""
     (query,) = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
     rows = duckdb.sql(query.replace("lake = 'lake'", f"lake = '{lake.root}'")).fetchall()
     assert {row[:3] for row in rows} == {(17, "short", "mtorl_kuairand/3")}
@@ -73,12 +75,12 @@ def test_one_query_leads_from_a_policy_to_model_spec_and_every_input(lake):
         return read_manifest(lake.root / path(table, day)).fingerprint
 
     policies, journeys = path("channel_policies", DAYS[1]), path("journeys", DAYS[1])
-    assert asked(lake) == {
+    assert query_rows(lake) == {
         (0, policies, "spec1", "model", "mtorl_kuairand/3", True),
         (0, policies, "spec1", journeys, fingerprint("journeys", DAYS[1]), True),
         *((1, journeys, None, path("exposures", day), fingerprint("exposures", day), True) for day in DAYS),
         *((2, path("exposures", day), None, "raw/log.csv", f"rows of {day}", True) for day in DAYS),
-        # The model, what it was trained on, and the one that it went on from.
+        # The model, its training data, and its parent model.
         (1, "mtorl_kuairand/3", "spec1", "parent", "mtorl_kuairand/1", True),
         *((k + 1, f"mtorl_kuairand/{version}", "spec1", path("sequences", day), fingerprint("sequences", day), True)
           for k, (version, day) in enumerate([(3, DAYS[1]), (1, DAYS[0])])),
@@ -90,22 +92,22 @@ def test_one_query_leads_from_a_policy_to_model_spec_and_every_input(lake):
 
 def test_what_was_published_anew_since_it_was_read_is_marked_with_all_that_stands_behind_it(lake):
     def not_as_read() -> set[tuple[str, str]]:
-        return {(partition, name) for _, partition, _, name, _, as_read in asked(lake) if not as_read}
+        return {(partition, name) for _, partition, _, name, _, as_read in query_rows(lake) if not as_read}
 
-    before = asked(lake)
+    earlier_rows = query_rows(lake)
     # The sequences that the parent was trained on, from corrected rows of that day.
-    put(lake, "exposures", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, {"raw/log.csv": "corrected rows"})
+    publish_table(lake, "exposures", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, {"raw/log.csv": "corrected rows"})
     history = lake[JOURNEYS, "kuairand", DAYS[0]].current_inputs()
-    put(lake, "sequences", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, history, "spec1")
+    publish_table(lake, "sequences", DAYS[0], {"user_id": [18], "day": [DAYS[0]]}, history, "spec1")
     rebuilt = {
         ("mtorl_kuairand/1", path("sequences", DAYS[0])),
         (path("sequences", DAYS[0]), path("exposures", DAYS[0])),
     }
     unread = {(path(table, DAYS[1]), path("exposures", DAYS[0])) for table in ("journeys", "sequences")}
     assert not_as_read() == rebuilt | unread | {(path("exposures", DAYS[0]), "raw/log.csv")}
-    # What the model has read stays as it was told.
-    told = {row[1:5] for row in before if row[1] in ("mtorl_kuairand/1", "mtorl_kuairand/3")}
-    assert told <= {row[1:5] for row in asked(lake)}
+    # The inputs of the model remain as they were recorded.
+    recorded = {row[1:5] for row in earlier_rows if row[1] in ("mtorl_kuairand/1", "mtorl_kuairand/3")}
+    assert recorded <= {row[1:5] for row in query_rows(lake)}
     shutil.rmtree(lake.root / path("sequences", DAYS[0]))
     assert not_as_read() == {*unread, ("mtorl_kuairand/1", path("sequences", DAYS[0])),
                              (path("exposures", DAYS[0]), "raw/log.csv")}  # fmt: skip

@@ -3,7 +3,7 @@
 Takes an hour or two, so it runs by `make orders` alone. ORDERS_DAYS in the environment takes only the first days of
 the log, ORDERS_DATASET another sample. The times are printed; they mean something on a machine that does nothing else.
 
-What is learned depends on the order of days, as it should (docs/daily.md): a day that the champion has seen trains
+The learned models depend on the order of days, as they should (docs/daily.md): a day that the champion has seen trains
 nothing. So the orders are compared with a champion that has seen all days, and the learning is timed by itself.
 """
 
@@ -42,9 +42,9 @@ RAW = ROOT.parent / "shared" / "data" / SAMPLES[DATASET]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the project, with an Airflow of its own."""
+    """A copy of the project with a separate Airflow."""
     if not RAW.is_dir():
-        pytest.skip(f"no real sample beside the checkout (looked in {RAW})")
+        pytest.skip(f"no real sample next to the checkout (looked in {RAW})")
     root = tmp_path_factory.mktemp("project")
     for folder in ("bin", "dags", "schemas", "lakehouse", "features", "jobs", "mtorl_model"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -64,9 +64,9 @@ def run(root: Path, *command: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def days(project) -> list[str]:
-    said = run(project, sys.executable, "-m", "jobs.log_days", "--dataset", DATASET, "--raw", str(RAW))
-    found = days_between(*said.split())
-    return found[: int(os.environ.get("ORDERS_DAYS", len(found)))]
+    output = run(project, sys.executable, "-m", "jobs.log_days", "--dataset", DATASET, "--raw", str(RAW))
+    days = days_between(*output.split())
+    return days[: int(os.environ.get("ORDERS_DAYS", len(days)))]
 
 
 def trained(project: Path, lake: Path, days: list[str]) -> Path:
@@ -110,15 +110,15 @@ ORDERS: dict[str, Backfill] = {
 
 
 def run_through_airflow(project: Path, name: str, lake: Lake, days: list[str], backfill: Backfill) -> None:
-    """Backfill these days in an Airflow of their own, and print what a day has cost."""
+    """Backfill these days in a separate Airflow, and print the time of a day."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     run(project, "make", "up", f"DATASET={DATASET}", f"RAW={RAW}", f"LAKE={lake.root}", f"PORT={port}")
     airflow = Airflow.from_service(project / ".airflow" / "service")
-    since = datetime.now().astimezone().isoformat()
+    started_at = datetime.now().astimezone().isoformat()
     backfill(airflow, days)
-    seconds, elapsed = seconds_a_day(airflow, since, days)
+    seconds, elapsed = seconds_a_day(airflow, started_at, days)
     run(project, "make", "down")
     third = max(len(days) // 3, 1)
     ratio = statistics.mean(seconds[-third:]) / statistics.mean(seconds[:third])
@@ -131,7 +131,8 @@ def test_days_that_are_learned_cost_the_same(project, days):
     first = days[: max(len(days) // 3, 2)]
     lake = Lake(project / "learning")
     trained(project, lake.root, first)
-    # As on a schedule: nothing runs beside a day. In a backfill of several days its night and the next day do.
+    # As on a schedule: nothing else runs during a day.
+    # In a backfill of several days, its night and the next day run at the same time.
     run_through_airflow(project, "learning", lake, days[len(first) :], one_by_one(lambda days: days))
     for day in days[len(first) :]:
         assert lake["prequential", DATASET, day].manifest.rows > 0
@@ -140,25 +141,25 @@ def test_days_that_are_learned_cost_the_same(project, days):
 
 def test_any_order_ends_with_the_same_lake(project, days):
     champion = trained(project, project / "first", days)
-    found = {}
+    lake_contents = {}
     for name, backfill in ORDERS.items():
         lake = Lake(project / name.replace(" ", "_"))
         shutil.copytree(champion, lake.root / "mlflow")
         run_through_airflow(project, name, lake, days, backfill)
-        found[name] = contents(lake)
-    for name, lake_content in found.items():
-        assert lake_content == found["forwards"], name
+        lake_contents[name] = contents(lake)
+    for name, lake_content in lake_contents.items():
+        assert lake_content == lake_contents["forwards"], name
     # Only a full training makes a feature spec; the one more is the quarantine of the undated rows.
     daily = set(TABLES) - {FEATURE_SPEC}
-    assert len(found["forwards"]) == len(daily) * len(days) + 1
+    assert len(lake_contents["forwards"]) == len(daily) * len(days) + 1
 
 
-def seconds_a_day(airflow: Airflow, since: str, days: list[str]) -> tuple[list[float], float]:
+def seconds_a_day(airflow: Airflow, started_at: str, days: list[str]) -> tuple[list[float], float]:
     """How long each day took through both DAGs, and all of them from the first start to the last end."""
     total, starts, ends = dict.fromkeys(days, 0.0), [], []
     for dag in ("daily", "nightly"):
-        for day, run_of_day in backfills.newest_runs(airflow, f"mtorl_{dag}_{DATASET}", None, since, days).items():
-            began, ended = (datetime.fromisoformat(run_of_day[f"{which}_date"]) for which in ("start", "end"))
+        for day, run_of_day in backfills.newest_runs(airflow, f"mtorl_{dag}_{DATASET}", None, started_at, days).items():
+            began, ended = (datetime.fromisoformat(run_of_day[f"{moment}_date"]) for moment in ("start", "end"))
             total[day] += (ended - began).total_seconds()
             starts.append(began)
             ends.append(ended)

@@ -1,4 +1,4 @@
-"""Each step of a day is a process of its own: it starts without the libraries that it has no use for."""
+"""Each step of a day is a process, which starts without the libraries that it does not use."""
 
 import subprocess
 import sys
