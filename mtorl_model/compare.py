@@ -1,10 +1,10 @@
-"""Two models on the same users: the log loss of every head, and the paired difference.
+"""Compare two models on the same users: the log loss of every head, and the paired difference.
 
 python -m mtorl_model.compare --dataset D --lake LAKE --one mtorl_D/1 --other mtorl_D/9 [--from DAY --to DAY]
     [--split validation]
 
 The two models may have different methods; heads that one of them does not predict are left out. A difference below 0
-means that `other` is better. The labels are the full outcomes, as far as the lake has them.
+means that --other is better. The labels are the full outcomes that the lake has.
 """
 
 import argparse
@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--split", default=VALIDATION, choices=SPLITS)
     args = parser.parse_args()
     lake, dataset = Lake(args.lake), get_dataset(args.dataset)
-    one, other = (load_named(lake, dataset, name) for name in (args.one, args.other))
-    days = days_cut_with(lake, dataset, one.spec.version, args.first_day, args.last_day)
-    compared = compare(lake, dataset, one, other, days, args.split)
+    base, candidate = (load_named(lake, dataset, name) for name in (args.one, args.other))
+    days = days_cut_with(lake, dataset, base.spec.version, args.first_day, args.last_day)
+    compared = compare(lake, dataset, base, candidate, days, args.split)
     if compared is None:
         raise UserError(f"no {args.split} user of {dataset.name} has a label from {args.first_day} to {args.last_day}")
     print(f"log loss, {args.one} -> {args.other}, {args.split} users, {len(days)} days")

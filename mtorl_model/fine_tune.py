@@ -1,10 +1,10 @@
-"""A day's learning: the champion is tested on the day that it has not seen, then fine-tuned into a challenger.
+"""A day's learning: the champion is tested on the day, which is new to it, and then fine-tuned into a challenger.
 
 python -m mtorl_model.fine_tune --dataset D --lake DIR --day DAY [--learning-rate R] [--max-steps N]
     [--correction likelihood] [--device auto] [--method mtorl]
 
-Publishes `prequential` of the day and registers the challenger (champion/day_learning.py); whether it becomes
-champion, promote.py decides.
+Publishes `prequential` of the day and registers the challenger (champion/day_learning.py). promote.py decides whether
+it becomes champion.
 """
 
 from dataclasses import replace

@@ -1,9 +1,9 @@
-"""A day's learning as the daily run does it: fine_tune.py, then promote.py, in one process.
+"""A day's learning in the daily run: fine_tune.py, then promote.py, in one process.
 
 python -m mtorl_model.learn --dataset D --lake DIR --day DAY [--device auto] [--method mtorl]
 
-To start a second process, with torch and MLflow, would take longer than the gate itself. Run again after whatever has
-stopped it: finished tests, trainings and decisions are not repeated. A method without fine-tuning is only tested.
+A second process would take longer to import torch and MLflow than the gate itself. After a failure or a kill, run it
+again: finished tests, trainings and decisions are not repeated. A method without fine-tuning is only tested.
 """
 
 from dataclasses import replace
@@ -28,7 +28,9 @@ def main() -> None:
     args = parser.parse_args()
     registry, day = Registry(Lake(args.lake), get_dataset(args.dataset), args.method), checked_day(args.day)
     config = replace(config, device=args.device)
-    print("\n".join(learn_day(registry, day, config, feedback)), flush=True)  # the gate may refuse to go on
+    print(
+        "\n".join(learn_day(registry, day, config, feedback)), flush=True
+    )  # printed first, because the gate may raise an error
     print("\n".join(decide(registry, day, GateConfig(), feedback)))
 
 

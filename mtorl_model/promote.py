@@ -2,7 +2,7 @@
 
 python -m mtorl_model.promote --dataset D --lake DIR --day DAY [--method mtorl]
 
-A day is decided once for each champion; another run prints the decision.
+A day is decided once for each champion; another run prints the earlier decision.
 """
 
 from lakehouse.lake import Lake

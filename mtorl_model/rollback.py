@@ -2,9 +2,10 @@
 
 python -m mtorl_model.rollback --dataset D --lake LAKE [--version mtorl_D/3] [--method mtorl]
 
-Without --version: to the champion before the present one. All that became champion after the chosen version is
-withdrawn: no later day is fine-tuned from it, and no rerun of its day promotes it again. Naming a withdrawn version
-brings it back. The policies that are issued already stay; a line says where the newest day's are of another model.
+Without --version: to the champion before the present one. All versions that became champion after the chosen one are
+withdrawn: no later day is fine-tuned from them, and another run of their day does not promote them. A withdrawn version
+that is named by --version becomes champion again. Published policies stay unchanged; if another model made those of the
+newest day, a line tells how to score that day again.
 """
 
 import argparse
@@ -20,26 +21,26 @@ from schemas.tables import CHANNEL_POLICIES, JOURNEYS
 
 
 def roll_back(registry: Registry, name: str | None) -> str:
-    """Make the named version (None: the champion before) champion again; a line about it.
+    """Make the named version (None: the previous champion) champion again; returns a line for the terminal.
 
-    Killed in between and started again, it ends the same. Raises UserError where the version was never champion.
+    A run that was killed can be repeated with the same result. Raises UserError if the version was never champion.
     """
     dataset = registry.dataset
     with registry.lock():
-        now = registry.champion()
-        been = sorted((v for v in registry.versions() if v.reign), key=lambda v: v.reign)
+        champion = registry.champion()
+        champions = sorted((v for v in registry.versions() if v.reign), key=lambda v: v.reign)
         if name is None:
-            earlier = [v for v in been if v.reign < now.reign and not v.withdrawn]
+            earlier = [v for v in champions if v.reign < champion.reign and not v.withdrawn]
             if not earlier:
-                raise UserError(f"{now.name} is the first champion of {dataset.name}: there is none to go back to")
+                raise UserError(f"{champion.name} is the first champion of {dataset.name}: no earlier one exists")
             target = earlier[-1]
         else:
-            named = [v for v in been if v.name == name]
+            named = [v for v in champions if v.name == name]
             if not named:
-                listed = ", ".join(v.name for v in been)
+                listed = ", ".join(v.name for v in champions)
                 raise UserError(f"{name} has never been champion of {dataset.name}: choose one of {listed}")
             (target,) = named
-        later = [v for v in been if v.reign > target.reign and not v.withdrawn]
+        later = [v for v in champions if v.reign > target.reign and not v.withdrawn]
         for version in later:
             registry.set_tag(version, "withdrawn", f"rolled back to {target.name}")
         registry.make_champion(target, back=True)
@@ -49,9 +50,9 @@ def roll_back(registry: Registry, name: str | None) -> str:
 
 
 def still_issued(registry: Registry) -> str | None:
-    """A line where the newest day's policies are of another model than the champion, else None.
+    """A line for the terminal if the newest day's policies are not the champion's, otherwise None.
 
-    Earlier days' policies stay as they were issued.
+    The policies of earlier days stay unchanged after a rollback.
     """
     lake, dataset = registry.lake, registry.dataset
     days = lake.days(JOURNEYS, dataset)
@@ -59,7 +60,7 @@ def still_issued(registry: Registry) -> str | None:
     if issued is None or issued.inputs["model"] == registry.champion().name:
         return None
     return (
-        f"the policies of {issued.ds} are of {issued.inputs['model']} until that day has its nightly run again: "
+        f"the policies of {issued.ds} were made by {issued.inputs['model']}; to score that day again, run: "
         f"make backfill DATASET={dataset.name} FROM={issued.ds} TO={issued.ds}"
     )
 
@@ -68,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--version", help="e.g. mtorl_kuairand/3; left out: the champion before")
+    parser.add_argument("--version", help="e.g. mtorl_kuairand/3; default: the previous champion")
     add_method(parser)
     args = parser.parse_args()
     registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)

@@ -24,10 +24,10 @@ from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.prediction_cache import (
     CACHE,
     PredictionFile,
-    earlier_predictions,
+    cached_predictions,
     identity,
-    keep_predictions,
     record_type,
+    replace_cache,
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
 from mtorl_model.methods.method import Method
@@ -88,11 +88,11 @@ def _publish_scores(
         staged = staging / CACHE
         predictions = PredictionFile.create(staged, identity(model), record_type(model))
         open_files.callback(predictions.close)
-        earlier = open_files.enter_context(earlier_predictions(lake, model, dataset))
+        cached = open_files.enter_context(cached_predictions(lake, model, dataset))
         with consistent_read([partition]):
             inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
-            scores = score_journeys(tables, model, dataset, predictions, earlier)
-        if not all(np.isfinite(part[head]).all() for part in predictions.pieces() for head in model.predicts):
+            scores = score_journeys(tables, model, dataset, predictions, cached)
+        if not all(np.isfinite(part[head]).all() for part in predictions.chunks() for head in model.predicts):
             raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
         contents: list[tuple[Table, Iterable[pa.Table]]] = [
             (channel_policies.channel_policies(dataset), policies_tables(scores, model, dataset, version, day)),
@@ -112,8 +112,8 @@ def _publish_scores(
             )
             for table in SCORE_TABLES
         )
-        keep_predictions(lake, dataset, staged)
-    print(f"{scores.carried} of {len(scores.user_id)} predictions carried over from the last scoring")
+        replace_cache(lake, dataset, staged)
+    print(f"{scores.reused} of {len(scores.user_id)} predictions reused from the last scoring")
     return published
 
 

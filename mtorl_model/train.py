@@ -4,12 +4,12 @@ python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--method
     [--max-epochs N] [--spec-day DAY] [--labels-known-by DAY] [--reward-form binary] [--mu M] [--dpo-weight L]
     [--seed 0] [--members K] [--device auto] [--processes N] [--micro-batches K]
 
-A setting that the method does not have is refused. A training that writes checkpoints resumes from its last one if it
-is killed and started again with the same arguments.
+A setting that the method does not have is an error. A training that was killed resumes from its last checkpoint when it
+is started again with the same arguments.
 
 Data-parallel: --processes N on one machine, one process per GPU; on several machines torchrun starts the processes:
-torchrun --nproc-per-node N -m mtorl_model.train ... All of them read the lake, the first alone writes to it. The
-weights follow from the batch and its micro-batches, not from how many processes compute them.
+torchrun --nproc-per-node N -m mtorl_model.train ... All of them read the lake; only the first one writes to it.
+The weights depend on the batch and its micro-batches, not on the number of processes.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from schemas.errors import Busy, UserError, exit_with_one_line
 from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import SEQUENCES
 
-# The flags that are settings of a method, by the setting's name.
+# The settings of methods that have a flag.
 _SETTINGS = ("reward_form", "max_epochs", "mu", "dpo_weight", "seed", "members", "device", "micro_batches")
 
 
@@ -59,12 +59,12 @@ def train_champion(
     """Train on the days first to last and register the method's champion; returns lines for the terminal.
 
     spec_day: the day whose published feature spec the windows were cut with; None: the newest. labels_known_by: use
-    the labels as known at the end of this day, and correct late gains as in fine-tuning; None: as known today.
+    the labels as known at the end of this day, and correct late gains as in fine-tuning; None: the full outcome.
     Within data_parallel.joined each process calls this with the same arguments; only the first one returns lines.
     Raises UserError without a feature spec or without windows to train or validate on; Busy if the processes have read
     different sequences.
     """
-    require_lake(lake)  # hours before anything is registered
+    require_lake(lake)  # fail now, not after hours of training
     spec = published_spec(lake, dataset.name, spec_day)
     encoder = Encoder(spec, dataset, config.reward_inputs)
     cutoff = None
@@ -78,14 +78,14 @@ def train_champion(
     params = _identity(method, config, spec.version, train, valid)
     identity = json.dumps(params, sort_keys=True)
     if not data_parallel.all_same(identity):
-        raise Busy(f"the sequences of {dataset.name} were published anew just now: run again")
+        raise Busy(f"another run has just published sequences of {dataset.name}: run again")
     checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
     registry = Registry(lake, dataset, method.name)
-    # A run that was killed after registering has only the last steps left.
+    # If the version is registered already, for example by a run that was killed later, only the last steps remain.
     if version := data_parallel.from_first(lambda: registry.find_version(identity)):
         if not data_parallel.is_first():
             return []
-        line = _crown_again(registry, version, spec.version, trained_on)
+        line = _make_registered_champion(registry, version, spec.version, trained_on)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return [line]
 
@@ -109,16 +109,18 @@ def train_champion(
     ]
 
 
-def _crown_again(registry: Registry, version: Version, spec_version: str, trained_on: dict[str, str]) -> str:
-    """Make a version that is registered already the champion; returns a line about it."""
+def _make_registered_champion(
+    registry: Registry, version: Version, spec_version: str, trained_on: dict[str, str]
+) -> str:
+    """Make a version that is registered already the champion; returns a line for the terminal."""
     with registry.lock():
         previous = registry.find_champion()
         registry.write_lineage(version, spec_version, trained_on)
         registry.make_champion(version)
         export_for_daily_run(registry)
-    line = f"{version.name} is the champion of {registry.dataset.name}: it was trained on just this before"
+    line = f"{version.name} is the champion of {registry.dataset.name}: the same training is registered already"
     if previous and previous.number != version.number:
-        line += f"; in the place of {previous.name}, trained through {previous.day} (make rollback brings that back)"
+        line += f"; it replaces {previous.name}, trained through {previous.day} (to undo this: make rollback)"
     return line
 
 
@@ -147,20 +149,20 @@ def main() -> None:
     parser.add_argument("--spec-day", metavar="DAY", help="the day whose feature spec to use; default: the newest")
     add_method(parser)
     parser.add_argument("--preset", default="small", help="settings of the method by name; default %(default)s")
-    parser.add_argument("--reward-form", help="binary, continuous, fused or onehot; the preset's where left out")
-    parser.add_argument("--max-epochs", type=int, metavar="N", help="at most; the preset's where left out")
-    parser.add_argument("--mu", type=float, help="weight of the reward loss; the preset's where left out")
-    parser.add_argument("--dpo-weight", type=float, help="lambda, weight of the DPO loss; the preset's where left out")
-    parser.add_argument("--seed", type=int, help="the preset's, 0, where left out")
-    parser.add_argument("--members", type=int, metavar="K", help="models to average; the preset's where left out")
+    parser.add_argument("--reward-form", help="binary, continuous, fused or onehot; default: the preset's")
+    parser.add_argument("--max-epochs", type=int, metavar="N", help="maximum number; default: the preset's")
+    parser.add_argument("--mu", type=float, help="weight of the reward loss; default: the preset's")
+    parser.add_argument("--dpo-weight", type=float, help="lambda, weight of the DPO loss; default: the preset's")
+    parser.add_argument("--seed", type=int, help="default: the preset's, 0")
+    parser.add_argument("--members", type=int, metavar="K", help="number of models to average; default: the preset's")
     parser.add_argument(
-        "--labels-known-by", metavar="DAY", help="to replay history: labels as they were known at the end of this day"
+        "--labels-known-by", metavar="DAY", help="labels as they were known at the end of this day, to simulate history"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="the preset's, auto, where left out")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="train together on this machine")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the preset's, auto")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="number of processes on this machine")
     parser.add_argument(
         "--micro-batches", type=int, metavar="K",
-        help="parts that a batch is computed in, to need less memory; default: the preset's, or one a process",
+        help="parts that a batch is computed in, to need less memory; default: the preset's, at least one per process",
     )  # fmt: skip
     args = parser.parse_args()
     if args.processes < 1:

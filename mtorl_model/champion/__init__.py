@@ -1,1 +1,1 @@
-"""Registered models, and which of them is the champion."""
+"""The registered models, the promotion of a champion, and its daily test and fine-tuning."""

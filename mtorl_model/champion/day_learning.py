@@ -1,9 +1,9 @@
-"""A day's learning: the champion is tested on the day, which it has not seen, then fine-tuned into a challenger.
+"""A day's learning: the champion is tested on the day, which is new to it, and then fine-tuned into a challenger.
 
 The parent is the champion as of before the day, so a second run of the day does not train on top of the first: the same
 parent, day, windows, configs and code give the version that is registered already. If the champion was trained on later
-days, a backfilled day is only tested, with the champion of its time; training would give a model older than the
-champion. The day's windows are still used in the replay of later days and in the next full training.
+days, a backfilled day is only tested, with the champion from before that day; training would give a model older than
+the present champion. The day's windows are still used in the replay of later days and in the next full training.
 """
 
 import json
@@ -29,25 +29,25 @@ def learn_day(registry: Registry, day: str, config: FineTuneConfig, feedback: Fe
     that it can read.
     """
     lake, dataset = registry.lake, registry.dataset
-    now, parent = registry.champion(), registry.champion_before(day)
+    champion, parent = registry.champion(), registry.champion_before(day)
     cut_with = lake[SEQUENCES, dataset, day].require().spec_version
     model = registry.load(parent) if parent else None
     # A champion from before the last full training may have another feature spec, so it cannot read these windows.
-    if parent is None or model is None or (parent.name != now.name and model.spec.version != cut_with):
+    if parent is None or model is None or (parent.name != champion.name and model.spec.version != cut_with):
         leave_untested(lake, dataset, day)
-        return [f"{now.name} has been trained through {now.day}, and none of before {day} reads its windows: "
-                "nothing to test, nothing to train"]  # fmt: skip
+        return [f"{champion.name} has been trained through {champion.day}, and no champion from before {day} can read "
+                "its windows: neither tested nor trained"]  # fmt: skip
 
     sample = draw_day(lake, model.encoder(dataset), dataset, day, config, feedback)
     tested = judge_day(lake, dataset, day, parent, model, sample)
-    left = "" if tested else " (fresh, left alone)"
-    lines = [f"{parent.name}, trained through {parent.day}, on {day}{left}:", *summary(lake, dataset, day)]
+    note = "" if tested else " (fresh: not tested again)"
+    lines = [f"{parent.name}, trained through {parent.day}, on {day}{note}:", *summary(lake, dataset, day)]
     if not model.fine_tunes:
-        return [*lines, f"{now.name} is not fine-tuned: the method {model.name} learns in a full training alone"]
-    if now.day > day:
-        return [*lines, f"{now.name} has been trained through {now.day}: nothing is trained on an older day"]
+        return [*lines, f"{champion.name} is not fine-tuned: the method {model.name} learns only in a full training"]
+    if champion.day > day:
+        return [*lines, f"{champion.name} has been trained through {champion.day}: not trained on an older day"]
     if not sample.new.label_NL.any():
-        return [*lines, f"no label of a training user on {day}: nothing to train"]
+        return [*lines, f"no training user has a label on {day}: not trained"]
     return [*lines, _challenger(registry, day, parent, model, sample, config, feedback)]
 
 
@@ -67,8 +67,8 @@ def _challenger(
     curves = model.fine_tune(sample, config) if is_new else {}
     steps = steps_of(len(sample.new.valid_NL), config)
     with staging_folder(registry.lake) as folder, registry.lock():
-        before = registry.champion_before(day)
-        if before is None or before.name != parent.name:
+        champion = registry.champion_before(day)
+        if champion is None or champion.name != parent.name:
             raise Busy(f"{parent.name} is no longer the champion before {day}: run the day again")
         version = registry.find_version(identity)  # another run of the day may have been faster
         if version is None:

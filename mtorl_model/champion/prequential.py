@@ -1,4 +1,4 @@
-"""Test, then train: how the champion, as it was before a day, predicts the day's labels. Table `prequential`."""
+"""The table `prequential`: how the champion from before a day predicts the day's labels, before training on them."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,19 +22,22 @@ from schemas.splits import TRAIN
 from schemas.tables import PREQUENTIAL, SEQUENCES
 from schemas.tables.prequential import CHANNEL, prequential
 
-RECENT_DAYS = 7  # whose calibration is pooled in the day's summary
+RECENT_DAYS = 7  # the summary's calibration is pooled over this many days
 
 
 def measure_day(
     lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample
 ) -> list[dict[str, object]]:
-    """The rows of the table: all of the day's labels of training users, as known at its end. None without a label."""
+    """A row for each head, from all labels of training users as known at the end of the day; [] without labels.
+
+    Raises Busy if the day's sequences have been published again since the sample was drawn.
+    """
     if not sample.new.label_NL.any():
         return []
     path = lake[SEQUENCES, dataset, day].path
     with consistent_read([path]):
         if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
-            raise Busy(f"{path} was published anew since its sample was drawn: run again")
+            raise Busy(f"{path} was published again after its sample was drawn: run again")
         windows = split_windows(lake, dataset, [day], TRAIN, model.encoder(dataset), with_times=True)
         labels = predict_labels(model, windows, dataset, sample.cutoff)
     rows: list[dict[str, object]] = []
@@ -79,9 +82,9 @@ def _head_figures(
 
 
 def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample) -> bool:
-    """Measure and publish; False if the figures of this model on these windows are published already."""
+    """Measure and publish; returns False if the figures of this model on these windows are published already."""
     inputs, sequences = {"model": version.name}, lake[SEQUENCES, dataset, day].key
-    # With late gains the delays, which are estimated on the replay too, are an input.
+    # With late gains the replay is an input, too, because delays are estimated on it.
     inputs |= sample.inputs if dataset.late_gain_times else {sequences: sample.inputs[sequences]}
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
         if lake[PREQUENTIAL, dataset, day].is_fresh(inputs, spec_version=model.spec.version):
@@ -99,7 +102,7 @@ def leave_untested(lake: Lake, dataset: Dataset, day: str) -> None:
 
 
 def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
-    """One line per head: the day's log loss; for a gain also predicted / observed, on the day and the latest days."""
+    """One line per head: the day's log loss and, for a gain, predicted and observed rate and their recent ratio."""
     days = [d for d in lake.days(PREQUENTIAL, dataset) if day_plus(day, -RECENT_DAYS) < d <= day]
     paths = [lake[PREQUENTIAL, dataset, d].path / "part-00000.parquet" for d in days]
     rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mtorl_model.methods.method import Method
 
 LINEAGE = "lineage.json"
-CHALLENGER = "challenger"  # with the day behind it: challenger-2022-04-24
+CHALLENGER = "challenger"  # followed by the day: challenger-2022-04-24
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Version:
     """A registered model.
 
     day: the last day whose labels it was trained on. parent: the version it was fine-tuned from, "" after a full
-    training. reign: its number among all champions so far (1 is the first), 0 if it never was champion. decision: of
-    the promotion gate, in comparison with the champion `against`; "" before the decision. withdrawn: a rollback went
-    to an earlier version (rollback.py).
+    training. reign: its number among all champions so far (1 is the first), 0 if it never was champion. decision: the
+    decision of the promotion gate, "" before it. compared_with: the champion that the gate compared it with.
+    withdrawn: whether it was the champion when a rollback returned to an earlier version (rollback.py).
     """
 
     name: str  # e.g. mtorl_kuairand/3
@@ -55,7 +55,7 @@ class Version:
     parent: str = ""
     reign: int = 0
     decision: str = ""
-    against: str = ""
+    compared_with: str = ""
     withdrawn: bool = False
 
 
@@ -74,9 +74,9 @@ class Registry:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold this lock while reading the registry and changing it accordingly; do no long work within it.
+        """A lock for reading the registry and then changing it accordingly; do not do long work within it.
 
-        Other processes wait, print that they wait, and stop with Busy in the end (lakehouse/locks.py).
+        Other processes wait, print that they wait, and after some time stop with Busy (lakehouse/locks.py).
         """
         with locked(self.lake, ("models",), self.dataset, [UNDATED]):
             yield
@@ -93,9 +93,9 @@ class Registry:
     ) -> Version:
         """Register a model folder (model_folder.save_model) as a new version; the champion does not change.
 
-        folder: on the lake's own file system; it is moved. The run holds params, the figures of each of `curves` under
-        its number from 1, and the folder. identity: all that the weights depend on. After a kill or a power
-        cut there is no version, or a complete one that `find_version` returns.
+        folder: must be on the file system of the lake; it is moved. The MLflow run has params, the folder, and each
+        entry of curves as the metrics of step 1, 2, ... identity: a text that names everything the weights depend on.
+        After a kill or a power cut either no version exists, or the complete version, which `find_version` returns.
         """
         client = _client(self.lake)
         from mlflow.entities import Metric, Param
@@ -110,7 +110,7 @@ class Registry:
         for path in (*folder.rglob("*"), folder):
             make_durable(path)
         swap_into_place(folder, files)
-        for path in files.parents[1:3]:  # made just now; MLflow's database outlasts a power cut, and so must they
+        for path in files.parents[1:3]:  # just created; they must survive a power cut, as MLflow's database does
             make_durable(path)
         client.set_terminated(run.info.run_id)
         name = self.model
@@ -120,7 +120,7 @@ class Registry:
         return _version(client.create_model_version(name, files.as_uri(), run.info.run_id, tags=tags))
 
     def write_lineage(self, version: Version, spec_version: str, trained_on: Mapping[str, str]) -> None:
-        """Write lineage.json beside the weights: their inputs, with the names and fingerprints that manifests use.
+        """Write lineage.json next to the weights: the training's inputs, with names and fingerprints as in manifests.
 
         trained_on: fingerprints of the partitions, by path in the lake. Writing it again gives the same file.
         """
@@ -129,7 +129,7 @@ class Registry:
         write_whole(self._files(version.run_id) / LINEAGE, json.dumps(lineage, indent=1) + "\n")
 
     def find_version(self, identity: str) -> Version | None:
-        """The version registered under that identity, the newest if there are several; None without one."""
+        """The newest version that is registered under that identity, or None."""
         matching = [v for v in self.versions() if v.identity == _short(identity)]
         return matching[-1] if matching else None
 
@@ -138,16 +138,16 @@ class Registry:
         return [_version(registered) for registered in model_versions(self.lake, self.model)]
 
     def named_version(self, name: str) -> Version:
-        """The version of that name (mtorl_kuairand/3). Raises UserError, which lists the versions, if there is none."""
+        """The version of that name (mtorl_kuairand/3). Raises UserError with all names if it does not exist."""
         registered = self.versions()
         for version in registered:
             if version.name == name:
                 return version
         listed = ", ".join(v.name for v in registered) or "none"
-        raise UserError(f"no model '{name}' of {self.dataset.name} in {self.lake.root}: there are {listed}")
+        raise UserError(f"unknown model '{name}' of {self.dataset.name} in {self.lake.root}: choose one of {listed}")
 
     def set_challenger(self, version: Version) -> None:
-        """Set the alias of its day's challenger; another run of the day may set it to another version."""
+        """Make it the challenger of its day, by an alias. A later run of the day may change the alias."""
         _client(self.lake).set_registered_model_alias(self.model, f"{CHALLENGER}-{version.day}", str(version.number))
 
     def challenger_of(self, day: str) -> Version | None:
@@ -157,28 +157,28 @@ class Registry:
     def make_champion(self, version: Version, *, back: bool = False) -> None:
         """Set the alias `champion`; from now on every scoring uses the version. It is no longer withdrawn.
 
-        Its reign becomes the latest, even if it was champion before, so that a rollback returns to its predecessor.
-        back: for a rollback; the version keeps its earlier reign. So does the present champion.
+        It gets a new reign, the latest, even if it was champion before, so that a rollback returns to its predecessor.
+        It keeps its reign in a rollback (back=True), and if it is the champion already.
         """
         client, name = _client(self.lake), self.model
-        now = self.find_champion()
-        if not (back or (now and now.number == version.number)):
+        champion = self.find_champion()
+        if not (back or (champion and champion.number == version.number)):
             reign = 1 + max((v.reign for v in self.versions()), default=0)
             client.set_model_version_tag(name, str(version.number), "reign", str(reign))
         if version.withdrawn:
             client.delete_model_version_tag(name, str(version.number), "withdrawn")
         client.set_registered_model_alias(name, CHAMPION, str(version.number))
 
-    def set_decision(self, version: Version, decision: str, *, against: str) -> None:
-        """Record the gate's decision and the champion it was compared with, in one tag, so atomically."""
-        self.set_tag(version, "decision", f"{against} {decision}")
+    def set_decision(self, version: Version, decision: str, *, compared_with: str) -> None:
+        """Record the gate's decision and the champion in the comparison; in one tag, so that both change together."""
+        self.set_tag(version, "decision", f"{compared_with} {decision}")
 
     def set_tag(self, version: Version, name: str, value: str) -> None:
-        """Record something about a version that does not depend on its weights, such as `withdrawn`."""
+        """Record a fact about a version that does not depend on its weights, such as `withdrawn`."""
         _client(self.lake).set_model_version_tag(self.model, str(version.number), name, value)
 
     def champion(self) -> Version:
-        """The champion. Raises UserError if there is none."""
+        """The champion. Raises UserError without a champion."""
         version = self.find_champion()
         if version is None:
             advice = f"run mtorl_history_{self.dataset.name} (make run)"
@@ -194,13 +194,13 @@ class Registry:
     def champion_before(self, day: str) -> Version | None:
         """The champion as of before that day, which was not trained on it. Raises UserError without a champion.
 
-        This is the present champion if it was trained through an earlier day. Otherwise it is, of all former champions
-        that were not withdrawn, the one trained through the latest earlier day (the newest of several). None if all of
-        them were trained on the day.
+        This is the present champion if its last day of training is earlier. Otherwise it is the former champion, not
+        withdrawn, whose last day of training is the latest before that day; of several, the newest. None if no former
+        champion has an earlier last day.
         """
-        now = self.champion()
-        if now.day < day:
-            return now
+        champion = self.champion()
+        if champion.day < day:
+            return champion
         candidates = [v for v in self.versions() if v.reign and not v.withdrawn and v.day < day]
         return max(candidates, key=lambda v: (v.day, v.reign), default=None)
 
@@ -214,11 +214,11 @@ class Registry:
         """The feature spec that a version's windows are cut with. Raises UserError if its files are missing."""
         path = self._files(version.run_id) / MODEL_SPEC_FILE
         if not path.is_file():
-            raise UserError(f"{path} is missing: {version.name} is no model any more; train again (make run)")
+            raise UserError(f"{path} is missing, so {version.name} cannot be used: train again (make run)")
         return FeatureSpec.from_json(path.read_text())
 
     def load_champion(self) -> tuple[str, "Method"]:
-        """The champion's version ("mtorl_kuairand/3") and model. Raises UserError if there is none."""
+        """The champion's version ("mtorl_kuairand/3") and model. Raises UserError without a champion."""
         version = self.champion()
         return version.name, self.load(version)
 
@@ -240,17 +240,17 @@ def registry_of(lake: Lake, dataset: Dataset, version: str) -> Registry:
 
 
 def load_named(lake: Lake, dataset: Dataset, version: str) -> "Method":
-    """The trained model of a version, of any method, by its name. Raises UserError if there is none."""
+    """The trained model of a version of any method, by its name. Raises UserError if the version does not exist."""
     registry = registry_of(lake, dataset, version)
     return registry.load(registry.named_version(version))
 
 
 def _version(registered: Any) -> Version:
     tags: Mapping[str, str] = registered.tags
-    against, _, decision = tags.get("decision", "").partition(" ")
+    compared_with, _, decision = tags.get("decision", "").partition(" ")
     return Version(
         f"{registered.name}/{registered.version}", int(registered.version), registered.run_id, tags.get("day", ""),
-        tags.get("identity", ""), tags.get("parent", ""), int(tags.get("reign", 0)), decision, against,
+        tags.get("identity", ""), tags.get("parent", ""), int(tags.get("reign", 0)), decision, compared_with,
         "withdrawn" in tags,
     )  # fmt: skip
 
@@ -260,7 +260,7 @@ def _short(identity: str) -> str:
 
 
 def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, object], files: Sequence[Path]) -> None:
-    """A run of that name in the dataset's experiment, with copies of the files as its artifacts."""
+    """Log a run of that name in the dataset's experiment, with copies of the files as its artifacts."""
     client = _client(lake)
     from mlflow.entities import Param
 
@@ -272,13 +272,13 @@ def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, obje
 
 
 def _client(lake: Lake) -> "MlflowClient":
-    """MLflow takes seconds to import and calls home unless told not to: both are seen to here."""
+    """A client of the lake's MLflow store. MLflow is imported here because that takes seconds; its telemetry is off."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    with hide_modules("polars", "pyspark"):  # MLflow looks for them, and does without: a tenth of its start
+    with hide_modules("polars", "pyspark"):  # optional for MLflow; hiding them saves a tenth of its start
         from mlflow import MlflowClient
 
-    # A line for each of the dozens of migrations of a new database tells nobody anything.
+    # Do not print the dozens of migrations of a new database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     create_store(lake)
@@ -286,9 +286,9 @@ def _client(lake: Lake) -> "MlflowClient":
 
 
 def create_store(lake: Lake) -> None:
-    """MLflow's database, where there is none yet: whole or not at all, since MLflow makes it in dozens of steps.
+    """Create MLflow's database if it does not exist, atomically.
 
-    It cannot mend one that is half made.
+    MLflow creates it in dozens of steps and cannot repair a database whose creation was interrupted.
     """
     if lake.mlflow_database.exists():
         return
@@ -298,13 +298,13 @@ def create_store(lake: Lake) -> None:
         staged = staging / lake.mlflow_database.name
         MlflowClient(tracking_uri=f"sqlite:///{staged.resolve()}").search_experiments(max_results=1)
         lake.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):  # another run was faster
+        with suppress(FileExistsError):  # another run has created it
             lake.mlflow_database.hardlink_to(staged)
 
 
 def _experiment_id(client: "MlflowClient", lake: Lake, dataset: Dataset) -> str:
-    found = client.get_experiment_by_name(dataset.name)
-    if found:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(dataset.name)
+    if experiment:
+        return str(experiment.experiment_id)
     location = (lake.mlflow_artifacts / dataset.name).as_uri()
     return str(client.create_experiment(dataset.name, artifact_location=location))

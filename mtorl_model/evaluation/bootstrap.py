@@ -1,7 +1,7 @@
-"""Intervals over users: a user's exposures depend on each other, so whole users are drawn again.
+"""Intervals from a bootstrap over users: the exposures of one user depend on each other, so whole users are drawn.
 
-A figure is a function of sums over labels. The sums are made once by user; a replicate draws as many users as
-there are, with replacement, and adds up theirs. One drawing serves every figure, so that differences are paired.
+A figure is a function of sums over labels. The sums are computed once for each user; a replicate draws U of the U users
+with replacement and adds up their sums. All figures use the same draws, so that differences are paired.
 Shapes: N labels, U users, R replicates, K sums.
 """
 
@@ -16,9 +16,9 @@ Floats = npt.NDArray[np.float64]
 
 REPLICATES = 1000
 _LEAST_REPLICATES = 200
-_LARGEST_DRAW = 200_000_000  # bytes; with very many users fewer replicates do
+_LARGEST_DRAW = 200_000_000  # bytes; fewer replicates are drawn if there are very many users
 _BYTES_AT_ONCE = 100_000_000
-FEWEST_USERS = 20  # fewer cannot say how much users differ: then there are no replicates, and no interval
+FEWEST_USERS = 20  # with fewer users there are no replicates and no intervals
 LEVEL = 0.95
 
 
@@ -26,26 +26,26 @@ class UserBootstrap:
     """Draws of the users of some labels."""
 
     def __init__(self, user_N: npt.NDArray[Any], *, replicates: int = REPLICATES, seed: int = 0) -> None:
-        """user_N: any value that names each label's user."""
+        """user_N: the user of each label; any values that can be sorted."""
         names, user = np.unique(user_N, return_inverse=True)
         self.users = len(names)
         self._user_N: Ints = user.astype(np.int64)
-        enough = min(replicates, max(_LEAST_REPLICATES, _LARGEST_DRAW // max(self.users, 1)))
-        self.replicates = enough if self.users >= FEWEST_USERS else 0
+        affordable = min(replicates, max(_LEAST_REPLICATES, _LARGEST_DRAW // max(self.users, 1)))
+        self.replicates = affordable if self.users >= FEWEST_USERS else 0
         rng = np.random.default_rng(seed)
-        # How often each user is drawn; more than 255 times never happens.
+        # How often each user is drawn; 255 times is never reached.
         self._drawn_RU = np.zeros((self.replicates, self.users), np.uint8)
         for drawn_U in self._drawn_RU:
             drawn_U[:] = np.bincount(rng.integers(0, self.users, self.users), minlength=self.users)
 
     def sums(self, values_NK: Floats) -> Floats:
-        """[1 + R, K]: the sums over all labels, then those of each replicate."""
+        """The sums over all labels, followed by the sums of each replicate, [1 + R, K]."""
         by_user_UK = np.zeros((self.users, values_NK.shape[1]))
         np.add.at(by_user_UK, self._user_N, values_NK)
         return self._add_up(by_user_UK)
 
     def counts(self, class_N: Ints, classes: int, weight_N: Floats | None = None) -> Floats:
-        """[1 + R, classes]: how many labels (or how much weight) each class has, 0 <= class_N < classes."""
+        """The number of labels (or their weight) in each class, [1 + R, classes]; 0 <= class_N < classes."""
         weight = np.ones(len(class_N)) if weight_N is None else weight_N
         shape = (self.users, classes)
         return self._add_up(sparse.coo_array((weight, (self._user_N, class_N)), shape).tocsr())
@@ -60,16 +60,16 @@ class UserBootstrap:
         return np.concatenate(parts)
 
 
-def quotient(part_R: Floats, whole_R: Floats) -> Floats:
-    """part / whole; NaN, a figure that does not exist, where the whole is 0."""
-    quotient_R: Floats = np.divide(part_R, whole_R, out=np.full(len(whole_R), np.nan), where=whole_R > 0)
+def quotient(part_R: Floats, total_R: Floats) -> Floats:
+    """part / total; NaN (the figure does not exist) if the total is 0."""
+    quotient_R: Floats = np.divide(part_R, total_R, out=np.full(len(total_R), np.nan), where=total_R > 0)
     return quotient_R
 
 
 def interval(figure_R: Floats) -> tuple[float, float] | None:
-    """The 95 % percentile interval of a figure; its first entry, the figure itself, is left out.
+    """The 95 % percentile interval of a figure, [1 + R]; the first entry, the figure itself, is left out.
 
-    None without replicates, and where it does not exist in more than a few of them (a class hardly ever drawn).
+    None without replicates, or if the figure does not exist in more than 5 % of them (a class that is rarely drawn).
     """
     replicates = figure_R[1:]
     real = replicates[np.isfinite(replicates)]
@@ -80,7 +80,7 @@ def interval(figure_R: Floats) -> tuple[float, float] | None:
 
 
 def estimate(figure_R: Floats) -> dict[str, float | None]:
-    """The figure with its interval: value, low, high; None where it does not exist."""
+    """The figure with its interval: value, low, high. None for a value or bound that does not exist."""
     low, high = interval(figure_R) or (None, None)
     value = float(figure_R[0])
     return {"value": value if np.isfinite(value) else None, "low": low, "high": high}

@@ -26,13 +26,13 @@ _SMALLEST = 1e-7  # a probability of 0 costs a finite log loss
 
 
 class Difference(NamedTuple):
-    """A head's mean log losses, nats, and `other` - `one` with its paired 95 % interval (None with few users)."""
+    """A head's mean log losses in nats, and candidate - base with its paired 95 % interval (None with few users)."""
 
     head: str
     users: int
     labels: int
-    one: float
-    other: float
+    base_loss: float
+    candidate_loss: float
     value: float
     low: float | None
     high: float | None
@@ -41,50 +41,49 @@ class Difference(NamedTuple):
 class Compared(NamedTuple):
     """The predictions of two models for the same labels, and the difference of each head that has a label."""
 
-    one: LabelPredictions
-    other: LabelPredictions
+    base: LabelPredictions
+    candidate: LabelPredictions
     heads: list[Difference]
 
 
 def compare(
     lake: Lake,
     dataset: Dataset,
-    one: Method,
-    other: Method,
+    base: Method,
+    candidate: Method,
     days: Iterable[str],
     split: str,
     cutoff: LabelCutoff | None = None,
 ) -> Compared | None:
-    """Compare two models on a split's labels of the given days; None without labels. Both must read one feature spec.
+    """Compare two models on a split's labels of the given days; None without labels.
 
-    Heads that one of the models does not predict are left out.
-
-    Raises Busy if one of the days is published again during the comparison.
+    Heads that only one of the models predicts are left out. cutoff: as in predict_labels. Raises UserError if the
+    models have different feature specs, and Busy if one of the days is published again during the comparison.
     """
-    if one.spec.version != other.spec.version:
-        raise UserError("the two models read different feature specs: no window is for both")
+    if base.spec.version != candidate.spec.version:
+        raise UserError("the two models have different feature specs, so they cannot read the same windows")
     days = list(days)
 
     with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
-        windows = split_windows(lake, dataset, days, split, one.encoder(dataset), with_times=cutoff is not None)
-        predictions = labels_of_each([one, other], windows, dataset, cutoff)
+        windows = split_windows(lake, dataset, days, split, base.encoder(dataset), with_times=cutoff is not None)
+        predictions = labels_of_each([base, candidate], windows, dataset, cutoff)
     if predictions is None:
         return None
-    labels_one, labels_other = predictions
-    users = UserBootstrap(labels_one.user_N)
-    losses_one, losses_other = head_losses(labels_one, one), head_losses(labels_other, other)
+    base_labels, candidate_labels = predictions
+    users = UserBootstrap(base_labels.user_N)
+    base_losses, candidate_losses = head_losses(base_labels, base), head_losses(candidate_labels, candidate)
     heads = [
-        _difference(head, one_N, losses_other[head][0], labelled_N, labels_one, users)
-        for head, (one_N, labelled_N) in losses_one.items()
-        if head in losses_other and labelled_N.any()
+        _difference(head, base_N, candidate_losses[head][0], labelled_N, base_labels, users)
+        for head, (base_N, labelled_N) in base_losses.items()
+        if head in candidate_losses and labelled_N.any()
     ]
-    return Compared(labels_one, labels_other, heads)
+    return Compared(base_labels, candidate_labels, heads)
 
 
 def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floats, npt.NDArray[np.bool_]]]:
-    """For each predicted head: the log loss of every label, in nats, and a mask of the labels that count for this head.
+    """For each predicted head: the log losses of all labels in nats, [N], and a mask of the labels that count, [N].
 
-    A gain is predicted to be known already with the probability maturity * p (delayed_feedback.py).
+    The predicted probability that a gain is already known is maturity * p (delayed_feedback.py).
     """
     policy_NA, gains_NG = labels.prediction
     losses = {}
@@ -103,26 +102,27 @@ def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floa
 
 def _difference(
     head: str,
-    one_N: Floats,
-    other_N: Floats,
+    base_N: Floats,
+    candidate_N: Floats,
     labelled_N: npt.NDArray[np.bool_],
     labels: LabelPredictions,
     users: UserBootstrap,
 ) -> Difference:
-    losses_N3 = np.stack([np.ones_like(one_N), one_N, other_N], axis=1)
-    count_R, one_R, other_R = users.sums(losses_N3 * labelled_N[:, None]).T
+    losses_N3 = np.stack([np.ones_like(base_N), base_N, candidate_N], axis=1)
+    count_R, base_R, candidate_R = users.sums(losses_N3 * labelled_N[:, None]).T
     count_R = np.maximum(count_R, 1)
-    interval = estimate((other_R - one_R) / count_R)
+    interval = estimate((candidate_R - base_R) / count_R)
     return Difference(
-        head, len(np.unique(labels.user_N[labelled_N])), int(labelled_N.sum()), float(one_R[0] / count_R[0]),
-        float(other_R[0] / count_R[0]), float((other_R[0] - one_R[0]) / count_R[0]), interval["low"], interval["high"],
+        head, len(np.unique(labels.user_N[labelled_N])), int(labelled_N.sum()), float(base_R[0] / count_R[0]),
+        float(candidate_R[0] / count_R[0]), float((candidate_R[0] - base_R[0]) / count_R[0]),
+        interval["low"], interval["high"],
     )  # fmt: skip
 
 
 def as_lines(heads: Iterable[Difference]) -> list[str]:
-    """One line per head."""
+    """One line per head: both losses, and the difference with its interval."""
     return [
-        f"{d.head:<12} {d.one:.5f} -> {d.other:.5f}  {d.value:+.5f} ({d.value / d.one:+.2%})"
+        f"{d.head:<12} {d.base_loss:.5f} -> {d.candidate_loss:.5f}  {d.value:+.5f} ({d.value / d.base_loss:+.2%})"
         + (f" [{d.low:+.5f}, {d.high:+.5f}]" if d.low is not None else "")
         + f"  {d.labels:,} labels of {d.users:,} users"
         for d in heads

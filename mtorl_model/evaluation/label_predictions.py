@@ -24,7 +24,7 @@ class LabelPredictions(NamedTuple):
     user_N: npt.NDArray[np.int64]
     exposure_N: npt.NDArray[np.int64]  # exposure_id
     action_N: npt.NDArray[np.int64]
-    previous_N: npt.NDArray[np.int64]  # the channel that copying repeats, -1 for none
+    previous_N: npt.NDArray[np.int64]  # the user's previous channel, -1 without one; see previous_channel
     gain_NG: npt.NDArray[np.float64]
     prediction: Prediction  # [N]
     feature_NF: npt.NDArray[np.float32]  # F is 0 if they were not requested
@@ -51,7 +51,7 @@ def predict_labels(
     """
     predictions = labels_of_each([model], tables, dataset, cutoff, with_features=with_features)
     if predictions is None:
-        raise UserError(f"nothing to evaluate for {dataset.name}: no step of these windows is a label")
+        raise UserError(f"no step of these windows of {dataset.name} is a label: evaluate other days or users")
     return predictions[0]
 
 
@@ -109,9 +109,9 @@ def _label_steps(
 def previous_channel(
     action_BL: npt.NDArray[np.integer[Any]], exposed_at_BL: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """The latest known channel strictly before each step's time, within the window; -1 if there is none.
+    """The latest known channel strictly before each step's time, within the window; -1 without one.
 
-    action_BL: the step's channel, -1 where unknown or padding. exposed_at_BL: ms, ascending; -1 at padding.
+    action_BL: the step's channel, -1 if unknown or padding. exposed_at_BL: ms, ascending; -1 at padding.
     It is taken from the earlier steps of the window, so that the baseline needs no feature that the spec may have
     dropped. As in the model's inputs, steps with the same time stamp do not see each other.
     """
@@ -125,7 +125,7 @@ def previous_channel(
 
 
 def _per_step(table: pa.Table, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """A whole-number list column as [N, L]; -1 where null."""
+    """A list column of whole numbers as [N, L]; null becomes -1."""
     values: npt.NDArray[np.int64] = (
         table.column(name).combine_chunks().flatten().fill_null(-1).to_numpy().reshape(shape)
     )

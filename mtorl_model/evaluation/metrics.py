@@ -1,7 +1,8 @@
-"""What an evaluation measures, each figure with its interval over users.
+"""The metrics of channel and gains, each with an interval over users.
 
-N labels, A actions (channels), R replicates of a bootstrap, B bins. Pooled over labels, macro over channels
-(design: protocol unseen-users). A figure is an array [1 + R]: its value, then its replicates.
+A figure is an array [1 + R]: its value, followed by its replicates. Figures are means over labels; the macro figures
+are means over channels.
+Shapes: N labels, A actions (channels), R replicates of a bootstrap, B bins.
 """
 
 from collections.abc import Sequence
@@ -19,45 +20,46 @@ Figures = dict[str, Floats]
 TOP_SHARES = (0.10, 0.20, 0.375, 0.50)  # of the exposures; the paper's budget pays for 37.5 %
 CALIBRATION_BINS = 10
 _SMALLEST = 1e-7  # a probability of 0 costs a finite log loss
-_SCORE_BINS = 2000  # by rank; AUC's replicates take scores of one bin as tied (its value is exact)
+_SCORE_BINS = 2000  # by rank; in AUC's replicates the scores of a bin count as tied (its value is exact)
 
 
 def top_name(share: float) -> str:
+    """The name of the figure for the top share: 0.1 gives rate_top_10pct."""
     return f"rate_top_{100 * share:g}pct"
 
 
 def channel_figures(action_N: Ints, guess_N: Ints, actions: int, users: UserBootstrap) -> Figures:
-    """How well a guess names the channel shown.
+    """F1, precision, recall and accuracy of guesses of the channel.
 
-    action_N: the channel shown, 0..A-1. guess_N: the guess, -1 where there is none (never right). Macro means are over
-    the channels that occur or are guessed, as in scikit-learn; so they are in each replicate.
+    action_N: the true channel, 0..A-1. guess_N: the guess; -1, for a missing guess, is never right. Macro means are
+    over the channels that occur or are guessed, as in scikit-learn, also within each replicate.
     """
     width = actions + 1  # the last column is "no guess"
     guess_N = np.where(guess_N < 0, actions, guess_N)
     confusion = users.counts(action_N * width + guess_N, actions * width).reshape(-1, actions, width)
     hits = np.einsum("raa->ra", confusion[:, :, :actions])
-    shown, guessed = confusion.sum(axis=2), confusion.sum(axis=1)[:, :actions]
-    present = shown + guessed > 0
+    actual, guessed = confusion.sum(axis=2), confusion.sum(axis=1)[:, :actions]
+    present = actual + guessed > 0
     return {
-        "f1_macro": _ratio(2 * hits, shown + guessed).mean(axis=1, where=present),
+        "f1_macro": _ratio(2 * hits, actual + guessed).mean(axis=1, where=present),
         "precision_macro": _ratio(hits, guessed).mean(axis=1, where=present),
-        "recall_macro": _ratio(hits, shown).mean(axis=1, where=present),
-        "accuracy": hits.sum(axis=1) / shown.sum(axis=1),
+        "recall_macro": _ratio(hits, actual).mean(axis=1, where=present),
+        "accuracy": hits.sum(axis=1) / actual.sum(axis=1),
     }
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    """part / whole, 0 where the whole is 0."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+def _ratio(part: Floats, total: Floats) -> Floats:
+    """part / total, and 0 if the total is 0."""
+    return np.divide(part, total, out=np.zeros_like(part), where=total > 0)
 
 
 def is_predictable(action_N: Ints, policy_NA: Floats, user_N: npt.NDArray[Any]) -> bool:
-    """Whether the model knows more about the channel than the channels' shares do.
+    """Whether the model predicts the channel better than the channels' shares do.
 
-    True where its mean log loss is lower than that of the labels' own shares (the best constant there is)
-    by more than twice the standard error of the difference. A user's labels are not independent, so the
-    error is clustered by user: sqrt(U / (U - 1) * sum over users of (sum of the user's deviations)^2) / N.
-    With fewer than two users there is no such error, and nothing is claimed.
+    True if its mean log loss is lower than that of the labels' own shares (the best constant prediction) by more than
+    twice the standard error of the difference. A user's labels are not independent, so the error is clustered by user:
+    sqrt(U / (U - 1) * sum over users of (sum of the user's deviations)^2) / N. With fewer than two users the error does
+    not exist, and the result is False.
     """
     shares_A = np.bincount(action_N, minlength=policy_NA.shape[1]) / len(action_N)
     chosen_N = np.take_along_axis(policy_NA, action_N[:, None], axis=1)[:, 0]
@@ -72,18 +74,19 @@ def is_predictable(action_N: Ints, policy_NA: Floats, user_N: npt.NDArray[Any]) 
 
 
 class RewardMetrics(NamedTuple):
-    """The figures of one gain, and its calibration curve: a point (mean prediction, rate, labels) a bin."""
+    """The figures of one gain, and its calibration curve: mean prediction, rate and number of labels of each bin."""
 
     figures: Figures
     calibration: list[dict[str, float]]
 
 
 def reward_metrics(gain_N: Floats, predicted_N: Floats, users: UserBootstrap) -> RewardMetrics:
-    """How well a predicted probability ranks and measures a binary gain; auc is NaN with one class only.
+    """AUC, log loss, top rates and calibration of a predicted probability of a binary gain.
 
-    base_logloss is that of the labels' own rate for everyone. rate_top_<x>pct is the rate among the x % of labels
-    of highest prediction, where labels tied at the threshold count with their mean. ece is the expected calibration
-    error: |mean prediction - rate|, over CALIBRATION_BINS bins of equally many labels, weighted by their labels.
+    gain_N: 0 or 1. auc is NaN with one class only. base_logloss is the log loss of predicting the labels' own rate for
+    every label. rate_top_<x>pct is the rate among the x % of the labels with the highest predictions; labels tied at
+    the threshold count with their mean. ece is the expected calibration error: the mean of |mean prediction - rate|
+    over CALIBRATION_BINS bins of about equally many labels, weighted by their labels.
     """
     p_N = np.clip(predicted_N, _SMALLEST, 1 - _SMALLEST)
     loss_N = -(gain_N * np.log(p_N) + (1 - gain_N) * np.log1p(-p_N))
@@ -111,42 +114,45 @@ def reward_metrics(gain_N: Floats, predicted_N: Floats, users: UserBootstrap) ->
     return RewardMetrics(figures, calibration)
 
 
-def _bins(score_N: Floats, most: int) -> tuple[Ints, int]:
-    """Bins of about equally many labels, ascending; equal scores share one. The bin of each label, and how many."""
-    edges = np.unique(np.quantile(score_N, np.linspace(0, 1, most + 1)[1:-1], method="lower"))
-    found, bin_N = np.unique(np.searchsorted(edges, score_N, side="left"), return_inverse=True)
-    return bin_N.astype(np.int64), len(found)
+def _bins(score_N: Floats, max_bins: int) -> tuple[Ints, int]:
+    """The bin of each label, and the number of bins.
+
+    Bins are ascending and have about equally many labels; equal scores are in the same bin.
+    """
+    edges = np.unique(np.quantile(score_N, np.linspace(0, 1, max_bins + 1)[1:-1], method="lower"))
+    used_bins, bin_N = np.unique(np.searchsorted(edges, score_N, side="left"), return_inverse=True)
+    return bin_N.astype(np.int64), len(used_bins)
 
 
 def _auc(positive_RB: Floats, negative_RB: Floats) -> Floats:
-    """The chance that a positive stands in a higher bin than a negative, ties half; NaN with one class only."""
-    below_RB = np.cumsum(negative_RB, axis=1) - negative_RB / 2
+    """The probability that a positive is in a higher bin than a negative; ties count half. NaN with one class only."""
+    lower_negatives_RB = np.cumsum(negative_RB, axis=1) - negative_RB / 2
     pairs_R = positive_RB.sum(axis=1) * negative_RB.sum(axis=1)
-    wins_R = (positive_RB * below_RB).sum(axis=1)
+    wins_R = (positive_RB * lower_negatives_RB).sum(axis=1)
     return quotient(wins_R, pairs_R)
 
 
 def _exact_auc(gain_N: Floats, predicted_N: Floats) -> float:
-    """As scikit-learn's roc_auc_score, which costs each day's fine-tuning 1.5 CPU seconds to import."""
+    """The AUC of scikit-learn's roc_auc_score, whose import would add 1.5 CPU seconds to each day's fine-tuning."""
     _, bin_N = np.unique(predicted_N, return_inverse=True)
-    gains_1B, others_1B = (np.bincount(bin_N, x_N).astype(float)[None] for x_N in (gain_N, 1 - gain_N))
-    return float(_auc(gains_1B, others_1B)[0])
+    positive_1B, negative_1B = (np.bincount(bin_N, x_N).astype(float)[None] for x_N in (gain_N, 1 - gain_N))
+    return float(_auc(positive_1B, negative_1B)[0])
 
 
 def _rate_of_top(labels_RB: Floats, gains_RB: Floats, share: float) -> Floats:
-    """Rate among the first share of the labels, bins in the order given; the last bin counts in part."""
+    """The rate among the first share of the labels, in the order of the bins; the last bin counts in part."""
     size_R1 = share * labels_RB.sum(axis=1, keepdims=True)
-    before_RB = np.cumsum(labels_RB, axis=1) - labels_RB
-    taken_RB = np.clip(size_R1 - before_RB, 0, labels_RB)
-    rate_R: Floats = (_ratio(gains_RB, labels_RB) * taken_RB).sum(axis=1) / size_R1[:, 0]
+    start_RB = np.cumsum(labels_RB, axis=1) - labels_RB
+    top_labels_RB = np.clip(size_R1 - start_RB, 0, labels_RB)
+    rate_R: Floats = (_ratio(gains_RB, labels_RB) * top_labels_RB).sum(axis=1) / size_R1[:, 0]
     return rate_R
 
 
 def _exact_rate_of_top(gain_N: Floats, predicted_N: Floats, share: float) -> float:
     size = int(np.ceil(share * len(gain_N)))
     threshold = np.partition(predicted_N, -size)[-size]
-    above, tied = predicted_N > threshold, predicted_N == threshold
-    return float((gain_N[above].sum() + (size - above.sum()) * gain_N[tied].mean()) / size)
+    is_above, is_tied = predicted_N > threshold, predicted_N == threshold
+    return float((gain_N[is_above].sum() + (size - is_above.sum()) * gain_N[is_tied].mean()) / size)
 
 
 def _x_log_x(x: Floats) -> Floats:
@@ -154,10 +160,10 @@ def _x_log_x(x: Floats) -> Floats:
 
 
 def as_json(figures: Figures, names: Sequence[str] = ()) -> dict[str, Any]:
-    """Each figure's value by its name, and `intervals`: name -> [low, high] (95 %, over users), or null.
+    """The value of each figure by name, and `intervals`: by name, [low, high] (95 %, over users) or null.
 
-    names: the figures to show; all of them where empty.
+    names: the figures to include; an empty tuple includes all.
     """
-    shown = {name: figure for name, figure in figures.items() if name in names or not names}
-    values = {name: float(f[0]) if np.isfinite(f[0]) else None for name, f in shown.items()}
-    return {**values, "intervals": {name: interval(figure) for name, figure in shown.items()}}
+    selected = {name: figure for name, figure in figures.items() if name in names or not names}
+    values = {name: float(f[0]) if np.isfinite(f[0]) else None for name, f in selected.items()}
+    return {**values, "intervals": {name: interval(figure) for name, figure in selected.items()}}

@@ -1,13 +1,13 @@
-"""metrics.json in words: a short table for the terminal."""
+"""metrics.json as a short table for the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def as_text(metrics: Mapping[str, Any]) -> str:
-    """The headline figures as a short table, each with its interval, beside the baselines'.
+    """The headline figures with their intervals, and the comparison with each baseline.
 
-    Where the channel cannot be predicted it has no figures here: an F1 would only say how evenly channels are named.
+    A channel that cannot be predicted has no figures here: its F1 would only measure how evenly the channels are named.
     """
     channel, compared, baselines = metrics.get("channel"), metrics["model_minus_baseline"], metrics["baselines"]
     lines = [
@@ -21,29 +21,29 @@ def as_text(metrics: Mapping[str, Any]) -> str:
             f"channel      macro-F1 {with_interval(channel, 'f1_macro')}  accuracy {with_interval(channel, 'accuracy')}"
         )
         lines += [
-            f"             {verdict(found['f1_macro'])} {name.replace('_', ' ')},"
+            f"             {verdict(differences['f1_macro'])} {name.replace('_', ' ')},"
             f" {baselines['channel'][name]['f1_macro']:.3f}"
-            for name, found in compared["channel"].items()
+            for name, differences in compared["channel"].items()
         ]
     else:
-        lines.append("channel      cannot be predicted here: no better than the channels' own shares")
-    for gain, found in metrics["reward"].items():
+        lines.append("channel      cannot be predicted: no better than the channels' shares")
+    for gain, figures in metrics["reward"].items():
         lines.append(
-            f"{gain:<12} AUC {with_interval(found, 'auc')}  log loss {found['logloss']:.3f} (base"
-            f" {found['base_logloss']:.3f})  rate {found['rate']:.3f}, top 37.5 % {found['rate_top_37.5pct']:.3f}"
+            f"{gain:<12} AUC {with_interval(figures, 'auc')}  log loss {figures['logloss']:.3f} (base"
+            f" {figures['base_logloss']:.3f})  rate {figures['rate']:.3f}, top 37.5 % {figures['rate_top_37.5pct']:.3f}"
         )
         lines += [
-            f"             {verdict(other['auc'])} {name.replace('_', ' ')}, AUC"
-            f" {in_brackets({**other['auc'], 'value': baselines['reward'][gain][name]['auc'], 'low': None})}"
-            for name, other in compared["reward"][gain].items()
+            f"             {verdict(differences['auc'])} {name.replace('_', ' ')}, AUC"
+            f" {in_brackets({**differences['auc'], 'value': baselines['reward'][gain][name]['auc'], 'low': None})}"
+            for name, differences in compared["reward"][gain].items()
         ]
     policy = metrics["policy"]
     if policy["identified"]:
-        found = policy["deterministic"]
+        estimates = policy["deterministic"]
         lines += [
-            f"policy       recommended channel {in_brackets(found['dr'])} (doubly robust)",
-            f"             {verdict(found['minus_logging'])} the log, {in_brackets(policy['logging'])}",
-            f"             {verdict(found['minus_best_fixed'])} always {policy['best_fixed_channel']}",
+            f"policy       recommended channel {in_brackets(estimates['dr'])} (doubly robust)",
+            f"             {verdict(estimates['minus_logging'])} the log, {in_brackets(policy['logging'])}",
+            f"             {verdict(estimates['minus_best_fixed'])} always {policy['best_fixed_channel']}",
         ]
     else:
         lines.append(f"policy       value not identified: {policy['why']}")
@@ -51,23 +51,23 @@ def as_text(metrics: Mapping[str, Any]) -> str:
 
 
 def with_interval(block: Mapping[str, Any], name: str) -> str:
-    """A figure of a block that has `intervals`, as metrics.as_json makes it."""
+    """A figure of a block with `intervals` (see metrics.as_json) as text."""
     low, high = block["intervals"][name] or (None, None)
     return in_brackets({"value": block[name], "low": low, "high": high})
 
 
-def in_brackets(found: Mapping[str, Any]) -> str:
-    """An estimate (value, low, high) as ".750 [.740, .760]"; "-" where there is none."""
-    if found["value"] is None:
+def in_brackets(estimate: Mapping[str, Any]) -> str:
+    """An estimate (value, low, high) as "0.750 [0.740, 0.760]"; "-" without a value."""
+    if estimate["value"] is None:
         return "-"
-    bounds = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
-    return f"{found['value']:.3f}{bounds}"
+    bounds = "" if estimate["low"] is None else f" [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return f"{estimate['value']:.3f}{bounds}"
 
 
 def verdict(difference: Mapping[str, Any]) -> str:
-    """In words: better, worse, or no difference to be seen; with the difference and its interval."""
+    """The difference with its interval, and whether the model is better, worse, or not clearly different."""
     value, low, high = (difference[k] for k in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return "cannot be compared with"
-    word = "beats" if low > 0 else "falls short of" if high < 0 else "cannot be told from"
+    word = "beats" if low > 0 else "falls short of" if high < 0 else "does not differ clearly from"
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]: {word}"

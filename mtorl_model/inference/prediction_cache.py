@@ -1,8 +1,8 @@
-"""The predictions of the last scoring, kept so that they need not be computed again.
+"""A cache of the predictions of the last scoring.
 
-A user's prediction is a function of the encoded window and of the model (user_predictions.py). So it is looked up by a
-digest of that window among the predictions of the dataset's last scoring, if that used the same model, code, libraries
-and kind of processor; computing it again would give the same bits. The cache is in `LAKE/answer_cache/dataset=.../` and
+A user's prediction is a function of the encoded window and of the model (user_predictions.py). If the dataset's last
+scoring used the same model, code, libraries and kind of processor, a prediction is looked up by a digest of the window;
+computing it again would give the same bits. The cache is in `LAKE/answer_cache/dataset=.../` and
 may be deleted at any time.
 
 It saves work if a day's journeys are repaired and scored again. From one night to the next it saves work only if the
@@ -45,9 +45,9 @@ def record_type(model: Method) -> np.dtype[np.void]:
     if GAINS in model.predicts:
         fields.append(("gains", np.float64, len(model.spec.gains)))
     fields += [
-        # Whether the predicted click of a remembered step is above tau, oldest step first.
+        # For each remembered step, oldest first: whether its predicted click is above tau.
         ("reliable", np.bool_, model.config.steps),
-        ("shown", np.int32),  # exposures in channels that the model knows
+        ("shown", np.int32),  # exposures in the channels of the feature spec
     ]
     return np.dtype(fields)
 
@@ -65,7 +65,7 @@ class PredictionFile:
         file.write(identity.encode())
         return cls(file, record)
 
-    def is_of(self, identity: str) -> bool:
+    def has_identity(self, identity: str) -> bool:
         self._file.seek(0)
         return self._file.read(_HEADER) == identity.encode()
 
@@ -79,43 +79,43 @@ class PredictionFile:
         # A new map for each call, so that records of earlier calls do not stay in memory.
         return np.memmap(self._file, self._record, mode="r", offset=_HEADER)[rows_X]
 
-    def pieces(self) -> Iterator[Records]:
+    def chunks(self) -> Iterator[Records]:
         """All records in their order, in chunks."""
         self._file.seek(_HEADER)
-        while piece := self._file.read(_RECORDS_PER_READ * self._record.itemsize):
-            yield np.frombuffer(piece, self._record)
+        while chunk := self._file.read(_RECORDS_PER_READ * self._record.itemsize):
+            yield np.frombuffer(chunk, self._record)
 
     def close(self) -> None:
         self._file.close()
 
 
-class EarlierPredictions:
-    """Predictions of an earlier scoring by the same model, looked up by the inputs that they were made from.
+class CachedPredictions:
+    """Predictions of the last scoring by the same model, looked up by the digest of their inputs.
 
-    Half of each digest is in memory, with its position in the file.
+    The first half of each digest is in memory, with the position of its record in the file.
     """
 
     def __init__(self, file: PredictionFile) -> None:
         self._file = file
-        first_U = np.concatenate([np.empty(0, np.uint64), *(part["inputs"][:, 0].copy() for part in file.pieces())])
+        first_U = np.concatenate([np.empty(0, np.uint64), *(part["inputs"][:, 0].copy() for part in file.chunks())])
         self._order = np.argsort(first_U)
         self._first_U = first_U[self._order]
-        self._one_by_one = Lock()  # scoring threads share the file's position
+        self._file_lock = Lock()  # scoring threads share the file's position
 
     def find(self, inputs_N2: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_], Records | None]:
-        """Which of the inputs have a prediction, and the predictions of those that have."""
+        """Which of N digests have a prediction, and the K predictions of those; None if the cache is empty."""
         if not len(self._order):
             return np.zeros(len(inputs_N2), dtype=bool), None
-        place_N = np.searchsorted(self._first_U, inputs_N2[:, 0]).clip(max=len(self._order) - 1)
-        with self._one_by_one:
-            records_N = self._file.take(self._order[place_N])
+        position_N = np.searchsorted(self._first_U, inputs_N2[:, 0]).clip(max=len(self._order) - 1)
+        with self._file_lock:
+            records_N = self._file.take(self._order[position_N])
         known_N = (records_N["inputs"] == inputs_N2).all(axis=1)
         return known_N, records_N[known_N]
 
 
 @contextmanager
-def earlier_predictions(lake: Lake, model: Method, dataset: Dataset) -> Iterator[EarlierPredictions | None]:
-    """The cached predictions, or None if there are none of this model."""
+def cached_predictions(lake: Lake, model: Method, dataset: Dataset) -> Iterator[CachedPredictions | None]:
+    """The cached predictions of this model on this dataset, or None."""
     try:
         opened = _cache_file(lake, dataset).open("rb")
     except FileNotFoundError:
@@ -123,11 +123,11 @@ def earlier_predictions(lake: Lake, model: Method, dataset: Dataset) -> Iterator
         return
     with opened:
         file = PredictionFile(opened, record_type(model))
-        yield EarlierPredictions(file) if file.is_of(identity(model)) else None
+        yield CachedPredictions(file) if file.has_identity(identity(model)) else None
 
 
-def keep_predictions(lake: Lake, dataset: Dataset, staged: Path) -> None:
-    """Put a staged file of predictions in place of those of the dataset's last scoring."""
+def replace_cache(lake: Lake, dataset: Dataset, staged: Path) -> None:
+    """Replace the cached predictions of the dataset by a staged file."""
     make_durable(staged)
     replace_files([staged], [_cache_file(lake, dataset)])
 

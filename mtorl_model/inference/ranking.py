@@ -1,4 +1,4 @@
-"""User-level allocation (section 3.7.2 of the paper): who is worth a budget, by predicted reward."""
+"""User-level allocation (section 3.7.2 of the paper): the order of the users by predicted reward."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def fused_reward(gains_UG: Floats, gain_weights: tuple[float, ...]) -> Floats:
-    """The predicted reward of U users: the mean of their predicted gains, weighted as equation 18 fuses them."""
+    """The predicted reward of each user, [U]: the mean of the predicted gains with the weights of equation 18."""
     return np.average(gains_UG, axis=1, weights=gain_weights)
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from lakehouse.rows import ARROW_TYPES, ROWS_PER_GROUP, arrow_schema
 from mtorl_model.inference.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
-from mtorl_model.inference.prediction_cache import EarlierPredictions, PredictionFile
+from mtorl_model.inference.prediction_cache import CachedPredictions, PredictionFile
 from mtorl_model.inference.ranking import best_first, fused_reward
 from mtorl_model.inference.user_predictions import predict_users
 from mtorl_model.methods.method import GAINS, POLICY, Method, base_rates
@@ -22,14 +22,14 @@ from schemas.dataset import Dataset
 from schemas.tables import channel_allocation, channel_policies, user_reward_ranks
 from schemas.tables.channel_policies import FROM_MODEL, INITIAL
 
-# A user with fewer exposures than this, in channels that the model knows, gets the initial policy: the model was
-# trained to predict transitions, and a single exposure has none.
+# A user with fewer exposures than this, in channels of the feature spec, gets the initial policy. The model was trained
+# to predict transitions, and a journey of one exposure has no transition.
 MIN_JOURNEY = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """U users, in the order of their journeys. Their policies, which are the largest part, stay in a file.
+    """The scores of U users, in the order of their journeys. Policies, the largest part, stay in a file.
 
     If the journey is too short, or the model does not predict it, the policy is the initial one, and each gain has its
     base rate.
@@ -39,10 +39,10 @@ class Scores:
     gains_UG: npt.NDArray[np.float64]  # probability of each gain
     long_U: npt.NDArray[np.bool_]  # False: the journey is too short
     counts: ChannelCounts  # of the exposures that the journeys remember
-    carried: int  # users with a cached prediction of an earlier scoring
+    reused: int  # users whose prediction came from the cache
     predictions: PredictionFile
     predicts: frozenset[str]  # of the model
-    initial_A: npt.NDArray[np.float64]  # equation 17, of the exposures that all these journeys remember
+    initial_A: npt.NDArray[np.float64]  # equation 17, for the exposures that all these journeys remember
 
     def policy_XA(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The policies of these rows (at least one): probability of each channel of the spec."""
@@ -51,7 +51,7 @@ class Scores:
         return np.where(self.long_U[rows_X, None], self.predictions.take(rows_X)["policy"], self.initial_A)
 
     def source(self, head: str, rows: pa.Array) -> pa.Array:
-        """Whether the policies, or the gains, of these rows are the model's or the initial ones."""
+        """The column `source` of these rows: FROM_MODEL or INITIAL. head: POLICY or GAINS."""
         from_model_X = self.long_U[rows.to_numpy()] & (head in self.predicts)
         return pc.if_else(pa.array(from_model_X), FROM_MODEL, INITIAL)
 
@@ -61,30 +61,30 @@ def score_journeys(
     model: Method,
     dataset: Dataset,
     file: PredictionFile,
-    earlier: EarlierPredictions | None = None,
+    cached: CachedPredictions | None = None,
 ) -> Scores:
     """Scores of all rows of `tables` (layout of schemas/tables/journeys.py), in their order.
 
-    file: receives the predictions for every user. earlier: cached predictions, which are used for equal inputs.
+    file: receives the predictions of every user. cached: predictions that are used again for equal inputs.
     """
     spec, rates = model.spec, base_rates(model)
     user_id = [pa.array([], ARROW_TYPES[dataset.user_id.column.dtype])]
     gains, exposures = [np.empty((0, len(spec.gains)))], [np.empty(0, dtype=np.int32)]
-    counts, carried = ChannelCounts.zeros(len(spec.channels)), 0
-    for predicted in predict_users(tables, model, dataset, base_rate(model, dataset), earlier):
+    counts, reused = ChannelCounts.zeros(len(spec.channels)), 0
+    for predicted in predict_users(tables, model, dataset, base_rate(model, dataset), cached):
         records_U = predicted.records_U
         file.append(records_U)
         user_id.append(predicted.user_id)
         gains.append(records_U["gains"].copy() if GAINS in model.predicts else np.tile(rates, (len(records_U), 1)))
         exposures.append(records_U["shown"].copy())
-        counts, carried = counts + predicted.counts, carried + predicted.carried
+        counts, reused = counts + predicted.counts, reused + predicted.reused
     long_U = np.concatenate(exposures) >= MIN_JOURNEY
     return Scores(
         pa.concat_arrays(user_id),
         np.where(long_U[:, None], np.concatenate(gains), rates),
         long_U,
         counts,
-        carried,
+        reused,
         file,
         model.predicts,
         channel_level(spec.channels, counts).initial_A,
@@ -92,7 +92,7 @@ def score_journeys(
 
 
 def base_rate(model: Method, dataset: Dataset) -> float:
-    """tau of the implicit policy: how often training users had the gain that is known at once."""
+    """tau of the implicit policy: the rate of clicks (see click_gain) among training users."""
     return model.initial_policy.gain_rates[model.spec.gains[click_gain(dataset)]]
 
 
@@ -120,9 +120,9 @@ def allocation_table(scores: Scores, model: Method, dataset: Dataset, version: s
 
 
 def policies_tables(scores: Scores, model: Method, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
-    """The table `channel_policies`, ordered by user_id, a row group at a time."""
+    """The table `channel_policies`, ordered by user_id, in chunks of a row group."""
     channels = pa.array(model.spec.channels, pa.string())
-    for rows in _pieces(pc.sort_indices(scores.user_id)):
+    for rows in _row_groups(pc.sort_indices(scores.user_id)):
         policy_XA = scores.policy_XA(rows.to_numpy())
         users, actions = policy_XA.shape
         keys = channels.take(pa.array(np.tile(np.arange(actions), users)))
@@ -140,10 +140,10 @@ def policies_tables(scores: Scores, model: Method, dataset: Dataset, version: st
 
 
 def ranks_tables(scores: Scores, model: Method, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
-    """The table `user_reward_ranks`, ordered by rank, a row group at a time."""
+    """The table `user_reward_ranks`, ordered by rank, in chunks of a row group."""
     reward_U = fused_reward(scores.gains_UG, model.spec.gain_weights)
     ranked = 0
-    for rows in _pieces(best_first(scores.user_id, reward_U)):
+    for rows in _row_groups(best_first(scores.user_id, reward_U)):
         gains_XG = scores.gains_UG[rows.to_numpy()]
         yield _as_contract(
             user_reward_ranks.user_reward_ranks(dataset),
@@ -159,8 +159,8 @@ def ranks_tables(scores: Scores, model: Method, dataset: Dataset, version: str, 
         ranked += len(rows)
 
 
-def _pieces(order: pa.Array) -> Iterator[pa.Array]:
-    """An order of the users, a row group at a time."""
+def _row_groups(order: pa.Array) -> Iterator[pa.Array]:
+    """The indices of the users, in chunks of a row group."""
     for start in range(0, len(order), ROWS_PER_GROUP):
         yield order.slice(start, ROWS_PER_GROUP)
 

@@ -1,7 +1,7 @@
 """A model's predictions for every user's next step, from the users' journeys.
 
 A user's prediction depends, to the last bit, only on the user's window and the model: not on the other users, not on
-the number of cores, and not on whether it was computed today or cached in an earlier night. The last bits of a matrix
+the number of cores, and not on whether it was computed now or came from the cache. The last bits of a matrix
 product depend on its shape and on its distribution over threads. So windows of one length are predicted together,
 without padding, in blocks of a fixed size (the last block is filled up with its last window), and each block by one
 thread; the threads share the blocks.
@@ -27,11 +27,11 @@ from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.journey_windows import journeys_to_windows
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
-from mtorl_model.inference.prediction_cache import EarlierPredictions, Records, record_type
+from mtorl_model.inference.prediction_cache import CachedPredictions, Records, record_type
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 
-USERS_AT_ONCE = 8192  # of all lengths, read and sorted by length; predictions do not depend on it
+USERS_PER_CHUNK = 8192  # sorted by length together; predictions do not depend on this number
 # Windows of one length in a block; the last bits of a prediction depend on it. On a CPU as many as fit into its cache,
 # on a GPU enough to keep it busy.
 WINDOWS_IN_BLOCK = {"cpu": 128, "cuda": 1024}
@@ -47,7 +47,7 @@ class UserPredictions(NamedTuple):
     user_id: pa.Array
     records_U: Records
     counts: ChannelCounts  # of the exposures that the journeys remember
-    carried: int  # how many are cached predictions of an earlier scoring
+    reused: int  # number of predictions from the cache
 
 
 def predict_users(
@@ -55,7 +55,7 @@ def predict_users(
     model: Method,
     dataset: Dataset,
     tau: float,
-    earlier: EarlierPredictions | None = None,
+    cached: CachedPredictions | None = None,
 ) -> Iterator[UserPredictions]:
     """Predictions for all rows of `journeys` (layout of schemas/tables/journeys.py) in their order, in chunks.
 
@@ -64,10 +64,10 @@ def predict_users(
     encoder = model.encoder(dataset)
 
     def predicted(users: pa.Table) -> UserPredictions:
-        return _predict_read(users, model, encoder, dataset, tau, earlier)
+        return _predict_read(users, model, encoder, dataset, tau, cached)
 
-    with model.prepared():  # until the last prediction is taken
-        yield from _side_by_side(predicted, rechunk(journeys, USERS_AT_ONCE))
+    with model.prepared():  # the context ends after the last prediction
+        yield from _parallel_map(predicted, rechunk(journeys, USERS_PER_CHUNK))
 
 
 def _predict_read(
@@ -76,7 +76,7 @@ def _predict_read(
     encoder: Encoder,
     dataset: Dataset,
     tau: float,
-    earlier: EarlierPredictions | None,
+    cached: CachedPredictions | None,
 ) -> UserPredictions:
     """Predict one chunk of users: group them by window length, then cut and encode each group without padding."""
     remembered_U = pc.list_value_length(users.column("memory")).to_numpy()
@@ -84,7 +84,7 @@ def _predict_read(
     order_U = np.argsort(length_U, kind="stable")
     by_length, length_U = users.take(pa.array(order_U)), length_U[order_U]
     records_U = np.zeros(len(users), record_type(model))
-    counts, carried = ChannelCounts.zeros(len(model.spec.channels)), 0
+    counts, reused = ChannelCounts.zeros(len(model.spec.channels)), 0
     rows_per_part = _BLOCKS_ENCODED * WINDOWS_IN_BLOCK[device()]
     for length in np.unique(length_U):
         first, end = np.searchsorted(length_U, [length, length + 1])
@@ -92,28 +92,28 @@ def _predict_read(
             part = slice(start, min(start + rows_per_part, end))
             windows = journeys_to_windows(by_length.slice(start, part.stop - start), model.spec, dataset, int(length))
             encoded = encoder.encode(windows)
-            records_N, known = _records(encoded, model, dataset, tau, earlier)
-            seen = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), int(length) - 1)
-            records_N["shown"] = seen.flatten().to_numpy().reshape(len(records_N), -1).sum(axis=1)
+            records_N, known = _records(encoded, model, dataset, tau, cached)
+            exposures = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), int(length) - 1)
+            records_N["shown"] = exposures.flatten().to_numpy().reshape(len(records_N), -1).sum(axis=1)
             counts += count_remembered(windows, encoded, records_N["reliable"][:, -length:], dataset)
             records_U[order_U[part]] = records_N
-            carried += known
+            reused += known
     user_id = pa.concat_arrays(
         users.column("user_id").chunks or [pa.array([], ARROW_TYPES[dataset.user_id.column.dtype])]
     )
-    return UserPredictions(user_id, records_U, counts, carried)
+    return UserPredictions(user_id, records_U, counts, reused)
 
 
 def _records(
-    encoded: Encoded, model: Method, dataset: Dataset, tau: float, earlier: EarlierPredictions | None
+    encoded: Encoded, model: Method, dataset: Dataset, tau: float, cached: CachedPredictions | None
 ) -> tuple[Records, int]:
-    """The records of N windows of one length, except `shown`; and how many of them are cached predictions."""
+    """The records of N windows of one length, except `shown`, and the number of them that came from the cache."""
     windows, length = encoded.valid_NL.shape
     records_N = np.zeros(windows, record_type(model))
     inputs_N2 = _digests(encoded)
     new_N = np.ones(windows, dtype=bool)
-    if earlier is not None:
-        known_N, records_K = earlier.find(inputs_N2)
+    if cached is not None:
+        known_N, records_K = cached.find(inputs_N2)
         if records_K is not None:
             records_N[known_N] = records_K
         new_N = ~known_N
@@ -140,15 +140,15 @@ def _digests(encoded: Encoded) -> npt.NDArray[np.uint64]:
     )  # fmt: skip
     windows, length = encoded.valid_NL.shape
     rows = np.concatenate([array.reshape(windows, -1).view(np.uint8) for array in inputs], axis=1)
-    salt = length.to_bytes(8, "little")  # windows of two lengths may have as many bytes
+    salt = length.to_bytes(8, "little")  # windows of different lengths may have the same number of bytes
     digests = b"".join(hashlib.blake2b(row, digest_size=16, salt=salt).digest() for row in rows)
     return np.frombuffer(digests, np.uint64).reshape(windows, 2)
 
 
-def _side_by_side(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def _parallel_map(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Apply `work` to the items on as many threads as torch would use; yields the results in the order of the items.
 
-    Each thread computes with one torch thread. At most one item more than there are threads is in work.
+    Each thread computes with one torch thread. Reads at most one item more than the number of threads in advance.
     """
     threads = torch.get_num_threads()
     futures: deque[Future[R]] = deque()

@@ -73,13 +73,13 @@ def main() -> None:
     compared = compare(lake, dataset, champion, challenger, days, VALIDATION)
     if compared is None:
         raise UserError(f"no validation user of {dataset.name} has a label from {args.first_day} to {args.last_day}")
-    _, user_N = np.unique(compared.one.user_N, return_inverse=True)
+    _, user_N = np.unique(compared.base.user_N, return_inverse=True)
     labels_U = np.bincount(user_N).astype(np.float64)
     print(f"{len(labels_U)} validation users, {int(labels_U.sum()):,} labels; share of challengers that pass, by how")
     print("many margins (m) they are truly worse")
     print(f"{'head':<12}{'users':>8}" + "".join(f"{margins:>+7.0f} m" for margins in MARGINS))
-    challenger_losses = head_losses(compared.other, challenger)
-    for head, (champion_N, _) in head_losses(compared.one, champion).items():
+    challenger_losses = head_losses(compared.candidate, challenger)
+    for head, (champion_N, _) in head_losses(compared.base, champion).items():
         if head not in challenger_losses:
             continue
         challenger_N, _ = challenger_losses[head]

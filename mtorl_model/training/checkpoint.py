@@ -12,36 +12,36 @@ from schemas.errors import UserError
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors, numbers, text, and lists and dicts of them. A kill leaves the old file or the new one."""
+    """Write a dict of tensors, numbers, text, and lists and dicts of them, atomically."""
     buffer = BytesIO()
     torch.save(content, buffer)
     write_whole(path, buffer.getvalue())
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read the file of save_tensors, on the CPU. Raises UserError if it is broken or contains code."""
+    """Read a file of save_tensors; the tensors are on the CPU. Raises UserError if it is broken or contains code."""
     raw = BytesIO(path.read_bytes())  # errors after this line are about the content, not about the disk
     try:
         content: dict[str, Any] = torch.load(raw, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path} is no file of plain tensors ({reason}): delete it and train again") from error
+        raise UserError(f"{path} is not a file of plain tensors ({reason}): delete it and train again") from error
     return content
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write the state of a training. identity: configs, feature spec and data that it belongs to."""
+    """Write the state of a training. identity: a text that names its configs, feature spec and data."""
     save_tensors(path, {"identity": identity, "state": state})
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state, or None without a checkpoint. Raises UserError if it belongs to another training."""
+    """The state, or None without a checkpoint. Raises UserError if the checkpoint has another identity."""
     if not path.exists():
         return None
     content = load_tensors(path)
     if content.get("identity") != identity:
         raise UserError(
-            f"the checkpoint {path} is of a training with other configs, features or data: delete it to start anew"
+            f"the checkpoint {path} belongs to a training with other configs, features or data: delete it to start over"
         )
     state: dict[str, Any] = content["state"]
     return state

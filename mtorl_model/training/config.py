@@ -1,4 +1,4 @@
-"""Settings of training a network, and of fine-tuning it on a day."""
+"""Settings for training a network and for fine-tuning it on a day."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,23 @@ KEPT_EPOCHS = ("best", "last")
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig(JsonConfig):
-    """How the weights are found: Adam, early stopping on the validation users.
+    """Training with Adam and early stopping on the validation users.
 
     The defaults are those of section 4.1.3, except the patience, which the paper does not state.
     """
 
-    batch_size: int = 512  # windows a step
-    # Parts of a batch, computed one after another or on as many processes; their gradients are added up. Each draws
-    # its own preference pairs and dropout, so that the weights follow from the parts, not from who computes them.
+    batch_size: int = 512  # windows per step
+    # Parts of a batch, computed one after another or by several processes; their gradients are added up. Each part has
+    # its own draws of preference pairs and dropout, so the weights do not depend on the process that computes it.
     micro_batches: int = 1
     learning_rate: float = 1e-3  # of Adam
-    schedule: str = "constant"  # of the learning rate; "cosine": a short rise to it, then a fall to near nothing
+    schedule: str = "constant"  # of the learning rate; "cosine": a short linear rise, then a fall to nearly 0
     weight_decay: float = 0.0  # decoupled
     max_epochs: int = 800  # passes over the training windows, at most
     patience: int = 20  # epochs without a better validation loss before stopping
-    keep: str = "best"  # the weights to end with: those of the epoch of lowest validation loss, or of the "last" one
-    seed: int = 0  # of weights, order, dropout and preference pairs
-    members: int = 1  # models, of this seed and the next ones, whose probabilities are averaged
+    keep: str = "best"  # the final weights: of the epoch with the lowest validation loss, or of the "last" epoch
+    seed: int = 0  # of initial weights, order, dropout and preference pairs
+    members: int = 1  # networks, with this seed and the following ones, whose probabilities are averaged
     gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
     checkpoint_every: int = 500  # optimiser steps between checkpoints
     device: str = "auto"  # "auto" (a GPU if there is one), "cpu" or "cuda"
@@ -52,15 +52,15 @@ class TrainConfig(JsonConfig):
 
 @dataclass(frozen=True, slots=True)
 class FineTuneConfig(JsonConfig):
-    """A day's fine-tuning: limits for reading and for the change of the weights, however long the history is."""
+    """Fine-tuning on a day. Its cost and its change of the weights are limited, whatever the length of the history."""
 
     learning_rate: float = 1e-4  # of Adam, constant
-    batch_size: int = 128  # windows a step
-    max_steps: int = 200  # optimiser steps a day, at most
+    batch_size: int = 128  # windows per step
+    max_steps: int = 200  # optimiser steps per day, at most
     passes: int = 2  # over the day's own windows, at most
     replay_share: float = 0.5  # of each batch: windows of earlier days
-    replay_days: int = 12  # earlier days that are read for it, half of them of the last recent_days
-    recent_days: int = 30  # or more, where the dataset's gains may come later than that
+    replay_days: int = 12  # earlier days to read windows from, half of them among the last recent_days
+    recent_days: int = 30  # or more, if gains of the dataset may follow later than that
     gradient_clip: float = 1.0  # largest norm of the gradient
     device: str = "auto"
 

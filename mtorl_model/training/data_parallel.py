@@ -1,7 +1,7 @@
 """Data-parallel training: several processes with the same weights, each with its parts of every batch.
 
-The processes are started by torchrun, or by `launch` on one machine; each joins the others with `joined`. In a
-process that has joined none, all of this is about one process alone, and nothing is sent anywhere.
+torchrun starts the processes, or `launch` does on one machine; each enters `joined` to communicate with the others.
+Outside of `joined` all functions here act as for a single process and do not communicate.
 """
 
 import ctypes
@@ -23,26 +23,26 @@ from torch.nn.parallel import DistributedDataParallel
 
 from schemas.errors import EXIT_TRY_AGAIN, Busy, UserError
 
-# The first process may encode a long history while the others wait. A dead process is noticed by its launcher.
-_PATIENCE = timedelta(hours=6)
-_LAUNCHER_TAKES_S = 10  # at most, until it ends those that a dead process has left behind
-_PR_SET_PDEATHSIG = 1  # of Linux, see man prctl
+# The others wait while the first process encodes, perhaps a long history. The launcher detects dead processes.
+_TIMEOUT = timedelta(hours=6)
+_LAUNCHER_DELAY_S = 10  # at most, until the launcher ends the other processes after one has died
+_PR_SET_PDEATHSIG = 1  # see man prctl (Linux)
 
 T = TypeVar("T")
 
 
 def processes() -> int:
-    """How many train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this is the one process that writes: checkpoints, the registry, the lake."""
+    """Whether this is the first process; only it writes checkpoints, the registry and the lake."""
     return rank() == 0
 
 
@@ -53,9 +53,9 @@ def is_launched() -> bool:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Within, this process is one of those that a launcher has started; each has a GPU of its own where device is one.
+    """Within this context the process communicates with the others of its launcher; on GPUs, each process has one.
 
-    Raises UserError where there are too few GPUs; Busy where another process has died, which ends this one, too.
+    Raises UserError if there are too few GPUs, and Busy if another process has died.
     """
     if not is_launched():
         yield
@@ -65,28 +65,30 @@ def joined(device: torch.device) -> Iterator[None]:
     if on_gpu and local_rank >= torch.cuda.device_count():
         raise UserError(
             f"{os.environ['LOCAL_WORLD_SIZE']} processes for the {torch.cuda.device_count()} GPUs of this machine: "
-            "start one process a GPU (--processes, torchrun's --nproc-per-node)"
+            "start one process per GPU (--processes, torchrun's --nproc-per-node)"
         )
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
     try:
         yield
     except UserError:
         if not is_first():
-            time.sleep(_LAUNCHER_TAKES_S)  # mostly all of them find the same fault: the first one says it
+            time.sleep(_LAUNCHER_DELAY_S)  # usually all processes fail alike; the first one prints the error
         raise
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
-        time.sleep(_LAUNCHER_TAKES_S)  # the launcher names the one that died, and ends this one
-        raise Busy("another process of this training has died: start it again, it goes on from there") from error
+        time.sleep(_LAUNCHER_DELAY_S)  # the launcher names the dead process and ends this one
+        raise Busy(
+            "another process of this training has died: start the training again, it resumes from its checkpoint"
+        ) from error
     finally:
         dist.destroy_process_group()
 
 
 def own_parts(parts: int) -> slice:
-    """The parts of a batch that this process computes. Raises UserError if they cannot be shared evenly."""
+    """The parts of a batch that this process computes. Raises UserError if they cannot be distributed evenly."""
     share, remainder = divmod(parts, processes())
     if remainder:
         raise UserError(
@@ -97,14 +99,14 @@ def own_parts(parts: int) -> slice:
 
 
 def replicated(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The model whose gradients, on the last backward of a step, become the mean over the processes."""
+    """The model, wrapped so that the last backward pass of a step averages gradients over the processes."""
     if processes() == 1:
         return model
     return DistributedDataParallel(model, device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None)
 
 
 def add_up(tensor: Tensor) -> Tensor:
-    """The tensor, in place, as the sum over all processes. The host does not wait for a GPU."""
+    """Add up the tensor over all processes, in place. The host does not wait for a GPU."""
     if processes() > 1:
         dist.all_reduce(tensor)
     return tensor
@@ -131,7 +133,7 @@ def first_alone(make: Callable[[], T]) -> T:
 
 
 def all_same(value: str) -> bool:
-    """Whether all processes hold this value."""
+    """Whether the value is equal in all processes."""
     values: list[str] = [""] * processes()
     if processes() > 1:
         dist.all_gather_object(values, value)
@@ -139,12 +141,12 @@ def all_same(value: str) -> bool:
 
 
 def launch(number: int, module: str, arguments: Sequence[str]) -> None:
-    """Run `python -m module arguments` as that many processes of this machine that train together, as torchrun does.
+    """Run `python -m module arguments` in several processes on this machine that train together, as torchrun does.
 
-    Unlike torchrun it exits with the status of the process that failed first, so that a scheduler can tell a
-    person's error from one that passes, and says in one line which one was killed.
+    Unlike torchrun it exits with the status of the process that failed first, so that a scheduler can distinguish a
+    user's error from a temporary one. If a process was killed, it prints one line that names the process.
     """
-    # torch.distributed's launcher is slow to import and not needed by those that are launched.
+    # torch.distributed's launcher is slow to import, and the launched processes do not need it.
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -157,20 +159,20 @@ def launch(number: int, module: str, arguments: Sequence[str]) -> None:
     )  # fmt: skip
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
-    except SignalException as signalled:  # the processes have been ended
+    except SignalException as signalled:  # torch has already ended the processes
         sys.exit(128 + signalled.sigval)
     except ChildFailedError as error:
-        # SIGTERM is what the launcher itself ends the others with.
-        status_by_rank = {which: failure.exitcode for which, failure in error.failures.items()}
-        killed = [which for which, status in status_by_rank.items() if status < 0 and -status != signal.SIGTERM]
-        failed = [which for which, status in status_by_rank.items() if status > 0]
-        which = next(iter(killed or failed or status_by_rank))
-        status = status_by_rank[which]
-        if status > 0:  # it has said why
+        # After a failure the launcher itself ends the other processes with SIGTERM.
+        status_by_rank = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        killed = [rank for rank, status in status_by_rank.items() if status < 0 and -status != signal.SIGTERM]
+        failed = [rank for rank, status in status_by_rank.items() if status > 0]
+        first_rank = next(iter(killed or failed or status_by_rank))
+        status = status_by_rank[first_rank]
+        if status > 0:  # the process has printed its error
             sys.exit(status)
         print(
-            f"error: process {which} of the {number} that train was killed by {signal.Signals(-status).name} "
-            "(out of memory?): start it again, it goes on from there",
+            f"error: process {first_rank} of {number} was killed by {signal.Signals(-status).name} (out of memory?): "
+            "start the training again, it resumes from its checkpoint",
             file=sys.stderr,
         )
         sys.exit(EXIT_TRY_AGAIN)
@@ -181,6 +183,6 @@ def _is_lost_connection(error: RuntimeError) -> bool:
 
 
 def _die_with_launcher() -> None:
-    """A launcher that is killed outright ends nothing that it started: then the system shall."""
+    """Let the system end this process when its launcher dies; a launcher killed by SIGKILL cannot do so itself."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -3,7 +3,7 @@
 They contain only windows of training users, with labels as known at the end of the day. Both samples depend only on the
 dataset, the day and the lake. At most `FineTuneConfig.replay_days` earlier days are opened, so the cost does not grow
 with the history: half of them from the last `recent_days`, whose late gains may have become known since, and the others
-from all days before.
+from all days before those.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from schemas.tables import SEQUENCES
 
 
 class DaySample(NamedTuple):
-    """new, replay: windows; either may have none. inputs: fingerprints of the partitions read, by path in the lake."""
+    """new, replay: windows, possibly zero. inputs: fingerprints of the partitions read, by path in the lake."""
 
     new: Encoded
     replay: Encoded
@@ -48,10 +48,10 @@ def draw_day(
     *,
     known_at_ms: int | None = None,
 ) -> DaySample:
-    """The samples of a day, labels as known at known_at_ms (None: at the end of the day).
+    """The samples of a day, with labels as known at known_at_ms (None: at the end of the day).
 
-    Raises UserError where its sequences are missing or cut with another feature spec, Busy where what it reads is
-    published anew meanwhile.
+    Raises UserError if the day's sequences are missing or were cut with another feature spec, and Busy if another run
+    publishes one of the days at the same time.
     """
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {day}".encode()).digest()))
     known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
@@ -65,15 +65,15 @@ def draw_day(
                 f"the model reads {encoder.spec.version}: run that day again (make backfill)"
             )
         if days_cut_with(lake, dataset, manifest.spec_version, None, day_before(day)) != known_days:
-            raise Busy(f"the sequences of earlier days than {day} were published anew just now: run again")
+            raise Busy(f"another run has just published sequences of days before {day}: run again")
         inputs = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
 
-        new_size, old_size = _per_batch(config)
+        new_size, replay_size = _per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
         path, *replayed = inputs
         new = _rows(lake, path, columns, config.max_steps * new_size, rng)
         steps = steps_of(len(new), config)
-        windows_per_day = -(-steps * old_size // max(len(replayed), 1))
+        windows_per_day = -(-steps * replay_size // max(len(replayed), 1))
         replay = [_rows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
         at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
         cutoff = fit_cutoff(at_ms, [new, *replay], dataset, feedback)
@@ -86,31 +86,31 @@ def draw_day(
 
 
 def steps_of(new_windows: int, config: FineTuneConfig) -> int:
-    """Optimiser steps for a day with that many windows: config.passes over them, config.max_steps at most."""
+    """Optimiser steps for a day with that many windows: config.passes over them, but at most config.max_steps."""
     return min(config.max_steps, -(-config.passes * new_windows // _per_batch(config)[0]))
 
 
 def mixed_batches(sample: DaySample, config: FineTuneConfig, *, seed: int) -> Iterator[Batch]:
-    """steps_of batches, each with the same share of replay; without earlier days, of new windows alone."""
+    """steps_of batches, each with the same share of replayed windows; without earlier days, only new windows."""
     rng = np.random.default_rng(seed)
-    news = _endless(len(sample.new.valid_NL), rng)
-    olds = _endless(len(sample.replay.valid_NL), rng)
-    new_size, old_size = _per_batch(config)
+    new_rows = _endless(len(sample.new.valid_NL), rng)
+    replay_rows = _endless(len(sample.replay.valid_NL), rng)
+    new_size, replay_size = _per_batch(config)
     for _ in range(steps_of(len(sample.new.valid_NL), config)):
-        parts = [sample.new.take(np.sort([next(news) for _ in range(new_size)]))]
+        parts = [sample.new.take(np.sort([next(new_rows) for _ in range(new_size)]))]
         if len(sample.replay.valid_NL):
-            parts.append(sample.replay.take(np.sort([next(olds) for _ in range(old_size)])))
+            parts.append(sample.replay.take(np.sort([next(replay_rows) for _ in range(replay_size)])))
         yield Encoded(*map(np.concatenate, zip(*parts, strict=True))).batch()
 
 
 def _per_batch(config: FineTuneConfig) -> tuple[int, int]:
-    """New and replayed windows of a batch."""
-    old = round(config.batch_size * config.replay_share)
-    return config.batch_size - old, old
+    """The numbers of new and of replayed windows in a batch."""
+    replayed = round(config.batch_size * config.replay_share)
+    return config.batch_size - replayed, replayed
 
 
 def _endless(windows: int, rng: np.random.Generator) -> Iterator[int]:
-    """Every window once, in random order, then again in another."""
+    """The indices of all windows in random order, again and again, each time in another order."""
     while True:
         yield from rng.permutation(windows).tolist()
 
@@ -130,7 +130,7 @@ def _replay_days(
 
 
 def _rows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
-    """At most `count` windows of training users of a partition, in its order; memory for no more than those."""
+    """At most `count` random windows of a partition's training users, in its order. Only these stay in memory."""
     partition = lake.root / path
     split = [table.column("split") for table in read_tables([partition], ["split"])]
     is_train = np.concatenate([np.zeros(0, bool), *(pc.equal(s, TRAIN).to_numpy() for s in split)])
@@ -141,6 +141,6 @@ def _rows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.
         rows_here = chosen[(chosen >= start) & (chosen < start + len(table))] - start
         parts.append(table.take(pa.array(rows_here)))
         start += len(table)
-    if not parts:  # a day without rows
+    if not parts:  # the partition has no rows
         return pq.read_schema(min(partition.glob("*.parquet"))).empty_table().select(columns)
     return pa.concat_tables(parts)

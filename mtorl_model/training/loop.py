@@ -161,7 +161,7 @@ def fine_tune(
         losses = stepper.mean_losses(stepper.sums)
         network.eval().to("cpu")
     if not all(map(math.isfinite, losses.values())):
-        raise UserError("fine-tuning diverged: a loss is no finite number; lower the learning rate")
+        raise UserError("fine-tuning diverged: a loss is not a finite number; lower the learning rate")
     return losses
 
 
@@ -174,7 +174,7 @@ class _Stepper:
         on_gpu = self.device.type == "cuda"
         self.parts = settings.micro_batches
         self.own_parts = data_parallel.own_parts(self.parts)
-        # Only on the GPU: on a CPU a compiled step of `small` is slower, and compiling takes minutes.
+        # Only on a GPU: on a CPU, compiling takes minutes and makes a step of `small` slower.
         compiles = on_gpu and settings.compiled
         self.forward = data_parallel.replicated(_compiled(self.network) if compiles else self.network, self.device)
         # The paper does not state a precision; on a GPU matrix products use bfloat16. Many CPUs cannot compute in it,
@@ -308,7 +308,7 @@ class _Training(_Stepper):
         epoch = Epoch(self.mean_losses(data_parallel.add_up(self.sums)), self._validate())
         if not all(map(math.isfinite, epoch.curves().values())):
             raise UserError(
-                f"training diverged: a loss of epoch {len(self.history.epochs) + 1} is no finite number; "
+                f"training diverged: a loss of epoch {len(self.history.epochs) + 1} is not a finite number; "
                 "lower the learning rate"
             )
         self.history.epochs.append(epoch)

@@ -214,7 +214,7 @@ def test_a_short_journey_gets_the_initial_policy(lake):
 
 
 def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
-    monkeypatch.setattr(user_predictions, "USERS_AT_ONCE", 16)
+    monkeypatch.setattr(user_predictions, "USERS_PER_CHUNK", 16)
     table = journeys(random_users(75))
     found = set()
     for rows_per_read, files, rows_per_group in ((1, 1, 1000), (7, 3, 10), (4096, 2, 5), (16, 1, 16)):

@@ -41,4 +41,4 @@ def test_only_repaired_journeys_are_predicted_again(tmp_path, capsys):
     assert [m.rows for m in score_day(Registry(lake, dataset), DAY)] == [200, 200, len(spec.channels)]
     publish_journeys(lake, dataset, spec, 200, repaired=2)
     score_day(Registry(lake, dataset), DAY)
-    assert "198 of 200 predictions carried over" in capsys.readouterr().out
+    assert "198 of 200 predictions reused" in capsys.readouterr().out

@@ -49,18 +49,18 @@ def saved(folder: Path, spec: FeatureSpec, seed: int = 0) -> MTORL:
     return model
 
 
-def test_a_model_folder_gives_back_the_same_model(
+def test_a_loaded_model_equals_the_saved_one(
     synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, tmp_path: Path
 ) -> None:
-    before = saved(tmp_path / "model", synthetic_lake[1])
-    after = load_model(tmp_path / "model")
-    assert isinstance(after, MTORL)
-    assert (after.config, after.spec, after.initial_policy) == (before.config, before.spec, POLICY)
-    assert after.networks[0].sizes == before.networks[0].sizes
+    model = saved(tmp_path / "model", synthetic_lake[1])
+    loaded = load_model(tmp_path / "model")
+    assert isinstance(loaded, MTORL)
+    assert (loaded.config, loaded.spec, loaded.initial_policy) == (model.config, model.spec, POLICY)
+    assert loaded.networks[0].sizes == model.networks[0].sizes
     batch = next(store.in_order(32))
     with torch.no_grad():
-        for one, two in zip(before.networks[0].eval()(batch), after.networks[0].eval()(batch), strict=True):
-            assert torch.equal(one, two)
+        for expected, output in zip(model.networks[0].eval()(batch), loaded.networks[0].eval()(batch), strict=True):
+            assert torch.equal(output, expected)
 
 
 class _Code:
@@ -71,25 +71,25 @@ class _Code:
         return (os.mkdir, (str(self.path),))
 
 
-def test_a_file_that_holds_code_is_refused_and_the_code_not_run(
+def test_a_file_that_contains_code_is_refused_and_the_code_is_not_run(
     synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path
 ) -> None:
     saved(tmp_path / "model", synthetic_lake[1])
     trace = tmp_path / "executed"
     for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
         write({"action.weight": _Code(trace)}, tmp_path / "model" / WEIGHTS)
-        with pytest.raises(UserError, match="no file of plain tensors"):
+        with pytest.raises(UserError, match="not a file of plain tensors"):
             load_model(tmp_path / "model")
     assert not trace.exists()
 
 
-def test_a_broken_folder_is_refused_in_one_line(synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path) -> None:
+def test_a_broken_folder_is_an_error_of_one_line(synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     saved(folder, synthetic_lake[1])
     weights = (folder / WEIGHTS).read_bytes()
     for length in range(0, len(weights), len(weights) // 7):
         (folder / WEIGHTS).write_bytes(weights[:length])
-        with pytest.raises(UserError, match="no file of plain tensors"):
+        with pytest.raises(UserError, match="not a file of plain tensors"):
             load_model(folder)
     torch.save({"other": torch.zeros(1)}, folder / WEIGHTS)
     with pytest.raises(UserError, match="does not fit"):
@@ -99,23 +99,23 @@ def test_a_broken_folder_is_refused_in_one_line(synthetic_lake: tuple[Lake, Feat
         load_model(folder)
 
 
-def test_the_initial_policy_is_the_channels_shares_of_the_click_rates(
+def test_the_initial_policy_is_proportional_to_the_click_rates(
     synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore
 ) -> None:
     spec = synthetic_lake[1]
-    got = fit_initial_policy(store, spec)
-    shown, clicks, views = np.zeros(3), np.zeros(3), 0.0
+    policy = fit_initial_policy(store, spec)
+    exposures, clicks, views = np.zeros(3), np.zeros(3), 0.0
     for batch in store.in_order(50):
         for channel, gains in zip(batch.action_BL[batch.label_BL], batch.gains_BLG[batch.label_BL], strict=True):
-            shown[channel] += 1
+            exposures[channel] += 1
             clicks[channel] += float(gains[0])
             views += float(gains[1])
-    rate = clicks.sum() / shown.sum()
-    ctr = (clicks + PRIOR_EXPOSURES * rate) / (shown + PRIOR_EXPOSURES)
-    assert got.channels == spec.channels
-    assert got.probabilities == pytest.approx(ctr / ctr.sum())
-    assert got.gain_rates == pytest.approx({"click": rate, "long_view": views / shown.sum()})
-    assert InitialPolicy.from_json(got.to_json()) == got
+    rate = clicks.sum() / exposures.sum()
+    ctr = (clicks + PRIOR_EXPOSURES * rate) / (exposures + PRIOR_EXPOSURES)
+    assert policy.channels == spec.channels
+    assert policy.probabilities == pytest.approx(ctr / ctr.sum())
+    assert policy.gain_rates == pytest.approx({"click": rate, "long_view": views / exposures.sum()})
+    assert InitialPolicy.from_json(policy.to_json()) == policy
 
 
 def test_without_any_click_all_channels_are_equal(synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore) -> None:
@@ -132,7 +132,7 @@ def crown(lake: Lake, folder: Path, params: dict[str, object], curves: list[dict
 
 
 @pytest.mark.slow
-def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_lake(
+def test_the_champion_is_the_version_set_last_and_moves_with_its_lake(
     synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path
 ) -> None:
     lake, spec = Lake(tmp_path / "lake"), synthetic_lake[1]
@@ -164,17 +164,19 @@ def test_the_champion_is_the_version_that_was_made_it_last_and_moves_with_its_la
         assert torch.equal(weight, second.networks[0].state_dict()[name])
     assert not torch.equal(champion.networks[0].action.weight, first.networks[0].action.weight)
 
-    # Who only reads the registry waits neither for MLflow nor for torch: seconds of every step of a day.
+    # A program that only reads the registry imports neither MLflow nor torch; that would cost each daily step seconds.
     code = "import sys, mtorl_model.export_champion as e; e.main(); print({'mlflow', 'torch'} & {*sys.modules})"
-    asked = ["--dataset", "kuairand", "--lake", str(moved.root), "--out", str(tmp_path / "out")]
-    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, timeout=60, check=True)
+    arguments = ["--dataset", "kuairand", "--lake", str(moved.root), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines() == [f"mtorl_kuairand/2 -> {tmp_path / 'out'}", "set()"]
 
 
-def train_command(lake: Path, *more: str, dataset: str = "kuairand") -> subprocess.CompletedProcess[str]:
+def train_command(lake: Path, *arguments: str, dataset: str = "kuairand") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mtorl_model.train", "--dataset", dataset, "--lake", str(lake), "--device", "cpu"]
     return subprocess.run(
-        [*command, "--from", DAYS[0], "--to", DAYS[1], *more],
+        [*command, "--from", DAYS[0], "--to", DAYS[1], *arguments],
         cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
 
@@ -185,7 +187,9 @@ def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
     done = train_command(lake.root, "--max-epochs", "1", "--members", "1")
     assert done.returncode == 0, done.stderr
     epoch, first, *_ = done.stdout.splitlines()
-    assert re.fullmatch(r"epoch 1: validation loss \d\.\d{4}", epoch)  # bin/embedded_airflow/progress.py looks for it
+    assert re.fullmatch(
+        r"epoch 1: validation loss \d\.\d{4}", epoch
+    )  # bin/embedded_airflow/progress.py parses this line
     assert first.startswith("mtorl_kuairand/1 is the champion of kuairand")
     assert done.stderr == ""
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
@@ -213,30 +217,30 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
 
 
-def test_members_differ_by_seed_and_their_answers_are_averaged(tmp_path: Path) -> None:
+def test_members_differ_by_seed_and_their_predictions_are_averaged(tmp_path: Path) -> None:
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     tau = 0.5
     config = CONFIG.changed({"prior_adjustment": tau, "members": 2, "seed": 3})
     train_champion(lake, KUAIRAND, *DAYS, MTORL, config)
     _, champion = Registry(lake, KUAIRAND).load_champion()
     (batch,) = open_windows(lake, Encoder(spec, KUAIRAND), *DAYS, "validation").in_order(1000)
-    answers = []
+    outputs = []
     for model in champion.networks:
         with torch.no_grad():
             output = model.eval()(batch)
-            answers.append((model.policy(output).double(), model.predicted_gains(output).double()))
-    assert len(answers) == 2
-    assert not torch.allclose(answers[0][1], answers[1][1])
-    policy_BLA, gains_BLG = (torch.stack(of_members).mean(0).numpy() for of_members in zip(*answers, strict=True))
+            outputs.append((model.policy(output).double(), model.predicted_gains(output).double()))
+    assert len(outputs) == 2
+    assert not torch.allclose(outputs[0][1], outputs[1][1])
+    policy_BLA, gains_BLG = (torch.stack(per_member).mean(0).numpy() for per_member in zip(*outputs, strict=True))
     weighed_BLA = policy_BLA / np.array(champion.initial_policy.channel_shares) ** tau
-    got = champion.predict(batch)
-    assert np.allclose(got.gains_XG, gains_BLG)
-    assert np.allclose(got.policy_XA, weighed_BLA / weighed_BLA.sum(-1, keepdims=True))
-    assert np.allclose(got.policy_XA.sum(-1), 1)
+    predicted = champion.predict(batch)
+    assert np.allclose(predicted.gains_XG, gains_BLG)
+    assert np.allclose(predicted.policy_XA, weighed_BLA / weighed_BLA.sum(-1, keepdims=True))
+    assert np.allclose(predicted.policy_XA.sum(-1), 1)
 
 
 def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train without MLflow, which takes seconds."""
+    """Replace the registry, so that training does not wait seconds for MLflow."""
     monkeypatch.setattr(Registry, "find_version", lambda *args: None)
     monkeypatch.setattr(Registry, "make_champion", lambda *args: None)
     monkeypatch.setattr("mtorl_model.train.export_for_daily_run", lambda *args: None)
@@ -245,7 +249,7 @@ def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "register", lambda *args, **kwargs: version)
 
 
-def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_registry(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     newer = replace(spec, last_day="2022-05-08")
@@ -259,7 +263,7 @@ def test_training_takes_the_spec_of_the_day_it_is_told(tmp_path: Path, monkeypat
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day="2022-04-01")
 
 
-def test_the_checkpoint_belongs_to_configs_spec_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_config_and_range_of_days_has_its_own_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_registry(monkeypatch)
     monkeypatch.setattr("mtorl_model.train.shutil.rmtree", lambda path, **kwargs: None)
     lake, _ = synthetic.write_lake(tmp_path, users=40)
@@ -270,7 +274,7 @@ def test_the_checkpoint_belongs_to_configs_spec_and_data(tmp_path: Path, monkeyp
     assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 3
 
 
-def test_the_entry_point_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+def test_the_entry_point_prints_one_line_about_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = train_command(tmp_path / "empty")
     assert (done.returncode, done.stdout) == (2, "")

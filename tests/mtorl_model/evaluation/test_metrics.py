@@ -1,4 +1,4 @@
-"""Metrics against values computed by hand, by scikit-learn, and against chance; intervals over users."""
+"""Metrics compared with values computed by hand and by scikit-learn, and on random labels; intervals over users."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ def bootstrap(labels: int, per_user: int = 1, replicates: int = 100) -> UserBoot
     return UserBootstrap(np.arange(labels) // per_user, replicates=replicates)
 
 
-def channel(shown, guess, actions: int) -> dict[str, float]:
-    figures = channel_figures(np.asarray(shown), np.asarray(guess), actions, bootstrap(len(shown)))
+def channel(actual, guess, actions: int) -> dict[str, float]:
+    figures = channel_figures(np.asarray(actual), np.asarray(guess), actions, bootstrap(len(actual)))
     return {name: figure[0] for name, figure in figures.items()}
 
 
@@ -26,82 +26,85 @@ def reward(gain, predicted) -> dict[str, float]:
 
 
 def test_channel_metrics_by_hand():
-    shown, guess = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 0, 0]
-    got = channel(shown, guess, 4)
-    # left: 2 of 4 guesses right, 2 of 3 found; mid: 1 of 2, 1 of 2; right: never guessed. The fourth is nowhere and
-    # does not count.
-    assert got["precision_macro"] == pytest.approx((1 / 2 + 1 / 2) / 3)
-    assert got["recall_macro"] == pytest.approx((2 / 3 + 1 / 2) / 3)
-    assert got["f1_macro"] == pytest.approx((4 / 7 + 1 / 2) / 3)
-    assert channel(shown, [0, 0, 0, 1, 1, 3], 4)["f1_macro"] == pytest.approx((1 + 1) / 4)  # guessed, never shown
-    assert got["accuracy"] == pytest.approx(3 / 6)
-    # No guess is a miss, and no class of its own in the mean.
-    assert channel(shown, [-1, 0, 0, 1, 1, 2], 4)["f1_macro"] == pytest.approx((2 * 2 / 5 + 1 + 1) / 3)
+    actual, guess = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 0, 0]
+    figures = channel(actual, guess, 4)
+    # Channel 0: precision 2 / 4, recall 2 / 3; channel 1: 1 / 2 and 1 / 2; channel 2 is never guessed. Channel 3 does
+    # not occur and does not count.
+    assert figures["precision_macro"] == pytest.approx((1 / 2 + 1 / 2) / 3)
+    assert figures["recall_macro"] == pytest.approx((2 / 3 + 1 / 2) / 3)
+    assert figures["f1_macro"] == pytest.approx((4 / 7 + 1 / 2) / 3)
+    assert channel(actual, [0, 0, 0, 1, 1, 3], 4)["f1_macro"] == pytest.approx(
+        (1 + 1) / 4
+    )  # guessed, but does not occur
+    assert figures["accuracy"] == pytest.approx(3 / 6)
+    # A missing guess is an error, but not another class in the mean.
+    assert channel(actual, [-1, 0, 0, 1, 1, 2], 4)["f1_macro"] == pytest.approx((2 * 2 / 5 + 1 + 1) / 3)
 
 
 def test_channel_metrics_and_their_replicates_against_scikit_learn():
-    shown, guess, user = RNG.integers(0, 3, 400), RNG.integers(0, 3, 400), np.arange(400) // 8
+    actual, guess, user = RNG.integers(0, 3, 400), RNG.integers(0, 3, 400), np.arange(400) // 8
     users = UserBootstrap(user, replicates=3)
-    figures = channel_figures(shown, guess, 3, users)
+    figures = channel_figures(actual, guess, 3, users)
     for replicate in range(4):
         drawn = np.ones(50, int) if replicate == 0 else users._drawn_RU[replicate - 1]
         weight = drawn[user]
         rows = np.repeat(np.arange(400), weight)
-        p, r, f1, _ = precision_recall_fscore_support(shown[rows], guess[rows], average="macro")
-        got = [figures[n][replicate] for n in ("precision_macro", "recall_macro", "f1_macro")]
-        assert got == pytest.approx([p, r, f1])
-        assert figures["accuracy"][replicate] == pytest.approx((shown == guess)[rows].mean())
+        p, r, f1, _ = precision_recall_fscore_support(actual[rows], guess[rows], average="macro")
+        values = [figures[n][replicate] for n in ("precision_macro", "recall_macro", "f1_macro")]
+        assert values == pytest.approx([p, r, f1])
+        assert figures["accuracy"][replicate] == pytest.approx((actual == guess)[rows].mean())
 
 
 def test_a_channel_that_follows_a_rule_is_predictable():
-    shown = RNG.integers(0, 3, 300)
-    hint = 0.6 * np.eye(3)[shown] + 0.4 / 3
-    assert is_predictable(shown, hint, np.arange(300) // 10)
+    actual = RNG.integers(0, 3, 300)
+    hint = 0.6 * np.eye(3)[actual] + 0.4 / 3
+    assert is_predictable(actual, hint, np.arange(300) // 10)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_channels_are_not_predictable(seed):
     rng = np.random.default_rng(seed)
-    shown, user = rng.integers(0, 3, 3000), np.arange(3000) // 10
-    assert not is_predictable(shown, rng.dirichlet(np.full(3, 50.0), 3000), user)
-    assert not is_predictable(shown, np.full((3000, 3), 1 / 3), user)
+    actual, user = rng.integers(0, 3, 3000), np.arange(3000) // 10
+    assert not is_predictable(actual, rng.dirichlet(np.full(3, 50.0), 3000), user)
+    assert not is_predictable(actual, np.full((3000, 3), 1 / 3), user)
 
 
 def test_the_labels_of_one_user_are_not_independent():
-    # Three of four users are guessed well and one badly: 400 independent labels would be evidence, 4 users are none.
-    right = np.repeat([True, True, True, False], 100)
-    shown = np.tile([0, 1], 200)
-    policy = np.where(right[:, None] == (np.arange(2) == shown[:, None]), 0.65, 0.35)
-    assert is_predictable(shown, policy, np.arange(400))
-    assert not is_predictable(shown, policy, np.repeat(np.arange(4), 100))
-    assert not is_predictable(shown, policy, np.zeros(400, dtype=np.int64))
+    # Predictions are good for three users and bad for the fourth. 400 independent labels would be evidence; 4 users
+    # are not.
+    is_right = np.repeat([True, True, True, False], 100)
+    actual = np.tile([0, 1], 200)
+    policy = np.where(is_right[:, None] == (np.arange(2) == actual[:, None]), 0.65, 0.35)
+    assert is_predictable(actual, policy, np.arange(400))
+    assert not is_predictable(actual, policy, np.repeat(np.arange(4), 100))
+    assert not is_predictable(actual, policy, np.zeros(400, dtype=np.int64))
 
 
 def test_predictable_is_a_difference_of_more_than_two_clustered_standard_errors():
-    shown = RNG.integers(0, 2, 60)
+    actual = RNG.integers(0, 2, 60)
     user = np.arange(60) // 6
     policy = RNG.dirichlet([4, 4], 60)
-    share = np.bincount(shown) / 60
-    gained = np.log(policy[np.arange(60), shown]) - np.log(share[shown])
+    share = np.bincount(actual) / 60
+    gained = np.log(policy[np.arange(60), actual]) - np.log(share[actual])
     sums = np.array([(gained[user == u] - gained.mean()).sum() for u in range(10)])
     error = np.sqrt(10 / 9 * (sums**2).sum()) / 60
 
-    for shift in (-1e-6, 1e-6):  # scaling a policy shifts every log loss alike
+    for shift in (-1e-6, 1e-6):  # scaling a policy shifts all log losses equally
         scaled = policy * np.exp(2 * error - gained.mean() + shift)
-        assert is_predictable(shown, scaled, user) == (shift > 0)
+        assert is_predictable(actual, scaled, user) == (shift > 0)
 
 
 def test_reward_metrics_against_scikit_learn():
     predicted = RNG.random(800)
     gain = (RNG.random(800) < predicted).astype(float)
-    got = reward(gain, predicted)
+    figures = reward(gain, predicted)
     order = np.argsort(-predicted)
-    assert got["auc"] == pytest.approx(roc_auc_score(gain, predicted))
-    assert got["logloss"] == pytest.approx(log_loss(gain, predicted))
-    assert got["base_logloss"] == pytest.approx(log_loss(gain, np.full(800, gain.mean())))
-    assert got["rate"] == gain.mean()
+    assert figures["auc"] == pytest.approx(roc_auc_score(gain, predicted))
+    assert figures["logloss"] == pytest.approx(log_loss(gain, predicted))
+    assert figures["base_logloss"] == pytest.approx(log_loss(gain, np.full(800, gain.mean())))
+    assert figures["rate"] == gain.mean()
     for name, size in (("10", 80), ("20", 160), ("37.5", 300), ("50", 400)):
-        assert got[f"rate_top_{name}pct"] == pytest.approx(gain[order[:size]].mean())
+        assert figures[f"rate_top_{name}pct"] == pytest.approx(gain[order[:size]].mean())
 
 
 def test_equal_scores_count_half_in_the_auc_and_one_class_has_none():
@@ -132,45 +135,47 @@ def test_calibration_by_hand():
     # Two groups of equal size: one predicted .2 and clicking .2, one predicted .4 and clicking .9.
     predicted = np.repeat([0.2, 0.4], 100)
     gain = np.concatenate([np.arange(100) < 20, np.arange(100) < 90]).astype(float)
-    found = reward_metrics(gain, predicted, bootstrap(200))
-    assert found.figures["ece"][0] == pytest.approx(0.5 * 0 + 0.5 * 0.5)
-    assert [(p["predicted"], p["observed"], p["labels"]) for p in found.calibration] == [
+    metrics = reward_metrics(gain, predicted, bootstrap(200))
+    assert metrics.figures["ece"][0] == pytest.approx(0.5 * 0 + 0.5 * 0.5)
+    assert [(p["predicted"], p["observed"], p["labels"]) for p in metrics.calibration] == [
         (pytest.approx(0.2), pytest.approx(0.2), 100),
         (pytest.approx(0.4), pytest.approx(0.9), 100),
     ]
 
 
-def test_shuffled_labels_leave_nothing_to_rank_and_no_difference_to_see():
-    predicted, other = RNG.random(20_000), RNG.random(20_000)
+def test_with_shuffled_labels_no_prediction_is_better_than_chance():
+    predicted, noise = RNG.random(20_000), RNG.random(20_000)
     gain = RNG.permutation((RNG.random(20_000) < predicted).astype(float))
     users = bootstrap(20_000, per_user=10)
-    one, two = (reward_metrics(gain, p, users).figures for p in (predicted, other))
-    assert one["auc"][0] == pytest.approx(0.5, abs=0.02)
-    assert one["rate_top_37.5pct"][0] == pytest.approx(one["rate"][0], abs=0.02)
-    assert one["logloss"][0] > one["base_logloss"][0]
+    figures, noise_figures = (reward_metrics(gain, p, users).figures for p in (predicted, noise))
+    assert figures["auc"][0] == pytest.approx(0.5, abs=0.02)
+    assert figures["rate_top_37.5pct"][0] == pytest.approx(figures["rate"][0], abs=0.02)
+    assert figures["logloss"][0] > figures["base_logloss"][0]
     for name in ("auc", "rate_top_10pct", "rate_top_50pct"):
-        low, high = interval(one[name] - two[name])
+        low, high = interval(figures[name] - noise_figures[name])
         assert low < 0 < high
 
 
 @pytest.mark.parametrize("outcome", [0.0, 1.0])
 def test_one_class_has_no_auc(outcome):
     figures = reward_metrics(np.full(9, outcome), np.linspace(0, 1, 9), bootstrap(9)).figures
-    got = as_json(figures)
-    assert got["auc"] is None
-    assert got["intervals"]["auc"] is None
-    assert got["rate"] == outcome
-    assert got["base_logloss"] == pytest.approx(0.0, abs=1e-5)
-    assert np.isfinite(got["logloss"])
+    figures = as_json(figures)
+    assert figures["auc"] is None
+    assert figures["intervals"]["auc"] is None
+    assert figures["rate"] == outcome
+    assert figures["base_logloss"] == pytest.approx(0.0, abs=1e-5)
+    assert np.isfinite(figures["logloss"])
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.sampled_from([0.0, 1.0])), min_size=1), st.randoms())
-def test_the_order_of_the_labels_does_not_count(pairs, random):
+def test_the_order_of_the_labels_does_not_matter(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
-    one, other = (reward(*(np.array(x) for x in reversed(list(zip(*p, strict=True))))) for p in (pairs, shuffled))
-    assert one == pytest.approx(other, nan_ok=True)
-    assert 0 <= one["rate_top_37.5pct"] <= 1
+    figures, shuffled_figures = (
+        reward(*(np.array(x) for x in reversed(list(zip(*p, strict=True))))) for p in (pairs, shuffled)
+    )
+    assert figures == pytest.approx(shuffled_figures, nan_ok=True)
+    assert 0 <= figures["rate_top_37.5pct"] <= 1
 
 
 def test_ties_at_the_threshold_count_with_their_mean():
@@ -188,19 +193,19 @@ def test_a_figure_shows_its_value_and_interval():
 
 
 def test_the_interval_of_a_mean_is_that_of_its_users():
-    # 400 users of 25 labels each that are all alike: as good as 400 labels, not as 10,000.
-    of_user = RNG.normal(size=400)
+    # 400 users with 25 equal labels each: the interval is that of 400 labels, not of 10,000.
+    user_value = RNG.normal(size=400)
     users = UserBootstrap(np.repeat(np.arange(400), 25))
-    total, count = users.sums(np.stack([np.repeat(of_user, 25), np.ones(10_000)], axis=1)).T
+    total, count = users.sums(np.stack([np.repeat(user_value, 25), np.ones(10_000)], axis=1)).T
     low, high = interval(total / count)
-    assert (high - low) / (2 * 1.96) == pytest.approx(of_user.std() / np.sqrt(400), rel=0.1)
+    assert (high - low) / (2 * 1.96) == pytest.approx(user_value.std() / np.sqrt(400), rel=0.1)
 
 
-def test_a_handful_of_users_has_no_interval():
+def test_too_few_users_have_no_interval():
     users = UserBootstrap(np.arange(500) % 19)
-    found = reward_metrics(RNG.integers(0, 2, 500).astype(float), RNG.random(500), users)
-    assert set(as_json(found.figures)["intervals"].values()) == {None}
-    assert found.figures["auc"][0] > 0
+    metrics = reward_metrics(RNG.integers(0, 2, 500).astype(float), RNG.random(500), users)
+    assert set(as_json(metrics.figures)["intervals"].values()) == {None}
+    assert metrics.figures["auc"][0] > 0
 
 
 def test_one_seed_draws_the_same_users():
@@ -211,7 +216,7 @@ def test_one_seed_draws_the_same_users():
 
 
 def test_f1_of_the_most_probable_channel():
-    shown, policy = RNG.integers(0, 3, 500), RNG.dirichlet(np.ones(3), 500)
-    assert channel(shown, policy.argmax(1), 3)["f1_macro"] == pytest.approx(
-        f1_score(shown, policy.argmax(1), average="macro")
+    actual, policy = RNG.integers(0, 3, 500), RNG.dirichlet(np.ones(3), 500)
+    assert channel(actual, policy.argmax(1), 3)["f1_macro"] == pytest.approx(
+        f1_score(actual, policy.argmax(1), average="macro")
     )

@@ -1,4 +1,6 @@
-"""One process of a training on the synthetic lake, for test_data_parallel.py; it tells when it writes out of turn.
+"""One process of a training on the synthetic lake, for test_data_parallel.py.
+
+It fails if a process other than the first writes a checkpoint, the registry or the lake.
 
 python -m parallel_fit LAKE CHECKPOINTS OUT [--micro-batches K] [--kill-rank R [--kill-launcher]] [--champion]
 """
@@ -23,37 +25,37 @@ from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training import data_parallel, loop
 from schemas.errors import exit_with_one_line
 
-KILLED_AT = 14  # steps: in the second epoch, behind a checkpoint in its middle
+KILLED_AT = 14  # steps: in the second epoch, after a checkpoint within it
 
 
 def run(
     lake: Path, checkpoints: Path, out: Path, micro_batches: int, kill_rank: int = -1, kill_launcher: bool = False
 ) -> None:
-    """Fit; write the epochs' figures and the weights to OUT.json and OUT.pt, those of rank R with R in the name."""
+    """Fit, then write the losses of the epochs to OUT<rank>.json and the weights to OUT<rank>.pt."""
     setup = Setup(Lake(lake), latest_spec(Lake(lake), "kuairand")[0])
     config = replace(CONFIG, micro_batches=micro_batches)
-    take = loop._Training.take
+    original_take = loop._Training.take
 
-    def dying(self: Any, parts: Any) -> None:
-        take(self, parts)
+    def take_and_die(self: Any, parts: Any) -> None:
+        original_take(self, parts)
         if self.steps_done == KILLED_AT and data_parallel.rank() == kill_rank:
             os.kill(os.getppid() if kill_launcher else os.getpid(), signal.SIGKILL)
 
-    loop._Training.take = dying  # type: ignore[method-assign]
+    loop._Training.take = take_and_die  # type: ignore[method-assign]
     try:
         model = setup.model()
         history = loop.fit(
             model, setup.store("train"), setup.store("validation"), setup.objective(), config, checkpoints=checkpoints
         )
     finally:
-        loop._Training.take = take  # type: ignore[method-assign]
+        loop._Training.take = original_take  # type: ignore[method-assign]
     name = f"{out}{data_parallel.rank()}"
     Path(f"{name}.json").write_text(json.dumps([asdict(epoch) for epoch in history.epochs]))
     torch.save(model.state_dict(), f"{name}.pt")
 
 
 def champion(lake: Path) -> None:
-    """Train and register; a line for people."""
+    """Train and register a champion; prints the first line that the training returns."""
     training = replace(CONFIG, max_epochs=2, members=2, micro_batches=data_parallel.processes())
     config = MTORLConfig(TINY, LossConfig(), training)
     spec = latest_spec(Lake(lake), "kuairand")[0]
@@ -74,7 +76,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--micro-batches", type=int, default=2)
     parser.add_argument("--kill-rank", type=int, default=-1)
-    parser.add_argument("--kill-launcher", action="store_true", help="in place of that rank")
+    parser.add_argument("--kill-launcher", action="store_true", help="kill the launcher in place of that process")
     parser.add_argument("--champion", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)

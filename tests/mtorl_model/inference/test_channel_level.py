@@ -1,4 +1,4 @@
-"""Channel level (equation 17): closed forms, and sums of parts."""
+"""The channel level (equation 17): closed forms, and counts that add up."""
 
 from dataclasses import replace
 

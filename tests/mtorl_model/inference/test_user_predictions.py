@@ -1,4 +1,4 @@
-"""A user's answer is the same to the last bit in any company, on any number of threads, computed or carried over."""
+"""A user's prediction has the same bits whichever other users are scored, on any number of threads, cached or not."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.journey_windows import journeys_to_windows
 from mtorl_model.inference import prediction_cache, user_predictions
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
-from mtorl_model.inference.prediction_cache import EarlierPredictions, PredictionFile, identity, record_type
+from mtorl_model.inference.prediction_cache import CachedPredictions, PredictionFile, identity, record_type
 from mtorl_model.inference.user_predictions import predict_users
 from mtorl_model.methods.mtorl.config import preset
 from mtorl_model.methods.mtorl.method import MTORL
@@ -34,13 +34,13 @@ USERS = 150
 
 
 def small(seed: int = 0, spec: FeatureSpec = SPEC) -> MTORL:
-    """Untrained, of the size that is used: how a product is rounded depends on it."""
+    """An untrained model of the size in use; the rounding of matrix products depends on the size."""
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
     return MTORL(preset("small", "toy").changed({"seed": seed}), spec, initial).initialise()
 
 
 def users(count: int = USERS, seed: int = 0) -> dict[int, list[Shown]]:
-    """Journeys of 1 to 30 exposures: windows of every length, the longest cut."""
+    """Journeys of 1 to 30 exposures: windows of every length, and journeys longer than a window."""
     rng = np.random.default_rng(seed)
     return {
         user: [Shown(rng.choice(CHANNELS), int(rng.random() < 0.3)) for _ in range(rng.integers(1, 31))]
@@ -59,23 +59,23 @@ def table() -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def together(model, table) -> np.ndarray:
+def all_records(model, table) -> np.ndarray:
     return records([table], model)
 
 
-def records(tables: list[pa.Table], model: MTORL, earlier: EarlierPredictions | None = None) -> np.ndarray:
-    return np.concatenate([found.records_U for found in predict_users(tables, model, TOY, TAU, earlier)])
+def records(tables: list[pa.Table], model: MTORL, cached: CachedPredictions | None = None) -> np.ndarray:
+    return np.concatenate([users.records_U for users in predict_users(tables, model, TOY, TAU, cached)])
 
 
-def test_an_answer_is_what_the_model_says_of_the_padded_window(model, table, together):
+def test_a_prediction_equals_the_models_prediction_for_the_padded_window(model, table, all_records):
     windows = journeys_to_windows(table, SPEC, TOY, model.config.steps)
     encoded = Encoder(SPEC, TOY).encode(windows)
     policy_BLA, gains_BLG = model.predict(encoded.batch())
-    np.testing.assert_allclose(together["policy"], policy_BLA[:, -1], atol=1e-6)
-    np.testing.assert_allclose(together["gains"], gains_BLG[:, -1], atol=1e-6)
+    np.testing.assert_allclose(all_records["policy"], policy_BLA[:, -1], atol=1e-6)
+    np.testing.assert_allclose(all_records["gains"], gains_BLG[:, -1], atol=1e-6)
     counts = ChannelCounts.zeros(len(CHANNELS))
-    for found in predict_users([table], model, TOY, TAU):
-        counts += found.counts
+    for predicted in predict_users([table], model, TOY, TAU):
+        counts += predicted.counts
     expected = count_remembered(windows, encoded, reliable_steps(gains_BLG, TAU, TOY), TOY)
     assert 0 < expected.reliable_A.sum() < expected.exposures_A.sum()
     for name in ChannelCounts.__slots__:
@@ -84,73 +84,79 @@ def test_an_answer_is_what_the_model_says_of_the_padded_window(model, table, tog
 
 @settings(max_examples=15, deadline=None)
 @given(st.data())
-def test_an_answer_is_the_same_in_any_company(model, table, together, data):
+def test_a_prediction_does_not_depend_on_the_other_users(model, table, all_records, data):
     chosen = data.draw(st.lists(st.integers(0, USERS - 1), min_size=1, max_size=90))
-    at_once = data.draw(st.integers(1, 100))
+    users_per_chunk = data.draw(st.integers(1, 100))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(user_predictions, "USERS_AT_ONCE", at_once)
-        found = records([table.take(chosen)], model)
-    assert found.tobytes() == together[chosen].tobytes()
+        patch.setattr(user_predictions, "USERS_PER_CHUNK", users_per_chunk)
+        predictions = records([table.take(chosen)], model)
+    assert predictions.tobytes() == all_records[chosen].tobytes()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_answer_is_the_same_on_any_number_of_threads(model, table, together, threads, monkeypatch):
-    monkeypatch.setattr(user_predictions, "USERS_AT_ONCE", 40)
-    before = torch.get_num_threads()
+def test_a_prediction_does_not_depend_on_the_number_of_threads(model, table, all_records, threads, monkeypatch):
+    monkeypatch.setattr(user_predictions, "USERS_PER_CHUNK", 40)
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        assert records([table], model).tobytes() == together.tobytes()
-        assert torch.get_num_threads() == threads  # as it was found
+        assert records([table], model).tobytes() == all_records.tobytes()
+        assert torch.get_num_threads() == threads  # restored
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
 
 
-def test_what_fails_in_a_thread_fails_the_scoring(model, table):
+def test_an_error_in_a_thread_fails_the_scoring(model, table):
     memory = table.column("memory").combine_chunks()
     names = [field.name for field in memory.type.value_type if field.name != "hour"]
     steps = pa.StructArray.from_arrays([memory.values.field(name) for name in names], names)
     column = table.schema.get_field_index("memory")
     broken = table.set_column(column, "memory", pa.ListArray.from_arrays(memory.offsets, steps))
-    with pytest.raises(UserError, match="journeys remember no hour, which the model reads"):
+    with pytest.raises(UserError, match="journeys lack the input hour that the model reads"):
         records([broken], model)
 
 
-# What is carried over
+# The cache of predictions
 
 
-def kept(path, model: MTORL, found: np.ndarray) -> PredictionFile:
+def cache_of(path, model: MTORL, predictions: np.ndarray) -> PredictionFile:
     file = PredictionFile.create(path, identity(model), record_type(model))
-    file.append(found)
+    file.append(predictions)
     return file
 
 
-def test_answers_carried_over_are_those_given_anew(tmp_path, model, table, together):
-    earlier = EarlierPredictions(kept(tmp_path / "answers", model, together[: USERS // 2]))
-    (found,) = predict_users([table], model, TOY, TAU, earlier)
-    (anew,) = predict_users([table], model, TOY, TAU)
-    assert found.carried == USERS // 2
-    assert found.records_U.tobytes() == together.tobytes()
+def test_cached_predictions_equal_computed_ones(tmp_path, model, table, all_records):
+    cached = CachedPredictions(cache_of(tmp_path / "cache", model, all_records[: USERS // 2]))
+    (predicted,) = predict_users([table], model, TOY, TAU, cached)
+    (computed,) = predict_users([table], model, TOY, TAU)
+    assert predicted.reused == USERS // 2
+    assert predicted.records_U.tobytes() == all_records.tobytes()
     for name in ChannelCounts.__slots__:
-        np.testing.assert_array_equal(getattr(found.counts, name), getattr(anew.counts, name))
+        np.testing.assert_array_equal(getattr(predicted.counts, name), getattr(computed.counts, name))
 
 
-@pytest.mark.parametrize("what", ["hour", "last_campaign", "gap_s", "new_click", "seen_exposures", "age"])
-def test_an_answer_to_other_inputs_is_not_carried_over(tmp_path, model, table, together, what):
-    """One input of one user's next step, or profile, is another."""
-    other = {"hour": 23, "last_campaign": "summer", "gap_s": 7.0, "new_click": 5, "seen_exposures": 99, "age": 77.0}
+@pytest.mark.parametrize("changed_input", ["hour", "last_campaign", "gap_s", "new_click", "seen_exposures", "age"])
+def test_a_prediction_for_other_inputs_is_not_reused(tmp_path, model, table, all_records, changed_input):
+    """One input of the next step, or of the profile, of one user has changed."""
+    new_values = {
+        "hour": 23,
+        "last_campaign": "summer",
+        "gap_s": 7.0,
+        "new_click": 5,
+        "seen_exposures": 99,
+        "age": 77.0,
+    }
     rows = table.to_pylist()
-    (rows[3] if what == "age" else rows[3]["next_step"])[what] = other[what]
+    (rows[3] if changed_input == "age" else rows[3]["next_step"])[changed_input] = new_values[changed_input]
     changed = pa.Table.from_pylist(rows, table.schema)
-    (found,) = predict_users(
-        [changed], model, TOY, TAU, EarlierPredictions(kept(tmp_path / "answers", model, together))
-    )
-    assert found.carried == USERS - 1
-    assert found.records_U["policy"][3].tolist() != together["policy"][3].tolist()
+    cached = CachedPredictions(cache_of(tmp_path / "cache", model, all_records))
+    (predicted,) = predict_users([changed], model, TOY, TAU, cached)
+    assert predicted.reused == USERS - 1
+    assert predicted.records_U["policy"][3].tolist() != all_records["policy"][3].tolist()
 
 
-def test_nothing_is_found_among_no_answers(tmp_path, model, table, together):
-    earlier = EarlierPredictions(kept(tmp_path / "answers", model, together[:0]))
-    assert records([table], model, earlier).tobytes() == together.tobytes()
+def test_an_empty_cache_changes_nothing(tmp_path, model, table, all_records):
+    cached = CachedPredictions(cache_of(tmp_path / "cache", model, all_records[:0]))
+    assert records([table], model, cached).tobytes() == all_records.tobytes()
 
 
 def test_another_model_has_another_identity(model, monkeypatch):
@@ -159,10 +165,10 @@ def test_another_model_has_another_identity(model, monkeypatch):
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.26, "sale": 0.125}, (0.5, 0.3, 0.2))
     other_rate = MTORL(model.config, SPEC, initial)
     other_rate.restore(model.state())
-    assert identity(other_rate) != identity(model)  # tau is another
-    before = identity(model)
+    assert identity(other_rate) != identity(model)  # tau differs
+    old_identity = identity(model)
     monkeypatch.setattr(prediction_cache, "_processor", lambda: "another")
-    assert identity(model) != before
+    assert identity(model) != old_identity
 
 
 @pytest.fixture
@@ -176,30 +182,30 @@ def fingerprints(manifests: tuple[Manifest, ...]) -> list[str]:
 
 
 def repaired() -> pa.Table:
-    """The journeys with one exposure more in every tenth, and a user more."""
+    """The journeys with one more exposure in every tenth, and one more user."""
     log = users(USERS + 1)
-    return journeys({user: shown + [Shown("left", 1)] * (user % 10 == 0) for user, shown in log.items()})
+    return journeys({user: exposures + [Shown("left", 1)] * (user % 10 == 0) for user, exposures in log.items()})
 
 
-def test_fingerprints_do_not_tell_whether_answers_were_carried_over(lake, table, capsys):
+def test_fingerprints_do_not_depend_on_the_cache(lake, table, capsys):
     publish_journeys(lake, DAY, table)
     score.score_day(Registry(lake, TOY), DAY)
-    assert "0 of 150 predictions carried over" in capsys.readouterr().out
+    assert "0 of 150 predictions reused" in capsys.readouterr().out
     publish_journeys(lake, DAY, repaired())
-    carried = fingerprints(score.score_day(Registry(lake, TOY), DAY))
-    assert "135 of 151 predictions carried over" in capsys.readouterr().out
+    with_cache = fingerprints(score.score_day(Registry(lake, TOY), DAY))
+    assert "135 of 151 predictions reused" in capsys.readouterr().out
     for name in (*score.SCORE_TABLES, prediction_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
-    assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == carried
-    assert "0 of 151 predictions carried over" in capsys.readouterr().out
+    assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == with_cache
+    assert "0 of 151 predictions reused" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("clock", "carried"), [(True, 0), (False, 135)])
-def test_the_following_night_carries_over_nobody_whose_clock_the_model_reads(
-    lake, table, capsys, monkeypatch, clock, carried
+@pytest.mark.parametrize(("has_clock", "reused"), [(True, 0), (False, 135)])
+def test_on_the_following_day_predictions_are_reused_only_without_inputs_that_count_seconds(
+    lake, table, capsys, monkeypatch, has_clock, reused
 ):
-    """Of 151 users 135 have seen nothing new; but for all of them the last exposure is a day longer ago."""
-    features = tuple(replace(f, kept=f.kept and (clock or f.name != "gap_s")) for f in SPEC.features)
+    """135 of 151 users have no new exposure, but the time since the last exposure is a day longer for all users."""
+    features = tuple(replace(f, kept=f.kept and (has_clock or f.name != "gap_s")) for f in SPEC.features)
     model = small(spec=replace(SPEC, features=features))
     monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", model))
     publish_journeys(lake, DAY, table)
@@ -209,16 +215,16 @@ def test_the_following_night_carries_over_nobody_whose_clock_the_model_reads(
         row["next_step"]["gap_s"] += 86_400
     publish_journeys(lake, "2024-01-03", pa.Table.from_pylist(rows, table.schema))
     score.score_day(Registry(lake, TOY), "2024-01-03")
-    assert f"{carried} of 151 predictions carried over" in capsys.readouterr().out.splitlines()[-1]
+    assert f"{reused} of 151 predictions reused" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_a_new_champion_is_asked_anew(lake, table, capsys, monkeypatch):
+def test_predictions_of_an_earlier_champion_are_not_reused(lake, table, capsys, monkeypatch):
     publish_journeys(lake, DAY, table)
     score.score_day(Registry(lake, TOY), DAY)
-    other = small(seed=1)
-    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", other))
-    found = fingerprints(score.score_day(Registry(lake, TOY), DAY))
-    assert "0 of 150 predictions carried over" in capsys.readouterr().out.splitlines()[-1]
+    new_champion = small(seed=1)
+    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", new_champion))
+    with_cache = fingerprints(score.score_day(Registry(lake, TOY), DAY))
+    assert "0 of 150 predictions reused" in capsys.readouterr().out.splitlines()[-1]
     for name in (*score.SCORE_TABLES, prediction_cache.CACHE):
         shutil.rmtree(lake.table(name, "toy"))
-    assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == found
+    assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == with_cache

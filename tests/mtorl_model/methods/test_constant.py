@@ -101,7 +101,7 @@ def test_it_is_trained_registered_scored_and_evaluated(
     *tested, last, gate = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in tested[1:]] == ["click", "long_view"]
     assert last == (
-        "constant_rate_kuairand/1 is not fine-tuned: the method constant_rate learns in a full training alone"
+        "constant_rate_kuairand/1 is not fine-tuned: the method constant_rate learns only in a full training"
     )
     assert gate.startswith(f"no challenger of {NEXT}")
     assert {row["head"] for row in rows(lake, PREQUENTIAL)} == {"click", "long_view"}

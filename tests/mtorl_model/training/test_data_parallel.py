@@ -1,4 +1,4 @@
-"""Trainings of two real processes on the CPU, beside the same training in this one."""
+"""Trainings by two processes on the CPU, compared with the same training in this process."""
 
 import json
 import os
@@ -30,7 +30,8 @@ Figures = list[dict[str, object]]
 
 def start(*command: object) -> "subprocess.CompletedProcess[str]":
     paths = os.pathsep.join(
-        str(ROOT / folder) for folder in (".", "tests/mtorl_model/helpers", "tests/mtorl_model/training")
+        str(ROOT / folder)
+        for folder in (".", "tests/helpers", "tests/mtorl_model/helpers", "tests/mtorl_model/training")
     )
     return subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
@@ -45,12 +46,12 @@ def result(out: Path, rank: int = 0) -> tuple[list[float], dict[str, torch.Tenso
     return flat, torch.load(f"{out}{rank}.pt", weights_only=True)
 
 
-def assert_same_training(one: Path, two: Path) -> None:
-    """Up to the rounding of sums: its figures to one part in a hundred thousand, its weights nearly as well."""
-    (curves, weights), (other_curves, other_weights) = result(one), result(two)
-    assert curves == pytest.approx(other_curves, rel=1e-5)
+def assert_same_training(out: Path, expected_out: Path) -> None:
+    """Losses and weights are equal up to the rounding of sums."""
+    (curves, weights), (expected_curves, expected_weights) = result(out), result(expected_out)
+    assert curves == pytest.approx(expected_curves, rel=1e-5)
     for name, weight in weights.items():
-        torch.testing.assert_close(weight, other_weights[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(weight, expected_weights[name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +60,19 @@ def lake(synthetic_lake: tuple[Lake, FeatureSpec]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The training in one process, with two micro-batches a batch; dropout and preference pairs are in it."""
-    folder = tmp_path_factory.mktemp("alone")
+def one_process(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training in one process, with two micro-batches per batch, dropout and preference pairs."""
+    folder = tmp_path_factory.mktemp("one_process")
     parallel_fit.run(lake, folder, folder / "out", micro_batches=2)
     return folder / "out"
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(lake: Path, alone: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(lake: Path, one_process: Path, tmp_path: Path) -> None:
     done = start(*TORCHRUN, lake, tmp_path, tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert_same_training(tmp_path / "out", alone)
-    # They stay the same model, bit for bit.
+    assert_same_training(tmp_path / "out", one_process)
+    # Both processes end with the same bits.
     (curves, weights), (other_curves, other_weights) = result(tmp_path / "out", 0), result(tmp_path / "out", 1)
     assert curves == other_curves
     assert all(weight.equal(other_weights[name]) for name, weight in weights.items())
@@ -79,25 +80,25 @@ def test_two_processes_train_as_one_does(lake: Path, alone: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_dead_process_ends_the_others_with_one_line_and_one_process_resumes(
-    lake: Path, alone: Path, tmp_path: Path
+    lake: Path, one_process: Path, tmp_path: Path
 ) -> None:
     done = start(*LAUNCH, lake, tmp_path, tmp_path / "out", "--kill-rank", 1)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "error: process 1 of the 2 that train was killed by SIGKILL (out of memory?): start it again, it goes on "
-        "from there"
+        "error: process 1 of 2 was killed by SIGKILL (out of memory?): start the training again, it resumes from its "
+        "checkpoint"
     ]
     state = load_checkpoint(tmp_path / CHECKPOINT_FILE, "")
     assert state is not None
     assert len(state["history"]) == 1
     assert state["step"] > 0
     parallel_fit.run(lake, tmp_path, tmp_path / "out", micro_batches=2)
-    assert_same_training(tmp_path / "out", alone)
+    assert_same_training(tmp_path / "out", one_process)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="what outlives its parent is ended on Linux only")
-def test_a_launcher_that_is_killed_leaves_no_training_behind(lake: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process when its parent dies")
+def test_a_killed_launcher_leaves_no_process_running(lake: Path, tmp_path: Path) -> None:
     done = start(*LAUNCH, lake, tmp_path, tmp_path / "out", "--kill-rank", 0, "--kill-launcher")
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / CHECKPOINT_FILE).exists()
@@ -105,19 +106,22 @@ def test_a_launcher_that_is_killed_leaves_no_training_behind(lake: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_first_process_alone_registers_the_champion(tmp_path: Path) -> None:
+def test_only_the_first_process_registers_the_champion(tmp_path: Path) -> None:
     lake, _ = synthetic.write_lake(tmp_path, users=40)
-    for line in ("is the champion of kuairand: 2 x", "it was trained on just this before"):  # and once more
+    for line in (
+        "is the champion of kuairand: 2 x",
+        "the same training is registered already",
+    ):  # trained, then repeated
         done = start(*LAUNCH, lake.root, tmp_path, tmp_path / "out", "--champion")
         assert done.returncode == 0, done.stderr
-        said = dict(text.split(": ", 1) for text in done.stdout.splitlines() if text.startswith("rank"))
-        assert line in said["rank 0"]
-        assert said["rank 1"] == "[]"
+        line_of_rank = dict(text.split(": ", 1) for text in done.stdout.splitlines() if text.startswith("rank"))
+        assert line in line_of_rank["rank 0"]
+        assert line_of_rank["rank 1"] == "[]"
     assert not list(lake.table("checkpoints", get_dataset("kuairand").name).glob("*"))
 
 
 @pytest.mark.slow
-def test_a_persons_error_is_one_line_of_one_process(synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
+def test_a_users_error_is_one_line_from_one_process(synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
     lake, spec = synthetic_lake
     done = start(
         sys.executable, "-m", "mtorl_model.train", "--dataset", "kuairand", "--lake", lake.root, "--from",
@@ -130,12 +134,12 @@ def test_a_persons_error_is_one_line_of_one_process(synthetic_lake: tuple[Lake, 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("parts", "rank", "want"), [(4, 0, [0, 1]), (4, 1, [2, 3]), (2, 1, [1])])
-def test_each_part_of_a_batch_is_one_processes(
-    monkeypatch: pytest.MonkeyPatch, parts: int, rank: int, want: list[int]
+@pytest.mark.parametrize(("parts", "rank", "expected"), [(4, 0, [0, 1]), (4, 1, [2, 3]), (2, 1, [1])])
+def test_each_part_of_a_batch_belongs_to_one_process(
+    monkeypatch: pytest.MonkeyPatch, parts: int, rank: int, expected: list[int]
 ) -> None:
     monkeypatch.setattr(data_parallel, "processes", lambda: 2)
     monkeypatch.setattr(data_parallel, "rank", lambda: rank)
-    assert list(range(parts)[data_parallel.own_parts(parts)]) == want
+    assert list(range(parts)[data_parallel.own_parts(parts)]) == expected
     with pytest.raises(UserError, match="2 processes cannot share batches of 3 micro-batches"):
         data_parallel.own_parts(3)

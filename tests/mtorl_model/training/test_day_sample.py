@@ -1,4 +1,4 @@
-"""What a day's fine-tuning reads: the day and a bounded replay, the same every time, of training users alone."""
+"""The samples of a day: the day and a limited replay, only training users, equal in every run."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder
 
 @pytest.fixture(autouse=True)
 def calendar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Synthetic lakes begin at a time of their own, whatever their days are called."""
+    """All synthetic lakes begin at the same time stamp, whatever the names of their days."""
     days = days_between(FIRST, LAST)
     monkeypatch.setattr(
         type(CRITEO), "end_of_day_ms",
@@ -47,35 +47,35 @@ def draw(lake: Lake, encoder: Encoder, day: str = "2022-04-13", config: FineTune
     return draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"))
 
 
-def same(one: DaySample, other: DaySample) -> bool:
-    pairs = zip((*one.new, *one.replay), (*other.new, *other.replay), strict=True)
+def equal(sample: DaySample, expected: DaySample) -> bool:
+    pairs = zip((*sample.new, *sample.replay), (*expected.new, *expected.replay), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_a_day_draws_the_same_every_time_and_another_day_another_sample(criteo_lake):
+def test_a_day_always_has_the_same_sample_and_another_day_a_different_one(criteo_lake):
     lake, encoder = criteo_lake
-    assert same(draw(lake, encoder), draw(lake, encoder))
-    assert not same(draw(lake, encoder), draw(lake, encoder, "2022-04-14"))
+    assert equal(draw(lake, encoder), draw(lake, encoder))
+    assert not equal(draw(lake, encoder), draw(lake, encoder, "2022-04-14"))
     batches = [list(mixed_batches(draw(lake, encoder), CONFIG, seed=seed)) for seed in (1, 1, 2)]
     assert all((a.gains_BLG == b.gains_BLG).all() for a, b in zip(batches[0], batches[1], strict=True))
     assert any((a.gains_BLG != b.gains_BLG).any() for a, b in zip(batches[0], batches[2], strict=True))
 
 
-def test_only_training_users_and_only_the_past(criteo_lake):
+def test_only_training_users_and_only_earlier_days(criteo_lake):
     lake, encoder = criteo_lake
     sample = draw(lake, encoder, config=replace(CONFIG, replay_days=9))
     days = [path.rpartition("=")[2] for path in sample.inputs]
     assert days == ["2022-04-13", "2022-04-10", "2022-04-11", "2022-04-12"]
-    own = list(read_tables([lake["sequences", "criteo", days[0]].path], ["split"]))
-    train = sum(t.column("split").to_pylist().count("train") for t in own)
-    everybody = sum(len(t) for t in own)
-    assert len(sample.new.valid_NL) == train < everybody
+    tables = list(read_tables([lake["sequences", "criteo", days[0]].path], ["split"]))
+    train = sum(t.column("split").to_pylist().count("train") for t in tables)
+    windows = sum(len(t) for t in tables)
+    assert len(sample.new.valid_NL) == train < windows
 
 
-def test_a_conversion_of_tomorrow_is_not_learned_today_and_is_tomorrow(criteo_lake):
+def test_a_conversion_of_a_later_day_is_a_label_only_from_that_day_on(criteo_lake):
     lake, encoder = criteo_lake
     today = draw(lake, encoder, "2022-04-12", replace(CONFIG, replay_days=9, max_steps=10_000))
-    # The same day's windows, replayed two days later, have matured.
+    # Two days later more conversions of the replayed windows are known.
     later = draw(lake, encoder, "2022-04-14", replace(CONFIG, replay_days=9, max_steps=10_000, passes=50))
     conversions = [s.gains_NLG[s.label_NL][:, 1].mean() for s in (today.new, later.replay)]
     final = draw_day(
@@ -101,7 +101,7 @@ def test_steps_and_partitions_do_not_grow_with_the_history():
     assert steps_of(0, config) == 0
 
 
-def test_every_batch_has_its_share_of_replay_and_every_window_its_turn(criteo_lake):
+def test_every_batch_has_its_share_of_replayed_windows(criteo_lake):
     lake, encoder = criteo_lake
     sample = draw(lake, encoder)
     marked = sample._replace(
@@ -112,12 +112,12 @@ def test_every_batch_has_its_share_of_replay_and_every_window_its_turn(criteo_la
     assert {len(b.reward_BL) for b in batches} == {16}
     assert {int(b.reward_BL[:, 0].sum()) for b in batches} == {12}
     assert len(batches) == steps_of(len(sample.new.valid_NL), replace(CONFIG, replay_share=0.25))
-    alone = marked._replace(replay=marked.replay.take(slice(0, 0)))
-    assert all(b.reward_BL.all() for b in itertools.islice(mixed_batches(alone, CONFIG, seed=0), 3))
+    without_replay = marked._replace(replay=marked.replay.take(slice(0, 0)))
+    assert all(b.reward_BL.all() for b in itertools.islice(mixed_batches(without_replay, CONFIG, seed=0), 3))
 
 
 def republish(lake: Lake, day: str, *, reverse: bool) -> None:
-    """The day once more, its windows the other way round or as they are."""
+    """Publish the day again, with its windows in the same or in reverse order."""
     partition = lake["sequences", "criteo", day].path
     files = [pq.read_table(path, partitioning=None) for path in sorted(partition.glob("*.parquet"))]
     with staging_folder(lake) as staged:
@@ -134,12 +134,12 @@ def republish(lake: Lake, day: str, *, reverse: bool) -> None:
 
 
 @pytest.mark.parametrize("day", ["2022-04-13", "2022-04-12"])  # the day itself, a day of the replay
-@pytest.mark.parametrize("at", [1, 2])  # before the splits are read, before the rows are
+@pytest.mark.parametrize("reading", [1, 2])  # swapped before the splits are read, or before the rows are
 @pytest.mark.parametrize("reverse", [True, False])
-def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
-    criteo_lake, tmp_path, monkeypatch, day, at, reverse
+def test_a_partition_that_is_swapped_while_it_is_read_raises_busy(
+    criteo_lake, tmp_path, monkeypatch, day, reading, reverse
 ):
-    """Else rows of validation and test users would stand where those of training users stood."""
+    """Otherwise the row numbers of training users could be those of validation and test users."""
     shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
     lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
     reads = []
@@ -148,7 +148,7 @@ def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
         partitions = list(partitions)
         if partitions[0].name == f"ds={day}":
             reads.append(partitions)
-            if len(reads) == at:
+            if len(reads) == reading:
                 republish(lake, day, reverse=reverse)
         return read_tables(partitions, columns)
 
@@ -158,7 +158,7 @@ def test_a_partition_that_is_swapped_while_it_is_read_is_read_again_later(
     assert draw(lake, encoder, config=replace(CONFIG, replay_days=9))
 
 
-def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake, tmp_path):
+def test_a_file_that_a_swap_has_removed_raises_busy(criteo_lake, tmp_path):
     shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
     lake = Lake(tmp_path / "lake")
     partition = lake["sequences", "criteo", "2022-04-13"].path
@@ -175,18 +175,18 @@ def test_a_file_that_a_swap_has_taken_away_is_no_fault_of_a_persons(criteo_lake,
         (partition / "none").read_text()
 
 
-def test_windows_of_another_spec_are_refused_today_and_left_out_of_the_past(criteo_lake, tmp_path):
+def test_windows_of_another_spec_are_an_error_on_the_day_and_left_out_of_the_replay(criteo_lake, tmp_path):
     lake, encoder = criteo_lake
-    other = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO)
+    other_encoder = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO)
     with pytest.raises(UserError, match="were cut with feature spec"):
-        draw(lake, other)
-    # Days of another spec take no place of the replay's; those of the model's are drawn instead.
+        draw(lake, other_encoder)
+    # Only days with the model's spec are drawn for the replay, so it still has its full number of days.
     shutil.copytree(lake.root, tmp_path / "lake")
     mixed, config = Lake(tmp_path / "lake"), replace(CONFIG, replay_days=2)
     (dropped, *_) = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
     partition = mixed["sequences", "criteo", dropped].path
     manifest = json.loads((partition / MANIFEST).read_text())
-    (partition / MANIFEST).write_text(json.dumps(manifest | {"spec_version": other.spec.version}))
+    (partition / MANIFEST).write_text(json.dumps(manifest | {"spec_version": other_encoder.spec.version}))
     drawn = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
     assert dropped not in drawn
     assert len(drawn) == 2

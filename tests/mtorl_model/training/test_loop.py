@@ -1,4 +1,4 @@
-"""Training on the synthetic lake with a tiny model; kills are real ones, of a subprocess."""
+"""Training a tiny model on the synthetic lake; tests of kills really kill a subprocess."""
 
 import json
 import signal
@@ -69,12 +69,12 @@ def setup(synthetic_lake: tuple[Lake, FeatureSpec]) -> Setup:
     return Setup(*synthetic_lake)
 
 
-def started(setup: Setup, config: TrainConfig) -> Any:
+def new_training(setup: Setup, config: TrainConfig) -> Any:
     return loop._Training(setup.model(), setup.store("train"), setup.store("validation"), setup.objective(), config)
 
 
-def equal(one: Weights, two: Weights) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+def equal(weights: Weights, expected: Weights) -> bool:
+    return weights.keys() == expected.keys() and all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
 DYING = """
@@ -118,7 +118,7 @@ def test_a_killed_training_resumes_to_the_same_bits(setup: Setup, tmp_path: Path
     steps = setup.store("train").steps_per_epoch(CONFIG.batch_size)
     assert steps % CONFIG.checkpoint_every != 0
     uninterrupted = setup.weights()
-    run_until_killed(setup, tmp_path, step=steps + 5)  # in the second epoch, behind a checkpoint in its middle
+    run_until_killed(setup, tmp_path, step=steps + 5)  # in the second epoch, after a checkpoint within it
     state = load_checkpoint(tmp_path / CHECKPOINT_FILE, "")
     assert state is not None
     assert len(state["history"]) == 1
@@ -126,13 +126,15 @@ def test_a_killed_training_resumes_to_the_same_bits(setup: Setup, tmp_path: Path
     assert equal(setup.weights(checkpoints=tmp_path), uninterrupted)
 
 
-def test_one_seed_gives_one_set_of_weights_and_another_seed_another(setup: Setup) -> None:
+def test_one_seed_always_gives_the_same_weights_and_another_seed_different_ones(setup: Setup) -> None:
     first = setup.weights()
     assert equal(setup.weights(), first)
     assert not equal(setup.weights(replace(CONFIG, seed=6)), first)
 
 
-def test_a_finished_training_is_not_trained_on(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_training_takes_no_further_step(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = setup.weights(checkpoints=tmp_path)
     monkeypatch.setattr(loop._Training, "take", None)
     assert equal(setup.weights(checkpoints=tmp_path), done)
@@ -162,18 +164,18 @@ def test_preferences_are_learned(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
-def test_64_windows_can_be_learned_by_heart(dataset: str, tmp_path: Path) -> None:
+def test_64_windows_can_be_overfitted(dataset: str, tmp_path: Path) -> None:
     setup = Setup(*synthetic.write_lake(tmp_path, dataset))
-    few = WindowsInMemory(setup.store("train").windows.take(slice(0, 64)))
+    windows_64 = WindowsInMemory(setup.store("train").windows.take(slice(0, 64)))
     model = setup.model(ModelConfig(hidden=64, dropout=0.0))
     config = replace(CONFIG, batch_size=64, max_epochs=120, patience=120, learning_rate=1e-2)
-    fit(model, few, few, setup.objective(LossConfig(dpo_weight=0.0)), config)
-    batch = few.windows.batch()
+    fit(model, windows_64, windows_64, setup.objective(LossConfig(dpo_weight=0.0)), config)
+    batch = windows_64.windows.batch()
     with torch.no_grad():
         assert policy_loss(model.eval()(batch), batch) < 0.05
 
 
-def test_it_ends_with_the_best_weights_and_stops_when_patience_is_spent(
+def test_training_stops_after_patience_epochs_with_the_best_weights(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monitors = iter([3.0, 1.0, 1.0, 2.0, 0.5])
@@ -193,9 +195,9 @@ def test_it_ends_with_the_best_weights_and_stops_when_patience_is_spent(
     assert not equal(seen[1], seen[-1])
 
 
-def test_the_monitor_is_the_mean_over_validation_labels_whatever_the_batches(setup: Setup) -> None:
+def test_the_monitor_is_the_mean_over_validation_labels_for_any_batch_size(setup: Setup) -> None:
     def losses(batch_size: int) -> list[float]:
-        return list(started(setup, replace(CONFIG, batch_size=batch_size))._validate().values())
+        return list(new_training(setup, replace(CONFIG, batch_size=batch_size))._validate().values())
 
     assert losses(7) == pytest.approx(losses(1000), rel=1e-5)
 
@@ -209,11 +211,11 @@ def rates_of(run: Any) -> list[float]:
 
 
 def test_the_learning_rate_is_constant_as_in_the_paper(setup: Setup) -> None:
-    assert set(rates_of(started(setup, replace(CONFIG, schedule="constant")))) == {1.0}
+    assert set(rates_of(new_training(setup, replace(CONFIG, schedule="constant")))) == {1.0}
 
 
 def test_the_cosine_learning_rate_rises_then_falls(setup: Setup) -> None:
-    rates = rates_of(started(setup, replace(CONFIG, max_epochs=40)))
+    rates = rates_of(new_training(setup, replace(CONFIG, max_epochs=40)))
     top = int(np.argmax(rates))
     assert 0 < top < 0.1 * len(rates)
     assert (np.diff(rates[: top + 1]) > 0).all()
@@ -223,14 +225,14 @@ def test_the_cosine_learning_rate_rises_then_falls(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize(("clip", "clipped"), [(0.0, False), (1e-3, True)])
-def test_the_gradient_is_clipped_only_where_the_config_says_so(setup: Setup, clip: float, clipped: bool) -> None:
-    run = started(setup, replace(CONFIG, gradient_clip=clip))
+def test_the_gradient_is_clipped_only_if_the_config_says_so(setup: Setup, clip: float, clipped: bool) -> None:
+    run = new_training(setup, replace(CONFIG, gradient_clip=clip))
     next(run.train_epoch())
     norm = torch.nn.utils.get_total_norm([p.grad for p in run.network.parameters() if p.grad is not None])
     assert bool(norm <= 1.001e-3) is clipped
 
 
-def test_a_loss_that_is_no_number_ends_the_training(setup: Setup) -> None:
+def test_a_loss_that_is_not_a_number_ends_the_training(setup: Setup) -> None:
     model = setup.model()
     with torch.no_grad():
         model.action.bias.fill_(float("nan"))
@@ -266,7 +268,7 @@ def test_devices_are_named_auto_cpu_or_cuda() -> None:
         choose_device("tpu")
 
 
-def test_a_training_on_the_gpu_is_another_one_than_on_the_cpu(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainings_on_gpu_and_cpu_have_different_identities(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def identity(device: str, has_gpu: bool) -> str:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
         config = MTORLConfig(TINY, LossConfig(), replace(CONFIG, device=device))
@@ -278,13 +280,13 @@ def test_a_training_on_the_gpu_is_another_one_than_on_the_cpu(setup: Setup, monk
 
 def test_the_network_compiles_as_one_graph(setup: Setup) -> None:
     batch, model = next(setup.store("train").in_order(8)), setup.model().eval()
-    whole = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
-    torch.testing.assert_close(whole(batch).action_logits_BLA, model(batch).action_logits_BLA)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
+    torch.testing.assert_close(compiled(batch).action_logits_BLA, model(batch).action_logits_BLA)
 
 
 @pytest.fixture
 def compiled_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
-    """What training has compiled for so far: the sizes of all inputs, a tuple a graph. None is really compiled."""
+    """For each graph compiled so far, the sizes of its inputs. The graphs run uncompiled."""
     graphs: list[tuple[Any, ...]] = []
 
     def backend(graph: Any, inputs: list[Any]) -> Any:
@@ -292,42 +294,44 @@ def compiled_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ..
         return graph
 
     compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model, **how: compile_(model, backend=backend, **how))
+    monkeypatch.setattr(torch, "compile", lambda model, **settings: compile_(model, backend=backend, **settings))
     monkeypatch.setattr(loop, "_can_build", lambda: True)
     torch.compiler.reset()
     yield graphs
     torch.compiler.reset()
 
 
-def test_what_is_compiled_for_a_batch_does_not_depend_on_those_before_it(setup: Setup, compiled_for: list[Any]) -> None:
-    """Else a training that resumes in another place than it began would compute with other kernels."""
+def test_the_graphs_compiled_for_a_batch_do_not_depend_on_earlier_batches(
+    setup: Setup, compiled_for: list[Any]
+) -> None:
+    """Otherwise a resumed training would compute with other kernels than an uninterrupted one."""
     full, ragged = (next(setup.store("train").in_order(size)) for size in (32, 7))
-    found = []
+    graphs = []
     for order in ([full, ragged, full], [ragged, full]):
         torch.compiler.reset()
         compiled_for.clear()
         compiled = loop._compiled(setup.model())
         for batch in order:
             compiled(batch)
-        found.append(set(compiled_for))
-    assert found[0] == found[1]
-    assert len(found[0]) == 2
+        graphs.append(set(compiled_for))
+    assert graphs[0] == graphs[1]
+    assert len(graphs[0]) == 2
 
 
 def test_every_architecture_of_a_study_is_compiled(
     setup: Setup, compiled_for: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "choose_device", lambda _: torch.device("cuda"))
-    batch, many = next(setup.store("train").in_order(8)), 10
-    assert many > torch._dynamo.config.recompile_limit
-    for hidden in range(8, 8 * (many + 1), 8):
+    batch, architectures = next(setup.store("train").in_order(8)), 10
+    assert architectures > torch._dynamo.config.recompile_limit
+    for hidden in range(8, 8 * (architectures + 1), 8):
         loop.forget_compiled(CONFIG)
         loop._compiled(setup.model(replace(TINY, hidden=hidden, heads=1)))(batch)
-    assert len(compiled_for) == many
+    assert len(compiled_for) == architectures
 
 
 @pytest.mark.parametrize("missing", [None, "compiler", "headers"])
-def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
+def test_without_compiler_or_headers_the_gpu_trains_uncompiled(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     missing: str | None,
 ) -> None:  # fmt: skip
@@ -345,7 +349,7 @@ def test_without_what_triton_builds_with_the_gpu_trains_uncompiled(
 
 @pytest.mark.parametrize("form", REWARD_FORMS)
 def test_micro_batches_give_the_loss_curve_of_the_whole_batch(setup: Setup, form: str) -> None:
-    """Without dropout and preference pairs, which each part draws for itself."""
+    """Without dropout and preference pairs, because each part has its own draws of them."""
     curves = []
     for parts in (1, 3):
         model = setup.model(replace(TINY, reward_form=form, dropout=0.0))
@@ -354,28 +358,28 @@ def test_micro_batches_give_the_loss_curve_of_the_whole_batch(setup: Setup, form
         history = fit(
             model, setup.store("train", form), setup.store("validation", form), setup.objective(losses, form), config
         )
-        # The preference loss has weight 0 and is of other pairs.
+        # The preference loss has weight 0 and uses other pairs.
         weighed = [name for name in history.epochs[0].train if name != "dpo"]
         curves.append([x for e in history.epochs for x in (*(e.train[name] for name in weighed), e.monitor)])
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
-    assert history.epochs[-1].train["policy"] < 0.99 * history.epochs[0].train["policy"]  # it is a training
+    assert history.epochs[-1].train["policy"] < 0.99 * history.epochs[0].train["policy"]  # the model has learned
 
 
-def test_what_a_part_draws_follows_from_seed_step_and_part_alone(setup: Setup) -> None:
-    run = started(setup, replace(CONFIG, micro_batches=2))
+def test_the_draws_of_a_part_depend_only_on_seed_step_and_part(setup: Setup) -> None:
+    run = new_training(setup, replace(CONFIG, micro_batches=2))
     seeds = [run._seeds(part) for part in range(2)]
-    assert len({seed for both in seeds for seed in both}) == 4
+    assert len({seed for part_seeds in seeds for seed in part_seeds}) == 4
     torch.rand(3)
     assert [run._seeds(part) for part in range(2)] == seeds
     for epochs, step in ((0, 1), (1, 0)):
-        run = started(setup, replace(CONFIG, micro_batches=2))
+        run = new_training(setup, replace(CONFIG, micro_batches=2))
         run.history.epochs += [Epoch({}, {})] * epochs
         run.step = step
-        assert not {*run._seeds(0)} & {seed for both in seeds for seed in both}
+        assert not {*run._seeds(0)} & {seed for part_seeds in seeds for seed in part_seeds}
 
 
 class NoValueIsRead(TorchDispatchMode):
-    """Raises where the host would have to wait for a device to know a number of a tensor, or a shape that needs one."""
+    """Fails on operations for which the host waits for the device: those that need a tensor's values on the host."""
 
     READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "bincount")
 
@@ -391,7 +395,7 @@ class NoValueIsRead(TorchDispatchMode):
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("form", REWARD_FORMS)
-def test_the_host_waits_for_no_device_within_a_step(
+def test_the_host_does_not_wait_for_a_device_within_a_step(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, form: str, parts: int
 ) -> None:
     model = setup.model(replace(TINY, reward_form=form, category_dropout=0.2))
@@ -412,23 +416,23 @@ def test_the_host_waits_for_no_device_within_a_step(
 
 
 def test_new_tensors_are_not_filled_while_training(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    optimise = loop._Training.take
+    is_filling = []
+    original_take = loop._Training.take
 
-    def looking(run: Any, parts: Any) -> None:
-        seen.append(torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
-        optimise(run, parts)
+    def recording_take(run: Any, parts: Any) -> None:
+        is_filling.append(torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
+        original_take(run, parts)
 
-    monkeypatch.setattr(loop._Training, "take", looking)
+    monkeypatch.setattr(loop._Training, "take", recording_take)
     setup.weights(replace(CONFIG, max_epochs=1))
-    assert seen
-    assert set(seen) == {False}
+    assert is_filling
+    assert set(is_filling) == {False}
     assert torch.utils.deterministic.fill_uninitialized_memory is True  # type: ignore[attr-defined]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use on this machine")
 def test_the_host_does_not_wait_for_the_gpu_within_a_step(setup: Setup) -> None:
-    run = started(setup, replace(CONFIG, device="cuda"))
+    run = new_training(setup, replace(CONFIG, device="cuda"))
     steps = run.train_epoch()
     next(steps)  # compiles
     torch.cuda.set_sync_debug_mode("error")
@@ -443,7 +447,7 @@ def test_the_host_does_not_wait_for_the_gpu_within_a_step(setup: Setup) -> None:
 def test_a_killed_training_on_the_gpu_resumes_to_the_same_bits(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second epoch, when the uninterrupted one has seen the smaller batch that ends an epoch."""
+    """Killed in the second epoch; by then the uninterrupted training has used the smaller last batch of an epoch."""
     config, store = replace(CONFIG, device="cuda"), setup.store("train")
     model = setup.model()
     history = fit(model, store, setup.store("validation"), setup.objective(), config)
@@ -451,9 +455,9 @@ def test_a_killed_training_on_the_gpu_resumes_to_the_same_bits(
     assert {weight.device.type for weight in model.state_dict().values()} == {"cuda"}
     assert len(store) % CONFIG.batch_size
     run_until_killed(setup, tmp_path, step=store.steps_per_epoch(CONFIG.batch_size) + 5, device="cuda")
-    torch.compiler.reset()  # as a new process: what was compiled above is not there
+    torch.compiler.reset()  # like a new process, which has nothing compiled
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
-    monkeypatch.setattr(loop._Training, "take", None)  # a finished training is not trained on
+    monkeypatch.setattr(loop._Training, "take", None)  # a finished training takes no further step
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
 
 
@@ -466,8 +470,8 @@ def test_fine_tuning_compiles_nothing(setup: Setup, monkeypatch: pytest.MonkeyPa
         setup.weights(replace(CONFIG, device="cuda"))
 
 
-def test_the_last_epochs_weights_are_kept_where_asked_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([1.0, 2.0] * 2)  # the first epoch is the better one
+def test_the_last_epochs_weights_are_kept_if_the_config_says_so(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 2.0] * 2)  # the first epoch is better
     monkeypatch.setattr(loop._Training, "_validate", lambda _: {"policy": next(losses), "reward": 0.0})
     weights = {}
     for keep in ("best", "last"):
@@ -486,5 +490,5 @@ def test_the_best_epoch_is_the_first_of_equals() -> None:
 
 def test_a_store_in_memory_reads_like_one_on_disk(setup: Setup) -> None:
     store = setup.store("train")
-    few = WindowsInMemory(store.windows.take(slice(0, 10)))
-    assert Encoded(*few.windows).batch().label_BL.equal(store.windows.take(slice(0, 10)).batch().label_BL)
+    in_memory = WindowsInMemory(store.windows.take(slice(0, 10)))
+    assert Encoded(*in_memory.windows).batch().label_BL.equal(store.windows.take(slice(0, 10)).batch().label_BL)
