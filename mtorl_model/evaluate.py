@@ -1,11 +1,12 @@
-"""Measure a method's champion on users it has never been trained on: the protocol unseen-users.
+"""Evaluate a method's champion on users that it was not trained on (the protocol unseen-users).
 
 python -m mtorl_model.evaluate --dataset D --lake LAKE --sequences LAKE2 --out metrics.json [--method mtorl]
 python -m mtorl_model.evaluate --dataset D --lake LAKE --split test [--from DAY --to DAY] --out metrics.json
 
-The first reads all windows of another lake, cut with the champion's spec (mtorl_model.export_champion);
-users that LAKE has learned from are left out. The second reads the held-out users of LAKE itself. In metrics.json
-`channel` is null, or `reward` is empty, if the method does not predict it.
+The first form reads all windows of another lake, which must be cut with the champion's feature spec
+(mtorl_model.export_champion), and leaves out the users that LAKE's models were trained on. The second form reads the
+held-out users of LAKE itself. In metrics.json, `channel` is null or `reward` is empty if the method does not predict
+it.
 """
 
 import argparse
@@ -53,7 +54,7 @@ _COMPARED_REWARD = ("auc", "logloss", *map(top_name, TOP_SHARES))
 
 
 def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) -> dict[str, Any]:
-    """`users` to `model_minus_baseline` of metrics.json: the model, the baselines, and the paired differences.
+    """The part of metrics.json from `users` to `model_minus_baseline`: model, baselines, and paired differences.
 
     boosting: the strongest baseline; None leaves it out of the table.
     """
@@ -78,20 +79,20 @@ def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) 
         },
         "model_minus_baseline": {
             "channel": {},
-            "reward": {g: {name: _differences(reward[g][_MODEL].figures, other.figures, _COMPARED_REWARD)
-                           for name, other in m.items()} for g, m in reward_baselines.items()},
+            "reward": {g: {name: _differences(reward[g][_MODEL].figures, baseline.figures, _COMPARED_REWARD)
+                           for name, baseline in m.items()} for g, m in reward_baselines.items()},
         },
     }  # fmt: skip
     if channel:
-        own = channel.pop(_MODEL)
+        model_figures = channel.pop(_MODEL)
         metrics["channel"] = {
-            **as_json(own),
+            **as_json(model_figures),
             "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
             "predictable": _is_predictable(labels, model),
         }
         metrics["baselines"]["channel"] = {name: as_json(figures) for name, figures in channel.items()}
         metrics["model_minus_baseline"]["channel"] = {
-            name: _differences(own, figures, _COMPARED_CHANNEL) for name, figures in channel.items()
+            name: _differences(model_figures, figures, _COMPARED_CHANNEL) for name, figures in channel.items()
         }
     return metrics
 
@@ -104,9 +105,9 @@ def _is_predictable(labels: LabelPredictions, model: Method) -> bool:
 def _channel(
     labels: LabelPredictions, model: Method, baseline: Prediction | None, users: UserBootstrap
 ) -> dict[str, Figures]:
-    """The figures of the model and of each baseline, by name; none where the model predicts no policy.
+    """The figures of the model and of each baseline, by name; empty if the model predicts no policy.
 
-    Boosting's probabilities are adjusted as the model's are: otherwise the adjustment alone would beat it.
+    Boosting's probabilities are adjusted like those of the model; otherwise the adjustment alone would be a difference.
     """
     policy_NA = labels.prediction.policy_XA
     if policy_NA is None:
@@ -125,7 +126,7 @@ def _channel(
 def _reward(
     labels: LabelPredictions, model: Method, baseline: Prediction | None, users: UserBootstrap
 ) -> dict[str, dict[str, RewardMetrics]]:
-    """By gain, the metrics of the model and of each baseline; no gain where the model predicts none."""
+    """By gain, the metrics of the model and of each baseline; empty if the model predicts no gains."""
     gains_NG = labels.prediction.gains_XG
     measured: dict[str, dict[str, RewardMetrics]] = {}
     for k, gain in enumerate(model.spec.gains if gains_NG is not None else ()):
@@ -145,28 +146,28 @@ def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> d
 
 
 def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str]) -> dict[str, Any]:
-    """`policy` of metrics.json, on the labels whose channel was drawn at random, as `exposures` of the days say."""
+    """`policy` of metrics.json, on the labels whose channel was drawn at random according to the table `exposures`."""
     if labels.prediction.policy_XA is None:
         return not_identified(f"the method {model.name} predicts no channel policy")
     drawn = [_drawn_at_random(lake[EXPOSURES, model.spec.dataset, day].path) for day in days]
     exposure_D, chance_D = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
     if not len(exposure_D):
-        return not_identified("the log names no propensity: nobody knows how its channels were chosen")
+        return not_identified("the log has no propensities, so it is unknown how its channels were chosen")
     day_D = np.repeat(np.arange(len(drawn)), [len(ids) for ids, _ in drawn])
     order = np.argsort(exposure_D)
-    at_N = np.minimum(np.searchsorted(exposure_D[order], labels.exposure_N), len(order) - 1)
-    drawn_N = exposure_D[order][at_N] == labels.exposure_N
+    position_N = np.minimum(np.searchsorted(exposure_D[order], labels.exposure_N), len(order) - 1)
+    drawn_N = exposure_D[order][position_N] == labels.exposure_N
     chosen = labels.take(drawn_N)
     assert chosen.prediction.policy_XA is not None
     return policy_report(
         chosen.prediction.policy_XA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
-        day_D[order][at_N][drawn_N], chance_D[order][at_N][drawn_N], chosen.user_N, model.initial_policy.best_fixed,
-        model.spec.channels,
+        day_D[order][position_N][drawn_N], chance_D[order][position_N][drawn_N], chosen.user_N,
+        model.initial_policy.best_fixed, model.spec.channels,
     )  # fmt: skip
 
 
 def _drawn_at_random(partition: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The partition's exposures with a propensity: ids and chances; none where there is no such partition."""
+    """The ids and chances of the partition's exposures with a propensity; empty if the partition does not exist."""
     tables = read_tables([partition], ["exposure_id", "propensity"]) if partition.exists() else ()
     known = [t.filter(pc.greater(t.column("propensity"), 0.0)) for t in tables]
     ids = [np.zeros(0, np.int64), *(t.column("exposure_id").to_numpy() for t in known)]
@@ -177,21 +178,21 @@ def _drawn_at_random(partition: Path) -> tuple[npt.NDArray[np.int64], npt.NDArra
 def evaluate_champion(
     registry: Registry,
     *,
-    other: Lake | None = None,
+    other_lake: Lake | None = None,
     split: str | None = None,
     first_day: str | None = None,
     last_day: str | None = None,
 ) -> dict[str, Any]:
-    """metrics.json of the champion, on all windows of `other` or on one split of the lake's own.
+    """metrics.json of the champion, on all windows of other_lake or on one split of the registry's lake.
 
-    Users of `other` that the lake has learned from are left out and counted in `users_left_out`: those of its
-    training and validation splits (the latter chose the epoch) that stand in its newest journeys, which hold every
-    user ever seen. Raises UserError where none remain, and where windows were cut
-    with another feature spec than the champion's.
+    Users of other_lake that the champion was trained on are left out and counted in `users_left_out`. These are the
+    users of the training and validation splits (the latter chose the epoch) in the newest journeys of the registry's
+    lake, which contain all its users. Raises UserError if no user remains, or if windows were cut with a feature spec
+    other than that of the champion.
     """
     lake, dataset = registry.lake, registry.dataset
     version, model = registry.load_champion()
-    source = other or lake
+    source = other_lake or lake
     days = [d for d in source.days(SEQUENCES, dataset) if (first_day or d) <= d <= (last_day or d)]
     for day in days:
         cut_with = source[SEQUENCES, dataset, day].require().spec_version
@@ -215,7 +216,7 @@ def evaluate_champion(
     try:
         train = open_windows(lake, encoder, model.spec.first_day, model.spec.last_day, TRAIN)
         boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy).fit(train, train, Run())
-    except UserError as reason:  # after a rollback the training windows may be those of another champion's spec
+    except UserError as reason:  # after a rollback the training windows may be cut with another champion's feature spec
         boosting = None
         notes.append(f"no gradient boosting to compare with: {reason}")
     return {
@@ -230,9 +231,9 @@ def evaluate_champion(
 
 
 def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Dataset) -> tuple[pa.Array, pa.Array]:
-    """The users of the partitions (of one split, where given), and those of them that `lake` has learned from.
+    """The users of the partitions (of a split, unless None), and those of them that models of `lake` were trained on.
 
-    A split is asked for of the lake itself: then nobody is left out.
+    With a split, which is one of `lake` itself, the second list is empty.
     """
     tables = [_keep(table, split) for table in read_tables(partitions, ["user_id", "split"])]
     if not tables:
@@ -246,16 +247,17 @@ def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Datas
     days = lake.days(JOURNEYS, dataset)
     if len(trained) and not days:
         raise UserError(
-            f"no journeys of {dataset.name} in {lake.root}: they say which users the champion was trained on"
+            f"no journeys of {dataset.name} in {lake.root}, which list the users that the champion was trained on: "
+            "build them (make backfill)"
         )
     known = read_tables([lake[JOURNEYS, dataset, day].path for day in days[-1:]], ["user_id"])
     ids = [chunk for table in known for chunk in table.column("user_id").chunks]
-    seen = pc.is_in(trained, value_set=pa.chunked_array(ids, trained.type))
-    return users.column("user_id").unique(), trained.filter(seen)
+    is_known = pc.is_in(trained, value_set=pa.chunked_array(ids, trained.type))
+    return users.column("user_id").unique(), trained.filter(is_known)
 
 
 def _keep(table: pa.Table, split: str | None, left_out: pa.Array | None = None) -> pa.Table:
-    """The rows of that split (all, if None) whose user is not left out."""
+    """The rows of that split (None: of all splits) without the users in left_out."""
     if split is not None:
         table = table.filter(pc.equal(table.column("split"), split))
     if left_out is not None:
@@ -266,7 +268,7 @@ def _keep(table: pa.Table, split: str | None, left_out: pa.Array | None = None) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path, help="whose champion is measured")
+    parser.add_argument("--lake", required=True, type=Path, help="the lake of the champion")
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--sequences", type=Path, metavar="LAKE2", help="a lake with windows of other users")
     data.add_argument("--split", choices=(TEST,), help="held-out users of LAKE itself")
@@ -277,7 +279,7 @@ def main() -> None:
     args = parser.parse_args()
     metrics = evaluate_champion(
         Registry(Lake(args.lake), get_dataset(args.dataset), args.method),
-        other=Lake(args.sequences) if args.sequences else None,
+        other_lake=Lake(args.sequences) if args.sequences else None,
         split=args.split,
         first_day=args.first_day,
         last_day=args.last_day,

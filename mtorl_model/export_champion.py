@@ -1,9 +1,9 @@
-"""Export what others need of a champion: the feature spec that its windows must be cut with.
+"""Export the feature spec that a champion's windows must be cut with, for other programs.
 
 python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR [--method mtorl]
 
-Writes DIR/feature_spec.json (as FeatureSpec.to_json) and DIR/version.txt (e.g. mtorl_kuairand/3), each in one step:
-another day's run may be reading them.
+Writes DIR/feature_spec.json (FeatureSpec.to_json) and DIR/version.txt (e.g. mtorl_kuairand/3), each atomically, because
+the run of another day may be reading them.
 """
 
 import argparse

@@ -9,8 +9,9 @@ it becomes champion.
 
 from dataclasses import replace
 
+from lakehouse.arguments import day_parser
 from lakehouse.lake import Lake
-from mtorl_model.arguments import add_method, parser_of_a_day
+from mtorl_model.arguments import add_method
 from mtorl_model.champion.day_learning import learn_day
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import CORRECTIONS, FeedbackConfig
@@ -21,7 +22,7 @@ from schemas.errors import exit_with_one_line
 
 
 def main() -> None:
-    parser = parser_of_a_day(__doc__)
+    parser = day_parser(__doc__)
     config, feedback = FineTuneConfig(), FeedbackConfig()
     parser.add_argument("--learning-rate", type=float, default=config.learning_rate, help="default %(default)s")
     parser.add_argument("--max-steps", type=int, default=config.max_steps, help="default %(default)s")

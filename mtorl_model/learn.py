@@ -8,8 +8,9 @@ again: finished tests, trainings and decisions are not repeated. A method withou
 
 from dataclasses import replace
 
+from lakehouse.arguments import day_parser
 from lakehouse.lake import Lake
-from mtorl_model.arguments import add_method, parser_of_a_day
+from mtorl_model.arguments import add_method
 from mtorl_model.champion.day_learning import learn_day
 from mtorl_model.champion.gate import GateConfig, decide
 from mtorl_model.champion.registry import Registry
@@ -21,7 +22,7 @@ from schemas.errors import exit_with_one_line
 
 
 def main() -> None:
-    parser = parser_of_a_day(__doc__)
+    parser = day_parser(__doc__)
     config, feedback = FineTuneConfig(), FeedbackConfig()
     parser.add_argument("--device", default=config.device, choices=("auto", "cpu", "cuda"))
     add_method(parser)

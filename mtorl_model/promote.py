@@ -5,8 +5,9 @@ python -m mtorl_model.promote --dataset D --lake DIR --day DAY [--method mtorl]
 A day is decided once for each champion; another run prints the earlier decision.
 """
 
+from lakehouse.arguments import day_parser
 from lakehouse.lake import Lake
-from mtorl_model.arguments import add_method, parser_of_a_day
+from mtorl_model.arguments import add_method
 from mtorl_model.champion.gate import GateConfig, decide
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import FeedbackConfig
@@ -16,7 +17,7 @@ from schemas.errors import exit_with_one_line
 
 
 def main() -> None:
-    parser = parser_of_a_day(__doc__)
+    parser = day_parser(__doc__)
     add_method(parser)
     args = parser.parse_args()
     registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)

@@ -2,10 +2,10 @@
 
 python -m mtorl_model.rollback --dataset D --lake LAKE [--version mtorl_D/3] [--method mtorl]
 
-Without --version: to the champion before the present one. All versions that became champion after the chosen one are
-withdrawn: no later day is fine-tuned from them, and another run of their day does not promote them. A withdrawn version
-that is named by --version becomes champion again. Published policies stay unchanged; if another model made those of the
-newest day, a line tells how to score that day again.
+Without --version: to the champion before the present one. All versions that became champion later are withdrawn: no
+later day is fine-tuned from them, and another run of their day does not promote them. A withdrawn version that is named
+by --version becomes champion again. Published policies stay unchanged; if another model made those of the newest day, a
+line tells how to score that day again.
 """
 
 import argparse

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakehouse.arguments import day_parser
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
@@ -18,7 +19,7 @@ from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables
 from lakehouse.rows import arrow_schema
 from lakehouse.staging import staging_folder
-from mtorl_model.arguments import add_method, parser_of_a_day
+from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.prediction_cache import (
@@ -43,7 +44,7 @@ from schemas.tables.registry import SCORE_TABLES
 def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
     """Publish `channel_policies`, `user_reward_ranks` and `channel_allocation` of a day, with the champion model.
 
-    Either all of them are published or none. Raises Busy if the journeys are published again during the scoring.
+    All of them are published, or none of them. Raises Busy if the journeys are published again during the scoring.
 
     The tables of a day have the scores of one model, whose version is in every row; scoring with another method
     replaces them. If the scores were made from the present journeys by a model of this method, they are left unchanged;
@@ -58,10 +59,10 @@ def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_REA
         newest = lake.days(JOURNEYS, dataset)[-1] == day
         made_by = _one_model(issued, inputs)
         if not newest and made_by and made_by.startswith(f"{registry.model}/"):
-            return _left_alone(issued, dataset, day)
+            return _unchanged(issued, dataset, day)
         version, model = registry.load_champion()
         if made_by == version:
-            return _left_alone(issued, dataset, day)
+            return _unchanged(issued, dataset, day)
         return _publish_scores(lake, dataset, day, version, model, rows_per_read)
 
 
@@ -74,8 +75,8 @@ def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> 
     return made_by if all(m.inputs == {**inputs, "model": made_by} for m in manifests) else None
 
 
-def _left_alone(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -> tuple[Manifest, ...]:
-    print(f"{', '.join(SCORE_TABLES)} of {dataset.name} {day}: fresh, left alone")
+def _unchanged(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -> tuple[Manifest, ...]:
+    print(f"{', '.join(SCORE_TABLES)} of {dataset.name} {day}: fresh, not scored again")
     return tuple(manifest for manifest in issued if manifest is not None)
 
 
@@ -93,13 +94,15 @@ def _publish_scores(
             inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
             scores = score_journeys(tables, model, dataset, predictions, cached)
         if not all(np.isfinite(part[head]).all() for part in predictions.chunks() for head in model.predicts):
-            raise UserError(f"model {version} predicts no numbers on the journeys of {day}: train it again (make run)")
+            raise UserError(
+                f"model {version} predicts no finite numbers for the journeys of {day}: train it again (make run)"
+            )
         contents: list[tuple[Table, Iterable[pa.Table]]] = [
             (channel_policies.channel_policies(dataset), policies_tables(scores, model, dataset, version, day)),
             (user_reward_ranks.user_reward_ranks(dataset), ranks_tables(scores, model, dataset, version, day)),
             (channel_allocation.channel_allocation(dataset), [allocation_table(scores, model, dataset, version)]),
         ]
-        # All are written before the first is published: in between there is no work that could fail.
+        # All are written before the first is published, so that no failure can come between the publications.
         rows = {table.name: _write(staging / table.name, table, content) for table, content in contents}
         published = tuple(
             lake[table, dataset, day].publish(
@@ -118,7 +121,7 @@ def _publish_scores(
 
 
 def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
-    """Write a partition's only file, row group by row group; the number of rows."""
+    """Write a partition's only file, one row group at a time; returns the number of rows."""
     folder.mkdir()
     rows = 0
     with pq.ParquetWriter(folder / "part-00000.parquet", arrow_schema(table)) as writer:
@@ -129,7 +132,7 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
 
 
 def main() -> None:
-    parser = parser_of_a_day(__doc__)
+    parser = day_parser(__doc__)
     add_method(parser)
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
@@ -138,9 +141,9 @@ def main() -> None:
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )
-    now = registry.champion()
-    if now.name == policies.inputs["model"] and now.day > day:
-        print(f"note: {now.name} has learned the days up to {now.day}: these policies were no forecast on {day}")
+    champion = registry.champion()
+    if champion.name == policies.inputs["model"] and champion.day > day:
+        print(f"note: {champion.name} was trained through {champion.day}: these policies are not a forecast for {day}")
     for manifest in (policies, *ranks_and_level):
         print(lake[manifest.table, dataset, day].path)
 

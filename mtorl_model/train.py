@@ -149,20 +149,22 @@ def main() -> None:
     parser.add_argument("--spec-day", metavar="DAY", help="the day whose feature spec to use; default: the newest")
     add_method(parser)
     parser.add_argument("--preset", default="small", help="settings of the method by name; default %(default)s")
-    parser.add_argument("--reward-form", help="binary, continuous, fused or onehot; default: the preset's")
-    parser.add_argument("--max-epochs", type=int, metavar="N", help="maximum number; default: the preset's")
-    parser.add_argument("--mu", type=float, help="weight of the reward loss; default: the preset's")
-    parser.add_argument("--dpo-weight", type=float, help="lambda, weight of the DPO loss; default: the preset's")
-    parser.add_argument("--seed", type=int, help="default: the preset's, 0")
-    parser.add_argument("--members", type=int, metavar="K", help="number of models to average; default: the preset's")
+    parser.add_argument("--reward-form", help="binary, continuous, fused or onehot; default: from the preset")
+    parser.add_argument("--max-epochs", type=int, metavar="N", help="maximum number; default: from the preset")
+    parser.add_argument("--mu", type=float, help="weight of the reward loss; default: from the preset")
+    parser.add_argument("--dpo-weight", type=float, help="lambda, weight of the DPO loss; default: from the preset")
+    parser.add_argument("--seed", type=int, help="default: from the preset, 0")
+    parser.add_argument(
+        "--members", type=int, metavar="K", help="number of models to average; default: from the preset"
+    )
     parser.add_argument(
         "--labels-known-by", metavar="DAY", help="labels as they were known at the end of this day, to simulate history"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the preset's, auto")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: from the preset, auto")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="number of processes on this machine")
     parser.add_argument(
         "--micro-batches", type=int, metavar="K",
-        help="parts that a batch is computed in, to need less memory; default: the preset's, at least one per process",
+        help="parts of a batch, which need less memory; default: from the preset, at least one per process",
     )  # fmt: skip
     args = parser.parse_args()
     if args.processes < 1:

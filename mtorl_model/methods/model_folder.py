@@ -19,7 +19,7 @@ WEIGHTS, CONFIG, SPEC, POLICY = "weights.pt", "config.json", MODEL_SPEC_FILE, "i
 
 
 def save_model(folder: Path, model: Method) -> None:
-    """Write the folder, which must be private to the caller: no reader sees it before it is whole."""
+    """Write the folder, which must be private to the caller, so that no other process reads an incomplete folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / WEIGHTS, {name: torch.from_numpy(array) for name, array in model.state().items()})
     config = {"method": model.name, "config": json.loads(model.config.to_json())}
@@ -36,10 +36,10 @@ def load_model(folder: Path) -> Method:
     """
     missing = [name for name in (WEIGHTS, CONFIG, SPEC, POLICY) if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"{folder} is no model folder: it lacks {', '.join(missing)}; train again (make run)")
+        raise UserError(f"{folder} is not a model folder: it lacks {', '.join(missing)}; train again (make run)")
     content = json.loads((folder / CONFIG).read_text())
     if "method" not in content:
-        raise UserError(f"{folder / CONFIG} names no method, it is of an earlier version: train again (make run)")
+        raise UserError(f"{folder / CONFIG} names no method, so an earlier version wrote it: train again (make run)")
     method = METHODS[content["method"]]
     config = method.Config.from_json(json.dumps(content["config"]))
     spec = FeatureSpec.from_json((folder / SPEC).read_text())

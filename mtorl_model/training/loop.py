@@ -157,7 +157,7 @@ def fine_tune(
         stepper = _Stepper(network, objective, settings)
         network.train()
         for batch in on_device(iter(batches), settings.device):
-            stepper.take([batch])
+            stepper.optimise([batch])
         losses = stepper.mean_losses(stepper.sums)
         network.eval().to("cpu")
     if not all(map(math.isfinite, losses.values())):
@@ -197,7 +197,7 @@ class _Stepper:
         """The sums of the losses divided by the steps done, by name."""
         return dict(zip(self.objective.names, (sums / max(self.step, 1)).tolist(), strict=True))
 
-    def take(self, parts: Sequence[Batch]) -> None:
+    def optimise(self, parts: Sequence[Batch]) -> None:
         """One optimiser step. parts: this process's parts of the batch. The host never waits for the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate()
@@ -290,7 +290,7 @@ class _Training(_Stepper):
         )  # fmt: skip
         parts_per_step = len(range(self.parts)[self.own_parts])
         while step_parts := list(islice(parts, parts_per_step)):
-            self.take(step_parts)
+            self.optimise(step_parts)
             yield
 
     def _rate(self) -> float:

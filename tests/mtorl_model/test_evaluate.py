@@ -1,4 +1,4 @@
-"""Evaluation end to end: a champion trained on a tiny lake, measured on users it has never seen."""
+"""Evaluation end to end: a champion trained on a tiny lake, evaluated on unseen users."""
 
 import json
 import re
@@ -44,14 +44,14 @@ FIRST, LAST = "2022-04-10", "2022-04-11"
 KNOWN = range(1000, 1120)  # the users of the trained lake
 TINY = MTORLConfig(
     ModelConfig(hidden=16, dropout=0.0),
-    LossConfig(mu=4.0, dpo_weight=0.0),  # so that a few epochs teach the reward, too
+    LossConfig(mu=4.0, dpo_weight=0.0),  # so that a few epochs are enough for the reward, too
     TrainConfig(batch_size=32, learning_rate=2e-2, max_epochs=10, device="cpu"),
 )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Lake:
-    """A lake of 120 users with a champion, and journeys that know these users."""
+    """A lake of 120 users with a champion and with journeys of these users."""
     lake, _ = write_lake(tmp_path_factory.mktemp("trained"), users=len(KNOWN))
     train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, TINY)
     publish_known_users(lake, KNOWN)
@@ -59,15 +59,15 @@ def trained(tmp_path_factory) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory) -> Lake:
-    """Windows of 180 users, of whom the trained lake knows the first 120."""
+def other_lake(tmp_path_factory) -> Lake:
+    """Windows of 180 users; the trained lake has journeys of the first 120."""
     return write_lake(tmp_path_factory.mktemp("others"), users=180, seed=5)[0]
 
 
 @pytest.fixture(scope="module")
-def evaluation(trained: Lake, others: Lake) -> dict:
-    """The metrics of the champion on the windows of the others; not to be changed."""
-    return evaluate_champion(Registry(trained, KUAIRAND), other=others)
+def evaluation(trained: Lake, other_lake: Lake) -> dict:
+    """The metrics of the champion on the windows of other_lake. Tests must not change them."""
+    return evaluate_champion(Registry(trained, KUAIRAND), other_lake=other_lake)
 
 
 def publish_known_users(lake: Lake, users) -> None:
@@ -83,7 +83,7 @@ def windows_of(lake: Lake) -> pa.Table:
 
 def test_the_held_out_users_against_scikit_learn(trained):
     version, model = Registry(trained, KUAIRAND).load_champion()
-    found = evaluate_champion(Registry(trained, KUAIRAND), split="test", first_day=FIRST, last_day=LAST)
+    metrics = evaluate_champion(Registry(trained, KUAIRAND), split="test", first_day=FIRST, last_day=LAST)
 
     store = open_windows(trained, model.encoder(KUAIRAND), FIRST, LAST, "test")
     (batch,) = store.in_order(10_000)
@@ -94,70 +94,72 @@ def test_the_held_out_users_against_scikit_learn(trained):
     click = batch.gains_BLG[batch.label_BL][:, 0].numpy()
     predicted = model.networks[0].predicted_gains(output)[batch.label_BL][:, 0].numpy()
 
-    assert (found["protocol"], found["dataset"], found["model_version"]) == ("unseen-users", "kuairand", version)
-    assert found["labels"] == len(action)
-    assert found["users"] == sum(split_of(user) == "test" for user in KNOWN)
-    assert found["users_left_out"] == 0
-    assert found["policy"]["identified"] is False
-    assert found["channel"]["f1_macro"] == pytest.approx(f1_score(action, policy.argmax(1), average="macro"))
-    assert found["channel"]["accuracy"] == pytest.approx(accuracy_score(action, policy.argmax(1)))
-    assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, predicted), abs=1e-5)
-    assert found["reward"]["click"]["logloss"] == pytest.approx(log_loss(click, predicted), abs=1e-5)
-    assert set(found["reward"]) == {"click", "long_view"}
+    assert (metrics["protocol"], metrics["dataset"], metrics["model_version"]) == ("unseen-users", "kuairand", version)
+    assert metrics["labels"] == len(action)
+    assert metrics["users"] == sum(split_of(user) == "test" for user in KNOWN)
+    assert metrics["users_left_out"] == 0
+    assert metrics["policy"]["identified"] is False
+    assert metrics["channel"]["f1_macro"] == pytest.approx(f1_score(action, policy.argmax(1), average="macro"))
+    assert metrics["channel"]["accuracy"] == pytest.approx(accuracy_score(action, policy.argmax(1)))
+    assert metrics["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, predicted), abs=1e-5)
+    assert metrics["reward"]["click"]["logloss"] == pytest.approx(log_loss(click, predicted), abs=1e-5)
+    assert set(metrics["reward"]) == {"click", "long_view"}
 
 
-def test_a_trained_champion_knows_more_than_base_rates(trained):
-    found = evaluate_champion(Registry(trained, KUAIRAND), split="test")
-    assert found["channel"]["predictable"] is True
-    assert found["channel"]["f1_macro_copy_previous"] == pytest.approx(0.9, abs=0.05)  # .85 stay, a third of the rest
-    assert found["reward"]["click"]["auc"] > 0.7
-    assert found["reward"]["click"]["rate_top_37.5pct"] > found["reward"]["click"]["rate"]
+def test_a_trained_champion_predicts_better_than_base_rates(trained):
+    metrics = evaluate_champion(Registry(trained, KUAIRAND), split="test")
+    assert metrics["channel"]["predictable"] is True
+    assert metrics["channel"]["f1_macro_copy_previous"] == pytest.approx(
+        0.9, abs=0.05
+    )  # .85, and a third of the others, stay on the channel
+    assert metrics["reward"]["click"]["auc"] > 0.7
+    assert metrics["reward"]["click"]["rate_top_37.5pct"] > metrics["reward"]["click"]["rate"]
 
 
-def test_users_that_were_learned_from_are_left_out(trained, others, evaluation):
-    found = evaluation
+def test_users_that_the_champion_was_trained_on_are_left_out(trained, other_lake, evaluation):
+    metrics = evaluation
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
-    assert found["users_left_out"] == len(learned) > 60
-    assert found["users"] == 180 - len(learned)
+    assert metrics["users_left_out"] == len(learned) > 60
+    assert metrics["users"] == 180 - len(learned)
 
-    table = windows_of(others)
+    table = windows_of(other_lake)
     unseen = table.filter(pa.array([user not in learned for user in table.column("user_id").to_pylist()]))
     labels = predict_labels(Registry(trained, KUAIRAND).load_champion()[1], [unseen], KUAIRAND)
     click = labels.gain_NG[:, 0]
-    assert found["labels"] == len(click)
-    assert found["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, labels.prediction.gains_XG[:, 0]))
+    assert metrics["labels"] == len(click)
+    assert metrics["reward"]["click"]["auc"] == pytest.approx(roc_auc_score(click, labels.prediction.gains_XG[:, 0]))
 
 
-def test_the_model_stands_beside_its_baselines(evaluation):
-    found = evaluation
-    baselines, compared = found["baselines"], found["model_minus_baseline"]
+def test_the_model_is_compared_with_its_baselines(evaluation):
+    metrics = evaluation
+    baselines, compared = metrics["baselines"], metrics["model_minus_baseline"]
     assert (
         set(baselines["channel"]) == set(compared["channel"]) == {"copy_previous", "most_popular", "gradient_boosting"}
     )
-    assert baselines["channel"]["copy_previous"]["f1_macro"] == found["channel"]["f1_macro_copy_previous"]
+    assert baselines["channel"]["copy_previous"]["f1_macro"] == metrics["channel"]["f1_macro_copy_previous"]
     assert baselines["channel"]["gradient_boosting"]["f1_macro"] == pytest.approx(0.9, abs=0.05)  # it finds the rule
     assert baselines["channel"]["most_popular"]["accuracy"] < 0.5
     assert baselines["reward"]["click"]["gradient_boosting"]["auc"] > 0.7
     for name, figures in compared["channel"].items():
-        difference = found["channel"]["f1_macro"] - baselines["channel"][name]["f1_macro"]
+        difference = metrics["channel"]["f1_macro"] - baselines["channel"][name]["f1_macro"]
         assert figures["f1_macro"]["value"] == pytest.approx(difference)
         assert figures["f1_macro"]["low"] < figures["f1_macro"]["value"] < figures["f1_macro"]["high"]
-    assert re.search(r"beats most popular, \d\.\d{3}$", as_text(found), re.MULTILINE)
-    assert re.search(r"gradient boosting, AUC \d\.\d{3}$", as_text(found), re.MULTILINE)
+    assert re.search(r"beats most popular, \d\.\d{3}$", as_text(metrics), re.MULTILINE)
+    assert re.search(r"gradient boosting, AUC \d\.\d{3}$", as_text(metrics), re.MULTILINE)
 
 
-def test_nothing_is_said_of_a_channel_that_cannot_be_predicted(evaluation):
-    found = deepcopy(evaluation)
-    found["channel"]["predictable"] = False
-    text = as_text(found)
+def test_a_channel_that_cannot_be_predicted_has_no_figures_in_the_text(evaluation):
+    metrics = deepcopy(evaluation)
+    metrics["channel"]["predictable"] = False
+    text = as_text(metrics)
     assert "cannot be predicted" in text
     assert "macro-F1" not in text
     assert "most popular" not in text
     assert "copy previous" not in text
 
 
-def test_boosting_is_adjusted_as_the_model_is(trained, monkeypatch):
-    """Both divide by the channels' shares, or the adjustment alone would make a difference."""
+def test_boosting_is_adjusted_like_the_model(trained, monkeypatch):
+    """Both are divided by the channels' shares; otherwise the adjustment alone would make a difference."""
     _, model = Registry(trained, KUAIRAND).load_champion()
     assert model.adjustment_A == pytest.approx(
         np.array(model.initial_policy.channel_shares) ** model.config.model.prior_adjustment
@@ -180,8 +182,8 @@ def test_boosting_is_adjusted_as_the_model_is(trained, monkeypatch):
     assert guesses == {1.0: [0, 0, 0], 0.8: [2, 2, 0]}
 
 
-def test_labels_that_nobody_can_know_leave_no_difference_to_see(trained, monkeypatch):
-    """Shuffled labels: AUC .5, and every interval of every difference to every baseline holds 0."""
+def test_random_labels_give_no_clear_difference(trained, monkeypatch):
+    """Random labels: the AUC is .5, and every interval of a difference to a baseline contains 0."""
     _, model = Registry(trained, KUAIRAND).load_champion()
     rng, labels = np.random.default_rng(0), 6000
     channels, gains = len(model.spec.channels), len(model.spec.gains)
@@ -196,145 +198,147 @@ def test_labels_that_nobody_can_know_leave_no_difference_to_see(trained, monkeyp
     monkeypatch.setattr(boosting, "predict_features", lambda x: Prediction(
         rng.dirichlet(np.ones(channels), len(x)), rng.uniform(0.45, 0.55, (len(x), gains))
     ))  # fmt: skip
-    found = measure(random, model, boosting)
-    assert found["channel"]["predictable"] is False
-    compared = found["model_minus_baseline"]
+    metrics = measure(random, model, boosting)
+    assert metrics["channel"]["predictable"] is False
+    compared = metrics["model_minus_baseline"]
     differences = [
         d
         for figures in (*compared["channel"].values(), *(b for g in compared["reward"].values() for b in g.values()))
         for name, d in figures.items()
-        # Against one channel for all even chance finds three: that difference is real.
+        # The F1 of a constant channel is truly lower than that of random channels.
         if not (figures is compared["channel"]["most_popular"] and name == "f1_macro")
     ]
     assert len(differences) == 5 + gains * 6
     for difference in differences:
         assert difference["low"] <= 0 <= difference["high"], difference
     for gain in model.spec.gains:
-        low, high = found["reward"][gain]["intervals"]["auc"]
+        low, high = metrics["reward"][gain]["intervals"]["auc"]
         assert low <= 0.5 <= high
 
 
-def test_without_readable_training_windows_the_champion_is_measured_all_the_same(trained, others, monkeypatch):
-    """As after a rollback: the lake's windows are those of another champion's spec."""
+def test_without_readable_training_windows_the_champion_is_evaluated_without_boosting(trained, other_lake, monkeypatch):
+    """After a rollback, the lake's windows may be cut with another champion's spec."""
 
     def refuse(*_):
         raise UserError("cut with feature spec 1, not 2")
 
     monkeypatch.setattr(evaluate, "open_windows", refuse)
-    found = evaluate_champion(Registry(trained, KUAIRAND), other=others)
-    assert found["reward"]["click"]["auc"] > 0.7
-    assert found["baselines"]["gradient_boosting_fitted_on_labels"] is None
-    assert set(found["baselines"]["channel"]) == {"copy_previous", "most_popular"}
-    assert "no gradient boosting to compare with: cut with feature spec 1, not 2" in as_text(found)
-    assert len(found["reward"]["click"]["calibration"]) == 10
+    metrics = evaluate_champion(Registry(trained, KUAIRAND), other_lake=other_lake)
+    assert metrics["reward"]["click"]["auc"] > 0.7
+    assert metrics["baselines"]["gradient_boosting_fitted_on_labels"] is None
+    assert set(metrics["baselines"]["channel"]) == {"copy_previous", "most_popular"}
+    assert "no gradient boosting to compare with: cut with feature spec 1, not 2" in as_text(metrics)
+    assert len(metrics["reward"]["click"]["calibration"]) == 10
 
 
-def test_the_value_of_the_policy_counts_the_labels_drawn_at_random(trained, tmp_path):
-    other, _ = write_lake(tmp_path, users=180, seed=5)
+def test_the_value_of_the_policy_uses_the_labels_drawn_at_random(trained, tmp_path):
+    new_lake, _ = write_lake(tmp_path, users=180, seed=5)
     for number, day in enumerate((FIRST, LAST)):
-        steps = [x for row in windows_of(other).select(["exposure_id"]).to_pylist() for x in row["exposure_id"] if x]
+        steps = [x for row in windows_of(new_lake).select(["exposure_id"]).to_pylist() for x in row["exposure_id"] if x]
         ids = sorted(set(steps))[number::2]
         drawn = [0.3 if i % 3 == 0 else None for i in ids]
-        with staging_folder(other) as staged:
+        with staging_folder(new_lake) as staged:
             table = pa.table({"exposure_id": pa.array(ids, pa.int64()), "propensity": pa.array(drawn, pa.float64())})
             pq.write_table(table, staged / "part-00000.parquet")
-            other["exposures", "kuairand", day].publish(staged, rows=len(ids), inputs={}, code="test")
-    found = evaluate_champion(Registry(trained, KUAIRAND), other=other)
+            new_lake["exposures", "kuairand", day].publish(staged, rows=len(ids), inputs={}, code="test")
+    metrics = evaluate_champion(Registry(trained, KUAIRAND), other_lake=new_lake)
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
     labels = [
         exposure
-        for row in windows_of(other).to_pylist()
+        for row in windows_of(new_lake).to_pylist()
         if row["user_id"] not in learned
         for exposure, label, channel in zip(row["exposure_id"], row["is_label"], row["channel"], strict=True)
         if label and channel and exposure % 3 == 0
     ]
-    assert found["policy"]["labels"] == len(labels) > 200
-    assert found["policy"]["identified"] is False  # the synthetic users stay on their channel
-    assert "depends on the one before" in found["policy"]["why"]
+    assert metrics["policy"]["labels"] == len(labels) > 200
+    assert metrics["policy"]["identified"] is False  # the synthetic users stay on their channel
+    assert "depends on the one before" in metrics["policy"]["why"]
 
 
-def test_days_outside_the_range_do_not_count(trained, others, evaluation):
+def test_days_outside_the_range_are_not_read(trained, other_lake, evaluation):
     first, last = (
-        evaluate_champion(Registry(trained, KUAIRAND), other=others, first_day=day, last_day=day)["labels"]
+        evaluate_champion(Registry(trained, KUAIRAND), other_lake=other_lake, first_day=day, last_day=day)["labels"]
         for day in (FIRST, LAST)
     )
     assert 0 < first < evaluation["labels"]
     assert first + last == evaluation["labels"]
 
 
-def test_nobody_left_to_evaluate_is_one_clear_line(trained, tmp_path):
-    seen = next(user for user in KNOWN if split_of(user) == "train")
+def test_without_users_to_evaluate_the_error_is_one_line(trained, tmp_path):
+    trained_on = next(user for user in KNOWN if split_of(user) == "train")
     table = windows_of(trained).to_pylist()
-    other = Lake(tmp_path)
+    new_lake = Lake(tmp_path)
     spec = make_spec(KUAIRAND, FIRST, LAST)
-    publish_sequences(other, KUAIRAND, spec, FIRST, [row for row in table if row["user_id"] == seen])
+    publish_sequences(new_lake, KUAIRAND, spec, FIRST, [row for row in table if row["user_id"] == trained_on])
     with pytest.raises(UserError, match="of 1 users found, 1 were trained on"):
-        evaluate_champion(Registry(trained, KUAIRAND), other=other)
+        evaluate_champion(Registry(trained, KUAIRAND), other_lake=new_lake)
     with pytest.raises(UserError, match="of 0 users found, 0 were trained on"):
-        evaluate_champion(Registry(trained, KUAIRAND), other=Lake(tmp_path / "empty"))
+        evaluate_champion(Registry(trained, KUAIRAND), other_lake=Lake(tmp_path / "empty"))
 
 
 def test_windows_of_another_feature_spec_are_refused(trained, tmp_path):
-    other, _ = write_lake(tmp_path, users=5, first_day="2022-05-01", last_day="2022-05-01")
+    new_lake, _ = write_lake(tmp_path, users=5, first_day="2022-05-01", last_day="2022-05-01")
     with pytest.raises(UserError, match=r"sequences of 2022-05-01 .*export_champion"):
-        evaluate_champion(Registry(trained, KUAIRAND), other=other)
+        evaluate_champion(Registry(trained, KUAIRAND), other_lake=new_lake)
 
 
-def test_without_journeys_nobody_knows_who_was_trained_on(trained, others, monkeypatch):
+def test_without_journeys_the_users_of_the_training_are_unknown(trained, other_lake, monkeypatch):
     monkeypatch.setattr(Lake, "days", lambda lake, table, dataset: [] if table == "journeys" else [FIRST])
     with pytest.raises(UserError, match="no journeys of kuairand"):
-        evaluate_champion(Registry(trained, KUAIRAND), other=others)
+        evaluate_champion(Registry(trained, KUAIRAND), other_lake=other_lake)
 
 
 def columns_of(labels):
-    """Names and arrays, those of the prediction among them."""
-    named = {**labels._asdict(), **labels.prediction._asdict()}
-    del named["prediction"]
-    return list(named), list(named.values())
+    """Names and arrays, including those of the prediction."""
+    arrays = {**labels._asdict(), **labels.prediction._asdict()}
+    del arrays["prediction"]
+    return list(arrays), list(arrays.values())
 
 
-def test_the_windows_of_one_read_do_not_change_the_metrics(trained, monkeypatch):
+def test_the_number_of_windows_per_read_does_not_change_predictions(trained, monkeypatch):
     _, model = Registry(trained, KUAIRAND).load_champion()
     table = windows_of(trained).slice(0, 60)
-    whole = predict_labels(model, [table], KUAIRAND, with_features=True)
+    expected = predict_labels(model, [table], KUAIRAND, with_features=True)
     monkeypatch.setattr("mtorl_model.evaluation.label_predictions.WINDOWS_AT_ONCE", 7)
-    pieces = predict_labels(model, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND, with_features=True)
-    assert whole.feature_NF.shape[1] > 10
-    for name, one, other in zip(*columns_of(whole), columns_of(pieces)[1], strict=True):
-        assert np.allclose(one, other, atol=1e-5), name
+    in_chunks = predict_labels(model, (table.slice(k, 5) for k in range(0, 60, 5)), KUAIRAND, with_features=True)
+    assert expected.feature_NF.shape[1] > 10
+    for name, expected_array, array in zip(*columns_of(expected), columns_of(in_chunks)[1], strict=True):
+        assert np.allclose(array, expected_array, atol=1e-5), name
 
 
-def test_models_that_are_asked_together_say_what_each_says_alone(trained):
-    model, other = (Registry(trained, KUAIRAND).load_champion()[1] for _ in range(2))
+def test_labels_of_each_gives_the_predictions_of_each_model(trained):
+    model, changed_model = (Registry(trained, KUAIRAND).load_champion()[1] for _ in range(2))
     with torch.no_grad():
-        for weight in other.networks[0].parameters():
+        for weight in changed_model.networks[0].parameters():
             weight.mul_(1.1)
     table = windows_of(trained).slice(0, 60)
-    alone = [predict_labels(one, [table], KUAIRAND, with_features=True) for one in (model, other)]
-    assert not np.array_equal(alone[0].prediction.policy_XA, alone[1].prediction.policy_XA)
-    together = labels_of_each([model, other], [table], KUAIRAND, with_features=True)
-    for one, same in zip(alone, together, strict=True):
-        for name, expected, found in zip(*columns_of(one), columns_of(same)[1], strict=True):
-            np.testing.assert_array_equal(found, expected, err_msg=name)
+    models = [model, changed_model]
+    expected_labels = [predict_labels(m, [table], KUAIRAND, with_features=True) for m in models]
+    assert not np.array_equal(expected_labels[0].prediction.policy_XA, expected_labels[1].prediction.policy_XA)
+    for labels, expected in zip(
+        labels_of_each(models, [table], KUAIRAND, with_features=True), expected_labels, strict=True
+    ):
+        for name, expected_array, array in zip(*columns_of(expected), columns_of(labels)[1], strict=True):
+            np.testing.assert_array_equal(array, expected_array, err_msg=name)
     no_label = table.set_column(
         table.schema.get_field_index("is_label"), "is_label",
         pa.array([[False] * len(window) for window in table.column("is_label").to_pylist()]),
     )  # fmt: skip
-    assert labels_of_each([model, other], [no_label], KUAIRAND) is None
+    assert labels_of_each(models, [no_label], KUAIRAND) is None
 
 
-def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_metrics_and_a_table(trained, other_lake, tmp_path, monkeypatch, capsys):
     out = tmp_path / "new" / "metrics.json"
     arguments = ["--dataset", "kuairand", "--lake", str(trained.root)]
     command = [sys.executable, "-m", "mtorl_model.evaluate", *arguments]
     done = subprocess.run(
-        [*command, "--sequences", str(others.root), "--out", str(out)], capture_output=True, text=True
+        [*command, "--sequences", str(other_lake.root), "--out", str(out)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
-    assert as_text(found) in done.stdout
+    metrics = json.loads(out.read_text())
+    assert as_text(metrics) in done.stdout
     assert [p.name for p in out.parent.iterdir()] == ["metrics.json"]
-    assert set(found) == {
+    assert set(metrics) == {
         "protocol", "dataset", "users", "labels", "model_version", "channel", "reward", "policy", "users_left_out",
         "interval", "baselines", "model_minus_baseline", "notes",
     }  # fmt: skip
@@ -345,7 +349,7 @@ def test_the_command_writes_metrics_and_a_table(trained, others, tmp_path, monke
         exit_with_one_line(evaluate.main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: '10.4.2022' is not a day: write it as YYYY-MM-DD\n"
-    assert json.loads(out.read_text()) == found
+    assert json.loads(out.read_text()) == metrics
 
 
 def test_the_exported_spec_is_the_champions(trained, tmp_path):
@@ -356,16 +360,16 @@ def test_the_exported_spec_is_the_champions(trained, tmp_path):
     assert spec.channels == CHANNELS["kuairand"]
 
 
-def test_no_champion_is_one_clear_line(others, tmp_path):
+def test_without_a_champion_the_error_is_one_line(other_lake, tmp_path):
     with pytest.raises(UserError, match="no champion"):
-        evaluate_champion(Registry(others, KUAIRAND), split="test")
+        evaluate_champion(Registry(other_lake, KUAIRAND), split="test")
     with pytest.raises(UserError, match="no champion"):
-        export_champion(Registry(others, KUAIRAND), tmp_path / "champion")
+        export_champion(Registry(other_lake, KUAIRAND), tmp_path / "champion")
     assert not (tmp_path / "champion").exists()
 
 
 def test_copy_previous_by_hand():
-    # padding, three steps at distinct times, two at one time (the second of unknown channel), one after
+    # padding, three steps at distinct times, two steps at one time (the second channel is unknown), a last step
     action = np.array([[-1, 2, 0, 1, 2, -1, 0]])
     times = np.array([[-1, 10, 20, 30, 40, 40, 50]])
     assert previous_channel(action, times).tolist() == [[-1, -1, 2, 0, 1, 1, 2]]
@@ -380,5 +384,5 @@ def test_copy_previous_is_the_latest_known_channel_of_an_earlier_time(steps, pad
         next((channels[j] for j in reversed(range(len(steps))) if times[j] < times[t] and channels[j] >= 0), -1)
         for t in range(len(steps))
     ]
-    got = previous_channel(np.array([[-1] * padding + channels]), np.array([[-1] * padding + times]))
-    assert got[0, padding:].tolist() == expected
+    previous = previous_channel(np.array([[-1] * padding + channels]), np.array([[-1] * padding + times]))
+    assert previous[0, padding:].tolist() == expected

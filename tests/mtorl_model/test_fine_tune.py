@@ -342,7 +342,7 @@ def test_a_version_that_was_rolled_back_is_not_promoted_again(lake):
     assert "withdrawn: mtorl_kuairand/2" in roll_back(Registry(lake, KUAIRAND), "mtorl_kuairand/1")
     with pytest.raises(UserError, match="mtorl_kuairand/1 is the first champion of kuairand"):
         roll_back(Registry(lake, KUAIRAND), None)
-    # A withdrawn version is no parent, and a rollback without a name does not return to it.
+    # No later day is trained from a withdrawn version, and a rollback without a name does not return to it.
     learn(lake, DAYS[2])
     assert "is the champion" in gate(lake, DAYS[2])
     assert Registry(lake, KUAIRAND).champion_before(DAYS[1]).name == "mtorl_kuairand/1"

@@ -53,15 +53,16 @@ def untrained(reward_form: str = "binary") -> MTORL:
 
 
 def random_users(count: int, seed: int = 0) -> dict[int, list[Shown]]:
-    """Journeys of 1 to 12 exposures, now and then in a channel that is unknown or outside the spec."""
+    """Journeys of 1 to 12 exposures; some of their channels are unknown or outside the spec."""
     rng = np.random.default_rng(seed)
     names = [*CHANNELS, None, "pop-up"]
 
-    def shown() -> Shown:
+    def random_exposure() -> Shown:
         return Shown(rng.choice(names, p=[0.3, 0.3, 0.3, 0.05, 0.05]), int(rng.random() < 0.3), int(rng.random() < 0.1))
 
     return {
-        int(user): [shown() for _ in range(rng.integers(1, 13))] for user in rng.choice(10_000, count, replace=False)
+        int(user): [random_exposure() for _ in range(rng.integers(1, 13))]
+        for user in rng.choice(10_000, count, replace=False)
     }
 
 
@@ -76,14 +77,14 @@ def published(lake: Lake, table: str) -> pa.Table:
 
 
 def training_window(exposures: list[Shown]) -> dict[str, object]:
-    """The window of `sequences` whose last position is the last of these exposures, as Spark would cut it."""
+    """The window of `sequences` that Spark would cut with the last of these exposures at its last position."""
     steps = steps_of(0, exposures)[-STEPS:]
     padding = STEPS - len(steps)
     for step in steps:
-        for when, counted in counted_by_channel(TOY).items():
-            sparse = {entry["channel"]: entry for entry in step[f"{when}_by_channel"]}
-            for what in counted:
-                step[f"{when}_{what}_by_channel"] = [sparse[c][what] if c in sparse else 0 for c in CHANNELS]
+        for prefix, events in counted_by_channel(TOY).items():
+            sparse = {entry["channel"]: entry for entry in step[f"{prefix}_by_channel"]}
+            for event in events:
+                step[f"{prefix}_{event}_by_channel"] = [sparse[c][event] if c in sparse else 0 for c in CHANNELS]
     return {
         "user_id": 1, "window": 0, "split": "train", "age": 30.0,
         "valid": [k >= padding for k in range(STEPS)], "is_label": [k == STEPS - 1 for k in range(STEPS)],
@@ -93,7 +94,7 @@ def training_window(exposures: list[Shown]) -> dict[str, object]:
 
 @pytest.mark.parametrize("reward_form", ["binary", "continuous", "fused", "onehot"])
 @pytest.mark.parametrize("length", [2, 4, 5, 6, 11])
-def test_scoring_a_journey_is_what_training_saw_of_the_next_exposure(length, reward_form):
+def test_scoring_reads_the_same_inputs_as_training_for_the_next_exposure(length, reward_form):
     model = untrained(reward_form)
     exposures = [*random_users(1, seed=length).popitem()[1], *[Shown("left"), Shown("mid", click=1, sale=1)] * 6][
         :length
@@ -103,13 +104,13 @@ def test_scoring_a_journey_is_what_training_saw_of_the_next_exposure(length, rew
     at_training = model.predict(model.encoder(TOY).encode(trained_on).batch())
 
     row = journeys({1: exposures}).to_pylist()[0]
-    row["next_step"] = step_inputs(exposures, hour=length)  # shown at the hour that the scoring assumes
+    row["next_step"] = step_inputs(exposures, hour=length)  # the hour that the scoring assumes
     table = pa.Table.from_pylist([row], journeys({1: exposures}).schema)
-    ((_, (answer,), _, _),) = predict_users([table], model, TOY, tau=0.5)
+    ((_, (record,), _, _),) = predict_users([table], model, TOY, tau=0.5)
 
-    assert answer["shown"] >= MIN_JOURNEY
-    np.testing.assert_allclose(answer["policy"], at_training.policy_XA[0, -1], atol=1e-6)
-    np.testing.assert_allclose(answer["gains"], at_training.gains_XG[0, -1], atol=1e-6)
+    assert record["shown"] >= MIN_JOURNEY
+    np.testing.assert_allclose(record["policy"], at_training.policy_XA[0, -1], atol=1e-6)
+    np.testing.assert_allclose(record["gains"], at_training.gains_XG[0, -1], atol=1e-6)
 
 
 def test_policies_follow_the_contract(lake):
@@ -125,10 +126,10 @@ def test_policies_follow_the_contract(lake):
         assert sum(policy.values()) == pytest.approx(1.0, abs=1e-9)
         assert policy[row["channel"]] == max(policy.values())
         assert (row["model_version"], row["feature_spec"], row["day"]) == ("mtorl_toy/1", SPEC.version, DAY)
-    assert len({row["policy"][0][1] for row in rows if row["source"] == "model"}) > 30  # not one policy for all
+    assert len({row["policy"][0][1] for row in rows if row["source"] == "model"}) > 30  # users have different policies
 
 
-def test_every_user_gets_the_scores_of_the_own_journey(lake):
+def test_every_user_gets_the_scores_of_that_users_journey(lake):
     table = journeys(random_users(40))
     publish_journeys(lake, DAY, table)
     score.score_day(Registry(lake, TOY), DAY)
@@ -136,13 +137,13 @@ def test_every_user_gets_the_scores_of_the_own_journey(lake):
     ranks = {row["user_id"]: row for row in published(lake, "user_reward_ranks").to_pylist()}
     initial = published(lake, "channel_allocation").column("initial").to_pylist()
     for k, user in enumerate(table.column("user_id").to_pylist()):
-        ((_, (alone,), _, _),) = predict_users([table.slice(k, 1)], untrained(), TOY, tau=0.5)
-        source = "model" if alone["shown"] >= MIN_JOURNEY else "initial"
+        ((_, (record,), _, _),) = predict_users([table.slice(k, 1)], untrained(), TOY, tau=0.5)
+        source = "model" if record["shown"] >= MIN_JOURNEY else "initial"
         assert (policies[user]["source"], ranks[user]["source"]) == (source, source)
-        own = alone["policy"].tolist() if source == "model" else initial  # that one is of all users
-        assert [p for _, p in policies[user]["policy"]] == own
+        expected = record["policy"].tolist() if source == "model" else initial
+        assert [p for _, p in policies[user]["policy"]] == expected
         gains = [ranks[user][f"predicted_{gain}"] for gain in GAINS]
-        assert gains == (alone["gains"].tolist() if source == "model" else [0.25, 0.125])
+        assert gains == (record["gains"].tolist() if source == "model" else [0.25, 0.125])
 
 
 def test_both_tables_pass_their_audit(lake):
@@ -195,7 +196,7 @@ def test_a_short_journey_gets_the_initial_policy(lake):
     users = {
         1: [Shown("left")],
         2: [Shown("mid"), Shown("mid")],
-        3: [Shown("mid"), Shown(None), Shown("pop-up")],  # one exposure in a channel the model knows
+        3: [Shown("mid"), Shown(None), Shown("pop-up")],  # only one exposure in a channel of the spec
     }
     publish_journeys(lake, DAY, journeys(users))
     policies, *_ = score.score_day(Registry(lake, TOY), DAY)
@@ -203,24 +204,25 @@ def test_a_short_journey_gets_the_initial_policy(lake):
     assert [row["source"] for row in rows] == ["initial", "model", "initial"]
     initial = [(row["channel"], row["initial"]) for row in published(lake, "channel_allocation").to_pylist()]
     for row in (rows[0], rows[2]):
-        assert row["policy"] == initial  # equation 17 of the day, as the table says it
-        assert row["channel"] == max(initial, key=lambda of: of[1])[0]
+        assert row["policy"] == initial  # equation 17 of the day
+        assert row["channel"] == max(initial, key=lambda channel_and_share: channel_and_share[1])[0]
     assert policies.counts == {"initial": 2}
     ranks = {row["user_id"]: row for row in published(lake, "user_reward_ranks").to_pylist()}
     assert [ranks[user]["source"] for user in (1, 2, 3)] == ["initial", "model", "initial"]
     assert (ranks[1]["predicted_click"], ranks[1]["predicted_sale"]) == (0.25, 0.125)
     assert ranks[1]["predicted_reward"] == (0.25 + 3 * 0.125) / 4
-    assert ranks[3]["rank"] == ranks[1]["rank"] + 1  # the same reward: by user_id
+    assert ranks[3]["rank"] == ranks[1]["rank"] + 1  # equal rewards are ordered by user_id
 
 
-def test_neither_reads_nor_row_groups_change_a_byte(lake, monkeypatch):
+def test_sizes_of_reads_and_row_groups_do_not_change_a_byte(lake, monkeypatch):
     monkeypatch.setattr(user_predictions, "USERS_PER_CHUNK", 16)
     table = journeys(random_users(75))
-    found = set()
+    fingerprints = set()
     for rows_per_read, files, rows_per_group in ((1, 1, 1000), (7, 3, 10), (4096, 2, 5), (16, 1, 16)):
         publish_journeys(lake, DAY, table, files=files, rows_per_group=rows_per_group)
-        found.add(tuple(m.fingerprint for m in score.score_day(Registry(lake, TOY), DAY, rows_per_read=rows_per_read)))
-    assert len(found) == 1
+        manifests = score.score_day(Registry(lake, TOY), DAY, rows_per_read=rows_per_read)
+        fingerprints.add(tuple(m.fingerprint for m in manifests))
+    assert len(fingerprints) == 1
 
 
 @settings(deadline=None)
@@ -234,7 +236,7 @@ def test_regrouping_keeps_every_row_in_order(sizes, rows):
     assert all(0 < len(group) <= rows for group in groups)
 
 
-def test_users_may_be_named_by_text(lake):
+def test_user_ids_may_be_text(lake):
     users = dict(zip(("b", "ä", "a", "Z", "10", "9"), random_users(6).values(), strict=True))
     publish_journeys(lake, DAY, journeys(users))
     score.score_day(Registry(lake, toy_dataset("string")), DAY)
@@ -276,26 +278,26 @@ def test_a_broken_model_publishes_nothing(lake, monkeypatch):
         broken.networks[0].action.bias.fill_(float("nan"))
     monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", broken))
     publish_journeys(lake, DAY, journeys(random_users(5)))
-    with pytest.raises(UserError, match="mtorl_toy/2 predicts no numbers"):
+    with pytest.raises(UserError, match="mtorl_toy/2 predicts no finite numbers"):
         score.score_day(Registry(lake, TOY), DAY)
     assert not lake.days("channel_policies", "toy")
     assert not lake.days("user_reward_ranks", "toy")
 
 
-def test_a_day_without_journeys_is_one_clear_line(lake):
+def test_a_day_without_journeys_is_an_error_of_one_line(lake):
     with pytest.raises(UserError, match=f"no journeys for toy on {DAY}"):
         score.score_day(Registry(lake, TOY), DAY)
 
 
-def test_journeys_that_are_published_while_they_are_scored_are_scored_again_later(lake, monkeypatch):
-    """Else some users would be scored by one edition, some by the other, all under the first one's fingerprint."""
+def test_journeys_that_are_published_while_they_are_scored_raise_busy(lake, monkeypatch):
+    """Otherwise the scores would mix two versions of the journeys under the fingerprint of the first."""
     publish_journeys(lake, DAY, journeys(random_users(9)))
 
-    def swapped(*asked):
-        first, *others = read_tables(*asked)
-        yield first
+    def swapped(*arguments):
+        first_table, *later_tables = read_tables(*arguments)
+        yield first_table
         publish_journeys(lake, DAY, journeys(random_users(8)))
-        yield from others
+        yield from later_tables
 
     with monkeypatch.context() as patched:
         patched.setattr(score, "read_tables", swapped)
@@ -312,19 +314,19 @@ def inodes(lake: Lake, day: str = DAY) -> list[int]:
     return [(lake[table, "toy", day].path / "part-00000.parquet").stat().st_ino for table in score.SCORE_TABLES]
 
 
-def test_what_was_made_from_these_journeys_by_this_champion_is_left_alone(lake, capsys):
+def test_scores_of_the_same_journeys_and_champion_are_not_computed_again(lake, capsys):
     publish_journeys(lake, DAY, journeys(random_users(5)))
     score.score_day(Registry(lake, TOY), DAY)
-    before = inodes(lake)
+    old_inodes = inodes(lake)
     score.score_day(Registry(lake, TOY), DAY)
-    assert inodes(lake) == before
-    assert "fresh, left alone" in capsys.readouterr().out
+    assert inodes(lake) == old_inodes
+    assert "fresh, not scored again" in capsys.readouterr().out
     publish_journeys(lake, DAY, journeys(random_users(6)))
     score.score_day(Registry(lake, TOY), DAY)
-    assert not set(inodes(lake)) & set(before)
+    assert not set(inodes(lake)) & set(old_inodes)
 
 
-def test_a_new_champion_rewrites_the_newest_day_and_no_past_one(lake, monkeypatch):
+def test_a_new_champion_rewrites_only_the_newest_day(lake, monkeypatch):
     for day in (DAY, LATER):
         publish_journeys(lake, day, journeys(random_users(5)))
         score.score_day(Registry(lake, TOY), day)
@@ -338,17 +340,17 @@ def test_a_new_champion_rewrites_the_newest_day_and_no_past_one(lake, monkeypatc
 
 
 @pytest.mark.parametrize("lost", score.SCORE_TABLES)
-def test_a_kill_between_the_two_tables_is_mended_by_the_next_run(lake, lost):
+def test_a_run_that_was_killed_between_two_tables_is_completed_by_the_next(lake, lost):
     publish_journeys(lake, DAY, journeys(random_users(5)))
-    whole = score.score_day(Registry(lake, TOY), DAY)
+    manifests = score.score_day(Registry(lake, TOY), DAY)
     shutil.rmtree(lake[lost, "toy", DAY].path)
-    assert score.score_day(Registry(lake, TOY), DAY) == whole
+    assert score.score_day(Registry(lake, TOY), DAY) == manifests
 
     old = lake.root / "old"
     shutil.copytree(lake[lost, "toy", DAY].path, old)
     publish_journeys(lake, DAY, journeys(random_users(6)))
-    whole = score.score_day(Registry(lake, TOY), DAY)
+    manifests = score.score_day(Registry(lake, TOY), DAY)
     shutil.rmtree(lake[lost, "toy", DAY].path)
-    old.rename(lake[lost, "toy", DAY].path)  # one table of these journeys, one of those before
-    assert score.score_day(Registry(lake, TOY), DAY) == whole
-    assert lake[lost, "toy", DAY].manifest in whole
+    old.rename(lake[lost, "toy", DAY].path)  # this table is from the earlier journeys
+    assert score.score_day(Registry(lake, TOY), DAY) == manifests
+    assert lake[lost, "toy", DAY].manifest in manifests

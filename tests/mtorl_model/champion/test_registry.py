@@ -211,7 +211,7 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
             train_champion(lake, KUAIRAND, *DAYS, MTORL, two_members)
     assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.training.loop._Training.take", None)
+        patch.setattr("mtorl_model.training.loop._Training.optimise", None)
         lines = train_champion(lake, KUAIRAND, *DAYS, MTORL, two_members)
     assert lines[0].startswith("mtorl_kuairand/1 is the champion")
     assert not list((lake.root / "checkpoints").rglob("*.pt"))

@@ -34,21 +34,21 @@ def run(
     """Fit, then write the losses of the epochs to OUT<rank>.json and the weights to OUT<rank>.pt."""
     setup = Setup(Lake(lake), latest_spec(Lake(lake), "kuairand")[0])
     config = replace(CONFIG, micro_batches=micro_batches)
-    original_take = loop._Training.take
+    original_optimise = loop._Training.optimise
 
-    def take_and_die(self: Any, parts: Any) -> None:
-        original_take(self, parts)
+    def optimise_and_die(self: Any, parts: Any) -> None:
+        original_optimise(self, parts)
         if self.steps_done == KILLED_AT and data_parallel.rank() == kill_rank:
             os.kill(os.getppid() if kill_launcher else os.getpid(), signal.SIGKILL)
 
-    loop._Training.take = take_and_die  # type: ignore[method-assign]
+    loop._Training.optimise = optimise_and_die  # type: ignore[method-assign]
     try:
         model = setup.model()
         history = loop.fit(
             model, setup.store("train"), setup.store("validation"), setup.objective(), config, checkpoints=checkpoints
         )
     finally:
-        loop._Training.take = original_take  # type: ignore[method-assign]
+        loop._Training.optimise = original_optimise  # type: ignore[method-assign]
     name = f"{out}{data_parallel.rank()}"
     Path(f"{name}.json").write_text(json.dumps([asdict(epoch) for epoch in history.epochs]))
     torch.save(model.state_dict(), f"{name}.pt")

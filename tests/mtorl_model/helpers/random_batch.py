@@ -19,7 +19,7 @@ VARIANTS = {
 
 
 def random_batch(windows: int = 6, steps: int = 9, seed: int = 0, sizes: InputSizes = SIZES) -> Batch:
-    """Window i holds `steps`, steps - 1, ... real steps in turn, at least 2. The first of each is context."""
+    """Window i has `steps`, steps - 1, ... real steps in turn, at least 2. The first step of each window is context."""
     g = torch.Generator().manual_seed(seed)
     real_B = steps - torch.arange(windows) % (steps - 1)
     position_L = torch.arange(steps)
@@ -43,7 +43,7 @@ def random_batch(windows: int = 6, steps: int = 9, seed: int = 0, sizes: InputSi
 
 
 def with_garbage(batch: Batch) -> Batch:
-    """The same windows with nonsense wherever nothing may be read: inputs of padding, labels of other steps."""
+    """The same windows with nonsense in all values that must not be read: inputs at padding, labels of other steps."""
     padding_BL, unlabelled_BL = ~batch.valid_BL, ~batch.label_BL
 
     def spoil(x: torch.Tensor, where_BL: torch.Tensor) -> torch.Tensor:
@@ -59,5 +59,5 @@ def with_garbage(batch: Batch) -> Batch:
 
 
 def pad_left(batch: Batch, steps: int) -> Batch:
-    """The same windows behind `steps` more steps of padding."""
+    """The same windows with `steps` more steps of padding on the left."""
     return Batch(*(torch.cat([torch.zeros_like(x[:, :1]).expand(-1, steps, *x.shape[2:]), x], dim=1) for x in batch))

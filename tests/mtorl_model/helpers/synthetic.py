@@ -1,7 +1,7 @@
 """Small `sequences` partitions written straight from the contract with pyarrow, for tests.
 
 Users' journeys are simulated step by step with exactly the inputs that the contract names: counts, gaps
-and last values known before the step. What is to be learned: a user mostly stays on the channel of the
+and last values known before the step. A model can learn two rules: a user mostly stays on the channel of the
 previous exposure, and clicks far more often at even hours.
 """
 
@@ -25,7 +25,7 @@ from schemas.tables import FEATURE_SPEC, SEQUENCES, feature_spec, sequences
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 
 DAY_MS = 86_400_000
-FIRST_DAY_MS = 19_000 * DAY_MS  # of every synthetic lake, whatever its days are called
+FIRST_DAY_MS = 19_000 * DAY_MS  # of every synthetic lake, whatever the names of its days
 LATE_DAYS = 1.5  # mean delay of a late gain
 CHANNELS = {"kuairand": ("short", "mid", "long"), "criteo": ("5", "2", "7", "1")}
 _PROFILE = {"kuairand": ("user_active_degree", "register_days")}
@@ -33,7 +33,7 @@ _CONTEXT = {"kuairand": ("play_time_ms", "tag"), "criteo": ("campaign",)}
 
 
 def make_spec(dataset: Dataset, first_day: str, last_day: str) -> FeatureSpec:
-    """A small spec: hour, last channel, gap, and a few columns of the dataset's own."""
+    """A small spec: hour, last channel, gap, and a few columns of the dataset."""
     hours = tuple(str(h) for h in range(24))
     features = [
         Feature("hour", "categorical", False, True, vocabulary=hours),
@@ -72,36 +72,38 @@ class _Journey:
     def expose(self, at_ms: int) -> None:
         """Append one step: inputs from the earlier steps, then its outcome."""
         spec, rng, past = self.spec, self.rng, self.steps
-        before = past[-1] if past else None
+        previous = past[-1] if past else None
         step: dict[str, Any] = {
             "hour": int(at_ms // 3_600_000 % 24),
-            "gap_s": (at_ms - before["exposed_at_ms"]) / 1000 if before else 0.0,
-            last_column("channel"): before["channel"] if before else None,
-            "new_cost": before["cost"] if before else 0.0,
+            "gap_s": (at_ms - previous["exposed_at_ms"]) / 1000 if previous else 0.0,
+            last_column("channel"): previous["channel"] if previous else None,
+            "new_cost": previous["cost"] if previous else 0.0,
         }
-        for what in ("exposures", *spec.gains):
-            new = [int(c == before["channel"]) * before.get(what, 1) for c in spec.channels] if before else None
-            step[f"new_{what}_by_channel"] = new or [0] * len(spec.channels)
-            seen = before[f"seen_{what}_by_channel"] if before else [0] * len(spec.channels)
-            step[f"seen_{what}_by_channel"] = [s + n for s, n in zip(seen, step[f"new_{what}_by_channel"], strict=True)]
-            for when in ("seen", "new"):
-                step[f"{when}_{what}"] = sum(step[f"{when}_{what}_by_channel"])
-        stays = before is not None and rng.random() < 0.85
+        for event in ("exposures", *spec.gains):
+            new = [int(c == previous["channel"]) * previous.get(event, 1) for c in spec.channels] if previous else None
+            step[f"new_{event}_by_channel"] = new or [0] * len(spec.channels)
+            seen = previous[f"seen_{event}_by_channel"] if previous else [0] * len(spec.channels)
+            step[f"seen_{event}_by_channel"] = [
+                s + n for s, n in zip(seen, step[f"new_{event}_by_channel"], strict=True)
+            ]
+            for prefix in ("seen", "new"):
+                step[f"{prefix}_{event}"] = sum(step[f"{prefix}_{event}_by_channel"])
+        stays = previous is not None and rng.random() < 0.85
         step |= {"exposure_id": self.user_id * 1_000_000 + len(past), "exposed_at_ms": at_ms}
-        step["channel"] = before["channel"] if stays and before else str(rng.choice(spec.channels))
+        step["channel"] = previous["channel"] if stays and previous else str(rng.choice(spec.channels))
         for k, gain in enumerate(spec.gains):
             step[gain] = int(rng.random() < (0.7 if step["hour"] % 2 == k % 2 else 0.05))
             if gain in self.dataset.late_gain_times and step[gain]:
                 step[self.dataset.late_gain_times[gain]] = at_ms + int(rng.exponential(LATE_DAYS * DAY_MS))
         step["cost"] = float(rng.integers(0, 4)) / 4 if self.dataset.name == "criteo" else 0.0
         for name in _CONTEXT.get(self.dataset.name, ()):
-            step[last_column(name)] = before[f"own_{name}"] if before else None
+            step[last_column(name)] = previous[f"own_{name}"] if previous else None
             step[f"own_{name}"] = _value(self.dataset, name, rng)
         past.append(step)
 
 
 def _value(dataset: Dataset, name: str, rng: np.random.Generator) -> Any:
-    """A value of the column; now and then missing, or a category that the spec has never seen."""
+    """A random value of the column; some are missing or, for a category, not in the spec's vocabulary."""
     if rng.random() < 0.1:
         return None
     if dataset.column(name).role.value == "categorical":
@@ -142,27 +144,27 @@ def write_lake(
 
 
 def _windows(journey: _Journey, profile: dict[str, Any], first_label: int, n: int) -> list[dict[str, Any]]:
-    """The day's windows: labels in runs of n / 2, each behind as much context as fits."""
-    found = []
+    """The day's windows: n / 2 consecutive labels each, after as many context steps as fit."""
+    windows: list[dict[str, Any]] = []
     for start in range(first_label, len(journey.steps), n // 2):
         stop = min(start + n // 2, len(journey.steps))
-        shown = range(max(0, stop - n), stop)
-        padding = [None] * (n - len(shown))
+        positions = range(max(0, stop - n), stop)
+        padding = [None] * (n - len(positions))
         names = {name for step in journey.steps for name in step}
-        lists = {name: [*padding, *(journey.steps[t].get(name) for t in shown)] for name in names}
-        found.append({
-            "user_id": journey.user_id, "window": len(found), "split": split_of(journey.user_id),
-            "valid": [False] * len(padding) + [True] * len(shown),
-            "is_label": [False] * len(padding) + [t >= start for t in shown],
+        lists = {name: [*padding, *(journey.steps[t].get(name) for t in positions)] for name in names}
+        windows.append({
+            "user_id": journey.user_id, "window": len(windows), "split": split_of(journey.user_id),
+            "valid": [False] * len(padding) + [True] * len(positions),
+            "is_label": [False] * len(padding) + [t >= start for t in positions],
             **profile, **lists,
         })  # fmt: skip
-    return found
+    return windows
 
 
 def publish_sequences(
     lake: Lake, dataset: Dataset, spec: FeatureSpec, day: str, windows: list[dict[str, Any]], *, steps: int = 20
 ) -> None:
-    """Publish windows as the partition of that day; a column a window does not name is null."""
+    """Publish windows as the partition of that day; columns that a window lacks are null."""
     table = as_table(dataset, spec, windows, steps=steps)
     with staging_folder(lake) as staged:
         for part, rows in enumerate(range(0, max(len(windows), 1), 100)):

@@ -82,7 +82,7 @@ def _counts(exposures: list[Shown]) -> list[dict[str, object]]:
 
 
 def step_inputs(history: list[Shown], hour: int) -> dict[str, object]:
-    """What is known before the exposure that follows `history`."""
+    """The inputs of the exposure that follows `history`."""
     new = history[-1:]
     return {
         "hour": hour,
@@ -109,13 +109,13 @@ def steps_of(user_number: int, exposures: list[Shown]) -> list[dict[str, object]
         {
             "exposure_id": 1000 * user_number + t,
             "exposed_at_ms": int(t * GAP_S * 1000),
-            "channel": shown.channel,
-            "click": shown.click,
-            "sale": shown.sale,
-            "cost": shown.cost,
+            "channel": exposure.channel,
+            "click": exposure.click,
+            "sale": exposure.sale,
+            "cost": exposure.cost,
             **step_inputs(exposures[:t], hour=t % 24),
         }
-        for t, shown in enumerate(exposures)
+        for t, exposure in enumerate(exposures)
     ]
 
 
@@ -130,7 +130,7 @@ _INPUTS = [
     ("last_channel", pa.string()),
     ("gap_s", pa.float64()),
     *((f"since_{g}_s", pa.float64()) for g in GAINS),
-    *((f"{when}_{what}", pa.int32()) for when in ("seen", "new") for what in ("exposures", *GAINS)),
+    *((f"{prefix}_{event}", pa.int32()) for prefix in ("seen", "new") for event in ("exposures", *GAINS)),
     ("new_cost", pa.float64()),
     ("seen_by_channel", _COUNTS),
     ("new_by_channel", _COUNTS),
@@ -146,7 +146,7 @@ _PENDING = pa.list_(pa.struct([("known_at_ms", pa.int64()), ("channel", pa.strin
 
 
 def publish_journeys(lake: Lake, day: str, table: pa.Table, *, files: int = 1, rows_per_group: int = 1000) -> str:
-    """Publish the table as the partition of that day, in several files; returns its fingerprint."""
+    """Publish the table as the partition of that day, split into files; returns its fingerprint."""
     with staging_folder(lake) as staged:
         size = -(-len(table) // max(files, 1))
         for part in range(files):
@@ -156,7 +156,7 @@ def publish_journeys(lake: Lake, day: str, table: pa.Table, *, files: int = 1, r
 
 
 def journeys(users: dict[int, list[Shown]] | dict[str, list[Shown]]) -> pa.Table:
-    """The table `journeys` of the toy dataset, one row a user, in the order given."""
+    """The table `journeys` of the toy dataset, with one row per user in the given order."""
     rows = [
         {
             "user_id": user,

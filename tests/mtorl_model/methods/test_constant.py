@@ -1,4 +1,4 @@
-"""A method of ten lines goes all the way through --method, and nothing outside its own definition knows of it."""
+"""A method of ten lines passes through all commands by --method, without any change outside its definition."""
 
 import json
 import sys
@@ -54,7 +54,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 def run(module: object, monkeypatch: pytest.MonkeyPatch, lake: Lake, *flags: str) -> None:
-    """The command, in this process."""
+    """Run the command in this process."""
     monkeypatch.setattr(sys, "argv", ["command", "--dataset", "kuairand", "--lake", str(lake.root), *flags])
     module.main()  # type: ignore[attr-defined]
 
@@ -129,13 +129,15 @@ def test_boosting_is_a_method_like_any_other_and_is_compared_with_others(
     assert model.name == "boosting"
 
     run(score, monkeypatch, lake, "--day", DAY, "--method", "constant_rate")
-    run(score, monkeypatch, lake, "--day", DAY, "--method", "boosting")  # the tables hold one model, and name it
+    run(
+        score, monkeypatch, lake, "--day", DAY, "--method", "boosting"
+    )  # the tables contain the scores of one model and name it
     policies = published(lake, "channel_policies", DAY)
     assert set(policies["model_version"]) == {"boosting_kuairand/1"}
     assert "model" in policies["source"]
     capsys.readouterr()
     run(score, monkeypatch, lake, "--day", DAY, "--method", "boosting")
-    assert "fresh, left alone" in capsys.readouterr().out
+    assert "fresh, not scored again" in capsys.readouterr().out
 
     run(evaluate, monkeypatch, lake, "--split", "test", "--out", str(tmp_path / "m.json"), "--method", "boosting")
     metrics = json.loads((tmp_path / "m.json").read_text())
@@ -146,11 +148,11 @@ def test_boosting_is_a_method_like_any_other_and_is_compared_with_others(
     capsys.readouterr()
     run(compare, monkeypatch, lake, "--one", "constant_rate_kuairand/1", "--other", "boosting_kuairand/1")
     _, *heads = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in heads] == ["click", "long_view"]  # the channel is boosting's alone
+    assert [line.split()[0] for line in heads] == ["click", "long_view"]  # only boosting predicts the channel
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (("--method", "deep"), "unknown method 'deep': choose one of boosting, constant_rate, mtorl"),
         (("--method", "constant_rate", "--mu", "0.5"), "--mu: the method constant_rate has no such setting"),
@@ -159,13 +161,13 @@ def test_boosting_is_a_method_like_any_other_and_is_compared_with_others(
         (("--reward-form", "gold"), "unknown reward_form 'gold'"),
     ],
 )
-def test_what_a_method_does_not_have_is_refused(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], says: str
+def test_an_unknown_method_preset_or_setting_is_an_error(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         run(train, monkeypatch, lake, "--from", FIRST, "--to", LAST, *flags)
 
 
-def test_a_method_without_a_champion_says_how_to_make_one(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_champion_the_error_says_how_to_train_one(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no champion model for criteo .*--method boosting"):
         Registry(lake, get_dataset("criteo"), "boosting").champion()

@@ -1,4 +1,4 @@
-"""What every method promises, whichever it is: a method that is found by its name is held to all of this."""
+"""The promises of all methods. The suite runs for every method that can be found by name."""
 
 import pickle
 from functools import cache
@@ -27,12 +27,12 @@ from schemas.tables.feature_spec import FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
 FLOAT_INPUTS = ("numeric_BLF", "action_in_BLA", "reward_in_BLR")
-# Of these a method changes the settings that it has.
+# Each method uses those of these settings that it has.
 TINY = {
     "hidden": 16, "members": 2, "max_epochs": 2, "batch_size": 64, "device": "cpu", "channel_iterations": 8,
     "gain_iterations": 8,
 }  # fmt: skip
-LEARNS_BY_HEART = {
+OVERFITS = {
     "hidden": 64, "members": 1, "max_epochs": 150, "patience": 150, "batch_size": 64, "learning_rate": 1e-2,
     "dropout": 0.0, "category_dropout": 0.0, "prior_adjustment": 0.0, "dpo_weight": 0.0, "device": "cpu", "mu": 1.0,
     "channel_iterations": 200, "gain_iterations": 200, "min_samples_leaf": 1, "l2_regularization": 0.0,
@@ -43,7 +43,7 @@ every_method = pytest.mark.parametrize("name", ["boosting", "mtorl"])
 
 
 def fitted(name: str, lake: Lake, spec: FeatureSpec, settings: dict[str, Any], windows: int | None = None) -> Method:
-    """The method's `small`, so changed, fitted on the lake's training users (the first windows of theirs alone)."""
+    """The method's preset `small` with these settings, fitted on training users. windows: fit on this many only."""
     method = METHODS[name]
     config = method.presets("kuairand")["small"]
     config = config.changed({key: value for key, value in settings.items() if key in config.settings()})
@@ -68,27 +68,27 @@ def batch(synthetic_lake: tuple[Lake, FeatureSpec], tiny: Any, name: str) -> Bat
     return next(store_of(tiny(name), synthetic_lake[0]).in_order(12))
 
 
-def assert_same(one: Prediction, other: Prediction, chosen_BL: Any) -> None:
-    for array, again in zip(one, other, strict=True):
-        assert (array is None) == (again is None)
+def assert_same(prediction: Prediction, expected: Prediction, chosen_BL: Any) -> None:
+    for array, expected_array in zip(prediction, expected, strict=True):
+        assert (array is None) == (expected_array is None)
         if array is not None:
-            np.testing.assert_allclose(array[chosen_BL], again[chosen_BL], atol=1e-5)
+            np.testing.assert_allclose(array[chosen_BL], expected_array[chosen_BL], atol=1e-5)
 
 
-def differs(one: Prediction, other: Prediction, chosen_BL: Any) -> bool:
-    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None]
+def differs(first: Prediction, second: Prediction, chosen_BL: Any) -> bool:
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None]
     return any(not np.allclose(a[chosen_BL], b[chosen_BL], atol=1e-5) for a, b in pairs)
 
 
-def test_the_methods_of_this_suite_are_all_there_are() -> None:
-    found = [name for name in METHODS if METHODS[name].__module__.startswith("mtorl_model.")]
-    assert every_method.args[1] == found
+def test_this_suite_covers_all_methods() -> None:
+    names = [name for name in METHODS if METHODS[name].__module__.startswith("mtorl_model.")]
+    assert every_method.args[1] == names
     with pytest.raises(UserError, match=r"unknown method 'deep': choose one of boosting, .*mtorl"):
         METHODS["deep"]
 
 
 @every_method
-def test_it_predicts_what_it_says_and_nothing_else(tiny: Any, name: str, batch: Batch) -> None:
+def test_it_predicts_exactly_the_kinds_that_it_lists(tiny: Any, name: str, batch: Batch) -> None:
     model = tiny(name)
     policy_BLA, gains_BLG = model.predict(batch)
     assert model.predicts <= {POLICY, GAINS}
@@ -109,16 +109,17 @@ def test_no_step_reads_a_later_one_or_a_label(tiny: Any, name: str, batch: Batch
     changed = {key: getattr(batch, key).clone() for key in FLOAT_INPUTS}
     for tensor in changed.values():
         tensor[:, step:] += 3.0
-    other = batch._replace(
+    changed_batch = batch._replace(
         **changed, action_BL=1 - batch.action_BL, gains_BLG=1 - batch.gains_BLG, reward_BL=1 - batch.reward_BL
     )
-    before = np.zeros(batch.valid_BL.shape, bool)
-    before[:, :step] = batch.valid_BL[:, :step]
-    assert before.any()
-    assert_same(model.predict(other), model.predict(batch), before)
-    its_own = np.zeros(batch.valid_BL.shape, bool)
-    its_own[:, step] = batch.valid_BL[:, step]
-    assert differs(model.predict(other), model.predict(batch), its_own)  # it does read the step's own inputs
+    earlier_BL = np.zeros(batch.valid_BL.shape, bool)
+    earlier_BL[:, :step] = batch.valid_BL[:, :step]
+    assert earlier_BL.any()
+    assert_same(model.predict(changed_batch), model.predict(batch), earlier_BL)
+    changed_step_BL = np.zeros(batch.valid_BL.shape, bool)
+    changed_step_BL[:, step] = batch.valid_BL[:, step]
+    # The inputs of the step itself are read.
+    assert differs(model.predict(changed_batch), model.predict(batch), changed_step_BL)
 
 
 @every_method
@@ -134,38 +135,38 @@ def test_padding_is_never_read(tiny: Any, name: str, batch: Batch) -> None:
 
 
 @every_method
-def test_the_last_step_alone_is_predicted_as_among_all(tiny: Any, name: str, batch: Batch) -> None:
+def test_predict_last_agrees_with_predict(tiny: Any, name: str, batch: Batch) -> None:
     model = tiny(name)
-    every, (policy_B1A, gains_BLG) = model.predict(batch), model.predict_last(batch)
-    assert (policy_B1A is None) == (every.policy_XA is None)
+    all_steps, (policy_B1A, gains_BLG) = model.predict(batch), model.predict_last(batch)
+    assert (policy_B1A is None) == (all_steps.policy_XA is None)
     if policy_B1A is not None:
         assert policy_B1A.shape[1] == 1
-        np.testing.assert_allclose(policy_B1A[:, -1], every.policy_XA[:, -1], atol=1e-5)
-    assert_same(Prediction(None, gains_BLG), Prediction(None, every.gains_XG), batch.valid_BL.numpy())
+        np.testing.assert_allclose(policy_B1A[:, -1], all_steps.policy_XA[:, -1], atol=1e-5)
+    assert_same(Prediction(None, gains_BLG), Prediction(None, all_steps.gains_XG), batch.valid_BL.numpy())
 
 
 @every_method
 def test_one_seed_gives_one_set_of_predictions(
     tiny: Any, name: str, batch: Batch, synthetic_lake: tuple[Lake, FeatureSpec]
 ) -> None:
-    again = fitted(name, *synthetic_lake, TINY)
-    assert again.state().keys() == tiny(name).state().keys()
-    for key, array in again.state().items():
+    refitted = fitted(name, *synthetic_lake, TINY)
+    assert refitted.state().keys() == tiny(name).state().keys()
+    for key, array in refitted.state().items():
         np.testing.assert_array_equal(array, tiny(name).state()[key], err_msg=key)
-    for one, two in zip(again.predict(batch), tiny(name).predict(batch), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for array, expected in zip(refitted.predict(batch), tiny(name).predict(batch), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 @every_method
-def test_a_folder_gives_back_the_same_model(tiny: Any, name: str, batch: Batch, tmp_path: Path) -> None:
+def test_a_loaded_model_equals_the_saved_one(tiny: Any, name: str, batch: Batch, tmp_path: Path) -> None:
     model = tiny(name)
     save_model(tmp_path, model)
     loaded = load_model(tmp_path)
     assert type(loaded) is type(model)
     assert (loaded.config, loaded.spec, loaded.initial_policy) == (model.config, model.spec, model.initial_policy)
     assert loaded.summary() == model.summary()
-    for one, two in zip(loaded.predict(batch), model.predict(batch), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for array, expected in zip(loaded.predict(batch), model.predict(batch), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 class _Code:
@@ -177,7 +178,7 @@ class _Code:
 
 
 @every_method
-def test_a_folder_that_holds_code_or_something_else_is_refused(tiny: Any, name: str, tmp_path: Path) -> None:
+def test_a_folder_with_code_or_other_weights_is_refused(tiny: Any, name: str, tmp_path: Path) -> None:
     save_model(tmp_path / "model", tiny(name))
     (tmp_path / "model" / WEIGHTS).write_bytes(pickle.dumps({"weight": _Code(tmp_path / "executed")}))
     with pytest.raises(UserError, match="not a file of plain tensors"):
@@ -189,27 +190,25 @@ def test_a_folder_that_holds_code_or_something_else_is_refused(tiny: Any, name: 
 
 
 @every_method
-def test_one_huge_step_moves_everything_that_it_has_learned(
-    name: str, synthetic_lake: tuple[Lake, FeatureSpec]
-) -> None:
+def test_one_huge_step_moves_every_array_of_the_state(name: str, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
     model = fitted(name, *synthetic_lake, TINY)
-    few = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
-    sample = DaySample(few, few.take(slice(0, 0)), LabelCutoff(0, {"click": WITHOUT_DELAY}), {})
+    windows = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
+    sample = DaySample(windows, windows.take(slice(0, 0)), LabelCutoff(0, {"click": WITHOUT_DELAY}), {})
     config = FineTuneConfig(learning_rate=100.0, batch_size=128, max_steps=1, gradient_clip=0.0, device="cpu")
     if not model.fine_tunes:
         with pytest.raises(NotImplementedError, match=f"{name} is not fine-tuned"):
             model.fine_tune(sample, config)
         return
-    before = {key: array.copy() for key, array in model.state().items()}
+    old_state = {key: array.copy() for key, array in model.state().items()}
     losses = model.fine_tune(sample, config)
     assert np.isfinite(list(losses.values())).all()
-    unmoved = [key for key, array in model.state().items() if np.array_equal(array, before[key])]
+    unmoved = [key for key, array in model.state().items() if np.array_equal(array, old_state[key])]
     assert unmoved == []
 
 
 @every_method
-def test_it_learns_64_windows_by_heart(name: str, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
-    model = fitted(name, *synthetic_lake, LEARNS_BY_HEART, windows=64)
+def test_it_overfits_64_windows(name: str, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
+    model = fitted(name, *synthetic_lake, OVERFITS, windows=64)
     windows = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
     label = windows.label_NL
     policy_NA, gains_NG = model.predict(windows.batch()).take(label)

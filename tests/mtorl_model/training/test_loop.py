@@ -87,12 +87,12 @@ from mtorl_model.training import loop
 from lakehouse.lake import Lake
 from lakehouse.feature_specs import latest_spec
 import test_loop
-optimise = loop._Training.take
+optimise = loop._Training.optimise
 def dying(self, batch):
     optimise(self, batch)
     if self.steps_done == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
-loop._Training.take = dying
+loop._Training.optimise = dying
 lake = Lake(Path({lake!r}))
 setup = test_loop.Setup(lake, latest_spec(lake, "kuairand")[0])
 setup.weights(test_loop.replace(test_loop.CONFIG, device={device!r}), Path({checkpoints!r}))
@@ -136,7 +136,7 @@ def test_a_finished_training_takes_no_further_step(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = setup.weights(checkpoints=tmp_path)
-    monkeypatch.setattr(loop._Training, "take", None)
+    monkeypatch.setattr(loop._Training, "optimise", None)
     assert equal(setup.weights(checkpoints=tmp_path), done)
 
 
@@ -410,20 +410,20 @@ def test_the_host_does_not_wait_for_a_device_within_a_step(
     with monkeypatch.context() as patch, NoValueIsRead():
         for reading in ("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__"):
             patch.setattr(torch.Tensor, reading, refuse)
-        run.take(batches[:parts])
-        run.take(batches[parts:])
+        run.optimise(batches[:parts])
+        run.optimise(batches[parts:])
     assert run.step == 2
 
 
 def test_new_tensors_are_not_filled_while_training(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     is_filling = []
-    original_take = loop._Training.take
+    original_optimise = loop._Training.optimise
 
-    def recording_take(run: Any, parts: Any) -> None:
+    def recording_optimise(run: Any, parts: Any) -> None:
         is_filling.append(torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
-        original_take(run, parts)
+        original_optimise(run, parts)
 
-    monkeypatch.setattr(loop._Training, "take", recording_take)
+    monkeypatch.setattr(loop._Training, "optimise", recording_optimise)
     setup.weights(replace(CONFIG, max_epochs=1))
     assert is_filling
     assert set(is_filling) == {False}
@@ -457,7 +457,7 @@ def test_a_killed_training_on_the_gpu_resumes_to_the_same_bits(
     run_until_killed(setup, tmp_path, step=store.steps_per_epoch(CONFIG.batch_size) + 5, device="cuda")
     torch.compiler.reset()  # like a new process, which has nothing compiled
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
-    monkeypatch.setattr(loop._Training, "take", None)  # a finished training takes no further step
+    monkeypatch.setattr(loop._Training, "optimise", None)  # a finished training takes no further step
     assert equal(setup.weights(config, checkpoints=tmp_path), model.state_dict())
 
 

@@ -1,4 +1,4 @@
-"""Trees as plain arrays predict what scikit-learn predicts, to the last bit."""
+"""Trees as plain arrays give the same bits as scikit-learn's predictions."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from mtorl_model.methods.baselines.trees import Trees
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
 @pytest.mark.parametrize("numbered_from", [0, 2])
-def test_they_predict_the_very_bits(classes: int, numbered_from: int) -> None:
+def test_predictions_are_bit_identical(classes: int, numbered_from: int) -> None:
     rng = np.random.default_rng(0)
     features_NF = rng.standard_normal((3000, 6)).astype(np.float32)
     features_NF[:, 0] = rng.integers(0, 7, 3000)
@@ -18,10 +18,10 @@ def test_they_predict_the_very_bits(classes: int, numbered_from: int) -> None:
     fitted.fit(features_NF, label_N)
     unseen_NF = rng.standard_normal((999, 6)).astype(np.float32)
     unseen_NF[::7, 3] = np.nan
-    want_NC = fitted.predict_proba(unseen_NF)
+    expected_NC = fitted.predict_proba(unseen_NF)
     trees = Trees.from_classifier(fitted)
     arrays = trees.arrays()
-    assert all(array.dtype.kind in "fi" for array in arrays.values())  # nothing that would need a pickle
-    for again in (trees, Trees.from_arrays(arrays)):
-        assert again.classes_C.tolist() == list(range(numbered_from, numbered_from + classes))
-        np.testing.assert_array_equal(again.probabilities(unseen_NF), want_NC)
+    assert all(array.dtype.kind in "fi" for array in arrays.values())  # plain numbers, no pickled objects
+    for tested in (trees, Trees.from_arrays(arrays)):
+        assert tested.classes_C.tolist() == list(range(numbered_from, numbered_from + classes))
+        np.testing.assert_array_equal(tested.probabilities(unseen_NF), expected_NC)

@@ -50,13 +50,13 @@ def test_convolution_equals_equation_5_step_by_step():
     with torch.no_grad():
         block.conv.bias.normal_()
     x_BLD = torch.randn(2, 9, 4)
-    got = block(x_BLD, LEFT_PADDED_BL).detach().numpy()
+    output = block(x_BLD, LEFT_PADDED_BL).detach().numpy()
     tap_ODk, bias_O = block.conv.weight.detach().numpy(), block.conv.bias.detach().numpy()
     x = x_BLD.numpy()
     for b, start in enumerate((0, 4)):
         for t in range(start, 9):
             taps = [tap_ODk[:, :, 2 - i] @ x[b, t - 2 * i] for i in range(3) if t - 2 * i >= start]
-            np.testing.assert_allclose(got[b, t], x[b, t] + leaky(sum(taps) + bias_O), atol=1e-5)
+            np.testing.assert_allclose(output[b, t], x[b, t] + leaky(sum(taps) + bias_O), atol=1e-5)
 
 
 def test_convolution_weight_is_normalised():
@@ -70,30 +70,32 @@ def test_convolution_weight_is_normalised():
 
 @pytest.mark.parametrize("heads", [1, 2])
 def test_attention_equals_an_explicit_softmax(heads):
-    attention = CausalAttention(4, heads=heads, dropout=0.3).eval()  # dropout must not show in evaluation
+    attention = CausalAttention(4, heads=heads, dropout=0.3).eval()  # evaluation must ignore dropout
     s_BLD = torch.randn(2, 9, 4)
-    got = attention(s_BLD, LEFT_PADDED_BL).detach().numpy()
+    output = attention(s_BLD, LEFT_PADDED_BL).detach().numpy()
     w_q, w_k, w_v = np.split(attention.qkv.weight.detach().numpy(), 3)
     s, size = s_BLD.numpy(), 4 // heads
     for b, start in enumerate((0, 4)):
         for t in range(start, 9):
             past = s[b, start : t + 1]
             for h in range(heads):
-                of_head = slice(h * size, (h + 1) * size)
-                score = (past @ w_k[of_head].T) @ (w_q[of_head] @ s[b, t]) / math.sqrt(size)
+                head = slice(h * size, (h + 1) * size)
+                score = (past @ w_k[head].T) @ (w_q[head] @ s[b, t]) / math.sqrt(size)
                 weight = np.exp(score - score.max())
-                want = (weight / weight.sum()) @ (past @ w_v[of_head].T)
-                np.testing.assert_allclose(got[b, t, of_head], want, atol=1e-5)
+                expected = (weight / weight.sum()) @ (past @ w_v[head].T)
+                np.testing.assert_allclose(output[b, t, head], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_attention_reads_the_whole_real_past_and_no_later_step(dropout):
-    attention = CausalAttention(4, heads=1, dropout=dropout)  # in training mode: dropout must not open the future
+    attention = CausalAttention(
+        4, heads=1, dropout=dropout
+    )  # in training mode, where dropout must not reveal later steps
     seen = {step for _ in range(20) for step in reached(attention, LEFT_PADDED_BL, window=1, step=6)}
     assert seen == {4, 5, 6}
 
 
-def test_attention_mask_lets_padding_see_itself_only():
+def test_attention_mask_lets_a_padding_step_read_only_itself():
     mask = attention_mask(torch.tensor([[False, False, True, True]]))
     assert mask[0, 0].int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
 
@@ -118,8 +120,8 @@ def test_add_norm_equals_equation_8():
     m, w, b = m_BLD.numpy(), layer.inner[0].weight.detach().numpy(), layer.inner[0].bias.detach().numpy()
     x = m + leaky(m @ w.T + b)
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    want = x * layer.norm.weight.detach().numpy() + layer.norm.bias.detach().numpy()
-    np.testing.assert_allclose(layer(m_BLD).detach().numpy(), want, atol=1e-5)
+    expected = x * layer.norm.weight.detach().numpy() + layer.norm.bias.detach().numpy()
+    np.testing.assert_allclose(layer(m_BLD).detach().numpy(), expected, atol=1e-5)
 
 
 def test_add_norm_drops_the_inner_layer_and_never_the_residual():
@@ -129,18 +131,18 @@ def test_add_norm_drops_the_inner_layer_and_never_the_residual():
         layer.inner[0].weight.zero_()
         layer.inner[0].bias.fill_(3.0)
     m_D = torch.randn(64)
-    assert {round(v, 3) for v in (layer(m_D) - m_D).tolist()} == {0.0, 6.0}  # dropped, or doubled as kept
+    assert {round(v, 3) for v in (layer(m_D) - m_D).tolist()} == {0.0, 6.0}  # dropped, or kept and doubled
     assert {round(v, 3) for v in (layer.eval()(m_D) - m_D).tolist()} == {3.0}
 
 
 def test_reward_decoder_equals_equation_12():
     decoder = RewardDecoder(4, 2, layers=3)
     x = torch.randn(5, 4)
-    want = x.numpy()
+    expected = x.numpy()
     for layer in decoder.layers:
-        want = leaky(want @ layer[0].weight.detach().numpy().T + layer[0].bias.detach().numpy())
-    want = want @ decoder.out.weight.detach().numpy().T + decoder.out.bias.detach().numpy()
-    np.testing.assert_allclose(decoder(x).detach().numpy(), want, atol=1e-5)
+        expected = leaky(expected @ layer[0].weight.detach().numpy().T + layer[0].bias.detach().numpy())
+    expected = expected @ decoder.out.weight.detach().numpy().T + decoder.out.bias.detach().numpy()
+    np.testing.assert_allclose(decoder(x).detach().numpy(), expected, atol=1e-5)
     assert len({p.data_ptr() for p in decoder.parameters()}) == 2 * 4  # three layers and a head, none shared
 
 
@@ -162,8 +164,8 @@ def test_category_dropout_hides_an_input_at_every_step_of_a_window_and_only_whil
     assert torch.equal(vectors_BLE, torch.where(hidden_BL.unsqueeze(-1), hidden_E, known_E))
     assert torch.equal(hidden_BL.all(1), hidden_BL.any(1))
     assert 0.25 < hidden_BL.float().mean() < 0.35
-    other_BL = (embedding(codes_BLK)[1] == embedding.tables[1].weight[0]).all(-1)
-    assert not torch.equal(hidden_BL, other_BL)
+    hidden_second_BL = (embedding(codes_BLK)[1] == embedding.tables[1].weight[0]).all(-1)
+    assert not torch.equal(hidden_BL, hidden_second_BL)
     assert torch.equal(embedding.eval()(codes_BLK)[0], known_E.expand(2000, 3, -1))
 
 

@@ -45,11 +45,11 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.booleans()), min_size=1, max_size=40))
-def test_masked_mean_is_the_mean_of_what_is_masked_in(rows):
+def test_masked_mean_is_the_mean_of_the_chosen_values(rows):
     x, mask = torch.tensor([r[0] for r in rows]), torch.tensor([r[1] for r in rows])
-    chosen = [value for value, take in rows if take]
-    want = sum(chosen) / len(chosen) if chosen else 0.0
-    assert masked_mean(x, mask).item() == pytest.approx(want, rel=1e-4, abs=1e-2)
+    chosen = [value for value, is_chosen in rows if is_chosen]
+    expected = sum(chosen) / len(chosen) if chosen else 0.0
+    assert masked_mean(x, mask).item() == pytest.approx(expected, rel=1e-4, abs=1e-2)
 
 
 def test_masked_mean_ignores_nan_outside_the_mask():
@@ -90,14 +90,14 @@ def test_policy_loss_without_a_known_channel_is_zero():
     assert output.reward_logits_BLO.grad.abs().sum() > 0
 
 
-def test_binary_reward_loss_is_one_binary_cross_entropy_a_gain():
+def test_binary_reward_loss_is_one_binary_cross_entropy_per_gain():
     batch = random_batch()
     output = random_output(batch, "binary")
     p = sigmoid(output.reward_logits_BLO.detach().double().numpy())
     r, label = batch.gains_BLG.numpy(), batch.label_BL.numpy()
-    want = -(r * np.log(p) + (1 - r) * np.log(1 - p))[label].mean(axis=0)
+    expected = -(r * np.log(p) + (1 - r) * np.log(1 - p))[label].mean(axis=0)
     np.testing.assert_allclose(
-        REWARD_FORMS["binary"].losses(output.reward_logits_BLO, batch).detach().numpy(), want, rtol=1e-5
+        REWARD_FORMS["binary"].losses(output.reward_logits_BLO, batch).detach().numpy(), expected, rtol=1e-5
     )
 
 
@@ -106,10 +106,10 @@ def test_continuous_reward_loss_is_the_squared_error(form):
     batch = random_batch()
     output = random_output(batch, form)
     p = sigmoid(output.reward_logits_BLO.detach().double().numpy()[..., 0])
-    want = ((p - batch.reward_BL.numpy()) ** 2)[batch.label_BL.numpy()].mean()
-    got = REWARD_FORMS[form].losses(output.reward_logits_BLO, batch)
-    assert got.shape == (1,)
-    assert got.item() == pytest.approx(want, rel=1e-5)
+    expected = ((p - batch.reward_BL.numpy()) ** 2)[batch.label_BL.numpy()].mean()
+    loss = REWARD_FORMS[form].losses(output.reward_logits_BLO, batch)
+    assert loss.shape == (1,)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_onehot_reward_loss_is_the_cross_entropy_over_classes():
@@ -120,9 +120,9 @@ def test_onehot_reward_loss_is_the_cross_entropy_over_classes():
     for b, t in batch.label_BL.nonzero().tolist():
         first, second = batch.gains_BLG[b, t].tolist()
         terms.append(-log_p[b, t, 2 if second else 1 if first else 0])
-    got = REWARD_FORMS["onehot"].losses(output.reward_logits_BLO, batch)
-    assert got.shape == (1,)
-    assert got.item() == pytest.approx(np.mean(terms), rel=1e-5)
+    loss = REWARD_FORMS["onehot"].losses(output.reward_logits_BLO, batch)
+    assert loss.shape == (1,)
+    assert loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
 def test_highest_gain_is_the_last_one_reached():
@@ -130,12 +130,12 @@ def test_highest_gain_is_the_last_one_reached():
     assert highest_gain(gains).tolist() == [[0, 1, 2, 2]]
 
 
-def seed_with_permutation(want: list[int]) -> int:
-    return next(s for s in range(999) if torch.randperm(len(want), generator=generator(s)).tolist() == want)
+def seed_with_permutation(expected: list[int]) -> int:
+    return next(s for s in range(999) if torch.randperm(len(expected), generator=generator(s)).tolist() == expected)
 
 
 def three_windows() -> tuple[Output, Batch]:
-    """Two steps, two channels; windows 0 and 1 earn 0.5 in all, window 2 earns 0.9. The last step of 1 is unknown."""
+    """Two steps, two channels. Total rewards: .5, .5 and .9. The last channel of window 1 is unknown."""
     p = torch.tensor([[[0.8, 0.2], [0.6, 0.4]], [[0.3, 0.7], [0.5, 0.5]], [[0.1, 0.9], [0.25, 0.75]]])
     yes = torch.ones(3, 2, dtype=torch.bool)
     batch = random_batch(windows=3, steps=2)._replace(
@@ -149,14 +149,14 @@ def three_windows() -> tuple[Output, Batch]:
 
 def test_dpo_loss_by_hand():
     output, batch = three_windows()
-    seed = seed_with_permutation([1, 2, 0])  # pairs (0, 1): a tie, dropped; (1, 2) and (2, 0): window 2 wins
-    got = dpo_loss(output, batch, draw_pairs(batch, generator(seed)), beta=0.5)
+    seed = seed_with_permutation([1, 2, 0])  # pair (0, 1) is a tie and dropped; window 2 wins (1, 2) and (2, 0)
+    loss = dpo_loss(output, batch, draw_pairs(batch, generator(seed)), beta=0.5)
 
     def term(winner: float, loser: float) -> float:
         return -math.log(1 / (1 + math.exp(-(0.5 * math.log(winner) - 0.5 * math.log(loser)))))
 
-    want = (term(0.9, 0.3) + term(0.9, 0.8) + term(0.25, 0.4)) / 3  # step 1 of pair (1, 2) is unknown
-    assert got.item() == pytest.approx(want, rel=1e-5)
+    expected = (term(0.9, 0.3) + term(0.9, 0.8) + term(0.25, 0.4)) / 3  # step 1 of pair (1, 2) is unknown
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_dpo_gradient_raises_the_winner_and_lowers_the_loser():
@@ -165,7 +165,7 @@ def test_dpo_gradient_raises_the_winner_and_lowers_the_loser():
     downhill = -output.action_logits_BLA.grad
     assert downhill[2, 0, 1] > 0  # the winner's channels
     assert downhill[2, 1, 0] > 0
-    assert downhill[0, 0, 0] < 0  # the losers'
+    assert downhill[0, 0, 0] < 0  # the losers' channels
     assert downhill[0, 1, 1] < 0
     assert downhill[1, 0, 0] < 0
     assert downhill[1, 1].tolist() == [0.0, 0.0]  # unknown
@@ -179,7 +179,7 @@ def test_dpo_drops_ties_whatever_the_order_of_the_rewards():
     batch = random_batch(32, 7)._replace(
         label_BL=yes, valid_BL=yes, reward_BL=rewards_B7, action_BL=torch.zeros(32, 7, dtype=torch.int64)
     )
-    assert len(rewards_B7.sum(1).unique()) > 1  # float32 does see differences
+    assert len(rewards_B7.sum(1).unique()) > 1  # in float32 the sums differ
     assert dpo_loss(random_output(batch, "binary"), batch, draw_pairs(batch, generator()), beta=0.1).item() == 0.0
 
 
@@ -187,10 +187,10 @@ def test_dpo_counts_label_steps_only_in_the_total():
     output, batch = three_windows()
     seed = seed_with_permutation([1, 2, 0])
     label = batch.label_BL.clone()
-    label[2, 0] = False  # the 0.9 was context: window 2 now earns nothing and loses to 1 and 0
-    got = dpo_loss(output, batch._replace(label_BL=label), draw_pairs(batch, generator(seed)), beta=0.5).item()
-    want = -math.log(1 / (1 + math.exp(-0.5 * (math.log(0.4) - math.log(0.25)))))  # step 1 of pair (2, 0)
-    assert got == pytest.approx(want, rel=1e-5)
+    label[2, 0] = False  # the 0.9 is now context: the total of window 2 is 0, and it loses to 1 and 0
+    loss = dpo_loss(output, batch._replace(label_BL=label), draw_pairs(batch, generator(seed)), beta=0.5).item()
+    expected = -math.log(1 / (1 + math.exp(-0.5 * (math.log(0.4) - math.log(0.25)))))  # step 1 of pair (2, 0)
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_dpo_pairs_follow_the_seed():
@@ -207,21 +207,23 @@ def test_total_is_equation_16(form):
     config = LossConfig(mu=0.3, dpo_weight=0.7, beta=0.2)
     losses = total_loss(output, batch, config, REWARD_FORMS[form], draw_pairs(batch, generator()))
     dpo = dpo_loss(output, batch, draw_pairs(batch, generator()), beta=0.2)
-    want = (
+    expected = (
         policy_loss(output, batch) + 0.3 * REWARD_FORMS[form].losses(output.reward_logits_BLO, batch).mean() + 0.7 * dpo
     )
-    torch.testing.assert_close(losses.total, want)
+    torch.testing.assert_close(losses.total, expected)
     assert min(losses.policy.item(), losses.reward_losses.min().item(), losses.dpo.item()) > 0
 
 
 @pytest.mark.parametrize("form", ["binary", "continuous", "fused", "onehot"])
-def test_steps_that_bear_no_label_reach_neither_loss_nor_gradient(form):
+def test_steps_without_a_label_affect_neither_loss_nor_gradient(form):
     batch = random_batch()
     clean, dirty = random_output(batch, form), random_output(batch, form)
-    want = total_loss(clean, batch, LossConfig(), REWARD_FORMS[form], draw_pairs(batch, generator())).total
-    got = total_loss(dirty, with_garbage(batch), LossConfig(), REWARD_FORMS[form], draw_pairs(batch, generator())).total
-    torch.testing.assert_close(got, want)
-    got.backward()
+    expected = total_loss(clean, batch, LossConfig(), REWARD_FORMS[form], draw_pairs(batch, generator())).total
+    loss = total_loss(
+        dirty, with_garbage(batch), LossConfig(), REWARD_FORMS[form], draw_pairs(batch, generator())
+    ).total
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
     for logits in (dirty.action_logits_BLA, dirty.reward_logits_BLO):
         assert logits.grad.isfinite().all()
         assert logits.grad[~batch.label_BL].abs().sum() == 0
@@ -229,32 +231,34 @@ def test_steps_that_bear_no_label_reach_neither_loss_nor_gradient(form):
 
 @pytest.mark.parametrize("form", ["binary", "continuous", "fused", "onehot"])
 def test_the_parts_of_a_batch_add_up_to_it_in_losses_and_gradients(form):
-    whole, cuts = random_batch(windows=11), (slice(0, 3), slice(3, 8), slice(8, 10), slice(10, 11))
-    mute = whole.label_BL.clone()
-    mute[10] = False  # a part without any label
-    maturity = torch.where(torch.rand(whole.maturity_BLG.shape, generator=generator()) < 0.5, 0.0, 0.5)
-    whole = whole._replace(label_BL=mute, maturity_BLG=maturity)
-    parts = [type(whole)(*(x[cut] for x in whole)) for cut in cuts]
+    batch, cuts = random_batch(windows=11), (slice(0, 3), slice(3, 8), slice(8, 10), slice(10, 11))
+    label_BL = batch.label_BL.clone()
+    label_BL[10] = False  # a part without any label
+    maturity = torch.where(torch.rand(batch.maturity_BLG.shape, generator=generator()) < 0.5, 0.0, 0.5)
+    batch = batch._replace(label_BL=label_BL, maturity_BLG=maturity)
+    parts = [type(batch)(*(x[cut] for x in batch)) for cut in cuts]
     pairs = [draw_pairs(part, generator(seed)) for seed, part in enumerate(parts)]
-    output = random_output(whole, form)
+    output = random_output(batch, form)
     logits = (output.action_logits_BLA, output.reward_logits_BLO)
 
-    # The whole batch with the same pairs: each within its part.
+    # The whole batch with the same pairs, each of which is within its part.
     partner_B = torch.cat([cut.start + pairs_of_part for cut, pairs_of_part in zip(cuts, pairs, strict=True)])
-    losses = total_loss(output, whole, LossConfig(mu=0.3), REWARD_FORMS[form], partner_B)
-    want = torch.autograd.grad(losses.total, logits, retain_graph=True)
+    losses = total_loss(output, batch, LossConfig(mu=0.3), REWARD_FORMS[form], partner_B)
+    expected_gradients = torch.autograd.grad(losses.total, logits, retain_graph=True)
 
-    counts = [label_counts(part, other, REWARD_FORMS[form]) for part, other in zip(parts, pairs, strict=True)]
-    assert len({tuple((c / c.sum().clamp_min(1)).tolist()) for c in counts}) == len(counts)  # no mix is like another
-    got = []
-    for cut, part, other, count in zip(cuts, parts, pairs, counts, strict=True):
-        of_part = Output(logits[0][cut], logits[1][cut], output.causal_state_BLD[cut])
+    counts = [label_counts(part, partners, REWARD_FORMS[form]) for part, partners in zip(parts, pairs, strict=True)]
+    assert len({tuple((c / c.sum().clamp_min(1)).tolist()) for c in counts}) == len(
+        counts
+    )  # the parts have different mixes of labels
+    part_losses = []
+    for cut, part, partners, count in zip(cuts, parts, pairs, counts, strict=True):
+        part_output = Output(logits[0][cut], logits[1][cut], output.causal_state_BLD[cut])
         share = count / sum(counts).clamp_min(1)
-        got.append(total_loss(of_part, part, LossConfig(mu=0.3), REWARD_FORMS[form], other, share))
-    torch.testing.assert_close(sum(loss.flat() for loss in got), losses.flat())
-    gradients = torch.autograd.grad(sum(loss.total for loss in got), logits)
-    for one, other in zip(gradients, want, strict=True):
-        torch.testing.assert_close(one, other)
+        part_losses.append(total_loss(part_output, part, LossConfig(mu=0.3), REWARD_FORMS[form], partners, share))
+    torch.testing.assert_close(sum(loss.flat() for loss in part_losses), losses.flat())
+    gradients = torch.autograd.grad(sum(loss.total for loss in part_losses), logits)
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected)
 
 
 # Losses of one seed: a refactor must reproduce them. In order: total, policy, reward (mean), dpo.
@@ -281,7 +285,7 @@ def test_golden_losses(name):
     assert golden_losses(name) == pytest.approx(GOLDEN[name], abs=1e-5)
 
 
-def test_a_small_model_learns_64_windows_by_heart():
+def test_a_small_model_overfits_64_windows():
     torch.manual_seed(0)
     batch = random_batch(windows=64)
     model = Network(ModelConfig(hidden=96, dropout=0.0, steps=9), SIZES)

@@ -26,12 +26,12 @@ def test_config_is_frozen():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [("{", "not JSON"), ("[1]", "expected a JSON object"), ('{"hiden": 3}', "unknown field hiden"),
      ('{"heads": 3}', "heads 3 must divide hidden 512")],
 )  # fmt: skip
-def test_bad_json_is_one_clear_line(text, says):
-    with pytest.raises(UserError, match=says):
+def test_bad_json_is_one_clear_line(text, message):
+    with pytest.raises(UserError, match=message):
         ModelConfig.from_json(text)
 
 

@@ -17,7 +17,7 @@ each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS
 
 
 def build(config: ModelConfig = TINY, sizes: InputSizes = SIZES) -> Network:
-    """A model with every weight away from zero, biases too."""
+    """A model without a weight or bias of zero."""
     torch.manual_seed(1)
     model = Network(config, sizes)
     with torch.no_grad():
@@ -26,9 +26,9 @@ def build(config: ModelConfig = TINY, sizes: InputSizes = SIZES) -> Network:
     return model
 
 
-def assert_same_at_real_steps(got: Output, want: Output, valid_BL: torch.Tensor) -> None:
-    for g, w in zip(got, want, strict=True):
-        torch.testing.assert_close(g[valid_BL], w[valid_BL], atol=1e-5, rtol=1e-5)
+def assert_same_at_real_steps(output: Output, expected: Output, valid_BL: torch.Tensor) -> None:
+    for array, expected_array in zip(output, expected, strict=True):
+        torch.testing.assert_close(array[valid_BL], expected_array[valid_BL], atol=1e-5, rtol=1e-5)
 
 
 @each_variant
@@ -64,15 +64,17 @@ def test_outputs_read_the_past_they_are_meant_to(config, action_reads, reward_re
 
 
 @pytest.mark.parametrize("config", [*VARIANTS.values(), replace(TINY, heads=2)], ids=[*VARIANTS.keys(), "two heads"])
-def test_the_last_step_alone_is_told_what_it_is_told_among_all(config):
+def test_last_step_gives_the_same_outputs_as_the_full_pass(config):
     model, batch = build(config).eval(), pad_left(random_batch(windows=5), 3)
     for inputs in (batch, with_garbage(batch)):
-        every, last = model(inputs), model.last_step(inputs)
+        all_steps, last = model(inputs), model.last_step(inputs)
         assert last.action_logits_BLA.shape[1] == 1
-        torch.testing.assert_close(last.action_logits_BLA[:, -1], every.action_logits_BLA[:, -1], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            last.action_logits_BLA[:, -1], all_steps.action_logits_BLA[:, -1], atol=1e-5, rtol=1e-5
+        )
         assert_same_at_real_steps(
             last._replace(action_logits_BLA=last.reward_logits_BLO),
-            every._replace(action_logits_BLA=every.reward_logits_BLO),
+            all_steps._replace(action_logits_BLA=all_steps.reward_logits_BLO),
             batch.valid_BL,
         )
 
@@ -80,12 +82,12 @@ def test_the_last_step_alone_is_told_what_it_is_told_among_all(config):
 @each_variant
 def test_a_category_is_read_from_its_step_on(config):
     model, batch = build(config), random_batch(windows=1)
-    before = model(batch)
+    output = model(batch)
     batch.categorical_BLK[0, 4] = (batch.categorical_BLK[0, 4] + 1) % torch.tensor(SIZES.vocabulary)
-    after = model(batch)
-    for b, a in zip(before, after, strict=True):
-        torch.testing.assert_close(a[0, :4], b[0, :4])
-        assert not torch.allclose(a[0, 4], b[0, 4], atol=1e-4)
+    changed_output = model(batch)
+    for array, changed in zip(output, changed_output, strict=True):
+        torch.testing.assert_close(changed[0, :4], array[0, :4])
+        assert not torch.allclose(changed[0, 4], array[0, 4], atol=1e-4)
 
 
 @each_variant
@@ -102,7 +104,7 @@ def test_padding_and_labels_are_never_read(config, training):
 
 
 @each_variant
-def test_padding_and_unlabelled_steps_teach_nothing(config):
+def test_padding_and_unlabelled_steps_do_not_change_gradients(config):
     def gradients(batch: Batch) -> dict[str, torch.Tensor]:
         model = build(config)
         pairs = draw_pairs(batch, torch.Generator().manual_seed(0))
@@ -116,24 +118,23 @@ def test_padding_and_unlabelled_steps_teach_nothing(config):
 @given(extra=st.integers(1, 20), training=st.booleans(), seed=st.integers(0, 99))
 def test_more_padding_changes_nothing(extra, training, seed):
     model, batch = build().train(training), random_batch(seed=seed)
-    want, got = model(batch), model(pad_left(batch, extra))
-    shifted = Output(*(x[:, extra:] for x in got))
-    assert_same_at_real_steps(shifted, want, batch.valid_BL)
+    padded = model(pad_left(batch, extra))
+    assert_same_at_real_steps(Output(*(x[:, extra:] for x in padded)), model(batch), batch.valid_BL)
 
 
 def test_a_window_of_20_padded_to_25_keeps_its_outputs():
     model, batch = build(replace(TINY, steps=20)), random_batch(steps=20)
-    got = model(with_garbage(pad_left(batch, 5)))
-    assert_same_at_real_steps(Output(*(x[:, 5:] for x in got)), model(batch), batch.valid_BL)
+    padded = model(with_garbage(pad_left(batch, 5)))
+    assert_same_at_real_steps(Output(*(x[:, 5:] for x in padded)), model(batch), batch.valid_BL)
 
 
-def test_windows_do_not_see_each_other():
+def test_windows_do_not_affect_each_other():
     model, batch = build(replace(TINY, dropout=0.5)).eval(), random_batch()
-    together = model(batch)
+    output = model(batch)
     for i in range(len(batch.valid_BL)):
-        alone = model(Batch(*(x[i : i + 1] for x in batch)))
-        one = Output(*(x[i : i + 1] for x in together))
-        assert_same_at_real_steps(alone, one, batch.valid_BL[i : i + 1])
+        one_window = model(Batch(*(x[i : i + 1] for x in batch)))
+        expected = Output(*(x[i : i + 1] for x in output))
+        assert_same_at_real_steps(one_window, expected, batch.valid_BL[i : i + 1])
 
 
 def test_dropout_shows_in_training_only():
@@ -147,13 +148,13 @@ def test_dropout_shows_in_training_only():
 @each_variant
 def test_one_huge_step_moves_every_weight(config):
     model, batch = build(config), random_batch(windows=64)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    old_weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimiser = torch.optim.SGD(model.parameters(), lr=1e6)
     total_loss(
         model(batch), batch, LossConfig(), model.form, draw_pairs(batch, torch.Generator().manual_seed(0))
     ).total.backward()
     optimiser.step()
-    unmoved = {name: int((p == before[name]).sum()) for name, p in model.named_parameters()}
+    unmoved = {name: int((p == old_weights[name]).sum()) for name, p in model.named_parameters()}
     assert {name: n for name, n in unmoved.items() if n} == {}
 
 
@@ -161,12 +162,12 @@ def test_a_part_switched_off_has_no_weights():
     def parts(config: ModelConfig) -> set[str]:
         return {name.split(".")[0] for name, _ in Network(config, SIZES).named_parameters()}
 
-    everything = {"embedding", "input", "convolutions", "state", "attention", "add_norm", "action", "reward"}
-    assert parts(TINY) == everything
-    assert parts(VARIANTS["w/o CausalState"]) == everything - {"convolutions", "state"}
-    assert parts(VARIANTS["w/o CausalAttn"]) == everything - {"attention"}
-    without = Network(VARIANTS["w/o Add&Norm"], SIZES)
-    assert not any(isinstance(m, torch.nn.LayerNorm) for m in without.modules())
+    all_parts = {"embedding", "input", "convolutions", "state", "attention", "add_norm", "action", "reward"}
+    assert parts(TINY) == all_parts
+    assert parts(VARIANTS["w/o CausalState"]) == all_parts - {"convolutions", "state"}
+    assert parts(VARIANTS["w/o CausalAttn"]) == all_parts - {"attention"}
+    without_norm = Network(VARIANTS["w/o Add&Norm"], SIZES)
+    assert not any(isinstance(m, torch.nn.LayerNorm) for m in without_norm.modules())
 
 
 def test_reward_does_not_read_the_attention():
@@ -248,16 +249,17 @@ def test_bfloat16_autocast_stays_finite_and_near(config):
     losses.total.backward()
     assert losses.total.isfinite()
     assert all(p.grad.isfinite().all() for p in model.parameters())
-    for got, want in zip(output, exact, strict=True):
-        assert got.dtype == torch.float32
-        assert (got - want)[batch.valid_BL].abs().max() < 0.1 * want[batch.valid_BL].abs().max()
+    for array, exact_array in zip(output, exact, strict=True):
+        assert array.dtype == torch.float32
+        difference = (array - exact_array)[batch.valid_BL].abs().max()
+        assert difference < 0.1 * exact_array[batch.valid_BL].abs().max()
 
 
 @each_variant
 def test_nothing_waits_for_the_device(config):
-    """On the meta device there are no values: reading one, by .item() or an if, raises."""
+    """Tensors on the meta device have no values, so reading one by .item() or `if` raises an error."""
     model = Network(config, SIZES).to("meta")
-    batch = random_batch().to("meta")
+    batch = random_batch().to_device("meta")
     losses = total_loss(model(batch), batch, LossConfig(), model.form, draw_pairs(batch, torch.Generator()))
     losses.total.backward()
     assert losses.total.is_meta
