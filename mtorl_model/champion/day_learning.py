@@ -10,7 +10,7 @@ import json
 
 from lakehouse.code_version import code_version
 from lakehouse.staging import staging_folder
-from mtorl_model.champion.prequential import judge_day, leave_untested, summary
+from mtorl_model.champion.prequential import publish_figures, publish_without_figures, summary
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.device import choose_device
@@ -34,12 +34,12 @@ def learn_day(registry: Registry, day: str, config: FineTuneConfig, feedback: Fe
     model = registry.load(parent) if parent else None
     # A champion from before the last full training may have another feature spec, so it cannot read these windows.
     if parent is None or model is None or (parent.name != champion.name and model.spec.version != cut_with):
-        leave_untested(lake, dataset, day)
+        publish_without_figures(lake, dataset, day)
         return [f"{champion.name} has been trained through {champion.day}, and no champion from before {day} can read "
                 "its windows: neither tested nor trained"]  # fmt: skip
 
     sample = draw_day(lake, model.encoder(dataset), dataset, day, config, feedback)
-    tested = judge_day(lake, dataset, day, parent, model, sample)
+    tested = publish_figures(lake, dataset, day, parent, model, sample)
     note = "" if tested else " (fresh: not tested again)"
     lines = [f"{parent.name}, trained through {parent.day}, on {day}{note}:", *summary(lake, dataset, day)]
     if not model.fine_tunes:

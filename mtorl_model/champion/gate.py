@@ -39,9 +39,8 @@ class GateConfig(JsonConfig):
     # Share of the champion's log loss by which a head may be worse: about the effect of one day of fine-tuning. An
     # unchanged challenger passes, and a clearly worse one does not.
     margin: float = 0.01
-    worst: float = (
-        3.0  # upper limit of the interval's upper end, in margins, for a head that is worse within the margin
-    )
+    # A head that is worse within the margin passes if the upper end of its interval is at most this many margins.
+    worst: float = 3.0
     days: int = 14  # number of latest days whose validation users are used
     shift: float = 0.1  # share of the probability that a policy may move to other channels, mean over the steps
 

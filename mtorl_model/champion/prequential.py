@@ -81,7 +81,7 @@ def _head_figures(
     }
 
 
-def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample) -> bool:
+def publish_figures(lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample) -> bool:
     """Measure and publish; returns False if the figures of this model on these windows are published already."""
     inputs, sequences = {"model": version.name}, lake[SEQUENCES, dataset, day].key
     # With late gains the replay is an input, too, because delays are estimated on it.
@@ -94,7 +94,7 @@ def judge_day(lake: Lake, dataset: Dataset, day: str, version: Version, model: M
     return True
 
 
-def leave_untested(lake: Lake, dataset: Dataset, day: str) -> None:
+def publish_without_figures(lake: Lake, dataset: Dataset, day: str) -> None:
     """Publish the day without rows, because no model can predict it; earlier figures of the day stay."""
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
         if lake[PREQUENTIAL, dataset, day].manifest is None:
