@@ -33,6 +33,9 @@ def run(tiny_bag, tmp_path):
 
 @pytest.fixture
 def spark_connection(monkeypatch):
+    # The jobs here do nothing, so the start of Java is all that they cost.
+    for options in ("SPARK_SUBMIT_OPTS", "SPARK_LAUNCHER_OPTS"):
+        monkeypatch.setenv(options, "-XX:+UseSerialGC -XX:TieredStopAtLevel=1")
     monkeypatch.setenv("AIRFLOW_CONN_SPARK", '{"conn_type": "spark", "host": "local[1]"}')
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
