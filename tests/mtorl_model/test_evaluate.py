@@ -37,8 +37,6 @@ from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import split_of
 from schemas.tables.feature_spec import FeatureSpec
 
-pytestmark = pytest.mark.slow  # a champion is trained, and MLflow sets up its database
-
 KUAIRAND = get_dataset("kuairand")
 FIRST, LAST = "2022-04-10", "2022-04-11"
 KNOWN = range(1000, 1120)  # the users of the trained lake

@@ -42,8 +42,6 @@ from schemas.dataset import get_dataset
 from schemas.errors import Busy, UserError
 from schemas.tables import PREQUENTIAL, PROMOTIONS, prequential
 
-pytestmark = pytest.mark.slow  # each test trains on a day and registers models in MLflow
-
 KUAIRAND = get_dataset("kuairand")
 FIRST, LAST = "2022-04-10", "2022-04-11"  # the days that the first champion was trained on
 DAYS = ("2022-04-12", "2022-04-13", "2022-04-14")  # days after its training
@@ -109,6 +107,7 @@ def register_spoiled(lake: Lake, day: str, spoil) -> Version:
     return version
 
 
+@pytest.mark.slow
 def test_the_artificial_champion_of_the_benchmarks_learns_a_day_and_is_compared(tmp_path):
     lake, spec = synthetic.write_lake(tmp_path / "lake", "criteo", LAST, DAYS[0], users=100, daily=4)
     criteo = get_dataset("criteo")

@@ -217,6 +217,7 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
     assert not list((lake.root / "checkpoints").rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_members_differ_by_seed_and_their_predictions_are_averaged(tmp_path: Path) -> None:
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     tau = 0.5
