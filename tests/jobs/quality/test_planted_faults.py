@@ -17,7 +17,7 @@ from schemas.tables.registry import TABLES
 
 pytestmark = pytest.mark.spark
 USERS, DAYS = 150, 5
-IN_SET, BETWEEN = "expect_column_values_to_be_in_set", "expect_column_values_to_be_between"
+IN_SET, IN_RANGE = "expect_column_values_to_be_in_set", "expect_column_values_to_be_between"
 FILLED = "expect_column_values_to_be_filled_as_usual"
 CRITICAL, WARNING = "critical", "warning"
 
@@ -69,7 +69,7 @@ FAULTS = [
     ("an exposure counted twice", K, "exposures", "FROM rows UNION ALL (FROM rows LIMIT 1)",
      "expect_column_values_to_be_unique(exposure_id)", CRITICAL),
     ("an exposure of the next day", K, "exposures", one(exposed_at_ms="exposed_at_ms + 86400000"),
-     f"{BETWEEN}(exposed_at_ms)", CRITICAL),
+     f"{IN_RANGE}(exposed_at_ms)", CRITICAL),
     ("hours shifted by a time zone", K, "exposures", changed(hour="((hour + 8) % 24)::INT"),
      f"{IN_SET}(hour_is_of_the_time_stamp)", CRITICAL),
     ("hours shifted by a time zone", C, "exposures", changed(hour="((hour + 8) % 24)::INT"),
@@ -77,9 +77,9 @@ FAULTS = [
     ("the log's own clock elsewhere", K, "exposures", in_one_of(5, log_hour="((log_hour + 8) % 24)::INT"),
      f"{IN_SET}(log_clock_agrees)", CRITICAL),
     ("a channel outside the contract", K, "exposures", one(channel="'huge'"), f"{IN_SET}(channel)", CRITICAL),
-    ("a negative cost", C, "exposures", one(cost="-1.0"), f"{BETWEEN}(cost)", CRITICAL),
+    ("a negative cost", C, "exposures", one(cost="-1.0"), f"{IN_RANGE}(cost)", CRITICAL),
     ("a click that counts twice", K, "exposures", one(click="2"), f"{IN_SET}(click)", CRITICAL),
-    ("a probability of zero", K, "exposures", one(propensity="0.0"), f"{BETWEEN}(propensity)", CRITICAL),
+    ("a probability of zero", K, "exposures", one(propensity="0.0"), f"{IN_RANGE}(propensity)", CRITICAL),
     ("a number that is none", K, "exposures", one(watched_share="'nan'::DOUBLE"),
      "expect_column_values_to_be_finite(watched_share)", CRITICAL),
     ("clicks on what was not shown", K, "exposures", changed(play_time_ms="CASE WHEN click = 1 THEN 0 ELSE 5000 END"),
@@ -122,7 +122,7 @@ FAULTS = [
      f"{IN_SET}(split_is_right)", CRITICAL),
     ("a policy of more than one", K, "channel_policies",
      changed(policy="MAP(map_keys(policy), list_transform(map_values(policy), lambda p: 1.1 * p))"),
-     f"{BETWEEN}(total)", CRITICAL),
+     f"{IN_RANGE}(total)", CRITICAL),
     ("one channel for everyone", K, "channel_policies",
      changed(channel="'mid'", policy="MAP {'short': 0.01, 'mid': 0.98, 'long': 0.01}"), f"{IN_SET}(policies_differ)",
      CRITICAL),
@@ -140,13 +140,13 @@ FAULTS = [
     ("a gap in the ranks", K, "user_reward_ranks", changed(rank='CASE WHEN "rank" > 5 THEN "rank" + 1 ELSE "rank" END'),
      f"{IN_SET}(rank_is_right)", CRITICAL),
     ("a prediction out of range", K, "user_reward_ranks",
-     changed(predicted_click='CASE WHEN "rank" = 3 THEN 1.2 ELSE predicted_click END'), f"{BETWEEN}(predicted_click)",
+     changed(predicted_click='CASE WHEN "rank" = 3 THEN 1.2 ELSE predicted_click END'), f"{IN_RANGE}(predicted_click)",
      CRITICAL),
     ("predictions of something else", K, "user_reward_ranks", changed(predicted_click="0.97"),
      "expect_mean_prediction_to_be_near_observed(predicted_click)", WARNING),
     ("a champion far from what came", C, "prequential",
      changed(predicted_rate="CASE head WHEN 'click' THEN rate * 0.4 ELSE predicted_rate END"),
-     f"{BETWEEN}(calibration)", WARNING),
+     f"{IN_RANGE}(calibration)", WARNING),
     ("a champion tested on what it knows", C, "prequential", changed(trained_through="day"), f"{IN_SET}(is_unseen)",
      CRITICAL),
 ]  # fmt: skip
