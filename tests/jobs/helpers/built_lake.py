@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from audit_samples import arrow_schema
 from in_process import Jobs
+from pyspark.sql import SparkSession
 
 from jobs import generate_log
 from lakehouse.lake import Lake
@@ -23,21 +25,46 @@ from schemas.tables.user_reward_ranks import user_reward_ranks
 
 
 def generate(patch, folder: Path, layout: str, *, users: int, days: int, seed: int = 3) -> Path:
-    """A generated log of about four rows a user and day."""
+    """A generated log with about four rows per user and day."""
     patch.setattr(sys, "argv", ["generate_log", "--layout", layout, "--out", str(folder), "--users", str(users),
                                 "--rows", str(4 * users * days), "--days", str(days), "--seed", str(seed)])  # fmt: skip
     generate_log.main()
     return folder
 
 
-def build(jobs: Jobs, raw: Path) -> list[str]:
-    """Exposures, quarantine and sequences of all days, journeys and feature spec of the last; the days."""
+class BuiltLake(NamedTuple):
+    """day: the last day of the lake."""
+
+    lake: Lake
+    day: str
+
+
+def built_lake(spark: SparkSession, patch, folder: Path, layout: str) -> BuiltLake:
+    """The lake in this folder that was built from a generated log of this layout; built if it does not exist.
+
+    It has exposures, quarantine and sequences of five days, the feature spec of the last day, and for the last two days
+    also journeys and scores.
+    """
+    finished = folder / f"built_{layout}"
+    if not finished.exists():
+        unfinished = folder / f"unfinished_{layout}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raw = generate(patch, unfinished / "raw", layout, users=400, days=5, seed=5)
+        _build(Jobs(spark, Lake(unfinished / "lake"), layout, patch), raw)
+        unfinished.rename(finished)
+    lake = Lake(finished / "lake")
+    return BuiltLake(lake, lake.days("exposures", layout)[-1])
+
+
+def _build(jobs: Jobs, raw: Path) -> None:
     jobs.ok("build_exposures", "--raw", str(raw))
     days = jobs.lake.days("exposures", jobs.dataset)
-    jobs.ok("build_journeys", "--day", days[-1])
+    for day in days[-2:]:
+        jobs.ok("build_journeys", "--day", day)
     jobs.ok("build_feature_spec", "--from", days[0], "--to", days[-1])
     jobs.ok("build_sequences", "--from", days[0], "--to", days[-1])
-    return days
+    for day in days[-2:]:
+        publish_scores(jobs.lake, get_dataset(jobs.dataset), day)
 
 
 def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> None:

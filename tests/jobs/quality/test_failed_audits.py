@@ -1,4 +1,4 @@
-"""The gate, with the jobs themselves: a bad day stops before the next table, says why, and goes on when mended."""
+"""A critical failure stops the day before the next table is built, and the day continues after a repair."""
 
 import json
 
@@ -13,6 +13,8 @@ from schemas.errors import EXIT_USER_ERROR
 pytestmark = pytest.mark.spark
 LOG = "log_random_4_22_to_5_08_pure.csv"
 RULE = "expect_column_values_to_be_in_set(log_clock_agrees)"
+FIRST, SECOND, LAST = "2022-04-22", "2022-04-23", "2022-04-24"
+REFUSED_ROWS = 15
 
 
 @pytest.fixture
@@ -20,63 +22,62 @@ def jobs(spark, tmp_path, monkeypatch) -> Jobs:
     return Jobs(spark, Lake(tmp_path / "lake"), "kuairand", monkeypatch)
 
 
-def shifted(text: str, date: str) -> str:
-    """The log with the clock of one day's rows eight hours on: another time zone than the time stamps'."""
+def with_refused_rows(text: str, count: int) -> str:
+    """The log with an impossible click in the first rows, which are of the first day."""
     header, *lines = text.splitlines()
-    at = header.split(",").index("hourmin")
+    position = header.split(",").index("is_click")
     rows = [line.split(",") for line in lines]
-    for row in rows:
-        if date in row:
-            row[at] = str((int(row[at]) + 800) % 2400)
+    for row in rows[:count]:
+        row[position] = "5"
     return "\n".join([header, *(",".join(row) for row in rows)]) + "\n"
 
 
-def test_a_bad_day_stops_before_the_next_table_and_a_repair_lets_it_go_on(jobs, monkeypatch, capsys):
+def with_shifted_clock(text: str, date: str) -> str:
+    """The log with the clock of one day's rows in another time zone than their time stamps: eight hours ahead."""
+    header, *lines = text.splitlines()
+    position = header.split(",").index("hourmin")
+    rows = [line.split(",") for line in lines]
+    for row in rows:
+        if date in row:
+            row[position] = str((int(row[position]) + 800) % 2400)
+    return "\n".join([header, *(",".join(row) for row in rows)]) + "\n"
+
+
+def test_a_critical_failure_stops_the_day_until_it_is_repaired_and_a_warning_does_not(jobs, monkeypatch, capsys):
     raw = generate(monkeypatch, jobs.lake.root.parent / "raw", "kuairand", users=40, days=3)
-    log, day = raw / LOG, "2022-04-24"
-    good = log.read_text()
-    log.write_text(shifted(good, "20220424"))
-    audit = ("audit_table", "--table", "exposures", "--to", day, "--new")
-
-    jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
-    capsys.readouterr()
-    assert jobs.run(*audit) == EXIT_USER_ERROR  # no retry can mend it
-    told = capsys.readouterr()
-    line = told.err.strip().splitlines()[-1]
-    assert line.startswith(f"error: exposures/kuairand/{day} failed its audit: {RULE}: ")
-    assert " rows, e.g. (exposure_id " in line or " rows, e.g. exposure_id " in line
-    assert "pass exposures/kuairand/2022-04-23" in told.out
-
-    # The partition is marked, for the jobs and for people; no other day is.
-    partition = jobs.lake["exposures", "kuairand", day].path
-    assert (partition / FAILED_MARK).read_text().startswith(RULE)
-    assert not (jobs.lake["exposures", "kuairand", "2022-04-23"].path / FAILED_MARK).exists()
-    stored = json.loads((jobs.lake.audits("kuairand") / "exposures" / f"{day}.json").read_text())
-    assert stored["verdict"] == "fail"
-    for job in (("build_journeys", "--day", day), ("build_feature_spec", "--from", "2022-04-22", "--to", day)):
-        assert jobs.run(*job) == EXIT_USER_ERROR
-        refusal = capsys.readouterr().err
-        assert f"exposures for kuairand on {day} failed its audit: {RULE}: " in refusal
-    assert jobs.lake.days("journeys", "kuairand") == []
-    jobs.ok("build_journeys", "--day", "2022-04-23")  # the days before it are as good as they were
-
-    log.write_text(good)
-    jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
-    assert jobs.run(*audit) == 0
-    assert not (partition / FAILED_MARK).exists()
-    jobs.ok("build_journeys", "--day", day)
-
-
-def test_a_warning_goes_on(jobs, monkeypatch, capsys):
-    raw = generate(monkeypatch, jobs.lake.root.parent / "raw", "kuairand", users=40, days=2)
     log = raw / LOG
-    header, *rows = log.read_text().splitlines()
-    at = header.split(",").index("is_click")
-    broken = [",".join([*row.split(",")[:at], "5", *row.split(",")[at + 1 :]]) for row in rows[:15]]
-    log.write_text("\n".join([header, *broken, *rows[15:]]) + "\n")
-    jobs.ok("build_exposures", "--raw", str(raw))
-    assert jobs.run("audit_table", "--table", "exposures") == 0
-    said = capsys.readouterr().out
-    assert "warning exposures/kuairand/2022-04-22: expect_few_rows_to_be_refused: found 15 of " in said
-    assert f"e.g. 15 in {LOG}: is_click is neither 0 nor 1" in said
-    jobs.ok("build_journeys", "--day", "2022-04-23")
+    repaired_log = with_refused_rows(log.read_text(), REFUSED_ROWS)
+    log.write_text(with_shifted_clock(repaired_log, LAST.replace("-", "")))
+    build = ("build_exposures", "--raw", str(raw), "--up-to", LAST)
+    audit = ("audit_table", "--table", "exposures", "--to", LAST, "--new")
+
+    jobs.ok(*build)
+    capsys.readouterr()
+    assert jobs.run(*audit) == EXIT_USER_ERROR  # no retry can repair it
+    output = capsys.readouterr()
+    last_line = output.err.strip().splitlines()[-1]
+    assert last_line.startswith(f"error: exposures/kuairand/{LAST} failed its audit: {RULE}: ")
+    assert " rows, e.g. (exposure_id " in last_line or " rows, e.g. exposure_id " in last_line
+    warning = f"warning exposures/kuairand/{FIRST}: expect_few_rows_to_be_refused: found {REFUSED_ROWS} of "
+    assert warning in output.out
+    assert f"e.g. {REFUSED_ROWS} in {LOG}: is_click is neither 0 nor 1" in output.out
+    assert f"pass exposures/kuairand/{SECOND}" in output.out
+
+    # Only the failed partition is marked, for jobs and for people.
+    part = jobs.lake["exposures", "kuairand", LAST]
+    assert (part.path / FAILED_MARK).read_text().startswith(RULE)
+    assert not (jobs.lake["exposures", "kuairand", FIRST].path / FAILED_MARK).exists()
+    assert not (jobs.lake["exposures", "kuairand", SECOND].path / FAILED_MARK).exists()
+    stored = json.loads((jobs.lake.audits("kuairand") / "exposures" / f"{LAST}.json").read_text())
+    assert stored["verdict"] == "fail"
+    for job in (("build_journeys", "--day", LAST), ("build_feature_spec", "--from", FIRST, "--to", LAST)):
+        assert jobs.run(*job) == EXIT_USER_ERROR
+        assert f"exposures for kuairand on {LAST} failed its audit: {RULE}: " in capsys.readouterr().err
+    assert jobs.lake.days("journeys", "kuairand") == []
+    jobs.ok("build_journeys", "--day", SECOND)  # earlier days can still be used, also the one with a warning
+
+    log.write_text(repaired_log)
+    jobs.ok(*build)
+    assert jobs.run(*audit) == 0
+    assert not (part.path / FAILED_MARK).exists()
+    jobs.ok("build_journeys", "--day", LAST)

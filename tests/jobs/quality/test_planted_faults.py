@@ -1,45 +1,27 @@
-"""Faults planted in the partitions of a lake that the real jobs have built: each is caught by its rule, and no other.
+"""Faults planted in partitions that the jobs have built: each fault fails its rule and no other.
 
-Faults of a single row, one for each rule of every table, are in test_audits.py.
+Faults in a single row, at least one for each rule of every table, are in test_row_rules.py.
 """
 
 from dataclasses import replace
 
 import pytest
-from built_lake import build, generate, linked_copy, publish_scores, replant
-from in_process import Jobs
+from built_lake import linked_copy, replant
 
 from jobs.quality.audit_results import PASS
 from jobs.quality.audits import audit_partition
-from lakehouse.lake import Lake
 from schemas.dataset import get_dataset
 from schemas.tables.registry import TABLES
 
 pytestmark = pytest.mark.spark
-USERS, DAYS = 150, 5
 IN_SET, IN_RANGE = "expect_column_values_to_be_in_set", "expect_column_values_to_be_between"
 FILLED = "expect_column_values_to_be_filled_as_usual"
 CRITICAL, WARNING = "critical", "warning"
 
 
-@pytest.fixture(scope="module")
-def built(spark, tmp_path_factory) -> dict[str, tuple[Lake, str]]:
-    """For each dataset a lake of some days, and its last day. Not to be changed."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("kuairand", "criteo"):
-            root = tmp_path_factory.mktemp(name)
-            raw = generate(patch, root / "raw", name, users=USERS, days=DAYS)
-            jobs = Jobs(spark, Lake(root / "lake"), name, patch)
-            day = build(jobs, raw)[-1]
-            publish_scores(jobs.lake, get_dataset(name), day)
-            found[name] = jobs.lake, day
-    return found
-
-
 @pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
-def test_without_a_fault_no_rule_of_any_table_fails(built, dataset):
-    lake, day = built[dataset]
+def test_without_a_fault_no_rule_of_any_table_fails(built_lakes, dataset):
+    lake, day = built_lakes[dataset]
     for table in TABLES:
         if day in lake.days(table, dataset):
             audit = audit_partition(lake, table, get_dataset(dataset), day)
@@ -47,28 +29,28 @@ def test_without_a_fault_no_rule_of_any_table_fails(built, dataset):
 
 
 def changed(**values: str) -> str:
-    """All rows, with these columns computed anew."""
+    """All rows, with new values in these columns."""
     return f"SELECT * REPLACE ({', '.join(f'{sql} AS {name}' for name, sql in values.items())}) FROM rows"
 
 
-def one(**values: str) -> str:
-    """One row changed, the first by its key."""
+def in_first(**values: str) -> str:
+    """All rows, with new values in the first row by its key."""
     first = "exposure_id = (SELECT min(exposure_id) FROM rows)"
     return changed(**{name: f"CASE WHEN {first} THEN {sql} ELSE {name} END" for name, sql in values.items()})
 
 
 def in_one_of(n: int, **values: str) -> str:
-    """Every nth exposure changed."""
+    """All rows, with new values in every nth exposure."""
     chosen = f"exposure_id % {n} = 0"
     return changed(**{name: f"CASE WHEN {chosen} THEN {sql} ELSE {name} END" for name, sql in values.items()})
 
 
 K, C = "kuairand", "criteo"
-# What is wrong; dataset, table, the rows instead; the rule meant for it and its severity.
+# The fault in words; dataset, table, and the SELECT of the faulty rows; the rule that must fail, and its severity.
 FAULTS = [
     ("an exposure counted twice", K, "exposures", "FROM rows UNION ALL (FROM rows LIMIT 1)",
      "expect_column_values_to_be_unique(exposure_id)", CRITICAL),
-    ("an exposure of the next day", K, "exposures", one(exposed_at_ms="exposed_at_ms + 86400000"),
+    ("an exposure of the next day", K, "exposures", in_first(exposed_at_ms="exposed_at_ms + 86400000"),
      f"{IN_RANGE}(exposed_at_ms)", CRITICAL),
     ("hours shifted by a time zone", K, "exposures", changed(hour="((hour + 8) % 24)::INT"),
      f"{IN_SET}(hour_is_of_the_time_stamp)", CRITICAL),
@@ -76,22 +58,22 @@ FAULTS = [
      f"{IN_SET}(hour_is_of_the_time_stamp)", CRITICAL),
     ("the log's own clock elsewhere", K, "exposures", in_one_of(5, log_hour="((log_hour + 8) % 24)::INT"),
      f"{IN_SET}(log_clock_agrees)", CRITICAL),
-    ("a channel outside the contract", K, "exposures", one(channel="'huge'"), f"{IN_SET}(channel)", CRITICAL),
-    ("a negative cost", C, "exposures", one(cost="-1.0"), f"{IN_RANGE}(cost)", CRITICAL),
-    ("a click that counts twice", K, "exposures", one(click="2"), f"{IN_SET}(click)", CRITICAL),
-    ("a probability of zero", K, "exposures", one(propensity="0.0"), f"{IN_RANGE}(propensity)", CRITICAL),
-    ("a number that is none", K, "exposures", one(watched_share="'nan'::DOUBLE"),
+    ("a channel outside the contract", K, "exposures", in_first(channel="'huge'"), f"{IN_SET}(channel)", CRITICAL),
+    ("a negative cost", C, "exposures", in_first(cost="-1.0"), f"{IN_RANGE}(cost)", CRITICAL),
+    ("a click that counts twice", K, "exposures", in_first(click="2"), f"{IN_SET}(click)", CRITICAL),
+    ("a probability of zero", K, "exposures", in_first(propensity="0.0"), f"{IN_RANGE}(propensity)", CRITICAL),
+    ("a number that is not a number", K, "exposures", in_first(watched_share="'nan'::DOUBLE"),
      "expect_column_values_to_be_finite(watched_share)", CRITICAL),
-    ("clicks on what was not shown", K, "exposures", changed(play_time_ms="CASE WHEN click = 1 THEN 0 ELSE 5000 END"),
-     f"{IN_SET}(click_was_played)", CRITICAL),
-    ("a play of weeks", K, "exposures", one(play_time_ms="9e9"), f"{IN_SET}(play_ends_within_a_day)", CRITICAL),
+    ("clicks on videos that were not played", K, "exposures",
+     changed(play_time_ms="CASE WHEN click = 1 THEN 0 ELSE 5000 END"), f"{IN_SET}(click_was_played)", CRITICAL),
+    ("a play of weeks", K, "exposures", in_first(play_time_ms="9e9"), f"{IN_SET}(play_ends_within_a_day)", CRITICAL),
     ("one conversion without a click", C, "exposures",
-     one(click="0", conversion="1", conversion_at_ms="exposed_at_ms + 1000"),
+     in_first(click="0", conversion="1", conversion_at_ms="exposed_at_ms + 1000"),
      f"{IN_SET}(conversion_follows_a_click)", CRITICAL),
-    ("a conversion before its exposure", C, "exposures", one(click="1", conversion="1", conversion_at_ms="5"),
+    ("a conversion before its exposure", C, "exposures", in_first(click="1", conversion="1", conversion_at_ms="5"),
      f"{IN_SET}(conversion_has_time)", CRITICAL),
     ("a conversion that comes too late", C, "exposures",
-     one(click="1", conversion="1", conversion_at_ms="exposed_at_ms + 2592000001"),
+     in_first(click="1", conversion="1", conversion_at_ms="exposed_at_ms + 2592000001"),
      f"{IN_SET}(conversion_comes_within_30_days)", CRITICAL),
     ("no clicks at all", K, "exposures", changed(click="0"), "expect_column_mean_to_be_between(click)", WARNING),
     ("channels unknown", K, "exposures", in_one_of(6, channel="NULL"), "expect_column_values_to_not_be_null(channel)",
@@ -126,7 +108,7 @@ FAULTS = [
     ("one channel for everyone", K, "channel_policies",
      changed(channel="'mid'", policy="MAP {'short': 0.01, 'mid': 0.98, 'long': 0.01}"), f"{IN_SET}(policies_differ)",
      CRITICAL),
-    ("one channel for every user of the model, beside a cold start", K, "channel_policies",
+    ("one channel for every user of the model, another for new users", K, "channel_policies",
      changed(source="CASE WHEN user_id % 3 = 0 THEN 'initial' ELSE source END",
              channel="CASE WHEN user_id % 3 = 0 THEN 'long' ELSE 'mid' END",
              policy="CASE WHEN user_id % 3 = 0 THEN MAP {'short': 0.3, 'mid': 0.3, 'long': 0.4}"
@@ -144,25 +126,25 @@ FAULTS = [
      CRITICAL),
     ("predictions of something else", K, "user_reward_ranks", changed(predicted_click="0.97"),
      "expect_mean_prediction_to_be_near_observed(predicted_click)", WARNING),
-    ("a champion far from what came", C, "prequential",
+    ("a champion far from the outcomes", C, "prequential",
      changed(predicted_rate="CASE head WHEN 'click' THEN rate * 0.4 ELSE predicted_rate END"),
      f"{IN_RANGE}(calibration)", WARNING),
-    ("a champion tested on what it knows", C, "prequential", changed(trained_through="day"), f"{IN_SET}(is_unseen)",
-     CRITICAL),
+    ("a champion tested on a day that it was trained on", C, "prequential", changed(trained_through="day"),
+     f"{IN_SET}(is_unseen)", CRITICAL),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("dataset", "table", "sql", "rule", "severity"), [f[1:] for f in FAULTS],
                          ids=[f"{f[0]}, {f[1]}" for f in FAULTS])  # fmt: skip
-def test_a_planted_fault_is_caught_by_its_rule_alone(built, tmp_path, dataset, table, sql, rule, severity):
-    first, day = built[dataset]
-    lake = linked_copy(first, tmp_path / "lake")
+def test_a_planted_fault_is_caught_by_its_rule_alone(built_lakes, tmp_path, dataset, table, sql, rule, severity):
+    original, day = built_lakes[dataset]
+    lake = linked_copy(original, tmp_path / "lake")
     replant(lake, table, dataset, day, sql)
     audit = audit_partition(lake, table, get_dataset(dataset), day)
     assert {o.name: o.severity for o in audit.failed} == {rule: severity}
 
 
-def test_there_are_twenty_faults_and_each_has_a_rule_of_its_own():
+def test_there_are_faults_for_at_least_twenty_rules():
     assert len({(table, rule) for _, _, table, _, rule, _ in FAULTS}) >= 20
 
 
@@ -170,9 +152,9 @@ def test_there_are_twenty_faults_and_each_has_a_rule_of_its_own():
     (40, "expect_few_rows_to_be_refused", WARNING),
     (5_000, "expect_most_rows_to_be_usable", CRITICAL),
 ])  # fmt: skip
-def test_refused_rows_beyond_their_share_are_told_with_the_commonest_reason(built, tmp_path, refused, rule, severity):
-    first, day = built[K]
-    lake = linked_copy(first, tmp_path / "lake")
+def test_too_many_refused_rows_are_reported_with_their_reason(built_lakes, tmp_path, refused, rule, severity):
+    original, day = built_lakes[K]
+    lake = linked_copy(original, tmp_path / "lake")
     row = "'log.csv' AS source_file, '1,2,3' || range AS raw, 'click is neither 0 nor 1' AS reason"
     replant(lake, "quarantine", K, day, f"SELECT {row} FROM range({refused})")
     replant(lake, "exposures", K, day, "FROM rows", quarantined=refused)
@@ -181,25 +163,25 @@ def test_refused_rows_beyond_their_share_are_told_with_the_commonest_reason(buil
     assert audit.failed[0].examples == (f"{refused:,} in log.csv: click is neither 0 nor 1",)
 
 
-def test_a_file_that_was_delivered_twice_is_told(built, tmp_path):
-    first, day = built[K]
-    lake = linked_copy(first, tmp_path / "lake")
+def test_a_file_that_was_delivered_twice_is_reported(built_lakes, tmp_path):
+    original, day = built_lakes[K]
+    lake = linked_copy(original, tmp_path / "lake")
     replant(lake, "exposures", K, day, "FROM rows", duplicates=600)
     audit = audit_partition(lake, "exposures", get_dataset(K), day)
     assert {o.name: o.severity for o in audit.failed} == {"expect_few_rows_to_be_duplicates": WARNING}
 
 
-def test_windows_of_users_without_a_journey_are_told(built, tmp_path):
-    first, day = built[K]
-    lake = linked_copy(first, tmp_path / "lake")
+def test_windows_of_users_without_a_journey_are_reported(built_lakes, tmp_path):
+    original, day = built_lakes[K]
+    lake = linked_copy(original, tmp_path / "lake")
     replant(lake, "journeys", K, day, "FROM rows WHERE user_id NOT IN (3, 4)")
     audit = audit_partition(lake, "sequences", get_dataset(K), day)
     assert {o.name: o.severity for o in audit.failed} == {"expect_users_to_have_a_journey": CRITICAL}
 
 
-def test_a_day_of_training_users_only_is_told(built, tmp_path):
-    first, day = built[K]
-    lake = linked_copy(first, tmp_path / "lake")
+def test_a_day_with_training_users_only_is_reported(built_lakes, tmp_path):
+    original, day = built_lakes[K]
+    lake = linked_copy(original, tmp_path / "lake")
     replant(lake, "sequences", K, day, "FROM rows WHERE split = 'train'")
     train = f"SELECT user_id FROM read_parquet('{lake['sequences', K, day].path}/*.parquet')"
     replant(lake, "exposures", K, day, f"FROM rows WHERE user_id IN ({train})")
@@ -207,9 +189,9 @@ def test_a_day_of_training_users_only_is_told(built, tmp_path):
     assert {o.name: o.severity for o in audit.failed} == {"expect_split_shares_to_be_as_declared": WARNING}
 
 
-def test_an_excused_day_that_is_nearly_empty_goes_on_with_a_warning(built, tmp_path, monkeypatch):
-    first, day = built[K]
-    lake = linked_copy(first, tmp_path / "lake")
+def test_an_excused_day_that_is_nearly_empty_is_only_a_warning(built_lakes, tmp_path):
+    original, day = built_lakes[K]
+    lake = linked_copy(original, tmp_path / "lake")
     replant(lake, "exposures", K, day, "FROM rows WHERE exposure_id % 20 = 0")
     dataset = get_dataset(K)
     excused = replace(dataset, quality=replace(dataset.quality, excused={day: "a public holiday"}))
@@ -218,9 +200,9 @@ def test_an_excused_day_that_is_nearly_empty_goes_on_with_a_warning(built, tmp_p
     assert "a public holiday" in audit.failed[0].sentence
 
 
-def test_an_empty_day_goes_on_with_a_warning(built, tmp_path):
-    first, day = built[K]
-    lake = linked_copy(first, tmp_path / "lake")
+def test_an_empty_day_is_only_a_warning(built_lakes, tmp_path):
+    original, day = built_lakes[K]
+    lake = linked_copy(original, tmp_path / "lake")
     replant(lake, "exposures", K, day, "FROM rows WHERE false")
     audit = audit_partition(lake, "exposures", get_dataset(K), day)
     assert {o.name: o.severity for o in audit.failed} == {"expect_day_to_be_delivered": WARNING}
