@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def row_lines(lake: Lake, dataset: Dataset, days: list[str]) -> list[str]:
-    """The raw rows of these days, divided into exposures, duplicates and refused rows; the users of the last day."""
+    """The raw rows of these days: exposures, duplicates and quarantined rows; the users of the last day."""
     manifests = [manifest for day in days if (manifest := lake[EXPOSURES, dataset, day].manifest)]
     counts = {key: sum(m.counts.get(key, 0) for m in manifests) for key in ("rows_in", "duplicates", "quarantined")}
     undated = lake[QUARANTINE, dataset, UNDATED].manifest

@@ -72,7 +72,7 @@ class Lake:
         return self.root / _checked_name(table) / f"dataset={_checked_name(dataset_name(dataset))}"
 
     def days(self, table: str, dataset: Dataset | str) -> list[str]:
-        """The published days of a table, oldest first; the undated partition of refused rows is left out."""
+        """The published days of a table, oldest first; the undated partition of quarantined rows is left out."""
         names = (path.name.removeprefix("ds=") for path in self.table(table, dataset).glob("ds=*"))
         return sorted(name for name in names if name != UNDATED)
 
@@ -133,7 +133,7 @@ class Lake:
         return self.table("raw_index", dataset) / "index.json"
 
     def exported_quarantine(self, dataset: Dataset | str) -> Path:
-        """Copies of the files of refused rows that were exported to be repaired: jobs.quarantine."""
+        """Copies of the files of quarantined rows that were exported to be repaired: jobs.quarantine."""
         return self.table("handed_out", dataset)
 
     def docs(self, dataset: Dataset | str) -> Path:

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 from schemas.errors import UserError
 
-# The partition of refused rows whose day cannot be read or is outside the log.
+# The partition of quarantined rows whose day cannot be read or is outside the log.
 UNDATED = "undated"
 
 

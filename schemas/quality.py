@@ -72,8 +72,8 @@ class Quality:
     more_rows: Limit = Limit(3.0, "a day with three times its usual rows may have been delivered twice")
     newly_missing: Limit = Limit(0.1, "a column that is emptier than usual has lost its source")
     moved_channels: Limit = Limit(0.25, "exposures that move to other channels are a new policy, or a mixed-up column")
-    negligible_rows: int = 10  # up to this many refused rows or duplicates, there is no warning
-    refused_rows: Limit = Limit(0.01, "refused rows are lost to the day until somebody repairs them")
+    negligible_rows: int = 10  # up to this many quarantined rows or duplicates, there is no warning
+    refused_rows: Limit = Limit(0.01, "quarantined rows are missing in the day until they are repaired")
     duplicates: Limit = Limit(0.1, "many copies point at a file that was delivered twice")
 
     # The tables of a day compared with each other.

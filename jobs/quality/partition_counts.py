@@ -89,7 +89,7 @@ def users_per_split(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def most_frequent_reasons(quarantine: Partition, limit: int = 3) -> tuple[str, ...]:
-    """Why most rows of a quarantine partition were refused: rows, raw file and reason, most rows first."""
+    """The reasons of most rows in a quarantine partition: number of rows, raw file and reason, most rows first."""
     if not quarantine.files():
         return ()
     with open_view(quarantine) as connection:

@@ -33,10 +33,10 @@ def manifest_count_facts(
         case tables.EXPOSURES:
             yield from _no_lost_rows(partition, dataset, manifest)
             counts = manifest.counts
-            yield from _few_refused_rows(partition, dataset, counts.get("quarantined", 0), counts.get("rows_in", 0))
+            yield from _few_quarantined_rows(partition, dataset, counts.get("quarantined", 0), counts.get("rows_in", 0))
             yield _few_duplicates(manifest, dataset.quality)
         case tables.QUARANTINE if partition.day == UNDATED:
-            yield from _few_refused_rows(partition, dataset, manifest.rows, manifest.counts.get("rows_in", 0))
+            yield from _few_quarantined_rows(partition, dataset, manifest.rows, manifest.counts.get("rows_in", 0))
         case tables.SEQUENCES if spec is not None:
             yield Fact(
                 "expect_feature_spec_to_be_at_hand", manifest.spec_version or "not stated", spec.version,
@@ -93,22 +93,22 @@ def _no_lost_rows(partition: Partition, dataset: Dataset, manifest: Manifest) ->
     quarantine = partition.lake[QUARANTINE, dataset, partition.day].manifest
     yield Fact(
         "expect_quarantine_to_hold_the_refused_rows", quarantine.rows if quarantine else 0, counts["quarantined"],
-        "The day's quarantine has as many rows as were refused.", "a refused row must stay readable",
+        "The day's quarantine has as many rows as the manifest states.", "a quarantined row must stay readable",
     )  # fmt: skip
 
 
-def _few_refused_rows(partition: Partition, dataset: Dataset, refused: int, rows_in: int) -> Iterator[Fact]:
-    """Two limits, of which a day exceeds at most one. refused: the number of refused rows."""
-    quality, observed = dataset.quality, f"{refused:,} of {rows_in:,}"
+def _few_quarantined_rows(partition: Partition, dataset: Dataset, quarantined: int, rows_in: int) -> Iterator[Fact]:
+    """Two limits, of which a day exceeds at most one. quarantined: the number of quarantined rows."""
+    quality, observed = dataset.quality, f"{quarantined:,} of {rows_in:,}"
     limit, critical_limit = quality.refused_rows, quality.mostly_refused
-    is_usable = refused <= critical_limit.value * rows_in
-    is_within_limit = refused <= max(limit.value * rows_in, quality.negligible_rows)
+    is_usable = quarantined <= critical_limit.value * rows_in
+    is_within_limit = quarantined <= max(limit.value * rows_in, quality.negligible_rows)
     reasons = () if is_within_limit else most_frequent_reasons(partition.lake[QUARANTINE, dataset, partition.day])
     for name, is_met, expected, broken_limit in (
         ("expect_most_rows_to_be_usable", is_usable, f"at most {critical_limit.value:.0%}", critical_limit),
         ("expect_few_rows_to_be_refused", is_within_limit or not is_usable, f"at most {limit.value:.0%}", limit),
     ):
-        sentence = f"No more than {broken_limit.value:.0%} of the raw rows were refused."
+        sentence = f"No more than {broken_limit.value:.0%} of the raw rows are in quarantine."
         fact = limit_fact(name, is_met, observed, expected, sentence, broken_limit)
         yield fact if is_met else replace(fact, examples=reasons)
 

@@ -35,7 +35,7 @@ class DayView:
     """A day of a dataset in a lake.
 
     manifests: of the published tables. audits: the latest of each table, even if the table no longer exists.
-    undated_audit: of the refused rows without a readable day, which concern every day.
+    undated_audit: of the quarantined rows without a readable day, which concern every day.
     """
 
     lake: Lake

@@ -86,7 +86,7 @@ def _not_audited(tables: list[str]) -> str:
 
 
 def _has_failed(view: DayView, table: str) -> bool:
-    """Whether the current content of the table failed its audit critically. UNDATED: the refused rows without a day."""
+    """Whether the current content of a table failed its audit critically. UNDATED: quarantined rows without a day."""
     undated = view.lake[QUARANTINE, view.dataset, UNDATED]
     manifest = undated.manifest if table == UNDATED else view.manifests.get(table)
     return manifest is not None and view.lake.failed_audit(manifest) is not None

@@ -80,7 +80,7 @@ SCORE_TABLES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
 
 _TABLES = (
     RegisteredTable(EXPOSURES, "the day's ad exposures", _per_dataset(exposures.exposures), audited_with=(QUARANTINE,)),
-    RegisteredTable(QUARANTINE, "refused rows", _for_all_datasets(quarantine.QUARANTINE_TABLE)),
+    RegisteredTable(QUARANTINE, "raw rows that cannot be exposures", _for_all_datasets(quarantine.QUARANTINE_TABLE)),
     RegisteredTable(JOURNEYS, "every user's journey so far", _per_dataset(journeys.journeys), history=(EXPOSURES,)),
     RegisteredTable(
         FEATURE_SPEC,

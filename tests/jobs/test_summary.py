@@ -38,7 +38,7 @@ def publish(lake: Lake, table: str, day: str, rows: int, **counts: int) -> None:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """Two days with rows, duplicates and refused rows."""
+    """Two days with exposures, duplicates and quarantined rows."""
     lake = Lake(tmp_path)
     for day in DAYS:
         publish(lake, "exposures", day, 1200, rows_in=1206, duplicates=4, quarantined=2)

@@ -1,4 +1,4 @@
-"""The section about the rows that came in: how many became exposures, were duplicates, or were refused."""
+"""The section about the rows that came in: how many became exposures, were duplicates, or went to quarantine."""
 
 from jobs.reports.charts import columns
 from jobs.reports.content import Picture, Section, TrendFigure
@@ -9,6 +9,7 @@ from schemas.days import day_plus, days_between
 from schemas.tables import EXPOSURES
 
 _DAYS_SHOWN = 14
+_SHARES = "Share of rows in quarantine or duplicate"
 _LOOK_AT_ROWS = "Look for a day far below or above its neighbours: the feed broke, or was delivered twice."
 _LOOK_AT_SHARES = "Look for a rise: the feed has changed."
 
@@ -20,23 +21,27 @@ def rows_section(view: DayView) -> Section:
         text = "This day has no exposures: the log has no rows for it, or the run was stopped while it read them."
         return Section("rows", "Rows", (text,))
     exposures, counts = manifest.rows, manifest.counts
-    rows_in, duplicates, refused = counts["rows_in"], counts["duplicates"], counts["quarantined"]
+    rows_in, duplicates, quarantined = counts["rows_in"], counts["duplicates"], counts["quarantined"]
     text = (
         f"Of {rows_in:,} rows that the log has for this day, {exposures:,} became ad exposures, {duplicates:,} were "
-        f"duplicates of another row, and {refused:,} ({share_of(refused, rows_in)}) were refused."
+        f"duplicates of another row, and {quarantined:,} ({share_of(quarantined, rows_in)}) went to quarantine."
     )
-    if rows_in != exposures + duplicates + refused:
+    if rows_in != exposures + duplicates + quarantined:
         text += " These numbers do not add up: rows were lost or counted twice."
+    shares = {"quarantined": quarantined, "duplicates": duplicates}
     return Section(
-        "rows", "Rows", (text,), (_rows_per_day(view),),
+        "rows",
+        "Rows",
+        (text,),
+        (_rows_per_day(view),),
         trend_figures=(
             TrendFigure("Rows in", "", rows_in, "count", _LOOK_AT_ROWS, True),
-            TrendFigure("Rows refused or duplicate, share", "quarantined", refused / rows_in if rows_in else 0, "share",
-                        _LOOK_AT_SHARES),
-            TrendFigure("Rows refused or duplicate, share", "duplicates", duplicates / rows_in if rows_in else 0,
-                        "share", _LOOK_AT_SHARES),
+            *(
+                TrendFigure(_SHARES, name, rows / rows_in if rows_in else 0, "share", _LOOK_AT_SHARES)
+                for name, rows in shares.items()
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _rows_per_day(view: DayView) -> Picture:

@@ -22,12 +22,12 @@ MODEL = "mtorl_criteo/2"
 
 
 def complete_lake(root: Path) -> Lake:
-    """Two good days with everything that a page shows. The second day has refused rows."""
+    """Two good days with everything that a page shows. The second day has rows in quarantine."""
     lake = Lake(root)
-    _publish_day(lake, FIRST, exposures=90, users=90, refused={}, logloss=0.52, shift=0.0, drift=0.05)
-    refused = {("no user", "log.tsv"): 4, ("no user", "late.tsv"): 1, ("cost below 0", "log.tsv"): 2}
-    _publish_day(lake, DAY, exposures=120, users=100, refused=refused, logloss=0.5, shift=0.1, drift=0.1)
-    publish_refused_rows(lake, UNDATED, {("no time", "log.tsv"): 5})
+    _publish_day(lake, FIRST, exposures=90, users=90, quarantined={}, logloss=0.52, shift=0.0, drift=0.05)
+    quarantined = {("no user", "log.tsv"): 4, ("no user", "late.tsv"): 1, ("cost below 0", "log.tsv"): 2}
+    _publish_day(lake, DAY, exposures=120, users=100, quarantined=quarantined, logloss=0.5, shift=0.1, drift=0.1)
+    publish_quarantine(lake, UNDATED, {("no time", "log.tsv"): 5})
     return lake
 
 
@@ -37,13 +37,13 @@ def _publish_day(
     *,
     exposures: int,
     users: int,
-    refused: Mapping[tuple[str, str], int],
+    quarantined: Mapping[tuple[str, str], int],
     logloss: float,
     shift: float,
     drift: float,
 ) -> None:
-    publish_exposures(lake, day, exposures, 3, sum(refused.values()))
-    publish_refused_rows(lake, day, refused)
+    publish_exposures(lake, day, exposures, 3, sum(quarantined.values()))
+    publish_quarantine(lake, day, quarantined)
     journeys = f"SELECT i AS user_id, {{'seen_exposures': 1 + i}} AS next_step FROM range({users}) t(i)"
     publish(lake, "journeys", day, journeys)  # 1, 2, 3, ... exposures
     publish_scores(lake, day, shift=shift)
@@ -105,25 +105,25 @@ def drift_figure(
     return DriftFigure(name, "features", "day before", value, 0.2, "fixed", severity, f"{text}.", f"why {text}.")
 
 
-def publish_exposures(lake: Lake, day: str, exposures: int, duplicates: int, refused: int) -> None:
+def publish_exposures(lake: Lake, day: str, exposures: int, duplicates: int, quarantined: int) -> None:
     """Two of three exposures are in channel a, and every fourth exposure is clicked."""
     publish(
         lake, "exposures", day,
         f"""SELECT i AS user_id, CASE WHEN i % 3 < 2 THEN 'a' ELSE 'b' END AS channel, CAST(i % 4 = 0 AS int) AS click,
                    0 AS conversion FROM range({exposures}) t(i)""",
-        counts={"rows_in": exposures + duplicates + refused, "duplicates": duplicates, "quarantined": refused},
+        counts={"rows_in": exposures + duplicates + quarantined, "duplicates": duplicates, "quarantined": quarantined},
     )  # fmt: skip
 
 
-def publish_refused_rows(lake: Lake, day: str, groups: Mapping[tuple[str, str], int], raw: str = "row") -> None:
-    """groups: the number of refused rows by reason and source file."""
+def publish_quarantine(lake: Lake, day: str, groups: Mapping[tuple[str, str], int], raw: str = "row") -> None:
+    """groups: the number of rows by reason and source file."""
     rows = [f"(?, ?, ?, {n})" for n in groups.values()]
     with _database().cursor() as db:
         values = [v for (reason, file) in groups for v in (reason, file, raw)]
         db.execute("CREATE TEMP TABLE g (reason text, source_file text, raw text, n int)")
         if rows:
             db.execute(f"INSERT INTO g VALUES {', '.join(rows)}", values)
-        file = lake.root / ".refused.parquet"
+        file = lake.root / ".quarantine.parquet"
         lake.root.mkdir(parents=True, exist_ok=True)
         db.execute(f"COPY (SELECT source_file, raw, reason FROM g, range(n)) TO '{file}' (FORMAT parquet)")
     publish(lake, "quarantine", day, f"SELECT * FROM '{file}'")

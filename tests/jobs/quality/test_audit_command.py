@@ -1,4 +1,4 @@
-"""The command that audits tables: what it prints, stores, and refuses."""
+"""The command that audits tables: its output, its results, and its errors."""
 
 import sys
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.spark
 LOG = "log_random_4_22_to_5_08_pure.csv"
 RULE = "expect_column_values_to_be_in_set(log_clock_agrees)"
 FIRST, SECOND, LAST = "2022-04-22", "2022-04-23", "2022-04-24"
-REFUSED_ROWS = 15
+BROKEN_ROWS = 15
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def jobs(spark, tmp_path, monkeypatch) -> Jobs:
     return Jobs(spark, Lake(tmp_path / "lake"), "kuairand", monkeypatch)
 
 
-def with_refused_rows(text: str, count: int) -> str:
+def with_broken_rows(text: str, count: int) -> str:
     """The log with an impossible click in the first rows, which are of the first day."""
     header, *lines = text.splitlines()
     position = header.split(",").index("is_click")
@@ -46,7 +46,7 @@ def with_shifted_clock(text: str, date: str) -> str:
 def test_a_critical_failure_stops_the_day_until_it_is_repaired_and_a_warning_does_not(jobs, monkeypatch, capsys):
     raw = generate(monkeypatch, jobs.lake.root.parent / "raw", "kuairand", users=40, days=3)
     log = raw / LOG
-    repaired_log = with_refused_rows(log.read_text(), REFUSED_ROWS)
+    repaired_log = with_broken_rows(log.read_text(), BROKEN_ROWS)
     log.write_text(with_shifted_clock(repaired_log, LAST.replace("-", "")))
     build = ("build_exposures", "--raw", str(raw), "--up-to", LAST)
     audit = ("audit_table", "--table", "exposures", "--to", LAST, "--new")
@@ -58,9 +58,9 @@ def test_a_critical_failure_stops_the_day_until_it_is_repaired_and_a_warning_doe
     last_line = output.err.strip().splitlines()[-1]
     assert last_line.startswith(f"error: exposures/kuairand/{LAST} failed its audit: {RULE}: ")
     assert " rows, e.g. (exposure_id " in last_line or " rows, e.g. exposure_id " in last_line
-    warning = f"warning exposures/kuairand/{FIRST}: expect_few_rows_to_be_refused: found {REFUSED_ROWS} of "
+    warning = f"warning exposures/kuairand/{FIRST}: expect_few_rows_to_be_refused: found {BROKEN_ROWS} of "
     assert warning in output.out
-    assert f"e.g. {REFUSED_ROWS} in {LOG}: is_click is neither 0 nor 1" in output.out
+    assert f"e.g. {BROKEN_ROWS} in {LOG}: is_click is neither 0 nor 1" in output.out
     assert f"pass exposures/kuairand/{SECOND}" in output.out
 
     # Only the failed partition is marked, for jobs and for people.

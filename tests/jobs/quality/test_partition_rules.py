@@ -69,8 +69,8 @@ def test_a_dataset_sets_the_limits_of_its_exposures(lake):
     for row in rows:
         row |= {"click": 0, "conversion": 0, "conversion_at_ms": None, "channel": None}
     counts = {"rows_in": 20, "duplicates": 0, "quarantined": 12}
-    table, refused = sample("quarantine", contract)
-    write_partition(lake, table, contract, refused[:1] * 12)
+    table, quarantined = sample("quarantine", contract)
+    write_partition(lake, table, contract, quarantined[:1] * 12)
     audited(lake, "criteo", "exposures", rows, counts=counts)
     limits = {"min_gain_rate": 0.0, "unknown_channels": Limit(1.0, "x"), "mostly_refused": Limit(0.7, "x")}
     generous = replace(contract, quality=replace(contract.quality, **limits))
@@ -189,7 +189,7 @@ def test_a_user_of_the_journeys_who_is_not_scored_fails(lake, dataset, name):
     assert failures(audit) == {SCORED: "critical"}
 
 
-def test_refused_rows_must_be_in_quarantine(lake):
+def test_the_quarantine_must_have_all_quarantined_rows(lake):
     counts = {"rows_in": 11, "duplicates": 0, "quarantined": 3}
     audit = audited(lake, "criteo", "exposures", counts=counts)
     assert failures(audit) == {"expect_quarantine_to_hold_the_refused_rows": "critical"}
@@ -198,7 +198,7 @@ def test_refused_rows_must_be_in_quarantine(lake):
 
 
 @pytest.mark.parametrize(("quarantined", "failed"), [(8, set()), (9, {"expect_most_rows_to_be_usable"})])
-def test_a_day_fails_if_most_rows_were_refused(lake, quarantined, failed):
+def test_a_day_fails_if_most_rows_are_in_quarantine(lake, quarantined, failed):
     contract = get_dataset("criteo")
     table, rows = sample("quarantine", contract)
     write_partition(lake, table, contract, rows[:1] * quarantined)

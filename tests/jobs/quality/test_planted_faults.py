@@ -148,19 +148,19 @@ def test_there_are_faults_for_at_least_twenty_rules():
     assert len({(table, rule) for _, _, table, _, rule, _ in FAULTS}) >= 20
 
 
-@pytest.mark.parametrize(("refused", "rule", "severity"), [
+@pytest.mark.parametrize(("quarantined", "rule", "severity"), [
     (40, "expect_few_rows_to_be_refused", WARNING),
     (5_000, "expect_most_rows_to_be_usable", CRITICAL),
 ])  # fmt: skip
-def test_too_many_refused_rows_are_reported_with_their_reason(built_lakes, tmp_path, refused, rule, severity):
+def test_many_quarantined_rows_are_reported_with_their_reason(built_lakes, tmp_path, quarantined, rule, severity):
     original, day = built_lakes[K]
     lake = linked_copy(original, tmp_path / "lake")
     row = "'log.csv' AS source_file, '1,2,3' || range AS raw, 'click is neither 0 nor 1' AS reason"
-    replant(lake, "quarantine", K, day, f"SELECT {row} FROM range({refused})")
-    replant(lake, "exposures", K, day, "FROM rows", quarantined=refused)
+    replant(lake, "quarantine", K, day, f"SELECT {row} FROM range({quarantined})")
+    replant(lake, "exposures", K, day, "FROM rows", quarantined=quarantined)
     audit = audit_partition(lake, "exposures", get_dataset(K), day)
     assert {o.name: o.severity for o in audit.failed} == {rule: severity}
-    assert audit.failed[0].examples == (f"{refused:,} in log.csv: click is neither 0 nor 1",)
+    assert audit.failed[0].examples == (f"{quarantined:,} in log.csv: click is neither 0 nor 1",)
 
 
 def test_a_file_that_was_delivered_twice_is_reported(built_lakes, tmp_path):

@@ -19,7 +19,7 @@ from report_lake import (
     publish,
     publish_exposures,
     publish_plan,
-    publish_refused_rows,
+    publish_quarantine,
     publish_scores,
     store_figures,
     store_result,
@@ -75,8 +75,9 @@ def test_a_good_day_begins_with_its_verdict(complete):
 def test_rows_are_those_of_the_manifests(complete):
     page = page_of(complete)
     assert "Of 130 rows" in page.section("rows")
-    assert "120 became ad exposures, 3 were duplicates of another row, and 7 (5.4%) were refused." in page.section(
-        "rows"
+    assert (
+        "120 became ad exposures, 3 were duplicates of another row, and 7 (5.4%) went to quarantine."
+        in page.section("rows")
     )
     assert page.picture("Rows per day") == "exposures: 90 (2 Jan), 120 (3 Jan); duplicates: 3 (2 Jan), 3 (3 Jan); " \
                                          "quarantined: 0 (2 Jan), 7 (3 Jan)"  # fmt: skip
@@ -91,9 +92,9 @@ def test_the_page_reports_rows_that_do_not_add_up(lake):
     assert "do not add up" not in page_of(lake, FIRST).section("rows")
 
 
-def test_refused_rows_are_counted_by_reason_and_file_with_examples(complete):
+def test_quarantined_rows_are_counted_by_reason_and_file_with_examples(complete):
     page = page_of(complete)
-    assert page.picture("Refused rows by reason") == "no user: 5; cost below 0: 2"
+    assert page.picture("Quarantined rows by reason") == "no user: 5; cost below 0: 2"
     assert row(page, "no user", "log.tsv") == ["no user", "log.tsv", "4", "row row"]
     assert row(page, "no user", "late.tsv")[2] == "1"
     assert row(page, "cost below 0")[1:3] == ["log.tsv", "2"]
@@ -101,8 +102,8 @@ def test_refused_rows_are_counted_by_reason_and_file_with_examples(complete):
     assert row(page, "no time")[2] == "5"
 
 
-def test_a_long_refused_row_is_cut(lake):
-    publish_refused_rows(lake, DAY, {("no user", "log.tsv"): 1}, raw="x" * 300)
+def test_a_long_quarantined_row_is_cut(lake):
+    publish_quarantine(lake, DAY, {("no user", "log.tsv"): 1}, raw="x" * 300)
     assert row(page_of(lake), "no user")[3] == "x" * 200 + "…"
 
 
@@ -287,7 +288,7 @@ def test_critical_drift_makes_a_day_bad(lake):
 
 _MISSING = {
     "exposures": ("rows", "This day has no exposures"),
-    "quarantine": ("quarantine", "No row of this day was refused"),
+    "quarantine": ("quarantine", "No row of this day is in quarantine"),
     "journeys": ("journeys", "This day has no journeys"),
     "channel_policies": ("policies", "This day has no channel policies"),
     "user_reward_ranks": ("ranks", "This day has no reward ranks"),
@@ -367,7 +368,7 @@ def test_an_error_of_a_section_on_a_good_day_is_raised(lake, monkeypatch):
 
 
 def test_text_from_the_log_is_escaped(lake):
-    publish_refused_rows(lake, DAY, {(f"reason {EVIL}", f"file {EVIL}"): 2}, raw=f"raw {EVIL}")
+    publish_quarantine(lake, DAY, {(f"reason {EVIL}", f"file {EVIL}"): 2}, raw=f"raw {EVIL}")
     publish_scores(lake, DAY, channels=(f"channel {EVIL}", "b"))
     publish_plan(lake, DAY, channel=f"bought {EVIL}")
     store_result(lake, "exposures", DAY, failure("critical", f"example {EVIL}"))
@@ -412,7 +413,7 @@ def test_the_index_begins_with_the_newest_day_and_shows_the_trend_of_every_figur
     assert [row[:2] for row in page.rows[1:]] == [[DAY, "good"], [FIRST, "good"]]
     assert {f"{DAY}.html", f"{FIRST}.html"} <= set(page.links)
     assert page.picture("Rows in") == "93 (2 Jan), 130 (3 Jan)"
-    assert page.picture("Rows refused or duplicate, share") == (
+    assert page.picture("Share of rows in quarantine or duplicate") == (
         "quarantined: 0.0% (2 Jan), 5.4% (3 Jan); duplicates: 3.2% (2 Jan), 2.3% (3 Jan)"
     )
     assert page.picture("Worst drift, share of its limit") == "exposures: 25.0% (2 Jan), 50.0% (3 Jan)"

@@ -15,7 +15,7 @@ from report_lake import (
     drift_figure,
     failure,
     publish_exposures,
-    publish_refused_rows,
+    publish_quarantine,
     publish_scores,
     store_figures,
     store_result,
@@ -43,7 +43,7 @@ def lake(tmp_path_factory) -> Lake:
     """A good day, a day with warnings and long words, a day that was stopped, and a day with exposures alone."""
     lake = complete_lake(tmp_path_factory.mktemp("browser") / "lake")
     long_file = "a_file_of_the_log_with_a_name_" + "y" * 60
-    publish_refused_rows(lake, DAY, {(LONG, long_file): 5, ("no user", "log.tsv"): 2}, raw=LONG * 3)
+    publish_quarantine(lake, DAY, {(LONG, long_file): 5, ("no user", "log.tsv"): 2}, raw=LONG * 3)
     publish_scores(lake, DAY, channels=(LONG, "b"))
     warned = ("quarantine", "channel_policies", "user_reward_ranks", "channel_allocation")
     audits = [store_result(lake, table, DAY, failure("warning", LONG)) for table in warned]
