@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from in_process import Jobs
-from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
+from raw_logs import criteo_row, write_criteo
 from report_lake import publish
+from shop import SHOP, sent, write_file
 
+import schemas.dataset
 from jobs import quarantine
 from jobs.quarantine import export
 from jobs.raw.index import FileRows, RawIndex, store_index
@@ -20,7 +22,7 @@ from schemas.dataset import RawFile, get_dataset
 from schemas.days import UNDATED
 from schemas.errors import EXIT_USER_ERROR, UserError
 
-FIRST_MS, DAY = 1650597047647, "2022-04-22"  # 11:10 in Shanghai
+DAY, SHOP_DAY = "2022-04-22", "2024-05-01"
 LOG = "log_random_4_22_to_5_08_pure.csv"
 
 
@@ -43,56 +45,57 @@ def raw_rows(*files: Path) -> int:
 
 
 @pytest.mark.spark
-def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(jobs, tmp_path, capsys):
-    good = [kuairand_row(time_ms=FIRST_MS + k) for k in range(6)]
-    bad = [kuairand_row(time_ms=FIRST_MS + 10, is_click=7), kuairand_row(time_ms=FIRST_MS + 11, is_click=7),
-           kuairand_row(time_ms=FIRST_MS + 12, video_id=99), kuairand_row(time_ms="noon")]  # fmt: skip
-    raw = write_kuairand(tmp_path / "raw", [*good, good[0], *bad])
-    hashes = {path.name: file_sha256(path) for path in raw.iterdir()}
+def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(jobs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})
+    jobs.dataset = "shop"
+    good = [sent("ann", SHOP_DAY, hour) for hour in range(6)]
+    bad = [f"bob;{SHOP_DAY}T10:00:00Z;mail;free;1;;", f"bob;{SHOP_DAY}T11:00:00Z;mail;free;1;;",
+           f"bob;{SHOP_DAY}T12:00:00Z;mail;0.1;no;;", "bob;noon;mail;0.1;1;;"]  # fmt: skip
+    raw = tmp_path / "raw"
+    write_file(raw, SHOP_DAY, [*good, good[0], *bad])
+    log = raw / f"sent-{SHOP_DAY}.txt"
+    log_hash = file_sha256(log)
     jobs.ok("build_exposures", "--raw", str(raw))
-    assert fates(jobs.lake, "kuairand") == (11, 6, 1, 4)
+    assert fates(jobs.lake, "shop") == (11, 6, 1, 4)
 
     out = tmp_path / "repair"
     jobs.ok("quarantine", "--out", str(out))
     output = capsys.readouterr().out
-    assert f"{DAY}  2 rows in {LOG}: is_click is neither 0 nor 1\n    1,10," in output
-    assert f"{DAY}  1 rows in {LOG}: unknown video" in output
-    assert f"{UNDATED}  1 rows in {LOG}: time_ms is not a whole number: noon" in output
+    assert f"{SHOP_DAY}  2 rows in {log.name}: price is not a number: free\n    bob;{SHOP_DAY}T10" in output
+    assert f"{SHOP_DAY}  1 rows in {log.name}: opened is not a whole number: no" in output
+    assert f"{UNDATED}  1 rows in {log.name}: sent is no time" in output
     assert "4 rows in quarantine" in output
     dated, undated = sorted(out.iterdir())
-    assert [dated.name, undated.name] == [f"{LOG.removesuffix('.csv')}_repaired_{d}.csv" for d in (DAY, UNDATED)]
+    assert [dated.name, undated.name] == [f"sent-{SHOP_DAY}_repaired_{day}.txt" for day in (SHOP_DAY, UNDATED)]
     assert sorted(dated.read_text().splitlines()[1:]) == sorted(bad[:3])
 
     # A second export would overwrite a file that may be under repair.
     assert jobs.run("quarantine", "--out", str(out)) == EXIT_USER_ERROR
     assert "exists already" in capsys.readouterr().err
 
-    # The clicks are repaired, the unknown video is not, and the row without a day is not moved to the log.
+    # The prices are repaired, `opened` is not, and the row without a day is not moved to the log.
     repaired = raw / dated.name
-    header = dated.read_text().splitlines()[0].split(",")
-    rows = pd.read_csv(dated)
-    rows.loc[rows.is_click == 7, "is_click"] = 1
-    rows[header].to_csv(repaired, index=False)
+    repaired.write_text(dated.read_text().replace(";free;", ";0.25;"))
     jobs.ok("build_exposures", "--raw", str(raw))
-    rows_in, exposures, duplicates, quarantined = fates(jobs.lake, "kuairand")
+    rows_in, exposures, duplicates, quarantined = fates(jobs.lake, "shop")
     assert (rows_in, exposures, duplicates, quarantined) == (14, 8, 1, 5)
-    assert rows_in == exposures + duplicates + quarantined == raw_rows(*raw.glob("log_*.csv"))
-    assert {path.name: file_sha256(path) for path in raw.iterdir() if path != repaired} == hashes
-    clicked = pd.read_parquet(jobs.lake["exposures", "kuairand", DAY].path, filters=[("click", "=", 1)])
-    assert sorted(clicked.exposed_at_ms) == [FIRST_MS + 10, FIRST_MS + 11]
-    jobs.ok("quarantine", "--day", DAY)
-    assert f"1 rows in {dated.name}: unknown video" in capsys.readouterr().out
+    assert rows_in == exposures + duplicates + quarantined == raw_rows(*raw.iterdir())
+    assert file_sha256(log) == log_hash
+    repaired_rows = pd.read_parquet(jobs.lake["exposures", "shop", SHOP_DAY].path, filters=[("user_id", "=", "bob")])
+    assert repaired_rows.cost.tolist() == [0.25, 0.25]
+    jobs.ok("quarantine", "--day", SHOP_DAY)
+    assert f"1 rows in {dated.name}: opened is not a whole number: no" in capsys.readouterr().out
 
     # The second export has only the row that is still broken in the repaired file.
-    jobs.ok("quarantine", "--day", DAY, "--out", str(tmp_path / "again"))
-    (second_file,) = (tmp_path / "again").iterdir()
-    assert second_file.name == dated.name.replace(".csv", f"_repaired_{DAY}.csv")
+    jobs.ok("quarantine", "--day", SHOP_DAY, "--out", str(tmp_path / "second"))
+    (second_file,) = (tmp_path / "second").iterdir()
+    assert second_file.name == dated.name.replace(".txt", f"_repaired_{SHOP_DAY}.txt")
     assert len(second_file.read_text().splitlines()) == 2
 
     # Repaired rows that are delivered a second time, by mistake, are duplicates.
-    (raw / LOG.replace(".csv", "_again.csv")).write_text(repaired.read_text())
+    (raw / "sent-again.txt").write_text(repaired.read_text())
     jobs.ok("build_exposures", "--raw", str(raw))
-    assert fates(jobs.lake, "kuairand") == (17, 8, 3, 6)
+    assert fates(jobs.lake, "shop") == (17, 8, 3, 6)
 
 
 @pytest.mark.spark
