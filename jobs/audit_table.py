@@ -21,11 +21,10 @@ from lakehouse.published_days import published_days
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, days_between
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import FEATURE_SPEC, QUARANTINE
+from schemas.tables import QUARANTINE
 from schemas.tables.registry import TABLES, registered
 from schemas.tables.sequences import DEFAULT_STEPS
 
-_NOT_DAILY = (QUARANTINE, FEATURE_SPEC)  # most days have no partition of these
 _DAYS_NAMED = 5
 
 
@@ -74,7 +73,7 @@ def days_to_audit(
         undated = lake[table, dataset, UNDATED].path.is_dir()
         return ([*days, UNDATED] if undated else days), []
     days = published_days(lake, table, dataset, first, last)
-    if table in _NOT_DAILY:
+    if not TABLES[table].daily:
         return days, []
     published = set(days)
     return days, [day for day in days_between(first or days[0], last or days[-1]) if day not in published]

@@ -119,7 +119,7 @@ class _Champion:
 def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str], manifests: Manifests) -> Grid:
     """The state of each partition of these days, which begin with the lake's first day."""
     champion = _Champion(
-        champion_version(lake, dataset),
+        champion_version(lake, dataset, _scored_by(manifests)),
         champion_spec_version(lake, dataset),
         max(lake.days(JOURNEYS, dataset), default=""),
         first_trained_through(lake, dataset),
@@ -205,10 +205,23 @@ def champion_spec_version(lake: Lake, dataset: Dataset) -> str | None:
     return spec_in_file(file).version if file.is_file() else None
 
 
-def champion_version(lake: Lake, dataset: Dataset) -> str | None:
-    """The present champion as the manifests of its scores name it; None before the first one."""
-    number = aliased_version(lake, model_name(dataset.name), CHAMPION)
-    return f"{model_name(dataset.name)}/{number}" if number is not None else None
+def champion_version(lake: Lake, dataset: Dataset, scored_by: str | None) -> str | None:
+    """The present champion as the manifests of its scores name it; None before the first one.
+
+    scored_by: the model version of the newest scores. The champion is of the same method; without scores it is of the
+    default method.
+    """
+    model = scored_by.partition("/")[0] if scored_by else model_name(dataset.name)
+    number = aliased_version(lake, model, CHAMPION)
+    return f"{model}/{number}" if number is not None else None
+
+
+def _scored_by(manifests: Manifests) -> str | None:
+    """The model version of the newest scores, None without scores."""
+    scores = manifests[CHANNEL_POLICIES]
+    newest = max((day for day, manifest in scores.items() if manifest), default=None)
+    manifest = scores[newest] if newest else None
+    return manifest.inputs.get("model") if manifest else None
 
 
 def first_trained_through(lake: Lake, dataset: Dataset) -> str | None:

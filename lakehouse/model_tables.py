@@ -54,11 +54,6 @@ def aliased_version(lake: Lake, model: str, alias: str) -> int | None:
     return rows[0][0] if rows else None
 
 
-def run_params(lake: Lake, run_id: str) -> dict[str, str]:
-    """The parameters of a run."""
-    return dict(_query(lake, "SELECT key, value FROM params WHERE run_uuid = ?", run_id))
-
-
 def run_curves(lake: Lake, run_id: str) -> dict[str, dict[int, float]]:
     """The values of each metric of a run, by step."""
     curves: dict[str, dict[int, float]] = {}

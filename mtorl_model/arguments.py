@@ -8,5 +8,8 @@ from lakehouse.model_tables import DEFAULT_METHOD
 def add_method(parser: argparse.ArgumentParser) -> None:
     """Add --method. Each method has its own champion."""
     parser.add_argument(
-        "--method", default=DEFAULT_METHOD, metavar="NAME", help="a folder of mtorl_model/methods; default %(default)s"
+        "--method",
+        default=DEFAULT_METHOD,
+        metavar="NAME",
+        help="name of a method in mtorl_model/methods; default %(default)s",
     )

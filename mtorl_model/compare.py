@@ -1,10 +1,10 @@
 """Compare two models on the same users: the log loss of every head, and the paired difference.
 
-python -m mtorl_model.compare --dataset D --lake LAKE --one mtorl_D/1 --other mtorl_D/9 [--from DAY --to DAY]
+python -m mtorl_model.compare --dataset D --lake LAKE --base mtorl_D/1 --candidate mtorl_D/9 [--from DAY --to DAY]
     [--split validation]
 
 The two models may have different methods; heads that one of them does not predict are left out. A difference below 0
-means that --other is better. The labels are the full outcomes that the lake has.
+means that --candidate is better. The labels are the full outcomes that the lake has.
 """
 
 import argparse
@@ -23,19 +23,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--one", required=True, metavar="VERSION")
-    parser.add_argument("--other", required=True, metavar="VERSION")
+    parser.add_argument("--base", required=True, metavar="VERSION")
+    parser.add_argument("--candidate", required=True, metavar="VERSION")
     parser.add_argument("--from", dest="first_day", metavar="DAY")
     parser.add_argument("--to", dest="last_day", metavar="DAY")
     parser.add_argument("--split", default=VALIDATION, choices=SPLITS)
     args = parser.parse_args()
     lake, dataset = Lake(args.lake), get_dataset(args.dataset)
-    base, candidate = (load_named(lake, dataset, name) for name in (args.one, args.other))
+    base, candidate = (load_named(lake, dataset, name) for name in (args.base, args.candidate))
     days = days_cut_with(lake, dataset, base.spec.version, args.first_day, args.last_day)
     compared = compare(lake, dataset, base, candidate, days, args.split)
     if compared is None:
         raise UserError(f"no {args.split} user of {dataset.name} has a label from {args.first_day} to {args.last_day}")
-    print(f"log loss, {args.one} -> {args.other}, {args.split} users, {len(days)} days")
+    print(f"log loss, {args.base} -> {args.candidate}, {args.split} users, {len(days)} days")
     print("\n".join(as_lines(compared.heads)))
 
 

@@ -2,7 +2,7 @@
 
 python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--method mtorl] [--preset small]
     [--max-epochs N] [--spec-day DAY] [--labels-known-by DAY] [--reward-form binary] [--mu M] [--dpo-weight L]
-    [--seed 0] [--members K] [--device auto] [--processes N] [--micro-batches K]
+    [--seed 0] [--members K] [--device auto] [--processes N] [--micro-batches K] [--set NAME=VALUE]
 
 A setting that the method does not have is an error. A training that was killed resumes from its last checkpoint when it
 is started again with the same arguments.
@@ -166,6 +166,10 @@ def main() -> None:
         "--micro-batches", type=int, metavar="K",
         help="parts of a batch, which need less memory; default: from the preset, at least one per process",
     )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
+        help="any other setting of the method, value as JSON; may be repeated",
+    )  # fmt: skip
     args = parser.parse_args()
     if args.processes < 1:
         raise UserError(f"--processes {args.processes}: train with at least one process")
@@ -176,6 +180,15 @@ def main() -> None:
             _train(args)
 
 
+def _assignment(text: str) -> tuple[str, Any]:
+    """The name and the value of NAME=VALUE. Raises UserError if the value is not JSON."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        raise UserError(f"--set {text}: write NAME=VALUE with a value in JSON, for example hidden=64") from None
+
+
 def _train(args: argparse.Namespace) -> None:
     dataset, method = get_dataset(args.dataset), METHODS[args.method]
     for name in ("max_epochs", "members"):
@@ -183,6 +196,7 @@ def _train(args: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least 1")
     config = choose_preset(method.presets(dataset.name), args.preset)
     chosen = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    chosen |= dict(map(_assignment, args.assignments))
     processes = data_parallel.processes()
     if processes > 1 and "micro_batches" not in config.settings():
         raise UserError(f"--processes {processes}: the method {method.name} trains in one process")

@@ -57,7 +57,7 @@ class Quality:
     min_gain_rate: float = 0.001
     max_gain_rate: Limit = Limit(0.95, "a day without or full of gains points at a broken feed")
     unknown_channels: Limit = Limit(0.1, "an exposure of unknown channel is never a label")
-    mostly_refused: Limit = Limit(0.5, "what is left of a changed feed stands for nothing", Severity.CRITICAL)
+    mostly_refused: Limit = Limit(0.5, "the remaining rows of a changed feed are not representative", Severity.CRITICAL)
 
     # A day compared with its trailing days: the latest `trailing_days` days that have rows.
     trailing_days: int = 14
@@ -80,7 +80,7 @@ class Quality:
     min_split_users: int = 30  # with fewer users, the shares of the splits are not compared
     split_shares: Limit = Limit(0.02, "shares unlike 80 / 10 / 10 mean that some users never reached their split")
     calibration: Limit = Limit(1.5, "predictions far from what happens buy the wrong exposures")
-    mean_prediction: Limit = Limit(3.0, "ranks whose rewards are far from those observed were made of something else")
+    mean_prediction: Limit = Limit(3.0, "rewards of ranks that are far from the observed ones come from other data")
 
     # Drift. The limits below are the fixed ones. Once a figure has been measured on `min_measured_days` days, its limit
     # is the median of its latest `max_measured_days` values plus `limit_deviations` robust standard deviations. The
@@ -89,9 +89,9 @@ class Quality:
     min_measured_days: int = 7
     max_measured_days: int = 28
     limit_deviations: float = 6.0
-    psi: Limit = Limit(0.25, "the model reads this column: far from what it was trained on, its answers are guesses")
+    psi: Limit = Limit(0.25, "the model reads this column; far from its training values, predictions are unreliable")
     js_distance: Limit = Limit(
-        0.2, "the model reads this column: far from what it was trained on, its answers are guesses"
+        0.2, "the model reads this column; far from its training values, predictions are unreliable"
     )
     channel_mix: Limit = Limit(0.15, "the channels are what the policy chooses among: another mix is another policy")
     min_users_with_gain: int = 10  # on either day; with fewer, the rates of a gain are not compared

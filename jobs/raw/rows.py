@@ -78,7 +78,7 @@ def _lookup_rows(spark: SparkSession, files: RawFiles, lookup: Lookup) -> DataFr
     rows = (
         rows.where(F.col(lookup.key).isNotNull())
         .withColumn("_copies", F.count("*").over(same_key))
-        .withColumn(REASON, F.coalesce(REASON, F.when(F.col("_copies") > 1, "it stands more than once")))
+        .withColumn(REASON, F.coalesce(REASON, F.when(F.col("_copies") > 1, "its key occurs more than once")))
         .dropDuplicates([lookup.key])
         .drop("_copies")
     )

@@ -3,7 +3,8 @@
     progress: reading the log: 12 of 40 tasks, 3,120,000 rows
 
 The first words are the job description (describe_job). Rows are those that the stage has read so far, from files or
-from other stages, as far as its tasks have reported them. bin/progress.py shows the lines of a `make run` in place.
+from other stages, as far as its tasks have reported them. bin/embedded_airflow/progress.py shows the lines of a
+`make run` in place.
 """
 
 import sys

@@ -115,7 +115,8 @@ def _checks(
     cutoff = cutoff_at_end_of(day, lake, dataset, days, feedback)
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff)
     if compared is None:
-        return [_row(POLICY_AUDIT, "no validation user has a label on the latest days: nothing to judge by")], [], {}
+        reason = "no validation user has a label on the latest days, so the models cannot be compared"
+        return [_row(POLICY_AUDIT, reason)], [], {}
     rows = [_head_row(difference, gate) for difference in compared.heads]
     policy_NA, champion_policy_NA = (labels.prediction.policy_XA for labels in (compared.candidate, compared.base))
     if policy_NA is not None and champion_policy_NA is not None:
@@ -129,9 +130,10 @@ def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:
     allowed = gate.margin * difference.base_loss
     reason = ""
     if difference.value > allowed:
-        reason = f"{difference.head} is worse by {difference.value:+.5f}, where {allowed:.5f} is borne"
+        reason = f"{difference.head} is worse by {difference.value:+.5f}; at most {allowed:.5f} is allowed"
     elif not is_not_worse(difference, gate):
-        reason = f"{difference.head} may be worse by {difference.high:+.5f}, where {gate.worst * allowed:.5f} is borne"
+        most = gate.worst * allowed
+        reason = f"{difference.head} may be worse by {difference.high:+.5f}; at most {most:.5f} is allowed"
     return _row(difference.head, reason, difference) | {
         "champion_logloss": difference.base_loss, "challenger_logloss": difference.candidate_loss,
         "difference": difference.value, "low": difference.low, "high": difference.high, "margin": allowed,
@@ -153,7 +155,7 @@ def audit_policy(
     Both policies are for the same N steps, [N, A]. shift: see GateConfig.
     """
     if not np.isfinite(policy_NA).all() or (policy_NA < 0).any():
-        return ["a probability is no number from 0 to 1"]
+        return ["a probability is not a number from 0 to 1"]
     if np.abs(policy_NA.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
         return ["probabilities do not sum to 1"]
     findings = []
@@ -162,7 +164,8 @@ def audit_policy(
     # Not the recommended channels: if two channels are nearly equal, a tiny change swaps the recommendation.
     moved = float(np.abs(policy_NA - champion_policy_NA).sum(axis=1).mean() / 2)
     if moved > shift:
-        findings.append(f"{moved:.0%} of the probability moves to other channels, {shift:.0%} is borne in a day")
+        change = f"{moved:.0%} of the probability moves to other channels"
+        findings.append(f"{change}, at most {shift:.0%} is allowed in a day")
     return findings
 
 

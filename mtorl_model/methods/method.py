@@ -1,4 +1,4 @@
-"""The interface of all methods. Scoring, gate, evaluation, studies and budget use a method only through it.
+"""The interface of all methods. Scoring, gate, evaluation and budget use a method only through it.
 
 The smallest method has a name, lists its predictions, fits and predicts; tests/mtorl_model/methods/test_constant.py is
 an example.
@@ -35,7 +35,8 @@ POLICY = "policy"  # the probability of each channel
 GAINS = "gains"  # the probability of each gain
 FUSION = "fusion"  # weights that fuse several predictions into one ranking
 
-# Number of windows in one call of `predict`. Fixed, because the last bits of a matrix product depend on its shape.
+# Number of windows in one call of `predict` outside of scoring. Fixed, because the last bits of a matrix product depend
+# on its shape.
 WINDOWS_AT_ONCE = 1024
 
 Floats = npt.NDArray[np.float64]
@@ -150,7 +151,7 @@ class Method(ABC):
         """Predict every step of the batch, which is on the CPU."""
 
     def predict_last(self, batch: Batch) -> Prediction:
-        """Like `predict`, but with the policy of the last step only (L = 1), which must be real in every window."""
+        """The policy of the last step only (L = 1) and the gains of all steps. The last step must not be padding."""
         policy_BLA, gains_BLG = self.predict(batch)
         return Prediction(None if policy_BLA is None else policy_BLA[:, -1:], gains_BLG)
 

@@ -1,6 +1,6 @@
 """The gate's errors by the size of the log: refused challengers that are not worse, and promoted ones that are.
 
-python -m mtorl_model.studies.gate --dataset D --lake LAKE --one mtorl_D/1 --other mtorl_D/2 --from DAY --to DAY
+python -m mtorl_model.studies.gate --dataset D --lake LAKE --base mtorl_D/1 --candidate mtorl_D/2 --from DAY --to DAY
     [--margin 0.01] [--worst 3] [--draws 400] [--seed 0]
 
 The study measures the loss differences of two versions at the labels of the validation users, and shifts them so that
@@ -58,8 +58,8 @@ def promoted_share(
 def main() -> None:
     parser = dataset_parser(__doc__)
     add_lake(parser)
-    parser.add_argument("--one", required=True, metavar="VERSION")
-    parser.add_argument("--other", required=True, metavar="VERSION")
+    parser.add_argument("--base", required=True, metavar="VERSION")
+    parser.add_argument("--candidate", required=True, metavar="VERSION")
     parser.add_argument("--from", dest="first_day", metavar="DAY")
     parser.add_argument("--to", dest="last_day", metavar="DAY")
     parser.add_argument("--margin", type=float, default=GateConfig().margin, help="default %(default)s")
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     lake, dataset, gate = lake_of(args), dataset_of(args), GateConfig(margin=args.margin, worst=args.worst)
-    champion, challenger = (load_named(lake, dataset, name) for name in (args.one, args.other))
+    champion, challenger = (load_named(lake, dataset, name) for name in (args.base, args.candidate))
     days = days_cut_with(lake, dataset, champion.spec.version, args.first_day, args.last_day)
     compared = compare(lake, dataset, champion, challenger, days, VALIDATION)
     if compared is None:

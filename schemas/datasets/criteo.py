@@ -63,7 +63,7 @@ QUALITY = Quality(
         RowRule(
             "hour_is_of_the_time_stamp",
             "hour = exposed_at_ms // 3600000 % 24",
-            "a shifted hour tells the model another time of day than the user's",
+            "a shifted hour tells the model a wrong time of day",
         ),
         # In the published log each conversion's exposure was clicked.
         RowRule(
@@ -79,7 +79,7 @@ QUALITY = Quality(
     ),
     max_missing_share={"cpo": 0.1, "campaign": 0.1, **dict.fromkeys(_CATEGORIES, 0.1)},
     # In the published log the stability index of cpo is 0.7 from the first day to the second.
-    not_compared={**CALENDAR, "cpo": "each campaign's cost per order is set anew every day: a handful of new values"},
+    not_compared={**CALENDAR, "cpo": "each campaign's cost per order is set again every day: a handful of new values"},
 )
 
 DATASETS = (

@@ -200,7 +200,7 @@ _FIRST_MS, _END_MS = (
 
 _REFUSALS = (
     Refusal(
-        f"time_ms lies outside the years {FIRST_YEAR} to {LAST_YEAR}",
+        f"time_ms is outside the years {FIRST_YEAR} to {LAST_YEAR}",
         f"log.time_ms < {_FIRST_MS} OR log.time_ms >= {_END_MS}",
     ),
     Refusal("date is not a day", f"{_DATE} IS NULL"),
@@ -222,7 +222,7 @@ QUALITY = Quality(
         RowRule(
             "hour_is_of_the_time_stamp",
             f"hour = {_HOUR_SQL}",
-            "a shifted hour tells the model another time of day than the user's",
+            "a shifted hour tells the model a wrong time of day",
         ),
         # In the published log 0.3 % of the rows are further apart.
         RowRule(
@@ -235,7 +235,7 @@ QUALITY = Quality(
         RowRule(
             "click_was_played",
             "click = 0 OR play_time_ms IS NULL OR play_time_ms > 0",
-            "a click on what was never shown is a click without an exposure",
+            "a video that was not played cannot have been clicked",
             0.99,
         ),
         RowRule(

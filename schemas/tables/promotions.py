@@ -32,7 +32,7 @@ PROMOTIONS_TABLE = Table(
     key=("check",),
     expectations=(
         unique("check", why="one check, one answer"),
-        one_of("decision", (PROMOTED, REFUSED), why="a gate says yes or no"),
+        one_of("decision", (PROMOTED, REFUSED), why="a challenger is promoted or refused"),
         holds("follows", why="promoted means that every check passed, refused that one did not"),
     ),
     audit_duckdb_sql=f"""

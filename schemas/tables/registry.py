@@ -92,7 +92,7 @@ _TABLES = (
     RegisteredTable(SEQUENCES, "the windows that the model learns from", _sequences, history=(EXPOSURES,)),
     RegisteredTable(
         PREQUENTIAL,
-        "how the model judged the day before it learned it",
+        "the model's predictions of the day, before training on it",
         _per_dataset(prequential.prequential),
         rebuilt=False,
     ),
@@ -110,19 +110,19 @@ _TABLES = (
     ),
     RegisteredTable(
         USER_REWARD_RANKS,
-        "whom to spend on first",
+        "the order in which to spend on users",
         _per_dataset(user_reward_ranks.user_reward_ranks),
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
         CHANNEL_ALLOCATION,
-        "what each channel deserves",
+        "the weight of each channel",
         _per_dataset(channel_allocation.channel_allocation),
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
         BUDGET_PLAN,
-        "whom the day's budget buys",
+        "the users that the day's budget selects",
         _per_dataset(budget_plan.budget_plan),
         same_day=(*SCORE_TABLES, JOURNEYS),
     ),

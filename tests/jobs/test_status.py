@@ -192,6 +192,22 @@ def test_a_new_champion_makes_only_the_newest_scores_stale(lake, capsys, monkeyp
     assert printed_lines(lake, capsys, monkeypatch, "--todo") == [f"{DAYS[0]} {DAYS[2]} {DAYS[2]}"]
 
 
+def test_scores_by_another_method_are_compared_with_its_own_champion(lake):
+    """The champion of the default method does not make them stale."""
+    register(lake, DAYS[2], DAYS[2], champion=2)
+    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
+        database.execute("INSERT INTO registered_model_aliases VALUES ('boosting_kuairand', 'champion', 1)")
+    for table in SCORE_TABLES:
+        scored = {**lake[CHANNEL_POLICIES, "kuairand", DAYS[2]].current_inputs(), "model": "boosting_kuairand/1"}
+        publish(lake, table, DAYS[2], "boosted", scored, spec_version="s")
+    planned = {**lake[BUDGET_PLAN, "kuairand", DAYS[2]].current_inputs(), "budget_nano": "5"}
+    publish(lake, "budget_plan", DAYS[2], "boosted", planned, spec_version="s")
+    assert not_fresh(lake) == set()
+    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
+        database.execute("UPDATE registered_model_aliases SET version = 2 WHERE name = 'boosting_kuairand'")
+    assert not_fresh(lake) == {f"{table}/3 stale" for table in (*SCORE_TABLES, *FROM_SCORES)}
+
+
 def test_scores_of_two_models_on_one_day_are_not_fresh(lake):
     """A process was killed between the three tables of a scoring."""
     scored = {**lake[CHANNEL_POLICIES, "kuairand", DAYS[0]].current_inputs(), "model": "mtorl_kuairand/2"}

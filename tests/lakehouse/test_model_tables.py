@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.lake import Lake
-from lakehouse.model_tables import aliased_version, model_versions, run_curves, run_experiment, run_params
+from lakehouse.model_tables import aliased_version, model_versions, run_curves, run_experiment
 
 MODEL = "mtorl_kuairand"
 KILLED_WRITER = Path(__file__).with_name("killed_sqlite_writer.py")
@@ -52,7 +52,6 @@ def test_our_queries_give_the_same_as_mlflow(tmp_path: Path, monkeypatch: pytest
     assert aliased_version(lake, MODEL, "champion") == int(aliases["champion"]) == 10
     assert aliased_version(lake, MODEL, "challenger-2022-04-04") is None
     assert aliased_version(lake, "mtorl_criteo", "champion") is None
-    assert run_params(lake, runs[0]) == client.get_run(runs[0]).data.params == {"seed": "7", "day": "2022-05-08"}
     for figure, curve in run_curves(lake, runs[0]).items():
         history = {m.step: m.value for m in client.get_metric_history(runs[0], figure)}
         assert curve == pytest.approx(history, nan_ok=True)

@@ -300,12 +300,12 @@ def test_a_policy_that_collapses_or_changes_too_much_fails_its_audit():
     assert audit_policy(nearly_collapsed, policy_200, 1.0) == []
     assert audit_policy(collapsed, collapsed, 0.2) == []  # the champion's policy is collapsed, too
     assert audit_policy(policy[[0, 1, 1, 3]], policy, 0.12) == [
-        "12% of the probability moves to other channels, 12% is borne in a day"
+        "12% of the probability moves to other channels, at most 12% is allowed in a day"
     ]
     assert audit_policy(policy[[0, 1, 1, 3]], policy, 0.13) == []
     assert audit_policy(policy * 1.1, policy, 0.2) == ["probabilities do not sum to 1"]
     assert audit_policy(np.where(policy == 0.7, np.nan, policy), policy, 0.2) == [
-        "a probability is no number from 0 to 1"
+        "a probability is not a number from 0 to 1"
     ]
 
 

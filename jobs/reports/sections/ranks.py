@@ -7,7 +7,7 @@ from jobs.reports.formats import number
 from jobs.reports.svg import Series
 from schemas.tables import USER_REWARD_RANKS
 
-_TITLE = "Reward ranks: whom to spend on first"
+_TITLE = "Reward ranks: the order in which to spend on users"
 _TOP_USERS = 10
 _CURVE_POINTS = 40
 

@@ -146,7 +146,7 @@ def test_boosting_is_a_method_like_any_other_and_is_compared_with_others(
     assert metrics["reward"]["click"]["auc"] > 0.6
 
     capsys.readouterr()
-    run(compare, monkeypatch, lake, "--one", "constant_rate_kuairand/1", "--other", "boosting_kuairand/1")
+    run(compare, monkeypatch, lake, "--base", "constant_rate_kuairand/1", "--candidate", "boosting_kuairand/1")
     _, *heads = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in heads] == ["click", "long_view"]  # only boosting predicts the channel
 
@@ -159,6 +159,9 @@ def test_boosting_is_a_method_like_any_other_and_is_compared_with_others(
         (("--method", "boosting", "--members", "2"), "--members: the method boosting has no such setting"),
         (("--method", "boosting", "--preset", "paper"), "unknown preset 'paper': choose one of small"),
         (("--reward-form", "gold"), "unknown reward_form 'gold'"),
+        (("--set", "hidden"), "--set hidden: write NAME=VALUE with a value in JSON"),
+        (("--set", "towers=2"), "--towers: the method mtorl has no such setting"),
+        (("--set", "heads=0"), "heads is 0, must be at least 1"),
     ],
 )
 def test_an_unknown_method_preset_or_setting_is_an_error(
