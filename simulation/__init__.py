@@ -1,1 +1,1 @@
-"""Budgets compared where the truth is known: the generator's world as an environment. Stands above all packages."""
+"""Compares ways to spend a budget where the truth is known: the log generator's world as an environment."""

@@ -1,6 +1,6 @@
-"""The comparison's table and curves, from its campaigns: the block between two marks of a Markdown file, and a picture.
+"""The table and the curves of the comparison, as a block between two marks of a Markdown file and a picture.
 
-Intervals are 95 % Student intervals over the seeds; differences are paired by seed.
+Intervals are 95 % Student intervals over the seeds. Differences are paired by seed.
 """
 
 import json
@@ -21,44 +21,47 @@ _CURVES = (
     "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", "informed", ORACLE,
 )  # fmt: skip
 
+Runs = dict[int, dict[str, Any]]  # the campaigns of a strategy at a share of the budget, by seed
+Comparison = dict[float, dict[str, Runs]]  # by share of the budget and strategy
+
 
 def write_report(folder: Path, runs: Path, command: str) -> list[Path]:
-    """comparison.md and comparison.svg beside each other; the paths of both. command: what made the runs."""
+    """Write comparison.md and comparison.svg; their paths. command: that wrote the runs."""
     setting, *campaigns = [json.loads(line) for line in runs.read_text().splitlines()]
-    found: dict[float, dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    comparison: Comparison = defaultdict(lambda: defaultdict(dict))
     for run in campaigns:
-        found[run["share"]][run["strategy"]][run["seed"]] = run
-    headline = max(found, key=lambda share: len(found[share][FIRST]))
+        comparison[run["share"]][run["strategy"]][run["seed"]] = run
+    headline = max(comparison, key=lambda share: len(comparison[share][FIRST]))
     protocol = [
         f"`{command}`",
         "",
-        f"{setting['users']} users a seed, {setting['rounds']} rounds, {len(setting['models'])} trainings on "
-        f"{setting['training_users']} other users each, which the seeds take in turn. In brackets 95 % Student "
-        "intervals over seeds; ratios and differences are taken seed by seed.",
+        f"{setting['users']} users per seed, {setting['rounds']} rounds, {len(setting['models'])} trainings on "
+        f"{setting['training_users']} other users each, which the seeds use in turn. Brackets are 95 % Student "
+        "intervals over seeds; ratios and differences are computed for each seed.",
         "",
     ]
-    lines = [*protocol, *_table(found[headline], headline), "", *_shares(found)]
+    lines = [*protocol, *_table(comparison[headline], headline), "", *_shares(comparison)]
     (folder / TABLE).write_text("\n".join(lines) + "\n")
-    _picture(found, folder / PICTURE)
+    _draw(comparison, folder / PICTURE)
     return [folder / TABLE, folder / PICTURE]
 
 
-def put_into(document: Path, folder: Path) -> None:
-    """Replace what stands between the marks of a Markdown file by the table, and the picture beside the file."""
+def insert_into(document: Path, folder: Path) -> None:
+    """Replace the text between the marks of a Markdown file by the table, and the picture next to the file."""
     text = document.read_text()
     if any(text.count(mark) != 1 for mark in MARKS):
         raise UserError(f"{document} needs the lines {MARKS[0]} and {MARKS[1]}, once each: the table goes between them")
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
+    beginning, remainder = text.split(MARKS[0])
+    _, ending = remainder.split(MARKS[1])
     picture = document.with_suffix(".svg")
     picture.write_bytes((folder / PICTURE).read_bytes())
     block = f"{(folder / TABLE).read_text()}\n![reward and regret by budget]({picture.name})"
-    document.write_text(f"{before}{MARKS[0]}\n{block}\n{MARKS[1]}{after}")
+    document.write_text(f"{beginning}{MARKS[0]}\n{block}\n{MARKS[1]}{ending}")
 
 
-def _earned(runs: dict[int, dict[str, Any]], what: str = "expected") -> np.ndarray:
-    """[seeds], in the order of the seeds."""
-    return np.array([sum(runs[seed][what]) for seed in sorted(runs)], dtype=float)
+def _totals(runs: Runs, figure: str = "expected") -> np.ndarray:
+    """[seeds]: a figure's sum over the rounds, in the order of the seeds."""
+    return np.array([sum(runs[seed][figure]) for seed in sorted(runs)], dtype=float)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -68,42 +71,41 @@ def _interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _table(of_strategy: dict[str, dict[int, dict[str, Any]]], share: float) -> list[str]:
-    first, oracle = _earned(of_strategy[FIRST]), _earned(of_strategy[ORACLE])
+def _table(strategies: dict[str, Runs], share: float) -> list[str]:
+    first, oracle = _totals(strategies[FIRST]), _totals(strategies[ORACLE])
     lines = [
         f"{share:.0%} of the full budget, {len(first)} seeds.",
         "",
-        "| strategy | reward | an exposure | of the oracle's | regret to the oracle | MTORL in pairs minus this |"
-        " exposures | spent |",
+        "| strategy | reward | per exposure | share of the oracle | regret to the oracle | MTORL in pairs minus this | "
+        "exposures | spent |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, runs in of_strategy.items():
-        earned, shown = _earned(runs), _earned(runs, "exposures")
-        spent = _earned(runs, "spent_nano") / np.array([runs[seed]["budget_nano"] for seed in sorted(runs)])
-        less = _interval(first - earned)
-        ratio = _percent(_interval(earned / oracle))
+    for name, runs in strategies.items():
+        reward, exposures = _totals(runs), _totals(runs, "exposures")
+        spent_share = _totals(runs, "spent_nano") / np.array([runs[seed]["budget_nano"] for seed in sorted(runs)])
+        difference = "" if name == FIRST else _text(_interval(first - reward))
         lines.append(
-            f"| {name} | {_text(_interval(earned))} | {(earned / shown).mean():.4f} | {ratio} "
-            f"| {_text(_interval(oracle - earned))} | {'' if name == FIRST else _text(less)} "
-            f"| {shown.mean():.0f} | {spent.mean():.1%} |"
+            f"| {name} | {_text(_interval(reward))} | {(reward / exposures).mean():.4f} "
+            f"| {_percent(_interval(reward / oracle))} | {_text(_interval(oracle - reward))} | {difference} "
+            f"| {exposures.mean():.0f} | {spent_share.mean():.1%} |"
         )
     return lines
 
 
-def _shares(found: dict[float, dict[str, dict[int, dict[str, Any]]]]) -> list[str]:
-    shares = sorted(found)
+def _shares(comparison: Comparison) -> list[str]:
+    shares = sorted(comparison)
     lines = [
-        "Reward as a share of the oracle's, by budget, of the seeds that all budgets have:",
+        "Reward as a share of the oracle's reward, by budget, for the seeds that all budgets have:",
         "",
         "| strategy | " + " | ".join(f"{share:.0%}" for share in shares) + " |",
         "|---|" + "---|" * len(shares),
     ]
-    for name in found[shares[0]]:
+    for name in comparison[shares[0]]:
         cells = []
         for share in shares:
-            common = sorted(set(found[share][name]) & set(found[shares[0]][name]))
-            mine, best = (_earned({s: found[share][n][s] for s in common}) for n in (name, ORACLE))
-            cells.append(_percent(_interval(mine / best)))
+            seeds = sorted(set(comparison[share][name]) & set(comparison[shares[0]][name]))
+            reward, oracle = (_totals({s: comparison[share][n][s] for s in seeds}) for n in (name, ORACLE))
+            cells.append(_percent(_interval(reward / oracle)))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -118,7 +120,7 @@ def _percent(interval: tuple[float, float, float]) -> str:
     return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
 
 
-def _picture(found: dict[float, dict[str, dict[int, dict[str, Any]]]], path: Path) -> None:
+def _draw(comparison: Comparison, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -126,17 +128,23 @@ def _picture(found: dict[float, dict[str, dict[int, dict[str, Any]]]], path: Pat
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    shares = sorted(found)
-    common = sorted(set.intersection(*(set(found[share][ORACLE]) for share in shares)))
-    best = np.array([_earned({s: found[share][ORACLE][s] for s in common}) for share in shares])
+    shares = sorted(comparison)
+    seeds = sorted(set.intersection(*(set(comparison[share][ORACLE]) for share in shares)))
+    oracle = np.array([_totals({s: comparison[share][ORACLE][s] for s in seeds}) for share in shares])
     for name in _CURVES:
-        earned = np.array([_earned({s: found[share][name][s] for s in common}) for share in shares])
-        style = {"label": name, "linewidth": 2.2 if name == FIRST else 1.2, "marker": ".",
-                 "linestyle": "--" if name == ORACLE else "-"}  # fmt: skip
-        left.plot(shares, earned.mean(axis=1), **style)
-        right.plot(shares, (best - earned).mean(axis=1), **style)
+        reward = np.array([_totals({s: comparison[share][name][s] for s in seeds}) for share in shares])
+        style = {
+            "label": name,
+            "linewidth": 2.2 if name == FIRST else 1.2,
+            "marker": ".",
+            "linestyle": "--" if name == ORACLE else "-",
+        }
+        left.plot(shares, reward.mean(axis=1), **style)
+        right.plot(shares, (oracle - reward).mean(axis=1), **style)
     left.set(xlabel="share of the full budget", ylabel="expected reward", title="Reward")
-    right.set(xlabel="share of the full budget", ylabel="oracle's reward less the strategy's", title="Regret")
+    right.set(
+        xlabel="share of the full budget", ylabel="reward of the oracle minus that of the strategy", title="Regret"
+    )
     left.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The report's figures by hand, and the place in a document that they go to."""
+"""The figures of the report, computed by hand, and their place in a document."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from simulation.report import PICTURE, TABLE, put_into, write_report
+from simulation.report import PICTURE, TABLE, insert_into, write_report
 
 NAMES = (
     "MTORL in pairs", "MTORL as published", "boosting ranking", "boosting of pairs", "popularity", "random",
@@ -20,9 +20,9 @@ def folder(tmp_path):
     for share, seeds in ((0.1, 2), (0.2, 3)):
         for seed in range(seeds):
             for k, name in enumerate(NAMES):
-                earned = 10.0 * (k + 1) * (1 + seed)
+                reward = 10.0 * (k + 1) * (1 + seed)
                 run = {"strategy": name, "share": share, "seed": seed, "budget_nano": 100, "exposures": [5, 5]}
-                runs.append({**run, "expected": [earned / 2] * 2, "realised": [0, 0], "spent_nano": [40, 50]})
+                runs.append({**run, "expected": [reward / 2] * 2, "realised": [0, 0], "spent_nano": [40, 50]})
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
     write_report(tmp_path, tmp_path / "runs.jsonl", "python -m simulation.compare --users 7")
     return tmp_path
@@ -31,11 +31,11 @@ def folder(tmp_path):
 def test_means_intervals_and_paired_differences(folder):
     lines = (folder / TABLE).read_text().splitlines()
     assert lines[0] == "`python -m simulation.compare --users 7`"
-    assert lines[2].startswith("7 users a seed, 2 rounds, 2 trainings on 30 other users each")
+    assert lines[2].startswith("7 users per seed, 2 rounds, 2 trainings on 30 other users each")
     assert lines[4] == "20% of the full budget, 3 seeds."
     row = next(line for line in lines if line.startswith("| random |")).split(" | ")
-    # 60, 120, 180; against the first's 10, 20, 30 and the oracle's 80, 160, 240
-    half = 4.302652729696142 * 60 / np.sqrt(3)  # Student's t of 2 degrees of freedom
+    # The rewards are 60, 120, 180; for the first strategy 10, 20, 30, and for the oracle 80, 160, 240.
+    half = 4.302652729696142 * 60 / np.sqrt(3)  # Student's t with 2 degrees of freedom
     assert row[1] == f"120.00 [{120 - half:.2f}, {120 + half:.2f}]"
     assert row[2] == "12.0000"
     assert row[3] == "75.0% [75.0%, 75.0%]"
@@ -48,7 +48,7 @@ def test_the_table_goes_between_the_marks(folder, tmp_path):
     document = tmp_path / "budget.md"
     document.write_text("before\n<!-- comparison -->\nold\n<!-- /comparison -->\nafter\n")
     for _ in range(2):
-        put_into(document, folder)
+        insert_into(document, folder)
         text = document.read_text()
         assert text.startswith("before\n<!-- comparison -->\n`python -m simulation.compare")
         assert text.endswith("![reward and regret by budget](budget.svg)\n<!-- /comparison -->\nafter\n")
@@ -56,4 +56,4 @@ def test_the_table_goes_between_the_marks(folder, tmp_path):
     assert (tmp_path / "budget.svg").read_bytes() == (folder / PICTURE).read_bytes()
     document.write_text("no marks")
     with pytest.raises(UserError, match="needs the lines"):
-        put_into(document, folder)
+        insert_into(document, folder)

@@ -1,15 +1,15 @@
-"""The informed strategy's filter: calibrated, and the better the more it has seen."""
+"""The filter of the informed strategy: calibrated, and more accurate the more it has observed."""
 
 import numpy as np
 import pytest
 
+from simulation.informed import Informed
 from simulation.simulator import PAST_ROUNDS, Simulator
-from simulation.strategies import Informed
 
 
-def test_the_filter_is_calibrated_and_learns_from_what_was_shown():
+def test_the_filter_is_calibrated_and_learns_from_the_clicks():
     simulator = Simulator(1500, 3)
-    errors, spreads = [], []
+    errors, variances = [], []
     informed = Informed(simulator)
     for number, _ in enumerate(simulator.reset()):
         if number in (0, PAST_ROUNDS - 1):
@@ -18,6 +18,6 @@ def test_the_filter_is_calibrated_and_learns_from_what_was_shown():
             assert reward_UA.mean() == pytest.approx(truth_UA.mean(), rel=0.06)
             assert cost_UA.mean() == pytest.approx(simulator.cost_nano().mean(), rel=0.04)
             errors.append(np.mean((reward_UA - truth_UA) ** 2))
-            spreads.append(truth_UA.var())
+            variances.append(truth_UA.var())
     assert errors[1] < 0.8 * errors[0]
-    assert errors[0] <= 1.05 * spreads[0]
+    assert errors[0] <= 1.05 * variances[0]
