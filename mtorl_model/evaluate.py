@@ -39,7 +39,7 @@ from mtorl_model.evaluation.metrics import (
 )
 from mtorl_model.evaluation.off_policy import not_identified, policy_report
 from mtorl_model.evaluation.text import as_text
-from mtorl_model.methods import METHODS
+from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.method import Method, Prediction, Run
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
@@ -48,13 +48,12 @@ from schemas.splits import TEST, TRAIN, VALIDATION
 from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES
 
 PROTOCOL = "unseen-users"
-_BASELINE = "boosting"  # the method that every model is compared with
 _MODEL, _BOOSTING = "model", "gradient_boosting"
 _COMPARED_CHANNEL = ("f1_macro", "accuracy")
 _COMPARED_REWARD = ("auc", "logloss", *map(top_name, TOP_SHARES))
 
 
-def measure(labels: LabelPredictions, model: Method, boosting: Method | None) -> dict[str, Any]:
+def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) -> dict[str, Any]:
     """The part of metrics.json from `users` to `model_minus_baseline`: model, baselines, and paired differences.
 
     boosting: the strongest baseline; None leaves it out of the table.
@@ -216,8 +215,7 @@ def evaluate_champion(
     notes = list(dataset.notes)
     try:
         train = open_windows(lake, encoder, model.spec.first_day, model.spec.last_day, TRAIN)
-        method = METHODS[_BASELINE]
-        boosting = method(method.Config(), model.spec, model.initial_policy).fit(train, train, Run())
+        boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy).fit(train, train, Run())
     except UserError as reason:  # after a rollback the training windows may be cut with another champion's feature spec
         boosting = None
         notes.append(f"no gradient boosting to compare with: {reason}")
