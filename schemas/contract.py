@@ -66,7 +66,7 @@ class Expectation:
 
     rule: str  # e.g. "expect_column_values_to_be_between"
     kwargs: dict[str, Any]
-    why: str
+    rationale: str
     severity: Severity = Severity.CRITICAL
 
 

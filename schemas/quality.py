@@ -22,7 +22,7 @@ class RowRule:
 
     name: str
     duckdb_sql: DuckDbSql
-    why: str
+    rationale: str
     min_share: float = 1.0
     severity: Severity = Severity.CRITICAL
 
@@ -32,7 +32,7 @@ class Limit:
     """A limit of a figure, and why it matters if the figure goes beyond it."""
 
     value: float
-    why: str
+    rationale: str
     severity: Severity = Severity.WARNING
 
 

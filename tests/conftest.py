@@ -22,13 +22,13 @@ _FOR_TINY_DATA = {
 }
 
 
-# About how many seconds a test takes, by its markers; a test without one takes a moment.
+# The approximate seconds of a test, by its markers; a test without markers takes less than a second.
 _SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 10.0, "spark": 3.0, "browser": 1.0}
 
 
 @pytest.hookimpl(trylast=True)  # once the other conftests have added their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first: no process is left alone with one of them at the end of a test run."""
+    """Run the longest files first, so that no process is still busy with one of them at the end of a test run."""
     seconds: Counter[Path] = Counter()
     for item in items:
         seconds[item.path] += max((_SECONDS.get(marker.name, 0.1) for marker in item.iter_markers()), default=0.1)
@@ -62,8 +62,8 @@ def spark() -> Iterator["SparkSession"]:  # noqa: F821 - importing pyspark here 
 
 @pytest.fixture(params=["kuairand", "criteo"])
 def sample(request: pytest.FixtureRequest) -> tuple[str, Path]:
-    """Name and raw folder of a real sample log; skipped where it does not lie beside the checkout."""
+    """Name and raw folder of a real sample log; skipped without a sample next to the checkout."""
     folder = _SAMPLE_FOLDERS[request.param]
     if not folder.is_dir():
-        pytest.skip(f"no real {request.param} sample beside the checkout (looked in {folder})")
+        pytest.skip(f"no real {request.param} sample next to the checkout (looked in {folder})")
     return request.param, folder

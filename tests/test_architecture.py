@@ -12,12 +12,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Each wing, and the wings that its modules may import beside their own. A wing may import only wings above it, so
+# Each wing, and the other wings that its modules may import. A wing may import only wings above it, so
 # there is no circle. "jobs" and "mtorl_model" are the entry points on top of their folders: no wing imports those.
 MAY_IMPORT = {
     "schemas": "",  # what the parts agree on
     "lakehouse": "schemas",  # where tables are and how they are published
-    "features": "schemas",  # what was known before each step, on whole columns
+    "features": "schemas",  # point-in-time features, on whole columns
     #
     "jobs.spark": "schemas lakehouse",
     "jobs.raw": "schemas lakehouse jobs.spark",
@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "benchmarks": ("schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.champion"),
 }
 PACKAGES = tuple(dict.fromkeys(wing.partition(".")[0] for wing in MAY_IMPORT))
-# Folders below these packages are wings of their own.
+# Every folder below these packages is a wing.
 SPLIT = ("jobs", "mtorl_model")
 MOST_SIBLINGS = 15
 
@@ -102,11 +102,11 @@ def wing_of(module: str) -> str:
 def arrows(wing: str) -> set[tuple[str, str]]:
     """The imports of a wing's modules from other wings: (module, imported module)."""
     return {
-        (module, other)
+        (module, imported_name)
         for module, path in modules().items()
         if wing_of(module) == wing
-        for other in imported(path)
-        if other.partition(".")[0] in PACKAGES and wing_of(other) != wing
+        for imported_name in imported(path)
+        if imported_name.partition(".")[0] in PACKAGES and wing_of(imported_name) != wing
     }
 
 
@@ -120,12 +120,16 @@ def test_the_table_names_every_wing_and_only_wings_above():
 @pytest.mark.parametrize("wing", MAY_IMPORT)
 def test_a_wing_imports_what_the_table_allows(wing):
     allowed = set(MAY_IMPORT[wing].split())
-    assert [f"{module} imports {other}" for module, other in arrows(wing) if wing_of(other) not in allowed] == []
+    assert [
+        f"{module} imports {imported_name}"
+        for module, imported_name in arrows(wing)
+        if wing_of(imported_name) not in allowed
+    ] == []
 
 
 @pytest.mark.parametrize("wing", MAY_IMPORT)
 def test_the_table_allows_no_more_than_is_used(wing):
-    used = {wing_of(other) for _, other in arrows(wing)}
+    used = {wing_of(imported_name) for _, imported_name in arrows(wing)}
     assert set(MAY_IMPORT[wing].split()) - used == set()
 
 
@@ -135,21 +139,21 @@ def test_no_method_imports_another():
     for module, path in modules().items():
         parts = module.split(".")
         if parts[:2] == ["mtorl_model", "methods"] and len(parts) > 3:
-            others = {f"mtorl_model.methods.{folder}" for folder in folders - {parts[2]}}
-            assert [name for name in imported(path) if ".".join(name.split(".")[:3]) in others] == [], module
+            other_methods = {f"mtorl_model.methods.{folder}" for folder in folders - {parts[2]}}
+            assert [name for name in imported(path) if ".".join(name.split(".")[:3]) in other_methods] == [], module
 
 
 @pytest.mark.parametrize(
-    ("package", "more"), [("schemas", set()), ("features", {"numpy", "pyarrow"}), ("bin", {"psutil"})]
+    ("package", "libraries"), [("schemas", set()), ("features", {"numpy", "pyarrow"}), ("bin", {"psutil"})]
 )
-def test_a_package_needs_little_more_than_the_standard_library(package, more):
-    allowed = sys.stdlib_module_names | {*PACKAGES} | more
+def test_a_package_needs_little_more_than_the_standard_library(package, libraries):
+    allowed = sys.stdlib_module_names | {*PACKAGES} | libraries
     wrong = [
-        f"{module} imports {other}"
+        f"{module} imports {imported_name}"
         for module, path in modules().items()
         if module.split(".")[0] == package
-        for other in imported(path)
-        if other.split(".")[0] not in allowed
+        for imported_name in imported(path)
+        if imported_name.split(".")[0] not in allowed
     ]
     assert wrong == []
 
@@ -161,8 +165,8 @@ def test_there_is_no_circle_between_modules():
     def visit(name: str, trail: tuple[str, ...]) -> None:
         assert name not in trail, f"circle: {' -> '.join([*trail, name])}"
         if name not in done:
-            for other in sorted(edges[name]):
-                visit(other, (*trail, name))
+            for imported_name in sorted(edges[name]):
+                visit(imported_name, (*trail, name))
             done.add(name)
 
     for name in sorted(modules()):
@@ -182,7 +186,14 @@ def test_a_folder_is_seen_at_a_glance():
 
 def depth(names: set[str]) -> int:
     """The longest chain of imports among these modules, counted in modules."""
-    edges = {name: {other for other in imported(modules()[name]) if other in names and other != name} for name in names}
+    edges = {
+        name: {
+            imported_name
+            for imported_name in imported(modules()[name])
+            if imported_name in names and imported_name != name
+        }
+        for name in names
+    }
 
     @cache
     def height(name: str) -> int:
@@ -192,20 +203,28 @@ def depth(names: set[str]) -> int:
 
 
 def print_structure() -> None:
-    """For each package that is split into wings: its size, and how much its wings hang together."""
+    """For each package that is split into wings: its size, and the number of imports between its wings."""
     for package in SPLIT:
-        inside = {name for name in modules() if name.split(".")[0] == package and modules()[name].name != "__init__.py"}
-        on_top = {name for name in inside if wing_of(name) == package}
-        between = {
-            (wing_of(name), wing_of(other))
-            for name in inside
-            for other in imported(modules()[name])
-            if other in inside and wing_of(other) != wing_of(name)
+        package_modules = {
+            name for name in modules() if name.split(".")[0] == package and modules()[name].name != "__init__.py"
         }
-        imports = sum(len([o for o in imported(modules()[name]) if o in inside and o != name]) for name in inside)
+        on_top = {name for name in package_modules if wing_of(name) == package}
+        wing_arrows = {
+            (wing_of(name), wing_of(imported_name))
+            for name in package_modules
+            for imported_name in imported(modules()[name])
+            if imported_name in package_modules and wing_of(imported_name) != wing_of(name)
+        }
+        imports = sum(
+            imported_name in package_modules and imported_name != name
+            for name in package_modules
+            for imported_name in imported(modules()[name])
+        )
+        wings = {wing_of(name) for name in package_modules} - {package}
         print(
-            f"{package}: {len(inside)} modules, {len(on_top)} on top, {len({wing_of(n) for n in inside}) - 1} wings, "
-            f"{len(between)} arrows between wings, {imports} imports between modules, {depth(inside)} modules deep"
+            f"{package}: {len(package_modules)} modules, {len(on_top)} on top, {len(wings)} wings, "
+            f"{len(wing_arrows)} arrows between wings, {imports} imports between modules, "
+            f"{depth(package_modules)} modules deep"
         )
 
 

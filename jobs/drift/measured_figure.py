@@ -59,7 +59,7 @@ class MeasuredFigure:
         sentence = re.sub("|".join(map(re.escape, words)), lambda match: words[match[0]], self.sentence)
         return DriftFigure(
             self.name, self.about, self.against, self.value, limit, limit_from, self.limit.severity.value, sentence,
-            self.limit.why, self.same,
+            self.limit.rationale, self.same,
         )  # fmt: skip
 
 

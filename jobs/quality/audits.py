@@ -140,8 +140,8 @@ def _key_rule(table: Table) -> tuple[Expectation, ...]:
         return ()
     reason = "the key identifies a row"
     if len(table.key) == 1:
-        return (unique(table.key[0], why=reason),)
-    return (unique_together(table.key, why=reason),)
+        return (unique(table.key[0], rationale=reason),)
+    return (unique_together(table.key, rationale=reason),)
 
 
 def _first_line(error: duckdb.Error) -> str:

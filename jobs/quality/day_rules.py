@@ -16,17 +16,19 @@ def day_rules(table: Table, dataset: Dataset, day: str) -> tuple[Expectation, ..
     match table.name:
         case tables.EXPOSURES:
             reason = "an exposure of another day belongs to the partition of that day"
-            return (between("exposed_at_ms", low=start, high=last, why=reason),)
+            return (between("exposed_at_ms", low=start, high=last, rationale=reason),)
         case tables.JOURNEYS:
             return (
-                between("newest_ms", high=last, why="a journey must not contain anything from a later day"),
-                between("next_known_ms", low=end, why="a gain that is known by the end of the day is not pending"),
+                between("newest_ms", high=last, rationale="a journey must not contain anything from a later day"),
+                between(
+                    "next_known_ms", low=end, rationale="a gain that is known by the end of the day is not pending"
+                ),
             )
         case tables.SEQUENCES:
             reason = "the labels of a day's windows are exposures of that day"
             return (
-                between("first_label_ms", low=start, high=last, why=reason),
-                between("last_label_ms", low=start, high=last, why=reason),
+                between("first_label_ms", low=start, high=last, rationale=reason),
+                between("last_label_ms", low=start, high=last, rationale=reason),
             )
         case _:
             return ()

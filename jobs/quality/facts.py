@@ -45,4 +45,4 @@ def limit_fact(
 
     The audit compares for equality, so a fact that is met has its expected value as the observed one.
     """
-    return Fact(name, expected if is_met else observed, expected, sentence, limit.why, about, limit.severity)
+    return Fact(name, expected if is_met else observed, expected, sentence, limit.rationale, about, limit.severity)

@@ -49,7 +49,7 @@ def evaluate_rows(
     columns = list(dict.fromkeys(column for rule in rules for column in rule_columns(rule)))
     # No comparison fails on a computed number that is null or NaN, so it must not be null.
     computed = [c for c in columns if c not in table.column_names and dtypes[c] == "DOUBLE"]
-    rules = [*rules, *(not_null(c, why="a value that cannot be computed cannot be judged") for c in computed)]
+    rules = [*rules, *(not_null(c, rationale="a value that cannot be computed cannot be judged") for c in computed)]
     evaluated = [rule for rule in rules if rows or rule.rule.startswith("expect_table_")]
     frame = flat_frame(connection, table, {c: dtypes[c] for c in dict.fromkeys((*table.key, *columns))})
     results = validate(frame, evaluated, "BASIC")
@@ -60,7 +60,7 @@ def evaluate_rows(
 
 
 def not_evaluated(rule: Expectation) -> Outcome:
-    return Outcome(rule_name(rule), ABOUT_ROWS, rule_sentence(rule), rule.why, rule.severity.value, NOT_EVALUATED)
+    return Outcome(rule_name(rule), ABOUT_ROWS, rule_sentence(rule), rule.rationale, rule.severity.value, NOT_EVALUATED)
 
 
 def flat_frame(connection: duckdb.DuckDBPyConnection, table: Table, dtypes: dict[str, str]) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def _row_outcome(rule: Expectation, result: Any, frame: pd.DataFrame, key: Seque
     details = result.result
     unexpected = details.get("partial_unexpected_list", [])
     return Outcome(
-        rule_name(rule), ABOUT_ROWS, rule_sentence(rule), rule.why, rule.severity.value,
+        rule_name(rule), ABOUT_ROWS, rule_sentence(rule), rule.rationale, rule.severity.value,
         HOLDS if result.success else FAILED,
         _short_text(details["observed_value"]) if "observed_value" in details else "",
         details.get("unexpected_count"),

@@ -63,7 +63,7 @@ def _row_facts(rows: int, trailing: list[DayProfile], dataset: Dataset, day: str
         "expect_day_to_be_delivered", not is_lost, observed,
         f"at least {quality.lost_rows.value * baseline:,.0f} rows",
         f"There are at least {quality.lost_rows.value:.0%} of the usual rows" + (f" ({excuse})." if excuse else "."),
-        Limit(quality.lost_rows.value, quality.lost_rows.why, severity),
+        Limit(quality.lost_rows.value, quality.lost_rows.rationale, severity),
     )  # fmt: skip
     is_enough = is_lost or rows >= quality.fewer_rows.value * baseline
     for name, limit, is_met, bound in (

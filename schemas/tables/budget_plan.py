@@ -33,12 +33,12 @@ def budget_plan(dataset: Dataset) -> Table:
         ),
         key=("user_id",),
         expectations=(
-            unique("user_id", why="one user, one offer"),
-            between("expected_reward", low=0, high=1, why="a scaled reward"),
-            between("expected_cost_nano", low=0, why="a negative cost would pay for other users"),
-            holds("within_budget", why="more than the budget is never planned"),
-            holds("within_bound", why="a plan that brings more than its bound has no certificate"),
-            one_of("source", (FROM_MODEL, INITIAL), why="the reader must know which"),
+            unique("user_id", rationale="one user, one offer"),
+            between("expected_reward", low=0, high=1, rationale="a scaled reward"),
+            between("expected_cost_nano", low=0, rationale="a negative cost would pay for other users"),
+            holds("within_budget", rationale="more than the budget is never planned"),
+            holds("within_bound", rationale="a plan that brings more than its bound has no certificate"),
+            one_of("source", (FROM_MODEL, INITIAL), rationale="the reader must know which"),
         ),
         audit_duckdb_sql="""
             SELECT *,

@@ -34,13 +34,13 @@ def channel_allocation(dataset: Dataset) -> Table:
         ),
         key=("channel",),
         expectations=(
-            *(between(name, low=0, why="a probability is never negative") for name in _POLICIES),
+            *(between(name, low=0, rationale="a probability is never negative") for name in _POLICIES),
             *(
-                between(f"{name}_total", low=1 - 1e-6, high=1 + 1e-6, why="probabilities sum to 1")
+                between(f"{name}_total", low=1 - 1e-6, high=1 + 1e-6, rationale="probabilities sum to 1")
                 for name in _POLICIES
             ),
-            holds("counts_nest", why="gained and reliable exposures are exposures, and costs are not negative"),
-            holds("in_place", why="positions are 0..A-1: readers line channels up with the policies by them"),
+            holds("counts_nest", rationale="gained and reliable exposures are exposures, and costs are not negative"),
+            holds("in_place", rationale="positions are 0..A-1: readers line channels up with the policies by them"),
         ),
         audit_duckdb_sql="SELECT *, "
         + ", ".join(f"sum({name}) OVER () AS {name}_total" for name in _POLICIES)

@@ -10,7 +10,7 @@ def exposures(dataset: Dataset) -> Table:
     gains, quality = dataset.gain_names, dataset.quality
     late_gains = [dataset.column(g) for g in dataset.late_gains]
     no_head = "a channel outside the contract has no head in the model"
-    known_channels = [one_of("channel", dataset.channels, why=no_head)] if dataset.channels else []
+    known_channels = [one_of("channel", dataset.channels, rationale=no_head)] if dataset.channels else []
     return Table(
         name=EXPOSURES,
         doc=__doc__,
@@ -31,30 +31,30 @@ def exposures(dataset: Dataset) -> Table:
         ),
         key=("exposure_id",),
         expectations=(
-            unique("exposure_id", why="an exposure counted twice distorts every rate"),
-            between("cost", low=0, why="a negative cost would pay for itself in the penalised reward"),
-            *(one_of(gain, (0, 1), why="rewards are binary") for gain in gains),
+            unique("exposure_id", rationale="an exposure counted twice distorts every rate"),
+            between("cost", low=0, rationale="a negative cost would pay for itself in the penalised reward"),
+            *(one_of(gain, (0, 1), rationale="rewards are binary") for gain in gains),
             *(
-                holds(f"{gain.name}_has_time", why="without its time a late gain would be known too early")
+                holds(f"{gain.name}_has_time", rationale="without its time a late gain would be known too early")
                 for gain in late_gains
             ),
             *known_channels,
             not_null(
                 "channel",
                 min_share=1 - quality.unknown_channels.value,
-                why=quality.unknown_channels.why,
+                rationale=quality.unknown_channels.rationale,
                 severity=quality.unknown_channels.severity,
             ),
-            between("propensity", low=0, high=1, above_low=True, why="off-policy estimates divide by it"),
+            between("propensity", low=0, high=1, above_low=True, rationale="off-policy estimates divide by it"),
             mean_between(
                 gains[0],
                 quality.min_gain_rate,
                 quality.max_gain_rate.value,
-                why=quality.max_gain_rate.why,
+                rationale=quality.max_gain_rate.rationale,
                 severity=quality.max_gain_rate.severity,
             ),
             *(
-                holds(rule.name, min_share=rule.min_share, why=rule.why, severity=rule.severity)
+                holds(rule.name, min_share=rule.min_share, rationale=rule.rationale, severity=rule.severity)
                 for rule in quality.rows
             ),
         ),

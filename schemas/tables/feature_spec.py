@@ -44,10 +44,10 @@ FEATURE_SPEC_TABLE = Table(
     ),
     key=("name",),
     expectations=(
-        unique("name", why="a feature is decided once"),
-        one_of("role", ("categorical", "numeric"), why="the encoder follows from it"),
-        holds("explained", why="every dropped column has its reason"),
-        holds("encodable", why="a kept category needs a vocabulary, a kept number a positive scale"),
+        unique("name", rationale="a feature is decided once"),
+        one_of("role", ("categorical", "numeric"), rationale="the encoder follows from it"),
+        holds("explained", rationale="every dropped column has its reason"),
+        holds("encodable", rationale="a kept category needs a vocabulary, a kept number a positive scale"),
     ),
     audit_duckdb_sql="""
         SELECT name, role, kept = (reason = '') AS explained,

@@ -50,14 +50,16 @@ def journeys(dataset: Dataset) -> Table:
         ),
         key=("user_id",),
         expectations=(
-            unique("user_id", why="one user, one policy"),
-            between("steps", low=1, high=MEMORY_STEPS, why="a journey has at least one exposure and a bounded memory"),
-            holds("in_order", why="a journey out of order teaches the model to look ahead"),
-            holds("counts_all", why="history counts must cover at least the remembered exposures"),
-            holds("no_step_twice", why="an exposure remembered twice is one that never happened"),
+            unique("user_id", rationale="one user, one policy"),
+            between(
+                "steps", low=1, high=MEMORY_STEPS, rationale="a journey has at least one exposure and a bounded memory"
+            ),
+            holds("in_order", rationale="a journey out of order teaches the model to look ahead"),
+            holds("counts_all", rationale="history counts must cover at least the remembered exposures"),
+            holds("no_step_twice", rationale="an exposure remembered twice is one that never happened"),
             holds(
                 "no_gain_without_exposure",
-                why="more clicks than exposures, in all or in a channel, are clicks on nothing",
+                rationale="more clicks than exposures, in all or in a channel, are clicks on nothing",
             ),
         ),
         audit_duckdb_sql=f"""

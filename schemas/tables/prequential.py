@@ -47,15 +47,17 @@ def prequential(dataset: Dataset) -> Table:
         ),
         key=("head",),
         expectations=(
-            unique("head", why="one head, one figure"),
-            one_of("head", (CHANNEL, *dataset.gain_names), why="the heads of the model"),
-            holds("is_unseen", why="a model tested on a day that it was trained on looks better than it is"),
-            between("logloss", low=0, why="a log loss is never negative"),
+            unique("head", rationale="one head, one figure"),
+            one_of("head", (CHANNEL, *dataset.gain_names), rationale="the heads of the model"),
+            holds("is_unseen", rationale="a model tested on a day that it was trained on looks better than it is"),
+            between("logloss", low=0, rationale="a log loss is never negative"),
             *(
-                between(rate, low=0, high=1, why="a share of the labels is from 0 to 1")
+                between(rate, low=0, high=1, rationale="a share of the labels is from 0 to 1")
                 for rate in ("rate", "predicted_rate")
             ),
-            between("calibration", low=1 / limit.value, high=limit.value, why=limit.why, severity=limit.severity),
+            between(
+                "calibration", low=1 / limit.value, high=limit.value, rationale=limit.rationale, severity=limit.severity
+            ),
         ),
         # A difference below three standard errors may be chance. Half a gain is added to both sides, so that a rate of
         # 0 can be compared. A gain with labels but without a rate or a prediction has the calibration null.

@@ -31,9 +31,9 @@ PROMOTIONS_TABLE = Table(
     ),
     key=("check",),
     expectations=(
-        unique("check", why="one check, one answer"),
-        one_of("decision", (PROMOTED, REFUSED), why="a challenger is promoted or refused"),
-        holds("follows", why="promoted means that every check passed, refused that one did not"),
+        unique("check", rationale="one check, one answer"),
+        one_of("decision", (PROMOTED, REFUSED), rationale="a challenger is promoted or refused"),
+        holds("follows", rationale="promoted means that every check passed, refused that one did not"),
     ),
     audit_duckdb_sql=f"""
         SELECT *, (decision = '{PROMOTED}') = (SELECT bool_and(passed) FROM partition) AS follows FROM partition""",

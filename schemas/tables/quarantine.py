@@ -13,5 +13,5 @@ QUARANTINE_TABLE = Table(
         Column("reason", "string", "why it was refused"),
     ),
     key=(),
-    expectations=(not_empty("reason", why="a refusal names its reason"),),
+    expectations=(not_empty("reason", rationale="a refusal names its reason"),),
 )

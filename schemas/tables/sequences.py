@@ -66,17 +66,19 @@ def sequences(dataset: Dataset, spec: FeatureSpec, steps: int = DEFAULT_STEPS) -
         ),
         key=("user_id", "window"),
         expectations=(
-            unique_together(("user_id", "window"), why="a window trained on twice weighs twice"),
-            one_of("split", SPLITS, why="a user without a split could leak into the test"),
-            one_of("length", (steps,), why="the model reads fixed windows"),
-            holds("left_padded", why="padding is on the left: the last position is the newest"),
-            holds("labels_valid", why="padding and context steps are not in the loss, and every window has a label"),
-            holds("in_order", why="a window out of order teaches the model to look ahead"),
-            holds("split_is_right", why="a user whose split changes has been trained on before being tested on"),
-            holds("lists_aligned", why="position t of every list is the same step"),
-            holds("steps_filled", why="a real step has all its values, padding has none"),
-            holds("labelled_once", why="an exposure that is a label twice weighs twice"),
-            holds("enough_context", why="a label without its history is predicted from nothing"),
+            unique_together(("user_id", "window"), rationale="a window trained on twice weighs twice"),
+            one_of("split", SPLITS, rationale="a user without a split could leak into the test"),
+            one_of("length", (steps,), rationale="the model reads fixed windows"),
+            holds("left_padded", rationale="padding is on the left: the last position is the newest"),
+            holds(
+                "labels_valid", rationale="padding and context steps are not in the loss, and every window has a label"
+            ),
+            holds("in_order", rationale="a window out of order teaches the model to look ahead"),
+            holds("split_is_right", rationale="a user whose split changes has been trained on before being tested on"),
+            holds("lists_aligned", rationale="position t of every list is the same step"),
+            holds("steps_filled", rationale="a real step has all its values, padding has none"),
+            holds("labelled_once", rationale="an exposure that is a label twice weighs twice"),
+            holds("enough_context", rationale="a label without its history is predicted from nothing"),
         ),
         audit_duckdb_sql=f"""
             WITH flat AS (

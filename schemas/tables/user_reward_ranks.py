@@ -23,11 +23,11 @@ def user_reward_ranks(dataset: Dataset) -> Table:
         ),
         key=("user_id",),
         expectations=(
-            unique("user_id", why="one user, one rank"),
-            between("predicted_reward", low=0, high=1, why="a scaled reward"),
-            *(between(f"predicted_{gain}", low=0, high=1, why="a probability") for gain in dataset.gain_names),
-            holds("rank_is_right", why="ranks are 1..N without gaps, by reward, ties by user_id"),
-            one_of("source", (FROM_MODEL, INITIAL), why="the reader must know which"),
+            unique("user_id", rationale="one user, one rank"),
+            between("predicted_reward", low=0, high=1, rationale="a scaled reward"),
+            *(between(f"predicted_{gain}", low=0, high=1, rationale="a probability") for gain in dataset.gain_names),
+            holds("rank_is_right", rationale="ranks are 1..N without gaps, by reward, ties by user_id"),
+            one_of("source", (FROM_MODEL, INITIAL), rationale="the reader must know which"),
         ),
         audit_duckdb_sql="""
             SELECT *, rank = row_number() OVER (ORDER BY predicted_reward DESC, user_id) AS rank_is_right

@@ -41,17 +41,17 @@ def encoded_logs(spark, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, 
     return *encoded, encoded[0].valid_NL & (at_ms <= cut_N1)
 
 
-def changed(before: Encoded, after: Encoded, seen_NL: np.ndarray) -> set[str]:
+def changed(original: Encoded, shuffled: Encoded, seen_NL: np.ndarray) -> set[str]:
     """The model's inputs that differ at a step of seen_NL."""
-    names = [n for n in INPUTS if not np.array_equal(getattr(before, n)[seen_NL], getattr(after, n)[seen_NL])]
-    return {*names, *(n for n in PROFILE if not np.array_equal(getattr(before, n), getattr(after, n)))}
+    names = [n for n in INPUTS if not np.array_equal(getattr(original, n)[seen_NL], getattr(shuffled, n)[seen_NL])]
+    return {*names, *(n for n in PROFILE if not np.array_equal(getattr(original, n), getattr(shuffled, n)))}
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(spark, name):
-    before, after, seen_NL = encoded_logs(spark, get_dataset(name), 1)
-    assert changed(before, after, seen_NL) == set()
-    assert not np.array_equal(before.gains_NLG[seen_NL], after.gains_NLG[seen_NL])  # the labels did change
+    original, shuffled, seen_NL = encoded_logs(spark, get_dataset(name), 1)
+    assert changed(original, shuffled, seen_NL) == set()
+    assert not np.array_equal(original.gains_NLG[seen_NL], shuffled.gains_NLG[seen_NL])  # the labels did change
 
 
 @pytest.mark.parametrize("name", DATASETS)
