@@ -18,7 +18,7 @@ from schemas.errors import UserError
 HOUR_MS = 3_600_000
 NOON_MS = 1650597047647  # 11:10 in Shanghai on 2022-04-22
 MIDNIGHT_MS = 1650556800000  # 00:00 in Shanghai on the same day
-YEARS = "time_ms lies outside the years 2011 to 2110"
+YEARS = "time_ms is outside the years 2011 to 2110"
 SECONDS = "timestamp is not from 0 to 31,622,400"
 COST = "cost is not from 0 to 1,000,000,000"
 
