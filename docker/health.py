@@ -1,7 +1,7 @@
 """A container's health check: python docker/health.py URL [COMPONENT...].
 
-Exit status 0 if the URL answers and, according to this answer of Airflow's /api/v2/monitor/health, all named components
-are healthy; else 1, with the reason on standard error.
+Exit status 0 if the URL answers and all named components are healthy. The components are those that Airflow lists at
+/api/v2/monitor/health. Otherwise exit status 1, with the reason on standard error.
 """
 
 import json

@@ -76,7 +76,7 @@ def _channel_figures(metrics: dict[str, Any]) -> str:
     if channel is None:
         return "not predicted by this method"
     if not channel["predictable"]:
-        return "cannot be predicted in this log: no model does better than the shares of the channels"
+        return "cannot be predicted in this log: the model is no better than the shares of the channels"
     boosting = metrics["baselines"]["channel"]["gradient_boosting"]
     return (
         f"macro-F1 {channel['f1_macro']:.3f} (gradient boosting {boosting['f1_macro']:.3f}, "

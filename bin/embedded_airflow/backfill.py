@@ -182,7 +182,7 @@ def newest_runs(
 
 
 def airflow_of_environment() -> Airflow:
-    """The Airflow that AIRFLOW_URL names, else the one that `make up` has started."""
+    """The Airflow that AIRFLOW_URL names, by default the Airflow that `make up` has started."""
     url = os.environ.get("AIRFLOW_URL")
     if not url:
         return Airflow.from_service(Path(os.environ["AIRFLOW_HOME"]))
