@@ -42,14 +42,14 @@ class BuiltLake(NamedTuple):
 def built_lake(spark: SparkSession, patch, folder: Path, layout: str) -> BuiltLake:
     """The lake in this folder that was built from a generated log of this layout; built if it does not exist.
 
-    It has exposures, quarantine and sequences of five days, the feature spec of the last day, and for the last two days
+    It has exposures, quarantine and sequences of four days, the feature spec of the last day, and for the last two days
     also journeys and scores.
     """
     finished = folder / f"built_{layout}"
     if not finished.exists():
         unfinished = folder / f"unfinished_{layout}"
         shutil.rmtree(unfinished, ignore_errors=True)
-        raw = generate(patch, unfinished / "raw", layout, users=400, days=5, seed=5)
+        raw = generate(patch, unfinished / "raw", layout, users=400, days=4, seed=5)
         _build(Jobs(spark, Lake(unfinished / "lake"), layout, patch), raw)
         unfinished.rename(finished)
     lake = Lake(finished / "lake")
