@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,6 +23,7 @@ from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
+from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
@@ -149,30 +149,17 @@ def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str]
     """`policy` of metrics.json, on the labels whose channel was drawn at random according to the table `exposures`."""
     if labels.prediction.policy_XA is None:
         return not_identified(f"the method {model.name} predicts no channel policy")
-    drawn = [_drawn_at_random(lake[EXPOSURES, model.spec.dataset, day].path) for day in days]
-    exposure_D, chance_D = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
-    if not len(exposure_D):
+    drawn = read_propensities(lake[EXPOSURES, model.spec.dataset, day].path for day in days)
+    if not len(drawn.exposure_D):
         return not_identified("the log has no propensities, so it is unknown how its channels were chosen")
-    day_D = np.repeat(np.arange(len(drawn)), [len(ids) for ids, _ in drawn])
-    order = np.argsort(exposure_D)
-    position_N = np.minimum(np.searchsorted(exposure_D[order], labels.exposure_N), len(order) - 1)
-    drawn_N = exposure_D[order][position_N] == labels.exposure_N
-    chosen = labels.take(drawn_N)
+    position_N, drawn_N = drawn.find(labels.exposure_N)
+    chosen, position_N = labels.take(drawn_N), position_N[drawn_N]
     assert chosen.prediction.policy_XA is not None
     return policy_report(
         chosen.prediction.policy_XA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
-        day_D[order][position_N][drawn_N], chance_D[order][position_N][drawn_N], chosen.user_N,
+        drawn.partition_D[position_N], drawn.probability_D[position_N], chosen.user_N,
         model.initial_policy.best_fixed, model.spec.channels,
     )  # fmt: skip
-
-
-def _drawn_at_random(partition: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The ids and chances of the partition's exposures with a propensity; empty if the partition does not exist."""
-    tables = read_tables([partition], ["exposure_id", "propensity"]) if partition.exists() else ()
-    known = [t.filter(pc.greater(t.column("propensity"), 0.0)) for t in tables]
-    ids = [np.zeros(0, np.int64), *(t.column("exposure_id").to_numpy() for t in known)]
-    chances = [np.zeros(0), *(t.column("propensity").to_numpy() for t in known)]
-    return np.concatenate(ids), np.concatenate(chances)
 
 
 def evaluate_champion(

@@ -16,7 +16,8 @@ from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.inference.channel_level import ChannelLevel
-from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig, classifier
+from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
+from mtorl_model.methods.common.label_trees import TreesConfig, classifier
 from mtorl_model.methods.method import Run
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL
@@ -64,7 +65,7 @@ def learn(users: int, training: int = 0, *, log: Callable[[str], None] = print) 
     model = MTORL(config, spec, initial).fit(train, valid, Run())
     history = model.histories[0]
     log(f"best of {len(history.epochs)} epochs: validation loss {history.best.monitor:.4f}")
-    boosting = Boosting(BoostingConfig(), spec, initial).fit(train, valid, Run())
+    boosting = Boosting(BoostingConfig(TreesConfig()), spec, initial).fit(train, valid, Run())
     level = training_level(model, train_log.windows, train_log.cost_nano_WL, DATASET)
     return Learned(model, level, boosting, _fit_pair_boosting(train_log.windows))
 
@@ -85,7 +86,7 @@ def add_channel(features_NF: Floats, channel: Any, actions: int) -> Floats:
 
 def _fit_pair_boosting(windows: Encoded) -> tuple[HistGradientBoostingClassifier, ...]:
     """Fitted like Boosting, on as many labels and with the same settings, with the channel as an additional input."""
-    config = BoostingConfig()
+    config = TreesConfig()
     features_NF, label_WL = windows.label_features(), windows.label_NL
     actions = windows.action_in_NLA.shape[-1]
     rows = np.random.default_rng(0).permutation(len(features_NF))[: config.most_labels]

@@ -38,7 +38,7 @@ def learn_day(registry: Registry, day: str, config: FineTuneConfig, feedback: Fe
         return [f"{champion.name} has been trained through {champion.day}, and no champion from before {day} can read "
                 "its windows: neither tested nor trained"]  # fmt: skip
 
-    sample = draw_day(lake, model.encoder(dataset), dataset, day, config, feedback)
+    sample = draw_day(lake, model.encoder(dataset), dataset, day, config, feedback, with_latest=model.fits_latest)
     tested = publish_figures(lake, dataset, day, parent, model, sample)
     note = "" if tested else " (fresh: not tested again)"
     lines = [f"{parent.name}, trained through {parent.day}, on {day}{note}:", *summary(lake, dataset, day)]

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
@@ -24,28 +25,37 @@ from lakehouse.files import file_sha256, swap_into_place
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
 from lakehouse.staging import staging_folder
-from mtorl_model.data import batch, delayed_feedback, encoding, reward_inputs
+from mtorl_model.data import batch, delayed_feedback, encoding, propensities, reward_inputs
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.propensities import Propensities, read_propensities
 from schemas.days import days_between
 from schemas.errors import Busy, UserError
-from schemas.tables import SEQUENCES
+from schemas.tables import EXPOSURES, SEQUENCES
 
 CACHE = "window_cache"
 _META = "_meta.json"
 _ROWS_PER_CHUNK = 4096
+_NOT_INPUTS = ("user_N", "propensity_NL")  # files in addition to those of Encoded
+
+Ints = npt.NDArray[np.int64]
 
 T = TypeVar("T")
 
 
 class WindowStore:
-    """The windows of one split and range of days that have at least one label."""
+    """The windows of one split and range of days that have at least one label.
+
+    user_N: a number for each window's user, int64. propensity_NL: the probability with which the log drew the step's
+    channel at random, float32; 0 if it is unknown, and at steps that are no label.
+    """
 
     def __init__(self, folder: Path, key: str) -> None:
         """Map the arrays of a folder that `open_windows` has written."""
         self.key = key  # equal if and only if everything that the windows depend on is equal
         self.windows = Encoded(*(_mapped(folder / f"{name}.npy") for name in Encoded._fields))
+        self.user_N, self.propensity_NL = (_mapped(folder / f"{name}.npy") for name in _NOT_INPUTS)
 
     def __len__(self) -> int:
         return len(self.windows.valid_NL)
@@ -87,10 +97,15 @@ class WindowStore:
 
 
 class WindowsInMemory(WindowStore):
-    """Windows in memory with the interface of a store on disk."""
+    """Windows in memory with the interface of a store on disk. By default each window has a user of its own."""
 
-    def __init__(self, windows: Encoded) -> None:
+    def __init__(
+        self, windows: Encoded, user_N: Ints | None = None, propensity_NL: npt.NDArray[np.float32] | None = None
+    ) -> None:
         self.key, self.windows = "in memory", windows
+        self.user_N = np.arange(len(windows.valid_NL)) if user_N is None else user_N
+        unknown_NL = np.zeros(windows.valid_NL.shape, np.float32)
+        self.propensity_NL = unknown_NL if propensity_NL is None else propensity_NL
 
 
 def open_windows(
@@ -111,7 +126,7 @@ def open_windows(
     key = _content_key(lake, encoder, days, split, cutoff)
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
-        partitions = [lake[SEQUENCES, dataset, day].path for day in days]
+        partitions = [lake[table, dataset, day].path for table in (SEQUENCES, EXPOSURES) for day in days]
         with staging_folder(lake) as staged, consistent_read(partitions):
             if _content_key(lake, encoder, days, split, cutoff) != key:
                 raise Busy(f"another run has just published sequences of {dataset}: run again")
@@ -158,10 +173,11 @@ def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, cuto
                 f"the sequences of {manifest.dataset} on {manifest.ds} were cut with feature spec "
                 f"{manifest.spec_version}, not {encoder.spec.version}: run that day again (make backfill)"
             )
-    modules = [module.__file__ or "" for module in (batch, delayed_feedback, encoding, reward_inputs)]
+    exposures = lake.fingerprints(EXPOSURES, encoder.spec.dataset, days).values()
+    modules = [module.__file__ or "" for module in (batch, delayed_feedback, encoding, propensities, reward_inputs)]
     code = [file_sha256(Path(file)) for file in (*modules, __file__)]
     parts = (
-        split, encoder.reward_inputs.name, encoder.spec.version, *code, *(m.fingerprint for m in manifests),
+        split, encoder.reward_inputs.name, encoder.spec.version, *code, *(m.fingerprint for m in manifests), *exposures,
         cutoff.key if cutoff else "",
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -176,14 +192,15 @@ def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Pa
     """Encode the split's windows into .npy files; returns the number of windows."""
     rows = 0
     with ExitStack() as open_files:
-        files = [open_files.enter_context((folder / f"{name}.npy").open("wb")) for name in Encoded._fields]
+        names = (*Encoded._fields, *_NOT_INPUTS)
+        files = [open_files.enter_context((folder / f"{name}.npy").open("wb")) for name in names]
         part = None
         for part in _encoded_parts(lake, encoder, days, split, cutoff):
             for file, array in zip(files, part, strict=True):
                 if rows == 0:
                     _write_header(file, array, rows)
                 file.write(array.tobytes())
-            rows += len(part.valid_NL)
+            rows += len(part[0])
         if part is not None:
             for file, array in zip(files, part, strict=True):
                 file.seek(0)
@@ -202,10 +219,15 @@ def _write_header(file: BinaryIO, like: npt.NDArray[Any], rows: int) -> None:
 
 def _encoded_parts(
     lake: Lake, encoder: Encoder, days: list[str], split: str, cutoff: LabelCutoff | None
-) -> Iterator[Encoded]:
-    """The split's windows with a label, in chunks of a few thousand, in the order of days and files."""
-    columns = list(dict.fromkeys((*encoder.columns, *(encoder.time_columns if cutoff else ()))))
+) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+    """The split's windows with a label, in chunks of a few thousand, in the order of days and files.
+
+    The arrays of Encoded, and after them those of _NOT_INPUTS.
+    """
+    times = encoder.time_columns if cutoff else ()
+    columns = list(dict.fromkeys((*encoder.columns, *times, "user_id", "exposure_id")))
     for day in days:
+        known = read_propensities([lake[EXPOSURES, encoder.spec.dataset, day].path])
         partition = lake[SEQUENCES, encoder.spec.dataset, day].path
         files = [str(path) for path in sorted(partition.glob("*.parquet"))]
         try:
@@ -221,9 +243,29 @@ def _encoded_parts(
                 encoded = encoder.encode(part, cutoff)
                 labelled = np.flatnonzero(encoded.label_NL.any(axis=1))
                 if len(labelled):
-                    yield encoded.take(labelled)
+                    others = user_numbers(part), label_propensities(part, encoded, known)
+                    yield (*encoded.take(labelled), *(array[labelled] for array in others))
         except pa.ArrowInvalid as error:
             raise UserError(f"{partition} cannot be read ({error}): build it again (make backfill)") from error
+
+
+def user_numbers(windows: pa.Table | pa.RecordBatch) -> Ints:
+    """[N]: a number for the user of each window, which depends on the user's id alone."""
+    users = windows.column("user_id")
+    ids = users.to_numpy(zero_copy_only=False)
+    number_N: Ints = pd.util.hash_array(ids).view(np.int64) if pa.types.is_string(users.type) else ids.astype(np.int64)
+    return number_N
+
+
+def label_propensities(
+    windows: pa.Table | pa.RecordBatch, encoded: Encoded, propensities: Propensities
+) -> npt.NDArray[np.float32]:
+    """[N, L]: the propensity of each label step; 0 elsewhere."""
+    column = windows.column("exposure_id")
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    exposure_NL = lists.flatten().fill_null(-1).to_numpy(zero_copy_only=False).reshape(encoded.label_NL.shape)
+    propensity_NL: npt.NDArray[np.float32] = (propensities.of(exposure_NL) * encoded.label_NL).astype(np.float32)
+    return propensity_NL
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

@@ -53,9 +53,20 @@ class Prediction(NamedTuple):
     policy_XA: Floats | None = None  # the probability of each channel, 0 to 1, with sum 1
     gains_XG: Floats | None = None  # the probability of each gain, 0 to 1
 
+    @property
+    def policy_and_gains(self) -> tuple[Floats, Floats]:
+        """The two arrays, of a method that predicts them. Raises TypeError if one of them is None."""
+        if self.policy_XA is None or self.gains_XG is None:
+            raise TypeError("the prediction lacks the policy or the gains")
+        return self.policy_XA, self.gains_XG
+
     def take(self, rows: Any) -> "Prediction":
         """The prediction for a selection (index, slice or mask) along the leading axes."""
         return Prediction(*(None if array is None else array[rows] for array in self))
+
+    def reshaped(self, shape: tuple[int, ...]) -> "Prediction":
+        """The prediction with leading axes of that shape, in place of its only leading axis."""
+        return Prediction(*(None if array is None else array.reshape(*shape, *array.shape[1:]) for array in self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,11 @@ class Method(ABC):
     predicts: ClassVar[frozenset[str]]  # of POLICY, GAINS, FUSION
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    @property
+    def fits_latest(self) -> bool:
+        """Whether fine_tune reads DaySample.latest."""
+        return False
 
     def __init__(self, config: MethodConfig, spec: FeatureSpec, initial_policy: InitialPolicy) -> None:
         """spec: defines the inputs. initial_policy: the policy and gain rates for users with a short journey."""

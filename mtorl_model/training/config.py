@@ -61,11 +61,14 @@ class FineTuneConfig(JsonConfig):
     replay_share: float = 0.5  # of each batch: windows of earlier days
     replay_days: int = 12  # earlier days to read windows from, half of them among the last recent_days
     recent_days: int = 30  # or more, if gains of the dataset may follow later than that
+    latest_windows: int = 60_000  # for models that are fitted again every day: windows to fit on, at most
+    latest_days: int = 30  # of this many latest days, at most
     gradient_clip: float = 1.0  # largest norm of the gradient
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_steps", "passes", "replay_days", "recent_days"):
+        positive = ("batch_size", "max_steps", "passes", "replay_days", "recent_days", "latest_windows", "latest_days")
+        for name in positive:
             require(getattr(self, name) >= 1, f"fine-tune config: {name} is {getattr(self, name)}, must be at least 1")
         require(
             0.0 <= self.replay_share < 1.0,

@@ -20,20 +20,27 @@ from lakehouse.reading import consistent_read, read_tables
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, fit_cutoff
 from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.data.window_store import WindowsInMemory, label_propensities, user_numbers
 from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import Dataset
 from schemas.days import day_before, day_plus
 from schemas.errors import Busy, UserError
 from schemas.splits import TRAIN
-from schemas.tables import SEQUENCES
+from schemas.tables import EXPOSURES, SEQUENCES
 
 
 class DaySample(NamedTuple):
-    """new, replay: windows, possibly zero. inputs: fingerprints of the partitions read, by path in the lake."""
+    """new, replay: windows, possibly zero. inputs: fingerprints of the partitions read, by path in the lake.
+
+    latest: windows of the day and of the days before it, for models that are fitted again from nothing; empty unless
+    they were requested.
+    """
 
     new: Encoded
     replay: Encoded
+    latest: WindowsInMemory
     cutoff: LabelCutoff
     inputs: dict[str, str]
 
@@ -47,8 +54,11 @@ def draw_day(
     feedback: FeedbackConfig,
     *,
     known_at_ms: int | None = None,
+    with_latest: bool = False,
 ) -> DaySample:
     """The samples of a day, with labels as known at known_at_ms (None: at the end of the day).
+
+    with_latest: draw `latest`, too.
 
     Raises UserError if the day's sequences are missing or were cut with another feature spec, and Busy if another run
     publishes one of the days at the same time.
@@ -57,7 +67,9 @@ def draw_day(
     known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
     recent_days = max(config.recent_days, dataset.outcome_days)
     earlier_days = _replay_days(known_days, day, recent_days, config, rng)
-    with consistent_read(lake[SEQUENCES, dataset, d].path for d in (day, *earlier_days)):
+    latest_days = _latest_days(lake, dataset, [*known_days, day], config) if with_latest else []
+    days = sorted({day, *earlier_days, *latest_days})
+    with consistent_read(lake[table, dataset, d].path for table in (SEQUENCES, EXPOSURES) for d in days):
         manifest = lake[SEQUENCES, dataset, day].require()
         if manifest.spec_version != encoder.spec.version:
             raise UserError(
@@ -66,11 +78,12 @@ def draw_day(
             )
         if days_cut_with(lake, dataset, manifest.spec_version, None, day_before(day)) != known_days:
             raise Busy(f"another run has just published sequences of days before {day}: run again")
-        inputs = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
+        path, *replayed = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
+        inputs = lake.fingerprints(SEQUENCES, dataset, (day, *(d for d in days if d != day)))
+        inputs |= lake.fingerprints(EXPOSURES, dataset, latest_days)
 
         new_size, replay_size = _per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
-        path, *replayed = inputs
         new = _rows(lake, path, columns, config.max_steps * new_size, rng)
         steps = steps_of(len(new), config)
         windows_per_day = -(-steps * replay_size // max(len(replayed), 1))
@@ -80,9 +93,47 @@ def draw_day(
         return DaySample(
             encoder.encode(new, cutoff),
             encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), cutoff),
+            _latest_windows(lake, encoder, dataset, latest_days, config, cutoff, new.slice(0, 0)),
             cutoff,
             inputs,
         )
+
+
+def _latest_days(lake: Lake, dataset: Dataset, days: list[str], config: FineTuneConfig) -> list[str]:
+    """The last of the days that together have latest_windows windows, latest_days at most; oldest first."""
+    chosen: list[str] = []
+    windows = 0
+    for day in reversed(days[-config.latest_days :]):
+        if windows >= config.latest_windows:
+            break
+        chosen.insert(0, day)
+        windows += lake[SEQUENCES, dataset, day].require().rows
+    return chosen
+
+
+def _latest_windows(
+    lake: Lake,
+    encoder: Encoder,
+    dataset: Dataset,
+    days: list[str],
+    config: FineTuneConfig,
+    cutoff: LabelCutoff,
+    no_windows: pa.Table,
+) -> WindowsInMemory:
+    """Windows of training users of these days, latest_windows at most, the same number of each day."""
+    columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns, "user_id", "exposure_id")))
+    rng = np.random.default_rng(list(hashlib.sha256(f"latest {dataset.name} {days}".encode()).digest()))
+    parts = []
+    for day in days:
+        key = lake[SEQUENCES, dataset, day].key
+        windows = _rows(lake, key, columns, -(-config.latest_windows // len(days)), rng)
+        encoded = encoder.encode(windows, cutoff)
+        propensities = read_propensities([lake[EXPOSURES, dataset, day].path])
+        parts.append((*encoded, user_numbers(windows), label_propensities(windows, encoded, propensities)))
+    if not parts:
+        return WindowsInMemory(encoder.encode(no_windows, cutoff))
+    *encoded_arrays, user_N, propensity_NL = map(np.concatenate, zip(*parts, strict=True))
+    return WindowsInMemory(Encoded(*encoded_arrays), user_N, propensity_NL)
 
 
 def steps_of(new_windows: int, config: FineTuneConfig) -> int:

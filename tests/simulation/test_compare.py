@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from mtorl_model.methods.baselines.boosting import BoostingConfig
+from mtorl_model.methods.common.label_trees import TreesConfig
 from schemas.errors import UserError
 from simulation import compare, learning
 from simulation.compare import RUNS, full_budget, strategies
@@ -20,10 +20,10 @@ TRAINING_USERS = 150
 @pytest.fixture(scope="module")
 def trainings():
     """The two trainings of the comparison, short ones: one epoch, and few trees."""
-    few_trees = partial(BoostingConfig, channel_iterations=8, gain_iterations=8)
+    few_trees = partial(TreesConfig, channel_iterations=8, gain_iterations=8)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(learning, "TRAIN", learning.replace(learning.TRAIN, max_epochs=1))
-        monkeypatch.setattr(learning, "BoostingConfig", few_trees)
+        monkeypatch.setattr(learning, "TreesConfig", few_trees)
         yield [learn(TRAINING_USERS, number, log=lambda line: None) for number in range(2)]
 
 

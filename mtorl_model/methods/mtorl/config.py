@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mtorl_model.data.reward_inputs import RewardInputs
+from mtorl_model.methods.common.label_trees import TreesConfig
 from mtorl_model.methods.method import MethodConfig, choose_preset
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS, RewardForm
 from mtorl_model.training.config import TrainConfig
@@ -26,6 +27,9 @@ class ModelConfig(JsonConfig):
     # tau: policies are divided by the training share of their channel to the power of tau, and scaled to sum to 1.
     # 0 is as in the paper; a larger value predicts rare channels more often, and is less accurate overall.
     prior_adjustment: float = 0.0
+    # Gradient boosting of the same inputs beside the networks, blended with them (methods/common/blend.py). Not in the
+    # paper, which has False.
+    trees: bool = False
     use_state_encoder: bool = True  # False: figure 2 "w/o CausalState", the causal states are the embedded inputs
     use_attention: bool = True  # False: figure 2 "w/o CausalAttn", equation 8 starts from the causal states
     use_addnorm: bool = True  # False: figure 2 "w/o Add&Norm", equation 8 without residual and LayerNorm
@@ -68,6 +72,7 @@ class MTORLConfig(MethodConfig):
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    boosting: TreesConfig = field(default_factory=TreesConfig)  # read if model.trees
 
     @property
     def steps(self) -> int:
@@ -86,8 +91,9 @@ _PAPER_MU = {"kuairand": 0.08, "criteo": 0.04}  # section 4.4.3, by the start of
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig, float | None]] = {
     "paper": (ModelConfig(), TrainConfig(), None),  # section 4.1.3
     "small": (
-        # Not in the paper: prior_adjustment, and settings that reduce the variance of a model trained on few users.
-        ModelConfig(hidden=128, category_dropout=0.2, prior_adjustment=0.2),
+        # Not in the paper: prior_adjustment, trees, and settings that reduce the variance of a model trained on few
+        # users.
+        ModelConfig(hidden=128, category_dropout=0.2, prior_adjustment=0.2, trees=True),
         # Not in the paper: schedule and clipping, so that a few epochs on a CPU are enough; and three members.
         TrainConfig(batch_size=128, schedule="cosine", max_epochs=15, patience=4, gradient_clip=1.0, members=3),
         1.0,

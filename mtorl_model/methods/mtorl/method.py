@@ -1,6 +1,10 @@
 """MTORL: an ensemble of networks that differ in their seed alone, and whose probabilities are averaged.
 
-Shapes as in data/batch.py.
+With ModelConfig.trees, a departure from the paper, gradient boosting of the same inputs predicts beside the networks,
+and the two are blended with weights that are fitted on validation users. A network needs more labels than trees to
+learn what a single step tells; it reads the order of the steps, which trees do not see.
+
+Shapes as in data/batch.py, N labels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,25 +13,31 @@ from dataclasses import replace
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from mtorl_model.data.batch import Batch
+from mtorl_model.data.batch import Batch, step_features
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import input_sizes
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.window_store import WindowStore
 from mtorl_model.methods import register
+from mtorl_model.methods.common.blend import Blend, fit_blend
+from mtorl_model.methods.common.label_rows import draw_labels
+from mtorl_model.methods.common.label_trees import Features, LabelTrees, state_part
 from mtorl_model.methods.method import GAINS, POLICY, Floats, Method, Prediction, Run, State
 from mtorl_model.methods.mtorl.config import MTORLConfig, presets
 from mtorl_model.methods.mtorl.losses import MTORLLoss
 from mtorl_model.methods.mtorl.network import Network, Output
-from mtorl_model.training import loop
+from mtorl_model.training import data_parallel, loop
 from mtorl_model.training.config import FineTuneConfig
 from mtorl_model.training.day_sample import DaySample, mixed_batches
 from mtorl_model.training.loop import History
 from schemas.tables.feature_spec import FeatureSpec
+
+Bools = npt.NDArray[np.bool_]
 
 
 @register
@@ -44,6 +54,12 @@ class MTORL(Method):
         super().__init__(config, spec, initial_policy)
         self.networks: tuple[Network, ...] = ()
         self.histories: list[History] = []  # of the last fit, one a network
+        self.trees: LabelTrees | None = None  # None if config.model.trees is False
+        self.blend = Blend.equal(len(spec.gains), 2)  # of the networks and the trees, in this order
+
+    @property
+    def fits_latest(self) -> bool:
+        return self.trees is not None
 
     @classmethod
     def presets(cls, dataset: str) -> dict[str, MTORLConfig]:
@@ -84,6 +100,9 @@ class MTORL(Method):
             )  # fmt: skip
         self.networks = tuple(networks)
         run.curves = merged_curves(self.histories)
+        if self.config.model.trees and data_parallel.is_first():  # the first process alone saves the model
+            self._fit_trees(train)
+            self._fit_blend(valid)
         run.lines = [
             f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss of the policy "
             f"{history.best.valid['policy']:.4f}, of the reward {history.best.valid['reward']:.4f}"
@@ -91,29 +110,85 @@ class MTORL(Method):
         ]
         return self
 
+    def _fit_trees(self, train: WindowStore) -> None:
+        """Fit the trees on labels of the windows; see gain_weights for gains that may still follow."""
+        config = self.config.boosting
+        predict = None if (train.windows.maturity_NLG[:] == 1).all() else self._networks_prediction
+        labels = draw_labels(train, config.most_labels, config.tree_seed, predict)
+        self.trees = LabelTrees.fit(labels, config, len(self.spec.channels))
+
+    def _fit_blend(self, valid: WindowStore) -> None:
+        assert self.trees is not None
+        config = self.config.boosting
+        labels = draw_labels(valid, config.most_labels, config.tree_seed, self._networks_prediction)
+        assert labels.prediction is not None
+        predictions = [labels.prediction, self.trees.predict(labels.feature_NF)]
+        self.blend = fit_blend(predictions, labels.gain_NG, labels.maturity_NG, labels.action_N)
+
     def fine_tune(self, sample: DaySample, config: FineTuneConfig) -> dict[str, float]:
-        """Each network learns from differently drawn batches; the names of the second network's losses end in _2."""
+        """Each network learns from differently drawn batches; the names of the second network's losses end in _2.
+
+        Trees are fitted again on sample.latest. The weights of the blend stay as they are.
+        """
         curves: dict[str, float] = {}
         for member, network in enumerate(self.networks, start=1):
             losses = loop.fine_tune(
                 network, mixed_batches(sample, config, seed=member), self._objective(), config, seed=member
             )
             curves |= {f"train_{name}{_suffix(member)}": value for name, value in losses.items()}
+        if self.trees is not None and len(sample.latest):
+            self._fit_trees(sample.latest)
         return curves
 
-    @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
-        """The mean of the networks' policies and gains, computed in float32, on a GPU if there is one.
+        """The blend of networks and trees, or the mean of the networks alone if there are no trees.
 
-        The policy is adjusted for the channels' shares in the log (ModelConfig.prior_adjustment).
+        Networks compute in float32, on a GPU if there is one. The policy is adjusted for the channels' shares in the
+        log (ModelConfig.prior_adjustment).
         """
+        predicted = self._networks_prediction(batch)
+        if self.trees is not None:
+            valid_BL = batch.valid_BL.numpy()
+            predicted = self._blended(predicted, step_features(batch, valid_BL), valid_BL)
+        return self._adjusted(predicted)
+
+    def predict_last(self, batch: Batch) -> Prediction:
+        """See Method.predict_last. The gains of earlier steps are those of the networks: trees read the last step."""
+        predicted = self._networks_last(batch)
+        if self.trees is not None:
+            is_last_BL = np.zeros(batch.valid_BL.shape, np.bool_)
+            is_last_BL[:, -1] = True
+            policy_B1A, gains_BLG = predicted.policy_and_gains
+            last = Prediction(policy_B1A, gains_BLG[:, -1:])
+            features_BF = step_features(batch, is_last_BL)
+            all_B1 = np.ones((len(features_BF), 1), np.bool_)
+            policy_B1A, gains_BLG[:, -1:] = self._blended(last, features_BF, all_B1).policy_and_gains
+            predicted = Prediction(policy_B1A, gains_BLG)
+        return self._adjusted(predicted)
+
+    @torch.inference_mode()
+    def _networks_prediction(self, batch: Batch) -> Prediction:
+        """The mean of the networks' predictions for every step, unadjusted."""
         batch = batch.to_device(device())
         return self._mean([(network, network(batch)) for network in self._ready()])
 
     @torch.inference_mode()
-    def predict_last(self, batch: Batch) -> Prediction:
+    def _networks_last(self, batch: Batch) -> Prediction:
         batch = batch.to_device(device())
         return self._mean([(network, network.last_step(batch)) for network in self._ready()])
+
+    def _blended(self, networks: Prediction, features_NF: Features, steps_BL: Bools) -> Prediction:
+        """The blend at the marked steps, whose features these are; the networks' prediction at the other steps."""
+        assert self.trees is not None
+        blended = self.blend.predict([networks.take(steps_BL), self.trees.predict(features_NF)])
+        policy_BLA, gains_BLG = (array.copy() for array in networks.policy_and_gains)
+        policy_BLA[steps_BL], gains_BLG[steps_BL] = blended.policy_and_gains
+        return Prediction(policy_BLA, gains_BLG)
+
+    def _adjusted(self, predicted: Prediction) -> Prediction:
+        policy_XA, _ = predicted.policy_and_gains
+        weight_XA = policy_XA / self.adjustment_A
+        return predicted._replace(policy_XA=weight_XA / weight_XA.sum(axis=-1, keepdims=True))
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -135,10 +210,9 @@ class MTORL(Method):
 
     def _mean(self, outputs: Sequence[tuple[Network, Output]]) -> Prediction:
         policy_BLA: Floats = np.mean([_array(network.policy(output)) for network, output in outputs], axis=0)
-        policy_BLA /= self.adjustment_A
         gains_BLG = np.mean([_array(network.predicted_gains(output)) for network, output in outputs], axis=0)
         # float32 sums to 1 within 1e-7 only, and its sums of probabilities can pass 1 by as much.
-        return Prediction(policy_BLA / policy_BLA.sum(axis=-1, keepdims=True), np.minimum(gains_BLG, 1.0))
+        return Prediction(policy_BLA, np.minimum(gains_BLG, 1.0))
 
     @property
     def adjustment_A(self) -> Floats:
@@ -147,20 +221,30 @@ class MTORL(Method):
         return divide_by_A
 
     def state(self) -> State:
-        """The weights, by number of the network and name."""
-        return {
+        """The weights, by number of the network and name; trees and blend, if there are trees."""
+        state = {
             f"{number}.{name}": weight.detach().cpu().numpy()
             for number, network in enumerate(self.networks)
             for name, weight in network.state_dict().items()
         }
+        if self.trees is not None:
+            state |= {f"trees.{name}": array for name, array in self.trees.state().items()}
+            state |= {f"blend.{name}": array for name, array in self.blend.state().items()}
+        return state
 
     def restore(self, state: State) -> None:
+        parts = {name: state_part(state, name) for name in ("trees", "blend")}
+        weights = {k: torch.from_numpy(array) for k, array in state.items() if k.partition(".")[0] not in parts}
         self.networks = tuple(self._network() for _ in self._seeds())
-        torch.nn.ModuleList(self.networks).load_state_dict({k: torch.from_numpy(array) for k, array in state.items()})
+        torch.nn.ModuleList(self.networks).load_state_dict(weights)
+        if self.config.model.trees:
+            self.trees = LabelTrees.from_state(parts["trees"], len(self.spec.channels), len(self.spec.gains))
+            self.blend = Blend.from_state(parts["blend"])
 
     def summary(self) -> str:
         weights = sum(p.numel() for p in self.networks[0].parameters())
-        return f"{len(self.networks)} x {weights:,} weights"
+        trees = " and gradient boosting" if self.trees is not None else ""
+        return f"{len(self.networks)} x {weights:,} weights{trees}"
 
 
 def merged_curves(histories: Sequence[History]) -> list[dict[str, float]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from mtorl_model.methods.baselines.trees import Trees
+from mtorl_model.methods.common.trees import Trees
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

@@ -1,0 +1,62 @@
+"""The labels of windows as rows of numbers, for models that treat each step independently."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mtorl_model.data.window_store import WindowStore
+from mtorl_model.methods.method import Prediction
+
+_WINDOWS_AT_ONCE = 8192
+
+
+class LabelRows(NamedTuple):
+    """N labels: F features, G gains. prediction: of another model for the same labels, or None."""
+
+    feature_NF: npt.NDArray[np.float32]  # see step_features
+    action_N: npt.NDArray[np.int64]
+    gain_NG: npt.NDArray[np.float32]
+    maturity_NG: npt.NDArray[np.float32]  # probability that a gain is already in gain_NG
+    propensity_N: npt.NDArray[np.float32]  # the chance with which the log drew the channel; 0 if it is unknown
+    user_N: npt.NDArray[np.int64]  # a number for each user
+    prediction: Prediction | None
+
+
+def draw_labels(
+    store: WindowStore, most: int, seed: int, predict: Callable[..., Prediction] | None = None
+) -> LabelRows:
+    """The labels of randomly drawn windows, `most` at most; reading stops when there are that many.
+
+    predict: the `predict` of a method, for `prediction`.
+    """
+    order = np.random.default_rng(seed).permutation(len(store))
+    parts, predictions, labels = [], [], 0
+    for start in range(0, len(order), _WINDOWS_AT_ONCE):
+        rows = np.sort(order[start : start + _WINDOWS_AT_ONCE])
+        windows = store.windows.take(rows)
+        label_NL = windows.label_NL
+        parts.append(
+            (
+                windows.label_features(),
+                windows.action_NL[label_NL].astype(np.int64),
+                windows.gains_NLG[label_NL],
+                windows.maturity_NLG[label_NL],
+                store.propensity_NL[rows][label_NL],
+                np.repeat(store.user_N[rows], label_NL.sum(axis=1)),
+            )
+        )
+        if predict:
+            predictions.append(predict(windows.batch()).take(label_NL))
+        labels += len(parts[-1][1])
+        if labels >= most:
+            break
+    columns: list[npt.NDArray[Any]] = [np.concatenate(arrays)[:most] for arrays in zip(*parts, strict=True)]
+    return LabelRows(*columns, concatenated(predictions).take(slice(most)) if predict else None)  # type: ignore[arg-type, call-arg]
+
+
+def concatenated(predictions: list[Prediction]) -> Prediction:
+    """The predictions one behind another. There must be at least one."""
+    columns = zip(*predictions, strict=True)
+    return Prediction(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in columns))
