@@ -27,6 +27,7 @@ from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
+from schemas.tables.channel_policies import RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES, TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW, RegisteredTable
 
 DAILY = [table for table in TABLES.values() if table.daily]
@@ -196,7 +197,10 @@ def _same_day_inputs(
     policies = manifests[CHANNEL_POLICIES][day]
     scored_by = policies.inputs.get("model") if policies else None
     model = (champion.version if day == champion.newest_day else None) or scored_by
-    return {**inputs, "model": model} if model and table.name in SCORE_TABLES else inputs
+    if not model or table.name not in SCORE_TABLES:
+        return inputs
+    chosen = {RECOMMENDATION: policies.inputs[RECOMMENDATION]} if policies and RECOMMENDATION in policies.inputs else {}
+    return {**inputs, "model": model, **chosen}
 
 
 def champion_spec_version(lake: Lake, dataset: Dataset) -> str | None:

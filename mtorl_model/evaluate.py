@@ -23,8 +23,8 @@ from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
-from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.window_store import open_windows
+from mtorl_model.evaluation.basis import drawn_labels, possible_bases
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
 from mtorl_model.evaluation.metrics import (
@@ -40,12 +40,13 @@ from mtorl_model.evaluation.metrics import (
 from mtorl_model.evaluation.off_policy import not_identified, policy_report
 from mtorl_model.evaluation.text import as_text
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
+from mtorl_model.methods.common.recommendation import recommended_channel
 from mtorl_model.methods.method import Method, Prediction, Run
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TEST, TRAIN, VALIDATION
-from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES
+from schemas.tables import JOURNEYS, SEQUENCES
 
 PROTOCOL = "unseen-users"
 _MODEL, _BOOSTING = "model", "gradient_boosting"
@@ -145,21 +146,21 @@ def _differences(model: Figures, baseline: Figures, names: tuple[str, ...]) -> d
     return {name: estimate(model[name] - baseline[name]) for name in names}
 
 
-def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str]) -> dict[str, Any]:
+def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str], basis: str) -> dict[str, Any]:
     """`policy` of metrics.json, on the labels whose channel was drawn at random according to the table `exposures`."""
-    if labels.prediction.policy_XA is None:
+    policy_NA = labels.prediction.policy_XA
+    if policy_NA is None:
         return not_identified(f"the method {model.name} predicts no channel policy")
-    drawn = read_propensities(lake[EXPOSURES, model.spec.dataset, day].path for day in days)
-    if not len(drawn.exposure_D):
+    drawn = drawn_labels(labels, lake, model.spec.dataset, days)
+    if drawn is None:
         return not_identified("the log has no propensities, so it is unknown how its channels were chosen")
-    position_N, drawn_N = drawn.find(labels.exposure_N)
-    chosen, position_N = labels.take(drawn_N), position_N[drawn_N]
-    assert chosen.prediction.policy_XA is not None
+    assert drawn.prediction.policy_XA is not None
+    recommended = {
+        name: recommended_channel(drawn.prediction, name, model.best_channel) for name in possible_bases(model)
+    }
     return policy_report(
-        chosen.prediction.policy_XA, chosen.action_N, chosen.gain_NG[:, 0], chosen.feature_NF, chosen.previous_N,
-        drawn.partition_D[position_N], drawn.probability_D[position_N], chosen.user_N,
-        model.initial_policy.best_fixed, model.spec.channels,
-    )  # fmt: skip
+        drawn.labels, recommended, basis, drawn.prediction.policy_XA, model.best_channel, model.spec.channels
+    )
 
 
 def evaluate_champion(
@@ -178,7 +179,8 @@ def evaluate_champion(
     other than that of the champion.
     """
     lake, dataset = registry.lake, registry.dataset
-    version, model = registry.load_champion()
+    champion = registry.champion()
+    version, model = champion.name, registry.load(champion)
     source = other_lake or lake
     days = [d for d in source.days(SEQUENCES, dataset) if (first_day or d) <= d <= (last_day or d)]
     for day in days:
@@ -212,7 +214,7 @@ def evaluate_champion(
         "model_version": version,
         **measure(labels, model, boosting),
         "users_left_out": len(left_out),
-        "policy": _policy(labels, source, model, days),
+        "policy": _policy(labels, source, model, days, champion.basis.basis),
         "notes": notes,
     }
 

@@ -1,6 +1,6 @@
 """Score all users of a day: the channel policy and the reward rank of each, from their journeys.
 
-python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl]
+python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl] [--basis gate] [--exploration 0]
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +22,8 @@ from lakehouse.staging import staging_folder
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
+from mtorl_model.evaluation.basis import possible_bases
+from mtorl_model.inference.exploration import Recommendation
 from mtorl_model.inference.prediction_cache import (
     CACHE,
     PredictionFile,
@@ -32,24 +34,36 @@ from mtorl_model.inference.prediction_cache import (
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
 from mtorl_model.methods.method import Method
+from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS, channel_allocation, channel_policies, user_reward_ranks
-from schemas.tables.channel_policies import INITIAL
+from schemas.tables.channel_policies import INITIAL, RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES
 
 
-def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_READ) -> tuple[Manifest, ...]:
+def score_day(
+    registry: Registry,
+    day: str,
+    *,
+    basis: str = BY_GATE,
+    exploration: float = 0.0,
+    rows_per_read: int = ROWS_PER_READ,
+) -> tuple[Manifest, ...]:
     """Publish `channel_policies`, `user_reward_ranks` and `channel_allocation` of a day, with the champion model.
+
+    basis: of the recommended channels (schemas/basis.py); BY_GATE: as decided for the champion on validation users.
+    exploration: the share of users whose channel is drawn (inference/exploration.py).
 
     All of them are published, or none of them. Raises Busy if the journeys are published again during the scoring.
 
     The tables of a day have the scores of one model, whose version is in every row; scoring with another method
     replaces them. If the scores were made from the present journeys by a model of this method, they are left unchanged;
-    on the newest day only if that model is the present champion. So a new champion does not change earlier days.
-    Raises UserError if the day's journeys or the champion are missing, or a prediction is not finite.
+    on the newest day only if that model is the present champion and channels are chosen in the same way. So a new
+    champion does not change earlier days. Raises UserError if the day's journeys or the champion are missing, or a
+    prediction is not finite.
     """
     lake, dataset = registry.lake, registry.dataset
     with locked(lake, SCORE_TABLES, dataset, [day]):
@@ -60,10 +74,16 @@ def score_day(registry: Registry, day: str, *, rows_per_read: int = ROWS_PER_REA
         made_by = _one_model(issued, inputs)
         if not newest and made_by and made_by.startswith(f"{registry.model}/"):
             return _unchanged(issued, dataset, day)
-        version, model = registry.load_champion()
-        if made_by == version:
+        champion = registry.champion()
+        recommendation = Recommendation(champion.basis.basis if basis == BY_GATE else basis, exploration)
+        is_same = all(manifest and manifest.inputs.get(RECOMMENDATION) == str(recommendation) for manifest in issued)
+        if made_by == champion.name and is_same:
             return _unchanged(issued, dataset, day)
-        return _publish_scores(lake, dataset, day, version, model, rows_per_read)
+        model = registry.load(champion)
+        if basis not in (BY_GATE, *possible_bases(model)):
+            raise UserError(f"{champion.name} does not predict what --basis {basis} needs: train it with trees, or "
+                            "leave out --basis")  # fmt: skip
+        return _publish_scores(lake, dataset, day, champion.name, model, recommendation, rows_per_read)
 
 
 def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> str | None:
@@ -72,7 +92,9 @@ def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> 
     if len(manifests) < len(SCORE_TABLES):
         return None
     made_by = manifests[0].inputs.get("model", "")
-    return made_by if all(m.inputs == {**inputs, "model": made_by} for m in manifests) else None
+    recommendation = manifests[0].inputs.get(RECOMMENDATION, "")
+    made_from = {**inputs, "model": made_by, RECOMMENDATION: recommendation}
+    return made_by if all(manifest.inputs == made_from for manifest in manifests) else None
 
 
 def _unchanged(issued: Sequence[Manifest | None], dataset: Dataset, day: str) -> tuple[Manifest, ...]:
@@ -81,7 +103,13 @@ def _unchanged(issued: Sequence[Manifest | None], dataset: Dataset, day: str) ->
 
 
 def _publish_scores(
-    lake: Lake, dataset: Dataset, day: str, version: str, model: Method, rows_per_read: int
+    lake: Lake,
+    dataset: Dataset,
+    day: str,
+    version: str,
+    model: Method,
+    recommendation: Recommendation,
+    rows_per_read: int,
 ) -> tuple[Manifest, ...]:
     partition = lake[JOURNEYS, dataset, day].path
     tables = read_tables([partition], journey_columns(model.spec, dataset), rows_per_read)
@@ -98,7 +126,10 @@ def _publish_scores(
                 f"model {version} predicts no finite numbers for the journeys of {day}: train it again (make run)"
             )
         contents: list[tuple[Table, Iterable[pa.Table]]] = [
-            (channel_policies.channel_policies(dataset), policies_tables(scores, model, dataset, version, day)),
+            (
+                channel_policies.channel_policies(dataset),
+                policies_tables(scores, model, dataset, version, day, recommendation),
+            ),
             (user_reward_ranks.user_reward_ranks(dataset), ranks_tables(scores, model, dataset, version, day)),
             (channel_allocation.channel_allocation(dataset), [allocation_table(scores, model, dataset, version)]),
         ]
@@ -108,7 +139,7 @@ def _publish_scores(
             lake[table, dataset, day].publish(
                 staging / table,
                 rows=rows[table],
-                inputs={**inputs, "model": version},
+                inputs={**inputs, "model": version, RECOMMENDATION: str(recommendation)},
                 code=code_version("mtorl_model"),
                 spec_version=model.spec.version,
                 counts={INITIAL: int((~scores.long_U).sum())},
@@ -134,13 +165,18 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
 def main() -> None:
     parser = day_parser(__doc__)
     add_method(parser)
+    parser.add_argument("--basis", choices=(BY_GATE, *BASES), default=BY_GATE,
+                        help="what recommendations are based on; default: as decided on validation users")  # fmt: skip
+    parser.add_argument("--exploration", type=float, default=0.0, metavar="SHARE",
+                        help="share of the users whose channel is drawn at random; default %(default)s")  # fmt: skip
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
     registry = Registry(lake, dataset, args.method)
-    policies, *ranks_and_level = score_day(registry, day)
+    policies, *ranks_and_level = score_day(registry, day, basis=args.basis, exploration=args.exploration)
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )
+    print(f"channels are recommended by {policies.inputs[RECOMMENDATION]}")
     champion = registry.champion()
     if champion.name == policies.inputs["model"] and champion.day > day:
         print(f"note: {champion.name} was trained through {champion.day}: these policies are not a forecast for {day}")

@@ -32,6 +32,7 @@ from mtorl_model.data.device import choose_device
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
+from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import Method, MethodConfig, Run, choose_preset
 from mtorl_model.methods.model_folder import save_model
@@ -96,8 +97,10 @@ def train_champion(
     with staging_folder(lake) as folder:
         save_model(folder, model)
         params |= {"first_day": first_day, "last_day": last_day}
+        basis = basis_on_validation_users(lake, dataset, model, days, cutoff)
         with registry.lock():
             version = registry.register(folder, params, run.curves, identity=identity, day=last_day)
+            registry.set_basis(version, basis)
             registry.write_lineage(version, spec.version, trained_on)
             registry.make_champion(version)
             export_for_daily_run(registry)
@@ -106,6 +109,7 @@ def train_champion(
         f"{version.name} is the champion of {dataset.name}: {model.summary()}, days {first_day} to {last_day}",
         f"trained on {len(train):,} windows, validated on {len(valid):,} of other users",
         *run.lines,
+        basis_line(basis),
     ]
 
 

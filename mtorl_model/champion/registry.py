@@ -22,6 +22,7 @@ from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.model_tables import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
 from lakehouse.staging import staging_folder
+from schemas.basis import IMITATION, BasisDecision
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mtorl_model.methods.method import Method
 
 LINEAGE = "lineage.json"
+UNDECIDED = BasisDecision(IMITATION, "no basis was decided for this version")
 CHALLENGER = "challenger"  # followed by the day: challenger-2022-04-24
 
 
@@ -43,7 +45,8 @@ class Version:
 
     day: the last day whose labels it was trained on. parent: the version it was fine-tuned from, "" after a full
     training. reign: its number among all champions so far (1 is the first), 0 if it never was champion. decision: the
-    decision of the promotion gate, "" before it. compared_with: the champion that the gate compared it with.
+    decision of the promotion gate, "" before it. compared_with: the champion that the gate compared it with. basis: of
+    its recommendations (evaluation/basis.py).
     withdrawn: whether it was the champion when a rollback returned to an earlier version (rollback.py).
     """
 
@@ -57,6 +60,7 @@ class Version:
     decision: str = ""
     compared_with: str = ""
     withdrawn: bool = False
+    basis: BasisDecision = UNDECIDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,10 @@ class Registry:
         """Record the gate's decision and the champion in the comparison; in one tag, so that both change together."""
         self.set_tag(version, "decision", f"{compared_with} {decision}")
 
+    def set_basis(self, version: Version, decision: BasisDecision) -> None:
+        """Record the basis of a version's recommendations."""
+        self.set_tag(version, "basis", decision.to_json())
+
     def set_tag(self, version: Version, name: str, value: str) -> None:
         """Record a fact about a version that does not depend on its weights, such as `withdrawn`."""
         _client(self.lake).set_model_version_tag(self.model, str(version.number), name, value)
@@ -251,7 +259,7 @@ def _version(registered: Any) -> Version:
     return Version(
         f"{registered.name}/{registered.version}", int(registered.version), registered.run_id, tags.get("day", ""),
         tags.get("identity", ""), tags.get("parent", ""), int(tags.get("reign", 0)), decision, compared_with,
-        "withdrawn" in tags,
+        "withdrawn" in tags, BasisDecision.from_json(tags["basis"]) if "basis" in tags else UNDECIDED,
     )  # fmt: skip
 
 

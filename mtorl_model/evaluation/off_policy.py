@@ -12,7 +12,8 @@ change of one step: the policy chooses at the moments of the log, given the hist
 Shapes: N labels, A channels, F features, R replicates of a bootstrap over users.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +123,7 @@ class OffPolicy:
         """propensity_N: the probability of the label's channel, > 0. predicted_NA: q, see cross_fitted_rewards."""
         self._action_N, self._reward_N, self._users = action_N, reward_N, users
         self._propensity_N, self._predicted_NA = propensity_N, predicted_NA
+        self.users = users.users
         self._never_drawn_A = np.bincount(action_N, minlength=predicted_NA.shape[1]) == 0
         self.logging_R = self._mean(reward_N)
 
@@ -190,41 +192,44 @@ class OffPolicy:
         return estimates
 
 
-def policy_report(
-    policy_NA: Floats,
-    action_N: Ints,
-    reward_N: Floats,
-    features_NF: npt.NDArray[Any],
-    previous_N: Ints,
-    day_N: npt.NDArray[Any],
-    logged_N: Floats,
-    user_N: npt.NDArray[Any],
-    best_fixed: int,
-    channels: tuple[str, ...],
-    seed: int = 0,
-) -> dict[str, Any]:
-    """`policy` of metrics.json. All arguments contain only labels whose channel was drawn at random.
+class DrawnLabels(NamedTuple):
+    """N labels whose channel was drawn at random.
 
     previous_N: the user's previous channel, -1 without one; the context of the uniformity test. logged_N: the chance of
     the label's channel in the log; it is not used if it is constant for each channel and day, because the day's shares
-    are better estimates. best_fixed: the channel with the highest rate among training users. The headline value is that
-    of the recommended channel (equation 10); the value of the stochastic policy (equation 11) is reported as well.
+    are better estimates.
     """
-    users = UserBootstrap(user_N, seed=seed)
+
+    action_N: Ints
+    reward_N: Floats
+    feature_NF: npt.NDArray[Any]
+    previous_N: Ints
+    day_N: npt.NDArray[Any]
+    logged_N: Floats
+    user_N: npt.NDArray[Any]
+
+
+class Identified(NamedTuple):
+    """A log that identifies the value of another policy; p and strength: of the test of randomness, None without it."""
+
+    log: OffPolicy
+    reason: str
+    p: float | None
+    strength: float | None
+
+
+def identify(labels: DrawnLabels, actions: int, seed: int = 0) -> Identified | dict[str, Any]:
+    """The log for off-policy estimates; not_identified(reason) if there are too few labels or they were not random."""
+    users = UserBootstrap(labels.user_N, seed=seed)
+    action_N, day_N, logged_N = labels.action_N, labels.day_N, labels.logged_N
     if len(action_N) < FEWEST_LABELS or users.users < FEWEST_USERS:
         return not_identified(
             f"only {len(action_N)} exposures of {users.users} users whose channel was drawn at random: too few"
         )
-    actions = policy_NA.shape[1]
-    recommended_NA = np.eye(actions)[policy_NA.argmax(axis=1)]
-    never_drawn_A = np.bincount(action_N, minlength=actions) == 0
-    never_drawn = float(recommended_NA[:, never_drawn_A].sum(axis=1).mean())
-    if never_drawn > _MAX_NEVER_DRAWN:
-        return not_identified(f"{never_drawn:.0%} of the recommendations are channels that were never drawn")
     contextual = depends_on_context(action_N, day_N, logged_N)
     # Contextual chances cannot be checked against the shares. But the mean of 1 / chance is at most the number of
     # channels, whatever the chances depend on.
-    p, strength = (None, None) if contextual else uniformity(action_N, previous_N + 1, day_N)
+    p, strength = (None, None) if contextual else uniformity(action_N, labels.previous_N + 1, day_N)
     counted = estimate(users.sums(1 / logged_N[:, None])[:, 0] / users.sums(np.ones((len(action_N), 1)))[:, 0])
     if contextual and counted["low"] is not None and counted["low"] > actions:
         return not_identified(
@@ -235,30 +240,60 @@ def policy_report(
             f"the channel depends on the one before (p = {p:.1g}, V = {strength:.2f}): it was not drawn at random"
         ) | {"labels": len(action_N)}
     propensity_N = logged_N if contextual else daily_propensities(action_N, day_N, actions)
-    predicted_NA = cross_fitted_rewards(features_NF, action_N, reward_N, user_N, actions, seed=seed)
-    log = OffPolicy(action_N, reward_N, propensity_N, predicted_NA, users)
-    deterministic = log.report(recommended_NA, best_fixed, deterministic=True)
+    predicted_NA = cross_fitted_rewards(labels.feature_NF, action_N, labels.reward_N, labels.user_N, actions, seed=seed)
+    chances = "chances that the log names" if contextual else "shares of each day"
+    log = OffPolicy(action_N, labels.reward_N, propensity_N, predicted_NA, users)
+    return Identified(log, f"the channel was drawn at random, with the {chances}", p, strength)
+
+
+def policy_report(
+    labels: DrawnLabels,
+    recommended: Mapping[str, Ints],
+    basis: str,
+    policy_NA: Floats,
+    best_fixed: int,
+    channels: tuple[str, ...],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`policy` of metrics.json.
+
+    recommended: for each basis the channel that it recommends at the labels, [N]. basis: that of the published policy,
+    whose value is the headline. best_fixed: the channel with the highest effect among training users. The value of the
+    stochastic policy that imitates the log, policy_NA (equation 11), is reported as well.
+    """
+    actions = len(channels)
+    never_drawn_A = np.bincount(labels.action_N, minlength=actions) == 0
+    if (
+        never_drawn := float(never_drawn_A[recommended[basis]].mean()) if len(labels.action_N) else 0
+    ) > _MAX_NEVER_DRAWN:
+        return not_identified(f"{never_drawn:.0%} of the recommendations are channels that were never drawn")
+    identified = identify(labels, actions, seed)
+    if not isinstance(identified, Identified):
+        return identified
+    log = identified.log
+    bases = {
+        name: log.report(np.eye(actions)[channel_N], best_fixed, deterministic=True)
+        for name, channel_N in recommended.items()
+    }
+    published = bases[basis]
     fixed = {channel: estimate(log.snips(log.fixed_policy(a))) for a, channel in enumerate(channels)}
     return {
         "identified": True,
-        "why": "the channel was drawn at random, with the "
-        + ("chances that the log names" if contextual else "shares of each day"),
-        "labels": len(action_N),
-        "users": users.users,
-        "value": {
-            "snips": deterministic["snips"]["value"],
-            "low": deterministic["snips"]["low"],
-            "high": deterministic["snips"]["high"],
-        },
+        "why": identified.reason,
+        "labels": len(labels.action_N),
+        "users": log.users,
+        "basis": basis,
+        "value": published["snips"],
         "logging_value": float(log.logging_R[0]),
         "best_fixed": fixed[channels[best_fixed]]["value"],
         "best_fixed_channel": channels[best_fixed],
-        "ess": deterministic["ess"],
-        "uniformity_p": p,
-        "dependence": strength,
+        "ess": published["ess"],
+        "uniformity_p": identified.p,
+        "dependence": identified.strength,
         "logging": estimate(log.logging_R),
         "fixed": fixed,
-        "deterministic": deterministic,
+        "deterministic": published,
+        "bases": bases,
         "stochastic": log.report(policy_NA, best_fixed, deterministic=False),
     }  # fmt: skip
 

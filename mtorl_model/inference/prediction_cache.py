@@ -27,7 +27,7 @@ from lakehouse.code_version import code_version
 from lakehouse.files import make_durable, replace_files
 from lakehouse.lake import Lake
 from mtorl_model.data.device import device
-from mtorl_model.methods.method import GAINS, POLICY, Method
+from mtorl_model.methods.method import GAINS, POLICY, VALUES, Method
 from schemas.dataset import Dataset
 
 CACHE = "answer_cache"
@@ -44,6 +44,8 @@ def record_type(model: Method) -> np.dtype[np.void]:
         fields.append(("policy", np.float64, len(model.spec.channels)))  # sums to 1
     if GAINS in model.predicts:
         fields.append(("gains", np.float64, len(model.spec.gains)))
+    if VALUES in model.predicts:
+        fields.append(("values", np.float64, (len(model.spec.channels), len(model.spec.gains))))
     fields += [
         # For each remembered step, oldest first: whether its predicted click is above tau.
         ("reliable", np.bool_, model.config.steps),

@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 
 from lakehouse.rows import ARROW_TYPES, ROWS_PER_GROUP, arrow_schema
 from mtorl_model.inference.channel_level import ALPHA, ChannelCounts, channel_level, click_gain
+from mtorl_model.inference.exploration import Recommendation, explore
 from mtorl_model.inference.prediction_cache import CachedPredictions, PredictionFile
 from mtorl_model.inference.ranking import best_first, fused_reward
 from mtorl_model.inference.user_predictions import predict_users
-from mtorl_model.methods.method import GAINS, POLICY, Method, base_rates
+from mtorl_model.methods.common.recommendation import recommended_channel
+from mtorl_model.methods.method import GAINS, POLICY, Method, Prediction, base_rates
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.tables import channel_allocation, channel_policies, user_reward_ranks
@@ -43,12 +45,19 @@ class Scores:
     predictions: PredictionFile
     predicts: frozenset[str]  # of the model
     initial_A: npt.NDArray[np.float64]  # equation 17, for the exposures that all these journeys remember
+    unknown_AG: npt.NDArray[np.float64] | None  # Method.values_of_unknown
 
     def policy_XA(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The policies of these rows (at least one): probability of each channel of the spec."""
         if POLICY not in self.predicts:
             return np.tile(self.initial_A, (len(rows_X), 1))
         return np.where(self.long_U[rows_X, None], self.predictions.take(rows_X)["policy"], self.initial_A)
+
+    def values_XAG(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """The values of these rows (at least one); None if the model does not predict them."""
+        if self.unknown_AG is None:
+            return None
+        return np.where(self.long_U[rows_X, None, None], self.predictions.take(rows_X)["values"], self.unknown_AG)
 
     def source(self, head: str, rows: pa.Array) -> pa.Array:
         """The column `source` of these rows: FROM_MODEL or INITIAL. head: POLICY or GAINS."""
@@ -88,6 +97,7 @@ def score_journeys(
         file,
         model.predicts,
         channel_level(spec.channels, counts).initial_A,
+        model.values_of_unknown(),
     )
 
 
@@ -119,24 +129,49 @@ def allocation_table(scores: Scores, model: Method, dataset: Dataset, version: s
     )
 
 
-def policies_tables(scores: Scores, model: Method, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:
-    """The table `channel_policies`, ordered by user_id, in chunks of a row group."""
+def policies_tables(
+    scores: Scores,
+    model: Method,
+    dataset: Dataset,
+    version: str,
+    day: str,
+    recommendation: Recommendation,
+) -> Iterator[pa.Table]:
+    """The table `channel_policies`, ordered by user_id, in chunks of a row group.
+
+    A user with a short journey is recommended by what is known of all users.
+    """
     channels = pa.array(model.spec.channels, pa.string())
     for rows in _row_groups(pc.sort_indices(scores.user_id)):
-        policy_XA = scores.policy_XA(rows.to_numpy())
-        users, actions = policy_XA.shape
-        keys = channels.take(pa.array(np.tile(np.arange(actions), users)))
-        offsets = pa.array(np.arange(0, users * actions + 1, actions, dtype=np.int32))
+        policy_XA, values_XAG = scores.policy_XA(rows.to_numpy()), scores.values_XAG(rows.to_numpy())
+        user_id = scores.user_id.take(rows)
+        best_X = recommended_channel(Prediction(policy_XA, None, values_XAG), recommendation.basis, model.best_channel)
+        chosen = explore(best_X, user_id, day, len(channels), recommendation.exploration)
+        values = {gain: None if values_XAG is None else values_XAG[..., k] for k, gain in enumerate(model.spec.gains)}
         yield _as_contract(
             channel_policies.channel_policies(dataset),
             {
-                "user_id": scores.user_id.take(rows),
-                "channel": channels.take(pa.array(policy_XA.argmax(axis=1))),
-                "policy": pa.MapArray.from_arrays(offsets, keys, pa.array(policy_XA.ravel())),
+                "user_id": user_id,
+                "channel": channels.take(pa.array(chosen.channel_X)),
+                "basis": pa.repeat(recommendation.basis, len(rows)),
+                "explored": pa.array(chosen.explored_X),
+                "propensity": pa.array(chosen.propensity_X),
+                **{f"expected_{gain}": _by_channel(channels, value_XA, len(rows)) for gain, value_XA in values.items()},
+                "policy": _by_channel(channels, policy_XA, len(rows)),
                 "source": scores.source(POLICY, rows),
-                **_origin(model, version, day, users),
+                **_origin(model, version, day, len(rows)),
             },
         )
+
+
+def _by_channel(channels: pa.Array, value_XA: npt.NDArray[np.float64] | None, rows: int) -> pa.Array:
+    """One map for each row, from the channel to its value; null without values."""
+    if value_XA is None:
+        return pa.nulls(rows, pa.map_(pa.string(), pa.float64()))
+    actions = len(channels)
+    keys = channels.take(pa.array(np.tile(np.arange(actions), rows)))
+    offsets = pa.array(np.arange(0, rows * actions + 1, actions, dtype=np.int32))
+    return pa.MapArray.from_arrays(offsets, keys, pa.array(value_XA.ravel()))
 
 
 def ranks_tables(scores: Scores, model: Method, dataset: Dataset, version: str, day: str) -> Iterator[pa.Table]:

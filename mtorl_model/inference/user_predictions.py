@@ -123,9 +123,11 @@ def _records(
     for start in range(0, len(rows), block):
         real = rows[start : start + block]
         filled = np.pad(real, (0, block - len(real)), mode="edge")
-        policy_B1A, gains_BLG = model.predict_last(encoded.take(filled).batch())
+        policy_B1A, gains_BLG, values_B1AG = model.predict_last(encoded.take(filled).batch())
         if policy_B1A is not None:
             records_N["policy"][real] = policy_B1A[: len(real), -1]
+        if values_B1AG is not None:
+            records_N["values"][real] = values_B1AG[: len(real), -1]
         if gains_BLG is not None:
             records_N["gains"][real] = gains_BLG[: len(real), -1]
             records_N["reliable"][real, -length:] = reliable_steps(gains_BLG, tau, dataset)[: len(real)]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # The kinds of predictions.
 POLICY = "policy"  # the probability of each channel
 GAINS = "gains"  # the probability of each gain
+VALUES = "values"  # the probability of each gain in each channel, if that channel is chosen
 FUSION = "fusion"  # weights that fuse several predictions into one ranking
 
 # Number of windows in one call of `predict` outside of scoring. Fixed, because the last bits of a matrix product depend
@@ -52,6 +53,7 @@ class Prediction(NamedTuple):
 
     policy_XA: Floats | None = None  # the probability of each channel, 0 to 1, with sum 1
     gains_XG: Floats | None = None  # the probability of each gain, 0 to 1
+    values_XAG: Floats | None = None  # the probability of each gain if that channel is chosen, 0 to 1
 
     @property
     def policy_and_gains(self) -> tuple[Floats, Floats]:
@@ -140,7 +142,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]  # of --method, and of the registered model
-    predicts: ClassVar[frozenset[str]]  # of POLICY, GAINS, FUSION
+    predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
@@ -167,9 +169,15 @@ class Method(ABC):
         """Predict every step of the batch, which is on the CPU."""
 
     def predict_last(self, batch: Batch) -> Prediction:
-        """The policy of the last step only (L = 1) and the gains of all steps. The last step must not be padding."""
-        policy_BLA, gains_BLG = self.predict(batch)
-        return Prediction(None if policy_BLA is None else policy_BLA[:, -1:], gains_BLG)
+        """Policy and values of the last step only (L = 1), gains of all steps. The last step must not be padding.
+
+        The last step is predicted as by `predict`. Gains of earlier steps may come from a cheaper part of the model.
+        """
+        policy_BLA, gains_BLG, values_BLAG = self.predict(batch)
+        last_policy_B1A, last_values_B1AG = (
+            None if array is None else array[:, -1:] for array in (policy_BLA, values_BLAG)
+        )
+        return Prediction(last_policy_B1A, gains_BLG, last_values_B1AG)
 
     def prepared(self) -> AbstractContextManager[None]:
         """A context for many predictions, also by several threads, in which shared preparations are made once."""
@@ -178,6 +186,15 @@ class Method(ABC):
     def fine_tune(self, sample: "DaySample", config: "FineTuneConfig") -> dict[str, float]:
         """Learn a day's labels, in place; returns mean losses by name. Only for methods with fine_tunes."""
         raise NotImplementedError(f"{self.name} is not fine-tuned")
+
+    def values_of_unknown(self) -> Floats | None:
+        """[A, G]: the values of a user of whom nothing is known; None if the method does not predict values."""
+        return None
+
+    @property
+    def best_channel(self) -> int:
+        """The channel of the best constant policy, as the training log shows."""
+        return self.initial_policy.best_fixed
 
     @property
     def adjustment_A(self) -> Floats:

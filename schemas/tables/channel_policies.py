@@ -1,24 +1,49 @@
 """One row per user: the channel to use next, and the probability of each channel."""
 
+from schemas.basis import BASES, IMITATION, VALUE
 from schemas.contract import Column, Severity, Table
 from schemas.dataset import Dataset
 from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import CHANNEL_POLICIES
 
 FROM_MODEL, INITIAL = "model", "initial"
+RECOMMENDATION = "recommendation"  # how channels were chosen, in the manifests of scores: basis and exploration
 FEWEST_USERS = 10  # with fewer users scored by the model, their policies are not compared with each other
 NEARLY_ALL = 0.99  # share of these users with the same recommended channel
 COLLAPSED = 0.95  # mean probability of that channel
 
 
 def channel_policies(dataset: Dataset) -> Table:
+    values = [f"expected_{gain}" for gain in dataset.gain_names]
+    value, probable = (
+        values[0],
+        " AND ".join(
+            f"coalesce(list_min(map_values({v})) >= 0 AND list_max(map_values({v})) <= 1, true)" for v in values
+        ),
+    )
     return Table(
         name=CHANNEL_POLICIES,
         doc=__doc__,
         columns=(
             dataset.user_id.column,
-            Column("channel", "string", "the recommended channel: the most probable one (equation 10)"),
-            Column("policy", "map<string, double>", "probability of each channel; sums to 1 (equation 11)"),
+            Column("channel", "string", "the channel to use: the recommended one, or a drawn one if `explored`"),
+            Column("basis", "string", "of the recommended channel: value, imitation or constant (schemas/basis.py)"),
+            Column("explored", "boolean", "whether the channel was drawn, to learn what other channels are worth"),
+            Column("propensity", "double", "probability with which this channel was chosen; 1 without exploration"),
+            *(
+                Column(
+                    f"expected_{gain}",
+                    "map<string, double>",
+                    f"probability of {gain} in each channel; null if the model does not predict it",
+                    nullable=True,
+                )
+                for gain in dataset.gain_names
+            ),
+            Column(
+                "policy",
+                "map<string, double>",
+                "probability that the log chooses each channel; sums to 1 (equation 11)",
+            ),
             Column("source", "string", "model, or initial for a user whose journey is too short (equation 17)"),
             Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
             Column("feature_spec", "string", "version of the feature spec that the model reads"),
@@ -29,7 +54,10 @@ def channel_policies(dataset: Dataset) -> Table:
             unique("user_id", rationale="one user, one policy"),
             between("total", low=1 - 1e-6, high=1 + 1e-6, rationale="probabilities sum to 1"),
             between("lowest", low=0, rationale="a probability is never negative"),
-            holds("is_best", rationale="the recommended channel is the most probable one"),
+            holds("is_best", rationale="without exploration, the channel is the best one by its basis"),
+            holds("probable", rationale="a value in a channel is a probability"),
+            between("propensity", low=0, high=1, above_low=True, rationale="off-policy estimates divide by it"),
+            one_of("basis", BASES, rationale="the reader must know which"),
             one_of("source", (FROM_MODEL, INITIAL), rationale="the reader must know which"),
             holds(
                 "policies_differ",
@@ -45,15 +73,24 @@ def channel_policies(dataset: Dataset) -> Table:
         # initial policy, so they are left out. `nearly all` is used because a few users who differ from all others do
         # not show that the model depends on the user.
         audit_duckdb_sql=f"""
-            WITH modelled AS (SELECT channel, policy FROM partition WHERE source = '{FROM_MODEL}'),
+            WITH imitation AS (
+              SELECT policy,
+                     map_keys(policy)[list_position(map_values(policy), list_max(map_values(policy)))] AS channel
+              FROM partition WHERE source = '{FROM_MODEL}'),
             together AS (
               SELECT count(*) >= {FEWEST_USERS} AND avg((channel = leader)::INT) >= {NEARLY_ALL} AS alike,
                      avg(coalesce(policy[leader], 0)) >= {COLLAPSED} AS sure
-              FROM modelled CROSS JOIN (SELECT mode(channel) AS leader FROM modelled))
-            SELECT user_id, channel, source, list_sum(map_values(policy)) AS total,
+              FROM imitation CROSS JOIN (SELECT mode(channel) AS leader FROM imitation)),
+            leading AS (SELECT mode(channel) AS leader FROM partition WHERE NOT explored)
+            SELECT user_id, channel, source, basis, propensity,
+                   list_sum(map_values(policy)) AS total,
                    list_min(map_values(policy)) AS lowest,
-                   policy[channel] = list_max(map_values(policy)) AS is_best,
+                   explored OR CASE basis
+                     WHEN '{VALUE}' THEN {value}[channel] = list_max(map_values({value}))
+                     WHEN '{IMITATION}' THEN policy[channel] = list_max(map_values(policy))
+                     ELSE channel = leading.leader END AS is_best,
+                   {probable} AS probable,
                    source <> '{FROM_MODEL}' OR NOT (alike AND sure) AS policies_differ,
                    source <> '{FROM_MODEL}' OR NOT alike OR sure AS recommendations_differ
-            FROM partition CROSS JOIN together""",
+            FROM partition CROSS JOIN leading CROSS JOIN together""",
     )

@@ -20,7 +20,7 @@ from mtorl_model.methods.method import Prediction
 
 Floats = npt.NDArray[np.float64]
 
-PRIOR_LABELS = 200.0
+PRIOR_LABELS = 1000.0  # more than it seems: the labels of one user depend on each other
 _SMALLEST = 1e-6  # probabilities nearer to 0 or 1 have the log-odds of this one
 
 

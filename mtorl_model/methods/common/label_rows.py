@@ -23,6 +23,11 @@ class LabelRows(NamedTuple):
     user_N: npt.NDArray[np.int64]  # a number for each user
     prediction: Prediction | None
 
+    def take(self, rows: Any) -> "LabelRows":
+        """A selection of the labels: indices, a slice or a mask."""
+        chosen: dict[str, Any] = {name: array[rows] for name, array in self._asdict().items() if name != "prediction"}
+        return LabelRows(**chosen, prediction=self.prediction.take(rows) if self.prediction else None)
+
 
 def draw_labels(
     store: WindowStore, most: int, seed: int, predict: Callable[..., Prediction] | None = None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mtorl_model.data.reward_inputs import RewardInputs
+from mtorl_model.methods.common.channel_value import ValueConfig
 from mtorl_model.methods.common.label_trees import TreesConfig
 from mtorl_model.methods.method import MethodConfig, choose_preset
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS, RewardForm
@@ -27,8 +28,8 @@ class ModelConfig(JsonConfig):
     # tau: policies are divided by the training share of their channel to the power of tau, and scaled to sum to 1.
     # 0 is as in the paper; a larger value predicts rare channels more often, and is less accurate overall.
     prior_adjustment: float = 0.0
-    # Gradient boosting of the same inputs beside the networks, blended with them (methods/common/blend.py). Not in the
-    # paper, which has False.
+    # Gradient boosting of the same inputs beside the networks, blended with them (methods/common/blend.py), and the
+    # value of each channel (methods/common/channel_value.py). Not in the paper, which has False.
     trees: bool = False
     use_state_encoder: bool = True  # False: figure 2 "w/o CausalState", the causal states are the embedded inputs
     use_attention: bool = True  # False: figure 2 "w/o CausalAttn", equation 8 starts from the causal states
@@ -72,7 +73,9 @@ class MTORLConfig(MethodConfig):
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    boosting: TreesConfig = field(default_factory=TreesConfig)  # read if model.trees
+    # Used if model.trees:
+    boosting: TreesConfig = field(default_factory=TreesConfig)
+    values: ValueConfig = field(default_factory=ValueConfig)
 
     @property
     def steps(self) -> int:

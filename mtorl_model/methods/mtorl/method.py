@@ -20,14 +20,15 @@ from torch.nn.utils import parametrize
 
 from mtorl_model.data.batch import Batch, step_features
 from mtorl_model.data.device import device
-from mtorl_model.data.encoding import input_sizes
+from mtorl_model.data.encoding import input_names, input_sizes
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.window_store import WindowStore
 from mtorl_model.methods import register
 from mtorl_model.methods.common.blend import Blend, fit_blend
+from mtorl_model.methods.common.channel_value import ChannelValues
 from mtorl_model.methods.common.label_rows import draw_labels
 from mtorl_model.methods.common.label_trees import Features, LabelTrees, state_part
-from mtorl_model.methods.method import GAINS, POLICY, Floats, Method, Prediction, Run, State
+from mtorl_model.methods.method import GAINS, POLICY, VALUES, Floats, Method, Prediction, Run, State, base_rates
 from mtorl_model.methods.mtorl.config import MTORLConfig, presets
 from mtorl_model.methods.mtorl.losses import MTORLLoss
 from mtorl_model.methods.mtorl.network import Network, Output
@@ -45,7 +46,6 @@ class MTORL(Method):
     """The paper's method, corrected; config.train.members networks."""
 
     name = "mtorl"
-    predicts = frozenset({POLICY, GAINS})
     fine_tunes = True
     Config = MTORLConfig
     config: MTORLConfig
@@ -56,6 +56,8 @@ class MTORL(Method):
         self.histories: list[History] = []  # of the last fit, one a network
         self.trees: LabelTrees | None = None  # None if config.model.trees is False
         self.blend = Blend.equal(len(spec.gains), 2)  # of the networks and the trees, in this order
+        self.values: ChannelValues | None = None
+        self.predicts = frozenset({POLICY, GAINS, VALUES} if config.model.trees else {POLICY, GAINS})
 
     @property
     def fits_latest(self) -> bool:
@@ -111,11 +113,13 @@ class MTORL(Method):
         return self
 
     def _fit_trees(self, train: WindowStore) -> None:
-        """Fit the trees on labels of the windows; see gain_weights for gains that may still follow."""
+        """Fit trees and values on labels of the windows; see gain_weights for gains that may still follow."""
         config = self.config.boosting
         predict = None if (train.windows.maturity_NLG[:] == 1).all() else self._networks_prediction
         labels = draw_labels(train, config.most_labels, config.tree_seed, predict)
         self.trees = LabelTrees.fit(labels, config, len(self.spec.channels))
+        names = input_names(self.spec, self.config.reward_inputs)
+        self.values = ChannelValues.fit(labels, names, self.spec.channels, self.config.values)
 
     def _fit_blend(self, valid: WindowStore) -> None:
         assert self.trees is not None
@@ -160,10 +164,10 @@ class MTORL(Method):
             is_last_BL[:, -1] = True
             policy_B1A, gains_BLG = predicted.policy_and_gains
             last = Prediction(policy_B1A, gains_BLG[:, -1:])
-            features_BF = step_features(batch, is_last_BL)
-            all_B1 = np.ones((len(features_BF), 1), np.bool_)
-            policy_B1A, gains_BLG[:, -1:] = self._blended(last, features_BF, all_B1).policy_and_gains
-            predicted = Prediction(policy_B1A, gains_BLG)
+            all_B1 = np.ones((len(policy_B1A), 1), np.bool_)
+            last = self._blended(last, step_features(batch, is_last_BL), all_B1)
+            gains_BLG[:, -1:] = last.policy_and_gains[1]
+            predicted = last._replace(gains_XG=gains_BLG)
         return self._adjusted(predicted)
 
     @torch.inference_mode()
@@ -178,12 +182,18 @@ class MTORL(Method):
         return self._mean([(network, network.last_step(batch)) for network in self._ready()])
 
     def _blended(self, networks: Prediction, features_NF: Features, steps_BL: Bools) -> Prediction:
-        """The blend at the marked steps, whose features these are; the networks' prediction at the other steps."""
+        """The blend and the values at the marked steps, whose features these are.
+
+        At the other steps, which are padding, it is the networks' prediction, and values are 0.
+        """
         assert self.trees is not None
+        assert self.values is not None
         blended = self.blend.predict([networks.take(steps_BL), self.trees.predict(features_NF)])
         policy_BLA, gains_BLG = (array.copy() for array in networks.policy_and_gains)
         policy_BLA[steps_BL], gains_BLG[steps_BL] = blended.policy_and_gains
-        return Prediction(policy_BLA, gains_BLG)
+        values_BLAG = np.zeros((*policy_BLA.shape, gains_BLG.shape[-1]))
+        values_BLAG[steps_BL] = self.values.values(features_NF, gains_BLG[steps_BL])
+        return Prediction(policy_BLA, gains_BLG, values_BLAG)
 
     def _adjusted(self, predicted: Prediction) -> Prediction:
         policy_XA, _ = predicted.policy_and_gains
@@ -214,6 +224,13 @@ class MTORL(Method):
         # float32 sums to 1 within 1e-7 only, and its sums of probabilities can pass 1 by as much.
         return Prediction(policy_BLA, np.minimum(gains_BLG, 1.0))
 
+    def values_of_unknown(self) -> Floats | None:
+        return None if self.values is None else self.values.of_unknown(np.array(base_rates(self)))
+
+    @property
+    def best_channel(self) -> int:
+        return super().best_channel if self.values is None else self.values.best_channel
+
     @property
     def adjustment_A(self) -> Floats:
         """The channels' shares in training, to the power of prior_adjustment."""
@@ -230,16 +247,19 @@ class MTORL(Method):
         if self.trees is not None:
             state |= {f"trees.{name}": array for name, array in self.trees.state().items()}
             state |= {f"blend.{name}": array for name, array in self.blend.state().items()}
+        if self.values is not None:
+            state |= {f"values.{name}": array for name, array in self.values.state().items()}
         return state
 
     def restore(self, state: State) -> None:
-        parts = {name: state_part(state, name) for name in ("trees", "blend")}
+        parts = {name: state_part(state, name) for name in ("trees", "blend", "values")}
         weights = {k: torch.from_numpy(array) for k, array in state.items() if k.partition(".")[0] not in parts}
         self.networks = tuple(self._network() for _ in self._seeds())
         torch.nn.ModuleList(self.networks).load_state_dict(weights)
         if self.config.model.trees:
             self.trees = LabelTrees.from_state(parts["trees"], len(self.spec.channels), len(self.spec.gains))
             self.blend = Blend.from_state(parts["blend"])
+            self.values = ChannelValues.from_state(parts["values"], len(self.spec.gains))
 
     def summary(self) -> str:
         weights = sum(p.numel() for p in self.networks[0].parameters())

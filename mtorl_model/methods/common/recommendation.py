@@ -1,0 +1,24 @@
+"""The channel that is recommended to each user, by its basis."""
+
+import numpy as np
+import numpy.typing as npt
+
+from mtorl_model.methods.method import Prediction
+from schemas.basis import CONSTANT, IMITATION, VALUE
+
+
+def recommended_channel(prediction: Prediction, basis: str, best_channel: int) -> npt.NDArray[np.int64]:
+    """[X]: VALUE: the channel with the highest probability of the first gain; IMITATION: the most probable channel of
+    the policy (equation 10); CONSTANT: best_channel for everyone.
+
+    Raises TypeError if the prediction lacks what the basis needs.
+    """
+    policy_XA, _, values_XAG = prediction
+    if basis == VALUE and values_XAG is not None:
+        return np.asarray(values_XAG[..., 0].argmax(axis=-1))
+    if basis == IMITATION and policy_XA is not None:
+        return np.asarray(policy_XA.argmax(axis=-1))
+    known = next((array for array in prediction if array is not None), None)
+    if basis == CONSTANT and known is not None:
+        return np.full(known.shape[: known.ndim - (2 if known is values_XAG else 1)], best_channel)
+    raise TypeError(f"the prediction has no basis {basis}")
