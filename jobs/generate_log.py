@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from jobs.generator.behaviour import CHANNEL_EFFECTS
 from jobs.generator.criteo import write_criteo
 from jobs.generator.kuairand import RANDOM_FROM, write_kuairand
 from jobs.generator.size import Size
@@ -29,11 +30,13 @@ def main() -> None:
     with _whole_folder(args.out.resolve()) as folder:
         if args.layout == "kuairand":
             first_day = checked_day(args.first_day or RANDOM_FROM)
-            rows = write_kuairand(folder, size, first_day, standard=not args.no_standard_log, truth=args.truth)
+            effect = CHANNEL_EFFECTS[args.channel_effect]
+            standard = not args.no_standard_log
+            rows = write_kuairand(folder, size, first_day, standard=standard, truth=args.truth, effect=effect)
         else:
             if args.first_day or args.no_standard_log:
                 raise UserError("--first-day and --no-standard-log belong to the kuairand layout; criteo has neither")
-            rows = write_criteo(folder, size, truth=args.truth)
+            rows = write_criteo(folder, size, truth=args.truth, effect=CHANNEL_EFFECTS[args.channel_effect])
     print(f"{args.out}: {rows:,} rows of {size.users:,} simulated users over {size.days} days (seed {size.seed})")
 
 
@@ -52,6 +55,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="other users in the same world; default %(default)s")
     parser.add_argument("--first-day", help=f"kuairand: YYYY-MM-DD, default {RANDOM_FROM}")
     parser.add_argument("--no-standard-log", action="store_true", help="kuairand: random exposures only")
+    parser.add_argument("--channel-effect", choices=CHANNEL_EFFECTS, default="medium",
+                        help="how much the best channel differs between users; default %(default)s")  # fmt: skip
     parser.add_argument("--truth", action="store_true", help="also write the true probabilities, to DIR/_truth")
     return parser.parse_args()
 

@@ -68,6 +68,33 @@ def metric_lines(metrics_file: Path) -> list[str]:
         f"({metrics['labels']:,} exposures)",
         f"  {'next channel':<15} {_channel_figures(metrics)}",
         *(f"  {gain:<15} {_gain_figures(metrics, gain)}" for gain in metrics["reward"]),
+        *([f"  {'channel policy':<15} {_policy_figures(metrics['policy'])}"] if metrics["channel"] else []),
+        *_behind_boosting(metrics),
+    ]
+
+
+def _policy_figures(policy: dict[str, Any]) -> str:
+    if not policy["identified"]:
+        return f"its value is not known: {policy['why']}"
+    value, constant = policy["deterministic"]["dr"]["value"], policy["deterministic"]["minus_best_fixed"]["value"]
+    difference = "" if constant is None else f" ({constant:+.3f} to always {policy['best_fixed_channel']})"
+    return (
+        f"recommended by {policy['basis']}: {value:.3f} per exposure{difference}; the log {policy['logging_value']:.3f}"
+    )
+
+
+def _behind_boosting(metrics: dict[str, Any]) -> list[str]:
+    """A line if the model's AUC of a gain is credibly below that of gradient boosting, and what to do then."""
+    behind = [
+        gain
+        for gain, baselines in metrics["model_minus_baseline"]["reward"].items()
+        if (high := baselines.get("gradient_boosting", {}).get("auc", {}).get("high")) is not None and high < 0
+    ]
+    if not behind:
+        return []
+    return [
+        f"  {', '.join(behind)}: below gradient boosting, so the networks have learned too little for this log:",
+        "  train on more days or users, or train the trees alone (python -m mtorl_model.train --method boosting)",
     ]
 
 

@@ -14,7 +14,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from mtorl_model.budget.training_level import training_level
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.inference.channel_level import ChannelLevel
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.label_trees import TreesConfig, classifier
@@ -58,7 +57,7 @@ def learn(users: int, training: int = 0, *, log: Callable[[str], None] = print) 
     encoder = Encoder(spec, DATASET, MODEL.form.inputs)
     train_log = simulate_log(encoder, users, TRAIN_SEED + training)
     valid_log = simulate_log(encoder, max(users // 8, 50), VALIDATION_SEED + training, train_log.maturity)
-    train, valid = WindowsInMemory(train_log.windows), WindowsInMemory(valid_log.windows)
+    train, valid = train_log.store(), valid_log.store()
     log(f"{len(train)} windows of {users} users to train on, {len(valid)} of others to validate")
     config = MTORLConfig(MODEL, LOSS, replace(TRAIN, seed=TRAIN.seed + training))
     initial = fit_initial_policy(train, spec)

@@ -18,6 +18,7 @@ from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.delayed_feedback import Maturity, estimate_delays
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.reward_inputs import RewardInputs
+from mtorl_model.data.window_store import WindowsInMemory
 from schemas.steps import last_column, mean_column, switches_column
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from simulation.simulator import DATASET, HOURS, WEIGHTS, Simulator
@@ -39,11 +40,18 @@ _USERS_FOR_SCALES = 500
 
 @dataclass(frozen=True)
 class Log:
-    """Windows of a simulated log, and the costs of their steps."""
+    """Windows of a simulated log, their users, and the costs and propensities of their steps."""
 
     windows: Encoded
     cost_nano_WL: Any
     maturity: Maturity  # of a conversion
+    user_W: Any
+    propensity_WL: Any
+
+    def store(self, *, with_propensities: bool = False) -> WindowsInMemory:
+        """The windows to learn from. with_propensities: the learner may know them."""
+        propensity_WL = (self.propensity_WL * self.windows.label_NL).astype(np.float32)
+        return WindowsInMemory(self.windows, self.user_W, propensity_WL if with_propensities else None)
 
 
 def fit_spec(users: int, seed: int, reward_inputs: RewardInputs) -> FeatureSpec:
@@ -81,12 +89,15 @@ def _unscaled_spec() -> FeatureSpec:
     )
 
 
-def simulate_log(encoder: Encoder, users: int, seed: int, maturity: Maturity | None = None) -> Log:
+def simulate_log(
+    encoder: Encoder, users: int, seed: int, maturity: Maturity | None = None, simulator: Simulator | None = None
+) -> Log:
     """The past of a seed's users. Every exposure after a user's first is a label once, as in `sequences`.
 
-    maturity: None to estimate it from this log, which must not be that of the validation users.
+    maturity: None to estimate it from this log, which must not be that of the validation users. simulator: None for the
+    users of the seed in the default world.
     """
-    simulator = Simulator(users, seed)
+    simulator = simulator or Simulator(users, seed)
     arrays = _step_arrays(encoder, simulator)
     if maturity is None:
         is_known_R = arrays["gains_NLG"][:, CONVERSION] > 0
@@ -106,7 +117,8 @@ def simulate_log(encoder: Encoder, users: int, seed: int, maturity: Maturity | N
     fields = {
         name: arrays[name][row_WL[:, -1]] if name.startswith("profile") else cut(name) for name in Encoded._fields
     }
-    return Log(Encoded(**{**fields, "label_NL": label_WL, "valid_NL": valid_WL}), cut("cost"), maturity)
+    windows = Encoded(**{**fields, "label_NL": label_WL, "valid_NL": valid_WL})
+    return Log(windows, cut("cost"), maturity, arrays["user"][row_WL[:, -1]], cut("propensity"))
 
 
 def _step_arrays(encoder: Encoder, simulator: Simulator) -> dict[str, Any]:
@@ -115,7 +127,9 @@ def _step_arrays(encoder: Encoder, simulator: Simulator) -> dict[str, Any]:
     delay_s: of a conversion, from the exposure until it is known; age_s: from the exposure to the campaigns' start.
     """
     memory = JourneyMemory(encoder, DATASET, simulator.profile, len(simulator.users), STEPS)
-    parts: dict[str, list[Any]] = {name: [] for name in (*Encoded._fields, "user", "cost", "age_s", "delay_s")}
+    parts: dict[str, list[Any]] = {
+        name: [] for name in (*Encoded._fields, "user", "cost", "propensity", "age_s", "delay_s")
+    }
     for number, (moment, outcome) in enumerate(simulator.reset()):
         memory.add_late_gains(moment.late)
         step = memory.observe(outcome, moment.context)
@@ -130,6 +144,7 @@ def _step_arrays(encoder: Encoder, simulator: Simulator) -> dict[str, Any]:
         parts["delay_s"].append((known_at_ms_N - outcome.at_ms_N) / 1000)
         parts["user"].append(outcome.user_N)
         parts["cost"].append(outcome.cost_nano_N)
+        parts["propensity"].append(simulator.past_propensities[number])
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from jobs.generator.behaviour import BehaviourModel, Floats, Outcomes, State, criteo_world
 from jobs.generator.criteo import POLICY
+from jobs.generator.policy import LoggingPolicy
 from mtorl_model.budget.environment import LateGain, Moment, Outcome
 from mtorl_model.budget.strategy import draw
 from mtorl_model.data.money import Ints, cost_nano
@@ -58,8 +59,11 @@ class ObservedClicks(NamedTuple):
 class Simulator:
     """Users of one seed. The same seed and offers give the same outcomes."""
 
-    def __init__(self, users: int, seed: int, world: BehaviourModel | None = None) -> None:
-        self.world = world or criteo_world()
+    def __init__(
+        self, users: int, seed: int, world: BehaviourModel | None = None, policy: LoggingPolicy = POLICY
+    ) -> None:
+        """policy: chooses the channels of the past."""
+        self.world, self.policy = world or criteo_world(), policy
         if self.world.cost_C is None:
             raise UserError("a world without costs has no budget to spend: give it cost_C")
         self.cost_C = self.world.cost_C
@@ -78,8 +82,9 @@ class Simulator:
         self.round_number = -PAST_ROUNDS - 1  # the current round; rounds of the past are negative
         self._pending: list[LateGain] = []
         self.truth = Truth()
-        # By round of the past: full outcomes, late ones included, and when its conversions become known.
+        # By round of the past: full outcomes, late ones included; propensities; when its conversions become known.
         self.past_gains: list[Ints] = []
+        self.past_propensities: list[Floats] = []  # of the channel that was chosen
         self.past_known_at_ms: list[Ints] = []
         self.observed: list[ObservedClicks] = []
 
@@ -90,7 +95,9 @@ class Simulator:
             rng = self._rng(_HABIT, number)
             active_U = rng.random(len(self.users)) < self._activity_U
             user_N = np.flatnonzero(active_U)
-            channel_N = draw(POLICY.probabilities(self.world, self.state), rng)[user_N]
+            probability_UC = self.policy.probabilities(self.world, self.state)
+            channel_N = draw(probability_UC, rng)[user_N]
+            self.past_propensities.append(probability_UC[user_N, channel_N])
             moment = self._moment(number)
             rows = pa.array(user_N)
             context = {name: values.take(rows) for name, values in moment.context.items()}

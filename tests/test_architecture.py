@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "bin": "schemas",  # what make starts
     "simulation": (  # the one place that sees both the truth and the model
         "schemas lakehouse jobs.generator mtorl_model.data mtorl_model.training mtorl_model.methods "
-        "mtorl_model.inference mtorl_model.budget"
+        "mtorl_model.inference mtorl_model.evaluation mtorl_model.budget"
     ),
     "benchmarks": ("schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.champion"),
 }

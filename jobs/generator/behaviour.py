@@ -147,24 +147,35 @@ def _tastes(channels: int, dimensions: int, general: float, special: float) -> F
     return np.column_stack([np.full(channels, general), directions])
 
 
-def kuairand_world() -> BehaviourModel:
-    """Short videos: the channel is the duration class, a conversion is a long view and comes with its click."""
-    special = 1.3 * np.array([[1.0, 0.0], [-0.5, 0.866], [-0.5, -0.866]])
+# How much the best channel differs from user to user, as a multiple of the interests that belong to single channels.
+# With "none", a user responds to all channels alike, so that the best channel is the same for everyone.
+CHANNEL_EFFECTS = {"none": 0.0, "medium": 1.0, "strong": 2.0}
+
+
+def kuairand_world(effect: float = 1.0) -> BehaviourModel:
+    """Short videos: the channel is the duration class, a conversion is a long view and comes with its click.
+
+    effect: one of CHANNEL_EFFECTS.
+    """
+    special = 1.3 * effect * np.array([[1.0, 0.0], [-0.5, 0.866], [-0.5, -0.866]])
     return BehaviourModel(
         channels=("short", "mid", "long"),
         taste_CD=np.column_stack([np.full(3, 0.9), special]),
         click_bias_C=np.array([-1.85, -2.05, -2.15]),
         conversion_bias_C=np.array([-0.1, -0.5, -0.7]),
         conversion_slope=0.3,
-        fatigue_weight=0.15,
+        fatigue_weight=0.15 * min(effect, 1.0),
         fatigue_memory_s=0.5 * DAY_S,
         home_share=0.7,
         drift_memory_s=3 * DAY_S,
     )
 
 
-def criteo_world() -> BehaviourModel:
-    """Display ads: the channel is cat8, conversions come days after their click, every exposure costs."""
+def criteo_world(effect: float = 1.0) -> BehaviourModel:
+    """Display ads: the channel is cat8, conversions come days after their click, every exposure costs.
+
+    effect: one of CHANNEL_EFFECTS.
+    """
     channels = 11
     spread_C = np.linspace(-1.0, 1.0, channels)
     return BehaviourModel(
@@ -172,11 +183,11 @@ def criteo_world() -> BehaviourModel:
             "29196072", "23998111", "29841067", "9068204", "3225256", "20754144",
             "26597096", "14911188", "32440044", "5824233", "9312274",
         ),
-        taste_CD=_tastes(channels, 5, general=1.0, special=1.1),
+        taste_CD=_tastes(channels, 5, general=1.0, special=1.1 * effect),
         click_bias_C=-0.92 + 0.5 * np.roll(spread_C, 3),
         conversion_bias_C=-4.45 + 0.4 * np.roll(spread_C, 5),
         conversion_slope=0.5,
-        fatigue_weight=0.1,
+        fatigue_weight=0.1 * min(effect, 1.0),
         fatigue_memory_s=1 * DAY_S,
         home_share=0.7,
         drift_memory_s=3 * DAY_S,

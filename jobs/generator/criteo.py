@@ -46,13 +46,13 @@ POLICY = LoggingPolicy(
 )
 
 
-def write_criteo(folder: Path, size: Size, *, truth: bool) -> int:
-    """Write the one file and return its number of rows."""
+def write_criteo(folder: Path, size: Size, *, truth: bool, effect: float = 1.0) -> int:
+    """Write the one file and return its number of rows. effect: one of CHANNEL_EFFECTS."""
     if size.users > MAX_USERS:
         raise UserError(f"--users {size.users}: the criteo layout has ids for {MAX_USERS} users")
     if size.days > LONGEST_DAYS:
         raise UserError(f"--days {size.days}: the criteo layout has room for {LONGEST_DAYS}")
-    model = criteo_world()
+    model = criteo_world(effect)
     end_s = size.days * DAY_MS // 1000
     log = SortedLog(folder / ".scratch", "timestamp", 0, end_s, size.rows)
     for user_U, rng in size.blocks():

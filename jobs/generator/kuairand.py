@@ -45,16 +45,18 @@ _GIVEN_CLICK = {
 }
 
 
-def write_kuairand(folder: Path, size: Size, first_day: str, *, standard: bool, truth: bool) -> int:
+def write_kuairand(
+    folder: Path, size: Size, first_day: str, *, standard: bool, truth: bool, effect: float = 1.0
+) -> int:
     """Write the five files and return the number of log rows.
 
     As in the published log, random exposures begin on RANDOM_FROM; the file names stay as published whatever
-    the days. Without `standard` the standard logs hold only their header.
+    the days. Without `standard` the standard logs hold only their header. effect: one of CHANNEL_EFFECTS.
     """
     last_year = LAST_YEAR - 11  # a log lasts up to ten years
     if not f"{FIRST_YEAR}-01-01" <= first_day <= f"{last_year}-12-31":
         raise UserError(f"--first-day {first_day}: choose a day from {FIRST_YEAR} to {last_year}")
-    model, pool = kuairand_world(), draw_pool()
+    model, pool = kuairand_world(effect), draw_pool()
     columns = [c.name for c in get_dataset("kuairand").log.columns]
     first_ms, random_from_ms = _shanghai_midnight_ms(first_day), _shanghai_midnight_ms(RANDOM_FROM)
     end_ms = first_ms + size.days * DAY_MS

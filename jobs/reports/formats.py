@@ -21,6 +21,11 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def signed(value: float | None) -> str:
+    """A difference with its sign and four digits; "unknown" without a value."""
+    return "unknown" if value is None else f"{value:+.4f}"
+
+
 # By the name that a trend figure stores.
 FORMATS: Mapping[str, Format] = {"count": count, "share": share, "number": number}
 

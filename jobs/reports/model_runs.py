@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lakehouse.lake import Lake
 from lakehouse.model_tables import model_versions, run_curves, run_experiment
+from schemas.basis import BasisDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,7 @@ class ModelRun:
 
     run_id: of the version itself. full_training: the version that was trained from scratch. fine_tuned: the number of
     daily steps since then. curves: the figures of the full training by epoch, from 1; those of the second model of an
-    ensemble and later ones end in _2, _3, ...
+    ensemble and later ones end in _2, _3, ... basis: of its recommendations; None if none was decided.
     """
 
     version: str  # e.g. mtorl_kuairand/3
@@ -23,6 +24,7 @@ class ModelRun:
     full_training: str
     fine_tuned: int
     curves: Mapping[str, Mapping[int, float]]
+    basis: BasisDecision | None
 
 
 def find_run(lake: Lake, version: str) -> ModelRun | None:
@@ -42,4 +44,5 @@ def find_run(lake: Lake, version: str) -> ModelRun | None:
         ancestry[-1],
         len(ancestry) - 1,
         run_curves(lake, root.run_id),
+        BasisDecision.from_json(latest.tags["basis"]) if "basis" in latest.tags else None,
     )

@@ -41,9 +41,14 @@ def as_text(metrics: Mapping[str, Any]) -> str:
     if policy["identified"]:
         estimates = policy["deterministic"]
         lines += [
-            f"policy       recommended channel {in_brackets(estimates['dr'])} (doubly robust)",
+            f"policy       recommended by {policy['basis']} {in_brackets(estimates['dr'])} (doubly robust)",
             f"             {verdict(estimates['minus_logging'])} the log, {in_brackets(policy['logging'])}",
             f"             {verdict(estimates['minus_best_fixed'])} always {policy['best_fixed_channel']}",
+            *(
+                f"             by {basis} it would be {in_brackets(other['dr'])}"
+                for basis, other in policy["bases"].items()
+                if basis != policy["basis"]
+            ),
         ]
     else:
         lines.append(f"policy       value not identified: {policy['why']}")
@@ -69,5 +74,7 @@ def verdict(difference: Mapping[str, Any]) -> str:
     value, low, high = (difference[k] for k in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return "cannot be compared with"
+    if value == low == high == 0:
+        return "+0.000: the same as"
     word = "beats" if low > 0 else "falls short of" if high < 0 else "does not differ clearly from"
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]: {word}"

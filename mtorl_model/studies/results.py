@@ -83,7 +83,12 @@ def _policy(policy: Mapping[str, Any]) -> str:
         return f"Value of the policy: not identified ({policy['why']})."
     deterministic = policy["deterministic"]
     fixed = "; ".join(f"always {name} {in_brackets(value)}" for name, value in policy["fixed"].items())
+    bases = "; ".join(
+        f"by {basis} {in_brackets(other['dr'])}, minus the best constant {_difference(other['minus_best_fixed'])}"
+        for basis, other in policy["bases"].items()
+    )
     return (
+        f"Channels are recommended by {policy['basis']} ({bases}). "
         f"Value of the recommended channel (doubly robust): {in_brackets(deterministic['dr'])}; the log's own "
         f"{in_brackets(policy['logging'])}, difference {_difference(deterministic['minus_logging'])}; {fixed}; "
         f"difference to the best of these on training users, {policy['best_fixed_channel']}: "

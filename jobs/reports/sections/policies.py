@@ -3,14 +3,21 @@
 from jobs.reports.charts import bars
 from jobs.reports.content import HtmlTable, Picture, Section, TrendFigure
 from jobs.reports.day_view import DayView
-from jobs.reports.formats import count, share
+from jobs.reports.formats import count, share, signed
+from jobs.reports.model_runs import find_run
 from jobs.reports.svg import Series
+from schemas.basis import CONSTANT, IMITATION, VALUE
 from schemas.days import day_before
 from schemas.tables import CHANNEL_POLICIES, EXPOSURES, channel_policies
 
 _TITLE = "Policies: which channel next"
 _MOST_CHANNELS = 10
-_LOOK_AT_SHARES = "Look for one channel that takes all: the policy has collapsed and is the same for every user."
+_MEANING = {
+    VALUE: "the one with the highest predicted gain for the user",
+    IMITATION: "the one that the log would most probably choose",
+    CONSTANT: "the same for everyone, because on validation users no personal choice was better",
+}
+_LOOK_AT_SHARES = "Look for one channel that takes all although recommendations are personal: the policy has collapsed."
 
 
 def policies_section(view: DayView) -> Section:
@@ -30,9 +37,9 @@ def policies_section(view: DayView) -> Section:
     channels = sorted(mix, key=lambda c: -mix[c])
     most_frequent = max(best.values(), default=0) / users if users else 0.0
     return Section(
-        "policies", _TITLE, (_text(view, users, len(channels), bool(mix_before)),),
+        "policies", _TITLE, (_text(view, users, len(channels), bool(mix_before)), *_basis_text(view)),
         (_shares(channels[:_MOST_CHANNELS], mix, shown_shares, mix_before), _best_channels(best)),
-        (_channel_table(view, users, channels, mix, best, shown_shares),),
+        (*_basis_table(view), _channel_table(view, users, channels, mix, best, shown_shares)),
         (TrendFigure("Share of users who get the most frequent advice", "", most_frequent, "share", _LOOK_AT_SHARES),),
     )  # fmt: skip
 
@@ -48,6 +55,33 @@ def _text(view: DayView, users: int, channels: int, can_compare: bool) -> str:
     if channels > _MOST_CHANNELS:
         text += f" The pictures show the {_MOST_CHANNELS} largest of {channels} channels."
     return text if can_compare else f"{text} The day before has no policies to compare with."
+
+
+def _basis_text(view: DayView) -> list[str]:
+    """What the recommended channels are based on, and how many were drawn."""
+    basis, explored = view.query(
+        CHANNEL_POLICIES, 'SELECT any_value(basis), count(*) FILTER (WHERE explored) FROM "partition"'
+    )[0]
+    drawn = f" For {explored:,} users the channel was drawn at random, to learn." if explored else ""
+    return [f"The recommended channel is {_MEANING[basis]}.{drawn}"] if basis in _MEANING else []
+
+
+def _basis_table(view: DayView) -> list[HtmlTable]:
+    """The value of each basis on validation users, if the log identifies it."""
+    run = find_run(view.lake, view.manifests[CHANNEL_POLICIES].inputs.get("model", ""))
+    if run is None or run.basis is None or not run.basis.minus_constant:
+        return []
+    rows = tuple(
+        (basis, signed(figures["value"]), f"{signed(figures['low'])} to {signed(figures['high'])}")
+        for basis, figures in run.basis.minus_constant.items()
+    )
+    gain = view.dataset.gain_names[0]
+    return [
+        HtmlTable(
+            f"What a recommendation is worth on validation users ({gain} per exposure); used: {run.basis.basis}",
+            ("Recommended by", "Minus the best constant", "95 % interval"), rows, frozenset((1, 2)),
+        )
+    ]  # fmt: skip
 
 
 def _shares(
@@ -68,7 +102,7 @@ def _best_channels(best: dict[str, int]) -> Picture:
     title = "Users for whom the channel is the best"
     channels = sorted(best, key=lambda c: (-best[c], c))[:_MOST_CHANNELS]
     picture = bars(title, channels, [Series("", [best[c] for c in channels])], count)
-    return Picture(title, picture, "Look for more than one channel: users differ, so the advice should differ.")
+    return Picture(title, picture, "Look for more than one channel, unless everyone is to get the best constant one.")
 
 
 def _channel_table(

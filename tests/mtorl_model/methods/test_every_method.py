@@ -17,7 +17,7 @@ from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods import METHODS
-from mtorl_model.methods.method import GAINS, POLICY, Method, Prediction, Run
+from mtorl_model.methods.method import GAINS, POLICY, VALUES, Method, Prediction, Run
 from mtorl_model.methods.model_folder import WEIGHTS, load_model, save_model
 from mtorl_model.training.config import FineTuneConfig
 from mtorl_model.training.day_sample import DaySample
@@ -30,7 +30,7 @@ FLOAT_INPUTS = ("numeric_BLF", "action_in_BLA", "reward_in_BLR")
 # Each method uses those of these settings that it has.
 TINY = {
     "hidden": 16, "members": 2, "max_epochs": 2, "batch_size": 64, "device": "cpu", "channel_iterations": 8,
-    "gain_iterations": 8,
+    "gain_iterations": 8, "value_iterations": 8,
 }  # fmt: skip
 OVERFITS = {
     "hidden": 64, "members": 1, "max_epochs": 150, "patience": 150, "batch_size": 64, "learning_rate": 1e-2,
@@ -90,9 +90,10 @@ def test_this_suite_covers_all_methods() -> None:
 @every_method
 def test_it_predicts_exactly_the_kinds_that_it_lists(tiny: Any, name: str, batch: Batch) -> None:
     model = tiny(name)
-    policy_BLA, gains_BLG = model.predict(batch)
-    assert model.predicts <= {POLICY, GAINS}
-    assert ((policy_BLA is not None), (gains_BLG is not None)) == (POLICY in model.predicts, GAINS in model.predicts)
+    policy_BLA, gains_BLG, values_BLAG = prediction = model.predict(batch)
+    kinds = (POLICY, GAINS, VALUES)
+    assert model.predicts <= set(kinds)
+    assert [array is not None for array in prediction] == [kind in model.predicts for kind in kinds]
     shape, spec = tuple(batch.valid_BL.shape), model.spec
     if policy_BLA is not None:
         assert policy_BLA.shape == (*shape, len(spec.channels))
@@ -101,6 +102,9 @@ def test_it_predicts_exactly_the_kinds_that_it_lists(tiny: Any, name: str, batch
     if gains_BLG is not None:
         assert gains_BLG.shape == (*shape, len(spec.gains))
         assert ((gains_BLG >= 0) & (gains_BLG <= 1)).all()
+    if values_BLAG is not None:
+        assert values_BLAG.shape == (*shape, len(spec.channels), len(spec.gains))
+        assert ((values_BLAG >= 0) & (values_BLAG <= 1)).all()
 
 
 @every_method
@@ -137,12 +141,15 @@ def test_padding_is_never_read(tiny: Any, name: str, batch: Batch) -> None:
 @every_method
 def test_predict_last_agrees_with_predict(tiny: Any, name: str, batch: Batch) -> None:
     model = tiny(name)
-    all_steps, (policy_B1A, gains_BLG) = model.predict(batch), model.predict_last(batch)
-    assert (policy_B1A is None) == (all_steps.policy_XA is None)
-    if policy_B1A is not None:
-        assert policy_B1A.shape[1] == 1
-        np.testing.assert_allclose(policy_B1A[:, -1], all_steps.policy_XA[:, -1], atol=1e-5)
-    assert_same(Prediction(None, gains_BLG), Prediction(None, all_steps.gains_XG), batch.valid_BL.numpy())
+    all_steps, last = model.predict(batch), model.predict_last(batch)
+    assert [array is None for array in last] == [array is None for array in all_steps]
+    for array, expected in zip(last, all_steps, strict=True):
+        if array is not None:
+            np.testing.assert_allclose(array[:, -1], expected[:, -1], atol=1e-5)
+    assert all(array is None or array.shape[1] == 1 for array in (last.policy_XA, last.values_XAG))
+    if last.gains_XG is not None:
+        assert last.gains_XG.shape == all_steps.gains_XG.shape
+        assert ((last.gains_XG >= 0) & (last.gains_XG <= 1)).all()
 
 
 @every_method
@@ -191,9 +198,10 @@ def test_a_folder_with_code_or_other_weights_is_refused(tiny: Any, name: str, tm
 
 @every_method
 def test_one_huge_step_moves_every_array_of_the_state(name: str, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
-    model = fitted(name, *synthetic_lake, TINY)
+    model = fitted(name, *synthetic_lake, TINY | {"trees": False})  # trees learn no steps
     windows = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
-    sample = DaySample(windows, windows.take(slice(0, 0)), LabelCutoff(0, {"click": WITHOUT_DELAY}), {})
+    none = windows.take(slice(0, 0))
+    sample = DaySample(windows, none, WindowsInMemory(none), LabelCutoff(0, {"click": WITHOUT_DELAY}), {})
     config = FineTuneConfig(learning_rate=100.0, batch_size=128, max_steps=1, gradient_clip=0.0, device="cpu")
     if not model.fine_tunes:
         with pytest.raises(NotImplementedError, match=f"{name} is not fine-tuned"):
