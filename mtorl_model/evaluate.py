@@ -179,8 +179,7 @@ def evaluate_champion(
     other than that of the champion.
     """
     lake, dataset = registry.lake, registry.dataset
-    champion = registry.champion()
-    version, model = champion.name, registry.load(champion)
+    version, model = registry.load_champion()
     source = other_lake or lake
     days = [d for d in source.days(SEQUENCES, dataset) if (first_day or d) <= d <= (last_day or d)]
     for day in days:
@@ -214,7 +213,7 @@ def evaluate_champion(
         "model_version": version,
         **measure(labels, model, boosting),
         "users_left_out": len(left_out),
-        "policy": _policy(labels, source, model, days, champion.basis.basis),
+        "policy": _policy(labels, source, model, days, registry.basis_of(version).basis),
         "notes": notes,
     }
 

@@ -74,16 +74,15 @@ def score_day(
         made_by = _one_model(issued, inputs)
         if not newest and made_by and made_by.startswith(f"{registry.model}/"):
             return _unchanged(issued, dataset, day)
-        champion = registry.champion()
-        recommendation = Recommendation(champion.basis.basis if basis == BY_GATE else basis, exploration)
+        version, model = registry.load_champion()
+        recommendation = Recommendation(registry.basis_of(version).basis if basis == BY_GATE else basis, exploration)
         is_same = all(manifest and manifest.inputs.get(RECOMMENDATION) == str(recommendation) for manifest in issued)
-        if made_by == champion.name and is_same:
+        if made_by == version and is_same:
             return _unchanged(issued, dataset, day)
-        model = registry.load(champion)
         if basis not in (BY_GATE, *possible_bases(model)):
-            raise UserError(f"{champion.name} does not predict what --basis {basis} needs: train it with trees, or "
-                            "leave out --basis")  # fmt: skip
-        return _publish_scores(lake, dataset, day, champion.name, model, recommendation, rows_per_read)
+            raise UserError(f"{version} does not predict what --basis {basis} needs: train it with trees, or leave out "
+                            "--basis")  # fmt: skip
+        return _publish_scores(lake, dataset, day, version, model, recommendation, rows_per_read)
 
 
 def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> str | None:

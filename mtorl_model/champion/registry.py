@@ -181,6 +181,10 @@ class Registry:
         """Record the basis of a version's recommendations."""
         self.set_tag(version, "basis", decision.to_json())
 
+    def basis_of(self, name: str) -> BasisDecision:
+        """The basis that was decided for the version of that name; UNDECIDED without a decision."""
+        return next((version.basis for version in self.versions() if version.name == name), UNDECIDED)
+
     def set_tag(self, version: Version, name: str, value: str) -> None:
         """Record a fact about a version that does not depend on its weights, such as `withdrawn`."""
         _client(self.lake).set_model_version_tag(self.model, str(version.number), name, value)

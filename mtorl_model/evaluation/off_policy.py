@@ -283,7 +283,11 @@ def policy_report(
         "labels": len(labels.action_N),
         "users": log.users,
         "basis": basis,
-        "value": published["snips"],
+        "value": {
+            "snips": published["snips"]["value"],
+            "low": published["snips"]["low"],
+            "high": published["snips"]["high"],
+        },
         "logging_value": float(log.logging_R[0]),
         "best_fixed": fixed[channels[best_fixed]]["value"],
         "best_fixed_channel": channels[best_fixed],

@@ -27,6 +27,7 @@ from mtorl_model.evaluate import evaluate_champion, measure
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each, predict_labels, previous_channel
 from mtorl_model.evaluation.text import as_text
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
+from mtorl_model.methods.common.label_trees import LabelTrees
 from mtorl_model.methods.method import Prediction
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL
@@ -164,8 +165,8 @@ def test_boosting_is_adjusted_like_the_model(trained, monkeypatch):
     )
     boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy)
     chances = np.array([[0.6, 0.4], [0.5, 0.5], [0.9, 0.1]])
-    boosting._channel = SimpleNamespace(classes_C=np.array([0, 2]), probabilities=lambda _: chances)
-    boosting._gains = (0.5,) * len(model.spec.gains)
+    channel = SimpleNamespace(classes_C=np.array([0, 2]), probabilities=lambda _: chances)
+    boosting._trees = LabelTrees(channel, (0.5,) * len(model.spec.gains), 3)
     baseline = boosting.predict_features(np.zeros((3, 2), np.float32))
     assert baseline.policy_XA.tolist() == [[0.6, 0.0, 0.4], [0.5, 0.0, 0.5], [0.9, 0.0, 0.1]]
 
@@ -289,7 +290,7 @@ def test_without_journeys_the_users_of_the_training_are_unknown(trained, other_l
 def columns_of(labels):
     """Names and arrays, including those of the prediction."""
     arrays = {**labels._asdict(), **labels.prediction._asdict()}
-    del arrays["prediction"]
+    arrays = {name: array for name, array in arrays.items() if name != "prediction" and array is not None}
     return list(arrays), list(arrays.values())
 
 

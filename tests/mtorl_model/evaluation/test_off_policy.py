@@ -7,6 +7,7 @@ from jobs.generator.behaviour import DAY_S, kuairand_world
 from mtorl_model.evaluation.bootstrap import UserBootstrap, interval
 from mtorl_model.evaluation.off_policy import (
     FEWEST_LABELS,
+    DrawnLabels,
     OffPolicy,
     cross_fitted_rewards,
     daily_propensities,
@@ -14,6 +15,7 @@ from mtorl_model.evaluation.off_policy import (
     policy_report,
     uniformity,
 )
+from schemas.basis import CONSTANT, IMITATION
 
 RNG = np.random.default_rng(5)
 
@@ -102,18 +104,18 @@ def test_a_log_with_known_contextual_chances_is_identified():
     action = (RNG.random(40_000) > chance_0).astype(int)
     reward = (RNG.random(40_000) < np.where(action == 0, np.where(crowd == 1, 0.5, 0.1), 0.2)).astype(float)
     logged = np.where(action == 0, chance_0, 1 - chance_0)
-    metrics = policy_report(
-        np.tile([0.9, 0.1], (40_000, 1)), action, reward, np.zeros((40_000, 1)), np.full(40_000, -1),
-        np.zeros(40_000), logged, np.arange(40_000) // 10, 0, ("a", "b"),
-    )  # fmt: skip
+    labels = DrawnLabels(
+        action, reward, np.zeros((40_000, 1)), np.full(40_000, -1), np.zeros(40_000), logged, np.arange(40_000) // 10
+    )
+    recommended = {IMITATION: np.zeros(40_000, np.int64)}
+    policy = np.tile([0.9, 0.1], (40_000, 1))
+    metrics = policy_report(labels, recommended, IMITATION, policy, 0, ("a", "b"))
     assert metrics["identified"] is True
     assert metrics["value"]["snips"] == pytest.approx(0.3, abs=0.02)
     assert metrics["deterministic"]["dr"]["value"] == pytest.approx(0.3, abs=0.02)
     assert (metrics["uniformity_p"], metrics["dependence"]) == (None, None)  # not tested
-    wrong = policy_report(
-        np.tile([0.9, 0.1], (40_000, 1)), action, reward, np.zeros((40_000, 1)), np.full(40_000, -1),
-        np.zeros(40_000), logged / 2, np.arange(40_000) // 10, 0, ("a", "b"),
-    )  # fmt: skip
+    halved = labels._replace(logged_N=logged / 2)
+    wrong = policy_report(halved, recommended, IMITATION, policy, 0, ("a", "b"))
     assert wrong["identified"] is False
     assert "too small: 1 / chance has the mean 4.0" in wrong["why"]
 
@@ -135,10 +137,9 @@ def report(action, previous=None, labels=4000, seed=0):
     previous = rng.integers(-1, 3, labels) if previous is None else previous
     reward = (rng.random(labels) < np.array([0.1, 0.2, 0.3])[action]).astype(float)
     policy = rng.dirichlet(np.ones(3), labels)
-    return policy_report(
-        policy, action, reward, rng.random((labels, 2)), previous, user // 100, np.full(labels, 1 / 3), user, 2,
-        ("short", "mid", "long"),
-    )  # fmt: skip
+    drawn = DrawnLabels(action, reward, rng.random((labels, 2)), previous, user // 100, np.full(labels, 1 / 3), user)
+    recommended = {IMITATION: policy.argmax(axis=1), CONSTANT: np.full(labels, 2)}
+    return policy_report(drawn, recommended, IMITATION, policy, 2, ("short", "mid", "long"))
 
 
 def test_the_report_has_all_fields_and_gives_the_reason_if_a_value_is_not_identified():
@@ -147,6 +148,9 @@ def test_the_report_has_all_fields_and_gives_the_reason_if_a_value_is_not_identi
     assert set(metrics["value"]) == {"snips", "low", "high"}
     assert metrics["value"]["low"] < metrics["value"]["snips"] < metrics["value"]["high"]
     assert metrics["best_fixed_channel"] == "long"
+    assert metrics["basis"] == IMITATION
+    assert metrics["bases"][IMITATION] == metrics["deterministic"]
+    assert metrics["bases"][CONSTANT]["minus_best_fixed"]["value"] == 0.0
     assert metrics["best_fixed"] == pytest.approx(0.3, abs=0.05)
     assert metrics["logging_value"] == pytest.approx(0.2, abs=0.03)
     assert 0 < metrics["ess"] < 4000

@@ -219,7 +219,7 @@ def test_it_overfits_64_windows(name: str, synthetic_lake: tuple[Lake, FeatureSp
     model = fitted(name, *synthetic_lake, OVERFITS, windows=64)
     windows = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
     label = windows.label_NL
-    policy_NA, gains_NG = model.predict(windows.batch()).take(label)
+    policy_NA, gains_NG, _ = model.predict(windows.batch()).take(label)
     if policy_NA is not None:
         chosen_N = np.take_along_axis(policy_NA, windows.action_NL[label][:, None].astype(int), axis=1)
         assert -np.log(chosen_N).mean() < 0.1
