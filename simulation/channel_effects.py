@@ -81,7 +81,7 @@ def policy_value(effect: str, users: int, seed: int) -> dict[str, Any]:
         "effect": effect, "seed": seed, "basis": decision.basis, "published": value(decision.basis),
         **{basis: value(basis) for basis in BASES},
         "best_constant": float(truth_UC.mean(axis=0).max()), "oracle": float(truth_UC.max(axis=1).mean()),
-        "shrinkage": values.gains[0].shrinkage, "reason": decision.reason,
+        "shrinkage": values.gains[0].shrinkage_K.tolist(), "reason": decision.reason,
     }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def as_row(result: dict[str, Any]) -> str:
         f"{result['effect']:<7} seed {result['seed']}  {result['basis']:<9} published {result['published']:.4f}  "
         f"best constant {result['best_constant']:.4f} ({gain / result['best_constant']:+.2%})  "
         f"oracle {result['oracle']:.4f} ({gain / most if most > 1e-12 else 0.0:.0%} of the way)  "
-        f"lambda {result['shrinkage']:.2f}"
+        f"lambda {', '.join(f'{x:.2f}' for x in result['shrinkage'])}"
     )
 
 

@@ -81,16 +81,16 @@ def channel_policies(dataset: Dataset) -> Table:
               SELECT count(*) >= {FEWEST_USERS} AND avg((channel = leader)::INT) >= {NEARLY_ALL} AS alike,
                      avg(coalesce(policy[leader], 0)) >= {COLLAPSED} AS sure
               FROM imitation CROSS JOIN (SELECT mode(channel) AS leader FROM imitation)),
-            leading AS (SELECT mode(channel) AS leader FROM partition WHERE NOT explored)
+            constant AS (SELECT mode(channel) AS leader FROM partition WHERE NOT explored)
             SELECT user_id, channel, source, basis, propensity,
                    list_sum(map_values(policy)) AS total,
                    list_min(map_values(policy)) AS lowest,
                    explored OR CASE basis
                      WHEN '{VALUE}' THEN {value}[channel] = list_max(map_values({value}))
                      WHEN '{IMITATION}' THEN policy[channel] = list_max(map_values(policy))
-                     ELSE channel = leading.leader END AS is_best,
+                     ELSE channel = constant.leader END AS is_best,
                    {probable} AS probable,
                    source <> '{FROM_MODEL}' OR NOT (alike AND sure) AS policies_differ,
                    source <> '{FROM_MODEL}' OR NOT alike OR sure AS recommendations_differ
-            FROM partition CROSS JOIN leading CROSS JOIN together""",
+            FROM partition CROSS JOIN constant CROSS JOIN together""",
     )

@@ -259,8 +259,40 @@ def test_the_manifest_names_journeys_and_model(lake):
     fingerprint = publish_journeys(lake, DAY, journeys(random_users(5)))
     for manifest in score.score_day(Registry(lake, TOY), DAY):
         assert manifest.rows == (3 if manifest.table == "channel_allocation" else 5)
-        assert manifest.inputs == {f"journeys/dataset=toy/ds={DAY}": fingerprint, "model": "mtorl_toy/1"}
+        assert manifest.inputs == {
+            f"journeys/dataset=toy/ds={DAY}": fingerprint, "model": "mtorl_toy/1", "recommendation": "imitation"
+        }  # fmt: skip
         assert manifest.spec_version == SPEC.version
+
+
+def test_channels_may_be_drawn_to_learn(lake):
+    publish_journeys(lake, DAY, journeys(random_users(400)))
+    registry = Registry(lake, TOY)
+    score.score_day(registry, DAY)
+    recommended = published(lake, "channel_policies")
+    assert not any(recommended.column("explored").to_pylist())
+    assert set(recommended.column("propensity").to_pylist()) == {1.0}
+    manifest, *_ = score.score_day(registry, DAY, exploration=0.5)  # other settings: scored again
+    assert manifest.inputs["recommendation"] == "imitation, exploration 0.5"
+    explored = published(lake, "channel_policies")
+    is_explored = np.array(explored.column("explored").to_pylist())
+    assert 0.4 < is_explored.mean() < 0.6
+    same = np.array(explored.column("channel").to_pylist()) == np.array(recommended.column("channel").to_pylist())
+    assert same[~is_explored].all()
+    assert not same[is_explored].all()
+    expected = 0.5 / 3 + 0.5 * same
+    np.testing.assert_allclose(explored.column("propensity").to_numpy(), expected)
+    partition = explored  # noqa: F841 (DuckDB reads it by name)
+    assert duckdb.sql(channel_policies(TOY).audit_duckdb_sql).filter("NOT is_best").fetchall() == []
+    assert score.score_day(registry, DAY, exploration=0.5)[0] == manifest  # not scored again
+
+
+def test_a_basis_that_the_model_lacks_is_one_clear_line(lake):
+    publish_journeys(lake, DAY, journeys(random_users(5)))
+    with pytest.raises(UserError, match="mtorl_toy/1 does not predict what --basis value needs: train it with trees"):
+        score.score_day(Registry(lake, TOY), DAY, basis="value")
+    score.score_day(Registry(lake, TOY), DAY, basis="constant")
+    assert len(set(published(lake, "channel_policies").column("channel").to_pylist())) == 1
 
 
 def test_output_comes_in_several_row_groups(lake, monkeypatch):

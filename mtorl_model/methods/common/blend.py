@@ -94,8 +94,11 @@ def _fit_gain(odds_KN: Sequence[Floats], gained_N: Floats, maturity_N: Floats) -
         slope_N = np.where(gained_N > 0, p_N - 1, maturity_N * p_N * (1 - p_N) / (1 - observed_N))
         return total, np.append(slope_N @ x_NK, slope_N.sum())
 
-    # A label's part of the loss has about this curvature, so that the prior counts as PRIOR_LABELS labels.
-    scale = np.append(x_NK.var(axis=0), 1.0) * gained_N.var() if len(x_NK) else np.ones(models + 1)
+    # The curvature of a label's part of the loss at the start, so that the prior counts as PRIOR_LABELS labels.
+    p_N = sigmoid(x_NK.mean(axis=1))
+    variance_N = p_N * (1 - p_N)
+    scale = np.append(variance_N @ x_NK**2, variance_N.sum()) / max(len(x_NK), 1)
+    scale = scale if len(x_NK) else np.ones(models + 1)
     start, bounds = np.append(np.full(models, 1 / models), 0.0), [(0.0, None)] * models + [(None, None)]
     fitted = _minimise(loss, start, scale, bounds)
     return fitted[:models], float(fitted[models])
@@ -112,8 +115,12 @@ def _fit_channel(log_KNA: Sequence[Floats], action_N: npt.NDArray[np.int64]) -> 
         expected_NK = np.einsum("na,nka->nk", policy_NA, x_NKA)
         return -float(np.log(np.maximum(chosen_N, 1e-300)).sum()), (expected_NK - chosen_NK).sum(axis=0)
 
-    scale_K = x_NKA.var(axis=(0, 2)) / x_NKA.shape[2] if len(action_N) else np.ones(models)
-    return _minimise(loss, np.full(models, 1 / models), scale_K, [(0.0, None)] * models)
+    start_K = np.full(models, 1 / models)
+    policy_NA = _pool(start_K, log_KNA)
+    mean_NK = np.einsum("na,nka->nk", policy_NA, x_NKA)
+    square_NK = np.einsum("na,nka->nk", policy_NA, x_NKA**2)
+    scale_K = (square_NK - mean_NK**2).mean(axis=0) if len(action_N) else np.ones(models)
+    return _minimise(loss, start_K, scale_K, [(0.0, None)] * models)
 
 
 def _minimise(

@@ -1,26 +1,26 @@
 """The value of each channel for each user: the probability of a gain if that channel is chosen.
 
 The reward decoder of the paper (equation 12) reads the state before the channel is chosen, so it cannot compare
-channels. Here gradient boosting reads the inputs of a step together with a channel: its one-hot vector, and the user's
-own record in that channel, so that the trees learn once for all channels what a record is worth. With m the trees'
-log-odds and s_a the shares of the channels,
+channels. Here two models are told the channel: gradient boosting, which reads the inputs of a step, the channel's
+one-hot vector and the user's own record in that channel; and a linear decoder (channel_decoder.py). With m_k the
+log-odds of model k and s_a the shares of the channels,
 
-    base      b(x)     = sum_a s_a m(x, a)
-    personal  e_a(x)   = m(x, a) - b(x) - mean over x of (m(x, a) - b(x))
-    value     log-odds = log-odds of the predicted gain(x) + d_a - sum_a s_a d_a + lambda e_a(x)
+    base      b_k(x)    = sum_a s_a m_k(x, a)
+    personal  e_ka(x)   = m_k(x, a) - b_k(x) - mean over x of (m_k(x, a) - b_k(x))
+    value     log-odds  = log-odds of the predicted gain(x) + d_a - sum_a s_a d_a + sum_k lambda_k e_ka(x)
 
-The effect d_a of the channel and the shrinkage lambda are the coefficients of a logistic regression of the outcome on
-b(x), the channel and e_a(x), with trees that were fitted on other users (cross-fitting). This is the calibration test
-of Chernozhukov, Demirer, Duflo and Fernandez-Val (Generic machine learning inference on heterogeneous treatment
-effects, 2018): lambda is near 1 if the personal part is right, and near 0 if nothing personal can be learned. Its
-standard error, clustered by user, is subtracted before it is limited to [0, 1]. With lambda = 0, all users have the
-same best channel.
+The effects d_a of the channels and the shrinkages lambda_k are the coefficients of a logistic regression of the outcome
+on the b_k(x), the channel and the e_ka(x), with models that were fitted on other users (cross-fitting). This is the
+calibration test of Chernozhukov, Demirer, Duflo and Fernandez-Val (Generic machine learning inference on heterogeneous
+treatment effects, 2018): lambda_k is 0 if nothing personal can be learned. All lambda_k are multiplied by
+max(0, 1 - caution / t), t being the square root of their mean Wald statistic, clustered by user: for one model, caution
+standard errors are subtracted. With all lambda_k = 0, all users have the same best channel.
 
 If the log drew channels at random with known probabilities, only those labels are used, each weighted by the inverse of
 its probability: then d and e are effects of the channel. Otherwise all labels are used (the direct method), and they
 are effects only as far as the inputs explain the log's choice.
 
-Shapes: N labels or rows, A channels, G gains, F features, K features of a channel.
+Shapes: N labels or rows, A channels, G gains, F features, K models; of own_AK, K features of a channel.
 """
 
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from sklearn.model_selection import GroupKFold
 
 from mtorl_model.data.encoding import InputNames
 from mtorl_model.methods.common.blend import log_odds, sigmoid
+from mtorl_model.methods.common.channel_decoder import ChannelDecoder
 from mtorl_model.methods.common.label_rows import LabelRows
 from mtorl_model.methods.common.label_trees import Features, gain_weights, state_part
 from mtorl_model.methods.common.trees import Trees
@@ -42,7 +43,8 @@ from schemas.json_config import JsonConfig
 Ints = npt.NDArray[np.int64]
 
 FEWEST_DRAWN = 200  # with fewer labels whose channel was drawn at random, all labels are used
-_SMALLEST_RATE = 1e-4
+_SMALLEST_SPREAD = 1e-4  # of log-odds
+_MODELS = ("trees", "decoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +56,20 @@ class ValueConfig(JsonConfig):
     value_leaf_nodes: int = 8
     value_min_samples_leaf: int = 50
     value_l2: float = 10.0
+    decoder_penalty: float = 300.0  # labels that the prior of the decoder's personal weights is worth
     value_folds: int = 5  # of users, for the cross-fitting
-    value_caution: float = 1.0  # standard errors that are subtracted from lambda
+    value_caution: float = 1.0  # see the module's docstring
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GainValue:
-    """One gain: what the fit of its values has learned. None in place of trees if all labels are equal."""
+    """One gain: what the fit of its values has learned. models: trees and decoder; None if all labels are equal."""
 
-    trees: Trees | None
+    models: tuple[Trees, ChannelDecoder] | None
     effect_A: Floats  # d
-    centre_A: Floats  # the mean that e is reduced by
-    shrinkage: float  # lambda
-    slope: float  # lambda before caution and limits
-    slope_error: float  # its standard error
+    centre_KA: Floats  # the means that e is reduced by
+    shrinkage_K: Floats  # lambda
+    statistic: float  # t
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,9 +111,10 @@ class ChannelValues:
 
     def _gain_values(self, value: GainValue, features_NF: Features, gain_N: Floats) -> Floats:
         odds_NA = log_odds(gain_N)[:, None] + value.effect_A - self.share_A @ value.effect_A
-        if value.trees is not None and value.shrinkage > 0:
-            trees_NA = _tree_odds(value.trees, features_NF, self.own_AK)
-            odds_NA = odds_NA + value.shrinkage * _personal(trees_NA, self.share_A, value.centre_A)
+        if value.models is not None and value.shrinkage_K.any():
+            odds_KNA = _model_odds(value.models, features_NF, self.own_AK)
+            for shrinkage, model_NA, centre_A in zip(value.shrinkage_K, odds_KNA, value.centre_KA, strict=True):
+                odds_NA = odds_NA + shrinkage * _personal(model_NA, self.share_A, centre_A)
         return sigmoid(odds_NA)
 
     @property
@@ -124,10 +127,11 @@ class ChannelValues:
         arrays = {"shares": self.share_A, "own": self.own_AK, "is_effect": np.array(int(self.is_effect)),
                   "labels": np.array(self.labels)}  # fmt: skip
         for k, value in enumerate(self.gains):
-            numbers = np.array([value.shrinkage, value.slope, value.slope_error])
-            parts = {"effect": value.effect_A, "centre": value.centre_A, "shrinkage": numbers}
-            trees = value.trees.arrays() if value.trees is not None else {}
-            parts |= {f"trees.{name}": array for name, array in trees.items()}
+            parts = {"effect": value.effect_A, "centre": value.centre_KA, "shrinkage": value.shrinkage_K,
+                     "statistic": np.array(value.statistic)}  # fmt: skip
+            if value.models is not None:
+                for name, model_arrays in zip(_MODELS, (model.arrays() for model in value.models), strict=True):
+                    parts |= {f"{name}.{key}": array for key, array in model_arrays.items()}
             arrays |= {f"gain_{k}.{name}": array for name, array in parts.items()}
         return arrays
 
@@ -171,40 +175,55 @@ def _fit_gain(
     if maturity_N is not None:
         weight_N = weight_N * maturity_N
     gained_N = labels.gain_NG[:, gain].astype(np.float64)
-    share_A, rate = count_A / count_A.sum(), float(np.average(gained_N, weights=weight_N))
-    no_effect = GainValue(None, np.zeros(len(count_A)), np.zeros(len(count_A)), 0.0, 0.0, 0.0)
-    if not 0 < rate < 1:
-        return no_effect
-    odds_NA = np.full((len(gained_N), len(count_A)), float(log_odds(np.array(rate))))
+    share_A, channels = count_A / count_A.sum(), len(count_A)
+    no_effect = GainValue(None, np.zeros(channels), np.zeros((2, channels)), np.zeros(2), 0.0)
+    models = _fit_models(labels, gained_N, weight_N, maturity_N, np.arange(len(gained_N)), own_AK, config)
     folds = min(config.value_folds, len(np.unique(labels.user_N)))
-    splits = GroupKFold(folds, shuffle=True, random_state=0).split(gained_N, groups=labels.user_N) if folds > 1 else ()
+    if models is None or folds < 2:
+        return no_effect
+    rate = float(np.average(gained_N, weights=weight_N))
+    odds_KNA = np.full((2, len(gained_N), channels), float(log_odds(np.array(rate))))
+    splits = GroupKFold(folds, shuffle=True, random_state=0).split(gained_N, groups=labels.user_N)
     for fitted_rows, predicted_rows in splits:
-        trees = _fit_trees(labels, gained_N, maturity_N, fitted_rows, own_AK, config)
-        if trees is not None:
-            odds_NA[predicted_rows] = _tree_odds(trees, labels.feature_NF[predicted_rows], own_AK)
-    centre_A = (odds_NA - (odds_NA @ share_A)[:, None]).mean(axis=0)
-    personal_N = np.take_along_axis(_personal(odds_NA, share_A, centre_A), labels.action_N[:, None], axis=1)[:, 0]
-    effect_A, slope, error = _calibrate(
-        odds_NA @ share_A, labels.action_N, personal_N, gained_N, weight_N, labels.user_N, len(count_A)
+        fitted = _fit_models(labels, gained_N, weight_N, maturity_N, fitted_rows, own_AK, config)
+        if fitted is not None:
+            odds_KNA[:, predicted_rows] = _model_odds(fitted, labels.feature_NF[predicted_rows], own_AK)
+    base_KN = odds_KNA @ share_A
+    centre_KA = (odds_KNA - base_KN[..., None]).mean(axis=1)
+    personal_KN = np.stack([
+        np.take_along_axis(_personal(odds_NA, share_A, centre_A), labels.action_N[:, None], axis=1)[:, 0]
+        for odds_NA, centre_A in zip(odds_KNA, centre_KA, strict=True)
+    ])  # fmt: skip
+    effect_A, shrinkage_K, statistic = _calibrate(
+        base_KN, labels.action_N, personal_KN, gained_N, weight_N, labels.user_N, channels
     )
-    trees = _fit_trees(labels, gained_N, maturity_N, np.arange(len(gained_N)), own_AK, config)
-    shrinkage = float(np.clip(slope - config.value_caution * error, 0.0, 1.0)) if np.isfinite(error) else 0.0
-    return GainValue(trees, effect_A, centre_A, shrinkage, slope, error)
+    shrinkage_K *= max(0.0, 1 - config.value_caution / statistic) if statistic > 0 else 0.0
+    return GainValue(models, effect_A, centre_KA, shrinkage_K, statistic)
 
 
-def _fit_trees(
-    labels: LabelRows, gained_N: Floats, weight_N: Floats | None, rows: Ints, own_AK: Ints, config: ValueConfig
-) -> Trees | None:
-    gained = gained_N[rows]
+def _fit_models(
+    labels: LabelRows,
+    gained_N: Floats,
+    weight_N: Floats,
+    maturity_N: Floats | None,
+    rows: Ints,
+    own_AK: Ints,
+    config: ValueConfig,
+) -> tuple[Trees, ChannelDecoder] | None:
+    """None if all labels are equal. maturity_N: the part of the weights that comes from gains that may still follow."""
+    gained, weight = gained_N[rows], weight_N[rows]
     if gained.min() == gained.max():
         return None
-    model = HistGradientBoostingClassifier(
+    trees = HistGradientBoostingClassifier(
         max_iter=config.value_iterations, learning_rate=config.value_rate, max_leaf_nodes=config.value_leaf_nodes,
         min_samples_leaf=config.value_min_samples_leaf, l2_regularization=config.value_l2, early_stopping=False,
         random_state=0,
     )  # fmt: skip
-    inputs = with_channel(labels.feature_NF[rows], labels.action_N[rows], own_AK)
-    return Trees.from_classifier(model.fit(inputs, gained, None if weight_N is None else weight_N[rows]))
+    features_NF, action_N = labels.feature_NF[rows], labels.action_N[rows]
+    # Trees bin weighted features a hundred times slower. Propensities matter less to them: they read the inputs.
+    trees.fit(with_channel(features_NF, action_N, own_AK), gained, None if maturity_N is None else maturity_N[rows])
+    decoder = ChannelDecoder.fit(features_NF, action_N, gained, weight, own_AK, config.decoder_penalty)
+    return Trees.from_classifier(trees), decoder
 
 
 def with_channel(features_NF: Features, action_N: Ints, own_AK: Ints) -> Features:
@@ -214,14 +233,15 @@ def with_channel(features_NF: Features, action_N: Ints, own_AK: Ints) -> Feature
     return np.concatenate([features_NF, one_hot_NA, own_NK], axis=1)
 
 
-def _tree_odds(trees: Trees, features_NF: Features, own_AK: Ints) -> Floats:
-    """[N, A]: m, the log-odds that the trees predict for each channel."""
+def _model_odds(models: tuple[Trees, ChannelDecoder], features_NF: Features, own_AK: Ints) -> Floats:
+    """[2, N, A]: m of the trees and of the decoder."""
+    trees, decoder = models
     rows = len(features_NF)
     columns = [
         log_odds(trees.probabilities(with_channel(features_NF, np.full(rows, a), own_AK))[:, 1])
         for a in range(len(own_AK))
     ]
-    return np.stack(columns, axis=1)
+    return np.stack([np.stack(columns, axis=1), decoder.odds(features_NF, own_AK)])
 
 
 def _personal(odds_NA: Floats, share_A: Floats, centre_A: Floats) -> Floats:
@@ -231,40 +251,56 @@ def _personal(odds_NA: Floats, share_A: Floats, centre_A: Floats) -> Floats:
 
 
 def _calibrate(
-    base_N: Floats, action_N: Ints, personal_N: Floats, gained_N: Floats, weight_N: Floats, user_N: Ints, channels: int
-) -> tuple[Floats, float, float]:
-    """The coefficients d [A] and lambda of the regression in the module's docstring, and the latter's standard error.
+    base_KN: Floats, action_N: Ints, personal_KN: Floats, gained_N: Floats, weight_N: Floats, user_N: Ints,
+    channels: int,
+) -> tuple[Floats, Floats, float]:  # fmt: skip
+    """The coefficients d [A] and lambda [K] of the regression in the module's docstring, and t.
 
-    A channel without a label gets the lowest effect of the others, so that it is never the best. The error is infinite
-    if the labels do not determine lambda.
+    A channel without a label gets the lowest effect of the others, so that it is never the best. A model whose personal
+    part does not vary, or whose lambda would be below 0, is left out: its lambda is 0.
     """
     shown_A = np.bincount(action_N, minlength=channels) > 0
-    design_NP = np.column_stack([base_N - base_N.mean(), np.eye(channels)[action_N][:, shown_A], personal_N])
-    ridge_P = np.array([1e-3, *[1e-3] * int(shown_A.sum()), 1e-6])
-    coefficient_P = np.zeros(design_NP.shape[1])
+    used = [k for k, personal_N in enumerate(personal_KN) if personal_N.std() > _SMALLEST_SPREAD]
+    _, user_N = np.unique(user_N, return_inverse=True)
+    while True:
+        design_NP = np.column_stack([
+            (base_KN - base_KN.mean(axis=1, keepdims=True)).T, np.eye(channels)[action_N][:, shown_A],
+            *personal_KN[used],
+        ])  # fmt: skip
+        coefficient_P, covariance_PP = _weighted_logistic(design_NP, gained_N, weight_N, user_N)
+        first = len(base_KN) + int(shown_A.sum())
+        lambda_K, covariance_KK = coefficient_P[first:], covariance_PP[first:, first:]
+        if not (lambda_K < 0).any():
+            break
+        used.pop(int(lambda_K.argmin()))
+    effect_A = np.full(channels, coefficient_P[len(base_KN) : first].min())
+    effect_A[shown_A] = coefficient_P[len(base_KN) : first]
+    shrinkage_K = np.zeros(len(personal_KN))
+    shrinkage_K[used] = lambda_K
+    wald = float(lambda_K @ np.linalg.solve(covariance_KK, lambda_K)) / len(used) if used else 0.0
+    return effect_A, shrinkage_K, float(np.sqrt(wald))
+
+
+def _weighted_logistic(design_NP: Floats, gained_N: Floats, weight_N: Floats, user_N: Ints) -> tuple[Floats, Floats]:
+    """The coefficients and their covariance, clustered by user."""
+    coefficient_P, ridge = np.zeros(design_NP.shape[1]), 1e-3
     for _ in range(50):  # Newton's method; the loss is convex
         p_N = sigmoid(design_NP @ coefficient_P)
-        slope_P = design_NP.T @ (weight_N * (p_N - gained_N)) + ridge_P * coefficient_P
-        curvature_PP = (design_NP * (weight_N * p_N * (1 - p_N))[:, None]).T @ design_NP + np.diag(ridge_P)
+        slope_P = design_NP.T @ (weight_N * (p_N - gained_N)) + ridge * coefficient_P
+        curvature_PP = (design_NP * (weight_N * p_N * (1 - p_N))[:, None]).T @ design_NP
+        curvature_PP += ridge * np.eye(len(coefficient_P))
         step_P = np.linalg.solve(curvature_PP, slope_P)
         coefficient_P -= np.clip(step_P, -2.0, 2.0)
         if np.abs(step_P).max() < 1e-9:
             break
     score_NP = design_NP * (weight_N * (sigmoid(design_NP @ coefficient_P) - gained_N))[:, None]
-    _, user_N = np.unique(user_N, return_inverse=True)
     by_user_UP = np.zeros((int(user_N.max()) + 1, len(coefficient_P)))
     np.add.at(by_user_UP, user_N, score_NP)
     inverse_PP = np.linalg.inv(curvature_PP)
-    error = float(np.sqrt((inverse_PP @ (by_user_UP.T @ by_user_UP) @ inverse_PP)[-1, -1]))
-    if personal_N.std() < _SMALLEST_RATE:
-        error = np.inf
-    effect_A = np.full(channels, coefficient_P[1:-1].min())
-    effect_A[shown_A] = coefficient_P[1:-1]
-    return effect_A, float(coefficient_P[-1]), error
+    return coefficient_P, inverse_PP @ (by_user_UP.T @ by_user_UP) @ inverse_PP
 
 
 def _gain_from_state(state: State) -> GainValue:
-    shrinkage, slope, error = state["shrinkage"].tolist()
-    arrays = state_part(state, "trees")
-    trees = Trees.from_arrays(arrays) if arrays else None
-    return GainValue(trees, state["effect"], state["centre"], shrinkage, slope, error)
+    trees, decoder = (state_part(state, name) for name in _MODELS)
+    models = (Trees.from_arrays(trees), ChannelDecoder.from_arrays(decoder)) if trees else None
+    return GainValue(models, state["effect"], state["centre"], state["shrinkage"], float(state["statistic"]))

@@ -15,13 +15,16 @@ from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from mtorl_model import score
 from mtorl_model.champion.registry import Registry
-from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.encoding import Encoder, input_names
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.journey_windows import journeys_to_windows
 from mtorl_model.inference import prediction_cache, user_predictions
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.inference.prediction_cache import CachedPredictions, PredictionFile, identity, record_type
 from mtorl_model.inference.user_predictions import predict_users
+from mtorl_model.methods.common.channel_value import ChannelValues, ValueConfig
+from mtorl_model.methods.common.label_rows import LabelRows
+from mtorl_model.methods.common.label_trees import LabelTrees, TreesConfig
 from mtorl_model.methods.mtorl.config import preset
 from mtorl_model.methods.mtorl.method import MTORL
 from schemas.errors import UserError
@@ -34,9 +37,19 @@ USERS = 150
 
 
 def small(seed: int = 0, spec: FeatureSpec = SPEC) -> MTORL:
-    """An untrained model of the size in use; the rounding of matrix products depends on the size."""
+    """Untrained networks of the size in use, on which the rounding of matrix products depends, and trees of noise."""
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
-    return MTORL(preset("small", "toy").changed({"seed": seed}), spec, initial).initialise()
+    model = MTORL(preset("small", "toy").changed({"seed": seed}), spec, initial).initialise()
+    names, rng = input_names(spec, model.config.reward_inputs), np.random.default_rng(0)
+    width = sum(map(len, names)) + len(CHANNELS)
+    labels = LabelRows(
+        rng.standard_normal((600, width)).astype(np.float32), rng.integers(0, 3, 600),
+        rng.integers(0, 2, (600, 2)).astype(np.float32), np.ones((600, 2), np.float32), np.zeros(600, np.float32),
+        np.arange(600) // 6, None,
+    )  # fmt: skip
+    model.trees = LabelTrees.fit(labels, TreesConfig(channel_iterations=5, gain_iterations=5), len(CHANNELS))
+    model.values = ChannelValues.fit(labels, names, CHANNELS, ValueConfig(value_iterations=5, value_caution=0.0))
+    return model
 
 
 def users(count: int = USERS, seed: int = 0) -> dict[int, list[Shown]]:
@@ -70,13 +83,15 @@ def records(tables: list[pa.Table], model: MTORL, cached: CachedPredictions | No
 def test_a_prediction_equals_the_models_prediction_for_the_padded_window(model, table, all_records):
     windows = journeys_to_windows(table, SPEC, TOY, model.config.steps)
     encoded = Encoder(SPEC, TOY).encode(windows)
-    policy_BLA, gains_BLG, _ = model.predict(encoded.batch())
+    policy_BLA, gains_BLG, values_BLAG = model.predict(encoded.batch())
     np.testing.assert_allclose(all_records["policy"], policy_BLA[:, -1], atol=1e-6)
     np.testing.assert_allclose(all_records["gains"], gains_BLG[:, -1], atol=1e-6)
+    np.testing.assert_allclose(all_records["values"], values_BLAG[:, -1], atol=1e-6)
     counts = ChannelCounts.zeros(len(CHANNELS))
     for predicted in predict_users([table], model, TOY, TAU):
         counts += predicted.counts
-    expected = count_remembered(windows, encoded, reliable_steps(gains_BLG, TAU, TOY), TOY)
+    of_networks_BLG = model.predict_last(encoded.batch()).gains_XG  # earlier steps without trees
+    expected = count_remembered(windows, encoded, reliable_steps(of_networks_BLG, TAU, TOY), TOY)
     assert 0 < expected.reliable_A.sum() < expected.exposures_A.sum()
     for name in ChannelCounts.__slots__:
         np.testing.assert_array_equal(getattr(counts, name), getattr(expected, name))

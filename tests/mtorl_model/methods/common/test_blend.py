@@ -39,7 +39,7 @@ def test_the_blend_is_better_than_each_model_and_than_their_mean(world):
     losses = [log_loss(p.gains_XG[:, 0], gained_N) for p in (blended, *unseen, Blend.equal(1, 2).predict(unseen))]
     assert losses[0] < min(losses[1:]) - 0.005
     np.testing.assert_allclose(blend.gain_GK, [[1.0, 1 / 3]], atol=0.1)
-    np.testing.assert_allclose(blend.channel_K, [1.0, 1 / 3], atol=0.06)
+    np.testing.assert_allclose(blend.channel_K, [1.0, 1 / 3], atol=0.12)
     # Calibrated: the mean prediction is the rate.
     assert blended.gains_XG.mean() == pytest.approx(gained_N.mean(), abs=0.01)
 
