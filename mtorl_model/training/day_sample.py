@@ -71,10 +71,10 @@ def draw_day(
         new_size, replay_size = _per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
         path, *replayed = inputs
-        new = _rows(lake, path, columns, config.max_steps * new_size, rng)
+        new = draw_windows(lake, path, columns, config.max_steps * new_size, rng)
         steps = steps_of(len(new), config)
         windows_per_day = -(-steps * replay_size // max(len(replayed), 1))
-        replay = [_rows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
+        replay = [draw_windows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
         at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
         cutoff = fit_cutoff(at_ms, [new, *replay], dataset, feedback)
         return DaySample(
@@ -129,7 +129,7 @@ def _replay_days(
     return sorted(map(str, chosen))
 
 
-def _rows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
+def draw_windows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
     """At most `count` random windows of a partition's training users, in its order. Only these stay in memory."""
     partition = lake.root / path
     split = [table.column("split") for table in read_tables([partition], ["split"])]
