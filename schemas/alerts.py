@@ -1,3 +1,3 @@
-"""The first word of a line for people: if it is the last line that an entry point prints, Airflow's task sends it."""
+"""How an entry point that succeeds asks people to act: its last line begins with ALERT, and Airflow's task sends it."""
 
 ALERT = "alert: "

@@ -76,7 +76,7 @@ def compare(
 def differences(
     base_labels: LabelPredictions, candidate_labels: LabelPredictions, base: Method, candidate: Method
 ) -> list[Difference]:
-    """The difference of each head that both models predict and that has a label, from predictions of the same labels."""
+    """The difference of each head that both models predict and that has a label. The labels of both are the same."""
     users = UserBootstrap(base_labels.user_N)
     base_losses, candidate_losses = head_losses(base_labels, base), head_losses(candidate_labels, candidate)
     return [

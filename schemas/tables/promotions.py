@@ -16,7 +16,8 @@ FRESH_FIT = "fresh_fit"  # in place of a version: these trees
 PROMOTED, REFUSED = "promoted", "refused"
 # Whether a row compares the challenger with the champion that it may replace.
 IS_DAILY_CHECK = f"""
-    NOT ends_with("check", '{SINCE_FULL_TRAINING}') AND NOT ends_with("check", '{AGAINST_FRESH_FIT}')"""
+    "check" <> '{FULL_TRAINING}'
+    AND NOT ends_with("check", '{SINCE_FULL_TRAINING}') AND NOT ends_with("check", '{AGAINST_FRESH_FIT}')"""
 
 PROMOTIONS_TABLE = Table(
     name=PROMOTIONS,
@@ -50,7 +51,7 @@ PROMOTIONS_TABLE = Table(
     expectations=(
         unique("check", rationale="one check, one answer"),
         one_of("decision", (PROMOTED, REFUSED), rationale="a challenger is promoted or refused"),
-        holds("follows", rationale="promoted means that every check passed, refused that one did not"),
+        holds("follows", rationale="promoted means that every check of the decision passed, refused that one did not"),
         holds(
             "keeps_up",
             rationale="a champion that is worse than trees fitted on the day has not learned what it could: it is due "

@@ -92,6 +92,16 @@ def test_one_fault_in_a_row_fails_exactly_its_rule(lake, name, dataset, row, cha
     assert audit.verdict == FAIL
 
 
+def test_a_champion_that_is_worse_than_a_fresh_fit_is_a_warning_that_does_not_change_the_decision(lake):
+    rows = rows_of("criteo", "promotions")
+    for promoted_row in rows:
+        promoted_row |= {"decision": "promoted", "passed": True}
+    rows.append({**rows[0], "check": "channel_against_fresh_fit"})
+    assert failures(audited(lake, "criteo", "promotions", rows)) == {}
+    rows[-1]["passed"] = False
+    assert failures(audited(lake, "criteo", "promotions", rows)) == {f"{IN_SET}(keeps_up)": "warning"}
+
+
 @pytest.mark.parametrize(("rate", "predicted", "labels", "failed"), [
     (0.25, 0.5, 5_000, True),
     (0.5, 0.25, 5_000, True),
