@@ -217,7 +217,7 @@ def test_after_a_new_full_training_the_losses_count_from_it(registry):
 def test_the_last_full_training_is_a_champion_of_that_time_that_is_not_withdrawn(registry):
     challenge(registry, SERIES[0], 1.0)
     model = registry.load(registry.champion())
-    registered(registry, model, SERIES[1], parent="")  # never champion
+    registered(registry, model, day_plus(TRAINED, -1), parent="")  # never champion
     newer = registered(registry, model, SERIES[3], parent="")
     registry.make_champion(newer)
     assert registry.last_full_training(SERIES[3]).name == newer.name
@@ -297,7 +297,7 @@ def test_of_a_refused_challenger_the_champion_is_compared_with_the_fresh_fit(reg
     assert is_audited(registry, SUNDAY) == WARN
 
 
-@pytest.mark.parametrize("day", [day_plus(SUNDAY, -1), SUNDAY])
+@pytest.mark.parametrize("day", [day_plus(SUNDAY, 1), SUNDAY])
 def test_a_fresh_fit_is_made_on_sundays_but_not_in_the_week_after_a_full_training(registry, monkeypatch, day):
     monkeypatch.setattr(full_training, "compare_with_fresh_fit", None)  # any call fails
     if day == SUNDAY:
@@ -309,6 +309,7 @@ def test_a_fresh_fit_is_made_on_sundays_but_not_in_the_week_after_a_full_trainin
 def test_the_same_day_gives_the_same_comparison_with_a_fresh_fit(registry, tmp_path):
     shutil.copytree(registry.lake.root, tmp_path / "copy")
     copy = registry_of(tmp_path / "copy")
-    behind_after_a_week(registry)
-    behind_after_a_week(copy)
+    some_windows = GateConfig(fresh_fit_windows=100)
+    behind_after_a_week(registry, some_windows)
+    behind_after_a_week(copy, some_windows)
     assert checks(registry, SUNDAY) == checks(copy, SUNDAY)
