@@ -33,7 +33,8 @@ def compare_with_fresh_fit(
 ) -> list[Difference]:
     """The difference of each head, model - trees, on the validation users of the days; [] without labels.
 
-    windows, labels: the trees are fitted on at most as many. Raises Busy if a day is published again meanwhile.
+    windows, labels: the trees are fitted on at most as many. Raises Busy if one of the days is published again during
+    the comparison.
     """
     from mtorl_model.methods.baselines.boosting import Boosting  # imports sklearn, which a usual day does not need
 

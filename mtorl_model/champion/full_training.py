@@ -52,9 +52,9 @@ def since_full_training(
     compared = compare(lake, dataset, registry.load(full), challenger, days, VALIDATION, cutoff)
     if compared is None:
         return _not_compared(full.name, "no validation user has a label on the days to compare on")
-    total, than = replace(gate, margin=gate.total_margin), f" than {full.name}, the last full training,"
+    total, reference = replace(gate, margin=gate.total_margin), f"{full.name}, the last full training"
     rows: list[Row] = [
-        {**head_row(d, total, than), "check": d.head + SINCE_FULL_TRAINING, "champion": full.name}
+        {**head_row(d, total, reference), "check": d.head + SINCE_FULL_TRAINING, "champion": full.name}
         for d in compared.heads
     ]
     return rows, [f"compared with {full.name}, the last full training:", *as_lines(compared.heads)]

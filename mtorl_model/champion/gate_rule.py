@@ -39,15 +39,16 @@ def is_not_worse(difference: Difference, gate: GateConfig) -> bool:
     return difference.value <= 0 or (difference.value <= allowed and is_high_allowed)
 
 
-def head_row(difference: Difference, gate: GateConfig, than: str = "") -> Row:
-    """than: which model the head is worse than, in words; empty for the champion."""
+def head_row(difference: Difference, gate: GateConfig, reference: str = "") -> Row:
+    """reference: the model in the comparison, in words; empty for the champion."""
+    comparison = f" than {reference}," if reference else ""
     allowed = gate.margin * difference.base_loss
     reason = ""
     if difference.value > allowed:
-        reason = f"{difference.head} is worse{than} by {difference.value:+.5f}; at most {allowed:.5f} is allowed"
+        reason = f"{difference.head} is worse{comparison} by {difference.value:+.5f}; at most {allowed:.5f} is allowed"
     elif not is_not_worse(difference, gate):
         most = gate.worst * allowed
-        reason = f"{difference.head} may be worse{than} by {difference.high:+.5f}; at most {most:.5f} is allowed"
+        reason = f"{difference.head} may be worse{comparison} by {difference.high:+.5f}; at most {most:.5f} is allowed"
     return check_row(difference.head, reason, difference) | losses(difference, allowed)
 
 

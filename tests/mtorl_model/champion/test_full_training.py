@@ -38,7 +38,7 @@ KUAIRAND = get_dataset("kuairand")
 TRAINED = "2022-04-10"  # a Sunday: the last day of the full training
 SERIES = [day_plus(TRAINED, k) for k in range(1, 61)]
 SUNDAY = day_plus(TRAINED, 7)
-DAILY_LOSS = 1.009  # each challenger's log loss, relative to the champion's
+DAILY_LOSS = 1.009  # log loss of each challenger, relative to that of its champion
 GATE, WEEKLY = GateConfig(fresh_fit_weekday=0), GateConfig()
 WORSE_THAN_BEST = 1.2  # the full training's log loss, relative to that of the best constant prediction
 
@@ -104,7 +104,7 @@ def validation_rates(registry: Registry, model: Method) -> np.ndarray:
 
 
 def log_loss(rate: float, p: float) -> float:
-    """Of the constant prediction p."""
+    """The log loss of the constant prediction p."""
     return float(-rate * np.log(p) - (1 - rate) * np.log1p(-p))
 
 
