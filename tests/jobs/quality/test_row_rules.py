@@ -137,6 +137,7 @@ PLANTED_ELSEWHERE = {
                  | {f"{IN_SET}({rule.name})" for name in ("criteo", "kuairand")
                     for rule in get_dataset(name).quality.rows},  # in test_planted_faults.py
     "prequential": {f"{IN_RANGE}(calibration)"},
+    "promotions": {f"{IN_SET}(keeps_up)"},
     "journeys": {f"{IN_SET}({c})" for c in ("in_order", "counts_all", "no_step_twice", "no_gain_without_exposure")},
     "feature_spec": {f"{UNIQUE}(name)", f"{IN_SET}(encodable)"},
     "sequences": {f"{IN_SET}({c})" for c in ("length", "left_padded", "labels_valid", "in_order", "lists_aligned",
