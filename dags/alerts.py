@@ -1,4 +1,4 @@
-"""Alerts for people: one readable line if a run fails, is late, or finds no rows.
+"""Alerts for people: one readable line if a run fails, is late, finds no rows, or asks for something.
 
 The line is appended to the file $MTORL_ALERTS, or to alerts.log in Airflow's home. If $MTORL_WEBHOOK is an address, the
 same line is posted to it as {"text": line}, the format of Slack, Mattermost and similar services. The two ways are
@@ -29,6 +29,11 @@ def failed(context: Mapping[str, Any]) -> None:
 def nothing_to_do(context: Mapping[str, Any]) -> None:
     """Airflow's callback for a task that found no rows and was skipped, together with the tasks after it."""
     send(f"NO ROWS {_where(context)}: the log does not reach that day; the task's log lists the days that it has")
+
+
+def action_needed(context: Mapping[str, Any], line: str) -> None:
+    """Send a line that a successful task has printed for people; see schemas/alerts.py."""
+    send(f"ACTION NEEDED {_where(context)}: {line}")
 
 
 def late(context: Mapping[str, Any], hours: float) -> None:

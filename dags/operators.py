@@ -22,6 +22,8 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
+from dags import alerts
+from schemas.alerts import ALERT
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +36,8 @@ class PythonStep(BaseOperator):
 
     Raises AirflowSkipException if the entry point ends with EXIT_NOTHING_TO_DO or EXIT_NOT_YET, AirflowFailException,
     which allows no retry, if it ends with EXIT_USER_ERROR, and AirflowException if it ends with any other error. The
-    message is the last line that the entry point printed.
+    message is the last line that the entry point printed. If an entry point succeeds and its last line begins with
+    ALERT, the line is sent to people.
     """
 
     template_fields = ("arguments",)
@@ -60,6 +63,8 @@ class PythonStep(BaseOperator):
             raise AirflowFailException(result.output)
         if result.exit_code != 0:
             raise AirflowException(f"{self.module} ended with status {result.exit_code}: {result.output}")
+        if result.output.startswith(ALERT):
+            alerts.action_needed(context, result.output.removeprefix(ALERT))
 
     def on_kill(self) -> None:
         self.hook.send_sigterm()

@@ -8,7 +8,8 @@ A day is decided once for each champion; another run prints the earlier decision
 from lakehouse.arguments import day_parser
 from lakehouse.lake import Lake
 from mtorl_model.arguments import add_method
-from mtorl_model.champion.gate import GateConfig, decide
+from mtorl_model.champion.gate import decide
+from mtorl_model.champion.gate_rule import GateConfig
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from schemas.dataset import get_dataset

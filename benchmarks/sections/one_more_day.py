@@ -12,7 +12,7 @@ from benchmarks.inputs.made_up_journeys import publish_champion
 from benchmarks.measure import Cost, Spread, measure, measure_in_turn, ratio, total
 from benchmarks.sections.section import Section, gib, seconds, times
 from lakehouse.lake import Lake
-from mtorl_model.champion.gate import GateConfig
+from mtorl_model.champion.gate_rule import GateConfig
 from mtorl_model.training.config import FineTuneConfig
 from schemas.datasets.criteo import LOG, START
 from schemas.days import day_before, day_plus

@@ -6,43 +6,35 @@ within the margin and the upper end of its 95 % interval over users is within th
 the upper end would refuse nearly every challenger until there are thousands of validation users (docs/daily.md has
 figures). With too few users for an interval, only the difference counts.
 
+Many days may each be a little worse. Therefore the challenger is also compared with the last full training that became
+champion, and once a week the champion with trees fitted on the latest days, which does not change the decision
+(full_training.py).
+
 A refused challenger keeps its version and its alias (challenger-<day>); the table `promotions` has the reason. A day is
 decided once for each champion: another run repeats the decision, unless the champion has changed since.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from lakehouse.rows import publish_rows
 from mtorl_model.champion.export import export_for_daily_run
+from mtorl_model.champion.full_training import against_fresh_fit, alert_lines, since_full_training
+from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.split_windows import days_cut_with
-from mtorl_model.evaluation.comparison import Difference, as_lines, compare
+from mtorl_model.evaluation.comparison import as_lines, compare
 from schemas.days import day_plus
 from schemas.errors import Busy
-from schemas.json_config import JsonConfig
 from schemas.splits import VALIDATION
 from schemas.tables import PROMOTIONS, SEQUENCES
 from schemas.tables.channel_policies import NEARLY_ALL
-from schemas.tables.promotions import POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
+from schemas.tables.promotions import AGAINST_FRESH_FIT, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
 _SUM_TOLERANCE = 1e-6  # as in the audit of channel_policies
-
-
-@dataclass(frozen=True, slots=True)
-class GateConfig(JsonConfig):
-    """When a challenger may become champion."""
-
-    # Share of the champion's log loss by which a head may be worse: about the effect of one day of fine-tuning. An
-    # unchanged challenger passes, and a clearly worse one does not.
-    margin: float = 0.01
-    # A head that is worse within the margin passes if the upper end of its interval is at most this many margins.
-    worst: float = 3.0
-    days: int = 14  # number of latest days whose validation users are used
-    shift: float = 0.1  # share of the probability that a policy may move to other channels, mean over the steps
 
 
 def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
@@ -57,9 +49,10 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
         if line := _earlier_decision(registry, day, challenger, champion):
             return [line]
     rows, lines, compared_on = _checks(registry, day, challenger, champion, gate, feedback)  # slow, so without the lock
-    failed = [str(row["reason"]) for row in rows if not row["passed"]]
-    for row in rows:
-        row |= {"challenger": challenger.name, "champion": champion.name, "decision": REFUSED if failed else PROMOTED}
+    failed = _failed_checks(rows)
+    shared = {"challenger": challenger.name, "champion": champion.name, "decision": REFUSED if failed else PROMOTED}
+    rows = [{**shared, **row} for row in rows]
+    alerts = alert_lines(rows, dataset)
     with registry.lock():
         if (registry.champion(), registry.challenger_of(day)) != (champion, challenger):
             raise Busy(
@@ -69,11 +62,12 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
         publish_rows(lake, PROMOTIONS_TABLE, dataset, day, rows, inputs)
         if failed:
             registry.set_decision(challenger, f"{REFUSED}: {'; '.join(failed)}", compared_with=champion.name)
-            return [*lines, f"{challenger.name} is refused ({'; '.join(failed)}): {champion.name} stays champion"]
+            stays = f"{challenger.name} is refused ({'; '.join(failed)}): {champion.name} stays champion"
+            return [*lines, stays, *alerts]
         registry.make_champion(challenger)
         registry.set_decision(challenger, PROMOTED, compared_with=champion.name)
         export_for_daily_run(registry)
-        return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {champion.name}"]
+        return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {champion.name}", *alerts]
 
 
 def _earlier_decision(registry: Registry, day: str, challenger: Version, champion: Version) -> str | None:
@@ -95,56 +89,44 @@ def _earlier_decision(registry: Registry, day: str, challenger: Version, champio
 
 def _checks(
     registry: Registry, day: str, challenger: Version, champion: Version, gate: GateConfig, feedback: FeedbackConfig
-) -> tuple[list[dict[str, object]], list[str], dict[str, str]]:  # fmt: skip
-    """A row per check, without the shared columns; lines with the differences; fingerprints of the windows used."""
+) -> tuple[list[Row], list[str], dict[str, str]]:  # fmt: skip
+    """A row per check, without the columns that are alike; lines with the differences; fingerprints of the windows."""
     if champion.day > day:
         reason = f"{champion.name} has been trained through {champion.day}, which is later"
-        return [_row(POLICY_AUDIT, reason)], [], {}
+        return [check_row(POLICY_AUDIT, reason)], [], {}
     # After a rollback, or after days learned in parallel, promotion would lose what the champion has learned.
     champion_before = registry.champion_before(day)
     if champion_before is None or challenger.parent != champion_before.name:
         stale = f"trained from {challenger.parent}, which is no longer the champion before {day}: run the day again"
-        return [_row(POLICY_AUDIT, stale)], [], {}
+        return [check_row(POLICY_AUDIT, stale)], [], {}
     lake, dataset = registry.lake, registry.dataset
     models = registry.load(champion), registry.load(challenger)
     if models[0].spec.version != models[1].spec.version:
-        return [_row(POLICY_AUDIT, f"{champion.name} reads other features")], [], {}
+        return [check_row(POLICY_AUDIT, f"{champion.name} reads other features")], [], {}
     # Delays are estimated on all days whose gains may still follow; the models are compared on the latest days only.
-    first = day_plus(day, -max(dataset.outcome_days, gate.days))
+    first = day_plus(day, -max(dataset.outcome_days, gate.days, gate.total_days))
     days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
     cutoff = cutoff_at_end_of(day, lake, dataset, days, feedback)
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff)
     if compared is None:
         reason = "no validation user has a label on the latest days, so the models cannot be compared"
-        return [_row(POLICY_AUDIT, reason)], [], {}
-    rows = [_head_row(difference, gate) for difference in compared.heads]
+        return [check_row(POLICY_AUDIT, reason)], [], {}
+    rows = [head_row(difference, gate) for difference in compared.heads]
     policy_NA, champion_policy_NA = (labels.prediction.policy_XA for labels in (compared.candidate, compared.base))
     if policy_NA is not None and champion_policy_NA is not None:
         findings = audit_policy(policy_NA, champion_policy_NA, gate.shift)
-        rows.append(_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0]))
+        rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0]))
+    total_rows, total_lines = since_full_training(registry, day, champion, models[1], days, cutoff, gate)
+    rows += total_rows
+    next_champion = champion if _failed_checks(rows) else challenger
+    fresh_rows, fresh_lines = against_fresh_fit(registry, day, next_champion, days, cutoff, gate)
     compared_on = lake.fingerprints(SEQUENCES, dataset, days)
-    return rows, as_lines(compared.heads), compared_on
+    return [*rows, *fresh_rows], [*as_lines(compared.heads), *total_lines, *fresh_lines], compared_on
 
 
-def _head_row(difference: Difference, gate: GateConfig) -> dict[str, object]:
-    allowed = gate.margin * difference.base_loss
-    reason = ""
-    if difference.value > allowed:
-        reason = f"{difference.head} is worse by {difference.value:+.5f}; at most {allowed:.5f} is allowed"
-    elif not is_not_worse(difference, gate):
-        most = gate.worst * allowed
-        reason = f"{difference.head} may be worse by {difference.high:+.5f}; at most {most:.5f} is allowed"
-    return _row(difference.head, reason, difference) | {
-        "champion_logloss": difference.base_loss, "challenger_logloss": difference.candidate_loss,
-        "difference": difference.value, "low": difference.low, "high": difference.high, "margin": allowed,
-    }  # fmt: skip
-
-
-def is_not_worse(difference: Difference, gate: GateConfig) -> bool:
-    """Whether the challenger's head is not worse, by the rule in the module's docstring."""
-    allowed = gate.margin * difference.base_loss
-    is_high_allowed = difference.high is None or difference.high <= gate.worst * allowed
-    return difference.value <= 0 or (difference.value <= allowed and is_high_allowed)
+def _failed_checks(rows: Sequence[Row]) -> list[str]:
+    """The reasons of the failed checks on which the decision depends."""
+    return [str(r["reason"]) for r in rows if not r["passed"] and not str(r["check"]).endswith(AGAINST_FRESH_FIT)]
 
 
 def audit_policy(
@@ -172,9 +154,3 @@ def audit_policy(
 def _leader_share(policy_NA: npt.NDArray[np.float64]) -> float:
     """The share of the steps whose recommended channel is the most frequent one."""
     return float(np.bincount(policy_NA.argmax(axis=1)).max() / len(policy_NA))
-
-
-def _row(check: str, reason: str, difference: Difference | None = None) -> dict[str, object]:
-    """A check's row; an empty reason means that it passed."""
-    users, labels = (difference.users, difference.labels) if difference else (0, 0)
-    return {"check": check, "passed": not reason, "reason": reason, "users": users, "labels": labels}

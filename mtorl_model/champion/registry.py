@@ -216,6 +216,14 @@ class Registry:
         candidates = [v for v in self.versions() if v.reign and not v.withdrawn and v.day < day]
         return max(candidates, key=lambda v: (v.day, v.reign), default=None)
 
+    def last_full_training(self, day: str) -> Version | None:
+        """The newest champion that was fully trained, on days up to that day, and is not withdrawn; None without one.
+
+        A version that became champion again counts by its latest reign.
+        """
+        candidates = [v for v in self.versions() if v.reign and not v.parent and not v.withdrawn and v.day <= day]
+        return max(candidates, key=lambda v: v.reign, default=None)
+
     def load(self, version: Version) -> "Method":
         """The trained model of a version, on the CPU."""
         from mtorl_model.methods.model_folder import load_model  # imports torch, which takes 2 CPU seconds

@@ -70,14 +70,20 @@ def compare(
     if predictions is None:
         return None
     base_labels, candidate_labels = predictions
+    return Compared(base_labels, candidate_labels, differences(base_labels, candidate_labels, base, candidate))
+
+
+def differences(
+    base_labels: LabelPredictions, candidate_labels: LabelPredictions, base: Method, candidate: Method
+) -> list[Difference]:
+    """The difference of each head that both models predict and that has a label. The labels of both are the same."""
     users = UserBootstrap(base_labels.user_N)
     base_losses, candidate_losses = head_losses(base_labels, base), head_losses(candidate_labels, candidate)
-    heads = [
+    return [
         _difference(head, base_N, candidate_losses[head][0], labelled_N, base_labels, users)
         for head, (base_N, labelled_N) in base_losses.items()
         if head in candidate_losses and labelled_N.any()
     ]
-    return Compared(base_labels, candidate_labels, heads)
 
 
 def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floats, npt.NDArray[np.bool_]]]:

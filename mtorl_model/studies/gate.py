@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
-from mtorl_model.champion.gate import GateConfig, is_not_worse
+from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
 from mtorl_model.champion.registry import load_named
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate

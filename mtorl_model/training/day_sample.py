@@ -84,10 +84,10 @@ def draw_day(
 
         new_size, replay_size = _per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
-        new = _rows(lake, path, columns, config.max_steps * new_size, rng)
+        new = draw_windows(lake, path, columns, config.max_steps * new_size, rng)
         steps = steps_of(len(new), config)
         windows_per_day = -(-steps * replay_size // max(len(replayed), 1))
-        replay = [_rows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
+        replay = [draw_windows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
         at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
         cutoff = fit_cutoff(at_ms, [new, *replay], dataset, feedback)
         return DaySample(
@@ -126,7 +126,7 @@ def _latest_windows(
     parts = []
     for day in days:
         key = lake[SEQUENCES, dataset, day].key
-        windows = _rows(lake, key, columns, -(-config.latest_windows // len(days)), rng)
+        windows = draw_windows(lake, key, columns, -(-config.latest_windows // len(days)), rng)
         encoded = encoder.encode(windows, cutoff)
         propensities = read_propensities([lake[EXPOSURES, dataset, day].path])
         parts.append((*encoded, user_numbers(windows), label_propensities(windows, encoded, propensities)))
@@ -180,7 +180,7 @@ def _replay_days(
     return sorted(map(str, chosen))
 
 
-def _rows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
+def draw_windows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
     """At most `count` random windows of a partition's training users, in its order. Only these stay in memory."""
     partition = lake.root / path
     split = [table.column("split") for table in read_tables([partition], ["split"])]

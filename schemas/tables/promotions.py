@@ -1,25 +1,43 @@
 """One row per check: why the day's challenger became champion, or did not. A day without a challenger has no rows.
 
-Both models predict the validation users of the latest days, with labels as known at the end of the day.
+Both models predict the validation users of the latest days, with labels as known at the end of the day. Checks whose
+name ends with AGAINST_FRESH_FIT are not part of the decision: they show whether a full training is due.
 """
 
-from schemas.contract import Column, Table
+from schemas.contract import Column, Severity, Table
 from schemas.expectations import holds, one_of, unique
 from schemas.tables import PROMOTIONS
 
 POLICY_AUDIT = "policy_audit"
+SINCE_FULL_TRAINING = "_since_full_training"  # after a head: compared with the last full training
+FULL_TRAINING = "full_training"  # the row that explains why there is no comparison with the last full training
+AGAINST_FRESH_FIT = "_against_fresh_fit"  # after a head: compared with trees that were fitted on this day
+FRESH_FIT = "fresh_fit"  # in place of a version: these trees
 PROMOTED, REFUSED = "promoted", "refused"
+# Whether a row compares the challenger with the champion that it may replace.
+IS_DAILY_CHECK = f"""
+    "check" <> '{FULL_TRAINING}'
+    AND NOT ends_with("check", '{SINCE_FULL_TRAINING}') AND NOT ends_with("check", '{AGAINST_FRESH_FIT}')"""
 
 PROMOTIONS_TABLE = Table(
     name=PROMOTIONS,
     doc=__doc__,
     columns=(
-        Column("check", "string", "channel, a gain, or policy_audit"),
-        Column("challenger", "string", "registered model and version, e.g. mtorl_kuairand/4"),
-        Column("champion", "string", "the version it was compared with"),
+        Column(
+            "check",
+            "string",
+            "a head (channel or a gain), policy_audit or full_training; a head may end with "
+            "_since_full_training or _against_fresh_fit",
+        ),
+        Column(
+            "challenger",
+            "string",
+            "registered model and version, e.g. mtorl_kuairand/4; against a fresh fit: the champion after the decision",
+        ),
+        Column("champion", "string", "the version it was compared with, or fresh_fit"),
         Column("decision", "string", "promoted or refused: the same in all rows"),
         Column("passed", "boolean", "whether the challenger passed this check"),
-        Column("reason", "string", "what failed; empty if the check passed"),
+        Column("reason", "string", "what failed, or why nothing was compared; empty if the check passed"),
         Column("users", "bigint", "validation users with a label"),
         Column("labels", "bigint", "their labels"),
         Column("champion_logloss", "double", "nats; null for the audit", nullable=True),
@@ -33,8 +51,18 @@ PROMOTIONS_TABLE = Table(
     expectations=(
         unique("check", rationale="one check, one answer"),
         one_of("decision", (PROMOTED, REFUSED), rationale="a challenger is promoted or refused"),
-        holds("follows", rationale="promoted means that every check passed, refused that one did not"),
+        holds("follows", rationale="promoted means that every check of the decision passed, refused that one did not"),
+        holds(
+            "keeps_up",
+            rationale="a champion that is worse than trees fitted on the day has not learned what it could: it is due "
+            "for a full training",
+            severity=Severity.WARNING,
+        ),
     ),
     audit_duckdb_sql=f"""
-        SELECT *, (decision = '{PROMOTED}') = (SELECT bool_and(passed) FROM partition) AS follows FROM partition""",
+        SELECT *,
+               (decision = '{PROMOTED}') = (
+                 SELECT bool_and(passed) FROM partition WHERE NOT ends_with("check", '{AGAINST_FRESH_FIT}')) AS follows,
+               passed OR NOT ends_with("check", '{AGAINST_FRESH_FIT}') AS keeps_up
+        FROM partition""",
 )

@@ -60,6 +60,16 @@ def test_a_run_that_fails_or_finds_nothing_causes_one_alert(tiny_bag, log, tmp_p
     assert re.fullmatch(f"{STAMP} {line}", alert)
 
 
+@pytest.mark.airflow
+def test_a_successful_task_whose_last_line_asks_for_something_causes_an_alert(tiny_bag, log, tmp_path):
+    conf = {"calls": str(tmp_path / "calls"), "status": "0", "typed": ""}
+    assert tiny_bag.dags["tiny_python"].test(run_conf=conf).state == "success"
+    assert not log.exists()
+    assert tiny_bag.dags["tiny_python"].test(run_conf=conf | {"status": "alert"}).state == "success"
+    (alert,) = log.read_text().splitlines()
+    assert re.fullmatch(f"{STAMP} ACTION NEEDED tiny_python .+ step: a full training is due", alert)
+
+
 def test_a_late_run_causes_an_alert(log):
     alerts.late({"dag_run": {"dag_id": "mtorl_daily_criteo", "partition_key": "2017-01-01"}}, hours=6)
     alert = log.read_text()

@@ -26,7 +26,8 @@ from mtorl_model import learn as learn_step
 from mtorl_model.champion import gate as gate_module
 from mtorl_model.champion.day_learning import learn_day
 from mtorl_model.champion.export import export_for_daily_run
-from mtorl_model.champion.gate import GateConfig, audit_policy, decide, is_not_worse
+from mtorl_model.champion.gate import audit_policy, decide
+from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
 from mtorl_model.champion.registry import Registry, Version, load_named
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.split_windows import days_cut_with

@@ -35,6 +35,7 @@ def training_section(view: DayView) -> Section:
         pictures += _curves(run, view.dataset.gain_names)
     if promoted := view.manifests.get(PROMOTIONS):
         text.append(_decision(view) if promoted.rows else "No model was trained on this day, so the champion stays.")
+        text += _due_training(view) if promoted.rows else []
     tables = (*_gate(view), *_unseen_users(view))
     return Section("training", "Model and training", tuple(text), tuple(pictures), tables)
 
@@ -99,7 +100,7 @@ def _gate(view: DayView) -> list[HtmlTable]:
     rows = view.query(PROMOTIONS, f'SELECT {_GATE} FROM "partition" ORDER BY "check"')
     return [
         HtmlTable(
-            "The promotion gate: the day's model compared with the champion",
+            "The promotion gate: the day's model compared with the champion and with the last full training",
             ("Check", "", "Log loss now", "Log loss new", "Difference", "Allowed", "Reason"),
             tuple((check, Cell("passed" if passed else "failed", badge="pass" if passed else "warn"),
                    *(_figure(value) for value in figures), reason)
@@ -110,11 +111,28 @@ def _gate(view: DayView) -> list[HtmlTable]:
 
 def _decision(view: DayView) -> str:
     challenger, champion, decision = view.query(
-        PROMOTIONS, 'SELECT any_value(challenger), any_value(champion), any_value(decision) FROM "partition"'
+        PROMOTIONS,
+        f"""SELECT any_value(challenger), any_value(champion), any_value(decision) FROM "partition"
+            WHERE {promotions.IS_DAILY_CHECK}""",
     )[0]
     if decision == promotions.PROMOTED:
         return f"The model trained on this day, {challenger}, replaced the champion {champion}."
     return f"The model trained on this day, {challenger}, did not replace the champion {champion}."
+
+
+def _due_training(view: DayView) -> list[str]:
+    """A sentence if the champion is clearly worse than trees that were fitted on the day."""
+    failed = view.query(
+        PROMOTIONS,
+        f"""SELECT reason FROM "partition"
+            WHERE NOT passed AND ends_with("check", '{promotions.AGAINST_FRESH_FIT}')
+            ORDER BY "check"
+        """,
+    )
+    if not failed:
+        return []
+    reasons = "; ".join(reason for (reason,) in failed)
+    return [f"A full training is due (mtorl_history_{view.dataset.name}): {reasons}."]
 
 
 def _unseen_users(view: DayView) -> list[HtmlTable]:

@@ -92,6 +92,16 @@ def test_one_fault_in_a_row_fails_exactly_its_rule(lake, name, dataset, row, cha
     assert audit.verdict == FAIL
 
 
+def test_a_champion_that_is_worse_than_a_fresh_fit_is_a_warning_that_does_not_change_the_decision(lake):
+    rows = rows_of("criteo", "promotions")
+    for promoted_row in rows:
+        promoted_row |= {"decision": "promoted", "passed": True}
+    rows.append({**rows[0], "check": "channel_against_fresh_fit"})
+    assert failures(audited(lake, "criteo", "promotions", rows)) == {}
+    rows[-1]["passed"] = False
+    assert failures(audited(lake, "criteo", "promotions", rows)) == {f"{IN_SET}(keeps_up)": "warning"}
+
+
 @pytest.mark.parametrize(("rate", "predicted", "labels", "failed"), [
     (0.25, 0.5, 5_000, True),
     (0.5, 0.25, 5_000, True),
@@ -127,6 +137,7 @@ PLANTED_ELSEWHERE = {
                  | {f"{IN_SET}({rule.name})" for name in ("criteo", "kuairand")
                     for rule in get_dataset(name).quality.rows},  # in test_planted_faults.py
     "prequential": {f"{IN_RANGE}(calibration)"},
+    "promotions": {f"{IN_SET}(keeps_up)"},
     "journeys": {f"{IN_SET}({c})" for c in ("in_order", "counts_all", "no_step_twice", "no_gain_without_exposure")},
     "feature_spec": {f"{UNIQUE}(name)", f"{IN_SET}(encodable)"},
     "sequences": {f"{IN_SET}({c})" for c in ("length", "left_padded", "labels_valid", "in_order", "lists_aligned",

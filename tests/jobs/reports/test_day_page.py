@@ -160,6 +160,26 @@ def test_the_page_shows_how_the_model_predicted_days_that_it_had_not_seen(comple
     assert row(page, "click", "failed")[2:] == ["0.5000", "0.5100", "0.0100", "0.0050", "click is worse"]
 
 
+def test_the_page_shows_comparisons_with_the_last_full_training_and_that_a_full_training_is_due(lake):
+    assert "A full training is due" not in page_of(lake).section("training")
+    publish(
+        lake, "promotions", DAY,
+        """SELECT *, 'promoted' AS decision FROM (VALUES
+             ('click', 'mtorl_criteo/3', 'mtorl_criteo/2', true, '', .5e0, .5e0, 0e0, .005e0),
+             ('click_since_full_training', 'mtorl_criteo/3', 'mtorl_criteo/1', true, '', .5e0, .5e0, 0e0, .01e0),
+             ('click_against_fresh_fit', 'mtorl_criteo/3', 'fresh_fit', false, 'click is worse than trees',
+              .4e0, .5e0, .1e0, .008e0),
+             ('full_training', 'mtorl_criteo/3', '', true, 'not compared: other features', NULL, NULL, NULL, NULL))
+           t("check", challenger, champion, passed, reason, champion_logloss, challenger_logloss, difference,
+             margin)""",
+    )  # fmt: skip
+    page = page_of(lake)
+    assert "mtorl_criteo/3, replaced the champion mtorl_criteo/2." in page.section("training")
+    assert "A full training is due (mtorl_history_criteo): click is worse than trees." in page.section("training")
+    assert row(page, "click_since_full_training", "passed")[2:] == ["0.5000", "0.5000", "0.0000", "0.0100", ""]
+    assert row(page, "full_training", "passed")[-1] == "not compared: other features"
+
+
 def test_drift_is_shown_as_shares_of_the_limits_the_worst_first(lake):
     figures = (drift_figure(0.1, "psi(near)"), drift_figure(0.5, "psi(far)"), drift_figure(float("nan"), "psi(lost)"))
     store_figures(lake, DAY, *figures)

@@ -1,0 +1,65 @@
+"""A quick fit of trees on the latest days: an estimate of the loss that a full training today would reach.
+
+The champion is due for a full training if a head is clearly worse than these trees on validation users. They are the
+method `boosting` with the same inputs as the champion, fitted on a limited number of windows of training users. Neither
+the trees nor the champion have learned from the validation users.
+
+N labels, F features.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.lake import Lake
+from lakehouse.reading import consistent_read
+from mtorl_model.data.delayed_feedback import LabelCutoff
+from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.split_windows import split_windows
+from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.evaluation.comparison import Difference, differences
+from mtorl_model.evaluation.label_predictions import labels_of_each
+from mtorl_model.methods.method import Method, Run
+from mtorl_model.training.day_sample import draw_windows
+from schemas.dataset import Dataset
+from schemas.splits import VALIDATION
+from schemas.tables import SEQUENCES
+
+
+def compare_with_fresh_fit(
+    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff, windows: int, labels: int
+) -> list[Difference]:
+    """The difference of each head, model - trees, on the validation users of the days; [] without labels.
+
+    windows, labels: the trees are fitted on at most as many. Raises Busy if one of the days is published again during
+    the comparison.
+    """
+    from mtorl_model.methods.baselines.boosting import Boosting  # imports sklearn, which a usual day does not need
+
+    encoder = model.encoder(dataset)
+    with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
+        train = _training_windows(lake, dataset, encoder, days, cutoff, windows)
+        if not train.windows.label_NL.any():
+            return []
+        validation = split_windows(lake, dataset, days, VALIDATION, encoder, with_times=True)
+        predictions = labels_of_each([model], validation, dataset, cutoff, with_features=True)
+    if predictions is None:
+        return []
+    config = Boosting.Config().changed({"most_labels": labels})
+    trees = Boosting(config, model.spec, model.initial_policy).fit(train, train, Run())
+    fresh = predictions[0]._replace(prediction=trees.predict_features(predictions[0].feature_NF))
+    return differences(fresh, predictions[0], trees, model)
+
+
+def _training_windows(
+    lake: Lake, dataset: Dataset, encoder: Encoder, days: Sequence[str], cutoff: LabelCutoff, windows: int
+) -> WindowsInMemory:
+    """Random windows of training users, from each day the same number; the same for the same days and lake."""
+    rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {days[-1]} fresh fit".encode()).digest()))
+    columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
+    per_day = -(-windows // len(days))
+    paths = lake.fingerprints(SEQUENCES, dataset, days)
+    drawn = [draw_windows(lake, path, columns, per_day, rng) for path in paths]
+    return WindowsInMemory(encoder.encode(pa.concat_tables(drawn), cutoff))

@@ -1,0 +1,111 @@
+"""The checks that keep small losses of many days from adding up, and that ask for a full training.
+
+since_full_training: the challenger is compared with the last full training that became champion. A daily gate alone
+lets 60 challengers pass that are each .9 % worse than the one before, which makes 1.71 times the loss.
+against_fresh_fit: the champion is compared with trees fitted on the latest days (fresh_fit.py).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+
+from lakehouse.lake import Lake
+from mtorl_model.champion.fresh_fit import compare_with_fresh_fit
+from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row, losses
+from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.data.delayed_feedback import LabelCutoff
+from mtorl_model.evaluation.comparison import Difference, as_lines, compare
+from mtorl_model.methods.method import Method
+from schemas.alerts import ALERT
+from schemas.dataset import Dataset
+from schemas.days import day_plus
+from schemas.splits import SHARES, VALIDATION
+from schemas.tables import SEQUENCES
+from schemas.tables.promotions import AGAINST_FRESH_FIT, FRESH_FIT, FULL_TRAINING, SINCE_FULL_TRAINING
+
+FEWEST_DAYS = 3  # to compare on
+
+
+def since_full_training(
+    registry: Registry,
+    day: str,
+    champion: Version,
+    challenger: Method,
+    days: Sequence[str],
+    cutoff: LabelCutoff,
+    gate: GateConfig,
+) -> tuple[list[Row], list[str]]:
+    """A row per head that compares the challenger with the last full training, or a row that explains why it cannot be.
+
+    Without rows if the champion is the last full training: then the daily comparison is the same.
+    """
+    lake, dataset = registry.lake, registry.dataset
+    full = registry.last_full_training(day)
+    if full is None:
+        return _not_compared("", f"no champion was fully trained on days up to {day}")
+    if full.number == champion.number:
+        return [], []
+    if registry.spec_of(full).version != challenger.spec.version:
+        return _not_compared(full.name, f"{full.name}, the last full training, reads other features")
+    days = _thinned(lake, dataset, days[-gate.total_days :], gate.total_windows)
+    compared = compare(lake, dataset, registry.load(full), challenger, days, VALIDATION, cutoff)
+    if compared is None:
+        return _not_compared(full.name, "no validation user has a label on the days to compare on")
+    total, reference = replace(gate, margin=gate.total_margin), f"{full.name}, the last full training"
+    rows: list[Row] = [
+        {**head_row(d, total, reference), "check": d.head + SINCE_FULL_TRAINING, "champion": full.name}
+        for d in compared.heads
+    ]
+    return rows, [f"compared with {full.name}, the last full training:", *as_lines(compared.heads)]
+
+
+def _not_compared(full_training: str, reason: str) -> tuple[list[Row], list[str]]:
+    """A row that passes, and a line, so that a missing comparison is seen."""
+    row = {"check": FULL_TRAINING, "passed": True, "reason": f"not compared: {reason}", "users": 0, "labels": 0}
+    return [{**row, "champion": full_training}], [f"not compared with the last full training: {reason}"]
+
+
+def _thinned(lake: Lake, dataset: Dataset, days: Sequence[str], windows: int) -> Sequence[str]:
+    """The last day and every k-th before it: all days if they have few validation windows, else about `windows`."""
+    expected = SHARES[VALIDATION] * sum(lake[SEQUENCES, dataset, day].require().rows for day in days)
+    step = max(1, min(math.ceil(expected / windows), len(days) // FEWEST_DAYS))
+    return days[::-step][::-1]
+
+
+def against_fresh_fit(
+    registry: Registry, day: str, version: Version, days: Sequence[str], cutoff: LabelCutoff, gate: GateConfig
+) -> tuple[list[Row], list[str]]:
+    """On the weekday for it, a row per head that compares a version with trees; see GateConfig.
+
+    Without rows in the week after a full training.
+    """
+    full = registry.last_full_training(day)
+    if date.fromisoformat(day).isoweekday() != gate.fresh_fit_weekday or (full and full.day > day_plus(day, -7)):
+        return [], []
+    lake, dataset = registry.lake, registry.dataset
+    days = _thinned(lake, dataset, days[-gate.total_days :], gate.total_windows)
+    windows, labels = gate.fresh_fit_windows, gate.fresh_fit_labels
+    heads = compare_with_fresh_fit(lake, dataset, registry.load(version), days, cutoff, windows, labels)
+    rows: list[Row] = [
+        {**_fresh_fit_row(d, version.name, gate), "challenger": version.name, "champion": FRESH_FIT} for d in heads
+    ]
+    return rows, [f"{version.name} compared with trees fitted on the latest days:", *as_lines(heads)]
+
+
+def _fresh_fit_row(difference: Difference, version: str, gate: GateConfig) -> Row:
+    allowed = gate.fresh_fit_margin * difference.base_loss
+    is_behind = difference.value > allowed and difference.low is not None and difference.low > 0
+    reason = (
+        f"{difference.head} of {version} is worse than trees fitted on the latest days by {difference.value:+.5f}; "
+        f"at most {allowed:.5f} is allowed"
+    )
+    return check_row(difference.head + AGAINST_FRESH_FIT, reason if is_behind else "", difference) | losses(
+        difference, allowed
+    )
+
+
+def alert_lines(rows: Sequence[Row], dataset: Dataset) -> list[str]:
+    """A line that asks for a full training, if a comparison with a fresh fit has failed."""
+    reasons = [str(r["reason"]) for r in rows if not r["passed"] and str(r["check"]).endswith(AGAINST_FRESH_FIT)]
+    return [f"{ALERT}{'; '.join(reasons)}: start a full training (mtorl_history_{dataset.name})"] if reasons else []
