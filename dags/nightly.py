@@ -1,9 +1,12 @@
 """The DAG `mtorl_nightly_<dataset>`: scores and the budget plan of one day."""
 
+import os
+
 from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable
 
 from dags.dataset_dag import METHOD, OPTIONAL_DAY, budget_plan_asset, champion_asset, dataset_dag
 from dags.steps import DAY, METHOD_OPTION, ONE_DAY, ONLY_NEW, audit_step, python_step, report_after_audits
+from schemas.basis import BASES, BY_GATE
 from schemas.tables.registry import SCORE_TABLES
 
 
@@ -14,8 +17,10 @@ def nightly_dag(dataset: str) -> DAG:
     channel. The budget is in the unit of the log's costs, or a number of exposures if the log has no costs. A run
     without a budget, for example one that the promotion gate starts, keeps the budget with which the day was planned
     before. If the day was not planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is
-    selected. The assets of the tables appear only after a passed audit; readers of the files should check the audits
-    themselves. Before the first champion, the run fails with one line that names the DAG to start.
+    selected. What recommended channels are based on and the share of drawn channels have standing values, too:
+    MTORL_BASIS_<DATASET> and MTORL_EXPLORATION_<DATASET>. The assets of the tables appear only after a passed audit;
+    readers of the files should check the audits themselves. Before the first champion, the run fails with one line that
+    names the DAG to start.
     """
     # The promotion gate follows the audited journeys of the day, so its asset implies them.
     schedule = PartitionedAssetTimetable(assets=champion_asset(dataset))
@@ -25,10 +30,16 @@ def nightly_dag(dataset: str) -> DAG:
         dataset,
         str(nightly_dag.__doc__),
         schedule=schedule,
-        params={"date": OPTIONAL_DAY, "method": METHOD, "budget": _budget_param(dataset)},
+        params={
+            "date": OPTIONAL_DAY,
+            "method": METHOD,
+            "budget": _budget_param(dataset),
+            "basis": _basis_param(dataset),
+            "exploration": _exploration_param(dataset),
+        },
         deadline_hours=2,
     ) as dag:
-        score = python_step("mtorl_model.score", dataset, "--day", DAY, *METHOD_OPTION)
+        score = python_step("mtorl_model.score", dataset, "--day", DAY, *METHOD_OPTION, *_RECOMMENDATION)
         audit_scores = audit_step("scores", dataset, (*ONE_DAY, *ONLY_NEW), tables=SCORE_TABLES, publishes=score_assets)
         plan_budget = python_step("mtorl_model.plan_budget", dataset, "--day", DAY, _budget_argument(dataset))
         audit_budget_plan = audit_step("budget_plan", dataset, ONE_DAY, publishes=(budget_plan_asset(dataset),))
@@ -41,6 +52,21 @@ def nightly_dag(dataset: str) -> DAG:
 def _standing_budget(dataset: str) -> str:
     """The environment variable with the budget of days for which no budget was given."""
     return f"MTORL_BUDGET_{dataset.upper()}"
+
+
+_RECOMMENDATION = ("--basis", "{{ params.basis }}", "--exploration", "{{ params.exploration }}")
+
+
+def _basis_param(dataset: str) -> Param:
+    standing = os.environ.get(f"MTORL_BASIS_{dataset.upper()}", BY_GATE)
+    description = "what recommended channels are based on; gate: as decided on validation users"
+    return Param(standing, type="string", enum=[BY_GATE, *BASES], description=description)
+
+
+def _exploration_param(dataset: str) -> Param:
+    standing = float(os.environ.get(f"MTORL_EXPLORATION_{dataset.upper()}", "0"))
+    description = "share of the users whose channel is drawn at random, to learn what other channels are worth"
+    return Param(standing, type="number", minimum=0, maximum=1, description=description)
 
 
 def _budget_param(dataset: str) -> Param:

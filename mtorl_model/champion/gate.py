@@ -26,13 +26,15 @@ from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users
 from mtorl_model.evaluation.comparison import as_lines, compare
+from schemas.basis import BasisDecision
 from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import VALIDATION
 from schemas.tables import PROMOTIONS, SEQUENCES
 from schemas.tables.channel_policies import NEARLY_ALL
-from schemas.tables.promotions import AGAINST_FRESH_FIT, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
+from schemas.tables.promotions import AGAINST_FRESH_FIT, BASIS, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
 _SUM_TOLERANCE = 1e-6  # as in the audit of channel_policies
 
@@ -48,7 +50,8 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
             return [f"no challenger of {day}: {champion.name}, trained through {champion.day}, stays champion"]
         if line := _earlier_decision(registry, day, challenger, champion):
             return [line]
-    rows, lines, compared_on = _checks(registry, day, challenger, champion, gate, feedback)  # slow, so without the lock
+    checks = _checks(registry, day, challenger, champion, gate, feedback)  # slow, so without the lock
+    rows, lines, compared_on, basis = checks
     failed = _failed_checks(rows)
     shared = {"challenger": challenger.name, "champion": champion.name, "decision": REFUSED if failed else PROMOTED}
     rows = [{**shared, **row} for row in rows]
@@ -64,6 +67,8 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
             registry.set_decision(challenger, f"{REFUSED}: {'; '.join(failed)}", compared_with=champion.name)
             stays = f"{challenger.name} is refused ({'; '.join(failed)}): {champion.name} stays champion"
             return [*lines, stays, *alerts]
+        if basis is not None:
+            registry.set_basis(challenger, basis)
         registry.make_champion(challenger)
         registry.set_decision(challenger, PROMOTED, compared_with=champion.name)
         export_for_daily_run(registry)
@@ -89,20 +94,23 @@ def _earlier_decision(registry: Registry, day: str, challenger: Version, champio
 
 def _checks(
     registry: Registry, day: str, challenger: Version, champion: Version, gate: GateConfig, feedback: FeedbackConfig
-) -> tuple[list[Row], list[str], dict[str, str]]:  # fmt: skip
-    """A row per check, without the columns that are alike; lines with the differences; fingerprints of the windows."""
+) -> tuple[list[Row], list[str], dict[str, str], BasisDecision | None]:  # fmt: skip
+    """A row per check, without the columns that are alike; lines with the differences; fingerprints of the windows.
+
+    The last is the basis of the challenger's recommendations; None if the challenger is refused.
+    """
     if champion.day > day:
         reason = f"{champion.name} has been trained through {champion.day}, which is later"
-        return [check_row(POLICY_AUDIT, reason)], [], {}
+        return [check_row(POLICY_AUDIT, reason)], [], {}, None
     # After a rollback, or after days learned in parallel, promotion would lose what the champion has learned.
     champion_before = registry.champion_before(day)
     if champion_before is None or challenger.parent != champion_before.name:
         stale = f"trained from {challenger.parent}, which is no longer the champion before {day}: run the day again"
-        return [check_row(POLICY_AUDIT, stale)], [], {}
+        return [check_row(POLICY_AUDIT, stale)], [], {}, None
     lake, dataset = registry.lake, registry.dataset
     models = registry.load(champion), registry.load(challenger)
     if models[0].spec.version != models[1].spec.version:
-        return [check_row(POLICY_AUDIT, f"{champion.name} reads other features")], [], {}
+        return [check_row(POLICY_AUDIT, f"{champion.name} reads other features")], [], {}, None
     # Delays are estimated on all days whose gains may still follow; the models are compared on the latest days only.
     first = day_plus(day, -max(dataset.outcome_days, gate.days, gate.total_days))
     days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
@@ -110,7 +118,7 @@ def _checks(
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff)
     if compared is None:
         reason = "no validation user has a label on the latest days, so the models cannot be compared"
-        return [check_row(POLICY_AUDIT, reason)], [], {}
+        return [check_row(POLICY_AUDIT, reason)], [], {}, None
     rows = [head_row(difference, gate) for difference in compared.heads]
     policy_NA, champion_policy_NA = (labels.prediction.policy_XA for labels in (compared.candidate, compared.base))
     if policy_NA is not None and champion_policy_NA is not None:
@@ -121,7 +129,20 @@ def _checks(
     next_champion = champion if _failed_checks(rows) else challenger
     fresh_rows, fresh_lines = against_fresh_fit(registry, day, next_champion, days, cutoff, gate)
     compared_on = lake.fingerprints(SEQUENCES, dataset, days)
-    return [*rows, *fresh_rows], [*as_lines(compared.heads), *total_lines, *fresh_lines], compared_on
+    lines = [*as_lines(compared.heads), *total_lines, *fresh_lines]
+    if _failed_checks(rows):
+        return [*rows, *fresh_rows], lines, compared_on, None
+    basis = basis_on_validation_users(lake, dataset, models[1], days[-gate.days :], cutoff)
+    return [*rows, *fresh_rows, *_basis_rows(basis)], [*lines, basis_line(basis)], compared_on, basis
+
+
+def _basis_rows(decision: BasisDecision) -> list[Row]:
+    """For each basis its value minus that of the best constant; these rows are not part of the decision."""
+    return [
+        check_row(f"{basis}{BASIS}", "")
+        | {"difference": figures["value"], "low": figures["low"], "high": figures["high"]}
+        for basis, figures in decision.minus_constant.items()
+    ]
 
 
 def _failed_checks(rows: Sequence[Row]) -> list[str]:

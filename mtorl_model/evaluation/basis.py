@@ -62,6 +62,8 @@ def basis_on_validation_users(
 
     cutoff: as in predict_labels.
     """
+    if not any(len(read_propensities([lake[EXPOSURES, dataset, day].path]).exposure_D) for day in days):
+        return decide_basis(model, None)  # nothing has to be predicted
     windows = split_windows(lake, dataset, days, VALIDATION, model.encoder(dataset), with_times=cutoff is not None)
     predicted = labels_of_each([model], windows, dataset, cutoff, with_features=True)
     return decide_basis(model, drawn_labels(predicted[0], lake, dataset.name, days) if predicted else None)

@@ -12,12 +12,14 @@ POLICY_AUDIT = "policy_audit"
 SINCE_FULL_TRAINING = "_since_full_training"  # after a head: compared with the last full training
 FULL_TRAINING = "full_training"  # the row that explains why there is no comparison with the last full training
 AGAINST_FRESH_FIT = "_against_fresh_fit"  # after a head: compared with trees that were fitted on this day
+BASIS = "_basis"  # after value, imitation or constant: what recommendations by it are worth (schemas/basis.py)
 FRESH_FIT = "fresh_fit"  # in place of a version: these trees
 PROMOTED, REFUSED = "promoted", "refused"
 # Whether a row compares the challenger with the champion that it may replace.
 IS_DAILY_CHECK = f"""
     "check" <> '{FULL_TRAINING}'
-    AND NOT ends_with("check", '{SINCE_FULL_TRAINING}') AND NOT ends_with("check", '{AGAINST_FRESH_FIT}')"""
+    AND NOT ends_with("check", '{SINCE_FULL_TRAINING}') AND NOT ends_with("check", '{AGAINST_FRESH_FIT}')
+    AND NOT ends_with("check", '{BASIS}')"""
 
 PROMOTIONS_TABLE = Table(
     name=PROMOTIONS,
@@ -27,7 +29,8 @@ PROMOTIONS_TABLE = Table(
             "check",
             "string",
             "a head (channel or a gain), policy_audit or full_training; a head may end with "
-            "_since_full_training or _against_fresh_fit",
+            "_since_full_training or _against_fresh_fit; value_basis, imitation_basis or constant_basis, whose "
+            "difference is the value of recommendations by it minus the best constant's, in gains per exposure",
         ),
         Column(
             "challenger",

@@ -197,7 +197,9 @@ def _window(table: Table, dataset: Dataset, channels: int, user: int) -> dict[st
 def _channel_policies(dataset: Dataset) -> tuple[Table, Rows]:
     return channel_policies(dataset), [
         {"user_id": user, "channel": "ab"[user % 2], "source": "model", "model_version": "mtorl/1",
-         "feature_spec": "0123456789ab", "day": DAY, "policy": [("a", 0.75 - user % 2 / 2), ("b", 0.25 + user % 2 / 2)]}
+         "feature_spec": "0123456789ab", "day": DAY, "policy": [("a", 0.75 - user % 2 / 2), ("b", 0.25 + user % 2 / 2)],
+         "basis": "imitation", "explored": False, "propensity": 1.0,
+         **{f"expected_{gain}": [("a", 0.25), ("b", 0.5)] for gain in dataset.gain_names}}
         for user in range(4)
     ]  # fmt: skip
 

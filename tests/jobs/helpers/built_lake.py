@@ -79,7 +79,8 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
     for user in users:  # a user's policy stays from day to day
         policy = np.random.default_rng([seed, user]).dirichlet(np.full(len(channels), 2.0))
         policies.append({"user_id": user, "channel": channels[int(policy.argmax())],
-                         "policy": list(zip(channels, map(float, policy), strict=True)), **origin})  # fmt: skip
+                         "policy": list(zip(channels, map(float, policy), strict=True)), "basis": "imitation",
+                         "explored": False, "propensity": 1.0, **origin})  # fmt: skip
     write(lake, channel_policies(dataset), dataset, day, policies)
     rates = {g: duckdb.sql(f"SELECT avg({g}) FROM {exposures}").fetchall()[0][0] for g in dataset.gain_names}
     rewards = np.linspace(0.3, 0.01, len(users))

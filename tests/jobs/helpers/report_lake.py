@@ -145,7 +145,8 @@ def publish_scores(
         f"""SELECT i AS user_id, CASE WHEN i % 2 = 0 THEN '{a}' ELSE '{b}' END AS channel,
                    CASE WHEN i % 2 = 0 THEN MAP {{'{a}': {round(1 - low, 3)}e0, '{b}': {low}e0}}
                         ELSE MAP {{'{a}': {round(1 - high, 3)}e0, '{b}': {high}e0}} END AS policy,
-                   CASE WHEN i < 3 THEN 'initial' ELSE 'model' END AS source FROM range({users}) t(i)""",
+                   CASE WHEN i < 3 THEN 'initial' ELSE 'model' END AS source, 'imitation' AS basis,
+                   i % 20 = 7 AS explored, 1e0 AS propensity FROM range({users}) t(i)""",
         inputs=inputs,
     )  # fmt: skip
     publish(
