@@ -26,7 +26,12 @@ METRICS = {
         "channel": {"gradient_boosting": {"f1_macro": 0.35}},
         "reward": {"click": {"gradient_boosting": {"auc": 0.65}}},
     },
-}
+    "model_minus_baseline": {"reward": {"click": {"gradient_boosting": {"auc": {"low": 0.04, "high": 0.06}}}}},
+    "policy": {
+        "identified": True, "basis": "value", "logging_value": 0.2, "best_fixed_channel": "short",
+        "deterministic": {"dr": {"value": 0.25}, "minus_best_fixed": {"value": 0.01}},
+    },
+}  # fmt: skip
 
 
 def publish(lake: Lake, table: str, day: str, rows: int, **counts: int) -> None:
@@ -63,7 +68,7 @@ def test_every_raw_row_is_an_exposure_a_duplicate_or_quarantined(lake):
 
 
 def test_figures_are_shown_beside_those_of_the_baselines(lake):
-    title, channel, click = summary.metric_lines(write_metrics(lake))
+    title, channel, click, policy = summary.metric_lines(write_metrics(lake))
     assert title == "model mtorl_kuairand/1, tested on 1,000 users it has never seen (20,000 exposures)"
     assert " ".join(channel.split()) == (
         "next channel macro-F1 0.400 (gradient boosting 0.350, repeating the last channel 0.300); accuracy 0.500"
@@ -72,6 +77,24 @@ def test_figures_are_shown_beside_those_of_the_baselines(lake):
         "click AUC 0.700 (gradient boosting 0.650); log loss 0.500 (constant rate 0.600); "
         "rate 30.0% in the top 37.5 % of the ranking, 20.0% overall"
     )
+    assert " ".join(policy.split()) == (
+        "channel policy recommended by value: 0.250 per exposure (+0.010 to always short); the log 0.200"
+    )
+
+
+def test_a_model_below_gradient_boosting_says_so_and_what_to_do(lake):
+    behind = {"reward": {"click": {"gradient_boosting": {"auc": {"low": -0.06, "high": -0.04}}}}}
+    *_, what, advice = summary.metric_lines(write_metrics(lake, model_minus_baseline=behind))
+    assert "click: below gradient boosting" in what
+    assert "train on more days or users" in advice
+    unclear = {"reward": {"click": {"gradient_boosting": {"auc": {"low": -0.06, "high": 0.04}}}}}
+    assert not any("below" in line for line in summary.metric_lines(write_metrics(lake, model_minus_baseline=unclear)))
+
+
+def test_a_value_that_is_not_known_is_explained(lake):
+    policy = {"identified": False, "why": "the log has no propensities"}
+    *_, line = summary.metric_lines(write_metrics(lake, policy=policy))
+    assert line.endswith("its value is not known: the log has no propensities")
 
 
 @pytest.mark.parametrize(

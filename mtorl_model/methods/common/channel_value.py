@@ -14,7 +14,9 @@ on the b_k(x), the channel and the e_ka(x), with models that were fitted on othe
 calibration test of Chernozhukov, Demirer, Duflo and Fernandez-Val (Generic machine learning inference on heterogeneous
 treatment effects, 2018): lambda_k is 0 if nothing personal can be learned. All lambda_k are multiplied by
 max(0, 1 - caution / t), t being the square root of their mean Wald statistic, clustered by user: for one model, caution
-standard errors are subtracted. With all lambda_k = 0, all users have the same best channel.
+standard errors are subtracted. If propensities are known, the lambda_k are multiplied once more, by the factor of
+FACTORS whose greedy policy has the highest off-policy value, minus caution standard errors, on the cross-fitted
+predictions. With all lambda_k = 0, all users have the same best channel.
 
 If the log drew channels at random with known probabilities, only those labels are used, each weighted by the inverse of
 its probability: then d and e are effects of the channel. Otherwise all labels are used (the direct method), and they
@@ -43,6 +45,7 @@ from schemas.json_config import JsonConfig
 Ints = npt.NDArray[np.int64]
 
 FEWEST_DRAWN = 200  # with fewer labels whose channel was drawn at random, all labels are used
+FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SMALLEST_SPREAD = 1e-4  # of log-odds
 _MODELS = ("trees", "decoder")
 
@@ -56,7 +59,7 @@ class ValueConfig(JsonConfig):
     value_leaf_nodes: int = 8
     value_min_samples_leaf: int = 50
     value_l2: float = 10.0
-    decoder_penalty: float = 300.0  # labels that the prior of the decoder's personal weights is worth
+    decoder_penalty: float = 100.0  # labels that the prior of the decoder's personal weights is worth
     value_folds: int = 5  # of users, for the cross-fitting
     value_caution: float = 1.0  # see the module's docstring
 
@@ -83,19 +86,17 @@ class ChannelValues:
     labels: int  # number of labels they were fitted on
 
     @classmethod
-    def fit(
-        cls, labels: LabelRows, names: InputNames, channels: tuple[str, ...], config: ValueConfig
-    ) -> "ChannelValues":
-        """Fit on labels of training users."""
+    def fit(cls, labels: LabelRows, own_AK: Ints, config: ValueConfig) -> "ChannelValues":
+        """Fit on labels of training users. own_AK: the columns of the features that belong to each channel."""
+        channels = len(own_AK)
         drawn_N = labels.propensity_N > 0
         is_effect = int(drawn_N.sum()) >= FEWEST_DRAWN
         chosen_N = drawn_N if is_effect else np.ones_like(drawn_N)
         rows = labels.take(chosen_N)
-        own_AK = channel_columns(names, channels)
-        count_A = np.bincount(rows.action_N, minlength=len(channels))
-        weight_N = inverse_propensities(rows, len(channels)) if is_effect else np.ones(len(rows.action_N))
+        count_A = np.bincount(rows.action_N, minlength=channels)
+        weight_N = inverse_propensities(rows, channels) if is_effect else np.ones(len(rows.action_N))
         fitted = tuple(
-            _fit_gain(rows, gain, weight_N, own_AK, count_A, config) for gain in range(rows.gain_NG.shape[1])
+            _fit_gain(rows, gain, weight_N, own_AK, count_A, config, is_effect) for gain in range(rows.gain_NG.shape[1])
         )
         return cls(fitted, count_A / count_A.sum(), own_AK, is_effect, len(rows.action_N))
 
@@ -169,7 +170,13 @@ def inverse_propensities(labels: LabelRows, channels: int) -> Floats:
 
 
 def _fit_gain(
-    labels: LabelRows, gain: int, weight_N: Floats, own_AK: Ints, count_A: Ints, config: ValueConfig
+    labels: LabelRows,
+    gain: int,
+    weight_N: Floats,
+    own_AK: Ints,
+    count_A: Ints,
+    config: ValueConfig,
+    weight_is_inverse_propensity: bool,
 ) -> GainValue:
     maturity_N = gain_weights(labels, gain)
     if maturity_N is not None:
@@ -198,7 +205,49 @@ def _fit_gain(
         base_KN, labels.action_N, personal_KN, gained_N, weight_N, labels.user_N, channels
     )
     shrinkage_K *= max(0.0, 1 - config.value_caution / statistic) if statistic > 0 else 0.0
+    if weight_is_inverse_propensity and shrinkage_K.any():
+        personal_NA = sum(
+            shrinkage * _personal(odds_NA, share_A, centre_A)
+            for shrinkage, odds_NA, centre_A in zip(shrinkage_K, odds_KNA, centre_KA, strict=True)
+        )
+        base_N = np.full(len(gained_N), float(log_odds(np.array(rate))))
+        shrinkage_K *= _factor_of_best_policy(
+            base_N, effect_A - share_A @ effect_A, personal_NA, labels, gained_N, weight_N, share_A, config
+        )
     return GainValue(models, effect_A, centre_KA, shrinkage_K, statistic)
+
+
+def _factor_of_best_policy(
+    base_N: Floats,
+    effect_A: Floats,
+    personal_NA: Floats,
+    labels: LabelRows,
+    gained_N: Floats,
+    weight_N: Floats,
+    share_A: Floats,
+    config: ValueConfig,
+) -> float:
+    """The factor of the personal part, of FACTORS, with which the greedy policy has the highest cautious value.
+
+    The value is the doubly robust difference to the best constant policy, minus caution standard errors, clustered by
+    user. A calibrated personal part can still fail to pay where it matters, between the best channels.
+    """
+    constant, action_N = int(effect_A.argmax()), labels.action_N
+    rows = np.arange(len(action_N))
+    inverse_N = weight_N * float(np.mean(1 / share_A[action_N]))  # weights have mean 1
+    _, user_N = np.unique(labels.user_N, return_inverse=True)
+    cautious_values = []
+    for factor in FACTORS:
+        probability_NA = sigmoid(base_N[:, None] + effect_A + factor * personal_NA)
+        chosen_N = probability_NA.argmax(axis=1)
+        direct_N = probability_NA[rows, chosen_N] - probability_NA[:, constant]
+        matched_N = (action_N == chosen_N).astype(float) - (action_N == constant)
+        difference_N = direct_N + inverse_N * matched_N * (gained_N - probability_NA[rows, action_N])
+        mean = float(difference_N.mean())
+        by_user_U = np.bincount(user_N, difference_N - mean)
+        error = float(np.sqrt((by_user_U**2).sum())) / len(rows)
+        cautious_values.append(mean - config.value_caution * error)
+    return FACTORS[int(np.argmax(cautious_values))]
 
 
 def _fit_models(

@@ -22,7 +22,7 @@ from mtorl_model.inference import prediction_cache, user_predictions
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.inference.prediction_cache import CachedPredictions, PredictionFile, identity, record_type
 from mtorl_model.inference.user_predictions import predict_users
-from mtorl_model.methods.common.channel_value import ChannelValues, ValueConfig
+from mtorl_model.methods.common.channel_value import ChannelValues, ValueConfig, channel_columns
 from mtorl_model.methods.common.label_rows import LabelRows
 from mtorl_model.methods.common.label_trees import LabelTrees, TreesConfig
 from mtorl_model.methods.mtorl.config import preset
@@ -48,7 +48,9 @@ def small(seed: int = 0, spec: FeatureSpec = SPEC) -> MTORL:
         np.arange(600) // 6, None,
     )  # fmt: skip
     model.trees = LabelTrees.fit(labels, TreesConfig(channel_iterations=5, gain_iterations=5), len(CHANNELS))
-    model.values = ChannelValues.fit(labels, names, CHANNELS, ValueConfig(value_iterations=5, value_caution=0.0))
+    model.values = ChannelValues.fit(
+        labels, channel_columns(names, CHANNELS), ValueConfig(value_iterations=5, value_caution=0.0)
+    )
     return model
 
 
