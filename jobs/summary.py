@@ -85,15 +85,15 @@ def _policy_figures(policy: dict[str, Any]) -> str:
 
 def _behind_boosting(metrics: dict[str, Any]) -> list[str]:
     """A line if the model's AUC of a gain is credibly below that of gradient boosting, and what to do then."""
-    behind = [
+    gains_below = [
         gain
         for gain, baselines in metrics["model_minus_baseline"]["reward"].items()
         if (high := baselines.get("gradient_boosting", {}).get("auc", {}).get("high")) is not None and high < 0
     ]
-    if not behind:
+    if not gains_below:
         return []
     return [
-        f"  {', '.join(behind)}: below gradient boosting, so the networks have learned too little for this log:",
+        f"  {', '.join(gains_below)}: below gradient boosting, so the networks have learned too little for this log:",
         "  train on more days or users, or train the trees alone (python -m mtorl_model.train --method boosting)",
     ]
 

@@ -4,8 +4,9 @@ python -m simulation.channel_effects [--users 3000] [--seeds 3] [--out effects.j
 
 In the generator's world of display ads, users live through a past in which channels are drawn at random with known
 propensities. A model of one small network and trees learns from the log of these users; its basis is decided on other
-users. Then it recommends a channel to users of a third group, and their true click probabilities say what the
-recommendation is worth, beside the best constant channel of that very group and the best channel of each user.
+users. Then it recommends a channel to users of a third group, and their true click probabilities give the
+value of the recommendation. It is compared with the best constant channel of the same users and with the best channel
+of each user.
 """
 
 import argparse
@@ -48,8 +49,8 @@ def policy_value(effect: str, users: int, seed: int) -> dict[str, Any]:
     spec = fit_spec(users, seed, model_config.form.inputs)
     encoder = Encoder(spec, DATASET, model_config.form.inputs)
     train_log = simulate_log(encoder, users, seed, simulator=Simulator(users, seed, world, policy))
-    others = Simulator(users // 4, _VALIDATION + seed, world, policy)
-    valid_log = simulate_log(encoder, users // 4, 0, train_log.maturity, others)
+    valid_simulator = Simulator(users // 4, _VALIDATION + seed, world, policy)
+    valid_log = simulate_log(encoder, users // 4, 0, train_log.maturity, valid_simulator)
     train, valid = train_log.store(with_propensities=True), valid_log.store(with_propensities=True)
     model = MTORL(config, spec, fit_initial_policy(train, spec)).fit(train, valid, Run())
 
@@ -87,11 +88,11 @@ def policy_value(effect: str, users: int, seed: int) -> dict[str, Any]:
 
 def as_row(result: dict[str, Any]) -> str:
     """A line of the table: the published value relative to the best constant and to the oracle."""
-    gain, most = result["published"] - result["best_constant"], result["oracle"] - result["best_constant"]
+    gain, largest_gain = result["published"] - result["best_constant"], result["oracle"] - result["best_constant"]
     return (
         f"{result['effect']:<7} seed {result['seed']}  {result['basis']:<9} published {result['published']:.4f}  "
         f"best constant {result['best_constant']:.4f} ({gain / result['best_constant']:+.2%})  "
-        f"oracle {result['oracle']:.4f} ({gain / most if most > 1e-12 else 0.0:.0%} of the way)  "
+        f"oracle {result['oracle']:.4f} ({gain / largest_gain if largest_gain > 1e-12 else 0.0:.0%} of the way)  "
         f"lambda {', '.join(f'{x:.2f}' for x in result['shrinkage'])}"
     )
 

@@ -5,6 +5,7 @@ candidate feature, which is more than the specs of the samples keep.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,11 @@ from lakehouse.lake import Lake
 from lakehouse.rows import ARROW_TYPES
 from lakehouse.staging import staging_folder
 from mtorl_model.champion.registry import Registry
+from mtorl_model.data.encoding import input_names
 from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.methods.common.channel_value import ChannelValues, channel_columns
+from mtorl_model.methods.common.label_rows import LabelRows
+from mtorl_model.methods.common.label_trees import LabelTrees
 from mtorl_model.methods.model_folder import save_model
 from mtorl_model.methods.mtorl.config import preset
 from mtorl_model.methods.mtorl.method import MTORL
@@ -30,6 +35,7 @@ DAY = "2024-01-01"
 MEAN_STEPS_BEYOND_TEN = {"criteo": 5.2, "kuairand": 11.7}
 _USERS_PER_BLOCK = 20_000
 _FILES = 4
+_LABELS = 10_000  # random labels to fit trees on
 _CATEGORIES = tuple(str(k) for k in range(30))
 _CHANNELS = tuple(f"c{k:02d}" for k in range(11))
 
@@ -50,14 +56,32 @@ def _feature(column: Column, *, is_static: bool) -> Feature:
 
 
 def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset_name: str, day: str = DAY) -> None:
-    """Register an untrained model of the preset's size and members, as if it was trained through that day."""
+    """Register an untrained model of the preset's size and members, as if it was trained through that day.
+
+    Its networks have random weights; its trees and values, if the preset has them, are fitted on random numbers.
+    """
     shares = tuple(1 / len(spec.channels) for _ in spec.channels)
     initial = InitialPolicy(spec.channels, shares, dict.fromkeys(spec.gains, 0.3), shares)
     model = MTORL(preset(preset_name, dataset.name), spec, initial).initialise()
+    if model.config.model.trees:
+        names = input_names(spec, model.config.reward_inputs)
+        labels = _random_labels(sum(map(len, names)) + len(spec.channels), len(spec.channels), len(spec.gains))
+        model.trees = LabelTrees.fit(labels, model.config.boosting, len(spec.channels))
+        records = channel_columns(names, spec.channels)
+        model.values = ChannelValues.fit(labels, records, replace(model.config.values, value_caution=0.0))
     registry = Registry(lake, dataset)
     with staging_folder(lake) as staged:
         save_model(staged, model)
         registry.make_champion(registry.register(staged, {}, [], identity="made up", day=day))
+
+
+def _random_labels(features: int, channels: int, gains: int) -> LabelRows:
+    rng = np.random.default_rng(0)
+    return LabelRows(
+        rng.standard_normal((_LABELS, features)).astype(np.float32), rng.integers(0, channels, _LABELS),
+        rng.integers(0, 2, (_LABELS, gains)).astype(np.float32), np.ones((_LABELS, gains), np.float32),
+        np.zeros(_LABELS, np.float32), np.arange(_LABELS) // 20, None,
+    )  # fmt: skip
 
 
 def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int, *, repaired: int = 0) -> None:

@@ -133,7 +133,7 @@ def _checks(
     if _failed_checks(rows):
         return [*rows, *fresh_rows], lines, compared_on, None
     basis = basis_on_validation_users(lake, dataset, models[1], days[-gate.days :], cutoff)
-    return [*rows, *fresh_rows, *_basis_rows(basis)], [*lines, basis_line(basis)], compared_on, basis
+    return [*rows, *fresh_rows, *_basis_rows(basis)], [basis_line(basis), *lines], compared_on, basis
 
 
 def _basis_rows(decision: BasisDecision) -> list[Row]:

@@ -48,7 +48,7 @@ class WindowStore:
     """The windows of one split and range of days that have at least one label.
 
     user_N: a number for each window's user, int64. propensity_NL: the probability with which the log drew the step's
-    channel at random, float32; 0 if it is unknown, and at steps that are no label.
+    channel at random, float32; 0 if it is unknown, and at all steps without a label.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -97,7 +97,7 @@ class WindowStore:
 
 
 class WindowsInMemory(WindowStore):
-    """Windows in memory with the interface of a store on disk. By default each window has a user of its own."""
+    """Windows in memory with the interface of a store on disk. By default no two windows have the same user."""
 
     def __init__(
         self, windows: Encoded, user_N: Ints | None = None, propensity_NL: npt.NDArray[np.float32] | None = None
@@ -243,8 +243,8 @@ def _encoded_parts(
                 encoded = encoder.encode(part, cutoff)
                 labelled = np.flatnonzero(encoded.label_NL.any(axis=1))
                 if len(labelled):
-                    others = user_numbers(part), label_propensities(part, encoded, known)
-                    yield (*encoded.take(labelled), *(array[labelled] for array in others))
+                    extra = user_numbers(part), label_propensities(part, encoded, known)
+                    yield (*encoded.take(labelled), *(array[labelled] for array in extra))
         except pa.ArrowInvalid as error:
             raise UserError(f"{partition} cannot be read ({error}): build it again (make backfill)") from error
 
@@ -264,7 +264,7 @@ def label_propensities(
     column = windows.column("exposure_id")
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     exposure_NL = lists.flatten().fill_null(-1).to_numpy(zero_copy_only=False).reshape(encoded.label_NL.shape)
-    propensity_NL: npt.NDArray[np.float32] = (propensities.of(exposure_NL) * encoded.label_NL).astype(np.float32)
+    propensity_NL: npt.NDArray[np.float32] = (propensities.look_up(exposure_NL) * encoded.label_NL).astype(np.float32)
     return propensity_NL
 
 

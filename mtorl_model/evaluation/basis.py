@@ -101,8 +101,10 @@ def decide_basis(model: Method, drawn: Drawn | None) -> BasisDecision:
     best_text = _in_brackets(minus_constant[best])
     reason = f"on validation users its value minus the best constant's is {best_text}"
     if best == CONSTANT:
-        others = ", ".join(f"{basis} {_in_brackets(minus_constant[basis])}" for basis in possible if basis != CONSTANT)
-        reason = f"on validation users no other basis is better than the best constant: {others}"
+        alternatives = ", ".join(
+            f"{basis} {_in_brackets(minus_constant[basis])}" for basis in possible if basis != CONSTANT
+        )
+        reason = f"on validation users no other basis is better than the best constant: {alternatives}"
     return BasisDecision(best, reason, minus_constant)
 
 

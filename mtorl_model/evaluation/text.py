@@ -45,8 +45,8 @@ def as_text(metrics: Mapping[str, Any]) -> str:
             f"             {verdict(estimates['minus_logging'])} the log, {in_brackets(policy['logging'])}",
             f"             {verdict(estimates['minus_best_fixed'])} always {policy['best_fixed_channel']}",
             *(
-                f"             by {basis} it would be {in_brackets(other['dr'])}"
-                for basis, other in policy["bases"].items()
+                f"             by {basis} it would be {in_brackets(estimates_of_basis['dr'])}"
+                for basis, estimates_of_basis in policy["bases"].items()
                 if basis != policy["basis"]
             ),
         ]

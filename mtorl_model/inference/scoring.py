@@ -45,7 +45,7 @@ class Scores:
     predictions: PredictionFile
     predicts: frozenset[str]  # of the model
     initial_A: npt.NDArray[np.float64]  # equation 17, for the exposures that all these journeys remember
-    unknown_AG: npt.NDArray[np.float64] | None  # Method.values_of_unknown
+    base_AG: npt.NDArray[np.float64] | None  # Method.base_values
 
     def policy_XA(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The policies of these rows (at least one): probability of each channel of the spec."""
@@ -55,9 +55,9 @@ class Scores:
 
     def values_XAG(self, rows_X: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
         """The values of these rows (at least one); None if the model does not predict them."""
-        if self.unknown_AG is None:
+        if self.base_AG is None:
             return None
-        return np.where(self.long_U[rows_X, None, None], self.predictions.take(rows_X)["values"], self.unknown_AG)
+        return np.where(self.long_U[rows_X, None, None], self.predictions.take(rows_X)["values"], self.base_AG)
 
     def source(self, head: str, rows: pa.Array) -> pa.Array:
         """The column `source` of these rows: FROM_MODEL or INITIAL. head: POLICY or GAINS."""
@@ -97,7 +97,7 @@ def score_journeys(
         file,
         model.predicts,
         channel_level(spec.channels, counts).initial_A,
-        model.values_of_unknown(),
+        model.base_values(),
     )
 
 
@@ -139,7 +139,7 @@ def policies_tables(
 ) -> Iterator[pa.Table]:
     """The table `channel_policies`, ordered by user_id, in chunks of a row group.
 
-    A user with a short journey is recommended by what is known of all users.
+    A user with a short journey has the values of the average user.
     """
     channels = pa.array(model.spec.channels, pa.string())
     for rows in _row_groups(pc.sort_indices(scores.user_id)):

@@ -187,7 +187,7 @@ class Method(ABC):
         """Learn a day's labels, in place; returns mean losses by name. Only for methods with fine_tunes."""
         raise NotImplementedError(f"{self.name} is not fine-tuned")
 
-    def values_of_unknown(self) -> Floats | None:
+    def base_values(self) -> Floats | None:
         """[A, G]: the values of a user of whom nothing is known; None if the method does not predict values."""
         return None
 

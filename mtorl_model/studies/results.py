@@ -84,8 +84,9 @@ def _policy(policy: Mapping[str, Any]) -> str:
     deterministic = policy["deterministic"]
     fixed = "; ".join(f"always {name} {in_brackets(value)}" for name, value in policy["fixed"].items())
     bases = "; ".join(
-        f"by {basis} {in_brackets(other['dr'])}, minus the best constant {_difference(other['minus_best_fixed'])}"
-        for basis, other in policy["bases"].items()
+        f"by {basis} {in_brackets(estimates['dr'])}, "
+        f"minus the best constant {_difference(estimates['minus_best_fixed'])}"
+        for basis, estimates in policy["bases"].items()
     )
     return (
         f"Channels are recommended by {policy['basis']} ({bases}). "

@@ -83,9 +83,9 @@ def test_figures_are_shown_beside_those_of_the_baselines(lake):
 
 
 def test_a_model_below_gradient_boosting_says_so_and_what_to_do(lake):
-    behind = {"reward": {"click": {"gradient_boosting": {"auc": {"low": -0.06, "high": -0.04}}}}}
-    *_, what, advice = summary.metric_lines(write_metrics(lake, model_minus_baseline=behind))
-    assert "click: below gradient boosting" in what
+    low_auc = {"reward": {"click": {"gradient_boosting": {"auc": {"low": -0.06, "high": -0.04}}}}}
+    *_, line, advice = summary.metric_lines(write_metrics(lake, model_minus_baseline=low_auc))
+    assert "click: below gradient boosting" in line
     assert "train on more days or users" in advice
     unclear = {"reward": {"click": {"gradient_boosting": {"auc": {"low": -0.06, "high": 0.04}}}}}
     assert not any("below" in line for line in summary.metric_lines(write_metrics(lake, model_minus_baseline=unclear)))

@@ -277,10 +277,12 @@ def test_channels_may_be_drawn_to_learn(lake):
     explored = published(lake, "channel_policies")
     is_explored = np.array(explored.column("explored").to_pylist())
     assert 0.4 < is_explored.mean() < 0.6
-    same = np.array(explored.column("channel").to_pylist()) == np.array(recommended.column("channel").to_pylist())
-    assert same[~is_explored].all()
-    assert not same[is_explored].all()
-    expected = 0.5 / 3 + 0.5 * same
+    is_recommended = np.array(explored.column("channel").to_pylist()) == np.array(
+        recommended.column("channel").to_pylist()
+    )
+    assert is_recommended[~is_explored].all()
+    assert not is_recommended[is_explored].all()
+    expected = 0.5 / 3 + 0.5 * is_recommended
     np.testing.assert_allclose(explored.column("propensity").to_numpy(), expected)
     partition = explored  # noqa: F841 (DuckDB reads it by name)
     assert duckdb.sql(channel_policies(TOY).audit_duckdb_sql).filter("NOT is_best").fetchall() == []

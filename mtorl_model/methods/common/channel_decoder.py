@@ -1,9 +1,9 @@
-"""A linear decoder that is told the channel: the log-odds of a gain from the inputs of a step and a channel.
+"""A linear decoder that reads the channel: the log-odds of a gain from the inputs of a step and a channel.
 
-    m(x, a) = c + d_a + v . z(x) + u . own_a(x) + W_a . z(x)
+    m(x, a) = c + d_a + v . z(x) + u . record_a(x) + W_a . z(x)
 
-with z the standardised numeric inputs, among them the user's record in every channel, and own_a those that belong to
-channel a. Trees learn from a channel's own record; W learns in addition what the record in one channel says about
+with z the standardised numeric inputs, among them the user's record in every channel, and record_a those that belong to
+channel a. Trees learn from a channel's own record; W learns in addition what the record in one channel implies for
 another one, for example because users like both. The prior on W is that it is 0.
 
 Shapes: N rows, A channels, F features, K features of a channel.
@@ -32,55 +32,55 @@ class ChannelDecoder:
     scale_F: Floats
     constant_A: Floats  # c + d
     common_F: Floats  # v
-    own_K: Floats  # u
+    record_K: Floats  # u
     personal_AF: Floats  # W
 
     @classmethod
     def fit(
-        cls, features_NF: npt.NDArray[Any], action_N: Ints, gained_N: Floats, weight_N: Floats, own_AK: Ints,
+        cls, features_NF: npt.NDArray[Any], action_N: Ints, gained_N: Floats, weight_N: Floats, record_AK: Ints,
         penalty: float,
     ) -> "ChannelDecoder":  # fmt: skip
         """penalty: of the squares of W, in labels: how many labels the prior is worth."""
-        width, (channels, own_width) = features_NF.shape[1], own_AK.shape
+        width, (channels, record_width) = features_NF.shape[1], record_AK.shape
         mean_F = features_NF.mean(axis=0, dtype=np.float64)
         scale_F = np.maximum(features_NF.std(axis=0, dtype=np.float64), 1e-6)
         z_NF = _standardised(features_NF, mean_F, scale_F)
         rows_A = [np.flatnonzero(action_N == a) for a in range(channels)]
         rate = float(np.average(gained_N, weights=weight_N))
-        start = np.zeros(channels + width + own_width + channels * width)
+        start = np.zeros(channels + width + record_width + channels * width)
         start[:channels] = np.log(rate / (1 - rate))
-        ends = np.cumsum([channels, width, own_width])
+        ends = np.cumsum([channels, width, record_width])
         penalty_P = np.concatenate(
-            [np.full(channels, 1e-3), np.full(width + own_width, _PENALTY), np.full(channels * width, penalty)]
+            [np.full(channels, 1e-3), np.full(width + record_width, _PENALTY), np.full(channels * width, penalty)]
         )
 
         def loss(parameters: Floats) -> tuple[float, Floats]:
-            constant_A, common_F, own_K, flat = np.split(parameters, ends)
+            constant_A, common_F, record_K, flat = np.split(parameters, ends)
             personal_AF, total = flat.reshape(channels, width), 0.0
-            slopes = np.zeros(channels), np.zeros(width), np.zeros(own_width), np.zeros((channels, width))
+            slopes = np.zeros(channels), np.zeros(width), np.zeros(record_width), np.zeros((channels, width))
             for a, rows in enumerate(rows_A):
                 z_XF = z_NF[rows]
-                odds_X = constant_A[a] + z_XF @ (common_F + personal_AF[a]) + z_XF[:, own_AK[a]] @ own_K
+                odds_X = constant_A[a] + z_XF @ (common_F + personal_AF[a]) + z_XF[:, record_AK[a]] @ record_K
                 weight_X, gained_X = weight_N[rows], gained_N[rows]
                 total += float(weight_X @ (np.logaddexp(0.0, odds_X) - gained_X * odds_X))
                 residual_X = weight_X * (sigmoid(odds_X) - gained_X)
                 slope_F = z_XF.T @ residual_X
                 slopes[0][a] = residual_X.sum()
                 slopes[1][:] += slope_F
-                slopes[2][:] += slope_F[own_AK[a]]
+                slopes[2][:] += slope_F[record_AK[a]]
                 slopes[3][a] = slope_F
             slope_P = np.concatenate([slopes[0], slopes[1], slopes[2], slopes[3].ravel()])
             return total + float(penalty_P @ parameters**2) / 2, slope_P + penalty_P * parameters
 
         fitted = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-        constant_A, common_F, own_K, flat = np.split(fitted, ends)
-        return cls(mean_F, scale_F, constant_A, common_F, own_K, flat.reshape(channels, width))
+        constant_A, common_F, record_K, flat = np.split(fitted, ends)
+        return cls(mean_F, scale_F, constant_A, common_F, record_K, flat.reshape(channels, width))
 
-    def odds(self, features_NF: npt.NDArray[Any], own_AK: Ints) -> Floats:
+    def odds(self, features_NF: npt.NDArray[Any], record_AK: Ints) -> Floats:
         """[N, A]: m."""
         z_NF = _standardised(features_NF, self.mean_F, self.scale_F)
-        own_NA = np.stack([z_NF[:, columns] @ self.own_K for columns in own_AK], axis=1)
-        return self.constant_A + (z_NF @ self.common_F)[:, None] + own_NA + z_NF @ self.personal_AF.T
+        record_NA = np.stack([z_NF[:, columns] @ self.record_K for columns in record_AK], axis=1)
+        return self.constant_A + (z_NF @ self.common_F)[:, None] + record_NA + z_NF @ self.personal_AF.T
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays by name."""

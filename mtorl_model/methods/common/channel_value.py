@@ -1,7 +1,7 @@
 """The value of each channel for each user: the probability of a gain if that channel is chosen.
 
 The reward decoder of the paper (equation 12) reads the state before the channel is chosen, so it cannot compare
-channels. Here two models are told the channel: gradient boosting, which reads the inputs of a step, the channel's
+channels. Here two models read the channel, too: gradient boosting, whose inputs are those of a step, the channel's
 one-hot vector and the user's own record in that channel; and a linear decoder (channel_decoder.py). With m_k the
 log-odds of model k and s_a the shares of the channels,
 
@@ -22,7 +22,7 @@ If the log drew channels at random with known probabilities, only those labels a
 its probability: then d and e are effects of the channel. Otherwise all labels are used (the direct method), and they
 are effects only as far as the inputs explain the log's choice.
 
-Shapes: N labels or rows, A channels, G gains, F features, K models; of own_AK, K features of a channel.
+Shapes: N labels or rows, A channels, G gains, F features, K models; of record_AK, K features of a channel.
 """
 
 from dataclasses import dataclass
@@ -81,14 +81,14 @@ class ChannelValues:
 
     gains: tuple[GainValue, ...]
     share_A: Floats  # s
-    own_AK: Ints  # columns of the features that belong to each channel
+    record_AK: Ints  # columns of the features that belong to each channel
     is_effect: bool
     labels: int  # number of labels they were fitted on
 
     @classmethod
-    def fit(cls, labels: LabelRows, own_AK: Ints, config: ValueConfig) -> "ChannelValues":
-        """Fit on labels of training users. own_AK: the columns of the features that belong to each channel."""
-        channels = len(own_AK)
+    def fit(cls, labels: LabelRows, record_AK: Ints, config: ValueConfig) -> "ChannelValues":
+        """Fit on labels of training users. record_AK: the columns of the features that belong to each channel."""
+        channels = len(record_AK)
         drawn_N = labels.propensity_N > 0
         is_effect = int(drawn_N.sum()) >= FEWEST_DRAWN
         chosen_N = drawn_N if is_effect else np.ones_like(drawn_N)
@@ -96,16 +96,17 @@ class ChannelValues:
         count_A = np.bincount(rows.action_N, minlength=channels)
         weight_N = inverse_propensities(rows, channels) if is_effect else np.ones(len(rows.action_N))
         fitted = tuple(
-            _fit_gain(rows, gain, weight_N, own_AK, count_A, config, is_effect) for gain in range(rows.gain_NG.shape[1])
+            _fit_gain(rows, gain, weight_N, record_AK, count_A, config, is_effect)
+            for gain in range(rows.gain_NG.shape[1])
         )
-        return cls(fitted, count_A / count_A.sum(), own_AK, is_effect, len(rows.action_N))
+        return cls(fitted, count_A / count_A.sum(), record_AK, is_effect, len(rows.action_N))
 
     def values(self, features_NF: Features, gains_NG: Floats) -> Floats:
         """[N, A, G]. gains_NG: the predicted gains, whose mean over channels the values keep (in log-odds)."""
         values = [self._gain_values(value, features_NF, gains_NG[:, k]) for k, value in enumerate(self.gains)]
         return np.stack(values, axis=2)
 
-    def of_unknown(self, rate_G: Floats) -> Floats:
+    def base_values(self, rate_G: Floats) -> Floats:
         """[A, G]: the values of a user of whom nothing is known, in place of whose gains are the base rates."""
         effects = [value.effect_A - self.share_A @ value.effect_A for value in self.gains]
         return sigmoid(np.stack([log_odds(rate) + e_A for rate, e_A in zip(rate_G, effects, strict=True)], axis=1))
@@ -113,7 +114,7 @@ class ChannelValues:
     def _gain_values(self, value: GainValue, features_NF: Features, gain_N: Floats) -> Floats:
         odds_NA = log_odds(gain_N)[:, None] + value.effect_A - self.share_A @ value.effect_A
         if value.models is not None and value.shrinkage_K.any():
-            odds_KNA = _model_odds(value.models, features_NF, self.own_AK)
+            odds_KNA = _model_odds(value.models, features_NF, self.record_AK)
             for shrinkage, model_NA, centre_A in zip(value.shrinkage_K, odds_KNA, value.centre_KA, strict=True):
                 odds_NA = odds_NA + shrinkage * _personal(model_NA, self.share_A, centre_A)
         return sigmoid(odds_NA)
@@ -125,7 +126,7 @@ class ChannelValues:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays by name."""
-        arrays = {"shares": self.share_A, "own": self.own_AK, "is_effect": np.array(int(self.is_effect)),
+        arrays = {"shares": self.share_A, "records": self.record_AK, "is_effect": np.array(int(self.is_effect)),
                   "labels": np.array(self.labels)}  # fmt: skip
         for k, value in enumerate(self.gains):
             parts = {"effect": value.effect_A, "centre": value.centre_KA, "shrinkage": value.shrinkage_K,
@@ -141,7 +142,7 @@ class ChannelValues:
         """Undo `state`. Raises KeyError if an array is missing."""
         return cls(
             tuple(_gain_from_state(state_part(state, f"gain_{k}")) for k in range(gains)),
-            state["shares"], state["own"], bool(state["is_effect"]), int(state["labels"]),
+            state["shares"], state["records"], bool(state["is_effect"]), int(state["labels"]),
         )  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def _fit_gain(
     labels: LabelRows,
     gain: int,
     weight_N: Floats,
-    own_AK: Ints,
+    record_AK: Ints,
     count_A: Ints,
     config: ValueConfig,
     weight_is_inverse_propensity: bool,
@@ -184,7 +185,7 @@ def _fit_gain(
     gained_N = labels.gain_NG[:, gain].astype(np.float64)
     share_A, channels = count_A / count_A.sum(), len(count_A)
     no_effect = GainValue(None, np.zeros(channels), np.zeros((2, channels)), np.zeros(2), 0.0)
-    models = _fit_models(labels, gained_N, weight_N, maturity_N, np.arange(len(gained_N)), own_AK, config)
+    models = _fit_models(labels, gained_N, weight_N, maturity_N, np.arange(len(gained_N)), record_AK, config)
     folds = min(config.value_folds, len(np.unique(labels.user_N)))
     if models is None or folds < 2:
         return no_effect
@@ -192,9 +193,9 @@ def _fit_gain(
     odds_KNA = np.full((2, len(gained_N), channels), float(log_odds(np.array(rate))))
     splits = GroupKFold(folds, shuffle=True, random_state=0).split(gained_N, groups=labels.user_N)
     for fitted_rows, predicted_rows in splits:
-        fitted = _fit_models(labels, gained_N, weight_N, maturity_N, fitted_rows, own_AK, config)
+        fitted = _fit_models(labels, gained_N, weight_N, maturity_N, fitted_rows, record_AK, config)
         if fitted is not None:
-            odds_KNA[:, predicted_rows] = _model_odds(fitted, labels.feature_NF[predicted_rows], own_AK)
+            odds_KNA[:, predicted_rows] = _model_odds(fitted, labels.feature_NF[predicted_rows], record_AK)
     base_KN = odds_KNA @ share_A
     centre_KA = (odds_KNA - base_KN[..., None]).mean(axis=1)
     personal_KN = np.stack([
@@ -256,7 +257,7 @@ def _fit_models(
     weight_N: Floats,
     maturity_N: Floats | None,
     rows: Ints,
-    own_AK: Ints,
+    record_AK: Ints,
     config: ValueConfig,
 ) -> tuple[Trees, ChannelDecoder] | None:
     """None if all labels are equal. maturity_N: the part of the weights that comes from gains that may still follow."""
@@ -270,27 +271,27 @@ def _fit_models(
     )  # fmt: skip
     features_NF, action_N = labels.feature_NF[rows], labels.action_N[rows]
     # Trees bin weighted features a hundred times slower. Propensities matter less to them: they read the inputs.
-    trees.fit(with_channel(features_NF, action_N, own_AK), gained, None if maturity_N is None else maturity_N[rows])
-    decoder = ChannelDecoder.fit(features_NF, action_N, gained, weight, own_AK, config.decoder_penalty)
+    trees.fit(with_channel(features_NF, action_N, record_AK), gained, None if maturity_N is None else maturity_N[rows])
+    decoder = ChannelDecoder.fit(features_NF, action_N, gained, weight, record_AK, config.decoder_penalty)
     return Trees.from_classifier(trees), decoder
 
 
-def with_channel(features_NF: Features, action_N: Ints, own_AK: Ints) -> Features:
+def with_channel(features_NF: Features, action_N: Ints, record_AK: Ints) -> Features:
     """[N, F + A + K]: the features, the channel's one-hot vector, and the user's record in that channel."""
-    one_hot_NA = np.eye(len(own_AK), dtype=np.float32)[action_N]
-    own_NK = np.take_along_axis(features_NF, own_AK[action_N], axis=1)
-    return np.concatenate([features_NF, one_hot_NA, own_NK], axis=1)
+    one_hot_NA = np.eye(len(record_AK), dtype=np.float32)[action_N]
+    record_NK = np.take_along_axis(features_NF, record_AK[action_N], axis=1)
+    return np.concatenate([features_NF, one_hot_NA, record_NK], axis=1)
 
 
-def _model_odds(models: tuple[Trees, ChannelDecoder], features_NF: Features, own_AK: Ints) -> Floats:
+def _model_odds(models: tuple[Trees, ChannelDecoder], features_NF: Features, record_AK: Ints) -> Floats:
     """[2, N, A]: m of the trees and of the decoder."""
     trees, decoder = models
     rows = len(features_NF)
     columns = [
-        log_odds(trees.probabilities(with_channel(features_NF, np.full(rows, a), own_AK))[:, 1])
-        for a in range(len(own_AK))
+        log_odds(trees.probabilities(with_channel(features_NF, np.full(rows, a), record_AK))[:, 1])
+        for a in range(len(record_AK))
     ]
-    return np.stack([np.stack(columns, axis=1), decoder.odds(features_NF, own_AK)])
+    return np.stack([np.stack(columns, axis=1), decoder.odds(features_NF, record_AK)])
 
 
 def _personal(odds_NA: Floats, share_A: Floats, centre_A: Floats) -> Floats:
@@ -308,22 +309,22 @@ def _calibrate(
     A channel without a label gets the lowest effect of the others, so that it is never the best. A model whose personal
     part does not vary, or whose lambda would be below 0, is left out: its lambda is 0.
     """
-    shown_A = np.bincount(action_N, minlength=channels) > 0
+    has_labels_A = np.bincount(action_N, minlength=channels) > 0
     used = [k for k, personal_N in enumerate(personal_KN) if personal_N.std() > _SMALLEST_SPREAD]
     _, user_N = np.unique(user_N, return_inverse=True)
     while True:
         design_NP = np.column_stack([
-            (base_KN - base_KN.mean(axis=1, keepdims=True)).T, np.eye(channels)[action_N][:, shown_A],
+            (base_KN - base_KN.mean(axis=1, keepdims=True)).T, np.eye(channels)[action_N][:, has_labels_A],
             *personal_KN[used],
         ])  # fmt: skip
         coefficient_P, covariance_PP = _weighted_logistic(design_NP, gained_N, weight_N, user_N)
-        first = len(base_KN) + int(shown_A.sum())
+        first = len(base_KN) + int(has_labels_A.sum())
         lambda_K, covariance_KK = coefficient_P[first:], covariance_PP[first:, first:]
         if not (lambda_K < 0).any():
             break
         used.pop(int(lambda_K.argmin()))
     effect_A = np.full(channels, coefficient_P[len(base_KN) : first].min())
-    effect_A[shown_A] = coefficient_P[len(base_KN) : first]
+    effect_A[has_labels_A] = coefficient_P[len(base_KN) : first]
     shrinkage_K = np.zeros(len(personal_KN))
     shrinkage_K[used] = lambda_K
     wald = float(lambda_K @ np.linalg.solve(covariance_KK, lambda_K)) / len(used) if used else 0.0

@@ -30,9 +30,9 @@ class LabelRows(NamedTuple):
 
 
 def draw_labels(
-    store: WindowStore, most: int, seed: int, predict: Callable[..., Prediction] | None = None
+    store: WindowStore, limit: int, seed: int, predict: Callable[..., Prediction] | None = None
 ) -> LabelRows:
-    """The labels of randomly drawn windows, `most` at most; reading stops when there are that many.
+    """The labels of randomly drawn windows, at most `limit` of them; reading stops when there are that many.
 
     predict: the `predict` of a method, for `prediction`.
     """
@@ -55,10 +55,10 @@ def draw_labels(
         if predict:
             predictions.append(predict(windows.batch()).take(label_NL))
         labels += len(parts[-1][1])
-        if labels >= most:
+        if labels >= limit:
             break
-    columns: list[npt.NDArray[Any]] = [np.concatenate(arrays)[:most] for arrays in zip(*parts, strict=True)]
-    return LabelRows(*columns, concatenated(predictions).take(slice(most)) if predict else None)  # type: ignore[arg-type, call-arg]
+    columns: list[npt.NDArray[Any]] = [np.concatenate(arrays)[:limit] for arrays in zip(*parts, strict=True)]
+    return LabelRows(*columns, concatenated(predictions).take(slice(limit)) if predict else None)  # type: ignore[arg-type, call-arg]
 
 
 def concatenated(predictions: list[Prediction]) -> Prediction:

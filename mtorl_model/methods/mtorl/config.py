@@ -28,7 +28,7 @@ class ModelConfig(JsonConfig):
     # tau: policies are divided by the training share of their channel to the power of tau, and scaled to sum to 1.
     # 0 is as in the paper; a larger value predicts rare channels more often, and is less accurate overall.
     prior_adjustment: float = 0.0
-    # Gradient boosting of the same inputs beside the networks, blended with them (methods/common/blend.py), and the
+    # Gradient boosting of the same inputs, blended with the networks (methods/common/blend.py), and the
     # value of each channel (methods/common/channel_value.py). Not in the paper, which has False.
     trees: bool = False
     use_state_encoder: bool = True  # False: figure 2 "w/o CausalState", the causal states are the embedded inputs

@@ -1,8 +1,8 @@
 """MTORL: an ensemble of networks that differ in their seed alone, and whose probabilities are averaged.
 
-With ModelConfig.trees, a departure from the paper, gradient boosting of the same inputs predicts beside the networks,
-and the two are blended with weights that are fitted on validation users. A network needs more labels than trees to
-learn what a single step tells; it reads the order of the steps, which trees do not see.
+With ModelConfig.trees, a departure from the paper, gradient boosting predicts from the same inputs, and networks and
+trees are blended with weights that are fitted on validation users. Trees need fewer labels to learn from a single step;
+networks read the order of the steps, which trees do not see.
 
 Shapes as in data/batch.py, N labels.
 """
@@ -118,8 +118,8 @@ class MTORL(Method):
         predict = None if (train.windows.maturity_NLG[:] == 1).all() else self._networks_prediction
         labels = draw_labels(train, config.most_labels, config.tree_seed, predict)
         self.trees = LabelTrees.fit(labels, config, len(self.spec.channels))
-        own_AK = channel_columns(input_names(self.spec, self.config.reward_inputs), self.spec.channels)
-        self.values = ChannelValues.fit(labels, own_AK, self.config.values)
+        record_AK = channel_columns(input_names(self.spec, self.config.reward_inputs), self.spec.channels)
+        self.values = ChannelValues.fit(labels, record_AK, self.config.values)
 
     def _fit_blend(self, valid: WindowStore) -> None:
         assert self.trees is not None
@@ -132,7 +132,7 @@ class MTORL(Method):
     def fine_tune(self, sample: DaySample, config: FineTuneConfig) -> dict[str, float]:
         """Each network learns from differently drawn batches; the names of the second network's losses end in _2.
 
-        Trees are fitted again on sample.latest. The weights of the blend stay as they are.
+        Trees are fitted again on sample.latest. The weights of the blend do not change.
         """
         curves: dict[str, float] = {}
         for member, network in enumerate(self.networks, start=1):
@@ -164,8 +164,8 @@ class MTORL(Method):
             is_last_BL[:, -1] = True
             policy_B1A, gains_BLG = predicted.policy_and_gains
             last = Prediction(policy_B1A, gains_BLG[:, -1:])
-            all_B1 = np.ones((len(policy_B1A), 1), np.bool_)
-            last = self._blended(last, step_features(batch, is_last_BL), all_B1)
+            real_B1 = np.ones((len(policy_B1A), 1), np.bool_)
+            last = self._blended(last, step_features(batch, is_last_BL), real_B1)
             gains_BLG[:, -1:] = last.policy_and_gains[1]
             predicted = last._replace(gains_XG=gains_BLG)
         return self._adjusted(predicted)
@@ -224,8 +224,8 @@ class MTORL(Method):
         # float32 sums to 1 within 1e-7 only, and its sums of probabilities can pass 1 by as much.
         return Prediction(policy_BLA, np.minimum(gains_BLG, 1.0))
 
-    def values_of_unknown(self) -> Floats | None:
-        return None if self.values is None else self.values.of_unknown(np.array(base_rates(self)))
+    def base_values(self) -> Floats | None:
+        return None if self.values is None else self.values.base_values(np.array(base_rates(self)))
 
     @property
     def best_channel(self) -> int:

@@ -246,6 +246,7 @@ def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "make_champion", lambda *args: None)
     monkeypatch.setattr("mtorl_model.train.export_for_daily_run", lambda *args: None)
     monkeypatch.setattr(Registry, "write_lineage", lambda *args: None)
+    monkeypatch.setattr(Registry, "set_basis", lambda *args: None)
     version = Version("mtorl_kuairand/1", 1, "run", DAYS[-1], "identity")
     monkeypatch.setattr(Registry, "register", lambda *args, **kwargs: version)
 

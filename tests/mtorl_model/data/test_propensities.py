@@ -17,10 +17,10 @@ def test_known_propensities_are_found_by_exposure(tmp_path):
     known = read_propensities([tmp_path / "0", tmp_path / "missing", tmp_path / "1"])
     np.testing.assert_array_equal(known.exposure_D, [1, 5, 7])
     np.testing.assert_array_equal(known.partition_D, [2, 0, 0])
-    np.testing.assert_array_equal(known.of(np.array([[7, 3], [1, 100]])), [[0.5, 0.0], [0.125, 0.0]])
+    np.testing.assert_array_equal(known.look_up(np.array([[7, 3], [1, 100]])), [[0.5, 0.0], [0.125, 0.0]])
 
 
 def test_without_propensities_all_are_unknown(tmp_path):
     known = read_propensities([tmp_path / "missing"])
-    np.testing.assert_array_equal(known.of(np.array([1, 2])), [0.0, 0.0])
+    np.testing.assert_array_equal(known.look_up(np.array([1, 2])), [0.0, 0.0])
     assert not known.find(np.array([1]))[1].any()

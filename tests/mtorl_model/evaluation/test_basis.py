@@ -60,9 +60,9 @@ def test_the_basis_with_the_highest_value_is_chosen(value_gain, imitation_gain, 
 
 def test_a_log_that_does_not_identify_the_value_leaves_the_imitation():
     assert decide_basis(model(), None).basis == IMITATION
-    few = drawn(0.2, 0.0)
-    few = Drawn(DrawnLabels(*(array[:50] for array in few.labels)), few.prediction.take(slice(50)))
-    decision = decide_basis(model(), few)
+    all_labels = drawn(0.2, 0.0)
+    fifty = DrawnLabels(*(array[:50] for array in all_labels.labels))
+    decision = decide_basis(model(), Drawn(fifty, all_labels.prediction.take(slice(50))))
     assert decision.basis == IMITATION
     assert "too few" in decision.reason
     assert decision.minus_constant == {}

@@ -1,4 +1,4 @@
-"""Published experiments with channels drawn at random, where they are present beside the project."""
+"""Published experiments in which channels were drawn at random. Skipped without their data."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data"
 HILLSTROM, OPEN_BANDIT = SAMPLES / "hillstrom" / "hillstrom.csv", SAMPLES / "obd" / "random_all_all.csv.gz"
 
 
-@pytest.mark.skipif(not OPEN_BANDIT.exists(), reason="without the Open Bandit Dataset beside the project")
+@pytest.mark.skipif(not OPEN_BANDIT.exists(), reason="needs the Open Bandit Dataset")
 def test_the_random_log_of_open_bandit_predicts_what_the_other_policy_earned():
     """The policy `bts` as its own log shows it: the share of each item by position, whatever the context."""
     random, bts = (
@@ -36,7 +36,7 @@ def test_the_random_log_of_open_bandit_predicts_what_the_other_policy_earned():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HILLSTROM.exists(), reason="without Hillstrom's e-mail experiment beside the project")
+@pytest.mark.skipif(not HILLSTROM.exists(), reason="needs the data of Hillstrom's e-mail experiment")
 def test_recommended_emails_are_worth_no_less_than_the_best_one_for_all():
     """Learned from four fifths of the people; visits of the others, each person once."""
     people = pd.read_csv(HILLSTROM)
@@ -53,10 +53,10 @@ def test_recommended_emails_are_worth_no_less_than_the_best_one_for_all():
     recommended_N, constant_N = np.zeros_like(action_N), np.zeros_like(action_N)
     for fold in range(5):
         values = ChannelValues.fit(labels.take(fold_N != fold), np.zeros((3, 0), np.int64), ValueConfig())
-        others = fold_N == fold
-        base_N1 = np.full((int(others.sum()), 1), visit_N.mean())
-        recommended_N[others] = values.values(features_NF[others], base_N1)[..., 0].argmax(axis=1)
-        constant_N[others] = values.best_channel
+        is_test_N = fold_N == fold
+        base_N1 = np.full((int(is_test_N.sum()), 1), visit_N.mean())
+        recommended_N[is_test_N] = values.values(features_NF[is_test_N], base_N1)[..., 0].argmax(axis=1)
+        constant_N[is_test_N] = values.best_channel
     log = OffPolicy(
         action_N, visit_N.astype(float), np.full(len(people), 1 / 3), np.full((len(people), 3), visit_N.mean()),
         UserBootstrap(np.arange(len(people))),

@@ -27,18 +27,18 @@ def test_channels_are_chosen_as_often_as_the_propensities_say():
     assert chosen.explored_X.mean() == pytest.approx(share, abs=0.01)
     for channel in range(3):
         # A log weighted by 1 / propensity has each channel once per user.
-        shown_N = chosen.channel_X == channel
-        assert (shown_N / chosen.propensity_X).mean() == pytest.approx(1.0, abs=0.05)
+        is_channel_N = chosen.channel_X == channel
+        assert (is_channel_N / chosen.propensity_X).mean() == pytest.approx(1.0, abs=0.05)
     assert set(chosen.propensity_X.round(12)) == {round(share / 3, 12), round(share / 3 + 1 - share, 12)}
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 29_999), min_size=1, max_size=50, unique=True), st.floats(0, 1))
 def test_the_draw_depends_on_the_user_and_the_day_alone(users, share):
-    together = explore(BEST, USERS, DAY, 3, share)
+    expected = explore(BEST, USERS, DAY, 3, share)
     chosen = explore(BEST[users], USERS.take(pa.array(users)), DAY, 3, share)
-    np.testing.assert_array_equal(chosen.channel_X, together.channel_X[users])
-    np.testing.assert_array_equal(chosen.propensity_X, together.propensity_X[users])
+    np.testing.assert_array_equal(chosen.channel_X, expected.channel_X[users])
+    np.testing.assert_array_equal(chosen.propensity_X, expected.propensity_X[users])
 
 
 def test_another_day_explores_other_users():

@@ -92,8 +92,8 @@ def test_a_prediction_equals_the_models_prediction_for_the_padded_window(model, 
     counts = ChannelCounts.zeros(len(CHANNELS))
     for predicted in predict_users([table], model, TOY, TAU):
         counts += predicted.counts
-    of_networks_BLG = model.predict_last(encoded.batch()).gains_XG  # earlier steps without trees
-    expected = count_remembered(windows, encoded, reliable_steps(of_networks_BLG, TAU, TOY), TOY)
+    networks_gains_BLG = model.predict_last(encoded.batch()).gains_XG  # earlier steps without trees
+    expected = count_remembered(windows, encoded, reliable_steps(networks_gains_BLG, TAU, TOY), TOY)
     assert 0 < expected.reliable_A.sum() < expected.exposures_A.sum()
     for name in ChannelCounts.__slots__:
         np.testing.assert_array_equal(getattr(counts, name), getattr(expected, name))

@@ -200,8 +200,8 @@ def test_a_folder_with_code_or_other_weights_is_refused(tiny: Any, name: str, tm
 def test_one_huge_step_moves_every_array_of_the_state(name: str, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
     model = fitted(name, *synthetic_lake, TINY | {"trees": False})  # trees learn no steps
     windows = store_of(model, synthetic_lake[0], "train").windows.take(slice(0, 64))
-    none = windows.take(slice(0, 0))
-    sample = DaySample(windows, none, WindowsInMemory(none), LabelCutoff(0, {"click": WITHOUT_DELAY}), {})
+    no_windows = windows.take(slice(0, 0))
+    sample = DaySample(windows, no_windows, WindowsInMemory(no_windows), LabelCutoff(0, {"click": WITHOUT_DELAY}), {})
     config = FineTuneConfig(learning_rate=100.0, batch_size=128, max_steps=1, gradient_clip=0.0, device="cpu")
     if not model.fine_tunes:
         with pytest.raises(NotImplementedError, match=f"{name} is not fine-tuned"):

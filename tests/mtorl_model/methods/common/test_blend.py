@@ -21,7 +21,7 @@ def log_loss(p_N: np.ndarray, gained_N: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def world() -> tuple[list[Prediction], np.ndarray, np.ndarray]:
-    """Two models that each see one half of what decides the outcome; the second is overconfident."""
+    """The outcome depends on two numbers, and each model knows one of them; the second model is overconfident."""
     rng = np.random.default_rng(0)
     first_N, second_N = rng.standard_normal((2, 40_000))
     gained_N = (rng.random(40_000) < sigmoid(first_N + second_N - 1)).astype(float)
@@ -40,17 +40,17 @@ def test_the_blend_is_better_than_each_model_and_than_their_mean(world):
     assert losses[0] < min(losses[1:]) - 0.005
     np.testing.assert_allclose(blend.gain_GK, [[1.0, 1 / 3]], atol=0.1)
     chosen_N = np.take_along_axis(blended.policy_XA, action_N[20_000:, None], axis=1)
-    for other in unseen:
-        other_N = np.take_along_axis(other.policy_XA, action_N[20_000:, None], axis=1)
-        assert -np.log(chosen_N).mean() < -np.log(other_N).mean() - 0.005
+    for single in unseen:
+        single_N = np.take_along_axis(single.policy_XA, action_N[20_000:, None], axis=1)
+        assert -np.log(chosen_N).mean() < -np.log(single_N).mean() - 0.005
     # Calibrated: the mean prediction is the rate.
     assert blended.gains_XG.mean() == pytest.approx(gained_N.mean(), abs=0.01)
 
 
 def test_without_labels_it_is_the_mean_of_the_log_odds(world):
     predictions, gain_NG, action_N = world
-    none = slice(0, 0)
-    blend = fit_blend([p.take(none) for p in predictions], gain_NG[none], np.ones((0, 1)), action_N[none])
+    no_rows = slice(0, 0)
+    blend = fit_blend([p.take(no_rows) for p in predictions], gain_NG[no_rows], np.ones((0, 1)), action_N[no_rows])
     np.testing.assert_allclose(blend.gain_GK, 0.5)
     expected_N = np.mean([log_odds(p.gains_XG[:, 0]) for p in predictions], axis=0)
     np.testing.assert_allclose(log_odds(blend.predict(predictions).gains_XG[:, 0]), expected_N, atol=1e-9)

@@ -26,7 +26,7 @@ NAMES = InputNames(
     reward=("click",),
 )  # fmt: skip
 EFFECT_A = np.array([0.4, 0.2, -0.6])
-OWN = channel_columns(NAMES, CHANNELS)
+RECORDS = channel_columns(NAMES, CHANNELS)
 CONFIG = ValueConfig(value_iterations=40, value_folds=3)
 RATES = slice(8, 11)  # the columns rate_click_*
 
@@ -54,7 +54,7 @@ def world(strength: float, labels: int = 8_000, seed: int = 0, *, random: bool =
 
 @cache
 def fitted(strength: float) -> ChannelValues:
-    return ChannelValues.fit(world(strength)[0], OWN, CONFIG)
+    return ChannelValues.fit(world(strength)[0], RECORDS, CONFIG)
 
 
 def recommended_value(values: ChannelValues, strength: float) -> tuple[float, float, float]:
@@ -84,7 +84,7 @@ def test_a_strong_personal_effect_is_used_most_of_the_way_to_the_oracle():
 
 def test_a_channel_that_only_likers_see_is_not_overvalued_if_propensities_are_known():
     rows, _ = world(1.5, random=False)
-    direct = ChannelValues.fit(rows, OWN, CONFIG)
+    direct = ChannelValues.fit(rows, RECORDS, CONFIG)
     assert not direct.is_effect
     assert direct.labels == len(rows.action_N)
 
@@ -94,7 +94,7 @@ def test_only_labels_with_a_propensity_are_used_if_there_are_enough():
     drawn_N = np.arange(len(rows.action_N)) % 10 < 5
     mixed = rows._replace(propensity_N=np.where(drawn_N, rows.propensity_N, 0.0).astype(np.float32))
     spoiled = mixed._replace(gain_NG=np.where(drawn_N[:, None], mixed.gain_NG, 1.0).astype(np.float32))
-    values = [ChannelValues.fit(labels, OWN, CONFIG) for labels in (mixed, spoiled)]
+    values = [ChannelValues.fit(labels, RECORDS, CONFIG) for labels in (mixed, spoiled)]
     assert [v.labels for v in values] == [int(drawn_N.sum())] * 2
     np.testing.assert_array_equal(values[0].gains[0].effect_A, values[1].gains[0].effect_A)
 
@@ -114,16 +114,16 @@ def test_values_keep_the_mean_of_the_predicted_gain_and_are_restored_from_arrays
 
 def test_equal_outcomes_give_no_effect():
     rows, _ = world(0.0, labels=1000)
-    values = ChannelValues.fit(rows._replace(gain_NG=np.zeros_like(rows.gain_NG)), OWN, CONFIG)
+    values = ChannelValues.fit(rows._replace(gain_NG=np.zeros_like(rows.gain_NG)), RECORDS, CONFIG)
     gains_NG = np.full((1000, 1), 0.2)
     np.testing.assert_allclose(values.values(rows.feature_NF, gains_NG), 0.2)
 
 
 def test_the_columns_of_a_channel_are_its_record_and_its_previous_exposure():
-    own_AK = channel_columns(NAMES, CHANNELS)
-    assert own_AK.tolist() == [[2, 5, 8, 11], [3, 6, 9, 12], [4, 7, 10, 13]]
+    record_AK = channel_columns(NAMES, CHANNELS)
+    assert record_AK.tolist() == [[2, 5, 8, 11], [3, 6, 9, 12], [4, 7, 10, 13]]
     features_NF = np.arange(32, dtype=np.float32).reshape(2, 16)
-    inputs = with_channel(features_NF, np.array([2, 0]), own_AK)
+    inputs = with_channel(features_NF, np.array([2, 0]), record_AK)
     assert inputs[0, 16:].tolist() == [0, 0, 1, *features_NF[0, [4, 7, 10, 13]]]
     assert inputs[1, 16:].tolist() == [1, 0, 0, *features_NF[1, [2, 5, 8, 11]]]
 
