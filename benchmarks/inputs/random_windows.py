@@ -7,7 +7,7 @@ import numpy as np
 
 from mtorl_model.data.batch import InputSizes
 from mtorl_model.data.encoding import Encoded
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.window_store import NOT_INPUTS, WindowStore
 
 # The sizes of two encoded days of the Criteo sample.
 SIZES = InputSizes(
@@ -38,6 +38,7 @@ def write_windows(folder: Path, windows: int, steps: int) -> WindowStore:
     }
     integers = {"categorical_NLK", "profile_categorical_NK", "action_NL"}
     folder.mkdir(parents=True)
-    for name in Encoded._fields:
+    arrays |= {"user_N": np.arange(shape[0]), "propensity_NL": np.zeros(shape, np.float32)}
+    for name in (*Encoded._fields, *NOT_INPUTS):
         np.save(folder / f"{name}.npy", arrays[name].astype(np.int32) if name in integers else arrays[name])
     return WindowStore(folder, "random")

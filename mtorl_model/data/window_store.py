@@ -37,7 +37,7 @@ from schemas.tables import EXPOSURES, SEQUENCES
 CACHE = "window_cache"
 _META = "_meta.json"
 _ROWS_PER_CHUNK = 4096
-_NOT_INPUTS = ("user_N", "propensity_NL")  # files in addition to those of Encoded
+NOT_INPUTS = ("user_N", "propensity_NL")  # files in addition to those of Encoded
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,7 +55,7 @@ class WindowStore:
         """Map the arrays of a folder that `open_windows` has written."""
         self.key = key  # equal if and only if everything that the windows depend on is equal
         self.windows = Encoded(*(_mapped(folder / f"{name}.npy") for name in Encoded._fields))
-        self.user_N, self.propensity_NL = (_mapped(folder / f"{name}.npy") for name in _NOT_INPUTS)
+        self.user_N, self.propensity_NL = (_mapped(folder / f"{name}.npy") for name in NOT_INPUTS)
 
     def __len__(self) -> int:
         return len(self.windows.valid_NL)
@@ -192,7 +192,7 @@ def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Pa
     """Encode the split's windows into .npy files; returns the number of windows."""
     rows = 0
     with ExitStack() as open_files:
-        names = (*Encoded._fields, *_NOT_INPUTS)
+        names = (*Encoded._fields, *NOT_INPUTS)
         files = [open_files.enter_context((folder / f"{name}.npy").open("wb")) for name in names]
         part = None
         for part in _encoded_parts(lake, encoder, days, split, cutoff):
@@ -222,7 +222,7 @@ def _encoded_parts(
 ) -> Iterator[tuple[npt.NDArray[Any], ...]]:
     """The split's windows with a label, in chunks of a few thousand, in the order of days and files.
 
-    The arrays of Encoded, and after them those of _NOT_INPUTS.
+    The arrays of Encoded, and after them those of NOT_INPUTS.
     """
     times = encoder.time_columns if cutoff else ()
     columns = list(dict.fromkeys((*encoder.columns, *times, "user_id", "exposure_id")))

@@ -48,6 +48,7 @@ FEWEST_DRAWN = 200  # with fewer labels whose channel was drawn at random, all l
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SMALLEST_SPREAD = 1e-4  # of log-odds
 _MODELS = ("trees", "decoder")
+_ROWS_AT_ONCE = 2048  # bounds the memory of their copies for every channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +287,21 @@ def with_channel(features_NF: Features, action_N: Ints, record_AK: Ints) -> Feat
 def _model_odds(models: tuple[Trees, ChannelDecoder], features_NF: Features, record_AK: Ints) -> Floats:
     """[2, N, A]: m of the trees and of the decoder."""
     trees, decoder = models
-    rows = len(features_NF)
-    columns = [
-        log_odds(trees.probabilities(with_channel(features_NF, np.full(rows, a), record_AK))[:, 1])
-        for a in range(len(record_AK))
+    parts = [
+        _tree_odds(trees, features_NF[start : start + _ROWS_AT_ONCE], record_AK)
+        for start in range(0, len(features_NF), _ROWS_AT_ONCE)
     ]
-    return np.stack([np.stack(columns, axis=1), decoder.odds(features_NF, record_AK)])
+    trees_NA = np.concatenate([np.zeros((0, len(record_AK))), *parts])
+    return np.stack([trees_NA, decoder.odds(features_NF, record_AK)])
+
+
+def _tree_odds(trees: Trees, features_NF: Features, record_AK: Ints) -> Floats:
+    """[N, A]. All channels in one call, because a call for each tree has a fixed cost."""
+    rows, channels = len(features_NF), len(record_AK)
+    repeated, channel = np.tile(np.arange(rows), channels), np.repeat(np.arange(channels), rows)
+    inputs = with_channel(features_NF[repeated], channel, record_AK)
+    odds_NA: Floats = log_odds(trees.probabilities(inputs)[:, 1]).reshape(channels, rows).T
+    return odds_NA
 
 
 def _personal(odds_NA: Floats, share_A: Floats, centre_A: Floats) -> Floats:
