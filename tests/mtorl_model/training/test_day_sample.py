@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic
@@ -190,3 +191,32 @@ def test_windows_of_another_spec_are_an_error_on_the_day_and_left_out_of_the_rep
     drawn = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
     assert dropped not in drawn
     assert len(drawn) == 2
+
+
+def test_the_latest_windows_are_of_training_users_of_the_day_and_of_days_before_it(criteo_lake, tmp_path):
+    shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
+    lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
+    day, day_before = "2022-04-13", "2022-04-12"
+    rows = {d: lake["sequences", "criteo", d].require().rows for d in (day, day_before)}
+    (table,) = read_tables([lake["sequences", "criteo", day].path], ["exposure_id", "split"], 10_000)
+    drawn = table.column("exposure_id").combine_chunks().flatten().drop_null().unique()
+    with staging_folder(lake) as staged:
+        columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 0.25))}
+        pq.write_table(pa.table(columns), staged / "part-00000.parquet")
+        lake["exposures", "criteo", day].publish(staged, rows=len(drawn), inputs={}, code="test")
+
+    def latest(windows: int) -> DaySample:
+        config = replace(CONFIG, latest_windows=windows)
+        return draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"), with_latest=True)
+
+    one_day, two_days = latest(rows[day]), latest(rows[day] + 1)
+    train = table.column("split").to_pylist().count("train")
+    assert len(one_day.latest) == train
+    labels = one_day.latest.windows.label_NL
+    np.testing.assert_array_equal(one_day.latest.propensity_NL, np.where(labels, np.float32(0.25), 0))
+    assert len(np.unique(one_day.latest.user_N)) < len(one_day.latest)  # users have several windows
+    assert len(two_days.latest) > train
+    assert lake["exposures", "criteo", day].key in one_day.inputs
+    assert lake["sequences", "criteo", day_before].key in two_days.inputs
+    assert equal(one_day, draw(lake, encoder))  # the other samples do not change
+    assert len(draw(lake, encoder).latest) == 0
