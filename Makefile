@@ -8,6 +8,8 @@ VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
+# Two processes run the tests. With two threads each, torch's and scikit-learn's threads wait for each other most of the time.
+ONE_THREAD := OMP_NUM_THREADS=1
 
 .PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report chaos orders cluster-test clean
 
@@ -71,10 +73,10 @@ cluster-test: ## run docker/compose.yaml without containers: a day on Celery and
 
 test: setup lint ## run lint and all tests
 	@bin/browser.sh
-	@$(TOOLS)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## run the fast tests only: no Spark, Airflow, browser or training
-	@$(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not browser"
+	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not browser"
 
 lint: setup ## run ruff and mypy
 	@$(TOOLS)/ruff check .
