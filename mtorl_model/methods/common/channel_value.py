@@ -25,7 +25,7 @@ are effects only as far as the inputs explain the log's choice.
 Shapes: N labels or rows, A channels, G gains, F features, K models; of record_AK, K features of a channel.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,8 +92,7 @@ class ChannelValues:
         channels = len(record_AK)
         drawn_N = labels.propensity_N > 0
         is_effect = int(drawn_N.sum()) >= FEWEST_DRAWN
-        chosen_N = drawn_N if is_effect else np.ones_like(drawn_N)
-        rows = labels.take(chosen_N)
+        rows = labels.take(drawn_N) if is_effect else labels
         count_A = np.bincount(rows.action_N, minlength=channels)
         weight_N = inverse_propensities(rows, channels) if is_effect else np.ones(len(rows.action_N))
         fitted = tuple(
@@ -101,6 +100,34 @@ class ChannelValues:
             for gain in range(rows.gain_NG.shape[1])
         )
         return cls(fitted, count_A / count_A.sum(), record_AK, is_effect, len(rows.action_N))
+
+    def refitted(self, labels: LabelRows, config: ValueConfig) -> "ChannelValues":
+        """The same calibration (d and lambda) with models fitted on newer labels, without cross-fitting.
+
+        It needs a sixth of the time of `fit`. If the values are effects, only labels with a propensity are used; with
+        fewer than FEWEST_DRAWN of them nothing changes.
+        """
+        rows = labels.take(labels.propensity_N > 0) if self.is_effect else labels
+        if len(rows.action_N) < FEWEST_DRAWN:
+            return self
+        weight_N = inverse_propensities(rows, len(self.share_A)) if self.is_effect else np.ones(len(rows.action_N))
+        refitted = (self._refitted_gain(value, rows, k, weight_N, config) for k, value in enumerate(self.gains))
+        return replace(self, gains=tuple(refitted), labels=len(rows.action_N))
+
+    def _refitted_gain(
+        self, value: GainValue, rows: LabelRows, gain: int, weight_N: Floats, config: ValueConfig
+    ) -> GainValue:
+        if not value.shrinkage_K.any():  # the models are not used
+            return value
+        gained_N, maturity_N = rows.gain_NG[:, gain].astype(np.float64), gain_weights(rows, gain)
+        weight_N = weight_N if maturity_N is None else weight_N * maturity_N
+        every_row = np.arange(len(gained_N))
+        models = _fit_models(rows, gained_N, weight_N, maturity_N, every_row, self.record_AK, config)
+        if models is None:
+            return value
+        odds_KNA = _model_odds(models, rows.feature_NF, self.record_AK)
+        centre_KA = (odds_KNA - (odds_KNA @ self.share_A)[..., None]).mean(axis=1)
+        return replace(value, models=models, centre_KA=centre_KA)
 
     def values(self, features_NF: Features, gains_NG: Floats) -> Floats:
         """[N, A, G]. gains_NG: the predicted gains, whose mean over channels the values keep (in log-odds)."""
@@ -150,7 +177,11 @@ class ChannelValues:
 def channel_columns(names: InputNames, channels: tuple[str, ...]) -> Ints:
     """[A, K]: for each channel, the columns of step_features with the user's record in it."""
     numeric = {name: column for column, name in enumerate(names.numeric)}
-    gains = [name.removeprefix("rate_") for name in names.numeric if f"{name}_{channels[0]}" in numeric]
+    gains = [
+        name.removeprefix("rate_")
+        for name in names.numeric
+        if name.startswith("rate_") and f"{name}_{channels[0]}" in numeric
+    ]
     records = [(f"log_seen_{c}", f"share_{c}", *(f"rate_{gain}_{c}" for gain in gains)) for c in channels]
     return np.array(
         [[*(numeric[name] for name in record), len(numeric) + a] for a, record in enumerate(records)]

@@ -103,6 +103,7 @@ class MTORL(Method):
         self.networks = tuple(networks)
         run.curves = merged_curves(self.histories)
         if self.config.model.trees and data_parallel.is_first():  # the first process alone saves the model
+            self.values = None
             self._fit_trees(train)
             self._fit_blend(valid)
         run.lines = [
@@ -118,6 +119,9 @@ class MTORL(Method):
         predict = None if (train.windows.maturity_NLG[:] == 1).all() else self._networks_prediction
         labels = draw_labels(train, config.most_labels, config.tree_seed, predict)
         self.trees = LabelTrees.fit(labels, config, len(self.spec.channels))
+        if self.values is not None:
+            self.values = self.values.refitted(labels, self.config.values)
+            return
         record_AK = channel_columns(input_names(self.spec, self.config.reward_inputs), self.spec.channels)
         self.values = ChannelValues.fit(labels, record_AK, self.config.values)
 

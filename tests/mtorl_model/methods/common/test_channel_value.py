@@ -112,6 +112,23 @@ def test_values_keep_the_mean_of_the_predicted_gain_and_are_restored_from_arrays
     np.testing.assert_array_equal(restored.values(rows.feature_NF, gains_NG), predicted_NAG)
 
 
+def test_newer_labels_fit_the_models_again_but_not_the_calibration():
+    values, (rows, _) = fitted(1.5), world(1.5, labels=4000, seed=3)
+    newer = values.refitted(rows, CONFIG)
+    assert newer.labels == 4000
+    np.testing.assert_array_equal(newer.gains[0].shrinkage_K, values.gains[0].shrinkage_K)
+    np.testing.assert_array_equal(newer.gains[0].effect_A, values.gains[0].effect_A)
+    other_rows, truth_NA = world(1.5, labels=2000, seed=4)
+    for tested in (newer, values):
+        predicted_NAG = tested.values(other_rows.feature_NF, np.full((2000, 1), 0.3))
+        channel_N = predicted_NAG[..., 0].argmax(axis=1)
+        chosen = np.take_along_axis(truth_NA, channel_N[:, None], axis=1).mean()
+        constant, oracle = truth_NA.mean(axis=0).max(), truth_NA.max(axis=1).mean()
+        assert chosen > constant + 0.6 * (oracle - constant)
+    without_propensities = values.refitted(rows._replace(propensity_N=np.zeros_like(rows.propensity_N)), CONFIG)
+    assert without_propensities is values
+
+
 def test_equal_outcomes_give_no_effect():
     rows, _ = world(0.0, labels=1000)
     values = ChannelValues.fit(rows._replace(gain_NG=np.zeros_like(rows.gain_NG)), RECORDS, CONFIG)
