@@ -58,13 +58,13 @@ _RECOMMENDATION = ("--basis", "{{ params.basis }}", "--exploration", "{{ params.
 
 
 def _basis_param(dataset: str) -> Param:
-    standing = os.environ.get(f"MTORL_BASIS_{dataset.upper()}", BY_GATE)
+    standing = os.environ.get(f"MTORL_BASIS_{dataset.upper()}") or BY_GATE
     description = "what recommended channels are based on; gate: as decided on validation users"
     return Param(standing, type="string", enum=[BY_GATE, *BASES], description=description)
 
 
 def _exploration_param(dataset: str) -> Param:
-    standing = float(os.environ.get(f"MTORL_EXPLORATION_{dataset.upper()}", "0"))
+    standing = float(os.environ.get(f"MTORL_EXPLORATION_{dataset.upper()}") or 0)
     description = "share of the users whose channel is drawn at random, to learn what other channels are worth"
     return Param(standing, type="number", minimum=0, maximum=1, description=description)
 

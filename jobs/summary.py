@@ -84,11 +84,16 @@ def _policy_figures(policy: dict[str, Any]) -> str:
 
 
 def _behind_boosting(metrics: dict[str, Any]) -> list[str]:
-    """A line if the model's AUC of a gain is credibly below that of gradient boosting, and what to do then."""
-    gains_below = [
-        gain
+    """Lines if the model's AUC of a gain is below that of gradient boosting, with what to do about it."""
+    differences = {
+        gain: baselines["gradient_boosting"]["auc"]
         for gain, baselines in metrics["model_minus_baseline"]["reward"].items()
-        if (high := baselines.get("gradient_boosting", {}).get("auc", {}).get("high")) is not None and high < 0
+        if "gradient_boosting" in baselines
+    }
+    gains_below = [
+        gain if auc["high"] is not None and auc["high"] < 0 else f"{gain} (not clearly)"
+        for gain, auc in differences.items()
+        if auc["value"] is not None and auc["value"] < 0
     ]
     if not gains_below:
         return []

@@ -24,7 +24,7 @@ from lakehouse.reading import read_tables
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.window_store import open_windows
-from mtorl_model.evaluation.basis import drawn_labels, possible_bases
+from mtorl_model.evaluation.basis import drawn_labels
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
 from mtorl_model.evaluation.metrics import (
@@ -40,7 +40,7 @@ from mtorl_model.evaluation.metrics import (
 from mtorl_model.evaluation.off_policy import not_identified, policy_report
 from mtorl_model.evaluation.text import as_text
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
-from mtorl_model.methods.common.recommendation import recommended_channel
+from mtorl_model.methods.common.recommendation import possible_bases, recommended_channel
 from mtorl_model.methods.method import Method, Prediction, Run
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day

@@ -3,6 +3,7 @@
 python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl] [--basis gate] [--exploration 0]
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,6 @@ from lakehouse.staging import staging_folder
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
-from mtorl_model.evaluation.basis import possible_bases
 from mtorl_model.inference.exploration import Recommendation
 from mtorl_model.inference.prediction_cache import (
     CACHE,
@@ -33,6 +33,7 @@ from mtorl_model.inference.prediction_cache import (
     replace_cache,
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
+from mtorl_model.methods.common.recommendation import possible_bases
 from mtorl_model.methods.method import Method
 from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
@@ -80,8 +81,7 @@ def score_day(
         if made_by == version and is_same:
             return _unchanged(issued, dataset, day)
         if basis not in (BY_GATE, *possible_bases(model)):
-            raise UserError(f"{version} does not predict what --basis {basis} needs: train it with trees, or leave out "
-                            "--basis")  # fmt: skip
+            raise UserError(f"--basis {basis}: {version} allows only {', '.join(possible_bases(model))}")
         return _publish_scores(lake, dataset, day, version, model, recommendation, rows_per_read)
 
 
@@ -91,8 +91,9 @@ def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> 
     if len(manifests) < len(SCORE_TABLES):
         return None
     made_by = manifests[0].inputs.get("model", "")
-    recommendation = manifests[0].inputs.get(RECOMMENDATION, "")
-    made_from = {**inputs, "model": made_by, RECOMMENDATION: recommendation}
+    made_from = {**inputs, "model": made_by}
+    if RECOMMENDATION in manifests[0].inputs:  # earlier versions did not write it
+        made_from[RECOMMENDATION] = manifests[0].inputs[RECOMMENDATION]
     return made_by if all(manifest.inputs == made_from for manifest in manifests) else None
 
 
@@ -164,14 +165,26 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
 def main() -> None:
     parser = day_parser(__doc__)
     add_method(parser)
-    parser.add_argument("--basis", choices=(BY_GATE, *BASES), default=BY_GATE,
-                        help="what recommendations are based on; default: as decided on validation users")  # fmt: skip
-    parser.add_argument("--exploration", type=float, default=0.0, metavar="SHARE",
-                        help="share of the users whose channel is drawn at random; default %(default)s")  # fmt: skip
+    parser.add_argument(
+        "--basis", choices=(BY_GATE, *BASES),
+        help="of the recommended channels; gate: decided on validation users; default: MTORL_BASIS_<DATASET> or gate",
+    )  # fmt: skip
+    parser.add_argument("--exploration", type=float, metavar="SHARE",
+                        help="share of the users whose channel is drawn at random; default: "
+                             "MTORL_EXPLORATION_<DATASET> or 0")  # fmt: skip
     args = parser.parse_args()
     lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
     registry = Registry(lake, dataset, args.method)
-    policies, *ranks_and_level = score_day(registry, day, basis=args.basis, exploration=args.exploration)
+    standing_basis, standing_share = (
+        os.environ.get(f"MTORL_{name}_{dataset.name.upper()}") for name in ("BASIS", "EXPLORATION")
+    )
+    basis = args.basis or standing_basis or BY_GATE
+    try:
+        exploration = float(standing_share or 0) if args.exploration is None else args.exploration
+    except ValueError:
+        variable = f"MTORL_EXPLORATION_{dataset.name.upper()}"
+        raise UserError(f"{variable} is '{standing_share}': set it to a share from 0 to 1") from None
+    policies, *ranks_and_level = score_day(registry, day, basis=basis, exploration=exploration)
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )

@@ -26,7 +26,7 @@ from lakehouse.lake import Lake
 from lakehouse.staging import require_lake, staging_folder
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import UNDECIDED, Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.device import choose_device
 from mtorl_model.data.encoding import Encoder
@@ -86,6 +86,9 @@ def train_champion(
     if version := data_parallel.from_first(lambda: registry.find_version(identity)):
         if not data_parallel.is_first():
             return []
+        if version.basis == UNDECIDED:  # the earlier run was killed before the decision
+            model = registry.load(version)
+            registry.set_basis(version, basis_on_validation_users(lake, dataset, model, days, cutoff))
         line = _make_registered_champion(registry, version, spec.version, trained_on)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return [line]

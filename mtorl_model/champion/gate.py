@@ -15,6 +15,7 @@ decided once for each champion: another run repeats the decision, unless the cha
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,6 @@ from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.split_windows import days_cut_with
-from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users
 from mtorl_model.evaluation.comparison import as_lines, compare
 from schemas.basis import BasisDecision
 from schemas.days import day_plus
@@ -132,7 +132,11 @@ def _checks(
     lines = [*as_lines(compared.heads), *total_lines, *fresh_lines]
     if _failed_checks(rows):
         return [*rows, *fresh_rows], lines, compared_on, None
+    from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users  # imports sklearn: a second
+
     basis = basis_on_validation_users(lake, dataset, models[1], days[-gate.days :], cutoff)
+    if not basis.minus_constant and champion.basis.minus_constant:  # the log of these days draws no channels at random
+        basis = replace(champion.basis, reason=f"as decided for {champion.name}")
     return [*rows, *fresh_rows, *_basis_rows(basis)], [basis_line(basis), *lines], compared_on, basis
 
 

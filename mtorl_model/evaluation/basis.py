@@ -1,8 +1,9 @@
 """Which basis a model's recommendations have: decided on validation users, before anything is published.
 
-Where the log identifies the value of a policy, the basis is VALUE, unless its estimated value is below that of the best
-constant policy; then it is CONSTANT. IMITATION replaces them only if its value is credibly higher: the paired 95 %
-interval of the difference excludes 0. So no basis is published whose value is credibly below the best constant.
+Where the log identifies the value of a policy, VALUE is used if its estimated value is at least that of the best
+constant policy, otherwise CONSTANT. IMITATION is used instead of either if it is credibly better: the paired 95 %
+interval of the difference is above 0. A basis that recommends channels which were never drawn is left out. If the best
+basis is credibly below the log's own policy, it is IMITATION, too.
 Differences are estimated doubly robust and pairwise, which cancels what the policies have in common (Kiyohara et al.,
 Delta-OPE: off-policy estimation with pairs of policies, arXiv 2405.10024).
 
@@ -20,9 +21,9 @@ from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.split_windows import split_windows
 from mtorl_model.evaluation.bootstrap import estimate
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
-from mtorl_model.evaluation.off_policy import DrawnLabels, Identified, identify
-from mtorl_model.methods.common.recommendation import recommended_channel
-from mtorl_model.methods.method import POLICY, VALUES, Method, Prediction
+from mtorl_model.evaluation.off_policy import MAX_NEVER_DRAWN, DrawnLabels, Identified, identify
+from mtorl_model.methods.common.recommendation import possible_bases, recommended_channel
+from mtorl_model.methods.method import Method, Prediction
 from schemas.basis import CONSTANT, IMITATION, VALUE, BasisDecision
 from schemas.dataset import Dataset
 from schemas.splits import VALIDATION
@@ -69,15 +70,6 @@ def basis_on_validation_users(
     return decide_basis(model, drawn_labels(predicted[0], lake, dataset.name, days) if predicted else None)
 
 
-def possible_bases(model: Method) -> list[str]:
-    """The bases that a model's predictions allow, CONSTANT last."""
-    return [
-        *([VALUE] if VALUES in model.predicts else []),
-        *([IMITATION] if POLICY in model.predicts else []),
-        CONSTANT,
-    ]
-
-
 def decide_basis(model: Method, drawn: Drawn | None) -> BasisDecision:
     """The rule in the module's docstring. drawn: labels of validation users; None if the log has no propensities."""
     possible = possible_bases(model)
@@ -90,14 +82,22 @@ def decide_basis(model: Method, drawn: Drawn | None) -> BasisDecision:
         return BasisDecision(unidentified, identified["why"])
     log = identified.log
     one_hot_AA = np.eye(actions)
-    value_R = {
-        basis: log.doubly_robust(one_hot_AA[recommended_channel(drawn.prediction, basis, model.best_channel)])
-        for basis in possible
+    policies = {
+        basis: one_hot_AA[recommended_channel(drawn.prediction, basis, model.best_channel)] for basis in possible
     }
+    policies = {basis: p_NA for basis, p_NA in policies.items() if log.never_drawn_share(p_NA) <= MAX_NEVER_DRAWN}
+    if CONSTANT not in policies:
+        return BasisDecision(unidentified, "the best channel for all was never drawn at random")
+    possible = list(policies)
+    value_R = {basis: log.doubly_robust(policy_NA) for basis, policy_NA in policies.items()}
     minus_constant = {basis: estimate(value_R[basis] - value_R[CONSTANT]) for basis in possible}
     best = VALUE if VALUE in possible and (minus_constant[VALUE]["value"] or 0.0) >= 0 else CONSTANT
     if IMITATION in possible and _is_credibly_above_0(estimate(value_R[IMITATION] - value_R[best])):
         best = IMITATION
+    minus_log = estimate(value_R[best] - log.logging_R)
+    if unidentified == IMITATION and best != IMITATION and minus_log["high"] is not None and minus_log["high"] < 0:
+        reason = f"on validation users {best} is worth less than the log's own policy: {_in_brackets(minus_log)}"
+        return BasisDecision(IMITATION, reason, minus_constant)
     best_text = _in_brackets(minus_constant[best])
     reason = f"on validation users its value minus the best constant's is {best_text}"
     if best == CONSTANT:

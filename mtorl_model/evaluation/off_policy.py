@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 FOLDS = 5
 FEWEST_LABELS = 200  # with fewer labels an interval would be too wide to be useful
 _PSEUDO_LABELS = 100  # number of labels with the log's shares that are added to each day, which may have few labels
-_MAX_NEVER_DRAWN = 0.01  # share of a policy's probability that may be on channels which were never drawn
+MAX_NEVER_DRAWN = 0.01  # share of a policy's probability that may be on channels which were never drawn
 _SAME_CHANCE = 0.05  # a chance is unusual if it differs by more (relative) from the median of its channel and day
 _MAX_UNUSUAL = 0.01  # share of unusual chances that may be errors of the log; with more, chances depend on the context
 _NO_NUMBER: dict[str, float | None] = {"value": None, "low": None, "high": None}
@@ -170,7 +170,7 @@ class OffPolicy:
         fixed: the best channel on training users. deterministic: whether policy_NA is one-hot. If the policy or the
         fixed channel has probability on channels that were never drawn, the numbers are None.
         """
-        if (never_drawn := self.never_drawn_share(policy_NA)) > _MAX_NEVER_DRAWN:
+        if (never_drawn := self.never_drawn_share(policy_NA)) > MAX_NEVER_DRAWN:
             names = ("snips", "dr", "minus_logging", "minus_best_fixed", *(("replay",) if deterministic else ()))
             return {
                 "why": f"{never_drawn:.0%} of it falls on channels that were never drawn",
@@ -178,7 +178,7 @@ class OffPolicy:
             }
         weight_N = self._weights(policy_NA)
         dr_R, fixed_NA = self.doubly_robust(policy_NA), self.fixed_policy(fixed)
-        is_comparable = self.never_drawn_share(fixed_NA) <= _MAX_NEVER_DRAWN
+        is_comparable = self.never_drawn_share(fixed_NA) <= MAX_NEVER_DRAWN
         estimates: dict[str, Any] = {
             "snips": estimate(self.snips(policy_NA)),
             "dr": estimate(dr_R),
@@ -265,7 +265,7 @@ def policy_report(
     never_drawn_A = np.bincount(labels.action_N, minlength=actions) == 0
     if (
         never_drawn := float(never_drawn_A[recommended[basis]].mean()) if len(labels.action_N) else 0
-    ) > _MAX_NEVER_DRAWN:
+    ) > MAX_NEVER_DRAWN:
         return not_identified(f"{never_drawn:.0%} of the recommendations are channels that were never drawn")
     identified = identify(labels, actions, seed)
     if not isinstance(identified, Identified):

@@ -291,7 +291,7 @@ def test_channels_may_be_drawn_to_learn(lake):
 
 def test_a_basis_that_the_model_lacks_is_one_clear_line(lake):
     publish_journeys(lake, DAY, journeys(random_users(5)))
-    with pytest.raises(UserError, match="mtorl_toy/1 does not predict what --basis value needs: train it with trees"):
+    with pytest.raises(UserError, match="--basis value: mtorl_toy/1 allows only imitation, constant"):
         score.score_day(Registry(lake, TOY), DAY, basis="value")
     score.score_day(Registry(lake, TOY), DAY, basis="constant")
     assert len(set(published(lake, "channel_policies").column("channel").to_pylist())) == 1

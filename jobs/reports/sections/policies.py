@@ -15,7 +15,7 @@ _MOST_CHANNELS = 10
 _MEANING = {
     VALUE: "the one with the highest predicted gain for the user",
     IMITATION: "the one that the log would most probably choose",
-    CONSTANT: "the same for everyone, because on validation users no personal choice was better",
+    CONSTANT: "the same for everyone: the best one for all users together",
 }
 _LOOK_AT_SHARES = "Look for one channel that takes all although recommendations are personal: the policy has collapsed."
 
@@ -78,7 +78,7 @@ def _basis_table(view: DayView) -> list[HtmlTable]:
     gain = view.dataset.gain_names[0]
     return [
         HtmlTable(
-            f"What a recommendation is worth on validation users ({gain} per exposure); used: {run.basis.basis}",
+            f"What a recommendation is worth on validation users ({gain} per exposure); decided: {run.basis.basis}",
             ("Recommended by", "Minus the best constant", "95 % interval"), rows, frozenset((1, 2)),
         )
     ]  # fmt: skip

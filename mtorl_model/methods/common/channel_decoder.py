@@ -2,9 +2,9 @@
 
     m(x, a) = c + d_a + v . z(x) + u . record_a(x) + W_a . z(x)
 
-with z the standardised numeric inputs, among them the user's record in every channel, and record_a those that belong to
-channel a. Trees learn from a channel's own record; W learns in addition what the record in one channel implies for
-another one, for example because users like both. The prior on W is that it is 0.
+with z the standardised inputs (category codes as numbers), among them the user's record in every channel, and record_a
+those that belong to channel a. Trees learn from a channel's own record; W learns in addition what the record in one
+channel implies for another one, for example because users like both. The prior on W is that it is 0.
 
 Shapes: N rows, A channels, F features, K features of a channel.
 """
@@ -46,6 +46,7 @@ class ChannelDecoder:
         scale_F = np.maximum(features_NF.std(axis=0, dtype=np.float64), 1e-6)
         z_NF = _standardised(features_NF, mean_F, scale_F)
         rows_A = [np.flatnonzero(action_N == a) for a in range(channels)]
+        parts = [(z_NF[rows], weight_N[rows], gained_N[rows]) for rows in rows_A]  # by channel
         rate = float(np.average(gained_N, weights=weight_N))
         start = np.zeros(channels + width + record_width + channels * width)
         start[:channels] = np.log(rate / (1 - rate))
@@ -58,10 +59,8 @@ class ChannelDecoder:
             constant_A, common_F, record_K, flat = np.split(parameters, ends)
             personal_AF, total = flat.reshape(channels, width), 0.0
             slopes = np.zeros(channels), np.zeros(width), np.zeros(record_width), np.zeros((channels, width))
-            for a, rows in enumerate(rows_A):
-                z_XF = z_NF[rows]
+            for a, (z_XF, weight_X, gained_X) in enumerate(parts):
                 odds_X = constant_A[a] + z_XF @ (common_F + personal_AF[a]) + z_XF[:, record_AK[a]] @ record_K
-                weight_X, gained_X = weight_N[rows], gained_N[rows]
                 total += float(weight_X @ (np.logaddexp(0.0, odds_X) - gained_X * odds_X))
                 residual_X = weight_X * (sigmoid(odds_X) - gained_X)
                 slope_F = z_XF.T @ residual_X

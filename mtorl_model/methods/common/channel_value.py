@@ -12,11 +12,11 @@ log-odds of model k and s_a the shares of the channels,
 The effects d_a of the channels and the shrinkages lambda_k are the coefficients of a logistic regression of the outcome
 on the b_k(x), the channel and the e_ka(x), with models that were fitted on other users (cross-fitting). This is the
 calibration test of Chernozhukov, Demirer, Duflo and Fernandez-Val (Generic machine learning inference on heterogeneous
-treatment effects, 2018): lambda_k is 0 if nothing personal can be learned. All lambda_k are multiplied by
-max(0, 1 - caution / t), t being the square root of their mean Wald statistic, clustered by user: for one model, caution
-standard errors are subtracted. If propensities are known, the lambda_k are multiplied once more, by the factor of
-FACTORS whose greedy policy has the highest off-policy value, minus caution standard errors, on the cross-fitted
-predictions. With all lambda_k = 0, all users have the same best channel.
+treatment effects, 2018): lambda_k is 0 if nothing personal can be learned. To be cautious, all lambda_k are multiplied
+by max(0, 1 - caution / t). t^2 is their Wald statistic, clustered by user, divided by their number. With one model,
+this subtracts `caution` standard errors from lambda. If propensities are known, the lambda_k are multiplied once more,
+by the factor of FACTORS whose greedy policy has the highest doubly robust value, minus caution standard errors, on the
+cross-fitted predictions. With all lambda_k = 0, all users have the same best channel.
 
 If the log drew channels at random with known probabilities, only those labels are used, each weighted by the inverse of
 its probability: then d and e are effects of the channel. Otherwise all labels are used (the direct method), and they
@@ -44,7 +44,11 @@ from schemas.json_config import JsonConfig
 
 Ints = npt.NDArray[np.int64]
 
-FEWEST_DRAWN = 200  # with fewer labels whose channel was drawn at random, all labels are used
+# With fewer labels per channel whose channel was drawn at random, all labels are used.
+FEWEST_DRAWN = 100
+# The prior of the effects d: as many labels per channel without an effect, so that a few labels do not make a channel
+# the best.
+PRIOR_LABELS = 100.0
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SMALLEST_SPREAD = 1e-4  # of log-odds
 _MODELS = ("trees", "decoder")
@@ -90,13 +94,13 @@ class ChannelValues:
     def fit(cls, labels: LabelRows, record_AK: Ints, config: ValueConfig) -> "ChannelValues":
         """Fit on labels of training users. record_AK: the columns of the features that belong to each channel."""
         channels = len(record_AK)
-        drawn_N = labels.propensity_N > 0
-        is_effect = int(drawn_N.sum()) >= FEWEST_DRAWN
-        rows = labels.take(drawn_N) if is_effect else labels
+        is_effect = has_enough_drawn(labels, channels)
+        rows = labels.take(labels.propensity_N > 0) if is_effect else labels
         count_A = np.bincount(rows.action_N, minlength=channels)
         weight_N = inverse_propensities(rows, channels) if is_effect else np.ones(len(rows.action_N))
         fitted = tuple(
             _fit_gain(rows, gain, weight_N, record_AK, count_A, config, is_effect)
+            or _without_models(labels, gain, channels)
             for gain in range(rows.gain_NG.shape[1])
         )
         return cls(fitted, count_A / count_A.sum(), record_AK, is_effect, len(rows.action_N))
@@ -104,15 +108,16 @@ class ChannelValues:
     def refitted(self, labels: LabelRows, config: ValueConfig) -> "ChannelValues":
         """The same calibration (d and lambda) with models fitted on newer labels, without cross-fitting.
 
-        It needs a sixth of the time of `fit`. If the values are effects, only labels with a propensity are used; with
-        fewer than FEWEST_DRAWN of them nothing changes.
+        It fits the models once, `fit` fits them value_folds + 1 times. If the values are effects, only labels with a
+        propensity are used. With less than half of the labels of the calibration nothing changes, because the personal
+        part of models that were fitted on fewer labels would be noisier than the calibration assumes.
         """
         rows = labels.take(labels.propensity_N > 0) if self.is_effect else labels
-        if len(rows.action_N) < FEWEST_DRAWN:
+        if len(rows.action_N) < self.labels / 2:
             return self
         weight_N = inverse_propensities(rows, len(self.share_A)) if self.is_effect else np.ones(len(rows.action_N))
         refitted = (self._refitted_gain(value, rows, k, weight_N, config) for k, value in enumerate(self.gains))
-        return replace(self, gains=tuple(refitted), labels=len(rows.action_N))
+        return replace(self, gains=tuple(refitted))
 
     def _refitted_gain(
         self, value: GainValue, rows: LabelRows, gain: int, weight_N: Floats, config: ValueConfig
@@ -142,9 +147,15 @@ class ChannelValues:
     def _gain_values(self, value: GainValue, features_NF: Features, gain_N: Floats) -> Floats:
         odds_NA = log_odds(gain_N)[:, None] + value.effect_A - self.share_A @ value.effect_A
         if value.models is not None and value.shrinkage_K.any():
-            odds_KNA = _model_odds(value.models, features_NF, self.record_AK)
-            for shrinkage, model_NA, centre_A in zip(value.shrinkage_K, odds_KNA, value.centre_KA, strict=True):
-                odds_NA = odds_NA + shrinkage * _personal(model_NA, self.share_A, centre_A)
+            trees, decoder = value.models
+            personal_NA = np.zeros_like(odds_NA)
+            if value.shrinkage_K[0] > 0:
+                trees_NA = _all_tree_odds(trees, features_NF, self.record_AK)
+                personal_NA += value.shrinkage_K[0] * _personal(trees_NA, self.share_A, value.centre_KA[0])
+            if value.shrinkage_K[1] > 0:
+                decoder_NA = decoder.odds(features_NF, self.record_AK)
+                personal_NA += value.shrinkage_K[1] * _personal(decoder_NA, self.share_A, value.centre_KA[1])
+            odds_NA = odds_NA + np.where(self.share_A > 0, personal_NA, 0.0)  # nothing is known of other channels
         return sigmoid(odds_NA)
 
     @property
@@ -172,6 +183,11 @@ class ChannelValues:
             tuple(_gain_from_state(state_part(state, f"gain_{k}")) for k in range(gains)),
             state["shares"], state["records"], bool(state["is_effect"]), int(state["labels"]),
         )  # fmt: skip
+
+
+def has_enough_drawn(labels: LabelRows, channels: int) -> bool:
+    """Whether enough channels were drawn at random to learn their effects."""
+    return int((labels.propensity_N > 0).sum()) >= FEWEST_DRAWN * channels
 
 
 def channel_columns(names: InputNames, channels: tuple[str, ...]) -> Ints:
@@ -210,17 +226,17 @@ def _fit_gain(
     count_A: Ints,
     config: ValueConfig,
     weight_is_inverse_propensity: bool,
-) -> GainValue:
+) -> GainValue | None:
+    """None if all labels are equal or of one user."""
     maturity_N = gain_weights(labels, gain)
     if maturity_N is not None:
         weight_N = weight_N * maturity_N
     gained_N = labels.gain_NG[:, gain].astype(np.float64)
     share_A, channels = count_A / count_A.sum(), len(count_A)
-    no_effect = GainValue(None, np.zeros(channels), np.zeros((2, channels)), np.zeros(2), 0.0)
     models = _fit_models(labels, gained_N, weight_N, maturity_N, np.arange(len(gained_N)), record_AK, config)
     folds = min(config.value_folds, len(np.unique(labels.user_N)))
     if models is None or folds < 2:
-        return no_effect
+        return None
     rate = float(np.average(gained_N, weights=weight_N))
     odds_KNA = np.full((2, len(gained_N), channels), float(log_odds(np.array(rate))))
     splits = GroupKFold(folds, shuffle=True, random_state=0).split(gained_N, groups=labels.user_N)
@@ -248,6 +264,16 @@ def _fit_gain(
             base_N, effect_A - share_A @ effect_A, personal_NA, labels, gained_N, weight_N, share_A, config
         )
     return GainValue(models, effect_A, centre_KA, shrinkage_K, statistic)
+
+
+def _without_models(labels: LabelRows, gain: int, channels: int) -> GainValue:
+    """Effects from the channels' rates in all labels, shrunk towards the overall rate; nothing personal."""
+    gained_N = labels.gain_NG[:, gain].astype(np.float64)
+    count_A = np.bincount(labels.action_N, minlength=channels)
+    gained_A = np.bincount(labels.action_N, gained_N, channels)
+    rate_A = (gained_A + PRIOR_LABELS * gained_N.mean()) / (count_A + PRIOR_LABELS)
+    effect_A = log_odds(rate_A) - log_odds(rate_A).mean()
+    return GainValue(None, effect_A, np.zeros((2, channels)), np.zeros(2), 0.0)
 
 
 def _factor_of_best_policy(
@@ -318,12 +344,14 @@ def with_channel(features_NF: Features, action_N: Ints, record_AK: Ints) -> Feat
 def _model_odds(models: tuple[Trees, ChannelDecoder], features_NF: Features, record_AK: Ints) -> Floats:
     """[2, N, A]: m of the trees and of the decoder."""
     trees, decoder = models
-    parts = [
-        _tree_odds(trees, features_NF[start : start + _ROWS_AT_ONCE], record_AK)
-        for start in range(0, len(features_NF), _ROWS_AT_ONCE)
-    ]
-    trees_NA = np.concatenate([np.zeros((0, len(record_AK))), *parts])
-    return np.stack([trees_NA, decoder.odds(features_NF, record_AK)])
+    return np.stack([_all_tree_odds(trees, features_NF, record_AK), decoder.odds(features_NF, record_AK)])
+
+
+def _all_tree_odds(trees: Trees, features_NF: Features, record_AK: Ints) -> Floats:
+    """[N, A], a bounded number of rows at a time."""
+    starts = range(0, len(features_NF), _ROWS_AT_ONCE)
+    parts = [_tree_odds(trees, features_NF[start : start + _ROWS_AT_ONCE], record_AK) for start in starts]
+    return np.concatenate([np.zeros((0, len(record_AK))), *parts])
 
 
 def _tree_odds(trees: Trees, features_NF: Features, record_AK: Ints) -> Floats:
@@ -347,7 +375,7 @@ def _calibrate(
 ) -> tuple[Floats, Floats, float]:  # fmt: skip
     """The coefficients d [A] and lambda [K] of the regression in the module's docstring, and t.
 
-    A channel without a label gets the lowest effect of the others, so that it is never the best. A model whose personal
+    A channel without a label gets a lower effect than all others, so that it is never the best. A model whose personal
     part does not vary, or whose lambda would be below 0, is left out: its lambda is 0.
     """
     has_labels_A = np.bincount(action_N, minlength=channels) > 0
@@ -358,13 +386,18 @@ def _calibrate(
             (base_KN - base_KN.mean(axis=1, keepdims=True)).T, np.eye(channels)[action_N][:, has_labels_A],
             *personal_KN[used],
         ])  # fmt: skip
-        coefficient_P, covariance_PP = _weighted_logistic(design_NP, gained_N, weight_N, user_N)
-        first = len(base_KN) + int(has_labels_A.sum())
+        width = int(has_labels_A.sum())
+        first = len(base_KN) + width
+        penalty_PP = 1e-3 * np.eye(design_NP.shape[1])
+        rate = float(np.average(gained_N, weights=weight_N))
+        centring_AA = np.eye(width) - 1 / width  # the prior is about differences between channels
+        penalty_PP[len(base_KN) : first, len(base_KN) : first] += PRIOR_LABELS * rate * (1 - rate) * centring_AA
+        coefficient_P, covariance_PP = _weighted_logistic(design_NP, gained_N, weight_N, user_N, penalty_PP)
         lambda_K, covariance_KK = coefficient_P[first:], covariance_PP[first:, first:]
         if not (lambda_K < 0).any():
             break
         used.pop(int(lambda_K.argmin()))
-    effect_A = np.full(channels, coefficient_P[len(base_KN) : first].min())
+    effect_A = np.full(channels, coefficient_P[len(base_KN) : first].min() - 1.0)
     effect_A[has_labels_A] = coefficient_P[len(base_KN) : first]
     shrinkage_K = np.zeros(len(personal_KN))
     shrinkage_K[used] = lambda_K
@@ -372,14 +405,16 @@ def _calibrate(
     return effect_A, shrinkage_K, float(np.sqrt(wald))
 
 
-def _weighted_logistic(design_NP: Floats, gained_N: Floats, weight_N: Floats, user_N: Ints) -> tuple[Floats, Floats]:
-    """The coefficients and their covariance, clustered by user."""
-    coefficient_P, ridge = np.zeros(design_NP.shape[1]), 1e-3
+def _weighted_logistic(
+    design_NP: Floats, gained_N: Floats, weight_N: Floats, user_N: Ints, penalty_PP: Floats
+) -> tuple[Floats, Floats]:
+    """The coefficients and their covariance, clustered by user. penalty_PP: the curvature of the prior around 0."""
+    coefficient_P = np.zeros(design_NP.shape[1])
     for _ in range(50):  # Newton's method; the loss is convex
         p_N = sigmoid(design_NP @ coefficient_P)
-        slope_P = design_NP.T @ (weight_N * (p_N - gained_N)) + ridge * coefficient_P
+        slope_P = design_NP.T @ (weight_N * (p_N - gained_N)) + penalty_PP @ coefficient_P
         curvature_PP = (design_NP * (weight_N * p_N * (1 - p_N))[:, None]).T @ design_NP
-        curvature_PP += ridge * np.eye(len(coefficient_P))
+        curvature_PP += penalty_PP
         step_P = np.linalg.solve(curvature_PP, slope_P)
         coefficient_P -= np.clip(step_P, -2.0, 2.0)
         if np.abs(step_P).max() < 1e-9:

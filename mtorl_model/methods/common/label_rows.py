@@ -34,6 +34,9 @@ def draw_labels(
 ) -> LabelRows:
     """The labels of randomly drawn windows, at most `limit` of them; reading stops when there are that many.
 
+    Windows are read in blocks, each in the order of the store. Of too many labels, a random selection remains, so that
+    no days are preferred.
+
     predict: the `predict` of a method, for `prediction`.
     """
     order = np.random.default_rng(seed).permutation(len(store))
@@ -57,8 +60,11 @@ def draw_labels(
         labels += len(parts[-1][1])
         if labels >= limit:
             break
-    columns: list[npt.NDArray[Any]] = [np.concatenate(arrays)[:limit] for arrays in zip(*parts, strict=True)]
-    return LabelRows(*columns, concatenated(predictions).take(slice(limit)) if predict else None)  # type: ignore[arg-type, call-arg]
+    columns: list[npt.NDArray[Any]] = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    drawn = LabelRows(*columns, concatenated(predictions) if predict else None)  # type: ignore[arg-type, call-arg]
+    if labels <= limit:
+        return drawn
+    return drawn.take(np.sort(np.random.default_rng(seed).choice(labels, limit, replace=False)))
 
 
 def concatenated(predictions: list[Prediction]) -> Prediction:

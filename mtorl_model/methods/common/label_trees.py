@@ -35,23 +35,28 @@ class TreesConfig(JsonConfig):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelTrees:
-    """Fitted trees. A gain is a rate in place of trees if all of its labels are equal."""
+    """Fitted trees. If all labels of a gain are equal, it has a rate in place of trees; the channel likewise.
 
-    channel: Trees
+    A single channel has its index in place of trees.
+    """
+
+    channel: Trees | int
     gains: tuple[Trees | float, ...]
     channels: int  # A
 
     @classmethod
     def fit(cls, labels: LabelRows, config: TreesConfig, channels: int) -> "LabelTrees":
         """Fit on the labels, each gain on those that are old enough for it; see gain_weights."""
-        channel = classifier(config, config.channel_iterations, config.channel_rate)
         gains = (_fit_gain(labels, gain, config) for gain in range(labels.gain_NG.shape[1]))
-        return cls(Trees.from_classifier(channel.fit(labels.feature_NF, labels.action_N)), tuple(gains), channels)
+        return cls(_fit_channel(labels, config), tuple(gains), channels)
 
     def policy(self, features_NF: Features) -> Floats:
         """[N, A]. A channel without a label has the probability 0."""
         policy_NA = np.zeros((len(features_NF), self.channels))
-        policy_NA[:, self.channel.classes_C] = self.channel.probabilities(features_NF)
+        if isinstance(self.channel, int):
+            policy_NA[:, self.channel] = 1.0
+        else:
+            policy_NA[:, self.channel.classes_C] = self.channel.probabilities(features_NF)
         return policy_NA
 
     def gain_probabilities(self, features_NF: Features) -> Floats:
@@ -64,7 +69,8 @@ class LabelTrees:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays by name."""
-        arrays = {f"channel.{name}": array for name, array in self.channel.arrays().items()}
+        channel = {"index": np.array(self.channel)} if isinstance(self.channel, int) else self.channel.arrays()
+        arrays = {f"channel.{name}": array for name, array in channel.items()}
         for gain, model in enumerate(self.gains):
             parts = {"rate": np.array(model)} if isinstance(model, float) else model.arrays()
             arrays |= {f"gain_{gain}.{name}": array for name, array in parts.items()}
@@ -74,11 +80,19 @@ class LabelTrees:
     def from_state(cls, state: State, channels: int, gains: int) -> "LabelTrees":
         """Undo `state`. Raises KeyError if an array is missing."""
         parts = [state_part(state, f"gain_{gain}") for gain in range(gains)]
+        channel = state_part(state, "channel")
         return cls(
-            Trees.from_arrays(state_part(state, "channel")),
+            int(channel["index"]) if "index" in channel else Trees.from_arrays(channel),
             tuple(float(part["rate"]) if "rate" in part else Trees.from_arrays(part) for part in parts),
             channels,
         )
+
+
+def _fit_channel(labels: LabelRows, config: TreesConfig) -> Trees | int:
+    if labels.action_N.min() == labels.action_N.max():
+        return int(labels.action_N[0])
+    model = classifier(config, config.channel_iterations, config.channel_rate)
+    return Trees.from_classifier(model.fit(labels.feature_NF, labels.action_N))
 
 
 def _fit_gain(labels: LabelRows, gain: int, config: TreesConfig) -> Trees | float:

@@ -3,15 +3,25 @@
 import numpy as np
 import numpy.typing as npt
 
-from mtorl_model.methods.method import Prediction
+from mtorl_model.methods.method import POLICY, VALUES, Method, Prediction
 from schemas.basis import CONSTANT, IMITATION, VALUE
 
 
-def recommended_channel(prediction: Prediction, basis: str, best_channel: int) -> npt.NDArray[np.int64]:
-    """[X]: VALUE: the channel with the highest probability of the first gain; IMITATION: the most probable channel of
-    the policy (equation 10); CONSTANT: best_channel for everyone.
+def possible_bases(model: Method) -> list[str]:
+    """The bases that a model's predictions allow, CONSTANT last."""
+    return [
+        *([VALUE] if VALUES in model.predicts else []),
+        *([IMITATION] if POLICY in model.predicts else []),
+        CONSTANT,
+    ]
 
-    Raises TypeError if the prediction lacks what the basis needs.
+
+def recommended_channel(prediction: Prediction, basis: str, best_channel: int) -> npt.NDArray[np.int64]:
+    """The recommended channel of each row, [X].
+
+    By VALUE it has the highest probability of the first gain; by IMITATION it is the most probable one of the policy
+    (equation 10); by CONSTANT it is best_channel for everyone. Raises TypeError if the prediction lacks what the basis
+    needs.
     """
     policy_XA, _, values_XAG = prediction
     if basis == VALUE and values_XAG is not None:

@@ -25,7 +25,7 @@ from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.window_store import WindowStore
 from mtorl_model.methods import register
 from mtorl_model.methods.common.blend import Blend, fit_blend
-from mtorl_model.methods.common.channel_value import ChannelValues, channel_columns
+from mtorl_model.methods.common.channel_value import ChannelValues, channel_columns, has_enough_drawn
 from mtorl_model.methods.common.label_rows import draw_labels
 from mtorl_model.methods.common.label_trees import Features, LabelTrees, state_part
 from mtorl_model.methods.method import GAINS, POLICY, VALUES, Floats, Method, Prediction, Run, State, base_rates
@@ -119,7 +119,9 @@ class MTORL(Method):
         predict = None if (train.windows.maturity_NLG[:] == 1).all() else self._networks_prediction
         labels = draw_labels(train, config.most_labels, config.tree_seed, predict)
         self.trees = LabelTrees.fit(labels, config, len(self.spec.channels))
-        if self.values is not None:
+        # If the log has only now begun to draw channels at random, the values become effects.
+        becomes_effect = has_enough_drawn(labels, len(self.spec.channels))
+        if self.values is not None and (self.values.is_effect or not becomes_effect):
             self.values = self.values.refitted(labels, self.config.values)
             return
         record_AK = channel_columns(input_names(self.spec, self.config.reward_inputs), self.spec.channels)
