@@ -34,7 +34,8 @@ from lakehouse.staging import staging_folder
 from mtorl_model.budget.click_record import ClickRecord, remembered_steps
 from mtorl_model.budget.knapsack import NO_CHANNEL, Plan, best_pairs
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
-from mtorl_model.budget.taste_fit import fit_tastes
+from mtorl_model.budget.taste_filter import Tastes
+from mtorl_model.budget.taste_fit import MOST_USERS, fit_tastes
 from mtorl_model.data.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from schemas.dataset import Dataset
@@ -173,18 +174,34 @@ def _totals(
 def _click_by_taste(
     lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
 ) -> Floats:
-    """[U, A]: the click probability at the end of the day, in the order of user_id.
-
-    The tastes are fitted on the first journeys that are read: partitions are split by a hash of the user.
-    """
-    click_UA, tastes = np.zeros((len(user_id), len(channels))), None
-    for user_N, rows in _journeys(lake, dataset, day, user_id, ["exposed_at_ms", "channel", gain]):
-        exposures_NA, clicks_NA = (counts.astype(np.int64) for counts in _seen(rows, gain, channels))
-        steps = remembered_steps(rows.column("memory").combine_chunks(), gain, channels)
-        record = ClickRecord.from_totals(*steps, exposures_NA, clicks_NA)
-        tastes = tastes or fit_tastes(record, len(channels))
+    """[U, A]: the click probability at the end of the day, in the order of user_id."""
+    tastes = _fit_tastes(lake, dataset, day, gain, user_id, channels)
+    click_UA = np.zeros((len(user_id), len(channels)))
+    for user_N, record in _click_records(lake, dataset, day, gain, user_id, channels):
         click_UA[user_N] = tastes.click(record, np.full(len(record), dataset.end_of_day_ms(day)))
     return click_UA
+
+
+def _fit_tastes(
+    lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
+) -> Tastes:
+    """Fitted on the first users that are read: files are split by a hash of the user, so any users will do."""
+    records: list[ClickRecord] = []
+    for _, record in _click_records(lake, dataset, day, gain, user_id, channels):
+        records.append(record)
+        if sum(map(len, records)) >= MOST_USERS:
+            break
+    return fit_tastes(ClickRecord.concatenate(records, len(channels)), len(channels))
+
+
+def _click_records(
+    lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
+) -> Iterator[tuple[Ints, ClickRecord]]:
+    """The journeys in blocks: the position of each user in user_id, and what they have seen and clicked."""
+    for user_N, rows in _journeys(lake, dataset, day, user_id, ["exposed_at_ms", "channel", gain]):
+        exposures_NA, clicks_NA = (counts_NA.astype(np.int64) for counts_NA in _seen(rows, gain, channels))
+        steps = remembered_steps(rows.column("memory").combine_chunks(), gain, channels)
+        yield user_N, ClickRecord.from_totals(*steps, exposures_NA, clicks_NA)
 
 
 def _journeys(

@@ -6,6 +6,7 @@ exposures (tests/mtorl_model/budget/test_click_record.py): all remember the late
 Shapes: N users, T remembered exposures, A actions (channels).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,18 @@ class ClickRecord:
             self.click_NT[rows],
             self.earlier_exposures_NA[rows],
             self.earlier_clicks_NA[rows],
+        )
+
+    @classmethod
+    def concatenate(cls, records: Sequence["ClickRecord"], actions: int) -> "ClickRecord":
+        """The record of the users of all records. actions: the number of channels."""
+        empty_NT, empty_NA = np.empty((0, MEMORY_STEPS), np.int64), np.empty((0, actions), np.int64)
+        return cls(
+            np.concatenate([empty_NT, *(record.at_ms_NT for record in records)]),
+            np.concatenate([empty_NT, *(record.channel_NT for record in records)]),
+            np.concatenate([empty_NT, *(record.click_NT for record in records)]),
+            np.concatenate([empty_NA, *(record.earlier_exposures_NA for record in records)]),
+            np.concatenate([empty_NA, *(record.earlier_clicks_NA for record in records)]),
         )
 
     @classmethod

@@ -181,7 +181,8 @@ def log_likelihood(constants: _Constants, steps: _Steps) -> "Tensor":
         mean_NS = mean_NS * decay_NS
         cov_NSS = cov_NSS * decay_NS[:, :, None] * decay_NS[:, None, :] + torch.diag_embed(1 - decay_NS**2)
         fatigue_NA = fatigue_NA * torch.exp(-elapsed_N / constants.fatigue_ms)[:, None]
-        # The channel, at the mean of the taste. The mean then moves by one Newton step along the slope.
+        # The channel, at the mean of the taste. The mean then moves along the slope: a Newton step whose curvature is
+        # replaced by its trace, so that it needs no inverse.
         follow_AS = constants.greed * observation_AS
         choice_NA = torch.softmax(constants.log_share_A + mean_NS @ follow_AS.T, dim=1)
         slope_NS = follow_AS[channel_N] - choice_NA @ follow_AS
@@ -190,7 +191,9 @@ def log_likelihood(constants: _Constants, steps: _Steps) -> "Tensor":
         repetition_N = constants.repetition * (1 - is_first_N)
         chosen_N = (1 - repetition_N) * fresh_N + repetition_N * is_repeated_N
         is_fresh_N = known_N * (1 - repetition_N) * fresh_N / chosen_N  # probability that it is not a repetition
-        mean_NS = mean_NS + (is_fresh_N / (1 + (slope_NS * moved_NS).sum(dim=1)))[:, None] * moved_NS
+        deviation_NAS = follow_AS - (choice_NA @ follow_AS)[:, None, :]
+        spread_N = (choice_NA * ((deviation_NAS @ cov_NSS) * deviation_NAS).sum(dim=2)).sum(dim=1)
+        mean_NS = mean_NS + (is_fresh_N / (1 + spread_N))[:, None] * moved_NS
         # The click: as _Filter.update; the mean of the probability by MacKay's approximation.
         x_NS = observation_AS[channel_N]
         direction_NS = (cov_NSS @ x_NS[:, :, None])[:, :, 0]

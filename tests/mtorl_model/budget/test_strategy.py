@@ -9,11 +9,22 @@ from toy_campaign import TOY, Partner, empty_memory, level, run, untrained
 
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, draw, explore, predict_moment
+from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.inference.ranking import fused_reward
 
 MODEL, LEVEL = untrained(), level()
+TASTES = Tastes(
+    np.array([-1.0, -0.8, -0.6]),
+    np.array([[1.0, 1.2, 0.0], [1.0, -0.6, 1.0], [1.0, -0.6, -1.0]]),
+    0.6,
+    3e8,
+    fatigue=0.2,
+    fatigue_ms=8e7,
+)
 STRATEGIES = {
-    "pairs": Pairs(MODEL, LEVEL, TOY),
+    "pairs": Pairs(MODEL, LEVEL, TOY, TASTES),
+    "pairs of users at random, by taste": Pairs(MODEL, LEVEL, TOY, TASTES, user_level=False),
+    "composed pairs": Pairs(MODEL, LEVEL, TOY),
     "pairs of users at random": Pairs(MODEL, LEVEL, TOY, user_level=False),
     "records in pairs": RecordPairs(MODEL, LEVEL, TOY),
     "published": Published(MODEL, LEVEL),
@@ -110,8 +121,9 @@ def test_a_good_record_in_a_channel_decides():
     memory.exposures_UA[7] += 20
     for channel in range(3):
         memory.gains_UAG[7, :, 0] = np.where(np.arange(3) == channel, 20, 0)
-        choice = STRATEGIES["pairs"].choose(memory, moment, 10**6, np.random.default_rng(0))
-        assert choice.channel_N[choice.user_N == 7].tolist() == [channel]
+        for name in ("pairs", "composed pairs"):
+            choice = STRATEGIES[name].choose(memory, moment, 10**6, np.random.default_rng(0))
+            assert choice.channel_N[choice.user_N == 7].tolist() == [channel], name
 
 
 def test_exploration_offers_only_to_users_with_a_short_journey():
