@@ -32,7 +32,7 @@ import numpy as np
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.data.money import Floats, Ints
 
-_USERS_AT_ONCE = 8192
+_USERS_AT_ONCE = 1024  # their covariances fit into a core's cache
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 _NEWTON_STEPS = 6
 _LARGEST_STEP = 2.0  # of a Newton step over many earlier exposures

@@ -76,6 +76,40 @@ def test_a_choice_stays_within_its_share_and_contains_no_user_twice(name):
     assert len(choice.user_N) > USERS / 2
 
 
+@pytest.mark.parametrize("name", ["pairs", "composed pairs"])
+def test_a_killed_campaign_resumes_with_the_same_choices(name, tmp_path):
+    """What the strategy knows of the users comes back with the journal."""
+    cost = np.random.default_rng(0).integers(0, 40, (6, 12, 3))
+
+    class Killed(Exception):
+        pass
+
+    class KilledPartner(Partner):
+        def step(self, number, user_N, channel_N, bid_nano_N):
+            if number == 4 and user_N[0] != first_offer:
+                raise Killed
+            return super().step(number, user_N, channel_N, bid_nano_N)
+
+    uninterrupted = Partner(cost, [40, 40, 40], 900)
+    expected, memory = run(uninterrupted, 900, tmp_path / "a", batch_size=1, rounds=5, strategy=STRATEGIES[name])
+    last_round = [outcome for outcome in expected.outcomes if outcome.at_ms_N[0] == uninterrupted.moment(4).at_ms_N[0]]
+    assert len(last_round) > 1
+    first_offer = last_round[0].user_N[0]
+    bank = tmp_path / "bank"
+    with pytest.raises(Killed):
+        run(KilledPartner(cost, [40, 40, 40], 900, bank), 900, tmp_path / "b", batch_size=1, rounds=5,
+            strategy=STRATEGIES[name])  # fmt: skip
+    resumed, resumed_memory = run(
+        Partner(cost, [40, 40, 40], 900, bank), 900, tmp_path / "b", batch_size=1, rounds=5, strategy=STRATEGIES[name]
+    )
+    assert resumed == expected
+    users = np.arange(12)
+    for field in ("at_ms_NT", "channel_NT", "click_NT", "earlier_exposures_NA", "earlier_clicks_NA"):
+        np.testing.assert_array_equal(
+            getattr(resumed_memory.record(users), field), getattr(memory.record(users), field)
+        )
+
+
 def test_users_with_a_short_journey_get_equation_17_and_the_base_rates():
     memory, partner = after_rounds()
     policy_NA, gains_NG = predict_moment(MODEL, memory, partner.moment(3), LEVEL)

@@ -56,7 +56,7 @@ def test_known_constants_are_recovered(greed):
     record = simulated(greed)
     fitted = fit_tastes(record, 3)
     np.testing.assert_allclose(fitted.bias_A, TRUTH.bias_A, atol=0.2)
-    np.testing.assert_allclose(covariance(fitted), covariance(TRUTH), atol=0.6)
+    np.testing.assert_allclose(covariance(fitted), covariance(TRUTH), rtol=0.15, atol=0.5)
     assert fitted.lasting_share == pytest.approx(0.7, abs=0.15)
     assert fitted.fatigue == pytest.approx(0.3, abs=0.1)
     assert 0.4 < fitted.drift_ms / TRUTH.drift_ms < 2.5
