@@ -197,7 +197,7 @@ def _fit_tastes(
 def _click_records(
     lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
 ) -> Iterator[tuple[Ints, ClickRecord]]:
-    """The journeys in blocks: the position of each user in user_id, and what they have seen and clicked."""
+    """The journeys in blocks: the position of each user in user_id, and the exposures and clicks."""
     for user_N, rows in _journeys(lake, dataset, day, user_id, ["exposed_at_ms", "channel", gain]):
         exposures_NA, clicks_NA = (counts_NA.astype(np.int64) for counts_NA in _seen(rows, gain, channels))
         steps = remembered_steps(rows.column("memory").combine_chunks(), gain, channels)

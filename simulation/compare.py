@@ -164,8 +164,8 @@ def main() -> None:
     path = args.out / RUNS
     _run_campaigns(args, trainings, path)
     flags = (f"--{name.replace('_', '-')} {getattr(args, name)}" for name in _MINIMUMS)
-    only = ["--only " + " ".join(shlex.quote(name) for name in args.only)] if args.only else []
-    files = write_report(args.out, path, " ".join(["python -m simulation.compare", *flags, *only]))
+    selection = ["--only " + " ".join(shlex.quote(name) for name in args.only)] if args.only else []
+    files = write_report(args.out, path, " ".join(["python -m simulation.compare", *flags, *selection]))
     print("\n".join(map(str, files)))
     if args.document:
         insert_into(args.document, args.out)

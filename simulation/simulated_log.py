@@ -48,7 +48,7 @@ class Log:
     maturity: Maturity  # of a conversion
     user_W: Any
     propensity_WL: Any
-    record: ClickRecord  # all exposures of all users
+    record: ClickRecord  # of all users
 
     def store(self, *, with_propensities: bool = False) -> WindowsInMemory:
         """The windows to learn from. with_propensities: the learner may know them."""
@@ -120,7 +120,7 @@ def simulate_log(
         name: arrays[name][row_WL[:, -1]] if name.startswith("profile") else cut(name) for name in Encoded._fields
     }
     windows = Encoded(**{**fields, "label_NL": label_WL, "valid_NL": valid_WL})
-    record = ClickRecord.of_exposures(
+    record = ClickRecord.from_exposures(
         arrays["user"],
         arrays["at_ms"],
         arrays["action_NL"].astype(np.int64),

@@ -1,4 +1,4 @@
-"""What users have seen and clicked: the latest exposures with their times, and totals of the earlier ones.
+"""The exposures and clicks of users: the latest exposures with their times, and totals of the earlier ones.
 
 The journeys of a day, the journey memories of a campaign and a log of exposures give the same record for the same
 exposures (tests/mtorl_model/budget/test_click_record.py): all remember the latest MEMORY_STEPS.
@@ -69,7 +69,7 @@ class ClickRecord:
         return cls(at_ms_NT, channel_NT, click_NT, earlier_NA, earlier_clicks_NA)
 
     @classmethod
-    def of_exposures(
+    def from_exposures(
         cls, user_K: Ints, at_ms_K: Ints, channel_K: Ints, click_K: Ints, *, users: int, actions: int
     ) -> "ClickRecord":
         """The record of K exposures, in any order; those of a user at the same time keep their order."""

@@ -94,7 +94,7 @@ class JourneyMemory:
         return self._seen.gains_UAG
 
     def record(self, user_N: Ints) -> ClickRecord:
-        """What these users have seen and clicked. A click that becomes known late is not in it."""
+        """The exposures and clicks of these users. A click that becomes known late is missing."""
         return ClickRecord.from_totals(
             self._at_ms_UT[user_N],
             self._channel_UT[user_N],

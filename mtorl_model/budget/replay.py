@@ -129,15 +129,15 @@ class Replay:
 
 
 def record_of_log(lake: Lake, dataset: Dataset, channels: tuple[str, ...], before_day: str, split: str) -> ClickRecord:
-    """What the users of a split have seen and clicked before that day."""
+    """The exposures and clicks of the users of a split before that day."""
     table = _read(lake, dataset, [day for day in lake.days(EXPOSURES, dataset) if day < before_day], split)
     if not len(table):
         empty_N = np.empty(0, np.int64)
-        return ClickRecord.of_exposures(*[empty_N] * 4, users=0, actions=len(channels))
+        return ClickRecord.from_exposures(*[empty_N] * 4, users=0, actions=len(channels))
     table = table.sort_by([(name, "ascending") for name in ("user_id", "exposed_at_ms", "exposure_id")])
     users = pc.unique(table.column("user_id"))
     channel = pc.fill_null(pc.index_in(table.column("channel"), value_set=pa.array(channels)), NO_EXPOSURE)
-    return ClickRecord.of_exposures(
+    return ClickRecord.from_exposures(
         pc.index_in(table.column("user_id"), value_set=users).to_numpy().astype(np.int64),
         table.column("exposed_at_ms").to_numpy(),
         channel.to_numpy().astype(np.int64),

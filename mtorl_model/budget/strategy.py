@@ -114,7 +114,7 @@ class Published:
 class Pairs:
     """The best (user, channel) pairs for the round's budget by expected reward: our own step beyond the paper.
 
-    Pairs are valued by the taste filter, or without one by a composition of the model's predictions (pair_reward.py).
+    Pairs are valued by the taste filter, or, if tastes is None, by composed predictions of the model (pair_reward.py).
     """
 
     model: Method

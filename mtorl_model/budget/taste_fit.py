@@ -1,6 +1,6 @@
 """Fits the constants of the taste filter (taste_filter.py) on the exposures of many users, by maximum likelihood.
 
-The likelihood is the product, over the exposures in order of time, of the probability of what happened given the user's
+The likelihood is the product, over the exposures in order of time, of the probability of the outcome given the user's
 earlier exposures (the prediction error decomposition of state-space models; Durbin and Koopman, Time Series Analysis by
 State Space Methods, 2012, section 7.2). Gradients are PyTorch's, through the filter. Weak normal priors keep the
 constants finite in a small log.
@@ -13,8 +13,8 @@ for the channel of each exposure:
 
 where s is the share of repetitions, l are the log shares and g is how far the policy follows the user's taste. g is
 fitted: it is near 0 if channels were drawn at random. Its softmax updates the mean of the filter as the click does; the
-covariance keeps its value, since one choice says little. Only the fit uses the channels: the filter learns about a user
-from clicks alone, because a campaign's own offers say nothing about a taste that it does not already know.
+covariance keeps its value, since a single choice carries little information. Only the fit uses the channels: the filter
+learns about a user from clicks alone, because a campaign's own offers carry no information about the user's taste.
 
 Shapes: N users, T remembered exposures, A actions (channels), D dimensions, S = 2 D, P constants.
 """
@@ -40,14 +40,14 @@ _PRIOR_CLICKS, _PRIOR_EXPOSURES = 1.0, 4.0
 def fit_tastes(record: ClickRecord, actions: int, *, most_users: int = MOST_USERS) -> Tastes:
     """The constants that fit the users' remembered exposures best. The same record gives the same constants.
 
-    At most most_users users are read, evenly from the whole record. Without exposures, all click rates are the prior's.
+    At most most_users users are read, evenly from the whole record. Without exposures they are those of the prior.
     """
     import torch
 
     users = np.flatnonzero((record.channel_NT != NO_EXPOSURE).any(axis=1))
     if len(users) > most_users:
         users = users[np.linspace(0, len(users) - 1, most_users).astype(np.int64)]
-    steps = _Steps.of(record.take(users))
+    steps = _Steps.from_record(record.take(users))
     start_P = torch.tensor(_start(record, actions), requires_grad=True)
     prior_mean_P, prior_std_P = map(torch.tensor, _prior(actions))
     search = torch.optim.LBFGS(
@@ -58,12 +58,12 @@ def fit_tastes(record: ClickRecord, actions: int, *, most_users: int = MOST_USER
     def loss() -> "Tensor":
         search.zero_grad()
         penalty = (((start_P - prior_mean_P) / prior_std_P) ** 2).sum() / 2
-        value: Tensor = (penalty - log_likelihood(_Constants.of(start_P, actions), steps)) / exposures
+        value: Tensor = (penalty - log_likelihood(_Constants.from_vector(start_P, actions), steps)) / exposures
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     search.step(loss)  # type: ignore[no-untyped-call]
-    return _Constants.of(start_P.detach(), actions).tastes()
+    return _Constants.from_vector(start_P.detach(), actions).tastes()
 
 
 class _Steps(NamedTuple):
@@ -77,7 +77,7 @@ class _Steps(NamedTuple):
     is_first_NT: "Tensor"  # 1.0 without a previous exposure
 
     @classmethod
-    def of(cls, record: ClickRecord) -> "_Steps":
+    def from_record(cls, record: ClickRecord) -> "_Steps":
         import torch
 
         known_NT = record.channel_NT != NO_EXPOSURE
@@ -112,7 +112,7 @@ class _Constants(NamedTuple):
     repetition: "Tensor"  # s
 
     @classmethod
-    def of(cls, constant_P: "Tensor", actions: int) -> "_Constants":
+    def from_vector(cls, constant_P: "Tensor", actions: int) -> "_Constants":
         import torch
 
         bias_A, log_share_A, loadings = torch.split(
@@ -163,7 +163,7 @@ def _prior(actions: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_likelihood(constants: _Constants, steps: _Steps) -> "Tensor":
-    """Of the channels and clicks of all steps."""
+    """The log-likelihood of the channels and clicks of all steps."""
     import torch
 
     (users, length), dimensions = steps.channel_NT.shape, constants.loading_AD.shape[1]

@@ -136,7 +136,7 @@ def test_pairs_are_valued_by_tastes_that_are_fitted_on_the_journeys(lake):
         for number, user in enumerate(users)
         for t, e in enumerate(users[user])
     ]
-    record = ClickRecord.of_exposures(*np.array(rows).T, users=80, actions=3)
+    record = ClickRecord.from_exposures(*np.array(rows).T, users=80, actions=3)
     click_UA = fit_tastes(record, 3).click(record, np.full(80, TOY.end_of_day_ms(DAY)))
     ranks = published(lake, "user_reward_ranks")
     gain = ranks.column("predicted_reward").to_numpy().mean() / ranks.column("predicted_click").to_numpy().mean()
@@ -155,7 +155,7 @@ def test_a_click_that_becomes_known_late_is_valued_by_the_composition(lake, monk
     assert plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000) == (composed, None)
 
 
-def test_without_costs_the_budget_is_a_number_of_exposures(lake):
+def test_without_costs_the_budget_is_a_number_from_exposures(lake):
     publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
     score.score_day(Registry(lake, TOY), DAY)
     manifest, _ = plan_budget.plan_day(lake, replace(TOY, cost=NO_COST), DAY, 7_900_000_000)

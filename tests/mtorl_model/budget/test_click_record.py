@@ -31,13 +31,13 @@ def index_of(channel: str | None) -> int:
     return CHANNELS.index(channel) if channel in CHANNELS else NO_EXPOSURE
 
 
-def of_log(users: dict[int, list[Shown]]) -> ClickRecord:
+def record_of_log(users: dict[int, list[Shown]]) -> ClickRecord:
     rows = [(u, 60_000 * t, index_of(e.channel), e.click) for u, es in users.items() for t, e in enumerate(es)]
     shuffled = np.random.default_rng(1).permutation(np.array(rows))
-    return ClickRecord.of_exposures(*shuffled.T, users=len(users), actions=len(CHANNELS))
+    return ClickRecord.from_exposures(*shuffled.T, users=len(users), actions=len(CHANNELS))
 
 
-def of_journeys(users: dict[int, list[Shown]]) -> ClickRecord:
+def record_of_journeys(users: dict[int, list[Shown]]) -> ClickRecord:
     table = journeys(users)
     seen = pa.chunked_array([table.column("next_step").combine_chunks().field("seen_by_channel")]).combine_chunks()
     exposures, clicks = (n.astype(np.int64) for n in dense_counts(seen, ("exposures", "click"), CHANNELS))
@@ -45,7 +45,7 @@ def of_journeys(users: dict[int, list[Shown]]) -> ClickRecord:
     return ClickRecord.from_totals(*steps, exposures, clicks)
 
 
-def of_memory(users: dict[int, list[Shown]]) -> ClickRecord:
+def record_of_memory(users: dict[int, list[Shown]]) -> ClickRecord:
     memory = JourneyMemory(Encoder(SPEC, TOY), TOY, {"age": pa.array([30.0 + u for u in users])}, len(users), 4)
     for user, exposures in users.items():
         for t, e in enumerate(exposures):
@@ -60,8 +60,8 @@ def of_memory(users: dict[int, list[Shown]]) -> ClickRecord:
 @pytest.mark.parametrize("longest", [9, MEMORY_STEPS + 17])
 def test_all_sources_give_the_same_record(longest):
     users = random_users(longest)
-    expected = of_log(users)
-    for record in (of_journeys(users), of_memory(users)):
+    expected = record_of_log(users)
+    for record in (record_of_journeys(users), record_of_memory(users)):
         known = expected.channel_NT != NO_EXPOSURE  # the time and click of other steps have no meaning
         np.testing.assert_array_equal(record.channel_NT, expected.channel_NT)
         for name in ("at_ms_NT", "click_NT"):
@@ -72,7 +72,7 @@ def test_all_sources_give_the_same_record(longest):
 
 def test_every_exposure_in_a_known_channel_counts_once():
     users = random_users(MEMORY_STEPS + 17)
-    record = of_log(users)
+    record = record_of_log(users)
     remembered = (record.channel_NT != NO_EXPOSURE).sum(axis=1) + record.earlier_exposures_NA.sum(axis=1)
     assert remembered.tolist() == [sum(e.channel in CHANNELS for e in exposures) for exposures in users.values()]
     assert record.earlier_exposures_NA.sum() > 5

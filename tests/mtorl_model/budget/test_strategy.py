@@ -78,7 +78,7 @@ def test_a_choice_stays_within_its_share_and_contains_no_user_twice(name):
 
 @pytest.mark.parametrize("name", ["pairs", "composed pairs"])
 def test_a_killed_campaign_resumes_with_the_same_choices(name, tmp_path):
-    """What the strategy knows of the users comes back with the journal."""
+    """The records of the users are restored from the journal."""
     cost = np.random.default_rng(0).integers(0, 40, (6, 12, 3))
 
     class Killed(Exception):

@@ -1,4 +1,4 @@
-"""The taste filter against exact posteriors, and what must hold for any record."""
+"""The taste filter compared with exact posteriors, and properties of every record."""
 
 from dataclasses import replace
 
@@ -55,15 +55,17 @@ def test_a_click_is_worth_more_than_none_in_its_channel():
             assert (values[1] > values[0] + 0.005).all()
         assert np.mean(values[1] > values[0]) > 0.99  # later Newton steps depend on the earlier click
     for channel in range(3):
-        more = record.earlier_clicks_NA.copy()
-        rows = np.flatnonzero(more[:, channel] < record.earlier_exposures_NA[:, channel])
-        more[rows, channel] += 1
-        before = TASTES.click(record, end_ms(record))[rows, channel]
-        assert (TASTES.click(replace(record, earlier_clicks_NA=more), end_ms(record))[rows, channel] > before).all()
+        clicks_NA = record.earlier_clicks_NA.copy()
+        rows = np.flatnonzero(clicks_NA[:, channel] < record.earlier_exposures_NA[:, channel])
+        clicks_NA[rows, channel] += 1
+        lower_N = TASTES.click(record, end_ms(record))[rows, channel]
+        assert (
+            TASTES.click(replace(record, earlier_clicks_NA=clicks_NA), end_ms(record))[rows, channel] > lower_N
+        ).all()
 
 
 def test_later_exposures_change_no_earlier_value():
-    """The value at a moment is that of the record up to it, however the record goes on."""
+    """The value at a moment depends on the record before it alone, not on the room for later exposures."""
     record = random_record(50)
     cut = 7
     past = replace(record, channel_NT=record.channel_NT[:, :cut], click_NT=record.click_NT[:, :cut],
@@ -73,16 +75,16 @@ def test_later_exposures_change_no_earlier_value():
     same_past = replace(record, channel_NT=np.hstack([padded, past.channel_NT]), click_NT=np.hstack(
         [0 * padded, past.click_NT]), at_ms_NT=np.hstack([0 * padded, past.at_ms_NT]))  # fmt: skip
     np.testing.assert_array_equal(TASTES.click(past, moment_ms_N), TASTES.click(same_past, moment_ms_N))
-    other = replace(record, click_NT=1 - record.click_NT)
-    changed = TASTES.click(other, end_ms(record)) != TASTES.click(record, end_ms(record))
+    opposite = replace(record, click_NT=1 - record.click_NT)
+    changed = TASTES.click(opposite, end_ms(record)) != TASTES.click(record, end_ms(record))
     assert changed.any(axis=1).mean() > 0.95  # but the past matters
 
 
 def test_users_do_not_affect_each_other():
     record = random_record(40)
-    whole = TASTES.click(record, end_ms(record))
+    value_NA = TASTES.click(record, end_ms(record))
     rows = np.array([3, 17, 30])
-    np.testing.assert_allclose(TASTES.click(record.take(rows), end_ms(record)[rows]), whole[rows], rtol=1e-12)
+    np.testing.assert_allclose(TASTES.click(record.take(rows), end_ms(record)[rows]), value_NA[rows], rtol=1e-12)
 
 
 def test_a_user_without_exposures_has_the_mean_of_all_users():

@@ -27,12 +27,12 @@ def simulated(greed: float, seed: int = 0) -> ClickRecord:
     """Exposures 8 hours apart, by a policy that follows the users' tastes."""
     rng = np.random.default_rng(seed)
     home, mood = rng.standard_normal((2, USERS, 3))
-    rho, kept = np.exp(-8 * HOUR_MS / TRUTH.drift_ms), np.exp(-8 * HOUR_MS / TRUTH.fatigue_ms)
+    rho, fading = np.exp(-8 * HOUR_MS / TRUTH.drift_ms), np.exp(-8 * HOUR_MS / TRUTH.fatigue_ms)
     fatigue, rows = np.zeros((USERS, 3)), np.arange(USERS)
     channel, click = np.zeros((2, USERS, STEPS), np.int64)
     for k in range(STEPS):
         mood = rho * mood + np.sqrt(1 - rho**2) * rng.standard_normal(mood.shape)
-        fatigue *= kept
+        fatigue *= fading
         taste = (np.sqrt(TRUTH.lasting_share) * home + np.sqrt(1 - TRUTH.lasting_share) * mood) @ TRUTH.loading_AD.T
         weight = SHARE_A * np.exp(greed * taste)
         drawn = (np.cumsum(weight, axis=1) < (rng.random(USERS) * weight.sum(axis=1))[:, None]).sum(axis=1)
@@ -74,7 +74,7 @@ def test_a_choosing_policy_does_not_inflate_the_rare_channels():
 
 
 def test_the_probabilities_of_all_next_steps_sum_to_one():
-    """So no step's probability depends on what happens in it, or later."""
+    """So the probability of a step depends on earlier steps alone."""
     record = simulated(0.5).take(np.arange(1))
     past = replace(record, channel_NT=record.channel_NT.copy())
     past.channel_NT[:, -1] = NO_EXPOSURE
