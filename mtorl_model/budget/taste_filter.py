@@ -122,7 +122,7 @@ class _Filter:
         logit_NA -= self._tastes.fatigue * self._fatigue_NA
         variance_NA = ((self._observation_AS @ self._cov_NSS) * self._observation_AS).sum(axis=2)
         spread_NA = np.sqrt(np.maximum(variance_NA, 0.0))
-        click_NA = np.zeros_like(logit_NA)
+        click_NA: Floats = np.zeros_like(logit_NA)
         for node, weight in zip(_NODES, _NODE_WEIGHTS / _NODE_WEIGHTS.sum(), strict=True):
             click_NA += weight * _sigmoid(logit_NA + node * spread_NA)
         return click_NA
