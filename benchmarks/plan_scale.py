@@ -1,4 +1,4 @@
-"""Checks that the plan of a budget for a million users stays within 20 s and 4 GiB.
+"""Checks that the plan of a budget for a million users stays within 300 s and 4 GiB.
 
 python -m benchmarks.plan_scale [--users 1000000] [--channels 11]
 
@@ -18,7 +18,7 @@ from benchmarks.measure import measure
 from lakehouse.lake import Lake
 from schemas.errors import UserError, exit_with_one_line
 
-_MAX_S, _MAX_GIB = 20, 4  # for a million users
+_MAX_S, _MAX_GIB = 300, 4  # for a million users
 
 
 def main() -> None:

@@ -1,14 +1,20 @@
 """Plan a day's budget: which users to buy an exposure for, and in which channel, from the day's published scores.
 
 python -m mtorl_model.plan_budget --dataset D --lake DIR --day YYYY-MM-DD [--budget AMOUNT] [--default-budget AMOUNT]
+    [--valuation tastes|composed]
 
 The budget is in the log's unit. In a log without costs an exposure counts as 1, so the budget is a number of exposures.
 Without --budget the day keeps the budget of its plan, and the plan stays unchanged if its scores are still the same; a
 day without a plan gets the default budget. With a budget of 0 the plan contains every user's best channel and selects
 no user. The expected costs of the selected pairs stay within the budget; the online procedure limits the real costs
 (mtorl_model/budget/procedure.py).
+
+Pairs are valued by the taste filter (mtorl_model/budget/taste_filter.py), whose constants are fitted on the day's
+journeys. --valuation composed values them by a composition of the published predictions
+(mtorl_model/budget/pair_reward.py), as is always done if the click becomes known late.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,8 +31,11 @@ from lakehouse.manifest import Manifest
 from lakehouse.reading import read_tables
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.staging import staging_folder
+from mtorl_model.budget.click_record import ClickRecord, remembered_steps
 from mtorl_model.budget.knapsack import NO_CHANNEL, Plan, best_pairs
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
+from mtorl_model.budget.taste_filter import Tastes
+from mtorl_model.budget.taste_fit import MOST_USERS, fit_tastes
 from mtorl_model.data.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
 from schemas.dataset import Dataset
@@ -43,17 +52,20 @@ from schemas.tables import (
 from schemas.tables.registry import SCORE_TABLES
 
 _ROWS_PER_READ = 65_536
-_BUDGET = "budget_nano"  # among the inputs of a plan
+_BUDGET, _VALUATION = "budget_nano", "valuation"  # among the inputs of a plan
+TASTES, COMPOSED = "tastes", "composed"  # how pairs are valued
 
 
 def plan_day(
-    lake: Lake, dataset: Dataset, day: str, budget: int | None, *, default: int = 0
+    lake: Lake, dataset: Dataset, day: str, budget: int | None, *, default: int = 0, valuation: str = TASTES
 ) -> tuple[Manifest, Plan | None]:
     """Publish `budget_plan` of a day; its manifest and the plan, or None if the published plan is still valid.
 
     budget: nano; None: the budget of the published plan, or `default` if the day has no plan or its budget is 0. Raises
     UserError if the day's scores or journeys are missing or do not belong together.
     """
+    if dataset.gain_names[click_gain(dataset)] in dataset.late_gains:
+        valuation = COMPOSED
     # With the locks no other run can score the day or build its journeys between the checks and the last read.
     with locked(lake, (*SCORE_TABLES, JOURNEYS, BUDGET_PLAN), dataset, [day]):
         manifests = {name: lake[name, dataset, day].require() for name in (*SCORE_TABLES, JOURNEYS)}
@@ -62,7 +74,7 @@ def plan_day(
         if budget is None:
             budget = int(planned.inputs[_BUDGET]) if planned else 0
             budget = budget or default
-        inputs = {**lake[BUDGET_PLAN, dataset, day].current_inputs(), _BUDGET: str(budget)}
+        inputs = {**lake[BUDGET_PLAN, dataset, day].current_inputs(), _BUDGET: str(budget), _VALUATION: valuation}
         if planned and planned.inputs == inputs:
             return planned, None
         return _publish_plan(lake, dataset, day, budget, inputs, manifests[CHANNEL_POLICIES].spec_version)
@@ -77,12 +89,17 @@ def _publish_plan(
     click_column = f"predicted_{gain}"
     ranks = _read(lake, USER_REWARD_RANKS, dataset, day, ["user_id", "predicted_reward", click_column])
     click_U = ranks.column(click_column).to_numpy()
-    policy_UA = _policy(policies, level.channels)
-    exposures_UA, clicks_UA = _record(lake, dataset, day, gain, policies.column("user_id"), level.channels)
-
-    click_UA = pair_click(click_U, policy_UA, level.lift_A, exposures_UA, clicks_UA)
-    del policy_UA, exposures_UA, clicks_UA  # keeps memory low for a million users
-    reward_UA = pair_reward(ranks.column("predicted_reward").to_numpy(), click_U, click_UA)
+    reward_U = ranks.column("predicted_reward").to_numpy()
+    if inputs[_VALUATION] == TASTES:
+        click_UA = _click_by_taste(lake, dataset, day, gain, policies.column("user_id"), level.channels)
+        # All clicks have the predicted gains of all users: those of single users cost reward (docs/budget.md).
+        reward_U, click_U = (np.full_like(sum_U, sum_U.sum() / max(len(sum_U), 1)) for sum_U in (reward_U, click_U))
+    else:
+        policy_UA = _policy(policies, level.channels)
+        exposures_UA, clicks_UA = _totals(lake, dataset, day, gain, policies.column("user_id"), level.channels)
+        click_UA = pair_click(click_U, policy_UA, level.lift_A, exposures_UA, clicks_UA)
+        del policy_UA, exposures_UA, clicks_UA  # keeps memory low for a million users
+    reward_UA = pair_reward(reward_U, click_U, click_UA)
     if dataset.has_costs and len(click_U) and not level.mean_cost_A.any():
         raise UserError(
             f"no exposure of {dataset.name} in the journeys of {day} has a cost, so the cost of a pair is unknown: "
@@ -143,27 +160,74 @@ def _policy(policies: pa.Table, channels: tuple[str, ...]) -> Floats:
     return policy_UA
 
 
-def _record(
+def _totals(
     lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
 ) -> tuple[Ints, Ints]:
     """[U, A]: the known exposures and gains of each user in each channel, in the order of user_id."""
-    partition = lake[JOURNEYS, dataset, day].path
     exposures_UA = np.zeros((len(user_id), len(channels)), np.int32)
     gains_UA = np.zeros_like(exposures_UA)
+    for user_N, rows in _journeys(lake, dataset, day, user_id, []):
+        exposures_UA[user_N], gains_UA[user_N] = _seen(rows, gain, channels)
+    return exposures_UA.astype(np.int64), gains_UA.astype(np.int64)
+
+
+def _click_by_taste(
+    lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
+) -> Floats:
+    """[U, A]: the click probability at the end of the day, in the order of user_id."""
+    tastes = _fit_tastes(lake, dataset, day, gain, user_id, channels)
+    click_UA = np.zeros((len(user_id), len(channels)))
+    for user_N, record in _click_records(lake, dataset, day, gain, user_id, channels):
+        click_UA[user_N] = tastes.click(record, np.full(len(record), dataset.end_of_day_ms(day)))
+    return click_UA
+
+
+def _fit_tastes(
+    lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
+) -> Tastes:
+    """Fitted on the first users that are read: files are split by a hash of the user, so any users will do."""
+    records: list[ClickRecord] = []
+    for _, record in _click_records(lake, dataset, day, gain, user_id, channels):
+        records.append(record)
+        if sum(map(len, records)) >= MOST_USERS:
+            break
+    return fit_tastes(ClickRecord.concatenate(records, len(channels)), len(channels))
+
+
+def _click_records(
+    lake: Lake, dataset: Dataset, day: str, gain: str, user_id: pa.ChunkedArray, channels: tuple[str, ...]
+) -> Iterator[tuple[Ints, ClickRecord]]:
+    """The journeys in blocks: the position of each user in user_id, and the exposures and clicks."""
+    for user_N, rows in _journeys(lake, dataset, day, user_id, ["exposed_at_ms", "channel", gain]):
+        exposures_NA, clicks_NA = (counts_NA.astype(np.int64) for counts_NA in _seen(rows, gain, channels))
+        steps = remembered_steps(rows.column("memory").combine_chunks(), gain, channels)
+        yield user_N, ClickRecord.from_totals(*steps, exposures_NA, clicks_NA)
+
+
+def _journeys(
+    lake: Lake, dataset: Dataset, day: str, user_id: pa.ChunkedArray, step_columns: list[str]
+) -> Iterator[tuple[Ints, pa.Table]]:
+    """The day's journeys in blocks: the position of each user in user_id, and the rows with these columns of steps."""
+    partition = lake[JOURNEYS, dataset, day].path
+    columns = ["user_id", "next_step.seen_by_channel", *(f"memory.list.element.{name}" for name in step_columns)]
     journeys = 0
-    for rows in read_tables([partition], ["user_id", "next_step.seen_by_channel"], _ROWS_PER_READ):
-        counts = pc.struct_field(rows.column("next_step").combine_chunks(), "seen_by_channel")
+    for rows in read_tables([partition], columns, _ROWS_PER_READ):
         user = pc.index_in(rows.column("user_id").combine_chunks(), value_set=user_id.combine_chunks())
         if user.null_count:
             raise UserError(f"journeys of {dataset.name} on {day} have users without scores: score the day again")
-        user_N = user.to_numpy()
-        exposures_UA[user_N], gains_UA[user_N] = dense_counts(counts, ("exposures", gain), channels)
+        yield user.to_numpy(), rows
         journeys += len(rows)
     if journeys != len(user_id):
         raise UserError(
             f"{len(user_id)} users of {dataset.name} have scores on {day}, {journeys} have journeys: score again"
         )
-    return exposures_UA.astype(np.int64), gains_UA.astype(np.int64)
+
+
+def _seen(journeys: pa.Table, gain: str, channels: tuple[str, ...]) -> tuple[Ints, Ints]:
+    """[N, A] each: exposures and gains."""
+    counts = pc.struct_field(journeys.column("next_step").combine_chunks(), "seen_by_channel")
+    exposures_NA, gains_NA = dense_counts(counts, ("exposures", gain), channels)
+    return exposures_NA, gains_NA
 
 
 def _as_contract(
@@ -202,10 +266,13 @@ def main() -> None:
     parser.add_argument(
         "--default-budget", default="0", help="for a day without a budget; default: 0, which selects no user"
     )
+    parser.add_argument("--valuation", choices=(TASTES, COMPOSED), default=TASTES, help="of pairs; default: tastes")
     args = parser.parse_args()
     lake, dataset, day = lake_of(args), dataset_of(args), checked_day(args.day)
     budget = None if args.budget is None else budget_nano(args.budget)
-    manifest, plan = plan_day(lake, dataset, day, budget, default=budget_nano(args.default_budget))
+    manifest, plan = plan_day(
+        lake, dataset, day, budget, default=budget_nano(args.default_budget), valuation=args.valuation
+    )
     spend, planned_budget = in_units(manifest.counts["spend_nano"]), in_units(int(manifest.inputs[_BUDGET]))
     reward = f"expected reward {plan.reward:g}, at most {plan.bound:g} is possible" if plan else "unchanged"
     print(f"{manifest.counts['selected']} of {manifest.rows} users for {spend} of {planned_budget}: {reward}")

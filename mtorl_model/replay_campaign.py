@@ -1,7 +1,7 @@
 """Run a campaign of the champion on a log's random exposures, with users whom the model has never seen.
 
 python -m mtorl_model.replay_campaign --dataset kuairand --lake DIR --from DAY --to DAY --budget EXPOSURES
-    --journal FILE [--rounds K] [--strategy pairs|records|published|random] [--seed 0] [--method mtorl]
+    --journal FILE [--rounds K] [--strategy pairs|composed|records|published|random] [--seed 0] [--method mtorl]
 
 A killed run resumes from its journal when it is started again with the same arguments. The model is the latest champion
 from before the campaign's first day. The output is the mean of each gain over the matched exposures, which estimates
@@ -18,8 +18,9 @@ from mtorl_model.arguments import add_method
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
-from mtorl_model.budget.replay import Replay
+from mtorl_model.budget.replay import Replay, record_of_log
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
+from mtorl_model.budget.taste_fit import fit_tastes
 from mtorl_model.budget.training_level import training_level
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.money import NANO, budget_nano
@@ -32,7 +33,7 @@ from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TEST, TRAIN
 
-STRATEGIES = ("pairs", "records", "published", "random")
+STRATEGIES = ("pairs", "composed", "records", "published", "random")
 _MAX_WINDOWS = 8192  # of training users, for the channel level
 
 
@@ -66,8 +67,14 @@ def run_campaign(
     store = open_windows(lake, encoder, model.spec.first_day, model.spec.last_day, TRAIN)
     level = level_of_log(model, store, dataset)
     environment = Replay(lake, dataset, model.spec.channels, first_day, last_day, TEST)
+    tastes = None
+    if strategy == "pairs":
+        tastes = fit_tastes(
+            record_of_log(lake, dataset, model.spec.channels, first_day, TRAIN), len(model.spec.channels)
+        )
     strategies: Mapping[str, Strategy] = {
-        "pairs": Pairs(model, level, dataset),
+        "pairs": Pairs(model, level, dataset, tastes),
+        "composed": Pairs(model, level, dataset),
         "records": RecordPairs(model, level, dataset),
         "published": Published(model, level),
         "random": AtRandom(level),

@@ -1,7 +1,7 @@
 """Compare strategies at equal budget in the simulator: python -m simulation.compare --out FOLDER
 
     [--users 400] [--seeds 20] [--curve-seeds 4] [--rounds 10] [--training-users 3000] [--trainings 3]
-    [--document FILE.md]
+    [--document FILE.md] [--only STRATEGY ...]
 
 The share of a budget is relative to the full budget: the cost, at the log's mean price, of one exposure per user and
 round. Everything that learns is trained --trainings times, on users of no campaign, and the seeds use these trainings
@@ -15,6 +15,7 @@ and curves (simulation/report.py).
 import argparse
 import hashlib
 import json
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -30,7 +31,7 @@ from mtorl_model.data.encoding import Encoder
 from schemas.errors import UserError, exit_with_one_line
 from simulation.informed import Informed
 from simulation.learning import MODEL, Learned, learn
-from simulation.report import insert_into, write_report
+from simulation.report import FIRST, ORACLE, insert_into, write_report
 from simulation.simulated_log import STEPS
 from simulation.simulator import DATASET, Simulator
 from simulation.strategies import BoostingGainPairs, BoostingPairs, BoostingRanking, Oracle, Popularity
@@ -45,6 +46,7 @@ def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]
     """By name. The report compares the others with the first."""
     model, level = learned.model, learned.level
     return {
+        "tastes in pairs": Pairs(model, level, DATASET, learned.tastes),
         "MTORL in pairs": Pairs(model, level, DATASET),
         "pairs without channel level": Pairs(model, level.without_policy(), DATASET),
         "pairs without user level": Pairs(model, level, DATASET, user_level=False),
@@ -129,7 +131,11 @@ def _run_campaigns(args: argparse.Namespace, trainings: Sequence[Learned], path:
     """Run the campaigns that the file does not have yet, and append them."""
     campaigns = _read_campaigns(path, _identity(args, trainings))
     finished = {(run["strategy"], run["share"], run["seed"]) for run in campaigns}
-    names = list(strategies(trainings[0], Simulator(1, 0)))
+    names = [name for name in strategies(trainings[0], Simulator(1, 0)) if name in (args.only or (name,))]
+    if unknown := sorted(set(args.only or ()) - set(names)):
+        raise UserError(f"--only: no strategy {', '.join(unknown)}: choose of those in docs/budget.md")
+    if args.only and not {FIRST, ORACLE} <= set(names):
+        raise UserError(f"--only: the report needs {FIRST} and {ORACLE}: name them too")
     keys = [(name, HEADLINE_SHARE, seed) for seed in range(args.seeds) for name in names]
     keys += [(name, share, seed) for seed in range(args.curve_seeds) for share in CURVE_SHARES for name in names]
     with path.open("a") as file:
@@ -150,6 +156,7 @@ def main() -> None:
     parser.add_argument("--training-users", type=int, default=3000)
     parser.add_argument("--trainings", type=int, default=3)
     parser.add_argument("--document", type=Path, help="a Markdown file that receives table and picture")
+    parser.add_argument("--only", nargs="+", metavar="STRATEGY", help="default: all")
     args = parser.parse_args()
     require_at_least(args, **_MINIMUMS)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +164,8 @@ def main() -> None:
     path = args.out / RUNS
     _run_campaigns(args, trainings, path)
     flags = (f"--{name.replace('_', '-')} {getattr(args, name)}" for name in _MINIMUMS)
-    files = write_report(args.out, path, " ".join(["python -m simulation.compare", *flags]))
+    selection = ["--only " + " ".join(shlex.quote(name) for name in args.only)] if args.only else []
+    files = write_report(args.out, path, " ".join(["python -m simulation.compare", *flags, *selection]))
     print("\n".join(map(str, files)))
     if args.document:
         insert_into(args.document, args.out)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from mtorl_model.budget.taste_filter import Tastes
+from mtorl_model.budget.taste_fit import fit_tastes
 from mtorl_model.budget.training_level import training_level
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
@@ -40,6 +42,7 @@ class Learned:
 
     model: MTORL
     level: ChannelLevel
+    tastes: Tastes
     boosting: Boosting
     pair_boosting: tuple[HistGradientBoostingClassifier, ...]  # by gain; its inputs include the channel
 
@@ -66,7 +69,8 @@ def learn(users: int, training: int = 0, *, log: Callable[[str], None] = print) 
     log(f"best of {len(history.epochs)} epochs: validation loss {history.best.monitor:.4f}")
     boosting = Boosting(BoostingConfig(TreesConfig()), spec, initial).fit(train, valid, Run())
     level = training_level(model, train_log.windows, train_log.cost_nano_WL, DATASET)
-    return Learned(model, level, boosting, _fit_pair_boosting(train_log.windows))
+    tastes = fit_tastes(train_log.record, len(spec.channels))
+    return Learned(model, level, tastes, boosting, _fit_pair_boosting(train_log.windows))
 
 
 def last_step_features(windows: Encoded) -> Floats:

@@ -15,9 +15,9 @@ from schemas.errors import UserError
 
 TABLE, PICTURE = "comparison.md", "comparison.svg"
 MARKS = ("<!-- comparison -->", "<!-- /comparison -->")
-FIRST, ORACLE = "MTORL in pairs", "oracle"
+FIRST, ORACLE = "tastes in pairs", "oracle"
 _CURVES = (
-    FIRST, "records in pairs",
+    FIRST, "MTORL in pairs", "records in pairs",
     "MTORL as published", "boosting of pairs", "boosting ranking", "popularity", "random", "informed", ORACLE,
 )  # fmt: skip
 
@@ -76,7 +76,7 @@ def _table(strategies: dict[str, Runs], share: float) -> list[str]:
     lines = [
         f"{share:.0%} of the full budget, {len(first)} seeds.",
         "",
-        "| strategy | reward | per exposure | share of the oracle | regret to the oracle | MTORL in pairs minus this | "
+        f"| strategy | reward | per exposure | share of the oracle | regret to the oracle | {FIRST} minus this | "
         "exposures | spent |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -131,7 +131,7 @@ def _draw(comparison: Comparison, path: Path) -> None:
     shares = sorted(comparison)
     seeds = sorted(set.intersection(*(set(comparison[share][ORACLE]) for share in shares)))
     oracle = np.array([_totals({s: comparison[share][ORACLE][s] for s in seeds}) for share in shares])
-    for name in _CURVES:
+    for name in (name for name in _CURVES if name in comparison[shares[0]]):
         reward = np.array([_totals({s: comparison[share][name][s] for s in seeds}) for share in shares])
         style = {
             "label": name,

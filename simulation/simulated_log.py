@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtorl_model.budget.click_record import ClickRecord
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.delayed_feedback import Maturity, estimate_delays
@@ -24,7 +25,7 @@ from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from simulation.simulator import DATASET, HOURS, WEIGHTS, Simulator
 
 STEPS = 20
-CONVERSION = DATASET.gain_names.index("conversion")
+CLICK, CONVERSION = DATASET.gain_names.index("click"), DATASET.gain_names.index("conversion")
 _PENALTY = 0.5
 _UNITS = {
     last_column("cost"): 1e-4,
@@ -40,13 +41,14 @@ _USERS_FOR_SCALES = 500
 
 @dataclass(frozen=True)
 class Log:
-    """Windows of a simulated log, their users, and the costs and propensities of their steps."""
+    """Windows of a simulated log, their users, costs and propensities of their steps, and the users' records."""
 
     windows: Encoded
     cost_nano_WL: Any
     maturity: Maturity  # of a conversion
     user_W: Any
     propensity_WL: Any
+    record: ClickRecord  # of all users
 
     def store(self, *, with_propensities: bool = False) -> WindowsInMemory:
         """The windows to learn from. with_propensities: the learner may know them."""
@@ -118,7 +120,15 @@ def simulate_log(
         name: arrays[name][row_WL[:, -1]] if name.startswith("profile") else cut(name) for name in Encoded._fields
     }
     windows = Encoded(**{**fields, "label_NL": label_WL, "valid_NL": valid_WL})
-    return Log(windows, cut("cost"), maturity, arrays["user"][row_WL[:, -1]], cut("propensity"))
+    record = ClickRecord.from_exposures(
+        arrays["user"],
+        arrays["at_ms"],
+        arrays["action_NL"].astype(np.int64),
+        arrays["gains_NLG"][:, CLICK].astype(np.int64),
+        users=users,
+        actions=len(encoder.spec.channels),
+    )
+    return Log(windows, cut("cost"), maturity, arrays["user"][row_WL[:, -1]], cut("propensity"), record)
 
 
 def _step_arrays(encoder: Encoder, simulator: Simulator) -> dict[str, Any]:
@@ -128,7 +138,7 @@ def _step_arrays(encoder: Encoder, simulator: Simulator) -> dict[str, Any]:
     """
     memory = JourneyMemory(encoder, DATASET, simulator.profile, len(simulator.users), STEPS)
     parts: dict[str, list[Any]] = {
-        name: [] for name in (*Encoded._fields, "user", "cost", "propensity", "age_s", "delay_s")
+        name: [] for name in (*Encoded._fields, "user", "cost", "propensity", "at_ms", "age_s", "delay_s")
     }
     for number, (moment, outcome) in enumerate(simulator.reset()):
         memory.add_late_gains(moment.late)
@@ -140,6 +150,7 @@ def _step_arrays(encoder: Encoder, simulator: Simulator) -> dict[str, Any]:
         for name in Encoded._fields:
             value = getattr(step, name)
             parts[name].append(labels.get(name, value if name.startswith("profile") else value[:, 0]))
+        parts["at_ms"].append(outcome.at_ms_N)
         parts["age_s"].append((simulator.start_ms - outcome.at_ms_N) / 1000)
         parts["delay_s"].append((known_at_ms_N - outcome.at_ms_N) / 1000)
         parts["user"].append(outcome.user_N)

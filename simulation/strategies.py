@@ -35,7 +35,7 @@ class BoostingRanking:
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         features_NF = last_step_features(memory.windows(moment))
-        policy_NA, gains_NG = self.learned.boosting.predict_features(features_NF)
+        policy_NA, gains_NG = self.learned.boosting.predict_features(features_NF).policy_and_gains
         reward_N = sum(weight * gains_NG[:, k] for k, weight in enumerate(WEIGHTS))
         channel_N = policy_NA.argmax(axis=1)
         order = np.argsort(-reward_N, kind="stable")
@@ -51,7 +51,7 @@ class BoostingGainPairs:
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
         learned = self.learned
         features_NF = last_step_features(memory.windows(moment))
-        gains_NG = learned.boosting.predict_features(features_NF).gains_XG
+        _, gains_NG = learned.boosting.predict_features(features_NF).policy_and_gains
         policy_NA, _ = predict_moment(learned.model, memory, moment, learned.level)
         values = value_pairs(policy_NA, gains_NG, memory, moment, learned.level, DATASET)
         return choose_pairs(moment, *values, budget)

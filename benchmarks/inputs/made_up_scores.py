@@ -12,6 +12,7 @@ from schemas.tables import CHANNEL_ALLOCATION, CHANNEL_POLICIES, JOURNEYS, USER_
 
 DATASET, DAY = "criteo", "2017-01-08"
 _USERS_PER_BLOCK = 100_000
+_FIRST_MS, _STEP_MS = 1_483_228_800_000, 3_600_000  # of the steps of a user
 
 
 def publish_scores(lake: Lake, users: int, channels: int) -> None:
@@ -69,14 +70,28 @@ def _ranks(user_id: np.ndarray, rng: np.random.Generator) -> pa.Table:
 
 
 def _journeys(user_id: np.ndarray, names: list[str], rng: np.random.Generator) -> pa.Table:
-    """Counts of two channels per user, sparse and by name as in the journeys."""
+    """Two channels per user, with sparse counts by name as in the journeys, and all of their exposures as steps."""
     users, channels = len(user_id), len(names)
     first = rng.integers(0, channels - 1, users)
     channel = np.array(names)[np.stack([first, rng.integers(first + 1, channels)], axis=1).ravel()]
     exposures = rng.integers(1, 20, 2 * users).astype(np.int32)
+    clicks = exposures // 3
     counts = pa.StructArray.from_arrays(
-        [pa.array(channel), pa.array(exposures), pa.array((exposures // 3).astype(np.int32)), pa.array(0 * exposures)],
+        [pa.array(channel), pa.array(exposures), pa.array(clicks.astype(np.int32)), pa.array(0 * exposures)],
         names=["channel", "exposures", "click", "conversion"],
     )
     lists = pa.ListArray.from_arrays(pa.array(np.arange(0, 2 * users + 1, 2, dtype=np.int32)), counts)
-    return pa.table({"user_id": user_id, "next_step": pa.StructArray.from_arrays([lists], names=["seen_by_channel"])})
+    total = exposures.reshape(users, 2).sum(axis=1)
+    position = np.arange(total.sum()) - np.repeat(np.cumsum(total) - total, total)
+    in_channel = np.arange(total.sum()) - np.repeat(np.cumsum(exposures) - exposures, exposures)
+    steps = pa.StructArray.from_arrays(
+        [
+            pa.array(_FIRST_MS + _STEP_MS * position),
+            pa.array(np.repeat(channel, exposures)),
+            pa.array((in_channel < np.repeat(clicks, exposures)).astype(np.int32)),
+        ],
+        names=["exposed_at_ms", "channel", "click"],
+    )
+    memory = pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(total)).astype(np.int32)), steps)
+    next_step = pa.StructArray.from_arrays([lists], names=["seen_by_channel"])
+    return pa.table({"user_id": user_id, "memory": memory, "next_step": next_step})

@@ -23,13 +23,16 @@ import pyarrow as pa
 from features.columns import fixed_length_lists
 from features.figures import NEVER, from_nano, gap_s, mean_of_sums, since_s, to_summands
 from lakehouse.rows import ARROW_TYPES
+from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.environment import LateGain, Moment, Outcome, json_value
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.money import Ints
+from mtorl_model.inference.channel_level import click_gain
 from schemas.contract import Known, Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import (
+    MEMORY_STEPS,
     counted_switches,
     known_after_columns,
     last_column,
@@ -69,7 +72,11 @@ class JourneyMemory:
         self._sum_micro_U = {name: np.zeros(users, np.int64) for name in running_means(dataset) if name in read}
         self._summands_U = {name: np.zeros(users, np.int64) for name in self._sum_micro_U}
         self._switches_U = {name: np.zeros(users, np.int64) for name in counted_switches(dataset) if name in read}
-        # Encoded inputs of the latest steps, the newest last.
+        # The exposures of the latest steps, the newest last, and the encoded inputs of fewer of them.
+        self._click_gain = click_gain(dataset)
+        self._at_ms_UT = np.zeros((users, MEMORY_STEPS), np.int64)
+        self._channel_UT = np.full((users, MEMORY_STEPS), NO_EXPOSURE, np.int64)
+        self._click_UT = np.zeros((users, MEMORY_STEPS), np.int64)
         empty = self._encode(np.arange(0), np.arange(0), self._no_context())
         self._past = {
             name: np.zeros((users, steps - 1, *getattr(empty, name).shape[2:]), getattr(empty, name).dtype)
@@ -85,6 +92,16 @@ class JourneyMemory:
     def gains_UAG(self) -> Ints:
         """Gains known, by channel of the spec."""
         return self._seen.gains_UAG
+
+    def record(self, user_N: Ints) -> ClickRecord:
+        """The exposures and clicks of these users. A click that becomes known late is missing."""
+        return ClickRecord.from_totals(
+            self._at_ms_UT[user_N],
+            self._channel_UT[user_N],
+            self._click_UT[user_N],
+            self.exposures_UA[user_N],
+            self.gains_UAG[user_N, :, self._click_gain],
+        )
 
     def windows(self, moment: Moment) -> Encoded:
         """The windows that end with the next step of the moment's users, [N]; no step is a label."""
@@ -150,6 +167,12 @@ class JourneyMemory:
         for name in _STEP_FIELDS:
             past = self._past[name]
             past[user_N] = np.concatenate([past[user_N, 1:], getattr(step, name)], axis=1)
+        for past_UT, value_N in (
+            (self._at_ms_UT, at_ms_N),
+            (self._channel_UT, channel_N),
+            (self._click_UT, gains_NG[:, self._click_gain]),
+        ):
+            past_UT[user_N] = np.column_stack([past_UT[user_N, 1:], value_N])
 
         first_N = self._seen.exposures_U[user_N] == 0
         self._seen_at_step.copy_from(self._seen, user_N)

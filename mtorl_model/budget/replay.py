@@ -23,8 +23,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from lakehouse.lake import Lake
+from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.environment import Bools, Moment, Outcome
 from mtorl_model.data.money import NANO, Ints
+from mtorl_model.inference.channel_level import click_gain
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.days import days_between
@@ -124,6 +126,25 @@ class Replay:
     def _attributes(self, waves: "_Waves", row_N: Ints, leave_out: Sequence[str]) -> dict[str, list[object]]:
         names = [c.name for c in known_after_columns(self._dataset) if c.name not in leave_out]
         return {name: waves.values(name, row_N).to_pylist() for name in names}
+
+
+def record_of_log(lake: Lake, dataset: Dataset, channels: tuple[str, ...], before_day: str, split: str) -> ClickRecord:
+    """The exposures and clicks of the users of a split before that day."""
+    table = _read(lake, dataset, [day for day in lake.days(EXPOSURES, dataset) if day < before_day], split)
+    if not len(table):
+        empty_N = np.empty(0, np.int64)
+        return ClickRecord.from_exposures(*[empty_N] * 4, users=0, actions=len(channels))
+    table = table.sort_by([(name, "ascending") for name in ("user_id", "exposed_at_ms", "exposure_id")])
+    users = pc.unique(table.column("user_id"))
+    channel = pc.fill_null(pc.index_in(table.column("channel"), value_set=pa.array(channels)), NO_EXPOSURE)
+    return ClickRecord.from_exposures(
+        pc.index_in(table.column("user_id"), value_set=users).to_numpy().astype(np.int64),
+        table.column("exposed_at_ms").to_numpy(),
+        channel.to_numpy().astype(np.int64),
+        table.column(dataset.gain_names[click_gain(dataset)]).to_numpy().astype(np.int64),
+        users=len(users),
+        actions=len(channels),
+    )
 
 
 def accept(propensity_N: npt.NDArray[np.float64], rng: np.random.Generator) -> Bools:

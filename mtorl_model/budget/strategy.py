@@ -15,6 +15,7 @@ from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.knapsack import NO_CHANNEL, best_pairs
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.pair_reward import KAPPA, pair_click, pair_cost_nano, pair_reward
+from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.data.money import Floats, Ints, affordable
 from mtorl_model.inference.channel_level import ChannelLevel, click_gain
 from mtorl_model.inference.ranking import fused_reward
@@ -67,7 +68,7 @@ def value_pairs(
     dataset: Dataset,
     kappa: float = KAPPA,
 ) -> tuple[Floats, Ints]:
-    """[N, A]: expected reward and cost (nano) of every pair, from the users' predicted policies and gains."""
+    """[N, A]: expected reward and cost (nano) of every pair, composed from the users' predicted policies and gains."""
     gain, user_N = click_gain(dataset), moment.user_N
     click_N = gains_NG[:, gain]
     click_NA = pair_click(
@@ -75,6 +76,16 @@ def value_pairs(
     )
     fused_N = fused_reward(gains_NG, tuple(g.weight for g in dataset.gains))
     return pair_reward(fused_N, click_N, click_NA), pair_cost_nano(click_NA, level)
+
+
+def value_pairs_by_taste(
+    tastes: Tastes, memory: JourneyMemory, moment: Moment, model: Method, level: ChannelLevel, dataset: Dataset
+) -> tuple[Floats, Ints]:
+    """[N, A]: expected reward and cost (nano) of every pair by the taste filter; all clicks have the log's gains."""
+    click_NA = tastes.click(memory.record(moment.user_N), moment.at_ms_N)
+    rates_1G = np.array([base_rates(model)])
+    fused_1 = fused_reward(rates_1G, tuple(g.weight for g in dataset.gains))
+    return pair_reward(fused_1, rates_1G[:, click_gain(dataset)], click_NA), pair_cost_nano(click_NA, level)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,17 +112,20 @@ class Published:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """The best (user, channel) pairs for the round's budget by expected reward: our own step beyond the paper."""
+    """The best (user, channel) pairs for the round's budget by expected reward: our own step beyond the paper.
+
+    Pairs are valued by the taste filter, or, if tastes is None, by composed predictions of the model (pair_reward.py).
+    """
 
     model: Method
     level: ChannelLevel
     dataset: Dataset
+    tastes: Tastes | None = None
     kappa: float = KAPPA
     user_level: bool = True  # False: users at random, each in the channel with the most reward per cost
 
     def choose(self, memory: JourneyMemory, moment: Moment, budget: int, rng: np.random.Generator) -> Choice:
-        policy_NA, gains_NG = predict_moment(self.model, memory, moment, self.level)
-        reward_NA, cost_NA = value_pairs(policy_NA, gains_NG, memory, moment, self.level, self.dataset, self.kappa)
+        reward_NA, cost_NA = self._values(memory, moment)
         if self.user_level:
             return choose_pairs(moment, reward_NA, cost_NA, budget)
         channel_N = (reward_NA / np.maximum(cost_NA, 1)).argmax(axis=1)
@@ -120,10 +134,16 @@ class Pairs:
         order = order[: affordable(cost_N[order], budget)]
         return Choice(moment.user_N[order], channel_N[order])
 
+    def _values(self, memory: JourneyMemory, moment: Moment) -> tuple[Floats, Ints]:
+        if self.tastes is not None:
+            return value_pairs_by_taste(self.tastes, memory, moment, self.model, self.level, self.dataset)
+        policy_NA, gains_NG = predict_moment(self.model, memory, moment, self.level)
+        return value_pairs(policy_NA, gains_NG, memory, moment, self.level, self.dataset, self.kappa)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordPairs:
-    """Control: composition and knapsack of `Pairs`, with the log's base rates in place of the model's predictions.
+    """Control: the knapsack of `Pairs` and its composition, with the log's base rates in place of predictions.
 
     Users differ only by their own record in each channel, channels by the channel level.
     """

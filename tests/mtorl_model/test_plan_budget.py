@@ -15,13 +15,15 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from mtorl_model import plan_budget, score
+from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.pair_reward import KAPPA
-from mtorl_model.champion.registry import Registry
+from mtorl_model.budget.taste_fit import fit_tastes
+from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training.config import TrainConfig
-from schemas.dataset import NO_COST
+from schemas.dataset import NO_COST, Dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,6 +35,12 @@ INITIAL = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125
 def untrained() -> MTORL:
     config = MTORLConfig(ModelConfig(hidden=16, dropout=0.3, steps=6), LossConfig(), TrainConfig(seed=1))
     return MTORL(config, SPEC, INITIAL).initialise()
+
+
+def use_champion(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    version = Version(f"mtorl_toy/{number}", number, "run", DAY, "")
+    monkeypatch.setattr(Registry, "champion", lambda _: version)
+    monkeypatch.setattr(Registry, "load", lambda _, version: untrained())
 
 
 def random_users(count: int, cost: float = 0.25) -> dict[int, list[Shown]]:
@@ -53,7 +61,7 @@ def scored_lake(tmp_path_factory):
     lake = Lake(tmp_path_factory.mktemp("scored") / "lake")
     publish_journeys(lake, DAY, journeys(random_users(80)), files=3)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", untrained()))
+        use_champion(monkeypatch, 1)
         score.score_day(Registry(lake, TOY), DAY)
     return lake
 
@@ -61,7 +69,7 @@ def scored_lake(tmp_path_factory):
 @pytest.fixture
 def lake(scored_lake, tmp_path, monkeypatch):
     """A copy of the scored lake for one test."""
-    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", untrained()))
+    use_champion(monkeypatch, 1)
     shutil.copytree(scored_lake.root, tmp_path / "lake")
     return Lake(tmp_path / "lake")
 
@@ -89,7 +97,7 @@ def test_a_plan_passes_its_audit_and_stays_within_the_budget(lake, budget):
 
 def test_expected_rewards_and_costs_follow_from_the_published_tables(lake):
     """One pair by hand: prediction, policy, record and channel level from the tables, costs from the journeys."""
-    plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
+    plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000, valuation=plan_budget.COMPOSED)
     users = random_users(80)
     row = next(r for r in published(lake, "budget_plan").to_pylist() if r["source"] == "model" and r["selected"])
     levels = {r["channel"]: r for r in published(lake, "channel_allocation").to_pylist()}
@@ -118,7 +126,36 @@ def test_expected_rewards_and_costs_follow_from_the_published_tables(lake):
     assert row["expected_cost_nano"] == pytest.approx(1e9 * expected, abs=2)
 
 
-def test_without_costs_the_budget_is_a_number_of_exposures(lake):
+def test_pairs_are_valued_by_tastes_that_are_fitted_on_the_journeys(lake):
+    """The same values from the plain lists of exposures; all clicks have the mean gains of all predictions."""
+    plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000)
+    users = random_users(80)
+    plan = {row["user_id"]: row for row in published(lake, "budget_plan").to_pylist()}
+    rows = [
+        (number, 60_000 * t, CHANNELS.index(e.channel) if e.channel in CHANNELS else NO_EXPOSURE, e.click)
+        for number, user in enumerate(users)
+        for t, e in enumerate(users[user])
+    ]
+    record = ClickRecord.from_exposures(*np.array(rows).T, users=80, actions=3)
+    click_UA = fit_tastes(record, 3).click(record, np.full(80, TOY.end_of_day_ms(DAY)))
+    ranks = published(lake, "user_reward_ranks")
+    gain = ranks.column("predicted_reward").to_numpy().mean() / ranks.column("predicted_click").to_numpy().mean()
+    for number, user in enumerate(users):
+        channel = CHANNELS.index(plan[user]["channel"])
+        assert plan[user]["expected_reward"] == pytest.approx(min(gain * click_UA[number, channel], 1.0), rel=1e-6)
+    plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000, valuation=plan_budget.COMPOSED)
+    composed = {row["user_id"]: row for row in published(lake, "budget_plan").to_pylist()}
+    assert composed != plan  # another valuation is another plan, of the same budget
+
+
+def test_a_click_that_becomes_known_late_is_valued_by_the_composition(lake, monkeypatch):
+    """Then the remembered steps do not show which exposures were clicked."""
+    composed, _ = plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000, valuation=plan_budget.COMPOSED)
+    monkeypatch.setattr(Dataset, "late_gains", ("click", "sale"))
+    assert plan_budget.plan_day(lake, TOY, DAY, 3_000_000_000) == (composed, None)
+
+
+def test_without_costs_the_budget_is_a_number_from_exposures(lake):
     publish_journeys(lake, DAY, journeys(random_users(80, cost=0.0)))
     score.score_day(Registry(lake, TOY), DAY)
     manifest, _ = plan_budget.plan_day(lake, replace(TOY, cost=NO_COST), DAY, 7_900_000_000)
@@ -139,7 +176,7 @@ def test_a_valid_plan_stays_unchanged_and_a_new_scoring_keeps_its_budget(lake, m
     for default in (0, 9_000_000_000):
         unchanged, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=default)
         assert (unchanged, plan) == (planned, None)
-    monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", untrained()))
+    use_champion(monkeypatch, 2)
     score.score_day(Registry(lake, TOY), DAY)
     renewed, plan = plan_budget.plan_day(lake, TOY, DAY, None, default=9_000_000_000)
     assert renewed.inputs["budget_nano"] == "2500000000"

@@ -9,8 +9,8 @@ from schemas.errors import UserError
 from simulation.report import PICTURE, TABLE, insert_into, write_report
 
 NAMES = (
-    "MTORL in pairs", "MTORL as published", "boosting ranking", "boosting of pairs", "popularity", "random",
-    "informed", "oracle", "records in pairs",
+    "tastes in pairs", "MTORL in pairs", "boosting ranking", "boosting of pairs", "popularity", "random",
+    "informed", "oracle", "records in pairs", "MTORL as published",
 )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ def campaign(lake, tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("strategy", ["pairs", "published", "random"])
+@pytest.mark.parametrize("strategy", ["pairs", "composed", "published", "random"])
 def test_the_command_prints_the_mean_gains(campaign, tmp_path, strategy):
     arguments = ("--budget", "9", "--journal", str(tmp_path / "journal"), "--strategy", strategy)
     lines = campaign(*arguments).splitlines()

@@ -9,11 +9,22 @@ from toy_campaign import TOY, Partner, empty_memory, level, run, untrained
 
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, draw, explore, predict_moment
+from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.inference.ranking import fused_reward
 
 MODEL, LEVEL = untrained(), level()
+TASTES = Tastes(
+    np.array([-1.0, -0.8, -0.6]),
+    np.array([[1.0, 1.2, 0.0], [1.0, -0.6, 1.0], [1.0, -0.6, -1.0]]),
+    0.6,
+    3e8,
+    fatigue=0.2,
+    fatigue_ms=8e7,
+)
 STRATEGIES = {
-    "pairs": Pairs(MODEL, LEVEL, TOY),
+    "pairs": Pairs(MODEL, LEVEL, TOY, TASTES),
+    "pairs of users at random, by taste": Pairs(MODEL, LEVEL, TOY, TASTES, user_level=False),
+    "composed pairs": Pairs(MODEL, LEVEL, TOY),
     "pairs of users at random": Pairs(MODEL, LEVEL, TOY, user_level=False),
     "records in pairs": RecordPairs(MODEL, LEVEL, TOY),
     "published": Published(MODEL, LEVEL),
@@ -65,6 +76,40 @@ def test_a_choice_stays_within_its_share_and_contains_no_user_twice(name):
     assert len(choice.user_N) > USERS / 2
 
 
+@pytest.mark.parametrize("name", ["pairs", "composed pairs"])
+def test_a_killed_campaign_resumes_with_the_same_choices(name, tmp_path):
+    """The records of the users are restored from the journal."""
+    cost = np.random.default_rng(0).integers(0, 40, (6, 12, 3))
+
+    class Killed(Exception):
+        pass
+
+    class KilledPartner(Partner):
+        def step(self, number, user_N, channel_N, bid_nano_N):
+            if number == 4 and user_N[0] != first_offer:
+                raise Killed
+            return super().step(number, user_N, channel_N, bid_nano_N)
+
+    uninterrupted = Partner(cost, [40, 40, 40], 900)
+    expected, memory = run(uninterrupted, 900, tmp_path / "a", batch_size=1, rounds=5, strategy=STRATEGIES[name])
+    last_round = [outcome for outcome in expected.outcomes if outcome.at_ms_N[0] == uninterrupted.moment(4).at_ms_N[0]]
+    assert len(last_round) > 1
+    first_offer = last_round[0].user_N[0]
+    bank = tmp_path / "bank"
+    with pytest.raises(Killed):
+        run(KilledPartner(cost, [40, 40, 40], 900, bank), 900, tmp_path / "b", batch_size=1, rounds=5,
+            strategy=STRATEGIES[name])  # fmt: skip
+    resumed, resumed_memory = run(
+        Partner(cost, [40, 40, 40], 900, bank), 900, tmp_path / "b", batch_size=1, rounds=5, strategy=STRATEGIES[name]
+    )
+    assert resumed == expected
+    users = np.arange(12)
+    for field in ("at_ms_NT", "channel_NT", "click_NT", "earlier_exposures_NA", "earlier_clicks_NA"):
+        np.testing.assert_array_equal(
+            getattr(resumed_memory.record(users), field), getattr(memory.record(users), field)
+        )
+
+
 def test_users_with_a_short_journey_get_equation_17_and_the_base_rates():
     memory, partner = after_rounds()
     policy_NA, gains_NG = predict_moment(MODEL, memory, partner.moment(3), LEVEL)
@@ -110,8 +155,9 @@ def test_a_good_record_in_a_channel_decides():
     memory.exposures_UA[7] += 20
     for channel in range(3):
         memory.gains_UAG[7, :, 0] = np.where(np.arange(3) == channel, 20, 0)
-        choice = STRATEGIES["pairs"].choose(memory, moment, 10**6, np.random.default_rng(0))
-        assert choice.channel_N[choice.user_N == 7].tolist() == [channel]
+        for name in ("pairs", "composed pairs"):
+            choice = STRATEGIES[name].choose(memory, moment, 10**6, np.random.default_rng(0))
+            assert choice.channel_N[choice.user_N == 7].tolist() == [channel], name
 
 
 def test_exploration_offers_only_to_users_with_a_short_journey():
