@@ -115,7 +115,9 @@ def test_values_keep_the_mean_of_the_predicted_gain_and_are_restored_from_arrays
 def test_newer_labels_fit_the_models_again_but_not_the_calibration():
     values, (rows, _) = fitted(1.5), world(1.5, labels=4000, seed=3)
     newer = values.refitted(rows, CONFIG)
-    assert newer.labels == 4000
+    assert newer.labels == values.labels  # of the calibration
+    unchanged = values.refitted(rows.take(slice(3000)), CONFIG)
+    assert unchanged is values
     np.testing.assert_array_equal(newer.gains[0].shrinkage_K, values.gains[0].shrinkage_K)
     np.testing.assert_array_equal(newer.gains[0].effect_A, values.gains[0].effect_A)
     other_rows, truth_NA = world(1.5, labels=2000, seed=4)
