@@ -186,7 +186,8 @@ def _train(training: _Training) -> _Training:
     forget_compiled(setting.train)
     model.fit(train, stop, Run())
     predictions = [model.predict(windows) for windows in held_out.in_order(WINDOWS_AT_ONCE)]
-    policy_WLA, gains_WLG = (np.concatenate(arrays) for arrays in zip(*predictions, strict=True))
+    by_kind = zip(*(prediction.policy_and_gains for prediction in predictions), strict=True)
+    policy_WLA, gains_WLG = map(np.concatenate, by_kind)
     label_WL = held_out.windows.label_NL
     step_N = cuts[2][0][label_WL]
     order_N = np.argsort(pool.steps["exposure_id"][step_N])

@@ -171,7 +171,7 @@ def main() -> None:
     args = parser.parse_args()
     dataset = dataset_of(args)
     settings = {"max_epochs": args.max_epochs, "seed": args.seed, "members": 1}
-    config = preset(args.preset, dataset.name).changed(settings)
+    config = preset(args.preset, dataset.name).changed({**settings, "trees": False})
     results = measure(lake_of(args), dataset, args.first_day, args.last_day, args.until, config)
     write_whole(args.out, json.dumps(results, indent=1) + "\n")
     for gain, by_correction in results.items():

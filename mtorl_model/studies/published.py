@@ -107,7 +107,7 @@ def main() -> None:
         "max_epochs": args.max_epochs, "patience": args.max_epochs, "keep": "last", "seed": args.seed,
         "device": args.device, "members": 1, "dropout": 0.0, "category_dropout": 0.0, "prior_adjustment": 0.0,
     }  # fmt: skip
-    config = preset(args.preset, dataset.name).changed(settings)
+    config = preset(args.preset, dataset.name).changed({**settings, "trees": False})
     spec, _ = latest_spec(lake, dataset.name)
     results = run_published(lake, dataset, spec, config, args.windows)
     results["command"] = (

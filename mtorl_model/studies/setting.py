@@ -1,6 +1,6 @@
 """A setting: one way to train MTORL, as the studies compare and search them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.training.config import TrainConfig
@@ -8,7 +8,10 @@ from mtorl_model.training.config import TrainConfig
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """train.members and model.prior_adjustment affect only how the trained networks predict."""
+    """train.members and model.prior_adjustment affect only how the trained networks predict.
+
+    Studies compare networks, so there are no trees: they would be the same in all settings and hide the differences.
+    """
 
     model: ModelConfig
     loss: LossConfig
@@ -21,4 +24,4 @@ class Setting:
 
     @classmethod
     def from_config(cls, config: MTORLConfig) -> "Setting":
-        return cls(config.model, config.loss, config.train)
+        return cls(replace(config.model, trees=False), config.loss, config.train)
