@@ -90,17 +90,20 @@ def _behind_boosting(metrics: dict[str, Any]) -> list[str]:
         for gain, baselines in metrics["model_minus_baseline"]["reward"].items()
         if "gradient_boosting" in baselines
     }
-    gains_below = [
-        gain if auc["high"] is not None and auc["high"] < 0 else f"{gain} (not clearly)"
-        for gain, auc in differences.items()
-        if auc["value"] is not None and auc["value"] < 0
+    below = {gain: auc for gain, auc in differences.items() if auc["value"] is not None and auc["value"] < 0}
+    clearly = [gain for gain, auc in below.items() if auc["high"] is not None and auc["high"] < 0]
+    lines = [
+        f"  {gain}: AUC {auc['value']:+.3f} to gradient boosting, but {auc['high']:+.3f} is within the interval: "
+        "neither is shown to be better"
+        for gain, auc in below.items()
+        if gain not in clearly and auc["high"] is not None
     ]
-    if not gains_below:
-        return []
-    return [
-        f"  {', '.join(gains_below)}: below gradient boosting, so the networks have learned too little for this log:",
-        "  train on more days or users, or train the trees alone (python -m mtorl_model.train --method boosting)",
-    ]
+    if clearly:
+        lines += [
+            f"  {', '.join(clearly)}: below gradient boosting, so the networks have learned too little for this log:",
+            "  train on more days or users, or train the trees alone (python -m mtorl_model.train --method boosting)",
+        ]
+    return lines
 
 
 def _channel_figures(metrics: dict[str, Any]) -> str:
