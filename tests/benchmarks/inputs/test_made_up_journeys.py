@@ -33,6 +33,7 @@ def test_journeys_have_the_length_of_the_samples_and_the_columns_that_the_model_
     assert len(Encoder(spec, dataset).sizes.vocabulary) > 10
 
 
+@pytest.mark.slow
 def test_only_repaired_journeys_are_predicted_again(tmp_path, capsys):
     lake, dataset = Lake(tmp_path), get_dataset("criteo")
     spec = spec_of_all_candidates(dataset)

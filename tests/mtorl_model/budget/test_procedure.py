@@ -45,6 +45,7 @@ def state(ledger, memory) -> list:
             memory.exposures_UA.tolist(), memory.gains_UAG.tolist()]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(partners(), st.integers(1, 5))
 def test_spending_stays_within_the_budget_and_batches_make_no_difference(world, batch_size):
@@ -149,6 +150,7 @@ def complete(tmp_path_factory):
     return cost, path.read_bytes(), end, partner.bank
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_journal_cut_anywhere_leads_to_the_same_end(complete, data):

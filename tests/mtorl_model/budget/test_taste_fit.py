@@ -51,6 +51,7 @@ def covariance(tastes: Tastes) -> np.ndarray:
     return tastes.loading_AD @ tastes.loading_AD.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("greed", [0.0, 0.35])
 def test_known_constants_are_recovered(greed):
     record = simulated(greed)
@@ -63,6 +64,7 @@ def test_known_constants_are_recovered(greed):
     assert 0.4 < fitted.fatigue_ms / TRUTH.fatigue_ms < 2.5
 
 
+@pytest.mark.slow
 def test_a_choosing_policy_does_not_inflate_the_rare_channels():
     """All channels are equal for the average user; by the log's click rates the rare ones look better."""
     record = simulated(greed=0.7)
@@ -90,6 +92,7 @@ def test_the_probabilities_of_all_next_steps_sum_to_one():
     assert total == pytest.approx(1.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_same_record_gives_the_same_constants():
     record = simulated(0.5).take(np.arange(150))
     first, second = fit_tastes(record, 3), fit_tastes(record, 3)

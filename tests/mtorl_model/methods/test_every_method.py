@@ -214,6 +214,7 @@ def test_one_huge_step_moves_every_array_of_the_state(name: str, synthetic_lake:
     assert unmoved == []
 
 
+@pytest.mark.slow
 @every_method
 def test_it_overfits_64_windows(name: str, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
     model = fitted(name, *synthetic_lake, OVERFITS, windows=64)

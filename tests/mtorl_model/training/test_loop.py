@@ -318,6 +318,7 @@ def test_the_graphs_compiled_for_a_batch_do_not_depend_on_earlier_batches(
     assert len(graphs[0]) == 2
 
 
+@pytest.mark.slow
 def test_every_architecture_of_a_study_is_compiled(
     setup: Setup, compiled_for: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
