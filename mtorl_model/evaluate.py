@@ -23,6 +23,7 @@ from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
+from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.basis import drawn_labels
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
@@ -46,7 +47,7 @@ from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TEST, TRAIN, VALIDATION
-from schemas.tables import JOURNEYS, SEQUENCES
+from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES
 
 PROTOCOL = "unseen-users"
 _MODEL, _BOOSTING = "model", "gradient_boosting"
@@ -151,7 +152,8 @@ def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str]
     policy_NA = labels.prediction.policy_XA
     if policy_NA is None:
         return not_identified(f"the method {model.name} predicts no channel policy")
-    drawn = drawn_labels(labels, lake, model.spec.dataset, days)
+    known = read_propensities(lake[EXPOSURES, model.spec.dataset, day].path for day in days)
+    drawn = drawn_labels(labels, known)
     if drawn is None:
         return not_identified("the log has no propensities, so it is unknown how its channels were chosen")
     assert drawn.prediction.policy_XA is not None

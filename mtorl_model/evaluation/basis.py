@@ -17,7 +17,7 @@ import numpy as np
 
 from lakehouse.lake import Lake
 from mtorl_model.data.delayed_feedback import LabelCutoff
-from mtorl_model.data.propensities import read_propensities
+from mtorl_model.data.propensities import Propensities, read_propensities
 from mtorl_model.data.split_windows import split_windows
 from mtorl_model.evaluation.bootstrap import estimate
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
@@ -39,9 +39,8 @@ class Drawn(NamedTuple):
     prediction: Prediction
 
 
-def drawn_labels(labels: LabelPredictions, lake: Lake, dataset: str, days: Sequence[str]) -> Drawn | None:
-    """The labels that have a propensity in `exposures` of these days; None if no exposure has one."""
-    known = read_propensities(lake[EXPOSURES, dataset, day].path for day in days)
+def drawn_labels(labels: LabelPredictions, known: Propensities) -> Drawn | None:
+    """The labels of exposures with a known propensity; None if none is known."""
     if not len(known.exposure_D):
         return None
     position_N, is_drawn_N = known.find(labels.exposure_N)
@@ -63,11 +62,12 @@ def basis_on_validation_users(
 
     cutoff: as in predict_labels.
     """
-    if not any(len(read_propensities([lake[EXPOSURES, dataset, day].path]).exposure_D) for day in days):
+    known = read_propensities(lake[EXPOSURES, dataset, day].path for day in days)
+    if not len(known.exposure_D):
         return decide_basis(model, None)  # nothing has to be predicted
     windows = split_windows(lake, dataset, days, VALIDATION, model.encoder(dataset), with_times=cutoff is not None)
     predicted = labels_of_each([model], windows, dataset, cutoff, with_features=True)
-    return decide_basis(model, drawn_labels(predicted[0], lake, dataset.name, days) if predicted else None)
+    return decide_basis(model, drawn_labels(predicted[0], known) if predicted else None)
 
 
 def decide_basis(model: Method, drawn: Drawn | None) -> BasisDecision:

@@ -83,8 +83,7 @@ def labels_of_each(
 
 def _concatenated(parts: Sequence[LabelPredictions]) -> LabelPredictions:
     columns = dict(zip(LabelPredictions._fields, zip(*parts, strict=True), strict=True))
-    predictions = zip(*columns.pop("prediction"), strict=True)
-    prediction = Prediction(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in predictions))
+    prediction = Prediction.concatenate(columns.pop("prediction"))
     return LabelPredictions(**{name: np.concatenate(arrays) for name, arrays in columns.items()}, prediction=prediction)
 
 

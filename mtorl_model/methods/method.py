@@ -66,6 +66,12 @@ class Prediction(NamedTuple):
         """The prediction for a selection (index, slice or mask) along the leading axes."""
         return Prediction(*(None if array is None else array[rows] for array in self))
 
+    @classmethod
+    def concatenate(cls, predictions: Sequence["Prediction"]) -> "Prediction":
+        """The predictions one behind another, along the first axis. There must be at least one."""
+        by_kind = zip(*predictions, strict=True)
+        return cls(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in by_kind))
+
     def reshaped(self, shape: tuple[int, ...]) -> "Prediction":
         """The prediction with leading axes of that shape, in place of its only leading axis."""
         return Prediction(*(None if array is None else array.reshape(*shape, *array.shape[1:]) for array in self))

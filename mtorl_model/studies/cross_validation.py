@@ -32,7 +32,7 @@ from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.methods.common import masks
-from mtorl_model.methods.method import WINDOWS_AT_ONCE, Run
+from mtorl_model.methods.method import WINDOWS_AT_ONCE, Prediction, Run
 from mtorl_model.methods.mtorl import layers, losses, method, network, reward_forms
 from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.studies import training_pool as pool_module
@@ -186,8 +186,7 @@ def _train(training: _Training) -> _Training:
     forget_compiled(setting.train)
     model.fit(train, stop, Run())
     predictions = [model.predict(windows) for windows in held_out.in_order(WINDOWS_AT_ONCE)]
-    by_kind = zip(*(prediction.policy_and_gains for prediction in predictions), strict=True)
-    policy_WLA, gains_WLG = map(np.concatenate, by_kind)
+    policy_WLA, gains_WLG = Prediction.concatenate(predictions).policy_and_gains
     label_WL = held_out.windows.label_NL
     step_N = cuts[2][0][label_WL]
     order_N = np.argsort(pool.steps["exposure_id"][step_N])

@@ -69,7 +69,8 @@ def draw_day(
     earlier_days = _replay_days(known_days, day, recent_days, config, rng)
     latest_days = _latest_days(lake, dataset, [*known_days, day], config) if with_latest else []
     days = sorted({day, *earlier_days, *latest_days})
-    with consistent_read(lake[table, dataset, d].path for table in (SEQUENCES, EXPOSURES) for d in days):
+    read = [(SEQUENCES, d) for d in days] + [(EXPOSURES, d) for d in latest_days]
+    with consistent_read(lake[table, dataset, d].path for table, d in read):
         manifest = lake[SEQUENCES, dataset, day].require()
         if manifest.spec_version != encoder.spec.version:
             raise UserError(

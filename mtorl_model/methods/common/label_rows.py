@@ -61,13 +61,7 @@ def draw_labels(
         if labels >= limit:
             break
     columns: list[npt.NDArray[Any]] = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    drawn = LabelRows(*columns, concatenated(predictions) if predict else None)  # type: ignore[arg-type, call-arg]
+    drawn = LabelRows(*columns, Prediction.concatenate(predictions) if predict else None)  # type: ignore[arg-type, call-arg]
     if labels <= limit:
         return drawn
     return drawn.take(np.sort(np.random.default_rng(seed).choice(labels, limit, replace=False)))
-
-
-def concatenated(predictions: list[Prediction]) -> Prediction:
-    """The predictions one behind another. There must be at least one."""
-    columns = zip(*predictions, strict=True)
-    return Prediction(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in columns))
