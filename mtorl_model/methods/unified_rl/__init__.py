@@ -1,0 +1,1 @@
+"""UnifiedRL (IntegratedRL-MTF, arXiv 2404.17589): weights that fuse several predictions into one ranking score."""

@@ -1,0 +1,44 @@
+"""An action and the fusion formula it stands for (equation 1).
+
+Shapes: X any leading axes, J candidates, I objectives; an action has 2 I numbers in [-1, 1], the powers' first.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+# The paper does not publish how actions are scaled. Here the action 0 is the plain product of the predictions,
+# a power is from 0 to 2, and the sum of a prediction and its bias is above 0 for every action above -1.
+_SMALLEST_BIAS = 0.05
+
+
+def powers_of(action_XD: Floats) -> Floats:
+    """The power of each objective, [X, I], 0 to 2."""
+    return 1.0 + _powers_and_biases(action_XD)[0]
+
+
+def biases_of(action_XD: Floats) -> Floats:
+    """The bias of each objective, [X, I], 0 to .1."""
+    return _SMALLEST_BIAS * (1.0 + _powers_and_biases(action_XD)[1])
+
+
+def log_scores(predictions_XJI: Floats, action_XD: Floats) -> Floats:
+    """[X, J]: the logarithm of each candidate's fused score (equation 1), which ranks as the score does.
+
+    predictions_XJI: probabilities or other positive numbers. Raises ValueError for a prediction below 0.
+    """
+    if (predictions_XJI < 0).any():
+        raise ValueError("a fused prediction must not be negative")
+    shifted_XJI = predictions_XJI + biases_of(action_XD)[..., None, :]
+    # A prediction of 0 with the bias 0 ranks last; its power decides by how much.
+    logs_XJI = np.log(np.maximum(shifted_XJI, np.finfo(np.float64).tiny))
+    scores_XJ: Floats = (powers_of(action_XD)[..., None, :] * logs_XJI).sum(axis=-1)
+    return scores_XJ
+
+
+def _powers_and_biases(action_XD: Floats) -> tuple[Floats, Floats]:
+    objectives, odd = divmod(action_XD.shape[-1], 2)
+    if odd:
+        raise ValueError("an action has a power and a bias for each objective")
+    return action_XD[..., :objectives], action_XD[..., objectives:]
