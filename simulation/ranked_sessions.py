@@ -1,0 +1,204 @@
+"""A world of sessions with ranked lists, in which the true value of a fusion policy is known.
+
+A user opens a session and sees lists. Each list is the top of a candidate set, ranked by the fused score of predictions
+of four objectives. The user reacts to each item, and after the list goes on with a probability that depends on how many
+of the outcomes that this user cares about the list is expected to bring, and falls with the length of the session. So
+the fusion that earns most differs between users, and the greedy one is not the best.
+
+The predictions are noisy and miscalibrated by objective. A user's profile shows what they care about, with noise.
+
+Shapes: U sessions, one of each user; T steps; J candidates; I objectives; D = 2 I dimensions of an action; S size of a
+state; P tastes.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtorl_model.methods.unified_rl.box import Box
+from mtorl_model.methods.unified_rl.fusion import log_scores
+from mtorl_model.methods.unified_rl.transitions import Transitions
+
+Floats = npt.NDArray[np.float64]
+Policy = Callable[[Floats], Floats]  # states [U, S] to actions [U, D]
+
+OBJECTIVES = ("click", "long_view", "like", "share")
+ACTIONS = 2 * len(OBJECTIVES)
+REWARD_GROUPS = ((1,), (0, 2, 3))  # watching, and the rest, as in equation 4
+_WEIGHTS_I = np.array([0.3, 1.0, 1.5, 2.0])  # of the objectives in the reward
+_BASE_RATES_I = np.array([0.35, 0.25, 0.06, 0.03])
+_NOISE_I = np.array([0.3, 0.5, 0.8, 1.0])  # of the predictions' logits
+_SLOPE_I = np.array([0.7, 1.0, 1.4, 0.6])  # by which the predictions' logits are too flat or too steep
+_TASTES = 4
+_PROFILE_NOISE = 0.5
+_GO_ON = 0.5  # logit of going on after a list that is as expected
+_CARE = 2.5  # effect of a list's relative gain in what the user cares about
+_FATIGUE = 0.08  # fall of the logit with each step
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSize:
+    """candidates: of each list. shown: length of a list. steps: of the longest session."""
+
+    candidates: int = 24
+    shown: int = 6
+    steps: int = 12
+
+
+class World:
+    """The users and items of one seed. Two worlds of one seed are equal."""
+
+    def __init__(self, seed: int, size: WorldSize = WorldSize()):
+        self.seed, self.size = seed, size
+        rng = np.random.default_rng([seed, 0])
+        # How tastes (of users, and of items) act on each objective, and what a user of a taste cares about.
+        self._interest_PI = rng.normal(0.0, 0.6, (_TASTES, len(OBJECTIVES)))
+        self._care_PI = rng.normal(0.0, 1.2, (_TASTES, len(OBJECTIVES)))
+        # Items that are clicked for their looks are watched and shared less.
+        self._item_PI = rng.normal(0.0, 0.8, (_TASTES, len(OBJECTIVES)))
+        self._item_PI[0] = (1.2, -0.9, -0.3, -0.6)
+
+    @property
+    def state_size(self) -> int:
+        return _TASTES + 1 + len(OBJECTIVES)
+
+    def users(self, users: int, stream: int) -> "Users":
+        """New users. Another stream has other users; the same stream has the same ones."""
+        return Users(self, users, np.random.default_rng([self.seed, 1, stream]))
+
+    def explored(self, users: int, policy: Policy, box: Box, stream: int) -> Transitions:
+        """The log of one session of each of these new users, with actions explored around the policy."""
+        people = self.users(users, stream)
+        rng = np.random.default_rng([self.seed, 2, stream])
+        feedback_UI = np.zeros((users, len(OBJECTIVES)))
+        is_here_U = np.ones(users, bool)
+        rows: list[tuple[Floats, ...]] = []
+        for step in range(self.size.steps):
+            state_US = people.states(step, feedback_UI)
+            centre_UD = policy(state_US)
+            action_UD = box.explored(centre_UD, rng)
+            outcome = people.react(step, action_UD)
+            reward_UQ = _grouped(outcome.feedback_UI)
+            rows.append((state_US, action_UD, reward_UQ, centre_UD, is_here_U))
+            feedback_UI = feedback_UI + outcome.feedback_UI
+            is_here_U = is_here_U & (rng.random(users) < outcome.goes_on_U)
+        return _as_transitions(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """A list's feedback, its expectation (both sums over the list), and the probability that the user goes on."""
+
+    feedback_UI: Floats
+    expected_UI: Floats
+    goes_on_U: Floats
+
+
+class Users:
+    """Users of a world, with the candidates that their session would show at each step."""
+
+    def __init__(self, world: World, users: int, rng: np.random.Generator):
+        self.world, self.size = world, world.size
+        taste_UP = rng.normal(0.0, 1.0, (users, _TASTES))
+        self._interest_UI = taste_UP @ world._interest_PI
+        care_UI = np.exp(taste_UP @ world._care_PI)
+        self._care_UI = care_UI / care_UI.sum(axis=1, keepdims=True)
+        self._profile_UP = taste_UP + _PROFILE_NOISE * rng.normal(0.0, 1.0, taste_UP.shape)
+        self._seed = int(rng.integers(2**31))
+        self.count = users
+
+    def with_other_lists(self, seed: int) -> "Users":
+        """The same users with other candidates and chances."""
+        others = copy.copy(self)
+        others._seed = seed
+        return others
+
+    def value(self, policy: Policy) -> Floats:
+        """[U]: the true expected reward of a session of each user, given the candidates and the feedback.
+
+        Sessions are not ended by chance: each step counts with the probability that it is reached.
+        """
+        feedback_UI = np.zeros((self.count, len(OBJECTIVES)))
+        reached_U, value_U = np.ones(self.count), np.zeros(self.count)
+        for step in range(self.size.steps):
+            outcome = self.react(step, policy(self.states(step, feedback_UI)))
+            value_U += reached_U * (outcome.expected_UI @ _WEIGHTS_I)
+            reached_U = reached_U * outcome.goes_on_U
+            feedback_UI = feedback_UI + outcome.feedback_UI
+        return value_U
+
+    def states(self, step: int, feedback_UI: Floats) -> Floats:
+        """[U, S]: profile, place in the session, and mean feedback of the session's lists so far."""
+        place_U1 = np.full((self.count, 1), step / self.size.steps)
+        mean_UI = feedback_UI / max(step, 1) / self.size.shown
+        return np.hstack([self._profile_UP, place_U1, mean_UI])
+
+    def react(self, step: int, action_UD: Floats) -> Reaction:
+        """The reaction to the list that this action ranks. Chances and candidates depend on user and step alone."""
+        rng = np.random.default_rng([self._seed, step])
+        shape = (self.count, self.size.candidates)
+        logit_UJI = self._candidates(rng, shape)
+        noise_UJI = _NOISE_I * rng.normal(0.0, 1.0, logit_UJI.shape)
+        predictions_UJI = _sigmoid(_SLOPE_I * (logit_UJI + noise_UJI))
+        chance_UJI = rng.random(logit_UJI.shape)
+        score_UJ = log_scores(predictions_UJI, action_UD)
+        top_UL = np.argpartition(-score_UJ, self.size.shown - 1, axis=1)[:, : self.size.shown]
+        probability_UJI = _sigmoid(logit_UJI)
+        shown_ULI, chance_ULI = (
+            np.take_along_axis(array, top_UL[..., None], axis=1) for array in (probability_UJI, chance_UJI)
+        )
+        relative_UI = shown_ULI.mean(axis=1) / probability_UJI.mean(axis=1) - 1.0
+        logit_U = _GO_ON + _CARE * (self._care_UI * np.clip(relative_UI, -1.0, 2.0)).sum(axis=1) - _FATIGUE * step
+        return Reaction((chance_ULI < shown_ULI).sum(axis=1).astype(float), shown_ULI.sum(axis=1), _sigmoid(logit_U))
+
+    def _candidates(self, rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+        item_UJP = rng.normal(0.0, 1.0, (*shape, _TASTES))
+        base_I = np.log(_BASE_RATES_I / (1.0 - _BASE_RATES_I))
+        logits_UJI: Floats = base_I + self._interest_UI[:, None, :] + item_UJP @ self.world._item_PI
+        return logits_UJI
+
+
+def best_fixed_actions(people: Users, *, rounds: int = 12, samples: int = 24, lists: int = 4) -> Floats:
+    """[U, D]: each user's own best action, the same at every step, by the cross-entropy method.
+
+    It is found on other lists than those of `people`, so that its value on these is no better than it is.
+    """
+    rng = np.random.default_rng(0)
+    elite = samples // 4
+    mean_UD, width_UD = np.zeros((people.count, ACTIONS)), np.full((people.count, ACTIONS), 0.5)
+    for number in range(rounds):
+        sample_KUD = np.clip(rng.normal(mean_UD, width_UD, (samples, people.count, ACTIONS)), -1.0, 1.0)
+        others = [people.with_other_lists(1_000 * number + k) for k in range(lists)]
+        value_KU = np.stack([
+            np.mean([users.value(lambda _, action_UD=action_UD: action_UD) for users in others], axis=0)
+            for action_UD in sample_KUD
+        ])  # fmt: skip
+        best_EU = np.argsort(-value_KU, axis=0)[:elite]
+        elite_EUD = np.take_along_axis(sample_KUD, best_EU[..., None], axis=0)
+        mean_UD, width_UD = elite_EUD.mean(axis=0), elite_EUD.std(axis=0) + 0.02
+    return mean_UD
+
+
+def _grouped(feedback_UI: Floats) -> Floats:
+    """[U, Q]: the weighted feedback of each group of rewards (equation 2)."""
+    weighted_UI = feedback_UI * _WEIGHTS_I
+    return np.stack([weighted_UI[:, list(group)].sum(axis=1) for group in REWARD_GROUPS], axis=1)
+
+
+def _as_transitions(rows: list[tuple[Floats, ...]]) -> Transitions:
+    """rows: for each step its arrays over all users, the last of which says who is still there."""
+    state_TUS, action_TUD, reward_TUQ, centre_TUD, is_here_TU = (np.stack(arrays) for arrays in zip(*rows, strict=True))
+    is_here_UT = is_here_TU.T
+    row_UT = np.cumsum(is_here_UT).reshape(is_here_UT.shape) - 1
+    next_UT = np.where(np.roll(is_here_UT, -1, axis=1), np.roll(row_UT, -1, axis=1), -1)
+    next_UT[:, -1] = -1
+    kept = [array.swapaxes(0, 1)[is_here_UT] for array in (state_TUS, action_TUD, reward_TUQ, centre_TUD)]
+    return Transitions(*kept, next_UT[is_here_UT])
+
+
+def _sigmoid(x: Floats) -> Floats:
+    sigmoid: Floats = 1.0 / (1.0 + np.exp(-x))
+    return sigmoid
