@@ -254,8 +254,8 @@ QUALITY = Quality(
 )
 
 
-# The published log keeps 7,583 videos only, so its sessions are thin: 1.2 exposures a session of the standard log, 1.9 a
-# day of a user, 8.8 a user.
+# KuaiRand-Pure keeps 7,583 videos only, so the sessions of its standard log are thin: 1.2 exposures a session. A day of
+# a user has 1.9, a user 8.8.
 SESSIONS = Sessions(
     SessionEnd.GAP,
     "people open the app several times a day, and what is left of one visit does not depend on the next; 30 minutes "
