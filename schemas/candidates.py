@@ -1,4 +1,4 @@
-"""What a contract says about candidates: sessions, the second label, and the columns whose history is counted.
+"""The parts of a contract about candidates: sessions and the second label.
 
 A method on candidates predicts what a given ad or video will bring to a user, exposure by exposure of a session.
 """
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class SessionEnd(Enum):
-    """What ends a session: the next exposure of the user then begins another one."""
+    """The event that ends a session; the next exposure of the user begins a new one."""
 
     GAP = "gap"  # a time without exposures
     DAY = "day"  # midnight in the dataset's time zone
@@ -40,7 +40,9 @@ class Sessions:
             raise ValueError("sessions: column belongs to sessions that end with another value")
 
 
-USER_DAYS = Sessions(SessionEnd.DAY, "the log does not say what a visit is; a day is what people plan by")
+USER_DAYS = Sessions(
+    SessionEnd.DAY, "the log does not mark visits, and every session is complete at the end of its day"
+)
 
 
 @dataclass(frozen=True, slots=True)

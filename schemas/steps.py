@@ -49,7 +49,7 @@ def switches_column(name: str) -> str:
 
 
 def known_after_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """The columns that the choice of a channel knows of earlier exposures only.
+    """The columns whose values are inputs of later steps only.
 
     Channel, cost, and the dataset's columns known with the candidate or after the exposure, in the contract's order.
     """

@@ -93,8 +93,8 @@ QUALITY = Quality(
 ITEMS = ("campaign", "cat3", "cat7")
 SESSIONS = Sessions(
     SessionEnd.DAY,
-    "ads follow a user over many sites, so a gap does not end a visit; a path to a conversion runs over days "
-    "without an end of its own, and a day is what bids are planned by",
+    "ads follow a user over many sites, so a gap does not end a visit; a path to a conversion has no "
+    "marked end; bids are planned by the day",
 )
 
 DATASETS = (

@@ -258,8 +258,8 @@ QUALITY = Quality(
 # a user has 1.9, a user 8.8.
 SESSIONS = Sessions(
     SessionEnd.GAP,
-    "people open the app several times a day, and what is left of one visit does not depend on the next; 30 minutes "
-    "without an exposure is the usual end of a visit",
+    "people open the app several times a day, and a visit ends without a trace in the log; 30 minutes without an "
+    "exposure is the usual limit",
     gap_s=1800.0,
 )
 
