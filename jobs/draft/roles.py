@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """A column whose words say what a row is: an exposure, or an outcome of an earlier one."""
+    """A column whose words name the kind of a row: an exposure, or an outcome of an earlier one."""
 
     column: str
     exposures: tuple[str, ...]
@@ -102,13 +102,18 @@ def user_candidates(columns: Sequence[ColumnSample], not_users: set[str]) -> lis
 
 def usual_placeholder(column: ColumnSample) -> str | None:
     """A value of the user's column that is far more frequent than any other: probably all unknown users together."""
-    (value, rows), *others = column.counts.most_common(2)
-    is_usual = others and rows > 0.05 * len(column.values) and rows > 20 * others[0][1] and len(column.counts) > 10
+    (value, rows), *less_frequent = column.counts.most_common(2)
+    is_usual = (
+        less_frequent
+        and rows > 0.05 * len(column.values)
+        and rows > 20 * less_frequent[0][1]
+        and len(column.counts) > 10
+    )
     return value if is_usual else None
 
 
 def channel_candidates(columns: Sequence[ColumnSample], excluded: set[str]) -> list[Candidate]:
-    """Best first: a few values that all occur often, and a name that means a place or a way to reach somebody."""
+    """Best first: a few values that all occur often, and a name that means a place or a medium."""
     candidates = []
     for column in columns:
         distinct = len(column.counts)

@@ -5,7 +5,7 @@ import json
 import zlib
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,9 +27,8 @@ def tables_in(folder: Path) -> list[Table]:
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (--raw must name the folder that holds the files of the log)")
-    paths = sorted(
-        p for p in folder.iterdir() if p.is_file() and not p.name.startswith((".", "_")) and p.stat().st_size
-    )
+    visible = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_")))
+    paths = sorted(path for path in visible if path.stat().st_size)
     if not paths:
         raise UserError(f"no files in {folder}: --raw must name the folder that holds the files of the log")
     groups: dict[tuple[object, ...], list[Table]] = {}
@@ -52,8 +51,8 @@ def table_of(path: Path) -> Table:
         columns, is_whole = _json_columns(content, path.name, is_whole=is_whole)
         return Table((path.name,), size, columns, JSON_LINES, is_whole=is_whole)
     layout = text_layout(content, path.name, is_whole=is_whole, max_records=MOST_ROWS)
-    columns = zip(*layout.records, strict=True) if layout.records else ((),) * len(layout.names)
-    samples = tuple(column_sample(name, texts) for name, texts in zip(layout.names, columns, strict=True))
+    texts = [tuple(record[k] for record in layout.records) for k in range(len(layout.names))]
+    samples = tuple(map(column_sample, layout.names, texts))
     return Table(
         (path.name,), size, samples, TEXT, layout.separator, layout.has_header, layout.encoding, layout.damaged,
         is_whole and len(layout.records) < MOST_ROWS,
@@ -82,11 +81,11 @@ def _first_bytes(path: Path, beginning: bytes) -> tuple[bytes, bool]:
         raise UserError(f"{path.name} is cut off or damaged: fetch it again") from error
 
 
-def _decompressed(path: Path, beginning: bytes) -> IO[bytes]:
+def _decompressed(path: Path, beginning: bytes) -> IO[Any]:
     if beginning.startswith(_GZIP):
-        return gzip.open(path, "rb")
+        return cast("IO[Any]", gzip.open(path, "rb"))
     if beginning == _ZSTD:
-        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+        return cast("IO[Any]", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
     return path.open("rb")
 
 

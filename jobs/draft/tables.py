@@ -109,10 +109,10 @@ def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
 
 
 def _pattern_of(name: str) -> str:
-    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: what follows the first digit may change."""
+    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: what follows a digit may change."""
     stem, dot, ending = name.partition(".")
     if re.search(r"\d", ending) and not re.search(r"\d", stem):  # imp.20130612.txt
-        date, _, ending = ending.partition(".")
+        ending = ending.partition(".")[2]
         return f"{_escaped(stem)}.*{'.' * bool(ending)}{_without_compression(ending)}"
     head = re.split(r"\d", stem, maxsplit=1)[0]
     return f"{_escaped(head)}*{dot}{_without_compression(ending)}"

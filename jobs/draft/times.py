@@ -42,8 +42,8 @@ _ZONE_AT_END = re.compile(r"\s?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$")
 class TimeNotation:
     """How a column writes times.
 
-    kind: EPOCH (unit: s, ms, us or ns), DIGITS and PATTERN (pattern: Spark's letters), ISO, FROM_START (seconds since an
-    unknown start).
+    kind: EPOCH (unit: s, ms, us or ns), DIGITS and PATTERN (pattern: Spark's letters), ISO, FROM_START (seconds since
+    an unknown start).
     zones: the zones that the texts name, such as +09:00; empty if they name none, which is a naive local time except
     for an epoch.
     resolution_s: the smallest difference that the notation writes.
@@ -104,18 +104,18 @@ def _iso_text(match: re.Match[str]) -> str:
 def _pattern(values: Sequence[str]) -> TimeNotation | None:
     zoned = sum(_ZONE_AT_END.search(value) is not None for value in values) >= 0.99 * len(values)
     texts = [_ZONE_AT_END.sub("", value) for value in values] if zoned else list(values)
-    for between in (" ", "T", ":", ", "):
+    for joint in (" ", "T", ":", ", "):
         for clock, spark_clock, resolution_s in _CLOCKS:
             readable = []
             for date, spark_date in _DATES:
-                if not _parsed(texts[:20], f"{date}{between}{clock}"):
+                if not _parsed(texts[:20], f"{date}{joint}{clock}"):
                     continue
-                times = _parsed(texts, f"{date}{between}{clock}")
+                times = _parsed(texts, f"{date}{joint}{clock}")
                 if len(times) >= 0.99 * len(values):
                     readable.append((spark_date, times))
             if readable:
                 spark_date, times = readable[0]
-                separator = between if between in (" ", ":", ", ") else f"'{between}'"
+                separator = joint if joint in (" ", ":", ", ") else f"'{joint}'"
                 pattern = f"{spark_date}{separator}{spark_clock}{' XX' if zoned else ''}"
                 zones = tuple(sorted({m[0].strip() for value in values if (m := _ZONE_AT_END.search(value))}))
                 return TimeNotation(
@@ -156,12 +156,12 @@ def _from_start(column: ColumnSample) -> TimeNotation | None:
     if column.dtype != "bigint" or not re.search(r"time|(?:^|_)ts$|second|sec$", column.name.lower()):
         return None
     numbers = [int(value) for value in column.values]
-    grows = all(before <= after for before, after in zip(numbers, numbers[1:], strict=False))
+    grows = numbers == sorted(numbers)
     return TimeNotation(FROM_START, 1.0) if grows and numbers[0] >= 0 and numbers[-1] > numbers[0] else None
 
 
 def _parsed(texts: Sequence[str], pattern: str | None) -> list[datetime]:
-    """The texts as times of plausible years; texts that are no times are left out. Without a pattern: ISO."""
+    """The texts as times of plausible years; all other texts are left out. Without a pattern: ISO."""
     times = []
     for text in texts:
         try:

@@ -1,4 +1,4 @@
-"""What the texts of a column are: numbers, flags or words, and which of them stand for a missing value."""
+"""Whether the texts of a column are numbers, flags or words, and which of them stand for a missing value."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-_WHOLE = re.compile(r"[+-]?\d+")
+_WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _LEADING_ZERO = re.compile(r"0\d+")
@@ -28,7 +28,7 @@ _LARGEST_UNREADABLE_SHARE = 0.01
 class ColumnSample:
     """The texts of one column in the sample.
 
-    name: the name in the header, or the one that the draft gives to a column of a file without a header.
+    name: the name in the header, or, without a header, one that the draft gives.
     dtype: the type in the contract: bigint, double or string.
     null_tokens: the texts of this column that mean "missing"; the empty text is one of them if it occurs.
     unreadable: texts that are not of the type, most frequent first; their rows would be refused.
@@ -72,7 +72,7 @@ class ColumnSample:
     def has_decimal_commas(self) -> bool:
         return (
             bool(self.values)
-            and all(_DECIMAL_COMMA.fullmatch(v) or _WHOLE.fullmatch(v) for v in self.counts)
+            and all(_DECIMAL_COMMA.fullmatch(v) or _WHOLE_NUMBER.fullmatch(v) for v in self.counts)
             and any("," in value for value in self.counts)
         )
 
@@ -110,10 +110,10 @@ def _number_type(name: str, numbers: Sequence[str]) -> str:
 
     An id that a tool saved as 10002.0 because other rows lack it is a whole number.
     """
-    whole = [text[:-2] if text.endswith(".0") and _names_an_id(name) else text for text in numbers]
-    if not all(_WHOLE.fullmatch(text) for text in whole):
+    digits = [text[:-2] if text.endswith(".0") and _names_an_id(name) else text for text in numbers]
+    if not all(_WHOLE_NUMBER.fullmatch(text) for text in digits):
         return "double"
-    return "bigint" if all(abs(int(text)) <= _LARGEST_BIGINT for text in whole) else "string"
+    return "bigint" if all(abs(int(text)) <= _LARGEST_BIGINT for text in digits) else "string"
 
 
 def _names_an_id(name: str) -> bool:

@@ -61,8 +61,11 @@ def test_a_channel_has_few_values_and_no_flag_is_one():
 
 def test_gains_are_named_outcomes_and_their_complements_come_last():
     columns = columns_of(
-        nonclk=["1", "1", "0", "1"], clk=["0", "0", "1", "0"], gender=["0", "1", "0", "1"], bought=["no", "no", "no", "yes"],
-    )  # fmt: skip
+        nonclk=["1", "1", "0", "1"],
+        clk=["0", "0", "1", "0"],
+        gender=["0", "1", "0", "1"],
+        bought=["no", "no", "no", "yes"],
+    )
     assert names(roles.gain_candidates(columns, set())) == ["clk", "bought", "nonclk"]
 
 
