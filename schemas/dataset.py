@@ -18,8 +18,11 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import schemas.datasets
+from schemas.candidates import USER_DAYS, ImpliedLabel, Sessions
 from schemas.contract import Column, Known, Role, SparkSql
-from schemas.contract_checks import (
+from schemas.days import checked_day
+from schemas.errors import UserError
+from schemas.logs.checks import (
     check_expression,
     check_files,
     check_known,
@@ -27,9 +30,7 @@ from schemas.contract_checks import (
     check_unique,
     columns_in,
 )
-from schemas.days import checked_day
-from schemas.errors import UserError
-from schemas.log_parts import Derived, Gain, Lookup, Outcome, RawColumn, RawFile, Refusal
+from schemas.logs.parts import Derived, Gain, Lookup, Outcome, RawColumn, RawFile, Refusal
 from schemas.quality import Quality
 from schemas.times import checked_zone
 
@@ -64,6 +65,10 @@ class Dataset:
     outcomes: the gains that separate rows report.
     notes: what a reader of a report must know about the labels.
     quality: the thresholds for a normal day.
+    sessions: how a user's exposures divide into sessions.
+    implied_label: the second label of methods on candidates; None if they predict the first gain alone.
+    items: columns known `with` the candidate; the exposures and gains of each of their values are counted in the table
+    `item_history`.
     """
 
     name: str
@@ -85,8 +90,11 @@ class Dataset:
     is_exposure: SparkSql = ""
     outcomes: tuple[Outcome, ...] = ()
     notes: tuple[str, ...] = field(default=())
-    # Not in repr: a changed repr makes the raw log be read again, and thresholds do not change how rows are read.
+    # Not in repr: a changed repr makes the raw log be read again, and these fields do not change how rows are read.
     quality: Quality = field(default=Quality(), repr=False)
+    sessions: Sessions = field(default=USER_DAYS, repr=False)
+    implied_label: ImpliedLabel | None = field(default=None, repr=False)
+    items: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         own_columns = {d.column.name: d for d in self.columns}
@@ -148,6 +156,7 @@ class Dataset:
             time = by_name.get(column.known_at or "")
             if time and (time.dtype != "bigint" or time.known is not Known.NEVER):
                 raise ValueError(f"{time.name} is the time of {column.name}: a bigint that is never an input")
+        self._check_candidates(by_name)
 
     def _check_quality(self) -> None:
         names = {d.column.name for d in self.columns}
@@ -193,6 +202,21 @@ class Dataset:
                     expressions.append((f"outcome {outcome.gain}, {field_name}", spark_sql, own_views))
         return tuple(expressions)
 
+    def _check_candidates(self, by_name: dict[str, Column]) -> None:
+        """Raises ValueError if sessions, implied label or items name a column that cannot serve."""
+        session_column = self.sessions.column
+        if session_column is not None and (
+            session_column not in by_name or by_name[session_column].known is not Known.BEFORE
+        ):
+            raise ValueError(f"sessions need a column known before, not {session_column}")
+        if self.implied_label is not None:
+            for name in (self.implied_label.first, self.implied_label.second):
+                if name not in self.gain_names:
+                    raise ValueError(f"the implied label names {name}, which is not a gain")
+        for name in self.items:
+            if name not in by_name or by_name[name].known is not Known.WITH:
+                raise ValueError(f"item {name} must be a column known with the candidate")
+
     @property
     def gain_names(self) -> tuple[str, ...]:
         return tuple(g.name for g in self.gains)
@@ -220,12 +244,12 @@ class Dataset:
         midnight = datetime.fromisoformat(checked_day(day)) + timedelta(days=1)
         return int(midnight.replace(tzinfo=ZoneInfo(self.timezone)).timestamp() * 1000)
 
-    def features(self, known: Known, *, static: bool = False) -> tuple[Column, ...]:
-        """The candidate feature columns that become known at `known`; static: those of the user's profile."""
+    def features(self, *known: Known, static: bool = False) -> tuple[Column, ...]:
+        """The candidate feature columns that become known at one of these; static: those of the user's profile."""
         return tuple(
             d.column
             for d in self.columns
-            if d.column.known is known and d.column.static is static and d.column.role is not Role.NONE
+            if d.column.known in known and d.column.static is static and d.column.role is not Role.NONE
         )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from schemas.contract import SparkSql
-from schemas.log_parts import Lookup, Outcome, RawFile
+from schemas.logs.parts import Lookup, Outcome, RawFile
 
 _TEXT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _REFERENCE = re.compile(r"(?<![\w.`])([A-Za-z_]\w*)\s*\.\s*(?:`([^`]*)`|([A-Za-z_]\w*))")
