@@ -29,7 +29,10 @@ from schemas.errors import UserError
 from schemas.tables import exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
-_READERS = ("files.py", "fingerprints.py", "lines.py", "plain_lines.py", "rows.py")
+_READERS = (
+    "expressions.py", "files.py", "fingerprints.py", "identity.py", "lines.py", "lookups.py", "outcomes.py",
+    "plain_lines.py", "rows.py",
+)  # fmt: skip
 _SHARE_OF_USUAL_DAY = 0.01
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read
 # Stored under these names in the index and in the fingerprints of inputs since its first version.
