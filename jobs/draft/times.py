@@ -146,8 +146,8 @@ def _epoch(values: Sequence[str]) -> TimeNotation | None:
     for unit, factor in _UNITS.items():
         plausible = [n for n in numbers if first.timestamp() <= n / factor < last.timestamp()]
         if len(plausible) >= 0.99 * len(numbers):
-            bounds = (datetime.fromtimestamp(n / factor, UTC) for n in (min(plausible), max(plausible)))
-            return TimeNotation(EPOCH, _UNIT_SECONDS[unit], unit, "", (), *bounds)
+            earliest, latest = (datetime.fromtimestamp(n / factor, UTC) for n in (min(plausible), max(plausible)))
+            return TimeNotation(EPOCH, _UNIT_SECONDS[unit], unit, first=earliest, last=latest)
     return None
 
 

@@ -24,7 +24,7 @@ _TRUE = frozenset({"1", "true", "t", "yes", "y", "1.0"})
 _LARGEST_UNREADABLE_SHARE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColumnSample:
     """The texts of one column in the sample.
 
@@ -99,6 +99,12 @@ def column_sample(name: str, texts: Sequence[str]) -> ColumnSample:
         return ColumnSample(name, tuple(texts), "string", frozenset(null_tokens))
     null_tokens |= null_among_numbers
     return ColumnSample(name, tuple(texts), _number_type(name, numbers), frozenset(null_tokens), tuple(unreadable))
+
+
+def shortened(text: str) -> str:
+    """A text of the log for a comment or a message: without control characters, at most 40 characters."""
+    printable = "".join(character if character.isprintable() else "?" for character in text)
+    return printable if len(printable) <= 40 else f"{printable[:37]}..."
 
 
 def is_number(text: str) -> bool:
