@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jobs.draft import roles
 from jobs.draft.expressions import column_name
+from jobs.draft.roles import LIKELY_USER
 from jobs.draft.tables import SideTable, Table, file_pattern, log_table, side_tables
 from jobs.draft.times import TimeNotation
 from jobs.draft.values import ColumnSample
@@ -90,7 +91,7 @@ def draft_of(name: str, tables: Sequence[Table]) -> Draft:
     log = log_table(tables)
     columns = tuple(column for column in log.columns if column.name)
     time = log.times[0].column
-    user = log.users[0].column if log.users else None
+    user = log.users[0].column if log.users and log.users[0].score >= LIKELY_USER else None
     events = roles.event_column(columns)
     sides = side_tables(log, tables)
     outcome_tables = tuple(outcome for side in sides if (outcome := _outcome_table(side)) is not None)

@@ -8,7 +8,6 @@ from jobs.draft.values import ColumnSample
 
 # The functions of schemas/times.py.
 _EPOCH_FUNCTIONS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
-_YES, _NO = "'1', '1.0', 'true', 't', 'yes', 'y'", "'0', '0.0', 'false', 'f', 'no', 'n'"
 
 
 def reference(view: str, name: str) -> str:
@@ -61,17 +60,19 @@ def time_function(notation: TimeNotation) -> str | None:
 def flag_expression(view: str, column: ColumnSample) -> str:
     """1 or 0; NULL for any other text."""
     source = reference(view, column.name)
-    if column.dtype != "string":
+    if column.dtype != "string" or column.flag_words is None:
         return f"cast({source} AS int)"
-    return f"CASE WHEN lower({source}) IN ({_YES}) THEN 1 WHEN lower({source}) IN ({_NO}) THEN 0 END"
+    no, yes = column.flag_words
+    return f"CASE lower({source}) WHEN '{yes}' THEN 1 WHEN '{no}' THEN 0 END"
 
 
 def flag_refusal(view: str, column: ColumnSample) -> tuple[str, str]:
     """The reason and the condition that refuse a row whose flag is neither yes nor no."""
     source = reference(view, column.name)
-    if column.dtype != "string":
+    if column.dtype != "string" or column.flag_words is None:
         return f"{column.name} is neither 0 nor 1", f"{source} NOT IN (0, 1)"
-    return f"{column.name} is neither yes nor no", f"lower({source}) NOT IN ({_YES}, {_NO})"
+    no, yes = column.flag_words
+    return f"{column.name} is neither {yes} nor {no}", f"lower({source}) NOT IN ('{yes}', '{no}')"
 
 
 def value_expression(view: str, column: ColumnSample, *, is_category: bool) -> str:

@@ -31,6 +31,7 @@ _DONE = {
     "conversion", "carts", "fav", "favorite", "like", "remove_from_cart", "install", "signup", "open", "opened",
 }  # fmt: skip
 _MOST_CHANNELS = 100
+LIKELY_USER = 3.0  # the score of a column whose name means a person or a device, and that is not often missing
 _FEWEST_ITEMS = 5
 _MOST_KEY_COLUMNS = 6
 _WORTH_A_COLUMN = 0.8  # a further column of the key leaves at most this share of the copies
