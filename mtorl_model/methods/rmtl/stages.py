@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from mtorl_model.data.candidate_rows import CandidateRows
+from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.device import choose_device
-from mtorl_model.data.session_batch import SessionBatch
+from mtorl_model.data.session_batch import SessionBatch, session_batches
 from mtorl_model.methods.common.multitask import MultiTaskNetwork
 from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig
 from mtorl_model.methods.rmtl.critics import (
@@ -52,8 +52,8 @@ def weighted_loss(p_NT: Tensor, label_NT: Tensor, weight_NT: Tensor | None = Non
 
 def train_actor(
     actor: MultiTaskNetwork,
-    train: CandidateRows,
-    valid: CandidateRows,
+    train: CandidateStore,
+    valid: CandidateStore,
     config: ActorTrainConfig,
     *,
     seed: int,
@@ -72,7 +72,7 @@ def train_actor(
         torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))  # of dropout
         actor.train()
         total, steps = torch.zeros((), device=device), 0
-        for batch in train.batches(config.batch_size, seed=seed, epoch=epoch):
+        for batch in session_batches(train, config.batch_size, seed=seed, epoch=epoch):
             total += _step(actor, optimizer, batch.to_device(str(device)), weight_of)
             steps += 1
         figures = {"train_loss": float(total) / steps, **validate(actor, valid)}
@@ -104,7 +104,7 @@ def _step(
 
 
 def train_critics(
-    actor: MultiTaskNetwork, train: CandidateRows, config: CriticConfig, *, batch_size: int, seed: int, device: str
+    actor: MultiTaskNetwork, train: CandidateStore, config: CriticConfig, *, batch_size: int, seed: int, device: str
 ) -> tuple[Critics, list[float]]:
     """Stage 1b: critics of the frozen actor, in evaluation mode, and the mean loss of each epoch."""
     torch.manual_seed(seed)
@@ -116,7 +116,7 @@ def train_critics(
 def refine_critics(
     critics: Critics,
     actor: MultiTaskNetwork,
-    train: CandidateRows,
+    train: CandidateStore,
     config: CriticConfig,
     *,
     batch_size: int,
@@ -130,7 +130,7 @@ def refine_critics(
     for epoch in range(config.critic_epochs):
         critics.train()
         total, steps = torch.zeros((), device=device), 0
-        for batch in train.batches(batch_size, seed=seed, epoch=epoch):
+        for batch in session_batches(train, batch_size, seed=seed, epoch=epoch):
             batch = batch.to_device(device)
             a_NT = actions(actor, batch)
             loss = critic_loss(critics, batch, a_NT, targets(target, batch, a_NT, config.gamma))
@@ -171,11 +171,11 @@ def loss_weights(critics: Critics, config: CriticConfig, *, seed: int) -> Weight
 
 
 @torch.no_grad()
-def predict(network: nn.Module, candidates: CandidateRows) -> npt.NDArray[np.float64]:
+def predict(network: nn.Module, candidates: CandidateStore) -> npt.NDArray[np.float64]:
     """(N, T): the probabilities of a network, which ends in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
-    parts = [np.zeros(candidates.label_NT[:0].shape)]
+    parts = [np.zeros(candidates.labels_NT[:0].shape)]
     for start in range(0, len(candidates), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         codes_NK = torch.from_numpy(candidates.categorical_NK[rows].astype(np.int64)).to(device)
@@ -184,12 +184,12 @@ def predict(network: nn.Module, candidates: CandidateRows) -> npt.NDArray[np.flo
     return np.concatenate(parts)
 
 
-def validate(actor: MultiTaskNetwork, valid: CandidateRows) -> dict[str, float]:
+def validate(actor: MultiTaskNetwork, valid: CandidateStore) -> dict[str, float]:
     """Log loss and AUC of each task, and their means over the tasks."""
     p_NT = predict(actor, valid)
     p_clipped_NT = np.clip(p_NT, SMALLEST, 1 - SMALLEST)
-    losses_NT = -np.log(np.where(valid.label_NT > 0, p_clipped_NT, 1 - p_clipped_NT))
-    aucs = [auc(label_N, p_N) for label_N, p_N in zip(valid.label_NT.T, p_NT.T, strict=True)]
+    losses_NT = -np.log(np.where(valid.labels_NT > 0, p_clipped_NT, 1 - p_clipped_NT))
+    aucs = [auc(label_N, p_N) for label_N, p_N in zip(valid.labels_NT.T, p_NT.T, strict=True)]
     return {"valid_loss": float(losses_NT.mean()), "valid_auc": float(np.mean(aucs))}
 
 

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from candidate_rows import store_of
 from torch import Tensor
 
-from mtorl_model.data.candidate_rows import CandidateRows
-from mtorl_model.data.session_batch import SessionBatch
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.session_batch import SessionBatch, session_batch
 from mtorl_model.methods.common.multitask import CandidateSizes, MultiTaskNetwork, NetworkConfig
 from mtorl_model.methods.rmtl.config import CriticConfig
 from mtorl_model.methods.rmtl.critics import (
@@ -46,13 +47,13 @@ class Fixed(MultiTaskNetwork):
         return self.p_by_code[categorical_NK[:, 0]][:, None].expand(-1, self.sizes.tasks)
 
 
-def chain(p: list[float], sessions: int, seed: int = 0) -> CandidateRows:
+def chain(p: list[float], sessions: int, seed: int = 0) -> CandidateStore:
     """Sessions that pass through the states 0, 1, ..., with the labels' probability of each."""
     code_N = np.tile(np.arange(len(p), dtype=np.int32), sessions)
     label_N = np.random.default_rng(seed).random(len(code_N)) < np.array(p)[code_N]
     session_N = np.repeat(np.arange(sessions), len(p))
     numbers_NF = np.zeros((len(code_N), 0), np.float32)
-    return CandidateRows(code_N[:, None], numbers_NF, label_N[:, None].astype(np.float32), session_N, session_N)
+    return store_of(session_N, code_N[:, None], numbers_NF, label_N[:, None], (len(p),))
 
 
 def learned_values(p: list[float], a: list[float], gamma: float, sessions: int, **settings: object) -> list[float]:
@@ -60,7 +61,7 @@ def learned_values(p: list[float], a: list[float], gamma: float, sessions: int, 
     rows, actor = chain(p, sessions), Fixed(a)
     config = CriticConfig(gamma=gamma, **{**SMALL, **settings})
     critics, _ = train_critics(actor, rows, config, batch_size=2048, seed=0, device="cpu")
-    batch = rows.batch(slice(0, len(p)))
+    batch = session_batch(rows, slice(0, len(p)))
     with torch.no_grad():
         return critics(batch.categorical_NK, batch.numeric_NF, actions(actor, batch))[:, 0].tolist()
 
@@ -70,8 +71,10 @@ def cross_entropy(p: float, a: float) -> float:
 
 
 def test_a_the_value_of_a_single_step_is_minus_its_expected_cross_entropy() -> None:
-    rate = float(chain([0.3], 20_000).label_NT.mean())
-    (value,) = learned_values([0.3], [0.45], 0.0, 20_000, critic_change=1e-5, critic_epochs=20)
+    rate = float(chain([0.3], 20_000).labels_NT.mean())
+    (value,) = learned_values(
+        [0.3], [0.45], 0.0, 20_000, critic_change=1e-5, critic_epochs=8, critic_learning_rate=4e-3
+    )
     assert value == pytest.approx(-cross_entropy(rate, 0.45), abs=0.005)
 
 

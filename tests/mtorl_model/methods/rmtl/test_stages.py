@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from candidate_rows import store_of
 
-from mtorl_model.data.candidate_rows import CandidateRows
-from mtorl_model.data.session_batch import SessionBatch
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.session_batch import SessionBatch, session_batch, session_batches
 from mtorl_model.methods.common.multitask import CandidateSizes, MultiTaskNetwork, NetworkConfig, build_network
 from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig
 from mtorl_model.methods.rmtl.critics import Critics
@@ -29,7 +30,7 @@ def network_of(name: str = "mmoe") -> MultiTaskNetwork:
     return build_network(NetworkConfig(name, embedding=3, bottom=(8,), tower=(4,), experts=2, dropout=0.2), SIZES)
 
 
-def random_rows(rows: int, seed: int = 0) -> CandidateRows:
+def random_rows(rows: int, seed: int = 0) -> CandidateStore:
     """Labels that depend on the inputs; sessions of random lengths."""
     rng = np.random.default_rng(seed)
     codes_NK = np.stack([rng.integers(0, size, rows) for size in SIZES.vocabulary], axis=1).astype(np.int32)
@@ -39,7 +40,7 @@ def random_rows(rows: int, seed: int = 0) -> CandidateRows:
     second_N = click_N & (rng.random(rows) < 0.5)
     label_NT = np.stack([click_N, second_N], axis=1).astype(np.float32)
     session_N = np.cumsum(rng.random(rows) < 0.4)
-    return CandidateRows(codes_NK, numbers_NF, label_NT, session_N, session_N // 3)
+    return store_of(session_N, codes_NK, numbers_NF, label_NT, SIZES.vocabulary)
 
 
 def gradients(actor: MultiTaskNetwork, batch: SessionBatch, weight_of: object = None) -> dict[str, torch.Tensor]:
@@ -58,7 +59,7 @@ def critics_of(actor: MultiTaskNetwork, weighting: str = "critics", **settings: 
 
 @pytest.mark.parametrize("name", ["esmm", "mmoe", "ple"])
 def test_c_without_values_or_lambda_the_gradients_are_those_of_stage_1a_bit_for_bit(name: str) -> None:
-    actor, batch = network_of(name), random_rows(80).batch()
+    actor, batch = network_of(name), session_batch(random_rows(80))
     expected = gradients(actor, batch)
     critics, config = critics_of(actor, value_weight=0.0)
     unweighted = gradients(actor, batch, loss_weights(critics, config, seed=0))
@@ -73,7 +74,7 @@ def test_c_without_values_or_lambda_the_gradients_are_those_of_stage_1a_bit_for_
 
 
 def test_c_equal_weights_give_the_same_direction() -> None:
-    actor, batch = network_of(), random_rows(80).batch()
+    actor, batch = network_of(), session_batch(random_rows(80))
     expected = gradients(actor, batch)
     doubled = gradients(actor, batch, lambda batch, p_NT: torch.full_like(p_NT, 2.0))
     for key, gradient in expected.items():
@@ -81,7 +82,7 @@ def test_c_equal_weights_give_the_same_direction() -> None:
 
 
 def test_d_weights_are_at_least_1_and_do_not_read_labels() -> None:
-    actor, batch = network_of(), random_rows(200).batch()
+    actor, batch = network_of(), session_batch(random_rows(200))
     critics, config = critics_of(actor)
     weight_of, p_NT = loss_weights(critics, config, seed=0), actor(batch.categorical_NK, batch.numeric_NF).detach()
     weight_NT = weight_of(batch, p_NT)
@@ -92,7 +93,7 @@ def test_d_weights_are_at_least_1_and_do_not_read_labels() -> None:
 
 
 def test_d_no_gradient_reaches_the_critics_and_they_use_no_dropout() -> None:
-    actor, batch = network_of(), random_rows(80).batch()
+    actor, batch = network_of(), session_batch(random_rows(80))
     critics, config = critics_of(actor)
     critics.train()
     weight_of = loss_weights(critics, config, seed=0)
@@ -108,7 +109,7 @@ def weights(weighting: str, batch: SessionBatch, q_NT: torch.Tensor, reward_NT: 
 
 
 def test_i_the_controls_keep_the_weights_that_they_should() -> None:
-    batch = random_rows(50).batch()
+    batch = session_batch(random_rows(50))
     q_NT, reward_NT = -torch.rand(50, 2), -torch.rand(50, 2)
     own_NT = weights("critics", batch, q_NT, reward_NT)
     torch.testing.assert_close(own_NT, 1 - 0.7 * q_NT)
@@ -156,7 +157,7 @@ def test_training_stops_without_improvement() -> None:
 def test_every_session_is_in_one_batch_and_whole() -> None:
     rows = random_rows(700)
     rows.numeric_NF[:, 0] = np.arange(700)
-    batches = list(rows.batches(64, seed=0, epoch=3))
+    batches = list(session_batches(rows, 64, seed=0, epoch=3))
     assert min(len(batch.is_last_N) for batch in batches) >= 64
     assert len(batches) > 5
     row_N = np.concatenate([batch.numeric_NF[:, 0].numpy().astype(int) for batch in batches])
@@ -165,9 +166,9 @@ def test_every_session_is_in_one_batch_and_whole() -> None:
     np.testing.assert_array_equal(np.concatenate([batch.is_last_N for batch in batches]), rows.is_last_N[row_N])
     steps_N = np.diff(row_N)[~rows.is_last_N[row_N][:-1]]
     assert (steps_N == 1).all()  # the exposures of a session stay in their order
-    other = next(iter(rows.batches(64, seed=0, epoch=4)))
+    other = next(iter(session_batches(rows, 64, seed=0, epoch=4)))
     assert not np.array_equal(other.numeric_NF[:, 0], batches[0].numeric_NF[:, 0])
-    first = list(rows.take(slice(0, 5)).batches(64, seed=0, epoch=0))
+    first = list(session_batches(rows.take(np.arange(5)), 64, seed=0, epoch=0))
     assert [len(batch.is_last_N) for batch in first] == [5]
 
 
@@ -178,7 +179,7 @@ def test_auc_counts_pairs_and_ties() -> None:
 
 
 def test_a_network_is_not_changed_by_its_prediction_as_a_weight() -> None:
-    actor, batch = network_of(), random_rows(80).batch()
+    actor, batch = network_of(), session_batch(random_rows(80))
     critics, config = critics_of(actor)
     before = copy.deepcopy(critics.state_dict())
     loss_weights(critics, config, seed=0)(batch, torch.full((80, 2), 0.3))
