@@ -17,7 +17,7 @@ def candidate_store(
     task_names: tuple[str, ...] = ("click", "click_long_view"),
     seed: int = 0,
 ) -> CandidateStore:
-    """A row for each entry of `session`, one user a session, with random inputs and labels."""
+    """A row for each entry of `session`, each session with its own user, with random inputs and labels."""
     rng = np.random.default_rng(seed)
     session_N = np.asarray(session, np.int64)
     rows = len(session_N)
