@@ -127,8 +127,7 @@ class SingleTask(MultiTaskNetwork):
 
     def build(self) -> None:
         sizes = self.sizes._replace(tasks=1)
-        others = range(1, self.sizes.tasks)
-        self.further_inputs = nn.ModuleList(Inputs(self.config, sizes) for _ in others)
+        self.further_inputs = nn.ModuleList(Inputs(self.config, sizes) for _ in range(1, self.sizes.tasks))
         self.bottoms = self.for_each_task(self.inputs.size, self.config.bottom, output=False)
         self.add_towers()
 
@@ -214,8 +213,8 @@ class Extraction(nn.Module):
         groups = torch.stack(outputs, dim=1).chunk(len(inputs), dim=1)
         shared_NXD = groups[-1]
         outputs = [
-            gate(x_ND, torch.cat([own_NXD, shared_NXD], dim=1))
-            for gate, x_ND, own_NXD in zip(self.gates, inputs[:-1], groups[:-1], strict=True)
+            gate(x_ND, torch.cat([task_NXD, shared_NXD], dim=1))
+            for gate, x_ND, task_NXD in zip(self.gates, inputs[:-1], groups[:-1], strict=True)
         ]
         if self.shared_gate is not None:
             outputs.append(self.shared_gate(inputs[-1], torch.cat(groups, dim=1)))
@@ -241,15 +240,15 @@ class PLE(MultiTaskNetwork):
 
 
 class Transfer(nn.Module):
-    """A task's representation and what the task before it passes on, weighted by attention."""
+    """A task's representation and the information of the task before it, weighted by attention."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.passed_on = perceptron(size, (size,), dropout=0.0, batch_norm=False)
         self.query, self.key, self.value = (nn.Linear(size, size, bias=False) for _ in range(3))
 
-    def forward(self, own_ND: Tensor, previous_ND: Tensor) -> Tensor:
-        pair_N2D = torch.stack([own_ND, self.passed_on(previous_ND)], dim=1)
+    def forward(self, task_ND: Tensor, previous_ND: Tensor) -> Tensor:
+        pair_N2D = torch.stack([task_ND, self.passed_on(previous_ND)], dim=1)
         score_N2 = (self.query(pair_N2D) * self.key(pair_N2D)).sum(dim=2) / pair_N2D.shape[2] ** 0.5
         return torch.einsum("np,npd->nd", score_N2.softmax(dim=1), self.value(pair_N2D))
 
@@ -268,8 +267,8 @@ class AITM(MultiTaskNetwork):
     def represent(self, x_NE: Tensor) -> list[Tensor]:
         first, *further = (bottom(x_NE) for bottom in self.bottoms)
         outputs = [first]
-        for transfer, own_ND in zip(self.transfers, further, strict=True):
-            outputs.append(transfer(own_ND, outputs[-1]))
+        for transfer, task_ND in zip(self.transfers, further, strict=True):
+            outputs.append(transfer(task_ND, outputs[-1]))
         return outputs
 
 

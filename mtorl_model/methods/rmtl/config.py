@@ -10,7 +10,7 @@ from schemas.json_config import JsonConfig, require
 
 @dataclass(frozen=True, slots=True)
 class CriticConfig(JsonConfig):
-    """The critics and what their values are used for. The defaults are those of section 4.1 of the paper."""
+    """The critics and the use of their values. The defaults are those of section 4.1 of the paper."""
 
     gamma: float = 0.95  # discount of the next exposure's reward; the published code has 0.9
     # Share of the online critics that a step moves into the targets. The paper moves 0.8, the published code 0.2.

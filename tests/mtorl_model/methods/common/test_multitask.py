@@ -1,4 +1,4 @@
-"""The multi-task networks: formulas, sharing, and equality with torch-rechub where it is installed."""
+"""The multi-task networks: formulas, sharing, and equality with torch-rechub, if it is installed."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -127,8 +127,8 @@ def _reference(name: str, rechub: object, features: Sequence[object], towers: li
         return rechub.PLE(features, kinds, 2, 2, 2, bottom, towers)
     if name == "aitm":
         return rechub.AITM(features, 2, bottom, towers)
-    whole = {"dims": [12, 8, 6, 4], "activation": "relu", "dropout": 0.0}
-    return rechub.ESMM(features[:1], features[1:], whole, whole)
+    layers = {"dims": [12, 8, 6, 4], "activation": "relu", "dropout": 0.0}
+    return rechub.ESMM(features[:1], features[1:], layers, layers)
 
 
 def _copy(name: str, network: MultiTaskNetwork, reference: nn.Module) -> None:
@@ -161,14 +161,14 @@ def _copy(name: str, network: MultiTaskNetwork, reference: nn.Module) -> None:
         for bottom, expected in zip(network.bottoms, reference.bottoms, strict=True):
             _copy_layers(bottom, expected)
         transfer, attention = network.transfers[0], reference.aits[0]
-        for own, expected in ((transfer.query, attention.q_layer), (transfer.key, attention.k_layer)):
-            own.load_state_dict(expected.state_dict())
+        for linear, expected in ((transfer.query, attention.q_layer), (transfer.key, attention.k_layer)):
+            linear.load_state_dict(expected.state_dict())
         transfer.value.load_state_dict(attention.v_layer.state_dict())
-        linear, norm = reference.info_gates[0].mlp[0], reference.info_gates[0].mlp[1]
+        passed, norm = reference.info_gates[0].mlp[0], reference.info_gates[0].mlp[1]
         scale_D = norm.weight / (norm.running_var + norm.eps).sqrt()
         with torch.no_grad():
-            transfer.passed_on[0].weight.copy_(linear.weight * scale_D[:, None])
-            transfer.passed_on[0].bias.copy_((linear.bias - norm.running_mean) * scale_D + norm.bias)
+            transfer.passed_on[0].weight.copy_(passed.weight * scale_D[:, None])
+            transfer.passed_on[0].bias.copy_((passed.bias - norm.running_mean) * scale_D + norm.bias)
 
 
 @pytest.mark.parametrize("name", ["shared", "esmm", "mmoe", "ple", "aitm"])

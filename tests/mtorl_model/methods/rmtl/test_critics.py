@@ -57,7 +57,7 @@ def chain(p: list[float], sessions: int, seed: int = 0) -> CandidateStore:
 
 
 def learned_values(p: list[float], a: list[float], gamma: float, sessions: int, **settings: object) -> list[float]:
-    """Q of each state, learned from so many sessions."""
+    """Q of each state, learned from that number of sessions."""
     rows, actor = chain(p, sessions), Fixed(a)
     config = CriticConfig(gamma=gamma, **{**SMALL, **settings})
     critics, _ = train_critics(actor, rows, config, batch_size=2048, seed=0, device="cpu")
@@ -154,13 +154,13 @@ def test_g_critics_that_start_far_from_0_still_learn() -> None:
     a_NT = actions(actor, batch)
     target_NT = rewards(a_NT, batch.label_NT)
     optimizer = torch.optim.Adam(critics.parameters(), lr=0.05)
-    before = critic_loss(critics, batch, a_NT, target_NT).item()
+    initial = critic_loss(critics, batch, a_NT, target_NT).item()
     for _ in range(200):
         optimizer.zero_grad()
         critic_loss(critics, batch, a_NT, target_NT).backward()
         optimizer.step()
     assert critics(batch.categorical_NK, batch.numeric_NF, a_NT).max() < -0.2
-    assert critic_loss(critics, batch, a_NT, target_NT).item() < before / 2
+    assert critic_loss(critics, batch, a_NT, target_NT).item() < initial / 2
 
 
 def test_the_value_reads_the_prediction_and_is_never_above_0() -> None:
@@ -174,11 +174,11 @@ def test_the_value_reads_the_prediction_and_is_never_above_0() -> None:
 
 def test_critics_start_from_the_actors_vectors_and_leave_the_actor_alone() -> None:
     actor = Fixed([0.3, 0.5, 0.8])
-    before = copy.deepcopy(actor.state_dict())
+    initial = copy.deepcopy(actor.state_dict())
     torch.testing.assert_close(critics_of(actor).inputs.state_dict(), actor.inputs.state_dict())
     config = CriticConfig(critic_epochs=2, **SMALL)
     train_critics(actor, chain([0.3, 0.6, 0.1], 50), config, batch_size=32, seed=0, device="cpu")
-    torch.testing.assert_close(actor.state_dict(), before, rtol=0, atol=0)
+    torch.testing.assert_close(actor.state_dict(), initial, rtol=0, atol=0)
 
 
 def test_training_stops_after_two_epochs_with_little_change() -> None:

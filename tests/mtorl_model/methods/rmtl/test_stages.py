@@ -44,7 +44,7 @@ def random_rows(rows: int, seed: int = 0) -> CandidateStore:
 
 
 def gradients(actor: MultiTaskNetwork, batch: SessionBatch, weight_of: object = None) -> dict[str, torch.Tensor]:
-    """Of one step in training mode, with the same dropout each time."""
+    """The gradients of one step in training mode, with the same dropout each time."""
     torch.manual_seed(1)
     actor.train().zero_grad()
     p_NT = actor(batch.categorical_NK, batch.numeric_NF)
@@ -111,12 +111,12 @@ def weights(weighting: str, batch: SessionBatch, q_NT: torch.Tensor, reward_NT: 
 def test_i_the_controls_keep_the_weights_that_they_should() -> None:
     batch = session_batch(random_rows(50))
     q_NT, reward_NT = -torch.rand(50, 2), -torch.rand(50, 2)
-    own_NT = weights("critics", batch, q_NT, reward_NT)
-    torch.testing.assert_close(own_NT, 1 - 0.7 * q_NT)
-    torch.testing.assert_close(weights("constant", batch, q_NT, reward_NT), own_NT.mean(dim=0).expand(50, 2))
+    weight_NT = weights("critics", batch, q_NT, reward_NT)
+    torch.testing.assert_close(weight_NT, 1 - 0.7 * q_NT)
+    torch.testing.assert_close(weights("constant", batch, q_NT, reward_NT), weight_NT.mean(dim=0).expand(50, 2))
     permuted_NT = weights("permuted", batch, q_NT, reward_NT)
-    torch.testing.assert_close(permuted_NT.sort(dim=0).values, own_NT.sort(dim=0).values)
-    assert not torch.equal(permuted_NT, own_NT)
+    torch.testing.assert_close(permuted_NT.sort(dim=0).values, weight_NT.sort(dim=0).values)
+    assert not torch.equal(permuted_NT, weight_NT)
     assert torch.equal(weights("retrained", batch, q_NT, reward_NT), torch.ones(50, 2))
     return_NT = discounted_returns(reward_NT, batch.is_last_N, 0.5)
     torch.testing.assert_close(weights("return", batch, q_NT, reward_NT), 1 - 0.7 * return_NT)
@@ -166,8 +166,8 @@ def test_every_session_is_in_one_batch_and_whole() -> None:
     np.testing.assert_array_equal(np.concatenate([batch.is_last_N for batch in batches]), rows.is_last_N[row_N])
     steps_N = np.diff(row_N)[~rows.is_last_N[row_N][:-1]]
     assert (steps_N == 1).all()  # the exposures of a session stay in their order
-    other = next(iter(session_batches(rows, 64, seed=0, epoch=4)))
-    assert not np.array_equal(other.numeric_NF[:, 0], batches[0].numeric_NF[:, 0])
+    next_epoch = next(iter(session_batches(rows, 64, seed=0, epoch=4)))
+    assert not np.array_equal(next_epoch.numeric_NF[:, 0], batches[0].numeric_NF[:, 0])
     first = list(session_batches(rows.take(np.arange(5)), 64, seed=0, epoch=0))
     assert [len(batch.is_last_N) for batch in first] == [5]
 
@@ -181,6 +181,6 @@ def test_auc_counts_pairs_and_ties() -> None:
 def test_a_network_is_not_changed_by_its_prediction_as_a_weight() -> None:
     actor, batch = network_of(), session_batch(random_rows(80))
     critics, config = critics_of(actor)
-    before = copy.deepcopy(critics.state_dict())
+    initial = copy.deepcopy(critics.state_dict())
     loss_weights(critics, config, seed=0)(batch, torch.full((80, 2), 0.3))
-    assert all(torch.equal(weight, before[key]) for key, weight in critics.state_dict().items())
+    assert all(torch.equal(weight, initial[key]) for key, weight in critics.state_dict().items())
