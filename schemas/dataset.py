@@ -129,14 +129,14 @@ class Dataset:
         self._check_quality()
 
     def _check_questions(self) -> None:
-        """Raises ValueError for a draft that nobody has answered yet: one line with all of its open questions."""
+        """Raises ValueError for a draft whose questions are open: one line that names all of them."""
         named = [(name, spark_sql) for name, spark_sql, _ in self.expressions]
         is_zone_open = self.timezone == UNANSWERED or any(f"'{UNANSWERED}'" in spark_sql for _, spark_sql in named)
         questions = ["the time zone"] if is_zone_open else []
         questions += [name for name, spark_sql in named if spark_sql == UNANSWERED]
         if columns := [d.column.name for d in self.columns if d.column.known is Known.UNANSWERED]:
-            more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
-            questions.append(f"when the values are known of {', '.join(columns[:8])}{more}")
+            remaining = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+            questions.append(f"when the values are known of {', '.join(columns[:8])}{remaining}")
         if questions:
             raise ValueError(f"this is a draft with open questions (docs/own-log.md): {'; '.join(questions)}")
 

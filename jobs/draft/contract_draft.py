@@ -1,4 +1,4 @@
-"""The choices of a draft: which table is the log, which columns have which role, and what stays an open question."""
+"""The choices of a draft: which table is the log, the roles of its columns, and the open questions."""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class OutcomeTable:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the sample suggests. None and empty: no column is a candidate, so it is an open question."""
+    """The choices that the sample suggests. None and empty: no column is a candidate, so it is an open question."""
 
     name: str
     log: Table
@@ -58,23 +58,23 @@ class Draft:
 
     @property
     def raw_columns(self) -> tuple[ColumnSample, ...]:
-        """The log's columns that are read: all but a saved index, which has no name."""
+        """The log's columns that are read. A saved index has no name and is not one of them."""
         return tuple(column for column in self.log.columns if column.name)
 
     @property
     def gain_names(self) -> tuple[str, ...]:
         """Names of all gains: of the yes-or-no columns, of the log's outcome rows, of the outcome tables."""
-        taken = set(RESERVED)
+        used_names = set(RESERVED)
         words = self.events.outcomes if self.events else ()
-        return tuple(column_name(g, taken) for g in (*self.gains, *words, *(o.gain for o in self.outcome_tables)))
+        return tuple(column_name(g, used_names) for g in (*self.gains, *words, *(o.gain for o in self.outcome_tables)))
 
     @property
     def views(self) -> dict[Table, str]:
         """The view of each raw file of the contract."""
-        views, taken = {self.log: "log"}, {"log"}
+        views, used_names = {self.log: "log"}, {"log"}
         for side in (*(outcome.side for outcome in self.outcome_tables), *self.lookups):
             stem = side.table.file_names[0].split(".")[0].rstrip("0123456789_-")
-            views[side.table] = column_name(stem, taken).lower()
+            views[side.table] = column_name(stem, used_names).lower()
         return views
 
     @property
@@ -98,13 +98,13 @@ def draft_of(name: str, tables: Sequence[Table]) -> Draft:
     lookups = tuple(side for side in sides if side not in {outcome.side for outcome in outcome_tables})
 
     gains, complements = _gains(columns, log)
-    taken = {*log.notations, *gains, *complements, *([user] if user else []), *([events.column] if events else [])}
-    channels = roles.channel_candidates(columns, taken)
+    used_names = {*log.notations, *gains, *complements, *([user] if user else []), *([events.column] if events else [])}
+    channels = roles.channel_candidates(columns, used_names)
     # Without a user, an outcome cannot be matched with its exposure.
     events = events if user else None
     match = roles.outcome_match(columns, user, events, {*log.notations}) if events and user else ()
     key = roles.key_columns(columns, user, time, {*gains, *complements})
-    key = roles.Key(_with(key.columns, *match, *(outcome.side.log_key for outcome in outcome_tables)), key.copies)
+    key = roles.Key(_joined(key.columns, *match, *(outcome.side.log_key for outcome in outcome_tables)), key.copies)
     return Draft(
         name, log, {table: file_pattern(table, tables) for table in tables}, time, user,
         channels[0].column if channels and channels[0].score > 0 else None,
@@ -136,7 +136,7 @@ def _outcome_table(side: SideTable) -> OutcomeTable | None:
     return OutcomeTable(side, gain, side.table.times[0].column) if gain else None
 
 
-def _with(columns: tuple[str, ...], *more_columns: str) -> tuple[str, ...]:
+def _joined(columns: tuple[str, ...], *more_columns: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*columns, *more_columns)))
 
 

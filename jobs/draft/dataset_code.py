@@ -100,7 +100,7 @@ def _gain_reason(draft: Draft) -> str:
     reasons = [f"{name} (yes in {draft.log.column(name).true_share:.2%})" for name in draft.gains]
     if draft.events:
         counts = draft.log.column(draft.events.column).counts
-        reasons += [f"{word} ({counts[word]:,} rows of their own)" for word in draft.events.outcomes]
+        reasons += [f"{word} ({counts[word]:,} separate rows)" for word in draft.events.outcomes]
     reasons += [f"{o.gain} (rows of {o.side.table.file_names[0]})" for o in draft.outcome_tables]
     text = f"The outcomes, each with its weight in the reward: {'; '.join(reasons) or 'no column'}."
     if draft.complements:
@@ -138,9 +138,9 @@ def _file_outcome(draft: Draft, outcome: OutcomeTable) -> Call:
 
 
 def _columns(draft: Draft) -> list[Argument]:
-    taken = set(RESERVED) | {name.lower() for name in draft.gain_names}
-    # An outcome that is reported by rows of its own also has the column of its time.
-    taken |= {f"{name.lower()}_at_ms" for name in draft.gain_names}
+    used_names = set(RESERVED) | {name.lower() for name in draft.gain_names}
+    # An outcome that separate rows report also has the column of its time.
+    used_names |= {f"{name.lower()}_at_ms" for name in draft.gain_names}
     arguments = [_gain_column(draft, name, raw) for name, raw in zip(draft.gain_names, draft.gains, strict=False)]
     if not draft.gain_names:
         column = call("Column", '"gain"', '"int"', '"1 if the exposure was a success, otherwise 0"', QUESTION)
@@ -148,11 +148,11 @@ def _columns(draft: Draft) -> list[Argument]:
     user = draft.log.column(draft.user) if draft.user else None
     for raw in _feature_columns(draft):
         static = user is not None and is_constant_per_user(raw, user)
-        arguments.append(_feature(raw, "log", column_name(raw.name, taken), static=static))
+        arguments.append(_feature(raw, "log", column_name(raw.name, used_names), static=static))
     for side in draft.lookups:
         for raw in side.table.columns:
             if raw.name not in ("", side.key) and len(raw.counts) > 1:
-                name = column_name(raw.name, taken)
+                name = column_name(raw.name, used_names)
                 arguments.append(_feature(raw, draft.views[side.table], name, static=side.log_key == draft.user))
     for name, doc in (("hour", "hour of the exposure, 0-23"), ("weekday", "day of the week, Monday 0")):
         column = call("Column", quoted(name), '"int"', quoted(doc), "Known.BEFORE", role="Role.CATEGORICAL")
@@ -183,7 +183,7 @@ def _feature_columns(draft: Draft) -> list[ColumnSample]:
 
 
 def _useless(draft: Draft) -> dict[str, str]:
-    """The log's columns that are no features, each with the reason."""
+    """The log's columns that cannot be features, each with the reason."""
     reasons = {}
     for column in draft.raw_columns:
         if column.name in draft.log.notations and column.name != draft.time:

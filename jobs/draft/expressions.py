@@ -15,14 +15,14 @@ def reference(view: str, name: str) -> str:
     return f"{view}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"{view}.`{name}`"
 
 
-def column_name(name: str, taken: set[str]) -> str:
-    """The name of a column of `exposures` for a raw column, different from the taken ones; it is added to them."""
+def column_name(name: str, used_names: set[str]) -> str:
+    """The name of a column of `exposures` for a raw column, different from the used names; it is added to them."""
     word = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "column"
     word = word if word[0].isalpha() else f"column_{word}"
     unique, number = word, 2
-    while unique.lower() in taken:
+    while unique.lower() in used_names:
         unique, number = f"{word}_{number}", number + 1
-    taken.add(unique.lower())
+    used_names.add(unique.lower())
     return unique
 
 

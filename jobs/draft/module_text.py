@@ -58,13 +58,13 @@ def _docstring(draft: Draft) -> list[str]:
 
 def _imports(draft: Draft, dataset: str) -> list[str]:
     file_formats = {_FORMATS[table.file_format] for table in draft.views if table.file_format in _FORMATS}
-    called = {name for name in ("Lookup", "Outcome", "Refusal") if f"{name}(" in dataset}
+    helpers = {name for name in ("Lookup", "Outcome", "Refusal") if f"{name}(" in dataset}
     notations = [draft.notation, *(outcome.side.table.notations[outcome.time] for outcome in draft.outcome_tables)]
     functions = {"hour_of", "weekday_of"} | {name for n in notations if (name := time_function(n)) is not None}
     is_open = draft.notation.is_naive or f" {_UNANSWERED}" in dataset or f"={_UNANSWERED}" in dataset
     modules = {
         "schemas.contract": {"Column", "Known", "Role"} | ({_UNANSWERED} if is_open else set()),
-        "schemas.dataset": {"Dataset", "Derived", "Gain", "RawColumn", "RawFile", *called, *file_formats},
+        "schemas.dataset": {"Dataset", "Derived", "Gain", "RawColumn", "RawFile", *helpers, *file_formats},
         "schemas.times": functions,
     }
     return [f"from {module} import {', '.join(sorted(names, key=_import_order))}" for module, names in modules.items()]
@@ -78,7 +78,7 @@ def _import_order(name: str) -> tuple[int, str]:
 def _start() -> list[str]:
     return [
         *comment_lines(
-            "The times count seconds from the start of the log. Any day serves as its first, if nobody knows it."
+            "The times count seconds from the start of the log. If its first day is unknown, any day serves."
         ),
         "START_S = 1_483_228_800  # 2017-01-01 UTC",
     ]
@@ -129,7 +129,7 @@ def _raw_column(column: ColumnSample) -> Call:
 
 
 def _facts(column: ColumnSample) -> str:
-    """What a person needs to recognise a column, in one line."""
+    """The facts by which a person recognises a column, in one line."""
     distinct = len(column.counts)
     if not distinct:
         return "always missing in the sample"

@@ -169,8 +169,8 @@ def outcome_match(columns: Sequence[ColumnSample], user: str, events: Events, ex
         is_id = column.dtype != "double" and len(column.counts) >= _FEWEST_ITEMS and not column.missing_share
         if is_id and column.name not in {user, events.column, *excluded} and not _SESSION.search(column.name.lower()):
             shared[column.name] = _shared_outcomes(columns, (user, column.name), events)
-    most = max(shared.values(), default=0)
-    distinct = {c.name: len(c.counts) for c in columns if most and 2 * shared.get(c.name, 0) >= most}
+    largest = max(shared.values(), default=0)
+    distinct = {c.name: len(c.counts) for c in columns if largest and 2 * shared.get(c.name, 0) >= largest}
     return (user, max(distinct, key=lambda name: distinct[name])) if distinct else (user,)
 
 

@@ -110,7 +110,7 @@ def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
 
 
 def _pattern_of(name: str) -> str:
-    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: what follows a digit may change."""
+    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: the part after a digit may change."""
     stem, dot, ending = name.partition(".")
     if re.search(r"\d", ending) and not re.search(r"\d", stem):  # imp.20130612.txt
         ending = ending.partition(".")[2]
