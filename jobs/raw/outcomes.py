@@ -20,7 +20,6 @@ from schemas.dataset import Dataset
 OUTCOME = "_outcome"
 JOINED = "_joined"  # of an outcome: JOINED_ROW or DUPLICATE; null for exposures and quarantined rows
 JOINED_ROW, DUPLICATE = "joined", "duplicate"
-_DS = "ds"
 _KEY, _IS_OUTCOME, _IS_QUARANTINED = "_key", "_is_outcome", "_is_quarantined"
 _HOUR_MS = 3_600_000
 
@@ -30,6 +29,11 @@ def matches(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(outcome.match for outcome in dataset.outcomes))
 
 
+def join_days(dataset: Dataset) -> int:
+    """The most days by which an outcome's row can be later than its exposure."""
+    return max((outcome.days_later for outcome in dataset.outcomes), default=0)
+
+
 def match_column(number: int) -> str:
     return f"_match_{number}"
 
@@ -37,8 +41,8 @@ def match_column(number: int) -> str:
 def join_outcomes(rows: DataFrame, dataset: Dataset) -> DataFrame:
     """The rows with the gains of the outcomes that belong to them, and with JOINED.
 
-    A joined outcome gets the day of its exposure, and one that belongs to no exposure a REASON. Rows must include all
-    that may be joined: those of dataset.outcome_days before and after the days that are published.
+    An outcome that belongs to no exposure gets a REASON. rows: all that may be joined with those of the days that are
+    published, so those of join_days(dataset) days before and after them as well.
     """
     rows = rows.withColumn(JOINED, F.lit(None).cast("string"))
     for number, match in enumerate(matches(dataset)):
@@ -83,7 +87,7 @@ def whole_groups(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.Tab
 
 
 def join_sorted(table: pa.Table, within_ms: Mapping[str, int]) -> pa.Table:
-    """The rows with gains and their times, JOINED, REASON and ds of outcomes.
+    """The rows with gains and their times, and JOINED and REASON of outcomes.
 
     table: whole groups, sorted by _key, _is_quarantined, exposed_at_ms, _is_outcome, exposure_id. An outcome belongs to
     the last exposure before it in its group that is at most within_ms older; copies of an exposure count as one.
@@ -111,7 +115,7 @@ def join_sorted(table: pa.Table, within_ms: Mapping[str, int]) -> pa.Table:
 
     for name in within_ms:
         table = _with_gain(table, name, number, is_exposure, belongs & (gain == name), time)
-    return _with_fates(table, within_ms, is_outcome, belongs, repeats, owner)
+    return _with_fates(table, within_ms, is_outcome, belongs, repeats)
 
 
 def _with_gain(
@@ -135,19 +139,17 @@ def _with_fates(
     is_outcome: np.ndarray,
     belongs: np.ndarray,
     repeats: np.ndarray,
-    owner: np.ndarray,
 ) -> pa.Table:
     is_repeat = is_outcome & repeats
     fate = np.where(is_repeat, DUPLICATE, np.where(belongs, JOINED_ROW, None))
     joined = pc.if_else(pa.array(is_outcome), pa.array(fate, pa.string()), table.column(JOINED))
-    day = pc.if_else(pa.array(belongs), table.column(_DS).take(pa.array(owner)), table.column(_DS))
     gain = table.column(OUTCOME)
     reason = table.column(REASON)
     for name, limit in within_ms.items():
         is_lone = pc.and_(pa.array(is_outcome & ~belongs & ~is_repeat), pc.fill_null(pc.equal(gain, name), False))
         text = f"no exposure for this {name} in the {limit // _HOUR_MS} hours before it"
         reason = pc.if_else(is_lone, pa.scalar(text), reason)
-    for name, column in ((JOINED, joined), (_DS, day), (REASON, reason)):
+    for name, column in ((JOINED, joined), (REASON, reason)):
         table = _replaced(table, name, column)
     return table
 

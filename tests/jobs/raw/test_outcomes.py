@@ -13,7 +13,7 @@ HOUR_MS = 3_600_000
 WITHIN_MS = {"cart": 2 * HOUR_MS, "buy": 5 * HOUR_MS}
 SCHEMA = pa.schema([
     ("_key", pa.int64()), ("_is_quarantined", pa.bool_()), ("exposed_at_ms", pa.int64()), ("_is_outcome", pa.bool_()),
-    ("exposure_id", pa.int64()), (OUTCOME, pa.string()), (REASON, pa.string()), ("ds", pa.string()),
+    ("exposure_id", pa.int64()), (OUTCOME, pa.string()), (REASON, pa.string()),
     ("cart", pa.int32()), ("cart_at_ms", pa.int64()), ("buy", pa.int32()), ("buy_at_ms", pa.int64()),
     (JOINED, pa.string()),
 ])  # fmt: skip
@@ -24,7 +24,7 @@ def row(key, hour, row_id, outcome=None, reason=None, cart_at=None):
     return {
         "_key": key, "_is_quarantined": reason is not None, "exposed_at_ms": hour * HOUR_MS,
         "_is_outcome": outcome is not None, "exposure_id": row_id, OUTCOME: outcome, REASON: reason,
-        "ds": f"day {hour // 24}", "cart": int(cart_at is not None) if is_exposure else None,
+        "cart": int(cart_at is not None) if is_exposure else None,
         "cart_at_ms": None if cart_at is None else cart_at * HOUR_MS, "buy": 0 if is_exposure else None,
     }  # fmt: skip
 
@@ -52,10 +52,10 @@ def naive(rows):
             owner = None
         row_id = (r["_key"], r["exposed_at_ms"], r["exposure_id"], r[OUTCOME])
         if row_id in outcomes_read:
-            fates.append((r[OUTCOME], DUPLICATE, owner["ds"] if owner else r["ds"]))
+            fates.append((r[OUTCOME], DUPLICATE))
             continue
         outcomes_read.add(row_id)
-        fates.append((r[OUTCOME], JOINED_ROW if owner else None, owner["ds"] if owner else r["ds"]))
+        fates.append((r[OUTCOME], JOINED_ROW if owner else None))
         if owner:
             place = (owner["_key"], owner["exposed_at_ms"], owner["exposure_id"], f"{r[OUTCOME]}_at_ms")
             times[place] = min(times.get(place, r["exposed_at_ms"]), r["exposed_at_ms"])
@@ -78,7 +78,7 @@ def test_outcomes_join_as_a_search_row_by_row_joins_them(seed):
 
     assert len(result) == len(rows)
     outcomes = [r for r in result if r[OUTCOME] and r["_is_quarantined"] is False]
-    assert Counter((r[OUTCOME], r[JOINED], r["ds"]) for r in outcomes) == Counter(fates)
+    assert Counter((r[OUTCOME], r[JOINED]) for r in outcomes) == Counter(fates)
     assert {r[REASON] for r in outcomes if r[JOINED] is None} <= {
         "no exposure for this cart in the 2 hours before it", "no exposure for this buy in the 5 hours before it"
     }  # fmt: skip
