@@ -19,8 +19,8 @@ class DayRequest:
     """The days that a run requests: a range, each end None if it is open, or all days up to one.
 
     code: the code version that must have built a day for it to be fresh; None for any.
-    accept_few_rows: a last day is built although it has few of its usual rows (LogCalendar). A day that a range names is
-    built in any case.
+    accept_few_rows: a last day is built although it has few of its usual rows (LogCalendar). A day that a range
+    names is built in any case.
     """
 
     first: str | None = None

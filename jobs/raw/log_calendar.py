@@ -5,8 +5,8 @@ add years of empty days. The log is the part that the lake has days of, or else 
 
 In this part a day has come once it has enough rows for its usual size, or once a later day has come. The usual size is
 the median of the same weekday in the four weeks before, or else of the latest days with rows. The first day of a log
-has no usual size. Enough is the share below which the audit would stop the day as a broken delivery (Quality.lost_rows). Days
-that are published, or excused by the contract, have come as well.
+has no usual size. With fewer rows, the audit would stop the day as a broken delivery (Quality.lost_rows). Days that are
+published, or excused by the contract, have come as well.
 """
 
 from collections.abc import Mapping, Sequence
