@@ -20,6 +20,7 @@ from schemas.dataset import Dataset
 OUTCOME = "_outcome"
 JOINED = "_joined"  # of an outcome: JOINED_ROW or DUPLICATE; null for exposures and quarantined rows
 JOINED_ROW, DUPLICATE = "joined", "duplicate"
+NO_EXPOSURE = "no exposure for this"  # the beginning of the reason of an outcome that belongs to none
 _KEY, _IS_OUTCOME, _IS_QUARANTINED = "_key", "_is_outcome", "_is_quarantined"
 _HOUR_MS = 3_600_000
 
@@ -147,7 +148,7 @@ def _with_fates(
     reason = table.column(REASON)
     for name, limit in within_ms.items():
         is_lone = pc.and_(pa.array(is_outcome & ~belongs & ~is_repeat), pc.fill_null(pc.equal(gain, name), False))
-        text = f"no exposure for this {name} in the {limit // _HOUR_MS} hours before it"
+        text = f"{NO_EXPOSURE} {name} in the {limit // _HOUR_MS} hours before it"
         reason = pc.if_else(is_lone, pa.scalar(text), reason)
     for name, column in ((JOINED, joined), (REASON, reason)):
         table = _replaced(table, name, column)

@@ -40,6 +40,10 @@ def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFile
     jobs.raw.outcomes as well.
     """
     try:
+        dataset.check()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    try:
         parts = [_log_rows(spark, dataset, files)] if dataset.log.view in files else []
         for file in dataset.outcome_files:
             if file.view in files:
