@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.device import choose_device
@@ -30,9 +31,9 @@ class Member:
     curves: list[Curve] = field(default_factory=list)
     critic_losses: list[float] = field(default_factory=list)
 
-
-def sizes_of(store: CandidateStore) -> CandidateSizes:
-    return CandidateSizes(store.cardinalities, len(store.numeric_names), len(store.task_names))
+    def parts(self) -> dict[str, nn.Module]:
+        """The network and the critics by name."""
+        return {"network": self.network} | ({} if self.critics is None else {"critics": self.critics})
 
 
 def untrained(config: RMTLConfig, sizes: CandidateSizes, seed: int) -> Member:
@@ -44,6 +45,7 @@ def untrained(config: RMTLConfig, sizes: CandidateSizes, seed: int) -> Member:
 
 def train_member(
     config: RMTLConfig,
+    sizes: CandidateSizes,
     train: CandidateStore,
     valid: CandidateStore,
     *,
@@ -53,7 +55,7 @@ def train_member(
     after_epoch: AfterEpoch = None,
 ) -> Member:
     """Stages 1a, 1b and 2; without a weighting stage 1a alone. checkpoint: a file, of this training only."""
-    member, device = untrained(config, sizes_of(train), seed), str(choose_device(config.train.device))
+    member, device = untrained(config, sizes, seed), str(choose_device(config.train.device))
     saved = load_checkpoint(checkpoint, identity) if checkpoint else None
     if saved is None:
         member.curves = [train_actor(member.network, train, valid, config.train, seed=seed, after_epoch=after_epoch)]
