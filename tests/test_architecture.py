@@ -26,7 +26,11 @@ MAY_IMPORT = {
     "jobs.drift": "schemas lakehouse jobs.quality",
     "jobs.reports": "schemas lakehouse jobs.quality jobs.drift",
     "jobs.generator": "schemas features",
-    "jobs": "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator",
+    "jobs.draft": "schemas",  # neither Spark nor torch: a newcomer waits for it
+    "jobs": (
+        "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator "
+        "jobs.draft"
+    ),
     #
     "mtorl_model.data": "schemas lakehouse features",
     "mtorl_model.training": "schemas lakehouse mtorl_model.data",

@@ -25,7 +25,7 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (RAW must name the folder that holds the raw {dataset.name} files)")
     files = {}
-    for layout in (dataset.log, *(lookup.file for lookup in dataset.lookups)):
+    for layout in dataset.raw_files:
         paths = sorted({p for pattern in layout.patterns for p in folder.glob(pattern) if p.is_file()})
         if not paths:
             raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
@@ -36,7 +36,7 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
 
 
 def raw_paths(files: Mapping[str, RawFiles]) -> list[Path]:
-    """The paths of the log files and of all lookup files."""
+    """The paths of the log files and of all outcome and lookup files."""
     return [path for group in files.values() for path in group.paths]
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DATASETS = ["kuairand"]
 
 # Writes its name and arguments to the file CALLS. FAIL_<name> in the environment is the message with which it fails.
-# It does not end before the file that HOLD_<name> names is gone.
+# It does not end before the file that HOLD_<name> names is gone. While the file that SKIP_<name> names exists, it finds
+# nothing to do.
 STUB = """
 import os, pathlib, sys, time
 name = pathlib.Path(sys.argv[0]).stem
@@ -22,6 +22,9 @@ def value(flag):
     return sys.argv[sys.argv.index(flag) + 1]
 while os.path.exists(os.environ.get("HOLD_" + name, "")):
     time.sleep(0.2)
+if os.path.exists(os.environ.get("SKIP_" + name, "")):
+    print("nothing to do: the log has no rows of this day")
+    sys.exit(3)
 if name == "generate_log" and "FAIL_generate_log" not in os.environ:
     pathlib.Path(value("--out")).mkdir(parents=True)
 if name == "log_days":
@@ -64,7 +67,8 @@ class Checkout:
         return subprocess.run(
             ["make", *arguments],
             cwd=self.root,
-            env={**inherited, "CALLS": str(self.root / "calls.txt"), **environment},
+            # Airflow takes seconds to store the DAGs of other datasets.
+            env={**inherited, "CALLS": str(self.root / "calls.txt"), "MTORL_DATASETS": "kuairand", **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -80,14 +84,11 @@ class Checkout:
 
 
 def make_checkout(root: Path) -> Checkout:
-    """Copy the project to `root`. It has only the DAGs of kuairand: Airflow takes seconds to store those of others."""
+    """Copy the project to `root`, without what the stubs replace."""
     for folder in ("bin", "dags", "schemas", "lakehouse"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("Makefile", "requirements.txt"):
         shutil.copy(ROOT / file, root / file)
-    dags = root / "dags" / "mtorl.py"
-    assert "in dataset_names():" in dags.read_text()
-    dags.write_text(dags.read_text().replace("in dataset_names():", f"in {DATASETS}:"))
     (root / ".venv").symlink_to(Path(sys.prefix))
     for package, names in (("jobs", JOBS), ("mtorl_model", MODEL)):
         (root / package).mkdir()
