@@ -60,10 +60,10 @@ def fit_tastes(record: ClickRecord, actions: int, *, most_users: int = MOST_USER
     def loss() -> "Tensor":
         search.zero_grad()
         total = (((start_P - prior_mean_P) / prior_std_P) ** 2).sum() / 2 / exposures
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         for part in parts:  # one after another, so that the tensors of a part fit into the processor's cache
             value = -log_likelihood(_Constants.from_vector(start_P, actions), part) / exposures
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             total = total.detach() + value.detach()
         return total
 
@@ -107,9 +107,11 @@ class _Steps(NamedTuple):
         elapsed_NT = np.where(has_previous_NT, np.diff(at_ms_NT, axis=1, prepend=0), 0).astype(np.float64)
         is_repeated_NT = has_previous_NT & (np.diff(channel_NT, axis=1, prepend=NO_EXPOSURE) == 0)
         first_user_T = np.searchsorted(count_N, length - np.arange(length)).tolist()
-        floats = (click_NT, elapsed_NT, is_repeated_NT, ~has_previous_NT)
-        tensors = (torch.tensor(array.astype(np.float64)) for array in floats)
-        return cls(torch.tensor(channel_NT), *tensors, first_user_T)
+        click, elapsed, is_repeated, is_first = (
+            torch.tensor(array_NT.astype(np.float64))
+            for array_NT in (click_NT, elapsed_NT, is_repeated_NT, ~has_previous_NT)
+        )
+        return cls(torch.tensor(channel_NT), click, elapsed, is_repeated, is_first, first_user_T)
 
 
 class _Constants(NamedTuple):
