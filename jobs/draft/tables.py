@@ -110,7 +110,10 @@ def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
 
 
 def _pattern_of(name: str) -> str:
-    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: the part after a digit may change."""
+    """imp.*.txt of imp.20130612.txt, events*.csv of events.csv.gz: the part after a digit may change.
+
+    A pattern matches compressed files as well, so it does not name their ending.
+    """
     stem, dot, ending = name.partition(".")
     if re.search(r"\d", ending) and not re.search(r"\d", stem):  # imp.20130612.txt
         ending = ending.partition(".")[2]
@@ -120,7 +123,7 @@ def _pattern_of(name: str) -> str:
 
 
 def _without_compression(ending: str) -> str:
-    return f"{_escaped(re.sub(r'[.]?(?:gz|zst|zstd)$', '', ending))}*" if ending else ""
+    return _escaped(re.sub(r"[.]?(?:gz|zst|bz2|xz)$", "", ending))
 
 
 def _escaped(text: str) -> str:
