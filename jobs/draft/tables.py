@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
@@ -98,6 +98,22 @@ def side_tables(log: Table, tables: Sequence[Table]) -> list[SideTable]:
     """The other tables that have a key: a column that is unique there and has the log's name, or part of it."""
     matches = (_side_table(log, table) for table in tables if table is not log)
     return [match for match in matches if match is not None]
+
+
+def with_equal_key_types(tables: Sequence[Table]) -> list[Table]:
+    """The tables with text columns for keys that are numbers in one of two tables and words in the other."""
+    log = log_table(tables)
+    words: dict[Table, set[str]] = {table: set() for table in tables}
+    for side in side_tables(log, tables):
+        if side.table.column(side.key).dtype != log.column(side.log_key).dtype:
+            words[side.table].add(side.key)
+            words[log].add(side.log_key)
+    return [_with_words(table, names) for table, names in words.items()]
+
+
+def _with_words(table: Table, names: set[str]) -> Table:
+    columns = (replace(column, dtype="string") if column.name in names else column for column in table.columns)
+    return replace(table, columns=tuple(columns))
 
 
 def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def contract_in(text: str) -> Dataset:
 
 
 def answered(text: str, **answers: str) -> str:
-    """The text with the same answer for each question about `known`, and the given ones for the other questions."""
+    """The text with one answer to all questions about `known`, and the given answers to the others."""
     for name, answer in answers.items():
         text = text.replace(f"{name}=UNANSWERED", f"{name}={answer!r}")
         text = text.replace(f"{name} = UNANSWERED", f"{name} = {answer!r}")
@@ -59,12 +59,15 @@ def write_events(folder):
 
 
 def write_impressions_and_clicks(folder):
-    """Without a header in the impressions, which only their width and the file names tell apart."""
+    """Two tab-separated files with compact local times."""
     impressions = [
-        f"{START + timedelta(minutes=k):%Y%m%d%H%M%S}\tb{k:04}\tcookie{k % 30}\t{k % 3 + 1}" for k in range(200)
+        f"{START + timedelta(minutes=k):%Y%m%d%H%M%S}\tb{k:04}\tcookie{k % 30}\t{k % 3 + 1}\t{k % 7}"
+        for k in range(200)
     ]
     clicks = [f"b{k:04}\t{START + timedelta(minutes=k + 1):%Y%m%d%H%M%S}" for k in range(0, 200, 9)]
-    (folder / "imp.20240330.txt").write_text("\n".join(["timestamp\tbidid\tcookie_id\texchange", *impressions]) + "\n")
+    (folder / "imp.20240330.txt").write_text(
+        "\n".join(["timestamp\tbidid\tcookie_id\texchange\tregion", *impressions]) + "\n"
+    )
     (folder / "clk.20240330.txt").write_text("\n".join(["bidid\tclicked_at", *clicks]) + "\n")
 
 
@@ -166,7 +169,19 @@ def test_a_placeholder_of_unknown_users_is_no_user(tmp_path):
 def test_text_from_the_log_cannot_become_code(tmp_path):
     rows = [f'{1_711_833_300 + k},u{k % 30},"a\'b""c\\",{k % 2}' for k in range(100)]
     rows += [f"{1_711_833_900 + k},u{k % 30},x,{k % 2}" for k in range(100)]
-    (tmp_path / "we\"ird'.csv").write_text("\n".join(["ts,user,slot (\\n),click", *rows]) + "\n")
+    (tmp_path / "we\"ird'.csv").write_text("\n".join(["ts,user,slot's `(\\n),click", *rows]) + "\n")
     dataset = contract_in(answered(drafted(tmp_path)))
-    assert dataset.channel == "log.`slot (\\n)`"
+    assert dataset.channel == "log.`slot's ``(\\n)`"
     assert dataset.log.patterns == ("we\"ird'*.csv",)
+
+
+def test_a_key_that_is_a_number_in_one_file_and_a_word_in_the_other_is_text_in_both(tmp_path):
+    rows = [f"{1_711_833_300 + k},{k % 30},{('top', 'side')[k % 2]},{k % 5 // 4}" for k in range(100)]
+    (tmp_path / "log.csv").write_text("\n".join(["ts,user_id,slot,click", *rows]) + "\n")
+    users = [f"{k},{20 + k}" for k in range(30)] + ["guest,0", "robot,0"]
+    (tmp_path / "users.csv").write_text("\n".join(["user_id,age", *users]) + "\n")
+    dataset = contract_in(answered(drafted(tmp_path)))
+    assert dataset.user_id.column.dtype == "string"
+    assert {column.dtype for file in dataset.raw_files for column in file.columns if column.name == "user_id"} == {
+        "string"
+    }
