@@ -90,10 +90,10 @@ def _channels(exposures: DataFrame) -> list[str]:
 
 
 def actions_of(dataset: Dataset, channels: Sequence[str], days: Sequence[str]) -> list[str]:
-    """The channels that a policy chooses among: the contract's; without any, those of the training users, by name.
+    """The channels that a policy chooses among: as listed in the contract, else those of the training users, by name.
 
-    channels: those in the exposures of training users on these days. Raises UserError for fewer than two, which leave
-    nothing to choose, and for more than MAX_ACTIONS.
+    channels: those in the exposures of training users on these days. Raises UserError for fewer than two and for more
+    than MAX_ACTIONS.
     """
     shown = [channel for channel in channels if not dataset.channels or channel in dataset.channels]
     span = f"from {days[0]} to {days[-1]}"

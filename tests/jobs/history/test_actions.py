@@ -1,4 +1,4 @@
-"""The channels that a policy chooses among, and the logs that leave it nothing to choose."""
+"""The channels that a policy chooses among, and the logs without a choice."""
 
 from dataclasses import replace
 
