@@ -28,6 +28,7 @@ from schemas.tables.prequential import prequential
 from schemas.tables.promotions import PROMOTIONS_TABLE
 from schemas.tables.quarantine import QUARANTINE_TABLE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
+from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
 DAY = "2017-01-02"
@@ -78,7 +79,7 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         table, rows = sample("feature_spec", dataset)
         write_partition(lake, table, dataset, rows)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
-    if name in ("channel_policies", "user_reward_ranks", "budget_plan"):
+    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "budget_plan"):
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -213,6 +214,11 @@ def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
     ]
 
 
+def _user_embeddings(dataset: Dataset) -> tuple[Table, Rows]:
+    table = user_embeddings(dataset)
+    return table, [_filled(table.columns, user_id=user, embedding=[0.5, float(user)]) for user in range(4)]
+
+
 def _channel_allocation(dataset: Dataset) -> tuple[Table, Rows]:
     return channel_allocation(dataset), [
         {"channel": "ab"[k], "position": k, "exposures": 10, "gained": 4, "reliable": 10, "cost_nano": 5,
@@ -254,6 +260,7 @@ _SAMPLES = {
     "sequences": _sequences,
     "channel_policies": _channel_policies,
     "user_reward_ranks": _user_reward_ranks,
+    "user_embeddings": _user_embeddings,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
     "prequential": _prequential,
