@@ -95,19 +95,19 @@ def actions_of(dataset: Dataset, channels: Sequence[str], days: Sequence[str]) -
     channels: those in the exposures of training users on these days. Raises UserError for fewer than two and for more
     than MAX_ACTIONS.
     """
-    shown = [channel for channel in channels if not dataset.channels or channel in dataset.channels]
+    names_in_log = [channel for channel in channels if not dataset.channels or channel in dataset.channels]
     span = f"from {days[0]} to {days[-1]}"
-    if len(shown) < 2:
+    if len(names_in_log) < 2:
         in_log = (
-            f"all exposures of training users {span} are in the channel {shown[0]!r}"
-            if shown
+            f"all exposures of training users {span} are in the channel {names_in_log[0]!r}"
+            if names_in_log
             else f"no exposure of a training user {span} has a channel"
         )
         raise UserError(
             f"{dataset.name}: {in_log}, and a policy needs at least 2 channels: choose days with more channels, or "
             "another channel in the contract"
         )
-    actions = list(dataset.channels) or shown
+    actions = list(dataset.channels) or names_in_log
     if len(actions) > MAX_ACTIONS:
         raise UserError(
             f"{dataset.name}: {len(actions)} channels {span}, and a policy chooses among {MAX_ACTIONS} at most: choose "

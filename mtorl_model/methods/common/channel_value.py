@@ -90,7 +90,7 @@ class ChannelValues:
     @classmethod
     def fit(cls, labels: LabelRows, record_AK: Ints, config: ValueConfig) -> "ChannelValues":
         """Fit on labels of training users. record_AK: the columns of the features that belong to each channel."""
-        channels, labels = len(record_AK), labels.of_known_channels()
+        channels, labels = len(record_AK), labels.known_channels()
         is_effect = has_enough_drawn(labels, channels)
         rows = labels.take(labels.propensity_N > 0) if is_effect else labels
         count_A = np.bincount(rows.action_N, minlength=channels)
@@ -109,7 +109,7 @@ class ChannelValues:
         propensity are used. With less than half of the labels of the calibration nothing changes, because the personal
         part of models that were fitted on fewer labels would be noisier than the calibration assumes.
         """
-        labels = labels.of_known_channels()
+        labels = labels.known_channels()
         rows = labels.take(labels.propensity_N > 0) if self.is_effect else labels
         if len(rows.action_N) < self.labels / 2:
             return self

@@ -28,7 +28,7 @@ class LabelRows(NamedTuple):
         chosen: dict[str, Any] = {name: array[rows] for name, array in self._asdict().items() if name != "prediction"}
         return LabelRows(**chosen, prediction=self.prediction.take(rows) if self.prediction else None)
 
-    def of_known_channels(self) -> "LabelRows":
+    def known_channels(self) -> "LabelRows":
         """The labels whose channel the feature spec knows."""
         return self.take(self.action_N >= 0)
 

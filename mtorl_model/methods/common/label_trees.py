@@ -89,7 +89,7 @@ class LabelTrees:
 
 
 def _fit_channel(labels: LabelRows, config: TreesConfig) -> Trees | int:
-    labels = labels.of_known_channels()
+    labels = labels.known_channels()
     channels = np.unique(labels.action_N)
     if len(channels) < 2:
         return int(channels.max(initial=0))  # without any known channel, every channel is as good as the first
