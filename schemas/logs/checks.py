@@ -30,11 +30,18 @@ def check_known(names: Iterable[str], known: Collection[str], kind: str) -> None
             raise ValueError(f"{kind} names {name!r}, which is not one of: {', '.join(known)}")
 
 
-def check_expression(spark_sql: SparkSql, views: Mapping[str, Collection[str] | None]) -> None:
+def check_expression(name: str, spark_sql: SparkSql, views: Mapping[str, Collection[str] | None]) -> None:
     """Raises ValueError for an expression with an open quote or bracket, or with a name that no view has.
 
-    views: the columns of each view; None if only Spark can know them.
+    name: what the expression is for. views: the columns of each view; None if only Spark can know them.
     """
+    try:
+        _check_text(spark_sql, views)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _check_text(spark_sql: SparkSql, views: Mapping[str, Collection[str] | None]) -> None:
     code = _TEXT.sub("''", spark_sql)
     if not code.strip():
         raise ValueError("the expression is empty")
