@@ -113,6 +113,6 @@ def _named(days: list[str]) -> str:
     return days[0] if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"
 
 
-def _files(index: RawIndex, days: list[str], of_files: Container[str] | None = None) -> str:
-    names = [name for name in sorted(index.files_with(days)) if of_files is None or name in of_files]
+def _files(index: RawIndex, days: list[str], file_names: Container[str] | None = None) -> str:
+    names = [name for name in sorted(index.files_with(days)) if file_names is None or name in file_names]
     return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")

@@ -194,7 +194,7 @@ def test_one_row_of_a_clock_that_runs_ahead_does_not_show_that_the_days_before_i
     write_file(raw, "2024-06-01", [sent("bob", "2024-06-01", 10)])
     assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-05-20") == EXIT_NOT_YET
     assert "so far no row of 2024-05-20" in capsys.readouterr().out
-    # The row itself does not show that its day has come. A person may say so.
+    # The row itself does not show that its day has come. A person may confirm it.
     assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-06-01") == EXIT_NOT_YET
     line = capsys.readouterr().out
     assert "so far 1 of the usual 200 rows of 2024-06-01; if no more come: make backfill DATASET=shop" in line
