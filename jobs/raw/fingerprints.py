@@ -3,8 +3,8 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.raw.joins.outcomes import OUTCOME
 from jobs.raw.lines import RAW, REASON, SOURCE
-from jobs.raw.outcomes import OUTCOME
 from jobs.raw.rows import DS
 
 HASH = "_hash"

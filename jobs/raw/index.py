@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.raw.files import RawFiles
+from jobs.raw.joins.outcomes import join_days
 from jobs.raw.log_calendar import LogCalendar
-from jobs.raw.outcomes import join_days
 from lakehouse.files import file_sha256
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
@@ -32,8 +32,8 @@ from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = (
-    "expressions.py", "files.py", "fingerprints.py", "identity.py", "lines.py", "lookups.py", "outcomes.py",
-    "plain_lines.py", "rows.py",
+    "expressions.py", "files.py", "fingerprints.py", "identity.py", "joins/*.py", "lines.py", "plain_lines.py",
+    "rows.py",
 )  # fmt: skip
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read
 # Stored under these names in the index and in the fingerprints of inputs since its first version.
@@ -274,6 +274,7 @@ def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
         if view not in event_views(dataset)
         for path in group.paths
     }
-    modules = [*(Path(__file__).with_name(name) for name in _READERS), Path(exposures.__file__)]
+    modules = [path for name in _READERS for path in sorted(Path(__file__).parent.glob(name))]
+    modules.append(Path(exposures.__file__))
     code = [file_sha256(path) for path in modules]
     return hashlib.sha256(json.dumps([lookups, repr(dataset), code], sort_keys=True).encode()).hexdigest()[:32]

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from jobs.raw.exposures import exposure_rows, exposures_in, quarantined_rows
 from jobs.raw.index import RawIndex
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
 from jobs.raw.log import RawLog
-from jobs.raw.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
 from jobs.raw.rows import DS
 from jobs.spark.partitions import day_chunks, publish_days, read_published
 from jobs.spark.progress import describe_job

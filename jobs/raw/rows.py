@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from jobs.raw.expressions import explain_contract_fault
 from jobs.raw.files import RawFiles
 from jobs.raw.identity import identity
+from jobs.raw.joins.lookups import read_lookup
+from jobs.raw.joins.outcomes import OUTCOME, match_column, matches
 from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
-from jobs.raw.lookups import read_lookup
-from jobs.raw.outcomes import OUTCOME, match_column, matches
 from schemas.contract import SparkSql
 from schemas.dataset import Dataset, Outcome, RawColumn, RawFile
 from schemas.errors import UserError
@@ -37,7 +37,7 @@ def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFile
     Columns: those of the table `exposures` (in a quarantined row and in an outcome only exposure_id is sure to be
     filled), DS (the day in the dataset's own calendar, null if the time cannot be read), REASON (null in a usable row),
     RAW (the row as it is in the file), SOURCE (the name of its file). If the dataset has outcomes, those of
-    jobs.raw.outcomes as well.
+    jobs.raw.joins.outcomes as well.
     """
     try:
         dataset.check()

@@ -6,8 +6,8 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, OUTCOME, join_sorted, whole_groups
 from jobs.raw.lines import REASON
-from jobs.raw.outcomes import DUPLICATE, JOINED, JOINED_ROW, OUTCOME, join_sorted, whole_groups
 
 HOUR_MS = 3_600_000
 WITHIN_MS = {"cart": 2 * HOUR_MS, "buy": 5 * HOUR_MS}
