@@ -123,7 +123,8 @@ def _outcomes_by_day(
 ) -> dict[str, tuple[int, int]]:
     """For each day, how many of its outcomes belong to an exposure, and how many are repeated rows.
 
-    Outcomes of removed files were joined when they were published, or are in the published quarantine.
+    Outcomes of removed files were joined when they were published, or are in the published quarantine; repeated ones
+    among them count as joined.
     """
     counts: dict[str, Counter[str]] = {day: Counter() for day in days}
     for row in rows.where(F.col(JOINED).isNotNull()).groupBy(DS, JOINED).count().collect():
