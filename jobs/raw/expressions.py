@@ -3,6 +3,7 @@
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import NullType, NumericType
 
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError
@@ -27,6 +28,15 @@ def explain_contract_fault(spark: SparkSession, dataset: Dataset, error: Analysi
         except AnalysisException as expression_error:
             return UserError(f"dataset {dataset.name}, {name}: {_sentence(expression_error)} in: {spark_sql}")
     return UserError(f"dataset {dataset.name}: {_sentence(error)}")
+
+
+def require_numbers(frame: DataFrame, dataset: Dataset) -> None:
+    """Raises UserError if an expression that must be a number is a text: Spark would stop at the first other text."""
+    for name in _NUMBERS:
+        (field,) = frame.select(F.expr(getattr(dataset, name))).schema.fields
+        if not isinstance(field.dataType, NumericType | NullType):
+            kind = field.dataType.simpleString()
+            raise UserError(f"dataset {dataset.name}, {name}: it must be a number, and is a {kind}: use try_cast")
 
 
 def _empty_views(spark: SparkSession, dataset: Dataset) -> dict[str, DataFrame]:

@@ -10,7 +10,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.raw.expressions import explain_contract_fault
+from jobs.raw.expressions import explain_contract_fault, require_numbers
 from jobs.raw.files import RawFiles
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import read_lookup
@@ -70,6 +70,7 @@ def _log_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFile
         if not lookup.optional:
             reasons.append(F.when(F.col(f"{view}.{lookup.key}").isNull(), f"unknown {lookup.noun}"))
         reasons.append(F.concat(F.lit(f"the {lookup.noun}'s own row: "), F.col(f"{view}.{REASON}")))
+    require_numbers(log, dataset)
     reasons += [F.when(F.expr(refusal.spark_sql), refusal.reason) for refusal in dataset.refusals]
     # Two rules for every log, in addition to its contract: a row without a day would be lost, and a cost beyond the
     # limit would stop the job.
