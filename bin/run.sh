@@ -45,6 +45,7 @@ flock --nonblock 9 || die "another make run is working on the lake $LAKE: wait f
 # One Airflow home per lake, so that runs on different lakes do not share a database. `make up` uses another home.
 airflow_environment "$ROOT/.airflow/run-$(printf '%s' "$LAKE" | sha256sum | cut -c 1-12)"
 export MTORL_DEADLINE_HOURS=0 # nobody waits for a schedule here
+export MTORL_DATASETS="$DATASET" # Airflow stores every DAG that it loads, twice for each DAG that it runs
 LOG="$AIRFLOW_HOME/run.log"
 migrate_airflow_database "$LOG"
 : >"$LOG"

@@ -13,6 +13,7 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import schemas.datasets
+from schemas.candidates import USER_DAYS, ImpliedLabel, Sessions
 from schemas.contract import Column, Known, Role, SparkSql
 from schemas.days import checked_day
 from schemas.errors import UserError
@@ -135,6 +136,10 @@ class Dataset:
     outcome_days: for this many days after an exposure, its row may be delivered again with a new gain.
     notes: what a reader of a report must know about the labels.
     quality: the thresholds for a normal day.
+    sessions: how a user's exposures divide into sessions.
+    implied_label: the second label of methods on candidates; None if they predict the first gain alone.
+    items: columns known `with` the candidate; the exposures and gains of each of their values are counted in the table
+    `item_history`.
     """
 
     name: str
@@ -154,8 +159,11 @@ class Dataset:
     propensity: SparkSql = "cast(NULL AS double)"
     outcome_days: int = 0
     notes: tuple[str, ...] = field(default=())
-    # Not in repr: a changed repr makes the raw log be read again, and thresholds do not change how rows are read.
+    # Not in repr: a changed repr makes the raw log be read again, and these fields do not change how rows are read.
     quality: Quality = field(default=Quality(), repr=False)
+    sessions: Sessions = field(default=USER_DAYS, repr=False)
+    implied_label: ImpliedLabel | None = field(default=None, repr=False)
+    items: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -173,6 +181,7 @@ class Dataset:
                 raise ValueError(f"dataset {self.name}: {column.name} needs its time column and must be a gain")
             if column.static and column.known is not Known.BEFORE:
                 raise ValueError(f"dataset {self.name}: profile column {column.name} must be known before")
+        self._check_candidates(by_name)
         for threshold in ("max_missing_share", "not_compared"):
             for name in getattr(self.quality, threshold):
                 if name not in by_name and name != "cost":
@@ -182,6 +191,21 @@ class Dataset:
                 checked_day(day)
             except UserError as error:
                 raise ValueError(f"dataset {self.name}, excused: {error}") from None
+
+    def _check_candidates(self, by_name: dict[str, Column]) -> None:
+        """Raises ValueError if sessions, implied label or items name a column that cannot serve."""
+        session_column = self.sessions.column
+        if session_column is not None and (
+            session_column not in by_name or by_name[session_column].known is not Known.BEFORE
+        ):
+            raise ValueError(f"dataset {self.name}: sessions need a column known before, not {session_column}")
+        if self.implied_label is not None:
+            for name in (self.implied_label.first, self.implied_label.second):
+                if name not in self.gain_names:
+                    raise ValueError(f"dataset {self.name}: the implied label names {name}, which is not a gain")
+        for name in self.items:
+            if name not in by_name or by_name[name].known is not Known.WITH:
+                raise ValueError(f"dataset {self.name}: item {name} must be a column known with the candidate")
 
     @property
     def gain_names(self) -> tuple[str, ...]:
@@ -210,12 +234,12 @@ class Dataset:
         midnight = datetime.fromisoformat(checked_day(day)) + timedelta(days=1)
         return int(midnight.replace(tzinfo=ZoneInfo(self.timezone)).timestamp() * 1000)
 
-    def features(self, known: Known, *, static: bool = False) -> tuple[Column, ...]:
-        """The candidate feature columns that become known at `known`; static: those of the user's profile."""
+    def features(self, *known: Known, static: bool = False) -> tuple[Column, ...]:
+        """The candidate feature columns that become known at one of these; static: those of the user's profile."""
         return tuple(
             d.column
             for d in self.columns
-            if d.column.known is known and d.column.static is static and d.column.role is not Role.NONE
+            if d.column.known in known and d.column.static is static and d.column.role is not Role.NONE
         )
 
 

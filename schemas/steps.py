@@ -3,14 +3,14 @@
 The candidate inputs of step t follow from the dataset contract alone:
 
 - a column known `before` its exposure is an input without change (`hour`);
-- a column known `after` its exposure is replaced by the value at the user's latest exposure with a smaller time stamp
-  (`last_campaign`);
+- a column known `with` or `after` its exposure is replaced by the value at the user's latest exposure with a smaller
+  time stamp (`last_campaign`): the channel is chosen before the candidate is known;
 - counts over the whole history known before the step: `seen_exposures`, `seen_<gain>`, and the same by channel;
 - counts and cost of the facts that became known between the previous step and this one, a_{t-1} and r_{t-1} of the
   paper (equation 4): `new_exposures`, `new_<gain>`, `new_cost`, and the counts by channel. Without equal time stamps
   and late conversions these facts are exactly the previous exposure. Exposures with equal time stamps do not see each
   other, and the step after them sees all of them;
-- running figures over the same history: `mean_<number>` for each number known `after` and for the cost, and
+- running figures over the same history: `mean_<number>` for each number known `with` or `after` and for the cost, and
   `switches_<category>`, how often a category or the channel differed from the exposure before it. A single value of an
   ad carries little information, but a change of the ad or a lasting high cost carries much;
 - gaps: `gap_s` since the previous step, `since_<gain>_s` since the last known gain.
@@ -49,11 +49,14 @@ def switches_column(name: str) -> str:
 
 
 def known_after_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """The columns of an exposure that are known after it: channel, cost, and the dataset's `after` columns."""
+    """The columns whose values are inputs of later steps only.
+
+    Channel, cost, and the dataset's columns known with the candidate or after the exposure, in the contract's order.
+    """
     return (
         Column("channel", "string", "channel", Known.AFTER, nullable=True, role=Role.CATEGORICAL),
         Column("cost", "double", "cost", Known.AFTER, role=Role.NUMERIC),
-        *dataset.features(Known.AFTER),
+        *dataset.features(Known.WITH, Known.AFTER),
     )
 
 

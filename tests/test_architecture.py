@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "jobs.drift": "schemas lakehouse jobs.quality",
     "jobs.reports": "schemas lakehouse jobs.quality jobs.drift",
     "jobs.generator": "schemas",
+    "jobs.draft": "schemas",  # neither Spark nor torch: a newcomer waits for it
     "jobs": "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator",
     #
     "mtorl_model.data": "schemas lakehouse features",

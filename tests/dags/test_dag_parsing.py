@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 from schemas.dataset import dataset_names
 
@@ -14,6 +15,15 @@ def test_every_dataset_has_its_dags_without_import_errors(bag):
     assert bag.import_errors == {}
     expected = {f"mtorl_{kind}_{name}" for kind in KINDS for name in dataset_names()}
     assert set(bag.dags) == expected
+
+
+def test_only_the_named_datasets_have_dags(airflow_home, monkeypatch):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("MTORL_DATASETS", "kuairand_tab, criteo")
+    bag = DagBag(str(Path(__file__).parents[2] / "dags"))
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {f"mtorl_{kind}_{name}" for kind in KINDS for name in ("kuairand_tab", "criteo")}
 
 
 def test_a_dag_file_parses_in_less_than_a_second(bag):

@@ -1,0 +1,40 @@
+"""Small stores of candidates, made in memory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtorl_model.data.candidate_store import CandidateStore
+from schemas.splits import SPLITS, TRAIN
+
+
+def candidate_store(
+    session: Sequence[int],
+    *,
+    split: Sequence[str] | None = None,
+    task_names: tuple[str, ...] = ("click", "click_long_view"),
+    seed: int = 0,
+) -> CandidateStore:
+    """A row for each entry of `session`, each session with its own user, with random inputs and labels."""
+    rng = np.random.default_rng(seed)
+    session_N = np.asarray(session, np.int64)
+    rows = len(session_N)
+    first_row = {number: row for row, number in reversed(list(enumerate(session)))}
+    click_N = rng.integers(0, 2, rows)
+    cardinalities = (5, 9)
+    return CandidateStore(
+        user_N=session_N,
+        session_N=session_N,
+        position_N=np.array([row - first_row[number] for row, number in enumerate(session)], np.int32),
+        exposure_id_N=np.arange(rows),
+        exposed_at_ms_N=1_650_000_000_000 + 1000 * np.arange(rows),
+        categorical_NK=np.stack([rng.integers(0, size, rows) for size in cardinalities], axis=1).astype(np.int32),
+        numeric_NF=rng.normal(size=(rows, 2)).astype(np.float32),
+        missing_NF=np.zeros((rows, 2), dtype=bool),
+        labels_NT=np.stack([click_N, click_N * rng.integers(0, 2, rows)], axis=1).astype(np.float32),
+        split_N=np.array([SPLITS.index(name) for name in (split or [TRAIN] * rows)], np.int8),
+        categorical_names=("video", "tag"),
+        cardinalities=cardinalities,
+        numeric_names=("gap_s", "seen_click"),
+        task_names=task_names,
+    )
