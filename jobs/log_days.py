@@ -5,7 +5,7 @@ python -m jobs.log_days --dataset kuairand --raw RAW
 
 from pathlib import Path
 
-from jobs.raw.files import find_raw_files, raw_paths
+from jobs.raw.files import find_raw_files
 from jobs.raw.rows import log_span, read_rows
 from jobs.spark.session import spark_session
 from lakehouse.arguments import dataset_of, dataset_parser
@@ -18,7 +18,7 @@ def main() -> None:
     args = arguments.parse_args()
     dataset = dataset_of(args)
     files = find_raw_files(dataset, args.raw)
-    with spark_session(f"days of {dataset.name}", raw_paths(files)) as spark:
+    with spark_session(f"days of {dataset.name}") as spark:
         first_day, last_day = log_span(read_rows(spark, dataset, files))
     print(first_day, last_day)
 

@@ -138,9 +138,10 @@ def looks_like_part(name: str, layout: RawFile) -> bool:
     return False
 
 
-def raw_paths(files: Mapping[str, RawFiles]) -> list[Path]:
-    """The paths of the log files and of all lookup files."""
-    return [path for group in files.values() for path in group.paths]
+def file_headers(files: RawFiles) -> dict[str, bytes]:
+    """The header of each file that has one, by the name of the file."""
+    sources = [open_raw_file(path, files.layout) for path in files.paths]
+    return {source.name: source.header for source in sources if source.header}
 
 
 def _is_text(name: str) -> bool:

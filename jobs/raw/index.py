@@ -29,7 +29,7 @@ from schemas.errors import UserError
 from schemas.tables import exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
-_READERS = ("files.py", "fingerprints.py", "lines.py", "plain_lines.py", "rows.py")
+_READERS = ("files.py", "fingerprints.py", "lines.py", "rows.py", "reader/*.py")
 _SHARE_OF_USUAL_DAY = 0.01
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read
 # Stored under these names in the index and in the fingerprints of inputs since its first version.
@@ -211,6 +211,7 @@ def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
     lookups = {
         path.name: file_stamp(path) for view, group in files.items() if view != dataset.log.view for path in group.paths
     }
-    modules = [*(Path(__file__).with_name(name) for name in _READERS), Path(exposures.__file__)]
+    modules = [path for name in _READERS for path in sorted(Path(__file__).parent.glob(name))]
+    modules.append(Path(exposures.__file__))
     code = [file_sha256(path) for path in modules]
     return hashlib.sha256(json.dumps([lookups, repr(dataset), code], sort_keys=True).encode()).hexdigest()[:32]

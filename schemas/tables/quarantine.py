@@ -9,8 +9,9 @@ QUARANTINE_TABLE = Table(
     doc=__doc__,
     columns=(
         Column("source_file", "string", "name of the raw file"),
-        Column("raw", "string", "the text of the row"),
+        Column("raw", "binary", "the bytes of the row as they are in the file, without their line end"),
         Column("reason", "string", "why it was refused"),
+        Column("header", "binary", "the file's header line with its line end; null if it has none", nullable=True),
     ),
     key=(),
     expectations=(not_empty("reason", rationale="a refusal names its reason"),),

@@ -64,7 +64,7 @@ def read_record(record: bytes, source: SourceFile, layout: RawFile, size: int | 
             return nothing, f"the row has more than {source.fields} fields"
         texts = [fields[place].decode(encoding) for place in _places(source)]
     except UnicodeDecodeError:
-        return nothing, f"the row is not {encoding} text"
+        return nothing, f"the row is not {source.encoding} text"
     return typed_values(texts, layout)
 
 

@@ -45,7 +45,7 @@ def read_line(record: bytes, source: SourceFile, layout: RawFile, size: int) -> 
         nested = [name for name in names if isinstance(row, dict) and isinstance(row.get(name), dict | list)]
         as_json = {name: json.dumps(json.loads(text)[name], ensure_ascii=False) for name in nested}
     except UnicodeDecodeError:
-        return nothing, f"the row is not {encoding} text"
+        return nothing, f"the row is not {source.encoding} text"
     except _Repeated as error:
         return nothing, str(error)
     except (ValueError, RecursionError):

@@ -110,16 +110,14 @@ def _cast(value: pa.Array, column: RawColumn, layout: RawFile) -> tuple[pa.Array
     elif _is_text(value.type) or pa.types.is_temporal(value.type):
         return _by_text(_text(value, layout), column, layout)
     number = value if pa.types.is_integer(value.type) else value.cast(pa.float64())
+    is_unreadable = none
     if pa.types.is_floating(number.type):
         floats = number.fill_null(0.0).to_numpy(zero_copy_only=False)
         is_unreadable = ~np.isfinite(floats)
         if column.dtype == "bigint":
-            with np.errstate(invalid="ignore"):
-                is_unreadable |= (np.trunc(floats) != floats) | (np.abs(floats) > LARGEST_WHOLE_FLOAT)
-    else:
-        is_unreadable = pc.greater(number, 2**63 - 1).fill_null(False).to_numpy(zero_copy_only=False) if (
-            number.type == pa.uint64()
-        ) else none  # fmt: skip
+            is_unreadable |= (np.trunc(floats) != floats) | (np.abs(floats) > LARGEST_WHOLE_FLOAT)
+    elif pa.types.is_uint64(number.type) and column.dtype == "bigint":
+        is_unreadable = number.fill_null(0).to_numpy(zero_copy_only=False) >= 2**63
     readable = pc.if_else(pa.array(~is_unreadable), number, pa.scalar(None, number.type))
     return readable.cast(ARROW_TYPES[column.dtype], safe=False), is_unreadable
 

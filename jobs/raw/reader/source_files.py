@@ -160,7 +160,10 @@ def plain_name(name: str) -> str:
 
 
 def _require_unchanged(source: SourceFile) -> None:
-    status = Path(source.path).stat()
+    try:
+        status = Path(source.path).stat()
+    except FileNotFoundError as error:
+        raise NothingToDoYet(f"{source.shown} has been removed while it was read") from error
     if (status.st_size, status.st_mtime_ns) != (source.size, source.changed_ns):
         raise NothingToDoYet(f"{source.shown} is still being written: it has changed while it was read")
 
@@ -172,10 +175,9 @@ def read_errors(source: SourceFile) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise UserError(f"{source.shown} cannot be read: {error.strerror}") from error
-    except FileNotFoundError as error:
-        raise NothingToDoYet(f"{source.shown} has been removed while it was read") from error
     except (*_DAMAGE, OSError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, pa.ArrowException):
+        _require_unchanged(source)
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
             raise
         age_s = time.time() - source.changed_ns / 1e9
         if age_s < _MAY_STILL_BE_WRITTEN_S:
