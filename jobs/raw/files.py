@@ -117,7 +117,12 @@ def _notes_on_names(folder: Path, layouts: Iterable[RawFile], matches: Mapping[s
         elif not path.is_file():
             kind = "a folder" if path.is_dir() else "a link to a file that does not exist"
             notes.append(f"{printable(path.name)} is not read: it is {kind}")
-    others = sorted(path.name for path in folder.iterdir() if path not in matched and not path.is_dir())
+    known = (".*", "_*", *(pattern for layout in layouts for pattern in layout.not_read))
+    others = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path not in matched and not path.is_dir() and not any(fnmatchcase(path.name, pattern) for pattern in known)
+    )
     if missed := [name for name in others if any(looks_like_part(name, layout) for layout in layouts)]:
         notes.append(f"no pattern of the contract matches, so not read: {_listed(missed)}")
     return notes
@@ -125,8 +130,6 @@ def _notes_on_names(folder: Path, layouts: Iterable[RawFile], matches: Mapping[s
 
 def looks_like_part(name: str, layout: RawFile) -> bool:
     """Whether a name that no pattern matches resembles one that would match: the same beginning or ending."""
-    if name.startswith((".", "_")) or any(fnmatchcase(name, pattern) for pattern in layout.not_read):
-        return False
     lower = _ADDED_TO_STEM.sub("", name.lower())
     while ending := next((ending for ending in _ADDED_ENDINGS if lower.endswith(ending)), ""):
         lower = lower.removesuffix(ending)
