@@ -41,7 +41,8 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (RAW must name the folder that holds the raw {dataset.name} files)")
-    layouts = (dataset.log, *(lookup.file for lookup in dataset.lookups))
+    layouts = dataset.raw_files
+    lookups = [lookup.file for lookup in dataset.lookups]
     matches = {layout.view: matching_files(folder, layout) for layout in layouts}
     _require_one_layout(matches)
     notes = _notes_on_names(folder, layouts, matches)
@@ -50,7 +51,7 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
         readable = [path for path in matches[layout.view] if path.is_file() and _is_text(path.name)]
         if not readable:
             raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
-        sources, notes_on_content = _opened(readable, layout, is_log=layout is dataset.log)
+        sources, notes_on_content = _opened(readable, layout, is_lookup=layout in lookups)
         notes += notes_on_content
         if not sources:
             raise UserError(notes_on_content[0])
@@ -85,7 +86,7 @@ def _require_one_layout(matches: Mapping[str, Iterable[Path]]) -> None:
             views[path] = view
 
 
-def _opened(paths: Iterable[Path], layout: RawFile, *, is_log: bool) -> tuple[list[SourceFile], list[str]]:
+def _opened(paths: Iterable[Path], layout: RawFile, *, is_lookup: bool) -> tuple[list[SourceFile], list[str]]:
     """The readable files, and notes on the others and on columns that are not read."""
     sources: list[SourceFile] = []
     notes: list[str] = []
@@ -97,11 +98,11 @@ def _opened(paths: Iterable[Path], layout: RawFile, *, is_log: bool) -> tuple[li
             notes.append(str(error))
             continue
         if source.problem:
-            consequence = "its rows are refused" if is_log else "it is not read"
+            consequence = "it is not read" if is_lookup else "its rows are refused"
             notes.append(f"{source.shown}: {source.problem}; {consequence}")
         elif source.extra:
             extra.setdefault(source.extra, []).append(source.shown)
-        if is_log or not source.problem:
+        if not (is_lookup and source.problem):
             sources.append(source)
     notes += [f"columns that are not read: {_listed(columns)} in {_listed(names)}" for columns, names in extra.items()]
     return sources, notes

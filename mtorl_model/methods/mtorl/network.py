@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mtorl_model.data.batch import Batch, InputSizes
+from mtorl_model.methods.common.embedding import CategoricalEmbedding
 from mtorl_model.methods.mtorl.config import ModelConfig
 from mtorl_model.methods.mtorl.layers import (
     AddNorm,
-    CategoricalEmbedding,
     CausalAttention,
     CausalConvBlock,
     RewardDecoder,

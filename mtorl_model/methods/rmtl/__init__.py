@@ -1,0 +1,1 @@
+"""RMTL: click and conversion prediction whose losses are weighted by critics (Liu et al., WWW 2023)."""
