@@ -8,7 +8,7 @@ def printable(text: str | bytes, length: int | None = None) -> str:
     """
     if isinstance(text, bytes):
         text = (text if length is None else text[: 4 * length + 4]).decode(errors="backslashreplace")
-    shown = text if length is None else text[: length + 1]
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-    return shown if length is None or len(shown) <= length else f"{shown[: length - 3]}..."
+    visible = text if length is None else text[: length + 1]
+    if not visible.isprintable():
+        visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in visible)
+    return visible if length is None or len(visible) <= length else f"{visible[: length - 3]}..."

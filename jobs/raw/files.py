@@ -1,4 +1,4 @@
-"""Finds a dataset's raw files and looks at their beginnings before Spark starts: which are read, and which are not.
+"""Finds a dataset's raw files, and reads their beginnings before Spark starts. Notes name files that are not read.
 
 A file has the name that people see in RAW, whatever a link points to.
 """
@@ -61,17 +61,17 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
 
 
 def matching_files(folder: Path, layout: RawFile) -> list[Path]:
-    """What matches the patterns of a layout, compressed or not. Raises UserError for two forms of one file."""
+    """The matches of a layout's patterns, compressed files too. Raises UserError for two forms of one file."""
     endings = ("", ".jsonl", *COMPRESSED_ENDINGS) if layout.format == PARQUET else ("", *COMPRESSED_ENDINGS)
-    found = {path for pattern in layout.patterns for ending in endings for path in folder.glob(pattern + ending)}
+    matching = {path for pattern in layout.patterns for ending in endings for path in folder.glob(pattern + ending)}
     forms: dict[Path, Path] = {}
-    for path in sorted(found):
-        if other := forms.get(path.with_name(plain_name(path.name))):
+    for path in sorted(matching):
+        if first_form := forms.get(path.with_name(plain_name(path.name))):
             raise UserError(
-                f"{printable(other.name)} and {printable(path.name)} are two forms of one file: remove one of them"
+                f"{printable(first_form.name)} and {printable(path.name)} are two forms of one file: remove one of them"
             )
         forms[path.with_name(plain_name(path.name))] = path
-    return sorted(found)
+    return sorted(matching)
 
 
 def _require_one_layout(matches: Mapping[str, Iterable[Path]]) -> None:
@@ -99,9 +99,9 @@ def _opened(paths: Iterable[Path], layout: RawFile, *, is_lookup: bool) -> tuple
             continue
         if source.problem:
             consequence = "it is not read" if is_lookup else "its rows are refused"
-            notes.append(f"{source.shown}: {source.problem}; {consequence}")
+            notes.append(f"{source.shown_name}: {source.problem}; {consequence}")
         elif source.extra:
-            extra.setdefault(source.extra, []).append(source.shown)
+            extra.setdefault(source.extra, []).append(source.shown_name)
         if not (is_lookup and source.problem):
             sources.append(source)
     notes += [f"columns that are not read: {_listed(columns)} in {_listed(names)}" for columns, names in extra.items()]
@@ -114,17 +114,17 @@ def _notes_on_names(folder: Path, layouts: Iterable[RawFile], matches: Mapping[s
     notes = []
     for path in sorted(matched):
         if not _is_text(path.name):
-            notes.append(f"{printable(path.name)} is not read: its name is no UTF-8 text; rename it")
+            notes.append(f"{printable(path.name)} is not read: its name is not UTF-8; rename it")
         elif not path.is_file():
             kind = "a folder" if path.is_dir() else "a link to a file that does not exist"
             notes.append(f"{printable(path.name)} is not read: it is {kind}")
     known = (".*", "_*", *(pattern for layout in layouts for pattern in layout.not_read))
-    others = sorted(
+    unmatched = sorted(
         path.name
         for path in folder.iterdir()
         if path not in matched and not path.is_dir() and not any(fnmatchcase(path.name, pattern) for pattern in known)
     )
-    if missed := [name for name in others if any(looks_like_part(name, layout) for layout in layouts)]:
+    if missed := [name for name in unmatched if any(looks_like_part(name, layout) for layout in layouts)]:
         notes.append(f"no pattern of the contract matches, so not read: {_listed(missed)}")
     return notes
 
@@ -154,5 +154,5 @@ def _is_text(name: str) -> bool:
 
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
-    shown = ", ".join(printable(name, 100) for name in names[:_SHOWN_NAMES])
-    return shown + (f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else "")
+    listed = ", ".join(printable(name, 100) for name in names[:_SHOWN_NAMES])
+    return listed + (f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else "")

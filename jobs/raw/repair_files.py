@@ -23,7 +23,7 @@ _ENDINGS = (".tsv", ".csv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class RawRows:
-    """Rows as they are in a raw file: its header with its line end, b"" without one, and the bytes of each row."""
+    """Rows of a raw file, unchanged: its header with its line end, b"" without one, and the bytes of each row."""
 
     header: bytes
     rows: Sequence[bytes]
@@ -78,7 +78,7 @@ def repair_name(source_file: str, day: str, layout: RawFile, number: int = 1) ->
     number: of the file among those for the same rows; follows the day from the second file on.
     """
     stem, ending = plain_name(source_file), ""
-    # Rows of a Parquet file are handed out as JSON lines: jobs.raw.reader.parquet_files.
+    # Rows of a Parquet file are exported as JSON lines: jobs.raw.reader.parquet_files.
     added = ".jsonl" if layout.format == PARQUET else ""
     stem = stem.removesuffix(added)
     while any(stem.endswith(suffix) for suffix in _ENDINGS):

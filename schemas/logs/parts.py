@@ -28,7 +28,7 @@ class RawFile:
     columns of a file in their order.
     separator: one ASCII character. quote: the character around fields that contain the separator or a line end, "" if
     quotes have no meaning, as in many tab-separated files.
-    format: DELIMITED text; JSON_LINES, one object a line; PARQUET files, or JSON lines in a file <name>.jsonl.
+    format: DELIMITED text; JSON_LINES, an object in each line; PARQUET files, or JSON lines in a file <name>.jsonl.
     header: whether the first line of delimited text has the names of its columns.
     encoding: as Python names it; a byte order mark in a file is stronger. A row that cannot be decoded is refused.
     null_tokens: texts that mean a missing value, such as "NULL" or "\\N"; the empty text always does.

@@ -9,9 +9,14 @@ QUARANTINE_TABLE = Table(
     doc=__doc__,
     columns=(
         Column("source_file", "string", "name of the raw file"),
-        Column("raw", "binary", "the bytes of the row as they are in the file, without their line end"),
+        Column("raw", "binary", "the bytes of the row in its raw file, without the line end"),
         Column("reason", "string", "why it was refused"),
-        Column("header", "binary", "the file's header line with its line end; null if it has none", nullable=True),
+        Column(
+            "header",
+            "binary",
+            "the header line of the raw file; null without a header",
+            nullable=True,
+        ),
     ),
     key=(),
     expectations=(not_empty("reason", rationale="a refusal names its reason"),),

@@ -17,14 +17,14 @@ from jobs.raw.reader.typed_rows import ARROW_TYPES, plain_table, raw_records, ta
 from jobs.raw.reader.values import LARGEST_WHOLE_FLOAT, Value, typed_values
 from schemas.dataset import RawFile
 
-_SMALLEST_GROUP = 16  # no group of this many records or fewer is halved again to find the one that is not plain
+_SMALLEST_GROUP = 16  # no group of this many records or fewer is halved again to find a record that is not plain
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 Row = tuple[Sequence[Value], str | None]
 
 
 def block_tables(block: Block, source: SourceFile, layout: RawFile) -> Iterator[pa.Table]:
-    """The records as tables with typed_rows.typed_schema. Blank lines are no rows."""
+    """The records as tables with typed_rows.typed_schema. Blank lines are not rows."""
     if (values := _plain_values(block, source, layout)) is not None:
         yield plain_table(values, raw_records(block), source.name, layout)
         return
@@ -43,28 +43,28 @@ def block_tables(block: Block, source: SourceFile, layout: RawFile) -> Iterator[
 
 def read_record(record: bytes, source: SourceFile, layout: RawFile, size: int | None = None) -> Row:
     """The values of one record and why it is refused. size: of the whole record if `record` is only its beginning."""
-    nothing = [None] * len(layout.columns)
+    no_values = [None] * len(layout.columns)
     size = size or len(record)
     if source.problem:
-        return nothing, source.problem
+        return no_values, source.problem
     if size > LARGEST_RECORD:
         shortened = f", of which the first {len(record):,} are here" if size > len(record) else ""
-        return nothing, f"the row has {size:,} bytes, more than {LARGEST_RECORD:,}{shortened}"
+        return no_values, f"the row has {size:,} bytes, more than {LARGEST_RECORD:,}{shortened}"
     if b"\x00" in record:
-        return nothing, "the row has a NUL byte"
+        return no_values, "the row has a NUL byte"
     encoding = "utf-8" if source.is_transcoded else source.encoding
     try:
         record.decode(encoding)
-        fields = split_fields(record, source.dialect, most=source.fields + 1)
+        fields = split_fields(record, source.dialect, limit=source.fields + 1)
         if fields is None:
-            return nothing, "a quoted field does not end properly"
+            return no_values, "a quoted field does not end properly"
         if len(fields) < source.fields:
-            return nothing, f"the row has {len(fields)} fields, not {source.fields}"
+            return no_values, f"the row has {len(fields)} fields, not {source.fields}"
         if len(fields) > source.fields:
-            return nothing, f"the row has more than {source.fields} fields"
+            return no_values, f"the row has more than {source.fields} fields"
         texts = [fields[place].decode(encoding) for place in _places(source)]
     except UnicodeDecodeError:
-        return nothing, f"the row is not {source.encoding} text"
+        return no_values, f"the row is not {source.encoding} text"
     return typed_values(texts, layout)
 
 
@@ -115,7 +115,7 @@ def _separated(records: list[bytes], source: SourceFile) -> tuple[list[bytes], l
 
 
 def _plain_record_check(source: SourceFile) -> Callable[[bytes], bool]:
-    """A function that says whether a record may be read by Arrow together with others."""
+    """A function that returns whether Arrow may read a record together with others."""
     dialect = source.dialect
     odd = re.compile(rb"\x00|\r(?!\n)|^" + _BYTE_ORDER_MARK)
     separator, quote = re.escape(dialect.separator), re.escape(dialect.quote or b'"')
@@ -150,7 +150,7 @@ def _halves(
 
 
 def _values(text: bytes, count: int, source: SourceFile, layout: RawFile) -> list[pa.Array] | None:
-    """The columns of so many records, None if one of them has another meaning or a fault.
+    """The columns of `count` records, None if a record has another meaning or a fault.
 
     Whole numbers are read as floats if Arrow cannot read them as whole numbers, or would read hexadecimal digits.
     """

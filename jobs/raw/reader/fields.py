@@ -3,16 +3,16 @@
 from jobs.raw.reader.records import Dialect, closing_quote
 
 
-def split_fields(record: bytes, dialect: Dialect, most: int | None = None) -> list[bytes] | None:
+def split_fields(record: bytes, dialect: Dialect, limit: int | None = None) -> list[bytes] | None:
     """The fields without their quotes; None if a quoted field does not end properly.
 
-    most: no more than this many fields are returned, and the rest of the record is left out.
+    limit: no more than this many fields are returned, and the rest of the record is left out.
     """
     if not dialect.quote or dialect.quote not in record:
-        return record.split(dialect.separator) if most is None else record.split(dialect.separator, most)[:most]
+        return record.split(dialect.separator) if limit is None else record.split(dialect.separator, limit)[:limit]
     fields: list[bytes] = []
     position = 0
-    while most is None or len(fields) < most:
+    while limit is None or len(fields) < limit:
         if record[position : position + 1] == dialect.quote:
             end = closing_quote(record, position + 1, dialect.quote) + 1
             if end == 0 or record[end : end + 1] not in (b"", dialect.separator):

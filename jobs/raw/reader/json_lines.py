@@ -1,7 +1,7 @@
-"""JSON lines to typed rows: an object a line, its keys the names of the columns.
+"""JSON lines to typed rows: each line is an object whose keys are the names of the columns.
 
 A key that is absent, and null, are missing values. A number counts as it is written, so that a text column keeps 007
-and 1.10. An object or a list is the value of a text column as JSON. Of rows with a key that occurs twice, none is kept.
+and 1.10. An object or a list is the value of a text column as JSON. A row with a key that occurs twice is refused.
 """
 
 import json
@@ -23,7 +23,7 @@ class _Repeated(ValueError):
 
 
 def json_tables(block: Block, source: SourceFile, layout: RawFile) -> Iterator[pa.Table]:
-    """The lines as tables with typed_rows.typed_schema. Blank lines are no rows."""
+    """The lines as tables with typed_rows.typed_schema. Blank lines are not rows."""
     records = [record for record in block.records() if record.strip(b" \t\r")]
     rows = [read_line(record, source, layout, block.size or len(record)) for record in records]
     if rows:
@@ -32,12 +32,12 @@ def json_tables(block: Block, source: SourceFile, layout: RawFile) -> Iterator[p
 
 def read_line(record: bytes, source: SourceFile, layout: RawFile, size: int) -> tuple[Sequence[Value], str | None]:
     """The values of one line and why it is refused."""
-    nothing = [None] * len(layout.columns)
+    no_values = [None] * len(layout.columns)
     names = [column.name for column in layout.columns]
     if size > LARGEST_RECORD:
-        return nothing, f"the row has {size:,} bytes, more than {LARGEST_RECORD:,}"
+        return no_values, f"the row has {size:,} bytes, more than {LARGEST_RECORD:,}"
     if b"\x00" in record:
-        return nothing, "the row has a NUL byte"
+        return no_values, "the row has a NUL byte"
     encoding = "utf-8" if source.is_transcoded else source.encoding
     try:
         text = record.decode(encoding)
@@ -45,20 +45,20 @@ def read_line(record: bytes, source: SourceFile, layout: RawFile, size: int) -> 
         nested = [name for name in names if isinstance(row, dict) and isinstance(row.get(name), dict | list)]
         as_json = {name: json.dumps(json.loads(text)[name], ensure_ascii=False) for name in nested}
     except UnicodeDecodeError:
-        return nothing, f"the row is not {source.encoding} text"
+        return no_values, f"the row is not {source.encoding} text"
     except _Repeated as error:
-        return nothing, str(error)
+        return no_values, str(error)
     except (ValueError, RecursionError):
-        return nothing, "the row is not JSON"
+        return no_values, "the row is not JSON"
     if not isinstance(row, dict):
-        return nothing, "the row is no JSON object"
+        return no_values, "the row is not a JSON object"
     for column in layout.columns:
         if column.name in as_json and column.dtype != "string":
-            return nothing, not_a_value(column, as_json[column.name])
+            return no_values, not_a_value(column, as_json[column.name])
     texts = [as_json.get(column.name) or _text_of(row.get(column.name), column) for column in layout.columns]
     for column, value in zip(layout.columns, texts, strict=True):
         if value is not None and not _is_text(value):
-            return nothing, f"{printable(column.name)} has a character that is no text"
+            return no_values, f"{printable(column.name)} has a character that is not text"
     return typed_values(texts, layout)
 
 

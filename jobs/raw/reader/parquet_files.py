@@ -47,7 +47,9 @@ def with_columns(source: SourceFile, layout: RawFile) -> SourceFile:
         schema = file.schema_arrow
     expected = {column.name for column in layout.columns}
     if not expected & set(schema.names):
-        raise UnreadableFile(f"{source.shown} is not read: it has none of the columns {', '.join(sorted(expected))}")
+        raise UnreadableFile(
+            f"{source.shown_name} is not read: it lacks all of the columns {', '.join(sorted(expected))}"
+        )
     extra = tuple(name for name in schema.names if name not in expected)
     return replace(source, extra=extra, problem=_problem(schema, layout))
 
@@ -96,13 +98,13 @@ def _typed(rows: pa.Table, problem: str, source: SourceFile, layout: RawFile) ->
 
 def _cast(value: pa.Array, column: RawColumn, layout: RawFile) -> tuple[pa.Array, np.ndarray]:
     """The values in the column's type, null if missing or unreadable, and which are unreadable."""
-    none = np.zeros(len(value), dtype=bool)
+    all_readable = np.zeros(len(value), dtype=bool)
     if pa.types.is_dictionary(value.type):
         value = value.dictionary_decode()
     if pa.types.is_null(value.type):
-        return pa.nulls(len(value), ARROW_TYPES[column.dtype]), none
+        return pa.nulls(len(value), ARROW_TYPES[column.dtype]), all_readable
     if column.dtype == "string":
-        return _text(value, layout), none
+        return _text(value, layout), all_readable
     if pa.types.is_boolean(value.type):
         value = value.cast(pa.int64())
     elif pa.types.is_timestamp(value.type):
@@ -110,7 +112,7 @@ def _cast(value: pa.Array, column: RawColumn, layout: RawFile) -> tuple[pa.Array
     elif _is_text(value.type) or pa.types.is_temporal(value.type):
         return _by_text(_text(value, layout), column, layout)
     number = value if pa.types.is_integer(value.type) else value.cast(pa.float64())
-    is_unreadable = none
+    is_unreadable = all_readable
     if pa.types.is_floating(number.type):
         floats = number.fill_null(0.0).to_numpy(zero_copy_only=False)
         is_unreadable = ~np.isfinite(floats)
@@ -127,7 +129,7 @@ def _is_text(dtype: pa.DataType) -> bool:
 
 
 def _text(value: pa.Array, layout: RawFile) -> pa.Array:
-    """ISO text for dates and times; null where the text means a missing value."""
+    """ISO text for dates and times; null for a text that means a missing value."""
     if pa.types.is_timestamp(value.type):
         utc = value.cast(pa.timestamp(value.type.unit, "UTC")) if value.type.tz else value
         text = pc.strftime(utc, "%Y-%m-%dT%H:%M:%S" + ("Z" if value.type.tz else ""))  # %S has the fraction too

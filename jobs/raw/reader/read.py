@@ -38,9 +38,9 @@ def plan_splits(source: SourceFile, split_size: int = SPLIT_SIZE) -> list[Split]
     """Splits that together have every record of the file once. Raises what source_files.content raises."""
     if source.format == PARQUET:
         return _group_splits(source, split_size)
-    whole = Split(source, source.body, None, source.size)
+    whole_file = Split(source, source.body, None, source.size)
     if source.size <= split_size or not _can_be_split(source):
-        return [whole]
+        return [whole_file]
     starts = [source.body, *range(source.body + split_size, source.size, split_size)]
     ends = [*starts[1:], None]
     return [Split(source, start, end, split_size) for start, end in zip(starts, ends, strict=True)]
@@ -49,7 +49,7 @@ def plan_splits(source: SourceFile, split_size: int = SPLIT_SIZE) -> list[Split]
 def read_split(split: Split, layout: RawFile, block_size: int = BLOCK_SIZE) -> Iterator[pa.Table]:
     """The rows of a split as tables with typed_rows.typed_schema.
 
-    Raises NothingToDoYet if the file changes meanwhile or may not be complete, UserError if it is damaged.
+    Raises NothingToDoYet if the file changes during the read or may not be complete, UserError if it is damaged.
     """
     source = split.source
     if source.format == PARQUET:
@@ -73,7 +73,7 @@ def read_file(source: SourceFile, layout: RawFile) -> Iterator[pa.Table]:
 
 
 def _skip_to(stream: Readable, start: int, *, is_first: bool) -> int:
-    """Skip to the first record that begins at `start` or behind it; its offset."""
+    """Skip to the first record that begins at `start` or tail it; its offset."""
     position, goal = 0, start if is_first else start - 1
     if hasattr(stream, "seek") and not is_first:
         stream.seek(goal)
@@ -88,23 +88,25 @@ def _skip_to(stream: Readable, start: int, *, is_first: bool) -> int:
 
 
 def _can_be_split(source: SourceFile) -> bool:
-    """Whether every line end of the file ends a record, so that a split may begin behind any of them."""
+    """Whether every line end of the file ends a record, so that a split may begin tail any of them."""
     if source.compression or source.is_transcoded or source.dialect.lone_cr:
         return False
     if not source.dialect.quote:
         return True
-    rest = b""
+    unfinished_line = b""
     with content(source) as stream:
         for piece in iter(partial(stream.read, BLOCK_SIZE), b""):
-            lines, line_end, behind = (rest + piece).rpartition(b"\n")
+            lines, line_end, tail = (unfinished_line + piece).rpartition(b"\n")
             if not lines_are_records(lines + line_end, source.dialect):
                 return False
-            rest = behind
-            if len(rest) > LARGEST_RECORD:
-                if source.dialect.quote in rest:
+            unfinished_line = tail
+            if len(unfinished_line) > LARGEST_RECORD:
+                if source.dialect.quote in unfinished_line:
                     return False
-                rest = rest[-2:]  # of a long line without quotes, only what is before the next byte counts
-    return lines_are_records(rest, source.dialect)
+                unfinished_line = unfinished_line[
+                    -2:
+                ]  # of a long line without quotes, only what is before the next byte counts
+    return lines_are_records(unfinished_line, source.dialect)
 
 
 def _group_splits(source: SourceFile, split_size: int) -> list[Split]:

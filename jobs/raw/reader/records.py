@@ -2,8 +2,8 @@
 
 A record ends with its line, except that a line end inside a quoted field belongs to the record. Quotes enclose whole
 fields, and a quote inside them is doubled. If a quoted field does not end properly (text follows its closing quote, or
-there is none within LARGEST_RECORD bytes), the record is its first line alone, so that one stray quote does not swallow
-the rows after it.
+no quote closes it within LARGEST_RECORD bytes), the record is its first line alone, so that one stray quote does not
+swallow the rows after it.
 
 Lines end in LF or CRLF. In a file whose first line ends in a lone CR, a lone CR ends every line as well; in any other
 file it is a character like others.
@@ -78,29 +78,29 @@ def cut_blocks(
 
     length: records that begin behind this many bytes are left out; None for all records.
     """
-    rest, is_last, offset = b"", False, 0
+    remainder, is_last, offset = b"", False, 0
     while not is_last:
         piece = stream.read(block_size)
         is_last = not piece
-        data = rest + piece
+        data = remainder + piece
         starts, is_well_formed = record_starts(data, dialect, is_last=is_last)
         if length is not None and starts[-1] >= length - offset:
             starts = starts[: 1 + int(np.searchsorted(starts, length - offset))]
             is_last = True
         if len(starts) > 1:
             yield Block(data[: starts[-1]], starts, is_well_formed)
-        rest = data[starts[-1] :]
+        remainder = data[starts[-1] :]
         offset += int(starts[-1])
-        if len(rest) > LARGEST_RECORD and not is_last:
-            block, rest, size = _long_record(rest, stream, dialect, block_size)
+        if len(remainder) > LARGEST_RECORD and not is_last:
+            block, remainder, size = _long_record(remainder, stream, dialect, block_size)
             yield block
             offset += size
             is_last = length is not None and offset >= length
 
 
 def _long_record(start: bytes, stream: Readable, dialect: Dialect, block_size: int) -> tuple[Block, bytes, int]:
-    """One record that has no line end in its first bytes `start`; what follows it; its size."""
-    pieces, size, rest = [start], len(start), b""
+    """One record that has no line end in its first bytes `start`; the bytes behind it; its size."""
+    pieces, size, remainder = [start], len(start), b""
     ends_in_cr = start.endswith(b"\r")
     while piece := stream.read(block_size):
         if dialect.lone_cr and ends_in_cr:  # the line end was not complete
@@ -113,13 +113,13 @@ def _long_record(start: bytes, stream: Readable, dialect: Dialect, block_size: i
         if size <= LARGEST_RAW:
             pieces.append(part)
         if end >= 0:
-            rest = piece[end:]
+            remainder = piece[end:]
             break
     data = b"".join(pieces)
     is_whole = len(data) == size
     if not is_whole:
         data = data[:SHORTENED_RAW]
-    return Block(data, np.array([0, len(data)]), False, 0 if is_whole else size), rest, size
+    return Block(data, np.array([0, len(data)]), False, 0 if is_whole else size), remainder, size
 
 
 def record_starts(data: bytes, dialect: Dialect, *, is_last: bool) -> tuple[np.ndarray, bool]:
@@ -137,7 +137,7 @@ def record_starts(data: bytes, dialect: Dialect, *, is_last: bool) -> tuple[np.n
 
 
 def lines_are_records(data: bytes, dialect: Dialect) -> bool:
-    """Whether certainly no record of these whole lines goes on behind its line, whatever comes before and after."""
+    """Whether each of these whole lines is a record, in any file that has them."""
     if not dialect.quote or dialect.quote not in data:
         return True
     starts = _well_formed_starts(data, dialect, is_last=True)
@@ -181,14 +181,14 @@ def _well_formed_starts(data: bytes, dialect: Dialect, *, is_last: bool) -> np.n
         return None
     opening, closing = quotes[::2], quotes[1::2]
     padded = np.concatenate([[_LF], values[: starts[-1]], [_LF, _LF]])
-    before, after, after_next = padded[opening], padded[closing + 2], padded[closing + 3]
+    preceding, following, second_following = padded[opening], padded[closing + 2], padded[closing + 3]
     separator = dialect.separator[0]
-    # A quote that is doubled closes and opens again at once.
+    # A quote that is doubled closes a part of the field and opens the next.
     doubled = np.zeros(len(opening) + 1, bool)
     doubled[1:-1] = opening[1:] == closing[:-1] + 1
-    is_opening = (before == separator) | (before == _LF) | doubled[:-1]
-    ends_line = (after == _LF) | ((after == _CR) & (after_next == _LF))
-    is_closing = (after == separator) | ends_line | doubled[1:]
+    is_opening = (preceding == separator) | (preceding == _LF) | doubled[:-1]
+    ends_line = (following == _LF) | ((following == _CR) & (second_following == _LF))
+    is_closing = (following == separator) | ends_line | doubled[1:]
     return starts if is_opening.all() and is_closing.all() else None
 
 
@@ -228,34 +228,34 @@ def _end_by_quotes(data: bytes, start: int, dialect: Dialect, *, is_last: bool) 
         closing = closing_quote(data, position + 1, dialect.quote, start + LARGEST_RECORD)
         if closing < 0:
             return None if is_last or len(data) - start > LARGEST_RECORD else -1
-        behind = data[closing + 1 : closing + 3]
-        if not is_last and behind in (b"", b"\r"):
+        next_bytes = data[closing + 1 : closing + 3]
+        if not is_last and next_bytes in (b"", b"\r"):
             return -1
-        if not behind.startswith(dialect.separator):
-            return closing + 1 + _length_of_line_end(behind) if _ends_record(behind, dialect) else None
+        if not next_bytes.startswith(dialect.separator):
+            return closing + 1 + _length_of_line_end(next_bytes) if _ends_record(next_bytes, dialect) else None
         position = closing + 2
     return len(data) if is_last else -1
 
 
 def closing_quote(data: bytes, start: int, quote: bytes, end: int | None = None) -> int:
-    """The offset of the quote that closes a field whose text begins at `start`, -1 if there is none before `end`."""
+    """The offset of the quote that closes a field whose text begins at `start`, -1 if no quote before `end` does."""
     position = data.find(quote, start, end)
     while position >= 0 and data[position + 1 : position + 2] == quote:
         position = data.find(quote, position + 2, end)
     return position
 
 
-def _ends_record(behind: bytes, dialect: Dialect) -> bool:
-    return not behind or behind.startswith((b"\n", b"\r") if dialect.lone_cr else (b"\n", b"\r\n"))
+def _ends_record(next_bytes: bytes, dialect: Dialect) -> bool:
+    return not next_bytes or next_bytes.startswith((b"\n", b"\r") if dialect.lone_cr else (b"\n", b"\r\n"))
 
 
-def _length_of_line_end(behind: bytes) -> int:
-    match = _ANY_LINE_END.match(behind)
+def _length_of_line_end(next_bytes: bytes) -> int:
+    match = _ANY_LINE_END.match(next_bytes)
     return match.end() if match else 0
 
 
 def _line_end(data: bytes, start: int, dialect: Dialect, *, is_last: bool) -> int:
-    """The offset behind the line that goes on at `start`, -1 if the data end before."""
+    """The offset behind the line of the byte at `start`, -1 if the data end before."""
     if not dialect.lone_cr:
         position = data.find(b"\n", start)
         if position >= 0:

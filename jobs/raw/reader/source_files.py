@@ -1,6 +1,6 @@
 """Opens a raw file by its content: compression, encoding, line ends, header.
 
-A name says nothing about the compression. A byte order mark decides the encoding; without one, the layout does.
+The name does not show the compression. A byte order mark decides the encoding; without one, the layout does.
 """
 
 import bz2
@@ -28,7 +28,7 @@ from schemas.printable import printable
 COMPRESSED_ENDINGS = (".gz", ".zst", ".bz2", ".xz")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 _PARQUET_MAGIC = b"PAR1"
-# The first bytes of files that are no text: zip and Excel, old Excel, PDF, SQLite, ORC, Avro.
+# The first bytes of files that are not text: zip and Excel, old Excel, PDF, SQLite, ORC, Avro.
 _NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF-", b"SQLite format 3\x00", b"ORC", b"Obj\x01")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -49,11 +49,11 @@ class UnreadableFile(UserError):
 class SourceFile:
     """A raw file whose beginning has been read.
 
-    path: absolute, with links as they are. name: the name that people see in RAW. size, changed_ns: when its beginning
-    was read. compression, encoding: by content. header: its bytes with their line end, b"" if there is none. body: the
+    path: absolute, with unresolved links. name: the name that people see in RAW. size, changed_ns: when its beginning
+    was read. compression, encoding: by content. header: its bytes with their line end, b"" without a header. body: the
     offset of the first record in the decompressed content. fields: how many a record has. columns: for each column of
     the layout, which field has its values; None if no field has them. extra: the names of the other fields.
-    problem: the reason for which every row of the file is refused, "" if there is none.
+    problem: the reason for which every row of the file is refused, "" if they are read.
     """
 
     path: str
@@ -73,14 +73,14 @@ class SourceFile:
     problem: str = ""
 
     @property
-    def shown(self) -> str:
+    def shown_name(self) -> str:
         return printable(self.name)
 
 
 def open_source(path: Path, layout: RawFile) -> SourceFile:
     """The file with all that its beginning shows.
 
-    Raises UnreadableFile if it has no content, or none that can be of this layout; NothingToDoYet if it may still be
+    Raises UnreadableFile if it has no content or is another kind of file; NothingToDoYet if it may still be
     written; UserError if it is damaged or may not be read.
     """
     status = path.stat()
@@ -88,18 +88,20 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
     with read_errors(plain), path.open("rb") as file:
         start = file.read(_SAMPLE)
     if not start:
-        raise UnreadableFile(f"{plain.shown} is empty: it is not read")
+        raise UnreadableFile(f"{plain.shown_name} is empty: it is not read")
     if layout.format == PARQUET and start.startswith(_PARQUET_MAGIC):
         return plain
     compression = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
     with read_errors(plain), _decompressed(plain.path, compression) as stream:
         start = stream.read(_SAMPLE)
     if not start:
-        raise UnreadableFile(f"{plain.shown} is empty: it is not read")
+        raise UnreadableFile(f"{plain.shown_name} is empty: it is not read")
     encoding, mark = next(((name, bom) for bom, name in _MARKS if start.startswith(bom)), (layout.encoding, b""))
     is_wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
     if start.startswith((_PARQUET_MAGIC, *_NO_TEXT)) or (start.startswith(b"\x00") and not is_wide):
-        raise UnreadableFile(f"{plain.shown} is not read: it is no {_format_name(layout)} but another kind of file")
+        raise UnreadableFile(
+            f"{plain.shown_name} is not read: {_format_name(layout)} is expected, and it is another kind of file"
+        )
     fields = {name: getattr(plain, name) for name in ("path", "name", "size", "changed_ns")}
     text = SourceFile(
         **fields,
@@ -163,9 +165,9 @@ def _require_unchanged(source: SourceFile) -> None:
     try:
         status = Path(source.path).stat()
     except FileNotFoundError as error:
-        raise NothingToDoYet(f"{source.shown} has been removed while it was read") from error
+        raise NothingToDoYet(f"{source.shown_name} has been removed while it was read") from error
     if (status.st_size, status.st_mtime_ns) != (source.size, source.changed_ns):
-        raise NothingToDoYet(f"{source.shown} is still being written: it has changed while it was read")
+        raise NothingToDoYet(f"{source.shown_name} is still being written: it has changed while it was read")
 
 
 @contextmanager
@@ -174,7 +176,7 @@ def read_errors(source: SourceFile) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UserError(f"{source.shown} cannot be read: {error.strerror}") from error
+        raise UserError(f"{source.shown_name} cannot be read: {error.strerror}") from error
     except (*_DAMAGE, OSError, pa.ArrowException) as error:
         _require_unchanged(source)
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
@@ -182,10 +184,10 @@ def read_errors(source: SourceFile) -> Iterator[None]:
         age_s = time.time() - source.changed_ns / 1e9
         if age_s < _MAY_STILL_BE_WRITTEN_S:
             raise NothingToDoYet(
-                f"{source.shown} is cut off or damaged; it has changed {max(age_s, 0) / 60:.0f} minutes ago and may "
-                "still be being written"
+                f"{source.shown_name} is cut off or damaged; it has changed {max(age_s, 0) / 60:.0f} minutes ago and "
+                "may still be being written"
             ) from error
-        raise UserError(f"{source.shown} is cut off or damaged: fetch it again") from error
+        raise UserError(f"{source.shown_name} is cut off or damaged: fetch it again") from error
 
 
 def _decompressed(path: str, compression: str) -> BinaryIO:
@@ -245,7 +247,7 @@ def _with_header(source: SourceFile, layout: RawFile) -> SourceFile:
         dialect = Dialect(separator, b"" if source.format == JSON_LINES else quote, lone_cr=_has_lone_cr(start))
         first = next(iter(cut_blocks(_Prefix(start, stream), dialect)), None)
     if first is None:
-        raise UnreadableFile(f"{source.shown} is empty: it is not read")
+        raise UnreadableFile(f"{source.shown_name} is empty: it is not read")
     source = replace(source, dialect=dialect)
     record = first.data[: first.starts[1]]
     if source.format == JSON_LINES:
@@ -325,9 +327,9 @@ def _with_keys(source: SourceFile, record: bytes, layout: RawFile) -> SourceFile
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:
-    shown = ", ".join(printable(name, 40) for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    listed = ", ".join(printable(name, 40) for name in names[:5])
+    return listed + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _format_name(layout: RawFile) -> str:
-    return {DELIMITED: "delimited text", JSON_LINES: "file of JSON lines", PARQUET: "Parquet file"}[layout.format]
+    return {DELIMITED: "delimited text", JSON_LINES: "a file of JSON lines", PARQUET: "a Parquet file"}[layout.format]

@@ -34,7 +34,7 @@ def plain_table(columns: Sequence[pa.Array], raw: pa.Array, name: str, layout: R
 def table_of_rows(
     rows: Sequence[tuple[Sequence[Value], str | None]], raw: Sequence[bytes], name: str, layout: RawFile
 ) -> pa.Table:
-    """Rows that were read one by one: of each its values and its reason."""
+    """Rows that were read one by one, each with its values and its reason."""
     values = zip(*(values for values, _ in rows), strict=True) if rows else [()] * len(layout.columns)
     arrays = [pa.array(column, ARROW_TYPES[c.dtype]) for column, c in zip(values, layout.columns, strict=True)]
     reasons = pa.array([reason for _, reason in rows], pa.string())

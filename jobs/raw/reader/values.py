@@ -5,7 +5,7 @@ A text means the same here and in Arrow's CSV reader, which reads most records: 
 - A whole number (bigint) has digits and may have a sign, as `-7` or `+5`. A number with a point or an exponent counts
   if its value is whole and at most 2**53: `1.0` and `1e3`. It must fit into 64 bits.
 - A number (double) is decimal, as `2.5`, `.5` or `1e-3`, and finite. `NaN`, `Infinity` and hexadecimal are refused.
-- Blanks and tabs around a number do not count. A text (string) is taken as it is: ` a` is not `a`.
+- Blanks and tabs around a number do not count. A text (string) is not changed: ` a` is not `a`.
 - The empty text, a text of white space alone, and the null tokens of the layout are missing values.
 - In JSON, `true` and `false` are the whole numbers 1 and 0.
 """

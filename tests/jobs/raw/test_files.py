@@ -1,4 +1,4 @@
-"""Which files in RAW are read, and what a person is told about the others."""
+"""Which files in RAW are read, and the notes on the others."""
 
 import gzip
 import os
@@ -73,7 +73,7 @@ def test_two_forms_of_one_file_are_an_error(raw):
 def test_a_file_of_two_layouts_is_an_error(raw):
     users = replace(KUAIRAND.lookups[0], file=replace(KUAIRAND.lookups[0].file, patterns=("*_pure.csv",)))
     with pytest.raises(UserError, match=f"{LOG} matches the patterns of log and of users"):
-        find_raw_files(replace(KUAIRAND, lookups=(users,)), raw)
+        find_raw_files(replace(KUAIRAND, lookups=(users, *KUAIRAND.lookups[1:])), raw)
 
 
 def test_links_have_their_own_names(raw, tmp_path):
@@ -87,7 +87,7 @@ def test_links_have_their_own_names(raw, tmp_path):
 
 def test_a_name_that_is_no_text(raw):
     Path(os.fsdecode(os.fsencode(raw) + b"/log_random_\xff.csv")).write_text("x\n")
-    assert notes(raw) == (r"log_random_\udcff.csv is not read: its name is no UTF-8 text; rename it",)
+    assert notes(raw) == (r"log_random_\udcff.csv is not read: its name is not UTF-8; rename it",)
 
 
 def test_a_folder_that_looks_like_a_part(raw):
@@ -129,7 +129,7 @@ def test_an_empty_file_and_one_of_another_kind_are_not_read(raw):
     assert not {"log_random_1.csv", "log_random_2.csv"} & set(log_names(raw))
     assert notes(raw) == (
         "log_random_1.csv is empty: it is not read",
-        "log_random_2.csv is not read: it is no delimited text but another kind of file",
+        "log_random_2.csv is not read: delimited text is expected, and it is another kind of file",
     )
 
 

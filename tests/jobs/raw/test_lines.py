@@ -44,9 +44,7 @@ def test_spark_reads_what_the_reader_reads(spark, tmp_path, monkeypatch):
         by_file[row[SOURCE]][tuple(bytes(v) if isinstance(v, bytearray) else v for v in (row[c] for c in columns))] += 1
     assert by_file == {path.name: Counter(rows_of(path, LAYOUT)) for path in paths}
     assert sum(row[REASON] is None for row in rows) == 3 * 40 + 4
-    values = [
-        sorted(row[:-2] for row in by_file[path.name]) for path in paths[:3]
-    ]  # the same values, however they are written
+    values = [sorted(row[:-2] for row in by_file[path.name]) for path in paths[:3]]
     assert values[0] == values[1] == values[2]
 
 

@@ -1,7 +1,7 @@
 """Malformed raw files, generated: each row is read right or refused with a reason, or the run ends with one clear line.
 
-A log of rows with known values is damaged in one of many ways, at places drawn by a fixed seed. Of each way it is known
-how many records the file has then, and which of the rows are undamaged.
+A log of rows with known values is damaged in one of many ways, at places drawn by a fixed seed. Each way
+says how many records the damaged file has, and which rows are undamaged.
 """
 
 import bz2
@@ -36,13 +36,16 @@ Values = tuple[object, ...]
 
 @dataclass
 class Damaged:
-    """A malformed input. rows: of the undamaged rows the values, which must be read. others: the number of records that
-    may be read or refused. files: by name. line: what the one clear line has, where the input ends with one.
-    must_refuse: how many of the others are refused."""
+    """A malformed input.
+
+    files: by name. rows: the values of the undamaged rows, which must be read. affected: the number of the further
+    records, which may be read or refused; must_refuse: how many of these must be refused. line: a part of the one clear
+    line, if the input ends the run with one.
+    """
 
     files: dict[str, bytes]
     rows: Sequence[Values]
-    others: int = 0
+    affected: int = 0
     must_refuse: int = 0
     line: str = ""
 
@@ -160,12 +163,12 @@ def one_row_damaged(name: str, draw: random.Random) -> Damaged:
     record, refused = ROW_DAMAGES[name](draw, list(rows[place]))
     records = [joined(fields) for fields in rows]
     records[place] = record
-    kept = [values_of(fields) for k, fields in enumerate(rows) if k != place]
-    return Damaged(file_of(records, line_end=draw.choice([b"\n", b"\r\n"])), kept, 1, int(refused))
+    undamaged = [values_of(fields) for k, fields in enumerate(rows) if k != place]
+    return Damaged(file_of(records, line_end=draw.choice([b"\n", b"\r\n"])), undamaged, 1, int(refused))
 
 
 # Ways to damage a file.
-def whole(draw: random.Random, name: str) -> Damaged:
+def damaged_file(draw: random.Random, name: str) -> Damaged:
     rows = [good_fields(draw, k) for k in range(draw.randrange(1, 60))]
     records, values = [joined(fields) for fields in rows], [values_of(fields) for fields in rows]
     plain = file_of(records)[NAME]
@@ -246,12 +249,12 @@ def fate_of(damaged: Damaged, folder: Path, draw: random.Random) -> str:
         assert "\n" not in str(error.value)
         return "line"
     rows = read_rows(folder, SHOP.log, draw)
-    assert len(rows) == len(damaged.rows) + damaged.others, "accounting"
-    kept = Counter(tuple(row[:7]) for row in rows if row[7] is None)
+    assert len(rows) == len(damaged.rows) + damaged.affected, "accounting"
+    read = Counter(tuple(row[:7]) for row in rows if row[7] is None)
     refused = [row for row in rows if row[7] is not None]
-    assert not Counter(damaged.rows) - kept, "an undamaged row is lost or changed"
+    assert not Counter(damaged.rows) - read, "an undamaged row is lost or changed"
     assert len(refused) >= damaged.must_refuse
-    assert len(refused) <= damaged.others
+    assert len(refused) <= damaged.affected
     content = {name: decompressed(data) for name, data in damaged.files.items()}
     for *_, reason, raw, name in rows:
         assert name in damaged.files
@@ -286,7 +289,7 @@ def test_malformed_files(tmp_path, record_property, capsys):
     started = time.monotonic()
     for k, name in enumerate([*ROW_DAMAGES] * 14 + WHOLE_FILE_DAMAGES * 5):
         draw = random.Random(f"{k} {name}")
-        damaged = one_row_damaged(name, draw) if name in ROW_DAMAGES else whole(draw, name)
+        damaged = one_row_damaged(name, draw) if name in ROW_DAMAGES else damaged_file(draw, name)
         try:
             fates[fate_of(damaged, tmp_path / str(k), draw)] += 1
         except AssertionError as error:

@@ -53,7 +53,7 @@ def test_every_row_is_what_it_is_alone_at_any_split_and_block_size(folder, body,
         assert rows_of(path, LAYOUT, split_size, block_size) == expected
 
 
-# Of each record the values, or the reason why it is refused.
+# For each record the values, or the reason why it is refused.
 CASES = {
     b"1,2.5,a": (1, 2.5, "a"),
     b"1.0,,a": (1, None, "a"),

@@ -10,7 +10,7 @@ LAYOUT = RawFile(
     "log", ("*.jsonl",), (RawColumn("n"), RawColumn("x", "double", nullable=True), RawColumn("s", "string")),
     format=JSON_LINES,
 )  # fmt: skip
-# Of each line the values, or the reason why it is refused.
+# For each line the values, or the reason why it is refused.
 CASES = {
     b'{"n": 1, "x": 2.5, "s": "a"}': (1, 2.5, "a"),
     b'{"s": "a", "n": 1}': (1, None, "a"),
@@ -20,8 +20,8 @@ CASES = {
     b'{"n": 9223372036854775807, "s": 12345678901234567890}': (2**63 - 1, None, "12345678901234567890"),
     b'{"n": 1, "s": {"b": [1, "x"]}}': (1, None, '{"b": [1, "x"]}'),
     b'{"n": 1, "s": "\\ud83d\\ude00\\n"}': (1, None, "\U0001f600\n"),
-    b'{"n": 1, "s": "\\ud83d"}': "s has a character that is no text",
-    b'{"n": 1, "s": "\\u0000"}': "s has a character that is no text",
+    b'{"n": 1, "s": "\\ud83d"}': "s has a character that is not text",
+    b'{"n": 1, "s": "\\u0000"}': "s has a character that is not text",
     b'{"n": 1, "s": "a\xe9"}': "the row is not utf-8 text",
     b'{"n": 1, "s": "a\x00"}': "the row has a NUL byte",
     b'{"n": 1, "s": "a"': "the row is not JSON",
@@ -34,8 +34,8 @@ CASES = {
     b'{"n": 1, "s": ""}': "s is missing",
     b'{"x": 1}': "n is missing",
     b'{"n": 1, "n": 2, "s": "a"}': "a key occurs twice in the row",
-    b"[1, 2]": "the row is no JSON object",
-    b"7": "the row is no JSON object",
+    b"[1, 2]": "the row is not a JSON object",
+    b"7": "the row is not a JSON object",
     b'{"n": 1, "s": "' + b"a" * (1 << 20) + b'"}': "the row has 1,048,593 bytes, more than 1,048,576",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Rows of Parquet files, and the same rows handed out as JSON lines and read again."""
+"""Rows of Parquet files, and the same rows exported as JSON lines and read again."""
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -22,7 +22,7 @@ def layout(dtype: str, *, nullable: bool = True) -> RawFile:
 
 
 def read(tmp_path, values: pa.Array, dtype: str, **options: bool) -> list:
-    """Of each row its value, or its reason; the file, and its rows as JSON lines, read alike."""
+    """The value or the reason of each row; the file, and its rows as JSON lines, read alike."""
     path, lines = tmp_path / "log.parquet", tmp_path / "log.parquet.jsonl"
     pq.write_table(pa.table({"v": values}), path)
     rows = rows_of(path, layout(dtype, **options))
@@ -78,7 +78,7 @@ def test_row_groups_are_read_apart(tmp_path):
 def test_a_file_of_other_columns_is_not_read(tmp_path):
     path = tmp_path / "log.parquet"
     pq.write_table(pa.table({"w": [7]}), path)
-    with pytest.raises(UnreadableFile, match="it has none of the columns v"):
+    with pytest.raises(UnreadableFile, match="it lacks all of the columns v"):
         open_raw_file(path, layout("bigint"))
 
 

@@ -1,4 +1,4 @@
-"""What a text stands for, and with which reason it is refused."""
+"""Texts and their typed values, or the reasons for which they are refused."""
 
 import pytest
 

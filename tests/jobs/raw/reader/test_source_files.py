@@ -62,7 +62,7 @@ def test_any_name_is_read_and_rows_have_the_name_that_people_see(tmp_path, name)
         source = open_raw_file(path, LAYOUT)
         (split,) = plan_splits(source)
         assert {row for table in read_split(split, LAYOUT) for row in table.column(SOURCE).to_pylist()} == {path.name}
-        assert source.shown.isprintable()
+        assert source.shown_name.isprintable()
 
 
 @pytest.mark.parametrize("form", [form for form in COMPRESSED if form not in ("plain", "gzip and padding")])

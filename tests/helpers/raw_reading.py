@@ -40,14 +40,14 @@ def expected_records(data: bytes, separator: bytes, *, lone_cr: bool, largest: i
     line_end = rb"(?:\r\n?|\n|\Z)" if lone_cr else rb"(?:\r?\n|\Z)"
     record = re.compile(field + rb"(?:" + separator + field + rb")*+" + line_end)
     line = re.compile(rb"[^\r\n]*(?:\r\n?|\n|\Z)" if lone_cr else rb"[^\n]*(?:\n|\Z)")
-    found, position = [], 0
+    cut_records, position = [], 0
     while position < len(data):
         match = record.match(data, position)
         if match is None or match.end() - position > largest:
             match = line.match(data, position)
-        found.append(records.without_line_end(match[0]))
+        cut_records.append(records.without_line_end(match[0]))
         position = match.end()
-    return found
+    return cut_records
 
 
 def with_largest_record(patch: Any, size: int) -> None:
