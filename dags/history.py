@@ -17,8 +17,8 @@ _SPEC_DAY = ("--spec-day", "{{ params.to }}")  # the spec that this run fits, no
 def history_dag(dataset: str) -> DAG:
     """Started by hand: a range of days becomes tables, and a model trained from scratch becomes the first champion.
 
-    Needs `from` and `to`. The raw log becomes exposures, journeys, steps and sequences. A table that fails its audit stops all
-    later tasks. Training registers the champion, which is then evaluated on users that it has never seen.
+    Needs `from` and `to`. The raw log becomes exposures, journeys, steps and sequences. A table that fails its audit
+    stops all later tasks. Training registers the champion, which is then evaluated on users that it has never seen.
     """
     with dataset_dag(
         "history",

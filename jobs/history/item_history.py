@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 
 from features.item_history import fold_item_history, history_columns
 from jobs.history.resume import inputs_up_to
-from jobs.spark.worker_tables import arrow_schema
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.published_days import days_before
 from lakehouse.reading import read_tables
+from lakehouse.rows import arrow_schema
 from lakehouse.staging import staging_folder
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY
@@ -34,7 +34,7 @@ def publish_item_history(
     history = fold_item_history(earlier, exposures, dataset, day)
     table = item_history(dataset)
     with staging_folder(lake) as staged:
-        rows = history.select(table.column_names).cast(arrow_schema(table.ddl))
+        rows = history.select(table.column_names).cast(arrow_schema(table))
         pq.write_table(rows, staged / "part-0.parquet", compression="zstd", store_schema=False)
         return lake[ITEM_HISTORY, dataset, day].publish(
             staged, rows=len(rows), inputs=inputs, code=code_version("jobs")
