@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 SparkSql: TypeAlias = str
 DuckDbSql: TypeAlias = str
 
+# In the draft of a contract: an expression or a time zone that only a person can name. See Known.UNANSWERED.
+UNANSWERED = "UNANSWERED"
+
 
 class Known(Enum):
     """When the value of an exposure's column becomes known, relative to the time of that exposure."""
@@ -19,6 +22,7 @@ class Known(Enum):
     AFTER = "after"  # known as soon as the exposure has happened: an input only of steps with a greater time stamp
     AT = "at"  # known at the time given by another column, `Column.known_at`
     NEVER = "never"  # never an input: depends on the future, or is only a label
+    UNANSWERED = "unanswered"  # in a draft: a person has to choose one of the others before the contract can be used
 
 
 class Role(Enum):

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import schemas.datasets
 from schemas.candidates import USER_DAYS, ImpliedLabel, Sessions
-from schemas.contract import Column, Known, Role, SparkSql
+from schemas.contract import UNANSWERED, Column, Known, Role, SparkSql
 from schemas.days import checked_day
 from schemas.errors import UserError
 from schemas.logs.checks import (
@@ -112,6 +112,7 @@ class Dataset:
         """Raises ValueError for the first fault of the contract."""
         if not _NAME.fullmatch(self.name):
             raise ValueError("use a-z, 0-9 and _ in the name")
+        self._check_questions()
         check_files(self.log, self.log_key, self.lookups, self.outcomes)
         if not columns_in(self.exposed_at_ms, self.log.view) & set(self.log_key):
             raise ValueError("log_key must contain the time: a column that exposed_at_ms reads")
@@ -126,6 +127,18 @@ class Dataset:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         self._check_quality()
+
+    def _check_questions(self) -> None:
+        """Raises ValueError for a draft whose questions are open: one line that names all of them."""
+        named = [(name, spark_sql) for name, spark_sql, _ in self.expressions]
+        is_zone_open = self.timezone == UNANSWERED or any(f"'{UNANSWERED}'" in spark_sql for _, spark_sql in named)
+        questions = ["the time zone"] if is_zone_open else []
+        questions += [name for name, spark_sql in named if spark_sql == UNANSWERED]
+        if columns := [d.column.name for d in self.columns if d.column.known is Known.UNANSWERED]:
+            remaining = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+            questions.append(f"when the values are known of {', '.join(columns[:8])}{remaining}")
+        if questions:
+            raise ValueError(f"this is a draft with open questions (docs/own-log.md): {'; '.join(questions)}")
 
     def _check_columns(self) -> None:
         check_unique((d.column.name for d in self.columns), "the column")

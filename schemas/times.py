@@ -9,7 +9,7 @@ import re
 from functools import cache
 from zoneinfo import available_timezones
 
-from schemas.contract import SparkSql
+from schemas.contract import UNANSWERED, SparkSql
 
 # In Python's list, but local settings of a machine or unknown to Java, which Spark runs on.
 _NOT_A_PLACE = re.compile(r"Factory|localtime|posixrules|posix/.*|right/.*")
@@ -20,7 +20,12 @@ _DIGITS = re.compile(r"[yMdHmsS]+")
 
 
 def checked_zone(name: str) -> str:
-    """The name if both Python and Spark know this time zone. Raises ValueError otherwise."""
+    """The name if both Python and Spark know this time zone. Raises ValueError otherwise.
+
+    UNANSWERED is returned as well: a dataset refuses it together with its other open questions.
+    """
+    if name == UNANSWERED:
+        return name
     if name not in _known_zones() or _NOT_A_PLACE.fullmatch(name):
         raise ValueError(
             f"the time zone {name!r} is not known: use a name such as Asia/Shanghai, or Etc/GMT-8 for a fixed 8 hours "

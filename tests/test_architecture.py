@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "jobs.reports": "schemas lakehouse jobs.quality jobs.drift",
     "jobs.generator": "schemas",
     "jobs.draft": "schemas",  # neither Spark nor torch: a newcomer waits for it
-    "jobs": "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator",
+    "jobs": (
+        "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator "
+        "jobs.draft"
+    ),
     #
     "mtorl_model.data": "schemas lakehouse features",
     "mtorl_model.training": "schemas lakehouse mtorl_model.data",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.draft.times import EPOCH, FROM_START, TimeNotation
-from jobs.draft.values import ColumnSample
+from jobs.draft.values import ColumnSample, shortened
 
 _USER_WORDS = re.compile(
     r"user|visitor|cookie|customer|member|client|account|person|device_?id|player|subscriber|ipinyouid|(?:^|_)uid|guest"
@@ -31,6 +31,8 @@ _DONE = {
     "conversion", "carts", "fav", "favorite", "like", "remove_from_cart", "install", "signup", "open", "opened",
 }  # fmt: skip
 _MOST_CHANNELS = 100
+LIKELY_USER = 3.0  # the score of a column whose name means a person or a device, and that is not often missing
+_FEWEST_ITEMS = 5
 _MOST_KEY_COLUMNS = 6
 _WORTH_A_COLUMN = 0.8  # a further column of the key leaves at most this share of the copies
 
@@ -126,7 +128,7 @@ def channel_candidates(columns: Sequence[ColumnSample], excluded: set[str]) -> l
             continue
         largest = column.counts.most_common(1)[0][1] / len(column.values)
         score = 4.0 * named - 2.0 * (largest > 0.95) - 1.0 * (distinct > 30) - 2.0 * column.missing_share
-        names = ", ".join(value for value, _ in column.counts.most_common(5))
+        names = ", ".join(shortened(value) for value, _ in column.counts.most_common(5))
         candidates.append(Candidate(column.name, score, f"{distinct} values: {names}{', ...' if distinct > 5 else ''}"))
     return _best_first(candidates)
 
@@ -154,6 +156,34 @@ def event_column(columns: Sequence[ColumnSample]) -> Events | None:
         if _EVENT_WORDS.search(column.name.lower()) and len(column.counts) <= 12 and outcomes and exposures:
             return Events(column.name, tuple(exposures), tuple(outcomes))
     return None
+
+
+def outcome_match(columns: Sequence[ColumnSample], user: str, events: Events, excluded: set[str]) -> tuple[str, ...]:
+    """The user, and the column that an outcome shares with its exposure, such as the item.
+
+    Of the columns that at least half as many outcomes share as share any of them, the one with the most values: an item
+    rather than its category.
+    """
+    shared: dict[str, int] = {}
+    for column in columns:
+        is_id = column.dtype != "double" and len(column.counts) >= _FEWEST_ITEMS and not column.missing_share
+        if is_id and column.name not in {user, events.column, *excluded} and not _SESSION.search(column.name.lower()):
+            shared[column.name] = _shared_outcomes(columns, (user, column.name), events)
+    largest = max(shared.values(), default=0)
+    distinct = {c.name: len(c.counts) for c in columns if largest and 2 * shared.get(c.name, 0) >= largest}
+    return (user, max(distinct, key=lambda name: distinct[name])) if distinct else (user,)
+
+
+def _shared_outcomes(columns: Sequence[ColumnSample], key: Sequence[str], events: Events) -> int:
+    """The outcomes of the sample that an earlier exposure of the sample agrees with in the key."""
+    texts = {column.name: column.texts for column in columns}
+    exposures: set[tuple[str, ...]] = set()
+    outcomes = 0
+    for word, *values in zip(texts[events.column], *(texts[name] for name in key), strict=True):
+        if word in events.exposures:
+            exposures.add(tuple(values))
+        outcomes += word in events.outcomes and tuple(values) in exposures
+    return outcomes
 
 
 def key_columns(columns: Sequence[ColumnSample], user: str | None, time: str, excluded: set[str]) -> Key:
@@ -195,6 +225,10 @@ def is_constant_per_user(column: ColumnSample, user: ColumnSample) -> bool:
         else:
             first[person] = text
     return len(column.counts) > 1 and repeated >= 20 and changed == 0
+
+
+def named_reasons(candidates: Sequence[Candidate]) -> str:
+    return "; ".join(f"{candidate.column} ({candidate.reason})" for candidate in candidates) or "no column"
 
 
 def is_index(column: ColumnSample) -> bool:

@@ -10,7 +10,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.draft.tables import JSON_LINES, PARQUET, TEXT, Table
+from jobs.draft.tables import DELIMITED, JSON_LINES, PARQUET, Table
 from jobs.draft.text_layout import text_layout
 from jobs.draft.values import ColumnSample, column_sample
 from schemas.errors import UserError
@@ -54,8 +54,8 @@ def table_of(path: Path) -> Table:
     texts = [tuple(record[k] for record in layout.records) for k in range(len(layout.names))]
     samples = tuple(map(column_sample, layout.names, texts))
     return Table(
-        (path.name,), size, samples, TEXT, layout.separator, layout.has_header, layout.encoding, layout.damaged,
-        is_whole and len(layout.records) < MOST_ROWS,
+        (path.name,), size, samples, DELIMITED, layout.separator, layout.quote, layout.has_header, layout.encoding,
+        layout.damaged, is_whole and len(layout.records) < MOST_ROWS,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _joined(group: list[Table]) -> Table:
     encoding = next((table.encoding for table in group if table.encoding != "utf-8"), "utf-8")
     return Table(
         names, sum(table.bytes_in_all for table in group), largest.columns, largest.file_format, largest.separator,
-        largest.has_header, encoding, largest.damaged, largest.is_whole and len(group) == 1,
+        largest.quote, largest.has_header, encoding, largest.damaged, largest.is_whole and len(group) == 1,
     )  # fmt: skip
 
 

@@ -11,16 +11,16 @@ from jobs.draft.times import TimeNotation, time_notation
 from jobs.draft.values import ColumnSample
 from schemas.errors import UserError
 
-TEXT, JSON_LINES, PARQUET = "text", "json", "parquet"
+DELIMITED, JSON_LINES, PARQUET = "delimited", "json_lines", "parquet"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """Files of one layout, with the sampled columns of the first of them.
 
     file_names: of all files with this layout, sorted.
     bytes_in_all: their size on the disk.
-    file_format: TEXT, JSON_LINES or PARQUET; the layout fields below count for TEXT only.
+    file_format: DELIMITED, JSON_LINES or PARQUET; the layout fields below count for DELIMITED only.
     damaged: sampled records with another number of fields.
     is_whole: whether the sample has all rows of the files.
     """
@@ -28,8 +28,9 @@ class Table:
     file_names: tuple[str, ...]
     bytes_in_all: int
     columns: tuple[ColumnSample, ...]
-    file_format: str = TEXT
+    file_format: str = DELIMITED
     separator: str = ","
+    quote: str = '"'
     has_header: bool = True
     encoding: str = "utf-8"
     damaged: int = 0
@@ -56,7 +57,7 @@ class Table:
         return roles.user_candidates(self.columns, {*self.notations})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SideTable:
     """A table whose rows have a key that the log names, too.
 
@@ -109,7 +110,7 @@ def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
 
 
 def _pattern_of(name: str) -> str:
-    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: what follows a digit may change."""
+    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: the part after a digit may change."""
     stem, dot, ending = name.partition(".")
     if re.search(r"\d", ending) and not re.search(r"\d", stem):  # imp.20130612.txt
         ending = ending.partition(".")[2]

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from jobs.draft.times import time_notation
 from jobs.draft.values import column_sample, is_number
@@ -22,6 +23,7 @@ _WINDOWS_BYTES = bytes(range(0x80, 0xA0))
 class TextLayout:
     """The layout of a delimited text file.
 
+    quote: the character around fields that contain the separator; "" if quotes have no meaning.
     names: of the columns, from the header; column_1, column_2, ... without one.
     records: the fields of the sampled records, without the header. A record with another number of fields is left out.
     damaged: the number of these records.
@@ -29,6 +31,7 @@ class TextLayout:
 
     encoding: str
     separator: str
+    quote: str
     has_header: bool
     names: tuple[str, ...]
     records: tuple[tuple[str, ...], ...]
@@ -54,13 +57,13 @@ def text_layout(content: bytes, name: str, *, is_whole: bool, max_records: int) 
     if "\0" in text:
         raise UserError(f"{name} is not a text file: it has NUL bytes")
     separator = _separator(text, name)
-    records = _records(text, separator, max_records + 1)
+    quote, records = _quote_and_records(text, separator, max_records + 1)
     width = Counter(map(len, records)).most_common(1)[0][0]
     whole_records = [tuple(record) for record in records if len(record) == width]
     has_header = len(records[0]) == width and is_header(records[0], whole_records[1:])
     names = header_names(records[0]) if has_header else tuple(f"column_{k + 1}" for k in range(width))
     rows = whole_records[1:] if has_header else whole_records[:max_records]
-    return TextLayout(encoding, separator, has_header, names, tuple(rows), len(records) - len(whole_records))
+    return TextLayout(encoding, separator, quote, has_header, names, tuple(rows), len(records) - len(whole_records))
 
 
 def detected_encoding(content: bytes) -> str:
@@ -108,7 +111,7 @@ def _separator(text: str, name: str) -> str:
     width_and_share = {}
     for separator in _SEPARATORS:
         try:
-            widths = Counter(map(len, _records(text, separator, _RECORDS_PROBED)))
+            widths = Counter(map(len, _quote_and_records(text, separator, _RECORDS_PROBED)[1]))
         except csv.Error:
             continue
         if widths:
@@ -123,10 +126,21 @@ def _separator(text: str, name: str) -> str:
     return max(regular, key=lambda s: regular[s])
 
 
-def _records(text: str, separator: str, limit: int) -> list[list[str]]:
+def _quote_and_records(text: str, separator: str, limit: int) -> tuple[str, list[list[str]]]:
+    """The quote and the records. Quotes have no meaning if a field that one opens swallows further lines."""
+    records = _records(text, separator, limit)
+    swallowed = any("\n" in field and separator in field for record in records for field in record)
+    if swallowed:
+        lines = _records(text, separator, limit, csv.QUOTE_NONE)
+        if len(set(map(len, lines))) == 1:
+            return "", lines
+    return '"', records
+
+
+def _records(text: str, separator: str, limit: int, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> list[list[str]]:
     """The first records that are not blank, read as RFC 4180 with this separator."""
     records: list[list[str]] = []
-    for record in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+    for record in csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting):
         if record:
             records.append(record)
         if len(records) >= limit:

@@ -15,8 +15,7 @@ _UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _UNIT_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 # Python's notation for parsing, Spark's for the contract (where one letter reads one or two digits), and the resolution
-# in seconds. Of two notations that read
-# all texts, the earlier one in the list counts.
+# in seconds. If two notations read all texts, the earlier one in the list counts.
 _DIGITS = (
     ("%Y%m%d%H%M%S%f", "yyyyMMddHHmmssSSS", 17, 0.001),
     ("%Y%m%d%H%M%S", "yyyyMMddHHmmss", 14, 1.0),
@@ -146,8 +145,8 @@ def _epoch(values: Sequence[str]) -> TimeNotation | None:
     for unit, factor in _UNITS.items():
         plausible = [n for n in numbers if first.timestamp() <= n / factor < last.timestamp()]
         if len(plausible) >= 0.99 * len(numbers):
-            bounds = (datetime.fromtimestamp(n / factor, UTC) for n in (min(plausible), max(plausible)))
-            return TimeNotation(EPOCH, _UNIT_SECONDS[unit], unit, "", (), *bounds)
+            earliest, latest = (datetime.fromtimestamp(n / factor, UTC) for n in (min(plausible), max(plausible)))
+            return TimeNotation(EPOCH, _UNIT_SECONDS[unit], unit, first=earliest, last=latest)
     return None
 
 

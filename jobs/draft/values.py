@@ -18,13 +18,12 @@ _NULL_TOKENS = frozenset(
 )
 _NULL_AMONG_NUMBERS = frozenset({"NA", "na", "none", "nil", "-", "--", "?", ".", "unknown", "Unknown", "UNKNOWN"})
 
-_FLAGS = ({"0", "1"}, {"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"}, {"0.0", "1.0"})
-_TRUE = frozenset({"1", "true", "t", "yes", "y", "1.0"})
+_FLAGS = (("0", "1"), ("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y"), ("0.0", "1.0"))
 # A larger share of texts that are not numbers makes a column one of words.
 _LARGEST_UNREADABLE_SHARE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColumnSample:
     """The texts of one column in the sample.
 
@@ -57,16 +56,27 @@ class ColumnSample:
     def is_unique(self) -> bool:
         return len(self.values) > 1 and len(self.counts) == len(self.values)
 
+    @cached_property
+    def flag_words(self) -> tuple[str, str] | None:
+        """The words for no and yes, in lower case, if the column has no other values.
+
+        One of the two may be absent if the column has numbers: a rare outcome is not in every sample.
+        """
+        seen = {value.lower() for value in self.counts}
+        for words in _FLAGS:
+            if seen == set(words) or (seen and seen < set(words) and self.dtype != "string"):
+                return words
+        return None
+
     @property
     def is_flag(self) -> bool:
-        """Whether each value is yes or no; with one value only, the column must be numeric."""
-        seen = {value.lower() for value in self.counts}
-        return any(seen == flags or (seen < flags and seen & {"0", "1"} != set()) for flags in _FLAGS) and bool(seen)
+        return self.flag_words is not None
 
     @property
     def true_share(self) -> float:
         """The share of rows whose flag is set."""
-        return sum(n for value, n in self.counts.items() if value.lower() in _TRUE) / max(len(self.texts), 1)
+        yes = self.flag_words[1] if self.flag_words else ""
+        return sum(n for value, n in self.counts.items() if value.lower() == yes) / max(len(self.texts), 1)
 
     @property
     def has_decimal_commas(self) -> bool:
@@ -99,6 +109,12 @@ def column_sample(name: str, texts: Sequence[str]) -> ColumnSample:
         return ColumnSample(name, tuple(texts), "string", frozenset(null_tokens))
     null_tokens |= null_among_numbers
     return ColumnSample(name, tuple(texts), _number_type(name, numbers), frozenset(null_tokens), tuple(unreadable))
+
+
+def shortened(text: str) -> str:
+    """A text of the log for a comment or a message: without control characters, at most 40 characters."""
+    printable = "".join(character if character.isprintable() else "?" for character in text)
+    return printable if len(printable) <= 40 else f"{printable[:37]}..."
 
 
 def is_number(text: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from event_logs import CLICKS, EVENTS
 
 import schemas.dataset
-from schemas.contract import Column, Known
+from schemas.contract import UNANSWERED, Column, Known
 from schemas.dataset import Derived, Gain, Lookup, RawColumn, RawFile, Refusal, contract_faults, get_dataset
 from schemas.errors import UserError
 from schemas.times import checked_zone, digits_time
@@ -23,6 +23,10 @@ WRONG = [
     (CRITEO, {"timezone": "localtime"}, "is not known"),
     (CRITEO, {"timezone": "right/UTC"}, "is not known"),
     (CRITEO, {"timezone": ""}, "is not known"),
+    (CRITEO, {"timezone": UNANSWERED, "channel": UNANSWERED}, "open questions .*: the time zone; channel$"),
+    (CRITEO, {"exposed_at_ms": digits_time("log.timestamp", "yyyyMMddHH", UNANSWERED)}, "questions .*: the time zone$"),
+    (CRITEO, {"columns": tuple(replace(d, column=replace(d.column, known=Known.UNANSWERED)) if d.column.name == "cpo"
+                               else d for d in CRITEO.columns)}, "questions .*: when the values are known of cpo$"),
     (CRITEO, {"channel": "log.cat88"}, "channel: log.cat88: the file of log has no such column"),
     (CRITEO, {"channel": "lgo.cat8"}, "channel: lgo.cat8: there is no view lgo, only log"),
     (CRITEO, {"channel": "users.cat8"}, "there is no view users"),

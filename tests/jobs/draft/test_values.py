@@ -42,8 +42,9 @@ def test_rare_texts_among_numbers_are_unreadable_and_named():
         (["true", "False"], True, 0.5),
         (["yes", "no", "", "no"], True, 0.25),
         (["1.0", "0.0"], True, 0.5),
-        (["1", "2"], False, 0.5),
-        (["true", "maybe"], False, 0.5),
+        (["1", "2"], False, 0.0),
+        (["true", "maybe"], False, 0.0),
+        (["yes", "yes"], False, 0.0),
         (["", ""], False, 0.0),
     ],
 )
