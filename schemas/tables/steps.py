@@ -20,8 +20,8 @@ def steps(dataset: Dataset) -> Table:
         doc=__doc__,
         columns=(
             Column("exposure_id", "bigint", "the exposure", Known.NEVER),
-            *session_inputs(dataset),
             *derived_inputs(dataset),
+            *session_inputs(dataset),
         ),
         key=("exposure_id",),
         expectations=(
