@@ -22,6 +22,7 @@ from schemas.tables import (
     QUARANTINE,
     SEQUENCES,
     STEPS,
+    USER_EMBEDDINGS,
     USER_REWARD_RANKS,
     budget_plan,
     channel_allocation,
@@ -35,6 +36,7 @@ from schemas.tables import (
     quarantine,
     sequences,
     steps,
+    user_embeddings,
     user_reward_ranks,
 )
 from schemas.tables.feature_spec import FeatureSpec
@@ -52,6 +54,7 @@ class RegisteredTable:
     same_day: the tables of which a partition reads its own day.
     audited_with: the tables whose failed audit of the same day also stops the readers of this table.
     daily: whether every day has a partition.
+    optional: whether it is published only if it is switched on.
     rebuilt: whether a backfill builds it again when its inputs change. A table of measurements or decisions is not.
     """
 
@@ -62,6 +65,7 @@ class RegisteredTable:
     same_day: tuple[str, ...] = ()
     audited_with: tuple[str, ...] = ()
     daily: bool = True
+    optional: bool = False
     rebuilt: bool = True
 
 
@@ -130,6 +134,14 @@ _TABLES = (
         "the weight of each channel",
         _per_dataset(channel_allocation.channel_allocation),
         same_day=(JOURNEYS,),
+    ),
+    RegisteredTable(
+        USER_EMBEDDINGS,
+        "a vector for each user, for other models",
+        _per_dataset(user_embeddings.user_embeddings),
+        same_day=(JOURNEYS,),
+        daily=False,
+        optional=True,
     ),
     RegisteredTable(
         BUDGET_PLAN,

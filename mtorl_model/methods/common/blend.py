@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from features.logistic import log_odds, sigmoid
 from mtorl_model.methods.method import Prediction
 
 Floats = npt.NDArray[np.float64]
 
 PRIOR_LABELS = 1000.0  # more than it seems: the labels of one user depend on each other
-_SMALLEST = 1e-6  # probabilities nearer to 0 or 1 have the log-odds of this one
+_SMALLEST = 1e-6  # probabilities below this one have its logarithm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,14 +147,3 @@ def _pool(weight_K: Floats, log_KXA: Sequence[Floats]) -> Floats:
 
 def _log(probability_X: Floats) -> Floats:
     return np.log(np.maximum(probability_X, _SMALLEST))
-
-
-def log_odds(probability_X: Floats) -> Floats:
-    """log(p / (1 - p)), finite for 0 and 1."""
-    p_X = np.clip(probability_X, _SMALLEST, 1 - _SMALLEST)
-    return np.log(p_X) - np.log1p(-p_X)
-
-
-def sigmoid(x_X: Floats) -> Floats:
-    """The inverse of log_odds."""
-    return 1.0 / (1.0 + np.exp(-x_X))

@@ -33,8 +33,8 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
+from features.logistic import log_odds, sigmoid
 from mtorl_model.data.encoding import InputNames
-from mtorl_model.methods.common.blend import log_odds, sigmoid
 from mtorl_model.methods.common.calibration import PRIOR_LABELS, calibrate
 from mtorl_model.methods.common.channel_decoder import ChannelDecoder
 from mtorl_model.methods.common.label_rows import LabelRows

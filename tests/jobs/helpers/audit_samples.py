@@ -30,6 +30,7 @@ from schemas.tables.promotions import PROMOTIONS_TABLE
 from schemas.tables.quarantine import QUARANTINE_TABLE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 from schemas.tables.steps import steps
+from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
 DAY = "2017-01-02"
@@ -82,7 +83,7 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
     if name == "steps":
         write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
-    if name in ("channel_policies", "user_reward_ranks", "budget_plan"):
+    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "budget_plan"):
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -235,6 +236,11 @@ def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
     ]
 
 
+def _user_embeddings(dataset: Dataset) -> tuple[Table, Rows]:
+    table = user_embeddings(dataset)
+    return table, [_filled(table.columns, user_id=user, embedding=[0.5, float(user)]) for user in range(4)]
+
+
 def _channel_allocation(dataset: Dataset) -> tuple[Table, Rows]:
     return channel_allocation(dataset), [
         {"channel": "ab"[k], "position": k, "exposures": 10, "gained": 4, "reliable": 10, "cost_nano": 5,
@@ -278,6 +284,7 @@ _SAMPLES = {
     "sequences": _sequences,
     "channel_policies": _channel_policies,
     "user_reward_ranks": _user_reward_ranks,
+    "user_embeddings": _user_embeddings,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
     "prequential": _prequential,

@@ -69,6 +69,10 @@ FAULTS = [
     ("user_reward_ranks", "criteo", 0, {"predicted_reward": 1.1}, {f"{IN_RANGE}(predicted_reward)"}),
     ("user_reward_ranks", "criteo", 0, {"predicted_click": -0.1}, {f"{IN_RANGE}(predicted_click)"}),
     ("user_reward_ranks", "criteo", 0, {"source": "guess"}, {f"{IN_SET}(source)"}),
+    ("user_embeddings", "criteo", 1, {"user_id": 0}, {f"{UNIQUE}(user_id)"}),
+    ("user_embeddings", "criteo", 1, {"embedding": [0.5]}, {f"{IN_SET}(same_size)"}),
+    ("user_embeddings", "criteo", 1, {"embedding": [0.5, float("inf")]},
+     {"expect_column_values_to_be_finite(embedding)"}),
     ("channel_allocation", "criteo", 0, {"channel": "b"}, {f"{UNIQUE}(channel)"}),
     ("channel_allocation", "criteo", 0, {"explicit": 0.4}, {f"{IN_RANGE}(explicit_total)"}),
     ("channel_allocation", "criteo", 0, {"implicit": 0.5}, {f"{IN_RANGE}(implicit_total)"}),
@@ -157,6 +161,7 @@ PLANTED_ELSEWHERE = {
     "sequences": {f"{IN_SET}({c})" for c in ("length", "left_padded", "labels_valid", "in_order", "lists_aligned",
                                              "steps_filled", "labelled_once", "enough_context")},
     "channel_policies": {f"{IN_SET}(policies_differ)", f"{IN_SET}(recommendations_differ)"},
+    "user_embeddings": {f"{IN_SET}(users_differ)"},  # in tests/mtorl_model/inference/test_user_embeddings.py
     "user_reward_ranks": {f"{UNIQUE}(user_id)", f"{IN_RANGE}(predicted_conversion)",
                           f"{IN_RANGE}(predicted_long_view)"},
     "channel_allocation": {f"{IN_RANGE}({name})" for name in ("explicit", "implicit", "initial")},
