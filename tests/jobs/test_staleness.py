@@ -11,6 +11,8 @@ from raw_logs import kuairand_row, write_kuairand
 from shop import SHOP, SPEC, sent, write_file
 
 import schemas.dataset
+from jobs.raw.accounts import LogAccounts, log_accounts
+from jobs.raw.index import stored_index
 from jobs.spark.partitions import publish_days
 from lakehouse.lake import Lake
 from lakehouse.manifest import content_fingerprint
@@ -193,7 +195,38 @@ def test_one_row_of_a_clock_that_runs_ahead_does_not_show_that_the_days_before_i
     write_file(raw, "2024-06-01", [sent("bob", "2024-06-01", 10)])
     assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-05-20") == EXIT_NOT_YET
     assert "so far no row of 2024-05-20" in capsys.readouterr().out
-    jobs.ok("build_exposures", "--raw", str(raw), "--up-to", "2024-06-01")  # the row itself is usable
+    # The row itself does not show that its day has come. A person may confirm it.
+    assert jobs.run("build_exposures", "--raw", str(raw), "--up-to", "2024-06-01") == EXIT_NOT_YET
+    line = capsys.readouterr().out
+    assert "so far 1 of the usual 200 rows of 2024-06-01; if no more come: make backfill DATASET=shop" in line
+    jobs.ok("build_exposures", "--raw", str(raw), "--up-to", "2024-06-01", "--accept-few-rows")
+    assert jobs.lake["exposures", "shop", "2024-06-01"].manifest.rows == 1
+    assert "wait" not in capsys.readouterr().out
+
+
+def test_rows_of_days_that_are_not_built_wait_and_are_named(jobs, raw, tmp_path, capsys):
+    """Rows before the first built day, a trickle of tomorrow, and a stamp that is years away, in one line."""
+    rows = [sent(f"ann{k}", DAYS[0], 8) for k in range(20)]
+    for day in DAYS:
+        write_file(raw, day, [row.replace(DAYS[0], day) for row in rows])
+    stray = [sent("bob", day, 10) for day in ("2024-05-05", "2028-05-01", "1970-01-01")]
+    write_file(raw, "2024-05-09", [*stray, "zoe;2024-05-05T10:30:00Z;mail;-1;0;;41"])
+    jobs.ok("build_exposures", "--raw", str(raw), "--up-to", DAYS[1])
+    jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[2], "--to", DAYS[3])
+    jobs.ok("build_exposures", "--raw", str(raw))
+    assert jobs.lake.days("exposures", "shop") == DAYS  # not 21,306 days
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("note: 4 raw rows of shop wait: ")
+    assert "2 of 2 days from 1970-01-01 to 2028-05-01 (in sent-2024-05-09.txt) after or before a gap of more" in line
+    assert "2 of 2024-05-05 for the rest of its day, usually 20 rows; if no more come: make backfill" in line
+    accounts = log_accounts(stored_index(jobs.lake, SHOP), lambda table, day: jobs.lake[table, SHOP, day].manifest)
+    assert accounts == LogAccounts(84, exposures=80, waiting={"1970-01-01": 1, "2024-05-05": 2, "2028-05-01": 1})
+
+    later = Jobs(jobs.spark, Lake(tmp_path / "later"), "shop", jobs.patch)
+    later.ok("build_exposures", "--raw", str(raw), "--from", DAYS[2], "--to", DAYS[2])
+    later.ok("build_exposures", "--raw", str(raw), "--up-to", DAYS[3])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert f"40 of 2 days from {DAYS[0]} to {DAYS[1]} before the first day that runs build: make backfill" in line
 
 
 def test_a_removed_file_withdraws_no_rows(jobs, raw, capsys):
