@@ -17,7 +17,10 @@ EPOCHS_ARGUMENT=(${EPOCHS:+--max-epochs "$EPOCHS"})
 
 case "$COMMAND" in
   study)
-    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda or mu"
+    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu or embeddings"
+    if [ "$STUDY" = embeddings ]; then
+      exec "$PYTHON_BIN" -m mtorl_model.studies.embeddings "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" "${EPOCHS_ARGUMENT[@]}"
+    fi
     exec "$PYTHON_BIN" -m mtorl_model.studies.run "${ARGUMENTS[@]}" --study "$STUDY" ${WORKERS:+--workers "$WORKERS"} \
       --folds "${FOLDS:-2}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}"
     ;;

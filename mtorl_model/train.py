@@ -34,7 +34,7 @@ from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
 from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users
 from mtorl_model.methods import METHODS
-from mtorl_model.methods.method import Method, MethodConfig, Run, choose_preset
+from mtorl_model.methods.method import WINDOWS, Method, MethodConfig, Run, choose_preset
 from mtorl_model.methods.model_folder import save_model
 from mtorl_model.training import data_parallel
 from schemas.dataset import Dataset, get_dataset
@@ -198,6 +198,8 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _train(args: argparse.Namespace) -> None:
     dataset, method = get_dataset(args.dataset), METHODS[args.method]
+    if method.reads != WINDOWS:
+        raise UserError(f"--method {method.name}: it reads {method.reads}, and only studies train on these so far")
     for name in ("max_epochs", "members"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least 1")

@@ -6,7 +6,7 @@ Shapes: N exposures of whole sessions, T tasks.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,7 @@ from mtorl_model.methods.rmtl.critics import (
     targets,
 )
 from mtorl_model.methods.rmtl.weights import WEIGHTINGS, WeightInputs
+from mtorl_model.training.config import FineTuneConfig
 from schemas.errors import UserError
 
 ROWS_AT_ONCE = 8192  # of a prediction without a gradient
@@ -90,8 +91,36 @@ def train_actor(
     return curve
 
 
+def fine_tune_actor(
+    actor: MultiTaskNetwork,
+    batches: Iterable[SessionBatch],
+    config: FineTuneConfig,
+    *,
+    seed: int,
+    weight_of: WeightOf | None = None,
+) -> float:
+    """Train on these batches in place; returns the mean loss. The statistics of BatchNorm stay as they are."""
+    torch.manual_seed(seed)
+    device = str(next(actor.parameters()).device)
+    optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
+    actor.train()
+    for module in actor.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
+    losses = [
+        _step(actor, optimizer, batch.to_device(device), weight_of, clip=config.gradient_clip) for batch in batches
+    ]
+    actor.eval()
+    return float(torch.stack(losses).mean()) if losses else 0.0
+
+
 def _step(
-    actor: MultiTaskNetwork, optimizer: torch.optim.Optimizer, batch: SessionBatch, weight_of: WeightOf | None
+    actor: MultiTaskNetwork,
+    optimizer: torch.optim.Optimizer,
+    batch: SessionBatch,
+    weight_of: WeightOf | None,
+    *,
+    clip: float = 0.0,
 ) -> Tensor:
     """One step of the optimiser; returns the loss."""
     p_NT = actor(batch.categorical_NK, batch.numeric_NF)
@@ -99,6 +128,8 @@ def _step(
     loss = weighted_loss(p_NT, batch.label_NT, weight_NT)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    if clip:
+        nn.utils.clip_grad_norm_(actor.parameters(), clip)
     optimizer.step()
     return loss.detach()
 
@@ -110,20 +141,6 @@ def train_critics(
     torch.manual_seed(seed)
     actor.eval()
     critics = Critics(config, actor).to(device)
-    return critics, refine_critics(critics, actor, train, config, batch_size=batch_size, seed=seed, device=device)
-
-
-def refine_critics(
-    critics: Critics,
-    actor: MultiTaskNetwork,
-    train: CandidateStore,
-    config: CriticConfig,
-    *,
-    batch_size: int,
-    seed: int,
-    device: str,
-) -> list[float]:
-    """Train critics further, in place; returns the mean loss of each epoch."""
     target = copy.deepcopy(critics).eval()
     optimizer = torch.optim.Adam(critics.parameters(), lr=config.critic_learning_rate)
     losses: list[float] = []
@@ -131,20 +148,44 @@ def refine_critics(
         critics.train()
         total, steps = torch.zeros((), device=device), 0
         for batch in session_batches(train, batch_size, seed=seed, epoch=epoch):
-            batch = batch.to_device(device)
-            a_NT = actions(actor, batch)
-            loss = critic_loss(critics, batch, a_NT, targets(target, batch, a_NT, config.gamma))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            move_targets(target, critics, config.soft_update)
-            total += loss.detach()
+            total += _critic_step(critics, target, actor, optimizer, batch.to_device(device), config)
             steps += 1
         losses.append(float(total) / steps)
         if has_converged(losses, config.critic_change):
             break
     critics.eval()
-    return losses
+    return critics, losses
+
+
+def refresh_critics(
+    critics: Critics, actor: MultiTaskNetwork, batches: Iterable[SessionBatch], config: CriticConfig, device: str
+) -> float:
+    """Train critics for a changed actor on a few batches, in place; returns the mean loss."""
+    target = copy.deepcopy(critics).eval()
+    actor.eval()
+    critics.train()
+    optimizer = torch.optim.Adam(critics.parameters(), lr=config.critic_learning_rate)
+    losses = [_critic_step(critics, target, actor, optimizer, batch.to_device(device), config) for batch in batches]
+    critics.eval()
+    return float(torch.stack(losses).mean()) if losses else 0.0
+
+
+def _critic_step(
+    critics: Critics,
+    target: Critics,
+    actor: MultiTaskNetwork,
+    optimizer: torch.optim.Optimizer,
+    batch: SessionBatch,
+    config: CriticConfig,
+) -> Tensor:
+    """One step of the optimiser, and of the targets after it; returns the loss."""
+    a_NT = actions(actor, batch)
+    loss = critic_loss(critics, batch, a_NT, targets(target, batch, a_NT, config.gamma))
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    move_targets(target, critics, config.soft_update)
+    return loss.detach()
 
 
 def has_converged(losses: list[float], change: float) -> bool:

@@ -1,0 +1,29 @@
+import numpy as np
+from candidate_rows import candidate_store
+
+from mtorl_model.data.candidate_parts import by_time, by_user
+from schemas.splits import TEST, TRAIN, VALIDATION
+
+
+def test_users_are_in_the_part_of_their_split():
+    store = candidate_store([0, 1, 2, 3], split=[TRAIN, VALIDATION, TEST, TRAIN])
+    assert [part.session_N.tolist() for part in by_user(store)[:3]] == [[0, 3], [1], [2]]
+
+
+def test_a_session_goes_where_it_starts_and_the_test_is_the_latest_part():
+    session = np.repeat(np.arange(20), 5)
+    store = candidate_store(session)  # exposures follow one another in time
+    parts = by_time(store)
+    sessions = [np.unique(part.session_N).tolist() for part in parts[:3]]
+    assert sessions == [list(range(12)), list(range(12, 16)), list(range(16, 20))]
+    moved = candidate_store(session)
+    moved.exposed_at_ms_N[57:60] = store.exposed_at_ms_N[-1] + 1  # the end of session 11 is after all others
+    assert 11 in by_time(moved).train.session_N
+    assert sum(len(part) for part in by_time(moved)[:3]) == len(store)
+
+
+def test_the_note_counts_users_in_both_parts():
+    store = candidate_store(np.repeat(np.arange(20), 5))
+    assert by_time(store).note.startswith("0% of the test users, with 0% of the test exposures")
+    store.user_N[80:95] = 0  # three of the four test sessions
+    assert by_time(store).note.startswith("50% of the test users, with 75% of the test exposures")
