@@ -1,7 +1,7 @@
 """Malformed raw files, generated: each row is read right or refused with a reason, or the run ends with one clear line.
 
 A log of rows with known values is damaged in one of many ways, at places drawn by a fixed seed. Each way
-says how many records the damaged file has, and which rows are undamaged.
+has a known number of records in the damaged file, and known undamaged rows.
 """
 
 import bz2
