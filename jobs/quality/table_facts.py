@@ -9,6 +9,7 @@ from jobs.quality.chance import share_margin
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import (
     label_count,
+    misplaced_rows,
     most_frequent_reasons,
     new_user_count,
     unknown_user_rows,
@@ -66,6 +67,16 @@ def sequence_facts(
     yield _split_shares_fact(connection, dataset.quality)
 
 
+def row_order_fact(partition: Partition) -> Fact:
+    """`steps` have the exposures of the day in the order of `exposures`."""
+    count = misplaced_rows(partition, partition.lake[EXPOSURES, partition.dataset, partition.day])
+    return Fact(
+        "expect_rows_to_be_those_of_exposures", count, 0,
+        "Row k of each file has the exposure of row k of that file of exposures.",
+        "the inputs of one exposure would be read with the outcome of another", rows=count,
+    )  # fmt: skip
+
+
 def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) -> Fact:
     """The file in a partition of `feature_spec` keeps the same features as the rows of the table."""
     kept_in_rows = dict(connection.execute('SELECT name, kept FROM "partition"').fetchall())
@@ -85,7 +96,7 @@ def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) ->
 
 def _no_lost_rows(partition: Partition, dataset: Dataset, manifest: Manifest) -> Iterator[Fact]:
     counts = {name: manifest.counts.get(name, "not stated") for name in ("rows_in", "duplicates", "quarantined")}
-    # Only the days of datasets whose outcomes are rows of their own state this count.
+    # Only datasets with separate rows of outcomes state this count.
     outcomes = manifest.counts.get("outcomes", 0)
     total = manifest.rows + outcomes + sum(n for name, n in counts.items() if name != "rows_in" and isinstance(n, int))
     yield Fact(

@@ -13,7 +13,7 @@ _NUMBERS = ("exposed_at_ms", "cost", "propensity")
 
 
 def explain_contract_fault(spark: SparkSession, dataset: Dataset, error: AnalysisException) -> UserError:
-    """One line on the first expression of the contract that Spark refuses; error: what it said about all of them."""
+    """One line on the first expression of the contract that Spark refuses; error: that of all of them together."""
     dtypes = {d.column.name: d.column.dtype for d in (dataset.user_id, *dataset.columns)}
     try:
         views = _empty_views(spark, dataset)

@@ -32,8 +32,12 @@ from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = (
-    "expressions.py", "files.py", "fingerprints.py", "identity.py", "joins/*.py", "lines.py", "plain_lines.py",
-    "rows.py",
+    "expressions.py", "identity.py", "joins/lookups.py", "joins/outcomes.py",
+    "files.py", "fingerprints.py", "lines.py", "rows.py",
+    *(f"reader/{name}.py" for name in (
+        "delimited", "fields", "json_lines", "open_file", "parquet_files",
+        "read", "records", "source_files", "typed_rows", "values",
+    )),
 )  # fmt: skip
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read
 # Stored under these names in the index and in the fingerprints of inputs since its first version.
@@ -274,7 +278,7 @@ def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
         if view not in event_views(dataset)
         for path in group.paths
     }
-    modules = [path for name in _READERS for path in sorted(Path(__file__).parent.glob(name))]
+    modules = [Path(__file__).parent / name for name in _READERS]
     modules.append(Path(exposures.__file__))
     code = [file_sha256(path) for path in modules]
     return hashlib.sha256(json.dumps([lookups, repr(dataset), code], sort_keys=True).encode()).hexdigest()[:32]

@@ -9,7 +9,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.raw.exposures import exposure_rows, exposures_in, quarantined_rows
-from jobs.raw.index import RawIndex
+from jobs.raw.files import file_headers
+from jobs.raw.index import RawIndex, event_views
 from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
 from jobs.raw.log import RawLog
 from jobs.raw.rows import DS
@@ -86,13 +87,16 @@ def _publish_quarantine(
     quarantined = {}
     joined, repeated = outcomes.get(UNDATED, (0, 0))
     undated_outcomes = {"outcomes": joined, "duplicates": repeated} if joined or repeated else {}
+    headers = {
+        name: header for view in event_views(log.dataset) for name, header in file_headers(log.files[view]).items()
+    }
     for day_chunk in day_chunks(days):
         published = _published_rows(lake, log, index, QUARANTINE_TABLE, day_chunk)
         if published is not None:
             published = published.where(F.col("source_file").isin(list(index.removed)))
         manifests = publish_days(
-            log.spark, quarantined_rows(_rows_of(rows, day_chunk), published), lake, QUARANTINE_TABLE, log.dataset,
-            day_chunk, inputs=index.inputs,
+            log.spark, quarantined_rows(_rows_of(rows, day_chunk), headers, published), lake, QUARANTINE_TABLE,
+            log.dataset, day_chunk, inputs=index.inputs,
             # An undated row belongs to the log as a whole.
             counts=lambda day, _: {"rows_in": index.rows, **undated_outcomes} if day == UNDATED else {},
         )  # fmt: skip

@@ -32,11 +32,11 @@ _NO_ZONE = "the time has no zone: the contract must name it (schemas/times.py)"
 def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> DataFrame:
     """All rows of the log, joined with the lookups, and all rows of the files of outcomes.
 
-    files: by view name, as from find_raw_files; a file of outcomes may be left out, and so may the log if there is one.
+    files: by view name, as from find_raw_files; the log and each file of outcomes may be left out, but not all of them.
 
     Columns: those of the table `exposures` (in a quarantined row and in an outcome only exposure_id is sure to be
     filled), DS (the day in the dataset's own calendar, null if the time cannot be read), REASON (null in a usable row),
-    RAW (the row as it is in the file), SOURCE (the name of its file). If the dataset has outcomes, those of
+    RAW (the bytes of the row), SOURCE (the name of its file). If the dataset has outcomes, those of
     jobs.raw.joins.outcomes as well.
     """
     try:
@@ -206,7 +206,7 @@ def _values(file: RawFile, names: tuple[str, ...]) -> list[tuple[Column, RawColu
 
 
 def _row_identity(dataset: Dataset, file: RawFile) -> Column:
-    """Of an outcome: a row that is repeated in all columns is one."""
+    """The hash of all columns: an outcome that is repeated in all of them is one."""
     return identity(_values(file, tuple(column.name for column in file.columns)), dataset.name)
 
 

@@ -1,4 +1,4 @@
-"""Outcomes as rows of their own, through the real jobs: each delivery is in the accounts, late ones reach their day."""
+"""Separate rows of outcomes through the real jobs: each delivery is in the accounts, late ones reach their day."""
 
 import pandas as pd
 import pytest

@@ -16,7 +16,7 @@ _AGE, _ROWS, _RANK, _NEWEST = "_age", "_rows", "_rank", "_newest"
 def read_lookup(spark: SparkSession, files: RawFiles, lookup: Lookup) -> DataFrame:
     """One row for each key that can be read, with REASON if the row cannot be used; prints the notes on its rows.
 
-    Equal rows are one. Of different rows of a key, the newest counts: by Lookup.newest_by, then by the file. A key
+    Equal rows are one. Among different rows of a key, the newest counts: by Lookup.newest_by, then by the file. A key
     whose newest rows come from one file and differ has no usable row.
     """
     rows = read_typed_lines(spark, files).drop(RAW)

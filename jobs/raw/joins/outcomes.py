@@ -1,4 +1,4 @@
-"""Joins outcomes that are rows of their own to their exposures.
+"""Joins outcomes that separate rows report to their exposures.
 
 A row of a dataset with outcomes has these columns in addition: OUTCOME, the gain that it reports (null for an
 exposure), and for each match of the contract a column match_column(k), the hash of the values that an exposure and its
@@ -123,12 +123,12 @@ def _with_gain(
     table: pa.Table, gain: str, number: np.ndarray, is_exposure: np.ndarray, joined: np.ndarray, time: np.ndarray
 ) -> pa.Table:
     """The gain of each exposure, and the time of the first of its outcomes, unless it has an earlier one already."""
-    never = np.iinfo(np.int64).max
-    first_time = np.full(max(int(number.max(initial=-1)) + 1, 1), never)
+    unknown_ms = np.iinfo(np.int64).max
+    first_time = np.full(max(int(number.max(initial=-1)) + 1, 1), unknown_ms)
     np.minimum.at(first_time, number[joined], time[joined])
-    known = pc.fill_null(table.column(f"{gain}_at_ms"), never).to_numpy()
+    known = pc.fill_null(table.column(f"{gain}_at_ms"), unknown_ms).to_numpy()
     at_ms = np.where(is_exposure, np.minimum(first_time[np.maximum(number, 0)], known), known)
-    has_gain = at_ms < never
+    has_gain = at_ms < unknown_ms
     values = pa.array(np.where(has_gain, 1, 0).astype(np.int32), mask=~(is_exposure | has_gain))
     table = _replaced(table, gain, values)
     return _replaced(table, f"{gain}_at_ms", pa.array(at_ms, mask=~has_gain))

@@ -1,4 +1,4 @@
-"""Typed records become exposures as the contract says: identity, required columns, zones, lookups, contract faults.
+"""Typed records become exposures: identity, required columns, zones, lookups, contract faults.
 
 All kinds of row are in the log of one invented dataset, which Spark reads once.
 """
@@ -18,7 +18,7 @@ from schemas.times import digits_time, hour_of, iso_time, microseconds, millisec
 
 ADS = RawFile("ads", ("ads*.csv",), (RawColumn("ad"), RawColumn("brand", "string", nullable=True)))
 USERS = RawFile("users", ("users*.csv",), (RawColumn("user", "string"), RawColumn("age"), RawColumn("version")))
-# Each log row has a time of its own: `form` is how it is written.
+# How the time of a log row is written.
 FORMS = {
     "ms": milliseconds("log.sent"),
     "s": seconds("log.sent"),
@@ -137,9 +137,9 @@ def test_every_row_has_its_fate(rows):
     expected = {label: values[6:] for label, values in CASES.items()}
     for label, row in fates.items():
         value = row["_reason"] if row[FATE] == QUARANTINED else row.exposed_at_ms
-        fate, wanted = expected[label]
+        fate, outcome = expected[label]
         assert row[FATE] == fate, (label, row["_reason"])
-        assert value.startswith(wanted) if isinstance(wanted, str) else value == wanted, (label, value)
+        assert value.startswith(outcome) if isinstance(outcome, str) else value == outcome, (label, value)
 
 
 def test_the_hour_is_the_one_on_the_clocks_of_the_zone(rows):

@@ -1,4 +1,4 @@
-"""Outcomes that are rows of their own: each belongs to one exposure, is a repeat, or has a reason."""
+"""Separate rows of outcomes: each belongs to one exposure, is a repeat, or has a reason."""
 
 import random
 from collections import Counter
@@ -46,8 +46,8 @@ def naive(rows):
     exposures = [r for r in rows if r[OUTCOME] is None and r[REASON] is None]
     times, fates, outcomes_read = {}, [], set()
     for r in in_order(r for r in rows if r[OUTCOME] is not None and r[REASON] is None):
-        before = [e for e in exposures if e["_key"] == r["_key"] and e["exposed_at_ms"] <= r["exposed_at_ms"]]
-        owner = max(before, key=lambda e: (e["exposed_at_ms"], e["exposure_id"]), default=None)
+        earlier = [e for e in exposures if e["_key"] == r["_key"] and e["exposed_at_ms"] <= r["exposed_at_ms"]]
+        owner = max(earlier, key=lambda e: (e["exposed_at_ms"], e["exposure_id"]), default=None)
         if owner and r["exposed_at_ms"] - owner["exposed_at_ms"] > WITHIN_MS[r[OUTCOME]]:
             owner = None
         row_id = (r["_key"], r["exposed_at_ms"], r["exposure_id"], r[OUTCOME])
