@@ -102,7 +102,7 @@ def weekday_of(time_ms: SparkSql, zone: str) -> SparkSql:
 
 
 def _utc_ms(local_time: SparkSql, zone: str) -> SparkSql:
-    """Milliseconds of a text without a zone. It is read as UTC and then moved, so the session's time zone plays no part."""
+    """Milliseconds of a text without a zone: read as UTC and then moved, so the session's zone plays no part."""
     as_utc = f"try_cast(concat({local_time}, 'Z') AS timestamp)"
     return f"unix_millis(to_utc_timestamp({as_utc}, '{checked_zone(zone)}'))"
 
