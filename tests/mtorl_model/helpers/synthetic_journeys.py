@@ -15,14 +15,15 @@ from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 GAINS = ("click", "sale")
 CHANNELS = ("left", "mid", "right")
 GAP_S = 60.0
+_LOG_COLUMNS = ("user_id", "time_ms", "channel", "cost", "click", "sale", "campaign", "hour", "age")
 
 
 def toy_dataset(user_dtype: str = "bigint") -> Dataset:
     return Dataset(
         name="toy",
         title="toy",
-        log=RawFile("log", ("log.csv",), (RawColumn("user_id"),)),
-        log_key=("user_id",),
+        log=RawFile("log", ("log.csv",), tuple(map(RawColumn, _LOG_COLUMNS))),
+        log_key=("user_id", "time_ms"),
         user_id=Derived(Column("user_id", user_dtype, "the user"), "log.user_id"),
         exposed_at_ms="log.time_ms",
         timezone="UTC",
