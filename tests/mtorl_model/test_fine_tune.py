@@ -307,8 +307,9 @@ def test_a_challenger_that_is_worse_in_one_head_is_refused_and_reported(lake, he
 
 
 def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_the_comparison(lake, monkeypatch):
-    (table,) = read_tables([lake["sequences", "kuairand", DAYS[0]].path], ["exposure_id"], 10_000)
-    drawn = table.column("exposure_id").combine_chunks().flatten().drop_null().unique()
+    tables = read_tables([lake["sequences", "kuairand", DAYS[0]].path], ["exposure_id"], 10_000)
+    column = pa.concat_tables(tables).column("exposure_id").combine_chunks()
+    drawn = column.flatten().drop_null().unique()
     with staging_folder(lake) as staged:
         columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 1 / 3))}
         pq.write_table(pa.table(columns), staged / "part-00000.parquet")

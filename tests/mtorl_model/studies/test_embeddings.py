@@ -1,6 +1,7 @@
 """The study of user embeddings: what its click model reads, and that nothing predicted was seen by the encoder."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,4 +119,4 @@ def test_a_log_of_too_few_days_is_one_clear_line(pool, monkeypatch):
     monkeypatch.setattr(embeddings, "training_pool", lambda *_: pool)
     monkeypatch.setattr(embeddings, "cut_at", lambda _: 0)
     with pytest.raises(UserError, match="too few users or days of kuairand"):
-        run_embeddings(Lake("lake"), KUAIRAND, folds=1, epochs=1)
+        run_embeddings(Lake(Path("lake")), KUAIRAND, folds=1, epochs=1)
