@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS OPENLINEAGE \
+VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
 	STUDY FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
 $(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
@@ -20,7 +20,7 @@ help: ## print this list
 setup: ## install what is missing: packages in .venv, Java
 	@bin/setup.sh
 
-run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS]; without RAW: a generated log, into lake/generated
+run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS ACCEPT_FEW_ROWS=1]; without RAW: a generated log, into lake/generated
 	@bin/run.sh
 
 evaluate: ## test the champion on raw logs of unseen users, without training [DATASET LAKE RAW OUT=metrics.json]
@@ -53,7 +53,7 @@ up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; LA
 down: ## stop Airflow
 	@bin/service.sh down
 
-backfill: ## run past days in the running Airflow, by default all stale days [DATASET FROM TO; RUNS: days in parallel; THIS_CODE=1; AIRFLOW_URL: another Airflow]
+backfill: ## run past days in the running Airflow, by default all stale days [DATASET FROM TO; RUNS: days in parallel; THIS_CODE=1; ACCEPT_FEW_ROWS=1: a quiet last day; AIRFLOW_URL: another Airflow]
 	@bin/service.sh backfill
 
 status: ## show which days of which table are fresh, stale, missing or failed [DATASET LAKE RAW FROM TO]

@@ -60,7 +60,10 @@ def fit_blend(
     maturity_NG: npt.NDArray[np.floating[Any]],
     action_N: npt.NDArray[np.int64],
 ) -> Blend:
-    """The weights with the lowest log loss. maturity_NG: see delayed_feedback.py; labels with 0 are left out."""
+    """The weights with the lowest log loss. maturity_NG: see delayed_feedback.py; labels with 0 are left out.
+
+    action_N: -1 for a channel that the feature spec does not know; such a label counts for the gains alone.
+    """
     policies_KNA, gains_KNG = _arrays(predictions)
     models, gains = len(predictions), gain_NG.shape[1]
     outcomes = zip(gain_NG.T.astype(np.float64), maturity_NG.T.astype(np.float64), strict=True)
@@ -71,7 +74,7 @@ def fit_blend(
     return Blend(
         np.array([weight_K for weight_K, _ in fitted]).reshape(gains, models),
         np.array([constant for _, constant in fitted]),
-        _fit_channel([_log(policy_NA) for policy_NA in policies_KNA], action_N),
+        _fit_channel([_log(policy_NA[action_N >= 0]) for policy_NA in policies_KNA], action_N[action_N >= 0]),
     )
 
 
