@@ -83,8 +83,8 @@ class RawIndex:
 
     removed: files that were read once and have been removed since.
     quality, published: decide which days the log has (LogCalendar); they are not stored.
-    join_days: the most days between an exposure and its outcome's row. The rows of so many days around a day are inputs
-    of that day, since they decide which exposure an outcome belongs to.
+    join_days: the most days between an exposure and its outcome's row. The rows of that number of days around a day are
+    inputs of that day, since they decide which exposure an outcome belongs to.
     """
 
     read_with: str
@@ -154,11 +154,13 @@ class RawIndex:
 
     def _partitions_of(self, kind: str, day: str) -> set[str]:
         """The partitions that rows of a day are an input of."""
-        own = self._partition(kind, day)
+        partition = self._partition(kind, day)
         if kind == _QUARANTINED or not self.join_days or day == NO_DAY:
-            return {own}
-        around = {day_plus(day, k) for k in range(-self.join_days, self.join_days + 1)}
-        return {own, *around} | ({UNDATED} if kind == _USABLE and around & self._undated_outcome_days else set())
+            return {partition}
+        near_days = {day_plus(day, k) for k in range(-self.join_days, self.join_days + 1)}
+        return {partition, *near_days} | (
+            {UNDATED} if kind == _USABLE and near_days & self._undated_outcome_days else set()
+        )
 
     @cached_property
     def _undated_outcome_days(self) -> set[str]:
@@ -172,8 +174,8 @@ class RawIndex:
         if not self.join_days:
             return requested
         dated = requested - {UNDATED} | (self._undated_outcome_days if UNDATED in requested else set())
-        around = range(-self.join_days, self.join_days + 1)
-        return {day_plus(day, k) for day in dated for k in around} | (requested & {UNDATED})
+        offsets = range(-self.join_days, self.join_days + 1)
+        return {day_plus(day, k) for day in dated for k in offsets} | (requested & {UNDATED})
 
     def files_with(self, days: Iterable[str]) -> set[str]:
         """The names of the files with rows of these days."""
@@ -188,8 +190,8 @@ class RawIndex:
         return sum(
             int(rows)
             for file in self.removed.values()
-            for kind, own_day, (rows, _) in file.by_kind()
-            if kind == _OUTCOMES and self._partition(kind, own_day) == day
+            for kind, row_day, (rows, _) in file.by_kind()
+            if kind == _OUTCOMES and self._partition(kind, row_day) == day
         )
 
     def removed_usable_rows(self, day: str) -> int:

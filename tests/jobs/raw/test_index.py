@@ -46,7 +46,7 @@ def test_the_fingerprints_of_a_days_rows_stay_the_same():
 
 
 def test_outcomes_are_inputs_of_the_days_around_them():
-    """Of an exposure's day, because they may belong to it; of their own, because they may belong to no exposure."""
+    """The day of the exposure, and the day of the outcome: it may belong to an exposure or to none."""
     files = {
         "views.csv": FileRows([1], {"2024-05-01": [5, "a"], "2024-05-02": [5, "b"], "2024-05-09": [5, "c"]}, {}),
         "buys.csv": FileRows([1], {}, {"2024-05-02": [1, "d"]}, {"2024-05-03": [2, "e"], "2024-05-10": [1, "f"]}),
