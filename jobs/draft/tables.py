@@ -23,6 +23,7 @@ class Table:
     file_format: DELIMITED, JSON_LINES or PARQUET; the layout fields below count for DELIMITED only.
     damaged: sampled records with another number of fields.
     is_whole: whether the sample has all rows of the files.
+    nested: columns of a Parquet file that have lists or parts, which a contract cannot name.
     """
 
     file_names: tuple[str, ...]
@@ -35,6 +36,7 @@ class Table:
     encoding: str = "utf-8"
     damaged: int = 0
     is_whole: bool = False
+    nested: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
