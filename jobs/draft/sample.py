@@ -14,9 +14,10 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.draft.tables import DELIMITED, JSON_LINES, PARQUET, Table
+from jobs.draft.tables import Table
 from jobs.draft.text_layout import text_layout
 from jobs.draft.values import ColumnSample, column_sample
+from schemas.dataset import DELIMITED, JSON_LINES, PARQUET
 from schemas.errors import UserError
 
 MOST_ROWS = 10_000

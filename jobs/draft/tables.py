@@ -9,9 +9,8 @@ from functools import cached_property
 from jobs.draft import roles
 from jobs.draft.times import TimeNotation, time_notation
 from jobs.draft.values import ColumnSample
+from schemas.dataset import DELIMITED
 from schemas.errors import UserError
-
-DELIMITED, JSON_LINES, PARQUET = "delimited", "json_lines", "parquet"
 
 
 @dataclass(frozen=True, eq=False)

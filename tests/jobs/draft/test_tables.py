@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.draft.sample import tables_in
-from jobs.draft.tables import JSON_LINES, PARQUET, file_pattern, log_table, side_tables
+from jobs.draft.tables import file_pattern, log_table, side_tables
+from schemas.dataset import JSON_LINES, PARQUET
 from schemas.errors import UserError
 
 LOG = "user,ts,ad,click\n" + "".join(f"u{k % 9},{1_700_000_000 + k},{k % 5},{k % 2}\n" for k in range(40))
