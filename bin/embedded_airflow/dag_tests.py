@@ -5,18 +5,17 @@ with the status of the first run that fails.
 """
 
 import json
+import runpy
 import sys
 
 from bin.embedded_airflow.progress import run_line
 
 
 def main() -> None:
-    from airflow.__main__ import main as airflow
-
     for run in json.loads(sys.argv[1]):
         print(run_line(run["dag"], run["title"]), flush=True)
         sys.argv = ["airflow", "dags", "test", run["dag"], "--conf", json.dumps(run["conf"])]
-        airflow()
+        runpy.run_module("airflow", run_name="__main__")
 
 
 if __name__ == "__main__":

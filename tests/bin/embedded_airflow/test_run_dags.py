@@ -10,13 +10,12 @@ from bin.embedded_airflow import run_dags
 
 AIRFLOW = """
 import json, os, sys
-def main():
-    print("arguments:", json.dumps(sys.argv))
-    print("2026-01-01T00:00:00Z [DAG TEST] starting task_id=train map_index=-1", file=sys.stderr, flush=True)
-    print("Task instance state updated    [api] new_state=success rows_affected=1")
-    print("2026-01-01T00:00:00Z [info     ] [DAG TEST] end task task_id=train map_index=-1", flush=True)
-    if sys.argv[3] == os.environ.get("FAILING_DAG"):
-        sys.exit("DagRun failed")
+print("arguments:", json.dumps(sys.argv))
+print("2026-01-01T00:00:00Z [info     ] [DAG TEST] starting task_id=train map_index=-1", file=sys.stderr, flush=True)
+print("Task instance state updated    [api] new_state=success rows_affected=1")
+print("2026-01-01T00:00:00Z [info     ] [DAG TEST] end task task_id=train map_index=-1", flush=True)
+if sys.argv[3] == os.environ.get("FAILING_DAG"):
+    sys.exit("DagRun failed")
 """
 RUNS = [
     "--", "mtorl_history_kuairand", "tables and a model", "raw=/a=b", "members=1", "to=",
@@ -49,8 +48,8 @@ def test_all_output_goes_to_the_log_and_progress_to_the_screen(log, capfd):
     assert earlier == "an earlier run"
     assert len(lines) == 2 * 5
     commands = [json.loads(line.removeprefix("arguments: ")) for line in lines if line.startswith("arguments: ")]
-    assert [command[:-1] for command in commands] == [
-        ["airflow", "dags", "test", f"mtorl_{kind}_kuairand", "--conf"] for kind in ("history", "report")
+    assert [command[1:-1] for command in commands] == [
+        ["dags", "test", f"mtorl_{kind}_kuairand", "--conf"] for kind in ("history", "report")
     ]
     assert [json.loads(command[-1]) for command in commands] == [
         {"raw": "/a=b", "members": 1, "to": ""}, {"date": "2022-04-10"},
