@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fast_java import JAVA_OPTIONS
 
 from lakehouse.lake import Lake
 
@@ -21,12 +22,12 @@ _FOR_TINY_DATA = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": JAVA_OPTIONS,
 }
 
 
 # The approximate seconds of a test, by its markers; a test without markers takes less than a second.
-_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 10.0, "spark": 3.0, "browser": 1.0}
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0}
 
 
 @pytest.hookimpl(trylast=True)  # once the other conftests have added their markers
