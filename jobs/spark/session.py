@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
+from pyspark.errors import ArithmeticException, DateTimeException, NumberFormatException, PySparkException
 from pyspark.sql import SparkSession
 
 from jobs.spark.progress import progress
@@ -118,6 +118,11 @@ def explain_failure(error: BaseException) -> BaseException:
     text = str(error)
     if raised := re.search(r"schemas\.errors\.(UserError|NothingToDoYet): (.+)", text):  # in a worker process
         return {"UserError": UserError, "NothingToDoYet": NothingToDoYet}[raised[1]](raised[2])
+    if isinstance(error, ArithmeticException | DateTimeException | NumberFormatException):
+        return UserError(
+            f"an expression of the contract stops at a row of the log: {first_line(error).partition('. If necessary')[0]}: "
+            "use try_divide, try_cast or a similar function in it"
+        )
     if "No space left on device" in text:
         return UserError("the disk is full: free some space, or choose another folder with LAKE=")
     if "[PATH_NOT_FOUND]" in text:

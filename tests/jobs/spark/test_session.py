@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyspark.errors import PySparkException
+from pyspark.errors import ArithmeticException, PySparkException
 
 from jobs.spark.session import configured, explain_failure
 from schemas.errors import NothingToDoYet, UserError
@@ -69,3 +69,14 @@ def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size)
 
 def test_a_full_disk():
     assert "the disk is full" in str(explain_failure(PySparkException("java.io.IOException: No space left on device")))
+
+
+def test_an_expression_that_stops_at_a_row_is_one_clear_line():
+    division = ArithmeticException("[DIVIDE_BY_ZERO] Division by zero. If necessary set ansi to false\n== DataFrame ==")
+    explained = explain_failure(division)
+    assert isinstance(explained, UserError)
+    assert str(explained) == (
+        "an expression of the contract stops at a row of the log: [DIVIDE_BY_ZERO] Division by zero: use try_divide, "
+        "try_cast or a similar function in it"
+    )
+    assert explain_failure(error := PySparkException("another")) is error
