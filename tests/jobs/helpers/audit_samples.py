@@ -162,8 +162,10 @@ def _journeys(dataset: Dataset) -> tuple[Table, Rows]:
         next_step = _filled(input_columns(dataset), seen_exposures=user + 1)
         pending = [{"known_at_ms": end + 5, "channel": "a", "gain": dataset.gain_names[0]}] if user else []
         times = dict.fromkeys(dataset.gain_names, 5)
+        seen = {f"seen_{name}": user for name in ("exposures", *dataset.gain_names)}
+        session = {"session_id": 100, "exposures": user + 1, "began_at_ms": _start_ms(dataset), **seen}
         rows.append(_filled(table.columns, user_id=user, memory=memory, next_step=next_step, pending=pending,
-                            last_gain_at_ms=times))  # fmt: skip
+                            last_gain_at_ms=times, session=session))  # fmt: skip
     return table, rows
 
 
