@@ -1,8 +1,11 @@
 """Score all users of a day: the channel policy and the reward rank of each, from their journeys.
 
 python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl] [--basis gate] [--exploration 0]
+
+A method on candidates publishes `task_predictions` in place of policies and ranks (inference/task_scoring.py).
 """
 
+import argparse
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -33,8 +36,10 @@ from mtorl_model.inference.prediction_cache import (
     replace_cache,
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
+from mtorl_model.inference.task_scoring import publish_task_predictions
+from mtorl_model.methods import METHODS
 from mtorl_model.methods.common.recommendation import possible_bases
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
 from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
@@ -173,8 +178,12 @@ def main() -> None:
                         help="share of the users whose channel is drawn at random; default: "
                              "MTORL_EXPLORATION_<DATASET> or 0")  # fmt: skip
     args = parser.parse_args()
-    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
-    registry = Registry(lake, dataset, args.method)
+    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
+    _SCORING[METHODS[args.method].reads](registry, checked_day(args.day), args)
+
+
+def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> None:
+    lake, dataset = registry.lake, registry.dataset
     standing_basis, standing_share = (
         os.environ.get(f"MTORL_{name}_{dataset.name.upper()}") for name in ("BASIS", "EXPLORATION")
     )
@@ -194,6 +203,19 @@ def main() -> None:
         print(f"note: {champion.name} was trained through {champion.day}: these policies are not a forecast for {day}")
     for manifest in (policies, *ranks_and_level):
         print(lake[manifest.table, dataset, day].path)
+
+
+def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
+    """A method on candidates has a table of its own: policies and ranks of other methods stay."""
+    if args.basis or args.exploration is not None:
+        raise UserError(f"--method {registry.method}: it predicts no channel, leave out --basis and --exploration")
+    version, model = registry.load_champion()
+    manifest = publish_task_predictions(registry.lake, registry.dataset, day, version, model)
+    print(f"{manifest.rows} users scored by {manifest.inputs['model']}")
+    print(registry.lake[manifest.table, registry.dataset, day].path)
+
+
+_SCORING = {WINDOWS: _score_windows, CANDIDATES: _score_candidates}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def save_model(folder: Path, model: Method) -> None:
     save_tensors(folder / WEIGHTS, {name: torch.from_numpy(array) for name, array in model.state().items()})
     config = {"method": model.name, "config": json.loads(model.config.to_json())}
     if model.encoding:
-        config["encoding"] = json.loads(model.encoding)
+        config["encoding"] = model.encoding  # as text: sorted keys would change the order of the inputs
     (folder / CONFIG).write_text(json.dumps(config, sort_keys=True))
     (folder / SPEC).write_text(model.spec.to_json())
     (folder / POLICY).write_text(model.initial_policy.to_json())
@@ -48,7 +48,7 @@ def load_model(folder: Path) -> Method:
     spec = FeatureSpec.from_json((folder / SPEC).read_text())
     model = method(config, spec, InitialPolicy.from_json((folder / POLICY).read_text()))
     if "encoding" in content:
-        model.encoding = json.dumps(content["encoding"])
+        model.encoding = content["encoding"]
     state = {name: tensor.numpy() for name, tensor in load_tensors(folder / WEIGHTS).items()}
     try:
         model.restore(state)

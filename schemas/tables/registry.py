@@ -22,6 +22,7 @@ from schemas.tables import (
     QUARANTINE,
     SEQUENCES,
     STEPS,
+    TASK_PREDICTIONS,
     USER_REWARD_RANKS,
     budget_plan,
     channel_allocation,
@@ -35,6 +36,7 @@ from schemas.tables import (
     quarantine,
     sequences,
     steps,
+    task_predictions,
     user_reward_ranks,
 )
 from schemas.tables.feature_spec import FeatureSpec
@@ -130,6 +132,13 @@ _TABLES = (
         "the weight of each channel",
         _per_dataset(channel_allocation.channel_allocation),
         same_day=(JOURNEYS,),
+    ),
+    RegisteredTable(
+        TASK_PREDICTIONS,
+        "the chance of each task at a user's next exposure, of methods on candidates",
+        _per_dataset(task_predictions.task_predictions),
+        same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
+        daily=False,
     ),
     RegisteredTable(
         BUDGET_PLAN,
