@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make run: from a raw log to policies and ranks, in an embedded Airflow.
-# Reads DATASET, RAW, LAKE, FROM, TO, PRESET, USERS from the environment.
+# Reads DATASET, RAW, LAKE, FROM, TO, PRESET, USERS, ACCEPT_FEW_ROWS from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"

@@ -17,7 +17,10 @@ EPOCHS_ARGUMENT=(${EPOCHS:+--max-epochs "$EPOCHS"})
 
 case "$COMMAND" in
   study)
-    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu or rmtl"
+    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings or rmtl"
+    if [ "$STUDY" = embeddings ]; then
+      exec "$PYTHON_BIN" -m mtorl_model.studies.embeddings "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" "${EPOCHS_ARGUMENT[@]}"
+    fi
     if [ "$STUDY" = rmtl ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.multitask "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}" \
         ${PROTOCOL:+--protocol "$PROTOCOL"} ${PRESET:+--preset "$PRESET"}

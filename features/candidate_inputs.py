@@ -39,10 +39,14 @@ def category_names(dataset: Dataset) -> tuple[str, ...]:
 
     The latest value of an item column is left out: an item has thousands of values, and few rows for each pair.
     """
-    own = (*dataset.features(Known.BEFORE), *dataset.features(Known.BEFORE, static=True), *dataset.features(Known.WITH))
+    read_columns = (
+        *dataset.features(Known.BEFORE),
+        *dataset.features(Known.BEFORE, static=True),
+        *dataset.features(Known.WITH),
+    )
     left_out = {last_column(item) for item in dataset.items}
     derived = (c.name for c in _with_role(derived_inputs(dataset), Role.CATEGORICAL) if c.name not in left_out)
-    return ("channel", *(c.name for c in own if c.role is Role.CATEGORICAL), *derived)
+    return ("channel", *(c.name for c in read_columns if c.role is Role.CATEGORICAL), *derived)
 
 
 def number_names(dataset: Dataset) -> tuple[str, ...]:
@@ -86,9 +90,13 @@ def _with_role(columns: tuple[Column, ...], role: Role) -> tuple[Column, ...]:
 
 
 def _number_sources(dataset: Dataset) -> dict[str, str]:
-    """The numbers that are read as they are, each with its table."""
-    own = (*dataset.features(Known.BEFORE), *dataset.features(Known.BEFORE, static=True), *dataset.features(Known.WITH))
-    sources = {c.name: EXPOSURES for c in own if c.role is Role.NUMERIC}
+    """The numbers that are read unchanged, each with its table."""
+    read_columns = (
+        *dataset.features(Known.BEFORE),
+        *dataset.features(Known.BEFORE, static=True),
+        *dataset.features(Known.WITH),
+    )
+    sources = {c.name: EXPOSURES for c in read_columns if c.role is Role.NUMERIC}
     derived = (*derived_inputs(dataset), *session_inputs(dataset))
     sources |= {c.name: "steps" for c in _with_role(derived, Role.NUMERIC)}
     counts = ("seen", "new")

@@ -15,7 +15,16 @@ import pyarrow.compute as pc
 
 from features.channel_counts import dense_counts, sparse_counts
 from features.columns import NO_ROW, Ints, distinct_codes, filled_ints, list_offsets, stacked, to_floats, to_ints
-from features.figures import NEVER, from_nano, gap_s, mean_of_sums, since_s, to_nano, to_summands
+from features.figures import (
+    NEVER,
+    from_nano,
+    gap_s,
+    mean_of_sums,
+    require_sums_below_limit,
+    since_s,
+    to_nano,
+    to_summands,
+)
 from features.sessions import session_columns
 from features.user_chunk import DS, UserChunk
 from features.view import PointInTimeView
@@ -201,7 +210,10 @@ def _cost(view: PointInTimeView) -> Columns:
     chunk = view.chunk
     seen_before_U = chunk.summary_count("seen_cost_nano")
     new_before_U = to_nano(to_floats(chunk.summary("next_step", "new_cost")))
-    seen_S = view.seen_exposures.total(to_nano(to_floats(chunk.exposures.column("cost"))))
+    cost_nano = to_nano(to_floats(chunk.exposures.column("cost")))
+    approximate_S = view.seen_exposures.approximate_total(cost_nano.astype(np.float64))
+    require_sums_below_limit(approximate_S + seen_before_U[view.steps.user_S], f"a user of {view.dataset.name}")
+    seen_S = view.seen_exposures.total(cost_nano)
     total_S = seen_S + seen_before_U[view.steps.user_S]
     new_S = view.added_since_previous(total_S, seen_before_U - new_before_U)
     return {"seen_cost_nano": total_S, "new_cost": from_nano(new_S)}

@@ -25,12 +25,12 @@ def session_columns(view: PointInTimeView, gap_s_N: Any, seen: Mapping[str, Ints
     gap_s_N: seconds since the user's previous step. seen: [S] for each kind of count, what a step has seen in all.
     """
     chunk, rows_N = view.chunk, np.arange(len(view.chunk.user_N))
-    begins_N = _begins_session(view, gap_s_N)
+    is_first_N = _begins_session(view, gap_s_N)
     # The first row of the user in the chunk, or of the session.
-    is_anchor_N = begins_N.copy()
+    is_anchor_N = is_first_N.copy()
     is_anchor_N[np.diff(chunk.user_N, prepend=-1) != 0] = True
     anchor_N = np.maximum.accumulate(np.where(is_anchor_N, rows_N, 0))
-    is_carried_N = ~begins_N[anchor_N]  # the session began before the chunk
+    is_carried_N = ~is_first_N[anchor_N]  # the session began before the chunk
 
     def at_start(values_N: Ints, *field: str) -> Ints:
         """[N]: the value at the session's first exposure."""
@@ -69,7 +69,7 @@ def _begins_session(view: PointInTimeView, gap_s_N: Any) -> Mask:
     match sessions.end:
         case SessionEnd.GAP:
             ends_N = gap_s_N > sessions.gap_s
-        case SessionEnd.DAY:  # the exposures of a chunk are of later days than its summaries
+        case SessionEnd.DAY:  # all exposures of a chunk have later days than its summaries
             day_N = distinct_codes(chunk.exposures.column(DS))
             ends_N = ~is_in_chunk_N | (day_N != day_N[np.where(is_in_chunk_N, previous_row_N, 0)])
         case SessionEnd.COLUMN:
@@ -81,8 +81,8 @@ def _begins_session(view: PointInTimeView, gap_s_N: Any) -> Mask:
     # Journeys of an earlier version of the code have no session.
     has_session_U = chunk.summary("session", "session_id").is_valid().to_numpy(zero_copy_only=False)
     has_session_N = is_in_chunk_N | ((previous_row_N != NO_ROW) & has_session_U[chunk.user_N])
-    begins_N: Mask = ends_N | ~has_session_N
-    return begins_N
+    is_first_N: Mask = ends_N | ~has_session_N
+    return is_first_N
 
 
 def _latest_sessions(view: PointInTimeView, latest: Mapping[str, Ints]) -> pa.StructArray:

@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def update(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None, session: Session) -> None:
-    """Build both tables of those days where they are not fresh, and print a line for each table."""
+    """Build those partitions of both tables that are not fresh, and print a line for each table."""
     with locked(lake, (STEPS, ITEM_HISTORY), dataset, days):
         # Manifests are read once, for the last day: the inputs of earlier days are among them.
         all_inputs = lake[JOURNEYS, dataset, days[-1]].current_inputs()

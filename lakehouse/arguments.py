@@ -1,4 +1,4 @@
-"""The flags that entry points share: --dataset, --lake, the days, --this-code; and minimums of others.
+"""The flags that entry points share: --dataset, --lake, the days, --this-code and others; and minimums of flags.
 
     parser = dataset_parser(__doc__)
     add_lake(parser)
@@ -46,6 +46,13 @@ def add_day_range(parser: argparse.ArgumentParser) -> None:
 def add_this_code(parser: argparse.ArgumentParser) -> None:
     """Add --this-code; required_code_of reads it."""
     parser.add_argument("--this-code", action="store_true", help="build again what another version of the code built")
+
+
+def add_accept_few_rows(parser: argparse.ArgumentParser) -> None:
+    """Add --accept-few-rows, for the jobs that decide which days of a raw log have come."""
+    parser.add_argument(
+        "--accept-few-rows", action="store_true", help="the log's last days are complete although they have few rows"
+    )
 
 
 def dataset_of(args: argparse.Namespace) -> Dataset:

@@ -68,7 +68,9 @@ def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) 
     """
     users = UserBootstrap(labels.user_N)
     baseline = boosting.predict_features(labels.feature_NF) if boosting else None
-    channel = _channel(labels, model, baseline, users)
+    known_N = labels.action_N >= 0
+    known, known_baseline = labels.take(known_N), baseline.take(known_N) if baseline else None
+    channel = _channel(known, model, known_baseline, UserBootstrap(known.user_N)) if known_N.any() else {}
     reward = _reward(labels, model, baseline, users)
     reward_baselines = {
         gain: {name: m for name, m in measured.items() if name != _MODEL} for gain, measured in reward.items()
@@ -96,7 +98,7 @@ def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) 
         metrics["channel"] = {
             **as_json(model_figures),
             "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
-            "predictable": _is_predictable(labels, model),
+            "predictable": _is_predictable(known, model),
         }
         metrics["baselines"]["channel"] = {name: as_json(figures) for name, figures in channel.items()}
         metrics["model_minus_baseline"]["channel"] = {
@@ -115,6 +117,7 @@ def _channel(
 ) -> dict[str, Figures]:
     """The figures of the model and of each baseline, by name; empty if the model predicts no policy.
 
+    labels, baseline: of channels that the feature spec knows.
     Boosting's probabilities are adjusted like those of the model; otherwise the adjustment alone would be a difference.
     """
     policy_NA = labels.prediction.policy_XA

@@ -104,29 +104,31 @@ class Dataset:
         days = max((outcome.days_later for outcome in self.outcomes), default=0)
         object.__setattr__(self, "outcome_days", max(self.outcome_days, days))
         try:
-            self._check()
-        except (ValueError, UserError) as error:
+            if not _NAME.fullmatch(self.name):
+                raise ValueError("use a-z, 0-9 and _ in the name")
+            self._check_questions()
+            self._check_columns()
+            self._check_gains()
+            self._check_quality()
+        except ValueError as error:
             raise ValueError(f"dataset {self.name}: {error}") from None
 
-    def _check(self) -> None:
-        """Raises ValueError for the first fault of the contract."""
-        if not _NAME.fullmatch(self.name):
-            raise ValueError("use a-z, 0-9 and _ in the name")
-        self._check_questions()
-        check_files(self.log, self.log_key, self.lookups, self.outcomes)
-        if not columns_in(self.exposed_at_ms, self.log.view) & set(self.log_key):
-            raise ValueError("log_key must contain the time: a column that exposed_at_ms reads")
-        check_outcomes(self.log, self.log_key, self.outcomes, self.is_exposure)
-        check_known((outcome.gain for outcome in self.outcomes), self.gain_names, "an outcome")
-        self._check_columns()
-        self._check_gains()
-        checked_zone(self.timezone)
-        for name, spark_sql, views in self.expressions:
-            try:
-                check_expression(spark_sql, {view: self.view_columns[view] for view in views})
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-        self._check_quality()
+    def check(self) -> None:
+        """Check the contract as a whole. Raises ValueError for its first fault; get_dataset has no faulty contract."""
+        try:
+            check_files(self.log, self.log_key, self.lookups, self.outcomes)
+            if not columns_in(self.exposed_at_ms, self.log.view) & set(self.log_key):
+                raise ValueError("log_key must contain the time: a column that exposed_at_ms reads")
+            check_outcomes(self.log, self.log_key, self.outcomes, self.is_exposure)
+            check_known((outcome.gain for outcome in self.outcomes), self.gain_names, "an outcome")
+            for gain, name in self.late_gain_times.items():
+                if self.column(name).dtype != "bigint" or self.column(name).known is not Known.NEVER:
+                    raise ValueError(f"{name} is the time of {gain}: a bigint that is never an input")
+            checked_zone(self.timezone)
+            for name, spark_sql, views in self.expressions:
+                check_expression(name, spark_sql, {view: self.view_columns[view] for view in views})
+        except ValueError as error:
+            raise ValueError(f"dataset {self.name}: {error}") from None
 
     def _check_questions(self) -> None:
         """Raises ValueError for a draft whose questions are open: one line that names all of them."""
@@ -166,9 +168,6 @@ class Dataset:
         for column in by_name.values():
             if column.known is Known.AT and (column.known_at not in by_name or column.name not in self.gain_names):
                 raise ValueError(f"{column.name} needs its time column and must be a gain")
-            time = by_name.get(column.known_at or "")
-            if time and (time.dtype != "bigint" or time.known is not Known.NEVER):
-                raise ValueError(f"{time.name} is the time of {column.name}: a bigint that is never an input")
         self._check_candidates(by_name)
 
     def _check_quality(self) -> None:
@@ -281,14 +280,15 @@ def _contracts() -> tuple[Mapping[str, Dataset], Mapping[str, str]]:
     defined: dict[str, dict[str, Dataset]] = {}  # by name of the dataset, by module
     faults: dict[str, str] = {}
     for info in pkgutil.iter_modules(schemas.datasets.__path__):
+        file = f"{info.name}.py"
         try:
             for dataset in importlib.import_module(f"schemas.datasets.{info.name}").DATASETS:
                 by_module = defined.setdefault(dataset.name, {})
                 if info.name in by_module:
-                    faults[f"{info.name}.py"] = f"two datasets of the module are named {dataset.name}"
+                    faults[file] = f"two datasets of the module are named {dataset.name}"
                 by_module[info.name] = dataset
         except Exception as error:  # whatever a module does when it is imported, the other logs stay usable
-            faults[f"{info.name}.py"] = _fault(error, info.name)
+            faults[file] = _fault(error, info.name)
     datasets: dict[str, Dataset] = {}
     for name, by_module in defined.items():
         owner = _owner(name, by_module)
@@ -297,6 +297,12 @@ def _contracts() -> tuple[Mapping[str, Dataset], Mapping[str, str]]:
         for stem in by_module.keys() - {owner}:
             namesakes = ", ".join(f"{module}.py" for module in sorted(by_module.keys() - {stem}))
             faults.setdefault(f"{stem}.py", f"{namesakes} has a dataset {name} too: give it another name")
+    for name, dataset in [*datasets.items()]:
+        try:
+            dataset.check()
+        except ValueError as error:
+            faults[name] = str(error)
+            del datasets[name]
     return MappingProxyType(datasets), MappingProxyType(faults)
 
 
@@ -327,5 +333,7 @@ def get_dataset(name: str) -> Dataset:
     try:
         return _registry()[name]
     except KeyError:
+        if fault := contract_faults().get(name):
+            raise UserError(fault) from None
         faults = "".join(f"; {module} is not used: {fault}" for module, fault in contract_faults().items())
         raise UserError(f"unknown dataset '{name}': choose one of {', '.join(dataset_names())}{faults}") from None

@@ -46,12 +46,16 @@ class Quality:
     excused: days that are known to be unusual, each with the reason. A critical difference from the trailing days is
     only a warning on these days.
     not_compared: columns that differ between any two days, each with the reason. Drift leaves them out.
+    longest_gap_days: more days than this without a row end the log; rows beyond such a gap wait.
     """
 
     rows: tuple[RowRule, ...] = ()
     max_missing_share: Mapping[str, float] = field(default_factory=dict)
     excused: Mapping[str, str] = field(default_factory=dict)
     not_compared: Mapping[str, str] = field(default_factory=dict)
+
+    # A monthly campaign leaves up to 30 days empty. A wrong stamp is nearly always years away: a wrong epoch or unit.
+    longest_gap_days: int = 31
 
     # The exposures of a single day. The gain rate is the mean of the dataset's first gain.
     min_gain_rate: float = 0.001

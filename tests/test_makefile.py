@@ -86,7 +86,7 @@ def test_run_goes_through_all_dags_and_ends_with_the_summary(checkout, airflow_h
         f"build_exposures --dataset kuairand --lake {lake} --raw {raw} --from 2022-04-08 --to 2022-04-10 --this-code"
     )
     assert history in checkout.calls()
-    score = f"score --dataset kuairand --lake {lake} --day 2022-04-10 --method mtorl --basis gate --exploration 0.0"
+    score = f"score --dataset kuairand --lake {lake} --day 2022-04-10 --method mtorl"
     assert score in checkout.calls()
     # Windows are built and learned with the feature spec just fitted, even if the lake has a newer one.
     for job in ("build_sequences", "train"):

@@ -1,4 +1,4 @@
-"""A range of days for the tables that are built from exposures and the journeys before them, some days at a time."""
+"""A range of days for the tables that are built from exposures and the journeys before them, in chunks."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

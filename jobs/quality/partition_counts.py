@@ -131,15 +131,15 @@ def misplaced_rows(partition: Partition, exposures: Partition) -> int:
     rows, exposure_rows = ({file.name: file for file in p.files()} for p in (partition, exposures))
     count = 0
     with open_view(partition) as connection:
-        for name in rows.keys() | exposure_rows.keys():
-            pair = [files.get(name) for files in (rows, exposure_rows)]
+        for file_name in rows.keys() | exposure_rows.keys():
+            pair = [files.get(file_name) for files in (rows, exposure_rows)]
             if None in pair:
                 query = f"SELECT count(*) FROM {files_sql(file for file in pair if file)}"
             else:
                 tables = " POSITIONAL JOIN ".join(
-                    f"(SELECT exposure_id AS {alias} FROM {files_sql([file])}) AS {alias}s"
-                    for alias, file in zip("ab", pair, strict=True)
+                    f"(SELECT exposure_id AS {name} FROM {files_sql([file])}) AS {name}_rows"
+                    for name, file in zip(("own", "expected"), pair, strict=True)
                 )
-                query = f"SELECT count(*) FROM {tables} WHERE a IS DISTINCT FROM b"
+                query = f"SELECT count(*) FROM {tables} WHERE own IS DISTINCT FROM expected"
             count += int(connection.execute(query).fetchall()[0][0])
     return count

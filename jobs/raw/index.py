@@ -13,24 +13,24 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from jobs.raw.files import RawFiles
+from jobs.raw.log_calendar import LogCalendar
 from lakehouse.files import file_sha256
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
-from schemas.tables import exposures
+from schemas.quality import Quality
+from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = ("files.py", "fingerprints.py", "lines.py", "plain_lines.py", "rows.py")
-_SHARE_OF_USUAL_DAY = 0.01
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read
 # Stored under these names in the index and in the fingerprints of inputs since its first version.
 _USABLE, _QUARANTINED, _REMOVED = "usable", "refused", "gone"
@@ -63,34 +63,28 @@ class RawIndex:
     """All log files by name. read_with: changes with the lookups, the contract and the code that reads rows.
 
     removed: files that were read once and have been removed since.
+    quality, published: decide which days the log has (LogCalendar); they are not stored.
     """
 
     read_with: str
     files: Mapping[str, FileRows]
     removed: Mapping[str, FileRows] = field(default_factory=dict)
+    quality: Quality = field(default=Quality(), compare=False)
+    published: frozenset[str] = field(default=frozenset(), compare=False)
 
     @cached_property
+    def calendar(self) -> LogCalendar:
+        return LogCalendar(self._usable_rows_by_day, self.quality, self.published)
+
+    @property
     def span(self) -> tuple[str, str] | None:
-        """The first and the last day of the usable rows; None if there are no usable rows."""
-        days = self._usable_rows_by_day
-        return (min(days), max(days)) if days else None
+        """The first and the last day of the log with usable rows; None if there are no usable rows."""
+        return self.calendar.span
 
     @property
     def log_days(self) -> tuple[str, str]:
-        """The span of a log with usable rows: every stored index has one, since any other log is a UserError."""
-        if self.span is None:
-            raise ValueError("a log without usable rows has no days")
-        return self.span
-
-    def has_reached(self, day: str) -> bool:
-        """Whether the log is complete up to this day: it has rows of the day, or enough rows of later days.
-
-        Enough is 1 % of a usual day. A few rows with a clock that runs ahead do not show that the days before them are
-        empty.
-        """
-        by_day = self._usable_rows_by_day
-        later_rows = sum(rows for d, rows in by_day.items() if d > day)
-        return bool(by_day[day] or (later_rows and later_rows >= _SHARE_OF_USUAL_DAY * median(by_day.values())))
+        """The first and the last day that have come. Every stored index has usable rows: LogCalendar.days."""
+        return self.calendar.days()
 
     @cached_property
     def _usable_rows_by_day(self) -> Counter[str]:
@@ -98,6 +92,15 @@ class RawIndex:
         for file in self._files_ever_read().values():
             by_day.update({day: int(rows) for day, (rows, _) in file.usable.items()})
         return by_day
+
+    def rows_by_partition(self) -> Counter[str]:
+        """The number of rows of each day, usable or quarantined, and of UNDATED, in all files that were ever read."""
+        by_partition: Counter[str] = Counter()
+        for file in self._files_ever_read().values():
+            for kind, by_day in ((_USABLE, file.usable), (_QUARANTINED, file.quarantined)):
+                for day, (rows, _) in by_day.items():
+                    by_partition[self._partition(kind, day)] += int(rows)
+        return by_partition
 
     def _files_ever_read(self) -> dict[str, FileRows]:
         return {**self.files, **self.removed}
@@ -124,7 +127,7 @@ class RawIndex:
         return inputs
 
     def _partition(self, kind: str, day: str) -> str:
-        """The partition of rows of a day: a quarantined row outside the log's days is undated."""
+        """The partition of rows of a day: a quarantined row outside the log's days is undated, a usable one waits."""
         in_log = self.span and self.span[0] <= day <= self.span[1]
         return day if kind == _USABLE or in_log else UNDATED
 
@@ -150,7 +153,7 @@ def stored_index(lake: Lake, dataset: Dataset) -> RawIndex | None:
     files, removed = (
         {name: FileRows.from_dict(file) for name, file in stored.get(key, {}).items()} for key in ("files", _REMOVED)
     )
-    return RawIndex(stored["read_with"], files, removed)
+    return RawIndex(stored["read_with"], files, removed, dataset.quality, frozenset(lake.days(EXPOSURES, dataset)))
 
 
 def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:
@@ -180,7 +183,8 @@ def split_by_change(
     }
     read_before = {**stored.removed, **stored.files} if stored else {}
     removed = {name: file for name, file in read_before.items() if name not in names}
-    return RawIndex(read_with, unchanged, removed), [path for path in paths if path.name not in unchanged]
+    index = replace(stored or RawIndex("", {}, quality=dataset.quality), read_with=read_with, files=unchanged)
+    return replace(index, removed=removed), [path for path in paths if path.name not in unchanged]
 
 
 def with_files_added(
@@ -198,7 +202,7 @@ def with_files_added(
     # A removed file with the same rows as an added one was renamed.
     added_rows = [(file.usable, file.quarantined) for file in added.values()]
     removed = {name: file for name, file in index.removed.items() if (file.usable, file.quarantined) not in added_rows}
-    return RawIndex(index.read_with, dict(sorted({**index.files, **added}.items())), removed)
+    return replace(index, files=dict(sorted({**index.files, **added}.items())), removed=removed)
 
 
 def file_stamp(path: Path) -> list[int]:

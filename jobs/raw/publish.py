@@ -40,7 +40,7 @@ class DayCounts:
 def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish both tables of these days. UNDATED may be among them and has a quarantine alone."""
     dataset = log.dataset
-    partition = F.when(F.col(DS).between(*index.log_days), F.col(DS)).otherwise(UNDATED)
+    partition = F.when(F.col(DS).between(*index.span), F.col(DS)).otherwise(UNDATED)
     names = index.files_with(days) - set(index.removed)
     rows = _rows_of(log.rows(names, partition.isin(days)).withColumn(DS, partition), days)
     describe_job(log.spark, "counting the days")

@@ -55,19 +55,20 @@ def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFile
     )
 
 
-def log_span(rows: DataFrame) -> tuple[str, str]:
-    """The first and the last day of the usable rows. A quarantined row may have any time, so it does not count.
+def usable_rows_by_day(rows: DataFrame) -> dict[str, int]:
+    """The number of usable rows of each day. A quarantined row may have any time, so it does not count.
 
     Raises UserError with the most frequent reason if no row is usable.
     """
-    day = F.when(F.col(REASON).isNull(), F.col(DS))
-    span = rows.agg(F.count("*").alias("rows"), F.min(day).alias("first_day"), F.max(day).alias("last_day")).first()
-    if span["first_day"] is None:
+    usable = {row[DS]: row["count"] for row in rows.where(F.col(REASON).isNull()).groupBy(DS).count().collect()}
+    if not usable:
         problem = "it is empty"
-        if commonest := rows.groupBy(REASON).count().orderBy(F.desc("count"), REASON).first():
-            problem = f"all {span['rows']:,} rows are quarantined, most often because: {commonest[REASON]}"
+        reasons = rows.groupBy(REASON).count().orderBy(F.desc("count"), REASON).collect()
+        if reasons:
+            quarantined = sum(row["count"] for row in reasons)
+            problem = f"all {quarantined:,} rows are quarantined, most often because: {reasons[0][REASON]}"
         raise UserError(f"the log has no usable row: {problem}; is it the right file?")
-    return span["first_day"], span["last_day"]
+    return usable
 
 
 def _lookup_rows(spark: SparkSession, files: RawFiles, lookup: Lookup) -> DataFrame:

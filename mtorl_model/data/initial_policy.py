@@ -57,14 +57,18 @@ def fit_initial_policy(store: "WindowStore", spec: FeatureSpec) -> InitialPolicy
     width = len(spec.channels)
     exposures_A = np.zeros(width)
     gained_AG = np.zeros((width, len(spec.gains)))
+    labels, gained_G = 0, np.zeros(len(spec.gains))  # those of channels that the spec does not know, too
     windows = store.windows
     for start in range(0, len(store), _WINDOWS_AT_ONCE):
         part = slice(start, start + _WINDOWS_AT_ONCE)
         label = windows.label_NL[part]
         action, gains = windows.action_NL[part][label], windows.gains_NLG[part][label]
-        exposures_A += np.bincount(action, minlength=width)
-        np.add.at(gained_AG, action, gains)
-    return policy_of_counts(exposures_A, gained_AG[:, 0], gained_AG.sum(axis=0) / exposures_A.sum(), spec)
+        labels += len(action)
+        gained_G += gains.sum(axis=0, dtype=np.float64)
+        known = action >= 0
+        exposures_A += np.bincount(action[known], minlength=width)
+        np.add.at(gained_AG, action[known], gains[known])
+    return policy_of_counts(exposures_A, gained_AG[:, 0], gained_G / labels, spec)
 
 
 def policy_of_counts(exposures_A: Floats, gained_A: Floats, rate_G: Floats, spec: FeatureSpec) -> InitialPolicy:

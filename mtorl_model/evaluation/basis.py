@@ -44,7 +44,7 @@ def drawn_labels(labels: LabelPredictions, known: Propensities) -> Drawn | None:
     if not len(known.exposure_D):
         return None
     position_N, is_drawn_N = known.find(labels.exposure_N)
-    is_drawn_N &= labels.maturity_NG[:, 0] > _FULLY_KNOWN
+    is_drawn_N &= (labels.maturity_NG[:, 0] > _FULLY_KNOWN) & (labels.action_N >= 0)
     chosen, position_N = labels.take(is_drawn_N), position_N[is_drawn_N]
     return Drawn(
         DrawnLabels(

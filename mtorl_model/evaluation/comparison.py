@@ -95,8 +95,9 @@ def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floa
     losses = {}
     if policy_NA is not None:
         probability_NA = model.unadjusted(policy_NA)
-        chosen_N = np.take_along_axis(probability_NA, labels.action_N[:, None], axis=1)[:, 0]
-        losses[CHANNEL] = (-np.log(np.maximum(chosen_N, _SMALLEST)), np.ones(len(chosen_N), dtype=bool))
+        known_N = labels.action_N >= 0
+        chosen_N = np.take_along_axis(probability_NA, np.where(known_N, labels.action_N, 0)[:, None], axis=1)[:, 0]
+        losses[CHANNEL] = -np.log(np.maximum(chosen_N, _SMALLEST)), known_N
     if gains_NG is not None:
         for k, gain in enumerate(model.spec.gains):
             p_N = np.clip(gains_NG[:, k] * labels.maturity_NG[:, k], _SMALLEST, 1 - _SMALLEST)

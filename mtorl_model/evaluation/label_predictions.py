@@ -23,7 +23,7 @@ class LabelPredictions(NamedTuple):
 
     user_N: npt.NDArray[np.int64]
     exposure_N: npt.NDArray[np.int64]  # exposure_id
-    action_N: npt.NDArray[np.int64]
+    action_N: npt.NDArray[np.int64]  # -1 for a channel that the feature spec does not know
     previous_N: npt.NDArray[np.int64]  # the user's previous channel, -1 without one; see previous_channel
     gain_NG: npt.NDArray[np.float64]
     prediction: Prediction  # [N]

@@ -207,6 +207,18 @@ class Method(ABC):
         return None
 
     @property
+    def embedding_size(self) -> int:
+        """The number of components of a user embedding; 0 if the method has none."""
+        return 0
+
+    def embed_last(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """[B, embedding_size]: the user embedding at the last step of each window, which must be real.
+
+        Raises TypeError if the method has no embeddings.
+        """
+        raise TypeError(f"the method {self.name} has no user embeddings")
+
+    @property
     def best_channel(self) -> int:
         """The channel of the best constant policy, as the training log shows."""
         return self.initial_policy.best_fixed

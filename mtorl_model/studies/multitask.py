@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from lakehouse.files import write_whole
-from mtorl_model.data.candidate_parts import PROTOCOLS, UNSEEN_USERS, Parts
 from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.parts import PROTOCOLS, UNSEEN_USERS, Parts
 from mtorl_model.data.candidates.reading import read_candidates
 from mtorl_model.data.device import choose_device
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate

@@ -23,6 +23,7 @@ from schemas.tables import (
     SEQUENCES,
     STEPS,
     TASK_PREDICTIONS,
+    USER_EMBEDDINGS,
     USER_REWARD_RANKS,
     budget_plan,
     channel_allocation,
@@ -37,6 +38,7 @@ from schemas.tables import (
     sequences,
     steps,
     task_predictions,
+    user_embeddings,
     user_reward_ranks,
 )
 from schemas.tables.feature_spec import FeatureSpec
@@ -54,6 +56,7 @@ class RegisteredTable:
     same_day: the tables of which a partition reads its own day.
     audited_with: the tables whose failed audit of the same day also stops the readers of this table.
     daily: whether every day has a partition.
+    optional: whether it is published only if it is switched on.
     rebuilt: whether a backfill builds it again when its inputs change. A table of measurements or decisions is not.
     """
 
@@ -64,6 +67,7 @@ class RegisteredTable:
     same_day: tuple[str, ...] = ()
     audited_with: tuple[str, ...] = ()
     daily: bool = True
+    optional: bool = False
     rebuilt: bool = True
 
 
@@ -139,6 +143,15 @@ _TABLES = (
         _per_dataset(task_predictions.task_predictions),
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
+        optional=True,
+    ),
+    RegisteredTable(
+        USER_EMBEDDINGS,
+        "a vector for each user, for other models",
+        _per_dataset(user_embeddings.user_embeddings),
+        same_day=(JOURNEYS,),
+        daily=False,
+        optional=True,
     ),
     RegisteredTable(
         BUDGET_PLAN,

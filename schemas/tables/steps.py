@@ -1,6 +1,6 @@
-"""One row per exposure, in the order of `exposures`: the inputs that are derived from what was known before it.
+"""One row per exposure, in the order of `exposures`: the inputs derived from facts known before it.
 
-Row k of a file has the exposure of row k of the file of the same name in `exposures`. What `exposures` has is not
+Row k of a file has the exposure of row k of the file of the same name in `exposures`. Columns of `exposures` are not
 repeated here: the user, the time, the context known before the exposure, the properties of the candidate, the outcome,
 and the time at which a late gain became known.
 """
@@ -20,8 +20,8 @@ def steps(dataset: Dataset) -> Table:
         doc=__doc__,
         columns=(
             Column("exposure_id", "bigint", "the exposure", Known.NEVER),
-            *session_inputs(dataset),
             *derived_inputs(dataset),
+            *session_inputs(dataset),
         ),
         key=("exposure_id",),
         expectations=(

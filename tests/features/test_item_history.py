@@ -1,4 +1,4 @@
-"""What earlier days say of an item: against an obvious loop, day by day, and without later outcomes."""
+"""The history of items: against an obvious loop, day by day, and without later outcomes."""
 
 from dataclasses import replace
 
@@ -63,9 +63,9 @@ def test_counts_equal_those_of_an_obvious_loop(dataset, seed, last):
 @given(seed=SEEDS, ends=st.sets(st.integers(0, DAYS - 2)))
 def test_any_steps_give_the_same_history(seed, ends):
     frame = random_log(CRITEO, seed)
-    whole = folded(frame, CRITEO, [DAYS - 1])
-    assert sum(map(len, whole.column("pending").to_pylist())) > 0
-    assert folded(frame, CRITEO, [*sorted(ends), DAYS - 1]).equals(whole)
+    folded_once = folded(frame, CRITEO, [DAYS - 1])
+    assert sum(map(len, folded_once.column("pending").to_pylist())) > 0
+    assert folded(frame, CRITEO, [*sorted(ends), DAYS - 1]).equals(folded_once)
 
 
 @settings(max_examples=10, deadline=None)
@@ -74,10 +74,10 @@ def test_no_count_changes_with_what_becomes_known_later(seed):
     frame = random_log(CRITEO, seed)
     end_ms = CRITEO.end_of_day_ms(day(1))
     is_later = (frame.conversion_at_ms >= end_ms).fillna(False)
-    never = frame.assign(conversion=frame.conversion.mask(is_later, 0))
-    with_later, without = (folded(f, CRITEO, [1]).drop_columns("pending") for f in (frame, never))
+    unconverted = frame.assign(conversion=frame.conversion.mask(is_later, 0))
+    first, second = (folded(f, CRITEO, [1]).drop_columns("pending") for f in (frame, unconverted))
     assert is_later.sum() > 5
-    assert with_later.equals(without)
+    assert first.equals(second)
 
 
 def test_a_late_gain_counts_from_its_day_on():
@@ -89,5 +89,5 @@ def test_a_late_gain_counts_from_its_day_on():
 
 
 def test_a_log_without_items_has_an_empty_history():
-    none = replace(CRITEO, items=())
-    assert folded(random_log(CRITEO, 0), none, [0]).num_rows == 0
+    no_items = replace(CRITEO, items=())
+    assert folded(random_log(CRITEO, 0), no_items, [0]).num_rows == 0

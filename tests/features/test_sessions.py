@@ -1,4 +1,4 @@
-"""Sessions: their ends, the place of an exposure, and what a step knows of its session; without Spark."""
+"""Sessions: their ends, the place of an exposure, the history of its session; without Spark."""
 
 from dataclasses import replace
 
@@ -29,8 +29,8 @@ SEEDS = st.integers(0, 10_000)
 
 def with_rule(rule: str, name: str = "criteo") -> Dataset:
     dataset = get_dataset(name)
-    few = {*dataset.gain_names, *dataset.late_gain_times.values(), "weekday", "hour"}
-    columns = tuple(d for d in dataset.columns if d.column.name in few)
+    kept_names = {*dataset.gain_names, *dataset.late_gain_times.values(), "weekday", "hour"}
+    columns = tuple(d for d in dataset.columns if d.column.name in kept_names)
     return replace(dataset, columns=columns, sessions=RULES[rule], items=(), quality=Quality())
 
 
@@ -127,8 +127,8 @@ def test_journeys_without_a_session_begin_a_new_one(rule):
     rows = summaries.to_pylist()
     for row in rows:
         row["_summary"]["session"] = None
-    without = type(summaries).from_pylist(rows, summaries.schema)
-    second = user_chunk(frame[frame.ds == day(1)], dataset, dataset.end_of_day_ms(day(1)), without)
+    old_summaries = type(summaries).from_pylist(rows, summaries.schema)
+    second = user_chunk(frame[frame.ds == day(1)], dataset, dataset.end_of_day_ms(day(1)), old_summaries)
     steps = [s for s in point_in_time_steps(second, dataset, STRICTLY_BEFORE).to_pylist() if s[KIND] == EXPOSURE]
     first_steps = {step["user_id"]: step for step in reversed(steps)}
     assert len(first_steps) == 2

@@ -31,6 +31,8 @@ WRONG = [
     (CRITEO, {"channel": "lgo.cat8"}, "channel: lgo.cat8: there is no view lgo, only log"),
     (CRITEO, {"channel": "users.cat8"}, "there is no view users"),
     (CRITEO, {"channel": "log.`cat 8`"}, "log.cat 8: the file of log has no such column"),
+    (CRITEO, {"channel": "log.`it's ``new```"}, "log.it's `new`: the file of log has no such column"),
+    (CRITEO, {"channel": "log.`cat8"}, "channel: a quote is not closed in"),
     (CRITEO, {"channel": "concat('a, log.cat8)"}, "channel: a quote is not closed in"),
     (CRITEO, {"channel": "concat(log.cat8"}, "channel: the brackets do not match"),
     (CRITEO, {"channel": "log.cat8)("}, "channel: the brackets do not match"),
@@ -63,7 +65,7 @@ WRONG = [
     (EVENTS, {"outcomes": (replace(CART, within_hours=-1), BUY)}, "within_hours of at least 0"),
     (EVENTS, {"outcomes": (replace(CART, match=("event",)), BUY)}, "outcome cart: match names 'event'"),
     (EVENTS, {"outcomes": (replace(CART, condition="log.evnt = 'cart'"), BUY)}, "outcome cart, condition: log.evnt"),
-    (EVENTS, {"outcomes": (replace(CART, gain="wish"), BUY)}, "names 'wish'"),
+    (EVENTS, {"outcomes": (replace(CART, gain="wish"), BUY)}, "wish needs its time column and must be a gain"),
     (EVENTS, {"log_key": (*EVENTS.log_key, "order"), "outcomes": (replace(CART, match=("item", "order")), BUY)},
      "order must not be nullable"),
     (CLICKS, {"outcomes": (replace(CLICK, at_ms=""),)}, "needs at_ms"),
@@ -77,7 +79,7 @@ WRONG = [
 @pytest.mark.parametrize(("dataset", "fields", "problem"), WRONG, ids=[problem for *_, problem in WRONG])
 def test_a_wrong_contract_is_one_sentence(dataset, fields, problem):
     with pytest.raises(ValueError, match=f"^dataset {dataset.name}: .*{problem}") as caught:
-        replace(dataset, **fields)
+        replace(dataset, **fields).check()
     assert "\n" not in str(caught.value)
 
 
@@ -93,7 +95,7 @@ RIGHT = [
 
 @pytest.mark.parametrize("expression", RIGHT)
 def test_a_right_expression_is_not_refused(expression):
-    assert replace(CRITEO, channel=expression).channel == expression
+    replace(CRITEO, channel=expression).check()
 
 
 def test_an_outcome_brings_its_columns_and_its_days():
@@ -166,3 +168,10 @@ def test_a_name_that_two_modules_claim_is_used_by_neither(modules):
     assert set(contract_faults()) == {"mine.py", "yours.py"}
     with pytest.raises(UserError, match=r"mine.py is not used: yours.py has a dataset events too"):
         get_dataset("events")
+
+
+def test_a_faulty_dataset_leaves_the_others_of_its_module_usable(modules):
+    modules(mine=(EVENTS, replace(EVENTS, name="mine", timezone="GMT+8")))
+    assert get_dataset("events") is EVENTS
+    with pytest.raises(UserError, match=r"^dataset mine: the time zone 'GMT\+8' is not known"):
+        get_dataset("mine")

@@ -33,8 +33,8 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
+from features.logistic import log_odds, sigmoid
 from mtorl_model.data.encoding import InputNames
-from mtorl_model.methods.common.blend import log_odds, sigmoid
 from mtorl_model.methods.common.calibration import PRIOR_LABELS, calibrate
 from mtorl_model.methods.common.channel_decoder import ChannelDecoder
 from mtorl_model.methods.common.label_rows import LabelRows
@@ -90,7 +90,7 @@ class ChannelValues:
     @classmethod
     def fit(cls, labels: LabelRows, record_AK: Ints, config: ValueConfig) -> "ChannelValues":
         """Fit on labels of training users. record_AK: the columns of the features that belong to each channel."""
-        channels = len(record_AK)
+        channels, labels = len(record_AK), labels.known_channels()
         is_effect = has_enough_drawn(labels, channels)
         rows = labels.take(labels.propensity_N > 0) if is_effect else labels
         count_A = np.bincount(rows.action_N, minlength=channels)
@@ -109,6 +109,7 @@ class ChannelValues:
         propensity are used. With less than half of the labels of the calibration nothing changes, because the personal
         part of models that were fitted on fewer labels would be noisier than the calibration assumes.
         """
+        labels = labels.known_channels()
         rows = labels.take(labels.propensity_N > 0) if self.is_effect else labels
         if len(rows.action_N) < self.labels / 2:
             return self
@@ -184,7 +185,7 @@ class ChannelValues:
 
 def has_enough_drawn(labels: LabelRows, channels: int) -> bool:
     """Whether enough channels were drawn at random to learn their effects."""
-    return int((labels.propensity_N > 0).sum()) >= FEWEST_DRAWN * channels
+    return int(((labels.propensity_N > 0) & (labels.action_N >= 0)).sum()) >= FEWEST_DRAWN * channels
 
 
 def channel_columns(names: InputNames, channels: tuple[str, ...]) -> Ints:

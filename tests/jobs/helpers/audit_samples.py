@@ -23,11 +23,14 @@ from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, Feature, FeatureSpec, RewardScale
+from schemas.tables.item_history import item_history
 from schemas.tables.journeys import journeys
 from schemas.tables.prequential import prequential
 from schemas.tables.promotions import PROMOTIONS_TABLE
 from schemas.tables.quarantine import QUARANTINE_TABLE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
+from schemas.tables.steps import steps
+from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
 DAY = "2017-01-02"
@@ -78,7 +81,9 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         table, rows = sample("feature_spec", dataset)
         write_partition(lake, table, dataset, rows)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
-    if name in ("channel_policies", "user_reward_ranks", "budget_plan"):
+    if name == "steps":
+        write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
+    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "budget_plan"):
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -169,6 +174,22 @@ def _journeys(dataset: Dataset) -> tuple[Table, Rows]:
     return table, rows
 
 
+def _steps(dataset: Dataset) -> tuple[Table, Rows]:
+    table = steps(dataset)
+    return table, [
+        _filled(table.columns, exposure_id=row["exposure_id"], session_id=100, position=k, session_exposures=k,
+                seen_exposures=k)
+        for k, row in enumerate(_exposures(dataset)[1])
+    ]  # fmt: skip
+
+
+def _item_history(dataset: Dataset) -> tuple[Table, Rows]:
+    table, gains = item_history(dataset), dict.fromkeys(dataset.gain_names, 1)
+    return table, [
+        _filled(table.columns, item=item, value=value, exposures=3, **gains) for item in dataset.items for value in "ab"
+    ]
+
+
 def _feature_spec(dataset: Dataset) -> tuple[Table, Rows]:
     return FEATURE_SPEC_TABLE, [{**asdict(f), "vocabulary": list(f.vocabulary)} for f in spec_of(dataset).features]
 
@@ -215,6 +236,11 @@ def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
     ]
 
 
+def _user_embeddings(dataset: Dataset) -> tuple[Table, Rows]:
+    table = user_embeddings(dataset)
+    return table, [_filled(table.columns, user_id=user, embedding=[0.5, float(user)]) for user in range(4)]
+
+
 def _channel_allocation(dataset: Dataset) -> tuple[Table, Rows]:
     return channel_allocation(dataset), [
         {"channel": "ab"[k], "position": k, "exposures": 10, "gained": 4, "reliable": 10, "cost_nano": 5,
@@ -253,9 +279,12 @@ _SAMPLES = {
     "quarantine": _quarantine,
     "journeys": _journeys,
     "feature_spec": _feature_spec,
+    "steps": _steps,
+    "item_history": _item_history,
     "sequences": _sequences,
     "channel_policies": _channel_policies,
     "user_reward_ranks": _user_reward_ranks,
+    "user_embeddings": _user_embeddings,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
     "prequential": _prequential,

@@ -81,13 +81,14 @@ def test_the_probabilities_of_all_next_steps_sum_to_one():
     past = replace(record, channel_NT=record.channel_NT.copy())
     past.channel_NT[:, -1] = NO_EXPOSURE
     constants = _Constants.from_vector(torch.tensor(_start(simulated(0.5), 3)), 3)
-    log_past = float(log_likelihood(constants, _Steps.from_record(past)))
+    (past_steps,) = _Steps.parts(past)
+    log_past = float(log_likelihood(constants, past_steps))
     total = 0.0
     for channel in range(3):
         for click in (0, 1):
             channel_NT, click_NT = record.channel_NT.copy(), record.click_NT.copy()
             channel_NT[:, -1], click_NT[:, -1] = channel, click
-            steps = _Steps.from_record(replace(record, channel_NT=channel_NT, click_NT=click_NT))
+            (steps,) = _Steps.parts(replace(record, channel_NT=channel_NT, click_NT=click_NT))
             total += np.exp(float(log_likelihood(constants, steps)) - log_past)
     assert total == pytest.approx(1.0, abs=1e-9)
 

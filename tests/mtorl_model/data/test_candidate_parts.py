@@ -1,7 +1,7 @@
 import numpy as np
 from candidate_rows import candidate_store
 
-from mtorl_model.data.candidate_parts import by_time, by_user
+from mtorl_model.data.candidates.parts import by_time, by_user
 from schemas.splits import TEST, TRAIN, VALIDATION
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from candidate_rows import store_of
 
-from mtorl_model.data.candidate_parts import Parts
+from mtorl_model.data.candidates.parts import Parts
 from mtorl_model.methods.common.multitask import NetworkConfig
 from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig, RMTLConfig
 from mtorl_model.studies.multitask import as_text, compared_with, helps, run_study

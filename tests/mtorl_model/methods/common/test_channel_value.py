@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from features.logistic import sigmoid
 from mtorl_model.data.encoding import InputNames
-from mtorl_model.methods.common.blend import sigmoid
 from mtorl_model.methods.common.channel_value import (
     ChannelValues,
     ValueConfig,
