@@ -2,13 +2,14 @@
 
     spark-submit jobs/build_day.py --dataset kuairand --lake lake --day DAY --spec FILE [--this-code]
 
-It does what build_journeys, build_steps and build_sequences do. Stale steps and sequences of earlier days are built as
+It does what build_journeys and build_sequences --with-steps do. Stale steps and sequences of earlier days are built as
 well (--up-to). A session takes longer to start than a day of a small log takes to build.
 """
 
 from pathlib import Path
 
-from jobs import build_journeys, build_sequences, build_steps
+from jobs import build_journeys, build_sequences
+from jobs.history.step_tables import update_steps
 from jobs.spark.session import shared_session, spark_session
 from lakehouse.arguments import add_this_code, dataset_of, day_parser, lake_of, required_code_of
 from lakehouse.feature_specs import spec_in_file
@@ -30,7 +31,7 @@ def main() -> None:
     with shared_session(spark_session, f"{dataset.name} {day}") as session:
         # Sequences are built from the journeys of the day before, not from these.
         build_journeys.update(lake, dataset, day, code, session)
-        build_steps.update(lake, dataset, days_to_update(lake, dataset, day, STEPS), code, session)
+        update_steps(lake, dataset, days_to_update(lake, dataset, day, STEPS), code, session)
         days = days_to_update(lake, dataset, day, SEQUENCES)
         build_sequences.update(lake, dataset, days, spec, DEFAULT_STEPS, code, session)
 

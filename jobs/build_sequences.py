@@ -3,6 +3,7 @@
 spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--steps 20]
     [--spec-day DAY | --spec FILE] [--with-steps] [--this-code] | [--up-to DAY]
 
+--with-steps: the tables `steps` and `item_history` of the days are built as well, in the same Spark session.
 --up-to DAY: that day, and earlier days whose published sequences are stale, as far back as outcomes may arrive late
 (Dataset.outcome_days); this is how labels mature. Sequences that are fresh are left alone.
 """
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs import build_steps
 from jobs.history.day_range import chunks_of_days
 from jobs.history.resume import inputs_up_to
+from jobs.history.step_tables import update_steps
 from jobs.history.windows import cut_windows
 from jobs.spark.partitions import publish_days
 from jobs.spark.session import Session, shared_session, spark_session
@@ -49,7 +50,7 @@ def main() -> None:
     add_this_code(parser)
     parser.add_argument("--up-to", metavar="DAY", help="that day, and stale ones as far back as outcomes come late")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"window length n, 2 to {MEMORY_STEPS}")
-    parser.add_argument("--with-steps", action="store_true", help="build what build_steps builds as well")
+    parser.add_argument("--with-steps", action="store_true", help="build `steps` and `item_history` as well")
     spec_source = parser.add_mutually_exclusive_group()
     spec_source.add_argument("--spec", type=Path, help="a feature_spec.json; default: the lake's newest spec")
     spec_source.add_argument("--spec-day", metavar="DAY", help="the day whose published spec to use")
@@ -65,7 +66,7 @@ def main() -> None:
 
     with shared_session(spark_session, f"sequences {dataset.name}") as session:
         if args.with_steps:
-            build_steps.update(lake, dataset, days, code, session)
+            update_steps(lake, dataset, days, code, session)
         update(lake, dataset, days, spec, args.steps, code, session)
 
 

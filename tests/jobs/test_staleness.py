@@ -306,8 +306,7 @@ def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
     assert manifest_texts(jobs.lake) == manifests_before
     for table in FROM_HISTORY:
         shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
-    jobs.ok("build_steps", "--up-to", DAYS[3])
-    jobs.ok("build_sequences", "--up-to", DAYS[3], *spec)
+    jobs.ok("build_sequences", "--with-steps", "--up-to", DAYS[3], *spec)
     jobs.ok("build_journeys", "--day", DAYS[3])
     assert manifest_texts(jobs.lake) == manifests_before
 
