@@ -30,6 +30,7 @@ from schemas.tables.promotions import PROMOTIONS_TABLE
 from schemas.tables.quarantine import QUARANTINE_TABLE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 from schemas.tables.steps import steps
+from schemas.tables.task_predictions import score_names, task_predictions
 from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
@@ -83,7 +84,7 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
     if name == "steps":
         write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
-    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "budget_plan"):
+    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "task_predictions", "budget_plan"):
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -236,6 +237,15 @@ def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
     ]
 
 
+def _task_predictions(dataset: Dataset) -> tuple[Table, Rows]:
+    table, names = task_predictions(dataset), score_names(dataset)
+    return table, [
+        _filled(table.columns, user_id=user, **{f"predicted_{name}": chance for name in names},
+                **{f"rank_{name}": k + 1 for name in names})
+        for k, (user, chance) in enumerate({7: 0.9, 3: 0.5, 5: 0.5, 1: 0.1}.items())
+    ]  # fmt: skip
+
+
 def _user_embeddings(dataset: Dataset) -> tuple[Table, Rows]:
     table = user_embeddings(dataset)
     return table, [_filled(table.columns, user_id=user, embedding=[0.5, float(user)]) for user in range(4)]
@@ -285,6 +295,7 @@ _SAMPLES = {
     "channel_policies": _channel_policies,
     "user_reward_ranks": _user_reward_ranks,
     "user_embeddings": _user_embeddings,
+    "task_predictions": _task_predictions,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
     "prequential": _prequential,
