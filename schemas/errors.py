@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from schemas.printable import printable
+
 
 class UserError(Exception):
     """A problem that the user can solve. The message names the problem, the place, and a way to solve it."""
@@ -48,7 +50,7 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
     try:
         main()
     except NothingToDo as reason:
-        print(f"nothing to do: {reason}")
+        print(f"nothing to do: {printable(str(reason))}")
         sys.exit(EXIT_NOT_YET if isinstance(reason, NothingToDoYet) else EXIT_NOTHING_TO_DO)
     except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
@@ -59,5 +61,5 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
             message = f"{error.filename or 'the disk'}: {error.strerror or message}"
             if error.errno not in _USER_MUST_SOLVE:
                 status = EXIT_TRY_AGAIN
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         sys.exit(status)
