@@ -29,7 +29,7 @@ DAYS = tuple(day(k) for k in range(3))
 
 
 def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
-    """exposures, steps, item_history and feature_spec of three days; of journeys the columns of the night that follows."""
+    """exposures, steps, item_history and feature_spec of three days; of journeys what the night reads."""
     lake = Lake(root)
     frame = random_exposures(CRITEO, users=users, rows=rows, days=len(DAYS), seed=5)
     chunk = user_chunk(frame, CRITEO, CRITEO.end_of_day_ms(DAYS[-1]))
