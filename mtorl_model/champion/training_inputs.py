@@ -61,7 +61,9 @@ def _open_windows(
 ) -> TrainingInputs:
     encoder = Encoder(spec, dataset, config.reward_inputs)
     days = [d for d in lake.days(SEQUENCES, dataset) if first <= d <= last]
-    trained_on = lake.fingerprints(SEQUENCES, dataset, days)
+    # The propensities in exposures are read, too (open_windows).
+    with_exposures = [d for d in days if lake[EXPOSURES, dataset, d].is_published]
+    trained_on = lake.fingerprints(SEQUENCES, dataset, days) | lake.fingerprints(EXPOSURES, dataset, with_exposures)
     cutoff = cutoff_at_end_of(known_by, lake, dataset, days, FeedbackConfig()) if known_by else None
     train, valid = data_parallel.first_alone(
         lambda: [open_windows(lake, encoder, first, last, split, cutoff) for split in (TRAIN, VALIDATION)]

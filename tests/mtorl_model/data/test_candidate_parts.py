@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 from candidate_rows import candidate_store
 
@@ -30,5 +32,8 @@ def test_a_session_goes_where_it_starts_and_the_test_is_the_latest_part():
 def test_the_note_counts_users_in_both_parts():
     store = candidate_store(np.repeat(np.arange(20), 5))
     assert by_time(store).note.startswith("0% of the test users, with 0% of the test exposures")
-    store.user_N[80:95] = 0  # three of the four test sessions
-    assert by_time(store).note.startswith("50% of the test users, with 75% of the test exposures")
+    user_N = store.user_N.copy()
+    user_N[80:95] = 0  # of three of the four test sessions
+    assert by_time(replace(store, user_N=user_N)).note.startswith(
+        "50% of the test users, with 75% of the test exposures"
+    )
