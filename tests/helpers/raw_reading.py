@@ -37,7 +37,7 @@ def expected_records(data: bytes, separator: bytes, *, lone_cr: bool, largest: i
     """The records of a delimited text with quotes, by a regular expression instead of by walking through the bytes."""
     ends = rb"\r\n" if lone_cr else rb"\n"
     field = rb'(?:"(?:[^"]|"")*+"|(?!")[^' + separator + ends + rb"]*+)"
-    line_end = rb"(?:\r\n?|\n|\Z)" if lone_cr else rb"(?:\r?\n|\Z)"
+    line_end = rb"(?:\r\n?|\n|\Z)" if lone_cr else rb"(?:\r?\n|\r?\Z)"
     record = re.compile(field + rb"(?:" + separator + field + rb")*+" + line_end)
     line = re.compile(rb"[^\r\n]*(?:\r\n?|\n|\Z)" if lone_cr else rb"[^\n]*(?:\n|\Z)")
     cut_records, position = [], 0

@@ -56,6 +56,9 @@ def read_record(record: bytes, source: SourceFile, layout: RawFile, size: int | 
     try:
         record.decode(encoding)
         fields = split_fields(record, source.dialect, limit=source.fields + 1)
+        if fields is None and source.dialect.separator == b"\t":
+            # Programs that write tab-separated text rarely quote, so this is a quote that a person has typed.
+            fields = record.split(b"\t", source.fields + 1)
         if fields is None:
             return no_values, "a quoted field does not end properly"
         if len(fields) < source.fields:

@@ -3,7 +3,8 @@
 A record ends with its line, except that a line end inside a quoted field belongs to the record. Quotes enclose whole
 fields, and a quote inside them is doubled. If a quoted field does not end properly (text follows its closing quote, or
 no quote closes it within LARGEST_RECORD bytes), the record is its first line alone, so that one stray quote does not
-swallow the rows after it.
+swallow the rows after it. In tab-separated text, where quotes are often ordinary characters, a field with a tab and a
+line end in it does not end properly either: it would be several rows.
 
 Lines end in LF or CRLF. In a file whose first line ends in a lone CR, a lone CR ends every line as well; in any other
 file it is a character like others.
@@ -171,8 +172,10 @@ def _well_formed_starts(data: bytes, dialect: Dialect, *, is_last: bool) -> np.n
     """
     values = np.frombuffer(data, np.uint8)
     quotes = np.flatnonzero(values == dialect.quote[0])
-    starts = _line_starts(data, dialect, is_last=is_last)
-    starts = starts[np.searchsorted(quotes, starts) % 2 == 0]
+    lines = _line_starts(data, dialect, is_last=is_last)
+    starts = lines[np.searchsorted(quotes, lines) % 2 == 0]
+    if dialect.separator == b"\t" and len(starts) < len(lines):
+        return None
     starts = _with_end(starts, data, is_last=is_last)
     if len(data) - starts[-1] > LARGEST_RECORD or np.diff(starts).max(initial=0) > LARGEST_RECORD:
         return None
@@ -228,6 +231,8 @@ def _end_by_quotes(data: bytes, start: int, dialect: Dialect, *, is_last: bool) 
         closing = closing_quote(data, position + 1, dialect.quote, start + LARGEST_RECORD)
         if closing < 0:
             return None if is_last or len(data) - start > LARGEST_RECORD else -1
+        if dialect.separator == b"\t" and _has_tab_and_line_end(data[position:closing]):
+            return None
         next_bytes = data[closing + 1 : closing + 3]
         if not is_last and next_bytes in (b"", b"\r"):
             return -1
@@ -235,6 +240,10 @@ def _end_by_quotes(data: bytes, start: int, dialect: Dialect, *, is_last: bool) 
             return closing + 1 + _length_of_line_end(next_bytes) if _ends_record(next_bytes, dialect) else None
         position = closing + 2
     return len(data) if is_last else -1
+
+
+def _has_tab_and_line_end(field: bytes) -> bool:
+    return b"\t" in field and (b"\n" in field or b"\r" in field)
 
 
 def closing_quote(data: bytes, start: int, quote: bytes, end: int | None = None) -> int:
@@ -246,7 +255,7 @@ def closing_quote(data: bytes, start: int, quote: bytes, end: int | None = None)
 
 
 def _ends_record(next_bytes: bytes, dialect: Dialect) -> bool:
-    return not next_bytes or next_bytes.startswith((b"\n", b"\r") if dialect.lone_cr else (b"\n", b"\r\n"))
+    return next_bytes in (b"", b"\r") or next_bytes.startswith((b"\n", b"\r") if dialect.lone_cr else (b"\n", b"\r\n"))
 
 
 def _length_of_line_end(next_bytes: bytes) -> int:

@@ -135,6 +135,15 @@ def test_quotes_without_a_meaning(tmp_path):
     assert [row[:4] for row in rows] == [(1, 2.0, '"a', None), (2, 3.0, '"b" c', None)]
 
 
+def test_a_stray_quote_in_tab_separated_text_is_a_character(tmp_path):
+    layout = RawFile("log", (), LAYOUT.columns, separator="\t")
+    rows = read_bytes(b'n\tx\ts\n1\t2\t"a\n2\t3\t"b" c\n3\t4\t"d\te"\n4\t5\t"f\tg\n', tmp_path, layout)
+    assert [(*row[:3], row[3]) for row in rows] == [
+        (1, 2.0, '"a', None), (2, 3.0, '"b" c', None), (3, 4.0, "d\te", None),
+        (None, None, None, "the row has more than 3 fields"),
+    ]  # fmt: skip
+
+
 def test_a_text_is_not_trimmed_so_that_two_users_stay_two(tmp_path):
     rows = read_bytes(HEADER + b"1,2,a\n1,2, a\n1,2,a \n", tmp_path, LAYOUT)
     assert {row[2] for row in rows} == {"a", " a", "a "}

@@ -1,6 +1,7 @@
 """Records of delimited text: a small text is cut in the same way at any block size and split size."""
 
 import io
+import re
 
 import pytest
 from hypothesis import example, given
@@ -28,6 +29,7 @@ def largest(request):
 @given(data=texts, block_size=st.integers(1, 50), lone_cr=st.booleans())
 @example(data=b'"a\r', block_size=3, lone_cr=True)
 @example(data=b'1,"a\nb"\r\n2,"c', block_size=1, lone_cr=False)
+@example(data=b'"\n"\r', block_size=1, lone_cr=False)
 @example(data=b"a" * 30 + b"\r" + b"\nb", block_size=31, lone_cr=True)
 def test_the_records_are_those_of_the_regular_expression(largest, data, block_size, lone_cr):
     expected = expected_records(data, b",", lone_cr=lone_cr, largest=largest)
@@ -51,6 +53,15 @@ def test_lines_that_are_records_are_cut_anywhere(largest, data):
     lines = data.removesuffix(b"\n").split(b"\n") if data else []
     if lines_are_records(data, dialect):
         assert cut(data, dialect, 7) == [line.removesuffix(b"\r") for line in lines]
+
+
+@given(data=texts.map(lambda text: text.replace(b",", b"\t")), block_size=st.integers(1, 50))
+@example(data=b'a\t"b\tc\nd\te"\tf\n', block_size=50)
+@example(data=b'a\t"b\nc"\td\ne\tf\n', block_size=50)
+def test_in_tab_separated_text_no_field_swallows_rows(largest, data, block_size):
+    records = cut(data, Dialect(b"\t", b'"'), block_size)
+    assert records == cut(data, Dialect(b"\t", b'"'), 1 << 20)
+    assert not [record for record in records if re.search(rb'(^|\t)"[^"]*\t[^"]*\n[^"]*"', record)]
 
 
 def test_without_quotes_a_quote_is_a_character():
