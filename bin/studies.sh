@@ -22,7 +22,7 @@ case "$COMMAND" in
       exec "$PYTHON_BIN" -m mtorl_model.studies.embeddings "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" "${EPOCHS_ARGUMENT[@]}"
     fi
     if [ "$STUDY" = rmtl ]; then
-      exec "$PYTHON_BIN" -m mtorl_model.studies.multitask "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}" \
+      exec "$PYTHON_BIN" -m mtorl_model.studies.multitask.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}" \
         ${PROTOCOL:+--protocol "$PROTOCOL"} ${PRESET:+--preset "$PRESET"}
     fi
     exec "$PYTHON_BIN" -m mtorl_model.studies.run "${ARGUMENTS[@]}" --study "$STUDY" ${WORKERS:+--workers "$WORKERS"} \

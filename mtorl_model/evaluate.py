@@ -200,7 +200,7 @@ def evaluate_champion(
 
 
 class _Selection(NamedTuple):
-    """What to evaluate on: see evaluate_champion."""
+    """The users and days to evaluate on; see evaluate_champion."""
 
     other_lake: Lake | None
     split: str | None
@@ -257,13 +257,13 @@ def _evaluate_windows(registry: Registry, version: str, model: Method, selection
 def _evaluate_candidates(registry: Registry, version: str, model: Method, selection: _Selection) -> dict[str, Any]:
     """As for windows; each gain also has s_logloss, the mean over sessions of their mean log loss.
 
-    Raises UserError with another lake: its item history would be that of its own users only.
+    Raises UserError with another lake, because its item history counts other users.
     """
     lake, dataset = registry.lake, registry.dataset
     if selection.other_lake is not None or selection.split is None:
         raise UserError(
             f"{version} reads the history of all users with an item, which another lake does not have: "
-            "evaluate it on held-out users of its own lake (--split test)"
+            "evaluate it on held-out users of the same lake (--split test)"
         )
     days = selection.days(lake, dataset, STEPS)
     store = candidates_of(lake, dataset, model, days)

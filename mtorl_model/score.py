@@ -249,7 +249,7 @@ def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> No
 
 
 def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
-    """A method on candidates has a table of its own: policies and ranks of other methods stay."""
+    """Publish the table of a method on candidates; policies and ranks of other methods do not change."""
     if args.basis or args.embeddings or args.exploration is not None:
         raise UserError(
             f"--method {registry.method} predicts no channel: leave out --basis, --exploration and --embeddings"

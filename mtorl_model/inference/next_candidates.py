@@ -1,7 +1,7 @@
 """Every user's next exposure as candidates, from the journeys at the end of a day.
 
 Two things are not known at night and are assumed. The candidate: CANDIDATES exposures are drawn from those of the day,
-the same ones for every user, and a prediction is the mean over them; so it says what a user does with the usual offer.
+the same ones for every user, and a prediction is the mean over them; so it is the chance for the usual offer.
 The session: the next exposure begins one.
 
 Shapes: U users, C candidates for each, N = U * C rows.
@@ -83,7 +83,7 @@ def next_rows(journeys: pa.Table, candidates: pa.Table, history: pa.Table, datas
     for column in profile_inputs(dataset):
         exposures[column.name] = journeys.column(column.name).take(pa.array(user_N))
     steps = {"exposure_id": number_N} | {column.name: zeros_N for column in session_inputs(dataset)}
-    steps["session_id"] = number_N  # each is a session of its own
+    steps["session_id"] = number_N  # each row is another session
     for column in derived_inputs(dataset):
         steps[column.name] = pc.struct_field(next_step, column.name)
     return candidate_inputs(pa.table(exposures), pa.table(steps), history, dataset)

@@ -21,7 +21,7 @@ from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, TASK_PREDICTIONS
-from schemas.tables.task_predictions import score_names, task_predictions
+from schemas.tables.candidates.task_predictions import score_names, task_predictions
 
 _INPUTS = (JOURNEYS, EXPOSURES, ITEM_HISTORY)
 

@@ -37,10 +37,10 @@ from schemas.tables import (
     quarantine,
     sequences,
     steps,
-    task_predictions,
     user_embeddings,
     user_reward_ranks,
 )
+from schemas.tables.candidates import task_predictions
 from schemas.tables.feature_spec import FeatureSpec
 
 Contract = Callable[[Dataset, FeatureSpec | None, int], Table]

@@ -58,7 +58,7 @@ def test_it_is_trained_evaluated_and_scored(
     assert metrics["reward"].keys() == {"click", "conversion"}
     assert 0 < metrics["reward"]["click"]["s_logloss"] < 2
     assert metrics["baselines"]["reward"]["click"]["gradient_boosting"]["auc"] is not None
-    with pytest.raises(UserError, match="evaluate it on held-out users of its own lake"):
+    with pytest.raises(UserError, match="evaluate it on held-out users of the same lake"):
         run(evaluate, monkeypatch, lake, "--sequences", str(lake.root), "--out", str(tmp_path / "m.json"), *METHOD)
 
     run(score, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
@@ -75,7 +75,7 @@ def test_it_is_trained_evaluated_and_scored(
     with pytest.raises(UserError, match="leave out --basis"):
         run(score, monkeypatch, lake, "--day", DAYS[-1], "--basis", "imitation", *METHOD)
 
-    # A chance is the mean over the drawn candidates, whatever the number of users at once.
+    # A chance is the mean over the drawn candidates, for any number of users in a chunk.
     _, model = Registry(lake, CRITEO, "rmtl").load_champion()
     monkeypatch.setattr("mtorl_model.inference.next_candidates.USERS_AT_ONCE", 7)
     users, predicted = zip(*predict_next(lake, CRITEO, model, DAYS[-1]), strict=True)

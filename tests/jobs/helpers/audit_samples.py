@@ -19,6 +19,7 @@ from schemas.dataset import Dataset
 from schemas.splits import split_of
 from schemas.steps import feature_inputs, input_columns, outcome_columns, profile_inputs
 from schemas.tables.budget_plan import budget_plan
+from schemas.tables.candidates.task_predictions import score_names, task_predictions
 from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
@@ -30,7 +31,6 @@ from schemas.tables.promotions import PROMOTIONS_TABLE
 from schemas.tables.quarantine import QUARANTINE_TABLE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 from schemas.tables.steps import steps
-from schemas.tables.task_predictions import score_names, task_predictions
 from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
 

@@ -36,10 +36,10 @@ def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
     step_rows = point_in_time_steps(chunk, CRITEO, STRICTLY_BEFORE)
     exposure_days, history = np.asarray(chunk.exposures.column("ds")), None
     for ds in DAYS:
-        shown = chunk.exposures.filter(exposure_days == ds)
-        _publish(lake, EXPOSURES, ds, exposures(CRITEO).columns, shown)
+        day_rows = chunk.exposures.filter(exposure_days == ds)
+        _publish(lake, EXPOSURES, ds, exposures(CRITEO).columns, day_rows)
         _publish(lake, STEPS, ds, steps(CRITEO).columns, step_rows.slice(0, len(frame)).filter(exposure_days == ds))
-        history = fold_item_history(history, [shown], CRITEO, ds)
+        history = fold_item_history(history, [day_rows], CRITEO, ds)
         _publish(lake, ITEM_HISTORY, ds, item_history(CRITEO).columns, history)
     queries = step_rows.slice(len(frame))
     names = [column.name for column in input_columns(CRITEO)]

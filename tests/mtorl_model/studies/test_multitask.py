@@ -7,7 +7,7 @@ from candidate_rows import store_of
 from mtorl_model.data.candidates.parts import Parts
 from mtorl_model.methods.common.multitask import NetworkConfig
 from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig, RMTLConfig
-from mtorl_model.studies.multitask import as_text, compared_with, helps, run_study
+from mtorl_model.studies.multitask.study import as_text, compared_with, helps, run_study
 
 CONFIG = RMTLConfig(
     NetworkConfig(embedding=2, bottom=(4,), tower=(), experts=2, batch_norm=False, dropout=0.0),
@@ -35,9 +35,9 @@ def test_every_variant_has_figures_and_its_differences():
     assert variants == {"boosting", "single", "mmoe", *controls, *curve}
     figures = {row["figure"] for row in result["rows"] if row["variant"] == "mmoe critics"}
     assert figures == {f"{t} {f}" for t in ("click", "click_long_view") for f in ("auc", "logloss", "s_logloss", "ece")}
-    against = {(d["variant"], d["against"]) for d in result["differences"]}
-    assert ("mmoe critics", "mmoe constant") in against
-    assert ("mmoe", "boosting") in against
+    pairs = {(d["variant"], d["against"]) for d in result["differences"]}
+    assert ("mmoe critics", "mmoe constant") in pairs
+    assert ("mmoe", "boosting") in pairs
     assert result["rmtl_helps"].keys() == {"mmoe"}
     text = as_text(result, {"mmoe": (0.7014, 0.6119, 0.6255, 0.7324, 0.5237, 0.5450)})
     assert "(0.7324)" in text
@@ -52,8 +52,8 @@ def test_rmtl_is_compared_with_its_controls_and_a_network_with_boosting():
     assert compared_with("mmoe constant") == compared_with("boosting") == ()
 
 
-def difference(against: str, figure: str, low: float, high: float) -> dict[str, object]:
-    return {"variant": "mmoe critics", "against": f"mmoe {against}", "figure": figure, "low": low, "high": high}
+def difference(control: str, figure: str, low: float, high: float) -> dict[str, object]:
+    return {"variant": "mmoe critics", "against": f"mmoe {control}", "figure": figure, "low": low, "high": high}
 
 
 BETTER = [difference(control, "click logloss", -0.02, -0.01) for control in ("constant", "permuted")]

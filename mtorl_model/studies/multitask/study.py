@@ -1,6 +1,6 @@
 """Table 1 of the RMTL paper on a dataset's log: multi-task networks, RMTL on three of them, and RMTL's controls.
 
-python -m mtorl_model.studies.multitask --dataset D --lake LAKE [--seeds 1] [--max-epochs N] [--preset small]
+python -m mtorl_model.studies.multitask.study --dataset D --lake LAKE [--seeds 1] [--max-epochs N] [--preset small]
     [--protocol unseen-users|published-time-split] [--networks mmoe ...]
 
 Each network is trained without weights (stage 1a). For RMTL, critics of it are trained, and it is trained again from
@@ -41,8 +41,8 @@ Floats = npt.NDArray[np.float64]
 NETWORKS = ("single", "shared", "esmm", "mmoe", "ple", "aitm")
 WEIGHTED_NETWORKS = ("esmm", "mmoe", "ple")
 CONTROLS = ("retrained", "constant", "permuted", "return")
-ABLATION = ("label", "value")  # the paper's; its third variant is `constant`
-LAMBDAS = (0.1, 0.3, 1.0, 2.0)  # beside the paper's 0.7
+ABLATION = ("label", "value")  # of the paper; its third variant is `constant`
+LAMBDAS = (0.1, 0.3, 1.0, 2.0)  # in addition to 0.7, the value of the paper
 CURVE_NETWORK = "mmoe"
 BOOSTING = "boosting"
 FIGURES = ("auc", "logloss", "s_logloss", "ece")
@@ -129,7 +129,7 @@ def figures_of(p_NT: Floats, test: CandidateStore, users: UserBootstrap) -> Figu
 
 
 def compared_with(variant: str) -> tuple[str, ...]:
-    """The variants that one is compared with: RMTL with its controls and its network, a network with boosting."""
+    """The variants to compare with: RMTL with its controls and its network, a network with boosting."""
     network, _, weighting = variant.partition(" ")
     if weighting == "critics":
         return (network, *(f"{network} {control}" for control in CONTROLS))
