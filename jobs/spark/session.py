@@ -119,9 +119,10 @@ def explain_failure(error: BaseException) -> BaseException:
     if raised := re.search(r"schemas\.errors\.(UserError|NothingToDoYet): (.+)", text):  # in a worker process
         return {"UserError": UserError, "NothingToDoYet": NothingToDoYet}[raised[1]](raised[2])
     if isinstance(error, ArithmeticException | DateTimeException | NumberFormatException):
+        problem = first_line(error).partition(". If necessary")[0]
         return UserError(
-            f"an expression of the contract stops at a row of the log: {first_line(error).partition('. If necessary')[0]}: "
-            "use try_divide, try_cast or a similar function in it"
+            f"an expression of the contract stops at a row of the log: {problem}: use try_divide, try_cast or a similar "
+            "function in it"
         )
     if "No space left on device" in text:
         return UserError("the disk is full: free some space, or choose another folder with LAKE=")
