@@ -76,10 +76,16 @@ def digits_time(column: SparkSql, pattern: str, zone: str) -> SparkSql:
     """
     if not _DIGITS.fullmatch(pattern) or "y" not in pattern:
         raise ValueError(f"the pattern {pattern!r} of a time: use yyyy or yy, MM, dd, HH, mm, ss and SSS alone")
-    text = f"trim(cast({column} AS string))"
-    is_whole = f"{text} RLIKE '^[0-9]{{{len(pattern)}}}$'"
-    local = _utc_ms(f"try_to_timestamp({text}, '{pattern}')", zone)
-    return f"CASE WHEN {is_whole} THEN {local} END"
+    if "S" in pattern.rstrip("S"):
+        raise ValueError(f"the pattern {pattern!r} of a time: the decimals SSS are its end")
+    text, seconds_pattern = f"trim(cast({column} AS string))", pattern.rstrip("S")
+    time = f"try_to_timestamp(left({text}, {len(seconds_pattern)}), '{seconds_pattern}')"
+    time_ms = _utc_ms(time, zone)
+    if seconds_pattern != pattern:
+        # Java takes digits before a fraction for those of the year, so the decimals of the second are read separately.
+        decimals = f"rpad(substr({text}, {len(seconds_pattern) + 1}, 3), 3, '0')"
+        time_ms = f"{time_ms} + try_cast({decimals} AS bigint)"
+    return f"CASE WHEN {text} RLIKE '^[0-9]{{{len(pattern)}}}$' THEN {time_ms} END"
 
 
 def hour_of(time_ms: SparkSql, zone: str) -> SparkSql:

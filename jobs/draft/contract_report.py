@@ -35,6 +35,11 @@ class Tried:
         )
 
     @property
+    def reported(self) -> Counter[str]:
+        """The number of outcomes by gain."""
+        return Counter(self.outcomes.column(OUTCOME).to_pylist() if len(self.outcomes) else ())
+
+    @property
     def exposures(self) -> pa.Table:
         usable = self._usable
         return usable.filter(pc.is_null(usable.column(OUTCOME))) if OUTCOME in usable.column_names else usable
@@ -66,7 +71,7 @@ def _totals(dataset: Dataset, sample: pa.Table, tried: Tried) -> Iterator[str]:
     yield f"  {len(exposures) - copies:,} exposures of {pc.count_distinct(exposures.column('user_id')).as_py():,} users"
     yield f"  {copies:,} duplicates: equal in {', '.join(dataset.log_key)}"
     if dataset.outcomes:
-        counts = Counter(tried.outcomes.column(OUTCOME).to_pylist()).most_common() if len(tried.outcomes) else []
+        counts = tried.reported.most_common()
         yield f"  {len(tried.outcomes):,} outcomes: {', '.join(f'{name} {n:,}' for name, n in counts) or '-'}"
     yield f"  {len(tried.refused):,} refused"
     if days:
@@ -159,7 +164,7 @@ def _warnings(dataset: Dataset, tried: Tried) -> Iterator[str]:
         if gain not in reported and not 0 < rate < 0.95:
             yield f"warning: {gain} is 1 in {rate:.1%} of the exposures: is it the right column?"
     for outcome in dataset.outcomes:
-        if outcome.file is None and outcome.gain not in tried.outcomes.column(OUTCOME).to_pylist():
+        if outcome.file is None and outcome.gain not in tried.reported:
             yield f"warning: no row reports {outcome.gain}: is its condition right?"
     if (copies := _copies(exposures)) > 0.1 * len(exposures):
         yield f"warning: {_share(copies, len(exposures))} of the exposures are duplicates: is log_key complete?"

@@ -114,6 +114,8 @@ def test_zones_are_known_to_python_and_to_java():
         assert checked_zone(zone) == zone
     with pytest.raises(ValueError, match="the pattern 'YYYY-MM'"):
         digits_time("log.hour", "YYYY-MM", "UTC")
+    with pytest.raises(ValueError, match="the decimals SSS are its end"):
+        digits_time("log.hour", "SSSyyyyMMdd", "UTC")
 
 
 @pytest.fixture
