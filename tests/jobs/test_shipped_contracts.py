@@ -14,6 +14,8 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 SAMPLES = {
     "open_bandit_random": (SHARED / "data" / "obd", 10_000),
     "open_bandit_bts": (SHARED / "data" / "obd", 10_000),
+    "rees46": (SHARED / "data" / "rees46", 5_019),
+    "retailrocket": (SHARED / "cases" / "32-retailrocket" / "raw", 179),
 }
 
 
