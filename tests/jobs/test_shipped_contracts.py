@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.check_contract import first_rows
+from jobs.check_contract.__main__ import first_rows
 from jobs.raw.files import find_raw_files
 from jobs.raw.reader.typed_rows import REASON
 from schemas.dataset import get_dataset
