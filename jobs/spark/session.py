@@ -121,8 +121,8 @@ def explain_failure(error: BaseException) -> BaseException:
     if isinstance(error, ArithmeticException | DateTimeException | NumberFormatException):
         problem = first_line(error).partition(". If necessary")[0]
         return UserError(
-            f"an expression of the contract stops at a row of the log: {problem}: use try_divide, try_cast or a similar "
-            "function in it"
+            f"an expression of the contract stops at a row of the log: {problem}: use try_divide, try_cast or a "
+            "similar function in it"
         )
     if "No space left on device" in text:
         return UserError("the disk is full: free some space, or choose another folder with LAKE=")
