@@ -25,6 +25,7 @@ from features.figures import (
     to_nano,
     to_summands,
 )
+from features.sessions import session_columns
 from features.user_chunk import DS, UserChunk
 from features.view import PointInTimeView
 from features.visibility import Side
@@ -52,8 +53,8 @@ Columns = dict[str, Any]  # [S] each, by name
 def point_in_time_steps(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Table:
     """The steps of a chunk: one for each exposure, in their order, then a query for each user.
 
-    Columns: user_id, KIND (EXPOSURE or QUERY), DS, and the outcome, input and profile columns of schemas.steps. Queries
-    also have the columns of `journeys` that later steps need: seen_cost_nano, seen_sums, last_gain_at_ms, pending.
+    Columns: user_id, KIND (EXPOSURE or QUERY), DS, and the outcome, input and profile columns of schemas.steps.
+    Exposures also have its session columns, queries the columns of `journeys` that later steps need: RUNNING_TOTALS.
 
     side: STRICTLY_BEFORE, except in tests that plant a leak. Raises UserError for too many channels.
     """
@@ -73,6 +74,7 @@ def point_in_time_steps(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Ta
         _pending(view),
     ):
         columns |= added
+    columns |= _sessions(view, columns)
     return pa.table(columns)
 
 
@@ -234,6 +236,12 @@ def _counts_by_channel(view: PointInTimeView) -> Columns:
         "seen_by_channel": sparse_counts(total_SCW, counted, channels),
         "new_by_channel": sparse_counts(new_SCW, counted, channels),
     }
+
+
+def _sessions(view: PointInTimeView, columns: Columns) -> Columns:
+    """The session of each exposure and its place in it. session, of queries. columns: with the counts and gap_s."""
+    seen = {counted: columns[f"seen_{counted}"] for counted in view.counted}
+    return session_columns(view, columns["gap_s"][: len(view.chunk.user_N)], seen)
 
 
 def _pending(view: PointInTimeView) -> Columns:

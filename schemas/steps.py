@@ -138,6 +138,29 @@ def profile_inputs(dataset: Dataset) -> tuple[Column, ...]:
     return dataset.features(Known.BEFORE, static=True)
 
 
+def session_inputs(dataset: Dataset) -> tuple[Column, ...]:
+    """The session of an exposure and its history, for methods on candidates; not among the inputs of a channel choice.
+
+    position is the rank in the session by (exposed_at_ms, exposure_id). The counts use earlier time stamps only.
+    """
+    return (
+        Column("session_id", "bigint", "exposure_id of the first exposure of the session"),
+        Column("position", "int", "place in the session, from 0"),
+        Column("session_age_s", "double", "seconds since the first exposure of the session", role=Role.NUMERIC),
+        Column("session_exposures", "int", "exposures of the session so far", role=Role.NUMERIC),
+        *(
+            Column(f"session_{g}", "int", f"{g} that became known since the session began", role=Role.NUMERIC)
+            for g in dataset.gain_names
+        ),
+    )
+
+
+def session_type(dataset: Dataset) -> str:
+    """The type of a user's latest session in `journeys`: its exposures, and the counts that its first one has seen."""
+    counts = "".join(f", `seen_{name}`: int" for name in ("exposures", *dataset.gain_names))
+    return f"struct<session_id: bigint, exposures: int, began_at_ms: bigint{counts}, column_value: string>"
+
+
 def channel_counts_type(dataset: Dataset) -> str:
     """The type of counts by channel: only channels with a count, ordered by name."""
     gains = "".join(f", `{g}`: int" for g in dataset.gain_names)
@@ -154,6 +177,12 @@ def input_columns(dataset: Dataset) -> tuple[Column, ...]:
         # The model reads only the exposures of this column; a journey has all of its counts.
         Column("new_by_channel", by_channel, "the new_ counts, by channel"),
     )
+
+
+def derived_inputs(dataset: Dataset) -> tuple[Column, ...]:
+    """The inputs of a step that `exposures` does not have itself."""
+    context = {c.name for c in dataset.features(Known.BEFORE)}
+    return tuple(c for c in input_columns(dataset) if c.name not in context)
 
 
 def step_type(dataset: Dataset) -> str:

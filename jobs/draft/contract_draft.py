@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jobs.draft import roles
 from jobs.draft.expressions import column_name
 from jobs.draft.roles import LIKELY_USER
-from jobs.draft.tables import SideTable, Table, file_pattern, log_table, side_tables
+from jobs.draft.tables import SideTable, Table, file_pattern, log_table, side_tables, with_equal_key_types
 from jobs.draft.times import TimeNotation
 from jobs.draft.values import ColumnSample
 
@@ -88,6 +88,7 @@ class Draft:
 
 def draft_of(name: str, tables: Sequence[Table]) -> Draft:
     """The draft of a contract for the files of one folder. Raises UserError if no table has a time."""
+    tables = with_equal_key_types(tables)
     log = log_table(tables)
     columns = tuple(column for column in log.columns if column.name)
     time = log.times[0].column

@@ -12,7 +12,7 @@ _EPOCH_FUNCTIONS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 
 def reference(view: str, name: str) -> str:
     """A raw column in Spark SQL."""
-    return f"{view}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"{view}.`{name}`"
+    return f"{view}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"{view}.`{name.replace('`', '``')}`"
 
 
 def column_name(name: str, used_names: set[str]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
@@ -100,6 +100,22 @@ def side_tables(log: Table, tables: Sequence[Table]) -> list[SideTable]:
     return [match for match in matches if match is not None]
 
 
+def with_equal_key_types(tables: Sequence[Table]) -> list[Table]:
+    """The tables with text columns for keys that are numbers in one of two tables and words in the other."""
+    log = log_table(tables)
+    words: dict[Table, set[str]] = {table: set() for table in tables}
+    for side in side_tables(log, tables):
+        if side.table.column(side.key).dtype != log.column(side.log_key).dtype:
+            words[side.table].add(side.key)
+            words[log].add(side.log_key)
+    return [_with_words(table, names) for table, names in words.items()]
+
+
+def _with_words(table: Table, names: set[str]) -> Table:
+    columns = (replace(column, dtype="string") if column.name in names else column for column in table.columns)
+    return replace(table, columns=tuple(columns))
+
+
 def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
     """Shell globs that match the table's files, and probably later ones, and no file of another table."""
     foreign = [name for other_table in tables if other_table is not table for name in other_table.file_names]
@@ -110,7 +126,10 @@ def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
 
 
 def _pattern_of(name: str) -> str:
-    """imp.*.txt of imp.20130612.txt, events*.csv* of events.csv.gz: the part after a digit may change."""
+    """imp.*.txt of imp.20130612.txt, events*.csv of events.csv.gz: the part after a digit may change.
+
+    A pattern matches compressed files as well, so it does not name their ending.
+    """
     stem, dot, ending = name.partition(".")
     if re.search(r"\d", ending) and not re.search(r"\d", stem):  # imp.20130612.txt
         ending = ending.partition(".")[2]
@@ -120,7 +139,7 @@ def _pattern_of(name: str) -> str:
 
 
 def _without_compression(ending: str) -> str:
-    return f"{_escaped(re.sub(r'[.]?(?:gz|zst|zstd)$', '', ending))}*" if ending else ""
+    return _escaped(re.sub(r"[.]?(?:gz|zst|bz2|xz)$", "", ending))
 
 
 def _escaped(text: str) -> str:

@@ -22,7 +22,7 @@ from jobs.quality.partition_facts import (
 )
 from jobs.quality.prediction_facts import prediction_facts
 from jobs.quality.rule_sentences import rule_columns
-from jobs.quality.table_facts import manifest_count_facts, sequence_facts, sidecar_fact
+from jobs.quality.table_facts import manifest_count_facts, row_order_fact, sequence_facts, sidecar_fact
 from jobs.quality.trailing_baseline import baseline_facts
 from lakehouse.duckdb_view import open_view, read_error
 from lakehouse.feature_specs import spec_of_version, table_contract
@@ -127,6 +127,8 @@ def _audit_content(
                 content.facts.append(sidecar_fact(connection, partition))
             case tables.EXPOSURES:
                 content.facts += baseline_facts(partition.lake, dataset, partition.day)
+            case tables.STEPS:
+                content.facts.append(row_order_fact(partition))
             case tables.SEQUENCES:
                 content.facts += sequence_facts(connection, partition, dataset, manifest)
             case tables.USER_REWARD_RANKS:

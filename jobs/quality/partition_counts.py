@@ -124,3 +124,22 @@ def _counts_where(connection: duckdb.DuckDBPyConnection, conditions: dict[str, s
     query = ", ".join(f"count(*) FILTER ({condition})" for condition in conditions.values())
     counts = connection.execute(f'SELECT {query} FROM "partition"').fetchall()[0]
     return dict(zip(conditions, map(int, counts), strict=True))
+
+
+def misplaced_rows(partition: Partition, exposures: Partition) -> int:
+    """How many rows have another exposure_id than the same row of the same file of `exposures`, or no counterpart."""
+    rows, exposure_rows = ({file.name: file for file in p.files()} for p in (partition, exposures))
+    count = 0
+    with open_view(partition) as connection:
+        for file_name in rows.keys() | exposure_rows.keys():
+            pair = [files.get(file_name) for files in (rows, exposure_rows)]
+            if None in pair:
+                query = f"SELECT count(*) FROM {files_sql(file for file in pair if file)}"
+            else:
+                tables = " POSITIONAL JOIN ".join(
+                    f"(SELECT exposure_id AS {name} FROM {files_sql([file])}) AS {name}_rows"
+                    for name, file in zip(("own", "expected"), pair, strict=True)
+                )
+                query = f"SELECT count(*) FROM {tables} WHERE own IS DISTINCT FROM expected"
+            count += int(connection.execute(query).fetchall()[0][0])
+    return count

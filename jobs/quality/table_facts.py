@@ -9,6 +9,7 @@ from jobs.quality.chance import share_margin
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import (
     label_count,
+    misplaced_rows,
     most_frequent_reasons,
     new_user_count,
     unknown_user_rows,
@@ -64,6 +65,16 @@ def sequence_facts(
             "windows of users without a journey were built from the rows of another day", rows=count,
         )  # fmt: skip
     yield _split_shares_fact(connection, dataset.quality)
+
+
+def row_order_fact(partition: Partition) -> Fact:
+    """`steps` have the exposures of the day in the order of `exposures`."""
+    count = misplaced_rows(partition, partition.lake[EXPOSURES, partition.dataset, partition.day])
+    return Fact(
+        "expect_rows_to_be_those_of_exposures", count, 0,
+        "Row k of each file has the exposure of row k of that file of exposures.",
+        "the inputs of one exposure would be read with the outcome of another", rows=count,
+    )  # fmt: skip
 
 
 def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) -> Fact:

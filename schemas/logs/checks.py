@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from schemas.contract import SparkSql
 from schemas.logs.parts import Lookup, Outcome, RawFile
 
-_TEXT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
-_REFERENCE = re.compile(r"(?<![\w.`])([A-Za-z_]\w*)\s*\.\s*(?:`([^`]*)`|([A-Za-z_]\w*))")
+# A name in backticks may contain quotes, and a backtick that is doubled.
+_NAME = r"`((?:[^`]|``)*)`"
+_TEXT_OR_NAME = re.compile(rf"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"|{_NAME}", re.DOTALL)
+_REFERENCE = re.compile(rf"(?<![\w.`])([A-Za-z_]\w*)\s*\.\s*(?:{_NAME}|([A-Za-z_]\w*))")
 _LAMBDA = re.compile(r"\(?([\w\s,]+)\)?\s*->")
 
 
@@ -42,15 +44,16 @@ def check_expression(name: str, spark_sql: SparkSql, views: Mapping[str, Collect
 
 
 def _check_text(spark_sql: SparkSql, views: Mapping[str, Collection[str] | None]) -> None:
-    code = _TEXT.sub("''", spark_sql)
+    code = _without_texts(spark_sql)
     if not code.strip():
         raise ValueError("the expression is empty")
-    if re.search(r"['\"]", code.replace("''", "")) or code.count("`") % 2:
+    syntax = re.sub(_NAME, "", code).replace("''", "")
+    if re.search(r"['\"`]", syntax):
         raise ValueError(f"a quote is not closed in: {spark_sql}")
-    _check_brackets(re.sub(r"`[^`]*`", "", code), spark_sql)
+    _check_brackets(syntax, spark_sql)
     variables = {name.strip() for group in _LAMBDA.findall(code) for name in group.split(",")}
     for view, quoted_name, plain_name in _REFERENCE.findall(code):
-        column = quoted_name or plain_name
+        column = quoted_name.replace("``", "`") or plain_name
         if view in variables:
             continue
         if view not in views:
@@ -108,8 +111,13 @@ def check_outcomes(log: RawFile, log_key: Sequence[str], outcomes: Sequence[Outc
 
 def columns_in(spark_sql: SparkSql, view: str) -> set[str]:
     """The columns of a view that an expression names."""
-    code = _TEXT.sub("''", spark_sql)
-    return {quoted or plain for name, quoted, plain in _REFERENCE.findall(code) if name == view}
+    references = _REFERENCE.findall(_without_texts(spark_sql))
+    return {quoted.replace("``", "`") or plain for name, quoted, plain in references if name == view}
+
+
+def _without_texts(spark_sql: SparkSql) -> str:
+    """The expression with '' in place of each text. Names in backticks stay."""
+    return _TEXT_OR_NAME.sub(lambda match: match[0] if match[0].startswith("`") else "''", spark_sql)
 
 
 def _check_brackets(code: str, spark_sql: SparkSql) -> None:

@@ -15,11 +15,13 @@ from schemas.tables import (
     CHANNEL_POLICIES,
     EXPOSURES,
     FEATURE_SPEC,
+    ITEM_HISTORY,
     JOURNEYS,
     PREQUENTIAL,
     PROMOTIONS,
     QUARANTINE,
     SEQUENCES,
+    STEPS,
     USER_EMBEDDINGS,
     USER_REWARD_RANKS,
     budget_plan,
@@ -27,11 +29,13 @@ from schemas.tables import (
     channel_policies,
     exposures,
     feature_spec,
+    item_history,
     journeys,
     prequential,
     promotions,
     quarantine,
     sequences,
+    steps,
     user_embeddings,
     user_reward_ranks,
 )
@@ -65,18 +69,18 @@ class RegisteredTable:
     rebuilt: bool = True
 
 
-def _sequences(dataset: Dataset, spec: FeatureSpec | None, steps: int) -> Table:
+def _sequences(dataset: Dataset, spec: FeatureSpec | None, window_steps: int) -> Table:
     if spec is None:
         raise ValueError("the columns of sequences follow from a feature spec: pass one")
-    return sequences.sequences(dataset, spec, steps)
+    return sequences.sequences(dataset, spec, window_steps)
 
 
 def _per_dataset(contract: Callable[[Dataset], Table]) -> Contract:
-    return lambda dataset, spec, steps: contract(dataset)
+    return lambda dataset, spec, window_steps: contract(dataset)
 
 
 def _for_all_datasets(table: Table) -> Contract:
-    return lambda dataset, spec, steps: table
+    return lambda dataset, spec, window_steps: table
 
 
 # One scoring with one model publishes these together.
@@ -92,6 +96,13 @@ _TABLES = (
         _for_all_datasets(feature_spec.FEATURE_SPEC_TABLE),
         history=(EXPOSURES,),
         daily=False,
+    ),
+    RegisteredTable(STEPS, "what was known before each exposure", _per_dataset(steps.steps), history=(EXPOSURES,)),
+    RegisteredTable(
+        ITEM_HISTORY,
+        "exposures and gains of each item so far",
+        _per_dataset(item_history.item_history),
+        history=(EXPOSURES,),
     ),
     RegisteredTable(SEQUENCES, "the windows that the model learns from", _sequences, history=(EXPOSURES,)),
     RegisteredTable(
@@ -143,6 +154,7 @@ _TABLES = (
 TABLES = {table.name: table for table in _TABLES}
 TABLES_FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
 TABLES_FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
+TABLES_OF_STEPS = (STEPS, ITEM_HISTORY, SEQUENCES)  # built from a range of days at once
 # The measurements and decisions about the champion, made once for each day.
 CHAMPION_TABLES = tuple(t.name for t in _TABLES if not t.rebuilt)
 

@@ -21,7 +21,8 @@ from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
 
 DAYS = ["2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04"]
 EMPTY = DAYS[2]
-TABLES = ("exposures", "quarantine", "journeys", "sequences")
+TABLES = ("exposures", "quarantine", "journeys", "steps", "item_history", "sequences")
+FROM_HISTORY = TABLES[2:]
 # ann's second newsletter leads to an order on the last day.
 LOG = {
     DAYS[0]: [sent("ann", DAYS[0], 8), sent("ann", DAYS[0], 9, medium="sms", bought="2024-05-04T07:00:00Z"),
@@ -125,7 +126,7 @@ def test_a_corrected_day_refreshes_what_is_built_from_it_and_nothing_else(jobs, 
     write_file(raw, DAYS[1], [LOG[DAYS[1]][0].replace(";1;", ";0;"), *LOG[DAYS[1]][1:]])
     for day in DAYS:
         run_day(jobs, raw, day)
-    downstream = {f"{table}/{day}" for table in ("journeys", "sequences") for day in DAYS[1:]}
+    downstream = {f"{table}/{day}" for table in FROM_HISTORY for day in DAYS[1:]}
     assert rewritten(files_before, files_of(jobs.lake, *TABLES)) == {
         f"exposures/{DAYS[1]}", f"quarantine/{DAYS[1]}", *downstream,
     }  # fmt: skip
@@ -161,7 +162,7 @@ def test_late_rows_and_rows_in_another_days_file_reach_their_day(jobs, raw, caps
     # day before it wait for a run of that day.
     assert rewritten(files_before, files_of(jobs.lake, *TABLES)) == {
         f"exposures/{DAYS[2]}", f"quarantine/{DAYS[2]}", f"sequences/{DAYS[2]}", f"sequences/{DAYS[3]}",
-        f"journeys/{DAYS[3]}",
+        f"journeys/{DAYS[3]}", *(f"{table}/{day}" for table in ("steps", "item_history") for day in DAYS[2:]),
     }  # fmt: skip
     assert not inputs(jobs, "journeys", DAYS[2]).items() <= inputs(jobs, "journeys", DAYS[3]).items()
     run_day(jobs, raw, DAYS[2])
@@ -298,19 +299,19 @@ def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
     jobs.sessions = 0
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 0  # everything is fresh: no session is started
-    for table in ("journeys", "sequences"):
+    for table in FROM_HISTORY:
         shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 1
     assert manifest_texts(jobs.lake) == manifests_before
-    for table in ("journeys", "sequences"):
+    for table in FROM_HISTORY:
         shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
-    jobs.ok("build_sequences", "--up-to", DAYS[3], *spec)
+    jobs.ok("build_sequences", "--with-steps", "--up-to", DAYS[3], *spec)
     jobs.ok("build_journeys", "--day", DAYS[3])
     assert manifest_texts(jobs.lake) == manifests_before
 
 
-def test_a_day_reads_no_earlier_table_but_the_journeys_of_the_day_before(jobs, finished):
+def test_a_day_reads_no_earlier_table_but_journeys_and_item_history_of_the_day_before(jobs, finished):
     """So its cost does not grow with the history.
 
     The test overwrites all other files with bytes that are not Parquet.
@@ -318,7 +319,7 @@ def test_a_day_reads_no_earlier_table_but_the_journeys_of_the_day_before(jobs, f
     manifests_before, (*past, yesterday, today) = manifest_texts(jobs.lake), DAYS
     for table in TABLES:
         shutil.rmtree(jobs.lake[table, "shop", today].path)
-        for day in (*past, *([yesterday] if table != "journeys" else [])):
+        for day in (*past, *([yesterday] if table not in ("journeys", "item_history") else [])):
             for file in jobs.lake[table, "shop", day].path.glob("*.parquet"):
                 file.write_bytes(b"read again")
     run_day(jobs, finished[1], today)
@@ -343,7 +344,7 @@ def test_days_built_in_chunks_are_the_same_as_days_built_one_by_one(jobs, raw, m
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])
     new_jobs = Jobs(jobs.spark, Lake(raw.parent / "new"), "shop", jobs.patch)
     new_jobs.ok("build_exposures", "--raw", str(raw))
-    new_jobs.ok("build_sequences", "--spec", str(raw.parent / "spec.json"))
+    new_jobs.ok("build_sequences", "--with-steps", "--spec", str(raw.parent / "spec.json"))
     assert published == runs
     output = capsys.readouterr().out
     assert output.count("rows in = ") == output.count("windows of ") == 1
@@ -351,7 +352,7 @@ def test_days_built_in_chunks_are_the_same_as_days_built_one_by_one(jobs, raw, m
     dated = {path: manifest for path, manifest in manifests(new_jobs.lake).items() if UNDATED not in path}
     assert dated == {path: manifest for path, manifest in manifests(jobs.lake).items()
                      if UNDATED not in path and not path.startswith("journeys/")}  # fmt: skip
-    assert len(dated) == 3 * len(DAYS)
+    assert len(dated) == (len(TABLES) - 1) * len(DAYS)
 
 
 def test_another_spec_or_window_length_makes_sequences_stale(jobs, raw):

@@ -31,6 +31,8 @@ WRONG = [
     (CRITEO, {"channel": "lgo.cat8"}, "channel: lgo.cat8: there is no view lgo, only log"),
     (CRITEO, {"channel": "users.cat8"}, "there is no view users"),
     (CRITEO, {"channel": "log.`cat 8`"}, "log.cat 8: the file of log has no such column"),
+    (CRITEO, {"channel": "log.`it's ``new```"}, "log.it's `new`: the file of log has no such column"),
+    (CRITEO, {"channel": "log.`cat8"}, "channel: a quote is not closed in"),
     (CRITEO, {"channel": "concat('a, log.cat8)"}, "channel: a quote is not closed in"),
     (CRITEO, {"channel": "concat(log.cat8"}, "channel: the brackets do not match"),
     (CRITEO, {"channel": "log.cat8)("}, "channel: the brackets do not match"),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from fnmatch import fnmatchcase
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +26,7 @@ def test_a_log_with_side_tables(tmp_path):
     tables = tables_in(tmp_path)
     log = log_table(tables)
     assert log.file_names == ("log_2024.csv", "log_2025.csv.gz")
-    assert file_pattern(log, tables) == ("log_*.csv*",)
+    assert file_pattern(log, tables) == ("log_*.csv",)
     sides = {side.table.file_names: (side.key, side.log_key, side.unmatched_share) for side in side_tables(log, tables)}
     assert sides == {("ads.csv",): ("ad", "ad", 0.2), ("users.csv",): ("userid", "user", 0.0)}
 
@@ -33,19 +34,19 @@ def test_a_log_with_side_tables(tmp_path):
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
-        ("events.csv", "events*.csv*"),
-        ("imp.20130612.txt", "imp.*.txt*"),
-        ("2019-Oct.csv", "*.csv*"),
-        ("raw [1].csv", "raw [[]*.csv*"),
+        ("events.csv", "events*.csv"),
+        ("imp.20130612.txt", "imp.*.txt"),
+        ("2019-Oct.csv", "*.csv"),
+        ("raw [1].csv", "raw [[]*.csv"),
         ("part-00001", "part-*"),
-        ("log.tsv.gz", "log*.tsv*"),
+        ("log.tsv.gz", "log*.tsv"),
     ],
 )
 def test_a_pattern_matches_later_files_of_the_same_kind(tmp_path, name, pattern):
     (tmp_path / name).write_text(LOG)
     tables = tables_in(tmp_path)
     assert file_pattern(tables[0], tables) == (pattern,)
-    assert [path.name for path in tmp_path.glob(pattern)] == [name]
+    assert fnmatchcase(name.removesuffix(".gz"), pattern)
 
 
 def test_patterns_that_would_match_foreign_files_become_names(tmp_path):
