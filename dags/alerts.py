@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 
-from schemas.printable import printable
+from schemas.printable import printable_lines
 
 _WEBHOOK_TIMEOUT_S = 10
 _MAX_REASON_LENGTH = 400
@@ -56,7 +56,7 @@ def send(line: str) -> None:
 
     The line may quote values of a log, so control characters and line breaks are escaped.
     """
-    line = f"{_now()} {printable(' '.join(line.split()))}"
+    line = f"{_now()} {printable_lines(' '.join(line.split()))}"
     _write(line)
     if address := os.environ.get("MTORL_WEBHOOK"):
         try:

@@ -10,12 +10,13 @@ names it, or with --accept-few-rows. Rows of a file that has been removed stay a
 whose day cannot be read, or is outside the days of the usable rows, go to the quarantine partition `undated`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from jobs.raw.accounts import log_accounts, waiting_line
 from jobs.raw.build_plan import BuildPlan, DayRequest
-from jobs.raw.files import find_raw_files, raw_paths
+from jobs.raw.files import find_raw_files
 from jobs.raw.fingerprints import fingerprints_by_file
 from jobs.raw.index import RawIndex, file_stamp, split_by_change, store_index, stored_index, with_files_added
 from jobs.raw.log import RawLog
@@ -61,6 +62,7 @@ def main() -> None:
     if up_to and (first or last):
         raise UserError("--up-to names all days: leave out --from and --to")
     files = find_raw_files(dataset, args.raw)
+    print_notes(files[dataset.log.view].notes)
     request = DayRequest(first, last, up_to, required_code_of(args, "jobs"), args.accept_few_rows)
     require_lake(lake)  # before the log is read, which takes no lock
 
@@ -68,7 +70,7 @@ def main() -> None:
     plan = BuildPlan(lake, dataset, index, request)
     built: list[str] = []
     if changed or plan.days_to_build():
-        with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark, starting_workers(spark):
+        with spark_session(f"exposures {dataset.name}") as spark, starting_workers(spark):
             log = RawLog(spark, dataset, files)
             plan = replace(plan, index=read_changed_files(lake, log))
             if days := plan.days_to_build():
@@ -97,6 +99,11 @@ def read_changed_files(lake: Lake, log: RawLog) -> RawIndex:
                 usable_rows_by_day(rows)  # raises the error with the reason
             store_index(lake, dataset, index)
     return index
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
 def report_fresh_days(plan: BuildPlan, built: list[str]) -> None:

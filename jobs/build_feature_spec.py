@@ -40,7 +40,7 @@ from schemas.tables import FEATURE_SPEC
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, FeatureSpec
 
 PENALTY = 0.5  # s of equation 3, the paper's constant
-MAX_ACTIONS = 64  # a larger policy would have a few exposures to learn each channel from
+MAX_ACTIONS = 100  # a larger policy would have a few exposures to learn each channel from; Open Bandit has 80
 
 
 def main() -> None:

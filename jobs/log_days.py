@@ -9,7 +9,7 @@ on standard error names the rows of days that do not count.
 import sys
 from pathlib import Path
 
-from jobs.raw.files import find_raw_files, raw_paths
+from jobs.raw.files import find_raw_files
 from jobs.raw.log_calendar import LogCalendar
 from jobs.raw.rows import read_rows, usable_rows_by_day
 from jobs.spark.session import spark_session
@@ -26,7 +26,7 @@ def main() -> None:
     args = arguments.parse_args()
     dataset = dataset_of(args)
     files = find_raw_files(dataset, args.raw)
-    with spark_session(f"days of {dataset.name}", raw_paths(files)) as spark:
+    with spark_session(f"days of {dataset.name}") as spark:
         calendar = LogCalendar(usable_rows_by_day(read_rows(spark, dataset, files)), dataset.quality)
     first_day, last_day = calendar.days(few_rows=args.accept_few_rows)
     print(first_day, last_day)

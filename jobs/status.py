@@ -26,7 +26,8 @@ from lakehouse.manifest import Manifest
 from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between
-from schemas.errors import UserError, exit_with_one_line
+from schemas.errors import NothingToDoYet, UserError, exit_with_one_line
+from schemas.printable import printable
 from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
 from schemas.tables.channel_policies import RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES, TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW, RegisteredTable
@@ -315,9 +316,13 @@ def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, days: list[s
         if line := waiting_line(dataset, index, not_listed):
             lines.append(line)
     if raw is not None:
-        _, changed = split_by_change(dataset, find_raw_files(dataset, raw), index)
+        try:
+            files = find_raw_files(dataset, raw)
+        except NothingToDoYet as reason:
+            return [*lines, str(reason)]
+        _, changed = split_by_change(dataset, files, index)
         if changed:
-            names = ", ".join(path.name for path in changed[:_MOST_NAMED]) + (
+            names = ", ".join(printable(path.name) for path in changed[:_MOST_NAMED]) + (
                 ", ..." if len(changed) > _MOST_NAMED else ""
             )
             lines.append(f"the raw log has changed since it was last read ({names}): the next run finds out which days")

@@ -40,7 +40,7 @@ from mtorl_model.training import data_parallel
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
 from schemas.splits import TRAIN, VALIDATION
-from schemas.tables import SEQUENCES
+from schemas.tables import EXPOSURES, SEQUENCES
 
 # The settings of methods that have a flag.
 _SETTINGS = ("reward_form", "max_epochs", "mu", "dpo_weight", "seed", "members", "device", "micro_batches")
@@ -70,7 +70,9 @@ def train_champion(
     encoder = Encoder(spec, dataset, config.reward_inputs)
     cutoff = None
     days = [d for d in lake.days(SEQUENCES, dataset) if first_day <= d <= last_day]
-    trained_on = lake.fingerprints(SEQUENCES, dataset, days)
+    # The propensities in exposures are read, too (open_windows).
+    with_exposures = [d for d in days if lake[EXPOSURES, dataset, d].is_published]
+    trained_on = lake.fingerprints(SEQUENCES, dataset, days) | lake.fingerprints(EXPOSURES, dataset, with_exposures)
     if labels_known_by:
         cutoff = cutoff_at_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
     train, valid = data_parallel.first_alone(

@@ -30,11 +30,34 @@ from schemas.logs.checks import (
     check_unique,
     columns_in,
 )
-from schemas.logs.parts import Derived, Gain, Lookup, Outcome, RawColumn, RawFile, Refusal
+from schemas.logs.parts import (
+    DELIMITED,
+    JSON_LINES,
+    PARQUET,
+    Derived,
+    Gain,
+    Lookup,
+    Outcome,
+    RawColumn,
+    RawFile,
+    Refusal,
+)
 from schemas.quality import Quality
 from schemas.times import checked_zone
 
-__all__ = ["Dataset", "Derived", "Gain", "Lookup", "Outcome", "RawColumn", "RawFile", "Refusal"]
+__all__ = [
+    "DELIMITED",
+    "JSON_LINES",
+    "PARQUET",
+    "Dataset",
+    "Derived",
+    "Gain",
+    "Lookup",
+    "Outcome",
+    "RawColumn",
+    "RawFile",
+    "Refusal",
+]
 
 NO_COST = "cast(0 AS double)"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

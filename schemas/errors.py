@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 
-from schemas.printable import PrintableStream, printable
+from schemas.printable import PrintableStream, printable_lines
+
+from schemas.printable import printable_lines
 
 
 class UserError(Exception):
@@ -53,7 +55,7 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
         with redirect_stdout(PrintableStream(sys.stdout)):
             main()
     except NothingToDo as reason:
-        print(f"nothing to do: {printable(str(reason))}")
+        print(f"nothing to do: {printable_lines(str(reason))}")
         sys.exit(EXIT_NOT_YET if isinstance(reason, NothingToDoYet) else EXIT_NOTHING_TO_DO)
     except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
@@ -64,5 +66,5 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
             message = f"{error.filename or 'the disk'}: {error.strerror or message}"
             if error.errno not in _USER_MUST_SOLVE:
                 status = EXIT_TRY_AGAIN
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(f"error: {printable_lines(message)}", file=sys.stderr)
         sys.exit(status)

@@ -225,6 +225,7 @@ def test_rollback_passes_the_version_on_if_one_is_named(checkout):
     ("arguments", "call"),
     [
         (["study", "STUDY=mu", "FOLDS=5"], "run {on} --study mu --folds 5 --seeds 1"),
+        (["study", "STUDY=embeddings", "EPOCHS=3"], "embeddings {on} --folds 2 --max-epochs 3"),
         (
             ["study", "STUDY=mu", "EPOCHS=3", "WORKERS=3"],
             "run {on} --study mu --workers 3 --folds 2 --seeds 1 --max-epochs 3",

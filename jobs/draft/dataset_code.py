@@ -198,6 +198,7 @@ def _useless(draft: Draft) -> dict[str, str]:
 def _left_out(draft: Draft) -> str:
     used = {draft.time, draft.user, draft.channel, *draft.gains, *draft.complements}
     names = [f"{name} ({reason})" for name, reason in _useless(draft).items() if name not in used]
+    names += [f"{name} (lists or parts)" for name in draft.log.nested]
     question = (
         "When is each value known? BEFORE the exposure (hour, profile), WITH the ad that was chosen, AFTER it with the "
         "outcome, AT the time of another column, or NEVER as an input."

@@ -39,10 +39,10 @@ def time_expression(view: str, column: ColumnSample, notation: TimeNotation) -> 
         return call("iso_time", source, "ZONE") if notation.is_naive else call("iso_time", source)
     if notation.kind == DIGITS:
         return call("digits_time", source, quoted(notation.pattern), "ZONE")
-    pattern = notation.pattern.replace("'", "''")
+    pattern = notation.pattern.replace("'", "\\'")
     parsed = f"try_to_timestamp({reference(view, column.name)}, '{pattern}')"
     if notation.is_naive:
-        return f"f\"unix_millis(to_utc_timestamp({parsed}, '{{ZONE}}'))\""
+        return "f" + quoted(f"unix_millis(to_utc_timestamp({parsed}, '{{ZONE}}'))")
     return quoted(f"unix_millis({parsed})")
 
 

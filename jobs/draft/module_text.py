@@ -5,9 +5,10 @@ from jobs.draft.dataset_code import CATEGORY, NUMBER, dataset_call
 from jobs.draft.expressions import time_expression, time_function
 from jobs.draft.python_code import Argument, Call, Node, assignment, call, comment_lines, elements, quoted, texts
 from jobs.draft.roles import named_reasons
-from jobs.draft.tables import DELIMITED, JSON_LINES, PARQUET, Table
+from jobs.draft.tables import Table
 from jobs.draft.times import FROM_START
 from jobs.draft.values import ColumnSample, shortened
+from schemas.dataset import DELIMITED, JSON_LINES, PARQUET
 
 _UNANSWERED = "UNANSWERED"
 _FORMATS = {JSON_LINES: "JSON_LINES", PARQUET: "PARQUET"}

@@ -1,8 +1,12 @@
 """The first records of every file in a folder, as tables of texts."""
 
+import bz2
 import gzip
 import json
+import lzma
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -10,14 +14,18 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.draft.tables import DELIMITED, JSON_LINES, PARQUET, Table
+from jobs.draft.tables import Table
 from jobs.draft.text_layout import text_layout
 from jobs.draft.values import ColumnSample, column_sample
+from schemas.dataset import DELIMITED, JSON_LINES, PARQUET
 from schemas.errors import UserError
 
 MOST_ROWS = 10_000
 MOST_BYTES = 16_000_000
-_GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+_PARQUET = b"PAR1"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException)
 
 
 def tables_in(folder: Path) -> list[Table]:
@@ -65,10 +73,8 @@ def _joined(group: list[Table]) -> Table:
     names = tuple(name for table in group for name in table.file_names)
     # One encoding reads all files only if all of them are UTF-8; a draft names the first that is not.
     encoding = next((table.encoding for table in group if table.encoding != "utf-8"), "utf-8")
-    return Table(
-        names, sum(table.bytes_in_all for table in group), largest.columns, largest.file_format, largest.separator,
-        largest.quote, largest.has_header, encoding, largest.damaged, largest.is_whole and len(group) == 1,
-    )  # fmt: skip
+    size, is_whole = sum(table.bytes_in_all for table in group), largest.is_whole and len(group) == 1
+    return replace(largest, file_names=names, bytes_in_all=size, encoding=encoding, is_whole=is_whole)
 
 
 def _first_bytes(path: Path, beginning: bytes) -> tuple[bytes, bool]:
@@ -77,13 +83,14 @@ def _first_bytes(path: Path, beginning: bytes) -> tuple[bytes, bool]:
         with _decompressed(path, beginning) as file:
             content = file.read(MOST_BYTES)
             return content, not file.read(1)
-    except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
+    except _DAMAGE as error:
         raise UserError(f"{path.name} is cut off or damaged: fetch it again") from error
 
 
 def _decompressed(path: Path, beginning: bytes) -> IO[Any]:
-    if beginning.startswith(_GZIP):
-        return cast("IO[Any]", gzip.open(path, "rb"))
+    for magic, opener in _OPENERS.items():
+        if beginning.startswith(magic):
+            return cast("IO[Any]", opener(path))
     if beginning == _ZSTD:
         return cast("IO[Any]", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
     return path.open("rb")
@@ -110,9 +117,11 @@ def _parquet_table(path: Path) -> Table:
         rows = pa.Table.from_batches([next(file.iter_batches(MOST_ROWS))])
     except (pa.ArrowException, StopIteration):
         raise UserError(f"{path.name} is an empty or damaged Parquet file: fetch it again") from None
-    columns = tuple(column_sample(name, [_text(v) for v in rows[name].to_pylist()]) for name in rows.column_names)
+    nested = tuple(field.name for field in rows.schema if pa.types.is_nested(field.type))
+    names = [name for name in rows.column_names if name not in nested]
+    columns = tuple(column_sample(name, [_text(v) for v in rows[name].to_pylist()]) for name in names)
     is_whole = file.metadata.num_rows <= MOST_ROWS
-    return Table((path.name,), path.stat().st_size, columns, PARQUET, is_whole=is_whole)
+    return Table((path.name,), path.stat().st_size, columns, PARQUET, is_whole=is_whole, nested=nested)
 
 
 def _text(value: object) -> str:

@@ -9,9 +9,8 @@ from functools import cached_property
 from jobs.draft import roles
 from jobs.draft.times import TimeNotation, time_notation
 from jobs.draft.values import ColumnSample
+from schemas.dataset import DELIMITED
 from schemas.errors import UserError
-
-DELIMITED, JSON_LINES, PARQUET = "delimited", "json_lines", "parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +22,7 @@ class Table:
     file_format: DELIMITED, JSON_LINES or PARQUET; the layout fields below count for DELIMITED only.
     damaged: sampled records with another number of fields.
     is_whole: whether the sample has all rows of the files.
+    nested: columns of a Parquet file that have lists or parts, which a contract cannot name.
     """
 
     file_names: tuple[str, ...]
@@ -35,6 +35,7 @@ class Table:
     encoding: str = "utf-8"
     damaged: int = 0
     is_whole: bool = False
+    nested: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

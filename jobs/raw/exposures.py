@@ -1,6 +1,6 @@
 """Rows of a raw log to the tables `exposures` (usable rows without duplicates) and `quarantine`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -33,15 +33,26 @@ def exposure_rows(rows: DataFrame, dataset: Dataset, published: DataFrame | None
     return WorkerTable(usable, "user_id", exposure_order(dataset), without_duplicates, f"{table.ddl}, {DS} string")
 
 
-def quarantined_rows(rows: DataFrame, published: DataFrame | None = None) -> WorkerTable:
-    """The table `quarantine` plus ds. Arguments as for exposure_rows."""
+def quarantined_rows(rows: DataFrame, headers: Mapping[str, bytes], published: DataFrame | None = None) -> WorkerTable:
+    """The table `quarantine` plus ds. headers: of the raw files, by name. Other arguments as for exposure_rows."""
     quarantined = rows.where(F.col(REASON).isNotNull()).select(
-        F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
+        F.col(SOURCE).alias("source_file"),
+        F.col(RAW).alias("raw"),
+        F.col(REASON).alias("reason"),
+        F.lit(None).cast("binary").alias("header"),
+        DS,
     )
     if published is not None:
         quarantined = quarantined.unionByName(published)
     order = ("raw", "source_file", "reason")
-    return WorkerTable(quarantined, "raw", order, as_tables, f"{QUARANTINE_TABLE.ddl}, {DS} string")
+
+    def with_headers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+        for table in as_tables(batches):
+            known = pa.array([headers.get(name) for name in table.column("source_file").to_pylist()], pa.binary())
+            place = table.column_names.index("header")
+            yield table.set_column(place, "header", pc.coalesce(table.column("header"), known))
+
+    return WorkerTable(quarantined, "raw", order, with_headers, f"{QUARANTINE_TABLE.ddl}, {DS} string")
 
 
 def exposure_order(dataset: Dataset) -> tuple[Column, ...]:

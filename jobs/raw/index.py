@@ -30,7 +30,13 @@ from schemas.quality import Quality
 from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
-_READERS = ("files.py", "fingerprints.py", "lines.py", "plain_lines.py", "rows.py")
+_READERS = (
+    "files.py", "fingerprints.py", "lines.py", "rows.py",
+    *(f"reader/{name}.py" for name in (
+        "delimited", "fields", "json_lines", "open_file", "parquet_files",
+        "read", "records", "source_files", "typed_rows", "values",
+    )),
+)  # fmt: skip
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read
 # Stored under these names in the index and in the fingerprints of inputs since its first version.
 _USABLE, _QUARANTINED, _REMOVED = "usable", "refused", "gone"
@@ -215,6 +221,7 @@ def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
     lookups = {
         path.name: file_stamp(path) for view, group in files.items() if view != dataset.log.view for path in group.paths
     }
-    modules = [*(Path(__file__).with_name(name) for name in _READERS), Path(exposures.__file__)]
+    modules = [Path(__file__).parent / name for name in _READERS]
+    modules.append(Path(exposures.__file__))
     code = [file_sha256(path) for path in modules]
     return hashlib.sha256(json.dumps([lookups, repr(dataset), code], sort_keys=True).encode()).hexdigest()[:32]

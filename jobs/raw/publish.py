@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.raw.exposures import exposure_rows, quarantined_rows
+from jobs.raw.files import file_headers
 from jobs.raw.index import RawIndex
 from jobs.raw.lines import REASON
 from jobs.raw.log import RawLog
@@ -69,13 +70,14 @@ def _publish_quarantine(
 ) -> dict[str, int]:
     """The number of quarantined rows of each day."""
     quarantined = {}
+    headers = file_headers(log.files[log.dataset.log.view])
     for day_chunk in day_chunks(days):
         published = _published_rows(lake, log, index, QUARANTINE_TABLE, day_chunk)
         if published is not None:
             published = published.where(F.col("source_file").isin(list(index.removed)))
         manifests = publish_days(
-            log.spark, quarantined_rows(_rows_of(rows, day_chunk), published), lake, QUARANTINE_TABLE, log.dataset,
-            day_chunk, inputs=index.inputs,
+            log.spark, quarantined_rows(_rows_of(rows, day_chunk), headers, published), lake, QUARANTINE_TABLE,
+            log.dataset, day_chunk, inputs=index.inputs,
             # An undated row belongs to the log as a whole.
             counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
         )  # fmt: skip

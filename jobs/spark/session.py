@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -14,20 +14,16 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from jobs.spark.progress import progress
-from schemas.errors import UserError
+from schemas.errors import NothingToDoYet, UserError
 
 _PROJECT = Path(__file__).resolve().parents[2]
-# Words in Java's messages about compressed files that are cut off or damaged.
-_DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "not in gzip format",
-            "incorrect header check", "incorrect data check", "invalid block type", "invalid stored block",
-            "invalid distance", "invalid code lengths", "crc")  # fmt: skip
 
 
 @contextmanager
-def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]:
-    """A session with the settings that results depend on. Raises UserError for a failure that a person can repair.
+def spark_session(name: str) -> Iterator[SparkSession]:
+    """A session with the settings that results depend on.
 
-    raw: the raw files that are read in it; Spark notices a damaged file only while it reads it.
+    Raises UserError for a failure that a person can repair, NothingToDoYet if a raw file is not complete.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
@@ -42,7 +38,7 @@ def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]
         with progress(spark):
             yield spark
     except (Py4JError, PySparkException) as error:
-        raise explain_failure(error, raw) from error
+        raise explain_failure(error) from error
     finally:
         spark.stop()
 
@@ -117,23 +113,15 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def explain_failure(error: BaseException, raw: Iterable[Path]) -> BaseException:
-    """A UserError if a raw file, the disk or a worker's own UserError is the cause; otherwise the error itself."""
+def explain_failure(error: BaseException) -> BaseException:
+    """A UserError or NothingToDoYet if a worker has raised one or the disk is the cause; otherwise the error itself."""
     text = str(error)
-    if user_error := re.search(r"schemas\.errors\.UserError: (.+)", text):  # raised in a worker process
-        return UserError(user_error[1])
-    files = re.findall(r"file:/\S+", text)
-    # A path may contain any of the words: only the rest of the message is searched.
-    message = re.sub(r"file:/\S+", "", text).lower()
-    if any(word in message for word in _DAMAGED):
-        raw_names = {path.name for path in raw}
-        if damaged := sorted(raw_names & {Path(unquote(file.strip("'\"().,;"))).name for file in files}):
-            return UserError(
-                f"{', '.join(damaged)} is cut off or damaged and cannot be read to its end: fetch it again"
-            )
+    if raised := re.search(r"schemas\.errors\.(UserError|NothingToDoYet): (.+)", text):  # in a worker process
+        return {"UserError": UserError, "NothingToDoYet": NothingToDoYet}[raised[1]](raised[2])
     if "No space left on device" in text:
         return UserError("the disk is full: free some space, or choose another folder with LAKE=")
     if "[PATH_NOT_FOUND]" in text:
+        files = re.findall(r"file:/\S+", text)
         return UserError(f"Spark cannot find {unquote(files[0].rstrip('.')) if files else 'a file'}: every machine "
                          "that runs Spark must see RAW and LAKE under these paths")  # fmt: skip
     return error

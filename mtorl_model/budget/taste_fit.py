@@ -215,14 +215,14 @@ def log_likelihood(constants: _Constants, steps: _Steps) -> "Tensor":
         x_NS = observation_AS[channel_N]
         vectors_NS3 = torch.stack([slope_NS, expected_NS, x_NS], dim=2)
         products_NS3 = vectors_NS3 + change_NSS @ vectors_NS3  # with the covariance
-        moved_NS, around_NS, direction_NS = products_NS3.unbind(dim=2)
+        moved_NS, mean_product_NS, direction_NS = products_NS3.unbind(dim=2)
         fresh_N = choice_NA.gather(1, channel_N[:, None])[:, 0]
         repetition_N = constants.repetition * (1 - is_first_N)
         chosen_N = (1 - repetition_N) * fresh_N + repetition_N * is_repeated_N
         is_fresh_N = (1 - repetition_N) * fresh_N / chosen_N  # probability that it is not a repetition
         # The variance of the followed taste over the channels' choice: of its square, minus the square of its mean.
         square_N = choice_NA @ variance_A + ((choice_NA @ product_AE) * change_NSS.flatten(1)).sum(dim=1)
-        spread_N = square_N - (around_NS * expected_NS).sum(dim=1)
+        spread_N = square_N - (mean_product_NS * expected_NS).sum(dim=1)
         mean_NS = mean_NS + (is_fresh_N / (1 + spread_N))[:, None] * moved_NS
         # The click: as _Filter.update; the mean of the probability by MacKay's approximation.
         variance_N = (direction_NS * x_NS).sum(dim=1)

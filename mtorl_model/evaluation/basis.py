@@ -29,6 +29,7 @@ from schemas.dataset import Dataset
 from schemas.splits import VALIDATION
 from schemas.tables import EXPOSURES
 
+MOST_DAYS = 30
 _FULLY_KNOWN = 0.99  # maturity from which a label of the first gain counts
 
 
@@ -60,8 +61,9 @@ def basis_on_validation_users(
 ) -> BasisDecision:
     """decide_basis on the validation users of these days, whose sequences must be cut with the model's feature spec.
 
-    cutoff: as in predict_labels.
+    Only the last MOST_DAYS of the days are read, because their labels stay in memory. cutoff: as in predict_labels.
     """
+    days = days[-MOST_DAYS:]
     known = read_propensities(lake[EXPOSURES, dataset, day].path for day in days)
     if not len(known.exposure_D):
         return decide_basis(model, None)  # nothing has to be predicted

@@ -54,9 +54,12 @@ def compare(
     days: Iterable[str],
     split: str,
     cutoff: LabelCutoff | None = None,
+    *,
+    with_features: bool = False,
 ) -> Compared | None:
     """Compare two models on a split's labels of the given days; None without labels.
 
+    with_features: add the inputs to the predictions of `base`.
     Heads that only one of the models predicts are left out. cutoff: as in predict_labels. Raises UserError if the
     models have different feature specs, and Busy if one of the days is published again during the comparison.
     """
@@ -66,7 +69,7 @@ def compare(
 
     with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
         windows = split_windows(lake, dataset, days, split, base.encoder(dataset), with_times=cutoff is not None)
-        predictions = labels_of_each([base, candidate], windows, dataset, cutoff)
+        predictions = labels_of_each([base, candidate], windows, dataset, cutoff, with_features=with_features)
     if predictions is None:
         return None
     base_labels, candidate_labels = predictions

@@ -46,7 +46,7 @@ class ClickModel(nn.Module):
         repeated_NLD = target_ND[:, None].expand_as(history_NLD)
         pair = (repeated_NLD, history_NLD, repeated_NLD - history_NLD, repeated_NLD * history_NLD)
         weight_NL = self.activation(torch.cat(pair, dim=-1)).squeeze(-1)
-        # The past and the step itself, whose inputs tell what the previous exposure led to; never later steps.
+        # The past and the step itself, whose inputs have the outcome of the previous exposure; never later steps.
         is_past_NL = torch.arange(batch.label_BL.shape[1])[None] <= position_N[:, None]
         weight_NL = weight_NL * (is_past_NL & batch.valid_BL[window_N])
         interest_ND = (weight_NL[:, None] @ history_NLD).squeeze(1)

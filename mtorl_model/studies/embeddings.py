@@ -2,14 +2,14 @@
 
 python -m mtorl_model.studies.embeddings --dataset D --lake LAKE [--folds 2] [--max-epochs 4]
 
-A click model in the manner of DIN (ctr_model.py) without, with frozen and with co-trained embeddings. Nothing that is
-predicted was seen by the encoder that describes it:
+A click model in the manner of DIN (ctr_model.py) without, with frozen and with co-trained embeddings. The encoder
+has seen no outcome that is predicted:
 
 - Users: the click model and MTORL learn from the training users of a fold and stop by others of its users; predictions
   are for the fold's held-out users (cross_validation.py). No user of the test split is used.
 - Days: the exposures are cut at a day into an earlier and a later half. MTORL learns from labels of the earlier days
   alone; the click model learns from, and is measured on, labels of the later days.
-- Moments: the embedding at a step depends on what was known before that step.
+- Moments: the embedding at a step depends on facts that were known before that step.
 
 Two variants are controls. One click model without embeddings learns from all days, because embeddings bring knowledge
 from the earlier days. One is co-trained from random weights, because an encoder also adds size.

@@ -20,6 +20,7 @@ _FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_ha
 LOG = RawFile(
     view="log",
     patterns=("log_random_*.csv", "log_standard_*.csv"),
+    not_read=("video_features_statistic_*.csv",),
     columns=tuple(
         RawColumn(name)
         for name in (

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from schemas.contract import Column, Known, SparkSql
 
+DELIMITED, JSON_LINES, PARQUET = "delimited", "json_lines", "parquet"  # the formats of raw files
+
 
 @dataclass(frozen=True, slots=True)
 class RawColumn:
@@ -17,16 +19,47 @@ class RawColumn:
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """One kind of delimited text file with a header, in one or many parts.
+    """One kind of raw file, in one or many parts.
 
     view: the name by which expressions refer to the rows.
-    patterns: shell globs of file names in the folder RAW; every matching file is read.
+    patterns: shell globs of file names in the folder RAW; every matching file is read. A file may be compressed: its
+    name may end in .gz, .zst, .bz2 or .xz in addition, and its content decides.
+    columns: found by the names in the header; other columns of a file are not read. Without a header, they are all
+    columns of a file in their order.
+    separator: one ASCII character. quote: the character around fields that contain the separator or a line end, "" if
+    quotes have no meaning, as in many tab-separated files.
+    format: DELIMITED text; JSON_LINES, an object in each line; PARQUET files, or JSON lines in a file <name>.jsonl.
+    header: whether the first line of delimited text has the names of its columns.
+    encoding: as Python names it; a byte order mark in a file is stronger. A row that cannot be decoded is refused.
+    null_tokens: texts that mean a missing value, such as "NULL" or "\\N"; the empty text always does.
+    not_read: patterns of names of other files in RAW that are known and left out without a note.
     """
 
     view: str
     patterns: tuple[str, ...]
     columns: tuple[RawColumn, ...]
     separator: str = ","
+    quote: str = '"'
+    format: str = DELIMITED
+    header: bool = True
+    encoding: str = "utf-8"
+    null_tokens: tuple[str, ...] = ()
+    not_read: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names):
+            raise ValueError(f"raw file {self.view}: a column is declared twice")
+        if self.format not in (DELIMITED, JSON_LINES, PARQUET):
+            raise ValueError(f"raw file {self.view}: unknown format {self.format!r}")
+        if len(self.separator) != 1 or not self.separator.isascii() or self.separator in "\r\n\0":
+            raise ValueError(f"raw file {self.view}: the separator is one ASCII character, not {self.separator!r}")
+        if len(self.quote) > 1 or not self.quote.isascii() or self.quote in (self.separator, "\r", "\n", "\0"):
+            raise ValueError(f"raw file {self.view}: the quote is one ASCII character or empty, not {self.quote!r}")
+        try:
+            "".encode(self.encoding)
+        except (LookupError, ValueError):
+            raise ValueError(f"raw file {self.view}: unknown encoding {self.encoding!r}") from None
 
 
 @dataclass(frozen=True, slots=True)

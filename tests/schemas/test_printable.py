@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dags import alerts
 from jobs.reports.rendering import _environment, render
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
-from schemas.printable import printable
+from schemas.printable import printable_lines
 
 HOSTILE = "a\x1b]0;owned\x07b\x00c\x9b2Jd\u202ee\u2028f\r\x7f"
 ESCAPED = r"a\x1b]0;owned\x07b\x00c\x9b2Jd\u202ee\u2028f\r\x7f"
@@ -22,15 +22,15 @@ def is_harmful(character: str) -> bool:
 
 @given(st.text(st.characters(exclude_categories=[]) | st.characters(categories=["Cc", "Cf", "Zl", "Zp"])))
 def test_no_control_character_is_left_and_no_other_character_changes(text):
-    shown = printable(text)
+    shown = printable_lines(text)
     assert not any(map(is_harmful, shown))
     if text.isprintable():
         assert shown == text
 
 
 def test_escapes_are_readable():
-    assert printable(HOSTILE) == ESCAPED
-    assert printable("ä\tnaïve 😀\n") == "ä\tnaïve 😀\n"
+    assert printable_lines(HOSTILE) == ESCAPED
+    assert printable_lines("ä\tnaïve 😀\n") == "ä\tnaïve 😀\n"
 
 
 @pytest.mark.parametrize(

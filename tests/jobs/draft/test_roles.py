@@ -76,6 +76,20 @@ def test_rows_of_views_and_purchases_are_recognised():
     assert roles.event_column(columns_of(colour=["view", "click"])) is None
 
 
+def test_an_outcome_shares_the_item_with_its_exposure_and_not_the_category_or_the_receipt():
+    events = roles.Events("event", ("view",), ("buy",))
+    columns = columns_of(
+        event=["view", "buy"] * 40,
+        user=[f"u{k // 2 % 9}" for k in range(80)],
+        category=[f"c{k // 2 % 6}" for k in range(80)],
+        item=[f"i{k // 2 % 20}" for k in range(80)],
+        receipt=[f"r{k}" for k in range(80)],  # different in the exposure and its outcome
+        visit_id=[f"v{k // 2}" for k in range(80)],
+    )
+    assert roles.outcome_match(columns, "user", events, set()) == ("user", "item")
+    assert roles.outcome_match(columns[:2], "user", events, set()) == ("user",)
+
+
 def test_the_key_is_the_time_with_an_id_or_as_few_columns_as_separate_the_rows():
     columns = columns_of(
         user=["a", "a", "a", "b"], ts=["1", "1", "2", "1"], slot=["x", "y", "x", "x"], note=["p", "q", "p", "p"],

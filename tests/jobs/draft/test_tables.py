@@ -1,7 +1,9 @@
 """Files of a folder: which belong together, which are the log, which are its side tables."""
 
+import bz2
 import gzip
 import json
+import lzma
 from fnmatch import fnmatchcase
 
 import pyarrow as pa
@@ -9,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.draft.sample import tables_in
-from jobs.draft.tables import JSON_LINES, PARQUET, file_pattern, log_table, side_tables
+from jobs.draft.tables import file_pattern, log_table, side_tables
+from schemas.dataset import JSON_LINES, PARQUET
 from schemas.errors import UserError
 
 LOG = "user,ts,ad,click\n" + "".join(f"u{k % 9},{1_700_000_000 + k},{k % 5},{k % 2}\n" for k in range(40))
@@ -29,6 +32,14 @@ def test_a_log_with_side_tables(tmp_path):
     assert file_pattern(log, tables) == ("log_*.csv",)
     sides = {side.table.file_names: (side.key, side.log_key, side.unmatched_share) for side in side_tables(log, tables)}
     assert sides == {("ads.csv",): ("ad", "ad", 0.2), ("users.csv",): ("userid", "user", 0.0)}
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, pa.Codec("zstd").compress])
+def test_compression_is_recognised_by_the_content(tmp_path, compress):
+    (tmp_path / "log.csv").write_bytes(bytes(compress(LOG.encode())))
+    (table,) = tables_in(tmp_path)
+    assert table.rows == 40
+    assert [column.name for column in table.columns] == ["user", "ts", "ad", "click"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_patterns_that_would_match_foreign_files_become_names(tmp_path):
 def test_json_lines_and_parquet_are_read(tmp_path):
     records = [{"uid": f"u{k}", "ts": 1_700_000_000 + k, "click": k % 2 == 0, "note": None} for k in range(20)]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    pq.write_table(pa.Table.from_pylist(records), tmp_path / "log.parquet")
+    pq.write_table(pa.Table.from_pylist([{**r, "tags": ["a"]} for r in records]), tmp_path / "log.parquet")
     by_format = {table.file_format: table for table in tables_in(tmp_path)}
     assert set(by_format) == {JSON_LINES, PARQUET}
     for table in by_format.values():
@@ -68,6 +79,7 @@ def test_json_lines_and_parquet_are_read(tmp_path):
         ]  # fmt: skip
         assert table.column("click").is_flag
         assert table.is_whole
+    assert by_format[PARQUET].nested == ("tags",)
 
 
 @pytest.mark.parametrize(

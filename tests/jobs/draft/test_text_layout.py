@@ -82,7 +82,7 @@ def test_the_encoding_follows_from_the_bytes(content, encoding):
     assert detected_encoding(content) == encoding
 
 
-@pytest.mark.parametrize("text", ["", "  \n\n", "one\ntwo\nthree\n", "a\0b,c\n"])
+@pytest.mark.parametrize("text", ["", "  \n\n", "one\ntwo\nthree\n", "a\0b,c\n", "a,b\na,b\nc\nd\ne,f,g\nh,i,j,k\n"])
 def test_a_file_that_is_no_table_is_one_clear_line(text):
     with pytest.raises(UserError, match=r"^log\.csv"):
         layout_of(text)

@@ -147,7 +147,13 @@ def _exposures(dataset: Dataset) -> tuple[Table, Rows]:
 
 def _quarantine(dataset: Dataset) -> tuple[Table, Rows]:
     return QUARANTINE_TABLE, [
-        {"source_file": "log.csv", "raw": f"1,{k}", "reason": "time_ms is negative"} for k in range(3)
+        {
+            "source_file": "log.csv",
+            "raw": f"1,{k}".encode(),
+            "reason": "time_ms is negative",
+            "header": b"user,time_ms\n",
+        }
+        for k in range(3)
     ]
 
 

@@ -34,8 +34,8 @@ def test_the_contracts_channels_or_those_of_the_log(dataset, channels, actions):
         (KUAIRAND, ["mid"], "are in the channel 'mid', and a policy needs at least 2 channels: choose days"),
         (KUAIRAND, ["4k", "mid"], "are in the channel 'mid'"),
         (CRITEO, [], "no exposure of a training user from 2022-05-01 to 2022-05-03 has a channel"),
-        (CRITEO, LONG_LIST, "65 channels from 2022-05-01 to 2022-05-03, and a policy chooses among 64 at most"),
-        (replace(CRITEO, channels=tuple(LONG_LIST)), LONG_LIST, "a policy chooses among 64 at most"),
+        (CRITEO, LONG_LIST, "101 channels from 2022-05-01 to 2022-05-03, and a policy chooses among 100 at most"),
+        (replace(CRITEO, channels=tuple(LONG_LIST)), LONG_LIST, "a policy chooses among 100 at most"),
     ],
 )
 def test_a_log_without_a_choice_is_one_line_before_any_training(dataset, channels, message):

@@ -63,6 +63,10 @@ def test_every_module_that_reads_rows_makes_the_log_be_read_again():
         modules = [
             n.module or "" for n in ast.walk(ast.parse((folder / name).read_text())) if isinstance(n, ast.ImportFrom)
         ]
-        imported = {f"{module.removeprefix('jobs.raw.')}.py" for module in modules if module.startswith("jobs.raw.")}
+        imported = {
+            f"{module.removeprefix('jobs.raw.').replace('.', '/')}.py"
+            for module in modules
+            if module.startswith("jobs.raw.")
+        }
         pending += imported - readers
     assert set(index_module._READERS) == readers

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtorl_model.budget import taste_fit
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.budget.taste_fit import _Constants, _start, _Steps, fit_tastes, log_likelihood
@@ -94,7 +95,8 @@ def test_the_probabilities_of_all_next_steps_sum_to_one():
 
 
 @pytest.mark.slow
-def test_the_same_record_gives_the_same_constants():
+def test_the_same_record_gives_the_same_constants(monkeypatch):
+    monkeypatch.setattr(taste_fit, "_ITERATIONS", 2)
     record = simulated(0.5).take(np.arange(150))
     first, second = fit_tastes(record, 3), fit_tastes(record, 3)
     np.testing.assert_array_equal(first.loading_AD, second.loading_AD)

@@ -148,8 +148,8 @@ def test_scoring_publishes_embeddings_only_if_they_are_switched_on(lake, monkeyp
 
 
 def test_settings_that_are_not_given_have_their_standing_values(monkeypatch):
-    def chosen(**given):
-        arguments = {"basis": None, "exploration": None, "embeddings": None} | given
+    def chosen(**options):
+        arguments = {"basis": None, "exploration": None, "embeddings": None} | options
         return score.settings_of(SimpleNamespace(**arguments), TOY)
 
     assert chosen() == score.Settings("gate", 0.0, False)
@@ -157,8 +157,8 @@ def test_settings_that_are_not_given_have_their_standing_values(monkeypatch):
     monkeypatch.setenv("MTORL_EXPLORATION_TOY", "0.05")
     monkeypatch.setenv("MTORL_EMBEDDINGS_TOY", "on")
     assert chosen() == score.Settings("constant", 0.05, True)
-    given = {"basis": "value", "exploration": 0.0, "embeddings": "off"}
-    assert chosen(**given) == score.Settings("value", 0.0, False)
+    settings = {"basis": "value", "exploration": 0.0, "embeddings": "off"}
+    assert chosen(**settings) == score.Settings("value", 0.0, False)
     for variable in ("BASIS", "EXPLORATION", "EMBEDDINGS"):
         monkeypatch.setenv(f"MTORL_{variable}_TOY", "")  # an empty one counts as none
     assert chosen() == score.Settings("gate", 0.0, False)
