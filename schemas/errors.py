@@ -8,8 +8,6 @@ from contextlib import redirect_stdout
 
 from schemas.printable import PrintableStream, printable_lines
 
-from schemas.printable import printable_lines
-
 
 class UserError(Exception):
     """A problem that the user can solve. The message names the problem, the place, and a way to solve it."""
