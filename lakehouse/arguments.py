@@ -9,11 +9,12 @@ Every function raises UserError if the value of a flag cannot be used.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from schemas.dataset import Dataset, get_dataset
+from schemas.dataset import Dataset, contract_faults, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError
 
@@ -56,7 +57,10 @@ def add_accept_few_rows(parser: argparse.ArgumentParser) -> None:
 
 
 def dataset_of(args: argparse.Namespace) -> Dataset:
-    return get_dataset(args.dataset)
+    dataset = get_dataset(args.dataset)
+    for name, fault in contract_faults().items():
+        print(f"note: {name} in schemas/datasets is not used: {fault}", file=sys.stderr)
+    return dataset
 
 
 def lake_of(args: argparse.Namespace) -> Lake:

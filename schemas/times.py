@@ -16,7 +16,7 @@ _NOT_A_PLACE = re.compile(r"Factory|localtime|posixrules|posix/.*|right/.*")
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = "[T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
 _ZONE = " ?([zZ]|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)"
-_DIGITS = re.compile(r"[yMdHmsS]+")
+_DIGITS = re.compile(r"[MdHms]*(yyyy|yy)(?:MM|dd|HH|mm|ss|S{1,6})*")
 
 
 def checked_zone(name: str) -> str:
@@ -60,26 +60,35 @@ def iso_time(column: SparkSql, zone: str | None = None) -> SparkSql:
     zone: the zone of texts without one, as 2024-03-31 10:00:00. Without `zone` such a text is NULL.
     """
     text = f"replace(trim({column}), ',', '.')"
-    with_zone = f"unix_millis(try_cast({text} AS timestamp))"
-    cases = f"WHEN trim({column}) RLIKE '^{_DATE}{_CLOCK}{_ZONE}$' THEN {with_zone}"
+    cases = f"WHEN trim({column}) RLIKE '^{_DATE}{_CLOCK}{_ZONE}$' THEN unix_millis(try_cast({text} AS timestamp))"
     if zone is not None:
-        local = _utc_ms(f"try_cast({text} AS timestamp)", zone)
-        cases += f" WHEN trim({column}) RLIKE '^{_DATE}({_CLOCK})?$' THEN {local}"
+        cases += f" WHEN trim({column}) RLIKE '^{_DATE}{_CLOCK}$' THEN {_utc_ms(text, zone)}"
+        midnight = f"concat(trim({column}), ' 00:00:00')"
+        cases += f" WHEN trim({column}) RLIKE '^{_DATE}$' THEN {_utc_ms(midnight, zone)}"
     return f"CASE {cases} END"
 
 
 def digits_time(column: SparkSql, pattern: str, zone: str) -> SparkSql:
     """Compact digits, a number or text: digits_time("log.hour", "yyyyMMddHH", "UTC") reads 2014102119.
 
-    pattern: y year, M month, d day, H hour from 0 to 23, m minute, s second, S its decimals. A value with another
-    number of digits is NULL: read a column with leading zeros as text.
+    pattern: y year (yyyy, or yy of this century), M month, d day, H hour from 0 to 23, m minute, s second, S its
+    decimals. A value with another number of digits is NULL: read a column with leading zeros as text.
     """
-    if not _DIGITS.fullmatch(pattern) or "y" not in pattern:
+    fields = {letter: (pattern.find(letter) + 1, pattern.count(letter)) for letter in "yMdHmsS"}
+    is_known = all(letter * count in pattern for letter, (_, count) in fields.items())
+    if not is_known or not _DIGITS.fullmatch(pattern):
         raise ValueError(f"the pattern {pattern!r} of a time: use yyyy or yy, MM, dd, HH, mm, ss and SSS alone")
-    text = f"trim(cast({column} AS string))"
-    is_whole = f"{text} RLIKE '^[0-9]{{{len(pattern)}}}$'"
-    local = _utc_ms(f"try_to_timestamp({text}, '{pattern}')", zone)
-    return f"CASE WHEN {is_whole} THEN {local} END"
+    digits = f"trim(cast({column} AS string))"
+    parts = {
+        letter: f"substr({digits}, {start}, {count})" if count else ("'01'" if letter in "Md" else "'00'")
+        for letter, (start, count) in fields.items()
+    }
+    century = "'20', " if fields["y"][1] == 2 else ""
+    text = (
+        f"concat({century}{parts['y']}, '-', {parts['M']}, '-', {parts['d']}, ' ', {parts['H']}, ':', {parts['m']}, "
+        f"':', {parts['s']}, '.', {parts['S']})"
+    )
+    return f"CASE WHEN {digits} RLIKE '^[0-9]{{{len(pattern)}}}$' THEN {_utc_ms(text, zone)} END"
 
 
 def hour_of(time_ms: SparkSql, zone: str) -> SparkSql:
@@ -92,8 +101,10 @@ def weekday_of(time_ms: SparkSql, zone: str) -> SparkSql:
     return f"weekday({_on_the_clock(time_ms, zone)})"
 
 
-def _utc_ms(timestamp: SparkSql, zone: str) -> SparkSql:
-    return f"unix_millis(to_utc_timestamp({timestamp}, '{checked_zone(zone)}'))"
+def _utc_ms(local_time: SparkSql, zone: str) -> SparkSql:
+    """Milliseconds of a text without a zone: read as UTC and then moved, so the session's zone plays no part."""
+    as_utc = f"try_cast(concat({local_time}, 'Z') AS timestamp)"
+    return f"unix_millis(to_utc_timestamp({as_utc}, '{checked_zone(zone)}'))"
 
 
 def _on_the_clock(time_ms: SparkSql, zone: str) -> SparkSql:

@@ -27,7 +27,7 @@ _FOR_TINY_DATA = {
 
 
 # The approximate seconds of a test, by its markers; a test without markers takes less than a second.
-_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 10.0, "spark": 3.0, "browser": 1.0}
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0}
 
 
 @pytest.hookimpl(trylast=True)  # once the other conftests have added their markers

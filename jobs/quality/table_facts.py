@@ -141,10 +141,12 @@ def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) ->
 
 def _no_lost_rows(partition: Partition, dataset: Dataset, manifest: Manifest) -> Iterator[Fact]:
     counts = {name: manifest.counts.get(name, "not stated") for name in ("rows_in", "duplicates", "quarantined")}
-    total = manifest.rows + sum(n for name, n in counts.items() if name != "rows_in" and isinstance(n, int))
+    # Only datasets with separate rows of outcomes state this count.
+    outcomes = manifest.counts.get("outcomes", 0)
+    total = manifest.rows + outcomes + sum(n for name, n in counts.items() if name != "rows_in" and isinstance(n, int))
     yield Fact(
         "expect_rows_in_to_be_accounted_for", total, counts["rows_in"],
-        "Raw rows in = exposures + duplicates + quarantined rows.", "no raw row may be lost silently",
+        "Raw rows in = exposures + duplicates + outcomes + quarantined rows.", "no raw row may be lost silently",
     )  # fmt: skip
     quarantine = partition.lake[QUARANTINE, dataset, partition.day].manifest
     yield Fact(

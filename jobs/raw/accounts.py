@@ -1,4 +1,4 @@
-"""The accounts of a raw log: rows delivered = exposures + duplicates + quarantined + waiting.
+"""The accounts of a raw log: rows delivered = exposures + duplicates + outcomes + quarantined + waiting.
 
 A row waits if its partition is not in the lake with the rows that the raw index has now: its day has not come, is
 outside the days that runs build, or has to be built again. It stays in its raw file, and the run that builds its day
@@ -25,17 +25,19 @@ class LogAccounts:
     exposures: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    outcomes: int = 0
     waiting: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def unexplained(self) -> int:
-        """Rows that are in none of the four; anything but 0 is an error in this program."""
-        return self.delivered - self.exposures - self.duplicates - self.quarantined - sum(self.waiting.values())
+        """Rows that are in none of the five; anything but 0 is an error in this program."""
+        settled = self.exposures + self.duplicates + self.quarantined + self.outcomes
+        return self.delivered - settled - sum(self.waiting.values())
 
 
 def log_accounts(index: RawIndex, manifest: Callable[[str, str], Manifest | None]) -> LogAccounts:
     """manifest: that of a table's partition on a day, None if nothing is published."""
-    exposures = duplicates = quarantined = 0
+    exposures = duplicates = quarantined = outcomes = 0
     waiting = {}
     for day, rows in sorted(index.rows_by_partition().items()):
         published = [manifest(table, day) for table in ((QUARANTINE,) if day == UNDATED else (QUARANTINE, EXPOSURES))]
@@ -45,8 +47,9 @@ def log_accounts(index: RawIndex, manifest: Callable[[str, str], Manifest | None
             continue
         quarantined += fresh[0].rows
         exposures += sum(m.rows for m in fresh[1:])
-        duplicates += sum(m.counts.get("duplicates", 0) for m in fresh[1:])
-    return LogAccounts(index.rows, exposures, duplicates, quarantined, waiting)
+        duplicates += sum(m.counts.get("duplicates", 0) for m in fresh)
+        outcomes += sum(m.counts.get("outcomes", 0) for m in fresh)
+    return LogAccounts(index.rows, exposures, duplicates, quarantined, outcomes, waiting)
 
 
 def waiting_line(dataset: Dataset, index: RawIndex, waiting: Mapping[str, int]) -> str:

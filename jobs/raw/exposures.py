@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.raw.joins.outcomes import OUTCOME
 from jobs.raw.lines import RAW, REASON, SOURCE
 from jobs.raw.rows import DS
 from jobs.spark.worker_tables import WorkerTable, as_tables
@@ -25,12 +26,16 @@ def exposure_rows(rows: DataFrame, dataset: Dataset, published: DataFrame | None
     rows: as from jobs.raw.rows.read_rows. published: rows of the lake's own table to add.
     """
     table = exposures_table(dataset)
-    usable = rows.where(F.col(REASON).isNull()).select(
-        *(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS
-    )
+    usable = exposures_in(rows).select(*(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS)
     if published is not None:
         usable = usable.unionByName(published)
     return WorkerTable(usable, "user_id", exposure_order(dataset), without_duplicates, f"{table.ddl}, {DS} string")
+
+
+def exposures_in(rows: DataFrame) -> DataFrame:
+    """The rows that are usable as exposures."""
+    usable = rows.where(F.col(REASON).isNull())
+    return usable.where(F.col(OUTCOME).isNull()) if OUTCOME in rows.columns else usable
 
 
 def quarantined_rows(rows: DataFrame, headers: Mapping[str, bytes], published: DataFrame | None = None) -> WorkerTable:

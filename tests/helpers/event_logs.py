@@ -1,4 +1,4 @@
-"""Invented logs whose outcomes are rows of their own: an event log, and impressions with a file of clicks."""
+"""Invented logs with separate rows of outcomes: an event log, and impressions with a file of clicks."""
 
 from schemas.contract import Column
 from schemas.dataset import Dataset, Derived, Gain, Outcome, RawColumn, RawFile

@@ -104,7 +104,7 @@ def test_an_outcome_brings_its_columns_and_its_days():
     assert (columns["cart_at_ms"].known, columns["cart_at_ms"].nullable) == (Known.NEVER, True)
     assert EVENTS.late_gains == ("cart", "buy")
     assert replace(EVENTS, title="the same").columns == EVENTS.columns
-    # A day of 23 hours: what comes 24 hours after its last minute is two days later.
+    # A day may have 23 hours, so 24 hours after a day's last minute may be two days later.
     assert [replace(CART, within_hours=hours).days_later for hours in (0, 23, 24, 47, 48)] == [1, 1, 2, 2, 3]
     assert EVENTS.outcome_days == 2
 

@@ -101,7 +101,8 @@ def fingerprint_rows(name: str, rows: Iterable[Row]) -> list[dict[str, object]]:
     for row in rows:
         by_day.setdefault((row.day, row.usable), []).append(row)
     return [
-        {"file": name, "ds": day or None, "is_quarantined": not usable, "rows": len(group), "high": 0,
+        {"file": name, "ds": day or None, "is_quarantined": not usable, "is_outcome": False, "rows": len(group),
+         "high": 0,
          "low": sum(hash((row.key, 7)) % 2**40 for row in group), "xor": hash(tuple(sorted(Counter(group).items())))}
         for (day, usable), group in by_day.items()
     ]  # fmt: skip

@@ -77,6 +77,18 @@ def test_a_store_has_every_exposure_in_order_with_its_split_session_and_labels(l
     assert store.missing_NF.any()
 
 
+def test_items_have_the_history_of_the_evening_before_and_none_on_the_first_day(lake, frame):
+    store, encoder = read_candidates(lake, CRITEO, ALL_DAYS)
+    column = store.numeric_names.index("campaign_exposures")
+    by_id = frame.set_index("exposure_id").loc[store.exposure_id_N]
+    assert store.missing_NF[by_id.ds == day(0), column].all()
+    earlier = frame[frame.ds < day(2)].campaign.value_counts()
+    is_last_day = ((by_id.ds == day(2)) & by_id.campaign.notna()).to_numpy()
+    expected = by_id.campaign[is_last_day].map(earlier).fillna(0).to_numpy(float)
+    scaled = encoder.scales["campaign_exposures"].apply(expected)
+    assert store.numeric_NF[is_last_day, column] == pytest.approx(scaled, rel=1e-5)
+
+
 def test_users_that_are_not_for_training_change_no_encoding(lake, frame, tmp_path):
     _, encoder = read_candidates(lake, CRITEO, ALL_DAYS)
     is_train = frame.user_id.map(split_of) == TRAIN
