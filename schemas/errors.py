@@ -46,8 +46,8 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
     """Run an entry point; a UserError or an OSError becomes one line on stderr.
 
     The exit status is 2 if the user has to solve the problem, 1 if a later attempt may succeed, 3 if there is nothing
-    to do, and 4 if there is nothing to do yet. With MTORL_DEBUG=1 the traceback is shown. Whatever is printed contains
-    no control characters.
+    to do, and 4 if there is nothing to do yet. With MTORL_DEBUG=1 the traceback is shown. Printed text
+    contains no control characters.
     """
     try:
         with redirect_stdout(PrintableStream(sys.stdout)):

@@ -208,7 +208,7 @@ def test_up_serves_the_logs_of_several_datasets(checkout):
     printed = checkout.make("up", "RAW=a", "RAW_CRITEO=b").stdout
     assert f"MTORL_RAW_CRITEO={checkout.root}/b MTORL_RAW_KUAIRAND={checkout.root}/a" in printed
     assert f"MTORL_RAW_CRITEO={checkout.root}/b\n" in checkout.make("up", "RAW_CRITEO=b").stdout
-    assert "there is no folder nowhere" in one_error_line(checkout.make("up", "RAW=a", "RAW_CRITEO=nowhere"))
+    assert "there is no folder missing" in one_error_line(checkout.make("up", "RAW=a", "RAW_CRITEO=missing"))
     assert "unknown dataset 'nope'" in one_error_line(checkout.make("up", "RAW_NOPE=a"))
 
 

@@ -97,7 +97,7 @@ def sequence_facts(
 ) -> Iterator[Fact]:
     """`sequences` compared with the day's exposures and journeys: its labels, its users and their splits.
 
-    spec: the feature spec that it is audited with, None if it is not at hand.
+    spec: the feature spec that it is audited with, None if it is missing.
     """
     if spec is not None:
         yield new_channels_fact(connection, dataset.quality, spec.channels)

@@ -22,10 +22,10 @@ def is_harmful(character: str) -> bool:
 
 @given(st.text(st.characters(exclude_categories=[]) | st.characters(categories=["Cc", "Cf", "Zl", "Zp"])))
 def test_no_control_character_is_left_and_no_other_character_changes(text):
-    shown = printable_lines(text)
-    assert not any(map(is_harmful, shown))
+    escaped = printable_lines(text)
+    assert not any(map(is_harmful, escaped))
     if text.isprintable():
-        assert shown == text
+        assert escaped == text
 
 
 def test_escapes_are_readable():

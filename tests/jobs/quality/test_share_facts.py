@@ -17,7 +17,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def exposures(connection: duckdb.DuckDBPyConnection, *, users: int, rows_of_first: int) -> None:
-    """Users u1, u2, ... with a row each, and u0 with this number of rows."""
+    """Users u1, u2, ... have a row, and u0 has this number of rows."""
     connection.execute(
         f"""CREATE VIEW "partition" AS SELECT 'u0' AS user_id FROM range({rows_of_first})
             UNION ALL SELECT 'u' || range FROM range(1, {users})"""
@@ -42,7 +42,7 @@ def test_a_day_without_rows_has_no_such_rule(connection):
 
 @pytest.mark.parametrize(("new_labels", "is_met"), [(0, True), (5, True), (6, False)])
 def test_channels_that_the_model_does_not_know_are_counted_and_named(connection, new_labels, is_met):
-    """Windows of two steps, of which the second is a label; without a channel it is none."""
+    """Windows of two steps, of which the second is a label if it has a channel."""
     channels = [("mail", 94 - new_labels + 6), ("fax", new_labels), ("", 50), (None, 50)]
     rows = " UNION ALL ".join(
         f"SELECT [false, true] AS is_label, ['fax', {'NULL' if name is None else repr(name)}] AS channel "
@@ -53,6 +53,6 @@ def test_channels_that_the_model_does_not_know_are_counted_and_named(connection,
     fact = new_channels_fact(connection, Quality(), ("mail", "sms"))
     assert (fact.is_met, fact.severity) == (is_met, Severity.WARNING)
     assert fact.examples == ((f"fax: {new_labels} labels",) if new_labels else ())
-    assert "train anew (mtorl_history_*)" in fact.why
+    assert "a full training is due (mtorl_history_*)" in fact.why
     if not is_met:
         assert fact.observed == f"{new_labels} of 100"
