@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
-	STUDY FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
+	STUDY PROTOCOL FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
 # make up RAW_<NAME>=folder: the logs of several datasets.
 LOGS := $(foreach v,$(filter RAW_%,$(.VARIABLES)),$(if $(filter command,$(origin $(v))),$(v)))
 $(foreach v,$(VARIABLES) $(LOGS),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
@@ -28,7 +28,7 @@ run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=sm
 evaluate: ## test the champion on raw logs of unseen users, without training [DATASET LAKE RAW OUT=metrics.json]
 	@bin/evaluate.sh
 
-study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings FOLDS=2 SEEDS=1 WORKERS EPOCHS]
+study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split]
 	@bin/studies.sh study
 
 search: ## search the hyperparameters of the paper's table 4 with Optuna; continues an earlier search [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]

@@ -4,7 +4,8 @@ python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mt
     [--embeddings off]
 
 Settings that are not given have their standing values: MTORL_BASIS_<DATASET>, MTORL_EXPLORATION_<DATASET> and
-MTORL_EMBEDDINGS_<DATASET>.
+MTORL_EMBEDDINGS_<DATASET>. A method on candidates publishes `task_predictions` in place of policies and ranks
+(inference/task_scoring.py).
 """
 
 import argparse
@@ -39,9 +40,11 @@ from mtorl_model.inference.prediction_cache import (
     replace_cache,
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
+from mtorl_model.inference.task_scoring import publish_task_predictions
 from mtorl_model.inference.user_embeddings import publish_embeddings
+from mtorl_model.methods import METHODS
 from mtorl_model.methods.common.recommendation import possible_bases
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
 from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
@@ -220,8 +223,13 @@ def main() -> None:
     )
     parser.add_argument("--embeddings", choices=_SWITCH, help="publish user_embeddings, too")
     args = parser.parse_args()
-    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
-    registry, chosen = Registry(lake, dataset, args.method), settings_of(args, dataset)
+    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
+    _SCORING[METHODS[args.method].reads](registry, checked_day(args.day), args)
+
+
+def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> None:
+    lake, dataset = registry.lake, registry.dataset
+    chosen = settings_of(args, dataset)
     policies, *ranks_and_level = score_day(registry, day, basis=chosen.basis, exploration=chosen.exploration)
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
@@ -238,6 +246,21 @@ def main() -> None:
         )
     for manifest in published:
         print(lake[manifest.table, dataset, day].path)
+
+
+def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
+    """Publish the table of a method on candidates; policies and ranks of other methods do not change."""
+    if args.basis or args.embeddings or args.exploration is not None:
+        raise UserError(
+            f"--method {registry.method} predicts no channel: leave out --basis, --exploration and --embeddings"
+        )
+    version, model = registry.load_champion()
+    manifest = publish_task_predictions(registry.lake, registry.dataset, day, version, model)
+    print(f"{manifest.rows} users scored by {manifest.inputs['model']}")
+    print(registry.lake[manifest.table, registry.dataset, day].path)
+
+
+_SCORING = {WINDOWS: _score_windows, CANDIDATES: _score_candidates}
 
 
 if __name__ == "__main__":

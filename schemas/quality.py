@@ -89,7 +89,7 @@ class Quality:
     split_shares: Limit = Limit(0.02, "shares unlike 80 / 10 / 10 mean that some users never reached their split")
     new_channels: Limit = Limit(
         0.05,
-        "the model cannot choose these channels, and does not learn when the log does: a full training is due (mtorl_history_*)",
+        "the model cannot choose these channels: a full training is due (mtorl_history_*)",
     )
     calibration: Limit = Limit(1.5, "predictions far from what happens buy the wrong exposures")
     mean_prediction: Limit = Limit(3.0, "rewards of ranks that are far from the observed ones come from other data")

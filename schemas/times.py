@@ -59,7 +59,9 @@ def iso_time(column: SparkSql, zone: str | None = None) -> SparkSql:
 
     zone: the zone of texts without one, as 2024-03-31 10:00:00. Without `zone` such a text is NULL.
     """
-    text = f"replace(trim({column}), ',', '.')"
+    # Spark reads no time without seconds.
+    minutes = f"^({_DATE}[T ][0-9]{{1,2}}:[0-9]{{2}})($|[^:])"
+    text = f"regexp_replace(replace(trim({column}), ',', '.'), '{minutes}', '$1:00$2')"
     cases = f"WHEN trim({column}) RLIKE '^{_DATE}{_CLOCK}{_ZONE}$' THEN unix_millis(try_cast({text} AS timestamp))"
     if zone is not None:
         cases += f" WHEN trim({column}) RLIKE '^{_DATE}{_CLOCK}$' THEN {_utc_ms(text, zone)}"

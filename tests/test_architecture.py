@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "mtorl_model.data": "schemas lakehouse features",
     "mtorl_model.training": "schemas lakehouse mtorl_model.data",
     "mtorl_model.methods": "schemas features mtorl_model.data mtorl_model.training",
-    "mtorl_model.inference": "schemas lakehouse mtorl_model.data mtorl_model.methods",
+    "mtorl_model.inference": "schemas lakehouse features mtorl_model.data mtorl_model.methods",
     "mtorl_model.evaluation": "schemas lakehouse mtorl_model.data mtorl_model.methods",
     "mtorl_model.champion": (
         "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.evaluation"

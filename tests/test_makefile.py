@@ -230,6 +230,11 @@ def test_rollback_passes_the_version_on_if_one_is_named(checkout):
             ["study", "STUDY=mu", "EPOCHS=3", "WORKERS=3"],
             "run {on} --study mu --workers 3 --folds 2 --seeds 1 --max-epochs 3",
         ),
+        (["study", "STUDY=rmtl", "EPOCHS=3"], "study {on} --seeds 1 --max-epochs 3"),
+        (
+            ["study", "STUDY=rmtl", "PROTOCOL=published-time-split", "PRESET=paper", "SEEDS=2"],
+            "study {on} --seeds 2 --protocol published-time-split --preset paper",
+        ),
         (["search", "TRIALS=7", "HIDDEN=256"], "search {on} --trials 7 --hidden-at-most 256"),
         (["benchmark-published"], "published {on} --out {lake}/studies/dataset=criteo/published.json"),
         (

@@ -11,6 +11,7 @@ from lakehouse.duckdb_types import duckdb_type
 from lakehouse.duckdb_view import files_sql, open_view, quoted, rows_sql
 from lakehouse.lake import Partition
 from schemas.contract import Column, Table
+from schemas.printable import printable
 
 _FLOATS = ("DOUBLE", "FLOAT")
 
@@ -114,7 +115,7 @@ def most_frequent_reasons(quarantine: Partition, limit: int = 3) -> tuple[str, .
             'SELECT reason, source_file, count(*) AS n FROM "partition" GROUP BY ALL ORDER BY n DESC, 1, 2 LIMIT ?',
             [limit],
         ).fetchall()
-    return tuple(f"{n:,} in {file}: {reason}" for reason, file, n in rows)
+    return tuple(f"{n:,} in {printable(file)}: {printable(reason)}" for reason, file, n in rows)
 
 
 def means(

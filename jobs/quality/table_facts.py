@@ -49,7 +49,13 @@ def manifest_count_facts(
                 "The windows were built with the feature spec that they are audited with.",
                 "without that spec these columns cannot be encoded",
             )  # fmt: skip
-        case tables.CHANNEL_POLICIES | tables.USER_REWARD_RANKS | tables.USER_EMBEDDINGS | tables.BUDGET_PLAN:
+        case (
+            tables.CHANNEL_POLICIES
+            | tables.USER_REWARD_RANKS
+            | tables.USER_EMBEDDINGS
+            | tables.TASK_PREDICTIONS
+            | tables.BUDGET_PLAN
+        ):
             journeys = partition.lake[JOURNEYS, dataset, partition.day].manifest
             yield Fact(
                 "expect_every_user_to_be_scored", manifest.rows, journeys.rows if journeys else 0,

@@ -9,6 +9,7 @@ from lakehouse.lake import Lake
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus, days_between
 from schemas.errors import NothingToDo, NothingToDoYet, UserError
+from schemas.printable import printable
 from schemas.tables import EXPOSURES, QUARANTINE
 
 _MAX_DAYS_LATE = 7  # a log whose last day is older than this is complete
@@ -95,8 +96,9 @@ class BuildPlan:
         stale_days = self.stale_days(self.days(), self.request.code)
         missing_files = {day: names for day in stale_days if (names := self._missing_files(day))}
         for day, names in missing_files.items():
+            names_text = ", ".join(printable(name) for name in names[:3])
             line = (
-                f"{day} has to be built again, but {', '.join(names[:3])}, which had rows of this day, has been "
+                f"{day} has to be built again, but {names_text}, which had rows of this day, has been "
                 "removed: restore it, or leave it with its header alone to withdraw the rows"
             )
             if self.request.up_to in (None, day):

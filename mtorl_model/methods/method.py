@@ -154,6 +154,9 @@ class Method(ABC):
     predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    # How candidates are encoded, as JSON (data/candidates/encoding.py), set before `fit` and `restore`; windows are
+    # encoded by the feature spec.
+    encoding: str = ""
 
     @property
     def fits_latest(self) -> bool:

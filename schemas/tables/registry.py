@@ -22,6 +22,7 @@ from schemas.tables import (
     QUARANTINE,
     SEQUENCES,
     STEPS,
+    TASK_PREDICTIONS,
     USER_EMBEDDINGS,
     USER_REWARD_RANKS,
     budget_plan,
@@ -39,6 +40,7 @@ from schemas.tables import (
     user_embeddings,
     user_reward_ranks,
 )
+from schemas.tables.candidates import task_predictions
 from schemas.tables.feature_spec import FeatureSpec
 
 Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
@@ -134,6 +136,14 @@ _TABLES = (
         "the weight of each channel",
         _per_dataset(channel_allocation.channel_allocation),
         same_day=(JOURNEYS,),
+    ),
+    RegisteredTable(
+        TASK_PREDICTIONS,
+        "the chance of each task at a user's next exposure, of methods on candidates",
+        _per_dataset(task_predictions.task_predictions),
+        same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
+        daily=False,
+        optional=True,
     ),
     RegisteredTable(
         USER_EMBEDDINGS,

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from jobs.raw.files import RawFiles
 from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
+from jobs.spark.progress import describe_job
 from schemas.dataset import Lookup
 
 _AGE, _ROWS, _RANK, _NEWEST = "_age", "_rows", "_rank", "_newest"
@@ -36,6 +37,7 @@ def read_lookup(spark: SparkSession, files: RawFiles, lookup: Lookup) -> DataFra
     unclear = F.when(F.count("*").over(same_key) > 1, "its key has different rows in one file")
     keys = ranked.withColumn(REASON, F.coalesce(REASON, unclear)).dropDuplicates([lookup.key])
     keys = keys.persist(StorageLevel.MEMORY_AND_DISK)
+    describe_job(spark, f"reading {lookup.file.view}")
     for note in _notes(rows.where(~has_key), keys, lookup):
         print(f"note: {note}")
     keys = keys.drop(_AGE, _ROWS, _RANK)

@@ -3,10 +3,9 @@
 Stage 1a trains the network; with CriticConfig.weighting, stage 1b trains critics of it, and stage 2 trains it again
 with weighted losses (stages.py). Several members, which differ in their seed, are averaged.
 
-The tasks are the gains of the dataset in their order, from the first gain on: the second task is the second gain
-together with the first. A gain without a task has its base rate.
+The tasks are the gains of the dataset in their order; the second task is the second gain together with the first.
 
-Shapes: N exposures, T tasks, G gains.
+Shapes: N exposures, T tasks.
 """
 
 from typing import Self
@@ -15,18 +14,17 @@ import numpy as np
 import torch
 
 from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.device import choose_device, device
 from mtorl_model.methods import register
 from mtorl_model.methods.common.multitask import CandidateSizes
-from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Prediction, Run, State, base_rates
+from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Prediction, Run, State
 from mtorl_model.methods.rmtl.config import PRESETS, RMTLConfig
 from mtorl_model.methods.rmtl.member import Member, train_member, untrained
 from mtorl_model.methods.rmtl.stages import fine_tune_actor, loss_weights, predict, refresh_critics
 from mtorl_model.training.candidate_sample import CandidateSample, mixed_sessions
 from mtorl_model.training.config import FineTuneConfig
-from schemas.contract import Role
 from schemas.dataset import get_dataset
-from schemas.tables.feature_spec import FeatureSpec
 
 
 @register
@@ -52,7 +50,7 @@ class RMTL(Method):
         """Train one member after another; each has a checkpoint after stage 1a."""
         self.members = tuple(
             train_member(
-                self.config, candidate_sizes(self.spec), train, valid, seed=seed, identity=run.identity,
+                self.config, candidate_sizes(self.encoding), train, valid, seed=seed, identity=run.identity,
                 after_epoch=run.after_epoch, checkpoint=run.checkpoints / f"{seed}.pt" if run.checkpoints else None,
             )
             for seed in self._seeds()
@@ -64,9 +62,7 @@ class RMTL(Method):
     def predict(self, candidates: CandidateStore) -> Prediction:
         """The prediction for every row of the store, [N]. It depends on the row's own inputs only."""
         p_NT: Floats = np.mean([predict(self._ready(member), candidates) for member in self.members], axis=0)
-        gains_NG = np.tile(np.array(base_rates(self)), (len(p_NT), 1))
-        gains_NG[:, : p_NT.shape[1]] = p_NT
-        return Prediction(gains_XG=gains_NG)
+        return Prediction(gains_XG=p_NT)
 
     def _ready(self, member: Member) -> torch.nn.Module:
         """The network on the device for predictions."""
@@ -108,7 +104,7 @@ class RMTL(Method):
         }
 
     def restore(self, state: State) -> None:
-        sizes = candidate_sizes(self.spec)
+        sizes = candidate_sizes(self.encoding)
         self.members = tuple(untrained(self.config, sizes, seed) for seed in self._seeds())
         parts = {
             f"{number}.{part}": module
@@ -127,13 +123,13 @@ class RMTL(Method):
         return f"{len(self.members)} x {weights:,} weights, {self.config.model.network}{critics}"
 
 
-def candidate_sizes(spec: FeatureSpec) -> CandidateSizes:
-    """The sizes of the network for a feature spec of candidates."""
-    kept = spec.kept_features
-    implied_label = get_dataset(spec.dataset).implied_label
+def candidate_sizes(encoding: str) -> CandidateSizes:
+    """The sizes of the network for an encoding of candidates."""
+    encoder = CandidateEncoder.from_json(encoding)
+    implied_label = get_dataset(encoder.dataset).implied_label
     return CandidateSizes(
-        vocabulary=tuple(len(f.vocabulary) + 1 for f in kept if f.role == Role.CATEGORICAL.value),
-        numeric=sum(f.role == Role.NUMERIC.value for f in kept),
+        vocabulary=encoder.cardinalities,
+        numeric=len(encoder.scales),
         tasks=1 if implied_label is None else len(implied_label.task_names),
     )
 

@@ -99,7 +99,7 @@ def fine_tune_actor(
     seed: int,
     weight_of: WeightOf | None = None,
 ) -> float:
-    """Train on these batches in place; returns the mean loss. The statistics of BatchNorm stay as they are."""
+    """Train on these batches in place; returns the mean loss. The statistics of BatchNorm do not change."""
     torch.manual_seed(seed)
     device = str(next(actor.parameters()).device)
     optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)

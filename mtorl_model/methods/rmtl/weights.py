@@ -17,7 +17,7 @@ from mtorl_model.data.session_batch import SessionBatch
 
 
 class WeightInputs(NamedTuple):
-    """The values that a weight may depend on; none has a gradient."""
+    """The values that a weight may depend on, without gradients."""
 
     q_NT: Tensor  # the critics' values for the current actor's predictions
     reward_NT: Tensor

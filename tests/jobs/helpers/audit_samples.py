@@ -19,6 +19,7 @@ from schemas.dataset import Dataset
 from schemas.splits import split_of
 from schemas.steps import feature_inputs, input_columns, outcome_columns, profile_inputs
 from schemas.tables.budget_plan import budget_plan
+from schemas.tables.candidates.task_predictions import score_names, task_predictions
 from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
@@ -83,7 +84,7 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
     if name == "steps":
         write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
-    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "budget_plan"):
+    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "task_predictions", "budget_plan"):
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -242,6 +243,15 @@ def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
     ]
 
 
+def _task_predictions(dataset: Dataset) -> tuple[Table, Rows]:
+    table, names = task_predictions(dataset), score_names(dataset)
+    return table, [
+        _filled(table.columns, user_id=user, **{f"predicted_{name}": chance for name in names},
+                **{f"rank_{name}": k + 1 for name in names})
+        for k, (user, chance) in enumerate({7: 0.9, 3: 0.5, 5: 0.5, 1: 0.1}.items())
+    ]  # fmt: skip
+
+
 def _user_embeddings(dataset: Dataset) -> tuple[Table, Rows]:
     table = user_embeddings(dataset)
     return table, [_filled(table.columns, user_id=user, embedding=[0.5, float(user)]) for user in range(4)]
@@ -291,6 +301,7 @@ _SAMPLES = {
     "channel_policies": _channel_policies,
     "user_reward_ranks": _user_reward_ranks,
     "user_embeddings": _user_embeddings,
+    "task_predictions": _task_predictions,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
     "prequential": _prequential,

@@ -134,12 +134,16 @@ def label_of(row):
 def test_every_row_has_its_fate(rows):
     fates = {label_of(row): row for row in rows[0]}
     assert fates.keys() == CASES.keys()
-    expected = {label: values[6:] for label, values in CASES.items()}
-    for label, row in fates.items():
-        value = row["_reason"] if row[FATE] == QUARANTINED else row.exposed_at_ms
-        fate, outcome = expected[label]
-        assert row[FATE] == fate, (label, row["_reason"])
-        assert value.startswith(outcome) if isinstance(outcome, str) else value == outcome, (label, value)
+    outcomes = {
+        label: (row[FATE], row["_reason"] if row[FATE] == QUARANTINED else row.exposed_at_ms)
+        for label, row in fates.items()
+    }
+    # The reason of a time without a zone goes on with an advice.
+    outcomes = {
+        label: (fate, value[:20] if isinstance(value, str) and "zone" in value else value)
+        for label, (fate, value) in outcomes.items()
+    }
+    assert outcomes == {label: values[6:] for label, values in CASES.items()}
 
 
 def test_the_hour_is_the_one_on_the_clocks_of_the_zone(rows):

@@ -14,6 +14,7 @@ from random_batch import pad_left, with_garbage
 from lakehouse.lake import Lake
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder, NumberScale
 from mtorl_model.data.delayed_feedback import WITHOUT_DELAY, LabelCutoff
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy, fit_initial_policy
@@ -21,9 +22,8 @@ from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_win
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Prediction, Run
 from mtorl_model.training.candidate_sample import CandidateSample
 from mtorl_model.training.day_sample import DaySample
-from schemas.contract import Role
 from schemas.dataset import get_dataset
-from schemas.tables.feature_spec import Feature, FeatureSpec
+from schemas.tables.feature_spec import FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
 FLOAT_INPUTS = ("numeric_BLF", "action_in_BLA", "reward_in_BLR")
@@ -96,13 +96,10 @@ class CandidateInputs:
     """Made-up sessions whose labels depend on the inputs. Padding does not exist here."""
 
     def __init__(self, spec: FeatureSpec) -> None:
-        numbers = {"mean": 0.0, "std": 1.0}
-        features = (
-            Feature("tag", Role.CATEGORICAL.value, False, True, vocabulary=tuple("abcd")),
-            Feature("author_id", Role.CATEGORICAL.value, False, True, vocabulary=tuple("abcdefgh")),
-            *(Feature(f"number_{k}", Role.NUMERIC.value, False, True, **numbers) for k in range(3)),
-        )
-        self.spec = replace(spec, features=features)
+        self.spec = spec
+        vocabularies = {"tag": tuple("abcd"), "author_id": tuple("abcdefgh")}
+        scales = {f"number_{k}": NumberScale(log=False, mean=0.0, std=1.0) for k in range(3)}
+        self.encoder = CandidateEncoder("kuairand", vocabularies, scales)
 
     def _store(self, sessions: int, seed: int) -> CandidateStore:
         rng = np.random.default_rng(seed)
@@ -119,7 +116,9 @@ class CandidateInputs:
         spec = self.spec
         even = tuple([1 / len(spec.channels)] * len(spec.channels))
         rates = dict(zip(spec.gains, train.labels_NT.mean(axis=0).tolist(), strict=True))
-        return method(config, spec, InitialPolicy(spec.channels, even, rates, even)).fit(train, valid, Run())
+        model = method(config, spec, InitialPolicy(spec.channels, even, rates, even))
+        model.encoding = self.encoder.to_json()
+        return model.fit(train, valid, Run())
 
     def batch(self, model: Method) -> CandidateStore:
         return self._store(30, 1)

@@ -1,4 +1,4 @@
-"""The rows that train, that validate and that test, by protocol."""
+"""The rows to train, to stop and to measure on, by protocol. Studies never read a test user."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mtorl_model.data.candidate_store import CandidateStore
-from schemas.splits import TEST, TRAIN, VALIDATION
+from schemas.splits import SPLITS, TEST, TRAIN, VALIDATION
 
+_STOP_PARTS = 10  # one of this many parts of the training users decides when to stop
 UNSEEN_USERS, PUBLISHED_TIME_SPLIT = "unseen-users", "published-time-split"
 
 
@@ -21,17 +22,22 @@ class Parts(NamedTuple):
 
 
 def by_user(store: CandidateStore) -> Parts:
-    """The splits of the project, by user."""
-    train, valid, test = (store.split_rows(split) for split in (TRAIN, VALIDATION, TEST))
-    return Parts(train, valid, test, "no user is in two parts")
+    """Training users, of whom a tenth chooses when to stop, and the validation users to measure on; no test user."""
+    train, test = store.split_rows(TRAIN), store.split_rows(VALIDATION)
+    users = np.unique(train.user_N)
+    stopping = np.random.default_rng(0).permutation(users)[: -(-len(users) // _STOP_PARTS)]
+    stops_N = np.isin(train.user_N, stopping)
+    fit, stop = (train.take(np.flatnonzero(chosen_N)) for chosen_N in (~stops_N, stops_N))
+    return Parts(fit, stop, test, "no user is in two parts")
 
 
 def by_time(store: CandidateStore) -> Parts:
-    """6 : 2 : 2 by time, as in the RMTL paper; a session goes where it starts.
+    """6 : 2 : 2 by time, as in the RMTL paper, without test users; a session goes where it starts.
 
     The limits are the quantiles .6 and .8 of the exposures' times. The published code swaps validation and test; here
     the test is the latest part.
     """
+    store = store.take(np.flatnonzero(store.split_N != SPLITS.index(TEST)))
     limits = np.quantile(store.exposed_at_ms_N, (0.6, 0.8), method="lower")
     starts = store.session_start_S
     length_S = np.diff(starts, append=len(store))
