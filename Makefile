@@ -5,7 +5,9 @@ SHELL := /bin/bash
 
 VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
 	STUDY PROTOCOL FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
-$(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
+# make up RAW_<NAME>=folder: the logs of several datasets.
+LOGS := $(foreach v,$(filter RAW_%,$(.VARIABLES)),$(if $(filter command,$(origin $(v))),$(v)))
+$(foreach v,$(VARIABLES) $(LOGS),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 # Two processes run the tests. With two threads each, torch's and scikit-learn's threads wait for each other most of the time.
@@ -47,7 +49,7 @@ bench: ## run the benchmarks and write docs/performance.md (takes hours) [ONLY=j
 rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; without VERSION: the previous champion]
 	@bin/lake.sh rollback
 
-up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
+up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; RAW_<NAME>: those of several datasets; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
 	@bin/service.sh up
 
 down: ## stop Airflow

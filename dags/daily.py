@@ -21,6 +21,7 @@ from dags.steps import (
     spark_step,
 )
 from schemas.dataset import get_dataset
+from schemas.days import first_hour
 from schemas.tables.registry import CHAMPION_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
 
 _WAIT_FOR_ROWS = timedelta(hours=6)
@@ -80,9 +81,14 @@ def daily_dag(dataset: str) -> DAG:
 
 
 def _after_midnight(dataset: str) -> CronPartitionTimetable:
-    """A run for each day, started at the midnight after it, in the time zone of the dataset."""
+    """A run for each day, started at the midnight after it, in the time zone of the dataset.
+
+    In a zone whose clocks go forward at midnight the run starts at the first hour that every day has: with a midnight
+    that does not exist, Airflow gives the run the key of the wrong day and skips a day.
+    """
     timezone = get_dataset(dataset).timezone
-    return CronPartitionTimetable("0 0 * * *", timezone=timezone, run_offset=-1, key_format="%Y-%m-%d")
+    cron = f"0 {first_hour(timezone)} * * *"
+    return CronPartitionTimetable(cron, timezone=timezone, run_offset=-1, key_format="%Y-%m-%d")
 
 
 def _days_with_new_labels(dataset: str) -> tuple[str, ...]:

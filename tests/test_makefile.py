@@ -196,6 +196,22 @@ def test_evaluate_refuses_a_bad_input_with_one_line(checkout, arguments, message
     assert message in one_error_line(checkout.make("evaluate", *arguments))
 
 
+def test_up_serves_the_logs_of_several_datasets(checkout):
+    """The service itself is replaced: it prints which logs it was given."""
+    (checkout.root / "bin" / "embedded_airflow" / "service.py").write_text(
+        "import os, sys\n"
+        "print(*sorted(f'{k}={v}' for k, v in os.environ.items() if k.startswith('MTORL_RAW_')))\n"
+        "sys.exit(1)\n"
+    )
+    for folder in ("a", "b"):
+        (checkout.root / folder).mkdir()
+    printed = checkout.make("up", "RAW=a", "RAW_CRITEO=b").stdout
+    assert f"MTORL_RAW_CRITEO={checkout.root}/b MTORL_RAW_KUAIRAND={checkout.root}/a" in printed
+    assert f"MTORL_RAW_CRITEO={checkout.root}/b\n" in checkout.make("up", "RAW_CRITEO=b").stdout
+    assert "there is no folder missing" in one_error_line(checkout.make("up", "RAW=a", "RAW_CRITEO=missing"))
+    assert "unknown dataset 'nope'" in one_error_line(checkout.make("up", "RAW_NOPE=a"))
+
+
 def test_rollback_passes_the_version_on_if_one_is_named(checkout):
     assert "there is no lake" in one_error_line(checkout.make("rollback"))
     (checkout.root / "my lake").mkdir()

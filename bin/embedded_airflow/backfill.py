@@ -120,7 +120,7 @@ def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: 
     body = {
         "dag_id": dag,
         "from_date": f"{first}T00:00:00Z",
-        "to_date": f"{last}T00:00:00Z",
+        "to_date": f"{last}T23:00:00Z",  # in the dataset's zone; not every day begins a run at midnight
         "reprocess_behavior": REPROCESS,
         "max_active_runs": runs,
         "dag_run_conf": conf,

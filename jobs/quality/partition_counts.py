@@ -65,6 +65,23 @@ def label_count(connection: duckdb.DuckDBPyConnection) -> int:
     return int(connection.execute(query).fetchall()[0][0])
 
 
+def largest_user(connection: duckdb.DuckDBPyConnection) -> tuple[str, int, int]:
+    """The user with most rows, their number, and the number of users. Needs user_id and at least one row."""
+    query = 'SELECT CAST(user_id AS VARCHAR), count(*) AS n, count(*) OVER () FROM "partition" GROUP BY user_id'
+    user, rows, users = connection.execute(f"{query} ORDER BY n DESC, 1 LIMIT 1").fetchall()[0]
+    return str(user), int(rows), int(users)
+
+
+def labels_by_channel(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """The number of labels of each channel; labels without a channel are left out. Needs is_label and channel."""
+    query = """
+        SELECT label.channel, count(*) FROM (
+          SELECT unnest(list_transform(list_zip(is_label, channel), lambda p: {'is': p[1], 'channel': p[2]})) AS label
+          FROM "partition")
+        WHERE label."is" AND label.channel <> '' GROUP BY 1 ORDER BY 2 DESC, 1"""
+    return {channel: int(count) for channel, count in connection.execute(query).fetchall()}
+
+
 def new_user_count(
     connection: duckdb.DuckDBPyConnection, today: Partition, earlier_partitions: Iterable[Partition]
 ) -> int:

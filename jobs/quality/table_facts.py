@@ -9,9 +9,12 @@ from jobs.quality.chance import share_margin
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import (
     label_count,
+    labels_by_channel,
+    largest_user,
     misplaced_rows,
     most_frequent_reasons,
     new_user_count,
+    row_count,
     unknown_user_rows,
     users_per_split,
 )
@@ -24,6 +27,8 @@ from schemas.quality import Quality
 from schemas.splits import SHARES
 from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+
+_MOST_NAMED = 3  # channels in a fact
 
 
 def manifest_count_facts(
@@ -58,10 +63,50 @@ def manifest_count_facts(
             )  # fmt: skip
 
 
+def exposure_facts(connection: duckdb.DuckDBPyConnection, quality: Quality) -> Iterator[Fact]:
+    """`exposures` on its own: no single user has most of the rows."""
+    rows = row_count(connection)
+    if not rows:
+        return
+    user, users_rows, users = largest_user(connection)
+    limit = quality.one_user
+    is_met = users < quality.min_users or users_rows <= limit.value * rows
+    fact = limit_fact(
+        "expect_no_user_to_have_most_rows", is_met, f"{users_rows:,} of {rows:,}", f"at most {limit.value:.0%}",
+        f"No user has more than {limit.value:.0%} of the day's exposures.", limit,
+    )  # fmt: skip
+    yield fact if is_met else replace(fact, examples=(f"user_id {user}",))
+
+
+def new_channels_fact(connection: duckdb.DuckDBPyConnection, quality: Quality, channels: tuple[str, ...]) -> Fact:
+    """Few labels of `sequences` have a channel that the feature spec does not know. channels: those of the spec.
+
+    Such a label counts for the gains alone.
+    """
+    labels = labels_by_channel(connection)
+    new, total = {name: count for name, count in labels.items() if name not in channels}, sum(labels.values())
+    limit, count = quality.new_channels, sum(new.values())
+    fact = limit_fact(
+        "expect_channels_to_be_known_to_the_model", count <= limit.value * total, f"{count:,} of {total:,}",
+        f"at most {limit.value:.0%}",
+        f"No more than {limit.value:.0%} of the labels have a channel that the feature spec does not know.", limit,
+    )  # fmt: skip
+    return replace(fact, examples=tuple(f"{name}: {number:,} labels" for name, number in [*new.items()][:_MOST_NAMED]))
+
+
 def sequence_facts(
-    connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset, manifest: Manifest
+    connection: duckdb.DuckDBPyConnection,
+    partition: Partition,
+    dataset: Dataset,
+    manifest: Manifest,
+    spec: FeatureSpec | None,
 ) -> Iterator[Fact]:
-    """`sequences` compared with the day's exposures and journeys: its labels, its users and their splits."""
+    """`sequences` compared with the day's exposures and journeys: its labels, its users and their splits.
+
+    spec: the feature spec that it is audited with, None if it is missing.
+    """
+    if spec is not None:
+        yield new_channels_fact(connection, dataset.quality, spec.channels)
     yield _labels_fact(connection, partition, dataset, manifest)
     journeys = partition.lake[JOURNEYS, dataset, partition.day]
     if journeys.files():  # a range of days has journeys only for its last day

@@ -33,6 +33,7 @@ def spark_session(name: str) -> Iterator[SparkSession]:
             f"Spark does not start ({first_line(error)}): is Java 17 or 21 installed and JAVA_HOME right?"
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
+    _leave_failed_tasks_to_the_driver(spark)
     _use_small_file_splits(spark)
     try:
         with progress(spark):
@@ -41,6 +42,12 @@ def spark_session(name: str) -> Iterator[SparkSession]:
         raise explain_failure(error) from error
     finally:
         spark.stop()
+
+
+def _leave_failed_tasks_to_the_driver(spark: SparkSession) -> None:
+    """Log no traceback of a failed task: the driver gets its error and prints one line."""
+    log4j = spark._jvm.org.apache.logging.log4j
+    log4j.core.config.Configurator.setLevel("org.apache.spark.executor.Executor", log4j.Level.OFF)
 
 
 def _use_small_file_splits(spark: SparkSession) -> None:
