@@ -14,8 +14,8 @@ from jobs.raw.reader.typed_rows import RAW
 from schemas.errors import UserError
 
 ROWS = [
-    *(sent(f"c{k % 4}", "2024-03-30", k, medium=("mail", "sms")[k % 2], opened=k % 3 // 2) for k in range(20)),
-    sent("c0", "2024-03-30", 0, opened=0),  # repeats the first row's key
+    *(sent(f"c{k % 4}", "2024-03-30", k + 4, medium=("mail", "sms")[k % 2], opened=k % 3 // 2) for k in range(20)),
+    sent("c0", "2024-03-30", 4, opened=0),  # repeats the first row's key
     "c1;2024-03-30T10:00:00Z;sms;free;1;;41",
     "c1;yesterday;sms;0.1;1;;41",
     "c2;2024-03-30T10:00:00Z;sms;0.1",
@@ -70,7 +70,7 @@ def test_the_fate_of_the_first_rows_is_printed(spark, raw, monkeypatch, capsys):
     ]  # fmt: skip
     refused = lines[lines.index("refused:") + 1 :][:3]
     assert {line.split(" for example: ")[0] for line in refused} == {
-        "1 price is not a number", f"1 {SHOP.refusals[0].reason}", "1 the row does not have 7 fields",
+        "1 price is not a number", f"1 {SHOP.refusals[0].reason}", "1 the number of fields is 4, not 7",
     }  # fmt: skip
     assert any(line.startswith("price double") and "unreadable 4.2%" in line for line in lines)
     assert "open gain, known after complete 0 to 1, mean 0.2857" in lines

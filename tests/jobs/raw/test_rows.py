@@ -43,7 +43,11 @@ BAD_KUAIRAND = {
         ({"date": 20220501}, "date and time_ms are more than a day apart"),
         ({"is_click": 9, "time_ms": NOON_MS + 30 * 24 * HOUR_MS}, "is_click is neither 0 nor 1"),
     )
-} | dict.fromkeys(("1,2,3", f"{kuairand_row()},5", "garbage"), "the row does not have 19 fields")
+} | {
+    "1,2,3": "the number of fields is 3, not 19",
+    f"{kuairand_row()},5": "the number of fields is 20, not 19",
+    "garbage": "the number of fields is 1, not 19",
+}
 CHANNELS = {10: "short", 11: "mid", 12: "long", 13: None}
 BY_VIDEO = {v: kuairand_row(video_id=v, time_ms=NOON_MS + 1, is_click=1, play_time_ms=2500) for v in CHANNELS}
 AT_MIDNIGHT = kuairand_row(time_ms=MIDNIGHT_MS)
@@ -108,7 +112,7 @@ def criteo(spark, tmp_path_factory):
 def by_text(frame) -> dict[str, list]:
     rows: dict[str, list] = {}
     for row in frame.collect():
-        rows.setdefault(row[RAW], []).append(row)
+        rows.setdefault(row[RAW].decode(), []).append(row)
     return rows
 
 

@@ -16,8 +16,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lakehouse.lake import Lake
+from mtorl_model.champion.training_inputs import TrainingInputs
 from mtorl_model.data.device import choose_device
 from mtorl_model.data.encoding import Encoded, Encoder, input_sizes
+from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.losses import MTORLLoss, policy_loss
@@ -273,10 +275,13 @@ def test_devices_are_named_auto_cpu_or_cuda() -> None:
 
 
 def test_trainings_on_gpu_and_cpu_have_different_identities(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, valid = setup.store("train"), setup.store("validation")
+    inputs = TrainingInputs(train, valid, (train.key, valid.key), fit_initial_policy(train, setup.spec), "", {})
+
     def identity(device: str, has_gpu: bool) -> str:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
         config = MTORLConfig(TINY, LossConfig(), replace(CONFIG, device=device))
-        return json.dumps(_identity(MTORL, config, "spec", setup.store("train"), setup.store("validation")))
+        return json.dumps(_identity(MTORL, config, "spec", inputs))
 
     assert identity("auto", has_gpu=True) == identity("cuda", has_gpu=True) != identity("auto", has_gpu=False)
     assert identity("auto", has_gpu=False) == identity("cpu", has_gpu=True)
