@@ -70,7 +70,7 @@ def test_the_fate_of_the_first_rows_is_printed(spark, raw, monkeypatch, capsys):
     ]  # fmt: skip
     refused = lines[lines.index("refused:") + 1 :][:3]
     assert {line.split(" for example: ")[0] for line in refused} == {
-        "1 price is not a number", f"1 {SHOP.refusals[0].reason}", "1 the number of fields is 4, not 7",
+        "1 price is not a number", f"1 {SHOP.refusals[0].reason}", "1 the row has 4 of 7 fields",
     }  # fmt: skip
     assert any(line.startswith("price double") and "unreadable 4.2%" in line for line in lines)
     assert "open gain, known after complete 0 to 1, mean 0.2857" in lines

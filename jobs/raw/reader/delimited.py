@@ -62,7 +62,7 @@ def read_record(record: bytes, source: SourceFile, layout: RawFile, size: int | 
         if fields is None:
             return no_values, "a quoted field does not end properly"
         if len(fields) < source.fields:
-            return no_values, f"the number of fields is {len(fields)}, not {source.fields}"
+            return no_values, f"the row has {len(fields)} of {source.fields} fields"
         if len(fields) > source.fields:
             return no_values, f"the row has more than {source.fields} fields"
         texts = [fields[place].decode(encoding) for place in _places(source)]
