@@ -28,7 +28,7 @@ FAULTS = [
     ("exposures", "criteo", 0, {"click": 1, "conversion": 1}, {f"{IN_SET}(conversion_has_time)"}),
     ("exposures", "criteo", 1, {"conversion_at_ms": 5}, {f"{IN_SET}(conversion_has_time)"}),
     ("exposures", "kuairand", 0, {"channel": "huge"}, {f"{IN_SET}(channel)"}),
-    ("exposures", "kuairand", 0, {"propensity": 0.0}, {f"{IN_RANGE}(propensity)", f"{IN_SET}(chance_is_right)"}),
+    ("exposures", "kuairand", 0, {"propensity": 0.0}, {f"{IN_RANGE}(propensity)"}),
     ("exposures", "kuairand", 0, {"propensity": float("inf")}, {f"{FINITE}(propensity)", f"{IN_RANGE}(propensity)"}),
     ("quarantine", "criteo", 0, {"reason": ""}, {"expect_column_value_lengths_to_be_between(reason)"}),
     ("quarantine", "criteo", 0, {"reason": None}, {f"{NOT_NULL}(reason)"}),
