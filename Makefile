@@ -3,9 +3,11 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE KILLS OPENLINEAGE \
-	STUDY FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
-$(foreach v,$(VARIABLES),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
+VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
+	STUDY PROTOCOL FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
+# make up RAW_<NAME>=folder: the logs of several datasets.
+LOGS := $(foreach v,$(filter RAW_%,$(.VARIABLES)),$(if $(filter command,$(origin $(v))),$(v)))
+$(foreach v,$(VARIABLES) $(LOGS),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
 
 TOOLS := .venv/bin
 # Two processes run the tests. With two threads each, torch's and scikit-learn's threads wait for each other most of the time.
@@ -20,13 +22,13 @@ help: ## print this list
 setup: ## install what is missing: packages in .venv, Java
 	@bin/setup.sh
 
-run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS]; without RAW: a generated log, into lake/generated
+run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS ACCEPT_FEW_ROWS=1]; without RAW: a generated log, into lake/generated
 	@bin/run.sh
 
 evaluate: ## test the champion on raw logs of unseen users, without training [DATASET LAKE RAW OUT=metrics.json]
 	@bin/evaluate.sh
 
-study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu FOLDS=2 SEEDS=1 WORKERS EPOCHS]
+study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split]
 	@bin/studies.sh study
 
 search: ## search the hyperparameters of the paper's table 4 with Optuna; continues an earlier search [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]
@@ -47,13 +49,13 @@ bench: ## run the benchmarks and write docs/performance.md (takes hours) [ONLY=j
 rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; without VERSION: the previous champion]
 	@bin/lake.sh rollback
 
-up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
+up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; RAW_<NAME>: those of several datasets; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
 	@bin/service.sh up
 
 down: ## stop Airflow
 	@bin/service.sh down
 
-backfill: ## run past days in the running Airflow, by default all stale days [DATASET FROM TO; RUNS: days in parallel; THIS_CODE=1; AIRFLOW_URL: another Airflow]
+backfill: ## run past days in the running Airflow, by default all stale days [DATASET FROM TO; RUNS: days in parallel; THIS_CODE=1; ACCEPT_FEW_ROWS=1: a quiet last day; AIRFLOW_URL: another Airflow]
 	@bin/service.sh backfill
 
 status: ## show which days of which table are fresh, stale, missing or failed [DATASET LAKE RAW FROM TO]

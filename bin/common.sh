@@ -102,13 +102,17 @@ install_requirements() {
     die "the packages of $1 cannot be installed: see the lines above, or try .venv/bin/pip install -r $1"
 }
 
-# find_log_days DATASET FOLDER: set FIRST and LAST to the first and last day of the raw log in FOLDER.
+# find_log_days DATASET FOLDER: set FIRST and LAST to the first and last day of the raw log in FOLDER that have come;
+# with ACCEPT_FEW_ROWS=1, days with few rows have come as well.
 find_log_days() {
   local messages days status=0
   messages="$(mktemp)"
-  days="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2" 2>"$messages")" || status=$?
+  local few_rows=()
+  [ "${ACCEPT_FEW_ROWS:-}" != 1 ] || few_rows=(--accept-few-rows)
+  days="$("$PYTHON_BIN" -m jobs.log_days --dataset "$1" --raw "$2" "${few_rows[@]}" 2>"$messages")" || status=$?
   # Spark writes much to standard error: show only our error line, or everything if we printed no such line.
   [ "$status" = 0 ] || grep '^error: ' "$messages" >&2 || cat "$messages" >&2
+  [ "$status" != 0 ] || grep '^note: ' "$messages" || true
   rm -f -- "$messages"
   [ "$status" = 0 ] || exit "$status"
   read -r FIRST LAST <<<"$days"

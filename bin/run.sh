@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make run: from a raw log to policies and ranks, in an embedded Airflow.
-# Reads DATASET, RAW, LAKE, FROM, TO, PRESET, USERS from the environment.
+# Reads DATASET, RAW, LAKE, FROM, TO, PRESET, USERS, ACCEPT_FEW_ROWS from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"
@@ -50,22 +50,15 @@ LOG="$AIRFLOW_HOME/run.log"
 migrate_airflow_database "$LOG"
 : >"$LOG"
 
-# run_dag KIND TITLE PARAMETER=VALUE...: run one DAG now, with these parameters.
-run_dag() {
-  local dag="mtorl_$1_$DATASET" title="$2"
-  shift 2
-  say "$dag: $title"
-  "$PYTHON_BIN" -m bin.embedded_airflow.run_dag "$LOG" "$dag" "$@" || {
-    printf 'full log: %s\n' "$LOG" >&2
-    exit 1
-  }
-}
-
 say "running $DATASET, $FROM to $TO, into the lake $LAKE"
-run_dag history "tables, a model and its evaluation" \
-  raw="$RAW" lake="$LAKE" from="$FROM" to="$TO" preset="$PRESET" "${MEMBERS[@]}"
-run_dag nightly "policies, ranks and the budget plan of $TO" lake="$LAKE" date="$TO"
-run_dag report "drift and the report page of $TO" lake="$LAKE" date="$TO"
+"$PYTHON_BIN" -m bin.embedded_airflow.run_dags "$LOG" \
+  -- "mtorl_history_$DATASET" "tables, a model and its evaluation" \
+  raw="$RAW" lake="$LAKE" from="$FROM" to="$TO" preset="$PRESET" "${MEMBERS[@]}" \
+  -- "mtorl_nightly_$DATASET" "policies, ranks and the budget plan of $TO" lake="$LAKE" date="$TO" \
+  -- "mtorl_report_$DATASET" "drift and the report page of $TO" lake="$LAKE" date="$TO" || {
+  printf 'full log: %s\n' "$LOG" >&2
+  exit 1
+}
 say "trend over all days: drift and the report pages of $FROM to $TO"
 for job in measure_drift report; do
   run_step "$LOG" "$job" "$PYTHON_BIN" -m "jobs.$job" --dataset "$DATASET" --lake "$LAKE" --from "$FROM" --to "$TO"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make up, make down, make backfill: Airflow as a service of this machine, for this user.
-# Reads DATASET, RAW, LAKE, FROM, TO and PORT from the environment; for a backfill in another Airflow, AIRFLOW_URL and
+# Reads DATASET, RAW, RAW_<NAME>, LAKE, FROM, TO and PORT from the environment; for a backfill in another Airflow, AIRFLOW_URL and
 # AIRFLOW_ADMIN_PASSWORD as well.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -18,15 +18,23 @@ service_environment() {
   export AIRFLOW__CORE__EXECUTION_API_SERVER_URL="http://127.0.0.1:$PORT/execution/"
 }
 
+# use_log NAME FOLDER: the folder of the daily log of a dataset.
+use_log() {
+  [ -d "$2" ] || die "there is no folder $2"
+  "$PYTHON_BIN" -m bin.check_input dataset "${1,,}"
+  export "MTORL_RAW_${1^^}=$(realpath -- "$2")"
+}
+
 up() {
   case "$PORT" in *[!0-9]* | 0*) die "PORT is a number, not '$PORT'" ;; esac
   "$ROOT/bin/setup.sh"
   export PYTHONPATH="$ROOT"
   "$PYTHON_BIN" -m bin.check_input dataset "$DATASET"
-  if [ -n "${RAW:-}" ]; then
-    [ -d "$RAW" ] || die "there is no folder $RAW"
-    export "MTORL_RAW_${DATASET^^}=$(realpath -- "$RAW")"
-  fi
+  if [ -n "${RAW:-}" ]; then use_log "$DATASET" "$RAW"; fi
+  local variable
+  for variable in $(compgen -v RAW_); do use_log "${variable#RAW_}" "${!variable}"; done
+  # Airflow shows the DAGs of the datasets that have a log. Without any log it shows those of DATASET.
+  [ -n "$(compgen -v MTORL_RAW_)" ] || export MTORL_DATASETS="${MTORL_DATASETS:-$DATASET}"
   service_environment
   [ -z "${RAW:-}" ] || small_log_settings "$RAW"
   "$PYTHON_BIN" -m bin.embedded_airflow.service check

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study, make search, make results, make benchmark-published: studies of the model on the sequences of a lake.
 # They train separate models and change neither the tables nor the champion.
-# Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED and OUT from the environment.
+# Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -17,7 +17,14 @@ EPOCHS_ARGUMENT=(${EPOCHS:+--max-epochs "$EPOCHS"})
 
 case "$COMMAND" in
   study)
-    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda or mu"
+    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings or rmtl"
+    if [ "$STUDY" = embeddings ]; then
+      exec "$PYTHON_BIN" -m mtorl_model.studies.embeddings "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" "${EPOCHS_ARGUMENT[@]}"
+    fi
+    if [ "$STUDY" = rmtl ]; then
+      exec "$PYTHON_BIN" -m mtorl_model.studies.multitask.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}" \
+        ${PROTOCOL:+--protocol "$PROTOCOL"} ${PRESET:+--preset "$PRESET"}
+    fi
     exec "$PYTHON_BIN" -m mtorl_model.studies.run "${ARGUMENTS[@]}" --study "$STUDY" ${WORKERS:+--workers "$WORKERS"} \
       --folds "${FOLDS:-2}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}"
     ;;

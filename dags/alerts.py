@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 
+from schemas.printable import printable_lines
+
 _WEBHOOK_TIMEOUT_S = 10
 _MAX_REASON_LENGTH = 400
 
@@ -50,8 +52,11 @@ def late(context: Mapping[str, Any], hours: float) -> None:
 
 
 def send(line: str) -> None:
-    """Write the line with the time, and post it. If the webhook fails, a second line reports that."""
-    line = f"{_now()} {line}"
+    """Write the line with the time, and post it. If the webhook fails, a second line reports that.
+
+    The line may quote values of a log, so control characters and line breaks are escaped.
+    """
+    line = f"{_now()} {printable_lines(' '.join(line.split()))}"
     _write(line)
     if address := os.environ.get("MTORL_WEBHOOK"):
         try:

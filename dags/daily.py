@@ -9,6 +9,7 @@ from dags.steps import (
     DAY,
     DAY_EXPRESSION,
     IF_ASKED_THIS_CODE,
+    IF_FEW_ROWS_ARE_ACCEPTED,
     LAKE_FOLDER,
     METHOD_OPTION,
     ONE_DAY,
@@ -20,6 +21,7 @@ from dags.steps import (
     spark_step,
 )
 from schemas.dataset import get_dataset
+from schemas.days import first_hour
 from schemas.tables.registry import CHAMPION_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
 
 _WAIT_FOR_ROWS = timedelta(hours=6)
@@ -29,7 +31,8 @@ def daily_dag(dataset: str) -> DAG:
     """Every day, and in backfills: one day of the log becomes exposures, journeys, sequences and a challenger.
 
     The day is the partition key. Fresh partitions are not built again. Rows of earlier days that were delivered late
-    are read first, because the day depends on them. If the day's own rows are missing, a scheduled run waits for them.
+    are read first, because the day depends on them. If the day's own rows are missing, or are few next to earlier days,
+    a scheduled run waits for them.
     The windows are built with the feature spec of the champion. Without a champion, the run fails with one line that
     names `mtorl_history_*`, which makes the first one. The champion is tested on the day, then fine-tuned on it. The
     promotion gate decides which model is the champion from now on, and its audit starts the nightly run of the day.
@@ -51,6 +54,7 @@ def daily_dag(dataset: str) -> DAG:
             "--up-to",
             DAY,
             IF_ASKED_THIS_CODE,
+            IF_FEW_ROWS_ARE_ACCEPTED,
             waits=_WAIT_FOR_ROWS,
         )
         audit_raw_rows = audit_step("raw_rows", dataset, ("--to", DAY, *ONLY_NEW), tables=TABLES_FROM_RAW)
@@ -77,9 +81,14 @@ def daily_dag(dataset: str) -> DAG:
 
 
 def _after_midnight(dataset: str) -> CronPartitionTimetable:
-    """A run for each day, started at the midnight after it, in the time zone of the dataset."""
+    """A run for each day, started at the midnight after it, in the time zone of the dataset.
+
+    In a zone whose clocks go forward at midnight the run starts at the first hour that every day has: with a midnight
+    that does not exist, Airflow gives the run the key of the wrong day and skips a day.
+    """
     timezone = get_dataset(dataset).timezone
-    return CronPartitionTimetable("0 0 * * *", timezone=timezone, run_offset=-1, key_format="%Y-%m-%d")
+    cron = f"0 {first_hour(timezone)} * * *"
+    return CronPartitionTimetable(cron, timezone=timezone, run_offset=-1, key_format="%Y-%m-%d")
 
 
 def _days_with_new_labels(dataset: str) -> tuple[str, ...]:
@@ -94,4 +103,5 @@ def _params(dataset: str) -> dict[str, Param]:
         "date": OPTIONAL_DAY,
         "method": METHOD,
         "this_code": Param(False, type="boolean", description="build again what another version of the code built"),
+        "accept_few_rows": Param(False, type="boolean", description="the day is complete although it has few rows"),
     }

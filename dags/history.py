@@ -4,7 +4,7 @@ from airflow.sdk import DAG, BaseOperator, Param
 
 from dags.dataset_dag import DAY_FORMAT, FIRST_DAY, HISTORY_TASK_LIMIT, LAST_DAY, METHOD, dataset_dag, raw_folder_param
 from dags.steps import DAYS, LAKE_FOLDER, LAST_DAY_ONLY, METHOD_OPTION, audit_step, python_step, raw_folder, spark_step
-from schemas.tables.registry import TABLES_FROM_RAW
+from schemas.tables.registry import TABLES_FROM_RAW, TABLES_OF_STEPS
 
 # An option is left out if its parameter is empty.
 _MAX_EPOCHS = "{{ '--max-epochs=%d' % params.max_epochs if params.max_epochs else '' }}"
@@ -17,8 +17,8 @@ _SPEC_DAY = ("--spec-day", "{{ params.to }}")  # the spec that this run fits, no
 def history_dag(dataset: str) -> DAG:
     """Started by hand: a range of days becomes tables, and a model trained from scratch becomes the first champion.
 
-    Needs `from` and `to`. The raw log becomes exposures, journeys and sequences. A table that fails its audit stops all
-    later tasks. Training registers the champion, which is then evaluated on users that it has never seen.
+    Needs `from` and `to`. The raw log becomes exposures, journeys, steps and sequences. A table that fails its audit
+    stops all later tasks. Training registers the champion, which is then evaluated on users that it has never seen.
     """
     with dataset_dag(
         "history",
@@ -35,8 +35,8 @@ def history_dag(dataset: str) -> DAG:
         audit_journeys = audit_step("journeys", dataset, LAST_DAY_ONLY)
         build_feature_spec = spark_step("build_feature_spec", dataset, *DAYS, "--this-code")
         audit_feature_spec = audit_step("feature_spec", dataset, LAST_DAY_ONLY)
-        build_sequences = spark_step("build_sequences", dataset, *DAYS, *_SPEC_DAY, "--this-code")
-        audit_sequences = audit_step("sequences", dataset, DAYS)
+        build_sequences = spark_step("build_sequences", dataset, *DAYS, *_SPEC_DAY, "--with-steps", "--this-code")
+        audit_sequences = audit_step("sequences", dataset, DAYS, tables=TABLES_OF_STEPS)
         train = _train(dataset)
         evaluate = _evaluate(dataset)
 

@@ -1,6 +1,7 @@
-"""The file that Airflow loads: four DAGs for every dataset contract.
+"""The file that Airflow loads: four DAGs for every configured dataset.
 
-MTORL_DATASETS names the only datasets whose DAGs are loaded, separated by commas.
+A dataset is configured if MTORL_DATASETS names it (separated by commas), or else if MTORL_RAW_<NAME> names the folder
+of its log. Without any of these variables, every dataset contract has its DAGs.
 """
 
 import os
@@ -12,7 +13,8 @@ from dags.report import report_dag
 from schemas.dataset import dataset_names
 
 selection = os.environ.get("MTORL_DATASETS", "").replace(",", " ").split()
-for dataset in selection or dataset_names():
+with_log = [name for name in dataset_names() if os.environ.get(f"MTORL_RAW_{name.upper()}")]
+for dataset in selection or with_log or dataset_names():
     for make_dag in (history_dag, daily_dag, nightly_dag, report_dag):
         dag = make_dag(dataset)
         globals()[dag.dag_id] = dag

@@ -1,12 +1,11 @@
 """The DAG `mtorl_nightly_<dataset>`: scores and the budget plan of one day."""
 
-import os
-
 from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable
 
 from dags.dataset_dag import METHOD, OPTIONAL_DAY, budget_plan_asset, champion_asset, dataset_dag
 from dags.steps import DAY, METHOD_OPTION, ONE_DAY, ONLY_NEW, audit_step, python_step, report_after_audits
 from schemas.basis import BASES, BY_GATE
+from schemas.tables import USER_EMBEDDINGS
 from schemas.tables.registry import SCORE_TABLES
 
 
@@ -17,10 +16,10 @@ def nightly_dag(dataset: str) -> DAG:
     channel. The budget is in the unit of the log's costs, or a number of exposures if the log has no costs. A run
     without a budget, for example one that the promotion gate starts, keeps the budget with which the day was planned
     before. If the day was not planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is
-    selected. What recommended channels are based on and the share of drawn channels have standing values, too:
-    MTORL_BASIS_<DATASET> and MTORL_EXPLORATION_<DATASET>. The assets of the tables appear only after a passed audit;
-    readers of the files should check the audits themselves. Before the first champion, the run fails with one line that
-    names the DAG to start.
+    selected. The parameters basis, exploration and embeddings have standing values, too, which `mtorl_model.score`
+    reads: MTORL_BASIS_<DATASET>, MTORL_EXPLORATION_<DATASET> and MTORL_EMBEDDINGS_<DATASET>. The assets of the tables
+    appear only after a passed audit; readers of the files should check the audits themselves. Before the first
+    champion, the run fails with one line that names the DAG to start.
     """
     # The promotion gate follows the audited journeys of the day, so its asset implies them.
     schedule = PartitionedAssetTimetable(assets=champion_asset(dataset))
@@ -34,13 +33,16 @@ def nightly_dag(dataset: str) -> DAG:
             "date": OPTIONAL_DAY,
             "method": METHOD,
             "budget": _budget_param(dataset),
-            "basis": _basis_param(dataset),
-            "exploration": _exploration_param(dataset),
+            "basis": _BASIS,
+            "exploration": _EXPLORATION,
+            "embeddings": _EMBEDDINGS,
         },
         deadline_hours=2,
     ) as dag:
-        score = python_step("mtorl_model.score", dataset, "--day", DAY, *METHOD_OPTION, *_RECOMMENDATION)
-        audit_scores = audit_step("scores", dataset, (*ONE_DAY, *ONLY_NEW), tables=SCORE_TABLES, publishes=score_assets)
+        score = python_step("mtorl_model.score", dataset, "--day", DAY, *METHOD_OPTION, *_SETTINGS)
+        audit_scores = audit_step(
+            "scores", dataset, (*ONE_DAY, *ONLY_NEW), tables=(*SCORE_TABLES, USER_EMBEDDINGS), publishes=score_assets
+        )
         plan_budget = python_step("mtorl_model.plan_budget", dataset, "--day", DAY, _budget_argument(dataset))
         audit_budget_plan = audit_step("budget_plan", dataset, ONE_DAY, publishes=(budget_plan_asset(dataset),))
 
@@ -54,19 +56,23 @@ def _standing_budget(dataset: str) -> str:
     return f"MTORL_BUDGET_{dataset.upper()}"
 
 
-_RECOMMENDATION = ("--basis", "{{ params.basis }}", "--exploration", "{{ params.exploration }}")
+def _if_given(option: str) -> str:
+    """The option with the run's parameter; empty without it, so that the entry point uses the standing value."""
+    return f"{{{{ '' if params.{option} is none else '--{option}=%s' % params.{option} }}}}"
 
 
-def _basis_param(dataset: str) -> Param:
-    standing = os.environ.get(f"MTORL_BASIS_{dataset.upper()}") or BY_GATE
-    description = "what recommended channels are based on; gate: as decided on validation users"
-    return Param(standing, type="string", enum=[BY_GATE, *BASES], description=description)
-
-
-def _exploration_param(dataset: str) -> Param:
-    standing = float(os.environ.get(f"MTORL_EXPLORATION_{dataset.upper()}") or 0)
-    description = "share of the users whose channel is drawn at random, to learn what other channels are worth"
-    return Param(standing, type="number", minimum=0, maximum=1, description=description)
+_SETTINGS = tuple(map(_if_given, ("basis", "exploration", "embeddings")))
+_BASIS = Param(
+    None, type=["null", "string"], enum=[None, BY_GATE, *BASES],
+    description="what recommended channels are based on; gate: as decided on validation users",
+)  # fmt: skip
+_EXPLORATION = Param(
+    None, type=["null", "number"], minimum=0, maximum=1,
+    description="share of the users whose channel is drawn at random, to learn what other channels are worth",
+)  # fmt: skip
+_EMBEDDINGS = Param(
+    None, type=["null", "string"], enum=[None, "on", "off"], description="whether to publish user_embeddings"
+)
 
 
 def _budget_param(dataset: str) -> Param:

@@ -20,8 +20,9 @@ from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import UNKNOWN_CHANNEL
 
-# A channel is an action of the policy; a column with more values than this is something else.
-MAX_CHANNELS = 64
+# All channels that a chunk's users ever had: their dense counts must fit in a worker's memory. A column with more
+# values is an id. How many of them a policy chooses among is decided by the feature spec (jobs/build_feature_spec.py).
+MAX_CHANNELS = 1000
 NOT_LISTED = -1  # the position of a channel that is not in a list of channels
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import Floats, Ints, Mask
+from schemas.errors import UserError
 from schemas.steps import LARGEST_SUMMAND
 
 NEVER = int(np.iinfo(np.int64).min)  # the time of an event that has not happened
 
 _NANO = 1_000_000_000
+LARGEST_NANO = 2**62  # the sum of two such amounts still fits into 64 bits
 _MICRO = 1_000_000
 
 
@@ -24,6 +26,18 @@ def to_nano(amount: Floats) -> Ints:
 
 def from_nano(amount_nano: Ints) -> Floats:
     return amount_nano / _NANO
+
+
+def require_sums_below_limit(sum_nano: Floats, owner: str) -> None:
+    """Raises UserError if sums of costs need more than 64 bits. sum_nano: approximate sums, as floats do not overflow.
+
+    owner: whose costs they are, for the error.
+    """
+    if float(np.max(sum_nano, initial=0.0)) >= LARGEST_NANO:
+        raise UserError(
+            f"the costs of {owner} add up to more than {LARGEST_NANO // _NANO:,}: let the contract state the cost in a "
+            "larger unit, such as thousands"
+        )
 
 
 def to_summands(value: Floats) -> tuple[Ints, Mask]:

@@ -15,7 +15,17 @@ import pyarrow.compute as pc
 
 from features.channel_counts import dense_counts, sparse_counts
 from features.columns import NO_ROW, Ints, distinct_codes, filled_ints, list_offsets, stacked, to_floats, to_ints
-from features.figures import NEVER, from_nano, gap_s, mean_of_sums, since_s, to_nano, to_summands
+from features.figures import (
+    NEVER,
+    from_nano,
+    gap_s,
+    mean_of_sums,
+    require_sums_below_limit,
+    since_s,
+    to_nano,
+    to_summands,
+)
+from features.sessions import session_columns
 from features.user_chunk import DS, UserChunk
 from features.view import PointInTimeView
 from features.visibility import Side
@@ -43,8 +53,8 @@ Columns = dict[str, Any]  # [S] each, by name
 def point_in_time_steps(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Table:
     """The steps of a chunk: one for each exposure, in their order, then a query for each user.
 
-    Columns: user_id, KIND (EXPOSURE or QUERY), DS, and the outcome, input and profile columns of schemas.steps. Queries
-    also have the columns of `journeys` that later steps need: seen_cost_nano, seen_sums, last_gain_at_ms, pending.
+    Columns: user_id, KIND (EXPOSURE or QUERY), DS, and the outcome, input and profile columns of schemas.steps.
+    Exposures also have its session columns, queries the columns of `journeys` that later steps need: RUNNING_TOTALS.
 
     side: STRICTLY_BEFORE, except in tests that plant a leak. Raises UserError for too many channels.
     """
@@ -64,6 +74,7 @@ def point_in_time_steps(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Ta
         _pending(view),
     ):
         columns |= added
+    columns |= _sessions(view, columns)
     return pa.table(columns)
 
 
@@ -199,7 +210,10 @@ def _cost(view: PointInTimeView) -> Columns:
     chunk = view.chunk
     seen_before_U = chunk.summary_count("seen_cost_nano")
     new_before_U = to_nano(to_floats(chunk.summary("next_step", "new_cost")))
-    seen_S = view.seen_exposures.total(to_nano(to_floats(chunk.exposures.column("cost"))))
+    cost_nano = to_nano(to_floats(chunk.exposures.column("cost")))
+    approximate_S = view.seen_exposures.approximate_total(cost_nano.astype(np.float64))
+    require_sums_below_limit(approximate_S + seen_before_U[view.steps.user_S], f"a user of {view.dataset.name}")
+    seen_S = view.seen_exposures.total(cost_nano)
     total_S = seen_S + seen_before_U[view.steps.user_S]
     new_S = view.added_since_previous(total_S, seen_before_U - new_before_U)
     return {"seen_cost_nano": total_S, "new_cost": from_nano(new_S)}
@@ -222,6 +236,12 @@ def _counts_by_channel(view: PointInTimeView) -> Columns:
         "seen_by_channel": sparse_counts(total_SCW, counted, channels),
         "new_by_channel": sparse_counts(new_SCW, counted, channels),
     }
+
+
+def _sessions(view: PointInTimeView, columns: Columns) -> Columns:
+    """The session of each exposure and its place in it. session, of queries. columns: with the counts and gap_s."""
+    seen = {counted: columns[f"seen_{counted}"] for counted in view.counted}
+    return session_columns(view, columns["gap_s"][: len(view.chunk.user_N)], seen)
 
 
 def _pending(view: PointInTimeView) -> Columns:

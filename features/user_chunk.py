@@ -13,7 +13,7 @@ from features.columns import NO_ROW, Ints, Mask, filled_ints, row_indices, to_in
 
 DS, SUMMARY = "ds", "_summary"
 # Columns of `journeys` that the inputs of later steps need, in addition to the remembered steps and the next one.
-RUNNING_TOTALS = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "pending")
+RUNNING_TOTALS = ("seen_cost_nano", "seen_sums", "last_gain_at_ms", "session", "pending")
 
 
 @dataclass(frozen=True)

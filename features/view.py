@@ -76,6 +76,10 @@ class PointInTimeView:
         own_row_N = np.arange(len(self.chunk.user_N))
         return values.take(row_indices(np.concatenate([own_row_N, self._latest_row_S[len(own_row_N) :]])))
 
+    def for_exposures(self, values_N: Any) -> pa.ChunkedArray:
+        """[S]: a value for the step of each exposure, null for queries."""
+        return stacked(values_N, pa.nulls(self.chunk.users, values_N.type))
+
     def for_queries(self, values_U: Any) -> pa.ChunkedArray:
         """[S]: a value for each query, null for the steps of exposures."""
         return stacked(pa.nulls(len(self.chunk.user_N), values_U.type), values_U)

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from features.columns import NO_ROW, Ints, Mask
+from features.columns import NO_ROW, Floats, Ints, Mask
 from features.user_chunk import UserChunk
 from schemas.steps import TIME_BITS
 
@@ -68,6 +68,12 @@ class VisibleFacts:
         """[S]: the sum over the visible facts."""
         sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(value_F)])
         total_S: Ints = sums[self.stop_S] - sums[self.start_S]
+        return total_S
+
+    def approximate_total(self, value_F: Floats) -> Floats:
+        """[S]: about the sum over the visible facts, whatever its size."""
+        sums = np.concatenate([np.zeros(1), np.cumsum(value_F)])
+        total_S: Floats = sums[self.stop_S] - sums[self.start_S]
         return total_S
 
     def latest(self, mask_F: Mask) -> Ints:

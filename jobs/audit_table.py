@@ -64,7 +64,7 @@ def days_to_audit(
     """The published days of the range, oldest first, and the days without a partition.
 
     Undated rows of the quarantine belong to every range. Raises UserError if no day is published; only the quarantine
-    may be empty.
+    and optional tables may be empty.
     """
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
@@ -72,6 +72,8 @@ def days_to_audit(
         days = [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)]
         undated = lake[table, dataset, UNDATED].path.is_dir()
         return ([*days, UNDATED] if undated else days), []
+    if TABLES[table].optional:
+        return [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)], []
     days = published_days(lake, table, dataset, first, last)
     if not TABLES[table].daily:
         return days, []

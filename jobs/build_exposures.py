@@ -1,28 +1,32 @@
 """Raw log files to the tables `exposures` and `quarantine`, for a range of days.
 
     spark-submit jobs/build_exposures.py --dataset kuairand --raw RAW --lake lake
-        [--from DAY] [--to DAY] [--this-code] | [--up-to DAY]
+        [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows]
 
 --up-to DAY builds that day and all earlier days that are missing or stale, since the day's journeys are built from
 them; this is how late rows reach the lake. A day whose raw rows have not changed since it was built is not built again.
-Rows of a file that has been removed stay as they were published. Quarantined rows whose day cannot be read, or is
-outside the days of the usable rows, are published as the quarantine partition `undated`.
+A last day with few of its usual rows has not come yet, so its rows wait (jobs.raw.log_calendar); it is built if a range
+names it, or with --accept-few-rows. Rows of a file that has been removed stay as they were published. Quarantined rows
+whose day cannot be read, or is outside the days of the usable rows, go to the quarantine partition `undated`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from jobs.raw.accounts import log_accounts, waiting_line
 from jobs.raw.build_plan import BuildPlan, DayRequest
-from jobs.raw.files import find_raw_files, raw_paths
+from jobs.raw.files import find_raw_files
 from jobs.raw.fingerprints import fingerprints_by_file
 from jobs.raw.index import RawIndex, file_stamp, split_by_change, store_index, stored_index, with_files_added
 from jobs.raw.log import RawLog
 from jobs.raw.publish import publish_log
-from jobs.raw.rows import log_span
+from jobs.raw.rows import usable_rows_by_day
 from jobs.spark.progress import describe_job
 from jobs.spark.session import spark_session
 from jobs.spark.worker_tables import starting_workers
 from lakehouse.arguments import (
+    add_accept_few_rows,
     add_day_range,
     add_lake,
     add_this_code,
@@ -35,6 +39,7 @@ from lakehouse.arguments import (
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.staging import require_lake
+from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import EXPOSURES, QUARANTINE
@@ -49,6 +54,7 @@ def main() -> None:
     add_day_range(arguments)
     add_this_code(arguments)
     arguments.add_argument("--up-to", metavar="DAY", help="that day, and all earlier days that are stale or missing")
+    add_accept_few_rows(arguments)
     args = arguments.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
     first, last = day_range_of(args)
@@ -56,14 +62,15 @@ def main() -> None:
     if up_to and (first or last):
         raise UserError("--up-to names all days: leave out --from and --to")
     files = find_raw_files(dataset, args.raw)
-    request = DayRequest(first, last, up_to, required_code_of(args, "jobs"))
+    print_notes(files[dataset.log.view].notes)
+    request = DayRequest(first, last, up_to, required_code_of(args, "jobs"), args.accept_few_rows)
     require_lake(lake)  # before the log is read, which takes no lock
 
     index, changed = split_by_change(dataset, files, stored_index(lake, dataset))
     plan = BuildPlan(lake, dataset, index, request)
     built: list[str] = []
     if changed or plan.days_to_build():
-        with spark_session(f"exposures {dataset.name}", raw_paths(files)) as spark, starting_workers(spark):
+        with spark_session(f"exposures {dataset.name}") as spark, starting_workers(spark):
             log = RawLog(spark, dataset, files)
             plan = replace(plan, index=read_changed_files(lake, log))
             if days := plan.days_to_build():
@@ -72,6 +79,7 @@ def main() -> None:
                     if built:
                         publish_log(lake, log, plan.index, built)
     report_fresh_days(plan, built)
+    report_waiting_rows(lake, dataset)
     if up_to:
         report_other_days(plan, up_to, [day for day in built if day not in (up_to, UNDATED)])
 
@@ -88,15 +96,30 @@ def read_changed_files(lake: Lake, log: RawLog) -> RawIndex:
             describe_job(log.spark, "reading the log")
             index = with_files_added(index, stamps, fingerprints_by_file(rows).collect())
             if index.span is None:
-                log_span(rows)  # raises the error with the reason
+                usable_rows_by_day(rows)  # raises the error with the reason
             store_index(lake, dataset, index)
     return index
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
 def report_fresh_days(plan: BuildPlan, built: list[str]) -> None:
     days = plan.days()
     if fresh := len(set(days) - set(built)):
         print(f"exposures {plan.dataset.name} {days[0]}..{days[-1]}: {fresh} of {len(days)} days are fresh")
+
+
+def report_waiting_rows(lake: Lake, dataset: Dataset) -> None:
+    """Prints a line if rows of the log are in no partition of the lake yet."""
+    index = stored_index(lake, dataset)
+    if index is None:
+        return
+    accounts = log_accounts(index, lambda table, day: lake[table, dataset, day].manifest)
+    if line := waiting_line(dataset, index, accounts.waiting):
+        print(line)
 
 
 def report_other_days(plan: BuildPlan, day: str, built: list[str]) -> None:

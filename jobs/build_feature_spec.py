@@ -5,6 +5,8 @@ spark-submit jobs/build_feature_spec.py --dataset kuairand --lake lake [--from D
 A spec that was fitted on the same exposures is left alone.
 """
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
@@ -38,6 +40,7 @@ from schemas.tables import FEATURE_SPEC
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, FeatureSpec
 
 PENALTY = 0.5  # s of equation 3, the paper's constant
+MAX_ACTIONS = 100  # a larger policy would have a few exposures to learn each channel from; Open Bandit has 80
 
 
 def main() -> None:
@@ -78,17 +81,39 @@ def fit(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None
         exposures = read_exposures(spark, lake, dataset, days).where(is_training_user)
         steps = steps_with_inputs(exposures, earlier_journeys, dataset, dataset.end_of_day_ms(days[-1]))
         steps = steps.where(F.col(KIND) == EXPOSURE)
-        return fit_spec(steps, dataset, _actions(exposures, dataset), days[0], days[-1], PENALTY)
+        return fit_spec(steps, dataset, actions_of(dataset, _channels(exposures), days), days[0], days[-1], PENALTY)
 
 
-def _actions(exposures: DataFrame, dataset: Dataset) -> list[str]:
-    """The contract's channels; without any, the channels of these exposures, by name."""
-    if dataset.channels:
-        return list(dataset.channels)
+def _channels(exposures: DataFrame) -> list[str]:
     rows = exposures.select("channel").where(F.col("channel").isNotNull()).distinct().collect()
-    if len(rows) < 2:
-        raise UserError(f"{dataset.name}: {len(rows)} channel(s) among the training users; a policy needs at least 2")
     return sorted(row.channel for row in rows)
+
+
+def actions_of(dataset: Dataset, channels: Sequence[str], days: Sequence[str]) -> list[str]:
+    """The channels that a policy chooses among: as listed in the contract, else those of the training users, by name.
+
+    channels: those in the exposures of training users on these days. Raises UserError for fewer than two and for more
+    than MAX_ACTIONS.
+    """
+    names_in_log = [channel for channel in channels if not dataset.channels or channel in dataset.channels]
+    span = f"from {days[0]} to {days[-1]}"
+    if len(names_in_log) < 2:
+        in_log = (
+            f"all exposures of training users {span} are in the channel {names_in_log[0]!r}"
+            if names_in_log
+            else f"no exposure of a training user {span} has a channel"
+        )
+        raise UserError(
+            f"{dataset.name}: {in_log}, and a policy needs at least 2 channels: choose days with more channels, or "
+            "another channel in the contract"
+        )
+    actions = list(dataset.channels) or names_in_log
+    if len(actions) > MAX_ACTIONS:
+        raise UserError(
+            f"{dataset.name}: {len(actions)} channels {span}, and a policy chooses among {MAX_ACTIONS} at most: choose "
+            "a coarser channel in the contract, or list the channels to choose among in its `channels`"
+        )
+    return actions
 
 
 def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], inputs: dict[str, str]) -> None:

@@ -1,8 +1,9 @@
 """Exposures and the journeys before them to windows of n steps: the table `sequences`, for a range of days.
 
 spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--steps 20]
-    [--spec-day DAY | --spec FILE] [--this-code] | [--up-to DAY]
+    [--spec-day DAY | --spec FILE] [--with-steps] [--this-code] | [--up-to DAY]
 
+--with-steps: the tables `steps` and `item_history` of the days are built as well, in the same Spark session.
 --up-to DAY: that day, and earlier days whose published sequences are stale, as far back as outcomes may arrive late
 (Dataset.outcome_days); this is how labels mature. Sequences that are fresh are left alone.
 """
@@ -10,13 +11,14 @@ spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY]
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from jobs.history.journeys import fold
-from jobs.history.resume import inputs_up_to, journeys_before, read_exposures
+from jobs.history.day_range import chunks_of_days
+from jobs.history.resume import inputs_up_to
+from jobs.history.step_tables import update_steps
 from jobs.history.windows import cut_windows
-from jobs.spark.partitions import day_chunks, publish_days
-from jobs.spark.session import Session, spark_session
+from jobs.spark.partitions import publish_days
+from jobs.spark.session import Session, shared_session, spark_session
 from lakehouse.arguments import (
     add_day_range,
     add_lake,
@@ -31,9 +33,9 @@ from lakehouse.feature_specs import published_spec, spec_in_file
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
-from lakehouse.published_days import exposure_days
+from lakehouse.published_days import days_to_update, exposure_days
 from schemas.dataset import Dataset
-from schemas.days import checked_day, day_before, day_plus, days_between
+from schemas.days import checked_day, day_before
 from schemas.errors import UserError, exit_with_one_line
 from schemas.steps import MEMORY_STEPS
 from schemas.tables import JOURNEYS, SEQUENCES
@@ -48,6 +50,7 @@ def main() -> None:
     add_this_code(parser)
     parser.add_argument("--up-to", metavar="DAY", help="that day, and stale ones as far back as outcomes come late")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"window length n, 2 to {MEMORY_STEPS}")
+    parser.add_argument("--with-steps", action="store_true", help="build `steps` and `item_history` as well")
     spec_source = parser.add_mutually_exclusive_group()
     spec_source.add_argument("--spec", type=Path, help="a feature_spec.json; default: the lake's newest spec")
     spec_source.add_argument("--spec-day", metavar="DAY", help="the day whose published spec to use")
@@ -56,12 +59,15 @@ def main() -> None:
         raise UserError(f"--steps {args.steps}: choose 2 to {MEMORY_STEPS}, the length of the journey memory")
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     if args.up_to:
-        days = days_up_to(lake, dataset, checked_day(args.up_to))
+        days = days_to_update(lake, dataset, checked_day(args.up_to), SEQUENCES)
     else:
         days = exposure_days(lake, dataset, *day_range_of(args))
     spec = spec_in_file(args.spec) if args.spec else published_spec(lake, dataset.name, args.spec_day)
 
-    update(lake, dataset, days, spec, args.steps, code, spark_session)
+    with shared_session(spark_session, f"sequences {dataset.name}") as session:
+        if args.with_steps:
+            update_steps(lake, dataset, days, code, session)
+        update(lake, dataset, days, spec, args.steps, code, session)
 
 
 def update(
@@ -89,40 +95,18 @@ def update(
         print(f"sequences {dataset.name} {days[0]}..{days[-1]}: {fresh} of {len(days)} days are fresh and left alone")
 
 
-def days_up_to(lake: Lake, dataset: Dataset, day: str) -> list[str]:
-    """The day, and the days before it that have sequences already and may still see outcomes come in."""
-    with_exposures = set(exposure_days(lake, dataset, None, day))
-    with_sequences = {*lake.days(SEQUENCES, dataset), day}
-    first = day_plus(day, -dataset.outcome_days)
-    return [d for d in days_between(first, day) if d in with_exposures & with_sequences]
-
-
 def build(
     spark: SparkSession, lake: Lake, dataset: Dataset, days: list[str], spec: FeatureSpec, steps: int,
     inputs: Mapping[str, Mapping[str, str]], required_code: str | None,
 ) -> dict[str, Manifest]:  # fmt: skip
-    """Publish the windows of these days, oldest first, a chunk of days at a time.
-
-    The journeys before a chunk are folded from those before the previous chunk. inputs: of each day.
-    """
-
-    def exposures(first: str, last: str) -> DataFrame:
-        return read_exposures(spark, lake, dataset, exposure_days(lake, dataset, first, last))
-
-    start, published = days[0], {}
-    journeys, previous_journeys = journeys_before(spark, lake, dataset, start, required_code), None
-    for chunk in day_chunks(days):
-        if chunk[0] > start:
-            eve = day_before(chunk[0])
-            folded = fold(exposures(start, eve), journeys, dataset, eve).to_dataframe().drop("ds").persist()
-            start, journeys, previous_journeys = chunk[0], folded, journeys
-        windows = cut_windows(exposures(start, chunk[-1]), journeys, dataset, spec, steps, chunk)
+    """Publish the windows of these days, oldest first, a chunk of days at a time. inputs: of each day."""
+    published: dict[str, Manifest] = {}
+    for chunk in chunks_of_days(spark, lake, dataset, days, required_code):
+        windows = cut_windows(chunk.exposures, chunk.earlier_journeys, dataset, spec, steps, chunk.days)
         published |= publish_days(
-            spark, windows, lake, sequences(dataset, spec, steps), dataset, chunk,
+            spark, windows, lake, sequences(dataset, spec, steps), dataset, chunk.days,
             inputs=inputs.__getitem__, spec_version=spec.version,
         )  # fmt: skip
-        if previous_journeys is not None:
-            previous_journeys.unpersist()
     return published
 
 

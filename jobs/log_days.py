@@ -1,26 +1,42 @@
-"""Check a folder of raw files and print the first and the last day of its log.
+"""Check a folder of raw files and print the first and the last day of its log that have come.
 
-python -m jobs.log_days --dataset kuairand --raw RAW
+    python -m jobs.log_days --dataset kuairand --raw RAW [--accept-few-rows]
+
+A last day with few of its usual rows has not come yet (jobs.raw.log_calendar); with --accept-few-rows it counts. A note
+on standard error names the rows of days that do not count.
 """
 
+import sys
 from pathlib import Path
 
-from jobs.raw.files import find_raw_files, raw_paths
-from jobs.raw.rows import log_span, read_rows
+from jobs.raw.files import find_raw_files
+from jobs.raw.log_calendar import LogCalendar
+from jobs.raw.rows import read_rows, usable_rows_by_day
 from jobs.spark.session import spark_session
-from lakehouse.arguments import dataset_of, dataset_parser
+from lakehouse.arguments import add_accept_few_rows, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
+
+_MOST_NAMED = 5  # days in one line
 
 
 def main() -> None:
     arguments = dataset_parser(__doc__)
     arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
+    add_accept_few_rows(arguments)
     args = arguments.parse_args()
     dataset = dataset_of(args)
     files = find_raw_files(dataset, args.raw)
-    with spark_session(f"days of {dataset.name}", raw_paths(files)) as spark:
-        first_day, last_day = log_span(read_rows(spark, dataset, files))
+    with spark_session(f"days of {dataset.name}") as spark:
+        calendar = LogCalendar(usable_rows_by_day(read_rows(spark, dataset, files)), dataset.quality)
+    first_day, last_day = calendar.days(few_rows=args.accept_few_rows)
     print(first_day, last_day)
+    left_out = {day: rows for day, rows in sorted(calendar.rows.items()) if not first_day <= day <= last_day}
+    if left_out:
+        print(
+            f"note: {sum(left_out.values()):,} rows of {', '.join([*left_out][:_MOST_NAMED])} are left out: these days "
+            "have few rows, or are far from all others; see docs/operations.md",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from jobs.raw.index import stored_index
-from jobs.raw.repair_files import file_content, plan_repair_files
+from jobs.raw.repair_files import RawRows, plan_repair_files
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from lakehouse.duckdb_view import open_view
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, RawFile
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError, exit_with_one_line
+from schemas.printable import printable
 from schemas.tables import QUARANTINE
 
 _EXAMPLES = 3
@@ -36,7 +39,7 @@ class QuarantinedGroup:
     source_file: str
     reason: str
     rows: int
-    examples: tuple[str, ...]
+    examples: tuple[bytes, ...]
 
 
 def main() -> None:
@@ -52,7 +55,7 @@ def main() -> None:
     if args.out and groups:
         files = export(lake, dataset, days, args.out)
         for path, rows in files:
-            print(f"{path}: {rows:,} rows to repair")
+            print(f"{printable(str(path))}: {rows:,} rows to repair")
         if not files:
             print("no rows to export: the log already has the files to which they were exported")
 
@@ -76,8 +79,9 @@ def quarantined_groups(lake: Lake, dataset: Dataset, day: str) -> list[Quarantin
     if not partition.files():
         return []
     with open_view(partition) as connection:
+        raw, _ = _raw_and_header_sql(connection)
         groups = connection.execute(
-            f"""SELECT source_file, reason, count(*) AS n, list(raw ORDER BY raw)[:{_EXAMPLES}] FROM "partition"
+            f"""SELECT source_file, reason, count(*) AS n, list({raw} ORDER BY {raw})[:{_EXAMPLES}] FROM "partition"
                 GROUP BY source_file, reason ORDER BY n DESC, source_file, reason"""
         ).fetchall()
     return [QuarantinedGroup(day, file, reason, int(n), tuple(examples)) for file, reason, n, examples in groups]
@@ -85,9 +89,9 @@ def quarantined_groups(lake: Lake, dataset: Dataset, day: str) -> list[Quarantin
 
 def as_lines(groups: list[QuarantinedGroup]) -> Iterator[str]:
     for group in groups:
-        yield f"{group.day}  {group.rows:,} rows in {group.source_file}: {group.reason}"
+        yield f"{group.day}  {group.rows:,} rows in {printable(group.source_file)}: {printable(group.reason)}"
         for example in group.examples:
-            yield f"    {example if len(example) <= _EXAMPLE_LENGTH else f'{example[: _EXAMPLE_LENGTH - 3]}...'}"
+            yield f"    {printable(example, _EXAMPLE_LENGTH)}"
     yield f"{sum(group.rows for group in groups):,} rows in quarantine"
 
 
@@ -97,21 +101,42 @@ def export(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> list[
     Which rows are left out, and when this is a UserError and nothing is written: plan_repair_files. The lake stores a
     copy of each file.
     """
-    rows: dict[tuple[str, str], list[str]] = {}
+    rows: dict[tuple[str, str], RawRows] = {}
+    default_header = default_header_of(dataset.log)
     for day in days:
         with open_view(lake[QUARANTINE, dataset, day]) as connection:
-            texts = connection.execute('SELECT source_file, raw FROM "partition" ORDER BY source_file, raw').fetchall()
-        for source_file, text in texts:
-            rows.setdefault((source_file, day), []).append(text)
+            raw, header = _raw_and_header_sql(connection)
+            groups = connection.execute(
+                f"""SELECT source_file, {header or "NULL"} AS header, list({raw} ORDER BY {raw}) FROM "partition"
+                    GROUP BY ALL ORDER BY ALL"""
+            ).fetchall()
+        for source_file, header_of_file, raw_rows in groups:
+            earlier = rows.get((source_file, day), RawRows(b"", []))
+            own_header = (header_of_file or b"") if header else default_header
+            rows[source_file, day] = RawRows(own_header or earlier.header, [*earlier.rows, *raw_rows])
     index = stored_index(lake, dataset)
     log_files = {*index.files, *index.removed} if index else set()
     exported = lake.exported_quarantine(dataset)
     files = plan_repair_files(rows, dataset.log, log_files, exported, folder)
-    for name, texts_of_file in files.items():
+    for name, rows_of_file in files.items():
         # The lake's copy is written first: if the second file is missing, the rows are exported again.
         for path in (exported / name, folder / name):
-            write_whole(path, file_content(texts_of_file, dataset.log))
-    return [(folder / name, len(texts_of_file)) for name, texts_of_file in files.items()]
+            write_whole(path, rows_of_file.content)
+    return [(folder / name, len(rows_of_file.rows)) for name, rows_of_file in files.items()]
+
+
+def default_header_of(layout: RawFile) -> bytes:
+    """The header of rows that were quarantined before headers were stored."""
+    return (layout.separator.join(column.name for column in layout.columns) + "\n").encode()
+
+
+def _raw_and_header_sql(connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
+    """The DuckDB SQL for the bytes of a row and for its header.
+
+    Partitions of earlier versions have the text of the row, and no header: "".
+    """
+    types = {name: dtype for name, dtype, *_ in connection.execute('DESCRIBE "partition"').fetchall()}
+    return ("raw" if types["raw"] == "BLOB" else "encode(raw)"), ("header" if "header" in types else "")
 
 
 if __name__ == "__main__":

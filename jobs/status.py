@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from jobs.raw.accounts import log_accounts, waiting_line
 from jobs.raw.files import find_raw_files
 from jobs.raw.index import RawIndex, split_by_change, stored_index
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
@@ -25,7 +26,8 @@ from lakehouse.manifest import Manifest
 from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between
-from schemas.errors import UserError, exit_with_one_line
+from schemas.errors import NothingToDoYet, UserError, exit_with_one_line
+from schemas.printable import printable
 from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
 from schemas.tables.channel_policies import RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES, TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW, RegisteredTable
@@ -74,7 +76,7 @@ def main() -> None:
     first, last = day_range_of(args)
     listed = [day for day in days if (first or day) <= day <= (last or day)]
     print("\n".join([*grid_lines(grid, listed), "", *advice(complete, dataset), *code_lines(manifests)]))
-    for line in raw_lines(dataset, lake, index, args.raw):
+    for line in raw_lines(dataset, lake, index, days, args.raw):
         print(line)
 
 
@@ -86,7 +88,7 @@ def yesterday(dataset: Dataset) -> str:
 def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_complete: str) -> list[str]:
     """The days that the lake has, and all later ones up to last_complete that the log has reached.
 
-    Rows from the future, as of a wrong clock, make no days (RawIndex.has_reached). Without an index, every day between
+    Rows from the future, as of a wrong clock, make no days (LogCalendar). Without an index, every day between
     two days of the lake counts as well.
     """
     published = {day for table in DAILY for day in lake.days(table.name, dataset)}
@@ -94,7 +96,7 @@ def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_comp
     known = [*published, *(span or ())]
     first, last = min(published or known, default=""), min(max(known, default=""), last_complete)
     expected = days_between(first, last) if first and first <= last else []
-    arrived = {day for day in expected if day not in published and (index is None or index.has_reached(day))}
+    arrived = {day for day in expected if day not in published and (index is None or index.calendar.has_come(day))}
     return sorted(published | arrived)
 
 
@@ -299,16 +301,28 @@ def code_lines(manifests: Manifests) -> list[str]:
     ]
 
 
-def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, raw: Path | None) -> list[str]:
-    """Whether most raw rows belong to no day, and which files have changed since a run last read them."""
+def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, days: list[str], raw: Path | None) -> list[str]:
+    """Whether most raw rows belong to no day, which rows of other days wait, and which files have changed.
+
+    days: the listed days.
+    """
     lines = []
     undated = lake[QUARANTINE, dataset, UNDATED].manifest
     if undated and lake.failed_audit(undated):
         lines.append("failed: quarantine undated: most raw rows belong to no day; no job builds on such a log")
+    if index is not None:
+        accounts = log_accounts(index, lambda table, day: lake[table, dataset, day].manifest)
+        not_listed = {day: rows for day, rows in accounts.waiting.items() if day not in (*days, UNDATED)}
+        if line := waiting_line(dataset, index, not_listed):
+            lines.append(line)
     if raw is not None:
-        _, changed = split_by_change(dataset, find_raw_files(dataset, raw), index)
+        try:
+            files = find_raw_files(dataset, raw)
+        except NothingToDoYet as reason:
+            return [*lines, str(reason)]
+        _, changed = split_by_change(dataset, files, index)
         if changed:
-            names = ", ".join(path.name for path in changed[:_MOST_NAMED]) + (
+            names = ", ".join(printable(path.name) for path in changed[:_MOST_NAMED]) + (
                 ", ..." if len(changed) > _MOST_NAMED else ""
             )
             lines.append(f"the raw log has changed since it was last read ({names}): the next run finds out which days")

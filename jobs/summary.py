@@ -42,14 +42,20 @@ def main() -> None:
 def row_lines(lake: Lake, dataset: Dataset, days: list[str]) -> list[str]:
     """The raw rows of these days: exposures, duplicates and quarantined rows; the users of the last day."""
     manifests = [manifest for day in days if (manifest := lake[EXPOSURES, dataset, day].manifest)]
-    counts = {key: sum(m.counts.get(key, 0) for m in manifests) for key in ("rows_in", "duplicates", "quarantined")}
+    counts = {
+        key: sum(m.counts.get(key, 0) for m in manifests)
+        for key in ("rows_in", "duplicates", "outcomes", "quarantined")
+    }
     undated = lake[QUARANTINE, dataset, UNDATED].manifest
     undated_rows = undated.rows if undated else 0
+    undated_counts = {key: undated.counts.get(key, 0) if undated else 0 for key in ("duplicates", "outcomes")}
+    counts = {key: count + undated_counts.get(key, 0) for key, count in counts.items()}
     journeys = lake[JOURNEYS, dataset, days[-1]].manifest
     rows = {
-        "raw rows": counts["rows_in"] + undated_rows,
+        "raw rows": counts["rows_in"] + undated_rows + sum(undated_counts.values()),
         "exposures": sum(m.rows for m in manifests),
         "duplicates": counts["duplicates"],
+        **({"outcomes": counts["outcomes"]} if counts["outcomes"] else {}),
         "quarantined": counts["quarantined"] + undated_rows,
     }
     if journeys:

@@ -9,6 +9,7 @@ _SCALARS = {
     "float": "FLOAT",
     "double": "DOUBLE",
     "string": "VARCHAR",
+    "binary": "BLOB",
 }
 _TOKEN = re.compile(r"\s*(?:`([^`]+)`|(\w+)|([<>:,]))\s*")
 

@@ -2,7 +2,7 @@
 
 from lakehouse.lake import Lake, dataset_name
 from schemas.dataset import Dataset
-from schemas.days import days_between
+from schemas.days import day_plus, days_between
 from schemas.errors import UserError
 from schemas.tables import EXPOSURES
 
@@ -31,6 +31,14 @@ def published_days(lake: Lake, table: str, dataset: Dataset | str, first: str | 
         hint = f"there are {published[0]} to {published[-1]}" if published else "run the day first (make run)"
         raise UserError(f"no {table} for {dataset_name(dataset)} {span} in {lake.root}: {hint}")
     return days
+
+
+def days_to_update(lake: Lake, dataset: Dataset, day: str, table: str) -> list[str]:
+    """The day, and the days before it that have the table already and may still see outcomes come in."""
+    with_exposures = set(exposure_days(lake, dataset, None, day))
+    with_table = {*lake.days(table, dataset), day}
+    first = day_plus(day, -dataset.outcome_days)
+    return [d for d in days_between(first, day) if d in with_exposures & with_table]
 
 
 def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:

@@ -11,6 +11,7 @@ from lakehouse.manifest import Manifest
 from lakehouse.staging import staging_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
+from schemas.tables import item_history
 
 ROWS_PER_GROUP = 100_000  # rows in a row group of the Parquet files of large tables
 
@@ -21,11 +22,14 @@ ARROW_TYPES = {
     "string": pa.string(),
     "boolean": pa.bool_(),
     "map<string, double>": pa.map_(pa.string(), pa.float64()),
+    item_history.PENDING_TYPE: pa.list_(
+        pa.struct([("known_on", pa.string()), ("gain", pa.string()), ("count", pa.int64())])
+    ),
 }
 
 
 def arrow_schema(table: Table) -> pa.Schema:
-    """The columns of a contract that has only flat types and maps of numbers."""
+    """The columns of a contract that has only flat types, maps of numbers and pending gains."""
     return pa.schema([pa.field(c.name, ARROW_TYPES[c.dtype], nullable=c.nullable) for c in table.columns])
 
 

@@ -12,7 +12,7 @@ it.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,12 @@ from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.basis import drawn_labels
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.candidate_labels import (
+    boosting_on_candidates,
+    candidates_of,
+    predict_candidates,
+    session_figures,
+)
 from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
 from mtorl_model.evaluation.metrics import (
     TOP_SHARES,
@@ -42,12 +48,12 @@ from mtorl_model.evaluation.off_policy import not_identified, policy_report
 from mtorl_model.evaluation.text import as_text
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.recommendation import possible_bases, recommended_channel
-from mtorl_model.methods.method import Method, Prediction, Run
+from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Prediction, Run
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TEST, TRAIN, VALIDATION
-from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES
+from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES, STEPS
 
 PROTOCOL = "unseen-users"
 _MODEL, _BOOSTING = "model", "gradient_boosting"
@@ -62,7 +68,9 @@ def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) 
     """
     users = UserBootstrap(labels.user_N)
     baseline = boosting.predict_features(labels.feature_NF) if boosting else None
-    channel = _channel(labels, model, baseline, users)
+    known_N = labels.action_N >= 0
+    known, known_baseline = labels.take(known_N), baseline.take(known_N) if baseline else None
+    channel = _channel(known, model, known_baseline, UserBootstrap(known.user_N)) if known_N.any() else {}
     reward = _reward(labels, model, baseline, users)
     reward_baselines = {
         gain: {name: m for name, m in measured.items() if name != _MODEL} for gain, measured in reward.items()
@@ -90,7 +98,7 @@ def measure(labels: LabelPredictions, model: Method, boosting: Boosting | None) 
         metrics["channel"] = {
             **as_json(model_figures),
             "f1_macro_copy_previous": float(channel["copy_previous"]["f1_macro"][0]),
-            "predictable": _is_predictable(labels, model),
+            "predictable": _is_predictable(known, model),
         }
         metrics["baselines"]["channel"] = {name: as_json(figures) for name, figures in channel.items()}
         metrics["model_minus_baseline"]["channel"] = {
@@ -109,6 +117,7 @@ def _channel(
 ) -> dict[str, Figures]:
     """The figures of the model and of each baseline, by name; empty if the model predicts no policy.
 
+    labels, baseline: of channels that the feature spec knows.
     Boosting's probabilities are adjusted like those of the model; otherwise the adjustment alone would be a difference.
     """
     policy_NA = labels.prediction.policy_XA
@@ -180,10 +189,38 @@ def evaluate_champion(
     lake, which contain all its users. Raises UserError if no user remains, or if windows were cut with a feature spec
     other than that of the champion.
     """
-    lake, dataset = registry.lake, registry.dataset
     version, model = registry.load_champion()
-    source = other_lake or lake
-    days = [d for d in source.days(SEQUENCES, dataset) if (first_day or d) <= d <= (last_day or d)]
+    selection = _Selection(other_lake, split, first_day, last_day)
+    return {
+        "protocol": PROTOCOL,
+        "dataset": registry.dataset.name,
+        "model_version": version,
+        **_EVALUATIONS[model.reads](registry, version, model, selection),
+    }
+
+
+class _Selection(NamedTuple):
+    """The users and days to evaluate on; see evaluate_champion."""
+
+    other_lake: Lake | None
+    split: str | None
+    first_day: str | None
+    last_day: str | None
+
+    def days(self, lake: Lake, dataset: Dataset, table: str) -> list[str]:
+        """The published days of the table in the lake that is evaluated on."""
+        first_day, last_day = self.first_day, self.last_day
+        return [d for d in lake.days(table, dataset) if (first_day or d) <= d <= (last_day or d)]
+
+    @property
+    def period(self) -> str:
+        return f"{self.first_day or 'all'} to {self.last_day or 'all'}"
+
+
+def _evaluate_windows(registry: Registry, version: str, model: Method, selection: _Selection) -> dict[str, Any]:
+    lake, dataset, split = registry.lake, registry.dataset, selection.split
+    source = selection.other_lake or lake
+    days = selection.days(source, dataset, SEQUENCES)
     for day in days:
         cut_with = source[SEQUENCES, dataset, day].require().spec_version
         if cut_with != model.spec.version:
@@ -195,7 +232,7 @@ def evaluate_champion(
     users, left_out = _users(partitions, split, lake, dataset)
     if len(users) == len(left_out):
         raise UserError(
-            f"no user to evaluate {version} on in {source.root}, days {first_day or 'all'} to {last_day or 'all'}: "
+            f"no user to evaluate {version} on in {source.root}, days {selection.period}: "
             f"of {len(users)} users found, {len(left_out)} were trained on; give a log of other users"
         )
     encoder = model.encoder(dataset)
@@ -210,14 +247,42 @@ def evaluate_champion(
         boosting = None
         notes.append(f"no gradient boosting to compare with: {reason}")
     return {
-        "protocol": PROTOCOL,
-        "dataset": dataset.name,
-        "model_version": version,
         **measure(labels, model, boosting),
         "users_left_out": len(left_out),
         "policy": _policy(labels, source, model, days, registry.basis_of(version).basis),
         "notes": notes,
     }
+
+
+def _evaluate_candidates(registry: Registry, version: str, model: Method, selection: _Selection) -> dict[str, Any]:
+    """As for windows; each gain also has s_logloss, the mean over sessions of their mean log loss.
+
+    Raises UserError with another lake, because its item history counts other users.
+    """
+    lake, dataset = registry.lake, registry.dataset
+    if selection.other_lake is not None or selection.split is None:
+        raise UserError(
+            f"{version} reads the history of all users with an item, which another lake does not have: "
+            "evaluate it on held-out users of the same lake (--split test)"
+        )
+    days = selection.days(lake, dataset, STEPS)
+    store = candidates_of(lake, dataset, model, days)
+    test = store.split_rows(selection.split)
+    if not len(test):
+        raise UserError(f"no user to evaluate {version} on in {lake.root}, days {selection.period}: add days")
+    labels = predict_candidates(model, test, with_features=True)
+    metrics = measure(labels, model, boosting_on_candidates(model, store))
+    users = UserBootstrap(labels.user_N)
+    for k, gain in enumerate(model.spec.gains):
+        by_session = as_json(session_figures(labels, test, k, users))
+        metrics["reward"][gain]["s_logloss"] = by_session["s_logloss"]
+        metrics["reward"][gain]["intervals"] |= by_session["intervals"]
+    notes = [*dataset.notes, f"labels are the tasks {', '.join(test.task_names)}; sessions: {dataset.sessions.reason}"]
+    policy = not_identified(f"the method {model.name} predicts no channel policy")
+    return {**metrics, "users_left_out": 0, "policy": policy, "notes": notes}
+
+
+_EVALUATIONS = {WINDOWS: _evaluate_windows, CANDIDATES: _evaluate_candidates}
 
 
 def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Dataset) -> tuple[pa.Array, pa.Array]:

@@ -1,11 +1,18 @@
 """Score all users of a day: the channel policy and the reward rank of each, from their journeys.
 
 python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl] [--basis gate] [--exploration 0]
+    [--embeddings off]
+
+Settings that are not given have their standing values: MTORL_BASIS_<DATASET>, MTORL_EXPLORATION_<DATASET> and
+MTORL_EMBEDDINGS_<DATASET>. A method on candidates publishes `task_predictions` in place of policies and ranks
+(inference/task_scoring.py).
 """
 
+import argparse
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +40,11 @@ from mtorl_model.inference.prediction_cache import (
     replace_cache,
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
+from mtorl_model.inference.task_scoring import publish_task_predictions
+from mtorl_model.inference.user_embeddings import publish_embeddings
+from mtorl_model.methods import METHODS
 from mtorl_model.methods.common.recommendation import possible_bases
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
 from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
@@ -43,6 +53,8 @@ from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS, channel_allocation, channel_policies, user_reward_ranks
 from schemas.tables.channel_policies import INITIAL, RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES
+
+_ON, _OFF = _SWITCH = ("on", "off")
 
 
 def score_day(
@@ -162,29 +174,63 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How users are scored. embeddings: whether `user_embeddings` is published, too."""
+
+    basis: str
+    exploration: float
+    embeddings: bool
+
+
+def settings_of(args: argparse.Namespace, dataset: Dataset) -> Settings:
+    """The given settings, and the standing ones in place of those that are not given.
+
+    Raises UserError if a standing value is none of the possible ones; the message names its environment variable.
+    """
+    return Settings(
+        args.basis or _standing(dataset, "BASIS", BY_GATE, (BY_GATE, *BASES)),
+        _standing_share(dataset) if args.exploration is None else args.exploration,
+        (args.embeddings or _standing(dataset, "EMBEDDINGS", _OFF, _SWITCH)) == _ON,
+    )
+
+
+def _standing(dataset: Dataset, name: str, default: str, possible: Sequence[str]) -> str:
+    variable = f"MTORL_{name}_{dataset.name.upper()}"
+    value = os.environ.get(variable) or default
+    if value not in possible:
+        raise UserError(f"{variable} is '{value}': set it to one of {', '.join(possible)}")
+    return value
+
+
+def _standing_share(dataset: Dataset) -> float:
+    variable = f"MTORL_EXPLORATION_{dataset.name.upper()}"
+    value = os.environ.get(variable) or "0"
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"{variable} is '{value}': set it to a share from 0 to 1") from None
+
+
 def main() -> None:
     parser = day_parser(__doc__)
     add_method(parser)
     parser.add_argument(
-        "--basis", choices=(BY_GATE, *BASES),
-        help="of the recommended channels; gate: decided on validation users; default: MTORL_BASIS_<DATASET> or gate",
+        "--basis", choices=(BY_GATE, *BASES), help="of the recommended channels; gate: decided on validation users"
     )  # fmt: skip
-    parser.add_argument("--exploration", type=float, metavar="SHARE",
-                        help="share of the users whose channel is drawn at random; default: "
-                             "MTORL_EXPLORATION_<DATASET> or 0")  # fmt: skip
-    args = parser.parse_args()
-    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
-    registry = Registry(lake, dataset, args.method)
-    standing_basis, standing_share = (
-        os.environ.get(f"MTORL_{name}_{dataset.name.upper()}") for name in ("BASIS", "EXPLORATION")
+    parser.add_argument(
+        "--exploration", type=float, metavar="SHARE", help="share of the users whose channel is drawn at random"
     )
-    basis = args.basis or standing_basis or BY_GATE
-    try:
-        exploration = float(standing_share or 0) if args.exploration is None else args.exploration
-    except ValueError:
-        variable = f"MTORL_EXPLORATION_{dataset.name.upper()}"
-        raise UserError(f"{variable} is '{standing_share}': set it to a share from 0 to 1") from None
-    policies, *ranks_and_level = score_day(registry, day, basis=basis, exploration=exploration)
+    parser.add_argument("--embeddings", choices=_SWITCH, help="publish user_embeddings, too")
+    args = parser.parse_args()
+    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
+    _SCORING[METHODS[args.method].reads](registry, checked_day(args.day), args)
+
+
+def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> None:
+    lake, dataset = registry.lake, registry.dataset
+    chosen = settings_of(args, dataset)
+    policies, *ranks_and_level = score_day(registry, day, basis=chosen.basis, exploration=chosen.exploration)
     print(
         f"{policies.rows} users scored by {policies.inputs['model']}, {policies.counts[INITIAL]} with a short journey"
     )
@@ -192,8 +238,29 @@ def main() -> None:
     champion = registry.champion()
     if champion.name == policies.inputs["model"] and champion.day > day:
         print(f"note: {champion.name} was trained through {champion.day}: these policies are not a forecast for {day}")
-    for manifest in (policies, *ranks_and_level):
+    published = [policies, *ranks_and_level]
+    if chosen.embeddings:
+        version = policies.inputs["model"]
+        published.append(
+            publish_embeddings(lake, dataset, day, version, lambda: registry.load(registry.named_version(version)))
+        )
+    for manifest in published:
         print(lake[manifest.table, dataset, day].path)
+
+
+def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
+    """Publish the table of a method on candidates; policies and ranks of other methods do not change."""
+    if args.basis or args.embeddings or args.exploration is not None:
+        raise UserError(
+            f"--method {registry.method} predicts no channel: leave out --basis, --exploration and --embeddings"
+        )
+    version, model = registry.load_champion()
+    manifest = publish_task_predictions(registry.lake, registry.dataset, day, version, model)
+    print(f"{manifest.rows} users scored by {manifest.inputs['model']}")
+    print(registry.lake[manifest.table, registry.dataset, day].path)
+
+
+_SCORING = {WINDOWS: _score_windows, CANDIDATES: _score_candidates}
 
 
 if __name__ == "__main__":

@@ -27,19 +27,17 @@ from lakehouse.staging import require_lake, staging_folder
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.registry import UNDECIDED, Registry, Version
+from mtorl_model.champion.training_inputs import TrainingInputs, open_training
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.device import choose_device
-from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.window_store import WindowStore, open_windows
 from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users
 from mtorl_model.methods import METHODS
-from mtorl_model.methods.method import Method, MethodConfig, Run, choose_preset
+from mtorl_model.methods.method import WINDOWS, Method, MethodConfig, Run, choose_preset
 from mtorl_model.methods.model_folder import save_model
 from mtorl_model.training import data_parallel
+from schemas.basis import CONSTANT, BasisDecision
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
-from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import SEQUENCES
 
 # The settings of methods that have a flag.
@@ -67,19 +65,12 @@ def train_champion(
     """
     require_lake(lake)  # fail now, not after hours of training
     spec = published_spec(lake, dataset.name, spec_day)
-    encoder = Encoder(spec, dataset, config.reward_inputs)
-    cutoff = None
-    days = [d for d in lake.days(SEQUENCES, dataset) if first_day <= d <= last_day]
-    trained_on = lake.fingerprints(SEQUENCES, dataset, days)
-    if labels_known_by:
-        cutoff = cutoff_at_end_of(labels_known_by, lake, dataset, days, FeedbackConfig())
-    train, valid = data_parallel.first_alone(
-        lambda: [open_windows(lake, encoder, first_day, last_day, split, cutoff) for split in (TRAIN, VALIDATION)]
-    )
-    params = _identity(method, config, spec.version, train, valid)
+    inputs = open_training(method.reads, lake, dataset, config, spec, first_day, last_day, labels_known_by)
+    trained_on = inputs.trained_on
+    params = _identity(method, config, spec.version, inputs)
     identity = json.dumps(params, sort_keys=True)
     if not data_parallel.all_same(identity):
-        raise Busy(f"another run has just published sequences of {dataset.name}: run again")
+        raise Busy(f"another run has just published days of {dataset.name}: run again")
     checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
     registry = Registry(lake, dataset, method.name)
     # If the version is registered already, for example by a run that was killed later, only the last steps remain.
@@ -88,19 +79,21 @@ def train_champion(
             return []
         if version.basis == UNDECIDED:  # the earlier run was killed before the decision
             model = registry.load(version)
-            registry.set_basis(version, basis_on_validation_users(lake, dataset, model, days, cutoff))
+            registry.set_basis(version, _basis(lake, dataset, model, first_day, last_day, labels_known_by))
         line = _make_registered_champion(registry, version, spec.version, trained_on)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return [line]
 
     run = Run(checkpoints, identity)
-    model = method(config, spec, fit_initial_policy(train, spec)).fit(train, valid, run)
+    model = method(config, spec, inputs.initial_policy)
+    model.encoding = inputs.encoding
+    model.fit(inputs.train, inputs.valid, run)
     if not data_parallel.is_first():
         return []
     with staging_folder(lake) as folder:
         save_model(folder, model)
         params |= {"first_day": first_day, "last_day": last_day}
-        basis = basis_on_validation_users(lake, dataset, model, days, cutoff)
+        basis = _basis(lake, dataset, model, first_day, last_day, labels_known_by)
         with registry.lock():
             version = registry.register(folder, params, run.curves, identity=identity, day=last_day)
             registry.set_basis(version, basis)
@@ -110,7 +103,7 @@ def train_champion(
     shutil.rmtree(checkpoints, ignore_errors=True)
     return [
         f"{version.name} is the champion of {dataset.name}: {model.summary()}, days {first_day} to {last_day}",
-        f"trained on {len(train):,} windows, validated on {len(valid):,} of other users",
+        f"trained on {len(inputs.train):,} {method.reads}, validated on {len(inputs.valid):,} of other users",
         *run.lines,
         basis_line(basis),
     ]
@@ -131,9 +124,18 @@ def _make_registered_champion(
     return line
 
 
-def _identity(
-    method: type[Method], config: MethodConfig, spec_version: str, train: WindowStore, valid: WindowStore
-) -> dict[str, Any]:
+def _basis(
+    lake: Lake, dataset: Dataset, model: Method, first_day: str, last_day: str, labels_known_by: str | None
+) -> BasisDecision:
+    """The basis of the recommended channels, decided on the validation users of the days of training."""
+    if model.reads != WINDOWS:
+        return BasisDecision(CONSTANT, f"{model.name} predicts no channel")
+    days = [d for d in lake.days(SEQUENCES, dataset) if first_day <= d <= last_day]
+    cutoff = cutoff_at_end_of(labels_known_by, lake, dataset, days, FeedbackConfig()) if labels_known_by else None
+    return basis_on_validation_users(lake, dataset, model, days, cutoff)
+
+
+def _identity(method: type[Method], config: MethodConfig, spec_version: str, inputs: TrainingInputs) -> dict[str, Any]:
     """Everything that the weights depend on."""
     return {
         "method": method.name,
@@ -141,8 +143,8 @@ def _identity(
         # A GPU draws other random numbers than a CPU and rounds differently.
         "device": choose_device(config.settings().get("device", "cpu")).type,
         "spec": spec_version,
-        "train": train.key,
-        "validation": valid.key,
+        "train": inputs.keys[0],
+        "validation": inputs.keys[1],
         "code": code_version("mtorl_model"),
     }
 

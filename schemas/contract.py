@@ -8,14 +8,21 @@ from typing import Any, TypeAlias
 SparkSql: TypeAlias = str
 DuckDbSql: TypeAlias = str
 
+# In the draft of a contract: an expression or a time zone that only a person can name. See Known.UNANSWERED.
+UNANSWERED = "UNANSWERED"
+
 
 class Known(Enum):
     """When the value of an exposure's column becomes known, relative to the time of that exposure."""
 
     BEFORE = "before"  # may be an input of the same step
+    # Known once the candidate is chosen, before its outcome: may enter a prediction about that candidate, never the
+    # choice of a channel. For the choice it is an input of steps with a greater time stamp, as AFTER.
+    WITH = "with"
     AFTER = "after"  # known as soon as the exposure has happened: an input only of steps with a greater time stamp
     AT = "at"  # known at the time given by another column, `Column.known_at`
     NEVER = "never"  # never an input: depends on the future, or is only a label
+    UNANSWERED = "unanswered"  # in a draft: a person has to choose one of the others before the contract can be used
 
 
 class Role(Enum):

@@ -4,6 +4,9 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+
+from schemas.printable import PrintableStream, printable_lines
 
 
 class UserError(Exception):
@@ -43,12 +46,14 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
     """Run an entry point; a UserError or an OSError becomes one line on stderr.
 
     The exit status is 2 if the user has to solve the problem, 1 if a later attempt may succeed, 3 if there is nothing
-    to do, and 4 if there is nothing to do yet. With MTORL_DEBUG=1 the traceback is shown.
+    to do, and 4 if there is nothing to do yet. With MTORL_DEBUG=1 the traceback is shown. Printed text
+    contains no control characters.
     """
     try:
-        main()
+        with redirect_stdout(PrintableStream(sys.stdout)):
+            main()
     except NothingToDo as reason:
-        print(f"nothing to do: {reason}")
+        print(f"nothing to do: {printable_lines(str(reason))}")
         sys.exit(EXIT_NOT_YET if isinstance(reason, NothingToDoYet) else EXIT_NOTHING_TO_DO)
     except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
@@ -59,5 +64,5 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
             message = f"{error.filename or 'the disk'}: {error.strerror or message}"
             if error.errno not in _USER_MUST_SOLVE:
                 status = EXIT_TRY_AGAIN
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable_lines(message)}", file=sys.stderr)
         sys.exit(status)

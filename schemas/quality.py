@@ -46,6 +46,7 @@ class Quality:
     excused: days that are known to be unusual, each with the reason. A critical difference from the trailing days is
     only a warning on these days.
     not_compared: columns that differ between any two days, each with the reason. Drift leaves them out.
+    longest_gap_days: more days than this without a row end the log; rows beyond such a gap wait.
     """
 
     rows: tuple[RowRule, ...] = ()
@@ -53,10 +54,17 @@ class Quality:
     excused: Mapping[str, str] = field(default_factory=dict)
     not_compared: Mapping[str, str] = field(default_factory=dict)
 
+    # A monthly campaign leaves up to 30 days empty. A wrong stamp is nearly always years away: a wrong epoch or unit.
+    longest_gap_days: int = 31
+
     # The exposures of a single day. The gain rate is the mean of the dataset's first gain.
     min_gain_rate: float = 0.001
     max_gain_rate: Limit = Limit(0.95, "a day without or full of gains points at a broken feed")
     unknown_channels: Limit = Limit(0.1, "an exposure of unknown channel is never a label")
+    one_user: Limit = Limit(
+        0.5, "an id that stands for many users, or a robot, would dominate what the model learns", Severity.CRITICAL
+    )
+    min_users: int = 20  # with fewer users, their shares of the rows are not judged
     mostly_refused: Limit = Limit(0.5, "the remaining rows of a changed feed are not representative", Severity.CRITICAL)
 
     # A day compared with its trailing days: the latest `trailing_days` days that have rows.
@@ -79,6 +87,10 @@ class Quality:
     # The tables of a day compared with each other.
     min_split_users: int = 30  # with fewer users, the shares of the splits are not compared
     split_shares: Limit = Limit(0.02, "shares unlike 80 / 10 / 10 mean that some users never reached their split")
+    new_channels: Limit = Limit(
+        0.05,
+        "the model cannot choose these channels: a full training is due (mtorl_history_*)",
+    )
     calibration: Limit = Limit(1.5, "predictions far from what happens buy the wrong exposures")
     mean_prediction: Limit = Limit(3.0, "rewards of ranks that are far from the observed ones come from other data")
 

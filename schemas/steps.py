@@ -3,14 +3,14 @@
 The candidate inputs of step t follow from the dataset contract alone:
 
 - a column known `before` its exposure is an input without change (`hour`);
-- a column known `after` its exposure is replaced by the value at the user's latest exposure with a smaller time stamp
-  (`last_campaign`);
+- a column known `with` or `after` its exposure is replaced by the value at the user's latest exposure with a smaller
+  time stamp (`last_campaign`): the channel is chosen before the candidate is known;
 - counts over the whole history known before the step: `seen_exposures`, `seen_<gain>`, and the same by channel;
 - counts and cost of the facts that became known between the previous step and this one, a_{t-1} and r_{t-1} of the
   paper (equation 4): `new_exposures`, `new_<gain>`, `new_cost`, and the counts by channel. Without equal time stamps
   and late conversions these facts are exactly the previous exposure. Exposures with equal time stamps do not see each
   other, and the step after them sees all of them;
-- running figures over the same history: `mean_<number>` for each number known `after` and for the cost, and
+- running figures over the same history: `mean_<number>` for each number known `with` or `after` and for the cost, and
   `switches_<category>`, how often a category or the channel differed from the exposure before it. A single value of an
   ad carries little information, but a change of the ad or a lasting high cost carries much;
 - gaps: `gap_s` since the previous step, `since_<gain>_s` since the last known gain.
@@ -49,11 +49,14 @@ def switches_column(name: str) -> str:
 
 
 def known_after_columns(dataset: Dataset) -> tuple[Column, ...]:
-    """The columns of an exposure that are known after it: channel, cost, and the dataset's `after` columns."""
+    """The columns whose values are inputs of later steps only.
+
+    Channel, cost, and the dataset's columns known with the candidate or after the exposure, in the contract's order.
+    """
     return (
         Column("channel", "string", "channel", Known.AFTER, nullable=True, role=Role.CATEGORICAL),
         Column("cost", "double", "cost", Known.AFTER, role=Role.NUMERIC),
-        *dataset.features(Known.AFTER),
+        *dataset.features(Known.WITH, Known.AFTER),
     )
 
 
@@ -135,6 +138,29 @@ def profile_inputs(dataset: Dataset) -> tuple[Column, ...]:
     return dataset.features(Known.BEFORE, static=True)
 
 
+def session_inputs(dataset: Dataset) -> tuple[Column, ...]:
+    """The session of an exposure and its history, for methods on candidates; not among the inputs of a channel choice.
+
+    position is the rank in the session by (exposed_at_ms, exposure_id). The counts use earlier time stamps only.
+    """
+    return (
+        Column("session_id", "bigint", "exposure_id of the first exposure of the session"),
+        Column("position", "int", "place in the session, from 0"),
+        Column("session_age_s", "double", "seconds since the first exposure of the session", role=Role.NUMERIC),
+        Column("session_exposures", "int", "exposures of the session so far", role=Role.NUMERIC),
+        *(
+            Column(f"session_{g}", "int", f"{g} that became known since the session began", role=Role.NUMERIC)
+            for g in dataset.gain_names
+        ),
+    )
+
+
+def session_type(dataset: Dataset) -> str:
+    """The type of a user's latest session in `journeys`: its exposures, and the counts that its first one has seen."""
+    counts = "".join(f", `seen_{name}`: int" for name in ("exposures", *dataset.gain_names))
+    return f"struct<session_id: bigint, exposures: int, began_at_ms: bigint{counts}, column_value: string>"
+
+
 def channel_counts_type(dataset: Dataset) -> str:
     """The type of counts by channel: only channels with a count, ordered by name."""
     gains = "".join(f", `{g}`: int" for g in dataset.gain_names)
@@ -151,6 +177,12 @@ def input_columns(dataset: Dataset) -> tuple[Column, ...]:
         # The model reads only the exposures of this column; a journey has all of its counts.
         Column("new_by_channel", by_channel, "the new_ counts, by channel"),
     )
+
+
+def derived_inputs(dataset: Dataset) -> tuple[Column, ...]:
+    """The inputs of a step that `exposures` does not have itself."""
+    context = {c.name for c in dataset.features(Known.BEFORE)}
+    return tuple(c for c in input_columns(dataset) if c.name not in context)
 
 
 def step_type(dataset: Dataset) -> str:

@@ -1,6 +1,7 @@
 """The true value of the published policy where the channel has no, a medium and a strong effect that is personal.
 
-python -m simulation.channel_effects [--users 3000] [--seeds 3] [--out effects.json]
+python -m simulation.channel_effects [--users 3000] [--seeds 3] [--effects none medium strong]
+    [--out effects.json]
 
 In the generator's world of display ads, users live through a past in which channels are drawn at random with known
 propensities. A model of one small network and trees learns from the log of these users; its basis is decided on other
@@ -101,10 +102,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=3000, help="to learn from, and as many to recommend to")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--effects", nargs="+", choices=list(CHANNEL_EFFECTS), default=list(CHANNEL_EFFECTS),
+                        metavar="EFFECT", help=f"of {', '.join(CHANNEL_EFFECTS)}; default: all")  # fmt: skip
     parser.add_argument("--out", type=Path, help="a JSON file for all figures")
     args = parser.parse_args()
     results = []
-    for effect in CHANNEL_EFFECTS:
+    for effect in args.effects:
         for seed in range(args.seeds):
             results.append(policy_value(effect, args.users, seed))
             print(as_row(results[-1]), flush=True)

@@ -7,6 +7,7 @@ Shapes: U users, N of them, A actions (channels), X dimensions of a user's inter
 
 import numpy as np
 
+from features.logistic import sigmoid
 from mtorl_model.budget.environment import Moment
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.strategy import Choice, choose_pairs
@@ -52,9 +53,9 @@ class Informed:
         click_UA, conversion_UA = np.zeros_like(affinity_UA), np.zeros_like(affinity_UA)
         for node, weight in zip(self._NODES, self._WEIGHTS / self._WEIGHTS.sum(), strict=True):
             node_affinity_UA = affinity_UA + node * spread_UA
-            node_click_UA = _sigmoid(world.click_bias_C + node_affinity_UA - world.fatigue_weight * self._fatigue_UA)
+            node_click_UA = sigmoid(world.click_bias_C + node_affinity_UA - world.fatigue_weight * self._fatigue_UA)
             click_UA += weight * node_click_UA
-            conversion_given_click_UA = _sigmoid(world.conversion_bias_C + world.conversion_slope * node_affinity_UA)
+            conversion_given_click_UA = sigmoid(world.conversion_bias_C + world.conversion_slope * node_affinity_UA)
             conversion_UA += weight * node_click_UA * conversion_given_click_UA
         reward_UA = (WEIGHTS[0] * click_UA + WEIGHTS[1] * conversion_UA) / WEIGHTS.sum()
         return reward_UA, cost_nano(self._simulator.cost_C * (1 + world.click_surcharge * click_UA))
@@ -78,14 +79,10 @@ class Informed:
         fatigue_N = self._world.fatigue_weight * self._fatigue_UA[user_N, channel_N]
         affinity_N = (self._mean_UX[user_N] * observation_NX).sum(axis=1)
         logit_N = self._world.click_bias_C[channel_N] + affinity_N - fatigue_N
-        probability_N = _sigmoid(logit_N)
+        probability_N = sigmoid(logit_N)
         variance_N = probability_N * (1 - probability_N)
         direction_NX = np.einsum("nxy,ny->nx", cov_NXX, observation_NX)
         gain_NX = direction_NX / (1 + variance_N * (direction_NX * observation_NX).sum(axis=1))[:, None]
         self._mean_UX[user_N] += gain_NX * (click_N - probability_N)[:, None]
         self._cov_UXX[user_N] -= variance_N[:, None, None] * gain_NX[:, :, None] * direction_NX[:, None, :]
         self._fatigue_UA[user_N, channel_N] += 1.0
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return 1.0 / (1.0 + np.exp(-x))

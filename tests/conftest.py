@@ -1,12 +1,16 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fast_java import JAVA_OPTIONS
+
+from lakehouse.lake import Lake
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}
@@ -18,12 +22,12 @@ _FOR_TINY_DATA = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": JAVA_OPTIONS,
 }
 
 
 # The approximate seconds of a test, by its markers; a test without markers takes less than a second.
-_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 10.0, "spark": 3.0, "browser": 1.0}
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0}
 
 
 @pytest.hookimpl(trylast=True)  # once the other conftests have added their markers
@@ -40,6 +44,29 @@ def no_flush() -> Iterator[None]:
     """Only a power cut needs files that are flushed to the disk, and a test run writes thousands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_model_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow creates its database by dozens of migrations. Do this once, and copy the result for each further lake."""
+    from mtorl_model.champion import registry
+
+    template = tmp_path_factory.mktemp("model_store") / "mlflow.db"
+    create_store = registry.create_store
+
+    def copy_store(lake: Lake) -> None:
+        if lake.mlflow_database.exists():
+            return
+        if template.exists():
+            lake.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(template, lake.mlflow_database)
+        else:
+            create_store(lake)
+            shutil.copy(lake.mlflow_database, template)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "create_store", copy_store)
         yield
 
 

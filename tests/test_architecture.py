@@ -25,13 +25,18 @@ MAY_IMPORT = {
     "jobs.quality": "schemas lakehouse",
     "jobs.drift": "schemas lakehouse jobs.quality",
     "jobs.reports": "schemas lakehouse jobs.quality jobs.drift",
-    "jobs.generator": "schemas",
-    "jobs": "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator",
+    "jobs.generator": "schemas features",
+    "jobs.draft": "schemas",  # neither Spark nor torch: a newcomer waits for it
+    "jobs.check_contract": "schemas lakehouse jobs.spark jobs.raw jobs.draft",
+    "jobs": (
+        "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator "
+        "jobs.draft"
+    ),
     #
     "mtorl_model.data": "schemas lakehouse features",
     "mtorl_model.training": "schemas lakehouse mtorl_model.data",
-    "mtorl_model.methods": "schemas mtorl_model.data mtorl_model.training",
-    "mtorl_model.inference": "schemas lakehouse mtorl_model.data mtorl_model.methods",
+    "mtorl_model.methods": "schemas features mtorl_model.data mtorl_model.training",
+    "mtorl_model.inference": "schemas lakehouse features mtorl_model.data mtorl_model.methods",
     "mtorl_model.evaluation": "schemas lakehouse mtorl_model.data mtorl_model.methods",
     "mtorl_model.champion": (
         "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.evaluation"
@@ -49,7 +54,7 @@ MAY_IMPORT = {
     "dags": "schemas",  # wiring: entry points are started by name
     "bin": "schemas",  # what make starts
     "simulation": (  # the one place that sees both the truth and the model
-        "schemas lakehouse jobs.generator mtorl_model.data mtorl_model.training mtorl_model.methods "
+        "schemas lakehouse features jobs.generator mtorl_model.data mtorl_model.training mtorl_model.methods "
         "mtorl_model.inference mtorl_model.evaluation mtorl_model.budget"
     ),
     "benchmarks": ("schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.champion"),

@@ -28,6 +28,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fast_java import SUBMIT_OPTIONS
 from lakes import contents
 from raw_logs import header
 from shop import SHOP, sent_to
@@ -49,9 +50,8 @@ LEARNING_KILLS = max(KILLS * 24 // 100, 4)
 PLAN_KILLS = max(KILLS * 15 // 100, 2)
 DAYS = ["2024-03-30", "2024-03-31", "2024-04-01"]
 SPAN = ("--from", DAYS[0], "--to", DAYS[-1])
-FAST_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
 ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA, "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": SUBMIT_OPTIONS, "OMP_NUM_THREADS": "1",
     "MTORL_SHUFFLE_PARTITIONS": "2",
 }  # fmt: skip
 DRIVER_STEPS = (

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from fast_java import SUBMIT_OPTIONS
 from in_process import Jobs
 
 from jobs import generate_log
@@ -20,15 +21,17 @@ from schemas.days import UNDATED
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
-# For jobs of seconds: a compiler that stops early, and plans that are not compiled.
-FAST_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
 # About a fifth of the users: in exposures if the log has no costs, else in its own unit.
 BUDGET = {"kuairand": "30", "criteo": "0.006"}
 
 
 def run(module: str, *arguments: str) -> None:
     """An entry point in a new process."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_SUBMIT_OPTS": SUBMIT_OPTIONS,
+    }
     result = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, text=True, cwd=ROOT,
                             capture_output=True, timeout=600, check=False)  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]

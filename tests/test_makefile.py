@@ -86,7 +86,7 @@ def test_run_goes_through_all_dags_and_ends_with_the_summary(checkout, airflow_h
         f"build_exposures --dataset kuairand --lake {lake} --raw {raw} --from 2022-04-08 --to 2022-04-10 --this-code"
     )
     assert history in checkout.calls()
-    score = f"score --dataset kuairand --lake {lake} --day 2022-04-10 --method mtorl --basis gate --exploration 0.0"
+    score = f"score --dataset kuairand --lake {lake} --day 2022-04-10 --method mtorl"
     assert score in checkout.calls()
     # Windows are built and learned with the feature spec just fitted, even if the lake has a newer one.
     for job in ("build_sequences", "train"):
@@ -196,6 +196,22 @@ def test_evaluate_refuses_a_bad_input_with_one_line(checkout, arguments, message
     assert message in one_error_line(checkout.make("evaluate", *arguments))
 
 
+def test_up_serves_the_logs_of_several_datasets(checkout):
+    """The service itself is replaced: it prints which logs it was given."""
+    (checkout.root / "bin" / "embedded_airflow" / "service.py").write_text(
+        "import os, sys\n"
+        "print(*sorted(f'{k}={v}' for k, v in os.environ.items() if k.startswith('MTORL_RAW_')))\n"
+        "sys.exit(1)\n"
+    )
+    for folder in ("a", "b"):
+        (checkout.root / folder).mkdir()
+    printed = checkout.make("up", "RAW=a", "RAW_CRITEO=b").stdout
+    assert f"MTORL_RAW_CRITEO={checkout.root}/b MTORL_RAW_KUAIRAND={checkout.root}/a" in printed
+    assert f"MTORL_RAW_CRITEO={checkout.root}/b\n" in checkout.make("up", "RAW_CRITEO=b").stdout
+    assert "there is no folder missing" in one_error_line(checkout.make("up", "RAW=a", "RAW_CRITEO=missing"))
+    assert "unknown dataset 'nope'" in one_error_line(checkout.make("up", "RAW_NOPE=a"))
+
+
 def test_rollback_passes_the_version_on_if_one_is_named(checkout):
     assert "there is no lake" in one_error_line(checkout.make("rollback"))
     (checkout.root / "my lake").mkdir()
@@ -209,9 +225,15 @@ def test_rollback_passes_the_version_on_if_one_is_named(checkout):
     ("arguments", "call"),
     [
         (["study", "STUDY=mu", "FOLDS=5"], "run {on} --study mu --folds 5 --seeds 1"),
+        (["study", "STUDY=embeddings", "EPOCHS=3"], "embeddings {on} --folds 2 --max-epochs 3"),
         (
             ["study", "STUDY=mu", "EPOCHS=3", "WORKERS=3"],
             "run {on} --study mu --workers 3 --folds 2 --seeds 1 --max-epochs 3",
+        ),
+        (["study", "STUDY=rmtl", "EPOCHS=3"], "study {on} --seeds 1 --max-epochs 3"),
+        (
+            ["study", "STUDY=rmtl", "PROTOCOL=published-time-split", "PRESET=paper", "SEEDS=2"],
+            "study {on} --seeds 2 --protocol published-time-split --preset paper",
         ),
         (["search", "TRIALS=7", "HIDDEN=256"], "search {on} --trials 7 --hidden-at-most 256"),
         (["benchmark-published"], "published {on} --out {lake}/studies/dataset=criteo/published.json"),

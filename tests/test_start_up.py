@@ -11,6 +11,7 @@ MODEL_STEPS = {"mlflow", "sqlalchemy", "sklearn", "duckdb", "pyspark", "matplotl
 LIGHT_STEPS = {"torch", "mlflow", "sqlalchemy", "sklearn", "scipy", "pyspark", "great_expectations", "matplotlib"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "spared"),
     [

@@ -6,6 +6,7 @@ Usage: python -m bin.embedded_airflow.backfill DATASET FROM TO. Environment:
     AIRFLOW_URL, AIRFLOW_ADMIN_PASSWORD     another Airflow instead, for example that of docker/compose.yaml
     RUNS                                    days that run in parallel, by default 1
     THIS_CODE=1                             rebuild tables that another version of the code has built
+    ACCEPT_FEW_ROWS=1                       the last day of the log is complete although it has few rows
 
 It uses the REST API because Airflow's command line writes to SQLite from a second process, which fails with
 "database is locked" about one time in three.
@@ -119,7 +120,7 @@ def _create(airflow: Airflow, dag: str, first: str, last: str, runs: int, conf: 
     body = {
         "dag_id": dag,
         "from_date": f"{first}T00:00:00Z",
-        "to_date": f"{last}T00:00:00Z",
+        "to_date": f"{last}T23:00:00Z",  # in the dataset's zone; not every day begins a run at midnight
         "reprocess_behavior": REPROCESS,
         "max_active_runs": runs,
         "dag_run_conf": conf,
@@ -200,7 +201,8 @@ def main() -> None:
     runs = os.environ.get("RUNS") or "1"
     if not runs.isdecimal() or not 1 <= int(runs) <= MOST_RUNS:
         raise UserError(f"RUNS is a number of days from 1 to {MOST_RUNS}, not '{runs}'")
-    conf = {"this_code": True} if os.environ.get("THIS_CODE") == "1" else {}
+    switches = ("this_code", "accept_few_rows")
+    conf = {switch: True for switch in switches if os.environ.get(switch.upper()) == "1"}
     outcomes = backfill(airflow_of_environment(), dataset, first, last, int(runs), **conf)
     bad = {outcome: count for outcome, count in outcomes.items() if outcome not in ("success", "no rows")}
     if bad:

@@ -1,4 +1,4 @@
-"""Turns the output of `airflow dags test` into lines for the screen: one for each task and each training epoch.
+"""Turns the output of `airflow dags test` into lines for the screen: one for each DAG, task and training epoch.
 
 On a terminal, the progress of a Spark job is shown in the last line until the next line replaces it. If a task fails
 and is not tried again, the reason goes to standard error.
@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TextIO
 
+_RUN_START = re.compile(r"^\[DAG RUN\] (.+)$")
 _TASK_START = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
 _TASK_END = re.compile(r"\[DAG TEST\] end task task_id=(\S+)")
 _TASK_STATE = re.compile(r"Task instance state updated .*\bnew_state=(\w+)")
@@ -29,11 +30,18 @@ class Line(NamedTuple):
     temporary: bool = False
 
 
+def run_line(dag: str, title: str) -> str:
+    """The line of the output with which a DAG's run begins."""
+    return f"[DAG RUN] {dag}: {title}"
+
+
 def follow(output: Iterable[str], clock: Iterator[float]) -> Iterator[Line]:
     """The lines for the screen. clock: seconds, read at the start and the end of each task."""
     task, started_s, state, reason = "", 0.0, "", ""
     for line in output:
-        if match := _TASK_START.search(line):
+        if match := _RUN_START.match(line):
+            yield Line(match[1])
+        elif match := _TASK_START.search(line):
             task, started_s, state, reason = match[1], next(clock), "", ""
         elif match := _EPOCH.search(line):
             yield Line(f"    {match[0]}")

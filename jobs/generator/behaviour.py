@@ -22,6 +22,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from features.logistic import sigmoid
+
 Floats = NDArray[np.float64]
 DAY_S = 86_400.0
 NO_CHANNEL = -1  # the previous channel of a user without exposures
@@ -92,12 +94,12 @@ class BehaviourModel:
 
     def click_probability(self, state: State) -> Floats:
         """[users, channels]: the probability of a click if that channel were shown now."""
-        return _sigmoid(self.click_bias_C + self.affinity(state) - self.fatigue_weight * state.fatigue_UC)
+        return sigmoid(self.click_bias_C + self.affinity(state) - self.fatigue_weight * state.fatigue_UC)
 
     def conversion_probability(self, state: State) -> Floats:
         """[users, channels]: the probability of a click and a conversion if that channel were shown now."""
         affinity_UC = self.affinity(state)
-        return self.click_probability(state) * _sigmoid(self.conversion_bias_C + self.conversion_slope * affinity_UC)
+        return self.click_probability(state) * sigmoid(self.conversion_bias_C + self.conversion_slope * affinity_UC)
 
     def step(self, state: State, channel_U: NDArray[np.int64], rng: np.random.Generator) -> Outcomes:
         """Show each user one channel: draw the outcomes, then add the exposure to the state."""
@@ -134,10 +136,6 @@ class BehaviourModel:
             return np.zeros(len(channel_U))
         noise_U = self.cost_spread * rng.standard_normal(len(channel_U)) - self.cost_spread**2 / 2
         return self.cost_C[channel_U] * (1 + self.click_surcharge * click_U) * np.exp(noise_U)
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return 1.0 / (1.0 + np.exp(-x))
 
 
 def _tastes(channels: int, dimensions: int, general: float, special: float) -> Floats:

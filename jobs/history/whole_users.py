@@ -92,6 +92,7 @@ def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
     names = (
         "user_id", DS, *(c.name for c in outcome_columns(dataset)), *(c.name for c in known_after_columns(dataset)),
         *(c.name for c in dataset.features(Known.BEFORE)), *(c.name for c in profile_inputs(dataset)),
+        *filter(None, [dataset.sessions.column]),
     )  # fmt: skip
     return exposures.select(*dict.fromkeys(names))
 

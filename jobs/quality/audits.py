@@ -22,7 +22,7 @@ from jobs.quality.partition_facts import (
 )
 from jobs.quality.prediction_facts import prediction_facts
 from jobs.quality.rule_sentences import rule_columns
-from jobs.quality.table_facts import manifest_count_facts, sequence_facts, sidecar_fact
+from jobs.quality.table_facts import exposure_facts, manifest_count_facts, row_order_fact, sequence_facts, sidecar_fact
 from jobs.quality.trailing_baseline import baseline_facts
 from lakehouse.duckdb_view import open_view, read_error
 from lakehouse.feature_specs import spec_of_version, table_contract
@@ -68,7 +68,7 @@ def audit_partition(
     facts = [*manifest_facts(partition, manifest), *manifest_count_facts(partition, dataset, manifest, spec)]
     content = _Content(facts, [not_evaluated(rule) for rule in rules])
     try:
-        _audit_content(content, partition, dataset, table, manifest, rules)
+        _audit_content(content, partition, dataset, table, manifest, rules, spec)
     except duckdb.Error as error:
         file_error = read_error(partition)
         if file_error is None:
@@ -109,6 +109,7 @@ def _audit_content(
     table: Table,
     manifest: Manifest,
     rules: tuple[Expectation, ...],
+    spec: FeatureSpec | None,
 ) -> None:
     """Measure all facts that need the data files, and evaluate the rules about rows.
 
@@ -126,9 +127,12 @@ def _audit_content(
             case tables.FEATURE_SPEC:
                 content.facts.append(sidecar_fact(connection, partition))
             case tables.EXPOSURES:
+                content.facts += exposure_facts(connection, dataset.quality)
                 content.facts += baseline_facts(partition.lake, dataset, partition.day)
+            case tables.STEPS:
+                content.facts.append(row_order_fact(partition))
             case tables.SEQUENCES:
-                content.facts += sequence_facts(connection, partition, dataset, manifest)
+                content.facts += sequence_facts(connection, partition, dataset, manifest, spec)
             case tables.USER_REWARD_RANKS:
                 content.facts += prediction_facts(connection, partition.lake, dataset, partition.day)
         content.row_outcomes = evaluate_rows(connection, table, rules, content.rows)

@@ -11,6 +11,7 @@ from lakehouse.duckdb_types import duckdb_type
 from lakehouse.duckdb_view import files_sql, open_view, quoted, rows_sql
 from lakehouse.lake import Partition
 from schemas.contract import Column, Table
+from schemas.printable import printable
 
 _FLOATS = ("DOUBLE", "FLOAT")
 
@@ -64,6 +65,23 @@ def label_count(connection: duckdb.DuckDBPyConnection) -> int:
     return int(connection.execute(query).fetchall()[0][0])
 
 
+def largest_user(connection: duckdb.DuckDBPyConnection) -> tuple[str, int, int]:
+    """The user with most rows, their number, and the number of users. Needs user_id and at least one row."""
+    query = 'SELECT CAST(user_id AS VARCHAR), count(*) AS n, count(*) OVER () FROM "partition" GROUP BY user_id'
+    user, rows, users = connection.execute(f"{query} ORDER BY n DESC, 1 LIMIT 1").fetchall()[0]
+    return str(user), int(rows), int(users)
+
+
+def labels_by_channel(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """The number of labels of each channel; labels without a channel are left out. Needs is_label and channel."""
+    query = """
+        SELECT label.channel, count(*) FROM (
+          SELECT unnest(list_transform(list_zip(is_label, channel), lambda p: {'is': p[1], 'channel': p[2]})) AS label
+          FROM "partition")
+        WHERE label."is" AND label.channel <> '' GROUP BY 1 ORDER BY 2 DESC, 1"""
+    return {channel: int(count) for channel, count in connection.execute(query).fetchall()}
+
+
 def new_user_count(
     connection: duckdb.DuckDBPyConnection, today: Partition, earlier_partitions: Iterable[Partition]
 ) -> int:
@@ -97,7 +115,7 @@ def most_frequent_reasons(quarantine: Partition, limit: int = 3) -> tuple[str, .
             'SELECT reason, source_file, count(*) AS n FROM "partition" GROUP BY ALL ORDER BY n DESC, 1, 2 LIMIT ?',
             [limit],
         ).fetchall()
-    return tuple(f"{n:,} in {file}: {reason}" for reason, file, n in rows)
+    return tuple(f"{n:,} in {printable(file)}: {printable(reason)}" for reason, file, n in rows)
 
 
 def means(
@@ -124,3 +142,22 @@ def _counts_where(connection: duckdb.DuckDBPyConnection, conditions: dict[str, s
     query = ", ".join(f"count(*) FILTER ({condition})" for condition in conditions.values())
     counts = connection.execute(f'SELECT {query} FROM "partition"').fetchall()[0]
     return dict(zip(conditions, map(int, counts), strict=True))
+
+
+def misplaced_rows(partition: Partition, exposures: Partition) -> int:
+    """How many rows have another exposure_id than the same row of the same file of `exposures`, or no counterpart."""
+    rows, exposure_rows = ({file.name: file for file in p.files()} for p in (partition, exposures))
+    count = 0
+    with open_view(partition) as connection:
+        for file_name in rows.keys() | exposure_rows.keys():
+            pair = [files.get(file_name) for files in (rows, exposure_rows)]
+            if None in pair:
+                query = f"SELECT count(*) FROM {files_sql(file for file in pair if file)}"
+            else:
+                tables = " POSITIONAL JOIN ".join(
+                    f"(SELECT exposure_id AS {name} FROM {files_sql([file])}) AS {name}_rows"
+                    for name, file in zip(("own", "expected"), pair, strict=True)
+                )
+                query = f"SELECT count(*) FROM {tables} WHERE own IS DISTINCT FROM expected"
+            count += int(connection.execute(query).fetchall()[0][0])
+    return count

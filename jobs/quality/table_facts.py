@@ -9,8 +9,12 @@ from jobs.quality.chance import share_margin
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import (
     label_count,
+    labels_by_channel,
+    largest_user,
+    misplaced_rows,
     most_frequent_reasons,
     new_user_count,
+    row_count,
     unknown_user_rows,
     users_per_split,
 )
@@ -23,6 +27,8 @@ from schemas.quality import Quality
 from schemas.splits import SHARES
 from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+
+_MOST_NAMED = 3  # channels in a fact
 
 
 def manifest_count_facts(
@@ -43,7 +49,13 @@ def manifest_count_facts(
                 "The windows were built with the feature spec that they are audited with.",
                 "without that spec these columns cannot be encoded",
             )  # fmt: skip
-        case tables.CHANNEL_POLICIES | tables.USER_REWARD_RANKS | tables.BUDGET_PLAN:
+        case (
+            tables.CHANNEL_POLICIES
+            | tables.USER_REWARD_RANKS
+            | tables.USER_EMBEDDINGS
+            | tables.TASK_PREDICTIONS
+            | tables.BUDGET_PLAN
+        ):
             journeys = partition.lake[JOURNEYS, dataset, partition.day].manifest
             yield Fact(
                 "expect_every_user_to_be_scored", manifest.rows, journeys.rows if journeys else 0,
@@ -51,10 +63,50 @@ def manifest_count_facts(
             )  # fmt: skip
 
 
+def exposure_facts(connection: duckdb.DuckDBPyConnection, quality: Quality) -> Iterator[Fact]:
+    """`exposures` on its own: no single user has most of the rows."""
+    rows = row_count(connection)
+    if not rows:
+        return
+    user, users_rows, users = largest_user(connection)
+    limit = quality.one_user
+    is_met = users < quality.min_users or users_rows <= limit.value * rows
+    fact = limit_fact(
+        "expect_no_user_to_have_most_rows", is_met, f"{users_rows:,} of {rows:,}", f"at most {limit.value:.0%}",
+        f"No user has more than {limit.value:.0%} of the day's exposures.", limit,
+    )  # fmt: skip
+    yield fact if is_met else replace(fact, examples=(f"user_id {user}",))
+
+
+def new_channels_fact(connection: duckdb.DuckDBPyConnection, quality: Quality, channels: tuple[str, ...]) -> Fact:
+    """Few labels of `sequences` have a channel that the feature spec does not know. channels: those of the spec.
+
+    Such a label counts for the gains alone.
+    """
+    labels = labels_by_channel(connection)
+    new, total = {name: count for name, count in labels.items() if name not in channels}, sum(labels.values())
+    limit, count = quality.new_channels, sum(new.values())
+    fact = limit_fact(
+        "expect_channels_to_be_known_to_the_model", count <= limit.value * total, f"{count:,} of {total:,}",
+        f"at most {limit.value:.0%}",
+        f"No more than {limit.value:.0%} of the labels have a channel that the feature spec does not know.", limit,
+    )  # fmt: skip
+    return replace(fact, examples=tuple(f"{name}: {number:,} labels" for name, number in [*new.items()][:_MOST_NAMED]))
+
+
 def sequence_facts(
-    connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset, manifest: Manifest
+    connection: duckdb.DuckDBPyConnection,
+    partition: Partition,
+    dataset: Dataset,
+    manifest: Manifest,
+    spec: FeatureSpec | None,
 ) -> Iterator[Fact]:
-    """`sequences` compared with the day's exposures and journeys: its labels, its users and their splits."""
+    """`sequences` compared with the day's exposures and journeys: its labels, its users and their splits.
+
+    spec: the feature spec that it is audited with, None if it is missing.
+    """
+    if spec is not None:
+        yield new_channels_fact(connection, dataset.quality, spec.channels)
     yield _labels_fact(connection, partition, dataset, manifest)
     journeys = partition.lake[JOURNEYS, dataset, partition.day]
     if journeys.files():  # a range of days has journeys only for its last day
@@ -64,6 +116,16 @@ def sequence_facts(
             "windows of users without a journey were built from the rows of another day", rows=count,
         )  # fmt: skip
     yield _split_shares_fact(connection, dataset.quality)
+
+
+def row_order_fact(partition: Partition) -> Fact:
+    """`steps` have the exposures of the day in the order of `exposures`."""
+    count = misplaced_rows(partition, partition.lake[EXPOSURES, partition.dataset, partition.day])
+    return Fact(
+        "expect_rows_to_be_those_of_exposures", count, 0,
+        "Row k of each file has the exposure of row k of that file of exposures.",
+        "the inputs of one exposure would be read with the outcome of another", rows=count,
+    )  # fmt: skip
 
 
 def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) -> Fact:
@@ -85,10 +147,12 @@ def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) ->
 
 def _no_lost_rows(partition: Partition, dataset: Dataset, manifest: Manifest) -> Iterator[Fact]:
     counts = {name: manifest.counts.get(name, "not stated") for name in ("rows_in", "duplicates", "quarantined")}
-    total = manifest.rows + sum(n for name, n in counts.items() if name != "rows_in" and isinstance(n, int))
+    # Only datasets with separate rows of outcomes state this count.
+    outcomes = manifest.counts.get("outcomes", 0)
+    total = manifest.rows + outcomes + sum(n for name, n in counts.items() if name != "rows_in" and isinstance(n, int))
     yield Fact(
         "expect_rows_in_to_be_accounted_for", total, counts["rows_in"],
-        "Raw rows in = exposures + duplicates + quarantined rows.", "no raw row may be lost silently",
+        "Raw rows in = exposures + duplicates + outcomes + quarantined rows.", "no raw row may be lost silently",
     )  # fmt: skip
     quarantine = partition.lake[QUARANTINE, dataset, partition.day].manifest
     yield Fact(

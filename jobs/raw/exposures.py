@@ -1,6 +1,6 @@
 """Rows of a raw log to the tables `exposures` (usable rows without duplicates) and `quarantine`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.raw.joins.outcomes import OUTCOME
 from jobs.raw.lines import RAW, REASON, SOURCE
 from jobs.raw.rows import DS
 from jobs.spark.worker_tables import WorkerTable, as_tables
@@ -25,23 +26,38 @@ def exposure_rows(rows: DataFrame, dataset: Dataset, published: DataFrame | None
     rows: as from jobs.raw.rows.read_rows. published: rows of the lake's own table to add.
     """
     table = exposures_table(dataset)
-    usable = rows.where(F.col(REASON).isNull()).select(
-        *(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS
-    )
+    usable = exposures_in(rows).select(*(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS)
     if published is not None:
         usable = usable.unionByName(published)
     return WorkerTable(usable, "user_id", exposure_order(dataset), without_duplicates, f"{table.ddl}, {DS} string")
 
 
-def quarantined_rows(rows: DataFrame, published: DataFrame | None = None) -> WorkerTable:
-    """The table `quarantine` plus ds. Arguments as for exposure_rows."""
+def exposures_in(rows: DataFrame) -> DataFrame:
+    """The rows that are usable as exposures."""
+    usable = rows.where(F.col(REASON).isNull())
+    return usable.where(F.col(OUTCOME).isNull()) if OUTCOME in rows.columns else usable
+
+
+def quarantined_rows(rows: DataFrame, headers: Mapping[str, bytes], published: DataFrame | None = None) -> WorkerTable:
+    """The table `quarantine` plus ds. headers: of the raw files, by name. Other arguments as for exposure_rows."""
     quarantined = rows.where(F.col(REASON).isNotNull()).select(
-        F.col(SOURCE).alias("source_file"), F.col(RAW).alias("raw"), F.col(REASON).alias("reason"), DS
+        F.col(SOURCE).alias("source_file"),
+        F.col(RAW).alias("raw"),
+        F.col(REASON).alias("reason"),
+        F.lit(None).cast("binary").alias("header"),
+        DS,
     )
     if published is not None:
         quarantined = quarantined.unionByName(published)
     order = ("raw", "source_file", "reason")
-    return WorkerTable(quarantined, "raw", order, as_tables, f"{QUARANTINE_TABLE.ddl}, {DS} string")
+
+    def with_headers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+        for table in as_tables(batches):
+            known = pa.array([headers.get(name) for name in table.column("source_file").to_pylist()], pa.binary())
+            place = table.column_names.index("header")
+            yield table.set_column(place, "header", pc.coalesce(table.column("header"), known))
+
+    return WorkerTable(quarantined, "raw", order, with_headers, f"{QUARANTINE_TABLE.ddl}, {DS} string")
 
 
 def exposure_order(dataset: Dataset) -> tuple[Column, ...]:

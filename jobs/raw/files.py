@@ -1,81 +1,158 @@
-"""Finds a dataset's raw files and checks them before Spark starts: folder, layout, header, compression."""
+"""Finds a dataset's raw files, and reads their beginnings before Spark starts. Notes name files that are not read.
 
-import gzip
-import zlib
-from collections.abc import Mapping
+A file has the name that people see in RAW, whatever a link points to.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lakehouse.lake import literal_path
-from schemas.dataset import Dataset, RawFile
+from jobs.raw.reader.open_file import open_raw_file
+from jobs.raw.reader.source_files import COMPRESSED_ENDINGS, SourceFile, UnreadableFile, plain_name
+from schemas.dataset import PARQUET, Dataset, RawFile
 from schemas.errors import UserError
+from schemas.printable import printable
+
+_SHOWN_NAMES = 5
+# What browsers, copies and unfinished downloads add to a name.
+_ADDED_TO_STEM = re.compile(r" ?\(\d+\)|[ _-]+copy( ?\d*)", re.IGNORECASE)
+_ADDED_ENDINGS = (
+    *COMPRESSED_ENDINGS, ".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".part", ".partial", ".tmp", ".temp",
+    ".crdownload", ".download", ".bak", ".old", ".orig", "~",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class RawFiles:
-    """The checked files of one layout."""
+    """The files of one layout. notes: a line for each thing that a person should know about files of the dataset."""
 
     layout: RawFile
     paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
-    """All raw files of a dataset by view name. Raises UserError if a file is missing or has a different layout."""
-    literal_path(folder)
+    """The raw files of a dataset by view name. The notes on all files are with the log.
+
+    A log file that lacks columns is read, and all of its rows are refused with the reason. Raises UserError if a layout
+    has no readable file, or a file is not clearly one file of one layout; NothingToDoYet if one is still being written.
+    """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (RAW must name the folder that holds the raw {dataset.name} files)")
+    layouts = dataset.raw_files
+    lookups = [lookup.file for lookup in dataset.lookups]
+    matches = {layout.view: matching_files(folder, layout) for layout in layouts}
+    _require_one_layout(matches)
+    notes = _notes_on_names(folder, layouts, matches)
     files = {}
-    for layout in (dataset.log, *(lookup.file for lookup in dataset.lookups)):
-        paths = sorted({p for pattern in layout.patterns for p in folder.glob(pattern) if p.is_file()})
-        if not paths:
+    for layout in layouts:
+        readable = [path for path in matches[layout.view] if path.is_file() and _is_text(path.name)]
+        if not readable:
             raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
+        sources, notes_on_content = _opened(readable, layout, is_lookup=layout in lookups)
+        notes += notes_on_content
+        if not sources:
+            raise UserError(notes_on_content[0])
+        files[layout.view] = RawFiles(layout, tuple(Path(source.path) for source in sources))
+    log = files[dataset.log.view]
+    return files | {dataset.log.view: RawFiles(log.layout, log.paths, tuple(notes))}
+
+
+def matching_files(folder: Path, layout: RawFile) -> list[Path]:
+    """The matches of a layout's patterns, compressed files too. Raises UserError for two forms of one file."""
+    endings = ("", ".jsonl", *COMPRESSED_ENDINGS) if layout.format == PARQUET else ("", *COMPRESSED_ENDINGS)
+    matching = {path for pattern in layout.patterns for ending in endings for path in folder.glob(pattern + ending)}
+    forms: dict[Path, Path] = {}
+    for path in sorted(matching):
+        if first_form := forms.get(path.with_name(plain_name(path.name))):
+            raise UserError(
+                f"{printable(first_form.name)} and {printable(path.name)} are two forms of one file: remove one of them"
+            )
+        forms[path.with_name(plain_name(path.name))] = path
+    return sorted(matching)
+
+
+def _require_one_layout(matches: Mapping[str, Iterable[Path]]) -> None:
+    views: dict[Path, str] = {}
+    for view, paths in matches.items():
         for path in paths:
-            _check_header(literal_path(path), layout)
-        files[layout.view] = RawFiles(layout, tuple(paths))
-    return files
+            if path in views:
+                raise UserError(
+                    f"{printable(path.name)} matches the patterns of {views[path]} and of {view}: change the patterns, "
+                    "so that each file has one layout"
+                )
+            views[path] = view
 
 
-def raw_paths(files: Mapping[str, RawFiles]) -> list[Path]:
-    """The paths of the log files and of all lookup files."""
-    return [path for group in files.values() for path in group.paths]
+def _opened(paths: Iterable[Path], layout: RawFile, *, is_lookup: bool) -> tuple[list[SourceFile], list[str]]:
+    """The readable files, and notes on the others and on columns that are not read."""
+    sources: list[SourceFile] = []
+    notes: list[str] = []
+    extra: dict[tuple[str, ...], list[str]] = {}
+    for path in paths:
+        try:
+            source = open_raw_file(path, layout)
+        except UnreadableFile as error:
+            notes.append(str(error))
+            continue
+        if source.problem:
+            consequence = "it is not read" if is_lookup else "its rows are refused"
+            notes.append(f"{source.shown_name}: {source.problem}; {consequence}")
+        elif source.extra:
+            extra.setdefault(source.extra, []).append(source.shown_name)
+        if not (is_lookup and source.problem):
+            sources.append(source)
+    notes += [f"columns that are not read: {_listed(columns)} in {_listed(names)}" for columns, names in extra.items()]
+    return sources, notes
 
 
-def _check_header(path: Path, layout: RawFile) -> None:
-    expected = [c.name for c in layout.columns]
-    header = _first_line(path).rstrip("\r\n").removeprefix("\ufeff")
-    columns = [name.strip().strip('"') for name in header.split(layout.separator)]
-    if columns == expected:
-        return
-    missing = [name for name in expected if name not in columns]
-    surplus = [name for name in columns if name not in expected]
-    if missing:
-        problem = f"column {', '.join(missing)} is missing"
-        if surplus:
-            problem += f" (found instead: {', '.join(surplus)})"
-    elif surplus:
-        problem = f"there is a column too many: {', '.join(surplus)}"
-    else:
-        problem = "the columns are in a different order"
-    raise UserError(f"{path.name}: {problem[:300]}; expected the header: {layout.separator.join(expected)}")
+def _notes_on_names(folder: Path, layouts: Iterable[RawFile], matches: Mapping[str, list[Path]]) -> list[str]:
+    matched = {path for paths in matches.values() for path in paths}
+    layouts = list(layouts)
+    notes = []
+    for path in sorted(matched):
+        if not _is_text(path.name):
+            notes.append(f"{printable(path.name)} is not read: its name is not UTF-8; rename it")
+        elif not path.is_file():
+            kind = "a folder" if path.is_dir() else "a link to a file that does not exist"
+            notes.append(f"{printable(path.name)} is not read: it is {kind}")
+    known = (".*", "_*", *(pattern for layout in layouts for pattern in layout.not_read))
+    unmatched = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path not in matched and not path.is_dir() and not any(fnmatchcase(path.name, pattern) for pattern in known)
+    )
+    if missed := [name for name in unmatched if any(looks_like_part(name, layout) for layout in layouts)]:
+        notes.append(f"no pattern of the contract matches, so not read: {_listed(missed)}")
+    return notes
 
 
-def _first_line(path: Path) -> str:
-    try:
-        if path.suffix == ".gz":
-            with path.open("rb") as probe:
-                if probe.read(2) != b"\x1f\x8b":
-                    raise UserError(f"{path.name} is not gzip despite its name: fetch it again, or rename it")
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                return file.readline(65_536)
-        with path.open(encoding="utf-8") as file:
-            return file.readline(65_536)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path.name} is cut off or damaged: fetch it again") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path.name} is not UTF-8 text: is it really a {_format_name(path)}?") from error
-    except PermissionError as error:
-        raise UserError(f"{path.name} cannot be read: {error.strerror}") from error
+def looks_like_part(name: str, layout: RawFile) -> bool:
+    """Whether a name that no pattern matches resembles one that would match: the same beginning or ending."""
+    lower = _ADDED_TO_STEM.sub("", name.lower())
+    while ending := next((ending for ending in _ADDED_ENDINGS if lower.endswith(ending)), ""):
+        lower = lower.removesuffix(ending)
+    for pattern in (plain_name(pattern.lower()) for pattern in layout.patterns):
+        beginning, ending = re.split(r"[*?\[]", pattern)[0], re.split(r"[*?\]]", pattern)[-1]
+        has_ending = "." in ending and lower.endswith(ending[ending.index(".") :])
+        if fnmatchcase(lower, pattern) or has_ending or (len(beginning) > 2 and lower.startswith(beginning)):
+            return True
+    return False
 
 
-def _format_name(path: Path) -> str:
-    return "tab-separated file" if ".tsv" in path.name else "CSV file"
+def file_headers(files: RawFiles) -> dict[str, bytes]:
+    """The header of each file that has one, by the name of the file."""
+    sources = [open_raw_file(path, files.layout) for path in files.paths]
+    return {source.name: source.header for source in sources if source.header}
+
+
+def _is_text(name: str) -> bool:
+    return name.isascii() or name.encode(errors="replace").decode() == name
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    listed = ", ".join(printable(name, 100) for name in names[:_SHOWN_NAMES])
+    return listed + (f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else "")

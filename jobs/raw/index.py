@@ -12,50 +12,69 @@ other files add rows to their days. To withdraw rows, leave the file in place wi
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from jobs.raw.files import RawFiles
+from jobs.raw.joins.outcomes import join_days
+from jobs.raw.log_calendar import LogCalendar
 from lakehouse.files import file_sha256
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
-from schemas.days import UNDATED
+from schemas.days import UNDATED, day_plus
 from schemas.errors import UserError
-from schemas.tables import exposures
+from schemas.quality import Quality
+from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
-_READERS = ("files.py", "fingerprints.py", "lines.py", "plain_lines.py", "rows.py")
-_SHARE_OF_USUAL_DAY = 0.01
+_READERS = (
+    "expressions.py", "identity.py", "joins/lookups.py", "joins/outcomes.py",
+    "files.py", "fingerprints.py", "lines.py", "rows.py",
+    *(f"reader/{name}.py" for name in (
+        "delimited", "fields", "json_lines", "open_file", "parquet_files",
+        "read", "records", "source_files", "typed_rows", "values",
+    )),
+)  # fmt: skip
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read
 # Stored under these names in the index and in the fingerprints of inputs since its first version.
-_USABLE, _QUARANTINED, _REMOVED = "usable", "refused", "gone"
+_USABLE, _QUARANTINED, _OUTCOMES, _REMOVED = "usable", "refused", "outcomes", "gone"
 
 RowsByDay = Mapping[str, list[int | str]]  # [number of rows, fingerprint] by day
 
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """One log file. stamp: file_stamp when it was read. usable, quarantined: its rows by day."""
+    """One file of the log or of outcomes. stamp: file_stamp when it was read.
+
+    usable, quarantined, outcomes: its rows by day. Usable rows are exposures.
+    """
 
     stamp: list[int]
     usable: RowsByDay
     quarantined: RowsByDay
+    outcomes: RowsByDay = field(default_factory=dict)
+
+    def by_kind(self) -> Iterator[tuple[str, str, list[int | str]]]:
+        """The kind, the day and the number with the fingerprint of all rows."""
+        for kind, by_day in ((_USABLE, self.usable), (_QUARANTINED, self.quarantined), (_OUTCOMES, self.outcomes)):
+            for day in sorted(by_day):
+                yield kind, day, by_day[day]
 
     @property
     def rows(self) -> int:
-        return sum(int(rows) for by_day in (self.usable, self.quarantined) for rows, _ in by_day.values())
+        return sum(int(rows) for _, _, (rows, _) in self.by_kind())
 
     def to_dict(self) -> dict[str, Any]:
-        return {"stamp": self.stamp, _USABLE: self.usable, _QUARANTINED: self.quarantined}
+        stored = {"stamp": self.stamp, _USABLE: self.usable, _QUARANTINED: self.quarantined}
+        return stored | {_OUTCOMES: self.outcomes} if self.outcomes else stored
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "FileRows":
-        return cls(stored["stamp"], stored[_USABLE], stored[_QUARANTINED])
+        return cls(stored["stamp"], stored[_USABLE], stored[_QUARANTINED], stored.get(_OUTCOMES, {}))
 
 
 @dataclass(frozen=True)
@@ -63,34 +82,31 @@ class RawIndex:
     """All log files by name. read_with: changes with the lookups, the contract and the code that reads rows.
 
     removed: files that were read once and have been removed since.
+    quality, published: decide which days the log has (LogCalendar); they are not stored.
+    join_days: the most days between an exposure and its outcome's row. The rows of that number of days around a day are
+    inputs of that day, since they decide which exposure an outcome belongs to.
     """
 
     read_with: str
     files: Mapping[str, FileRows]
     removed: Mapping[str, FileRows] = field(default_factory=dict)
+    quality: Quality = field(default=Quality(), compare=False)
+    published: frozenset[str] = field(default=frozenset(), compare=False)
+    join_days: int = field(default=0, compare=False)
 
     @cached_property
+    def calendar(self) -> LogCalendar:
+        return LogCalendar(self._usable_rows_by_day, self.quality, self.published)
+
+    @property
     def span(self) -> tuple[str, str] | None:
-        """The first and the last day of the usable rows; None if there are no usable rows."""
-        days = self._usable_rows_by_day
-        return (min(days), max(days)) if days else None
+        """The first and the last day of the log with usable rows; None if there are no usable rows."""
+        return self.calendar.span
 
     @property
     def log_days(self) -> tuple[str, str]:
-        """The span of a log with usable rows: every stored index has one, since any other log is a UserError."""
-        if self.span is None:
-            raise ValueError("a log without usable rows has no days")
-        return self.span
-
-    def has_reached(self, day: str) -> bool:
-        """Whether the log is complete up to this day: it has rows of the day, or enough rows of later days.
-
-        Enough is 1 % of a usual day. A few rows with a clock that runs ahead do not show that the days before them are
-        empty.
-        """
-        by_day = self._usable_rows_by_day
-        later_rows = sum(rows for d, rows in by_day.items() if d > day)
-        return bool(by_day[day] or (later_rows and later_rows >= _SHARE_OF_USUAL_DAY * median(by_day.values())))
+        """The first and the last day that have come. Every stored index has usable rows: LogCalendar.days."""
+        return self.calendar.days()
 
     @cached_property
     def _usable_rows_by_day(self) -> Counter[str]:
@@ -98,6 +114,14 @@ class RawIndex:
         for file in self._files_ever_read().values():
             by_day.update({day: int(rows) for day, (rows, _) in file.usable.items()})
         return by_day
+
+    def rows_by_partition(self) -> Counter[str]:
+        """The number of rows of each day, usable or quarantined, and of UNDATED, in all files that were ever read."""
+        by_partition: Counter[str] = Counter()
+        for file in self._files_ever_read().values():
+            for kind, day, (rows, _) in file.by_kind():
+                by_partition[self._partition(kind, day)] += int(rows)
+        return by_partition
 
     def _files_ever_read(self) -> dict[str, FileRows]:
         return {**self.files, **self.removed}
@@ -116,17 +140,42 @@ class RawIndex:
         inputs: dict[str, dict[str, str]] = defaultdict(dict)
         for name, file in sorted(self._files_ever_read().items()):
             rows_by_partition = defaultdict(list)
-            for kind, by_day in ((_USABLE, file.usable), (_QUARANTINED, file.quarantined)):
-                for day in sorted(by_day):
-                    rows_by_partition[self._partition(kind, day)].append((kind, day, *by_day[day]))
+            for kind, day, rows in file.by_kind():
+                for partition in self._partitions_of(kind, day):
+                    rows_by_partition[partition].append((kind, day, *rows))
             for partition, rows in rows_by_partition.items():
                 inputs[partition][f"raw/{name}"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
         return inputs
 
     def _partition(self, kind: str, day: str) -> str:
-        """The partition of rows of a day: a quarantined row outside the log's days is undated."""
+        """The partition of rows of a day. Outside the log's days an exposure waits, and any other row is undated."""
         in_log = self.span and self.span[0] <= day <= self.span[1]
         return day if kind == _USABLE or in_log else UNDATED
+
+    def _partitions_of(self, kind: str, day: str) -> set[str]:
+        """The partitions that rows of a day are an input of."""
+        partition = self._partition(kind, day)
+        if kind == _QUARANTINED or not self.join_days or day == NO_DAY:
+            return {partition}
+        near_days = {day_plus(day, k) for k in range(-self.join_days, self.join_days + 1)}
+        return {partition, *near_days} | (
+            {UNDATED} if kind == _USABLE and near_days & self._undated_outcome_days else set()
+        )
+
+    @cached_property
+    def _undated_outcome_days(self) -> set[str]:
+        """The days outside the log's span on which there are outcomes."""
+        days = {day for file in self._files_ever_read().values() for day in file.outcomes}
+        return {day for day in days if self._partition(_OUTCOMES, day) == UNDATED}
+
+    def days_read_for(self, days: Iterable[str]) -> set[str]:
+        """The days whose rows decide what is published for these days, UNDATED if it is one of them."""
+        requested = {*days}
+        if not self.join_days:
+            return requested
+        dated = requested - {UNDATED} | (self._undated_outcome_days if UNDATED in requested else set())
+        offsets = range(-self.join_days, self.join_days + 1)
+        return {day_plus(day, k) for day in dated for k in offsets} | (requested & {UNDATED})
 
     def files_with(self, days: Iterable[str]) -> set[str]:
         """The names of the files with rows of these days."""
@@ -135,6 +184,15 @@ class RawIndex:
     def removed_files_with(self, day: str) -> list[str]:
         """The names of the removed files that had rows of this day."""
         return [name for name in self.removed if f"raw/{name}" in self.inputs(day)]
+
+    def removed_outcome_rows(self, day: str) -> int:
+        """The number of outcomes of this day, or without one (UNDATED), in removed files."""
+        return sum(
+            int(rows)
+            for file in self.removed.values()
+            for kind, row_day, (rows, _) in file.by_kind()
+            if kind == _OUTCOMES and self._partition(kind, row_day) == day
+        )
 
     def removed_usable_rows(self, day: str) -> int:
         """The number of usable rows of this day in removed files."""
@@ -150,7 +208,8 @@ def stored_index(lake: Lake, dataset: Dataset) -> RawIndex | None:
     files, removed = (
         {name: FileRows.from_dict(file) for name, file in stored.get(key, {}).items()} for key in ("files", _REMOVED)
     )
-    return RawIndex(stored["read_with"], files, removed)
+    published = frozenset(lake.days(EXPOSURES, dataset))
+    return RawIndex(stored["read_with"], files, removed, dataset.quality, published, join_days(dataset))
 
 
 def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:
@@ -160,6 +219,11 @@ def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:
     write_to_lake(lake, lake.raw_index(dataset), json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
+def event_views(dataset: Dataset) -> tuple[str, ...]:
+    """The views whose files are in the index: the log and the files of outcomes. The others are lookups."""
+    return (dataset.log.view, *(file.view for file in dataset.outcome_files))
+
+
 def split_by_change(
     dataset: Dataset, files: Mapping[str, RawFiles], stored: RawIndex | None
 ) -> tuple[RawIndex, list[Path]]:
@@ -167,7 +231,7 @@ def split_by_change(
 
     Raises UserError if two log files in different folders have the same name, by which rows refer to their file.
     """
-    paths = files[dataset.log.view].paths
+    paths = [path for view in event_views(dataset) for path in files[view].paths]
     names = {path.name for path in paths}
     if len(names) < len(paths):
         raise UserError(f"two log files of {dataset.name} have the same name: rename one")
@@ -180,25 +244,27 @@ def split_by_change(
     }
     read_before = {**stored.removed, **stored.files} if stored else {}
     removed = {name: file for name, file in read_before.items() if name not in names}
-    return RawIndex(read_with, unchanged, removed), [path for path in paths if path.name not in unchanged]
+    none_read = RawIndex("", {}, quality=dataset.quality, join_days=join_days(dataset))
+    index = replace(stored or none_read, read_with=read_with, files=unchanged)
+    return replace(index, removed=removed), [path for path in paths if path.name not in unchanged]
 
 
 def with_files_added(
     index: RawIndex, stamps: Mapping[str, list[int]], fingerprints: Iterable[Mapping[str, Any]]
 ) -> RawIndex:
     """The index with the files of these stamps. fingerprints: rows of jobs.raw.fingerprints.fingerprints_by_file."""
-    usable: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
-    quarantined: dict[str, dict[str, list[int | str]]] = {name: {} for name in stamps}
+    kinds = (_USABLE, _QUARANTINED, _OUTCOMES)
+    by_file: dict[str, dict[str, dict[str, list[int | str]]]] = {name: {k: {} for k in kinds} for name in stamps}
     for row in fingerprints:
         total = (row["high"] << 32) + row["low"]
         fingerprint = f"{total % 2**64:016x}{row['xor'] % 2**64:016x}"
-        by_file = quarantined if row["is_quarantined"] else usable
-        by_file[row["file"]][row["ds"] or NO_DAY] = [row["rows"], fingerprint]
-    added = {name: FileRows(stamps[name], usable[name], quarantined[name]) for name in stamps}
+        kind = _QUARANTINED if row["is_quarantined"] else _OUTCOMES if row["is_outcome"] else _USABLE
+        by_file[row["file"]][kind][row["ds"] or NO_DAY] = [row["rows"], fingerprint]
+    added = {name: FileRows(stamps[name], *(by_file[name][kind] for kind in kinds)) for name in stamps}
     # A removed file with the same rows as an added one was renamed.
-    added_rows = [(file.usable, file.quarantined) for file in added.values()]
-    removed = {name: file for name, file in index.removed.items() if (file.usable, file.quarantined) not in added_rows}
-    return RawIndex(index.read_with, dict(sorted({**index.files, **added}.items())), removed)
+    added_rows = [list(file.by_kind()) for file in added.values()]
+    removed = {name: file for name, file in index.removed.items() if list(file.by_kind()) not in added_rows}
+    return replace(index, files=dict(sorted({**index.files, **added}.items())), removed=removed)
 
 
 def file_stamp(path: Path) -> list[int]:
@@ -209,8 +275,12 @@ def file_stamp(path: Path) -> list[int]:
 
 def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
     lookups = {
-        path.name: file_stamp(path) for view, group in files.items() if view != dataset.log.view for path in group.paths
+        path.name: file_stamp(path)
+        for view, group in files.items()
+        if view not in event_views(dataset)
+        for path in group.paths
     }
-    modules = [*(Path(__file__).with_name(name) for name in _READERS), Path(exposures.__file__)]
+    modules = [Path(__file__).parent / name for name in _READERS]
+    modules.append(Path(exposures.__file__))
     code = [file_sha256(path) for path in modules]
     return hashlib.sha256(json.dumps([lookups, repr(dataset), code], sort_keys=True).encode()).hexdigest()[:32]

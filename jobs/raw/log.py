@@ -1,12 +1,14 @@
 """The rows of a raw log, read once in a run: the latest read stays cached."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 
 from jobs.raw.files import RawFiles
 from jobs.raw.fingerprints import with_hashes
+from jobs.raw.index import event_views
 from jobs.raw.rows import read_rows
 from schemas.dataset import Dataset
 
@@ -28,12 +30,25 @@ class RawLog:
         if self._cached_rows is None or not names <= self._cached_names:
             if self._cached_rows is not None:
                 self._cached_rows.unpersist()
-            log = self.files[self.dataset.log.view]
-            paths = tuple(path for path in log.paths if path.name in names) or log.paths[:1]
-            files = {**self.files, self.dataset.log.view: RawFiles(log.layout, paths)}
+            files = self._files_of(names)
             rows = read_rows(self.spark, self.dataset, files)
             if condition is not None:
                 rows = rows.where(condition)  # before the hashes are computed and the rows are cached
             self._cached_rows = with_hashes(rows).persist(StorageLevel.MEMORY_AND_DISK)
-            self._cached_names = {path.name for path in paths} if condition is None else set()
+            views = event_views(self.dataset)
+            names_read = {path.name for view in views if view in files for path in files[view].paths}
+            self._cached_names = names_read if condition is None else set()
         return self._cached_rows
+
+    def _files_of(self, names: set[str]) -> dict[str, RawFiles]:
+        """The files of these names and all lookups; the first log file if there are no names."""
+        views = event_views(self.dataset)
+        files = {view: group for view, group in self.files.items() if view not in views}
+        for view in views:
+            group = self.files[view]
+            if paths := tuple(path for path in group.paths if path.name in names):
+                files[view] = replace(group, paths=paths)
+        if not any(view in files for view in views):
+            log = self.files[self.dataset.log.view]
+            files[self.dataset.log.view] = replace(log, paths=log.paths[:1])
+        return files

@@ -1,14 +1,17 @@
 """Publishes the exposures and the quarantine of days of a raw log, and prints the counts of its rows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.raw.exposures import exposure_rows, quarantined_rows
-from jobs.raw.index import RawIndex
-from jobs.raw.lines import REASON
+from jobs.raw.exposures import exposure_rows, exposures_in, quarantined_rows
+from jobs.raw.files import file_headers
+from jobs.raw.index import RawIndex, event_views
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
 from jobs.raw.log import RawLog
 from jobs.raw.rows import DS
 from jobs.spark.partitions import day_chunks, publish_days, read_published
@@ -23,37 +26,45 @@ from schemas.tables.quarantine import QUARANTINE_TABLE
 
 @dataclass(frozen=True, slots=True)
 class DayCounts:
-    """How many of one day's raw rows became exposures, were duplicates, or were quarantined."""
+    """How many raw rows of a day became exposures, were duplicates, were joined as outcomes, or were quarantined."""
 
     exposures: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    outcomes: int = 0
 
     @property
     def rows_in(self) -> int:
-        return self.exposures + self.duplicates + self.quarantined
+        return self.exposures + self.duplicates + self.quarantined + self.outcomes
 
     def for_manifest(self) -> dict[str, int]:
-        return {"rows_in": self.rows_in, "duplicates": self.duplicates, "quarantined": self.quarantined}
+        counts = {"rows_in": self.rows_in, "duplicates": self.duplicates, "quarantined": self.quarantined}
+        return counts | {"outcomes": self.outcomes} if self.outcomes else counts
 
 
 def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish both tables of these days. UNDATED may be among them and has a quarantine alone."""
     dataset = log.dataset
-    partition = F.when(F.col(DS).between(*index.log_days), F.col(DS)).otherwise(UNDATED)
+    partition = F.when(F.col(DS).between(*index.span), F.col(DS)).otherwise(UNDATED)
     names = index.files_with(days) - set(index.removed)
-    rows = _rows_of(log.rows(names, partition.isin(days)).withColumn(DS, partition), days)
+    is_needed = partition.isin(days) | F.col(DS).isin(*index.days_read_for(days))
+    rows = log.rows(names, is_needed)
+    if dataset.outcomes:
+        rows = join_outcomes(rows, dataset).persist(StorageLevel.MEMORY_AND_DISK)
+    rows = _rows_of(rows.withColumn(DS, partition), days)
     describe_job(log.spark, "counting the days")
     usable = _usable_rows_by_day(rows)
-    quarantined = _publish_quarantine(lake, log, index, rows, days)
+    outcomes = _outcomes_by_day(lake, log, index, rows, days) if dataset.outcomes else {}
+    quarantined = _publish_quarantine(lake, log, index, rows, days, outcomes)
 
     def day_counts(day: str, exposures: int) -> DayCounts:
         duplicates = usable.get(day, 0) + index.removed_usable_rows(day) - exposures
-        return DayCounts(exposures, duplicates, quarantined[day])
+        joined, repeated = outcomes.get(day, (0, 0))
+        return DayCounts(exposures, duplicates + repeated, quarantined[day], joined)
 
     dated = [day for day in days if day != UNDATED]
     table = exposures(dataset)
-    counts = [DayCounts(quarantined=quarantined[UNDATED])] if UNDATED in days else []
+    counts = [day_counts(UNDATED, 0)] if UNDATED in days else []
     for day_chunk in day_chunks(dated):
         published = _published_rows(lake, log, index, table, day_chunk)
         manifests = publish_days(
@@ -65,19 +76,29 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
 
 
 def _publish_quarantine(
-    lake: Lake, log: RawLog, index: RawIndex, rows: DataFrame, days: Sequence[str]
+    lake: Lake,
+    log: RawLog,
+    index: RawIndex,
+    rows: DataFrame,
+    days: Sequence[str],
+    outcomes: Mapping[str, tuple[int, int]],
 ) -> dict[str, int]:
     """The number of quarantined rows of each day."""
     quarantined = {}
+    joined, repeated = outcomes.get(UNDATED, (0, 0))
+    undated_outcomes = {"outcomes": joined, "duplicates": repeated} if joined or repeated else {}
+    headers = {
+        name: header for view in event_views(log.dataset) for name, header in file_headers(log.files[view]).items()
+    }
     for day_chunk in day_chunks(days):
         published = _published_rows(lake, log, index, QUARANTINE_TABLE, day_chunk)
         if published is not None:
             published = published.where(F.col("source_file").isin(list(index.removed)))
         manifests = publish_days(
-            log.spark, quarantined_rows(_rows_of(rows, day_chunk), published), lake, QUARANTINE_TABLE, log.dataset,
-            day_chunk, inputs=index.inputs,
+            log.spark, quarantined_rows(_rows_of(rows, day_chunk), headers, published), lake, QUARANTINE_TABLE,
+            log.dataset, day_chunk, inputs=index.inputs,
             # An undated row belongs to the log as a whole.
-            counts=lambda day, _: {"rows_in": index.rows} if day == UNDATED else {},
+            counts=lambda day, _: {"rows_in": index.rows, **undated_outcomes} if day == UNDATED else {},
         )  # fmt: skip
         quarantined |= {day: manifest.rows for day, manifest in manifests.items()}
     return quarantined
@@ -97,13 +118,35 @@ def _rows_of(rows: DataFrame, days: Sequence[str]) -> DataFrame:
 
 
 def _usable_rows_by_day(rows: DataFrame) -> dict[str, int]:
-    """The number of usable rows of each day, duplicates included."""
-    return {row[DS]: row["count"] for row in rows.where(F.col(REASON).isNull()).groupBy(DS).count().collect()}
+    """The number of exposures among the rows of each day, duplicates included."""
+    return {row[DS]: row["count"] for row in exposures_in(rows).groupBy(DS).count().collect()}
+
+
+def _outcomes_by_day(
+    lake: Lake, log: RawLog, index: RawIndex, rows: DataFrame, days: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """For each day, how many of its outcomes belong to an exposure, and how many are repeated rows.
+
+    Outcomes of removed files were joined when they were published, or are in the published quarantine; repeated ones
+    among them count as joined.
+    """
+    counts: dict[str, Counter[str]] = {day: Counter() for day in days}
+    for row in rows.where(F.col(JOINED).isNotNull()).groupBy(DS, JOINED).count().collect():
+        counts[row[DS]][row[JOINED]] = row["count"]
+    removed = {day: count for day in days if (count := index.removed_outcome_rows(day))}
+    published = read_published(log.spark, lake, QUARANTINE_TABLE, log.dataset, list(removed)) if removed else None
+    if published is not None:
+        is_lone = F.col("source_file").isin(list(index.removed)) & F.col("reason").startswith(NO_EXPOSURE)
+        lone = {row[DS]: row["count"] for row in published.where(is_lone).groupBy(DS).count().collect()}
+        for day, count in removed.items():
+            counts[day][JOINED_ROW] += count - lone.get(day, 0)
+    return {day: (count[JOINED_ROW], count[DUPLICATE]) for day, count in counts.items()}
 
 
 def _print_total(dataset: Dataset, span: str, counts: Sequence[DayCounts]) -> None:
-    total = DayCounts(*(sum(getattr(c, name) for c in counts) for name in ("exposures", "duplicates", "quarantined")))
+    total = DayCounts(*(sum(getattr(c, field.name) for c in counts) for field in fields(DayCounts)))
+    outcomes = f" + {total.outcomes:,} outcomes" if dataset.outcomes else ""
     print(
         f"exposures {dataset.name} {span}: {total.rows_in:,} rows in = {total.exposures:,} exposures"
-        f" + {total.duplicates:,} duplicates + {total.quarantined:,} quarantined"
+        f" + {total.duplicates:,} duplicates{outcomes} + {total.quarantined:,} quarantined"
     )

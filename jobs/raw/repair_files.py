@@ -5,43 +5,58 @@ and is read like any other file.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatch
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
 
-from schemas.dataset import RawFile
+from jobs.raw.reader.open_file import open_raw_file
+from jobs.raw.reader.read import read_file
+from jobs.raw.reader.source_files import plain_name
+from jobs.raw.reader.typed_rows import RAW
+from schemas.dataset import PARQUET, RawFile
 from schemas.errors import UserError
+from schemas.printable import printable
 
-_SUFFIXES = (".gz", ".tsv", ".csv", ".txt")
-QuarantinedRows = Mapping[tuple[str, str], Sequence[str]]  # the texts of the rows, by source file and day
+_ENDINGS = (".tsv", ".csv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRows:
+    """Rows of a raw file, unchanged: its header with its line end, b"" without one, and the bytes of each row."""
+
+    header: bytes
+    rows: Sequence[bytes]
+
+    @property
+    def content(self) -> bytes:
+        """The content of a file with these rows."""
+        return self.header + b"".join(row + b"\n" for row in self.rows)
 
 
 def plan_repair_files(
-    rows: QuarantinedRows, layout: RawFile, log_files: Collection[str], exported: Path, folder: Path
-) -> dict[str, list[str]]:
-    """The files to write to `folder`, each with the texts of its rows.
+    rows: Mapping[tuple[str, str], RawRows], layout: RawFile, log_files: Collection[str], exported: Path, folder: Path
+) -> dict[str, RawRows]:
+    """The files to write to `folder`, each with its rows.
 
-    log_files: the names of all files that the log has or had. exported: the folder with copies of all files that were
-    exported earlier. Rows of an earlier file that is in the log now are left out: they were repaired or given up.
+    rows: by source file and day. log_files: the names of all files that the log has or had. exported: the folder with
+    copies of all files that were exported earlier. Rows of an earlier file that is in the log now are left out: they
+    were repaired or given up.
 
     Raises UserError if `folder` has the new file, or an earlier file with the same rows, which may be under repair.
     """
-    files: dict[str, list[str]] = {}
-    for (source_file, day), texts in rows.items():
+    files: dict[str, RawRows] = {}
+    for (source_file, day), quarantined in rows.items():
         earlier_names, name = file_names(source_file, day, layout, log_files, exported)
         for path in (folder / file for file in (*earlier_names, name)):
             if path.exists():
-                raise UserError(f"{path} exists already: move it to the raw log if it is repaired, or delete it")
-        replayed = {text for file in earlier_names if file in log_files for text in _rows_in(exported / file)}
-        if remaining := [text for text in texts if text not in replayed]:
-            files.setdefault(name, []).extend(remaining)
+                raise UserError(
+                    f"{printable(str(path))} exists already: move it to the raw log if it is repaired, or delete it"
+                )
+        replayed = {row for file in earlier_names if file in log_files for row in _rows_in(exported / file, layout)}
+        if remaining := [row for row in quarantined.rows if row not in replayed]:
+            files[name] = RawRows(quarantined.header, remaining)
     return files
-
-
-def file_content(rows: Sequence[str], layout: RawFile) -> str:
-    """The text of a raw file with these rows."""
-    header = layout.separator.join(column.name for column in layout.columns)
-    return "\n".join([header, *rows]) + "\n"
 
 
 def file_names(
@@ -62,18 +77,25 @@ def repair_name(source_file: str, day: str, layout: RawFile, number: int = 1) ->
 
     number: of the file among those for the same rows; follows the day from the second file on.
     """
-    stem, ending = source_file, ""
-    while any(stem.endswith(suffix) for suffix in _SUFFIXES):
+    stem, ending = plain_name(source_file), ""
+    # Rows of a Parquet file are exported as JSON lines: jobs.raw.reader.parquet_files.
+    added = ".jsonl" if layout.format == PARQUET else ""
+    stem = stem.removesuffix(added)
+    while any(stem.endswith(suffix) for suffix in _ENDINGS):
         stem, _, suffix = stem.rpartition(".")
-        ending = f".{suffix}{ending}" if suffix != "gz" else ending
+        ending = f".{suffix}{ending}"
     repaired_stem = f"{stem}_repaired_{day}" + (f"_{number}" if number > 1 else "")
     from_patterns = (pattern.replace("*", f"_{repaired_stem}", 1) for pattern in layout.patterns if "*" in pattern)
     for name in (f"{repaired_stem}{ending}", *from_patterns):
-        if any(fnmatch(name, pattern) for pattern in layout.patterns):
-            return name
-    raise UserError(f"the log would read no further file than {source_file}: give its RawFile a pattern with a *")
+        if any(fnmatchcase(name, pattern) for pattern in layout.patterns):
+            return name + added
+    raise UserError(
+        f"the log would read no further file than {printable(source_file)}: give its RawFile a pattern with a *"
+    )
 
 
-def _rows_in(file: Path) -> list[str]:
-    """The lines below the header; empty if the file does not exist."""
-    return file.read_text(encoding="utf-8").split("\n")[1:-1] if file.is_file() else []
+def _rows_in(file: Path, layout: RawFile) -> list[bytes]:
+    """The rows below the header; empty if the file does not exist."""
+    if not file.is_file():
+        return []
+    return [row for table in read_file(open_raw_file(file, layout), layout) for row in table.column(RAW).to_pylist()]

@@ -9,13 +9,18 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from schemas.printable import printable_lines
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, *styles: str, **values: object) -> str:
-    """A page that contains these style sheets. Everything is HTML-escaped except our own styles and pictures."""
+    """A page that contains these style sheets. Everything is HTML-escaped except our own styles and pictures.
+
+    Control characters, which a value of a log may contain, are written as their escapes.
+    """
     style = Markup("").join(Markup((_TEMPLATES / name).read_text()) for name in ("style.css", *styles))
-    return _environment().get_template(template).render(style=style, **values)
+    return printable_lines(_environment().get_template(template).render(style=style, **values))
 
 
 @cache

@@ -3,31 +3,27 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
+from pyspark.errors import ArithmeticException, DateTimeException, NumberFormatException, PySparkException
 from pyspark.sql import SparkSession
 
 from jobs.spark.progress import progress
-from schemas.errors import UserError
+from schemas.errors import NothingToDoYet, UserError
 
 _PROJECT = Path(__file__).resolve().parents[2]
-# Words in Java's messages about compressed files that are cut off or damaged.
-_DAMAGED = ("unexpected end of input stream", "eofexception", "zipexception", "not in gzip format",
-            "incorrect header check", "incorrect data check", "invalid block type", "invalid stored block",
-            "invalid distance", "invalid code lengths", "crc")  # fmt: skip
 
 
 @contextmanager
-def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]:
-    """A session with the settings that results depend on. Raises UserError for a failure that a person can repair.
+def spark_session(name: str) -> Iterator[SparkSession]:
+    """A session with the settings that results depend on.
 
-    raw: the raw files that are read in it; Spark notices a damaged file only while it reads it.
+    Raises UserError for a failure that a person can repair, NothingToDoYet if a raw file is not complete.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
@@ -37,14 +33,21 @@ def spark_session(name: str, raw: Iterable[Path] = ()) -> Iterator[SparkSession]
             f"Spark does not start ({first_line(error)}): is Java 17 or 21 installed and JAVA_HOME right?"
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
+    _leave_failed_tasks_to_the_driver(spark)
     _use_small_file_splits(spark)
     try:
         with progress(spark):
             yield spark
     except (Py4JError, PySparkException) as error:
-        raise explain_failure(error, raw) from error
+        raise explain_failure(error) from error
     finally:
         spark.stop()
+
+
+def _leave_failed_tasks_to_the_driver(spark: SparkSession) -> None:
+    """Log no traceback of a failed task: the driver gets its error and prints one line."""
+    log4j = spark._jvm.org.apache.logging.log4j
+    log4j.core.config.Configurator.setLevel("org.apache.spark.executor.Executor", log4j.Level.OFF)
 
 
 def _use_small_file_splits(spark: SparkSession) -> None:
@@ -117,23 +120,21 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def explain_failure(error: BaseException, raw: Iterable[Path]) -> BaseException:
-    """A UserError if a raw file, the disk or a worker's own UserError is the cause; otherwise the error itself."""
+def explain_failure(error: BaseException) -> BaseException:
+    """A UserError or NothingToDoYet if a worker has raised one or the disk is the cause; otherwise the error itself."""
     text = str(error)
-    if user_error := re.search(r"schemas\.errors\.UserError: (.+)", text):  # raised in a worker process
-        return UserError(user_error[1])
-    files = re.findall(r"file:/\S+", text)
-    # A path may contain any of the words: only the rest of the message is searched.
-    message = re.sub(r"file:/\S+", "", text).lower()
-    if any(word in message for word in _DAMAGED):
-        raw_names = {path.name for path in raw}
-        if damaged := sorted(raw_names & {Path(unquote(file.strip("'\"().,;"))).name for file in files}):
-            return UserError(
-                f"{', '.join(damaged)} is cut off or damaged and cannot be read to its end: fetch it again"
-            )
+    if raised := re.search(r"schemas\.errors\.(UserError|NothingToDoYet): (.+)", text):  # in a worker process
+        return {"UserError": UserError, "NothingToDoYet": NothingToDoYet}[raised[1]](raised[2])
+    if isinstance(error, ArithmeticException | DateTimeException | NumberFormatException):
+        problem = first_line(error).partition(". If necessary")[0]
+        return UserError(
+            f"an expression of the contract stops at a row of the log: {problem}: use try_divide, try_cast or a "
+            "similar function in it"
+        )
     if "No space left on device" in text:
         return UserError("the disk is full: free some space, or choose another folder with LAKE=")
     if "[PATH_NOT_FOUND]" in text:
+        files = re.findall(r"file:/\S+", text)
         return UserError(f"Spark cannot find {unquote(files[0].rstrip('.')) if files else 'a file'}: every machine "
                          "that runs Spark must see RAW and LAKE under these paths")  # fmt: skip
     return error

@@ -42,6 +42,20 @@ class ClickRecord:
             self.earlier_clicks_NA[rows],
         )
 
+    def packed(self) -> tuple["ClickRecord", Ints]:
+        """The exposures without gaps, at the end of each row, with room for the longest only; and their number, [N]."""
+        known_NT = self.channel_NT != NO_EXPOSURE
+        count_N = known_NT.sum(axis=1)
+        room = int(count_N.max(initial=0))
+        # A stable sort by "is an exposure" moves the gaps to the front.
+        order_NT = np.argsort(known_NT, axis=1, kind="stable")[:, known_NT.shape[1] - room :]
+        at_ms_NT, channel_NT, click_NT = (
+            np.take_along_axis(array_NT, order_NT, axis=1)
+            for array_NT in (self.at_ms_NT, self.channel_NT, self.click_NT)
+        )
+        packed = ClickRecord(at_ms_NT, channel_NT, click_NT, self.earlier_exposures_NA, self.earlier_clicks_NA)
+        return packed, count_N
+
     @classmethod
     def concatenate(cls, records: Sequence["ClickRecord"], actions: int) -> "ClickRecord":
         """The record of the users of all records. actions: the number of channels."""

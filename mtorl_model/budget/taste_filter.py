@@ -29,7 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
+from features.logistic import sigmoid
+from mtorl_model.budget.click_record import ClickRecord
 from mtorl_model.data.money import Floats, Ints
 
 _USERS_AT_ONCE = 1024  # their covariances fit into a core's cache
@@ -51,25 +52,31 @@ class Tastes:
 
     def click(self, record: ClickRecord, at_ms_N: Ints) -> Floats:
         """[N, A]: the probability of a click at these times, which are not before any exposure of the record."""
-        parts = [
-            self._click(record.take(slice(start, start + _USERS_AT_ONCE)), at_ms_N[start : start + _USERS_AT_ONCE])
-            for start in range(0, len(record), _USERS_AT_ONCE)
-        ]
-        return np.concatenate([np.empty((0, len(self.bias_A))), *parts])
+        record, count_N = record.packed()
+        order_N = np.argsort(count_N, kind="stable")  # users of a block have about as many exposures
+        click_NA = np.empty((len(record), len(self.bias_A)))
+        for start in range(0, len(record), _USERS_AT_ONCE):
+            rows = order_N[start : start + _USERS_AT_ONCE]
+            click_NA[rows] = self._click(record.take(rows), count_N[rows], at_ms_N[rows])
+        return click_NA
 
-    def _click(self, record: ClickRecord, at_ms_N: Ints) -> Floats:
+    def _click(self, record: ClickRecord, count_N: Ints, at_ms_N: Ints) -> Floats:
+        """record: packed, count_N: its numbers of exposures, ascending. So the users with a step are the last ones."""
         state = _Filter(self, record)
-        for k in range(record.channel_NT.shape[1]):
-            rows = np.flatnonzero(record.channel_NT[:, k] != NO_EXPOSURE)
-            if len(rows):
-                state.advance(rows, record.at_ms_NT[rows, k])
-                state.update(rows, record.channel_NT[rows, k], record.click_NT[rows, k])
-        state.advance(np.arange(len(record)), at_ms_N)
+        room = record.channel_NT.shape[1]
+        for k in range(room - int(count_N[-1]), room):
+            users = slice(int(np.searchsorted(count_N, room - k)), None)
+            state.advance(users, record.at_ms_NT[users, k])
+            state.update(users, record.channel_NT[users, k], record.click_NT[users, k])
+        state.advance(slice(None), at_ms_N)
         return state.click()
 
 
 class _Filter:
-    """Mean and covariance of the state of N users, and their fatigue, as of at_ms_N."""
+    """Mean and covariance of the state of N users, and their fatigue, as of at_ms_N.
+
+    Users are the last axis of every array, so that all arithmetic runs over contiguous numbers. `users` are slices.
+    """
 
     def __init__(self, tastes: Tastes, record: ClickRecord) -> None:
         """The state before the first remembered exposure."""
@@ -80,52 +87,54 @@ class _Filter:
         ])  # fmt: skip
         self._dimensions = tastes.loading_AD.shape[1]
         states = 2 * self._dimensions
-        self._mean_NS = np.zeros((len(record), states))
-        self._cov_NSS = np.tile(np.eye(states), (len(record), 1, 1))
-        self._fatigue_NA = np.zeros((len(record), len(tastes.bias_A)))
+        self._mean_SN = np.zeros((states, len(record)))
+        self._cov_SSN = np.repeat(np.eye(states)[:, :, None], len(record), axis=2)
+        self._fatigue_AN = np.zeros((len(tastes.bias_A), len(record)))
         self._at_ms_N = np.full(len(record), -1, np.int64)  # -1: the state is stationary, so any time is as good
         rows = np.flatnonzero(record.earlier_exposures_NA.any(axis=1))
         if len(rows):
             self._add_earlier(rows, record.earlier_exposures_NA[rows], record.earlier_clicks_NA[rows])
 
-    def advance(self, rows: Ints, at_ms_N: Ints) -> None:
+    def advance(self, users: slice, at_ms_N: Ints) -> None:
         """Tastes drift and fatigue fades until these times."""
-        last_ms_N = self._at_ms_N[rows]
+        last_ms_N = self._at_ms_N[users]
         elapsed_ms_N = np.where(last_ms_N < 0, 0, np.maximum(at_ms_N - last_ms_N, 0))
-        self._at_ms_N[rows] = at_ms_N
-        rho_N1 = np.exp(-elapsed_ms_N / self._tastes.drift_ms)[:, None]
+        self._at_ms_N[users] = at_ms_N
+        rho_N = np.exp(-elapsed_ms_N / self._tastes.drift_ms)
         mood = slice(self._dimensions, None)
-        self._mean_NS[rows, mood] *= rho_N1
-        cov_NSS = self._cov_NSS[rows]
-        cov_NSS[:, mood, :] *= rho_N1[:, :, None]
-        cov_NSS[:, :, mood] *= rho_N1[:, :, None]
+        self._mean_SN[mood, users] *= rho_N
+        cov_SSN = self._cov_SSN[:, :, users]
+        cov_SSN[mood] *= rho_N
+        cov_SSN[:, mood] *= rho_N
         diagonal = np.arange(self._dimensions, 2 * self._dimensions)
-        cov_NSS[:, diagonal, diagonal] += 1 - rho_N1**2
-        self._cov_NSS[rows] = cov_NSS
-        self._fatigue_NA[rows] *= np.exp(-elapsed_ms_N / self._tastes.fatigue_ms)[:, None]
+        cov_SSN[diagonal, diagonal] += 1 - rho_N**2
+        self._fatigue_AN[:, users] *= np.exp(-elapsed_ms_N / self._tastes.fatigue_ms)
 
-    def update(self, rows: Ints, channel_N: Ints, click_N: Ints) -> None:
+    def update(self, users: slice, channel_N: Ints, click_N: Ints) -> None:
         """One exposure of each of these users."""
-        x_NS, cov_NSS = self._observation_AS[channel_N], self._cov_NSS[rows]
-        logit_N = self._tastes.bias_A[channel_N] + (self._mean_NS[rows] * x_NS).sum(axis=1)
-        p_N = _sigmoid(logit_N - self._tastes.fatigue * self._fatigue_NA[rows, channel_N])
+        mean_SN, cov_SSN = self._mean_SN[:, users], self._cov_SSN[:, :, users]
+        fatigue_AN, column_N = self._fatigue_AN[:, users], np.arange(len(channel_N))
+        x_SN = self._observation_AS.T[:, channel_N]
+        logit_N = self._tastes.bias_A[channel_N] + (mean_SN * x_SN).sum(axis=0)
+        p_N = sigmoid(logit_N - self._tastes.fatigue * fatigue_AN[channel_N, column_N])
         v_N = p_N * (1 - p_N)
-        direction_NS = (cov_NSS @ x_NS[:, :, None])[:, :, 0]
-        gain_NS = direction_NS / (1 + v_N * (direction_NS * x_NS).sum(axis=1))[:, None]
-        self._mean_NS[rows] += gain_NS * (click_N - p_N)[:, None]
-        self._cov_NSS[rows] = cov_NSS - (v_N[:, None] * gain_NS)[:, :, None] * direction_NS[:, None, :]
-        self._fatigue_NA[rows, channel_N] += 1.0
+        direction_SN = (cov_SSN * x_SN).sum(axis=1)
+        gain_SN = direction_SN / (1 + v_N * (direction_SN * x_SN).sum(axis=0))
+        mean_SN += gain_SN * (click_N - p_N)
+        cov_SSN -= (v_N * gain_SN)[:, None] * direction_SN
+        fatigue_AN[channel_N, column_N] += 1.0
 
     def click(self) -> Floats:
         """[N, A]: the mean of the click probability over the state."""
-        logit_NA = self._tastes.bias_A + self._mean_NS @ self._observation_AS.T
-        logit_NA -= self._tastes.fatigue * self._fatigue_NA
-        variance_NA = ((self._observation_AS @ self._cov_NSS) * self._observation_AS).sum(axis=2)
-        spread_NA = np.sqrt(np.maximum(variance_NA, 0.0))
-        click_NA: Floats = np.zeros_like(logit_NA)
+        logit_AN = self._tastes.bias_A[:, None] + self._observation_AS @ self._mean_SN
+        logit_AN -= self._tastes.fatigue * self._fatigue_AN
+        direction_ASN = np.tensordot(self._observation_AS, self._cov_SSN, axes=1)
+        variance_AN = (direction_ASN * self._observation_AS[:, :, None]).sum(axis=1)
+        spread_AN = np.sqrt(np.maximum(variance_AN, 0.0))
+        click_AN: Floats = np.zeros_like(logit_AN)
         for node, weight in zip(_NODES, _NODE_WEIGHTS / _NODE_WEIGHTS.sum(), strict=True):
-            click_NA += weight * _sigmoid(logit_NA + node * spread_NA)
-        return click_NA
+            click_AN += weight * sigmoid(logit_AN + node * spread_AN)
+        return click_AN.T
 
     def _add_earlier(self, rows: Ints, exposures_NA: Ints, clicks_NA: Ints) -> None:
         """Newton's method for home, given the totals of the earlier exposures; then the Laplace approximation."""
@@ -133,19 +142,14 @@ class _Filter:
         mood_variance_A = (1 - tastes.lasting_share) * (tastes.loading_AD**2).sum(axis=1)
         scale_A = 1 / np.sqrt(1 + np.pi / 8 * mood_variance_A)
         x_AD = scale_A[:, None] * self._observation_AS[:, home]
+        product_AE = (x_AD[:, :, None] * x_AD[:, None, :]).reshape(len(x_AD), -1)  # E = D * D
         mean_ND, identity_DD = np.zeros((len(rows), self._dimensions)), np.eye(self._dimensions)
         for _ in range(_NEWTON_STEPS):
-            p_NA = _sigmoid(scale_A * tastes.bias_A + mean_ND @ x_AD.T)
+            p_NA = sigmoid(scale_A * tastes.bias_A + mean_ND @ x_AD.T)
             slope_ND = (clicks_NA - exposures_NA * p_NA) @ x_AD - mean_ND
-            curvature_NDD = identity_DD + np.einsum("na,ad,ae->nde", exposures_NA * p_NA * (1 - p_NA), x_AD, x_AD)
+            weighted_NE = (exposures_NA * p_NA * (1 - p_NA)) @ product_AE
+            curvature_NDD = identity_DD + weighted_NE.reshape(-1, self._dimensions, self._dimensions)
             step_ND = np.linalg.solve(curvature_NDD, slope_ND[:, :, None])[:, :, 0]
             mean_ND += np.clip(step_ND, -_LARGEST_STEP, _LARGEST_STEP)
-        self._mean_NS[rows, home] = mean_ND
-        cov_NSS = self._cov_NSS[rows]
-        cov_NSS[:, home, home] = np.linalg.inv(curvature_NDD)
-        self._cov_NSS[rows] = cov_NSS
-
-
-def _sigmoid(x: Floats) -> Floats:
-    probability: Floats = 1.0 / (1.0 + np.exp(-x))
-    return probability
+        self._mean_SN[home, rows] = mean_ND.T
+        self._cov_SSN[home, home, rows] = np.moveaxis(np.linalg.inv(curvature_NDD), 0, 2)

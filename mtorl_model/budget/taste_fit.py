@@ -25,6 +25,7 @@ import numpy as np
 
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.taste_filter import Tastes
+from mtorl_model.data.money import Ints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MOST_USERS = 3000
 DIMENSIONS = 5  # at most; more channels than this share dimensions
 _ITERATIONS = 40
+_USERS_AT_ONCE = 1024
 _HOUR_MS = 3_600_000.0
 _DRIFT_MS, _FATIGUE_MS = 72 * _HOUR_MS, 24 * _HOUR_MS  # where the search begins; their priors are a factor e around it
 _PRIOR_CLICKS, _PRIOR_EXPOSURES = 1.0, 4.0
@@ -47,55 +49,69 @@ def fit_tastes(record: ClickRecord, actions: int, *, most_users: int = MOST_USER
     users = np.flatnonzero((record.channel_NT != NO_EXPOSURE).any(axis=1))
     if len(users) > most_users:
         users = users[np.linspace(0, len(users) - 1, most_users).astype(np.int64)]
-    steps = _Steps.from_record(record.take(users))
+    parts = _Steps.parts(record.take(users))
     start_P = torch.tensor(_start(record, actions), requires_grad=True)
     prior_mean_P, prior_std_P = map(torch.tensor, _prior(actions))
     search = torch.optim.LBFGS(
         [start_P], max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe", tolerance_change=1e-7
     )
-    exposures = max(float(steps.known_NT.sum()), 1.0)
+    exposures = max(sum(part.exposures for part in parts), 1)
 
     def loss() -> "Tensor":
         search.zero_grad()
-        penalty = (((start_P - prior_mean_P) / prior_std_P) ** 2).sum() / 2
-        value: Tensor = (penalty - log_likelihood(_Constants.from_vector(start_P, actions), steps)) / exposures
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        total = (((start_P - prior_mean_P) / prior_std_P) ** 2).sum() / 2 / exposures
+        total.backward()  # type: ignore[no-untyped-call]
+        for part in parts:  # one after another, so that the tensors of a part fit into the processor's cache
+            value = -log_likelihood(_Constants.from_vector(start_P, actions), part) / exposures
+            value.backward()  # type: ignore[no-untyped-call]
+            total = total.detach() + value.detach()
+        return total
 
     search.step(loss)  # type: ignore[no-untyped-call]
     return _Constants.from_vector(start_P.detach(), actions).tastes()
 
 
 class _Steps(NamedTuple):
-    """A record as tensors. known_NT: 1.0 for an exposure, 0.0 for padding."""
+    """A record as tensors, without gaps: users with more exposures come later, and each user's are at the end."""
 
     channel_NT: "Tensor"
     click_NT: "Tensor"
-    known_NT: "Tensor"
-    elapsed_NT: "Tensor"  # ms since the user's previous exposure
+    elapsed_NT: "Tensor"  # ms since the user's previous exposure; 0 without one
     is_repeated_NT: "Tensor"  # 1.0 if the channel is that of the user's previous exposure
     is_first_NT: "Tensor"  # 1.0 without a previous exposure
+    first_user_T: list[int]  # all users from this one on have an exposure at the step
+
+    @property
+    def exposures(self) -> int:
+        return sum(len(self.channel_NT) - first for first in self.first_user_T)
 
     @classmethod
-    def from_record(cls, record: ClickRecord) -> "_Steps":
+    def parts(cls, record: ClickRecord) -> list["_Steps"]:
+        """The record in parts of _USERS_AT_ONCE users with about as many exposures."""
+        packed, count_N = record.packed()
+        order_N = np.argsort(count_N, kind="stable")
+        starts = range(0, len(record), _USERS_AT_ONCE)
+        return [cls._from_users(packed, count_N, order_N[start : start + _USERS_AT_ONCE]) for start in starts]
+
+    @classmethod
+    def _from_users(cls, packed: ClickRecord, count_N: Ints, users: Ints) -> "_Steps":
+        """users: with ascending numbers of exposures."""
         import torch
 
-        known_NT = record.channel_NT != NO_EXPOSURE
-        used_T = known_NT.any(axis=0)  # no user has as many exposures as a record has room for
-        known_NT, at_ms_NT, click_NT = known_NT[:, used_T], record.at_ms_NT[:, used_T], record.click_NT[:, used_T]
-        channel_NT = np.where(known_NT, record.channel_NT[:, used_T], 0)
-        at_ms_N, channel_N = np.full(len(record), -1, np.int64), np.full(len(record), NO_EXPOSURE)
-        elapsed_NT = np.zeros(known_NT.shape)
-        is_repeated_NT, is_first_NT = np.zeros(known_NT.shape), np.zeros(known_NT.shape)
-        for k in range(known_NT.shape[1]):
-            known_N, first_N = known_NT[:, k], channel_N == NO_EXPOSURE
-            elapsed_NT[:, k] = np.where(known_N & ~first_N, at_ms_NT[:, k] - at_ms_N, 0)
-            is_first_NT[:, k] = first_N
-            is_repeated_NT[:, k] = channel_NT[:, k] == channel_N
-            at_ms_N = np.where(known_N, at_ms_NT[:, k], at_ms_N)
-            channel_N = np.where(known_N, channel_NT[:, k], channel_N)
-        floats = (click_NT.astype(np.float64), known_NT.astype(np.float64), elapsed_NT)
-        return cls(*map(torch.tensor, (channel_NT, *floats, is_repeated_NT, is_first_NT)))
+        steps, count_N = packed.take(users), count_N[users]
+        length, room = int(count_N[-1]), steps.channel_NT.shape[1]
+        at_ms_NT, channel_NT, click_NT = (
+            array[:, room - length :] for array in (steps.at_ms_NT, steps.channel_NT, steps.click_NT)
+        )
+        has_previous_NT = np.arange(length) > length - count_N[:, None]
+        elapsed_NT = np.where(has_previous_NT, np.diff(at_ms_NT, axis=1, prepend=0), 0).astype(np.float64)
+        is_repeated_NT = has_previous_NT & (np.diff(channel_NT, axis=1, prepend=NO_EXPOSURE) == 0)
+        first_user_T = np.searchsorted(count_N, length - np.arange(length)).tolist()
+        click, elapsed, is_repeated, is_first = (
+            torch.tensor(array_NT.astype(np.float64))
+            for array_NT in (click_NT, elapsed_NT, is_repeated_NT, ~has_previous_NT)
+        )
+        return cls(torch.tensor(channel_NT), click, elapsed, is_repeated, is_first, first_user_T)
 
 
 class _Constants(NamedTuple):
@@ -166,47 +182,59 @@ def log_likelihood(constants: _Constants, steps: _Steps) -> "Tensor":
     """The log-likelihood of the channels and clicks of all steps."""
     import torch
 
-    (users, length), dimensions = steps.channel_NT.shape, constants.loading_AD.shape[1]
+    dimensions, actions = constants.loading_AD.shape[1], len(constants.bias_A)
     lasting = constants.lasting_share
     observation_AS = torch.cat([torch.sqrt(lasting) * constants.loading_AD,
                                 torch.sqrt(1 - lasting) * constants.loading_AD], dim=1)  # fmt: skip
     is_mood_S = torch.cat([torch.zeros(dimensions), torch.ones(dimensions)]).double()
-    mean_NS = torch.zeros(users, 2 * dimensions, dtype=torch.float64)
-    cov_NSS = torch.eye(2 * dimensions, dtype=torch.float64).repeat(users, 1, 1)
-    fatigue_NA = torch.zeros(users, len(constants.bias_A), dtype=torch.float64)
+    follow_AS = constants.greed * observation_AS
+    product_AE = (follow_AS[:, :, None] * follow_AS[:, None, :]).reshape(actions, -1)  # E = S * S
+    variance_A = (follow_AS**2).sum(dim=1)
+    # The state of the users who have had an exposure, the last ones. change_NSS is their covariance minus that of the
+    # prior, which is the identity and does not drift.
+    mean_NS = torch.zeros(0, 2 * dimensions, dtype=torch.float64)
+    change_NSS = torch.zeros(0, 2 * dimensions, 2 * dimensions, dtype=torch.float64)
+    fatigue_NA = torch.zeros(0, actions, dtype=torch.float64)
     total = torch.zeros((), dtype=torch.float64)
-    for k in range(length):
-        channel_N, click_N, known_N, elapsed_N, is_repeated_N, is_first_N = (tensor[:, k] for tensor in steps)
+    for k, first_user in enumerate(steps.first_user_T):
+        channel_N, click_N, elapsed_N, is_repeated_N, is_first_N = (tensor[first_user:, k] for tensor in steps[:5])
+        new = len(channel_N) - len(mean_NS)
+        if new:
+            mean_NS = torch.cat([mean_NS.new_zeros(new, 2 * dimensions), mean_NS])
+            change_NSS = torch.cat([change_NSS.new_zeros(new, 2 * dimensions, 2 * dimensions), change_NSS])
+            fatigue_NA = torch.cat([fatigue_NA.new_zeros(new, actions), fatigue_NA])
         decay_NS = torch.exp(-(elapsed_N / constants.drift_ms)[:, None] * is_mood_S)
         mean_NS = mean_NS * decay_NS
-        cov_NSS = cov_NSS * decay_NS[:, :, None] * decay_NS[:, None, :] + torch.diag_embed(1 - decay_NS**2)
+        change_NSS = change_NSS * (decay_NS[:, :, None] * decay_NS[:, None, :])
         fatigue_NA = fatigue_NA * torch.exp(-elapsed_N / constants.fatigue_ms)[:, None]
         # The channel, at the mean of the taste. The mean then moves along the slope: a Newton step whose curvature is
         # replaced by its trace, so that it needs no inverse.
-        follow_AS = constants.greed * observation_AS
         choice_NA = torch.softmax(constants.log_share_A + mean_NS @ follow_AS.T, dim=1)
-        slope_NS = follow_AS[channel_N] - choice_NA @ follow_AS
-        moved_NS = (cov_NSS @ slope_NS[:, :, None])[:, :, 0]
+        expected_NS = choice_NA @ follow_AS
+        slope_NS = follow_AS[channel_N] - expected_NS
+        x_NS = observation_AS[channel_N]
+        vectors_NS3 = torch.stack([slope_NS, expected_NS, x_NS], dim=2)
+        products_NS3 = vectors_NS3 + change_NSS @ vectors_NS3  # with the covariance
+        moved_NS, mean_product_NS, direction_NS = products_NS3.unbind(dim=2)
         fresh_N = choice_NA.gather(1, channel_N[:, None])[:, 0]
         repetition_N = constants.repetition * (1 - is_first_N)
         chosen_N = (1 - repetition_N) * fresh_N + repetition_N * is_repeated_N
-        is_fresh_N = known_N * (1 - repetition_N) * fresh_N / chosen_N  # probability that it is not a repetition
-        deviation_NAS = follow_AS - (choice_NA @ follow_AS)[:, None, :]
-        spread_N = (choice_NA * ((deviation_NAS @ cov_NSS) * deviation_NAS).sum(dim=2)).sum(dim=1)
+        is_fresh_N = (1 - repetition_N) * fresh_N / chosen_N  # probability that it is not a repetition
+        # The variance of the followed taste over the channels' choice: of its square, minus the square of its mean.
+        square_N = choice_NA @ variance_A + ((choice_NA @ product_AE) * change_NSS.flatten(1)).sum(dim=1)
+        spread_N = square_N - (mean_product_NS * expected_NS).sum(dim=1)
         mean_NS = mean_NS + (is_fresh_N / (1 + spread_N))[:, None] * moved_NS
         # The click: as _Filter.update; the mean of the probability by MacKay's approximation.
-        x_NS = observation_AS[channel_N]
-        direction_NS = (cov_NSS @ x_NS[:, :, None])[:, :, 0]
         variance_N = (direction_NS * x_NS).sum(dim=1)
         logit_N = constants.bias_A[channel_N] + (mean_NS * x_NS).sum(dim=1)
         logit_N = logit_N - constants.fatigue * fatigue_NA.gather(1, channel_N[:, None])[:, 0]
         mean_logit_N = logit_N / torch.sqrt(1 + np.pi / 8 * variance_N)
         log_click_N = click_N * mean_logit_N - torch.nn.functional.softplus(mean_logit_N)
-        total = total + (known_N * (torch.log(chosen_N) + log_click_N)).sum()
+        total = total + (torch.log(chosen_N) + log_click_N).sum()
         p_N = torch.sigmoid(logit_N)
-        v_N = p_N * (1 - p_N) * known_N
+        v_N = p_N * (1 - p_N)
         gain_NS = direction_NS / (1 + v_N * variance_N)[:, None]
-        mean_NS = mean_NS + gain_NS * ((click_N - p_N) * known_N)[:, None]
-        cov_NSS = cov_NSS - (v_N[:, None] * gain_NS)[:, :, None] * direction_NS[:, None, :]
-        fatigue_NA = fatigue_NA.scatter_add(1, channel_N[:, None], known_N[:, None])
+        mean_NS = mean_NS + gain_NS * (click_N - p_N)[:, None]
+        change_NSS = change_NSS - (v_N[:, None] * gain_NS)[:, :, None] * direction_NS[:, None, :]
+        fatigue_NA = fatigue_NA.scatter_add(1, channel_N[:, None], torch.ones_like(fatigue_NA[:, :1]))
     return total

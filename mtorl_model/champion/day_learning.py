@@ -14,11 +14,12 @@ from mtorl_model.champion.prequential import publish_figures, publish_without_fi
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.device import choose_device
-from mtorl_model.methods.method import Method
+from mtorl_model.methods import METHODS
+from mtorl_model.methods.method import WINDOWS, Method
 from mtorl_model.methods.model_folder import save_model
 from mtorl_model.training.config import FineTuneConfig
 from mtorl_model.training.day_sample import DaySample, draw_day, steps_of
-from schemas.errors import Busy
+from schemas.errors import Busy, UserError
 from schemas.tables import SEQUENCES
 
 
@@ -29,6 +30,11 @@ def learn_day(registry: Registry, day: str, config: FineTuneConfig, feedback: Fe
     that it can read.
     """
     lake, dataset = registry.lake, registry.dataset
+    if METHODS[registry.method].reads != WINDOWS:
+        raise UserError(
+            f"--method {registry.method} learns only in a full training: it has no daily learning yet "
+            f"(python -m mtorl_model.train --method {registry.method})"
+        )
     champion, parent = registry.champion(), registry.champion_before(day)
     cut_with = lake[SEQUENCES, dataset, day].require().spec_version
     model = registry.load(parent) if parent else None

@@ -26,13 +26,15 @@ from mtorl_model.champion.full_training import against_fresh_fit, alert_lines, s
 from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
+from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.comparison import as_lines, compare
 from schemas.basis import BasisDecision
+from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import VALIDATION
-from schemas.tables import PROMOTIONS, SEQUENCES
+from schemas.tables import EXPOSURES, PROMOTIONS, SEQUENCES
 from schemas.tables.channel_policies import NEARLY_ALL
 from schemas.tables.promotions import AGAINST_FRESH_FIT, BASIS, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
@@ -63,12 +65,13 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
             )
         inputs = {"challenger": challenger.name, "champion": champion.name, **compared_on}
         publish_rows(lake, PROMOTIONS_TABLE, dataset, day, rows, inputs)
+        next_champion = champion if failed else challenger
+        if basis is not None and basis != next_champion.basis:
+            registry.set_basis(next_champion, basis)
         if failed:
             registry.set_decision(challenger, f"{REFUSED}: {'; '.join(failed)}", compared_with=champion.name)
             stays = f"{challenger.name} is refused ({'; '.join(failed)}): {champion.name} stays champion"
             return [*lines, stays, *alerts]
-        if basis is not None:
-            registry.set_basis(challenger, basis)
         registry.make_champion(challenger)
         registry.set_decision(challenger, PROMOTED, compared_with=champion.name)
         export_for_daily_run(registry)
@@ -97,7 +100,7 @@ def _checks(
 ) -> tuple[list[Row], list[str], dict[str, str], BasisDecision | None]:  # fmt: skip
     """A row per check, without the columns that are alike; lines with the differences; fingerprints of the windows.
 
-    The last is the basis of the challenger's recommendations; None if the challenger is refused.
+    The last is the basis of the recommendations of the next champion; None if the models are not compared.
     """
     if champion.day > day:
         reason = f"{champion.name} has been trained through {champion.day}, which is later"
@@ -112,10 +115,13 @@ def _checks(
     if models[0].spec.version != models[1].spec.version:
         return [check_row(POLICY_AUDIT, f"{champion.name} reads other features")], [], {}, None
     # Delays are estimated on all days whose gains may still follow; the models are compared on the latest days only.
-    first = day_plus(day, -max(dataset.outcome_days, gate.days, gate.total_days))
+    for_basis = dataset.outcome_days + gate.days if _is_late(dataset) else 0
+    first = day_plus(day, -max(dataset.outcome_days, for_basis, gate.days, gate.total_days))
     days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
     cutoff = cutoff_at_end_of(day, lake, dataset, days, feedback)
-    compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff)
+    known = read_propensities(lake[EXPOSURES, dataset, d].path for d in days[-gate.days :])
+    has_propensities = len(known.exposure_D) > 0
+    compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff, with_features=has_propensities)
     if compared is None:
         reason = "no validation user has a label on the latest days, so the models cannot be compared"
         return [check_row(POLICY_AUDIT, reason)], [], {}, None
@@ -129,14 +135,28 @@ def _checks(
     next_champion = champion if _failed_checks(rows) else challenger
     fresh_rows, fresh_lines = against_fresh_fit(registry, day, next_champion, days, cutoff, gate)
     compared_on = lake.fingerprints(SEQUENCES, dataset, days)
+    if has_propensities:
+        with_exposures = [d for d in days[-gate.days :] if lake[EXPOSURES, dataset, d].is_published]
+        compared_on |= lake.fingerprints(EXPOSURES, dataset, with_exposures)
     lines = [*as_lines(compared.heads), *total_lines, *fresh_lines]
-    if _failed_checks(rows):
-        return [*rows, *fresh_rows], lines, compared_on, None
-    from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users  # imports sklearn: a second
+    from mtorl_model.evaluation.basis import (  # imports sklearn: a second
+        basis_line,
+        basis_on_validation_users,
+        decide_basis,
+        drawn_labels,
+    )
 
-    basis = basis_on_validation_users(lake, dataset, models[1], days[-gate.days :], cutoff)
+    is_refused = bool(_failed_checks(rows))
+    model = models[0] if is_refused else models[1]
+    if _is_late(dataset):  # the first gain of the latest days is not yet known, so older days are read
+        known_days = [d for d in days if d <= day_plus(day, -dataset.outcome_days)][-gate.days :]
+        basis = basis_on_validation_users(lake, dataset, model, known_days, cutoff)
+    else:
+        labels = compared.base if is_refused else compared.candidate
+        labels = labels._replace(feature_NF=compared.base.feature_NF)
+        basis = decide_basis(model, drawn_labels(labels, known))
     if not basis.minus_constant and champion.basis.minus_constant:  # the log of these days draws no channels at random
-        basis = replace(champion.basis, reason=f"as decided for {champion.name}")
+        basis = champion.basis if is_refused else replace(champion.basis, reason=f"as decided for {champion.name}")
     return [*rows, *fresh_rows, *_basis_rows(basis)], [basis_line(basis), *lines], compared_on, basis
 
 
@@ -144,9 +164,14 @@ def _basis_rows(decision: BasisDecision) -> list[Row]:
     """For each basis its value minus that of the best constant; these rows are not part of the decision."""
     return [
         check_row(f"{basis}{BASIS}", "")
-        | {"difference": figures["value"], "low": figures["low"], "high": figures["high"]}
+        | {"value_difference": figures["value"], "value_low": figures["low"], "value_high": figures["high"]}
         for basis, figures in decision.minus_constant.items()
     ]
+
+
+def _is_late(dataset: Dataset) -> bool:
+    """Whether the first gain, in which recommendations are valued, becomes known late."""
+    return dataset.gain_names[0] in dataset.late_gains
 
 
 def _failed_checks(rows: Sequence[Row]) -> list[str]:

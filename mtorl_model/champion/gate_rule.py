@@ -1,5 +1,6 @@
 """The rule of the gate for one head, its settings, and its rows in the table `promotions`."""
 
+import math
 from dataclasses import dataclass
 
 from mtorl_model.evaluation.comparison import Difference
@@ -36,6 +37,7 @@ def is_not_worse(difference: Difference, gate: GateConfig) -> bool:
     """Whether the challenger's head is not worse, by the rule in gate.py."""
     allowed = gate.margin * difference.base_loss
     is_high_allowed = difference.high is None or difference.high <= gate.worst * allowed
+    # Both are False for NaN.
     return difference.value <= 0 or (difference.value <= allowed and is_high_allowed)
 
 
@@ -44,7 +46,9 @@ def head_row(difference: Difference, gate: GateConfig, reference: str = "") -> R
     comparison = f" than {reference}," if reference else ""
     allowed = gate.margin * difference.base_loss
     reason = ""
-    if difference.value > allowed:
+    if not math.isfinite(difference.value):
+        reason = f"{difference.head} cannot be compared{comparison}: a predicted probability is not a number"
+    elif difference.value > allowed:
         reason = f"{difference.head} is worse{comparison} by {difference.value:+.5f}; at most {allowed:.5f} is allowed"
     elif not is_not_worse(difference, gate):
         most = gate.worst * allowed
@@ -53,10 +57,12 @@ def head_row(difference: Difference, gate: GateConfig, reference: str = "") -> R
 
 
 def losses(difference: Difference, allowed: float) -> Row:
-    return {
+    figures = {
         "champion_logloss": difference.base_loss, "challenger_logloss": difference.candidate_loss,
         "difference": difference.value, "low": difference.low, "high": difference.high, "margin": allowed,
     }  # fmt: skip
+    # A loss that is not a number is left out: the row has its reason, and no table contains NaN.
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
 
 
 def check_row(check: str, reason: str, difference: Difference | None = None) -> Row:

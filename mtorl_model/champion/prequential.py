@@ -62,7 +62,7 @@ def _head_figures(
 ) -> dict[str, float | None]:
     """The figures that depend on the kind of head."""
     if head == CHANNEL:
-        share_A = np.bincount(labels.action_N, minlength=len(model.spec.channels)) / len(labels.action_N)
+        share_A = np.bincount(labels.action_N[labelled_N], minlength=len(model.spec.channels)) / labelled_N.sum()
         positive_A = share_A[share_A > 0]
         entropy = float(-(positive_A * np.log(positive_A)).sum())
         return {"base_logloss": entropy, "auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}

@@ -18,7 +18,8 @@ class Batch(NamedTuple):
     """B windows. The inputs of step t use only facts that became known strictly before t.
 
     Labels contain the full outcome, or the outcome as it was known at a cutoff (delayed_feedback.py). label_BL is True
-    for the steps that count in the losses: real, not a context step, channel known.
+    for the steps that count in the losses: real, not a context step, with a channel. If the feature spec does not know
+    the channel, action_BL is -1, and the step counts in the losses of the gains alone.
     """
 
     categorical_BLK: Tensor  # int64 codes; 0 = missing, unseen or padding. Profile columns are repeated at each step
@@ -27,7 +28,7 @@ class Batch(NamedTuple):
     reward_in_BLR: Tensor  # float32, r_{t-1}: the gains since the previous step (reward_inputs.py)
     valid_BL: Tensor  # bool, real step
     label_BL: Tensor  # bool, see above
-    action_BL: Tensor  # int64 channel of the step, -1 if unknown
+    action_BL: Tensor  # int64 channel of the step, -1 if the spec does not know it
     gains_BLG: Tensor  # float32, 0 or 1
     maturity_BLG: Tensor  # float32, probability that a gain is already in gains_BLG; 1 for the full outcome
     reward_BL: Tensor  # float32 in [0, 1], min-max of the fused, penalised reward (equations 3 and 18)

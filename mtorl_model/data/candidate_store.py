@@ -1,7 +1,7 @@
 """Exposures as rows for methods that predict what a given candidate will bring: a row for each exposure.
 
-The inputs of a row are what was known strictly before the exposure, and what is known with the candidate (the video,
-the ad). They are never the outcome of the row, nor that of a row with the same time stamp.
+The inputs of a row use only facts known strictly before the exposure, and the properties of the candidate (the video,
+the ad). They never use the outcome of the row, nor that of a row with the same time stamp.
 
 Shape suffixes: N rows, K categorical inputs, F numeric inputs, T tasks, U users, S sessions.
 """
@@ -31,7 +31,7 @@ class CandidateStore:
     before the days of the store.
     exposure_id_N: the id in the table `exposures`. exposed_at_ms_N: ms since 1970 UTC.
     categorical_NK: codes, 0 for a value that is missing or that no training user had; below cardinalities[k].
-    numeric_NF: scaled by training users; 0 where missing_NF is True.
+    numeric_NF: scaled by training users; 0 if missing_NF is True.
     labels_NT: 0 or 1, a column for each of task_names; the second task implies the first (labels[1] <= labels[0]).
     split_N: index of the user's split in schemas.splits.SPLITS.
     """
@@ -86,7 +86,7 @@ class CandidateStore:
         is_last_N[:-1] = np.diff(self.session_N) != 0
         return is_last_N
 
-    def of_split(self, split: str) -> Self:
+    def split_rows(self, split: str) -> Self:
         """The rows of the users of one split."""
         return self.take(np.flatnonzero(self.split_N == SPLITS.index(split)))
 
@@ -95,7 +95,7 @@ class CandidateStore:
         return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
 
     def features(self, categorical_names: Sequence[str] | None = None) -> npt.NDArray[np.float32]:
-        """[N, F + K]: the inputs as one row of numbers for trees: numbers (NaN where missing), then category codes.
+        """[N, F + K]: the inputs as one row of numbers for trees: numbers (NaN if missing), then category codes.
 
         categorical_names: only these categories; None for all.
         """

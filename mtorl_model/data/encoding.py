@@ -26,6 +26,7 @@ from mtorl_model.data.reward_inputs import GAINS_AND_REWARD, RewardInputs
 from schemas.contract import Role
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.steps import UNKNOWN_CHANNEL
 from schemas.tables.feature_spec import OUT_OF_VOCABULARY, Feature, FeatureSpec
 
 # Scaled numbers are clipped at this many standard deviations: beyond it, the exact size carries no information.
@@ -58,7 +59,7 @@ class Encoded(NamedTuple):
     reward_in_NLR: Array
     valid_NL: Array  # bool
     label_NL: Array  # bool
-    action_NL: Array  # int32, -1 = unknown
+    action_NL: Array  # int32, -1 = no channel, or one that the spec does not know
     gains_NLG: Array
     maturity_NLG: Array
     reward_NL: Array
@@ -248,7 +249,8 @@ class Encoder:
                     gains_NLG[..., k] *= known_at_NL < cutoff.at_ms  # False for NaN
                     maturity_NLG[..., k] = cutoff.maturity[gain].share_known(age_s_NL)
         return {
-            "label_NL": windows.flags("is_label") & valid_NL & (action_NL >= 0),
+            # A channel that the spec does not know hides the action, not the gains. Without a channel: no label.
+            "label_NL": windows.flags("is_label") & valid_NL & windows.has_text("channel"),
             "action_NL": action_NL,
             "gains_NLG": gains_NLG.astype(np.float32),
             "maturity_NLG": maturity_NLG.astype(np.float32),
@@ -270,6 +272,12 @@ class _Windows:
         """[N, L]; null becomes False."""
         values: Bools = pc.fill_null(self.steps(name), False).to_numpy(zero_copy_only=False).reshape(self._shape)
         return values
+
+    def has_text(self, name: str) -> Bools:
+        """[N, L]: whether the step has a value that is not empty."""
+        is_named = pc.not_equal(pc.cast(self.steps(name), pa.string()), UNKNOWN_CHANNEL)
+        named: Bools = pc.fill_null(is_named, False).to_numpy(zero_copy_only=False).reshape(self._shape)
+        return named
 
     def counts(self, name: str) -> Doubles:
         """[N, L]; null becomes 0."""

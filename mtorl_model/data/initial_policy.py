@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:  # imports torch and pyarrow.dataset, which programs that only
 # channel could give it most of the budget.
 PRIOR_EXPOSURES = 10.0
 _WINDOWS_AT_ONCE = 65_536
+
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +57,24 @@ def fit_initial_policy(store: "WindowStore", spec: FeatureSpec) -> InitialPolicy
     width = len(spec.channels)
     exposures_A = np.zeros(width)
     gained_AG = np.zeros((width, len(spec.gains)))
+    labels, gained_G = 0, np.zeros(len(spec.gains))  # those of channels that the spec does not know, too
     windows = store.windows
     for start in range(0, len(store), _WINDOWS_AT_ONCE):
         part = slice(start, start + _WINDOWS_AT_ONCE)
         label = windows.label_NL[part]
         action, gains = windows.action_NL[part][label], windows.gains_NLG[part][label]
-        exposures_A += np.bincount(action, minlength=width)
-        np.add.at(gained_AG, action, gains)
-    rate_G = gained_AG.sum(axis=0) / exposures_A.sum()
-    ctr_A = (gained_AG[:, 0] + PRIOR_EXPOSURES * rate_G[0]) / (exposures_A + PRIOR_EXPOSURES)
+        labels += len(action)
+        gained_G += gains.sum(axis=0, dtype=np.float64)
+        known = action >= 0
+        exposures_A += np.bincount(action[known], minlength=width)
+        np.add.at(gained_AG, action[known], gains[known])
+    return policy_of_counts(exposures_A, gained_AG[:, 0], gained_G / labels, spec)
+
+
+def policy_of_counts(exposures_A: Floats, gained_A: Floats, rate_G: Floats, spec: FeatureSpec) -> InitialPolicy:
+    """The initial policy of counts by channel. gained_A: of the first gain. rate_G: the rate of each gain."""
+    width = len(spec.channels)
+    ctr_A = (gained_A + PRIOR_EXPOSURES * rate_G[0]) / (exposures_A + PRIOR_EXPOSURES)
     probability_A = ctr_A / ctr_A.sum() if ctr_A.any() else np.full(width, 1 / width)
     gain_rates = dict(zip(spec.gains, rate_G.tolist(), strict=True))
     # A channel without exposures counts as one exposure, because other code divides by these shares.

@@ -5,10 +5,12 @@ from decimal import ROUND_FLOOR, Context, Decimal, InvalidOperation
 import numpy as np
 import numpy.typing as npt
 
+from features.figures import LARGEST_NANO
+from features.figures import require_sums_below_limit as require_sums_below_limit
 from schemas.errors import UserError
 
 NANO = 1_000_000_000
-MAX_NANO = 2**62  # the sum of two such amounts still fits into 64 bits
+MAX_NANO = LARGEST_NANO
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -29,6 +29,7 @@ from schemas.dataset import Dataset
 from schemas.splits import VALIDATION
 from schemas.tables import EXPOSURES
 
+MOST_DAYS = 30
 _FULLY_KNOWN = 0.99  # maturity from which a label of the first gain counts
 
 
@@ -44,7 +45,7 @@ def drawn_labels(labels: LabelPredictions, known: Propensities) -> Drawn | None:
     if not len(known.exposure_D):
         return None
     position_N, is_drawn_N = known.find(labels.exposure_N)
-    is_drawn_N &= labels.maturity_NG[:, 0] > _FULLY_KNOWN
+    is_drawn_N &= (labels.maturity_NG[:, 0] > _FULLY_KNOWN) & (labels.action_N >= 0)
     chosen, position_N = labels.take(is_drawn_N), position_N[is_drawn_N]
     return Drawn(
         DrawnLabels(
@@ -60,8 +61,9 @@ def basis_on_validation_users(
 ) -> BasisDecision:
     """decide_basis on the validation users of these days, whose sequences must be cut with the model's feature spec.
 
-    cutoff: as in predict_labels.
+    Only the last MOST_DAYS of the days are read, because their labels stay in memory. cutoff: as in predict_labels.
     """
+    days = days[-MOST_DAYS:]
     known = read_propensities(lake[EXPOSURES, dataset, day].path for day in days)
     if not len(known.exposure_D):
         return decide_basis(model, None)  # nothing has to be predicted

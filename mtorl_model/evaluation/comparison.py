@@ -54,9 +54,12 @@ def compare(
     days: Iterable[str],
     split: str,
     cutoff: LabelCutoff | None = None,
+    *,
+    with_features: bool = False,
 ) -> Compared | None:
     """Compare two models on a split's labels of the given days; None without labels.
 
+    with_features: add the inputs to the predictions of `base`.
     Heads that only one of the models predicts are left out. cutoff: as in predict_labels. Raises UserError if the
     models have different feature specs, and Busy if one of the days is published again during the comparison.
     """
@@ -66,7 +69,7 @@ def compare(
 
     with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
         windows = split_windows(lake, dataset, days, split, base.encoder(dataset), with_times=cutoff is not None)
-        predictions = labels_of_each([base, candidate], windows, dataset, cutoff)
+        predictions = labels_of_each([base, candidate], windows, dataset, cutoff, with_features=with_features)
     if predictions is None:
         return None
     base_labels, candidate_labels = predictions
@@ -95,8 +98,9 @@ def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floa
     losses = {}
     if policy_NA is not None:
         probability_NA = model.unadjusted(policy_NA)
-        chosen_N = np.take_along_axis(probability_NA, labels.action_N[:, None], axis=1)[:, 0]
-        losses[CHANNEL] = (-np.log(np.maximum(chosen_N, _SMALLEST)), np.ones(len(chosen_N), dtype=bool))
+        known_N = labels.action_N >= 0
+        chosen_N = np.take_along_axis(probability_NA, np.where(known_N, labels.action_N, 0)[:, None], axis=1)[:, 0]
+        losses[CHANNEL] = -np.log(np.maximum(chosen_N, _SMALLEST)), known_N
     if gains_NG is not None:
         for k, gain in enumerate(model.spec.gains):
             p_N = np.clip(gains_NG[:, k] * labels.maturity_NG[:, k], _SMALLEST, 1 - _SMALLEST)

@@ -23,7 +23,7 @@ class LabelPredictions(NamedTuple):
 
     user_N: npt.NDArray[np.int64]
     exposure_N: npt.NDArray[np.int64]  # exposure_id
-    action_N: npt.NDArray[np.int64]
+    action_N: npt.NDArray[np.int64]  # -1 for a channel that the feature spec does not know
     previous_N: npt.NDArray[np.int64]  # the user's previous channel, -1 without one; see previous_channel
     gain_NG: npt.NDArray[np.float64]
     prediction: Prediction  # [N]
@@ -63,15 +63,18 @@ def labels_of_each(
     *,
     with_features: bool = False,
 ) -> list[LabelPredictions] | None:
-    """predict_labels for several models with one feature spec, reading the windows once; None without labels."""
+    """predict_labels for several models with one feature spec, reading the windows once; None without labels.
+
+    Features are those of the first model; the others have none.
+    """
     encoders = {model.config.reward_inputs.name: model.encoder(dataset) for model in models}
     users, windows = [pa.array([], pa.string())], 0
     parts: list[list[LabelPredictions]] = [[] for _ in models]
     for table in rechunk(tables, WINDOWS_AT_ONCE):
         encoded = {name: encoder.encode(table, cutoff) for name, encoder in encoders.items()}
-        for model, parts_of_model in zip(models, parts, strict=True):
+        for number, (model, parts_of_model) in enumerate(zip(models, parts, strict=True)):
             inputs = encoded[model.config.reward_inputs.name]
-            parts_of_model.append(_label_steps(model, table, inputs, windows, with_features))
+            parts_of_model.append(_label_steps(model, table, inputs, windows, with_features and number == 0))
         users += table.column("user_id").cast(pa.string()).chunks
         windows += len(table)
     if not any(len(part.user_N) for part in parts[0]):

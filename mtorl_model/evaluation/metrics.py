@@ -114,6 +114,16 @@ def reward_metrics(gain_N: Floats, predicted_N: Floats, users: UserBootstrap) ->
     return RewardMetrics(figures, calibration)
 
 
+def session_logloss(gain_N: Floats, predicted_N: Floats, session_N: Ints, users: UserBootstrap) -> Floats:
+    """s-logloss, [1 + R]: the mean over sessions of each session's mean log loss. Sessions do not span users."""
+    _, session_N, length_S = np.unique(session_N, return_inverse=True, return_counts=True)
+    share_N = 1 / length_S[session_N]  # of its session
+    p_N = np.clip(predicted_N, _SMALLEST, 1 - _SMALLEST)
+    loss_N = -(gain_N * np.log(p_N) + (1 - gain_N) * np.log1p(-p_N))
+    loss_R, sessions_R = users.sums(np.stack([share_N * loss_N, share_N], axis=1)).T
+    return quotient(loss_R, sessions_R)
+
+
 def _bins(score_N: Floats, max_bins: int) -> tuple[Ints, int]:
     """The bin of each label, and the number of bins.
 

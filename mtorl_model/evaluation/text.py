@@ -32,6 +32,8 @@ def as_text(metrics: Mapping[str, Any]) -> str:
             f"{gain:<12} AUC {with_interval(figures, 'auc')}  log loss {figures['logloss']:.3f} (base"
             f" {figures['base_logloss']:.3f})  rate {figures['rate']:.3f}, top 37.5 % {figures['rate_top_37.5pct']:.3f}"
         )
+        if "s_logloss" in figures:
+            lines.append(f"             log loss, mean over sessions {with_interval(figures, 's_logloss')}")
         lines += [
             f"             {verdict(differences['auc'])} {name.replace('_', ' ')}, AUC"
             f" {in_brackets({**differences['auc'], 'value': baselines['reward'][gain][name]['auc'], 'low': None})}"

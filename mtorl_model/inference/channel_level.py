@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES
-from mtorl_model.data.money import NANO, Floats, Ints
+from mtorl_model.data.money import NANO, Floats, Ints, require_sums_below_limit
 from schemas.dataset import Dataset
 
 if TYPE_CHECKING:  # a plan from published tables does not have to import torch
@@ -51,7 +51,13 @@ class ChannelCounts:
     cost_gained_A: Ints  # of the exposures with a click
 
     def __add__(self, other: "ChannelCounts") -> "ChannelCounts":
-        return ChannelCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+        return ChannelCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__)).checked()
+
+    def checked(self) -> "ChannelCounts":
+        """Raises UserError if costs have become so large that a further sum of two would not fit into 64 bits."""
+        for cost_A in (self.cost_A, self.cost_gained_A):
+            require_sums_below_limit(cost_A.astype(np.float64), "a channel")
+        return self
 
     @classmethod
     def zeros(cls, actions: int) -> "ChannelCounts":
@@ -65,6 +71,9 @@ class ChannelCounts:
         counts = cls.zeros(actions)
         known_N = action_N >= 0
         action_N, gained_N, cost_nano_N = action_N[known_N], gained_N[known_N], cost_nano_N[known_N]
+        # The sums below could overflow: what they are about decides first.
+        approximate_A = np.bincount(action_N, weights=cost_nano_N, minlength=actions).astype(np.float64)
+        require_sums_below_limit(approximate_A, "a channel")
         for sums_A, value_N in (
             (counts.exposures_A, np.ones_like(action_N)),
             (counts.gained_A, gained_N),

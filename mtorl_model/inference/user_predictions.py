@@ -23,6 +23,7 @@ import torch
 
 from lakehouse.reading import rechunk
 from lakehouse.rows import ARROW_TYPES
+from mtorl_model.data.batch import Batch
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.journey_windows import journeys_to_windows
@@ -67,7 +68,7 @@ def predict_users(
         return _predict_read(users, model, encoder, dataset, tau, cached)
 
     with model.prepared():  # the context ends after the last prediction
-        yield from _parallel_map(predicted, rechunk(journeys, USERS_PER_CHUNK))
+        yield from parallel_map(predicted, rechunk(journeys, USERS_PER_CHUNK))
 
 
 def _predict_read(
@@ -79,29 +80,48 @@ def _predict_read(
     cached: CachedPredictions | None,
 ) -> UserPredictions:
     """Predict one chunk of users: group them by window length, then cut and encode each group without padding."""
+    records_U = np.zeros(len(users), record_type(model))
+    counts, reused = ChannelCounts.zeros(len(model.spec.channels)), 0
+    for user_N, windows, encoded in windows_by_length(users, model, encoder, dataset):
+        length = encoded.valid_NL.shape[1]
+        records_N, known = _records(encoded, model, dataset, tau, cached)
+        exposures = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), length - 1)
+        records_N["shown"] = exposures.flatten().to_numpy().reshape(len(records_N), -1).sum(axis=1)
+        counts += count_remembered(windows, encoded, records_N["reliable"][:, -length:], dataset)
+        records_U[user_N] = records_N
+        reused += known
+    user_id = pa.concat_arrays(
+        users.column("user_id").chunks or [pa.array([], ARROW_TYPES[dataset.user_id.column.dtype])]
+    )
+    return UserPredictions(user_id, records_U, counts, reused)
+
+
+def windows_by_length(
+    users: pa.Table, model: Method, encoder: Encoder, dataset: Dataset
+) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table, Encoded]]:
+    """All users in groups whose windows have the same length, so that none is padded: rows in `users`, windows, inputs.
+
+    A group has at most _BLOCKS_ENCODED blocks.
+    """
     remembered_U = pc.list_value_length(users.column("memory")).to_numpy()
     length_U = np.minimum(remembered_U, model.config.steps - 1) + 1
     order_U = np.argsort(length_U, kind="stable")
     by_length, length_U = users.take(pa.array(order_U)), length_U[order_U]
-    records_U = np.zeros(len(users), record_type(model))
-    counts, reused = ChannelCounts.zeros(len(model.spec.channels)), 0
     rows_per_part = _BLOCKS_ENCODED * WINDOWS_IN_BLOCK[device()]
     for length in np.unique(length_U):
         first, end = np.searchsorted(length_U, [length, length + 1])
         for start in range(first, end, rows_per_part):
             part = slice(start, min(start + rows_per_part, end))
             windows = journeys_to_windows(by_length.slice(start, part.stop - start), model.spec, dataset, int(length))
-            encoded = encoder.encode(windows)
-            records_N, known = _records(encoded, model, dataset, tau, cached)
-            exposures = pc.list_element(windows.column("seen_exposures_by_channel").combine_chunks(), int(length) - 1)
-            records_N["shown"] = exposures.flatten().to_numpy().reshape(len(records_N), -1).sum(axis=1)
-            counts += count_remembered(windows, encoded, records_N["reliable"][:, -length:], dataset)
-            records_U[order_U[part]] = records_N
-            reused += known
-    user_id = pa.concat_arrays(
-        users.column("user_id").chunks or [pa.array([], ARROW_TYPES[dataset.user_id.column.dtype])]
-    )
-    return UserPredictions(user_id, records_U, counts, reused)
+            yield order_U[part], windows, encoder.encode(windows)
+
+
+def blocks(encoded: Encoded, rows: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
+    """These rows in blocks of a fixed number of windows: the real rows of a block, and the block, filled up."""
+    block = WINDOWS_IN_BLOCK[device()]
+    for start in range(0, len(rows), block):
+        real = rows[start : start + block]
+        yield real, encoded.take(np.pad(real, (0, block - len(real)), mode="edge")).batch()
 
 
 def _records(
@@ -118,12 +138,9 @@ def _records(
             records_N[known_N] = records_K
         new_N = ~known_N
     records_N["inputs"] = inputs_N2
-    block = WINDOWS_IN_BLOCK[device()]
     rows = np.flatnonzero(new_N)
-    for start in range(0, len(rows), block):
-        real = rows[start : start + block]
-        filled = np.pad(real, (0, block - len(real)), mode="edge")
-        policy_B1A, gains_BLG, values_B1AG = model.predict_last(encoded.take(filled).batch())
+    for real, batch in blocks(encoded, rows):
+        policy_B1A, gains_BLG, values_B1AG = model.predict_last(batch)
         if policy_B1A is not None:
             records_N["policy"][real] = policy_B1A[: len(real), -1]
         if values_B1AG is not None:
@@ -147,7 +164,7 @@ def _digests(encoded: Encoded) -> npt.NDArray[np.uint64]:
     return np.frombuffer(digests, np.uint64).reshape(windows, 2)
 
 
-def _parallel_map(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def parallel_map(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Apply `work` to the items on as many threads as torch would use; yields the results in the order of the items.
 
     Each thread computes with one torch thread. Reads at most one item more than the number of threads in advance.

@@ -26,15 +26,17 @@ from schemas.json_config import JsonConfig
 from schemas.tables.feature_spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from mtorl_model.data.window_store import WindowStore
     from mtorl_model.training.config import FineTuneConfig
-    from mtorl_model.training.day_sample import DaySample
 
 # The kinds of predictions.
 POLICY = "policy"  # the probability of each channel
 GAINS = "gains"  # the probability of each gain
 VALUES = "values"  # the probability of each gain in each channel, if that channel is chosen
 FUSION = "fusion"  # weights that fuse several predictions into one ranking
+
+# The kinds of input.
+WINDOWS = "windows"  # windows of steps, before the candidate is known (data/window_store.py)
+CANDIDATES = "candidates"  # single exposures of a given candidate, in sessions (data/candidate_store.py)
 
 # Number of windows in one call of `predict` outside of scoring. Fixed, because the last bits of a matrix product depend
 # on its shape.
@@ -142,15 +144,19 @@ class Run:
 class Method(ABC):
     """A method with its settings and, after `fit`, its learned state.
 
-    A method learns from labelled windows of training users; windows of validation users may choose when to stop. It
-    predicts each step of a window from the inputs of that step and of earlier ones, which exclude the step's outcome.
-    The same config and windows give the same predictions.
+    A method learns from labelled steps of training users; validation users may choose when to stop. It predicts each
+    step from the inputs of that step and of earlier ones, which exclude the step's outcome. `reads` names the kind of
+    input. The same config and input give the same predictions.
     """
 
     name: ClassVar[str]  # of --method, and of the registered model
+    reads: ClassVar[str] = WINDOWS  # the kind of input of fit, predict and fine_tune, WINDOWS or CANDIDATES
     predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    # How candidates are encoded, as JSON (data/candidates/encoding.py), set before `fit` and `restore`; windows are
+    # encoded by the feature spec.
+    encoding: str = ""
 
     @property
     def fits_latest(self) -> bool:
@@ -167,12 +173,12 @@ class Method(ABC):
         return {"small": cls.Config()}
 
     @abstractmethod
-    def fit(self, train: "WindowStore", valid: "WindowStore", run: Run) -> Self:
-        """Learn from the windows of training users; returns itself."""
+    def fit(self, train: Any, valid: Any, run: Run) -> Self:
+        """Learn from training users; returns itself. train, valid: a WindowStore, or a CandidateStore; see `reads`."""
 
     @abstractmethod
-    def predict(self, batch: Batch) -> Prediction:
-        """Predict every step of the batch, which is on the CPU."""
+    def predict(self, batch: Any) -> Prediction:
+        """Predict every step of a Batch, which is on the CPU, or every row of a CandidateStore; see `reads`."""
 
     def predict_last(self, batch: Batch) -> Prediction:
         """Policy and values of the last step only (L = 1), gains of all steps. The last step must not be padding.
@@ -189,13 +195,28 @@ class Method(ABC):
         """A context for many predictions, also by several threads, in which shared preparations are made once."""
         return nullcontext()
 
-    def fine_tune(self, sample: "DaySample", config: "FineTuneConfig") -> dict[str, float]:
-        """Learn a day's labels, in place; returns mean losses by name. Only for methods with fine_tunes."""
+    def fine_tune(self, sample: Any, config: "FineTuneConfig") -> dict[str, float]:
+        """Learn a day's labels, in place; returns mean losses by name. Only for methods with fine_tunes.
+
+        sample: a DaySample, or a CandidateSample; see `reads`.
+        """
         raise NotImplementedError(f"{self.name} is not fine-tuned")
 
     def base_values(self) -> Floats | None:
         """[A, G]: the values of a user of whom nothing is known; None if the method does not predict values."""
         return None
+
+    @property
+    def embedding_size(self) -> int:
+        """The number of components of a user embedding; 0 if the method has none."""
+        return 0
+
+    def embed_last(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """[B, embedding_size]: the user embedding at the last step of each window, which must be real.
+
+        Raises TypeError if the method has no embeddings.
+        """
+        raise TypeError(f"the method {self.name} has no user embeddings")
 
     @property
     def best_channel(self) -> int:

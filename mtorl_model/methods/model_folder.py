@@ -1,6 +1,7 @@
 """A trained model as a folder of tensors and JSON: nothing in it can run code.
 
-weights.pt (tensors by name), config.json (the method's name and settings), feature_spec.json, initial_policy.json.
+weights.pt (tensors by name), config.json (the method's name, its settings and encoding), feature_spec.json,
+initial_policy.json.
 """
 
 import json
@@ -23,6 +24,8 @@ def save_model(folder: Path, model: Method) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / WEIGHTS, {name: torch.from_numpy(array) for name, array in model.state().items()})
     config = {"method": model.name, "config": json.loads(model.config.to_json())}
+    if model.encoding:
+        config["encoding"] = model.encoding  # as text: sorted keys would change the order of the inputs
     (folder / CONFIG).write_text(json.dumps(config, sort_keys=True))
     (folder / SPEC).write_text(model.spec.to_json())
     (folder / POLICY).write_text(model.initial_policy.to_json())
@@ -44,6 +47,8 @@ def load_model(folder: Path) -> Method:
     config = method.Config.from_json(json.dumps(content["config"]))
     spec = FeatureSpec.from_json((folder / SPEC).read_text())
     model = method(config, spec, InitialPolicy.from_json((folder / POLICY).read_text()))
+    if "encoding" in content:
+        model.encoding = content["encoding"]
     state = {name: tensor.numpy() for name, tensor in load_tensors(folder / WEIGHTS).items()}
     try:
         model.restore(state)

@@ -9,7 +9,24 @@ from typing import Any
 from lakehouse.files import replace_files
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
+from mtorl_model.evaluation.bootstrap import Floats, estimate
+from mtorl_model.studies.variants import REFERENCE
 from schemas.dataset import Dataset
+
+COLUMNS = (
+    "variant", "at", "figure", "value", "low", "high", "difference", "difference_low", "difference_high",
+)  # fmt: skip
+
+
+def study_row(variant: str, at: float | None, figure: str, value_R: Floats, reference_R: Floats) -> dict[str, Any]:
+    """A row of a study's CSV; the reference has no differences.
+
+    at: the variant's place on the axis of a curve. value_R, reference_R: a figure of it and of the reference, followed
+    by its replicates (evaluation/bootstrap.py).
+    """
+    value, difference = estimate(value_R), estimate(value_R - reference_R)
+    differences = (None,) * 3 if variant == REFERENCE else tuple(difference.values())
+    return dict(zip(COLUMNS, (variant, at, figure, *value.values(), *differences), strict=True))
 
 
 def publish_study(

@@ -20,7 +20,7 @@ from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
 from mtorl_model.studies.pictures import display_name, headline
 from mtorl_model.studies.position_scores import SCORES
-from mtorl_model.studies.variants import REFERENCE, STUDIES
+from mtorl_model.studies.variants import EMBEDDINGS, REFERENCE, STUDIES
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
 
@@ -225,7 +225,7 @@ def results(lake: Lake, pictures: Path) -> str:
         folder = lake.studies(name)
         sections = [
             *_metrics(lake, name),
-            *(line for study in STUDIES for line in _study(folder, study, pictures)),
+            *(line for study in (*STUDIES, EMBEDDINGS) for line in _study(folder, study, pictures)),
             *_search(folder, pictures),
             *_published(folder),
         ]

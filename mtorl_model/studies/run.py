@@ -19,19 +19,16 @@ import torch
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import log_files
-from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.metrics import Figures, channel_figures, is_predictable, reward_metrics, top_name
 from mtorl_model.studies.cross_validation import FOLDS, HeldOut, cross_validate
-from mtorl_model.studies.files import publish_study
+from mtorl_model.studies.files import publish_study, study_row
 from mtorl_model.studies.pictures import draw
 from mtorl_model.studies.setting import Setting
 from mtorl_model.studies.variants import REFERENCE, STUDIES, Variant, repetitions
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
 
-COLUMNS = (
-    "variant", "at", "figure", "value", "low", "high", "difference", "difference_low", "difference_high",
-)  # fmt: skip
 _CHANNEL = ("f1_macro", "recall_macro", "accuracy")
 _REWARD = ("auc", "logloss", top_name(0.375))
 
@@ -53,7 +50,7 @@ def run_study(
         for k, variant in enumerate(variants)
     }
     rows = [
-        _row(variant, figure, figures[variant.name], figures[REFERENCE])
+        study_row(variant.name, variant.axis_value, figure, figures[variant.name][figure], figures[REFERENCE][figure])
         for variant in variants
         for figure in figures[REFERENCE]
     ]
@@ -103,14 +100,6 @@ def _figures(held_out: HeldOut, dataset: Dataset, users: UserBootstrap) -> Figur
 
 def _mean(trainings: Sequence[Figures]) -> Figures:
     return {name: np.mean([figures[name] for figures in trainings], axis=0) for name in trainings[0]}
-
-
-def _row(variant: Variant, name: str, figures: Figures, reference: Figures) -> dict[str, Any]:
-    """The reference has no differences."""
-    value, difference = estimate(figures[name]), estimate(figures[name] - reference[name])
-    differences = (None,) * 3 if variant.name == REFERENCE else tuple(difference.values())
-    cells = (variant.name, variant.axis_value, name, *value.values(), *differences)
-    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def _default_workers() -> int:

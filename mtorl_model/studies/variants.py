@@ -11,6 +11,8 @@ from mtorl_model.methods.mtorl.config import paper_mu, preset
 from mtorl_model.studies.setting import Setting
 
 REFERENCE = "reference"
+EMBEDDINGS = "embeddings"  # a study of another model (embeddings.py)
+EMBEDDINGS_QUESTION = "Do user embeddings help another model that predicts clicks? (section 4.5 of the paper)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,13 @@ class FineTuneConfig(JsonConfig):
     recent_days: int = 30  # or more, if gains of the dataset may follow later than that
     latest_windows: int = 60_000  # for models that are fitted again every day: windows to fit on, at most
     latest_days: int = 30  # of this many latest days, at most
+    fewest_latest_days: int = 7  # and of at least as many, if there are
     gradient_clip: float = 1.0  # largest norm of the gradient
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "max_steps", "passes", "replay_days", "recent_days", "latest_windows", "latest_days")
+        positive = ("batch_size", "max_steps", "passes", "replay_days", "recent_days", "latest_windows", "latest_days",
+                    "fewest_latest_days")  # fmt: skip
         for name in positive:
             require(getattr(self, name) >= 1, f"fine-tune config: {name} is {getattr(self, name)}, must be at least 1")
         require(

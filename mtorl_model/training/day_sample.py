@@ -7,7 +7,7 @@ from all days before those.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,11 +101,14 @@ def draw_day(
 
 
 def _latest_days(lake: Lake, dataset: Dataset, days: list[str], config: FineTuneConfig) -> list[str]:
-    """The last of the days that together have latest_windows windows, latest_days at most; oldest first."""
+    """The last of the days that together have latest_windows windows, oldest first.
+
+    They are at least fewest_latest_days, so that not everything is learned from one large day, and latest_days at most.
+    """
     chosen: list[str] = []
     windows = 0
     for day in reversed(days[-config.latest_days :]):
-        if windows >= config.latest_windows:
+        if windows >= config.latest_windows and len(chosen) >= config.fewest_latest_days:
             break
         chosen.insert(0, day)
         windows += lake[SEQUENCES, dataset, day].require().rows
@@ -121,13 +124,13 @@ def _latest_windows(
     cutoff: LabelCutoff,
     no_windows: pa.Table,
 ) -> WindowsInMemory:
-    """Windows of training users of these days, latest_windows at most, the same number of each day."""
+    """Windows of training users of these days, latest_windows at most; see quotas."""
     columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns, "user_id", "exposure_id")))
     rng = np.random.default_rng(list(hashlib.sha256(f"latest {dataset.name} {days}".encode()).digest()))
     parts = []
-    for day in days:
-        key = lake[SEQUENCES, dataset, day].key
-        windows = draw_windows(lake, key, columns, -(-config.latest_windows // len(days)), rng)
+    rows = [lake[SEQUENCES, dataset, day].require().rows for day in days]
+    for day, quota in zip(days, quotas(rows, config.latest_windows), strict=True):
+        windows = draw_windows(lake, lake[SEQUENCES, dataset, day].key, columns, quota, rng)
         encoded = encoder.encode(windows, cutoff)
         propensities = read_propensities([lake[EXPOSURES, dataset, day].path])
         parts.append((*encoded, user_numbers(windows), label_propensities(windows, encoded, propensities)))
@@ -135,6 +138,19 @@ def _latest_windows(
         return WindowsInMemory(encoder.encode(no_windows, cutoff))
     *encoded_arrays, user_N, propensity_NL = map(np.concatenate, zip(*parts, strict=True))
     return WindowsInMemory(Encoded(*encoded_arrays), user_N, propensity_NL)
+
+
+def quotas(rows: Sequence[int], total: int) -> list[int]:
+    """How many windows to draw of each day: the same number of each, but no more than it has; together at most total.
+
+    What small days lack is drawn from the larger ones.
+    """
+    drawn, left = [0] * len(rows), total
+    smallest_first = sorted(range(len(rows)), key=lambda day: rows[day])
+    for number, day in enumerate(smallest_first):
+        drawn[day] = min(rows[day], left // (len(rows) - number))
+        left -= drawn[day]
+    return drawn
 
 
 def steps_of(new_windows: int, config: FineTuneConfig) -> int:

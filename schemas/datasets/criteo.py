@@ -1,12 +1,13 @@
 """Criteo Attribution Modeling for Bidding: 31 days of display ads; CC BY-NC-SA 4.0.
 
 A conversion becomes known at conversion_timestamp, up to 30 days after the exposure. The attributes of the ad that the
-channel showed (campaign, categories, cost) are known after the exposure. attribution, click_pos and click_nb are
+channel showed are known with it (campaign, categories) or after it (cost). attribution, click_pos and click_nb are
 written when the path has ended, so they are never an input. Timestamps are seconds since the start of the log.
 """
 
 from datetime import UTC, datetime
 
+from schemas.candidates import ImpliedLabel, SessionEnd, Sessions
 from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
@@ -54,6 +55,12 @@ def _known_after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSq
     return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
 
 
+def _known_with(name: str, doc: str) -> Derived:
+    """An attribute of the ad, known once the ad is chosen."""
+    column = Column(name, "string", doc, Known.WITH, nullable=True, role=Role.CATEGORICAL)
+    return Derived(column, f"cast(log.{name} AS string)")
+
+
 def _clock(name: str, doc: str, spark_sql: SparkSql) -> Derived:
     return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), spark_sql)
 
@@ -82,6 +89,14 @@ QUALITY = Quality(
     not_compared={**CALENDAR, "cpo": "each campaign's cost per order is set again every day: a handful of new values"},
 )
 
+# The parts of an ad with the most values: a model learns the few values of the others as categories.
+ITEMS = ("campaign", "cat3", "cat7")
+SESSIONS = Sessions(
+    SessionEnd.DAY,
+    "ads follow a user over many sites, so a gap does not end a visit; a path to a conversion has no "
+    "marked end; bids are planned by the day",
+)
+
 DATASETS = (
     Dataset(
         name="criteo",
@@ -97,6 +112,10 @@ DATASETS = (
         cost="log.cost",
         outcome_days=30,
         quality=QUALITY,
+        sessions=SESSIONS,
+        # Every conversion of the published log is a click, so the implied label is the conversion.
+        implied_label=ImpliedLabel("click", "conversion"),
+        items=ITEMS,
         gains=(Gain("click", 1.0), Gain("conversion", 10.0)),
         columns=(
             Derived(Column("click", "int", "1 if clicked", Known.AFTER), "cast(log.click AS int)"),
@@ -119,11 +138,8 @@ DATASETS = (
             _never_known("click_pos", "bigint", "position of the click before the conversion"),
             _never_known("click_nb", "bigint", "number of clicks before the conversion"),
             _known_after("cpo", "double", "cost per order, transformed", Role.NUMERIC, "log.cpo"),
-            _known_after("campaign", "string", "the campaign shown", Role.CATEGORICAL, "cast(log.campaign AS string)"),
-            *(
-                _known_after(name, "string", _CATEGORY_DOC, Role.CATEGORICAL, f"cast(log.{name} AS string)")
-                for name in _CATEGORIES
-            ),
+            _known_with("campaign", "the campaign shown"),
+            *(_known_with(name, _CATEGORY_DOC) for name in _CATEGORIES),
             Derived(
                 Column(
                     "time_since_last_click_s",

@@ -9,6 +9,7 @@ The month-long video statistics look into the future and are never read.
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from schemas.candidates import ImpliedLabel, SessionEnd, Sessions
 from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
@@ -19,6 +20,7 @@ _FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_ha
 LOG = RawFile(
     view="log",
     patterns=("log_random_*.csv", "log_standard_*.csv"),
+    not_read=("video_features_statistic_*.csv",),
     columns=tuple(
         RawColumn(name)
         for name in (
@@ -112,6 +114,10 @@ def _profile(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql = 
     )
 
 
+def _known_with(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.WITH, nullable=True, role=role), spark_sql)
+
+
 def _known_after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
     return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
 
@@ -142,12 +148,12 @@ _COLUMNS = (
         Role.NUMERIC,
         "CASE WHEN videos.video_duration > 0 THEN least(log.play_time_ms / videos.video_duration, 5D) END",
     ),
-    _known_after("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
-    _known_after("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
-    _known_after("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),
-    _known_after("music_type", "string", "kind of its music", Role.CATEGORICAL, "videos.music_type"),
-    _known_after("tag", "string", "its first tag", Role.CATEGORICAL, "split(videos.tag, ',')[0]"),
-    _known_after(
+    _known_with("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
+    _known_with("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
+    _known_with("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),
+    _known_with("music_type", "string", "kind of its music", Role.CATEGORICAL, "videos.music_type"),
+    _known_with("tag", "string", "its first tag", Role.CATEGORICAL, "split(videos.tag, ',')[0]"),
+    _known_with(
         "video_duration_ms",
         "double",
         "its duration, ms; null for the videos without one",
@@ -192,8 +198,9 @@ _COLUMNS = (
 _TAB = ("tab", "string", "page of the app, 0-14", Role.CATEGORICAL, "cast(log.tab AS string)")
 _UPLOAD_TYPE = ("upload_type", "string", "how it was uploaded", Role.CATEGORICAL, "videos.upload_type")
 
-# Kuaishou began in 2011. An earlier or a much later time is a broken cell, such as seconds in place of milliseconds.
-FIRST_YEAR, LAST_YEAR = 2011, 2110
+# The published logs cover April and May 2022, and a generated log may reach the next year. Any other time is a broken
+# cell, such as seconds in place of milliseconds, and a single one would stretch the log by years.
+FIRST_YEAR, LAST_YEAR = 2022, 2023
 _FIRST_MS, _END_MS = (
     int(datetime(year, 1, 1, tzinfo=ZoneInfo(_TIMEZONE)).timestamp()) * 1000 for year in (FIRST_YEAR, LAST_YEAR + 1)
 )
@@ -249,6 +256,16 @@ QUALITY = Quality(
 )
 
 
+# KuaiRand-Pure keeps 7,583 videos only, so the sessions of its standard log are thin: 1.2 exposures a session. A day of
+# a user has 1.9, a user 8.8.
+SESSIONS = Sessions(
+    SessionEnd.GAP,
+    "people open the app several times a day, and a visit ends without a trace in the log; 30 minutes without an "
+    "exposure is the usual limit",
+    gap_s=1800.0,
+)
+
+
 def _kuairand(name: str, title: str, channel: SparkSql, columns: tuple[Derived, ...], **fields: object) -> Dataset:
     return Dataset(
         name=name,
@@ -267,6 +284,10 @@ def _kuairand(name: str, title: str, channel: SparkSql, columns: tuple[Derived, 
         ),
         refusals=_REFUSALS,
         quality=QUALITY,
+        sessions=SESSIONS,
+        # 0.1 % of the published rows are watched to the end without a click.
+        implied_label=ImpliedLabel("click", "long_view"),
+        items=("video_id", "author_id", "tag"),
         **fields,  # type: ignore[arg-type]
     )
 
@@ -276,7 +297,7 @@ DATASETS = (
         "kuairand",
         "KuaiRand, channel = duration class of the video",
         "videos.duration_class",
-        (*_COLUMNS, _known_before(*_TAB), _known_after(*_UPLOAD_TYPE)),
+        (*_COLUMNS, _known_before(*_TAB), _known_with(*_UPLOAD_TYPE)),
         channels=("short", "mid", "long"),
         # A random exposure draws its video uniformly from the pool, so the propensity of a channel is its pool share.
         propensity="CASE WHEN log.is_rand = 1 THEN videos.pool_share END",
@@ -285,7 +306,7 @@ DATASETS = (
         "kuairand_tab",
         "KuaiRand, channel = page of the app",
         "cast(log.tab AS string)",
-        (*_COLUMNS, _known_after(*_UPLOAD_TYPE)),
+        (*_COLUMNS, _known_with(*_UPLOAD_TYPE)),
     ),
     _kuairand(
         "kuairand_upload_type",

@@ -57,6 +57,7 @@ def channel_policies(dataset: Dataset) -> Table:
             holds("is_best", rationale="without exploration, the channel is the best one by its basis"),
             holds("probable", rationale="a value in a channel is a probability"),
             between("propensity", low=0, high=1, above_low=True, rationale="off-policy estimates divide by it"),
+            holds("chance_is_right", rationale="the probabilities of a user's channels sum to 1"),
             one_of("basis", BASES, rationale="the reader must know which"),
             one_of("source", (FROM_MODEL, INITIAL), rationale="the reader must know which"),
             holds(
@@ -81,16 +82,29 @@ def channel_policies(dataset: Dataset) -> Table:
               SELECT count(*) >= {FEWEST_USERS} AND avg((channel = leader)::INT) >= {NEARLY_ALL} AS alike,
                      avg(coalesce(policy[leader], 0)) >= {COLLAPSED} AS sure
               FROM imitation CROSS JOIN (SELECT mode(channel) AS leader FROM imitation)),
-            constant AS (SELECT mode(channel) AS leader FROM partition WHERE NOT explored)
+            constant AS (SELECT mode(channel) AS leader FROM partition WHERE NOT explored),
+            judged AS (
+              SELECT *, CASE basis
+                     WHEN '{VALUE}' THEN {value}[channel] = list_max(map_values({value}))
+                     WHEN '{IMITATION}' THEN policy[channel] = list_max(map_values(policy))
+                     -- The average user, who stands for users with a short journey, shows the best channel for all.
+                     ELSE channel = leader AND (source <> '{INITIAL}' OR {value} IS NULL
+                                                OR {value}[channel] = list_max(map_values({value}))) END AS best
+              FROM partition CROSS JOIN constant),
+            chances AS (SELECT max(propensity) AS high, max(cardinality(policy)) AS channels FROM judged WHERE best),
+            judged_chances AS (
+              SELECT *, abs(propensity - high) < 1e-9 AS is_high,
+                     abs(propensity - (1 - high) / greatest(channels - 1, 1)) < 1e-9 AS is_low
+              FROM judged CROSS JOIN chances)
             SELECT user_id, channel, source, basis, propensity,
                    list_sum(map_values(policy)) AS total,
                    list_min(map_values(policy)) AS lowest,
-                   explored OR CASE basis
-                     WHEN '{VALUE}' THEN {value}[channel] = list_max(map_values({value}))
-                     WHEN '{IMITATION}' THEN policy[channel] = list_max(map_values(policy))
-                     ELSE channel = constant.leader END AS is_best,
+                   explored OR best AS is_best,
+                   -- A drawn channel can be as good as the recommended one. All is well if nobody has a best channel.
+                   coalesce(CASE WHEN NOT explored THEN is_high WHEN best THEN is_high OR is_low ELSE is_low END, true)
+                     AS chance_is_right,
                    {probable} AS probable,
                    source <> '{FROM_MODEL}' OR NOT (alike AND sure) AS policies_differ,
                    source <> '{FROM_MODEL}' OR NOT alike OR sure AS recommendations_differ
-            FROM partition CROSS JOIN constant CROSS JOIN together""",
+            FROM judged_chances CROSS JOIN together""",
     )

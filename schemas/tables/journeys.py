@@ -9,7 +9,7 @@ exposure are not known yet.
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.expectations import between, holds, unique
-from schemas.steps import MEMORY_STEPS, next_step_type, profile_inputs, step_type
+from schemas.steps import MEMORY_STEPS, next_step_type, profile_inputs, session_type, step_type
 from schemas.tables import JOURNEYS
 
 
@@ -41,6 +41,11 @@ def journeys(dataset: Dataset) -> Table:
                 "last_gain_at_ms",
                 _times_type(dataset),
                 "when each gain last became known; null if it never did",
+            ),
+            Column(
+                "session",
+                session_type(dataset),
+                "the session of the latest exposure: how many exposures it has, when it began, the seen_ counts then",
             ),
             Column(
                 "pending",

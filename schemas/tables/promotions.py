@@ -29,8 +29,7 @@ PROMOTIONS_TABLE = Table(
             "check",
             "string",
             "a head (channel or a gain), policy_audit or full_training; a head may end with "
-            "_since_full_training or _against_fresh_fit; value_basis, imitation_basis or constant_basis, whose "
-            "difference is the value of recommendations by it minus the best constant's, in gains per exposure",
+            "_since_full_training or _against_fresh_fit; value_basis, imitation_basis or constant_basis",
         ),
         Column(
             "challenger",
@@ -43,12 +42,20 @@ PROMOTIONS_TABLE = Table(
         Column("reason", "string", "what failed, or why nothing was compared; empty if the check passed"),
         Column("users", "bigint", "validation users with a label"),
         Column("labels", "bigint", "their labels"),
-        Column("champion_logloss", "double", "nats; null for the audit", nullable=True),
-        Column("challenger_logloss", "double", "nats; null for the audit", nullable=True),
+        Column("champion_logloss", "double", "nats; null for the audit and for a basis", nullable=True),
+        Column("challenger_logloss", "double", "nats; null for the audit and for a basis", nullable=True),
         Column("difference", "double", "challenger - champion, nats; below 0 is better", nullable=True),
         Column("low", "double", "its paired 95 % interval over users", nullable=True),
         Column("high", "double", "its paired 95 % interval over users", nullable=True),
         Column("margin", "double", "the largest difference that passes", nullable=True),
+        Column(
+            "value_difference",
+            "double",
+            "of a basis: the value of its recommendations minus that of the best constant, in first gains per exposure",
+            nullable=True,
+        ),
+        Column("value_low", "double", "its paired 95 % interval over users", nullable=True),
+        Column("value_high", "double", "its paired 95 % interval over users", nullable=True),
     ),
     key=("check",),
     expectations=(

@@ -9,8 +9,14 @@ QUARANTINE_TABLE = Table(
     doc=__doc__,
     columns=(
         Column("source_file", "string", "name of the raw file"),
-        Column("raw", "string", "the text of the row"),
+        Column("raw", "binary", "the bytes of the row in its raw file, without the line end"),
         Column("reason", "string", "why it was refused"),
+        Column(
+            "header",
+            "binary",
+            "the header line of the raw file; null without a header",
+            nullable=True,
+        ),
     ),
     key=(),
     expectations=(not_empty("reason", rationale="a refusal names its reason"),),

@@ -15,24 +15,32 @@ from schemas.tables import (
     CHANNEL_POLICIES,
     EXPOSURES,
     FEATURE_SPEC,
+    ITEM_HISTORY,
     JOURNEYS,
     PREQUENTIAL,
     PROMOTIONS,
     QUARANTINE,
     SEQUENCES,
+    STEPS,
+    TASK_PREDICTIONS,
+    USER_EMBEDDINGS,
     USER_REWARD_RANKS,
     budget_plan,
     channel_allocation,
     channel_policies,
     exposures,
     feature_spec,
+    item_history,
     journeys,
     prequential,
     promotions,
     quarantine,
     sequences,
+    steps,
+    user_embeddings,
     user_reward_ranks,
 )
+from schemas.tables.candidates import task_predictions
 from schemas.tables.feature_spec import FeatureSpec
 
 Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
@@ -48,6 +56,7 @@ class RegisteredTable:
     same_day: the tables of which a partition reads its own day.
     audited_with: the tables whose failed audit of the same day also stops the readers of this table.
     daily: whether every day has a partition.
+    optional: whether it is published only if it is switched on.
     rebuilt: whether a backfill builds it again when its inputs change. A table of measurements or decisions is not.
     """
 
@@ -58,21 +67,22 @@ class RegisteredTable:
     same_day: tuple[str, ...] = ()
     audited_with: tuple[str, ...] = ()
     daily: bool = True
+    optional: bool = False
     rebuilt: bool = True
 
 
-def _sequences(dataset: Dataset, spec: FeatureSpec | None, steps: int) -> Table:
+def _sequences(dataset: Dataset, spec: FeatureSpec | None, window_steps: int) -> Table:
     if spec is None:
         raise ValueError("the columns of sequences follow from a feature spec: pass one")
-    return sequences.sequences(dataset, spec, steps)
+    return sequences.sequences(dataset, spec, window_steps)
 
 
 def _per_dataset(contract: Callable[[Dataset], Table]) -> Contract:
-    return lambda dataset, spec, steps: contract(dataset)
+    return lambda dataset, spec, window_steps: contract(dataset)
 
 
 def _for_all_datasets(table: Table) -> Contract:
-    return lambda dataset, spec, steps: table
+    return lambda dataset, spec, window_steps: table
 
 
 # One scoring with one model publishes these together.
@@ -88,6 +98,13 @@ _TABLES = (
         _for_all_datasets(feature_spec.FEATURE_SPEC_TABLE),
         history=(EXPOSURES,),
         daily=False,
+    ),
+    RegisteredTable(STEPS, "what was known before each exposure", _per_dataset(steps.steps), history=(EXPOSURES,)),
+    RegisteredTable(
+        ITEM_HISTORY,
+        "exposures and gains of each item so far",
+        _per_dataset(item_history.item_history),
+        history=(EXPOSURES,),
     ),
     RegisteredTable(SEQUENCES, "the windows that the model learns from", _sequences, history=(EXPOSURES,)),
     RegisteredTable(
@@ -121,6 +138,22 @@ _TABLES = (
         same_day=(JOURNEYS,),
     ),
     RegisteredTable(
+        TASK_PREDICTIONS,
+        "the chance of each task at a user's next exposure, of methods on candidates",
+        _per_dataset(task_predictions.task_predictions),
+        same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
+        daily=False,
+        optional=True,
+    ),
+    RegisteredTable(
+        USER_EMBEDDINGS,
+        "a vector for each user, for other models",
+        _per_dataset(user_embeddings.user_embeddings),
+        same_day=(JOURNEYS,),
+        daily=False,
+        optional=True,
+    ),
+    RegisteredTable(
         BUDGET_PLAN,
         "the users that the day's budget selects",
         _per_dataset(budget_plan.budget_plan),
@@ -131,6 +164,7 @@ _TABLES = (
 TABLES = {table.name: table for table in _TABLES}
 TABLES_FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
 TABLES_FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
+TABLES_OF_STEPS = (STEPS, ITEM_HISTORY, SEQUENCES)  # built from a range of days at once
 # The measurements and decisions about the champion, made once for each day.
 CHAMPION_TABLES = tuple(t.name for t in _TABLES if not t.rebuilt)
 

@@ -187,6 +187,30 @@ def budget_argument(bag, budget) -> str:
     return template.render(params={"budget": budget}, **dag.user_defined_macros)
 
 
+def test_settings_of_the_scoring_are_arguments_only_if_they_are_given(bag, monkeypatch):
+    """Standing values are read in one place, the entry point."""
+    for name in ("BASIS", "EXPLORATION", "EMBEDDINGS"):
+        monkeypatch.setenv(f"MTORL_{name}_CRITEO", "not read by the DAG")
+    dag = bag.dags["mtorl_nightly_criteo"]
+    assert {dag.params.get_param(name).resolve() for name in ("basis", "exploration", "embeddings")} == {None}
+    task = dag.get_task("score")
+    given = {"basis": "value", "exploration": 0.05, "embeddings": "on"}
+    for params, expected in (
+        (dict.fromkeys(given), ["", "", ""]),
+        (given, ["--basis=value", "--exploration=0.05", "--embeddings=on"]),
+    ):
+        assert [task.render_template(argument, {"params": params}) for argument in task.arguments[-3:]] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("basis", "guess"), ("exploration", 1.5), ("exploration", "a"), ("embeddings", "perhaps")]
+)
+def test_an_invalid_setting_of_the_scoring_is_refused(bag, name, value):
+    schema = bag.dags["mtorl_nightly_kuairand"].params.get_param(name).schema
+    with pytest.raises(ParamValidationError):
+        Param(value, **schema).resolve()
+
+
 @pytest.mark.parametrize(
     ("dag", "task"), [("history", "train"), ("history", "evaluate"), ("daily", "learn"), ("nightly", "score")]
 )

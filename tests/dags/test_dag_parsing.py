@@ -26,6 +26,16 @@ def test_only_the_named_datasets_have_dags(airflow_home, monkeypatch):
     assert set(bag.dags) == {f"mtorl_{kind}_{name}" for kind in KINDS for name in ("kuairand_tab", "criteo")}
 
 
+def test_datasets_with_a_log_have_dags_if_none_is_named(airflow_home, monkeypatch):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.delenv("MTORL_DATASETS", raising=False)
+    monkeypatch.setenv("MTORL_RAW_KUAIRAND", "/raw/kuairand")
+    monkeypatch.setenv("MTORL_RAW_CRITEO", "/raw/criteo")
+    bag = DagBag(str(Path(__file__).parents[2] / "dags"))
+    assert set(bag.dags) == {f"mtorl_{kind}_{name}" for kind in KINDS for name in ("kuairand", "criteo")}
+
+
 def test_a_dag_file_parses_in_less_than_a_second(bag):
     assert bag.dagbag_stats
     for file in bag.dagbag_stats:

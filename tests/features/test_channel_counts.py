@@ -52,7 +52,7 @@ def test_channels_are_sorted_and_unknown_is_one_of_them():
     assert channel_names(chunk, criteo) == ["", "a", "b"]
 
 
-def test_more_channels_than_a_policy_can_have_are_an_error():
+def test_a_column_with_more_values_than_channels_is_an_error():
     criteo = get_dataset("criteo")
     names = [f"c{k}" for k in range(MAX_CHANNELS + 1)]
     accepted = user_chunk(exposures_in([*names[1:], None]), criteo, criteo.end_of_day_ms(day(0)))

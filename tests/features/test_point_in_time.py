@@ -11,6 +11,7 @@ from user_chunks import summaries_of, user_chunk
 from features.point_in_time import EXPOSURE, KIND, QUERY, point_in_time_steps
 from features.visibility import STRICTLY_BEFORE, Side
 from schemas.dataset import Dataset, get_dataset
+from schemas.errors import UserError
 from schemas.steps import input_columns, outcome_columns
 
 DATASETS = ["kuairand", "criteo"]
@@ -90,3 +91,23 @@ def test_no_input_changes_when_the_unknown_is_shuffled(name, seed):
 def test_inputs_change_if_equal_time_stamps_see_each_other(name):
     leaks = changed_inputs(get_dataset(name), 1, "right")
     assert {"seen_click", "new_click", "last_channel", "seen_by_channel", "new_by_channel", "since_click_s"} <= leaks
+
+
+@pytest.mark.parametrize(("exposures", "is_error"), [(4, False), (12, True)])
+def test_costs_that_need_more_than_64_bits_are_one_clear_line(exposures, is_error):
+    """Each cost is the largest that is not quarantined; 10 of them would overflow."""
+    dataset = get_dataset("criteo")
+    frame = random_exposures(dataset, users=1, rows=exposures, days=DAYS, seed=0).assign(cost=1e9)
+    if is_error:
+        with pytest.raises(UserError, match="the costs of a user of criteo add up to more than 4,611,686,018"):
+            steps_of(frame, dataset)
+    else:
+        assert steps_of(frame, dataset).new_cost.max() >= 1e9
+
+
+def test_the_costs_of_many_users_may_add_up_to_more_than_64_bits():
+    dataset = get_dataset("criteo")
+    frame = random_exposures(dataset, users=12, rows=24, days=DAYS, seed=0).assign(cost=1e9)
+    frame = frame[frame.groupby("user_id").cumcount() < 2]
+    assert len(frame) > 10
+    assert steps_of(frame, dataset).new_cost.max() <= 2e9

@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 # Writes its name and arguments to the file CALLS. FAIL_<name> in the environment is the message with which it fails.
-# It does not end before the file that HOLD_<name> names is gone.
+# It does not end before the file that HOLD_<name> names is gone. While the file that SKIP_<name> names exists, it finds
+# nothing to do.
 STUB = """
 import os, pathlib, sys, time
 name = pathlib.Path(sys.argv[0]).stem
@@ -21,6 +22,9 @@ def value(flag):
     return sys.argv[sys.argv.index(flag) + 1]
 while os.path.exists(os.environ.get("HOLD_" + name, "")):
     time.sleep(0.2)
+if os.path.exists(os.environ.get("SKIP_" + name, "")):
+    print("nothing to do: the log has no rows of this day")
+    sys.exit(3)
 if name == "generate_log" and "FAIL_generate_log" not in os.environ:
     pathlib.Path(value("--out")).mkdir(parents=True)
 if name == "log_days":
@@ -47,7 +51,8 @@ JOBS = (
 )  # fmt: skip
 MODEL = (
     "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote", "learn",
-    "rollback", "studies/published", "studies/run", "studies/search", "studies/results",
+    "rollback", "studies/published", "studies/run", "studies/search", "studies/results", "studies/embeddings",
+    "studies/multitask/study",
 )  # fmt: skip
 
 

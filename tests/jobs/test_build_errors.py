@@ -17,11 +17,12 @@ from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 from jobs import build_sequences, log_days
 from jobs.history.resume import newest_fresh_journeys, read_exposures
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
+from jobs.raw.files import find_raw_files
 from lakehouse.lake import Lake
 from lakehouse.storage import Mount
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
-from schemas.errors import EXIT_USER_ERROR, UserError, exit_with_one_line
+from schemas.errors import EXIT_NOT_YET, EXIT_USER_ERROR, UserError, exit_with_one_line
 from schemas.tables import JOURNEYS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -98,28 +99,46 @@ def test_unknown_dataset(error, tmp_path):
     assert "unknown dataset 'kuairant': choose one of criteo, kuairand" in line
 
 
-def test_renamed_column(error, tmp_path):
-    raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
+def test_renamed_column(spark, tmp_path, monkeypatch, capsys):
+    raw, lake = write_kuairand(tmp_path / "raw", [kuairand_row()]), Lake(tmp_path / "lake")
     log = raw / "log_random_4_22_to_5_08_pure.csv"
     log.write_text(log.read_text().replace("is_click", "clicked", 1))
-    line = error("kuairand", raw, tmp_path / "lake")
-    assert "log_random_4_22_to_5_08_pure.csv: column is_click is missing (found instead: clicked)" in line
+    status = Jobs(spark, lake, "kuairand", monkeypatch).run("build_exposures", "--raw", str(raw))
+    output = capsys.readouterr()
+    line = one_error_line(status, output.err, lake.root)
+    assert "most often because: the file has no column is_click (it has clicked)" in line
+    assert f"note: {log.name}: the file has no column is_click (it has clicked); its rows are refused" in output.out
 
 
-def test_a_plain_file_named_gz(error, tmp_path):
+def test_a_plain_file_named_gz(tmp_path):
     raw = write_criteo(tmp_path / "raw", [criteo_row()])
     file = raw / "criteo_attribution_dataset.tsv.gz"
     file.write_bytes(gzip.decompress(file.read_bytes()))
-    assert "is not gzip despite its name" in error("criteo", raw, tmp_path / "lake")
+    log = find_raw_files(get_dataset("criteo"), raw)["log"]
+    assert (log.paths, log.notes) == ((file,), ())
+
+
+def cut_gz(folder: Path) -> Path:
+    raw = write_criteo(folder, [criteo_row(uid=k, timestamp=k, cost=k / 7) for k in range(20_000)])
+    file = raw / "criteo_attribution_dataset.tsv.gz"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return file
 
 
 @pytest.mark.spark
 def test_a_gz_cut_off_in_the_middle(tmp_path):
-    raw = write_criteo(tmp_path / "raw", [criteo_row(uid=k, timestamp=k, cost=k / 7) for k in range(20_000)])
-    file = raw / "criteo_attribution_dataset.tsv.gz"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    line = process_error("criteo", raw, tmp_path / "lake")
-    assert "criteo_attribution_dataset.tsv.gz is cut off or damaged" in line
+    file = cut_gz(tmp_path / "raw")
+    os.utime(file, (0, 0))
+    line = process_error("criteo", file.parent, tmp_path / "lake")
+    assert "criteo_attribution_dataset.tsv.gz is cut off or damaged: fetch it again" in line
+
+
+def test_a_gz_that_is_still_being_written_is_tried_again(spark, tmp_path, monkeypatch, capsys):
+    file, lake = cut_gz(tmp_path / "raw"), Lake(tmp_path / "lake")
+    status = Jobs(spark, lake, "criteo", monkeypatch).run("build_exposures", "--raw", str(file.parent))
+    assert status == EXIT_NOT_YET
+    assert "it has changed 0 minutes ago and may still be being written" in capsys.readouterr().out
+    assert not lake.days("exposures", "criteo")
 
 
 def test_a_day_outside_the_log(spark, tmp_path, monkeypatch, capsys):
@@ -222,17 +241,12 @@ def test_storage_that_cannot_hold_a_lake_is_refused_before_spark_starts(publishe
 
 
 @pytest.mark.parametrize("odd", ["[2022]", "{a}", "*", "what?", "back\\slash"])
-def test_a_path_that_spark_would_read_as_a_pattern(error, tmp_path, odd):
+def test_a_lake_that_spark_would_read_as_a_pattern_and_a_raw_folder_that_it_does_not_read(error, tmp_path, odd):
     raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
     assert "would be read as a pattern" in error("kuairand", raw, tmp_path / odd)
-    assert "would be read as a pattern" in error("kuairand", raw.rename(tmp_path / odd), tmp_path / "lake")
-
-
-def test_a_raw_file_whose_name_is_a_pattern(error, tmp_path):
-    raw = write_kuairand(tmp_path / "raw", [kuairand_row()])
-    (raw / "log_random_4_22_to_5_08_pure.csv").rename(raw / "log_random_[1].csv")
-    line = error("kuairand", raw, tmp_path / "lake")
-    assert "log_random_[1].csv would be read as a pattern because of the [ in it" in line
+    (raw / "log_random_4_22_to_5_08_pure.csv").rename(raw / f"log_random_{odd}.csv")
+    log = find_raw_files(get_dataset("kuairand"), raw.rename(tmp_path / odd))["log"]
+    assert tmp_path / odd / f"log_random_{odd}.csv" in log.paths
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from fates import EXPOSURE, FATE, QUARANTINED, with_fate
 from pyspark.sql import functions as F
 
 from jobs.raw.files import find_raw_files
-from jobs.raw.rows import log_span, read_rows
+from jobs.raw.log_calendar import LogCalendar
+from jobs.raw.rows import read_rows, usable_rows_by_day
 from schemas.dataset import get_dataset
 
 pytestmark = pytest.mark.slow
@@ -34,5 +35,6 @@ def test_a_real_log_loses_neither_rows_nor_users(spark, sample):
     assert fates[EXPOSURE] > 0.999 * len(users)
     exposures = rows.where(F.col(FATE) == EXPOSURE)
     assert exposures.select("user_id").distinct().count() == len(set(users))
-    assert log_span(rows) == {"kuairand": ("2022-04-22", "2022-05-08"), "criteo": ("2017-01-01", "2017-01-02")}[name]
+    days = LogCalendar(usable_rows_by_day(rows), dataset.quality).days()
+    assert days == {"kuairand": ("2022-04-22", "2022-05-08"), "criteo": ("2017-01-01", "2017-01-02")}[name]
     rows.unpersist()

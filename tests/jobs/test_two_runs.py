@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fast_java import SUBMIT_OPTIONS
 from in_process import Jobs
 from shop import SHOP, sent, write_file
 
@@ -24,7 +25,6 @@ from schemas.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.spark
 DAYS = ["2024-05-01", "2024-05-02"]
-FAST_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def raw(tmp_path) -> Path:
 def start(lake: Path, raw: Path, **environment: str) -> subprocess.Popen:
     """A run of both days. Its output has both streams."""
     arguments = ("jobs.build_exposures", "--dataset", "shop", "--lake", str(lake), "--raw", str(raw))
-    env = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": FAST_JAVA}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": SUBMIT_OPTIONS}
     script = str(ROOT / "tests/jobs/helpers/shop_job.py")
     return subprocess.Popen([sys.executable, script, *arguments], cwd=ROOT, text=True,
                             env=env | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip

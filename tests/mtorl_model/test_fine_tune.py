@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic
@@ -31,6 +32,7 @@ from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
 from mtorl_model.champion.registry import Registry, Version, load_named
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.evaluation import basis
 from mtorl_model.evaluation.comparison import Difference, compare, head_losses
 from mtorl_model.evaluation.label_predictions import labels_of_each, predict_labels
 from mtorl_model.methods.model_folder import save_model
@@ -39,7 +41,9 @@ from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.rollback import roll_back, still_issued
 from mtorl_model.train import train_champion
 from mtorl_model.training.config import FineTuneConfig, TrainConfig
+from schemas.basis import CONSTANT, BasisDecision
 from schemas.dataset import get_dataset
+from schemas.days import day_plus
 from schemas.errors import Busy, UserError
 from schemas.tables import PREQUENTIAL, PROMOTIONS, prequential
 
@@ -160,6 +164,20 @@ def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
         **sequences_of(FIRST, LAST, DAYS[0]),
     }
     assert lineages["mtorl_kuairand/2"]["spec_version"] == Registry(lake, KUAIRAND).load_champion()[1].spec.version
+
+
+def test_the_lineage_of_a_training_lists_the_exposures_whose_propensities_it_read(lake, monkeypatch):
+    """The synthetic lake has no exposures, which count as exposures without propensities."""
+    with staging_folder(lake) as staged:
+        pq.write_table(pa.table({"exposure_id": [1], "propensity": [0.5]}), staged / "part-00000.parquet")
+        published = lake["exposures", "kuairand", LAST].publish(staged, rows=1, inputs={}, code="test")
+    written = []
+    monkeypatch.setattr(Registry, "write_lineage", lambda _, version, spec, trained_on: written.append(trained_on))
+    train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
+    ((*names, exposures),) = [sorted(trained_on, reverse=True) for trained_on in written]
+    assert exposures == lake["exposures", "kuairand", LAST].key
+    assert written[0][exposures] == published.fingerprint
+    assert len(names) == 2  # the sequences
 
 
 def test_the_tables_of_a_day_pass_their_audits(lake):
@@ -286,6 +304,56 @@ def test_a_challenger_that_is_worse_in_one_head_is_refused_and_reported(lake, he
     # The next day is trained from the champion, not from the refused challenger.
     learn(lake, DAYS[1])
     assert Registry(lake, KUAIRAND).challenger_of(DAYS[1]).parent == champion.name
+
+
+def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_the_comparison(lake, monkeypatch):
+    tables = read_tables([lake["sequences", "kuairand", DAYS[0]].path], ["exposure_id"], 10_000)
+    column = pa.concat_tables(tables).column("exposure_id").combine_chunks()
+    drawn = column.flatten().drop_null().unique()
+    with staging_folder(lake) as staged:
+        columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 1 / 3))}
+        pq.write_table(pa.table(columns), staged / "part-00000.parquet")
+        lake["exposures", "kuairand", DAYS[0]].publish(staged, rows=len(drawn), inputs={}, code="test")
+    figures = {"value": 0.01, "low": -0.02, "high": 0.04}
+    decision, decided_on = BasisDecision(CONSTANT, "by the test", {CONSTANT: figures}), []
+
+    def decide_basis(model, drawn_labels):
+        decided_on.append((model, drawn_labels))
+        return decision
+
+    monkeypatch.setattr(basis, "decide_basis", decide_basis)
+    monkeypatch.setattr(basis, "labels_of_each", None)  # nothing is predicted a second time
+    champion = Registry(lake, KUAIRAND).champion()
+    spoiled = register_spoiled(lake, DAYS[0], lambda m: m.action.weight.mul_(0.2))
+    gate(lake, DAYS[0])
+    ((model, labels),) = decided_on
+    assert Registry(lake, KUAIRAND).champion() == replace(champion, basis=decision)
+    assert Registry(lake, KUAIRAND).basis_of(spoiled.name) != decision
+    expected = Registry(lake, KUAIRAND).load(champion)
+    assert torch.equal(model.networks[0].action.weight, expected.networks[0].action.weight)
+    assert len(labels.labels.action_N) == len(labels.prediction.policy_XA) > 0
+    assert labels.labels.feature_NF.shape[1] > 0  # for the outcome model
+    (row,) = (r for r in rows(lake, PROMOTIONS, DAYS[0]) if r["check"] == "constant_basis")
+    assert [row[name] for name in ("value_difference", "value_low", "value_high")] == list(figures.values())
+    assert {row[name] for name in ("difference", "low", "high", "champion_logloss", "margin")} == {None}
+
+
+def test_a_late_first_gain_is_valued_on_days_whose_gains_are_known(lake, monkeypatch):
+    """The labels of the latest days are not: on them, the value would never be identified."""
+    calls = []
+
+    def on_validation_users(lake, dataset, model, days, cutoff):
+        calls.append(list(days))
+        return BasisDecision(CONSTANT, "by the test")
+
+    monkeypatch.setattr(basis, "basis_on_validation_users", on_validation_users)
+    monkeypatch.setattr(gate_module, "_is_late", lambda _: True)
+    late = replace(KUAIRAND, outcome_days=2)
+    learn(lake, DAYS[0])
+    decide(Registry(lake, late), DAYS[0], GATE, FEEDBACK)
+    ((*days,),) = calls
+    assert days
+    assert max(days) <= day_plus(DAYS[0], -2)
 
 
 def test_a_policy_that_collapses_or_changes_too_much_fails_its_audit():

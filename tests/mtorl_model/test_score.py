@@ -284,8 +284,14 @@ def test_channels_may_be_drawn_to_learn(lake):
     assert not is_recommended[is_explored].all()
     expected = 0.5 / 3 + 0.5 * is_recommended
     np.testing.assert_allclose(explored.column("propensity").to_numpy(), expected)
-    partition = explored  # noqa: F841 (DuckDB reads it by name)
-    assert duckdb.sql(channel_policies(TOY).audit_duckdb_sql).filter("NOT is_best").fetchall() == []
+    partition = explored
+    audit = channel_policies(TOY).audit_duckdb_sql
+    assert duckdb.sql(audit).filter("NOT is_best OR NOT chance_is_right").fetchall() == []
+    # Propensities of drawn channels that are wrong: as if they had been recommended, and as if nobody else explored.
+    for wrong in (np.where(is_explored, 2 / 3, expected), np.where(is_explored, 0.05, expected)):
+        column = explored.schema.get_field_index("propensity")
+        partition = explored.set_column(column, "propensity", pa.array(wrong))  # noqa: F841
+        assert len(duckdb.sql(audit).filter("NOT chance_is_right").fetchall()) > 50
     assert score.score_day(registry, DAY, exploration=0.5)[0] == manifest  # not scored again
 
 
@@ -295,6 +301,24 @@ def test_a_basis_that_the_model_lacks_is_one_clear_line(lake):
         score.score_day(Registry(lake, TOY), DAY, basis="value")
     score.score_day(Registry(lake, TOY), DAY, basis="constant")
     assert len(set(published(lake, "channel_policies").column("channel").to_pylist())) == 1
+
+
+def test_the_audit_sees_a_constant_channel_that_is_not_the_best_for_all(lake):
+    """The values of a user with a short journey are those of the average user."""
+    publish_journeys(lake, DAY, journeys(random_users(60)))
+    score.score_day(Registry(lake, TOY), DAY, basis="constant")
+    rows = published(lake, "channel_policies").to_pylist()
+    (channel,) = {row["channel"] for row in rows}
+    assert {row["source"] for row in rows} == {"model", "initial"}
+    other = next(name for name in CHANNELS if name != channel)
+    schema = published(lake, "channel_policies").schema
+    for best, is_right in ((channel, True), (other, False)):
+        values = [(name, 0.9 if name == best else 0.1) for name in CHANNELS]
+        partition = pa.Table.from_pylist(  # noqa: F841 (DuckDB reads it by name)
+            [{**row, "expected_click": values, "expected_sale": values} for row in rows], schema
+        )
+        wrong = duckdb.sql(channel_policies(TOY).audit_duckdb_sql).filter("NOT is_best").fetchall()
+        assert (not wrong) == is_right
 
 
 def test_output_comes_in_several_row_groups(lake, monkeypatch):

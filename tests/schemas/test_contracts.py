@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from schemas.candidates import ImpliedLabel, SessionEnd, Sessions
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, dataset_names, get_dataset
 from schemas.errors import UserError
@@ -100,3 +101,37 @@ def test_a_wrong_contract_does_not_load():
 def test_candidates_have_a_role(name):
     dataset = get_dataset(name)
     assert all(c.role is not Role.NONE for c in (*feature_inputs(dataset), *profile_inputs(dataset)))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_what_is_known_with_the_candidate_is_an_input_of_later_steps_only(name):
+    dataset = get_dataset(name)
+    own_inputs = {c.name for c in input_columns(dataset)}
+    for column in dataset.features(Known.WITH):
+        assert column.name not in own_inputs
+        assert last_column(column.name) in own_inputs
+
+
+def test_the_published_datasets_say_what_belongs_to_a_candidate():
+    assert {c.name for c in get_dataset("kuairand").features(Known.WITH)} == {
+        "video_id", "author_id", "video_type", "music_type", "tag", "video_duration_ms", "upload_type",
+    }  # fmt: skip
+    assert {c.name for c in get_dataset("criteo").features(Known.WITH)} == {
+        "campaign", *(f"cat{k}" for k in range(1, 10))
+    }  # fmt: skip
+
+
+def test_a_wrong_word_about_candidates_does_not_load():
+    good = get_dataset("criteo")
+    by_cpo = Sessions(SessionEnd.COLUMN, "x", column="cpo")
+    for field, value, problem in (
+        ("sessions", by_cpo, "sessions need a column known before, not cpo"),
+        ("implied_label", ImpliedLabel("click", "order"), "the implied label names order, which is not a gain"),
+        ("items", ("cpo",), "item cpo must be a column known with the candidate"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            replace(good, **{field: value})
+    with pytest.raises(ValueError, match="gap_s belongs to"):
+        Sessions(SessionEnd.DAY, "x", gap_s=60.0)
+    with pytest.raises(ValueError, match="column belongs to"):
+        Sessions(SessionEnd.COLUMN, "x")

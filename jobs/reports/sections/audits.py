@@ -15,7 +15,8 @@ def audits_section(view: DayView) -> Section:
     if (view.lake.docs(view.dataset) / "index.html").is_file():
         text.append(Cell("All audits of all days (data docs)", f"{view.docs_url}/index.html"))
     table = HtmlTable(
-        "Tables of the day", ("Table", "Rows", "Audit", "Rules"), tuple(_row(view, name) for name in TABLES),
+        "Tables of the day", ("Table", "Rows", "Audit", "Rules"),
+        tuple(_row(view, name) for name, table in TABLES.items() if view.has(name) or not table.optional),
         frozenset({1}),
     )  # fmt: skip
     return Section("audits", "Audits", tuple(text), tables=(table,))

@@ -22,11 +22,13 @@ def rows_section(view: DayView) -> Section:
         return Section("rows", "Rows", (text,))
     exposures, counts = manifest.rows, manifest.counts
     rows_in, duplicates, quarantined = counts["rows_in"], counts["duplicates"], counts["quarantined"]
+    outcomes = counts.get("outcomes", 0)
+    joined = f"{outcomes:,} were outcomes of an exposure, " if outcomes else ""
     text = (
         f"Of {rows_in:,} rows that the log has for this day, {exposures:,} became ad exposures, {duplicates:,} were "
-        f"duplicates of another row, and {quarantined:,} ({share_of(quarantined, rows_in)}) went to quarantine."
+        f"duplicates of another row, {joined}and {quarantined:,} ({share_of(quarantined, rows_in)}) went to quarantine."
     )
-    if rows_in != exposures + duplicates + quarantined:
+    if rows_in != exposures + duplicates + outcomes + quarantined:
         text += " These numbers do not add up: rows were lost or counted twice."
     shares = {"quarantined": quarantined, "duplicates": duplicates}
     return Section(

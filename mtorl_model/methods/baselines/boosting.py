@@ -13,7 +13,7 @@ import numpy as np
 from mtorl_model.data.batch import Batch, step_features
 from mtorl_model.data.window_store import WindowStore
 from mtorl_model.methods import register
-from mtorl_model.methods.common.label_rows import draw_labels
+from mtorl_model.methods.common.label_rows import LabelRows, draw_labels
 from mtorl_model.methods.common.label_trees import Features, LabelTrees, TreesConfig
 from mtorl_model.methods.method import GAINS, POLICY, Method, MethodConfig, Prediction, Run, State
 
@@ -40,10 +40,18 @@ class Boosting(Method):
     def fit(self, train: WindowStore, valid: WindowStore, run: Run) -> Self:
         """Fit on labels of randomly drawn windows, most_labels at most; reading stops when there are that many."""
         config = self.config.trees
-        labels = draw_labels(train, config.most_labels, config.tree_seed)
+        self.fit_labels(draw_labels(train, config.most_labels, config.tree_seed))
+        run.lines = [f"fitted on {self.labels:,} labels"]
+        return self
+
+    def fit_labels(self, labels: LabelRows) -> Self:
+        """Fit on these labels, at most most_labels of them, drawn at random."""
+        config = self.config.trees
+        if len(labels.action_N) > config.most_labels:
+            order = np.random.default_rng(config.tree_seed).permutation(len(labels.action_N))
+            labels = labels.take(np.sort(order[: config.most_labels]))
         self.labels = len(labels.action_N)
         self._trees = LabelTrees.fit(labels, config, len(self.spec.channels))
-        run.lines = [f"fitted on {self.labels:,} labels"]
         return self
 
     def predict(self, batch: Batch) -> Prediction:

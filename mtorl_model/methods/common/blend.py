@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from features.logistic import log_odds, sigmoid
 from mtorl_model.methods.method import Prediction
 
 Floats = npt.NDArray[np.float64]
 
 PRIOR_LABELS = 1000.0  # more than it seems: the labels of one user depend on each other
-_SMALLEST = 1e-6  # probabilities nearer to 0 or 1 have the log-odds of this one
+_SMALLEST = 1e-6  # probabilities below this one have its logarithm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +60,10 @@ def fit_blend(
     maturity_NG: npt.NDArray[np.floating[Any]],
     action_N: npt.NDArray[np.int64],
 ) -> Blend:
-    """The weights with the lowest log loss. maturity_NG: see delayed_feedback.py; labels with 0 are left out."""
+    """The weights with the lowest log loss. maturity_NG: see delayed_feedback.py; labels with 0 are left out.
+
+    action_N: -1 for a channel that the feature spec does not know; such a label counts for the gains alone.
+    """
     policies_KNA, gains_KNG = _arrays(predictions)
     models, gains = len(predictions), gain_NG.shape[1]
     outcomes = zip(gain_NG.T.astype(np.float64), maturity_NG.T.astype(np.float64), strict=True)
@@ -70,7 +74,7 @@ def fit_blend(
     return Blend(
         np.array([weight_K for weight_K, _ in fitted]).reshape(gains, models),
         np.array([constant for _, constant in fitted]),
-        _fit_channel([_log(policy_NA) for policy_NA in policies_KNA], action_N),
+        _fit_channel([_log(policy_NA[action_N >= 0]) for policy_NA in policies_KNA], action_N[action_N >= 0]),
     )
 
 
@@ -146,14 +150,3 @@ def _pool(weight_K: Floats, log_KXA: Sequence[Floats]) -> Floats:
 
 def _log(probability_X: Floats) -> Floats:
     return np.log(np.maximum(probability_X, _SMALLEST))
-
-
-def log_odds(probability_X: Floats) -> Floats:
-    """log(p / (1 - p)), finite for 0 and 1."""
-    p_X = np.clip(probability_X, _SMALLEST, 1 - _SMALLEST)
-    return np.log(p_X) - np.log1p(-p_X)
-
-
-def sigmoid(x_X: Floats) -> Floats:
-    """The inverse of log_odds."""
-    return 1.0 / (1.0 + np.exp(-x_X))

@@ -6,7 +6,7 @@ Shapes: N labels, A channels, K models, P coefficients, U users.
 import numpy as np
 import numpy.typing as npt
 
-from mtorl_model.methods.common.blend import sigmoid
+from features.logistic import sigmoid
 from mtorl_model.methods.method import Floats
 
 Ints = npt.NDArray[np.int64]

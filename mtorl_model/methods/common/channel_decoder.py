@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from mtorl_model.methods.common.blend import sigmoid
+from features.logistic import sigmoid
 from mtorl_model.methods.method import Floats
 
 Ints = npt.NDArray[np.int64]

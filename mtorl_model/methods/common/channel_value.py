@@ -33,8 +33,8 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
+from features.logistic import log_odds, sigmoid
 from mtorl_model.data.encoding import InputNames
-from mtorl_model.methods.common.blend import log_odds, sigmoid
 from mtorl_model.methods.common.calibration import PRIOR_LABELS, calibrate
 from mtorl_model.methods.common.channel_decoder import ChannelDecoder
 from mtorl_model.methods.common.label_rows import LabelRows
@@ -90,7 +90,7 @@ class ChannelValues:
     @classmethod
     def fit(cls, labels: LabelRows, record_AK: Ints, config: ValueConfig) -> "ChannelValues":
         """Fit on labels of training users. record_AK: the columns of the features that belong to each channel."""
-        channels = len(record_AK)
+        channels, labels = len(record_AK), labels.known_channels()
         is_effect = has_enough_drawn(labels, channels)
         rows = labels.take(labels.propensity_N > 0) if is_effect else labels
         count_A = np.bincount(rows.action_N, minlength=channels)
@@ -103,12 +103,15 @@ class ChannelValues:
         return cls(fitted, count_A / count_A.sum(), record_AK, is_effect, len(rows.action_N))
 
     def refitted(self, labels: LabelRows, config: ValueConfig) -> "ChannelValues":
-        """The same calibration (d and lambda) with models fitted on newer labels, without cross-fitting.
+        """The same lambda, with d and models fitted on newer labels, without cross-fitting.
 
+        d follows a change of the channels. It is fitted with the bases of the earlier models, most of whose
+        labels are older. lambda would need models that were cross-fitted, so it changes with a full training only.
         It fits the models once, `fit` fits them value_folds + 1 times. If the values are effects, only labels with a
         propensity are used. With less than half of the labels of the calibration nothing changes, because the personal
         part of models that were fitted on fewer labels would be noisier than the calibration assumes.
         """
+        labels = labels.known_channels()
         rows = labels.take(labels.propensity_N > 0) if self.is_effect else labels
         if len(rows.action_N) < self.labels / 2:
             return self
@@ -119,10 +122,13 @@ class ChannelValues:
     def _refitted_gain(
         self, value: GainValue, rows: LabelRows, gain: int, weight_N: Floats, config: ValueConfig
     ) -> GainValue:
-        if not value.shrinkage_K.any():  # the models are not used
-            return value
         gained_N, maturity_N = rows.gain_NG[:, gain].astype(np.float64), gain_weights(rows, gain)
         weight_N = weight_N if maturity_N is None else weight_N * maturity_N
+        if value.models is None or gained_N.min() == gained_N.max():
+            return value
+        value = replace(value, effect_A=self._refitted_effects(value, rows, gained_N, weight_N))
+        if not value.shrinkage_K.any():  # the models are not used
+            return value
         every_row = np.arange(len(gained_N))
         models = _fit_models(rows, gained_N, weight_N, maturity_N, every_row, self.record_AK, config)
         if models is None:
@@ -130,6 +136,15 @@ class ChannelValues:
         odds_KNA = _model_odds(models, rows.feature_NF, self.record_AK)
         centre_KA = (odds_KNA - (odds_KNA @ self.share_A)[..., None]).mean(axis=1)
         return replace(value, models=models, centre_KA=centre_KA)
+
+    def _refitted_effects(self, value: GainValue, rows: LabelRows, gained_N: Floats, weight_N: Floats) -> Floats:
+        """[A]: d."""
+        assert value.models is not None
+        odds_KNA = _model_odds(value.models, rows.feature_NF, self.record_AK)
+        personal_KN = _personal_of_log(odds_KNA, rows.action_N, self.share_A, value.centre_KA)
+        base_KN = odds_KNA @ self.share_A
+        channels = len(self.share_A)
+        return calibrate(base_KN, rows.action_N, personal_KN, gained_N, weight_N, rows.user_N, channels)[0]
 
     def values(self, features_NF: Features, gains_NG: Floats) -> Floats:
         """[N, A, G]. gains_NG: the predicted gains, whose mean over channels the values keep (in log-odds)."""
@@ -184,7 +199,7 @@ class ChannelValues:
 
 def has_enough_drawn(labels: LabelRows, channels: int) -> bool:
     """Whether enough channels were drawn at random to learn their effects."""
-    return int((labels.propensity_N > 0).sum()) >= FEWEST_DRAWN * channels
+    return int(((labels.propensity_N > 0) & (labels.action_N >= 0)).sum()) >= FEWEST_DRAWN * channels
 
 
 def channel_columns(names: InputNames, channels: tuple[str, ...]) -> Ints:
@@ -243,10 +258,7 @@ def _fit_gain(
             odds_KNA[:, predicted_rows] = _model_odds(fitted, labels.feature_NF[predicted_rows], record_AK)
     base_KN = odds_KNA @ share_A
     centre_KA = (odds_KNA - base_KN[..., None]).mean(axis=1)
-    personal_KN = np.stack([
-        np.take_along_axis(_personal(odds_NA, share_A, centre_A), labels.action_N[:, None], axis=1)[:, 0]
-        for odds_NA, centre_A in zip(odds_KNA, centre_KA, strict=True)
-    ])  # fmt: skip
+    personal_KN = _personal_of_log(odds_KNA, labels.action_N, share_A, centre_KA)
     effect_A, shrinkage_K, statistic = calibrate(
         base_KN, labels.action_N, personal_KN, gained_N, weight_N, labels.user_N, channels
     )
@@ -364,6 +376,14 @@ def _personal(odds_NA: Floats, share_A: Floats, centre_A: Floats) -> Floats:
     """[N, A]: e."""
     personal_NA: Floats = odds_NA - (odds_NA @ share_A)[:, None] - centre_A
     return personal_NA
+
+
+def _personal_of_log(odds_KNA: Floats, action_N: Ints, share_A: Floats, centre_KA: Floats) -> Floats:
+    """[K, N]: e of each label's channel."""
+    return np.stack([
+        np.take_along_axis(_personal(odds_NA, share_A, centre_A), action_N[:, None], axis=1)[:, 0]
+        for odds_NA, centre_A in zip(odds_KNA, centre_KA, strict=True)
+    ])  # fmt: skip
 
 
 def _gain_from_state(state: State) -> GainValue:

@@ -16,7 +16,7 @@ class LabelRows(NamedTuple):
     """N labels: F features, G gains. prediction: of another model for the same labels, or None."""
 
     feature_NF: npt.NDArray[np.float32]  # see step_features
-    action_N: npt.NDArray[np.int64]
+    action_N: npt.NDArray[np.int64]  # -1 for a channel that the feature spec does not know
     gain_NG: npt.NDArray[np.float32]
     maturity_NG: npt.NDArray[np.float32]  # probability that a gain is already in gain_NG
     propensity_N: npt.NDArray[np.float32]  # the chance with which the log drew the channel; 0 if it is unknown
@@ -27,6 +27,10 @@ class LabelRows(NamedTuple):
         """A selection of the labels: indices, a slice or a mask."""
         chosen: dict[str, Any] = {name: array[rows] for name, array in self._asdict().items() if name != "prediction"}
         return LabelRows(**chosen, prediction=self.prediction.take(rows) if self.prediction else None)
+
+    def known_channels(self) -> "LabelRows":
+        """The labels whose channel the feature spec knows."""
+        return self.take(self.action_N >= 0)
 
 
 def draw_labels(

@@ -89,8 +89,10 @@ class LabelTrees:
 
 
 def _fit_channel(labels: LabelRows, config: TreesConfig) -> Trees | int:
-    if labels.action_N.min() == labels.action_N.max():
-        return int(labels.action_N[0])
+    labels = labels.known_channels()
+    channels = np.unique(labels.action_N)
+    if len(channels) < 2:
+        return int(channels.max(initial=0))  # without any known channel, every channel is as good as the first
     model = classifier(config, config.channel_iterations, config.channel_rate)
     return Trees.from_classifier(model.fit(labels.feature_NF, labels.action_N))
 

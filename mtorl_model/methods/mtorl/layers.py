@@ -26,39 +26,6 @@ def leaky_linear(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(linear(inputs, outputs, gain="leaky_relu"), nn.LeakyReLU())
 
 
-def embedding_size(vocabulary: int) -> int:
-    """Numbers that describe one of `vocabulary` codes: grows like a root, 32 at most."""
-    return min(32, round(1.6 * math.pow(vocabulary, 0.56)))
-
-
-class CategoricalEmbedding(nn.Module):
-    """One embedding table for each categorical input.
-
-    The paper concatenates the raw features. A code is not a quantity, so here each is looked up in a table.
-    Vectors start small, so that a category which is rare in training has little effect. dropout is the share of inputs
-    that are hidden in a training window: the network relies less on single categories, and the vector of code 0 is
-    trained to stand for unseen values. A hidden input is hidden at every step, because neighbouring steps often have
-    the same value.
-    """
-
-    def __init__(self, vocabulary: tuple[int, ...], *, dropout: float = 0.0):
-        super().__init__()
-        self.dropout = dropout
-        tables = [nn.Embedding(size, embedding_size(size)) for size in vocabulary]
-        for table in tables:
-            nn.init.normal_(table.weight, std=0.1)
-        self.tables = nn.ModuleList(tables)
-        self.size = sum(table.embedding_dim for table in tables)
-
-    def forward(self, codes_BLK: Tensor) -> list[Tensor]:
-        """The vectors of each input, K tensors of shape (B, L, size of that table)."""
-        if self.training and self.dropout:
-            windows, _, inputs = codes_BLK.shape
-            hidden_B1K = torch.rand(windows, 1, inputs, device=codes_BLK.device) < self.dropout
-            codes_BLK = codes_BLK.masked_fill(hidden_B1K, 0)
-        return [table(codes_BL) for table, codes_BL in zip(self.tables, codes_BLK.unbind(-1), strict=True)]
-
-
 class CausalConvBlock(nn.Module):
     """Equation 5: a residual dilated convolution; step t reads t, t - dilation, ..., t - left_pad, never later.
 

@@ -176,6 +176,17 @@ class MTORL(Method):
             predicted = last._replace(gains_XG=gains_BLG)
         return self._adjusted(predicted)
 
+    @property
+    def embedding_size(self) -> int:
+        return self.config.model.hidden
+
+    @torch.inference_mode()
+    def embed_last(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """See Method.embed_last. It is that of the first network: axes of different networks have no common meaning."""
+        network = self._ready()[0]
+        embedding_BD: npt.NDArray[np.float32] = network.last_user_state(batch.to_device(device())).cpu().numpy()
+        return embedding_BD
+
     @torch.inference_mode()
     def _networks_prediction(self, batch: Batch) -> Prediction:
         """The mean of the networks' predictions for every step, unadjusted."""

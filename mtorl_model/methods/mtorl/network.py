@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mtorl_model.data.batch import Batch, InputSizes
+from mtorl_model.methods.common.embedding import CategoricalEmbedding
 from mtorl_model.methods.mtorl.config import ModelConfig
 from mtorl_model.methods.mtorl.layers import (
     AddNorm,
-    CategoricalEmbedding,
     CausalAttention,
     CausalConvBlock,
     RewardDecoder,
@@ -79,8 +79,26 @@ class Network(nn.Module):
         The layers after the attention are computed for that step only. The last step of every window must be real.
         """
         state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
-        attended_BD = self.attention.last(state_BLD, batch.valid_BL) if self.config.use_attention else state_BLD[:, -1]
-        return self._decode(attended_BD.unsqueeze(1), state_BLD)
+        return self._decode(self._attended_last(state_BLD, batch.valid_BL).unsqueeze(1), state_BLD)
+
+    def user_states(self, batch: Batch) -> Tensor:
+        """The output of the user encoder of section 4.5, causal states and causal attention, at every step: (B, L, D).
+
+        Like the policy, that of step t depends only on the real steps up to t.
+        """
+        state_BLD = self._causal_states(self._embed(batch), batch.valid_BL)
+        attended_BLD: Tensor = self.attention(state_BLD, batch.valid_BL) if self.config.use_attention else state_BLD
+        return attended_BLD
+
+    def last_user_state(self, batch: Batch) -> Tensor:
+        """user_states of the last step, (B, D). The last step of every window must be real."""
+        return self._attended_last(self._causal_states(self._embed(batch), batch.valid_BL), batch.valid_BL)
+
+    def _attended_last(self, state_BLD: Tensor, valid_BL: Tensor) -> Tensor:
+        attended_BD: Tensor = (
+            self.attention.last(state_BLD, valid_BL) if self.config.use_attention else state_BLD[:, -1]
+        )
+        return attended_BD
 
     def _decode(self, attended_BLD: Tensor, state_BLD: Tensor) -> Output:
         # Logits, not probabilities: the published code (fault 2) puts a softmax here and another in its loss.

@@ -30,6 +30,12 @@ def test_a_task_is_a_line_with_its_time():
     assert permanent_lines(*task("train", "success"), "noise") == [(f"  {'train':<24}    2 s", False)]
 
 
+def test_a_dag_is_a_line_with_its_title():
+    output = [f"{progress.run_line('mtorl_report_kuairand', 'the page of 2022-04-10')}\n"]
+    (line,) = progress.follow(output, iter([]))
+    assert line == progress.Line("mtorl_report_kuairand: the page of 2022-04-10")
+
+
 def test_training_shows_each_epoch():
     epoch = "epoch 1: validation loss 1.2345 [airflow.task.hooks] loc=subprocess.py:1"
     lines = permanent_lines(*task("train", "success", epoch))

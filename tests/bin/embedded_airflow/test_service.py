@@ -24,12 +24,15 @@ def free_port() -> int:
 
 
 class Service:
-    """The service of a checkout. hold_file: while it exists, build_day does not end."""
+    """The service of a checkout. hold_file: while it exists, build_day does not end. skip_file: while it exists, no day
+    has rows, so that a run of a day ends after its first task.
+    """
 
     def __init__(self, checkout: Checkout):
         self.checkout = checkout
         self.home = checkout.root / ".airflow" / "service"
         self.hold_file = checkout.root / "hold"
+        self.skip_file = checkout.root / "skip"
         self.log = checkout.root / "log"
         self.log.mkdir()
         self.port = free_port()
@@ -42,6 +45,7 @@ class Service:
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "HOLD_build_day": str(self.hold_file),
+            "SKIP_build_exposures": str(self.skip_file),
         }
         done = self.checkout.make("up", f"PORT={self.port}", f"RAW={self.log}", **settings, **environment)
         assert done.returncode == 0, done.stderr
@@ -138,8 +142,14 @@ def test_a_backfill_takes_days_through_the_daily_the_nightly_and_the_report_dag(
 
 
 def test_a_backfill_without_days_runs_the_first_day_and_then_what_is_stale_oldest_first(service):
-    done = service.checkout.make("backfill", timeout=400)
+    service.skip_file.touch()  # the order of the days is that of their first tasks
+    try:
+        done = service.checkout.make("backfill", timeout=400)
+    finally:
+        service.skip_file.unlink()
     assert done.returncode == 0, done.stderr
+    assert "0 days done, 1 without rows" in done.stdout
+    assert "0 days done, 2 without rows" in done.stdout
     assert [day for day in days_of("build_exposures", service.checkout.calls()) if day < "2023"] == [
         "2022-04-08", "2022-04-09", "2022-04-10",
     ]  # fmt: skip

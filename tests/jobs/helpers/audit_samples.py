@@ -19,15 +19,19 @@ from schemas.dataset import Dataset
 from schemas.splits import split_of
 from schemas.steps import feature_inputs, input_columns, outcome_columns, profile_inputs
 from schemas.tables.budget_plan import budget_plan
+from schemas.tables.candidates.task_predictions import score_names, task_predictions
 from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, Feature, FeatureSpec, RewardScale
+from schemas.tables.item_history import item_history
 from schemas.tables.journeys import journeys
 from schemas.tables.prequential import prequential
 from schemas.tables.promotions import PROMOTIONS_TABLE
 from schemas.tables.quarantine import QUARANTINE_TABLE
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
+from schemas.tables.steps import steps
+from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
 
 DAY = "2017-01-02"
@@ -78,7 +82,9 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         table, rows = sample("feature_spec", dataset)
         write_partition(lake, table, dataset, rows)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
-    if name in ("channel_policies", "user_reward_ranks", "budget_plan"):
+    if name == "steps":
+        write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
+    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "task_predictions", "budget_plan"):
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -142,7 +148,13 @@ def _exposures(dataset: Dataset) -> tuple[Table, Rows]:
 
 def _quarantine(dataset: Dataset) -> tuple[Table, Rows]:
     return QUARANTINE_TABLE, [
-        {"source_file": "log.csv", "raw": f"1,{k}", "reason": "time_ms is negative"} for k in range(3)
+        {
+            "source_file": "log.csv",
+            "raw": f"1,{k}".encode(),
+            "reason": "time_ms is negative",
+            "header": b"user,time_ms\n",
+        }
+        for k in range(3)
     ]
 
 
@@ -162,9 +174,27 @@ def _journeys(dataset: Dataset) -> tuple[Table, Rows]:
         next_step = _filled(input_columns(dataset), seen_exposures=user + 1)
         pending = [{"known_at_ms": end + 5, "channel": "a", "gain": dataset.gain_names[0]}] if user else []
         times = dict.fromkeys(dataset.gain_names, 5)
+        seen = {f"seen_{name}": user for name in ("exposures", *dataset.gain_names)}
+        session = {"session_id": 100, "exposures": user + 1, "began_at_ms": _start_ms(dataset), **seen}
         rows.append(_filled(table.columns, user_id=user, memory=memory, next_step=next_step, pending=pending,
-                            last_gain_at_ms=times))  # fmt: skip
+                            last_gain_at_ms=times, session=session))  # fmt: skip
     return table, rows
+
+
+def _steps(dataset: Dataset) -> tuple[Table, Rows]:
+    table = steps(dataset)
+    return table, [
+        _filled(table.columns, exposure_id=row["exposure_id"], session_id=100, position=k, session_exposures=k,
+                seen_exposures=k)
+        for k, row in enumerate(_exposures(dataset)[1])
+    ]  # fmt: skip
+
+
+def _item_history(dataset: Dataset) -> tuple[Table, Rows]:
+    table, gains = item_history(dataset), dict.fromkeys(dataset.gain_names, 1)
+    return table, [
+        _filled(table.columns, item=item, value=value, exposures=3, **gains) for item in dataset.items for value in "ab"
+    ]
 
 
 def _feature_spec(dataset: Dataset) -> tuple[Table, Rows]:
@@ -213,6 +243,20 @@ def _user_reward_ranks(dataset: Dataset) -> tuple[Table, Rows]:
     ]
 
 
+def _task_predictions(dataset: Dataset) -> tuple[Table, Rows]:
+    table, names = task_predictions(dataset), score_names(dataset)
+    return table, [
+        _filled(table.columns, user_id=user, **{f"predicted_{name}": chance for name in names},
+                **{f"rank_{name}": k + 1 for name in names})
+        for k, (user, chance) in enumerate({7: 0.9, 3: 0.5, 5: 0.5, 1: 0.1}.items())
+    ]  # fmt: skip
+
+
+def _user_embeddings(dataset: Dataset) -> tuple[Table, Rows]:
+    table = user_embeddings(dataset)
+    return table, [_filled(table.columns, user_id=user, embedding=[0.5, float(user)]) for user in range(4)]
+
+
 def _channel_allocation(dataset: Dataset) -> tuple[Table, Rows]:
     return channel_allocation(dataset), [
         {"channel": "ab"[k], "position": k, "exposures": 10, "gained": 4, "reliable": 10, "cost_nano": 5,
@@ -251,9 +295,13 @@ _SAMPLES = {
     "quarantine": _quarantine,
     "journeys": _journeys,
     "feature_spec": _feature_spec,
+    "steps": _steps,
+    "item_history": _item_history,
     "sequences": _sequences,
     "channel_policies": _channel_policies,
     "user_reward_ranks": _user_reward_ranks,
+    "user_embeddings": _user_embeddings,
+    "task_predictions": _task_predictions,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
     "prequential": _prequential,

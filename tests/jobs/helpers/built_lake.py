@@ -42,8 +42,8 @@ class BuiltLake(NamedTuple):
 def built_lake(spark: SparkSession, patch, folder: Path, layout: str) -> BuiltLake:
     """The lake in this folder that was built from a generated log of this layout; built if it does not exist.
 
-    It has exposures, quarantine and sequences of four days, the feature spec of the last day, and for the last two days
-    also journeys and scores.
+    It has exposures, quarantine, steps, item history and sequences of four days, the feature spec of the last day, and
+    for the last two days also journeys and scores.
     """
     finished = folder / f"built_{layout}"
     if not finished.exists():
@@ -62,7 +62,7 @@ def _build(jobs: Jobs, raw: Path) -> None:
     for day in days[-2:]:
         jobs.ok("build_journeys", "--day", day)
     jobs.ok("build_feature_spec", "--from", days[0], "--to", days[-1])
-    jobs.ok("build_sequences", "--from", days[0], "--to", days[-1])
+    jobs.ok("build_sequences", "--with-steps", "--from", days[0], "--to", days[-1])
     for day in days[-2:]:
         publish_scores(jobs.lake, get_dataset(jobs.dataset), day)
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from jobs.spark.session import explain_failure
 from lakehouse.lake import Lake
 from schemas.errors import exit_with_one_line
 
@@ -40,9 +43,12 @@ class Jobs:
         assert self.run(job, *arguments) == 0
 
     @contextmanager
-    def _session(self, name: str, raw: object = ()) -> Iterator[SparkSession]:
+    def _session(self, name: str) -> Iterator[SparkSession]:
         self.sessions += 1
-        yield self.spark
+        try:
+            yield self.spark
+        except (Py4JError, PySparkException) as error:
+            raise explain_failure(error) from error
 
 
 def files_of(lake: Lake, *tables: str) -> dict[str, tuple[int, int]]:

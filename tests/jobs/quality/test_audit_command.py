@@ -89,6 +89,17 @@ def test_a_range_without_partitions_is_an_error(lake, monkeypatch):
         run(monkeypatch, lake, "--dataset", "criteo", "--table", "exposure")
 
 
+def test_an_optional_table_is_audited_if_it_is_published(lake, monkeypatch, capsys):
+    """The nightly run names it in any case, whether or not embeddings are switched on."""
+    audited(lake, "criteo", "exposures")
+    arguments = ("--dataset", "criteo", "--table", "exposures", "user_embeddings", "--from", DAY, "--to", DAY)
+    run(monkeypatch, lake, *arguments)
+    assert "user_embeddings" not in capsys.readouterr().out
+    audited(lake, "criteo", "user_embeddings")
+    run(monkeypatch, lake, *arguments)
+    assert f"pass user_embeddings/criteo/{DAY}: 4 rows" in capsys.readouterr().out
+
+
 def test_the_quarantine_may_be_empty_and_its_undated_rows_are_audited(lake, monkeypatch, capsys):
     arguments = ("--dataset", "criteo", "--table", "quarantine", "--from", DAY, "--to", DAY)
     with pytest.raises(UserError, match="no such folder"):

@@ -177,7 +177,9 @@ def test_a_lost_raw_row_fails(lake, counts):
     assert failures(audit) == {"expect_rows_in_to_be_accounted_for": "critical"}
 
 
-@pytest.mark.parametrize("name", ["channel_policies", "user_reward_ranks", "budget_plan"])
+@pytest.mark.parametrize(
+    "name", ["channel_policies", "user_reward_ranks", "user_embeddings", "task_predictions", "budget_plan"]
+)
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_user_of_the_journeys_who_is_not_scored_fails(lake, dataset, name):
     audit = audited(lake, dataset, name, rows_of(dataset, name)[:-1])
@@ -285,11 +287,15 @@ def test_a_rule_that_great_expectations_cannot_compute_is_an_error(lake, monkeyp
 
 @pytest.mark.parametrize(
     ("key", "rule"),
-    [(("raw",), f"{UNIQUE}(raw)"), (("raw", "reason"), "expect_compound_columns_to_be_unique(raw, reason)")],
+    [
+        (("source_file",), f"{UNIQUE}(source_file)"),
+        (("source_file", "reason"), "expect_compound_columns_to_be_unique(source_file, reason)"),
+    ],
 )
 def test_a_key_is_unique_without_a_rule_of_the_contract(lake, monkeypatch, key, rule):
     contract = get_dataset("criteo")
-    table, rows = sample("quarantine", contract)
+    table, sample_rows = sample("quarantine", contract)
+    rows = [{**row, "source_file": f"{k}.csv"} for k, row in enumerate(sample_rows)]
     write_partition(lake, table, contract, [*rows, rows[0]])
     monkeypatch.setattr("jobs.quality.audits.table_contract", lambda *_: replace(table, key=key))
     assert failures(audit_partition(lake, "quarantine", contract, DAY)) == {rule: "critical"}

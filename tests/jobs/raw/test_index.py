@@ -2,6 +2,7 @@
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.raw import index as index_module
@@ -44,6 +45,36 @@ def test_the_fingerprints_of_a_days_rows_stay_the_same():
     }
 
 
+def test_outcomes_are_inputs_of_the_days_around_them():
+    """The day of the exposure, and the day of the outcome: it may belong to an exposure or to none."""
+    files = {
+        "views.csv": FileRows([1], {"2024-05-01": [5, "a"], "2024-05-02": [5, "b"], "2024-05-09": [5, "c"]}, {}),
+        "buys.csv": FileRows([1], {}, {"2024-05-02": [1, "d"]}, {"2024-05-03": [2, "e"], "2024-05-10": [1, "f"]}),
+    }
+    index = RawIndex("r", files, join_days=1)
+    assert index.span == ("2024-05-01", "2024-05-09")  # outcomes alone make no day
+    assert index.rows == 19
+    assert index.rows_by_partition() == {
+        "2024-05-01": 5, "2024-05-02": 6, "2024-05-03": 2, "2024-05-09": 5, UNDATED: 1,
+    }  # fmt: skip
+    names = {
+        day: sorted(index.inputs(day)) for day in ("2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04", UNDATED)
+    }
+    assert names == {
+        "2024-05-01": ["raw/views.csv"],
+        "2024-05-02": ["raw/buys.csv", "raw/views.csv"],
+        "2024-05-03": ["raw/buys.csv", "raw/views.csv"],
+        "2024-05-04": ["raw/buys.csv"],
+        UNDATED: ["raw/buys.csv", "raw/views.csv"],
+    }
+    assert index.days_read_for(["2024-05-02"]) == {"2024-05-01", "2024-05-02", "2024-05-03"}
+    assert index.days_read_for([UNDATED]) == {UNDATED, "2024-05-09", "2024-05-10", "2024-05-11"}
+    later = replace(index, files=files | {"buys.csv": replace(files["buys.csv"], outcomes={"2024-05-10": [1, "f"]})})
+    changed = {day for day in names if later.inputs(day) != index.inputs(day)}
+    assert changed == {"2024-05-02", "2024-05-03", "2024-05-04"}
+    assert replace(index, join_days=0).inputs("2024-05-04") == {}
+
+
 def test_rows_of_removed_files_count():
     assert INDEX.span == INDEX.log_days == ("2017-01-01", "2017-01-02")
     assert INDEX.rows == 15
@@ -63,6 +94,10 @@ def test_every_module_that_reads_rows_makes_the_log_be_read_again():
         modules = [
             n.module or "" for n in ast.walk(ast.parse((folder / name).read_text())) if isinstance(n, ast.ImportFrom)
         ]
-        imported = {f"{module.removeprefix('jobs.raw.')}.py" for module in modules if module.startswith("jobs.raw.")}
+        imported = {
+            f"{module.removeprefix('jobs.raw.').replace('.', '/')}.py"
+            for module in modules
+            if module.startswith("jobs.raw.")
+        }
         pending += imported - readers
     assert set(index_module._READERS) == readers

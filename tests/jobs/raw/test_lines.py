@@ -1,52 +1,59 @@
-"""Lines of raw files in Spark: headers, and the same values whether Arrow or Spark reads a line."""
+"""Raw files in Spark: its workers read them as jobs.raw.reader does, whatever their names and sizes."""
 
 import gzip
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from raw_logs import criteo_row, header
+from raw_reading import rows_of
 
+from jobs.raw import lines
 from jobs.raw.files import RawFiles
-from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
+from jobs.raw.lines import RAW, REASON, SOURCE, grouped, read_typed_lines
+from jobs.raw.reader import read
+from jobs.raw.reader.open_file import open_raw_file
+from jobs.raw.reader.read import Split
 from schemas.dataset import get_dataset
 
 LAYOUT = get_dataset("criteo").log
 HEADER = header(LAYOUT)
 LINES = [criteo_row(uid=k, cost="0.1234567890123", cpo="1e-05", cat7=k * 10**9) for k in range(40)]
-# Spark reads a line with a blank; Arrow reads quoted fields differently from others.
 FILES = {
     "plain.tsv.gz": [HEADER, *LINES],
-    "quoted.tsv": [HEADER, *(line.replace(f"\t{k}\t", f'\t"{k}"\t', 1) for k, line in enumerate(LINES))],
-    "blank.tsv": [HEADER, *(line.replace(f"\t{k}\t", f"\t{k} \t", 1) for k, line in enumerate(LINES))],
+    "quoted %20 #1:\n.tsv": [HEADER, *(line.replace(f"\t{k}\t", f'\t"{k}"\t', 1) for k, line in enumerate(LINES))],
+    "blank é.tsv": [HEADER, *(line.replace(f"\t{k}\t", f"\t{k} \t", 1) for k, line in enumerate(LINES))],
     "header_1.tsv": [HEADER, criteo_row(), HEADER, criteo_row()],
-    "header_2.tsv": [HEADER, criteo_row(), HEADER, criteo_row()],
+    "header_2.tsv": [HEADER, criteo_row(), HEADER, criteo_row(), "\x00", "x" * 100_000],
 }
 
 
-@pytest.fixture(scope="module")
-def rows_by_file(spark, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("raw")
-    for name, lines in FILES.items():
-        text = ("\n".join(lines) + "\n").encode()
-        (folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
-    rows = read_typed_lines(spark, RawFiles(LAYOUT, tuple(folder / name for name in FILES))).collect()
-    return {name: [row.asDict() for row in rows if row[SOURCE] == name] for name in FILES}
+def test_spark_reads_what_the_reader_reads(spark, tmp_path, monkeypatch):
+    paths = []
+    for name, text in FILES.items():
+        data = ("\n".join(text) + "\n").encode()
+        blob = tmp_path / f"{len(paths)}.blob"
+        blob.write_bytes(gzip.compress(data) if ".gz" in name else data)
+        paths.append(tmp_path / name)
+        paths[-1].symlink_to(blob)
+    monkeypatch.setattr(lines, "plan_splits", lambda source: read.plan_splits(source, 1000))
+    rows = read_typed_lines(spark, RawFiles(LAYOUT, tuple(paths))).collect()
+    columns = [*(column.name for column in LAYOUT.columns), REASON, RAW]
+    by_file = {path.name: Counter() for path in paths}
+    for row in rows:
+        by_file[row[SOURCE]][tuple(bytes(v) if isinstance(v, bytearray) else v for v in (row[c] for c in columns))] += 1
+    assert by_file == {path.name: Counter(rows_of(path, LAYOUT)) for path in paths}
+    assert sum(row[REASON] is None for row in rows) == 3 * 40 + 4
+    values = [sorted(row[:-2] for row in by_file[path.name]) for path in paths[:3]]
+    assert values[0] == values[1] == values[2]
 
 
-def test_a_line_has_the_same_values_whether_arrow_or_spark_reads_it(rows_by_file):
-    values = {}
-    for name in ("plain.tsv.gz", "quoted.tsv", "blank.tsv"):
-        rows = sorted(rows_by_file[name], key=lambda row: row["uid"])
-        assert len(rows) == 40
-        assert {row[REASON] for row in rows} == {None}
-        values[name] = [{key: value for key, value in row.items() if key not in (RAW, SOURCE)} for row in rows]
-    assert values["plain.tsv.gz"] == values["quoted.tsv"] == values["blank.tsv"]
-
-
-@pytest.mark.parametrize("name", ["header_1.tsv", "header_2.tsv"])
-def test_only_the_first_line_of_a_file_is_its_header(rows_by_file, name):
-    rows = [(row[RAW] == HEADER, row[REASON]) for row in rows_by_file[name]]
-    assert sorted(rows, key=lambda row: row[0]) == [
-        (False, None),
-        (False, None),
-        (True, "timestamp is not a whole number: timestamp"),
-    ]
+@pytest.mark.parametrize(
+    ("sizes", "groups"), [([], []), ([9], [[9]]), ([2, 3, 4, 1], [[2, 3], [4, 1]]), ([5, 9, 1], [[5], [9], [1]])]
+)
+def test_small_files_share_a_task(tmp_path, sizes, groups):
+    path = tmp_path / "log.tsv"
+    path.write_text(HEADER + "\n" + LINES[0])
+    source = open_raw_file(Path(path), LAYOUT)
+    splits = [Split(source, 0, None, size) for size in sizes]
+    assert [[split.size for split in group] for group in grouped(splits, 5)] == groups

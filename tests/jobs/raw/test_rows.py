@@ -11,14 +11,14 @@ from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs.raw.files import find_raw_files
 from jobs.raw.lines import RAW, REASON
-from jobs.raw.rows import DS, log_span, read_rows
+from jobs.raw.rows import DS, read_rows, usable_rows_by_day
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 
 HOUR_MS = 3_600_000
 NOON_MS = 1650597047647  # 11:10 in Shanghai on 2022-04-22
 MIDNIGHT_MS = 1650556800000  # 00:00 in Shanghai on the same day
-YEARS = "time_ms is outside the years 2011 to 2110"
+YEARS = "time_ms is outside the years 2022 to 2023"
 SECONDS = "timestamp is not from 0 to 31,622,400"
 COST = "cost is not from 0 to 1,000,000,000"
 
@@ -33,6 +33,7 @@ BAD_KUAIRAND = {
         ({"time_ms": 0, "date": 19700101}, YEARS),
         ({"time_ms": 1650597047, "date": 19700120}, YEARS),
         ({"time_ms": "9" * 18}, YEARS),
+        ({"time_ms": NOON_MS + 1461 * 24 * HOUR_MS, "date": 20260422}, YEARS),
         ({"date": 20221399}, "date is not a day"),
         ({"date": 10**15}, "date is not a day"),
         ({"is_rand": 10**12}, "is_rand is neither 0 nor 1"),
@@ -42,7 +43,11 @@ BAD_KUAIRAND = {
         ({"date": 20220501}, "date and time_ms are more than a day apart"),
         ({"is_click": 9, "time_ms": NOON_MS + 30 * 24 * HOUR_MS}, "is_click is neither 0 nor 1"),
     )
-} | dict.fromkeys(("1,2,3", f"{kuairand_row()},5", "garbage"), "the row does not have 19 fields")
+} | {
+    "1,2,3": "the row has 3 of 19 fields",
+    f"{kuairand_row()},5": "the row has more than 19 fields",
+    "garbage": "the row has 1 of 19 fields",
+}
 CHANNELS = {10: "short", 11: "mid", 12: "long", 13: None}
 BY_VIDEO = {v: kuairand_row(video_id=v, time_ms=NOON_MS + 1, is_click=1, play_time_ms=2500) for v in CHANNELS}
 AT_MIDNIGHT = kuairand_row(time_ms=MIDNIGHT_MS)
@@ -107,7 +112,7 @@ def criteo(spark, tmp_path_factory):
 def by_text(frame) -> dict[str, list]:
     rows: dict[str, list] = {}
     for row in frame.collect():
-        rows.setdefault(row[RAW], []).append(row)
+        rows.setdefault(row[RAW].decode(), []).append(row)
     return rows
 
 
@@ -206,7 +211,9 @@ def test_rows_without_a_day_or_with_a_cost_that_cannot_be_summed_are_quarantined
 def test_quarantined_rows_do_not_extend_the_span_of_the_log(kuairand_frame, kuairand):
     quarantined_days = {row[DS] for group in kuairand.values() for row in group if row[FATE] == QUARANTINED}
     assert {"1970-01-01", "2022-05-22"} <= quarantined_days
-    assert log_span(kuairand_frame) == ("2022-04-21", "2022-04-22")
+    by_day = usable_rows_by_day(kuairand_frame)
+    assert (min(by_day), max(by_day)) == ("2022-04-21", "2022-04-22")
+    assert sum(by_day.values()) == sum(row[REASON] is None for group in kuairand.values() for row in group)
 
 
 @pytest.mark.parametrize(
@@ -220,4 +227,4 @@ def test_quarantined_rows_do_not_extend_the_span_of_the_log(kuairand_frame, kuai
 def test_a_log_without_a_usable_row_is_an_error_that_says_why(spark, reasons, problem):
     rows = spark.createDataFrame([("2022-04-22", reason) for reason in reasons], f"{DS} string, {REASON} string")
     with pytest.raises(UserError, match=problem):
-        log_span(rows)
+        usable_rows_by_day(rows)

@@ -6,46 +6,28 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyspark.errors import PySparkException
+from pyspark.errors import ArithmeticException, PySparkException
 
 from jobs.spark.session import configured, explain_failure
-from schemas.errors import UserError
-
-RAW = [Path("/raw/my logs/log_random_1.csv"), Path("/raw/my logs/users.csv.gz")]
-READING = "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///{}."
+from schemas.errors import NothingToDoYet, UserError
 
 
-@pytest.mark.parametrize(
-    "cause",
-    ["java.io.EOFException: Unexpected end of input stream", "incorrect data check", "stored gzip CRC mismatch"],
-)
-def test_a_damaged_raw_file_is_named(cause):
-    text = READING.format("raw/my%20logs/users.csv.gz") + f" Caused by: {cause}"
-    error = explain_failure(PySparkException(text), RAW)
-    assert isinstance(error, UserError)
-    assert str(error).startswith("users.csv.gz is cut off or damaged")
+@pytest.mark.parametrize("kind", [UserError, NothingToDoYet])
+def test_an_error_that_a_worker_raises_for_a_person_stays_the_same(kind):
+    text = f"Traceback ...\nschemas.errors.{kind.__name__}: log 1.csv.gz is cut off or damaged\n\n  at java"
+    error = explain_failure(PySparkException(text))
+    assert type(error) is kind
+    assert str(error) == "log 1.csv.gz is cut off or damaged"
 
 
-@pytest.mark.parametrize(
-    ("text", "raw"),
-    [
-        # A lake's file, in a job that reads raw files and in one that does not.
-        (READING.format("lake/exposures/0-part.parquet") + " EOFException", RAW),
-        (READING.format("lake/exposures/0-part.parquet") + " EOFException", ()),
-        # A worker that went away.
-        ("java.io.EOFException at PythonRunner", RAW),
-        # The mark is in the path, not in what went wrong.
-        (READING.format("raw/crc/users.csv.gz") + " Connection reset", [Path("/raw/crc/users.csv.gz")]),
-    ],
-)
-def test_all_else_stays_what_it_is_and_may_be_tried_again(text, raw):
-    error = PySparkException(text)
-    assert explain_failure(error, raw) is error
+def test_any_other_error_is_unchanged_and_may_be_tried_again():
+    error = PySparkException("java.io.EOFException at PythonRunner")
+    assert explain_failure(error) is error
 
 
 def test_a_path_that_spark_cannot_see():
     text = "[PATH_NOT_FOUND] Path does not exist: file:/nfs/my%20lake/exposures. SQLSTATE: 42K03"
-    assert str(explain_failure(PySparkException(text), ())) == (
+    assert str(explain_failure(PySparkException(text))) == (
         "Spark cannot find file:/nfs/my lake/exposures: every machine that runs Spark must see RAW and LAKE under "
         "these paths"
     )
@@ -86,6 +68,15 @@ def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size)
 
 
 def test_a_full_disk():
-    assert "the disk is full" in str(
-        explain_failure(PySparkException("java.io.IOException: No space left on device"), ())
+    assert "the disk is full" in str(explain_failure(PySparkException("java.io.IOException: No space left on device")))
+
+
+def test_an_expression_that_stops_at_a_row_is_one_clear_line():
+    division = ArithmeticException("[DIVIDE_BY_ZERO] Division by zero. If necessary set ansi to false\n== DataFrame ==")
+    explained = explain_failure(division)
+    assert isinstance(explained, UserError)
+    assert str(explained) == (
+        "an expression of the contract stops at a row of the log: [DIVIDE_BY_ZERO] Division by zero: use try_divide, "
+        "try_cast or a similar function in it"
     )
+    assert explain_failure(error := PySparkException("another")) is error

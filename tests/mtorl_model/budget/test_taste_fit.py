@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtorl_model.budget import taste_fit
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.budget.taste_fit import _Constants, _start, _Steps, fit_tastes, log_likelihood
@@ -81,19 +82,21 @@ def test_the_probabilities_of_all_next_steps_sum_to_one():
     past = replace(record, channel_NT=record.channel_NT.copy())
     past.channel_NT[:, -1] = NO_EXPOSURE
     constants = _Constants.from_vector(torch.tensor(_start(simulated(0.5), 3)), 3)
-    log_past = float(log_likelihood(constants, _Steps.from_record(past)))
+    (past_steps,) = _Steps.parts(past)
+    log_past = float(log_likelihood(constants, past_steps))
     total = 0.0
     for channel in range(3):
         for click in (0, 1):
             channel_NT, click_NT = record.channel_NT.copy(), record.click_NT.copy()
             channel_NT[:, -1], click_NT[:, -1] = channel, click
-            steps = _Steps.from_record(replace(record, channel_NT=channel_NT, click_NT=click_NT))
+            (steps,) = _Steps.parts(replace(record, channel_NT=channel_NT, click_NT=click_NT))
             total += np.exp(float(log_likelihood(constants, steps)) - log_past)
     assert total == pytest.approx(1.0, abs=1e-9)
 
 
 @pytest.mark.slow
-def test_the_same_record_gives_the_same_constants():
+def test_the_same_record_gives_the_same_constants(monkeypatch):
+    monkeypatch.setattr(taste_fit, "_ITERATIONS", 2)
     record = simulated(0.5).take(np.arange(150))
     first, second = fit_tastes(record, 3), fit_tastes(record, 3)
     np.testing.assert_array_equal(first.loading_AD, second.loading_AD)

@@ -16,6 +16,7 @@ import torch
 
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
+from mtorl_model import train
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
@@ -27,7 +28,7 @@ from mtorl_model.train import train_champion
 from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import Epoch, History
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
+from schemas.errors import UserError, exit_with_one_line
 from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
@@ -276,9 +277,14 @@ def test_each_config_and_range_of_days_has_its_own_checkpoint(tmp_path: Path, mo
     assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 3
 
 
-def test_the_entry_point_prints_one_line_about_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    done = train_command(tmp_path / "empty")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: no feature spec for kuairand in")
-    assert done.stderr.count("\n") == 1
+def test_the_entry_point_prints_one_line_about_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--dataset", "kuairand", "--lake", str(tmp_path), "--from", DAYS[0], "--to", DAYS[1]]
+    monkeypatch.setattr(sys, "argv", ["train", *flags])
+    with pytest.raises(SystemExit) as end:
+        exit_with_one_line(train.main)
+    printed = capsys.readouterr()
+    assert (end.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("error: no feature spec for kuairand in")
+    assert printed.err.count("\n") == 1

@@ -15,8 +15,8 @@ def test_sessions_begin_and_end_where_their_number_changes():
 
 def test_a_split_has_the_rows_of_its_users():
     store = candidate_store(session=[0, 0, 1, 2], split=[TRAIN, TRAIN, TEST, TRAIN])
-    assert store.of_split(TEST).exposure_id_N.tolist() == [2]
-    assert store.of_split(TRAIN).session_start_S.tolist() == [0, 2]
+    assert store.split_rows(TEST).exposure_id_N.tolist() == [2]
+    assert store.split_rows(TRAIN).session_start_S.tolist() == [0, 2]
 
 
 def test_trees_see_missing_numbers_as_nan_and_only_the_chosen_categories():

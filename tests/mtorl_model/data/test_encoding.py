@@ -129,8 +129,15 @@ def test_labels_contain_the_full_outcome_and_a_step_of_unknown_channel_is_not_a_
     assert encoded.action_NL.tolist() == [[-1, 2, 1, -1]]
     assert encoded.gains_NLG[0].tolist() == [[0, 0], [0, 0], [1, 1], [1, 0]]
     assert encoded.reward_NL[0] == pytest.approx([0.0, 0.25, 0.75, 0.0])  # the last reward is clipped
-    outside_the_spec = {**WINDOW, "channel": [None, "long", "4k", "mid"]}
-    assert encode(outside_the_spec).label_NL.tolist() == [[False, False, False, True]]
+
+
+def test_a_channel_that_the_spec_does_not_know_hides_the_action_and_not_the_gains() -> None:
+    encoded = encode({**WINDOW, "channel": [None, "long", "4k", "mid"]})
+    assert encoded.label_NL.tolist() == [[False, False, True, True]]
+    assert encoded.action_NL.tolist() == [[-1, 2, -1, 1]]
+    assert encoded.gains_NLG[0, 2].tolist() == [1, 1]
+    for no_channel in (None, ""):
+        assert not encode({**WINDOW, "channel": [None, "long", no_channel, "mid"]}).label_NL[0, 2]
 
 
 def test_inputs_do_not_depend_on_the_labels() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support, roc_auc_score
 
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate, interval
-from mtorl_model.evaluation.metrics import as_json, channel_figures, is_predictable, reward_metrics
+from mtorl_model.evaluation.metrics import as_json, channel_figures, is_predictable, reward_metrics, session_logloss
 
 RNG = np.random.default_rng(3)
 
@@ -220,3 +220,20 @@ def test_f1_of_the_most_probable_channel():
     assert channel(actual, policy.argmax(1), 3)["f1_macro"] == pytest.approx(
         f1_score(actual, policy.argmax(1), average="macro")
     )
+
+
+def test_session_logloss_of_two_sessions_by_hand():
+    """Sessions of one and three exposures count equally; item (h) of RMTL's list of tests."""
+    gain, predicted, session = np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.8, 0.5, 0.1, 0.6]), np.array([4, 7, 7, 7])
+    figure = session_logloss(gain, predicted, session, bootstrap(4, per_user=2))
+    long_session = -(np.log(0.5) + np.log(0.9) + np.log(0.6)) / 3
+    assert figure[0] == pytest.approx((-np.log(0.8) + long_session) / 2)
+    assert figure[0] != pytest.approx(-(np.log(0.8) + np.log(0.5) + np.log(0.9) + np.log(0.6)) / 4)
+
+
+def test_session_logloss_draws_whole_users():
+    session = np.repeat(np.arange(40), 3)
+    figure = session_logloss(RNG.integers(0, 2, 120).astype(float), RNG.random(120), session, bootstrap(120, 6))
+    assert len(figure) == 101
+    low, high = interval(figure)
+    assert low < figure[0] < high

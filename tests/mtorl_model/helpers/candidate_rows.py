@@ -1,8 +1,10 @@
 """Small stores of candidates, made in memory."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mtorl_model.data.candidate_store import CandidateStore
 from schemas.splits import SPLITS, TRAIN
@@ -15,7 +17,7 @@ def candidate_store(
     task_names: tuple[str, ...] = ("click", "click_long_view"),
     seed: int = 0,
 ) -> CandidateStore:
-    """A row for each entry of `session`, one user a session, with random inputs and labels."""
+    """A row for each entry of `session`, each session with its own user, with random inputs and labels."""
     rng = np.random.default_rng(seed)
     session_N = np.asarray(session, np.int64)
     rows = len(session_N)
@@ -37,4 +39,31 @@ def candidate_store(
         cardinalities=cardinalities,
         numeric_names=("gap_s", "seen_click"),
         task_names=task_names,
+    )
+
+
+def store_of(
+    session_N: npt.NDArray[Any],
+    categorical_NK: npt.NDArray[Any],
+    numeric_NF: npt.NDArray[Any],
+    labels_NT: npt.NDArray[Any],
+    cardinalities: tuple[int, ...],
+) -> CandidateStore:
+    """A store of training users with these inputs and labels; each session has its own user."""
+    rows, numbers = numeric_NF.shape
+    return CandidateStore(
+        user_N=session_N.astype(np.int64),
+        session_N=session_N.astype(np.int64),
+        position_N=(np.arange(rows) - np.searchsorted(session_N, session_N)).astype(np.int32),
+        exposure_id_N=np.arange(rows),
+        exposed_at_ms_N=1_650_000_000_000 + 1000 * np.arange(rows),
+        categorical_NK=categorical_NK.astype(np.int32),
+        numeric_NF=numeric_NF.astype(np.float32),
+        missing_NF=np.zeros((rows, numbers), dtype=bool),
+        labels_NT=labels_NT.astype(np.float32),
+        split_N=np.zeros(rows, np.int8),
+        categorical_names=tuple(f"code_{k}" for k in range(len(cardinalities))),
+        cardinalities=cardinalities,
+        numeric_names=tuple(f"number_{f}" for f in range(numbers)),
+        task_names=("click", "click_long_view", "third")[: labels_NT.shape[1]],
     )

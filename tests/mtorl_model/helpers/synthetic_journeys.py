@@ -15,14 +15,19 @@ from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 GAINS = ("click", "sale")
 CHANNELS = ("left", "mid", "right")
 GAP_S = 60.0
+RAW_COLUMNS = (
+    RawColumn("user_id"), RawColumn("time_ms"), RawColumn("channel", "string"), RawColumn("cost", "double"),
+    RawColumn("click"), RawColumn("sale"), RawColumn("campaign", "string"), RawColumn("hour"),
+    RawColumn("age", "double"),
+)  # fmt: skip
 
 
 def toy_dataset(user_dtype: str = "bigint") -> Dataset:
     return Dataset(
         name="toy",
         title="toy",
-        log=RawFile("log", ("log.csv",), (RawColumn("user_id"),)),
-        log_key=("user_id",),
+        log=RawFile("log", ("log.csv",), RAW_COLUMNS),
+        log_key=("user_id", "time_ms"),
         user_id=Derived(Column("user_id", user_dtype, "the user"), "log.user_id"),
         exposed_at_ms="log.time_ms",
         timezone="UTC",

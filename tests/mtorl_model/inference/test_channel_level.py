@@ -22,6 +22,7 @@ from mtorl_model.inference.channel_level import (
 )
 from schemas.contract import Column, Known
 from schemas.dataset import Derived, get_dataset
+from schemas.errors import UserError
 
 TOY = toy_dataset()
 
@@ -105,3 +106,13 @@ def test_the_ablation_keeps_the_costs():
     assert (level.without_policy().lift_A == 1).all()
     assert (level.without_policy().cost_gained_A == level.cost_gained_A).all()
     assert ALPHA == 0.5
+
+
+def test_costs_of_a_channel_that_need_more_than_64_bits_are_one_clear_line():
+    largest, actions = np.full(12, 10**18), np.zeros(12, dtype=np.int64)
+    with pytest.raises(UserError, match="the costs of a channel add up to more than 4,611,686,018"):
+        ChannelCounts.count(actions, actions, actions, largest, 2)
+    part = ChannelCounts.count(actions[:4], actions[:4], actions[:4], largest[:4], 2)
+    with pytest.raises(UserError, match="the costs of a channel"):
+        part + part
+    assert part.cost_A.tolist() == [4 * 10**18, 0]

@@ -1,6 +1,7 @@
 """A user's prediction has the same bits whichever other users are scored, on any number of threads, cached or not."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -61,6 +62,14 @@ def users(count: int = USERS, seed: int = 0) -> dict[int, list[Shown]]:
         user: [Shown(rng.choice(CHANNELS), int(rng.random() < 0.3)) for _ in range(rng.integers(1, 31))]
         for user in range(count)
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    """150 users have about eight windows of each length: most of a block of the usual size would be filled up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(user_predictions.WINDOWS_IN_BLOCK, "cpu", 16)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from lakehouse.lake import Lake
+from mtorl_model.studies.files import COLUMNS
 from mtorl_model.studies.pictures import draw, draw_search
 from mtorl_model.studies.results import results
-from mtorl_model.studies.run import COLUMNS
 from mtorl_model.studies.variants import REFERENCE
 from schemas.errors import UserError
 

@@ -18,7 +18,7 @@ from lakehouse.staging import staging_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.training.config import FineTuneConfig
-from mtorl_model.training.day_sample import DaySample, _replay_days, draw_day, mixed_batches, steps_of
+from mtorl_model.training.day_sample import DaySample, _replay_days, draw_day, mixed_batches, quotas, steps_of
 from schemas.dataset import get_dataset
 from schemas.days import day_plus, days_between
 from schemas.errors import Busy, UserError
@@ -206,7 +206,7 @@ def test_the_latest_windows_are_of_training_users_of_the_day_and_of_days_before_
         lake["exposures", "criteo", day].publish(staged, rows=len(drawn), inputs={}, code="test")
 
     def latest(windows: int) -> DaySample:
-        config = replace(CONFIG, latest_windows=windows)
+        config = replace(CONFIG, latest_windows=windows, fewest_latest_days=1)
         return draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"), with_latest=True)
 
     one_day, two_days = latest(rows[day]), latest(rows[day] + 1)
@@ -220,3 +220,27 @@ def test_the_latest_windows_are_of_training_users_of_the_day_and_of_days_before_
     assert lake["sequences", "criteo", day_before].key in two_days.inputs
     assert equal(one_day, draw(lake, encoder))  # the other samples do not change
     assert len(draw(lake, encoder).latest) == 0
+
+
+def test_a_large_day_is_not_all_that_is_learned_from(criteo_lake):
+    lake, encoder = criteo_lake
+    day, days_before = "2022-04-13", ("2022-04-11", "2022-04-12")
+    config = replace(CONFIG, latest_windows=30, fewest_latest_days=3)
+    assert min(lake["sequences", "criteo", d].require().rows for d in (day, *days_before)) > 30  # each would be enough
+    sample = draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"), with_latest=True)
+    assert len(sample.latest) == 30
+    assert {lake["sequences", "criteo", d].key for d in (day, *days_before)} <= set(sample.inputs)
+
+
+@pytest.mark.parametrize(
+    ("rows", "total", "expected"),
+    [
+        ([100_000, 100_000, 100_000], 60_000, [20_000, 20_000, 20_000]),
+        ([1_000, 500_000, 2_000], 60_000, [1_000, 57_000, 2_000]),  # the large day fills up what small days lack
+        ([5, 7], 60_000, [5, 7]),
+        ([3, 3], 5, [2, 3]),
+        ([], 10, []),
+    ],
+)
+def test_each_day_gives_as_many_windows_as_the_others_or_all_that_it_has(rows, total, expected):
+    assert quotas(rows, total) == expected

@@ -16,8 +16,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lakehouse.lake import Lake
+from mtorl_model.champion.training_inputs import TrainingInputs
 from mtorl_model.data.device import choose_device
 from mtorl_model.data.encoding import Encoded, Encoder, input_sizes
+from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.losses import MTORLLoss, policy_loss
@@ -114,6 +116,7 @@ def run_until_killed(setup: Setup, checkpoints: Path, step: int, device: str = "
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(setup: Setup, tmp_path: Path) -> None:
     steps = setup.store("train").steps_per_epoch(CONFIG.batch_size)
     assert steps % CONFIG.checkpoint_every != 0
@@ -140,6 +143,7 @@ def test_a_finished_training_takes_no_further_step(
     assert equal(setup.weights(checkpoints=tmp_path), done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", REWARD_FORMS)
 def test_policy_and_reward_are_learned(setup: Setup, form: str) -> None:
     model = setup.model(replace(TINY, reward_form=form))
@@ -156,6 +160,7 @@ def test_policy_and_reward_are_learned(setup: Setup, form: str) -> None:
     assert last.valid["reward"] < 0.95 * first.valid["reward"]
 
 
+@pytest.mark.slow
 def test_preferences_are_learned(setup: Setup) -> None:
     config = replace(CONFIG, max_epochs=12, learning_rate=1e-2)
     losses = LossConfig(mu=0.0, dpo_weight=20.0, beta=1.0)
@@ -163,6 +168,7 @@ def test_preferences_are_learned(setup: Setup) -> None:
     assert epochs[-1].train["dpo"] < 0.95 * epochs[0].train["dpo"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["kuairand", "criteo"])
 def test_64_windows_can_be_overfitted(dataset: str, tmp_path: Path) -> None:
     setup = Setup(*synthetic.write_lake(tmp_path, dataset))
@@ -269,15 +275,19 @@ def test_devices_are_named_auto_cpu_or_cuda() -> None:
 
 
 def test_trainings_on_gpu_and_cpu_have_different_identities(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, valid = setup.store("train"), setup.store("validation")
+    inputs = TrainingInputs(train, valid, (train.key, valid.key), fit_initial_policy(train, setup.spec), "", {})
+
     def identity(device: str, has_gpu: bool) -> str:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
         config = MTORLConfig(TINY, LossConfig(), replace(CONFIG, device=device))
-        return json.dumps(_identity(MTORL, config, "spec", setup.store("train"), setup.store("validation")))
+        return json.dumps(_identity(MTORL, config, "spec", inputs))
 
     assert identity("auto", has_gpu=True) == identity("cuda", has_gpu=True) != identity("auto", has_gpu=False)
     assert identity("auto", has_gpu=False) == identity("cpu", has_gpu=True)
 
 
+@pytest.mark.slow
 def test_the_network_compiles_as_one_graph(setup: Setup) -> None:
     batch, model = next(setup.store("train").in_order(8)), setup.model().eval()
     compiled = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
@@ -301,6 +311,7 @@ def compiled_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ..
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_the_graphs_compiled_for_a_batch_do_not_depend_on_earlier_batches(
     setup: Setup, compiled_for: list[Any]
 ) -> None:
@@ -348,6 +359,7 @@ def test_without_compiler_or_headers_the_gpu_trains_uncompiled(
     assert capsys.readouterr().err.count("\n") == (1 if missing else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", REWARD_FORMS)
 def test_micro_batches_give_the_loss_curve_of_the_whole_batch(setup: Setup, form: str) -> None:
     """Without dropout and preference pairs, because each part has its own draws of them."""

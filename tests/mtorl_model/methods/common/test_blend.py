@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtorl_model.methods.common.blend import Blend, fit_blend, log_odds, sigmoid
+from features.logistic import log_odds, sigmoid
+from mtorl_model.methods.common.blend import Blend, fit_blend
 from mtorl_model.methods.method import Prediction
 
 

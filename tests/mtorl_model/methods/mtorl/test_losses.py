@@ -285,6 +285,7 @@ def test_golden_losses(name):
     assert golden_losses(name) == pytest.approx(GOLDEN[name], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_small_model_overfits_64_windows():
     torch.manual_seed(0)
     batch = random_batch(windows=64)

@@ -265,6 +265,7 @@ def test_nothing_waits_for_the_device(config):
     assert losses.total.is_meta
 
 
+@pytest.mark.slow
 def test_the_network_compiles_into_one_graph():
     model, batch = build(), random_batch()
     compiled = torch.compile(model, fullgraph=True, backend="eager")

@@ -1,0 +1,116 @@
+"""Exposures and gains of each item value up to the end of a day: yesterday's counts and the exposures since then.
+
+A late gain counts from the day on which it became known. Counts are whole numbers, so that any number of days may be
+folded together.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.columns import list_offsets, to_ints
+from schemas.dataset import Dataset
+
+_KEY = ["item", "value"]
+_PENDING = pa.schema([*((name, pa.string()) for name in (*_KEY, "known_on", "gain")), ("count", pa.int64())])
+
+
+def history_columns(dataset: Dataset) -> tuple[str, ...]:
+    """The columns of `exposures` that are read."""
+    return tuple(dict.fromkeys((*dataset.items, *dataset.gain_names, *dataset.late_gain_times.values())))
+
+
+def fold_item_history(earlier: pa.Table | None, exposures: Iterable[pa.Table], dataset: Dataset, day: str) -> pa.Table:
+    """The table `item_history` as of the end of `day`, sorted by item and value.
+
+    earlier: the table of an earlier day, None to start with the first exposure. exposures: the exposures since then,
+    up to `day`, with the columns history_columns.
+    """
+    counts, pending = [_counts_schema(dataset).empty_table()], [_PENDING.empty_table()]
+    if earlier is not None:
+        counts.append(earlier.select(_counts_schema(dataset).names).cast(_counts_schema(dataset)))
+        pending.append(_pending_rows(earlier))
+    for table in exposures:
+        for item in dataset.items:
+            rows = table.filter(pc.is_valid(table.column(item)))
+            keys = {"item": pa.array([item] * len(rows), pa.string()), "value": rows.column(item).cast(pa.string())}
+            counts.append(_day_counts(rows, keys, dataset))
+            pending += (_late_gains(rows, keys, gain, dataset) for gain in dataset.late_gains)
+    known, still_pending = _split_by_day(_summed(pending, _PENDING, 4), day)
+    counts.append(_as_counts(known, dataset))
+    totals = _summed(counts, _counts_schema(dataset), 2)
+    return _with_pending(totals, still_pending)
+
+
+def _counts_schema(dataset: Dataset) -> pa.Schema:
+    names = ("exposures", *dataset.gain_names)
+    return pa.schema([*((name, pa.string()) for name in _KEY), *((name, pa.int64()) for name in names)])
+
+
+def _summed(tables: Sequence[pa.Table], schema: pa.Schema, keys: int) -> pa.Table:
+    """One row for each value of the first `keys` columns, sorted by them, with the sums of the others."""
+    names, numbers = schema.names[:keys], schema.names[keys:]
+    sums = pa.concat_tables(tables).group_by(names, use_threads=False).aggregate([(name, "sum") for name in numbers])
+    renamed = sums.select([*names, *(f"{name}_sum" for name in numbers)]).rename_columns(schema.names).cast(schema)
+    return renamed.sort_by([(name, "ascending") for name in names])
+
+
+def _day_counts(rows: pa.Table, keys: dict[str, pa.Array], dataset: Dataset) -> pa.Table:
+    """Each value's exposures and its gains that come with the exposure; late gains count as 0 here."""
+    schema = _counts_schema(dataset)
+    columns: dict[str, pa.Array] = {**keys, "exposures": pa.array(np.ones(len(rows), np.int64))}
+    for gain in dataset.gain_names:
+        zeros = pa.array(np.zeros(len(rows), np.int64))
+        columns[gain] = zeros if gain in dataset.late_gains else rows.column(gain)
+    return _summed([pa.table(columns).cast(schema)], schema, 2)
+
+
+def _late_gains(rows: pa.Table, keys: dict[str, pa.Array], gain: str, dataset: Dataset) -> pa.Table:
+    """How many gains of each value became known on each day."""
+    known_at_ms = rows.column(dataset.late_gain_times[gain])
+    is_gain = pc.and_(pc.equal(rows.column(gain), 1), pc.is_valid(known_at_ms))
+    known_at = known_at_ms.cast(pa.int64()).cast(pa.timestamp("ms")).cast(pa.timestamp("ms", dataset.timezone))
+    columns = {
+        **keys,
+        "known_on": pc.cast(pc.cast(pc.local_timestamp(known_at), pa.date32(), safe=False), pa.string()),
+        "gain": pa.array([gain] * len(rows), pa.string()),
+        "count": pa.array(np.ones(len(rows), np.int64)),
+    }
+    return _summed([pa.table(columns).filter(is_gain)], _PENDING, 4)
+
+
+def _split_by_day(late_gains: pa.Table, day: str) -> tuple[pa.Table, pa.Table]:
+    """The gains that are known at the end of the day, and the later ones."""
+    is_known = pc.less_equal(late_gains.column("known_on"), day)
+    return late_gains.filter(is_known), late_gains.filter(pc.invert(is_known))
+
+
+def _as_counts(known: pa.Table, dataset: Dataset) -> pa.Table:
+    """The known late gains as rows of counts without exposures."""
+    zeros = pa.array(np.zeros(len(known), np.int64))
+    columns = {name: known.column(name) for name in _KEY} | {"exposures": zeros}
+    for gain in dataset.gain_names:
+        columns[gain] = pc.if_else(pc.equal(known.column("gain"), gain), known.column("count"), 0)
+    return pa.table(columns).cast(_counts_schema(dataset))
+
+
+def _pending_rows(history: pa.Table) -> pa.Table:
+    """The column `pending` as one row for each entry."""
+    lists = history.column("pending").combine_chunks()
+    row, entries = pc.list_parent_indices(lists), pc.list_flatten(lists)
+    columns = {name: history.column(name).take(row) for name in _KEY}
+    columns |= {name: pc.struct_field(entries, name) for name in ("known_on", "gain", "count")}
+    return pa.table(columns).cast(_PENDING)
+
+
+def _with_pending(totals: pa.Table, pending: pa.Table) -> pa.Table:
+    """The counts with the column `pending`. Both are sorted by item and value."""
+    row_numbers = pa.array(np.arange(len(totals)))
+    numbered = totals.select(_KEY).append_column("row", row_numbers)
+    rows = pending.join(numbered, _KEY, join_type="inner", use_threads=False)
+    rows = rows.sort_by([(name, "ascending") for name in ("row", "known_on", "gain")]).combine_chunks()
+    entries = rows.select(["known_on", "gain", "count"]).to_struct_array().combine_chunks()
+    lengths = np.bincount(to_ints(rows.column("row")), minlength=len(totals))
+    return totals.append_column("pending", pa.ListArray.from_arrays(list_offsets(lengths), entries))

@@ -1,0 +1,1 @@
+"""The entry point check_contract: `python -m jobs.check_contract`."""

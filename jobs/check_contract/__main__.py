@@ -1,0 +1,82 @@
+"""Try a contract on the first rows of a log: what would be kept and refused, and why, column by column.
+
+    python -m jobs.check_contract --dataset NAME --raw DIR [--rows 10000]
+
+Reads the first rows of the log, and the side tables and files of outcomes as a whole. Writes nothing.
+"""
+
+import argparse
+from codecs import BOM_UTF8
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.draft.contract_report import report_lines
+from jobs.raw.files import RawFiles, file_headers, find_raw_files
+from jobs.raw.reader.open_file import open_raw_file
+from jobs.raw.reader.read import read_file
+from jobs.raw.reader.source_files import plain_name
+from jobs.raw.reader.typed_rows import RAW, SOURCE, typed_schema
+from jobs.raw.repair_files import RawRows
+from jobs.raw.rows import read_rows
+from jobs.spark.session import spark_session
+from lakehouse.arguments import dataset_of, dataset_parser
+from schemas.dataset import PARQUET
+from schemas.errors import UserError, exit_with_one_line
+
+DEFAULT_ROWS = 10_000
+
+
+def main() -> None:
+    arguments = dataset_parser(__doc__)
+    arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
+    arguments.add_argument("--rows", type=_at_least_one, default=DEFAULT_ROWS, help="rows of the log to read")
+    args = arguments.parse_args()
+    dataset = dataset_of(args)
+    files = find_raw_files(dataset, args.raw)
+    log = files[dataset.log.view]
+    sample = first_rows(log, args.rows)
+    if not len(sample):
+        raise UserError(f"the files of the log have no rows: {', '.join(path.name for path in log.paths)}")
+    with TemporaryDirectory() as folder, spark_session(f"check {dataset.name}") as spark:
+        rows = read_rows(spark, dataset, {**files, log.layout.view: sample_files(sample, log, Path(folder))}).toArrow()
+    for line in (*log.notes, *report_lines(dataset, sample, rows)):
+        print(line)
+
+
+def first_rows(files: RawFiles, largest: int) -> pa.Table:
+    """The first rows of the files, with the columns of jobs.raw.reader.typed_rows.typed_schema."""
+    tables, rows = [], 0
+    for path in files.paths:
+        for table in read_file(open_raw_file(path, files.layout), files.layout):
+            tables.append(table)
+            rows += len(table)
+            if rows >= largest:
+                return pa.concat_tables(tables).slice(0, largest)
+    return pa.concat_tables(tables) if tables else typed_schema(files.layout).empty_table()
+
+
+def sample_files(sample: pa.Table, files: RawFiles, folder: Path) -> RawFiles:
+    """The sampled rows, written to the folder as files of the same layout and, uncompressed, with the same names."""
+    headers = file_headers(files)
+    transcoded = {path.name for path in files.paths if open_raw_file(path, files.layout).is_transcoded}
+    paths = []
+    for name in dict.fromkeys(sample.column(SOURCE).to_pylist()):
+        rows = sample.filter(pc.equal(sample.column(SOURCE), name)).column(RAW).to_pylist()
+        path = folder / (plain_name(name) + (".jsonl" if files.layout.format == PARQUET else ""))
+        mark = BOM_UTF8 if name in transcoded else b""
+        path.write_bytes(mark + RawRows(headers.get(name, b""), rows).content)
+        paths.append(path)
+    return RawFiles(files.layout, tuple(paths))
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

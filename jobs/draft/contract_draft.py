@@ -1,0 +1,145 @@
+"""The choices of a draft: which table is the log, the roles of its columns, and the open questions."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.draft import roles
+from jobs.draft.expressions import column_name
+from jobs.draft.roles import LIKELY_USER
+from jobs.draft.tables import SideTable, Table, file_pattern, log_table, side_tables, with_equal_key_types
+from jobs.draft.times import TimeNotation
+from jobs.draft.values import ColumnSample
+
+_OUTCOME_FILES = (
+    ("click", re.compile(r"clk|click")),
+    ("conversion", re.compile(r"conv|order|purchas|sale|buy|bought")),
+    ("install", re.compile(r"install")),
+)
+# Columns of every dataset, and those that each draft adds: a raw column gets another name.
+RESERVED = frozenset({
+    "user_id", "exposure_id", "exposed_at_ms", "channel", "cost", "propensity", "ds", "dataset", "hour", "weekday",
+})  # fmt: skip
+_COST_WORDS = re.compile(r"cost|payingprice|spend|spent|cpm|(?:^|_)bid(?:_?price)?$|paid")
+_PROPENSITY_WORDS = re.compile(r"propensity|pscore|action_prob|probability")
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """A side table whose rows report a gain of the log's exposures. time: its column with the time of the outcome."""
+
+    side: SideTable
+    gain: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The choices that the sample suggests. None and empty: no column is a candidate, so it is an open question."""
+
+    name: str
+    log: Table
+    patterns: dict[Table, tuple[str, ...]]
+    time: str
+    user: str | None
+    channel: str | None
+    gains: tuple[str, ...]
+    complements: tuple[str, ...]
+    events: roles.Events | None
+    match: tuple[str, ...]
+    key: roles.Key
+    lookups: tuple[SideTable, ...]
+    outcome_tables: tuple[OutcomeTable, ...]
+    channels: tuple[roles.Candidate, ...]
+
+    @property
+    def notation(self) -> TimeNotation:
+        return self.log.notations[self.time]
+
+    @property
+    def raw_columns(self) -> tuple[ColumnSample, ...]:
+        """The log's columns that are read. A saved index has no name and is not one of them."""
+        return tuple(column for column in self.log.columns if column.name)
+
+    @property
+    def gain_names(self) -> tuple[str, ...]:
+        """Names of all gains: of the yes-or-no columns, of the log's outcome rows, of the outcome tables."""
+        used_names = set(RESERVED)
+        words = self.events.outcomes if self.events else ()
+        return tuple(column_name(g, used_names) for g in (*self.gains, *words, *(o.gain for o in self.outcome_tables)))
+
+    @property
+    def views(self) -> dict[Table, str]:
+        """The view of each raw file of the contract."""
+        views, used_names = {self.log: "log"}, {"log"}
+        for side in (*(outcome.side for outcome in self.outcome_tables), *self.lookups):
+            stem = side.table.file_names[0].split(".")[0].rstrip("0123456789_-")
+            views[side.table] = column_name(stem, used_names).lower()
+        return views
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        return _numbers_named(self.log, _COST_WORDS)
+
+    @property
+    def propensities(self) -> tuple[str, ...]:
+        return _numbers_named(self.log, _PROPENSITY_WORDS)
+
+
+def draft_of(name: str, tables: Sequence[Table]) -> Draft:
+    """The draft of a contract for the files of one folder. Raises UserError if no table has a time."""
+    tables = with_equal_key_types(tables)
+    log = log_table(tables)
+    columns = tuple(column for column in log.columns if column.name)
+    time = log.times[0].column
+    user = log.users[0].column if log.users and log.users[0].score >= LIKELY_USER else None
+    events = roles.event_column(columns)
+    sides = side_tables(log, tables)
+    outcome_tables = tuple(outcome for side in sides if (outcome := _outcome_table(side)) is not None)
+    lookups = tuple(side for side in sides if side not in {outcome.side for outcome in outcome_tables})
+
+    gains, complements = _gains(columns, log)
+    used_names = {*log.notations, *gains, *complements, *([user] if user else []), *([events.column] if events else [])}
+    channels = roles.channel_candidates(columns, used_names)
+    # Without a user, an outcome cannot be matched with its exposure.
+    events = events if user else None
+    match = roles.outcome_match(columns, user, events, {*log.notations}) if events and user else ()
+    key = roles.key_columns(columns, user, time, {*gains, *complements})
+    key = roles.Key(_joined(key.columns, *match, *(outcome.side.log_key for outcome in outcome_tables)), key.copies)
+    return Draft(
+        name, log, {table: file_pattern(table, tables) for table in tables}, time, user,
+        channels[0].column if channels and channels[0].score > 0 else None,
+        gains, complements, events, match, key, lookups, outcome_tables, tuple(channels),
+    )  # fmt: skip
+
+
+def _gains(columns: Sequence[ColumnSample], log: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The gains, and the columns that only negate one of them, such as nonclk."""
+    candidates = [c.column for c in roles.gain_candidates(columns, {*log.notations})]
+    by_name = {column.name: column for column in columns}
+    complements = [
+        name for k, name in enumerate(candidates)
+        if any(_are_complements(by_name[name], by_name[better]) for better in candidates[:k])
+    ]  # fmt: skip
+    return tuple(name for name in candidates if name not in complements), tuple(complements)
+
+
+def _are_complements(first: ColumnSample, second: ColumnSample) -> bool:
+    return all({a, b} == {"0", "1"} for a, b in zip(first.texts, second.texts, strict=True))
+
+
+def _outcome_table(side: SideTable) -> OutcomeTable | None:
+    """The side table as outcomes, if its name is that of an outcome and it has a time."""
+    if not side.table.times:
+        return None
+    name = side.table.file_names[0].lower()
+    gain = next((gain for gain, words in _OUTCOME_FILES if words.search(name)), None)
+    return OutcomeTable(side, gain, side.table.times[0].column) if gain else None
+
+
+def _joined(columns: tuple[str, ...], *more_columns: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*columns, *more_columns)))
+
+
+def _numbers_named(table: Table, words: re.Pattern[str]) -> tuple[str, ...]:
+    return tuple(c.name for c in table.columns if c.dtype != "string" and words.search(c.name.lower()))

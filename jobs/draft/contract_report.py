@@ -1,0 +1,194 @@
+"""The report on a contract that was tried on the first rows of a log: lines for a person."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.draft.values import shortened
+from schemas.contract import Column, Role
+from schemas.dataset import Dataset, RawColumn
+
+DS, REASON, RAW, SOURCE, OUTCOME = "ds", "_reason", "_raw", "_source_file", "_outcome"
+_EXAMPLES = 3
+_CATEGORIES_SHOWN = 5
+_REASONS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The rows of the sample, by their fate. usable: exposures, duplicates included; outcomes: rows that report one."""
+
+    rows: pa.Table
+
+    @property
+    def refused(self) -> pa.Table:
+        return self.rows.filter(pc.is_valid(self.rows.column(REASON)))
+
+    @property
+    def outcomes(self) -> pa.Table:
+        usable = self._usable
+        return (
+            usable.filter(pc.is_valid(usable.column(OUTCOME))) if OUTCOME in usable.column_names else usable.slice(0, 0)
+        )
+
+    @property
+    def reported(self) -> Counter[str]:
+        """The number of outcomes by gain."""
+        return Counter(self.outcomes.column(OUTCOME).to_pylist() if len(self.outcomes) else ())
+
+    @property
+    def exposures(self) -> pa.Table:
+        usable = self._usable
+        return usable.filter(pc.is_null(usable.column(OUTCOME))) if OUTCOME in usable.column_names else usable
+
+    @property
+    def _usable(self) -> pa.Table:
+        return self.rows.filter(pc.is_null(self.rows.column(REASON)))
+
+
+def report_lines(dataset: Dataset, sample: pa.Table, rows: pa.Table) -> Iterator[str]:
+    """sample: the typed rows of the log's files. rows: what the contract makes of them, as jobs.raw.rows.read_rows."""
+    tried = Tried(rows)
+    yield from _totals(dataset, sample, tried)
+    yield from _refusals(tried.refused)
+    yield ""
+    yield "columns of the files:"
+    yield from _aligned(_raw_column(column, sample) for column in dataset.log.columns)
+    yield ""
+    yield "columns of the exposures:"
+    yield from _aligned(_exposure_columns(dataset, tried.exposures))
+    yield from _warnings(dataset, tried)
+
+
+def _totals(dataset: Dataset, sample: pa.Table, tried: Tried) -> Iterator[str]:
+    names = pc.unique(sample.column(SOURCE)).to_pylist()
+    exposures, days = tried.exposures, sorted(filter(None, pc.unique(tried.exposures.column(DS)).to_pylist()))
+    copies = _copies(exposures)
+    yield f"{dataset.name}: the first {len(sample):,} rows of {', '.join(map(shortened, names[:_EXAMPLES]))}"
+    yield f"  {len(exposures) - copies:,} exposures of {pc.count_distinct(exposures.column('user_id')).as_py():,} users"
+    yield f"  {copies:,} duplicates: equal in {', '.join(dataset.log_key)}"
+    if dataset.outcomes:
+        counts = tried.reported.most_common()
+        yield f"  {len(tried.outcomes):,} outcomes: {', '.join(f'{name} {n:,}' for name, n in counts) or '-'}"
+    yield f"  {len(tried.refused):,} refused"
+    if days:
+        yield f"  {len(days)} days, {days[0]} to {days[-1]}, on the clocks of {dataset.timezone}"
+
+
+def _refusals(refused: pa.Table) -> Iterator[str]:
+    """A line for each reason, most frequent first. The value at the end of a reason is an example of it."""
+    if not len(refused):
+        return
+    yield ""
+    yield "refused:"
+    rows_by_reason: dict[str, list[str]] = {}
+    for reason, raw in zip(refused.column(REASON).to_pylist(), refused.column(RAW).to_pylist(), strict=True):
+        kind, _, value = reason.partition(": ")
+        text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+        rows_by_reason.setdefault(kind, []).append(value or text)
+    reasons = sorted(rows_by_reason, key=lambda kind: -len(rows_by_reason[kind]))
+    yield from _aligned(
+        (f"{len(rows_by_reason[kind]):,}", kind, f"for example: {_examples(rows_by_reason[kind])}")
+        for kind in reasons[:_REASONS_SHOWN]
+    )
+    if len(reasons) > _REASONS_SHOWN:
+        yield f"  and {len(reasons) - _REASONS_SHOWN} more reasons"
+
+
+def _raw_column(column: RawColumn, sample: pa.Table) -> tuple[str, ...]:
+    """Name, type, share of missing values, number of values, examples. An unreadable value counts as missing here."""
+    values = sample.column(column.name)
+    unreadable = pc.sum(pc.starts_with(pc.fill_null(sample.column(REASON), ""), f"{column.name} is not ")).as_py() or 0
+    missing = values.null_count - unreadable
+    facts = [f"{pc.count_distinct(values).as_py():,} values", _examples(map(str, values.drop_null().to_pylist()))]
+    problems = [f"missing {_share(missing, len(values))}"] if missing else []
+    problems += [f"unreadable {_share(unreadable, len(values))}"] if unreadable else []
+    return (column.name, column.dtype, ", ".join(problems) or "complete", *facts)
+
+
+def _exposure_columns(dataset: Dataset, exposures: pa.Table) -> Iterator[tuple[str, ...]]:
+    yield _exposure_column(dataset.user_id.column, "user", exposures)
+    channel = Column("channel", "string", "", nullable=True, role=Role.CATEGORICAL)
+    yield _exposure_column(channel, "channel", exposures)
+    for derived in dataset.columns:
+        column = derived.column
+        kind = (
+            f"gain, known {column.known.value}" if column.name in dataset.gain_names else f"known {column.known.value}"
+        )
+        yield _exposure_column(column, f"{kind}, static" if column.static else kind, exposures)
+    if dataset.has_costs:
+        yield _exposure_column(Column("cost", "double", ""), "cost", exposures)
+
+
+def _exposure_column(column: Column, kind: str, exposures: pa.Table) -> tuple[str, ...]:
+    """Name, kind, share of missing values, and the values: a range of numbers, the most frequent ones of the others."""
+    values = exposures.column(column.name)
+    missing = f"missing {_share(values.null_count, len(values))}" if values.null_count else "complete"
+    return column.name, kind, missing, _spread(values.drop_null(), column)
+
+
+def _spread(values: pa.ChunkedArray, column: Column) -> str:
+    if not len(values):
+        return "no value"
+    is_number = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
+    if is_number and column.role is not Role.CATEGORICAL and column.name != "user_id":
+        bounds = pc.min_max(values).as_py()
+        return f"{bounds['min']:,.6g} to {bounds['max']:,.6g}, mean {pc.mean(values).as_py():,.4g}"
+    counts = Counter(map(str, values.to_pylist()))
+    examples = ", ".join(
+        f"{shortened(value)} {_share(n, len(values))}" for value, n in counts.most_common(_CATEGORIES_SHOWN)
+    )
+    return f"{len(counts):,} values: {examples}"
+
+
+def _warnings(dataset: Dataset, tried: Tried) -> Iterator[str]:
+    """A line for each figure that a person should look at before the log is used."""
+    exposures = tried.exposures
+    if not len(exposures):
+        yield "warning: no exposure at all: look at the reasons above"
+        return
+    users = pc.count_distinct(exposures.column("user_id")).as_py()
+    if users == len(exposures):
+        yield "warning: no user occurs twice in these rows: is user_id the right column?"
+    if (largest := max(Counter(exposures.column("user_id").to_pylist()).values())) > max(20, len(exposures) // 5):
+        yield f"warning: one user has {_share(largest, len(exposures))} of the exposures: is it a placeholder?"
+    channels = pc.count_distinct(exposures.column("channel").drop_null()).as_py()
+    if channels < 2:
+        yield f"warning: {channels} channels in these rows: a policy needs at least two to choose from"
+    reported = {outcome.gain for outcome in dataset.outcomes}
+    for gain in dataset.gain_names:
+        rate = pc.mean(exposures.column(gain)).as_py() or 0.0
+        if gain not in reported and not 0 < rate < 0.95:
+            yield f"warning: {gain} is 1 in {rate:.1%} of the exposures: is it the right column?"
+    for outcome in dataset.outcomes:
+        if outcome.file is None and outcome.gain not in tried.reported:
+            yield f"warning: no row reports {outcome.gain}: is its condition right?"
+    if (copies := _copies(exposures)) > 0.1 * len(exposures):
+        yield f"warning: {_share(copies, len(exposures))} of the exposures are duplicates: is log_key complete?"
+
+
+def _copies(exposures: pa.Table) -> int:
+    """Exposures that an earlier one of the same day equals in the key."""
+    return len(exposures) - len(exposures.group_by(["exposure_id", DS]).aggregate([]))
+
+
+def _examples(values: Iterable[str]) -> str:
+    """The first different values."""
+    distinct = list(dict.fromkeys(values))[:_EXAMPLES]
+    return ", ".join(map(shortened, distinct)) or "-"
+
+
+def _share(part: int, total: int) -> str:
+    share = part / max(total, 1)
+    return f"{share:.1%}" if share >= 0.0005 or not part else "under 0.1%"
+
+
+def _aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The rows with columns of equal width."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

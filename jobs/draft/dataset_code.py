@@ -1,0 +1,243 @@
+"""The call of Dataset in a drafted module, with the reasons of its arguments as comments."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from jobs.draft.contract_draft import RESERVED, Draft, OutcomeTable
+from jobs.draft.expressions import (
+    column_name,
+    flag_expression,
+    flag_refusal,
+    is_category,
+    reference,
+    time_expression,
+    value_expression,
+)
+from jobs.draft.python_code import Argument, Call, Node, call, elements, quoted, texts
+from jobs.draft.roles import is_constant_per_user, named_reasons, usual_placeholder
+from jobs.draft.tables import SideTable
+from jobs.draft.values import ColumnSample, shortened
+
+QUESTION = "Known.UNANSWERED"
+CATEGORY, NUMBER = "_category", "_number"  # functions of the drafted module
+_UNANSWERED = "UNANSWERED"
+_OUTCOME_HOURS = 24
+
+
+def dataset_call(draft: Draft) -> Call:
+    columns = _columns(draft)
+    arguments = [
+        Argument(quoted(draft.name), "name"),
+        Argument(quoted(draft.name), "title"),
+        Argument("LOG", "log"),
+        Argument(texts(*draft.key.columns), "log_key", _key_reason(draft)),
+        Argument(_user(draft), "user_id", _user_reason(draft)),
+        Argument("EXPOSED_AT_MS", "exposed_at_ms"),
+        Argument("ZONE", "timezone"),
+        Argument(_channel(draft), "channel", f"Candidates for the channel: {named_reasons(draft.channels[:4])}."),
+        Argument(elements(*_gain_weights(draft)), "gains", _gain_reason(draft)),
+    ]
+    if draft.events:
+        exposures = ", ".join(f"'{word}'" for word in draft.events.exposures)
+        condition = f"{reference('log', draft.events.column)} IN ({exposures})"
+        arguments.append(Argument(quoted(condition), "is_exposure", "The other rows report outcomes."))
+    if outcomes := [*_event_outcomes(draft), *(_file_outcome(draft, o) for o in draft.outcome_tables)]:
+        reason = "Until how many hours after an exposure does an outcome count for it?"
+        arguments.append(Argument(elements(*outcomes), "outcomes", reason))
+    arguments.append(Argument(elements(*columns), "columns", _left_out(draft)))
+    if draft.lookups:
+        lookups = [_lookup(draft, side) for side in draft.lookups]
+        arguments.append(Argument(elements(*lookups), "lookups"))
+    arguments.append(Argument(elements(*_refusals(draft)), "refusals"))
+    return call("Dataset", *arguments)
+
+
+def _key_reason(draft: Draft) -> str:
+    copies = "No sampled row repeats an earlier one in them."
+    if draft.key.copies:
+        copies = f"{draft.key.copies:,} of {draft.log.rows:,} sampled rows repeat an earlier one: duplicates."
+    return f"The columns that identify a row, the time among them. {copies}"
+
+
+def _user(draft: Draft) -> Call:
+    if draft.user is None:
+        return call("Derived", call("Column", '"user_id"', '"string"', '"the user"'), _UNANSWERED)
+    column = draft.log.column(draft.user)
+    source, placeholder = reference("log", draft.user), usual_placeholder(column)
+    dtype = "bigint" if column.dtype == "bigint" else "string"
+    if placeholder is not None:
+        literal = (
+            placeholder if dtype == "bigint" else "'" + placeholder.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        )
+        source = f"nullif({source}, {literal})"
+    return call(
+        "Derived", call("Column", '"user_id"', quoted(dtype), quoted(f"the user ({draft.user})")), quoted(source)
+    )
+
+
+def _user_reason(draft: Draft) -> str:
+    reason = f"Candidates for the user: {named_reasons(draft.log.users[:3])}."
+    if draft.user is None:
+        reason += " Which columns together identify a person? Name them, for example concat_ws('/', log.a, log.b)."
+    elif (placeholder := usual_placeholder(draft.log.column(draft.user))) is not None:
+        reason += f" {shortened(placeholder)} is far more frequent than any other value and seems to mean unknown."
+    return reason
+
+
+def _channel(draft: Draft) -> str:
+    if draft.channel is None:
+        return _UNANSWERED
+    source = reference("log", draft.channel)
+    return quoted(source if draft.log.column(draft.channel).dtype == "string" else f"cast({source} AS string)")
+
+
+def _gain_weights(draft: Draft) -> Iterator[Call]:
+    for name in draft.gain_names or ["gain"]:
+        yield call("Gain", quoted(name), "1.0")
+
+
+def _gain_reason(draft: Draft) -> str:
+    reasons = [f"{name} (yes in {draft.log.column(name).true_share:.2%})" for name in draft.gains]
+    if draft.events:
+        counts = draft.log.column(draft.events.column).counts
+        reasons += [f"{word} ({counts[word]:,} separate rows)" for word in draft.events.outcomes]
+    reasons += [f"{o.gain} (rows of {o.side.table.file_names[0]})" for o in draft.outcome_tables]
+    text = f"The outcomes, each with its weight in the reward: {'; '.join(reasons) or 'no column'}."
+    if draft.complements:
+        text += f" Left out as the opposite of one of them: {', '.join(draft.complements)}."
+    return text
+
+
+def _event_outcomes(draft: Draft) -> Iterator[Call]:
+    if draft.events is None:
+        return
+    names = draft.gain_names[len(draft.gains) :]
+    for name, word in zip(names, draft.events.outcomes, strict=False):
+        condition = f"{reference('log', draft.events.column)} = '{word}'"
+        yield call(
+            "Outcome", gain=quoted(name), doc=quoted(f"1 if a row '{word}' followed"), match=texts(*draft.match),
+            within_hours=str(_OUTCOME_HOURS), condition=quoted(condition),
+        )  # fmt: skip
+
+
+def _file_outcome(draft: Draft, outcome: OutcomeTable) -> Call:
+    table = outcome.side.table
+    view = draft.views[table]
+    name = draft.gain_names[-len(draft.outcome_tables) + draft.outcome_tables.index(outcome)]
+    keywords: dict[str, Node] = {
+        "gain": quoted(name),
+        "doc": quoted(f"1 if a row of {table.file_names[0]} followed"),
+        "match": texts(outcome.side.log_key),
+        "within_hours": str(_OUTCOME_HOURS),
+        "file": view.upper(),
+    }
+    if outcome.side.key != outcome.side.log_key:
+        keywords["file_match"] = texts(outcome.side.key)
+    at_ms = time_expression(view, table.column(outcome.time), table.notations[outcome.time])
+    return call("Outcome", **keywords, at_ms=at_ms)
+
+
+def _columns(draft: Draft) -> list[Argument]:
+    used_names = set(RESERVED) | {name.lower() for name in draft.gain_names}
+    # An outcome that separate rows report also has the column of its time.
+    used_names |= {f"{name.lower()}_at_ms" for name in draft.gain_names}
+    arguments = [_gain_column(draft, name, raw) for name, raw in zip(draft.gain_names, draft.gains, strict=False)]
+    if not draft.gain_names:
+        column = call("Column", '"gain"', '"int"', '"1 if the exposure was a success, otherwise 0"', QUESTION)
+        arguments.append(Argument(call("Derived", column, _UNANSWERED)))
+    user = draft.log.column(draft.user) if draft.user else None
+    for raw in _feature_columns(draft):
+        static = user is not None and is_constant_per_user(raw, user)
+        arguments.append(_feature(raw, "log", column_name(raw.name, used_names), static=static))
+    for side in draft.lookups:
+        for raw in side.table.columns:
+            if raw.name not in ("", side.key) and len(raw.counts) > 1:
+                name = column_name(raw.name, used_names)
+                arguments.append(_feature(raw, draft.views[side.table], name, static=side.log_key == draft.user))
+    for name, doc in (("hour", "hour of the exposure, 0-23"), ("weekday", "day of the week, Monday 0")):
+        column = call("Column", quoted(name), '"int"', quoted(doc), "Known.BEFORE", role="Role.CATEGORICAL")
+        arguments.append(Argument(call("Derived", column, call(f"{name}_of", "EXPOSED_AT_MS", "ZONE"))))
+    return arguments
+
+
+def _gain_column(draft: Draft, name: str, raw_name: str) -> Argument:
+    raw = draft.log.column(raw_name)
+    column = call("Column", quoted(name), '"int"', quoted(f"1 if {raw_name}"), QUESTION)
+    return Argument(call("Derived", column, quoted(flag_expression("log", raw))))
+
+
+def _feature(raw: ColumnSample, view: str, name: str, *, static: bool) -> Argument:
+    category = is_category(raw)
+    node = call(
+        CATEGORY if category else NUMBER, quoted(name), quoted(f"{raw.name} of {view}"), QUESTION,
+        quoted(value_expression(view, raw, is_category=category)), **({"static": "True"} if static else {}),
+    )  # fmt: skip
+    reason = "Each user has one value: it is static if it belongs to a profile." if static and view == "log" else ""
+    return Argument(node, "", reason)
+
+
+def _feature_columns(draft: Draft) -> list[ColumnSample]:
+    used = {draft.time, draft.user, draft.channel, *draft.gains, *draft.complements}
+    used |= {draft.events.column} if draft.events else set()
+    return [c for c in draft.raw_columns if c.name not in used and c.name not in _useless(draft)]
+
+
+def _useless(draft: Draft) -> dict[str, str]:
+    """The log's columns that cannot be features, each with the reason."""
+    reasons = {}
+    for column in draft.raw_columns:
+        if column.name in draft.log.notations and column.name != draft.time:
+            reasons[column.name] = "a further time"
+        elif len(column.counts) < 2:
+            reasons[column.name] = "constant"
+        elif column.is_unique and column.dtype != "double" and draft.log.rows >= 20:
+            reasons[column.name] = "different in every row"
+    return reasons
+
+
+def _left_out(draft: Draft) -> str:
+    used = {draft.time, draft.user, draft.channel, *draft.gains, *draft.complements}
+    names = [f"{name} ({reason})" for name, reason in _useless(draft).items() if name not in used]
+    names += [f"{name} (lists or parts)" for name in draft.log.nested]
+    question = (
+        "When is each value known? BEFORE the exposure (hour, profile), WITH the ad that was chosen, AFTER it with the "
+        "outcome, AT the time of another column, or NEVER as an input."
+    )
+    if draft.costs:
+        question += f" If {', '.join(draft.costs)} is the cost of an exposure, name it as cost= of the dataset as well."
+    if draft.propensities:
+        question += (
+            f" If {', '.join(draft.propensities)} is the probability with which the channel was drawn, name it as "
+            "propensity= of the dataset instead."
+        )
+    return question + (f" Left out: {', '.join(names)}." if names else "")
+
+
+def _lookup(draft: Draft, side: SideTable) -> Argument:
+    noun = "user" if side.log_key == draft.user else side.log_key.lower().removesuffix("id").rstrip("_") or "key"
+    keywords: dict[str, Node] = {}
+    if side.unmatched_share != 0:
+        keywords["optional"] = "True"
+    share = "unknown: the sample does not have the whole table"
+    if side.unmatched_share is not None:
+        share = f"{side.unmatched_share:.1%}"
+    reason = f"Share of sampled rows without a match: {share}. They are refused unless the lookup is optional."
+    file, keys = draft.views[side.table].upper(), (side.key, side.log_key, noun)
+    return Argument(call("Lookup", file, *map(quoted, keys), **keywords), "", reason)
+
+
+def _refusals(draft: Draft) -> Iterator[Node | Argument]:
+    notation = draft.notation
+    if notation.first is not None and notation.last is not None:
+        first, last = notation.first.year - 5, notation.last.year + 10
+        condition = f"{{EXPOSED_AT_MS}} NOT BETWEEN {_ms_of(first)} AND {_ms_of(last)}"
+        yield Argument(
+            call("Refusal", quoted(f"the time is not from {first} to {last - 1}"), f'f"{condition}"'), "",
+            "A wrong time must not stretch the log.",
+        )  # fmt: skip
+    for name in draft.gains:
+        yield call("Refusal", *map(quoted, flag_refusal("log", draft.log.column(name))))
+
+
+def _ms_of(year: int) -> int:
+    return int(datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1000)

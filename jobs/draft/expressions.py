@@ -1,0 +1,95 @@
+"""Spark SQL, and Python that composes it, for the columns of a draft."""
+
+import re
+
+from jobs.draft.python_code import Node, call, quoted
+from jobs.draft.times import DIGITS, EPOCH, FROM_START, ISO, TimeNotation
+from jobs.draft.values import ColumnSample
+
+# The functions of schemas/times.py.
+_EPOCH_FUNCTIONS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
+
+
+def reference(view: str, name: str) -> str:
+    """A raw column in Spark SQL."""
+    return f"{view}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"{view}.`{name.replace('`', '``')}`"
+
+
+def column_name(name: str, used_names: set[str]) -> str:
+    """The name of a column of `exposures` for a raw column, different from the used names; it is added to them."""
+    word = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "column"
+    word = word if word[0].isalpha() else f"column_{word}"
+    unique, number = word, 2
+    while unique.lower() in used_names:
+        unique, number = f"{word}_{number}", number + 1
+    used_names.add(unique.lower())
+    return unique
+
+
+def time_expression(view: str, column: ColumnSample, notation: TimeNotation) -> Node:
+    """Python that gives the milliseconds since 1970. A naive time needs the module's constant ZONE."""
+    source = quoted(reference(view, column.name))
+    if notation.kind == EPOCH and notation.unit in _EPOCH_FUNCTIONS:
+        return call(_EPOCH_FUNCTIONS[notation.unit], source)
+    if notation.kind == EPOCH:  # nanoseconds
+        return quoted(f"try_cast({reference(view, column.name)} AS bigint) div 1000000L")
+    if notation.kind == FROM_START:
+        return call("seconds", f'f"try_add({reference(view, column.name)}, {{START_S}}L)"')
+    if notation.kind == ISO:
+        return call("iso_time", source, "ZONE") if notation.is_naive else call("iso_time", source)
+    if notation.kind == DIGITS:
+        return call("digits_time", source, quoted(notation.pattern), "ZONE")
+    pattern = notation.pattern.replace("'", "\\'")
+    parsed = f"try_to_timestamp({reference(view, column.name)}, '{pattern}')"
+    if notation.is_naive:
+        return "f" + quoted(f"unix_millis(to_utc_timestamp({parsed}, '{{ZONE}}'))")
+    return quoted(f"unix_millis({parsed})")
+
+
+def time_function(notation: TimeNotation) -> str | None:
+    """The function of schemas/times.py that the expression calls."""
+    functions = {
+        EPOCH: _EPOCH_FUNCTIONS.get(notation.unit),
+        FROM_START: "seconds",
+        ISO: "iso_time",
+        DIGITS: "digits_time",
+    }
+    return functions.get(notation.kind)
+
+
+def flag_expression(view: str, column: ColumnSample) -> str:
+    """1 or 0; NULL for any other text."""
+    source = reference(view, column.name)
+    if column.dtype != "string" or column.flag_words is None:
+        return f"cast({source} AS int)"
+    no, yes = column.flag_words
+    return f"CASE lower({source}) WHEN '{yes}' THEN 1 WHEN '{no}' THEN 0 END"
+
+
+def flag_refusal(view: str, column: ColumnSample) -> tuple[str, str]:
+    """The reason and the condition that refuse a row whose flag is neither yes nor no."""
+    source = reference(view, column.name)
+    if column.dtype != "string" or column.flag_words is None:
+        return f"{column.name} is neither 0 nor 1", f"{source} NOT IN (0, 1)"
+    no, yes = column.flag_words
+    return f"{column.name} is neither {yes} nor {no}", f"lower({source}) NOT IN ('{yes}', '{no}')"
+
+
+def value_expression(view: str, column: ColumnSample, *, is_category: bool) -> str:
+    """A feature: a category as a string, a number as a double. A number that stands for "missing" becomes null."""
+    source = reference(view, column.name)
+    if column.has_decimal_commas and not is_category:
+        return f"try_cast(replace({source}, ',', '.') AS double)"
+    if column.usual_missing_number is not None:
+        source = f"nullif({source}, {column.usual_missing_number})"
+    if is_category:
+        return source if column.dtype == "string" else f"cast({source} AS string)"
+    return source if column.dtype == "double" and "nullif" not in source else f"cast({source} AS double)"
+
+
+def is_category(column: ColumnSample) -> bool:
+    """Whether the values are names rather than amounts: words, ids, and few whole numbers."""
+    if column.has_decimal_commas or column.dtype == "double":
+        return False
+    is_id = re.search(r"(?:^|_)id$|id$|code$|(?:^|_)(?:hash|key)$", column.name.lower()) is not None
+    return column.dtype == "string" or is_id or len(column.counts) <= 30

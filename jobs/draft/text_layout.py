@@ -1,0 +1,148 @@
+"""Encoding, separator, quotes and header of a delimited text file, from its first bytes."""
+
+import codecs
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jobs.draft.times import time_notation
+from jobs.draft.values import column_sample, is_number
+from schemas.errors import UserError
+
+_SEPARATORS = (",", "\t", ";", "|", "\x01", "^", "~")
+_RECORDS_PROBED = 1_000
+_SEPARATOR_NAMES = {"\t": "tab", "\x01": "the byte 01"}
+# Bytes that are letters or quotes in Windows-1252 and control characters in ISO-8859-1.
+_WINDOWS_BYTES = bytes(range(0x80, 0xA0))
+
+
+@dataclass(frozen=True, slots=True)
+class TextLayout:
+    """The layout of a delimited text file.
+
+    quote: the character around fields that contain the separator; "" if quotes have no meaning.
+    names: of the columns, from the header; column_1, column_2, ... without one.
+    records: the fields of the sampled records, without the header. A record with another number of fields is left out.
+    damaged: the number of these records.
+    """
+
+    encoding: str
+    separator: str
+    quote: str
+    has_header: bool
+    names: tuple[str, ...]
+    records: tuple[tuple[str, ...], ...]
+    damaged: int
+
+    @property
+    def separator_name(self) -> str:
+        return _SEPARATOR_NAMES.get(self.separator, f"'{self.separator}'")
+
+
+def text_layout(content: bytes, name: str, *, is_whole: bool, max_records: int) -> TextLayout:
+    """The layout of a file that begins with these bytes. name: of the file, for messages.
+
+    is_whole: whether these are all bytes of the file; otherwise the last line may be cut off and is not read.
+    Raises UserError if no separator divides the lines into equally many fields.
+    """
+    encoding = detected_encoding(content)
+    text = content.decode(encoding, errors="replace").removeprefix("\ufeff")
+    if not is_whole:
+        text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
+    if not text.strip():
+        raise UserError(f"{name} is empty: a draft needs a file with rows")
+    if "\0" in text:
+        raise UserError(f"{name} is not a text file: it has NUL bytes")
+    separator = _separator(text, name)
+    quote, records = _quote_and_records(text, separator, max_records + 1)
+    width = Counter(map(len, records)).most_common(1)[0][0]
+    whole_records = [tuple(record) for record in records if len(record) == width]
+    has_header = len(records[0]) == width and is_header(records[0], whole_records[1:])
+    names = header_names(records[0]) if has_header else tuple(f"column_{k + 1}" for k in range(width))
+    rows = whole_records[1:] if has_header else whole_records[:max_records]
+    return TextLayout(encoding, separator, quote, has_header, names, tuple(rows), len(records) - len(whole_records))
+
+
+def detected_encoding(content: bytes) -> str:
+    """UTF-8 if the bytes are UTF-8; otherwise the encoding that the byte order mark or the bytes suggest."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    try:
+        # The decoder of a stream accepts a character that is cut off by the end of the sample.
+        codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return "cp1252" if any(byte in _WINDOWS_BYTES for byte in content) else "latin-1"
+    return "utf-8"
+
+
+def is_header(first: Sequence[str], records: Sequence[Sequence[str]]) -> bool:
+    """Whether the first record has names and not values.
+
+    Names are different from each other, and no name is a number or a time. An index column that a tool saved has no
+    name. Above columns of words only, a name must not be one of the words below it.
+    """
+    names = [field.strip() for field in first]
+    if any(not name and k > 0 for k, name in enumerate(names)) or len(set(names)) < len(names):
+        return False
+    if any(is_number(name) or time_notation(column_sample("first", [name])) for name in names):
+        return False
+    if not records:
+        return True
+    columns = list(zip(*records, strict=True))
+    if any(_differs_from_words(column) for column in columns):
+        return True
+    return all(name not in column for name, column in zip(names, columns, strict=True))
+
+
+def header_names(header: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in header)
+
+
+def _differs_from_words(texts: Sequence[str]) -> bool:
+    column = column_sample("below", texts)
+    return bool(column.values) and (column.dtype != "string" or time_notation(column) is not None)
+
+
+def _separator(text: str, name: str) -> str:
+    """The separator that gives nearly all lines the same number of fields; of several, the one with the most."""
+    width_and_share = {}
+    for separator in _SEPARATORS:
+        try:
+            widths = Counter(map(len, _quote_and_records(text, separator, _RECORDS_PROBED)[1]))
+        except csv.Error:
+            continue
+        if widths:
+            width, records = widths.most_common(1)[0]
+            width_and_share[separator] = (width, records / widths.total())
+    regular = {s: width for s, (width, share) in width_and_share.items() if share >= 0.9 and width > 1}
+    if not regular:
+        first_line = text.lstrip().splitlines()[0]
+        raise UserError(
+            f"{name}: no separator divides its lines into equally many fields; its first line is: {first_line[:200]}"
+        )
+    return max(regular, key=lambda s: regular[s])
+
+
+def _quote_and_records(text: str, separator: str, limit: int) -> tuple[str, list[list[str]]]:
+    """The quote and the records. Quotes have no meaning if a field that one opens swallows further lines."""
+    records = _records(text, separator, limit)
+    swallowed = any("\n" in field and separator in field for record in records for field in record)
+    if swallowed:
+        lines = _records(text, separator, limit, csv.QUOTE_NONE)
+        if len(set(map(len, lines))) == 1:
+            return "", lines
+    return '"', records
+
+
+def _records(text: str, separator: str, limit: int, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> list[list[str]]:
+    """The first records that are not blank, read as RFC 4180 with this separator."""
+    records: list[list[str]] = []
+    for record in csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting):
+        if record:
+            records.append(record)
+        if len(records) >= limit:
+            break
+    return records

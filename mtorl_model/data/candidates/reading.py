@@ -1,0 +1,107 @@
+"""Reads the candidate rows of days of the lake into a CandidateStore."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from features.candidate_inputs import candidate_inputs, category_names, number_names, task_names, with_gains_known_by
+from lakehouse.lake import Lake, Partition
+from lakehouse.reading import consistent_read
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder
+from schemas.dataset import Dataset
+from schemas.days import day_before
+from schemas.errors import UserError
+from schemas.splits import SPLITS, TRAIN, split_of
+from schemas.tables import EXPOSURES, ITEM_HISTORY, STEPS
+
+_SPLIT = "split"
+
+
+def read_candidates(
+    lake: Lake,
+    dataset: Dataset,
+    days: Sequence[str],
+    encoder: CandidateEncoder | None = None,
+    labels_known_by: str | None = None,
+) -> tuple[CandidateStore, CandidateEncoder]:
+    """All exposures of these days as candidates, and the encoder.
+
+    encoder: None fits one on the training users of these days. labels_known_by: a day; late gains count only if they
+    were known at its end. All rows are in memory. Raises UserError for a day that is not published or whose audit
+    failed, for steps that do not match the exposures, and for an encoder of another dataset.
+    """
+    if encoder is not None and encoder.dataset != dataset.name:
+        raise UserError(f"the encoder is for {encoder.dataset}, not for {dataset.name}: train the model again")
+    known_by_ms = dataset.end_of_day_ms(labels_known_by) if labels_known_by else None
+    partitions = [p for day in days for p in _partitions(lake, dataset, day) if p is not None]
+    for partition in partitions:
+        partition.require()
+    with consistent_read(partition.path for partition in partitions):
+        rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, known_by_ms)])
+    rows = rows.append_column(_SPLIT, _splits(rows.column("user_id")))
+    if encoder is None:
+        encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
+    return store_of(rows, encoder, dataset), encoder
+
+
+def store_of(rows: pa.Table, encoder: CandidateEncoder, dataset: Dataset) -> CandidateStore:
+    """Candidate rows with the column `split` (an index in SPLITS) as a store, sorted by user and time."""
+    rows = rows.sort_by([(name, "ascending") for name in ("user_id", "exposed_at_ms", "exposure_id")])
+    numeric_NF = encoder.numeric_NF(rows)
+    missing_NF = np.isnan(numeric_NF)
+    tasks = task_names(dataset)
+    user_N = _run_numbers(rows.column("user_id"))
+    return CandidateStore(
+        user_N=user_N,
+        session_N=_run_numbers(rows.column("session_id")),
+        position_N=rows.column("position").to_numpy(),
+        exposure_id_N=rows.column("exposure_id").to_numpy(),
+        exposed_at_ms_N=rows.column("exposed_at_ms").to_numpy(),
+        categorical_NK=encoder.categorical_NK(rows),
+        numeric_NF=np.nan_to_num(numeric_NF),
+        missing_NF=missing_NF,
+        labels_NT=np.stack([rows.column(task).to_numpy() for task in tasks], axis=1).astype(np.float32),
+        split_N=rows.column(_SPLIT).to_numpy(),
+        categorical_names=category_names(dataset),
+        cardinalities=encoder.cardinalities,
+        numeric_names=number_names(dataset),
+        task_names=tasks,
+    )
+
+
+def _partitions(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, Partition, Partition | None]:
+    """exposures, steps, and the item history of the evening before, which the first day does not have."""
+    is_first = day == min(lake.days(EXPOSURES, dataset), default=day)
+    history = None if is_first else lake[ITEM_HISTORY, dataset, day_before(day)]
+    return lake[EXPOSURES, dataset, day], lake[STEPS, dataset, day], history
+
+
+def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None) -> Iterator[pa.Table]:
+    """The candidate rows of a day, a table for each file."""
+    exposures, steps, history = _partitions(lake, dataset, day)
+    items = pa.concat_tables([pq.read_table(file) for file in history.files()]) if history else None
+    for exposure_file, step_file in zip(exposures.files(), steps.files(), strict=True):
+        exposure_rows = pq.read_table(exposure_file)
+        if known_by_ms is not None:
+            exposure_rows = with_gains_known_by(exposure_rows, dataset, known_by_ms)
+        try:
+            yield candidate_inputs(exposure_rows, pq.read_table(step_file), items, dataset)
+        except ValueError as error:
+            raise UserError(f"{step_file}: {error}; build the day's steps again (make backfill)") from error
+
+
+def _splits(user_id: pa.ChunkedArray) -> pa.Array:
+    encoded = user_id.combine_chunks().dictionary_encode()
+    splits = pa.array([SPLITS.index(split_of(user)) for user in encoded.dictionary.to_pylist()], pa.int8())
+    return splits.take(encoded.indices)
+
+
+def _run_numbers(values: pa.ChunkedArray) -> np.ndarray:
+    """[N]: a number for each run of equal values, from 0."""
+    flat = values.combine_chunks()
+    changes = np.asarray(pc.not_equal(flat[1:], flat[:-1])) if len(flat) > 1 else np.zeros(0, bool)
+    return np.concatenate([np.zeros(min(len(flat), 1), np.int64), np.cumsum(changes)])

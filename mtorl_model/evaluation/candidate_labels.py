@@ -1,0 +1,55 @@
+"""A model's predictions for given candidates, with the outcomes; and gradient boosting on the same inputs.
+
+N exposures, G gains, F features. The gain of index k is task k.
+"""
+
+import numpy as np
+
+from lakehouse.lake import Lake
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder
+from mtorl_model.data.candidates.reading import read_candidates
+from mtorl_model.evaluation.bootstrap import UserBootstrap
+from mtorl_model.evaluation.label_predictions import LabelPredictions
+from mtorl_model.evaluation.metrics import Figures, session_logloss
+from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
+from mtorl_model.methods.common.label_rows import LabelRows
+from mtorl_model.methods.method import Method
+from schemas.dataset import Dataset
+from schemas.splits import TRAIN
+
+
+def candidates_of(
+    lake: Lake, dataset: Dataset, model: Method, days: list[str], labels_known_by: str | None = None
+) -> CandidateStore:
+    """The exposures of these days, encoded as the model reads them."""
+    return read_candidates(lake, dataset, days, CandidateEncoder.from_json(model.encoding), labels_known_by)[0]
+
+
+def predict_candidates(model: Method, store: CandidateStore, *, with_features: bool = False) -> LabelPredictions:
+    """Predict every row. There is no channel to predict: action_N and previous_N are -1."""
+    unknown_N = np.full(len(store), -1, np.int64)
+    return LabelPredictions(
+        user_N=store.user_N, exposure_N=store.exposure_id_N, action_N=unknown_N, previous_N=unknown_N,
+        gain_NG=store.labels_NT.astype(np.float64), prediction=model.predict(store),
+        feature_NF=store.features() if with_features else np.empty((len(store), 0), np.float32),
+        maturity_NG=np.ones(store.labels_NT.shape),
+    )  # fmt: skip
+
+
+def session_figures(labels: LabelPredictions, store: CandidateStore, gain: int, users: UserBootstrap) -> Figures:
+    """s_logloss of a gain. labels: of all rows of the store."""
+    assert labels.prediction.gains_XG is not None
+    predicted_N = labels.prediction.gains_XG[:, gain]
+    return {"s_logloss": session_logloss(labels.gain_NG[:, gain], predicted_N, store.session_N, users)}
+
+
+def boosting_on_candidates(model: Method, store: CandidateStore) -> Boosting:
+    """Gradient boosting, fitted on the training users of the store."""
+    train = store.split_rows(TRAIN)
+    rows = len(train)
+    labels = LabelRows(
+        train.features(), np.zeros(rows, np.int64), train.labels_NT, np.ones_like(train.labels_NT),
+        np.zeros(rows, np.float32), train.user_N, None,
+    )  # fmt: skip
+    return Boosting(BoostingConfig(), model.spec, model.initial_policy).fit_labels(labels)

@@ -1,0 +1,65 @@
+"""The table `task_predictions` of a day, from the champion of a method on candidates.
+
+Shapes: U users, T tasks.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake
+from lakehouse.locks import locked
+from lakehouse.manifest import Manifest
+from lakehouse.reading import consistent_read
+from lakehouse.rows import arrow_schema
+from lakehouse.staging import staging_folder
+from mtorl_model.inference.next_candidates import predict_next
+from mtorl_model.inference.ranking import best_first
+from mtorl_model.methods.method import Method
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, TASK_PREDICTIONS
+from schemas.tables.candidates.task_predictions import score_names, task_predictions
+
+_INPUTS = (JOURNEYS, EXPOSURES, ITEM_HISTORY)
+
+
+def publish_task_predictions(lake: Lake, dataset: Dataset, day: str, version: str, model: Method) -> Manifest:
+    """Publish the table, unless it is fresh: made by this version from the present inputs.
+
+    Raises UserError if an input of the day is missing or a prediction is not finite; Busy if an input is published
+    again in the meantime.
+    """
+    partition = lake[TASK_PREDICTIONS, dataset, day]
+    with locked(lake, (TASK_PREDICTIONS,), dataset, [day]):
+        for table in _INPUTS:
+            lake[table, dataset, day].require()
+        with consistent_read(lake[table, dataset, day].path for table in _INPUTS):
+            inputs = {**partition.current_inputs(), "model": version}
+            if partition.manifest is not None and partition.is_fresh(inputs):
+                return partition.manifest
+            users, predicted = zip(*predict_next(lake, dataset, model, day), strict=True)
+        p_UT = np.concatenate(predicted)
+        if not np.isfinite(p_UT).all():
+            raise UserError(f"model {version} predicts no finite numbers on {day}: train it again (make run)")
+        rows = ranked(pa.concat_arrays(users), p_UT, dataset, version, day)
+        with staging_folder(lake) as staged:
+            pq.write_table(rows, staged / "part-00000.parquet")
+            return partition.publish(staged, rows=len(rows), inputs=inputs, code=code_version("mtorl_model"))
+
+
+def ranked(user_id: pa.Array, p_UT: npt.NDArray[np.float64], dataset: Dataset, version: str, day: str) -> pa.Table:
+    """The rows of the table, by user_id."""
+    names = score_names(dataset)
+    scores = dict(zip(names, [*p_UT.T, p_UT.prod(axis=1)][: len(names)], strict=True))
+    columns = {dataset.user_id.column.name: user_id}
+    columns |= {f"predicted_{name}": pa.array(np.ascontiguousarray(p_U)) for name, p_U in scores.items()}
+    for name, p_U in scores.items():
+        rank_U = np.empty(len(p_U), np.int64)
+        rank_U[best_first(user_id, p_U).to_numpy()] = np.arange(1, len(p_U) + 1)
+        columns[f"rank_{name}"] = pa.array(rank_U)
+    columns["model_version"] = pa.array([version] * len(user_id), pa.string())
+    columns["day"] = pa.array([day] * len(user_id), pa.string())
+    return pa.table(columns, arrow_schema(task_predictions(dataset))).sort_by(dataset.user_id.column.name)

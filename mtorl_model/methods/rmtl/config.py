@@ -1,0 +1,77 @@
+"""Settings of RMTL and its presets."""
+
+from dataclasses import dataclass, field
+
+from mtorl_model.methods.common.multitask import NetworkConfig
+from mtorl_model.methods.method import MethodConfig
+from mtorl_model.methods.rmtl.weights import WEIGHTINGS
+from schemas.json_config import JsonConfig, require
+
+
+@dataclass(frozen=True, slots=True)
+class CriticConfig(JsonConfig):
+    """The critics and the use of their values. The defaults are those of section 4.1 of the paper."""
+
+    gamma: float = 0.95  # discount of the next exposure's reward; the published code has 0.9
+    # Share of the online critics that a step moves into the targets. The paper moves 0.8, the published code 0.2.
+    soft_update: float = 0.2
+    critic_learning_rate: float = 1e-3  # of Adam
+    critic_epochs: int = 96  # at most
+    critic_change: float = 3e-3  # training stops if the mean loss has changed by less in two epochs running
+    critic_bottom: tuple[int, ...] = (512, 256)
+    critic_tower: tuple[int, ...] = (128, 64)
+    critic_dropout: float = 0.2
+    action: int = 128  # numbers that stand for a prediction in the critics' input
+    weighting: str = "none"  # of the losses in the retraining; "none": no critics and no retraining. See weights.py
+    value_weight: float = 0.7  # lambda: a loss is weighted with 1 - lambda Q
+
+    def __post_init__(self) -> None:
+        for name in ("critic_bottom", "critic_tower"):  # JSON has no tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        require(
+            self.weighting in ("none", *WEIGHTINGS),
+            f"critic config: unknown weighting '{self.weighting}': choose one of none, {', '.join(WEIGHTINGS)}",
+        )
+        require(0.0 <= self.gamma < 1.0, f"critic config: gamma is {self.gamma}, must be in [0, 1)")
+        require(0.0 < self.soft_update <= 1.0, f"critic config: soft_update is {self.soft_update}, must be in (0, 1]")
+        require(self.value_weight >= 0.0, f"critic config: value_weight is {self.value_weight}, must be at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ActorTrainConfig(JsonConfig):
+    """Training of the network with Adam, before the critics (stage 1a) and after them (stage 2)."""
+
+    batch_size: int = 2048  # exposures per step, in whole sessions, so about as many
+    learning_rate: float = 1e-3  # of Adam
+    weight_decay: float = 1e-6
+    max_epochs: int = 50
+    patience: int = 2  # epochs without a better mean validation AUC before stopping
+    seed: int = 0  # of initial weights, order and dropout
+    members: int = 1  # networks, with this seed and the following ones, whose probabilities are averaged
+    device: str = "auto"  # "auto" (a GPU if there is one), "cpu" or "cuda"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_epochs", "patience", "members"):
+            require(getattr(self, name) >= 1, f"train config: {name} is {getattr(self, name)}, must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class RMTLConfig(MethodConfig):
+    """All settings of RMTL."""
+
+    model: NetworkConfig = field(default_factory=NetworkConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    train: ActorTrainConfig = field(default_factory=ActorTrainConfig)
+
+
+_PAPER = RMTLConfig(critic=CriticConfig(weighting="critics"))
+_SMALL = RMTLConfig(
+    # Not in the paper: sizes for a CPU, hidden categories in place of large dropout, and no BatchNorm.
+    NetworkConfig(
+        embedding=0, bottom=(128, 64), tower=(32,), experts=4, dropout=0.1, category_dropout=0.1, batch_norm=False
+    ),
+    # On KuaiRand's standard log the weights bring nothing beyond their controls, so they are off.
+    CriticConfig(critic_bottom=(64, 32), critic_tower=(16,), critic_dropout=0.0, action=16),
+    ActorTrainConfig(batch_size=1024, max_epochs=12, members=2),
+)
+PRESETS = {"paper": _PAPER, "small": _SMALL}

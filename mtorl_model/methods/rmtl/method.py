@@ -1,0 +1,151 @@
+"""RMTL: the chance of each task of an exposure whose candidate is chosen, from a multi-task network.
+
+Stage 1a trains the network; with CriticConfig.weighting, stage 1b trains critics of it, and stage 2 trains it again
+with weighted losses (stages.py). Several members, which differ in their seed, are averaged.
+
+The tasks are the gains of the dataset in their order; the second task is the second gain together with the first.
+
+Shapes: N exposures, T tasks.
+"""
+
+from typing import Self
+
+import numpy as np
+import torch
+
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder
+from mtorl_model.data.device import choose_device, device
+from mtorl_model.methods import register
+from mtorl_model.methods.common.multitask import CandidateSizes
+from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Prediction, Run, State
+from mtorl_model.methods.rmtl.config import PRESETS, RMTLConfig
+from mtorl_model.methods.rmtl.member import Member, train_member, untrained
+from mtorl_model.methods.rmtl.stages import fine_tune_actor, loss_weights, predict, refresh_critics
+from mtorl_model.training.candidate_sample import CandidateSample, mixed_sessions
+from mtorl_model.training.config import FineTuneConfig
+from schemas.dataset import get_dataset
+
+
+@register
+class RMTL(Method):
+    """The paper's method, corrected, on one of the networks in methods/common/multitask.py."""
+
+    name = "rmtl"
+    reads = CANDIDATES
+    predicts = frozenset({GAINS})
+    fine_tunes = True
+    Config = RMTLConfig
+    config: RMTLConfig
+    members: tuple[Member, ...] = ()
+
+    @classmethod
+    def presets(cls, dataset: str) -> dict[str, RMTLConfig]:
+        return PRESETS
+
+    def _seeds(self) -> range:
+        return range(self.config.train.seed, self.config.train.seed + self.config.train.members)
+
+    def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
+        """Train one member after another; each has a checkpoint after stage 1a."""
+        self.members = tuple(
+            train_member(
+                self.config, candidate_sizes(self.encoding), train, valid, seed=seed, identity=run.identity,
+                after_epoch=run.after_epoch, checkpoint=run.checkpoints / f"{seed}.pt" if run.checkpoints else None,
+            )
+            for seed in self._seeds()
+        )  # fmt: skip
+        run.curves = [epoch for curve in self.members[0].curves for epoch in curve.epochs]
+        run.lines = [_line(member) for member in self.members]
+        return self
+
+    def predict(self, candidates: CandidateStore) -> Prediction:
+        """The prediction for every row of the store, [N]. It depends on the row's own inputs only."""
+        p_NT: Floats = np.mean([predict(self._ready(member), candidates) for member in self.members], axis=0)
+        return Prediction(gains_XG=p_NT)
+
+    def _ready(self, member: Member) -> torch.nn.Module:
+        """The network on the device for predictions."""
+        if next(member.network.parameters()).device.type != device():
+            member.network.to(device())
+        return member.network
+
+    def fine_tune(self, sample: CandidateSample, config: FineTuneConfig) -> dict[str, float]:
+        """Refresh the critics of the present network, then train it with their weights.
+
+        Without a weighting the losses are not weighted. A batch has whole sessions of the day and of earlier days;
+        config counts exposures.
+        """
+        chosen = str(choose_device(config.device))
+        losses: dict[str, float] = {}
+        for number, member in enumerate(self.members, start=1):
+            suffix = f"_{number}" if number > 1 else ""
+            member.network.to(chosen)
+            weight_of = None
+            if member.critics is not None:
+                member.critics.to(chosen)
+                batches = mixed_sessions(sample, config, seed=number)
+                losses[f"train_critics{suffix}"] = refresh_critics(
+                    member.critics, member.network, batches, self.config.critic, chosen
+                )
+                weight_of = loss_weights(member.critics, self.config.critic, seed=number)
+            losses[f"train_loss{suffix}"] = fine_tune_actor(
+                member.network, mixed_sessions(sample, config, seed=number), config, seed=number, weight_of=weight_of
+            )
+        return losses
+
+    def state(self) -> State:
+        """The weights, by number of the member, part and name."""
+        return {
+            f"{number}.{part}.{name}": weight.detach().cpu().numpy()
+            for number, member in enumerate(self.members)
+            for part, module in member.parts().items()
+            for name, weight in module.state_dict().items()
+        }
+
+    def restore(self, state: State) -> None:
+        sizes = candidate_sizes(self.encoding)
+        self.members = tuple(untrained(self.config, sizes, seed) for seed in self._seeds())
+        parts = {
+            f"{number}.{part}": module
+            for number, member in enumerate(self.members)
+            for part, module in member.parts().items()
+        }
+        torch.nn.ModuleDict({name.replace(".", "_"): module for name, module in parts.items()}).load_state_dict(
+            {_joined(name): torch.from_numpy(array) for name, array in state.items()}
+        )
+        for member in self.members:
+            member.network.eval()
+
+    def summary(self) -> str:
+        weights = sum(weight.numel() for weight in self.members[0].network.parameters())
+        critics = f", weighted by {self.config.critic.weighting}" if self.members[0].critics else ""
+        return f"{len(self.members)} x {weights:,} weights, {self.config.model.network}{critics}"
+
+
+def candidate_sizes(encoding: str) -> CandidateSizes:
+    """The sizes of the network for an encoding of candidates."""
+    encoder = CandidateEncoder.from_json(encoding)
+    implied_label = get_dataset(encoder.dataset).implied_label
+    return CandidateSizes(
+        vocabulary=encoder.cardinalities,
+        numeric=len(encoder.scales),
+        tasks=1 if implied_label is None else len(implied_label.task_names),
+    )
+
+
+def _joined(name: str) -> str:
+    """0_network.inputs.weight of 0.network.inputs.weight."""
+    number, part, weight = name.split(".", 2)
+    return f"{number}_{part}.{weight}"
+
+
+def _line(member: Member) -> str:
+    """The training of a member as a line for the terminal."""
+    curve = member.curves[-1]
+    best = curve.epochs[curve.best]
+    stages = f" after {len(member.critic_losses)} epochs of critics" if member.critic_losses else ""
+    return (
+        f"best of {len(curve.epochs)} epochs{stages} is {curve.best + 1}: validation AUC {best['valid_auc']:.4f}, "
+        f"log loss {best['valid_loss']:.4f}"
+    )

@@ -1,0 +1,105 @@
+"""Files of a folder: which belong together, which are the log, which are its side tables."""
+
+import bz2
+import gzip
+import json
+import lzma
+from fnmatch import fnmatchcase
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.draft.sample import tables_in
+from jobs.draft.tables import file_pattern, log_table, side_tables
+from schemas.dataset import JSON_LINES, PARQUET
+from schemas.errors import UserError
+
+LOG = "user,ts,ad,click\n" + "".join(f"u{k % 9},{1_700_000_000 + k},{k % 5},{k % 2}\n" for k in range(40))
+ADS = "ad,brand\n" + "".join(f"{k},b{k}\n" for k in range(4))
+USERS = "userid,age\n" + "".join(f"u{k},{20 + k}\n" for k in range(9))
+
+
+def test_a_log_with_side_tables(tmp_path):
+    (tmp_path / "log_2024.csv").write_text(LOG)
+    (tmp_path / "log_2025.csv.gz").write_bytes(gzip.compress(LOG.encode()))
+    (tmp_path / "ads.csv").write_text(ADS)
+    (tmp_path / "users.csv").write_text(USERS)
+    (tmp_path / ".hidden").write_text("not a table")
+    tables = tables_in(tmp_path)
+    log = log_table(tables)
+    assert log.file_names == ("log_2024.csv", "log_2025.csv.gz")
+    assert file_pattern(log, tables) == ("log_*.csv",)
+    sides = {side.table.file_names: (side.key, side.log_key, side.unmatched_share) for side in side_tables(log, tables)}
+    assert sides == {("ads.csv",): ("ad", "ad", 0.2), ("users.csv",): ("userid", "user", 0.0)}
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, pa.Codec("zstd").compress])
+def test_compression_is_recognised_by_the_content(tmp_path, compress):
+    (tmp_path / "log.csv").write_bytes(bytes(compress(LOG.encode())))
+    (table,) = tables_in(tmp_path)
+    assert table.rows == 40
+    assert [column.name for column in table.columns] == ["user", "ts", "ad", "click"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("events.csv", "events*.csv"),
+        ("imp.20130612.txt", "imp.*.txt"),
+        ("2019-Oct.csv", "*.csv"),
+        ("raw [1].csv", "raw [[]*.csv"),
+        ("part-00001", "part-*"),
+        ("log.tsv.gz", "log*.tsv"),
+    ],
+)
+def test_a_pattern_matches_later_files_of_the_same_kind(tmp_path, name, pattern):
+    (tmp_path / name).write_text(LOG)
+    tables = tables_in(tmp_path)
+    assert file_pattern(tables[0], tables) == (pattern,)
+    assert fnmatchcase(name.removesuffix(".gz"), pattern)
+
+
+def test_patterns_that_would_match_foreign_files_become_names(tmp_path):
+    (tmp_path / "2024.csv").write_text(LOG)
+    (tmp_path / "ads.csv").write_text(ADS)
+    tables = tables_in(tmp_path)
+    assert file_pattern(log_table(tables), tables) == ("2024.csv",)
+
+
+def test_json_lines_and_parquet_are_read(tmp_path):
+    records = [{"uid": f"u{k}", "ts": 1_700_000_000 + k, "click": k % 2 == 0, "note": None} for k in range(20)]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    pq.write_table(pa.Table.from_pylist([{**r, "tags": ["a"]} for r in records]), tmp_path / "log.parquet")
+    by_format = {table.file_format: table for table in tables_in(tmp_path)}
+    assert set(by_format) == {JSON_LINES, PARQUET}
+    for table in by_format.values():
+        assert [(c.name, c.dtype) for c in table.columns] == [
+            ("uid", "string"), ("ts", "bigint"), ("click", "string"), ("note", "string"),
+        ]  # fmt: skip
+        assert table.column("click").is_flag
+        assert table.is_whole
+    assert by_format[PARQUET].nested == ("tags",)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "no files in"),
+        (b"ad,brand\n1,x\n2,y\n", "no column of log.csv can be read as the time"),
+        (b"\x1f\x8b\x08\x00broken", "log.csv is cut off or damaged"),
+        (b"PAR1 broken", "log.csv is an empty or damaged Parquet file"),
+        (b'{"a": 1}\nnot json\n', "log.csv begins like JSON, but line 2 is not a JSON object"),
+        (b"only one column\nof words\n", "log.csv: no separator"),
+    ],
+)
+def test_files_that_are_no_log_are_one_clear_line(tmp_path, content, line):
+    if content is not None:
+        (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(UserError, match=line):
+        log_table(tables_in(tmp_path))
+
+
+def test_a_missing_folder_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        tables_in(tmp_path / "none")

@@ -1,0 +1,103 @@
+"""Separate rows of outcomes: each belongs to one exposure, is a repeat, or has a reason."""
+
+import random
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, OUTCOME, join_sorted, whole_groups
+from jobs.raw.lines import REASON
+
+HOUR_MS = 3_600_000
+WITHIN_MS = {"cart": 2 * HOUR_MS, "buy": 5 * HOUR_MS}
+SCHEMA = pa.schema([
+    ("_key", pa.int64()), ("_is_quarantined", pa.bool_()), ("exposed_at_ms", pa.int64()), ("_is_outcome", pa.bool_()),
+    ("exposure_id", pa.int64()), (OUTCOME, pa.string()), (REASON, pa.string()),
+    ("cart", pa.int32()), ("cart_at_ms", pa.int64()), ("buy", pa.int32()), ("buy_at_ms", pa.int64()),
+    (JOINED, pa.string()),
+])  # fmt: skip
+
+
+def row(key, hour, row_id, outcome=None, reason=None, cart_at=None):
+    is_exposure = outcome is None and reason is None
+    return {
+        "_key": key, "_is_quarantined": reason is not None, "exposed_at_ms": hour * HOUR_MS,
+        "_is_outcome": outcome is not None, "exposure_id": row_id, OUTCOME: outcome, REASON: reason,
+        "cart": int(cart_at is not None) if is_exposure else None,
+        "cart_at_ms": None if cart_at is None else cart_at * HOUR_MS, "buy": 0 if is_exposure else None,
+    }  # fmt: skip
+
+
+def in_order(rows):
+    names = ("_key", "_is_quarantined", "exposed_at_ms", "_is_outcome", "exposure_id")
+    return sorted(rows, key=lambda r: (*(r[name] for name in names), r[OUTCOME] or ""))
+
+
+def joined(rows, batch_rows=1000):
+    table = pa.Table.from_pylist(in_order(rows), SCHEMA)
+    tables = [join_sorted(part, WITHIN_MS) for part in whole_groups(iter(table.to_batches(batch_rows)), "_key")]
+    assert all(part.schema == SCHEMA for part in tables)
+    return pa.concat_tables(tables).to_pylist()
+
+
+def naive(rows):
+    """The same, row by row: the gain times of each exposure, and the fate of each outcome."""
+    exposures = [r for r in rows if r[OUTCOME] is None and r[REASON] is None]
+    times, fates, outcomes_read = {}, [], set()
+    for r in in_order(r for r in rows if r[OUTCOME] is not None and r[REASON] is None):
+        earlier = [e for e in exposures if e["_key"] == r["_key"] and e["exposed_at_ms"] <= r["exposed_at_ms"]]
+        owner = max(earlier, key=lambda e: (e["exposed_at_ms"], e["exposure_id"]), default=None)
+        if owner and r["exposed_at_ms"] - owner["exposed_at_ms"] > WITHIN_MS[r[OUTCOME]]:
+            owner = None
+        row_id = (r["_key"], r["exposed_at_ms"], r["exposure_id"], r[OUTCOME])
+        if row_id in outcomes_read:
+            fates.append((r[OUTCOME], DUPLICATE))
+            continue
+        outcomes_read.add(row_id)
+        fates.append((r[OUTCOME], JOINED_ROW if owner else None))
+        if owner:
+            place = (owner["_key"], owner["exposed_at_ms"], owner["exposure_id"], f"{r[OUTCOME]}_at_ms")
+            times[place] = min(times.get(place, r["exposed_at_ms"]), r["exposed_at_ms"])
+    return times, fates
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_outcomes_join_as_a_search_row_by_row_joins_them(seed):
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(draw.randint(1, 60)):
+        kind = draw.choice([None, None, "cart", "buy"])
+        reason = "broken" if draw.random() < 0.1 else None
+        rows += [row(draw.randint(0, 3), draw.randint(0, 40), draw.randint(0, 3), kind, reason)] * draw.choice(
+            [1, 1, 2]
+        )
+    draw.shuffle(rows)
+    times, fates = naive(rows)
+    result = joined(rows, draw.choice([1, 2, 7, 1000]))
+
+    assert len(result) == len(rows)
+    outcomes = [r for r in result if r[OUTCOME] and r["_is_quarantined"] is False]
+    assert Counter((r[OUTCOME], r[JOINED]) for r in outcomes) == Counter(fates)
+    assert {r[REASON] for r in outcomes if r[JOINED] is None} <= {
+        "no exposure for this cart in the 2 hours before it", "no exposure for this buy in the 5 hours before it"
+    }  # fmt: skip
+    assert all(r[REASON] is None for r in outcomes if r[JOINED])
+    for r in result:
+        if r[OUTCOME] is None and not r["_is_quarantined"]:
+            for gain in WITHIN_MS:
+                time = times.get((r["_key"], r["exposed_at_ms"], r["exposure_id"], f"{gain}_at_ms"))
+                assert (r[gain], r[f"{gain}_at_ms"]) == (int(time is not None), time)
+    unchanged = [r for r in result if r["_is_quarantined"]]
+    assert Counter(map(str, unchanged)) == Counter(str(dict.fromkeys(SCHEMA.names) | r) for r in rows if r[REASON])
+
+
+def test_an_exposure_keeps_a_gain_that_it_has_already():
+    """A row that was published before its file was removed."""
+    result = joined([row(1, 0, 1, cart_at=1), row(1, 2, 9, "cart")])
+    assert (result[0]["cart"], result[0]["cart_at_ms"]) == (1, HOUR_MS)
+
+
+def test_an_outcome_at_the_time_of_its_exposure_belongs_to_it():
+    result = joined([row(1, 3, 5), row(1, 3, 2, "buy"), row(1, 2, 4)])
+    assert [(r["exposure_id"], r["buy"]) for r in result if r[OUTCOME] is None] == [(4, 0), (5, 1)]

@@ -1,0 +1,59 @@
+"""Rows of JSON lines: values by key, and a reason for each line that cannot be read."""
+
+import pytest
+from raw_reading import read_bytes
+
+from jobs.raw.reader.open_file import open_raw_file
+from schemas.dataset import JSON_LINES, RawColumn, RawFile
+
+LAYOUT = RawFile(
+    "log", ("*.jsonl",), (RawColumn("n"), RawColumn("x", "double", nullable=True), RawColumn("s", "string")),
+    format=JSON_LINES,
+)  # fmt: skip
+# For each line the values, or the reason why it is refused.
+CASES = {
+    b'{"n": 1, "x": 2.5, "s": "a"}': (1, 2.5, "a"),
+    b'{"s": "a", "n": 1}': (1, None, "a"),
+    b'{"n": "1", "x": null, "s": " a", "more": [1, {"n": 2}]}': (1, None, " a"),
+    b'{"n": 1.0, "x": 1e3, "s": 1.10}': (1, 1000.0, "1.10"),
+    b'{"n": true, "s": true}': (1, None, "true"),
+    b'{"n": 9223372036854775807, "s": 12345678901234567890}': (2**63 - 1, None, "12345678901234567890"),
+    b'{"n": 1, "s": {"b": [1, "x"]}}': (1, None, '{"b": [1, "x"]}'),
+    b'{"n": 1, "s": "\\ud83d\\ude00\\n"}': (1, None, "\U0001f600\n"),
+    b'{"n": 1, "s": "\\ud83d"}': "s has a character that is not text",
+    b'{"n": 1, "s": "\\u0000"}': "s has a character that is not text",
+    b'{"n": 1, "s": "a\xe9"}': "the row is not utf-8 text",
+    b'{"n": 1, "s": "a\x00"}': "the row has a NUL byte",
+    b'{"n": 1, "s": "a"': "the row is not JSON",
+    b'{"n": 1, "s": "a"},': "the row is not JSON",
+    b"[" * 100_000: "the row is not JSON",
+    b'{"n": [1], "s": "a"}': "n is not a whole number: [1]",
+    b'{"n": 1.5, "s": "a"}': "n is not a whole number: 1.5",
+    b'{"n": 1, "x": NaN, "s": "a"}': "x is not a number: NaN",
+    b'{"n": 1, "x": true, "s": "a"}': "x is not a number: true",
+    b'{"n": 1, "s": ""}': "s is missing",
+    b'{"x": 1}': "n is missing",
+    b'{"n": 1, "n": 2, "s": "a"}': "a key occurs twice in the row",
+    b"[1, 2]": "the row is not a JSON object",
+    b"7": "the row is not a JSON object",
+    b'{"n": 1, "s": "' + b"a" * (1 << 20) + b'"}': "the row has 1,048,593 bytes, more than 1,048,576",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", CASES, ids=lambda line: repr(line[:30]))
+def test_lines(tmp_path, line):
+    good = b'{"n": 7, "x": 1, "s": "good"}'
+    rows = {raw: tuple(values) if reason is None else reason
+            for *values, reason, raw in read_bytes(b"\n".join([good, b"", line]), tmp_path, LAYOUT)}  # fmt: skip
+    assert rows == {good: (7, 1.0, "good"), line: CASES[line]}
+
+
+def test_lines_are_the_same_in_splits(tmp_path):
+    data = b"".join(b'{"n": %d, "s": "\\"%d"}\n' % (k, k) for k in range(100))
+    assert read_bytes(data, tmp_path, LAYOUT, split_size=50, block_size=7) == read_bytes(data, tmp_path, LAYOUT)
+
+
+def test_keys_that_are_not_read(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"n": 1, "why": 2, "s": "a"}\n')
+    assert open_raw_file(path, LAYOUT).extra == ("why",)

@@ -1,0 +1,60 @@
+"""The entry point that drafts a contract: it writes one module, and never over another one."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jobs import draft_contract
+from schemas.errors import UserError
+
+LOG = "customer,sent_at,medium,opened\n" + "".join(
+    f"c{k % 30},{1_711_833_300 + k},{('mail', 'sms')[k % 2]},{int(k % 7 == 0)}\n" for k in range(100)
+)
+
+
+@pytest.fixture
+def draft(tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "sent.csv").write_text(LOG)
+
+    def run(name="shop"):
+        path = tmp_path / "module.py"
+        arguments = ["draft_contract", "--raw", str(raw), "--name", name, "--out", str(path)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        draft_contract.main()
+        return path
+
+    return run
+
+
+def test_it_writes_the_module_and_names_the_next_step(draft, capsys):
+    text = draft().read_text()
+    assert text.startswith('"""shop: drafted from 100 rows of sent.csv.')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("python -m jobs.check_contract --dataset shop --raw ")
+    assert lines[1].startswith("1 questions are open")
+    assert text.count("Known.UNANSWERED") == 1  # of `opened`: an epoch has no zone, and the other columns have roles
+
+
+def test_an_earlier_module_is_not_overwritten(draft):
+    path = draft()
+    path.write_text("answered")
+    with pytest.raises(UserError, match="exists already"):
+        draft()
+    assert path.read_text() == "answered"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("criteo", "there is a dataset criteo already"), ("My-Log", "use a-z, 0-9")]
+)
+def test_a_name_that_cannot_be_used_is_refused(draft, name, line):
+    with pytest.raises(UserError, match=line):
+        draft(name)
+
+
+def test_drafting_needs_neither_spark_nor_torch():
+    code = "import sys, jobs.draft_contract; print([m for m in ('pyspark', 'torch') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"

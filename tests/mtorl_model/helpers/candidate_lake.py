@@ -1,0 +1,66 @@
+"""A small lake with everything that a method on candidates reads, without Spark: three days of Criteo."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import synthetic
+from arrow_ddl import arrow_type
+from random_exposures import day, random_exposures
+from user_chunks import user_chunk
+
+from features.item_history import fold_item_history
+from features.point_in_time import point_in_time_steps
+from features.visibility import STRICTLY_BEFORE
+from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
+from schemas.contract import Column
+from schemas.dataset import get_dataset
+from schemas.steps import input_columns, next_step_type, profile_inputs
+from schemas.tables import EXPOSURES, FEATURE_SPEC, ITEM_HISTORY, JOURNEYS, STEPS
+from schemas.tables.exposures import exposures
+from schemas.tables.feature_spec import SPEC_FILE
+from schemas.tables.item_history import item_history
+from schemas.tables.steps import steps
+
+CRITEO = get_dataset("criteo")
+DAYS = tuple(day(k) for k in range(3))
+
+
+def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
+    """exposures, steps, item_history and feature_spec of three days; of journeys what the night reads."""
+    lake = Lake(root)
+    frame = random_exposures(CRITEO, users=users, rows=rows, days=len(DAYS), seed=5)
+    chunk = user_chunk(frame, CRITEO, CRITEO.end_of_day_ms(DAYS[-1]))
+    step_rows = point_in_time_steps(chunk, CRITEO, STRICTLY_BEFORE)
+    exposure_days, history = np.asarray(chunk.exposures.column("ds")), None
+    for ds in DAYS:
+        day_rows = chunk.exposures.filter(exposure_days == ds)
+        _publish(lake, EXPOSURES, ds, exposures(CRITEO).columns, day_rows)
+        _publish(lake, STEPS, ds, steps(CRITEO).columns, step_rows.slice(0, len(frame)).filter(exposure_days == ds))
+        history = fold_item_history(history, [day_rows], CRITEO, ds)
+        _publish(lake, ITEM_HISTORY, ds, item_history(CRITEO).columns, history)
+    queries = step_rows.slice(len(frame))
+    names = [column.name for column in input_columns(CRITEO)]
+    next_step = pa.StructArray.from_arrays([queries.column(name).combine_chunks() for name in names], names)
+    journeys = {"user_id": queries.column("user_id"), "next_step": next_step}
+    journeys |= {column.name: queries.column(column.name) for column in profile_inputs(CRITEO)}
+    columns = (
+        CRITEO.user_id.column,
+        Column("next_step", next_step_type(CRITEO), "inputs of the next step"),
+        *profile_inputs(CRITEO),
+    )
+    _publish(lake, JOURNEYS, DAYS[-1], columns, pa.table(journeys))
+    spec = synthetic.make_spec(CRITEO, DAYS[0], DAYS[-1])
+    with staging_folder(lake) as staged:
+        (staged / SPEC_FILE).write_text(spec.to_json())
+        lake[FEATURE_SPEC, CRITEO, DAYS[-1]].publish(staged, rows=0, inputs={}, code="0", spec_version=spec.version)
+    return lake
+
+
+def _publish(lake: Lake, table: str, ds: str, columns: tuple[Column, ...], rows: pa.Table) -> None:
+    schema = pa.schema([(column.name, arrow_type(column.dtype)) for column in columns])
+    with staging_folder(lake) as staged:
+        pq.write_table(rows.select(schema.names).cast(schema), staged / "part-0.parquet")
+        lake[table, CRITEO, ds].publish(staged, rows=len(rows), inputs={}, code="0")

@@ -1,0 +1,108 @@
+"""The commands with a method on candidates: trained, registered, evaluated on unseen users, and scored at night."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from candidate_lake import CRITEO, DAYS, write_candidate_lake
+
+from lakehouse.lake import Lake
+from mtorl_model import evaluate, score, train
+from mtorl_model.champion.registry import Registry
+from mtorl_model.inference.next_candidates import CANDIDATES, drawn_candidates, next_rows, predict_next
+from mtorl_model.inference.task_scoring import ranked
+from schemas.errors import UserError
+from schemas.steps import profile_inputs
+from schemas.tables import ITEM_HISTORY, JOURNEYS, TASK_PREDICTIONS
+
+METHOD = ("--method", "rmtl")
+TINY = ("--members", "2", "--max-epochs", "2", "--set", "bottom=[8]", "--set", "tower=[4]", "--set", "experts=2",
+        "--set", "critic_bottom=[4]", "--set", "critic_tower=[]", "--set", "critic_epochs=2",
+        "--set", 'weighting="critics"')  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return write_candidate_lake(tmp_path_factory.mktemp("lake"))
+
+
+def run(module: object, monkeypatch: pytest.MonkeyPatch, lake: Lake, *flags: str) -> None:
+    """Run the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["command", "--dataset", "criteo", "--lake", str(lake.root), *flags])
+    module.main()  # type: ignore[attr-defined]
+
+
+def table(lake: Lake, name: str) -> pa.Table:
+    return pq.ParquetFile(lake[name, CRITEO, DAYS[-1]].files()[0]).read()
+
+
+@pytest.mark.slow
+def test_it_is_trained_evaluated_and_scored(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    days = ("--from", DAYS[0], "--to", DAYS[-1])
+    run(train, monkeypatch, lake, *days, *METHOD, *TINY)
+    assert "rmtl_criteo/1 is the champion of criteo: 2 x " in capsys.readouterr().out
+    run(train, monkeypatch, lake, *days, *METHOD, *TINY)
+    assert "the same training is registered already" in capsys.readouterr().out
+    assert Registry(lake, CRITEO).find_champion() is None  # of another method
+
+    run(evaluate, monkeypatch, lake, "--split", "test", "--out", str(tmp_path / "metrics.json"), *METHOD)
+    assert "log loss, mean over sessions" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["channel"] is None
+    assert metrics["reward"].keys() == {"click", "conversion"}
+    assert 0 < metrics["reward"]["click"]["s_logloss"] < 2
+    assert metrics["baselines"]["reward"]["click"]["gradient_boosting"]["auc"] is not None
+    with pytest.raises(UserError, match="evaluate it on held-out users of the same lake"):
+        run(evaluate, monkeypatch, lake, "--sequences", str(lake.root), "--out", str(tmp_path / "m.json"), *METHOD)
+
+    run(score, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
+    assert "users scored by rmtl_criteo/1" in capsys.readouterr().out
+    manifest = lake[TASK_PREDICTIONS, CRITEO, DAYS[-1]].manifest
+    assert manifest.inputs["model"] == "rmtl_criteo/1"
+    scores = table(lake, TASK_PREDICTIONS)
+    assert scores.column("user_id").to_pylist() == sorted(table(lake, JOURNEYS).column("user_id").to_pylist())
+    product = np.asarray(scores.column("predicted_click")) * np.asarray(scores.column("predicted_click_conversion"))
+    np.testing.assert_allclose(scores.column("predicted_product"), product)
+    published = lake[TASK_PREDICTIONS, CRITEO, DAYS[-1]].files()[0].stat().st_ino
+    run(score, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
+    assert lake[TASK_PREDICTIONS, CRITEO, DAYS[-1]].files()[0].stat().st_ino == published  # fresh
+    with pytest.raises(UserError, match="leave out --basis"):
+        run(score, monkeypatch, lake, "--day", DAYS[-1], "--basis", "imitation", *METHOD)
+
+    # A chance is the mean over the drawn candidates, for any number of users in a chunk.
+    _, model = Registry(lake, CRITEO, "rmtl").load_champion()
+    monkeypatch.setattr("mtorl_model.inference.next_candidates.USERS_AT_ONCE", 7)
+    users, predicted = zip(*predict_next(lake, CRITEO, model, DAYS[-1]), strict=True)
+    by_user = dict(zip(pa.concat_arrays(users).to_pylist(), np.concatenate(predicted)[:, 0], strict=True))
+    expected = [by_user[user] for user in scores.column("user_id").to_pylist()]
+    np.testing.assert_allclose(scores.column("predicted_click"), expected, atol=1e-6)
+
+
+def test_rows_of_the_next_exposure_pair_every_user_with_every_candidate(lake: Lake) -> None:
+    candidates, journeys = drawn_candidates(lake, CRITEO, DAYS[-1]), table(lake, JOURNEYS)
+    assert len(candidates) == CANDIDATES
+    rows = next_rows(journeys, candidates, table(lake, ITEM_HISTORY), CRITEO, CRITEO.end_of_day_ms(DAYS[-1]))
+    users = journeys.column("user_id").to_pylist()
+    assert rows.column("user_id").to_pylist() == [user for user in users for _ in range(CANDIDATES)]
+    assert rows.column("campaign").to_pylist() == candidates.column("campaign").cast("string").to_pylist() * len(users)
+    assert set(rows.column("position").to_pylist()) == {0}
+    assert len(set(rows.column("session_id").to_pylist())) == len(rows)
+    seen = [step["seen_click"] for step in journeys.column("next_step").to_pylist()]
+    assert rows.column("seen_click").to_pylist() == [count for count in seen for _ in range(CANDIDATES)]
+    for column in profile_inputs(CRITEO):
+        assert column.name in rows.column_names
+
+
+def test_ranks_go_by_each_task_and_by_their_product() -> None:
+    p_UT = np.array([[0.5, 0.4], [0.9, 0.1], [0.5, 0.3]])
+    rows = ranked(pa.array([3, 2, 1]), p_UT, CRITEO, "rmtl_criteo/1", DAYS[-1]).to_pydict()
+    assert rows["user_id"] == [1, 2, 3]
+    assert rows["rank_click"] == [2, 1, 3]  # ties by user_id
+    assert rows["rank_click_conversion"] == [2, 3, 1]
+    assert rows["rank_product"] == [2, 3, 1]
