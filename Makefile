@@ -75,7 +75,7 @@ cluster-test: ## run docker/compose.yaml without containers: a day on Celery and
 
 test: setup lint ## run lint and all tests
 	@bin/browser.sh
-	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## run the fast tests only: no Spark, Airflow, browser or training
 	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not browser"
