@@ -43,7 +43,7 @@ def learned_policies(world: World, config: FusionConfig, users: int, rounds: int
 
     log = world.explored(users * rounds, equal_weights(ACTIONS), box, stream=rounds)
     unified = train_progressively(config, explore, rounds, groups=len(REWARD_GROUPS), **sizes)
-    # As many steps of learning as all rounds of UnifiedRL together.
+    # All methods learn for the same number of steps.
     longer = replace(config, steps=config.steps * rounds)
     one_round = FusionLearner(longer, groups=len(REWARD_GROUPS), **sizes)
     one_round.fit(log)
@@ -82,7 +82,7 @@ def evolution(world: World, sessions: int) -> Policy:
         for number in range(_GENERATION):
             action_D = optimiser.ask()
             people = world.users(users, stream=20_000 + generation * _GENERATION + number)
-            # More than a real service would know of a session: its expected value, without the chance of its feedback.
+            # The expected value of a session, which is more than a real service would observe.
             value = people.value(lambda state_US, action_D=action_D: np.tile(action_D, (len(state_US), 1))).mean()
             tried.append((action_D, -value))
         optimiser.tell(tried)
@@ -99,37 +99,39 @@ def true_values(world: World, policies: dict[str, Policy]) -> dict[str, float]:
 
 
 def compare(
-    seeds: int, config: FusionConfig, users: int, rounds: int, after: Callable[[int], None]
+    seeds: int, config: FusionConfig, users: int, rounds: int, report_seed: Callable[[int], None]
 ) -> list[dict[str, float]]:
     """The true values of each seed's world."""
     values = []
     for seed in range(seeds):
         world = World(seed)
         values.append(true_values(world, learned_policies(world, replace(config, seed=seed), users, rounds)))
-        after(seed)
+        report_seed(seed)
     return values
 
 
 def table(values: list[dict[str, float]]) -> list[str]:
-    """A line a method: its value, the difference to equal weights, and how much of the best fusion's gain it has."""
+    """One line for each method: its value, the differences, and its share of the gain of the best fusion."""
     lines = [
         "method            value   minus equal weights      minus unified_rl         share of the best fusion's gain"
     ]
     for name in values[0]:
-        of_method, of_equal, of_unified, of_best = (
+        value, equal_value, unified_value, best_value = (
             np.array([by_name[key] for by_name in values])
             for key in (name, "equal_weights", "unified_rl", "best_fusion")
         )
-        share = (of_method - of_equal).mean() / (of_best - of_equal).mean()
+        share = (value - equal_value).mean() / (best_value - equal_value).mean()
         lines.append(
-            f"{name:16} {of_method.mean():6.3f}   {_difference(of_method - of_equal)}   "
-            f"{_difference(of_method - of_unified)}   {share:7.1%}"
+            f"{name:16} {value.mean():6.3f}   {_difference(value - equal_value)}   "
+            f"{_difference(value - unified_value)}   {share:7.1%}"
         )
     return lines
 
 
 def _difference(difference: Floats) -> str:
-    """The mean with its 95 % interval over seeds."""
+    """The mean with its 95 % interval over seeds; one seed has no interval."""
+    if len(difference) < 2:
+        return f"{difference.mean():+.3f} [no interval]"
     draws = np.random.default_rng(0).choice(difference, (2_000, len(difference))).mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"

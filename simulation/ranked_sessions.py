@@ -1,9 +1,9 @@
 """A world of sessions with ranked lists, in which the true value of a fusion policy is known.
 
 A user opens a session and sees lists. Each list is the top of a candidate set, ranked by the fused score of predictions
-of four objectives. The user reacts to each item, and after the list goes on with a probability that depends on how many
-of the outcomes that this user cares about the list is expected to bring, and falls with the length of the session. So
-the fusion that earns most differs between users, and the greedy one is not the best.
+of four objectives. The user reacts to each item, and after the list continues with a probability that depends on how
+many of the outcomes that this user cares about the list is expected to bring, and falls with the length of the session.
+So the fusion that earns most differs between users, and the myopic fusion is not the best.
 
 The predictions are noisy and miscalibrated by objective. A user's profile shows what they care about, with noise.
 
@@ -34,17 +34,17 @@ _NOISE_I = np.array([0.3, 0.5, 0.8, 1.0])  # of the predictions' logits
 _SLOPE_I = np.array([0.7, 1.0, 1.4, 0.6])  # by which the predictions' logits are too flat or too steep
 _TASTES = 4
 _PROFILE_NOISE = 0.5
-_GO_ON = 0.5  # logit of going on after a list that is as expected
-_CARE = 2.5  # effect of a list's relative gain in what the user cares about
+_GO_ON = 0.5  # logit of continuing after an average list
+_CARE = 2.5  # effect of a list's relative gain in the outcomes that the user cares about
 _FATIGUE = 0.08  # fall of the logit with each step
 
 
 @dataclass(frozen=True, slots=True)
 class WorldSize:
-    """candidates: of each list. shown: length of a list. steps: of the longest session."""
+    """candidates: of each list. list_length: items of a list. steps: of the longest session."""
 
     candidates: int = 24
-    shown: int = 6
+    list_length: int = 6
     steps: int = 12
 
 
@@ -54,7 +54,7 @@ class World:
     def __init__(self, seed: int, size: WorldSize = WorldSize()):
         self.seed, self.size = seed, size
         rng = np.random.default_rng([seed, 0])
-        # How tastes (of users, and of items) act on each objective, and what a user of a taste cares about.
+        # How tastes (of users, and of items) act on each objective, and which outcomes a user of a taste cares about.
         self._interest_PI = rng.normal(0.0, 0.6, (_TASTES, len(OBJECTIVES)))
         self._care_PI = rng.normal(0.0, 1.2, (_TASTES, len(OBJECTIVES)))
         # Items that are clicked for their looks are watched and shared less.
@@ -90,7 +90,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """A list's feedback, its expectation (both sums over the list), and the probability that the user goes on."""
+    """A list's feedback, its expectation (both sums over the list), and the probability that the user continues."""
 
     feedback_UI: Floats
     expected_UI: Floats
@@ -112,9 +112,9 @@ class Users:
 
     def with_other_lists(self, seed: int) -> "Users":
         """The same users with other candidates and chances."""
-        others = copy.copy(self)
-        others._seed = seed
-        return others
+        users = copy.copy(self)
+        users._seed = seed
+        return users
 
     def value(self, policy: Policy) -> Floats:
         """[U]: the true expected reward of a session of each user, given the candidates and the feedback.
@@ -133,7 +133,7 @@ class Users:
     def states(self, step: int, feedback_UI: Floats) -> Floats:
         """[U, S]: profile, place in the session, and mean feedback of the session's lists so far."""
         place_U1 = np.full((self.count, 1), step / self.size.steps)
-        mean_UI = feedback_UI / max(step, 1) / self.size.shown
+        mean_UI = feedback_UI / max(step, 1) / self.size.list_length
         return np.hstack([self._profile_UP, place_U1, mean_UI])
 
     def react(self, step: int, action_UD: Floats) -> Reaction:
@@ -145,14 +145,14 @@ class Users:
         predictions_UJI = _sigmoid(_SLOPE_I * (logit_UJI + noise_UJI))
         chance_UJI = rng.random(logit_UJI.shape)
         score_UJ = log_scores(predictions_UJI, action_UD)
-        top_UL = np.argpartition(-score_UJ, self.size.shown - 1, axis=1)[:, : self.size.shown]
+        top_UL = np.argpartition(-score_UJ, self.size.list_length - 1, axis=1)[:, : self.size.list_length]
         probability_UJI = _sigmoid(logit_UJI)
-        shown_ULI, chance_ULI = (
+        list_ULI, chance_ULI = (
             np.take_along_axis(array, top_UL[..., None], axis=1) for array in (probability_UJI, chance_UJI)
         )
-        relative_UI = shown_ULI.mean(axis=1) / probability_UJI.mean(axis=1) - 1.0
+        relative_UI = list_ULI.mean(axis=1) / probability_UJI.mean(axis=1) - 1.0
         logit_U = _GO_ON + _CARE * (self._care_UI * np.clip(relative_UI, -1.0, 2.0)).sum(axis=1) - _FATIGUE * step
-        return Reaction((chance_ULI < shown_ULI).sum(axis=1).astype(float), shown_ULI.sum(axis=1), _sigmoid(logit_U))
+        return Reaction((chance_ULI < list_ULI).sum(axis=1).astype(float), list_ULI.sum(axis=1), _sigmoid(logit_U))
 
     def _candidates(self, rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
         item_UJP = rng.normal(0.0, 1.0, (*shape, _TASTES))
@@ -164,16 +164,16 @@ class Users:
 def best_fixed_actions(people: Users, *, rounds: int = 12, samples: int = 24, lists: int = 4) -> Floats:
     """[U, D]: each user's own best action, the same at every step, by the cross-entropy method.
 
-    It is found on other lists than those of `people`, so that its value on these is no better than it is.
+    It is found on other lists than those of `people`, so that its value on these is unbiased.
     """
     rng = np.random.default_rng(0)
     elite = samples // 4
     mean_UD, width_UD = np.zeros((people.count, ACTIONS)), np.full((people.count, ACTIONS), 0.5)
     for number in range(rounds):
         sample_KUD = np.clip(rng.normal(mean_UD, width_UD, (samples, people.count, ACTIONS)), -1.0, 1.0)
-        others = [people.with_other_lists(1_000 * number + k) for k in range(lists)]
+        copies = [people.with_other_lists(1_000 * number + k) for k in range(lists)]
         value_KU = np.stack([
-            np.mean([users.value(lambda _, action_UD=action_UD: action_UD) for users in others], axis=0)
+            np.mean([users.value(lambda _, action_UD=action_UD: action_UD) for users in copies], axis=0)
             for action_UD in sample_KUD
         ])  # fmt: skip
         best_EU = np.argsort(-value_KU, axis=0)[:elite]
@@ -189,14 +189,14 @@ def _grouped(feedback_UI: Floats) -> Floats:
 
 
 def _as_transitions(rows: list[tuple[Floats, ...]]) -> Transitions:
-    """rows: for each step its arrays over all users, the last of which says who is still there."""
+    """rows: for each step its arrays over all users, the last of which marks the users whose session continues."""
     state_TUS, action_TUD, reward_TUQ, centre_TUD, is_here_TU = (np.stack(arrays) for arrays in zip(*rows, strict=True))
     is_here_UT = is_here_TU.T
     row_UT = np.cumsum(is_here_UT).reshape(is_here_UT.shape) - 1
     next_UT = np.where(np.roll(is_here_UT, -1, axis=1), np.roll(row_UT, -1, axis=1), -1)
     next_UT[:, -1] = -1
-    kept = [array.swapaxes(0, 1)[is_here_UT] for array in (state_TUS, action_TUD, reward_TUQ, centre_TUD)]
-    return Transitions(*kept, next_UT[is_here_UT])
+    arrays = [array.swapaxes(0, 1)[is_here_UT] for array in (state_TUS, action_TUD, reward_TUQ, centre_TUD)]
+    return Transitions(*arrays, next_UT[is_here_UT])
 
 
 def _sigmoid(x: Floats) -> Floats:

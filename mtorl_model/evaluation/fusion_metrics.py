@@ -51,8 +51,8 @@ def _weighted_auc(label_N: npt.NDArray[Any], score_N: Floats, weight_N: Floats) 
     pairs = positive_N.sum() * negative_N.sum()
     if not pairs:
         return float("nan")
-    # Of each score: the negative weight below it, and half of the negative weight equal to it.
+    # The negative weight below each score, plus half of the negative weight at this score.
     level_N = rankdata(score_N, method="dense") - 1
     negative_at_level = np.bincount(level_N, weights=negative_N)
-    below_N = (np.cumsum(negative_at_level) - negative_at_level / 2.0)[level_N]
-    return float((positive_N * below_N).sum() / pairs)
+    lower_negative_N = (np.cumsum(negative_at_level) - negative_at_level / 2.0)[level_N]
+    return float((positive_N * lower_negative_N).sum() / pairs)

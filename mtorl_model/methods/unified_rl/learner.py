@@ -42,8 +42,8 @@ class FusionLearner(ActorPolicy):
         return_NQ = log.returns(config.discount)
         self.reward_scale = float(return_NQ.std(axis=0).mean()) or 1.0
         mean_C = (return_NQ.mean(axis=0) / self.reward_scale).repeat(config.critics)
-        for critics in (self.critics, self.target_critics):
-            critics.start_at(torch.as_tensor(mean_C))
+        for ensemble in (self.critics, self.target_critics):
+            ensemble.start_at(torch.as_tensor(mean_C))
         actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate, fused=True)
         critic_optimiser = torch.optim.Adam(self.critics.parameters(), lr=config.learning_rate, fused=True)
         # The step size falls to 0: at the box's bound the objective has a kink, around which the actor would swing.
@@ -82,7 +82,8 @@ class FusionLearner(ActorPolicy):
         next_value_CB = self.target_critics(batch.next_state_BS, next_action_BD)
         trust_B = self.box.trust(next_action_BD, batch.next_centre_BD) * batch.goes_on_B
         reward_CB = batch.reward_BQ.T.repeat_interleave(self.config.critics, dim=0)
-        return reward_CB + self.config.discount * trust_B * next_value_CB
+        target_CB: Tensor = reward_CB + self.config.discount * trust_B * next_value_CB
+        return target_CB
 
     def actor_loss(self, state_BS: Tensor, centre_BD: Tensor) -> Tensor:
         """Equation 4 with equal weights of the groups: minus the value, plus the penalty and the uncertainty."""
@@ -102,7 +103,8 @@ class FusionLearner(ActorPolicy):
         """[Q, M, N]: the value of an action by each critic, in the unit of the rewards."""
         state, action = (torch.as_tensor(array, dtype=torch.float32) for array in (state_NS, action_ND))
         value_QMN = self.critics(state, action).unflatten(0, (self.groups, self.config.critics))
-        return value_QMN.double().numpy() * self.reward_scale
+        values_QMN: Floats = value_QMN.double().numpy() * self.reward_scale
+        return values_QMN
 
 
 class LogTensors:

@@ -31,7 +31,7 @@ class Actor(nn.Module):
 
 
 class Critics(nn.Module):
-    """C critics with weights of their own; each maps a state and an action to a value."""
+    """C critics with separate weights; each maps a state and an action to a value."""
 
     def __init__(self, critics: int, state: int, actions: int, hidden: int):
         super().__init__()
@@ -45,7 +45,7 @@ class Critics(nn.Module):
 
     @torch.no_grad()
     def start_at(self, value_C: Tensor) -> None:
-        """Let the values vary around these from the first step on: what an action adds is small beside the mean."""
+        """Let the values vary around these from the first step on; an action changes them little."""
         self.biases[-1].copy_(value_C[:, None, None])
 
     def forward(self, state_BS: Tensor, action_BD: Tensor) -> Tensor:

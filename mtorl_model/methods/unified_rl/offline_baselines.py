@@ -69,10 +69,12 @@ class OfflineBaseline(ActorPolicy):
 
     def _target(self, batch: Batch, next_value_B: Tensor) -> Tensor:
         reward_B = batch.reward_BQ.sum(dim=1)
-        return reward_B + self.config.discount * batch.goes_on_B * next_value_B
+        target_B: Tensor = reward_B + self.config.discount * batch.goes_on_B * next_value_B
+        return target_B
 
     def _squared_error(self, batch: Batch, target_B: Tensor) -> Tensor:
-        return (self.critics(batch.state_BS, batch.action_BD) - target_B).square().mean()
+        loss: Tensor = (self.critics(batch.state_BS, batch.action_BD) - target_B).square().mean()
+        return loss
 
 
 class DDPG(OfflineBaseline):
@@ -87,7 +89,8 @@ class DDPG(OfflineBaseline):
         return self._squared_error(batch, self._target(batch, next_value_B))
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        return -self.critics(batch.state_BS, self.actor(batch.state_BS))[0].mean()
+        value_B: Tensor = self.critics(batch.state_BS, self.actor(batch.state_BS))[0]
+        return -value_B.mean()
 
 
 class TD3BC(DDPG):
@@ -108,7 +111,8 @@ class TD3BC(DDPG):
         action_BD = self.actor(batch.state_BS)
         value_B = self.critics(batch.state_BS, action_BD)[0]
         weight = self.behaviour_weight / value_B.abs().mean().detach().clamp_min(1e-6)
-        return -weight * value_B.mean() + (action_BD - batch.action_BD).square().mean()
+        loss: Tensor = -weight * value_B.mean() + (action_BD - batch.action_BD).square().mean()
+        return loss
 
 
 class CQL(TD3BC):
@@ -123,10 +127,12 @@ class CQL(TD3BC):
         proposed_PCB = torch.stack([self.critics(batch.state_BS, action_BD) for action_BD in proposals])
         logged_CB = self.critics(batch.state_BS, batch.action_BD)
         conservative = (proposed_PCB.logsumexp(dim=0) - logged_CB).mean()
-        return super().critic_loss(batch, generator) + self.conservative_weight * conservative
+        loss: Tensor = super().critic_loss(batch, generator) + self.conservative_weight * conservative
+        return loss
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        return -self.critics(batch.state_BS, self.actor(batch.state_BS)).amin(dim=0).mean()
+        loss: Tensor = -self.critics(batch.state_BS, self.actor(batch.state_BS)).amin(dim=0).mean()
+        return loss
 
 
 class IQL(OfflineBaseline):
@@ -142,7 +148,8 @@ class IQL(OfflineBaseline):
         difference_B = logged_B - self.value(batch.state_BS, no_action_B0)[0]
         weight_B = torch.where(difference_B > 0, self.expectile, 1.0 - self.expectile)
         value_loss = (weight_B * difference_B.square()).mean()
-        return value_loss + self._squared_error(batch, self._target(batch, next_value_B))
+        loss: Tensor = value_loss + self._squared_error(batch, self._target(batch, next_value_B))
+        return loss
 
     def actor_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():
@@ -150,7 +157,8 @@ class IQL(OfflineBaseline):
             advantage_B = logged_B - self.value(batch.state_BS, batch.action_BD[:, :0])[0]
             weight_B = (self.temperature * advantage_B).exp().clamp_max(self._largest_weight)
         error_B = (self.actor(batch.state_BS) - batch.action_BD).square().sum(dim=1)
-        return (weight_B * error_B).mean()
+        loss: Tensor = (weight_B * error_B).mean()
+        return loss
 
 
 OFFLINE_BASELINES = {"ddpg": DDPG, "td3_bc": TD3BC, "cql": CQL, "iql": IQL}

@@ -15,7 +15,9 @@ Policy = Callable[[Floats], Floats]  # states [N, S] to actions [N, D]
 Explore = Callable[[int, Policy], Transitions]  # a round and its behaviour policy to the sessions explored around it
 
 
-def train_progressively(config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int):
+def train_progressively(
+    config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
+) -> FusionLearner:
     """The learner after some rounds. The first behaviour policy is the action 0, equal weights.
 
     Each round learns from the sessions of that round alone, as in the paper: only these were explored in today's box.

@@ -47,16 +47,3 @@ class Transitions:
             if self.next_N[row] >= 0:
                 return_NQ[row] += discount * return_NQ[self.next_N[row]]
         return return_NQ
-
-
-def concatenate(parts: list[Transitions]) -> Transitions:
-    """All transitions one behind another."""
-    starts = np.cumsum([0, *(len(part) for part in parts[:-1])])
-    next_N = np.concatenate([
-        np.where(part.next_N < 0, -1, part.next_N + start) for part, start in zip(parts, starts, strict=True)
-    ])  # fmt: skip
-    arrays = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("state_NS", "action_ND", "reward_NQ", "centre_ND")
-    )
-    return Transitions(*arrays, next_N)

@@ -30,9 +30,9 @@ def test_outside_the_box_the_penalty_is_exponential_and_continuous():
 
 
 def test_penalties_of_dimensions_add_up():
-    one = BOX.penalty(torch.tensor([[0.3, 0.0]]), torch.zeros(1, 2))
-    two = BOX.penalty(torch.tensor([[0.3, -0.4]]), torch.zeros(1, 2))
-    assert two.item() == pytest.approx(one.item() + BOX.penalty(torch.tensor([[0.4]]), torch.zeros(1, 1)).item())
+    single = BOX.penalty(torch.tensor([[0.3, 0.0]]), torch.zeros(1, 2))
+    double = BOX.penalty(torch.tensor([[0.3, -0.4]]), torch.zeros(1, 2))
+    assert double.item() == pytest.approx(single.item() + BOX.penalty(torch.tensor([[0.4]]), torch.zeros(1, 1)).item())
 
 
 @pytest.mark.parametrize(("best", "eta", "expected"), [(0.9, 0.05, 0.229), (0.9, 1.2, 0.150), (0.1, 1.2, 0.1)])

@@ -9,14 +9,14 @@ from mtorl_model.methods.unified_rl.config import FusionConfig
 from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.offline_baselines import OFFLINE_BASELINES
 from mtorl_model.methods.unified_rl.progressive import train_progressively
-from mtorl_model.methods.unified_rl.transitions import Transitions, concatenate
+from mtorl_model.methods.unified_rl.transitions import Transitions
 
 CONFIG = FusionConfig(critics=3, hidden=16, steps=500, batch=128, learning_rate=1e-2, target_share=0.3)
 BANDIT = replace(CONFIG, discount=0.0)
 
 
 def bandit_log(best_of, centre=0.0, rows=2_000, seed=0, half_width=0.15, noise=0.0) -> Transitions:
-    """One step a session: the reward is 2 - (a - best)^2 for actions explored around the centre."""
+    """Sessions of one step: the reward is 2 - (a - best)^2 for actions explored around the centre."""
     rng = np.random.default_rng(seed)
     state_NS = rng.uniform(-1, 1, (rows, 1))
     centre_ND = np.full((rows, 1), centre) if np.isscalar(centre) else centre(state_NS)
@@ -32,18 +32,21 @@ def learner(config, groups=1) -> FusionLearner:
 STATES = np.linspace(-0.9, 0.9, 7)[:, None]
 
 
+@pytest.mark.slow
 def test_a_best_action_inside_the_box_is_learned():
     trained = learner(BANDIT)
     trained.fit(bandit_log(lambda state_NS: 0.1 * state_NS))
     assert trained.act(STATES) == pytest.approx(0.1 * STATES, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_best_action_outside_the_box_is_approached_up_to_its_bound():
     trained = learner(BANDIT)
     trained.fit(bandit_log(lambda state_NS: 0.6 + 0.0 * state_NS))
     assert trained.act(STATES) == pytest.approx(np.full((7, 1), 0.15), abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_second_round_moves_on_from_the_policy_of_the_first():
     def explore(number, policy):
         return bandit_log(lambda state_NS: 0.5 + 0.0 * state_NS, centre=policy, seed=number)
@@ -52,6 +55,7 @@ def test_the_second_round_moves_on_from_the_policy_of_the_first():
     assert trained.act(STATES) == pytest.approx(np.full((7, 1), 0.30), abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_box_that_contains_the_best_action_is_the_last():
     trained = learner(replace(BANDIT, steps=1_500))
     trained.actor.layers[-1].bias.data.fill_(np.arctanh(0.45))
@@ -68,6 +72,7 @@ def two_states(rows: int, reward: float) -> Transitions:
     return Transitions(state_NS, zeros_ND, np.full((rows, 1), reward), zeros_ND, next_N)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("excess", [0.0, 0.06])
 def test_values_of_a_fixed_actor_are_those_of_the_geometric_series(excess):
     """Inside the box Q = r / (1 - gamma); outside by e, Q = r / (1 - gamma phi(e)) (equation 6)."""
@@ -85,11 +90,12 @@ def test_values_of_a_fixed_actor_are_those_of_the_geometric_series(excess):
 
 def test_the_actor_is_unchanged_while_values_alone_are_learned():
     trained = learner(replace(CONFIG, steps=20))
-    before = trained.act(STATES)
+    untrained_ND = trained.act(STATES)
     trained.fit(two_states(50, 1.0), learn_actor=False)
-    assert (trained.act(STATES) == before).all()
+    assert (trained.act(STATES) == untrained_ND).all()
 
 
+@pytest.mark.slow
 def test_critics_of_an_ensemble_differ_where_the_log_has_no_actions():
     trained = learner(BANDIT)
     trained.fit(bandit_log(lambda state_NS: 0.1 * state_NS))
@@ -97,6 +103,7 @@ def test_critics_of_an_ensemble_differ_where_the_log_has_no_actions():
     assert unlogged > 3 * logged > 0
 
 
+@pytest.mark.slow
 def test_the_uncertainty_term_chooses_actions_on_which_critics_agree():
     def uncertainty(weight: float) -> float:
         trained = learner(replace(BANDIT, uncertainty=weight, box_penalty=0.0))
@@ -106,6 +113,7 @@ def test_the_uncertainty_term_chooses_actions_on_which_critics_agree():
     assert uncertainty(3.0) < 0.8 * uncertainty(0.0)
 
 
+@pytest.mark.slow
 def test_one_critic_has_no_uncertainty():
     trained = learner(replace(BANDIT, critics=1, uncertainty=100.0))
     trained.fit(bandit_log(lambda state_NS: 0.1 * state_NS))
@@ -123,6 +131,7 @@ def test_the_same_log_and_seed_give_the_same_policy():
     assert (policies[0] != policies[2]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OFFLINE_BASELINES)
 def test_each_offline_baseline_learns_the_best_of_the_logged_actions(name):
     """Actions of the whole range are in the log. The action 0 loses .16."""
@@ -145,6 +154,3 @@ def test_returns_are_discounted_to_the_end_of_the_session():
     arrays = np.zeros((3, 1))
     log = Transitions(arrays, arrays, np.array([[1.0], [2.0], [4.0]]), arrays, np.array([1, -1, -1]))
     assert log.returns(0.5)[:, 0].tolist() == [2.0, 2.0, 4.0]
-    joined = concatenate([log, log])
-    assert joined.next_N.tolist() == [1, -1, -1, 4, -1, -1]
-    assert joined.returns(0.5)[:, 0].tolist() == [2.0, 2.0, 4.0] * 2
