@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from features.logistic import sigmoid
 from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.fusion import log_scores
 from mtorl_model.methods.unified_rl.transitions import Transitions
@@ -142,17 +143,17 @@ class Users:
         shape = (self.count, self.size.candidates)
         logit_UJI = self._candidates(rng, shape)
         noise_UJI = _NOISE_I * rng.normal(0.0, 1.0, logit_UJI.shape)
-        predictions_UJI = _sigmoid(_SLOPE_I * (logit_UJI + noise_UJI))
+        predictions_UJI = sigmoid(_SLOPE_I * (logit_UJI + noise_UJI))
         chance_UJI = rng.random(logit_UJI.shape)
         score_UJ = log_scores(predictions_UJI, action_UD)
         top_UL = np.argpartition(-score_UJ, self.size.list_length - 1, axis=1)[:, : self.size.list_length]
-        probability_UJI = _sigmoid(logit_UJI)
+        probability_UJI = sigmoid(logit_UJI)
         list_ULI, chance_ULI = (
             np.take_along_axis(array, top_UL[..., None], axis=1) for array in (probability_UJI, chance_UJI)
         )
         relative_UI = list_ULI.mean(axis=1) / probability_UJI.mean(axis=1) - 1.0
         logit_U = _GO_ON + _CARE * (self._care_UI * np.clip(relative_UI, -1.0, 2.0)).sum(axis=1) - _FATIGUE * step
-        return Reaction((chance_ULI < list_ULI).sum(axis=1).astype(float), list_ULI.sum(axis=1), _sigmoid(logit_U))
+        return Reaction((chance_ULI < list_ULI).sum(axis=1).astype(float), list_ULI.sum(axis=1), sigmoid(logit_U))
 
     def _candidates(self, rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
         item_UJP = rng.normal(0.0, 1.0, (*shape, _TASTES))
@@ -197,8 +198,3 @@ def _as_transitions(rows: list[tuple[Floats, ...]]) -> Transitions:
     next_UT[:, -1] = -1
     arrays = [array.swapaxes(0, 1)[is_here_UT] for array in (state_TUS, action_TUD, reward_TUQ, centre_TUD)]
     return Transitions(*arrays, next_UT[is_here_UT])
-
-
-def _sigmoid(x: Floats) -> Floats:
-    sigmoid: Floats = 1.0 / (1.0 + np.exp(-x))
-    return sigmoid

@@ -1,6 +1,6 @@
 """Critics: what the losses of this exposure and of the rest of its session will add up to.
 
-Equations (2) to (5) of the paper, corrected; the comments name the departures.
+Equations (2) to (4) of the paper, corrected; the comments name the departures.
 
 Shapes: N exposures of whole sessions, K categorical inputs, F numeric inputs, T tasks, D hidden size.
 """
@@ -73,10 +73,3 @@ def critic_loss(critics: Critics, batch: SessionBatch, a_NT: Tensor, target_NT: 
     q_NT = critics(batch.categorical_NK, batch.numeric_NF, a_NT)
     loss: Tensor = (q_NT - target_NT).square().mean()
     return loss
-
-
-@torch.no_grad()
-def move_targets(target: Critics, critics: Critics, share: float) -> None:
-    """Equation (5): the targets move by that share of the way to the critics."""
-    for slow, fast in zip(target.parameters(), critics.parameters(), strict=True):
-        slow.lerp_(fast, share)

@@ -19,13 +19,13 @@ from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.device import choose_device
 from mtorl_model.data.session_batch import SessionBatch, session_batches
 from mtorl_model.methods.common.multitask import MultiTaskNetwork
+from mtorl_model.methods.common.soft_update import move_towards
 from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig
 from mtorl_model.methods.rmtl.critics import (
     SMALLEST,
     Critics,
     actions,
     critic_loss,
-    move_targets,
     rewards,
     targets,
 )
@@ -184,7 +184,7 @@ def _critic_step(
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    move_targets(target, critics, config.soft_update)
+    move_towards(target, critics, config.soft_update)  # equation (5)
     return loss.detach()
 
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mtorl_model.methods.common.soft_update import move_towards
 from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.config import FusionConfig
-from mtorl_model.methods.unified_rl.networks import Actor, Critics, move_towards
+from mtorl_model.methods.unified_rl.networks import Actor, Critics
 from mtorl_model.methods.unified_rl.policy import ActorPolicy
 from mtorl_model.methods.unified_rl.transitions import Transitions
 

@@ -55,10 +55,3 @@ class Critics(nn.Module):
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x_CBH = torch.baddbmm(bias, torch.relu(x_CBH) if layer else x_CBH, weight)
         return x_CBH.squeeze(-1)
-
-
-@torch.no_grad()
-def move_towards(target: nn.Module, source: nn.Module, share: float) -> None:
-    """The soft update: the target's weights move towards the source's by this share of the difference."""
-    for target_weight, weight in zip(target.parameters(), source.parameters(), strict=True):
-        target_weight.lerp_(weight, share)

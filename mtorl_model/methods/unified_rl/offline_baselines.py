@@ -12,9 +12,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from mtorl_model.methods.common.soft_update import move_towards
 from mtorl_model.methods.unified_rl.config import FusionConfig
 from mtorl_model.methods.unified_rl.learner import Batch, batches
-from mtorl_model.methods.unified_rl.networks import Actor, Critics, move_towards
+from mtorl_model.methods.unified_rl.networks import Actor, Critics
 from mtorl_model.methods.unified_rl.policy import ActorPolicy
 from mtorl_model.methods.unified_rl.transitions import Transitions
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.session_batch import SessionBatch, session_batch
 from mtorl_model.methods.common.multitask import CandidateSizes, MultiTaskNetwork, NetworkConfig
+from mtorl_model.methods.common.soft_update import move_towards
 from mtorl_model.methods.rmtl.config import CriticConfig
 from mtorl_model.methods.rmtl.critics import (
     SMALLEST,
     Critics,
     actions,
     critic_loss,
-    move_targets,
     rewards,
     targets,
 )
@@ -141,7 +141,7 @@ def test_f_one_update_moves_the_targets_by_a_fifth_of_the_way() -> None:
     actor = Fixed([0.3, 0.5, 0.8], tasks=2)
     target, critics = critics_of(actor), critics_of(actor)
     expected = [0.8 * slow + 0.2 * fast for slow, fast in zip(target.parameters(), critics.parameters(), strict=True)]
-    move_targets(target, critics, CriticConfig().soft_update)
+    move_towards(target, critics, CriticConfig().soft_update)
     for weight, expected_weight in zip(target.parameters(), expected, strict=True):
         torch.testing.assert_close(weight.data, expected_weight.data)
 
