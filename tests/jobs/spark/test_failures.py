@@ -18,19 +18,19 @@ class JavaError:
     def __init__(self, kind, message="", cause=None, parameters=None):
         self.kind, self.message, self.cause, self.parameters = kind, message, cause, parameters
 
-    def getClass(self):  # noqa: N802 - Java's name
+    def getClass(self):
         return self
 
-    def getName(self):  # noqa: N802
+    def getName(self):
         return self.kind
 
-    def getMessage(self):  # noqa: N802
+    def getMessage(self):
         return self.message
 
-    def getCause(self):  # noqa: N802
+    def getCause(self):
         return self.cause
 
-    def getMessageParameters(self):  # noqa: N802
+    def getMessageParameters(self):
         return self.parameters
 
 
