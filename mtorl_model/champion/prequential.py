@@ -19,7 +19,7 @@ from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import TRAIN
 from schemas.tables import PREQUENTIAL, SEQUENCES
-from schemas.tables.prequential import CHANNEL, prequential
+from schemas.tables.prequential import CHANNEL, labels_of_new_channels, prequential
 
 RECENT_DAYS = 7  # the summary's calibration is pooled over this many days
 
@@ -115,4 +115,5 @@ def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
             line += f"; predicted {row['predicted_rate']:.4f}, observed {row['rate']:.4f}"
             line += f"; {predicted / observed:.3f} over {len(head_rows)} days" if observed else ""
         lines.append(line)
-    return lines
+    new_channels = labels_of_new_channels({row["head"]: row["labels"] for row in rows if row["day"] == day})
+    return lines + ([f"{new_channels:,} labels have a channel that the model does not know"] if new_channels else [])
