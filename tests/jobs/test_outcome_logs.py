@@ -144,6 +144,6 @@ def test_impressions_and_clicks_in_two_files(spark, lake, tmp_path, monkeypatch,
     assert exported.read_text() == header + "b2\tsoon\ne7\t20240502001500000\n"
     (raw / exported.name).write_text(header + "b2\t20240501030000000\n")
     jobs.ok("build_exposures", "--raw", str(raw))
-    assert pd.read_parquet(lake["exposures", "clicks", DAYS[0]].path).click.sum() == 3
+    assert lake["exposures", "clicks", DAYS[0]].read().to_pandas().click.sum() == 3
     total = accounts(lake, CLICKS)
     assert (total.delivered, total.exposures, total.duplicates, total.outcomes, total.quarantined) == (18, 11, 0, 4, 3)
