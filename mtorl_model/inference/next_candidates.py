@@ -68,13 +68,14 @@ def next_rows(journeys: pa.Table, candidates: pa.Table, history: pa.Table, datas
     users, drawn = len(journeys), len(candidates)
     user_N, candidate_N = np.repeat(np.arange(users), drawn), np.tile(np.arange(drawn), users)
     rows = users * drawn
+    objective_columns = (name for objective in dataset.objectives for name in objective.columns)
     next_step = journeys.column("next_step").combine_chunks().take(pa.array(user_N))
     number_N, zeros_N = pa.array(np.arange(rows)), pa.array(np.zeros(rows, np.int64))
     exposures: dict[str, Any] = {
         "user_id": journeys.column("user_id").take(pa.array(user_N)),
         "exposure_id": number_N,
         "exposed_at_ms": pa.array(np.full(rows, as_of_ms)),
-        **dict.fromkeys(dataset.gain_names, zeros_N),
+        **dict.fromkeys((*dataset.gain_names, *objective_columns), zeros_N),
     }
     for name in candidates.column_names:
         exposures.setdefault(name, candidates.column(name).take(pa.array(candidate_N)))

@@ -9,7 +9,7 @@ The month-long video statistics look into the future and are never read.
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from schemas.candidates import ImpliedLabel, SessionEnd, Sessions
+from schemas.candidates import ImpliedLabel, Objective, SessionEnd, Sessions
 from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
@@ -265,6 +265,14 @@ SESSIONS = Sessions(
     gap_s=1800.0,
 )
 
+# Of the published exposures, one in a thousand or fewer has a follow, a comment or a forward.
+OBJECTIVES = (
+    Objective("long_view", ("long_view",)),
+    Objective("click", ("click",)),
+    Objective("like", ("like",)),
+    Objective("social", ("follow", "comment", "forward")),
+)
+
 
 def _kuairand(name: str, title: str, channel: SparkSql, columns: tuple[Derived, ...], **fields: object) -> Dataset:
     return Dataset(
@@ -288,6 +296,7 @@ def _kuairand(name: str, title: str, channel: SparkSql, columns: tuple[Derived, 
         # 0.1 % of the published rows are watched to the end without a click.
         implied_label=ImpliedLabel("click", "long_view"),
         items=("video_id", "author_id", "tag"),
+        objectives=OBJECTIVES,
         **fields,  # type: ignore[arg-type]
     )
 
