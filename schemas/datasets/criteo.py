@@ -116,7 +116,7 @@ DATASETS = (
         # Every conversion of the published log is a click, so the implied label is the conversion.
         implied_label=ImpliedLabel("click", "conversion"),
         items=ITEMS,
-        objectives=(Objective("click", ("click",)), Objective("conversion", ("conversion",))),
+        objectives=(Objective("click", ("click",), 1.0), Objective("conversion", ("conversion",), 10.0)),
         gains=(Gain("click", 1.0), Gain("conversion", 10.0)),
         columns=(
             Derived(Column("click", "int", "1 if clicked", Known.AFTER), "cast(log.click AS int)"),

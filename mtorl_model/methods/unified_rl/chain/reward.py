@@ -17,7 +17,7 @@ GROUPS = 2  # what counts as a consumption, which is the first objective; and th
 
 
 def reward_weights(dataset: Dataset, train: CandidateStore) -> Floats:
-    """[I]: the weights of the objectives, the contract's or fitted ones, the largest of which is 1.
+    """[I]: the weights of the objectives, the contract's, or fitted ones.
 
     The paper says only that weights follow from the correlation with the time spent. Here they are the coefficients of
     a non-negative regression of the exposures that are left of the session on this exposure's objectives.
