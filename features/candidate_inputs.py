@@ -54,7 +54,7 @@ def number_names(dataset: Dataset) -> tuple[str, ...]:
     return tuple(_number_sources(dataset)) + tuple(_history_names(dataset))
 
 
-def of_candidate(dataset: Dataset) -> frozenset[str]:
+def candidate_names(dataset: Dataset) -> frozenset[str]:
     """The inputs that depend on the candidate; all others are the same for every candidate of a request."""
     candidate = {c.name for c in dataset.features(Known.WITH)}
     channel = {"channel", "channel_exposures", *(f"channel_rate_{g}" for g in dataset.gain_names)}
@@ -133,7 +133,7 @@ def objective_column(objective: str) -> str:
 
 
 def _objectives(exposures: pa.Table, dataset: Dataset) -> Columns:
-    """1 where the exposure has the objective, else 0; a missing outcome is none."""
+    """1 where the exposure has the objective, else 0, also for a missing outcome."""
     return {
         objective_column(objective.name): np.max(
             [np.nan_to_num(to_floats(exposures.column(name))) > 0 for name in objective.columns], axis=0

@@ -66,7 +66,7 @@ class ImpliedLabel:
 class Objective:
     """An outcome that a ranking pursues: 1 where any of these columns is above 0, else 0.
 
-    Outcomes that are too rare to be predicted one by one are an objective together.
+    Several outcomes, each too rare for a separate prediction, can share an objective.
 
     weight: of the objective in the reward of a list; None: fitted on training users. It must not be negative.
     """

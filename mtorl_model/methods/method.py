@@ -85,7 +85,7 @@ class Prediction(NamedTuple):
 
     @property
     def fused(self) -> "FusedScores":
-        """The fused scores, of a method that predicts them. Raises TypeError if there are none."""
+        """The fused scores, of a method that predicts them. Raises TypeError without them."""
         if self.fusion_XF is None:
             raise TypeError("the prediction lacks the fused scores")
         objectives = (self.fusion_XF.shape[-1] - 1) // 3

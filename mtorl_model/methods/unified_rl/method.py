@@ -1,7 +1,7 @@
 """UnifiedRL as a method: from logged exposures to the weights that fuse a candidate's predictions.
 
 Gradient boosting predicts every objective of a candidate. The first behaviour policy is the best static weights, as the
-paper starts from the weights that serve. Rounds of progressive training move from there, on replays of what was shown
+paper starts from the weights that serve. Rounds of progressive training move from there, on replays of shown exposures
 (chain/replay.py); validation users choose the round, round 0 included.
 
 Shapes: N exposures, R requests, I objectives, S state, D action.

@@ -2,10 +2,10 @@
 
 python -m mtorl_model.studies.fusion.study --dataset D --lake LAKE [--seeds 1] [--preset small]
 
-Beside it: equal weights, the best static weights (fitted on training users, by an evolution strategy, for the figure
-itself), and each objective alone; all of them fuse the same predictions. Trained on training users, measured on
-validation users; no test user is read. A trained seed is kept in `LAKE/studies/dataset=D/fusion/`, and a study that
-was stopped trains only the seeds that are missing.
+It is compared with equal weights, the best static weights (fitted on training users, by an evolution strategy, for the
+figure itself), and each objective alone; all of them fuse the same predictions. Trained on training users, measured on
+validation users; no test user is read. A trained seed is kept in `LAKE/studies/dataset=D/fusion/`, so a study that was
+stopped trains only the seeds that are missing.
 
 Writes `LAKE/studies/dataset=D/fusion.json`.
 """
@@ -61,10 +61,10 @@ def scores(model: UnifiedRL, test: CandidateStore) -> dict[str, Floats]:
 
 def figures_of(score_N: Floats, test: CandidateStore, weight_I: Floats) -> dict[str, GroupedAUC]:
     """MTF-GAUC, and for each objective the mean AUC within a user, by exposures."""
-    ones_N = np.ones(len(test))
+    unit_weight_N = np.ones(len(test))
     figures = {"mtf_gauc": mtf_gauc(test, score_N, weight_I)}
     for name, label_N in zip(test.objective_names, test.objectives_NI.T, strict=True):
-        figures[f"{name} GAUC"] = grouped_auc(test.user_N, label_N > 0, score_N, ones_N)
+        figures[f"{name} GAUC"] = grouped_auc(test.user_N, label_N > 0, score_N, unit_weight_N)
     return figures
 
 
@@ -98,9 +98,9 @@ def trained(folder: Path, identity: str, parts: Parts, model: UnifiedRL) -> Unif
     """The model, trained, or read from the folder if it was trained there with that identity."""
     marker = folder / "identity"
     if marker.is_file() and marker.read_text() == identity:
-        kept = load_model(folder / "model")
-        assert isinstance(kept, UnifiedRL)
-        return kept
+        trained_model = load_model(folder / "model")
+        assert isinstance(trained_model, UnifiedRL)
+        return trained_model
     run = Run()
     model.fit(parts.train, parts.valid, run)
     print("\n".join(run.lines), flush=True)

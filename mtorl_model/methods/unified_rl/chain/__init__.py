@@ -1,1 +1,1 @@
-"""From logged exposures to what the learner of UnifiedRL reads: predictions, requests, rewards, states."""
+"""The inputs of the learner of UnifiedRL, from logged exposures: predictions, requests, states, rewards."""

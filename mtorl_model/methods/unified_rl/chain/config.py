@@ -1,6 +1,6 @@
 """Settings of UnifiedRL as a method on logged exposures, and its presets."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mtorl_model.methods.common.label_trees import TreesConfig
 from mtorl_model.methods.method import MethodConfig
@@ -32,4 +32,8 @@ class UnifiedRLConfig(MethodConfig):
     trees: TreesConfig = field(default_factory=TreesConfig)
 
 
-PRESETS = {name: UnifiedRLConfig(config) for name, config in learner.PRESETS.items()}
+PRESETS = {
+    "paper": UnifiedRLConfig(learner.PRESETS["paper"]),
+    # Replays have little noise, so a round needs fewer steps than one in the simulator.
+    "small": UnifiedRLConfig(replace(learner.PRESETS["small"], steps=1_000)),
+}

@@ -18,7 +18,7 @@ def fused_scores(predictions_NI: Floats, action_ND: Floats, usual_I: Floats) -> 
 
     usual_I: the usual prediction of each objective. The paper compares normalised scores; how is not published. Here
     the usual candidate has the score 0 whatever the action, and the score is divided by the sum of the powers. The
-    order within a request stays as it is.
+    order within a request does not change.
     """
     usual_score_N = (powers_of(action_ND) * np.log(usual_I + biases_of(action_ND))).sum(axis=1)
     score_N = log_scores(predictions_NI[:, None, :], action_ND)[:, 0] - usual_score_N

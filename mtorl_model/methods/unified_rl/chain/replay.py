@@ -1,11 +1,11 @@
-"""What a ranking would have been worth on a list that was shown, and transitions made of it.
+"""The reward that a ranking would have had on lists that were shown, and transitions made of it.
 
-Nobody logged a fusion in these logs, and no list of candidates. A replay ranks what was shown: the reward of an action
-at a request is that of the top of its list (equation 2), on average over all lengths of the top. It says nothing about
-candidates that were not shown, nor how a session would have gone on, so a replayed request is its own last step.
+These logs have neither fusion weights nor lists of candidates. A replay ranks the exposures that were shown: the reward
+of an action at a request is that of the top of its list (equation 2), on average over all lengths of the top. It
+measures neither candidates that were not shown nor the rest of the session, so a replayed request is a last step.
 
-The reward is counted from that of the behaviour policy's own ranking of the same list. This leaves the best action as
-it is, and takes away the differences between lists, which are a hundred times as large as those between actions.
+The reward is counted from that of the behaviour policy's ranking of the same list. The best action does not change, but
+the differences between lists disappear, which are a hundred times as large as those between actions.
 
 Shapes: R requests, L places of a list, I objectives, Q groups of rewards, D action, K actions for a request.
 """
@@ -30,7 +30,7 @@ _LISTS_AT_ONCE = 20_000
 class ShownLists:
     """Requests whose list can be ranked: at least two exposures with unequal rewards.
 
-    rows_R: their numbers among all requests. predictions_RLI and reward_RLQ are 0 where the list is shorter.
+    rows_R: their numbers among all requests. predictions_RLI and reward_RLQ are 0 in empty places.
     """
 
     rows_R: npt.NDArray[np.int64]
@@ -56,7 +56,7 @@ def shown_lists(requests: Requests, state_RS: Floats, predictions_NI: Floats, re
 
 
 def ranked_reward(lists: ShownLists, action_RD: Floats) -> Floats:
-    """[R, Q]: the reward of the top of the list per exposure shown, on average over tops of 0 exposures to all but one.
+    """[R, Q]: the reward of the top of the list per exposure shown, on average over tops of 0 to n - 1 exposures.
 
     An exposure counts with the share of the others that are ranked below it; ties count a half.
     """
@@ -70,16 +70,16 @@ def ranked_reward(lists: ShownLists, action_RD: Floats) -> Floats:
 def explored(lists: ShownLists, policy: Policy, box: Box, draws: int, seed: int) -> Transitions:
     """`draws` explored actions for each list, uniform in the box around the policy's action, with their rewards.
 
-    The groups' rewards are raised by the largest possible loss, so that none is below 0.
+    The groups' rewards are raised by the largest possible loss, so that they are at least 0.
     """
     centre_RD = policy(lists.state_RS)
     rng = np.random.default_rng(seed)
-    own_RQ = ranked_reward(lists, centre_RD)
+    reference_RQ = ranked_reward(lists, centre_RD)
     largest_loss_Q = lists.reward_RLQ.max(axis=(0, 1), initial=0.0)
     parts = []
     for _ in range(draws):
         action_RD = box.explored(centre_RD, rng)
-        parts.append((action_RD, largest_loss_Q + ranked_reward(lists, action_RD) - own_RQ))
+        parts.append((action_RD, largest_loss_Q + ranked_reward(lists, action_RD) - reference_RQ))
     action_ND, reward_NQ = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     last_N = np.full(len(action_ND), -1, np.int64)
     return Transitions(
@@ -92,9 +92,9 @@ def _ranked_reward(
 ) -> Floats:
     score_RL = log_scores(predictions_RLI, action_RD)
     difference_RLL = score_RL[:, :, None] - score_RL[:, None, :]
-    below_RLL = (np.sign(difference_RLL) + 1.0) / 2.0 * is_shown_RL[:, None, :]
-    others_R = is_shown_RL.sum(axis=1) - 1.0
+    ranks_higher_RLL = (np.sign(difference_RLL) + 1.0) / 2.0 * is_shown_RL[:, None, :]
+    rivals_R = is_shown_RL.sum(axis=1) - 1.0
     # An exposure ties with itself, which counts a half.
-    share_RL = (below_RLL.sum(axis=2) - 0.5) / others_R[:, None]
-    reward_RQ: Floats = (reward_RLQ * (share_RL * is_shown_RL)[..., None]).sum(axis=1) / (others_R + 1.0)[:, None]
+    share_RL = (ranks_higher_RLL.sum(axis=2) - 0.5) / rivals_R[:, None]
+    reward_RQ: Floats = (reward_RLQ * (share_RL * is_shown_RL)[..., None]).sum(axis=1) / (rivals_R + 1.0)[:, None]
     return reward_RQ

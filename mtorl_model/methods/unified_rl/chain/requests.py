@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.candidate_inputs import of_candidate
+from features.candidate_inputs import candidate_names
 from mtorl_model.data.candidate_store import CandidateStore
 from schemas.dataset import Dataset
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Categories with more codes are no part of a state: each code would be a number of its own.
-MOST_CODES = 16
+# A state leaves out categories with more codes, because each code is a column.
+MOST_CODES = 4
 # Scaled numbers of a state are clipped at this many standard deviations, closer than those of a prediction's inputs.
 STATE_LIMIT = 3.0
 
@@ -44,13 +44,13 @@ def requests_of(store: CandidateStore, list_length: int) -> Requests:
     """The requests of the store, whose rows are sorted by user and time; at most list_length exposures each."""
     rows_N = np.arange(len(store))
     start_N = np.repeat(store.session_start_S, np.diff(store.session_start_S, append=len(store)))
-    begins_N = (rows_N - start_N) % list_length == 0
-    first_R = np.flatnonzero(begins_N)
+    is_first_N = (rows_N - start_N) % list_length == 0
+    first_R = np.flatnonzero(is_first_N)
     last_R = np.append(first_R[1:], len(store)) - 1
     user_start_N = np.searchsorted(store.user_N, store.user_N)
     list_RL = last_R[:, None] - np.arange(list_length)[::-1]
     list_RL = np.where(list_RL >= user_start_N[first_R][:, None], list_RL, -1)
-    return Requests(np.cumsum(begins_N) - 1, first_R, list_RL)
+    return Requests(np.cumsum(is_first_N) - 1, first_R, list_RL)
 
 
 def states(store: CandidateStore, rows: Ints, dataset: Dataset) -> Floats:
@@ -59,7 +59,7 @@ def states(store: CandidateStore, rows: Ints, dataset: Dataset) -> Floats:
     These are the inputs of a prediction that do not depend on the candidate: numbers, 0 if missing, and a 0 or 1 for
     each code of a category with few codes.
     """
-    left_out = of_candidate(dataset)
+    left_out = candidate_names(dataset)
     numbers = [f for f, name in enumerate(store.numeric_names) if name not in left_out]
     parts = [np.clip(store.numeric_NF[rows][:, numbers].astype(np.float64), -STATE_LIMIT, STATE_LIMIT)]
     for k, (name, codes) in enumerate(zip(store.categorical_names, store.cardinalities, strict=True)):

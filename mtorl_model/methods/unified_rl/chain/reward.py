@@ -19,8 +19,9 @@ GROUPS = 2  # what counts as a consumption, which is the first objective; and th
 def reward_weights(dataset: Dataset, train: CandidateStore) -> Floats:
     """[I]: the weights of the objectives, the contract's, or fitted ones.
 
-    The paper says only that weights follow from the correlation with the time spent. Here they are the coefficients of
-    a non-negative regression of the exposures that are left of the session on this exposure's objectives.
+    In the paper, weights follow from the correlation with the time spent; no more is published. Here they are the
+    coefficients of a non-negative regression of the exposures that are left of the session on this exposure's
+    objectives.
 
     Raises UserError if no objective has a weight above 0.
     """
@@ -36,7 +37,7 @@ def reward_weights(dataset: Dataset, train: CandidateStore) -> Floats:
 
 
 def fitted_weights(train: CandidateStore) -> Floats:
-    """[I]: non-negative coefficients of the objectives, the largest of which is 1; zeros if none is above 0."""
+    """[I]: non-negative coefficients of the objectives, the largest of which is 1; zeros without a positive one."""
     left_N = remaining(train)
     # The intercept may have either sign.
     design_NK = np.column_stack([train.objectives_NI.astype(np.float64), np.ones(len(train)), -np.ones(len(train))])

@@ -23,21 +23,21 @@ class UserPairs:
         end_U = np.append(start_U[1:], len(user_N))
         chosen_U = np.random.default_rng(0).permutation(len(users))[:_MOST_USERS]
         no_row = np.zeros(0, np.int64)
-        with_label, without, pair_weight = [no_row], [no_row], [np.zeros(0)]
+        labelled, unlabelled, pair_weight = [no_row], [no_row], [np.zeros(0)]
         for start, end in zip(start_U[chosen_U], end_U[chosen_U], strict=True):
             rows = np.arange(start, min(end, start + _MOST_EXPOSURES))
             positive, negative = rows[label_N[rows]], rows[~label_N[rows]]
             if len(positive) and len(negative):
-                with_label.append(np.repeat(positive, len(negative)))
-                without.append(np.tile(negative, len(positive)))
+                labelled.append(np.repeat(positive, len(negative)))
+                unlabelled.append(np.tile(negative, len(positive)))
                 product = np.outer(weight_N[positive], weight_N[negative]).ravel()
                 pair_weight.append(product / product.sum() * weight_N[rows].sum())
-        self._with_label_P, self._without_P = np.concatenate(with_label), np.concatenate(without)
+        self._labelled_P, self._unlabelled_P = np.concatenate(labelled), np.concatenate(unlabelled)
         self._weight_P = np.concatenate(pair_weight)
 
     def ordered_share(self, score_N: Floats) -> float:
         """The weighted share of the pairs that the score orders rightly; ties count a half. .5 without pairs."""
         if not len(self._weight_P):
             return 0.5
-        rightly_P = (np.sign(score_N[self._with_label_P] - score_N[self._without_P]) + 1.0) / 2.0
+        rightly_P = (np.sign(score_N[self._labelled_P] - score_N[self._unlabelled_P]) + 1.0) / 2.0
         return float(np.average(rightly_P, weights=self._weight_P))

@@ -1,4 +1,4 @@
-"""The reward of a ranking of shown lists against a plain count, and the transitions made of it."""
+"""The reward of a ranking of rows lists against a plain count, and the transitions made of it."""
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ def made_lists(seed: int, requests: int = 40, places: int = 4):
     list_RL = np.where(rng.random(list_RL.shape) < 0.3, -1, list_RL)
     predictions_NI = rng.uniform(0.01, 0.9, (rows, OBJECTIVES))
     reward_NQ = rng.integers(0, 3, (rows, 2)).astype(float)
-    made = Requests(np.repeat(np.arange(requests), places), list_RL[:, 0], list_RL)
-    return made, predictions_NI, reward_NQ, rng
+    requests_made = Requests(np.repeat(np.arange(requests), places), list_RL[:, 0], list_RL)
+    return requests_made, predictions_NI, reward_NQ, rng
 
 
 def plain_reward(scores, rewards):
@@ -40,9 +40,9 @@ def test_the_reward_is_that_of_the_top_on_average_over_its_lengths(seed):
     action_RD = rng.uniform(-1, 1, (len(lists), ACTIONS))
     ranked_RQ = ranked_reward(lists, action_RD)
     for row, request in enumerate(lists.rows_R):
-        shown = requests.list_RL[request][requests.list_RL[request] >= 0]
-        scores = log_scores(predictions_NI[shown], action_RD[row])
-        expected = [plain_reward(scores, reward_NQ[shown, group]) for group in range(2)]
+        rows = requests.list_RL[request][requests.list_RL[request] >= 0]
+        scores = log_scores(predictions_NI[rows], action_RD[row])
+        expected = [plain_reward(scores, reward_NQ[rows, group]) for group in range(2)]
         np.testing.assert_allclose(ranked_RQ[row], expected)
 
 
@@ -65,8 +65,8 @@ def test_explored_actions_are_in_the_box_and_a_better_ranking_has_more_reward():
     assert (log.next_N == -1).all()
     slope_D = np.linalg.lstsq(np.column_stack([log.action_ND, np.ones(len(log))]), log.reward_NQ[:, 0], rcond=None)[0]
     assert slope_D[0] > 0 > slope_D[1]
-    again = explored(lists, equal_weights(ACTIONS), Box(0.15, 0.3), draws=3, seed=0)
-    np.testing.assert_array_equal(again.action_ND, log.action_ND)
+    repeated = explored(lists, equal_weights(ACTIONS), Box(0.15, 0.3), draws=3, seed=0)
+    np.testing.assert_array_equal(repeated.action_ND, log.action_ND)
 
 
 def test_a_list_without_a_change_of_order_has_the_reward_of_the_behaviour_policy():

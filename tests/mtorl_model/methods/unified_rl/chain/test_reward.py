@@ -1,4 +1,4 @@
-"""Weights of the reward: the contract's, or fitted to what is left of a session."""
+"""Weights of the reward: the contract's, or fitted to the exposures that are left of a session."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ KUAIRAND = get_dataset("kuairand")
 
 
 def sessions_that_go_on(effect_I, seed: int = 0):
-    """Sessions whose chance to go on after an exposure depends on its objectives."""
+    """Sessions whose chance to continue after an exposure depends on its objectives."""
     rng = np.random.default_rng(seed)
     session, session_N, objectives = 0, [], []
     for _ in range(20_000):
@@ -59,7 +59,7 @@ def test_the_first_objective_is_a_group_of_its_own():
     ("objective", "message"),
     [
         (Objective("a", ("hour",)), "objective a needs columns known after or at, not hour"),
-        (Objective("a", ("nowhere",)), "objective a needs columns known after or at, not nowhere"),
+        (Objective("a", ("shares",)), "objective a needs columns known after or at, not shares"),
     ],
 )
 def test_a_contract_names_outcomes(objective, message):

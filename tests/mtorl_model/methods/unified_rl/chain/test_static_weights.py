@@ -43,9 +43,9 @@ def test_static_weights_rely_on_the_objective_that_orders_the_label():
 def test_a_training_user_has_no_prediction_of_a_model_that_saw_the_user():
     """Objectives are a coin for each user, which only a model that saw the user can know."""
     rng = np.random.default_rng(0)
-    users, each = 300, 8
-    user_N = np.repeat(np.arange(users), each)
-    coin_N = np.repeat(rng.random(users) < 0.5, each)
+    users, exposures = 300, 8
+    user_N = np.repeat(np.arange(users), exposures)
+    coin_N = np.repeat(rng.random(users) < 0.5, exposures)
     store = store_of(
         user_N, np.zeros((len(user_N), 1), int), user_N[:, None].astype(float), np.zeros((len(user_N), 2)), (2,),
         coin_N[:, None],
@@ -54,6 +54,6 @@ def test_a_training_user_has_no_prediction_of_a_model_that_saw_the_user():
     trees, predicted_NI = ObjectiveTrees.fit(store, config)
     assert abs(np.corrcoef(predicted_NI[:, 0], coin_N)[0, 1]) < 0.2
     assert np.corrcoef(trees.predict(store)[:, 0], coin_N)[0, 1] > 0.6  # half of its models saw the user
-    halves = half_of(user_N).reshape(users, each)
+    halves = half_of(user_N).reshape(users, exposures)
     assert (halves == halves[:, :1]).all()
     assert 0.4 < halves.mean() < 0.6
