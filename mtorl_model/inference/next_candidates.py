@@ -42,7 +42,10 @@ def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Itera
         rows = next_rows(journeys, candidates, history, dataset, dataset.end_of_day_ms(day))
         store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
         gains_NT = model.predict(store).gains_XG
-        assert gains_NT is not None
+        if gains_NT is None:
+            raise UserError(
+                f"the method {model.name} predicts no tasks of a candidate, so a night has nothing to publish"
+            )
         by_row_NT = np.empty_like(gains_NT)
         by_row_NT[store.exposure_id_N] = gains_NT  # the store sorts its rows by user
         yield journeys.column("user_id").combine_chunks(), by_row_NT.reshape(len(journeys), len(candidates), -1).mean(1)

@@ -26,7 +26,9 @@ def sessions(users: int, seed: int) -> Any:
     user_N = np.repeat(np.arange(users), 8)
     x_NF = rng.normal(size=(len(user_N), 3))
     objectives_NI = np.column_stack([x_NF + rng.normal(size=x_NF.shape) > 0.5, rng.random(len(x_NF)) < 0.1])
-    store = store_of(user_N, rng.integers(0, 2, (len(user_N), 1)), x_NF, np.zeros((len(user_N), 2)), (2,), objectives_NI)
+    store = store_of(
+        user_N, rng.integers(0, 2, (len(user_N), 1)), x_NF, np.zeros((len(user_N), 2)), (2,), objectives_NI
+    )
     return replace(store, objective_names=("long_view", "click", "like", "social"))
 
 
@@ -48,9 +50,7 @@ def test_a_trained_seed_is_read_again_unless_its_identity_is_another(parts, untr
     model = trained(tmp_path, "one", parts, untrained)
     monkeypatch.setattr(UnifiedRL, "fit", lambda *_: pytest.fail("trained again"))
     same_model = trained(tmp_path, "one", parts, untrained)
-    np.testing.assert_array_equal(
-        same_model.predict(parts.test).fused.score_X, model.predict(parts.test).fused.score_X
-    )
+    np.testing.assert_array_equal(same_model.predict(parts.test).fused.score_X, model.predict(parts.test).fused.score_X)
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         trained(tmp_path, "two", parts, untrained)
 

@@ -7,7 +7,7 @@ from candidate_rows import store_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.candidate_inputs import category_names, number_names, candidate_names
+from features.candidate_inputs import candidate_names, category_names, number_names
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.methods.unified_rl.chain.requests import requests_of, states
 from schemas.dataset import get_dataset
