@@ -44,7 +44,7 @@ def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Itera
         gains_NT = model.predict(store).gains_XG
         if gains_NT is None:
             raise UserError(
-                f"the method {model.name} predicts no tasks of a candidate, so a night has nothing to publish"
+                f"the method {model.name} predicts no tasks: nothing to publish at night"
             )
         by_row_NT = np.empty_like(gains_NT)
         by_row_NT[store.exposure_id_N] = gains_NT  # the store sorts its rows by user
