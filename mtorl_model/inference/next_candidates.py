@@ -43,7 +43,7 @@ def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Itera
         store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
         gains_NT = model.predict(store).gains_XG
         if gains_NT is None:
-            raise UserError(f"the method {model.name} predicts no tasks: nothing to publish at night")
+            raise UserError(f"the method {model.name} predicts no tasks of a candidate")
         by_row_NT = np.empty_like(gains_NT)
         by_row_NT[store.exposure_id_N] = gains_NT  # the store sorts its rows by user
         yield journeys.column("user_id").combine_chunks(), by_row_NT.reshape(len(journeys), len(candidates), -1).mean(1)
