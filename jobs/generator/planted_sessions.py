@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class PlantedSessions(NamedTuple):
-    """Exposures in the order of their sessions, each session of its own user."""
+    """Exposures in the order of their sessions. Each session belongs to a different user."""
 
     session_N: Ints
     place_N: Ints  # in a long session, from 1; 0 in a short one

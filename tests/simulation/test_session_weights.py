@@ -21,8 +21,8 @@ def test_sessions_have_one_exposure_or_all_and_opposite_slopes():
         correlation = np.corrcoef(sessions.x_N[chosen_N], sessions.label_N[chosen_N])[0, 1]
         assert abs(correlation) > 0.5
         assert (correlation > 0) == is_positive
-    again = draw_planted_sessions(2000, seed=0)
-    assert all(np.array_equal(a, b) for a, b in zip(sessions, again, strict=True))
+    redrawn = draw_planted_sessions(2000, seed=0)
+    assert all(np.array_equal(a, b) for a, b in zip(sessions, redrawn, strict=True))
 
 
 def test_importance_falls_to_log_2_at_the_end_of_a_session():

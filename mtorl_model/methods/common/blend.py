@@ -39,7 +39,7 @@ class Blend:
         return cls(np.full((gains, models), 1 / models), np.zeros(gains), np.full(models, 1 / models))
 
     def predict(self, predictions: Sequence[Prediction]) -> Prediction:
-        """The blend of the models' predictions, which must have gains; X as theirs. Without policies it has none."""
+        """The blend of the models' predictions, which must have gains; X as theirs. The policy is None if theirs are."""
         gains_KXG, policies_KXA = _gains(predictions), _policies(predictions)
         odds_XG = self.constant_G + sum(w_G * log_odds(p) for w_G, p in zip(self.gain_GK.T, gains_KXG, strict=True))
         policy_XA = _pool(self.channel_K, [_log(policy_XA) for policy_XA in policies_KXA]) if policies_KXA else None
@@ -83,7 +83,7 @@ def fit_blend(
 
 
 def _gains(predictions: Sequence[Prediction]) -> list[Floats]:
-    """The gains of the predictions. Raises TypeError if one has none."""
+    """The gains of the predictions. Raises TypeError if one is missing."""
     gains = [prediction.gains_XG for prediction in predictions]
     if any(gains_XG is None for gains_XG in gains):
         raise TypeError("a blended prediction lacks the gains")
@@ -91,7 +91,7 @@ def _gains(predictions: Sequence[Prediction]) -> list[Floats]:
 
 
 def _policies(predictions: Sequence[Prediction]) -> list[Floats]:
-    """The policies of the predictions; an empty list if none has one. Raises TypeError if some have one."""
+    """The policies of the predictions, or an empty list without any. Raises TypeError if only some are missing."""
     policies = [prediction.policy_XA for prediction in predictions if prediction.policy_XA is not None]
     if policies and len(policies) < len(predictions):
         raise TypeError("some of the blended predictions lack the policy")

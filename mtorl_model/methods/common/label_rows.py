@@ -42,7 +42,7 @@ class LabelRows(NamedTuple):
 
 
 def candidate_labels(candidates: CandidateStore) -> LabelRows:
-    """Every row of the store. A candidate has a known channel, which is no label: action_N is 0."""
+    """Every row of the store. The channel of a candidate is known, so it is not a label: action_N is 0."""
     rows = len(candidates)
     return LabelRows(
         candidates.features(), np.zeros(rows, np.int64), candidates.labels_NT, np.ones_like(candidates.labels_NT),

@@ -26,7 +26,7 @@ class CriticConfig(JsonConfig):
     critic_tower: tuple[int, ...] = (128, 64)
     critic_dropout: float = 0.2
     action: int = 128  # numbers that stand for a prediction in the critics' input
-    # Of the losses in the retraining: one of weights.py; "none": no critics and no retraining; or IF_BETTER.
+    # How the retraining weights the losses: a name in weights.py, IF_BETTER, or "none": no critics, no retraining.
     weighting: str = "none"
     value_weight: float = 0.7  # lambda: a loss is weighted with 1 - lambda Q
 

@@ -129,7 +129,7 @@ def train_member(
 def choose_weighting(members: Sequence[Member], valid: CandidateStore) -> str:
     """After IF_BETTER: all members use RMTL's weights if they help on validation users; returns a line about it.
 
-    All weightings were stopped by the same users, so none has an advantage. Members without weights have no critics.
+    All weightings were stopped by the same users, so their losses are comparable. Unweighted members lose their critics.
     """
     predicted = {UNWEIGHTED: [predict(member.network, valid) for member in members]}
     for weighting in (RMTL, *WEIGHTS_TO_BEAT):

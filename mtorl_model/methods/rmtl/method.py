@@ -142,8 +142,8 @@ class RMTL(Method):
         sizes, seeds = candidate_sizes(self.encoding), self._seeds()
         has_critics = any(name.partition(".")[2].startswith("critics.") for name in state)
         self.members = tuple(untrained(self.config, sizes, seed, with_critics=has_critics) for seed in seeds)
-        others = {name: state_part(state, name) for name in ("trees", "blend")}
-        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in others}
+        tree_parts = {name: state_part(state, name) for name in ("trees", "blend")}
+        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in tree_parts}
         parts = {
             f"{number}_{part}": module
             for number, member in enumerate(self.members)
@@ -153,8 +153,8 @@ class RMTL(Method):
         for member in self.members:
             member.network.eval()
         if self.config.trees:
-            self.trees = LabelTrees.from_state(others["trees"], 1, sizes.tasks)
-            self.blend = Blend.from_state(others["blend"])
+            self.trees = LabelTrees.from_state(tree_parts["trees"], 1, sizes.tasks)
+            self.blend = Blend.from_state(tree_parts["blend"])
 
     def summary(self) -> str:
         weights = sum(weight.numel() for weight in self.members[0].network.parameters())

@@ -20,14 +20,14 @@ _QUANTILE = 1.96  # of a 95 % interval
 
 
 class Interval(NamedTuple):
-    """A 95 % interval of a difference of mean losses; below 0: the first one is better."""
+    """A 95 % interval of a difference of mean losses; it is below 0 if the first loss is lower."""
 
     low: float
     high: float
 
 
 def beats_all(intervals_by_task: Mapping[str, Sequence[Interval]]) -> bool:
-    """Whether a task has only intervals below 0, and none has an interval above 0."""
+    """Whether all intervals of some task are below 0, and no interval of any task is above 0."""
     if any(interval.low > 0 for intervals in intervals_by_task.values() for interval in intervals):
         return False
     return any(intervals and all(i.high < 0 for i in intervals) for intervals in intervals_by_task.values())
@@ -41,7 +41,7 @@ def cross_entropies(p_NT: Floats, label_NT: npt.NDArray[np.float32]) -> Floats:
 
 
 def weights_help(predicted: Mapping[str, Iterable[Floats]], valid: CandidateStore) -> tuple[bool, str]:
-    """Whether RMTL's weights beat `constant`, `permuted` and no weights on these users, and a line that says so.
+    """Whether RMTL's weights beat `constant`, `permuted` and no weights on these users, and a line with the intervals.
 
     predicted: by weighting, (N, T) of each training; their losses are averaged.
     """

@@ -53,10 +53,10 @@ def test_the_blend_is_better_than_its_parts_and_trees_can_be_left_out(inputs):
         models[trees] = RMTL(model, inputs.spec, fitted_policy(inputs))
         models[trees].encoding = inputs.encoder.to_json()
         models[trees].fit(train, valid, Run())
-    blended_NT, alone_NT = (models[trees].predict(store).gains_XG for trees in (True, False))
-    np.testing.assert_array_equal(models[True]._networks_prediction(store).gains_XG, alone_NT)
+    blended_NT, networks_NT = (models[trees].predict(store).gains_XG for trees in (True, False))
+    np.testing.assert_array_equal(models[True]._networks_prediction(store).gains_XG, networks_NT)
     trees_NT = models[True].trees.gain_probabilities(store.features())
-    assert log_loss(blended_NT, store) < min(log_loss(alone_NT, store), log_loss(trees_NT, store))
+    assert log_loss(blended_NT, store) < min(log_loss(networks_NT, store), log_loss(trees_NT, store))
     assert not any(name.startswith(("trees", "blend")) for name in models[False].state())
     assert models[False].summary() + " and gradient boosting" == models[True].summary()
 
@@ -73,13 +73,13 @@ def test_trees_read_training_users_only_and_the_blend_validation_users(inputs, m
 
     model = fitted(inputs)
     monkeypatch.setattr(CandidateInputs, "_store", spoiled)
-    other = fitted(inputs)
+    refitted = fitted(inputs)
     assert set(seeds) == {0, 1}
     for name, array in model.state().items():
         if name.startswith("trees."):
-            np.testing.assert_array_equal(array, other.state()[name])
-    # Trees that predict the opposite of what validation users do get less weight.
-    assert (other.blend.gain_GK[:, 1] < model.blend.gain_GK[:, 1]).all()
+            np.testing.assert_array_equal(array, refitted.state()[name])
+    # Trees that predict the opposite of the validation labels get less weight.
+    assert (refitted.blend.gain_GK[:, 1] < model.blend.gain_GK[:, 1]).all()
 
 
 @pytest.mark.parametrize("helps", [True, False])
