@@ -39,7 +39,7 @@ class Blend:
         return cls(np.full((gains, models), 1 / models), np.zeros(gains), np.full(models, 1 / models))
 
     def predict(self, predictions: Sequence[Prediction]) -> Prediction:
-        """The blend of the models' predictions, which must have gains; X as theirs. The policy is None if theirs are."""
+        """The blend of predictions that have gains; X as theirs. Without policies, its policy is None."""
         gains_KXG, policies_KXA = _gains(predictions), _policies(predictions)
         odds_XG = self.constant_G + sum(w_G * log_odds(p) for w_G, p in zip(self.gain_GK.T, gains_KXG, strict=True))
         policy_XA = _pool(self.channel_K, [_log(policy_XA) for policy_XA in policies_KXA]) if policies_KXA else None

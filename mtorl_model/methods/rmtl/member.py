@@ -129,7 +129,7 @@ def train_member(
 def choose_weighting(members: Sequence[Member], valid: CandidateStore) -> str:
     """After IF_BETTER: all members use RMTL's weights if they help on validation users; returns a line about it.
 
-    All weightings were stopped by the same users, so their losses are comparable. Unweighted members lose their critics.
+    All weightings were stopped by the same users, so their losses are comparable. Without weights the critics go, too.
     """
     predicted = {UNWEIGHTED: [predict(member.network, valid) for member in members]}
     for weighting in (RMTL, *WEIGHTS_TO_BEAT):
