@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.checksums import require_unchanged
 from lakehouse.files import make_durable, swap_into_place, write_whole
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.model_tables import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
 from lakehouse.staging import staging_folder
+from mtorl_model.training.checksums import require_unchanged
 from schemas.basis import IMITATION, BasisDecision
 from schemas.dataset import Dataset
 from schemas.days import UNDATED

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from lakehouse.checksums import require_unchanged, write_checksums
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import Method
 from mtorl_model.training.checkpoint import load_tensors, save_tensors
+from mtorl_model.training.checksums import require_unchanged, write_checksums
 from schemas.errors import UserError
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 

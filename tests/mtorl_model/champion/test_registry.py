@@ -14,7 +14,6 @@ import pytest
 import synthetic
 import torch
 
-from lakehouse.checksums import CHECKSUMS, write_checksums
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
 from mtorl_model import train
@@ -26,6 +25,7 @@ from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_mo
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL, merged_curves
 from mtorl_model.train import train_champion
+from mtorl_model.training.checksums import CHECKSUMS, write_checksums
 from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import Epoch, History
 from schemas.dataset import get_dataset

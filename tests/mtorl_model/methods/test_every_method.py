@@ -10,11 +10,11 @@ import pytest
 import torch
 from method_inputs import CandidateInputs, WindowInputs, inputs_of
 
-from lakehouse.checksums import write_checksums
 from lakehouse.lake import Lake
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import FUSION, GAINS, POLICY, VALUES, WINDOWS, Method, Prediction
 from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_model
+from mtorl_model.training.checksums import write_checksums
 from mtorl_model.training.config import FineTuneConfig
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
