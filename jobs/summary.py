@@ -3,12 +3,12 @@
 python -m jobs.summary --dataset kuairand --lake lake [--from DAY] [--to DAY]
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
-from lakehouse.lake import Lake
+from lakehouse.files import json_object, read_stored
+from lakehouse.lake import IF_METRICS_DAMAGED, Lake
 from lakehouse.published_days import exposure_days
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
@@ -68,7 +68,7 @@ def metric_lines(metrics_file: Path) -> list[str]:
     """The figures of the model, of gradient boosting and of simple rules; empty before the first evaluation."""
     if not metrics_file.is_file():
         return []
-    metrics: dict[str, Any] = json.loads(metrics_file.read_text())
+    metrics: dict[str, Any] = read_stored(metrics_file, json_object, IF_METRICS_DAMAGED)
     return [
         f"model {metrics['model_version']}, tested on {metrics['users']:,} users it has never seen "
         f"({metrics['labels']:,} exposures)",

@@ -1,12 +1,20 @@
-"""Writes files and moves folders atomically and durably: a crash or a power cut leaves no partial content."""
+"""Writes files and moves folders atomically and durably: a crash or a power cut leaves no partial content.
+
+Stored text is read back by `read_stored`, which turns damaged content into one clear error.
+"""
 
 import errno
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lakehouse.storage import exchange
+from schemas.errors import UserError
+
+T = TypeVar("T")
 
 
 def file_sha256(path: Path) -> str:
@@ -32,6 +40,25 @@ def write_whole(path: Path, content: str | bytes, staging: Path | None = None) -
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def read_stored(path: Path, read: Callable[[str], T], advice: str) -> T:
+    """What `read` makes of the text of a stored file. A missing file raises FileNotFoundError.
+
+    Raises UserError, which ends in the advice, if `read` finds other content than the project writes.
+    """
+    try:
+        return read(path.read_text())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}") from error
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The members of an object in JSON. Raises ValueError if the text is anything else."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"a {type(value).__name__}, not an object")
+    return value
 
 
 def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:

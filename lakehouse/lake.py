@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.files import make_durable, swap_into_place
+from lakehouse.files import make_durable, read_stored, swap_into_place
 from lakehouse.manifest import MANIFEST, Manifest, content_fingerprint, read_manifest
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
@@ -22,6 +22,8 @@ from schemas.errors import UserError
 from schemas.tables.registry import TABLES
 
 FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
+IF_METRICS_DAMAGED = "delete it, and evaluate again (python -m mtorl_model.evaluate)"
+IF_AUDIT_DAMAGED = "delete it, and audit the partition again (python -m jobs.audit_table)"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PATTERN = re.compile(r"[\[\]{}*?\\]")
@@ -91,10 +93,11 @@ class Lake:
         A verdict is about the content that was audited: after a repair it no longer counts.
         """
         file = self.audits(manifest.dataset) / manifest.table / f"{manifest.ds}.json"
-        audit = json.loads(file.read_text()) if file.is_file() else {}
-        if audit.get("verdict") != FAILED_AUDIT or audit["fingerprint"] != manifest.fingerprint:
+        if not file.is_file():
             return None
-        return FailedAudit(file, audit.get("headline", ""))
+        verdict, fingerprint, headline = read_stored(file, _verdict, IF_AUDIT_DAMAGED)
+        is_failed = verdict == FAILED_AUDIT and fingerprint == manifest.fingerprint
+        return FailedAudit(file, headline) if is_failed else None
 
     @property
     def staging(self) -> Path:
@@ -266,6 +269,12 @@ class Partition:
             make_durable(path)
         swap_into_place(staged, self.path)
         return manifest
+
+
+def _verdict(text: str) -> tuple[str, str, str]:
+    """Verdict, fingerprint and headline of an audit in JSON. Without a failure there is no headline."""
+    audit = json.loads(text)
+    return audit["verdict"], audit["fingerprint"], audit.get("headline", "")
 
 
 def _checked_name(name: str) -> str:

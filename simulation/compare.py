@@ -116,7 +116,10 @@ def _read_campaigns(path: Path, identity: dict[str, Any]) -> list[dict[str, Any]
     complete = content[: content.rfind(b"\n") + 1]
     if not complete:
         complete = json.dumps(identity).encode() + b"\n"
-    recorded, *campaigns = [json.loads(line) for line in complete.splitlines()]
+    try:
+        recorded, *campaigns = [json.loads(line) for line in complete.splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): remove the file, and start again") from error
     if recorded != identity:
         names = sorted(name for name in recorded.keys() | identity.keys() if recorded.get(name) != identity.get(name))
         raise UserError(

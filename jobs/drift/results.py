@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from lakehouse.files import read_stored
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
@@ -12,6 +13,7 @@ FEATURES, CHANNELS, REWARDS = "features", "channels", "rewards"
 CALIBRATION, POLICY, VOCABULARY = "calibration", "policy", "vocabulary"
 DAY_BEFORE, TRAINING = "day before", "training period"
 FIXED = "fixed"
+_IF_DAMAGED = "delete it, and measure the day again (python -m jobs.measure_drift)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,11 @@ def store_drift(lake: Lake, drift: Drift) -> None:
 def stored_drift(lake: Lake, dataset: Dataset, day: str) -> Drift | None:
     """The figures of that day; None if they were never measured."""
     try:
-        return Drift.from_json((lake.drift(dataset) / f"{checked_day(day)}.json").read_text())
+        return read_stored(lake.drift(dataset) / f"{checked_day(day)}.json", Drift.from_json, _IF_DAMAGED)
     except FileNotFoundError:
         return None
 
 
 def stored_drifts(lake: Lake, dataset: Dataset) -> list[Drift]:
     """The figures of every day that was measured, oldest first."""
-    return [Drift.from_json(path.read_text()) for path in sorted(lake.drift(dataset).glob("*.json"))]
+    return [read_stored(file, Drift.from_json, _IF_DAMAGED) for file in sorted(lake.drift(dataset).glob("*.json"))]

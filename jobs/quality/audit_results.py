@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lakehouse.lake import FAILED_AUDIT, Lake, Partition
+from lakehouse.files import read_stored
+from lakehouse.lake import FAILED_AUDIT, IF_AUDIT_DAMAGED, Lake, Partition
 from lakehouse.staging import write_to_lake
 from schemas.contract import Severity
 from schemas.dataset import Dataset
@@ -105,14 +106,15 @@ def store_audit(lake: Lake, audit: Audit) -> None:
 def stored_audit(partition: Partition) -> Audit | None:
     """The latest result for this partition; None if it was never audited."""
     try:
-        return Audit.from_json(_result_file(partition).read_text())
+        return read_stored(_result_file(partition), Audit.from_json, IF_AUDIT_DAMAGED)
     except FileNotFoundError:
         return None
 
 
 def stored_audits(lake: Lake, dataset: Dataset) -> list[Audit]:
     """The latest result for every partition of the dataset that was ever audited."""
-    return [Audit.from_json(path.read_text()) for path in sorted(lake.audits(dataset).glob("*/*.json"))]
+    files = sorted(lake.audits(dataset).glob("*/*.json"))
+    return [read_stored(file, Audit.from_json, IF_AUDIT_DAMAGED) for file in files]
 
 
 def _result_file(partition: Partition) -> Path:

@@ -76,6 +76,8 @@ def day_profile(lake: Lake, dataset: Dataset, day: str) -> DayProfile | None:
             return DayProfile(**stored)
     except FileNotFoundError:
         pass
+    except (ValueError, KeyError, TypeError, AttributeError):
+        print(f"{file} is damaged: made again")
     with open_view(exposures) as connection:
         profile = compute_profile(connection, dataset, dataset.end_of_day_ms(day))
     write_to_lake(lake, file, json.dumps({"made_of": version, **asdict(profile)}, ensure_ascii=False) + "\n")

@@ -21,7 +21,7 @@ from typing import Any
 from jobs.raw.files import RawFiles
 from jobs.raw.joins.outcomes import join_days
 from jobs.raw.log_calendar import LogCalendar
-from lakehouse.files import file_sha256
+from lakehouse.files import file_sha256, read_stored
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
@@ -201,15 +201,23 @@ class RawIndex:
 
 def stored_index(lake: Lake, dataset: Dataset) -> RawIndex | None:
     """The index as it was last stored, or None if the log was never read into this lake."""
+
+    def read(text: str) -> tuple[str, dict[str, FileRows], dict[str, FileRows]]:
+        stored = json.loads(text)
+        files, removed = (
+            {name: FileRows.from_dict(file) for name, file in stored.get(key, {}).items()}
+            for key in ("files", _REMOVED)
+        )
+        return stored["read_with"], files, removed
+
     try:
-        stored = json.loads(lake.raw_index(dataset).read_text())
+        read_with, files, removed = read_stored(
+            lake.raw_index(dataset), read, "delete it, and run again; the whole log is then read again"
+        )
     except (FileNotFoundError, NotADirectoryError):
         return None
-    files, removed = (
-        {name: FileRows.from_dict(file) for name, file in stored.get(key, {}).items()} for key in ("files", _REMOVED)
-    )
     published = frozenset(lake.days(EXPOSURES, dataset))
-    return RawIndex(stored["read_with"], files, removed, dataset.quality, published, join_days(dataset))
+    return RawIndex(read_with, files, removed, dataset.quality, published, join_days(dataset))
 
 
 def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:

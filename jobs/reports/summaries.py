@@ -4,9 +4,12 @@ import json
 from dataclasses import asdict, dataclass
 
 from jobs.reports.content import TrendFigure
+from lakehouse.files import read_stored
 from lakehouse.lake import Lake
 from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
+
+_IF_DAMAGED = "delete it, and write the page of that day again (make report)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,9 @@ def store_summary(lake: Lake, dataset: Dataset, summary: Summary) -> None:
 
 def stored_summaries(lake: Lake, dataset: Dataset) -> list[Summary]:
     """The summary of every day that has a report, oldest first."""
-    summaries = []
-    for path in sorted(lake.reports(dataset).glob("*.json")):
-        fields = json.loads(path.read_text())
-        figures = tuple(TrendFigure(**figure) for figure in fields.pop("figures"))
-        summaries.append(Summary(figures=figures, **fields))
-    return summaries
+    return [read_stored(file, _summary, _IF_DAMAGED) for file in sorted(lake.reports(dataset).glob("*.json"))]
+
+
+def _summary(text: str) -> Summary:
+    fields = json.loads(text)
+    return Summary(figures=tuple(TrendFigure(**figure) for figure in fields.pop("figures")), **fields)

@@ -135,7 +135,8 @@ def open_windows(
                     f"no {split} windows for {dataset} from {first_day} to {last_day} in {lake.root}: "
                     "add days, or a log with more users"
                 )
-            (staged / _META).write_text(json.dumps({"key": key}))
+            checksums = {path.name: file_sha256(path) for path in sorted(staged.iterdir())}
+            (staged / _META).write_text(json.dumps({"key": key, "checksums": checksums}))
             swap_into_place(staged, folder)
     return WindowStore(folder, key)
 
@@ -184,8 +185,19 @@ def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, cuto
 
 
 def _is_current(folder: Path, key: str) -> bool:
-    meta = folder / _META
-    return meta.exists() and bool(json.loads(meta.read_text())["key"] == key)
+    """Whether the folder has the windows of this key. Windows that are damaged are not current."""
+    try:
+        meta = json.loads((folder / _META).read_text())
+        if meta["key"] != key:
+            return False
+        is_whole = all(file_sha256(folder / name) == checksum for name, checksum in meta["checksums"].items())
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        print(f"{folder} is damaged: made again")
+    return is_whole
 
 
 def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Path, cutoff: LabelCutoff | None) -> int:

@@ -31,7 +31,8 @@ from mtorl_model.methods.method import GAINS, POLICY, VALUES, Method
 from schemas.dataset import Dataset
 
 CACHE = "answer_cache"
-_HEADER = 64  # bytes of an identity
+_DIGEST = 64  # bytes of an identity, and of a checksum
+_HEADER = 2 * _DIGEST
 _RECORDS_PER_READ = 65_536
 
 Records = npt.NDArray[np.void]
@@ -55,7 +56,10 @@ def record_type(model: Method) -> np.dtype[np.void]:
 
 
 class PredictionFile:
-    """Records on disk, after the identity of the model that made them. Only the records in use are in memory."""
+    """Records on disk, after the identity of the model that made them and the checksum of the records.
+
+    Only the records in use are in memory.
+    """
 
     def __init__(self, file: BinaryIO, record: np.dtype[np.void]) -> None:
         self._file = file  # stays open, also if another file replaces it in the lake
@@ -64,12 +68,31 @@ class PredictionFile:
     @classmethod
     def create(cls, path: Path, identity: str, record: np.dtype[np.void]) -> "PredictionFile":
         file = path.open("w+b")
-        file.write(identity.encode())
+        file.write(identity.encode().ljust(_HEADER))  # the checksum follows when all records are written
         return cls(file, record)
 
     def has_identity(self, identity: str) -> bool:
         self._file.seek(0)
-        return self._file.read(_HEADER) == identity.encode()
+        return self._file.read(_DIGEST) == identity.encode()
+
+    def seal(self) -> None:
+        """Write the checksum: all records are there."""
+        checksum = self._checksum()
+        self._file.seek(_DIGEST)
+        self._file.write(checksum)
+        self._file.flush()
+
+    def is_whole(self) -> bool:
+        """Whether the records are those that were there when the file was sealed."""
+        self._file.seek(_DIGEST)
+        return self._file.read(_DIGEST) == self._checksum()
+
+    def _checksum(self) -> bytes:
+        self._file.seek(_HEADER)
+        digest = hashlib.sha256()
+        while block := self._file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest().encode()
 
     def append(self, records: Records) -> None:
         self._file.seek(0, os.SEEK_END)
@@ -125,11 +148,16 @@ def cached_predictions(lake: Lake, model: Method, dataset: Dataset) -> Iterator[
         return
     with opened:
         file = PredictionFile(opened, record_type(model))
-        yield CachedPredictions(file) if file.has_identity(identity(model)) else None
+        is_of_model = file.has_identity(identity(model))
+        if is_of_model and not file.is_whole():
+            print(f"{opened.name} is damaged: all users are predicted again")
+            is_of_model = False
+        yield CachedPredictions(file) if is_of_model else None
 
 
-def replace_cache(lake: Lake, dataset: Dataset, staged: Path) -> None:
-    """Replace the cached predictions of the dataset by a staged file."""
+def replace_cache(lake: Lake, dataset: Dataset, predictions: PredictionFile, staged: Path) -> None:
+    """Replace the cached predictions of the dataset by these, whose records are complete, in a staged file."""
+    predictions.seal()
     make_durable(staged)
     replace_files([staged], [_cache_file(lake, dataset)])
 

@@ -19,6 +19,7 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -208,10 +209,7 @@ def _train(training: _Training) -> _Training:
 
 def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
     """The mean of the members, adjusted for the channels' shares, as MTORL.predict combines its networks."""
-    members = []
-    for training in _trainings(lake, dataset, setting, fold):
-        with np.load(training.file, allow_pickle=False) as arrays:
-            members.append(dict(arrays))
+    members = [_arrays(training.file) for training in _trainings(lake, dataset, setting, fold)]
     means = {name: np.mean([m[name] for m in members], axis=0) for name in ("unadjusted_NA", "predicted_NG")}
     policy_NA = means["unadjusted_NA"] * members[0]["channel_shares"] ** -setting.model.prior_adjustment
     return HeldOut(
@@ -220,6 +218,15 @@ def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
         unadjusted_NA=means["unadjusted_NA"],
         predicted_NG=np.minimum(means["predicted_NG"], 1.0),
     )
+
+
+def _arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a finished training. Raises UserError if they differ from the checksums in the file."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (BadZipFile, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{file} is damaged ({error}): delete it, and run the study again") from error
 
 
 def _concatenate(folds: Sequence[HeldOut]) -> HeldOut:

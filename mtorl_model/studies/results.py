@@ -10,13 +10,13 @@ Pictures are copied to the folder `pictures` next to the document.
 
 import argparse
 import csv
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.lake import Lake
+from lakehouse.files import json_object, read_stored
+from lakehouse.lake import IF_METRICS_DAMAGED, Lake
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
 from mtorl_model.studies.pictures import display_name, headline
@@ -25,6 +25,7 @@ from mtorl_model.studies.variants import EMBEDDINGS, REFERENCE, STUDIES
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
 
+_IF_DAMAGED = "delete it, and run the study again (make study)"
 _INTRODUCTION = """# Results
 
 `make results` writes this page from files in a lake, and every number is in one of these files. First fill the lake:
@@ -46,7 +47,7 @@ def _metrics(lake: Lake, dataset: str) -> list[str]:
     path = lake.metrics(dataset)
     if not path.exists():
         return []
-    metrics = json.loads(path.read_text())
+    metrics = read_stored(path, json_object, IF_METRICS_DAMAGED)
     baselines, differences = metrics["baselines"], metrics["model_minus_baseline"]
     lines = [
         "### On users never seen",
@@ -118,7 +119,7 @@ def _comparison(
 def _study(folder: Path, name: str, pictures: Path) -> list[str]:
     if not (folder / f"{name}.json").exists():
         return []
-    protocol = json.loads((folder / f"{name}.json").read_text())
+    protocol = read_stored(folder / f"{name}.json", json_object, _IF_DAMAGED)
     with (folder / f"{name}.csv").open() as file:
         rows = [
             {k: (float(v) if v else None) if k not in ("variant", "figure") else v for k, v in row.items()}
@@ -160,7 +161,7 @@ def _cell(row: Mapping[str, Any], repetitions: Sequence[Mapping[str, Any]]) -> s
 def _search(folder: Path, pictures: Path) -> list[str]:
     if not (folder / "search.json").exists():
         return []
-    search = json.loads((folder / "search.json").read_text())
+    search = read_stored(folder / "search.json", json_object, _IF_DAMAGED)
     preset_loss = search["preset_loss"]
     best = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in search["best"].items())
     picture = _copied(folder / "search.svg", pictures, search["dataset"])
@@ -177,7 +178,7 @@ def _search(folder: Path, pictures: Path) -> list[str]:
 def _published(folder: Path) -> list[str]:
     if not (folder / "published.json").exists():
         return []
-    published = json.loads((folder / "published.json").read_text())
+    published = read_stored(folder / "published.json", json_object, _IF_DAMAGED)
     paper = published["paper"]
     rows = [("", "here", "the paper")]
     rows += [
@@ -197,7 +198,7 @@ def _published(folder: Path) -> list[str]:
 def _fusion(folder: Path) -> list[str]:
     if not (folder / "fusion.json").exists():
         return []
-    study = json.loads((folder / "fusion.json").read_text())
+    study = read_stored(folder / "fusion.json", json_object, _IF_DAMAGED)
     cells = {(row["variant"], row["figure"]): row for row in study["rows"]}
     figures = [figure for figure in dict.fromkeys(row["figure"] for row in study["rows"]) if figure != "mtf_gauc"]
     rows = [("", "MTF-GAUC", "minus static weights", *figures)]

@@ -1,6 +1,5 @@
 """The section about the model that scored the day: its training, the promotion gate, and figures on unseen users."""
 
-import json
 from typing import Any
 
 from jobs.reports.charts import lines
@@ -9,6 +8,8 @@ from jobs.reports.day_view import DayView
 from jobs.reports.formats import share
 from jobs.reports.model_runs import ModelRun, find_run
 from jobs.reports.svg import Series
+from lakehouse.files import json_object, read_stored
+from lakehouse.lake import IF_METRICS_DAMAGED
 from schemas.tables import CHANNEL_POLICIES, PROMOTIONS, promotions
 
 _LOOK_AT_LOSSES = (
@@ -140,7 +141,7 @@ def _unseen_users(view: DayView) -> list[HtmlTable]:
     file = view.lake.metrics(view.dataset)
     if not file.is_file():
         return []
-    metrics: dict[str, Any] = json.loads(file.read_text())
+    metrics: dict[str, Any] = read_stored(file, json_object, IF_METRICS_DAMAGED)
     rows = [
         (gain, _figure(m["auc"]), _figure(m["logloss"]), _figure(m["base_logloss"]), share(m["rate"]),
          share(m["rate_top_10pct"]) if "rate_top_10pct" in m else "")

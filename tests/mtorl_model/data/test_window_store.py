@@ -176,6 +176,22 @@ def test_a_failure_while_encoding_leaves_no_incomplete_cache(
     assert len(open_train(lake, spec)) > 0
 
 
+@pytest.mark.parametrize("name", ["numeric_NLF.npy", "label_NL.npy", "_meta.json"])
+def test_damaged_windows_are_encoded_again(
+    own_lake: tuple[Lake, FeatureSpec], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    lake, spec = own_lake
+    expected = list(open_train(lake, spec).in_order(1000))
+    (folder,) = lake.table(window_store.CACHE, "kuairand").iterdir()
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1 if name.endswith(".npy") else 0x80  # no text any more
+    (folder / name).write_bytes(content)
+    assert equal(list(open_train(lake, spec).in_order(1000)), expected)
+    assert "is damaged: made again" in capsys.readouterr().out
+    open_train(lake, spec)
+    assert "damaged" not in capsys.readouterr().out
+
+
 def test_sequences_that_cannot_be_trained_on_are_an_error_of_one_line(own_lake: tuple[Lake, FeatureSpec]) -> None:
     lake, spec = own_lake
     encoder = Encoder(spec, KUAIRAND)

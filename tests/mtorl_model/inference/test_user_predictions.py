@@ -21,7 +21,15 @@ from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.journey_windows import journeys_to_windows
 from mtorl_model.inference import prediction_cache, user_predictions
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
-from mtorl_model.inference.prediction_cache import CachedPredictions, PredictionFile, identity, record_type
+from mtorl_model.inference.prediction_cache import (
+    CACHE,
+    CachedPredictions,
+    PredictionFile,
+    cached_predictions,
+    identity,
+    record_type,
+    replace_cache,
+)
 from mtorl_model.inference.user_predictions import predict_users
 from mtorl_model.methods.common.channel_value import ChannelValues, ValueConfig, channel_columns
 from mtorl_model.methods.common.label_rows import LabelRows
@@ -148,6 +156,20 @@ def cache_of(path, model: MTORL, predictions: np.ndarray) -> PredictionFile:
     file = PredictionFile.create(path, identity(model), record_type(model))
     file.append(predictions)
     return file
+
+
+def test_a_damaged_cache_is_named_and_not_used(tmp_path, model, all_records, capsys):
+    lake = Lake(tmp_path)
+    replace_cache(lake, TOY, cache_of(tmp_path / "staged", model, all_records), tmp_path / "staged")
+    (path,) = lake.table(CACHE, TOY).iterdir()
+    with cached_predictions(lake, model, TOY) as cached:
+        assert cached is not None
+    content = path.read_bytes()
+    for position in (len(content) - 1, len(content) // 2, 100):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with cached_predictions(lake, model, TOY) as cached:
+            assert cached is None
+        assert capsys.readouterr().out == f"{path} is damaged: all users are predicted again\n"
 
 
 def test_cached_predictions_equal_computed_ones(tmp_path, model, table, all_records):

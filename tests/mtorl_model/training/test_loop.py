@@ -253,6 +253,18 @@ def test_a_checkpoint_of_another_training_is_refused(setup: Setup, tmp_path: Pat
             checkpoints=tmp_path, identity="spec b")  # fmt: skip
 
 
+def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / CHECKPOINT_FILE
+    save_checkpoint(path, "spec", {"weights": torch.arange(1000.0)})
+    content = path.read_bytes()
+    for position in (0, 70, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        assert load_checkpoint(path, "spec") is None
+        assert capsys.readouterr().out == f"the checkpoint {path} is damaged: this part of the training starts over\n"
+    path.write_bytes(content)
+    assert load_checkpoint(path, "spec")["weights"].tolist() == list(range(1000))
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.pt"
     save_tensors(path, {"x": torch.arange(3)})
