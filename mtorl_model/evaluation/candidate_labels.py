@@ -14,6 +14,7 @@ from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.label_rows import candidate_labels
+from mtorl_model.methods.common.label_trees import CANDIDATE_TREES
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
@@ -47,4 +48,4 @@ def session_figures(labels: LabelPredictions, store: CandidateStore, gain: int, 
 def boosting_on_candidates(model: Method, store: CandidateStore) -> Boosting:
     """Gradient boosting, fitted on the training users of the store."""
     labels = candidate_labels(store.split_rows(TRAIN))
-    return Boosting(BoostingConfig(), model.spec, model.initial_policy).fit_labels(labels)
+    return Boosting(BoostingConfig(CANDIDATE_TREES), model.spec, model.initial_policy).fit_labels(labels)
