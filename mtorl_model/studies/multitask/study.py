@@ -3,7 +3,8 @@
 python -m mtorl_model.studies.multitask.study --dataset D --lake LAKE [--seeds 1] [--max-epochs N] [--preset small]
     [--protocol unseen-users|published-time-split] [--networks mmoe ...]
 
-Each network is trained without weights (stage 1a). For RMTL, critics of it are trained, and it is trained again from
+The published commands cannot give the published table: they train critics of one network and then polish another one.
+Here each network is trained without weights (stage 1a). For RMTL, critics of it are trained, and it is trained again from
 there with each weighting. RMTL's weights help only if it is better than `constant` and `permuted`, whose weights have
 the same size but no information. Differences are paired over users and seeds.
 
@@ -50,10 +51,10 @@ Floats = npt.NDArray[np.float64]
 
 NETWORKS = ("single", "shared", "esmm", "mmoe", "ple", "aitm")
 WEIGHTED_NETWORKS = ("esmm", "mmoe", "ple")
-CONTROLS = ("retrained", *WEIGHTS_TO_BEAT, "return")
+FURTHER_CONTROLS = ("retrained", "return")
 ABLATION = ("label", "value")  # of the paper; its third variant is `constant`
 LAMBDAS = (0.1, 0.3, 1.0, 2.0)  # in addition to 0.7, the value of the paper
-CURVE_NETWORK = "mmoe"
+FULL_NETWORK = "mmoe"
 BOOSTING = "boosting"
 FIGURES = ("auc", "logloss", "s_logloss", "ece")
 _LARGEST_FIT = 400_000  # rows that the trees are fitted on, at most
@@ -103,11 +104,14 @@ def _sizes(store: CandidateStore) -> CandidateSizes:
 
 
 def weightings(network: str, critic: CriticConfig) -> Iterator[tuple[str, CriticConfig]]:
-    """Name of the variant, weighting and lambda. One network has the ablation and the curve over lambda, too."""
-    ablation, further = (ABLATION, LAMBDAS) if network == CURVE_NETWORK else ((), ())
-    for weighting in (RMTL, *CONTROLS, *ablation):
+    """Name of the variant, weighting and lambda: RMTL and the controls that it must beat.
+
+    One network also has the other controls, the ablation and the curve over lambda.
+    """
+    further, lambdas = ((*FURTHER_CONTROLS, *ABLATION), LAMBDAS) if network == FULL_NETWORK else ((), ())
+    for weighting in (RMTL, *WEIGHTS_TO_BEAT, *further):
         yield f"{network} {weighting}", replace(critic, weighting=weighting)
-    for value_weight in further:
+    for value_weight in lambdas:
         chosen = replace(critic, weighting=RMTL, value_weight=value_weight)
         yield f"{network} {RMTL} lambda {value_weight:g}", chosen
 
@@ -139,8 +143,9 @@ def figures_of(p_NT: Floats, test: CandidateStore, users: UserBootstrap) -> Figu
 def compared_with(variant: str) -> tuple[str, ...]:
     """The variants to compare with: RMTL with its controls and its network, a network with boosting."""
     network, _, weighting = variant.partition(" ")
-    if weighting == "critics":
-        return (network, *(f"{network} {control}" for control in CONTROLS))
+    if weighting == RMTL:
+        controls = (*WEIGHTS_TO_BEAT, *(FURTHER_CONTROLS if network == FULL_NETWORK else ()))
+        return (network, *(f"{network} {control}" for control in controls))
     return () if weighting or variant == BOOSTING else (BOOSTING,)
 
 
