@@ -4,9 +4,9 @@ python -m mtorl_model.studies.multitask.study --dataset D --lake LAKE [--seeds 1
     [--protocol unseen-users|published-time-split] [--networks mmoe ...]
 
 The published commands cannot give the published table: they train critics of one network and then polish another one.
-Here each network is trained without weights (stage 1a). For RMTL, critics of it are trained, and it is trained again from
-there with each weighting. RMTL's weights help only if it is better than `constant` and `permuted`, whose weights have
-the same size but no information. Differences are paired over users and seeds.
+Here each network is trained without weights (stage 1a). For RMTL, critics of it are trained, and it is trained again
+from there with each weighting. RMTL's weights help only if it is better than `constant` and `permuted`, whose weights
+have the same size but no information. Differences are paired over users and seeds.
 
 Writes `LAKE/studies/dataset=D/rmtl_<protocol>.json`. A killed study continues after its last finished training, and a
 run with more seeds uses the trainings of the one before.
