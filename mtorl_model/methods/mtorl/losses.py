@@ -114,7 +114,7 @@ def total_loss(
 class MTORLLoss:
     """Equation 16 as an objective of the training loop (training/objective.py); the draws are preference pairs."""
 
-    validation_names = ("policy", "reward")
+    validation_names: tuple[str, ...] = ("policy", "reward")
 
     def __init__(self, config: LossConfig, form: RewardForm, gains: Sequence[str]) -> None:
         self.names = ("total", "policy", "dpo", *form.loss_names(gains))

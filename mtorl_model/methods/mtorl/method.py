@@ -88,8 +88,8 @@ class MTORL(Method):
             self._fit_trees(train)
             self._fit_blend(valid)
         run.lines = [
-            f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss of the policy "
-            f"{history.best.valid['policy']:.4f}, of the reward {history.best.valid['reward']:.4f}"
+            f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss "
+            + ", ".join(f"of the {name} {loss:.4f}" for name, loss in history.best.valid.items())
             for history in self.histories
         ]
         return self
