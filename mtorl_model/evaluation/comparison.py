@@ -67,7 +67,7 @@ def compare(
         raise UserError("the two models have different feature specs, so they cannot read the same windows")
     days = list(days)
 
-    with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
+    with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
         windows = split_windows(lake, dataset, days, split, base.encoder(dataset), with_times=cutoff is not None)
         predictions = labels_of_each([base, candidate], windows, dataset, cutoff, with_features=with_features)
     if predictions is None:

@@ -40,7 +40,7 @@ def read_candidates(
     partitions = [p for day in days for p in _partitions(lake, dataset, day) if p is not None]
     for partition in partitions:
         partition.require()
-    with consistent_read(partition.path for partition in partitions):
+    with consistent_read(partitions):
         rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, known_by_ms)])
     rows = rows.append_column(_SPLIT, _splits(rows.column("user_id")))
     if encoder is None:
@@ -83,7 +83,7 @@ def _partitions(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, Part
 def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None) -> Iterator[pa.Table]:
     """The candidate rows of a day, a table for each file."""
     exposures, steps, history = _partitions(lake, dataset, day)
-    items = pa.concat_tables([pq.read_table(file) for file in history.files()]) if history else None
+    items = history.read() if history else None
     for exposure_file, step_file in zip(exposures.files(), steps.files(), strict=True):
         exposure_rows = pq.read_table(exposure_file)
         if known_by_ms is not None:
