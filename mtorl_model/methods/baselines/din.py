@@ -4,11 +4,12 @@
     logits_a = MLP(u_a, v_a, x)
     Dice(s) = p s + (1 - p) alpha s,  p = sigmoid((s - E s) / sqrt(Var s + eps))        (equation 5)
 
-e_j is the vector of what became known between step j - 1 and step j, v_a that of channel a, the candidate. At step t,
-j runs over the real steps up to t. Because the weight of j does not depend on t, all steps cost as much as one.
+e_j is the vector of the facts that became known between step j - 1 and step j, v_a the vector of the candidate,
+channel a. At step t, j runs over the real steps up to t. The weight of j does not depend on t, so all steps cost as
+much as one.
 
-Departures: the candidates are channels, so each has a logit for the policy, too; without the paper's regularisation
-of rare items, of which there are none.
+Departures: the candidates are channels, so each has a logit for the policy, too; the paper's regularisation of
+rare items is left out.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Decision Transformer (Chen et al., NeurIPS 2021): the channel that leads to a return which is asked for.
+"""Decision Transformer (Chen et al., NeurIPS 2021): the channel that leads to a given return.
 
     tokens ... a_{t-1}, R_t, s_t -> a_t;  loss: cross-entropy of the logged channel
 
@@ -9,9 +9,9 @@ Departures, all of which keep what is not known out of the input:
 - R_t is the mean reward of step t and the later ones of its window, in place of their sum: a sum would tell how many
   exposures follow.
 - Past returns are not lowered by the rewards observed so far, because at prediction all steps have the same R.
-- a_{t-1} is what became known between two steps, as everywhere in this project.
-- A position is counted from the first step of the window. No feed-forward layer is four times as wide: Add&Norm of
-  MTORL in its place.
+- a_{t-1} counts the exposures that became known between two steps, as everywhere in this project.
+- A position is counted from the first step of the window. Feed-forward layers are as wide as the others:
+  they are the Add&Norm layers of MTORL.
 """
 
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ _WINDOWS_AT_ONCE = 4096
 @dataclass(frozen=True, slots=True)
 class DTConfig(NetworkConfig):
     heads: int = 1  # attention heads; must divide hidden
-    asked_quantile: float = 0.9  # of the training returns: the return that prediction asks for
+    return_quantile: float = 0.9  # of the training returns: the return that prediction is conditioned on
 
     def __post_init__(self) -> None:
         NetworkConfig.__post_init__(self)
         require(self.hidden % self.heads == 0, f"heads {self.heads} must divide hidden {self.hidden}")
-        require(0.0 <= self.asked_quantile <= 1.0, f"asked_quantile is {self.asked_quantile}, must be in [0, 1]")
+        require(0.0 <= self.return_quantile <= 1.0, f"return_quantile is {self.return_quantile}, must be in [0, 1]")
 
 
 class DTNetwork(nn.Module):
@@ -54,7 +54,7 @@ class DTNetwork(nn.Module):
         d = config.hidden
         self.embedding = CategoricalEmbedding(sizes.vocabulary, dropout=config.category_dropout)
         self.action = linear(sizes.actions, d)
-        self.asked = linear(1, d)
+        self.return_token = linear(1, d)
         self.state = linear(width(sizes, self.embedding), d)
         self.position = nn.Embedding(config.steps, d)
         self.norm = nn.LayerNorm(d)
@@ -64,13 +64,15 @@ class DTNetwork(nn.Module):
         self.add_norm = nn.ModuleList(AddNorm(d, dropout=config.dropout) for _ in range(config.layers))
         self.out = linear(d, sizes.actions)
 
-    def forward(self, batch: Batch, asked_BL: Tensor | None = None) -> Tensor:
-        """asked_BL: R; left out, it is the return that followed, for training and its validation."""
-        asked_BL = mean_rewards_to_go(batch) if asked_BL is None else asked_BL
+    def forward(self, batch: Batch, return_BL: Tensor | None = None) -> Tensor:
+        """return_BL: R; left out, it is the return that followed, for training and its validation."""
+        return_BL = mean_rewards_to_go(batch) if return_BL is None else return_BL
         previous_BLA = torch.where(batch.valid_BL.unsqueeze(-1), batch.action_in_BLA, 0.0)
         state_BLD = self.state(step_inputs(batch, self.embedding))
         index_BL = (batch.valid_BL.cumsum(dim=1) - 1).clamp(0, self.position.num_embeddings - 1)
-        tokens_BLTD = torch.stack([self.action(previous_BLA), self.asked(asked_BL.unsqueeze(-1)), state_BLD], dim=2)
+        tokens_BLTD = torch.stack(
+            [self.action(previous_BLA), self.return_token(return_BL.unsqueeze(-1)), state_BLD], dim=2
+        )
         x_BTD = self.norm((tokens_BLTD + self.position(index_BL).unsqueeze(2)).flatten(1, 2))
         valid_BT = batch.valid_BL.repeat_interleave(3, dim=1)
         for attention, add_norm in zip(self.attention, self.add_norm, strict=True):
@@ -101,11 +103,11 @@ class DT(NetworkMethod):
 
     def choose(self, train: WindowStore) -> dict[str, Floats]:
         returns = [mean_rewards_to_go(batch)[batch.label_BL].numpy() for batch in train.in_order(_WINDOWS_AT_ONCE)]
-        return {"asked": np.array([np.quantile(np.concatenate(returns), self.config.asked_quantile)])}
+        return {"target_return": np.array([np.quantile(np.concatenate(returns), self.config.return_quantile)])}
 
-    def asked(self, batch: Batch) -> Tensor:
-        """The return that prediction asks for, at every step, (B, L)."""
-        return torch.full(batch.valid_BL.shape, float(self.chosen["asked"][0]), device=batch.valid_BL.device)
+    def target_return(self, batch: Batch) -> Tensor:
+        """The return that prediction is conditioned on, at every step, (B, L)."""
+        return torch.full(batch.valid_BL.shape, float(self.chosen["target_return"][0]), device=batch.valid_BL.device)
 
     def predict_with(self, network: nn.Module, batch: Batch) -> Prediction:
-        return Prediction(policy_of(network(batch, self.asked(batch))))
+        return Prediction(policy_of(network(batch, self.target_return(batch))))

@@ -46,7 +46,7 @@ class IQLOutput(NamedTuple):
 
 
 class IQLNetwork(nn.Module):
-    """Three networks of their own: policy, Q with its target, V."""
+    """Three separate networks: policy, Q with its target, V."""
 
     def __init__(self, config: IQLConfig, sizes: InputSizes):
         super().__init__()

@@ -45,8 +45,8 @@ class ODTNetwork(nn.Module):
         self.transformer = DTNetwork(config, sizes)
         self.log_weight = nn.Parameter(torch.tensor(config.first_log_weight))
 
-    def forward(self, batch: Batch, asked_BL: Tensor | None = None) -> ODTOutput:
-        return ODTOutput(self.transformer(batch, asked_BL), self.log_weight)
+    def forward(self, batch: Batch, return_BL: Tensor | None = None) -> ODTOutput:
+        return ODTOutput(self.transformer(batch, return_BL), self.log_weight)
 
 
 def entropies(logits_BLA: Tensor) -> Tensor:
@@ -66,14 +66,14 @@ class ODT(DT):
         return ODTNetwork(self.config, sizes)
 
     def objective(self) -> LossSum:
-        least = self.config.entropy_share * math.log(max(len(self.spec.channels), 1))
+        entropy_target = self.config.entropy_share * math.log(max(len(self.spec.channels), 1))
 
         def entropy_losses(output: ODTOutput, batch: Batch) -> Tensor:
             return -output.log_weight.detach().exp() * entropies(output.logits_BLA)
 
         def dual_losses(output: ODTOutput, batch: Batch) -> Tensor:
-            above_BL: Tensor = entropies(output.logits_BLA).detach() - least
-            return output.log_weight.exp() * above_BL
+            excess_BL: Tensor = entropies(output.logits_BLA).detach() - entropy_target
+            return output.log_weight.exp() * excess_BL
 
         return LossSum(
             channel_part(lambda output: output.logits_BLA),
@@ -82,4 +82,4 @@ class ODT(DT):
         )
 
     def predict_with(self, network: nn.Module, batch: Batch) -> Prediction:
-        return Prediction(policy_of(network(batch, self.asked(batch)).logits_BLA))
+        return Prediction(policy_of(network(batch, self.target_return(batch)).logits_BLA))

@@ -91,15 +91,15 @@ class RBCQNetwork(nn.Module):
         return self.allowed_q(output.q_BLA, output.imitation_BLA).argmax(dim=-1)
 
     def _prices(self, batch: Batch, price: float | None) -> Tensor:
-        shape, at = (len(batch.valid_BL), 1), batch.valid_BL.device
+        shape, device_of = (len(batch.valid_BL), 1), batch.valid_BL.device
         if self.training and price is None:
-            return self.config.highest_price * torch.rand(shape, device=at)
-        return torch.full(shape, self.config.highest_price / 2 if price is None else price, device=at)
+            return self.config.highest_price * torch.rand(shape, device=device_of)
+        return torch.full(shape, self.config.highest_price / 2 if price is None else price, device=device_of)
 
     def _mixture(self, batch: Batch) -> Tensor:
         """alpha of each window, (B, 1, K)."""
-        shape, at = (len(batch.valid_BL), 1, self.config.value_heads), batch.valid_BL.device
-        weight_B1K = torch.rand(shape, device=at) if self.training else torch.ones(shape, device=at)
+        shape, device_of = (len(batch.valid_BL), 1, self.config.value_heads), batch.valid_BL.device
+        weight_B1K = torch.rand(shape, device=device_of) if self.training else torch.ones(shape, device=device_of)
         return weight_B1K / weight_B1K.sum(dim=-1, keepdim=True)
 
     def _mixed(self, network: StepNetwork, batch: Batch, price_B1: Tensor, mixture_B1K: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Wide & Deep (Cheng et al., DLRS 2016): a linear model of crossed categories beside a network.
+"""Wide & Deep (Cheng et al., DLRS 2016): a linear model of crossed categories added to a network.
 
     logit = w_wide . cross(x) + MLP(embedding(x))        (equation 3 of the paper)
 
-A softmax over the logits of the channels gives the policy, a sigmoid each gain; one cross-entropy for the channel and
+A softmax over the logits of the channels gives the policy, a sigmoid gives each gain; one cross-entropy for the channel and
 one for the gains, summed. Each step is predicted from its own inputs.
 
 Departures: the cross-products are those of the previous channel with every category, in place of products that an

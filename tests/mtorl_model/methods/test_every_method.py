@@ -13,6 +13,7 @@ from method_inputs import CandidateInputs, WindowInputs, inputs_of
 
 from lakehouse.lake import Lake
 from mtorl_model.methods import METHODS
+from mtorl_model.methods.baselines.shared.network_method import NetworkMethod
 from mtorl_model.methods.method import GAINS, POLICY, VALUES, WINDOWS, Method, Prediction
 from mtorl_model.methods.model_folder import WEIGHTS, load_model, save_model
 from mtorl_model.training.config import FineTuneConfig
@@ -32,6 +33,10 @@ OVERFITS = {
     "channel_iterations": 200, "gain_iterations": 200, "min_samples_leaf": 1, "l2_regularization": 0.0,
     "max_leaf_nodes": 31, "batch_norm": False, "rounds": 1, "entropy_share": 0.0,
 }  # fmt: skip
+
+# The networks of MTORL's baselines are smaller, because there are many: they need larger steps.
+OVERFITS_BASELINES = OVERFITS | {"hidden": 32, "behaviour": 8, "unit": 8, "learning_rate": 3e-2}
+EPOCHS = {"cql": 150, "din": 120, "wide_and_deep": 180, "dt": 60, "odt": 60, "star": 60}  # others: 100
 
 every_method = pytest.mark.parametrize(
     "name",
@@ -195,7 +200,7 @@ def test_a_folder_with_code_or_other_weights_is_refused(tiny: Any, name: str, tm
 def test_one_huge_step_moves_every_array_of_the_state(
     tiny: Any, name: str, inputs: Inputs, synthetic_lake: tuple[Lake, FeatureSpec]
 ) -> None:
-    # Trees learn no steps, nor do numbers that are chosen after a training.
+    # A step changes neither trees nor numbers that are chosen after a training.
     model = fitted(name, *synthetic_lake, TINY | {"trees": False}) if name == "mtorl" else copy.deepcopy(tiny(name))
     sample = inputs.day_sample(model)
     config = FineTuneConfig(learning_rate=100.0, batch_size=128, max_steps=1, gradient_clip=0.0, device="cpu")
@@ -213,7 +218,9 @@ def test_one_huge_step_moves_every_array_of_the_state(
 @pytest.mark.slow
 @every_method
 def test_it_overfits_64_sessions(name: str, inputs: Inputs, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
-    model = fitted(name, *synthetic_lake, OVERFITS, sessions=64)
+    is_baseline = issubclass(METHODS[name], NetworkMethod)
+    settings = OVERFITS_BASELINES | {"max_epochs": EPOCHS.get(name, 100)} if is_baseline else OVERFITS
+    model = fitted(name, *synthetic_lake, settings, sessions=64)
     (policy_NA, gains_NG, values_NAG), action_N, gained_NG = inputs.labels(model, 64)
     if name == "mirec":  # its policy keeps shares of exposure and does not imitate the log
         policy_NA, gains_NG = None, np.take_along_axis(values_NAG, action_N[:, None, None].astype(int), axis=1)[:, 0]

@@ -19,7 +19,7 @@ _WINDOWS_AT_ONCE = 4096
 def channel_costs(train: WindowStore, spec: FeatureSpec) -> tuple[Floats, float]:
     """The mean cost of each channel, [A], and of all labels, the budget; 0 for a channel without a label.
 
-    A log does not tell what another channel would have cost for a user; the channel's mean is used for everyone.
+    The cost of another channel for a user is not in a log, so the channel's mean counts for all users.
     """
     count_A, cost_A = np.zeros(len(spec.channels)), np.zeros(len(spec.channels))
     for batch in train.in_order(_WINDOWS_AT_ONCE):
@@ -31,7 +31,7 @@ def channel_costs(train: WindowStore, spec: FeatureSpec) -> tuple[Floats, float]
 
 
 def least_price(spend: Callable[[float], float], budget: float, highest: float, rounds: int = 12) -> float:
-    """The least price in [0, highest] at which the spend is within the budget, by bisection; highest if there is none.
+    """The least price in [0, highest] at which the spend is within the budget, by bisection; highest if no price is.
 
     spend: falls with the price. The result is within highest / 2 ** rounds above the least price.
     """

@@ -28,7 +28,7 @@ class CandidateLogits(NamedTuple):
 
     @classmethod
     def split(cls, logits_BLAO: Tensor) -> "CandidateLogits":
-        """Of outputs whose first is the channel's logit."""
+        """The parts of outputs whose first is the channel's logit."""
         return cls(logits_BLAO[..., 0].float(), logits_BLAO[..., 1:].float())
 
 

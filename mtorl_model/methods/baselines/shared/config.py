@@ -32,7 +32,7 @@ C = TypeVar("C", bound=NetworkConfig)
 def presets_of(config: type[C]) -> Mapping[str, C]:
     """`paper`, and `small` for a machine without a GPU: the network and the training of MTORL's preset `small`.
 
-    One network in place of MTORL's three, whose average is a departure of its own.
+    One network in place of MTORL's three, whose average is another departure.
     """
     train = TrainConfig(batch_size=128, schedule="cosine", max_epochs=15, patience=4, gradient_clip=1.0)
     return {"paper": config(), "small": config(hidden=128, category_dropout=0.2, train=train)}

@@ -23,10 +23,10 @@ class MaskedNorm(nn.Module):
     def forward(self, x_XD: Tensor, counted_X: Tensor) -> Tensor:
         mean_D, variance_D = self.mean_D, self.variance_D
         if self.training:
-            mean_D, variance_D = self._of_batch(x_XD.float(), counted_X)
+            mean_D, variance_D = self._batch_statistics(x_XD.float(), counted_X)
         return (x_XD - mean_D) / torch.sqrt(variance_D + self.eps)
 
-    def _of_batch(self, x_XD: Tensor, counted_X: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch_statistics(self, x_XD: Tensor, counted_X: Tensor) -> tuple[Tensor, Tensor]:
         """The statistics of the batch, which move the averages."""
         axes = tuple(range(x_XD.dim() - 1))
         counted_X1, count = counted_X.unsqueeze(-1), counted_X.sum()

@@ -1,7 +1,7 @@
 """Transitions between the steps of a window, and the temporal-difference errors of the methods that learn values.
 
 A transition leads from the step before a label to the label. Every exposure but a user's first is a label exactly once,
-so every transition is learned from once, whatever the windows. A journey goes on after a window, so no step is
+so every transition is learned from once, whatever the windows. A journey continues after a window, so no step is
 terminal; the last exposure of a user starts no transition.
 
 Shapes: B windows, L steps, M = L - 1 pairs of steps, A actions (channels).

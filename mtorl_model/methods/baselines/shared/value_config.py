@@ -9,7 +9,7 @@ from schemas.json_config import require
 @dataclass(frozen=True, slots=True)
 class ValueNetworkConfig(NetworkConfig):
     discount: float = 0.9  # gamma, of the rewards of later exposures; MTORL does not publish that of its baselines
-    target_share: float = 0.005  # share by which the target network moves towards the learned one at each step
+    target_share: float = 0.005  # share by which the target network moves towards the learned one in a step
     dropout: float = 0.0  # none of these papers has dropout
 
     def __post_init__(self) -> None:
