@@ -94,7 +94,7 @@ def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floa
 
     The predicted probability that a gain is already known is maturity * p (delayed_feedback.py).
     """
-    policy_NA, gains_NG, _ = labels.prediction
+    policy_NA, gains_NG = labels.prediction.policy_XA, labels.prediction.gains_XG
     losses = {}
     if policy_NA is not None:
         probability_NA = model.unadjusted(policy_NA)

@@ -2,8 +2,8 @@
 
     logit = w_wide . cross(x) + MLP(embedding(x))        (equation 3 of the paper)
 
-A softmax over the logits of the channels gives the policy, a sigmoid gives each gain; one cross-entropy for the channel and
-one for the gains, summed. Each step is predicted from its own inputs.
+A softmax over the logits of the channels gives the policy, a sigmoid gives each gain. The loss is the cross-entropy of
+the channel and that of the gains. Each step is predicted from its own inputs.
 
 Departures: the cross-products are those of the previous channel with every category, in place of products that an
 engineer selects (the paper crosses installed and shown apps); both parts are trained by Adam, in place of FTRL and
