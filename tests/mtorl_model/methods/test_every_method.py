@@ -211,7 +211,8 @@ def test_one_huge_step_moves_every_array_of_the_state(
     tiny: Any, name: str, inputs: Inputs, synthetic_lake: tuple[Lake, FeatureSpec]
 ) -> None:
     # A step changes neither trees nor numbers that are chosen after a training.
-    model = fitted(name, *synthetic_lake, TINY | {"trees": False}) if name == "mtorl" else copy.deepcopy(tiny(name))
+    has_trees = "trees" in tiny(name).config.settings()
+    model = fitted(name, *synthetic_lake, TINY | {"trees": False}) if has_trees else copy.deepcopy(tiny(name))
     sample = inputs.day_sample(model)
     config = FineTuneConfig(learning_rate=100.0, batch_size=128, max_steps=1, gradient_clip=0.0, device="cpu")
     if not model.fine_tunes:
