@@ -78,7 +78,10 @@ def _user(draft: Draft) -> Call:
 def _user_reason(draft: Draft) -> str:
     reason = f"Candidates for the user: {named_reasons(draft.log.users[:3])}."
     if draft.user is None:
-        reason += " Which columns together identify a person? Name them, for example concat_ws('/', log.a, log.b)."
+        reason += (
+            " If one of them is the user, draft again with --user and its name. Otherwise, which columns together "
+            "identify a person? Name them, for example concat_ws('/', log.a, log.b)."
+        )
     elif (placeholder := usual_placeholder(draft.log.column(draft.user))) is not None:
         reason += f" {shortened(placeholder)} is far more frequent than any other value and seems to mean unknown."
     return reason
@@ -105,6 +108,12 @@ def _gain_reason(draft: Draft) -> str:
     text = f"The outcomes, each with its weight in the reward: {'; '.join(reasons) or 'no column'}."
     if draft.complements:
         text += f" Left out as the opposite of one of them: {', '.join(draft.complements)}."
+    if draft.events and draft.events.others:
+        counts = draft.log.column(draft.events.column).counts
+        others = ", ".join(f"{shortened(word)} ({counts[word]:,} rows)" for word in draft.events.others)
+        text += f" Rows of other words are refused unless an outcome names them: {others}."
+    if draft.further_flags:
+        text += f" Further columns of yes and no: {', '.join(draft.further_flags)}."
     return text
 
 
