@@ -26,7 +26,7 @@ DS = "ds"
 LARGEST_COST = 1_000_000_000  # sums of costs are whole billionths in 64-bit integers
 _FIRST_REASON, _AT_MS, _AT_MS_ELSEWHERE = "_first_reason", "_at_ms", "_at_ms_elsewhere"
 _UTC = ("UTC", "Etc/UTC")
-_NO_ZONE = "the time has no zone: the contract must name it (schemas/times.py)"
+_NO_ZONE = "the time has no zone, and the contract names none (schemas/times.py)"
 
 
 def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> DataFrame:
