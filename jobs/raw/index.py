@@ -35,7 +35,7 @@ _READERS = (
     "expressions.py", "identity.py", "joins/lookups.py", "joins/outcomes.py",
     "files.py", "fingerprints.py", "lines.py", "rows.py",
     *(f"reader/{name}.py" for name in (
-        "delimited", "fields", "json_lines", "open_file", "parquet_files",
+        "decompress", "delimited", "fields", "json_lines", "open_file", "parquet_files",
         "read", "record_groups", "records", "source_files", "typed_rows", "values",
     )),
 )  # fmt: skip

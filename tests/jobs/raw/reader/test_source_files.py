@@ -13,6 +13,7 @@ from raw_reading import rows_of
 
 from jobs.raw.reader.open_file import open_raw_file
 from jobs.raw.reader.read import plan_splits, read_split
+from jobs.raw.reader.source_files import UnreadableFile
 from jobs.raw.reader.typed_rows import SOURCE
 from schemas.dataset import RawColumn, RawFile
 from schemas.errors import NothingToDoYet, UserError
@@ -33,7 +34,9 @@ COMPRESSED = {
     "gzip and padding": gzip.compress(TEXT) + b"\x00" * 512,
     "zstd of two frames": zstd(TEXT[:99]) + zstd(TEXT[99:]),
     "bz2": bz2.compress(TEXT),
+    "bz2 of two streams": bz2.compress(TEXT[:99]) + bz2.compress(TEXT[99:]),
     "xz": lzma.compress(TEXT),
+    "xz of two streams and padding": lzma.compress(TEXT[:99]) + b"\x00" * 4 + lzma.compress(TEXT[99:]) + b"\x00" * 8,
 }
 
 
@@ -84,6 +87,30 @@ def test_a_damaged_file_is_not_accepted(tmp_path):
     (tmp_path / "log.csv").write_bytes(bytes(data))
     with pytest.raises(NothingToDoYet, match="cut off or damaged"):
         rows_of(tmp_path / "log.csv", LAYOUT)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd])
+def test_no_rows_are_lost_with_a_stream_that_begins_wrongly(tmp_path, compress):
+    """Python's readers of bz2 and xz would end before such a stream."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(compress(TEXT[:99]) + b"?" + compress(TEXT[99:]))
+    with pytest.raises(NothingToDoYet, match="cut off or damaged"):
+        rows_of(path, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (gzip.compress(gzip.compress(TEXT)), "it is compressed twice, decompress it once"),
+        (pa.compress(TEXT, "lz4", asbytes=True), "delimited text is expected, and it is another kind of file"),
+        (gzip.compress(b"log.csv".ljust(257, b"\x00") + b"ustar  \x00" + TEXT), "it is another kind of file"),
+        (b"Rar!\x1a\x07\x00", "it is another kind of file"),
+    ],
+)
+def test_another_kind_of_file_is_named(tmp_path, content, line):
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(UnreadableFile, match=line):
+        open_raw_file(tmp_path / "log.csv", LAYOUT)
 
 
 @pytest.mark.parametrize("data", [TEXT, COMPRESSED["gzip"]], ids=["plain", "gzip"])
