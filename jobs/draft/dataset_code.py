@@ -108,10 +108,10 @@ def _gain_reason(draft: Draft) -> str:
     text = f"The outcomes, each with its weight in the reward: {'; '.join(reasons) or 'no column'}."
     if draft.complements:
         text += f" Left out as the opposite of one of them: {', '.join(draft.complements)}."
-    if draft.events and draft.events.others:
+    if draft.events and draft.events.unknown_words:
         counts = draft.log.column(draft.events.column).counts
-        others = ", ".join(f"{shortened(word)} ({counts[word]:,} rows)" for word in draft.events.others)
-        text += f" Rows of other words are refused unless an outcome names them: {others}."
+        listed = ", ".join(f"{shortened(word)} ({counts[word]:,} rows)" for word in draft.events.unknown_words)
+        text += f" Rows of other words are refused unless an outcome names them: {listed}."
     if draft.further_flags:
         text += f" Further columns of yes and no: {', '.join(draft.further_flags)}."
     return text

@@ -68,7 +68,7 @@ class Events:
     column: str
     exposures: tuple[str, ...]
     outcomes: tuple[str, ...]
-    others: tuple[str, ...] = ()
+    unknown_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def time_candidates(columns: Sequence[ColumnSample], notations: Mapping[str, Tim
 
 
 def user_candidates(columns: Sequence[ColumnSample], not_users: set[str]) -> list[Candidate]:
-    """Best first: a name that means a person or a device, and values that come again. Of others, the most values."""
+    """Best first: a name that means a person or a device, and values that come again; then the number of values."""
     candidates = []
     for column in columns:
         values, distinct = len(column.values), len(column.counts)
@@ -171,8 +171,8 @@ def event_column(columns: Sequence[ColumnSample]) -> Events | None:
         exposures = [value for value in column.counts if _is_one_of(value, _SEEN)]
         outcomes = [value for value in column.counts if _is_one_of(value, _DONE)]
         if _EVENT_WORDS.search(column.name.lower()) and len(column.counts) <= 12 and outcomes and exposures:
-            others = [value for value in column.counts if value not in exposures and value not in outcomes]
-            return Events(column.name, tuple(exposures), tuple(outcomes), tuple(others))
+            unknown_words = [value for value in column.counts if value not in {*exposures, *outcomes}]
+            return Events(column.name, tuple(exposures), tuple(outcomes), tuple(unknown_words))
     return None
 
 

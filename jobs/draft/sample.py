@@ -34,7 +34,7 @@ def tables_in(folder: Path) -> list[Table]:
 
 
 def sampled_folder(folder: Path) -> tuple[list[Table], list[str]]:
-    """The files directly in the folder, grouped by layout, and a note for each file that is no table.
+    """The files directly in the folder, grouped by layout, and a note for each file without a table.
 
     Hidden and empty files are left out. Raises UserError if the folder does not exist, has no table, or has a damaged
     file.
