@@ -8,7 +8,7 @@ from jobs.draft import roles
 from jobs.draft.expressions import column_name
 from jobs.draft.roles import LIKELY_USER
 from jobs.draft.tables import SideTable, Table, file_pattern, log_table, side_tables, with_equal_key_types
-from jobs.draft.times import TimeNotation
+from jobs.draft.times import FROM_START, TimeNotation
 from jobs.draft.values import ColumnSample
 from schemas.errors import UserError
 
@@ -67,6 +67,18 @@ class Draft:
     def raw_columns(self) -> tuple[ColumnSample, ...]:
         """The log's columns that are read. A saved index has no name and is not one of them."""
         return tuple(column for column in self.log.columns if column.name)
+
+    @property
+    def further_times(self) -> tuple[ColumnSample, ...]:
+        """The log's other times, for example that of a conversion. Counts from an unknown start are left out."""
+        return tuple(
+            column
+            for column in self.raw_columns
+            if column.name != self.time
+            and (notation := self.log.notations.get(column.name)) is not None
+            and notation.kind != FROM_START
+            and len(column.counts) > 1
+        )
 
     @property
     def gain_names(self) -> tuple[str, ...]:
