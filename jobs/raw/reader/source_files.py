@@ -89,7 +89,7 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
     written; UserError if it is damaged or may not be read.
     """
     status = path.stat()
-    plain = SourceFile(str(path.absolute()), path.name, status.st_size, status.st_mtime_ns, layout.format)
+    plain = SourceFile(str(path.absolute()), layout.name_of(path), status.st_size, status.st_mtime_ns, layout.format)
     with read_errors(plain), path.open("rb") as file:
         start = file.read(_SAMPLE)
     if not start:

@@ -5,16 +5,19 @@ import gzip
 import lzma
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from raw_reading import rows_of
 
+from jobs.raw.files import RawFiles, matching_files
 from jobs.raw.reader.open_file import open_raw_file
-from jobs.raw.reader.read import plan_splits, read_split
+from jobs.raw.reader.read import plan_splits, read_file, read_split
 from jobs.raw.reader.source_files import UnreadableFile
 from jobs.raw.reader.typed_rows import SOURCE
+from jobs.raw.repair_files import repair_name
 from schemas.dataset import RawColumn, RawFile
 from schemas.errors import NothingToDoYet, UserError
 
@@ -87,6 +90,20 @@ def test_a_damaged_file_is_not_accepted(tmp_path):
     (tmp_path / "log.csv").write_bytes(bytes(data))
     with pytest.raises(NothingToDoYet, match="cut off or damaged"):
         rows_of(tmp_path / "log.csv", LAYOUT)
+
+
+def test_files_of_one_name_in_several_folders_have_different_names(tmp_path):
+    layout = replace(LAYOUT, patterns=("day=*/part-*.csv",))
+    for day in (1, 2):
+        (tmp_path / f"day={day}").mkdir()
+        (tmp_path / f"day={day}" / "part-0.csv").write_bytes(TEXT)
+    names = ["day=1/part-0.csv", "day=2/part-0.csv"]
+    paths = matching_files(tmp_path, layout)
+    assert list(RawFiles(layout, tuple(paths)).by_name) == names
+    sources = [table.column(SOURCE)[0].as_py() for p in paths for table in read_file(open_raw_file(p, layout), layout)]
+    assert sources == names
+    assert repair_name(names[0], "2024-05-01", layout) == "day=1/part-0_repaired_2024-05-01.csv"
+    assert LAYOUT.name_of(paths[0]) == "part-0.csv"
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd])
