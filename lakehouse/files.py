@@ -43,7 +43,7 @@ def write_whole(path: Path, content: str | bytes, staging: Path | None = None) -
 
 
 def read_stored(path: Path, read: Callable[[str], T], advice: str) -> T:
-    """What `read` makes of the text of a stored file. A missing file raises FileNotFoundError.
+    """Apply `read` to the text of a stored file and return the result. A missing file raises FileNotFoundError.
 
     Raises UserError, which ends in the advice, if `read` finds other content than the project writes.
     """

@@ -16,7 +16,7 @@ from schemas.errors import UserError
 from schemas.printable import printable
 
 _SHOWN_NAMES = 5
-# What browsers, copies and unfinished downloads add to a name.
+# Endings that browsers, copies and unfinished downloads add to a name.
 _ADDED_TO_STEM = re.compile(r" ?\(\d+\)|[ _-]+copy( ?\d*)", re.IGNORECASE)
 _ADDED_ENDINGS = (
     *COMPRESSED_ENDINGS, ".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".part", ".partial", ".tmp", ".temp",

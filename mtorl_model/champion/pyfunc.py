@@ -103,7 +103,7 @@ def _signature(inputs: Iterable[str], outputs: Iterable[str]) -> "ModelSignature
 
 
 class LoadedModel:
-    """What mlflow.pyfunc calls."""
+    """The object that mlflow.pyfunc calls."""
 
     def __init__(self, model: Method) -> None:
         self._model, self._dataset = model, get_dataset(model.spec.dataset)

@@ -41,7 +41,7 @@ class Drawn(NamedTuple):
 
 
 def drawn_labels(labels: LabelPredictions, known: Propensities) -> Drawn | None:
-    """The labels of exposures with a known propensity; None if none is known."""
+    """The labels of exposures with a known propensity; None without such an exposure."""
     if not len(known.exposure_D):
         return None
     position_N, is_drawn_N = known.find(labels.exposure_N)

@@ -65,7 +65,7 @@ def labels_of_each(
 ) -> list[LabelPredictions] | None:
     """predict_labels for several models with one feature spec, reading the windows once; None without labels.
 
-    Features are those of the first model; the others have none.
+    Features are those of the first model; those of other models are left out.
     """
     encoders = {model.config.reward_inputs.name: model.encoder(dataset) for model in models}
     users, windows = [pa.array([], pa.string())], 0

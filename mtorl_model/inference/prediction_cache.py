@@ -76,14 +76,14 @@ class PredictionFile:
         return self._file.read(_DIGEST) == identity.encode()
 
     def seal(self) -> None:
-        """Write the checksum: all records are there."""
+        """Write the checksum. No record may be added afterwards."""
         checksum = self._checksum()
         self._file.seek(_DIGEST)
         self._file.write(checksum)
         self._file.flush()
 
     def is_whole(self) -> bool:
-        """Whether the records are those that were there when the file was sealed."""
+        """Whether the records are unchanged since the file was sealed."""
         self._file.seek(_DIGEST)
         return self._file.read(_DIGEST) == self._checksum()
 

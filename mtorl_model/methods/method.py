@@ -236,7 +236,7 @@ class Method(ABC):
 
     @property
     def embedding_size(self) -> int:
-        """The number of components of a user embedding; 0 if the method has none."""
+        """The number of components of a user embedding; 0 without user embeddings."""
         return 0
 
     def embed_last(self, batch: Batch) -> npt.NDArray[np.float32]:

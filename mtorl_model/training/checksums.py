@@ -1,4 +1,4 @@
-"""Checksums of the files in a folder: written beside the files, and compared before a file is used."""
+"""Checksums of the files in a folder: stored in the same folder, and compared before a file is used."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Stored results that are damaged: one line that names the file and what to do, never a traceback or a wrong result."""
+"""Stored results that are damaged: one line that names the file and the command that makes it again."""
 
 import pytest
 

@@ -68,7 +68,7 @@ def _text(view: DayView, users: int, channels: int, can_compare: bool) -> str:
 
 
 def _new_channels_text(view: DayView, new_channels: dict[str, float]) -> list[str]:
-    """The day's exposures in channels that no policy has, and the share from which on to train anew."""
+    """The day's exposures in channels that no policy has, and the share from which a new training is advised."""
     if not new_channels:
         return []
     names = sorted(new_channels, key=lambda name: (-new_channels[name], name))

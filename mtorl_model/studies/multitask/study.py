@@ -72,7 +72,7 @@ def variants(
 ) -> Iterator[Trained]:
     """Train every variant with a seed; the variants of one network share stage 1a and the critics.
 
-    checkpoints: of this study. A finished training, whose predictions are there, is not repeated.
+    checkpoints: of this study. A finished training has stored its predictions and is not repeated.
     """
     for name in networks:
         settings = replace(config, model=replace(config.model, network=name))

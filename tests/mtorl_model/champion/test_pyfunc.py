@@ -1,4 +1,4 @@
-"""A champion as an MLflow python function: loaded by its alias, asked about a frame of windows."""
+"""A champion as an MLflow python function: loaded by its alias, it predicts for a frame of windows."""
 
 import json
 from pathlib import Path
