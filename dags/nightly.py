@@ -20,14 +20,15 @@ from schemas.tables.registry import SCORE_TABLES, TABLES_FROM_SCORING
 def nightly_dag(dataset: str) -> DAG:
     """After the champion of a day: all users are scored, the budget is planned, and all tables are audited.
 
-    Each method publishes its tables: policies, ranks and the channel level, or the chances of tasks. The plan then spends `budget` on the best pairs of user and
-    channel. The budget is in the unit of the log's costs, or a number of exposures if the log has no costs. A run
-    without a budget, for example one that the promotion gate starts, keeps the budget with which the day was planned
-    before. If the day was not planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is
-    selected. The parameters basis, exploration and embeddings have standing values, too, which `mtorl_model.score`
-    reads: MTORL_BASIS_<DATASET>, MTORL_EXPLORATION_<DATASET> and MTORL_EMBEDDINGS_<DATASET>. The assets of the tables
-    appear only after a passed audit; readers of the files should check the audits themselves. Before the first
-    champion, the run fails with one line that names the DAG to start.
+    Each method publishes its tables: policies, ranks and the channel level, or the chances of tasks. The plan then
+    spends `budget` on the best pairs of user and channel; without channel policies there is no plan. The budget is in
+    the unit of the log's costs, or a number of exposures if the log has no costs. A run without a budget, for example
+    one that the promotion gate starts, keeps the budget with which the day was planned before. If the day was not
+    planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is selected. The parameters basis,
+    exploration and embeddings have standing values, too, which `mtorl_model.score` reads: MTORL_BASIS_<DATASET>,
+    MTORL_EXPLORATION_<DATASET> and MTORL_EMBEDDINGS_<DATASET>. The assets of the tables appear only after a passed
+    audit; readers of the files should check the audits themselves. Before the first champion, the run fails with one
+    line that names the DAG to start.
     """
     # The promotion gate follows the audited journeys of the day, so its asset implies them.
     schedule = PartitionedAssetTimetable(assets=champion_asset(dataset))
