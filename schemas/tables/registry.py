@@ -148,7 +148,6 @@ _TABLES = (
         _per_dataset(task_predictions.task_predictions),
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
-        optional=True,
         scores=True,
     ),
     RegisteredTable(
