@@ -53,10 +53,8 @@ def registered_models(lake: Lake, dataset: str) -> list[str]:
     """The names of the registered models of a dataset, of all methods."""
     names = [name for (name,) in _query(lake, "SELECT DISTINCT name FROM model_versions ORDER BY name")]
     # mtorl_a_log belongs to the dataset a_log, not to log.
-    longer = [other for other in dataset_names() if other.endswith(f"_{dataset}")]
-    return [
-        name for name in names if name.endswith(f"_{dataset}") and not name.endswith(tuple(f"_{o}" for o in longer))
-    ]
+    others = tuple(f"_{other}" for other in dataset_names() if other.endswith(f"_{dataset}"))
+    return [name for name in names if name.endswith(f"_{dataset}") and not name.endswith(others)]
 
 
 def aliased_version(lake: Lake, model: str, alias: str) -> int | None:

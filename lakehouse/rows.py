@@ -103,8 +103,8 @@ def model_of_version(version: str) -> str:
 
 
 def _present_rows(lake: Lake, table: Table, dataset: Dataset, day: str) -> list[dict[str, Any]]:
-    files = lake[table.name, dataset, day].files()
-    return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+    partition = lake[table.name, dataset, day]
+    return partition.read().to_pylist() if partition.files() else []
 
 
 def _rows_of(rows: Sequence[dict[str, Any]], table: Table, model: str) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def compare_with_fresh_fit(
     the comparison.
     """
     source = source_of(model)
-    with consistent_read(partition.path for day in days for partition in source.partitions(lake, dataset, day)):
+    with consistent_read(partition for day in days for partition in source.partitions(lake, dataset, day)):
         trees = _FIT[model.reads](lake, dataset, model, days, cutoff, windows, labels)
         predictions = source.read(lake, dataset, [model], days, VALIDATION, cutoff, with_features=True)
     if trees is None or predictions is None:
@@ -79,6 +79,6 @@ def _training_windows(
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {days[-1]} fresh fit".encode()).digest()))
     columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
     per_day = -(-windows // len(days))
-    paths = lake.fingerprints(SEQUENCES, dataset, days)
-    drawn = [draw_windows(lake, path, columns, per_day, rng) for path in paths]
+    published = [lake[SEQUENCES, dataset, day] for day in days if lake[SEQUENCES, dataset, day].is_published]
+    drawn = [draw_windows(partition, columns, per_day, rng) for partition in published]
     return WindowsInMemory(encoder.encode(pa.concat_tables(drawn), cutoff))

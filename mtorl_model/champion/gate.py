@@ -121,7 +121,7 @@ def _checks(
     first = day_plus(day, -max(dataset.outcome_days, for_basis, gate.days, gate.total_days))
     days = source.days(lake, dataset, models[0], first, day)
     cutoff = source.cutoff(lake, dataset, day, days, feedback)
-    known = read_propensities(lake[EXPOSURES, dataset, d].path for d in days[-gate.days :] if recommends)
+    known = read_propensities(lake[EXPOSURES, dataset, d] for d in days[-gate.days :] if recommends)
     has_propensities = len(known.exposure_D) > 0
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff, with_features=has_propensities)
     if compared is None:

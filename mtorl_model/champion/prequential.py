@@ -19,7 +19,7 @@ from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import TRAIN
 from schemas.tables import PREQUENTIAL
-from schemas.tables.prequential import CHANNEL, prequential
+from schemas.tables.prequential import CHANNEL, labels_of_new_channels, prequential
 
 RECENT_DAYS = 7  # the summary's calibration is pooled over this many days
 
@@ -34,10 +34,10 @@ def measure_day(
     if not sample.has_labels:
         return []
     source = source_of(model)
-    paths = [partition.path for partition in source.partitions(lake, dataset, day)]
-    with consistent_read(paths):
+    partitions = source.partitions(lake, dataset, day)
+    with consistent_read(partitions):
         if not source.fingerprints(lake, dataset, [day]).items() <= sample.inputs.items():
-            raise Busy(f"{paths[0]} was published again after its sample was drawn: run again")
+            raise Busy(f"{partitions[0].path} was published again after its sample was drawn: run again")
         predicted = source.read(lake, dataset, [model], [day], TRAIN, sample.cutoff)
     assert predicted is not None  # the sample has labels
     (labels,) = predicted
@@ -124,4 +124,5 @@ def summary(registry: Registry, day: str) -> list[str]:
             line += f"; predicted {row['predicted_rate']:.4f}, observed {row['rate']:.4f}"
             line += f"; {predicted / observed:.3f} over {len(head_rows)} days" if observed else ""
         lines.append(line)
-    return lines
+    new_channels = labels_of_new_channels({row["head"]: row["labels"] for row in rows if row["day"] == day})
+    return lines + ([f"{new_channels:,} labels have a channel that the model does not know"] if new_channels else [])

@@ -113,7 +113,7 @@ class _WindowSource(LabelSource):
         with_features: bool = False,
     ) -> list[LabelPredictions] | None:
         encoder = models[0].encoder(dataset)
-        with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
+        with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
             tables = split_windows(lake, dataset, days, split, encoder, with_times=cutoff is not None)
             return labels_of_each(models, tables, dataset, cutoff, with_features=with_features)
 
@@ -147,7 +147,7 @@ class _CandidateSource(LabelSource):
 
     def cutoff(self, lake: Lake, dataset: Dataset, day: str, days: list[str], feedback: FeedbackConfig) -> LabelCutoff:
         columns = ["user_id", "exposed_at_ms", *dataset.late_gain_times.values()]
-        partitions = [lake[EXPOSURES, dataset, d].path for d in days]
+        partitions = [lake[EXPOSURES, dataset, d] for d in days]
         with consistent_read(partitions):
             training = (_of_training_users(table) for table in read_tables(partitions, columns))
             return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, feedback)
@@ -164,7 +164,7 @@ class _CandidateSource(LabelSource):
         with_features: bool = False,
     ) -> list[LabelPredictions] | None:
         labels = []
-        with consistent_read(p.path for day in days for p in partitions_of(lake, dataset, day)):
+        with consistent_read(p for day in days for p in partitions_of(lake, dataset, day)):
             for number, model in enumerate(models):
                 store = candidates_of(lake, dataset, model, list(days), cutoff, split)
                 if not len(store):

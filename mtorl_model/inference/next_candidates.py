@@ -36,9 +36,9 @@ Floats = npt.NDArray[np.float64]
 def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, Floats]]:
     """user_id and the chance of each task, (U, T), in chunks of the journeys of the day."""
     encoder, candidates = CandidateEncoder.from_json(model.encoding), drawn_candidates(lake, dataset, day)
-    history = pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day].path], _history_columns(dataset)))
+    history = pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day]], _history_columns(dataset)))
     columns = ["user_id", "next_step", *(column.name for column in profile_inputs(dataset))]
-    for journeys in read_tables([lake[JOURNEYS, dataset, day].path], columns, USERS_AT_ONCE):
+    for journeys in read_tables([lake[JOURNEYS, dataset, day]], columns, USERS_AT_ONCE):
         rows = next_rows(journeys, candidates, history, dataset, dataset.end_of_day_ms(day))
         store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
         gains_NT = model.predict(store).gains_XG
@@ -54,7 +54,7 @@ def drawn_candidates(lake: Lake, dataset: Dataset, day: str) -> pa.Table:
     They are spread evenly over the ids, so they depend on the day's exposures only.
     """
     names = ["exposure_id", "channel", *(c.name for c in dataset.features(Known.WITH))]
-    parts = list(read_tables([lake[EXPOSURES, dataset, day].path], dict.fromkeys([*names, *dataset.items])))
+    parts = list(read_tables([lake[EXPOSURES, dataset, day]], dict.fromkeys([*names, *dataset.items])))
     rows = pa.concat_tables(parts) if parts else None
     if rows is None or not len(rows):
         raise UserError(f"no exposure of {dataset.name} on {day} in {lake.root}, so there is no candidate")

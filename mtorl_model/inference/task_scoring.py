@@ -42,7 +42,7 @@ def publish_task_predictions(
     with locked(lake, (TASK_PREDICTIONS,), dataset, [day]):
         for table in _INPUTS:
             lake[table, dataset, day].require()
-        with consistent_read(lake[table, dataset, day].path for table in _INPUTS):
+        with consistent_read(lake[table, dataset, day] for table in _INPUTS):
             inputs, made_by = partition.current_inputs(), _made_by(partition)
             is_newest = lake.days(JOURNEYS, dataset)[-1] == day
             is_fresh = partition.is_fresh({**inputs, "model": made_by})

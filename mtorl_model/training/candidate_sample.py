@@ -69,7 +69,7 @@ def draw_candidates(
         store, _ = read_candidates(lake, dataset, [read_day], encoder, cutoff.at_ms, TRAIN)
         return _some_sessions(store, most_rows, rng)
 
-    with consistent_read(partition.path for partition in partitions):
+    with consistent_read(partitions):
         new_size, replay_size = _per_batch(config)
         new = read(day, config.max_steps * new_size)
         rows_per_day = -(-_steps(len(new), config) * replay_size // max(len(earlier_days), 1))

@@ -40,9 +40,13 @@ def prequential_section(view: DayView) -> Section:
         )
         return Section("prequential", _TITLE, (_INTRODUCTION, text), pictures)
     rows = rows_per_day[view.day]
-    text = (_INTRODUCTION, _SEVERAL_METHODS) if len(_models(rows)) > 1 else (_INTRODUCTION,)
-    tables = tuple(_table(view.day, [row for row in rows if row["model"] == model]) for model in _models(rows))
-    return Section("prequential", _TITLE, text, pictures, tables, tuple(_trend_figures(rows)))
+    text = [_INTRODUCTION, *([_SEVERAL_METHODS] if len(_models(rows)) > 1 else [])]
+    rows_by_model = {model: [row for row in rows if row["model"] == model] for model in _models(rows)}
+    for model_rows in rows_by_model.values():
+        if new_channels := prequential.labels_of_new_channels({row["head"]: row["labels"] for row in model_rows}):
+            text.append(f"{new_channels:,} labels have a channel that the model does not know.")
+    tables = tuple(_table(view.day, model_rows) for model_rows in rows_by_model.values())
+    return Section("prequential", _TITLE, tuple(text), pictures, tables, tuple(_trend_figures(rows)))
 
 
 def _tested(view: DayView, day: str) -> list[Row]:

@@ -24,8 +24,8 @@ def tasks_section(view: DayView) -> Section:
     version = view.manifests[TASK_PREDICTIONS].inputs.get("model", "")
     text = (
         f"For each of {users:,} users, {version} predicts what the usual offer of the day would bring next: the mean "
-        "over candidates drawn from the day's exposures, the same ones for every user. The product is the chance of all "
-        "tasks together, as if they were independent. Ranks by each of them are in the table."
+        "over candidates drawn from the day's exposures, the same ones for every user. The product is the chance of "
+        "all tasks together, as if they were independent. The table also has the ranks by each of them."
     )
     return Section(
         "tasks", _TITLE, (text,), (_chance_by_rank(view, scores, users),),

@@ -41,7 +41,7 @@ def read_candidates(
     partitions = [partition for day in days for partition in partitions_of(lake, dataset, day)]
     for partition in partitions:
         partition.require()
-    with consistent_read(partition.path for partition in partitions):
+    with consistent_read(partitions):
         rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, known_by_ms, split)])
     if encoder is None:
         encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
@@ -83,7 +83,7 @@ def partitions_of(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, ..
 def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None, split: str | None) -> Iterator[pa.Table]:
     """The candidate rows of a day with the users' split, a table for each file."""
     exposures, steps, *history = partitions_of(lake, dataset, day)
-    items = pa.concat_tables([pq.read_table(file) for file in history[0].files()]) if history else None
+    items = history[0].read() if history else None
     for exposure_file, step_file in zip(exposures.files(), steps.files(), strict=True):
         exposure_rows, step_rows = pq.read_table(exposure_file), pq.read_table(step_file)
         splits = split_indices(exposure_rows.column("user_id"))
