@@ -170,7 +170,7 @@ def test_tasks_are_shown_beside_the_rates_of_the_day(complete, lake):
     assert page.picture("Chance from the first rank to the last").startswith("click: 100.0% (1) to 2.0% (50)")
     assert row(page, "click", "9.0%") == ["click", "9.0%", "25.0%"]  # a quarter of the exposures is clicked
     assert row(page, "click_conversion", "9.0%")[2] == "0.0%"
-    assert row(page, "2", "1") == ["2", "1", "50.00%", "50.00%", "50.00%"]
+    assert row(page, "2", "1", "50.00%") == ["2", "1", "50.00%", "50.00%", "50.00%"]
 
 
 def test_ranks_start_with_the_best_user(complete):
