@@ -95,8 +95,8 @@ def head_losses(
 ) -> dict[str, tuple[Floats, npt.NDArray[np.bool_]]]:
     """For each predicted head: the log losses of all labels in nats, [N], and a mask of the labels that count, [N].
 
-    label_names: the names of the heads of gains; default: the model's. The predicted probability that a gain is already
-    known is maturity * p (delayed_feedback.py).
+    label_names: the names of the heads of gains; default: Method.label_names. The predicted probability that a gain is
+    already known is maturity * p (delayed_feedback.py).
     """
     policy_NA, gains_NG, _ = labels.prediction
     losses = {}
