@@ -98,7 +98,7 @@ def head_losses(
     label_names: the names of the heads of gains; default: Method.label_names. The predicted probability that a gain is
     already known is maturity * p (delayed_feedback.py).
     """
-    policy_NA, gains_NG, _ = labels.prediction
+    policy_NA, gains_NG = labels.prediction.policy_XA, labels.prediction.gains_XG
     losses = {}
     if policy_NA is not None:
         probability_NA = model.unadjusted(policy_NA)

@@ -42,7 +42,8 @@ def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Itera
         rows = next_rows(journeys, candidates, history, dataset, dataset.end_of_day_ms(day))
         store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
         gains_NT = model.predict(store).gains_XG
-        assert gains_NT is not None
+        if gains_NT is None:
+            raise UserError(f"the method {model.name} predicts no tasks of a candidate")
         by_row_NT = np.empty_like(gains_NT)
         by_row_NT[store.exposure_id_N] = gains_NT  # the store sorts its rows by user
         yield journeys.column("user_id").combine_chunks(), by_row_NT.reshape(len(journeys), len(candidates), -1).mean(1)
@@ -68,13 +69,14 @@ def next_rows(journeys: pa.Table, candidates: pa.Table, history: pa.Table, datas
     users, drawn = len(journeys), len(candidates)
     user_N, candidate_N = np.repeat(np.arange(users), drawn), np.tile(np.arange(drawn), users)
     rows = users * drawn
+    objective_columns = (name for objective in dataset.objectives for name in objective.columns)
     next_step = journeys.column("next_step").combine_chunks().take(pa.array(user_N))
     number_N, zeros_N = pa.array(np.arange(rows)), pa.array(np.zeros(rows, np.int64))
     exposures: dict[str, Any] = {
         "user_id": journeys.column("user_id").take(pa.array(user_N)),
         "exposure_id": number_N,
         "exposed_at_ms": pa.array(np.full(rows, as_of_ms)),
-        **dict.fromkeys(dataset.gain_names, zeros_N),
+        **dict.fromkeys((*dataset.gain_names, *objective_columns), zeros_N),
     }
     for name in candidates.column_names:
         exposures.setdefault(name, candidates.column(name).take(pa.array(candidate_N)))

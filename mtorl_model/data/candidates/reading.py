@@ -7,7 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.candidate_inputs import candidate_inputs, category_names, number_names, task_names, with_gains_known_by
+from features.candidate_inputs import (
+    candidate_inputs,
+    category_names,
+    number_names,
+    objective_column,
+    task_names,
+    with_gains_known_by,
+)
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import consistent_read
 from mtorl_model.data.candidate_store import CandidateStore
@@ -53,7 +60,7 @@ def store_of(rows: pa.Table, encoder: CandidateEncoder, dataset: Dataset) -> Can
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "exposed_at_ms", "exposure_id")])
     numeric_NF = encoder.numeric_NF(rows)
     missing_NF = np.isnan(numeric_NF)
-    tasks = task_names(dataset)
+    tasks, objectives = task_names(dataset), tuple(objective.name for objective in dataset.objectives)
     user_N = _run_numbers(rows.column("user_id"))
     return CandidateStore(
         user_N=user_N,
@@ -64,13 +71,22 @@ def store_of(rows: pa.Table, encoder: CandidateEncoder, dataset: Dataset) -> Can
         categorical_NK=encoder.categorical_NK(rows),
         numeric_NF=np.nan_to_num(numeric_NF),
         missing_NF=missing_NF,
-        labels_NT=np.stack([rows.column(task).to_numpy() for task in tasks], axis=1).astype(np.float32),
+        labels_NT=_columns(rows, tasks),
+        objectives_NI=_columns(rows, [objective_column(name) for name in objectives]),
         split_N=rows.column(_SPLIT).to_numpy(),
         categorical_names=category_names(dataset),
         cardinalities=encoder.cardinalities,
         numeric_names=number_names(dataset),
         task_names=tasks,
+        objective_names=objectives,
     )
+
+
+def _columns(rows: pa.Table, names: Sequence[str]) -> np.ndarray:
+    columns_NC = np.empty((len(rows), len(names)), np.float32)
+    for column, name in enumerate(names):
+        columns_NC[:, column] = rows.column(name).to_numpy()
+    return columns_NC
 
 
 def partitions_of(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, ...]:

@@ -1,6 +1,6 @@
 """Progressive training (equation 7): rounds of exploring around the policy, learning from all of it, and moving on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from mtorl_model.methods.unified_rl.config import FusionConfig
 from mtorl_model.methods.unified_rl.learner import FusionLearner
+from mtorl_model.methods.unified_rl.policy import ActorPolicy
 from mtorl_model.methods.unified_rl.transitions import Transitions
 
 Floats = npt.NDArray[np.float64]
@@ -18,20 +19,35 @@ Explore = Callable[[int, Policy], Transitions]  # a round and its behaviour poli
 def train_progressively(
     config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
 ) -> FusionLearner:
-    """The learner after some rounds. The first behaviour policy is the action 0, equal weights.
+    """The learner after some rounds. The first behaviour policy is the action 0, equal weights."""
+    learners = progressive_rounds(config, explore, rounds, state=state, actions=actions, groups=groups)
+    *_, last = learners  # at least one round
+    return last
+
+
+def progressive_rounds(
+    config: FusionConfig,
+    explore: Explore,
+    rounds: int,
+    *,
+    state: int,
+    actions: int,
+    groups: int,
+    start: ActorPolicy | None = None,
+) -> Iterator[FusionLearner]:
+    """The learner after each round. start: the first behaviour policy; None: equal weights.
 
     Each round learns from the sessions of that round alone, as in the paper: only these were explored in today's box.
     """
-    learner: FusionLearner | None = None
+    present = start
     for number in range(rounds):
-        log = explore(number, learner.act if learner else equal_weights(actions))
-        previous = learner.actor if learner else None
-        learner = FusionLearner(
-            replace(config, seed=config.seed + number), state=state, actions=actions, groups=groups, previous=previous
-        )
+        log = explore(number, present.act if present else equal_weights(actions))
+        present = learner = FusionLearner(
+            replace(config, seed=config.seed + number), state=state, actions=actions, groups=groups,
+            previous=present.actor if present else None,
+        )  # fmt: skip
         learner.fit(log)
-    assert learner is not None, "at least one round"
-    return learner
+        yield learner
 
 
 def equal_weights(actions: int) -> Policy:
