@@ -19,7 +19,7 @@ class Propensities(NamedTuple):
     partition_D: npt.NDArray[np.int64]  # index of the partition that has the exposure
 
     def find(self, exposure_X: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """For each exposure id an index of the arrays, and whether its probability is known. The index of an unknown one is 0."""
+        """For each exposure id an index of the arrays (0 for an unknown one), and whether its probability is known."""
         if not len(self.exposure_D):
             return np.zeros(exposure_X.shape, np.int64), np.zeros(exposure_X.shape, np.bool_)
         position_X = np.minimum(np.searchsorted(self.exposure_D, exposure_X), len(self.exposure_D) - 1)
