@@ -147,9 +147,10 @@ class Lake:
         """A page for each day and an index: jobs.report."""
         return self.table("reports", dataset)
 
-    def metrics(self, dataset: Dataset | str) -> Path:
-        """The champion's metrics on the test users of the lake."""
-        return self.table("metrics", dataset) / "metrics.json"
+    def metrics(self, dataset: Dataset | str, method: str = "") -> Path:
+        """The metrics on the test users of the lake of a method's champion; by default the default method's."""
+        name = f"metrics_{_checked_name(method)}" if method else "metrics"
+        return self.table("metrics", dataset) / f"{name}.json"
 
     def studies(self, dataset: Dataset | str) -> Path:
         """The folder of study results: each study has a table, its protocol and a picture."""
