@@ -44,7 +44,7 @@ def weights_table(lake: Lake, dataset: Dataset, model: Method, version: str, day
 
 
 def _weights(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """user_id, and powers and biases, (U, 2 I), in chunks. They do not depend on the candidate: the first one serves."""
+    """user_id, and powers and biases, (U, 2 I), in chunks. They are the same for all candidates of a user."""
     for user_id, predicted in predictions_of_next(lake, dataset, model, day):
         fused = predicted.fused
         yield user_id, np.concatenate([fused.power_XI[:, 0], fused.bias_XI[:, 0]], axis=1)

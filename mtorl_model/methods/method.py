@@ -267,8 +267,18 @@ class Method(ABC):
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels whose probabilities are Prediction.gains_XG: gains of the dataset, or tasks of a candidate."""
+        """The labels of its evaluation: gains of the dataset, tasks of a candidate, or the objectives of a fusion."""
+        if FUSION in self.predicts:
+            return tuple(objective.name for objective in get_dataset(self.spec.dataset).objectives)
         return tuple(get_dataset(self.spec.dataset).tasks) if self.reads == CANDIDATES else self.spec.gains
+
+    @property
+    def objective_weights(self) -> Floats:
+        """[I]: the weights of the objectives in the reward, of a method that predicts FUSION.
+
+        Raises TypeError if it does not.
+        """
+        raise TypeError(f"the method {self.name} fuses no objectives")
 
     def encoder(self, dataset: Dataset) -> Encoder:
         """The encoder of this method's inputs."""

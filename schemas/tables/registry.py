@@ -15,6 +15,7 @@ from schemas.tables import (
     CHANNEL_POLICIES,
     EXPOSURES,
     FEATURE_SPEC,
+    FUSION_WEIGHTS,
     ITEM_HISTORY,
     JOURNEYS,
     PREQUENTIAL,
@@ -40,7 +41,7 @@ from schemas.tables import (
     user_embeddings,
     user_reward_ranks,
 )
-from schemas.tables.candidates import task_predictions
+from schemas.tables.candidates import fusion_weights, task_predictions
 from schemas.tables.feature_spec import FeatureSpec
 
 Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
@@ -146,6 +147,14 @@ _TABLES = (
         TASK_PREDICTIONS,
         "the chance of each task at a user's next exposure, of methods on candidates",
         _per_dataset(task_predictions.task_predictions),
+        same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
+        daily=False,
+        scores=True,
+    ),
+    RegisteredTable(
+        FUSION_WEIGHTS,
+        "the weights that fuse predictions into a ranking, for each user",
+        _per_dataset(fusion_weights.fusion_weights),
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
         scores=True,
