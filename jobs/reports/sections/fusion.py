@@ -25,9 +25,9 @@ def fusion_section(view: DayView) -> Section:
     rows = [(name, *figures[6 * k : 6 * k + 6]) for k, name in enumerate(names)]
     version = view.manifests[FUSION_WEIGHTS].inputs.get("model", "")
     text = (
-        f"For each of {users:,} users, {version} chooses how much every objective counts when candidates are ranked: the "
-        "score is the product of (prediction + bias) to its power. An objective with a power near 0 does not count. The "
-        "table has the mean over the users, and the range without the lowest and the highest 5 %."
+        f"For each of {users:,} users, {version} chooses how much every objective counts when candidates are ranked: "
+        "the score is the product of (prediction + bias) to its power. An objective with a power near 0 does not "
+        "count. The table has the mean over the users, and the range without the lowest and the highest 5 %."
     )
     table = HtmlTable(
         "Powers and biases of the users", ("Objective", "Power", "5 %", "95 %", "Bias", "5 %", "95 %"),
@@ -36,7 +36,7 @@ def fusion_section(view: DayView) -> Section:
     picture = bars("Mean power of each objective", names, [Series("", [row[1] for row in rows])], number)
     return Section(
         "fusion", _TITLE, (text,),
-        (Picture("Mean power of each objective", picture, "Look for a power that reaches 0 or 2, the ends of the box."),),
+        (Picture("Mean power of each objective", picture, "Look for a power that reaches 0 or 2."),),
         (table,),
         tuple(
             TrendFigure("Power, mean over the users", name, mean, "number",

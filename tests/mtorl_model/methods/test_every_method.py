@@ -32,8 +32,8 @@ OVERFITS = {
     "max_leaf_nodes": 31, "batch_norm": False,
 }  # fmt: skip
 
-# Of UnifiedRL: its predictions, and what its reward and its first policy are made of.
-LEARNED_IN_FULL_TRAINING = ("trees.", "weight_I", "usual_I", "static_D")
+# Of UnifiedRL: all but the actor. Its behaviour policy becomes the actor before the step.
+LEARNED_IN_FULL_TRAINING = ("trees.", "behaviour.", "weight_I", "usual_I", "static_D")
 
 every_method = pytest.mark.parametrize("name", ["boosting", "mtorl", "rmtl", "unified_rl"])
 Inputs = WindowInputs | CandidateInputs
