@@ -152,6 +152,10 @@ class Lake:
         name = f"metrics_{_checked_name(method)}" if method else "metrics"
         return self.table("metrics", dataset) / f"{name}.json"
 
+    def metrics_of_all(self, dataset: Dataset | str) -> list[Path]:
+        """The files of metrics that exist, the default method's first."""
+        return sorted(self.table("metrics", dataset).glob("metrics*.json"))
+
     def studies(self, dataset: Dataset | str) -> Path:
         """The folder of study results: each study has a table, its protocol and a picture."""
         return self.table("studies", dataset)
