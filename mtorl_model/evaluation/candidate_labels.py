@@ -16,7 +16,7 @@ from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
-from mtorl_model.methods.common.label_rows import LabelRows
+from mtorl_model.methods.common.label_rows import candidate_labels
 from mtorl_model.methods.method import FUSION, Method
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
@@ -90,10 +90,5 @@ def boosting_on_candidates(model: Method, store: CandidateStore, most_labels: in
     from mtorl_model.methods.baselines.boosting import Boosting  # imports sklearn, which a usual day does not need
 
     config = Boosting.Config() if most_labels is None else Boosting.Config().changed({"most_labels": most_labels})
-    train = store.split_rows(TRAIN)
-    rows = len(train)
-    labels = LabelRows(
-        train.features(), np.zeros(rows, np.int64), train.labels_NT, np.ones_like(train.labels_NT),
-        np.zeros(rows, np.float32), train.user_N, None,
-    )  # fmt: skip
+    labels = candidate_labels(store.split_rows(TRAIN))
     return Boosting(config, model.spec, model.initial_policy).fit_labels(labels)

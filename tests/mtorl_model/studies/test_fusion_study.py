@@ -1,4 +1,4 @@
-"""The study of UnifiedRL on a small store: its variants, its text, and a stopped study that goes on."""
+"""The study of UnifiedRL on a small store: its variants, its text, and the resumption of a stopped study."""
 
 import json
 from dataclasses import replace
@@ -62,8 +62,8 @@ def test_every_variant_has_its_figures_and_the_page_its_table(parts, untrained, 
     singles = {f"{name} alone" for name in parts.test.objective_names}
     assert variants == {"unified_rl", "static weights", "equal weights", *singles}
     rows = {(row["variant"], row["figure"]): row for row in result["rows"]}
-    alone = rows["long_view alone", "long_view GAUC"]
-    assert alone["value"] > 0.6 > rows["click alone", "long_view GAUC"]["value"]
+    single_row = rows["long_view alone", "long_view GAUC"]
+    assert single_row["value"] > 0.6 > rows["click alone", "long_view GAUC"]["value"]
     assert rows["static weights", "mtf_gauc"]["minus_static"]["value"] == 0.0
     predicted_N = model.predict(parts.test).fused.objectives_XI[:, 0]
     expected = mtf_gauc(parts.test, predicted_N, model.weight_I).figure_R[0]

@@ -68,7 +68,7 @@ def test_a_contract_names_outcomes(objective, message):
 
 
 def test_an_objective_has_columns_and_no_negative_weight():
-    with pytest.raises(ValueError, match="objective a needs a column"):
-        Objective("a", ())
+    with pytest.raises(ValueError, match="objective liked needs a column"):
+        Objective("liked", ())
     with pytest.raises(ValueError, match=r"objective a has the weight -0.1"):
         Objective("a", ("click",), -0.1)
