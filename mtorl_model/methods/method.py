@@ -108,6 +108,21 @@ class Prediction(NamedTuple):
         return Prediction(*(None if array is None else array.reshape(*shape, *array.shape[1:]) for array in self))
 
 
+class ExploredRequests(NamedTuple):
+    """Explored actions, one entry for each draw. N draws, I objectives, Q groups of rewards.
+
+    request_N: exposure_id of the request's first exposure. propensity_N: the density of the draw. reward_NQ: of the
+    list that the action ranks.
+    """
+
+    request_N: npt.NDArray[np.int64]
+    draw_N: npt.NDArray[np.int64]
+    power_NI: Floats
+    bias_NI: Floats
+    propensity_N: Floats
+    reward_NQ: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class MethodConfig(JsonConfig):
     """The settings of a method. A method without settings uses this class unchanged.
@@ -232,6 +247,13 @@ class Method(ABC):
         sample: a DaySample, or a CandidateSample; see `reads`.
         """
         raise NotImplementedError(f"{self.name} is not fine-tuned")
+
+    def explored(self, sample: Any) -> ExploredRequests:
+        """The actions that fine_tune learns this sample from, of a method that predicts FUSION.
+
+        Raises TypeError if it does not.
+        """
+        raise TypeError(f"the method {self.name} explores no fusion")
 
     def base_values(self) -> Floats | None:
         """[A, G]: the values of a user of whom nothing is known; None if the method does not predict values."""

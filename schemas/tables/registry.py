@@ -15,6 +15,7 @@ from schemas.tables import (
     CHANNEL_POLICIES,
     EXPOSURES,
     FEATURE_SPEC,
+    FUSION_EXPOSURES,
     FUSION_WEIGHTS,
     ITEM_HISTORY,
     JOURNEYS,
@@ -41,7 +42,7 @@ from schemas.tables import (
     user_embeddings,
     user_reward_ranks,
 )
-from schemas.tables.candidates import fusion_weights, task_predictions
+from schemas.tables.candidates import fusion_exposures, fusion_weights, task_predictions
 from schemas.tables.feature_spec import FeatureSpec
 
 Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
@@ -114,6 +115,14 @@ _TABLES = (
         PREQUENTIAL,
         "the model's predictions of the day, before training on it",
         _per_dataset(prequential.prequential),
+        rebuilt=False,
+    ),
+    RegisteredTable(
+        FUSION_EXPOSURES,
+        "the rankings of the day that were explored around the champion",
+        _per_dataset(fusion_exposures.fusion_exposures),
+        daily=False,
+        optional=True,
         rebuilt=False,
     ),
     RegisteredTable(

@@ -17,7 +17,7 @@ from mtorl_model.champion.gate import audit_fusion
 from mtorl_model.champion.registry import Registry
 from mtorl_model.methods.unified_rl.fusion import log_scores, powers_of
 from schemas.errors import UserError
-from schemas.tables import FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
+from schemas.tables import FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
 
 METHOD = ("--method", "unified_rl")
 TINY = ("--set", "gain_iterations=10", "--set", "steps=20", "--set", "rounds=1", "--set", "critics=2",
@@ -53,6 +53,13 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     printed = capsys.readouterr().out
     assert "ranking: 1 - MTF-GAUC" in printed
     assert "unified_rl_criteo/2 is the challenger" in printed
+    explored = rows(lake, FUSION_EXPOSURES)
+    assert {row["behaviour"] for row in explored} == {"unified_rl_criteo/1"}
+    assert {row["draw"] for row in explored} == {0, 1}
+    assert min(row["propensity"] for row in explored) >= (1 / 0.3) ** 4 - 1e-6  # a box has at most this volume
+    champion = Registry(lake, CRITEO, "unified_rl").named_version("unified_rl_criteo/1")
+    centre_D = powers_of(Registry(lake, CRITEO, "unified_rl").load(champion).static_D)
+    assert max(abs(row["power_click"] - centre_D[0]) for row in explored) < 0.5
     heads = [row["head"] for row in rows(lake, PREQUENTIAL)]
     assert heads == ["ranking"]
     checks = {row["check"]: row for row in rows(lake, PROMOTIONS)}

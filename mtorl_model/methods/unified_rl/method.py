@@ -18,7 +18,17 @@ from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.methods import register
 from mtorl_model.methods.common.label_trees import state_part
-from mtorl_model.methods.method import CANDIDATES, FUSION, Floats, FusedScores, Method, Prediction, Run, State
+from mtorl_model.methods.method import (
+    CANDIDATES,
+    FUSION,
+    ExploredRequests,
+    Floats,
+    FusedScores,
+    Method,
+    Prediction,
+    Run,
+    State,
+)
 from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.chain.boxed_policy import BoxedPolicy
 from mtorl_model.methods.unified_rl.chain.config import PRESETS, UnifiedRLConfig
@@ -110,21 +120,32 @@ class UnifiedRL(Method):
 
         The trees and the weights of the reward stay as they are. config: not used, the learner has its own settings.
         """
-        store, behaviour = sample.new, self._policy
-        lists = self._lists(store, self._trees.predict(store))
+        lists, behaviour = self._lists(sample.new, self._trees.predict(sample.new)), self._policy
         if not len(lists):
             return {"train_requests": 0.0}
-        day = int(store.exposed_at_ms_N.max()) // 86_400_000  # another day explores other actions
-        learner_config = replace(self.config.learner, seed=self.config.learner.seed + day)
-        log = self._explored(lists, behaviour.act, learner_config.seed)
+        learner_config = replace(self.config.learner, seed=self._day_seed(sample))
         learner = FusionLearner(
             learner_config, state=lists.state_RS.shape[1], actions=len(self.static_D), groups=GROUPS,
             previous=behaviour.actor,
         )  # fmt: skip
-        learner.fit(log)
+        learner.fit(self._explored(lists, behaviour.act, learner_config.seed))
         self._policy = BoxedPolicy(learner.actor, behaviour.actor, learner_config.half_width)
         new_RQ, old_RQ = (ranked_reward(lists, policy.act(lists.state_RS)) for policy in (self._policy, behaviour))
         return {"train_requests": float(len(lists)), "train_reward_gain": float((new_RQ - old_RQ).sum(axis=1).mean())}
+
+    def explored(self, sample: CandidateSample) -> ExploredRequests:
+        """See Method.explored."""
+        lists = self._lists(sample.new, self._trees.predict(sample.new))
+        log = self._explored(lists, self._policy.act, self._day_seed(sample))
+        draws = self.config.replay.draws
+        return ExploredRequests(
+            np.tile(sample.new.exposure_id_N[lists.first_R], draws), np.repeat(np.arange(draws), len(lists)),
+            powers_of(log.action_ND), biases_of(log.action_ND), self._box.density(log.centre_ND), log.reward_NQ,
+        )  # fmt: skip
+
+    def _day_seed(self, sample: CandidateSample) -> int:
+        """Another day explores other actions."""
+        return self.config.learner.seed + int(sample.new.exposed_at_ms_N.max(initial=0)) // 86_400_000
 
     def _lists(self, store: CandidateStore, predictions_NI: Floats) -> ShownLists:
         requests = requests_of(store, self.config.replay.list_length)
@@ -132,8 +153,11 @@ class UnifiedRL(Method):
         return shown_lists(requests, state_RS, predictions_NI, rewards(store.objectives_NI, self.weight_I))
 
     def _explored(self, lists: ShownLists, policy: Policy, seed: int) -> Transitions:
-        box = Box(self.config.learner.half_width, self.config.learner.penalty_scale)
-        return explored(lists, policy, box, self.config.replay.draws, seed)
+        return explored(lists, policy, self._box, self.config.replay.draws, seed)
+
+    @property
+    def _box(self) -> Box:
+        return Box(self.config.learner.half_width, self.config.learner.penalty_scale)
 
     @property
     def objective_weights(self) -> Floats:
