@@ -67,7 +67,7 @@ def _weights(
     weights: pa.Table, columns: Iterable[str], row_N: npt.NDArray[np.int64], is_known_N: npt.NDArray[np.bool_],
     equal_I: Floats,
 ) -> Floats:  # fmt: skip
-    """[N, I]: the weights in the user's row, equal ones for a user who has none."""
+    """[N, I]: the weights in the user's row, equal ones for a user without a row."""
     equal_NI = np.tile(equal_I, (len(row_N), 1))
     if not len(weights):
         return equal_NI

@@ -275,19 +275,19 @@ def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> No
 
 def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
     """Publish the table of a method on candidates; policies and ranks of other methods do not change."""
-    publish = _OF_CANDIDATES[METHODS[registry.method].publishes]
+    publish = _CANDIDATE_TABLES[METHODS[registry.method].publishes]
     manifest = publish(registry.lake, registry.dataset, day, registry.model, registry.load_champion)
     print(f"{manifest.rows} users scored by {manifest.inputs['model']}")
     print(registry.lake[manifest.table, registry.dataset, day].path)
 
 
-_OF_CANDIDATES: Mapping[tuple[str, ...], Callable[..., Manifest]] = {
+_CANDIDATE_TABLES: Mapping[tuple[str, ...], Callable[..., Manifest]] = {
     (TASK_PREDICTIONS,): publish_task_predictions,
     (FUSION_WEIGHTS,): publish_fusion_weights,
 }
 _SCORING: Mapping[tuple[str, ...], Callable[..., None]] = {
     SCORE_TABLES: _score_windows,
-    **dict.fromkeys(_OF_CANDIDATES, _score_candidates),
+    **dict.fromkeys(_CANDIDATE_TABLES, _score_candidates),
 }
 
 

@@ -68,8 +68,8 @@ def _head_figures(
         entropy = float(-(positive_A * np.log(positive_A)).sum())
         return {"base_logloss": entropy, "auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
     if head == RANKING:
-        nothing = {"auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
-        return {"base_logloss": 0.5, **nothing}  # that of a random order
+        gain_figures = {"auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
+        return {"base_logloss": 0.5, **gain_figures}  # that of a random order
     k = model.label_names.index(head)
     known_N = labels.maturity_NG[labelled_N, k]
     assert labels.prediction.gains_XG is not None  # the head is a gain

@@ -1,4 +1,4 @@
-"""The ranking of a fusion on unseen users, beside simple rankings by the same predictions: `ranking` of metrics.json.
+"""The block `ranking` of metrics.json: a fusion on unseen users, and simple rankings by the same predictions.
 
 Shapes: N exposures, I objectives.
 """

@@ -204,8 +204,8 @@ def _fusion(folder: Path) -> list[str]:
     for variant in dict.fromkeys(row["variant"] for row in study["rows"]):
         headline_row = cells[variant, "mtf_gauc"]
         minus = "" if variant == "static weights" else _difference(headline_row["minus_static"])
-        others = (in_brackets(cells[variant, figure]) for figure in figures)
-        rows.append((variant.replace("_", " "), in_brackets(headline_row), minus, *others))
+        gauc_cells = (in_brackets(cells[variant, figure]) for figure in figures)
+        rows.append((variant.replace("_", " "), in_brackets(headline_row), minus, *gauc_cells))
     measured = study["users"]["mtf_gauc"]
     weights = ", ".join(f"{name} {weight:g}" for name, weight in study["weights"].items())
     off_policy = study["off_policy"]

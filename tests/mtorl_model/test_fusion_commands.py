@@ -92,9 +92,9 @@ def rows(lake: Lake, table: str) -> list[dict[str, Any]]:
 
 
 def weights_of(users: list[int], power: list[float]) -> pa.Table:
-    ones = [1.0] * len(users)
+    unit = [1.0] * len(users)
     return pa.table({
-        "user_id": pa.array(users, pa.int64()), "power_click": power, "power_conversion": ones,
+        "user_id": pa.array(users, pa.int64()), "power_click": power, "power_conversion": unit,
         "bias_click": [0.0] * len(users), "bias_conversion": [0.05] * len(users), "model_version": ["u/1"] * len(users),
     })  # fmt: skip
 

@@ -118,7 +118,7 @@ class UnifiedRL(Method):
     def fine_tune(self, sample: CandidateSample, config: FineTuneConfig) -> dict[str, float]:
         """One step of progressive training (equation 7), around the present policy, on the requests of the day.
 
-        The trees and the weights of the reward stay as they are. config: not used, the learner has its own settings.
+        The trees and the weights of the reward do not change. config: not used, the learner has its own settings.
         """
         lists, behaviour = self._lists(sample.new, self._trees.predict(sample.new)), self._policy
         if not len(lists):

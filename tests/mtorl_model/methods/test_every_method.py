@@ -32,7 +32,7 @@ OVERFITS = {
     "max_leaf_nodes": 31, "batch_norm": False,
 }  # fmt: skip
 
-# Of UnifiedRL: all but the actor. Its behaviour policy becomes the actor before the step.
+# Parts of UnifiedRL other than the actor; the behaviour policy becomes the actor before the step.
 LEARNED_IN_FULL_TRAINING = ("trees.", "behaviour.", "weight_I", "usual_I", "static_D")
 
 every_method = pytest.mark.parametrize("name", ["boosting", "mtorl", "rmtl", "unified_rl"])
