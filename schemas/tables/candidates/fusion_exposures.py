@@ -1,4 +1,4 @@
-"""One row per explored action: a ranking of a request of the day, explored around the behaviour policy, with its reward.
+"""One row per explored action: a ranking of a request of the day, drawn around the behaviour policy, with its reward.
 
 The daily run draws the actions and ranks the exposures that the day's training users were shown, because no service
 explores (mtorl_model/methods/unified_rl/chain/replay.py). A reward is counted from that of the behaviour policy's
