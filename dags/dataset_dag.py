@@ -39,7 +39,7 @@ def raw_folder_param(dataset: str) -> Param:
 
 
 def method_param(dataset: str) -> Param:
-    """The methods of a run. MTORL_METHODS_<DATASET> names those of runs that nobody starts by hand."""
+    """The methods of a run. MTORL_METHODS_<DATASET> names those of scheduled runs."""
     return Param(
         os.environ.get(f"MTORL_METHODS_{dataset.upper()}") or "mtorl",
         type="string",

@@ -148,7 +148,7 @@ class Lake:
         return self.table("reports", dataset)
 
     def metrics(self, dataset: Dataset | str, method: str = "") -> Path:
-        """The metrics on the test users of the lake of a method's champion; by default the default method's."""
+        """The metrics of a method's champion on the test users of the lake; without a name: of the default method."""
         name = f"metrics_{_checked_name(method)}" if method else "metrics"
         return self.table("metrics", dataset) / f"{name}.json"
 

@@ -53,8 +53,8 @@ def registered_models(lake: Lake, dataset: str) -> list[str]:
     """The names of the registered models of a dataset, of all methods."""
     names = [name for (name,) in _query(lake, "SELECT DISTINCT name FROM model_versions ORDER BY name")]
     # mtorl_a_log belongs to the dataset a_log, not to log.
-    others = tuple(f"_{other}" for other in dataset_names() if other.endswith(f"_{dataset}"))
-    return [name for name in names if name.endswith(f"_{dataset}") and not name.endswith(others)]
+    longer_names = tuple(f"_{name}" for name in dataset_names() if name.endswith(f"_{dataset}"))
+    return [name for name in names if name.endswith(f"_{dataset}") and not name.endswith(longer_names)]
 
 
 def aliased_version(lake: Lake, model: str, alias: str) -> int | None:

@@ -53,5 +53,6 @@ def unused_tables(lake: Lake, dataset: Dataset) -> set[str]:
     A method makes a table if some day has it. Before the first scoring, the tables of the default method are expected.
     """
     scores = {table.name: table for table in TABLES.values() if table.scores and not table.optional}
-    made = {name for name in scores if lake.days(name, dataset)} or {n for n, t in scores.items() if t.daily}
-    return {t.name for t in TABLES.values() if {t.name, *t.same_day} & (scores.keys() - made)}
+    used = {name for name in scores if lake.days(name, dataset)} or {n for n, t in scores.items() if t.daily}
+    unused = scores.keys() - used
+    return {t.name for t in TABLES.values() if {t.name, *t.same_day} & unused}

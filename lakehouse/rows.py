@@ -14,7 +14,7 @@ from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.tables import item_history
 
-_OF_MODEL = ": "  # between a registered model and the name of one of its inputs
+_SEPARATOR = ": "  # between a registered model and the name of one of its inputs
 ROWS_PER_GROUP = 100_000  # rows in a row group of the Parquet files of large tables
 
 ARROW_TYPES = {
@@ -78,16 +78,16 @@ def publish_model_rows(
     present = _present_rows(lake, table, dataset, day)
     other_models = {model_of_version(str(row[table.model_column])) for row in present} - {model}
     rows_by_model = {name: _rows_of(present, table, name) for name in other_models} | {model: rows}
-    kept = {name: value for name, value in (published.inputs if published else {}).items()
-            if not name.startswith(f"{model}{_OF_MODEL}")}  # fmt: skip
-    own = {f"{model}{_OF_MODEL}{name}": value for name, value in inputs.items()}
+    other_inputs = {name: value for name, value in (published.inputs if published else {}).items()
+            if not name.startswith(f"{model}{_SEPARATOR}")}  # fmt: skip
+    model_inputs = {f"{model}{_SEPARATOR}{name}": value for name, value in inputs.items()}
     all_rows = [row for name in sorted(rows_by_model) for row in rows_by_model[name]]
-    return publish_rows(lake, table, dataset, day, all_rows, kept | own)
+    return publish_rows(lake, table, dataset, day, all_rows, other_inputs | model_inputs)
 
 
 def inputs_of_model(manifest: Manifest | None, model: str) -> dict[str, str]:
     """The inputs with which publish_model_rows published a model's rows; empty without any."""
-    prefix = f"{model}{_OF_MODEL}"
+    prefix = f"{model}{_SEPARATOR}"
     inputs = manifest.inputs if manifest else {}
     return {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
 

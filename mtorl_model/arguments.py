@@ -32,7 +32,7 @@ def add_methods(parser: argparse.ArgumentParser) -> None:
 
 
 def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
-    """The names, each once, in their order. Raises UserError if there is none or one cannot be a name."""
+    """The names, each once, in their order. Raises UserError if one of them cannot be a name."""
     names = tuple(dict.fromkeys(name.strip() for name in args.method.split(",")))
     if wrong := [name for name in names if not _NAME.fullmatch(name)]:
         raise UserError(f"--method {args.method}: '{wrong[0]}' is not the name of a method")
@@ -42,7 +42,7 @@ def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
 def for_each(methods: Sequence[str], work: Callable[[str], None]) -> None:
     """Work for one method after another. If it fails for one, the others are still done.
 
-    The first error is raised again at the end; every further one is printed as a line.
+    The first error is raised again at the end; later errors are printed, a line each.
     """
     errors: list[UserError] = []
     for method in methods:

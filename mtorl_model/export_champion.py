@@ -2,8 +2,8 @@
 
 python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR [--method mtorl,rmtl]
 
-Of several methods, the first one that has a champion is exported. Writes DIR/feature_spec.json (FeatureSpec.to_json)
-and DIR/version.txt (e.g. mtorl_kuairand/3), each atomically, because the run of another day may be reading them.
+It exports the champion of the first named method that has one. Writes DIR/feature_spec.json (FeatureSpec.to_json) and
+DIR/version.txt (e.g. mtorl_kuairand/3), each atomically, because the run of another day may be reading them.
 """
 
 import argparse

@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _learn(registry: Registry, day: str, config: FineTuneConfig) -> list[str]:
-    """Test, fine-tune and decide; prints lines, and returns what people are asked to do."""
+    """Test, fine-tune and decide; prints lines, and returns the requests to people."""
     feedback = FeedbackConfig()
     # Printed first, because the gate may raise an error.
     print("\n".join(learn_day(registry, day, config, feedback)), flush=True)

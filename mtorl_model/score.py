@@ -7,7 +7,7 @@ Settings that are not given have their standing values: MTORL_BASIS_<DATASET>, M
 MTORL_EMBEDDINGS_<DATASET>. They apply to methods that publish channel policies.
 
 Each method publishes the tables that it names (Method.publishes) with its own champion: policies, ranks and the channel
-level, `task_predictions` (inference/task_scoring.py) or `fusion_weights` (fusion_scoring.py). Of several methods with
+level, `task_predictions` (inference/task_scoring.py) or `fusion_weights` (fusion_scoring.py). If several methods have
 the same tables, the first one scores.
 """
 

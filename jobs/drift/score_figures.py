@@ -25,13 +25,13 @@ def calibration_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[Meas
     limit = dataset.quality.calibration
     for model, gain, predicted, observed, labels in gain_rates(lake[PREQUENTIAL, dataset, day]):
         predicted_count, observed_count = predicted * labels, observed * labels
-        of_model = "" if model == model_name(dataset.name) else f", {model}"
+        model_suffix = "" if model == model_name(dataset.name) else f", {model}"
         yield MeasuredFigure(
-            f"calibration({gain}{of_model})", CALIBRATION, "",
+            f"calibration({gain}{model_suffix})", CALIBRATION, "",
             factor_between(predicted_count + 0.5, observed_count + 0.5),
             limit.value, limit,
-            f"The champion of the day before{of_model} predicted a {gain} rate of {predicted:.2%}, and the observed "
-            f"rate is {observed:.2%}: a factor of {{value}}, the limit is {{limit}}.",
+            f"The champion of the day before{model_suffix} predicted a {gain} rate of {predicted:.2%}, and the "
+            f"observed rate is {observed:.2%}: a factor of {{value}}, the limit is {{limit}}.",
             same=1.0, with_margin=partial(mul, exp(STANDARD_ERRORS / sqrt(observed_count + 1))),
         )  # fmt: skip
 

@@ -33,6 +33,6 @@ def export_for_daily_run(registry: Registry) -> None:
 
 
 def first_with_champion(lake: Lake, dataset: Dataset, methods: Sequence[str]) -> Registry:
-    """The registry of the first of these methods that has a champion; of the first one if none has."""
+    """The registry of the first method that has a champion; without any champion, of the first method."""
     registries = [Registry(lake, dataset, method) for method in methods]
     return next((registry for registry in registries if registry.find_champion()), registries[0])

@@ -88,7 +88,7 @@ def _head_figures(
 def publish_figures(registry: Registry, day: str, version: Version, model: Method, sample: Sample) -> bool:
     """Measure and publish; returns False if the figures of this model on these labels are published already.
 
-    The rows of other methods' models stay as they are.
+    The rows of other models do not change.
     """
     lake, dataset = registry.lake, registry.dataset
     inputs = {"model": version.name, "spec": model.spec.version}

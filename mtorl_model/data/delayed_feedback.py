@@ -115,7 +115,7 @@ def fit_cutoff(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, config
 def fit_cutoff_on_exposures(
     at_ms: int, exposures: Iterable[pa.Table], dataset: Dataset, config: FeedbackConfig
 ) -> LabelCutoff:
-    """fit_cutoff from exposures: a row each, with exposed_at_ms and the time of each late gain."""
+    """fit_cutoff from rows of exposures with exposed_at_ms and the time of each late gain."""
     gains = dataset.late_gain_times
     if config.correction == NO_CORRECTION or not gains:
         return LabelCutoff(at_ms, dict.fromkeys(gains, WITHOUT_DELAY))
@@ -168,7 +168,7 @@ def estimate_delays(delay_s_N: Floats, age_s_N: Floats) -> Maturity:
 
 
 def _label_rows(windows: pa.Table, dataset: Dataset) -> pa.Table:
-    """The label steps of windows, a row each."""
+    """The label steps of windows, as rows."""
     names = ["exposed_at_ms", *dataset.late_gain_times.values()]
     steps = pa.table({name: windows.column(name).combine_chunks().flatten() for name in names})
     return steps.filter(windows.column("is_label").combine_chunks().flatten().fill_null(False))

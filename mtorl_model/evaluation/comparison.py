@@ -98,8 +98,8 @@ def head_losses(
 
     The head RANKING has ranking losses, whose mean is 1 - MTF-GAUC, in place of log losses.
 
-    label_names: the names of the heads of gains; default: the model's. The predicted probability that a gain is already
-    known is maturity * p (delayed_feedback.py).
+    label_names: the names of the heads of gains; default: Method.label_names. The predicted probability that a gain is
+    already known is maturity * p (delayed_feedback.py).
     """
     policy_NA, gains_NG = labels.prediction.policy_XA, labels.prediction.gains_XG
     losses = {}

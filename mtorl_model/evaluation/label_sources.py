@@ -149,7 +149,7 @@ class _CandidateSource(LabelSource):
         columns = ["user_id", "exposed_at_ms", *dataset.late_gain_times.values()]
         partitions = [lake[EXPOSURES, dataset, d] for d in days]
         with consistent_read(partitions):
-            training = (_of_training_users(table) for table in read_tables(partitions, columns))
+            training = (_training_rows(table) for table in read_tables(partitions, columns))
             return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, feedback)
 
     def read(
@@ -174,7 +174,7 @@ class _CandidateSource(LabelSource):
         return labels
 
 
-def _of_training_users(exposures: pa.Table) -> pa.Table:
+def _training_rows(exposures: pa.Table) -> pa.Table:
     return exposures.filter(pc.equal(split_indices(exposures.column("user_id")), SPLITS.index(TRAIN)))
 
 
@@ -182,5 +182,5 @@ _SOURCES: Mapping[str, LabelSource] = {WINDOWS: _WindowSource(), CANDIDATES: _Ca
 
 
 def source_of(method: Method | type[Method]) -> LabelSource:
-    """The source for a method, by what it reads."""
+    """The source for a method."""
     return _SOURCES[method.reads]

@@ -42,7 +42,7 @@ class CandidateSample(NamedTuple):
         return len(self.new) > 0
 
     def summary(self, config: FineTuneConfig) -> str:
-        """What is learned, in words."""
+        """The steps and their data in words."""
         steps = _steps(len(self.new), config)
         return f"{steps} more steps on {len(self.new):,} exposures of the day and {len(self.replay):,} of earlier days"
 

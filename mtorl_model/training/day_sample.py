@@ -49,7 +49,7 @@ class DaySample(NamedTuple):
         return bool(self.new.label_NL.any())
 
     def summary(self, config: FineTuneConfig) -> str:
-        """What is learned, in words."""
+        """The steps and their data in words."""
         new, replayed = len(self.new.valid_NL), len(self.replay.valid_NL)
         return f"{steps_of(new, config)} more steps on {new:,} windows of the day and {replayed:,} of earlier days"
 

@@ -99,7 +99,8 @@ def test_windows_are_built_with_the_feature_spec_of_their_model(bag):
     history, daily = bag.dags["mtorl_history_criteo"], bag.dags["mtorl_daily_criteo"]
     for arguments in (history.get_task("build_sequences").application_args, history.get_task("train").arguments):
         assert arguments[arguments.index("--spec-day") + 1] == "{{ params.to }}"
-    out = daily.get_task("export_champion").arguments[-1]
+    export = daily.get_task("export_champion").arguments
+    out = export[export.index("--out") + 1]
     for arguments in (daily.get_task("build_day").application_args, daily.get_task("audit_day").arguments):
         assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
 

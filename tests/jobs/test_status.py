@@ -303,7 +303,7 @@ def publish_task_predictions(lake: Lake, day: str, version: str) -> None:
 
 
 def test_every_method_has_the_days_of_its_own_tables(lake):
-    """A second method beside the default one: a day that it has not scored is missing, and its champion its own."""
+    """A day that a second method has not scored is missing, and its scores are compared with its own champion."""
     for day in DAYS[1:]:
         publish_task_predictions(lake, day, "rmtl_kuairand/1")
     assert not_fresh(lake) == {"task_predictions/1 missing"}

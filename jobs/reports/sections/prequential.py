@@ -80,20 +80,20 @@ def _table(day: str, rows: list[Row]) -> HtmlTable:
 
 
 def _trend_figures(rows: list[Row]) -> Iterator[TrendFigure]:
-    several = len(_models(rows)) > 1
+    has_several_models = len(_models(rows)) > 1
     for row in rows:
         if row["base_logloss"]:
             yield TrendFigure(
-                f"Log loss relative to the mean rate: {row['head']}", row["model"] if several else "",
+                f"Log loss relative to the mean rate: {row['head']}", row["model"] if has_several_models else "",
                 row["logloss"] / row["base_logloss"], "share",
                 "Look for values below 100 %: the model is better than the mean rate. If they rise, the model is "
                 "outdated.",
             )  # fmt: skip
         if row["rate"] is not None:
-            of_model = f", {row['model']}" if several else ""
+            model_suffix = f", {row['model']}" if has_several_models else ""
             for series, value in (("observed", row["rate"]), ("predicted", row["predicted_rate"])):
                 yield TrendFigure(
-                    f"Share of exposures with {row['head']}", f"{series}{of_model}", value, "share",
+                    f"Share of exposures with {row['head']}", f"{series}{model_suffix}", value, "share",
                     "Look for two lines close together: the model is calibrated.", True,
                 )  # fmt: skip
 
@@ -101,7 +101,7 @@ def _trend_figures(rows: list[Row]) -> Iterator[TrendFigure]:
 def _pictures(view: DayView, rows_per_day: Mapping[str, list[Row]]) -> Iterator[Picture]:
     """For each head its log loss, and of a gain its rates, with a line for each model that predicts it."""
     all_rows = [row for rows in rows_per_day.values() for row in rows]
-    several = len(_models(all_rows)) > 1
+    has_several_models = len(_models(all_rows)) > 1
     by_model = {day: {(row["model"], row["head"]): row for row in rows} for day, rows in rows_per_day.items()}
 
     def line(model: str, head: str, figure: str, name: str) -> Series:
@@ -112,12 +112,14 @@ def _pictures(view: DayView, rows_per_day: Mapping[str, list[Row]]) -> Iterator[
         if not models:
             continue
         title = f"Log loss of {head}"
-        series = [line(model, head, "logloss", model if several else "model") for model in models]
+        series = [line(model, head, "logloss", model if has_several_models else "model") for model in models]
         series += [line(model, head, "base_logloss", "mean rate") for model in models[:1]]
         yield Picture(title, lines(title, short_days(list(by_model)), series, number), _LOOK_AT_LOSS)
         if head != prequential.CHANNEL:
             series = [line(model, head, "rate", "observed") for model in models[:1]]
-            series += [line(model, head, "predicted_rate", model if several else "predicted") for model in models]
+            series += [
+                line(model, head, "predicted_rate", model if has_several_models else "predicted") for model in models
+            ]
             yield Picture(
                 f"Share of exposures with {head}: predicted and observed",
                 lines(f"Share with {head}", short_days(list(by_model)), series, share, from_zero=True),

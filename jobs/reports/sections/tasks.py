@@ -14,7 +14,7 @@ _CURVE_POINTS = 40
 
 
 def tasks_section(view: DayView) -> Section:
-    """The chances by rank, their means beside the day's rates, and the top users. Needs `task_predictions`."""
+    """The chances by rank, their means, the day's rates, and the top users. Needs `task_predictions`."""
     if not view.has(TASK_PREDICTIONS) or not (users := view.manifests[TASK_PREDICTIONS].rows):
         text = "This day has no task predictions: no method on candidates has scored it."
         return Section("tasks", _TITLE, (text,))
@@ -56,7 +56,7 @@ def _chance_by_rank(view: DayView, scores: tuple[str, ...], users: int) -> Pictu
 
 
 def _means_table(view: DayView, means: dict[str, float]) -> HtmlTable:
-    """The mean chance of each task beside its rate among the day's exposures."""
+    """The mean chance of each task, and its rate among the day's exposures."""
     rates = _observed(view)
     return HtmlTable(
         "Mean chance of each task", ("Task", "Predicted for the next exposure", "Observed on the day"),
@@ -78,14 +78,14 @@ def _observed(view: DayView) -> dict[str, float]:
 def _top_table(view: DayView, scores: tuple[str, ...]) -> HtmlTable:
     """The first users by the last score: the product, if there are several tasks."""
     columns = ", ".join(f'"predicted_{name}"' for name in scores)
-    by = scores[-1]
+    ranked_score = scores[-1]
     top = view.query(
         TASK_PREDICTIONS,
-        f"""SELECT "rank_{by}", CAST(user_id AS varchar), {columns} FROM "partition"
-            ORDER BY "rank_{by}" LIMIT {_TOP_USERS}""",
+        f"""SELECT "rank_{ranked_score}", CAST(user_id AS varchar), {columns} FROM "partition"
+            ORDER BY "rank_{ranked_score}" LIMIT {_TOP_USERS}""",
     )
     return HtmlTable(
-        f"The first {len(top)} users by {by}", ("Rank", "User", *scores),
+        f"The first {len(top)} users by {ranked_score}", ("Rank", "User", *scores),
         tuple((f"{rank:,}", user, *(f"{chance:.2%}" for chance in chances)) for rank, user, *chances in top),
         frozenset({0, *range(2, 2 + len(scores))}), folded=True,
     )  # fmt: skip

@@ -85,7 +85,7 @@ def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
         sum(loss[epoch] for loss in losses) / len(losses) if complete else None
         for epoch, complete in zip(epochs, is_complete, strict=True)
     ]
-    shown = {
+    series_by_name = {
         "channel": [curve("train_policy", "training users"), curve("valid_policy", "unseen users")],
         "reward": [Series("training users", trained), curve("valid_reward", "unseen users")],
         "tasks": [curve("train_loss", "training users"), curve("valid_loss", "unseen users")],
@@ -93,7 +93,7 @@ def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
     pictures = [
         Picture(f"Training of {run.full_training}: loss of the {name} by epoch",
                 lines(f"Loss of the {name} by epoch", labels, series), _LOOK_AT_LOSSES)
-        for name, series in shown.items() if any(value is not None for line in series for value in line.values)
+        for name, series in series_by_name.items() if any(value is not None for line in series for value in line.values)
     ]  # fmt: skip
     members = [f"monitor{suffix}" for suffix in _ENSEMBLE_SUFFIXES if f"monitor{suffix}" in run.curves]
     if len(members) > 1:
@@ -117,7 +117,7 @@ def _gates(view: DayView) -> list[HtmlTable]:
             ("Check", "", "Log loss now", "Log loss new", "Difference", "Allowed", "Reason"),
             tuple((check, Cell("passed" if passed else "failed", badge="pass" if passed else "warn"),
                    *(_figure(value) for value in figures), reason)
-                  for of_model, check, passed, reason, *figures in rows if of_model == model),
+                  for row_model, check, passed, reason, *figures in rows if row_model == model),
             frozenset({2, 3, 4, 5}))
         for model in models
     ]  # fmt: skip

@@ -90,7 +90,7 @@ def _columns(rows: pa.Table, names: Sequence[str]) -> np.ndarray:
 
 
 def partitions_of(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, ...]:
-    """What a day's rows are read from: exposures, steps, and, except on the first day, last evening's item history."""
+    """The partitions of a day's rows: exposures, steps, and, except on the first day, last evening's item history."""
     is_first = day == min(lake.days(EXPOSURES, dataset), default=day)
     history = () if is_first else (lake[ITEM_HISTORY, dataset, day_before(day)],)
     return lake[EXPOSURES, dataset, day], lake[STEPS, dataset, day], *history
@@ -105,7 +105,7 @@ def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None, s
         splits = split_indices(exposure_rows.column("user_id"))
         if split is not None:
             is_chosen = pc.equal(splits, SPLITS.index(split))
-            # Rows that do not match stay as they are, so that candidate_inputs refuses them.
+            # Rows that do not match are not filtered, so that candidate_inputs refuses them.
             if len(step_rows) == len(exposure_rows):
                 exposure_rows, step_rows = exposure_rows.filter(is_chosen), step_rows.filter(is_chosen)
                 splits = splits.filter(is_chosen)

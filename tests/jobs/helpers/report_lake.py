@@ -185,7 +185,7 @@ def publish_prequential(lake: Lake, day: str, logloss: float = 0.5) -> None:
 
 
 def publish_second_method(lake: Lake, day: str) -> None:
-    """A second champion beside MODEL: its test, its challenger and its predictions, 1 / rank for every task."""
+    """A champion of a second method: its test, its challenger and its predictions, 1 / rank for every task."""
     for table, rows in (
         ("prequential", f"""SELECT * FROM (VALUES
             ('click', '{SECOND_MODEL}', 220, 0.4e0, 0.56e0, 0.8e0, 0.25e0, 0.26e0),

@@ -1,4 +1,4 @@
-"""Champions of two methods in one lake, one on windows and one on candidates: days are learned beside each other."""
+"""Champions of two methods in one lake, one on windows and one on candidates, learn the same days."""
 
 import shutil
 import sys
@@ -36,7 +36,7 @@ TINY = {
     "hidden": 8, "members": 1, "max_epochs": 1, "trees": False, "device": "cpu", "bottom": (8,), "tower": (4,),
     "experts": 2, "weighting": "critics", "critic_bottom": (4,), "critic_tower": (), "critic_epochs": 2,
 }  # fmt: skip
-BOTH = ("mtorl", "rmtl")
+METHOD_NAMES = ("mtorl", "rmtl")
 NEXT = DAYS[1]  # the first day after the training
 
 
@@ -46,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained") / "lake"
     synthetic.write_lake(root, "criteo", DAYS[0], DAYS[-1], users=120, daily=3)
     lake = write_candidate_lake(root)
-    for name in BOTH:
+    for name in METHOD_NAMES:
         method = METHODS[name]
         config = method.presets("criteo")["small"]
         config = config.changed({key: value for key, value in TINY.items() if key in config.settings()})
@@ -81,7 +81,7 @@ def test_a_day_is_learned_by_both_and_their_rows_stand_beside_each_other(
     shutil.copytree(lake.root, tmp_path / "copy")
     learn_day(lake, NEXT, "mtorl,rmtl", monkeypatch)
     printed = capsys.readouterr().out
-    for name in BOTH:
+    for name in METHOD_NAMES:
         assert f"{name}_criteo/1, trained through {DAYS[0]}, on {NEXT}:" in printed
         assert f"{name}_criteo/2 is the challenger of {NEXT}" in printed
         assert versions(lake, name) == [f"{name}_criteo/1", f"{name}_criteo/2"]
@@ -90,19 +90,19 @@ def test_a_day_is_learned_by_both_and_their_rows_stand_beside_each_other(
         *(("mtorl_criteo/1", head) for head in ("channel", "click", "conversion")),
         *(("rmtl_criteo/1", head) for head in ("click", "click_conversion")),
     ]
-    decided = {name: rows_of_model(lake, PROMOTIONS_TABLE, CRITEO, NEXT, f"{name}_criteo") for name in BOTH}
+    decided = {name: rows_of_model(lake, PROMOTIONS_TABLE, CRITEO, NEXT, f"{name}_criteo") for name in METHOD_NAMES}
     assert [row["check"] for row in decided["rmtl"]] == ["click", "click_conversion"]  # neither policy nor basis
-    assert {row["champion"] for row in decided["rmtl"]} == {"rmtl_criteo/1"}  # of its own method
+    assert {row["champion"] for row in decided["rmtl"]} == {"rmtl_criteo/1"}  # not mtorl's
     for table in (PREQUENTIAL, PROMOTIONS):
         audit = audit_partition(lake, table, CRITEO, NEXT)
         assert audit.verdict != FAIL, [outcome.name for outcome in audit.failed]
 
     # In another order, in another lake: the same bytes, and the same weights.
-    other = Lake(tmp_path / "copy")
+    copied = Lake(tmp_path / "copy")
     for method in ("rmtl", "mtorl"):
-        learn_day(other, NEXT, method, monkeypatch)
-    assert contents(other) == contents(lake)
-    states = [load_named(each, CRITEO, "rmtl_criteo/2").state() for each in (lake, other)]
+        learn_day(copied, NEXT, method, monkeypatch)
+    assert contents(copied) == contents(lake)
+    states = [load_named(tested_lake, CRITEO, "rmtl_criteo/2").state() for tested_lake in (lake, copied)]
     for key, array in states[0].items():
         np.testing.assert_array_equal(array, states[1][key], err_msg=key)
 
@@ -117,7 +117,7 @@ def test_a_day_is_learned_by_both_and_their_rows_stand_beside_each_other(
 
 def test_rollback_and_backfill_of_one_leave_the_other_alone(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     learn_day(lake, NEXT, "mtorl,rmtl", monkeypatch)
-    registries = {name: Registry(lake, CRITEO, name) for name in BOTH}
+    registries = {name: Registry(lake, CRITEO, name) for name in METHOD_NAMES}
     for name, registry in registries.items():
         registry.make_champion(registry.named_version(f"{name}_criteo/2"))  # whatever the gate decided
     exported = (lake.table("champion", CRITEO) / "version.txt").read_text()
@@ -155,12 +155,12 @@ def test_a_backfilled_day_is_learned_from_what_was_known_at_its_end(lake: Lake) 
         stores = (drawn.new, drawn.replay)
         return [array for store in stores for array in (store.labels_NT, store.numeric_NF, store.categorical_NK)]
 
-    before = sample()
+    expected_arrays = sample()
     end_ms = CRITEO.end_of_day_ms(NEXT)
     for day in (DAYS[0], NEXT):
         forget_later_gains(lake, day, end_ms)
     shutil.rmtree(lake[EXPOSURES, CRITEO, DAYS[2]].path)
-    for array, expected in zip(sample(), before, strict=True):
+    for array, expected in zip(sample(), expected_arrays, strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
@@ -174,9 +174,9 @@ def forget_later_gains(lake: Lake, day: str, end_ms: int) -> None:
             assert pc.any(is_later).as_py()
             for name in ("conversion", "conversion_at_ms"):
                 column = rows.column(name)
-                none = pa.scalar(0 if name == "conversion" else None, column.type)
+                unknown = pa.scalar(0 if name == "conversion" else None, column.type)
                 rows = rows.set_column(
-                    rows.column_names.index(name), rows.field(name), pc.if_else(is_later, none, column)
+                    rows.column_names.index(name), rows.field(name), pc.if_else(is_later, unknown, column)
                 )
             pq.write_table(rows, staged / file.name)
         partition.publish(staged, rows=len(rows), inputs={}, code="0")

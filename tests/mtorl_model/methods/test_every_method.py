@@ -13,7 +13,8 @@ from method_inputs import CandidateInputs, WindowInputs, inputs_of
 from lakehouse.lake import Lake
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import FUSION, GAINS, POLICY, VALUES, WINDOWS, Method, Prediction
-from mtorl_model.methods.model_folder import WEIGHTS, load_model, save_model
+from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_model
+from mtorl_model.training.checksums import write_checksums
 from mtorl_model.training.config import FineTuneConfig
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
@@ -185,10 +186,12 @@ class _Code:
 def test_a_folder_with_code_or_other_weights_is_refused(tiny: Any, name: str, tmp_path: Path) -> None:
     save_model(tmp_path / "model", tiny(name))
     (tmp_path / "model" / WEIGHTS).write_bytes(pickle.dumps({"weight": _Code(tmp_path / "executed")}))
+    write_checksums(tmp_path / "model", FILES)
     with pytest.raises(UserError, match="not a file of plain tensors"):
         load_model(tmp_path / "model")
     assert not (tmp_path / "executed").exists()
     torch.save({"other": torch.zeros(1)}, tmp_path / "model" / WEIGHTS)
+    write_checksums(tmp_path / "model", FILES)
     with pytest.raises(UserError, match="does not fit"):
         load_model(tmp_path / "model")
 
