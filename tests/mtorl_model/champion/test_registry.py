@@ -21,9 +21,10 @@ from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
+from mtorl_model.methods.common.networks.members import merged_curves
 from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_model
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
-from mtorl_model.methods.mtorl.method import MTORL, merged_curves
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.train import train_champion
 from mtorl_model.training.checksums import CHECKSUMS, write_checksums
 from mtorl_model.training.config import TrainConfig
