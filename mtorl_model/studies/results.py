@@ -212,7 +212,8 @@ def _fusion(folder: Path) -> list[str]:
     return [
         "### UnifiedRL: how well a fused score ranks the exposures of a user",
         f"{measured['measured']:,} users with {study['labels']:,} exposures, {measured['left_out']:,} more users have "
-        f"equal labels only; {study['protocol']}; {study['seeds']} training(s). Weights of the reward: {weights}. "
+        f"equal labels only; days {study['days'][0]} to {study['days'][1]}; {study['protocol']}; {study['seeds']} "
+        f"training(s). Weights of the reward: {weights}. "
         f"`{study['command']}`",
         _table(rows),
         f"Value of the policy: {'' if off_policy['identified'] else 'not identified: '}{off_policy['why']}.",
