@@ -229,7 +229,7 @@ def champion_spec_version(lake: Lake, dataset: Dataset) -> str | None:
 def champion_version(lake: Lake, dataset: Dataset, scored_by: str | None) -> str | None:
     """The present champion as the manifests of its scores name it; None before the first one.
 
-    scored_by: the model version of the newest scores. The champion is of the same method; without scores it is of the
+    scored_by: the model version of the newest scores. The champion has the same method; without scores, it has the
     default method.
     """
     model = scored_by.partition("/")[0] if scored_by else model_name(dataset.name)
@@ -341,7 +341,7 @@ def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, days: list[s
             return [*lines, str(reason)]
         _, changed = split_by_change(dataset, files, index)
         if changed:
-            names = ", ".join(printable(path.name) for path in changed[:_MOST_NAMED]) + (
+            names = ", ".join(printable(name) for name in [*changed][:_MOST_NAMED]) + (
                 ", ..." if len(changed) > _MOST_NAMED else ""
             )
             lines.append(f"the raw log has changed since it was last read ({names}): the next run finds out which days")

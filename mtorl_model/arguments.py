@@ -42,7 +42,7 @@ def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
 def for_each(methods: Sequence[str], work: Callable[[str], None]) -> None:
     """Work for one method after another. If it fails for one, the others are still done.
 
-    The first error is raised again at the end; later errors are printed, a line each.
+    The first error is raised again at the end; later errors are printed.
     """
     errors: list[UserError] = []
     for method in methods:

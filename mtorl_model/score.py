@@ -198,7 +198,7 @@ class Settings:
 def settings_of(args: argparse.Namespace, dataset: Dataset) -> Settings:
     """The given settings, and the standing ones in place of those that are not given.
 
-    Raises UserError if a standing value is none of the possible ones; the message names its environment variable.
+    Raises UserError if a standing value is not possible; the message names its environment variable.
     """
     return Settings(
         args.basis or _standing(dataset, "BASIS", BY_GATE, (BY_GATE, *BASES)),

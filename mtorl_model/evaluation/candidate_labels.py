@@ -17,7 +17,8 @@ from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
 from mtorl_model.methods.common.label_rows import candidate_labels
-from mtorl_model.methods.method import FUSION, Method
+from mtorl_model.methods.common.label_trees import CANDIDATE_TREES
+from mtorl_model.methods.method import FUSION, Method, Prediction
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
 
@@ -78,17 +79,22 @@ def maturity_of_tasks(store: CandidateStore, dataset: Dataset, cutoff: LabelCuto
     return maturity_NT
 
 
-def session_figures(labels: LabelPredictions, store: CandidateStore, gain: int, users: UserBootstrap) -> Figures:
-    """s_logloss of a gain. labels: of all rows of the store."""
-    assert labels.prediction.gains_XG is not None
-    predicted_N = labels.prediction.gains_XG[:, gain]
-    return {"s_logloss": session_logloss(labels.gain_NG[:, gain], predicted_N, store.session_N, users)}
+def session_figures(prediction: Prediction, store: CandidateStore, gain: int, users: UserBootstrap) -> Figures:
+    """s_logloss of a gain. prediction: of all rows of the store."""
+    assert prediction.gains_XG is not None
+    label_N = store.labels_NT[:, gain].astype(np.float64)
+    return {"s_logloss": session_logloss(label_N, prediction.gains_XG[:, gain], store.session_N, users)}
 
 
 def boosting_on_candidates(model: Method, store: CandidateStore, most_labels: int | None = None) -> "Boosting":
     """Gradient boosting, fitted on the training users of the store; on at most most_labels labels if it is given."""
-    from mtorl_model.methods.baselines.boosting import Boosting  # imports sklearn, which a usual day does not need
+    from mtorl_model.methods.baselines.boosting import (  # imports sklearn, which a usual day does not need
+        Boosting,
+        BoostingConfig,
+    )
 
-    config = Boosting.Config() if most_labels is None else Boosting.Config().changed({"most_labels": most_labels})
     labels = candidate_labels(store.split_rows(TRAIN))
+    config = BoostingConfig(CANDIDATE_TREES)
+    if most_labels is not None:
+        config = config.changed({"most_labels": most_labels})
     return Boosting(config, model.spec, model.initial_policy).fit_labels(labels)

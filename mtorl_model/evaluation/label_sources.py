@@ -45,7 +45,7 @@ class LabelSource(ABC):
 
     @abstractmethod
     def partitions(self, lake: Lake, dataset: Dataset, day: str) -> Sequence[Partition]:
-        """What the labels of a day are read from."""
+        """The partitions that the labels of a day are read from."""
 
     @abstractmethod
     def windows(self, lake: Lake, dataset: Dataset, day: str) -> float:
@@ -74,7 +74,7 @@ class LabelSource(ABC):
         """
 
     def fingerprints(self, lake: Lake, dataset: Dataset, days: Iterable[str]) -> dict[str, str]:
-        """The fingerprints of what the labels of these days are read from, by key."""
+        """The fingerprints of the partitions of these days, by key."""
         partitions = [partition for day in days for partition in self.partitions(lake, dataset, day)]
         manifests = {partition.key: partition.manifest for partition in partitions}
         return {key: manifest.fingerprint for key, manifest in manifests.items() if manifest is not None}
@@ -169,8 +169,10 @@ class _CandidateSource(LabelSource):
                 store = candidates_of(lake, dataset, model, list(days), cutoff, split)
                 if not len(store):
                     return None
-                wanted = with_features and number == 0
-                labels.append(predict_candidates(model, store, dataset, cutoff, with_features=wanted))
+                is_first = number == 0
+                labels.append(
+                    predict_candidates(model, store, dataset, cutoff, with_features=with_features and is_first)
+                )
         return labels
 
 

@@ -196,7 +196,7 @@ class Method(ABC):
     name: ClassVar[str]  # of --method, and of the registered model
     reads: ClassVar[str] = WINDOWS  # the kind of input of fit, predict and fine_tune, WINDOWS or CANDIDATES
     predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
-    # The tables that scoring with it publishes every night. If two methods have the same tables, only one scores a day.
+    # The tables that scoring with it publishes every night. If methods have the same tables, only one of them is used.
     publishes: ClassVar[tuple[str, ...]] = SCORE_TABLES
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -261,7 +261,7 @@ class Method(ABC):
 
     @property
     def embedding_size(self) -> int:
-        """The number of components of a user embedding; 0 if the method has none."""
+        """The number of components of a user embedding; 0 without embeddings."""
         return 0
 
     def embed_last(self, batch: Batch) -> npt.NDArray[np.float32]:

@@ -92,7 +92,7 @@ def test_a_day_is_learned_by_both_and_their_rows_stand_beside_each_other(
     ]
     decided = {name: rows_of_model(lake, PROMOTIONS_TABLE, CRITEO, NEXT, f"{name}_criteo") for name in METHOD_NAMES}
     assert [row["check"] for row in decided["rmtl"]] == ["click", "click_conversion"]  # neither policy nor basis
-    assert {row["champion"] for row in decided["rmtl"]} == {"rmtl_criteo/1"}  # not mtorl's
+    assert {row["champion"] for row in decided["rmtl"]} == {"rmtl_criteo/1"}  # not the champion of mtorl
     for table in (PREQUENTIAL, PROMOTIONS):
         audit = audit_partition(lake, table, CRITEO, NEXT)
         assert audit.verdict != FAIL, [outcome.name for outcome in audit.failed]
