@@ -170,7 +170,7 @@ def _publish_scores(
             )
             for table in SCORE_TABLES
         )
-        replace_cache(lake, dataset, staged)
+        replace_cache(lake, dataset, predictions, staged)
     print(f"{scores.reused} of {len(scores.user_id)} predictions reused from the last scoring")
     return published
 
