@@ -1,6 +1,6 @@
 """Progressive training (equation 7): rounds of exploring around the policy, learning from all of it, and moving on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,20 +18,32 @@ Explore = Callable[[int, Policy], Transitions]  # a round and its behaviour poli
 def train_progressively(
     config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
 ) -> FusionLearner:
-    """The learner after some rounds. The first behaviour policy is the action 0, equal weights.
+    """The learner after some rounds. The first behaviour policy is the action 0, equal weights."""
+    *_, learner = progressive_rounds(config, explore, rounds, state=state, actions=actions, groups=groups)
+    return learner
+
+
+def progressive_rounds(
+    config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
+) -> Iterator[FusionLearner]:
+    """The learner after each round.
 
     Each round learns from the sessions of that round alone, as in the paper: only these were explored in today's box.
     """
-    learner: FusionLearner | None = None
+    champion: FusionLearner | None = None
     for number in range(rounds):
-        log = explore(number, learner.act if learner else equal_weights(actions))
-        previous = learner.actor if learner else None
-        learner = FusionLearner(
+        log = explore(number, behaviour_policy(champion, actions))
+        previous = champion.actor if champion else None
+        champion = FusionLearner(
             replace(config, seed=config.seed + number), state=state, actions=actions, groups=groups, previous=previous
         )
-        learner.fit(log)
-    assert learner is not None, "at least one round"
-    return learner
+        champion.fit(log)
+        yield champion
+
+
+def behaviour_policy(champion: FusionLearner | None, actions: int) -> Policy:
+    """The policy around which the next round explores: the champion, and equal weights before there is one."""
+    return champion.act if champion else equal_weights(actions)
 
 
 def equal_weights(actions: int) -> Policy:
