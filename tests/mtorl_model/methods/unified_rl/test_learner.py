@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtorl_model.methods.unified_rl.config import FusionConfig
+from mtorl_model.methods.unified_rl.config import LOCAL, NETWORK, FusionConfig
 from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.offline_baselines import OFFLINE_BASELINES
 from mtorl_model.methods.unified_rl.progressive import train_progressively
 from mtorl_model.methods.unified_rl.transitions import Transitions
 
-CONFIG = FusionConfig(critics=3, hidden=16, steps=500, batch=128, learning_rate=1e-2, target_share=0.3)
+CONFIG = FusionConfig(critics=3, critic=LOCAL, hidden=16, steps=500, batch=128, learning_rate=1e-2, target_share=0.3)
 BANDIT = replace(CONFIG, discount=0.0)
 
 
@@ -30,6 +30,7 @@ def learner(config, groups=1) -> FusionLearner:
 
 
 STATES = np.linspace(-0.9, 0.9, 7)[:, None]
+ZEROS = np.zeros((7, 1))
 
 
 @pytest.mark.slow
@@ -85,7 +86,7 @@ def test_values_of_a_fixed_actor_are_those_of_the_geometric_series(excess):
     log = two_states(rows=200, reward=0.5)
     trained.fit(log, learn_actor=False)
     expected = 0.5 / (1 - 0.6 * np.exp(-excess / 0.09))
-    assert trained.values(log.state_NS[:2], log.action_ND[:2]) == pytest.approx(np.full((1, 3, 2), expected), rel=0.03)
+    assert trained.values(log.state_NS[:2], log.action_ND[:2], log.centre_ND[:2]) == pytest.approx(np.full((1, 3, 2), expected), rel=0.03)
 
 
 def test_the_actor_is_unchanged_while_values_alone_are_learned():
@@ -99,7 +100,7 @@ def test_the_actor_is_unchanged_while_values_alone_are_learned():
 def test_critics_of_an_ensemble_differ_where_the_log_has_no_actions():
     trained = learner(BANDIT)
     trained.fit(bandit_log(lambda state_NS: 0.1 * state_NS))
-    logged, unlogged = (trained.values(STATES, np.full((7, 1), action)).std(axis=1).mean() for action in (0.0, 0.9))
+    logged, unlogged = (trained.values(STATES, np.full((7, 1), action), ZEROS).std(axis=1).mean() for action in (0.0, 0.9))
     assert unlogged > 3 * logged > 0
 
 
@@ -108,7 +109,7 @@ def test_the_uncertainty_term_chooses_actions_on_which_critics_agree():
     def uncertainty(weight: float) -> float:
         trained = learner(replace(BANDIT, uncertainty=weight, box_penalty=0.0))
         trained.fit(bandit_log(lambda state_NS: 0.1 + 0.0 * state_NS, rows=300, noise=0.5))
-        return float(trained.values(STATES, trained.act(STATES)).std(axis=1).mean())
+        return float(trained.values(STATES, trained.act(STATES), ZEROS).std(axis=1).mean())
 
     assert uncertainty(3.0) < 0.8 * uncertainty(0.0)
 
