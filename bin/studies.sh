@@ -17,13 +17,16 @@ EPOCHS_ARGUMENT=(${EPOCHS:+--max-epochs "$EPOCHS"})
 
 case "$COMMAND" in
   study)
-    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings or rmtl"
+    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings, rmtl or fusion"
     if [ "$STUDY" = embeddings ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.embeddings "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" "${EPOCHS_ARGUMENT[@]}"
     fi
     if [ "$STUDY" = rmtl ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.multitask.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}" \
         ${PROTOCOL:+--protocol "$PROTOCOL"} ${PRESET:+--preset "$PRESET"}
+    fi
+    if [ "$STUDY" = fusion ]; then
+      exec "$PYTHON_BIN" -m mtorl_model.studies.fusion.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" ${PRESET:+--preset "$PRESET"}
     fi
     exec "$PYTHON_BIN" -m mtorl_model.studies.run "${ARGUMENTS[@]}" --study "$STUDY" ${WORKERS:+--workers "$WORKERS"} \
       --folds "${FOLDS:-2}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}"

@@ -54,6 +54,14 @@ def number_names(dataset: Dataset) -> tuple[str, ...]:
     return tuple(_number_sources(dataset)) + tuple(_history_names(dataset))
 
 
+def candidate_names(dataset: Dataset) -> frozenset[str]:
+    """The inputs that depend on the candidate; all others are the same for every candidate of a request."""
+    candidate = {c.name for c in dataset.features(Known.WITH)}
+    channel = {"channel", "channel_exposures", *(f"channel_rate_{g}" for g in dataset.gain_names)}
+    items = {name for name in _history_names(dataset) if name not in _user_rates(dataset)}
+    return frozenset(candidate | channel | items)
+
+
 def candidate_inputs(exposures: pa.Table, steps: pa.Table, history: pa.Table | None, dataset: Dataset) -> pa.Table:
     """N rows in the order of `exposures`: IDENTITY, the labels, the categories as text, the numbers as doubles.
 
@@ -65,14 +73,15 @@ def candidate_inputs(exposures: pa.Table, steps: pa.Table, history: pa.Table | N
     columns: Columns = {}
     for name in IDENTITY:
         columns[name] = (exposures if name in exposures.column_names else steps).column(name)
-    columns |= _labels(exposures, dataset)
+    columns |= _labels(exposures, dataset) | _objectives(exposures, dataset)
     for name in category_names(dataset):
         columns[name] = (exposures if name in exposures.column_names else steps).column(name).cast(pa.string())
     for name, table_name in _number_sources(dataset).items():
         columns[name] = to_floats((exposures if table_name == EXPOSURES else steps).column(name))
     columns |= _user_history(steps, dataset) | _own_channel(exposures, steps, dataset)
     columns |= _repeats(exposures, steps, dataset) | _item_history(exposures, history, dataset)
-    names = (*IDENTITY, *task_names(dataset), *category_names(dataset), *number_names(dataset))
+    objectives = (objective_column(objective.name) for objective in dataset.objectives)
+    names = (*IDENTITY, *task_names(dataset), *objectives, *category_names(dataset), *number_names(dataset))
     return pa.table({name: columns[name] for name in names})
 
 
@@ -106,12 +115,31 @@ def _number_sources(dataset: Dataset) -> dict[str, str]:
 def _history_names(dataset: Dataset) -> tuple[str, ...]:
     gains = dataset.gain_names
     return (
-        *(f"rate_{g}" for g in gains),
+        *_user_rates(dataset),
         "channel_exposures",
         *(f"channel_rate_{g}" for g in gains),
         *(f"same_{item}" for item in dataset.items),
         *(f"{item}_{name}" for item in dataset.items for name in (EXPOSURES, *(f"rate_{g}" for g in gains))),
     )
+
+
+def _user_rates(dataset: Dataset) -> tuple[str, ...]:
+    return tuple(f"rate_{g}" for g in dataset.gain_names)
+
+
+def objective_column(objective: str) -> str:
+    """The column of an objective's label in candidate rows."""
+    return f"objective_{objective}"
+
+
+def _objectives(exposures: pa.Table, dataset: Dataset) -> Columns:
+    """1 where the exposure has the objective, else 0, also for a missing outcome."""
+    return {
+        objective_column(objective.name): np.max(
+            [np.nan_to_num(to_floats(exposures.column(name))) > 0 for name in objective.columns], axis=0
+        ).astype(np.float64)
+        for objective in dataset.objectives
+    }
 
 
 def _labels(exposures: pa.Table, dataset: Dataset) -> Columns:

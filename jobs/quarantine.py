@@ -96,12 +96,13 @@ def as_lines(groups: list[QuarantinedGroup]) -> Iterator[str]:
 
 
 def export(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> list[tuple[Path, int]]:
-    """Write a file for each day and each file of the raw log; returns the paths with their numbers of rows.
+    """Write a file for each day and each raw file; returns the paths with their numbers of rows.
 
     Which rows are left out, and when this is a UserError and nothing is written: plan_repair_files. The lake stores a
     copy of each file.
     """
     rows: dict[tuple[str, str], RawRows] = {}
+    layouts = (dataset.log, *dataset.outcome_files)
     default_header = default_header_of(dataset.log)
     for day in days:
         with open_view(lake[QUARANTINE, dataset, day]) as connection:
@@ -117,7 +118,7 @@ def export(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> list[
     index = stored_index(lake, dataset)
     log_files = {*index.files, *index.removed} if index else set()
     exported = lake.exported_quarantine(dataset)
-    files = plan_repair_files(rows, dataset.log, log_files, exported, folder)
+    files = plan_repair_files(rows, layouts, log_files, exported, folder)
     for name, rows_of_file in files.items():
         # The lake's copy is written first: if the second file is missing, the rows are exported again.
         for path in (exported / name, folder / name):

@@ -7,9 +7,12 @@ path always names one whole partition. A job that is killed leaves the old parti
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lakehouse.files import make_durable, swap_into_place
 from lakehouse.manifest import MANIFEST, Manifest, content_fingerprint, read_manifest
@@ -184,6 +187,11 @@ class Partition:
     def files(self) -> list[Path]:
         """The Parquet files, in the order in which they are read."""
         return sorted(self.path.glob("*.parquet"))
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of a published partition in memory, by default with all columns."""
+        tables = [pq.read_table(file, columns=columns, partitioning=None) for file in self.files()]
+        return pa.concat_tables(tables)
 
     def current_inputs(self) -> dict[str, str]:
         """The present fingerprints of the partition's inputs, by their keys. The registry declares the input tables.

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakehouse.lake import Partition
 from lakehouse.manifest import MANIFEST
 from schemas.errors import Busy
 
@@ -14,18 +14,18 @@ ROWS_PER_READ = 4096
 
 
 def read_tables(
-    partitions: Iterable[Path], columns: Iterable[str], rows_per_read: int = ROWS_PER_READ
+    partitions: Iterable[Partition], columns: Iterable[str], rows_per_read: int = ROWS_PER_READ
 ) -> Iterator[pa.Table]:
     """The rows of the partitions, in the order of their files, as tables of at most `rows_per_read` rows."""
     for partition in partitions:
-        for path in sorted(partition.glob("*.parquet")):
-            with pq.ParquetFile(path) as file:
+        for data_file in partition.files():
+            with pq.ParquetFile(data_file) as file:
                 for batch in file.iter_batches(batch_size=rows_per_read, columns=list(columns)):
                     yield pa.Table.from_batches([batch])
 
 
 @contextmanager
-def consistent_read(partitions: Iterable[Path]) -> Iterator[None]:
+def consistent_read(partitions: Iterable[Partition]) -> Iterator[None]:
     """Inside the block, these partitions and their manifests can be read several times, always with the same rows.
 
     Raises Busy at the end of the block if another run has published one of them in the meantime. It does so also if the
@@ -36,7 +36,7 @@ def consistent_read(partitions: Iterable[Path]) -> Iterator[None]:
     def require_unchanged(cause: BaseException | None = None) -> None:
         for partition, edition in editions.items():
             if _edition(partition) != edition:
-                raise Busy(f"{partition} was published again while it was read: run again") from cause
+                raise Busy(f"{partition.path} was published again while it was read: run again") from cause
 
     try:
         yield
@@ -46,10 +46,10 @@ def consistent_read(partitions: Iterable[Path]) -> Iterator[None]:
     require_unchanged()
 
 
-def _edition(partition: Path) -> tuple[int, int] | None:
+def _edition(partition: Partition) -> tuple[int, int] | None:
     """A value that changes at every publication, even with the same content; None if nothing is published."""
     try:
-        status = (partition / MANIFEST).stat()
+        status = (partition.path / MANIFEST).stat()
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_ctime_ns

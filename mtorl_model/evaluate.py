@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.files import write_whole
-from lakehouse.lake import Lake
+from lakehouse.lake import Lake, Partition
 from lakehouse.reading import read_tables
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
@@ -161,7 +161,7 @@ def _policy(labels: LabelPredictions, lake: Lake, model: Method, days: list[str]
     policy_NA = labels.prediction.policy_XA
     if policy_NA is None:
         return not_identified(f"the method {model.name} predicts no channel policy")
-    known = read_propensities(lake[EXPOSURES, model.spec.dataset, day].path for day in days)
+    known = read_propensities(lake[EXPOSURES, model.spec.dataset, day] for day in days)
     drawn = drawn_labels(labels, known)
     if drawn is None:
         return not_identified("the log has no propensities, so it is unknown how its channels were chosen")
@@ -228,7 +228,7 @@ def _evaluate_windows(registry: Registry, version: str, model: Method, selection
                 f"the sequences of {day} in {source.root} were cut with feature spec {cut_with}, but {version} reads "
                 f"{model.spec.version}: cut them with the champion's (python -m mtorl_model.export_champion)"
             )
-    partitions = [source[SEQUENCES, dataset, day].path for day in days]
+    partitions = [source[SEQUENCES, dataset, day] for day in days]
     users, left_out = _users(partitions, split, lake, dataset)
     if len(users) == len(left_out):
         raise UserError(
@@ -285,7 +285,7 @@ def _evaluate_candidates(registry: Registry, version: str, model: Method, select
 _EVALUATIONS = {WINDOWS: _evaluate_windows, CANDIDATES: _evaluate_candidates}
 
 
-def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Dataset) -> tuple[pa.Array, pa.Array]:
+def _users(partitions: list[Partition], split: str | None, lake: Lake, dataset: Dataset) -> tuple[pa.Array, pa.Array]:
     """The users of the partitions (of a split, unless None), and those of them that models of `lake` were trained on.
 
     With a split, which is one of `lake` itself, the second list is empty.
@@ -305,7 +305,7 @@ def _users(partitions: list[Path], split: str | None, lake: Lake, dataset: Datas
             f"no journeys of {dataset.name} in {lake.root}, which list the users that the champion was trained on: "
             "build them (make backfill)"
         )
-    known = read_tables([lake[JOURNEYS, dataset, day].path for day in days[-1:]], ["user_id"])
+    known = read_tables([lake[JOURNEYS, dataset, day] for day in days[-1:]], ["user_id"])
     ids = [chunk for table in known for chunk in table.column("user_id").chunks]
     is_known = pc.is_in(trained, value_set=pa.chunked_array(ids, trained.type))
     return users.column("user_id").unique(), trained.filter(is_known)

@@ -138,8 +138,7 @@ def _require_one_scoring(manifests: dict[str, Manifest], dataset: Dataset, day: 
 
 def _read(lake: Lake, name: str, dataset: Dataset, day: str, columns: list[str]) -> pa.Table:
     """A partition, sorted by the first of the columns."""
-    files = lake[name, dataset, day].files()
-    table = pa.concat_tables([pq.ParquetFile(file).read(columns=columns) for file in files])
+    table = lake[name, dataset, day].read(columns)
     return table.take(pc.sort_indices(table.column(columns[0])))
 
 
@@ -208,7 +207,7 @@ def _journeys(
     lake: Lake, dataset: Dataset, day: str, user_id: pa.ChunkedArray, step_columns: list[str]
 ) -> Iterator[tuple[Ints, pa.Table]]:
     """The day's journeys in blocks: the position of each user in user_id, and the rows with these columns of steps."""
-    partition = lake[JOURNEYS, dataset, day].path
+    partition = lake[JOURNEYS, dataset, day]
     columns = ["user_id", "next_step.seen_by_channel", *(f"memory.list.element.{name}" for name in step_columns)]
     journeys = 0
     for rows in read_tables([partition], columns, _ROWS_PER_READ):

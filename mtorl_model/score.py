@@ -123,7 +123,7 @@ def _publish_scores(
     recommendation: Recommendation,
     rows_per_read: int,
 ) -> tuple[Manifest, ...]:
-    partition = lake[JOURNEYS, dataset, day].path
+    partition = lake[JOURNEYS, dataset, day]
     tables = read_tables([partition], journey_columns(model.spec, dataset), rows_per_read)
     with staging_folder(lake) as staging, ExitStack() as open_files:
         staged = staging / CACHE

@@ -1,4 +1,4 @@
-"""The parts of a contract about candidates: sessions and the second label.
+"""The parts of a contract about candidates: sessions, the second label, and the objectives of a ranking.
 
 A method on candidates predicts what a given ad or video will bring to a user, exposure by exposure of a session.
 """
@@ -60,3 +60,23 @@ class ImpliedLabel:
     def task_names(self) -> tuple[str, str]:
         """The names of the two labels."""
         return self.first, f"{self.first}_{self.second}"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """An outcome that a ranking pursues: 1 where any of these columns is above 0, else 0.
+
+    Several outcomes, each too rare for a separate prediction, can share an objective.
+
+    weight: of the objective in the reward of a list; None: fitted on training users. It must not be negative.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            raise ValueError(f"objective {self.name} needs a column")
+        if self.weight is not None and not 0.0 <= self.weight < float("inf"):
+            raise ValueError(f"objective {self.name} has the weight {self.weight}: choose a number of at least 0")

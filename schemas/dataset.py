@@ -18,7 +18,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import schemas.datasets
-from schemas.candidates import USER_DAYS, ImpliedLabel, Sessions
+from schemas.candidates import USER_DAYS, ImpliedLabel, Objective, Sessions
 from schemas.contract import UNANSWERED, Column, Known, Role, SparkSql
 from schemas.days import checked_day
 from schemas.errors import UserError
@@ -92,6 +92,8 @@ class Dataset:
     implied_label: the second label of methods on candidates; None if they predict the first gain alone.
     items: columns known `with` the candidate; the exposures and gains of each of their values are counted in the table
     `item_history`.
+    objectives: the outcomes whose predictions a method of fusion joins into one ranking. The first one is what counts
+    as a consumption: a ranking is measured by it. Empty: rankings of this log are not learned.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Dataset:
     sessions: Sessions = field(default=USER_DAYS, repr=False)
     implied_label: ImpliedLabel | None = field(default=None, repr=False)
     items: tuple[str, ...] = field(default=(), repr=False)
+    objectives: tuple[Objective, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         own_columns = {d.column.name: d for d in self.columns}
@@ -238,7 +241,7 @@ class Dataset:
         return tuple(expressions)
 
     def _check_candidates(self, by_name: dict[str, Column]) -> None:
-        """Raises ValueError if sessions, implied label or items name a column that cannot serve."""
+        """Raises ValueError if sessions, implied label, items or objectives name a column that cannot serve."""
         session_column = self.sessions.column
         if session_column is not None and (
             session_column not in by_name or by_name[session_column].known is not Known.BEFORE
@@ -251,6 +254,11 @@ class Dataset:
         for name in self.items:
             if name not in by_name or by_name[name].known is not Known.WITH:
                 raise ValueError(f"item {name} must be a column known with the candidate")
+        check_unique((objective.name for objective in self.objectives), "the objective")
+        for objective in self.objectives:
+            for name in objective.columns:
+                if name not in by_name or by_name[name].known not in (Known.AFTER, Known.AT):
+                    raise ValueError(f"objective {objective.name} needs columns known after or at, not {name}")
 
     @property
     def gain_names(self) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def finished(request, tmp_path_factory) -> Iterator[Finished]:
 
 
 def table(lake: Lake, name: str, dataset: str, day: str) -> pd.DataFrame:
-    return pd.read_parquet(lake[name, dataset, day].path)
+    return lake[name, dataset, day].read().to_pandas()
 
 
 def test_no_row_is_lost(finished):

@@ -7,6 +7,7 @@ Reads the first rows of the log, and the side tables and files of outcomes as a 
 
 import argparse
 from codecs import BOM_UTF8
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,10 +16,11 @@ import pyarrow.compute as pc
 
 from jobs.draft.contract_report import report_lines
 from jobs.raw.files import RawFiles, file_headers, find_raw_files
+from jobs.raw.joins.outcomes import NO_EXPOSURE, OUTCOME, join_outcomes
 from jobs.raw.reader.open_file import open_raw_file
 from jobs.raw.reader.read import read_file
 from jobs.raw.reader.source_files import plain_name
-from jobs.raw.reader.typed_rows import RAW, SOURCE, typed_schema
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
 from jobs.raw.repair_files import RawRows
 from jobs.raw.rows import read_rows
 from jobs.spark.session import spark_session
@@ -41,8 +43,12 @@ def main() -> None:
     if not len(sample):
         raise UserError(f"the files of the log have no rows: {', '.join(path.name for path in log.paths)}")
     with TemporaryDirectory() as folder, spark_session(f"check {dataset.name}") as spark:
-        rows = read_rows(spark, dataset, {**files, log.layout.view: sample_files(sample, log, Path(folder))}).toArrow()
-    for line in (*log.notes, *report_lines(dataset, sample, rows)):
+        rows = read_rows(spark, dataset, {**files, log.layout.view: sample_files(sample, log, Path(folder))})
+        table = (join_outcomes(rows, dataset) if dataset.outcomes else rows).toArrow()
+    # The exposures of these outcomes are in rows that were not read.
+    is_lone = pc.starts_with(pc.fill_null(table.column(REASON), ""), NO_EXPOSURE)
+    lone_outcomes = Counter(table.filter(is_lone).column(OUTCOME).to_pylist()) if dataset.outcomes else {}
+    for line in (*log.notes, *report_lines(dataset, sample, table.filter(pc.invert(is_lone)), lone_outcomes)):
         print(line)
 
 

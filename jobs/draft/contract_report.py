@@ -1,7 +1,7 @@
 """The report on a contract that was tried on the first rows of a log: lines for a person."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,7 +11,8 @@ from jobs.draft.values import shortened
 from schemas.contract import Column, Role
 from schemas.dataset import Dataset, RawColumn
 
-DS, REASON, RAW, SOURCE, OUTCOME = "ds", "_reason", "_raw", "_source_file", "_outcome"
+DS, REASON, RAW, SOURCE, OUTCOME, JOINED = "ds", "_reason", "_raw", "_source_file", "_outcome", "_joined"
+_DUPLICATE = "duplicate"  # in JOINED
 _EXAMPLES = 3
 _CATEGORIES_SHOWN = 5
 _REASONS_SHOWN = 20
@@ -19,39 +20,55 @@ _REASONS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The rows of the sample, by their fate. usable: exposures, duplicates included; outcomes: rows that report one."""
+    """The rows of the sample, by their fate.
+
+    lone: the number of outcomes by gain whose exposures are in
+    no row of the sample; they are not in `rows`.
+    """
 
     rows: pa.Table
+    lone: Mapping[str, int]
 
     @property
     def refused(self) -> pa.Table:
         return self.rows.filter(pc.is_valid(self.rows.column(REASON)))
 
     @property
-    def outcomes(self) -> pa.Table:
-        usable = self._usable
-        return (
-            usable.filter(pc.is_valid(usable.column(OUTCOME))) if OUTCOME in usable.column_names else usable.slice(0, 0)
-        )
+    def exposures(self) -> pa.Table:
+        """Duplicates included."""
+        return self._usable.filter(pc.is_null(self._usable.column(OUTCOME))) if self._has_outcomes else self._usable
 
     @property
     def reported(self) -> Counter[str]:
-        """The number of outcomes by gain."""
-        return Counter(self.outcomes.column(OUTCOME).to_pylist() if len(self.outcomes) else ())
+        """The number of outcomes of an exposure by gain, without repeated rows."""
+        return Counter(gain for gain, fate in self._outcomes if fate != _DUPLICATE)
 
     @property
-    def exposures(self) -> pa.Table:
-        usable = self._usable
-        return usable.filter(pc.is_null(usable.column(OUTCOME))) if OUTCOME in usable.column_names else usable
+    def duplicates(self) -> int:
+        return _copies(self.exposures) + sum(fate == _DUPLICATE for _, fate in self._outcomes)
+
+    @property
+    def _outcomes(self) -> list[tuple[str, str]]:
+        """The gain and the fate of each row that reports one."""
+        if not self._has_outcomes:
+            return []
+        rows = self._usable.filter(pc.is_valid(self._usable.column(OUTCOME)))
+        return list(zip(rows.column(OUTCOME).to_pylist(), rows.column(JOINED).to_pylist(), strict=True))
 
     @property
     def _usable(self) -> pa.Table:
         return self.rows.filter(pc.is_null(self.rows.column(REASON)))
 
+    @property
+    def _has_outcomes(self) -> bool:
+        return OUTCOME in self.rows.column_names
 
-def report_lines(dataset: Dataset, sample: pa.Table, rows: pa.Table) -> Iterator[str]:
-    """sample: the typed rows of the log's files. rows: what the contract makes of them, as jobs.raw.rows.read_rows."""
-    tried = Tried(rows)
+
+def report_lines(
+    dataset: Dataset, sample: pa.Table, rows: pa.Table, lone_outcomes: Mapping[str, int] | None = None
+) -> Iterator[str]:
+    """sample: the typed rows of the log's files. rows, lone_outcomes: what the contract makes of them, as in Tried."""
+    tried = Tried(rows, lone_outcomes or {})
     yield from _totals(dataset, sample, tried)
     yield from _refusals(tried.refused)
     yield ""
@@ -66,13 +83,16 @@ def report_lines(dataset: Dataset, sample: pa.Table, rows: pa.Table) -> Iterator
 def _totals(dataset: Dataset, sample: pa.Table, tried: Tried) -> Iterator[str]:
     names = pc.unique(sample.column(SOURCE)).to_pylist()
     exposures, days = tried.exposures, sorted(filter(None, pc.unique(tried.exposures.column(DS)).to_pylist()))
-    copies = _copies(exposures)
     yield f"{dataset.name}: the first {len(sample):,} rows of {', '.join(map(shortened, names[:_EXAMPLES]))}"
-    yield f"  {len(exposures) - copies:,} exposures of {pc.count_distinct(exposures.column('user_id')).as_py():,} users"
-    yield f"  {copies:,} duplicates: equal in {', '.join(dataset.log_key)}"
+    users = pc.count_distinct(exposures.column("user_id")).as_py()
+    yield f"  {len(exposures) - _copies(exposures):,} exposures of {users:,} users"
+    yield f"  {tried.duplicates:,} duplicates: equal in {', '.join(dataset.log_key)}"
     if dataset.outcomes:
-        counts = tried.reported.most_common()
-        yield f"  {len(tried.outcomes):,} outcomes: {', '.join(f'{name} {n:,}' for name, n in counts) or '-'}"
+        counts = tried.reported
+        listed = ", ".join(f"{name} {n:,}" for name, n in counts.most_common()) or "-"
+        yield f"  {counts.total():,} outcomes: {listed}"
+    if lone := sum(tried.lone.values()):
+        yield f"  {lone:,} outcomes whose exposures are not among these rows"
     yield f"  {len(tried.refused):,} refused"
     if days:
         yield f"  {len(days)} days, {days[0]} to {days[-1]}, on the clocks of {dataset.timezone}"
@@ -163,9 +183,11 @@ def _warnings(dataset: Dataset, tried: Tried) -> Iterator[str]:
         rate = pc.mean(exposures.column(gain)).as_py() or 0.0
         if gain not in reported and not 0 < rate < 0.95:
             yield f"warning: {gain} is 1 in {rate:.1%} of the exposures: is it the right column?"
-    for outcome in dataset.outcomes:
-        if outcome.file is None and outcome.gain not in tried.reported:
-            yield f"warning: no row reports {outcome.gain}: is its condition right?"
+    for gain in sorted(reported - {*tried.reported}):
+        if tried.lone.get(gain):
+            yield f"warning: no {gain} belongs to an exposure of these rows: are its match and its time right?"
+        else:
+            yield f"warning: no row reports {gain}: is its condition right?"
     if (copies := _copies(exposures)) > 0.1 * len(exposures):
         yield f"warning: {_share(copies, len(exposures))} of the exposures are duplicates: is log_key complete?"
 

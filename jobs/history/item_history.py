@@ -29,7 +29,7 @@ def publish_item_history(
     for read_day in days:
         lake[EXPOSURES, dataset, read_day].require()
     exposures = read_tables(
-        [lake[EXPOSURES, dataset, read_day].path for read_day in days], history_columns(dataset), _ROWS_PER_READ
+        [lake[EXPOSURES, dataset, read_day] for read_day in days], history_columns(dataset), _ROWS_PER_READ
     )
     history = fold_item_history(earlier, exposures, dataset, day)
     table = item_history(dataset)
@@ -49,6 +49,5 @@ def _newest_fresh_history(
     for earlier_day in reversed([d for d in lake.days(ITEM_HISTORY, dataset) if d < day]):
         partition = lake[ITEM_HISTORY, dataset, earlier_day]
         if partition.is_fresh(inputs_up_to(inputs, earlier_day), this_code=required_code):
-            tables = [pq.read_table(file) for file in partition.files()]
-            return pa.concat_tables(tables), [d for d in exposure_days if d > earlier_day]
+            return partition.read(), [d for d in exposure_days if d > earlier_day]
     return None, exposure_days

@@ -104,7 +104,9 @@ def _opened(paths: Iterable[Path], layout: RawFile, *, is_lookup: bool) -> tuple
             extra.setdefault(source.extra, []).append(source.shown_name)
         if not (is_lookup and source.problem):
             sources.append(source)
-    notes += [f"columns that are not read: {_listed(columns)} in {_listed(names)}" for columns, names in extra.items()]
+    for columns, names in extra.items():
+        shown = [column or "one without a name" for column in columns]
+        notes.append(f"columns that are not read: {_listed(shown)} in {_listed(names)}")
     return sources, notes
 
 

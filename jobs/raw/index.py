@@ -36,7 +36,7 @@ _READERS = (
     "files.py", "fingerprints.py", "lines.py", "rows.py",
     *(f"reader/{name}.py" for name in (
         "delimited", "fields", "json_lines", "open_file", "parquet_files",
-        "read", "records", "source_files", "typed_rows", "values",
+        "read", "record_groups", "records", "source_files", "typed_rows", "values",
     )),
 )  # fmt: skip
 NO_DAY = ""  # the day of quarantined rows whose time cannot be read

@@ -35,18 +35,23 @@ class RawRows:
 
 
 def plan_repair_files(
-    rows: Mapping[tuple[str, str], RawRows], layout: RawFile, log_files: Collection[str], exported: Path, folder: Path
+    rows: Mapping[tuple[str, str], RawRows],
+    layouts: Sequence[RawFile],
+    log_files: Collection[str],
+    exported: Path,
+    folder: Path,
 ) -> dict[str, RawRows]:
     """The files to write to `folder`, each with its rows.
 
-    rows: by source file and day. log_files: the names of all files that the log has or had. exported: the folder with
-    copies of all files that were exported earlier. Rows of an earlier file that is in the log now are left out: they
-    were repaired or given up.
+    rows: by source file and day. layouts: of the log and of the files of outcomes. log_files: the names of all files
+    that the log has or had. exported: the folder with copies of all files that were exported earlier. Rows of an
+    earlier file that is in the log now are left out: they were repaired or given up.
 
     Raises UserError if `folder` has the new file, or an earlier file with the same rows, which may be under repair.
     """
     files: dict[str, RawRows] = {}
     for (source_file, day), quarantined in rows.items():
+        layout = layout_of(source_file, layouts)
         earlier_names, name = file_names(source_file, day, layout, log_files, exported)
         for path in (folder / file for file in (*earlier_names, name)):
             if path.exists():
@@ -57,6 +62,16 @@ def plan_repair_files(
         if remaining := [row for row in quarantined.rows if row not in replayed]:
             files[name] = RawRows(quarantined.header, remaining)
     return files
+
+
+def layout_of(source_file: str, layouts: Sequence[RawFile]) -> RawFile:
+    """The layout whose patterns match the file; the first one if the patterns have changed since it was read."""
+    for layout in layouts:
+        name = plain_name(source_file)
+        name = name.removesuffix(".jsonl") if layout.format == PARQUET else name
+        if any(fnmatchcase(form, pattern) for form in (source_file, name) for pattern in layout.patterns):
+            return layout
+    return layouts[0]
 
 
 def file_names(

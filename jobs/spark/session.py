@@ -1,20 +1,19 @@
 """The Spark session of the entry points. Under spark-submit, the master comes from there."""
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from urllib.parse import unquote
 
 from py4j.protocol import Py4JError
-from pyspark.errors import ArithmeticException, DateTimeException, NumberFormatException, PySparkException
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from jobs.spark.failures import explain_failure, first_line
 from jobs.spark.progress import progress
-from schemas.errors import NothingToDoYet, UserError
+from schemas.errors import UserError
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -114,27 +113,3 @@ def configured(builder: SparkSession.Builder) -> SparkSession.Builder:
     for key, value in settings.items():
         builder = builder.config(key, value)
     return builder
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def explain_failure(error: BaseException) -> BaseException:
-    """A UserError or NothingToDoYet if a worker has raised one or the disk is the cause; otherwise the error itself."""
-    text = str(error)
-    if raised := re.search(r"schemas\.errors\.(UserError|NothingToDoYet): (.+)", text):  # in a worker process
-        return {"UserError": UserError, "NothingToDoYet": NothingToDoYet}[raised[1]](raised[2])
-    if isinstance(error, ArithmeticException | DateTimeException | NumberFormatException):
-        problem = first_line(error).partition(". If necessary")[0]
-        return UserError(
-            f"an expression of the contract stops at a row of the log: {problem}: use try_divide, try_cast or a "
-            "similar function in it"
-        )
-    if "No space left on device" in text:
-        return UserError("the disk is full: free some space, or choose another folder with LAKE=")
-    if "[PATH_NOT_FOUND]" in text:
-        files = re.findall(r"file:/\S+", text)
-        return UserError(f"Spark cannot find {unquote(files[0].rstrip('.')) if files else 'a file'}: every machine "
-                         "that runs Spark must see RAW and LAKE under these paths")  # fmt: skip
-    return error

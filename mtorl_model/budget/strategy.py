@@ -51,11 +51,11 @@ def predict_moment(model: Method, memory: JourneyMemory, moment: Moment, level: 
     long_N = memory.exposures_UA[moment.user_N].sum(axis=1) >= MIN_JOURNEY
     for start in range(0, users, WINDOWS_AT_ONCE):
         part = slice(start, start + WINDOWS_AT_ONCE)
-        predicted_policy_B1A, predicted_gains_BLG, _ = model.predict_last(windows.take(part).batch())
-        if predicted_policy_B1A is not None:
-            policy_NA[part][long_N[part]] = predicted_policy_B1A[long_N[part], -1]
-        if predicted_gains_BLG is not None:
-            gains_NG[part][long_N[part]] = predicted_gains_BLG[long_N[part], -1]
+        predicted = model.predict_last(windows.take(part).batch())
+        if predicted.policy_XA is not None:
+            policy_NA[part][long_N[part]] = predicted.policy_XA[long_N[part], -1]
+        if predicted.gains_XG is not None:
+            gains_NG[part][long_N[part]] = predicted.gains_XG[long_N[part], -1]
     return policy_NA, gains_NG
 
 

@@ -39,7 +39,7 @@ def compare_with_fresh_fit(
     from mtorl_model.methods.baselines.boosting import Boosting  # imports sklearn, which a usual day does not need
 
     encoder = model.encoder(dataset)
-    with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
+    with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
         train = _training_windows(lake, dataset, encoder, days, cutoff, windows)
         if not train.windows.label_NL.any():
             return []
@@ -60,6 +60,6 @@ def _training_windows(
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {days[-1]} fresh fit".encode()).digest()))
     columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
     per_day = -(-windows // len(days))
-    paths = lake.fingerprints(SEQUENCES, dataset, days)
-    drawn = [draw_windows(lake, path, columns, per_day, rng) for path in paths]
+    published = [lake[SEQUENCES, dataset, day] for day in days if lake[SEQUENCES, dataset, day].is_published]
+    drawn = [draw_windows(partition, columns, per_day, rng) for partition in published]
     return WindowsInMemory(encoder.encode(pa.concat_tables(drawn), cutoff))

@@ -119,7 +119,7 @@ def _checks(
     first = day_plus(day, -max(dataset.outcome_days, for_basis, gate.days, gate.total_days))
     days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
     cutoff = cutoff_at_end_of(day, lake, dataset, days, feedback)
-    known = read_propensities(lake[EXPOSURES, dataset, d].path for d in days[-gate.days :])
+    known = read_propensities(lake[EXPOSURES, dataset, d] for d in days[-gate.days :])
     has_propensities = len(known.exposure_D) > 0
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff, with_features=has_propensities)
     if compared is None:

@@ -1,7 +1,6 @@
 """The table `prequential`: how the champion from before a day predicts the day's labels, before training on them."""
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
@@ -20,7 +19,7 @@ from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import TRAIN
 from schemas.tables import PREQUENTIAL, SEQUENCES
-from schemas.tables.prequential import CHANNEL, prequential
+from schemas.tables.prequential import CHANNEL, labels_of_new_channels, prequential
 
 RECENT_DAYS = 7  # the summary's calibration is pooled over this many days
 
@@ -34,10 +33,10 @@ def measure_day(
     """
     if not sample.new.label_NL.any():
         return []
-    path = lake[SEQUENCES, dataset, day].path
-    with consistent_read([path]):
+    partition = lake[SEQUENCES, dataset, day]
+    with consistent_read([partition]):
         if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
-            raise Busy(f"{path} was published again after its sample was drawn: run again")
+            raise Busy(f"{partition.path} was published again after its sample was drawn: run again")
         windows = split_windows(lake, dataset, [day], TRAIN, model.encoder(dataset), with_times=True)
         labels = predict_labels(model, windows, dataset, sample.cutoff)
     rows: list[dict[str, object]] = []
@@ -104,8 +103,7 @@ def publish_without_figures(lake: Lake, dataset: Dataset, day: str) -> None:
 def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     """One line per head: the day's log loss and, for a gain, predicted and observed rate and their recent ratio."""
     days = [d for d in lake.days(PREQUENTIAL, dataset) if day_plus(day, -RECENT_DAYS) < d <= day]
-    paths = [lake[PREQUENTIAL, dataset, d].path / "part-00000.parquet" for d in days]
-    rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+    rows = [row for d in days for row in lake[PREQUENTIAL, dataset, d].read().to_pylist()]
     lines = []
     for row in (r for r in rows if r["day"] == day):
         line = (
@@ -117,4 +115,5 @@ def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
             line += f"; predicted {row['predicted_rate']:.4f}, observed {row['rate']:.4f}"
             line += f"; {predicted / observed:.3f} over {len(head_rows)} days" if observed else ""
         lines.append(line)
-    return lines
+    new_channels = labels_of_new_channels({row["head"]: row["labels"] for row in rows if row["day"] == day})
+    return lines + ([f"{new_channels:,} labels have a channel that the model does not know"] if new_channels else [])

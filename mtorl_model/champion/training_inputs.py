@@ -109,7 +109,7 @@ def candidate_policy(
     names, width = ["exposure_id", "channel", spec.gains[0]], len(spec.channels)
     exposures_A, gained_A = np.zeros(width), np.zeros(width)
     training_ids, channels = pa.array(np.sort(train.exposure_id_N)), pa.array(spec.channels, pa.string())
-    for table in read_tables([lake[EXPOSURES, dataset, day].path for day in days], names):
+    for table in read_tables([lake[EXPOSURES, dataset, day] for day in days], names):
         rows = table.filter(pc.is_in(table.column("exposure_id"), value_set=training_ids))
         index_N = pc.fill_null(pc.index_in(rows.column("channel"), value_set=channels), -1).to_numpy()
         gained_N = rows.column(spec.gains[0]).to_numpy()[index_N >= 0]

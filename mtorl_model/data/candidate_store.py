@@ -3,7 +3,7 @@
 The inputs of a row use only facts known strictly before the exposure, and the properties of the candidate (the video,
 the ad). They never use the outcome of the row, nor that of a row with the same time stamp.
 
-Shape suffixes: N rows, K categorical inputs, F numeric inputs, T tasks, U users, S sessions.
+Shape suffixes: N rows, K categorical inputs, F numeric inputs, T tasks, I objectives, U users, S sessions.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,7 @@ class CandidateStore:
     categorical_NK: codes, 0 for a value that is missing or that no training user had; below cardinalities[k].
     numeric_NF: scaled by training users; 0 if missing_NF is True.
     labels_NT: 0 or 1, a column for each of task_names; the second task implies the first (labels[1] <= labels[0]).
+    objectives_NI: 0 or 1, a column for each of objective_names; no columns if the contract names no objectives.
     split_N: index of the user's split in schemas.splits.SPLITS.
     """
 
@@ -45,11 +46,13 @@ class CandidateStore:
     numeric_NF: Floats
     missing_NF: Mask
     labels_NT: Floats
+    objectives_NI: Floats
     split_N: npt.NDArray[np.int8]
     categorical_names: tuple[str, ...]
     cardinalities: tuple[int, ...]
     numeric_names: tuple[str, ...]
     task_names: tuple[str, ...]
+    objective_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         """Raises ValueError where arrays and names do not fit together or the rows of a session are not adjacent."""
@@ -62,6 +65,7 @@ class CandidateStore:
             "numeric_NF": (self.numeric_names,),
             "missing_NF": (self.numeric_names,),
             "labels_NT": (self.task_names,),
+            "objectives_NI": (self.objective_names,),
         }
         for name, lists in widths.items():
             if {getattr(self, name).shape[1:], *((len(names),) for names in lists)} != {(len(lists[0]),)}:
@@ -115,5 +119,6 @@ _ARRAYS = (
     "numeric_NF",
     "missing_NF",
     "labels_NT",
+    "objectives_NI",
     "split_N",
 )

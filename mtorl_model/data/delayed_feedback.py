@@ -134,7 +134,7 @@ def fit_cutoff(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, config
 def cutoff_at_end_of(day: str, lake: Lake, dataset: Dataset, days: list[str], config: FeedbackConfig) -> LabelCutoff:
     """The cutoff at the end of `day`; delays are estimated from the training users' sequences of `days`."""
     columns = ["split", "is_label", "exposed_at_ms", *dataset.late_gain_times.values()]
-    partitions = [lake[SEQUENCES, dataset, d].path for d in days]
+    partitions = [lake[SEQUENCES, dataset, d] for d in days]
     with consistent_read(partitions):
         tables = read_tables(partitions, columns)
         training = (table.filter(pc.equal(table.column("split"), TRAIN)) for table in tables)

@@ -1,13 +1,13 @@
 """The probability with which the log drew a channel at random, by exposure (column `propensity` of `exposures`)."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from lakehouse.lake import Partition
 from lakehouse.reading import read_tables
 
 
@@ -33,11 +33,11 @@ class Propensities(NamedTuple):
         return np.where(is_known_X, probability_D[position_X], 0.0)
 
 
-def read_propensities(partitions: Iterable[Path]) -> Propensities:
+def read_propensities(partitions: Iterable[Partition]) -> Propensities:
     """The known probabilities of partitions of `exposures`; a missing partition counts as empty."""
     exposures, probabilities, indices = [np.zeros(0, np.int64)], [np.zeros(0)], [np.zeros(0, np.int64)]
     for index, partition in enumerate(partitions):
-        for table in read_tables([partition], ["exposure_id", "propensity"]) if partition.exists() else ():
+        for table in read_tables([partition], ["exposure_id", "propensity"]):
             known = table.filter(pc.greater(table.column("propensity"), 0.0))
             exposures.append(known.column("exposure_id").to_numpy())
             probabilities.append(known.column("propensity").to_numpy())

@@ -22,7 +22,7 @@ def split_windows(
     """
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     columns += encoder.time_columns if with_times else ()
-    partitions = [lake[SEQUENCES, dataset, day].path for day in days]
+    partitions = [lake[SEQUENCES, dataset, day] for day in days]
     for table in read_tables(partitions, dict.fromkeys(columns)):
         yield table.filter(pc.equal(table.column("split"), split))
 

@@ -42,7 +42,7 @@ class StepPool:
             for day in lake.days(SEQUENCES, dataset)
             if lake[SEQUENCES, dataset, day].require().spec_version == encoder.spec.version
         ]
-        partitions = [lake[SEQUENCES, dataset, day].path for day in days]
+        partitions = [lake[SEQUENCES, dataset, day] for day in days]
         columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
         parts: list[dict[str, npt.NDArray[Any]]] = []
         for table in read_tables(partitions, columns):

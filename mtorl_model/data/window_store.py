@@ -126,7 +126,7 @@ def open_windows(
     key = _content_key(lake, encoder, days, split, cutoff)
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
-        partitions = [lake[table, dataset, day].path for table in (SEQUENCES, EXPOSURES) for day in days]
+        partitions = [lake[table, dataset, day] for table in (SEQUENCES, EXPOSURES) for day in days]
         with staging_folder(lake) as staged, consistent_read(partitions):
             if _content_key(lake, encoder, days, split, cutoff) != key:
                 raise Busy(f"another run has just published sequences of {dataset}: run again")
@@ -227,14 +227,14 @@ def _encoded_parts(
     times = encoder.time_columns if cutoff else ()
     columns = list(dict.fromkeys((*encoder.columns, *times, "user_id", "exposure_id")))
     for day in days:
-        known = read_propensities([lake[EXPOSURES, encoder.spec.dataset, day].path])
-        partition = lake[SEQUENCES, encoder.spec.dataset, day].path
-        files = [str(path) for path in sorted(partition.glob("*.parquet"))]
+        known = read_propensities([lake[EXPOSURES, encoder.spec.dataset, day]])
+        partition = lake[SEQUENCES, encoder.spec.dataset, day]
+        files = [str(file) for file in partition.files()]
         try:
             source = pads.dataset(files, format="parquet")
             missing = sorted({*columns, "split"} - set(source.schema.names))
             if missing:
-                raise UserError(f"{partition} lacks the column {missing[0]}: build it again (make backfill)")
+                raise UserError(f"{partition.path} lacks the column {missing[0]}: build it again (make backfill)")
             parts = source.to_batches(
                 columns=columns, filter=pc.field("split") == split, batch_size=_ROWS_PER_CHUNK,
                 batch_readahead=2, fragment_readahead=1,
@@ -246,7 +246,7 @@ def _encoded_parts(
                     extra = user_numbers(part), label_propensities(part, encoded, known)
                     yield (*encoded.take(labelled), *(array[labelled] for array in extra))
         except pa.ArrowInvalid as error:
-            raise UserError(f"{partition} cannot be read ({error}): build it again (make backfill)") from error
+            raise UserError(f"{partition.path} cannot be read ({error}): build it again (make backfill)") from error
 
 
 def user_numbers(windows: pa.Table | pa.RecordBatch) -> Ints:

@@ -64,7 +64,7 @@ def basis_on_validation_users(
     Only the last MOST_DAYS of the days are read, because their labels stay in memory. cutoff: as in predict_labels.
     """
     days = days[-MOST_DAYS:]
-    known = read_propensities(lake[EXPOSURES, dataset, day].path for day in days)
+    known = read_propensities(lake[EXPOSURES, dataset, day] for day in days)
     if not len(known.exposure_D):
         return decide_basis(model, None)  # nothing has to be predicted
     windows = split_windows(lake, dataset, days, VALIDATION, model.encoder(dataset), with_times=cutoff is not None)

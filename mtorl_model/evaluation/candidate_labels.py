@@ -13,7 +13,7 @@ from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
-from mtorl_model.methods.common.label_rows import LabelRows
+from mtorl_model.methods.common.label_rows import candidate_labels
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
@@ -46,10 +46,5 @@ def session_figures(labels: LabelPredictions, store: CandidateStore, gain: int, 
 
 def boosting_on_candidates(model: Method, store: CandidateStore) -> Boosting:
     """Gradient boosting, fitted on the training users of the store."""
-    train = store.split_rows(TRAIN)
-    rows = len(train)
-    labels = LabelRows(
-        train.features(), np.zeros(rows, np.int64), train.labels_NT, np.ones_like(train.labels_NT),
-        np.zeros(rows, np.float32), train.user_N, None,
-    )  # fmt: skip
+    labels = candidate_labels(store.split_rows(TRAIN))
     return Boosting(BoostingConfig(), model.spec, model.initial_policy).fit_labels(labels)

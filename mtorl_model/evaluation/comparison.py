@@ -67,7 +67,7 @@ def compare(
         raise UserError("the two models have different feature specs, so they cannot read the same windows")
     days = list(days)
 
-    with consistent_read(lake[SEQUENCES, dataset, day].path for day in days):
+    with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
         windows = split_windows(lake, dataset, days, split, base.encoder(dataset), with_times=cutoff is not None)
         predictions = labels_of_each([base, candidate], windows, dataset, cutoff, with_features=with_features)
     if predictions is None:
@@ -94,7 +94,7 @@ def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floa
 
     The predicted probability that a gain is already known is maturity * p (delayed_feedback.py).
     """
-    policy_NA, gains_NG, _ = labels.prediction
+    policy_NA, gains_NG = labels.prediction.policy_XA, labels.prediction.gains_XG
     losses = {}
     if policy_NA is not None:
         probability_NA = model.unadjusted(policy_NA)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.evaluation.bootstrap import UserBootstrap, quotient
 
 Floats = npt.NDArray[np.float64]
@@ -20,6 +21,16 @@ class GroupedAUC(NamedTuple):
     figure_R: Floats
     users: int
     left_out: int
+
+
+def mtf_gauc(store: CandidateStore, score_N: Floats, weight_I: Floats) -> GroupedAUC:
+    """MTF-GAUC of a score for the rows of the store, by the contract's first objective.
+
+    weight_I: of the objectives in the reward. Equal labels and weights give the same draws of users, so that the
+    figures of two scores are paired.
+    """
+    weight_N = 1.0 + store.objectives_NI.astype(np.float64) @ weight_I
+    return grouped_auc(store.user_N, store.objectives_NI[:, 0] > 0, score_N, weight_N)
 
 
 def grouped_auc(

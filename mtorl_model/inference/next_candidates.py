@@ -36,13 +36,14 @@ Floats = npt.NDArray[np.float64]
 def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, Floats]]:
     """user_id and the chance of each task, (U, T), in chunks of the journeys of the day."""
     encoder, candidates = CandidateEncoder.from_json(model.encoding), drawn_candidates(lake, dataset, day)
-    history = pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day].path], _history_columns(dataset)))
+    history = pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day]], _history_columns(dataset)))
     columns = ["user_id", "next_step", *(column.name for column in profile_inputs(dataset))]
-    for journeys in read_tables([lake[JOURNEYS, dataset, day].path], columns, USERS_AT_ONCE):
+    for journeys in read_tables([lake[JOURNEYS, dataset, day]], columns, USERS_AT_ONCE):
         rows = next_rows(journeys, candidates, history, dataset, dataset.end_of_day_ms(day))
         store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
         gains_NT = model.predict(store).gains_XG
-        assert gains_NT is not None
+        if gains_NT is None:
+            raise UserError(f"the method {model.name} predicts no tasks of a candidate")
         by_row_NT = np.empty_like(gains_NT)
         by_row_NT[store.exposure_id_N] = gains_NT  # the store sorts its rows by user
         yield journeys.column("user_id").combine_chunks(), by_row_NT.reshape(len(journeys), len(candidates), -1).mean(1)
@@ -54,7 +55,7 @@ def drawn_candidates(lake: Lake, dataset: Dataset, day: str) -> pa.Table:
     They are spread evenly over the ids, so they depend on the day's exposures only.
     """
     names = ["exposure_id", "channel", *(c.name for c in dataset.features(Known.WITH))]
-    parts = list(read_tables([lake[EXPOSURES, dataset, day].path], dict.fromkeys([*names, *dataset.items])))
+    parts = list(read_tables([lake[EXPOSURES, dataset, day]], dict.fromkeys([*names, *dataset.items])))
     rows = pa.concat_tables(parts) if parts else None
     if rows is None or not len(rows):
         raise UserError(f"no exposure of {dataset.name} on {day} in {lake.root}, so there is no candidate")
@@ -68,13 +69,14 @@ def next_rows(journeys: pa.Table, candidates: pa.Table, history: pa.Table, datas
     users, drawn = len(journeys), len(candidates)
     user_N, candidate_N = np.repeat(np.arange(users), drawn), np.tile(np.arange(drawn), users)
     rows = users * drawn
+    objective_columns = (name for objective in dataset.objectives for name in objective.columns)
     next_step = journeys.column("next_step").combine_chunks().take(pa.array(user_N))
     number_N, zeros_N = pa.array(np.arange(rows)), pa.array(np.zeros(rows, np.int64))
     exposures: dict[str, Any] = {
         "user_id": journeys.column("user_id").take(pa.array(user_N)),
         "exposure_id": number_N,
         "exposed_at_ms": pa.array(np.full(rows, as_of_ms)),
-        **dict.fromkeys(dataset.gain_names, zeros_N),
+        **dict.fromkeys((*dataset.gain_names, *objective_columns), zeros_N),
     }
     for name in candidates.column_names:
         exposures.setdefault(name, candidates.column(name).take(pa.array(candidate_N)))

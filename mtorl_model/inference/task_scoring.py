@@ -36,7 +36,7 @@ def publish_task_predictions(lake: Lake, dataset: Dataset, day: str, version: st
     with locked(lake, (TASK_PREDICTIONS,), dataset, [day]):
         for table in _INPUTS:
             lake[table, dataset, day].require()
-        with consistent_read(lake[table, dataset, day].path for table in _INPUTS):
+        with consistent_read(lake[table, dataset, day] for table in _INPUTS):
             inputs = {**partition.current_inputs(), "model": version}
             if partition.manifest is not None and partition.is_fresh(inputs):
                 return partition.manifest

@@ -53,7 +53,7 @@ def publish_embeddings(
         model = load()
         if not model.embedding_size:
             raise UserError(f"the method {model.name} has no user embeddings: switch them off")
-        journeys = lake[JOURNEYS, dataset, day].path
+        journeys = lake[JOURNEYS, dataset, day]
         with staging_folder(lake) as staged:
             with consistent_read([journeys]):
                 inputs = {**partition.current_inputs(), "model": version}

@@ -140,7 +140,8 @@ def _records(
     records_N["inputs"] = inputs_N2
     rows = np.flatnonzero(new_N)
     for real, batch in blocks(encoded, rows):
-        policy_B1A, gains_BLG, values_B1AG = model.predict_last(batch)
+        predicted = model.predict_last(batch)
+        policy_B1A, gains_BLG, values_B1AG = predicted.policy_XA, predicted.gains_XG, predicted.values_XAG
         if policy_B1A is not None:
             records_N["policy"][real] = policy_B1A[: len(real), -1]
         if values_B1AG is not None:

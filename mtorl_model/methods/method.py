@@ -47,6 +47,24 @@ State = Mapping[str, npt.NDArray[Any]]
 C = TypeVar("C", bound="MethodConfig")
 
 
+class FusedScores(NamedTuple):
+    """The fusion of a candidate's predictions. I objectives, in the order of the contract.
+
+    score_X: by which a user's candidates are ranked; of any size. objectives_XI: the probability of each objective.
+    power_XI, bias_XI: the weights of the fusion (equation 1 of UnifiedRL).
+    """
+
+    score_X: Floats
+    objectives_XI: Floats
+    power_XI: Floats
+    bias_XI: Floats
+
+    @property
+    def prediction(self) -> "Prediction":
+        """All of it as a prediction."""
+        return Prediction(fusion_XF=np.concatenate([self.score_X[..., None], *self[1:]], axis=-1))
+
+
 class Prediction(NamedTuple):
     """A prediction for steps or users; None for a kind that the method does not predict.
 
@@ -56,6 +74,7 @@ class Prediction(NamedTuple):
     policy_XA: Floats | None = None  # the probability of each channel, 0 to 1, with sum 1
     gains_XG: Floats | None = None  # the probability of each gain, 0 to 1
     values_XAG: Floats | None = None  # the probability of each gain if that channel is chosen, 0 to 1
+    fusion_XF: Floats | None = None  # the columns of FusedScores, in their order
 
     @property
     def policy_and_gains(self) -> tuple[Floats, Floats]:
@@ -63,6 +82,15 @@ class Prediction(NamedTuple):
         if self.policy_XA is None or self.gains_XG is None:
             raise TypeError("the prediction lacks the policy or the gains")
         return self.policy_XA, self.gains_XG
+
+    @property
+    def fused(self) -> "FusedScores":
+        """The fused scores, of a method that predicts them. Raises TypeError without them."""
+        if self.fusion_XF is None:
+            raise TypeError("the prediction lacks the fused scores")
+        objectives = (self.fusion_XF.shape[-1] - 1) // 3
+        parts = np.split(self.fusion_XF, [1, 1 + objectives, 1 + 2 * objectives], axis=-1)
+        return FusedScores(parts[0][..., 0], *parts[1:])
 
     def take(self, rows: Any) -> "Prediction":
         """The prediction for a selection (index, slice or mask) along the leading axes."""
@@ -185,11 +213,11 @@ class Method(ABC):
 
         The last step is predicted as by `predict`. Gains of earlier steps may come from a cheaper part of the model.
         """
-        policy_BLA, gains_BLG, values_BLAG = self.predict(batch)
+        predicted = self.predict(batch)
         last_policy_B1A, last_values_B1AG = (
-            None if array is None else array[:, -1:] for array in (policy_BLA, values_BLAG)
+            None if array is None else array[:, -1:] for array in (predicted.policy_XA, predicted.values_XAG)
         )
-        return Prediction(last_policy_B1A, gains_BLG, last_values_B1AG)
+        return Prediction(last_policy_B1A, predicted.gains_XG, last_values_B1AG)
 
     def prepared(self) -> AbstractContextManager[None]:
         """A context for many predictions, also by several threads, in which shared preparations are made once."""

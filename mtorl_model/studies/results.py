@@ -3,7 +3,8 @@
 python -m mtorl_model.studies.results --lake LAKE --out docs/results.md
 
 Reads, for every dataset of the lake, `metrics/.../metrics.json` (make run), `studies/.../<study>.csv|json|svg` (make
-study), `search.*` (make search) and `published.json` (make benchmark-published). Missing files are left out.
+study), `fusion.json` (make study STUDY=fusion), `search.*` (make search) and `published.json` (make
+benchmark-published). Missing files are left out.
 Pictures are copied to the folder `pictures` next to the document.
 """
 
@@ -193,6 +194,31 @@ def _published(folder: Path) -> list[str]:
     ]
 
 
+def _fusion(folder: Path) -> list[str]:
+    if not (folder / "fusion.json").exists():
+        return []
+    study = json.loads((folder / "fusion.json").read_text())
+    cells = {(row["variant"], row["figure"]): row for row in study["rows"]}
+    figures = [figure for figure in dict.fromkeys(row["figure"] for row in study["rows"]) if figure != "mtf_gauc"]
+    rows = [("", "MTF-GAUC", "minus static weights", *figures)]
+    for variant in dict.fromkeys(row["variant"] for row in study["rows"]):
+        headline_row = cells[variant, "mtf_gauc"]
+        minus = "" if variant == "static weights" else _difference(headline_row["minus_static"])
+        others = (in_brackets(cells[variant, figure]) for figure in figures)
+        rows.append((variant.replace("_", " "), in_brackets(headline_row), minus, *others))
+    measured = study["users"]["mtf_gauc"]
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in study["weights"].items())
+    off_policy = study["off_policy"]
+    return [
+        "### UnifiedRL: how well a fused score ranks what a user was shown",
+        f"{measured['measured']:,} users with {study['labels']:,} exposures, {measured['left_out']:,} more users have "
+        f"equal labels only; {study['protocol']}; {study['seeds']} training(s). Weights of the reward: {weights}. "
+        f"`{study['command']}`",
+        _table(rows),
+        f"Value of the policy: {'' if off_policy['identified'] else 'not identified: '}{off_policy['why']}.",
+    ]
+
+
 def _copied(picture: Path, pictures: Path, dataset: str) -> str:
     pictures.mkdir(parents=True, exist_ok=True)
     target = pictures / f"{dataset}_{picture.name}"
@@ -227,6 +253,7 @@ def results(lake: Lake, pictures: Path) -> str:
             *_metrics(lake, name),
             *(line for study in (*STUDIES, EMBEDDINGS) for line in _study(folder, study, pictures)),
             *_search(folder, pictures),
+            *_fusion(folder),
             *_published(folder),
         ]
         if sections:

@@ -7,6 +7,8 @@ Outside of `joined` all functions here act as for a single process and do not co
 import ctypes
 import logging
 import os
+import platform
+import select
 import signal
 import sys
 import time
@@ -25,6 +27,7 @@ from schemas.errors import EXIT_TRY_AGAIN, Busy, UserError
 
 # The others wait while the first process encodes, perhaps a long history. The launcher detects dead processes.
 _TIMEOUT = timedelta(hours=6)
+_END_DELAY_S = 2.0
 _LAUNCHER_DELAY_S = 10  # at most, until the launcher ends the other processes after one has died
 _PR_SET_PDEATHSIG = 1  # see man prctl (Linux)
 
@@ -70,6 +73,7 @@ def joined(device: torch.device) -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+    others = _other_processes()
     try:
         yield
     except UserError:
@@ -77,13 +81,15 @@ def joined(device: torch.device) -> Iterator[None]:
             time.sleep(_LAUNCHER_DELAY_S)  # usually all processes fail alike; the first one prints the error
         raise
     except RuntimeError as error:
-        if not _is_lost_connection(error):
+        if not isinstance(error, dist.DistError) and not _has_ended(others):
             raise
         time.sleep(_LAUNCHER_DELAY_S)  # the launcher names the dead process and ends this one
         raise Busy(
             "another process of this training has died: start the training again, it resumes from its checkpoint"
         ) from error
     finally:
+        for other in others:
+            os.close(other)
         dist.destroy_process_group()
 
 
@@ -178,8 +184,18 @@ def launch(number: int, module: str, arguments: Sequence[str]) -> None:
         sys.exit(EXIT_TRY_AGAIN)
 
 
-def _is_lost_connection(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+def _other_processes() -> list[int]:
+    """Descriptors of the other processes of the training on this machine; only Linux has them."""
+    members: list[tuple[str, int]] = [("", 0)] * processes()
+    dist.all_gather_object(members, (platform.node(), os.getpid()))
+    if sys.platform != "linux":
+        return []
+    return [os.pidfd_open(pid) for host, pid in members if host == platform.node() and pid != os.getpid()]
+
+
+def _has_ended(descriptors: Sequence[int]) -> bool:
+    """Whether one of these processes has ended, or ends now: its connections are closed a moment before it."""
+    return bool(select.select(descriptors, [], [], _END_DELAY_S)[0])
 
 
 def _die_with_launcher() -> None:

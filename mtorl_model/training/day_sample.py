@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lakehouse.lake import Lake
+from lakehouse.lake import Lake, Partition
 from lakehouse.reading import consistent_read, read_tables
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, fit_cutoff
@@ -70,7 +69,7 @@ def draw_day(
     latest_days = _latest_days(lake, dataset, [*known_days, day], config) if with_latest else []
     days = sorted({day, *earlier_days, *latest_days})
     read = [(SEQUENCES, d) for d in days] + [(EXPOSURES, d) for d in latest_days]
-    with consistent_read(lake[table, dataset, d].path for table, d in read):
+    with consistent_read(lake[table, dataset, d] for table, d in read):
         manifest = lake[SEQUENCES, dataset, day].require()
         if manifest.spec_version != encoder.spec.version:
             raise UserError(
@@ -79,16 +78,16 @@ def draw_day(
             )
         if days_cut_with(lake, dataset, manifest.spec_version, None, day_before(day)) != known_days:
             raise Busy(f"another run has just published sequences of days before {day}: run again")
-        path, *replayed = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
+        key, *replayed = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
         inputs = lake.fingerprints(SEQUENCES, dataset, (day, *(d for d in days if d != day)))
         inputs |= lake.fingerprints(EXPOSURES, dataset, latest_days)
 
         new_size, replay_size = _per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
-        new = draw_windows(lake, path, columns, config.max_steps * new_size, rng)
+        new = draw_windows(lake.partition(key), columns, config.max_steps * new_size, rng)
         steps = steps_of(len(new), config)
         windows_per_day = -(-steps * replay_size // max(len(replayed), 1))
-        replay = [draw_windows(lake, earlier, columns, windows_per_day, rng) for earlier in replayed]
+        replay = [draw_windows(lake.partition(earlier), columns, windows_per_day, rng) for earlier in replayed]
         at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
         cutoff = fit_cutoff(at_ms, [new, *replay], dataset, feedback)
         return DaySample(
@@ -130,9 +129,9 @@ def _latest_windows(
     parts = []
     rows = [lake[SEQUENCES, dataset, day].require().rows for day in days]
     for day, quota in zip(days, quotas(rows, config.latest_windows), strict=True):
-        windows = draw_windows(lake, lake[SEQUENCES, dataset, day].key, columns, quota, rng)
+        windows = draw_windows(lake[SEQUENCES, dataset, day], columns, quota, rng)
         encoded = encoder.encode(windows, cutoff)
-        propensities = read_propensities([lake[EXPOSURES, dataset, day].path])
+        propensities = read_propensities([lake[EXPOSURES, dataset, day]])
         parts.append((*encoded, user_numbers(windows), label_propensities(windows, encoded, propensities)))
     if not parts:
         return WindowsInMemory(encoder.encode(no_windows, cutoff))
@@ -197,9 +196,8 @@ def _replay_days(
     return sorted(map(str, chosen))
 
 
-def draw_windows(lake: Lake, path: str, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
+def draw_windows(partition: Partition, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
     """At most `count` random windows of a partition's training users, in its order. Only these stay in memory."""
-    partition = lake.root / path
     split = [table.column("split") for table in read_tables([partition], ["split"])]
     is_train = np.concatenate([np.zeros(0, bool), *(pc.equal(s, TRAIN).to_numpy() for s in split)])
     rows = np.flatnonzero(is_train)
@@ -210,5 +208,5 @@ def draw_windows(lake: Lake, path: str, columns: list[str], count: int, rng: np.
         parts.append(table.take(pa.array(rows_here)))
         start += len(table)
     if not parts:  # the partition has no rows
-        return pq.read_schema(min(partition.glob("*.parquet"))).empty_table().select(columns)
+        return partition.read(columns)
     return pa.concat_tables(parts)

@@ -7,7 +7,7 @@ written when the path has ended, so they are never an input. Timestamps are seco
 
 from datetime import UTC, datetime
 
-from schemas.candidates import ImpliedLabel, SessionEnd, Sessions
+from schemas.candidates import ImpliedLabel, Objective, SessionEnd, Sessions
 from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
@@ -116,6 +116,7 @@ DATASETS = (
         # Every conversion of the published log is a click, so the implied label is the conversion.
         implied_label=ImpliedLabel("click", "conversion"),
         items=ITEMS,
+        objectives=(Objective("click", ("click",), 1.0), Objective("conversion", ("conversion",), 10.0)),
         gains=(Gain("click", 1.0), Gain("conversion", 10.0)),
         columns=(
             Derived(Column("click", "int", "1 if clicked", Known.AFTER), "cast(log.click AS int)"),

@@ -7,12 +7,23 @@ predicted_rate = rate on the day itself, without a wait until all late gains are
 A day has no rows if there was no model before it or if it has no labels.
 """
 
+from collections.abc import Mapping
+
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.expectations import between, holds, one_of, unique
 from schemas.tables import PREQUENTIAL
 
 CHANNEL = "channel"  # the head that predicts the channel; every other head has the name of its gain
+
+
+def labels_of_new_channels(labels: Mapping[str, int]) -> int:
+    """The number of labels with a channel that the model does not know: they count for the gains alone.
+
+    labels: the number of labels of each head. A model without the head `channel` predicts no channel.
+    """
+    gains = [number for head, number in labels.items() if head != CHANNEL]
+    return max(0, max(gains) - labels[CHANNEL]) if gains and CHANNEL in labels else 0
 
 
 def prequential(dataset: Dataset) -> Table:

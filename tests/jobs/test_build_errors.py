@@ -8,7 +8,6 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from audit_samples import DAY, sample, write_partition
 from in_process import Jobs
@@ -302,4 +301,4 @@ def partitions(lake: Lake, table: str) -> list[str]:
 
 
 def quarantine_reasons(lake: Lake, day: str) -> list[str]:
-    return sorted(pd.read_parquet(lake["quarantine", "kuairand", day].path).reason)
+    return sorted(lake["quarantine", "kuairand", day].read().to_pandas().reason)

@@ -1,6 +1,5 @@
 """Separate rows of outcomes through the real jobs: each delivery is in the accounts, late ones reach their day."""
 
-import pandas as pd
 import pytest
 from event_logs import CLICKS, EVENTS
 from in_process import Jobs
@@ -36,14 +35,12 @@ def accounts(lake, dataset):
 
 def quarantined(lake, dataset):
     days = [*lake.days("quarantine", dataset), UNDATED]
-    tables = [
-        pd.read_parquet(lake["quarantine", dataset, d].path) for d in days if lake["quarantine", dataset, d].files()
-    ]
+    tables = [lake["quarantine", dataset, d].read().to_pandas() for d in days if lake["quarantine", dataset, d].files()]
     return sorted(row.reason for table in tables for row in table.itertuples())
 
 
 def gains(lake, dataset, day, gain):
-    table = pd.read_parquet(lake["exposures", dataset, day].path)
+    table = lake["exposures", dataset, day].read().to_pandas()
     return {
         (row.user_id, (row.exposed_at_ms - MIDNIGHT_MS) / HOUR_MS):
         (getattr(row, gain), (getattr(row, f"{gain}_at_ms") - MIDNIGHT_MS) / HOUR_MS if getattr(row, gain) else None)
@@ -121,14 +118,14 @@ def test_impressions_and_clicks_in_two_files(spark, lake, tmp_path, monkeypatch,
     (raw / "clk.1.txt").write_text(header + "b1\t20240501020000000\nb9\t20240501020000000\nb1\t20240501030000000\n")
     jobs = Jobs(spark, lake, "clicks", monkeypatch)
     jobs.ok("build_exposures", "--raw", str(raw))
-    table = pd.read_parquet(lake["exposures", "clicks", DAYS[0]].path)
+    table = lake["exposures", "clicks", DAYS[0]].read().to_pandas()
     assert (len(table), table.click.sum(), table.cost.sum()) == (11, 1, 35)
     assert quarantined(lake, "clicks") == ["no exposure for this click in the 24 hours before it"]
 
     (raw / "clk.2.txt").write_text(header + "e1\t20240502001500000\ne7\t20240502001500000\nb2\tsoon\n")
     jobs.ok("build_exposures", "--raw", str(raw))
     assert lake.days("exposures", "clicks") == [DAYS[0]]  # clicks alone make no day
-    table = pd.read_parquet(lake["exposures", "clicks", DAYS[0]].path)
+    table = lake["exposures", "clicks", DAYS[0]].read().to_pandas()
     assert table.click.sum() == 2
     assert quarantined(lake, "clicks") == [
         "clicked is not a whole number: soon", "no exposure for this click in the 24 hours before it",
@@ -139,3 +136,14 @@ def test_impressions_and_clicks_in_two_files(spark, lake, tmp_path, monkeypatch,
     capsys.readouterr()
     jobs.ok("build_exposures", "--raw", str(raw))
     assert "1 of 1 days are fresh" in capsys.readouterr().out
+
+    # Rows of a file of clicks are exported as such a file, repaired and replayed.
+    jobs.ok("quarantine", "--day", UNDATED, "--out", str(tmp_path / "repair"))
+    (exported,) = (tmp_path / "repair").iterdir()
+    assert exported.name == "clk.2_repaired_undated.txt"
+    assert exported.read_text() == header + "b2\tsoon\ne7\t20240502001500000\n"
+    (raw / exported.name).write_text(header + "b2\t20240501030000000\n")
+    jobs.ok("build_exposures", "--raw", str(raw))
+    assert lake["exposures", "clicks", DAYS[0]].read().to_pandas().click.sum() == 3
+    total = accounts(lake, CLICKS)
+    assert (total.delivered, total.exposures, total.duplicates, total.outcomes, total.quarantined) == (18, 11, 0, 4, 3)

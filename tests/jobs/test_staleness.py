@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from in_process import Jobs, files_of, rewritten
 from raw_logs import kuairand_row, write_kuairand
@@ -175,7 +174,7 @@ def test_an_outcome_that_is_delivered_later_reaches_the_labels_of_its_day(jobs, 
     write_file(raw, DAYS[3], [*LOG[DAYS[3]], bought])  # the row of DAYS[1] again, now with its order
     run_day(jobs, raw, DAYS[3])
     assert rewritten(files_before, files_of(jobs.lake, "sequences")) == {f"sequences/{day}" for day in DAYS[1:]}
-    windows = pd.read_parquet(jobs.lake["sequences", "shop", DAYS[1]].path)
+    windows = jobs.lake["sequences", "shop", DAYS[1]].read().to_pandas()
     bob = windows[windows.user_id == "bob"].iloc[0]
     assert list(bob.order)[-1] == 1
 
@@ -250,7 +249,7 @@ def test_a_removed_file_withdraws_no_rows(jobs, raw, capsys):
     # A file with its header alone withdraws its rows.
     write_file(raw, DAYS[0], [])
     jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
-    rows = pd.read_parquet(jobs.lake["exposures", "shop", DAYS[0]].path)
+    rows = jobs.lake["exposures", "shop", DAYS[0]].read().to_pandas()
     assert list(rows.user_id) == ["ann"]
 
 

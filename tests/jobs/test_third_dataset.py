@@ -4,7 +4,6 @@ import json
 import sys
 from contextlib import nullcontext
 
-import pandas as pd
 import pytest
 from fates import EXPOSURE, FATE, with_fate
 from raw_logs import header
@@ -102,10 +101,10 @@ def test_a_log_becomes_policies_ranks_and_a_budget_plan(spark, tmp_path, monkeyp
     run(score, "--day", days[-1])
     run(plan_budget, "--day", days[-1], "--budget", "5")
     audit("channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan")
-    assert pd.read_parquet(lake["budget_plan", "shop", days[-1]].path).selected.any()
+    assert lake["budget_plan", "shop", days[-1]].read().to_pandas().selected.any()
 
     policies, ranks = (
-        pd.read_parquet(lake[table, "shop", days[-1]].path) for table in ("channel_policies", "user_reward_ranks")
+        lake[table, "shop", days[-1]].read().to_pandas() for table in ("channel_policies", "user_reward_ranks")
     )
     assert set(policies.user_id) == set(ranks.user_id) == {f"c{k}" for k in range(customers)}
     assert set(policies.source) == {"model", "initial"}

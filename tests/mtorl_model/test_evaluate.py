@@ -76,8 +76,7 @@ def publish_known_users(lake: Lake, users) -> None:
 
 
 def windows_of(lake: Lake) -> pa.Table:
-    days = sorted(lake.table("sequences", "kuairand").glob("ds=*"))
-    return pa.concat_tables(pq.read_table(p) for day in days for p in sorted(day.glob("*.parquet")))
+    return pa.concat_tables(lake["sequences", "kuairand", day].read() for day in lake.days("sequences", "kuairand"))
 
 
 def test_the_held_out_users_against_scikit_learn(trained):

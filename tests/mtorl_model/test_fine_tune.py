@@ -20,7 +20,7 @@ from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.files import swap_into_place
 from lakehouse.lake import FAILED_AUDIT, Lake
-from lakehouse.manifest import MANIFEST, read_manifest
+from lakehouse.manifest import MANIFEST
 from lakehouse.reading import read_tables
 from lakehouse.staging import staging_folder
 from mtorl_model import learn as learn_step
@@ -85,7 +85,7 @@ def gate(lake: Lake, day: str) -> str:
 
 
 def rows(lake: Lake, table: str, day: str) -> list[dict]:
-    return pq.read_table(lake[table, "kuairand", day].path, partitioning=None).to_pylist()
+    return lake[table, "kuairand", day].read().to_pylist()
 
 
 def names(lake: Lake) -> list[str]:
@@ -129,8 +129,8 @@ def test_a_day_is_tested_by_the_champion_from_before_it(lake):
     assert [r["head"] for r in figures] == ["channel", "click", "long_view"]
     assert {(r["model_version"], r["trained_through"]) for r in figures} == {("mtorl_kuairand/1", LAST)}
     # Compute the same figures from the published windows and the champion.
-    partition = lake["sequences", "kuairand", DAYS[0]].path
-    windows = list(read_tables([partition], pq.read_schema(next(partition.glob("*.parquet"))).names))
+    partition = lake["sequences", "kuairand", DAYS[0]]
+    windows = list(read_tables([partition], pq.read_schema(partition.files()[0]).names))
     train = [t.filter([s == "train" for s in t.column("split").to_pylist()]) for t in windows]
     model = Registry(lake, KUAIRAND).load_champion()[1]
     labels = predict_labels(model, train, KUAIRAND)
@@ -155,8 +155,7 @@ def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
         lineages[lineage["version"]] = lineage
 
     def sequences_of(*days: str) -> dict[str, str]:
-        partitions = [lake["sequences", "kuairand", day].path for day in days]
-        return {str(p.relative_to(lake.root)): read_manifest(p).fingerprint for p in partitions}
+        return lake.fingerprints("sequences", "kuairand", days)
 
     assert lineages["mtorl_kuairand/1"]["inputs"] == sequences_of(FIRST, LAST)
     assert lineages["mtorl_kuairand/2"]["inputs"] == {
@@ -307,7 +306,7 @@ def test_a_challenger_that_is_worse_in_one_head_is_refused_and_reported(lake, he
 
 
 def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_the_comparison(lake, monkeypatch):
-    tables = read_tables([lake["sequences", "kuairand", DAYS[0]].path], ["exposure_id"], 10_000)
+    tables = read_tables([lake["sequences", "kuairand", DAYS[0]]], ["exposure_id"], 10_000)
     column = pa.concat_tables(tables).column("exposure_id").combine_chunks()
     drawn = column.flatten().drop_null().unique()
     with staging_folder(lake) as staged:

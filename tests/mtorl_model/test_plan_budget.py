@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
@@ -75,7 +74,7 @@ def lake(scored_lake, tmp_path, monkeypatch):
 
 
 def published(lake: Lake, name: str) -> pa.Table:
-    return pq.ParquetFile(lake[name, "toy", DAY].path / "part-00000.parquet").read()
+    return lake[name, "toy", DAY].read()
 
 
 @pytest.mark.parametrize("budget", [0, 1, 3_000_000_000, 10**12])

@@ -5,19 +5,20 @@ A record is plain if Arrow reads it as values.py would. Nearly all records of a 
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from jobs.raw.reader.fields import split_fields
+from jobs.raw.reader.record_groups import plain_groups, reason_for_bytes
 from jobs.raw.reader.records import LARGEST_RECORD, Block
 from jobs.raw.reader.source_files import SourceFile
 from jobs.raw.reader.typed_rows import ARROW_TYPES, plain_table, raw_records, table_of_rows
 from jobs.raw.reader.values import LARGEST_WHOLE_FLOAT, Value, typed_values
 from schemas.dataset import RawFile
 
-_SMALLEST_GROUP = 16  # no group of this many records or fewer is halved again to find a record that is not plain
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 Row = tuple[Sequence[Value], str | None]
@@ -30,7 +31,7 @@ def block_tables(block: Block, source: SourceFile, layout: RawFile) -> Iterator[
         return
     records = _not_blank(block.records(), source)
     plain, odd = _separated(records, source)
-    for group, group_values in _halves(plain, source, layout):
+    for group, group_values in plain_groups(plain, partial(_joined_values, source=source, layout=layout)):
         if group_values is None:
             odd += group
         else:
@@ -47,11 +48,8 @@ def read_record(record: bytes, source: SourceFile, layout: RawFile, size: int | 
     size = size or len(record)
     if source.problem:
         return no_values, source.problem
-    if size > LARGEST_RECORD:
-        shortened = f", of which the first {len(record):,} are here" if size > len(record) else ""
-        return no_values, f"the row has {size:,} bytes, more than {LARGEST_RECORD:,}{shortened}"
-    if b"\x00" in record:
-        return no_values, "the row has a NUL byte"
+    if reason := reason_for_bytes(record, size):
+        return no_values, reason
     encoding = "utf-8" if source.is_transcoded else source.encoding
     try:
         record.decode(encoding)
@@ -136,20 +134,9 @@ def _plain_record_check(source: SourceFile) -> Callable[[bytes], bool]:
     return is_plain
 
 
-def _halves(
-    records: list[bytes], source: SourceFile, layout: RawFile
-) -> Iterator[tuple[list[bytes], list[pa.Array] | None]]:
-    """Halves the records until all records of a group are plain, or the group is small."""
-    if not records:
-        return
+def _joined_values(records: list[bytes], source: SourceFile, layout: RawFile) -> list[pa.Array] | None:
     text = _as_utf8(b"\n".join(records) + b"\n", source)
-    values = None if text is None else _values(text, len(records), source, layout)
-    if values is not None or len(records) <= _SMALLEST_GROUP:
-        yield records, values
-    else:
-        half = len(records) // 2
-        yield from _halves(records[:half], source, layout)
-        yield from _halves(records[half:], source, layout)
+    return None if text is None else _values(text, len(records), source, layout)
 
 
 def _values(text: bytes, count: int, source: SourceFile, layout: RawFile) -> list[pa.Array] | None:

@@ -155,8 +155,8 @@ def _as_json(rows: pa.Table, layout: RawFile) -> pa.Array:
             is_whole = dtypes.get(name) == "bigint" and value.type.tz is not None
             as_value = _milliseconds(value.combine_chunks()) if is_whole else _text(value.combine_chunks(), layout)
             rows = rows.set_column(place, name, as_value)
-    lines = [json.dumps(row, default=_json_value, ensure_ascii=False).encode() for row in rows.to_pylist()]
-    return pa.array(lines, pa.binary())
+    encode = json.JSONEncoder(default=_json_value, ensure_ascii=False).encode
+    return pa.array([encode(row).encode() for row in rows.to_pylist()], pa.binary())
 
 
 def _json_value(value: Any) -> str:

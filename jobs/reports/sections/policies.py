@@ -18,6 +18,8 @@ _MEANING = {
     CONSTANT: "the same for everyone: the best one for all users together",
 }
 _LOOK_AT_SHARES = "Look for one channel that takes all although recommendations are personal: the policy has collapsed."
+_NEW_CHANNELS = "Share of exposures in channels that the model does not know"
+_LOOK_AT_NEW_CHANNELS = "Look for a rise: the model cannot choose these channels before a full training."
 
 
 def policies_section(view: DayView) -> Section:
@@ -35,12 +37,20 @@ def policies_section(view: DayView) -> Section:
     manifest = yesterday.manifest
     mix_before = _mean_policy(view, yesterday.day) if manifest and manifest.rows else {}
     channels = sorted(mix, key=lambda c: -mix[c])
+    new_channels = {name: figures[0] or 0.0 for name, figures in shown_shares.items() if name not in mix}
     most_frequent = max(best.values(), default=0) / users if users else 0.0
     return Section(
-        "policies", _TITLE, (_text(view, users, len(channels), bool(mix_before)), *_basis_text(view)),
+        "policies", _TITLE,
+        (
+            _text(view, users, len(channels), bool(mix_before)), *_basis_text(view),
+            *_new_channels_text(view, new_channels),
+        ),
         (_shares(channels[:_MOST_CHANNELS], mix, shown_shares, mix_before), _best_channels(best)),
         (*_basis_table(view), _channel_table(view, users, channels, mix, best, shown_shares)),
-        (TrendFigure("Share of users who get the most frequent advice", "", most_frequent, "share", _LOOK_AT_SHARES),),
+        (
+            TrendFigure("Share of users who get the most frequent advice", "", most_frequent, "share", _LOOK_AT_SHARES),
+            TrendFigure(_NEW_CHANNELS, "", sum(new_channels.values()), "share", _LOOK_AT_NEW_CHANNELS),
+        ),
     )  # fmt: skip
 
 
@@ -55,6 +65,20 @@ def _text(view: DayView, users: int, channels: int, can_compare: bool) -> str:
     if channels > _MOST_CHANNELS:
         text += f" The pictures show the {_MOST_CHANNELS} largest of {channels} channels."
     return text if can_compare else f"{text} The day before has no policies to compare with."
+
+
+def _new_channels_text(view: DayView, new_channels: dict[str, float]) -> list[str]:
+    """The day's exposures in channels that no policy has, and the share from which on to train anew."""
+    if not new_channels:
+        return []
+    names = sorted(new_channels, key=lambda name: (-new_channels[name], name))
+    listed = ", ".join(f"{name} ({share(new_channels[name])})" for name in names[:_MOST_CHANNELS])
+    return [
+        f"The model does not know {len(names)} of the day's channels, with {share(sum(new_channels.values()))} of the "
+        f"exposures: {listed}. These exposures count for the gains alone. From "
+        f"{share(view.dataset.quality.new_channels.value)} on, start a full training "
+        f"(mtorl_history_{view.dataset.name})."
+    ]
 
 
 def _basis_text(view: DayView) -> list[str]:

@@ -36,8 +36,10 @@ def prequential_section(view: DayView) -> Section:
         )
         return Section("prequential", _TITLE, (_INTRODUCTION, text), pictures)
     rows = rows_per_day[view.day]
+    new_channels = prequential.labels_of_new_channels({row["head"]: row["labels"] for row in rows})
+    texts = (f"{new_channels:,} labels have a channel that the model does not know.",) if new_channels else ()
     return Section(
-        "prequential", _TITLE, (_INTRODUCTION,), pictures, (_table(view.day, rows),), tuple(_trend_figures(rows))
+        "prequential", _TITLE, (_INTRODUCTION, *texts), pictures, (_table(view.day, rows),), tuple(_trend_figures(rows))
     )
 
 

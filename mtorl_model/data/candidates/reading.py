@@ -7,7 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.candidate_inputs import candidate_inputs, category_names, number_names, task_names, with_gains_known_by
+from features.candidate_inputs import (
+    candidate_inputs,
+    category_names,
+    number_names,
+    objective_column,
+    task_names,
+    with_gains_known_by,
+)
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import consistent_read
 from mtorl_model.data.candidate_store import CandidateStore
@@ -40,7 +47,7 @@ def read_candidates(
     partitions = [p for day in days for p in _partitions(lake, dataset, day) if p is not None]
     for partition in partitions:
         partition.require()
-    with consistent_read(partition.path for partition in partitions):
+    with consistent_read(partitions):
         rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, known_by_ms)])
     rows = rows.append_column(_SPLIT, _splits(rows.column("user_id")))
     if encoder is None:
@@ -53,7 +60,7 @@ def store_of(rows: pa.Table, encoder: CandidateEncoder, dataset: Dataset) -> Can
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "exposed_at_ms", "exposure_id")])
     numeric_NF = encoder.numeric_NF(rows)
     missing_NF = np.isnan(numeric_NF)
-    tasks = task_names(dataset)
+    tasks, objectives = task_names(dataset), tuple(objective.name for objective in dataset.objectives)
     user_N = _run_numbers(rows.column("user_id"))
     return CandidateStore(
         user_N=user_N,
@@ -64,13 +71,22 @@ def store_of(rows: pa.Table, encoder: CandidateEncoder, dataset: Dataset) -> Can
         categorical_NK=encoder.categorical_NK(rows),
         numeric_NF=np.nan_to_num(numeric_NF),
         missing_NF=missing_NF,
-        labels_NT=np.stack([rows.column(task).to_numpy() for task in tasks], axis=1).astype(np.float32),
+        labels_NT=_columns(rows, tasks),
+        objectives_NI=_columns(rows, [objective_column(name) for name in objectives]),
         split_N=rows.column(_SPLIT).to_numpy(),
         categorical_names=category_names(dataset),
         cardinalities=encoder.cardinalities,
         numeric_names=number_names(dataset),
         task_names=tasks,
+        objective_names=objectives,
     )
+
+
+def _columns(rows: pa.Table, names: Sequence[str]) -> np.ndarray:
+    columns_NC = np.empty((len(rows), len(names)), np.float32)
+    for column, name in enumerate(names):
+        columns_NC[:, column] = rows.column(name).to_numpy()
+    return columns_NC
 
 
 def _partitions(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, Partition, Partition | None]:
@@ -83,7 +99,7 @@ def _partitions(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, Part
 def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None) -> Iterator[pa.Table]:
     """The candidate rows of a day, a table for each file."""
     exposures, steps, history = _partitions(lake, dataset, day)
-    items = pa.concat_tables([pq.read_table(file) for file in history.files()]) if history else None
+    items = history.read() if history else None
     for exposure_file, step_file in zip(exposures.files(), steps.files(), strict=True):
         exposure_rows = pq.read_table(exposure_file)
         if known_by_ms is not None:

@@ -47,9 +47,7 @@ class Boosting(Method):
     def fit_labels(self, labels: LabelRows) -> Self:
         """Fit on these labels, at most most_labels of them, drawn at random."""
         config = self.config.trees
-        if len(labels.action_N) > config.most_labels:
-            order = np.random.default_rng(config.tree_seed).permutation(len(labels.action_N))
-            labels = labels.take(np.sort(order[: config.most_labels]))
+        labels = labels.at_most(config.most_labels, config.tree_seed)
         self.labels = len(labels.action_N)
         self._trees = LabelTrees.fit(labels, config, len(self.spec.channels))
         return self

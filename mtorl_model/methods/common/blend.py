@@ -39,10 +39,11 @@ class Blend:
         return cls(np.full((gains, models), 1 / models), np.zeros(gains), np.full(models, 1 / models))
 
     def predict(self, predictions: Sequence[Prediction]) -> Prediction:
-        """The blend of the models' predictions, each of which must have policy and gains; X as theirs."""
-        policies_KXA, gains_KXG = _arrays(predictions)
+        """The blend of predictions that have gains; X as theirs. Without policies, its policy is None."""
+        gains_KXG, policies_KXA = _gains(predictions), _policies(predictions)
         odds_XG = self.constant_G + sum(w_G * log_odds(p) for w_G, p in zip(self.gain_GK.T, gains_KXG, strict=True))
-        return Prediction(_pool(self.channel_K, [_log(policy_XA) for policy_XA in policies_KXA]), sigmoid(odds_XG))
+        policy_XA = _pool(self.channel_K, [_log(policy_XA) for policy_XA in policies_KXA]) if policies_KXA else None
+        return Prediction(policy_XA, sigmoid(odds_XG))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays by name."""
@@ -62,9 +63,10 @@ def fit_blend(
 ) -> Blend:
     """The weights with the lowest log loss. maturity_NG: see delayed_feedback.py; labels with 0 are left out.
 
-    action_N: -1 for a channel that the feature spec does not know; such a label counts for the gains alone.
+    action_N: -1 for a channel that the feature spec does not know; such a label counts for the gains alone. Models
+    without policies have equal weights for the channel.
     """
-    policies_KNA, gains_KNG = _arrays(predictions)
+    gains_KNG, policies_KNA = _gains(predictions), _policies(predictions)
     models, gains = len(predictions), gain_NG.shape[1]
     outcomes = zip(gain_NG.T.astype(np.float64), maturity_NG.T.astype(np.float64), strict=True)
     fitted = [
@@ -74,14 +76,26 @@ def fit_blend(
     return Blend(
         np.array([weight_K for weight_K, _ in fitted]).reshape(gains, models),
         np.array([constant for _, constant in fitted]),
-        _fit_channel([_log(policy_NA[action_N >= 0]) for policy_NA in policies_KNA], action_N[action_N >= 0]),
+        _fit_channel([_log(policy_NA[action_N >= 0]) for policy_NA in policies_KNA], action_N[action_N >= 0])
+        if policies_KNA
+        else np.full(models, 1 / models),
     )
 
 
-def _arrays(predictions: Sequence[Prediction]) -> tuple[list[Floats], list[Floats]]:
-    """The policies and the gains of the predictions."""
-    policies, gains = zip(*(prediction.policy_and_gains for prediction in predictions), strict=True)
-    return list(policies), list(gains)
+def _gains(predictions: Sequence[Prediction]) -> list[Floats]:
+    """The gains of the predictions. Raises TypeError if one is missing."""
+    gains = [prediction.gains_XG for prediction in predictions]
+    if any(gains_XG is None for gains_XG in gains):
+        raise TypeError("a blended prediction lacks the gains")
+    return gains  # type: ignore[return-value]
+
+
+def _policies(predictions: Sequence[Prediction]) -> list[Floats]:
+    """The policies of the predictions, or an empty list without any. Raises TypeError if only some are missing."""
+    policies = [prediction.policy_XA for prediction in predictions if prediction.policy_XA is not None]
+    if policies and len(policies) < len(predictions):
+        raise TypeError("some of the blended predictions lack the policy")
+    return policies
 
 
 def _fit_gain(odds_KN: Sequence[Floats], gained_N: Floats, maturity_N: Floats) -> tuple[Floats, float]:

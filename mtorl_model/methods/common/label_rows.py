@@ -1,4 +1,4 @@
-"""The labels of windows as rows of numbers, for models that treat each step independently."""
+"""The labels of windows or candidates as rows of numbers, for models that treat each step independently."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.window_store import WindowStore
 from mtorl_model.methods.method import Prediction
 
@@ -28,9 +29,25 @@ class LabelRows(NamedTuple):
         chosen: dict[str, Any] = {name: array[rows] for name, array in self._asdict().items() if name != "prediction"}
         return LabelRows(**chosen, prediction=self.prediction.take(rows) if self.prediction else None)
 
+    def at_most(self, limit: int, seed: int) -> "LabelRows":
+        """All labels, or a random selection of `limit` of them in their order."""
+        labels = len(self.action_N)
+        if labels <= limit:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(labels, limit, replace=False)))
+
     def known_channels(self) -> "LabelRows":
         """The labels whose channel the feature spec knows."""
         return self.take(self.action_N >= 0)
+
+
+def candidate_labels(candidates: CandidateStore) -> LabelRows:
+    """Every row of the store. The channel of a candidate is known, so it is not a label: action_N is 0."""
+    rows = len(candidates)
+    return LabelRows(
+        candidates.features(), np.zeros(rows, np.int64), candidates.labels_NT, np.ones_like(candidates.labels_NT),
+        np.zeros(rows, np.float32), candidates.user_N, None,
+    )  # fmt: skip
 
 
 def draw_labels(
@@ -66,6 +83,4 @@ def draw_labels(
             break
     columns: list[npt.NDArray[Any]] = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     drawn = LabelRows(*columns, Prediction.concatenate(predictions) if predict else None)  # type: ignore[arg-type, call-arg]
-    if labels <= limit:
-        return drawn
-    return drawn.take(np.sort(np.random.default_rng(seed).choice(labels, limit, replace=False)))
+    return drawn.at_most(limit, seed)

@@ -6,6 +6,7 @@ networks learn it. BatchNorm is computed on real rows only, because rows of padd
 Shapes: N exposures, K categorical inputs, F numeric inputs, T tasks, E embedded size, D hidden size, X experts.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -85,30 +86,23 @@ def perceptron(
     return nn.Sequential(*layers)
 
 
-class MultiTaskNetwork(nn.Module):
-    """The base: inputs, and a representation of the exposure for each task, which the task's tower reads."""
+def task_probabilities(towers: nn.ModuleList, representations: Sequence[Tensor]) -> Tensor:
+    """(N, T): each task's tower reads its representation (N, D)."""
+    logits = [tower(x_ND) for tower, x_ND in zip(towers, representations, strict=True)]
+    return torch.cat(logits, dim=1).sigmoid()
+
+
+class MultiTaskNetwork(nn.Module, ABC):
+    """The base: the inputs of an exposure, from which a network predicts every task."""
 
     def __init__(self, config: NetworkConfig, sizes: CandidateSizes) -> None:
         super().__init__()
         self.config, self.sizes = config, sizes
         self.inputs = Inputs(config, sizes)
-        self.build()
 
-    def build(self) -> None:
-        """Create the layers between inputs and towers, and the towers."""
-        raise NotImplementedError
-
-    def represent(self, x_NE: Tensor) -> list[Tensor]:
-        """The representations for the T tasks, each (N, D)."""
-        raise NotImplementedError
-
+    @abstractmethod
     def forward(self, categorical_NK: Tensor, numeric_NF: Tensor) -> Tensor:
         """The probability of each task, (N, T)."""
-        return self.combine(self.represent(self.inputs(categorical_NK, numeric_NF)))
-
-    def combine(self, representations: Sequence[Tensor]) -> Tensor:
-        logits = [tower(x_ND) for tower, x_ND in zip(self.towers, representations, strict=True)]
-        return torch.cat(logits, dim=1).sigmoid()
 
     def layers(self, inputs: int, hidden: Sequence[int], *, output: bool = False) -> nn.Sequential:
         config = self.config
@@ -117,53 +111,68 @@ class MultiTaskNetwork(nn.Module):
     def for_each_task(self, inputs: int, hidden: Sequence[int], *, output: bool) -> nn.ModuleList:
         return nn.ModuleList(self.layers(inputs, hidden, output=output) for _ in range(self.sizes.tasks))
 
-    def add_towers(self) -> None:
-        """The towers, which read representations of the last size of `bottom`."""
-        self.towers = self.for_each_task(self.config.bottom[-1], self.config.tower, output=True)
+    def towers_on_bottoms(self) -> nn.ModuleList:
+        """Towers that read representations of the last size of `bottom`."""
+        return self.for_each_task(self.config.bottom[-1], self.config.tower, output=True)
+
+
+class SharedInputsNetwork(MultiTaskNetwork):
+    """A network whose tasks share the vectors of the codes. Each task's tower reads its representation."""
+
+    towers: nn.ModuleList
+
+    @abstractmethod
+    def represent(self, x_NE: Tensor) -> list[Tensor]:
+        """The representations for the T tasks, each (N, D)."""
+
+    def forward(self, categorical_NK: Tensor, numeric_NF: Tensor) -> Tensor:
+        return task_probabilities(self.towers, self.represent(self.inputs(categorical_NK, numeric_NF)))
 
 
 class SingleTask(MultiTaskNetwork):
     """A network for each task. They share nothing, not even the vectors of the codes."""
 
-    def build(self) -> None:
-        sizes = self.sizes._replace(tasks=1)
-        self.further_inputs = nn.ModuleList(Inputs(self.config, sizes) for _ in range(1, self.sizes.tasks))
-        self.bottoms = self.for_each_task(self.inputs.size, self.config.bottom, output=False)
-        self.add_towers()
+    def __init__(self, config: NetworkConfig, sizes: CandidateSizes) -> None:
+        super().__init__(config, sizes)
+        self.further_inputs = nn.ModuleList(Inputs(config, sizes) for _ in range(1, sizes.tasks))
+        self.bottoms = self.for_each_task(self.inputs.size, config.bottom, output=False)
+        self.towers = self.towers_on_bottoms()
 
     def forward(self, categorical_NK: Tensor, numeric_NF: Tensor) -> Tensor:
-        inputs = (self.inputs, *self.further_inputs)
-        x = [read(categorical_NK, numeric_NF) for read in inputs]
-        return self.combine([bottom(x_NE) for bottom, x_NE in zip(self.bottoms, x, strict=True)])
+        x = [read(categorical_NK, numeric_NF) for read in (self.inputs, *self.further_inputs)]
+        representations = [bottom(x_NE) for bottom, x_NE in zip(self.bottoms, x, strict=True)]
+        return task_probabilities(self.towers, representations)
 
 
-class SharedBottom(MultiTaskNetwork):
+class SharedBottom(SharedInputsNetwork):
     """One bottom for all tasks (Caruana, Multitask learning, 1997)."""
 
-    def build(self) -> None:
-        self.bottom = self.layers(self.inputs.size, self.config.bottom)
-        self.add_towers()
+    def __init__(self, config: NetworkConfig, sizes: CandidateSizes) -> None:
+        super().__init__(config, sizes)
+        self.bottom = self.layers(self.inputs.size, config.bottom)
+        self.towers = self.towers_on_bottoms()
 
     def represent(self, x_NE: Tensor) -> list[Tensor]:
         return [self.bottom(x_NE)] * self.sizes.tasks
 
 
-class ESMM(MultiTaskNetwork):
+class ESMM(SharedInputsNetwork):
     """Each task's tower predicts it given the task before it, and only the vectors of the codes are shared.
 
     The probability of a task is the product up to its own: p(click and conversion) = p(click) p(conversion | click)
     (Ma et al., Entire space multi-task model, SIGIR 2018). A task never has a higher probability than the one before.
     """
 
-    def build(self) -> None:
-        hidden = (*self.config.bottom, *self.config.tower)
+    def __init__(self, config: NetworkConfig, sizes: CandidateSizes) -> None:
+        super().__init__(config, sizes)
+        hidden = (*config.bottom, *config.tower)
         self.towers = self.for_each_task(self.inputs.size, hidden, output=True)
 
     def represent(self, x_NE: Tensor) -> list[Tensor]:
         return [x_NE] * self.sizes.tasks
 
-    def combine(self, representations: Sequence[Tensor]) -> Tensor:
-        return super().combine(representations).cumprod(dim=1)
+    def forward(self, categorical_NK: Tensor, numeric_NF: Tensor) -> Tensor:
+        return super().forward(categorical_NK, numeric_NF).cumprod(dim=1)
 
 
 class Gate(nn.Module):
@@ -179,14 +188,15 @@ class Gate(nn.Module):
         return torch.einsum("nx,nxd->nd", weight_NX, experts_NXD)
 
 
-class MMoE(MultiTaskNetwork):
+class MMoE(SharedInputsNetwork):
     """Experts, and a gate for each task (Ma et al., Multi-gate mixture-of-experts, KDD 2018)."""
 
-    def build(self) -> None:
-        config, size = self.config, self.inputs.size
+    def __init__(self, config: NetworkConfig, sizes: CandidateSizes) -> None:
+        super().__init__(config, sizes)
+        size = self.inputs.size
         self.experts = nn.ModuleList(self.layers(size, config.bottom) for _ in range(config.experts))
-        self.gates = nn.ModuleList(Gate(size, config.experts) for _ in range(self.sizes.tasks))
-        self.add_towers()
+        self.gates = nn.ModuleList(Gate(size, config.experts) for _ in range(sizes.tasks))
+        self.towers = self.towers_on_bottoms()
 
     def represent(self, x_NE: Tensor) -> list[Tensor]:
         experts_NXD = torch.stack([expert(x_NE) for expert in self.experts], dim=1)
@@ -221,16 +231,16 @@ class Extraction(nn.Module):
         return outputs
 
 
-class PLE(MultiTaskNetwork):
+class PLE(SharedInputsNetwork):
     """Progressive layered extraction (Tang et al., RecSys 2020); with one level, customised gate control."""
 
-    def build(self) -> None:
-        levels = self.config.levels
+    def __init__(self, config: NetworkConfig, sizes: CandidateSizes) -> None:
+        super().__init__(config, sizes)
         self.extractions = nn.ModuleList(
-            Extraction(self, self.config.bottom[-1] if level else self.inputs.size, is_last=level == levels - 1)
-            for level in range(levels)
+            Extraction(self, config.bottom[-1] if level else self.inputs.size, is_last=level == config.levels - 1)
+            for level in range(config.levels)
         )
-        self.add_towers()
+        self.towers = self.towers_on_bottoms()
 
     def represent(self, x_NE: Tensor) -> list[Tensor]:
         outputs = [x_NE] * (self.sizes.tasks + 1)
@@ -253,16 +263,17 @@ class Transfer(nn.Module):
         return torch.einsum("np,npd->nd", score_N2.softmax(dim=1), self.value(pair_N2D))
 
 
-class AITM(MultiTaskNetwork):
+class AITM(SharedInputsNetwork):
     """A bottom for each task; each task passes information on to the next one (Xi et al., AITM, KDD 2021).
 
     The paper's additional loss for a task that is likelier than the one before it is not used.
     """
 
-    def build(self) -> None:
-        self.bottoms = self.for_each_task(self.inputs.size, self.config.bottom, output=False)
-        self.transfers = nn.ModuleList(Transfer(self.config.bottom[-1]) for _ in range(self.sizes.tasks - 1))
-        self.add_towers()
+    def __init__(self, config: NetworkConfig, sizes: CandidateSizes) -> None:
+        super().__init__(config, sizes)
+        self.bottoms = self.for_each_task(self.inputs.size, config.bottom, output=False)
+        self.transfers = nn.ModuleList(Transfer(config.bottom[-1]) for _ in range(sizes.tasks - 1))
+        self.towers = self.towers_on_bottoms()
 
     def represent(self, x_NE: Tensor) -> list[Tensor]:
         first, *further = (bottom(x_NE) for bottom in self.bottoms)

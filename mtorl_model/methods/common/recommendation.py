@@ -23,7 +23,7 @@ def recommended_channel(prediction: Prediction, basis: str, best_channel: int) -
     (equation 10); by CONSTANT it is best_channel for everyone. Raises TypeError if the prediction lacks what the basis
     needs.
     """
-    policy_XA, _, values_XAG = prediction
+    policy_XA, values_XAG = prediction.policy_XA, prediction.values_XAG
     if basis == VALUE and values_XAG is not None:
         return np.asarray(values_XAG[..., 0].argmax(axis=-1))
     if basis == IMITATION and policy_XA is not None:

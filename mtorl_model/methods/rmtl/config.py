@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from mtorl_model.methods.common.label_trees import TreesConfig
 from mtorl_model.methods.common.multitask import NetworkConfig
 from mtorl_model.methods.method import MethodConfig
 from mtorl_model.methods.rmtl.weights import WEIGHTINGS
 from schemas.json_config import JsonConfig, require
+
+# A weighting: RMTL's weights where they beat their controls on validation users, otherwise none.
+IF_BETTER = "if_better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +26,17 @@ class CriticConfig(JsonConfig):
     critic_tower: tuple[int, ...] = (128, 64)
     critic_dropout: float = 0.2
     action: int = 128  # numbers that stand for a prediction in the critics' input
-    weighting: str = "none"  # of the losses in the retraining; "none": no critics and no retraining. See weights.py
+    # How the retraining weights the losses: a name in weights.py, IF_BETTER, or "none": no critics, no retraining.
+    weighting: str = "none"
     value_weight: float = 0.7  # lambda: a loss is weighted with 1 - lambda Q
 
     def __post_init__(self) -> None:
         for name in ("critic_bottom", "critic_tower"):  # JSON has no tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
         require(
-            self.weighting in ("none", *WEIGHTINGS),
-            f"critic config: unknown weighting '{self.weighting}': choose one of none, {', '.join(WEIGHTINGS)}",
+            self.weighting in ("none", IF_BETTER, *WEIGHTINGS),
+            f"critic config: unknown weighting '{self.weighting}': "
+            f"choose one of none, {', '.join((IF_BETTER, *WEIGHTINGS))}",
         )
         require(0.0 <= self.gamma < 1.0, f"critic config: gamma is {self.gamma}, must be in [0, 1)")
         require(0.0 < self.soft_update <= 1.0, f"critic config: soft_update is {self.soft_update}, must be in (0, 1]")
@@ -62,6 +68,9 @@ class RMTLConfig(MethodConfig):
     model: NetworkConfig = field(default_factory=NetworkConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     train: ActorTrainConfig = field(default_factory=ActorTrainConfig)
+    # Gradient boosting of the same inputs, blended with the networks (methods/common/blend.py). Not in the paper.
+    trees: bool = False
+    boosting: TreesConfig = field(default_factory=TreesConfig)
 
 
 _PAPER = RMTLConfig(critic=CriticConfig(weighting="critics"))
@@ -73,5 +82,6 @@ _SMALL = RMTLConfig(
     # On KuaiRand's standard log the weights bring nothing beyond their controls, so they are off.
     CriticConfig(critic_bottom=(64, 32), critic_tower=(16,), critic_dropout=0.0, action=16),
     ActorTrainConfig(batch_size=1024, max_epochs=12, members=2),
+    trees=True,
 )
 PRESETS = {"paper": _PAPER, "small": _SMALL}

@@ -1,7 +1,8 @@
 """RMTL: the chance of each task of an exposure whose candidate is chosen, from a multi-task network.
 
 Stage 1a trains the network; with CriticConfig.weighting, stage 1b trains critics of it, and stage 2 trains it again
-with weighted losses (stages.py). Several members, which differ in their seed, are averaged.
+with weighted losses (stages.py). Several members, which differ in their seed, are averaged. With RMTLConfig.trees, not
+in the paper, gradient boosting of the same inputs is blended with them; the weights are fitted on validation users.
 
 The tasks are the gains of the dataset in their order; the second task is the second gain together with the first.
 
@@ -17,10 +18,13 @@ from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.device import choose_device, device
 from mtorl_model.methods import register
+from mtorl_model.methods.common.blend import Blend, fit_blend
+from mtorl_model.methods.common.label_rows import candidate_labels
+from mtorl_model.methods.common.label_trees import LabelTrees, state_part
 from mtorl_model.methods.common.multitask import CandidateSizes
 from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Prediction, Run, State
-from mtorl_model.methods.rmtl.config import PRESETS, RMTLConfig
-from mtorl_model.methods.rmtl.member import Member, train_member, untrained
+from mtorl_model.methods.rmtl.config import IF_BETTER, PRESETS, RMTLConfig
+from mtorl_model.methods.rmtl.member import Checkpoints, Member, choose_weighting, train_member, untrained
 from mtorl_model.methods.rmtl.stages import fine_tune_actor, loss_weights, predict, refresh_critics
 from mtorl_model.training.candidate_sample import CandidateSample, mixed_sessions
 from mtorl_model.training.config import FineTuneConfig
@@ -38,6 +42,8 @@ class RMTL(Method):
     Config = RMTLConfig
     config: RMTLConfig
     members: tuple[Member, ...] = ()
+    trees: LabelTrees | None = None  # None if config.trees is False
+    blend: Blend | None = None  # of the networks and the trees, in this order
 
     @classmethod
     def presets(cls, dataset: str) -> dict[str, RMTLConfig]:
@@ -47,22 +53,47 @@ class RMTL(Method):
         return range(self.config.train.seed, self.config.train.seed + self.config.train.members)
 
     def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
-        """Train one member after another; each has a checkpoint after stage 1a."""
-        self.members = tuple(
-            train_member(
-                self.config, candidate_sizes(self.encoding), train, valid, seed=seed, identity=run.identity,
-                after_epoch=run.after_epoch, checkpoint=run.checkpoints / f"{seed}.pt" if run.checkpoints else None,
+        """Train one member after another; each has a checkpoint after every stage."""
+        sizes = candidate_sizes(self.encoding)
+        members = []
+        for seed in self._seeds():
+            folder = run.checkpoints / str(seed) if run.checkpoints else None
+            checkpoints = Checkpoints(folder, run.identity)
+            members.append(
+                train_member(
+                    self.config, sizes, train, valid, seed=seed, checkpoints=checkpoints, after_epoch=run.after_epoch
+                )
             )
-            for seed in self._seeds()
-        )  # fmt: skip
+        self.members = tuple(members)
+        choice = [choose_weighting(members, valid)] if self.config.critic.weighting == IF_BETTER else []
+        if self.config.trees:
+            self._fit_trees(train, valid)
         run.curves = [epoch for curve in self.members[0].curves for epoch in curve.epochs]
-        run.lines = [_line(member) for member in self.members]
+        run.lines = [*map(_line, self.members), *choice]
         return self
+
+    def _fit_trees(self, train: CandidateStore, valid: CandidateStore) -> None:
+        """Fit the trees on training users, and the weights of the blend on validation users."""
+        config = self.config.boosting
+        labels = candidate_labels(train).at_most(config.most_labels, config.tree_seed)
+        self.trees = LabelTrees.fit(labels, config, channels=1)
+        predictions = [self._networks_prediction(valid), self._trees_prediction(self.trees, valid)]
+        known = candidate_labels(valid)
+        self.blend = fit_blend(predictions, known.gain_NG, known.maturity_NG, known.action_N)
 
     def predict(self, candidates: CandidateStore) -> Prediction:
         """The prediction for every row of the store, [N]. It depends on the row's own inputs only."""
+        networks = self._networks_prediction(candidates)
+        if self.trees is None or self.blend is None:
+            return networks
+        return self.blend.predict([networks, self._trees_prediction(self.trees, candidates)])
+
+    def _networks_prediction(self, candidates: CandidateStore) -> Prediction:
         p_NT: Floats = np.mean([predict(self._ready(member), candidates) for member in self.members], axis=0)
         return Prediction(gains_XG=p_NT)
+
+    def _trees_prediction(self, trees: LabelTrees, candidates: CandidateStore) -> Prediction:
+        return Prediction(gains_XG=trees.gain_probabilities(candidates.features()))
 
     def _ready(self, member: Member) -> torch.nn.Module:
         """The network on the device for predictions."""
@@ -95,32 +126,41 @@ class RMTL(Method):
         return losses
 
     def state(self) -> State:
-        """The weights, by number of the member, part and name."""
-        return {
+        """The weights, by number of the member, part and name; trees and blend, if there are trees."""
+        state = {
             f"{number}.{part}.{name}": weight.detach().cpu().numpy()
             for number, member in enumerate(self.members)
             for part, module in member.parts().items()
             for name, weight in module.state_dict().items()
         }
+        if self.trees is not None and self.blend is not None:
+            state |= {f"trees.{name}": array for name, array in self.trees.state().items()}
+            state |= {f"blend.{name}": array for name, array in self.blend.state().items()}
+        return state
 
     def restore(self, state: State) -> None:
-        sizes = candidate_sizes(self.encoding)
-        self.members = tuple(untrained(self.config, sizes, seed) for seed in self._seeds())
+        sizes, seeds = candidate_sizes(self.encoding), self._seeds()
+        has_critics = any(name.partition(".")[2].startswith("critics.") for name in state)
+        self.members = tuple(untrained(self.config, sizes, seed, with_critics=has_critics) for seed in seeds)
+        tree_parts = {name: state_part(state, name) for name in ("trees", "blend")}
+        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in tree_parts}
         parts = {
-            f"{number}.{part}": module
+            f"{number}_{part}": module
             for number, member in enumerate(self.members)
             for part, module in member.parts().items()
         }
-        torch.nn.ModuleDict({name.replace(".", "_"): module for name, module in parts.items()}).load_state_dict(
-            {_joined(name): torch.from_numpy(array) for name, array in state.items()}
-        )
+        torch.nn.ModuleDict(parts).load_state_dict({_joined(name): weight for name, weight in weights.items()})
         for member in self.members:
             member.network.eval()
+        if self.config.trees:
+            self.trees = LabelTrees.from_state(tree_parts["trees"], 1, sizes.tasks)
+            self.blend = Blend.from_state(tree_parts["blend"])
 
     def summary(self) -> str:
         weights = sum(weight.numel() for weight in self.members[0].network.parameters())
         critics = f", weighted by {self.config.critic.weighting}" if self.members[0].critics else ""
-        return f"{len(self.members)} x {weights:,} weights, {self.config.model.network}{critics}"
+        trees = " and gradient boosting" if self.trees is not None else ""
+        return f"{len(self.members)} x {weights:,} weights, {self.config.model.network}{critics}{trees}"
 
 
 def candidate_sizes(encoding: str) -> CandidateSizes:

@@ -20,7 +20,7 @@ from mtorl_model.data.device import choose_device
 from mtorl_model.data.session_batch import SessionBatch, session_batches
 from mtorl_model.methods.common.multitask import MultiTaskNetwork
 from mtorl_model.methods.common.soft_update import move_towards
-from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig
+from mtorl_model.methods.rmtl.config import IF_BETTER, ActorTrainConfig, CriticConfig
 from mtorl_model.methods.rmtl.critics import (
     SMALLEST,
     Critics,
@@ -29,6 +29,7 @@ from mtorl_model.methods.rmtl.critics import (
     rewards,
     targets,
 )
+from mtorl_model.methods.rmtl.weight_choice import cross_entropies
 from mtorl_model.methods.rmtl.weights import WEIGHTINGS, WeightInputs
 from mtorl_model.training.config import FineTuneConfig
 from schemas.errors import UserError
@@ -198,7 +199,8 @@ def loss_weights(critics: Critics, config: CriticConfig, *, seed: int) -> Weight
 
     Critics are in evaluation mode, without a gradient. Published code: dropout is active in them.
     """
-    weighting, generator = WEIGHTINGS[config.weighting], Generator().manual_seed(seed)
+    name = "critics" if config.weighting == IF_BETTER else config.weighting
+    weighting, generator = WEIGHTINGS[name], Generator().manual_seed(seed)
 
     @torch.no_grad()
     def weight_of(batch: SessionBatch, p_NT: Tensor) -> Tensor:
@@ -228,8 +230,7 @@ def predict(network: nn.Module, candidates: CandidateStore) -> npt.NDArray[np.fl
 def validate(actor: MultiTaskNetwork, valid: CandidateStore) -> dict[str, float]:
     """Log loss and AUC of each task, and their means over the tasks."""
     p_NT = predict(actor, valid)
-    p_clipped_NT = np.clip(p_NT, SMALLEST, 1 - SMALLEST)
-    losses_NT = -np.log(np.where(valid.labels_NT > 0, p_clipped_NT, 1 - p_clipped_NT))
+    losses_NT = cross_entropies(p_NT, valid.labels_NT)
     aucs = [auc(label_N, p_N) for label_N, p_N in zip(valid.labels_NT.T, p_NT.T, strict=True)]
     return {"valid_loss": float(losses_NT.mean()), "valid_auc": float(np.mean(aucs))}
 

@@ -51,6 +51,8 @@ def _by_return(inputs: WeightInputs) -> Tensor:
     return 1 - inputs.value_weight * return_NT
 
 
+WEIGHTS_TO_BEAT = ("constant", "permuted")  # weights of the same size without information
+
 Weighting = Callable[[WeightInputs], Tensor]
 
 WEIGHTINGS: Mapping[str, Weighting] = {

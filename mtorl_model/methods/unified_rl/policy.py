@@ -12,7 +12,8 @@ Floats = npt.NDArray[np.float64]
 class ActorPolicy:
     """Anything with an actor."""
 
-    actor: Actor
+    def __init__(self, actor: Actor) -> None:
+        self.actor = actor
 
     @torch.no_grad()
     def act(self, state_NS: Floats) -> Floats:

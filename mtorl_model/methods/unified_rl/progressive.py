@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from mtorl_model.methods.unified_rl.config import FusionConfig
 from mtorl_model.methods.unified_rl.learner import FusionLearner
+from mtorl_model.methods.unified_rl.policy import ActorPolicy
 from mtorl_model.methods.unified_rl.transitions import Transitions
 
 Floats = npt.NDArray[np.float64]
@@ -19,30 +20,37 @@ def train_progressively(
     config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
 ) -> FusionLearner:
     """The learner after some rounds. The first behaviour policy is the action 0, equal weights."""
-    *_, learner = progressive_rounds(config, explore, rounds, state=state, actions=actions, groups=groups)
-    return learner
+    *_, last = progressive_rounds(config, explore, rounds, state=state, actions=actions, groups=groups)
+    return last
 
 
 def progressive_rounds(
-    config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
+    config: FusionConfig,
+    explore: Explore,
+    rounds: int,
+    *,
+    state: int,
+    actions: int,
+    groups: int,
+    start: ActorPolicy | None = None,
 ) -> Iterator[FusionLearner]:
-    """The learner after each round.
+    """The learner after each round. start: the first behaviour policy; None: equal weights.
 
     Each round learns from the sessions of that round alone, as in the paper: only these were explored in today's box.
     """
-    champion: FusionLearner | None = None
+    champion = start
     for number in range(rounds):
         log = explore(number, behaviour_policy(champion, actions))
-        previous = champion.actor if champion else None
-        champion = FusionLearner(
-            replace(config, seed=config.seed + number), state=state, actions=actions, groups=groups, previous=previous
-        )
-        champion.fit(log)
-        yield champion
+        champion = learner = FusionLearner(
+            replace(config, seed=config.seed + number), state=state, actions=actions, groups=groups,
+            previous=champion.actor if champion else None,
+        )  # fmt: skip
+        learner.fit(log)
+        yield learner
 
 
-def behaviour_policy(champion: FusionLearner | None, actions: int) -> Policy:
-    """The policy around which the next round explores: the champion, and equal weights before there is one."""
+def behaviour_policy(champion: ActorPolicy | None, actions: int) -> Policy:
+    """The policy around which the next round explores: today's champion, and equal weights before there is one."""
     return champion.act if champion else equal_weights(actions)
 
 

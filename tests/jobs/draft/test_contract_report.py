@@ -1,6 +1,7 @@
 """The report on a tried contract: figures, reasons, columns and warnings, from tables made by hand."""
 
 import pyarrow as pa
+from event_logs import EVENTS
 from shop import SHOP
 
 from jobs.draft.contract_report import report_lines
@@ -94,6 +95,36 @@ def test_a_contract_that_fits_badly_is_warned_about():
     ]
     refused = exposures_of(_reason=[NO_TIME] * 5)
     assert report(refused)[-1] == "warning: no exposure at all: look at the reasons above"
+
+
+def test_outcomes_are_counted_by_gain_and_a_contract_that_joins_none_is_warned_about():
+    rows = pa.table({
+        "user_id": [1, 1, 2, None, None],
+        "exposure_id": [1, 2, 3, 4, 5],
+        "exposed_at_ms": [1, 2, 3, 4, 5],
+        "channel": ["a", "b", "a", None, None],
+        "cart": pa.array([1, 0, 0, None, None], pa.int32()),
+        "cart_at_ms": pa.array([4, None, None, None, None], pa.int64()),
+        "buy": pa.array([0, 0, 0, None, None], pa.int32()),
+        "buy_at_ms": pa.nulls(5, pa.int64()),
+        "cost": [0.0, 0.0, 0.0, None, None],
+        "ds": ["2024-05-01"] * 5,
+        "_reason": pa.nulls(5, pa.string()),
+        "_raw": [b""] * 5,
+        "_outcome": [None, None, None, "cart", "cart"],
+        "_joined": [None, None, None, "joined", "duplicate"],
+    })  # fmt: skip
+    sample = pa.table({
+        "ts": [1], "visitor": [1], "event": ["view"], "item": [1], "order": pa.nulls(1, pa.int64()),
+        "_reason": pa.nulls(1, pa.string()), "_source_file": ["events.csv"],
+    })  # fmt: skip
+    lines = list(report_lines(EVENTS, sample, rows, {"buy": 2}))
+    assert lines[1:6] == [
+        "  3 exposures of 2 users", "  1 duplicates: equal in visitor, ts, item", "  1 outcomes: cart 1",
+        "  2 outcomes whose exposures are not among these rows", "  0 refused",
+    ]  # fmt: skip
+    assert lines[-1] == "warning: no buy belongs to an exposure of these rows: are its match and its time right?"
+    assert list(report_lines(EVENTS, sample, rows))[-1] == "warning: no row reports buy: is its condition right?"
 
 
 def test_control_characters_of_the_log_do_not_reach_the_terminal():

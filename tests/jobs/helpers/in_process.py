@@ -10,7 +10,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from jobs.spark.session import explain_failure
+from jobs.spark.failures import explain_failure
 from lakehouse.lake import Lake
 from schemas.errors import exit_with_one_line
 

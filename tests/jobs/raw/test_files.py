@@ -108,6 +108,11 @@ def test_new_columns_are_named_once(raw):
     assert notes(raw) == ("columns that are not read: new in log_random_1.csv, log_random_2.csv",)
 
 
+def test_a_saved_index_has_no_name_but_is_named(raw):
+    (raw / "log_random_1.csv").write_text(f",{header(KUAIRAND.log)}\n0,{kuairand_row()}\n")
+    assert notes(raw) == ("columns that are not read: one without a name in log_random_1.csv",)
+
+
 def test_a_log_file_without_a_column_stays_in_the_log_with_a_note(raw):
     (raw / "log_random_1.csv").write_text(header(KUAIRAND.log).replace("is_click", "clicked") + "\n1\n")
     assert "log_random_1.csv" in log_names(raw)

@@ -33,6 +33,7 @@ from jobs.reports.summaries import stored_summaries
 from lakehouse.lake import Lake
 from schemas.days import UNDATED, day_plus
 from schemas.errors import NothingToDo, UserError
+from schemas.tables.prequential import labels_of_new_channels
 
 EVIL = "</style></svg><script>alert(1)</script>\"'&{{ 7 * 7 }}"
 
@@ -124,6 +125,23 @@ def test_policies_are_compared_with_the_shown_channels_and_the_day_before(comple
     # Every fourth exposure is clicked, in both channels.
     assert row(page, "a", "50") == ["a", "50", "50.0%", "40.0%", "66.7%", "25.0%", "0.0%"]
     assert "3 users have too short a journey" in page.section("policies")
+
+
+def test_channels_that_the_model_does_not_know_are_counted(complete, lake):
+    assert "does not know" not in page_of(complete).section("policies") + page_of(complete).section("prequential")
+    publish_scores(lake, DAY, channels=("b", "c"))
+    text = page_of(lake).section("policies")
+    assert (
+        "The model does not know 1 of the day's channels, with 66.7% of the exposures: a (66.7%). "
+        "These exposures count for the gains alone. From 5.0% on, start a full training (mtorl_history_criteo)." in text
+    )
+
+
+def test_labels_of_new_channels_are_the_labels_that_gains_alone_have():
+    assert labels_of_new_channels({"channel": 180, "click": 200, "conversion": 190}) == 20
+    assert labels_of_new_channels({"channel": 200, "click": 200}) == 0
+    assert labels_of_new_channels({"click": 200}) == 0  # the method predicts no channel
+    assert labels_of_new_channels({"channel": 200, "conversion": 150}) == 0  # a late gain that few labels have yet
 
 
 def test_ranks_start_with_the_best_user(complete):

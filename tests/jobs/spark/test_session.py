@@ -1,4 +1,4 @@
-"""Failures in Spark that a person can repair become one line."""
+"""The session of the entry points."""
 
 import os
 import subprocess
@@ -6,31 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyspark.errors import ArithmeticException, PySparkException
 
-from jobs.spark.session import configured, explain_failure
-from schemas.errors import NothingToDoYet, UserError
-
-
-@pytest.mark.parametrize("kind", [UserError, NothingToDoYet])
-def test_an_error_that_a_worker_raises_for_a_person_stays_the_same(kind):
-    text = f"Traceback ...\nschemas.errors.{kind.__name__}: log 1.csv.gz is cut off or damaged\n\n  at java"
-    error = explain_failure(PySparkException(text))
-    assert type(error) is kind
-    assert str(error) == "log 1.csv.gz is cut off or damaged"
-
-
-def test_any_other_error_is_unchanged_and_may_be_tried_again():
-    error = PySparkException("java.io.EOFException at PythonRunner")
-    assert explain_failure(error) is error
-
-
-def test_a_path_that_spark_cannot_see():
-    text = "[PATH_NOT_FOUND] Path does not exist: file:/nfs/my%20lake/exposures. SQLSTATE: 42K03"
-    assert str(explain_failure(PySparkException(text))) == (
-        "Spark cannot find file:/nfs/my lake/exposures: every machine that runs Spark must see RAW and LAKE under "
-        "these paths"
-    )
+from jobs.spark.session import configured
 
 
 def test_python_workers_find_our_modules():
@@ -65,18 +42,3 @@ def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size)
     command = [*submit, job] if submit else [sys.executable, job]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False, timeout=120)
     assert f"size {size}" in done.stdout.splitlines(), done.stderr[-2000:]
-
-
-def test_a_full_disk():
-    assert "the disk is full" in str(explain_failure(PySparkException("java.io.IOException: No space left on device")))
-
-
-def test_an_expression_that_stops_at_a_row_is_one_clear_line():
-    division = ArithmeticException("[DIVIDE_BY_ZERO] Division by zero. If necessary set ansi to false\n== DataFrame ==")
-    explained = explain_failure(division)
-    assert isinstance(explained, UserError)
-    assert str(explained) == (
-        "an expression of the contract stops at a row of the log: [DIVIDE_BY_ZERO] Division by zero: use try_divide, "
-        "try_cast or a similar function in it"
-    )
-    assert explain_failure(error := PySparkException("another")) is error

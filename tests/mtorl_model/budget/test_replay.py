@@ -82,7 +82,7 @@ def test_only_matched_offers_get_the_logged_outcome(lake):
     assert environment.rounds == 4
     log = {
         (row["user_id"], row["exposed_at_ms"]): row
-        for row in pq.ParquetFile(lake[EXPOSURES, "kuairand", DAY].path / "part-00000.parquet").read().to_pylist()
+        for row in lake[EXPOSURES, "kuairand", DAY].read().to_pylist()
         if row["propensity"] is not None and row["exposure_id"] != 99
     }
     for number in range(5):

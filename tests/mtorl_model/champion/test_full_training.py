@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import synthetic
 
@@ -142,7 +141,7 @@ def challenge(registry: Registry, day: str, factor: float, gate: GateConfig = GA
 
 
 def checks(registry: Registry, day: str) -> dict[str, dict]:
-    rows = pq.read_table(registry.lake[PROMOTIONS, "kuairand", day].path, partitioning=None).to_pylist()
+    rows = registry.lake[PROMOTIONS, "kuairand", day].read().to_pylist()
     return {row["check"]: row for row in rows}
 
 

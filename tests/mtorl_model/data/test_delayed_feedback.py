@@ -34,7 +34,7 @@ INPUTS = [name for name in Encoded._fields if name not in ("gains_NLG", "maturit
 def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder, list]:
     """A lake with late conversions, its encoder, and all its windows."""
     lake, spec = synthetic.write_lake(tmp_path_factory.mktemp("criteo"), "criteo", DAYS[0], DAYS[-1], users=40)
-    tables = list(read_tables([lake["sequences", "criteo", day].path for day in DAYS], _columns(spec)))
+    tables = list(read_tables([lake["sequences", "criteo", day] for day in DAYS], _columns(spec)))
     return lake, Encoder(spec, CRITEO), tables
 
 

@@ -28,7 +28,7 @@ def pool(lake) -> StepPool:
 
 
 def test_the_pool_has_every_step_of_every_user_once_and_in_order(lake, pool):
-    days = sorted(lake[0].table("sequences", "kuairand").glob("ds=*"))
+    days = [lake[0]["sequences", "kuairand", day] for day in lake[0].days("sequences", "kuairand")]
     tables = list(read_tables(days, ["user_id", "exposure_id"]))
     exposure_ids = {x for t in tables for row in t.column("exposure_id").to_pylist() for x in row if x is not None}
     steps = pool.steps
@@ -91,7 +91,7 @@ def test_every_step_after_a_users_first_is_a_label_once_with_half_a_window_befor
 
 def test_cutting_all_users_gives_the_labels_of_the_table(lake, pool):
     """Both label every exposure except a user's first."""
-    days = sorted(lake[0].table("sequences", "kuairand").glob("ds=*"))
+    days = [lake[0]["sequences", "kuairand", day] for day in lake[0].days("sequences", "kuairand")]
     labels = [
         exposure
         for t in read_tables(days, ["exposure_id", "is_label"])

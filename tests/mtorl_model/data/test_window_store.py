@@ -54,7 +54,7 @@ def test_a_store_has_the_encoded_windows_of_its_split_in_order(
     encoder = Encoder(spec, KUAIRAND)
     shutil.rmtree(lake.table(window_store.CACHE, "kuairand"))
     in_small_chunks = open_windows(lake, encoder, *DAYS, "train")
-    table = pads.dataset(lake["sequences", "kuairand", DAYS[0]].path, format="parquet").to_table()
+    table = lake["sequences", "kuairand", DAYS[0]].read()
     first_day = encoder.encode(table.filter(pads.field("split") == "train"))
     for name, built, rebuilt, expected in zip(
         Encoded._fields, store.windows, in_small_chunks.windows, first_day, strict=True

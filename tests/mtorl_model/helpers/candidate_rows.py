@@ -34,11 +34,13 @@ def candidate_store(
         numeric_NF=rng.normal(size=(rows, 2)).astype(np.float32),
         missing_NF=np.zeros((rows, 2), dtype=bool),
         labels_NT=np.stack([click_N, click_N * rng.integers(0, 2, rows)], axis=1).astype(np.float32),
+        objectives_NI=np.zeros((rows, 0), np.float32),
         split_N=np.array([SPLITS.index(name) for name in (split or [TRAIN] * rows)], np.int8),
         categorical_names=("video", "tag"),
         cardinalities=cardinalities,
         numeric_names=("gap_s", "seen_click"),
         task_names=task_names,
+        objective_names=(),
     )
 
 
@@ -48,6 +50,7 @@ def store_of(
     numeric_NF: npt.NDArray[Any],
     labels_NT: npt.NDArray[Any],
     cardinalities: tuple[int, ...],
+    objectives_NI: npt.NDArray[Any] | None = None,
 ) -> CandidateStore:
     """A store of training users with these inputs and labels; each session has its own user."""
     rows, numbers = numeric_NF.shape
@@ -61,9 +64,11 @@ def store_of(
         numeric_NF=numeric_NF.astype(np.float32),
         missing_NF=np.zeros((rows, numbers), dtype=bool),
         labels_NT=labels_NT.astype(np.float32),
+        objectives_NI=np.zeros((rows, 0), np.float32) if objectives_NI is None else objectives_NI.astype(np.float32),
         split_N=np.zeros(rows, np.int8),
         categorical_names=tuple(f"code_{k}" for k in range(len(cardinalities))),
         cardinalities=cardinalities,
         numeric_names=tuple(f"number_{f}" for f in range(numbers)),
         task_names=("click", "click_long_view", "third")[: labels_NT.shape[1]],
+        objective_names=() if objectives_NI is None else tuple(f"objective_{i}" for i in range(objectives_NI.shape[1])),
     )

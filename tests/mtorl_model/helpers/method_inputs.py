@@ -109,7 +109,8 @@ class CandidateInputs:
         numbers_NF = rng.normal(size=(rows, 3))
         click_N = codes_NK[:, 0] - 2 + 2 * numbers_NF[:, 0] + rng.normal(size=rows) > 0
         labels_NT = np.stack([click_N, click_N & (numbers_NF[:, 1] > 0)], axis=1)
-        return store_of(session_N, codes_NK, numbers_NF, labels_NT, (5, 9))
+        objectives_NI = np.column_stack([labels_NT[:, ::-1], rng.random((rows, 2)) < 0.3])
+        return store_of(session_N, codes_NK, numbers_NF, labels_NT, (5, 9), objectives_NI)
 
     def fit(self, method: type[Method], config: Any, sessions: int | None) -> Method:
         train, valid = self._store(sessions or 200, 0), self._store(sessions or 60, 0 if sessions else 1)
@@ -142,9 +143,7 @@ class CandidateInputs:
         """The prediction without the last session, filled up; and with another last session."""
         real_N = self.real(store)
         short = model.predict(store.take(np.flatnonzero(real_N)))
-        last = np.zeros((int((~real_N).sum()), len(self.spec.gains)))
-        assert short.gains_XG is not None
-        filled = Prediction(gains_XG=np.concatenate([short.gains_XG, last]))
+        filled = Prediction(*(None if array is None else _filled(array, len(store)) for array in short))
         numbers_NF = np.where(real_N[:, None], store.numeric_NF, np.float32(-5.0))
         return [filled, model.predict(replace(store, numeric_NF=numbers_NF))]
 
@@ -155,6 +154,11 @@ class CandidateInputs:
     def labels(self, model: Method, sessions: int) -> tuple[Prediction, None, npt.NDArray[Any]]:
         store = self._store(sessions, 0)
         return model.predict(store), None, store.labels_NT
+
+
+def _filled(array_NX: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    """With zeros at the end, so that there are as many rows."""
+    return np.concatenate([array_NX, np.zeros((rows - len(array_NX), *array_NX.shape[1:]))])
 
 
 def inputs_of(method: type[Method], lake: Lake, spec: FeatureSpec) -> WindowInputs | CandidateInputs:

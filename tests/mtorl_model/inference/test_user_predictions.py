@@ -94,7 +94,7 @@ def records(tables: list[pa.Table], model: MTORL, cached: CachedPredictions | No
 def test_a_prediction_equals_the_models_prediction_for_the_padded_window(model, table, all_records):
     windows = journeys_to_windows(table, SPEC, TOY, model.config.steps)
     encoded = Encoder(SPEC, TOY).encode(windows)
-    policy_BLA, gains_BLG, values_BLAG = model.predict(encoded.batch())
+    policy_BLA, gains_BLG, values_BLAG, *_ = model.predict(encoded.batch())
     np.testing.assert_allclose(all_records["policy"], policy_BLA[:, -1], atol=1e-6)
     np.testing.assert_allclose(all_records["gains"], gains_BLG[:, -1], atol=1e-6)
     np.testing.assert_allclose(all_records["values"], values_BLAG[:, -1], atol=1e-6)

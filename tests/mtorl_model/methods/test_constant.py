@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import synthetic
 
@@ -60,7 +59,7 @@ def run(module: object, monkeypatch: pytest.MonkeyPatch, lake: Lake, *flags: str
 
 
 def published(lake: Lake, table: str, day: str) -> dict[str, list[object]]:
-    return pq.ParquetFile(lake[table, "kuairand", day].path / "part-00000.parquet").read().to_pydict()
+    return lake[table, "kuairand", day].read().to_pydict()
 
 
 @pytest.mark.slow
@@ -114,7 +113,7 @@ def test_it_is_trained_registered_scored_and_evaluated(
 
 
 def rows(lake: Lake, table: str) -> list[dict[str, object]]:
-    return pq.read_table(lake[table, "kuairand", NEXT].path, partitioning=None).to_pylist()
+    return lake[table, "kuairand", NEXT].read().to_pylist()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from method_inputs import CandidateInputs, WindowInputs, inputs_of
 
 from lakehouse.lake import Lake
 from mtorl_model.methods import METHODS
-from mtorl_model.methods.method import GAINS, POLICY, VALUES, WINDOWS, Method, Prediction
+from mtorl_model.methods.method import FUSION, GAINS, POLICY, VALUES, WINDOWS, Method, Prediction
 from mtorl_model.methods.model_folder import WEIGHTS, load_model, save_model
 from mtorl_model.training.config import FineTuneConfig
 from schemas.errors import UserError
@@ -22,7 +22,8 @@ from schemas.tables.feature_spec import FeatureSpec
 TINY = {
     "hidden": 16, "members": 2, "max_epochs": 2, "batch_size": 64, "device": "cpu", "channel_iterations": 8,
     "gain_iterations": 8, "value_iterations": 8, "bottom": (16, 8), "tower": (8,), "weighting": "critics",
-    "critic_bottom": (16,), "critic_tower": (8,), "critic_epochs": 2,
+    "critic_bottom": (16,), "critic_tower": (8,), "critic_epochs": 2, "critics": 2, "steps": 20,
+    "rounds": 1,
 }  # fmt: skip
 OVERFITS = {
     "hidden": 64, "members": 1, "max_epochs": 150, "patience": 150, "batch_size": 64, "learning_rate": 1e-2,
@@ -31,7 +32,7 @@ OVERFITS = {
     "max_leaf_nodes": 31, "batch_norm": False,
 }  # fmt: skip
 
-every_method = pytest.mark.parametrize("name", ["boosting", "mtorl", "rmtl"])
+every_method = pytest.mark.parametrize("name", ["boosting", "mtorl", "rmtl", "unified_rl"])
 Inputs = WindowInputs | CandidateInputs
 
 
@@ -89,8 +90,8 @@ def test_this_suite_covers_all_methods() -> None:
 @every_method
 def test_it_predicts_exactly_the_kinds_that_it_lists(tiny: Any, name: str, inputs: Inputs, batch: Any) -> None:
     model = tiny(name)
-    policy_BLA, gains_BLG, values_BLAG = prediction = model.predict(batch)
-    kinds = (POLICY, GAINS, VALUES)
+    policy_BLA, gains_BLG, values_BLAG, fusion_XF = prediction = model.predict(batch)
+    kinds = (POLICY, GAINS, VALUES, FUSION)
     assert model.predicts <= set(kinds)
     assert [array is not None for array in prediction] == [kind in model.predicts for kind in kinds]
     shape, spec = inputs.shape(batch), model.spec
@@ -104,6 +105,12 @@ def test_it_predicts_exactly_the_kinds_that_it_lists(tiny: Any, name: str, input
     if values_BLAG is not None:
         assert values_BLAG.shape == (*shape, len(spec.channels), len(spec.gains))
         assert ((values_BLAG >= 0) & (values_BLAG <= 1)).all()
+    if fusion_XF is not None:
+        score_X, objectives_XI, power_XI, bias_XI = prediction.fused
+        assert score_X.shape == shape
+        assert objectives_XI.shape == power_XI.shape == bias_XI.shape == (*shape, 4)
+        assert ((objectives_XI >= 0) & (objectives_XI <= 1)).all()
+        assert ((power_XI > 0) & (power_XI < 2)).all()
 
 
 @every_method
@@ -205,7 +212,7 @@ def test_one_huge_step_moves_every_array_of_the_state(
 @every_method
 def test_it_overfits_64_sessions(name: str, inputs: Inputs, synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
     model = fitted(name, *synthetic_lake, OVERFITS, sessions=64)
-    (policy_NA, gains_NG, _), action_N, gained_NG = inputs.labels(model, 64)
+    (policy_NA, gains_NG, *_), action_N, gained_NG = inputs.labels(model, 64)
     if policy_NA is not None:
         chosen_N = np.take_along_axis(policy_NA, action_N[:, None].astype(int), axis=1)
         assert -np.log(chosen_N).mean() < 0.1

@@ -143,3 +143,17 @@ def test_each_part_of_a_batch_belongs_to_one_process(
     assert list(range(parts)[data_parallel.own_parts(parts)]) == expected
     with pytest.raises(UserError, match="2 processes cannot share batches of 3 micro-batches"):
         data_parallel.own_parts(3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has descriptors of processes")
+def test_the_end_of_a_process_is_seen_whatever_an_error_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_parallel, "_END_DELAY_S", 0.05)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        descriptor = os.pidfd_open(process.pid)
+        assert not data_parallel._has_ended([descriptor])
+        process.kill()
+        monkeypatch.setattr(data_parallel, "_END_DELAY_S", 30)
+        assert data_parallel._has_ended([descriptor])
+        os.close(descriptor)
+    monkeypatch.setattr(data_parallel, "_END_DELAY_S", 0)
+    assert not data_parallel._has_ended([])

@@ -12,7 +12,7 @@ import pytest
 import synthetic
 
 from lakehouse.lake import Lake
-from lakehouse.manifest import MANIFEST, read_manifest
+from lakehouse.manifest import MANIFEST
 from lakehouse.reading import consistent_read, read_tables
 from lakehouse.staging import staging_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
@@ -67,7 +67,7 @@ def test_only_training_users_and_only_earlier_days(criteo_lake):
     sample = draw(lake, encoder, config=replace(CONFIG, replay_days=9))
     days = [path.rpartition("=")[2] for path in sample.inputs]
     assert days == ["2022-04-13", "2022-04-10", "2022-04-11", "2022-04-12"]
-    tables = list(read_tables([lake["sequences", "criteo", days[0]].path], ["split"]))
+    tables = list(read_tables([lake["sequences", "criteo", days[0]]], ["split"]))
     train = sum(t.column("split").to_pylist().count("train") for t in tables)
     windows = sum(len(t) for t in tables)
     assert len(sample.new.valid_NL) == train < windows
@@ -119,18 +119,18 @@ def test_every_batch_has_its_share_of_replayed_windows(criteo_lake):
 
 def republish(lake: Lake, day: str, *, reverse: bool) -> None:
     """Publish the day again, with its windows in the same or in reverse order."""
-    partition = lake["sequences", "criteo", day].path
-    files = [pq.read_table(path, partitioning=None) for path in sorted(partition.glob("*.parquet"))]
+    partition = lake["sequences", "criteo", day]
+    files = [pq.read_table(path, partitioning=None) for path in partition.files()]
     with staging_folder(lake) as staged:
         for k, table in enumerate(files):
             rows = table.take(list(range(len(table)))[::-1]) if reverse else table
             pq.write_table(rows, staged / f"other-{k}.parquet")
-        lake["sequences", "criteo", day].publish(
+        partition.publish(
             staged,
             rows=sum(map(len, files)),
             inputs={},
             code="test",
-            spec_version=read_manifest(partition).spec_version,
+            spec_version=partition.require().spec_version,
         )
 
 
@@ -147,7 +147,7 @@ def test_a_partition_that_is_swapped_while_it_is_read_raises_busy(
 
     def swapped(partitions, columns):
         partitions = list(partitions)
-        if partitions[0].name == f"ds={day}":
+        if partitions[0].day == day:
             reads.append(partitions)
             if len(reads) == reading:
                 republish(lake, day, reverse=reverse)
@@ -162,18 +162,18 @@ def test_a_partition_that_is_swapped_while_it_is_read_raises_busy(
 def test_a_file_that_a_swap_has_removed_raises_busy(criteo_lake, tmp_path):
     shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
     lake = Lake(tmp_path / "lake")
-    partition = lake["sequences", "criteo", "2022-04-13"].path
+    partition = lake["sequences", "criteo", "2022-04-13"]
 
     def read() -> None:
         with consistent_read([partition]):
-            listed = sorted(partition.glob("*.parquet"))
+            listed = partition.files()
             republish(lake, "2022-04-13", reverse=False)
             listed[0].read_bytes()
 
     with pytest.raises(Busy, match="was published again"):
         read()
     with pytest.raises(FileNotFoundError), consistent_read([partition]):
-        (partition / "none").read_text()
+        (partition.path / "none").read_text()
 
 
 def test_windows_of_another_spec_are_an_error_on_the_day_and_left_out_of_the_replay(criteo_lake, tmp_path):
@@ -198,7 +198,7 @@ def test_the_latest_windows_are_of_training_users_of_the_day_and_of_days_before_
     lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
     day, day_before = "2022-04-13", "2022-04-12"
     rows = {d: lake["sequences", "criteo", d].require().rows for d in (day, day_before)}
-    (table,) = read_tables([lake["sequences", "criteo", day].path], ["exposure_id", "split"], 10_000)
+    (table,) = read_tables([lake["sequences", "criteo", day]], ["exposure_id", "split"], 10_000)
     drawn = table.column("exposure_id").combine_chunks().flatten().drop_null().unique()
     with staging_folder(lake) as staged:
         columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 0.25))}

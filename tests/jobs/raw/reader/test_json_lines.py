@@ -1,9 +1,18 @@
 """Rows of JSON lines: values by key, and a reason for each line that cannot be read."""
 
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from raw_reading import read_bytes
 
+from jobs.raw.reader.json_lines import json_tables, read_line
 from jobs.raw.reader.open_file import open_raw_file
+from jobs.raw.reader.records import Block
+from jobs.raw.reader.source_files import SourceFile
 from schemas.dataset import JSON_LINES, RawColumn, RawFile
 
 LAYOUT = RawFile(
@@ -57,3 +66,29 @@ def test_keys_that_are_not_read(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"n": 1, "why": 2, "s": "a"}\n')
     assert open_raw_file(path, LAYOUT).extra == ("why",)
+
+
+TEXTS = (b"1", b"-0", b"0", b"1.5", b"-0.0", b"1e3", b"1e400", b"9223372036854775808", b"18014398509481985", b"null",
+         b"true", b"NaN", b'"7"', b'"a"', b'" "', b'"NULL"', b'"\\u00e9"', b'"\\ud800"', b'"\xc3\xa9"', b'"\xe9"',
+         b"[{}", b"{}]", b"[]", b'{"b": 1}')  # fmt: skip
+LINES = st.one_of(
+    st.tuples(*(st.sampled_from(TEXTS) for _ in range(4))).map(b'{"n": %b, "x": %b, "s": %b, "more": %b}'.__mod__),
+    st.sampled_from([b'{"n": 1', b'"s": "a"}', b'{"n": 1, "s": "a"}, {"n": 2, "s": "b"}', b'{"n": 1, "s": "a"}\r', b"7",
+                     b'{"n": 1, "more": [{}', b"{}]}"]),
+)  # fmt: skip
+
+
+@given(st.lists(LINES, min_size=1, max_size=40))
+@settings(max_examples=200)
+def test_lines_have_the_same_values_together_and_one_by_one(lines):
+    """More good lines than the smallest group has, so that groups without an odd line are read together."""
+    lines += [b'{"n": 7, "x": 1, "s": "good"}'] * 40
+    layout = replace(LAYOUT, null_tokens=("NULL",))
+    source = SourceFile("/log.jsonl", "log.jsonl", 0, 0, JSON_LINES)
+    data = b"".join(line + b"\n" for line in lines)
+    block = Block(data, np.cumsum([0, *(len(line) + 1 for line in lines)]), True)
+    rows = [tuple(row.values()) for table in json_tables(block, source, layout) for row in table.to_pylist()]
+    alone = [(*read_line(line.rstrip(b"\r"), source, layout, len(line)), line.rstrip(b"\r")) for line in lines]
+    assert Counter(map(repr, rows)) == Counter(
+        repr((*values, reason, raw, "log.jsonl")) for values, reason, raw in alone
+    )

@@ -40,9 +40,6 @@ class Fixed(MultiTaskNetwork):
         super().__init__(config, CandidateSizes((len(p_by_code),), 0, tasks))
         self.p_by_code = torch.tensor(p_by_code)
 
-    def build(self) -> None:
-        pass
-
     def forward(self, categorical_NK: Tensor, numeric_NF: Tensor) -> Tensor:
         return self.p_by_code[categorical_NK[:, 0]][:, None].expand(-1, self.sizes.tasks)
 

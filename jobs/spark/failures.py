@@ -1,0 +1,79 @@
+"""Failures in Spark that a person can repair, as errors of one line.
+
+A failure is recognised by its class, its error number or Spark's name of it, never by words in its text.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from pyspark.errors import (
+    AnalysisException,
+    ArithmeticException,
+    DateTimeException,
+    NumberFormatException,
+)
+
+from schemas.errors import NothingToDoYet, UserError
+
+_FOR_A_PERSON = {f"{kind.__module__}.{kind.__name__}": kind for kind in (UserError, NothingToDoYet)}
+_IN_A_WORKER = "org.apache.spark.api.python.PythonException"
+_OF_THE_DISK = ("java.io.IOException", "java.io.FileNotFoundException")
+_ERROR_NUMBER = re.compile(r"\[Errno (\d+)\] ")
+
+
+def explain_failure(error: BaseException) -> BaseException:
+    """A UserError or NothingToDoYet if a worker has raised one or the disk is the cause; otherwise the error itself."""
+    for java_error in _java_errors(error):
+        if explained := _explained(java_error):
+            return explained
+    if isinstance(error, ArithmeticException | DateTimeException | NumberFormatException):
+        problem = first_line(error).partition(". If necessary")[0]
+        return UserError(
+            f"an expression of the contract stops at a row of the log: {problem}: use try_divide, try_cast or a "
+            "similar function in it"
+        )
+    if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
+        path = (error.getMessageParameters() or {}).get("path", "a file")
+        return UserError(
+            f"Spark cannot find {unquote(path)}: every machine that runs Spark must see RAW and LAKE under these paths"
+        )
+    return error
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _java_errors(error: BaseException) -> Iterator[Any]:
+    """The error of Java behind this one, and its causes."""
+    java_error = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    while java_error is not None:
+        yield java_error
+        java_error = java_error.getCause()
+
+
+def _explained(java_error: Any) -> BaseException | None:
+    kind = java_error.getClass().getName()
+    if kind == _IN_A_WORKER:
+        return _raised_in_worker(java_error.getMessageParameters().get("traceback") or "")
+    # Java keeps no error number: the text of a full disk is the system's own, and the whole message.
+    if kind in _OF_THE_DISK and java_error.getMessage() == os.strerror(errno.ENOSPC):
+        return _full_disk()
+    return None
+
+
+def _raised_in_worker(traceback: str) -> BaseException | None:
+    """The error that a Python worker has raised. Python ends a traceback with `<module>.<class>: <message>`."""
+    name, _, message = (traceback.strip().splitlines() or [""])[-1].partition(": ")
+    if name in _FOR_A_PERSON:
+        return _FOR_A_PERSON[name](message)
+    number = _ERROR_NUMBER.match(message) if name == OSError.__name__ else None
+    return _full_disk() if number and int(number[1]) == errno.ENOSPC else None
+
+
+def _full_disk() -> UserError:
+    return UserError("the disk is full: free some space, or choose another folder with LAKE=")

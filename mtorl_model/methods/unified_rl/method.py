@@ -1,0 +1,159 @@
+"""UnifiedRL as a method: from logged exposures to the weights that fuse a candidate's predictions.
+
+Gradient boosting predicts every objective of a candidate. The first behaviour policy is the best static weights, as the
+paper starts from the weights that serve. Rounds of progressive training move from there, on replays of shown exposures
+(chain/replay.py); validation users choose the round, round 0 included.
+
+Shapes: N exposures, R requests, I objectives, S state, D action.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import torch
+
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder
+from mtorl_model.methods import register
+from mtorl_model.methods.common.label_trees import state_part
+from mtorl_model.methods.method import CANDIDATES, FUSION, Floats, FusedScores, Method, Prediction, Run, State
+from mtorl_model.methods.unified_rl.box import Box
+from mtorl_model.methods.unified_rl.chain.config import PRESETS, UnifiedRLConfig
+from mtorl_model.methods.unified_rl.chain.objective_trees import ObjectiveTrees
+from mtorl_model.methods.unified_rl.chain.ranking import fused_scores, usual_predictions
+from mtorl_model.methods.unified_rl.chain.replay import explored, shown_lists
+from mtorl_model.methods.unified_rl.chain.requests import requests_of, states
+from mtorl_model.methods.unified_rl.chain.reward import GROUPS, reward_weights, rewards
+from mtorl_model.methods.unified_rl.chain.static_weights import fit_static_action
+from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
+from mtorl_model.methods.unified_rl.fusion import biases_of, powers_of
+from mtorl_model.methods.unified_rl.networks import Actor
+from mtorl_model.methods.unified_rl.policy import ActorPolicy
+from mtorl_model.methods.unified_rl.progressive import progressive_rounds
+from schemas.dataset import Dataset, get_dataset
+from schemas.errors import UserError
+
+_LARGEST_START = 0.95  # of an action that an actor starts from: tanh does not reach 1
+
+
+@register
+class UnifiedRL(Method):
+    """The paper's method on logs without candidate lists."""
+
+    name = "unified_rl"
+    reads = CANDIDATES
+    predicts = frozenset({FUSION})
+    Config = UnifiedRLConfig
+    config: UnifiedRLConfig
+
+    _trees: ObjectiveTrees
+    _policy: ActorPolicy
+    weight_I: Floats  # of the objectives in the reward
+    usual_I: Floats  # the usual prediction of each objective
+    static_D: Floats  # the best static weights, as an action
+
+    @classmethod
+    def presets(cls, dataset: str) -> Mapping[str, UnifiedRLConfig]:
+        return PRESETS
+
+    @property
+    def dataset(self) -> Dataset:
+        return get_dataset(CandidateEncoder.from_json(self.encoding).dataset)
+
+    def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
+        """Raises UserError if the contract names fewer than two objectives."""
+        if len(self.dataset.objectives) < 2:
+            raise UserError(
+                f"{self.dataset.name} has no two objectives to fuse: name them in its contract (objectives)"
+            )
+        self._trees, predictions_NI = ObjectiveTrees.fit(train, self.config.trees)
+        self.weight_I = reward_weights(self.dataset, train)
+        self.usual_I = usual_predictions(predictions_NI)
+        self.static_D = fit_static_action(self._pairs(train), predictions_NI, self.config.learner.seed)
+        self._learn_policy(train, predictions_NI, valid, run)
+        return self
+
+    def _learn_policy(self, train: CandidateStore, predictions_NI: Floats, valid: CandidateStore, run: Run) -> None:
+        config = self.config
+        requests = requests_of(train, config.replay.list_length)
+        state_RS = states(train, requests.first_R, self.dataset)
+        lists = shown_lists(requests, state_RS, predictions_NI, rewards(train.objectives_NI, self.weight_I))
+        actor = self._new_actor(state_RS.shape[1])
+        actor.start_at(torch.as_tensor(self.static_D).clamp(-_LARGEST_START, _LARGEST_START))
+        box = Box(config.learner.half_width, config.learner.penalty_scale)
+        self._policy = ActorPolicy(actor)
+        valid_pairs, valid_NI = self._pairs(valid), self._trees.predict(valid)
+        best = self._report(run, 0, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
+        rounds = progressive_rounds(
+            config.learner,
+            lambda number, policy: explored(lists, policy, box, config.replay.draws, config.learner.seed + number),
+            config.replay.rounds if len(lists) else 0,
+            state=state_RS.shape[1], actions=len(self.static_D), groups=GROUPS, start=self._policy,
+        )  # fmt: skip
+        best_policy = self._policy
+        for number, learner in enumerate(rounds, start=1):
+            self._policy = ActorPolicy(learner.actor)
+            share = self._report(run, number, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
+            if share > best:
+                best, best_policy = share, self._policy
+        self._policy = best_policy
+        run.lines.append(self._weights_line())
+        run.lines.append(f"{len(lists):,} of {len(requests):,} requests show something to rank")
+
+    def _report(self, run: Run, number: int, share: float) -> float:
+        run.curves.append({"valid_mtf_gauc": share})
+        run.lines.append(f"round {number}: MTF-GAUC of validation users {share:.4f}")
+        if run.after_epoch:
+            run.after_epoch(number, 1.0 - share)
+        return share
+
+    def _weights_line(self) -> str:
+        names = (objective.name for objective in self.dataset.objectives)
+        weights = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(names, self.weight_I, strict=True))
+        return f"weights of the reward: {weights}"
+
+    def _new_actor(self, state: int) -> Actor:
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.learner.seed)
+            return Actor(state, 2 * len(self.dataset.objectives), self.config.learner.hidden)
+
+    def _pairs(self, store: CandidateStore) -> UserPairs:
+        reward_N = rewards(store.objectives_NI, self.weight_I).sum(axis=1)
+        return UserPairs(store.user_N, store.objectives_NI[:, 0] > 0, 1.0 + reward_N)
+
+    def _scores(self, store: CandidateStore, predictions_NI: Floats) -> Floats:
+        return fused_scores(predictions_NI, self._actions(store), self.usual_I)
+
+    def _actions(self, store: CandidateStore) -> Floats:
+        """[N, D]: the action of each exposure's request."""
+        requests = requests_of(store, self.config.replay.list_length)
+        action_RD = self._policy.act(states(store, requests.first_R, self.dataset))
+        actions_ND: Floats = action_RD[requests.request_N]
+        return actions_ND
+
+    def predict(self, candidates: CandidateStore) -> Prediction:
+        """The objectives, the fusion weights of the request and the fused score of every row of the store, [N]."""
+        predictions_NI, action_ND = self._trees.predict(candidates), self._actions(candidates)
+        score_N = fused_scores(predictions_NI, action_ND, self.usual_I)
+        return FusedScores(score_N, predictions_NI, powers_of(action_ND), biases_of(action_ND)).prediction
+
+    def state(self) -> State:
+        """The trees, the actor, and the arrays that are attributes."""
+        parts: dict[str, State] = {
+            "trees": self._trees.state(),
+            "actor": {name: weight.numpy() for name, weight in self._policy.actor.state_dict().items()},
+        }
+        nested = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        return {**super().state(), **nested}
+
+    def restore(self, state: State) -> None:
+        super().restore({name: array for name, array in state.items() if "." not in name})
+        self._trees = ObjectiveTrees.from_state(state_part(state, "trees"), len(self.dataset.objectives))
+        weights = {name: torch.from_numpy(np.array(array)) for name, array in state_part(state, "actor").items()}
+        actor = self._new_actor(weights["layers.0.weight"].shape[1])
+        actor.load_state_dict(weights)
+        self._policy = ActorPolicy(actor)
+
+    def summary(self) -> str:
+        return f"fusion of {len(self.dataset.objectives)} objectives; {self._weights_line()}"

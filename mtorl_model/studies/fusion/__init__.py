@@ -1,0 +1,1 @@
+"""Studies of UnifiedRL on logs."""
