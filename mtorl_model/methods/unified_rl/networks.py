@@ -88,12 +88,13 @@ class LocalCritics(Ensemble):
         with torch.no_grad():
             for parameter in (self.weights[-1], self.biases[-1]):
                 parameter[..., 1:] *= 0.1
-            self.biases[-1][..., 1 + actions :] = -8.0  # nearly linear; with more, noise keeps the actor at the centre
+            # Nearly linear at first: with more curvature, noise would keep the actor at the centre.
+            self.biases[-1][..., 1 + actions :] -= 8.0
 
     def forward(self, state_BS: Tensor, place_BD: Tensor) -> Tensor:
         """[C, B]: the value of the action by each critic. place_BD: in the box, from its centre, in half widths."""
         output_CBO = self.outputs(state_BS)
-        slope_CBD, curvature_CBD = output_CBO[..., 1 : 1 + self._actions], output_CBO[..., 1 + self._actions :]
-        gain_CBD = slope_CBD * place_BD - nn.functional.softplus(curvature_CBD) * place_BD.square()
+        slope_CBD, log_curvature_CBD = output_CBO[..., 1 : 1 + self._actions], output_CBO[..., 1 + self._actions :]
+        gain_CBD = slope_CBD * place_BD - log_curvature_CBD.exp() * place_BD.square()
         value_CB: Tensor = output_CBO[..., 0] + gain_CBD.sum(dim=-1)
         return value_CB

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtorl_model.methods.unified_rl.config import LOCAL, NETWORK, FusionConfig
+from mtorl_model.methods.unified_rl.config import LOCAL, FusionConfig
 from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.offline_baselines import OFFLINE_BASELINES
 from mtorl_model.methods.unified_rl.progressive import train_progressively
@@ -86,7 +86,9 @@ def test_values_of_a_fixed_actor_are_those_of_the_geometric_series(excess):
     log = two_states(rows=200, reward=0.5)
     trained.fit(log, learn_actor=False)
     expected = 0.5 / (1 - 0.6 * np.exp(-excess / 0.09))
-    assert trained.values(log.state_NS[:2], log.action_ND[:2], log.centre_ND[:2]) == pytest.approx(np.full((1, 3, 2), expected), rel=0.03)
+    assert trained.values(log.state_NS[:2], log.action_ND[:2], log.centre_ND[:2]) == pytest.approx(
+        np.full((1, 3, 2), expected), rel=0.03
+    )
 
 
 def test_the_actor_is_unchanged_while_values_alone_are_learned():
@@ -100,7 +102,9 @@ def test_the_actor_is_unchanged_while_values_alone_are_learned():
 def test_critics_of_an_ensemble_differ_where_the_log_has_no_actions():
     trained = learner(BANDIT)
     trained.fit(bandit_log(lambda state_NS: 0.1 * state_NS))
-    logged, unlogged = (trained.values(STATES, np.full((7, 1), action), ZEROS).std(axis=1).mean() for action in (0.0, 0.9))
+    logged, unlogged = (
+        trained.values(STATES, np.full((7, 1), action), ZEROS).std(axis=1).mean() for action in (0.0, 0.9)
+    )
     assert unlogged > 3 * logged > 0
 
 
