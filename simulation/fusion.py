@@ -129,7 +129,7 @@ def run_method(name: str, seed: int, setting: Setting) -> dict[str, Any]:
     people = world.users(_TEST_USERS, _TEST_STREAM)
     if name == BEST:
         # Found with other lists than those on which all policies are valued.
-        rounds = [(constant(best_fixed_actions(people, rounds=6, samples=16, lists=2)), np.nan)]
+        rounds = [(constant(best_fixed_actions(people, rounds=5, samples=12, lists=2)), np.nan)]
     else:
         rounds = (METHODS | COSTLY_METHODS)[name](world, setting)  # type: ignore[operator]
     learned_s = time.process_time() - started

@@ -27,7 +27,7 @@ Comparison = dict[float, dict[str, Runs]]  # by share of the budget and strategy
 
 def write_report(folder: Path, runs: Path, command: str) -> list[Path]:
     """Write comparison.md and comparison.svg; their paths. command: that wrote the runs."""
-    setting, *campaigns = [json.loads(line) for line in runs.readtext().splitlines()]
+    setting, *campaigns = [json.loads(line) for line in runs.read_text().splitlines()]
     comparison: Comparison = defaultdict(lambda: defaultdict(dict))
     for run in campaigns:
         comparison[run["share"]][run["strategy"]][run["seed"]] = run
@@ -41,22 +41,22 @@ def write_report(folder: Path, runs: Path, command: str) -> list[Path]:
         "",
     ]
     lines = [*protocol, *_table(comparison[headline], headline), "", *_shares(comparison)]
-    (folder / TABLE).writetext("\n".join(lines) + "\n")
+    (folder / TABLE).write_text("\n".join(lines) + "\n")
     _draw(comparison, folder / PICTURE)
     return [folder / TABLE, folder / PICTURE]
 
 
 def insert_into(document: Path, table: Path, picture: Path, caption: str) -> None:
     """Replace the text between the marks of a Markdown file by the table, and the picture next to the file."""
-    text = document.readtext()
+    text = document.read_text()
     if any(text.count(mark) != 1 for mark in MARKS):
         raise UserError(f"{document} needs the lines {MARKS[0]} and {MARKS[1]}, once each: the table goes between them")
     beginning, remainder = text.split(MARKS[0])
     _, ending = remainder.split(MARKS[1])
     copied = document.with_suffix(".svg")
     copied.write_bytes(picture.read_bytes())
-    block = f"{table.readtext()}\n![{caption}]({copied.name})"
-    document.writetext(f"{beginning}{MARKS[0]}\n{block}\n{MARKS[1]}{ending}")
+    block = f"{table.read_text()}\n![{caption}]({copied.name})"
+    document.write_text(f"{beginning}{MARKS[0]}\n{block}\n{MARKS[1]}{ending}")
 
 
 def _totals(runs: Runs, figure: str = "expected") -> np.ndarray:

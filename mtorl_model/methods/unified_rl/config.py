@@ -41,7 +41,5 @@ class FusionConfig(JsonConfig):
 PRESETS = {
     "paper": FusionConfig(),
     # For a CPU. Few steps need larger ones, and targets that follow sooner.
-    "small": FusionConfig(
-        critics=8, critic=LOCAL, hidden=32, batch=128, steps=400, learning_rate=3e-3, target_share=0.3
-    ),
+    "small": FusionConfig(critics=8, critic=LOCAL, hidden=32, steps=500, learning_rate=3e-3, target_share=0.3),
 }
