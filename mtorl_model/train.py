@@ -26,6 +26,7 @@ from lakehouse.lake import Lake
 from lakehouse.staging import require_lake, staging_folder
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
+from mtorl_model.champion.pyfunc import describe_for_mlflow
 from mtorl_model.champion.registry import UNDECIDED, Registry, Version
 from mtorl_model.champion.training_inputs import TrainingInputs, open_training
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
@@ -92,6 +93,7 @@ def train_champion(
         return []
     with staging_folder(lake) as folder:
         save_model(folder, model)
+        describe_for_mlflow(folder, model, dataset)
         params |= {"first_day": first_day, "last_day": last_day}
         basis = _basis(lake, dataset, model, first_day, last_day, labels_known_by)
         with registry.lock():

@@ -11,6 +11,7 @@ import json
 from lakehouse.code_version import code_version
 from lakehouse.staging import staging_folder
 from mtorl_model.champion.prequential import publish_figures, publish_without_figures, summary
+from mtorl_model.champion.pyfunc import describe_for_mlflow
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.device import choose_device
@@ -79,6 +80,7 @@ def _challenger(
         version = registry.find_version(identity)  # another run of the day may have been faster
         if version is None:
             save_model(folder, model)
+            describe_for_mlflow(folder, model, registry.dataset)
             # MLflow limits the length of a parameter.
             short = {**params, "sample": len(sample.inputs)}
             version = registry.register(folder, short, [curves], identity=identity, day=day, parent=parent.name)

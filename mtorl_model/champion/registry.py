@@ -22,6 +22,7 @@ from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.model_tables import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
 from lakehouse.staging import staging_folder
+from mtorl_model.training.checksums import require_unchanged
 from schemas.basis import IMITATION, BasisDecision
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
@@ -231,11 +232,10 @@ class Registry:
         return load_model(self._files(version.run_id))
 
     def spec_of(self, version: Version) -> FeatureSpec:
-        """The feature spec that a version's windows are cut with. Raises UserError if its files are missing."""
-        path = self._files(version.run_id) / MODEL_SPEC_FILE
-        if not path.is_file():
-            raise UserError(f"{path} is missing, so {version.name} cannot be used: train again (make run)")
-        return FeatureSpec.from_json(path.read_text())
+        """The feature spec of a version's windows. Raises UserError if the file is missing or damaged."""
+        folder = self._files(version.run_id)
+        require_unchanged(folder, [MODEL_SPEC_FILE], f"{version.name} cannot be used; train again (make run)")
+        return FeatureSpec.from_json((folder / MODEL_SPEC_FILE).read_text())
 
     def load_champion(self) -> tuple[str, "Method"]:
         """The champion's version ("mtorl_kuairand/3") and model. Raises UserError without a champion."""

@@ -1,7 +1,7 @@
 """A trained model as a folder of tensors and JSON: nothing in it can run code.
 
 weights.pt (tensors by name), config.json (the method's name, its settings and encoding), feature_spec.json,
-initial_policy.json.
+initial_policy.json, and checksums.json with the checksum of each of them.
 """
 
 import json
@@ -13,10 +13,13 @@ from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import Method
 from mtorl_model.training.checkpoint import load_tensors, save_tensors
+from mtorl_model.training.checksums import require_unchanged, write_checksums
 from schemas.errors import UserError
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
 WEIGHTS, CONFIG, SPEC, POLICY = "weights.pt", "config.json", MODEL_SPEC_FILE, "initial_policy.json"
+FILES = (WEIGHTS, CONFIG, SPEC, POLICY)
+IF_DAMAGED = "go back to an earlier model (make rollback), or train again (make run)"
 
 
 def save_model(folder: Path, model: Method) -> None:
@@ -29,17 +32,16 @@ def save_model(folder: Path, model: Method) -> None:
     (folder / CONFIG).write_text(json.dumps(config, sort_keys=True))
     (folder / SPEC).write_text(model.spec.to_json())
     (folder / POLICY).write_text(model.initial_policy.to_json())
+    write_checksums(folder, FILES)
 
 
 def load_model(folder: Path) -> Method:
     """The model of a folder, on the CPU.
 
-    Raises UserError if a file is missing or broken or contains code instead of tensors, or if the folder was written
-    by an earlier version, which did not name the method.
+    Raises UserError if a file is missing, differs from its checksum or contains code instead of tensors, or if the
+    folder was written by an earlier version, which did not name the method.
     """
-    missing = [name for name in (WEIGHTS, CONFIG, SPEC, POLICY) if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{folder} is not a model folder: it lacks {', '.join(missing)}; train again (make run)")
+    require_unchanged(folder, FILES, IF_DAMAGED)
     content = json.loads((folder / CONFIG).read_text())
     if "method" not in content:
         raise UserError(f"{folder / CONFIG} names no method, so an earlier version wrote it: train again (make run)")

@@ -32,8 +32,9 @@ from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.methods.common import masks
+from mtorl_model.methods.common.networks import layers, members, step_losses
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Prediction, Run
-from mtorl_model.methods.mtorl import layers, losses, method, network, reward_forms
+from mtorl_model.methods.mtorl import losses, method, network, reward_forms
 from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.studies import training_pool as pool_module
 from mtorl_model.studies.setting import Setting
@@ -140,8 +141,8 @@ def _inputs_digest(lake: Lake, dataset: str) -> str:
     """A digest of all that a training depends on besides its setting: sequences, code, kind of device."""
     sequences = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
     modules = (
-        batch, window_store, encoding, reward_inputs, initial_policy, masks, layers, losses, network, reward_forms,
-        method, step_pool, pool_module, loop,
+        batch, window_store, encoding, reward_inputs, initial_policy, masks, layers, members, step_losses, losses,
+        network, reward_forms, method, step_pool, pool_module, loop,
     )  # fmt: skip
     code = [file_sha256(Path(str(module.__file__))) for module in modules] + [file_sha256(Path(__file__))]
     return hashlib.sha256("\n".join([*sequences, *code, device()]).encode()).hexdigest()

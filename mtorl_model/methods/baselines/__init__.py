@@ -1,3 +1,7 @@
-"""Simple methods that others are measured against."""
+"""Methods that others are measured against: gradient boosting, and the methods that MTORL's paper compares with.
 
-METHODS = {"boosting": "mtorl_model.methods.baselines.boosting"}
+BC, one of these, is MTORL's network with another loss, so it is in MTORL's folder.
+"""
+
+_NAMES = ("ag", "boosting", "cql", "din", "dt", "iql", "mirec", "odt", "rbcq", "star", "wide_and_deep")
+METHODS = {name: f"{__name__}.{name}" for name in _NAMES}

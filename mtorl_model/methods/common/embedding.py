@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mtorl_model.data.batch import Batch
+
 
 def embedding_size(vocabulary: int) -> int:
     """Numbers that describe one of `vocabulary` codes: grows like a root, 32 at most."""
@@ -40,3 +42,14 @@ class CategoricalEmbedding(nn.Module):
             hidden_B1K = torch.rand(windows, 1, inputs, device=codes_BLK.device) < self.dropout
             codes_BLK = codes_BLK.masked_fill(hidden_B1K, 0)
         return [table(codes_BL) for table, codes_BL in zip(self.tables, codes_BLK.unbind(-1), strict=True)]
+
+
+def step_inputs(batch: Batch, embedding: CategoricalEmbedding) -> Tensor:
+    """All that was known before each step: a_{t-1}, r_{t-1}, numbers, vectors of categories, (B, L, E).
+
+    At padding, features are 0 and categories have the vectors of code 0.
+    """
+    real_BL1 = batch.valid_BL.unsqueeze(-1)
+    codes_BLK = torch.where(real_BL1, batch.categorical_BLK, 0)
+    features = (batch.action_in_BLA, batch.reward_in_BLR, batch.numeric_BLF)
+    return torch.cat([*(torch.where(real_BL1, x, 0.0) for x in features), *embedding(codes_BLK)], dim=-1)

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from mtorl_model.data.batch import Batch
 from mtorl_model.methods.common.masks import masked_mean
+from mtorl_model.methods.common.networks.step_losses import chosen, known_action
 from mtorl_model.methods.mtorl.config import LossConfig
 from mtorl_model.methods.mtorl.network import Output
 from mtorl_model.methods.mtorl.reward_forms import RewardForm
@@ -37,12 +38,6 @@ class Losses(NamedTuple):
         return torch.stack([self.total, self.policy, self.dpo, *self.reward_losses]).detach()
 
 
-def _known_action(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The steps whose channel is a label, and the channels: 0 elsewhere, to be looked up safely."""
-    known_BL = batch.label_BL & (batch.action_BL >= 0)
-    return known_BL, torch.where(known_BL, batch.action_BL, 0)
-
-
 def action_log_probability(output: Output, action_BL: Tensor) -> Tensor:
     """log pi(a_t | x_t), (B, L).
 
@@ -50,12 +45,12 @@ def action_log_probability(output: Output, action_BL: Tensor) -> Tensor:
     Here the normalisation runs over the channels, once.
     """
     log_policy_BLA = output.action_logits_BLA.log_softmax(dim=-1)
-    return log_policy_BLA.gather(-1, action_BL.unsqueeze(-1)).squeeze(-1)
+    return chosen(log_policy_BLA, action_BL)
 
 
 def policy_loss(output: Output, batch: Batch) -> Tensor:
     """Equation 13: cross-entropy of the channel shown."""
-    known_BL, action_BL = _known_action(batch)
+    known_BL, action_BL = known_action(batch)
     return -masked_mean(action_log_probability(output, action_BL), known_BL)
 
 
@@ -71,7 +66,7 @@ def _compared(batch: Batch, partner_B: Tensor) -> tuple[Tensor, Tensor]:
     The winner has the strictly greater total reward over its label steps; pairs with equal totals (a window and
     itself, too) are dropped.
     """
-    known_BL, _ = _known_action(batch)
+    known_BL, _ = known_action(batch)
     # float64 holds the sum of a window's float32 rewards without rounding: the same rewards in another order tie
     total_B = torch.where(batch.label_BL, batch.reward_BL, 0.0).sum(dim=1, dtype=torch.float64)
     side_B1 = (total_B - total_B[partner_B]).sign().unsqueeze(1)
@@ -87,7 +82,7 @@ def dpo_loss(output: Output, batch: Batch, partner_B: Tensor, *, beta: float) ->
     Published code, fault 4: a KL of probabilities without logarithms, with one pair per batch, without beta's
     gradient. Here log-probabilities, as many pairs as windows; both sides learn.
     """
-    _, action_BL = _known_action(batch)
+    _, action_BL = known_action(batch)
     compared_BL, side_B1 = _compared(batch, partner_B)
     log_pi_BL = action_log_probability(output, action_BL)
     margin_BL = side_B1.to(log_pi_BL.dtype) * (log_pi_BL - log_pi_BL[partner_B])
@@ -96,7 +91,7 @@ def dpo_loss(output: Output, batch: Batch, partner_B: Tensor, *, beta: float) ->
 
 def label_counts(batch: Batch, partner_B: Tensor, form: RewardForm) -> Tensor:
     """Over how many labels each loss is a mean, (2 + H,) float64: policy, dpo, rewards. Counts of parts add up."""
-    policy, dpo = _known_action(batch)[0].sum(), _compared(batch, partner_B)[0].sum()
+    policy, dpo = known_action(batch)[0].sum(), _compared(batch, partner_B)[0].sum()
     return torch.stack([policy, dpo, *form.labels(batch).sum(dim=(0, 1))]).double()
 
 
@@ -119,7 +114,7 @@ def total_loss(
 class MTORLLoss:
     """Equation 16 as an objective of the training loop (training/objective.py); the draws are preference pairs."""
 
-    validation_names = ("policy", "reward")
+    validation_names: tuple[str, ...] = ("policy", "reward")
 
     def __init__(self, config: LossConfig, form: RewardForm, gains: Sequence[str]) -> None:
         self.names = ("total", "policy", "dpo", *form.loss_names(gains))

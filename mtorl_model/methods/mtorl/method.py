@@ -9,7 +9,6 @@ Shapes as in data/batch.py, N labels.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -28,13 +27,14 @@ from mtorl_model.methods.common.blend import Blend, fit_blend
 from mtorl_model.methods.common.channel_value import ChannelValues, channel_columns, has_enough_drawn
 from mtorl_model.methods.common.label_rows import draw_labels
 from mtorl_model.methods.common.label_trees import Features, LabelTrees, state_part
+from mtorl_model.methods.common.networks.members import fine_tune_members, fit_members, seeded, seeds_of
 from mtorl_model.methods.method import GAINS, POLICY, VALUES, Floats, Method, Prediction, Run, State, base_rates
 from mtorl_model.methods.mtorl.config import MTORLConfig, presets
 from mtorl_model.methods.mtorl.losses import MTORLLoss
 from mtorl_model.methods.mtorl.network import Network, Output
-from mtorl_model.training import data_parallel, loop
+from mtorl_model.training import data_parallel
 from mtorl_model.training.config import FineTuneConfig
-from mtorl_model.training.day_sample import DaySample, mixed_batches
+from mtorl_model.training.day_sample import DaySample
 from mtorl_model.training.loop import History
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -69,15 +69,8 @@ class MTORL(Method):
 
     def initialise(self) -> Self:
         """Create networks with random weights, which depend on the seeds only; returns itself."""
-        self.networks = tuple(self._seeded(seed) for seed in self._seeds())
+        self.networks = tuple(seeded(self._network, seed) for seed in seeds_of(self.config.train))
         return self
-
-    def _seeds(self) -> range:
-        return range(self.config.train.seed, self.config.train.seed + self.config.train.members)
-
-    def _seeded(self, seed: int) -> Network:
-        torch.manual_seed(seed)
-        return self._network()
 
     def _network(self) -> Network:
         return Network(self.config.model, input_sizes(self.spec, self.config.reward_inputs))
@@ -87,28 +80,16 @@ class MTORL(Method):
 
     def fit(self, train: WindowStore, valid: WindowStore, run: Run) -> Self:
         """Train one network after another; each has its own checkpoint."""
-        after_epoch = run.after_epoch
-        report = (lambda history: after_epoch(len(history.epochs), history.best.monitor)) if after_epoch else None
-        networks, self.histories = [], []
-        for seed in self._seeds():
-            networks.append(self._seeded(seed))
-            # A finished network keeps its checkpoint until all are finished: after a kill none is trained again.
-            self.histories.append(
-                loop.fit(
-                    networks[-1], train, valid, self._objective(), replace(self.config.train, seed=seed),
-                    checkpoints=run.checkpoints / str(seed) if run.checkpoints else None,
-                    identity=run.identity, after_epoch=report,
-                )
-            )  # fmt: skip
-        self.networks = tuple(networks)
-        run.curves = merged_curves(self.histories)
+        self.networks, self.histories = fit_members(
+            self._network, train, valid, self._objective(), self.config.train, run
+        )
         if self.config.model.trees and data_parallel.is_first():  # the first process alone saves the model
             self.values = None
             self._fit_trees(train)
             self._fit_blend(valid)
         run.lines = [
-            f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss of the policy "
-            f"{history.best.valid['policy']:.4f}, of the reward {history.best.valid['reward']:.4f}"
+            f"best of {len(history.epochs)} epochs is {history.best_epoch + 1}: validation loss "
+            + ", ".join(f"of the {name} {loss:.4f}" for name, loss in history.best.valid.items())
             for history in self.histories
         ]
         return self
@@ -140,12 +121,7 @@ class MTORL(Method):
 
         Trees are fitted again on sample.latest. The weights of the blend do not change.
         """
-        curves: dict[str, float] = {}
-        for member, network in enumerate(self.networks, start=1):
-            losses = loop.fine_tune(
-                network, mixed_batches(sample, config, seed=member), self._objective(), config, seed=member
-            )
-            curves |= {f"train_{name}{_suffix(member)}": value for name, value in losses.items()}
+        curves = fine_tune_members(self.networks, sample, self._objective(), config)
         if self.trees is not None and len(sample.latest):
             self._fit_trees(sample.latest)
         return curves
@@ -271,7 +247,7 @@ class MTORL(Method):
     def restore(self, state: State) -> None:
         parts = {name: state_part(state, name) for name in ("trees", "blend", "values")}
         weights = {k: torch.from_numpy(array) for k, array in state.items() if k.partition(".")[0] not in parts}
-        self.networks = tuple(self._network() for _ in self._seeds())
+        self.networks = tuple(self._network() for _ in seeds_of(self.config.train))
         torch.nn.ModuleList(self.networks).load_state_dict(weights)
         if self.config.model.trees:
             self.trees = LabelTrees.from_state(parts["trees"], len(self.spec.channels), len(self.spec.gains))
@@ -282,19 +258,6 @@ class MTORL(Method):
         weights = sum(p.numel() for p in self.networks[0].parameters())
         trees = " and gradient boosting" if self.trees is not None else ""
         return f"{len(self.networks)} x {weights:,} weights{trees}"
-
-
-def merged_curves(histories: Sequence[History]) -> list[dict[str, float]]:
-    """All figures of each epoch; the names of the second and later networks' figures end in the network's number."""
-    curves: list[dict[str, float]] = [{} for _ in range(max(len(history.epochs) for history in histories))]
-    for member, history in enumerate(histories, start=1):
-        for curve, epoch in zip(curves, history.epochs, strict=False):  # networks stop at different epochs
-            curve |= {name + _suffix(member): value for name, value in epoch.curves().items()}
-    return curves
-
-
-def _suffix(member: int) -> str:
-    return f"_{member}" if member > 1 else ""
 
 
 def _array(probabilities: Tensor) -> Floats:

@@ -6,13 +6,11 @@ A actions (channels), G gains, D hidden size, O reward outputs (set by the rewar
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from mtorl_model.data.batch import Batch, InputSizes
-from mtorl_model.methods.common.embedding import CategoricalEmbedding
-from mtorl_model.methods.mtorl.config import ModelConfig
-from mtorl_model.methods.mtorl.layers import (
+from mtorl_model.methods.common.embedding import CategoricalEmbedding, step_inputs
+from mtorl_model.methods.common.networks.layers import (
     AddNorm,
     CausalAttention,
     CausalConvBlock,
@@ -20,6 +18,7 @@ from mtorl_model.methods.mtorl.layers import (
     leaky_linear,
     linear,
 )
+from mtorl_model.methods.mtorl.config import ModelConfig
 
 
 class Output(NamedTuple):
@@ -113,11 +112,7 @@ class Network(nn.Module):
 
         Published code, fault 6: s_t holds the outcome of step t itself. A Batch holds none in its inputs.
         """
-        real_BL1 = batch.valid_BL.unsqueeze(-1)
-        codes_BLK = torch.where(real_BL1, batch.categorical_BLK, 0)
-        features = (batch.action_in_BLA, batch.reward_in_BLR, batch.numeric_BLF)
-        known_BLE = torch.cat([*(torch.where(real_BL1, x, 0.0) for x in features), *self.embedding(codes_BLK)], dim=-1)
-        x_BLD: Tensor = self.input(known_BLE)
+        x_BLD: Tensor = self.input(step_inputs(batch, self.embedding))
         return x_BLD
 
     def _causal_states(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:

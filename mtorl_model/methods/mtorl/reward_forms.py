@@ -14,6 +14,7 @@ from torch import Tensor
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.reward_inputs import GAINS_AND_REWARD, HIGHEST_GAIN, SCALED_REWARD, RewardInputs
 from mtorl_model.methods.common.masks import masked_mean
+from mtorl_model.methods.common.networks.step_losses import gain_labels, gain_losses
 
 
 class RewardForm(ABC):
@@ -56,20 +57,14 @@ class Binary(RewardForm):
         return tuple(gains)
 
     def labels(self, batch: Batch) -> Tensor:
-        """Labels with maturity 0 are left out: whether the gain comes is not known yet."""
-        return batch.label_BL.unsqueeze(-1) & (batch.maturity_BLG > 0)
+        return gain_labels(batch)
 
     def losses(self, logits_BLO: Tensor, batch: Batch) -> Tensor:
-        """(G,). A label without the gain has the probability 1 - maturity * r^, see delayed_feedback.py.
+        """(G,).
 
         As printed, equations 14 and 20 hold (1 - r)(1 - log r^) (fault 7); cross-entropy is (1 - r) log(1 - r^).
         """
-        label_BL1 = batch.label_BL.unsqueeze(-1)
-        target_BLG = torch.where(label_BL1, batch.gains_BLG, 0.0)
-        loss_BLG = F.binary_cross_entropy_with_logits(logits_BLO, target_BLG, reduction="none")
-        # log(1 - m p) - log(1 - p) = softplus(logit + log(1 - m)); at maturity 1 it is 0, gradient included.
-        maturity_BLG = torch.where(label_BL1, batch.maturity_BLG, 1.0)
-        loss_BLG = loss_BLG - (1 - target_BLG) * F.softplus(logits_BLO + torch.log1p(-maturity_BLG))
+        loss_BLG = gain_losses(logits_BLO, batch)
         by_gain = zip(loss_BLG.unbind(-1), self.labels(batch).unbind(-1), strict=True)
         return torch.stack([masked_mean(loss_BL, label_BL) for loss_BL, label_BL in by_gain])
 

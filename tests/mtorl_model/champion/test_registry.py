@@ -21,10 +21,12 @@ from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
-from mtorl_model.methods.model_folder import WEIGHTS, load_model, save_model
+from mtorl_model.methods.common.networks.members import merged_curves
+from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_model
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
-from mtorl_model.methods.mtorl.method import MTORL, merged_curves
+from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.train import train_champion
+from mtorl_model.training.checksums import CHECKSUMS, write_checksums
 from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import Epoch, History
 from schemas.dataset import get_dataset
@@ -79,6 +81,7 @@ def test_a_file_that_contains_code_is_refused_and_the_code_is_not_run(
     trace = tmp_path / "executed"
     for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
         write({"action.weight": _Code(trace)}, tmp_path / "model" / WEIGHTS)
+        write_checksums(tmp_path / "model", FILES)
         with pytest.raises(UserError, match="not a file of plain tensors"):
             load_model(tmp_path / "model")
     assert not trace.exists()
@@ -90,13 +93,46 @@ def test_a_broken_folder_is_an_error_of_one_line(synthetic_lake: tuple[Lake, Fea
     weights = (folder / WEIGHTS).read_bytes()
     for length in range(0, len(weights), len(weights) // 7):
         (folder / WEIGHTS).write_bytes(weights[:length])
+        write_checksums(folder, FILES)
         with pytest.raises(UserError, match="not a file of plain tensors"):
             load_model(folder)
     torch.save({"other": torch.zeros(1)}, folder / WEIGHTS)
+    write_checksums(folder, FILES)
     with pytest.raises(UserError, match="does not fit"):
         load_model(folder)
     (folder / WEIGHTS).unlink()
     with pytest.raises(UserError, match=r"lacks weights\.pt"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_bit_of_a_model_is_an_error_of_one_line(
+    synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "model"
+    saved(folder, synthetic_lake[1])
+    content = (folder / name).read_bytes()
+    for position in range(0, len(content), len(content) // 5):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"{re.escape(name)} is damaged.*make rollback"):
+            load_model(folder)
+    (folder / name).write_bytes(content)
+    load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"weights.pt": 7}'])
+def test_damaged_checksums_are_an_error_of_one_line(
+    synthetic_lake: tuple[Lake, FeatureSpec], tmp_path: Path, content: str
+) -> None:
+    folder = tmp_path / "model"
+    saved(folder, synthetic_lake[1])
+    (folder / CHECKSUMS).write_text(content)
+    with pytest.raises(UserError, match="is damaged"):
+        load_model(folder)
+    (folder / CHECKSUMS).unlink()
+    with pytest.raises(UserError, match=r"lacks checksums\.json"):
         load_model(folder)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtorl_model.methods.mtorl.layers import (
+from mtorl_model.methods.common.networks.layers import (
     AddNorm,
     CausalAttention,
     CausalConvBlock,

@@ -1,0 +1,1 @@
+"""Parts that the baselines share: settings, training and prediction of networks, losses, transitions."""

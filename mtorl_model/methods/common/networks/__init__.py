@@ -1,0 +1,1 @@
+"""Parts of networks, of their training and of their losses that several methods share."""

@@ -1,0 +1,33 @@
+"""Checksums of the files in a folder: written beside the files, and compared before a file is used."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lakehouse.files import file_sha256
+from schemas.errors import UserError
+
+CHECKSUMS = "checksums.json"  # SHA-256 of each file, by its name
+
+
+def write_checksums(folder: Path, names: Sequence[str]) -> None:
+    """Write the checksums of these files of the folder."""
+    checksums = {name: file_sha256(folder / name) for name in sorted(names)}
+    (folder / CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
+
+
+def require_unchanged(folder: Path, names: Sequence[str], advice: str) -> None:
+    """Compare these files with their checksums. Raises UserError, which ends in the advice, at the first difference.
+
+    A file that is missing or has no checksum is a difference, too.
+    """
+    missing = [name for name in (CHECKSUMS, *names) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing)}: {advice}")
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text())
+        changed = [name for name in names if checksums[name] != file_sha256(folder / name)]
+    except (ValueError, KeyError, TypeError):
+        changed = [CHECKSUMS]
+    if changed:
+        raise UserError(f"{folder / changed[0]} is damaged, it is not what was written: {advice}")
