@@ -34,9 +34,8 @@ class Box:
     def contains(self, action_XD: Floats, centre_XD: Floats) -> npt.NDArray[np.bool_]:
         """[X]: whether the action can have been drawn around this centre, but for rounding."""
         low_XD, high_XD = self._bounds(centre_XD)
-        inside_X: npt.NDArray[np.bool_] = ((action_XD >= low_XD - _ROUNDING) & (action_XD <= high_XD + _ROUNDING)).all(
-            axis=-1
-        )
+        inside_XD = (action_XD >= low_XD - _ROUNDING) & (action_XD <= high_XD + _ROUNDING)
+        inside_X: npt.NDArray[np.bool_] = np.all(inside_XD, axis=-1)
         return inside_X
 
     def density(self, centre_XD: Floats) -> Floats:
