@@ -110,7 +110,7 @@ def session_reward(log: Transitions) -> float:
 
 
 def _from_one_log(world: World, setting: Setting, make: Callable[..., OfflineLearner]) -> Learned:
-    # As many steps as all rounds together.
+    # The steps of all rounds together.
     config = replace(setting.config, seed=world.seed, steps=setting.config.steps * setting.rounds)
     box = Box(config.half_width, config.penalty_scale)
     log = world.explored(setting.lists * setting.rounds, equal_weights(ACTIONS), box, stream=setting.rounds)

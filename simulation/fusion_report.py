@@ -111,10 +111,10 @@ def _draw(runs: Runs, lists: int, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6.5, 4))
     for name in (STATIC, EVOLUTION, UNIFIED):
         gain_NR = _gains(runs, name)
-        shown = lists * np.arange(1, gain_NR.shape[1] + 1)
+        lists_shown = lists * np.arange(1, gain_NR.shape[1] + 1)
         mean, low, high = np.array([interval(gain_N) for gain_N in gain_NR.T]).T
-        axes.plot(shown, mean, label=name, marker=".", linewidth=2.2 if name == UNIFIED else 1.2)
-        axes.fill_between(shown, low, high, alpha=0.15)
+        axes.plot(lists_shown, mean, label=name, marker=".", linewidth=2.2 if name == UNIFIED else 1.2)
+        axes.fill_between(lists_shown, low, high, alpha=0.15)
     axes.axhline(_gains(runs, BEST).mean(), linestyle="--", linewidth=1.0, color="grey", label=BEST)
     axes.set(xlabel="lists shown", ylabel=f"value of a session minus that of {EQUAL}")
     axes.legend(frameon=False)

@@ -5,9 +5,9 @@ of four objectives. The user reacts to each item, and after the list continues w
 many of the outcomes that this user cares about the list is expected to bring, and falls with the length of the session.
 So the fusion that earns most differs between users, and the fusion that earns most with one list is not the best.
 
-Objectives conflict, as in real feeds: but for a smaller common quality, what an item gains in one objective it loses in
-the others. The predictions are noisy and miscalibrated, by objective: the rarer, the noisier. A user's profile shows
-what they care about, with noise.
+Objectives conflict, as in real feeds: what an item gains in one objective it loses in the others, except for a smaller
+common quality. The predictions are noisy and miscalibrated, by objective: the rarer, the noisier. A user's profile
+shows what they care about, with noise.
 
 Shapes: U sessions, one of each user; N lists; T steps; J candidates; I objectives; D = 2 I dimensions of an action; S
 size of a state; P tastes.
@@ -76,7 +76,7 @@ class World:
         return Users(self, users, np.random.default_rng([self.seed, 1, stream]))
 
     def explored(self, lists: int, policy: Policy, box: Box, stream: int) -> Transitions:
-        """The log of whole sessions of new users with so many lists in all, with actions explored around the policy.
+        """The log of whole sessions of new users with this total of lists, with actions explored around the policy.
 
         The session with which there would be more is left out.
         """

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 _GENERATION = 20  # actions that the evolution strategy tries in a generation
 _GENERATIONS = 3  # in a round
-_NO_BOX = Box(0.0, 1.0)  # of an action that is played as it is
+_NO_BOX = Box(0.0, 1.0)  # of an action that is not explored around
 
 
 def constant(action_XD: Floats) -> Policy:
@@ -27,7 +27,7 @@ def static_rounds(world: World, lists: int, rounds: int, config: FusionConfig) -
     """After each round: the action, and the mean reward of a session of the round.
 
     Each round explores in the box around the action, and moves it by the slopes of the return: to the bound of the box
-    where a slope is beyond its standard error, and by less where it is below.
+    if a slope exceeds its standard error, and by less if it does not.
     """
     box, action_D = Box(config.half_width, config.penalty_scale), np.zeros(ACTIONS)
     for number in range(rounds):

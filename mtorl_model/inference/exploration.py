@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.keyed_draws import uniform_draws
+from mtorl_model.methods.common.keyed_draws import uniform_draws
 from schemas.basis import BASES
 from schemas.errors import UserError
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.config import PRESETS
 from mtorl_model.methods.unified_rl.progressive import equal_weights
 from schemas.errors import UserError
 from simulation import fusion
-from simulation.fusion import Setting, run_all, unified
+from simulation.fusion import Setting, run_all, session_reward, unified
 from simulation.fusion_report import BEST, EQUAL, STATIC, UNIFIED, method_table, round_table
 from simulation.ranked_sessions import ACTIONS, World
 from simulation.static_fusion import constant, evolution_rounds, static_rounds
@@ -34,9 +35,10 @@ def test_static_weights_and_evolution_earn_more_than_equal_weights():
 
 def test_unified_rl_earns_more_than_equal_weights_after_one_round():
     world = World(101)
-    (policy, served), = unified(world, Setting(5_000, 1, replace(SMALL, steps=200)))  # fmt: skip
+    ((policy, served),) = unified(world, Setting(5_000, 1, replace(SMALL, steps=200)))
     assert gain(world, policy) > 0.3
-    assert served == pytest.approx(world.users(3_000, 98).value(equal_weights(ACTIONS)).mean(), rel=0.06)
+    log = world.explored(5_000, equal_weights(ACTIONS), Box(SMALL.half_width, SMALL.penalty_scale), stream=0)
+    assert served == session_reward(log)
 
 
 def test_a_constant_policy_may_have_an_action_for_each_user():

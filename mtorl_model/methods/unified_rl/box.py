@@ -32,11 +32,11 @@ class Box:
         return low_XD + (high_XD - low_XD) * share_XD
 
     def contains(self, action_XD: Floats, centre_XD: Floats) -> npt.NDArray[np.bool_]:
-        """[X]: whether the action can have been drawn around this centre, but for rounding."""
+        """[X]: whether the action can have been drawn around this centre; rounding errors are allowed."""
         low_XD, high_XD = self._bounds(centre_XD)
-        inside_XD = (action_XD >= low_XD - _ROUNDING) & (action_XD <= high_XD + _ROUNDING)
-        inside_X: npt.NDArray[np.bool_] = np.all(inside_XD, axis=-1)
-        return inside_X
+        contained_XD = (action_XD >= low_XD - _ROUNDING) & (action_XD <= high_XD + _ROUNDING)
+        contained_X: npt.NDArray[np.bool_] = np.all(contained_XD, axis=-1)
+        return contained_X
 
     def density(self, centre_XD: Floats) -> Floats:
         """[X]: the density with which each action of the box is drawn, the propensity of an explored action."""

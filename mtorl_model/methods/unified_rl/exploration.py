@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.keyed_draws import uniform_draws
+from mtorl_model.methods.common.keyed_draws import uniform_draws
 from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.config import FusionConfig
 from mtorl_model.methods.unified_rl.policy import ActorPolicy
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Explored(NamedTuple):
-    """What is served and logged. centre_ND: the behaviour policy's action. propensity_N: the density of action_ND."""
+    """The columns to log. centre_ND: the behaviour policy's action. propensity_N: the density of action_ND."""
 
     centre_ND: Floats
     action_ND: Floats
@@ -29,21 +29,21 @@ class Explored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExploringPolicy:
-    """What serving receives for a day: the behaviour policy, and the box in which its actions may be varied."""
+    """The behaviour policy of a day, as handed to serving, and the box in which its actions may be varied."""
 
     policy: Policy
     box: Box
 
     @classmethod
-    def after(cls, champion: ActorPolicy | None, config: FusionConfig, actions: int) -> Self:
-        """For the day after this champion was trained; equal weights if there is none yet."""
+    def next_day(cls, champion: ActorPolicy | None, config: FusionConfig, actions: int) -> Self:
+        """For the day after this champion was trained; without a champion, equal weights."""
         return cls(behaviour_policy(champion, actions), Box(config.half_width, config.penalty_scale))
 
     def explore(self, state_NS: Floats, request_id: pa.Array, day: str) -> Explored:
         """An action for each request, drawn by its id and the day, so that a request served again gets the same.
 
-        day: YYYY-MM-DD. What is returned belongs into the log of exposures: without all three parts of it the next
-        day's training has no box, and no policy can be evaluated.
+        day: YYYY-MM-DD. Log all three columns with the exposure: the next day's training needs the centres of the
+        boxes, and the evaluation of a policy the propensities.
         """
         centre_ND = self.policy(state_NS)
         draws = [uniform_draws(request_id, f"box {d:02d} {day[2:]}-") for d in range(centre_ND.shape[1])]
@@ -55,5 +55,5 @@ def are_explored(log: Explored, box: Box) -> npt.NDArray[np.bool_]:
     """[N]: whether a logged row can come from exploration in this box: its action, and its propensity."""
     expected_N = box.density(log.centre_ND)
     has_propensity_N = np.isclose(log.propensity_N, expected_N, rtol=1e-6, atol=0.0)
-    inside_N: npt.NDArray[np.bool_] = box.contains(log.action_ND, log.centre_ND) & has_propensity_N
-    return inside_N
+    plausible_N: npt.NDArray[np.bool_] = box.contains(log.action_ND, log.centre_ND) & has_propensity_N
+    return plausible_N

@@ -76,9 +76,9 @@ class Critics(Ensemble):
 class LocalCritics(Ensemble):
     """C critics, each a concave quadratic function of the action's place in the box, with coefficients by state.
 
-    Departure: the paper's critic is a network of state and action. Most of the variance of returns is that of the
-    states, beside which such a network sees little of a small action. So here the action has coefficients of its own,
-    as in normalised advantage functions (Gu et al. 2016), beside the value of the box's centre. Without the
+    Departure: the paper's critic is a network of state and action. Returns vary with the state much more
+    than with a small action, and such a network learns the state first. So here the action has separate coefficients,
+    as in normalised advantage functions (Gu et al. 2016). Without the
     restriction to concave functions the actor would be led to whichever corner of the box is nearer.
     """
 

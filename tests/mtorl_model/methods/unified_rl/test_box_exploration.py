@@ -60,8 +60,8 @@ def test_a_row_outside_the_box_or_with_another_propensity_is_found():
 def test_the_next_days_behaviour_policy_is_todays_champion():
     champion = ActorPolicy(Actor(3, 2, hidden=4))
     config = FusionConfig(half_width=0.1)
-    explored = ExploringPolicy.after(champion, config, actions=2).explore(STATES, IDS, "2026-03-02")
+    explored = ExploringPolicy.next_day(champion, config, actions=2).explore(STATES, IDS, "2026-03-02")
     assert (explored.centre_ND == champion.act(STATES)).all()
     assert np.abs(explored.action_ND - explored.centre_ND).max() <= 0.1
-    first = ExploringPolicy.after(None, config, actions=2).explore(STATES, IDS, "2026-03-01")
+    first = ExploringPolicy.next_day(None, config, actions=2).explore(STATES, IDS, "2026-03-01")
     assert (first.centre_ND == 0.0).all()

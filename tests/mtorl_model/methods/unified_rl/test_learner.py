@@ -1,6 +1,7 @@
 """The learner against problems whose solution is known."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mtorl_model.methods.unified_rl.config import LOCAL, NETWORK, FusionConfig
 from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.offline_baselines import OFFLINE_BASELINES
+from mtorl_model.methods.unified_rl.offline_learner import LogTensors
 from mtorl_model.methods.unified_rl.progressive import progressive_rounds
 from mtorl_model.methods.unified_rl.transitions import Transitions
 
@@ -88,6 +90,22 @@ def test_values_of_a_fixed_actor_are_those_of_the_geometric_series(excess):
     assert trained.values(log.state_NS[:2], log.action_ND[:2], log.centre_ND[:2]) == pytest.approx(
         np.full((1, 3, 2), expected), rel=0.03
     )
+
+
+def test_each_critic_learns_from_its_own_part_of_the_log():
+    log = bandit_log(lambda state_NS: state_NS)
+    learns_CN = LogTensors(log, replace(CONFIG, bootstrap_share=0.8), masks=4, reward_scale=1.0).learns_CN
+    assert learns_CN.float().mean(dim=1).numpy() == pytest.approx(np.full(4, 0.8), abs=0.05)
+    for first, second in combinations(learns_CN, 2):
+        # Independent parts share .8 x .8 of the log, and differ in .32 of it.
+        assert (first != second).float().mean().item() == pytest.approx(0.32, abs=0.05)
+    assert LogTensors(log, CONFIG, masks=1, reward_scale=1.0).learns_CN.all()
+
+
+def test_critics_start_with_weights_of_their_own():
+    untrained = learner(CONFIG, groups=2)
+    values_CN = untrained.values(STATES, ZEROS, ZEROS).reshape(6, 7)
+    assert len(np.unique(values_CN[:, 0])) == 6
 
 
 def test_the_actor_is_unchanged_while_values_alone_are_learned():

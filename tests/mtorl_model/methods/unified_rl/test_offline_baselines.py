@@ -60,10 +60,10 @@ def test_the_noise_of_td3_is_cut_at_half():
 
 def test_cql_adds_the_logarithm_of_the_proposals_if_all_values_are_equal():
     learner, plain = CQL(CONFIG, state=1, actions=1), TD3BC(CONFIG, state=1, actions=1)
-    for either in (learner, plain):
-        either._noise = 0.0
-        either.critics = either.target_critics = critics(2, lambda a: 0 * a + 5)
-        either.actor = either.target_actor = constant_actor(0.2)
+    for baseline in (learner, plain):
+        baseline._noise = 0.0
+        baseline.critics = baseline.target_critics = critics(2, lambda a: 0 * a + 5)
+        baseline.actor = baseline.target_actor = constant_actor(0.2)
     assert (learner.critic_loss(BATCH) - plain.critic_loss(BATCH)).item() == pytest.approx(math.log(11))
     assert learner.actor_loss(BATCH).item() == pytest.approx(-5.0)
 

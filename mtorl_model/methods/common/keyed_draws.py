@@ -1,4 +1,4 @@
-"""Draws that depend on an id and a key alone, so that a job that runs again draws the same."""
+"""Random draws from ids and keys: a job that runs again draws the same."""
 
 import numpy as np
 import numpy.typing as npt
