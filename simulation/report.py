@@ -111,9 +111,9 @@ def _shares(comparison: Comparison) -> list[str]:
 
 
 def text(estimate: tuple[float, float, float]) -> str:
-    """Mean [low, high]."""
+    """Mean [low, high]; the mean alone if there is no interval."""
     mean, low, high = estimate
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _percent(estimate: tuple[float, float, float]) -> str:
