@@ -264,6 +264,14 @@ class Dataset:
     def gain_names(self) -> tuple[str, ...]:
         return tuple(g.name for g in self.gains)
 
+    @property
+    def tasks(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of methods on candidates: by name, the gains that an exposure must all have for a 1."""
+        if self.implied_label is None:
+            return {self.gain_names[0]: self.gain_names[:1]}
+        first, second = self.implied_label.task_names
+        return {first: (self.implied_label.first,), second: (self.implied_label.first, self.implied_label.second)}
+
     def column(self, name: str) -> Column:
         return next(d.column for d in self.columns if d.column.name == name)
 

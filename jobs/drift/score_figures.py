@@ -11,21 +11,27 @@ from jobs.drift.results import CALIBRATION, DAY_BEFORE, POLICY
 from jobs.drift.score_queries import gain_rates, mean_policy, policy_change
 from jobs.quality.chance import STANDARD_ERRORS
 from lakehouse.lake import Lake
+from lakehouse.model_tables import model_name
 from schemas.dataset import Dataset
 from schemas.days import day_before
 from schemas.tables import CHANNEL_POLICIES, PREQUENTIAL
 
 
 def calibration_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[MeasuredFigure]:
-    """The predicted rate of each gain compared with the observed one; none without a `prequential` of the day."""
+    """The predicted rate of each gain compared with the observed one; none without a `prequential` of the day.
+
+    The champion of each method has its own figures; those of another method than the default one name the model.
+    """
     limit = dataset.quality.calibration
-    for gain, predicted, observed, labels in gain_rates(lake[PREQUENTIAL, dataset, day]):
+    for model, gain, predicted, observed, labels in gain_rates(lake[PREQUENTIAL, dataset, day]):
         predicted_count, observed_count = predicted * labels, observed * labels
+        model_suffix = "" if model == model_name(dataset.name) else f", {model}"
         yield MeasuredFigure(
-            f"calibration({gain})", CALIBRATION, "", factor_between(predicted_count + 0.5, observed_count + 0.5),
+            f"calibration({gain}{model_suffix})", CALIBRATION, "",
+            factor_between(predicted_count + 0.5, observed_count + 0.5),
             limit.value, limit,
-            f"The champion of the day before predicted a {gain} rate of {predicted:.2%}, and the observed rate is "
-            f"{observed:.2%}: a factor of {{value}}, the limit is {{limit}}.",
+            f"The champion of the day before{model_suffix} predicted a {gain} rate of {predicted:.2%}, and the "
+            f"observed rate is {observed:.2%}: a factor of {{value}}, the limit is {{limit}}.",
             same=1.0, with_margin=partial(mul, exp(STANDARD_ERRORS / sqrt(observed_count + 1))),
         )  # fmt: skip
 

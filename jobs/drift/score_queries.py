@@ -39,13 +39,13 @@ def policy_change(yesterday: Partition, today: Partition) -> tuple[float, int] |
     return (float(change), int(users)) if users else None
 
 
-def gain_rates(prequential: Partition) -> list[tuple[str, float, float, int]]:
-    """Each gain with labels: its name, predicted rate (NaN without a prediction), observed rate and labels."""
+def gain_rates(prequential: Partition) -> list[tuple[str, str, float, float, int]]:
+    """Each gain with labels of each model: model, gain, predicted rate (NaN without one), observed rate, labels."""
     if not prequential.files():
         return []
     with open_view(prequential) as connection:
         return connection.execute(
-            "SELECT head, coalesce(predicted_rate, 'nan'::DOUBLE), rate, labels"
+            "SELECT split_part(model_version, '/', 1), head, coalesce(predicted_rate, 'nan'::DOUBLE), rate, labels"
             ' FROM "partition"'
-            " WHERE rate IS NOT NULL AND labels > 0 ORDER BY head"
+            " WHERE rate IS NOT NULL AND labels > 0 ORDER BY 1, head"
         ).fetchall()

@@ -18,6 +18,7 @@ from jobs.reports.sections.prequential import prequential_section
 from jobs.reports.sections.quarantine import quarantine_section
 from jobs.reports.sections.ranks import ranks_section
 from jobs.reports.sections.rows import rows_section
+from jobs.reports.sections.tasks import tasks_section
 from jobs.reports.sections.training import training_section
 from jobs.reports.summaries import Summary, store_summary
 from jobs.reports.verdict import Verdict, verdict_of
@@ -34,6 +35,7 @@ SECTIONS: Mapping[str, Callable[[DayView], Section]] = {
     "journeys": journeys_section,
     "policies": policies_section,
     "ranks": ranks_section,
+    "tasks": tasks_section,
     "budget": budget_section,
     "training": training_section,
     "prequential": prequential_section,

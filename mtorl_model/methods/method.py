@@ -20,10 +20,11 @@ from mtorl_model.data.batch import Batch
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.reward_inputs import GAINS_AND_REWARD, RewardInputs
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError
 from schemas.json_config import JsonConfig
 from schemas.tables.feature_spec import FeatureSpec
+from schemas.tables.registry import SCORE_TABLES
 
 if TYPE_CHECKING:
     from mtorl_model.training.config import FineTuneConfig
@@ -180,6 +181,8 @@ class Method(ABC):
     name: ClassVar[str]  # of --method, and of the registered model
     reads: ClassVar[str] = WINDOWS  # the kind of input of fit, predict and fine_tune, WINDOWS or CANDIDATES
     predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
+    # The tables that scoring with it publishes every night. If methods have the same tables, only one of them is used.
+    publishes: ClassVar[tuple[str, ...]] = SCORE_TABLES
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     # How candidates are encoded, as JSON (data/candidates/encoding.py), set before `fit` and `restore`; windows are
@@ -236,7 +239,7 @@ class Method(ABC):
 
     @property
     def embedding_size(self) -> int:
-        """The number of components of a user embedding; 0 if the method has none."""
+        """The number of components of a user embedding; 0 without embeddings."""
         return 0
 
     def embed_last(self, batch: Batch) -> npt.NDArray[np.float32]:
@@ -261,6 +264,11 @@ class Method(ABC):
         weight_XA = policy_XA * self.adjustment_A
         probability_XA: Floats = weight_XA / weight_XA.sum(axis=-1, keepdims=True)
         return probability_XA
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels whose probabilities are Prediction.gains_XG: gains of the dataset, or tasks of a candidate."""
+        return tuple(get_dataset(self.spec.dataset).tasks) if self.reads == CANDIDATES else self.spec.gains
 
     def encoder(self, dataset: Dataset) -> Encoder:
         """The encoder of this method's inputs."""

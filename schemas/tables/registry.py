@@ -58,6 +58,7 @@ class RegisteredTable:
     daily: whether every day has a partition.
     optional: whether it is published only if it is switched on.
     rebuilt: whether a backfill builds it again when its inputs change. A table of measurements or decisions is not.
+    scores: whether scoring with some method publishes it every night (Method.publishes).
     """
 
     name: str
@@ -69,6 +70,7 @@ class RegisteredTable:
     daily: bool = True
     optional: bool = False
     rebuilt: bool = True
+    scores: bool = False
 
 
 def _sequences(dataset: Dataset, spec: FeatureSpec | None, window_steps: int) -> Table:
@@ -124,18 +126,21 @@ _TABLES = (
         "which channel to use next, for each user",
         _per_dataset(channel_policies.channel_policies),
         same_day=(JOURNEYS,),
+        scores=True,
     ),
     RegisteredTable(
         USER_REWARD_RANKS,
         "the order in which to spend on users",
         _per_dataset(user_reward_ranks.user_reward_ranks),
         same_day=(JOURNEYS,),
+        scores=True,
     ),
     RegisteredTable(
         CHANNEL_ALLOCATION,
         "the weight of each channel",
         _per_dataset(channel_allocation.channel_allocation),
         same_day=(JOURNEYS,),
+        scores=True,
     ),
     RegisteredTable(
         TASK_PREDICTIONS,
@@ -143,7 +148,7 @@ _TABLES = (
         _per_dataset(task_predictions.task_predictions),
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
-        optional=True,
+        scores=True,
     ),
     RegisteredTable(
         USER_EMBEDDINGS,
@@ -152,6 +157,7 @@ _TABLES = (
         same_day=(JOURNEYS,),
         daily=False,
         optional=True,
+        scores=True,
     ),
     RegisteredTable(
         BUDGET_PLAN,
@@ -165,6 +171,7 @@ TABLES = {table.name: table for table in _TABLES}
 TABLES_FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
 TABLES_FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
 TABLES_OF_STEPS = (STEPS, ITEM_HISTORY, SEQUENCES)  # built from a range of days at once
+TABLES_FROM_SCORING = tuple(t.name for t in _TABLES if t.scores)
 # The measurements and decisions about the champion, made once for each day.
 CHAMPION_TABLES = tuple(t.name for t in _TABLES if not t.rebuilt)
 
