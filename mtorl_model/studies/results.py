@@ -2,7 +2,7 @@
 
 python -m mtorl_model.studies.results --lake LAKE --out docs/results.md
 
-Reads, for every dataset of the lake, `metrics/.../metrics.json` (make run), `studies/.../<study>.csv|json|svg`,
+Reads, for every dataset of the lake, `metrics/.../metrics*.json` (make run), `studies/.../<study>.csv|json|svg`,
 `rmtl_<protocol>.json` and `fusion.json` (make study), `search.*` (make search) and `published.json` (make
 benchmark-published). If a file is missing, its section of the present document remains.
 Pictures are copied to the folder `pictures` next to the document.
@@ -46,10 +46,7 @@ differences, and one in twenty intervals excludes 0 by chance: before you act on
 `FOLDS=5 SEEDS=3`."""
 
 
-def _metrics(lake: Lake, dataset: str) -> list[str]:
-    path = lake.metrics(dataset)
-    if not path.exists():
-        return []
+def _metrics(path: Path, dataset: str) -> list[str]:
     metrics = json.loads(path.read_text())
     baselines, differences = metrics["baselines"], metrics["model_minus_baseline"]
     method = metrics["model_version"].partition("_")[0]
@@ -222,16 +219,17 @@ def _fusion(folder: Path) -> list[str]:
     rows = [("", "MTF-GAUC", "minus static weights", *figures)]
     for variant in dict.fromkeys(row["variant"] for row in study["rows"]):
         headline_row = cells[variant, "mtf_gauc"]
-        minus = "" if variant == "static weights" else _difference(headline_row["minus_static"])
-        others = (in_brackets(cells[variant, figure]) for figure in figures)
-        rows.append((variant.replace("_", " "), in_brackets(headline_row), minus, *others))
+        minus = "" if variant == "static weights" else _difference(headline_row["minus_static"], digits=4)
+        gauc_cells = (in_brackets(cells[variant, figure]) for figure in figures)
+        rows.append((variant.replace("_", " "), in_brackets(headline_row), minus, *gauc_cells))
     measured = study["users"]["mtf_gauc"]
     weights = ", ".join(f"{name} {weight:g}" for name, weight in study["weights"].items())
     off_policy = study["off_policy"]
     return [
-        "### UnifiedRL: how well a fused score ranks what a user was shown",
+        "### UnifiedRL: how well a fused score ranks the exposures of a user",
         f"{measured['measured']:,} users with {study['labels']:,} exposures, {measured['left_out']:,} more users have "
-        f"equal labels only; {study['protocol']}; {study['seeds']} training(s). Weights of the reward: {weights}. "
+        f"equal labels only; days {study['days'][0]} to {study['days'][1]}; {study['protocol']}; {study['seeds']} "
+        f"training(s). Weights of the reward: {weights}. "
         f"`{study['command']}`",
         _table(rows),
         f"Value of the policy: {'' if off_policy['identified'] else 'not identified: '}{off_policy['why']}.",
@@ -245,14 +243,14 @@ def _copied(picture: Path, pictures: Path, dataset: str) -> str:
     return f"{pictures.name}/{target.name}"
 
 
-def _difference(difference: Mapping[str, Any], *, by_chance: float = 0.0) -> str:
+def _difference(difference: Mapping[str, Any], *, by_chance: float = 0.0, digits: int = 3) -> str:
     """Bold if the interval excludes 0 and the difference is larger than by_chance; "-" if it does not exist."""
     value, low, high = (difference[name] for name in ("value", "low", "high"))
     if value is None:
         return "-"
     if low is None:
-        return f"{value:+.3f}"
-    text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        return f"{value:+.{digits}f}"
+    text = f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
     is_finding = (low > 0 or high < 0) and abs(value) > by_chance
     return f"**{text}**" if is_finding else text
 
@@ -272,7 +270,7 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
     for name in sorted({folder.name.removeprefix("dataset=") for folder in folders}):
         folder = lake.studies(name)
         sections = [
-            *_metrics(lake, name),
+            *(line for path in lake.metrics_of_all(name) for line in _metrics(path, name)),
             *(line for study in (*STUDIES, EMBEDDINGS) for line in _study(folder, study, pictures)),
             *_search(folder, pictures),
             *_fusion(folder),
