@@ -3,6 +3,7 @@
 import pytest
 import torch
 from random_batch import random_batch
+from synthetic import make_spec
 from torch import Tensor, nn
 
 from mtorl_model.data.batch import Batch, InputSizes
@@ -13,7 +14,6 @@ from mtorl_model.methods.baselines.iql import IQL, IQLConfig, IQLOutput
 from mtorl_model.methods.baselines.odt import ODT, ODTConfig, ODTOutput, entropies
 from mtorl_model.methods.common.masks import masked_mean
 from schemas.dataset import get_dataset
-from synthetic import make_spec
 
 torchrl = pytest.importorskip("torchrl", reason="torchrl is not installed: pip install -r requirements-bench.txt")
 from tensordict import TensorDict  # noqa: E402
