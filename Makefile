@@ -28,7 +28,7 @@ run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=sm
 evaluate: ## test the champion on raw logs of unseen users, without training [DATASET LAKE RAW OUT=metrics.json]
 	@bin/evaluate.sh
 
-study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl|fusion FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split]
+study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl|fusion FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split NETWORKS]
 	@bin/studies.sh study
 
 search: ## search the hyperparameters of the paper's table 4 with Optuna; continues an earlier search [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]

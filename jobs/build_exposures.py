@@ -91,7 +91,7 @@ def read_changed_files(lake: Lake, log: RawLog) -> RawIndex:
         index, changed = split_by_change(dataset, files, stored_index(lake, dataset))
         if changed:
             # Taken before the files are read: a file that changes during the read is read again by the next run.
-            stamps = {path.name: file_stamp(path) for path in changed}
+            stamps = {name: file_stamp(path) for name, path in changed.items()}
             rows = log.rows(set(stamps))
             describe_job(log.spark, "reading the log")
             index = with_files_added(index, stamps, fingerprints_by_file(rows).collect())

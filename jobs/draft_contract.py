@@ -1,6 +1,6 @@
 """Write a first draft of the contract of a log from a sample of its files.
 
-    python -m jobs.draft_contract --raw DIR --name NAME [--out FILE]
+    python -m jobs.draft_contract --raw DIR --name NAME [--user COLUMN] [--out FILE]
 
 Reads up to 10,000 rows of each file in DIR and writes schemas/datasets/NAME.py: separators, types, times, null tokens,
 and candidates for user, time, channel, gains and key, each with the reason. It leaves questions that only a person can
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jobs.draft.contract_draft import draft_of
 from jobs.draft.module_text import module_text
-from jobs.draft.sample import tables_in
+from jobs.draft.sample import sampled_folder
 from lakehouse.files import write_whole
 from schemas import datasets
 from schemas.dataset import dataset_names
@@ -26,13 +26,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
     parser.add_argument("--name", required=True, help="name of the new dataset: a-z, 0-9 and _")
+    parser.add_argument("--user", default="", help="the log's column of the user, if an earlier draft has not found it")
     parser.add_argument("--out", type=Path, help="the file to write; default: schemas/datasets/NAME.py")
     args = parser.parse_args()
     path = args.out or Path(datasets.__path__[0]) / f"{args.name}.py"
     check_name(args.name, path)
-    draft = draft_of(args.name, tables_in(args.raw))
+    tables, notes = sampled_folder(args.raw)
+    draft = draft_of(args.name, tables, args.user)
     text = module_text(draft)
     write_whole(path, text)
+    for note in notes:
+        print(f"note: not part of the draft: {note}")
     print(f"{path}: a draft from {draft.log.rows:,} rows of {', '.join(draft.log.file_names[:3])}")
     print(f"{open_questions(text)} questions are open: answer each UNANSWERED as docs/own-log.md explains, then run")
     print(f"python -m jobs.check_contract --dataset {args.name} --raw {args.raw}")

@@ -322,7 +322,7 @@ def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, days: list[s
             return [*lines, str(reason)]
         _, changed = split_by_change(dataset, files, index)
         if changed:
-            names = ", ".join(printable(path.name) for path in changed[:_MOST_NAMED]) + (
+            names = ", ".join(printable(name) for name in [*changed][:_MOST_NAMED]) + (
                 ", ..." if len(changed) > _MOST_NAMED else ""
             )
             lines.append(f"the raw log has changed since it was last read ({names}): the next run finds out which days")

@@ -23,6 +23,7 @@ from lakehouse.lake import Lake, Partition
 from lakehouse.reading import read_tables
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.registry import Registry
+from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.propensities import read_propensities
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.basis import drawn_labels
@@ -271,15 +272,30 @@ def _evaluate_candidates(registry: Registry, version: str, model: Method, select
     if not len(test):
         raise UserError(f"no user to evaluate {version} on in {lake.root}, days {selection.period}: add days")
     labels = predict_candidates(model, test, with_features=True)
-    metrics = measure(labels, model, boosting_on_candidates(model, store))
-    users = UserBootstrap(labels.user_N)
-    for k, gain in enumerate(model.spec.gains):
-        by_session = as_json(session_figures(labels, test, k, users))
-        metrics["reward"][gain]["s_logloss"] = by_session["s_logloss"]
-        metrics["reward"][gain]["intervals"] |= by_session["intervals"]
+    boosting = boosting_on_candidates(model, store)
+    metrics = measure(labels, model, boosting)
+    _add_session_figures(metrics, labels, boosting, test)
     notes = [*dataset.notes, f"labels are the tasks {', '.join(test.task_names)}; sessions: {dataset.sessions.reason}"]
     policy = not_identified(f"the method {model.name} predicts no channel policy")
     return {**metrics, "users_left_out": 0, "policy": policy, "notes": notes}
+
+
+def _add_session_figures(
+    metrics: dict[str, Any], labels: LabelPredictions, boosting: Boosting, test: CandidateStore
+) -> None:
+    """Add s_logloss of the model and of boosting to the metrics, and the difference."""
+    users, baseline = UserBootstrap(labels.user_N), boosting.predict_features(labels.feature_NF)
+    for k, gain in enumerate(metrics["reward"]):
+        model_figures, baseline_figures = (
+            session_figures(predicted, test, k, users) for predicted in (labels.prediction, baseline)
+        )
+        blocks = (metrics["reward"][gain], metrics["baselines"]["reward"][gain][_BOOSTING])
+        for block, figures in zip(blocks, (model_figures, baseline_figures), strict=True):
+            values = as_json(figures)
+            block["intervals"] |= values.pop("intervals")
+            block |= values
+        differences = _differences(model_figures, baseline_figures, tuple(model_figures))
+        metrics["model_minus_baseline"]["reward"][gain][_BOOSTING] |= differences
 
 
 _EVALUATIONS = {WINDOWS: _evaluate_windows, CANDIDATES: _evaluate_candidates}

@@ -93,6 +93,19 @@ def digits_time(column: SparkSql, pattern: str, zone: str) -> SparkSql:
     return f"CASE WHEN {digits} RLIKE '^[0-9]{{{len(pattern)}}}$' THEN {_utc_ms(text, zone)} END"
 
 
+def pattern_time(column: SparkSql, pattern: str, zone: str | None = None) -> SparkSql:
+    """A text in any other notation: pattern_time("log.sent", "d.M.yyyy H:mm", "Europe/Berlin") reads 31.3.2024 9:05.
+
+    pattern: the letters of Spark's datetime patterns; a single letter reads one or two digits. zone: None if the
+    pattern has the zone's letters, such as XX.
+    """
+    quoted = pattern.replace("\\", "\\\\").replace("'", "\\'")
+    if zone is None:
+        return f"unix_millis(try_to_timestamp(trim({column}), '{quoted}'))"
+    as_utc = f"try_to_timestamp(concat(trim({column}), ' Z'), '{quoted} X')"
+    return f"unix_millis(to_utc_timestamp({as_utc}, '{checked_zone(zone)}'))"
+
+
 def hour_of(time_ms: SparkSql, zone: str) -> SparkSql:
     """The hour, 0 to 23, on the clocks of the zone. time_ms: an expression as the functions above return."""
     return f"hour({_on_the_clock(time_ms, zone)})"

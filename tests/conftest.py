@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 from fast_java import JAVA_OPTIONS
+from hypothesis import settings
 
 from lakehouse.lake import Lake
+
+# The time of an example depends on what else the machine does.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}

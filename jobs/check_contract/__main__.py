@@ -41,7 +41,7 @@ def main() -> None:
     log = files[dataset.log.view]
     sample = first_rows(log, args.rows)
     if not len(sample):
-        raise UserError(f"the files of the log have no rows: {', '.join(path.name for path in log.paths)}")
+        raise UserError(f"the files of the log have no rows: {', '.join(log.by_name)}")
     with TemporaryDirectory() as folder, spark_session(f"check {dataset.name}") as spark:
         rows = read_rows(spark, dataset, {**files, log.layout.view: sample_files(sample, log, Path(folder))})
         table = (join_outcomes(rows, dataset) if dataset.outcomes else rows).toArrow()
@@ -67,11 +67,12 @@ def first_rows(files: RawFiles, largest: int) -> pa.Table:
 def sample_files(sample: pa.Table, files: RawFiles, folder: Path) -> RawFiles:
     """The sampled rows, written to the folder as files of the same layout and, uncompressed, with the same names."""
     headers = file_headers(files)
-    transcoded = {path.name for path in files.paths if open_raw_file(path, files.layout).is_transcoded}
+    transcoded = {name for name, path in files.by_name.items() if open_raw_file(path, files.layout).is_transcoded}
     paths = []
     for name in dict.fromkeys(sample.column(SOURCE).to_pylist()):
         rows = sample.filter(pc.equal(sample.column(SOURCE), name)).column(RAW).to_pylist()
         path = folder / (plain_name(name) + (".jsonl" if files.layout.format == PARQUET else ""))
+        path.parent.mkdir(parents=True, exist_ok=True)
         mark = BOM_UTF8 if name in transcoded else b""
         path.write_bytes(mark + RawRows(headers.get(name, b""), rows).content)
         paths.append(path)

@@ -8,8 +8,9 @@ from jobs.draft import roles
 from jobs.draft.expressions import column_name
 from jobs.draft.roles import LIKELY_USER
 from jobs.draft.tables import SideTable, Table, file_pattern, log_table, side_tables, with_equal_key_types
-from jobs.draft.times import TimeNotation
+from jobs.draft.times import FROM_START, TimeNotation
 from jobs.draft.values import ColumnSample
+from schemas.errors import UserError
 
 _OUTCOME_FILES = (
     ("click", re.compile(r"clk|click")),
@@ -53,6 +54,12 @@ class Draft:
     channels: tuple[roles.Candidate, ...]
 
     @property
+    def further_flags(self) -> tuple[str, ...]:
+        """The columns of yes and no that have no role: one of them may be a gain with an unusual name."""
+        used = {*self.gains, *self.complements, self.channel}
+        return tuple(column.name for column in self.raw_columns if column.is_flag and column.name not in used)
+
+    @property
     def notation(self) -> TimeNotation:
         return self.log.notations[self.time]
 
@@ -60,6 +67,18 @@ class Draft:
     def raw_columns(self) -> tuple[ColumnSample, ...]:
         """The log's columns that are read. A saved index has no name and is not one of them."""
         return tuple(column for column in self.log.columns if column.name)
+
+    @property
+    def further_times(self) -> tuple[ColumnSample, ...]:
+        """The log's other times, for example that of a conversion. Counts from an unknown start are left out."""
+        return tuple(
+            column
+            for column in self.raw_columns
+            if column.name != self.time
+            and (notation := self.log.notations.get(column.name)) is not None
+            and notation.kind != FROM_START
+            and len(column.counts) > 1
+        )
 
     @property
     def gain_names(self) -> tuple[str, ...]:
@@ -86,13 +105,16 @@ class Draft:
         return _numbers_named(self.log, _PROPENSITY_WORDS)
 
 
-def draft_of(name: str, tables: Sequence[Table]) -> Draft:
-    """The draft of a contract for the files of one folder. Raises UserError if no table has a time."""
+def draft_of(name: str, tables: Sequence[Table], user_column: str = "") -> Draft:
+    """The draft of a contract for the files of one folder. user_column: of the user, if a person has named it.
+
+    Raises UserError if no table has a time, or the log has no such column.
+    """
     tables = with_equal_key_types(tables)
     log = log_table(tables)
     columns = tuple(column for column in log.columns if column.name)
     time = log.times[0].column
-    user = log.users[0].column if log.users and log.users[0].score >= LIKELY_USER else None
+    user = _user(log, user_column)
     events = roles.event_column(columns)
     sides = side_tables(log, tables)
     outcome_tables = tuple(outcome for side in sides if (outcome := _outcome_table(side)) is not None)
@@ -111,6 +133,13 @@ def draft_of(name: str, tables: Sequence[Table]) -> Draft:
         channels[0].column if channels and channels[0].score > 0 else None,
         gains, complements, events, match, key, lookups, outcome_tables, tuple(channels),
     )  # fmt: skip
+
+
+def _user(log: Table, column: str) -> str | None:
+    names = [sample.name for sample in log.columns]
+    if column and column not in names:
+        raise UserError(f"--user {column}: {log.file_names[0]} has no such column; it has {', '.join(names)}")
+    return column or (log.users[0].column if log.users and log.users[0].score >= LIKELY_USER else None)
 
 
 def _gains(columns: Sequence[ColumnSample], log: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:

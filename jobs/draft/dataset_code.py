@@ -78,7 +78,10 @@ def _user(draft: Draft) -> Call:
 def _user_reason(draft: Draft) -> str:
     reason = f"Candidates for the user: {named_reasons(draft.log.users[:3])}."
     if draft.user is None:
-        reason += " Which columns together identify a person? Name them, for example concat_ws('/', log.a, log.b)."
+        reason += (
+            " If one of them is the user, draft again with --user and its name. Otherwise, which columns together "
+            "identify a person? Name them, for example concat_ws('/', log.a, log.b)."
+        )
     elif (placeholder := usual_placeholder(draft.log.column(draft.user))) is not None:
         reason += f" {shortened(placeholder)} is far more frequent than any other value and seems to mean unknown."
     return reason
@@ -105,6 +108,12 @@ def _gain_reason(draft: Draft) -> str:
     text = f"The outcomes, each with its weight in the reward: {'; '.join(reasons) or 'no column'}."
     if draft.complements:
         text += f" Left out as the opposite of one of them: {', '.join(draft.complements)}."
+    if draft.events and draft.events.unknown_words:
+        counts = draft.log.column(draft.events.column).counts
+        listed = ", ".join(f"{shortened(word)} ({counts[word]:,} rows)" for word in draft.events.unknown_words)
+        text += f" Rows of other words are refused unless an outcome names them: {listed}."
+    if draft.further_flags:
+        text += f" Further columns of yes and no: {', '.join(draft.further_flags)}."
     return text
 
 
@@ -140,7 +149,7 @@ def _file_outcome(draft: Draft, outcome: OutcomeTable) -> Call:
 def _columns(draft: Draft) -> list[Argument]:
     used_names = set(RESERVED) | {name.lower() for name in draft.gain_names}
     # An outcome that separate rows report also has the column of its time.
-    used_names |= {f"{name.lower()}_at_ms" for name in draft.gain_names}
+    used_names |= {f"{name.lower()}_at_ms" for name in draft.gain_names[len(draft.gains) :]}
     arguments = [_gain_column(draft, name, raw) for name, raw in zip(draft.gain_names, draft.gains, strict=False)]
     if not draft.gain_names:
         column = call("Column", '"gain"', '"int"', '"1 if the exposure was a success, otherwise 0"', QUESTION)
@@ -154,6 +163,7 @@ def _columns(draft: Draft) -> list[Argument]:
             if raw.name not in ("", side.key) and len(raw.counts) > 1:
                 name = column_name(raw.name, used_names)
                 arguments.append(_feature(raw, draft.views[side.table], name, static=side.log_key == draft.user))
+    arguments += [_further_time(draft, raw, column_name(f"{raw.name}_ms", used_names)) for raw in draft.further_times]
     for name, doc in (("hour", "hour of the exposure, 0-23"), ("weekday", "day of the week, Monday 0")):
         column = call("Column", quoted(name), '"int"', quoted(doc), "Known.BEFORE", role="Role.CATEGORICAL")
         arguments.append(Argument(call("Derived", column, call(f"{name}_of", "EXPOSED_AT_MS", "ZONE"))))
@@ -164,6 +174,13 @@ def _gain_column(draft: Draft, name: str, raw_name: str) -> Argument:
     raw = draft.log.column(raw_name)
     column = call("Column", quoted(name), '"int"', quoted(f"1 if {raw_name}"), QUESTION)
     return Argument(call("Derived", column, quoted(flag_expression("log", raw))))
+
+
+def _further_time(draft: Draft, raw: ColumnSample, name: str) -> Argument:
+    doc = quoted(f"{raw.name} in milliseconds since 1970, UTC")
+    column = call("Column", quoted(name), '"bigint"', doc, "Known.NEVER", nullable="True")
+    node = call("Derived", column, time_expression("log", raw, draft.log.notations[raw.name]))
+    return Argument(node, "", f'A gain that becomes known at this time: Known.AT, known_at="{name}".')
 
 
 def _feature(raw: ColumnSample, view: str, name: str, *, static: bool) -> Argument:
@@ -197,6 +214,7 @@ def _useless(draft: Draft) -> dict[str, str]:
 
 def _left_out(draft: Draft) -> str:
     used = {draft.time, draft.user, draft.channel, *draft.gains, *draft.complements}
+    used |= {column.name for column in draft.further_times}
     names = [f"{name} ({reason})" for name, reason in _useless(draft).items() if name not in used]
     names += [f"{name} (lists or parts)" for name in draft.log.nested]
     question = (

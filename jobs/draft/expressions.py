@@ -3,7 +3,7 @@
 import re
 
 from jobs.draft.python_code import Node, call, quoted
-from jobs.draft.times import DIGITS, EPOCH, FROM_START, ISO, TimeNotation
+from jobs.draft.times import DIGITS, EPOCH, FROM_START, ISO, PATTERN, TimeNotation
 from jobs.draft.values import ColumnSample
 
 # The functions of schemas/times.py.
@@ -39,11 +39,8 @@ def time_expression(view: str, column: ColumnSample, notation: TimeNotation) -> 
         return call("iso_time", source, "ZONE") if notation.is_naive else call("iso_time", source)
     if notation.kind == DIGITS:
         return call("digits_time", source, quoted(notation.pattern), "ZONE")
-    pattern = notation.pattern.replace("'", "\\'")
-    parsed = f"try_to_timestamp({reference(view, column.name)}, '{pattern}')"
-    if notation.is_naive:
-        return "f" + quoted(f"unix_millis(to_utc_timestamp({parsed}, '{{ZONE}}'))")
-    return quoted(f"unix_millis({parsed})")
+    zone = ["ZONE"] if notation.is_naive else []
+    return call("pattern_time", source, quoted(notation.pattern), *zone)
 
 
 def time_function(notation: TimeNotation) -> str | None:
@@ -53,6 +50,7 @@ def time_function(notation: TimeNotation) -> str | None:
         FROM_START: "seconds",
         ISO: "iso_time",
         DIGITS: "digits_time",
+        PATTERN: "pattern_time",
     }
     return functions.get(notation.kind)
 

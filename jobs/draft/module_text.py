@@ -61,6 +61,7 @@ def _imports(draft: Draft, dataset: str) -> list[str]:
     file_formats = {_FORMATS[table.file_format] for table in draft.views if table.file_format in _FORMATS}
     helpers = {name for name in ("Lookup", "Outcome", "Refusal") if f"{name}(" in dataset}
     notations = [draft.notation, *(outcome.side.table.notations[outcome.time] for outcome in draft.outcome_tables)]
+    notations += [draft.log.notations[column.name] for column in draft.further_times]
     functions = {"hour_of", "weekday_of"} | {name for n in notations if (name := time_function(n)) is not None}
     is_open = draft.notation.is_naive or f" {_UNANSWERED}" in dataset or f"={_UNANSWERED}" in dataset
     modules = {

@@ -20,19 +20,34 @@ _CHANNEL_WORDS = re.compile(
 )
 _GAIN_WORDS = re.compile(
     r"click|clk|conver|purchas|order|bought|buy|install|like|follow|share|comment|view|watch|open|visit|label|response|"
-    r"reward|outcome|action|sale|paid|complete|favo|cart|engage|react"
+    r"reward|outcome|action|attribut|sale|paid|complete|favo|cart|engage|react"
 )
 _NEGATED = re.compile(r"^(?:no|non|not|un)_?")
 _PROFILE_WORDS = re.compile(r"gender|sex|new|member|vip|premium|employ|married|is_rand|random|test|bot|mobile|app$")
-_EVENT_WORDS = re.compile(r"event|action|type|behaviou?r|activity|logtype")
-_SEEN = {"view", "impression", "imp", "pv", "show", "exposure", "display", "pageview", "served", "sent", "delivered"}
+_EVENT_WORDS = re.compile(r"event|evt|action|type|behaviou?r|activity|kind|verb")
+_SEEN = {
+    "view",
+    "impression",
+    "imp",
+    "pv",
+    "show",
+    "exposure",
+    "display",
+    "pageview",
+    "serve",
+    "sent",
+    "deliver",
+    "seen",
+}
 _DONE = {
-    "click", "clicks", "clk", "cart", "addtocart", "add_to_cart", "purchase", "buy", "order", "orders", "transaction",
-    "conversion", "carts", "fav", "favorite", "like", "remove_from_cart", "install", "signup", "open", "opened",
+    "click", "clk", "tap", "cart", "addtocart", "add_to_cart", "remove_from_cart", "checkout", "purchase", "buy",
+    "bought", "order", "pay", "paid", "transaction", "conversion", "convert", "fav", "favorite", "like", "save",
+    "share", "install", "signup", "subscribe", "open", "download", "book", "apply",
 }  # fmt: skip
 _MOST_CHANNELS = 100
 LIKELY_USER = 3.0  # the score of a column whose name means a person or a device, and that is not often missing
 _FEWEST_ITEMS = 5
+_FEWEST_USERS = 20  # of a column whose name does not mean a person
 _MOST_KEY_COLUMNS = 6
 _WORTH_A_COLUMN = 0.8  # a further column of the key leaves at most this share of the copies
 
@@ -48,11 +63,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """A column whose words name the kind of a row: an exposure, or an outcome of an earlier one."""
+    """A column whose words name the kind of a row: an exposure, an outcome of an earlier one, or none of the two."""
 
     column: str
     exposures: tuple[str, ...]
     outcomes: tuple[str, ...]
+    unknown_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +97,26 @@ def time_candidates(columns: Sequence[ColumnSample], notations: Mapping[str, Tim
 
 
 def user_candidates(columns: Sequence[ColumnSample], not_users: set[str]) -> list[Candidate]:
-    """Best first: a name that means a person or a device, and values that come again."""
+    """Best first: a name that means a person or a device, and values that come again; then the number of values."""
     candidates = []
     for column in columns:
         values, distinct = len(column.values), len(column.counts)
-        if column.name in not_users or column.dtype == "double" or distinct < 2 or column.is_flag:
+        is_number = column.dtype == "double" or column.has_decimal_commas
+        if column.name in not_users or is_number or distinct < 2 or column.is_flag:
             continue
         name = column.name.lower()
         named = bool(_USER_WORDS.search(name)) and not _NOT_USERS.search(name)
         session = bool(_SESSION.search(name))
         id_like = bool(re.search(r"id$", name))
         rows_each = values / distinct
-        if not named and (not id_like or rows_each < 1.05 or distinct < 20):
+        fewest_rows = 1.05 if id_like else 1.5
+        if not named and (rows_each < fewest_rows or distinct < _FEWEST_USERS):
             continue
         score = 4.0 * named + 1.0 * id_like - 3.0 * session - 2.0 * column.missing_share
         score += 1.0 * (rows_each >= 1.05) - 2.0 * (distinct < 5)
         reason = f"{distinct:,} different values in {values:,} rows"
         reason += ", and its name means a person or a device" if named else ""
-        candidates.append(Candidate(column.name, score, reason))
+        candidates.append(Candidate(column.name, score + 0.1 * distinct / values, reason))
     return _best_first(candidates)
 
 
@@ -150,12 +168,20 @@ def gain_candidates(columns: Sequence[ColumnSample], excluded: set[str]) -> list
 def event_column(columns: Sequence[ColumnSample]) -> Events | None:
     """The column whose values name exposures and outcomes, for a log that has a row for each of them."""
     for column in columns:
-        words = {value: value.lower().replace(" ", "_") for value in column.counts}
-        exposures = [value for value, word in words.items() if word in _SEEN]
-        outcomes = [value for value, word in words.items() if word in _DONE]
+        exposures = [value for value in column.counts if _is_one_of(value, _SEEN)]
+        outcomes = [value for value in column.counts if _is_one_of(value, _DONE)]
         if _EVENT_WORDS.search(column.name.lower()) and len(column.counts) <= 12 and outcomes and exposures:
-            return Events(column.name, tuple(exposures), tuple(outcomes))
+            unknown_words = [value for value in column.counts if value not in {*exposures, *outcomes}]
+            return Events(column.name, tuple(exposures), tuple(outcomes), tuple(unknown_words))
     return None
+
+
+def _is_one_of(value: str, verbs: set[str]) -> bool:
+    """Whether the value is one of the verbs, or a form of one such as clicked, tapped or views."""
+    word = value.lower().replace(" ", "_").replace("-", "_")
+    stems = {word, word.removesuffix("s"), word.removesuffix("d"), word.removesuffix("ed"), word.removesuffix("n")}
+    stems |= {stem[:-1] for stem in stems if len(stem) > 2 and stem[-1] == stem[-2]}
+    return bool(stems & verbs)
 
 
 def outcome_match(columns: Sequence[ColumnSample], user: str, events: Events, excluded: set[str]) -> tuple[str, ...]:

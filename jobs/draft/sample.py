@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.draft.tables import Table
-from jobs.draft.text_layout import text_layout
+from jobs.draft.text_layout import NotATable, text_layout
 from jobs.draft.values import ColumnSample, column_sample
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET
 from schemas.errors import UserError
@@ -29,9 +29,15 @@ _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowExcep
 
 
 def tables_in(folder: Path) -> list[Table]:
-    """The files directly in the folder, grouped by layout. Hidden and empty files are left out.
+    """The tables of sampled_folder, without its notes."""
+    return sampled_folder(folder)[0]
 
-    Raises UserError if the folder does not exist, has no file, or has one that cannot be read.
+
+def sampled_folder(folder: Path) -> tuple[list[Table], list[str]]:
+    """The files directly in the folder, grouped by layout, and a note for each file without a table.
+
+    Hidden and empty files are left out. Raises UserError if the folder does not exist, has no table, or has a damaged
+    file.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (--raw must name the folder that holds the files of the log)")
@@ -40,11 +46,18 @@ def tables_in(folder: Path) -> list[Table]:
     if not paths:
         raise UserError(f"no files in {folder}: --raw must name the folder that holds the files of the log")
     groups: dict[tuple[object, ...], list[Table]] = {}
+    notes: list[str] = []
     for path in paths:
-        table = table_of(path)
+        try:
+            table = table_of(path)
+        except NotATable as error:
+            notes.append(str(error))
+            continue
         names = tuple(column.name for column in table.columns)
         groups.setdefault((table.file_format, table.separator, table.has_header, names), []).append(table)
-    return [_joined(group) for group in groups.values()]
+    if not groups:
+        raise UserError(notes[0])
+    return [_joined(group) for group in groups.values()], notes
 
 
 def table_of(path: Path) -> Table:

@@ -19,6 +19,10 @@ _SEPARATOR_NAMES = {"\t": "tab", "\x01": "the byte 01"}
 _WINDOWS_BYTES = bytes(range(0x80, 0xA0))
 
 
+class NotATable(UserError):
+    """The file is complete and has no table, for example a description of the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextLayout:
     """The layout of a delimited text file.
@@ -46,7 +50,7 @@ def text_layout(content: bytes, name: str, *, is_whole: bool, max_records: int) 
     """The layout of a file that begins with these bytes. name: of the file, for messages.
 
     is_whole: whether these are all bytes of the file; otherwise the last line may be cut off and is not read.
-    Raises UserError if no separator divides the lines into equally many fields.
+    Raises NotATable if no separator divides the lines into equally many fields.
     """
     encoding = detected_encoding(content)
     text = content.decode(encoding, errors="replace").removeprefix("\ufeff")
@@ -55,7 +59,7 @@ def text_layout(content: bytes, name: str, *, is_whole: bool, max_records: int) 
     if not text.strip():
         raise UserError(f"{name} is empty: a draft needs a file with rows")
     if "\0" in text:
-        raise UserError(f"{name} is not a text file: it has NUL bytes")
+        raise NotATable(f"{name} is not a text file: it has NUL bytes")
     separator = _separator(text, name)
     quote, records = _quote_and_records(text, separator, max_records + 1)
     width = Counter(map(len, records)).most_common(1)[0][0]
@@ -120,7 +124,7 @@ def _separator(text: str, name: str) -> str:
     regular = {s: width for s, (width, share) in width_and_share.items() if share >= 0.9 and width > 1}
     if not regular:
         first_line = text.lstrip().splitlines()[0]
-        raise UserError(
+        raise NotATable(
             f"{name}: no separator divides its lines into equally many fields; its first line is: {first_line[:200]}"
         )
     return max(regular, key=lambda s: regular[s])

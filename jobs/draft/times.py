@@ -25,10 +25,13 @@ _DIGITS = (
     ("%Y%m%d", "yyyyMMdd", 8, 86_400.0),
     ("%y%m%d%H", "yyMMddHH", 8, 3600.0),
 )
-_CLOCKS = (("%H:%M:%S.%f", "H:mm:ss.SSS", 0.001), ("%H:%M:%S", "H:mm:ss", 1.0), ("%H:%M", "H:mm", 60.0))
+_CLOCKS = (
+    ("%H:%M:%S.%f", "H:mm:ss.SSS", 0.001), ("%H:%M:%S", "H:mm:ss", 1.0), ("%H:%M", "H:mm", 60.0),
+    ("%I:%M:%S %p", "h:mm:ss a", 1.0), ("%I:%M %p", "h:mm a", 60.0),
+)  # fmt: skip
 _DATES = (
     ("%d.%m.%Y", "d.M.yyyy"), ("%d/%m/%Y", "d/M/yyyy"), ("%m/%d/%Y", "M/d/yyyy"), ("%d-%m-%Y", "d-M-yyyy"),
-    ("%Y/%m/%d", "yyyy/M/d"), ("%d/%b/%Y", "d/MMM/yyyy"), ("%d %b %Y", "d MMM yyyy"),
+    ("%Y/%m/%d", "yyyy/M/d"), ("%Y-%m-%d", "yyyy-M-d"), ("%d/%b/%Y", "d/MMM/yyyy"), ("%d %b %Y", "d MMM yyyy"),
 )  # fmt: skip
 _ISO = re.compile(
     r"\d{4}-\d{2}-\d{2}(?P<clock>[T ]\d{2}:\d{2}(?::\d{2}(?P<fraction>[.,]\d+)?)?)?\s?"

@@ -18,7 +18,10 @@ _NULL_TOKENS = frozenset(
 )
 _NULL_AMONG_NUMBERS = frozenset({"NA", "na", "none", "nil", "-", "--", "?", ".", "unknown", "Unknown", "UNKNOWN"})
 
-_FLAGS = (("0", "1"), ("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y"), ("0.0", "1.0"))
+_FLAGS = (
+    ("0", "1"), ("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y"), ("0.0", "1.0"),
+    ("nein", "ja"), ("non", "oui"), ("no", "si"), ("no", "sí"), ("n\u00e3o", "sim"),
+)  # fmt: skip
 # A larger share of texts that are not numbers makes a column one of words.
 _LARGEST_UNREADABLE_SHARE = 0.01
 

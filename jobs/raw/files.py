@@ -32,6 +32,11 @@ class RawFiles:
     paths: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def by_name(self) -> dict[str, Path]:
+        """The files by the names by which rows refer to them."""
+        return {self.layout.name_of(path): path for path in self.paths}
+
 
 def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
     """The raw files of a dataset by view name. The notes on all files are with the log.
@@ -48,7 +53,7 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
     notes = _notes_on_names(folder, layouts, matches)
     files = {}
     for layout in layouts:
-        readable = [path for path in matches[layout.view] if path.is_file() and _is_text(path.name)]
+        readable = [path for path in matches[layout.view] if path.is_file() and _is_text(layout.name_of(path))]
         if not readable:
             raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
         sources, notes_on_content = _opened(readable, layout, is_lookup=layout in lookups)

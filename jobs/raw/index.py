@@ -35,7 +35,7 @@ _READERS = (
     "expressions.py", "identity.py", "joins/lookups.py", "joins/outcomes.py",
     "files.py", "fingerprints.py", "lines.py", "rows.py",
     *(f"reader/{name}.py" for name in (
-        "delimited", "fields", "json_lines", "open_file", "parquet_files",
+        "decompress", "delimited", "fields", "json_lines", "open_file", "parquet_files",
         "read", "record_groups", "records", "source_files", "typed_rows", "values",
     )),
 )  # fmt: skip
@@ -226,27 +226,25 @@ def event_views(dataset: Dataset) -> tuple[str, ...]:
 
 def split_by_change(
     dataset: Dataset, files: Mapping[str, RawFiles], stored: RawIndex | None
-) -> tuple[RawIndex, list[Path]]:
-    """The index without the log files that have changed or are new, and the paths of these files.
+) -> tuple[RawIndex, dict[str, Path]]:
+    """The index without the log files that have changed or are new, and these files by name.
 
     Raises UserError if two log files in different folders have the same name, by which rows refer to their file.
     """
-    paths = [path for view in event_views(dataset) for path in files[view].paths]
-    names = {path.name for path in paths}
-    if len(names) < len(paths):
+    groups = [files[view] for view in event_views(dataset)]
+    paths = {name: path for group in groups for name, path in group.by_name.items()}
+    if len(paths) < sum(len(group.paths) for group in groups):
         raise UserError(f"two log files of {dataset.name} have the same name: rename one")
     read_with = _read_with(dataset, files)
     valid = stored.files if stored and stored.read_with == read_with else {}
     unchanged = {
-        path.name: valid[path.name]
-        for path in paths
-        if path.name in valid and valid[path.name].stamp == file_stamp(path)
+        name: valid[name] for name, path in paths.items() if name in valid and valid[name].stamp == file_stamp(path)
     }
     read_before = {**stored.removed, **stored.files} if stored else {}
-    removed = {name: file for name, file in read_before.items() if name not in names}
+    removed = {name: file for name, file in read_before.items() if name not in paths}
     none_read = RawIndex("", {}, quality=dataset.quality, join_days=join_days(dataset))
     index = replace(stored or none_read, read_with=read_with, files=unchanged)
-    return replace(index, removed=removed), [path for path in paths if path.name not in unchanged]
+    return replace(index, removed=removed), {name: path for name, path in paths.items() if name not in unchanged}
 
 
 def with_files_added(
@@ -275,10 +273,10 @@ def file_stamp(path: Path) -> list[int]:
 
 def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
     lookups = {
-        path.name: file_stamp(path)
+        name: file_stamp(path)
         for view, group in files.items()
         if view not in event_views(dataset)
-        for path in group.paths
+        for name, path in group.by_name.items()
     }
     modules = [Path(__file__).parent / name for name in _READERS]
     modules.append(Path(exposures.__file__))

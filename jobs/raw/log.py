@@ -36,7 +36,7 @@ class RawLog:
                 rows = rows.where(condition)  # before the hashes are computed and the rows are cached
             self._cached_rows = with_hashes(rows).persist(StorageLevel.MEMORY_AND_DISK)
             views = event_views(self.dataset)
-            names_read = {path.name for view in views if view in files for path in files[view].paths}
+            names_read = {name for view in views if view in files for name in files[view].by_name}
             self._cached_names = names_read if condition is None else set()
         return self._cached_rows
 
@@ -46,7 +46,7 @@ class RawLog:
         files = {view: group for view, group in self.files.items() if view not in views}
         for view in views:
             group = self.files[view]
-            if paths := tuple(path for path in group.paths if path.name in names):
+            if paths := tuple(path for name, path in group.by_name.items() if name in names):
                 files[view] = replace(group, paths=paths)
         if not any(view in files for view in views):
             log = self.files[self.dataset.log.view]

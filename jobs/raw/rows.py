@@ -26,7 +26,7 @@ DS = "ds"
 LARGEST_COST = 1_000_000_000  # sums of costs are whole billionths in 64-bit integers
 _FIRST_REASON, _AT_MS, _AT_MS_ELSEWHERE = "_first_reason", "_at_ms", "_at_ms_elsewhere"
 _UTC = ("UTC", "Etc/UTC")
-_NO_ZONE = "the time has no zone: the contract must name it (schemas/times.py)"
+_NO_ZONE = "the time has no zone, and the contract names none (schemas/times.py)"
 
 
 def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> DataFrame:
@@ -58,33 +58,19 @@ def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFile
 
 def _log_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> DataFrame:
     log = read_typed_lines(spark, files[dataset.log.view]).alias("log")
-    outcome, is_exposure = _outcome_in_log(dataset), F.lit(True)
+    is_exposure, outcome = _kind_of_row(dataset)
     reasons = [F.col(f"log.{REASON}")]
     if dataset.is_exposure:
-        is_exposure = F.coalesce(F.expr(dataset.is_exposure), F.lit(False))
         reasons.append(F.when(~is_exposure & outcome.isNull(), "neither an exposure nor an outcome"))
-    for lookup in dataset.lookups:
-        view = lookup.file.view
-        side = read_lookup(spark, files[view], lookup).alias(view)
-        log = log.join(side, F.col(f"log.{lookup.log_key}") == F.col(f"{view}.{lookup.key}"), "left")
-        if not lookup.optional:
-            reasons.append(F.when(F.col(f"{view}.{lookup.key}").isNull(), f"unknown {lookup.noun}"))
-        reasons.append(F.concat(F.lit(f"the {lookup.noun}'s own row: "), F.col(f"{view}.{REASON}")))
+    log, lookup_reasons = _with_lookups(spark, log, dataset, files)
     require_numbers(log, dataset)
-    reasons += [F.when(F.expr(refusal.spark_sql), refusal.reason) for refusal in dataset.refusals]
+    reasons += lookup_reasons + [F.when(F.expr(refusal.spark_sql), refusal.reason) for refusal in dataset.refusals]
     # Two rules for every log, in addition to its contract: a row without a day would be lost, and a cost beyond the
     # limit would stop the job.
-    at_ms = dataset.exposed_at_ms
-    times = {o.gain: o.at_ms for o in dataset.outcomes if o.file is None and o.at_ms}
-    if times:
-        cases = " ".join(f"WHEN '{gain}' THEN {sql}" for gain, sql in times.items())
-        log = log.withColumn(OUTCOME, F.when(~is_exposure, outcome))
-        at_ms = f"CASE {OUTCOME} {cases} ELSE {dataset.exposed_at_ms} END"
-    log, time_reasons = _with_time(spark, log, at_ms, dataset)
+    log, time_reasons = _with_time(spark, log.withColumn(OUTCOME, outcome), _time_in_log(dataset), dataset)
     reasons += time_reasons
     has_cost = F.expr(dataset.cost).between(0, LARGEST_COST)
-    is_outcome = ~is_exposure
-    reasons.append(_reason_unless(is_outcome | has_cost, f"cost is not from 0 to {LARGEST_COST:,}"))
+    reasons.append(_reason_unless(~is_exposure | has_cost, f"cost is not from 0 to {LARGEST_COST:,}"))
 
     is_usable_exposure = F.col(_FIRST_REASON).isNull() & is_exposure
     rows = log.select("*", F.coalesce(*reasons).alias(_FIRST_REASON)).select(
@@ -92,12 +78,47 @@ def _log_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFile
         *_day_columns(dataset),
         F.col(f"log.{RAW}").alias(RAW),
         F.col(f"log.{SOURCE}").alias(SOURCE),
-        *_outcome_columns(dataset, F.when(~is_exposure, outcome)),
+        *_outcome_columns(dataset, outcome),
     )
+    return rows.withColumn(REASON, F.coalesce(REASON, _missing_value(dataset)))
+
+
+def _kind_of_row(dataset: Dataset) -> tuple[Column, Column]:
+    """Whether a row of the log is an exposure, and the gain that any other row reports, null if it reports none."""
+    if not dataset.is_exposure:
+        return F.lit(True), F.lit(None).cast("string")
+    is_exposure = F.coalesce(F.expr(dataset.is_exposure), F.lit(False))
+    reported = [F.when(_condition(o), o.gain) for o in dataset.outcomes if o.file is None]
+    return is_exposure, F.when(~is_exposure, F.coalesce(*reported))
+
+
+def _with_lookups(
+    spark: SparkSession, log: DataFrame, dataset: Dataset, files: Mapping[str, RawFiles]
+) -> tuple[DataFrame, list[Column]]:
+    """The log with the columns of its lookups, and reasons for rows without a match or with an unusable one."""
+    reasons = []
+    for lookup in dataset.lookups:
+        view = lookup.file.view
+        side = read_lookup(spark, files[view], lookup).alias(view)
+        log = log.join(side, F.col(f"log.{lookup.log_key}") == F.col(f"{view}.{lookup.key}"), "left")
+        if not lookup.optional:
+            reasons.append(F.when(F.col(f"{view}.{lookup.key}").isNull(), f"unknown {lookup.noun}"))
+        reasons.append(F.concat(F.lit(f"the {lookup.noun}'s own row: "), F.col(f"{view}.{REASON}")))
+    return log, reasons
+
+
+def _time_in_log(dataset: Dataset) -> SparkSql:
+    """The time of a row of the log: outcomes may have one of their own. Needs OUTCOME."""
+    times = {o.gain: o.at_ms for o in dataset.outcomes if o.file is None and o.at_ms}
+    cases = " ".join(f"WHEN '{gain}' THEN {sql}" for gain, sql in times.items())
+    return f"CASE {OUTCOME} {cases} ELSE {dataset.exposed_at_ms} END" if times else dataset.exposed_at_ms
+
+
+def _missing_value(dataset: Dataset) -> Column:
+    """The reason for which an exposure without a value that the contract demands is refused."""
     required = [d.column.name for d in (dataset.user_id, *dataset.columns) if not d.column.nullable]
-    is_exposure_row = F.col(OUTCOME).isNull() if dataset.outcomes else F.lit(True)
-    missing = [F.when(F.col(name).isNull(), f"{name} is missing") for name in required]
-    return rows.withColumn(REASON, F.coalesce(REASON, F.when(is_exposure_row, F.coalesce(*missing))))
+    missing = F.coalesce(*(F.when(F.col(name).isNull(), f"{name} is missing") for name in required))
+    return F.when(F.col(OUTCOME).isNull(), missing) if dataset.outcomes else missing
 
 
 def _outcome_file_rows(spark: SparkSession, dataset: Dataset, files: RawFiles) -> DataFrame:
@@ -174,12 +195,6 @@ def _day_columns(dataset: Dataset) -> list[Column]:
     local_time = F.from_utc_timestamp(F.timestamp_millis(_AT_MS), dataset.timezone)
     day = F.when(_has_day(), F.date_format(local_time, "yyyy-MM-dd"))
     return [day.alias(DS), F.col(_FIRST_REASON).alias(REASON)]
-
-
-def _outcome_in_log(dataset: Dataset) -> Column:
-    """The gain that a row of the log reports: the first outcome whose condition is true."""
-    reported = [F.when(_condition(o), o.gain) for o in dataset.outcomes if o.file is None]
-    return F.coalesce(*reported) if reported else F.lit(None).cast("string")
 
 
 def _condition(outcome: Outcome) -> Column:

@@ -14,7 +14,8 @@ from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.label_rows import candidate_labels
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.common.label_trees import CANDIDATE_TREES
+from mtorl_model.methods.method import Method, Prediction
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
 
@@ -37,14 +38,14 @@ def predict_candidates(model: Method, store: CandidateStore, *, with_features: b
     )  # fmt: skip
 
 
-def session_figures(labels: LabelPredictions, store: CandidateStore, gain: int, users: UserBootstrap) -> Figures:
-    """s_logloss of a gain. labels: of all rows of the store."""
-    assert labels.prediction.gains_XG is not None
-    predicted_N = labels.prediction.gains_XG[:, gain]
-    return {"s_logloss": session_logloss(labels.gain_NG[:, gain], predicted_N, store.session_N, users)}
+def session_figures(prediction: Prediction, store: CandidateStore, gain: int, users: UserBootstrap) -> Figures:
+    """s_logloss of a gain. prediction: of all rows of the store."""
+    assert prediction.gains_XG is not None
+    label_N = store.labels_NT[:, gain].astype(np.float64)
+    return {"s_logloss": session_logloss(label_N, prediction.gains_XG[:, gain], store.session_N, users)}
 
 
 def boosting_on_candidates(model: Method, store: CandidateStore) -> Boosting:
     """Gradient boosting, fitted on the training users of the store."""
     labels = candidate_labels(store.split_rows(TRAIN))
-    return Boosting(BoostingConfig(), model.spec, model.initial_policy).fit_labels(labels)
+    return Boosting(BoostingConfig(CANDIDATE_TREES), model.spec, model.initial_policy).fit_labels(labels)

@@ -2,23 +2,26 @@
 
 python -m mtorl_model.studies.results --lake LAKE --out docs/results.md
 
-Reads, for every dataset of the lake, `metrics/.../metrics.json` (make run), `studies/.../<study>.csv|json|svg` (make
-study), `fusion.json` (make study STUDY=fusion), `search.*` (make search) and `published.json` (make
-benchmark-published). Missing files are left out.
+Reads, for every dataset of the lake, `metrics/.../metrics.json` (make run), `studies/.../<study>.csv|json|svg`,
+`rmtl_<protocol>.json` and `fusion.json` (make study), `search.*` (make search) and `published.json` (make
+benchmark-published). If a file is missing, its section of the present document remains.
 Pictures are copied to the folder `pictures` next to the document.
 """
 
 import argparse
 import csv
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lakehouse.lake import Lake
+from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
+from mtorl_model.studies.multitask.tables import as_markdown
 from mtorl_model.studies.pictures import display_name, headline
 from mtorl_model.studies.position_scores import SCORES
 from mtorl_model.studies.variants import EMBEDDINGS, REFERENCE, STUDIES
@@ -27,7 +30,8 @@ from schemas.errors import UserError, exit_with_one_line
 
 _INTRODUCTION = """# Results
 
-`make results` writes this page from files in a lake, and every number is in one of these files. First fill the lake:
+`make results` writes this page from files in a lake, and every number is in one of these files. Sections for which the
+lake has no files stay as another lake has left them; to start over, delete the page. First fill the lake:
 
 ```bash
 make run DATASET=criteo RAW=/data/criteo LAKE=lake      # the tables, the champion, and its figures on test users
@@ -48,18 +52,20 @@ def _metrics(lake: Lake, dataset: str) -> list[str]:
         return []
     metrics = json.loads(path.read_text())
     baselines, differences = metrics["baselines"], metrics["model_minus_baseline"]
+    method = metrics["model_version"].partition("_")[0]
+    name = method.upper()
     lines = [
-        "### On users never seen",
+        "### On users never seen" + (f": {name}" if method != "mtorl" else ""),
         f"The test tenth of the log's users, {metrics['users']:,} users with {metrics['labels']:,} labels; champion "
         f"{metrics['model_version']}, one training; protocol {metrics['protocol']}. "
-        f"`make run DATASET={dataset} RAW=…`",
+        f"`make run DATASET={dataset} RAW=…{f' METHOD={method}' if method != 'mtorl' else ''}`",
     ]
     channel = metrics.get("channel")
     if channel is None:
         lines.append("This method does not predict the channel.")
     elif channel["predictable"]:
         figures = {"f1_macro": "macro-F1", "accuracy": "accuracy"}
-        lines.append(_comparison("channel", figures, channel, baselines["channel"], differences["channel"]))
+        lines.append(_comparison("channel", name, figures, channel, baselines["channel"], differences["channel"]))
     else:
         lines.append("The channel of this log cannot be predicted: no better than the channels' own shares.")
     for gain, block in metrics["reward"].items():
@@ -68,8 +74,8 @@ def _metrics(lake: Lake, dataset: str) -> list[str]:
             "logloss": "log loss",
             top_name(0.1): "rate of the top 10 %",
             top_name(0.375): "of the top 37.5 %",
-        }
-        lines.append(_comparison(gain, figures, block, baselines["reward"][gain], differences["reward"][gain]))
+        } | ({"s_logloss": "s-logloss"} if "s_logloss" in block else {})
+        lines.append(_comparison(gain, name, figures, block, baselines["reward"][gain], differences["reward"][gain]))
         lines.append(
             f"{gain}: rate {with_interval(block, 'rate')}; log loss of the base rate "
             f"{with_interval(block, 'base_logloss')}; calibration error {with_interval(block, 'ece')}."
@@ -100,18 +106,19 @@ def _policy(policy: Mapping[str, Any]) -> str:
 
 def _comparison(
     title: str,
+    method: str,
     figures: Mapping[str, str],
     model: Mapping[str, Any],
     baselines: Mapping[str, Any],
     differences: Mapping[str, Any],
 ) -> str:
     """A row for the model, one for each baseline, and below each baseline the model's difference to it."""
-    rows = [(title, *figures.values()), ("MTORL", *(with_interval(model, name) for name in figures))]
+    rows = [(title, *figures.values()), (method, *(with_interval(model, name) for name in figures))]
     for baseline, block in baselines.items():
         display = baseline.replace("_", " ")
         minus = differences[baseline]
         rows.append((display, *(with_interval(block, name) if name in block else "" for name in figures)))
-        rows.append((f"MTORL minus {display}", *(_difference(minus[n]) if n in minus else "" for n in figures)))
+        rows.append((f"{method} minus {display}", *(_difference(minus[n]) if n in minus else "" for n in figures)))
     return _table(rows)
 
 
@@ -194,6 +201,18 @@ def _published(folder: Path) -> list[str]:
     ]
 
 
+def _rmtl(folder: Path) -> list[str]:
+    lines = []
+    for protocol in PROTOCOLS:
+        path = folder / f"rmtl_{protocol}.json"
+        if path.exists():
+            lines += [
+                f"### RMTL: table 1 of its paper, protocol {protocol}",
+                *as_markdown(json.loads(path.read_text())),
+            ]
+    return lines
+
+
 def _fusion(folder: Path) -> list[str]:
     if not (folder / "fusion.json").exists():
         return []
@@ -243,8 +262,11 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def results(lake: Lake, pictures: Path) -> str:
-    """The text of the document. Pictures are copied to that folder. Raises UserError if the lake has no figures."""
+def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
+    """The text of the document. Pictures are copied to that folder. Raises UserError if the lake has no figures.
+
+    earlier: the present document, whose sections remain if the lake has no figures for them.
+    """
     parts = [_INTRODUCTION]
     folders = (folder for table in ("metrics", "studies") for folder in (lake.root / table).glob("*"))
     for name in sorted({folder.name.removeprefix("dataset=") for folder in folders}):
@@ -255,6 +277,7 @@ def results(lake: Lake, pictures: Path) -> str:
             *_search(folder, pictures),
             *_fusion(folder),
             *_published(folder),
+            *_rmtl(folder),
         ]
         if sections:
             parts += [f"## {get_dataset(name).title}", *sections]
@@ -262,7 +285,23 @@ def results(lake: Lake, pictures: Path) -> str:
         raise UserError(
             f"no figures in {lake.root}: make run, make study, make search or make benchmark-published first"
         )
-    return "\n\n".join(parts) + "\n"
+    chapters = _chapters(earlier)
+    for title, new_sections in _chapters("\n\n".join(parts)).items():
+        chapters[title] = chapters.get(title, {}) | new_sections
+    chapters.pop("", None)
+    written = (part for title, by_heading in chapters.items() for part in (title, *by_heading.values()))
+    return "\n\n".join([_INTRODUCTION, *written]) + "\n"
+
+
+def _chapters(text: str) -> dict[str, dict[str, str]]:
+    """By the heading of a dataset, its sections by their heading. The text before the first dataset has no heading."""
+    chapters: dict[str, dict[str, str]] = {}
+    for chapter in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        title, *sections = re.split(r"^(?=### )", chapter, flags=re.MULTILINE)
+        chapters[title.strip() if title.startswith("## ") else ""] = {
+            section.partition("\n")[0]: section.strip() for section in sections
+        }
+    return chapters
 
 
 def main() -> None:
@@ -270,7 +309,8 @@ def main() -> None:
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
-    text = results(Lake(args.lake), args.out.parent / "pictures")
+    earlier = args.out.read_text() if args.out.exists() else ""
+    text = results(Lake(args.lake), args.out.parent / "pictures", earlier)
     args.out.write_text(text)
     print(args.out)
 

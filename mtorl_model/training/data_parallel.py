@@ -73,7 +73,7 @@ def joined(device: torch.device) -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
-    others = _other_processes()
+    descriptors = _other_processes()
     try:
         yield
     except UserError:
@@ -81,15 +81,15 @@ def joined(device: torch.device) -> Iterator[None]:
             time.sleep(_LAUNCHER_DELAY_S)  # usually all processes fail alike; the first one prints the error
         raise
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and not _has_ended(others):
+        if not isinstance(error, dist.DistError) and not _has_ended(descriptors):
             raise
         time.sleep(_LAUNCHER_DELAY_S)  # the launcher names the dead process and ends this one
         raise Busy(
             "another process of this training has died: start the training again, it resumes from its checkpoint"
         ) from error
     finally:
-        for other in others:
-            os.close(other)
+        for descriptor in descriptors:
+            os.close(descriptor)
         dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from schemas.contract import Column, Known, SparkSql
 
@@ -22,8 +23,9 @@ class RawFile:
     """One kind of raw file, in one or many parts.
 
     view: the name by which expressions refer to the rows.
-    patterns: shell globs of file names in the folder RAW; every matching file is read. A file may be compressed: its
-    name may end in .gz, .zst, .bz2 or .xz in addition, and its content decides.
+    patterns: shell globs of file names in the folder RAW; every matching file is read. "day=*/part-*.csv" matches files
+    in its folders. A file may be compressed: its name may end in .gz, .zst, .bz2 or .xz in addition, and its content
+    decides.
     columns: found by the names in the header; other columns of a file are not read. Without a header, they are all
     columns of a file in their order.
     separator: one ASCII character. quote: the character around fields that contain the separator or a line end, "" if
@@ -60,6 +62,11 @@ class RawFile:
             "".encode(self.encoding)
         except (LookupError, ValueError):
             raise ValueError(f"raw file {self.view}: unknown encoding {self.encoding!r}") from None
+
+    def name_of(self, path: PurePath) -> str:
+        """The name by which rows refer to a file: with as many of its folders as the patterns have."""
+        folders = max((pattern.count("/") for pattern in self.patterns), default=0)
+        return "/".join(path.parts[-1 - folders :])
 
 
 @dataclass(frozen=True, slots=True)

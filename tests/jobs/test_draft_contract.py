@@ -19,9 +19,9 @@ def draft(tmp_path, monkeypatch):
     raw.mkdir()
     (raw / "sent.csv").write_text(LOG)
 
-    def run(name="shop"):
+    def run(name="shop", *more):
         path = tmp_path / "module.py"
-        arguments = ["draft_contract", "--raw", str(raw), "--name", name, "--out", str(path)]
+        arguments = ["draft_contract", "--raw", str(raw), "--name", name, "--out", str(path), *more]
         monkeypatch.setattr(sys, "argv", arguments)
         draft_contract.main()
         return path
@@ -36,6 +36,20 @@ def test_it_writes_the_module_and_names_the_next_step(draft, capsys):
     assert lines[-1].startswith("python -m jobs.check_contract --dataset shop --raw ")
     assert lines[1].startswith("1 questions are open")
     assert text.count("Known.UNANSWERED") == 1  # of `opened`: an epoch has no zone, and the other columns have roles
+
+
+def test_a_person_can_name_the_user(draft, tmp_path):
+    log = tmp_path / "raw" / "sent.csv"
+    log.write_text(LOG.replace("customer", "kunde"))
+    path = draft()
+    assert "Candidates for the user: kunde (30 different values in 100 rows). If one of them" in " ".join(
+        path.read_text().replace("#", "").split()
+    )
+    path.unlink()
+    assert '"log.kunde"' in draft("shop", "--user", "kunde").read_text()
+    path.unlink()
+    with pytest.raises(UserError, match=r"--user nobody: sent\.csv has no such column; it has kunde, sent_at"):
+        draft("shop", "--user", "nobody")
 
 
 def test_an_earlier_module_is_not_overwritten(draft):

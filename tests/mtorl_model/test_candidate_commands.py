@@ -56,7 +56,13 @@ def test_it_is_trained_evaluated_and_scored(
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["channel"] is None
     assert metrics["reward"].keys() == {"click", "conversion"}
-    assert 0 < metrics["reward"]["click"]["s_logloss"] < 2
+    by_session = [
+        block["click"]["s_logloss"]
+        for block in (metrics["reward"], {"click": metrics["baselines"]["reward"]["click"]["gradient_boosting"]})
+    ]
+    assert all(0 < figure < 2 for figure in by_session)
+    difference = metrics["model_minus_baseline"]["reward"]["click"]["gradient_boosting"]["s_logloss"]
+    assert difference["value"] == pytest.approx(by_session[0] - by_session[1])
     assert metrics["baselines"]["reward"]["click"]["gradient_boosting"]["auc"] is not None
     with pytest.raises(UserError, match="evaluate it on held-out users of the same lake"):
         run(evaluate, monkeypatch, lake, "--sequences", str(lake.root), "--out", str(tmp_path / "m.json"), *METHOD)

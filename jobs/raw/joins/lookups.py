@@ -46,10 +46,10 @@ def read_lookup(spark: SparkSession, files: RawFiles, lookup: Lookup) -> DataFra
 
 def _age_of_file(files: RawFiles) -> Column:
     """0 for the file that was changed last; files of one time by name, the last one first."""
-    newest_first = sorted(files.paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    newest_first = sorted(((path.stat().st_mtime_ns, name) for name, path in files.by_name.items()), reverse=True)
     age = F.lit(len(newest_first))
-    for place, path in enumerate(newest_first):
-        age = F.when(F.col(SOURCE) == path.name, place).otherwise(age)
+    for place, (_, name) in enumerate(newest_first):
+        age = F.when(F.col(SOURCE) == name, place).otherwise(age)
     return age
 
 

@@ -3,7 +3,6 @@
 The name does not show the compression. A byte order mark decides the encoding; without one, the layout does.
 """
 
-import bz2
 import codecs
 import gzip
 import json
@@ -14,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import pyarrow as pa
 
+from jobs.raw.reader.decompress import decompressed
 from jobs.raw.reader.fields import split_fields
 from jobs.raw.reader.records import LARGEST_RECORD, Dialect, Readable, cut_blocks, without_line_end
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET, RawFile
@@ -28,8 +28,13 @@ from schemas.printable import printable
 COMPRESSED_ENDINGS = (".gz", ".zst", ".bz2", ".xz")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 _PARQUET_MAGIC = b"PAR1"
-# The first bytes of files that are not text: zip and Excel, old Excel, PDF, SQLite, ORC, Avro.
-_NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF-", b"SQLite format 3\x00", b"ORC", b"Obj\x01")
+# The first bytes of files that are not text: zip and Excel, old Excel, PDF, SQLite, ORC, Avro; lz4, 7z, rar, lzip,
+# compress, snappy.
+_NO_TEXT = (
+    b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF-", b"SQLite format 3\x00", b"ORC", b"Obj\x01", b"\x04\x22\x4d\x18",
+    b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"LZIP", b"\x1f\x9d", b"\xff\x06\x00\x00sNaPpY",
+)  # fmt: skip
+_TAR, _TAR_AT = b"ustar", 257  # an archive of files
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -84,7 +89,7 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
     written; UserError if it is damaged or may not be read.
     """
     status = path.stat()
-    plain = SourceFile(str(path.absolute()), path.name, status.st_size, status.st_mtime_ns, layout.format)
+    plain = SourceFile(str(path.absolute()), layout.name_of(path), status.st_size, status.st_mtime_ns, layout.format)
     with read_errors(plain), path.open("rb") as file:
         start = file.read(_SAMPLE)
     if not start:
@@ -92,13 +97,16 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
     if layout.format == PARQUET and start.startswith(_PARQUET_MAGIC):
         return plain
     compression = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
-    with read_errors(plain), _decompressed(plain.path, compression) as stream:
+    with read_errors(plain), decompressed(plain.path, compression) as stream:
         start = stream.read(_SAMPLE)
     if not start:
         raise UnreadableFile(f"{plain.shown_name} is empty: it is not read")
     encoding, mark = next(((name, bom) for bom, name in _MARKS if start.startswith(bom)), (layout.encoding, b""))
     is_wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
-    if start.startswith((_PARQUET_MAGIC, *_NO_TEXT)) or (start.startswith(b"\x00") and not is_wide):
+    if compression and start.startswith(tuple(_MAGIC)):
+        raise UnreadableFile(f"{plain.shown_name} is not read: it is compressed twice, decompress it once")
+    is_tar = start[_TAR_AT:].startswith(_TAR)
+    if is_tar or start.startswith((_PARQUET_MAGIC, *_NO_TEXT)) or (start.startswith(b"\x00") and not is_wide):
         raise UnreadableFile(
             f"{plain.shown_name} is not read: {_format_name(layout)} is expected, and it is another kind of file"
         )
@@ -118,7 +126,7 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
 def content(source: SourceFile) -> Iterator[Readable]:
     """The decompressed content. Raises NothingToDoYet if the file has changed, or its end may not be written yet."""
     with read_errors(source):
-        stream = _decompressed(source.path, source.compression)
+        stream = decompressed(source.path, source.compression)
     with stream:
         _require_unchanged(source)
         readable = _Explained(stream, source)
@@ -188,18 +196,6 @@ def read_errors(source: SourceFile) -> Iterator[None]:
                 "may still be being written"
             ) from error
         raise UserError(f"{source.shown_name} is cut off or damaged: fetch it again") from error
-
-
-def _decompressed(path: str, compression: str) -> BinaryIO:
-    if compression == "gzip":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if compression == "bz2":
-        return cast(BinaryIO, bz2.open(path, "rb"))
-    if compression == "xz":
-        return cast(BinaryIO, lzma.open(path, "rb"))
-    if compression == "zstd":
-        return cast(BinaryIO, pa.input_stream(path, compression="zstd"))
-    return Path(path).open("rb")
 
 
 def _is_transcoded(encoding: str, separator: str) -> bool:

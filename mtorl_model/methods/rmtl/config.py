@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mtorl_model.methods.common.label_trees import TreesConfig
+from mtorl_model.methods.common.label_trees import CANDIDATE_TREES, TreesConfig
 from mtorl_model.methods.common.multitask import NetworkConfig
 from mtorl_model.methods.method import MethodConfig
 from mtorl_model.methods.rmtl.weights import WEIGHTINGS
@@ -70,7 +70,7 @@ class RMTLConfig(MethodConfig):
     train: ActorTrainConfig = field(default_factory=ActorTrainConfig)
     # Gradient boosting of the same inputs, blended with the networks (methods/common/blend.py). Not in the paper.
     trees: bool = False
-    boosting: TreesConfig = field(default_factory=TreesConfig)
+    boosting: TreesConfig = CANDIDATE_TREES
 
 
 _PAPER = RMTLConfig(critic=CriticConfig(weighting="critics"))

@@ -34,7 +34,11 @@ class Critics(nn.Module):
         )
 
     def forward(self, categorical_NK: Tensor, numeric_NF: Tensor, p_NT: Tensor) -> Tensor:
-        """(N, T). p_NT: the actor's prediction, which is the action."""
+        """(N, T). p_NT: the actor's prediction, which is the action.
+
+        Published code: all inputs are standardised, ids included, and then cast to whole numbers, so that the codes
+        that reach the tables are -2 to 2. Here codes are codes.
+        """
         x_NE = self.inputs(categorical_NK, numeric_NF)
         values = [
             # Published code: -ReLU, whose gradient is 0 once its input is negative: Q stays 0 for ever.

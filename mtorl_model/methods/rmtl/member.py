@@ -3,6 +3,7 @@
 Each finished stage is written to a checkpoint, so that a training which was killed does not repeat it.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,9 +16,9 @@ from torch import nn
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.device import choose_device
 from mtorl_model.methods.common.multitask import CandidateSizes, MultiTaskNetwork, build_network
-from mtorl_model.methods.rmtl.config import IF_BETTER, RMTLConfig
+from mtorl_model.methods.rmtl.config import IF_BETTER, CriticConfig, RMTLConfig
 from mtorl_model.methods.rmtl.critics import Critics
-from mtorl_model.methods.rmtl.stages import Curve, loss_weights, predict, train_actor, train_critics
+from mtorl_model.methods.rmtl.stages import Curve, WeightOf, loss_weights, predict, train_actor, train_critics
 from mtorl_model.methods.rmtl.weight_choice import RMTL, UNWEIGHTED, weights_help
 from mtorl_model.methods.rmtl.weights import WEIGHTS_TO_BEAT
 from mtorl_model.training.checkpoint import load_checkpoint, save_checkpoint
@@ -51,7 +52,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The finished stages of one member. folder: of this member only; None: they are not written."""
+    """The finished stages of a training. folder: of this training only; None: they are not written."""
 
     folder: Path | None = None
     identity: str = ""
@@ -67,6 +68,10 @@ class Checkpoints:
             save_checkpoint(path, self.identity, saved)
         return saved
 
+    def within(self, name: str) -> "Checkpoints":
+        """The checkpoints of a part of the training."""
+        return Checkpoints(self.folder / name if self.folder else None, self.identity)
+
 
 NO_CHECKPOINTS = Checkpoints()
 
@@ -78,51 +83,71 @@ def untrained(config: RMTLConfig, sizes: CandidateSizes, seed: int, *, with_crit
     return Member(network, Critics(config.critic, network) if with_critics else None)
 
 
-def train_member(
-    config: RMTLConfig,
-    sizes: CandidateSizes,
-    train: CandidateStore,
-    valid: CandidateStore,
-    *,
-    seed: int,
-    checkpoints: Checkpoints = NO_CHECKPOINTS,
-    after_epoch: AfterEpoch = None,
-) -> Member:
-    """Stages 1a, 1b and 2; without a weighting stage 1a alone. With IF_BETTER, choose_weighting must follow."""
-    member, device = untrained(config, sizes, seed), str(choose_device(config.train.device))
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The three stages of one member."""
 
-    def train_network(network: MultiTaskNetwork, **options: Any) -> State:
-        curve = train_actor(network, train, valid, config.train, seed=seed, after_epoch=after_epoch, **options)
-        return {"network": network.state_dict(), "curve": asdict(curve)}
+    config: RMTLConfig
+    sizes: CandidateSizes
+    train: CandidateStore
+    valid: CandidateStore
+    seed: int
+    checkpoints: Checkpoints = NO_CHECKPOINTS
+    after_epoch: AfterEpoch = None
 
-    pretrained = checkpoints.stage("pretrained", lambda: train_network(member.network))
-    member.use(pretrained)
-    member.network.to(device).eval()
-    if config.critic.weighting == "none":
+    @property
+    def device(self) -> str:
+        return str(choose_device(self.config.train.device))
+
+    def pretrain(self) -> Member:
+        """Stage 1a."""
+        member = untrained(self.config, self.sizes, self.seed)
+        member.use(self.checkpoints.stage("pretrained", lambda: self._train(member.network)))
+        member.network.to(self.device).eval()
         return member
 
-    def train_values() -> State:
+    def add_critics(self, member: Member) -> Critics:
+        """Stage 1b, of a pre-trained member."""
+        values = self.checkpoints.stage("critics", lambda: self._train_critics(member.network))
+        member.critics = Critics(self.config.critic, member.network).to(self.device).eval()
+        member.critics.load_state_dict(values["critics"])
+        member.critic_losses = values["losses"]
+        return member.critics
+
+    def retrain(self, member: Member, critic: CriticConfig) -> State:
+        """Stage 2 from a pre-trained member, which remains unchanged. critic: the weighting and lambda."""
+        assert member.critics is not None
+        network = build_network(self.config.model, self.sizes)
+        network.load_state_dict(member.network.state_dict())
+        return self._train(network, loss_weights(member.critics, critic, seed=self.seed))
+
+    def _train(self, network: MultiTaskNetwork, weight_of: WeightOf | None = None) -> State:
+        curve = train_actor(
+            network, self.train, self.valid, self.config.train, seed=self.seed, weight_of=weight_of,
+            after_epoch=self.after_epoch,
+        )  # fmt: skip
+        return {"network": network.state_dict(), "curve": asdict(curve)}
+
+    def _train_critics(self, network: MultiTaskNetwork) -> State:
         critics, losses = train_critics(
-            member.network, train, config.critic, batch_size=config.train.batch_size, seed=seed, device=device
-        )
+            network, self.train, self.config.critic, batch_size=self.config.train.batch_size, seed=self.seed,
+            device=self.device,
+        )  # fmt: skip
         return {"critics": critics.state_dict(), "losses": losses}
 
-    values = checkpoints.stage("critics", train_values)
-    critics = Critics(config.critic, member.network).to(device).eval()
-    critics.load_state_dict(values["critics"])
-    member.critics, member.critic_losses = critics, values["losses"]
 
-    def retrain(weighting: str) -> State:
-        network = build_network(config.model, sizes)
-        network.load_state_dict(pretrained["network"])
-        critic = replace(config.critic, weighting=weighting)
-        return train_network(network, weight_of=loss_weights(critics, critic, seed=seed))
-
-    is_chosen_later = config.critic.weighting == IF_BETTER
-    for weighting in (RMTL, *WEIGHTS_TO_BEAT) if is_chosen_later else (config.critic.weighting,):
-        member.retrained[weighting] = checkpoints.stage(f"retrained_{weighting}", partial(retrain, weighting))
+def train_member(training: Training) -> Member:
+    """Stages 1a, 1b and 2; without a weighting stage 1a alone. With IF_BETTER, choose_weighting must follow."""
+    member, critic = training.pretrain(), training.config.critic
+    if critic.weighting == "none":
+        return member
+    training.add_critics(member)
+    is_chosen_later = critic.weighting == IF_BETTER
+    for weighting in (RMTL, *WEIGHTS_TO_BEAT) if is_chosen_later else (critic.weighting,):
+        run = partial(training.retrain, member, replace(critic, weighting=weighting))
+        member.retrained[weighting] = training.checkpoints.stage(f"retrained_{weighting}", run)
     if not is_chosen_later:
-        member.use(member.retrained[config.critic.weighting])
+        member.use(member.retrained.pop(critic.weighting))
     return member
 
 
@@ -146,6 +171,6 @@ def choose_weighting(members: Sequence[Member], valid: CandidateStore) -> str:
 
 def _predicted(member: Member, weighting: str, valid: CandidateStore) -> Any:
     """(N, T): the prediction of the network that was trained with a weighting."""
-    network = build_network(member.network.config, member.network.sizes)
+    network = copy.deepcopy(member.network)
     network.load_state_dict(member.retrained[weighting]["network"])
-    return predict(network.to(next(member.network.parameters()).device), valid)
+    return predict(network, valid)

@@ -24,7 +24,7 @@ from mtorl_model.methods.common.label_trees import LabelTrees, state_part
 from mtorl_model.methods.common.multitask import CandidateSizes
 from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Prediction, Run, State
 from mtorl_model.methods.rmtl.config import IF_BETTER, PRESETS, RMTLConfig
-from mtorl_model.methods.rmtl.member import Checkpoints, Member, choose_weighting, train_member, untrained
+from mtorl_model.methods.rmtl.member import Checkpoints, Member, Training, choose_weighting, train_member, untrained
 from mtorl_model.methods.rmtl.stages import fine_tune_actor, loss_weights, predict, refresh_critics
 from mtorl_model.training.candidate_sample import CandidateSample, mixed_sessions
 from mtorl_model.training.config import FineTuneConfig
@@ -54,16 +54,10 @@ class RMTL(Method):
 
     def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
         """Train one member after another; each has a checkpoint after every stage."""
-        sizes = candidate_sizes(self.encoding)
-        members = []
+        sizes, members = candidate_sizes(self.encoding), []
         for seed in self._seeds():
-            folder = run.checkpoints / str(seed) if run.checkpoints else None
-            checkpoints = Checkpoints(folder, run.identity)
-            members.append(
-                train_member(
-                    self.config, sizes, train, valid, seed=seed, checkpoints=checkpoints, after_epoch=run.after_epoch
-                )
-            )
+            checkpoints = Checkpoints(run.checkpoints / str(seed) if run.checkpoints else None, run.identity)
+            members.append(train_member(Training(self.config, sizes, train, valid, seed, checkpoints, run.after_epoch)))
         self.members = tuple(members)
         choice = [choose_weighting(members, valid)] if self.config.critic.weighting == IF_BETTER else []
         if self.config.trees:

@@ -1,6 +1,8 @@
 """The three stages of RMTL: pre-train the actor, train critics of it, retrain it with weighted losses.
 
-Equations (1) to (8) of the paper, corrected; the comments name the departures.
+Equations (1) to (8) of the paper, corrected; the comments name the departures. The paper's algorithm 1 also moves the
+actor along the gradient of Q, printed with a sign that lowers Q. Its section on the implementation and the published
+code keep the actor fixed while critics learn, and change it by weighted losses alone, as here.
 
 Shapes: N exposures of whole sessions, T tasks.
 """

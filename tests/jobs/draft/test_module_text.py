@@ -186,3 +186,19 @@ def test_a_key_that_is_a_number_in_one_file_and_a_word_in_the_other_is_text_in_b
     assert {column.dtype for file in dataset.raw_files for column in file.columns if column.name == "user_id"} == {
         "string"
     }
+
+
+def test_a_further_time_can_say_when_a_gain_becomes_known(tmp_path):
+    rows = ["user_id,shown_at,slot,bought,bought_at"]
+    rows += [
+        f"u{k % 30},{1_711_833_300 + 60 * k},{'ab'[k % 2]},{int(k % 5 == 0)},"
+        f"{f'2024-04-01 {k % 24:02}:00:00' if k % 5 == 0 else ''}"
+        for k in range(200)
+    ]
+    (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
+    text = drafted(tmp_path)
+    assert '# A gain that becomes known at this time: Known.AT, known_at="bought_at_ms".' in text
+    assert "Left out" not in text
+    text = text.replace("Known.UNANSWERED)", 'Known.AT, known_at="bought_at_ms")')
+    dataset = contract_in(answered(text, ZONE="UTC"))
+    assert dataset.late_gain_times == {"bought": "bought_at_ms"}

@@ -39,6 +39,19 @@ def test_a_user_is_named_like_a_person_and_a_session_or_a_browser_is_not():
     assert candidates[0].reason == "30 different values in 90 rows, and its name means a person or a device"
 
 
+def test_a_column_of_another_name_may_be_the_user_if_its_values_come_again():
+    columns = columns_of(
+        creative=[f"c{k % 25}" for k in range(200)],
+        kunde=[f"k{k % 40}" for k in range(200)],
+        preis=[f"{k % 50},5" for k in range(200)],
+        receipt=[f"r{k}" for k in range(200)],
+        tab=[str(k % 5) for k in range(200)],
+    )
+    candidates = roles.user_candidates(columns, set())
+    assert names(candidates) == ["kunde", "creative"]
+    assert candidates[0].score < roles.LIKELY_USER  # a question for a person
+
+
 def test_a_user_id_that_stands_for_all_unknown_users_is_noticed():
     known = [f"d{k}" for k in range(100)]
     (column,) = columns_of(device_id=["a99f214a"] * 100 + known)
@@ -72,6 +85,8 @@ def test_gains_are_named_outcomes_and_their_complements_come_last():
 def test_rows_of_views_and_purchases_are_recognised():
     events = roles.event_column(columns_of(event=["view", "view", "addtocart", "transaction"]))
     assert events == roles.Events("event", ("view",), ("addtocart", "transaction"))
+    events = roles.event_column(columns_of(evt=["shown", "tapped", "hovered", "liked", "views", "opened"]))
+    assert events == roles.Events("evt", ("shown", "views"), ("tapped", "liked", "opened"), ("hovered",))
     assert roles.event_column(columns_of(event=["view", "view"])) is None
     assert roles.event_column(columns_of(colour=["view", "click"])) is None
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.draft.sample import tables_in
+from jobs.draft.sample import sampled_folder, tables_in
 from jobs.draft.tables import file_pattern, log_table, side_tables
 from schemas.dataset import JSON_LINES, PARQUET
 from schemas.errors import UserError
@@ -98,6 +98,15 @@ def test_files_that_are_no_log_are_one_clear_line(tmp_path, content, line):
         (tmp_path / "log.csv").write_bytes(content)
     with pytest.raises(UserError, match=line):
         log_table(tables_in(tmp_path))
+
+
+def test_a_description_beside_the_log_is_named_and_left_out(tmp_path):
+    (tmp_path / "log.csv").write_text("user,ts\n1,1711833300\n2,1711833301\n")
+    (tmp_path / "README.txt").write_text("see the web site\n")
+    tables, notes = sampled_folder(tmp_path)
+    assert [table.file_names for table in tables] == [("log.csv",)]
+    (note,) = notes
+    assert note.startswith("README.txt: no separator divides its lines")
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path):

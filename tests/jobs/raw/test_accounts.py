@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from jobs.raw import index as index_module
 from jobs.raw.accounts import LogAccounts, log_accounts, waiting_line
 from jobs.raw.build_plan import BuildPlan, DayRequest
+from jobs.raw.files import RawFiles
 from jobs.raw.index import RawIndex, split_by_change, with_files_added
 from lakehouse.manifest import Manifest
 from schemas.dataset import Dataset, get_dataset
@@ -129,8 +129,8 @@ class Log:
         """The days that were built."""
         stored = self._stored_as_loaded()
         paths = [Path(name) for name in sorted(self.files)]
-        index, changed = split_by_change(CRITEO, {"log": SimpleNamespace(paths=paths)}, stored)  # type: ignore[dict-item]
-        names = [path.name for path in changed]
+        index, changed = split_by_change(CRITEO, {"log": RawFiles(CRITEO.log, tuple(paths))}, stored)
+        names = list(changed)
         stamps = {name: [self.versions[name]] for name in names}
         index = with_files_added(index, stamps, [r for name in names for r in fingerprint_rows(name, self.files[name])])
         if index.span is None:

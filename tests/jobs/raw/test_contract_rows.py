@@ -14,7 +14,7 @@ from jobs.raw.rows import read_rows
 from schemas.contract import Column, Known
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
 from schemas.errors import UserError
-from schemas.times import digits_time, hour_of, iso_time, microseconds, milliseconds, seconds, weekday_of
+from schemas.times import digits_time, hour_of, iso_time, microseconds, milliseconds, pattern_time, seconds, weekday_of
 
 ADS = RawFile("ads", ("ads*.csv",), (RawColumn("ad"), RawColumn("brand", "string", nullable=True)))
 USERS = RawFile("users", ("users*.csv",), (RawColumn("user", "string"), RawColumn("age"), RawColumn("version")))
@@ -27,6 +27,9 @@ FORMS = {
     "local": iso_time("log.sent", zone="Asia/Shanghai"),
     "digits": digits_time("log.sent", "yyyyMMddHHmmssSSS", zone="Asia/Shanghai"),
     "hours": digits_time("log.sent", "yyMMddHH", zone="America/Sao_Paulo"),
+    "german": pattern_time("log.sent", "d.M.yyyy H:mm:ss", zone="Asia/Shanghai"),
+    "american": pattern_time("log.sent", "M/d/yyyy h:mm a", zone="America/New_York"),
+    "quoted": pattern_time("log.sent", "d MMM yyyy'T'H:mm XX"),
     "naive": "unix_millis(try_cast(log.sent AS timestamp))",
     "pattern": "unix_millis(try_to_timestamp(log.sent, 'yyyyMMddHHmmss'))",
 }
@@ -91,6 +94,10 @@ CASES = {
     "too few digits": ("digits", "20220422120000", "ann", 7, "", 0, QUARANTINED, "the time cannot be read"),
     "no such hour": ("hours", "22042225", "ann", 7, "", 0, QUARANTINED, "the time cannot be read"),
     "hours": ("hours", "22042201", "ann", 7, "", 0, EXPOSURE, NOON),
+    "german": ("german", "22.4.2022 12:00:00", "ann", 7, "", 0, EXPOSURE, NOON),
+    "no such day": ("german", "32.4.2022 12:00:00", "ann", 7, "", 0, QUARANTINED, "the time cannot be read"),
+    "american": ("american", "4/22/2022 12:00 AM", "ann", 7, "", 0, EXPOSURE, NOON),
+    "with its zone": ("quoted", "22 Apr 2022T04:00 +0000", "ann", 7, "", 0, EXPOSURE, NOON),
     "naive": ("naive", "2022-04-22 12:00:00", "ann", 7, "", 0, QUARANTINED, "the time has no zone"),
     "not naive": ("naive", "2022-04-22 12:00:00+08:00", "ann", 7, "", 0, EXPOSURE, NOON),
     "pattern without zone": ("pattern", "20220422120000", "ann", 7, "", 0, QUARANTINED, "the time has no zone"),

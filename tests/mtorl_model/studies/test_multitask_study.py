@@ -7,7 +7,10 @@ from candidate_rows import store_of
 from mtorl_model.data.candidates.parts import Parts
 from mtorl_model.methods.common.multitask import NetworkConfig
 from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig, RMTLConfig
-from mtorl_model.studies.multitask.study import as_text, compared_with, helps, run_study
+from mtorl_model.methods.rmtl.member import Checkpoints, Training
+from mtorl_model.studies.multitask import study
+from mtorl_model.studies.multitask.study import compared_with, helps, run_study
+from mtorl_model.studies.multitask.tables import as_markdown
 
 CONFIG = RMTLConfig(
     NetworkConfig(embedding=2, bottom=(4,), tower=(), experts=2, batch_norm=False, dropout=0.0),
@@ -39,15 +42,47 @@ def test_every_variant_has_figures_and_its_differences():
     assert ("mmoe critics", "mmoe constant") in pairs
     assert ("mmoe", "boosting") in pairs
     assert result["rmtl_helps"].keys() == {"mmoe"}
-    text = as_text(result, {"mmoe": (0.7014, 0.6119, 0.6255, 0.7324, 0.5237, 0.5450)})
-    assert "(0.7324)" in text
-    assert "RMTL on mmoe: the weighting" in text
+    paper = {"mmoe": (0.7014, 0.6119, 0.6255, 0.7324, 0.5237, 0.5450)}
+    texts = {"protocol": "unseen-users", "preset": "small", "sessions": "a visit", "command": "make study"}
+    text = "\n".join(as_markdown({**result, **texts, "paper": paper}))
+    assert "| 0.7324 |" in text
+    assert "| mmoe critics minus mmoe constant | " in text
+    assert "RMTL on mmoe: the weights do" in text
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.slow
+def test_a_killed_study_continues_and_further_seeds_use_its_trainings(monkeypatch, tmp_path):
+    parts = Parts(made_up(120, 0), made_up(40, 1), made_up(60, 2), "no user is in two parts")
+    checkpoints, trained = Checkpoints(tmp_path, "one"), []
+    expected = run_study(parts, CONFIG, 2, ("single", "esmm"))
+    retrain = Training.retrain
+
+    def killed_at_the_third(training, member, critic):
+        trained.append(critic.weighting)
+        if len(trained) == 3:
+            raise KilledError
+        return retrain(training, member, critic)
+
+    monkeypatch.setattr(Training, "retrain", killed_at_the_third)
+    with pytest.raises(KilledError):
+        run_study(parts, CONFIG, 1, ("single", "esmm"), checkpoints)
+    run_study(parts, CONFIG, 1, ("single", "esmm"), checkpoints)
+    weightings = ["critics", "constant", "permuted"]
+    assert trained == [*weightings, "permuted"]
+    monkeypatch.setattr(study, "boosting", None)  # it is not fitted again
+    assert run_study(parts, CONFIG, 2, ("single", "esmm"), checkpoints) == expected
+    assert trained[4:] == weightings  # of the second seed alone
 
 
 def test_rmtl_is_compared_with_its_controls_and_a_network_with_boosting():
     assert compared_with("mmoe critics") == (
-        "mmoe", "mmoe retrained", "mmoe constant", "mmoe permuted", "mmoe return",
+        "mmoe", "mmoe constant", "mmoe permuted", "mmoe retrained", "mmoe return",
     )  # fmt: skip
+    assert compared_with("ple critics") == ("ple", "ple constant", "ple permuted")
     assert compared_with("ple") == ("boosting",)
     assert compared_with("mmoe constant") == compared_with("boosting") == ()
 

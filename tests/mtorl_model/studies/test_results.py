@@ -111,3 +111,42 @@ def test_the_search_and_the_published_protocol_have_sections(lake, tmp_path):
 def test_a_lake_without_figures_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no figures in .*make run, make study"):
         results(Lake(tmp_path), tmp_path / "pictures")
+
+
+def test_sections_of_other_lakes_remain_and_own_ones_are_replaced(lake, tmp_path):
+    text = results(lake, tmp_path / "pictures")
+    heading = "### What does each part do?"
+    assert heading in text
+    earlier = (
+        "# Results\n\nAn introduction.\n\n## Another log\n\n### On users never seen\n\nKept figures.\n\n"
+        f"{text[text.index('## Criteo') :].replace('0.750', '0.123')}\n### A search\n\nFound."
+    )
+    merged = results(lake, tmp_path / "pictures", earlier)
+    assert "An introduction." not in merged
+    assert "0.123" not in merged
+    assert merged.count(heading) == merged.count("# Results") == 1
+    assert merged.index("## Another log\n\n### On users never seen\n\nKept figures.\n\n## Criteo") > 0
+    assert merged.endswith("### A search\n\nFound.\n")
+    assert results(lake, tmp_path / "pictures", merged) == merged
+
+
+def test_the_study_of_rmtl_has_its_figures_differences_and_the_papers(lake, tmp_path):
+    figures = [f"{task} {figure}" for task in ("click", "both") for figure in ("auc", "logloss", "s_logloss")]
+    row = {"value": 0.7312, "low": 0.72, "high": 0.74}
+    gap = {"value": -0.0021, "low": -0.003, "high": -0.001}
+    result = {
+        "users": 1786, "labels": 17783, "protocol": "unseen-users", "users_in_parts": "no user is in two parts",
+        "preset": "small", "seeds": 2, "interval": "95 %", "sessions": "a visit", "command": "make study STUDY=rmtl",
+        "tasks": ["click", "both"], "paper": {"mmoe": [0.7014, 0.6119, 0.6255, 0.7324, 0.5237, 0.545]},
+        "rows": [{"variant": name, "figure": figure, **row} for name in ("boosting", "mmoe") for figure in figures],
+        "differences": [{"variant": "mmoe", "against": "boosting", "figure": figure, **gap} for figure in figures],
+        "rmtl_helps": {"mmoe": False},
+    }  # fmt: skip
+    (lake.studies("criteo") / "rmtl_unseen-users.json").write_text(json.dumps(result))
+    text = results(lake, tmp_path / "pictures")
+    section = text[text.index("### RMTL: table 1 of its paper, protocol unseen-users") :]
+    assert "1,786 users, 17,783 labels of exposures; protocol unseen-users: no user is in two parts" in section
+    assert "mean of 2 trainings per row" in section
+    assert "| mmoe | 0.7312 [0.7200, 0.7400] | 0.7014 | 0.7312 [0.7200, 0.7400] | 0.6119 |" in section
+    assert "| mmoe minus boosting | **-0.0021 [-0.0030, -0.0010]** |" in section
+    assert "RMTL on mmoe: the weights do not help beyond their controls" in section

@@ -5,15 +5,19 @@ import gzip
 import lzma
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from raw_reading import rows_of
 
+from jobs.raw.files import RawFiles, matching_files
 from jobs.raw.reader.open_file import open_raw_file
-from jobs.raw.reader.read import plan_splits, read_split
+from jobs.raw.reader.read import plan_splits, read_file, read_split
+from jobs.raw.reader.source_files import UnreadableFile
 from jobs.raw.reader.typed_rows import SOURCE
+from jobs.raw.repair_files import repair_name
 from schemas.dataset import RawColumn, RawFile
 from schemas.errors import NothingToDoYet, UserError
 
@@ -33,7 +37,9 @@ COMPRESSED = {
     "gzip and padding": gzip.compress(TEXT) + b"\x00" * 512,
     "zstd of two frames": zstd(TEXT[:99]) + zstd(TEXT[99:]),
     "bz2": bz2.compress(TEXT),
+    "bz2 of two streams": bz2.compress(TEXT[:99]) + bz2.compress(TEXT[99:]),
     "xz": lzma.compress(TEXT),
+    "xz of two streams and padding": lzma.compress(TEXT[:99]) + b"\x00" * 4 + lzma.compress(TEXT[99:]) + b"\x00" * 8,
 }
 
 
@@ -84,6 +90,44 @@ def test_a_damaged_file_is_not_accepted(tmp_path):
     (tmp_path / "log.csv").write_bytes(bytes(data))
     with pytest.raises(NothingToDoYet, match="cut off or damaged"):
         rows_of(tmp_path / "log.csv", LAYOUT)
+
+
+def test_files_of_one_name_in_several_folders_have_different_names(tmp_path):
+    layout = replace(LAYOUT, patterns=("day=*/part-*.csv",))
+    for day in (1, 2):
+        (tmp_path / f"day={day}").mkdir()
+        (tmp_path / f"day={day}" / "part-0.csv").write_bytes(TEXT)
+    names = ["day=1/part-0.csv", "day=2/part-0.csv"]
+    paths = matching_files(tmp_path, layout)
+    assert list(RawFiles(layout, tuple(paths)).by_name) == names
+    sources = [table.column(SOURCE)[0].as_py() for p in paths for table in read_file(open_raw_file(p, layout), layout)]
+    assert sources == names
+    assert repair_name(names[0], "2024-05-01", layout) == "day=1/part-0_repaired_2024-05-01.csv"
+    assert LAYOUT.name_of(paths[0]) == "part-0.csv"
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd])
+def test_no_rows_are_lost_with_a_stream_that_begins_wrongly(tmp_path, compress):
+    """Python's readers of bz2 and xz would end before such a stream."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(compress(TEXT[:99]) + b"?" + compress(TEXT[99:]))
+    with pytest.raises(NothingToDoYet, match="cut off or damaged"):
+        rows_of(path, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (gzip.compress(gzip.compress(TEXT)), "it is compressed twice, decompress it once"),
+        (pa.compress(TEXT, "lz4", asbytes=True), "delimited text is expected, and it is another kind of file"),
+        (gzip.compress(b"log.csv".ljust(257, b"\x00") + b"ustar  \x00" + TEXT), "it is another kind of file"),
+        (b"Rar!\x1a\x07\x00", "it is another kind of file"),
+    ],
+)
+def test_another_kind_of_file_is_named(tmp_path, content, line):
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(UnreadableFile, match=line):
+        open_raw_file(tmp_path / "log.csv", LAYOUT)
 
 
 @pytest.mark.parametrize("data", [TEXT, COMPRESSED["gzip"]], ids=["plain", "gzip"])

@@ -12,7 +12,7 @@ from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.methods.common.multitask import CandidateSizes, NetworkConfig
 from mtorl_model.methods.rmtl import member as member_module
 from mtorl_model.methods.rmtl.config import IF_BETTER, ActorTrainConfig, CriticConfig, RMTLConfig
-from mtorl_model.methods.rmtl.member import Checkpoints, Member, choose_weighting, train_member
+from mtorl_model.methods.rmtl.member import Checkpoints, Member, Training, choose_weighting, train_member
 from mtorl_model.methods.rmtl.stages import predict
 from mtorl_model.methods.rmtl.weight_choice import Interval, beats_all, user_interval, weights_help
 from schemas.errors import UserError
@@ -38,7 +38,7 @@ TRAIN, VALID = made_up(300, 0), made_up(120, 1)
 
 
 def trained(config: RMTLConfig = CONFIG, folder: Path | None = None, identity: str = "one") -> Member:
-    return train_member(config, SIZES, TRAIN, VALID, seed=3, checkpoints=Checkpoints(folder, identity))
+    return train_member(Training(config, SIZES, TRAIN, VALID, 3, Checkpoints(folder, identity)))
 
 
 def weights_of(member: Member) -> dict[str, torch.Tensor]:
