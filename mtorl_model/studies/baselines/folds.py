@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-import mtorl_model
 from lakehouse.files import file_sha256, write_whole
 from lakehouse.lake import Lake
+from mtorl_model import methods
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.evaluation.label_predictions import previous_channel
@@ -45,7 +45,7 @@ class Labels(NamedTuple):
     windows: WindowsInMemory
     order_N: Ints
 
-    def of(self, prediction: Prediction) -> Prediction:
+    def at_labels(self, prediction: Prediction) -> Prediction:
         """The prediction of the windows, [W, L], at these labels."""
         return prediction.take(self.windows.windows.label_NL).take(self.order_N)
 
@@ -101,7 +101,9 @@ def trained(lake: Lake, dataset: str, name: str, config: MethodConfig, fold: Fol
 
 def predict(model: Method, labels: Labels) -> Prediction:
     """The predictions for the labels, [N]."""
-    return labels.of(Prediction.concatenate([model.predict(b) for b in labels.windows.in_order(WINDOWS_AT_ONCE)]))
+    return labels.at_labels(
+        Prediction.concatenate([model.predict(b) for b in labels.windows.in_order(WINDOWS_AT_ONCE)])
+    )
 
 
 class HeldOut(NamedTuple):
@@ -141,9 +143,9 @@ def _read(file: Path) -> HeldOut:
 
 @cache
 def inputs_digest(lake: Lake, dataset: str) -> str:
-    """A digest of what a training depends on besides its config: sequences, feature spec, and the code that trains."""
+    """A digest of everything but the config that a training depends on: sequences, feature spec, code that trains."""
     spec = training_pool(lake, dataset, _REWARD_FORM)[0].spec
     sequences = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
-    package = Path(mtorl_model.__file__).parent
+    package = Path(methods.__file__).parent.parent
     files = sorted(path for folder in ("data", "methods", "training") for path in (package / folder).rglob("*.py"))
     return "\n".join([*sequences, spec.version, *map(file_sha256, files)])

@@ -1,4 +1,4 @@
-"""What the channels of each method would have earned, where the log drew channels at random.
+"""The value of the channels of each method, where the log drew channels at random.
 
 SNIPS and DR (evaluation/off_policy.py) of the recommended channels, next to the log's own and the best fixed channel.
 

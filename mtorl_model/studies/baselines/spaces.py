@@ -18,7 +18,7 @@ _NETWORK: Mapping[str, tuple[Any, ...]] = {
     "weight_decay": (0.0, 1e-5, 1e-4),
 }
 _DISCOUNT = (0.0, 0.5, 0.9)
-_OWN: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+_METHOD_SPACES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "mtorl": {"mu": (0.08, 0.3, 1.0), "dpo_weight": (0.0, 0.6, 1.4)},
     "boosting": {
         "channel_rate": (0.05, 0.1, 0.2),
@@ -51,7 +51,7 @@ def base_config(name: str, dataset: str, max_epochs: int | None) -> MethodConfig
 def space_of(name: str, config: MethodConfig) -> dict[str, tuple[Any, ...]]:
     """The values of each setting that is tuned, which is one of the config."""
     settings = config.settings()
-    return {key: values for key, values in {**_NETWORK, **_OWN.get(name, {})}.items() if key in settings}
+    return {key: values for key, values in {**_NETWORK, **_METHOD_SPACES.get(name, {})}.items() if key in settings}
 
 
 def start_of(config: MethodConfig, space: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:

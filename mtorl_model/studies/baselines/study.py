@@ -6,7 +6,8 @@ python -m mtorl_model.studies.baselines.study --dataset D --lake LAKE [--trials 
 Each method is tuned with the same number of trials (tuning.py), then trained in every fold with every seed, and
 measured on the fold's held-out users. Figures are means over the seeds, intervals are over users, differences to MTORL
 are paired. Where the log drew channels at random, the value of every method's channels is estimated (policy_values.py);
-imitating the log is no value. No user of the test split is read. A killed study continues where it stopped.
+a good imitation of the log may be worth little. No user of the test split is read. A killed study continues where it
+stopped.
 
 Writes `LAKE/studies/dataset=D/baselines.json`.
 """
@@ -83,7 +84,7 @@ def seeded(config: MethodConfig, seed: int) -> MethodConfig:
 
 
 def _figures(parts: Sequence[HeldOut], labels: Sequence[Labels], dataset: Dataset) -> Figures:
-    """The figures of one seed over all folds, of what the method predicts."""
+    """The figures of one seed over all folds, for the kinds that the method predicts."""
     prediction = Prediction.concatenate([part.prediction for part in parts])
     action_N, user_N, gain_NG = (
         np.concatenate([getattr(part, name) for part in labels]) for name in ("action_N", "user_N", "gain_NG")

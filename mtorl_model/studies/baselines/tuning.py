@@ -40,7 +40,7 @@ def score_of(prediction: Prediction, labels: Labels) -> float:
 
 
 def tuned(lake: Lake, dataset: str, name: str, base: MethodConfig, trials: int) -> MethodConfig:
-    """The config of the best trial; the base itself if there are no trials or nothing to tune."""
+    """The config of the best trial; the base itself without trials or settings to tune."""
     space = space_of(name, base)
     if not trials or not space:
         return base
@@ -56,7 +56,7 @@ def tuned(lake: Lake, dataset: str, name: str, base: MethodConfig, trials: int) 
         if _finished(study) >= trials:
             study.stop()
 
-    # A training that diverges raises UserError: its trial has failed, and the next one is drawn.
+    # A training that diverges raises UserError: its trial has failed, and the study draws another one.
     if _finished(study) < trials:
         study.optimize(objective, n_trials=2 * trials, callbacks=[stop], catch=(UserError,))
     return base.changed(study.best_params)

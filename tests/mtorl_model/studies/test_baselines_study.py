@@ -1,5 +1,6 @@
 """The comparison of methods: equal tuning budgets, no test user, resumption, and values where channels were random."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ from synthetic import write_lake
 from mtorl_model.data.propensities import Propensities
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import Prediction
-from mtorl_model.studies.baselines import folds, policy_values, tuning
+from mtorl_model.studies.baselines import folds, policy_values, tables, tuning
 from mtorl_model.studies.baselines.folds import HeldOut, fold_of
 from mtorl_model.studies.baselines.spaces import COMPARED, base_config, space_of, start_of
 from mtorl_model.studies.baselines.study import as_text, run_study, seeded
@@ -110,3 +111,20 @@ def test_the_value_of_a_known_policy_is_within_its_interval(lake, monkeypatch):
         for estimator in ("snips", "dr"):
             assert values[policy, estimator]["low"] < truth < values[policy, estimator]["high"]
     assert values["din", "dr"]["minus_log"]["low"] > 0 > values["din, by value", "dr"]["minus_log"]["high"]
+
+
+def test_the_tables_show_every_method_and_the_gap_between_the_protocols(result, tmp_path):
+    assert tables.unseen_users(tmp_path) == tables.published(tmp_path) == []
+    (tmp_path / "baselines.json").write_text(json.dumps(result))
+    text = "\n".join(tables.unseen_users(tmp_path))
+    assert text.count("\n| mtorl |") == text.count("\n| cql |") == 1
+    assert "not identified (the log has no propensities)" in text
+    unseen = next(
+        row["value"] for row in result["rows"] if (row["method"], row["figure"]) == ("cql", "channel f1_macro")
+    )
+    leaking = {"f1_macro": unseen + 0.25, "intervals": {"f1_macro": [0.1, 0.9]}, "paper": {"f1_macro": 0.597},
+               "share_of_test_steps_also_in_training": 0.65, "command": "make benchmark-published"}  # fmt: skip
+    (tmp_path / "published_cql.json").write_text(json.dumps(leaking))
+    text = "\n".join(tables.published(tmp_path))
+    assert "65% of the test steps" in text
+    assert f"| 0.5970 | {unseen:.4f} | +0.2500 |" in text

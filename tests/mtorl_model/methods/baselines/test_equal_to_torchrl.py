@@ -45,8 +45,8 @@ def start_labels(batch: Batch) -> Batch:
 
 def as_tensordict(batch: Batch, state_BLS: Tensor) -> TensorDict:
     one_hot = nn.functional.one_hot(batch.action_BL[:, 0], ACTIONS)
-    never = torch.zeros(ROWS, 1, dtype=torch.bool)
-    following = {"observation": state_BLS[:, 1], "reward": batch.reward_BL[:, :1], "done": never, "terminated": never}
+    ended = torch.zeros(ROWS, 1, dtype=torch.bool)
+    following = {"observation": state_BLS[:, 1], "reward": batch.reward_BL[:, :1], "done": ended, "terminated": ended}
     return TensorDict({"observation": state_BLS[:, 0], "action": one_hot, "next": following}, [ROWS])
 
 
@@ -111,9 +111,9 @@ def test_implicit_q_learning() -> None:
         value(state_BLS).squeeze(-1),
     )
     method = IQL(IQLConfig(discount=DISCOUNT), SPEC, EVEN)
-    for name, theirs in (("value", "loss_value"), ("policy", "loss_actor")):
-        ours = part(method, name, output, start_labels(batch))
-        torch.testing.assert_close(ours, reference[theirs], atol=1e-5, rtol=1e-5)
+    for name, reference_name in (("value", "loss_value"), ("policy", "loss_actor")):
+        loss_here = part(method, name, output, start_labels(batch))
+        torch.testing.assert_close(loss_here, reference[reference_name], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(part(method, "td", output, batch), reference["loss_qvalue"], atol=1e-5, rtol=1e-5)
 
 
@@ -134,6 +134,6 @@ def test_decision_transformers() -> None:
     odt = ODT(config, SPEC, EVEN)
     # torchrl draws samples for the entropy, so these are equal up to the error of the samples.
     torch.testing.assert_close(entropies(logits_BLA[:, 0]).mean(), reference["entropy"], atol=5e-3, rtol=0)
-    for name, theirs in (("entropy", "loss_entropy"), ("dual", "loss_alpha")):
-        ours = part(odt, name, output, start_labels(batch))
-        torch.testing.assert_close(ours, reference[theirs], atol=5e-3, rtol=0)
+    for name, reference_name in (("entropy", "loss_entropy"), ("dual", "loss_alpha")):
+        loss_here = part(odt, name, output, start_labels(batch))
+        torch.testing.assert_close(loss_here, reference[reference_name], atol=5e-3, rtol=0)
