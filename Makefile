@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VARIABLES := DATASET RAW LAKE DS FROM TO OUT PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
-	STUDY PROTOCOL FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS METHOD METHODS
+VARIABLES := DATASET RAW LAKE DS FROM TO OUT METHOD PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
+	STUDY PROTOCOL FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS METHODS
 # make up RAW_<NAME>=folder: the logs of several datasets.
 LOGS := $(foreach v,$(filter RAW_%,$(.VARIABLES)),$(if $(filter command,$(origin $(v))),$(v)))
 $(foreach v,$(VARIABLES) $(LOGS),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
@@ -22,10 +22,10 @@ help: ## print this list
 setup: ## install what is missing: packages in .venv, Java
 	@bin/setup.sh
 
-run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO PRESET=small|paper USERS ACCEPT_FEW_ROWS=1]; without RAW: a generated log, into lake/generated
+run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO METHOD=mtorl|rmtl|unified_rl|mtorl,rmtl PRESET=small|paper USERS ACCEPT_FEW_ROWS=1]; without RAW: a generated log, into lake/generated
 	@bin/run.sh
 
-evaluate: ## test the champion on raw logs of unseen users, without training [DATASET LAKE RAW OUT=metrics.json]
+evaluate: ## test the champion of a method, without training, on raw logs of unseen users, or without RAW on the lake's held-out users [DATASET LAKE RAW METHOD OUT=metrics.json]
 	@bin/evaluate.sh
 
 study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl|fusion|baselines FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split NETWORKS; of baselines: TRIALS=10 METHODS]
@@ -46,16 +46,16 @@ budget: setup ## compare budget strategies in the simulator and write the table 
 bench: ## run the benchmarks and write docs/performance.md (takes hours) [ONLY=journeys|day|training|scoring|large-day|gpu SIZES="1 4 16" REPEATS=3]
 	@bin/bench.sh
 
-rollback: ## make an earlier model the champion again [DATASET LAKE VERSION=mtorl_kuairand/3; without VERSION: the previous champion]
+rollback: ## make an earlier model the champion again [DATASET LAKE METHOD VERSION=mtorl_kuairand/3; without VERSION: the previous champion]
 	@bin/lake.sh rollback
 
-up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; RAW_<NAME>: those of several datasets; LAKE; PORT=8080; OPENLINEAGE=events.jsonl]
+up: ## start Airflow on 127.0.0.1 [DATASET; RAW: the folder of the daily log; RAW_<NAME>: those of several datasets; LAKE; METHOD: the methods of DATASET; PORT=8080; OPENLINEAGE=events.jsonl]
 	@bin/service.sh up
 
 down: ## stop Airflow
 	@bin/service.sh down
 
-backfill: ## run past days in the running Airflow, by default all stale days [DATASET FROM TO; RUNS: days in parallel; THIS_CODE=1; ACCEPT_FEW_ROWS=1: a quiet last day; AIRFLOW_URL: another Airflow]
+backfill: ## run past days in the running Airflow, by default all stale days [DATASET FROM TO; METHOD: only these methods learn; RUNS: days in parallel; THIS_CODE=1; ACCEPT_FEW_ROWS=1: a quiet last day; AIRFLOW_URL: another Airflow]
 	@bin/service.sh backfill
 
 status: ## show which days of which table are fresh, stale, missing or failed [DATASET LAKE RAW FROM TO]

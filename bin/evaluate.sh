@@ -1,19 +1,25 @@
 #!/usr/bin/env bash
 # make evaluate: the champion of a lake on the raw log of users that it has never seen. Trains nothing and
-# does not change the lake. Reads DATASET, RAW, LAKE and OUT from the environment.
+# does not change the lake. Without RAW: on the held-out users
+# of the lake. Reads DATASET, RAW, LAKE, METHOD and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"
 LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
 OUT="$(realpath -m -- "${OUT:-metrics.json}")"
 
-[ -n "${RAW:-}" ] || die "make evaluate needs RAW=<folder of a raw log>"
+METHOD="${METHOD:-mtorl}"
 [ -d "$LAKE" ] || die "there is no lake $LAKE: train a champion first (make run), or name another with LAKE="
 [ -d "$(dirname "$OUT")" ] || die "the folder of OUT=$OUT does not exist"
-RAW="$(realpath -m -- "$RAW")"
 
 "$ROOT/bin/setup.sh"
 step_environment
+"$PYTHON_BIN" -m bin.check_input methods "$METHOD"
+if [ -z "${RAW:-}" ]; then
+  say "evaluating the champion of $LAKE on its held-out users"
+  exec "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" --method "$METHOD" --split test --out "$OUT"
+fi
+RAW="$(realpath -m -- "$RAW")"
 find_log_days "$DATASET" "$RAW"
 
 SCRATCH="$(mktemp -d)"
@@ -31,12 +37,12 @@ spark_job() {
 
 say "evaluating the champion of $LAKE on $RAW, $FIRST to $LAST"
 run_step "$LOG" export_champion "$PYTHON_BIN" -m mtorl_model.export_champion \
-  --dataset "$DATASET" --lake "$LAKE" --out "$SCRATCH/champion"
+  --dataset "$DATASET" --lake "$LAKE" --method "$METHOD" --out "$SCRATCH/champion"
 run_step "$LOG" build_exposures spark_job build_exposures --raw "$RAW" --lake "$SCRATCH/lake"
 run_step "$LOG" build_sequences spark_job build_sequences --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST" \
   --spec "$SCRATCH/champion/feature_spec.json"
 LINES_BEFORE="$(wc -l <"$LOG")"
 run_step "$LOG" evaluate "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" \
-  --sequences "$SCRATCH/lake" --out "$OUT"
+  --method "$METHOD" --sequences "$SCRATCH/lake" --out "$OUT"
 tail -n "+$((LINES_BEFORE + 1))" -- "$LOG" # the table of figures that this step has printed
 say "the figures as JSON: $OUT"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make status, make report, make rollback: look at a lake, or change its champion.
-# Reads DATASET, LAKE, RAW, DS, FROM, TO and VERSION from the environment.
+# Reads DATASET, LAKE, RAW, DS, FROM, TO, METHOD and VERSION from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -22,6 +22,6 @@ case "$COMMAND" in
     ;;
   rollback)
     step_environment
-    exec "$PYTHON_BIN" -m mtorl_model.rollback "${ARGUMENTS[@]}" ${VERSION:+--version="$VERSION"}
+    exec "$PYTHON_BIN" -m mtorl_model.rollback "${ARGUMENTS[@]}" ${METHOD:+--method="$METHOD"} ${VERSION:+--version="$VERSION"}
     ;;
 esac

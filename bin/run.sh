@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # make run: from a raw log to policies and ranks, in an embedded Airflow.
-# Reads DATASET, RAW, LAKE, FROM, TO, PRESET, USERS, ACCEPT_FEW_ROWS from the environment.
+# Reads DATASET, RAW, LAKE, FROM, TO, METHOD, PRESET, USERS, ACCEPT_FEW_ROWS from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"
+METHOD="${METHOD:-mtorl}"
 PRESET="${PRESET:-small}"
 # Made-up users have a separate lake, so that they never appear in the journeys of real users.
 [ -n "${RAW:-}" ] && DEFAULT_LAKE="$ROOT/lake" || DEFAULT_LAKE="$ROOT/lake/generated"
@@ -15,6 +16,7 @@ case "${USERS:-1}" in *[!0-9]* | 0*) die "USERS is a number of users, not '$USER
 "$ROOT/bin/setup.sh"
 step_environment
 "$PYTHON_BIN" -m bin.check_input dataset "$DATASET"
+"$PYTHON_BIN" -m bin.check_input methods "$METHOD"
 
 MEMBERS=()
 if [ -z "${RAW:-}" ]; then
@@ -23,7 +25,8 @@ if [ -z "${RAW:-}" ]; then
     *) die "DATASET=$DATASET needs RAW=<folder of its log>: only a kuairand log can be generated" ;;
   esac
   RAW="$ROOT/raw/generated${USERS:+-$USERS}"
-  MEMBERS=(members=1) # one model is enough for a demonstration; real logs get the preset's number
+  # One model is enough for a demonstration; real logs get the preset's number.
+  case ",$METHOD," in *,mtorl,* | *,rmtl,*) MEMBERS=(members=1) ;; esac
   if [ ! -d "$RAW" ]; then
     say "generating a log in the KuaiRand layout"
     "$PYTHON_BIN" -m jobs.generate_log --layout kuairand --out "$RAW" --users "${USERS:-1000}"
@@ -53,8 +56,8 @@ migrate_airflow_database "$LOG"
 say "running $DATASET, $FROM to $TO, into the lake $LAKE"
 "$PYTHON_BIN" -m bin.embedded_airflow.run_dags "$LOG" \
   -- "mtorl_history_$DATASET" "tables, a model and its evaluation" \
-  raw="$RAW" lake="$LAKE" from="$FROM" to="$TO" preset="$PRESET" "${MEMBERS[@]}" \
-  -- "mtorl_nightly_$DATASET" "policies, ranks and the budget plan of $TO" lake="$LAKE" date="$TO" \
+  raw="$RAW" lake="$LAKE" from="$FROM" to="$TO" method="$METHOD" preset="$PRESET" "${MEMBERS[@]}" \
+  -- "mtorl_nightly_$DATASET" "predictions, ranks and the budget plan of $TO" lake="$LAKE" date="$TO" method="$METHOD" \
   -- "mtorl_report_$DATASET" "drift and the report page of $TO" lake="$LAKE" date="$TO" || {
   printf 'full log: %s\n' "$LOG" >&2
   exit 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make up, make down, make backfill: Airflow as a service of this machine, for this user.
-# Reads DATASET, RAW, RAW_<NAME>, LAKE, FROM, TO and PORT from the environment; for a backfill in another Airflow, AIRFLOW_URL and
+# Reads DATASET, RAW, RAW_<NAME>, LAKE, METHOD, FROM, TO and PORT from the environment; for a backfill in another Airflow, AIRFLOW_URL and
 # AIRFLOW_ADMIN_PASSWORD as well.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -25,11 +25,19 @@ use_log() {
   export "MTORL_RAW_${1^^}=$(realpath -- "$2")"
 }
 
+# The methods of DATASET in all runs; MTORL_METHODS_<NAME> in the environment names those of other datasets.
+use_methods() {
+  [ -n "${METHOD:-}" ] || return 0
+  "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
+  export "MTORL_METHODS_${DATASET^^}=$METHOD"
+}
+
 up() {
   case "$PORT" in *[!0-9]* | 0*) die "PORT is a number, not '$PORT'" ;; esac
   "$ROOT/bin/setup.sh"
   export PYTHONPATH="$ROOT"
   "$PYTHON_BIN" -m bin.check_input dataset "$DATASET"
+  use_methods
   if [ -n "${RAW:-}" ]; then use_log "$DATASET" "$RAW"; fi
   local variable
   for variable in $(compgen -v RAW_); do use_log "${variable#RAW_}" "${!variable}"; done
@@ -70,6 +78,7 @@ backfill() {
   "$ROOT/bin/setup.sh"
   export PYTHONPATH="$ROOT"
   "$PYTHON_BIN" -m bin.check_input dataset "$DATASET"
+  [ -z "${METHOD:-}" ] || "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
   if [ -n "${FROM:-}" ]; then
     backfill_days "$FROM" "$TO"
     return

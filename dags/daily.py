@@ -4,7 +4,14 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, CronPartitionTimetable, Param
 
-from dags.dataset_dag import METHOD, OPTIONAL_DAY, champion_asset, dataset_dag, journeys_asset, raw_folder_param
+from dags.dataset_dag import (
+    OPTIONAL_DAY,
+    champion_asset,
+    dataset_dag,
+    journeys_asset,
+    method_param,
+    raw_folder_param,
+)
 from dags.steps import (
     DAY,
     DAY_EXPRESSION,
@@ -34,8 +41,9 @@ def daily_dag(dataset: str) -> DAG:
     are read first, because the day depends on them. If the day's own rows are missing, or are few next to earlier days,
     a scheduled run waits for them.
     The windows are built with the feature spec of the champion. Without a champion, the run fails with one line that
-    names `mtorl_history_*`, which makes the first one. The champion is tested on the day, then fine-tuned on it. The
-    promotion gate decides which model is the champion from now on, and its audit starts the nightly run of the day.
+    names `mtorl_history_*`, which makes the first one. The champion of each method is tested on the day, then
+    fine-tuned on it. The promotion gate decides which model of the method is the champion from now on, and the audit of
+    these decisions starts the nightly run of the day.
     """
     champion = f"{LAKE_FOLDER}/champion/dataset={dataset}"
     spec = ("--spec", f"{champion}/feature_spec.json")
@@ -58,7 +66,10 @@ def daily_dag(dataset: str) -> DAG:
             waits=_WAIT_FOR_ROWS,
         )
         audit_raw_rows = audit_step("raw_rows", dataset, ("--to", DAY, *ONLY_NEW), tables=TABLES_FROM_RAW)
-        export_champion = python_step("mtorl_model.export_champion", dataset, "--out", champion)
+        # Windows are cut as mtorl's champion reads them, if the lake has one.
+        export_champion = python_step(
+            "mtorl_model.export_champion", dataset, "--out", champion, "--method", "mtorl,{{ params.method }}"
+        )
         build_day = spark_step("build_day", dataset, "--day", DAY, *spec, IF_ASKED_THIS_CODE)
         audit_day = audit_step(
             "day",
@@ -67,7 +78,7 @@ def daily_dag(dataset: str) -> DAG:
             tables=TABLES_FROM_HISTORY,
             publishes=(journeys_asset(dataset),),
         )
-        # Tests the champion, then fine-tunes it, then passes the promotion gate.
+        # For each method: tests the champion, then fine-tunes it, then passes the promotion gate.
         learn = python_step("mtorl_model.learn", dataset, "--day", DAY, *METHOD_OPTION, pool="gpu", queue="gpu")
         # The nightly run starts only if the measurements of the champion are valid.
         audit_champion = audit_step(
@@ -101,7 +112,7 @@ def _params(dataset: str) -> dict[str, Param]:
     return {
         "raw": raw_folder_param(dataset),
         "date": OPTIONAL_DAY,
-        "method": METHOD,
+        "method": method_param(dataset),
         "this_code": Param(False, type="boolean", description="build again what another version of the code built"),
         "accept_few_rows": Param(False, type="boolean", description="the day is complete although it has few rows"),
     }

@@ -11,9 +11,7 @@ from dags.steps import default_budget, setting
 from schemas.dataset import get_dataset
 
 DAY_FORMAT = {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
-METHOD = Param(
-    "mtorl", type="string", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="name of the method: mtorl_model/methods"
-)
+_METHOD_NAME = r"[a-z][a-z0-9_]{0,63}"
 OPTIONAL_DAY = Param(
     None, type=["null", "string"], **DAY_FORMAT, description="the day, if the run has no partition key"
 )
@@ -37,6 +35,16 @@ HISTORY_TASK_LIMIT = timedelta(hours=24)  # a month of a large log, or a full tr
 def raw_folder_param(dataset: str) -> Param:
     return Param(
         None, **_FOLDER_FORMAT, description=f"folder of the raw log; empty: the folder in MTORL_RAW_{dataset.upper()}"
+    )
+
+
+def method_param(dataset: str) -> Param:
+    """The methods of a run. MTORL_METHODS_<DATASET> names those of scheduled runs."""
+    return Param(
+        os.environ.get(f"MTORL_METHODS_{dataset.upper()}") or "mtorl",
+        type="string",
+        pattern=f"^{_METHOD_NAME}(,{_METHOD_NAME})*$",
+        description="names of the methods (mtorl_model/methods), separated by commas",
     )
 
 

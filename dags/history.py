@@ -2,8 +2,16 @@
 
 from airflow.sdk import DAG, BaseOperator, Param
 
-from dags.dataset_dag import DAY_FORMAT, FIRST_DAY, HISTORY_TASK_LIMIT, LAST_DAY, METHOD, dataset_dag, raw_folder_param
-from dags.steps import DAYS, LAKE_FOLDER, LAST_DAY_ONLY, METHOD_OPTION, audit_step, python_step, raw_folder, spark_step
+from dags.dataset_dag import (
+    DAY_FORMAT,
+    FIRST_DAY,
+    HISTORY_TASK_LIMIT,
+    LAST_DAY,
+    dataset_dag,
+    method_param,
+    raw_folder_param,
+)
+from dags.steps import DAYS, LAST_DAY_ONLY, METHOD_OPTION, audit_step, python_step, raw_folder, spark_step
 from schemas.tables.registry import TABLES_FROM_RAW, TABLES_OF_STEPS
 
 # An option is left out if its parameter is empty.
@@ -18,7 +26,8 @@ def history_dag(dataset: str) -> DAG:
     """Started by hand: a range of days becomes tables, and a model trained from scratch becomes the first champion.
 
     Needs `from` and `to`. The raw log becomes exposures, journeys, steps and sequences. A table that fails its audit
-    stops all later tasks. Training registers the champion, which is then evaluated on users that it has never seen.
+    stops all later tasks. Training registers the champion of each method, which is then evaluated on users that it has
+    never seen.
     """
     with dataset_dag(
         "history",
@@ -38,7 +47,7 @@ def history_dag(dataset: str) -> DAG:
         build_sequences = spark_step("build_sequences", dataset, *DAYS, *_SPEC_DAY, "--with-steps", "--this-code")
         audit_sequences = audit_step("sequences", dataset, DAYS, tables=TABLES_OF_STEPS)
         train = _train(dataset)
-        evaluate = _evaluate(dataset)
+        evaluate = python_step("mtorl_model.evaluate", dataset, *DAYS, *METHOD_OPTION, "--split", "test")
 
         build_exposures >> audit_raw_rows >> [build_journeys, build_feature_spec]
         build_journeys >> audit_journeys >> build_sequences
@@ -55,18 +64,13 @@ def _train(dataset: str) -> BaseOperator:
     )
 
 
-def _evaluate(dataset: str) -> BaseOperator:
-    metrics = f"{LAKE_FOLDER}/metrics/dataset={dataset}/metrics.json"
-    return python_step("mtorl_model.evaluate", dataset, *DAYS, *METHOD_OPTION, "--split", "test", "--out", metrics)
-
-
 def _params(dataset: str) -> dict[str, Param]:
     count = {"type": ["null", "integer"], "minimum": 1}
     return {
         "raw": raw_folder_param(dataset),
         "from": FIRST_DAY,
         "to": LAST_DAY,
-        "method": METHOD,
+        "method": method_param(dataset),
         "preset": Param("small", type="string", enum=["small", "paper"], description="size of the model"),
         "labels_known_by": Param(
             None,

@@ -2,24 +2,33 @@
 
 from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable
 
-from dags.dataset_dag import METHOD, OPTIONAL_DAY, budget_plan_asset, champion_asset, dataset_dag
-from dags.steps import DAY, METHOD_OPTION, ONE_DAY, ONLY_NEW, audit_step, python_step, report_after_audits
+from dags.dataset_dag import OPTIONAL_DAY, budget_plan_asset, champion_asset, dataset_dag, method_param
+from dags.steps import (
+    DAY,
+    METHOD_OPTION,
+    ONE_DAY,
+    ONLY_NEW,
+    ONLY_PUBLISHED,
+    audit_step,
+    python_step,
+    report_after_audits,
+)
 from schemas.basis import BASES, BY_GATE
-from schemas.tables import USER_EMBEDDINGS
-from schemas.tables.registry import SCORE_TABLES
+from schemas.tables.registry import SCORE_TABLES, TABLES_FROM_SCORING
 
 
 def nightly_dag(dataset: str) -> DAG:
     """After the champion of a day: all users are scored, the budget is planned, and all tables are audited.
 
-    Scoring publishes policies, ranks and the channel level. The plan then spends `budget` on the best pairs of user and
-    channel. The budget is in the unit of the log's costs, or a number of exposures if the log has no costs. A run
-    without a budget, for example one that the promotion gate starts, keeps the budget with which the day was planned
-    before. If the day was not planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is
-    selected. The parameters basis, exploration and embeddings have standing values, too, which `mtorl_model.score`
-    reads: MTORL_BASIS_<DATASET>, MTORL_EXPLORATION_<DATASET> and MTORL_EMBEDDINGS_<DATASET>. The assets of the tables
-    appear only after a passed audit; readers of the files should check the audits themselves. Before the first
-    champion, the run fails with one line that names the DAG to start.
+    Each method publishes its tables: policies, ranks and the channel level, or the chances of tasks. The plan then
+    spends `budget` on the best pairs of user and channel; without channel policies there is no plan. The budget is in
+    the unit of the log's costs, or a number of exposures if the log has no costs. A run without a budget, for example
+    one that the promotion gate starts, keeps the budget with which the day was planned before. If the day was not
+    planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is selected. The parameters basis,
+    exploration and embeddings have standing values, too, which `mtorl_model.score` reads: MTORL_BASIS_<DATASET>,
+    MTORL_EXPLORATION_<DATASET> and MTORL_EMBEDDINGS_<DATASET>. The assets of the tables appear only after a passed
+    audit; readers of the files should check the audits themselves. Before the first champion, the run fails with one
+    line that names the DAG to start.
     """
     # The promotion gate follows the audited journeys of the day, so its asset implies them.
     schedule = PartitionedAssetTimetable(assets=champion_asset(dataset))
@@ -31,7 +40,7 @@ def nightly_dag(dataset: str) -> DAG:
         schedule=schedule,
         params={
             "date": OPTIONAL_DAY,
-            "method": METHOD,
+            "method": method_param(dataset),
             "budget": _budget_param(dataset),
             "basis": _BASIS,
             "exploration": _EXPLORATION,
@@ -40,11 +49,20 @@ def nightly_dag(dataset: str) -> DAG:
         deadline_hours=2,
     ) as dag:
         score = python_step("mtorl_model.score", dataset, "--day", DAY, *METHOD_OPTION, *_SETTINGS)
+        # Which of these tables a night publishes depends on its methods.
         audit_scores = audit_step(
-            "scores", dataset, (*ONE_DAY, *ONLY_NEW), tables=(*SCORE_TABLES, USER_EMBEDDINGS), publishes=score_assets
+            "scores",
+            dataset,
+            (*ONE_DAY, *ONLY_NEW, *ONLY_PUBLISHED),
+            tables=TABLES_FROM_SCORING,
+            publishes=score_assets,
         )
-        plan_budget = python_step("mtorl_model.plan_budget", dataset, "--day", DAY, _budget_argument(dataset))
-        audit_budget_plan = audit_step("budget_plan", dataset, ONE_DAY, publishes=(budget_plan_asset(dataset),))
+        plan_budget = python_step(
+            "mtorl_model.plan_budget", dataset, "--day", DAY, *METHOD_OPTION, _budget_argument(dataset)
+        )
+        audit_budget_plan = audit_step(
+            "budget_plan", dataset, (*ONE_DAY, *ONLY_PUBLISHED), publishes=(budget_plan_asset(dataset),)
+        )
 
         score >> audit_scores >> plan_budget >> audit_budget_plan
         report_after_audits(dag, dataset)

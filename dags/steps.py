@@ -18,6 +18,7 @@ LAKE_FOLDER = "{{ params.lake or setting('MTORL_LAKE') }}"
 IF_ASKED_THIS_CODE = "{{ '--this-code' if params.this_code else '' }}"
 IF_FEW_ROWS_ARE_ACCEPTED = "{{ '--accept-few-rows' if params.accept_few_rows else '' }}"
 METHOD_OPTION = ("--method", "{{ params.method }}")
+ONLY_PUBLISHED = ("--only-published",)  # an audit leaves out tables without a partition
 ONLY_NEW = ("--new",)  # an audit skips partitions that have passed with their present content
 
 

@@ -30,8 +30,7 @@ Columns = dict[str, Any]
 
 def task_names(dataset: Dataset) -> tuple[str, ...]:
     """The labels: the implied label's two, or the first gain alone."""
-    implied = dataset.implied_label
-    return implied.task_names if implied else dataset.gain_names[:1]
+    return tuple(dataset.tasks)
 
 
 def category_names(dataset: Dataset) -> tuple[str, ...]:

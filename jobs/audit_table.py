@@ -1,9 +1,11 @@
 """Audit the published partitions of one or more tables; exit status 2 if a critical rule fails.
 
     python -m jobs.audit_table --dataset kuairand --lake lake --table exposures [--from DAY] [--to DAY] [--new]
+        [--only-published]
 
 Every partition is audited separately. Results are stored under LAKE/audits, and the data docs are updated. --new skips
-a partition if its latest audit is about its current content and did not fail critically.
+a partition if its latest audit is about its current content and did not fail critically. A table without any partition
+in the days is an error, unless it is optional or --only-published is given.
 """
 
 import argparse
@@ -34,7 +36,7 @@ def main() -> None:
     for table in args.table:
         registered(table)
     spec = spec_in_file(args.spec) if args.spec else None
-    partitions = _partitions(lake, args.table, dataset, *day_range_of(args))
+    partitions = _partitions(lake, args.table, dataset, *day_range_of(args), only_published=args.only_published)
     if args.new:
         partitions = [partition for partition in partitions if not has_passed(partition)]
     if not partitions:
@@ -59,12 +61,12 @@ def main() -> None:
 
 
 def days_to_audit(
-    lake: Lake, table: str, dataset: Dataset, first: str | None, last: str | None
+    lake: Lake, table: str, dataset: Dataset, first: str | None, last: str | None, *, only_published: bool = False
 ) -> tuple[list[str], list[str]]:
     """The published days of the range, oldest first, and the days without a partition.
 
     Undated rows of the quarantine belong to every range. Raises UserError if no day is published; only the quarantine
-    and optional tables may be empty.
+    and optional tables may be empty, and with only_published every table.
     """
     if not lake.root.is_dir():
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
@@ -72,7 +74,7 @@ def days_to_audit(
         days = [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)]
         undated = lake[table, dataset, UNDATED].path.is_dir()
         return ([*days, UNDATED] if undated else days), []
-    if TABLES[table].optional:
+    if TABLES[table].optional or only_published:
         return [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)], []
     days = published_days(lake, table, dataset, first, last)
     if not TABLES[table].daily:
@@ -101,12 +103,12 @@ def result_lines(audit: Audit) -> Iterator[str]:
 
 
 def _partitions(
-    lake: Lake, tables: list[str], dataset: Dataset, first: str | None, last: str | None
+    lake: Lake, tables: list[str], dataset: Dataset, first: str | None, last: str | None, *, only_published: bool
 ) -> list[Partition]:
     """The partitions to audit, table by table. Prints the days that lack one."""
     partitions: list[Partition] = []
     for table in tables:
-        days, missing = days_to_audit(lake, table, dataset, first, last)
+        days, missing = days_to_audit(lake, table, dataset, first, last, only_published=only_published)
         partitions += (lake[table, dataset, day] for day in days)
         if missing:
             remaining = f" and {len(missing) - _DAYS_NAMED} more days" if len(missing) > _DAYS_NAMED else ""
@@ -119,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add_lake(parser)
     add_day_range(parser)
     parser.add_argument("--new", action="store_true", help="only partitions whose current content was not audited yet")
+    parser.add_argument("--only-published", action="store_true", help="leave out tables without a partition")
     parser.add_argument("--table", required=True, nargs="+", help=f"one or more of {', '.join(TABLES)}")
     parser.add_argument(
         "--steps", type=int, default=DEFAULT_STEPS, help="window length that `sequences` were built with"

@@ -23,7 +23,8 @@ from lakehouse.code_version import code_version
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions
+from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions, registered_models
+from lakehouse.published_days import unused_tables
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between
 from schemas.errors import NothingToDoYet, UserError, exit_with_one_line
@@ -32,7 +33,8 @@ from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SE
 from schemas.tables.channel_policies import RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES, TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW, RegisteredTable
 
-DAILY = [table for table in TABLES.values() if table.daily]
+# Which tables of scoring a day has depends on the methods; they are listed where a day has them.
+LISTED = [table for table in TABLES.values() if table.daily or (table.scores and not table.optional)]
 _MOST_NAMED = 3  # partitions or files in one line
 
 
@@ -91,7 +93,7 @@ def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_comp
     Rows from the future, as of a wrong clock, make no days (LogCalendar). Without an index, every day between
     two days of the lake counts as well.
     """
-    published = {day for table in DAILY for day in lake.days(table.name, dataset)}
+    published = {day for table in LISTED for day in lake.days(table.name, dataset)}
     span = index.span if index else None
     known = [*published, *(span or ())]
     first, last = min(published or known, default=""), min(max(known, default=""), last_complete)
@@ -101,19 +103,19 @@ def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_comp
 
 
 def read_manifests(lake: Lake, dataset: Dataset, days: list[str]) -> Manifests:
-    return {table.name: {day: lake[table.name, dataset, day].manifest for day in days} for table in DAILY}
+    return {table.name: {day: lake[table.name, dataset, day].manifest for day in days} for table in LISTED}
 
 
 @dataclass(frozen=True, slots=True)
 class _Champion:
-    """The present champion of a dataset.
+    """The present champions of a dataset.
 
-    version: as manifests name it. spec_version: of the feature spec that the daily run builds sequences with.
-    newest_day: the only day whose scores a new champion makes stale. trained_through: the earliest day that any
-    champion was trained through; later days have a test.
+    versions: by table of scoring, the champion of the method that makes it, as manifests name it. spec_version: of the
+    feature spec that the daily run builds sequences with. newest_day: the only day whose scores a new champion makes
+    stale. trained_through: the earliest day that any champion was trained through; later days have a test.
     """
 
-    version: str | None
+    versions: Mapping[str, str | None]
     spec_version: str | None
     newest_day: str
     trained_through: str | None
@@ -122,7 +124,11 @@ class _Champion:
 def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str], manifests: Manifests) -> Grid:
     """The state of each partition of these days, which begin with the lake's first day."""
     champion = _Champion(
-        champion_version(lake, dataset, _scored_by(manifests)),
+        {
+            table.name: champion_version(lake, dataset, _scored_by(manifests, table.name))
+            for table in LISTED
+            if table.scores
+        },
         champion_spec_version(lake, dataset),
         max(lake.days(JOURNEYS, dataset), default=""),
         first_trained_through(lake, dataset),
@@ -130,14 +136,16 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
     grid: dict[str, dict[str, State]] = {}
     history: dict[str, str] = {}  # fingerprints of all exposures up to the day
     history_is_fresh = True
+    unused = unused_tables(lake, dataset)
     for day in days:
         exposures = manifests[EXPOSURES][day]
         if exposures is not None:
             history[lake[EXPOSURES, dataset, day].key] = exposures.fingerprint
         day_states: dict[str, State] = {}
-        for table in DAILY:
+        for table in LISTED:
             manifest = manifests[table.name][day]
-            if not table.rebuilt and manifest is None and not _is_tested(day, champion):
+            is_expected = table.name not in unused and (table.rebuilt or _is_tested(day, champion))
+            if manifest is None and not is_expected:
                 day_states[table.name] = State.NONE
                 continue
             inputs: Mapping[str, str] | None
@@ -189,17 +197,24 @@ def _same_day_inputs(
 ) -> dict[str, str] | None:
     """The fingerprints of the day's partitions that the table is built from, and for scores the model.
 
-    None if one of the partitions is not fresh. All scores of a day must come from one model: on the newest day
+    Tables that the present partition was built from by choice, as a plan by another method's gains, count as well. None
+    if one of the partitions is not fresh. All scores of a day must come from one model: on the newest day
     from the champion, on earlier days from the model of the policies, since a new champion does not score them again.
     """
-    if any(day_states[name] is not State.FRESH for name in table.same_day):
+    present = manifests[table.name][day]
+    chosen_tables = {key.partition("/")[0] for key in (present.inputs if present else {})} & set(manifests)
+    read_tables = (*table.same_day, *sorted(chosen_tables - set(table.same_day)))
+    if any(day_states[name] is not State.FRESH for name in read_tables):
         return None
-    built_from = {lake[name, dataset, day].key: manifests[name][day] for name in table.same_day}
+    built_from = {lake[name, dataset, day].key: manifests[name][day] for name in read_tables}
     inputs = {key: manifest.fingerprint for key, manifest in built_from.items() if manifest is not None}
-    policies = manifests[CHANNEL_POLICIES][day]
-    scored_by = policies.inputs.get("model") if policies else None
-    model = (champion.version if day == champion.newest_day else None) or scored_by
-    if not model or table.name not in SCORE_TABLES:
+    if not table.scores:
+        return inputs
+    policies = manifests[CHANNEL_POLICIES][day] if table.name in SCORE_TABLES else None
+    scored = policies or present
+    scored_by = scored.inputs.get("model") if scored else None
+    model = (champion.versions[table.name] if day == champion.newest_day else None) or scored_by
+    if not model:
         return inputs
     chosen = {RECOMMENDATION: policies.inputs[RECOMMENDATION]} if policies and RECOMMENDATION in policies.inputs else {}
     return {**inputs, "model": model, **chosen}
@@ -214,7 +229,7 @@ def champion_spec_version(lake: Lake, dataset: Dataset) -> str | None:
 def champion_version(lake: Lake, dataset: Dataset, scored_by: str | None) -> str | None:
     """The present champion as the manifests of its scores name it; None before the first one.
 
-    scored_by: the model version of the newest scores. The champion is of the same method; without scores it is of the
+    scored_by: the model version of the newest scores. The champion has the same method; without scores, it has the
     default method.
     """
     model = scored_by.partition("/")[0] if scored_by else model_name(dataset.name)
@@ -222,9 +237,9 @@ def champion_version(lake: Lake, dataset: Dataset, scored_by: str | None) -> str
     return f"{model}/{number}" if number is not None else None
 
 
-def _scored_by(manifests: Manifests) -> str | None:
-    """The model version of the newest scores, None without scores."""
-    scores = manifests[CHANNEL_POLICIES]
+def _scored_by(manifests: Manifests, table: str) -> str | None:
+    """The model version of the newest scores, None without scores. table: a table of scoring."""
+    scores = manifests[CHANNEL_POLICIES if table in SCORE_TABLES else table]
     newest = max((day for day, manifest in scores.items() if manifest), default=None)
     manifest = scores[newest] if newest else None
     return manifest.inputs.get("model") if manifest else None
@@ -233,9 +248,11 @@ def _scored_by(manifests: Manifests) -> str | None:
 def first_trained_through(lake: Lake, dataset: Dataset) -> str | None:
     """The earliest day that a champion was trained through, without those that were rolled back; None without any.
 
-    On each later day a champion can be tested: the daily run publishes its test and decision, even if they are empty.
+    The champions of all methods count. On each later day a champion can be tested: the daily run publishes its test and
+    decision, even if they are empty.
     """
-    tags = [version.tags for version in model_versions(lake, model_name(dataset.name))]
+    models = registered_models(lake, dataset.name)
+    tags = [version.tags for model in models for version in model_versions(lake, model)]
     return min((t["day"] for t in tags if "reign" in t and "withdrawn" not in t), default=None)
 
 
@@ -247,10 +264,12 @@ def grid_lines(grid: Grid, days: list[str]) -> list[str]:
             rows[-1][0].append(day)
         else:
             rows.append(([day], grid[day]))
-    lines = [f"{'day':<26}" + "".join(f"{table.name}  " for table in DAILY)]
+    # Tables of scoring that no method of this lake makes have no column.
+    listed = [t for t in LISTED if not t.scores or any(grid[day][t.name] is not State.NONE for day in days)]
+    lines = [f"{'day':<26}" + "".join(f"{table.name}  " for table in listed)]
     for row_days, day_states in rows:
         name = row_days[0] if len(row_days) == 1 else f"{row_days[0]} to {row_days[-1]}"
-        cells = (f"{day_states[table.name].value:<{len(table.name)}}  " for table in DAILY)
+        cells = (f"{day_states[table.name].value:<{len(table.name)}}  " for table in listed)
         lines.append(f"{name:<26}" + "".join(cells))
     return [line.rstrip() for line in lines]
 
@@ -262,8 +281,8 @@ def unfinished(grid: Grid) -> list[str]:
 
 def advice(grid: Grid, dataset: Dataset) -> list[str]:
     """The next steps: a line for failed audits, and a line for stale and missing partitions."""
-    rebuilt = [table.name for table in DAILY if table.rebuilt]
-    measured_once = [table.name for table in DAILY if not table.rebuilt]
+    rebuilt = [table.name for table in LISTED if table.rebuilt]
+    measured_once = [table.name for table in LISTED if not table.rebuilt]
     lines = []
     for tables, remedy in (
         (rebuilt, "correct the raw rows, then make backfill"),

@@ -19,6 +19,7 @@ from schemas.tables import (
     EXPOSURES,
     JOURNEYS,
     QUARANTINE,
+    TASK_PREDICTIONS,
     USER_REWARD_RANKS,
 )
 
@@ -33,7 +34,7 @@ def main() -> None:
     print(f"\nResults: {dataset.title}, {days[0]} to {days[-1]}")
     for line in (
         *row_lines(lake, dataset, days),
-        *metric_lines(lake.metrics(dataset)),
+        *(line for file in lake.metrics_of_all(dataset) for line in metric_lines(file)),
         *path_lines(lake, dataset, days[-1]),
     ):
         print(line)
@@ -65,7 +66,7 @@ def row_lines(lake: Lake, dataset: Dataset, days: list[str]) -> list[str]:
 
 
 def metric_lines(metrics_file: Path) -> list[str]:
-    """The figures of the model, of gradient boosting and of simple rules; empty before the first evaluation."""
+    """The figures of a method's model, of gradient boosting and of simple rules; empty before its first evaluation."""
     if not metrics_file.is_file():
         return []
     metrics: dict[str, Any] = json.loads(metrics_file.read_text())
@@ -141,6 +142,7 @@ def path_lines(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     paths = {
         "channel policies": lake[CHANNEL_POLICIES, dataset, day].path,
         "reward ranks": lake[USER_REWARD_RANKS, dataset, day].path,
+        "task predictions": lake[TASK_PREDICTIONS, dataset, day].path,
         "budget plan": lake[BUDGET_PLAN, dataset, day].path,
         "report page": lake.reports(dataset) / f"{day}.html",
         "audit results": lake.docs(dataset) / "index.html",

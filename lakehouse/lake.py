@@ -147,9 +147,14 @@ class Lake:
         """A page for each day and an index: jobs.report."""
         return self.table("reports", dataset)
 
-    def metrics(self, dataset: Dataset | str) -> Path:
-        """The champion's metrics on the test users of the lake."""
-        return self.table("metrics", dataset) / "metrics.json"
+    def metrics(self, dataset: Dataset | str, method: str = "") -> Path:
+        """The metrics of a method's champion on the test users of the lake; without a name: of the default method."""
+        name = f"metrics_{_checked_name(method)}" if method else "metrics"
+        return self.table("metrics", dataset) / f"{name}.json"
+
+    def metrics_of_all(self, dataset: Dataset | str) -> list[Path]:
+        """The files of metrics that exist, the default method's first."""
+        return sorted(self.table("metrics", dataset).glob("metrics*.json"))
 
     def studies(self, dataset: Dataset | str) -> Path:
         """The folder of study results: each study has a table, its protocol and a picture."""

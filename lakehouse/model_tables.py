@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.lake import Lake
+from schemas.dataset import dataset_names
 
 CHAMPION = "champion"  # the alias of the champion's version
 DEFAULT_METHOD = "mtorl"  # the method of the daily and nightly runs
@@ -46,6 +47,14 @@ def model_versions(lake: Lake, model: str) -> list[ModelVersion]:
     for number, key, value in _query(lake, "SELECT version, key, value FROM model_version_tags WHERE name = ?", model):
         tags.setdefault(number, {})[key] = value
     return [ModelVersion(model, number, run_id, tags.get(number, {})) for number, run_id in rows]
+
+
+def registered_models(lake: Lake, dataset: str) -> list[str]:
+    """The names of the registered models of a dataset, of all methods."""
+    names = [name for (name,) in _query(lake, "SELECT DISTINCT name FROM model_versions ORDER BY name")]
+    # mtorl_a_log belongs to the dataset a_log, not to log.
+    longer_names = tuple(f"_{name}" for name in dataset_names() if name.endswith(f"_{dataset}"))
+    return [name for name in names if name.endswith(f"_{dataset}") and not name.endswith(longer_names)]
 
 
 def aliased_version(lake: Lake, model: str, alias: str) -> int | None:

@@ -1,10 +1,11 @@
-"""Lists the published days of a dataset."""
+"""Lists the published days of a dataset, and the tables that its days do not have."""
 
 from lakehouse.lake import Lake, dataset_name
 from schemas.dataset import Dataset
 from schemas.days import day_plus, days_between
 from schemas.errors import UserError
 from schemas.tables import EXPOSURES
+from schemas.tables.registry import TABLES
 
 
 def exposure_days(lake: Lake, dataset: Dataset, first: str | None, last: str | None) -> list[str]:
@@ -44,3 +45,14 @@ def days_to_update(lake: Lake, dataset: Dataset, day: str, table: str) -> list[s
 def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     """The published days of exposures before this day, oldest first."""
     return [d for d in lake.days(EXPOSURES, dataset) if d < day]
+
+
+def unused_tables(lake: Lake, dataset: Dataset) -> set[str]:
+    """The tables of scoring that no method of this lake makes, and the tables that are built from them.
+
+    A method makes a table if some day has it. Before the first scoring, the tables of the default method are expected.
+    """
+    scores = {table.name: table for table in TABLES.values() if table.scores and not table.optional}
+    used = {name for name in scores if lake.days(name, dataset)} or {n for n, t in scores.items() if t.daily}
+    unused = scores.keys() - used
+    return {t.name for t in TABLES.values() if {t.name, *t.same_day} & unused}

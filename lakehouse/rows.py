@@ -1,6 +1,7 @@
 """Publishes a partition from Python rows, and gives the Arrow schema of a table contract."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.tables import item_history
 
+_SEPARATOR = ": "  # between a registered model and the name of one of its inputs
 ROWS_PER_GROUP = 100_000  # rows in a row group of the Parquet files of large tables
 
 ARROW_TYPES = {
@@ -55,3 +57,55 @@ def publish_rows(
             code=code_version("mtorl_model"),
             spec_version=spec_version,
         )
+
+
+def publish_model_rows(
+    lake: Lake,
+    table: Table,
+    dataset: Dataset,
+    day: str,
+    model: str,
+    rows: Sequence[Mapping[str, object]],
+    inputs: Mapping[str, str],
+) -> Manifest:
+    """Replace the rows of one registered model (mtorl_kuairand); those of other models stay, with their inputs.
+
+    For a table with rows of several models a day, whose versions are in the column Table.model_column. The models are
+    in the order of their names, so the partition does not depend on the order in which they were published. The caller
+    has locked the partition.
+    """
+    published = lake[table.name, dataset, day].manifest
+    present = _present_rows(lake, table, dataset, day)
+    other_models = {model_of_version(str(row[table.model_column])) for row in present} - {model}
+    rows_by_model = {name: _rows_of(present, table, name) for name in other_models} | {model: rows}
+    other_inputs = {name: value for name, value in (published.inputs if published else {}).items()
+            if not name.startswith(f"{model}{_SEPARATOR}")}  # fmt: skip
+    model_inputs = {f"{model}{_SEPARATOR}{name}": value for name, value in inputs.items()}
+    all_rows = [row for name in sorted(rows_by_model) for row in rows_by_model[name]]
+    return publish_rows(lake, table, dataset, day, all_rows, other_inputs | model_inputs)
+
+
+def inputs_of_model(manifest: Manifest | None, model: str) -> dict[str, str]:
+    """The inputs with which publish_model_rows published a model's rows; empty without any."""
+    prefix = f"{model}{_SEPARATOR}"
+    inputs = manifest.inputs if manifest else {}
+    return {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
+
+
+def rows_of_model(lake: Lake, table: Table, dataset: Dataset, day: str, model: str) -> list[dict[str, Any]]:
+    """A registered model's rows of a day, in their order; none if nothing is published."""
+    return _rows_of(_present_rows(lake, table, dataset, day), table, model)
+
+
+def model_of_version(version: str) -> str:
+    """mtorl_kuairand of mtorl_kuairand/3."""
+    return version.partition("/")[0]
+
+
+def _present_rows(lake: Lake, table: Table, dataset: Dataset, day: str) -> list[dict[str, Any]]:
+    partition = lake[table.name, dataset, day]
+    return partition.read().to_pylist() if partition.files() else []
+
+
+def _rows_of(rows: Sequence[dict[str, Any]], table: Table, model: str) -> list[dict[str, Any]]:
+    return [row for row in rows if model_of_version(str(row[table.model_column])) == model]

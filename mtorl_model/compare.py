@@ -3,8 +3,8 @@
 python -m mtorl_model.compare --dataset D --lake LAKE --base mtorl_D/1 --candidate mtorl_D/9 [--from DAY --to DAY]
     [--split validation]
 
-The two models may have different methods; heads that one of them does not predict are left out. A difference below 0
-means that --candidate is better. The labels are the full outcomes that the lake has.
+The two models may have different methods that read the same inputs; heads that one of them does not predict are left
+out. A difference below 0 means that --candidate is better. The labels are the full outcomes that the lake has.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import load_named
-from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.comparison import as_lines, compare
+from mtorl_model.evaluation.label_sources import source_of
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import SPLITS, VALIDATION
@@ -31,7 +31,7 @@ def main() -> None:
     args = parser.parse_args()
     lake, dataset = Lake(args.lake), get_dataset(args.dataset)
     base, candidate = (load_named(lake, dataset, name) for name in (args.base, args.candidate))
-    days = days_cut_with(lake, dataset, base.spec.version, args.first_day, args.last_day)
+    days = source_of(base).days(lake, dataset, base, args.first_day, args.last_day)
     compared = compare(lake, dataset, base, candidate, days, args.split)
     if compared is None:
         raise UserError(f"no {args.split} user of {dataset.name} has a label from {args.first_day} to {args.last_day}")

@@ -1,11 +1,12 @@
-"""Evaluate a method's champion on users that it was not trained on (the protocol unseen-users).
+"""Evaluate the champions of methods on users that they were not trained on (the protocol unseen-users).
 
 python -m mtorl_model.evaluate --dataset D --lake LAKE --sequences LAKE2 --out metrics.json [--method mtorl]
-python -m mtorl_model.evaluate --dataset D --lake LAKE --split test [--from DAY --to DAY] --out metrics.json
+python -m mtorl_model.evaluate --dataset D --lake LAKE --split test [--from DAY --to DAY] [--method mtorl,rmtl]
 
 The first form reads all windows of another lake, which must be cut with the champion's feature spec
 (mtorl_model.export_champion), and leaves out the users that LAKE's models were trained on. The second form reads the
-held-out users of LAKE itself. In metrics.json, `channel` is null or `reward` is empty if the method does not predict
+held-out users of LAKE itself. Without --out, the metrics of each method go to their place in LAKE (Lake.metrics).
+In metrics.json, `channel` is null or `reward` is empty if the method does not predict
 it.
 """
 
@@ -20,8 +21,9 @@ import pyarrow.compute as pc
 
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake, Partition
+from lakehouse.model_tables import DEFAULT_METHOD
 from lakehouse.reading import read_tables
-from mtorl_model.arguments import add_method
+from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.propensities import read_propensities
@@ -46,10 +48,11 @@ from mtorl_model.evaluation.metrics import (
     top_name,
 )
 from mtorl_model.evaluation.off_policy import not_identified, policy_report
+from mtorl_model.evaluation.ranking_report import ranking_report
 from mtorl_model.evaluation.text import as_text
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.recommendation import possible_bases, recommended_channel
-from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Prediction, Run
+from mtorl_model.methods.method import CANDIDATES, FUSION, WINDOWS, Method, Prediction, Run
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
@@ -258,6 +261,8 @@ def _evaluate_windows(registry: Registry, version: str, model: Method, selection
 def _evaluate_candidates(registry: Registry, version: str, model: Method, selection: _Selection) -> dict[str, Any]:
     """As for windows; each gain also has s_logloss, the mean over sessions of their mean log loss.
 
+    A fusion has the block `ranking` in place of gains (evaluation/ranking_report.py).
+
     Raises UserError with another lake, because its item history counts other users.
     """
     lake, dataset = registry.lake, registry.dataset
@@ -271,11 +276,16 @@ def _evaluate_candidates(registry: Registry, version: str, model: Method, select
     test = store.split_rows(selection.split)
     if not len(test):
         raise UserError(f"no user to evaluate {version} on in {lake.root}, days {selection.period}: add days")
-    labels = predict_candidates(model, test, with_features=True)
-    boosting = boosting_on_candidates(model, store)
+    labels = predict_candidates(model, test, dataset, with_features=True)
+    ranks = FUSION in model.predicts
+    boosting = None if ranks else boosting_on_candidates(model, store)
     metrics = measure(labels, model, boosting)
-    _add_session_figures(metrics, labels, boosting, test)
-    notes = [*dataset.notes, f"labels are the tasks {', '.join(test.task_names)}; sessions: {dataset.sessions.reason}"]
+    if ranks:
+        metrics["ranking"] = ranking_report(model, test, labels.prediction.fused)
+    if boosting is not None:
+        _add_session_figures(metrics, labels, boosting, test)
+    kind, names = ("objectives", test.objective_names) if ranks else ("tasks", test.task_names)
+    notes = [*dataset.notes, f"labels are the {kind} {', '.join(names)}; sessions: {dataset.sessions.reason}"]
     policy = not_identified(f"the method {model.name} predicts no channel policy")
     return {**metrics, "users_left_out": 0, "policy": policy, "notes": notes}
 
@@ -345,19 +355,28 @@ def main() -> None:
     data.add_argument("--split", choices=(TEST,), help="held-out users of LAKE itself")
     parser.add_argument("--from", dest="first_day", type=checked_day, metavar="DAY")
     parser.add_argument("--to", dest="last_day", type=checked_day, metavar="DAY")
-    parser.add_argument("--out", required=True, type=Path, help="metrics.json")
-    add_method(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="of one method; default: its place in LAKE")
+    add_methods(parser)
     args = parser.parse_args()
+    methods = methods_of(args)
+    if args.out and len(methods) > 1:
+        raise UserError(f"--out {args.out} has the metrics of one method: leave it out, or name one method")
+    for_each(methods, lambda method: _evaluate(args, method))
+
+
+def _evaluate(args: argparse.Namespace, method: str) -> None:
+    lake, dataset = Lake(args.lake), get_dataset(args.dataset)
     metrics = evaluate_champion(
-        Registry(Lake(args.lake), get_dataset(args.dataset), args.method),
+        Registry(lake, dataset, method),
         other_lake=Lake(args.sequences) if args.sequences else None,
         split=args.split,
         first_day=args.first_day,
         last_day=args.last_day,
     )
-    write_whole(args.out, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    out = args.out or lake.metrics(dataset, "" if method == DEFAULT_METHOD else method)
+    write_whole(out, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     print(as_text(metrics))
-    print(args.out)
+    print(out)
 
 
 if __name__ == "__main__":

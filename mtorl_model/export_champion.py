@@ -1,18 +1,17 @@
 """Export the feature spec that a champion's windows must be cut with, for other programs.
 
-python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR [--method mtorl]
+python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR [--method mtorl,rmtl]
 
-Writes DIR/feature_spec.json (FeatureSpec.to_json) and DIR/version.txt (e.g. mtorl_kuairand/3), each atomically, because
-the run of another day may be reading them.
+It exports the champion of the first named method that has one. Writes DIR/feature_spec.json (FeatureSpec.to_json) and
+DIR/version.txt (e.g. mtorl_kuairand/3), each atomically, because the run of another day may be reading them.
 """
 
 import argparse
 from pathlib import Path
 
 from lakehouse.lake import Lake
-from mtorl_model.arguments import add_method
-from mtorl_model.champion.export import export_champion
-from mtorl_model.champion.registry import Registry
+from mtorl_model.arguments import add_methods, methods_of
+from mtorl_model.champion.export import export_champion, first_with_champion
 from schemas.dataset import get_dataset
 from schemas.errors import exit_with_one_line
 
@@ -22,9 +21,9 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--lake", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
-    add_method(parser)
+    add_methods(parser)
     args = parser.parse_args()
-    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
+    registry = first_with_champion(Lake(args.lake), get_dataset(args.dataset), methods_of(args))
     print(f"{export_champion(registry, args.out)} -> {args.out}")
 
 

@@ -1,7 +1,7 @@
 """Plan a day's budget: which users to buy an exposure for, and in which channel, from the day's published scores.
 
 python -m mtorl_model.plan_budget --dataset D --lake DIR --day YYYY-MM-DD [--budget AMOUNT] [--default-budget AMOUNT]
-    [--valuation tastes|composed]
+    [--valuation tastes|composed] [--method mtorl,rmtl]
 
 The budget is in the log's unit. In a log without costs an exposure counts as 1, so the budget is a number of exposures.
 Without --budget the day keeps the budget of its plan, and the plan stays unchanged if its scores are still the same; a
@@ -10,7 +10,8 @@ no user. The expected costs of the selected pairs stay within the budget; the on
 (mtorl_model/budget/procedure.py).
 
 Pairs are valued by the taste filter (mtorl_model/budget/taste_filter.py), whose constants are fitted on the day's
-journeys. --valuation composed values them by a composition of the published predictions
+journeys. --method names the methods that score the day: if none of them recommends channels, nothing is planned.
+--valuation composed values them by a composition of the published predictions
 (mtorl_model/budget/pair_reward.py), as is always done if the click becomes known late.
 """
 
@@ -31,6 +32,7 @@ from lakehouse.manifest import Manifest
 from lakehouse.reading import read_tables
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.staging import staging_folder
+from mtorl_model.arguments import add_methods, methods_of
 from mtorl_model.budget.click_record import ClickRecord, remembered_steps
 from mtorl_model.budget.knapsack import NO_CHANNEL, Plan, best_pairs
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
@@ -38,6 +40,7 @@ from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.budget.taste_fit import MOST_USERS, fit_tastes
 from mtorl_model.data.money import NANO, Floats, Ints, budget_nano, in_units
 from mtorl_model.inference.channel_level import ChannelCounts, ChannelLevel, channel_level, click_gain
+from mtorl_model.methods import METHODS
 from schemas.dataset import Dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
@@ -259,15 +262,24 @@ def _as_contract(
     return pa.table(columns, schema)
 
 
+def _publishes_policies(method: str) -> bool:
+    return CHANNEL_POLICIES in METHODS[method].publishes
+
+
 def main() -> None:
     parser = day_parser(__doc__)
     parser.add_argument("--budget", help="in the log's unit; default: the budget of the published plan")
     parser.add_argument(
         "--default-budget", default="0", help="for a day without a budget; default: 0, which selects no user"
     )
+    add_methods(parser)
     parser.add_argument("--valuation", choices=(TASTES, COMPOSED), default=TASTES, help="of pairs; default: tastes")
     args = parser.parse_args()
     lake, dataset, day = lake_of(args), dataset_of(args), checked_day(args.day)
+    methods = methods_of(args)
+    if lake[CHANNEL_POLICIES, dataset, day].manifest is None and not any(map(_publishes_policies, methods)):
+        print(f"no budget plan of {day}: {', '.join(methods)} recommends no channel")
+        return
     budget = None if args.budget is None else budget_nano(args.budget)
     manifest, plan = plan_day(
         lake, dataset, day, budget, default=budget_nano(args.default_budget), valuation=args.valuation

@@ -15,9 +15,10 @@ from lakehouse.lake import Lake
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.registry import Registry
+from mtorl_model.methods import METHODS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import CHANNEL_POLICIES, JOURNEYS
+from schemas.tables import JOURNEYS
 
 
 def roll_back(registry: Registry, name: str | None) -> str:
@@ -50,17 +51,19 @@ def roll_back(registry: Registry, name: str | None) -> str:
 
 
 def still_issued(registry: Registry) -> str | None:
-    """A line for the terminal if the newest day's policies are not the champion's, otherwise None.
+    """A line for the terminal if the newest day's scores are another version's of this method, otherwise None.
 
-    The policies of earlier days stay unchanged after a rollback.
+    The scores of earlier days stay unchanged after a rollback.
     """
     lake, dataset = registry.lake, registry.dataset
+    table = METHODS[registry.method].publishes[0]
     days = lake.days(JOURNEYS, dataset)
-    issued = lake[CHANNEL_POLICIES, dataset, days[-1]].manifest if days else None
-    if issued is None or issued.inputs["model"] == registry.champion().name:
+    issued = lake[table, dataset, days[-1]].manifest if days else None
+    made_by = issued.inputs["model"] if issued else ""
+    if issued is None or not made_by.startswith(f"{registry.model}/") or made_by == registry.champion().name:
         return None
     return (
-        f"the policies of {issued.ds} were made by {issued.inputs['model']}; to score that day again, run: "
+        f"the table {table} of {issued.ds} was made by {made_by}; to score that day again, run: "
         f"make backfill DATASET={dataset.name} FROM={issued.ds} TO={issued.ds}"
     )
 

@@ -1,16 +1,19 @@
 """Score all users of a day: the channel policy and the reward rank of each, from their journeys.
 
-python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl] [--basis gate] [--exploration 0]
-    [--embeddings off]
+python -m mtorl_model.score --dataset D --lake DIR --day YYYY-MM-DD [--method mtorl,rmtl] [--basis gate]
+    [--exploration 0] [--embeddings off]
 
 Settings that are not given have their standing values: MTORL_BASIS_<DATASET>, MTORL_EXPLORATION_<DATASET> and
-MTORL_EMBEDDINGS_<DATASET>. A method on candidates publishes `task_predictions` in place of policies and ranks
-(inference/task_scoring.py).
+MTORL_EMBEDDINGS_<DATASET>. They apply to methods that publish channel policies.
+
+Each method publishes the tables that it names (Method.publishes) with its own champion: policies, ranks and the channel
+level, `task_predictions` (inference/task_scoring.py) or `fusion_weights` (fusion_scoring.py). If several methods have
+the same tables, the first one scores.
 """
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +30,11 @@ from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables
 from lakehouse.rows import arrow_schema
 from lakehouse.staging import staging_folder
-from mtorl_model.arguments import add_method
+from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.exploration import Recommendation
+from mtorl_model.inference.fusion_scoring import publish_fusion_weights
 from mtorl_model.inference.prediction_cache import (
     CACHE,
     PredictionFile,
@@ -44,13 +48,21 @@ from mtorl_model.inference.task_scoring import publish_task_predictions
 from mtorl_model.inference.user_embeddings import publish_embeddings
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.common.recommendation import possible_bases
-from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
+from mtorl_model.methods.method import Method
 from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import CHANNEL_POLICIES, JOURNEYS, channel_allocation, channel_policies, user_reward_ranks
+from schemas.tables import (
+    CHANNEL_POLICIES,
+    FUSION_WEIGHTS,
+    JOURNEYS,
+    TASK_PREDICTIONS,
+    channel_allocation,
+    channel_policies,
+    user_reward_ranks,
+)
 from schemas.tables.channel_policies import INITIAL, RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES
 
@@ -186,7 +198,7 @@ class Settings:
 def settings_of(args: argparse.Namespace, dataset: Dataset) -> Settings:
     """The given settings, and the standing ones in place of those that are not given.
 
-    Raises UserError if a standing value is none of the possible ones; the message names its environment variable.
+    Raises UserError if a standing value is not possible; the message names its environment variable.
     """
     return Settings(
         args.basis or _standing(dataset, "BASIS", BY_GATE, (BY_GATE, *BASES)),
@@ -214,7 +226,7 @@ def _standing_share(dataset: Dataset) -> float:
 
 def main() -> None:
     parser = day_parser(__doc__)
-    add_method(parser)
+    add_methods(parser)
     parser.add_argument(
         "--basis", choices=(BY_GATE, *BASES), help="of the recommended channels; gate: decided on validation users"
     )  # fmt: skip
@@ -223,8 +235,21 @@ def main() -> None:
     )
     parser.add_argument("--embeddings", choices=_SWITCH, help="publish user_embeddings, too")
     args = parser.parse_args()
-    registry = Registry(Lake(args.lake), get_dataset(args.dataset), args.method)
-    _SCORING[METHODS[args.method].reads](registry, checked_day(args.day), args)
+    lake, dataset, day = Lake(args.lake), get_dataset(args.dataset), checked_day(args.day)
+    scoring: dict[tuple[str, ...], str] = {}
+    for method in methods_of(args):
+        tables = METHODS[method].publishes
+        if scoring.setdefault(tables, method) != method:
+            print(f"{method}: not scored, because {scoring[tables]} publishes the same tables")
+    if CHANNEL_POLICIES not in {table for tables in scoring for table in tables} and (
+        args.basis or args.embeddings or args.exploration is not None
+    ):
+        names = ", ".join(scoring.values())
+        raise UserError(f"--method {names} recommends no channel: leave out --basis, --exploration and --embeddings")
+    for_each(
+        list(scoring.values()),
+        lambda method: _SCORING[METHODS[method].publishes](Registry(lake, dataset, method), day, args),
+    )
 
 
 def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> None:
@@ -250,17 +275,20 @@ def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> No
 
 def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
     """Publish the table of a method on candidates; policies and ranks of other methods do not change."""
-    if args.basis or args.embeddings or args.exploration is not None:
-        raise UserError(
-            f"--method {registry.method} predicts no channel: leave out --basis, --exploration and --embeddings"
-        )
-    version, model = registry.load_champion()
-    manifest = publish_task_predictions(registry.lake, registry.dataset, day, version, model)
+    publish = _CANDIDATE_TABLES[METHODS[registry.method].publishes]
+    manifest = publish(registry.lake, registry.dataset, day, registry.model, registry.load_champion)
     print(f"{manifest.rows} users scored by {manifest.inputs['model']}")
     print(registry.lake[manifest.table, registry.dataset, day].path)
 
 
-_SCORING = {WINDOWS: _score_windows, CANDIDATES: _score_candidates}
+_CANDIDATE_TABLES: Mapping[tuple[str, ...], Callable[..., Manifest]] = {
+    (TASK_PREDICTIONS,): publish_task_predictions,
+    (FUSION_WEIGHTS,): publish_fusion_weights,
+}
+_SCORING: Mapping[tuple[str, ...], Callable[..., None]] = {
+    SCORE_TABLES: _score_windows,
+    **dict.fromkeys(_CANDIDATE_TABLES, _score_candidates),
+}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Train a method on the sequences of a range of days and make it the dataset's champion of that method.
+"""Train methods on the tables of a range of days and make each the dataset's champion of its method.
 
-python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--method mtorl] [--preset small]
+python -m mtorl_model.train --dataset D --lake DIR --from DAY --to DAY [--method mtorl,rmtl] [--preset small]
     [--max-epochs N] [--spec-day DAY] [--labels-known-by DAY] [--reward-form binary] [--mu M] [--dpo-weight L]
     [--seed 0] [--members K] [--device auto] [--processes N] [--micro-batches K] [--set NAME=VALUE]
 
-A setting that the method does not have is an error. A training that was killed resumes from its last checkpoint when it
-is started again with the same arguments.
+A setting that one of the methods does not have is an error. A training that was killed resumes from its last checkpoint
+when it is started again with the same arguments.
 
 Data-parallel: --processes N on one machine, one process per GPU; on several machines torchrun starts the processes:
 torchrun --nproc-per-node N -m mtorl_model.train ... All of them read the lake; only the first one writes to it.
@@ -24,7 +24,7 @@ from lakehouse.code_version import code_version
 from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
 from lakehouse.staging import require_lake, staging_folder
-from mtorl_model.arguments import add_method
+from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.pyfunc import describe_for_mlflow
 from mtorl_model.champion.registry import UNDECIDED, Registry, Version
@@ -33,13 +33,13 @@ from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.device import choose_device
 from mtorl_model.evaluation.basis import basis_line, basis_on_validation_users
 from mtorl_model.methods import METHODS
-from mtorl_model.methods.method import WINDOWS, Method, MethodConfig, Run, choose_preset
+from mtorl_model.methods.method import Method, MethodConfig, Run, choose_preset
 from mtorl_model.methods.model_folder import save_model
 from mtorl_model.training import data_parallel
 from schemas.basis import CONSTANT, BasisDecision
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
-from schemas.tables import SEQUENCES
+from schemas.tables import CHANNEL_POLICIES, SEQUENCES
 
 # The settings of methods that have a flag.
 _SETTINGS = ("reward_form", "max_epochs", "mu", "dpo_weight", "seed", "members", "device", "micro_batches")
@@ -107,7 +107,7 @@ def train_champion(
         f"{version.name} is the champion of {dataset.name}: {model.summary()}, days {first_day} to {last_day}",
         f"trained on {len(inputs.train):,} {method.reads}, validated on {len(inputs.valid):,} of other users",
         *run.lines,
-        basis_line(basis),
+        *([basis_line(basis)] if CHANNEL_POLICIES in model.publishes else []),
     ]
 
 
@@ -130,8 +130,8 @@ def _basis(
     lake: Lake, dataset: Dataset, model: Method, first_day: str, last_day: str, labels_known_by: str | None
 ) -> BasisDecision:
     """The basis of the recommended channels, decided on the validation users of the days of training."""
-    if model.reads != WINDOWS:
-        return BasisDecision(CONSTANT, f"{model.name} predicts no channel")
+    if CHANNEL_POLICIES not in model.publishes:
+        return BasisDecision(CONSTANT, f"{model.name} recommends no channel")
     days = [d for d in lake.days(SEQUENCES, dataset) if first_day <= d <= last_day]
     cutoff = cutoff_at_end_of(labels_known_by, lake, dataset, days, FeedbackConfig()) if labels_known_by else None
     return basis_on_validation_users(lake, dataset, model, days, cutoff)
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--from", dest="first_day", required=True, metavar="DAY")
     parser.add_argument("--to", dest="last_day", required=True, metavar="DAY")
     parser.add_argument("--spec-day", metavar="DAY", help="the day whose feature spec to use; default: the newest")
-    add_method(parser)
+    add_methods(parser)
     parser.add_argument("--preset", default="small", help="settings of the method by name; default %(default)s")
     parser.add_argument("--reward-form", help="binary, continuous, fused or onehot; default: from the preset")
     parser.add_argument("--max-epochs", type=int, metavar="N", help="maximum number; default: from the preset")
@@ -187,8 +187,10 @@ def main() -> None:
     if args.processes > 1 and not data_parallel.is_launched():
         data_parallel.launch(args.processes, "mtorl_model.train", sys.argv[1:])
     else:
+        for name in methods_of(args):
+            METHODS[name]  # an unknown name is an error before the first training
         with data_parallel.joined(choose_device(args.device or "auto")):
-            _train(args)
+            for_each(methods_of(args), lambda name: _train(args, name))
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -200,28 +202,36 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: write NAME=VALUE with a value in JSON, for example hidden=64") from None
 
 
-def _train(args: argparse.Namespace) -> None:
-    dataset, method = get_dataset(args.dataset), METHODS[args.method]
-    for name in ("max_epochs", "members"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: at least 1")
+def _train(args: argparse.Namespace, name: str) -> None:
+    dataset, method = get_dataset(args.dataset), METHODS[name]
+    for count in ("max_epochs", "members"):
+        if (value := getattr(args, count)) is not None and value < 1:
+            raise UserError(f"--{count.replace('_', '-')} {value}: at least 1")
     config = choose_preset(method.presets(dataset.name), args.preset)
-    chosen = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    chosen = {key: getattr(args, key) for key in _SETTINGS if getattr(args, key) is not None}
     chosen |= dict(map(_assignment, args.assignments))
     processes = data_parallel.processes()
     if processes > 1 and "micro_batches" not in config.settings():
         raise UserError(f"--processes {processes}: the method {method.name} trains in one process")
     if processes > 1 and "micro_batches" not in chosen:
         chosen["micro_batches"] = max(config.settings()["micro_batches"], processes)
-    if missing := sorted(chosen.keys() - config.settings().keys()):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise UserError(f"{flags}: the method {method.name} has no such setting")
+    chosen = _own_settings(chosen, config, args)
     lines = train_champion(
         Lake(args.lake), dataset, args.first_day, args.last_day, method, config.changed(chosen),
         spec_day=args.spec_day, labels_known_by=args.labels_known_by,
     )  # fmt: skip
     if lines:
         print("\n".join(lines))
+
+
+def _own_settings(chosen: dict[str, Any], config: MethodConfig, args: argparse.Namespace) -> dict[str, Any]:
+    """The chosen settings that this method has. Raises UserError for a setting that none of the named methods has."""
+    presets = {name: METHODS[name].presets(args.dataset) for name in methods_of(args)}
+    known = {key for by_name in presets.values() for key in choose_preset(by_name, args.preset).settings()}
+    if missing := sorted(chosen.keys() - known):
+        flags = ", ".join(f"--{setting.replace('_', '-')}" for setting in missing)
+        raise UserError(f"{flags}: the method {', '.join(presets)} has no such setting")
+    return {key: value for key, value in chosen.items() if key in config.settings()}
 
 
 if __name__ == "__main__":

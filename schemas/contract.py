@@ -84,6 +84,7 @@ class Table:
     key: the columns that identify a row; empty if no columns do.
     audit_duckdb_sql: a SELECT over the view `partition`. It turns nested columns into flat ones and computes the
     columns that `expectations` name. If it is empty, the audit reads the table's columns unchanged.
+    model_column: of a table in which a day has rows of several registered models, the column with the version.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Table:
     key: tuple[str, ...]
     expectations: tuple[Expectation, ...] = field(default=())
     audit_duckdb_sql: DuckDbSql = ""
+    model_column: str = ""
 
     @property
     def ddl(self) -> str:

@@ -92,7 +92,7 @@ class Dataset:
     implied_label: the second label of methods on candidates; None if they predict the first gain alone.
     items: columns known `with` the candidate; the exposures and gains of each of their values are counted in the table
     `item_history`.
-    objectives: the outcomes whose predictions a method of fusion joins into one ranking. The first one is what counts
+    objectives: the outcomes whose predictions a method of fusion joins into one ranking. The first is what counts
     as a consumption: a ranking is measured by it. Empty: rankings of this log are not learned.
     """
 
@@ -263,6 +263,14 @@ class Dataset:
     @property
     def gain_names(self) -> tuple[str, ...]:
         return tuple(g.name for g in self.gains)
+
+    @property
+    def tasks(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of methods on candidates: by name, the gains that an exposure must all have for a 1."""
+        if self.implied_label is None:
+            return {self.gain_names[0]: self.gain_names[:1]}
+        first, second = self.implied_label.task_names
+        return {first: (self.implied_label.first,), second: (self.implied_label.first, self.implied_label.second)}
 
     def column(self, name: str) -> Column:
         return next(d.column for d in self.columns if d.column.name == name)

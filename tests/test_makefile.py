@@ -189,18 +189,32 @@ def test_evaluate_builds_the_windows_of_new_users_outside_the_lake(checkout):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "needs RAW="), (["RAW=nowhere"], "nowhere"), (["RAW=bin", "LAKE=nowhere"], "no lake")],
+    [
+        (["METHOD=a b"], "METHOD is one method or several"),
+        (["RAW=nowhere"], "nowhere"),
+        (["RAW=bin", "LAKE=nowhere"], "no lake"),
+    ],
 )
 def test_evaluate_refuses_a_bad_input_with_one_line(checkout, arguments, message):
     (checkout.root / "lake").mkdir()
     assert message in one_error_line(checkout.make("evaluate", *arguments))
 
 
+def test_evaluate_without_a_log_takes_the_held_out_users_of_the_lake(checkout):
+    lake = checkout.root / "lake"
+    lake.mkdir()
+    done = checkout.make("evaluate", "METHOD=rmtl", "OUT=m.json")
+    assert done.returncode == 0, done.stderr
+    out = checkout.root / "m.json"
+    assert checkout.calls() == [f"evaluate --dataset kuairand --lake {lake} --method rmtl --split test --out {out}"]
+
+
 def test_up_serves_the_logs_of_several_datasets(checkout):
     """The service itself is replaced: it prints which logs it was given."""
     (checkout.root / "bin" / "embedded_airflow" / "service.py").write_text(
         "import os, sys\n"
-        "print(*sorted(f'{k}={v}' for k, v in os.environ.items() if k.startswith('MTORL_RAW_')))\n"
+        "named = ('MTORL_RAW_', 'MTORL_METHODS_')\n"
+        "print(*sorted(f'{k}={v}' for k, v in os.environ.items() if k.startswith(named)))\n"
         "sys.exit(1)\n"
     )
     for folder in ("a", "b"):
@@ -208,6 +222,7 @@ def test_up_serves_the_logs_of_several_datasets(checkout):
     printed = checkout.make("up", "RAW=a", "RAW_CRITEO=b").stdout
     assert f"MTORL_RAW_CRITEO={checkout.root}/b MTORL_RAW_KUAIRAND={checkout.root}/a" in printed
     assert f"MTORL_RAW_CRITEO={checkout.root}/b\n" in checkout.make("up", "RAW_CRITEO=b").stdout
+    assert "MTORL_METHODS_KUAIRAND=mtorl,rmtl\n" in checkout.make("up", "METHOD=mtorl,rmtl").stdout
     assert "there is no folder missing" in one_error_line(checkout.make("up", "RAW=a", "RAW_CRITEO=missing"))
     assert "unknown dataset 'nope'" in one_error_line(checkout.make("up", "RAW_NOPE=a"))
 
@@ -215,7 +230,11 @@ def test_up_serves_the_logs_of_several_datasets(checkout):
 def test_rollback_passes_the_version_on_if_one_is_named(checkout):
     assert "there is no lake" in one_error_line(checkout.make("rollback"))
     (checkout.root / "my lake").mkdir()
-    for arguments, version in (([], ""), (["VERSION=mtorl_criteo/3"], " --version=mtorl_criteo/3")):
+    for arguments, version in (
+        ([], ""),
+        (["VERSION=mtorl_criteo/3"], " --version=mtorl_criteo/3"),
+        (["METHOD=rmtl"], " --method=rmtl"),
+    ):
         done = checkout.make("rollback", "DATASET=criteo", "LAKE=my lake", *arguments)
         assert done.returncode == 0, done.stderr
         assert checkout.calls()[-1] == f"rollback --dataset criteo --lake {checkout.root / 'my lake'}{version}"

@@ -7,6 +7,7 @@ Usage: python -m bin.embedded_airflow.backfill DATASET FROM TO. Environment:
     RUNS                                    days that run in parallel, by default 1
     THIS_CODE=1                             rebuild tables that another version of the code has built
     ACCEPT_FEW_ROWS=1                       the last day of the log is complete although it has few rows
+    METHOD                                  the methods that learn the days, by default those of the dataset
 
 It uses the REST API because Airflow's command line writes to SQLite from a second process, which fails with
 "database is locked" about one time in three.
@@ -202,7 +203,9 @@ def main() -> None:
     if not runs.isdecimal() or not 1 <= int(runs) <= MOST_RUNS:
         raise UserError(f"RUNS is a number of days from 1 to {MOST_RUNS}, not '{runs}'")
     switches = ("this_code", "accept_few_rows")
-    conf = {switch: True for switch in switches if os.environ.get(switch.upper()) == "1"}
+    conf: dict[str, object] = {switch: True for switch in switches if os.environ.get(switch.upper()) == "1"}
+    if method := os.environ.get("METHOD"):
+        conf["method"] = method
     outcomes = backfill(airflow_of_environment(), dataset, first, last, int(runs), **conf)
     bad = {outcome: count for outcome, count in outcomes.items() if outcome not in ("success", "no rows")}
     if bad:

@@ -1,4 +1,6 @@
-"""Queries on a day's predictions: policies and their change, predicted and observed rates."""
+"""Queries on a day's predictions: policies, fusions and their change, predicted and observed rates."""
+
+from collections.abc import Sequence
 
 from lakehouse.duckdb_view import open_view, rows_sql
 from lakehouse.lake import Partition
@@ -39,13 +41,29 @@ def policy_change(yesterday: Partition, today: Partition) -> tuple[float, int] |
     return (float(change), int(users)) if users else None
 
 
-def gain_rates(prequential: Partition) -> list[tuple[str, float, float, int]]:
-    """Each gain with labels: its name, predicted rate (NaN without a prediction), observed rate and labels."""
+def power_change(yesterday: Partition, today: Partition, powers: Sequence[str]) -> tuple[float, int] | None:
+    """The mean of the largest change of a user's power between two partitions of `fusion_weights`, and their users.
+
+    powers: the columns. None if no user is in both.
+    """
+    if not yesterday.files() or not today.files():
+        return None
+    changes = ", ".join(f'abs(a."{name}" - b."{name}")' for name in powers)
+    with open_view(today) as connection:
+        query = f"""
+            SELECT avg(greatest({changes})), count(*)
+            FROM "partition" AS a JOIN {rows_sql([yesterday])} AS b USING (user_id)"""
+        change, users = connection.execute(query).fetchall()[0]
+    return (float(change), int(users)) if users else None
+
+
+def gain_rates(prequential: Partition) -> list[tuple[str, str, float, float, int]]:
+    """Each gain with labels of each model: model, gain, predicted rate (NaN without one), observed rate, labels."""
     if not prequential.files():
         return []
     with open_view(prequential) as connection:
         return connection.execute(
-            "SELECT head, coalesce(predicted_rate, 'nan'::DOUBLE), rate, labels"
+            "SELECT split_part(model_version, '/', 1), head, coalesce(predicted_rate, 'nan'::DOUBLE), rate, labels"
             ' FROM "partition"'
-            " WHERE rate IS NOT NULL AND labels > 0 ORDER BY head"
+            " WHERE rate IS NOT NULL AND labels > 0 ORDER BY 1, head"
         ).fetchall()

@@ -12,12 +12,14 @@ from jobs.reports.rendering import render
 from jobs.reports.sections.audits import audits_section
 from jobs.reports.sections.budget import budget_section
 from jobs.reports.sections.drift import drift_section
+from jobs.reports.sections.fusion import fusion_section
 from jobs.reports.sections.journeys import journeys_section
 from jobs.reports.sections.policies import policies_section
 from jobs.reports.sections.prequential import prequential_section
 from jobs.reports.sections.quarantine import quarantine_section
 from jobs.reports.sections.ranks import ranks_section
 from jobs.reports.sections.rows import rows_section
+from jobs.reports.sections.tasks import tasks_section
 from jobs.reports.sections.training import training_section
 from jobs.reports.summaries import Summary, store_summary
 from jobs.reports.verdict import Verdict, verdict_of
@@ -34,6 +36,8 @@ SECTIONS: Mapping[str, Callable[[DayView], Section]] = {
     "journeys": journeys_section,
     "policies": policies_section,
     "ranks": ranks_section,
+    "tasks": tasks_section,
+    "fusion": fusion_section,
     "budget": budget_section,
     "training": training_section,
     "prequential": prequential_section,

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from jobs.quality.audit_results import FAIL, FAILED_MARK, PASS, WARN
 from jobs.reports.content import Cell
 from jobs.reports.day_view import DayView
+from lakehouse.published_days import unused_tables
 from schemas.contract import Severity
 from schemas.days import UNDATED
-from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE
-from schemas.tables.registry import SCORE_TABLES, TABLES
+from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
+from schemas.tables.registry import TABLES
 
 PART = "part"  # neither good nor bad: the day is incomplete, or was never scored
-_COMPLETE = (EXPOSURES, JOURNEYS, *SCORE_TABLES)  # the tables that every scored day has
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def verdict_of(view: DayView) -> Verdict:
         details.append(f"{warnings} {'warning does' if warnings == 1 else 'warnings do'} not stop the day.")
     if unaudited and headline != _not_audited(unaudited):
         details.append(f"{_not_audited(unaudited)}.")
-    if view.drift is None and view.has(CHANNEL_POLICIES):
+    if view.drift is None and any(map(view.has, _tables_of_scoring(view))):
         details.append("Drift was not measured, so it is unknown how much the day differs from the training data.")
     return Verdict(kind, headline, tuple(details), tuple(findings))
 
@@ -56,7 +56,8 @@ def _kind(view: DayView, critical: list[Finding], warnings: int, unaudited: list
     """The kind of the verdict, its headline, and the sentences that explain it. The worst comes first."""
     run_again = f"make backfill DATASET={view.dataset.name} FROM={view.day} TO={view.day}"
     failed = [table for table in (*TABLES, UNDATED) if _has_failed(view, table)]
-    missing = [table for table in _COMPLETE if not view.has(table)]
+    scores = _tables_of_scoring(view)
+    missing = [table for table in (EXPOSURES, JOURNEYS, *scores) if not view.has(table)]
     if failed:
         return FAIL, f"Stopped at {failed[0]}. {critical[0].sentence}", [
             "No job builds on it: later tables are missing or come from an earlier run. Correct the raw rows or the "
@@ -64,8 +65,8 @@ def _kind(view: DayView, critical: list[Finding], warnings: int, unaudited: list
         ]  # fmt: skip
     if critical:
         return FAIL, f"Check this day before you use it: {critical[0].sentence}", []
-    if not view.has(CHANNEL_POLICIES):
-        return PART, "Not scored: this day has no channel policies yet", [
+    if not view.has(scores[0]):
+        return PART, f"Not scored: this day has no {scores[0].replace('_', ' ')} yet", [
             *_blocking_days(view),
             "The days of a model's first training are never scored. Every other day is scored by its daily and nightly "
             "runs.",
@@ -79,6 +80,12 @@ def _kind(view: DayView, critical: list[Finding], warnings: int, unaudited: list
     if warnings:
         return WARN, "The day is good to use, with warnings", []
     return PASS, "All is well: every rule holds", []
+
+
+def _tables_of_scoring(view: DayView) -> list[str]:
+    """The tables that scoring publishes every night in this lake."""
+    unused = unused_tables(view.lake, view.dataset)
+    return [name for name, table in TABLES.items() if table.scores and not table.optional and name not in unused]
 
 
 def _not_audited(tables: list[str]) -> str:

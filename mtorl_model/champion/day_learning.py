@@ -10,56 +10,55 @@ import json
 
 from lakehouse.code_version import code_version
 from lakehouse.staging import staging_folder
+from mtorl_model.champion.day_samples import Sample, draw_sample
+from mtorl_model.champion.explored_requests import publish_explored
 from mtorl_model.champion.prequential import publish_figures, publish_without_figures, summary
 from mtorl_model.champion.pyfunc import describe_for_mlflow
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.device import choose_device
-from mtorl_model.methods import METHODS
-from mtorl_model.methods.method import WINDOWS, Method
+from mtorl_model.evaluation.label_sources import source_of
+from mtorl_model.methods.method import FUSION, Method
 from mtorl_model.methods.model_folder import save_model
+from mtorl_model.training.candidate_sample import CandidateSample
 from mtorl_model.training.config import FineTuneConfig
-from mtorl_model.training.day_sample import DaySample, draw_day, steps_of
-from schemas.errors import Busy, UserError
-from schemas.tables import SEQUENCES
+from schemas.errors import Busy
 
 
 def learn_day(registry: Registry, day: str, config: FineTuneConfig, feedback: FeedbackConfig) -> list[str]:
     """Publish the day's prequential figures and register its challenger; returns lines for the terminal.
 
-    A method without fine-tuning has no challenger. Raises UserError without a champion, or without sequences of the day
+    A method without fine-tuning has no challenger. Raises UserError without a champion, or without tables of the day
     that it can read.
     """
     lake, dataset = registry.lake, registry.dataset
-    if METHODS[registry.method].reads != WINDOWS:
-        raise UserError(
-            f"--method {registry.method} learns only in a full training: it has no daily learning yet "
-            f"(python -m mtorl_model.train --method {registry.method})"
-        )
     champion, parent = registry.champion(), registry.champion_before(day)
-    cut_with = lake[SEQUENCES, dataset, day].require().spec_version
-    model = registry.load(parent) if parent else None
+    model = registry.load(parent or champion)
+    can_read = source_of(model).can_read(lake, dataset, model, day)  # also raises UserError if the day is missing
     # A champion from before the last full training may have another feature spec, so it cannot read these windows.
-    if parent is None or model is None or (parent.name != champion.name and model.spec.version != cut_with):
-        publish_without_figures(lake, dataset, day)
+    if parent is None or (parent.name != champion.name and not can_read):
+        publish_without_figures(registry, day)
         return [f"{champion.name} has been trained through {champion.day}, and no champion from before {day} can read "
                 "its windows: neither tested nor trained"]  # fmt: skip
 
-    sample = draw_day(lake, model.encoder(dataset), dataset, day, config, feedback, with_latest=model.fits_latest)
-    tested = publish_figures(lake, dataset, day, parent, model, sample)
+    sample = draw_sample(lake, dataset, model, day, config, feedback)
+    tested = publish_figures(registry, day, parent, model, sample)
     note = "" if tested else " (fresh: not tested again)"
-    lines = [f"{parent.name}, trained through {parent.day}, on {day}{note}:", *summary(lake, dataset, day)]
+    lines = [f"{parent.name}, trained through {parent.day}, on {day}{note}:", *summary(registry, day)]
     if not model.fine_tunes:
         return [*lines, f"{champion.name} is not fine-tuned: the method {model.name} learns only in a full training"]
     if champion.day > day:
         return [*lines, f"{champion.name} has been trained through {champion.day}: not trained on an older day"]
-    if not sample.new.label_NL.any():
+    if not sample.has_labels:
         return [*lines, f"no training user has a label on {day}: not trained"]
+    if isinstance(sample, CandidateSample) and FUSION in model.predicts:
+        rows = publish_explored(registry, day, parent, model, sample).rows
+        lines.append(f"{rows:,} rankings explored around {parent.name}")
     return [*lines, _challenger(registry, day, parent, model, sample, config, feedback)]
 
 
 def _challenger(
-    registry: Registry, day: str, parent: Version, model: Method, sample: DaySample,
+    registry: Registry, day: str, parent: Version, model: Method, sample: Sample,
     config: FineTuneConfig, feedback: FeedbackConfig,
 ) -> str:  # fmt: skip
     """Fine-tune, register and set the alias; returns a line about the challenger."""
@@ -72,7 +71,6 @@ def _challenger(
     identity = json.dumps(params, sort_keys=True)
     is_new = registry.find_version(identity) is None
     curves = model.fine_tune(sample, config) if is_new else {}
-    steps = steps_of(len(sample.new.valid_NL), config)
     with staging_folder(registry.lake) as folder, registry.lock():
         champion = registry.champion_before(day)
         if champion is None or champion.name != parent.name:
@@ -86,7 +84,4 @@ def _challenger(
             version = registry.register(folder, short, [curves], identity=identity, day=day, parent=parent.name)
         registry.write_lineage(version, model.spec.version, sample.inputs)
         registry.set_challenger(version)
-    return (
-        f"{version.name} is the challenger of {day}: {parent.name} after {steps} more steps on "
-        f"{len(sample.new.valid_NL):,} windows of the day and {len(sample.replay.valid_NL):,} of earlier days"
-    )
+    return f"{version.name} is the challenger of {day}: {parent.name} after {sample.summary(config)}"

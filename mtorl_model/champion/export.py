@@ -1,10 +1,13 @@
 """Files about a champion for other programs: the feature spec that its windows must be cut with, and its name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lakehouse.files import write_whole
+from lakehouse.lake import Lake
 from lakehouse.model_tables import DEFAULT_METHOD
 from mtorl_model.champion.registry import Registry
+from schemas.dataset import Dataset
 from schemas.tables.feature_spec import MODEL_SPEC_FILE
 
 VERSION_FILE = "version.txt"
@@ -19,10 +22,17 @@ def export_champion(registry: Registry, out: Path) -> str:
 
 
 def export_for_daily_run(registry: Registry) -> None:
-    """Export to the folder that the daily run and `make status` read; call it after every change of the champion.
+    """Export to the folder that the daily run and `make status` read; call it after every change of a champion.
 
-    The daily run cuts each day's sequences once, with the feature spec of the default method's champion. Champions of
-    other methods are not exported.
+    The daily run cuts each day's sequences once, with the feature spec of the default method's champion. In a lake
+    without that champion, the spec is the one with which the other champion was trained.
     """
-    if registry.method == DEFAULT_METHOD:
-        export_champion(registry, registry.lake.table("champion", registry.dataset))
+    lake, dataset = registry.lake, registry.dataset
+    cutting = first_with_champion(lake, dataset, (DEFAULT_METHOD, registry.method))
+    export_champion(cutting, lake.table("champion", dataset))
+
+
+def first_with_champion(lake: Lake, dataset: Dataset, methods: Sequence[str]) -> Registry:
+    """The registry of the first method that has a champion; without any champion, of the first method."""
+    registries = [Registry(lake, dataset, method) for method in methods]
+    return next((registry for registry in registries if registry.find_champion()), registries[0])

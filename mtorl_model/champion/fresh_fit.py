@@ -8,7 +8,8 @@ N labels, F features.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +18,18 @@ from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.split_windows import split_windows
 from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.evaluation.candidate_labels import boosting_on_candidates, candidates_of
 from mtorl_model.evaluation.comparison import Difference, differences
-from mtorl_model.evaluation.label_predictions import labels_of_each
-from mtorl_model.methods.method import Method, Run
+from mtorl_model.evaluation.label_sources import source_of
+from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Run
 from mtorl_model.training.day_sample import draw_windows
 from schemas.dataset import Dataset
-from schemas.splits import VALIDATION
+from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import SEQUENCES
+
+if TYPE_CHECKING:
+    from mtorl_model.methods.baselines.boosting import Boosting
 
 
 def compare_with_fresh_fit(
@@ -36,21 +40,36 @@ def compare_with_fresh_fit(
     windows, labels: the trees are fitted on at most as many. Raises Busy if one of the days is published again during
     the comparison.
     """
-    from mtorl_model.methods.baselines.boosting import Boosting  # imports sklearn, which a usual day does not need
-
-    encoder = model.encoder(dataset)
-    with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
-        train = _training_windows(lake, dataset, encoder, days, cutoff, windows)
-        if not train.windows.label_NL.any():
-            return []
-        validation = split_windows(lake, dataset, days, VALIDATION, encoder, with_times=True)
-        predictions = labels_of_each([model], validation, dataset, cutoff, with_features=True)
-    if predictions is None:
+    source = source_of(model)
+    with consistent_read(partition for day in days for partition in source.partitions(lake, dataset, day)):
+        trees = _FIT[model.reads](lake, dataset, model, days, cutoff, windows, labels)
+        predictions = source.read(lake, dataset, [model], days, VALIDATION, cutoff, with_features=True)
+    if trees is None or predictions is None:
         return []
-    config = Boosting.Config().changed({"most_labels": labels})
-    trees = Boosting(config, model.spec, model.initial_policy).fit(train, train, Run())
     fresh = predictions[0]._replace(prediction=trees.predict_features(predictions[0].feature_NF))
     return differences(fresh, predictions[0], trees, model)
+
+
+def _fit_on_windows(
+    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff, windows: int, labels: int
+) -> "Boosting | None":
+    from mtorl_model.methods.baselines.boosting import Boosting  # imports sklearn, which a usual day does not need
+
+    train = _training_windows(lake, dataset, model.encoder(dataset), days, cutoff, windows)
+    if not train.windows.label_NL.any():
+        return None
+    config = Boosting.Config().changed({"most_labels": labels})
+    return Boosting(config, model.spec, model.initial_policy).fit(train, train, Run())
+
+
+def _fit_on_candidates(
+    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff, windows: int, labels: int
+) -> "Boosting | None":
+    train = candidates_of(lake, dataset, model, list(days), cutoff, TRAIN)
+    return boosting_on_candidates(model, train, labels) if len(train) else None
+
+
+_FIT: Mapping[str, Callable[..., "Boosting | None"]] = {WINDOWS: _fit_on_windows, CANDIDATES: _fit_on_candidates}
 
 
 def _training_windows(

@@ -16,12 +16,12 @@ from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row,
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.comparison import Difference, as_lines, compare
-from mtorl_model.methods.method import Method
+from mtorl_model.evaluation.label_sources import source_of
+from mtorl_model.methods.method import FUSION, Method
 from schemas.alerts import ALERT
 from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.splits import SHARES, VALIDATION
-from schemas.tables import SEQUENCES
 from schemas.tables.promotions import AGAINST_FRESH_FIT, FRESH_FIT, FULL_TRAINING, SINCE_FULL_TRAINING
 
 FEWEST_DAYS = 3  # to compare on
@@ -46,10 +46,11 @@ def since_full_training(
         return _not_compared("", f"no champion was fully trained on days up to {day}")
     if full.number == champion.number:
         return [], []
-    if registry.spec_of(full).version != challenger.spec.version:
+    base = registry.load(full)
+    if not source_of(challenger).can_compare(base, challenger):
         return _not_compared(full.name, f"{full.name}, the last full training, reads other features")
-    days = _thinned(lake, dataset, days[-gate.total_days :], gate.total_windows)
-    compared = compare(lake, dataset, registry.load(full), challenger, days, VALIDATION, cutoff)
+    days = _thinned(lake, dataset, challenger, days[-gate.total_days :], gate.total_windows)
+    compared = compare(lake, dataset, base, challenger, days, VALIDATION, cutoff)
     if compared is None:
         return _not_compared(full.name, "no validation user has a label on the days to compare on")
     total, reference = replace(gate, margin=gate.total_margin), f"{full.name}, the last full training"
@@ -66,9 +67,9 @@ def _not_compared(full_training: str, reason: str) -> tuple[list[Row], list[str]
     return [{**row, "champion": full_training}], [f"not compared with the last full training: {reason}"]
 
 
-def _thinned(lake: Lake, dataset: Dataset, days: Sequence[str], windows: int) -> Sequence[str]:
+def _thinned(lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], windows: int) -> Sequence[str]:
     """The last day and every k-th before it: all days if they have few validation windows, else about `windows`."""
-    expected = SHARES[VALIDATION] * sum(lake[SEQUENCES, dataset, day].require().rows for day in days)
+    expected = SHARES[VALIDATION] * sum(source_of(model).windows(lake, dataset, day) for day in days)
     step = max(1, min(math.ceil(expected / windows), len(days) // FEWEST_DAYS))
     return days[::-step][::-1]
 
@@ -84,9 +85,11 @@ def against_fresh_fit(
     if date.fromisoformat(day).isoweekday() != gate.fresh_fit_weekday or (full and full.day > day_plus(day, -7)):
         return [], []
     lake, dataset = registry.lake, registry.dataset
-    days = _thinned(lake, dataset, days[-gate.total_days :], gate.total_windows)
-    windows, labels = gate.fresh_fit_windows, gate.fresh_fit_labels
-    heads = compare_with_fresh_fit(lake, dataset, registry.load(version), days, cutoff, windows, labels)
+    model = registry.load(version)
+    if FUSION in model.predicts:  # trees on a candidate's inputs rank nothing
+        return [], []
+    days = _thinned(lake, dataset, model, days[-gate.total_days :], gate.total_windows)
+    heads = compare_with_fresh_fit(lake, dataset, model, days, cutoff, gate.fresh_fit_windows, gate.fresh_fit_labels)
     rows: list[Row] = [
         {**_fresh_fit_row(d, version.name, gate), "challenger": version.name, "champion": FRESH_FIT} for d in heads
     ]

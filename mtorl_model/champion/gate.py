@@ -20,21 +20,22 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.rows import publish_rows
+from lakehouse.rows import publish_model_rows, publish_rows
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.full_training import against_fresh_fit, alert_lines, since_full_training
 from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row
 from mtorl_model.champion.registry import Registry, Version
-from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
+from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.propensities import read_propensities
-from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation.comparison import as_lines, compare
+from mtorl_model.evaluation.label_sources import source_of
 from schemas.basis import BasisDecision
 from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import VALIDATION
-from schemas.tables import EXPOSURES, PROMOTIONS, SEQUENCES
+from schemas.tables import CHANNEL_POLICIES, EXPOSURES, PROMOTIONS
+from schemas.tables.candidates.fusion_weights import LARGEST_POWER, SMALLEST_SUM
 from schemas.tables.channel_policies import NEARLY_ALL
 from schemas.tables.promotions import AGAINST_FRESH_FIT, BASIS, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
@@ -64,7 +65,7 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
                 f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
             )
         inputs = {"challenger": challenger.name, "champion": champion.name, **compared_on}
-        publish_rows(lake, PROMOTIONS_TABLE, dataset, day, rows, inputs)
+        publish_model_rows(lake, PROMOTIONS_TABLE, dataset, day, registry.model, rows, inputs)
         next_champion = champion if failed else challenger
         if basis is not None and basis != next_champion.basis:
             registry.set_basis(next_champion, basis)
@@ -112,14 +113,16 @@ def _checks(
         return [check_row(POLICY_AUDIT, stale)], [], {}, None
     lake, dataset = registry.lake, registry.dataset
     models = registry.load(champion), registry.load(challenger)
-    if models[0].spec.version != models[1].spec.version:
+    source = source_of(models[0])
+    if not source.can_compare(*models):
         return [check_row(POLICY_AUDIT, f"{champion.name} reads other features")], [], {}, None
+    recommends = CHANNEL_POLICIES in models[1].publishes  # only then recommended channels need a basis
     # Delays are estimated on all days whose gains may still follow; the models are compared on the latest days only.
-    for_basis = dataset.outcome_days + gate.days if _is_late(dataset) else 0
+    for_basis = dataset.outcome_days + gate.days if recommends and _is_late(dataset) else 0
     first = day_plus(day, -max(dataset.outcome_days, for_basis, gate.days, gate.total_days))
-    days = days_cut_with(lake, dataset, models[0].spec.version, first, day)
-    cutoff = cutoff_at_end_of(day, lake, dataset, days, feedback)
-    known = read_propensities(lake[EXPOSURES, dataset, d] for d in days[-gate.days :])
+    days = source.days(lake, dataset, models[0], first, day)
+    cutoff = source.cutoff(lake, dataset, day, days, feedback)
+    known = read_propensities(lake[EXPOSURES, dataset, d] for d in days[-gate.days :] if recommends)
     has_propensities = len(known.exposure_D) > 0
     compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff, with_features=has_propensities)
     if compared is None:
@@ -130,15 +133,21 @@ def _checks(
     if policy_NA is not None and champion_policy_NA is not None:
         findings = audit_policy(policy_NA, champion_policy_NA, gate.shift)
         rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0]))
+    if compared.candidate.prediction.fusion_XF is not None and compared.base.prediction.fusion_XF is not None:
+        fused, champion_fused = compared.candidate.prediction.fused, compared.base.prediction.fused
+        findings = audit_fusion(fused.power_XI, champion_fused.power_XI, gate.power_shift)
+        rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0] if compared.heads else None))
     total_rows, total_lines = since_full_training(registry, day, champion, models[1], days, cutoff, gate)
     rows += total_rows
     next_champion = champion if _failed_checks(rows) else challenger
     fresh_rows, fresh_lines = against_fresh_fit(registry, day, next_champion, days, cutoff, gate)
-    compared_on = lake.fingerprints(SEQUENCES, dataset, days)
+    compared_on = source.fingerprints(lake, dataset, days)
     if has_propensities:
         with_exposures = [d for d in days[-gate.days :] if lake[EXPOSURES, dataset, d].is_published]
         compared_on |= lake.fingerprints(EXPOSURES, dataset, with_exposures)
     lines = [*as_lines(compared.heads), *total_lines, *fresh_lines]
+    if not recommends:
+        return [*rows, *fresh_rows], lines, compared_on, None
     from mtorl_model.evaluation.basis import (  # imports sklearn: a second
         basis_line,
         basis_on_validation_users,
@@ -198,6 +207,21 @@ def audit_policy(
     if moved > shift:
         change = f"{moved:.0%} of the probability moves to other channels"
         findings.append(f"{change}, at most {shift:.0%} is allowed in a day")
+    return findings
+
+
+def audit_fusion(
+    power_NI: npt.NDArray[np.float64], champion_power_NI: npt.NDArray[np.float64], shift: float
+) -> list[str]:
+    """The faults of a fusion's powers, as text. Both are for the same N exposures. shift: GateConfig.power_shift."""
+    if not np.isfinite(power_NI).all() or (power_NI < 0).any() or (power_NI > LARGEST_POWER).any():
+        return [f"a power is not a number from 0 to {LARGEST_POWER:g}"]
+    findings = []
+    if (power_NI.sum(axis=1) < SMALLEST_SUM).mean() > 0.01:
+        findings.append("powers near 0 give the candidates of some users one score: a collapsed policy")
+    moved = float(np.abs(power_NI - champion_power_NI).max(axis=1).mean())
+    if moved > shift:
+        findings.append(f"a power moves by {moved:.2f}, at most {shift:.2f} is allowed in a day")
     return findings
 
 

@@ -5,40 +5,42 @@ import numpy as np
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.reading import consistent_read
-from lakehouse.rows import publish_rows
-from mtorl_model.champion.registry import Version
-from mtorl_model.data.split_windows import split_windows
+from lakehouse.rows import inputs_of_model, publish_model_rows, publish_rows, rows_of_model
+from mtorl_model.champion.day_samples import Sample
+from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.comparison import head_losses
-from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
+from mtorl_model.evaluation.label_predictions import LabelPredictions
+from mtorl_model.evaluation.label_sources import source_of
 from mtorl_model.evaluation.metrics import reward_metrics
 from mtorl_model.methods.method import Method
-from mtorl_model.training.day_sample import DaySample
 from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import TRAIN
-from schemas.tables import PREQUENTIAL, SEQUENCES
-from schemas.tables.prequential import CHANNEL, labels_of_new_channels, prequential
+from schemas.tables import PREQUENTIAL
+from schemas.tables.prequential import CHANNEL, RANKING, labels_of_new_channels, prequential
 
 RECENT_DAYS = 7  # the summary's calibration is pooled over this many days
 
 
 def measure_day(
-    lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample
+    lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: Sample
 ) -> list[dict[str, object]]:
     """A row for each head, from all labels of training users as known at the end of the day; [] without labels.
 
-    Raises Busy if the day's sequences have been published again since the sample was drawn.
+    Raises Busy if the day's tables have been published again since the sample was drawn.
     """
-    if not sample.new.label_NL.any():
+    if not sample.has_labels:
         return []
-    partition = lake[SEQUENCES, dataset, day]
-    with consistent_read([partition]):
-        if not lake.fingerprints(SEQUENCES, dataset, [day]).items() <= sample.inputs.items():
-            raise Busy(f"{partition.path} was published again after its sample was drawn: run again")
-        windows = split_windows(lake, dataset, [day], TRAIN, model.encoder(dataset), with_times=True)
-        labels = predict_labels(model, windows, dataset, sample.cutoff)
+    source = source_of(model)
+    partitions = source.partitions(lake, dataset, day)
+    with consistent_read(partitions):
+        if not source.fingerprints(lake, dataset, [day]).items() <= sample.inputs.items():
+            raise Busy(f"{partitions[0].path} was published again after its sample was drawn: run again")
+        predicted = source.read(lake, dataset, [model], [day], TRAIN, sample.cutoff)
+    assert predicted is not None  # the sample has labels
+    (labels,) = predicted
     rows: list[dict[str, object]] = []
     for head, (loss_N, labelled_N) in head_losses(labels, model).items():
         if labelled_N.any():
@@ -65,7 +67,10 @@ def _head_figures(
         positive_A = share_A[share_A > 0]
         entropy = float(-(positive_A * np.log(positive_A)).sum())
         return {"base_logloss": entropy, "auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
-    k = model.spec.gains.index(head)
+    if head == RANKING:
+        gain_figures = {"auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
+        return {"base_logloss": 0.5, **gain_figures}  # that of a random order
+    k = model.label_names.index(head)
     known_N = labels.maturity_NG[labelled_N, k]
     assert labels.prediction.gains_XG is not None  # the head is a gain
     predicted_N = labels.prediction.gains_XG[labelled_N, k] * known_N
@@ -80,35 +85,41 @@ def _head_figures(
     }
 
 
-def publish_figures(lake: Lake, dataset: Dataset, day: str, version: Version, model: Method, sample: DaySample) -> bool:
-    """Measure and publish; returns False if the figures of this model on these windows are published already."""
-    inputs, sequences = {"model": version.name}, lake[SEQUENCES, dataset, day].key
+def publish_figures(registry: Registry, day: str, version: Version, model: Method, sample: Sample) -> bool:
+    """Measure and publish; returns False if the figures of this model on these labels are published already.
+
+    The rows of other models do not change.
+    """
+    lake, dataset = registry.lake, registry.dataset
+    inputs = {"model": version.name, "spec": model.spec.version}
     # With late gains the replay is an input, too, because delays are estimated on it.
-    inputs |= sample.inputs if dataset.late_gain_times else {sequences: sample.inputs[sequences]}
+    day_keys = source_of(model).fingerprints(lake, dataset, [day])
+    inputs |= sample.inputs if dataset.late_gain_times else {key: sample.inputs[key] for key in day_keys}
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
-        if lake[PREQUENTIAL, dataset, day].is_fresh(inputs, spec_version=model.spec.version):
+        if inputs_of_model(lake[PREQUENTIAL, dataset, day].manifest, registry.model) == inputs:
             return False
         rows = measure_day(lake, dataset, day, version, model, sample)
-        publish_rows(lake, prequential(dataset), dataset, day, rows, inputs, model.spec.version)
+        publish_model_rows(lake, prequential(dataset), dataset, day, registry.model, rows, inputs)
     return True
 
 
-def publish_without_figures(lake: Lake, dataset: Dataset, day: str) -> None:
+def publish_without_figures(registry: Registry, day: str) -> None:
     """Publish the day without rows, because no model can predict it; earlier figures of the day stay."""
+    lake, dataset = registry.lake, registry.dataset
     with locked(lake, (PREQUENTIAL,), dataset, [day]):
         if lake[PREQUENTIAL, dataset, day].manifest is None:
             publish_rows(lake, prequential(dataset), dataset, day, [], {})
 
 
-def summary(lake: Lake, dataset: Dataset, day: str) -> list[str]:
+def summary(registry: Registry, day: str) -> list[str]:
     """One line per head: the day's log loss and, for a gain, predicted and observed rate and their recent ratio."""
+    lake, dataset = registry.lake, registry.dataset
     days = [d for d in lake.days(PREQUENTIAL, dataset) if day_plus(day, -RECENT_DAYS) < d <= day]
-    rows = [row for d in days for row in lake[PREQUENTIAL, dataset, d].read().to_pylist()]
+    rows = [row for d in days for row in rows_of_model(lake, prequential(dataset), dataset, d, registry.model)]
     lines = []
     for row in (r for r in rows if r["day"] == day):
-        line = (
-            f"{row['head']}: log loss {row['logloss']:.4f} (base {row['base_logloss']:.4f}), {row['labels']:,} labels"
-        )
+        loss = "1 - MTF-GAUC" if row["head"] == RANKING else "log loss"
+        line = f"{row['head']}: {loss} {row['logloss']:.4f} (base {row['base_logloss']:.4f}), {row['labels']:,} labels"
         if row["rate"] is not None:
             head_rows = [r for r in rows if r["head"] == row["head"]]
             predicted, observed = (sum(r[name] * r["labels"] for r in head_rows) for name in ("predicted_rate", "rate"))

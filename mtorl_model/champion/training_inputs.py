@@ -85,7 +85,9 @@ def _open_candidates(
         for table in (STEPS, EXPOSURES, ITEM_HISTORY)
         for path, fingerprint in lake.fingerprints(table, dataset, days).items()
     }
-    store, encoder = read_candidates(lake, dataset, days, labels_known_by=known_by)
+    store, encoder = read_candidates(
+        lake, dataset, days, known_by_ms=dataset.end_of_day_ms(known_by) if known_by else None
+    )
     if len(store.task_names) != len(dataset.gain_names):
         raise UserError(
             f"{dataset.name} has {len(dataset.gain_names)} gains, but its contract names {len(store.task_names)} task: "

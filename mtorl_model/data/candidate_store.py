@@ -98,6 +98,19 @@ class CandidateStore:
         """The rows at these ascending positions. Sessions keep their numbers."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
 
+    @classmethod
+    def concatenate(cls, stores: Sequence[Self]) -> Self:
+        """The rows of several stores with one encoder, at least one; users and sessions get new numbers.
+
+        A user or a session that is in two stores counts as two.
+        """
+        arrays: dict[str, Any] = {name: np.concatenate([getattr(store, name) for store in stores]) for name in _ARRAYS}
+        for name in ("user_N", "session_N"):
+            firsts = np.cumsum([0, *(getattr(store, name).max(initial=-1) + 1 for store in stores)])
+            lengths = [len(store) for store in stores]
+            arrays[name] = arrays[name] + np.repeat(firsts[:-1], lengths)
+        return replace(stores[0], **arrays)
+
     def features(self, categorical_names: Sequence[str] | None = None) -> npt.NDArray[np.float32]:
         """[N, F + K]: the inputs as one row of numbers for trees: numbers (NaN if missing), then category codes.
 

@@ -17,7 +17,7 @@ F is estimated from the gains that are already known. Slow gains are missing amo
 if its delay is shorter than its age. This is right truncation; the estimator is that of Lynden-Bell (Kaplan-Meier in
 reversed time).
 
-Shape suffixes: N known gains, K distinct delays, M steps of all windows, X any shape.
+Shape suffixes: N known gains, K distinct delays, M exposures, X any shape.
 """
 
 import hashlib
@@ -109,6 +109,13 @@ def fit_cutoff(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, config
     windows: windows of training users with the columns is_label, exposed_at_ms, and the time of each late gain. They
     are read only if the correction is `likelihood` and the dataset has late gains.
     """
+    return fit_cutoff_on_exposures(at_ms, (_label_rows(table, dataset) for table in windows), dataset, config)
+
+
+def fit_cutoff_on_exposures(
+    at_ms: int, exposures: Iterable[pa.Table], dataset: Dataset, config: FeedbackConfig
+) -> LabelCutoff:
+    """fit_cutoff from rows of exposures with exposed_at_ms and the time of each late gain."""
     gains = dataset.late_gain_times
     if config.correction == NO_CORRECTION or not gains:
         return LabelCutoff(at_ms, dict.fromkeys(gains, WITHOUT_DELAY))
@@ -118,12 +125,11 @@ def fit_cutoff(at_ms: int, windows: Iterable[pa.Table], dataset: Dataset, config
     assert config.correction == LIKELIHOOD
     delay_s: dict[str, list[Floats]] = {gain: [] for gain in gains}
     age_s: dict[str, list[Floats]] = {gain: [] for gain in gains}
-    for table in windows:
-        label_M = _flat(table, "is_label").fill_null(False).to_numpy(zero_copy_only=False)
-        exposed_M = _flat(table, "exposed_at_ms").to_numpy(zero_copy_only=False)
+    for table in exposures:
+        exposed_M = table.column("exposed_at_ms").to_numpy()
         for gain, known_at in gains.items():
-            known_M = _flat(table, known_at).to_numpy(zero_copy_only=False).astype(np.float64)  # NaN: never
-            gained_M = label_M & (known_M < at_ms)
+            known_M = table.column(known_at).to_numpy().astype(np.float64)  # NaN: never
+            gained_M = known_M < at_ms
             delay_s[gain].append((known_M[gained_M] - exposed_M[gained_M]) / 1000)
             age_s[gain].append((at_ms - exposed_M[gained_M]) / 1000)
     return LabelCutoff(
@@ -161,5 +167,8 @@ def estimate_delays(delay_s_N: Floats, age_s_N: Floats) -> Maturity:
     return Maturity(x_K, np.append(survived_K[1:], 1.0))
 
 
-def _flat(table: pa.Table, name: str) -> pa.Array:
-    return table.column(name).combine_chunks().flatten()
+def _label_rows(windows: pa.Table, dataset: Dataset) -> pa.Table:
+    """The label steps of windows, as rows."""
+    names = ["exposed_at_ms", *dataset.late_gain_times.values()]
+    steps = pa.table({name: windows.column(name).combine_chunks().flatten() for name in names})
+    return steps.filter(windows.column("is_label").combine_chunks().flatten().fill_null(False))

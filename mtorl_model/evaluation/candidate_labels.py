@@ -1,41 +1,82 @@
 """A model's predictions for given candidates, with the outcomes; and gradient boosting on the same inputs.
 
-N exposures, G gains, F features. The gain of index k is task k.
+N exposures, G gains, F features, T tasks. The gain of index k is task k, or objective k of a fusion.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
 
 from lakehouse.lake import Lake
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.candidates.reading import read_candidates
+from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
-from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.label_rows import candidate_labels
 from mtorl_model.methods.common.label_trees import CANDIDATE_TREES
-from mtorl_model.methods.method import Method, Prediction
+from mtorl_model.methods.method import FUSION, Method, Prediction
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
 
+if TYPE_CHECKING:
+    from mtorl_model.methods.baselines.boosting import Boosting
+
 
 def candidates_of(
-    lake: Lake, dataset: Dataset, model: Method, days: list[str], labels_known_by: str | None = None
+    lake: Lake,
+    dataset: Dataset,
+    model: Method,
+    days: list[str],
+    cutoff: LabelCutoff | None = None,
+    split: str | None = None,
 ) -> CandidateStore:
-    """The exposures of these days, encoded as the model reads them."""
-    return read_candidates(lake, dataset, days, CandidateEncoder.from_json(model.encoding), labels_known_by)[0]
+    """The exposures of these days, encoded as the model reads them; cutoff and split as in read_candidates."""
+    encoder, known_by_ms = CandidateEncoder.from_json(model.encoding), cutoff.at_ms if cutoff else None
+    return read_candidates(lake, dataset, days, encoder, known_by_ms, split)[0]
 
 
-def predict_candidates(model: Method, store: CandidateStore, *, with_features: bool = False) -> LabelPredictions:
-    """Predict every row. There is no channel to predict: action_N and previous_N are -1."""
+def predict_candidates(
+    model: Method,
+    store: CandidateStore,
+    dataset: Dataset,
+    cutoff: LabelCutoff | None = None,
+    *,
+    with_features: bool = False,
+) -> LabelPredictions:
+    """Predict every row. There is no channel to predict: action_N and previous_N are -1.
+
+    cutoff: the one by which the labels of the store were read; None: the full outcome.
+    """
     unknown_N = np.full(len(store), -1, np.int64)
+    if FUSION in model.predicts:  # a ranking is measured by the outcomes that are known
+        label_NG, maturity_NG = store.objectives_NI, np.ones(store.objectives_NI.shape)
+    else:
+        label_NG, maturity_NG = store.labels_NT, maturity_of_tasks(store, dataset, cutoff)
     return LabelPredictions(
         user_N=store.user_N, exposure_N=store.exposure_id_N, action_N=unknown_N, previous_N=unknown_N,
-        gain_NG=store.labels_NT.astype(np.float64), prediction=model.predict(store),
+        gain_NG=label_NG.astype(np.float64), prediction=model.predict(store),
         feature_NF=store.features() if with_features else np.empty((len(store), 0), np.float32),
-        maturity_NG=np.ones(store.labels_NT.shape),
+        maturity_NG=maturity_NG,
     )  # fmt: skip
+
+
+def maturity_of_tasks(store: CandidateStore, dataset: Dataset, cutoff: LabelCutoff | None) -> npt.NDArray[np.float64]:
+    """[N, T]: the probability that a task of which all gains come is known at the cutoff.
+
+    The delays of a task's late gains count as independent of each other.
+    """
+    maturity_NT = np.ones(store.labels_NT.shape)
+    if cutoff is not None:
+        age_s_N = (cutoff.at_ms - store.exposed_at_ms_N) / 1000
+        for task, gains in enumerate(dataset.tasks.values()):
+            for gain in gains:
+                if gain in cutoff.maturity:
+                    maturity_NT[:, task] *= cutoff.maturity[gain].share_known(age_s_N)
+    return maturity_NT
 
 
 def session_figures(prediction: Prediction, store: CandidateStore, gain: int, users: UserBootstrap) -> Figures:
@@ -45,7 +86,15 @@ def session_figures(prediction: Prediction, store: CandidateStore, gain: int, us
     return {"s_logloss": session_logloss(label_N, prediction.gains_XG[:, gain], store.session_N, users)}
 
 
-def boosting_on_candidates(model: Method, store: CandidateStore) -> Boosting:
-    """Gradient boosting, fitted on the training users of the store."""
+def boosting_on_candidates(model: Method, store: CandidateStore, most_labels: int | None = None) -> "Boosting":
+    """Gradient boosting, fitted on the training users of the store; on at most most_labels labels if it is given."""
+    from mtorl_model.methods.baselines.boosting import (  # imports sklearn, which a usual day does not need
+        Boosting,
+        BoostingConfig,
+    )
+
     labels = candidate_labels(store.split_rows(TRAIN))
-    return Boosting(BoostingConfig(CANDIDATE_TREES), model.spec, model.initial_policy).fit_labels(labels)
+    config = BoostingConfig(CANDIDATE_TREES)
+    if most_labels is not None:
+        config = config.changed({"most_labels": most_labels})
+    return Boosting(config, model.spec, model.initial_policy).fit_labels(labels)

@@ -10,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lakehouse.lake import Lake
-from lakehouse.reading import consistent_read
 from mtorl_model.data.delayed_feedback import LabelCutoff
-from mtorl_model.data.split_windows import split_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
-from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
+from mtorl_model.evaluation.fusion_metrics import ranking_losses
+from mtorl_model.evaluation.label_predictions import LabelPredictions
+from mtorl_model.evaluation.label_sources import source_of
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.tables import SEQUENCES
-from schemas.tables.prequential import CHANNEL
+from schemas.tables.prequential import CHANNEL, RANKING
 
 Floats = npt.NDArray[np.float64]
 _SMALLEST = 1e-7  # a probability of 0 costs a finite log loss
@@ -61,15 +60,16 @@ def compare(
 
     with_features: add the inputs to the predictions of `base`.
     Heads that only one of the models predicts are left out. cutoff: as in predict_labels. Raises UserError if the
-    models have different feature specs, and Busy if one of the days is published again during the comparison.
+    models read different inputs, and Busy if one of the days is published again during the comparison.
     """
-    if base.spec.version != candidate.spec.version:
+    if base.reads != candidate.reads:
+        raise UserError(
+            f"{base.name} reads {base.reads} and {candidate.name} {candidate.reads}: they have other labels"
+        )
+    source = source_of(base)
+    if not source.can_compare(base, candidate):
         raise UserError("the two models have different feature specs, so they cannot read the same windows")
-    days = list(days)
-
-    with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
-        windows = split_windows(lake, dataset, days, split, base.encoder(dataset), with_times=cutoff is not None)
-        predictions = labels_of_each([base, candidate], windows, dataset, cutoff, with_features=with_features)
+    predictions = source.read(lake, dataset, [base, candidate], list(days), split, cutoff, with_features=with_features)
     if predictions is None:
         return None
     base_labels, candidate_labels = predictions
@@ -80,8 +80,10 @@ def differences(
     base_labels: LabelPredictions, candidate_labels: LabelPredictions, base: Method, candidate: Method
 ) -> list[Difference]:
     """The difference of each head that both models predict and that has a label. The labels of both are the same."""
-    users = UserBootstrap(base_labels.user_N)
-    base_losses, candidate_losses = head_losses(base_labels, base), head_losses(candidate_labels, candidate)
+    users, names = UserBootstrap(base_labels.user_N), candidate.label_names
+    base_losses, candidate_losses = (
+        head_losses(labels, model, names) for labels, model in ((base_labels, base), (candidate_labels, candidate))
+    )
     return [
         _difference(head, base_N, candidate_losses[head][0], labelled_N, base_labels, users)
         for head, (base_N, labelled_N) in base_losses.items()
@@ -89,10 +91,15 @@ def differences(
     ]
 
 
-def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floats, npt.NDArray[np.bool_]]]:
+def head_losses(
+    labels: LabelPredictions, model: Method, label_names: tuple[str, ...] = ()
+) -> dict[str, tuple[Floats, npt.NDArray[np.bool_]]]:
     """For each predicted head: the log losses of all labels in nats, [N], and a mask of the labels that count, [N].
 
-    The predicted probability that a gain is already known is maturity * p (delayed_feedback.py).
+    The head RANKING has ranking losses, whose mean is 1 - MTF-GAUC, in place of log losses.
+
+    label_names: the names of the heads of gains; default: Method.label_names. The predicted probability that a gain is
+    already known is maturity * p (delayed_feedback.py).
     """
     policy_NA, gains_NG = labels.prediction.policy_XA, labels.prediction.gains_XG
     losses = {}
@@ -102,11 +109,14 @@ def head_losses(labels: LabelPredictions, model: Method) -> dict[str, tuple[Floa
         chosen_N = np.take_along_axis(probability_NA, np.where(known_N, labels.action_N, 0)[:, None], axis=1)[:, 0]
         losses[CHANNEL] = -np.log(np.maximum(chosen_N, _SMALLEST)), known_N
     if gains_NG is not None:
-        for k, gain in enumerate(model.spec.gains):
+        for k, gain in enumerate(label_names or model.label_names):
             p_N = np.clip(gains_NG[:, k] * labels.maturity_NG[:, k], _SMALLEST, 1 - _SMALLEST)
             gained_N = labels.gain_NG[:, k]
             loss_N = -(gained_N * np.log(p_N) + (1 - gained_N) * np.log1p(-p_N))
             losses[gain] = loss_N, labels.maturity_NG[:, k] > 0
+    if labels.prediction.fusion_XF is not None:
+        score_N, weight_I = labels.prediction.fused.score_X, model.objective_weights
+        losses[RANKING] = ranking_losses(labels.user_N, labels.gain_NG, score_N, weight_I)
     return losses
 
 

@@ -20,10 +20,11 @@ from mtorl_model.data.batch import Batch
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.reward_inputs import GAINS_AND_REWARD, RewardInputs
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError
 from schemas.json_config import JsonConfig
 from schemas.tables.feature_spec import FeatureSpec
+from schemas.tables.registry import SCORE_TABLES
 
 if TYPE_CHECKING:
     from mtorl_model.training.config import FineTuneConfig
@@ -107,6 +108,21 @@ class Prediction(NamedTuple):
         return Prediction(*(None if array is None else array.reshape(*shape, *array.shape[1:]) for array in self))
 
 
+class ExploredRequests(NamedTuple):
+    """Explored actions, one entry for each draw. N draws, I objectives, Q groups of rewards.
+
+    request_N: exposure_id of the request's first exposure. propensity_N: the density of the draw. reward_NQ: of the
+    list that the action ranks.
+    """
+
+    request_N: npt.NDArray[np.int64]
+    draw_N: npt.NDArray[np.int64]
+    power_NI: Floats
+    bias_NI: Floats
+    propensity_N: Floats
+    reward_NQ: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class MethodConfig(JsonConfig):
     """The settings of a method. A method without settings uses this class unchanged.
@@ -180,6 +196,8 @@ class Method(ABC):
     name: ClassVar[str]  # of --method, and of the registered model
     reads: ClassVar[str] = WINDOWS  # the kind of input of fit, predict and fine_tune, WINDOWS or CANDIDATES
     predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
+    # The tables that scoring with it publishes every night. If methods have the same tables, only one of them is used.
+    publishes: ClassVar[tuple[str, ...]] = SCORE_TABLES
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     # How candidates are encoded, as JSON (data/candidates/encoding.py), set before `fit` and `restore`; windows are
@@ -230,13 +248,20 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{self.name} is not fine-tuned")
 
+    def explored(self, sample: Any) -> ExploredRequests:
+        """The actions that fine_tune learns this sample from, of a method that predicts FUSION.
+
+        Raises TypeError if it does not.
+        """
+        raise TypeError(f"the method {self.name} explores no fusion")
+
     def base_values(self) -> Floats | None:
         """[A, G]: the values of a user of whom nothing is known; None if the method does not predict values."""
         return None
 
     @property
     def embedding_size(self) -> int:
-        """The number of components of a user embedding; 0 if the method has none."""
+        """The number of components of a user embedding; 0 without embeddings."""
         return 0
 
     def embed_last(self, batch: Batch) -> npt.NDArray[np.float32]:
@@ -261,6 +286,21 @@ class Method(ABC):
         weight_XA = policy_XA * self.adjustment_A
         probability_XA: Floats = weight_XA / weight_XA.sum(axis=-1, keepdims=True)
         return probability_XA
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of its evaluation: gains of the dataset, tasks of a candidate, or the objectives of a fusion."""
+        if FUSION in self.predicts:
+            return tuple(objective.name for objective in get_dataset(self.spec.dataset).objectives)
+        return tuple(get_dataset(self.spec.dataset).tasks) if self.reads == CANDIDATES else self.spec.gains
+
+    @property
+    def objective_weights(self) -> Floats:
+        """[I]: the weights of the objectives in the reward, of a method that predicts FUSION.
+
+        Raises TypeError if it does not.
+        """
+        raise TypeError(f"the method {self.name} fuses no objectives")
 
     def encoder(self, dataset: Dataset) -> Encoder:
         """The encoder of this method's inputs."""

@@ -43,6 +43,16 @@ class DaySample(NamedTuple):
     cutoff: LabelCutoff
     inputs: dict[str, str]
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the day has a label of a training user."""
+        return bool(self.new.label_NL.any())
+
+    def summary(self, config: FineTuneConfig) -> str:
+        """The steps and their data in words."""
+        new, replayed = len(self.new.valid_NL), len(self.replay.valid_NL)
+        return f"{steps_of(new, config)} more steps on {new:,} windows of the day and {replayed:,} of earlier days"
+
 
 def draw_day(
     lake: Lake,
@@ -65,7 +75,7 @@ def draw_day(
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {day}".encode()).digest()))
     known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
     recent_days = max(config.recent_days, dataset.outcome_days)
-    earlier_days = _replay_days(known_days, day, recent_days, config, rng)
+    earlier_days = replay_days(known_days, day, recent_days, config, rng)
     latest_days = _latest_days(lake, dataset, [*known_days, day], config) if with_latest else []
     days = sorted({day, *earlier_days, *latest_days})
     read = [(SEQUENCES, d) for d in days] + [(EXPOSURES, d) for d in latest_days]
@@ -82,7 +92,7 @@ def draw_day(
         inputs = lake.fingerprints(SEQUENCES, dataset, (day, *(d for d in days if d != day)))
         inputs |= lake.fingerprints(EXPOSURES, dataset, latest_days)
 
-        new_size, replay_size = _per_batch(config)
+        new_size, replay_size = per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
         new = draw_windows(lake.partition(key), columns, config.max_steps * new_size, rng)
         steps = steps_of(len(new), config)
@@ -154,7 +164,7 @@ def quotas(rows: Sequence[int], total: int) -> list[int]:
 
 def steps_of(new_windows: int, config: FineTuneConfig) -> int:
     """Optimiser steps for a day with that many windows: config.passes over them, but at most config.max_steps."""
-    return min(config.max_steps, -(-config.passes * new_windows // _per_batch(config)[0]))
+    return min(config.max_steps, -(-config.passes * new_windows // per_batch(config)[0]))
 
 
 def mixed_batches(sample: DaySample, config: FineTuneConfig, *, seed: int) -> Iterator[Batch]:
@@ -162,7 +172,7 @@ def mixed_batches(sample: DaySample, config: FineTuneConfig, *, seed: int) -> It
     rng = np.random.default_rng(seed)
     new_rows = _endless(len(sample.new.valid_NL), rng)
     replay_rows = _endless(len(sample.replay.valid_NL), rng)
-    new_size, replay_size = _per_batch(config)
+    new_size, replay_size = per_batch(config)
     for _ in range(steps_of(len(sample.new.valid_NL), config)):
         parts = [sample.new.take(np.sort([next(new_rows) for _ in range(new_size)]))]
         if len(sample.replay.valid_NL):
@@ -170,7 +180,7 @@ def mixed_batches(sample: DaySample, config: FineTuneConfig, *, seed: int) -> It
         yield Encoded(*map(np.concatenate, zip(*parts, strict=True))).batch()
 
 
-def _per_batch(config: FineTuneConfig) -> tuple[int, int]:
+def per_batch(config: FineTuneConfig) -> tuple[int, int]:
     """The numbers of new and of replayed windows in a batch."""
     replayed = round(config.batch_size * config.replay_share)
     return config.batch_size - replayed, replayed
@@ -182,10 +192,10 @@ def _endless(windows: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(windows).tolist()
 
 
-def _replay_days(
+def replay_days(
     days: list[str], day: str, recent_days: int, config: FineTuneConfig, rng: np.random.Generator
 ) -> list[str]:
-    """Earlier days to replay, oldest first."""
+    """Earlier days to replay, oldest first: half of them of the recent days. days: all that can be read."""
     first_recent = day_plus(day, -recent_days)
     recent = [d for d in days if first_recent <= d < day]
     older = [d for d in days if d < first_recent]

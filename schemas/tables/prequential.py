@@ -1,4 +1,6 @@
-"""One row per head of the model: how well the champion predicted a day before it was trained on it (prequential test).
+"""One row per head of a model: how well the champion predicted a day before it was trained on it (prequential test).
+
+Each method has its own champion, so a day may have rows of several models.
 
 The labels are those of training users, as known at the end of the day. The predictions are those of the champion before
 the day. A late gain is labelled by "known at the end of the day", so its prediction is multiplied by the probability
@@ -11,10 +13,11 @@ from collections.abc import Mapping
 
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
-from schemas.expectations import between, holds, one_of, unique
+from schemas.expectations import between, holds, one_of, unique_together
 from schemas.tables import PREQUENTIAL
 
 CHANNEL = "channel"  # the head that predicts the channel; every other head has the name of its gain
+RANKING = "ranking"  # the head of a fusion; its loss is 1 - MTF-GAUC (evaluation/fusion_metrics.py)
 
 
 def labels_of_new_channels(labels: Mapping[str, int]) -> int:
@@ -32,7 +35,7 @@ def prequential(dataset: Dataset) -> Table:
         name=PREQUENTIAL,
         doc=__doc__,
         columns=(
-            Column("head", "string", "channel, or the gain"),
+            Column("head", "string", "channel, a gain, a task of a method on candidates, or ranking"),
             Column("day", "string", "the day that is predicted, YYYY-MM-DD"),
             Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
             Column("trained_through", "string", "the last day that this version was trained on"),
@@ -56,10 +59,10 @@ def prequential(dataset: Dataset) -> Table:
             Column("predicted_rate", "double", "of a gain: mean predicted probability of such a label", nullable=True),
             Column("known_share", "double", "mean probability that a gain is known by the end of the day"),
         ),
-        key=("head",),
+        key=("model_version", "head"),
         expectations=(
-            unique("head", rationale="one head, one figure"),
-            one_of("head", (CHANNEL, *dataset.gain_names), rationale="the heads of the model"),
+            unique_together(("model_version", "head"), rationale="one head of a model, one figure"),
+            one_of("head", heads(dataset), rationale="the heads of all models"),
             holds("is_unseen", rationale="a model tested on a day that it was trained on looks better than it is"),
             between("logloss", low=0, rationale="a log loss is never negative"),
             *(
@@ -81,4 +84,10 @@ def prequential(dataset: Dataset) -> Table:
                    CASE WHEN head = '{CHANNEL}' OR labels = 0 OR within_noise THEN 1
                         ELSE (predicted_rate * labels + 0.5) / (rate * labels + 0.5) END AS calibration
             FROM judged""",
+        model_column="model_version",
     )
+
+
+def heads(dataset: Dataset) -> tuple[str, ...]:
+    """All heads that a model of the dataset may have."""
+    return tuple(dict.fromkeys((CHANNEL, *dataset.gain_names, *dataset.tasks, RANKING)))

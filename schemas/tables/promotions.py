@@ -1,11 +1,13 @@
 """One row per check: why the day's challenger became champion, or did not. A day without a challenger has no rows.
 
+Each method has its own champion and challenger, so a day may have rows of several models.
+
 Both models predict the validation users of the latest days, with labels as known at the end of the day. Checks whose
 name ends with AGAINST_FRESH_FIT are not part of the decision: they show whether a full training is due.
 """
 
 from schemas.contract import Column, Severity, Table
-from schemas.expectations import holds, one_of, unique
+from schemas.expectations import holds, one_of, unique_together
 from schemas.tables import PROMOTIONS
 
 POLICY_AUDIT = "policy_audit"
@@ -37,7 +39,7 @@ PROMOTIONS_TABLE = Table(
             "registered model and version, e.g. mtorl_kuairand/4; against a fresh fit: the champion after the decision",
         ),
         Column("champion", "string", "the version it was compared with, or fresh_fit"),
-        Column("decision", "string", "promoted or refused: the same in all rows"),
+        Column("decision", "string", "promoted or refused: the same in all rows of a model"),
         Column("passed", "boolean", "whether the challenger passed this check"),
         Column("reason", "string", "what failed, or why nothing was compared; empty if the check passed"),
         Column("users", "bigint", "validation users with a label"),
@@ -57,9 +59,9 @@ PROMOTIONS_TABLE = Table(
         Column("value_low", "double", "its paired 95 % interval over users", nullable=True),
         Column("value_high", "double", "its paired 95 % interval over users", nullable=True),
     ),
-    key=("check",),
+    key=("challenger", "check"),
     expectations=(
-        unique("check", rationale="one check, one answer"),
+        unique_together(("challenger", "check"), rationale="one check of a challenger, one answer"),
         one_of("decision", (PROMOTED, REFUSED), rationale="a challenger is promoted or refused"),
         holds("follows", rationale="promoted means that every check of the decision passed, refused that one did not"),
         holds(
@@ -71,8 +73,9 @@ PROMOTIONS_TABLE = Table(
     ),
     audit_duckdb_sql=f"""
         SELECT *,
-               (decision = '{PROMOTED}') = (
-                 SELECT bool_and(passed) FROM partition WHERE NOT ends_with("check", '{AGAINST_FRESH_FIT}')) AS follows,
+               (decision = '{PROMOTED}') = bool_and(passed OR ends_with("check", '{AGAINST_FRESH_FIT}'))
+                 OVER (PARTITION BY split_part(challenger, '/', 1)) AS follows,
                passed OR NOT ends_with("check", '{AGAINST_FRESH_FIT}') AS keeps_up
         FROM partition""",
+    model_column="challenger",
 )

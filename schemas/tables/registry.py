@@ -15,6 +15,8 @@ from schemas.tables import (
     CHANNEL_POLICIES,
     EXPOSURES,
     FEATURE_SPEC,
+    FUSION_EXPOSURES,
+    FUSION_WEIGHTS,
     ITEM_HISTORY,
     JOURNEYS,
     PREQUENTIAL,
@@ -40,7 +42,7 @@ from schemas.tables import (
     user_embeddings,
     user_reward_ranks,
 )
-from schemas.tables.candidates import task_predictions
+from schemas.tables.candidates import fusion_exposures, fusion_weights, task_predictions
 from schemas.tables.feature_spec import FeatureSpec
 
 Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
@@ -58,6 +60,7 @@ class RegisteredTable:
     daily: whether every day has a partition.
     optional: whether it is published only if it is switched on.
     rebuilt: whether a backfill builds it again when its inputs change. A table of measurements or decisions is not.
+    scores: whether scoring with some method publishes it every night (Method.publishes).
     """
 
     name: str
@@ -69,6 +72,7 @@ class RegisteredTable:
     daily: bool = True
     optional: bool = False
     rebuilt: bool = True
+    scores: bool = False
 
 
 def _sequences(dataset: Dataset, spec: FeatureSpec | None, window_steps: int) -> Table:
@@ -114,6 +118,14 @@ _TABLES = (
         rebuilt=False,
     ),
     RegisteredTable(
+        FUSION_EXPOSURES,
+        "the rankings of the day that were explored around the champion",
+        _per_dataset(fusion_exposures.fusion_exposures),
+        daily=False,
+        optional=True,
+        rebuilt=False,
+    ),
+    RegisteredTable(
         PROMOTIONS,
         "whether the day's model became champion",
         _for_all_datasets(promotions.PROMOTIONS_TABLE),
@@ -124,18 +136,21 @@ _TABLES = (
         "which channel to use next, for each user",
         _per_dataset(channel_policies.channel_policies),
         same_day=(JOURNEYS,),
+        scores=True,
     ),
     RegisteredTable(
         USER_REWARD_RANKS,
         "the order in which to spend on users",
         _per_dataset(user_reward_ranks.user_reward_ranks),
         same_day=(JOURNEYS,),
+        scores=True,
     ),
     RegisteredTable(
         CHANNEL_ALLOCATION,
         "the weight of each channel",
         _per_dataset(channel_allocation.channel_allocation),
         same_day=(JOURNEYS,),
+        scores=True,
     ),
     RegisteredTable(
         TASK_PREDICTIONS,
@@ -143,7 +158,15 @@ _TABLES = (
         _per_dataset(task_predictions.task_predictions),
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
-        optional=True,
+        scores=True,
+    ),
+    RegisteredTable(
+        FUSION_WEIGHTS,
+        "the weights that fuse predictions into a ranking, for each user",
+        _per_dataset(fusion_weights.fusion_weights),
+        same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
+        daily=False,
+        scores=True,
     ),
     RegisteredTable(
         USER_EMBEDDINGS,
@@ -152,6 +175,7 @@ _TABLES = (
         same_day=(JOURNEYS,),
         daily=False,
         optional=True,
+        scores=True,
     ),
     RegisteredTable(
         BUDGET_PLAN,
@@ -165,6 +189,7 @@ TABLES = {table.name: table for table in _TABLES}
 TABLES_FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history and not t.same_day)
 TABLES_FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
 TABLES_OF_STEPS = (STEPS, ITEM_HISTORY, SEQUENCES)  # built from a range of days at once
+TABLES_FROM_SCORING = tuple(t.name for t in _TABLES if t.scores)
 # The measurements and decisions about the champion, made once for each day.
 CHAMPION_TABLES = tuple(t.name for t in _TABLES if not t.rebuilt)
 

@@ -8,6 +8,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import ParamValidationError
 
 from bin.embedded_airflow import backfill
+from dags.dataset_dag import method_param
 from dags.operators import ROOT, PythonStep, SparkStep
 from dags.steps import DAY
 from schemas.dataset import dataset_names, get_dataset
@@ -98,7 +99,8 @@ def test_windows_are_built_with_the_feature_spec_of_their_model(bag):
     history, daily = bag.dags["mtorl_history_criteo"], bag.dags["mtorl_daily_criteo"]
     for arguments in (history.get_task("build_sequences").application_args, history.get_task("train").arguments):
         assert arguments[arguments.index("--spec-day") + 1] == "{{ params.to }}"
-    out = daily.get_task("export_champion").arguments[-1]
+    export = daily.get_task("export_champion").arguments
+    out = export[export.index("--out") + 1]
     for arguments in (daily.get_task("build_day").application_args, daily.get_task("audit_day").arguments):
         assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
 
@@ -212,14 +214,34 @@ def test_an_invalid_setting_of_the_scoring_is_refused(bag, name, value):
 
 
 @pytest.mark.parametrize(
-    ("dag", "task"), [("history", "train"), ("history", "evaluate"), ("daily", "learn"), ("nightly", "score")]
+    ("dag", "task"),
+    [
+        ("history", "train"),
+        ("history", "evaluate"),
+        ("daily", "learn"),
+        ("nightly", "score"),
+        ("nightly", "plan_budget"),
+    ],
 )
 def test_a_run_names_its_method(bag, dag, task):
     dag = bag.dags[f"mtorl_{dag}_kuairand"]
     parameter = dag.params.get_param("method")
     assert parameter.resolve() == "mtorl"
-    with pytest.raises(ParamValidationError):
-        parameter.resolve("--preset=paper")
+    for wrong in ("--preset=paper", "mtorl rmtl", ""):
+        with pytest.raises(ParamValidationError):
+            parameter.resolve(wrong)
     step = dag.get_task(task)
     option = step.arguments[step.arguments.index("--method") + 1]
-    assert step.render_template(option, {"params": {"method": "boosting"}}) == "boosting"
+    assert step.render_template(option, {"params": {"method": "mtorl,rmtl"}}) == "mtorl,rmtl"
+
+
+def test_runs_that_nobody_starts_have_the_standing_methods_of_the_dataset(monkeypatch):
+    monkeypatch.setenv("MTORL_METHODS_CRITEO", "mtorl,rmtl")
+    assert method_param("criteo").resolve() == "mtorl,rmtl"
+    assert method_param("kuairand").resolve() == "mtorl"
+
+
+def test_windows_are_cut_as_the_default_methods_champion_reads_them(bag):
+    task = bag.dags["mtorl_daily_criteo"].get_task("export_champion")
+    option = task.arguments[task.arguments.index("--method") + 1]
+    assert task.render_template(option, {"params": {"method": "rmtl"}}) == "mtorl,rmtl"

@@ -23,8 +23,9 @@ from schemas.tables import (
     BUDGET_PLAN,
     CHANNEL_POLICIES,
     JOURNEYS,
+    TASK_PREDICTIONS,
 )
-from schemas.tables.registry import CHAMPION_TABLES, SCORE_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
+from schemas.tables.registry import SCORE_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
 
 DAYS = ["2022-05-01", "2022-05-02", "2022-05-03"]
 MODEL = "mtorl_kuairand"
@@ -96,7 +97,7 @@ def printed_lines(lake: Lake, capsys, monkeypatch, *arguments: str) -> list[str]
 def test_a_complete_lake_is_fresh(lake, capsys, monkeypatch):
     assert not_fresh(lake) == set()
     lines = printed_lines(lake, capsys, monkeypatch)
-    assert lines[0].split() == ["day", *(table.name for table in status.DAILY)]
+    assert lines[0].split() == ["day", *(table.name for table in status.LISTED if table.daily)]
     assert lines[1].split() == ["2022-05-01", "to", "2022-05-03", *["fresh"] * 6, "-", "-", *["fresh"] * 4]
     assert lines[2:] == ["", "all fresh: nothing to do"]
 
@@ -149,7 +150,7 @@ def test_a_day_that_is_not_over_is_listed_but_does_not_have_to_be_run(lake, caps
 
 def test_a_line_of_the_grid_contains_only_consecutive_days():
     days = [*DAYS, "2099-01-01"]
-    all_fresh = dict.fromkeys([table.name for table in status.DAILY], State.FRESH)
+    all_fresh = dict.fromkeys([table.name for table in status.LISTED], State.FRESH)
     lines = status.grid_lines(dict.fromkeys(days, all_fresh), days)
     assert [line[:26].rstrip() for line in lines] == ["day", "2022-05-01 to 2022-05-03", "2099-01-01"]
 
@@ -218,7 +219,7 @@ def test_scores_of_two_models_on_one_day_are_not_fresh(lake):
 
 def test_a_day_after_the_first_champion_needs_a_test_and_a_decision(lake):
     register(lake, DAYS[2], DAYS[0], champion=1)
-    assert not_fresh(lake) == {f"{table}/{day} missing" for table in CHAMPION_TABLES for day in (2, 3)}
+    assert not_fresh(lake) == {f"{table}/{day} missing" for table in ("prequential", "promotions") for day in (2, 3)}
     for day in DAYS[1:]:
         publish(lake, "prequential", day, "figures", {"model": "mtorl_kuairand/1", "sequences/of/then": "f"})
         publish(lake, "promotions", day, "a decision", {"champion": "mtorl_kuairand/1"})
@@ -294,3 +295,44 @@ def test_a_plan_is_stale_after_its_scores_were_made_again(lake):
     for table in SCORE_TABLES:
         publish(lake, table, DAYS[2], "of another model", scored, spec_version="s")
     assert not_fresh(lake) == {"budget_plan/3 stale"}
+
+
+def publish_task_predictions(lake: Lake, day: str, version: str) -> None:
+    predicted = {**lake[TASK_PREDICTIONS, "kuairand", day].current_inputs(), "model": version}
+    publish(lake, TASK_PREDICTIONS, day, json.dumps(predicted), predicted)
+
+
+def test_every_method_has_the_days_of_its_own_tables(lake):
+    """A day that a second method has not scored is missing, and its scores are compared with its own champion."""
+    for day in DAYS[1:]:
+        publish_task_predictions(lake, day, "rmtl_kuairand/1")
+    assert not_fresh(lake) == {"task_predictions/1 missing"}
+    publish_task_predictions(lake, DAYS[0], "rmtl_kuairand/1")
+    register(lake, DAYS[2], DAYS[2], champion=1)
+    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
+        database.execute("INSERT INTO registered_model_aliases VALUES ('rmtl_kuairand', 'champion', 2)")
+    assert not_fresh(lake) == {"task_predictions/3 stale"}
+
+
+def test_a_lake_without_channel_policies_needs_none(lake):
+    """The only method predicts candidates, so there is no budget plan either."""
+    for table in (*SCORE_TABLES, BUDGET_PLAN):
+        shutil.rmtree(lake.table(table, "kuairand"))
+    assert {f"{table}/1 missing" for table in (*SCORE_TABLES, BUDGET_PLAN)} < not_fresh(lake)  # not scored yet
+    for day in DAYS:
+        publish_task_predictions(lake, day, "rmtl_kuairand/1")
+    assert not_fresh(lake) == set()
+    index = status.grid_lines(grid(lake), DAYS)[0].split()
+    assert TASK_PREDICTIONS in index
+    assert CHANNEL_POLICIES not in index
+
+
+def test_a_plan_by_the_gains_of_another_method_is_built_from_its_table(lake):
+    for day in DAYS:
+        publish_task_predictions(lake, day, "rmtl_kuairand/1")
+        planned = {**lake[BUDGET_PLAN, "kuairand", day].current_inputs(), "budget_nano": "5"}
+        planned |= lake.fingerprints(TASK_PREDICTIONS, "kuairand", [day])
+        publish(lake, BUDGET_PLAN, day, json.dumps(planned), planned, spec_version="s")
+    assert not_fresh(lake) == set()
+    publish_task_predictions(lake, DAYS[0], "rmtl_kuairand/2")
+    assert not_fresh(lake) == {"budget_plan/1 stale"}

@@ -22,6 +22,7 @@ from lakehouse.files import swap_into_place
 from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.manifest import MANIFEST
 from lakehouse.reading import read_tables
+from lakehouse.rows import inputs_of_model
 from lakehouse.staging import staging_folder
 from mtorl_model import learn as learn_step
 from mtorl_model.champion import gate as gate_module
@@ -144,7 +145,8 @@ def test_a_day_is_tested_by_the_champion_from_before_it(lake):
     assert click["predicted_rate"] == pytest.approx(labels.prediction.gains_XG[:, 0].mean())
     assert click["known_share"] == 1.0
     assert lines[0] == f"mtorl_kuairand/1, trained through {LAST}, on {DAYS[0]}:"
-    assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest.inputs["model"] == "mtorl_kuairand/1"
+    manifest = lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest
+    assert inputs_of_model(manifest, "mtorl_kuairand")["model"] == "mtorl_kuairand/1"
 
 
 def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
@@ -239,14 +241,14 @@ def test_a_run_that_is_killed_and_repeated_registers_once(lake, monkeypatch, fun
     assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
 
 
-@pytest.mark.parametrize("function", ["publish_rows", "make_champion", "set_decision"])
+@pytest.mark.parametrize("function", ["publish_model_rows", "make_champion", "set_decision"])
 def test_a_gate_that_is_killed_and_repeated_decides_the_same(lake, monkeypatch, function):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
-        patch.setattr(gate_module if function == "publish_rows" else Registry, function, killed)
+        patch.setattr(gate_module if function == "publish_model_rows" else Registry, function, killed)
         with pytest.raises(KeyboardInterrupt):
             gate(lake, DAYS[0])
     assert "is the champion" in gate(lake, DAYS[0])
@@ -430,7 +432,7 @@ def test_a_rollback_names_the_model_of_the_newest_policies(tmp_path, monkeypatch
         line = still_issued(Registry(lake, KUAIRAND))  # about the newest day only
         assert line == {DAYS[1]: None}.get(
             day,
-            f"the policies of {day} were made by {model}; to score that day again, run: "
+            f"the table channel_policies of {day} was made by {model}; to score that day again, run: "
             f"make backfill DATASET=kuairand FROM={day} TO={day}",
         )
 
@@ -589,13 +591,13 @@ def test_a_day_that_is_swapped_while_it_is_read_gives_neither_figures_nor_a_deci
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.champion.prequential.predict_labels", swapped(predict_labels))
+        patch.setattr("mtorl_model.evaluation.label_sources.labels_of_each", swapped(labels_of_each))
         with pytest.raises(Busy, match="was published again while it was read"):
             learn(lake, DAYS[0])
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest is None
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.evaluation.comparison.labels_of_each", swapped(labels_of_each))
+        patch.setattr("mtorl_model.evaluation.label_sources.labels_of_each", swapped(labels_of_each))
         with pytest.raises(Busy, match="was published again while it was read"):
             gate(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])

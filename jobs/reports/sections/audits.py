@@ -3,6 +3,7 @@
 from jobs.quality.audit_results import FAILED, HOLDS
 from jobs.reports.content import Cell, HtmlTable, Section
 from jobs.reports.day_view import DayView
+from lakehouse.published_days import unused_tables
 from schemas.tables.registry import TABLES
 
 
@@ -14,9 +15,14 @@ def audits_section(view: DayView) -> Section:
     ]
     if (view.lake.docs(view.dataset) / "index.html").is_file():
         text.append(Cell("All audits of all days (data docs)", f"{view.docs_url}/index.html"))
+    unused = unused_tables(view.lake, view.dataset)
     table = HtmlTable(
         "Tables of the day", ("Table", "Rows", "Audit", "Rules"),
-        tuple(_row(view, name) for name, table in TABLES.items() if view.has(name) or not table.optional),
+        tuple(
+            _row(view, name)
+            for name, table in TABLES.items()
+            if view.has(name) or not (table.optional or name in unused)
+        ),
         frozenset({1}),
     )  # fmt: skip
     return Section("audits", "Audits", tuple(text), tables=(table,))

@@ -9,35 +9,43 @@ from jobs.reports.day_view import DayView
 from jobs.reports.formats import share
 from jobs.reports.model_runs import ModelRun, find_run
 from jobs.reports.svg import Series
-from schemas.tables import CHANNEL_POLICIES, PROMOTIONS, promotions
+from schemas.tables import PROMOTIONS, promotions
+from schemas.tables.registry import TABLES_FROM_SCORING
 
 _LOOK_AT_LOSSES = (
     "Look for where the line of unseen users flattens and then rises: from there on the model memorises its training "
     "users. The best epoch is kept."
 )
 _GATE = '"check", passed, reason, champion_logloss, challenger_logloss, difference, margin'
+_MODEL = "split_part(challenger, '/', 1)"  # the registered model
 _ENSEMBLE_SUFFIXES = ("", "_2", "_3", "_4")
 
 
 def training_section(view: DayView) -> Section:
-    """Needs the manifest of `channel_policies`, MLflow's database, `promotions` and the lake's metrics."""
-    scored = view.manifests.get(CHANNEL_POLICIES)
-    version = scored.inputs.get("model", "") if scored else ""
-    run = find_run(view.lake, version) if version else None
+    """Needs the manifests of the tables of scoring, MLflow's database, `promotions` and the lake's metrics."""
+    versions = _scored_by(view)
     text: list[str | Cell] = []
     pictures: list[Picture] = []
-    if not version:
+    if not versions:
         text.append("This day was not scored, so there is no model to show.")
-    elif run is None:
-        text.append(f"The day was scored by {version}. The lake's MLflow does not have it, so there are no curves.")
-    else:
-        text += _run_text(view, run)
-        pictures += _curves(run, view.dataset.gain_names)
+    for version in versions:
+        run = find_run(view.lake, version)
+        if run is None:
+            text.append(f"The day was scored by {version}. The lake's MLflow does not have it, so there are no curves.")
+        else:
+            text += _run_text(view, run)
+            pictures += _curves(run, view.dataset.gain_names)
     if promoted := view.manifests.get(PROMOTIONS):
-        text.append(_decision(view) if promoted.rows else "No model was trained on this day, so the champion stays.")
+        text += _decisions(view) if promoted.rows else ["No model was trained on this day, so the champion stays."]
         text += _due_training(view) if promoted.rows else []
-    tables = (*_gate(view), *_unseen_users(view))
+    tables = (*_gates(view), *_unseen_users(view))
     return Section("training", "Model and training", tuple(text), tuple(pictures), tables)
+
+
+def _scored_by(view: DayView) -> list[str]:
+    """The versions that scored the day: of each method at most one."""
+    manifests = [view.manifests[name] for name in TABLES_FROM_SCORING if view.has(name)]
+    return list(dict.fromkeys(manifest.inputs["model"] for manifest in manifests if manifest.inputs.get("model")))
 
 
 def _run_text(view: DayView, run: ModelRun) -> list[str | Cell]:
@@ -77,12 +85,15 @@ def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
         sum(loss[epoch] for loss in losses) / len(losses) if complete else None
         for epoch, complete in zip(epochs, is_complete, strict=True)
     ]
-    channel = [curve("train_policy", "training users"), curve("valid_policy", "unseen users")]
-    reward = [Series("training users", trained), curve("valid_reward", "unseen users")]
+    series_by_name = {
+        "channel": [curve("train_policy", "training users"), curve("valid_policy", "unseen users")],
+        "reward": [Series("training users", trained), curve("valid_reward", "unseen users")],
+        "tasks": [curve("train_loss", "training users"), curve("valid_loss", "unseen users")],
+    }
     pictures = [
         Picture(f"Training of {run.full_training}: loss of the {name} by epoch",
                 lines(f"Loss of the {name} by epoch", labels, series), _LOOK_AT_LOSSES)
-        for name, series in (("channel", channel), ("reward", reward))
+        for name, series in series_by_name.items() if any(value is not None for line in series for value in line.values)
     ]  # fmt: skip
     members = [f"monitor{suffix}" for suffix in _ENSEMBLE_SUFFIXES if f"monitor{suffix}" in run.curves]
     if len(members) > 1:
@@ -93,31 +104,37 @@ def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:
     return pictures
 
 
-def _gate(view: DayView) -> list[HtmlTable]:
-    """Every check of the promotion gate."""
+def _gates(view: DayView) -> list[HtmlTable]:
+    """Every check of the promotion gate, in a table for each method; none without checks."""
     if not view.has(PROMOTIONS) or not view.manifests[PROMOTIONS].rows:
         return []
-    rows = view.query(PROMOTIONS, f'SELECT {_GATE} FROM "partition" ORDER BY "check"')
+    rows = view.query(PROMOTIONS, f'SELECT {_MODEL}, {_GATE} FROM "partition" ORDER BY {_MODEL}, "check"')
+    models = list(dict.fromkeys(row[0] for row in rows))
+    title = "The promotion gate: the day's model compared with the champion and with the last full training"
     return [
         HtmlTable(
-            "The promotion gate: the day's model compared with the champion and with the last full training",
+            f"{title} ({model})" if len(models) > 1 else title,
             ("Check", "", "Log loss now", "Log loss new", "Difference", "Allowed", "Reason"),
             tuple((check, Cell("passed" if passed else "failed", badge="pass" if passed else "warn"),
                    *(_figure(value) for value in figures), reason)
-                  for check, passed, reason, *figures in rows),
+                  for row_model, check, passed, reason, *figures in rows if row_model == model),
             frozenset({2, 3, 4, 5}))
+        for model in models
     ]  # fmt: skip
 
 
-def _decision(view: DayView) -> str:
-    challenger, champion, decision = view.query(
+def _decisions(view: DayView) -> list[str]:
+    """A sentence for each method that had a challenger."""
+    decided = view.query(
         PROMOTIONS,
         f"""SELECT any_value(challenger), any_value(champion), any_value(decision) FROM "partition"
-            WHERE {promotions.IS_DAILY_CHECK}""",
-    )[0]
-    if decision == promotions.PROMOTED:
-        return f"The model trained on this day, {challenger}, replaced the champion {champion}."
-    return f"The model trained on this day, {challenger}, did not replace the champion {champion}."
+            WHERE {promotions.IS_DAILY_CHECK} GROUP BY {_MODEL} ORDER BY {_MODEL}""",
+    )
+    verbs = {promotions.PROMOTED: "replaced", promotions.REFUSED: "did not replace"}
+    return [
+        f"The model trained on this day, {challenger}, {verbs[decision]} the champion {champion}."
+        for challenger, champion, decision in decided
+    ]
 
 
 def _due_training(view: DayView) -> list[str]:
@@ -136,22 +153,21 @@ def _due_training(view: DayView) -> list[str]:
 
 
 def _unseen_users(view: DayView) -> list[HtmlTable]:
-    """The evaluation on test users, whom no training has seen."""
-    file = view.lake.metrics(view.dataset)
-    if not file.is_file():
-        return []
-    metrics: dict[str, Any] = json.loads(file.read_text())
+    """The evaluation of each method's model on test users, whom no training has seen."""
+    return [_metrics_table(json.loads(file.read_text())) for file in view.lake.metrics_of_all(view.dataset)]
+
+
+def _metrics_table(metrics: dict[str, Any]) -> HtmlTable:
     rows = [
         (gain, _figure(m["auc"]), _figure(m["logloss"]), _figure(m["base_logloss"]), share(m["rate"]),
          share(m["rate_top_10pct"]) if "rate_top_10pct" in m else "")
         for gain, m in metrics["reward"].items()
     ]  # fmt: skip
-    return [
-        HtmlTable(
-            f"{metrics['model_version']} on {metrics['users']:,} users that it has never seen",
-            ("Reward", "AUC", "Log loss", "Log loss of the mean rate", "Rate", "Rate among the top 10 %"),
-            tuple(rows), frozenset({1, 2, 3, 4, 5}), folded=True)
-    ]  # fmt: skip
+    return HtmlTable(
+        f"{metrics['model_version']} on {metrics['users']:,} users that it has never seen",
+        ("Reward", "AUC", "Log loss", "Log loss of the mean rate", "Rate", "Rate among the top 10 %"),
+        tuple(rows), frozenset({1, 2, 3, 4, 5}), folded=True,
+    )  # fmt: skip
 
 
 def _figure(value: float | None) -> str:

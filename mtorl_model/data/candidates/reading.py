@@ -33,23 +33,23 @@ def read_candidates(
     dataset: Dataset,
     days: Sequence[str],
     encoder: CandidateEncoder | None = None,
-    labels_known_by: str | None = None,
+    known_by_ms: int | None = None,
+    split: str | None = None,
 ) -> tuple[CandidateStore, CandidateEncoder]:
-    """All exposures of these days as candidates, and the encoder.
+    """The exposures of these days as candidates, and the encoder.
 
-    encoder: None fits one on the training users of these days. labels_known_by: a day; late gains count only if they
-    were known at its end. All rows are in memory. Raises UserError for a day that is not published or whose audit
-    failed, for steps that do not match the exposures, and for an encoder of another dataset.
+    encoder: None fits one on the training users of these days. known_by_ms: late gains count only if they were known
+    at this time; None: all. split: the users of this split only; None: all users. All rows are in memory. Raises
+    UserError for a day that is not published or whose audit failed, for steps that do not match the exposures, and for
+    an encoder of another dataset; Busy if one of the days is published again in the meantime.
     """
     if encoder is not None and encoder.dataset != dataset.name:
         raise UserError(f"the encoder is for {encoder.dataset}, not for {dataset.name}: train the model again")
-    known_by_ms = dataset.end_of_day_ms(labels_known_by) if labels_known_by else None
-    partitions = [p for day in days for p in _partitions(lake, dataset, day) if p is not None]
+    partitions = [partition for day in days for partition in partitions_of(lake, dataset, day)]
     for partition in partitions:
         partition.require()
     with consistent_read(partitions):
-        rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, known_by_ms)])
-    rows = rows.append_column(_SPLIT, _splits(rows.column("user_id")))
+        rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, known_by_ms, split)])
     if encoder is None:
         encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
     return store_of(rows, encoder, dataset), encoder
@@ -89,28 +89,36 @@ def _columns(rows: pa.Table, names: Sequence[str]) -> np.ndarray:
     return columns_NC
 
 
-def _partitions(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, Partition, Partition | None]:
-    """exposures, steps, and the item history of the evening before, which the first day does not have."""
+def partitions_of(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, ...]:
+    """The partitions of a day's rows: exposures, steps, and, except on the first day, last evening's item history."""
     is_first = day == min(lake.days(EXPOSURES, dataset), default=day)
-    history = None if is_first else lake[ITEM_HISTORY, dataset, day_before(day)]
-    return lake[EXPOSURES, dataset, day], lake[STEPS, dataset, day], history
+    history = () if is_first else (lake[ITEM_HISTORY, dataset, day_before(day)],)
+    return lake[EXPOSURES, dataset, day], lake[STEPS, dataset, day], *history
 
 
-def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None) -> Iterator[pa.Table]:
-    """The candidate rows of a day, a table for each file."""
-    exposures, steps, history = _partitions(lake, dataset, day)
-    items = history.read() if history else None
+def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None, split: str | None) -> Iterator[pa.Table]:
+    """The candidate rows of a day with the users' split, a table for each file."""
+    exposures, steps, *history = partitions_of(lake, dataset, day)
+    items = history[0].read() if history else None
     for exposure_file, step_file in zip(exposures.files(), steps.files(), strict=True):
-        exposure_rows = pq.read_table(exposure_file)
+        exposure_rows, step_rows = pq.read_table(exposure_file), pq.read_table(step_file)
+        splits = split_indices(exposure_rows.column("user_id"))
+        if split is not None:
+            is_chosen = pc.equal(splits, SPLITS.index(split))
+            # Rows that do not match are not filtered, so that candidate_inputs refuses them.
+            if len(step_rows) == len(exposure_rows):
+                exposure_rows, step_rows = exposure_rows.filter(is_chosen), step_rows.filter(is_chosen)
+                splits = splits.filter(is_chosen)
         if known_by_ms is not None:
             exposure_rows = with_gains_known_by(exposure_rows, dataset, known_by_ms)
         try:
-            yield candidate_inputs(exposure_rows, pq.read_table(step_file), items, dataset)
+            yield candidate_inputs(exposure_rows, step_rows, items, dataset).append_column(_SPLIT, splits)
         except ValueError as error:
             raise UserError(f"{step_file}: {error}; build the day's steps again (make backfill)") from error
 
 
-def _splits(user_id: pa.ChunkedArray) -> pa.Array:
+def split_indices(user_id: pa.ChunkedArray) -> pa.Array:
+    """The index of each user's split in SPLITS."""
     encoded = user_id.combine_chunks().dictionary_encode()
     splits = pa.array([SPLITS.index(split_of(user)) for user in encoded.dictionary.to_pylist()], pa.int8())
     return splits.take(encoded.indices)

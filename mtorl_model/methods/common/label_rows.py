@@ -55,8 +55,8 @@ def draw_labels(
 ) -> LabelRows:
     """The labels of randomly drawn windows, at most `limit` of them; reading stops when there are that many.
 
-    Windows are read in blocks, each in the order of the store. Of too many labels, a random selection remains, so that
-    no days are preferred.
+    Windows are read in blocks, each in the order of the store. If there are too many, a random selection remains, so
+    that no days are preferred.
 
     predict: the `predict` of a method, for `prediction`.
     """

@@ -29,6 +29,7 @@ from mtorl_model.methods.rmtl.stages import fine_tune_actor, loss_weights, predi
 from mtorl_model.training.candidate_sample import CandidateSample, mixed_sessions
 from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import get_dataset
+from schemas.tables import TASK_PREDICTIONS
 
 
 @register
@@ -38,6 +39,7 @@ class RMTL(Method):
     name = "rmtl"
     reads = CANDIDATES
     predicts = frozenset({GAINS})
+    publishes = (TASK_PREDICTIONS,)
     fine_tunes = True
     Config = RMTLConfig
     config: RMTLConfig
@@ -98,8 +100,7 @@ class RMTL(Method):
     def fine_tune(self, sample: CandidateSample, config: FineTuneConfig) -> dict[str, float]:
         """Refresh the critics of the present network, then train it with their weights.
 
-        Without a weighting the losses are not weighted. A batch has whole sessions of the day and of earlier days;
-        config counts exposures.
+        Without a weighting the losses are not weighted. A batch has whole sessions of the day and of earlier days.
         """
         chosen = str(choose_device(config.device))
         losses: dict[str, float] = {}

@@ -12,8 +12,7 @@ from schemas.tables import TASK_PREDICTIONS
 
 def score_names(dataset: Dataset) -> tuple[str, ...]:
     """The tasks, and with several tasks their product."""
-    label = dataset.implied_label
-    tasks = dataset.gain_names[:1] if label is None else label.task_names
+    tasks = tuple(dataset.tasks)
     return (*tasks, "product") if len(tasks) > 1 else tasks
 
 

@@ -13,9 +13,15 @@ from schemas.errors import UserError
 
 def test_another_airflow_is_named_with_its_password(server, monkeypatch):
     url = f"http://127.0.0.1:{server.server_port}"
-    urls = []
+    urls, confs = [], []
+
+    def record(airflow, *_, **conf):
+        urls.append(airflow.url)
+        confs.append(conf)
+        return backfill.Counter()
+
     monkeypatch.setattr(sys, "argv", ["backfill.py", "kuairand", "2024-05-08", "2024-05-09"])
-    monkeypatch.setattr(backfill, "backfill", lambda airflow, *_: urls.append(airflow.url) or backfill.Counter())
+    monkeypatch.setattr(backfill, "backfill", record)
     monkeypatch.setenv("AIRFLOW_URL", "localhost:8080")
     with pytest.raises(UserError, match="AIRFLOW_URL=localhost:8080"):
         backfill.main()
@@ -24,7 +30,9 @@ def test_another_airflow_is_named_with_its_password(server, monkeypatch):
     with pytest.raises(UserError, match="AIRFLOW_ADMIN_PASSWORD"):
         backfill.main()
     monkeypatch.setenv("AIRFLOW_ADMIN_PASSWORD", "secret")
+    monkeypatch.setenv("METHOD", "rmtl")
     backfill.main()
+    assert confs == [{"method": "rmtl"}]
     assert (urls, server.requests) == ([url], ["POST /auth/token"])
     assert server.logins == [{"username": "admin", "password": "secret"}]
 

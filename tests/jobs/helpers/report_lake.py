@@ -14,11 +14,13 @@ from lakehouse.manifest import Manifest
 from lakehouse.staging import staging_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
+from schemas.tables.candidates.task_predictions import score_names
 
 DATASET = "criteo"
 CONTRACT = get_dataset(DATASET)
 FIRST, DAY = "2017-01-02", "2017-01-03"
 MODEL = "mtorl_criteo/2"
+SECOND_MODEL = "rmtl_criteo/7"
 
 
 def complete_lake(root: Path) -> Lake:
@@ -180,6 +182,27 @@ def publish_prequential(lake: Lake, day: str, logloss: float = 0.5) -> None:
               ('conversion', '{MODEL}', 150, 0.2e0, 0.21e0, 0.61e0, 0.04e0, 0.05e0))
             t(head, model_version, labels, logloss, base_logloss, auc, rate, predicted_rate)""",
     )  # fmt: skip
+
+
+def publish_second_method(lake: Lake, day: str) -> None:
+    """A champion of a second method: its test, its challenger and its predictions, 1 / rank for every task."""
+    for table, rows in (
+        ("prequential", f"""SELECT * FROM (VALUES
+            ('click', '{SECOND_MODEL}', 220, 0.4e0, 0.56e0, 0.8e0, 0.25e0, 0.26e0),
+            ('click_conversion', '{SECOND_MODEL}', 220, 0.1e0, 0.12e0, 0.7e0, 0.03e0, 0.04e0))
+            t(head, model_version, labels, logloss, base_logloss, auc, rate, predicted_rate)"""),
+        ("promotions", f"""SELECT 'click' AS "check", true AS passed, '' AS reason, .4e0 AS champion_logloss,
+            .39e0 AS challenger_logloss, -.01e0 AS difference, .004e0 AS margin, 'rmtl_criteo/8' AS challenger,
+            '{SECOND_MODEL}' AS champion, 'promoted' AS decision"""),
+    ):  # fmt: skip
+        present = lake[table, DATASET, day].files()[0]
+        publish(lake, table, day, f"SELECT * FROM read_parquet('{present}') UNION ALL BY NAME {rows}")
+    names = score_names(CONTRACT)
+    columns = ", ".join(f"1e0 / (1 + i) AS predicted_{name}, i + 1 AS rank_{name}" for name in names)
+    select = f"SELECT i AS user_id, {columns} FROM range(50) t(i)"
+    publish(lake, "task_predictions", day, select, inputs={"model": SECOND_MODEL})
+    for table in ("prequential", "promotions", "task_predictions"):
+        store_result(lake, table, day)
 
 
 @cache

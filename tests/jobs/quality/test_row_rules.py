@@ -92,7 +92,7 @@ FAULTS = [
     ("budget_plan", "criteo", 1, {"expected_reward": 0.5}, {f"{IN_SET}(within_bound)"}),
     ("budget_plan", "criteo", 3, {"budget_nano": 79}, {f"{IN_SET}(within_budget)"}),
     ("budget_plan", "criteo", 0, {"source": "guess"}, {f"{IN_SET}(source)"}),
-    ("prequential", "criteo", 1, {"head": "channel"}, {f"{UNIQUE}(head)"}),
+    ("prequential", "criteo", 1, {"head": "channel"}, {"expect_compound_columns_to_be_unique(model_version, head)"}),
     ("prequential", "criteo", 1, {"head": "weather"}, {f"{IN_SET}(head)"}),
     ("prequential", "criteo", 1, {"trained_through": "2030-01-01"}, {f"{IN_SET}(is_unseen)"}),
     ("prequential", "criteo", 1, {"logloss": -0.1}, {f"{IN_RANGE}(logloss)"}),
@@ -101,7 +101,7 @@ FAULTS = [
     ("prequential", "criteo", 1, {"rate": 1.5}, {f"{IN_RANGE}(rate)"}),
     ("prequential", "criteo", 1, {"labels": 5_000, "predicted_rate": None}, {f"{NOT_NULL}(calibration)"}),
     ("prequential", "criteo", 1, {"labels": 5_000, "rate": None}, {f"{NOT_NULL}(calibration)"}),
-    ("promotions", "criteo", 1, {"check": "channel"}, {f"{UNIQUE}(check)"}),
+    ("promotions", "criteo", 1, {"check": "channel"}, {"expect_compound_columns_to_be_unique(challenger, check)"}),
     ("promotions", "criteo", 1, {"decision": "perhaps"}, {f"{IN_SET}(decision)"}),
     ("promotions", "criteo", 1, {"decision": "promoted"}, {f"{IN_SET}(follows)"}),
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from report_lake import (
     publish_plan,
     publish_quarantine,
     publish_scores,
+    publish_second_method,
     store_figures,
     store_result,
 )
@@ -142,6 +143,46 @@ def test_labels_of_new_channels_are_the_labels_that_gains_alone_have():
     assert labels_of_new_channels({"channel": 200, "click": 200}) == 0
     assert labels_of_new_channels({"click": 200}) == 0  # the method predicts no channel
     assert labels_of_new_channels({"channel": 200, "conversion": 150}) == 0  # a late gain that few labels have yet
+
+
+def test_the_champions_of_two_methods_are_shown_beside_each_other(lake):
+    publish_second_method(lake, DAY)
+    page = page_of(lake)
+    assert "Not complete" not in page.text
+    losses = page.picture("Log loss of click")
+    assert losses.startswith("mtorl_criteo: 0.52 (2 Jan), 0.5 (3 Jan); rmtl_criteo: 0.4 (3 Jan); mean rate: ")
+    assert row(page, "click", "220")[2:5] == ["0.4000", "0.5600", "0.8000"]
+    assert row(page, "click_conversion", "220")[2] == "0.1000"
+    assert row(page, "click", "200")[2] == "0.5000"
+    training = page.section("training")
+    assert "The day was scored by mtorl_criteo/2." in training
+    assert "The day was scored by rmtl_criteo/7." in training
+    assert "rmtl_criteo/8, replaced the champion rmtl_criteo/7." in training
+    assert "mtorl_criteo/3, did not replace the champion mtorl_criteo/2." in training
+    assert "with the last full training (rmtl_criteo)" in training
+
+
+def test_tasks_are_shown_beside_the_rates_of_the_day(complete, lake):
+    assert "This day has no task predictions" in page_of(complete).section("tasks")
+    publish_second_method(lake, DAY)
+    page = page_of(lake)
+    assert "For each of 50 users, rmtl_criteo/7 predicts" in page.section("tasks")
+    assert page.picture("Chance from the first rank to the last").startswith("click: 100.0% (1) to 2.0% (50)")
+    assert row(page, "click", "9.0%") == ["click", "9.0%", "25.0%"]  # a quarter of the exposures is clicked
+    assert row(page, "click_conversion", "9.0%")[2] == "0.0%"
+    assert row(page, "2", "1", "50.00%") == ["2", "1", "50.00%", "50.00%", "50.00%"]
+
+
+def test_fusion_shows_the_powers_of_each_objective(complete, lake):
+    assert "This day has no fusion weights" in page_of(complete).section("fusion")
+    select = """SELECT i AS user_id, 1.0 + i % 2 * .5 AS power_click, .5 AS power_conversion, .02 AS bias_click,
+                       .0 AS bias_conversion FROM range(40) t(i)"""
+    publish(lake, "fusion_weights", DAY, select, inputs={"model": "unified_rl_criteo/3"})
+    store_result(lake, "fusion_weights", DAY)
+    page = page_of(lake)
+    assert "For each of 40 users, unified_rl_criteo/3 chooses" in page.section("fusion")
+    assert row(page, "click", "1.250") == ["click", "1.250", "1.000", "1.500", "0.020", "0.020", "0.020"]
+    assert page.picture("Mean power of each objective").startswith("click: 1.25")
 
 
 def test_ranks_start_with_the_best_user(complete):

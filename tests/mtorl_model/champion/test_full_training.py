@@ -251,8 +251,9 @@ def test_a_full_training_with_other_features_is_not_compared_and_this_is_shown(r
 def test_of_a_large_log_only_some_days_are_read(registry):
     days = [TRAINED, *SERIES[:29]]
     rows = registry.lake[SEQUENCES, "kuairand", TRAINED].require().rows
+    model = registry.load(registry.champion())
     read = {
-        windows: full_training._thinned(registry.lake, KUAIRAND, days, windows)
+        windows: full_training._thinned(registry.lake, KUAIRAND, model, days, windows)
         for windows in (3 * rows, 3 * rows - 1, rows, 1)
     }
     assert read[3 * rows] == days  # a tenth of 30 days

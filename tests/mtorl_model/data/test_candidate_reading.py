@@ -121,7 +121,7 @@ def test_an_encoder_is_stored_as_text_and_applied_unchanged(lake):
 
 
 def test_labels_that_came_later_do_not_count(lake, frame):
-    store, _ = read_candidates(lake, CRITEO, ALL_DAYS, labels_known_by=day(1))
+    store, _ = read_candidates(lake, CRITEO, ALL_DAYS, known_by_ms=CRITEO.end_of_day_ms(day(1)))
     known = frame[(frame.conversion_at_ms < CRITEO.end_of_day_ms(day(1))).fillna(False) & (frame.conversion == 1)]
     assert set(store.exposure_id_N[store.labels_NT[:, 1] == 1]) == set(known.exposure_id)
     assert 0 < len(known) < frame.conversion.sum()

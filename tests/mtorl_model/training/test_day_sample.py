@@ -18,7 +18,7 @@ from lakehouse.staging import staging_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.training.config import FineTuneConfig
-from mtorl_model.training.day_sample import DaySample, _replay_days, draw_day, mixed_batches, quotas, steps_of
+from mtorl_model.training.day_sample import DaySample, draw_day, mixed_batches, quotas, replay_days, steps_of
 from schemas.dataset import get_dataset
 from schemas.days import day_plus, days_between
 from schemas.errors import Busy, UserError
@@ -92,7 +92,7 @@ def test_steps_and_partitions_do_not_grow_with_the_history():
     config = FineTuneConfig()
     days = [day_plus("2019-01-01", k) for k in range(1500)]
     for known in (20, 100, 1500):
-        chosen = _replay_days(days[:known], days[known - 1], config.recent_days, config, np.random.default_rng(0))
+        chosen = replay_days(days[:known], days[known - 1], config.recent_days, config, np.random.default_rng(0))
         assert len(set(chosen)) == len(chosen) <= config.replay_days
         assert chosen == sorted(chosen)
         assert chosen[-1] < days[known - 1]

@@ -1,0 +1,188 @@
+"""Where the labels of a day come from, by the kind of input that a method reads: source_of(method).
+
+The daily test, the gate and the comparison of models ask a source, so that none of them depends on the kind of input.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.lake import Lake, Partition
+from lakehouse.reading import consistent_read, read_tables
+from mtorl_model.data.candidates.reading import partitions_of, split_indices
+from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, cutoff_at_end_of, fit_cutoff_on_exposures
+from mtorl_model.data.split_windows import days_cut_with, split_windows
+from mtorl_model.evaluation.candidate_labels import candidates_of, predict_candidates
+from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
+from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.splits import SPLITS, TRAIN
+from schemas.tables import EXPOSURES, SEQUENCES, STEPS
+
+_ROWS_PER_WINDOW = 5  # exposures that cost about as much to predict as a window
+
+
+class LabelSource(ABC):
+    """The labels of one kind of input. Days are published days of a dataset in a lake."""
+
+    @abstractmethod
+    def can_read(self, lake: Lake, dataset: Dataset, model: Method, day: str) -> bool:
+        """Whether the model can read the day. Raises UserError if the day is not published or failed its audit."""
+
+    @abstractmethod
+    def can_compare(self, base: Method, candidate: Method) -> bool:
+        """Whether both models can read the same days."""
+
+    @abstractmethod
+    def days(self, lake: Lake, dataset: Dataset, model: Method, first: str | None, last: str | None) -> list[str]:
+        """The days from first to last (None: no limit) that the model can read.
+
+        Prints a line for each other day.
+        """
+
+    @abstractmethod
+    def partitions(self, lake: Lake, dataset: Dataset, day: str) -> Sequence[Partition]:
+        """The partitions that the labels of a day are read from."""
+
+    @abstractmethod
+    def windows(self, lake: Lake, dataset: Dataset, day: str) -> float:
+        """The size of a day, in windows."""
+
+    @abstractmethod
+    def cutoff(self, lake: Lake, dataset: Dataset, day: str, days: list[str], feedback: FeedbackConfig) -> LabelCutoff:
+        """The cutoff at the end of `day`; delays are estimated from the training users' labels of `days`."""
+
+    @abstractmethod
+    def read(
+        self,
+        lake: Lake,
+        dataset: Dataset,
+        models: Sequence[Method],
+        days: Sequence[str],
+        split: str,
+        cutoff: LabelCutoff | None,
+        *,
+        with_features: bool = False,
+    ) -> list[LabelPredictions] | None:
+        """The predictions of each model for the split's labels of these days, in the same order; None without labels.
+
+        cutoff: as in predict_labels. with_features: those of the first model. Raises Busy if one of the days is
+        published again while it is read.
+        """
+
+    def fingerprints(self, lake: Lake, dataset: Dataset, days: Iterable[str]) -> dict[str, str]:
+        """The fingerprints of the partitions of these days, by key."""
+        partitions = [partition for day in days for partition in self.partitions(lake, dataset, day)]
+        manifests = {partition.key: partition.manifest for partition in partitions}
+        return {key: manifest.fingerprint for key, manifest in manifests.items() if manifest is not None}
+
+
+class _WindowSource(LabelSource):
+    """Label steps of windows (the table `sequences`)."""
+
+    def can_read(self, lake: Lake, dataset: Dataset, model: Method, day: str) -> bool:
+        return lake[SEQUENCES, dataset, day].require().spec_version == model.spec.version
+
+    def can_compare(self, base: Method, candidate: Method) -> bool:
+        return base.spec.version == candidate.spec.version
+
+    def days(self, lake: Lake, dataset: Dataset, model: Method, first: str | None, last: str | None) -> list[str]:
+        return days_cut_with(lake, dataset, model.spec.version, first, last)
+
+    def partitions(self, lake: Lake, dataset: Dataset, day: str) -> Sequence[Partition]:
+        return (lake[SEQUENCES, dataset, day],)
+
+    def windows(self, lake: Lake, dataset: Dataset, day: str) -> float:
+        return lake[SEQUENCES, dataset, day].require().rows
+
+    def cutoff(self, lake: Lake, dataset: Dataset, day: str, days: list[str], feedback: FeedbackConfig) -> LabelCutoff:
+        return cutoff_at_end_of(day, lake, dataset, days, feedback)
+
+    def read(
+        self,
+        lake: Lake,
+        dataset: Dataset,
+        models: Sequence[Method],
+        days: Sequence[str],
+        split: str,
+        cutoff: LabelCutoff | None,
+        *,
+        with_features: bool = False,
+    ) -> list[LabelPredictions] | None:
+        encoder = models[0].encoder(dataset)
+        with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
+            tables = split_windows(lake, dataset, days, split, encoder, with_times=cutoff is not None)
+            return labels_of_each(models, tables, dataset, cutoff, with_features=with_features)
+
+
+class _CandidateSource(LabelSource):
+    """Exposures as candidates; each is a label. A model has its own encoder, so any two can be compared."""
+
+    def can_read(self, lake: Lake, dataset: Dataset, model: Method, day: str) -> bool:
+        for partition in partitions_of(lake, dataset, day):
+            partition.require()
+        return True
+
+    def can_compare(self, base: Method, candidate: Method) -> bool:
+        return True
+
+    def days(self, lake: Lake, dataset: Dataset, model: Method, first: str | None, last: str | None) -> list[str]:
+        usable = []
+        for day in (d for d in lake.days(STEPS, dataset) if (first or d) <= d <= (last or d)):
+            try:
+                self.can_read(lake, dataset, model, day)
+                usable.append(day)
+            except UserError as reason:  # a broken day in the past must not stop the work of this day
+                print(f"left out: {reason}")
+        return usable
+
+    def partitions(self, lake: Lake, dataset: Dataset, day: str) -> Sequence[Partition]:
+        return partitions_of(lake, dataset, day)
+
+    def windows(self, lake: Lake, dataset: Dataset, day: str) -> float:
+        return lake[STEPS, dataset, day].require().rows / _ROWS_PER_WINDOW
+
+    def cutoff(self, lake: Lake, dataset: Dataset, day: str, days: list[str], feedback: FeedbackConfig) -> LabelCutoff:
+        columns = ["user_id", "exposed_at_ms", *dataset.late_gain_times.values()]
+        partitions = [lake[EXPOSURES, dataset, d] for d in days]
+        with consistent_read(partitions):
+            training = (_training_rows(table) for table in read_tables(partitions, columns))
+            return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, feedback)
+
+    def read(
+        self,
+        lake: Lake,
+        dataset: Dataset,
+        models: Sequence[Method],
+        days: Sequence[str],
+        split: str,
+        cutoff: LabelCutoff | None,
+        *,
+        with_features: bool = False,
+    ) -> list[LabelPredictions] | None:
+        labels = []
+        with consistent_read(p for day in days for p in partitions_of(lake, dataset, day)):
+            for number, model in enumerate(models):
+                store = candidates_of(lake, dataset, model, list(days), cutoff, split)
+                if not len(store):
+                    return None
+                is_first = number == 0
+                labels.append(
+                    predict_candidates(model, store, dataset, cutoff, with_features=with_features and is_first)
+                )
+        return labels
+
+
+def _training_rows(exposures: pa.Table) -> pa.Table:
+    return exposures.filter(pc.equal(split_indices(exposures.column("user_id")), SPLITS.index(TRAIN)))
+
+
+_SOURCES: Mapping[str, LabelSource] = {WINDOWS: _WindowSource(), CANDIDATES: _CandidateSource()}
+
+
+def source_of(method: Method | type[Method]) -> LabelSource:
+    """The source for a method."""
+    return _SOURCES[method.reads]
