@@ -44,8 +44,11 @@ case "$COMMAND" in
     exec "$PYTHON_BIN" -m mtorl_model.studies.results --lake "$LAKE" --out "$OUT"
     ;;
   published)
-    OUT="$(realpath -m -- "${OUT:-$LAKE/studies/dataset=$DATASET/published${METHOD:+_$METHOD}.json}")"
+    METHOD="${METHOD:-mtorl}"
+    "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
+    [ "$METHOD" = mtorl ] && NAME=published || NAME="published_$METHOD"
+    OUT="$(realpath -m -- "${OUT:-$LAKE/studies/dataset=$DATASET/$NAME.json}")"
     exec "$PYTHON_BIN" -m mtorl_model.studies.published "${ARGUMENTS[@]}" --out "$OUT" "${EPOCHS_ARGUMENT[@]}" \
-      ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"} ${METHOD:+--method "$METHOD"}
+      ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"} --method "$METHOD"
     ;;
 esac
