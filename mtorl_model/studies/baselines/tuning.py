@@ -82,6 +82,9 @@ def _open(
     )
     # A sampler with the same seed would draw the first trials again.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
-    if not study.trials:
-        study.enqueue_trial(start_of(base, space))
+    # A trial that was killed has no result, so its settings are tried again.
+    start = start_of(base, space)
+    same = [trial for trial in study.trials if start in (trial.params, trial.system_attrs.get("fixed_params"))]
+    if not any(trial.state.name in ("COMPLETE", "WAITING") for trial in same):
+        study.enqueue_trial(start)
     return study
