@@ -14,6 +14,9 @@ def test_every_label_but_a_first_step_ends_one_transition() -> None:
     batch = random_batch()
     batch = batch._replace(action_BL=batch.action_BL.clamp_min(0))
     assert transition_labels(batch).sum() == batch.label_BL.sum()
+    # A first step has no step before it, also where padding precedes it.
+    all_labels = batch._replace(label_BL=batch.valid_BL)
+    assert transition_labels(all_labels).sum() == batch.valid_BL.sum() - len(batch.valid_BL)
     unknown = batch._replace(action_BL=torch.full_like(batch.action_BL, -1))
     assert not transition_labels(unknown).any()
 
