@@ -8,6 +8,7 @@ from audit_samples import (
     Rows,
     sample,
     spec_with,
+    write_basis,
     write_partition,
 )
 
@@ -231,6 +232,22 @@ def test_equal_rewards_are_ranked_by_user_id(lake):
     audit = audited(lake, "criteo", "user_reward_ranks", rows)
     assert failures(audit) == {f"{IN_SET}(rank_is_right)": "critical"}
     assert set(audit.failed[0].examples) == {"user_id 3", "user_id 5"}
+
+
+def test_a_mean_chance_far_from_the_days_rate_is_a_warning(lake):
+    """Every exposure of the day brings both tasks, and hardly any is predicted; with many users that is no chance."""
+    table, day_rows = sample("exposures", get_dataset("kuairand"))
+    gained = [{**row, "exposure_id": k, "click": 1, "long_view": 1} for k, row in enumerate(day_rows * 40)]
+    rows = [{**row, "user_id": 10_000 + k} for k, row in enumerate(rows_of("kuairand", "task_predictions") * 40)]
+    names = ("click", "click_long_view", "product")
+    for k, row in enumerate(rows, start=1):
+        row |= {f"predicted_{name}": 0.02 for name in names} | {f"rank_{name}": k for name in names}
+    write_basis(lake, "task_predictions", get_dataset("kuairand"))
+    write_partition(lake, table, get_dataset("kuairand"), gained)
+    write_partition(lake, sample("task_predictions", get_dataset("kuairand"))[0], get_dataset("kuairand"), rows)
+    failed = failures(audit_partition(lake, "task_predictions", get_dataset("kuairand"), DAY))
+    for task in ("click", "click_long_view"):
+        assert failed[f"expect_mean_prediction_to_be_near_observed(predicted_{task})"] == "warning"
 
 
 def test_a_user_ranked_twice_fails(lake):
