@@ -22,7 +22,7 @@ help: ## print this list
 setup: ## install what is missing: packages in .venv, Java
 	@bin/setup.sh
 
-run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO METHOD=mtorl|rmtl|mtorl,rmtl PRESET=small|paper USERS ACCEPT_FEW_ROWS=1]; without RAW: a generated log, into lake/generated
+run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO METHOD=mtorl|rmtl|unified_rl|mtorl,rmtl PRESET=small|paper USERS ACCEPT_FEW_ROWS=1]; without RAW: a generated log, into lake/generated
 	@bin/run.sh
 
 evaluate: ## test the champion of a method, without training, on raw logs of unseen users, or without RAW on the lake's held-out users [DATASET LAKE RAW METHOD OUT=metrics.json]

@@ -25,7 +25,8 @@ if [ -z "${RAW:-}" ]; then
     *) die "DATASET=$DATASET needs RAW=<folder of its log>: only a kuairand log can be generated" ;;
   esac
   RAW="$ROOT/raw/generated${USERS:+-$USERS}"
-  MEMBERS=(members=1) # one model is enough for a demonstration; real logs get the preset's number
+  # One model is enough for a demonstration; real logs get the preset's number.
+  case ",$METHOD," in *,mtorl,* | *,rmtl,*) MEMBERS=(members=1) ;; esac
   if [ ! -d "$RAW" ]; then
     say "generating a log in the KuaiRand layout"
     "$PYTHON_BIN" -m jobs.generate_log --layout kuairand --out "$RAW" --users "${USERS:-1000}"

@@ -48,10 +48,11 @@ from mtorl_model.evaluation.metrics import (
     top_name,
 )
 from mtorl_model.evaluation.off_policy import not_identified, policy_report
+from mtorl_model.evaluation.ranking_report import ranking_report
 from mtorl_model.evaluation.text import as_text
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.recommendation import possible_bases, recommended_channel
-from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Prediction, Run
+from mtorl_model.methods.method import CANDIDATES, FUSION, WINDOWS, Method, Prediction, Run
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
@@ -260,6 +261,8 @@ def _evaluate_windows(registry: Registry, version: str, model: Method, selection
 def _evaluate_candidates(registry: Registry, version: str, model: Method, selection: _Selection) -> dict[str, Any]:
     """As for windows; each gain also has s_logloss, the mean over sessions of their mean log loss.
 
+    A fusion has the block `ranking` in place of gains (evaluation/ranking_report.py).
+
     Raises UserError with another lake, because its item history counts other users.
     """
     lake, dataset = registry.lake, registry.dataset
@@ -274,10 +277,15 @@ def _evaluate_candidates(registry: Registry, version: str, model: Method, select
     if not len(test):
         raise UserError(f"no user to evaluate {version} on in {lake.root}, days {selection.period}: add days")
     labels = predict_candidates(model, test, dataset, with_features=True)
-    boosting = boosting_on_candidates(model, store)
+    ranks = FUSION in model.predicts
+    boosting = None if ranks else boosting_on_candidates(model, store)
     metrics = measure(labels, model, boosting)
-    _add_session_figures(metrics, labels, boosting, test)
-    notes = [*dataset.notes, f"labels are the tasks {', '.join(test.task_names)}; sessions: {dataset.sessions.reason}"]
+    if ranks:
+        metrics["ranking"] = ranking_report(model, test, labels.prediction.fused)
+    if boosting is not None:
+        _add_session_figures(metrics, labels, boosting, test)
+    kind, names = ("objectives", test.objective_names) if ranks else ("tasks", test.task_names)
+    notes = [*dataset.notes, f"labels are the {kind} {', '.join(names)}; sessions: {dataset.sessions.reason}"]
     policy = not_identified(f"the method {model.name} predicts no channel policy")
     return {**metrics, "users_left_out": 0, "policy": policy, "notes": notes}
 

@@ -7,12 +7,13 @@ Settings that are not given have their standing values: MTORL_BASIS_<DATASET>, M
 MTORL_EMBEDDINGS_<DATASET>. They apply to methods that publish channel policies.
 
 Each method publishes the tables that it names (Method.publishes) with its own champion: policies, ranks and the channel
-level, or `task_predictions` (inference/task_scoring.py). If several methods have the same tables, the first one scores.
+level, `task_predictions` (inference/task_scoring.py) or `fusion_weights` (fusion_scoring.py). If several methods have
+the same tables, the first one scores.
 """
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.exploration import Recommendation
+from mtorl_model.inference.fusion_scoring import publish_fusion_weights
 from mtorl_model.inference.prediction_cache import (
     CACHE,
     PredictionFile,
@@ -54,6 +56,7 @@ from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import (
     CHANNEL_POLICIES,
+    FUSION_WEIGHTS,
     JOURNEYS,
     TASK_PREDICTIONS,
     channel_allocation,
@@ -272,12 +275,20 @@ def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> No
 
 def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
     """Publish the table of a method on candidates; policies and ranks of other methods do not change."""
-    manifest = publish_task_predictions(registry.lake, registry.dataset, day, registry.model, registry.load_champion)
+    publish = _CANDIDATE_TABLES[METHODS[registry.method].publishes]
+    manifest = publish(registry.lake, registry.dataset, day, registry.model, registry.load_champion)
     print(f"{manifest.rows} users scored by {manifest.inputs['model']}")
     print(registry.lake[manifest.table, registry.dataset, day].path)
 
 
-_SCORING = {SCORE_TABLES: _score_windows, (TASK_PREDICTIONS,): _score_candidates}
+_CANDIDATE_TABLES: Mapping[tuple[str, ...], Callable[..., Manifest]] = {
+    (TASK_PREDICTIONS,): publish_task_predictions,
+    (FUSION_WEIGHTS,): publish_fusion_weights,
+}
+_SCORING: Mapping[tuple[str, ...], Callable[..., None]] = {
+    SCORE_TABLES: _score_windows,
+    **dict.fromkeys(_CANDIDATE_TABLES, _score_candidates),
+}
 
 
 if __name__ == "__main__":

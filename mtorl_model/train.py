@@ -215,15 +215,23 @@ def _train(args: argparse.Namespace, name: str) -> None:
         raise UserError(f"--processes {processes}: the method {method.name} trains in one process")
     if processes > 1 and "micro_batches" not in chosen:
         chosen["micro_batches"] = max(config.settings()["micro_batches"], processes)
-    if missing := sorted(chosen.keys() - config.settings().keys()):
-        flags = ", ".join(f"--{setting.replace('_', '-')}" for setting in missing)
-        raise UserError(f"{flags}: the method {method.name} has no such setting")
+    chosen = _own_settings(chosen, config, args)
     lines = train_champion(
         Lake(args.lake), dataset, args.first_day, args.last_day, method, config.changed(chosen),
         spec_day=args.spec_day, labels_known_by=args.labels_known_by,
     )  # fmt: skip
     if lines:
         print("\n".join(lines))
+
+
+def _own_settings(chosen: dict[str, Any], config: MethodConfig, args: argparse.Namespace) -> dict[str, Any]:
+    """The chosen settings that this method has. Raises UserError for a setting that none of the named methods has."""
+    presets = {name: METHODS[name].presets(args.dataset) for name in methods_of(args)}
+    known = {key for by_name in presets.values() for key in choose_preset(by_name, args.preset).settings()}
+    if missing := sorted(chosen.keys() - known):
+        flags = ", ".join(f"--{setting.replace('_', '-')}" for setting in missing)
+        raise UserError(f"{flags}: the method {', '.join(presets)} has no such setting")
+    return {key: value for key, value in chosen.items() if key in config.settings()}
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class Dataset:
     implied_label: the second label of methods on candidates; None if they predict the first gain alone.
     items: columns known `with` the candidate; the exposures and gains of each of their values are counted in the table
     `item_history`.
-    objectives: the outcomes whose predictions a method of fusion joins into one ranking. The first one is what counts
+    objectives: the outcomes whose predictions a method of fusion joins into one ranking. The first is what counts
     as a consumption: a ranking is measured by it. Empty: rankings of this log are not learned.
     """
 

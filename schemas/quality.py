@@ -109,6 +109,9 @@ class Quality:
     min_users_with_gain: int = 10  # on either day; with fewer, the rates of a gain are not compared
     rate: Limit = Limit(1.5, "a reward rate that jumps is a change in the audience, in the log, or in what is counted")
     policy_change: Limit = Limit(0.2, "policies that turn over in a night follow noise, or a model that has gone wrong")
+    fusion_change: Limit = Limit(
+        0.3, "powers that turn over in a night rank by noise, or by a model that has gone wrong"
+    )
     unknown_categories: Limit = Limit(
         0.1, "categories outside the vocabulary share one code: the model cannot tell them apart"
     )

@@ -1,7 +1,7 @@
 """Measure the drift of a day: its features, channels, gains, calibration and policies compared with other days.
 
 By its profile, a day is compared with the day before and with the training period: those days before it that the
-feature spec of its model was fitted on. Its policies are compared with the policies of the day before.
+feature spec of its model was fitted on. Its policies and fusions are compared with those of the day before.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from jobs.drift.measured_figure import MeasuredFigure
 from jobs.drift.profile_figures import profile_figures, vocabulary_figures
 from jobs.drift.results import DAY_BEFORE, TRAINING, Drift
-from jobs.drift.score_figures import calibration_figures, policy_figures
+from jobs.drift.score_figures import calibration_figures, fusion_figures, policy_figures
 from jobs.quality.day_profile import DayProfile, day_profile, sum_of_profiles
 from lakehouse.feature_specs import spec_of_version
 from lakehouse.lake import Lake
 from schemas.dataset import Dataset
 from schemas.days import day_before, days_between
 from schemas.errors import NothingToDo, UserError
-from schemas.tables import CHANNEL_POLICIES, EXPOSURES, FEATURE_SPEC, PREQUENTIAL
+from schemas.tables import CHANNEL_POLICIES, EXPOSURES, FEATURE_SPEC, FUSION_WEIGHTS, PREQUENTIAL
 from schemas.tables.feature_spec import FeatureSpec
 
 
@@ -38,6 +38,7 @@ def measure_drift(lake: Lake, dataset: Dataset, day: str, stored: Sequence[Drift
         *_exposure_figures(lake, dataset, day, today, training, spec),
         *calibration_figures(lake, dataset, day),
         *policy_figures(lake, dataset, day),
+        *fusion_figures(lake, dataset, day),
     ]
     earlier = sorted((d for d in stored if d.ds < day), key=lambda d: d.ds)[-dataset.quality.max_measured_days :]
     final = tuple(figure.with_limit(earlier, dataset.quality) for figure in figures)
@@ -66,6 +67,7 @@ def _input_fingerprints(
     days_read = {
         EXPOSURES: [*training_days, day_before(day), day],
         CHANNEL_POLICIES: [day_before(day), day],
+        FUSION_WEIGHTS: [day_before(day), day],
         PREQUENTIAL: [day],
         FEATURE_SPEC: [spec.last_day] if spec else [],
     }

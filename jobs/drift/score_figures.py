@@ -1,4 +1,4 @@
-"""Drift of a day's predictions: their calibration, and the policies compared with the day before."""
+"""Drift of a day's predictions: their calibration, policies and fusions compared with the day before."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,13 +8,14 @@ from operator import mul
 from jobs.drift.distances import js_distance
 from jobs.drift.measured_figure import MeasuredFigure, factor_between
 from jobs.drift.results import CALIBRATION, DAY_BEFORE, POLICY
-from jobs.drift.score_queries import gain_rates, mean_policy, policy_change
+from jobs.drift.score_queries import gain_rates, mean_policy, policy_change, power_change
 from jobs.quality.chance import STANDARD_ERRORS
 from lakehouse.lake import Lake
 from lakehouse.model_tables import model_name
 from schemas.dataset import Dataset
 from schemas.days import day_before
-from schemas.tables import CHANNEL_POLICIES, PREQUENTIAL
+from schemas.tables import CHANNEL_POLICIES, FUSION_WEIGHTS, PREQUENTIAL
+from schemas.tables.candidates.fusion_weights import power_column
 
 
 def calibration_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[MeasuredFigure]:
@@ -62,4 +63,19 @@ def policy_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[MeasuredF
         "The distribution of the policies' probability over the channels is {like} that of the day before: "
         "Jensen-Shannon distance {value}, the limit is {limit}.",
         is_share=True,
+    )  # fmt: skip
+
+
+def fusion_figures(lake: Lake, dataset: Dataset, day: str) -> Iterator[MeasuredFigure]:
+    """How far the powers of users' fusions have moved since the day before; none if a day has no fusion weights."""
+    limit, powers = dataset.quality.fusion_change, [power_column(objective.name) for objective in dataset.objectives]
+    changed = power_change(*(lake[FUSION_WEIGHTS, dataset, d] for d in (day_before(day), day)), powers)
+    if changed is None:
+        return
+    change, users = changed
+    yield MeasuredFigure(
+        "fusion_change", POLICY, DAY_BEFORE, change, limit.value, limit,
+        f"The power that moved most in a user's fusion moved by {{value}} overnight, on average over the {users:,} "
+        "users of both days; the limit is {limit}.",
+        ".2f",
     )  # fmt: skip

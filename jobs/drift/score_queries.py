@@ -1,4 +1,6 @@
-"""Queries on a day's predictions: policies and their change, predicted and observed rates."""
+"""Queries on a day's predictions: policies, fusions and their change, predicted and observed rates."""
+
+from collections.abc import Sequence
 
 from lakehouse.duckdb_view import open_view, rows_sql
 from lakehouse.lake import Partition
@@ -35,6 +37,22 @@ def policy_change(yesterday: Partition, today: Partition) -> tuple[float, int] |
               FULL JOIN (FROM now SEMI JOIN stayed USING (user_id)) AS a USING (user_id, channel)
               GROUP BY user_id)
             SELECT avg(p), count(*) FROM moved"""
+        change, users = connection.execute(query).fetchall()[0]
+    return (float(change), int(users)) if users else None
+
+
+def power_change(yesterday: Partition, today: Partition, powers: Sequence[str]) -> tuple[float, int] | None:
+    """The mean of the largest change of a user's power between two partitions of `fusion_weights`, and their users.
+
+    powers: the columns. None if no user is in both.
+    """
+    if not yesterday.files() or not today.files():
+        return None
+    changes = ", ".join(f'abs(a."{name}" - b."{name}")' for name in powers)
+    with open_view(today) as connection:
+        query = f"""
+            SELECT avg(greatest({changes})), count(*)
+            FROM "partition" AS a JOIN {rows_sql([yesterday])} AS b USING (user_id)"""
         change, users = connection.execute(query).fetchall()[0]
     return (float(change), int(users)) if users else None
 

@@ -54,6 +54,7 @@ def manifest_count_facts(
             | tables.USER_REWARD_RANKS
             | tables.USER_EMBEDDINGS
             | tables.TASK_PREDICTIONS
+            | tables.FUSION_WEIGHTS
             | tables.BUDGET_PLAN
         ):
             journeys = partition.lake[JOURNEYS, dataset, partition.day].manifest

@@ -12,6 +12,7 @@ from jobs.reports.rendering import render
 from jobs.reports.sections.audits import audits_section
 from jobs.reports.sections.budget import budget_section
 from jobs.reports.sections.drift import drift_section
+from jobs.reports.sections.fusion import fusion_section
 from jobs.reports.sections.journeys import journeys_section
 from jobs.reports.sections.policies import policies_section
 from jobs.reports.sections.prequential import prequential_section
@@ -36,6 +37,7 @@ SECTIONS: Mapping[str, Callable[[DayView], Section]] = {
     "policies": policies_section,
     "ranks": ranks_section,
     "tasks": tasks_section,
+    "fusion": fusion_section,
     "budget": budget_section,
     "training": training_section,
     "prequential": prequential_section,

@@ -11,14 +11,16 @@ import json
 from lakehouse.code_version import code_version
 from lakehouse.staging import staging_folder
 from mtorl_model.champion.day_samples import Sample, draw_sample
+from mtorl_model.champion.explored_requests import publish_explored
 from mtorl_model.champion.prequential import publish_figures, publish_without_figures, summary
 from mtorl_model.champion.pyfunc import describe_for_mlflow
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.device import choose_device
 from mtorl_model.evaluation.label_sources import source_of
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.method import FUSION, Method
 from mtorl_model.methods.model_folder import save_model
+from mtorl_model.training.candidate_sample import CandidateSample
 from mtorl_model.training.config import FineTuneConfig
 from schemas.errors import Busy
 
@@ -49,6 +51,9 @@ def learn_day(registry: Registry, day: str, config: FineTuneConfig, feedback: Fe
         return [*lines, f"{champion.name} has been trained through {champion.day}: not trained on an older day"]
     if not sample.has_labels:
         return [*lines, f"no training user has a label on {day}: not trained"]
+    if isinstance(sample, CandidateSample) and FUSION in model.predicts:
+        rows = publish_explored(registry, day, parent, model, sample).rows
+        lines.append(f"{rows:,} rankings explored around {parent.name}")
     return [*lines, _challenger(registry, day, parent, model, sample, config, feedback)]
 
 

@@ -17,7 +17,7 @@ from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.comparison import Difference, as_lines, compare
 from mtorl_model.evaluation.label_sources import source_of
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.method import FUSION, Method
 from schemas.alerts import ALERT
 from schemas.dataset import Dataset
 from schemas.days import day_plus
@@ -86,6 +86,8 @@ def against_fresh_fit(
         return [], []
     lake, dataset = registry.lake, registry.dataset
     model = registry.load(version)
+    if FUSION in model.predicts:  # trees on a candidate's inputs rank nothing
+        return [], []
     days = _thinned(lake, dataset, model, days[-gate.total_days :], gate.total_windows)
     heads = compare_with_fresh_fit(lake, dataset, model, days, cutoff, gate.fresh_fit_windows, gate.fresh_fit_labels)
     rows: list[Row] = [

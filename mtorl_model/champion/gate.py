@@ -35,6 +35,7 @@ from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import VALIDATION
 from schemas.tables import CHANNEL_POLICIES, EXPOSURES, PROMOTIONS
+from schemas.tables.candidates.fusion_weights import LARGEST_POWER, SMALLEST_SUM
 from schemas.tables.channel_policies import NEARLY_ALL
 from schemas.tables.promotions import AGAINST_FRESH_FIT, BASIS, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
@@ -132,6 +133,10 @@ def _checks(
     if policy_NA is not None and champion_policy_NA is not None:
         findings = audit_policy(policy_NA, champion_policy_NA, gate.shift)
         rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0]))
+    if compared.candidate.prediction.fusion_XF is not None and compared.base.prediction.fusion_XF is not None:
+        fused, champion_fused = compared.candidate.prediction.fused, compared.base.prediction.fused
+        findings = audit_fusion(fused.power_XI, champion_fused.power_XI, gate.power_shift)
+        rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0] if compared.heads else None))
     total_rows, total_lines = since_full_training(registry, day, champion, models[1], days, cutoff, gate)
     rows += total_rows
     next_champion = champion if _failed_checks(rows) else challenger
@@ -202,6 +207,21 @@ def audit_policy(
     if moved > shift:
         change = f"{moved:.0%} of the probability moves to other channels"
         findings.append(f"{change}, at most {shift:.0%} is allowed in a day")
+    return findings
+
+
+def audit_fusion(
+    power_NI: npt.NDArray[np.float64], champion_power_NI: npt.NDArray[np.float64], shift: float
+) -> list[str]:
+    """The faults of a fusion's powers, as text. Both are for the same N exposures. shift: GateConfig.power_shift."""
+    if not np.isfinite(power_NI).all() or (power_NI < 0).any() or (power_NI > LARGEST_POWER).any():
+        return [f"a power is not a number from 0 to {LARGEST_POWER:g}"]
+    findings = []
+    if (power_NI.sum(axis=1) < SMALLEST_SUM).mean() > 0.01:
+        findings.append("powers near 0 give the candidates of some users one score: a collapsed policy")
+    moved = float(np.abs(power_NI - champion_power_NI).max(axis=1).mean())
+    if moved > shift:
+        findings.append(f"a power moves by {moved:.2f}, at most {shift:.2f} is allowed in a day")
     return findings
 
 

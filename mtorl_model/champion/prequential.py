@@ -19,7 +19,7 @@ from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import TRAIN
 from schemas.tables import PREQUENTIAL
-from schemas.tables.prequential import CHANNEL, labels_of_new_channels, prequential
+from schemas.tables.prequential import CHANNEL, RANKING, labels_of_new_channels, prequential
 
 RECENT_DAYS = 7  # the summary's calibration is pooled over this many days
 
@@ -67,6 +67,9 @@ def _head_figures(
         positive_A = share_A[share_A > 0]
         entropy = float(-(positive_A * np.log(positive_A)).sum())
         return {"base_logloss": entropy, "auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
+    if head == RANKING:
+        gain_figures = {"auc": None, "rate": None, "predicted_rate": None, "known_share": 1.0}
+        return {"base_logloss": 0.5, **gain_figures}  # that of a random order
     k = model.label_names.index(head)
     known_N = labels.maturity_NG[labelled_N, k]
     assert labels.prediction.gains_XG is not None  # the head is a gain
@@ -115,9 +118,8 @@ def summary(registry: Registry, day: str) -> list[str]:
     rows = [row for d in days for row in rows_of_model(lake, prequential(dataset), dataset, d, registry.model)]
     lines = []
     for row in (r for r in rows if r["day"] == day):
-        line = (
-            f"{row['head']}: log loss {row['logloss']:.4f} (base {row['base_logloss']:.4f}), {row['labels']:,} labels"
-        )
+        loss = "1 - MTF-GAUC" if row["head"] == RANKING else "log loss"
+        line = f"{row['head']}: {loss} {row['logloss']:.4f} (base {row['base_logloss']:.4f}), {row['labels']:,} labels"
         if row["rate"] is not None:
             head_rows = [r for r in rows if r["head"] == row["head"]]
             predicted, observed = (sum(r[name] * r["labels"] for r in head_rows) for name in ("predicted_rate", "rate"))

@@ -1,6 +1,6 @@
 """A model's predictions for given candidates, with the outcomes; and gradient boosting on the same inputs.
 
-N exposures, G gains, F features, T tasks. The gain of index k is task k.
+N exposures, G gains, F features, T tasks. The gain of index k is task k, or objective k of a fusion.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
 from mtorl_model.methods.common.label_rows import candidate_labels
 from mtorl_model.methods.common.label_trees import CANDIDATE_TREES
-from mtorl_model.methods.method import Method, Prediction
+from mtorl_model.methods.method import FUSION, Method, Prediction
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
 
@@ -52,11 +52,15 @@ def predict_candidates(
     cutoff: the one by which the labels of the store were read; None: the full outcome.
     """
     unknown_N = np.full(len(store), -1, np.int64)
+    if FUSION in model.predicts:  # a ranking is measured by the outcomes that are known
+        label_NG, maturity_NG = store.objectives_NI, np.ones(store.objectives_NI.shape)
+    else:
+        label_NG, maturity_NG = store.labels_NT, maturity_of_tasks(store, dataset, cutoff)
     return LabelPredictions(
         user_N=store.user_N, exposure_N=store.exposure_id_N, action_N=unknown_N, previous_N=unknown_N,
-        gain_NG=store.labels_NT.astype(np.float64), prediction=model.predict(store),
+        gain_NG=label_NG.astype(np.float64), prediction=model.predict(store),
         feature_NF=store.features() if with_features else np.empty((len(store), 0), np.float32),
-        maturity_NG=maturity_of_tasks(store, dataset, cutoff),
+        maturity_NG=maturity_NG,
     )  # fmt: skip
 
 

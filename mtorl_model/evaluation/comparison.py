@@ -12,12 +12,13 @@ import numpy.typing as npt
 from lakehouse.lake import Lake
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
+from mtorl_model.evaluation.fusion_metrics import ranking_losses
 from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.label_sources import source_of
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.tables.prequential import CHANNEL
+from schemas.tables.prequential import CHANNEL, RANKING
 
 Floats = npt.NDArray[np.float64]
 _SMALLEST = 1e-7  # a probability of 0 costs a finite log loss
@@ -95,6 +96,8 @@ def head_losses(
 ) -> dict[str, tuple[Floats, npt.NDArray[np.bool_]]]:
     """For each predicted head: the log losses of all labels in nats, [N], and a mask of the labels that count, [N].
 
+    The head RANKING has ranking losses, whose mean is 1 - MTF-GAUC, in place of log losses.
+
     label_names: the names of the heads of gains; default: Method.label_names. The predicted probability that a gain is
     already known is maturity * p (delayed_feedback.py).
     """
@@ -111,6 +114,9 @@ def head_losses(
             gained_N = labels.gain_NG[:, k]
             loss_N = -(gained_N * np.log(p_N) + (1 - gained_N) * np.log1p(-p_N))
             losses[gain] = loss_N, labels.maturity_NG[:, k] > 0
+    if labels.prediction.fusion_XF is not None:
+        score_N, weight_I = labels.prediction.fused.score_X, model.objective_weights
+        losses[RANKING] = ranking_losses(labels.user_N, labels.gain_NG, score_N, weight_I)
     return losses
 
 

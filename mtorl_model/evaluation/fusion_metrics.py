@@ -23,14 +23,47 @@ class GroupedAUC(NamedTuple):
     left_out: int
 
 
+def consumption_weights(objectives_NI: npt.NDArray[Any], weight_I: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """The label of MTF-GAUC, the first objective, and the weight of each exposure. weight_I: of the objectives."""
+    weight_N: Floats = 1.0 + objectives_NI.astype(np.float64) @ weight_I
+    return objectives_NI[:, 0] > 0, weight_N
+
+
+def ranking_losses(
+    user_N: npt.NDArray[Any], objectives_NI: npt.NDArray[Any], score_N: Floats, weight_I: Floats
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """For each exposure its loss, and a mask of those that count; the mean of the losses is 1 - MTF-GAUC.
+
+    An exposure with the label counts, unless all labels of its user are equal. Its loss is the weighted share of the
+    user's exposures without the label that are not ranked below it, times its part of the weights.
+    """
+    label_N, weight_N = consumption_weights(objectives_NI, weight_I)
+    loss_N, is_counted_N = np.zeros(len(user_N)), np.zeros(len(user_N), dtype=bool)
+    order_N = np.lexsort((score_N, user_N))
+    _, start_U = np.unique(user_N[order_N], return_index=True)
+    for rows in np.split(order_N, start_U[1:]):
+        positive_N, negative_N = weight_N[rows] * label_N[rows], weight_N[rows] * ~label_N[rows]
+        if positive_N.any() and negative_N.any():
+            share_N = _share_ranked_lower(score_N[rows], negative_N)
+            loss_N[rows] = (1.0 - share_N) * positive_N / positive_N.sum() * weight_N[rows].sum()
+            is_counted_N[rows] = label_N[rows]
+    total = sum_of_users(weight_N, user_N, is_counted_N)
+    return loss_N * is_counted_N.sum() / max(total, 1.0), is_counted_N
+
+
+def sum_of_users(weight_N: Floats, user_N: npt.NDArray[Any], is_counted_N: npt.NDArray[np.bool_]) -> float:
+    """The weights of all exposures of the users with a counted exposure."""
+    return float(weight_N[np.isin(user_N, user_N[is_counted_N])].sum())
+
+
 def mtf_gauc(store: CandidateStore, score_N: Floats, weight_I: Floats) -> GroupedAUC:
     """MTF-GAUC of a score for the rows of the store, by the contract's first objective.
 
     weight_I: of the objectives in the reward. Equal labels and weights give the same draws of users, so that the
     figures of two scores are paired.
     """
-    weight_N = 1.0 + store.objectives_NI.astype(np.float64) @ weight_I
-    return grouped_auc(store.user_N, store.objectives_NI[:, 0] > 0, score_N, weight_N)
+    label_N, weight_N = consumption_weights(store.objectives_NI, weight_I)
+    return grouped_auc(store.user_N, label_N, score_N, weight_N)
 
 
 def grouped_auc(
@@ -59,11 +92,14 @@ def grouped_auc(
 def _weighted_auc(label_N: npt.NDArray[Any], score_N: Floats, weight_N: Floats) -> float:
     """NaN if all labels are equal. The rows are sorted by score."""
     positive_N, negative_N = weight_N * (label_N == 1), weight_N * (label_N != 1)
-    pairs = positive_N.sum() * negative_N.sum()
-    if not pairs:
+    if not positive_N.any() or not negative_N.any():
         return float("nan")
-    # The negative weight below each score, plus half of the negative weight at this score.
+    return float((positive_N * _share_ranked_lower(score_N, negative_N)).sum() / positive_N.sum())
+
+
+def _share_ranked_lower(score_N: Floats, weight_N: Floats) -> Floats:
+    """[N]: the share of the weight with a lower score, plus half of that with the same. Rows are sorted by score."""
     level_N = rankdata(score_N, method="dense") - 1
-    negative_at_level = np.bincount(level_N, weights=negative_N)
-    lower_negative_N = (np.cumsum(negative_at_level) - negative_at_level / 2.0)[level_N]
-    return float((positive_N * lower_negative_N).sum() / pairs)
+    weight_at_level = np.bincount(level_N, weights=weight_N)
+    share_N: Floats = (np.cumsum(weight_at_level) - weight_at_level / 2.0)[level_N] / weight_N.sum()
+    return share_N

@@ -39,6 +39,14 @@ def as_text(metrics: Mapping[str, Any]) -> str:
             f" {in_brackets({**differences['auc'], 'value': baselines['reward'][gain][name]['auc'], 'low': None})}"
             for name, differences in compared["reward"][gain].items()
         ]
+    if ranking := metrics.get("ranking"):
+        lines.append(
+            f"ranking      MTF-GAUC {in_brackets(ranking['mtf_gauc'])}, {ranking['users']} users with both labels"
+        )
+        lines += [
+            f"             {verdict(block['model_minus_it'])} {name}, {block['value']:.3f}"
+            for name, block in ranking["baselines"].items()
+        ]
     policy = metrics["policy"]
     if policy["identified"]:
         estimates = policy["deterministic"]

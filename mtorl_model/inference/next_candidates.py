@@ -20,7 +20,7 @@ from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.candidates.reading import store_of
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.method import Method, Prediction
 from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
@@ -35,18 +35,22 @@ Floats = npt.NDArray[np.float64]
 
 def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, Floats]]:
     """user_id and the chance of each task, (U, T), in chunks of the journeys of the day."""
+    for user_id, predicted in predictions_of_next(lake, dataset, model, day):
+        assert predicted.gains_XG is not None
+        yield user_id, predicted.gains_XG.mean(axis=1)
+
+
+def predictions_of_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, Prediction]]:
+    """user_id and the prediction for each candidate, [U, C], in chunks of the journeys of the day."""
     encoder, candidates = CandidateEncoder.from_json(model.encoding), drawn_candidates(lake, dataset, day)
     history = pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day]], _history_columns(dataset)))
     columns = ["user_id", "next_step", *(column.name for column in profile_inputs(dataset))]
     for journeys in read_tables([lake[JOURNEYS, dataset, day]], columns, USERS_AT_ONCE):
         rows = next_rows(journeys, candidates, history, dataset, dataset.end_of_day_ms(day))
         store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
-        gains_NT = model.predict(store).gains_XG
-        if gains_NT is None:
-            raise UserError(f"the method {model.name} predicts no tasks of a candidate")
-        by_row_NT = np.empty_like(gains_NT)
-        by_row_NT[store.exposure_id_N] = gains_NT  # the store sorts its rows by user
-        yield journeys.column("user_id").combine_chunks(), by_row_NT.reshape(len(journeys), len(candidates), -1).mean(1)
+        row_N = np.argsort(store.exposure_id_N)  # the store sorts its rows by user
+        predicted = model.predict(store).take(row_N).reshaped((len(journeys), len(candidates)))
+        yield journeys.column("user_id").combine_chunks(), predicted
 
 
 def drawn_candidates(lake: Lake, dataset: Dataset, day: str) -> pa.Table:

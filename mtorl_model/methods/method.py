@@ -108,6 +108,21 @@ class Prediction(NamedTuple):
         return Prediction(*(None if array is None else array.reshape(*shape, *array.shape[1:]) for array in self))
 
 
+class ExploredRequests(NamedTuple):
+    """Explored actions, one entry for each draw. N draws, I objectives, Q groups of rewards.
+
+    request_N: exposure_id of the request's first exposure. propensity_N: the density of the draw. reward_NQ: of the
+    list that the action ranks.
+    """
+
+    request_N: npt.NDArray[np.int64]
+    draw_N: npt.NDArray[np.int64]
+    power_NI: Floats
+    bias_NI: Floats
+    propensity_N: Floats
+    reward_NQ: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class MethodConfig(JsonConfig):
     """The settings of a method. A method without settings uses this class unchanged.
@@ -233,6 +248,13 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{self.name} is not fine-tuned")
 
+    def explored(self, sample: Any) -> ExploredRequests:
+        """The actions that fine_tune learns this sample from, of a method that predicts FUSION.
+
+        Raises TypeError if it does not.
+        """
+        raise TypeError(f"the method {self.name} explores no fusion")
+
     def base_values(self) -> Floats | None:
         """[A, G]: the values of a user of whom nothing is known; None if the method does not predict values."""
         return None
@@ -267,8 +289,18 @@ class Method(ABC):
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels whose probabilities are Prediction.gains_XG: gains of the dataset, or tasks of a candidate."""
+        """The labels of its evaluation: gains of the dataset, tasks of a candidate, or the objectives of a fusion."""
+        if FUSION in self.predicts:
+            return tuple(objective.name for objective in get_dataset(self.spec.dataset).objectives)
         return tuple(get_dataset(self.spec.dataset).tasks) if self.reads == CANDIDATES else self.spec.gains
+
+    @property
+    def objective_weights(self) -> Floats:
+        """[I]: the weights of the objectives in the reward, of a method that predicts FUSION.
+
+        Raises TypeError if it does not.
+        """
+        raise TypeError(f"the method {self.name} fuses no objectives")
 
     def encoder(self, dataset: Dataset) -> Encoder:
         """The encoder of this method's inputs."""

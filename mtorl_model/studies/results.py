@@ -222,16 +222,17 @@ def _fusion(folder: Path) -> list[str]:
     rows = [("", "MTF-GAUC", "minus static weights", *figures)]
     for variant in dict.fromkeys(row["variant"] for row in study["rows"]):
         headline_row = cells[variant, "mtf_gauc"]
-        minus = "" if variant == "static weights" else _difference(headline_row["minus_static"])
-        others = (in_brackets(cells[variant, figure]) for figure in figures)
-        rows.append((variant.replace("_", " "), in_brackets(headline_row), minus, *others))
+        minus = "" if variant == "static weights" else _difference(headline_row["minus_static"], digits=4)
+        gauc_cells = (in_brackets(cells[variant, figure]) for figure in figures)
+        rows.append((variant.replace("_", " "), in_brackets(headline_row), minus, *gauc_cells))
     measured = study["users"]["mtf_gauc"]
     weights = ", ".join(f"{name} {weight:g}" for name, weight in study["weights"].items())
     off_policy = study["off_policy"]
     return [
-        "### UnifiedRL: how well a fused score ranks what a user was shown",
+        "### UnifiedRL: how well a fused score ranks the exposures of a user",
         f"{measured['measured']:,} users with {study['labels']:,} exposures, {measured['left_out']:,} more users have "
-        f"equal labels only; {study['protocol']}; {study['seeds']} training(s). Weights of the reward: {weights}. "
+        f"equal labels only; days {study['days'][0]} to {study['days'][1]}; {study['protocol']}; {study['seeds']} "
+        f"training(s). Weights of the reward: {weights}. "
         f"`{study['command']}`",
         _table(rows),
         f"Value of the policy: {'' if off_policy['identified'] else 'not identified: '}{off_policy['why']}.",
@@ -245,14 +246,14 @@ def _copied(picture: Path, pictures: Path, dataset: str) -> str:
     return f"{pictures.name}/{target.name}"
 
 
-def _difference(difference: Mapping[str, Any], *, by_chance: float = 0.0) -> str:
+def _difference(difference: Mapping[str, Any], *, by_chance: float = 0.0, digits: int = 3) -> str:
     """Bold if the interval excludes 0 and the difference is larger than by_chance; "-" if it does not exist."""
     value, low, high = (difference[name] for name in ("value", "low", "high"))
     if value is None:
         return "-"
     if low is None:
-        return f"{value:+.3f}"
-    text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        return f"{value:+.{digits}f}"
+    text = f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
     is_finding = (low > 0 or high < 0) and abs(value) > by_chance
     return f"**{text}**" if is_finding else text
 

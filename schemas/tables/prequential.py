@@ -17,6 +17,7 @@ from schemas.expectations import between, holds, one_of, unique_together
 from schemas.tables import PREQUENTIAL
 
 CHANNEL = "channel"  # the head that predicts the channel; every other head has the name of its gain
+RANKING = "ranking"  # the head of a fusion; its loss is 1 - MTF-GAUC (evaluation/fusion_metrics.py)
 
 
 def labels_of_new_channels(labels: Mapping[str, int]) -> int:
@@ -34,7 +35,7 @@ def prequential(dataset: Dataset) -> Table:
         name=PREQUENTIAL,
         doc=__doc__,
         columns=(
-            Column("head", "string", "channel, a gain, or a task of a method on candidates"),
+            Column("head", "string", "channel, a gain, a task of a method on candidates, or ranking"),
             Column("day", "string", "the day that is predicted, YYYY-MM-DD"),
             Column("model_version", "string", "registered model and version, e.g. mtorl_kuairand/3"),
             Column("trained_through", "string", "the last day that this version was trained on"),
@@ -89,4 +90,4 @@ def prequential(dataset: Dataset) -> Table:
 
 def heads(dataset: Dataset) -> tuple[str, ...]:
     """All heads that a model of the dataset may have."""
-    return tuple(dict.fromkeys((CHANNEL, *dataset.gain_names, *dataset.tasks)))
+    return tuple(dict.fromkeys((CHANNEL, *dataset.gain_names, *dataset.tasks, RANKING)))

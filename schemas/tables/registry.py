@@ -15,6 +15,8 @@ from schemas.tables import (
     CHANNEL_POLICIES,
     EXPOSURES,
     FEATURE_SPEC,
+    FUSION_EXPOSURES,
+    FUSION_WEIGHTS,
     ITEM_HISTORY,
     JOURNEYS,
     PREQUENTIAL,
@@ -40,7 +42,7 @@ from schemas.tables import (
     user_embeddings,
     user_reward_ranks,
 )
-from schemas.tables.candidates import task_predictions
+from schemas.tables.candidates import fusion_exposures, fusion_weights, task_predictions
 from schemas.tables.feature_spec import FeatureSpec
 
 Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
@@ -116,6 +118,14 @@ _TABLES = (
         rebuilt=False,
     ),
     RegisteredTable(
+        FUSION_EXPOSURES,
+        "the rankings of the day that were explored around the champion",
+        _per_dataset(fusion_exposures.fusion_exposures),
+        daily=False,
+        optional=True,
+        rebuilt=False,
+    ),
+    RegisteredTable(
         PROMOTIONS,
         "whether the day's model became champion",
         _for_all_datasets(promotions.PROMOTIONS_TABLE),
@@ -146,6 +156,14 @@ _TABLES = (
         TASK_PREDICTIONS,
         "the chance of each task at a user's next exposure, of methods on candidates",
         _per_dataset(task_predictions.task_predictions),
+        same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
+        daily=False,
+        scores=True,
+    ),
+    RegisteredTable(
+        FUSION_WEIGHTS,
+        "the weights that fuse predictions into a ranking, for each user",
+        _per_dataset(fusion_weights.fusion_weights),
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
         scores=True,

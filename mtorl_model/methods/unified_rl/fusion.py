@@ -28,13 +28,17 @@ def log_scores(predictions_XJI: Floats, action_XD: Floats) -> Floats:
 
     predictions_XJI: probabilities or other positive numbers. Raises ValueError for a prediction below 0.
     """
-    if (predictions_XJI < 0).any():
+    return fused_logs(predictions_XJI, powers_of(action_XD)[..., None, :], biases_of(action_XD)[..., None, :])
+
+
+def fused_logs(prediction_XI: Floats, power_XI: Floats, bias_XI: Floats) -> Floats:
+    """[X]: the logarithm of equation 1. Raises ValueError for a prediction below 0."""
+    if (prediction_XI < 0).any():
         raise ValueError("a fused prediction must not be negative")
-    shifted_XJI = predictions_XJI + biases_of(action_XD)[..., None, :]
     # A prediction of 0 with the bias 0 ranks last; its power decides by how much.
-    logs_XJI = np.log(np.maximum(shifted_XJI, np.finfo(np.float64).tiny))
-    scores_XJ: Floats = (powers_of(action_XD)[..., None, :] * logs_XJI).sum(axis=-1)
-    return scores_XJ
+    logs_XI = np.log(np.maximum(prediction_XI + bias_XI, np.finfo(np.float64).tiny))
+    score_X: Floats = (power_XI * logs_XI).sum(axis=-1)
+    return score_X
 
 
 def _powers_and_biases(action_XD: Floats) -> tuple[Floats, Floats]:

@@ -8,6 +8,7 @@ Shapes: N exposures, R requests, I objectives, S state, D action.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -17,22 +18,38 @@ from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.methods import register
 from mtorl_model.methods.common.label_trees import state_part
-from mtorl_model.methods.method import CANDIDATES, FUSION, Floats, FusedScores, Method, Prediction, Run, State
+from mtorl_model.methods.method import (
+    CANDIDATES,
+    FUSION,
+    ExploredRequests,
+    Floats,
+    FusedScores,
+    Method,
+    Prediction,
+    Run,
+    State,
+)
 from mtorl_model.methods.unified_rl.box import Box
+from mtorl_model.methods.unified_rl.chain.boxed_policy import BoxedPolicy
 from mtorl_model.methods.unified_rl.chain.config import PRESETS, UnifiedRLConfig
 from mtorl_model.methods.unified_rl.chain.objective_trees import ObjectiveTrees
 from mtorl_model.methods.unified_rl.chain.ranking import fused_scores, usual_predictions
-from mtorl_model.methods.unified_rl.chain.replay import explored, shown_lists
+from mtorl_model.methods.unified_rl.chain.replay import Policy, ShownLists, explored, ranked_reward, shown_lists
 from mtorl_model.methods.unified_rl.chain.requests import requests_of, states
 from mtorl_model.methods.unified_rl.chain.reward import GROUPS, reward_weights, rewards
 from mtorl_model.methods.unified_rl.chain.static_weights import fit_static_action
 from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
 from mtorl_model.methods.unified_rl.fusion import biases_of, powers_of
+from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.networks import Actor
 from mtorl_model.methods.unified_rl.policy import ActorPolicy
 from mtorl_model.methods.unified_rl.progressive import progressive_rounds
+from mtorl_model.methods.unified_rl.transitions import Transitions
+from mtorl_model.training.candidate_sample import CandidateSample
+from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import Dataset, get_dataset
 from schemas.errors import UserError
+from schemas.tables import FUSION_WEIGHTS
 
 _LARGEST_START = 0.95  # of an action that an actor starts from: tanh does not reach 1
 
@@ -44,11 +61,13 @@ class UnifiedRL(Method):
     name = "unified_rl"
     reads = CANDIDATES
     predicts = frozenset({FUSION})
+    publishes = (FUSION_WEIGHTS,)
+    fine_tunes = True
     Config = UnifiedRLConfig
     config: UnifiedRLConfig
 
     _trees: ObjectiveTrees
-    _policy: ActorPolicy
+    _policy: BoxedPolicy
     weight_I: Floats  # of the objectives in the reward
     usual_I: Floats  # the usual prediction of each objective
     static_D: Floats  # the best static weights, as an action
@@ -75,31 +94,74 @@ class UnifiedRL(Method):
         return self
 
     def _learn_policy(self, train: CandidateStore, predictions_NI: Floats, valid: CandidateStore, run: Run) -> None:
-        config = self.config
-        requests = requests_of(train, config.replay.list_length)
-        state_RS = states(train, requests.first_R, self.dataset)
-        lists = shown_lists(requests, state_RS, predictions_NI, rewards(train.objectives_NI, self.weight_I))
-        actor = self._new_actor(state_RS.shape[1])
+        config, lists = self.config, self._lists(train, predictions_NI)
+        actor = self._new_actor(lists.state_RS.shape[1])
         actor.start_at(torch.as_tensor(self.static_D).clamp(-_LARGEST_START, _LARGEST_START))
-        box = Box(config.learner.half_width, config.learner.penalty_scale)
-        self._policy = ActorPolicy(actor)
-        valid_pairs, valid_NI = self._pairs(valid), self._trees.predict(valid)
-        best = self._report(run, 0, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
         rounds = progressive_rounds(
             config.learner,
-            lambda number, policy: explored(lists, policy, box, config.replay.draws, config.learner.seed + number),
+            lambda number, policy: self._explored(lists, policy, config.learner.seed + number),
             config.replay.rounds if len(lists) else 0,
-            state=state_RS.shape[1], actions=len(self.static_D), groups=GROUPS, start=self._policy,
+            state=lists.state_RS.shape[1], actions=len(self.static_D), groups=GROUPS, start=ActorPolicy(actor),
         )  # fmt: skip
-        best_policy = self._policy
+        self._policy = best_policy = BoxedPolicy(actor, actor, config.learner.half_width)
+        valid_pairs, valid_NI = self._pairs(valid), self._trees.predict(valid)
+        best = self._report(run, 0, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
         for number, learner in enumerate(rounds, start=1):
-            self._policy = ActorPolicy(learner.actor)
+            self._policy = BoxedPolicy(learner.actor, self._policy.actor, config.learner.half_width)
             share = self._report(run, number, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
             if share > best:
                 best, best_policy = share, self._policy
         self._policy = best_policy
         run.lines.append(self._weights_line())
-        run.lines.append(f"{len(lists):,} of {len(requests):,} requests show something to rank")
+        run.lines.append(f"{len(lists):,} requests have exposures with different rewards")
+
+    def fine_tune(self, sample: CandidateSample, config: FineTuneConfig) -> dict[str, float]:
+        """One step of progressive training (equation 7), around the present policy, on the requests of the day.
+
+        The trees and the weights of the reward do not change. config: not used, the learner has its own settings.
+        """
+        lists, behaviour = self._lists(sample.new, self._trees.predict(sample.new)), self._policy
+        if not len(lists):
+            return {"train_requests": 0.0}
+        learner_config = replace(self.config.learner, seed=self._day_seed(sample))
+        learner = FusionLearner(
+            learner_config, state=lists.state_RS.shape[1], actions=len(self.static_D), groups=GROUPS,
+            previous=behaviour.actor,
+        )  # fmt: skip
+        learner.fit(self._explored(lists, behaviour.act, learner_config.seed))
+        self._policy = BoxedPolicy(learner.actor, behaviour.actor, learner_config.half_width)
+        new_RQ, old_RQ = (ranked_reward(lists, policy.act(lists.state_RS)) for policy in (self._policy, behaviour))
+        return {"train_requests": float(len(lists)), "train_reward_gain": float((new_RQ - old_RQ).sum(axis=1).mean())}
+
+    def explored(self, sample: CandidateSample) -> ExploredRequests:
+        """See Method.explored."""
+        lists = self._lists(sample.new, self._trees.predict(sample.new))
+        log = self._explored(lists, self._policy.act, self._day_seed(sample))
+        draws = self.config.replay.draws
+        return ExploredRequests(
+            np.tile(sample.new.exposure_id_N[lists.first_R], draws), np.repeat(np.arange(draws), len(lists)),
+            powers_of(log.action_ND), biases_of(log.action_ND), self._box.density(log.centre_ND), log.reward_NQ,
+        )  # fmt: skip
+
+    def _day_seed(self, sample: CandidateSample) -> int:
+        """Another day explores other actions."""
+        return self.config.learner.seed + int(sample.new.exposed_at_ms_N.max(initial=0)) // 86_400_000
+
+    def _lists(self, store: CandidateStore, predictions_NI: Floats) -> ShownLists:
+        requests = requests_of(store, self.config.replay.list_length)
+        state_RS = states(store, requests.first_R, self.dataset)
+        return shown_lists(requests, state_RS, predictions_NI, rewards(store.objectives_NI, self.weight_I))
+
+    def _explored(self, lists: ShownLists, policy: Policy, seed: int) -> Transitions:
+        return explored(lists, policy, self._box, self.config.replay.draws, seed)
+
+    @property
+    def _box(self) -> Box:
+        return Box(self.config.learner.half_width, self.config.learner.penalty_scale)
+
+    @property
+    def objective_weights(self) -> Floats:
+        return self.weight_I
 
     def _report(self, run: Run, number: int, share: float) -> float:
         run.curves.append({"valid_mtf_gauc": share})
@@ -139,10 +201,11 @@ class UnifiedRL(Method):
         return FusedScores(score_N, predictions_NI, powers_of(action_ND), biases_of(action_ND)).prediction
 
     def state(self) -> State:
-        """The trees, the actor, and the arrays that are attributes."""
+        """The trees, both actors, and the arrays that are attributes."""
         parts: dict[str, State] = {
             "trees": self._trees.state(),
-            "actor": {name: weight.numpy() for name, weight in self._policy.actor.state_dict().items()},
+            "actor": _arrays(self._policy.actor),
+            "behaviour": _arrays(self._policy.behaviour),
         }
         nested = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         return {**super().state(), **nested}
@@ -150,10 +213,18 @@ class UnifiedRL(Method):
     def restore(self, state: State) -> None:
         super().restore({name: array for name, array in state.items() if "." not in name})
         self._trees = ObjectiveTrees.from_state(state_part(state, "trees"), len(self.dataset.objectives))
-        weights = {name: torch.from_numpy(np.array(array)) for name, array in state_part(state, "actor").items()}
+        actor, behaviour = (self._restored(state_part(state, part)) for part in ("actor", "behaviour"))
+        self._policy = BoxedPolicy(actor, behaviour, self.config.learner.half_width)
+
+    def _restored(self, arrays: State) -> Actor:
+        weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         actor = self._new_actor(weights["layers.0.weight"].shape[1])
         actor.load_state_dict(weights)
-        self._policy = ActorPolicy(actor)
+        return actor
 
     def summary(self) -> str:
         return f"fusion of {len(self.dataset.objectives)} objectives; {self._weights_line()}"
+
+
+def _arrays(actor: Actor) -> State:
+    return {name: weight.numpy() for name, weight in actor.state_dict().items()}

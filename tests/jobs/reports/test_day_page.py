@@ -173,6 +173,18 @@ def test_tasks_are_shown_beside_the_rates_of_the_day(complete, lake):
     assert row(page, "2", "1", "50.00%") == ["2", "1", "50.00%", "50.00%", "50.00%"]
 
 
+def test_fusion_shows_the_powers_of_each_objective(complete, lake):
+    assert "This day has no fusion weights" in page_of(complete).section("fusion")
+    select = """SELECT i AS user_id, 1.0 + i % 2 * .5 AS power_click, .5 AS power_conversion, .02 AS bias_click,
+                       .0 AS bias_conversion FROM range(40) t(i)"""
+    publish(lake, "fusion_weights", DAY, select, inputs={"model": "unified_rl_criteo/3"})
+    store_result(lake, "fusion_weights", DAY)
+    page = page_of(lake)
+    assert "For each of 40 users, unified_rl_criteo/3 chooses" in page.section("fusion")
+    assert row(page, "click", "1.250") == ["click", "1.250", "1.000", "1.500", "0.020", "0.020", "0.020"]
+    assert page.picture("Mean power of each objective").startswith("click: 1.25")
+
+
 def test_ranks_start_with_the_best_user(complete):
     page = page_of(complete)
     assert row(page, "1", "0") == ["1", "0", "0.9950", "25.00%", "12.50%"]

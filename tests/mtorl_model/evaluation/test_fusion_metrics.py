@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mtorl_model.evaluation.fusion_metrics import grouped_auc
+from mtorl_model.evaluation.fusion_metrics import grouped_auc, ranking_losses
 
 
 @settings(deadline=None, max_examples=20)
@@ -39,3 +39,20 @@ def test_users_in_an_interval_are_drawn_as_a_whole():
     figure_R = grouped_auc(user_N, label_N, score_N, np.ones(200)).figure_R
     assert len(figure_R) > 200
     assert 0.5 < np.quantile(figure_R[1:], 0.025) < figure_R[0] < np.quantile(figure_R[1:], 0.975) < 1.0
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_the_mean_ranking_loss_is_what_the_metric_lacks_to_1(seed):
+    rng = np.random.default_rng(seed)
+    user_N = rng.integers(0, 6, 60)
+    objectives_NI, score_N = rng.integers(0, 2, (60, 2)), rng.integers(0, 5, 60) / 4.0
+    objectives_NI[user_N == 0, 0] = 1  # a user whose labels are all equal
+    weight_I = np.array([1.0, 0.5])
+    loss_N, is_counted_N = ranking_losses(user_N, objectives_NI, score_N, weight_I)
+    expected = grouped_auc(user_N, objectives_NI[:, 0], score_N, 1.0 + objectives_NI @ weight_I)
+    assert not is_counted_N[user_N == 0].any()
+    assert not is_counted_N[objectives_NI[:, 0] == 0].any()
+    assert len(np.unique(user_N[is_counted_N])) == expected.users
+    if expected.users:
+        assert loss_N[is_counted_N].mean() == pytest.approx(1.0 - expected.figure_R[0])

@@ -70,7 +70,8 @@ def test_every_variant_has_its_figures_and_the_page_its_table(parts, untrained, 
     assert rows["long_view alone", "mtf_gauc"]["value"] == pytest.approx(expected)
     assert "unified_rl" in as_text(result)
     study = {
-        **result, "seeds": 1, "protocol": "unseen-users", "command": "make study STUDY=fusion",
+        **result, "seeds": 1, "days": ["2022-04-22", "2022-04-28"],
+        "protocol": "unseen-users", "command": "make study STUDY=fusion",
         "weights": {"long_view": 1.0}, "off_policy": {"identified": False, "why": "no propensities"},
     }  # fmt: skip
     (tmp_path / "fusion.json").write_text(json.dumps(study))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtorl_model.data.candidate_store import CandidateStore
-from mtorl_model.methods.common.label_rows import LabelRows
+from mtorl_model.methods.common.label_rows import candidate_labels
 from mtorl_model.methods.common.label_trees import LabelTrees, TreesConfig, state_part
 from mtorl_model.methods.method import Floats, State
 
@@ -30,13 +30,13 @@ class ObjectiveTrees:
     @classmethod
     def fit(cls, train: CandidateStore, config: TreesConfig) -> tuple[Self, Floats]:
         """The fitted models and the predictions for these training users, (N, I), in the order of the store."""
-        features_NF, half_N = train.features(), half_of(train.user_N)
-        models, predicted_NI = [], np.empty(train.objectives_NI.shape)
+        known_NI = np.ones_like(train.objectives_NI)
+        labels = candidate_labels(train)._replace(gain_NG=train.objectives_NI, maturity_NG=known_NI)
+        half_N, models, predicted_NI = half_of(train.user_N), [], np.empty(train.objectives_NI.shape)
         for half in range(HALVES):
-            rows = np.flatnonzero(half_N != half)
-            models.append(LabelTrees.fit(_labels(train, features_NF, rows, config), config, 1))
-            other_rows = np.flatnonzero(half_N == half)
-            predicted_NI[other_rows] = models[-1].gain_probabilities(features_NF[other_rows])
+            fitted_labels = labels.take(half_N != half).at_most(config.most_labels, config.tree_seed)
+            models.append(LabelTrees.fit(fitted_labels, config, 1))
+            predicted_NI[half_N == half] = models[-1].gain_probabilities(labels.feature_NF[half_N == half])
         return cls(tuple(models)), predicted_NI
 
     def predict(self, store: CandidateStore) -> Floats:
@@ -65,16 +65,3 @@ def half_of(user_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     users, index_N = np.unique(user_N, return_inverse=True)
     half_U = np.random.default_rng(0).permutation(len(users)) % HALVES
     return half_U[index_N]
-
-
-def _labels(
-    store: CandidateStore, features_NF: npt.NDArray[np.float32], rows: npt.NDArray[Any], config: TreesConfig
-) -> LabelRows:
-    """The objectives of these rows, at most most_labels of them, as the gains of label rows."""
-    if len(rows) > config.most_labels:
-        rows = np.sort(np.random.default_rng(config.tree_seed).choice(rows, config.most_labels, replace=False))
-    objectives_NI = store.objectives_NI[rows]
-    return LabelRows(
-        features_NF[rows], np.zeros(len(rows), np.int64), objectives_NI, np.ones_like(objectives_NI),
-        np.zeros(len(rows), np.float32), store.user_N[rows], None,
-    )  # fmt: skip

@@ -30,10 +30,12 @@ _LISTS_AT_ONCE = 20_000
 class ShownLists:
     """Requests whose list can be ranked: at least two exposures with unequal rewards.
 
-    rows_R: their numbers among all requests. predictions_RLI and reward_RLQ are 0 in empty places.
+    rows_R: their numbers among all requests. first_R: the rows of their first exposures. predictions_RLI and reward_RLQ
+    are 0 in empty places.
     """
 
     rows_R: npt.NDArray[np.int64]
+    first_R: npt.NDArray[np.int64]
     state_RS: Floats
     predictions_RLI: Floats
     reward_RLQ: Floats
@@ -52,7 +54,9 @@ def shown_lists(requests: Requests, state_RS: Floats, predictions_NI: Floats, re
     rows_R = np.flatnonzero((highest_RQ > lowest_RQ).any(axis=1))
     is_shown_RL = is_shown_RL[rows_R]
     predictions_RLI = np.where(is_shown_RL[..., None], predictions_NI[requests.list_RL[rows_R]], 0.0)
-    return ShownLists(rows_R, state_RS[rows_R], predictions_RLI, reward_RLQ[rows_R], is_shown_RL)
+    return ShownLists(
+        rows_R, requests.first_R[rows_R], state_RS[rows_R], predictions_RLI, reward_RLQ[rows_R], is_shown_RL
+    )
 
 
 def ranked_reward(lists: ShownLists, action_RD: Floats) -> Floats:

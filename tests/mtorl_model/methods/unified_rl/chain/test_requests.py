@@ -74,3 +74,5 @@ def test_a_state_reads_its_own_row_and_codes_become_columns():
     np.testing.assert_array_equal(states(later, np.array([0, 2]), KUAIRAND), state_RS)
     named = replace(exposures, numeric_names=("video_duration_ms", "gap_s"))
     assert states(named, np.array([0]), KUAIRAND).shape == (1, 1 + 3)
+    tagged = replace(exposures, categorical_names=("tag",))
+    assert states(tagged, np.array([0]), KUAIRAND).shape == (1, 2)

@@ -1,0 +1,52 @@
+"""The table `fusion_exposures` of a day: the actions from which a method of fusion learns the day.
+
+Shapes: N explored actions.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.code_version import code_version
+from lakehouse.locks import locked
+from lakehouse.manifest import Manifest
+from lakehouse.rows import arrow_schema
+from lakehouse.staging import staging_folder
+from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.methods.method import ExploredRequests, Method
+from mtorl_model.training.candidate_sample import CandidateSample
+from schemas.dataset import Dataset
+from schemas.tables import FUSION_EXPOSURES
+from schemas.tables.candidates.fusion_exposures import REWARDS, fusion_exposures
+from schemas.tables.candidates.fusion_weights import bias_column, power_column
+
+
+def publish_explored(
+    registry: Registry, day: str, behaviour: Version, model: Method, sample: CandidateSample
+) -> Manifest:
+    """Publish the table, unless the same model has explored the same sample."""
+    lake, dataset = registry.lake, registry.dataset
+    partition = lake[FUSION_EXPOSURES, dataset, day]
+    inputs = {"model": behaviour.name, **sample.inputs}
+    with locked(lake, (FUSION_EXPOSURES,), dataset, [day]):
+        if partition.manifest is not None and partition.is_fresh(inputs):
+            return partition.manifest
+        rows = explored_table(model.explored(sample), dataset, behaviour.name, day)
+        with staging_folder(lake) as staged:
+            pq.write_table(rows, staged / "part-00000.parquet")
+            return partition.publish(staged, rows=len(rows), inputs=inputs, code=code_version("mtorl_model"))
+
+
+def explored_table(explored: ExploredRequests, dataset: Dataset, version: str, day: str) -> pa.Table:
+    """The rows of the table, by request and draw."""
+    rows = len(explored.request_N)
+    columns = {"request_id": pa.array(explored.request_N), "draw": pa.array(explored.draw_N, pa.int32())}
+    names = [objective.name for objective in dataset.objectives]
+    for column, array_NI in ((power_column, explored.power_NI), (bias_column, explored.bias_NI)):
+        columns |= {column(name): pa.array(np.ascontiguousarray(array_NI[:, i])) for i, name in enumerate(names)}
+    columns["propensity"] = pa.array(explored.propensity_N)
+    columns |= {name: pa.array(np.ascontiguousarray(explored.reward_NQ[:, q])) for q, name in enumerate(REWARDS)}
+    columns["behaviour"] = pa.array([version] * rows, pa.string())
+    columns["day"] = pa.array([day] * rows, pa.string())
+    table = pa.table(columns, arrow_schema(fusion_exposures(dataset)))
+    return table.sort_by([("request_id", "ascending"), ("draw", "ascending")])

@@ -1,0 +1,113 @@
+"""Rank candidates by their predictions and the users' fusion weights.
+
+python -m mtorl_model.fuse --dataset D --lake DIR --day DAY --candidates candidates.parquet --out ranked.parquet
+
+The file of candidates has a row for each candidate of a user: user_id, the columns predicted_<objective> (0 to 1, for
+each objective of the contract), and any others. The result has its rows in their order, with `fused_score` (the
+logarithm of equation 1 of UnifiedRL) and `fused_rank` (1 is the best of the user; equal scores keep their order).
+For a user without weights all objectives count the same; the column `fused_by` has the model, or `equal_weights`.
+
+Shapes: N candidates, I objectives.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.arguments import dataset_of, day_parser, lake_of
+from lakehouse.files import write_whole
+from lakehouse.reading import read_tables
+from mtorl_model.methods.unified_rl.fusion import biases_of, fused_logs, powers_of
+from schemas.dataset import Dataset
+from schemas.days import checked_day
+from schemas.errors import UserError, exit_with_one_line
+from schemas.tables import FUSION_WEIGHTS
+from schemas.tables.candidates.fusion_weights import bias_column, power_column
+
+Floats = npt.NDArray[np.float64]
+
+EQUAL_WEIGHTS = "equal_weights"
+
+
+def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset) -> pa.Table:
+    """The candidates with fused_score, fused_rank and fused_by. weights: rows of `fusion_weights`.
+
+    Raises UserError if a column is missing or a prediction is not a number from 0 to 1.
+    """
+    names = [objective.name for objective in dataset.objectives]
+    predicted = [f"predicted_{name}" for name in names]
+    if missing := sorted({"user_id", *predicted} - {*candidates.column_names}):
+        raise UserError(f"the candidates lack the column {', '.join(missing)}: name the predictions like this")
+    predictions_NI = np.column_stack([candidates.column(name).to_numpy() for name in predicted]).astype(np.float64)
+    if not ((predictions_NI >= 0) & (predictions_NI <= 1)).all():
+        raise UserError("a prediction of the candidates is not a number from 0 to 1")
+    row_N = pc.index_in(
+        candidates.column("user_id").cast(weights.schema.field("user_id").type),
+        value_set=weights.column("user_id").combine_chunks(),
+    ).combine_chunks()
+    is_known_N, row_N = np.asarray(row_N.is_valid()), np.asarray(row_N.fill_null(0))
+    equal_D = np.zeros(2 * len(names))
+    power_NI = _weights(weights, map(power_column, names), row_N, is_known_N, powers_of(equal_D))
+    bias_NI = _weights(weights, map(bias_column, names), row_N, is_known_N, biases_of(equal_D))
+    score_N = fused_logs(predictions_NI, power_NI, bias_NI)
+    version = weights.column("model_version")[0].as_py() if len(weights) else EQUAL_WEIGHTS
+    return (
+        candidates.append_column("fused_score", pa.array(score_N))
+        .append_column("fused_rank", pa.array(_ranks(candidates.column("user_id"), score_N)))
+        .append_column("fused_by", pa.array(np.where(is_known_N, version, EQUAL_WEIGHTS)))
+    )
+
+
+def _weights(
+    weights: pa.Table, columns: Iterable[str], row_N: npt.NDArray[np.int64], is_known_N: npt.NDArray[np.bool_],
+    equal_I: Floats,
+) -> Floats:  # fmt: skip
+    """[N, I]: the weights in the user's row, equal ones for a user without a row."""
+    equal_NI = np.tile(equal_I, (len(row_N), 1))
+    if not len(weights):
+        return equal_NI
+    users_NI = np.column_stack([weights.column(column).to_numpy() for column in columns])[row_N]
+    return np.where(is_known_N[:, None], users_NI, equal_NI)
+
+
+def _ranks(user_id: pa.ChunkedArray, score_N: Floats) -> npt.NDArray[np.int64]:
+    """[N]: the place of each candidate among those of its user, from 1."""
+    user_N = np.asarray(user_id.combine_chunks().dictionary_encode().indices)
+    order_N = np.lexsort((np.arange(len(score_N)), -score_N, user_N))
+    place_N = np.empty(len(score_N), np.int64)
+    _, start_N, count_N = np.unique(user_N[order_N], return_index=True, return_counts=True)
+    place_N[order_N] = np.arange(len(score_N)) - np.repeat(start_N, count_N) + 1
+    return place_N
+
+
+def main() -> None:
+    parser = day_parser(__doc__)
+    parser.add_argument("--candidates", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE")
+    args = parser.parse_args()
+    lake, dataset = lake_of(args), dataset_of(args)
+    partition = lake[FUSION_WEIGHTS, dataset, checked_day(args.day)]
+    partition.require()
+    if not args.candidates.is_file():
+        raise UserError(f"{args.candidates} is not a file: name a Parquet file of candidates")
+    names = [f(o.name) for f in (power_column, bias_column) for o in dataset.objectives]
+    weights = pa.concat_tables(read_tables([partition], ["user_id", *names, "model_version"]))
+    try:
+        candidates = pq.read_table(args.candidates)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{args.candidates} is not a Parquet file: {error}") from error
+    buffer = pa.BufferOutputStream()
+    ranked = fuse(candidates, weights, dataset)
+    pq.write_table(ranked, buffer)
+    write_whole(args.out, buffer.getvalue().to_pybytes())
+    known = pc.sum(pc.not_equal(ranked.column("fused_by"), EQUAL_WEIGHTS)).as_py() or 0
+    print(f"{len(ranked):,} candidates ranked, {len(ranked) - known:,} of users without weights: {args.out}")
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

@@ -1,0 +1,50 @@
+"""The table `fusion_weights` of a day, from the champion of a method that predicts a fusion.
+
+Shapes: U users, I objectives.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest
+from lakehouse.rows import arrow_schema
+from mtorl_model.inference.next_candidates import predictions_of_next
+from mtorl_model.inference.task_scoring import publish_scores_of_candidates
+from mtorl_model.methods.method import Method
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.tables import FUSION_WEIGHTS
+from schemas.tables.candidates.fusion_weights import bias_column, fusion_weights, power_column
+
+
+def publish_fusion_weights(
+    lake: Lake, dataset: Dataset, day: str, registered: str, load_champion: Callable[[], tuple[str, Method]]
+) -> Manifest:
+    """Publish the table of a day; see publish_scores_of_candidates."""
+    return publish_scores_of_candidates(lake, dataset, FUSION_WEIGHTS, day, registered, load_champion, weights_table)
+
+
+def weights_table(lake: Lake, dataset: Dataset, model: Method, version: str, day: str) -> pa.Table:
+    """The rows of the table, by user_id. Raises UserError if a weight is not a finite number."""
+    parts = list(_weights(lake, dataset, model, day))
+    users = pa.concat_arrays([user_id for user_id, _ in parts])
+    weight_UD = np.concatenate([weights for _, weights in parts])
+    if not np.isfinite(weight_UD).all():
+        raise UserError(f"model {version} predicts no finite numbers on {day}: train it again (make run)")
+    names = [objective.name for objective in dataset.objectives]
+    columns = {dataset.user_id.column.name: users}
+    weight_names = [*map(power_column, names), *map(bias_column, names)]
+    columns |= {name: pa.array(np.ascontiguousarray(w_U)) for name, w_U in zip(weight_names, weight_UD.T, strict=True)}
+    columns["model_version"] = pa.array([version] * len(users), pa.string())
+    columns["day"] = pa.array([day] * len(users), pa.string())
+    return pa.table(columns, arrow_schema(fusion_weights(dataset))).sort_by(dataset.user_id.column.name)
+
+
+def _weights(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """user_id, and powers and biases, (U, 2 I), in chunks. They are the same for all candidates of a user."""
+    for user_id, predicted in predictions_of_next(lake, dataset, model, day):
+        fused = predicted.fused
+        yield user_id, np.concatenate([fused.power_XI[:, 0], fused.bias_XI[:, 0]], axis=1)

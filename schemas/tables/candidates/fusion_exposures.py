@@ -1,0 +1,46 @@
+"""One row per explored action: a ranking of a request of the day, drawn around the behaviour policy, with its reward.
+
+The daily run draws the actions and ranks the exposures that the day's training users were shown, because no service
+explores (mtorl_model/methods/unified_rl/chain/replay.py). A reward is counted from that of the behaviour policy's
+ranking of the same list, and raised by a constant so that it is at least 0. The day's step of progressive training
+learns from exactly these rows.
+"""
+
+from schemas.contract import Column, Table
+from schemas.dataset import Dataset
+from schemas.expectations import between, holds, unique_together
+from schemas.tables import FUSION_EXPOSURES
+from schemas.tables.candidates.fusion_weights import LARGEST_BIAS, LARGEST_POWER, bias_column, power_column
+
+REWARDS = ("reward_consumption", "reward_others")
+
+
+def fusion_exposures(dataset: Dataset) -> Table:
+    names = tuple(objective.name for objective in dataset.objectives)
+    return Table(
+        name=FUSION_EXPOSURES,
+        doc=__doc__,
+        columns=(
+            Column("request_id", "bigint", "exposure_id of the request's first exposure"),
+            Column("draw", "int", "number of the action of this request, from 0"),
+            *(Column(power_column(name), "double", f"power of the prediction of {name}, 0 to 2") for name in names),
+            *(Column(bias_column(name), "double", f"was added to the prediction of {name}, 0 to .1") for name in names),
+            Column("propensity", "double", "density of the drawn action, whose dimensions are from -1 to 1"),
+            Column("reward_consumption", "double", "reward of the list by the first objective; see replay.py"),
+            Column("reward_others", "double", "reward of the list by the other objectives"),
+            Column("behaviour", "string", "the version around whose policy the action was drawn"),
+            Column("day", "string", "the day of the request, YYYY-MM-DD"),
+        ),
+        key=("request_id", "draw"),
+        expectations=(
+            unique_together(("request_id", "draw"), rationale="one action, one reward"),
+            *(
+                between(column(name), low=0, high=high, rationale="the scale of an action")
+                for column, high in ((power_column, LARGEST_POWER), (bias_column, LARGEST_BIAS))
+                for name in names
+            ),
+            holds("is_likely", rationale="an action without a propensity cannot be weighted"),
+            *(between(name, low=0, rationale="a negative reward would gain from the penalty") for name in REWARDS),
+        ),
+        audit_duckdb_sql="SELECT *, propensity > 0 AND isfinite(propensity) AS is_likely FROM partition",
+    )

@@ -1,0 +1,72 @@
+"""One daily step: the same from the same champion and day, inside the box around it, and learned from what it logs."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from method_inputs import CandidateInputs
+
+from lakehouse.lake import Lake
+from mtorl_model.methods.unified_rl.chain.boxed_policy import BoxedPolicy
+from mtorl_model.methods.unified_rl.chain.config import PRESETS
+from mtorl_model.methods.unified_rl.fusion import biases_of, powers_of
+from mtorl_model.methods.unified_rl.method import UnifiedRL
+from mtorl_model.methods.unified_rl.networks import Actor
+from mtorl_model.training.config import FineTuneConfig
+from schemas.tables.feature_spec import FeatureSpec
+
+CONFIG = PRESETS["small"].changed({"gain_iterations": 8, "steps": 30, "rounds": 1, "critics": 2, "hidden": 16})
+
+
+@pytest.fixture(scope="module")
+def inputs(synthetic_lake: tuple[Lake, FeatureSpec]) -> CandidateInputs:
+    return CandidateInputs(synthetic_lake[1])
+
+
+@pytest.fixture(scope="module")
+def champion(inputs: CandidateInputs) -> Any:
+    return inputs.fit(UnifiedRL, CONFIG, None)
+
+
+def test_the_same_champion_and_day_give_the_same_bytes(inputs: CandidateInputs, champion: UnifiedRL) -> None:
+    sample, models = inputs.day_sample(champion), [copy.deepcopy(champion) for _ in range(2)]
+    for model in models:
+        model.fine_tune(sample, FineTuneConfig())
+    states = [model.state() for model in models]
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(array, states[1][name], err_msg=name)
+    assert not np.array_equal(states[0]["actor.layers.4.bias"], champion.state()["actor.layers.4.bias"])
+    np.testing.assert_array_equal(states[0]["behaviour.layers.4.bias"], champion.state()["actor.layers.4.bias"])
+
+
+def test_explored_actions_are_in_the_box_and_another_day_has_others(
+    inputs: CandidateInputs, champion: UnifiedRL
+) -> None:
+    sample = inputs.day_sample(champion)
+    explored = champion.explored(sample)
+    repeated = champion.explored(sample)
+    np.testing.assert_array_equal(explored.power_NI, repeated.power_NI)
+    requests = dict(zip(sample.new.exposure_id_N.tolist(), range(len(sample.new)), strict=True))
+    rows = [requests[request] for request in explored.request_N.tolist()]
+    centre_NI = champion.predict(sample.new).fused.power_XI[rows]
+    assert (np.abs(explored.power_NI - centre_NI) <= 0.15 + 1e-6).all()
+    width = np.minimum(centre_NI + 0.15, 2.0) - np.maximum(centre_NI - 0.15, 0.0)
+    assert (explored.propensity_N >= 1 / width.prod(axis=1) / 0.3**4 * 0.999).all()
+    assert {*explored.draw_N.tolist()} == {0, 1}
+    later = replace(sample.new, exposed_at_ms_N=sample.new.exposed_at_ms_N + 86_400_000)
+    assert not np.array_equal(champion.explored(sample._replace(new=later)).power_NI, explored.power_NI)
+
+
+def test_the_served_action_stays_in_the_box() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        actor, behaviour = Actor(3, 4, 8), Actor(3, 4, 8)
+    actor.start_at(torch.tensor([0.9, -0.9, 0.05, 0.0]))
+    state_NS = np.random.default_rng(0).normal(size=(20, 3))
+    action_ND = BoxedPolicy(actor, behaviour, 0.15).act(state_NS)
+    np.testing.assert_allclose(action_ND[:, :2], np.tile([0.15, -0.15], (20, 1)), atol=0.01)
+    np.testing.assert_allclose(action_ND[:, 2], 0.05, atol=0.01)
+    assert powers_of(action_ND).shape == biases_of(action_ND).shape == (20, 2)

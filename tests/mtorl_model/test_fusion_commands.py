@@ -1,0 +1,133 @@
+"""The commands with a method of fusion: trained, evaluated, scored at night, one daily step; and fuse."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from candidate_lake import CRITEO, DAYS, write_candidate_lake
+
+from lakehouse.lake import Lake
+from mtorl_model import evaluate, fuse, learn, score, train
+from mtorl_model.champion.gate import audit_fusion
+from mtorl_model.champion.registry import Registry
+from mtorl_model.methods.unified_rl.fusion import log_scores, powers_of
+from schemas.errors import UserError
+from schemas.tables import FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
+
+METHOD = ("--method", "unified_rl")
+TINY = ("--set", "gain_iterations=10", "--set", "steps=20", "--set", "rounds=1", "--set", "critics=2",
+        "--set", "min_samples_leaf=5")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return write_candidate_lake(tmp_path_factory.mktemp("lake"))
+
+
+def run(module: Any, monkeypatch: pytest.MonkeyPatch, lake: Lake, *flags: str) -> None:
+    """Run the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["command", "--dataset", "criteo", "--lake", str(lake.root), *flags])
+    module.main()
+
+
+@pytest.mark.slow
+def test_it_is_trained_evaluated_scored_and_learns_a_day(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run(train, monkeypatch, lake, "--from", DAYS[0], "--to", DAYS[1], *METHOD, *TINY)
+    assert "unified_rl_criteo/1 is the champion of criteo: fusion of 2 objectives" in capsys.readouterr().out
+
+    run(evaluate, monkeypatch, lake, "--split", "test", "--out", str(tmp_path / "metrics.json"), *METHOD)
+    assert "ranking      MTF-GAUC" in capsys.readouterr().out
+    ranking = json.loads((tmp_path / "metrics.json").read_text())["ranking"]
+    assert 0 < ranking["mtf_gauc"]["value"] < 1
+    assert ranking["baselines"].keys() == {"equal weights", "click alone", "conversion alone"}
+    assert ranking["weights"] == {"click": 1.0, "conversion": 10.0}
+
+    run(learn, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
+    printed = capsys.readouterr().out
+    assert "ranking: 1 - MTF-GAUC" in printed
+    assert "unified_rl_criteo/2 is the challenger" in printed
+    explored = rows(lake, FUSION_EXPOSURES)
+    assert {row["behaviour"] for row in explored} == {"unified_rl_criteo/1"}
+    assert {row["draw"] for row in explored} == {0, 1}
+    assert min(row["propensity"] for row in explored) >= (1 / 0.3) ** 4 - 1e-6  # a box has at most this volume
+    champion = Registry(lake, CRITEO, "unified_rl").named_version("unified_rl_criteo/1")
+    centre_D = powers_of(Registry(lake, CRITEO, "unified_rl").load(champion).static_D)
+    assert max(abs(row["power_click"] - centre_D[0]) for row in explored) < 0.5
+    heads = [row["head"] for row in rows(lake, PREQUENTIAL)]
+    assert heads == ["ranking"]
+    checks = {row["check"]: row for row in rows(lake, PROMOTIONS)}
+    assert checks["ranking"]["champion"] == "unified_rl_criteo/1"
+    assert checks["policy_audit"]["passed"]
+
+    run(score, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
+    weights = pq.ParquetFile(lake[FUSION_WEIGHTS, CRITEO, DAYS[-1]].files()[0]).read()
+    journeys = pq.ParquetFile(lake[JOURNEYS, CRITEO, DAYS[-1]].files()[0]).read()
+    assert weights.column("user_id").to_pylist() == sorted(journeys.column("user_id").to_pylist())
+    _, model = Registry(lake, CRITEO, "unified_rl").load_champion()
+    power = weights.column("power_click").to_numpy()
+    assert (np.abs(power - powers_of(model.static_D)[0]) < 0.5).all()  # two steps of .15 from the static weights
+
+    candidates = pa.table({
+        "user_id": [weights.column("user_id")[0].as_py(), -1], "predicted_click": [0.2, 0.2],
+        "predicted_conversion": [0.1, 0.1],
+    })  # fmt: skip
+    pq.write_table(candidates, tmp_path / "candidates.parquet")
+    files = ("--candidates", str(tmp_path / "candidates.parquet"), "--out", str(tmp_path / "ranked.parquet"))
+    run(fuse, monkeypatch, lake, "--day", DAYS[-1], *files)
+    assert "2 candidates ranked, 1 of users without weights" in capsys.readouterr().out
+    fused_by = pq.read_table(tmp_path / "ranked.parquet").column("fused_by").to_pylist()
+    assert fused_by[0].startswith("unified_rl_criteo/")
+    assert fused_by[1] == fuse.EQUAL_WEIGHTS
+
+
+def rows(lake: Lake, table: str) -> list[dict[str, Any]]:
+    return pq.ParquetFile(lake[table, CRITEO, DAYS[-1]].files()[0]).read().to_pylist()
+
+
+def weights_of(users: list[int], power: list[float]) -> pa.Table:
+    unit = [1.0] * len(users)
+    return pa.table({
+        "user_id": pa.array(users, pa.int64()), "power_click": power, "power_conversion": unit,
+        "bias_click": [0.0] * len(users), "bias_conversion": [0.05] * len(users), "model_version": ["u/1"] * len(users),
+    })  # fmt: skip
+
+
+def test_fuse_ranks_the_candidates_of_each_user_by_equation_1() -> None:
+    candidates = pa.table({
+        "user_id": [7, 8, 7, 9, 7], "item": list("abcde"),
+        "predicted_click": [0.1, 0.5, 0.4, 0.5, 0.4], "predicted_conversion": [0.1, 0.1, 0.02, 0.1, 0.02],
+    })  # fmt: skip
+    ranked = fuse.fuse(candidates, weights_of([8, 7], [1.0, 2.0]), CRITEO)
+    assert ranked.column("item").to_pylist() == list("abcde")
+    assert ranked.column("fused_rank").to_pylist() == [3, 1, 1, 1, 2]  # equal scores keep their order
+    expected = np.log(0.1**2 * (0.1 + 0.05))
+    assert ranked.column("fused_score")[0].as_py() == pytest.approx(expected)
+    assert ranked.column("fused_by").to_pylist() == ["u/1", "u/1", "u/1", fuse.EQUAL_WEIGHTS, "u/1"]
+    equal = log_scores(np.array([[0.5, 0.1]]), np.zeros(4))[0]
+    assert ranked.column("fused_score")[3].as_py() == pytest.approx(equal)
+
+
+def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
+    weights = weights_of([1], [1.0])
+    with pytest.raises(UserError, match="lack the column predicted_click, predicted_conversion"):
+        fuse.fuse(pa.table({"user_id": [1]}), weights, CRITEO)
+    for wrong in (1.5, -0.1, float("nan")):
+        rows_of = pa.table({"user_id": [1], "predicted_click": [wrong], "predicted_conversion": [0.1]})
+        with pytest.raises(UserError, match="not a number from 0 to 1"):
+            fuse.fuse(rows_of, weights, CRITEO)
+
+
+def test_the_gate_refuses_powers_that_collapse_or_jump() -> None:
+    usual_NI = np.full((50, 2), 1.0)
+    assert audit_fusion(usual_NI, usual_NI, 0.3) == []
+    assert "collapsed" in audit_fusion(np.full((50, 2), 0.01), usual_NI, 2.0)[0]
+    assert "a power moves by 0.50, at most 0.30" in audit_fusion(usual_NI + 0.5, usual_NI, 0.3)[0]
+    assert "not a number from 0 to 2" in audit_fusion(np.full((50, 2), np.nan), usual_NI, 0.3)[0]
+    assert "not a number from 0 to 2" in audit_fusion(np.full((50, 2), 2.5), usual_NI, 2.0)[0]
