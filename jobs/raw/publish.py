@@ -12,6 +12,7 @@ from jobs.raw.exposures import exposure_rows, exposures_in, quarantined_rows
 from jobs.raw.files import file_headers
 from jobs.raw.index import RawIndex, event_views
 from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
+from jobs.raw.lines import REASON
 from jobs.raw.log import RawLog
 from jobs.raw.rows import DS
 from jobs.spark.partitions import day_chunks, publish_days, read_published
@@ -19,9 +20,11 @@ from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
 from schemas.contract import Table
 from schemas.dataset import Dataset
-from schemas.days import UNDATED
+from schemas.days import UNDATED, day_plus
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE_TABLE
+
+_MAY_BE_REMOVED = "; it may be in a file of the log that has been removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
     is_needed = partition.isin(days) | F.col(DS).isin(*index.days_read_for(days))
     rows = log.rows(names, is_needed)
     if dataset.outcomes:
-        rows = join_outcomes(rows, dataset).persist(StorageLevel.MEMORY_AND_DISK)
+        rows = _with_removed_files(join_outcomes(rows, dataset), index).persist(StorageLevel.MEMORY_AND_DISK)
     rows = _rows_of(rows.withColumn(DS, partition), days)
     describe_job(log.spark, "counting the days")
     usable = _usable_rows_by_day(rows)
@@ -73,6 +76,19 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
         )  # fmt: skip
         counts += [day_counts(day, manifest.rows) for day, manifest in manifests.items()]
     _print_total(dataset, f"{dated[0]}..{dated[-1]}" if dated else UNDATED, counts)
+
+
+def _with_removed_files(rows: DataFrame, index: RawIndex) -> DataFrame:
+    """The rows; the reason of an outcome without an exposure says whether its exposure may be in a removed file.
+
+    The lake does not have the columns by which outcomes are joined. The exposure keeps a gain that was published.
+    """
+    exposure_days = {day for file in index.removed.values() for day in file.usable}
+    if not exposure_days:
+        return rows
+    days = {day_plus(day, k) for day in exposure_days for k in range(index.join_days + 1)}
+    is_lone = F.col(REASON).startswith(NO_EXPOSURE) & F.col(DS).isin(*sorted(days))
+    return rows.withColumn(REASON, F.when(is_lone, F.concat(REASON, F.lit(_MAY_BE_REMOVED))).otherwise(F.col(REASON)))
 
 
 def _publish_quarantine(

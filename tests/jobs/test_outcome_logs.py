@@ -105,6 +105,10 @@ def test_an_event_log(spark, lake, tmp_path, monkeypatch, capsys):
     # there no longer finds its exposure in a removed one; the exposure keeps the gain that was published.
     assert (total.delivered, total.exposures, total.duplicates, total.outcomes, total.quarantined) == (17, 7, 0, 6, 4)
     assert gains(lake, "events", DAYS[0], "cart")[5, 23] == (1, 24.5)
+    assert (
+        "no exposure for this cart in the 2 hours before it; it may be in a file of the log that has been removed"
+        in (quarantined(lake, "events"))
+    )
 
 
 def test_impressions_and_clicks_in_two_files(spark, lake, tmp_path, monkeypatch, capsys):
