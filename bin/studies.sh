@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study, make search, make results, make benchmark-published: studies of the model on the sequences of a lake.
 # They train separate models and change neither the tables nor the champion.
-# Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS and OUT from the environment.
+# Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS, TABLE_ONLY and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -23,7 +23,7 @@ case "$COMMAND" in
     fi
     if [ "$STUDY" = rmtl ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.multitask.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}" \
-        ${PROTOCOL:+--protocol "$PROTOCOL"} ${PRESET:+--preset "$PRESET"} ${NETWORKS:+--networks $NETWORKS}
+        ${PROTOCOL:+--protocol "$PROTOCOL"} ${PRESET:+--preset "$PRESET"} ${NETWORKS:+--networks $NETWORKS} ${TABLE_ONLY:+--table-only}
     fi
     if [ "$STUDY" = fusion ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.fusion.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" ${PRESET:+--preset "$PRESET"}

@@ -168,7 +168,7 @@ def main() -> None:
     files = write_report(args.out, path, " ".join(["python -m simulation.compare", *flags, *selection]))
     print("\n".join(map(str, files)))
     if args.document:
-        insert_into(args.document, args.out)
+        insert_into(args.document, *files, "reward and regret by budget")
 
 
 if __name__ == "__main__":

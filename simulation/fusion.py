@@ -1,156 +1,203 @@
 """UnifiedRL and other ways to choose fusion weights, at equal numbers of exposures, where the true value is known.
 
-python -m simulation.fusion [--seeds 20] [--users 1000] [--rounds 5] [--preset small] [--out fusion.json]
+python -m simulation.fusion --out FOLDER [--seeds 20] [--first-seed 0] [--baseline-seeds 5] [--lists 30000] [--rounds 5]
+    [--preset small] [--document FILE.md]
 
-Every method sees rounds x users sessions of a world of simulation/ranked_sessions.py. UnifiedRL and the evolution
-strategy explore in rounds, each around what the previous one learned; the other learners see as many sessions, explored
-around equal weights. The value of a policy is that of a session of other users. A seed is a world; intervals are over
-seeds, and differences are paired.
+A seed is a world of simulation/ranked_sessions.py. In it every method is shown rounds x lists lists of new users.
+UnifiedRL, the static weights and the evolution strategy explore in rounds, each around what the previous one
+learned; the offline learners learn for as many steps from as many lists, all explored around equal weights. They are
+trained in the first --baseline-seeds worlds. The value of a policy is that of a session of other users, and the regret
+is the difference to each user's own best action.
+
+Writes FOLDER/fusion.jsonl, one line for each method and seed as soon as it is known. Another start with the same
+settings and code continues after the last line. Then it writes FOLDER's table and curve (simulation/fusion_report.py).
 """
 
 import argparse
+import ast
+import hashlib
+import importlib
 import json
-from collections.abc import Callable
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cmaes import CMA
 
+from lakehouse.arguments import require_at_least
 from mtorl_model.methods.unified_rl.box import Box
-from mtorl_model.methods.unified_rl.config import PRESETS, FusionConfig
+from mtorl_model.methods.unified_rl.config import NETWORK, PRESETS, FusionConfig
 from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.offline_baselines import OFFLINE_BASELINES
-from mtorl_model.methods.unified_rl.progressive import equal_weights, train_progressively
+from mtorl_model.methods.unified_rl.offline_learner import OfflineLearner
+from mtorl_model.methods.unified_rl.progressive import equal_weights, progressive_rounds
 from mtorl_model.methods.unified_rl.transitions import Transitions
-from schemas.errors import exit_with_one_line
+from schemas.errors import UserError, exit_with_one_line
+from simulation.fusion_report import BEST, EQUAL, EVOLUTION, RUNS, STATIC, UNIFIED, insert_into, write_report
 from simulation.ranked_sessions import ACTIONS, REWARD_GROUPS, Policy, World, best_fixed_actions
+from simulation.static_fusion import constant, evolution_rounds, static_rounds
 
 Floats = npt.NDArray[np.float64]
 
-_TEST_USERS, _TEST_STREAM = 1_000, 10_000
-_GENERATION = 20  # actions that the evolution strategy tries in a generation
+_TEST_USERS, _TEST_STREAM = 500, 10_000
+_LEARNER = "mtorl_model.methods.unified_rl"
+_MODULES = (
+    *(f"{_LEARNER}.{name}" for name in ("box", "config", "fusion", "networks", "learner", "offline_learner")),
+    *(f"{_LEARNER}.{name}" for name in ("offline_baselines", "progressive", "transitions")),
+    "simulation.ranked_sessions", "simulation.static_fusion",
+)  # fmt: skip
+_MINIMUMS = {"seeds": 2, "baseline_seeds": 0, "lists": 1_000, "rounds": 1}
 
 
-def learned_policies(world: World, config: FusionConfig, users: int, rounds: int) -> dict[str, Policy]:
-    """The policy of each method after rounds x users sessions of this world."""
-    box = Box(config.half_width, config.penalty_scale)
-    sizes = {"state": world.state_size, "actions": ACTIONS}
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """lists: of each round."""
+
+    lists: int
+    rounds: int
+    config: FusionConfig
+
+
+class Learned(list[tuple[Policy, float]]):
+    """After each round: the policy, and the mean reward of a session while it was explored for."""
+
+
+def unified(world: World, setting: Setting, **changes: Any) -> Learned:
+    """UnifiedRL. changes: of its config."""
+    config = replace(setting.config, seed=world.seed, **changes)
+    box, served = Box(config.half_width, config.penalty_scale), []
 
     def explore(number: int, policy: Policy) -> Transitions:
-        return world.explored(users, policy, box, stream=number)
+        log = world.explored(setting.lists, policy, box, stream=number)
+        served.append(session_reward(log))
+        return log
 
-    log = world.explored(users * rounds, equal_weights(ACTIONS), box, stream=rounds)
-    unified = train_progressively(config, explore, rounds, groups=len(REWARD_GROUPS), **sizes)
-    # All methods learn for the same number of steps.
-    longer = replace(config, steps=config.steps * rounds)
-    one_round = FusionLearner(longer, groups=len(REWARD_GROUPS), **sizes)
-    one_round.fit(log)
-    policies: dict[str, Policy] = {
-        "equal_weights": equal_weights(ACTIONS),
-        "static_weights": static_weights(log, config.discount),
-        "evolution": evolution(world, users * rounds),
-    }
-    for name, baseline in OFFLINE_BASELINES.items():
-        learner = baseline(longer, **sizes)
-        learner.fit(log)
-        policies[name] = learner.act
-    return {**policies, "one_round": one_round.act, "unified_rl": unified.act}
+    learners = progressive_rounds(config, explore, setting.rounds, **_sizes(world), groups=len(REWARD_GROUPS))
+    return Learned((learner.act, served[-1]) for learner in learners)
 
 
-def static_weights(log: Transitions, discount: float) -> Policy:
-    """One action for all users: of a ridge regression of a step's return on its action, the best corner of the box."""
-    return_N = log.returns(discount).sum(axis=1)
-    offset_ND = log.action_ND - log.centre_ND
-    gram_DD = offset_ND.T @ offset_ND + 1.0 * np.eye(ACTIONS)
-    slope_D = np.linalg.solve(gram_DD, offset_ND.T @ (return_N - return_N.mean()))
-    action_D = np.sign(slope_D) * np.abs(offset_ND).max(axis=0)
-    return lambda state_NS: np.tile(action_D, (len(state_NS), 1))
+def unified_without_progression(world: World, setting: Setting) -> Learned:
+    """UnifiedRL from one log around equal weights, with all lists."""
+    return _from_one_log(world, setting, partial(FusionLearner, groups=len(REWARD_GROUPS)))
 
 
-def evolution(world: World, sessions: int) -> Policy:
-    """One action for all users by CMA-ES; an action is tried on an equal part of the sessions."""
-    generations = 10
-    users = sessions // (generations * _GENERATION)
-    optimiser = CMA(
-        mean=np.zeros(ACTIONS), sigma=0.3, bounds=np.tile([-1.0, 1.0], (ACTIONS, 1)), population_size=_GENERATION,
-        seed=world.seed,
-    )  # fmt: skip
-    for generation in range(generations):
-        tried = []
-        for number in range(_GENERATION):
-            action_D = optimiser.ask()
-            people = world.users(users, stream=20_000 + generation * _GENERATION + number)
-            # The expected value of a session, which is more than a real service would observe.
-            value = people.value(lambda state_US, action_D=action_D: np.tile(action_D, (len(state_US), 1))).mean()
-            tried.append((action_D, -value))
-        optimiser.tell(tried)
-    mean_D = np.clip(optimiser.mean, -1.0, 1.0)
-    return lambda state_NS: np.tile(mean_D, (len(state_NS), 1))
+def offline(world: World, setting: Setting, name: str) -> Learned:
+    """An offline baseline."""
+    return _from_one_log(world, setting, OFFLINE_BASELINES[name])
 
 
-def true_values(world: World, policies: dict[str, Policy]) -> dict[str, float]:
-    """The mean value of a session of the test users, by method; `best_fusion`: of each user's own best action."""
+METHODS: Mapping[str, Callable[[World, Setting], Learned]] = {
+    EQUAL: lambda world, setting: Learned([(equal_weights(ACTIONS), np.nan)]),
+    STATIC: lambda world, setting: Learned(static_rounds(world, setting.lists, setting.rounds, setting.config)),
+    EVOLUTION: lambda world, setting: Learned(evolution_rounds(world, setting.lists, setting.rounds)),
+    UNIFIED: unified,
+}
+# Trained in the first seeds only.
+COSTLY_METHODS: Mapping[str, Callable[[World, Setting], Learned]] = {
+    "UnifiedRL without progression": unified_without_progression,
+    "UnifiedRL, the paper's critics": partial(unified, critic=NETWORK),
+    **{name: partial(offline, name=name) for name in OFFLINE_BASELINES},
+}
+
+
+def session_reward(log: Transitions) -> float:
+    """The mean reward of a session."""
+    return float(log.reward_NQ.sum() / (log.next_N < 0).sum())
+
+
+def _from_one_log(world: World, setting: Setting, make: Callable[..., OfflineLearner]) -> Learned:
+    # The steps of all rounds together.
+    config = replace(setting.config, seed=world.seed, steps=setting.config.steps * setting.rounds)
+    box = Box(config.half_width, config.penalty_scale)
+    log = world.explored(setting.lists * setting.rounds, equal_weights(ACTIONS), box, stream=setting.rounds)
+    learner = make(config, **_sizes(world))
+    learner.fit(log)
+    return Learned([(learner.act, session_reward(log))])
+
+
+def _sizes(world: World) -> dict[str, int]:
+    return {"state": world.state_size, "actions": ACTIONS}
+
+
+def run_method(name: str, seed: int, setting: Setting) -> dict[str, Any]:
+    """The line of a method and a seed: the true value after each round, in the order of the rounds."""
+    world, started = World(seed), time.process_time()
     people = world.users(_TEST_USERS, _TEST_STREAM)
-    best_UD = best_fixed_actions(people, rounds=8, samples=16, lists=2)
-    values = {name: float(people.value(policy).mean()) for name, policy in policies.items()}
-    return {**values, "best_fusion": float(people.value(lambda _: best_UD).mean())}
+    if name == BEST:
+        # Found with other lists than those on which all policies are valued.
+        rounds = [(constant(best_fixed_actions(people, rounds=5, samples=12, lists=2)), np.nan)]
+    else:
+        rounds = (METHODS | COSTLY_METHODS)[name](world, setting)  # type: ignore[operator]
+    learned_s = time.process_time() - started
+    values = [float(people.value(policy).mean()) for policy, _ in rounds]
+    served = [None if np.isnan(reward) else reward for _, reward in rounds]
+    return {"method": name, "seed": seed, "values": values, "served": served, "processor_s": round(learned_s, 1)}
 
 
-def compare(
-    seeds: int, config: FusionConfig, users: int, rounds: int, report_seed: Callable[[int], None]
-) -> list[dict[str, float]]:
-    """The true values of each seed's world."""
-    values = []
-    for seed in range(seeds):
-        world = World(seed)
-        values.append(true_values(world, learned_policies(world, replace(config, seed=seed), users, rounds)))
-        report_seed(seed)
-    return values
+def _code() -> str:
+    """Twelve hex digits over the code, without comments and docstrings, of the modules on which a value depends."""
+    digest = hashlib.sha256()
+    for name in _MODULES:
+        tree = ast.parse(Path(importlib.import_module(name).__file__ or "").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
 
 
-def table(values: list[dict[str, float]]) -> list[str]:
-    """One line for each method: its value, the differences, and its share of the gain of the best fusion."""
-    lines = [
-        "method            value   minus equal weights      minus unified_rl         share of the best fusion's gain"
-    ]
-    for name in values[0]:
-        value, equal_value, unified_value, best_value = (
-            np.array([by_name[key] for by_name in values])
-            for key in (name, "equal_weights", "unified_rl", "best_fusion")
-        )
-        share = (value - equal_value).mean() / (best_value - equal_value).mean()
-        lines.append(
-            f"{name:16} {value.mean():6.3f}   {_difference(value - equal_value)}   "
-            f"{_difference(value - unified_value)}   {share:7.1%}"
-        )
-    return lines
+def _read_runs(path: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of an earlier start. Removes an incomplete last line; a new file begins with the identity."""
+    content = path.read_bytes() if path.exists() else b""
+    complete = content[: content.rfind(b"\n") + 1] or json.dumps(identity).encode() + b"\n"
+    recorded, *runs = [json.loads(line) for line in complete.splitlines()]
+    if recorded != identity:
+        names = sorted(name for name in recorded.keys() | identity.keys() if recorded.get(name) != identity.get(name))
+        raise UserError(f"{path} contains runs with other {', '.join(names)}: name another folder, or remove the file")
+    if complete != content:
+        path.write_bytes(complete)
+    return runs
 
 
-def _difference(difference: Floats) -> str:
-    """The mean with its 95 % interval over seeds; one seed has no interval."""
-    if len(difference) < 2:
-        return f"{difference.mean():+.3f} [no interval]"
-    draws = np.random.default_rng(0).choice(difference, (2_000, len(difference))).mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+def run_all(path: Path, setting: Setting, keys: list[tuple[str, int]]) -> None:
+    """Run the methods and seeds that the file does not have yet, and append them."""
+    identity = {"lists": setting.lists, "rounds": setting.rounds, "config": asdict(setting.config), "code": _code()}
+    finished = {(run["method"], run["seed"]) for run in _read_runs(path, identity)}
+    with path.open("a") as file:
+        for name, seed in (key for key in keys if key not in finished):
+            run = run_method(name, seed, setting)
+            file.write(json.dumps(run) + "\n")
+            file.flush()
+            print(f"{name:<32} seed {seed:>3}: {run['values'][-1]:.3f}  ({run['processor_s']} s)", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--users", type=int, default=1_000, help="of each round")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--baseline-seeds", type=int, default=5, help="of the offline learners")
+    parser.add_argument("--lists", type=int, default=30_000, help="of each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
-    parser.add_argument("--out", type=Path, help="for the values of each seed, as JSON")
+    parser.add_argument("--document", type=Path, help="a Markdown file that receives table and curve")
     args = parser.parse_args()
-    values = compare(
-        args.seeds, PRESETS[args.preset], args.users, args.rounds, lambda seed: print(f"seed {seed}", flush=True)
-    )
-    print("\n".join(table(values)))
-    if args.out:
-        args.out.write_text(json.dumps(values, indent=1) + "\n")
+    require_at_least(args, **_MINIMUMS)
+    args.out.mkdir(parents=True, exist_ok=True)
+    setting = Setting(args.lists, args.rounds, PRESETS[args.preset])
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    keys = [(name, seed) for seed in seeds for name in (*METHODS, BEST)]
+    keys += [(name, seed) for seed in seeds[: args.baseline_seeds] for name in COSTLY_METHODS]
+    run_all(args.out / RUNS, setting, keys)
+    flags = (f"--{name.replace('_', '-')} {getattr(args, name)}" for name in _MINIMUMS)
+    files = write_report(args.out, " ".join(["python -m simulation.fusion", *flags, f"--preset {args.preset}"]))
+    print("\n".join(map(str, files)))
+    if args.document:
+        insert_into(args.document, args.out)
 
 
 if __name__ == "__main__":

@@ -46,16 +46,16 @@ def write_report(folder: Path, runs: Path, command: str) -> list[Path]:
     return [folder / TABLE, folder / PICTURE]
 
 
-def insert_into(document: Path, folder: Path) -> None:
+def insert_into(document: Path, table: Path, picture: Path, caption: str) -> None:
     """Replace the text between the marks of a Markdown file by the table, and the picture next to the file."""
     text = document.read_text()
     if any(text.count(mark) != 1 for mark in MARKS):
         raise UserError(f"{document} needs the lines {MARKS[0]} and {MARKS[1]}, once each: the table goes between them")
     beginning, remainder = text.split(MARKS[0])
     _, ending = remainder.split(MARKS[1])
-    picture = document.with_suffix(".svg")
-    picture.write_bytes((folder / PICTURE).read_bytes())
-    block = f"{(folder / TABLE).read_text()}\n![reward and regret by budget]({picture.name})"
+    copied = document.with_suffix(".svg")
+    copied.write_bytes(picture.read_bytes())
+    block = f"{table.read_text()}\n![{caption}]({copied.name})"
     document.write_text(f"{beginning}{MARKS[0]}\n{block}\n{MARKS[1]}{ending}")
 
 
@@ -64,8 +64,8 @@ def _totals(runs: Runs, figure: str = "expected") -> np.ndarray:
     return np.array([sum(runs[seed][figure]) for seed in sorted(runs)], dtype=float)
 
 
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, low and high."""
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean, low and high of a 95 % Student interval; without one for a single value."""
     mean, count = float(values.mean()), len(values)
     half = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
     return mean, mean - half, mean + half
@@ -83,10 +83,10 @@ def _table(strategies: dict[str, Runs], share: float) -> list[str]:
     for name, runs in strategies.items():
         reward, exposures = _totals(runs), _totals(runs, "exposures")
         spent_share = _totals(runs, "spent_nano") / np.array([runs[seed]["budget_nano"] for seed in sorted(runs)])
-        difference = "" if name == FIRST else _text(_interval(first - reward))
+        difference = "" if name == FIRST else text(interval(first - reward))
         lines.append(
-            f"| {name} | {_text(_interval(reward))} | {(reward / exposures).mean():.4f} "
-            f"| {_percent(_interval(reward / oracle))} | {_text(_interval(oracle - reward))} | {difference} "
+            f"| {name} | {text(interval(reward))} | {(reward / exposures).mean():.4f} "
+            f"| {_percent(interval(reward / oracle))} | {text(interval(oracle - reward))} | {difference} "
             f"| {exposures.mean():.0f} | {spent_share.mean():.1%} |"
         )
     return lines
@@ -105,18 +105,19 @@ def _shares(comparison: Comparison) -> list[str]:
         for share in shares:
             seeds = sorted(set(comparison[share][name]) & set(comparison[shares[0]][name]))
             reward, oracle = (_totals({s: comparison[share][n][s] for s in seeds}) for n in (name, ORACLE))
-            cells.append(_percent(_interval(reward / oracle)))
+            cells.append(_percent(interval(reward / oracle)))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _text(interval: tuple[float, float, float]) -> str:
-    mean, low, high = interval
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+def text(estimate: tuple[float, float, float]) -> str:
+    """Mean [low, high]; the mean alone if there is no interval."""
+    mean, low, high = estimate
+    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _percent(interval: tuple[float, float, float]) -> str:
-    mean, low, high = interval
+def _percent(estimate: tuple[float, float, float]) -> str:
+    mean, low, high = estimate
     return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
 
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
+from mtorl_model.methods.common.keyed_draws import uniform_draws
 from schemas.basis import BASES
 from schemas.errors import UserError
 
@@ -44,16 +44,9 @@ class Chosen(NamedTuple):
 
 def explore(best_X: npt.NDArray[np.int64], user_id: pa.Array, day: str, channels: int, exploration: float) -> Chosen:
     """Draw a channel for a share of the users. The draw depends on the user and the day alone."""
-    share_X, draw_X = (_uniform(user_id, f"{purpose} {day}") for purpose in ("share", "drawn"))
+    share_X, draw_X = (uniform_draws(user_id, f"{purpose} {day}") for purpose in ("share", "drawn"))
     explored_X = share_X < exploration
     drawn_X = np.minimum((draw_X * channels).astype(np.int64), channels - 1)
     channel_X = np.where(explored_X, drawn_X, best_X)
     propensity_X = exploration / channels + (1 - exploration) * (channel_X == best_X)
     return Chosen(channel_X, explored_X, propensity_X)
-
-
-def _uniform(user_id: pa.Array, key: str) -> npt.NDArray[np.float64]:
-    """[X]: a number in [0, 1) for each user. key: 16 characters."""
-    ids = user_id.cast(pa.string()).to_numpy(zero_copy_only=False)
-    hashed: npt.NDArray[np.uint64] = pd.util.hash_array(ids, hash_key=key, categorize=False)
-    return (hashed >> np.uint64(11)) / float(2**53)

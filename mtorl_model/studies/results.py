@@ -2,7 +2,7 @@
 
 python -m mtorl_model.studies.results --lake LAKE --out docs/results.md
 
-Reads, for every dataset of the lake, `metrics/.../metrics.json` (make run), `studies/.../<study>.csv|json|svg`,
+Reads, for every dataset of the lake, `metrics/.../metrics*.json` (make run), `studies/.../<study>.csv|json|svg`,
 `rmtl_<protocol>.json` and `fusion.json` (make study), `search.*` (make search) and `published.json` (make
 benchmark-published). If a file is missing, its section of the present document remains.
 Pictures are copied to the folder `pictures` next to the document.
@@ -46,10 +46,7 @@ differences, and one in twenty intervals excludes 0 by chance: before you act on
 `FOLDS=5 SEEDS=3`."""
 
 
-def _metrics(lake: Lake, dataset: str) -> list[str]:
-    path = lake.metrics(dataset)
-    if not path.exists():
-        return []
+def _metrics(path: Path, dataset: str) -> list[str]:
     metrics = json.loads(path.read_text())
     baselines, differences = metrics["baselines"], metrics["model_minus_baseline"]
     method = metrics["model_version"].partition("_")[0]
@@ -273,7 +270,7 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
     for name in sorted({folder.name.removeprefix("dataset=") for folder in folders}):
         folder = lake.studies(name)
         sections = [
-            *_metrics(lake, name),
+            *(line for path in lake.metrics_of_all(name) for line in _metrics(path, name)),
             *(line for study in (*STUDIES, EMBEDDINGS) for line in _study(folder, study, pictures)),
             *_search(folder, pictures),
             *_fusion(folder),

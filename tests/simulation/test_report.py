@@ -48,7 +48,7 @@ def test_the_table_goes_between_the_marks(folder, tmp_path):
     document = tmp_path / "budget.md"
     document.write_text("before\n<!-- comparison -->\nold\n<!-- /comparison -->\nafter\n")
     for _ in range(2):
-        insert_into(document, folder)
+        insert_into(document, folder / TABLE, folder / PICTURE, "reward and regret by budget")
         text = document.read_text()
         assert text.startswith("before\n<!-- comparison -->\n`python -m simulation.compare")
         assert text.endswith("![reward and regret by budget](budget.svg)\n<!-- /comparison -->\nafter\n")
@@ -56,4 +56,4 @@ def test_the_table_goes_between_the_marks(folder, tmp_path):
     assert (tmp_path / "budget.svg").read_bytes() == (folder / PICTURE).read_bytes()
     document.write_text("no marks")
     with pytest.raises(UserError, match="needs the lines"):
-        insert_into(document, folder)
+        insert_into(document, folder / TABLE, folder / PICTURE, "reward and regret by budget")

@@ -1,6 +1,6 @@
 """Settings of RMTL and its presets."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mtorl_model.methods.common.label_trees import CANDIDATE_TREES, TreesConfig
 from mtorl_model.methods.common.multitask import NetworkConfig
@@ -84,4 +84,11 @@ _SMALL = RMTLConfig(
     ActorTrainConfig(batch_size=1024, max_epochs=12, members=2),
     trees=True,
 )
-PRESETS = {"paper": _PAPER, "small": _SMALL}
+# For studies with dozens of trainings on a machine without a GPU.
+_TINY = replace(
+    _SMALL,
+    model=replace(_SMALL.model, embedding=8, bottom=(64,), tower=(16,), experts=2),
+    critic=replace(_SMALL.critic, critic_bottom=(32,), action=8),
+    train=replace(_SMALL.train, members=1),
+)
+PRESETS = {"paper": _PAPER, "small": _SMALL, "tiny": _TINY}

@@ -12,6 +12,8 @@ from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -22,8 +24,19 @@ class Box:
 
     def explored(self, centre_XD: Floats, rng: np.random.Generator) -> Floats:
         """Actions drawn uniformly from the box (equation 3); the part outside of [-1, 1] is not drawn."""
+        return self.placed(centre_XD, rng.random(centre_XD.shape))
+
+    def placed(self, centre_XD: Floats, share_XD: Floats) -> Floats:
+        """The actions at these shares of the way through the box, from 0, its lower bound, to 1."""
         low_XD, high_XD = self._bounds(centre_XD)
-        return rng.uniform(low_XD, high_XD)
+        return low_XD + (high_XD - low_XD) * share_XD
+
+    def contains(self, action_XD: Floats, centre_XD: Floats) -> npt.NDArray[np.bool_]:
+        """[X]: whether the action can have been drawn around this centre; rounding errors are allowed."""
+        low_XD, high_XD = self._bounds(centre_XD)
+        contained_XD = (action_XD >= low_XD - _ROUNDING) & (action_XD <= high_XD + _ROUNDING)
+        contained_X: npt.NDArray[np.bool_] = np.all(contained_XD, axis=-1)
+        return contained_X
 
     def density(self, centre_XD: Floats) -> Floats:
         """[X]: the density with which each action of the box is drawn, the propensity of an explored action."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from schemas.json_config import JsonConfig, require
 
+NETWORK, LOCAL = "network", "local"  # forms of a critic
+
 
 @dataclass(frozen=True, slots=True)
 class FusionConfig(JsonConfig):
@@ -15,6 +17,7 @@ class FusionConfig(JsonConfig):
     penalty_scale: float = 0.3  # beta, in box widths: how slowly the penalty grows outside the box (equation 5)
     uncertainty: float = 0.2  # lambda, weight of the critics' standard deviation (equation 4)
     critics: int = 24  # m, critics of each reward group
+    critic: str = NETWORK  # a network of state and action, as in the paper; "local": quadratic in the box (networks.py)
     bootstrap_share: float = 0.8  # share of the transitions that each critic learns from; not in the paper
     hidden: int = 64  # units of the two hidden layers of actor and critics; not in the paper
     learning_rate: float = 1e-3  # of Adam; not in the paper
@@ -25,6 +28,7 @@ class FusionConfig(JsonConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require(self.critic in (NETWORK, LOCAL), f"fusion config: critic is '{self.critic}', must be network or local")
         require(0.0 <= self.discount < 1.0, f"fusion config: discount is {self.discount}, must be in [0, 1)")
         for name in ("half_width", "penalty_scale", "bootstrap_share", "learning_rate", "target_share"):
             require(getattr(self, name) > 0.0, f"fusion config: {name} is {getattr(self, name)}, must be above 0")
@@ -36,5 +40,6 @@ class FusionConfig(JsonConfig):
 
 PRESETS = {
     "paper": FusionConfig(),
-    "small": FusionConfig(critics=8, steps=3_000),  # for a CPU
+    # For a CPU. Few steps need larger ones, and targets that follow sooner.
+    "small": FusionConfig(critics=8, critic=LOCAL, hidden=32, steps=500, learning_rate=3e-3, target_share=0.3),
 }

@@ -6,22 +6,16 @@ DDPG (Lillicrap et al. 2016), TD3+BC (Fujimoto and Gu 2021), CQL (Kumar et al. 2
 Shapes: B transitions, S state, D action, C critics.
 """
 
-import copy
-from abc import abstractmethod
-
 import torch
 from torch import Tensor, nn
 
-from mtorl_model.methods.common.soft_update import move_towards
 from mtorl_model.methods.unified_rl.config import FusionConfig
-from mtorl_model.methods.unified_rl.learner import Batch, batches
 from mtorl_model.methods.unified_rl.networks import Actor, Critics
-from mtorl_model.methods.unified_rl.policy import ActorPolicy
-from mtorl_model.methods.unified_rl.transitions import Transitions
+from mtorl_model.methods.unified_rl.offline_learner import Batch, OfflineLearner
 
 
-class OfflineBaseline(ActorPolicy):
-    """Two critics and an actor, with soft targets. A subclass has the losses."""
+class OfflineBaseline(OfflineLearner):
+    """Critics of the sum of the rewards, and an actor. A subclass has the losses."""
 
     critics_count = 2
     behaviour_weight = 2.5  # alpha of TD3+BC
@@ -30,43 +24,16 @@ class OfflineBaseline(ActorPolicy):
     temperature = 3.0  # beta of IQL
 
     def __init__(self, config: FusionConfig, *, state: int, actions: int):
-        self.config = config
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.actor = Actor(state, actions, config.hidden)
-            self.critics = Critics(self.critics_count, state, actions, config.hidden)
-            self.value = Critics(1, state, 0, config.hidden)  # V of IQL
-        self.target_actor, self.target_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
+            actor = Actor(state, actions, config.hidden)
+            critics = Critics(self.critics_count, state, actions, config.hidden)
+        super().__init__(config, actor, critics)
+        self._generator = torch.Generator().manual_seed(config.seed)
 
-    def fit(self, log: Transitions) -> None:
-        """Learn from the transitions."""
-        config = self.config
-        return_N = log.returns(config.discount).sum(axis=1)
-        scale = float(return_N.std()) or 1.0
-        for critics in (self.critics, self.target_critics, self.value):
-            critics.start_at(torch.full((len(critics.biases[-1]),), return_N.mean() / scale))
-        networks = nn.ModuleList([self.actor, self.critics, self.value])
-        optimiser = torch.optim.Adam(networks.parameters(), lr=config.learning_rate, fused=True)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
-        generator = torch.Generator().manual_seed(config.seed)
-        for step, batch in enumerate(batches(log, config, critics=1, reward_scale=scale), start=1):
-            optimiser.zero_grad(set_to_none=True)
-            self.critic_loss(batch, generator).backward()  # type: ignore[no-untyped-call]
-            # The actor's loss changes the actor alone, although it reads the critics.
-            self.actor_loss(batch).backward(inputs=list(self.actor.parameters()))  # type: ignore[no-untyped-call]
-            optimiser.step()
-            scheduler.step()
-            if step % config.target_every == 0:
-                move_towards(self.target_actor, self.actor, config.target_share)
-                move_towards(self.target_critics, self.critics, config.target_share)
-
-    @abstractmethod
-    def critic_loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The loss of the critics."""
-
-    @abstractmethod
-    def actor_loss(self, batch: Batch) -> Tensor:
-        """The loss of the actor."""
+    def _start_at(self, mean_return_Q: Tensor) -> None:
+        for critics in (self.critics, self.target_critics):
+            critics.start_at(mean_return_Q.sum())
 
     def _target(self, batch: Batch, next_value_B: Tensor) -> Tensor:
         reward_B = batch.reward_BQ.sum(dim=1)
@@ -83,7 +50,7 @@ class DDPG(OfflineBaseline):
 
     critics_count = 1
 
-    def critic_loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             next_action_BD = self.target_actor(batch.next_state_BS)
             next_value_B = self.target_critics(batch.next_state_BS, next_action_BD).amin(dim=0)
@@ -100,9 +67,9 @@ class TD3BC(DDPG):
     critics_count = 2
     _noise, _largest_noise = 0.2, 0.5  # of the target action, as in TD3
 
-    def critic_loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            noise_BD = self._noise * torch.randn(batch.action_BD.shape, generator=generator)
+            noise_BD = self._noise * torch.randn(batch.action_BD.shape, generator=self._generator)
             noise_BD = noise_BD.clamp(-self._largest_noise, self._largest_noise)
             next_action_BD = (self.target_actor(batch.next_state_BS) + noise_BD).clamp(-1.0, 1.0)
             next_value_B = self.target_critics(batch.next_state_BS, next_action_BD).amin(dim=0)
@@ -121,14 +88,14 @@ class CQL(TD3BC):
 
     _proposals = 10
 
-    def critic_loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def critic_loss(self, batch: Batch) -> Tensor:
         proposals = [
-            torch.rand(batch.action_BD.shape, generator=generator) * 2.0 - 1.0 for _ in range(self._proposals)
+            torch.rand(batch.action_BD.shape, generator=self._generator) * 2.0 - 1.0 for _ in range(self._proposals)
         ] + [self.actor(batch.state_BS).detach()]
         proposed_PCB = torch.stack([self.critics(batch.state_BS, action_BD) for action_BD in proposals])
         logged_CB = self.critics(batch.state_BS, batch.action_BD)
         conservative = (proposed_PCB.logsumexp(dim=0) - logged_CB).mean()
-        loss: Tensor = super().critic_loss(batch, generator) + self.conservative_weight * conservative
+        loss: Tensor = super().critic_loss(batch) + self.conservative_weight * conservative
         return loss
 
     def actor_loss(self, batch: Batch) -> Tensor:
@@ -141,7 +108,20 @@ class IQL(OfflineBaseline):
 
     _largest_weight = 100.0
 
-    def critic_loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def __init__(self, config: FusionConfig, *, state: int, actions: int):
+        super().__init__(config, state=state, actions=actions)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.value = Critics(1, state, 0, config.hidden)  # V, of a state without an action
+
+    def _start_at(self, mean_return_Q: Tensor) -> None:
+        super()._start_at(mean_return_Q)
+        self.value.start_at(mean_return_Q.sum())
+
+    def _critic_parameters(self) -> list[nn.Parameter]:
+        return [*self.critics.parameters(), *self.value.parameters()]
+
+    def critic_loss(self, batch: Batch) -> Tensor:
         no_action_B0 = batch.action_BD[:, :0]
         with torch.no_grad():
             logged_B = self.target_critics(batch.state_BS, batch.action_BD).amin(dim=0)

@@ -20,8 +20,7 @@ def train_progressively(
     config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
 ) -> FusionLearner:
     """The learner after some rounds. The first behaviour policy is the action 0, equal weights."""
-    learners = progressive_rounds(config, explore, rounds, state=state, actions=actions, groups=groups)
-    *_, last = learners  # at least one round
+    *_, last = progressive_rounds(config, explore, rounds, state=state, actions=actions, groups=groups)
     return last
 
 
@@ -39,15 +38,20 @@ def progressive_rounds(
 
     Each round learns from the sessions of that round alone, as in the paper: only these were explored in today's box.
     """
-    present = start
+    champion = start
     for number in range(rounds):
-        log = explore(number, present.act if present else equal_weights(actions))
-        present = learner = FusionLearner(
+        log = explore(number, behaviour_policy(champion, actions))
+        champion = learner = FusionLearner(
             replace(config, seed=config.seed + number), state=state, actions=actions, groups=groups,
-            previous=present.actor if present else None,
+            previous=champion.actor if champion else None,
         )  # fmt: skip
         learner.fit(log)
         yield learner
+
+
+def behaviour_policy(champion: ActorPolicy | None, actions: int) -> Policy:
+    """The policy around which the next round explores: today's champion, and equal weights before there is one."""
+    return champion.act if champion else equal_weights(actions)
 
 
 def equal_weights(actions: int) -> Policy:

@@ -1,7 +1,7 @@
 """Table 1 of the RMTL paper on a dataset's log: multi-task networks, RMTL on three of them, and RMTL's controls.
 
 python -m mtorl_model.studies.multitask.study --dataset D --lake LAKE [--seeds 1] [--max-epochs N] [--preset small]
-    [--protocol unseen-users|published-time-split] [--networks mmoe ...]
+    [--protocol unseen-users|published-time-split] [--networks mmoe ...] [--table-only]
 
 The published commands cannot give the published table: they train critics of one network and then polish another one.
 Here each network is trained without weights (stage 1a). For RMTL, critics of it are trained, and it is trained again
@@ -68,11 +68,18 @@ class Trained(NamedTuple):
 
 
 def variants(
-    parts: Parts, config: RMTLConfig, seed: int, networks: Sequence[str], checkpoints: Checkpoints = NO_CHECKPOINTS
+    parts: Parts,
+    config: RMTLConfig,
+    seed: int,
+    networks: Sequence[str],
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    *,
+    full_network: str | None = FULL_NETWORK,
 ) -> Iterator[Trained]:
     """Train every variant with a seed; the variants of one network share stage 1a and the critics.
 
-    checkpoints: of this study. A finished training, whose predictions are there, is not repeated.
+    full_network: the one with the curve; see weightings. checkpoints: of this study. A finished training, whose
+    predictions are there, is not repeated.
     """
     for name in networks:
         settings = replace(config, model=replace(config.model, network=name))
@@ -82,7 +89,7 @@ def variants(
         yield Trained(name, _predicted(stages, name, partial(predict, member.network, parts.test)))
         if name in WEIGHTED_NETWORKS:
             training.add_critics(member)
-            for label, critic in weightings(name, settings.critic):
+            for label, critic in weightings(name, settings.critic, full=name == full_network):
                 run = partial(_retrained_prediction, training, member, critic, parts.test)
                 yield Trained(label, _predicted(stages, label, run))
 
@@ -103,12 +110,12 @@ def _sizes(store: CandidateStore) -> CandidateSizes:
     return CandidateSizes(store.cardinalities, len(store.numeric_names), len(store.task_names))
 
 
-def weightings(network: str, critic: CriticConfig) -> Iterator[tuple[str, CriticConfig]]:
+def weightings(network: str, critic: CriticConfig, *, full: bool) -> Iterator[tuple[str, CriticConfig]]:
     """Name of the variant, weighting and lambda: RMTL and the controls that it must beat.
 
-    One network also has the other controls, the ablation and the curve over lambda.
+    full: with the other controls, the ablation and the curve over lambda.
     """
-    further, lambdas = ((*FURTHER_CONTROLS, *ABLATION), LAMBDAS) if network == FULL_NETWORK else ((), ())
+    further, lambdas = ((*FURTHER_CONTROLS, *ABLATION), LAMBDAS) if full else ((), ())
     for weighting in (RMTL, *WEIGHTS_TO_BEAT, *further):
         yield f"{network} {weighting}", replace(critic, weighting=weighting)
     for value_weight in lambdas:
@@ -140,11 +147,11 @@ def figures_of(p_NT: Floats, test: CandidateStore, users: UserBootstrap) -> Figu
     return figures
 
 
-def compared_with(variant: str) -> tuple[str, ...]:
+def compared_with(variant: str, full_network: str | None = FULL_NETWORK) -> tuple[str, ...]:
     """The variants to compare with: RMTL with its controls and its network, a network with boosting."""
     network, _, weighting = variant.partition(" ")
     if weighting == RMTL:
-        controls = (*WEIGHTS_TO_BEAT, *(FURTHER_CONTROLS if network == FULL_NETWORK else ()))
+        controls = (*WEIGHTS_TO_BEAT, *(FURTHER_CONTROLS if network == full_network else ()))
         return (network, *(f"{network} {control}" for control in controls))
     return () if weighting or variant == BOOSTING else (BOOSTING,)
 
@@ -155,13 +162,15 @@ def run_study(
     seeds: int,
     networks: Sequence[str] = NETWORKS,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    *,
+    full_network: str | None = FULL_NETWORK,
 ) -> dict[str, Any]:
     """Figures of every variant, and differences to the variants that it is compared with; means over the seeds."""
     users = UserBootstrap(parts.test.user_N)
     baseline_NT = _predicted(checkpoints, BOOSTING, lambda: boosting(parts))
     figures = {BOOSTING: figures_of(baseline_NT, parts.test, users)}
     for seed in range(seeds):
-        for variant, p_NT in variants(parts, config, seed, networks, checkpoints):
+        for variant, p_NT in variants(parts, config, seed, networks, checkpoints, full_network=full_network):
             measured = figures_of(p_NT, parts.test, users)
             earlier = figures.get(variant, dict.fromkeys(measured, np.zeros(())))
             figures[variant] = {name: earlier[name] + measured[name] / seeds for name in measured}
@@ -174,7 +183,7 @@ def run_study(
     differences = [
         {"variant": variant, "against": reference, "figure": name, **estimate(figure - figures[reference][name])}
         for variant, by_name in figures.items()
-        for reference in compared_with(variant)
+        for reference in compared_with(variant, full_network)
         for name, figure in by_name.items()
     ]
     return {
@@ -209,6 +218,9 @@ def main() -> None:
     parser.add_argument("--preset", default="small", help="default %(default)s")
     parser.add_argument("--protocol", default=UNSEEN_USERS, choices=PROTOCOLS, help="default %(default)s")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, help="default: all")
+    parser.add_argument(
+        "--table-only", action="store_true", help="without the further controls, the ablation and the curve over lambda"
+    )
     args = parser.parse_args()
     require_at_least(args, seeds=1, max_epochs=1)
     lake, dataset, config = lake_of(args), dataset_of(args), choose_preset(PRESETS, args.preset)
@@ -222,12 +234,16 @@ def main() -> None:
     command += f" EPOCHS={args.max_epochs}" * bool(args.max_epochs) + f" PRESET={args.preset}"
     if args.networks != list(NETWORKS):
         command += f' NETWORKS="{" ".join(args.networks)}"'
+    command += " TABLE_ONLY=1" * args.table_only
     identity = _identity(lake, dataset, days, config, args.protocol)
     checkpoints = Checkpoints(lake.studies(dataset) / "rmtl_trainings" / identity, identity)
     result = {
         "protocol": args.protocol, "dataset": dataset.name, "preset": args.preset, "command": command,
         "sessions": dataset.sessions.reason, "paper": PAPER.get(dataset.name, {}),
-        **run_study(parts, config, args.seeds, args.networks, checkpoints),
+        **run_study(
+            parts, config, args.seeds, args.networks, checkpoints,
+            full_network=None if args.table_only else FULL_NETWORK,
+        ),
     }  # fmt: skip
     path = lake.studies(dataset) / f"rmtl_{args.protocol}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def as_markdown(result: Mapping[str, Any]) -> list[str]:
         _figures(result),
         "Differences (better: above 0 for AUC, below 0 for the losses); **bold**: the interval misses 0.",
         _differences(result),
-        *(_verdict(network, helps) for network, helps in result["rmtl_helps"].items()),
+        *(_verdict(result, network, helps) for network, helps in result["rmtl_helps"].items()),
     ]
 
 
@@ -64,10 +64,17 @@ def _differences(result: Mapping[str, Any]) -> str:
     return _table(table)
 
 
-def _verdict(network: str, helps: bool) -> str:
+def _verdict(result: Mapping[str, Any], network: str, helps: bool) -> str:
+    """The comparison with the controls, and with the network before it was trained again."""
+    losses = "; ".join(
+        f"{d['figure']} {_difference(d)}"
+        for d in result["differences"]
+        if (d["variant"], d["against"]) == (f"{network} critics", network) and d["figure"].endswith(" logloss")
+    )
     return (
         f"RMTL on {network}: the weights {'help' if helps else 'do not help'} beyond their controls (a lower log loss "
-        "than with `constant` and with `permuted` weights on a task, and no task worse)."
+        "than with `constant` and with `permuted` weights on a task, and no task worse). "
+        f"Minus the same network before the retraining: {losses or 'not measured'}."
     )
 
 

@@ -83,6 +83,7 @@ def test_rmtl_is_compared_with_its_controls_and_a_network_with_boosting():
         "mmoe", "mmoe constant", "mmoe permuted", "mmoe retrained", "mmoe return",
     )  # fmt: skip
     assert compared_with("ple critics") == ("ple", "ple constant", "ple permuted")
+    assert compared_with("mmoe critics", full_network=None) == ("mmoe", "mmoe constant", "mmoe permuted")
     assert compared_with("ple") == ("boosting",)
     assert compared_with("mmoe constant") == compared_with("boosting") == ()
 

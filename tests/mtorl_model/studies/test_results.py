@@ -139,7 +139,11 @@ def test_the_study_of_rmtl_has_its_figures_differences_and_the_papers(lake, tmp_
         "preset": "small", "seeds": 2, "interval": "95 %", "sessions": "a visit", "command": "make study STUDY=rmtl",
         "tasks": ["click", "both"], "paper": {"mmoe": [0.7014, 0.6119, 0.6255, 0.7324, 0.5237, 0.545]},
         "rows": [{"variant": name, "figure": figure, **row} for name in ("boosting", "mmoe") for figure in figures],
-        "differences": [{"variant": "mmoe", "against": "boosting", "figure": figure, **gap} for figure in figures],
+        "differences": [
+            {"variant": variant, "against": reference, "figure": figure, **gap}
+            for variant, reference in (("mmoe", "boosting"), ("mmoe critics", "mmoe"))
+            for figure in figures
+        ],
         "rmtl_helps": {"mmoe": False},
     }  # fmt: skip
     (lake.studies("criteo") / "rmtl_unseen-users.json").write_text(json.dumps(result))
@@ -150,3 +154,29 @@ def test_the_study_of_rmtl_has_its_figures_differences_and_the_papers(lake, tmp_
     assert "| mmoe | 0.7312 [0.7200, 0.7400] | 0.7014 | 0.7312 [0.7200, 0.7400] | 0.6119 |" in section
     assert "| mmoe minus boosting | **-0.0021 [-0.0030, -0.0010]** |" in section
     assert "RMTL on mmoe: the weights do not help beyond their controls" in section
+    assert "Minus the same network before the retraining: click logloss **-0.0021 [-0.0030, -0.0010]**; both" in section
+
+
+def test_each_method_has_its_figures_on_users_never_seen(lake, tmp_path):
+    figures = {"auc": 0.7272, "logloss": 0.6, "rate": 0.45, "base_logloss": 0.69, "ece": 0.01, "s_logloss": 0.6034,
+               "rate_top_10pct": 0.7, "rate_top_37.5pct": 0.64}  # fmt: skip
+    block = {**figures, "intervals": dict.fromkeys(figures, (0.1, 0.9))}
+    gap = {"value": 0.0033, "low": 0.001, "high": 0.006}
+    metrics = {
+        "model_version": "rmtl_criteo/1", "users": 1972, "labels": 17377, "protocol": "unseen-users", "channel": None,
+        "reward": {"click": block}, "policy": {"identified": False, "why": "no channel"},
+        "baselines": {"gradient_boosting_fitted_on_labels": 9, "reward": {"click": {"gradient_boosting": block}}},
+        "model_minus_baseline": {"reward": {"click": {"gradient_boosting": dict.fromkeys(figures, gap)}}},
+    }  # fmt: skip
+    path = lake.metrics("criteo", "rmtl")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(metrics))
+    text = results(lake, tmp_path / "pictures")
+    section = text[text.index("### On users never seen: RMTL") :]
+    assert (
+        "champion rmtl_criteo/1, one training; protocol unseen-users. `make run DATASET=criteo RAW=… METHOD=rmtl`"
+        in section
+    )
+    assert "| click | AUC | log loss | rate of the top 10 % | of the top 37.5 % | s-logloss |" in section
+    assert "| RMTL | 0.727 [0.100, 0.900] |" in section
+    assert "| RMTL minus gradient boosting | **+0.003 [+0.001, +0.006]** |" in section
