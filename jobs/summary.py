@@ -17,6 +17,7 @@ from schemas.tables import (
     BUDGET_PLAN,
     CHANNEL_POLICIES,
     EXPOSURES,
+    FUSION_WEIGHTS,
     JOURNEYS,
     QUARANTINE,
     TASK_PREDICTIONS,
@@ -75,9 +76,17 @@ def metric_lines(metrics_file: Path) -> list[str]:
         f"({metrics['labels']:,} exposures)",
         f"  {'next channel':<15} {_channel_figures(metrics)}",
         *(f"  {gain:<15} {_gain_figures(metrics, gain)}" for gain in metrics["reward"]),
+        *([f"  {'ranking':<15} {_ranking_figures(metrics['ranking'])}"] if "ranking" in metrics else []),
         *([f"  {'channel policy':<15} {_policy_figures(metrics['policy'])}"] if metrics["channel"] else []),
         *_behind_boosting(metrics),
     ]
+
+
+def _ranking_figures(ranking: dict[str, Any]) -> str:
+    """Of a method of fusion, whose metrics have the block `ranking`."""
+    baselines = {"the model": ranking["mtf_gauc"], **ranking["baselines"]}
+    figures = {name: "-" if block["value"] is None else f"{block['value']:.3f}" for name, block in baselines.items()}
+    return f"MTF-GAUC {figures.pop('the model')} ({', '.join(f'{name} {figure}' for name, figure in figures.items())})"
 
 
 def _policy_figures(policy: dict[str, Any]) -> str:
@@ -143,6 +152,7 @@ def path_lines(lake: Lake, dataset: Dataset, day: str) -> list[str]:
         "channel policies": lake[CHANNEL_POLICIES, dataset, day].path,
         "reward ranks": lake[USER_REWARD_RANKS, dataset, day].path,
         "task predictions": lake[TASK_PREDICTIONS, dataset, day].path,
+        "fusion weights": lake[FUSION_WEIGHTS, dataset, day].path,
         "budget plan": lake[BUDGET_PLAN, dataset, day].path,
         "report page": lake.reports(dataset) / f"{day}.html",
         "audit results": lake.docs(dataset) / "index.html",

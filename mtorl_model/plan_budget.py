@@ -1,7 +1,7 @@
 """Plan a day's budget: which users to buy an exposure for, and in which channel, from the day's published scores.
 
 python -m mtorl_model.plan_budget --dataset D --lake DIR --day YYYY-MM-DD [--budget AMOUNT] [--default-budget AMOUNT]
-    [--valuation tastes|composed] [--method mtorl,rmtl]
+    [--valuation tastes|composed] [--gains-of rmtl] [--method mtorl,rmtl]
 
 The budget is in the log's unit. In a log without costs an exposure counts as 1, so the budget is a number of exposures.
 Without --budget the day keeps the budget of its plan, and the plan stays unchanged if its scores are still the same; a
@@ -12,9 +12,12 @@ no user. The expected costs of the selected pairs stay within the budget; the on
 Pairs are valued by the taste filter (mtorl_model/budget/taste_filter.py), whose constants are fitted on the day's
 journeys. --method names the methods that score the day: if none of them recommends channels, nothing is planned.
 --valuation composed values them by a composition of the published predictions
-(mtorl_model/budget/pair_reward.py), as is always done if the click becomes known late.
+(mtorl_model/budget/pair_reward.py), as is always done if the click becomes known late. The predicted clicks and rewards
+are those of the day's reward ranks; --gains-of takes the predictions of another method that has scored the day. Its
+standing value is MTORL_GAINS_OF_<DATASET>.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +32,7 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
+from lakehouse.model_tables import DEFAULT_METHOD
 from lakehouse.reading import read_tables
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.staging import staging_folder
@@ -36,6 +40,7 @@ from mtorl_model.arguments import add_methods, methods_of
 from mtorl_model.budget.click_record import ClickRecord, remembered_steps
 from mtorl_model.budget.knapsack import NO_CHANNEL, Plan, best_pairs
 from mtorl_model.budget.pair_reward import pair_click, pair_cost_nano, pair_reward
+from mtorl_model.budget.predicted_gains import GAIN_TABLES, predicted_gains
 from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.budget.taste_fit import MOST_USERS, fit_tastes
 from mtorl_model.data.money import NANO, Floats, Ints, budget_nano, in_units
@@ -60,39 +65,53 @@ TASTES, COMPOSED = "tastes", "composed"  # how pairs are valued
 
 
 def plan_day(
-    lake: Lake, dataset: Dataset, day: str, budget: int | None, *, default: int = 0, valuation: str = TASTES
+    lake: Lake,
+    dataset: Dataset,
+    day: str,
+    budget: int | None,
+    *,
+    default: int = 0,
+    valuation: str = TASTES,
+    gains_from: str = USER_REWARD_RANKS,
 ) -> tuple[Manifest, Plan | None]:
     """Publish `budget_plan` of a day; its manifest and the plan, or None if the published plan is still valid.
 
-    budget: nano; None: the budget of the published plan, or `default` if the day has no plan or its budget is 0. Raises
-    UserError if the day's scores or journeys are missing or do not belong together.
+    budget: nano; None: the budget of the published plan, or `default` if the day has no plan or its budget is 0.
+    gains_from: the table of the predicted gains, one of GAIN_TABLES. Raises UserError if the day's scores or journeys
+    are missing or do not belong together.
     """
     if dataset.gain_names[click_gain(dataset)] in dataset.late_gains:
         valuation = COMPOSED
     # With the locks no other run can score the day or build its journeys between the checks and the last read.
-    with locked(lake, (*SCORE_TABLES, JOURNEYS, BUDGET_PLAN), dataset, [day]):
+    with locked(lake, {*SCORE_TABLES, gains_from, JOURNEYS, BUDGET_PLAN}, dataset, [day]):
         manifests = {name: lake[name, dataset, day].require() for name in (*SCORE_TABLES, JOURNEYS)}
         _require_one_scoring(manifests, dataset, day)
+        lake[gains_from, dataset, day].require()
         planned = lake[BUDGET_PLAN, dataset, day].manifest
         if budget is None:
             budget = int(planned.inputs[_BUDGET]) if planned else 0
             budget = budget or default
         inputs = {**lake[BUDGET_PLAN, dataset, day].current_inputs(), _BUDGET: str(budget), _VALUATION: valuation}
+        inputs |= lake.fingerprints(gains_from, dataset, [day])
         if planned and planned.inputs == inputs:
             return planned, None
-        return _publish_plan(lake, dataset, day, budget, inputs, manifests[CHANNEL_POLICIES].spec_version)
+        spec_version = manifests[CHANNEL_POLICIES].spec_version
+        return _publish_plan(lake, dataset, day, budget, inputs, spec_version, gains_from)
 
 
 def _publish_plan(
-    lake: Lake, dataset: Dataset, day: str, budget: int, inputs: dict[str, str], spec_version: str | None
+    lake: Lake,
+    dataset: Dataset,
+    day: str,
+    budget: int,
+    inputs: dict[str, str],
+    spec_version: str | None,
+    gains_from: str,
 ) -> tuple[Manifest, Plan]:
     level = _level(_read(lake, CHANNEL_ALLOCATION, dataset, day, ["position", *_LEVEL]))
     policies = _read(lake, CHANNEL_POLICIES, dataset, day, ["user_id", "policy", "source", "model_version"])
     gain = dataset.gain_names[click_gain(dataset)]
-    click_column = f"predicted_{gain}"
-    ranks = _read(lake, USER_REWARD_RANKS, dataset, day, ["user_id", "predicted_reward", click_column])
-    click_U = ranks.column(click_column).to_numpy()
-    reward_U = ranks.column("predicted_reward").to_numpy()
+    click_U, reward_U = predicted_gains(lake, dataset, day, gains_from, policies.column("user_id"))
     if inputs[_VALUATION] == TASTES:
         click_UA = _click_by_taste(lake, dataset, day, gain, policies.column("user_id"), level.channels)
         # All clicks have the predicted gains of all users: those of single users cost reward (docs/budget.md).
@@ -262,6 +281,15 @@ def _as_contract(
     return pa.table(columns, schema)
 
 
+def _table_of_gains(dataset: Dataset, method: str | None) -> str:
+    """The table with the predicted gains of a method; None: of the standing one, or of the ranks."""
+    chosen = method or os.environ.get(f"MTORL_GAINS_OF_{dataset.name.upper()}") or DEFAULT_METHOD
+    tables = [table for table in METHODS[chosen].publishes if table in GAIN_TABLES] if chosen != DEFAULT_METHOD else []
+    if chosen != DEFAULT_METHOD and not tables:
+        raise UserError(f"--gains-of {chosen}: this method publishes no predicted gains")
+    return tables[0] if tables else USER_REWARD_RANKS
+
+
 def _publishes_policies(method: str) -> bool:
     return CHANNEL_POLICIES in METHODS[method].publishes
 
@@ -273,6 +301,7 @@ def main() -> None:
         "--default-budget", default="0", help="for a day without a budget; default: 0, which selects no user"
     )
     add_methods(parser)
+    parser.add_argument("--gains-of", metavar="NAME", help="the method whose predicted gains are used")
     parser.add_argument("--valuation", choices=(TASTES, COMPOSED), default=TASTES, help="of pairs; default: tastes")
     args = parser.parse_args()
     lake, dataset, day = lake_of(args), dataset_of(args), checked_day(args.day)
@@ -282,7 +311,13 @@ def main() -> None:
         return
     budget = None if args.budget is None else budget_nano(args.budget)
     manifest, plan = plan_day(
-        lake, dataset, day, budget, default=budget_nano(args.default_budget), valuation=args.valuation
+        lake,
+        dataset,
+        day,
+        budget,
+        default=budget_nano(args.default_budget),
+        valuation=args.valuation,
+        gains_from=_table_of_gains(dataset, args.gains_of),
     )
     spend, planned_budget = in_units(manifest.counts["spend_nano"]), in_units(int(manifest.inputs[_BUDGET]))
     reward = f"expected reward {plan.reward:g}, at most {plan.bound:g} is possible" if plan else "unchanged"

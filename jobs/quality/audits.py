@@ -20,7 +20,7 @@ from jobs.quality.partition_facts import (
     unpublished_fact,
     unreadable_fact,
 )
-from jobs.quality.prediction_facts import prediction_facts
+from jobs.quality.prediction_facts import prediction_facts, task_facts
 from jobs.quality.rule_sentences import rule_columns
 from jobs.quality.table_facts import exposure_facts, manifest_count_facts, row_order_fact, sequence_facts, sidecar_fact
 from jobs.quality.trailing_baseline import baseline_facts
@@ -135,6 +135,8 @@ def _audit_content(
                 content.facts += sequence_facts(connection, partition, dataset, manifest, spec)
             case tables.USER_REWARD_RANKS:
                 content.facts += prediction_facts(connection, partition.lake, dataset, partition.day)
+            case tables.TASK_PREDICTIONS:
+                content.facts += task_facts(connection, partition.lake, dataset, partition.day)
         content.row_outcomes = evaluate_rows(connection, table, rules, content.rows)
 
 

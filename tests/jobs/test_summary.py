@@ -114,6 +114,15 @@ def test_a_figure_that_does_not_exist_is_not_shown(lake, changes, line, text):
     assert text in summary.metric_lines(write_metrics(lake, **changes))[line]
 
 
+def test_a_fusion_is_shown_beside_simple_rankings(lake):
+    ranking = {
+        "mtf_gauc": {"value": 0.61},
+        "baselines": {"equal weights": {"value": 0.6}, "click alone": {"value": None}},
+    }
+    lines = summary.metric_lines(write_metrics(lake, channel=None, reward={}, ranking=ranking))
+    assert "  ranking         MTF-GAUC 0.610 (equal weights 0.600, click alone -)" in lines
+
+
 def test_there_are_no_figures_before_the_first_evaluation(lake):
     assert summary.metric_lines(lake.root / "metrics.json") == []
 

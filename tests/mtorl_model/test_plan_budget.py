@@ -8,22 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
+from lakehouse.staging import staging_folder
 from mtorl_model import plan_budget, score
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.pair_reward import KAPPA
+from mtorl_model.budget.predicted_gains import predicted_gains
 from mtorl_model.budget.taste_fit import fit_tastes
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training.config import TrainConfig
+from schemas.candidates import ImpliedLabel
 from schemas.dataset import NO_COST, Dataset
 from schemas.errors import Busy, UserError, exit_with_one_line
+from schemas.tables import TASK_PREDICTIONS
+from schemas.tables.candidates.task_predictions import score_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOY = toy_dataset()
@@ -259,3 +265,61 @@ def test_an_invalid_budget_is_one_line(lake, budget, monkeypatch, capsys):
         exit_with_one_line(plan_budget.main)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: a budget of")
+
+
+TASKS = replace(TOY, implied_label=ImpliedLabel("click", "sale"))
+
+
+def publish_task_predictions(lake: Lake, users: pa.ChunkedArray, click_U: np.ndarray, sale_U: np.ndarray) -> None:
+    first, second, product = score_names(TASKS)
+    columns = {f"predicted_{first}": click_U, f"predicted_{second}": sale_U, f"predicted_{product}": click_U * sale_U}
+    with staging_folder(lake) as staged:
+        pq.write_table(pa.table({"user_id": users, **columns}), staged / "part-00000.parquet")
+        lake[TASK_PREDICTIONS, "toy", DAY].publish(staged, rows=len(users), inputs={}, code="test")
+
+
+def test_a_plan_by_the_gains_of_another_method_takes_its_predictions(lake):
+    ranks = published(lake, "user_reward_ranks").sort_by("user_id")
+    users, click_U, sale_U = (ranks.column(name) for name in ("user_id", "predicted_click", "predicted_sale"))
+    click_U, sale_U = click_U.to_numpy(), sale_U.to_numpy()
+    plan_budget.plan_day(lake, TASKS, DAY, 10**9, valuation=plan_budget.COMPOSED)
+    by_ranks = published(lake, "budget_plan")
+
+    # Equal predictions give an equal plan; other predictions do not.
+    options = {"valuation": plan_budget.COMPOSED, "gains_from": TASK_PREDICTIONS}
+    publish_task_predictions(lake, users, click_U, sale_U)
+    manifest, plan = plan_budget.plan_day(lake, TASKS, DAY, 10**9, **options)
+    assert plan is not None
+    assert lake[TASK_PREDICTIONS, "toy", DAY].key in manifest.inputs
+    assert published(lake, "budget_plan").equals(by_ranks)
+    assert plan_budget.plan_day(lake, TASKS, DAY, None, **options) == (manifest, None)
+    publish_task_predictions(lake, users, click_U / 2, sale_U)
+    plan_budget.plan_day(lake, TASKS, DAY, None, **options)
+    assert not published(lake, "budget_plan").equals(by_ranks)
+
+    publish_task_predictions(lake, users.slice(1), click_U[1:], sale_U[1:])
+    with pytest.raises(UserError, match="has other users than the policies"):
+        plan_budget.plan_day(lake, TASKS, DAY, None, **options)
+    with pytest.raises(UserError, match="no prediction of sale"):
+        predicted_gains(lake, TOY, DAY, TASK_PREDICTIONS, users)
+
+
+def test_the_method_of_the_gains_has_a_standing_value(monkeypatch):
+    assert plan_budget._table_of_gains(TOY, None) == "user_reward_ranks"
+    assert plan_budget._table_of_gains(TOY, "rmtl") == TASK_PREDICTIONS
+    monkeypatch.setenv("MTORL_GAINS_OF_TOY", "rmtl")
+    assert plan_budget._table_of_gains(TOY, None) == TASK_PREDICTIONS
+    with pytest.raises(UserError, match="unknown method 'deep'"):
+        plan_budget._table_of_gains(TOY, "deep")
+
+
+def test_without_a_method_that_recommends_channels_there_is_no_plan(lake, monkeypatch, capsys):
+    shutil.rmtree(lake["channel_policies", "toy", DAY].path)
+    arguments = ["plan_budget", "--dataset", "toy", "--lake", str(lake.root), "--day", DAY, "--method", "rmtl"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(plan_budget, "dataset_of", lambda _: TOY)
+    plan_budget.main()
+    assert capsys.readouterr().out == f"no budget plan of {DAY}: rmtl recommends no channel\n"
+    monkeypatch.setattr(sys, "argv", [*arguments[:-1], "mtorl"])
+    with pytest.raises(UserError, match="no channel_policies for toy"):
+        plan_budget.main()

@@ -1,8 +1,9 @@
 """UnifiedRL as a method: from logged exposures to the weights that fuse a candidate's predictions.
 
 Gradient boosting predicts every objective of a candidate. The first behaviour policy is the best static weights, as the
-paper starts from the weights that serve. Rounds of progressive training move from there, on replays of shown exposures
-(chain/replay.py); validation users choose the round, round 0 included.
+paper starts from the weights that serve, or equal weights if validation users prefer them. Rounds of progressive
+training move from there, on replays of shown exposures (chain/replay.py); validation users choose the round, round 0
+included.
 
 Shapes: N exposures, R requests, I objectives, S state, D action.
 """
@@ -39,7 +40,7 @@ from mtorl_model.methods.unified_rl.chain.requests import requests_of, states
 from mtorl_model.methods.unified_rl.chain.reward import GROUPS, reward_weights, rewards
 from mtorl_model.methods.unified_rl.chain.static_weights import fit_static_action
 from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
-from mtorl_model.methods.unified_rl.fusion import biases_of, powers_of
+from mtorl_model.methods.unified_rl.fusion import biases_of, log_scores, powers_of
 from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.networks import Actor
 from mtorl_model.methods.unified_rl.policy import ActorPolicy
@@ -95,8 +96,10 @@ class UnifiedRL(Method):
 
     def _learn_policy(self, train: CandidateStore, predictions_NI: Floats, valid: CandidateStore, run: Run) -> None:
         config, lists = self.config, self._lists(train, predictions_NI)
+        valid_pairs, valid_NI = self._pairs(valid), self._trees.predict(valid)
         actor = self._new_actor(lists.state_RS.shape[1])
-        actor.start_at(torch.as_tensor(self.static_D).clamp(-_LARGEST_START, _LARGEST_START))
+        start_D = self._better_start(valid_pairs, valid_NI)
+        actor.start_at(torch.as_tensor(start_D).clamp(-_LARGEST_START, _LARGEST_START))
         rounds = progressive_rounds(
             config.learner,
             lambda number, policy: self._explored(lists, policy, config.learner.seed + number),
@@ -104,7 +107,6 @@ class UnifiedRL(Method):
             state=lists.state_RS.shape[1], actions=len(self.static_D), groups=GROUPS, start=ActorPolicy(actor),
         )  # fmt: skip
         self._policy = best_policy = BoxedPolicy(actor, actor, config.learner.half_width)
-        valid_pairs, valid_NI = self._pairs(valid), self._trees.predict(valid)
         best = self._report(run, 0, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
         for number, learner in enumerate(rounds, start=1):
             self._policy = BoxedPolicy(learner.actor, self._policy.actor, config.learner.half_width)
@@ -114,6 +116,11 @@ class UnifiedRL(Method):
         self._policy = best_policy
         run.lines.append(self._weights_line())
         run.lines.append(f"{len(lists):,} requests have exposures with different rewards")
+
+    def _better_start(self, valid_pairs: UserPairs, valid_NI: Floats) -> Floats:
+        """[D]: the static weights, or equal weights where these rank validation users better, as in a small log."""
+        starts = (self.static_D, np.zeros_like(self.static_D))
+        return max(starts, key=lambda action_D: valid_pairs.ordered_share(log_scores(valid_NI, action_D)))
 
     def fine_tune(self, sample: CandidateSample, config: FineTuneConfig) -> dict[str, float]:
         """One step of progressive training (equation 7), around the present policy, on the requests of the day.

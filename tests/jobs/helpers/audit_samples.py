@@ -19,6 +19,8 @@ from schemas.dataset import Dataset
 from schemas.splits import split_of
 from schemas.steps import feature_inputs, input_columns, outcome_columns, profile_inputs
 from schemas.tables.budget_plan import budget_plan
+from schemas.tables.candidates.fusion_exposures import fusion_exposures
+from schemas.tables.candidates.fusion_weights import bias_column, fusion_weights, power_column
 from schemas.tables.candidates.task_predictions import score_names, task_predictions
 from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
@@ -37,6 +39,10 @@ from schemas.tables.user_reward_ranks import user_reward_ranks
 DAY = "2017-01-02"
 Rows = list[dict[str, Any]]
 
+# Tables with a row for each user of the day's journeys.
+EVERY_USER = (
+    "channel_policies", "user_reward_ranks", "user_embeddings", "task_predictions", "fusion_weights", "budget_plan",
+)  # fmt: skip
 _WINDOWS = 4
 _DEFAULTS = {"int": 0, "bigint": 0, "double": 0.5, "string": "x", "boolean": True}
 
@@ -84,7 +90,7 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
         write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
     if name == "steps":
         write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
-    if name in ("channel_policies", "user_reward_ranks", "user_embeddings", "task_predictions", "budget_plan"):
+    if name in EVERY_USER:
         table, rows = sample("journeys", dataset)
         write_partition(lake, table, dataset, [] if empty else rows)
 
@@ -252,6 +258,25 @@ def _task_predictions(dataset: Dataset) -> tuple[Table, Rows]:
     ]  # fmt: skip
 
 
+def _fusion(dataset: Dataset) -> dict[str, float]:
+    names = [objective.name for objective in dataset.objectives]
+    return {**{power_column(name): 1.0 for name in names}, **{bias_column(name): 0.05 for name in names}}
+
+
+def _fusion_weights(dataset: Dataset) -> tuple[Table, Rows]:
+    table = fusion_weights(dataset)
+    return table, [_filled(table.columns, user_id=user, **_fusion(dataset)) for user in range(4)]
+
+
+def _fusion_exposures(dataset: Dataset) -> tuple[Table, Rows]:
+    table = fusion_exposures(dataset)
+    return table, [
+        _filled(table.columns, request_id=request, draw=draw, propensity=20.0, **_fusion(dataset))
+        for request in range(2)
+        for draw in range(2)
+    ]
+
+
 def _user_embeddings(dataset: Dataset) -> tuple[Table, Rows]:
     table = user_embeddings(dataset)
     return table, [_filled(table.columns, user_id=user, embedding=[0.5, float(user)]) for user in range(4)]
@@ -302,6 +327,8 @@ _SAMPLES = {
     "user_reward_ranks": _user_reward_ranks,
     "user_embeddings": _user_embeddings,
     "task_predictions": _task_predictions,
+    "fusion_weights": _fusion_weights,
+    "fusion_exposures": _fusion_exposures,
     "channel_allocation": _channel_allocation,
     "budget_plan": _budget_plan,
     "prequential": _prequential,

@@ -20,6 +20,7 @@ from audit_cases import (
 )
 from audit_samples import (
     DAY,
+    EVERY_USER,
     sample,
     spec_of,
     spec_with,
@@ -177,9 +178,7 @@ def test_a_lost_raw_row_fails(lake, counts):
     assert failures(audit) == {"expect_rows_in_to_be_accounted_for": "critical"}
 
 
-@pytest.mark.parametrize(
-    "name", ["channel_policies", "user_reward_ranks", "user_embeddings", "task_predictions", "budget_plan"]
-)
+@pytest.mark.parametrize("name", EVERY_USER)
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_user_of_the_journeys_who_is_not_scored_fails(lake, dataset, name):
     audit = audited(lake, dataset, name, rows_of(dataset, name)[:-1])

@@ -8,6 +8,7 @@ from audit_samples import (
     Rows,
     sample,
     spec_with,
+    write_basis,
     write_partition,
 )
 
@@ -74,6 +75,20 @@ FAULTS = [
     ("user_embeddings", "criteo", 1, {"embedding": [0.5]}, {f"{IN_SET}(same_size)"}),
     ("user_embeddings", "criteo", 1, {"embedding": [0.5, float("inf")]},
      {"expect_column_values_to_be_finite(embedding)"}),
+    ("fusion_weights", "criteo", 0, {"power_click": -0.1}, {f"{IN_RANGE}(power_click)"}),
+    ("fusion_weights", "criteo", 0, {"power_conversion": 2.1}, {f"{IN_RANGE}(power_conversion)"}),
+    ("fusion_weights", "criteo", 0, {"bias_click": 0.2}, {f"{IN_RANGE}(bias_click)"}),
+    ("fusion_weights", "criteo", 0, {"bias_conversion": -0.1}, {f"{IN_RANGE}(bias_conversion)"}),
+    ("fusion_weights", "criteo", 0, {"power_click": 0.04, "power_conversion": 0.05}, {f"{IN_SET}(ranks_candidates)"}),
+    ("fusion_weights", "criteo", 1, {"user_id": 0}, {f"{UNIQUE}(user_id)"}),
+    ("fusion_exposures", "criteo", 0, {"power_click": 2.1}, {f"{IN_RANGE}(power_click)"}),
+    ("fusion_exposures", "criteo", 0, {"power_conversion": -0.1}, {f"{IN_RANGE}(power_conversion)"}),
+    ("fusion_exposures", "criteo", 0, {"bias_click": 0.2}, {f"{IN_RANGE}(bias_click)"}),
+    ("fusion_exposures", "criteo", 0, {"bias_conversion": -0.1}, {f"{IN_RANGE}(bias_conversion)"}),
+    ("fusion_exposures", "criteo", 1, {"draw": 0}, {"expect_compound_columns_to_be_unique(request_id, draw)"}),
+    ("fusion_exposures", "criteo", 0, {"propensity": 0.0}, {f"{IN_SET}(is_likely)"}),
+    ("fusion_exposures", "criteo", 0, {"reward_consumption": -0.1}, {f"{IN_RANGE}(reward_consumption)"}),
+    ("fusion_exposures", "criteo", 0, {"reward_others": -0.1}, {f"{IN_RANGE}(reward_others)"}),
     ("task_predictions", "criteo", 0, {"rank_product": 9}, {f"{IN_SET}(rank_is_right)"}),
     ("task_predictions", "criteo", 0, {"predicted_click": 1.1}, {f"{IN_RANGE}(predicted_click)"}),
     ("task_predictions", "criteo", 0, {"predicted_product": 1.1}, {f"{IN_RANGE}(predicted_product)"}),
@@ -155,7 +170,15 @@ def test_every_rule_of_every_table_has_a_planted_fault():
                 assert _planted(name, expectation, planted), f"{name}: {expectation}"
 
 
+# The same rules for the objectives of KuaiRand.
+_FUSION_OF_KUAIRAND = {
+    f"{IN_RANGE}({column}_{objective.name})"
+    for column in ("power", "bias")
+    for objective in get_dataset("kuairand").objectives
+}
 PLANTED_ELSEWHERE = {
+    "fusion_weights": _FUSION_OF_KUAIRAND,
+    "fusion_exposures": _FUSION_OF_KUAIRAND,
     "exposures": {f"{NOT_NULL}(channel)", "expect_column_mean_to_be_between(click)",
                   f"{IN_SET}(conversion)", f"{IN_SET}(long_view)"}
                  | {f"{IN_SET}({rule.name})" for name in ("criteo", "kuairand")
@@ -231,6 +254,22 @@ def test_equal_rewards_are_ranked_by_user_id(lake):
     audit = audited(lake, "criteo", "user_reward_ranks", rows)
     assert failures(audit) == {f"{IN_SET}(rank_is_right)": "critical"}
     assert set(audit.failed[0].examples) == {"user_id 3", "user_id 5"}
+
+
+def test_a_mean_chance_far_from_the_days_rate_is_a_warning(lake):
+    """Every exposure of the day brings both tasks, and hardly any is predicted; with many users that is no chance."""
+    table, day_rows = sample("exposures", get_dataset("kuairand"))
+    gained = [{**row, "exposure_id": k, "click": 1, "long_view": 1} for k, row in enumerate(day_rows * 40)]
+    rows = [{**row, "user_id": 10_000 + k} for k, row in enumerate(rows_of("kuairand", "task_predictions") * 40)]
+    names = ("click", "click_long_view", "product")
+    for k, row in enumerate(rows, start=1):
+        row |= {f"predicted_{name}": 0.02 for name in names} | {f"rank_{name}": k for name in names}
+    write_basis(lake, "task_predictions", get_dataset("kuairand"))
+    write_partition(lake, table, get_dataset("kuairand"), gained)
+    write_partition(lake, sample("task_predictions", get_dataset("kuairand"))[0], get_dataset("kuairand"), rows)
+    failed = failures(audit_partition(lake, "task_predictions", get_dataset("kuairand"), DAY))
+    for task in ("click", "click_long_view"):
+        assert failed[f"expect_mean_prediction_to_be_near_observed(predicted_{task})"] == "warning"
 
 
 def test_a_user_ranked_twice_fails(lake):

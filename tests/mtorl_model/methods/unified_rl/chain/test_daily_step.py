@@ -12,6 +12,7 @@ from method_inputs import CandidateInputs
 from lakehouse.lake import Lake
 from mtorl_model.methods.unified_rl.chain.boxed_policy import BoxedPolicy
 from mtorl_model.methods.unified_rl.chain.config import PRESETS
+from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
 from mtorl_model.methods.unified_rl.fusion import biases_of, powers_of
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from mtorl_model.methods.unified_rl.networks import Actor
@@ -70,3 +71,13 @@ def test_the_served_action_stays_in_the_box() -> None:
     np.testing.assert_allclose(action_ND[:, :2], np.tile([0.15, -0.15], (20, 1)), atol=0.01)
     np.testing.assert_allclose(action_ND[:, 2], 0.05, atol=0.01)
     assert powers_of(action_ND).shape == biases_of(action_ND).shape == (20, 2)
+
+
+def test_training_starts_from_equal_weights_where_static_ones_rank_validation_users_worse(champion: UnifiedRL) -> None:
+    model, pairs = copy.deepcopy(champion), UserPairs(np.zeros(4, int), np.array([1, 0, 1, 0]) > 0, np.ones(4))
+    good_NI = np.full((4, 4), 0.5)
+    good_NI[:, 0] = [0.9, 0.1, 0.8, 0.2]
+    model.static_D = np.array([-1.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])  # the first objective has no power
+    assert not model._better_start(pairs, good_NI).any()
+    model.static_D = np.array([0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert model._better_start(pairs, good_NI)[0] == 0.9
