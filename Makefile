@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VARIABLES := DATASET RAW LAKE DS FROM TO OUT METHOD PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
-	STUDY PROTOCOL FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS
+	STUDY PROTOCOL FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS METHODS
 # make up RAW_<NAME>=folder: the logs of several datasets.
 LOGS := $(foreach v,$(filter RAW_%,$(.VARIABLES)),$(if $(filter command,$(origin $(v))),$(v)))
 $(foreach v,$(VARIABLES) $(LOGS),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
@@ -28,13 +28,13 @@ run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO METHOD=mt
 evaluate: ## test the champion of a method, without training, on raw logs of unseen users, or without RAW on the lake's held-out users [DATASET LAKE RAW METHOD OUT=metrics.json]
 	@bin/evaluate.sh
 
-study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl|fusion FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split NETWORKS TABLE_ONLY]
+study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl|fusion|baselines FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split NETWORKS TABLE_ONLY; of baselines: TRIALS=10 METHODS]
 	@bin/studies.sh study
 
 search: ## search the hyperparameters of the paper's table 4 with Optuna; continues an earlier search [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]
 	@bin/studies.sh search
 
-benchmark-published: ## repeat the paper's own protocol, in which test data leak into training [DATASET LAKE PRESET WINDOWS=4000 EPOCHS=100 SEED=0 OUT]
+benchmark-published: ## repeat the paper's own protocol, in which test data leak into training [DATASET LAKE METHOD=mtorl PRESET WINDOWS=4000 EPOCHS=100 SEED=0 OUT]
 	@bin/studies.sh published
 
 results: ## write docs/results.md from the evaluations and studies of a lake [LAKE OUT]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study, make search, make results, make benchmark-published: studies of the model on the sequences of a lake.
 # They train separate models and change neither the tables nor the champion.
-# Reads DATASET, LAKE, STUDY, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS, TABLE_ONLY and OUT from the environment.
+# Reads DATASET, LAKE, STUDY, METHOD, METHODS, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS, TABLE_ONLY and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -17,13 +17,17 @@ EPOCHS_ARGUMENT=(${EPOCHS:+--max-epochs "$EPOCHS"})
 
 case "$COMMAND" in
   study)
-    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings, rmtl or fusion"
+    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings, rmtl, fusion or baselines"
     if [ "$STUDY" = embeddings ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.embeddings "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" "${EPOCHS_ARGUMENT[@]}"
     fi
     if [ "$STUDY" = rmtl ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.multitask.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}" \
         ${PROTOCOL:+--protocol "$PROTOCOL"} ${PRESET:+--preset "$PRESET"} ${NETWORKS:+--networks $NETWORKS} ${TABLE_ONLY:+--table-only}
+    fi
+    if [ "$STUDY" = baselines ]; then
+      exec "$PYTHON_BIN" -m mtorl_model.studies.baselines.study "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" --seeds "${SEEDS:-2}" \
+        --trials "${TRIALS:-10}" "${EPOCHS_ARGUMENT[@]}" ${METHODS:+--methods $METHODS}
     fi
     if [ "$STUDY" = fusion ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.fusion.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" ${PRESET:+--preset "$PRESET"}
@@ -40,8 +44,11 @@ case "$COMMAND" in
     exec "$PYTHON_BIN" -m mtorl_model.studies.results --lake "$LAKE" --out "$OUT"
     ;;
   published)
-    OUT="$(realpath -m -- "${OUT:-$LAKE/studies/dataset=$DATASET/published.json}")"
+    METHOD="${METHOD:-mtorl}"
+    "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
+    [ "$METHOD" = mtorl ] && NAME=published || NAME="published_$METHOD"
+    OUT="$(realpath -m -- "${OUT:-$LAKE/studies/dataset=$DATASET/$NAME.json}")"
     exec "$PYTHON_BIN" -m mtorl_model.studies.published "${ARGUMENTS[@]}" --out "$OUT" "${EPOCHS_ARGUMENT[@]}" \
-      ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"}
+      ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"} --method "$METHOD"
     ;;
 esac

@@ -3,8 +3,8 @@
 python -m mtorl_model.studies.results --lake LAKE --out docs/results.md
 
 Reads, for every dataset of the lake, `metrics/.../metrics*.json` (make run), `studies/.../<study>.csv|json|svg`,
-`rmtl_<protocol>.json` and `fusion.json` (make study), `search.*` (make search) and `published.json` (make
-benchmark-published). If a file is missing, its section of the present document remains.
+`rmtl_<protocol>.json`, `fusion.json` and `baselines.json` (make study), `search.*` (make search) and `published*.json`
+(make benchmark-published). If a file is missing, its section of the present document remains.
 Pictures are copied to the folder `pictures` next to the document.
 """
 
@@ -21,6 +21,7 @@ from lakehouse.lake import Lake
 from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
+from mtorl_model.studies.baselines.tables import published, unseen_users
 from mtorl_model.studies.multitask.tables import as_markdown
 from mtorl_model.studies.pictures import display_name, headline
 from mtorl_model.studies.position_scores import SCORES
@@ -181,19 +182,19 @@ def _search(folder: Path, pictures: Path) -> list[str]:
 def _published(folder: Path) -> list[str]:
     if not (folder / "published.json").exists():
         return []
-    published = json.loads((folder / "published.json").read_text())
-    paper = published["paper"]
+    leaking = json.loads((folder / "published.json").read_text())
+    paper = leaking["paper"]
     rows = [("", "here", "the paper")]
     rows += [
-        (display_name(f"test {name}"), with_interval(published, name), f"{paper[name]:.4f}" if paper else "-")
+        (display_name(f"test {name}"), with_interval(leaking, name), f"{paper[name]:.4f}" if paper else "-")
         for name in SCORES
     ]
     return [
         "### The published protocol, which leaks",
-        f"{published['share_of_test_steps_also_in_training']:.0%} of the test steps are also in training windows. "
-        f"{published['windows']:,} windows, d = {published['hidden']}, {published['epochs']} epochs, no dropout, the "
-        f"last epoch's weights, seed {published['seed']}; brackets are 95 % intervals over the users of the test "
-        f"windows. `{published['command']}`",
+        f"{leaking['share_of_test_steps_also_in_training']:.0%} of the test steps are also in training windows. "
+        f"{leaking['windows']:,} windows, d = {leaking['hidden']}, {leaking['epochs']} epochs, no dropout, the "
+        f"last epoch's weights, seed {leaking['seed']}; brackets are 95 % intervals over the users of the test "
+        f"windows. `{leaking['command']}`",
         _table(rows),
     ]
 
@@ -275,6 +276,8 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
             *_search(folder, pictures),
             *_fusion(folder),
             *_published(folder),
+            *unseen_users(folder),
+            *published(folder),
             *_rmtl(folder),
         ]
         if sections:

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 from synthetic import write_lake
 
+from mtorl_model.methods import METHODS
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.studies import position_scores as scores
 from mtorl_model.studies.published import as_text, run_published
@@ -32,8 +33,29 @@ def test_the_results_contain_the_share_of_leaked_steps(lake, monkeypatch):
     monkeypatch.setattr(scores, "_REPLICATES", 20)
     train = TrainConfig(batch_size=64, max_epochs=2, device="cpu")
     config = MTORLConfig(ModelConfig(hidden=16, steps=N), LossConfig(), train)
-    results = run_published(*lake[:1], KUAIRAND, lake[1], config, windows=300)
+    results = run_published(*lake[:1], KUAIRAND, lake[1], "mtorl", config, windows=300)
     assert 0.5 < results["share_of_test_steps_also_in_training"] < 1
     assert results["paper"]["f1_macro"] == 0.6793
     assert "leaks" in as_text(results)
     assert as_text(results).count("paper:") == 3
+
+
+@pytest.mark.parametrize("method", ["boosting", "din"])
+def test_other_methods_are_measured_on_the_same_windows(lake, monkeypatch, method):
+    monkeypatch.setattr(scores, "_REPLICATES", 20)
+    small = {
+        "hidden": 8,
+        "max_epochs": 1,
+        "batch_size": 64,
+        "device": "cpu",
+        "channel_iterations": 4,
+        "gain_iterations": 2,
+    }
+    config = METHODS[method].presets("kuairand")["small"]
+    config = config.changed({name: value for name, value in small.items() if name in config.settings()})
+    results = run_published(*lake[:1], KUAIRAND, lake[1], method, config, windows=300)
+    assert (results["method"], results["epochs"]) == (method, 1 if method == "din" else 0)
+    assert results["paper"] == (
+        None if method == "boosting" else {"f1_macro": 0.5649, "precision_macro": 0.5692, "recall_macro": 0.5669}
+    )
+    assert results["share_of_test_steps_also_in_training"] > 0.5

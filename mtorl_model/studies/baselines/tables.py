@@ -1,0 +1,89 @@
+"""The comparison of methods as tables of docs/results.md."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtorl_model.evaluation.text import in_brackets
+from mtorl_model.studies.baselines.spaces import COMPARED, REFERENCE
+
+_HEADLINE = ("channel f1_macro", "channel accuracy")
+
+
+def unseen_users(folder: Path) -> list[str]:
+    """The section of baselines.json; empty without the file."""
+    if not (folder / "baselines.json").exists():
+        return []
+    result = json.loads((folder / "baselines.json").read_text())
+    cells = {(row["method"], row["figure"]): row for row in result["rows"]}
+    gains = [figure for figure in dict.fromkeys(row["figure"] for row in result["rows"]) if figure.endswith(" auc")]
+    figures = [*_HEADLINE, *gains]
+    rows = [["", *figures, f"{figures[0]} minus {REFERENCE}"]]
+    for method in result["settings"]:
+        row = [method, *(in_brackets(cells[method, name]) if (method, name) in cells else "-" for name in figures)]
+        difference = cells.get((method, figures[0]), {}).get("difference")
+        rows.append([*row, _signed(difference) if difference else ""])
+    return [
+        "### All methods of the paper's table 2, on users never seen",
+        f"{result['users']:,} users, {result['labels']:,} labels; {result['protocol']}. {result['interval']}. "
+        f"A dash: the method does not predict it. `{result['command']}`",
+        _table(rows),
+        *_values(result["value"]),
+    ]
+
+
+def _values(value: Mapping[str, Any]) -> list[str]:
+    if not value["identified"]:
+        return [f"Value of the methods' channels: not identified ({value['why']})."]
+    rows = [["policy", "estimator", "gain an exposure", "minus the log's own"]]
+    rows += [
+        [row["policy"], row["estimator"], in_brackets(row), _signed(row["minus_log"]) if "minus_log" in row else ""]
+        if "estimator" in row
+        else [row["policy"], "-", row["why"], ""]
+        for row in value["rows"]
+    ]
+    heading = f"Value of the methods' channels, {value['labels']:,} labels of {value['users']:,} users: {value['why']}."
+    return [heading, _table(rows)]
+
+
+def published(folder: Path) -> list[str]:
+    """The section of all published_<method>.json; empty without one. Next to it the figures on users never seen."""
+    files = {name: folder / f"published_{name}.json" for name in COMPARED}
+    files[REFERENCE] = folder / "published.json"
+    results = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    if not results.keys() - {REFERENCE}:
+        return []
+    unseen = _unseen_f1(folder)
+    rows = [["", "published protocol", "the paper", "users never seen", "gap"]]
+    for name, result in results.items():
+        low, high = result["intervals"]["f1_macro"]
+        paper = f"{result['paper']['f1_macro']:.4f}" if result["paper"] else "-"
+        figure = f"{result['f1_macro']:.4f} [{low:.4f}, {high:.4f}]"
+        gap = [f"{unseen[name]:.4f}", f"{result['f1_macro'] - unseen[name]:+.4f}"] if name in unseen else ["-", "-"]
+        rows.append([name, figure, paper, *gap])
+    first = next(iter(results.values()))
+    return [
+        "### All methods under the published protocol, which leaks",
+        f"Macro-F1 of the channel. {first['share_of_test_steps_also_in_training']:.0%} of the test steps are also in "
+        f"training windows, so a method is the better the more it memorises. The figures on users never seen are those "
+        f"of the table above. `{first['command']}` and METHOD=",
+        _table(rows),
+    ]
+
+
+def _unseen_f1(folder: Path) -> dict[str, float]:
+    file = folder / "baselines.json"
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    return {row["method"]: row["value"] for row in rows if row["figure"] == _HEADLINE[0]}
+
+
+def _signed(difference: Mapping[str, float | None]) -> str:
+    value, low, high = (difference[name] for name in ("value", "low", "high"))
+    interval = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"
+    return "-" if value is None else f"{value:+.4f}{interval}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
