@@ -28,11 +28,29 @@ class _Repeated(ValueError):
     """A key occurs twice in one object."""
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise _Repeated("a key occurs twice in the row")
+    return row
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_PLAIN = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
+_PLAIN_TYPES = {"bigint": {int}, "double": {int, float}, "string": {str}}
+
+
 def json_tables(block: Block, source: SourceFile, layout: RawFile) -> Iterator[pa.Table]:
     """The lines as tables with typed_rows.typed_schema. Blank lines are not rows."""
     records = [record for record in block.records() if record.strip(b" \t\r")]
-    odd: list[bytes] = []
-    for group, values in plain_groups(records, partial(_plain_values, source=source, layout=layout)):
+    odd = records if block.size else []  # of a single record, only its beginning is here
+    for group, values in plain_groups(
+        [] if block.size else records, partial(_plain_values, source=source, layout=layout)
+    ):
         if values is None:
             odd += group
         else:
@@ -122,19 +140,3 @@ def _is_text(value: str) -> bool:
         return b"\x00" not in value.encode()
     except UnicodeEncodeError:  # half of a character that is written as two
         return False
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise _Repeated("a key occurs twice in the row")
-    return row
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_PLAIN = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-_MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
-_PLAIN_TYPES = {"bigint": {int}, "double": {int, float}, "string": {str}}

@@ -68,6 +68,14 @@ def test_keys_that_are_not_read(tmp_path):
     assert open_raw_file(path, LAYOUT).extra == ("why",)
 
 
+def test_the_beginning_of_a_long_line_is_not_taken_for_the_line():
+    start = b'{"n": 1, "x": 1, "s": "a"}'
+    block = Block(start, np.array([0, len(start)]), False, size=70 << 20)
+    source = SourceFile("/log.jsonl", "log.jsonl", 0, 0, JSON_LINES)
+    (table,) = json_tables(block, source, LAYOUT)
+    assert table.column("_reason")[0].as_py().startswith("the row has 73,400,320 bytes")
+
+
 TEXTS = (b"1", b"-0", b"0", b"1.5", b"-0.0", b"1e3", b"1e400", b"9223372036854775808", b"18014398509481985", b"null",
          b"true", b"NaN", b'"7"', b'"a"', b'" "', b'"NULL"', b'"\\u00e9"', b'"\\ud800"', b'"\xc3\xa9"', b'"\xe9"',
          b"[{}", b"{}]", b"[]", b'{"b": 1}')  # fmt: skip
