@@ -31,7 +31,7 @@ def with_rule(rule: str, name: str = "criteo") -> Dataset:
     dataset = get_dataset(name)
     kept_names = {*dataset.gain_names, *dataset.late_gain_times.values(), "weekday", "hour"}
     columns = tuple(d for d in dataset.columns if d.column.name in kept_names)
-    return replace(dataset, columns=columns, sessions=RULES[rule], items=(), quality=Quality())
+    return replace(dataset, columns=columns, sessions=RULES[rule], items=(), objectives=(), quality=Quality())
 
 
 def steps_of(frame: pd.DataFrame, dataset: Dataset, days: int = 1) -> list[dict]:

@@ -82,7 +82,7 @@ def test_the_loss_of_the_channel_head_leaves_them_out():
         prediction=Prediction(policy_NA, np.full((LABELS, 1), 0.3)), action_N=ACTION_N, gain_NG=GAIN_NG,
         maturity_NG=np.ones((LABELS, 1)),
     )  # fmt: skip
-    model = SimpleNamespace(unadjusted=lambda policy: policy, spec=SimpleNamespace(gains=("click",)))
+    model = SimpleNamespace(unadjusted=lambda policy: policy, label_names=("click",))
     losses = head_losses(labels, model)  # type: ignore[arg-type]
     loss_N, counts_N = losses[CHANNEL]
     np.testing.assert_array_equal(counts_N, KNOWN_N)
