@@ -74,7 +74,7 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
                 .fetchall()]  # fmt: skip
     users = [u for (u,) in duckdb.sql(f"SELECT user_id FROM {_parquet(lake, 'journeys', dataset, day)} ORDER BY 1")
              .fetchall()]  # fmt: skip
-    origin = {"source": "model", "model_version": "mtorl/1", "feature_spec": "0123456789ab", "day": day}
+    origin = {"source": "model", "model_version": f"mtorl_{dataset.name}/1", "feature_spec": "0123456789ab", "day": day}
     policies = []
     for user in users:  # a user's policy stays from day to day
         policy = np.random.default_rng([seed, user]).dirichlet(np.full(len(channels), 2.0))
@@ -88,8 +88,9 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
     ranks = [{"user_id": user, "predicted_reward": float(reward), "rank": k + 1, **predicted, **origin}
              for k, (user, reward) in enumerate(zip(users, rewards, strict=True))]  # fmt: skip
     write(lake, user_reward_ranks(dataset), dataset, day, ranks)
-    judged = {"day": day, "model_version": "mtorl/1", "trained_through": "2000-01-01", "users": len(users),
-              "labels": 5_000, "logloss": 0.4, "base_logloss": 0.5, "known_share": 1.0}  # fmt: skip
+    judged = {"day": day, "model_version": origin["model_version"], "trained_through": "2000-01-01",
+              "users": len(users), "labels": 5_000, "logloss": 0.4, "base_logloss": 0.5,
+              "known_share": 1.0}  # fmt: skip
     heads = [{"head": "channel", **judged}, *({"head": g, "rate": rate, "predicted_rate": 1.1 * rate, **judged}
                                              for g, rate in rates.items())]  # fmt: skip
     write(lake, prequential(dataset), dataset, day, heads)

@@ -26,7 +26,8 @@ from mtorl_model.evaluation.comparison import Difference
 from mtorl_model.evaluation.label_predictions import predict_labels
 from mtorl_model.methods import METHODS, register
 from mtorl_model.methods.method import GAINS, Method, MethodConfig, Prediction, Run
-from mtorl_model.methods.model_folder import save_model
+from mtorl_model.methods.model_folder import FILES, save_model
+from mtorl_model.training.checksums import write_checksums
 from schemas.alerts import ALERT
 from schemas.dataset import get_dataset
 from schemas.days import day_plus
@@ -239,6 +240,7 @@ def test_a_full_training_with_other_features_is_not_compared_and_this_is_shown(r
     full = registry.named_version("constant_gains_kuairand/1")
     file = registry.lake.mlflow_artifacts / "kuairand" / full.run_id / "artifacts/model" / MODEL_SPEC_FILE
     file.write_text(replace(FeatureSpec.from_json(file.read_text()), last_day="2022-03-01").to_json())
+    write_checksums(file.parent, FILES)
     *_, line, decision = challenge(registry, SERIES[1], 1.0)
     reason = "constant_gains_kuairand/1, the last full training, reads other features"
     assert line == f"not compared with the last full training: {reason}"
