@@ -17,7 +17,6 @@ from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.label_predictions import LabelPredictions
 from mtorl_model.evaluation.metrics import Figures, session_logloss
 from mtorl_model.methods.common.label_rows import candidate_labels
-from mtorl_model.methods.common.label_trees import CANDIDATE_TREES
 from mtorl_model.methods.method import FUSION, Method, Prediction
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
@@ -88,10 +87,9 @@ def session_figures(prediction: Prediction, store: CandidateStore, gain: int, us
 
 def boosting_on_candidates(model: Method, store: CandidateStore, most_labels: int | None = None) -> "Boosting":
     """Gradient boosting, fitted on the training users of the store; on at most most_labels labels if it is given."""
-    from mtorl_model.methods.baselines.boosting import (  # imports sklearn, which a usual day does not need
-        Boosting,
-        BoostingConfig,
-    )
+    # Both import sklearn, which a usual day does not need.
+    from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
+    from mtorl_model.methods.common.label_trees import CANDIDATE_TREES
 
     labels = candidate_labels(store.split_rows(TRAIN))
     config = BoostingConfig(CANDIDATE_TREES)
