@@ -177,7 +177,8 @@ def _parsed(
         return None
     if len(table) != count:
         return None
-    has_blanks = b" " in text or b"\t" in text or b"\n\v" in text or b"\f" in text
+    # A quoted field may be a line break alone.
+    has_blanks = any(blank in text for blank in (b" ", b"\t", b"\v", b"\f", dialect.quote) if blank)
     values = []
     for place, column in zip(places, layout.columns, strict=True):
         value = _checked(table.column(place), column.dtype, has_blanks)
