@@ -18,7 +18,8 @@ HEADER = b"n,x,s\n"
 FIELDS = [
     b"1", b"7", b"-3", b"+5", b" 5", b"1.0", b"1e3", b"1.5", b"0x1F", b"", b"NULL", b"nan", b"inf", b"1e400", b"9" * 20,
     b"9007199254740994.0", b"a", b" a", b"  ", b"\t", "\u00e9".encode(), b"\xe9", b"\x00", b'"a"', b'"a,b"', b'"a\nb"',
-    b'"a\r\nb"', b'"\n"', b'"a""b"', b'"a"b', b'"a', b'a"b"', b'"1"', b'""', b"a\rb", b"\xef\xbb\xbf1", b"\x85", b"0xa", b"\x0b",
+    b'"a\r\nb"', b'"\n"',
+    b'"a""b"', b'"a"b', b'"a', b'a"b"', b'"1"', b'""', b"a\rb", b"\xef\xbb\xbf1", b"\x85", b"0xa", b"\x0b",
 ]  # fmt: skip
 fields = st.one_of(st.sampled_from([b"1", b"2.5", b"a"]), st.sampled_from(FIELDS))
 record_texts = st.lists(fields, min_size=1, max_size=4).map(b",".join)
