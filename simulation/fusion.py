@@ -193,8 +193,10 @@ def main() -> None:
     keys = [(name, seed) for seed in seeds for name in (*METHODS, BEST)]
     keys += [(name, seed) for seed in seeds[: args.baseline_seeds] for name in COSTLY_METHODS]
     run_all(args.out / RUNS, setting, keys)
-    flags = (f"--{name.replace('_', '-')} {getattr(args, name)}" for name in _MINIMUMS)
-    files = write_report(args.out, " ".join(["python -m simulation.fusion", *flags, f"--preset {args.preset}"]))
+    flags = (f"--{name.replace('_', '-')} {getattr(args, name)}" for name in ("first_seed", *_MINIMUMS))
+    files = write_report(
+        args.out, " ".join(["python -m simulation.fusion --out .fusion", *flags, f"--preset {args.preset}"])
+    )
     print("\n".join(map(str, files)))
     if args.document:
         insert_into(args.document, args.out)
