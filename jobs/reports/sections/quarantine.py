@@ -6,6 +6,7 @@ from jobs.reports.day_view import DayView
 from jobs.reports.formats import count
 from jobs.reports.svg import Series
 from schemas.days import UNDATED
+from schemas.printable import printable
 from schemas.tables import QUARANTINE
 
 _MOST_REASONS = 8
@@ -52,17 +53,17 @@ def _reasons(view: DayView) -> Picture:
     )
 
 
-def _groups(view: DayView, day: str) -> list[tuple[str, str, int, list[str]]]:
+def _groups(view: DayView, day: str) -> list[tuple[str, str, int, list[bytes | str]]]:
     """(reason, source file, rows, examples), the largest group first."""
     return view.query(
         QUARANTINE,
-        f"""SELECT reason, source_file, count(*) AS n, min(raw[:{_LONGEST_ROW + 1}], {_EXAMPLES})
+        f"""SELECT reason, source_file, count(*) AS n, min(raw[:{4 * _LONGEST_ROW + 4}], {_EXAMPLES})
             FROM "partition" GROUP BY ALL ORDER BY n DESC, reason, source_file LIMIT {_MOST_GROUPS}""",
         day,
     )
 
 
-def _table(title: str, groups: list[tuple[str, str, int, list[str]]]) -> HtmlTable:
+def _table(title: str, groups: list[tuple[str, str, int, list[bytes | str]]]) -> HtmlTable:
     rows = tuple(
         (reason, file, f"{rows:,}", Cell("\n".join(_cut(example) for example in examples or ()), code=True))
         for reason, file, rows, examples in groups
@@ -70,5 +71,7 @@ def _table(title: str, groups: list[tuple[str, str, int, list[str]]]) -> HtmlTab
     return HtmlTable(title, ("Reason", "Source file", "Rows", "Examples from the log"), rows, frozenset({2}))
 
 
-def _cut(raw: str) -> str:
-    return raw if len(raw) <= _LONGEST_ROW else raw[:_LONGEST_ROW] + "…"
+def _cut(raw: bytes | str) -> str:
+    """raw: bytes; a text in partitions of earlier versions."""
+    text = printable(raw)
+    return text if len(text) <= _LONGEST_ROW else text[:_LONGEST_ROW] + "…"

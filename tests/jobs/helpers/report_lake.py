@@ -121,8 +121,8 @@ def publish_quarantine(lake: Lake, day: str, groups: Mapping[tuple[str, str], in
     """groups: the number of rows by reason and source file."""
     rows = [f"(?, ?, ?, {n})" for n in groups.values()]
     with _database().cursor() as db:
-        values = [v for (reason, file) in groups for v in (reason, file, raw)]
-        db.execute("CREATE TEMP TABLE g (reason text, source_file text, raw text, n int)")
+        values = [v for (reason, file) in groups for v in (reason, file, raw.encode())]
+        db.execute("CREATE TEMP TABLE g (reason text, source_file text, raw blob, n int)")
         if rows:
             db.execute(f"INSERT INTO g VALUES {', '.join(rows)}", values)
         file = lake.root / ".quarantine.parquet"
