@@ -83,9 +83,7 @@ class Lake:
 
     def fingerprints(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> dict[str, str]:
         """The fingerprint of each of these days that is published, by the partition's key, as manifests name inputs."""
-        partitions = [self[table, dataset, day] for day in days]
-        manifests = {partition.key: partition.manifest for partition in partitions}
-        return {key: manifest.fingerprint for key, manifest in manifests.items() if manifest is not None}
+        return fingerprints_of(self[table, dataset, day] for day in days)
 
     def failed_audit(self, manifest: Manifest) -> FailedAudit | None:
         """The audit in which the content of this manifest failed critically, or None.
@@ -274,6 +272,12 @@ class Partition:
             make_durable(path)
         swap_into_place(staged, self.path)
         return manifest
+
+
+def fingerprints_of(partitions: Iterable[Partition]) -> dict[str, str]:
+    """The fingerprint of each of these partitions that is published, by the partition's key."""
+    manifests = {partition.key: partition.manifest for partition in partitions}
+    return {key: manifest.fingerprint for key, manifest in manifests.items() if manifest is not None}
 
 
 def _verdict(text: str) -> tuple[str, str, str]:

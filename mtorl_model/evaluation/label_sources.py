@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.lake import Lake, Partition
+from lakehouse.lake import Lake, Partition, fingerprints_of
 from lakehouse.reading import consistent_read, read_tables
 from mtorl_model.data.candidates.reading import partitions_of, split_indices
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, cutoff_at_end_of, fit_cutoff_on_exposures
@@ -75,9 +75,7 @@ class LabelSource(ABC):
 
     def fingerprints(self, lake: Lake, dataset: Dataset, days: Iterable[str]) -> dict[str, str]:
         """The fingerprints of the partitions of these days, by key."""
-        partitions = [partition for day in days for partition in self.partitions(lake, dataset, day)]
-        manifests = {partition.key: partition.manifest for partition in partitions}
-        return {key: manifest.fingerprint for key, manifest in manifests.items() if manifest is not None}
+        return fingerprints_of(partition for day in days for partition in self.partitions(lake, dataset, day))
 
 
 class _WindowSource(LabelSource):
