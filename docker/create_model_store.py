@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.champion.registry import create_store
 from schemas.errors import exit_with_one_line
 
 
 def main() -> None:
     lake = Lake(Path(os.environ["MTORL_LAKE"]))
-    with staging_folder(lake):  # checks the storage, even if the store exists
+    with work_folder():  # checks the storage, even if the store exists
         create_store(lake)
 
 

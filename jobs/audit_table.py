@@ -12,13 +12,11 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.quality.audit_results import FAIL, Audit, store_audit, stored_audit
+from jobs.quality.audit_results import FAIL, Audit, store_audit, stored_audit, manifest_digest
 from jobs.reports.data_docs import publish_pages
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.feature_specs import spec_in_file
-from lakehouse.files import file_sha256
 from lakehouse.lake import Lake, Partition
-from lakehouse.manifest import MANIFEST
 from lakehouse.published_days import published_days
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, days_between
@@ -72,7 +70,7 @@ def days_to_audit(
         raise UserError(f"no such folder: {lake.root} (LAKE must name the output folder of an earlier run)")
     if table == QUARANTINE:
         days = [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)]
-        undated = lake[table, dataset, UNDATED].path.is_dir()
+        undated = lake[table, dataset, UNDATED].is_published
         return ([*days, UNDATED] if undated else days), []
     if TABLES[table].optional or only_published:
         return [day for day in lake.days(table, dataset) if (first or day) <= day <= (last or day)], []
@@ -85,10 +83,10 @@ def days_to_audit(
 
 def has_passed(partition: Partition) -> bool:
     """Whether the partition with its current manifest was audited and did not fail critically."""
-    audit, manifest = stored_audit(partition), partition.path / MANIFEST
-    if audit is None or audit.verdict == FAIL or not manifest.is_file():
+    audit, manifest = stored_audit(partition), partition.manifest
+    if audit is None or audit.verdict == FAIL or manifest is None:
         return False
-    return audit.manifest == file_sha256(manifest)
+    return audit.manifest == manifest_digest(manifest)
 
 
 def result_lines(audit: Audit) -> Iterator[str]:

@@ -37,12 +37,10 @@ from lakehouse.arguments import (
     required_code_of,
 )
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
-from lakehouse.staging import require_lake
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import EXPOSURES, QUARANTINE
+from schemas.tables import EXPOSURES
 
 RAW_INDEX = "raw_index"
 
@@ -64,7 +62,7 @@ def main() -> None:
     files = find_raw_files(dataset, args.raw)
     print_notes(files[dataset.log.view].notes)
     request = DayRequest(first, last, up_to, required_code_of(args, "jobs"), args.accept_few_rows)
-    require_lake(lake)  # before the log is read, which takes no lock
+    lake.require_writable()  # before the log is read, which takes no lock
 
     index, changed = split_by_change(dataset, files, stored_index(lake, dataset))
     plan = BuildPlan(lake, dataset, index, request)
@@ -73,11 +71,8 @@ def main() -> None:
         with spark_session(f"exposures {dataset.name}") as spark, starting_workers(spark):
             log = RawLog(spark, dataset, files)
             plan = replace(plan, index=read_changed_files(lake, log))
-            if days := plan.days_to_build():
-                with locked(lake, (EXPOSURES, QUARANTINE), dataset, days):
-                    built = plan.days_to_build()  # another run may have built them while this one waited
-                    if built:
-                        publish_log(lake, log, plan.index, built)
+            if built := plan.days_to_build():
+                publish_log(lake, log, plan.index, built)
     report_fresh_days(plan, built)
     report_waiting_rows(lake, dataset)
     if up_to:
@@ -87,17 +82,16 @@ def main() -> None:
 def read_changed_files(lake: Lake, log: RawLog) -> RawIndex:
     """Reads the files that have changed since the raw index was stored, and stores and returns the new index."""
     dataset, files = log.dataset, log.files
-    with locked(lake, (RAW_INDEX,), dataset, [UNDATED]):
-        index, changed = split_by_change(dataset, files, stored_index(lake, dataset))
-        if changed:
-            # Taken before the files are read: a file that changes during the read is read again by the next run.
-            stamps = {name: file_stamp(path) for name, path in changed.items()}
-            rows = log.rows(set(stamps))
-            describe_job(log.spark, "reading the log")
-            index = with_files_added(index, stamps, fingerprints_by_file(rows).collect())
-            if index.span is None:
-                usable_rows_by_day(rows)  # raises the error with the reason
-            store_index(lake, dataset, index)
+    index, changed = split_by_change(dataset, files, stored_index(lake, dataset))
+    if changed:
+        # Taken before the files are read: a file that changes during the read is read again by the next run.
+        stamps = {name: file_stamp(path) for name, path in changed.items()}
+        rows = log.rows(set(stamps))
+        describe_job(log.spark, "reading the log")
+        index = with_files_added(index, stamps, fingerprints_by_file(rows).collect())
+        if index.span is None:
+            usable_rows_by_day(rows)  # raises the error with the reason
+        store_index(lake, dataset, index)
     return index
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.feature_specs import store_spec
 from jobs.history.feature_selection import fit_spec
 from jobs.history.resume import journeys_before, read_exposures
 from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
@@ -29,15 +30,14 @@ from lakehouse.arguments import (
 )
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.published_days import exposure_days
 from lakehouse.rows import ARROW_TYPES
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TRAIN, split_sql
 from schemas.tables import FEATURE_SPEC
-from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, FeatureSpec
+from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, FeatureSpec
 
 PENALTY = 0.5  # s of equation 3, the paper's constant
 MAX_ACTIONS = 100  # a larger policy would have a few exposures to learn each channel from; Open Bandit has 80
@@ -52,15 +52,14 @@ def main() -> None:
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     days = exposure_days(lake, dataset, *day_range_of(args))
 
-    with locked(lake, (FEATURE_SPEC,), dataset, [days[-1]]):
-        partition = lake[FEATURE_SPEC, dataset, days[-1]]
-        inputs = partition.current_inputs() | {"fitted_from": days[0]}
-        manifest = partition.manifest
-        if manifest and manifest.is_fresh(inputs, spec_version=manifest.spec_version, this_code=code):
-            print(f"feature spec {dataset.name} {manifest.spec_version}: fresh, left alone")
-            return
-        spec = fit(lake, dataset, days, code)
-        _publish(lake, dataset, spec, days, inputs)
+    partition = lake[FEATURE_SPEC, dataset, days[-1]]
+    inputs = partition.current_inputs() | {"fitted_from": days[0]}
+    manifest = partition.manifest
+    if manifest and manifest.is_fresh(inputs, spec_version=manifest.spec_version, this_code=code):
+        print(f"feature spec {dataset.name} {manifest.spec_version}: fresh, left alone")
+        return
+    spec = fit(lake, dataset, days, code)
+    _publish(lake, dataset, spec, days, inputs)
     dropped = [f for f in spec.features if not f.kept]
     print(
         f"feature spec {dataset.name} {spec.version}: {len(spec.kept_features)} features kept, {len(dropped)} dropped"
@@ -117,14 +116,12 @@ def actions_of(dataset: Dataset, channels: Sequence[str], days: Sequence[str]) -
 
 
 def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], inputs: dict[str, str]) -> None:
+    store_spec(lake, spec)
     rows = [{c: getattr(feature, c) for c in FEATURE_SPEC_TABLE.column_names} for feature in spec.features]
-    with staging_folder(lake) as staging:
-        staged = staging / "spec"
-        staged.mkdir()
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), staged / "part-0.parquet")
-        (staged / SPEC_FILE).write_text(spec.to_json())
+    with work_folder() as work:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), work / "part-0.parquet")
         lake[FEATURE_SPEC, dataset, days[-1]].publish(
-            staged, rows=len(rows), inputs=inputs, code=code_version("jobs"), spec_version=spec.version
+            work, inputs=inputs, code=code_version("jobs"), spec_version=spec.version
         )
 
 

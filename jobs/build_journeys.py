@@ -14,7 +14,6 @@ from jobs.spark.partitions import publish_days
 from jobs.spark.session import Session, spark_session
 from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.published_days import exposure_days
 from schemas.dataset import Dataset
@@ -38,14 +37,13 @@ def main() -> None:
 
 def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, session: Session) -> None:
     """Build the day's journeys unless they are fresh, and print one line about them."""
-    with locked(lake, (JOURNEYS,), dataset, [day]):
-        partition = lake[JOURNEYS, dataset, day]
-        inputs, published = partition.current_inputs(), partition.manifest
-        if published and published.is_fresh(inputs, this_code=required_code):
-            print(f"journeys {dataset.name} {day}: fresh, left alone")
-            return
-        with session(f"journeys {dataset.name} {day}") as spark:
-            manifest = build(spark, lake, dataset, day, inputs, required_code)
+    partition = lake[JOURNEYS, dataset, day]
+    inputs, published = partition.current_inputs(), partition.manifest
+    if published and published.is_fresh(inputs, this_code=required_code):
+        print(f"journeys {dataset.name} {day}: fresh, left alone")
+        return
+    with session(f"journeys {dataset.name} {day}") as spark:
+        manifest = build(spark, lake, dataset, day, inputs, required_code)
     unchanged = published is not None and published.fingerprint == manifest.fingerprint
     note = " (the same content as before)" if unchanged else ""
     print(f"journeys {dataset.name} {day}: {manifest.rows:,} users{note}")

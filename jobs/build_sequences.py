@@ -14,7 +14,6 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from jobs.history.day_range import chunks_of_days
-from jobs.history.resume import inputs_up_to
 from jobs.history.step_tables import update_steps
 from jobs.history.windows import cut_windows
 from jobs.spark.partitions import publish_days
@@ -31,14 +30,13 @@ from lakehouse.arguments import (
 )
 from lakehouse.feature_specs import published_spec, spec_in_file
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.published_days import days_to_update, exposure_days
 from schemas.dataset import Dataset
 from schemas.days import checked_day, day_before
 from schemas.errors import UserError, exit_with_one_line
 from schemas.steps import MEMORY_STEPS
-from schemas.tables import JOURNEYS, SEQUENCES
+from schemas.tables import EXPOSURES, SEQUENCES
 from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.sequences import DEFAULT_STEPS, sequences
 
@@ -75,19 +73,20 @@ def update(
     session: Session,
 ) -> None:  # fmt: skip
     """Build the sequences of those days that are not fresh, and print how many were built and how many were fresh."""
-    with locked(lake, (SEQUENCES,), dataset, days):
-        # Manifests are read once, for the last day: the inputs of earlier days are among them.
-        all_inputs = lake[JOURNEYS, dataset, days[-1]].current_inputs()
-        inputs = {day: inputs_up_to(all_inputs, day) | {"steps": str(steps)} for day in days}
-        stale = [
-            day for day in days
-            if not lake[SEQUENCES, dataset, day].is_fresh(
-                inputs[day], spec_version=spec.version, this_code=required_code
-            )
-        ]  # fmt: skip
-        if stale:
-            with session(f"sequences {dataset.name}") as spark:
-                manifests = build(spark, lake, dataset, stale, spec, steps, inputs, required_code)
+    history = lake.history_inputs(EXPOSURES, dataset, days)
+    inputs = {day: history[day] | {"steps": str(steps)} for day in days}
+    published = lake.manifests(dataset, [SEQUENCES])[SEQUENCES]
+
+    def is_fresh(day: str) -> bool:
+        manifest = published.get(day)
+        return manifest is not None and manifest.is_fresh(
+            inputs[day], spec_version=spec.version, this_code=required_code
+        )
+
+    stale = [day for day in days if not is_fresh(day)]
+    if stale:
+        with session(f"sequences {dataset.name}") as spark:
+            manifests = build(spark, lake, dataset, stale, spec, steps, inputs, required_code)
     if stale:
         windows = sum(m.rows for m in manifests.values())
         print(f"sequences {dataset.name} {', '.join(_spans(stale))}: {windows:,} windows of {steps} steps")

@@ -62,7 +62,7 @@ def main() -> None:
 
 def quarantined_days(lake: Lake, dataset: Dataset, day: str | None) -> list[str]:
     """This day, or all published days followed by UNDATED; a UserError if there is no quarantine for them."""
-    undated = [UNDATED] if lake[QUARANTINE, dataset, UNDATED].path.is_dir() else []
+    undated = [UNDATED] if lake[QUARANTINE, dataset, UNDATED].is_published else []
     published = [*lake.days(QUARANTINE, dataset), *undated]
     if day is not None and day != UNDATED:
         checked_day(day)

@@ -21,7 +21,7 @@ from jobs.raw.index import RawIndex, split_by_change, stored_index
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import spec_in_file
-from lakehouse.lake import Lake
+from lakehouse.lake import Lake, table_of
 from lakehouse.manifest import Manifest
 from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions, registered_models
 from lakehouse.published_days import unused_tables
@@ -103,7 +103,8 @@ def days_of_lake(lake: Lake, dataset: Dataset, index: RawIndex | None, last_comp
 
 
 def read_manifests(lake: Lake, dataset: Dataset, days: list[str]) -> Manifests:
-    return {table.name: {day: lake[table.name, dataset, day].manifest for day in days} for table in LISTED}
+    published = lake.manifests(dataset, [table.name for table in LISTED])
+    return {table: {day: manifests.get(day) for day in days} for table, manifests in published.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +135,10 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
         first_trained_through(lake, dataset),
     )
     grid: dict[str, dict[str, State]] = {}
-    history: dict[str, str] = {}  # fingerprints of all exposures up to the day
+    history = lake.history_inputs(EXPOSURES, dataset, days)
     history_is_fresh = True
     unused = unused_tables(lake, dataset)
     for day in days:
-        exposures = manifests[EXPOSURES][day]
-        if exposures is not None:
-            history[lake[EXPOSURES, dataset, day].key] = exposures.fingerprint
         day_states: dict[str, State] = {}
         for table in LISTED:
             manifest = manifests[table.name][day]
@@ -152,7 +150,7 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
             if not table.rebuilt:  # was measured or decided once: no later model makes it stale
                 inputs = manifest.inputs if manifest else None
             elif table.history:
-                inputs = history if history_is_fresh else None
+                inputs = history[day] if history_is_fresh else None
             elif table.same_day:
                 inputs = _same_day_inputs(lake, dataset, day, table, day_states, manifests, champion)
             elif index:
@@ -202,7 +200,7 @@ def _same_day_inputs(
     from the champion, on earlier days from the model of the policies, since a new champion does not score them again.
     """
     present = manifests[table.name][day]
-    chosen_tables = {key.partition("/")[0] for key in (present.inputs if present else {})} & set(manifests)
+    chosen_tables = {table_of(key) for key in (present.inputs if present else {})} & set(manifests)
     read_tables = (*table.same_day, *sorted(chosen_tables - set(table.same_day)))
     if any(day_states[name] is not State.FRESH for name in read_tables):
         return None

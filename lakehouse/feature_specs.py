@@ -2,23 +2,25 @@
 
 from pathlib import Path
 
-from lakehouse.lake import Lake, Partition
+from lakehouse.files import read_stored, write_whole
+from lakehouse.lake import Lake, dataset_name
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.tables import FEATURE_SPEC, SEQUENCES
-from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.registry import registered
 from schemas.tables.sequences import DEFAULT_STEPS
 
+_IF_DAMAGED = "delete it, and build the spec again (python -m jobs.build_feature_spec --this-code)"
 
-def latest_spec(lake: Lake, dataset: Dataset | str) -> tuple[FeatureSpec, Path]:
-    """The newest published spec of a dataset, and the folder of its partition. Raises UserError if no spec exists."""
+
+def latest_spec(lake: Lake, dataset: Dataset | str) -> tuple[FeatureSpec, str]:
+    """The newest published spec of a dataset, and its day. Raises UserError if no spec exists."""
     days = lake.days(FEATURE_SPEC, dataset)
     if not days:
-        name = dataset if isinstance(dataset, str) else dataset.name
-        raise UserError(f"no feature spec for {name} in {lake.root}: run the history first (make run)")
-    return published_spec(lake, dataset, days[-1]), lake[FEATURE_SPEC, dataset, days[-1]].path
+        raise UserError(f"no feature spec for {dataset_name(dataset)} in {lake.root}: run the history first (make run)")
+    return published_spec(lake, dataset, days[-1]), days[-1]
 
 
 def published_spec(lake: Lake, dataset: Dataset | str, day: str | None) -> FeatureSpec:
@@ -28,18 +30,32 @@ def published_spec(lake: Lake, dataset: Dataset | str, day: str | None) -> Featu
     """
     if day is None:
         return latest_spec(lake, dataset)[0]
-    partition = lake[FEATURE_SPEC, dataset, day]
-    partition.require()
-    return _read(partition)
+    manifest = lake[FEATURE_SPEC, dataset, day].require()
+    return stored_spec(lake, dataset, str(manifest.spec_version))
 
 
 def spec_of_version(lake: Lake, dataset: Dataset | str, version: str | None) -> FeatureSpec:
-    """The published spec of that version, or the newest spec if no published spec has that version."""
-    for day in reversed(lake.days(FEATURE_SPEC, dataset)):
-        spec = _read(lake[FEATURE_SPEC, dataset, day])
-        if spec.version == version:
-            return spec
+    """The stored spec of that version, or the newest published spec if that version is not stored."""
+    if version is not None and lake.spec(dataset, version).is_file():
+        return stored_spec(lake, dataset, version)
     return latest_spec(lake, dataset)[0]
+
+
+def store_spec(lake: Lake, spec: FeatureSpec) -> None:
+    """Store a spec under its version, before the partition is published whose manifest names the version."""
+    write_whole(lake.spec(spec.dataset, spec.version), spec.to_json() + "\n")
+
+
+def stored_spec(lake: Lake, dataset: Dataset | str, version: str) -> FeatureSpec:
+    """The spec of a version. Raises UserError if its file is missing, or has other content than was stored."""
+    file = lake.spec(dataset, version)
+    try:
+        spec = read_stored(file, FeatureSpec.from_json, _IF_DAMAGED)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing: {_IF_DAMAGED}") from error
+    if spec.version != version:
+        raise UserError(f"{file} is damaged (its content is version {spec.version}): {_IF_DAMAGED}")
+    return spec
 
 
 def spec_in_file(path: Path) -> FeatureSpec:
@@ -61,7 +77,3 @@ def table_contract(
     if name == SEQUENCES and spec is None:
         spec = latest_spec(lake, dataset)[0]
     return table.contract(dataset, spec, steps)
-
-
-def _read(partition: Partition) -> FeatureSpec:
-    return FeatureSpec.from_json((partition.path / SPEC_FILE).read_text())

@@ -1,17 +1,17 @@
-"""Writes files and moves folders atomically and durably: a crash or a power cut leaves no partial content.
+"""Writes files atomically and durably: a crash or a power cut leaves no partial content.
 
-Stored text is read back by `read_stored`, which turns damaged content into one clear error.
+The files of a lake are paths of this machine or of an object store; both have the methods of pathlib.Path. Stored text
+is read back by `read_stored`, which turns damaged content into one clear error.
 """
 
-import errno
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-from lakehouse.storage import exchange
 from schemas.errors import UserError
 
 T = TypeVar("T")
@@ -23,17 +23,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, content: str | bytes, staging: Path | None = None) -> None:
+def is_local(path: Path) -> bool:
+    """Whether a path of the lake is on a file system of this machine, and not in an object store."""
+    return isinstance(path, PurePath)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file in one step: a reader sees the old content or the new, and a power cut loses neither.
 
-    A file that already has this content is not touched. The new content is written into the folder `staging` first,
-    which must be on the same file system; without it, into a hidden file in the same folder.
+    A file that already has this content is not touched.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.is_file() and path.read_bytes() == data:
         return
+    if not is_local(path):  # an object store replaces an object in one step
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = staging / path.name if staging else path.with_name(f".{path.name}.{os.getpid()}")
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         staged.write_bytes(data)
         make_durable(staged)
@@ -71,18 +78,6 @@ def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
     for file, target in zip(staged, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
-
-
-def swap_into_place(staged: Path, target: Path) -> None:
-    """Move the staged folder to `target` atomically. A folder that was at `target` is then at `staged`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staged.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        exchange(staged, target)
-    make_durable(target.parent)
 
 
 def make_durable(path: Path) -> None:

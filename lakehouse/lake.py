@@ -1,8 +1,8 @@
 """The lake and its partitions: `lake[JOURNEYS, dataset, day]` is a partition, with all operations as its methods.
 
-A job writes data files into a staging folder (lakehouse.staging) and publishes them: `publish` adds the manifest and
-moves the folder into place by rename(2), or by renameat2(RENAME_EXCHANGE) where the partition exists already. So the
-path always names one whole partition. A job that is killed leaves the old partition or the new one.
+A table of a dataset is a Delta table, LAKE/<dataset>/<table>/, partitioned by ds. A job writes Parquet files into a
+work folder (lakehouse.scratch) and publishes them: `publish_days` stores the files under names that follow from their
+content and commits all days at once. What a partition was built from is its manifest, in the table `lineage`.
 """
 
 import json
@@ -10,22 +10,30 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
-from lakehouse.files import make_durable, read_stored, swap_into_place
-from lakehouse.manifest import MANIFEST, Manifest, content_fingerprint, read_manifest
+from lakehouse import lineage
+from lakehouse.data_files import local_file, store_file
+from lakehouse.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
+from lakehouse.files import is_local, read_stored
+from lakehouse.manifest import Manifest, chained_fingerprint, files_fingerprint
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError
 from schemas.tables.registry import TABLES
 
+_READS = 3  # of a table and its manifests, while another run publishes
+DS = "ds"  # the partition column of every table
 FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
 IF_METRICS_DAMAGED = "delete it, and evaluate again (python -m mtorl_model.evaluate)"
 IF_AUDIT_DAMAGED = "delete it, and audit the partition again (python -m jobs.audit_table)"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_VERSION = re.compile(r"[0-9a-f]{12}")
 _PATTERN = re.compile(r"[\[\]{}*?\\]")
 
 
@@ -53,10 +61,16 @@ class FailedAudit:
 class Lake:
     """The root folder of all tables. A dataset is named by its contract or by the contract's name."""
 
-    root: Path
+    root: Path  # of this machine, or a UPath of an object store, which has the same methods
 
     def __post_init__(self) -> None:
-        literal_path(self.root)
+        if is_local(self.root):
+            literal_path(self.root)
+
+    @classmethod
+    def at(cls, location: str) -> "Lake":
+        """The lake at a path of this machine or a URI: s3://bucket/lake, gs://..., abfss://... or hdfs://..."""
+        return cls(cast(Path, UPath(location)) if "://" in location else Path(location).resolve())
 
     def __getitem__(self, coordinates: tuple[str, Dataset | str, str]) -> "Partition":
         """The partition of a table, a dataset and a day, whether it is published or not.
@@ -69,21 +83,55 @@ class Lake:
 
     def partition(self, key: str) -> "Partition":
         """The partition that manifests and drift results name by this key: Partition.key."""
-        table, dataset, day = key.split("/")
-        return self[table, dataset.removeprefix("dataset="), day.removeprefix("ds=")]
+        dataset, table, day = key.split("/")
+        return self[table, dataset, day.removeprefix(f"{DS}=")]
 
     def table(self, table: str, dataset: Dataset | str) -> Path:
-        """The folder with all partitions of a dataset in a table."""
-        return self.root / _checked_name(table) / f"dataset={_checked_name(dataset_name(dataset))}"
+        """The folder of a dataset's table."""
+        return self.root / _checked_name(dataset_name(dataset)) / _checked_name(table)
+
+    def manifests(self, dataset: Dataset | str, tables: Iterable[str]) -> dict[str, dict[str, Manifest]]:
+        """The manifests of all published partitions, by table and day, oldest first."""
+        tables = list(tables)
+        for _ in range(_READS):
+            # The files first: the manifest of a new edition is written before the commit of its files.
+            present = {table: present_fingerprints(self.table(table, dataset)) for table in tables}
+            editions = lineage.editions(self.table(lineage.LINEAGE, dataset))
+            published = {
+                table: {
+                    day: editions[table, day, fingerprint]
+                    for day, fingerprint in sorted(fingerprints.items())
+                    if (table, day, fingerprint) in editions
+                }
+                for table, fingerprints in present.items()
+            }
+            if all(len(published[table]) == len(present[table]) for table in tables):
+                break  # else an edition was replaced between the two reads, or it was restored without a manifest
+        return published
 
     def days(self, table: str, dataset: Dataset | str) -> list[str]:
         """The published days of a table, oldest first; the undated partition of quarantined rows is left out."""
-        names = (path.name.removeprefix("ds=") for path in self.table(table, dataset).glob("ds=*"))
-        return sorted(name for name in names if name != UNDATED)
+        return [day for day in self.manifests(dataset, [table])[table] if day != UNDATED]
 
     def fingerprints(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> dict[str, str]:
         """The fingerprint of each of these days that is published, by the partition's key, as manifests name inputs."""
-        return fingerprints_of(self[table, dataset, day] for day in days)
+        published = self.manifests(dataset, [table])[table]
+        return {self[table, dataset, day].key: published[day].fingerprint for day in days if day in published}
+
+    def history_inputs(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> dict[str, dict[str, str]]:
+        """For each day, the input that stands for all published days of a table up to it: its key and fingerprint.
+
+        The fingerprint is chained (manifest.chained_fingerprint), so that a manifest does not grow with the history.
+        A day before the first published one has no such input.
+        """
+        published, inputs, chain = self.manifests(dataset, [table])[table], {}, ""
+        days_left = [day for day in published if day != UNDATED]
+        for day in sorted(set(days)):
+            while days_left and days_left[0] <= day:
+                earlier = days_left.pop(0)
+                chain = chained_fingerprint(chain, earlier, published[earlier].fingerprint)
+            inputs[day] = {f"{dataset_name(dataset)}/{table}/{DS}<={day}": chain} if chain else {}
+        return inputs
 
     def failed_audit(self, manifest: Manifest) -> FailedAudit | None:
         """The audit in which the content of this manifest failed critically, or None.
@@ -96,11 +144,6 @@ class Lake:
         verdict, fingerprint, headline = read_stored(file, _verdict, IF_AUDIT_DAMAGED)
         is_failed = verdict == FAILED_AUDIT and fingerprint == manifest.fingerprint
         return FailedAudit(file, headline) if is_failed else None
-
-    @property
-    def staging(self) -> Path:
-        """The folder into which jobs write before they publish: lakehouse.staging."""
-        return self.root / ".staging"
 
     @property
     def locks(self) -> Path:
@@ -161,6 +204,22 @@ class Lake:
         """The folder of study results: each study has a table, its protocol and a picture."""
         return self.table("studies", dataset)
 
+    def spec(self, dataset: Dataset | str, version: str) -> Path:
+        """The file of a feature spec. Its version follows from its content, so it never changes."""
+        return self.table("feature_specs", dataset) / f"{_checked_version(version)}.json"
+
+    def require_writable(self) -> None:
+        """Check before any work that the lake can be written. Raises UserError if it cannot."""
+        probe = self.root / ".writable"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the lake {self.root}: {error.strerror or error}; choose another folder with LAKE="
+            ) from error
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -174,25 +233,30 @@ class Partition:
     @property
     def key(self) -> str:
         """The path below the lake: how manifests and lineage name the partition."""
-        return f"{self.table}/dataset={self.dataset}/ds={self.day}"
+        return f"{self.dataset}/{self.table}/{DS}={self.day}"
 
     @property
     def path(self) -> Path:
-        """The folder of the data files."""
+        """The folder of the data files. It may also have files of earlier editions: `files` lists the present ones."""
         return self.lake.root / self.key
 
     @property
     def manifest(self) -> Manifest | None:
-        """The partition's manifest, read from disk at each access; None if nothing is published."""
-        return read_manifest(self.path)
+        """The manifest of the present edition, read at each access; None if nothing is published."""
+        return self.lake.manifests(self.dataset, [self.table])[self.table].get(self.day)
 
     @property
     def is_published(self) -> bool:
-        return (self.path / MANIFEST).is_file()
+        return self.manifest is not None
+
+    def data_files(self) -> tuple[DataFile, ...]:
+        """The files of the present edition as the table's log names them, in the order in which they are read."""
+        return present_files(self.lake.table(self.table, self.dataset)).get(self.day, ())
 
     def files(self) -> list[Path]:
-        """The Parquet files, in the order in which they are read."""
-        return sorted(self.path.glob("*.parquet"))
+        """The Parquet files on this machine, in the order in which they are read."""
+        folder = self.lake.table(self.table, self.dataset)
+        return [local_file(folder, file) for file in self.data_files()]
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a published partition in memory, by default with all columns."""
@@ -207,8 +271,7 @@ class Partition:
         declared = TABLES[self.table]
         inputs: dict[str, str] = {}
         for table in declared.history:
-            days = (day for day in self.lake.days(table, self.dataset) if day <= self.day)
-            inputs |= self.lake.fingerprints(table, self.dataset, days)
+            inputs |= self.lake.history_inputs(table, self.dataset, [self.day])[self.day]
         for table in declared.same_day:
             inputs |= self.lake.fingerprints(table, self.dataset, [self.day])
         return inputs
@@ -248,30 +311,81 @@ class Partition:
         self,
         staged: Path,
         *,
-        rows: int,
         inputs: Mapping[str, str],
         code: str,
         spec_version: str | None = None,
         counts: Mapping[str, int] | None = None,
+        replaces: Sequence[DataFile] | None = None,
     ) -> Manifest:
-        """Move a staged folder of data files into place, with its manifest, in one step."""
-        _drop_sidecars(staged)
-        manifest = Manifest(
-            table=self.table,
-            dataset=self.dataset,
-            ds=self.day,
-            rows=rows,
-            fingerprint=content_fingerprint(staged),
-            inputs=dict(sorted(inputs.items())),
+        """Store the Parquet files of a work folder and commit them as the partition's only files.
+
+        replaces: the files that the new rows were made from; raises delta_table.Replaced if they are not the present
+        ones any more. None: whatever is published is replaced.
+        """
+        folder = self.lake.table(self.table, self.dataset)
+        parts = sorted(staged.glob("*.parquet"))
+        schema = pq.read_schema(parts[0])
+        files = tuple(store_file(folder, f"{DS}={self.day}", part) for part in parts)
+        day = NewDay(files, dict(inputs), dict(counts or {}))
+        expected = None if replaces is None else {self.day: tuple(replaces)}
+        published = publish_days(
+            self.lake, self.table, self.dataset, {self.day: day}, schema, code=code, spec_version=spec_version,
+            expected=expected,
+        )  # fmt: skip
+        return published[self.day]
+
+
+@dataclass(frozen=True, slots=True)
+class NewDay:
+    """The stored files of a day that is to be published, what they were built from, and further counts."""
+
+    files: tuple[DataFile, ...]
+    inputs: Mapping[str, str]
+    counts: Mapping[str, int]
+
+
+def publish_days(
+    lake: Lake,
+    table: str,
+    dataset: str,
+    days: Mapping[str, NewDay],
+    schema: pa.Schema,
+    *,
+    code: str,
+    spec_version: str | None = None,
+    expected: FilesByValue | None = None,
+) -> dict[str, Manifest]:
+    """Publish days of a table in one commit: a reader sees all of them or none. Returns their manifests.
+
+    schema: the columns of the files. expected: see delta_table.commit, which also names the errors.
+    """
+    manifests = {
+        day: Manifest(
+            table=table,
+            dataset=dataset,
+            ds=day,
+            rows=sum(file.rows for file in new.files),
+            fingerprint=files_fingerprint(file.name for file in new.files),
+            inputs=dict(sorted(new.inputs.items())),
             code_version=code,
             spec_version=spec_version,
-            counts=dict(counts or {}),
+            counts=dict(new.counts),
         )
-        (staged / MANIFEST).write_text(manifest.to_json())
-        for path in (*staged.iterdir(), staged):
-            make_durable(path)
-        swap_into_place(staged, self.path)
-        return manifest
+        for day, new in days.items()
+    }
+    folder = lake.table(table, dataset)
+    fingerprints = present_fingerprints(folder)
+    present = {(table, day): fingerprints[day] for day in days if day in fingerprints}
+    lineage.record(lake.table(lineage.LINEAGE, dataset), manifests.values(), present)
+    commit(
+        folder, DS, {day: tuple(sorted(new.files, key=lambda f: f.path)) for day, new in days.items()}, schema, expected
+    )
+    return manifests
+
+
+def table_of(key: str) -> str:
+    """The table that the key of an input names; empty if it names no table."""
+    return key.split("/")[1] if key.count("/") == 2 else ""
 
 
 def fingerprints_of(partitions: Iterable[Partition]) -> dict[str, str]:
@@ -292,8 +406,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _drop_sidecars(folder: Path) -> None:
-    """Remove the files that Spark adds to its data files: _SUCCESS and checksum files."""
-    for path in folder.iterdir():
-        if path.name == "_SUCCESS" or path.name.endswith(".crc"):
-            path.unlink()
+def _checked_version(version: str) -> str:
+    if not _VERSION.fullmatch(version):
+        raise UserError(f"'{version}' is not a version of a feature spec")
+    return version

@@ -1,25 +1,23 @@
 """The manifest of a published partition: its content, its inputs, and whether it still matches them."""
 
 import hashlib
-import json
 import os
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-MANIFEST = "_manifest.json"
 _READ_AT_ONCE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The file `_manifest.json` of a partition.
+    """What a partition was built from: a row of the table `lineage` (lakehouse.lineage).
 
-    fingerprint: content_fingerprint of the data files. The jobs write the same rows into the same files whatever the
-    parallelism, so equal content has an equal fingerprint.
-    inputs: what the partition was built from: the fingerprint of each input partition by its key (its path below the
-    lake), the fingerprint of a day's rows in each raw file by raw/<file>, and settings by their name.
+    fingerprint: of the partition's data files (files_fingerprint). The jobs write the same rows into the same files
+    whatever the parallelism, so equal content has an equal fingerprint.
+    inputs: the fingerprint of each input by its key: of a partition, or of all partitions of a table up to a day
+    (Lake.history_inputs), of a day's rows in each raw file by raw/<file>, and settings by their name.
     counts: further row counts that describe the build, for example duplicates.
     """
 
@@ -46,22 +44,15 @@ class Manifest:
             self.inputs == dict(inputs) and self.spec_version == spec_version and this_code in (None, self.code_version)
         )
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+
+def files_fingerprint(names: Iterable[str]) -> str:
+    """SHA-256 over the sorted names of a partition's data files; the names follow from the files' content."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest in the folder of a partition, or None if nothing is published there."""
-    try:
-        return Manifest(**json.loads((folder / MANIFEST).read_text()))
-    except FileNotFoundError:
-        return None
-
-
-def content_fingerprint(folder: Path) -> str:
-    """SHA-256 over the sorted hashes of the folder's data files; file names and Parquet footers do not count."""
-    hashes = sorted(content_sha256(path) for path in folder.iterdir() if _is_data(path))
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+def chained_fingerprint(chain: str, day: str, fingerprint: str) -> str:
+    """The fingerprint of a table's days up to `day`, from that of the days before (empty for the first)."""
+    return hashlib.sha256(f"{chain} {day} {fingerprint}".encode()).hexdigest()
 
 
 def content_sha256(path: Path) -> str:
@@ -82,7 +73,3 @@ def content_sha256(path: Path) -> str:
             digest.update(block)
             left -= len(block)
     return digest.hexdigest()
-
-
-def _is_data(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(("_", "."))

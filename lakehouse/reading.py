@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.lake import Partition
-from lakehouse.manifest import MANIFEST
 from schemas.errors import Busy
 
 ROWS_PER_READ = 4096
@@ -31,11 +30,11 @@ def consistent_read(partitions: Iterable[Partition]) -> Iterator[None]:
     Raises Busy at the end of the block if another run has published one of them in the meantime. It does so also if the
     block has failed, because the failure may come from the change (a missing file or row).
     """
-    editions = {partition: _edition(partition) for partition in partitions}
+    manifests = {partition: partition.manifest for partition in partitions}
 
     def require_unchanged(cause: BaseException | None = None) -> None:
-        for partition, edition in editions.items():
-            if _edition(partition) != edition:
+        for partition, manifest in manifests.items():
+            if partition.manifest != manifest:
                 raise Busy(f"{partition.path} was published again while it was read: run again") from cause
 
     try:
@@ -44,15 +43,6 @@ def consistent_read(partitions: Iterable[Partition]) -> Iterator[None]:
         require_unchanged(error)
         raise
     require_unchanged()
-
-
-def _edition(partition: Partition) -> tuple[int, int] | None:
-    """A value that changes at every publication, even with the same content; None if nothing is published."""
-    try:
-        status = (partition.path / MANIFEST).stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_ctime_ns
 
 
 def rechunk(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

@@ -1,15 +1,17 @@
 """Publishes a partition from Python rows, and gives the Arrow schema of a table contract."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
+from lakehouse.delta_table import DataFile, Replaced
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.tables import item_history
@@ -43,19 +45,16 @@ def publish_rows(
     rows: Sequence[Mapping[str, object]],
     inputs: Mapping[str, str],
     spec_version: str | None = None,
+    replaces: Sequence[DataFile] | None = None,
 ) -> Manifest:
     """Publish rows as one file. A row is a mapping by column name; a column that it leaves out is null.
 
-    Without rows, an empty partition is published.
+    Without rows, an empty partition is published. replaces: see Partition.publish.
     """
-    with staging_folder(lake) as staged:
-        pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(table)), staged / "part-00000.parquet")
+    with work_folder() as work:
+        pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(table)), work / "part-0.parquet")
         return lake[table.name, dataset, day].publish(
-            staged,
-            rows=len(rows),
-            inputs=inputs,
-            code=code_version("mtorl_model"),
-            spec_version=spec_version,
+            work, inputs=inputs, code=code_version("mtorl_model"), spec_version=spec_version, replaces=replaces
         )
 
 
@@ -71,10 +70,29 @@ def publish_model_rows(
     """Replace the rows of one registered model (mtorl_kuairand); those of other models stay, with their inputs.
 
     For a table with rows of several models a day, whose versions are in the column Table.model_column. The models are
-    in the order of their names, so the partition does not depend on the order in which they were published. The caller
-    has locked the partition.
+    in the order of their names, so the partition does not depend on the order in which they were published. Two models
+    may be published at the same time.
     """
-    published = lake[table.name, dataset, day].manifest
+    while True:
+        try:
+            return _publish_model_rows(lake, table, dataset, day, model, rows, inputs)
+        except Replaced:
+            continue  # another model's rows have been published in the meantime: keep them as well
+
+
+def publish_if_missing(lake: Lake, table: Table, dataset: Dataset, day: str) -> None:
+    """Publish a partition without rows, unless the day is published."""
+    with suppress(Replaced):  # another run has published it in the meantime
+        if not lake[table.name, dataset, day].is_published:
+            publish_rows(lake, table, dataset, day, [], {}, replaces=())
+
+
+def _publish_model_rows(
+    lake: Lake, table: Table, dataset: Dataset, day: str, model: str, rows: Sequence[Mapping[str, object]],
+    inputs: Mapping[str, str],
+) -> Manifest:  # fmt: skip
+    partition = lake[table.name, dataset, day]
+    before, published = partition.data_files(), partition.manifest
     present = _present_rows(lake, table, dataset, day)
     other_models = {model_of_version(str(row[table.model_column])) for row in present} - {model}
     rows_by_model = {name: _rows_of(present, table, name) for name in other_models} | {model: rows}
@@ -82,7 +100,7 @@ def publish_model_rows(
             if not name.startswith(f"{model}{_SEPARATOR}")}  # fmt: skip
     model_inputs = {f"{model}{_SEPARATOR}{name}": value for name, value in inputs.items()}
     all_rows = [row for name in sorted(rows_by_model) for row in rows_by_model[name]]
-    return publish_rows(lake, table, dataset, day, all_rows, other_inputs | model_inputs)
+    return publish_rows(lake, table, dataset, day, all_rows, other_inputs | model_inputs, replaces=before)
 
 
 def inputs_of_model(manifest: Manifest | None, model: str) -> dict[str, str]:

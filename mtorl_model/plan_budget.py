@@ -30,12 +30,11 @@ from features.channel_counts import dense_counts
 from lakehouse.arguments import dataset_of, day_parser, lake_of
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.model_tables import DEFAULT_METHOD
-from lakehouse.reading import read_tables
+from lakehouse.reading import read_tables, consistent_read
 from lakehouse.rows import ROWS_PER_GROUP
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.arguments import add_methods, methods_of
 from mtorl_model.budget.click_record import ClickRecord, remembered_steps
 from mtorl_model.budget.knapsack import NO_CHANNEL, Plan, best_pairs
@@ -82,8 +81,8 @@ def plan_day(
     """
     if dataset.gain_names[click_gain(dataset)] in dataset.late_gains:
         valuation = COMPOSED
-    # With the locks no other run can score the day or build its journeys between the checks and the last read.
-    with locked(lake, {*SCORE_TABLES, gains_from, JOURNEYS, BUDGET_PLAN}, dataset, [day]):
+    partitions = [lake[name, dataset, day] for name in sorted({*SCORE_TABLES, gains_from, JOURNEYS})]
+    with consistent_read(partitions):
         manifests = {name: lake[name, dataset, day].require() for name in (*SCORE_TABLES, JOURNEYS)}
         _require_one_scoring(manifests, dataset, day)
         lake[gains_from, dataset, day].require()
@@ -130,11 +129,10 @@ def _publish_plan(
     cost_UA = pair_cost_nano(click_UA, level) if dataset.has_costs else np.full(click_UA.shape, NANO)
     plan = best_pairs(reward_UA, cost_UA, budget)
     table = _as_contract(policies, level.channels, plan, reward_UA, cost_UA, budget, dataset)
-    with staging_folder(lake) as staged:
-        pq.write_table(table, staged / "part-00000.parquet", row_group_size=ROWS_PER_GROUP)
+    with work_folder() as staged:
+        pq.write_table(table, staged / "part-0.parquet", row_group_size=ROWS_PER_GROUP)
         manifest = lake[BUDGET_PLAN, dataset, day].publish(
             staged,
-            rows=len(table),
             inputs=inputs,
             code=code_version("mtorl_model"),
             spec_version=spec_version,

@@ -25,11 +25,10 @@ import pyarrow.parquet as pq
 from lakehouse.arguments import day_parser
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables
 from lakehouse.rows import arrow_schema
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
@@ -91,22 +90,21 @@ def score_day(
     prediction is not finite.
     """
     lake, dataset = registry.lake, registry.dataset
-    with locked(lake, SCORE_TABLES, dataset, [day]):
-        lake[JOURNEYS, dataset, day].require()
-        inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
-        issued = [lake[table, dataset, day].manifest for table in SCORE_TABLES]
-        newest = lake.days(JOURNEYS, dataset)[-1] == day
-        made_by = _one_model(issued, inputs)
-        if not newest and made_by and made_by.startswith(f"{registry.model}/"):
-            return _unchanged(issued, dataset, day)
-        version, model = registry.load_champion()
-        recommendation = Recommendation(registry.basis_of(version).basis if basis == BY_GATE else basis, exploration)
-        is_same = all(manifest and manifest.inputs.get(RECOMMENDATION) == str(recommendation) for manifest in issued)
-        if made_by == version and is_same:
-            return _unchanged(issued, dataset, day)
-        if basis not in (BY_GATE, *possible_bases(model)):
-            raise UserError(f"--basis {basis}: {version} allows only {', '.join(possible_bases(model))}")
-        return _publish_scores(lake, dataset, day, version, model, recommendation, rows_per_read)
+    lake[JOURNEYS, dataset, day].require()
+    inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
+    issued = [lake[table, dataset, day].manifest for table in SCORE_TABLES]
+    newest = lake.days(JOURNEYS, dataset)[-1] == day
+    made_by = _one_model(issued, inputs)
+    if not newest and made_by and made_by.startswith(f"{registry.model}/"):
+        return _unchanged(issued, dataset, day)
+    version, model = registry.load_champion()
+    recommendation = Recommendation(registry.basis_of(version).basis if basis == BY_GATE else basis, exploration)
+    is_same = all(manifest and manifest.inputs.get(RECOMMENDATION) == str(recommendation) for manifest in issued)
+    if made_by == version and is_same:
+        return _unchanged(issued, dataset, day)
+    if basis not in (BY_GATE, *possible_bases(model)):
+        raise UserError(f"--basis {basis}: {version} allows only {', '.join(possible_bases(model))}")
+    return _publish_scores(lake, dataset, day, version, model, recommendation, rows_per_read)
 
 
 def _one_model(issued: Sequence[Manifest | None], inputs: Mapping[str, str]) -> str | None:
@@ -137,7 +135,7 @@ def _publish_scores(
 ) -> tuple[Manifest, ...]:
     partition = lake[JOURNEYS, dataset, day]
     tables = read_tables([partition], journey_columns(model.spec, dataset), rows_per_read)
-    with staging_folder(lake) as staging, ExitStack() as open_files:
+    with work_folder() as staging, ExitStack() as open_files:
         staged = staging / CACHE
         predictions = PredictionFile.create(staged, identity(model), record_type(model))
         open_files.callback(predictions.close)
@@ -158,11 +156,11 @@ def _publish_scores(
             (channel_allocation.channel_allocation(dataset), [allocation_table(scores, model, dataset, version)]),
         ]
         # All are written before the first is published, so that no failure can come between the publications.
-        rows = {table.name: _write(staging / table.name, table, content) for table, content in contents}
+        for table, content in contents:
+            _write(staging / table.name, table, content)
         published = tuple(
             lake[table, dataset, day].publish(
                 staging / table,
-                rows=rows[table],
                 inputs={**inputs, "model": version, RECOMMENDATION: str(recommendation)},
                 code=code_version("mtorl_model"),
                 spec_version=model.spec.version,
@@ -179,7 +177,7 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
     """Write a partition's only file, one row group at a time; returns the number of rows."""
     folder.mkdir()
     rows = 0
-    with pq.ParquetWriter(folder / "part-00000.parquet", arrow_schema(table)) as writer:
+    with pq.ParquetWriter(folder / "part-0.parquet", arrow_schema(table)) as writer:
         for part in content:
             writer.write_table(part)
             rows += len(part)

@@ -23,7 +23,7 @@ from typing import Any
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
-from lakehouse.staging import require_lake, staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.pyfunc import describe_for_mlflow
@@ -64,7 +64,7 @@ def train_champion(
     Raises UserError without a feature spec or without windows to train or validate on; Busy if the processes have read
     different sequences.
     """
-    require_lake(lake)  # fail now, not after hours of training
+    lake.require_writable()  # fail now, not after hours of training
     spec = published_spec(lake, dataset.name, spec_day)
     inputs = open_training(method.reads, lake, dataset, config, spec, first_day, last_day, labels_known_by)
     trained_on = inputs.trained_on
@@ -91,7 +91,7 @@ def train_champion(
     model.fit(inputs.train, inputs.valid, run)
     if not data_parallel.is_first():
         return []
-    with staging_folder(lake) as folder:
+    with work_folder() as folder:
         save_model(folder, model)
         describe_for_mlflow(folder, model, dataset)
         params |= {"first_day": first_day, "last_day": last_day}

@@ -37,7 +37,7 @@ import schemas.dataset
 from lakehouse.files import swap_into_place
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST, content_fingerprint, read_manifest
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.errors import exit_with_one_line
 from schemas.tables.feature_spec import SPEC_FILE
 
@@ -223,11 +223,11 @@ def reader(tmp_path) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]
 
 def put_edition(lake: Lake, content: str) -> Path:
     """A partition of two files of two rows each."""
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         (staging / "part").mkdir()
         for k in range(2):
             pq.write_table(pa.table({"x": [f"{content}{k}"] * 2}), staging / "part" / f"part-{k}.parquet")
-        lake["journeys", "shop", DAYS[0]].publish(staging / "part", rows=4, inputs={}, code="c")
+        lake["journeys", "shop", DAYS[0]].publish(staging / "part", inputs={}, code="c")
     return lake["journeys", "shop", DAYS[0]].path
 
 
@@ -373,7 +373,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     finish_fork(PLAN, lake)
     assert contents(lake, *ISSUED) == expected[ISSUED]
 
-    with staging_folder(lake):
+    with work_folder():
         pass
     assert list(lake.staging.iterdir()) == []  # what the killed left behind is swept away
     reads, wrong = seen()
@@ -430,9 +430,7 @@ def publish_journeys(lake: Lake, journeys: Path) -> None:
     """Publish a copy of this partition as the day's journeys."""
     stated = read_manifest(journeys)
     assert stated is not None
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         staged = staging / "journeys"
         shutil.copytree(journeys, staged, ignore=shutil.ignore_patterns(MANIFEST))
-        lake["journeys", "shop", DAYS[-1]].publish(
-            staged, rows=stated.rows, inputs=stated.inputs, code=stated.code_version
-        )
+        lake["journeys", "shop", DAYS[-1]].publish(staged, inputs=stated.inputs, code=stated.code_version)

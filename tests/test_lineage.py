@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.champion.registry import Registry, Version
 from schemas.dataset import get_dataset
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS
@@ -21,10 +21,10 @@ DAYS = ["2022-04-27", "2022-04-28"]
 
 
 def publish(lake: Lake, table: str, day: str, rows: dict, inputs: dict[str, str], spec: str | None = None) -> None:
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         (staging / "part").mkdir()
         pq.write_table(pa.table(rows), staging / "part" / "x.parquet")
-        lake[table, KUAIRAND, day].publish(staging / "part", rows=1, inputs=inputs, code="c", spec_version=spec)
+        lake[table, KUAIRAND, day].publish(staging / "part", inputs=inputs, code="c", spec_version=spec)
 
 
 def history(lake: Lake, day: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
 from lakehouse.rows import ARROW_TYPES
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import input_names
 from mtorl_model.data.initial_policy import InitialPolicy
@@ -70,7 +70,7 @@ def publish_champion(lake: Lake, dataset: Dataset, spec: FeatureSpec, preset_nam
         records = channel_columns(names, spec.channels)
         model.values = ChannelValues.fit(labels, records, replace(model.config.values, value_caution=0.0))
     registry = Registry(lake, dataset)
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         save_model(staged, model)
         registry.make_champion(registry.register(staged, {}, [], identity="made up", day=day))
 
@@ -91,7 +91,7 @@ def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int
     """
     block = _random_users(dataset, spec, min(users, _USERS_PER_BLOCK), np.random.default_rng(0))
     repaired_block = _random_users(dataset, spec, repaired, np.random.default_rng(1)) if repaired else None
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         for number in range(_FILES):
             ids = np.arange(number, users, _FILES)
             with pq.ParquetWriter(staged / f"{number}-made-up.parquet", block.schema, compression="zstd") as writer:
@@ -101,7 +101,7 @@ def publish_journeys(lake: Lake, dataset: Dataset, spec: FeatureSpec, users: int
                     if number == start == 0 and repaired_block is not None:
                         rows = pa.concat_tables([repaired_block, rows.slice(len(repaired_block))])
                     writer.write_table(rows.set_column(0, block.schema.field(0), _user_ids(dataset, part)))
-        lake[JOURNEYS, dataset, DAY].publish(staged, rows=users, inputs={}, code="made up")
+        lake[JOURNEYS, dataset, DAY].publish(staged, inputs={}, code="made up")
 
 
 def _user_ids(dataset: Dataset, ids: np.ndarray) -> pa.Array:

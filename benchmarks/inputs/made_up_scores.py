@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.tables import CHANNEL_ALLOCATION, CHANNEL_POLICIES, JOURNEYS, USER_REWARD_RANKS
 
 DATASET, DAY = "criteo", "2017-01-08"
@@ -30,15 +30,15 @@ def publish_scores(lake: Lake, users: int, channels: int) -> None:
 
 def _publish(lake: Lake, table: str, blocks: Iterable[pa.Table], users: int, journeys: str) -> str:
     """Publish a table; its fingerprint. journeys: the fingerprint of the journeys, named as an input."""
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         writer = None
         for block in blocks:
-            writer = writer or pq.ParquetWriter(staged / "part-00000.parquet", block.schema)
+            writer = writer or pq.ParquetWriter(staged / "part-0.parquet", block.schema)
             writer.write_table(block)
         if writer:
             writer.close()
         inputs = {"journeys/dataset=criteo": journeys, "model": "made up"}
-        return lake[table, DATASET, DAY].publish(staged, rows=users, inputs=inputs, code="made up").fingerprint
+        return lake[table, DATASET, DAY].publish(staged, inputs=inputs, code="made up").fingerprint
 
 
 def _allocation(names: list[str], rng: np.random.Generator) -> pa.Table:

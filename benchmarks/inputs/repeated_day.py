@@ -10,7 +10,7 @@ from benchmarks.commands import module
 from benchmarks.measure import measure
 from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.splits import split_sql
 from schemas.tables import EXPOSURES, FEATURE_SPEC, JOURNEYS, QUARANTINE, SEQUENCES
@@ -64,14 +64,13 @@ def repeat_users(small: Lake, large: Lake, dataset: str, copies: int) -> None:
 def _copy_rows(small: Lake, large: Lake, table: str, dataset: str, day: str, copies: int) -> None:
     partition, target = small[table, dataset, day], large[table, dataset, day]
     manifest = partition.require()
-    with staging_folder(large) as staged:
+    with work_folder() as staged:
         with open_view(partition) as connection:
             rows = f'SELECT * EXCLUDE (copy) REPLACE ({_COPY_SQL[table]}) FROM "partition", range({copies}) AS c(copy)'
-            connection.execute(f"COPY ({rows}) TO '{staged / 'part-00000.parquet'}' (FORMAT parquet)")
+            connection.execute(f"COPY ({rows}) TO '{staged / 'part-0.parquet'}' (FORMAT parquet)")
         is_built_on_days = table in (JOURNEYS, SEQUENCES)
         target.publish(
             staged,
-            rows=manifest.rows * copies,
             code=manifest.code_version,
             inputs=large[JOURNEYS, dataset, day].current_inputs() if is_built_on_days else manifest.inputs,
             spec_version=manifest.spec_version,

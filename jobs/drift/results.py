@@ -3,9 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
-from lakehouse.files import read_stored
+from lakehouse.files import read_stored, write_whole
 from lakehouse.lake import Lake
-from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
 from schemas.days import checked_day
 
@@ -64,7 +63,7 @@ class Drift:
 
 def store_drift(lake: Lake, drift: Drift) -> None:
     """Store the figures as LAKE/drift/dataset=.../<ds>.json, in one step."""
-    write_to_lake(lake, lake.drift(drift.dataset) / f"{drift.ds}.json", drift.to_json())
+    write_whole(lake.drift(drift.dataset) / f"{drift.ds}.json", drift.to_json())
 
 
 def stored_drift(lake: Lake, dataset: Dataset, day: str) -> Drift | None:

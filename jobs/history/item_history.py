@@ -6,14 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.item_history import fold_item_history, history_columns
-from jobs.history.resume import inputs_up_to
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.published_days import days_before
 from lakehouse.reading import read_tables
 from lakehouse.rows import arrow_schema
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY
 from schemas.tables.item_history import item_history
@@ -25,7 +24,7 @@ def publish_item_history(
     lake: Lake, dataset: Dataset, day: str, inputs: Mapping[str, str], required_code: str | None
 ) -> Manifest:
     """Publish the history as of the end of the day. inputs: the fingerprints of all exposures up to the day."""
-    earlier, days = _newest_fresh_history(lake, dataset, day, inputs, required_code)
+    earlier, days = _newest_fresh_history(lake, dataset, day, required_code)
     for read_day in days:
         lake[EXPOSURES, dataset, read_day].require()
     exposures = read_tables(
@@ -33,21 +32,20 @@ def publish_item_history(
     )
     history = fold_item_history(earlier, exposures, dataset, day)
     table = item_history(dataset)
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         rows = history.select(table.column_names).cast(arrow_schema(table))
         pq.write_table(rows, staged / "part-0.parquet", compression="zstd", store_schema=False)
-        return lake[ITEM_HISTORY, dataset, day].publish(
-            staged, rows=len(rows), inputs=inputs, code=code_version("jobs")
-        )
+        return lake[ITEM_HISTORY, dataset, day].publish(staged, inputs=inputs, code=code_version("jobs"))
 
 
 def _newest_fresh_history(
-    lake: Lake, dataset: Dataset, day: str, inputs: Mapping[str, str], required_code: str | None
+    lake: Lake, dataset: Dataset, day: str, required_code: str | None
 ) -> tuple[pa.Table | None, list[str]]:
     """The newest history before `day` that still matches the exposures, and the days of exposures since then."""
     exposure_days = [*days_before(lake, dataset, day), day]
-    for earlier_day in reversed([d for d in lake.days(ITEM_HISTORY, dataset) if d < day]):
-        partition = lake[ITEM_HISTORY, dataset, earlier_day]
-        if partition.is_fresh(inputs_up_to(inputs, earlier_day), this_code=required_code):
-            return partition.read(), [d for d in exposure_days if d > earlier_day]
+    published = {d: m for d, m in lake.manifests(dataset, [ITEM_HISTORY])[ITEM_HISTORY].items() if d < day}
+    inputs = lake.history_inputs(EXPOSURES, dataset, published)
+    for earlier_day, manifest in reversed(published.items()):
+        if manifest.is_fresh(inputs[earlier_day], this_code=required_code):
+            return lake[ITEM_HISTORY, dataset, earlier_day].read(), [d for d in exposure_days if d > earlier_day]
     return None, exposure_days

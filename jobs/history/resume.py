@@ -1,6 +1,6 @@
 """Where a build starts: at the newest earlier journeys that are fresh, or at the first exposure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -25,18 +25,13 @@ def newest_fresh_journeys(
     to fold them day by day. required_code: the code version that must have built the journeys, None for any.
     """
     exposure_days = days_before(lake, dataset, day)
-    fingerprints = lake.fingerprints(EXPOSURES, dataset, exposure_days)
-    for journeys_day in reversed([d for d in lake.days(JOURNEYS, dataset) if d < day]):
-        inputs = inputs_up_to(fingerprints, journeys_day)
-        if lake[JOURNEYS, dataset, journeys_day].is_fresh(inputs, this_code=required_code):
+    published = {d: m for d, m in lake.manifests(dataset, [JOURNEYS])[JOURNEYS].items() if d < day}
+    inputs = lake.history_inputs(EXPOSURES, dataset, published)
+    for journeys_day, manifest in reversed(published.items()):
+        if manifest.is_fresh(inputs[journeys_day], this_code=required_code):
             rows = read_days(spark, lake, journeys(dataset), dataset, [journeys_day]).drop("ds")
             return rows, [d for d in exposure_days if d > journeys_day]
     return None, exposure_days
-
-
-def inputs_up_to(fingerprints: Mapping[str, str], day: str) -> dict[str, str]:
-    """The fingerprints of partitions up to this day. fingerprints: by the partitions' keys."""
-    return {key: fingerprint for key, fingerprint in fingerprints.items() if key.rpartition("ds=")[2] <= day}
 
 
 def read_exposures(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:

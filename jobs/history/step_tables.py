@@ -6,31 +6,26 @@ from pyspark.sql import SparkSession
 
 from jobs.history.day_range import chunks_of_days
 from jobs.history.item_history import publish_item_history
-from jobs.history.resume import inputs_up_to
 from jobs.history.steps import step_rows
 from jobs.spark.partitions import publish_days
 from jobs.spark.session import Session
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from schemas.dataset import Dataset
-from schemas.tables import ITEM_HISTORY, JOURNEYS, STEPS
+from schemas.tables import EXPOSURES, ITEM_HISTORY, STEPS
 from schemas.tables.steps import steps
 
 
 def update_steps(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None, session: Session) -> None:
     """Build those partitions of both tables that are not fresh, and print a line for each table."""
-    with locked(lake, (STEPS, ITEM_HISTORY), dataset, days):
-        # Manifests are read once, for the last day: the inputs of earlier days are among them.
-        all_inputs = lake[JOURNEYS, dataset, days[-1]].current_inputs()
-        inputs = {day: inputs_up_to(all_inputs, day) for day in days}
-        for day in (stale := _stale_days(lake, ITEM_HISTORY, dataset, inputs, required_code)):
-            publish_item_history(lake, dataset, day, inputs[day], required_code)
-        _print_days(ITEM_HISTORY, dataset, days, len(stale))
-        if stale := _stale_days(lake, STEPS, dataset, inputs, required_code):
-            with session(f"steps {dataset.name}") as spark:
-                build(spark, lake, dataset, stale, inputs, required_code)
-        _print_days(STEPS, dataset, days, len(stale))
+    inputs = lake.history_inputs(EXPOSURES, dataset, days)
+    for day in (stale := _stale_days(lake, ITEM_HISTORY, dataset, inputs, required_code)):
+        publish_item_history(lake, dataset, day, inputs[day], required_code)
+    _print_days(ITEM_HISTORY, dataset, days, len(stale))
+    if stale := _stale_days(lake, STEPS, dataset, inputs, required_code):
+        with session(f"steps {dataset.name}") as spark:
+            build(spark, lake, dataset, stale, inputs, required_code)
+    _print_days(STEPS, dataset, days, len(stale))
 
 
 def build(
@@ -48,7 +43,12 @@ def build(
 def _stale_days(
     lake: Lake, table: str, dataset: Dataset, inputs: Mapping[str, Mapping[str, str]], required_code: str | None
 ) -> list[str]:
-    return [day for day in inputs if not lake[table, dataset, day].is_fresh(inputs[day], this_code=required_code)]
+    published = lake.manifests(dataset, [table])[table]
+    return [
+        day
+        for day in inputs
+        if not (day in published and published[day].is_fresh(inputs[day], this_code=required_code))
+    ]
 
 
 def _print_days(table: str, dataset: Dataset, days: list[str], built: int) -> None:

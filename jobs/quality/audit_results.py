@@ -1,18 +1,19 @@
 """The result of an audit: the outcome of each rule, the verdict, and where the lake stores them."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lakehouse.files import read_stored
+from lakehouse.files import read_stored, write_whole
 from lakehouse.lake import FAILED_AUDIT, IF_AUDIT_DAMAGED, Lake, Partition
-from lakehouse.staging import write_to_lake
+from lakehouse.manifest import Manifest
 from schemas.contract import Severity
 from schemas.dataset import Dataset
 
 ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
 HOLDS, FAILED, NOT_EVALUATED = "holds", "failed", "not evaluated"
-FAILED_MARK = "_AUDIT_FAILED"  # a file name with which readers of Parquet skip it
+_FAILED_MARK = ".failed"  # the ending of an empty file beside the result of an audit that failed
 PASS, WARN, FAIL = "pass", "warn", FAILED_AUDIT
 
 
@@ -42,7 +43,7 @@ class Audit:
     fingerprint: str
     notes: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
-    manifest: str = ""  # SHA-256 of the manifest file at the time of the audit
+    manifest: str = ""  # the digest of the manifest at the time of the audit
 
     @property
     def verdict(self) -> str:
@@ -90,17 +91,29 @@ class Audit:
 
 
 def store_audit(lake: Lake, audit: Audit) -> None:
-    """Store the result as LAKE/audits/dataset=.../<table>/<ds>.json, in one step, and mark a partition that failed.
+    """Store the result as LAKE/<dataset>/audits/<table>/<ds>.json in one step, with a mark beside it if it failed.
 
-    The mark is a file in the partition itself, for people who read its Parquet files and do not look at audits.
+    By the marks, the days that failed are known without reading the results of all days.
     """
-    partition = lake[audit.table, audit.dataset, audit.ds]
-    write_to_lake(lake, _result_file(partition), audit.to_json())
-    mark = partition.path / FAILED_MARK
-    if audit.headline and partition.path.is_dir():
-        write_to_lake(lake, mark, f"{audit.headline}\n")
+    file = _result_file(lake[audit.table, audit.dataset, audit.ds])
+    write_whole(file, audit.to_json())
+    mark = file.with_suffix(_FAILED_MARK)
+    if audit.headline:
+        write_whole(mark, "")
     else:
         mark.unlink(missing_ok=True)
+
+
+def failed_days(lake: Lake, table: str, dataset: Dataset) -> list[str]:
+    """The days of a table whose present content failed its audit, oldest first."""
+    marks = (lake.audits(dataset) / table).glob(f"*{_FAILED_MARK}")
+    manifests = (lake[table, dataset, mark.stem].manifest for mark in marks)
+    return sorted(m.ds for m in manifests if m is not None and lake.failed_audit(m) is not None)
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """SHA-256 of a manifest's fields, by which an audit says what it has audited."""
+    return hashlib.sha256(json.dumps(asdict(manifest), sort_keys=True).encode()).hexdigest()
 
 
 def stored_audit(partition: Partition) -> Audit | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from jobs.quality.audit_results import Audit, Outcome
+from jobs.quality.audit_results import Audit, Outcome, manifest_digest
 from jobs.quality.day_rules import day_rules
 from jobs.quality.facts import Fact
 from jobs.quality.outcomes import evaluate_facts, evaluate_rows, not_evaluated
@@ -26,9 +26,8 @@ from jobs.quality.table_facts import exposure_facts, manifest_count_facts, row_o
 from jobs.quality.trailing_baseline import baseline_facts
 from lakehouse.duckdb_view import open_view, read_error
 from lakehouse.feature_specs import spec_of_version, table_contract
-from lakehouse.files import file_sha256
 from lakehouse.lake import Lake, Partition
-from lakehouse.manifest import MANIFEST, Manifest
+from lakehouse.manifest import Manifest
 from schemas import tables
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
@@ -62,7 +61,6 @@ def audit_partition(
         return Audit(table_name, dataset.name, day, 0, "", (), tuple(evaluate_facts([unpublished_fact(partition)])))
     if table_name == SEQUENCES and spec is None:
         spec = spec_of_version(lake, dataset, manifest.spec_version)
-    manifest_sha256 = file_sha256(partition.path / MANIFEST)
     table = table_contract(table_name, dataset, lake, spec, steps)
     rules = (*_key_rule(table), *table.expectations, *day_rules(table, dataset, day))
     facts = [*manifest_facts(partition, manifest), *manifest_count_facts(partition, dataset, manifest, spec)]
@@ -88,7 +86,7 @@ def audit_partition(
         manifest.fingerprint,
         tuple(content.notes),
         (*evaluate_facts(content.facts), *content.row_outcomes),
-        manifest_sha256,
+        manifest_digest(manifest),
     )
 
 

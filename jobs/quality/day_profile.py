@@ -14,8 +14,8 @@ import duckdb
 
 from lakehouse.duckdb_types import duckdb_type
 from lakehouse.duckdb_view import open_view, quoted
+from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.staging import write_to_lake
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset
 from schemas.steps import known_after_columns
@@ -80,7 +80,7 @@ def day_profile(lake: Lake, dataset: Dataset, day: str) -> DayProfile | None:
         print(f"{file} is damaged: made again")
     with open_view(exposures) as connection:
         profile = compute_profile(connection, dataset, dataset.end_of_day_ms(day))
-    write_to_lake(lake, file, json.dumps({"made_of": version, **asdict(profile)}, ensure_ascii=False) + "\n")
+    write_whole(file, json.dumps({"made_of": version, **asdict(profile)}, ensure_ascii=False) + "\n")
     return profile
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import duckdb
 
+from lakehouse.data_files import part_of
 from lakehouse.duckdb_types import duckdb_type
 from lakehouse.duckdb_view import files_sql, open_view, quoted, rows_sql
 from lakehouse.lake import Partition
@@ -146,11 +147,11 @@ def _counts_where(connection: duckdb.DuckDBPyConnection, conditions: dict[str, s
 
 def misplaced_rows(partition: Partition, exposures: Partition) -> int:
     """How many rows have another exposure_id than the same row of the same file of `exposures`, or no counterpart."""
-    rows, exposure_rows = ({file.name: file for file in p.files()} for p in (partition, exposures))
+    rows, exposure_rows = ({part_of(file): file for file in p.files()} for p in (partition, exposures))
     count = 0
     with open_view(partition) as connection:
-        for file_name in rows.keys() | exposure_rows.keys():
-            pair = [files.get(file_name) for files in (rows, exposure_rows)]
+        for part in rows.keys() | exposure_rows.keys():
+            pair = [files.get(part) for files in (rows, exposure_rows)]
             if None in pair:
                 query = f"SELECT count(*) FROM {files_sql(file for file in pair if file)}"
             else:

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import duckdb
 
+from schemas.errors import UserError
+from lakehouse.feature_specs import stored_spec
 from jobs.quality.chance import share_margin
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import (
@@ -26,7 +28,7 @@ from schemas.days import UNDATED, day_before
 from schemas.quality import Quality
 from schemas.splits import SHARES
 from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
-from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+from schemas.tables.feature_spec import FeatureSpec
 
 _MOST_NAMED = 3  # channels in a fact
 
@@ -130,18 +132,19 @@ def row_order_fact(partition: Partition) -> Fact:
 
 
 def sidecar_fact(connection: duckdb.DuckDBPyConnection, partition: Partition) -> Fact:
-    """The file in a partition of `feature_spec` keeps the same features as the rows of the table."""
+    """The spec that a partition of `feature_spec` names keeps the same features as the rows of the table."""
     kept_in_rows = dict(connection.execute('SELECT name, kept FROM "partition"').fetchall())
+    manifest = partition.manifest
     try:
-        spec = FeatureSpec.from_json((partition.path / SPEC_FILE).read_text())
+        spec = stored_spec(partition.lake, partition.dataset, str(manifest and manifest.spec_version))
         kept_in_file = {feature.name: feature.kept for feature in spec.features}
         names = sorted(kept_in_file.keys() | kept_in_rows.keys())
         observed = ", ".join(name for name in names if kept_in_file.get(name) != kept_in_rows.get(name))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        observed = f"unreadable: {type(error).__name__}"
+    except UserError as error:
+        observed = str(error)
     return Fact(
         "expect_sidecar_to_agree_with_rows", observed or "none", "none",
-        f"No feature differs between {SPEC_FILE} and the table's rows.",
+        "No feature differs between the stored spec and the table's rows.",
         "people read the table, the model reads the file",
     )  # fmt: skip
 
@@ -194,20 +197,17 @@ def _labels_fact(
     """The windows of a day have as many labels as the day has exposures, without each user's first exposure.
 
     Users with earlier exposures are read from yesterday's journeys. If these are missing, or were built from other
-    exposures than the windows, they are read from the earlier exposures that the windows were built from.
+    exposures than the windows, they are read from the earlier exposures.
     """
     lake, day = partition.lake, partition.day
     exposures = lake[EXPOSURES, dataset, day]
-    earlier_exposures = {
-        key: fingerprint
-        for key, fingerprint in manifest.inputs.items()
-        if key.startswith(f"{EXPOSURES}/") and lake.partition(key).day < day
-    }
+    earlier_days = [earlier for earlier in lake.days(EXPOSURES, dataset) if earlier < day]
+    history = lake.history_inputs(EXPOSURES, dataset, [*earlier_days, day])
     journeys = lake[JOURNEYS, dataset, day_before(day)]
-    if journeys.is_fresh(earlier_exposures):
+    if history[day].items() <= manifest.inputs.items() and journeys.is_fresh(history.get(journeys.day, {})):
         earlier_users = [journeys]
     else:
-        earlier_users = [lake.partition(key) for key in earlier_exposures]
+        earlier_users = [lake[EXPOSURES, dataset, earlier] for earlier in earlier_days]
     exposures_manifest = exposures.manifest
     expected = 0
     if exposures_manifest is not None:

@@ -21,9 +21,8 @@ from typing import Any
 from jobs.raw.files import RawFiles
 from jobs.raw.joins.outcomes import join_days
 from jobs.raw.log_calendar import LogCalendar
-from lakehouse.files import file_sha256, read_stored
+from lakehouse.files import file_sha256, read_stored, write_whole
 from lakehouse.lake import Lake
-from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus
 from schemas.errors import UserError
@@ -224,7 +223,7 @@ def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:
     content = {"read_with": index.read_with}
     for key, files in (("files", index.files), (_REMOVED, index.removed)):
         content[key] = {name: file.to_dict() for name, file in files.items()}
-    write_to_lake(lake, lake.raw_index(dataset), json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_whole(lake.raw_index(dataset), json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def event_views(dataset: Dataset) -> tuple[str, ...]:

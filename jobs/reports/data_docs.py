@@ -19,8 +19,8 @@ from jobs.quality.audit_results import (
 )
 from jobs.reports.content import SEVERITY_BADGES
 from jobs.reports.rendering import index_lock, render
+from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.staging import write_to_lake
 from schemas.contract import Severity
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
@@ -45,9 +45,9 @@ def publish_pages(lake: Lake, dataset: Dataset, audits: Iterable[Audit]) -> Path
     """Write the pages of these audits, and the index over all stored ones; returns the path of the index."""
     folder = lake.docs(dataset)
     for audit in audits:
-        write_to_lake(lake, folder / audit.table / f"{audit.ds}.html", audit_page(audit))
+        write_whole(folder / audit.table / f"{audit.ds}.html", audit_page(audit))
     with index_lock(folder):
-        write_to_lake(lake, folder / INDEX, index_page(dataset, stored_audits(lake, dataset)))
+        write_whole(folder / INDEX, index_page(dataset, stored_audits(lake, dataset)))
     return folder / INDEX
 
 

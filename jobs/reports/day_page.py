@@ -23,8 +23,8 @@ from jobs.reports.sections.tasks import tasks_section
 from jobs.reports.sections.training import training_section
 from jobs.reports.summaries import Summary, store_summary
 from jobs.reports.verdict import Verdict, verdict_of
+from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
 
 # By anchor, in the order of the page.
@@ -50,7 +50,7 @@ def publish_report(lake: Lake, dataset: Dataset, day: str) -> Path:
     verdict = verdict_of(view)
     sections = [_section_or_fault(name, section, view, verdict) for name, section in SECTIONS.items()]
     page = lake.reports(dataset) / f"{day}.html"
-    write_to_lake(lake, page, _day_page(view, verdict, sections))
+    write_whole(page, _day_page(view, verdict, sections))
     figures = tuple(figure for section in sections for figure in section.trend_figures)
     store_summary(lake, dataset, Summary(day, verdict.kind, verdict.headline, figures))
     publish_index(lake, dataset)

@@ -8,8 +8,8 @@ from jobs.reports.formats import FORMATS, short_days
 from jobs.reports.rendering import index_lock, render
 from jobs.reports.summaries import Summary, stored_summaries
 from jobs.reports.svg import Series
+from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
 from schemas.days import day_before, day_plus, days_between
 
@@ -24,7 +24,7 @@ def publish_index(lake: Lake, dataset: Dataset) -> None:
     """Write the index from the stored summaries."""
     folder = lake.reports(dataset)
     with index_lock(folder):
-        write_to_lake(lake, folder / INDEX, index_page(dataset, stored_summaries(lake, dataset)))
+        write_whole(folder / INDEX, index_page(dataset, stored_summaries(lake, dataset)))
 
 
 def index_page(dataset: Dataset, summaries: list[Summary]) -> str:

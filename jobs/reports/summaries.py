@@ -4,9 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from jobs.reports.content import TrendFigure
-from lakehouse.files import read_stored
+from lakehouse.files import read_stored, write_whole
 from lakehouse.lake import Lake
-from lakehouse.staging import write_to_lake
 from schemas.dataset import Dataset
 
 _IF_DAMAGED = "delete it, and write the page of that day again (make report)"
@@ -25,7 +24,7 @@ class Summary:
 def store_summary(lake: Lake, dataset: Dataset, summary: Summary) -> None:
     """Store it as LAKE/reports/dataset=.../<ds>.json, in one step."""
     text = json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n"
-    write_to_lake(lake, lake.reports(dataset) / f"{summary.ds}.json", text)
+    write_whole(lake.reports(dataset) / f"{summary.ds}.json", text)
 
 
 def stored_summaries(lake: Lake, dataset: Dataset) -> list[Summary]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobs.quality.audit_results import FAIL, FAILED_MARK, PASS, WARN
+from jobs.quality.audit_results import FAIL, PASS, WARN, failed_days
 from jobs.reports.content import Cell
 from jobs.reports.day_view import DayView
 from lakehouse.published_days import unused_tables
@@ -101,8 +101,7 @@ def _has_failed(view: DayView, table: str) -> bool:
 
 def _blocking_days(view: DayView) -> list[str]:
     """Earlier days whose exposures failed: journeys need the exposures of all days."""
-    marks = view.lake.table(EXPOSURES, view.dataset).glob(f"ds=*/{FAILED_MARK}")
-    days = sorted(day for mark in marks if (day := mark.parent.name.removeprefix("ds=")) < view.day)
+    days = [day for day in failed_days(view.lake, EXPOSURES, view.dataset) if day < view.day]
     return [f"An earlier day blocks this one: the exposures of {', '.join(days)} failed their audit."] if days else []
 
 

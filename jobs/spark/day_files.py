@@ -1,6 +1,5 @@
 """Writes ordered rows to one Parquet file a day, inside a Spark worker; `partitions.publish_days` publishes them."""
 
-import platform
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
-from schemas.errors import UserError
 
 # A buffered slice keeps the whole table in memory that it was cut from; beyond this many bytes slices are copied.
 _MAX_SHARED_BYTES = 256 * 2**20
@@ -83,7 +80,6 @@ class DayFiles:
 
     def _writer(self, day: str, schema: pa.Schema) -> pq.ParquetWriter:
         if day not in self._writers:
-            self._make_folder()
             # Collecting the distinct values of a column of numbers takes longer than compressing it without them, and
             # no reader skips row groups by the smallest value of a list.
             self._writers[day] = pq.ParquetWriter(
@@ -92,16 +88,6 @@ class DayFiles:
                 write_statistics=[field.name for field in schema if not pa.types.is_nested(field.type)],
             )  # fmt: skip
         return self._writers[day]
-
-    def _make_folder(self) -> None:
-        """Make the folder; its parent belongs to the job, and is missing if the job is gone or the disk is another."""
-        try:
-            self._folder.mkdir(exist_ok=True)
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{platform.node()} does not find {self._folder.parent}: every Spark worker needs the lake's own folder"
-                " under the same path (docs/deploy.md); or the job that started the worker has ended"
-            ) from error
 
     def _file(self, day: str) -> Path:
         return self._folder / f"{day}.parquet"

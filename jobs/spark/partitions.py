@@ -1,7 +1,7 @@
-"""Read and write tables of the lake through their contracts, one atomic partition a day."""
+"""Read and write tables of the lake through their contracts, the days of a call in one commit."""
 
 import shutil
-import uuid
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +14,13 @@ from jobs.spark.day_files import DayFiles
 from jobs.spark.progress import describe_job
 from jobs.spark.worker_tables import WorkerTable, arrow_schema
 from lakehouse.code_version import code_version
-from lakehouse.lake import Lake
+from lakehouse.data_files import local_file, store_file
+from lakehouse.delta_table import DataFile
+from lakehouse.files import is_local
+from lakehouse.lake import DS, Lake, NewDay
+from lakehouse.lake import publish_days as commit_days
 from lakehouse.manifest import Manifest
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import scratch_folder, work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
 
@@ -51,13 +55,32 @@ def read_published(spark: SparkSession, lake: Lake, table: Table, dataset: Datas
 
     For rows that are published again; to build other tables, use read_days.
     """
-    if not days:
-        return spark.createDataFrame([], f"{table.ddl}, ds string")
-    return (
-        spark.read.schema(f"{table.ddl}, ds string")
-        .option("basePath", str(lake.table(table.name, dataset).resolve()))
-        .parquet(*(str(lake[table.name, dataset, day].path.resolve()) for day in days))
-    )
+    ddl = f"{table.ddl}, {DS} string"
+    folder = lake.table(table.name, dataset)
+    files = [file for day in days for file in lake[table.name, dataset, day].data_files()]
+    if not files:
+        return spark.createDataFrame([], ddl)
+    if is_local(folder):
+        names = (str(folder / file.path) for file in files)
+        return spark.read.schema(ddl).option("basePath", str(folder)).parquet(*names)
+    return _read_in_workers(spark, str(folder), files, table, ddl)
+
+
+def _read_in_workers(spark: SparkSession, folder: str, files: Sequence[DataFile], table: Table, ddl: str) -> DataFrame:
+    """The rows of files in an object store. The workers fetch them, since Spark has no reader for most stores."""
+    names, schema = table.column_names, arrow_schema(ddl)
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
+                day = path.partition("/")[0].removeprefix(f"{DS}=")
+                with pq.ParquetFile(local_file(Lake.at(folder).root, DataFile(path, size, 0))) as file:
+                    for rows in file.iter_batches(ROWS_PER_GROUP_WITH_LISTS, columns=names):
+                        columns = [*pa.Table.from_batches([rows]).select(names).columns, pa.repeat(day, len(rows))]
+                        yield from pa.table(columns, [*names, DS]).cast(schema).to_batches()
+
+    listed = spark.createDataFrame([(file.path, file.size) for file in files], "path string, size bigint")
+    return listed.repartition(min(len(files), spark.sparkContext.defaultParallelism * 4)).mapInArrow(read, ddl)
 
 
 def publish_days(
@@ -72,63 +95,59 @@ def publish_days(
     counts: Callable[[str, int], Mapping[str, int]] = lambda day, rows: {},
     spec_version: str | None = None,
 ) -> dict[str, Manifest]:
-    """Write `rows` (contract columns plus ds) and publish each of `days`; a day without rows is an empty partition.
+    """Write `rows` (contract columns plus ds) and publish `days` in one commit; a day without rows is published empty.
 
-    inputs: a day's inputs, for its manifest. counts: further counts for the manifest, from the day and
-    its number of rows.
+    inputs: a day's inputs, for its manifest. counts: further counts for the manifest, from the day and its number of
+    rows.
 
     Raises ValueError, and publishes nothing, if a row belongs to none of the days: it would be lost.
     """
     describe_job(spark, f"writing {table.name}")
-    with staging_folder(lake) as staging:
-        written = staging.resolve() / "written"
-        written.mkdir()
-        files = _write_in_workers(rows, table, written)
-        if stray := sorted(files.keys() - set(days)):
-            raise ValueError(f"{table.name} of {dataset.name}: rows of {', '.join(stray[:3])} have no day to go to")
-        published, code = {}, code_version("jobs")
-        for day in days:
-            staged = staging / day
-            row_count = _stage_day(staged, files.get(day, []), table)
-            published[day] = lake[table.name, dataset, day].publish(
-                staged, rows=row_count, inputs=inputs(day), counts=counts(day, row_count), code=code,
-                spec_version=spec_version,
-            )  # fmt: skip
-    return published
+    folder = lake.table(table.name, dataset)
+    files = _write_in_workers(rows, table, folder)
+    if stray := sorted(files.keys() - set(days)):
+        raise ValueError(f"{table.name} of {dataset.name}: rows of {', '.join(stray[:3])} have no day to go to")
+    schema = arrow_schema(table.ddl)
+    with work_folder() as work:
+        for day in set(days) - files.keys():
+            pq.write_table(schema.empty_table(), work / "part-0.parquet")
+            files[day] = (store_file(folder, f"{DS}={day}", work / "part-0.parquet"),)
+    new_days = {
+        day: NewDay(files[day], inputs(day), counts(day, sum(file.rows for file in files[day]))) for day in days
+    }
+    return commit_days(
+        lake, table.name, dataset.name, new_days, schema, code=code_version("jobs"), spec_version=spec_version
+    )
 
 
-def _write_in_workers(rows: WorkerTable, table: Table, folder: Path) -> dict[str, list[Path]]:
-    """Write the rows to files below the folder; returns each day's files in the order of their rows.
+def _write_in_workers(rows: WorkerTable, table: Table, folder: Path) -> dict[str, tuple[DataFile, ...]]:
+    """Write the rows to files in the table's folder; returns each day's files in the order of their rows.
 
-    The workers that compute the rows write them as well: back in Java, nested lists take several times as long to write
-    as they took to compute.
+    The workers that compute the rows write and store them as well: back in Java, nested lists take several times as
+    long to write as they took to compute.
     """
     has_lists = any("<" in column.dtype for column in table.columns)
     rows_per_group = ROWS_PER_GROUP_WITH_LISTS if has_lists else ROWS_PER_GROUP
-    names, schema = table.column_names, arrow_schema(table.ddl)
+    names, schema, location = table.column_names, arrow_schema(table.ddl), str(folder)
 
     def write(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-        # A folder for each attempt: Spark may run a task again, and only the files of the attempt that succeeds are
-        # returned. Its name begins with the partition's number: readers take files in the order of their names.
-        partition = TaskContext().partitionId()
-        with DayFiles(folder / f"{partition:03}-{uuid.uuid4().hex}", rows_per_group) as day_files:
-            for computed in tables:
-                # Without the cast, whether Spark thinks that a column has nulls would change the bytes.
-                day_files.add(computed.select(names).cast(schema), computed.column("ds"))
-            for day, file in day_files.finish():
-                yield pa.RecordBatch.from_pydict({"ds": [day], "file": [str(file)]})
+        # Spark may run a task again, also at the same time. Both attempts store the same content under the same names.
+        part = f"part-{TaskContext().partitionId()}"
+        work = Path(tempfile.mkdtemp(dir=scratch_folder("work")))
+        try:
+            with DayFiles(work, rows_per_group) as day_files:
+                for computed in tables:
+                    # Without the cast, whether Spark thinks that a column has nulls would change the bytes.
+                    day_files.add(computed.select(names).cast(schema), computed.column(DS))
+                for day, file in day_files.finish():
+                    stored = store_file(Lake.at(location).root, f"{DS}={day}", file.rename(work / f"{part}.parquet"))
+                    columns = {DS: [day], "path": [stored.path], "size": [stored.size], "rows": [stored.rows]}
+                    yield pa.RecordBatch.from_pydict(columns)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
-    files: dict[str, list[Path]] = {}
-    for row in rows.apply(write, "ds string, file string", FILES_PER_DAY).collect():
-        files.setdefault(str(row.ds), []).append(Path(row.file))
-    return {day: sorted(paths) for day, paths in files.items()}
-
-
-def _stage_day(staged: Path, files: Sequence[Path], table: Table) -> int:
-    """Move a day's files into a new folder, under the names they have in the lake; returns the number of rows."""
-    staged.mkdir()
-    for number, file in enumerate(files):
-        shutil.move(file, staged / f"part-{number}.parquet")
-    if not files:
-        pq.write_table(arrow_schema(table.ddl).empty_table(), staged / "part-0.parquet")
-    return sum(pq.read_metadata(file).num_rows for file in staged.iterdir())
+    files: dict[str, list[DataFile]] = {}
+    written = rows.apply(write, f"{DS} string, path string, size bigint, rows bigint", FILES_PER_DAY)
+    for row in written.collect():
+        files.setdefault(str(row.ds), []).append(DataFile(row.path, row.size, row["rows"]))
+    return {day: tuple(sorted(stored, key=lambda file: file.path)) for day, stored in files.items()}

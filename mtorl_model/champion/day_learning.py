@@ -9,7 +9,7 @@ the present champion. The day's windows are still used in the replay of later da
 import json
 
 from lakehouse.code_version import code_version
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.champion.day_samples import Sample, draw_sample
 from mtorl_model.champion.explored_requests import publish_explored
 from mtorl_model.champion.prequential import publish_figures, publish_without_figures, summary
@@ -71,7 +71,7 @@ def _challenger(
     identity = json.dumps(params, sort_keys=True)
     is_new = registry.find_version(identity) is None
     curves = model.fine_tune(sample, config) if is_new else {}
-    with staging_folder(registry.lake) as folder, registry.lock():
+    with work_folder() as folder, registry.lock():
         champion = registry.champion_before(day)
         if champion is None or champion.name != parent.name:
             raise Busy(f"{parent.name} is no longer the champion before {day}: run the day again")

@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.rows import arrow_schema
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.methods.method import ExploredRequests, Method
 from mtorl_model.training.candidate_sample import CandidateSample
@@ -28,13 +27,12 @@ def publish_explored(
     lake, dataset = registry.lake, registry.dataset
     partition = lake[FUSION_EXPOSURES, dataset, day]
     inputs = {"model": behaviour.name, **sample.inputs}
-    with locked(lake, (FUSION_EXPOSURES,), dataset, [day]):
-        if partition.manifest is not None and partition.is_fresh(inputs):
-            return partition.manifest
-        rows = explored_table(model.explored(sample), dataset, behaviour.name, day)
-        with staging_folder(lake) as staged:
-            pq.write_table(rows, staged / "part-00000.parquet")
-            return partition.publish(staged, rows=len(rows), inputs=inputs, code=code_version("mtorl_model"))
+    if partition.manifest is not None and partition.is_fresh(inputs):
+        return partition.manifest
+    rows = explored_table(model.explored(sample), dataset, behaviour.name, day)
+    with work_folder() as staged:
+        pq.write_table(rows, staged / "part-0.parquet")
+        return partition.publish(staged, inputs=inputs, code=code_version("mtorl_model"))
 
 
 def explored_table(explored: ExploredRequests, dataset: Dataset, version: str, day: str) -> pa.Table:

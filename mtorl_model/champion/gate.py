@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.rows import publish_model_rows, publish_rows
+from lakehouse.rows import publish_if_missing, publish_model_rows
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.full_training import against_fresh_fit, alert_lines, since_full_training
 from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row
@@ -34,7 +34,7 @@ from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import VALIDATION
-from schemas.tables import CHANNEL_POLICIES, EXPOSURES, PROMOTIONS
+from schemas.tables import CHANNEL_POLICIES, EXPOSURES
 from schemas.tables.candidates.fusion_weights import LARGEST_POWER, SMALLEST_SUM
 from schemas.tables.channel_policies import NEARLY_ALL
 from schemas.tables.promotions import AGAINST_FRESH_FIT, BASIS, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
@@ -48,8 +48,7 @@ def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackCon
     with registry.lock():
         champion, challenger = registry.champion(), registry.challenger_of(day)
         if challenger is None:
-            if lake[PROMOTIONS, dataset, day].manifest is None:
-                publish_rows(lake, PROMOTIONS_TABLE, dataset, day, [], {})
+            publish_if_missing(lake, PROMOTIONS_TABLE, dataset, day)
             return [f"no challenger of {day}: {champion.name}, trained through {champion.day}, stays champion"]
         if line := _earlier_decision(registry, day, challenger, champion):
             return [line]

@@ -3,9 +3,8 @@
 import numpy as np
 
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.reading import consistent_read
-from lakehouse.rows import inputs_of_model, publish_model_rows, publish_rows, rows_of_model
+from lakehouse.rows import inputs_of_model, publish_if_missing, publish_model_rows, rows_of_model
 from mtorl_model.champion.day_samples import Sample
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
@@ -95,20 +94,17 @@ def publish_figures(registry: Registry, day: str, version: Version, model: Metho
     # With late gains the replay is an input, too, because delays are estimated on it.
     day_keys = source_of(model).fingerprints(lake, dataset, [day])
     inputs |= sample.inputs if dataset.late_gain_times else {key: sample.inputs[key] for key in day_keys}
-    with locked(lake, (PREQUENTIAL,), dataset, [day]):
-        if inputs_of_model(lake[PREQUENTIAL, dataset, day].manifest, registry.model) == inputs:
-            return False
-        rows = measure_day(lake, dataset, day, version, model, sample)
-        publish_model_rows(lake, prequential(dataset), dataset, day, registry.model, rows, inputs)
+    if inputs_of_model(lake[PREQUENTIAL, dataset, day].manifest, registry.model) == inputs:
+        return False
+    rows = measure_day(lake, dataset, day, version, model, sample)
+    publish_model_rows(lake, prequential(dataset), dataset, day, registry.model, rows, inputs)
     return True
 
 
 def publish_without_figures(registry: Registry, day: str) -> None:
     """Publish the day without rows, because no model can predict it; earlier figures of the day stay."""
     lake, dataset = registry.lake, registry.dataset
-    with locked(lake, (PREQUENTIAL,), dataset, [day]):
-        if lake[PREQUENTIAL, dataset, day].manifest is None:
-            publish_rows(lake, prequential(dataset), dataset, day, [], {})
+    publish_if_missing(lake, prequential(dataset), dataset, day)
 
 
 def summary(registry: Registry, day: str) -> list[str]:

@@ -21,7 +21,7 @@ from lakehouse.files import make_durable, swap_into_place, write_whole
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.model_tables import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.training.checksums import require_unchanged
 from schemas.basis import IMITATION, BasisDecision
 from schemas.dataset import Dataset
@@ -314,7 +314,7 @@ def create_store(lake: Lake) -> None:
         return
     from mlflow import MlflowClient
 
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         staged = staging / lake.mlflow_database.name
         MlflowClient(tracking_uri=f"sqlite:///{staged.resolve()}").search_experiments(max_results=1)
         lake.mlflow_database.parent.mkdir(parents=True, exist_ok=True)

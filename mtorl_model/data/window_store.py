@@ -24,7 +24,7 @@ import torch
 from lakehouse.files import file_sha256, swap_into_place
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.data import batch, delayed_feedback, encoding, propensities, reward_inputs
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import LabelCutoff
@@ -127,7 +127,7 @@ def open_windows(
     folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
     if not _is_current(folder, key):
         partitions = [lake[table, dataset, day] for table in (SEQUENCES, EXPOSURES) for day in days]
-        with staging_folder(lake) as staged, consistent_read(partitions):
+        with work_folder() as staged, consistent_read(partitions):
             if _content_key(lake, encoder, days, split, cutoff) != key:
                 raise Busy(f"another run has just published sequences of {dataset}: run again")
             if not _write(lake, encoder, days, split, staged, cutoff):

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake, Partition
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.reading import consistent_read
 from lakehouse.rows import arrow_schema
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.inference.next_candidates import predict_next
 from mtorl_model.inference.ranking import best_first
 from mtorl_model.methods.method import Method
@@ -52,24 +51,21 @@ def publish_scores_of_candidates(
     not finite; Busy if an input is published again in the meantime.
     """
     partition = lake[table, dataset, day]
-    with locked(lake, (table,), dataset, [day]):
-        for name in _INPUTS:
-            lake[name, dataset, day].require()
-        with consistent_read(lake[name, dataset, day] for name in _INPUTS):
-            inputs, made_by = partition.current_inputs(), _made_by(partition)
-            is_newest = lake.days(JOURNEYS, dataset)[-1] == day
-            is_fresh = partition.is_fresh({**inputs, "model": made_by})
-            if partition.manifest and is_fresh and not is_newest and made_by.startswith(f"{registered}/"):
-                return partition.manifest
-            version, model = load_champion()
-            if partition.manifest and is_fresh and made_by == version:
-                return partition.manifest
-            rows = make_table(lake, dataset, model, version, day)
-        with staging_folder(lake) as staged:
-            pq.write_table(rows, staged / "part-00000.parquet")
-            return partition.publish(
-                staged, rows=len(rows), inputs={**inputs, "model": version}, code=code_version("mtorl_model")
-            )
+    for name in _INPUTS:
+        lake[name, dataset, day].require()
+    with consistent_read(lake[name, dataset, day] for name in _INPUTS):
+        inputs, made_by = partition.current_inputs(), _made_by(partition)
+        is_newest = lake.days(JOURNEYS, dataset)[-1] == day
+        is_fresh = partition.is_fresh({**inputs, "model": made_by})
+        if partition.manifest and is_fresh and not is_newest and made_by.startswith(f"{registered}/"):
+            return partition.manifest
+        version, model = load_champion()
+        if partition.manifest and is_fresh and made_by == version:
+            return partition.manifest
+        rows = make_table(lake, dataset, model, version, day)
+    with work_folder() as staged:
+        pq.write_table(rows, staged / "part-0.parquet")
+        return partition.publish(staged, inputs={**inputs, "model": version}, code=code_version("mtorl_model"))
 
 
 def _made_by(partition: Partition) -> str:

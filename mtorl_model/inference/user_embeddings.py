@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables, rechunk
 from lakehouse.rows import ARROW_TYPES
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.user_predictions import USERS_PER_CHUNK, blocks, parallel_map, windows_by_length
 from mtorl_model.methods.method import Method
@@ -44,24 +43,23 @@ def publish_embeddings(
     has no embeddings or one is not finite, and Busy if the journeys are published again at the same time.
     """
     partition = lake[USER_EMBEDDINGS, dataset, day]
-    with locked(lake, [USER_EMBEDDINGS], dataset, [day]):
-        lake[JOURNEYS, dataset, day].require()
-        published = partition.manifest
-        if published and published.inputs == {**partition.current_inputs(), "model": version}:
-            print(f"{USER_EMBEDDINGS} of {dataset.name} {day}: fresh, not made again")
-            return published
-        model = load()
-        if not model.embedding_size:
-            raise UserError(f"the method {model.name} has no user embeddings: switch them off")
-        journeys = lake[JOURNEYS, dataset, day]
-        with staging_folder(lake) as staged:
-            with consistent_read([journeys]):
-                inputs = {**partition.current_inputs(), "model": version}
-                tables = read_tables([journeys], journey_columns(model.spec, dataset), rows_per_read)
-                rows = _write(staged / "part-00000.parquet", tables, model, dataset, version, day)
-            return partition.publish(
-                staged, rows=rows, inputs=inputs, code=code_version("mtorl_model"), spec_version=model.spec.version
-            )
+    lake[JOURNEYS, dataset, day].require()
+    published = partition.manifest
+    if published and published.inputs == {**partition.current_inputs(), "model": version}:
+        print(f"{USER_EMBEDDINGS} of {dataset.name} {day}: fresh, not made again")
+        return published
+    model = load()
+    if not model.embedding_size:
+        raise UserError(f"the method {model.name} has no user embeddings: switch them off")
+    journeys = lake[JOURNEYS, dataset, day]
+    with work_folder() as staged:
+        with consistent_read([journeys]):
+            inputs = {**partition.current_inputs(), "model": version}
+            tables = read_tables([journeys], journey_columns(model.spec, dataset), rows_per_read)
+            _write(staged / "part-0.parquet", tables, model, dataset, version, day)
+        return partition.publish(
+            staged, inputs=inputs, code=code_version("mtorl_model"), spec_version=model.spec.version
+        )
 
 
 def _write(file: Any, tables: Iterable[pa.Table], model: Method, dataset: Dataset, version: str, day: str) -> int:

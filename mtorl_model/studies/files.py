@@ -8,7 +8,7 @@ from typing import Any
 
 from lakehouse.files import replace_files
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.evaluation.bootstrap import Floats, estimate
 from mtorl_model.studies.variants import REFERENCE
 from schemas.dataset import Dataset
@@ -39,7 +39,7 @@ def publish_study(
 ) -> list[Path]:
     """Write NAME.csv (the rows, at least one), NAME.svg (by `draw`) and NAME.json (the protocol); their paths."""
     files = [lake.studies(dataset) / f"{name}.{suffix}" for suffix in ("csv", "svg", "json")]
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         csv_file, picture, json_file = staged = [staging / file.name for file in files]
         with csv_file.open("w", newline="") as file:
             table = csv.DictWriter(file, list(rows[0]))

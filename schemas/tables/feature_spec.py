@@ -1,8 +1,8 @@
 """One row per candidate feature: whether it is kept, why it is dropped, and how it is encoded.
 
 The spec is fitted on training users only, stored with the model, and applied unchanged at scoring. `FeatureSpec` is
-the whole spec as one value. It is stored next to the Parquet files of the table as `_spec.json`; the table has the same
-content for people and audits.
+the whole spec as one value, in the file LAKE/<dataset>/feature_specs/<version>.json; the table has the same features
+for people and audits.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ from schemas.contract import Column, Table
 from schemas.expectations import holds, one_of, unique
 from schemas.tables import FEATURE_SPEC
 
-SPEC_FILE = "_spec.json"  # in the partition of the table
 MODEL_SPEC_FILE = "feature_spec.json"  # in a model's folder, and exported with the model
 
 OUT_OF_VOCABULARY = 0  # the code of missing and unseen categories; known ones count from 1

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lakehouse.staging
 import pytest
 from checkout import ROOT
 
-import lakehouse.staging
 import mtorl_model.champion.registry
 from lakehouse.lake import Lake
 from schemas.errors import UserError

@@ -16,7 +16,7 @@ from jobs.raw.index import FileRows, RawIndex, store_index
 from jobs.status import State
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.tables import (
@@ -41,12 +41,10 @@ def index_of(**rows: str) -> RawIndex:
 
 
 def publish(lake: Lake, table: str, day: str, content: str, inputs: dict[str, str], **options: object) -> None:
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         (staging / "part").mkdir()
         (staging / "part" / "x.parquet").write_text(content)
-        lake[table, "kuairand", day].publish(
-            staging / "part", rows=1, inputs=inputs, code=code_version("jobs"), **options
-        )
+        lake[table, "kuairand", day].publish(staging / "part", inputs=inputs, code=code_version("jobs"), **options)
 
 
 def publish_day(lake: Lake, index: RawIndex, day: str) -> None:

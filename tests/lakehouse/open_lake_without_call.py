@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.errors import exit_with_one_line
 
 # From linux/filter.h and linux/seccomp.h.
@@ -50,7 +50,7 @@ def main() -> None:
     root, way, call, argument, value, error = sys.argv[1:]
     refuse(int(call), int(argument), int(value), getattr(errno, error))
     lake = Lake(Path(root))
-    with locked(lake, ["journeys"], "criteo", ["2017-01-01"]) if way == "lock" else staging_folder(lake):
+    with locked(lake, ["journeys"], "criteo", ["2017-01-01"]) if way == "lock" else work_folder():
         print("works")
 
 

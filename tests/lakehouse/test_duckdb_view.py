@@ -12,14 +12,14 @@ import pytest
 from lakehouse import duckdb_view
 from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake, Partition
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 
 
 def published(root: Path, values: list[int]) -> Partition:
     lake = Lake(root)
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(pa.table({"x": values}), staged / "part-00000.parquet")
-        lake["exposures", "kuairand", "2022-04-10"].publish(staged, rows=len(values), inputs={}, code="c")
+        lake["exposures", "kuairand", "2022-04-10"].publish(staged, inputs={}, code="c")
     return lake["exposures", "kuairand", "2022-04-10"]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST, content_fingerprint, read_manifest
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.days import UNDATED, checked_day, days_between
 from schemas.errors import UserError
 
@@ -23,13 +23,13 @@ DAY = "2022-05-01"
 
 def publish_text(lake: Lake, *texts: str, table: str = "exposures", day: str = DAY) -> None:
     """Publish a partition with one file per text, which repeats the text many times."""
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         staged = staging / DAY
         staged.mkdir()
         for k, text in enumerate(texts):
             (staged / f"part-{k}-{time.monotonic_ns()}.parquet").write_text(text * 1000)
         (staged / "_SUCCESS").touch()
-        lake[table, "shop", day].publish(staged, rows=len(texts), inputs={}, code="c")
+        lake[table, "shop", day].publish(staged, inputs={}, code="c")
 
 
 def partition(lake: Lake) -> Path:
@@ -101,7 +101,7 @@ def test_a_failed_job_leaves_the_old_partition(tmp_path):
     old_fingerprint = content_fingerprint(partition(lake))
 
     def fail() -> None:
-        with staging_folder(lake) as staging:
+        with work_folder() as staging:
             (staging / "half").write_text("new")
             raise RuntimeError("the job died")
 
@@ -161,10 +161,10 @@ def test_a_folder_that_cannot_be_removed_yet_is_removed_later(tmp_path, monkeypa
     lake = Lake(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", lambda *_, **__: None)
-        with staging_folder(lake):
+        with work_folder():
             pass
     assert len([path for path in lake.staging.iterdir() if path.is_dir()]) == 1
-    with staging_folder(lake):
+    with work_folder():
         pass
     assert list(lake.staging.iterdir()) == []
 

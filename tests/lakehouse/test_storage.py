@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from lakehouse.storage import Mount, exchange, mount_of
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
-from lakehouse.storage import Mount, exchange, mount_of
+from lakehouse.scratch import work_folder
 from schemas.errors import UserError
 
 # Calls of the x86-64 kernel: number, position and value of an argument, and the error that NFS or SMB give for it.
@@ -59,7 +59,7 @@ def test_any_other_failure_of_a_swap_is_raised_unchanged(tmp_path):
 def test_the_check_of_a_file_system_leaves_no_files(tmp_path):
     lake = Lake(tmp_path / "lake")
     for _ in range(2):
-        with staging_folder(lake) as folder:
+        with work_folder() as folder:
             assert list(folder.iterdir()) == []
     assert list(lake.staging.iterdir()) == []
 

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model import evaluate
 from mtorl_model.champion.export import export_champion
 from mtorl_model.champion.registry import Registry
@@ -70,9 +70,9 @@ def evaluation(trained: Lake, other_lake: Lake) -> dict:
 
 
 def publish_known_users(lake: Lake, users) -> None:
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(pa.table({"user_id": pa.array(users, pa.int64())}), staged / "part-00000.parquet")
-        lake["journeys", "kuairand", LAST].publish(staged, rows=len(users), inputs={}, code="test")
+        lake["journeys", "kuairand", LAST].publish(staged, inputs={}, code="test")
 
 
 def windows_of(lake: Lake) -> pa.Table:
@@ -235,10 +235,10 @@ def test_the_value_of_the_policy_uses_the_labels_drawn_at_random(trained, tmp_pa
         steps = [x for row in windows_of(new_lake).select(["exposure_id"]).to_pylist() for x in row["exposure_id"] if x]
         ids = sorted(set(steps))[number::2]
         drawn = [0.3 if i % 3 == 0 else None for i in ids]
-        with staging_folder(new_lake) as staged:
+        with work_folder() as staged:
             table = pa.table({"exposure_id": pa.array(ids, pa.int64()), "propensity": pa.array(drawn, pa.float64())})
             pq.write_table(table, staged / "part-00000.parquet")
-            new_lake["exposures", "kuairand", day].publish(staged, rows=len(ids), inputs={}, code="test")
+            new_lake["exposures", "kuairand", day].publish(staged, inputs={}, code="test")
     metrics = evaluate_champion(Registry(trained, KUAIRAND), other_lake=new_lake)
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}
     labels = [

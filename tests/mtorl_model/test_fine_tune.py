@@ -23,7 +23,7 @@ from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.manifest import MANIFEST
 from lakehouse.reading import read_tables
 from lakehouse.rows import inputs_of_model
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model import learn as learn_step
 from mtorl_model.champion import gate as gate_module
 from mtorl_model.champion.day_learning import learn_day
@@ -169,9 +169,9 @@ def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
 
 def test_the_lineage_of_a_training_lists_the_exposures_whose_propensities_it_read(lake, monkeypatch):
     """The synthetic lake has no exposures, which count as exposures without propensities."""
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(pa.table({"exposure_id": [1], "propensity": [0.5]}), staged / "part-00000.parquet")
-        published = lake["exposures", "kuairand", LAST].publish(staged, rows=1, inputs={}, code="test")
+        published = lake["exposures", "kuairand", LAST].publish(staged, inputs={}, code="test")
     written = []
     monkeypatch.setattr(Registry, "write_lineage", lambda _, version, spec, trained_on: written.append(trained_on))
     train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
@@ -311,10 +311,10 @@ def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_
     tables = read_tables([lake["sequences", "kuairand", DAYS[0]]], ["exposure_id"], 10_000)
     column = pa.concat_tables(tables).column("exposure_id").combine_chunks()
     drawn = column.flatten().drop_null().unique()
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 1 / 3))}
         pq.write_table(pa.table(columns), staged / "part-00000.parquet")
-        lake["exposures", "kuairand", DAYS[0]].publish(staged, rows=len(drawn), inputs={}, code="test")
+        lake["exposures", "kuairand", DAYS[0]].publish(staged, inputs={}, code="test")
     figures = {"value": 0.01, "low": -0.02, "high": 0.04}
     decision, decided_on = BasisDecision(CONSTANT, "by the test", {CONSTANT: figures}), []
 
@@ -427,8 +427,8 @@ def test_a_rollback_names_the_model_of_the_newest_policies(tmp_path, monkeypatch
     assert still_issued(Registry(lake, KUAIRAND)) is None  # no day has been scored
     for day, model in zip(DAYS, ("mtorl_kuairand/1", "mtorl_kuairand/2", "mtorl_kuairand/3"), strict=True):
         for table in ("journeys", "channel_policies"):
-            with staging_folder(lake) as staged:
-                lake[table, "kuairand", day].publish(staged, rows=0, inputs={"model": model}, code="c")
+            with work_folder() as staged:
+                lake[table, "kuairand", day].publish(staged, inputs={"model": model}, code="c")
         line = still_issued(Registry(lake, KUAIRAND))  # about the newest day only
         assert line == {DAYS[1]: None}.get(
             day,
@@ -583,7 +583,7 @@ def test_a_day_that_is_swapped_while_it_is_read_gives_neither_figures_nor_a_deci
     def swapped(reader):
         def read(*args, **kwargs):
             partition = lake["sequences", "kuairand", DAYS[0]].path
-            with staging_folder(lake) as staging:
+            with work_folder() as staging:
                 shutil.copytree(partition, staging / "copy")
                 swap_into_place(staging / "copy", partition)
             return reader(*args, **kwargs)

@@ -14,7 +14,7 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model import plan_budget, score
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.pair_reward import KAPPA
@@ -273,9 +273,9 @@ TASKS = replace(TOY, implied_label=ImpliedLabel("click", "sale"))
 def publish_task_predictions(lake: Lake, users: pa.ChunkedArray, click_U: np.ndarray, sale_U: np.ndarray) -> None:
     first, second, product = score_names(TASKS)
     columns = {f"predicted_{first}": click_U, f"predicted_{second}": sale_U, f"predicted_{product}": click_U * sale_U}
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(pa.table({"user_id": users, **columns}), staged / "part-00000.parquet")
-        lake[TASK_PREDICTIONS, "toy", DAY].publish(staged, rows=len(users), inputs={}, code="test")
+        lake[TASK_PREDICTIONS, "toy", DAY].publish(staged, inputs={}, code="test")
 
 
 def test_a_plan_by_the_gains_of_another_method_takes_its_predictions(lake):

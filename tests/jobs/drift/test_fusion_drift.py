@@ -8,7 +8,7 @@ import pytest
 
 from jobs.drift.score_figures import fusion_figures
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.tables import FUSION_WEIGHTS
 
@@ -20,9 +20,9 @@ def publish(lake: Lake, day: str, rows: dict[int, tuple[float, float]]) -> None:
         "user_id": list(rows), "power_click": [click for click, _ in rows.values()],
         "power_conversion": [conversion for _, conversion in rows.values()],
     })  # fmt: skip
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(weights, staged / "part-00000.parquet")
-        lake[FUSION_WEIGHTS, CRITEO, day].publish(staged, rows=len(rows), inputs={}, code="0")
+        lake[FUSION_WEIGHTS, CRITEO, day].publish(staged, inputs={}, code="0")
 
 
 def test_the_change_is_the_mean_of_each_users_largest_one(tmp_path: Path) -> None:

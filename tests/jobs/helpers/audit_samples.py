@@ -13,7 +13,7 @@ from jobs.quality.day_profile import profiled_columns
 from jobs.quality.day_rules import day_bounds_ms
 from lakehouse.duckdb_types import duckdb_type
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.splits import split_of
@@ -71,7 +71,7 @@ def write_partition(
     manifest.setdefault("rows", len(rows))
     manifest.setdefault("inputs", {})
     sidecar = manifest.pop("sidecar", spec_of(dataset).to_json())
-    with staging_folder(lake) as staging:
+    with work_folder() as staging:
         staged = staging / "part"
         staged.mkdir()
         for k, part in enumerate((rows[::2], rows[1::2])):

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from jobs import generate_log
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.tables.channel_policies import channel_policies
@@ -97,9 +97,9 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
 
 
 def write(lake: Lake, table: Table, dataset: Dataset, day: str, rows: list[dict]) -> None:
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), staged / "part-00000.parquet")
-        lake[table.name, dataset, day].publish(staged, rows=len(rows), inputs={}, code="0")
+        lake[table.name, dataset, day].publish(staged, inputs={}, code="0")
 
 
 def linked_copy(lake: Lake, root: Path) -> Lake:
@@ -111,7 +111,7 @@ def linked_copy(lake: Lake, root: Path) -> Lake:
 def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: int) -> None:
     """Publish the partition again with the rows of sql, which selects from `rows`. counts: changed in the manifest."""
     manifest = lake[table, dataset, day].manifest
-    with staging_folder(lake) as staged, duckdb.connect() as connection:
+    with work_folder() as staged, duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW rows AS FROM {_parquet(lake, table, get_dataset(dataset), day)}")
         connection.execute(
             f"CREATE TABLE planted AS FROM rows LIMIT 0; INSERT INTO planted BY NAME {sql}"
@@ -123,7 +123,6 @@ def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: 
             stated["rows_in"] = rows + stated["duplicates"] + stated["quarantined"]
         lake[table, dataset, day].publish(
             staged,
-            rows=rows,
             inputs=manifest.inputs,
             code=manifest.code_version,
             spec_version=manifest.spec_version,

@@ -11,7 +11,7 @@ from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store_audi
 from jobs.reports.data_docs import publish_pages
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.tables.candidates.task_predictions import score_names
@@ -73,12 +73,11 @@ def publish(
     inputs: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Publish the rows of a DuckDB SELECT as the partition."""
-    with staging_folder(lake) as staged, _database().cursor() as db:
+    with work_folder() as staged, _database().cursor() as db:
         file = staged / "part-00000.parquet"
         db.execute(f"COPY ({select}) TO '{file}' (FORMAT parquet)")
-        rows = db.execute(f"SELECT count(*) FROM '{file}'").fetchall()[0][0]
         part = lake[table, CONTRACT, day]
-        return part.publish(staged, rows=rows, inputs=inputs or {}, code="0" * 12, counts=counts)
+        return part.publish(staged, inputs=inputs or {}, code="0" * 12, counts=counts)
 
 
 def store_result(lake: Lake, table: str, day: str, *outcomes: Outcome) -> Audit:

@@ -33,7 +33,7 @@ from jobs.quality.outcomes import flat_frame
 from lakehouse.feature_specs import table_contract
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.contract import Expectation
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
@@ -314,13 +314,13 @@ def test_only_columns_that_rules_mention_are_loaded(lake, monkeypatch):
     table, rows = sample("exposures", contract)
     write_partition(lake, table, contract, rows)
     small = lake["exposures", "kuairand", DAY].path
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         duckdb.sql(
             "SELECT * EXCLUDE (range) REPLACE (row_number() OVER () AS exposure_id)"
             f" FROM read_parquet('{small}/*.parquet', hive_partitioning = false), range(25_000)"
         ).write_parquet(f"{staged}/0-part.parquet")
         counts = {"rows_in": 200_000, "duplicates": 0, "quarantined": 0}
-        lake["exposures", "kuairand", DAY].publish(staged, rows=200_000, inputs={}, code="0", counts=counts)
+        lake["exposures", "kuairand", DAY].publish(staged, inputs={}, code="0", counts=counts)
     loaded = []
 
     def recorded(*arguments):

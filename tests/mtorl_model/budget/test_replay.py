@@ -13,7 +13,7 @@ from synthetic import make_spec, write_lake
 from toy_campaign import InTurn
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model import replay_campaign
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
@@ -45,9 +45,9 @@ def publish_exposures(lake: Lake, day: str, rows: list[dict]) -> None:
     columns = exposures.exposures(KUAIRAND).columns
     schema = pa.schema([(c.name, arrow_type(c.dtype)) for c in columns])
     full = [{c.name: row.get(c.name, _FILL[c.dtype]) for c in columns} for row in rows]
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(pa.Table.from_pylist(full, schema), staged / "part-00000.parquet")
-        lake[EXPOSURES, "kuairand", day].publish(staged, rows=len(rows), inputs={}, code="test")
+        lake[EXPOSURES, "kuairand", day].publish(staged, inputs={}, code="test")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import synthetic
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.champion import full_training
 from mtorl_model.champion.gate import decide
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
@@ -70,12 +70,10 @@ def trained(constant_gains: None, tmp_path_factory: pytest.TempPathFactory) -> P
     lake, spec = synthetic.write_lake(root, last_day=TRAINED, users=420, daily=3)
     first = lake[SEQUENCES, KUAIRAND, TRAINED]
     for day in SERIES:
-        with staging_folder(lake) as staged:
+        with work_folder() as staged:
             for file in first.files():
                 shutil.copy(file, staged)
-            lake[SEQUENCES, KUAIRAND, day].publish(
-                staged, rows=first.require().rows, inputs={}, code="test", spec_version=spec.version
-            )
+            lake[SEQUENCES, KUAIRAND, day].publish(staged, inputs={}, code="test", spec_version=spec.version)
     registry = registry_of(root)
     shares = (1 / 3,) * 3
     initial = InitialPolicy(spec.channels, shares, dict.fromkeys(KUAIRAND.gain_names, 0.3), shares)
@@ -127,7 +125,7 @@ def constant_with(rate: float, loss: float) -> float:
 
 
 def registered(registry: Registry, model: Method, day: str, parent: str) -> Version:
-    with staging_folder(registry.lake) as folder:
+    with work_folder() as folder:
         save_model(folder, model)
         return registry.register(folder, {}, [], identity=f"{day} {parent}", day=day, parent=parent)
 

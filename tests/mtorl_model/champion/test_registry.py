@@ -15,7 +15,7 @@ import synthetic
 import torch
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model import train
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
@@ -292,9 +292,9 @@ def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: py
     without_registry(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     newer = replace(spec, last_day="2022-05-08")
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         (staged / SPEC_FILE).write_text(newer.to_json())
-        lake["feature_spec", "kuairand", newer.last_day].publish(staged, rows=0, inputs={}, code="test")
+        lake["feature_spec", "kuairand", newer.last_day].publish(staged, inputs={}, code="test")
     assert train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day=DAYS[-1])
     with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)

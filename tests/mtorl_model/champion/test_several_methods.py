@@ -18,7 +18,7 @@ from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from lakehouse.manifest import content_fingerprint
 from lakehouse.rows import rows_of_model
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model import learn
 from mtorl_model.champion.day_samples import draw_sample
 from mtorl_model.champion.registry import Registry, load_named
@@ -167,7 +167,7 @@ def test_a_backfilled_day_is_learned_from_what_was_known_at_its_end(lake: Lake) 
 def forget_later_gains(lake: Lake, day: str, end_ms: int) -> None:
     """Publish the exposures of a day without the conversions that came later; some came."""
     partition = lake[EXPOSURES, CRITEO, day]
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         for file in partition.files():
             rows = pq.ParquetFile(file).read()
             is_later = pc.fill_null(pc.greater_equal(rows.column("conversion_at_ms"), end_ms), False)
@@ -179,4 +179,4 @@ def forget_later_gains(lake: Lake, day: str, end_ms: int) -> None:
                     rows.column_names.index(name), rows.field(name), pc.if_else(is_later, unknown, column)
                 )
             pq.write_table(rows, staged / file.name)
-        partition.publish(staged, rows=len(rows), inputs={}, code="0")
+        partition.publish(staged, inputs={}, code="0")

@@ -13,7 +13,7 @@ from features.item_history import fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.candidates.reading import read_candidates
 from schemas.contract import Table
@@ -53,10 +53,10 @@ def lake(tmp_path, frame) -> Lake:
 
 def publish(lake: Lake, table: Table, ds: str, files: list[pa.Table]) -> None:
     schema = pa.schema([(c.name, arrow_type(c.dtype)) for c in table.columns])
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         for k, rows in enumerate(files):
             pq.write_table(rows.select(schema.names).cast(schema), staged / f"part-{k}.parquet")
-        lake[table.name, CRITEO, ds].publish(staged, rows=sum(map(len, files)), inputs={}, code="0")
+        lake[table.name, CRITEO, ds].publish(staged, inputs={}, code="0")
 
 
 ALL_DAYS = [day(k) for k in range(DAYS)]

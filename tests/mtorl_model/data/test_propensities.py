@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.data.propensities import read_propensities
 
 
@@ -14,10 +14,10 @@ def test_known_propensities_are_found_by_exposure(tmp_path):
     ids, probabilities = [[7, 3, 5], [9, 1]], [[0.5, None, 0.25], [None, 0.125]]
     partitions = [lake["exposures", "shop", f"2022-04-0{day}"] for day in (1, 2)]
     for partition, exposures, propensities in zip(partitions, ids, probabilities, strict=True):
-        with staging_folder(lake) as staged:
+        with work_folder() as staged:
             columns = {"exposure_id": pa.array(exposures, pa.int64()), "propensity": pa.array(propensities)}
             pq.write_table(pa.table(columns), staged / "part-0.parquet")
-            partition.publish(staged, rows=len(exposures), inputs={}, code="test")
+            partition.publish(staged, inputs={}, code="test")
     missing = lake["exposures", "shop", "2022-04-03"]
     known = read_propensities([partitions[0], missing, partitions[1]])
     np.testing.assert_array_equal(known.exposure_D, [1, 5, 7])

@@ -14,7 +14,7 @@ from features.item_history import fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.contract import Column
 from schemas.dataset import get_dataset
 from schemas.steps import input_columns, next_step_type, profile_inputs
@@ -53,14 +53,14 @@ def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
     )
     _publish(lake, JOURNEYS, DAYS[-1], columns, pa.table(journeys))
     spec = synthetic.make_spec(CRITEO, DAYS[0], DAYS[-1])
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         (staged / SPEC_FILE).write_text(spec.to_json())
-        lake[FEATURE_SPEC, CRITEO, DAYS[-1]].publish(staged, rows=0, inputs={}, code="0", spec_version=spec.version)
+        lake[FEATURE_SPEC, CRITEO, DAYS[-1]].publish(staged, inputs={}, code="0", spec_version=spec.version)
     return lake
 
 
 def _publish(lake: Lake, table: str, ds: str, columns: tuple[Column, ...], rows: pa.Table) -> None:
     schema = pa.schema([(column.name, arrow_type(column.dtype)) for column in columns])
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         pq.write_table(rows.select(schema.names).cast(schema), staged / "part-0.parquet")
-        lake[table, CRITEO, ds].publish(staged, rows=len(rows), inputs={}, code="0")
+        lake[table, CRITEO, ds].publish(staged, inputs={}, code="0")

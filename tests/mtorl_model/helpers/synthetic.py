@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from arrow_ddl import arrow_type
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import days_between
@@ -126,9 +126,9 @@ def write_lake(
     lake, dataset = Lake(root), get_dataset(dataset_name)
     days = days_between(first_day, last_day)
     spec = make_spec(dataset, days[0], days[-1])
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         (staged / feature_spec.SPEC_FILE).write_text(spec.to_json())
-        lake[FEATURE_SPEC, dataset, days[-1]].publish(staged, rows=0, inputs={}, code="test", spec_version=spec.version)
+        lake[FEATURE_SPEC, dataset, days[-1]].publish(staged, inputs={}, code="test", spec_version=spec.version)
     rng = np.random.default_rng(seed)
     journeys = [_Journey(1000 + u, dataset, spec, rng) for u in range(users)]
     profiles = [{name: _value(dataset, name, rng) for name in _PROFILE.get(dataset.name, ())} for _ in journeys]
@@ -166,12 +166,10 @@ def publish_sequences(
 ) -> None:
     """Publish windows as the partition of that day; columns that a window lacks are null."""
     table = as_table(dataset, spec, windows, steps=steps)
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         for part, rows in enumerate(range(0, max(len(windows), 1), 100)):
             pq.write_table(table.slice(rows, 100), staged / f"part-{part:05d}.parquet")
-        lake[SEQUENCES, dataset, day].publish(
-            staged, rows=len(windows), inputs={}, code="test", spec_version=spec.version
-        )
+        lake[SEQUENCES, dataset, day].publish(staged, inputs={}, code="test", spec_version=spec.version)
 
 
 def as_table(dataset: Dataset, spec: FeatureSpec, windows: list[dict[str, Any]], *, steps: int = 20) -> pa.Table:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile
 from schemas.steps import MEMORY_STEPS
@@ -152,12 +152,12 @@ _PENDING = pa.list_(pa.struct([("known_at_ms", pa.int64()), ("channel", pa.strin
 
 def publish_journeys(lake: Lake, day: str, table: pa.Table, *, files: int = 1, rows_per_group: int = 1000) -> str:
     """Publish the table as the partition of that day, split into files; returns its fingerprint."""
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         size = -(-len(table) // max(files, 1))
         for part in range(files):
             rows = table.slice(part * size, size)
             pq.write_table(rows, staged / f"part-{part:05d}.parquet", row_group_size=rows_per_group)
-        return lake["journeys", "toy", day].publish(staged, rows=len(table), inputs={}, code="test").fingerprint
+        return lake["journeys", "toy", day].publish(staged, inputs={}, code="test").fingerprint
 
 
 def journeys(users: dict[int, list[Shown]] | dict[str, list[Shown]]) -> pa.Table:

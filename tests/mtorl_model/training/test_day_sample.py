@@ -14,7 +14,7 @@ import synthetic
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST
 from lakehouse.reading import consistent_read, read_tables
-from lakehouse.staging import staging_folder
+from lakehouse.scratch import work_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.training.config import FineTuneConfig
@@ -121,13 +121,12 @@ def republish(lake: Lake, day: str, *, reverse: bool) -> None:
     """Publish the day again, with its windows in the same or in reverse order."""
     partition = lake["sequences", "criteo", day]
     files = [pq.read_table(path, partitioning=None) for path in partition.files()]
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         for k, table in enumerate(files):
             rows = table.take(list(range(len(table)))[::-1]) if reverse else table
             pq.write_table(rows, staged / f"other-{k}.parquet")
         partition.publish(
             staged,
-            rows=sum(map(len, files)),
             inputs={},
             code="test",
             spec_version=partition.require().spec_version,
@@ -200,10 +199,10 @@ def test_the_latest_windows_are_of_training_users_of_the_day_and_of_days_before_
     rows = {d: lake["sequences", "criteo", d].require().rows for d in (day, day_before)}
     (table,) = read_tables([lake["sequences", "criteo", day]], ["exposure_id", "split"], 10_000)
     drawn = table.column("exposure_id").combine_chunks().flatten().drop_null().unique()
-    with staging_folder(lake) as staged:
+    with work_folder() as staged:
         columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 0.25))}
         pq.write_table(pa.table(columns), staged / "part-00000.parquet")
-        lake["exposures", "criteo", day].publish(staged, rows=len(drawn), inputs={}, code="test")
+        lake["exposures", "criteo", day].publish(staged, inputs={}, code="test")
 
     def latest(windows: int) -> DaySample:
         config = replace(CONFIG, latest_windows=windows, fewest_latest_days=1)

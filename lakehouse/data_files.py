@@ -1,0 +1,83 @@
+"""The data files of tables: stored once under names that follow from their content, and never changed.
+
+In an object store a file is copied to this machine's scratch folder when it is first read.
+"""
+
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from lakehouse.delta_table import DataFile
+from lakehouse.files import is_local, make_durable
+from lakehouse.manifest import content_sha256
+from lakehouse.scratch import scratch_folder
+
+_HASH_DIGITS = 32
+
+
+def store_file(folder: Path, partition: str, file: Path) -> DataFile:
+    """Move a local Parquet file into a table's folder, as <partition>/<its name>-<hash of its content>.parquet.
+
+    partition: for example ds=2022-04-24. No reader sees the file before a commit names it.
+    """
+    digest = content_sha256(file)[:_HASH_DIGITS]
+    path = f"{partition}/{file.stem}-{digest}.parquet"
+    rows, size, target = pq.read_metadata(file).num_rows, file.stat().st_size, folder / path
+    # Equal pages may have another footer, of another size: a file that is there stays, unless it is damaged.
+    if target.exists() and (not is_local(folder) or content_sha256(target).startswith(digest)):
+        return DataFile(path, target.stat().st_size, rows)
+    if is_local(folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        make_durable(file)
+        _move(file, target)
+        make_durable(target.parent)
+    else:
+        target.fs.put_file(os.fspath(file), target.path)  # type: ignore[attr-defined]  # of UPath
+    return DataFile(path, size, rows)
+
+
+def has_its_content(file: Path) -> bool:
+    """Whether a stored Parquet file has the content that its name was made from."""
+    return content_sha256(file)[:_HASH_DIGITS] == file.stem.rpartition("-")[2]
+
+
+def part_of(file: Path | DataFile) -> str:
+    """The part of a day that a stored file has: `part-3`. Tables of the same rows have the same parts."""
+    return Path(file.name).stem.rpartition("-")[0]
+
+
+def local_file(folder: Path, file: DataFile) -> Path:
+    """The file on this machine. Raises FileNotFoundError if the store does not have it."""
+    stored = folder / file.path
+    if is_local(folder):
+        return stored
+    table = hashlib.sha256(str(folder).encode()).hexdigest()[:_HASH_DIGITS]
+    copy = scratch_folder("files") / table / file.path
+    if not (copy.exists() and copy.stat().st_size == file.size):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        fetched = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
+        try:
+            stored.fs.get_file(stored.path, os.fspath(fetched))  # type: ignore[attr-defined]  # of UPath
+            fetched.replace(copy)
+        finally:
+            fetched.unlink(missing_ok=True)
+    return copy
+
+
+def _move(file: Path, target: Path) -> None:
+    """Move a file in one step, also between file systems."""
+    try:
+        file.replace(target)
+    except OSError:
+        staged = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            shutil.copyfile(file, staged)
+            make_durable(staged)
+            staged.replace(target)
+        finally:
+            staged.unlink(missing_ok=True)
+        file.unlink()

@@ -1,0 +1,243 @@
+"""A Delta table of the lake: the files of each partition value, and commits that replace them.
+
+Data files have names that follow from their content, so equal content is an equal set of names. A commit takes place as
+a whole or not at all. Each carries the same application transaction, so that of two commits from one version the second
+is refused, whatever files they name; it then looks at the table again (`commit`).
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+
+from lakehouse.files import is_local
+from lakehouse.manifest import files_fingerprint
+from schemas.errors import Busy, UserError
+
+_TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict
+_ATTEMPTS, _LONGEST_PAUSE_S = 100, 0.2
+_CONFIGURATION = {"delta.checkpointInterval": "20"}
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file of a table. path: below the table, for example ds=2022-04-24/part-0-1f2e....parquet."""
+
+    path: str
+    size: int  # bytes
+    rows: int
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+FilesByValue = Mapping[str, tuple[DataFile, ...]]
+
+
+class Replaced(Exception):
+    """Another run has replaced the files of a partition value since the caller has looked at them."""
+
+    def __init__(self, values: Sequence[str]) -> None:
+        super().__init__(", ".join(values))
+        self.values = tuple(values)
+
+
+@dataclass(slots=True)
+class _OpenTable:
+    table: DeltaTable
+    log_inode: int  # of a local table: it changes if the folder is deleted and made again
+    version: int = -1
+    files: FilesByValue = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+
+def present_files(folder: Path) -> FilesByValue:
+    """The files of each partition value, sorted by name. Without a table the mapping is empty."""
+    opened = _open(folder)
+    return opened.files if opened else {}
+
+
+def present_fingerprints(folder: Path) -> Mapping[str, str]:
+    """The fingerprint of each partition value's files. Without a table the mapping is empty."""
+    opened = _open(folder)
+    return opened.fingerprints if opened else {}
+
+
+def table_version(folder: Path) -> int:
+    """The version of the table's last commit; -1 without a table."""
+    opened = _open(folder)
+    return opened.version if opened else -1
+
+
+def commit(
+    folder: Path,
+    column: str,
+    wanted: FilesByValue,
+    schema: pa.Schema,
+    expected: Mapping[str, tuple[DataFile, ...]] | None = None,
+) -> None:
+    """Replace the files of these partition values in one commit. Nothing is committed if they are there already.
+
+    column: the partition column. schema: the columns of the files. expected: the files that the caller has seen.
+
+    Raises Replaced, and commits nothing, if the table has other files than expected. Raises UserError if a column has
+    another type in the table than in the files, and Busy if other commits have come first too many times.
+    """
+    delta_schema = _nullable(Schema.from_arrow(schema.append(pa.field(column, pa.string()))))
+    for _ in range(_ATTEMPTS):
+        opened = _open(folder)
+        present = opened.files if opened else {}
+        if replaced := [value for value, files in (expected or {}).items() if present.get(value, ()) != files]:
+            raise Replaced(replaced)
+        actions = [action for value in wanted for action in _actions(column, value, present, wanted[value])]
+        if not actions:
+            return
+        try:
+            if opened is None:
+                _create(folder, column, delta_schema, actions)
+            else:
+                _merge_columns(folder, opened.table, delta_schema)
+                opened.table.create_write_transaction(
+                    actions, mode="append", schema=delta_schema, partition_by=[column],
+                    commit_properties=_properties(opened.table.version() + 1),
+                )  # fmt: skip
+            return
+        except CommitFailedError:
+            pass
+        except DeltaError as error:  # the first commit of a table: another run has created it
+            if opened is not None or "already exists" not in str(error):
+                raise
+        time.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+    raise Busy(f"{folder}: other runs have committed first {_ATTEMPTS} times: run again")
+
+
+def storage_options(folder: Path) -> dict[str, str]:
+    """Options of the object store. Endpoint and credentials come from the environment, by the names of its library."""
+    if not str(folder).startswith("s3://"):
+        return {}
+    is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"aws_conditional_put": "etag"} | ({"aws_allow_http": "true"} if is_plain else {})
+
+
+def table_uri(folder: Path) -> str:
+    """The folder as `deltalake` and other readers of Delta tables take it."""
+    return str(folder)
+
+
+def _open(folder: Path) -> _OpenTable | None:
+    """The table as it is now, or None if there is none."""
+    uri, tables, inode = table_uri(folder), _open_tables(os.getpid()), _log_inode(folder)
+    opened = tables.get(uri)
+    if opened is None or opened.log_inode != inode:
+        try:
+            opened = _OpenTable(DeltaTable(uri, storage_options=storage_options(folder)), inode)
+        except TableNotFoundError:
+            tables.pop(uri, None)
+            return None
+        tables[uri] = opened
+    else:
+        opened.table.update_incremental()
+    if opened.table.version() != opened.version:
+        opened.files, opened.version = _files(opened.table), opened.table.version()
+        opened.fingerprints = {
+            value: files_fingerprint(file.name for file in files) for value, files in opened.files.items()
+        }
+    return opened
+
+
+@cache
+def _open_tables(process: int) -> dict[str, _OpenTable]:
+    """The tables that this process has opened. process: its id, since a fork must not use the threads of its parent."""
+    return {}
+
+
+def _log_inode(folder: Path) -> int:
+    if not is_local(folder):  # an object store has no folders
+        return 0
+    try:
+        return (folder / "_delta_log").stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _files(table: DeltaTable) -> FilesByValue:
+    (column,) = table.metadata().partition_columns
+    actions = pa.table(table.get_add_actions(flatten=True)).select(
+        [f"partition.{column}", "path", "size_bytes", "num_records"]
+    )
+    files: dict[str, list[DataFile]] = {}
+    for value, path, size, rows in zip(*(actions.column(i).to_pylist() for i in range(4)), strict=True):
+        files.setdefault(value, []).append(DataFile(path, size, rows))
+    return {value: tuple(sorted(named, key=lambda file: file.path)) for value, named in files.items()}
+
+
+def _actions(
+    column: str, value: str, present: FilesByValue, wanted: Sequence[DataFile]
+) -> list[AddAction | RemoveAction]:
+    now_ms = int(time.time() * 1000)
+    partition: dict[str, str | None] = {column: value}
+    before, after = ({file.path: file for file in files} for files in (present.get(value, ()), wanted))
+    removed = [
+        RemoveAction(path, True, now_ms, file.size, partition) for path, file in before.items() if path not in after
+    ]
+    added = [
+        AddAction(path, file.size, partition, now_ms, True, json.dumps({"numRecords": file.rows}))
+        for path, file in after.items()
+        if before.get(path) != file
+    ]
+    return [*removed, *added]
+
+
+def _create(folder: Path, column: str, schema: Schema, actions: Sequence[AddAction | RemoveAction]) -> None:
+    if is_local(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    create_table_with_add_actions(
+        table_uri(folder), schema, [action for action in actions if isinstance(action, AddAction)], mode="error",
+        partition_by=[column], configuration=_CONFIGURATION, storage_options=storage_options(folder),
+        commit_properties=_properties(0),
+    )  # fmt: skip
+
+
+def _properties(version: int) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(_TRANSACTION, version)])
+
+
+def _merge_columns(folder: Path, table: DeltaTable, schema: Schema) -> None:
+    """Add columns that the table does not have. Raises UserError if a column has another type."""
+    present = {column.name: column.type for column in table.schema().fields}
+    added: list[Field] = []
+    for column in schema.fields:
+        if column.name not in present:
+            added.append(column)
+        elif column.type != present[column.name]:
+            raise UserError(
+                f"{folder}: the column {column.name} has the type {present[column.name]} and would become {column.type}"
+                ": give the lake another folder with LAKE=, and run the history again (make run)"
+            )
+    if added:
+        table.alter.add_columns(added)
+
+
+def _nullable(schema: Schema) -> Schema:
+    """The schema with every field nullable: the contract's audit checks for missing values, not the format."""
+    return Schema.from_json(json.dumps(_with_nulls(json.loads(schema.to_json()))))
+
+
+def _with_nulls(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_nulls(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    flags = {"nullable", "containsNull", "valueContainsNull"}
+    return {key: True if key in flags else _with_nulls(value) for key, value in node.items()}

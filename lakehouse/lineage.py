@@ -1,0 +1,133 @@
+"""The table `lineage` of a dataset: the manifest of each published partition, with a file for the days of a month.
+
+A manifest is written before the commit of the files that it describes, beside the manifest of the present files. Which
+of the two counts is decided by the partition's present fingerprint. So readers never see a partition without its
+manifest, and a job that is killed between the two commits leaves the earlier edition with the earlier manifest.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.data_files import local_file, store_file
+from lakehouse.delta_table import DataFile, Replaced, commit, present_files, table_version
+from lakehouse.manifest import Manifest
+from lakehouse.scratch import work_folder
+from schemas.days import UNDATED
+
+LINEAGE = "lineage"
+_MONTH = "month"  # the partition column
+_SCHEMA = pa.schema(
+    {
+        "table": pa.string(),
+        "ds": pa.string(),
+        "fingerprint": pa.string(),
+        "rows": pa.int64(),
+        "inputs": pa.map_(pa.string(), pa.string()),
+        "code_version": pa.string(),
+        "spec_version": pa.string(),
+        "counts": pa.map_(pa.string(), pa.int64()),
+        "built_at": pa.string(),
+    }
+)
+
+Edition = tuple[str, str, str]  # table, day and fingerprint
+
+_editions: dict[tuple[int, str], tuple[int, Mapping[Edition, Manifest]]] = {}  # by process and folder, with the version
+
+
+def editions(folder: Path) -> Mapping[Edition, Manifest]:
+    """The manifests in a dataset's table `lineage`, by what they describe. Some describe editions that are gone."""
+    key = (os.getpid(), str(folder))
+    version, cached = _editions.get(key, (-1, {}))
+    if (present := table_version(folder)) != version:
+        files = [file for files in present_files(folder).values() for file in files]
+        by_file = [_manifests(local_file(folder, file), folder.parent.name) for file in files]
+        cached = {edition: manifest for manifests in by_file for edition, manifest in manifests.items()}
+        _editions[key] = (present, cached)
+    return cached
+
+
+def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]) -> None:
+    """Add manifests in one commit. Those of editions that are neither present nor added are removed.
+
+    present: the fingerprints of the partitions' present files, by table and day.
+    """
+    by_month: dict[str, list[Manifest]] = defaultdict(list)
+    for manifest in manifests:
+        by_month[_month(manifest.ds)].append(manifest)
+    while True:
+        try:
+            return _record(folder, by_month, present)
+        except Replaced:
+            continue  # another run has added a manifest: add ours to its
+
+
+def _record(folder: Path, by_month: Mapping[str, Iterable[Manifest]], present: Mapping[tuple[str, str], str]) -> None:
+    before = present_files(folder)
+    wanted: dict[str, tuple[DataFile, ...]] = {}
+    for month, manifests in by_month.items():
+        rows = {
+            (row["table"], row["ds"], row["fingerprint"]): row
+            for file in before.get(month, ())
+            for row in pq.read_table(local_file(folder, file), partitioning=None).to_pylist()
+        }
+        kept = _with_manifests(rows, manifests, present)
+        if kept != rows:
+            wanted[month] = (_store(folder, month, kept),)
+    commit(folder, _MONTH, wanted, _SCHEMA, {month: before.get(month, ()) for month in wanted})
+
+
+def _with_manifests(
+    rows: Mapping[Edition, dict[str, Any]], manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]
+) -> dict[Edition, dict[str, Any]]:
+    kept = dict(rows)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    for manifest in manifests:
+        partition = (manifest.table, manifest.ds)
+        needed = {manifest.fingerprint, present.get(partition)}
+        for edition in [e for e in kept if e[:2] == partition and e[2] not in needed]:
+            del kept[edition]
+        edition, row = (*partition, manifest.fingerprint), _row(manifest, now)
+        if edition not in kept or {**kept[edition], "built_at": now} != row:
+            kept[edition] = row
+    return kept
+
+
+def _row(manifest: Manifest, built_at: str) -> dict[str, Any]:
+    return {
+        "table": manifest.table, "ds": manifest.ds, "fingerprint": manifest.fingerprint, "rows": manifest.rows,
+        "inputs": sorted(manifest.inputs.items()), "code_version": manifest.code_version,
+        "spec_version": manifest.spec_version, "counts": sorted(manifest.counts.items()), "built_at": built_at,
+    }  # fmt: skip
+
+
+def _store(folder: Path, month: str, rows: Mapping[Edition, dict[str, Any]]) -> DataFile:
+    with work_folder() as work:
+        file = work / "part-0.parquet"
+        pq.write_table(pa.Table.from_pylist([rows[edition] for edition in sorted(rows)], _SCHEMA), file)
+        return store_file(folder, f"{_MONTH}={month}", file)
+
+
+def _month(day: str) -> str:
+    return day if day == UNDATED else day[:7]
+
+
+@cache
+def _manifests(file: Path, dataset: str) -> Mapping[Edition, Manifest]:
+    """The manifests in a file, whose content never changes."""
+    manifests = (
+        Manifest(
+            row["table"], dataset, row["ds"], row["rows"], row["fingerprint"], dict(row["inputs"]),
+            row["code_version"], row["spec_version"], dict(row["counts"]),
+        )
+        for row in pq.read_table(file, partitioning=None).to_pylist()
+    )  # fmt: skip
+    return {(m.table, m.ds, m.fingerprint): m for m in manifests}
