@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.quality.audit_results import FAIL, Audit, store_audit, stored_audit, manifest_digest
+from jobs.quality.audit_results import FAIL, Audit, manifest_digest, store_audit, stored_audit
 from jobs.reports.data_docs import publish_pages
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.feature_specs import spec_in_file

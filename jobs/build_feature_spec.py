@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.feature_specs import store_spec
 from jobs.history.feature_selection import fit_spec
 from jobs.history.resume import journeys_before, read_exposures
 from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
@@ -29,6 +28,7 @@ from lakehouse.arguments import (
     required_code_of,
 )
 from lakehouse.code_version import code_version
+from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
 from lakehouse.published_days import exposure_days
 from lakehouse.rows import ARROW_TYPES

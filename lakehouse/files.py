@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -66,18 +66,6 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__}, not an object")
     return value
-
-
-def replace_files(staged: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Move staged files into place, one by one. The last file states that the others are complete.
-
-    The old version of the last file is removed first, so that a kill between two moves never leaves it next to files of
-    another version.
-    """
-    targets[-1].unlink(missing_ok=True)
-    for file, target in zip(staged, targets, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(target)
 
 
 def make_durable(path: Path) -> None:

@@ -146,11 +146,6 @@ class Lake:
         return FailedAudit(file, headline) if is_failed else None
 
     @property
-    def locks(self) -> Path:
-        """The folder of the locks on partitions: lakehouse.locks."""
-        return self.root / ".locks"
-
-    @property
     def mlflow_database(self) -> Path:
         """MLflow's tracking and registry store."""
         return (self.root / "mlflow" / "mlflow.db").resolve()

@@ -6,17 +6,16 @@ range of days is one lock. The operating system releases a lock when its process
 
 import errno
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
-from pathlib import Path
 from typing import BinaryIO
 
 from lakehouse.lake import Lake, dataset_name
-from lakehouse.staging import require_lake
-from lakehouse.storage import lock_error
+from lakehouse.scratch import scratch_folder
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import Busy, UserError
@@ -32,7 +31,7 @@ def locked(lake: Lake, tables: Iterable[str], dataset: Dataset | str, days: Iter
     Raises Busy if another process keeps one of them locked for longer than MTORL_LOCK_WAIT_S seconds, and UserError if
     the lake cannot be written or its file system is unsuitable.
     """
-    require_lake(lake)
+    lake.require_writable()
     days = sorted(days)
     dated = [day for day in days if day != UNDATED]
     ranges = [(0, 1)] if UNDATED in days else []
@@ -55,8 +54,9 @@ def _span(days: list[str]) -> str:
 
 def _lock_file(lake: Lake, table: str, dataset: Dataset | str) -> BinaryIO:
     try:
-        lake.locks.mkdir(parents=True, exist_ok=True)
-        return (lake.locks / f"{table}.{dataset_name(dataset)}").open("ab")
+        folder = scratch_folder("locks") / hashlib.sha256(str(lake.root).encode()).hexdigest()[:16]
+        folder.mkdir(exist_ok=True)
+        return (folder / f"{table}.{dataset_name(dataset)}").open("ab")
     except OSError as error:
         raise UserError(
             f"cannot write to the lake {lake.root}: {error.strerror}; choose another folder with LAKE="
@@ -72,7 +72,7 @@ def _acquire(file: BinaryIO, start: int, length: int, partitions: str, deadline:
             return
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise lock_error(Path(file.name), error) from error
+                raise
         if time.monotonic() >= deadline:
             raise Busy(f"another run is building {partitions}: wait for it, then run again")
         if not waiting:

@@ -31,8 +31,8 @@ from lakehouse.arguments import dataset_of, day_parser, lake_of
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.model_tables import DEFAULT_METHOD
-from lakehouse.reading import read_tables, consistent_read
+from lakehouse.models.versions import DEFAULT_METHOD
+from lakehouse.reading import consistent_read, read_tables
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.scratch import work_folder
 from mtorl_model.arguments import add_methods, methods_of

@@ -23,7 +23,7 @@ from typing import Any
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.scratch import scratch_folder, work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.pyfunc import describe_for_mlflow
@@ -72,7 +72,7 @@ def train_champion(
     identity = json.dumps(params, sort_keys=True)
     if not data_parallel.all_same(identity):
         raise Busy(f"another run has just published days of {dataset.name}: run again")
-    checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    checkpoints = scratch_folder("checkpoints") / hashlib.sha256(identity.encode()).hexdigest()[:16]
     registry = Registry(lake, dataset, method.name)
     # If the version is registered already, for example by a run that was killed later, only the last steps remain.
     if version := data_parallel.from_first(lambda: registry.find_version(identity)):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from benchmarks.commands import DATASET, job, module
 from benchmarks.measure import measure
+from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
 from schemas.datasets.criteo import LOG
-from schemas.tables import FEATURE_SPEC
-from schemas.tables.feature_spec import SPEC_FILE
+from schemas.tables.feature_spec import MODEL_SPEC_FILE
 
 DAYS = 30  # of a generated log, about the length of the published one
 
@@ -45,14 +45,13 @@ def count_rows(log: Path) -> int:
 
 def fitted_spec(cache: Path) -> Path:
     """A feature_spec.json, fitted once on a small generated log. (The daily run reads the champion's.)"""
-    file = cache / SPEC_FILE
+    file = cache / MODEL_SPEC_FILE
     if not file.exists():
         raw = generated_log(cache, 50_000)
         with scratch_lake(cache) as lake:
             measure(job("build_exposures", lake, "--raw", raw))
             measure(job("build_feature_spec", lake))
-            (day,) = lake.days(FEATURE_SPEC, DATASET)
-            shutil.copy(lake[FEATURE_SPEC, DATASET, day].path / SPEC_FILE, file)
+            file.write_text(published_spec(lake, DATASET, None).to_json())
     return file
 
 

@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import duckdb
 
-from schemas.errors import UserError
-from lakehouse.feature_specs import stored_spec
 from jobs.quality.chance import share_margin
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import (
@@ -20,11 +18,13 @@ from jobs.quality.partition_counts import (
     unknown_user_rows,
     users_per_split,
 )
+from lakehouse.feature_specs import stored_spec
 from lakehouse.lake import Partition
 from lakehouse.manifest import Manifest
 from schemas import tables
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before
+from schemas.errors import UserError
 from schemas.quality import Quality
 from schemas.splits import SHARES
 from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE

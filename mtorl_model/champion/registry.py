@@ -2,7 +2,7 @@
 
 A version's files are in `LAKE/mlflow/artifacts/<dataset>/<run>/artifacts/model`. This path is always relative to the
 lake, so that a lake can be copied or mounted elsewhere. The files are plain tensors and JSON, never a pickled model.
-Registered versions are read from MLflow's tables (lakehouse/model_tables.py); only code that changes the registry
+Registered versions are read from MLflow's tables (lakehouse/models/versions.py); only code that changes the registry
 imports MLflow, which is slow.
 """
 
@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.files import make_durable, swap_into_place, write_whole
+from lakehouse.files import make_durable, write_whole
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.model_tables import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
+from lakehouse.models.versions import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
 from lakehouse.scratch import work_folder
 from mtorl_model.training.checksums import require_unchanged
 from schemas.basis import IMITATION, BasisDecision
@@ -114,7 +115,7 @@ class Registry:
         files = self._files(run.info.run_id)
         for path in (*folder.rglob("*"), folder):
             make_durable(path)
-        swap_into_place(folder, files)
+        shutil.copytree(folder, files)
         for path in files.parents[1:3]:  # just created; they must survive a power cut, as MLflow's database does
             make_durable(path)
         client.set_terminated(run.info.run_id)

@@ -7,6 +7,7 @@ the reward inputs or the encoder's code has changed. Neither encoding nor readin
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import torch
 
-from lakehouse.files import file_sha256, swap_into_place
+from lakehouse.files import file_sha256
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
-from lakehouse.scratch import work_folder
+from lakehouse.scratch import scratch_folder, work_folder
 from mtorl_model.data import batch, delayed_feedback, encoding, propensities, reward_inputs
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import LabelCutoff
@@ -34,7 +35,8 @@ from schemas.days import days_between
 from schemas.errors import Busy, UserError
 from schemas.tables import EXPOSURES, SEQUENCES
 
-CACHE = "window_cache"
+CACHE = "windows"
+_DIGEST_DIGITS = 16
 _META = "_meta.json"
 _ROWS_PER_CHUNK = 4096
 NOT_INPUTS = ("user_N", "propensity_NL")  # files in addition to those of Encoded
@@ -124,10 +126,13 @@ def open_windows(
             f"no sequences for {dataset} from {first_day} to {last_day} in {lake.root}: run these days first (make run)"
         )
     key = _content_key(lake, encoder, days, split, cutoff)
-    folder = lake.table(CACHE, dataset) / f"{split}_{first_day}_{last_day}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:_DIGEST_DIGITS]
+    folder = scratch_folder(CACHE) / f"{dataset}_{split}_{first_day}_{last_day}_{digest}"
     if not _is_current(folder, key):
         partitions = [lake[table, dataset, day] for table in (SEQUENCES, EXPOSURES) for day in days]
-        with work_folder() as staged, consistent_read(partitions):
+        with work_folder() as work, consistent_read(partitions):
+            staged = work / folder.name
+            staged.mkdir()
             if _content_key(lake, encoder, days, split, cutoff) != key:
                 raise Busy(f"another run has just published sequences of {dataset}: run again")
             if not _write(lake, encoder, days, split, staged, cutoff):
@@ -137,8 +142,16 @@ def open_windows(
                 )
             checksums = {path.name: file_sha256(path) for path in sorted(staged.iterdir())}
             (staged / _META).write_text(json.dumps({"key": key, "checksums": checksums}))
-            swap_into_place(staged, folder)
+            _move_folder(staged, folder)
     return WindowStore(folder, key)
+
+
+def _move_folder(staged: Path, folder: Path) -> None:
+    """Move complete windows to the folder of their key. Another process may have moved the same ones there before."""
+    if _is_current(folder, json.loads((staged / _META).read_text())["key"]):
+        return
+    shutil.rmtree(folder, ignore_errors=True)  # damaged
+    staged.rename(folder)
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -24,13 +24,14 @@ import numpy.typing as npt
 import torch
 
 from lakehouse.code_version import code_version
-from lakehouse.files import make_durable, replace_files
+from lakehouse.files import make_durable
 from lakehouse.lake import Lake
+from lakehouse.scratch import scratch_folder
 from mtorl_model.data.device import device
 from mtorl_model.methods.method import GAINS, POLICY, VALUES, Method
 from schemas.dataset import Dataset
 
-CACHE = "answer_cache"
+CACHE = "predictions"
 _DIGEST = 64  # bytes of an identity, and of a checksum
 _HEADER = 2 * _DIGEST
 _RECORDS_PER_READ = 65_536
@@ -159,11 +160,12 @@ def replace_cache(lake: Lake, dataset: Dataset, predictions: PredictionFile, sta
     """Replace the cached predictions of the dataset by these, whose records are complete, in a staged file."""
     predictions.seal()
     make_durable(staged)
-    replace_files([staged], [_cache_file(lake, dataset)])
+    staged.replace(_cache_file(lake, dataset))
 
 
 def _cache_file(lake: Lake, dataset: Dataset) -> Path:
-    return lake.table(CACHE, dataset) / "answers.bin"
+    lake_digest = hashlib.sha256(str(lake.root).encode()).hexdigest()[:16]
+    return scratch_folder(CACHE) / f"{lake_digest}_{dataset.name}.bin"
 
 
 def identity(model: Method) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.files import replace_files
+from lakehouse.files import write_whole
 from lakehouse.lake import Lake
 from lakehouse.scratch import work_folder
 from mtorl_model.evaluation.bootstrap import Floats, estimate
@@ -47,5 +47,7 @@ def publish_study(
             table.writerows(rows)
         draw(picture)
         json_file.write_text(json.dumps(protocol, indent=1) + "\n")
-        replace_files(staged, files)
+        files[-1].unlink(missing_ok=True)  # it states that the others are complete
+        for written, target in zip(staged, files, strict=True):
+            write_whole(target, written.read_bytes())
     return files

@@ -25,6 +25,7 @@ from lakehouse.code_version import code_version
 from lakehouse.feature_specs import latest_spec
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.scratch import scratch_folder
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.step_pool import StepPool
@@ -54,7 +55,7 @@ def run_published(
     # A killed run resumes from its last checkpoint when it is started again.
     parts = [method, config.settings(), windows, seed, spec.version, code_version("mtorl_model")]
     identity = json.dumps(parts, sort_keys=True)
-    checkpoints = lake.table("checkpoints", dataset) / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    checkpoints = scratch_folder("checkpoints") / hashlib.sha256(identity.encode()).hexdigest()[:16]
     run = Run(checkpoints, identity)
     model = METHODS[method](config, spec, fit_initial_policy(train, spec)).fit(train, valid, run)
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from lakehouse.files import file_sha256, write_whole
 from lakehouse.lake import Lake
+from lakehouse.scratch import scratch_folder
 from mtorl_model import methods
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
@@ -120,7 +121,7 @@ def held_out_prediction(lake: Lake, dataset: str, name: str, config: MethodConfi
     file = lake.studies(dataset) / "baselines" / f"{name}_{digest}.npz"
     if not file.exists():
         fold = fold_of(lake, dataset, fold_number, config.steps)
-        checkpoints = lake.table("checkpoints", dataset) / digest
+        checkpoints = scratch_folder("checkpoints") / digest
         model = trained(lake, dataset, name, config, fold, Run(checkpoints, identity))
         _write(file, HeldOut(predict(model, fold.held_out), model.initial_policy.best_fixed))
         shutil.rmtree(checkpoints, ignore_errors=True)
