@@ -158,7 +158,10 @@ def _open(folder: Path) -> _OpenTable | None:
 
 @cache
 def _open_tables(process: int) -> dict[str, _OpenTable]:
-    """The tables that this process has opened. process: its id, since a fork must not use the threads of its parent."""
+    """The tables that this process has opened. process: its id.
+
+    A fork of a process that has opened a table cannot open any (`deltalake` refuses it): start a new interpreter.
+    """
     return {}
 
 

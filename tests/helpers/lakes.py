@@ -1,23 +1,41 @@
-"""Compares lakes by the content of their tables."""
+"""Compares lakes by the content of their tables, and reads what they have published."""
 
-from lakehouse.lake import Lake
-from lakehouse.manifest import content_fingerprint, content_sha256, read_manifest
+from collections.abc import Iterator
+
+from lakehouse.data_files import has_its_content
+from lakehouse.delta_table import present_files
+from lakehouse.lake import Lake, Partition
+from schemas.tables.registry import TABLES
+
+
+def partitions(lake: Lake, *tables: str) -> Iterator[Partition]:
+    """All published partitions of a lake of this machine, by path; of these tables only, if any are named."""
+    for folder in sorted(log.parent for log in lake.root.glob("*/*/_delta_log")):
+        if folder.name in (tables or TABLES):
+            for day in sorted(present_files(folder)):
+                yield lake[folder.name, folder.parent.name, day]
 
 
 def contents(lake: Lake, *tables: str) -> dict[str, tuple[str, ...]]:
-    """Fingerprint and hashes of the files of every partition, by path; of these tables only, if any are named.
+    """Fingerprint and names of the files of every partition, by path; of these tables only, if any are named.
 
-    Checks each fingerprint against the files. The hashes are in the order of the file names, because windows are drawn
-    by their position in the files and a fingerprint ignores the order of files.
+    Checks that each file has the content of its name. The names are in the order in which the files are read, because
+    windows are drawn by their position in the files and a fingerprint ignores the order of files.
     """
-    partitions = {}
-    for file in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
-        partition = file.parent
-        if tables and partition.parts[-3] not in tables:
-            continue
-        manifest = read_manifest(partition)
-        assert manifest is not None
-        assert manifest.fingerprint == content_fingerprint(partition)
-        hashes = (content_sha256(data) for data in sorted(partition.glob("*.parquet")))
-        partitions[str(partition.relative_to(lake.root))] = (manifest.fingerprint, *hashes)
-    return partitions
+    found = {}
+    for partition in partitions(lake, *tables):
+        manifest, files = partition.manifest, partition.files()
+        assert manifest is not None, partition.key
+        assert all(has_its_content(file) for file in files), partition.key
+        found[partition.key] = (
+            manifest.fingerprint, *(file.name for file in files),
+        )  # fmt: skip
+    return found
+
+
+def orphans(lake: Lake) -> list[str]:
+    """The data files below the tables that no commit names."""
+    named = {folder / file.path for folder in (log.parent for log in lake.root.glob("*/*/_delta_log"))
+             for files in present_files(folder).values() for file in files}  # fmt: skip
+    return sorted(str(file.relative_to(lake.root)) for file in lake.root.rglob("*.parquet") if file not in named
+                  and "_delta_log" not in file.parts)  # fmt: skip

@@ -1,4 +1,4 @@
-"""A partition is published completely or not, even if the job is killed, and its manifest describes it."""
+"""Days of a table are published in one commit or not at all, also if jobs are killed or publish at the same time."""
 
 import json
 import multiprocessing
@@ -8,174 +8,244 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.data_files import has_its_content
+from lakehouse.delta_table import Replaced, table_version
 from lakehouse.lake import Lake
-from lakehouse.manifest import MANIFEST, content_fingerprint, read_manifest
+from lakehouse.manifest import Manifest
 from lakehouse.scratch import work_folder
 from schemas.days import UNDATED, checked_day, days_between
 from schemas.errors import UserError
 
-DAY = "2022-05-01"
+DAY, NEXT = "2022-05-01", "2022-05-02"
 
 
-def publish_text(lake: Lake, *texts: str, table: str = "exposures", day: str = DAY) -> None:
-    """Publish a partition with one file per text, which repeats the text many times."""
-    with work_folder() as staging:
-        staged = staging / DAY
-        staged.mkdir()
-        for k, text in enumerate(texts):
-            (staged / f"part-{k}-{time.monotonic_ns()}.parquet").write_text(text * 1000)
-        (staged / "_SUCCESS").touch()
-        lake[table, "shop", day].publish(staged, inputs={}, code="c")
+def publish(
+    lake: Lake, *parts: str, table: str = "exposures", day: str = DAY, inputs: dict[str, str] | None = None, **options
+) -> Manifest:
+    """Publish a partition with one file per text, of a hundred rows with the text."""
+    with work_folder() as work:
+        for k, text in enumerate(parts):
+            pq.write_table(pa.table({"text": [text] * 100}), work / f"part-{k}.parquet")
+        return lake[table, "shop", day].publish(work, inputs=inputs or {}, code="c", **options)
 
 
-def partition(lake: Lake) -> Path:
-    return lake["exposures", "shop", DAY].path
+def texts(lake: Lake, day: str = DAY) -> list[str]:
+    return lake["exposures", "shop", day].read(["text"]).column("text").unique().to_pylist()
 
 
 def test_a_published_partition_states_its_content(tmp_path):
     lake = Lake(tmp_path)
-    publish_text(lake, "a", "b")
-    manifest = read_manifest(partition(lake))
-    assert manifest is not None
-    assert manifest.rows == 2
-    assert manifest.fingerprint == content_fingerprint(partition(lake))
-    assert not (partition(lake) / "_SUCCESS").exists()
-    assert list(lake.staging.iterdir()) == []
+    published = publish(lake, "a", "b", inputs={"x": "1"})
+    partition = lake["exposures", "shop", DAY]
+    assert partition.manifest == published
+    assert (published.rows, published.inputs) == (200, {"x": "1"})
+    assert texts(lake) == ["a", "b"]
+    assert all(has_its_content(file) for file in partition.files())
+    assert lake.days("exposures", "shop") == [DAY]
+
+
+def test_other_readers_of_delta_tables_read_the_table(tmp_path):
+    lake = Lake(tmp_path)
+    publish(lake, "a", "b")
+    publish(lake, "c", day=NEXT)
+    table = DeltaTable(str(lake.table("exposures", "shop")))
+    rows = table.to_pyarrow_dataset()
+    counts = duckdb.sql("SELECT ds, text, count(*) FROM rows GROUP BY ALL ORDER BY ALL").fetchall()
+    assert counts == [(DAY, "a", 100), (DAY, "b", 100), (NEXT, "c", 100)]
+    assert table.to_pandas().ds.tolist().count(NEXT) == 100
+
+
+def test_the_same_rows_again_commit_nothing(tmp_path):
+    lake = Lake(tmp_path)
+    publish(lake, "a", "b")
+    versions = [table_version(lake.table(table, "shop")) for table in ("exposures", "lineage")]
+    publish(lake, "a", "b")
+    assert [table_version(lake.table(table, "shop")) for table in ("exposures", "lineage")] == versions
+    publish(lake, "a", "b", inputs={"x": "2"})  # other inputs alone change the lineage alone
+    assert table_version(lake.table("exposures", "shop")) == versions[0]
+    assert lake["exposures", "shop", DAY].manifest.inputs == {"x": "2"}
+
+
+def test_an_earlier_edition_that_comes_back_has_its_manifest(tmp_path):
+    lake = Lake(tmp_path)
+    first = publish(lake, "a", inputs={"x": "1"})
+    publish(lake, "b", inputs={"x": "2"})
+    assert publish(lake, "a", inputs={"x": "1"}) == first == lake["exposures", "shop", DAY].manifest
+    assert texts(lake) == ["a"]
+
+
+def test_a_kill_between_the_two_commits_leaves_the_earlier_edition(tmp_path, monkeypatch):
+    lake = Lake(tmp_path)
+    earlier = publish(lake, "a", inputs={"x": "1"})
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse.lake.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            publish(lake, "b", inputs={"x": "2"})
+    assert lake["exposures", "shop", DAY].manifest == earlier
+    assert texts(lake) == ["a"]
+    publish(lake, "b", inputs={"x": "2"})
+    assert lake["exposures", "shop", DAY].manifest.inputs == {"x": "2"}
+
+
+def test_files_without_a_manifest_count_as_unpublished(tmp_path):
+    """For example, after somebody has restored an earlier version of the table."""
+    lake = Lake(tmp_path)
+    for text in "abc":
+        publish(lake, text)
+    DeltaTable(str(lake.table("exposures", "shop"))).restore(0)
+    assert not lake["exposures", "shop", DAY].is_published
+    assert lake.days("exposures", "shop") == []
+    publish(lake, "a")
+    assert lake.days("exposures", "shop") == [DAY]
+
+
+def test_rows_that_were_made_from_replaced_rows_are_not_published(tmp_path):
+    lake = Lake(tmp_path)
+    publish(lake, "a")
+    read = lake["exposures", "shop", DAY].data_files()
+    publish(lake, "b")
+    with pytest.raises(Replaced):
+        publish(lake, "c", replaces=read)
+    assert texts(lake) == ["b"]
+    publish(lake, "c", replaces=lake["exposures", "shop", DAY].data_files())
+    assert texts(lake) == ["c"]
+
+
+def _publish_in_turn(root: str, text: str, days: list[str]) -> None:
+    for day in days:
+        publish(Lake(Path(root)), text, day=day)
+
+
+def test_runs_that_publish_at_the_same_time_lose_nothing(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    days = days_between("2022-05-01", "2022-05-12")
+    writers = [
+        spawn.Process(target=_publish_in_turn, args=(str(tmp_path), text, turn))
+        for text, turn in (("a", days), ("b", days[::-1]), ("a", days[6:] + days[:6]))
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    lake = Lake(tmp_path)
+    assert lake.days("exposures", "shop") == days
+    for day in days:
+        assert texts(lake, day) in (["a"], ["b"])
+
+
+def test_added_columns_are_merged_and_another_type_is_one_clear_line(tmp_path):
+    lake = Lake(tmp_path)
+    publish(lake, "a")
+    folder = lake.table("exposures", "shop")
+
+    def publish_table(table: pa.Table, day: str) -> None:
+        with work_folder() as work:
+            pq.write_table(table, work / "part-0.parquet")
+            lake["exposures", "shop", day].publish(work, inputs={}, code="c")
+
+    publish_table(pa.table({"text": ["b"], "weight": [0.5]}), NEXT)
+    assert DeltaTable(str(folder)).to_pandas().weight.notna().sum() == 1
+    with pytest.raises(UserError, match=r"the column weight has the type .*double.* and would become .*string.*run"):
+        publish_table(pa.table({"text": ["b"], "weight": ["heavy"]}), NEXT)
+    publish(lake, "c", day="2022-05-03")  # files that lack a column of the table
+    assert DeltaTable(str(folder)).to_pandas().weight.notna().sum() == 1
+
+
+def test_inputs_of_a_history_are_chained(tmp_path):
+    lake = Lake(tmp_path)
+    days = days_between("2022-05-01", "2022-05-04")
+    for day in days:
+        publish(lake, day, day=day)
+    chained = lake.history_inputs("exposures", "shop", ["2022-04-30", *days])
+    assert chained["2022-04-30"] == {}
+    assert [list(inputs) for inputs in chained.values()][1:] == [[f"shop/exposures/ds<={day}"] for day in days]
+    publish(lake, "corrected", day=days[1])
+    after = lake.history_inputs("exposures", "shop", days)
+    assert [after[day] == chained[day] for day in days] == [True, False, False, False]
+    publish(lake, days[1], day=days[1])
+    assert lake.history_inputs("exposures", "shop", days) == {day: chained[day] for day in days}
 
 
 def test_a_partition_that_failed_its_audit_is_no_input_until_it_is_repaired(tmp_path):
     lake = Lake(tmp_path)
-    publish_text(lake, "a")
+    published = publish(lake, "a")
     audit = lake.audits("shop") / "exposures" / f"{DAY}.json"
     audit.parent.mkdir(parents=True)
     for verdict, refused in (("pass", False), ("warn", False), ("fail", True)):
-        audit.write_text(json.dumps({"fingerprint": read_manifest(partition(lake)).fingerprint, "verdict": verdict}))
+        audit.write_text(json.dumps({"fingerprint": published.fingerprint, "verdict": verdict}))
         with pytest.raises(UserError, match="failed its audit") if refused else nullcontext():
             lake["exposures", "shop", DAY].require()
-    publish_text(lake, "repaired")
-    assert lake["exposures", "shop", DAY].require() == read_manifest(partition(lake))
+    repaired = publish(lake, "repaired")
+    assert lake["exposures", "shop", DAY].require() == repaired
 
 
 @pytest.mark.parametrize("refused", [DAY, UNDATED])
 def test_exposures_are_no_input_if_the_audit_of_their_refused_rows_failed(tmp_path, refused):
     lake = Lake(tmp_path)
-    publish_text(lake, "a")
-    publish_text(lake, "refused", table="quarantine", day=refused)
+    publish(lake, "a")
+    fingerprint = publish(lake, "refused", table="quarantine", day=refused).fingerprint
     lake["exposures", "shop", DAY].require()
     audit = lake.audits("shop") / "quarantine" / f"{refused}.json"
     audit.parent.mkdir(parents=True)
-    fingerprint = lake["quarantine", "shop", refused].manifest.fingerprint
     audit.write_text(json.dumps({"fingerprint": fingerprint, "verdict": "fail"}))
     with pytest.raises(UserError, match=f"^quarantine for shop on {refused} failed its audit"):
         lake["exposures", "shop", DAY].require()
 
 
-def test_the_fingerprint_does_not_depend_on_file_names(tmp_path):
-    lake, second_lake = Lake(tmp_path / "1"), Lake(tmp_path / "2")
-    publish_text(lake, "a", "b")
-    publish_text(second_lake, "b", "a")
-    assert content_fingerprint(partition(lake)) == content_fingerprint(partition(second_lake))
-    publish_text(second_lake, "b", "c")
-    assert content_fingerprint(partition(lake)) != content_fingerprint(partition(second_lake))
-
-
-def test_a_parquet_footer_does_not_count_but_every_page_does(tmp_path):
-    def fingerprint(name: str, pages: bytes, footer: bytes) -> str:
-        (tmp_path / name).mkdir()
-        tail = footer + len(footer).to_bytes(4, "little") + b"PAR1"
-        (tmp_path / name / "x.parquet").write_bytes(b"PAR1" + pages + tail)
-        return content_fingerprint(tmp_path / name)
-
-    expected = fingerprint("1", b"pages", b"encodings: PLAIN, RLE")
-    assert expected == fingerprint("2", b"pages", b"encodings: RLE, PLAIN")
-    assert expected != fingerprint("3", b"pageS", b"encodings: PLAIN, RLE")
-
-
-def test_a_failed_job_leaves_the_old_partition(tmp_path):
-    lake = Lake(tmp_path)
-    publish_text(lake, "old")
-    old_fingerprint = content_fingerprint(partition(lake))
-
-    def fail() -> None:
-        with work_folder() as staging:
-            (staging / "half").write_text("new")
-            raise RuntimeError("the job died")
-
-    with pytest.raises(RuntimeError, match="the job died"):
-        fail()
-    assert content_fingerprint(partition(lake)) == old_fingerprint
-    assert list(lake.staging.iterdir()) == []
-
-
 def _publish_repeatedly(root: str) -> None:
-    k = 0
-    while True:
-        k += 1
-        publish_text(Lake(Path(root)), *("xyz"[k % 3] for _ in range(1 + k % 3)))
-
-
-def _check(folder: Path) -> tuple[bool, bool]:
-    """Whether the partition agrees with its manifest, and whether it was still published after the check."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        names = os.listdir(handle)  # noqa: PTH208 - of an open folder
-        try:
-            with os.fdopen(os.open(MANIFEST, os.O_RDONLY, dir_fd=handle)) as file:
-                complete = json.load(file)["rows"] == sum(name.endswith(".parquet") for name in names)
-        except FileNotFoundError:
-            complete = False
-        return complete, os.fstat(handle).st_ino == folder.stat().st_ino
-    finally:
-        os.close(handle)
+    for k in range(1_000_000):
+        publish(Lake(Path(root)), *("xyz"[k % 3] for _ in range(1 + k % 3)))
 
 
 def test_a_reader_never_sees_an_incomplete_partition_while_writers_are_killed(tmp_path):
     lake = Lake(tmp_path)
-    publish_text(lake, "x")
-    spawn = multiprocessing.get_context("fork")
+    publish(lake, "x")
+    spawn = multiprocessing.get_context("spawn")
     reads = 0
-    for _ in range(8):
+    for _ in range(3):
         writer = spawn.Process(target=_publish_repeatedly, args=(str(tmp_path),))
         writer.start()
-        end = time.monotonic() + 0.15
+        end = time.monotonic() + 2
         while time.monotonic() < end:
-            complete, current = _check(partition(lake))
-            assert complete or not current  # a replaced version may be partly removed
-            reads += complete
+            manifest, present = lake["exposures", "shop", DAY].manifest, texts(lake)
+            assert manifest is not None
+            assert len(present) == 1
+            reads += 1
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        manifest = read_manifest(partition(lake))
-        assert manifest is not None
-        assert manifest.fingerprint == content_fingerprint(partition(lake))
+        partition = lake["exposures", "shop", DAY]
+        assert partition.manifest.rows == partition.read().num_rows
+        assert all(has_its_content(file) for file in partition.files())
     assert reads > 20
-    publish_text(lake, "x")
-    assert list(lake.staging.iterdir()) == []  # the folders of the killed writers are removed
+    publish(lake, "x")
+    assert texts(lake) == ["x"]
 
 
-def test_a_folder_that_cannot_be_removed_yet_is_removed_later(tmp_path, monkeypatch):
-    """For example, a worker that outlives its driver may still write into the folder while it is removed."""
+def test_a_damaged_file_is_stored_again_by_the_same_rows(tmp_path):
     lake = Lake(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr("shutil.rmtree", lambda *_, **__: None)
-        with work_folder():
-            pass
-    assert len([path for path in lake.staging.iterdir() if path.is_dir()]) == 1
-    with work_folder():
-        pass
-    assert list(lake.staging.iterdir()) == []
+    publish(lake, "a")
+    (file,) = lake["exposures", "shop", DAY].files()
+    content = bytearray(file.read_bytes())
+    content[10] ^= 1
+    file.write_bytes(content)
+    assert not has_its_content(file)
+    publish(lake, "a")
+    assert has_its_content(file)
 
 
 def test_an_unwritable_lake_is_one_clear_line(tmp_path):
     (tmp_path / "lake").write_text("")
-    with (
-        pytest.raises(UserError, match=r"cannot write to the lake .*choose another folder with LAKE="),
-        staging_folder(Lake(tmp_path / "lake")),
-    ):
-        pass
+    with pytest.raises(UserError, match=r"cannot write to the lake .*choose another folder with LAKE="):
+        Lake(tmp_path / "lake").require_writable()
 
 
 @given(st.text(max_size=12))
