@@ -57,7 +57,7 @@ def test_other_readers_of_delta_tables_read_the_table(tmp_path):
     publish(lake, "a", "b")
     publish(lake, "c", day=NEXT)
     table = DeltaTable(str(lake.table("exposures", "shop")))
-    rows = table.to_pyarrow_dataset()
+    rows = table.to_pyarrow_dataset()  # noqa: F841 - DuckDB reads it by name
     counts = duckdb.sql("SELECT ds, text, count(*) FROM rows GROUP BY ALL ORDER BY ALL").fetchall()
     assert counts == [(DAY, "a", 100), (DAY, "b", 100), (NEXT, "c", 100)]
     assert table.to_pandas().ds.tolist().count(NEXT) == 100
