@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
-from lakehouse.files import json_object, read_stored
 from lakehouse.lake import IF_METRICS_DAMAGED, Lake
 from lakehouse.published_days import exposure_days
+from lakehouse.storage.files import json_object, read_stored
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import exit_with_one_line

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from lakehouse.data_files import has_its_content
-from lakehouse.delta_table import present_files
 from lakehouse.lake import Lake, Partition
+from lakehouse.storage.data_files import has_its_content
+from lakehouse.storage.delta_table import present_files
 from schemas.tables.registry import TABLES
 
 

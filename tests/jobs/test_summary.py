@@ -8,7 +8,7 @@ import pytest
 
 from jobs import summary
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 
