@@ -44,7 +44,7 @@ def main() -> None:
     else:
         audits = []
         print(f"info {', '.join(args.table)}/{dataset.name}: no partition to audit")
-    # Also of partitions that passed earlier: that audit may have been killed before it came to this.
+    # Partitions that passed earlier are included, because that audit may have been killed before this step.
     for partition in partitions:
         if partition.table in TABLES_FOR_CONSUMERS and update_consumer_file(partition):
             print(f"for consumers: {partition.consumer_file}", flush=True)

@@ -1,8 +1,8 @@
-"""Plain Parquet for consumers: one file a day of each table of results, without a table format around it.
+"""Plain Parquet for consumers: a file for each day of each table of results, without a table format around it.
 
 LAKE/<dataset>/published/<table>/ds=<day>/part-0.parquet has the rows of the latest edition that passed its audit. The
 file is replaced in one step, so a reader sees the earlier edition or the new one. An edition that fails its audit
-leaves the file as it is.
+does not change the file.
 """
 
 import tempfile
@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.quality.audit_results import FAIL, stored_audit
-from lakehouse.data_files import local_file
-from lakehouse.delta_table import DataFile
-from lakehouse.files import is_local, move_whole
 from lakehouse.lake import Partition
 from lakehouse.manifest import files_fingerprint
 from lakehouse.rows import ROWS_PER_GROUP
-from lakehouse.scratch import work_folder
+from lakehouse.storage.data_files import local_file
+from lakehouse.storage.delta_table import DataFile
+from lakehouse.storage.files import is_local, move_whole
+from lakehouse.storage.scratch import work_folder
 
 STAGING = ".staged-"  # how the names of folders of files that are not complete yet begin; they stay after a kill
 _FINGERPRINT = b"fingerprint"  # of the edition, in the metadata of the file

@@ -14,7 +14,7 @@ from jobs.quality import consumer_files
 from jobs.quality.audit_results import ABOUT_ROWS, FAILED, Audit, Outcome, store_audit
 from jobs.quality.consumer_files import update_consumer_file
 from lakehouse.lake import Lake, Partition
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 
 DAY, NEXT = "2022-05-01", "2022-05-02"
 FAULT = Outcome("rule", ABOUT_ROWS, "", "", "critical", FAILED)
@@ -58,9 +58,9 @@ def test_an_edition_is_written_once_it_has_passed(tmp_path):
     expected = tmp_path / "shop" / "published" / "channel_policies" / f"ds={DAY}" / "part-0.parquet"
     assert partition.consumer_file == expected
     assert pq.read_table(expected, partitioning=None).equals(partition.read())
-    before = expected.stat()
+    modified_ns = expected.stat().st_mtime_ns
     assert not update_consumer_file(partition)  # it is there already
-    assert expected.stat().st_mtime_ns == before.st_mtime_ns
+    assert expected.stat().st_mtime_ns == modified_ns
 
 
 def test_an_edition_that_fails_its_audit_leaves_the_earlier_one(tmp_path):
@@ -84,7 +84,7 @@ def test_a_damaged_file_is_written_again(tmp_path, capsys):
 
 
 def test_of_two_audits_at_once_the_later_edition_stays(tmp_path, monkeypatch):
-    """The first audit has listed its files; the second edition passes and is written; then the first one is written."""
+    """Between the first audit's listing of its files and its writing of them, a second edition passes and is written."""
     lake = Lake(tmp_path)
     first = publish(lake, "a")
     audit(first)
@@ -162,7 +162,7 @@ def _audit_in_turn(root: str, seconds: float) -> None:
 def test_a_reader_that_lists_before_and_reads_after_sees_one_edition(tmp_path):
     lake = Lake(tmp_path)
     partition = pass_audit(lake, "b")
-    writer = multiprocessing.get_context("spawn").Process(target=_audit_in_turn, args=(str(tmp_path), 3.0))
+    writer = multiprocessing.get_context("spawn").Process(target=_audit_in_turn, args=(str(tmp_path), 1.5))
     writer.start()
     readers = {"folder": lambda: pd.read_parquet(partition.consumer_file.parent),
                "pattern": lambda: duckdb_rows(str(partition.consumer_file.parent))}  # fmt: skip
@@ -175,4 +175,4 @@ def test_a_reader_that_lists_before_and_reads_after_sees_one_edition(tmp_path):
             reads += 1
     assert writer.exitcode == 0
     assert editions == {("a",), ("b",)}
-    assert reads > 50
+    assert reads > 20
