@@ -84,7 +84,7 @@ def test_a_damaged_file_is_written_again(tmp_path, capsys):
 
 
 def test_of_two_audits_at_once_the_later_edition_stays(tmp_path, monkeypatch):
-    """Between the first audit's listing of its files and its writing of them, a second edition passes and is written."""
+    """A second edition passes and is written between the first audit's listing of files and its writing of them."""
     lake = Lake(tmp_path)
     first = publish(lake, "a")
     audit(first)
