@@ -5,11 +5,10 @@ of the two counts is decided by the partition's present fingerprint. So readers 
 manifest, and a job that is killed between the two commits leaves the earlier edition with the earlier manifest.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import local_file, store_file
-from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files, table_version
+from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files
 from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
 
@@ -39,20 +38,30 @@ _SCHEMA = pa.schema(
 )
 
 Edition = tuple[str, str, str]  # table, day and fingerprint
+Manifests = Mapping[Edition, Manifest]
 
-_editions: dict[tuple[int, str], tuple[int, Mapping[Edition, Manifest]]] = {}  # by process and folder, with the version
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The manifests of each file of a table `lineage`, and those of all its files."""
+
+    by_file: Mapping[DataFile, Manifests]
+    editions: Manifests
 
 
-def editions(folder: Path) -> Mapping[Edition, Manifest]:
+_latest_content: dict[str, _Content] = {}  # by folder
+
+
+def editions(folder: Path) -> Manifests:
     """The manifests in a dataset's table `lineage`, by what they describe. Some describe editions that are gone."""
-    key = (os.getpid(), str(folder))
-    version, cached = _editions.get(key, (-1, {}))
-    if (present := table_version(folder)) != version:
-        files = [file for files in present_files(folder).values() for file in files]
-        by_file = [_manifests(local_file(folder, file), folder.parent.name) for file in files]
-        cached = {edition: manifest for manifests in by_file for edition, manifest in manifests.items()}
-        _editions[key] = (present, cached)
-    return cached
+    latest = _latest_content.get(str(folder)) or _Content({}, {})
+    files = {file for files in present_files(folder).values() for file in files}
+    if files != latest.by_file.keys():
+        # The content of a file never changes, so only new files are read.
+        by_file = {file: latest.by_file.get(file) or _manifests(folder, file) for file in files}
+        manifests = {edition: manifest for read in by_file.values() for edition, manifest in read.items()}
+        latest = _latest_content[str(folder)] = _Content(by_file, manifests)
+    return latest.editions
 
 
 def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]) -> None:
@@ -77,7 +86,7 @@ def _record(folder: Path, by_month: Mapping[str, Iterable[Manifest]], present: M
         rows = {
             (row["table"], row["ds"], row["fingerprint"]): row
             for file in before.get(month, ())
-            for row in pq.read_table(local_file(folder, file), partitioning=None).to_pylist()
+            for row in _rows(folder, file).to_pylist()
         }
         kept = _with_manifests(rows, manifests, present)
         if kept != rows:
@@ -112,7 +121,8 @@ def _row(manifest: Manifest, built_at: str) -> dict[str, Any]:
 def _store(folder: Path, month: str, rows: Mapping[Edition, dict[str, Any]]) -> DataFile:
     with work_folder() as work:
         file = work / "part-0.parquet"
-        pq.write_table(pa.Table.from_pylist([rows[edition] for edition in sorted(rows)], _SCHEMA), file)
+        table = pa.Table.from_pylist([rows[edition] for edition in sorted(rows)], _SCHEMA)
+        pq.write_table(table, file, compression="zstd")
         return store_file(folder, f"{_MONTH}={month}", file)
 
 
@@ -120,14 +130,17 @@ def _month(day: str) -> str:
     return day if day == UNDATED else day[:7]
 
 
-@cache
-def _manifests(file: Path, dataset: str) -> Mapping[Edition, Manifest]:
-    """The manifests in a file, whose content never changes."""
-    manifests = (
-        Manifest(
-            row["table"], dataset, row["ds"], row["rows"], row["fingerprint"], dict(row["inputs"]),
-            row["code_version"], row["spec_version"], dict(row["counts"]),
+def _rows(folder: Path, file: DataFile) -> pa.Table:
+    with pq.ParquetFile(local_file(folder, file)) as opened:  # pq.read_table would load more of Arrow
+        return opened.read()
+
+
+def _manifests(folder: Path, file: DataFile) -> Manifests:
+    table = _rows(folder, file)
+    columns = (table.column(name).to_pylist() for name in _SCHEMA.names if name != "built_at")
+    return {
+        (table, ds, fingerprint): Manifest(
+            table, folder.parent.name, ds, rows, fingerprint, dict(inputs), code, spec, dict(counts)
         )
-        for row in pq.read_table(file, partitioning=None).to_pylist()
-    )  # fmt: skip
-    return {(m.table, m.ds, m.fingerprint): m for m in manifests}
+        for table, ds, fingerprint, rows, inputs, code, spec, counts in zip(*columns, strict=True)
+    }
