@@ -78,7 +78,7 @@ test: setup lint ## run lint and all tests
 	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## run the fast tests only: no Spark, Airflow, browser or training
-	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not browser"
+	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not bucket and not browser"
 
 lint: setup ## run ruff and mypy
 	@$(TOOLS)/ruff check .

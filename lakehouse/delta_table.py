@@ -22,6 +22,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from lakehouse.files import is_local
 from lakehouse.manifest import files_fingerprint
+from lakehouse.store_path import store_errors
 from schemas.errors import Busy, UserError
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict
@@ -95,21 +96,26 @@ def commit(
     another type in the table than in the files, and Busy if other commits have come first too many times.
     """
     delta_schema = _nullable(Schema.from_arrow(schema.append(pa.field(column, pa.string()))))
+    with store_errors(folder, OSError):
+        _commit(folder, column, wanted, delta_schema, expected or {})
+
+
+def _commit(folder: Path, column: str, wanted: FilesByValue, schema: Schema, expected: FilesByValue) -> None:
     for _ in range(_ATTEMPTS):
         opened = _open(folder)
         present = opened.files if opened else {}
-        if replaced := [value for value, files in (expected or {}).items() if present.get(value, ()) != files]:
+        if replaced := [value for value, files in expected.items() if present.get(value, ()) != files]:
             raise Replaced(replaced)
         actions = [action for value in wanted for action in _actions(column, value, present, wanted[value])]
         if not actions:
             return
         try:
             if opened is None:
-                _create(folder, column, delta_schema, actions)
+                _create(folder, column, schema, actions)
             else:
-                _merge_columns(folder, opened.table, delta_schema)
+                _merge_columns(folder, opened.table, schema)
                 opened.table.create_write_transaction(
-                    actions, mode="append", schema=delta_schema, partition_by=[column],
+                    actions, mode="append", schema=schema, partition_by=[column],
                     commit_properties=_properties(opened.table.version() + 1),
                 )  # fmt: skip
             return
@@ -137,6 +143,11 @@ def table_uri(folder: Path) -> str:
 
 def _open(folder: Path) -> _OpenTable | None:
     """The table as it is now, or None if there is none."""
+    with store_errors(folder, OSError):
+        return _opened(folder)
+
+
+def _opened(folder: Path) -> _OpenTable | None:
     uri, tables, inode = table_uri(folder), _open_tables(os.getpid()), _log_inode(folder)
     opened = tables.get(uri)
     if opened is None or opened.log_inode != inode:
