@@ -34,10 +34,10 @@ from raw_logs import header
 from shop import SHOP, sent_to
 
 import schemas.dataset
-from lakehouse.files import swap_into_place
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST, content_fingerprint, read_manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.files import swap_into_place
+from lakehouse.storage.scratch import work_folder
 from schemas.errors import exit_with_one_line
 from schemas.tables.feature_spec import SPEC_FILE
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.errors import Unreachable
 
 

@@ -8,12 +8,12 @@ import pytest
 from shop import SPEC
 from text_lake import publish_days_in_turn, publish_text, publish_until_unreachable
 
-from lakehouse.data_files import has_its_content
-from lakehouse.delta_table import Replaced, table_version
 from lakehouse.feature_specs import store_spec, stored_spec
-from lakehouse.files import is_local, write_whole
 from lakehouse.lake import FAILED_AUDIT, Lake
-from lakehouse.store_path import located
+from lakehouse.storage.data_files import has_its_content
+from lakehouse.storage.delta_table import Replaced, table_version
+from lakehouse.storage.files import is_local, write_whole
+from lakehouse.storage.store_path import located
 from schemas.days import days_between
 from schemas.errors import Unreachable, UserError
 

@@ -11,7 +11,7 @@ from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store_audi
 from jobs.reports.data_docs import publish_pages
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.tables.candidates.task_predictions import score_names

@@ -33,7 +33,7 @@ from jobs.quality.outcomes import flat_frame
 from lakehouse.feature_specs import table_contract
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Expectation
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED

@@ -20,9 +20,9 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from lakehouse.files import is_local
 from lakehouse.manifest import files_fingerprint
-from lakehouse.store_path import store_errors
+from lakehouse.storage.files import is_local
+from lakehouse.storage.store_path import store_errors
 from schemas.errors import Busy, UserError
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from upath.extensions import ProxyUPath
 
-from lakehouse.files import is_local
+from lakehouse.storage.files import is_local
 from schemas.errors import Unreachable, UserError
 
 # The package of each kind of store. Other stores have not been looked at.
