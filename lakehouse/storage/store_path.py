@@ -7,7 +7,7 @@ Endpoints and credentials come from the environment, by the names of the librari
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -25,9 +25,9 @@ _BLOCK_SIZE = 4 << 20
 
 
 def located(text: str) -> Path:
-    """The absolute path that a path of this machine or a URI (s3://bucket/folder) names.
+    """The absolute path that a text names: a path of this machine or a URI, s3://bucket/folder.
 
-    Raises UserError if the URI is of another kind of store, or if the store's package is not installed.
+    Raises UserError if the project does not know the kind of store, or if the store's package is not installed.
     """
     scheme, separator, _ = text.partition("://")
     if not separator:
@@ -38,20 +38,22 @@ def located(text: str) -> Path:
         raise UserError(f"{text}: write a path of this machine, or a URI of {', '.join(f'{s}://' for s in _PACKAGES)}")
     if not urlsplit(text).netloc:
         raise UserError(f"{text} names no bucket: write {scheme}://BUCKET/FOLDER")
+    path = StorePath(text.rstrip("/"), use_listings_cache=False)
     try:
-        return cast(Path, StorePath(text.rstrip("/"), use_listings_cache=False))
+        path.fs  # noqa: B018 - loads the package
     except ImportError as error:
         raise UserError(
             f"{text} needs the package {_PACKAGES[scheme]}: pip install -r requirements-s3.txt for s3://, "
             f"otherwise pip install {_PACKAGES[scheme]}"
         ) from error
+    return cast(Path, path)
 
 
 class StorePath(ProxyUPath):
     """A path in an object store.
 
-    Unlike those of UPath, is_file, is_dir and exists never answer False because the store could not be asked. Every
-    method raises Unreachable if the store does not answer, and UserError if it refuses.
+    is_file, is_dir and exists of UPath return False if the store does not answer; these raise Unreachable. Every method
+    does so, or raises UserError if the store refuses access.
     """
 
     __slots__ = ()
@@ -76,9 +78,16 @@ class StorePath(ProxyUPath):
             return dict(self.fs.info(self.path))
 
     def content_tag(self) -> str:
-        """What the store changes with every new content of the object; empty if it has no such thing."""
-        info = self._info()
-        return str(info.get("ETag") or info.get("etag") or "")
+        """The store's tag of the content, another one for every new content; empty if the store has no tags."""
+        return _content_tag(self._info())
+
+    def listing(self, ending: str) -> frozenset[tuple[str, int, str]]:
+        """The names of all objects below this path with this ending, with their sizes and content_tag."""
+        with store_errors(self):
+            objects = self.fs.find(self.path, detail=True)
+        return frozenset(
+            (name, info["size"], _content_tag(info)) for name, info in objects.items() if name.endswith(ending)
+        )
 
     def stat(self, *, follow_symlinks: bool = True) -> Any:
         with store_errors(self):
@@ -173,11 +182,15 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
+def _content_tag(info: Mapping[str, Any]) -> str:
+    return str(info.get("ETag") or info.get("etag") or "")
+
+
 @contextmanager
 def store_errors(path: Any, kind: type[Exception] = Exception) -> Iterator[None]:
-    """Gives the errors of an object store one line; those of this machine, and missing objects, are left as they are.
+    """Gives the errors of an object store one line. Errors of this machine, and missing objects, pass unchanged.
 
-    path: what is read or written. kind: the class of the store's errors; each store's package has classes of its own.
+    path: the file or folder. kind: the class of the store's errors; every package has different ones.
     Raises Unreachable, or UserError if the store refuses the credentials.
     """
     try:

@@ -84,7 +84,7 @@ class S3Server:
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """End the server at once, and wait until it has ended."""
+        """End the server without warning, and wait for the end of its process."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
