@@ -3,7 +3,7 @@
 with running_server(folder) as server:
     environment = server.environment      # for deltalake, s3fs and their like
     server.kill()                         # as the loss of its machine would
-    server.start()                        # with what it had stored
+    server.start()                        # its objects are still there
 """
 
 import json
@@ -91,7 +91,7 @@ class S3Server:
             self.process = None
 
     def file_system(self) -> s3fs.S3FileSystem:
-        """A client of its own, which knows nothing of what others do."""
+        """A client without a cache, independent of the code under test."""
         return s3fs.S3FileSystem(
             key=self.access_key, secret=self.secret_key, endpoint_url=self.url, use_listings_cache=False,
             skip_instance_cache=True,

@@ -1,4 +1,4 @@
-"""Publishes partitions whose rows are one text, for tests of publishing in processes of their own."""
+"""Publishes partitions whose rows are one text, for tests that publish in several processes."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -105,16 +105,16 @@ class TestOnAServer:
 
     def test_files_that_another_process_writes_are_seen_at_once(self, location, s3_server):
         """No reader has an old list of the folder."""
-        other, reader = s3_server.file_system(), Lake.at(location).root / "reports"
+        writer, reader = s3_server.file_system(), Lake.at(location).root / "reports"
         assert (list(reader.glob("*.json")), reader.is_dir(), reader.exists()) == ([], False, False)
-        other.pipe_file(f"{location}/reports/a.json", b"1")
+        writer.pipe_file(f"{location}/reports/a.json", b"1")
         assert [file.name for file in reader.glob("*.json")] == ["a.json"]
         assert (reader.is_dir(), (reader / "a.json").is_file(), (reader / "a.json").read_text()) == (True, True, "1")
         tag = (reader / "a.json").content_tag()
-        other.pipe_file(f"{location}/reports/a.json", b"22")
+        writer.pipe_file(f"{location}/reports/a.json", b"22")
         assert ((reader / "a.json").read_text(), (reader / "a.json").stat().st_size) == ("22", 2)
         assert (reader / "a.json").content_tag() != tag
-        other.rm_file(f"{location}/reports/a.json")
+        writer.rm_file(f"{location}/reports/a.json")
         assert [*reader.iterdir()] == []
 
     def test_feature_specs_are_stored_and_read(self, location):
@@ -150,12 +150,12 @@ class TestOnAServer:
         time.sleep(1)
         s3_server.kill()
         try:
-            for look in (
+            for read in (
                 lambda: lake["exposures", "shop", DAY].manifest,
                 lambda: (lake.audits("shop") / "exposures" / f"{DAY}.json").is_file(),
             ):
                 with pytest.raises(Unreachable, match=r"^s3://.*: the object store does not answer") as error:
-                    look()
+                    read()
                 assert len(str(error.value).splitlines()) == 1
             writer.join()
             assert writer.exitcode == 0
