@@ -9,6 +9,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import status
@@ -41,10 +43,9 @@ def index_of(**rows: str) -> RawIndex:
 
 
 def publish(lake: Lake, table: str, day: str, content: str, inputs: dict[str, str], **options: object) -> None:
-    with work_folder() as staging:
-        (staging / "part").mkdir()
-        (staging / "part" / "x.parquet").write_text(content)
-        lake[table, "kuairand", day].publish(staging / "part", inputs=inputs, code=code_version("jobs"), **options)
+    with work_folder() as staged:
+        pq.write_table(pa.table({"content": [content]}), staged / "part-0.parquet")
+        lake[table, "kuairand", day].publish(staged, inputs=inputs, code=code_version("jobs"), **options)
 
 
 def publish_day(lake: Lake, index: RawIndex, day: str) -> None:
@@ -114,7 +115,7 @@ def test_exposures_that_are_built_again_with_the_same_content_make_nothing_stale
     index = index_of(d1="a", d2="twice", d3="c")
     store_index(lake, KUAIRAND, index)
     for table in TABLES_FROM_RAW:
-        content = (lake[table, "kuairand", DAYS[1]].path / "x.parquet").read_text()
+        content = lake[table, "kuairand", DAYS[1]].read().column("content")[0].as_py()
         publish(lake, table, DAYS[1], content, index.inputs(DAYS[1]))
     assert not_fresh(lake) == set()
 

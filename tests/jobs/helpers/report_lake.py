@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import duckdb
+from lakes import partitions
 
 from jobs.drift.results import Drift, DriftFigure, store_drift
 from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store_audit
@@ -58,7 +59,7 @@ def _publish_day(
             t("check", passed, reason, champion_logloss, challenger_logloss, difference, margin),
             (SELECT 'mtorl_criteo/3' AS challenger, '{MODEL}' AS champion, 'refused' AS decision)""",
     )  # fmt: skip
-    audits = [store_result(lake, table.parent.parent.name, day) for table in lake.root.glob(f"*/*/ds={day}")]
+    audits = [store_result(lake, partition.table, day) for partition in partitions(lake) if partition.day == day]
     publish_pages(lake, CONTRACT, audits)
     store_figures(lake, day, drift_figure(drift))
 
@@ -74,7 +75,7 @@ def publish(
 ) -> Manifest:
     """Publish the rows of a DuckDB SELECT as the partition."""
     with work_folder() as staged, _database().cursor() as db:
-        file = staged / "part-00000.parquet"
+        file = staged / "part-0.parquet"
         db.execute(f"COPY ({select}) TO '{file}' (FORMAT parquet)")
         part = lake[table, CONTRACT, day]
         return part.publish(staged, inputs=inputs or {}, code="0" * 12, counts=counts)
