@@ -297,12 +297,12 @@ def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 0  # everything is fresh: no session is started
     for table in FROM_HISTORY:
-        shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
+        unpublish(jobs.lake[table, "shop", DAYS[3]])
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 1
     assert manifest_texts(jobs.lake) == manifests_before
     for table in FROM_HISTORY:
-        shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
+        unpublish(jobs.lake[table, "shop", DAYS[3]])
     jobs.ok("build_sequences", "--with-steps", "--up-to", DAYS[3], *spec)
     jobs.ok("build_journeys", "--day", DAYS[3])
     assert manifest_texts(jobs.lake) == manifests_before

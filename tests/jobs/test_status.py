@@ -284,7 +284,7 @@ def test_an_empty_lake_is_an_error_in_one_line(tmp_path):
 
 def test_scores_without_a_plan_are_not_fresh(lake, capsys, monkeypatch):
     for table in ("channel_allocation", "budget_plan"):
-        shutil.rmtree(lake[table, "kuairand", DAYS[1]].path)
+        unpublish(lake[table, "kuairand", DAYS[1]])
     assert not_fresh(lake) == {"channel_allocation/2 missing", "budget_plan/2 missing"}
     assert printed_lines(lake, capsys, monkeypatch, "--todo") == ["2022-05-01 2022-05-02 2022-05-02"]
 

@@ -10,6 +10,7 @@ from lakes import partitions
 from jobs.drift.results import Drift, DriftFigure, store_drift
 from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store_audit
 from jobs.reports.data_docs import publish_pages
+from lakehouse.duckdb_view import files_sql
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.scratch import work_folder
@@ -196,7 +197,7 @@ def publish_second_method(lake: Lake, day: str) -> None:
             '{SECOND_MODEL}' AS champion, 'promoted' AS decision"""),
     ):  # fmt: skip
         present = lake[table, DATASET, day].files()[0]
-        publish(lake, table, day, f"SELECT * FROM read_parquet('{present}') UNION ALL BY NAME {rows}")
+        publish(lake, table, day, f"SELECT * FROM {files_sql([present])} UNION ALL BY NAME {rows}")
     names = score_names(CONTRACT)
     columns = ", ".join(f"1e0 / (1 + i) AS predicted_{name}, i + 1 AS rank_{name}" for name in names)
     select = f"SELECT i AS user_id, {columns} FROM range(50) t(i)"

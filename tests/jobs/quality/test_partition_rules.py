@@ -40,6 +40,7 @@ from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.quality import Limit, RowRule
+from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.registry import TABLES
 
 
@@ -83,16 +84,21 @@ def test_a_dataset_sets_the_limits_of_its_exposures(lake):
     assert set(failures(audit_partition(lake, "exposures", generous, DAY))) == {"expect_few_rows_to_be_refused"}
 
 
-@pytest.mark.parametrize("sidecar", [None, "{}", "not json"])
-def test_a_feature_spec_without_a_readable_file_fails(lake, sidecar):
-    audit = audited(lake, "criteo", "feature_spec", sidecar=sidecar)
-    assert failures(audit) == {"expect_sidecar_to_agree_with_rows": "critical"}
-    assert "unreadable" in audit.failed[0].observed
-
-
-def test_a_file_that_keeps_another_feature_fails_and_names_it(lake):
+@pytest.mark.parametrize("content", [None, "{}", "not json"])
+def test_a_feature_spec_without_a_readable_file_fails(lake, content):
     contract = get_dataset("criteo")
-    audit = audited(lake, "criteo", "feature_spec", sidecar=spec_with(contract, kept=True))
+    assert audited(lake, "criteo", "feature_spec").verdict == PASS
+    file = lake.spec("criteo", spec_of(contract).version)
+    file.unlink() if content is None else file.write_text(content)
+    audit = audit_partition(lake, "feature_spec", contract, DAY)
+    assert failures(audit) == {"expect_sidecar_to_agree_with_rows": "critical"}
+    assert ("is missing" if content is None else "is damaged") in audit.failed[0].observed
+
+
+def test_a_stored_spec_that_keeps_another_feature_fails_and_names_it(lake):
+    contract = get_dataset("criteo")
+    other = FeatureSpec.from_json(spec_with(contract, kept=True))
+    audit = audited(lake, "criteo", "feature_spec", stored_spec=other, spec_version=other.version)
     assert failures(audit) == {"expect_sidecar_to_agree_with_rows": "critical"}
     assert spec_of(contract).features[0].name in audit.failed[0].observed
 
