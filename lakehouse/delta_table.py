@@ -248,10 +248,11 @@ def _merged_type(present: Any, wanted: Any) -> Any:
         return {**present, "elementType": _merged_type(present["elementType"], wanted["elementType"])}
     if present["type"] == "map":
         return {**present, **{key: _merged_type(present[key], wanted[key]) for key in ("keyType", "valueType")}}
-    fields = {field["name"]: field for field in present["fields"]}
-    for field in wanted["fields"]:
-        before = fields.get(field["name"])
-        fields[field["name"]] = {**field, "type": _merged_type(before["type"], field["type"])} if before else field
+    fields = {present_field["name"]: present_field for present_field in present["fields"]}
+    for added in wanted["fields"]:
+        before = fields.get(added["name"])
+        merged = _merged_type(before["type"], added["type"]) if before else added["type"]
+        fields[added["name"]] = {**added, "type": merged}
     return {**present, "fields": list(fields.values())}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lakes import unpublish
 
 from jobs import status
 from jobs.raw.index import FileRows, RawIndex, store_index

@@ -298,7 +298,7 @@ def test_after_a_repair_the_day_is_no_longer_stopped(lake):
     store_result(lake, "journeys", DAY, failure("critical"))
     assert "Stopped at journeys. " in page_of(lake).text
     # Built again with other content and not audited yet: the old verdict is about the old content.
-    publish(lake, "journeys", DAY, "SELECT 7::BIGINT AS user_id, {'seen_exposures': 2} AS next_step")
+    publish(lake, "journeys", DAY, "SELECT 7::BIGINT AS user_id, {'seen_exposures': 2::BIGINT} AS next_step")
     page = page_of(lake)
     assert "Not audited: the current content of journeys No rule was evaluated on it" in page.text
     assert "Stopped" not in page.text
@@ -403,7 +403,7 @@ def test_tables_without_rows_make_a_page(lake):
         counts={"rows_in": 0, "duplicates": 0, "quarantined": 0})  # fmt: skip
     publish_scores(lake, DAY, users=0)
     publish_plan(lake, DAY, users=0)
-    publish(lake, "journeys", DAY, "SELECT 1::BIGINT AS user_id, {'seen_exposures': 1} AS next_step LIMIT 0")
+    publish(lake, "journeys", DAY, "SELECT 1::BIGINT AS user_id, {'seen_exposures': 1::BIGINT} AS next_step LIMIT 0")
     page = page_of(lake)
     assert "Of 0 rows" in page.section("rows")
     assert "There are 0 users" in page.section("journeys")
