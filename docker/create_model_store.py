@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion.registry import create_store
 from schemas.errors import exit_with_one_line
 

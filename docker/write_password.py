@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from lakehouse.files import write_whole
+from lakehouse.storage.files import write_whole
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
 from lakehouse.published_days import exposure_days
 from lakehouse.rows import ARROW_TYPES
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TRAIN, split_sql

@@ -14,7 +14,7 @@ from pathlib import Path
 from jobs.draft.contract_draft import draft_of
 from jobs.draft.module_text import module_text
 from jobs.draft.sample import sampled_folder
-from lakehouse.files import write_whole
+from lakehouse.storage.files import write_whole
 from schemas import datasets
 from schemas.dataset import dataset_names
 from schemas.errors import UserError, exit_with_one_line

@@ -19,8 +19,8 @@ from jobs.raw.index import stored_index
 from jobs.raw.repair_files import RawRows, plan_repair_files
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from lakehouse.duckdb_view import open_view
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from schemas.dataset import Dataset, RawFile
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError, exit_with_one_line

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from lakehouse.files import read_stored, write_whole
 from lakehouse.lake import Lake, dataset_name
+from lakehouse.storage.files import read_stored, write_whole
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.errors import UserError

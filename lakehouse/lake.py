@@ -1,8 +1,9 @@
 """The lake and its partitions: `lake[JOURNEYS, dataset, day]` is a partition, with all operations as its methods.
 
 A table of a dataset is a Delta table, LAKE/<dataset>/<table>/, partitioned by ds. A job writes Parquet files into a
-work folder (lakehouse.scratch) and publishes them: `publish_days` stores the files under names that follow from their
-content and commits all days at once. What a partition was built from is its manifest, in the table `lineage`.
+work folder (lakehouse.storage.scratch) and publishes them: `publish_days` stores the files under names that follow
+from their content and commits all days at once. What a partition was built from is its manifest, in the table
+`lineage`.
 """
 
 import json
@@ -17,10 +18,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from lakehouse import lineage
-from lakehouse.data_files import local_file, store_file
-from lakehouse.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
-from lakehouse.files import is_local, read_stored
 from lakehouse.manifest import Manifest, chained_fingerprint, files_fingerprint
+from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
+from lakehouse.storage.files import is_local, read_stored
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError
@@ -178,6 +179,10 @@ class Lake:
         """Copies of the files of quarantined rows that were exported to be repaired: jobs.quarantine."""
         return self.table("handed_out", dataset)
 
+    def consumer_files(self, dataset: Dataset | str) -> Path:
+        """The folder of plain Parquet files for consumers, <table>/ds=<day>/part-0.parquet: jobs.quality."""
+        return self.table("published", dataset)
+
     def docs(self, dataset: Dataset | str) -> Path:
         """The data docs of a dataset: a static site that opens without a network."""
         return self.table("data_docs", dataset)
@@ -234,6 +239,11 @@ class Partition:
     def path(self) -> Path:
         """The folder of the data files. It may also have files of earlier editions: `files` lists the present ones."""
         return self.lake.root / self.key
+
+    @property
+    def consumer_file(self) -> Path:
+        """The file for consumers with the latest edition that passed its audit; only tables of results have one."""
+        return self.lake.consumer_files(self.dataset) / self.table / f"{DS}={self.day}" / "part-0.parquet"
 
     @property
     def manifest(self) -> Manifest | None:

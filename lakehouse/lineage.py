@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.data_files import local_file, store_file
-from lakehouse.delta_table import DataFile, Replaced, commit, present_files, table_version
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files, table_version
+from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
 
 LINEAGE = "lineage"

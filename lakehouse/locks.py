@@ -15,7 +15,7 @@ from datetime import date
 from typing import BinaryIO
 
 from lakehouse.lake import Lake, dataset_name
-from lakehouse.scratch import scratch_folder
+from lakehouse.storage.scratch import scratch_folder
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import Busy, UserError

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
-from lakehouse.delta_table import DataFile, Replaced
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.delta_table import DataFile, Replaced
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.tables import item_history

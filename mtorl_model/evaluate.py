@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake, Partition
 from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.reading import read_tables
+from lakehouse.storage.files import write_whole
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.candidate_store import CandidateStore

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.arguments import dataset_of, day_parser, lake_of
-from lakehouse.files import write_whole
 from lakehouse.reading import read_tables
+from lakehouse.storage.files import write_whole
 from mtorl_model.methods.unified_rl.fusion import biases_of, fused_logs, powers_of
 from schemas.dataset import Dataset
 from schemas.days import checked_day

@@ -34,7 +34,7 @@ from lakehouse.manifest import Manifest
 from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.reading import consistent_read, read_tables
 from lakehouse.rows import ROWS_PER_GROUP
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.arguments import add_methods, methods_of
 from mtorl_model.budget.click_record import ClickRecord, remembered_steps
 from mtorl_model.budget.knapsack import NO_CHANNEL, Plan, best_pairs

@@ -28,7 +28,7 @@ from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables
 from lakehouse.rows import arrow_schema
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns

@@ -23,7 +23,7 @@ from typing import Any
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
-from lakehouse.scratch import scratch_folder, work_folder
+from lakehouse.storage.scratch import scratch_folder, work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.pyfunc import describe_for_mlflow

@@ -19,7 +19,7 @@ import numpy as np
 
 from jobs.generator.behaviour import CHANNEL_EFFECTS, criteo_world
 from jobs.generator.policy import LoggingPolicy
-from lakehouse.files import write_whole
+from lakehouse.storage.files import write_whole
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy

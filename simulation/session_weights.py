@@ -24,7 +24,7 @@ from torch import Tensor
 
 from jobs.generator.planted_sessions import LENGTH, PlantedSessions, draw_planted_sessions
 from lakehouse.arguments import require_at_least
-from lakehouse.files import write_whole
+from lakehouse.storage.files import write_whole
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate, quotient
 from mtorl_model.evaluation.metrics import Figures

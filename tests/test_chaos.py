@@ -40,11 +40,11 @@ from raw_logs import header
 from shop import SHOP, sent_to
 
 import schemas.dataset
-from lakehouse.data_files import has_its_content, part_of
 from lakehouse.lake import Lake, Partition
 from lakehouse.lineage import LINEAGE
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.data_files import has_its_content, part_of
+from lakehouse.storage.scratch import work_folder
 from schemas.errors import exit_with_one_line
 from schemas.tables.registry import TABLES
 

@@ -14,8 +14,8 @@ from in_process import Jobs
 from lakes import unpublish
 
 from jobs import generate_log
-from lakehouse.data_files import has_its_content
 from lakehouse.lake import Lake
+from lakehouse.storage.data_files import has_its_content
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 

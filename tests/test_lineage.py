@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion.registry import Registry, Version
 from schemas.dataset import get_dataset
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
 from lakehouse.rows import ARROW_TYPES
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import input_names
 from mtorl_model.data.initial_policy import InitialPolicy

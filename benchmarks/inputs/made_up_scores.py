@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.tables import CHANNEL_ALLOCATION, CHANNEL_POLICIES, JOURNEYS, USER_REWARD_RANKS
 
 DATASET, DAY = "criteo", "2017-01-08"

@@ -10,7 +10,7 @@ from benchmarks.commands import module
 from benchmarks.measure import measure
 from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.splits import split_sql
 from schemas.tables import EXPOSURES, FEATURE_SPEC, JOURNEYS, QUARANTINE, SEQUENCES

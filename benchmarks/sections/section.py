@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.measure import Spread
 from lakehouse.code_version import code_version
-from lakehouse.files import write_whole
+from lakehouse.storage.files import write_whole
 
 _LIBRARIES = ("pyspark", "pyarrow", "torch", "polars")
 

@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
-from lakehouse.files import read_stored, write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import read_stored, write_whole
 from schemas.dataset import Dataset
 from schemas.days import checked_day
 

@@ -12,7 +12,7 @@ from lakehouse.manifest import Manifest
 from lakehouse.published_days import days_before
 from lakehouse.reading import read_tables
 from lakehouse.rows import arrow_schema
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY
 from schemas.tables.item_history import item_history

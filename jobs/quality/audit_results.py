@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lakehouse.files import read_stored, write_whole
 from lakehouse.lake import FAILED_AUDIT, IF_AUDIT_DAMAGED, Lake, Partition
 from lakehouse.manifest import Manifest
+from lakehouse.storage.files import read_stored, write_whole
 from schemas.contract import Severity
 from schemas.dataset import Dataset
 

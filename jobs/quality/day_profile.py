@@ -14,8 +14,8 @@ import duckdb
 
 from lakehouse.duckdb_types import duckdb_type
 from lakehouse.duckdb_view import open_view, quoted
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset
 from schemas.steps import known_after_columns

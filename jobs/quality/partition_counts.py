@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import duckdb
 
-from lakehouse.data_files import part_of
 from lakehouse.duckdb_types import duckdb_type
 from lakehouse.duckdb_view import files_sql, open_view, quoted, rows_sql
 from lakehouse.lake import Partition
+from lakehouse.storage.data_files import part_of
 from schemas.contract import Column, Table
 from schemas.printable import printable
 

@@ -10,9 +10,9 @@ import duckdb
 from jobs.quality.audit_results import ABOUT_COLUMNS
 from jobs.quality.facts import Fact
 from jobs.quality.partition_counts import column_types, contract_types, non_finite_counts, null_counts, row_count
-from lakehouse.data_files import has_its_content
 from lakehouse.lake import Partition
 from lakehouse.manifest import Manifest
+from lakehouse.storage.data_files import has_its_content
 from schemas.contract import Severity, Table
 
 _LONG_TYPE = 60  # characters; the sentence of a rule does not spell a longer type

@@ -21,8 +21,8 @@ from typing import Any
 from jobs.raw.files import RawFiles
 from jobs.raw.joins.outcomes import join_days
 from jobs.raw.log_calendar import LogCalendar
-from lakehouse.files import file_sha256, read_stored, write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import file_sha256, read_stored, write_whole
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus
 from schemas.errors import UserError

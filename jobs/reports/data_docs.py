@@ -19,8 +19,8 @@ from jobs.quality.audit_results import (
 )
 from jobs.reports.content import SEVERITY_BADGES
 from jobs.reports.rendering import index_lock, render
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from schemas.contract import Severity
 from schemas.dataset import Dataset
 from schemas.days import UNDATED

@@ -23,8 +23,8 @@ from jobs.reports.sections.tasks import tasks_section
 from jobs.reports.sections.training import training_section
 from jobs.reports.summaries import Summary, store_summary
 from jobs.reports.verdict import Verdict, verdict_of
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from schemas.dataset import Dataset
 
 # By anchor, in the order of the page.

@@ -8,8 +8,8 @@ from jobs.reports.formats import FORMATS, short_days
 from jobs.reports.rendering import index_lock, render
 from jobs.reports.summaries import Summary, stored_summaries
 from jobs.reports.svg import Series
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from schemas.dataset import Dataset
 from schemas.days import day_before, day_plus, days_between
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from jobs.reports.content import TrendFigure
-from lakehouse.files import read_stored, write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import read_stored, write_whole
 from schemas.dataset import Dataset
 
 _IF_DAMAGED = "delete it, and write the page of that day again (make report)"

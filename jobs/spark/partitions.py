@@ -14,13 +14,13 @@ from jobs.spark.day_files import DayFiles
 from jobs.spark.progress import describe_job
 from jobs.spark.worker_tables import WorkerTable, arrow_schema
 from lakehouse.code_version import code_version
-from lakehouse.data_files import local_file, store_file
-from lakehouse.delta_table import DataFile
-from lakehouse.files import is_local
 from lakehouse.lake import DS, Lake, NewDay
 from lakehouse.lake import publish_days as commit_days
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import scratch_folder, work_folder
+from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.delta_table import DataFile
+from lakehouse.storage.files import is_local
+from lakehouse.storage.scratch import scratch_folder, work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
 

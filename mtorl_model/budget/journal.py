@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lakehouse.files import make_durable
+from lakehouse.storage.files import make_durable
 from mtorl_model.budget.environment import Offers, Outcome, json_value
 from mtorl_model.data.money import Ints
 from schemas.errors import UserError

@@ -9,7 +9,7 @@ the present champion. The day's windows are still used in the replay of later da
 import json
 
 from lakehouse.code_version import code_version
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion.day_samples import Sample, draw_sample
 from mtorl_model.champion.explored_requests import publish_explored
 from mtorl_model.champion.prequential import publish_figures, publish_without_figures, summary

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from lakehouse.code_version import code_version
 from lakehouse.manifest import Manifest
 from lakehouse.rows import arrow_schema
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.methods.method import ExploredRequests, Method
 from mtorl_model.training.candidate_sample import CandidateSample

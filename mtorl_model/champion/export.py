@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
 from lakehouse.models.versions import DEFAULT_METHOD
+from lakehouse.storage.files import write_whole
 from mtorl_model.champion.registry import Registry
 from schemas.dataset import Dataset
 from schemas.tables.feature_spec import MODEL_SPEC_FILE

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.files import make_durable, write_whole
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.models.versions import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
-from lakehouse.scratch import work_folder
+from lakehouse.storage.files import make_durable, write_whole
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.training.checksums import require_unchanged
 from schemas.basis import IMITATION, BasisDecision
 from schemas.dataset import Dataset

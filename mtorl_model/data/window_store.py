@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import torch
 
-from lakehouse.files import file_sha256
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
-from lakehouse.scratch import scratch_folder, work_folder
+from lakehouse.storage.files import file_sha256
+from lakehouse.storage.scratch import scratch_folder, work_folder
 from mtorl_model.data import batch, delayed_feedback, encoding, propensities, reward_inputs
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import LabelCutoff

@@ -24,9 +24,9 @@ import numpy.typing as npt
 import torch
 
 from lakehouse.code_version import code_version
-from lakehouse.files import make_durable
 from lakehouse.lake import Lake
-from lakehouse.scratch import scratch_folder
+from lakehouse.storage.files import make_durable
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.data.device import device
 from mtorl_model.methods.method import GAINS, POLICY, VALUES, Method
 from schemas.dataset import Dataset

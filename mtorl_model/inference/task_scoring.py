@@ -15,7 +15,7 @@ from lakehouse.lake import Lake, Partition
 from lakehouse.manifest import Manifest
 from lakehouse.reading import consistent_read
 from lakehouse.rows import arrow_schema
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.inference.next_candidates import predict_next
 from mtorl_model.inference.ranking import best_first
 from mtorl_model.methods.method import Method

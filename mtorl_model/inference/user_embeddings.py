@@ -16,7 +16,7 @@ from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables, rechunk
 from lakehouse.rows import ARROW_TYPES
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.data.journey_windows import journey_columns
 from mtorl_model.inference.user_predictions import USERS_PER_CHUNK, blocks, parallel_map, windows_by_length
 from mtorl_model.methods.method import Method

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lakehouse.files import file_sha256, write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import file_sha256, write_whole
 from mtorl_model.data import batch, encoding, initial_policy, reward_inputs, step_pool, window_store
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder

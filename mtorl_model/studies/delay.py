@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from lakehouse.feature_specs import published_spec
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from mtorl_model.data.delayed_feedback import LIKELIHOOD, NO_CORRECTION, WAIT, FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy

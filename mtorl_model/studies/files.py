@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.files import write_whole
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.evaluation.bootstrap import Floats, estimate
 from mtorl_model.studies.variants import REFERENCE
 from schemas.dataset import Dataset

@@ -23,9 +23,9 @@ import numpy as np
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import latest_spec
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.scratch import scratch_folder
+from lakehouse.storage.files import write_whole
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.step_pool import StepPool

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.files import json_object, read_stored
 from lakehouse.lake import IF_METRICS_DAMAGED, Lake
+from lakehouse.storage.files import json_object, read_stored
 from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval

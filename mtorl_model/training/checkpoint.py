@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lakehouse.files import write_whole
+from lakehouse.storage.files import write_whole
 from schemas.errors import UserError
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lakehouse.files import file_sha256
+from lakehouse.storage.files import file_sha256
 from schemas.errors import UserError
 
 CHECKSUMS = "checksums.json"  # SHA-256 of each file, by its name

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from lakehouse.data_files import has_its_content
-from lakehouse.delta_table import commit, present_files
 from lakehouse.lake import DS, Lake, Partition
+from lakehouse.storage.data_files import has_its_content
+from lakehouse.storage.delta_table import commit, present_files
 from schemas.tables.registry import TABLES
 
 
@@ -40,7 +40,7 @@ def orphans(lake: Lake) -> list[str]:
     named = {folder / file.path for folder in (log.parent for log in lake.root.glob("*/*/_delta_log"))
              for files in present_files(folder).values() for file in files}  # fmt: skip
     return sorted(str(file.relative_to(lake.root)) for file in lake.root.rglob("*.parquet") if file not in named
-                  and "_delta_log" not in file.parts)  # fmt: skip
+                  and not {"_delta_log", "published"} & {*file.parts})  # fmt: skip
 
 
 def unpublish(partition: Partition) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from audit_samples import DAY, sample, write_partition
 from in_process import Jobs
-from lakehouse.storage import Mount
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs import build_sequences, log_days
@@ -19,6 +18,7 @@ from jobs.history.resume import newest_fresh_journeys, read_exposures
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
 from jobs.raw.files import find_raw_files
 from lakehouse.lake import Lake
+from lakehouse.storage import Mount
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.errors import EXIT_NOT_YET, EXIT_USER_ERROR, UserError, exit_with_one_line

@@ -15,8 +15,8 @@ from jobs import quarantine
 from jobs.quarantine import export
 from jobs.raw.index import FileRows, RawIndex, store_index
 from jobs.raw.repair_files import repair_name
-from lakehouse.files import file_sha256
 from lakehouse.lake import Lake
+from lakehouse.storage.files import file_sha256
 from schemas.dataset import RawFile, get_dataset
 from schemas.days import UNDATED
 from schemas.errors import EXIT_USER_ERROR, UserError

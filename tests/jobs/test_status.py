@@ -19,7 +19,7 @@ from jobs.raw.index import FileRows, RawIndex, store_index
 from jobs.status import State
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.tables import (

@@ -12,7 +12,7 @@ import pytest
 from lakehouse import duckdb_view
 from lakehouse.duckdb_view import open_view, rows_sql
 from lakehouse.lake import Lake, Partition
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 
 
 def published(root: Path, values: list[int]) -> Partition:

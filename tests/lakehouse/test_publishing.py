@@ -16,11 +16,11 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.data_files import has_its_content
-from lakehouse.delta_table import Replaced, table_version
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.data_files import has_its_content
+from lakehouse.storage.delta_table import Replaced, table_version
+from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED, checked_day, days_between
 from schemas.errors import UserError
 

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from synthetic import CHANNELS, make_spec, publish_sequences, write_lake
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model import evaluate
 from mtorl_model.champion.export import export_champion
 from mtorl_model.champion.registry import Registry

@@ -18,12 +18,12 @@ import torch
 from benchmarks.inputs.made_up_journeys import publish_champion
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
-from lakehouse.files import swap_into_place
 from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.manifest import MANIFEST
 from lakehouse.reading import read_tables
 from lakehouse.rows import inputs_of_model
-from lakehouse.scratch import work_folder
+from lakehouse.storage.files import swap_into_place
+from lakehouse.storage.scratch import work_folder
 from mtorl_model import learn as learn_step
 from mtorl_model.champion import gate as gate_module
 from mtorl_model.champion.day_learning import learn_day

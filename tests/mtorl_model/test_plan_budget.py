@@ -14,7 +14,7 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model import plan_budget, score
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.pair_reward import KAPPA

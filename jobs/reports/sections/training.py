@@ -8,8 +8,8 @@ from jobs.reports.day_view import DayView
 from jobs.reports.formats import share
 from jobs.reports.model_runs import ModelRun, find_run
 from jobs.reports.svg import Series
-from lakehouse.files import json_object, read_stored
 from lakehouse.lake import IF_METRICS_DAMAGED
+from lakehouse.storage.files import json_object, read_stored
 from schemas.tables import PROMOTIONS, promotions
 from schemas.tables.registry import TABLES_FROM_SCORING
 

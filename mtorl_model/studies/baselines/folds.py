@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.files import file_sha256, write_whole
 from lakehouse.lake import Lake
-from lakehouse.scratch import scratch_folder
+from lakehouse.storage.files import file_sha256, write_whole
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model import methods
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.metrics import Figures, channel_figures, reward_metrics
 from mtorl_model.methods.method import MethodConfig, Prediction

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import latest_spec
-from lakehouse.files import write_whole
+from lakehouse.storage.files import write_whole
 from mtorl_model.champion.training_inputs import candidate_policy
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.parts import Parts, by_user

@@ -26,8 +26,8 @@ import torch
 
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from lakehouse.code_version import code_version
-from lakehouse.files import write_whole
 from lakehouse.lake import Lake
+from lakehouse.storage.files import write_whole
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.parts import PROTOCOLS, UNSEEN_USERS, Parts
 from mtorl_model.data.candidates.reading import read_candidates

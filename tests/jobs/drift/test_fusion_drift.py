@@ -8,7 +8,7 @@ import pytest
 
 from jobs.drift.score_figures import fusion_figures
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.tables import FUSION_WEIGHTS
 

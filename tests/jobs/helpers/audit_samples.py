@@ -14,7 +14,7 @@ from jobs.quality.day_rules import day_bounds_ms
 from lakehouse.duckdb_types import duckdb_type
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.splits import split_of

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from jobs import generate_log
 from lakehouse.duckdb_view import rows_sql
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.tables.channel_policies import channel_policies

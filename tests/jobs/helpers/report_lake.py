@@ -13,7 +13,7 @@ from jobs.reports.data_docs import publish_pages
 from lakehouse.duckdb_view import files_sql
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.tables.candidates.task_predictions import score_names

@@ -34,7 +34,7 @@ from lakehouse.duckdb_view import rows_sql
 from lakehouse.feature_specs import table_contract
 from lakehouse.lake import Lake
 from lakehouse.lineage import LINEAGE, record
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Expectation
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED

@@ -13,7 +13,7 @@ from synthetic import make_spec, write_lake
 from toy_campaign import InTurn
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model import replay_campaign
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory

@@ -12,7 +12,7 @@ import synthetic
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion import full_training
 from mtorl_model.champion.gate import decide
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse

@@ -15,7 +15,7 @@ import synthetic
 import torch
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model import train
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder

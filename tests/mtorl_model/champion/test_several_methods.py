@@ -18,7 +18,7 @@ from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from lakehouse.manifest import content_fingerprint
 from lakehouse.rows import rows_of_model
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model import learn
 from mtorl_model.champion.day_samples import draw_sample
 from mtorl_model.champion.registry import Registry, load_named

@@ -13,7 +13,7 @@ from features.item_history import fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.candidates.reading import read_candidates
 from schemas.contract import Table

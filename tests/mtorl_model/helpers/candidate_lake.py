@@ -14,7 +14,7 @@ from features.item_history import fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column
 from schemas.dataset import get_dataset
 from schemas.steps import input_columns, next_step_type, profile_inputs

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from arrow_ddl import arrow_type
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import days_between

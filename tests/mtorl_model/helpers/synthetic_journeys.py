@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile
 from schemas.steps import MEMORY_STEPS

@@ -14,7 +14,7 @@ import synthetic
 from lakehouse.lake import Lake
 from lakehouse.manifest import MANIFEST
 from lakehouse.reading import consistent_read, read_tables
-from lakehouse.scratch import work_folder
+from lakehouse.storage.scratch import work_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.training.config import FineTuneConfig

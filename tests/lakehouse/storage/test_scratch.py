@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.scratch import scratch_folder
+from lakehouse.storage.scratch import scratch_folder
 from schemas.errors import UserError
 
 

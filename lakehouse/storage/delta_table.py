@@ -20,8 +20,8 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from lakehouse.files import is_local
 from lakehouse.manifest import files_fingerprint
+from lakehouse.storage.files import is_local
 from schemas.errors import Busy, UserError
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from lakehouse.delta_table import DataFile
-from lakehouse.files import is_local, make_durable
 from lakehouse.manifest import content_sha256
-from lakehouse.scratch import scratch_folder
+from lakehouse.storage.delta_table import DataFile
+from lakehouse.storage.files import is_local, make_durable
+from lakehouse.storage.scratch import scratch_folder
 
 _HASH_DIGITS = 32
 

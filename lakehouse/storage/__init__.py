@@ -1,0 +1,1 @@
+"""How files are stored: Delta tables, data files, whole files, and the scratch folder."""
