@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
@@ -228,19 +228,47 @@ def _properties(version: int) -> CommitProperties:
 
 
 def _merge_columns(folder: Path, table: DeltaTable, schema: Schema) -> None:
-    """Add columns that the table does not have. Raises UserError if a column has another type."""
-    present = {column.name: column.type for column in table.schema().fields}
-    added: list[Field] = []
-    for column in schema.fields:
-        if column.name not in present:
-            added.append(column)
-        elif column.type != present[column.name]:
+    """Add columns, and fields of nested columns, that the table does not have.
+
+    Raises UserError if a column, or a field of one, has another type.
+    """
+    present = {column["name"]: column["type"] for column in json.loads(table.schema().to_json())["fields"]}
+    added: list[dict[str, Any]] = []
+    for column in json.loads(schema.to_json())["fields"]:
+        name = column["name"]
+        try:
+            merged = _merged_type(present[name], column["type"]) if name in present else column["type"]
+        except ValueError as error:
             raise UserError(
-                f"{folder}: the column {column.name} has the type {present[column.name]} and would become {column.type}"
-                ": give the lake another folder with LAKE=, and run the history again (make run)"
-            )
+                f"{folder}: the column {name} cannot be stored ({error}): give the lake another folder with LAKE=, and "
+                "run the history again (make run)"
+            ) from error
+        if merged != present.get(name):
+            added.append({**column, "type": merged})
     if added:
-        table.alter.add_columns(added)
+        table.alter.add_columns(Schema.from_json(json.dumps({"type": "struct", "fields": added})).fields)
+
+
+def _merged_type(present: Any, wanted: Any) -> Any:
+    """A type of Delta's JSON with the fields of both. Raises ValueError if they differ in more than fields."""
+    if present == wanted:
+        return present
+    if isinstance(present, str) or isinstance(wanted, str) or present["type"] != wanted["type"]:
+        raise ValueError(f"it has the type {_short(present)} and would become {_short(wanted)}")
+    if present["type"] == "array":
+        return {**present, "elementType": _merged_type(present["elementType"], wanted["elementType"])}
+    if present["type"] == "map":
+        return {**present, **{key: _merged_type(present[key], wanted[key]) for key in ("keyType", "valueType")}}
+    fields = {present_field["name"]: present_field for present_field in present["fields"]}
+    for added in wanted["fields"]:
+        before = fields.get(added["name"])
+        merged = _merged_type(before["type"], added["type"]) if before else added["type"]
+        fields[added["name"]] = {**added, "type": merged}
+    return {**present, "fields": list(fields.values())}
+
+
+def _short(delta_type: Any) -> str:
+    return delta_type if isinstance(delta_type, str) else str(delta_type["type"])
 
 
 def _nullable(schema: Schema) -> Schema:

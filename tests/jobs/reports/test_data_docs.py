@@ -130,4 +130,4 @@ def test_a_stored_result_is_read_back_unchanged(lake):
     result = audit(severity="warning", text=EVIL + " é")
     store_audit(lake, result)
     assert stored_audits(lake, CRITEO) == [result]
-    assert (lake.root / "audits/dataset=criteo/exposures/2017-01-02.json").is_file()
+    assert (lake.root / "criteo/audits/exposures/2017-01-02.json").is_file()
