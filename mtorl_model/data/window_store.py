@@ -1,6 +1,6 @@
 """Windows on disk: one split of `sequences` over a range of days, encoded once, mapped into memory, read in batches.
 
-The encoded arrays are in `LAKE/window_cache/dataset=.../<split>_<first>_<last>/`, one .npy file for each field of
+The encoded arrays are in `LAKE/<dataset>/window_cache/<split>_<first>_<last>/`, one .npy file for each field of
 `Encoded`. They are a cache that can be deleted at any time. They are encoded again when a partition, the feature spec,
 the reward inputs or the encoder's code has changed. Neither encoding nor reading needs memory for all windows.
 """

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from lakehouse.lake import Lake, Partition
+import pyarrow as pa
+
+from lakehouse.lake import DS, Lake, Partition
 from lakehouse.storage.data_files import has_its_content
-from lakehouse.storage.delta_table import present_files
+from lakehouse.storage.delta_table import commit, present_files
 from schemas.tables.registry import TABLES
 
 
@@ -39,3 +41,8 @@ def orphans(lake: Lake) -> list[str]:
              for files in present_files(folder).values() for file in files}  # fmt: skip
     return sorted(str(file.relative_to(lake.root)) for file in lake.root.rglob("*.parquet") if file not in named
                   and not {"_delta_log", "published"} & {*file.parts})  # fmt: skip
+
+
+def unpublish(partition: Partition) -> None:
+    """Remove a partition from its table, as if it had never been built."""
+    commit(partition.lake.table(partition.table, partition.dataset), DS, {partition.day: ()}, pa.schema([]))
