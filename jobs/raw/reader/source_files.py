@@ -55,8 +55,8 @@ class UnreadableFile(UserError):
 class SourceFile:
     """A raw file whose beginning has been read.
 
-    path: absolute, with unresolved links, or a URI. name: the name that people see. size, changed_ns: when its
-    beginning was read. compression, encoding: by content. header: its bytes with their line end, b"" without a header. body: the
+    path: absolute, with unresolved links, or a URI. name: as people see it in RAW. size, changed_ns: when its beginning
+    was read. compression, encoding: by content. header: its bytes with their line end, b"" without a header. body: the
     offset of the first record in the decompressed content. fields: how many a record has. columns: for each column of
     the layout, which field has its values; None if no field has them. extra: the names of the other fields.
     problem: the reason for which every row of the file is refused, "" if they are read.
