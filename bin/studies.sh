@@ -47,7 +47,7 @@ case "$COMMAND" in
     METHOD="${METHOD:-mtorl}"
     "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
     [ "$METHOD" = mtorl ] && NAME=published || NAME="published_$METHOD"
-    OUT="$(realpath -m -- "${OUT:-$LAKE/studies/dataset=$DATASET/$NAME.json}")"
+    OUT="$(realpath -m -- "${OUT:-$LAKE/$DATASET/studies/$NAME.json}")"
     exec "$PYTHON_BIN" -m mtorl_model.studies.published "${ARGUMENTS[@]}" --out "$OUT" "${EPOCHS_ARGUMENT[@]}" \
       ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"} --method "$METHOD"
     ;;

@@ -45,7 +45,7 @@ def daily_dag(dataset: str) -> DAG:
     fine-tuned on it. The promotion gate decides which model of the method is the champion from now on, and the audit of
     these decisions starts the nightly run of the day.
     """
-    champion = f"{LAKE_FOLDER}/champion/dataset={dataset}"
+    champion = f"{LAKE_FOLDER}/{dataset}/champion"
     spec = ("--spec", f"{champion}/feature_spec.json")
     with dataset_dag(
         "daily",

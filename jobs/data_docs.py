@@ -2,7 +2,7 @@
 
     python -m jobs.data_docs --dataset kuairand --lake lake
 
-rebuilds LAKE/data_docs/dataset=<dataset>/ completely: index.html, and a page for each table and day. An audit
+rebuilds LAKE/<dataset>/data_docs/ completely: index.html, and a page for each table and day. An audit
 rewrites only the index and the pages of the audited partitions.
 """
 

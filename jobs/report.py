@@ -2,7 +2,7 @@
 
     python -m jobs.report --dataset kuairand --lake lake [--day DAY | --from DAY --to DAY] [--if-there]
 
-Writes LAKE/reports/dataset=<dataset>/<day>.html and index.html, which open in any browser without a network, and
+Writes LAKE/<dataset>/reports/<day>.html and index.html, which open in any browser without a network, and
 prints the path of the last page. Default: the latest day. The pages show what the lake contains now. The time for a day
 does not grow with the number of days: the index is made from small summaries, which are stored with the pages.
 """

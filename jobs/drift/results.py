@@ -62,7 +62,7 @@ class Drift:
 
 
 def store_drift(lake: Lake, drift: Drift) -> None:
-    """Store the figures as LAKE/drift/dataset=.../<ds>.json, in one step."""
+    """Store the figures as LAKE/<dataset>/drift/<ds>.json, in one step."""
     write_whole(lake.drift(drift.dataset) / f"{drift.ds}.json", drift.to_json())
 
 

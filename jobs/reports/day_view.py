@@ -77,7 +77,7 @@ class DayView:
     @property
     def docs_url(self) -> str:
         """The data docs, relative to a page of the reports."""
-        return f"../../data_docs/dataset={self.dataset.name}"
+        return "../data_docs"
 
 
 def view_day(lake: Lake, dataset: Dataset, day: str) -> DayView:

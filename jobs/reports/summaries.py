@@ -22,7 +22,7 @@ class Summary:
 
 
 def store_summary(lake: Lake, dataset: Dataset, summary: Summary) -> None:
-    """Store it as LAKE/reports/dataset=.../<ds>.json, in one step."""
+    """Store it as LAKE/<dataset>/reports/<ds>.json, in one step."""
     text = json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n"
     write_whole(lake.reports(dataset) / f"{summary.ds}.json", text)
 

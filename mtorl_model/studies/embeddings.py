@@ -13,7 +13,7 @@ has seen no outcome that is predicted:
 
 Two variants are controls. One click model without embeddings learns from all days, because embeddings bring knowledge
 from the earlier days. One is co-trained from random weights, because an encoder also adds size.
-Writes `LAKE/studies/dataset=D/embeddings.csv`, `.json` and `.svg`, and a run in MLflow.
+Writes `LAKE/D/studies/embeddings.csv`, `.json` and `.svg`, and a run in MLflow.
 
 Shapes as in data/batch.py, W windows, N labels.
 """

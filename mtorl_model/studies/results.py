@@ -268,8 +268,8 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
     earlier: the present document, whose sections remain if the lake has no figures for them.
     """
     parts = [_INTRODUCTION]
-    folders = (folder for table in ("metrics", "studies") for folder in (lake.root / table).glob("*"))
-    for name in sorted({folder.name.removeprefix("dataset=") for folder in folders}):
+    folders = (folder for table in ("metrics", "studies") for folder in lake.root.glob(f"*/{table}"))
+    for name in sorted({folder.parent.name for folder in folders}):
         folder = lake.studies(name)
         sections = [
             *(line for path in lake.metrics_of_all(name) for line in _metrics(path, name)),

@@ -3,7 +3,7 @@
 python -m mtorl_model.studies.run --dataset D --lake LAKE --study ablation|departures|steps|lambda|mu
     [--folds 2] [--seeds 1] [--workers 1] [--max-epochs N]
 
-Writes `LAKE/studies/dataset=D/<study>.csv` (one row per variant and figure), `<study>.json` (the protocol) and
+Writes `LAKE/D/studies/<study>.csv` (one row per variant and figure), `<study>.json` (the protocol) and
 `<study>.svg`, and a run in MLflow with all three. A killed run resumes after its last finished training.
 """
 

@@ -5,7 +5,7 @@ python -m mtorl_model.studies.search --dataset D --lake LAKE --trials N
 
 Trials train on the training users. Their objective is the lowest validation loss (policy + reward, unweighted, so that
 lambda and mu cannot lower it); no test user is read. A trial that is above the median of the earlier trials after the
-same number of epochs is pruned. Optuna's study is stored in `LAKE/studies/dataset=D/search.db`: a later call continues
+same number of epochs is pruned. Optuna's study is stored in `LAKE/D/studies/search.db`: a later call continues
 up to N trials in all, and repeats a trial that was killed. The first trial has the preset's own values.
 
 Table 4's embedding size has no counterpart here: x_t has the hidden size (equation 4).

@@ -68,7 +68,7 @@ def _text(view: DayView, drift: Drift) -> list[str | Cell]:
         text.append(f"Training period: {drift.reference[0]} to {drift.reference[-1]}.")
     if outdated := _outdated_inputs(view, drift):
         text.append(f"Measured before {', '.join(outdated)} changed: measure it again (python -m jobs.measure_drift).")
-    text.append(Cell("All figures (JSON)", f"../../drift/dataset={view.dataset.name}/{view.day}.json"))
+    text.append(Cell("All figures (JSON)", f"../drift/{view.day}.json"))
     return text
 
 

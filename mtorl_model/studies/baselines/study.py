@@ -9,7 +9,7 @@ are paired. Where the log drew channels at random, the value of every method's c
 a good imitation of the log may be worth little. No user of the test split is read. A killed study continues where it
 stopped.
 
-Writes `LAKE/studies/dataset=D/baselines.json`.
+Writes `LAKE/D/studies/baselines.json`.
 """
 
 import json

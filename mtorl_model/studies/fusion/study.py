@@ -4,10 +4,10 @@ python -m mtorl_model.studies.fusion.study --dataset D --lake LAKE [--seeds 1] [
 
 It is compared with equal weights, the best static weights (fitted on training users, by an evolution strategy, for the
 figure itself), and each objective alone; all of them fuse the same predictions. Trained on training users, measured on
-validation users; no test user is read. A trained seed is kept in `LAKE/studies/dataset=D/fusion/`, so a study that was
+validation users; no test user is read. A trained seed is kept in `LAKE/D/studies/fusion/`, so a study that was
 stopped trains only the seeds that are missing.
 
-Writes `LAKE/studies/dataset=D/fusion.json`.
+Writes `LAKE/D/studies/fusion.json`.
 """
 
 import json

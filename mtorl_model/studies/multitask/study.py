@@ -8,7 +8,7 @@ Here each network is trained without weights (stage 1a). For RMTL, critics of it
 from there with each weighting. RMTL's weights help only if it is better than `constant` and `permuted`, whose weights
 have the same size but no information. Differences are paired over users and seeds.
 
-Writes `LAKE/studies/dataset=D/rmtl_<protocol>.json`. A killed study continues after its last finished training, and a
+Writes `LAKE/D/studies/rmtl_<protocol>.json`. A killed study continues after its last finished training, and a
 run with more seeds uses the trainings of the one before.
 """
 
