@@ -3,16 +3,18 @@
     python -m jobs.audit_table --dataset kuairand --lake lake --table exposures [--from DAY] [--to DAY] [--new]
         [--only-published]
 
-Every partition is audited separately. Results are stored under LAKE/audits, and the data docs are updated. --new skips
-a partition if its latest audit is about its current content and did not fail critically. A table without any partition
-in the days is an error, unless it is optional or --only-published is given.
+Every partition is audited separately. Results are stored under LAKE/<dataset>/audits, the data docs are updated, and
+results that have passed are written to LAKE/<dataset>/published for consumers. --new skips a partition if its latest
+audit is about its current content and did not fail critically. A table without any partition in the days is an error,
+unless it is optional or --only-published is given.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobs.quality.audit_results import FAIL, Audit, manifest_digest, store_audit, stored_audit
+from jobs.quality.consumer_files import update_consumer_file
 from jobs.reports.data_docs import publish_pages
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.feature_specs import spec_in_file
@@ -22,7 +24,8 @@ from schemas.dataset import Dataset
 from schemas.days import UNDATED, days_between
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import QUARANTINE
-from schemas.tables.registry import TABLES, registered
+from schemas.tables.feature_spec import FeatureSpec
+from schemas.tables.registry import TABLES, TABLES_FOR_CONSUMERS, registered
 from schemas.tables.sequences import DEFAULT_STEPS
 
 _DAYS_NAMED = 5
@@ -35,27 +38,38 @@ def main() -> None:
         registered(table)
     spec = spec_in_file(args.spec) if args.spec else None
     partitions = _partitions(lake, args.table, dataset, *day_range_of(args), only_published=args.only_published)
-    if args.new:
-        partitions = [partition for partition in partitions if not has_passed(partition)]
-    if not partitions:
+    audited = [partition for partition in partitions if not (args.new and has_passed(partition))]
+    if audited:
+        audits = _audit(lake, dataset, audited, spec, args.steps)
+    else:
+        audits = []
         print(f"info {', '.join(args.table)}/{dataset.name}: no partition to audit")
-        return
+    # Partitions that passed earlier are included, because that audit may have been killed before this step.
+    for partition in partitions:
+        if partition.table in TABLES_FOR_CONSUMERS and update_consumer_file(partition):
+            print(f"for consumers: {partition.consumer_file}", flush=True)
+    failed = [audit for audit in audits if audit.verdict == FAIL]
+    if failed:
+        failures = f"; {len(failed) - 1} more failed" if len(failed) > 1 else ""
+        raise UserError(f"{failed[0].partition_name} failed its audit: {failed[0].headline}{failures}")
 
+
+def _audit(
+    lake: Lake, dataset: Dataset, partitions: Sequence[Partition], spec: FeatureSpec | None, steps: int
+) -> list[Audit]:
+    """Audit the partitions, store and print the results, and write their pages."""
     # Great Expectations takes seconds to import: only if there is something to audit.
     from jobs.quality.audits import audit_partition
 
     audits = []
     for partition in partitions:
-        audit = audit_partition(lake, partition.table, dataset, partition.day, spec=spec, steps=args.steps)
+        audit = audit_partition(lake, partition.table, dataset, partition.day, spec=spec, steps=steps)
         store_audit(lake, audit)
         audits.append(audit)
         for line in result_lines(audit):
             print(line)
-    print(f"data docs: {publish_pages(lake, dataset, audits)}", flush=True)  # before the error on stderr
-    failed = [audit for audit in audits if audit.verdict == FAIL]
-    if failed:
-        failures = f"; {len(failed) - 1} more failed" if len(failed) > 1 else ""
-        raise UserError(f"{failed[0].partition_name} failed its audit: {failed[0].headline}{failures}")
+    print(f"data docs: {publish_pages(lake, dataset, audits)}", flush=True)  # before an error on stderr
+    return audits
 
 
 def days_to_audit(

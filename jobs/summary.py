@@ -149,11 +149,11 @@ def _gain_figures(metrics: dict[str, Any], gain: str) -> str:
 def path_lines(lake: Lake, dataset: Dataset, day: str) -> list[str]:
     """The results that exist, each with its path."""
     paths = {
-        "channel policies": lake[CHANNEL_POLICIES, dataset, day].path,
-        "reward ranks": lake[USER_REWARD_RANKS, dataset, day].path,
-        "task predictions": lake[TASK_PREDICTIONS, dataset, day].path,
-        "fusion weights": lake[FUSION_WEIGHTS, dataset, day].path,
-        "budget plan": lake[BUDGET_PLAN, dataset, day].path,
+        "channel policies": lake[CHANNEL_POLICIES, dataset, day].consumer_file,
+        "reward ranks": lake[USER_REWARD_RANKS, dataset, day].consumer_file,
+        "task predictions": lake[TASK_PREDICTIONS, dataset, day].consumer_file,
+        "fusion weights": lake[FUSION_WEIGHTS, dataset, day].consumer_file,
+        "budget plan": lake[BUDGET_PLAN, dataset, day].consumer_file,
         "report page": lake.reports(dataset) / f"{day}.html",
         "audit results": lake.docs(dataset) / "index.html",
         "metrics": lake.metrics(dataset),

@@ -179,6 +179,10 @@ class Lake:
         """Copies of the files of quarantined rows that were exported to be repaired: jobs.quarantine."""
         return self.table("handed_out", dataset)
 
+    def consumer_files(self, dataset: Dataset | str) -> Path:
+        """The folder of plain Parquet files for consumers, <table>/ds=<day>/part-0.parquet: jobs.quality."""
+        return self.table("published", dataset)
+
     def docs(self, dataset: Dataset | str) -> Path:
         """The data docs of a dataset: a static site that opens without a network."""
         return self.table("data_docs", dataset)
@@ -235,6 +239,11 @@ class Partition:
     def path(self) -> Path:
         """The folder of the data files. It may also have files of earlier editions: `files` lists the present ones."""
         return self.lake.root / self.key
+
+    @property
+    def consumer_file(self) -> Path:
+        """The file for consumers with the latest edition that passed its audit; only tables of results have one."""
+        return self.lake.consumer_files(self.dataset) / self.table / f"{DS}={self.day}" / "part-0.parquet"
 
     @property
     def manifest(self) -> Manifest | None:

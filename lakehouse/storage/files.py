@@ -49,6 +49,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
         staged.unlink(missing_ok=True)
 
 
+def move_whole(file: Path, target: Path) -> None:
+    """Move a local file to a path of the lake in one step: a reader sees the old content or the new.
+
+    target: on the same disk as the file, or in an object store.
+    """
+    if not is_local(target):
+        target.fs.put_file(os.fspath(file), target.path)  # type: ignore[attr-defined]  # of UPath
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    make_durable(file)
+    file.replace(target)
+    make_durable(target.parent)
+
+
 def read_stored(path: Path, read: Callable[[str], T], advice: str) -> T:
     """Apply `read` to the text of a stored file and return the result. A missing file raises FileNotFoundError.
 

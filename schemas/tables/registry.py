@@ -190,6 +190,8 @@ TABLES_FROM_RAW = tuple(t.name for t in _TABLES if t.rebuilt and not t.history a
 TABLES_FROM_HISTORY = tuple(t.name for t in _TABLES if t.daily and t.history)
 TABLES_OF_STEPS = (STEPS, ITEM_HISTORY, SEQUENCES)  # built from a range of days at once
 TABLES_FROM_SCORING = tuple(t.name for t in _TABLES if t.scores)
+# The results, which consumers also find as plain Parquet files (jobs/quality/consumer_files.py).
+TABLES_FOR_CONSUMERS = (*TABLES_FROM_SCORING, BUDGET_PLAN)
 # The measurements and decisions about the champion, made once for each day.
 CHAMPION_TABLES = tuple(t.name for t in _TABLES if not t.rebuilt)
 

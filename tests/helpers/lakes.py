@@ -38,4 +38,4 @@ def orphans(lake: Lake) -> list[str]:
     named = {folder / file.path for folder in (log.parent for log in lake.root.glob("*/*/_delta_log"))
              for files in present_files(folder).values() for file in files}  # fmt: skip
     return sorted(str(file.relative_to(lake.root)) for file in lake.root.rglob("*.parquet") if file not in named
-                  and "_delta_log" not in file.parts)  # fmt: skip
+                  and not {"_delta_log", "published"} & {*file.parts})  # fmt: skip
