@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from lakes import unpublish
 
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
@@ -116,5 +116,5 @@ def test_inputs_that_were_published_again_since_they_were_read_are_marked(lake):
     assert changed_inputs() == not_rebuilt | rebuilt
     # The rows about the models still name what they were trained on.
     assert model_rows <= {row[1:5] for row in lineage(lake)}
-    DeltaTable(str(lake.table("sequences", KUAIRAND))).delete(f"ds = '{DAYS[0]}'")
+    unpublish(lake["sequences", KUAIRAND, DAYS[0]])
     assert changed_inputs() == not_rebuilt | {("mtorl_kuairand/1", sequences[0])}

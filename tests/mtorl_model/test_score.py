@@ -369,7 +369,7 @@ LATER = "2024-01-03"
 
 
 def inodes(lake: Lake, day: str = DAY) -> list[int]:
-    return [(lake[table, "toy", day].path / "part-00000.parquet").stat().st_ino for table in score.SCORE_TABLES]
+    return [(lake[table, "toy", day].path / "part-0.parquet").stat().st_ino for table in score.SCORE_TABLES]
 
 
 def test_scores_of_the_same_journeys_and_champion_are_not_computed_again(lake, capsys):

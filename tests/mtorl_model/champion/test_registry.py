@@ -15,7 +15,6 @@ import synthetic
 import torch
 
 from lakehouse.lake import Lake
-from lakehouse.storage.scratch import work_folder
 from mtorl_model import train
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
@@ -31,7 +30,7 @@ from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import Epoch, History
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+from schemas.tables.feature_spec import FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
 DAYS = ("2022-04-10", "2022-04-11")
@@ -292,9 +291,7 @@ def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: py
     without_registry(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     newer = replace(spec, last_day="2022-05-08")
-    with work_folder() as staged:
-        (staged / SPEC_FILE).write_text(newer.to_json())
-        lake["feature_spec", "kuairand", newer.last_day].publish(staged, inputs={}, code="test")
+    synthetic.publish_spec(lake, KUAIRAND, newer)
     assert train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day=DAYS[-1])
     with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
@@ -310,7 +307,7 @@ def test_each_config_and_range_of_days_has_its_own_checkpoint(tmp_path: Path, mo
     train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG.changed({"seed": 1}))
     train_champion(lake, KUAIRAND, DAYS[0], DAYS[0], MTORL, CONFIG)
     train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
-    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 3
+    assert len(list(scratch_folder("checkpoints").rglob("*.pt"))) == 3
 
 
 def test_the_entry_point_prints_one_line_about_what_is_missing(
