@@ -255,7 +255,7 @@ def test_rollback_passes_the_version_on_if_one_is_named(checkout):
             "study {on} --seeds 2 --protocol published-time-split --preset paper",
         ),
         (["search", "TRIALS=7", "HIDDEN=256"], "search {on} --trials 7 --hidden-at-most 256"),
-        (["benchmark-published"], "published {on} --out {lake}/studies/dataset=criteo/published.json --method mtorl"),
+        (["benchmark-published"], "published {on} --out {lake}/criteo/studies/published.json --method mtorl"),
         (
             ["benchmark-published", "WINDOWS=9", "OUT=a b", "PRESET=paper", "SEED=4"],
             "published {on} --out {root}/a b --windows 9 --preset paper --seed 4 --method mtorl",

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lakes import republish
+from lakes import republish, unpublish
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
 from jobs.quality.audits import audit_partition
@@ -311,7 +311,7 @@ def test_the_method_of_the_gains_has_a_standing_value(monkeypatch):
 
 
 def test_without_a_method_that_recommends_channels_there_is_no_plan(lake, monkeypatch, capsys):
-    shutil.rmtree(lake["channel_policies", "toy", DAY].path)
+    unpublish(lake["channel_policies", "toy", DAY])
     arguments = ["plan_budget", "--dataset", "toy", "--lake", str(lake.root), "--day", DAY, "--method", "rmtl"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(plan_budget, "dataset_of", lambda _: TOY)
