@@ -432,6 +432,7 @@ def test_a_rollback_names_the_model_of_the_newest_policies(tmp_path, monkeypatch
     for day, model in zip(DAYS, ("mtorl_kuairand/1", "mtorl_kuairand/2", "mtorl_kuairand/3"), strict=True):
         for table in ("journeys", "channel_policies"):
             with work_folder() as staged:
+                pq.write_table(pa.table({"user_id": [1]}), staged / "part-0.parquet")
                 lake[table, "kuairand", day].publish(staged, inputs={"model": model}, code="c")
         line = still_issued(Registry(lake, KUAIRAND))  # about the newest day only
         assert line == {DAYS[1]: None}.get(

@@ -16,14 +16,13 @@ from arrow_ddl import arrow_type
 
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
-from lakehouse.rows import publish_rows
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import days_between
 from schemas.splits import split_of
 from schemas.steps import last_column
-from schemas.tables import SEQUENCES, sequences
+from schemas.tables import FEATURE_SPEC, SEQUENCES, sequences
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, Feature, FeatureSpec, RewardScale
 
 DAY_MS = 86_400_000
@@ -146,7 +145,11 @@ def write_lake(
 def publish_spec(lake: Lake, dataset: Dataset, spec: FeatureSpec) -> None:
     """Publish a spec on its last day; its table has no rows, because nothing reads them."""
     store_spec(lake, spec)
-    publish_rows(lake, FEATURE_SPEC_TABLE, dataset, spec.last_day, [], {}, spec.version)
+    schema = pa.schema([(column.name, arrow_type(column.dtype)) for column in FEATURE_SPEC_TABLE.columns])
+    with work_folder() as work:
+        pq.write_table(schema.empty_table(), work / "part-0.parquet")
+        partition = lake[FEATURE_SPEC, dataset, spec.last_day]
+        partition.publish(work, inputs={}, code="test", spec_version=spec.version)
 
 
 def _windows(journey: _Journey, profile: dict[str, Any], first_label: int, n: int) -> list[dict[str, Any]]:
