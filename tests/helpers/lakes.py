@@ -56,7 +56,7 @@ def republish(partition: Partition, *, reverse: bool = False, spec_version: str 
     with work_folder() as work:
         for file in partition.files():
             rows = pq.read_table(file, partitioning=None)
-            rows = rows.take(range(len(rows))[::-1]) if reverse else rows
+            rows = rows.take(list(range(len(rows)))[::-1]) if reverse else rows
             pq.write_table(rows, work / f"again-{part_of(file)}.parquet")
         partition.publish(
             work, inputs=published.inputs, code="test", spec_version=spec_version or published.spec_version
