@@ -16,7 +16,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 .PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report chaos orders cluster-test clean
 
 help: ## print this list
-	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder] [LAKE=lake] [FROM=day] [TO=day] ..."
+	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder or URI] [LAKE=lake] [FROM=day] [TO=day] ..."
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 24
 
 setup: ## install what is missing: packages in .venv, Java
@@ -75,10 +75,11 @@ cluster-test: ## run docker/compose.yaml without containers: a day on Celery and
 
 test: setup lint ## run lint and all tests
 	@bin/browser.sh
+	@bin/s3_server.sh
 	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## run the fast tests only: no Spark, Airflow, browser or training
-	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not browser"
+	@$(ONE_THREAD) $(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not spark and not airflow and not cluster and not bucket and not browser"
 
 lint: setup ## run ruff and mypy
 	@$(TOOLS)/ruff check .

@@ -58,10 +58,32 @@ step_environment() {
   set +a
 }
 
+# location TEXT: the place of a lake or a raw log. A URI (s3://bucket/folder) stays as it is, a path becomes absolute.
+location() { if is_uri "$1"; then printf '%s' "${1%/}"; else realpath -m -- "$1"; fi; }
+
+is_uri() { case "$1" in *://*) ;; *) return 1 ;; esac; }
+
+# lake_location TEXT: the location of a lake. A lake in an object store needs an MLflow server, because MLflow's SQLite
+# database needs a disk.
+lake_location() {
+  ! is_uri "$1" || [ -n "${MLFLOW_TRACKING_URI:-}" ] ||
+    die "the lake $1 needs an MLflow server for its models: name it with MLFLOW_TRACKING_URI (docs/deploy.md)"
+  location "$1"
+}
+
+# store_packages LOCATION...: install the package by which these are read and written, if one is in an object store.
+store_packages() {
+  local place
+  for place; do
+    case "$place" in s3://*) install_requirements requirements-s3.txt && return ;; esac
+  done
+}
+
 # small_log_settings FOLDER: if the raw log in FOLDER is small, let Java and Spark compile as little as they can. A day
 # of such a log ends before the compilers' work pays off. Jobs that run for minutes would become slower.
 small_log_settings() {
   local kilobytes
+  ! is_uri "$1" || return 0
   kilobytes="$(du -skL -- "$1" | cut -f1)"
   [ "$kilobytes" -ge 262144 ] ||
     SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"

@@ -5,21 +5,22 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"
-LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
+LAKE="$(lake_location "${LAKE:-$ROOT/lake}")"
 OUT="$(realpath -m -- "${OUT:-metrics.json}")"
 
 METHOD="${METHOD:-mtorl}"
-[ -d "$LAKE" ] || die "there is no lake $LAKE: train a champion first (make run), or name another with LAKE="
+is_uri "$LAKE" || [ -d "$LAKE" ] || die "there is no lake $LAKE: train a champion first (make run), or name another with LAKE="
 [ -d "$(dirname "$OUT")" ] || die "the folder of OUT=$OUT does not exist"
 
 "$ROOT/bin/setup.sh"
 step_environment
+store_packages "$LAKE" "${RAW:-}"
 "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
 if [ -z "${RAW:-}" ]; then
   say "evaluating the champion of $LAKE on its held-out users"
   exec "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" --method "$METHOD" --split test --out "$OUT"
 fi
-RAW="$(realpath -m -- "$RAW")"
+RAW="$(location "$RAW")"
 find_log_days "$DATASET" "$RAW"
 
 SCRATCH="$(mktemp -d)"

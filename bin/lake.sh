@@ -4,17 +4,18 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
-LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
+LAKE="$(lake_location "${LAKE:-$ROOT/lake}")"
 ARGUMENTS=(--dataset "${DATASET:-kuairand}" --lake "$LAKE")
 DAYS=(${FROM:+--from "$FROM"} ${TO:+--to "$TO"})
-[ "$COMMAND" != rollback ] || [ -d "$LAKE" ] ||
+[ "$COMMAND" != rollback ] || is_uri "$LAKE" || [ -d "$LAKE" ] ||
   die "there is no lake $LAKE: name the lake whose champion you mean with LAKE="
 
 "$ROOT/bin/setup.sh"
+store_packages "$LAKE" "${RAW:-}"
 export PYTHONPATH="$ROOT"
 case "$COMMAND" in
   status)
-    [ -z "${RAW:-}" ] || ARGUMENTS+=(--raw "$(realpath -m -- "$RAW")")
+    [ -z "${RAW:-}" ] || ARGUMENTS+=(--raw "$(location "$RAW")")
     exec "$PYTHON_BIN" -m jobs.status "${ARGUMENTS[@]}" "${DAYS[@]}"
     ;;
   report)

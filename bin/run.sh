@@ -8,13 +8,14 @@ METHOD="${METHOD:-mtorl}"
 PRESET="${PRESET:-small}"
 # Made-up users have a separate lake, so that they never appear in the journeys of real users.
 [ -n "${RAW:-}" ] && DEFAULT_LAKE="$ROOT/lake" || DEFAULT_LAKE="$ROOT/lake/generated"
-LAKE="$(realpath -m -- "${LAKE:-$DEFAULT_LAKE}")"
+LAKE="$(lake_location "${LAKE:-$DEFAULT_LAKE}")"
 
 case "$PRESET" in small | paper) ;; *) die "PRESET is small or paper, not '$PRESET'" ;; esac
 case "${USERS:-1}" in *[!0-9]* | 0*) die "USERS is a number of users, not '$USERS'" ;; esac
 
 "$ROOT/bin/setup.sh"
 step_environment
+store_packages "$LAKE" "${RAW:-}"
 "$PYTHON_BIN" -m bin.check_input dataset "$DATASET"
 "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
 
@@ -33,7 +34,7 @@ if [ -z "${RAW:-}" ]; then
   fi
   small_log_settings "$RAW"
 fi
-RAW="$(realpath -m -- "$RAW")"
+RAW="$(location "$RAW")"
 
 say "checking the raw log and its days: $RAW"
 find_log_days "$DATASET" "$RAW"
@@ -41,12 +42,13 @@ FROM="${FROM:-$FIRST}"
 TO="${TO:-$LAST}"
 "$PYTHON_BIN" -m bin.check_input days "$FROM" "$TO" "$FIRST" "$LAST"
 
-{ mkdir -p -- "$LAKE" && exec 9>"$LAKE/.lock"; } 2>/dev/null ||
+is_uri "$LAKE" || mkdir -p -- "$LAKE" 2>/dev/null ||
   die "cannot write to the lake $LAKE: choose another folder with LAKE="
-flock --nonblock 9 || die "another make run is working on the lake $LAKE: wait for it, or choose another with LAKE="
 
 # One Airflow home per lake, so that runs on different lakes do not share a database. `make up` uses another home.
 airflow_environment "$ROOT/.airflow/run-$(printf '%s' "$LAKE" | sha256sum | cut -c 1-12)"
+exec 9>"$AIRFLOW_HOME/.lock"
+flock --nonblock 9 || die "another make run is working on the lake $LAKE: wait for it, or choose another with LAKE="
 export MTORL_DEADLINE_HOURS=0 # nobody waits for a schedule here
 export MTORL_DATASETS="$DATASET" # Airflow stores every DAG that it loads, twice for each DAG that it runs
 LOG="$AIRFLOW_HOME/run.log"

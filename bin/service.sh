@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 DATASET="${DATASET:-kuairand}"
 export MTORL_LAKE PORT="${PORT:-8080}"
-MTORL_LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
+MTORL_LAKE="$(location "${LAKE:-$ROOT/lake}")"
 SERVICE_HOME="$ROOT/.airflow/service"
 
 service_environment() {
@@ -20,9 +20,10 @@ service_environment() {
 
 # use_log NAME FOLDER: the folder of the daily log of a dataset.
 use_log() {
-  [ -d "$2" ] || die "there is no folder $2"
+  is_uri "$2" || [ -d "$2" ] || die "there is no folder $2"
+  store_packages "$2"
   "$PYTHON_BIN" -m bin.check_input dataset "${1,,}"
-  export "MTORL_RAW_${1^^}=$(realpath -- "$2")"
+  export "MTORL_RAW_${1^^}=$(location "$2")"
 }
 
 # The methods of DATASET in all runs; MTORL_METHODS_<NAME> in the environment names those of other datasets.
@@ -34,8 +35,10 @@ use_methods() {
 
 up() {
   case "$PORT" in *[!0-9]* | 0*) die "PORT is a number, not '$PORT'" ;; esac
+  lake_location "$MTORL_LAKE" >/dev/null
   "$ROOT/bin/setup.sh"
   export PYTHONPATH="$ROOT"
+  store_packages "$MTORL_LAKE"
   "$PYTHON_BIN" -m bin.check_input dataset "$DATASET"
   use_methods
   if [ -n "${RAW:-}" ]; then use_log "$DATASET" "$RAW"; fi

@@ -6,11 +6,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
 DATASET="${DATASET:-kuairand}"
-LAKE="$(realpath -m -- "${LAKE:-$ROOT/lake}")"
-[ -d "$LAKE" ] || die "there is no lake $LAKE: fill one first (make run), or name another with LAKE="
+LAKE="$(lake_location "${LAKE:-$ROOT/lake}")"
+is_uri "$LAKE" || [ -d "$LAKE" ] || die "there is no lake $LAKE: fill one first (make run), or name another with LAKE="
 
 "$ROOT/bin/setup.sh"
 step_environment
+store_packages "$LAKE"
 "$PYTHON_BIN" -m bin.check_input dataset "$DATASET"
 ARGUMENTS=(--dataset "$DATASET" --lake "$LAKE")
 EPOCHS_ARGUMENT=(${EPOCHS:+--max-epochs "$EPOCHS"})
@@ -46,9 +47,8 @@ case "$COMMAND" in
   published)
     METHOD="${METHOD:-mtorl}"
     "$PYTHON_BIN" -m bin.check_input methods "$METHOD"
-    [ "$METHOD" = mtorl ] && NAME=published || NAME="published_$METHOD"
-    OUT="$(realpath -m -- "${OUT:-$LAKE/$DATASET/studies/$NAME.json}")"
-    exec "$PYTHON_BIN" -m mtorl_model.studies.published "${ARGUMENTS[@]}" --out "$OUT" "${EPOCHS_ARGUMENT[@]}" \
+    [ -z "${OUT:-}" ] || OUT="$(realpath -m -- "$OUT")"
+    exec "$PYTHON_BIN" -m mtorl_model.studies.published "${ARGUMENTS[@]}" ${OUT:+--out "$OUT"} "${EPOCHS_ARGUMENT[@]}" \
       ${WINDOWS:+--windows "$WINDOWS"} ${PRESET:+--preset "$PRESET"} ${SEED:+--seed "$SEED"} --method "$METHOD"
     ;;
 esac

@@ -11,7 +11,6 @@ unless it is optional or --only-published is given.
 
 import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from jobs.quality.audit_results import FAIL, Audit, manifest_digest, store_audit, stored_audit
 from jobs.quality.consumer_files import update_consumer_file
@@ -20,6 +19,7 @@ from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_par
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake, Partition
 from lakehouse.published_days import published_days
+from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, days_between
 from schemas.errors import UserError, exit_with_one_line
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=int, default=DEFAULT_STEPS, help="window length that `sequences` were built with"
     )
     parser.add_argument(
-        "--spec", type=Path, help="a feature_spec.json that `sequences` were built with; default: the published one"
+        "--spec", type=located, help="a feature_spec.json that `sequences` were built with; default: the published one"
     )
     return parser
 

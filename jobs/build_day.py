@@ -6,14 +6,13 @@ It does what build_journeys and build_sequences --with-steps do. Stale steps and
 well (--up-to). A session takes longer to start than a day of a small log takes to build.
 """
 
-from pathlib import Path
-
 from jobs import build_journeys, build_sequences
 from jobs.history.step_tables import update_steps
 from jobs.spark.session import shared_session, spark_session
 from lakehouse.arguments import add_this_code, dataset_of, day_parser, lake_of, required_code_of
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.published_days import days_to_update, exposure_days
+from lakehouse.storage.store_path import located
 from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
 from schemas.tables import SEQUENCES, STEPS
@@ -23,7 +22,7 @@ from schemas.tables.sequences import DEFAULT_STEPS
 def main() -> None:
     parser = day_parser(__doc__)
     add_this_code(parser)
-    parser.add_argument("--spec", required=True, type=Path, help="the feature_spec.json by which windows are cut")
+    parser.add_argument("--spec", required=True, type=located, help="the feature_spec.json by which windows are cut")
     args = parser.parse_args()
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     (day,) = exposure_days(lake, dataset, checked_day(args.day), args.day)

@@ -12,7 +12,6 @@ whose day cannot be read, or is outside the days of the usable rows, go to the q
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from jobs.raw.accounts import log_accounts, waiting_line
 from jobs.raw.build_plan import BuildPlan, DayRequest
@@ -29,6 +28,7 @@ from lakehouse.arguments import (
     add_accept_few_rows,
     add_day_range,
     add_lake,
+    add_raw,
     add_this_code,
     dataset_of,
     dataset_parser,
@@ -47,7 +47,7 @@ RAW_INDEX = "raw_index"
 
 def main() -> None:
     arguments = dataset_parser(__doc__)
-    arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
+    add_raw(arguments)
     add_lake(arguments)
     add_day_range(arguments)
     add_this_code(arguments)

@@ -9,7 +9,6 @@ spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY]
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -32,6 +31,7 @@ from lakehouse.feature_specs import published_spec, spec_in_file
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.published_days import days_to_update, exposure_days
+from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
 from schemas.days import checked_day, day_before
 from schemas.errors import UserError, exit_with_one_line
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"window length n, 2 to {MEMORY_STEPS}")
     parser.add_argument("--with-steps", action="store_true", help="build `steps` and `item_history` as well")
     spec_source = parser.add_mutually_exclusive_group()
-    spec_source.add_argument("--spec", type=Path, help="a feature_spec.json; default: the lake's newest spec")
+    spec_source.add_argument("--spec", type=located, help="a feature_spec.json; default: the lake's newest spec")
     spec_source.add_argument("--spec-day", metavar="DAY", help="the day whose published spec to use")
     args = parser.parse_args()
     if not 2 <= args.steps <= MEMORY_STEPS:

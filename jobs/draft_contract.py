@@ -14,6 +14,7 @@ from pathlib import Path
 from jobs.draft.contract_draft import draft_of
 from jobs.draft.module_text import module_text
 from jobs.draft.sample import sampled_folder
+from lakehouse.arguments import add_raw
 from lakehouse.storage.files import write_whole
 from schemas import datasets
 from schemas.dataset import dataset_names
@@ -24,7 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
+    add_raw(parser)
     parser.add_argument("--name", required=True, help="name of the new dataset: a-z, 0-9 and _")
     parser.add_argument("--user", default="", help="the log's column of the user, if an earlier draft has not found it")
     parser.add_argument("--out", type=Path, help="the file to write; default: schemas/datasets/NAME.py")

@@ -7,13 +7,12 @@ on standard error names the rows of days that do not count.
 """
 
 import sys
-from pathlib import Path
 
 from jobs.raw.files import find_raw_files
 from jobs.raw.log_calendar import LogCalendar
 from jobs.raw.rows import read_rows, usable_rows_by_day
 from jobs.spark.session import spark_session
-from lakehouse.arguments import add_accept_few_rows, dataset_of, dataset_parser
+from lakehouse.arguments import add_accept_few_rows, add_raw, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
 
 _MOST_NAMED = 5  # days in one line
@@ -21,7 +20,7 @@ _MOST_NAMED = 5  # days in one line
 
 def main() -> None:
     arguments = dataset_parser(__doc__)
-    arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
+    add_raw(arguments)
     add_accept_few_rows(arguments)
     args = arguments.parse_args()
     dataset = dataset_of(args)

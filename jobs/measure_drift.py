@@ -3,7 +3,7 @@
     python -m jobs.measure_drift --dataset kuairand --lake lake [--day DAY | --from DAY --to DAY]
 
 Reads a day's exposures, and its policies and `prequential` if it has them. Stores the figures as
-LAKE/<dataset>/drift/<day>.json and prints those that exceed their limits. Default: every published day, oldest
+LAKE/<name>/drift/<day>.json and prints those that exceed their limits. Default: every published day, oldest
 first, because the limits of a day are learned from the days before it. Exit status 1 if a critical figure exceeds its
 limit, 3 if no day has a row.
 """

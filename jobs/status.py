@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from jobs.raw.accounts import log_accounts, waiting_line
 from jobs.raw.files import find_raw_files
 from jobs.raw.index import RawIndex, split_by_change, stored_index
-from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
+from lakehouse.arguments import add_day_range, add_lake, add_raw, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake, table_of
@@ -56,7 +56,7 @@ def main() -> None:
     parser = dataset_parser(__doc__)
     add_lake(parser)
     add_day_range(parser)
-    parser.add_argument("--raw", type=Path, help="folder of the raw files, to see whether they have changed")
+    add_raw(parser, required=False)  # to see whether they have changed
     parser.add_argument(
         "--todo", action="store_true", help="print only the first day, and the first and the last day to run"
     )

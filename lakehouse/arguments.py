@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
+from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset, contract_faults, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError
@@ -35,7 +36,14 @@ def day_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def add_lake(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lake", required=True, type=Path, help="root folder of the tables")
+    parser.add_argument("--lake", required=True, type=located, help="root folder of the tables, or its URI: s3://...")
+
+
+def add_raw(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add --raw; its value is the folder of the raw files, a Path or a StorePath."""
+    parser.add_argument(
+        "--raw", required=required, type=_raw_folder, help="folder of the raw files, or its URI: s3://..."
+    )
 
 
 def add_day_range(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +72,7 @@ def dataset_of(args: argparse.Namespace) -> Dataset:
 
 
 def lake_of(args: argparse.Namespace) -> Lake:
-    return Lake(args.lake.resolve())
+    return Lake(args.lake)
 
 
 def day_range_of(args: argparse.Namespace) -> tuple[str | None, str | None]:
@@ -85,3 +93,8 @@ def require_at_least(args: argparse.Namespace, **minimums: int) -> None:
         value = getattr(args, name)
         if value is not None and value < minimum:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least {minimum}")
+
+
+def _raw_folder(text: str) -> Path:
+    """A folder of this machine keeps the name that the user has typed, for messages."""
+    return located(text) if "://" in text else Path(text)

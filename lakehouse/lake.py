@@ -11,17 +11,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from upath import UPath
 
 from lakehouse import lineage
 from lakehouse.manifest import Manifest, chained_fingerprint, files_fingerprint
 from lakehouse.storage.data_files import local_file, store_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
 from lakehouse.storage.files import is_local, read_stored
+from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError
@@ -62,7 +61,7 @@ class FailedAudit:
 class Lake:
     """The root folder of all tables. A dataset is named by its contract or by the contract's name."""
 
-    root: Path  # of this machine, or a UPath of an object store, which has the same methods
+    root: Path  # of this machine, or a StorePath of an object store, which has the same methods
 
     def __post_init__(self) -> None:
         if is_local(self.root):
@@ -70,8 +69,8 @@ class Lake:
 
     @classmethod
     def at(cls, location: str) -> "Lake":
-        """The lake at a path of this machine or a URI: s3://bucket/lake, gs://..., abfss://... or hdfs://..."""
-        return cls(cast(Path, UPath(location)) if "://" in location else Path(location).resolve())
+        """The lake at a path of this machine or a URI: see store_path.located."""
+        return cls(located(location))
 
     def __getitem__(self, coordinates: tuple[str, Dataset | str, str]) -> "Partition":
         """The partition of a table, a dataset and a day, whether it is published or not.

@@ -8,8 +8,8 @@ out. A difference below 0 means that --candidate is better. The labels are the f
 """
 
 import argparse
-from pathlib import Path
 
+from lakehouse.arguments import add_lake
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import load_named
 from mtorl_model.evaluation.comparison import as_lines, compare
@@ -22,7 +22,7 @@ from schemas.splits import SPLITS, VALIDATION
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
+    add_lake(parser)
     parser.add_argument("--base", required=True, metavar="VERSION")
     parser.add_argument("--candidate", required=True, metavar="VERSION")
     parser.add_argument("--from", dest="first_day", metavar="DAY")

@@ -19,10 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.arguments import add_lake
 from lakehouse.lake import Lake, Partition
 from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.reading import read_tables
 from lakehouse.storage.files import write_whole
+from lakehouse.storage.store_path import located
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.candidate_store import CandidateStore
@@ -349,9 +351,9 @@ def _keep(table: pa.Table, split: str | None, left_out: pa.Array | None = None) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path, help="the lake of the champion")
+    add_lake(parser)  # of the champion
     data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument("--sequences", type=Path, metavar="LAKE2", help="a lake with windows of other users")
+    data.add_argument("--sequences", type=located, metavar="LAKE2", help="a lake with windows of other users")
     data.add_argument("--split", choices=(TEST,), help="held-out users of LAKE itself")
     parser.add_argument("--from", dest="first_day", type=checked_day, metavar="DAY")
     parser.add_argument("--to", dest="last_day", type=checked_day, metavar="DAY")

@@ -7,9 +7,10 @@ DIR/version.txt (e.g. mtorl_kuairand/3), each atomically, because the run of ano
 """
 
 import argparse
-from pathlib import Path
 
+from lakehouse.arguments import add_lake
 from lakehouse.lake import Lake
+from lakehouse.storage.store_path import located
 from mtorl_model.arguments import add_methods, methods_of
 from mtorl_model.champion.export import export_champion, first_with_champion
 from schemas.dataset import get_dataset
@@ -19,8 +20,8 @@ from schemas.errors import exit_with_one_line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
-    parser.add_argument("--out", required=True, type=Path)
+    add_lake(parser)
+    parser.add_argument("--out", required=True, type=located)
     add_methods(parser)
     args = parser.parse_args()
     registry = first_with_champion(Lake(args.lake), get_dataset(args.dataset), methods_of(args))

@@ -9,8 +9,8 @@ line tells how to score that day again.
 """
 
 import argparse
-from pathlib import Path
 
+from lakehouse.arguments import add_lake
 from lakehouse.lake import Lake
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
@@ -71,7 +71,7 @@ def still_issued(registry: Registry) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
+    add_lake(parser)
     parser.add_argument("--version", help="e.g. mtorl_kuairand/3; default: the previous champion")
     add_method(parser)
     args = parser.parse_args()

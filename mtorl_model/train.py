@@ -17,9 +17,9 @@ import hashlib
 import json
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
+from lakehouse.arguments import add_lake
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
@@ -154,7 +154,7 @@ def _identity(method: type[Method], config: MethodConfig, spec_version: str, inp
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--lake", required=True, type=Path)
+    add_lake(parser)
     parser.add_argument("--from", dest="first_day", required=True, metavar="DAY")
     parser.add_argument("--to", dest="last_day", required=True, metavar="DAY")
     parser.add_argument("--spec-day", metavar="DAY", help="the day whose feature spec to use; default: the newest")

@@ -17,6 +17,10 @@ class Busy(UserError):
     """Another run is working on the same data. A later attempt may succeed."""
 
 
+class Unreachable(UserError):
+    """A store of the lake or of the raw log does not answer. A later attempt may succeed."""
+
+
 class NothingToDo(Exception):
     """The log does not have the requested day. This is not a failure."""
 
@@ -58,7 +62,7 @@ def exit_with_one_line(main: Callable[[], None]) -> None:
     except (UserError, OSError) as error:
         if os.environ.get("MTORL_DEBUG") == "1":
             raise
-        status = EXIT_TRY_AGAIN if isinstance(error, Busy) else EXIT_USER_ERROR
+        status = EXIT_TRY_AGAIN if isinstance(error, Busy | Unreachable) else EXIT_USER_ERROR
         message = " ".join(str(error).split())
         if isinstance(error, OSError):
             message = f"{error.filename or 'the disk'}: {error.strerror or message}"

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ _FOR_TINY_DATA = {
 
 
 # The approximate seconds of a test, by its markers; a test without markers takes less than a second.
-_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0}
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0}
 
 
 @pytest.hookimpl(trylast=True)  # once the other conftests have added their markers
@@ -105,6 +106,23 @@ def spark() -> Iterator["SparkSession"]:  # noqa: F821 - importing pyspark here 
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Server"]:  # noqa: F821 - as above
+    """A real S3 server for all tests of a process. A test that kills it starts it again."""
+    from s3_server import running_server
+
+    with running_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: "S3Server", monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: F821
+    """The URI of an empty folder in the bucket of the S3 server, which the environment names."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://bucket/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(params=["kuairand", "criteo"])

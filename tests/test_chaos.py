@@ -1,9 +1,10 @@
 """A day's run is killed with SIGKILL again and again, restarted, and ends as if nothing had happened.
 
 Killed are the Spark driver (Python and Java), the audit, training, fine-tuning and promotion, scoring and the budget
-plan: the project's own entry points, on a small log. All the while another process reads every partition. KILLS in the
-environment is the number of kills (make chaos: 100); each is at a random moment of its victim's life, while it has work
-to do: a process that ends before its moment has come does not count, and another kill replaces it.
+plan: the project's own entry points, on a small log. All the while another process reads the lake, as our jobs do, with
+`deltalake`, and the published Parquet files with DuckDB and pandas. KILLS in the environment is the number of kills
+(make chaos: 100); each is at a random moment of its victim's life, while it has work to do: a process that ends before
+its moment has come does not count, and another kill replaces it.
 
 The tests of that reader take a moment, and run with all others.
 """
@@ -13,33 +14,39 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
+import duckdb
+import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from fast_java import SUBMIT_OPTIONS
 from lakes import contents
 from raw_logs import header
 from shop import SHOP, sent_to
 
 import schemas.dataset
-from lakehouse.lake import Lake
-from lakehouse.manifest import MANIFEST, content_fingerprint, read_manifest
-from lakehouse.storage.files import swap_into_place
+from lakehouse.lake import Lake, Partition
+from lakehouse.lineage import LINEAGE
+from lakehouse.manifest import Manifest
+from lakehouse.storage.data_files import has_its_content, part_of
 from lakehouse.storage.scratch import work_folder
 from schemas.errors import exit_with_one_line
-from schemas.tables.feature_spec import SPEC_FILE
+from schemas.tables.registry import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -72,6 +79,8 @@ PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "20")
 OTHER_PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "10")
 BUILT = ("exposures", "quarantine", "journeys", "feature_spec", "sequences")
 LEARNED = ("prequential", "promotions")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["jobs.quality.audits", *dict.fromkeys(step[0] for step in (*LEARNING, SCORE, PLAN))])
 ISSUED = ("channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan")
 
 
@@ -92,14 +101,16 @@ def write_log(raw: Path, *, corrected: bool) -> None:
 
 
 def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
-    spec = lake["feature_spec", "shop", DAYS[-1]].path / SPEC_FILE
-    options = {"jobs.build_exposures": ("--raw", str(raw)), "jobs.build_day": ("--spec", str(spec))}
+    options = {"jobs.build_exposures": ("--raw", str(raw))}
+    if step[0] == "jobs.build_day":
+        spec = lake["feature_spec", "shop", DAYS[-1]].manifest.spec_version
+        options["jobs.build_day"] = ("--spec", str(lake.spec("shop", spec)))
     return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *options.get(step[0], ())]
 
 
 def start(step: tuple[str, ...], lake: Lake, raw: Path) -> subprocess.Popen:
     """A Spark step in a new process group."""
-    script = str(ROOT / "tests" / "jobs" / "shop_job.py")
+    script = str(ROOT / "tests" / "jobs" / "helpers" / "shop_job.py")
     return subprocess.Popen(
         [sys.executable, script, *command(step, lake, raw)],
         env=ENVIRONMENT, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -115,17 +126,18 @@ def finish(step: tuple[str, ...], lake: Lake, raw: Path) -> float:
     return time.monotonic() - began
 
 
+def run_step(arguments: list[str]) -> None:
+    """A step without Spark in this process."""
+    schemas.dataset._registry = lambda: {"shop": SHOP}
+    sys.argv = arguments
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor, to put under both streams
+        os.dup2(nowhere.fileno(), 1)
+    exit_with_one_line(importlib.import_module(arguments[0]).main)
+
+
 def fork(step: tuple[str, ...], lake: Lake) -> multiprocessing.Process:
-    """A step without Spark as a fork of this process, which has loaded the heavy libraries already."""
-
-    def run() -> None:
-        schemas.dataset._registry = lambda: {"shop": SHOP}
-        sys.argv = command(step, lake, Path())
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor, to put under both streams
-            os.dup2(nowhere.fileno(), 1)
-        exit_with_one_line(importlib.import_module(step[0]).main)
-
-    process = multiprocessing.get_context("fork").Process(target=run)
+    """A step without Spark as a fork of a server, which has loaded the heavy libraries and has opened no table."""
+    process = FORKS.Process(target=run_step, args=(command(step, lake, Path()),))
     process.start()
     return process
 
@@ -159,45 +171,77 @@ def champion_files(lake: Lake) -> set[str]:
 # --- the reader ---------------------------------------------------------------------------------------------
 
 
-def look(folder: Path) -> str:
-    """The fault that a reader sees in a partition; empty for no fault, or if the partition was just replaced."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return ""
-    try:
+def look(lake: Lake) -> list[str]:
+    """The faults that readers of three kinds see in a lake; none if the whole lake was replaced meanwhile."""
+    before, faults = _inode(lake.root), []
+    for kind in (_read_tables, _read_by_glob, _read_by_folder):
         try:
-            wrong = _disagreement(Path(f"/proc/self/fd/{handle}"))  # this very folder, whatever its path names by now
+            faults += kind(lake)
         except Exception as error:  # whatever a reader may stumble over: half a file, a file that is gone
-            wrong = f"{type(error).__name__}: {error}"
-        try:
-            current = os.fstat(handle).st_ino == folder.stat().st_ino
-        except FileNotFoundError:
-            current = False
-        return wrong if current else ""  # an old version may be on its way out
-    finally:
-        os.close(handle)
+            faults.append(f"{kind.__name__}: {type(error).__name__}: {error}")
+    return faults if _inode(lake.root) == before else []
 
 
-def _disagreement(partition: Path) -> str:
-    stated = read_manifest(partition)
-    if stated is None:
-        return "no manifest"
-    rows = sum(pq.read_metadata(file).num_rows for file in partition.glob("*.parquet"))
-    if rows != stated.rows:
-        return f"{rows} rows, stated {stated.rows}"
-    return "" if content_fingerprint(partition) == stated.fingerprint else "other content than stated"
+def _inode(folder: Path) -> int:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return -1
+
+
+def _read_tables(lake: Lake) -> list[str]:
+    """Each table at one version, by `deltalake`: its rows are those that its log states, and it has its manifests."""
+    faults = []
+    for log in lake.root.glob("*/*/_delta_log"):
+        if not any(log.glob("*.json")):
+            continue  # a table that is being created
+        table = DeltaTable(str(log.parent))
+        stated = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        rows = table.to_pyarrow_dataset().count_rows()
+        if rows != sum(file["num_records"] for file in stated):
+            faults.append(f"{log.parent}: {rows} rows, stated {sum(file['num_records'] for file in stated)}")
+        faults += [
+            f"{file['path']}: other content" for file in stated if not has_its_content(log.parent / file["path"])
+        ]
+        if log.parent.name in TABLES:
+            days = {file["partition.ds"] for file in stated}
+            partitions = (lake[log.parent.name, log.parent.parent.name, day] for day in days)
+            faults += [f"{partition.key}: no manifest" for partition in partitions if partition.manifest is None]
+    return faults
+
+
+def _read_by_glob(lake: Lake) -> list[str]:
+    """The published files, by DuckDB and a glob."""
+    return [
+        fault
+        for folder in lake.root.glob("*/published/*")
+        for fault in _mixed(folder, duckdb.sql(f"FROM read_parquet('{folder}/*/*.parquet')").df())
+    ]
+
+
+def _read_by_folder(lake: Lake) -> list[str]:
+    """The published files, by pandas and the folder."""
+    return [fault for folder in lake.root.glob("*/published/*") for fault in _mixed(folder, pd.read_parquet(folder))]
+
+
+def _mixed(folder: Path, rows: pd.DataFrame) -> list[str]:
+    """A line for each day with rows of two editions: a user twice, or two models."""
+    by_day = rows.groupby(rows.ds.astype(str))
+    return [
+        f"{folder} of {day}: two editions"
+        for day, of_day in by_day
+        if of_day.user_id.duplicated().any() or of_day.model_version.nunique() > 1
+    ]
 
 
 def read_for_ever(root: str, report: str) -> None:
-    """Read every partition again and again; print the number of reads and the faults as JSON lines."""
+    """Read the lake again and again; print the number of reads and the faults as JSON lines."""
     reads = 0
     with Path(report).open("a") as file:
         while True:
-            for folder in Path(root).glob("*/dataset=*/ds=*"):
-                reads += 1
-                if wrong := look(folder):
-                    file.write(json.dumps({"wrong": f"{folder}: {wrong}"}) + "\n")
+            reads += 1
+            for wrong in look(Lake(Path(root))):
+                file.write(json.dumps({"wrong": wrong}) + "\n")
             file.write(json.dumps({"reads": reads}) + "\n")
             file.flush()
             time.sleep(0.05)  # the killed need the processor too
@@ -208,7 +252,7 @@ def reader(tmp_path) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]
     """The lake, and a function that returns its reader's number of reads and faults. The reader must be alive."""
     lake, report = Lake(tmp_path / "fire"), tmp_path / "seen.jsonl"
     report.touch()
-    process = multiprocessing.get_context("fork").Process(target=read_for_ever, args=(str(lake.root), str(report)))
+    process = multiprocessing.get_context("spawn").Process(target=read_for_ever, args=(str(lake.root), str(report)))
     process.start()
 
     def seen() -> tuple[int, list[str]]:
@@ -221,14 +265,19 @@ def reader(tmp_path) -> Iterator[tuple[Lake, Callable[[], tuple[int, list[str]]]
     process.join()
 
 
-def put_edition(lake: Lake, content: str) -> Path:
+def put_edition(lake: Lake, content: str) -> Partition:
     """A partition of two files of two rows each."""
-    with work_folder() as staging:
-        (staging / "part").mkdir()
+    with work_folder() as staged:
         for k in range(2):
-            pq.write_table(pa.table({"x": [f"{content}{k}"] * 2}), staging / "part" / f"part-{k}.parquet")
-        lake["journeys", "shop", DAYS[0]].publish(staging / "part", inputs={}, code="c")
-    return lake["journeys", "shop", DAYS[0]].path
+            pq.write_table(pa.table({"x": [f"{content}{k}"] * 2}), staged / f"part-{k}.parquet")
+        lake["journeys", "shop", DAYS[0]].publish(staged, inputs={}, code="c")
+    return lake["journeys", "shop", DAYS[0]]
+
+
+def put_published(lake: Lake, users: Sequence[int], versions: Sequence[str]) -> None:
+    file = lake.root / "shop" / "published" / "user_reward_ranks" / f"ds={DAYS[0]}" / "part-0.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": users, "model_version": versions}), file)
 
 
 def tear(file: Path) -> None:
@@ -236,39 +285,49 @@ def tear(file: Path) -> None:
 
 
 FAULTS = {
-    "no manifest": lambda partition, newer: (partition / MANIFEST).unlink(),
-    "JSONDecodeError": lambda partition, newer: tear(partition / MANIFEST),
-    "ArrowInvalid": lambda partition, newer: tear(partition / "part-0.parquet"),
-    "2 rows, stated 4": lambda partition, newer: (partition / "part-0.parquet").unlink(),
-    "other content than stated": lambda partition, newer: shutil.copy(newer / "part-0.parquet", partition),
+    "no manifest": lambda lake, partition: shutil.rmtree(lake.table(LINEAGE, "shop")),
+    "ArrowInvalid": lambda lake, partition: tear(partition.files()[0]),
+    "FileNotFoundError": lambda lake, partition: partition.files()[0].unlink(),
+    "other content": lambda lake, partition: shutil.copy(*partition.files()),
+    "_read_by_glob: .*": lambda lake, partition: tear(
+        lake.root / f"shop/published/user_reward_ranks/ds={DAYS[0]}/part-0.parquet"
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_reader_says_what_is_wrong_with_a_partition(tmp_path, fault):
-    partition, newer = (put_edition(Lake(tmp_path / name), name) for name in ("lake", "other"))
-    assert look(partition) == ""
-    FAULTS[fault](partition, newer)
-    assert look(partition).startswith(fault)
-
-
-def test_the_reader_holds_nothing_against_a_partition_that_is_replaced_or_gone(tmp_path, monkeypatch):
     lake = Lake(tmp_path)
-    partition = put_edition(lake, "old")
+    partition = put_edition(lake, "x")
+    put_published(lake, [1, 2], ["m", "m"])
+    assert look(lake) == []
+    FAULTS[fault](lake, partition)
+    assert any(re.search(fault, line) for line in look(lake))
 
-    def replaced_meanwhile(file: Path) -> None:
-        put_edition(lake, "new")
-        raise FileNotFoundError(file)
 
-    assert look(lake["journeys", "shop", DAYS[1]].path) == ""
-    monkeypatch.setattr(pq, "read_metadata", replaced_meanwhile)
-    assert look(partition) == ""
+@pytest.mark.parametrize(("users", "versions"), [([1, 1], ["m", "m"]), ([1, 2], ["m", "n"])])
+def test_the_reader_sees_two_editions_in_one(tmp_path, users, versions):
+    put_published(Lake(tmp_path), users, versions)
+    assert len(look(Lake(tmp_path))) == 2
+
+
+def test_a_lake_that_is_replaced_during_the_read_has_no_faults(tmp_path, monkeypatch):
+    lake = Lake(tmp_path / "lake")
+    put_edition(lake, "old")
+
+    def replaced_meanwhile(*_: object) -> None:
+        if lake.root.exists():
+            lake.root.rename(tmp_path / "gone")
+        raise FileNotFoundError
+
+    monkeypatch.setattr(sys.modules[__name__], "has_its_content", replaced_meanwhile)
+    assert look(lake) == []
 
 
 def test_the_reader_outlives_what_it_finds_and_its_end_is_noticed(reader):
     lake, seen = reader
     partition = put_edition(lake, "x")
-    tear(partition / MANIFEST)
+    tear(partition.files()[0])
 
     def wait_for(condition: Callable[[], bool]) -> None:
         for _ in range(1200):
@@ -309,8 +368,6 @@ def kill_some(process: subprocess.Popen, dice: random.Random) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif("KILLS" not in os.environ, reason="takes minutes: make chaos runs it")
 def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(reader, dice, tmp_path, monkeypatch):
-    for module in ("jobs.quality.audits", *(step[0] for step in (*LEARNING, SCORE, PLAN))):
-        importlib.import_module(module)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     lake, seen = reader
     raw = tmp_path / "raw"
@@ -322,8 +379,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
         finish(step, calm, raw)
     shutil.copytree(calm.root, tmp_path / "copy")
     (tmp_path / "copy").rename(lake.root)  # one step: the reader is reading already
-    old_journeys = tmp_path / "old_journeys"
-    shutil.copytree(calm["journeys", "shop", DAYS[-1]].path, old_journeys)
+    old_journeys = copied_files(calm["journeys", "shop", DAYS[-1]], tmp_path / "old_journeys")
     write_log(raw, corrected=True)
     seconds = {step: finish(step, calm, raw) for step in DRIVER_STEPS}
     seconds |= {step: finish_fork(step, calm) for step in (*LEARNING, SCORE, PLAN)}
@@ -356,8 +412,7 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     assert contents(lake, *LEARNED) == expected[LEARNED]
 
     # Scoring: the day's journeys change to and fro, so that there is work each time. So do the plan's budgets.
-    new_journeys = tmp_path / "new_journeys"
-    shutil.copytree(calm["journeys", "shop", DAYS[-1]].path, new_journeys)
+    new_journeys = copied_files(calm["journeys", "shop", DAYS[-1]], tmp_path / "new_journeys")
     journeys, plans = cycle((old_journeys, new_journeys)), cycle((OTHER_PLAN, PLAN))
 
     def scoring() -> tuple[str, ...]:
@@ -373,9 +428,6 @@ def test_a_day_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(re
     finish_fork(PLAN, lake)
     assert contents(lake, *ISSUED) == expected[ISSUED]
 
-    with work_folder():
-        pass
-    assert list(lake.staging.iterdir()) == []  # what the killed left behind is swept away
     reads, wrong = seen()
     print(f"killed {killed}, {reads:,} reads")
     assert wrong == []
@@ -420,17 +472,31 @@ def kill(step: Callable[[], tuple[str, ...]], lake: Lake, seconds: float, times:
 
 
 def restore_lake(lake: Lake, lake_before: Path) -> None:
-    """Undo a completed step, in one move for the reader, so that there is work to kill."""
+    """Undo a completed step, so that there is work to kill."""
     copy = shutil.copytree(lake_before, lake_before.with_name("again"))
-    swap_into_place(copy, lake.root)
-    shutil.rmtree(copy)
+    done = lake.root.rename(lake_before.with_name("done"))
+    copy.rename(lake.root)
+    shutil.rmtree(done)
 
 
-def publish_journeys(lake: Lake, journeys: Path) -> None:
-    """Publish a copy of this partition as the day's journeys."""
-    stated = read_manifest(journeys)
-    assert stated is not None
-    with work_folder() as staging:
-        staged = staging / "journeys"
-        shutil.copytree(journeys, staged, ignore=shutil.ignore_patterns(MANIFEST))
+class Edition(NamedTuple):
+    """Copies of a partition's files, and what they were built from."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def copied_files(partition: Partition, folder: Path) -> Edition:
+    folder.mkdir()
+    for file in partition.files():
+        shutil.copy(file, folder / f"{part_of(file)}.parquet")
+    assert partition.manifest is not None
+    return Edition(folder, partition.manifest)
+
+
+def publish_journeys(lake: Lake, edition: Edition) -> None:
+    """Publish these files as the day's journeys."""
+    with work_folder() as work:
+        staged = shutil.copytree(edition.folder, work / "journeys")
+        stated = edition.manifest
         lake["journeys", "shop", DAYS[-1]].publish(staged, inputs=stated.inputs, code=stated.code_version)

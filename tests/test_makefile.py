@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -132,21 +134,26 @@ def test_run_refuses_a_bad_input_with_one_line_before_any_work(checkout, argumen
 
 
 def test_two_runs_on_one_lake_do_not_interleave(checkout):
-    lake = checkout.root / "my lake"
-    lake.mkdir()
-    with (lake / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked_by_a_run(checkout, checkout.root / "my lake"):
         assert "another make run" in one_error_line(checkout.make("run", "LAKE=my lake"))
+
+
+@contextmanager
+def locked_by_a_run(checkout: Checkout, lake: Path) -> Iterator[None]:
+    """As while `make run` works on this lake."""
+    home = checkout.root / ".airflow" / f"run-{hashlib.sha256(str(lake).encode()).hexdigest()[:12]}"
+    home.mkdir(parents=True)
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.mark.parametrize(("arguments", "lake"), [([], "lake/generated"), (["RAW=log"], "lake")])
 def test_made_up_users_and_real_ones_have_different_lakes(checkout, arguments, lake):
-    for folder in ("log", "lake/generated"):
-        (checkout.root / folder).mkdir(parents=True)
-    with (checkout.root / lake / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    (checkout.root / "log").mkdir(parents=True)
+    with locked_by_a_run(checkout, checkout.root / lake):
         line = one_error_line(checkout.make("run", *arguments))
-    assert f"working on the lake {Path(lock.name).parent}:" in line
+    assert f"working on the lake {checkout.root / lake}:" in line
 
 
 def test_a_log_is_generated_again_where_that_failed_and_only_there(checkout):
@@ -255,7 +262,7 @@ def test_rollback_passes_the_version_on_if_one_is_named(checkout):
             "study {on} --seeds 2 --protocol published-time-split --preset paper",
         ),
         (["search", "TRIALS=7", "HIDDEN=256"], "search {on} --trials 7 --hidden-at-most 256"),
-        (["benchmark-published"], "published {on} --out {lake}/criteo/studies/published.json --method mtorl"),
+        (["benchmark-published"], "published {on} --method mtorl"),
         (
             ["benchmark-published", "WINDOWS=9", "OUT=a b", "PRESET=paper", "SEED=4"],
             "published {on} --out {root}/a b --windows 9 --preset paper --seed 4 --method mtorl",

@@ -24,7 +24,7 @@ from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
 from jobs.raw.repair_files import RawRows
 from jobs.raw.rows import read_rows
 from jobs.spark.session import spark_session
-from lakehouse.arguments import dataset_of, dataset_parser
+from lakehouse.arguments import add_raw, dataset_of, dataset_parser
 from schemas.dataset import PARQUET
 from schemas.errors import UserError, exit_with_one_line
 
@@ -33,7 +33,7 @@ DEFAULT_ROWS = 10_000
 
 def main() -> None:
     arguments = dataset_parser(__doc__)
-    arguments.add_argument("--raw", required=True, type=Path, help="folder of the raw files")
+    add_raw(arguments)
     arguments.add_argument("--rows", type=_at_least_one, default=DEFAULT_ROWS, help="rows of the log to read")
     args = arguments.parse_args()
     dataset = dataset_of(args)

@@ -1,6 +1,6 @@
 """A day's profile: how its exposures are distributed over the values of each column, the channels and the gains.
 
-A profile is computed once per published day and stored as LAKE/<dataset>/day_profiles/<ds>.json. Audits and drift
+A profile is computed once per published day and stored as LAKE/<name>/day_profiles/<ds>.json. Audits and drift
 compare profiles, so the rows of a day are read only once. Profiles of several days can be added.
 """
 

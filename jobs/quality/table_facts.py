@@ -196,15 +196,14 @@ def _labels_fact(
 ) -> Fact:
     """The windows of a day have as many labels as the day has exposures, without each user's first exposure.
 
-    Users with earlier exposures are read from yesterday's journeys. If these are missing, or were built from other
-    exposures than the windows, they are read from the earlier exposures.
+    Users with earlier exposures are read from yesterday's journeys or, if these are missing or stale, from the earlier
+    exposures.
     """
     lake, day = partition.lake, partition.day
     exposures = lake[EXPOSURES, dataset, day]
     earlier_days = [earlier for earlier in lake.days(EXPOSURES, dataset) if earlier < day]
-    history = lake.history_inputs(EXPOSURES, dataset, [*earlier_days, day])
     journeys = lake[JOURNEYS, dataset, day_before(day)]
-    if history[day].items() <= manifest.inputs.items() and journeys.is_fresh(history.get(journeys.day, {})):
+    if journeys.is_fresh(journeys.current_inputs()):
         earlier_users = [journeys]
     else:
         earlier_users = [lake[EXPOSURES, dataset, earlier] for earlier in earlier_days]

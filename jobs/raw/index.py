@@ -1,6 +1,6 @@
 """The raw index: the rows and fingerprint of each log file and day, stored without the rows.
 
-It is the file `LAKE/<dataset>/raw_index/index.json`. From it a run knows which days' raw rows have changed without
+It is the file `LAKE/<name>/raw_index/index.json`. From it a run knows which days' raw rows have changed without
 reading the log: a file with the same size and times is not read again. A fingerprint covers the rows as they would be
 published, the columns from lookups included, and does not depend on their order. So it also shows which days a
 corrected lookup or new code changes, and which days stay the same.

@@ -18,7 +18,7 @@ from jobs.quality.audit_results import (
     stored_audits,
 )
 from jobs.reports.content import SEVERITY_BADGES
-from jobs.reports.rendering import index_lock, render
+from jobs.reports.rendering import render, write_index
 from lakehouse.lake import Lake
 from lakehouse.storage.files import write_whole
 from schemas.contract import Severity
@@ -46,8 +46,7 @@ def publish_pages(lake: Lake, dataset: Dataset, audits: Iterable[Audit]) -> Path
     folder = lake.docs(dataset)
     for audit in audits:
         write_whole(folder / audit.table / f"{audit.ds}.html", audit_page(audit))
-    with index_lock(folder):
-        write_whole(folder / INDEX, index_page(dataset, stored_audits(lake, dataset)))
+    write_index(folder / INDEX, lake.audits(dataset), lambda: index_page(dataset, stored_audits(lake, dataset)))
     return folder / INDEX
 
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from jobs.reports.charts import lines
 from jobs.reports.content import Picture, TrendFigure
 from jobs.reports.formats import FORMATS, short_days
-from jobs.reports.rendering import index_lock, render
+from jobs.reports.rendering import render, write_index
 from jobs.reports.summaries import Summary, stored_summaries
 from jobs.reports.svg import Series
 from lakehouse.lake import Lake
-from lakehouse.storage.files import write_whole
 from schemas.dataset import Dataset
 from schemas.days import day_before, day_plus, days_between
 
@@ -23,8 +22,7 @@ _BADGES = {"pass": "good", "warn": "warnings", "fail": "stopped", "part": "incom
 def publish_index(lake: Lake, dataset: Dataset) -> None:
     """Write the index from the stored summaries."""
     folder = lake.reports(dataset)
-    with index_lock(folder):
-        write_whole(folder / INDEX, index_page(dataset, stored_summaries(lake, dataset)))
+    write_index(folder / INDEX, folder, lambda: index_page(dataset, stored_summaries(lake, dataset)))
 
 
 def index_page(dataset: Dataset, summaries: list[Summary]) -> str:

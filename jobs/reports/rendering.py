@@ -1,14 +1,13 @@
 """Pages made from the HTML templates of this folder: escaped, and without scripts or a network."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lakehouse.storage.files import stored_files, write_whole
 from schemas.printable import printable_lines
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -34,10 +33,13 @@ def _environment() -> Environment:
     )
 
 
-@contextmanager
-def index_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder's index: when two jobs end together, the index of the later one contains both."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def write_index(index: Path, results: Path, page: Callable[[], str]) -> None:
+    """Write a page about all stored results, again if results were stored in the meantime.
+
+    When two jobs end together, on whatever machines, the index of the later one contains both.
+    """
+    while True:
+        listed = stored_files(results)
+        write_whole(index, page())
+        if stored_files(results) == listed:
+            return

@@ -17,9 +17,9 @@ from pyspark.errors import (
     NumberFormatException,
 )
 
-from schemas.errors import NothingToDoYet, UserError
+from schemas.errors import Busy, NothingToDoYet, Unreachable, UserError
 
-_FOR_A_PERSON = {f"{kind.__module__}.{kind.__name__}": kind for kind in (UserError, NothingToDoYet)}
+_FOR_A_PERSON = {f"{kind.__module__}.{kind.__name__}": kind for kind in (UserError, Busy, Unreachable, NothingToDoYet)}
 _IN_A_WORKER = "org.apache.spark.api.python.PythonException"
 _OF_THE_DISK = ("java.io.IOException", "java.io.FileNotFoundException")
 _ERROR_NUMBER = re.compile(r"\[Errno (\d+)\] ")

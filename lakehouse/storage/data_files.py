@@ -4,7 +4,6 @@ In an object store a file is copied to this machine's scratch folder when it is 
 """
 
 import hashlib
-import os
 import shutil
 import uuid
 from pathlib import Path
@@ -36,7 +35,7 @@ def store_file(folder: Path, partition: str, file: Path) -> DataFile:
         _move(file, target)
         make_durable(target.parent)
     else:
-        target.fs.put_file(os.fspath(file), target.path)  # type: ignore[attr-defined]  # of UPath
+        target.upload(file)  # type: ignore[attr-defined]  # of StorePath
     return DataFile(path, size, rows)
 
 
@@ -61,7 +60,7 @@ def local_file(folder: Path, file: DataFile) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         fetched = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
         try:
-            stored.fs.get_file(stored.path, os.fspath(fetched))  # type: ignore[attr-defined]  # of UPath
+            stored.download(fetched)  # type: ignore[attr-defined]  # of StorePath
             fetched.replace(copy)
         finally:
             fetched.unlink(missing_ok=True)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from lakehouse.manifest import files_fingerprint
 from lakehouse.storage.files import is_local
+from lakehouse.storage.store_path import store_errors
 from schemas.errors import Busy, UserError
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict
@@ -95,21 +96,26 @@ def commit(
     another type in the table than in the files, and Busy if other commits have come first too many times.
     """
     delta_schema = _nullable(Schema.from_arrow(schema.append(pa.field(column, pa.string()))))
+    with store_errors(folder, OSError):
+        _commit(folder, column, wanted, delta_schema, expected or {})
+
+
+def _commit(folder: Path, column: str, wanted: FilesByValue, schema: Schema, expected: FilesByValue) -> None:
     for _ in range(_ATTEMPTS):
         opened = _open(folder)
         present = opened.files if opened else {}
-        if replaced := [value for value, files in (expected or {}).items() if present.get(value, ()) != files]:
+        if replaced := [value for value, files in expected.items() if present.get(value, ()) != files]:
             raise Replaced(replaced)
         actions = [action for value in wanted for action in _actions(column, value, present, wanted[value])]
         if not actions:
             return
         try:
             if opened is None:
-                _create(folder, column, delta_schema, actions)
+                _create(folder, column, schema, actions)
             else:
-                _merge_columns(folder, opened.table, delta_schema)
+                _merge_columns(folder, opened.table, schema)
                 opened.table.create_write_transaction(
-                    actions, mode="append", schema=delta_schema, partition_by=[column],
+                    actions, mode="append", schema=schema, partition_by=[column],
                     commit_properties=_properties(opened.table.version() + 1),
                 )  # fmt: skip
             return
@@ -137,6 +143,11 @@ def table_uri(folder: Path) -> str:
 
 def _open(folder: Path) -> _OpenTable | None:
     """The table as it is now, or None if there is none."""
+    with store_errors(folder, OSError):
+        return _opened(folder)
+
+
+def _opened(folder: Path) -> _OpenTable | None:
     uri, tables = table_uri(folder), _open_tables(os.getpid())
     opened = tables.get(uri)
     if opened is None or opened.committed_ns != _committed_ns(folder, opened.version):
@@ -219,19 +230,47 @@ def _properties(version: int) -> CommitProperties:
 
 
 def _merge_columns(folder: Path, table: DeltaTable, schema: Schema) -> None:
-    """Add columns that the table does not have. Raises UserError if a column has another type."""
-    present = {column.name: column.type for column in table.schema().fields}
-    added: list[Field] = []
-    for column in schema.fields:
-        if column.name not in present:
-            added.append(column)
-        elif column.type != present[column.name]:
+    """Add columns, and fields of nested columns, that the table does not have.
+
+    Raises UserError if a column, or a field of one, has another type.
+    """
+    present = {column["name"]: column["type"] for column in json.loads(table.schema().to_json())["fields"]}
+    added: list[dict[str, Any]] = []
+    for column in json.loads(schema.to_json())["fields"]:
+        name = column["name"]
+        try:
+            merged = _merged_type(present[name], column["type"]) if name in present else column["type"]
+        except ValueError as error:
             raise UserError(
-                f"{folder}: the column {column.name} has the type {present[column.name]} and would become {column.type}"
-                ": give the lake another folder with LAKE=, and run the history again (make run)"
-            )
+                f"{folder}: the column {name} cannot be stored ({error}): give the lake another folder with LAKE=, and "
+                "run the history again (make run)"
+            ) from error
+        if merged != present.get(name):
+            added.append({**column, "type": merged})
     if added:
-        table.alter.add_columns(added)
+        table.alter.add_columns(Schema.from_json(json.dumps({"type": "struct", "fields": added})).fields)
+
+
+def _merged_type(present: Any, wanted: Any) -> Any:
+    """A type of Delta's JSON with the fields of both. Raises ValueError if they differ in more than fields."""
+    if present == wanted:
+        return present
+    if isinstance(present, str) or isinstance(wanted, str) or present["type"] != wanted["type"]:
+        raise ValueError(f"it has the type {_short(present)} and would become {_short(wanted)}")
+    if present["type"] == "array":
+        return {**present, "elementType": _merged_type(present["elementType"], wanted["elementType"])}
+    if present["type"] == "map":
+        return {**present, **{key: _merged_type(present[key], wanted[key]) for key in ("keyType", "valueType")}}
+    fields = {present_field["name"]: present_field for present_field in present["fields"]}
+    for added in wanted["fields"]:
+        before = fields.get(added["name"])
+        merged = _merged_type(before["type"], added["type"]) if before else added["type"]
+        fields[added["name"]] = {**added, "type": merged}
+    return {**present, "fields": list(fields.values())}
+
+
+def _short(delta_type: Any) -> str:
+    return delta_type if isinstance(delta_type, str) else str(delta_type["type"])
 
 
 def _nullable(schema: Schema) -> Schema:

@@ -49,13 +49,21 @@ def write_whole(path: Path, content: str | bytes) -> None:
         staged.unlink(missing_ok=True)
 
 
+def stored_files(folder: Path) -> frozenset[tuple[str, int, float | str]]:
+    """The names of the JSON files below a folder, with what changes if they are stored again."""
+    if not is_local(folder):
+        return folder.listing(".json")  # type: ignore[attr-defined, no-any-return]  # of StorePath
+    statuses = {file: file.stat() for file in folder.rglob("*.json")}
+    return frozenset((str(file), status.st_size, status.st_mtime_ns) for file, status in statuses.items())
+
+
 def move_whole(file: Path, target: Path) -> None:
     """Move a local file to a path of the lake in one step: a reader sees the old content or the new.
 
     target: on the same disk as the file, or in an object store.
     """
     if not is_local(target):
-        target.fs.put_file(os.fspath(file), target.path)  # type: ignore[attr-defined]  # of UPath
+        target.upload(file)  # type: ignore[attr-defined]  # of StorePath
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     make_durable(file)

@@ -96,7 +96,7 @@ def as_text(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = dataset_parser(__doc__)
     add_lake(parser)
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: its place among the lake's studies")
     parser.add_argument("--method", default=REFERENCE, choices=COMPARED)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--windows", type=int, default=4000, help="default %(default)s, as in the authors' code")
@@ -121,9 +121,11 @@ def main() -> None:
         f"make benchmark-published DATASET={dataset.name} PRESET={args.preset} WINDOWS={args.windows} "
         f"EPOCHS={args.max_epochs} SEED={args.seed}" + (f" METHOD={args.method}" if args.method != REFERENCE else "")
     )
-    write_whole(args.out, json.dumps(results, indent=1) + "\n")
+    name = "published" if args.method == REFERENCE else f"published_{args.method}"
+    out = args.out or lake.studies(dataset) / f"{name}.json"
+    write_whole(out, json.dumps(results, indent=1) + "\n")
     print(as_text(results))
-    print(args.out)
+    print(out)
 
 
 if __name__ == "__main__":

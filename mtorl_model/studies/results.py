@@ -11,11 +11,11 @@ Pictures are copied to the folder `pictures` next to the document.
 import argparse
 import csv
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lakehouse.arguments import add_lake
 from lakehouse.lake import IF_METRICS_DAMAGED, Lake
 from lakehouse.storage.files import json_object, read_stored
 from mtorl_model.data.candidates.parts import PROTOCOLS
@@ -241,7 +241,7 @@ def _fusion(folder: Path) -> list[str]:
 def _copied(picture: Path, pictures: Path, dataset: str) -> str:
     pictures.mkdir(parents=True, exist_ok=True)
     target = pictures / f"{dataset}_{picture.name}"
-    shutil.copyfile(picture, target)
+    target.write_bytes(picture.read_bytes())
     return f"{pictures.name}/{target.name}"
 
 
@@ -268,8 +268,8 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
     earlier: the present document, whose sections remain if the lake has no figures for them.
     """
     parts = [_INTRODUCTION]
-    folders = (folder for table in ("metrics", "studies") for folder in lake.root.glob(f"*/{table}"))
-    for name in sorted({folder.parent.name for folder in folders}):
+    files = (file for table in ("metrics", "studies") for file in lake.root.glob(f"*/{table}/*"))
+    for name in sorted({file.parent.parent.name for file in files}):
         folder = lake.studies(name)
         sections = [
             *(line for path in lake.metrics_of_all(name) for line in _metrics(path, name)),
@@ -308,7 +308,7 @@ def _chapters(text: str) -> dict[str, dict[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lake", required=True, type=Path)
+    add_lake(parser)
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     earlier = args.out.read_text() if args.out.exists() else ""

@@ -5,7 +5,7 @@ python -m mtorl_model.studies.search --dataset D --lake LAKE --trials N
 
 Trials train on the training users. Their objective is the lowest validation loss (policy + reward, unweighted, so that
 lambda and mu cannot lower it); no test user is read. A trial that is above the median of the earlier trials after the
-same number of epochs is pruned. Optuna's study is stored in `LAKE/D/studies/search.db`: a later call continues
+same number of epochs is pruned. Optuna's study is stored in the scratch folder of the machine: a later call continues
 up to N trials in all, and repeats a trial that was killed. The first trial has the preset's own values.
 
 Table 4's embedding size has no counterpart here: x_t has the hidden size (equation 4).
@@ -22,6 +22,7 @@ import numpy as np
 
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
 from lakehouse.lake import Lake
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.champion.registry import log_files
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.window_store import WindowsInMemory
@@ -149,10 +150,10 @@ def _open_study(lake: Lake, dataset: Dataset, objective: Objective) -> "optuna.S
     """Create the study in the lake, or load it. Other sequences, another space or another base give another study."""
     import optuna
 
-    folder = lake.studies(dataset)
-    folder.mkdir(parents=True, exist_ok=True)
+    # SQLite needs a disk of this machine, where the lake may not be.
+    lake_digest = hashlib.sha256(str(lake.root).encode()).hexdigest()[:16]
     storage = optuna.storages.RDBStorage(
-        f"sqlite:///{folder / 'search.db'}",
+        f"sqlite:///{scratch_folder('searches') / f'{lake_digest}-{dataset.name}.db'}",
         heartbeat_interval=_HEARTBEAT_S,
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
     )

@@ -4,7 +4,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from in_process import Jobs
 from raw_logs import criteo_row, write_criteo
@@ -81,7 +80,7 @@ def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(job
     assert (rows_in, exposures, duplicates, quarantined) == (14, 8, 1, 5)
     assert rows_in == exposures + duplicates + quarantined == raw_rows(*raw.iterdir())
     assert file_sha256(log) == log_hash
-    repaired_rows = pd.read_parquet(jobs.lake["exposures", "shop", SHOP_DAY].path, filters=[("user_id", "=", "bob")])
+    repaired_rows = jobs.lake["exposures", "shop", SHOP_DAY].read().to_pandas().query("user_id == 'bob'")
     assert repaired_rows.cost.tolist() == [0.25, 0.25]
     jobs.ok("quarantine", "--day", SHOP_DAY)
     assert f"1 rows in {dated.name}: opened is not a whole number: no" in capsys.readouterr().out

@@ -1,11 +1,12 @@
 """Fresh partitions stay untouched and stale ones are built again, by the jobs themselves."""
 
-import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from in_process import Jobs, files_of, rewritten
+from lakes import contents, partitions, unpublish
 from raw_logs import kuairand_row, write_kuairand
 from shop import SHOP, SPEC, sent, write_file
 
@@ -14,7 +15,6 @@ from jobs.raw.accounts import LogAccounts, log_accounts
 from jobs.raw.index import stored_index
 from jobs.spark.partitions import publish_days
 from lakehouse.lake import Lake
-from lakehouse.manifest import content_fingerprint
 from schemas.days import UNDATED
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
 
@@ -77,7 +77,7 @@ def raw(finished, tmp_path) -> Path:
 
 def manifest_texts(lake: Lake) -> dict[str, str]:
     """All manifests: fingerprints, rows and inputs."""
-    return {str(path.relative_to(lake.root)): path.read_text() for path in lake.root.glob("*/*/*/_manifest.json")}
+    return {partition.key: str(partition.manifest) for partition in partitions(lake)}
 
 
 def build_new_lake(jobs: Jobs, raw: Path, days: list[str]) -> Lake:
@@ -89,15 +89,13 @@ def build_new_lake(jobs: Jobs, raw: Path, days: list[str]) -> Lake:
 
 
 def manifests(lake: Lake) -> dict[str, dict]:
-    """All manifests by path. Checks that each fingerprint is the one of the files."""
-    by_path = {}
-    for path in sorted(lake.root.glob("*/dataset=*/ds=*/_manifest.json")):
-        manifest = json.loads(path.read_text())
-        assert content_fingerprint(path.parent) == manifest["fingerprint"]
+    """All manifests by partition. Checks that the files have the content of their names."""
+    contents(lake)
+    by_key = {partition.key: asdict(partition.manifest) for partition in partitions(lake)}
+    for manifest in by_key.values():
         if manifest["ds"] == UNDATED:
             del manifest["counts"]  # the rows of the log when the undated rows last changed
-        by_path[str(path.parent.relative_to(lake.root))] = manifest
-    return by_path
+    return by_key
 
 
 def inputs(jobs: Jobs, table: str, day: str) -> dict[str, str]:
@@ -272,18 +270,18 @@ def test_late_rows_reach_a_day_whose_own_file_was_rotated_away(jobs, raw, tmp_pa
     for table, day in [(table, day) for table in ("exposures", "quarantine") for day in DAYS]:
         rotated, expected = (lake[table, "shop", day].manifest for lake in (jobs.lake, complete.lake))
         assert rotated == expected
-    undated = (lake["quarantine", "shop", UNDATED].path for lake in (jobs.lake, complete.lake))
-    assert len({content_fingerprint(partition) for partition in undated}) == 1
+    undated = (lake["quarantine", "shop", UNDATED].manifest for lake in (jobs.lake, complete.lake))
+    assert len({manifest.fingerprint for manifest in undated}) == 1
     counts = jobs.lake["exposures", "shop", DAYS[0]].manifest.counts
     assert counts == {"rows_in": 8 + len(latest), "duplicates": 2, "quarantined": 2}
 
 
 def test_a_renamed_file_replaces_the_old_one(jobs, raw):
-    fingerprint_before = content_fingerprint(jobs.lake["exposures", "shop", DAYS[0]].path)
+    fingerprint_before = jobs.lake["exposures", "shop", DAYS[0]].manifest.fingerprint
     (raw / f"sent-{DAYS[0]}.txt").rename(raw / "sent-moved.txt")
     write_file(raw, DAYS[3], [*LOG[DAYS[3]], sent("ann", DAYS[0], 12)])
     jobs.ok("build_exposures", "--raw", str(raw), "--from", DAYS[0], "--to", DAYS[0])
-    assert content_fingerprint(jobs.lake["exposures", "shop", DAYS[0]].path) != fingerprint_before
+    assert jobs.lake["exposures", "shop", DAYS[0]].manifest.fingerprint != fingerprint_before
 
 
 def test_the_undated_rows_are_refreshed_alone(jobs, raw):
@@ -299,12 +297,12 @@ def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 0  # everything is fresh: no session is started
     for table in FROM_HISTORY:
-        shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
+        unpublish(jobs.lake[table, "shop", DAYS[3]])
     jobs.ok("build_day", "--day", DAYS[3], *spec)
     assert jobs.sessions == 1
     assert manifest_texts(jobs.lake) == manifests_before
     for table in FROM_HISTORY:
-        shutil.rmtree(jobs.lake[table, "shop", DAYS[3]].path)
+        unpublish(jobs.lake[table, "shop", DAYS[3]])
     jobs.ok("build_sequences", "--with-steps", "--up-to", DAYS[3], *spec)
     jobs.ok("build_journeys", "--day", DAYS[3])
     assert manifest_texts(jobs.lake) == manifests_before
@@ -317,9 +315,9 @@ def test_a_day_reads_no_earlier_table_but_journeys_and_item_history_of_the_day_b
     """
     manifests_before, (*past, yesterday, today) = manifest_texts(jobs.lake), DAYS
     for table in TABLES:
-        shutil.rmtree(jobs.lake[table, "shop", today].path)
+        unpublish(jobs.lake[table, "shop", today])
         for day in (*past, *([yesterday] if table not in ("journeys", "item_history") else [])):
-            for file in jobs.lake[table, "shop", day].path.glob("*.parquet"):
+            for file in jobs.lake[table, "shop", day].files():
                 file.write_bytes(b"read again")
     run_day(jobs, finished[1], today)
     assert manifest_texts(jobs.lake) == manifests_before

@@ -9,7 +9,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from lakes import unpublish
 
 from jobs import status
 from jobs.raw.index import FileRows, RawIndex, store_index
@@ -41,10 +44,9 @@ def index_of(**rows: str) -> RawIndex:
 
 
 def publish(lake: Lake, table: str, day: str, content: str, inputs: dict[str, str], **options: object) -> None:
-    with work_folder() as staging:
-        (staging / "part").mkdir()
-        (staging / "part" / "x.parquet").write_text(content)
-        lake[table, "kuairand", day].publish(staging / "part", inputs=inputs, code=code_version("jobs"), **options)
+    with work_folder() as staged:
+        pq.write_table(pa.table({"content": [content]}), staged / "part-0.parquet")
+        lake[table, "kuairand", day].publish(staged, inputs=inputs, code=code_version("jobs"), **options)
 
 
 def publish_day(lake: Lake, index: RawIndex, day: str) -> None:
@@ -114,7 +116,7 @@ def test_exposures_that_are_built_again_with_the_same_content_make_nothing_stale
     index = index_of(d1="a", d2="twice", d3="c")
     store_index(lake, KUAIRAND, index)
     for table in TABLES_FROM_RAW:
-        content = (lake[table, "kuairand", DAYS[1]].path / "x.parquet").read_text()
+        content = lake[table, "kuairand", DAYS[1]].read().column("content")[0].as_py()
         publish(lake, table, DAYS[1], content, index.inputs(DAYS[1]))
     assert not_fresh(lake) == set()
 
@@ -283,7 +285,7 @@ def test_an_empty_lake_is_an_error_in_one_line(tmp_path):
 
 def test_scores_without_a_plan_are_not_fresh(lake, capsys, monkeypatch):
     for table in ("channel_allocation", "budget_plan"):
-        shutil.rmtree(lake[table, "kuairand", DAYS[1]].path)
+        unpublish(lake[table, "kuairand", DAYS[1]])
     assert not_fresh(lake) == {"channel_allocation/2 missing", "budget_plan/2 missing"}
     assert printed_lines(lake, capsys, monkeypatch, "--todo") == ["2022-05-01 2022-05-02 2022-05-02"]
 

@@ -170,10 +170,16 @@ def test_added_columns_are_merged_and_another_type_is_one_clear_line(tmp_path):
 
     publish_table(pa.table({"text": ["b"], "weight": [0.5]}), NEXT)
     assert DeltaTable(str(folder)).to_pandas().weight.notna().sum() == 1
-    with pytest.raises(UserError, match=r"the column weight has the type .*double.* and would become .*string.*run"):
+    with pytest.raises(
+        UserError, match=r"the column weight cannot be stored .*double and would become string.*make run"
+    ):
         publish_table(pa.table({"text": ["b"], "weight": ["heavy"]}), NEXT)
     publish(lake, "c", day="2022-05-03")  # files that lack a column of the table
     assert DeltaTable(str(folder)).to_pandas().weight.notna().sum() == 1
+    for fields in ({"a": 1}, {"a": 2, "b": 3}, {"a": 4}):  # of a nested column
+        publish_table(pa.table({"text": ["d"], "steps": [[fields]]}), f"2022-06-0{fields['a']}")
+    steps = DeltaTable(str(folder)).to_pandas().sort_values("ds").steps.dropna()
+    assert [list(of_user) for of_user in steps] == [[{"a": 1, "b": None}], [{"a": 2, "b": 3}], [{"a": 4, "b": None}]]
 
 
 def test_inputs_of_a_history_are_chained(tmp_path):

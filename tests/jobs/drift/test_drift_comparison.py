@@ -15,7 +15,7 @@ from jobs.drift.measurement import measure_drift
 from jobs.drift.results import DAY_BEFORE, TRAINING, Drift, store_drift, stored_drift, stored_drifts
 from jobs.quality.day_profile import DayProfile, day_profile, sum_of_profiles
 from lakehouse.duckdb_view import rows_sql
-from lakehouse.lake import Lake
+from lakehouse.lake import Lake, table_of
 from schemas.dataset import get_dataset
 from schemas.days import day_before
 from schemas.errors import EXIT_NOTHING_TO_DO, EXIT_USER_ERROR, UserError
@@ -183,9 +183,9 @@ def test_only_limits_against_the_day_before_rise_after_many_bad_days(built_lakes
 def test_the_result_names_the_partitions_that_were_read(built_lakes):
     lake, day = built_lakes[K]
     inputs = measured(lake, K, day).inputs
-    tables = {path.split("/")[0] for path in inputs}
+    tables = {table_of(key) for key in inputs}
     assert tables == {"exposures", "channel_policies", "prequential", "feature_spec"}
-    assert inputs[f"exposures/dataset={K}/ds={day}"] == lake["exposures", K, day].manifest.fingerprint
+    assert inputs[lake["exposures", K, day].key] == lake["exposures", K, day].manifest.fingerprint
 
 
 def test_the_command_stores_all_figures_and_prints_the_exceeded_limits(built_lakes, tmp_path, monkeypatch, capsys):

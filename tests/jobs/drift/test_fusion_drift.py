@@ -21,7 +21,7 @@ def publish(lake: Lake, day: str, rows: dict[int, tuple[float, float]]) -> None:
         "power_conversion": [conversion for _, conversion in rows.values()],
     })  # fmt: skip
     with work_folder() as staged:
-        pq.write_table(weights, staged / "part-00000.parquet")
+        pq.write_table(weights, staged / "part-0.parquet")
         lake[FUSION_WEIGHTS, CRITEO, day].publish(staged, inputs={}, code="0")
 
 

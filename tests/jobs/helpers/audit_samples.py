@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from jobs.quality.day_profile import profiled_columns
 from jobs.quality.day_rules import day_bounds_ms
 from lakehouse.duckdb_types import duckdb_type
+from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column, Table
@@ -25,7 +26,7 @@ from schemas.tables.candidates.task_predictions import score_names, task_predict
 from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.exposures import exposures
-from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, SPEC_FILE, Feature, FeatureSpec, RewardScale
+from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, Feature, FeatureSpec, RewardScale
 from schemas.tables.item_history import item_history
 from schemas.tables.journeys import journeys
 from schemas.tables.prequential import prequential
@@ -68,17 +69,14 @@ def write_partition(
         manifest.setdefault("counts", {"rows_in": len(rows), "duplicates": 0, "quarantined": 0})
     if table.name in ("sequences", "feature_spec"):
         manifest.setdefault("spec_version", spec_of(dataset).version)
-    manifest.setdefault("rows", len(rows))
     manifest.setdefault("inputs", {})
-    sidecar = manifest.pop("sidecar", spec_of(dataset).to_json())
-    with work_folder() as staging:
-        staged = staging / "part"
-        staged.mkdir()
+    stored = manifest.pop("stored_spec", spec_of(dataset))
+    with work_folder() as staged:
         for k, part in enumerate((rows[::2], rows[1::2])):
             known = [{name: row[name] for name in arrow.names if name in row} for row in part]
-            pq.write_table(pa.Table.from_pylist(known, schema=arrow), staged / f"{k}-part.parquet")
-        if table.name == "feature_spec" and sidecar is not None:
-            (staged / SPEC_FILE).write_text(sidecar)
+            pq.write_table(pa.Table.from_pylist(known, schema=arrow), staged / f"part-{k}.parquet")
+        if table.name == "feature_spec" and stored is not None:
+            store_spec(lake, stored)
         lake[table.name, dataset, ds].publish(staged, code="0", **manifest)
 
 

@@ -15,6 +15,7 @@ from in_process import Jobs
 from pyspark.sql import SparkSession
 
 from jobs import generate_log
+from lakehouse.duckdb_view import rows_sql
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Table
@@ -98,7 +99,7 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
 
 def write(lake: Lake, table: Table, dataset: Dataset, day: str, rows: list[dict]) -> None:
     with work_folder() as staged:
-        pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), staged / "part-00000.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), staged / "part-0.parquet")
         lake[table.name, dataset, day].publish(staged, inputs={}, code="0")
 
 
@@ -116,8 +117,8 @@ def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: 
         connection.execute(
             f"CREATE TABLE planted AS FROM rows LIMIT 0; INSERT INTO planted BY NAME {sql}"
         )  # same types
-        connection.execute(f"COPY planted TO '{staged}/part-00000.parquet' (FORMAT parquet)")
-        rows = pq.read_metadata(staged / "part-00000.parquet").num_rows
+        connection.execute(f"COPY planted TO '{staged}/part-0.parquet' (FORMAT parquet)")
+        rows = pq.read_metadata(staged / "part-0.parquet").num_rows
         stated = {**manifest.counts, **counts}
         if "rows_in" in stated and "rows_in" not in counts:
             stated["rows_in"] = rows + stated["duplicates"] + stated["quarantined"]
@@ -131,4 +132,4 @@ def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: 
 
 
 def _parquet(lake: Lake, table: str, dataset: Dataset, day: str) -> str:
-    return f"read_parquet('{lake[table, dataset, day].path}/*.parquet', hive_partitioning = false)"
+    return rows_sql([lake[table, dataset, day]])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lakes import partitions
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -55,13 +56,12 @@ def files_of(lake: Lake, *tables: str) -> dict[str, tuple[int, int]]:
     """Inode and time of every file of these tables. They change whenever a partition is written again."""
     return {
         str(path.relative_to(lake.root)): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for table in tables
-        for path in sorted((lake.root / table).rglob("*"))
-        if path.is_file()
+        for partition in partitions(lake, *tables)
+        for path in partition.files()
     }
 
 
 def rewritten(old_files: dict[str, tuple[int, int]], new_files: dict[str, tuple[int, int]]) -> set[str]:
     """The partitions, as table/day, in which a file has changed."""
     changed = {path for path in old_files.keys() | new_files.keys() if old_files.get(path) != new_files.get(path)}
-    return {f"{Path(path).parts[0]}/{Path(path).parts[2].removeprefix('ds=')}" for path in changed}
+    return {f"{Path(path).parts[1]}/{Path(path).parts[2].removeprefix('ds=')}" for path in changed}

@@ -5,10 +5,12 @@ from functools import cache
 from pathlib import Path
 
 import duckdb
+from lakes import partitions
 
 from jobs.drift.results import Drift, DriftFigure, store_drift
 from jobs.quality.audit_results import FAILED, HOLDS, Audit, Outcome, store_audit
 from jobs.reports.data_docs import publish_pages
+from lakehouse.duckdb_view import files_sql
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.storage.scratch import work_folder
@@ -58,7 +60,7 @@ def _publish_day(
             t("check", passed, reason, champion_logloss, challenger_logloss, difference, margin),
             (SELECT 'mtorl_criteo/3' AS challenger, '{MODEL}' AS champion, 'refused' AS decision)""",
     )  # fmt: skip
-    audits = [store_result(lake, table.parent.parent.name, day) for table in lake.root.glob(f"*/*/ds={day}")]
+    audits = [store_result(lake, partition.table, day) for partition in partitions(lake) if partition.day == day]
     publish_pages(lake, CONTRACT, audits)
     store_figures(lake, day, drift_figure(drift))
 
@@ -74,7 +76,7 @@ def publish(
 ) -> Manifest:
     """Publish the rows of a DuckDB SELECT as the partition."""
     with work_folder() as staged, _database().cursor() as db:
-        file = staged / "part-00000.parquet"
+        file = staged / "part-0.parquet"
         db.execute(f"COPY ({select}) TO '{file}' (FORMAT parquet)")
         part = lake[table, CONTRACT, day]
         return part.publish(staged, inputs=inputs or {}, code="0" * 12, counts=counts)
@@ -195,7 +197,7 @@ def publish_second_method(lake: Lake, day: str) -> None:
             '{SECOND_MODEL}' AS champion, 'promoted' AS decision"""),
     ):  # fmt: skip
         present = lake[table, DATASET, day].files()[0]
-        publish(lake, table, day, f"SELECT * FROM read_parquet('{present}') UNION ALL BY NAME {rows}")
+        publish(lake, table, day, f"SELECT * FROM {files_sql([present])} UNION ALL BY NAME {rows}")
     names = score_names(CONTRACT)
     columns = ", ".join(f"1e0 / (1 + i) AS predicted_{name}, i + 1 AS rank_{name}" for name in names)
     select = f"SELECT i AS user_id, {columns} FROM range(50) t(i)"

@@ -10,6 +10,7 @@ from built_lake import linked_copy, replant
 
 from jobs.quality.audit_results import PASS
 from jobs.quality.audits import audit_partition
+from lakehouse.duckdb_view import rows_sql
 from schemas.dataset import get_dataset
 from schemas.tables.registry import TABLES
 
@@ -183,7 +184,7 @@ def test_a_day_with_training_users_only_is_reported(built_lakes, tmp_path):
     original, day = built_lakes[K]
     lake = linked_copy(original, tmp_path / "lake")
     replant(lake, "sequences", K, day, "FROM rows WHERE split = 'train'")
-    train = f"SELECT user_id FROM read_parquet('{lake['sequences', K, day].path}/*.parquet')"
+    train = f"SELECT user_id FROM {rows_sql([lake['sequences', K, day]])}"
     replant(lake, "exposures", K, day, f"FROM rows WHERE user_id IN ({train})")
     audit = audit_partition(lake, "sequences", get_dataset(K), day)
     assert {o.name: o.severity for o in audit.failed} == {"expect_split_shares_to_be_as_declared": WARNING}

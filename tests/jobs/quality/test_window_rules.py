@@ -104,7 +104,7 @@ def test_sequences_are_audited_with_the_spec_that_their_manifest_names(lake):
     table, rows = sample("feature_spec", contract)
     audited(lake, "criteo", "sequences")
     newer = replace(spec_of(contract), channels=("a", "b", "c"))
-    write_partition(lake, table, contract, rows, ds="2017-01-09", sidecar=newer.to_json(), spec_version=newer.version)
+    write_partition(lake, table, contract, rows, ds="2017-01-09", stored_spec=newer, spec_version=newer.version)
     assert audit_partition(lake, "sequences", contract, DAY).verdict == PASS
     assert audit_partition(lake, "sequences", contract, DAY, spec=newer).verdict == FAIL
 
@@ -122,7 +122,7 @@ def test_only_the_first_exposure_of_a_user_has_no_label(lake, earlier_users):
     contract, yesterday = get_dataset("criteo"), "2017-01-01"
     table, rows = sample(earlier_users, contract)
     write_partition(lake, table, contract, [r for r in rows if r["user_id"] == 0][:1], ds=yesterday)
-    inputs = {f"exposures/dataset=criteo/ds={yesterday}": "f" * 64} if earlier_users == "exposures" else {}
+    inputs = lake.history_inputs("exposures", contract, [DAY])[DAY] if earlier_users == "exposures" else {}
     audit = audited(lake, "criteo", "sequences", inputs=inputs)
     assert failures(audit) == {LABELS: "critical"}
     assert audit.failed[0].observed == "10, not 11"
@@ -133,7 +133,7 @@ def test_only_the_first_exposure_of_a_user_has_no_label(lake, earlier_users):
 
 def test_a_broken_file_of_another_partition_does_not_fail_the_audit(lake):
     audited(lake, "criteo", "sequences")
-    exposures_file = lake["exposures", "criteo", DAY].path / "0-part.parquet"
+    exposures_file = lake["exposures", "criteo", DAY].files()[0]
     exposures_file.write_bytes(exposures_file.read_bytes()[:-20])
     with pytest.raises(UserError, match=f"cannot audit sequences/criteo/{DAY}, though its own files can be read"):
         audit_partition(lake, "sequences", get_dataset("criteo"), DAY)
