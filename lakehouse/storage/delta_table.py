@@ -83,18 +83,19 @@ class _Snapshot:
 @dataclass(slots=True)
 class _OpenTable:
     table: DeltaTable
-    log_inode: int  # of a local table: it changes if the folder is deleted and made again
     snapshot: _Snapshot
+    committed_ns: int  # when the version was written; another time means another table in the same folder
 
     @classmethod
-    def read(cls, folder: Path, log_inode: int) -> "_OpenTable":
+    def read(cls, folder: Path) -> "_OpenTable":
         table = DeltaTable(table_uri(folder), storage_options=storage_options(folder))
-        return cls(table, log_inode, _snapshot(table))
+        return cls(table, _snapshot(table), _committed_ns(folder, table.version()))
 
-    def update(self) -> None:
+    def update(self, folder: Path) -> None:
         self.table.update_incremental()
         if self.table.version() != self.snapshot.version:
             self.snapshot = _snapshot(self.table)
+            self.committed_ns = _committed_ns(folder, self.table.version())
 
 
 def present_files(folder: Path) -> FilesByValue:
@@ -182,15 +183,13 @@ def _open(folder: Path) -> _OpenTable | None:
 
 
 def _opened(folder: Path) -> _OpenTable | None:
-    uri, tables, inode = table_uri(folder), _open_tables(os.getpid()), _log_inode(folder)
-    if is_local(folder) and not inode:
-        return None
+    uri, tables = table_uri(folder), _open_tables(os.getpid())
     opened = tables.get(uri)
-    if opened is not None and opened.log_inode == inode:
-        opened.update()
+    if opened is not None and opened.committed_ns == _committed_ns(folder, opened.snapshot.version):
+        opened.update(folder)
         return opened
     try:
-        tables[uri] = _OpenTable.read(folder, inode)
+        tables[uri] = _OpenTable.read(folder)
     except TableNotFoundError:
         tables.pop(uri, None)
     return tables.get(uri)
@@ -205,11 +204,12 @@ def _open_tables(process: int) -> dict[str, _OpenTable]:
     return {}
 
 
-def _log_inode(folder: Path) -> int:
-    if not is_local(folder):  # an object store has no folders
+def _committed_ns(folder: Path, version: int) -> int:
+    """When the version of a local table was committed; 0 in an object store, or if the log has a checkpoint instead."""
+    if not is_local(folder):  # a second table in the folder of a deleted one goes unnoticed there
         return 0
     try:
-        return (folder / "_delta_log").stat().st_ino
+        return (folder / "_delta_log" / f"{version:020d}.json").stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
