@@ -8,7 +8,7 @@ manifest, and a job that is killed between the two commits leaves the earlier ed
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
 
 LINEAGE = "lineage"
+_LONGEST_COMMIT = timedelta(hours=1)  # between the commit of a manifest and that of its files
 _MONTH = "month"  # the partition column
 _SCHEMA = pa.schema(
     {
@@ -65,7 +66,7 @@ def editions(folder: Path) -> Manifests:
 
 
 def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]) -> None:
-    """Add manifests in one commit. Those of editions that are neither present nor added are removed.
+    """Add manifests in one commit. Older ones of editions that are neither present nor added are removed.
 
     present: the fingerprints of the partitions' present files, by table and day.
     """
@@ -98,14 +99,19 @@ def _with_manifests(
     rows: Mapping[Edition, dict[str, Any]], manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]
 ) -> dict[Edition, dict[str, Any]]:
     kept = dict(rows)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC)
+    stamp, oldest_stamp = ((now - age).isoformat(timespec="seconds") for age in (timedelta(0), _LONGEST_COMMIT))
     for manifest in manifests:
         partition = (manifest.table, manifest.ds)
         needed = {manifest.fingerprint, present.get(partition)}
+        # A recent edition that is not present may be that of another run, which is about to commit its files.
         for edition in [e for e in kept if e[:2] == partition and e[2] not in needed]:
-            del kept[edition]
-        edition, row = (*partition, manifest.fingerprint), _row(manifest, now)
-        if edition not in kept or {**kept[edition], "built_at": now} != row:
+            if kept[edition]["built_at"] < oldest_stamp:
+                del kept[edition]
+        edition, row = (*partition, manifest.fingerprint), _row(manifest, stamp)
+        is_recorded = edition in kept and {**kept[edition], "built_at": stamp} == row
+        is_present = present.get(partition) == manifest.fingerprint
+        if not is_recorded or not (is_present or kept[edition]["built_at"] >= oldest_stamp):
             kept[edition] = row
     return kept
 
