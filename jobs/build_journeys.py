@@ -42,6 +42,7 @@ def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, se
     if published and published.is_fresh(inputs, this_code=required_code):
         print(f"journeys {dataset.name} {day}: fresh, left alone")
         return
+    lake.require_writable()
     with session(f"journeys {dataset.name} {day}") as spark:
         manifest = build(spark, lake, dataset, day, inputs, required_code)
     unchanged = published is not None and published.fingerprint == manifest.fingerprint

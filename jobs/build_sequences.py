@@ -85,6 +85,7 @@ def update(
 
     stale = [day for day in days if not is_fresh(day)]
     if stale:
+        lake.require_writable()
         with session(f"sequences {dataset.name}") as spark:
             manifests = build(spark, lake, dataset, stale, spec, steps, inputs, required_code)
     if stale:
