@@ -10,11 +10,10 @@ Every function raises UserError if the value of a flag cannot be used.
 
 import argparse
 import sys
-from pathlib import Path
 
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
-from lakehouse.storage.store_path import located
+from lakehouse.storage.store_path import located, path_of
 from schemas.dataset import Dataset, contract_faults, get_dataset
 from schemas.days import checked_day
 from schemas.errors import UserError
@@ -41,9 +40,7 @@ def add_lake(parser: argparse.ArgumentParser) -> None:
 
 def add_raw(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add --raw; its value is the folder of the raw files, a Path or a StorePath."""
-    parser.add_argument(
-        "--raw", required=required, type=_raw_folder, help="folder of the raw files, or its URI: s3://..."
-    )
+    parser.add_argument("--raw", required=required, type=path_of, help="folder of the raw files, or its URI: s3://...")
 
 
 def add_day_range(parser: argparse.ArgumentParser) -> None:
@@ -93,8 +90,3 @@ def require_at_least(args: argparse.Namespace, **minimums: int) -> None:
         value = getattr(args, name)
         if value is not None and value < minimum:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least {minimum}")
-
-
-def _raw_folder(text: str) -> Path:
-    """A folder of this machine keeps the name that the user has typed, for messages."""
-    return located(text) if "://" in text else Path(text)

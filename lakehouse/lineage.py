@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import local_file, store_file
-from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files, table_version
+from lakehouse.storage.delta_table import DataFile, FilesByValue, Replaced, commit, present_files
 from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
 
@@ -40,16 +40,16 @@ _SCHEMA = pa.schema(
 
 Edition = tuple[str, str, str]  # table, day and fingerprint
 
-_editions: dict[tuple[int, str], tuple[int, Mapping[Edition, Manifest]]] = {}  # by process and folder, with the version
+# By process and folder, with the files that they are in.
+_editions: dict[tuple[int, str], tuple[FilesByValue, Mapping[Edition, Manifest]]] = {}
 
 
 def editions(folder: Path) -> Mapping[Edition, Manifest]:
     """The manifests in a dataset's table `lineage`, by what they describe. Some describe editions that are gone."""
     key = (os.getpid(), str(folder))
-    version, cached = _editions.get(key, (-1, {}))
-    if (present := table_version(folder)) != version:
-        files = [file for files in present_files(folder).values() for file in files]
-        by_file = [_manifests(local_file(folder, file), folder.parent.name) for file in files]
+    files, cached = _editions.get(key, ({}, {}))
+    if (present := present_files(folder)) is not files:
+        by_file = (_manifests(local_file(folder, file), folder.parent.name) for of in present.values() for file in of)
         cached = {edition: manifest for manifests in by_file for edition, manifest in manifests.items()}
         _editions[key] = (present, cached)
     return cached

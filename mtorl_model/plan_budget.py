@@ -77,7 +77,7 @@ def plan_day(
 
     budget: nano; None: the budget of the published plan, or `default` if the day has no plan or its budget is 0.
     gains_from: the table of the predicted gains, one of GAIN_TABLES. Raises UserError if the day's scores or journeys
-    are missing or do not belong together.
+    are missing or do not belong together; Busy if one of them is published again in the meantime.
     """
     if dataset.gain_names[click_gain(dataset)] in dataset.late_gains:
         valuation = COMPOSED
@@ -94,24 +94,28 @@ def plan_day(
         inputs |= lake.fingerprints(gains_from, dataset, [day])
         if planned and planned.inputs == inputs:
             return planned, None
-        spec_version = manifests[CHANNEL_POLICIES].spec_version
-        return _publish_plan(lake, dataset, day, budget, inputs, spec_version, gains_from)
+        table, plan = _best_plan(lake, dataset, day, budget, inputs[_VALUATION], gains_from)
+    with work_folder() as staged:
+        pq.write_table(table, staged / "part-0.parquet", row_group_size=ROWS_PER_GROUP)
+        manifest = lake[BUDGET_PLAN, dataset, day].publish(
+            staged,
+            inputs=inputs,
+            code=code_version("mtorl_model"),
+            spec_version=manifests[CHANNEL_POLICIES].spec_version,
+            counts={"selected": int((plan.channel_U != NO_CHANNEL).sum()), "spend_nano": plan.spend_nano},
+        )
+    return manifest, plan
 
 
-def _publish_plan(
-    lake: Lake,
-    dataset: Dataset,
-    day: str,
-    budget: int,
-    inputs: dict[str, str],
-    spec_version: str | None,
-    gains_from: str,
-) -> tuple[Manifest, Plan]:
+def _best_plan(
+    lake: Lake, dataset: Dataset, day: str, budget: int, valuation: str, gains_from: str
+) -> tuple[pa.Table, Plan]:
+    """The rows of `budget_plan`, and the plan in them."""
     level = _level(_read(lake, CHANNEL_ALLOCATION, dataset, day, ["position", *_LEVEL]))
     policies = _read(lake, CHANNEL_POLICIES, dataset, day, ["user_id", "policy", "source", "model_version"])
     gain = dataset.gain_names[click_gain(dataset)]
     click_U, reward_U = predicted_gains(lake, dataset, day, gains_from, policies.column("user_id"))
-    if inputs[_VALUATION] == TASTES:
+    if valuation == TASTES:
         click_UA = _click_by_taste(lake, dataset, day, gain, policies.column("user_id"), level.channels)
         # All clicks have the predicted gains of all users: those of single users cost reward (docs/budget.md).
         reward_U, click_U = (np.full_like(sum_U, sum_U.sum() / max(len(sum_U), 1)) for sum_U in (reward_U, click_U))
@@ -128,17 +132,7 @@ def _publish_plan(
         )
     cost_UA = pair_cost_nano(click_UA, level) if dataset.has_costs else np.full(click_UA.shape, NANO)
     plan = best_pairs(reward_UA, cost_UA, budget)
-    table = _as_contract(policies, level.channels, plan, reward_UA, cost_UA, budget, dataset)
-    with work_folder() as staged:
-        pq.write_table(table, staged / "part-0.parquet", row_group_size=ROWS_PER_GROUP)
-        manifest = lake[BUDGET_PLAN, dataset, day].publish(
-            staged,
-            inputs=inputs,
-            code=code_version("mtorl_model"),
-            spec_version=spec_version,
-            counts={"selected": int((plan.channel_U != NO_CHANNEL).sum()), "spend_nano": plan.spend_nano},
-        )
-    return manifest, plan
+    return _as_contract(policies, level.channels, plan, reward_UA, cost_UA, budget, dataset), plan
 
 
 _COUNTS = ("exposures", "gained", "reliable", "cost_nano", "cost_gained_nano")

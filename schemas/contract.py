@@ -79,7 +79,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the lake: `LAKE/<name>/dataset=<dataset>/ds=<day>/*.parquet`.
+    """A table of the lake: `LAKE/<dataset>/<name>/ds=<day>/*.parquet`.
 
     key: the columns that identify a row; empty if no columns do.
     audit_duckdb_sql: a SELECT over the view `partition`. It turns nested columns into flat ones and computes the

@@ -61,6 +61,13 @@ def own_scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
+@pytest.fixture
+def empty_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scratch folder of one test alone, without the caches of other tests."""
+    monkeypatch.setenv("MTORL_SCRATCH", str(tmp_path / "scratch"))
+    return tmp_path / "scratch"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def copied_model_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """MLflow creates its database by dozens of migrations. Do this once, and copy the result for each further lake."""

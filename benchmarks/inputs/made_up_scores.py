@@ -37,7 +37,7 @@ def _publish(lake: Lake, table: str, blocks: Iterable[pa.Table], users: int, jou
             writer.write_table(block)
         if writer:
             writer.close()
-        inputs = {"journeys/dataset=criteo": journeys, "model": "made up"}
+        inputs = {f"{DATASET}/{JOURNEYS}": journeys, "model": "made up"}
         return lake[table, DATASET, DAY].publish(staged, inputs=inputs, code="made up").fingerprint
 
 

@@ -3,12 +3,12 @@
 The days before it are in the lake too, as many as the audits and the drift of the large day compare it with.
 """
 
-import shutil
 from pathlib import Path
 
 from benchmarks.commands import module
 from benchmarks.measure import measure
 from lakehouse.duckdb_view import open_view
+from lakehouse.feature_specs import latest_spec, store_spec
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
@@ -25,6 +25,7 @@ _USER_ID, _EXPOSURE_ID = "user_id + copy * 1000000000 AS user_id", "exposure_id 
 _COPY_SQL = {
     EXPOSURES: f"{_USER_ID}, {_EXPOSURE_ID}",
     QUARANTINE: "reason AS reason",
+    FEATURE_SPEC: "name AS name",
     JOURNEYS: f"{_USER_ID}, list_transform(memory, lambda s: struct_update(s, exposure_id := s.exposure_id + copy))"
     " AS memory",
     SEQUENCES: f"{_USER_ID}, list_transform(exposure_id, lambda e: e + copy) AS exposure_id,"
@@ -50,7 +51,9 @@ def build_small_lake(folder: Path, dataset: str) -> Lake:
 
 def repeat_users(small: Lake, large: Lake, dataset: str, copies: int) -> None:
     """Fill the large lake with copies of every user's rows, and audit all its days but the last."""
-    shutil.copytree(small.table(FEATURE_SPEC, dataset), large.table(FEATURE_SPEC, dataset))
+    spec, spec_day = latest_spec(small, dataset)
+    store_spec(large, spec)
+    _copy_rows(small, large, FEATURE_SPEC, dataset, spec_day, copies=1)
     days = small.days(EXPOSURES, dataset)
     for table in TABLES:
         for day in days[-_DAYS_NEEDED.get(table, 0) :]:

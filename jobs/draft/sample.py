@@ -5,7 +5,8 @@ import gzip
 import json
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ MOST_ROWS = 10_000
 MOST_BYTES = 16_000_000
 _PARQUET = b"PAR1"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
+_OPENERS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException)
 
 
@@ -100,13 +101,14 @@ def _first_bytes(path: Path, beginning: bytes) -> tuple[bytes, bool]:
         raise UserError(f"{path.name} is cut off or damaged: fetch it again") from error
 
 
-def _decompressed(path: Path, beginning: bytes) -> IO[Any]:
-    for magic, opener in _OPENERS.items():
-        if beginning.startswith(magic):
-            return cast("IO[Any]", opener(path))
-    if beginning == _ZSTD:
-        return cast("IO[Any]", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
-    return path.open("rb")
+@contextmanager
+def _decompressed(path: Path, beginning: bytes) -> Iterator[IO[Any]]:
+    with path.open("rb") as file:
+        for magic, opener in _OPENERS.items():
+            if beginning.startswith(magic):
+                yield cast("IO[Any]", opener(file))
+                return
+        yield cast("IO[Any]", pa.CompressedInputStream(file, "zstd")) if beginning == _ZSTD else file
 
 
 def _json_columns(content: bytes, name: str, *, is_whole: bool) -> tuple[tuple[ColumnSample, ...], bool]:
@@ -126,8 +128,9 @@ def _json_columns(content: bytes, name: str, *, is_whole: bool) -> tuple[tuple[C
 
 def _parquet_table(path: Path) -> Table:
     try:
-        file = pq.ParquetFile(path)
-        rows = pa.Table.from_batches([next(file.iter_batches(MOST_ROWS))])
+        with path.open("rb") as stream:
+            file = pq.ParquetFile(stream)
+            rows = pa.Table.from_batches([next(file.iter_batches(MOST_ROWS))])
     except (pa.ArrowException, StopIteration):
         raise UserError(f"{path.name} is an empty or damaged Parquet file: fetch it again") from None
     nested = tuple(field.name for field in rows.schema if pa.types.is_nested(field.type))

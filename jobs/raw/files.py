@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobs.raw.reader.open_file import open_raw_file
 from jobs.raw.reader.source_files import COMPRESSED_ENDINGS, SourceFile, UnreadableFile, plain_name
+from lakehouse.storage.store_path import path_of
 from schemas.dataset import PARQUET, Dataset, RawFile
 from schemas.errors import UserError
 from schemas.printable import printable
@@ -60,7 +61,7 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
         notes += notes_on_content
         if not sources:
             raise UserError(notes_on_content[0])
-        files[layout.view] = RawFiles(layout, tuple(Path(source.path) for source in sources))
+        files[layout.view] = RawFiles(layout, tuple(path_of(source.path) for source in sources))
     log = files[dataset.log.view]
     return files | {dataset.log.view: RawFiles(log.layout, log.paths, tuple(notes))}
 

@@ -22,7 +22,7 @@ from jobs.raw.files import RawFiles
 from jobs.raw.joins.outcomes import join_days
 from jobs.raw.log_calendar import LogCalendar
 from lakehouse.lake import Lake
-from lakehouse.storage.files import file_sha256, read_stored, write_whole
+from lakehouse.storage.files import file_sha256, is_local, read_stored, write_whole
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus
 from schemas.errors import UserError
@@ -52,7 +52,7 @@ class FileRows:
     usable, quarantined, outcomes: its rows by day. Usable rows are exposures.
     """
 
-    stamp: list[int]
+    stamp: list[int | str]
     usable: RowsByDay
     quarantined: RowsByDay
     outcomes: RowsByDay = field(default_factory=dict)
@@ -255,7 +255,7 @@ def split_by_change(
 
 
 def with_files_added(
-    index: RawIndex, stamps: Mapping[str, list[int]], fingerprints: Iterable[Mapping[str, Any]]
+    index: RawIndex, stamps: Mapping[str, list[int | str]], fingerprints: Iterable[Mapping[str, Any]]
 ) -> RawIndex:
     """The index with the files of these stamps. fingerprints: rows of jobs.raw.fingerprints.fingerprints_by_file."""
     kinds = (_USABLE, _QUARANTINED, _OUTCOMES)
@@ -272,9 +272,14 @@ def with_files_added(
     return replace(index, files=dict(sorted({**index.files, **added}.items())), removed=removed)
 
 
-def file_stamp(path: Path) -> list[int]:
-    """Size and times of a file, which change whenever its content may have changed; git uses the same ones."""
+def file_stamp(path: Path) -> list[int | str]:
+    """Size and times of a file, which change whenever its content may have changed; git uses the same ones.
+
+    An object has one time, and a tag of its content.
+    """
     status = path.stat()
+    if not is_local(path):
+        return [status.st_size, status.st_mtime_ns, path.content_tag()]  # type: ignore[attr-defined]  # of StorePath
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 

@@ -57,8 +57,8 @@ class Replaced(Exception):
 @dataclass(slots=True)
 class _OpenTable:
     table: DeltaTable
-    log_inode: int  # of a local table: it changes if the folder is deleted and made again
     version: int = -1
+    committed_ns: int = 0  # when the version was written; another time means another table in the same folder
     files: FilesByValue = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
@@ -148,11 +148,11 @@ def _open(folder: Path) -> _OpenTable | None:
 
 
 def _opened(folder: Path) -> _OpenTable | None:
-    uri, tables, inode = table_uri(folder), _open_tables(os.getpid()), _log_inode(folder)
+    uri, tables = table_uri(folder), _open_tables(os.getpid())
     opened = tables.get(uri)
-    if opened is None or opened.log_inode != inode:
+    if opened is None or opened.committed_ns != _committed_ns(folder, opened.version):
         try:
-            opened = _OpenTable(DeltaTable(uri, storage_options=storage_options(folder)), inode)
+            opened = _OpenTable(DeltaTable(uri, storage_options=storage_options(folder)))
         except TableNotFoundError:
             tables.pop(uri, None)
             return None
@@ -161,6 +161,7 @@ def _opened(folder: Path) -> _OpenTable | None:
         opened.table.update_incremental()
     if opened.table.version() != opened.version:
         opened.files, opened.version = _files(opened.table), opened.table.version()
+        opened.committed_ns = _committed_ns(folder, opened.version)
         opened.fingerprints = {
             value: files_fingerprint(file.name for file in files) for value, files in opened.files.items()
         }
@@ -176,11 +177,12 @@ def _open_tables(process: int) -> dict[str, _OpenTable]:
     return {}
 
 
-def _log_inode(folder: Path) -> int:
-    if not is_local(folder):  # an object store has no folders
+def _committed_ns(folder: Path, version: int) -> int:
+    """When the version of a local table was committed; 0 in an object store, or if the log has a checkpoint instead."""
+    if not is_local(folder):  # a second table in the folder of a deleted one goes unnoticed there
         return 0
     try:
-        return (folder / "_delta_log").stat().st_ino
+        return (folder / "_delta_log" / f"{version:020d}.json").stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 

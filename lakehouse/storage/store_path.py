@@ -25,15 +25,24 @@ _BLOCK_SIZE = 4 << 20
 
 
 def located(text: str) -> Path:
-    """The absolute path that a text names: a path of this machine or a URI, s3://bucket/folder.
+    """The absolute path that a text names, with its links resolved: a path of this machine or a URI, s3://bucket/folder.
+
+    Raises what path_of raises.
+    """
+    path = path_of(text)
+    return path.resolve() if is_local(path) else path
+
+
+def path_of(text: str) -> Path:
+    """The path that a text names, unchanged if it is of this machine.
 
     Raises UserError if the project does not know the kind of store, or if the store's package is not installed.
     """
     scheme, separator, _ = text.partition("://")
     if not separator:
-        return Path(text).resolve()
+        return Path(text)
     if scheme == "file":
-        return Path(unquote(urlsplit(text).path)).resolve()
+        return Path(unquote(urlsplit(text).path))
     if scheme not in _PACKAGES:
         raise UserError(f"{text}: write a path of this machine, or a URI of {', '.join(f'{s}://' for s in _PACKAGES)}")
     if not urlsplit(text).netloc:
@@ -47,6 +56,11 @@ def located(text: str) -> Path:
             f"otherwise pip install {_PACKAGES[scheme]}"
         ) from error
     return cast(Path, path)
+
+
+def openable(path: str) -> Any:
+    """What Python and Arrow can open for reading: the path itself if it is of this machine, else a stream."""
+    return path_of(path).open("rb") if "://" in path else path
 
 
 class StorePath(ProxyUPath):

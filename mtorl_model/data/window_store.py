@@ -1,8 +1,8 @@
 """Windows on disk: one split of `sequences` over a range of days, encoded once, mapped into memory, read in batches.
 
-The encoded arrays are in `LAKE/<dataset>/window_cache/<split>_<first>_<last>/`, one .npy file for each field of
-`Encoded`. They are a cache that can be deleted at any time. They are encoded again when a partition, the feature spec,
-the reward inputs or the encoder's code has changed. Neither encoding nor reading needs memory for all windows.
+The encoded arrays are in a folder of the scratch folder, one .npy file for each field of `Encoded`. They are a cache
+that can be deleted at any time. They are encoded again when a partition, the feature spec, the reward inputs or the
+encoder's code has changed. Neither encoding nor reading needs memory for all windows.
 """
 
 import hashlib
@@ -129,6 +129,7 @@ def open_windows(
     digest = hashlib.sha256(key.encode()).hexdigest()[:_DIGEST_DIGITS]
     folder = scratch_folder(CACHE) / f"{dataset}_{split}_{first_day}_{last_day}_{digest}"
     if not _is_current(folder, key):
+        shutil.rmtree(folder, ignore_errors=True)  # damaged windows
         partitions = [lake[table, dataset, day] for table in (SEQUENCES, EXPOSURES) for day in days]
         with work_folder() as work, consistent_read(partitions):
             staged = work / folder.name
@@ -142,16 +143,17 @@ def open_windows(
                 )
             checksums = {path.name: file_sha256(path) for path in sorted(staged.iterdir())}
             (staged / _META).write_text(json.dumps({"key": key, "checksums": checksums}))
-            _move_folder(staged, folder)
+            _move_windows(staged, folder, key)
     return WindowStore(folder, key)
 
 
-def _move_folder(staged: Path, folder: Path) -> None:
+def _move_windows(staged: Path, folder: Path, key: str) -> None:
     """Move complete windows to the folder of their key. Another process may have moved the same ones there before."""
-    if _is_current(folder, json.loads((staged / _META).read_text())["key"]):
-        return
-    shutil.rmtree(folder, ignore_errors=True)  # damaged
-    staged.rename(folder)
+    try:
+        staged.rename(folder)
+    except OSError:
+        if not _is_current(folder, key):
+            raise
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -2,8 +2,8 @@
 
 A user's prediction is a function of the encoded window and of the model (user_predictions.py). If the dataset's last
 scoring used the same model, code, libraries and kind of processor, a prediction is looked up by a digest of the window;
-computing it again would give the same bits. The cache is in `LAKE/<dataset>/answer_cache/` and
-may be deleted at any time.
+computing it again would give the same bits. The cache is in this machine's scratch folder and may be deleted at any
+time.
 
 It saves work if a day's journeys are repaired and scored again. From one night to the next it saves work only if the
 feature spec has no feature that counts seconds: the step to score is at the end of the day, so `gap_s` and the seconds

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lakehouse.lake import DS, Lake, Partition
-from lakehouse.storage.data_files import has_its_content
+from lakehouse.storage.data_files import has_its_content, part_of
 from lakehouse.storage.delta_table import commit, present_files
+from lakehouse.storage.scratch import work_folder
 from schemas.tables.registry import TABLES
 
 
@@ -46,3 +48,16 @@ def orphans(lake: Lake) -> list[str]:
 def unpublish(partition: Partition) -> None:
     """Remove a partition from its table, as if it had never been built."""
     commit(partition.lake.table(partition.table, partition.dataset), DS, {partition.day: ()}, pa.schema([]))
+
+
+def republish(partition: Partition, *, reverse: bool = False, spec_version: str | None = None) -> None:
+    """Publish the same rows in other files, in the same or in reverse order; by default with the same spec version."""
+    published = partition.require()
+    with work_folder() as work:
+        for file in partition.files():
+            rows = pq.read_table(file, partitioning=None)
+            rows = rows.take(list(range(len(rows)))[::-1]) if reverse else rows
+            pq.write_table(rows, work / f"again-{part_of(file)}.parquet")
+        partition.publish(
+            work, inputs=published.inputs, code="test", spec_version=spec_version or published.spec_version
+        )

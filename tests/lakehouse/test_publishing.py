@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from contextlib import nullcontext
@@ -105,6 +106,21 @@ def test_files_without_a_manifest_count_as_unpublished(tmp_path):
     assert lake.days("exposures", "shop") == []
     publish(lake, "a")
     assert lake.days("exposures", "shop") == [DAY]
+
+
+def test_a_lake_that_was_replaced_by_another_is_read_anew(tmp_path):
+    """As by `rsync --delete`, which keeps the folders."""
+    lake, other = Lake(tmp_path / "lake"), Lake(tmp_path / "other")
+    publish(lake, "a")
+    expected = publish(other, "b", inputs={"x": "2"})
+    assert texts(lake) == ["a"]
+    for file in filter(Path.is_file, lake.root.rglob("*")):
+        file.unlink()
+    shutil.copytree(other.root, lake.root, dirs_exist_ok=True)
+    assert texts(lake) == ["b"]
+    assert lake["exposures", "shop", DAY].manifest == expected
+    shutil.rmtree(lake.root)
+    assert not lake["exposures", "shop", DAY].is_published
 
 
 def test_rows_that_were_made_from_replaced_rows_are_not_published(tmp_path):

@@ -71,7 +71,7 @@ def evaluation(trained: Lake, other_lake: Lake) -> dict:
 
 def publish_known_users(lake: Lake, users) -> None:
     with work_folder() as staged:
-        pq.write_table(pa.table({"user_id": pa.array(users, pa.int64())}), staged / "part-00000.parquet")
+        pq.write_table(pa.table({"user_id": pa.array(users, pa.int64())}), staged / "part-0.parquet")
         lake["journeys", "kuairand", LAST].publish(staged, inputs={}, code="test")
 
 
@@ -237,7 +237,7 @@ def test_the_value_of_the_policy_uses_the_labels_drawn_at_random(trained, tmp_pa
         drawn = [0.3 if i % 3 == 0 else None for i in ids]
         with work_folder() as staged:
             table = pa.table({"exposure_id": pa.array(ids, pa.int64()), "propensity": pa.array(drawn, pa.float64())})
-            pq.write_table(table, staged / "part-00000.parquet")
+            pq.write_table(table, staged / "part-0.parquet")
             new_lake["exposures", "kuairand", day].publish(staged, inputs={}, code="test")
     metrics = evaluate_champion(Registry(trained, KUAIRAND), other_lake=new_lake)
     learned = {user for user in KNOWN if split_of(user) in ("train", "validation")}

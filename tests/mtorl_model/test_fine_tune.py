@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 import torch
+from lakes import republish
 
 from benchmarks.inputs.made_up_journeys import publish_champion
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import FAILED_AUDIT, Lake
-from lakehouse.manifest import MANIFEST
+from lakehouse.lineage import LINEAGE
 from lakehouse.reading import read_tables
 from lakehouse.rows import inputs_of_model
-from lakehouse.storage.files import swap_into_place
+from lakehouse.storage.delta_table import table_version
 from lakehouse.storage.scratch import work_folder
 from mtorl_model import learn as learn_step
 from mtorl_model.champion import gate as gate_module
@@ -71,10 +71,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lake(trained: Path, tmp_path: Path) -> Iterator[Lake]:
+def lake(trained: Path, tmp_path: Path) -> Lake:
     shutil.copytree(trained, tmp_path / "lake")
-    yield Lake(tmp_path / "lake")
-    assert not list((tmp_path / "lake" / ".staging").glob("*"))
+    return Lake(tmp_path / "lake")
 
 
 def learn(lake: Lake, day: str, config: FineTuneConfig = CONFIG) -> list[str]:
@@ -87,6 +86,11 @@ def gate(lake: Lake, day: str) -> str:
 
 def rows(lake: Lake, table: str, day: str) -> list[dict]:
     return lake[table, "kuairand", day].read().to_pylist()
+
+
+def versions(lake: Lake, table: str) -> list[int]:
+    """The last commits of a table and of its manifests."""
+    return [table_version(lake.table(name, "kuairand")) for name in (table, LINEAGE)]
 
 
 def names(lake: Lake) -> list[str]:
@@ -170,7 +174,7 @@ def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
 def test_the_lineage_of_a_training_lists_the_exposures_whose_propensities_it_read(lake, monkeypatch):
     """The synthetic lake has no exposures, which count as exposures without propensities."""
     with work_folder() as staged:
-        pq.write_table(pa.table({"exposure_id": [1], "propensity": [0.5]}), staged / "part-00000.parquet")
+        pq.write_table(pa.table({"exposure_id": [1], "propensity": [0.5]}), staged / "part-0.parquet")
         published = lake["exposures", "kuairand", LAST].publish(staged, inputs={}, code="test")
     written = []
     monkeypatch.setattr(Registry, "write_lineage", lambda _, version, spec, trained_on: written.append(trained_on))
@@ -313,7 +317,7 @@ def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_
     drawn = column.flatten().drop_null().unique()
     with work_folder() as staged:
         columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 1 / 3))}
-        pq.write_table(pa.table(columns), staged / "part-00000.parquet")
+        pq.write_table(pa.table(columns), staged / "part-0.parquet")
         lake["exposures", "kuairand", DAYS[0]].publish(staged, inputs={}, code="test")
     figures = {"value": 0.01, "low": -0.02, "high": 0.04}
     decision, decided_on = BasisDecision(CONSTANT, "by the test", {CONSTANT: figures}), []
@@ -428,6 +432,7 @@ def test_a_rollback_names_the_model_of_the_newest_policies(tmp_path, monkeypatch
     for day, model in zip(DAYS, ("mtorl_kuairand/1", "mtorl_kuairand/2", "mtorl_kuairand/3"), strict=True):
         for table in ("journeys", "channel_policies"):
             with work_folder() as staged:
+                pq.write_table(pa.table({"user_id": [1]}), staged / "part-0.parquet")
                 lake[table, "kuairand", day].publish(staged, inputs={"model": model}, code="c")
         line = still_issued(Registry(lake, KUAIRAND))  # about the newest day only
         assert line == {DAYS[1]: None}.get(
@@ -579,25 +584,22 @@ def test_a_broken_earlier_day_does_not_stop_the_gate(lake, capsys):
     assert f"left out: sequences for kuairand on {FIRST} failed its audit" in capsys.readouterr().out
 
 
-def test_a_day_that_is_swapped_while_it_is_read_gives_neither_figures_nor_a_decision(lake, monkeypatch):
-    def swapped(reader):
+def test_a_day_that_is_replaced_while_it_is_read_gives_neither_figures_nor_a_decision(lake, monkeypatch):
+    def replaced(reader):
         def read(*args, **kwargs):
-            partition = lake["sequences", "kuairand", DAYS[0]].path
-            with work_folder() as staging:
-                shutil.copytree(partition, staging / "copy")
-                swap_into_place(staging / "copy", partition)
+            republish(lake["sequences", "kuairand", DAYS[0]])
             return reader(*args, **kwargs)
 
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.evaluation.label_sources.labels_of_each", swapped(labels_of_each))
+        patch.setattr("mtorl_model.evaluation.label_sources.labels_of_each", replaced(labels_of_each))
         with pytest.raises(Busy, match="was published again while it was read"):
             learn(lake, DAYS[0])
     assert lake[PREQUENTIAL, "kuairand", DAYS[0]].manifest is None
     learn(lake, DAYS[0])
     with monkeypatch.context() as patch:
-        patch.setattr("mtorl_model.evaluation.label_sources.labels_of_each", swapped(labels_of_each))
+        patch.setattr("mtorl_model.evaluation.label_sources.labels_of_each", replaced(labels_of_each))
         with pytest.raises(Busy, match="was published again while it was read"):
             gate(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
@@ -605,14 +607,14 @@ def test_a_day_that_is_swapped_while_it_is_read_gives_neither_figures_nor_a_deci
 
 def test_figures_stay_if_nothing_has_changed_or_no_model_can_test_the_day_any_more(lake, monkeypatch):
     learn(lake, DAYS[0])
-    tested = (lake[PREQUENTIAL, "kuairand", DAYS[0]].path / MANIFEST).stat().st_ino
+    tested = versions(lake, PREQUENTIAL)
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.champion.prequential.measure_day", None)  # any further measurement fails
         assert "fresh: not tested again" in learn(lake, DAYS[0])[0]
     # After a full training on all days with another spec, no earlier champion can read the day's windows.
     monkeypatch.setattr(Registry, "champion_before", lambda *args: None)
     assert learn(lake, DAYS[0])[-1].endswith("neither tested nor trained")
-    assert (lake[PREQUENTIAL, "kuairand", DAYS[0]].path / MANIFEST).stat().st_ino == tested
+    assert versions(lake, PREQUENTIAL) == tested
 
 
 def test_without_a_champion_the_error_is_one_line_with_advice(tmp_path):

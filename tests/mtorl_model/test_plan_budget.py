@@ -1,7 +1,6 @@
 """The nightly plan: from published scores to a partition within the budget, and its audit."""
 
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lakes import republish, unpublish
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
 from jobs.quality.audits import audit_partition
@@ -199,22 +199,19 @@ def test_the_default_budget_is_for_days_without_a_budget(lake):
     assert manifest.inputs["budget_nano"] == "3000000000"
 
 
-@pytest.mark.parametrize("table", [*score.SCORE_TABLES, "budget_plan"])
-def test_a_plan_waits_for_runs_that_write_its_inputs(lake, table, monkeypatch):
-    lock_table = (
-        f"from lakehouse.locks import locked\nfrom lakehouse.lake import Lake\nfrom pathlib import Path\n"
-        f"with locked(Lake(Path({str(lake.root)!r})), [{table!r}], 'toy', [{DAY!r}]):\n"
-        f"    print('locked', flush=True)\n    input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", lock_table], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
-    ) as process:
-        assert process.stdout.readline() == "locked\n"
-        monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
-        with pytest.raises(Busy, match=f"another run is building {table} of toy"):
+@pytest.mark.parametrize("table", [*score.SCORE_TABLES, "journeys"])
+def test_a_plan_whose_inputs_are_published_again_while_they_are_read_is_not_published(lake, table, monkeypatch):
+    best_pairs = plan_budget.best_pairs
+
+    def replaced(*args):
+        republish(lake[table, "toy", DAY])
+        return best_pairs(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_budget, "best_pairs", replaced)
+        with pytest.raises(Busy, match=f"toy/{table}/ds={DAY} was published again while it was read: run again"):
             plan_budget.plan_day(lake, TOY, DAY, 10)
-        process.communicate("\n")
-    plan_budget.plan_day(lake, TOY, DAY, 10)
+    assert lake["budget_plan", "toy", DAY].manifest is None
 
 
 def test_the_printed_budget_is_exact(lake, monkeypatch, capsys):
@@ -274,7 +271,7 @@ def publish_task_predictions(lake: Lake, users: pa.ChunkedArray, click_U: np.nda
     first, second, product = score_names(TASKS)
     columns = {f"predicted_{first}": click_U, f"predicted_{second}": sale_U, f"predicted_{product}": click_U * sale_U}
     with work_folder() as staged:
-        pq.write_table(pa.table({"user_id": users, **columns}), staged / "part-00000.parquet")
+        pq.write_table(pa.table({"user_id": users, **columns}), staged / "part-0.parquet")
         lake[TASK_PREDICTIONS, "toy", DAY].publish(staged, inputs={}, code="test")
 
 
@@ -314,7 +311,7 @@ def test_the_method_of_the_gains_has_a_standing_value(monkeypatch):
 
 
 def test_without_a_method_that_recommends_channels_there_is_no_plan(lake, monkeypatch, capsys):
-    shutil.rmtree(lake["channel_policies", "toy", DAY].path)
+    unpublish(lake["channel_policies", "toy", DAY])
     arguments = ["plan_budget", "--dataset", "toy", "--lake", str(lake.root), "--day", DAY, "--method", "rmtl"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(plan_budget, "dataset_of", lambda _: TOY)

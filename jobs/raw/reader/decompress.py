@@ -5,10 +5,11 @@ import gzip
 import io
 import lzma
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 import pyarrow as pa
+
+from lakehouse.storage.store_path import openable, path_of
 
 _PIECE = 1 << 18
 
@@ -24,15 +25,15 @@ class _Decompressor(Protocol):
 
 
 def decompressed(path: str, compression: str) -> BinaryIO:
-    """A stream of the content. compression: gzip, zstd, bz2, xz, or "" for none.
+    """A stream of the content of a file, or of an object (s3://...). compression: gzip, zstd, bz2, xz, or "" for none.
 
     Reading raises EOFError, OSError without an error number, or an error of zlib, lzma or Arrow if the file is damaged.
     """
     if compression == "gzip":
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return cast(BinaryIO, gzip.open(openable(path), "rb"))
     if compression == "zstd":
-        return cast(BinaryIO, pa.input_stream(path, compression="zstd"))
-    file = Path(path).open("rb")  # noqa: SIM115 - the stream that is returned closes it
+        return cast(BinaryIO, pa.input_stream(openable(path), compression="zstd"))
+    file = path_of(path).open("rb")
     if compression == "bz2":
         return io.BufferedReader(_Streams(file, bz2.BZ2Decompressor), _PIECE)
     if compression == "xz":

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from jobs.raw.reader.source_files import SourceFile, UnreadableFile, explained, read_errors
 from jobs.raw.reader.typed_rows import ARROW_TYPES, typed_schema
 from jobs.raw.reader.values import LARGEST_WHOLE_FLOAT, WHITE_SPACE, not_a_value, number, whole_number
+from lakehouse.storage.store_path import openable
 from schemas.dataset import RawColumn, RawFile
 from schemas.printable import printable
 
@@ -56,7 +57,7 @@ def with_columns(source: SourceFile, layout: RawFile) -> SourceFile:
 
 def _opened(source: SourceFile) -> pq.ParquetFile:
     with read_errors(source):
-        return pq.ParquetFile(source.path)
+        return pq.ParquetFile(openable(source.path))
 
 
 def _problem(schema: pa.Schema, layout: RawFile) -> str:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from jobs.raw.reader.decompress import decompressed
 from jobs.raw.reader.fields import split_fields
 from jobs.raw.reader.records import LARGEST_RECORD, Dialect, Readable, cut_blocks, without_line_end
+from lakehouse.storage.store_path import path_of
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET, RawFile
 from schemas.errors import NothingToDoYet, UserError
 from schemas.printable import printable
@@ -54,7 +55,7 @@ class UnreadableFile(UserError):
 class SourceFile:
     """A raw file whose beginning has been read.
 
-    path: absolute, with unresolved links. name: the name that people see in RAW. size, changed_ns: when its beginning
+    path: absolute, with unresolved links, or a URI. name: as people see it in RAW. size, changed_ns: when its beginning
     was read. compression, encoding: by content. header: its bytes with their line end, b"" without a header. body: the
     offset of the first record in the decompressed content. fields: how many a record has. columns: for each column of
     the layout, which field has its values; None if no field has them. extra: the names of the other fields.
@@ -171,7 +172,7 @@ def plain_name(name: str) -> str:
 
 def _require_unchanged(source: SourceFile) -> None:
     try:
-        status = Path(source.path).stat()
+        status = path_of(source.path).stat()
     except FileNotFoundError as error:
         raise NothingToDoYet(f"{source.shown_name} has been removed while it was read") from error
     if (status.st_size, status.st_mtime_ns) != (source.size, source.changed_ns):

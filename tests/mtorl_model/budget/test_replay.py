@@ -46,7 +46,7 @@ def publish_exposures(lake: Lake, day: str, rows: list[dict]) -> None:
     schema = pa.schema([(c.name, arrow_type(c.dtype)) for c in columns])
     full = [{c.name: row.get(c.name, _FILL[c.dtype]) for c in columns} for row in rows]
     with work_folder() as staged:
-        pq.write_table(pa.Table.from_pylist(full, schema), staged / "part-00000.parquet")
+        pq.write_table(pa.Table.from_pylist(full, schema), staged / "part-0.parquet")
         lake[EXPOSURES, "kuairand", day].publish(staged, inputs={}, code="test")
 
 

@@ -15,7 +15,7 @@ import synthetic
 import torch
 
 from lakehouse.lake import Lake
-from lakehouse.storage.scratch import work_folder
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model import train
 from mtorl_model.champion.registry import Registry, Version
 from mtorl_model.data.encoding import Encoder
@@ -31,7 +31,7 @@ from mtorl_model.training.config import TrainConfig
 from mtorl_model.training.loop import Epoch, History
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables.feature_spec import SPEC_FILE, FeatureSpec
+from schemas.tables.feature_spec import FeatureSpec
 
 KUAIRAND = get_dataset("kuairand")
 DAYS = ("2022-04-10", "2022-04-11")
@@ -219,8 +219,8 @@ def train_command(lake: Path, *arguments: str, dataset: str = "kuairand") -> sub
 
 
 @pytest.mark.slow
-def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
-    lake, spec = synthetic.write_lake(tmp_path, users=40)
+def test_the_entry_point_trains_and_registers(tmp_path: Path, empty_scratch: Path) -> None:
+    lake, spec = synthetic.write_lake(tmp_path / "lake", users=40)
     done = train_command(lake.root, "--max-epochs", "1", "--members", "1")
     assert done.returncode == 0, done.stderr
     epoch, first, *_ = done.stdout.splitlines()
@@ -229,14 +229,16 @@ def test_the_entry_point_trains_and_registers(tmp_path: Path) -> None:
     )  # bin/embedded_airflow/progress.py parses this line
     assert first.startswith("mtorl_kuairand/1 is the champion of kuairand")
     assert done.stderr == ""
-    assert not list((lake.root / "checkpoints").rglob("*.pt"))
+    assert not list(scratch_folder("checkpoints").rglob("*.pt"))
     version, champion = Registry(lake, KUAIRAND).load_champion()
     assert (version, champion.spec) == ("mtorl_kuairand/1", spec)
 
 
 @pytest.mark.slow
-def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lake, _ = synthetic.write_lake(tmp_path, users=40)
+def test_a_training_killed_before_it_registers_is_not_repeated(
+    tmp_path: Path, empty_scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, _ = synthetic.write_lake(tmp_path / "lake", users=40)
     two_members = CONFIG.changed({"members": 2})
 
     def killed(*args: object, **kwargs: object) -> Version:
@@ -246,12 +248,12 @@ def test_a_training_killed_before_it_registers_is_not_repeated(tmp_path: Path, m
         patch.setattr(Registry, "register", killed)
         with pytest.raises(KeyboardInterrupt):
             train_champion(lake, KUAIRAND, *DAYS, MTORL, two_members)
-    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 2
+    assert len(list(scratch_folder("checkpoints").rglob("*.pt"))) == 2
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.training.loop._Training.optimise", None)
         lines = train_champion(lake, KUAIRAND, *DAYS, MTORL, two_members)
     assert lines[0].startswith("mtorl_kuairand/1 is the champion")
-    assert not list((lake.root / "checkpoints").rglob("*.pt"))
+    assert not list(scratch_folder("checkpoints").rglob("*.pt"))
 
 
 @pytest.mark.slow
@@ -292,9 +294,7 @@ def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: py
     without_registry(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path, users=40)
     newer = replace(spec, last_day="2022-05-08")
-    with work_folder() as staged:
-        (staged / SPEC_FILE).write_text(newer.to_json())
-        lake["feature_spec", "kuairand", newer.last_day].publish(staged, inputs={}, code="test")
+    synthetic.publish_spec(lake, KUAIRAND, newer)
     assert train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day=DAYS[-1])
     with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
@@ -302,15 +302,17 @@ def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: py
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day="2022-04-01")
 
 
-def test_each_config_and_range_of_days_has_its_own_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_config_and_range_of_days_has_its_own_checkpoint(
+    tmp_path: Path, empty_scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_registry(monkeypatch)
     monkeypatch.setattr("mtorl_model.train.shutil.rmtree", lambda path, **kwargs: None)
-    lake, _ = synthetic.write_lake(tmp_path, users=40)
+    lake, _ = synthetic.write_lake(tmp_path / "lake", users=40)
     train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
     train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG.changed({"seed": 1}))
     train_champion(lake, KUAIRAND, DAYS[0], DAYS[0], MTORL, CONFIG)
     train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
-    assert len(list((lake.root / "checkpoints").rglob("*.pt"))) == 3
+    assert len(list(scratch_folder("checkpoints").rglob("*.pt"))) == 3
 
 
 def test_the_entry_point_prints_one_line_about_what_is_missing(

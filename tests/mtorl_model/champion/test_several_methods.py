@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 from candidate_lake import CRITEO, DAYS, write_candidate_lake
+from lakes import unpublish
 
 from jobs.quality.audit_results import FAIL
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
-from lakehouse.manifest import content_fingerprint
 from lakehouse.rows import rows_of_model
 from lakehouse.storage.scratch import work_folder
 from mtorl_model import learn
@@ -55,10 +54,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lake(trained: Path, tmp_path: Path) -> Iterator[Lake]:
+def lake(trained: Path, tmp_path: Path) -> Lake:
     shutil.copytree(trained, tmp_path / "lake")
-    yield Lake(tmp_path / "lake")
-    assert not list((tmp_path / "lake" / ".staging").glob("*"))
+    return Lake(tmp_path / "lake")
 
 
 def learn_day(lake: Lake, day: str, methods: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +70,7 @@ def versions(lake: Lake, method: str) -> list[str]:
 
 
 def contents(lake: Lake) -> list[str]:
-    return [content_fingerprint(lake[table, CRITEO, NEXT].path) for table in (PREQUENTIAL, PROMOTIONS)]
+    return [lake[table, CRITEO, NEXT].require().fingerprint for table in (PREQUENTIAL, PROMOTIONS)]
 
 
 def test_a_day_is_learned_by_both_and_their_rows_stand_beside_each_other(
@@ -159,7 +157,7 @@ def test_a_backfilled_day_is_learned_from_what_was_known_at_its_end(lake: Lake) 
     end_ms = CRITEO.end_of_day_ms(NEXT)
     for day in (DAYS[0], NEXT):
         forget_later_gains(lake, day, end_ms)
-    shutil.rmtree(lake[EXPOSURES, CRITEO, DAYS[2]].path)
+    unpublish(lake[EXPOSURES, CRITEO, DAYS[2]])
     for array, expected in zip(sample(), expected_arrays, strict=True):
         np.testing.assert_array_equal(array, expected)
 

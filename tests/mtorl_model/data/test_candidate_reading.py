@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from arrow_ddl import arrow_type
+from lakes import unpublish
 from random_exposures import day, random_exposures
 from user_chunks import user_chunk
 
@@ -133,6 +134,6 @@ def test_a_missing_table_or_another_order_is_one_clear_line(lake):
     publish(lake, steps(CRITEO), day(1), [rows[0].take(np.arange(len(exposure_rows))[::-1]), rows[1]])
     with pytest.raises(UserError, match="steps and exposures have other rows; build the day's steps again"):
         read_candidates(lake, CRITEO, [day(1)])
-    lake["item_history", CRITEO, day(1)].path.rename(lake.root / "away")
+    unpublish(lake["item_history", CRITEO, day(1)])
     with pytest.raises(UserError, match=f"no item_history for criteo on {day(1)}"):
         read_candidates(lake, CRITEO, [day(2)])

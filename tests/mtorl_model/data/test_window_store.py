@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.lake import Lake
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.data import window_store
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -36,8 +36,14 @@ def store(synthetic_lake: tuple[Lake, FeatureSpec]) -> WindowStore:
 
 
 @pytest.fixture
-def own_lake(tmp_path: Path) -> tuple[Lake, FeatureSpec]:
-    return synthetic.write_lake(tmp_path, users=20)
+def own_lake(tmp_path: Path, empty_scratch: Path) -> tuple[Lake, FeatureSpec]:
+    return synthetic.write_lake(tmp_path / "lake", users=20)
+
+
+def cached() -> list[Path]:
+    """The folders of windows in the scratch folder, which has no files of unfinished ones."""
+    assert not list(scratch_folder("work").iterdir())
+    return list(scratch_folder(window_store.CACHE).iterdir())
 
 
 def equal(batches: list[Batch], expected: list[Batch]) -> bool:
@@ -47,12 +53,11 @@ def equal(batches: list[Batch], expected: list[Batch]) -> bool:
 
 
 def test_a_store_has_the_encoded_windows_of_its_split_in_order(
-    synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, monkeypatch: pytest.MonkeyPatch
+    synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, empty_scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, spec = synthetic_lake
     monkeypatch.setattr(window_store, "_ROWS_PER_CHUNK", 7)
     encoder = Encoder(spec, KUAIRAND)
-    shutil.rmtree(lake.table(window_store.CACHE, "kuairand"))
     in_small_chunks = open_windows(lake, encoder, *DAYS, "train")
     table = lake["sequences", "kuairand", DAYS[0]].read()
     first_day = encoder.encode(table.filter(pads.field("split") == "train"))
@@ -138,7 +143,7 @@ def test_windows_without_a_label_are_left_out(own_lake: tuple[Lake, FeatureSpec]
 
 
 def test_windows_are_read_from_the_cache_until_something_changes(
-    own_lake: tuple[Lake, FeatureSpec], monkeypatch: pytest.MonkeyPatch
+    own_lake: tuple[Lake, FeatureSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, spec = own_lake
     first = open_train(lake, spec)
@@ -146,15 +151,31 @@ def test_windows_are_read_from_the_cache_until_something_changes(
         patch.setattr(window_store, "_write", None)
         assert open_train(lake, spec).key == first.key
     assert open_train(lake, spec, "fused").windows.reward_in_NLR.shape[-1] == 1
-    changed_lake = synthetic.write_lake(lake.root / "other", users=25, seed=1)[0]
+    changed_lake = synthetic.write_lake(tmp_path / "other", users=25, seed=1)[0]
     for day in DAYS:
-        partition = Path("sequences") / "dataset=kuairand" / f"ds={day}"
-        shutil.rmtree(lake.root / partition)
-        shutil.copytree(changed_lake.root / partition, lake.root / partition)
+        windows = changed_lake["sequences", "kuairand", day].read().to_pylist()
+        synthetic.publish_sequences(lake, KUAIRAND, spec, day, windows)
     changed = open_train(lake, spec)
     assert changed.key != first.key
+    assert len(cached()) == 3
+    monkeypatch.setenv("MTORL_SCRATCH", str(tmp_path / "another"))
     assert equal(list(changed.in_order(1000)), list(open_train(changed_lake, spec).in_order(1000)))
-    assert not any(lake.staging.iterdir())
+
+
+def test_windows_that_another_process_has_encoded_in_the_meantime_are_used(
+    own_lake: tuple[Lake, FeatureSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, spec = own_lake
+    write = window_store._write
+
+    def write_after_another(*args: Any) -> int:
+        monkeypatch.setattr(window_store, "_write", write)
+        open_train(lake, spec)
+        return write(*args)
+
+    monkeypatch.setattr(window_store, "_write", write_after_another)
+    assert len(open_train(lake, spec)) > 0
+    assert len(cached()) == 1
 
 
 def test_a_failure_while_encoding_leaves_no_incomplete_cache(
@@ -171,8 +192,7 @@ def test_a_failure_while_encoding_leaves_no_incomplete_cache(
         patch.setattr(window_store, "_encoded_parts", failing)
         with pytest.raises(OSError, match="No space"):
             open_train(lake, spec)
-    assert not list(lake.table(window_store.CACHE, "kuairand").glob("*"))
-    assert not any(lake.staging.iterdir())
+    assert cached() == []
     assert len(open_train(lake, spec)) > 0
 
 
@@ -182,7 +202,7 @@ def test_damaged_windows_are_encoded_again(
 ) -> None:
     lake, spec = own_lake
     expected = list(open_train(lake, spec).in_order(1000))
-    (folder,) = lake.table(window_store.CACHE, "kuairand").iterdir()
+    (folder,) = cached()
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1 if name.endswith(".npy") else 0x80  # no text any more
     (folder / name).write_bytes(content)
@@ -204,7 +224,7 @@ def test_sequences_that_cannot_be_trained_on_are_an_error_of_one_line(own_lake: 
         synthetic.publish_sequences(lake, KUAIRAND, spec, day, [])
     with pytest.raises(UserError, match="no validation windows for kuairand"):
         open_windows(lake, encoder, *DAYS, "validation")
-    broken = lake["sequences", "kuairand", DAYS[0]].path / "part-00000.parquet"
+    (broken,) = lake["sequences", "kuairand", DAYS[0]].files()
     broken.write_bytes(broken.read_bytes()[:-20])
     with pytest.raises(UserError, match="cannot be read"):
         open_windows(lake, encoder, *DAYS, "train")

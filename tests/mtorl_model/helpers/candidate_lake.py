@@ -18,9 +18,8 @@ from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column
 from schemas.dataset import get_dataset
 from schemas.steps import input_columns, next_step_type, profile_inputs
-from schemas.tables import EXPOSURES, FEATURE_SPEC, ITEM_HISTORY, JOURNEYS, STEPS
+from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, STEPS
 from schemas.tables.exposures import exposures
-from schemas.tables.feature_spec import SPEC_FILE
 from schemas.tables.item_history import item_history
 from schemas.tables.steps import steps
 
@@ -52,10 +51,7 @@ def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
         *profile_inputs(CRITEO),
     )
     _publish(lake, JOURNEYS, DAYS[-1], columns, pa.table(journeys))
-    spec = synthetic.make_spec(CRITEO, DAYS[0], DAYS[-1])
-    with work_folder() as staged:
-        (staged / SPEC_FILE).write_text(spec.to_json())
-        lake[FEATURE_SPEC, CRITEO, DAYS[-1]].publish(staged, inputs={}, code="0", spec_version=spec.version)
+    synthetic.publish_spec(lake, CRITEO, synthetic.make_spec(CRITEO, DAYS[0], DAYS[-1]))
     return lake
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from arrow_ddl import arrow_type
 
+from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Known
@@ -21,8 +22,8 @@ from schemas.dataset import Dataset, get_dataset
 from schemas.days import days_between
 from schemas.splits import split_of
 from schemas.steps import last_column
-from schemas.tables import FEATURE_SPEC, SEQUENCES, feature_spec, sequences
-from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
+from schemas.tables import FEATURE_SPEC, SEQUENCES, sequences
+from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, Feature, FeatureSpec, RewardScale
 
 DAY_MS = 86_400_000
 FIRST_DAY_MS = 19_000 * DAY_MS  # of every synthetic lake, whatever the names of its days
@@ -126,9 +127,7 @@ def write_lake(
     lake, dataset = Lake(root), get_dataset(dataset_name)
     days = days_between(first_day, last_day)
     spec = make_spec(dataset, days[0], days[-1])
-    with work_folder() as staged:
-        (staged / feature_spec.SPEC_FILE).write_text(spec.to_json())
-        lake[FEATURE_SPEC, dataset, days[-1]].publish(staged, inputs={}, code="test", spec_version=spec.version)
+    publish_spec(lake, dataset, spec)
     rng = np.random.default_rng(seed)
     journeys = [_Journey(1000 + u, dataset, spec, rng) for u in range(users)]
     profiles = [{name: _value(dataset, name, rng) for name in _PROFILE.get(dataset.name, ())} for _ in journeys]
@@ -141,6 +140,16 @@ def write_lake(
             windows += _windows(journey, profile, first_label, steps)
         publish_sequences(lake, dataset, spec, day, windows, steps=steps)
     return lake, spec
+
+
+def publish_spec(lake: Lake, dataset: Dataset, spec: FeatureSpec) -> None:
+    """Publish a spec on its last day; its table has no rows, because nothing reads them."""
+    store_spec(lake, spec)
+    schema = pa.schema([(column.name, arrow_type(column.dtype)) for column in FEATURE_SPEC_TABLE.columns])
+    with work_folder() as work:
+        pq.write_table(schema.empty_table(), work / "part-0.parquet")
+        partition = lake[FEATURE_SPEC, dataset, spec.last_day]
+        partition.publish(work, inputs={}, code="test", spec_version=spec.version)
 
 
 def _windows(journey: _Journey, profile: dict[str, Any], first_label: int, n: int) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ def test_the_table_has_a_vector_of_fixed_size_for_every_user(lake):
     fingerprint = publish_journeys(lake, DAY, table)
     manifest = publish(lake, rows_per_read=40)
     assert manifest.rows == USERS
-    assert manifest.inputs == {f"journeys/dataset=toy/ds={DAY}": fingerprint, "model": "mtorl_toy/1"}
+    assert manifest.inputs == {f"toy/journeys/ds={DAY}": fingerprint, "model": "mtorl_toy/1"}
     published = lake["user_embeddings", TOY, DAY].read()
     assert published.schema.field("embedding").type == pa.list_(pa.float32(), SIZE)
     assert tuple(published.column_names) == user_embeddings(TOY).column_names

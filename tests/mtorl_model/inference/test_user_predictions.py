@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lakes import unpublish
 from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys, toy_dataset
 
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model import score
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder, input_names
@@ -158,10 +160,10 @@ def cache_of(path, model: MTORL, predictions: np.ndarray) -> PredictionFile:
     return file
 
 
-def test_a_damaged_cache_is_named_and_not_used(tmp_path, model, all_records, capsys):
+def test_a_damaged_cache_is_named_and_not_used(tmp_path, empty_scratch, model, all_records, capsys):
     lake = Lake(tmp_path)
     replace_cache(lake, TOY, cache_of(tmp_path / "staged", model, all_records), tmp_path / "staged")
-    (path,) = lake.table(CACHE, TOY).iterdir()
+    (path,) = scratch_folder(CACHE).iterdir()
     with cached_predictions(lake, model, TOY) as cached:
         assert cached is not None
     content = path.read_bytes()
@@ -219,8 +221,14 @@ def test_another_model_has_another_identity(model, monkeypatch):
     assert identity(model) != old_identity
 
 
+def forget_scores(lake: Lake) -> None:
+    for name in score.SCORE_TABLES:
+        unpublish(lake[name, "toy", DAY])
+    shutil.rmtree(scratch_folder(CACHE))
+
+
 @pytest.fixture
-def lake(tmp_path, monkeypatch, model):
+def lake(tmp_path, empty_scratch, monkeypatch, model):
     monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/1", model))
     return Lake(tmp_path / "lake")
 
@@ -242,8 +250,7 @@ def test_fingerprints_do_not_depend_on_the_cache(lake, table, capsys):
     publish_journeys(lake, DAY, repaired())
     with_cache = fingerprints(score.score_day(Registry(lake, TOY), DAY))
     assert "135 of 151 predictions reused" in capsys.readouterr().out
-    for name in (*score.SCORE_TABLES, prediction_cache.CACHE):
-        shutil.rmtree(lake.table(name, "toy"))
+    forget_scores(lake)
     assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == with_cache
     assert "0 of 151 predictions reused" in capsys.readouterr().out
 
@@ -273,6 +280,5 @@ def test_predictions_of_an_earlier_champion_are_not_reused(lake, table, capsys, 
     monkeypatch.setattr(Registry, "load_champion", lambda _: ("mtorl_toy/2", new_champion))
     with_cache = fingerprints(score.score_day(Registry(lake, TOY), DAY))
     assert "0 of 150 predictions reused" in capsys.readouterr().out.splitlines()[-1]
-    for name in (*score.SCORE_TABLES, prediction_cache.CACHE):
-        shutil.rmtree(lake.table(name, "toy"))
+    forget_scores(lake)
     assert fingerprints(score.score_day(Registry(lake, TOY), DAY)) == with_cache

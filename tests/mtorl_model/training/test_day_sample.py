@@ -1,7 +1,6 @@
 """The samples of a day: the day and a limited replay, only training users, equal in every run."""
 
 import itertools
-import json
 import shutil
 from dataclasses import replace
 
@@ -10,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic
+from lakes import republish
 
 from lakehouse.lake import Lake
-from lakehouse.manifest import MANIFEST
 from lakehouse.reading import consistent_read, read_tables
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.data.delayed_feedback import FeedbackConfig
@@ -117,26 +116,10 @@ def test_every_batch_has_its_share_of_replayed_windows(criteo_lake):
     assert all(b.reward_BL.all() for b in itertools.islice(mixed_batches(without_replay, CONFIG, seed=0), 3))
 
 
-def republish(lake: Lake, day: str, *, reverse: bool) -> None:
-    """Publish the day again, with its windows in the same or in reverse order."""
-    partition = lake["sequences", "criteo", day]
-    files = [pq.read_table(path, partitioning=None) for path in partition.files()]
-    with work_folder() as staged:
-        for k, table in enumerate(files):
-            rows = table.take(list(range(len(table)))[::-1]) if reverse else table
-            pq.write_table(rows, staged / f"other-{k}.parquet")
-        partition.publish(
-            staged,
-            inputs={},
-            code="test",
-            spec_version=partition.require().spec_version,
-        )
-
-
 @pytest.mark.parametrize("day", ["2022-04-13", "2022-04-12"])  # the day itself, a day of the replay
-@pytest.mark.parametrize("reading", [1, 2])  # swapped before the splits are read, or before the rows are
+@pytest.mark.parametrize("reading", [1, 2])  # replaced before the splits are read, or before the rows are
 @pytest.mark.parametrize("reverse", [True, False])
-def test_a_partition_that_is_swapped_while_it_is_read_raises_busy(
+def test_a_partition_that_is_replaced_while_it_is_read_raises_busy(
     criteo_lake, tmp_path, monkeypatch, day, reading, reverse
 ):
     """Otherwise the row numbers of training users could be those of validation and test users."""
@@ -144,21 +127,21 @@ def test_a_partition_that_is_swapped_while_it_is_read_raises_busy(
     lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
     reads = []
 
-    def swapped(partitions, columns):
+    def replaced(partitions, columns):
         partitions = list(partitions)
         if partitions[0].day == day:
             reads.append(partitions)
             if len(reads) == reading:
-                republish(lake, day, reverse=reverse)
+                republish(lake["sequences", "criteo", day], reverse=reverse)
         return read_tables(partitions, columns)
 
-    monkeypatch.setattr("mtorl_model.training.day_sample.read_tables", swapped)
+    monkeypatch.setattr("mtorl_model.training.day_sample.read_tables", replaced)
     with pytest.raises(Busy, match=f"ds={day} was published again while it was read: run again"):
         draw(lake, encoder, config=replace(CONFIG, replay_days=9))
     assert draw(lake, encoder, config=replace(CONFIG, replay_days=9))
 
 
-def test_a_file_that_a_swap_has_removed_raises_busy(criteo_lake, tmp_path):
+def test_a_file_that_was_removed_after_it_was_replaced_raises_busy(criteo_lake, tmp_path):
     shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
     lake = Lake(tmp_path / "lake")
     partition = lake["sequences", "criteo", "2022-04-13"]
@@ -166,7 +149,8 @@ def test_a_file_that_a_swap_has_removed_raises_busy(criteo_lake, tmp_path):
     def read() -> None:
         with consistent_read([partition]):
             listed = partition.files()
-            republish(lake, "2022-04-13", reverse=False)
+            republish(partition)
+            listed[0].unlink()  # as `vacuum` does
             listed[0].read_bytes()
 
     with pytest.raises(Busy, match="was published again"):
@@ -184,9 +168,7 @@ def test_windows_of_another_spec_are_an_error_on_the_day_and_left_out_of_the_rep
     shutil.copytree(lake.root, tmp_path / "lake")
     mixed, config = Lake(tmp_path / "lake"), replace(CONFIG, replay_days=2)
     (dropped, *_) = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
-    partition = mixed["sequences", "criteo", dropped].path
-    manifest = json.loads((partition / MANIFEST).read_text())
-    (partition / MANIFEST).write_text(json.dumps(manifest | {"spec_version": other_encoder.spec.version}))
+    republish(mixed["sequences", "criteo", dropped], spec_version=other_encoder.spec.version)
     drawn = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
     assert dropped not in drawn
     assert len(drawn) == 2
@@ -201,7 +183,7 @@ def test_the_latest_windows_are_of_training_users_of_the_day_and_of_days_before_
     drawn = table.column("exposure_id").combine_chunks().flatten().drop_null().unique()
     with work_folder() as staged:
         columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 0.25))}
-        pq.write_table(pa.table(columns), staged / "part-00000.parquet")
+        pq.write_table(pa.table(columns), staged / "part-0.parquet")
         lake["exposures", "criteo", day].publish(staged, inputs={}, code="test")
 
     def latest(windows: int) -> DaySample:
