@@ -54,10 +54,13 @@ def build(
     spark: SparkSession, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], required_code: str | None
 ) -> Manifest:
     """Publish the journeys as of the end of the day."""
+    replaces = lake.present(JOURNEYS, dataset, [day])
     earlier_journeys, days_since = newest_fresh_journeys(spark, lake, dataset, day, required_code)
     exposures = read_exposures(spark, lake, dataset, [*days_since, day])
     rows = fold(exposures, earlier_journeys, dataset, day)
-    return publish_days(spark, rows, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs)[day]
+    return publish_days(
+        spark, rows, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs, replaces=replaces
+    )[day]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ manifest, and a job that is killed between the two commits leaves the earlier ed
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,10 @@ def editions(folder: Path) -> Mapping[Edition, Manifest]:
 
 
 def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]) -> None:
-    """Add manifests in one commit. Those of editions that are neither present nor added are removed.
+    """Add manifests in one commit. Those of replaced editions are removed, once they are older than a day.
 
-    present: the fingerprints of the partitions' present files, by table and day.
+    Until then the edition may be one that another run is about to commit. present: the fingerprints of the partitions'
+    present files, by table and day.
     """
     by_month: dict[str, list[Manifest]] = defaultdict(list)
     for manifest in manifests:
@@ -89,12 +90,16 @@ def _with_manifests(
     rows: Mapping[Edition, dict[str, Any]], manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]
 ) -> dict[Edition, dict[str, Any]]:
     kept = dict(rows)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    moment = datetime.now(UTC)
+    now, yesterday = ((moment - age).isoformat(timespec="seconds") for age in (timedelta(), timedelta(days=1)))
     for manifest in manifests:
         partition = (manifest.table, manifest.ds)
         needed = {manifest.fingerprint, present.get(partition)}
-        for edition in [e for e in kept if e[:2] == partition and e[2] not in needed]:
-            del kept[edition]
+        kept = {
+            edition: row
+            for edition, row in kept.items()
+            if edition[:2] != partition or edition[2] in needed or row["built_at"] >= yesterday
+        }
         edition, row = (*partition, manifest.fingerprint), _row(manifest, now)
         if edition not in kept or {**kept[edition], "built_at": now} != row:
             kept[edition] = row

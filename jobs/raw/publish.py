@@ -18,9 +18,11 @@ from jobs.raw.rows import DS
 from jobs.spark.partitions import day_chunks, publish_days, read_published
 from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
+from lakehouse.storage.delta_table import FilesByValue
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus
+from schemas.tables import EXPOSURES, QUARANTINE
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE_TABLE
 
@@ -48,6 +50,7 @@ class DayCounts:
 def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish both tables of these days. UNDATED may be among them and has a quarantine alone."""
     dataset = log.dataset
+    replaces = {table: lake.present(table, dataset, days) for table in (EXPOSURES, QUARANTINE)}
     partition = F.when(F.col(DS).between(*index.span), F.col(DS)).otherwise(UNDATED)
     names = index.files_with(days) - set(index.removed)
     is_needed = partition.isin(days) | F.col(DS).isin(*index.days_read_for(days))
@@ -58,7 +61,7 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
     describe_job(log.spark, "counting the days")
     usable = _usable_rows_by_day(rows)
     outcomes = _outcomes_by_day(lake, log, index, rows, days) if dataset.outcomes else {}
-    quarantined = _publish_quarantine(lake, log, index, rows, days, outcomes)
+    quarantined = _publish_quarantine(lake, log, index, rows, days, outcomes, replaces[QUARANTINE])
 
     def day_counts(day: str, exposures: int) -> DayCounts:
         duplicates = usable.get(day, 0) + index.removed_usable_rows(day) - exposures
@@ -72,7 +75,8 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
         published = _published_rows(lake, log, index, table, day_chunk)
         manifests = publish_days(
             log.spark, exposure_rows(_rows_of(rows, day_chunk), dataset, published), lake, table, dataset, day_chunk,
-            inputs=index.inputs, counts=lambda day, exposures: day_counts(day, exposures).for_manifest(),
+            inputs=index.inputs, replaces=replaces[EXPOSURES],
+            counts=lambda day, exposures: day_counts(day, exposures).for_manifest(),
         )  # fmt: skip
         counts += [day_counts(day, manifest.rows) for day, manifest in manifests.items()]
     _print_total(dataset, f"{dated[0]}..{dated[-1]}" if dated else UNDATED, counts)
@@ -98,6 +102,7 @@ def _publish_quarantine(
     rows: DataFrame,
     days: Sequence[str],
     outcomes: Mapping[str, tuple[int, int]],
+    replaces: FilesByValue,
 ) -> dict[str, int]:
     """The number of quarantined rows of each day."""
     quarantined = {}
@@ -112,7 +117,7 @@ def _publish_quarantine(
             published = published.where(F.col("source_file").isin(list(index.removed)))
         manifests = publish_days(
             log.spark, quarantined_rows(_rows_of(rows, day_chunk), headers, published), lake, QUARANTINE_TABLE,
-            log.dataset, day_chunk, inputs=index.inputs,
+            log.dataset, day_chunk, inputs=index.inputs, replaces=replaces,
             # An undated row belongs to the log as a whole.
             counts=lambda day, _: {"rows_in": index.rows, **undated_outcomes} if day == UNDATED else {},
         )  # fmt: skip

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.lake import Lake
+from lakehouse.lineage import LINEAGE, editions
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import has_its_content
 from lakehouse.storage.delta_table import Replaced, table_version
@@ -96,31 +98,41 @@ def test_a_kill_between_the_two_commits_leaves_the_earlier_edition(tmp_path, mon
     assert lake["exposures", "shop", DAY].manifest.inputs == {"x": "2"}
 
 
-def test_files_without_a_manifest_count_as_unpublished(tmp_path):
-    """For example, after somebody has restored an earlier version of the table."""
+def test_an_earlier_version_that_somebody_restores_has_its_manifest(tmp_path):
     lake = Lake(tmp_path)
-    for text in "abc":
-        publish(lake, text)
+    first = publish(lake, "a", inputs={"x": "1"})
+    publish(lake, "b")
     DeltaTable(str(lake.table("exposures", "shop"))).restore(0)
+    assert lake["exposures", "shop", DAY].manifest == first
+
+
+def test_manifests_of_replaced_editions_are_removed_after_a_day(tmp_path, monkeypatch):
+    lake = Lake(tmp_path)
+    publish(lake, "a")
+    publish(lake, "b")
+    folder = lake.table(LINEAGE, "shop")
+    assert len(editions(folder)) == 2
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=2)
+
+    monkeypatch.setattr("lakehouse.lineage.datetime", Later)
+    publish(lake, "c")
+    assert {edition[2] for edition in editions(folder)} == {
+        lake["exposures", "shop", DAY].manifest.fingerprint, publish(lake, "b").fingerprint
+    }  # fmt: skip
+
+
+def test_files_without_a_manifest_count_as_unpublished(tmp_path):
+    lake = Lake(tmp_path)
+    publish(lake, "a")
+    shutil.rmtree(lake.table(LINEAGE, "shop"))
     assert not lake["exposures", "shop", DAY].is_published
     assert lake.days("exposures", "shop") == []
     publish(lake, "a")
     assert lake.days("exposures", "shop") == [DAY]
-
-
-def test_a_lake_that_was_replaced_by_another_is_read_anew(tmp_path):
-    """As by `rsync --delete`, which keeps the folders."""
-    lake, other = Lake(tmp_path / "lake"), Lake(tmp_path / "other")
-    publish(lake, "a")
-    expected = publish(other, "b", inputs={"x": "2"})
-    assert texts(lake) == ["a"]
-    for file in filter(Path.is_file, lake.root.rglob("*")):
-        file.unlink()
-    shutil.copytree(other.root, lake.root, dirs_exist_ok=True)
-    assert texts(lake) == ["b"]
-    assert lake["exposures", "shop", DAY].manifest == expected
-    shutil.rmtree(lake.root)
-    assert not lake["exposures", "shop", DAY].is_published
 
 
 def test_rows_that_were_made_from_replaced_rows_are_not_published(tmp_path):
