@@ -276,7 +276,7 @@ def _evaluate_candidates(registry: Registry, version: str, model: Method, select
     test = store.split_rows(selection.split)
     if not len(test):
         raise UserError(f"no user to evaluate {version} on in {lake.root}, days {selection.period}: add days")
-    labels = predict_candidates(model, test, dataset, with_features=True)
+    labels = predict_candidates(model, test, with_features=True)
     ranks = FUSION in model.predicts
     boosting = None if ranks else boosting_on_candidates(model, store)
     metrics = measure(labels, model, boosting)

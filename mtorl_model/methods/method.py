@@ -206,7 +206,7 @@ class Method(ABC):
 
     @property
     def fits_latest(self) -> bool:
-        """Whether fine_tune reads DaySample.latest."""
+        """Whether fine_tune reads `latest` of the sample."""
         return False
 
     def __init__(self, config: MethodConfig, spec: FeatureSpec, initial_policy: InitialPolicy) -> None:

@@ -78,12 +78,8 @@ def variants(
 ) -> Iterator[Trained]:
     """Train every variant with a seed; the variants of one network share stage 1a and the critics.
 
-    <<<<<<< HEAD
-        checkpoints: of this study. A finished training has stored its predictions and is not repeated.
-    =======
-        full_network: the one with the curve; see weightings. checkpoints: of this study. A finished training, whose
-        predictions are there, is not repeated.
-    >>>>>>> main
+    full_network: the one with the curve; see weightings. checkpoints: of this study. A finished training has stored
+    its predictions and is not repeated.
     """
     for name in networks:
         settings = replace(config, model=replace(config.model, network=name))
