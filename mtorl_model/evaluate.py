@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake, Partition
-from lakehouse.model_tables import DEFAULT_METHOD
+from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.reading import read_tables
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
