@@ -144,7 +144,7 @@ def _reward(
     """By gain, the metrics of the model and of each baseline; empty if the model predicts no gains."""
     gains_NG = labels.prediction.gains_XG
     measured: dict[str, dict[str, RewardMetrics]] = {}
-    for k, gain in enumerate(model.spec.gains if gains_NG is not None else ()):
+    for k, gain in enumerate(model.label_names if gains_NG is not None else ()):
         assert gains_NG is not None
         predicted = {_MODEL: gains_NG}
         if baseline and baseline.gains_XG is not None:

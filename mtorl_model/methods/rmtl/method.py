@@ -40,6 +40,7 @@ class RMTL(Method):
     reads = CANDIDATES
     predicts = frozenset({GAINS})
     publishes = (TASK_PREDICTIONS,)
+    score_rows = "mtorl_model.inference.task_scoring:tasks_table"
     fine_tunes = True
     Config = RMTLConfig
     config: RMTLConfig
