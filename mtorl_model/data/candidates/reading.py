@@ -45,20 +45,30 @@ def read_candidates(
     """The exposures of these days as candidates, and the encoder.
 
     encoder: None fits one on the training users of these days. cutoff: late gains count only if they were known
-    at this moment; None: all. split: the users of this split only; None: all users. All rows are in memory. Raises
-    UserError for a day that is not published or whose audit failed, for steps that do not match the exposures, and for
-    an encoder of another dataset; Busy if one of the days is published again in the meantime.
+    at this moment; None: all. split: the users of this split only; None: all users. Raises UserError for an encoder of
+    another dataset, and what read_candidate_rows raises.
     """
     if encoder is not None and encoder.dataset != dataset.name:
         raise UserError(f"the encoder is for {encoder.dataset}, not for {dataset.name}: train the model again")
+    rows = read_candidate_rows(lake, dataset, days, cutoff, split)
+    if encoder is None:
+        encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
+    return store_of(rows, encoder, dataset, cutoff), encoder
+
+
+def read_candidate_rows(
+    lake: Lake, dataset: Dataset, days: Sequence[str], cutoff: LabelCutoff | None = None, split: str | None = None
+) -> pa.Table:
+    """The candidate rows of these days (features/candidate_inputs.py), with the column `split`, an index in SPLITS.
+
+    All rows are in memory. Raises UserError for a day that is not published or whose audit failed, and for steps that
+    do not match the exposures; Busy if one of the days is published again in the meantime.
+    """
     partitions = [partition for day in days for partition in partitions_of(lake, dataset, day)]
     for partition in partitions:
         partition.require()
     with consistent_read(partitions):
-        rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, cutoff, split)])
-    if encoder is None:
-        encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
-    return store_of(rows, encoder, dataset, cutoff), encoder
+        return pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, cutoff, split)])
 
 
 def store_of(

@@ -235,7 +235,7 @@ def main() -> None:
     if args.networks != list(NETWORKS):
         command += f' NETWORKS="{" ".join(args.networks)}"'
     command += " TABLE_ONLY=1" * args.table_only
-    identity = _identity(lake, dataset, days, config, args.protocol)
+    identity = identity_of(lake, dataset, days, config, args.protocol)
     checkpoints = Checkpoints(lake.studies(dataset) / "rmtl_trainings" / identity, identity)
     result = {
         "protocol": args.protocol, "dataset": dataset.name, "preset": args.preset, "command": command,
@@ -252,7 +252,7 @@ def main() -> None:
     print(path)
 
 
-def _identity(lake: Lake, dataset: Dataset, days: Sequence[str], config: RMTLConfig, protocol: str) -> str:
+def identity_of(lake: Lake, dataset: Dataset, days: Sequence[str], config: RMTLConfig, protocol: str) -> str:
     """A digest of everything that the trainings depend on besides network, seed and weighting."""
     tables = [lake.fingerprints(table, dataset.name, days) for table in (EXPOSURES, STEPS, ITEM_HISTORY)]
     parts = (config.to_json(), protocol, tables, code_version("mtorl_model"), choose_device(config.train.device).type)
