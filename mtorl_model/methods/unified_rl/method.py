@@ -33,6 +33,7 @@ from mtorl_model.methods.method import (
 from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.chain.boxed_policy import BoxedPolicy
 from mtorl_model.methods.unified_rl.chain.config import PRESETS, UnifiedRLConfig
+from mtorl_model.methods.unified_rl.chain.known_world import faults_of_learner
 from mtorl_model.methods.unified_rl.chain.objective_trees import ObjectiveTrees
 from mtorl_model.methods.unified_rl.chain.ranking import fused_scores, usual_predictions
 from mtorl_model.methods.unified_rl.chain.replay import Policy, ShownLists, explored, ranked_reward, shown_lists
@@ -83,11 +84,13 @@ class UnifiedRL(Method):
         return get_dataset(CandidateEncoder.from_json(self.encoding).dataset)
 
     def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
-        """Raises UserError if the contract names fewer than two objectives."""
+        """Raises UserError if the contract names fewer than two objectives, or the settings fail the self-check."""
         if len(self.dataset.objectives) < 2:
             raise UserError(
                 f"{self.dataset.name} has no two objectives to fuse: name them in its contract (objectives)"
             )
+        if faults := self.self_check():
+            raise UserError(f"{self.name} does not learn with these settings (--set): {'; '.join(faults)}")
         self._trees, predictions_NI = ObjectiveTrees.fit(train, self.config.trees)
         self.weight_I = reward_weights(self.dataset, train)
         self.usual_I = usual_predictions(predictions_NI)
@@ -140,6 +143,9 @@ class UnifiedRL(Method):
         self._policy = BoxedPolicy(learner.actor, behaviour.actor, learner_config.half_width)
         new_RQ, old_RQ = (ranked_reward(lists, policy.act(lists.state_RS)) for policy in (self._policy, behaviour))
         return {"train_requests": float(len(lists)), "train_reward_gain": float((new_RQ - old_RQ).sum(axis=1).mean())}
+
+    def self_check(self) -> list[str]:
+        return faults_of_learner(self.config.learner)
 
     def explored(self, sample: CandidateSample) -> ExploredRequests:
         """See Method.explored."""
