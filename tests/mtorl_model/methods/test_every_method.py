@@ -37,7 +37,7 @@ OVERFITS = {
 }  # fmt: skip
 
 # Parts of UnifiedRL other than the actor; the behaviour policy becomes the actor before the step.
-LEARNED_IN_FULL_TRAINING = ("trees.", "behaviour.", "weight_I", "usual_I", "static_D")
+LEARNED_IN_FULL_TRAINING = ("predictor.", "behaviour.", "weight_I", "usual_I", "static_D")
 
 # The networks of MTORL's baselines are smaller, because there are many: they need larger steps.
 OVERFITS_BASELINES = OVERFITS | {"hidden": 32, "behaviour": 8, "unit": 8, "learning_rate": 3e-2}
