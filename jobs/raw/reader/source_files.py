@@ -201,7 +201,8 @@ def read_errors(source: SourceFile) -> Iterator[None]:
 def _is_transcoded(encoding: str, separator: str) -> bool:
     name = codecs.lookup(encoding).name
     is_single_byte = len("\u00e9\u3042".encode(name, "replace")) == 2
-    return name.startswith(_NOT_LIKE_ASCII) or not (name == "utf-8" or is_single_byte or separator < "0")
+    cuts_alike = separator.isascii() and (is_single_byte or separator < "0")
+    return name.startswith(_NOT_LIKE_ASCII) or not (name == "utf-8" or cuts_alike)
 
 
 def _undecodable(error: UnicodeError) -> tuple[str, int]:
