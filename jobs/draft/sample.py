@@ -46,18 +46,17 @@ def sampled_folder(folder: Path) -> tuple[list[Table], list[str]]:
     if not paths:
         raise UserError(f"no files in {folder}: --raw must name the folder that holds the files of the log")
     groups: dict[tuple[object, ...], list[Table]] = {}
-    notes: list[str] = []
+    notes: dict[Path, str] = {}
     for path in paths:
         try:
             table = table_of(path)
         except NotATable as error:
-            notes.append(str(error))
+            notes[path] = str(error)
             continue
-        names = tuple(column.name for column in table.columns)
-        groups.setdefault((table.file_format, table.separator, table.has_header, names), []).append(table)
+        groups.setdefault(_layout(table), []).append(table)
     if not groups:
-        raise UserError(notes[0])
-    return [_joined(group) for group in groups.values()], notes
+        raise UserError(notes[max(notes, key=lambda path: path.stat().st_size)])
+    return [_joined(group) for group in groups.values()], [*notes.values()]
 
 
 def table_of(path: Path) -> Table:
@@ -80,14 +79,34 @@ def table_of(path: Path) -> Table:
     )  # fmt: skip
 
 
+def _layout(table: Table) -> tuple[object, ...]:
+    """What files of one layout share. Without a header, the types of their columns distinguish two tables."""
+    names = tuple(column.name for column in table.columns)
+    dtypes = () if table.has_header else tuple(column.dtype for column in table.columns)
+    return table.file_format, table.separator, table.has_header, names, dtypes
+
+
 def _joined(group: list[Table]) -> Table:
-    """The tables of one layout as one: the files of all of them, the sample of the one with the most rows."""
-    largest = max(group, key=lambda table: table.rows)
+    """The tables of one layout as one: the files of all of them, and MOST_ROWS rows in shares as equal as possible."""
+    if len(group) == 1:
+        return group[0]
+    samples, remaining = {}, MOST_ROWS
+    for number, table in enumerate(sorted(group, key=lambda table: table.rows)):
+        samples[table] = min(table.rows, remaining // (len(group) - number))
+        remaining -= samples[table]
+    columns = tuple(
+        column_sample(column.name, [text for table in group for text in table.columns[k].texts[: samples[table]]])
+        for k, column in enumerate(group[0].columns)
+    )
     names = tuple(name for table in group for name in table.file_names)
     # One encoding reads all files only if all of them are UTF-8; a draft names the first that is not.
     encoding = next((table.encoding for table in group if table.encoding != "utf-8"), "utf-8")
-    size, is_whole = sum(table.bytes_in_all for table in group), largest.is_whole and len(group) == 1
-    return replace(largest, file_names=names, bytes_in_all=size, encoding=encoding, is_whole=is_whole)
+    quote = "" if any(not table.quote for table in group) else group[0].quote
+    return replace(
+        group[0], file_names=names, bytes_in_all=sum(table.bytes_in_all for table in group), columns=columns,
+        quote=quote, encoding=encoding, damaged=sum(table.damaged for table in group),
+        is_whole=all(table.is_whole and samples[table] == table.rows for table in group),
+    )  # fmt: skip
 
 
 def _first_bytes(path: Path, beginning: bytes) -> tuple[bytes, bool]:

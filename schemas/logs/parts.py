@@ -55,7 +55,9 @@ class RawFile:
         if self.format not in (DELIMITED, JSON_LINES, PARQUET):
             raise ValueError(f"raw file {self.view}: unknown format {self.format!r}")
         if not self.separator or any(character in self.separator for character in "\r\n\0"):
-            raise ValueError(f"raw file {self.view}: the separator has no line end and is not empty: {self.separator!r}")
+            raise ValueError(
+                f"raw file {self.view}: the separator has no line end and is not empty: {self.separator!r}"
+            )
         if len(self.quote) > 1 or not self.quote.isascii() or self.quote in ("\r", "\n", "\0"):
             raise ValueError(f"raw file {self.view}: the quote is one ASCII character or empty, not {self.quote!r}")
         if self.quote and self.quote in self.separator:
