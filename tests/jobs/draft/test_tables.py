@@ -139,5 +139,5 @@ def test_without_a_header_a_side_table_is_found_by_its_values(tmp_path):
 def test_of_several_files_without_a_table_the_largest_is_named(tmp_path):
     (tmp_path / "README").write_text("read me\n")
     (tmp_path / "words.txt").write_text("only words\nand no table\n")
-    with pytest.raises(UserError, match="words.txt: no separator"):
+    with pytest.raises(UserError, match=r"words\.txt: no separator"):
         tables_in(tmp_path)
