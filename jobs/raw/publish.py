@@ -21,6 +21,7 @@ from lakehouse.lake import Lake
 from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
+from schemas.printable import counted
 from schemas.tables import EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE_TABLE
@@ -162,8 +163,8 @@ def _outcomes_by_day(
 
 def _print_total(dataset: Dataset, span: str, counts: Sequence[DayCounts]) -> None:
     total = DayCounts(*(sum(getattr(c, field.name) for c in counts) for field in fields(DayCounts)))
-    outcomes = f" + {total.outcomes:,} outcomes" if dataset.outcomes else ""
+    outcomes = f" + {counted(total.outcomes, 'outcome')}" if dataset.outcomes else ""
     print(
-        f"exposures {dataset.name} {span}: {total.rows_in:,} rows in = {total.exposures:,} exposures"
-        f" + {total.duplicates:,} duplicates{outcomes} + {total.quarantined:,} quarantined"
+        f"exposures {dataset.name} {span}: {counted(total.rows_in, 'row')} in = {counted(total.exposures, 'exposure')}"
+        f" + {counted(total.duplicates, 'duplicate')}{outcomes} + {total.quarantined:,} quarantined"
     )

@@ -20,6 +20,7 @@ from schemas.contract import Column as ColumnOfTable
 from schemas.contract import SparkSql
 from schemas.dataset import Dataset, Outcome, RawColumn, RawFile
 from schemas.errors import UserError
+from schemas.printable import counted
 from schemas.steps import LATEST_EXPOSED_AT_MS
 from schemas.tables.exposures import exposures, match_columns, matches
 
@@ -154,7 +155,9 @@ def usable_rows_by_day(rows: DataFrame) -> dict[str, int]:
         reasons = rows.groupBy(REASON).count().orderBy(F.desc("count"), REASON).collect()
         if reasons:
             quarantined = sum(row["count"] for row in reasons)
-            problem = f"all {quarantined:,} rows are quarantined, most often because: {reasons[0][REASON]}"
+            problem = (
+                f"{counted(quarantined, 'row')} in quarantine and no other, most often because: {reasons[0][REASON]}"
+            )
         raise UserError(f"the log has no usable row: {problem}; is it the right file?")
     return usable
 

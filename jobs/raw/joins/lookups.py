@@ -10,6 +10,7 @@ from jobs.raw.files import RawFiles
 from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
 from jobs.spark.progress import describe_job
 from schemas.dataset import Lookup
+from schemas.printable import counted
 
 _AGE, _ROWS, _RANK, _NEWEST = "_age", "_rows", "_rank", "_newest"
 
@@ -59,7 +60,7 @@ def _notes(unreadable: DataFrame, keys: DataFrame, lookup: Lookup) -> Iterator[s
     if by_reason:
         number = sum(row["count"] for row in by_reason)
         yield (
-            f"{view}: {number:,} rows have no key that can be read, most often because: {by_reason[0][REASON]} "
+            f"{view}: no key can be read in {counted(number, 'row')}, most often because: {by_reason[0][REASON]} "
             f"({by_reason[0][SOURCE]})"
         )
     different = F.col(_ROWS) > 1
@@ -69,6 +70,6 @@ def _notes(unreadable: DataFrame, keys: DataFrame, lookup: Lookup) -> Iterator[s
     ).first()
     if resolved := counts["different"] - counts["unclear"]:
         rule = f"the largest {lookup.newest_by}" if lookup.newest_by else "the newest file"
-        yield f"{view}: {resolved:,} keys have different rows; the row of {rule} counts"
+        yield f"{view}: different rows of {counted(resolved, 'key')}; the row of {rule} counts"
     if counts["unclear"]:
-        yield f"{view}: {counts['unclear']:,} keys have different rows in one file: refused"
+        yield f"{view}: different rows of {counted(counts['unclear'], 'key')} in one file: refused"
