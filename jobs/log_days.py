@@ -33,8 +33,9 @@ def main() -> None:
     print(first_day, last_day)
     left_out = {day: rows for day, rows in sorted(calendar.rows.items()) if not first_day <= day <= last_day}
     if left_out:
+        rows = counted(sum(left_out.values()), "row")
         print(
-            f"note: left out: {counted(sum(left_out.values()), 'row')} of {', '.join([*left_out][:_MOST_NAMED])}: these days "
+            f"note: left out: {rows} of {', '.join([*left_out][:_MOST_NAMED])}: these days "
             "have few rows, or are far from all others; see docs/operations.md",
             file=sys.stderr,
         )
