@@ -55,7 +55,8 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
     for layout in layouts:
         readable = [path for path in matches[layout.view] if path.is_file() and _is_text(layout.name_of(path))]
         if not readable:
-            raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
+            unreadable = f"; {notes[0]}" if matches[layout.view] else ""
+            raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}{unreadable}")
         sources, notes_on_content = _opened(readable, layout, is_lookup=layout in lookups)
         notes += notes_on_content
         if not sources:
@@ -123,7 +124,9 @@ def _notes_on_names(folder: Path, layouts: Iterable[RawFile], matches: Mapping[s
         if not _is_text(path.name):
             notes.append(f"{printable(path.name)} is not read: its name is not UTF-8; rename it")
         elif not path.is_file():
-            kind = "a folder" if path.is_dir() else "a link to a file that does not exist"
+            kind = (
+                "a folder" if path.is_dir() else "no file" if path.exists() else "a link to a file that does not exist"
+            )
             notes.append(f"{printable(path.name)} is not read: it is {kind}")
     known = (".*", "_*", *(pattern for layout in layouts for pattern in layout.not_read))
     unmatched = sorted(

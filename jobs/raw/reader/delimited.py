@@ -20,6 +20,7 @@ from jobs.raw.reader.values import LARGEST_WHOLE_FLOAT, Value, typed_values
 from schemas.dataset import RawFile
 
 _BYTE_ORDER_MARK = "\ufeff".encode()
+_FOREIGN_BEGINNINGS = (_BYTE_ORDER_MARK, b"\r")  # of files that were put together, or whose lines end in LF CR
 _ONE_BYTE_SEPARATOR = b"\x1f"  # Arrow reads this one in place of a longer one
 
 Row = tuple[Sequence[Value], str | None]
@@ -54,6 +55,8 @@ def read_record(record: bytes, source: SourceFile, layout: RawFile, size: int | 
     encoding = "utf-8" if source.is_transcoded else source.encoding
     try:
         record.decode(encoding)
+        if record.startswith(_FOREIGN_BEGINNINGS):
+            return no_values, "the row begins with a byte order mark or a line end of another kind"
         fields = split_fields(record, source.dialect, limit=source.fields + 1)
         if fields is None and source.dialect.separator == b"\t":
             # Programs that write tab-separated text rarely quote, so this is a quote that a person has typed.
@@ -83,7 +86,7 @@ def _not_blank(records: list[bytes], source: SourceFile) -> list[bytes]:
 def _plain_values(block: Block, source: SourceFile, layout: RawFile) -> list[pa.Array] | None:
     """The values of all records if all of them are plain, which the checks of this function find quickly."""
     data = block.data
-    if source.problem or not block.is_well_formed or b"\x00" in data or data.startswith(_BYTE_ORDER_MARK):
+    if source.problem or not block.is_well_formed or b"\x00" in data or _BYTE_ORDER_MARK in data:
         return None
     if block.largest > LARGEST_RECORD or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
         return None

@@ -27,12 +27,15 @@ from schemas.printable import printable
 # Endings that are not part of a name: x.csv and x.csv.gz are two forms of one file.
 COMPRESSED_ENDINGS = (".gz", ".zst", ".bz2", ".xz")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+# A frame of zstd that has no content may come first.
+_MAGIC |= {bytes([first]) + b"\x2a\x4d\x18": "zstd" for first in range(0x50, 0x60)}
 _PARQUET_MAGIC = b"PAR1"
 # The first bytes of files that are not text: zip and Excel, old Excel, PDF, SQLite, ORC, Avro; lz4, 7z, rar, lzip,
-# compress, snappy.
+# compress, snappy; encrypted Parquet, Arrow, numpy, PNG; old lz4, lzma.
 _NO_TEXT = (
     b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF-", b"SQLite format 3\x00", b"ORC", b"Obj\x01", b"\x04\x22\x4d\x18",
     b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"LZIP", b"\x1f\x9d", b"\xff\x06\x00\x00sNaPpY",
+    b"PARE", b"ARROW1\x00", b"\x93NUMPY", b"\x89PNG", b"\x02\x21\x4c\x18", b"\x5d\x00\x00",
 )  # fmt: skip
 _TAR, _TAR_AT = b"ustar", 257  # an archive of files
 _MARKS = (
@@ -316,11 +319,12 @@ def _with_columns(source: SourceFile, names: list[str], layout: RawFile) -> Sour
 def _with_keys(source: SourceFile, record: bytes, layout: RawFile) -> SourceFile:
     """A row of JSON without a key has no value there, so the first row only shows which keys are not read."""
     try:
-        keys = list(json.loads(record))
-    except (ValueError, TypeError, RecursionError):
-        keys = []
+        row = json.loads(record)
+    except (ValueError, RecursionError):
+        row = None
+    keys = row if isinstance(row, dict) else ()
     expected = {column.name for column in layout.columns}
-    return replace(source, extra=tuple(str(key) for key in keys if key not in expected))
+    return replace(source, extra=tuple(key for key in keys if key not in expected))
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:

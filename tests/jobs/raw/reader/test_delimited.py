@@ -106,6 +106,8 @@ CASES = {
     b"1,2,\xe9": "the row is not utf-8 text",
     b"1,2,a\x00": "the row has a NUL byte",
     b"\x00" * 4096 + b"1,2,a": "the row has a NUL byte",
+    b"\xef\xbb\xbf1,2,a": "the row begins with a byte order mark or a line end of another kind",
+    b"\r1,2,a": "the row begins with a byte order mark or a line end of another kind",
     b'1,2,"a': "a quoted field does not end properly",
     b'1,2,"a"b': "a quoted field does not end properly",
     b"1,2," + b"a" * (1 << 20): "the row has 1,048,580 bytes, more than 1,048,576",
