@@ -24,6 +24,11 @@ def printable(text: str | bytes, length: int | None = None) -> str:
     return visible if length is None or len(visible) <= length else f"{visible[: length - 3]}..."
 
 
+def is_text(name: str) -> bool:
+    """Whether the name of a file is UTF-8; Python has other bytes of a name as half of a character."""
+    return name.isascii() or name.encode(errors="replace").decode() == name
+
+
 def printable_lines(text: str) -> str:
     r"""Lines of text with each control character written as its escape, for example \x1b; tabs and line feeds stay."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

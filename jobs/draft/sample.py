@@ -1,15 +1,9 @@
 """The first records of every file in a folder, as tables of texts."""
 
-import bz2
-import gzip
 import json
-import lzma
-import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,15 +11,17 @@ import pyarrow.parquet as pq
 from jobs.draft.tables import Table
 from jobs.draft.text_layout import NotATable, text_layout
 from jobs.draft.values import ColumnSample, column_sample
+from jobs.raw.reader.decompress import DAMAGE, decompressed
+from jobs.raw.reader.source_files import compression_of
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET
 from schemas.errors import UserError
+from schemas.printable import is_text, printable
 
 MOST_ROWS = 10_000
 MOST_BYTES = 16_000_000
 _PARQUET = b"PAR1"
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException)
+_MAGIC_LENGTH = 16
+_MOST_DAMAGED = 0.1  # of the lines of a file of JSON lines
 
 
 def tables_in(folder: Path) -> list[Table]:
@@ -48,6 +44,9 @@ def sampled_folder(folder: Path) -> tuple[list[Table], list[str]]:
     groups: dict[tuple[object, ...], list[Table]] = {}
     notes: dict[Path, str] = {}
     for path in paths:
+        if not is_text(path.name):
+            notes[path] = f"{printable(path.name)}: its name is not UTF-8; rename it"
+            continue
         try:
             table = table_of(path)
         except NotATable as error:
@@ -63,13 +62,13 @@ def table_of(path: Path) -> Table:
     """The sample of one file."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        beginning = file.read(4)
-    if beginning == _PARQUET:
+        beginning = file.read(_MAGIC_LENGTH)
+    if beginning.startswith(_PARQUET):
         return _parquet_table(path)
     content, is_whole = _first_bytes(path, beginning)
     if content.lstrip()[:1] == b"{":
-        columns, is_whole = _json_columns(content, path.name, is_whole=is_whole)
-        return Table((path.name,), size, columns, JSON_LINES, is_whole=is_whole)
+        columns, damaged, is_whole = _json_columns(content, path.name, is_whole=is_whole)
+        return Table((path.name,), size, columns, JSON_LINES, damaged=damaged, is_whole=is_whole)
     layout = text_layout(content, path.name, is_whole=is_whole, max_records=MOST_ROWS)
     texts = [tuple(record[k] for record in layout.records) for k in range(len(layout.names))]
     samples = tuple(map(column_sample, layout.names, texts))
@@ -112,48 +111,62 @@ def _joined(group: list[Table]) -> Table:
 def _first_bytes(path: Path, beginning: bytes) -> tuple[bytes, bool]:
     """The first bytes of the decompressed file, and whether there are no more."""
     try:
-        with _decompressed(path, beginning) as file:
+        with decompressed(str(path), compression_of(beginning)) as file:
             content = file.read(MOST_BYTES)
             return content, not file.read(1)
-    except _DAMAGE as error:
-        raise UserError(f"{path.name} is cut off or damaged: fetch it again") from error
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{printable(path.name)} cannot be read: {error.strerror}") from error
+        raise UserError(f"{printable(path.name)} is cut off or damaged: fetch it again") from error
 
 
-def _decompressed(path: Path, beginning: bytes) -> IO[Any]:
-    for magic, opener in _OPENERS.items():
-        if beginning.startswith(magic):
-            return cast("IO[Any]", opener(path))
-    if beginning == _ZSTD:
-        return cast("IO[Any]", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
-    return path.open("rb")
-
-
-def _json_columns(content: bytes, name: str, *, is_whole: bool) -> tuple[tuple[ColumnSample, ...], bool]:
-    """The columns of a file with one JSON object per line, and whether the sample has all of its rows."""
-    lines = content.decode("utf-8", errors="replace").splitlines()
-    lines = [line for line in (lines if is_whole else lines[:-1]) if line.strip()]
-    records = []
-    for number, line in enumerate(lines[:MOST_ROWS], 1):
-        try:
-            records.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
-            raise UserError(f"{name} begins like JSON, but line {number} is not a JSON object: {line[:80]}") from None
+def _json_columns(content: bytes, name: str, *, is_whole: bool) -> tuple[tuple[ColumnSample, ...], int, bool]:
+    """The columns of a file with one JSON object per line, the damaged lines, and whether the sample has all rows."""
+    lines = [line for line in content.splitlines(keepends=True) if line.strip()]
+    if not is_whole and lines and not lines[-1].endswith((b"\n", b"\r")):
+        lines.pop()
+    sampled = lines[:MOST_ROWS]
+    records, first_fault = [], 0
+    for number, line in enumerate(sampled, 1):
+        if (record := _json_record(line)) is not None:
+            records.append(record)
+        else:
+            first_fault = first_fault or number
+    damaged = len(sampled) - len(records)
+    if damaged > _MOST_DAMAGED * len(sampled):
+        text = printable(sampled[first_fault - 1], 80)
+        raise UserError(f"{printable(name)} begins like JSON, but line {first_fault} is not a JSON object: {text}")
     names = dict.fromkeys(key for record in records for key in record)
     columns = tuple(column_sample(key, [_text(record.get(key)) for record in records]) for key in names)
-    return columns, is_whole and len(lines) <= MOST_ROWS
+    return columns, damaged, is_whole and len(lines) <= MOST_ROWS
+
+
+def _json_record(line: bytes) -> dict[str, object] | None:
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _parquet_table(path: Path) -> Table:
     try:
         file = pq.ParquetFile(path)
         rows = pa.Table.from_batches([next(file.iter_batches(MOST_ROWS))])
-    except (pa.ArrowException, StopIteration):
-        raise UserError(f"{path.name} is an empty or damaged Parquet file: fetch it again") from None
+    except (pa.ArrowException, OSError, StopIteration):
+        raise UserError(f"{printable(path.name)} is an empty or damaged Parquet file: fetch it again") from None
     nested = tuple(field.name for field in rows.schema if pa.types.is_nested(field.type))
     names = [name for name in rows.column_names if name not in nested]
-    columns = tuple(column_sample(name, [_text(v) for v in rows[name].to_pylist()]) for name in names)
+    columns = tuple(column_sample(name, [*map(_scalar_text, rows[name])]) for name in names)
     is_whole = file.metadata.num_rows <= MOST_ROWS
     return Table((path.name,), path.stat().st_size, columns, PARQUET, is_whole=is_whole, nested=nested)
+
+
+def _scalar_text(value: pa.Scalar) -> str:
+    try:
+        return _text(value.as_py())
+    except (OverflowError, ValueError):  # a date or a text that Python cannot have
+        return ""
 
 
 def _text(value: object) -> str:

@@ -4,11 +4,8 @@ The name does not show the compression. A byte order mark decides the encoding; 
 """
 
 import codecs
-import gzip
 import json
-import lzma
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +14,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from jobs.raw.reader.decompress import decompressed
+from jobs.raw.reader.decompress import DAMAGE, decompressed
 from jobs.raw.reader.fields import split_fields
 from jobs.raw.reader.records import LARGEST_RECORD, Dialect, Readable, cut_blocks, without_line_end
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET, RawFile
@@ -45,7 +42,6 @@ _MARKS = (
 # In these encodings a byte below 0x30 may be a part of another character, so that bytes cannot be cut into lines.
 _NOT_LIKE_ASCII = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")
 _MAY_STILL_BE_WRITTEN_S = 6 * 3600  # a file that has not changed for longer is complete
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 _SAMPLE = 8192
 
 
@@ -99,7 +95,7 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
         raise UnreadableFile(f"{plain.shown_name} is empty: it is not read")
     if layout.format == PARQUET and start.startswith(_PARQUET_MAGIC):
         return plain
-    compression = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+    compression = compression_of(start)
     with read_errors(plain), decompressed(plain.path, compression) as stream:
         start = stream.read(_SAMPLE)
     if not start:
@@ -123,6 +119,11 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
         body=len(mark),
     )
     return _with_header(text, layout)
+
+
+def compression_of(start: bytes) -> str:
+    """The compression of a file that begins with these bytes, "" for none."""
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
 
 
 @contextmanager
@@ -188,7 +189,7 @@ def read_errors(source: SourceFile) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise UserError(f"{source.shown_name} cannot be read: {error.strerror}") from error
-    except (*_DAMAGE, OSError, pa.ArrowException) as error:
+    except DAMAGE as error:
         _require_unchanged(source)
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
             raise
