@@ -23,7 +23,7 @@ from lakehouse.code_version import code_version
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.model_tables import CHAMPION, aliased_version, model_name, model_versions, registered_models
+from lakehouse.models.versions import CHAMPION, aliased_version, model_name, model_versions, registered_models
 from lakehouse.published_days import unused_tables
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from lakehouse.model_tables import DEFAULT_METHOD
+from lakehouse.models.versions import DEFAULT_METHOD
 from schemas.errors import UserError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

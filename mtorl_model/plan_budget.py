@@ -32,7 +32,7 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
 from lakehouse.manifest import Manifest
-from lakehouse.model_tables import DEFAULT_METHOD
+from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.reading import read_tables
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.staging import staging_folder

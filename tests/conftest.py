@@ -53,6 +53,14 @@ def no_flush() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and the processes that they start, leave the caches of this machine's user alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTORL_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def copied_model_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """MLflow creates its database by dozens of migrations. Do this once, and copy the result for each further lake."""
     from mtorl_model.champion import registry

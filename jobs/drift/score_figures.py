@@ -11,7 +11,7 @@ from jobs.drift.results import CALIBRATION, DAY_BEFORE, POLICY
 from jobs.drift.score_queries import gain_rates, mean_policy, policy_change, power_change
 from jobs.quality.chance import STANDARD_ERRORS
 from lakehouse.lake import Lake
-from lakehouse.model_tables import model_name
+from lakehouse.models.versions import model_name
 from schemas.dataset import Dataset
 from schemas.days import day_before
 from schemas.tables import CHANNEL_POLICIES, FUSION_WEIGHTS, PREQUENTIAL

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lakehouse.lake import Lake
-from lakehouse.model_tables import model_versions, run_curves, run_experiment
+from lakehouse.models.versions import model_versions, run_curves, run_experiment
 from schemas.basis import BasisDecision
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lakehouse.files import write_whole
 from lakehouse.lake import Lake
-from lakehouse.model_tables import DEFAULT_METHOD
+from lakehouse.models.versions import DEFAULT_METHOD
 from mtorl_model.champion.registry import Registry
 from schemas.dataset import Dataset
 from schemas.tables.feature_spec import MODEL_SPEC_FILE

@@ -2,7 +2,7 @@
 
 A version's files are in `LAKE/mlflow/artifacts/<dataset>/<run>/artifacts/model`. This path is always relative to the
 lake, so that a lake can be copied or mounted elsewhere. The files are plain tensors and JSON, never a pickled model.
-Registered versions are read from MLflow's tables (lakehouse/model_tables.py); only code that changes the registry
+Registered versions are read from MLflow's tables (lakehouse/models/versions.py); only code that changes the registry
 imports MLflow, which is slow.
 """
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.files import make_durable, swap_into_place, write_whole
 from lakehouse.lake import Lake
 from lakehouse.locks import locked
-from lakehouse.model_tables import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
+from lakehouse.models.versions import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
 from lakehouse.staging import staging_folder
 from mtorl_model.training.checksums import require_unchanged
 from schemas.basis import IMITATION, BasisDecision

@@ -22,7 +22,7 @@ from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
 from mtorl_model.studies.baselines.tables import published, unseen_users
-from mtorl_model.studies.multitask.tables import as_markdown
+from mtorl_model.studies.multitask.tables import USER_FOLDS, as_markdown
 from mtorl_model.studies.pictures import display_name, headline
 from mtorl_model.studies.position_scores import SCORES
 from mtorl_model.studies.variants import EMBEDDINGS, REFERENCE, STUDIES
@@ -202,13 +202,11 @@ def _published(folder: Path) -> list[str]:
 
 def _rmtl(folder: Path) -> list[str]:
     lines = []
-    for protocol in PROTOCOLS:
+    titles = {protocol: f"table 1 of its paper, protocol {protocol}" for protocol in PROTOCOLS}
+    for protocol, title in (titles | {USER_FOLDS: "the champion on users of all splits"}).items():
         path = folder / f"rmtl_{protocol}.json"
         if path.exists():
-            lines += [
-                f"### RMTL: table 1 of its paper, protocol {protocol}",
-                *as_markdown(read_stored(path, json_object, _IF_DAMAGED)),
-            ]
+            lines += [f"### RMTL: {title}", *as_markdown(read_stored(path, json_object, _IF_DAMAGED))]
     return lines
 
 

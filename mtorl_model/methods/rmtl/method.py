@@ -40,12 +40,17 @@ class RMTL(Method):
     reads = CANDIDATES
     predicts = frozenset({GAINS})
     publishes = (TASK_PREDICTIONS,)
+    score_rows = "mtorl_model.inference.task_scoring:tasks_table"
     fine_tunes = True
     Config = RMTLConfig
     config: RMTLConfig
     members: tuple[Member, ...] = ()
     trees: LabelTrees | None = None  # None if config.trees is False
     blend: Blend | None = None  # of the networks and the trees, in this order
+
+    @property
+    def fits_latest(self) -> bool:
+        return self.trees is not None
 
     @classmethod
     def presets(cls, dataset: str) -> dict[str, RMTLConfig]:
@@ -70,12 +75,17 @@ class RMTL(Method):
 
     def _fit_trees(self, train: CandidateStore, valid: CandidateStore) -> None:
         """Fit the trees on training users, and the weights of the blend on validation users."""
-        config = self.config.boosting
-        labels = candidate_labels(train).at_most(config.most_labels, config.tree_seed)
-        self.trees = LabelTrees.fit(labels, config, channels=1)
+        self.trees = self._fitted_trees(train)
         predictions = [self._networks_prediction(valid), self._trees_prediction(self.trees, valid)]
         known = candidate_labels(valid)
         self.blend = fit_blend(predictions, known.gain_NG, known.maturity_NG, known.action_N)
+
+    def _fitted_trees(self, train: CandidateStore) -> LabelTrees:
+        """Trees of these users; see gain_weights for gains that may still follow."""
+        config, labels = self.config.boosting, candidate_labels(train)
+        if not (train.maturity_NT == 1).all():
+            labels = labels._replace(prediction=self._networks_prediction(train))
+        return LabelTrees.fit(labels.at_most(config.most_labels, config.tree_seed), config, channels=1)
 
     def predict(self, candidates: CandidateStore) -> Prediction:
         """The prediction for every row of the store, [N]. It depends on the row's own inputs only."""
@@ -101,6 +111,7 @@ class RMTL(Method):
         """Refresh the critics of the present network, then train it with their weights.
 
         Without a weighting the losses are not weighted. A batch has whole sessions of the day and of earlier days.
+        Trees are fitted again on sample.latest. The weights of the blend do not change.
         """
         chosen = str(choose_device(config.device))
         losses: dict[str, float] = {}
@@ -118,6 +129,8 @@ class RMTL(Method):
             losses[f"train_loss{suffix}"] = fine_tune_actor(
                 member.network, mixed_sessions(sample, config, seed=number), config, seed=number, weight_of=weight_of
             )
+        if self.trees is not None and len(sample.latest):
+            self.trees = self._fitted_trees(sample.latest)
         return losses
 
     def state(self) -> State:

@@ -63,6 +63,7 @@ class UnifiedRL(Method):
     reads = CANDIDATES
     predicts = frozenset({FUSION})
     publishes = (FUSION_WEIGHTS,)
+    score_rows = "mtorl_model.inference.fusion_scoring:weights_table"
     fine_tunes = True
     Config = UnifiedRLConfig
     config: UnifiedRLConfig

@@ -78,12 +78,8 @@ def variants(
 ) -> Iterator[Trained]:
     """Train every variant with a seed; the variants of one network share stage 1a and the critics.
 
-    <<<<<<< HEAD
-        checkpoints: of this study. A finished training has stored its predictions and is not repeated.
-    =======
-        full_network: the one with the curve; see weightings. checkpoints: of this study. A finished training, whose
-        predictions are there, is not repeated.
-    >>>>>>> main
+    full_network: the one with the curve; see weightings. checkpoints: of this study. A finished training has stored
+    its predictions and is not repeated.
     """
     for name in networks:
         settings = replace(config, model=replace(config.model, network=name))
@@ -239,7 +235,7 @@ def main() -> None:
     if args.networks != list(NETWORKS):
         command += f' NETWORKS="{" ".join(args.networks)}"'
     command += " TABLE_ONLY=1" * args.table_only
-    identity = _identity(lake, dataset, days, config, args.protocol)
+    identity = identity_of(lake, dataset, days, config, args.protocol)
     checkpoints = Checkpoints(lake.studies(dataset) / "rmtl_trainings" / identity, identity)
     result = {
         "protocol": args.protocol, "dataset": dataset.name, "preset": args.preset, "command": command,
@@ -256,7 +252,7 @@ def main() -> None:
     print(path)
 
 
-def _identity(lake: Lake, dataset: Dataset, days: Sequence[str], config: RMTLConfig, protocol: str) -> str:
+def identity_of(lake: Lake, dataset: Dataset, days: Sequence[str], config: RMTLConfig, protocol: str) -> str:
     """A digest of everything that the trainings depend on besides network, seed and weighting."""
     tables = [lake.fingerprints(table, dataset.name, days) for table in (EXPOSURES, STEPS, ITEM_HISTORY)]
     parts = (config.to_json(), protocol, tables, code_version("mtorl_model"), choose_device(config.train.device).type)

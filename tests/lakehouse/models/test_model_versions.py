@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.lake import Lake
-from lakehouse.model_tables import aliased_version, model_versions, run_curves, run_experiment
+from lakehouse.models.versions import aliased_version, model_versions, run_curves, run_experiment
 
 MODEL = "mtorl_kuairand"
 KILLED_WRITER = Path(__file__).with_name("killed_sqlite_writer.py")

@@ -1,0 +1,1 @@
+"""The registered models of a lake: MLflow's store, read by every step."""
