@@ -173,8 +173,8 @@ def _side_table(log: Table, table: Table) -> SideTable | None:
 def _overlap(column: ColumnSample, log_column: ColumnSample) -> float:
     """How nearly two columns have the same values, 0 to 1; 0 if most rows of the log have another value."""
     keys, log_keys = set(column.counts), set(log_column.counts)
-    found = sum(n for key, n in log_column.counts.items() if key in keys)
-    return len(keys & log_keys) / len(keys | log_keys) if 2 * found >= len(log_column.values) else 0.0
+    rows_with_key = sum(n for key, n in log_column.counts.items() if key in keys)
+    return len(keys & log_keys) / len(keys | log_keys) if 2 * rows_with_key >= len(log_column.values) else 0.0
 
 
 def _same_name(first: str, second: str) -> bool:

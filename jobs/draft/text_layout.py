@@ -115,7 +115,7 @@ def _differs_from_words(texts: Sequence[str]) -> bool:
 def _separator(text: str, name: str) -> str:
     """The separator that gives nearly all lines the same number of fields; of several, the one with the most.
 
-    One that is only ever a part of a longer one, such as | of ||, is none.
+    A part of a longer one, such as | of ||, does not count.
     """
     width_and_share = {}
     for separator in (s for s in (*_SEPARATORS, *_LONG_SEPARATORS) if s in text):
@@ -132,8 +132,8 @@ def _separator(text: str, name: str) -> str:
         raise NotATable(
             f"{name}: no separator divides its lines into equally many fields; its first line is: {first_line[:200]}"
         )
-    whole = {s: width for s, width in regular.items() if not any(_is_part(s, longer, text) for longer in regular)}
-    return max(whole, key=lambda s: whole[s])
+    longest = {s: width for s, width in regular.items() if not any(_is_part(s, longer, text) for longer in regular)}
+    return max(longest, key=lambda s: longest[s])
 
 
 def _is_part(separator: str, longer: str, text: str) -> bool:

@@ -85,10 +85,10 @@ def _with_exposures_of_removed_files(
 ) -> DataFrame:
     """The rows, and the published exposures of days that had exposures in removed files: an outcome may be theirs."""
     needed = sorted(index.days_read_for(days) - {UNDATED})
-    kept = [d for d in needed if index.removed_usable_rows(d) and lake[EXPOSURES, log.dataset, d].manifest]
-    if not kept:
+    published_days = [d for d in needed if index.removed_usable_rows(d) and lake[EXPOSURES, log.dataset, d].manifest]
+    if not published_days:
         return rows
-    published = read_published(log.spark, lake, exposures(log.dataset), log.dataset, kept)
+    published = read_published(log.spark, lake, exposures(log.dataset), log.dataset, published_days)
     return rows.unionByName(published, allowMissingColumns=True)
 
 

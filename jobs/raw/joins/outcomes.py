@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.raw.joins.groups import whole_groups
 from jobs.raw.lines import REASON
 from jobs.spark.worker_tables import WorkerTable
 from schemas.dataset import Dataset
@@ -61,23 +62,6 @@ def _joiner(within_ms: Mapping[str, int]) -> Callable[[Iterator[pa.RecordBatch]]
             yield join_sorted(table, within_ms).drop_columns([_KEY, _IS_QUARANTINED, _IS_OUTCOME])
 
     return join
-
-
-def whole_groups(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.Table]:
-    """Tables of rows sorted by the key: the rows of a key are in one table."""
-    pending: list[pa.RecordBatch] = []
-    for batch in filter(len, batches):
-        keys = batch.column(key).to_numpy(zero_copy_only=False)
-        # Everything before the last key of the batch is complete.
-        start = int(np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[-1])
-        if start == 0 and pending and pending[-1].column(key)[-1].as_py() == keys[0]:
-            pending.append(batch)
-            continue
-        if complete := [part for part in (*pending, batch.slice(0, start)) if len(part)]:
-            yield pa.Table.from_batches(complete).combine_chunks()
-        pending = [batch.slice(start)]
-    if pending:
-        yield pa.Table.from_batches(pending).combine_chunks()
 
 
 def join_sorted(table: pa.Table, within_ms: Mapping[str, int]) -> pa.Table:

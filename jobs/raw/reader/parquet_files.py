@@ -91,7 +91,7 @@ def _typed(rows: pa.Table, problem: str, source: SourceFile, layout: RawFile) ->
         value = rows.column(column.name).combine_chunks()
         typed, is_unreadable = _cast(value, column, layout)
         for k in np.flatnonzero(is_unreadable & (reasons == None)):  # noqa: E711 - elementwise
-            reasons[k] = not_a_value(column, _shown(value[k]))
+            reasons[k] = not_a_value(column, _message_text(value[k]))
         if not column.nullable:
             is_missing = typed.is_null().to_numpy(zero_copy_only=False) & ~is_unreadable & (reasons == None)  # noqa: E711
             reasons[is_missing] = f"{printable(column.name)} is missing"
@@ -137,7 +137,7 @@ def _is_text(dtype: pa.DataType) -> bool:
 
 
 def _text(value: pa.Array, layout: RawFile) -> tuple[pa.Array, np.ndarray]:
-    """The texts, null if missing or no text, and which are no text."""
+    """The texts, null if missing or not text, and which are not text."""
     text = _as_text(value)
     is_unreadable = (
         text.is_null().to_numpy(zero_copy_only=False) & ~value.is_null().to_numpy(zero_copy_only=False)
@@ -148,7 +148,7 @@ def _text(value: pa.Array, layout: RawFile) -> tuple[pa.Array, np.ndarray]:
 
 
 def _as_text(value: pa.Array) -> pa.Array:
-    """ISO text for dates and times, hexadecimal digits for bytes of a fixed length; null for what is no text."""
+    """ISO text for dates and times, hexadecimal digits for bytes of a fixed length; null for a value that is no text."""
     if pa.types.is_timestamp(value.type):
         utc = value.cast(pa.timestamp(value.type.unit, "UTC")) if value.type.tz else value
         # A time of a year that ISO text cannot write would come out as another one.
@@ -180,15 +180,17 @@ def _has_iso_year(value: pa.Array) -> pa.Array:
     return pc.fill_null(pc.and_(pc.greater_equal(number, first), pc.less(number, end)), True)
 
 
-def _shown(value: pa.Scalar) -> str:
+def _message_text(value: pa.Scalar) -> str:
     """The value for a message."""
     if _is_text(value.type):
         value = value.cast(pa.large_binary())
     try:
-        shown = value.as_py()
+        python_value = value.as_py()
     except (OverflowError, ValueError):
         return str(value.cast(pa.string()).as_py())
-    return shown.decode(errors="backslashreplace") if isinstance(shown, bytes) else str(shown)
+    if isinstance(python_value, bytes):
+        return python_value.decode(errors="backslashreplace")
+    return str(python_value)
 
 
 def _by_text(text: pa.Array, is_unreadable: np.ndarray, column: RawColumn) -> tuple[pa.Array, np.ndarray]:
@@ -224,10 +226,10 @@ def _json_values(column: pa.ChunkedArray) -> list[Any]:
     try:
         return value.to_pylist()
     except (OverflowError, ValueError):  # a date or a text inside a list that Python cannot have
-        return [_shown_in_json(scalar) for scalar in value]
+        return [_value_or_note(scalar) for scalar in value]
 
 
-def _shown_in_json(value: pa.Scalar) -> Any:
+def _value_or_note(value: pa.Scalar) -> Any:
     try:
         return value.as_py()
     except (OverflowError, ValueError):
