@@ -79,7 +79,7 @@ def table_of(path: Path) -> Table:
 
 
 def _layout(table: Table) -> tuple[object, ...]:
-    """The features that files of one layout share; without a header, the types of their columns distinguish two tables."""
+    """The features that files of one layout share. Without a header, the types of columns distinguish two tables."""
     names = tuple(column.name for column in table.columns)
     dtypes = () if table.has_header else tuple(column.dtype for column in table.columns)
     return table.file_format, table.separator, table.has_header, names, dtypes

@@ -148,7 +148,7 @@ def _text(value: pa.Array, layout: RawFile) -> tuple[pa.Array, np.ndarray]:
 
 
 def _as_text(value: pa.Array) -> pa.Array:
-    """ISO text for dates and times, hexadecimal digits for bytes of a fixed length; null for a value that is no text."""
+    """ISO text of dates and times, hexadecimal digits of bytes of a fixed length; null for what is not a text."""
     if pa.types.is_timestamp(value.type):
         utc = value.cast(pa.timestamp(value.type.unit, "UTC")) if value.type.tz else value
         # A time of a year that ISO text cannot write would come out as another one.
