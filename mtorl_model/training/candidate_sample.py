@@ -33,7 +33,7 @@ EXPOSURES_PER_WINDOW = 8
 class CandidateSample(NamedTuple):
     """Exposures of training users; `replay` may be empty. inputs: fingerprints of the partitions read, by key.
 
-    latest: single exposures of the day and of the days before it, for models that are fitted again from nothing; empty
+    latest: single exposures of the day and of the days before it, for models that are fitted again from no_rows; empty
     unless they were requested.
     """
 
@@ -90,12 +90,12 @@ def draw_candidates(
         replay = [read(earlier, rows_per_day) for earlier in earlier_days]
         latest_rows = _some_rows([read_day(d) for d in latest], config, f"latest {dataset.name} {latest}")
         inputs = {partition.key: partition.require().fingerprint for partition in partitions}
-    nothing = new.take(np.arange(0))
-    return CandidateSample(new, _joined(replay, nothing), _joined(latest_rows, nothing), cutoff, inputs)
+    no_rows = new.take(np.arange(0))
+    return CandidateSample(new, _joined(replay, no_rows), _joined(latest_rows, no_rows), cutoff, inputs)
 
 
-def _joined(stores: list[CandidateStore], nothing: CandidateStore) -> CandidateStore:
-    return CandidateStore.concatenate(stores) if stores else nothing
+def _joined(stores: list[CandidateStore], no_rows: CandidateStore) -> CandidateStore:
+    return CandidateStore.concatenate(stores) if stores else no_rows
 
 
 def _windows(lake: Lake, dataset: Dataset, day: str) -> float:

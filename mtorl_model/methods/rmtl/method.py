@@ -153,8 +153,8 @@ class RMTL(Method):
         has_critics = any(name.partition(".")[2].startswith("critics.") for name in state)
         self.members = tuple(untrained(self.config, sizes, seed, with_critics=has_critics) for seed in seeds)
         tree_parts = {name: state_part(state, name) for name in ("trees", "blend")}
-        others = {"tasks", *tree_parts}
-        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in others}
+        no_weights = {"tasks", *tree_parts}
+        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in no_weights}
         parts = {
             f"{number}_{part}": module
             for number, member in enumerate(self.members)

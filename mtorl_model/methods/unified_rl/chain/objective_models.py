@@ -6,7 +6,7 @@ fitted on half of the training users. A training user has the prediction of the 
 any other user has the mean of both.
 
 A method predicts its tasks; here the objectives are its tasks, in the order of the contract. They need not imply each
-other, so a network for tasks that do (ESMM, AITM) is no choice.
+other, so networks for tasks that do (ESMM, AITM) are wrong here.
 
 Shapes: N exposures, I objectives.
 """
@@ -26,7 +26,7 @@ from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Run, S
 from schemas.errors import UserError
 
 HALVES = 2
-BOOSTING = "boosting"  # the predictor that is no method of its own
+BOOSTING = "boosting"  # the predictor without a method on candidates
 
 
 class ObjectiveModel(Protocol):
@@ -53,8 +53,8 @@ class ObjectiveModels:
         """The fitted models and the predictions for these training users, (N, I), in the order of the store."""
         half_N, models, predicted_NI = half_of(train.user_N), [], np.empty(train.objectives_NI.shape)
         for half in range(HALVES):
-            others, rows = np.flatnonzero(half_N != half), np.flatnonzero(half_N == half)
-            models.append(fit_half(train.take(others)))
+            other_half, rows = np.flatnonzero(half_N != half), np.flatnonzero(half_N == half)
+            models.append(fit_half(train.take(other_half)))
             predicted_NI[rows] = models[-1].probabilities(train.take(rows))
         return cls(tuple(models)), predicted_NI
 

@@ -26,7 +26,7 @@ def test_the_presets_learn_most_of_what_the_box_allows(preset):
     assert 0.5 * share > LEAST_SHARE
 
 
-@pytest.mark.parametrize("learning_rate", [1.0, 1e-7])  # it diverges; it stays where it is
+@pytest.mark.parametrize("learning_rate", [1.0, 1e-7])  # it diverges; it does not move
 def test_settings_with_which_nothing_is_learned_are_a_fault(learning_rate):
     (fault,) = faults_of_learner(replace(SMALL, learning_rate=learning_rate))
     assert "the learner reaches " in fault
