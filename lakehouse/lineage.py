@@ -1,7 +1,7 @@
 """The table `lineage` of a dataset: the manifest of each published partition, with a file for the days of a month.
 
-A manifest is written before the commit of the files that it describes, beside the manifest of the present files. Which
-of the two counts is decided by the partition's present fingerprint. So readers never see a partition without its
+A manifest is written before the commit of the files that it describes, in addition to the manifest of the present
+files. The partition's present fingerprint decides which of the two counts. So readers never see a partition without its
 manifest, and a job that is killed between the two commits leaves the earlier edition with the earlier manifest.
 """
 
@@ -45,18 +45,20 @@ _editions: dict[tuple[int, str], tuple[FilesByValue, Mapping[Edition, Manifest]]
 
 
 def editions(folder: Path) -> Mapping[Edition, Manifest]:
-    """The manifests in a dataset's table `lineage`, by what they describe. Some describe editions that are gone."""
+    """The manifests in a dataset's table `lineage`, by edition. Some describe editions that are gone."""
     key = (os.getpid(), str(folder))
     files, cached = _editions.get(key, ({}, {}))
     if (present := present_files(folder)) is not files:
-        by_file = (_manifests(local_file(folder, file), folder.parent.name) for of in present.values() for file in of)
+        by_file = (
+            _manifests(local_file(folder, file), folder.parent.name) for month in present.values() for file in month
+        )
         cached = {edition: manifest for manifests in by_file for edition, manifest in manifests.items()}
         _editions[key] = (present, cached)
     return cached
 
 
 def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]) -> None:
-    """Add manifests in one commit. Those of editions that are neither present nor added are removed.
+    """Add manifests in one commit. Manifests of editions that are neither present nor added are removed.
 
     present: the fingerprints of the partitions' present files, by table and day.
     """
@@ -71,34 +73,34 @@ def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[s
 
 
 def _record(folder: Path, by_month: Mapping[str, Iterable[Manifest]], present: Mapping[tuple[str, str], str]) -> None:
-    before = present_files(folder)
-    wanted: dict[str, tuple[DataFile, ...]] = {}
+    present_by_month = present_files(folder)
+    new_files: dict[str, tuple[DataFile, ...]] = {}
     for month, manifests in by_month.items():
         rows = {
             (row["table"], row["ds"], row["fingerprint"]): row
-            for file in before.get(month, ())
+            for file in present_by_month.get(month, ())
             for row in pq.read_table(local_file(folder, file), partitioning=None).to_pylist()
         }
-        kept = _with_manifests(rows, manifests, present)
-        if kept != rows:
-            wanted[month] = (_store(folder, month, kept),)
-    commit(folder, _MONTH, wanted, _SCHEMA, {month: before.get(month, ()) for month in wanted})
+        updated = _with_manifests(rows, manifests, present)
+        if updated != rows:
+            new_files[month] = (_store(folder, month, updated),)
+    commit(folder, _MONTH, new_files, _SCHEMA, {month: present_by_month.get(month, ()) for month in new_files})
 
 
 def _with_manifests(
     rows: Mapping[Edition, dict[str, Any]], manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]
 ) -> dict[Edition, dict[str, Any]]:
-    kept = dict(rows)
+    updated = dict(rows)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for manifest in manifests:
         partition = (manifest.table, manifest.ds)
         needed = {manifest.fingerprint, present.get(partition)}
-        for edition in [e for e in kept if e[:2] == partition and e[2] not in needed]:
-            del kept[edition]
+        for edition in [e for e in updated if e[:2] == partition and e[2] not in needed]:
+            del updated[edition]
         edition, row = (*partition, manifest.fingerprint), _row(manifest, now)
-        if edition not in kept or {**kept[edition], "built_at": now} != row:
-            kept[edition] = row
-    return kept
+        if edition not in updated or {**updated[edition], "built_at": now} != row:
+            updated[edition] = row
+    return updated
 
 
 def _row(manifest: Manifest, built_at: str) -> dict[str, Any]:

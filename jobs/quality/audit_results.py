@@ -13,7 +13,7 @@ from schemas.dataset import Dataset
 
 ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
 HOLDS, FAILED, NOT_EVALUATED = "holds", "failed", "not evaluated"
-_FAILED_MARK = ".failed"  # the ending of an empty file beside the result of an audit that failed
+_FAILED_MARK = ".failed"  # the ending of an empty file next to the result of an audit that failed
 PASS, WARN, FAIL = "pass", "warn", FAILED_AUDIT
 
 
@@ -91,7 +91,7 @@ class Audit:
 
 
 def store_audit(lake: Lake, audit: Audit) -> None:
-    """Store the result as LAKE/<dataset>/audits/<table>/<ds>.json in one step, with a mark beside it if it failed.
+    """Store the result as LAKE/<dataset>/audits/<table>/<ds>.json in one step, with a mark if it failed.
 
     By the marks, the days that failed are known without reading the results of all days.
     """
@@ -112,7 +112,7 @@ def failed_days(lake: Lake, table: str, dataset: Dataset) -> list[str]:
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """SHA-256 of a manifest's fields, by which an audit says what it has audited."""
+    """SHA-256 of a manifest's fields, which names the content that was audited."""
     return hashlib.sha256(json.dumps(asdict(manifest), sort_keys=True).encode()).hexdigest()
 
 
