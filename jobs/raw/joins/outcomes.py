@@ -30,11 +30,6 @@ def matches(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(outcome.match for outcome in dataset.outcomes))
 
 
-def join_days(dataset: Dataset) -> int:
-    """The most days by which an outcome's row can be later than its exposure."""
-    return max((outcome.days_later for outcome in dataset.outcomes), default=0)
-
-
 def match_column(number: int) -> str:
     return f"_match_{number}"
 
