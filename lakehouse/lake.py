@@ -113,6 +113,11 @@ class Lake:
         """The published days of a table, oldest first; the undated partition of quarantined rows is left out."""
         return [day for day in self.manifests(dataset, [table])[table] if day != UNDATED]
 
+    def present(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> FilesByValue:
+        """The files that these days have now; none for a day that the table does not have."""
+        files = present_files(self.table(table, dataset))
+        return {day: files.get(day, ()) for day in days}
+
     def fingerprints(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> dict[str, str]:
         """The fingerprint of each of these days that is published, by the partition's key, as manifests name inputs."""
         published = self.manifests(dataset, [table])[table]

@@ -127,8 +127,8 @@ def commit(
 
     column: the partition column. schema: the columns of the files. expected: the files that the caller has seen.
 
-    Raises Replaced, and commits nothing, if the table has other files than expected. Raises UserError if a column has
-    another type in the table than in the files, and Busy if other commits have come first too many times.
+    Raises Replaced, and commits nothing, if the table has other files than expected and than wanted. Raises UserError
+    if a column has another type in the table than in the files, and Busy if other commits have come first too often.
     """
     delta_schema = _nullable(Schema.from_arrow(schema.append(pa.field(column, pa.string()))))
     with store_errors(folder, OSError):
@@ -139,7 +139,9 @@ def _commit(folder: Path, column: str, new_files: FilesByValue, schema: Schema, 
     for _ in range(_ATTEMPTS):
         opened = _open(folder)
         present = opened.snapshot.files if opened else {}
-        if replaced := [value for value, files in expected.items() if present.get(value, ()) != files]:
+        if replaced := [
+            value for value, files in expected.items() if present.get(value, ()) not in (files, wanted.get(value))
+        ]:
             raise Replaced(replaced)
         actions = [action for value in new_files for action in _actions(column, value, present, new_files[value])]
         if not actions:
