@@ -140,7 +140,7 @@ def _commit(folder: Path, column: str, new_files: FilesByValue, schema: Schema, 
         opened = _open(folder)
         present = opened.snapshot.files if opened else {}
         if replaced := [
-            value for value, files in expected.items() if present.get(value, ()) not in (files, wanted.get(value))
+            value for value, files in expected.items() if present.get(value, ()) not in (files, new_files.get(value))
         ]:
             raise Replaced(replaced)
         actions = [action for value in new_files for action in _actions(column, value, present, new_files[value])]
