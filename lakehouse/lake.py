@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from lakehouse import lineage
 from lakehouse.manifest import Manifest, chained_fingerprint, files_fingerprint
-from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.data_files import local_file, open_parquet, store_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
 from lakehouse.storage.files import is_local, read_stored
 from lakehouse.storage.store_path import located
@@ -270,13 +270,19 @@ class Partition:
         return present_files(self.lake.table(self.table, self.dataset)).get(self.day, ())
 
     def files(self) -> list[Path]:
-        """The Parquet files on this machine, in the order in which they are read."""
+        """The Parquet files on this machine, in the order in which they are read.
+
+        Raises DamagedFile if one of them is missing, or has another size than was stored.
+        """
         folder = self.lake.table(self.table, self.dataset)
         return [local_file(folder, file) for file in self.data_files()]
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a published partition in memory, by default with all columns."""
-        tables = [pq.read_table(file, columns=columns, partitioning=None) for file in self.files()]
+        tables = []
+        for path in self.files():
+            with open_parquet(path) as file:
+                tables.append(file.read(columns))
         return pa.concat_tables(tables)
 
     def current_inputs(self) -> dict[str, str]:

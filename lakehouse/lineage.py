@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.manifest import Manifest
-from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.data_files import local_file, open_parquet, store_file
 from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files
 from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
@@ -137,7 +137,7 @@ def _month(day: str) -> str:
 
 
 def _rows(folder: Path, file: DataFile) -> pa.Table:
-    with pq.ParquetFile(local_file(folder, file)) as opened:  # pq.read_table would load more of Arrow
+    with open_parquet(local_file(folder, file)) as opened:
         return opened.read()
 
 
