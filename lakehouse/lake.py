@@ -2,8 +2,7 @@
 
 A table of a dataset is a Delta table, LAKE/<dataset>/<table>/, partitioned by ds. A job writes Parquet files into a
 work folder (lakehouse.storage.scratch) and publishes them: `publish_days` stores the files under names that follow
-from their content and commits all days at once. What a partition was built from is its manifest, in the table
-`lineage`.
+from their content and commits all days together. The manifest of a partition, in the table `lineage`, names its inputs.
 """
 
 import json
@@ -343,7 +342,7 @@ class Partition:
         """Store the Parquet files of a work folder and commit them as the partition's only files.
 
         replaces: the files that the new rows were made from; raises delta_table.Replaced if they are not the present
-        ones any more. None: whatever is published is replaced.
+        ones any more. None: any present files are replaced.
         """
         folder = self.lake.table(self.table, self.dataset)
         parts = sorted(staged.glob("*.parquet"))

@@ -1,4 +1,4 @@
-"""Check that a lake has what its logs say; exit status 1 if something is missing, cut or altered.
+"""Check that the files of a lake are those that its logs name; exit status 1 if something is missing, cut or altered.
 
     python -m jobs.verify --dataset kuairand --lake lake [--repair]
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def counted(findings: Findings) -> str:
-    """What was checked, in words: 13 tables, 1,200 files (2.0 MB), 150 partitions, ..."""
+    """The counts in words: 13 tables, 1,200 files (2.0 MB), 150 partitions, ..."""
     size = f" ({findings.counts[_BYTES] / 1e6:,.1f} MB)"
     return ", ".join(
         f"{number:,} {name}{size if name == 'files' else ''}"

@@ -1,4 +1,4 @@
-"""What a check of a lake has counted, and the damage that it has seen."""
+"""The counts and the damage of a check of a lake."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from schemas.errors import UserError
 
 @dataclass(slots=True)
 class Findings:
-    """counts: what was checked, by its name. damage: a line for each fault, with what to do about it."""
+    """counts: of the checked files and partitions, by kind. damage: a line for each fault, with its remedy."""
 
     counts: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)

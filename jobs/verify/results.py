@@ -1,4 +1,4 @@
-"""Checks the results beside the tables: audits, drift, summaries, metrics, the raw index, the files for consumers."""
+"""Checks the results that are not tables: audits, drift, summaries, metrics, the raw index, the files for consumers."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ from schemas.tables.registry import TABLES_FOR_CONSUMERS
 
 
 def check_results(lake: Lake, dataset: Dataset, findings: Findings) -> None:
-    """Add the faults of everything of a dataset that is stored beside its tables."""
+    """Add the faults of all stored results of a dataset."""
     kinds = (
         ("audits", lake.audits(dataset).glob("*/*.json"), Audit.from_json, IF_AUDIT_DAMAGED),
         ("drifts", lake.drift(dataset).glob("*.json"), Drift.from_json, IF_DRIFT_DAMAGED),

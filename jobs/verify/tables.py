@@ -45,8 +45,8 @@ def _damaged_values(folder: Path, files: FilesByValue, dataset: Dataset, finding
         findings.counts["bytes"] += sum(file.size for file in named)
         faults = [f"{folder / file.path} {fault}" for file in named if (fault := file_fault(folder, file))]
         if faults:
-            more = f" (and {len(faults) - 1} more of these files)" if len(faults) > 1 else ""
-            findings.damage.append(f"{faults[0]}{more}: {_remedy(folder.name, dataset, value)}")
+            others = f" (and {len(faults) - 1} more of these files)" if len(faults) > 1 else ""
+            findings.damage.append(f"{faults[0]}{others}: {_remedy(folder.name, dataset, value)}")
             yield value
 
 
@@ -76,7 +76,7 @@ def _check_manifests(lake: Lake, dataset: Dataset, findings: Findings) -> None:
     try:
         manifests = editions(lake.table(LINEAGE, dataset))
     except (DamagedFile, DeltaError):
-        return  # a line says so already: the table lineage is one of the tables
+        return  # reported already: lineage is one of the tables
     for table in TABLES:
         for day, fingerprint in _fingerprints(lake.table(table, dataset)).items():
             findings.counts["partitions"] += 1
@@ -101,7 +101,7 @@ def _check_specs(lake: Lake, dataset: Dataset, findings: Findings) -> None:
         published = lake.manifests(dataset, [FEATURE_SPEC])[FEATURE_SPEC].values()
         versions |= {str(manifest.spec_version) for manifest in published}
     except (DamagedFile, DeltaError):
-        pass  # a line says so already
+        pass  # reported already
     for version in sorted(versions):
         findings.check("feature specs", lambda version=version: stored_spec(lake, dataset, version))  # type: ignore[misc]
 

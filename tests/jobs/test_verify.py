@@ -1,4 +1,4 @@
-"""The check of a lake: every kind of damage is a line that says what to do, and repaired days can be built again."""
+"""The check of a lake: every kind of damage is a line with its remedy, and repaired days can be built again."""
 
 import re
 import sys
