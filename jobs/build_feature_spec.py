@@ -58,6 +58,7 @@ def main() -> None:
     if manifest and manifest.is_fresh(inputs, spec_version=manifest.spec_version, this_code=code):
         print(f"feature spec {dataset.name} {manifest.spec_version}: fresh, left alone")
         return
+    lake.require_writable()
     spec = fit(lake, dataset, days, code)
     _publish(lake, dataset, spec, days, inputs)
     dropped = [f for f in spec.features if not f.kept]

@@ -42,6 +42,7 @@ def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, se
     if published and published.is_fresh(inputs, this_code=required_code):
         print(f"journeys {dataset.name} {day}: fresh, left alone")
         return
+    lake.require_writable()
     with session(f"journeys {dataset.name} {day}") as spark:
         manifest = build(spark, lake, dataset, day, inputs, required_code)
     unchanged = published is not None and published.fingerprint == manifest.fingerprint
@@ -53,10 +54,13 @@ def build(
     spark: SparkSession, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], required_code: str | None
 ) -> Manifest:
     """Publish the journeys as of the end of the day."""
+    replaces = lake.present(JOURNEYS, dataset, [day])
     earlier_journeys, days_since = newest_fresh_journeys(spark, lake, dataset, day, required_code)
     exposures = read_exposures(spark, lake, dataset, [*days_since, day])
     rows = fold(exposures, earlier_journeys, dataset, day)
-    return publish_days(spark, rows, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs)[day]
+    return publish_days(
+        spark, rows, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs, replaces=replaces
+    )[day]
 
 
 if __name__ == "__main__":

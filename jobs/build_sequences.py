@@ -85,6 +85,7 @@ def update(
 
     stale = [day for day in days if not is_fresh(day)]
     if stale:
+        lake.require_writable()
         with session(f"sequences {dataset.name}") as spark:
             manifests = build(spark, lake, dataset, stale, spec, steps, inputs, required_code)
     if stale:
@@ -100,11 +101,12 @@ def build(
 ) -> dict[str, Manifest]:  # fmt: skip
     """Publish the windows of these days, oldest first, a chunk of days at a time. inputs: of each day."""
     published: dict[str, Manifest] = {}
+    replaces = lake.present(SEQUENCES, dataset, days)
     for chunk in chunks_of_days(spark, lake, dataset, days, required_code):
         windows = cut_windows(chunk.exposures, chunk.earlier_journeys, dataset, spec, steps, chunk.days)
         published |= publish_days(
             spark, windows, lake, sequences(dataset, spec, steps), dataset, chunk.days,
-            inputs=inputs.__getitem__, spec_version=spec.version,
+            inputs=inputs.__getitem__, replaces=replaces, spec_version=spec.version,
         )  # fmt: skip
     return published
 

@@ -138,6 +138,7 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
     history = lake.history_inputs(EXPOSURES, dataset, days)
     history_is_fresh = True
     unused = unused_tables(lake, dataset)
+    marked_as_failed = lake.marked_as_failed(dataset)
     for day in days:
         day_states: dict[str, State] = {}
         for table in LISTED:
@@ -158,7 +159,8 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
             else:
                 inputs = manifest.inputs if manifest else {}
             spec_version = champion.spec_version if table.name == SEQUENCES else None
-            day_states[table.name] = _state(lake, manifest, inputs, spec_version)
+            is_marked = (table.name, day) in marked_as_failed
+            day_states[table.name] = _state(lake, manifest, inputs, spec_version, is_marked=is_marked)
             if table.name == EXPOSURES:
                 history_is_fresh &= day_states[EXPOSURES] is State.FRESH
         grid[day] = day_states
@@ -170,11 +172,21 @@ def _is_tested(day: str, champion: _Champion) -> bool:
     return champion.trained_through is not None and champion.trained_through < day
 
 
-def _state(lake: Lake, manifest: Manifest | None, inputs: Mapping[str, str] | None, spec_version: str | None) -> State:
-    """inputs: those that a build would read now; None if one of them is not fresh itself."""
+def _state(
+    lake: Lake,
+    manifest: Manifest | None,
+    inputs: Mapping[str, str] | None,
+    spec_version: str | None,
+    *,
+    is_marked: bool,
+) -> State:
+    """inputs: those that a build would read now; None if one of them is not fresh itself.
+
+    is_marked: whether some content of the partition failed its audit.
+    """
     if manifest is None:
         return State.MISSING
-    if lake.failed_audit(manifest):
+    if is_marked and lake.failed_audit(manifest):
         return State.FAILED
     if inputs is None:
         return State.STALE

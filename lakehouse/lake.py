@@ -29,6 +29,7 @@ from schemas.tables.registry import TABLES
 _READS = 3  # of a table and its manifests, while another run publishes
 DS = "ds"  # the partition column of every table
 FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
+FAILED_MARK = ".failed"  # the ending of an empty file beside the result of such an audit
 IF_METRICS_DAMAGED = "delete it, and evaluate again (python -m mtorl_model.evaluate)"
 IF_AUDIT_DAMAGED = "delete it, and audit the partition again (python -m jobs.audit_table)"
 
@@ -113,6 +114,11 @@ class Lake:
         """The published days of a table, oldest first; the undated partition of quarantined rows is left out."""
         return [day for day in self.manifests(dataset, [table])[table] if day != UNDATED]
 
+    def present(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> FilesByValue:
+        """The files that these days have now; none for a day that the table does not have."""
+        files = present_files(self.table(table, dataset))
+        return {day: files.get(day, ()) for day in days}
+
     def fingerprints(self, table: str, dataset: Dataset | str, days: Iterable[str]) -> dict[str, str]:
         """The fingerprint of each of these days that is published, by the partition's key, as manifests name inputs."""
         published = self.manifests(dataset, [table])[table]
@@ -144,6 +150,13 @@ class Lake:
         verdict, fingerprint, headline = read_stored(file, _verdict, IF_AUDIT_DAMAGED)
         is_failed = verdict == FAILED_AUDIT and fingerprint == manifest.fingerprint
         return FailedAudit(file, headline) if is_failed else None
+
+    def marked_as_failed(self, dataset: Dataset | str) -> set[tuple[str, str]]:
+        """Table and day of each partition of which some content failed its audit: `failed_audit` decides.
+
+        A list of all takes less time than a look for each partition of a long history.
+        """
+        return {(mark.parent.name, mark.stem) for mark in self.audits(dataset).glob(f"*/*{FAILED_MARK}")}
 
     @property
     def mlflow_database(self) -> Path:

@@ -5,11 +5,10 @@ of the two counts is decided by the partition's present fingerprint. So readers 
 manifest, and a job that is killed between the two commits leaves the earlier edition with the earlier manifest.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from functools import cache
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ import pyarrow.parquet as pq
 
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import local_file, store_file
-from lakehouse.storage.delta_table import DataFile, FilesByValue, Replaced, commit, present_files
+from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files
 from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
 
 LINEAGE = "lineage"
+_LONGEST_COMMIT = timedelta(hours=1)  # between the commit of a manifest and that of its files
 _MONTH = "month"  # the partition column
 _SCHEMA = pa.schema(
     {
@@ -39,24 +39,34 @@ _SCHEMA = pa.schema(
 )
 
 Edition = tuple[str, str, str]  # table, day and fingerprint
-
-# By process and folder, with the files that they are in.
-_editions: dict[tuple[int, str], tuple[FilesByValue, Mapping[Edition, Manifest]]] = {}
+Manifests = Mapping[Edition, Manifest]
 
 
-def editions(folder: Path) -> Mapping[Edition, Manifest]:
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The manifests of each file of a table `lineage`, and those of all its files."""
+
+    by_file: Mapping[DataFile, Manifests]
+    editions: Manifests
+
+
+_latest_content: dict[str, _Content] = {}  # by folder
+
+
+def editions(folder: Path) -> Manifests:
     """The manifests in a dataset's table `lineage`, by what they describe. Some describe editions that are gone."""
-    key = (os.getpid(), str(folder))
-    files, cached = _editions.get(key, ({}, {}))
-    if (present := present_files(folder)) is not files:
-        by_file = (_manifests(local_file(folder, file), folder.parent.name) for of in present.values() for file in of)
-        cached = {edition: manifest for manifests in by_file for edition, manifest in manifests.items()}
-        _editions[key] = (present, cached)
-    return cached
+    latest = _latest_content.get(str(folder)) or _Content({}, {})
+    files = {file for files in present_files(folder).values() for file in files}
+    if files != latest.by_file.keys():
+        # The content of a file never changes, so only new files are read.
+        by_file = {file: latest.by_file.get(file) or _manifests(folder, file) for file in files}
+        manifests = {edition: manifest for read in by_file.values() for edition, manifest in read.items()}
+        latest = _latest_content[str(folder)] = _Content(by_file, manifests)
+    return latest.editions
 
 
 def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]) -> None:
-    """Add manifests in one commit. Those of editions that are neither present nor added are removed.
+    """Add manifests in one commit. Older ones of editions that are neither present nor added are removed.
 
     present: the fingerprints of the partitions' present files, by table and day.
     """
@@ -77,7 +87,7 @@ def _record(folder: Path, by_month: Mapping[str, Iterable[Manifest]], present: M
         rows = {
             (row["table"], row["ds"], row["fingerprint"]): row
             for file in before.get(month, ())
-            for row in pq.read_table(local_file(folder, file), partitioning=None).to_pylist()
+            for row in _rows(folder, file).to_pylist()
         }
         kept = _with_manifests(rows, manifests, present)
         if kept != rows:
@@ -89,14 +99,19 @@ def _with_manifests(
     rows: Mapping[Edition, dict[str, Any]], manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]
 ) -> dict[Edition, dict[str, Any]]:
     kept = dict(rows)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC)
+    stamp, oldest_stamp = ((now - age).isoformat(timespec="seconds") for age in (timedelta(0), _LONGEST_COMMIT))
     for manifest in manifests:
         partition = (manifest.table, manifest.ds)
         needed = {manifest.fingerprint, present.get(partition)}
+        # A recent edition that is not present may be that of another run, which is about to commit its files.
         for edition in [e for e in kept if e[:2] == partition and e[2] not in needed]:
-            del kept[edition]
-        edition, row = (*partition, manifest.fingerprint), _row(manifest, now)
-        if edition not in kept or {**kept[edition], "built_at": now} != row:
+            if kept[edition]["built_at"] < oldest_stamp:
+                del kept[edition]
+        edition, row = (*partition, manifest.fingerprint), _row(manifest, stamp)
+        is_recorded = edition in kept and {**kept[edition], "built_at": stamp} == row
+        is_present = present.get(partition) == manifest.fingerprint
+        if not is_recorded or not (is_present or kept[edition]["built_at"] >= oldest_stamp):
             kept[edition] = row
     return kept
 
@@ -112,7 +127,8 @@ def _row(manifest: Manifest, built_at: str) -> dict[str, Any]:
 def _store(folder: Path, month: str, rows: Mapping[Edition, dict[str, Any]]) -> DataFile:
     with work_folder() as work:
         file = work / "part-0.parquet"
-        pq.write_table(pa.Table.from_pylist([rows[edition] for edition in sorted(rows)], _SCHEMA), file)
+        table = pa.Table.from_pylist([rows[edition] for edition in sorted(rows)], _SCHEMA)
+        pq.write_table(table, file, compression="zstd")
         return store_file(folder, f"{_MONTH}={month}", file)
 
 
@@ -120,14 +136,17 @@ def _month(day: str) -> str:
     return day if day == UNDATED else day[:7]
 
 
-@cache
-def _manifests(file: Path, dataset: str) -> Mapping[Edition, Manifest]:
-    """The manifests in a file, whose content never changes."""
-    manifests = (
-        Manifest(
-            row["table"], dataset, row["ds"], row["rows"], row["fingerprint"], dict(row["inputs"]),
-            row["code_version"], row["spec_version"], dict(row["counts"]),
+def _rows(folder: Path, file: DataFile) -> pa.Table:
+    with pq.ParquetFile(local_file(folder, file)) as opened:  # pq.read_table would load more of Arrow
+        return opened.read()
+
+
+def _manifests(folder: Path, file: DataFile) -> Manifests:
+    table = _rows(folder, file)
+    columns = (table.column(name).to_pylist() for name in _SCHEMA.names if name != "built_at")
+    return {
+        (table, ds, fingerprint): Manifest(
+            table, folder.parent.name, ds, rows, fingerprint, dict(inputs), code, spec, dict(counts)
         )
-        for row in pq.read_table(file, partitioning=None).to_pylist()
-    )  # fmt: skip
-    return {(m.table, m.ds, m.fingerprint): m for m in manifests}
+        for table, ds, fingerprint, rows, inputs, code, spec, counts in zip(*columns, strict=True)
+    }

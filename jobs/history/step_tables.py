@@ -34,9 +34,12 @@ def build(
 ) -> dict[str, Manifest]:  # fmt: skip
     """Publish the steps of these days, oldest first, a chunk of days at a time. inputs: of each day."""
     published: dict[str, Manifest] = {}
+    replaces = lake.present(STEPS, dataset, days)
     for chunk in chunks_of_days(spark, lake, dataset, days, required_code):
         rows = step_rows(chunk.exposures, chunk.earlier_journeys, dataset, chunk.days)
-        published |= publish_days(spark, rows, lake, steps(dataset), dataset, chunk.days, inputs=inputs.__getitem__)
+        published |= publish_days(
+            spark, rows, lake, steps(dataset), dataset, chunk.days, inputs=inputs.__getitem__, replaces=replaces
+        )
     return published
 
 

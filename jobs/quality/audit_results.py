@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lakehouse.lake import FAILED_AUDIT, IF_AUDIT_DAMAGED, Lake, Partition
+from lakehouse.lake import FAILED_AUDIT, FAILED_MARK, IF_AUDIT_DAMAGED, Lake, Partition
 from lakehouse.manifest import Manifest
 from lakehouse.storage.files import read_stored, write_whole
 from schemas.contract import Severity
@@ -13,7 +13,6 @@ from schemas.dataset import Dataset
 
 ABOUT_PARTITION, ABOUT_COLUMNS, ABOUT_ROWS = "partition", "columns", "rows"
 HOLDS, FAILED, NOT_EVALUATED = "holds", "failed", "not evaluated"
-_FAILED_MARK = ".failed"  # the ending of an empty file beside the result of an audit that failed
 PASS, WARN, FAIL = "pass", "warn", FAILED_AUDIT
 
 
@@ -96,18 +95,19 @@ def store_audit(lake: Lake, audit: Audit) -> None:
     By the marks, the days that failed are known without reading the results of all days.
     """
     file = _result_file(lake[audit.table, audit.dataset, audit.ds])
-    write_whole(file, audit.to_json())
-    mark = file.with_suffix(_FAILED_MARK)
+    mark = file.with_suffix(FAILED_MARK)
+    # A failed result never lacks its mark, also if this process is killed: readers look for the mark first.
     if audit.headline:
         write_whole(mark, "")
-    else:
+    write_whole(file, audit.to_json())
+    if not audit.headline:
         mark.unlink(missing_ok=True)
 
 
 def failed_days(lake: Lake, table: str, dataset: Dataset) -> list[str]:
     """The days of a table whose present content failed its audit, oldest first."""
-    marks = (lake.audits(dataset) / table).glob(f"*{_FAILED_MARK}")
-    manifests = (lake[table, dataset, mark.stem].manifest for mark in marks)
+    marked = [day for marked_table, day in lake.marked_as_failed(dataset) if marked_table == table]
+    manifests = (lake[table, dataset, day].manifest for day in marked)
     return sorted(m.ds for m in manifests if m is not None and lake.failed_audit(m) is not None)
 
 

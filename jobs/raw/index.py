@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.raw.files import RawFiles
-from jobs.raw.joins.outcomes import join_days
 from jobs.raw.log_calendar import LogCalendar
 from lakehouse.lake import Lake
 from lakehouse.storage.files import file_sha256, is_local, read_stored, write_whole
@@ -31,7 +30,7 @@ from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = (
-    "expressions.py", "identity.py", "joins/lookups.py", "joins/outcomes.py",
+    "expressions.py", "identity.py", "joins/groups.py", "joins/lookups.py", "joins/outcomes.py",
     "files.py", "fingerprints.py", "lines.py", "rows.py",
     *(f"reader/{name}.py" for name in (
         "decompress", "delimited", "fields", "json_lines", "open_file", "parquet_files",
@@ -224,6 +223,11 @@ def store_index(lake: Lake, dataset: Dataset, index: RawIndex) -> None:
     for key, files in (("files", index.files), (_REMOVED, index.removed)):
         content[key] = {name: file.to_dict() for name, file in files.items()}
     write_whole(lake.raw_index(dataset), json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def join_days(dataset: Dataset) -> int:
+    """The most days by which an outcome's row can be later than its exposure."""
+    return max((outcome.days_later for outcome in dataset.outcomes), default=0)
 
 
 def event_views(dataset: Dataset) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from lakehouse.lake import DS, Lake, NewDay
 from lakehouse.lake import publish_days as commit_days
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import local_file, store_file
-from lakehouse.storage.delta_table import DataFile
+from lakehouse.storage.delta_table import DataFile, FilesByValue, Replaced
 from lakehouse.storage.files import is_local
 from lakehouse.storage.scratch import scratch_folder, work_folder
 from schemas.contract import Table
@@ -92,13 +92,15 @@ def publish_days(
     days: Sequence[str],
     *,
     inputs: Callable[[str], Mapping[str, str]],
+    replaces: FilesByValue,
     counts: Callable[[str, int], Mapping[str, int]] = lambda day, rows: {},
     spec_version: str | None = None,
 ) -> dict[str, Manifest]:
     """Write `rows` (contract columns plus ds) and publish `days` in one commit; a day without rows is published empty.
 
-    inputs: a day's inputs, for its manifest. counts: further counts for the manifest, from the day and its number of
-    rows.
+    inputs: a day's inputs, for its manifest. replaces: the days' files when the build began (Lake.present); a day that
+    another run has published since is left as it is, with a line. counts: further counts for the manifest, from the day
+    and its number of rows.
 
     Raises ValueError, and publishes nothing, if a row belongs to none of the days: it would be lost.
     """
@@ -115,9 +117,32 @@ def publish_days(
     new_days = {
         day: NewDay(files[day], inputs(day), counts(day, sum(file.rows for file in files[day]))) for day in days
     }
-    return commit_days(
-        lake, table.name, dataset.name, new_days, schema, code=code_version("jobs"), spec_version=spec_version
-    )
+    return _commit(lake, table, dataset, new_days, replaces, spec_version)
+
+
+def _commit(
+    lake: Lake,
+    table: Table,
+    dataset: Dataset,
+    new_days: dict[str, NewDay],
+    replaces: FilesByValue,
+    spec_version: str | None,
+) -> dict[str, Manifest]:
+    """Commit the days that no other run has published in the meantime; returns the present manifests of all days."""
+    published: dict[str, Manifest] = {}
+    while new_days:
+        try:
+            published |= commit_days(
+                lake, table.name, dataset.name, new_days, arrow_schema(table.ddl), code=code_version("jobs"),
+                spec_version=spec_version, expected={day: replaces[day] for day in new_days},
+            )  # fmt: skip
+            break
+        except Replaced as error:
+            days = ", ".join(error.values)
+            print(f"note: another run has published {table.name} of {dataset.name} on {days}: its result stays")
+            published |= {day: lake[table.name, dataset, day].require() for day in error.values}
+            new_days = {day: new for day, new in new_days.items() if day not in error.values}
+    return published
 
 
 def _write_in_workers(rows: WorkerTable, table: Table, folder: Path) -> dict[str, tuple[DataFile, ...]]:

@@ -9,11 +9,12 @@ import json
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -30,8 +31,7 @@ _ATTEMPTS, _LONGEST_PAUSE_S = 100, 0.2
 _CONFIGURATION = {"delta.checkpointInterval": "20"}
 
 
-@dataclass(frozen=True, slots=True)
-class DataFile:
+class DataFile(NamedTuple):  # quicker to make than a dataclass: a long history has tens of thousands
     """A Parquet file of a table. path: below the table, for example ds=2022-04-24/part-0-1f2e....parquet."""
 
     path: str
@@ -54,31 +54,66 @@ class Replaced(Exception):
         self.values = tuple(values)
 
 
+@dataclass(frozen=True)
+class _Snapshot:
+    """The files that the log names at a version. Those who need only fingerprints do not wait for the list of files."""
+
+    version: int
+    column: str  # the partition column
+    actions: pa.Table
+
+    @cached_property
+    def files(self) -> FilesByValue:
+        files: dict[str, list[DataFile]] = defaultdict(list)
+        for *file, value in sorted(self._rows("path", "size_bytes", "num_records", f"partition.{self.column}")):
+            files[value].append(DataFile(*file))
+        return {value: tuple(named) for value, named in files.items()}
+
+    @cached_property
+    def fingerprints(self) -> Mapping[str, str]:
+        names: dict[str, list[str]] = defaultdict(list)
+        for path, value in self._rows("path", f"partition.{self.column}"):
+            names[value].append(path.rpartition("/")[2])
+        return {value: files_fingerprint(named) for value, named in names.items()}
+
+    def _rows(self, *columns: str) -> Iterator[tuple[Any, ...]]:
+        return zip(*(self.actions.column(column).to_pylist() for column in columns), strict=True)
+
+
 @dataclass(slots=True)
 class _OpenTable:
     table: DeltaTable
-    version: int = -1
-    committed_ns: int = 0  # when the version was written; another time means another table in the same folder
-    files: FilesByValue = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    snapshot: _Snapshot
+    committed_ns: int  # when the version was written; another time means another table in the same folder
+
+    @classmethod
+    def read(cls, folder: Path) -> "_OpenTable":
+        table = DeltaTable(table_uri(folder), storage_options=storage_options(folder))
+        return cls(table, _snapshot(table), _committed_ns(folder, table.version()))
+
+    def update(self, folder: Path) -> None:
+        self.table.update_incremental()
+        if self.table.version() != self.snapshot.version:
+            self.snapshot = _snapshot(self.table)
+            self.committed_ns = _committed_ns(folder, self.table.version())
 
 
 def present_files(folder: Path) -> FilesByValue:
     """The files of each partition value, sorted by name. Without a table the mapping is empty."""
     opened = _open(folder)
-    return opened.files if opened else {}
+    return opened.snapshot.files if opened else {}
 
 
 def present_fingerprints(folder: Path) -> Mapping[str, str]:
     """The fingerprint of each partition value's files. Without a table the mapping is empty."""
     opened = _open(folder)
-    return opened.fingerprints if opened else {}
+    return opened.snapshot.fingerprints if opened else {}
 
 
 def table_version(folder: Path) -> int:
     """The version of the table's last commit; -1 without a table."""
     opened = _open(folder)
-    return opened.version if opened else -1
+    return opened.snapshot.version if opened else -1
 
 
 def commit(
@@ -92,8 +127,8 @@ def commit(
 
     column: the partition column. schema: the columns of the files. expected: the files that the caller has seen.
 
-    Raises Replaced, and commits nothing, if the table has other files than expected. Raises UserError if a column has
-    another type in the table than in the files, and Busy if other commits have come first too many times.
+    Raises Replaced, and commits nothing, if the table has other files than expected and than wanted. Raises UserError
+    if a column has another type in the table than in the files, and Busy if other commits have come first too often.
     """
     delta_schema = _nullable(Schema.from_arrow(schema.append(pa.field(column, pa.string()))))
     with store_errors(folder, OSError):
@@ -103,8 +138,10 @@ def commit(
 def _commit(folder: Path, column: str, wanted: FilesByValue, schema: Schema, expected: FilesByValue) -> None:
     for _ in range(_ATTEMPTS):
         opened = _open(folder)
-        present = opened.files if opened else {}
-        if replaced := [value for value, files in expected.items() if present.get(value, ()) != files]:
+        present = opened.snapshot.files if opened else {}
+        if replaced := [
+            value for value, files in expected.items() if present.get(value, ()) not in (files, wanted.get(value))
+        ]:
             raise Replaced(replaced)
         actions = [action for value in wanted for action in _actions(column, value, present, wanted[value])]
         if not actions:
@@ -150,22 +187,14 @@ def _open(folder: Path) -> _OpenTable | None:
 def _opened(folder: Path) -> _OpenTable | None:
     uri, tables = table_uri(folder), _open_tables(os.getpid())
     opened = tables.get(uri)
-    if opened is None or opened.committed_ns != _committed_ns(folder, opened.version):
-        try:
-            opened = _OpenTable(DeltaTable(uri, storage_options=storage_options(folder)))
-        except TableNotFoundError:
-            tables.pop(uri, None)
-            return None
-        tables[uri] = opened
-    else:
-        opened.table.update_incremental()
-    if opened.table.version() != opened.version:
-        opened.files, opened.version = _files(opened.table), opened.table.version()
-        opened.committed_ns = _committed_ns(folder, opened.version)
-        opened.fingerprints = {
-            value: files_fingerprint(file.name for file in files) for value, files in opened.files.items()
-        }
-    return opened
+    if opened is not None and opened.committed_ns == _committed_ns(folder, opened.snapshot.version):
+        opened.update(folder)
+        return opened
+    try:
+        tables[uri] = _OpenTable.read(folder)
+    except TableNotFoundError:
+        tables.pop(uri, None)
+    return tables.get(uri)
 
 
 @cache
@@ -187,15 +216,11 @@ def _committed_ns(folder: Path, version: int) -> int:
         return 0
 
 
-def _files(table: DeltaTable) -> FilesByValue:
+def _snapshot(table: DeltaTable) -> _Snapshot:
     (column,) = table.metadata().partition_columns
-    actions = pa.table(table.get_add_actions(flatten=True)).select(
-        [f"partition.{column}", "path", "size_bytes", "num_records"]
-    )
-    files: dict[str, list[DataFile]] = {}
-    for value, path, size, rows in zip(*(actions.column(i).to_pylist() for i in range(4)), strict=True):
-        files.setdefault(value, []).append(DataFile(path, size, rows))
-    return {value: tuple(sorted(named, key=lambda file: file.path)) for value, named in files.items()}
+    # pa.table would load pandas, to see whether it is given a DataFrame.
+    actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    return _Snapshot(table.version(), column, actions)
 
 
 def _actions(

@@ -1,5 +1,6 @@
 """Bad input gives one clear line, a non-zero exit, and nothing half-written."""
 
+import errno
 import gzip
 import importlib
 import os
@@ -18,7 +19,6 @@ from jobs.history.resume import newest_fresh_journeys, read_exposures
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
 from jobs.raw.files import find_raw_files
 from lakehouse.lake import Lake
-from lakehouse.storage import Mount
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.errors import EXIT_NOT_YET, EXIT_USER_ERROR, UserError, exit_with_one_line
@@ -227,14 +227,17 @@ def test_windows_are_cut_with_the_spec_of_the_requested_day(published, monkeypat
 
 
 @pytest.mark.parametrize("job", ["build_exposures", "build_journeys", "build_feature_spec", "build_sequences"])
-def test_storage_that_cannot_hold_a_lake_is_refused_before_spark_starts(published, tmp_path, monkeypatch, job):
+def test_a_lake_that_cannot_be_written_is_refused_before_spark_starts(published, tmp_path, monkeypatch, job):
     raw = ("--raw", str(write_criteo(tmp_path / "raw", [criteo_row()]))) if job == "build_exposures" else ()
     module = importlib.import_module(f"jobs.{job}")
     monkeypatch.setattr(module, "spark_session", spark_must_not_start)
-    monkeypatch.setattr("lakehouse.storage.mount_of", lambda *_: Mount("/data", "nfs", frozenset({"nolock"})))
-    monkeypatch.setattr("lakehouse.storage._suitable_devices", set())
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     monkeypatch.setattr(sys, "argv", [job, "--dataset", "criteo", "--lake", str(published.root), "--this-code", *raw])
-    with pytest.raises(UserError, match=r"nfs, mounted at /data.*'nolock'"):
+    with pytest.raises(UserError, match=r"cannot write to the lake .*Read-only file system.*LAKE="):
         module.main()
 
 
@@ -291,7 +294,7 @@ def test_odd_cells_cost_their_own_rows_and_no_more_days(spark, code_generation, 
     span = ("--from", "2022-04-25", "--to", "2022-04-25")
     Jobs(spark, one_day, "kuairand", monkeypatch).ok("build_exposures", "--raw", raw, *span)
     output = capsys.readouterr().out
-    assert "2022-04-25..2022-04-25: 4 rows in = 1 exposures + 0 duplicates + 3 quarantined" in output
+    assert "2022-04-25..2022-04-25: 4 rows in = 1 exposure + 0 duplicates + 3 quarantined" in output
     assert one_day["quarantine", "kuairand", UNDATED].manifest == undated
 
 

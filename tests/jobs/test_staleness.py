@@ -348,7 +348,7 @@ def test_days_built_in_chunks_are_the_same_as_days_built_one_by_one(jobs, raw, m
     assert "10 rows in = 9 exposures + 0 duplicates + 1 quarantined" in output
     dated = {path: manifest for path, manifest in manifests(new_jobs.lake).items() if UNDATED not in path}
     assert dated == {path: manifest for path, manifest in manifests(jobs.lake).items()
-                     if UNDATED not in path and not path.startswith("journeys/")}  # fmt: skip
+                     if UNDATED not in path and "/journeys/" not in path}  # fmt: skip
     assert len(dated) == (len(TABLES) - 1) * len(DAYS)
 
 

@@ -18,7 +18,7 @@ from jobs import status
 from jobs.raw.index import FileRows, RawIndex, store_index
 from jobs.status import State
 from lakehouse.code_version import code_version
-from lakehouse.lake import Lake
+from lakehouse.lake import FAILED_MARK, Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
@@ -238,6 +238,7 @@ def test_a_partition_that_failed_its_audit_is_named(lake, table, capsys, monkeyp
     audit.parent.mkdir(parents=True)
     fingerprint = lake[table, "kuairand", DAYS[1]].manifest.fingerprint
     audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
+    audit.with_suffix(FAILED_MARK).touch()
     assert grid(lake)[DAYS[1]][table] is State.FAILED
     advice = f"failed: {table} 2022-05-02: the data docs show the rules; correct the raw rows, then make backfill"
     assert advice in printed_lines(lake, capsys, monkeypatch)
@@ -249,6 +250,7 @@ def test_a_failed_test_of_a_champion_is_not_repaired_with_raw_rows(lake, capsys,
     audit.parent.mkdir(parents=True)
     fingerprint = lake["prequential", "kuairand", DAYS[1]].manifest.fingerprint
     audit.write_text(json.dumps({"verdict": "fail", "fingerprint": fingerprint}))
+    audit.with_suffix(FAILED_MARK).touch()
     assert printed_lines(lake, capsys, monkeypatch)[-1] == (
         "failed: prequential 2022-05-02: the data docs show the rules; "
         "make rollback DATASET=kuairand takes a promotion back"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -17,10 +18,11 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse import lineage
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import has_its_content
-from lakehouse.storage.delta_table import Replaced, table_version
+from lakehouse.storage.delta_table import Replaced, commit, table_version
 from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED, checked_day, days_between
 from schemas.errors import UserError
@@ -96,8 +98,9 @@ def test_a_kill_between_the_two_commits_leaves_the_earlier_edition(tmp_path, mon
     assert lake["exposures", "shop", DAY].manifest.inputs == {"x": "2"}
 
 
-def test_files_without_a_manifest_count_as_unpublished(tmp_path):
-    """For example, after somebody has restored an earlier version of the table."""
+def test_files_without_a_manifest_count_as_unpublished(tmp_path, monkeypatch):
+    """For example, after a person has restored an earlier version of the table."""
+    monkeypatch.setattr(lineage, "_LONGEST_COMMIT", timedelta(seconds=-1))
     lake = Lake(tmp_path)
     for text in "abc":
         publish(lake, text)
@@ -133,6 +136,32 @@ def test_rows_that_were_made_from_replaced_rows_are_not_published(tmp_path):
     assert texts(lake) == ["b"]
     publish(lake, "c", replaces=lake["exposures", "shop", DAY].data_files())
     assert texts(lake) == ["c"]
+
+
+def test_a_run_keeps_the_manifest_of_another_run_that_has_not_committed_its_files_yet(tmp_path, monkeypatch):
+    lake = Lake(tmp_path)
+
+    def other_run_first(*arguments: object) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("lakehouse.lake.commit", commit)
+            publish(lake, "b", inputs={"x": "2"})
+            commit(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse.lake.commit", other_run_first)
+        publish(lake, "a", inputs={"x": "1"})
+    assert lake["exposures", "shop", DAY].manifest.inputs == {"x": "1"}
+    assert texts(lake) == ["a"]
+
+
+def test_manifests_of_editions_that_are_gone_are_removed_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(lineage, "_LONGEST_COMMIT", timedelta(seconds=-1))
+    lake = Lake(tmp_path)
+    for text in "abc":
+        publish(lake, text)
+    fingerprints = {edition[2] for edition in lineage.editions(lake.table("lineage", "shop"))}
+    assert len(fingerprints) == 2  # of the last edition, and of the one before, which was present during the commit
+    assert lake["exposures", "shop", DAY].manifest.fingerprint in fingerprints
 
 
 def _publish_in_turn(root: str, text: str, days: list[str]) -> None:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Callable
 from typing import BinaryIO, Protocol, cast
 
@@ -11,6 +12,8 @@ import pyarrow as pa
 
 from lakehouse.storage.store_path import openable, path_of
 
+# Errors that mean a damaged file; OSError only if it has no error number, which errors of the disk have.
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, OSError)
 _PIECE = 1 << 18
 
 

@@ -4,7 +4,6 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from lakes import partitions
 from py4j.protocol import Py4JError
@@ -52,16 +51,14 @@ class Jobs:
             raise explain_failure(error) from error
 
 
-def files_of(lake: Lake, *tables: str) -> dict[str, tuple[int, int]]:
-    """Inode and time of every file of these tables. They change whenever a partition is written again."""
+def files_of(lake: Lake, *tables: str) -> dict[str, tuple[object, ...]]:
+    """The files and the manifest of every partition of these tables, by table/day."""
     return {
-        str(path.relative_to(lake.root)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        f"{partition.table}/{partition.day}": (*partition.data_files(), partition.manifest)
         for partition in partitions(lake, *tables)
-        for path in partition.files()
     }
 
 
-def rewritten(old_files: dict[str, tuple[int, int]], new_files: dict[str, tuple[int, int]]) -> set[str]:
-    """The partitions, as table/day, in which a file has changed."""
-    changed = {path for path in old_files.keys() | new_files.keys() if old_files.get(path) != new_files.get(path)}
-    return {f"{Path(path).parts[1]}/{Path(path).parts[2].removeprefix('ds=')}" for path in changed}
+def rewritten(old: dict[str, tuple[object, ...]], new: dict[str, tuple[object, ...]]) -> set[str]:
+    """The partitions, as table/day, that were published with other files, inputs, code or counts."""
+    return {partition for partition in old.keys() | new.keys() if old.get(partition) != new.get(partition)}
