@@ -72,12 +72,12 @@ def test_no_secret_has_a_default_or_is_written_in_a_file(variables):
             assert variables[secret] not in " ".join([*service.command, *service.health]), name
 
 
-def test_only_user_interfaces_are_published_and_on_this_machine(variables):
+def test_only_interfaces_are_published_and_on_this_machine(variables):
     services = read_services(variables)
     published = {name: service.ports for name, service in services.items() if service.ports}
     assert published == {
         "airflow-api": ["127.0.0.1:8080:8080"], "spark-master": ["127.0.0.1:8081:8081"],
-        "mlflow": ["127.0.0.1:5000:5000"],
+        "mlflow": ["127.0.0.1:5000:5000"], "s3": ["127.0.0.1:8333:8333"],
     }  # fmt: skip
     for service in services.values():
         assert {port.rpartition(":")[2] for port in service.ports} <= set(service.expose)
