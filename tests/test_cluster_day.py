@@ -24,7 +24,6 @@ import pytest
 from cluster import MARK, Cluster, Container, end, kill, may_unshare, members
 from compose_file import ROOT, read_env_file
 from lakes import contents
-from mtorl_model.champion.model_files import model_folder
 
 from bin.embedded_airflow.backfill import FINISHED
 from bin.embedded_airflow.rest_api import Airflow
@@ -326,6 +325,8 @@ def states(airflow: Airflow, run_path: str) -> dict[str, str]:
 
 def weights(lake: Lake) -> dict[str, str]:
     """The checksums of the files of every registered model."""
+    from mtorl_model.champion.model_files import model_folder
+
     versions = Registry(lake, get_dataset(DATASET), DEFAULT_METHOD).versions()
     assert versions
     return {version.name: (model_folder(lake, version) / CHECKSUMS).read_text() for version in versions}
