@@ -25,10 +25,15 @@ from lakehouse.manifest import files_fingerprint
 from lakehouse.storage.files import is_local
 from lakehouse.storage.store_path import store_errors
 from schemas.errors import Busy, UserError
+from schemas.retention import RETENTION
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict
 _ATTEMPTS, _LONGEST_PAUSE_S = 100, 0.2
-_CONFIGURATION = {"delta.checkpointInterval": "20"}
+_CONFIGURATION = {
+    "delta.checkpointInterval": "20",
+    "delta.deletedFileRetentionDuration": f"interval {RETENTION.replaced_files} days",
+    "delta.logRetentionDuration": f"interval {RETENTION.log_entries} days",
+}
 
 
 class DataFile(NamedTuple):  # quicker to make than a dataclass: a long history has tens of thousands
