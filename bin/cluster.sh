@@ -5,8 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 [ -z "${RAW:-}" ] || [ -d "$RAW" ] || die "there is no folder $RAW"
 "$ROOT/bin/setup.sh"
-say "setup: packages of requirements-cluster.txt"
-install_requirements requirements-cluster.txt
+say "setup: packages of a cluster and of an S3 store"
+for file in requirements-cluster.txt requirements-s3.txt requirements-s3-server.txt; do install_requirements "$file"; done
 
 has_servers() { command -v redis-server && compgen -G '/usr/lib/postgresql/*/bin/postgres'; } >/dev/null
 if ! has_servers && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -58,7 +58,7 @@ step_environment() {
   set +a
 }
 
-# location TEXT: the place of a lake or a raw log. A URI (s3://bucket/folder) stays as it is, a path becomes absolute.
+# location TEXT: the place of a lake or a raw log. A URI (s3://bucket/folder) is not changed, a path becomes absolute.
 location() { if is_uri "$1"; then printf '%s' "${1%/}"; else realpath -m -- "$1"; fi; }
 
 is_uri() { case "$1" in *://*) ;; *) return 1 ;; esac; }

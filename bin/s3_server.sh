@@ -3,5 +3,5 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 LOG="$VENV/s3_server.log"
-"$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/requirements-s3.txt" -r "$ROOT/requirements-test.txt" \
+"$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/requirements-s3.txt" -r "$ROOT/requirements-s3-server.txt" \
   >"$LOG" 2>&1 || say "warning: the S3 server cannot be installed, so the tests that need it are skipped: see $LOG"

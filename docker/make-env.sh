@@ -7,7 +7,8 @@ FILE="${1:-$(dirname "${BASH_SOURCE[0]}")/.env}"
 
 umask 077
 {
-  for name in POSTGRES_PASSWORD REDIS_PASSWORD AIRFLOW_JWT_SECRET AIRFLOW_SECRET_KEY AIRFLOW_ADMIN_PASSWORD; do
+  for name in POSTGRES_PASSWORD REDIS_PASSWORD AIRFLOW_JWT_SECRET AIRFLOW_SECRET_KEY AIRFLOW_ADMIN_PASSWORD \
+    AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
     # Hexadecimal, because some of them are part of URLs.
     printf '%s=%s\n' "$name" "$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')"
   done

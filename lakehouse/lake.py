@@ -2,8 +2,7 @@
 
 A table of a dataset is a Delta table, LAKE/<dataset>/<table>/, partitioned by ds. A job writes Parquet files into a
 work folder (lakehouse.storage.scratch) and publishes them: `publish_days` stores the files under names that follow
-from their content and commits all days at once. What a partition was built from is its manifest, in the table
-`lineage`.
+from their content and commits all days together. The manifest of a partition, in the table `lineage`, names its inputs.
 """
 
 import json
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from lakehouse import lineage
 from lakehouse.manifest import Manifest, chained_fingerprint, files_fingerprint
-from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.data_files import local_file, open_parquet, store_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
 from lakehouse.storage.files import is_local, read_stored
 from lakehouse.storage.store_path import located
@@ -282,13 +281,19 @@ class Partition:
         return present_files(self.lake.table(self.table, self.dataset)).get(self.day, ())
 
     def files(self) -> list[Path]:
-        """The Parquet files on this machine, in the order in which they are read."""
+        """The Parquet files on this machine, in the order in which they are read.
+
+        Raises DamagedFile if one of them is missing, or has another size than was stored.
+        """
         folder = self.lake.table(self.table, self.dataset)
         return [local_file(folder, file) for file in self.data_files()]
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a published partition in memory, by default with all columns."""
-        tables = [pq.read_table(file, columns=columns, partitioning=None) for file in self.files()]
+        tables = []
+        for path in self.files():
+            with open_parquet(path) as file:
+                tables.append(file.read(columns))
         return pa.concat_tables(tables)
 
     def current_inputs(self) -> dict[str, str]:
@@ -348,7 +353,7 @@ class Partition:
         """Store the Parquet files of a work folder and commit them as the partition's only files.
 
         replaces: the files that the new rows were made from; raises delta_table.Replaced if they are not the present
-        ones any more. None: whatever is published is replaced.
+        ones any more. None: any present files are replaced.
         """
         folder = self.lake.table(self.table, self.dataset)
         parts = sorted(staged.glob("*.parquet"))

@@ -1,7 +1,7 @@
 """The table `lineage` of a dataset: the manifest of each published partition, with a file for the days of a month.
 
-A manifest is written before the commit of the files that it describes, beside the manifest of the present files. Which
-of the two counts is decided by the partition's present fingerprint. So readers never see a partition without its
+A manifest is written before the commit of the files that it describes, in addition to the manifest of the present
+files. The partition's present fingerprint decides which of the two counts. So readers never see a partition without its
 manifest, and a job that is killed between the two commits leaves the earlier edition with the earlier manifest.
 """
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.manifest import Manifest
-from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.data_files import local_file, open_parquet, store_file
 from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files
 from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
@@ -54,7 +54,7 @@ _latest_content: dict[str, _Content] = {}  # by folder
 
 
 def editions(folder: Path) -> Manifests:
-    """The manifests in a dataset's table `lineage`, by what they describe. Some describe editions that are gone."""
+    """The manifests in a dataset's table `lineage`, by edition. Some describe editions that are gone."""
     latest = _latest_content.get(str(folder)) or _Content({}, {})
     files = {file for files in present_files(folder).values() for file in files}
     if files != latest.by_file.keys():
@@ -81,39 +81,39 @@ def record(folder: Path, manifests: Iterable[Manifest], present: Mapping[tuple[s
 
 
 def _record(folder: Path, by_month: Mapping[str, Iterable[Manifest]], present: Mapping[tuple[str, str], str]) -> None:
-    before = present_files(folder)
-    wanted: dict[str, tuple[DataFile, ...]] = {}
+    present_by_month = present_files(folder)
+    new_files: dict[str, tuple[DataFile, ...]] = {}
     for month, manifests in by_month.items():
         rows = {
             (row["table"], row["ds"], row["fingerprint"]): row
-            for file in before.get(month, ())
+            for file in present_by_month.get(month, ())
             for row in _rows(folder, file).to_pylist()
         }
-        kept = _with_manifests(rows, manifests, present)
-        if kept != rows:
-            wanted[month] = (_store(folder, month, kept),)
-    commit(folder, _MONTH, wanted, _SCHEMA, {month: before.get(month, ()) for month in wanted})
+        updated = _with_manifests(rows, manifests, present)
+        if updated != rows:
+            new_files[month] = (_store(folder, month, updated),)
+    commit(folder, _MONTH, new_files, _SCHEMA, {month: present_by_month.get(month, ()) for month in new_files})
 
 
 def _with_manifests(
     rows: Mapping[Edition, dict[str, Any]], manifests: Iterable[Manifest], present: Mapping[tuple[str, str], str]
 ) -> dict[Edition, dict[str, Any]]:
-    kept = dict(rows)
+    updated = dict(rows)
     now = datetime.now(UTC)
     stamp, oldest_stamp = ((now - age).isoformat(timespec="seconds") for age in (timedelta(0), _LONGEST_COMMIT))
     for manifest in manifests:
         partition = (manifest.table, manifest.ds)
         needed = {manifest.fingerprint, present.get(partition)}
         # A recent edition that is not present may be that of another run, which is about to commit its files.
-        for edition in [e for e in kept if e[:2] == partition and e[2] not in needed]:
-            if kept[edition]["built_at"] < oldest_stamp:
-                del kept[edition]
+        for edition in [e for e in updated if e[:2] == partition and e[2] not in needed]:
+            if updated[edition]["built_at"] < oldest_stamp:
+                del updated[edition]
         edition, row = (*partition, manifest.fingerprint), _row(manifest, stamp)
-        is_recorded = edition in kept and {**kept[edition], "built_at": stamp} == row
+        is_recorded = edition in updated and {**updated[edition], "built_at": stamp} == row
         is_present = present.get(partition) == manifest.fingerprint
-        if not is_recorded or not (is_present or kept[edition]["built_at"] >= oldest_stamp):
-            kept[edition] = row
-    return kept
+        if not is_recorded or not (is_present or updated[edition]["built_at"] >= oldest_stamp):
+            updated[edition] = row
+    return updated
 
 
 def _row(manifest: Manifest, built_at: str) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _month(day: str) -> str:
 
 
 def _rows(folder: Path, file: DataFile) -> pa.Table:
-    with pq.ParquetFile(local_file(folder, file)) as opened:  # pq.read_table would load more of Arrow
+    with open_parquet(local_file(folder, file)) as opened:
         return opened.read()
 
 

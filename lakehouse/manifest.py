@@ -12,7 +12,7 @@ _READ_AT_ONCE = 1 << 20  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a partition was built from: a row of the table `lineage` (lakehouse.lineage).
+    """The inputs and counts of a partition: a row of the table `lineage` (lakehouse.lineage).
 
     fingerprint: of the partition's data files (files_fingerprint). The jobs write the same rows into the same files
     whatever the parallelism, so equal content has an equal fingerprint.

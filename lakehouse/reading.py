@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakehouse.lake import Partition
+from lakehouse.storage.data_files import open_parquet
 from schemas.errors import Busy
 
 ROWS_PER_READ = 4096
@@ -18,7 +18,7 @@ def read_tables(
     """The rows of the partitions, in the order of their files, as tables of at most `rows_per_read` rows."""
     for partition in partitions:
         for data_file in partition.files():
-            with pq.ParquetFile(data_file) as file:
+            with open_parquet(data_file) as file:
                 for batch in file.iter_batches(batch_size=rows_per_read, columns=list(columns)):
                     yield pa.Table.from_batches([batch])
 

@@ -92,7 +92,7 @@ def _publish_model_rows(
     inputs: Mapping[str, str],
 ) -> Manifest:  # fmt: skip
     partition = lake[table.name, dataset, day]
-    before, published = partition.data_files(), partition.manifest
+    present_files, published = partition.data_files(), partition.manifest
     present = _present_rows(lake, table, dataset, day)
     other_models = {model_of_version(str(row[table.model_column])) for row in present} - {model}
     rows_by_model = {name: _rows_of(present, table, name) for name in other_models} | {model: rows}
@@ -100,7 +100,7 @@ def _publish_model_rows(
             if not name.startswith(f"{model}{_SEPARATOR}")}  # fmt: skip
     model_inputs = {f"{model}{_SEPARATOR}{name}": value for name, value in inputs.items()}
     all_rows = [row for name in sorted(rows_by_model) for row in rows_by_model[name]]
-    return publish_rows(lake, table, dataset, day, all_rows, other_inputs | model_inputs, replaces=before)
+    return publish_rows(lake, table, dataset, day, all_rows, other_inputs | model_inputs, replaces=present_files)
 
 
 def inputs_of_model(manifest: Manifest | None, model: str) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""A history, a day and a night on a whole cluster, with a Spark executor and both Celery workers killed in the middle.
+"""A history, a day and a night on a whole cluster that shares nothing but a bucket.
 
 The services of docker/compose.yaml run as processes of this machine (cluster.py), with their own commands, settings
-and health checks. The resulting lake is compared with the embedded run of the same log. `make cluster-test` runs it;
-RAW= names a real log, DATASET= its dataset.
+and health checks, and without seeing each other's files. A Spark executor, both Celery workers and the S3 store are
+killed in the middle. The resulting lake is compared with the embedded run of the same log, on a disk. `make
+cluster-test` runs it; RAW= names a real log, DATASET= its dataset.
 """
 
-import hashlib
 import ipaddress
 import json
 import os
@@ -15,18 +15,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from cluster import MARK, Cluster, Container, end, kill, members
+from cluster import MARK, Cluster, Container, end, kill, may_unshare, members
 from compose_file import ROOT, read_env_file
 from lakes import contents
 
 from bin.embedded_airflow.backfill import FINISHED
 from bin.embedded_airflow.rest_api import Airflow
 from lakehouse.lake import Lake
+from lakehouse.models.versions import DEFAULT_METHOD
+from lakehouse.storage.store_path import path_of
+from mtorl_model.champion.registry import Registry
+from mtorl_model.training.checksums import CHECKSUMS
+from schemas.dataset import get_dataset
 from schemas.days import day_before
 
 pytestmark = [
@@ -114,10 +120,8 @@ def embedded(home, raw, days) -> Lake:
 @pytest.fixture(scope="module")
 def cluster(home, raw) -> Iterator[Cluster]:
     """All services, healthy. They are ended in any case."""
-    (home / "lake").mkdir()
     run(str(ROOT / "docker" / "make-env.sh"), str(home / "env"))
     variables = read_env_file(home / "env") | {
-        "LAKE": str(home / "lake"), "RAW": str(raw.parent),
         "WORKER_SLOTS": "2", "SPARK_WORKER_CORES": "1", "SPARK_WORKER_MEMORY": "1g", "SPARK_EXECUTOR_MEMORY": "1g",
     }  # fmt: skip
     # The loss of a worker is noticed after half a minute, not after five.
@@ -127,9 +131,29 @@ def cluster(home, raw) -> Iterator[Cluster]:
         started_s = time.monotonic()
         cluster.up()
         print(f"\n{len(cluster.containers)} containers healthy after {time.monotonic() - started_s:.0f} s")
+        with environment(store_environment(cluster)):
+            for file in raw.iterdir():
+                (path_of("s3://mtorl/raw") / DATASET / file.name).upload(file)
         yield cluster
     finally:
         end(home)
+
+
+def store_environment(cluster: Cluster) -> dict[str, str]:
+    """The variables by which a process of this machine, outside the cluster, finds its lake and its models."""
+    keys = {name: cluster.variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    return keys | {
+        "AWS_ENDPOINT_URL": cluster.url("s3", "8333"), "AWS_DEFAULT_REGION": "us-east-1",
+        "MLFLOW_TRACKING_URI": cluster.url("mlflow", "5000"),
+    }  # fmt: skip
+
+
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +212,29 @@ def kill_worker(cluster: Cluster, name: str, word: str, is_running: Callable[[],
     cluster.restart(container)
 
 
+def kill_store(cluster: Cluster, job: str) -> None:
+    """Kill the S3 store while this job runs, and start it again some seconds later."""
+    (worker,), (store,) = cluster.containers_of("worker"), cluster.containers_of("s3")
+    wait_for(lambda: processes(worker, f"jobs/{job}.py") and busy_executors(cluster), f"the middle of {job}")
+    kill(store.home)
+    time.sleep(5)
+    cluster.restart(store)
+    wait_for(lambda: cluster.is_healthy(store), "the S3 store")
+
+
+def visible_files(container: Container) -> set[str]:
+    """The names in the folder of all containers, as the container sees it."""
+    pid = container.process.pid
+    return {path.name for path in Path(f"/proc/{pid}/root{container.home.parent}").iterdir()}
+
+
 def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, embedded):
     first, last = days
     check_ports(cluster)
+    if may_unshare():
+        for name in ("spark-worker", "worker", "worker-gpu", "airflow-scheduler"):
+            for container in cluster.containers_of(name):
+                assert visible_files(container) == {container.home.name}
 
     dag = f"mtorl_history_{DATASET}"
     conf = {"from": first, "to": day_before(last), **TRAINING}
@@ -200,7 +244,9 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     started_s = time.monotonic()
     history_run = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
     kill_executor(cluster, "build_journeys")
-    checkpoints = home / "lake" / "checkpoints"
+    kill_store(cluster, "build_sequences")
+    (gpu_worker,) = cluster.containers_of("worker-gpu")
+    checkpoints = gpu_worker.home / "var" / "mtorl" / "scratch" / "checkpoints"
     kill_worker(cluster, "worker-gpu", "mtorl_model.train", lambda: list(checkpoints.rglob("checkpoint.pt")))
     path = f"/api/v2/dags/{dag}/dagRuns/{history_run['dag_run_id']}"
     wait_for(lambda: airflow.call("GET", path)["state"] in FINISHED, "the history")
@@ -232,13 +278,14 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
 
     check_ports(cluster)
     check_spark(cluster)
-    lake = Lake(home / "lake")
-    partitions, expected = contents(lake), contents(embedded)
-    assert {path.split("/")[0] for path in expected} == TABLES
+    expected, expected_weights = contents(embedded), weights(embedded)
+    assert {path.split("/")[1] for path in expected} == TABLES
+    with environment(store_environment(cluster)):
+        lake = Lake.at("s3://mtorl/lake")
+        partitions, models = contents(lake), weights(lake)
     assert partitions == expected
-    assert weights(lake) == weights(embedded)
-    assert list(lake.staging.iterdir()) == []  # the files of killed jobs are removed
-    print(f"{len(partitions)} partitions and {len(weights(lake))} files of models are the same")
+    assert models == expected_weights
+    print(f"{len(partitions)} partitions and {len(models)} models are the same")
 
 
 def check_ports(cluster: Cluster) -> None:
@@ -276,12 +323,10 @@ def states(airflow: Airflow, run_path: str) -> dict[str, str]:
     return {name: task["state"] for name, task in tasks(airflow, run_path).items()}
 
 
-def weights(lake: Lake) -> list[tuple[str, str]]:
-    """The files of all registered models with their hashes; paths without the number of the run."""
-    files = []
-    for file in lake.mlflow_artifacts.glob("*/*/artifacts/model/**/*"):
-        if file.is_file():
-            path = file.relative_to(lake.mlflow_artifacts)
-            files.append((str(Path(path.parts[0], *path.parts[4:])), hashlib.sha256(file.read_bytes()).hexdigest()))
-    assert files
-    return sorted(files)
+def weights(lake: Lake) -> dict[str, str]:
+    """The checksums of the files of every registered model."""
+    from mtorl_model.champion.model_files import model_folder
+
+    versions = Registry(lake, get_dataset(DATASET), DEFAULT_METHOD).versions()
+    assert versions
+    return {version.name: (model_folder(lake, version) / CHECKSUMS).read_text() for version in versions}

@@ -90,7 +90,7 @@ class Audit:
 
 
 def store_audit(lake: Lake, audit: Audit) -> None:
-    """Store the result as LAKE/<dataset>/audits/<table>/<ds>.json in one step, with a mark beside it if it failed.
+    """Store the result as LAKE/<dataset>/audits/<table>/<ds>.json in one step, with a mark if it failed.
 
     By the marks, the days that failed are known without reading the results of all days.
     """
@@ -112,7 +112,7 @@ def failed_days(lake: Lake, table: str, dataset: Dataset) -> list[str]:
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """SHA-256 of a manifest's fields, by which an audit says what it has audited."""
+    """SHA-256 of a manifest's fields, which names the content that was audited."""
     return hashlib.sha256(json.dumps(asdict(manifest), sort_keys=True).encode()).hexdigest()
 
 

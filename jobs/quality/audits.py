@@ -15,6 +15,7 @@ from jobs.quality.outcomes import evaluate_facts, evaluate_rows, not_evaluated
 from jobs.quality.partition_counts import row_count
 from jobs.quality.partition_facts import (
     content_facts,
+    damaged_files,
     manifest_facts,
     schema_facts,
     unpublished_fact,
@@ -28,6 +29,7 @@ from lakehouse.duckdb_view import open_view, read_error
 from lakehouse.feature_specs import spec_of_version, table_contract
 from lakehouse.lake import Lake, Partition
 from lakehouse.manifest import Manifest
+from lakehouse.storage.data_files import DamagedFile
 from schemas import tables
 from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
@@ -57,7 +59,7 @@ def audit_partition(
     """
     partition = lake[table_name, dataset, day]
     manifest = partition.manifest
-    if manifest is None or not partition.files():
+    if manifest is None or not partition.data_files():
         return Audit(table_name, dataset.name, day, 0, "", (), tuple(evaluate_facts([unpublished_fact(partition)])))
     if table_name == SEQUENCES and spec is None:
         spec = spec_of_version(lake, dataset, manifest.spec_version)
@@ -67,6 +69,10 @@ def audit_partition(
     content = _Content(facts, [not_evaluated(rule) for rule in rules])
     try:
         _audit_content(content, partition, dataset, table, manifest, rules, spec)
+    except DamagedFile as error:
+        if not damaged_files(partition):  # then it is a file of another partition
+            raise
+        content.facts.append(unreadable_fact(str(error)))
     except duckdb.Error as error:
         file_error = read_error(partition)
         if file_error is None:

@@ -12,7 +12,7 @@ from jobs.quality.facts import Fact
 from jobs.quality.partition_counts import column_types, contract_types, non_finite_counts, null_counts, row_count
 from lakehouse.lake import Partition
 from lakehouse.manifest import Manifest
-from lakehouse.storage.data_files import has_its_content
+from lakehouse.storage.data_files import file_fault
 from schemas.contract import Severity, Table
 
 _LONG_TYPE = 60  # characters; the sentence of a rule does not spell a longer type
@@ -22,7 +22,7 @@ _EXCERPT = 30  # characters on each side of the first difference of two long typ
 def unpublished_fact(partition: Partition) -> Fact:
     """Fails for a partition that lacks its manifest or its data files."""
     manifest = "a manifest" if partition.is_published else "no manifest"
-    files = "Parquet files" if partition.files() else "no Parquet files"
+    files = "Parquet files" if partition.data_files() else "no Parquet files"
     return Fact(
         "expect_partition_to_be_published", f"{manifest} and {files}", "a manifest and Parquet files",
         "The table has the day, with a manifest and at least one Parquet file.", "a job publishes both or nothing",
@@ -45,12 +45,17 @@ def manifest_facts(partition: Partition, manifest: Manifest) -> Iterator[Fact]:
         f"{partition.table}/{partition.dataset}/{partition.day}",
         "The manifest names this table, dataset and day.", "a manifest of another place is not about this day",
     )  # fmt: skip
-    damaged = [file.name for file in partition.files() if not has_its_content(file)]
     yield Fact(
-        "expect_files_to_have_the_content_of_their_names", ", ".join(damaged[:3]) or "all", "all",
+        "expect_files_to_have_the_content_of_their_names", ", ".join(damaged_files(partition)[:3]) or "all", "all",
         "Each data file has the content from which its name was made.",
         "files that changed after publishing are not the files that later tables were built from",
     )  # fmt: skip
+
+
+def damaged_files(partition: Partition) -> list[str]:
+    """The names of the data files that are missing or do not have the content of their names."""
+    folder = partition.lake.table(partition.table, partition.dataset)
+    return [file.name for file in partition.data_files() if file_fault(folder, file)]
 
 
 def schema_facts(connection: duckdb.DuckDBPyConnection, partition: Partition, table: Table) -> Iterator[Fact]:

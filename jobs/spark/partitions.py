@@ -61,7 +61,7 @@ def read_published(spark: SparkSession, lake: Lake, table: Table, dataset: Datas
     if not files:
         return spark.createDataFrame([], ddl)
     if is_local(folder):
-        names = (str(folder / file.path) for file in files)
+        names = (str(local_file(folder, file)) for file in files)
         return spark.read.schema(ddl).option("basePath", str(folder)).parquet(*names)
     return _read_in_workers(spark, str(folder), files, table, ddl)
 

@@ -6,16 +6,28 @@ In an object store a file is copied to this machine's scratch folder when it is 
 import hashlib
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.manifest import content_sha256
 from lakehouse.storage.delta_table import DataFile
 from lakehouse.storage.files import is_local, make_durable
 from lakehouse.storage.scratch import scratch_folder
+from schemas.errors import UserError
 
+COPIES = "files"  # the scratch folder of copies of remote files
 _HASH_DIGITS = 32
+
+
+class DamagedFile(UserError):
+    """A data file of a table is missing, or has other content than was stored."""
+
+    def __init__(self, file: Path, fault: str) -> None:
+        super().__init__(f"{file} {fault}: make verify lists all damaged files with their remedies")
 
 
 def store_file(folder: Path, partition: str, file: Path) -> DataFile:
@@ -41,7 +53,11 @@ def store_file(folder: Path, partition: str, file: Path) -> DataFile:
 
 def has_its_content(file: Path) -> bool:
     """Whether a stored Parquet file has the content that its name was made from."""
-    return content_sha256(file)[:_HASH_DIGITS] == file.stem.rpartition("-")[2]
+    return content_sha256(file)[:_HASH_DIGITS] == _digest_in(file)
+
+
+def _digest_in(file: Path) -> str:
+    return file.stem.rpartition("-")[2]
 
 
 def part_of(file: Path | DataFile) -> str:
@@ -49,22 +65,50 @@ def part_of(file: Path | DataFile) -> str:
     return Path(file.name).stem.rpartition("-")[0]
 
 
+def file_fault(folder: Path, file: DataFile) -> str:
+    """What is wrong with a stored file, in words; empty if it has the content of its name. Reads the whole file."""
+    stored = folder / file.path
+    try:
+        size, is_whole = stored.stat().st_size, has_its_content(stored)
+    except FileNotFoundError:
+        return "is missing"
+    if is_whole:
+        return ""
+    return f"has {size:,} bytes instead of {file.size:,}" if size != file.size else "has other content than was stored"
+
+
 def local_file(folder: Path, file: DataFile) -> Path:
-    """The file on this machine. Raises FileNotFoundError if the store does not have it."""
+    """The file on this machine. Raises DamagedFile if it is missing, or has another size than was stored."""
     stored = folder / file.path
     if is_local(folder):
+        if (not stored.exists() or stored.stat().st_size != file.size) and (fault := file_fault(folder, file)):
+            raise DamagedFile(stored, fault)
         return stored
     table = hashlib.sha256(str(folder).encode()).hexdigest()[:_HASH_DIGITS]
-    copy = scratch_folder("files") / table / file.path
+    copy = scratch_folder(COPIES) / table / file.path
     if not (copy.exists() and copy.stat().st_size == file.size):
         copy.parent.mkdir(parents=True, exist_ok=True)
         fetched = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
         try:
             stored.download(fetched)  # type: ignore[attr-defined]  # of StorePath
+            if content_sha256(fetched)[:_HASH_DIGITS] != _digest_in(stored):
+                raise DamagedFile(stored, "has other content than was stored")
             fetched.replace(copy)
+        except FileNotFoundError as error:
+            raise DamagedFile(stored, "is missing") from error
         finally:
             fetched.unlink(missing_ok=True)
     return copy
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """A stored file on this machine. Raises DamagedFile if a part that is read cannot be decoded."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
 
 
 def _move(file: Path, target: Path) -> None:

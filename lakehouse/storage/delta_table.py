@@ -1,7 +1,7 @@
 """A Delta table of the lake: the files of each partition value, and commits that replace them.
 
 Data files have names that follow from their content, so equal content is an equal set of names. A commit takes place as
-a whole or not at all. Each carries the same application transaction, so that of two commits from one version the second
+a whole. Each carries the same application transaction, so that of two commits from one version the second
 is refused, whatever files they name; it then looks at the table again (`commit`).
 """
 
@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -119,7 +119,7 @@ def table_version(folder: Path) -> int:
 def commit(
     folder: Path,
     column: str,
-    wanted: FilesByValue,
+    new_files: FilesByValue,
     schema: pa.Schema,
     expected: Mapping[str, tuple[DataFile, ...]] | None = None,
 ) -> None:
@@ -132,18 +132,25 @@ def commit(
     """
     delta_schema = _nullable(Schema.from_arrow(schema.append(pa.field(column, pa.string()))))
     with store_errors(folder, OSError):
-        _commit(folder, column, wanted, delta_schema, expected or {})
+        _commit(folder, column, new_files, delta_schema, expected or {})
 
 
-def _commit(folder: Path, column: str, wanted: FilesByValue, schema: Schema, expected: FilesByValue) -> None:
+def take_out(folder: Path, values: Iterable[str]) -> None:
+    """Take the files of these partition values out of the table in one commit. On the disk they stay until vacuum."""
+    with store_errors(folder, OSError):
+        if opened := _open(folder):
+            _commit(folder, opened.snapshot.column, dict.fromkeys(values, ()), opened.table.schema(), {})
+
+
+def _commit(folder: Path, column: str, new_files: FilesByValue, schema: Schema, expected: FilesByValue) -> None:
     for _ in range(_ATTEMPTS):
         opened = _open(folder)
         present = opened.snapshot.files if opened else {}
         if replaced := [
-            value for value, files in expected.items() if present.get(value, ()) not in (files, wanted.get(value))
+            value for value, files in expected.items() if present.get(value, ()) not in (files, new_files.get(value))
         ]:
             raise Replaced(replaced)
-        actions = [action for value in wanted for action in _actions(column, value, present, wanted[value])]
+        actions = [action for value in new_files for action in _actions(column, value, present, new_files[value])]
         if not actions:
             return
         try:
@@ -179,7 +186,7 @@ def table_uri(folder: Path) -> str:
 
 
 def _open(folder: Path) -> _OpenTable | None:
-    """The table as it is now, or None if there is none."""
+    """The table in its present version; None without a table."""
     with store_errors(folder, OSError):
         return _opened(folder)
 
@@ -224,18 +231,22 @@ def _snapshot(table: DeltaTable) -> _Snapshot:
 
 
 def _actions(
-    column: str, value: str, present: FilesByValue, wanted: Sequence[DataFile]
+    column: str, value: str, present: FilesByValue, new_files: Sequence[DataFile]
 ) -> list[AddAction | RemoveAction]:
     now_ms = int(time.time() * 1000)
     partition: dict[str, str | None] = {column: value}
-    before, after = ({file.path: file for file in files} for files in (present.get(value, ()), wanted))
+    present_by_path, new_by_path = (
+        {file.path: file for file in files} for files in (present.get(value, ()), new_files)
+    )
     removed = [
-        RemoveAction(path, True, now_ms, file.size, partition) for path, file in before.items() if path not in after
+        RemoveAction(path, True, now_ms, file.size, partition)
+        for path, file in present_by_path.items()
+        if path not in new_by_path
     ]
     added = [
         AddAction(path, file.size, partition, now_ms, True, json.dumps({"numRecords": file.rows}))
-        for path, file in after.items()
-        if before.get(path) != file
+        for path, file in new_by_path.items()
+        if present_by_path.get(path) != file
     ]
     return [*removed, *added]
 
@@ -276,20 +287,20 @@ def _merge_columns(folder: Path, table: DeltaTable, schema: Schema) -> None:
         table.alter.add_columns(Schema.from_json(json.dumps({"type": "struct", "fields": added})).fields)
 
 
-def _merged_type(present: Any, wanted: Any) -> Any:
+def _merged_type(present: Any, new: Any) -> Any:
     """A type of Delta's JSON with the fields of both. Raises ValueError if they differ in more than fields."""
-    if present == wanted:
+    if present == new:
         return present
-    if isinstance(present, str) or isinstance(wanted, str) or present["type"] != wanted["type"]:
-        raise ValueError(f"it has the type {_short(present)} and would become {_short(wanted)}")
+    if isinstance(present, str) or isinstance(new, str) or present["type"] != new["type"]:
+        raise ValueError(f"it has the type {_short(present)} and would become {_short(new)}")
     if present["type"] == "array":
-        return {**present, "elementType": _merged_type(present["elementType"], wanted["elementType"])}
+        return {**present, "elementType": _merged_type(present["elementType"], new["elementType"])}
     if present["type"] == "map":
-        return {**present, **{key: _merged_type(present[key], wanted[key]) for key in ("keyType", "valueType")}}
+        return {**present, **{key: _merged_type(present[key], new[key]) for key in ("keyType", "valueType")}}
     fields = {present_field["name"]: present_field for present_field in present["fields"]}
-    for added in wanted["fields"]:
-        before = fields.get(added["name"])
-        merged = _merged_type(before["type"], added["type"]) if before else added["type"]
+    for added in new["fields"]:
+        known_field = fields.get(added["name"])
+        merged = _merged_type(known_field["type"], added["type"]) if known_field else added["type"]
         fields[added["name"]] = {**added, "type": merged}
     return {**present, "fields": list(fields.values())}
 

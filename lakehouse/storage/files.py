@@ -50,7 +50,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def stored_files(folder: Path) -> frozenset[tuple[str, int, float | str]]:
-    """The names of the JSON files below a folder, with what changes if they are stored again."""
+    """The names of the JSON files below a folder, with values that change if a file is stored again."""
     if not is_local(folder):
         return folder.listing(".json")  # type: ignore[attr-defined, no-any-return]  # of StorePath
     statuses = {file: file.stat() for file in folder.rglob("*.json")}

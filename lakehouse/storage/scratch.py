@@ -1,4 +1,4 @@
-"""The scratch folder: caches that are local to a machine and can be made anew. A lake never refers to it.
+"""The scratch folder: caches that are local to a machine and can be made again. A lake never refers to it.
 
 The environment variable MTORL_SCRATCH names it; the default is the folder for caches of the XDG Base Directory
 Specification, ~/.cache/mtorl.

@@ -34,7 +34,7 @@ def located(text: str) -> Path:
 
 
 def path_of(text: str) -> Path:
-    """The path that a text names, unchanged if it is of this machine.
+    """The path that a text names, unchanged if it is on this machine.
 
     Raises UserError if the project does not know the kind of store, or if the store's package is not installed.
     """
@@ -59,7 +59,7 @@ def path_of(text: str) -> Path:
 
 
 def openable(path: str) -> Any:
-    """What Python and Arrow can open for reading: the path itself if it is of this machine, else a stream."""
+    """An argument for `open` in Python and Arrow: a path on this machine unchanged, or a stream of a remote file."""
     return path_of(path).open("rb") if "://" in path else path
 
 

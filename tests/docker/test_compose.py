@@ -21,24 +21,23 @@ GPU_FILE = ROOT / "docker" / "compose.gpu.yaml"
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 SECRETS = {
     "POSTGRES_PASSWORD", "REDIS_PASSWORD", "AIRFLOW_JWT_SECRET", "AIRFLOW_SECRET_KEY", "AIRFLOW_FERNET_KEY",
-    "AIRFLOW_ADMIN_PASSWORD",
+    "AIRFLOW_ADMIN_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
 }  # fmt: skip
-FOLDERS = {"LAKE": "/data/lake", "RAW": "/data/raw"}
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables that the file needs: secrets as make-env.sh makes them, and FOLDERS."""
+    """The variables that the file needs: secrets as make-env.sh makes them."""
     file = tmp_path_factory.mktemp("secrets") / ".env"
     subprocess.run([ROOT / "docker" / "make-env.sh", file], check=True)
-    return read_env_file(file) | FOLDERS
+    return read_env_file(file)
 
 
 def test_all_services_are_there_with_health_checks_and_dependencies(variables):
     services = read_services(variables)
     assert set(services) == {
-        "postgres", "redis", "airflow-init", "airflow-api", "airflow-scheduler", "airflow-dag-processor",
+        "postgres", "redis", "s3", "airflow-init", "airflow-api", "airflow-scheduler", "airflow-dag-processor",
         "airflow-triggerer", "worker", "worker-gpu", "spark-master", "spark-worker", "mlflow",
     }  # fmt: skip
     assert services["spark-worker"].replicas == 2
@@ -52,7 +51,7 @@ def test_all_services_are_there_with_health_checks_and_dependencies(variables):
 
 def test_no_secret_has_a_default_or_is_written_in_a_file(variables):
     messages = dict(re.findall(r"\$\{(\w+):\?([^}]+)\}", FILE.read_text()))
-    assert set(messages) == SECRETS | set(FOLDERS)
+    assert set(messages) == SECRETS
     for name, message in messages.items():
         assert not re.search(rf"\$\{{{name}(:?-|\}})", FILE.read_text()), f"{name} has a default"
         remaining = {key: value for key, value in variables.items() if key != name}
@@ -73,12 +72,12 @@ def test_no_secret_has_a_default_or_is_written_in_a_file(variables):
             assert variables[secret] not in " ".join([*service.command, *service.health]), name
 
 
-def test_only_user_interfaces_are_published_and_on_this_machine(variables):
+def test_only_interfaces_are_published_and_on_this_machine(variables):
     services = read_services(variables)
     published = {name: service.ports for name, service in services.items() if service.ports}
     assert published == {
         "airflow-api": ["127.0.0.1:8080:8080"], "spark-master": ["127.0.0.1:8081:8081"],
-        "mlflow": ["127.0.0.1:5000:5000"],
+        "mlflow": ["127.0.0.1:5000:5000"], "s3": ["127.0.0.1:8333:8333"],
     }  # fmt: skip
     for service in services.values():
         assert {port.rpartition(":")[2] for port in service.ports} <= set(service.expose)
@@ -99,17 +98,35 @@ def test_every_address_is_a_service_that_exposes_the_port(variables):
             assert port in services[name].expose, f"{name}:{port}"
 
 
-def test_data_has_the_same_path_in_all_services(variables):
+def test_services_share_the_bucket_and_no_folder_with_data(variables):
     services = read_services(variables)
-    for name in ("worker", "worker-gpu", "spark-worker", "airflow-init"):
-        assert ("/data/lake", "/lake") in services[name].volumes
-        assert ("/data/raw", "/raw") in services[name].volumes
     settings = services["worker"].environment
-    assert settings["MTORL_LAKE"] == "/lake"
+    assert settings["MTORL_LAKE"] == "s3://mtorl/lake"
     assert {settings[f"MTORL_RAW_{name.upper()}"] for name in ("kuairand", "criteo")} == {
-        "/raw/kuairand",
-        "/raw/criteo",
-    }
+        "s3://mtorl/raw/kuairand", "s3://mtorl/raw/criteo",
+    }  # fmt: skip
+    shared = {name for service in services.values() for name, _ in service.volumes if name}
+    assert shared == {"postgres", "redis", "s3", "airflow-logs", "airflow-secrets"}
+    for name in ("worker", "worker-gpu", "spark-worker", "airflow-init"):
+        assert {key: services[name].environment[key] for key in settings if key.startswith(("AWS", "MTORL_LAKE"))} == {
+            key: value for key, value in settings.items() if key.startswith(("AWS", "MTORL_LAKE"))
+        }
+        assert ("", "/var/mtorl") in services[name].volumes  # of its own, where MTORL_SCRATCH is
+    chosen = {"LAKE": "gs://team/lake", "RAW": "gs://team/raw", "AWS_ENDPOINT_URL": "https://s3.example.org",
+              "MLFLOW_TRACKING_URI": "https://mlflow.example.org"}  # fmt: skip
+    settings_of_team = read_services(variables | chosen)["spark-worker"].environment
+    assert settings_of_team["MTORL_LAKE"] == "gs://team/lake"
+    assert settings_of_team["MTORL_RAW_CRITEO"] == "gs://team/raw/criteo"
+    assert settings_of_team["AWS_ENDPOINT_URL"] == "https://s3.example.org"
+    assert settings_of_team["MLFLOW_TRACKING_URI"] == "https://mlflow.example.org"
+    mlflow = services["mlflow"].environment
+    assert mlflow["MLFLOW_BACKEND_STORE_URI"].endswith("@postgres:5432/mlflow")
+    assert mlflow["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://mtorl/mlflow"
+
+
+def test_airflows_processes_agree_on_every_setting(variables):
+    services = read_services(variables)
+    settings = services["worker"].environment
     # Airflow's processes agree on every setting; the init service has additional ones.
     for name, service in services.items():
         assert not name.startswith(("airflow", "worker")) or settings.items() <= service.environment.items(), name
@@ -152,7 +169,8 @@ def test_the_image_has_what_its_services_name(variables):
         assert (ROOT / source).exists(), source
     # All that a task or a service imports or reads.
     folders = {"schemas", "lakehouse", "features", "jobs", "mtorl_model", "dags", "docker"}
-    assert folders | {"requirements.txt", "requirements-cluster.txt"} <= sources
+    assert folders | {path.name for path in ROOT.glob("requirements-s3*.txt")} <= sources
+    assert {"requirements.txt", "requirements-cluster.txt"} <= sources
     python = re.search(r"^FROM python:(\d+\.\d+)", DOCKERFILE, re.MULTILINE)[1]
     environment = image_environment()
     assert f"/python{python}/" in environment["SPARK_HOME"]
@@ -182,7 +200,7 @@ def test_one_service_builds_the_image_that_all_our_services_use(variables):
     }
     assert set(images.values()) == {"mtorl:latest"}
     assert {definitions[name]["pull_policy"] for name in images} == {"never"}  # else Docker Hub is searched first
-    assert len(images) == 10
+    assert len(images) == 11
 
 
 def test_the_variables_of_the_guide_reach_the_containers(variables):
@@ -233,7 +251,7 @@ def test_the_image_takes_any_owner_of_the_lake(tmp_path, uid, gid):
 def test_as_processes_of_one_machine_services_meet_only_where_the_file_connects_them(variables, tmp_path):
     cluster = Cluster(tmp_path, variables)
     ports = [port for container in cluster.containers for port in container.ports.values()]
-    assert len(set(ports)) == len(ports) == 8
+    assert len(set(ports)) == len(ports) == 9
     names = "|".join(cluster.services)
     for container in cluster.containers:
         text = " ".join([*map(container.local, container.service.command + container.service.health),
@@ -245,7 +263,7 @@ def test_as_processes_of_one_machine_services_meet_only_where_the_file_connects_
     (worker,) = cluster.containers_of("worker")
     (redis,) = cluster.containers_of("redis")
     assert worker.environment()["AIRFLOW__CELERY__BROKER_URL"].endswith(f"@127.0.0.1:{redis.ports['6379']}/0")
-    assert worker.environment()["MTORL_LAKE"] == "/data/lake"
+    assert worker.environment()["MTORL_LAKE"] == "s3://mtorl/lake"
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,10 @@ import runpy
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from checkout import ROOT
 
-import mtorl_model.champion.registry
 from lakehouse.lake import Lake
 
 
@@ -28,28 +26,27 @@ def test_the_password_of_the_environment_is_written_for_its_owner_alone(tmp_path
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-@pytest.fixture
-def created_stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Lake]:
-    """The lakes whose model store is created; the lake of the environment is `tmp_path`/lake."""
+def check_lake() -> None:
+    runpy.run_path(str(ROOT / "docker" / "check_lake.py"), run_name="__main__")
+
+
+def test_the_lake_is_only_probed(monkeypatch, tmp_path):
     monkeypatch.setenv("MTORL_LAKE", str(tmp_path / "lake"))
-    lakes: list[Lake] = []
-    monkeypatch.setattr(mtorl_model.champion.registry, "create_store", lakes.append)
-    return lakes
+    check_lake()
+    assert list((tmp_path / "lake").iterdir()) == []
 
 
-def create_model_store() -> None:
-    runpy.run_path(str(ROOT / "docker" / "create_model_store.py"), run_name="__main__")
+@pytest.mark.bucket
+def test_the_lake_may_be_in_a_bucket(monkeypatch, bucket):
+    monkeypatch.setenv("MTORL_LAKE", bucket)
+    check_lake()
+    assert list(Lake.at(bucket).root.glob("*")) == []
 
 
-def test_the_model_store_is_created_in_the_lake(created_stores, tmp_path):
-    create_model_store()
-    assert created_stores == [Lake(tmp_path / "lake")]
-    assert list((tmp_path / "lake").iterdir()) == []  # it was only probed
-
-
-def test_a_lake_that_cannot_be_written_is_refused_with_one_line(created_stores, tmp_path, capsys):
+def test_a_lake_that_cannot_be_written_is_refused_with_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MTORL_LAKE", str(tmp_path / "lake"))
     (tmp_path / "lake").write_text("a file")
     with pytest.raises(SystemExit) as end:
-        create_model_store()
-    assert (end.value.code, created_stores) == (2, [])
+        check_lake()
+    assert end.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: cannot write to the lake {tmp_path / 'lake'}: ")

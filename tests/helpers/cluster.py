@@ -4,6 +4,9 @@ Each service becomes processes with the file's own command, environment, order o
 container provides is replaced: `service:port` becomes 127.0.0.1 and a free port, 0.0.0.0 becomes 127.0.0.1, the image's
 folders and the volumes become folders here. PostgreSQL and Redis, whose images are not ours, are Debian's packages.
 
+Containers of our image do not see each other's files: where this user may make mount namespaces, each has one in which
+only its own folders are visible. Otherwise each only has a home, a scratch and a temporary folder that differ.
+
 python tests/helpers/cluster.py HOME ends all processes of a cluster in that folder.
 """
 
@@ -16,15 +19,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 from compose_file import ROOT, Service, image_environment, read_services
+from s3_server import SERVER_PORTS
 
+ALONE = Path(__file__).with_name("alone.sh")
 MARK = "MTORL_CLUSTER"  # in the environment of every process: the folder of its container
 READY_LIMIT_S = 300
 HEALTH_LIMIT_S = 60
@@ -101,9 +107,10 @@ class Container:
     process: subprocess.Popen | None = None
     healthy: bool = False
 
-    def run(self, command: list[str], **options: Any) -> subprocess.Popen:
+    def run(self, command: list[str], before: Sequence[str] = (), **options: Any) -> subprocess.Popen:
+        """Start a command in the container. before: a program, with its arguments, that starts the command."""
         return subprocess.Popen(
-            [self.local(word) for word in command], env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL,
+            [*before, *map(self.local, command)], env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL,
             start_new_session=True, **options,
         )  # fmt: skip
 
@@ -112,7 +119,8 @@ class Container:
         if self.service.image.startswith("postgres:"):  # Debian keeps the server's programs apart
             image["PATH"] += f":{max(Path('/usr/lib/postgresql').glob('*/bin'))}"
         container = {
-            "HOME": str(self.home), "HOSTNAME": socket.gethostname(), "LANG": "C.UTF-8", MARK: str(self.home),
+            "HOME": str(self.home), "TMPDIR": str(self.home / "tmp"), "HOSTNAME": socket.gethostname(),
+            "LANG": "C.UTF-8", MARK: str(self.home),
             "SPT_NOENV": "1",  # else Airflow, which renames its processes, overwrites the environment and so the mark
             "SPARK_LOCAL_IP": "127.0.0.1",  # a real container has its own address
         }  # fmt: skip
@@ -189,16 +197,34 @@ class Cluster:
             return False
 
     def start(self, container: Container) -> None:
-        container.home.mkdir(parents=True, exist_ok=True)
+        (container.home / "tmp").mkdir(parents=True, exist_ok=True)
         for _, folder in self._folders(container):
             folder.mkdir(parents=True, exist_ok=True)
         with (container.home / "log").open("ab") as log:
             if container.service.image.startswith("postgres:"):
                 container.process = self._postgres(container, log)
             else:
-                container.process = container.run(container.service.command, stdout=log, stderr=log)
+                command = container.service.command + self._unshared_ports(container)
+                container.process = container.run(command, self._alone(container), stdout=log, stderr=log)
         pid = container.process.pid
         (container.home / "started").write_text(f"{pid} {_start_ticks(pid)}")
+
+    def _alone(self, container: Container) -> list[str]:
+        """The program that hides the files of the other containers; nothing if this user may not make namespaces."""
+        unshare = ["unshare", "--mount", "--propagation", "private"]
+        if not container.service.image.startswith("mtorl:") or not may_unshare():
+            return []
+        folders = {folder for _, folder in self._folders(container) if folder.is_relative_to(self.home)}
+        visible = [folder for folder in folders if not folder.is_relative_to(container.home)]
+        return [*unshare, "sh", str(ALONE), str(self.home), str(container.home), *map(str, visible), "--"]
+
+    def _unshared_ports(self, container: Container) -> list[str]:
+        """Free ports for the inner parts of the S3 store, which has an address of its own in a real container."""
+        if container.service.name != "s3":
+            return []
+        ports = free_ports()
+        inner = [name for name in SERVER_PORTS if name != "s3.port"]
+        return [f"-{name}={port}" for name, port in zip(inner, ports, strict=False)]
 
     def restart(self, container: Container) -> None:
         """Start a container that was killed, as the engine does."""
@@ -270,6 +296,11 @@ class Cluster:
             with_password = environment | {"PGPASSWORD": environment["POSTGRES_PASSWORD"]}
             subprocess.run(create, env=with_password, check=True, stdout=log, stderr=log)
         return process
+
+
+@cache
+def may_unshare() -> bool:
+    return bool(shutil.which("unshare")) and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
 
 
 def free_ports() -> Generator[int, None, None]:

@@ -26,15 +26,15 @@ def contents(lake: Lake, *tables: str) -> dict[str, tuple[str, ...]]:
     Checks that each file has the content of its name. The names are in the order in which the files are read, because
     windows are drawn by their position in the files and a fingerprint ignores the order of files.
     """
-    found = {}
+    fingerprint_and_names = {}
     for partition in partitions(lake, *tables):
         manifest, files = partition.manifest, partition.files()
         assert manifest is not None, partition.key
         assert all(has_its_content(file) for file in files), partition.key
-        found[partition.key] = (
+        fingerprint_and_names[partition.key] = (
             manifest.fingerprint, *(file.name for file in files),
         )  # fmt: skip
-    return found
+    return fingerprint_and_names
 
 
 def orphans(lake: Lake) -> list[str]:

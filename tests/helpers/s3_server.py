@@ -24,7 +24,7 @@ import s3fs
 READY_LIMIT_S = 60
 BUCKET = "bucket"
 WEED = Path(sys.executable).with_name("weed")
-_PORTS = (
+SERVER_PORTS = (
     "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port",
     "s3.port.grpc", "s3.port.iceberg", "s3.port.lance", "metricsPort",
 )  # fmt: skip
@@ -41,8 +41,8 @@ class S3Server:
     process: subprocess.Popen | None = None
 
     def __post_init__(self) -> None:
-        probes = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
-        self.ports = {name: probe.getsockname()[1] for name, probe in zip(_PORTS, probes, strict=True)}
+        probes = [socket.create_server(("127.0.0.1", 0)) for _ in SERVER_PORTS]
+        self.ports = {name: probe.getsockname()[1] for name, probe in zip(SERVER_PORTS, probes, strict=True)}
         for probe in probes:
             probe.close()
 

@@ -1,4 +1,4 @@
-"""Days of a table are published in one commit or not at all, also if jobs are killed or publish at the same time."""
+"""Days of a table are published in one commit, also if jobs are killed or publish at the same time."""
 
 import json
 import multiprocessing
@@ -113,13 +113,13 @@ def test_files_without_a_manifest_count_as_unpublished(tmp_path, monkeypatch):
 
 def test_a_lake_that_was_replaced_by_another_is_read_anew(tmp_path):
     """As by `rsync --delete`, which keeps the folders."""
-    lake, other = Lake(tmp_path / "lake"), Lake(tmp_path / "other")
+    lake, backup = Lake(tmp_path / "lake"), Lake(tmp_path / "backup")
     publish(lake, "a")
-    expected = publish(other, "b", inputs={"x": "2"})
+    expected = publish(backup, "b", inputs={"x": "2"})
     assert texts(lake) == ["a"]
     for file in filter(Path.is_file, lake.root.rglob("*")):
         file.unlink()
-    shutil.copytree(other.root, lake.root, dirs_exist_ok=True)
+    shutil.copytree(backup.root, lake.root, dirs_exist_ok=True)
     assert texts(lake) == ["b"]
     assert lake["exposures", "shop", DAY].manifest == expected
     shutil.rmtree(lake.root)
@@ -208,7 +208,11 @@ def test_added_columns_are_merged_and_another_type_is_one_clear_line(tmp_path):
     for fields in ({"a": 1}, {"a": 2, "b": 3}, {"a": 4}):  # of a nested column
         publish_table(pa.table({"text": ["d"], "steps": [[fields]]}), f"2022-06-0{fields['a']}")
     steps = DeltaTable(str(folder)).to_pandas().sort_values("ds").steps.dropna()
-    assert [list(of_user) for of_user in steps] == [[{"a": 1, "b": None}], [{"a": 2, "b": 3}], [{"a": 4, "b": None}]]
+    assert [list(user_steps) for user_steps in steps] == [
+        [{"a": 1, "b": None}],
+        [{"a": 2, "b": 3}],
+        [{"a": 4, "b": None}],
+    ]
 
 
 def test_inputs_of_a_history_are_chained(tmp_path):
@@ -220,8 +224,8 @@ def test_inputs_of_a_history_are_chained(tmp_path):
     assert chained["2022-04-30"] == {}
     assert [list(inputs) for inputs in chained.values()][1:] == [[f"shop/exposures/ds<={day}"] for day in days]
     publish(lake, "corrected", day=days[1])
-    after = lake.history_inputs("exposures", "shop", days)
-    assert [after[day] == chained[day] for day in days] == [True, False, False, False]
+    rebuilt = lake.history_inputs("exposures", "shop", days)
+    assert [rebuilt[day] == chained[day] for day in days] == [True, False, False, False]
     publish(lake, days[1], day=days[1])
     assert lake.history_inputs("exposures", "shop", days) == {day: chained[day] for day in days}
 
