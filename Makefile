@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VARIABLES := DATASET RAW LAKE DS FROM TO OUT METHOD PRESET USERS PORT VERSION RUNS THIS_CODE ACCEPT_FEW_ROWS KILLS OPENLINEAGE \
-	STUDY PROTOCOL NETWORKS TABLE_ONLY PREDICTOR FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS METHODS
+	STUDY PROTOCOL REPAIR DRY_RUN NETWORKS TABLE_ONLY PREDICTOR FOLDS SEEDS SEED WORKERS EPOCHS TRIALS HIDDEN WINDOWS ONLY SIZES REPEATS METHODS
 # make up RAW_<NAME>=folder: the logs of several datasets.
 LOGS := $(foreach v,$(filter RAW_%,$(.VARIABLES)),$(if $(filter command,$(origin $(v))),$(v)))
 $(foreach v,$(VARIABLES) $(LOGS),$(if $(filter-out undefined,$(origin $(v))),$(eval override $(v) := $$(value $(v)))$(eval export $(v))))
@@ -13,7 +13,7 @@ TOOLS := .venv/bin
 # Two processes run the tests. With two threads each, torch's and scikit-learn's threads wait for each other most of the time.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report chaos orders cluster-test clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report verify chaos orders cluster-test clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder or URI] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -63,6 +63,9 @@ status: ## show which days of which table are fresh, stale, missing or failed [D
 
 report: ## write the page of a day: verdict, rows, drift, model, results; and the index of all days [DATASET LAKE; DS=day, by default the latest; or FROM TO]
 	@bin/lake.sh report
+
+verify: ## check that every file of the lake is there and unchanged; what is damaged is named, with what to do [DATASET LAKE; REPAIR=1 takes damaged days out of their tables, so that the next run builds them again]
+	@bin/lake.sh verify
 
 orders: setup ## backfill the KuaiRand sample through Airflow in four orders (takes an hour or two) [ORDERS_DAYS=17]
 	@ORDERS=1 $(TOOLS)/pytest -q -s -rs tests/test_orders.py

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make status, make report, make rollback: look at a lake, or change its champion.
-# Reads DATASET, LAKE, RAW, DS, FROM, TO, METHOD and VERSION from the environment.
+# make status, make report, make verify, make rollback: look at a lake, check it, or change its champion.
+# Reads DATASET, LAKE, RAW, DS, FROM, TO, METHOD, VERSION and REPAIR from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -20,6 +20,11 @@ case "$COMMAND" in
     ;;
   report)
     exec "$PYTHON_BIN" -m jobs.report "${ARGUMENTS[@]}" ${DS:+--day "$DS"} "${DAYS[@]}"
+    ;;
+  verify)
+    repair=()
+    [ "${REPAIR:-}" != 1 ] || repair=(--repair)
+    exec "$PYTHON_BIN" -m jobs.verify "${ARGUMENTS[@]}" "${repair[@]}"
     ;;
   rollback)
     step_environment

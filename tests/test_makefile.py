@@ -341,6 +341,19 @@ def test_status_is_that_of_the_named_lake_and_days(checkout):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "call"),
+    [
+        (["verify"], "verify {on}"),
+        (["verify", "REPAIR=1"], "verify {on} --repair"),
+    ],
+)
+def test_the_lake_is_checked_and_tidied_up(checkout, arguments, call):
+    done = checkout.make(*arguments, "DATASET=criteo", "LAKE=my lake")
+    assert done.returncode == 0, done.stderr
+    assert checkout.calls() == [call.format(on=f"--dataset criteo --lake {checkout.root}/my lake")]
+
+
 @pytest.mark.parametrize(("file", "output"), [("", "True"), ("events.jsonl", "requirements-openlineage.txt")])
 def test_lineage_events_are_off_unless_a_file_is_named(checkout, file, output):
     script = 'source bin/common.sh; openlineage_environment; printf "%s" "$AIRFLOW__OPENLINEAGE__DISABLED"'

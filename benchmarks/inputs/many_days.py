@@ -18,7 +18,7 @@ _SCHEMA = pa.schema({"x": pa.int64()})
 
 
 def publish_made_up_days(lake: Lake, days: Sequence[str]) -> None:
-    """Publish these days in every daily table, in one commit a table, built from what is published."""
+    """Publish these days in every daily table, each table in one commit, with the published partitions as inputs."""
     for table in TABLES.values():
         if table.daily:
             inputs = _inputs(lake, table, days)

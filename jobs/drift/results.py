@@ -12,7 +12,7 @@ FEATURES, CHANNELS, REWARDS = "features", "channels", "rewards"
 CALIBRATION, POLICY, VOCABULARY = "calibration", "policy", "vocabulary"
 DAY_BEFORE, TRAINING = "day before", "training period"
 FIXED = "fixed"
-_IF_DAMAGED = "delete it, and measure the day again (python -m jobs.measure_drift)"
+IF_DRIFT_DAMAGED = "delete it, and measure the day again (python -m jobs.measure_drift)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ def store_drift(lake: Lake, drift: Drift) -> None:
 def stored_drift(lake: Lake, dataset: Dataset, day: str) -> Drift | None:
     """The figures of that day; None if they were never measured."""
     try:
-        return read_stored(lake.drift(dataset) / f"{checked_day(day)}.json", Drift.from_json, _IF_DAMAGED)
+        return read_stored(lake.drift(dataset) / f"{checked_day(day)}.json", Drift.from_json, IF_DRIFT_DAMAGED)
     except FileNotFoundError:
         return None
 
 
 def stored_drifts(lake: Lake, dataset: Dataset) -> list[Drift]:
     """The figures of every day that was measured, oldest first."""
-    return [read_stored(file, Drift.from_json, _IF_DAMAGED) for file in sorted(lake.drift(dataset).glob("*.json"))]
+    return [read_stored(file, Drift.from_json, IF_DRIFT_DAMAGED) for file in sorted(lake.drift(dataset).glob("*.json"))]

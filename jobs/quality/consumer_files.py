@@ -84,7 +84,7 @@ def _write(partition: Partition, files: Sequence[DataFile], staged: Path) -> Non
     folder = partition.lake.table(partition.table, partition.dataset)
     paths = [local_file(folder, file) for file in files]
     schema = pq.read_schema(paths[0]).with_metadata({_FINGERPRINT: _fingerprint(files)})
-    with pq.ParquetWriter(staged, schema) as writer:
+    with pq.ParquetWriter(staged, schema, write_page_checksum=True) as writer:
         for path in paths:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(ROWS_PER_GROUP):

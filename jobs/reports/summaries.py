@@ -8,7 +8,7 @@ from lakehouse.lake import Lake
 from lakehouse.storage.files import read_stored, write_whole
 from schemas.dataset import Dataset
 
-_IF_DAMAGED = "delete it, and write the page of that day again (make report)"
+IF_SUMMARY_DAMAGED = "delete it, and write the page of that day again (make report)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,11 @@ def store_summary(lake: Lake, dataset: Dataset, summary: Summary) -> None:
 
 def stored_summaries(lake: Lake, dataset: Dataset) -> list[Summary]:
     """The summary of every day that has a report, oldest first."""
-    return [read_stored(file, _summary, _IF_DAMAGED) for file in sorted(lake.reports(dataset).glob("*.json"))]
+    return [
+        read_stored(file, read_summary, IF_SUMMARY_DAMAGED) for file in sorted(lake.reports(dataset).glob("*.json"))
+    ]
 
 
-def _summary(text: str) -> Summary:
+def read_summary(text: str) -> Summary:
     fields = json.loads(text)
     return Summary(figures=tuple(TrendFigure(**figure) for figure in fields.pop("figures")), **fields)

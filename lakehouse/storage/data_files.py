@@ -27,7 +27,7 @@ class DamagedFile(UserError):
     """A data file of a table is missing, or has other content than was stored."""
 
     def __init__(self, file: Path, fault: str) -> None:
-        super().__init__(f"{file} {fault}: make verify lists all damaged files, and what to do")
+        super().__init__(f"{file} {fault}: make verify lists all damaged files with their remedies")
 
 
 def store_file(folder: Path, partition: str, file: Path) -> DataFile:

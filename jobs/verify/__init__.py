@@ -1,0 +1,1 @@
+"""Checks everything that a lake has stored: python -m jobs.verify."""

@@ -1,0 +1,149 @@
+"""The check of a lake: every kind of damage is a line with its remedy, and repaired days can be built again."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from audit_samples import spec_of
+
+from jobs.drift.results import Drift, store_drift
+from jobs.quality.audit_results import Audit, store_audit
+from jobs.quality.consumer_files import update_consumer_file
+from jobs.reports.summaries import Summary, store_summary
+from jobs.verify import __main__ as verify
+from lakehouse import lineage
+from lakehouse.feature_specs import store_spec
+from lakehouse.lake import Lake
+from lakehouse.storage.delta_table import present_files
+from lakehouse.storage.scratch import work_folder
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+
+DAYS = ("2022-05-01", "2022-05-02")
+KUAIRAND = get_dataset("kuairand")
+SPEC = spec_of(KUAIRAND)
+
+
+def publish(lake: Lake, table: str, day: str) -> None:
+    with work_folder() as work:
+        for k in range(2):
+            pq.write_table(pa.table({"text": [f"{table} {day} {k}"] * 100}), work / f"part-{k}.parquet")
+        lake[table, KUAIRAND, day].publish(work, inputs={}, code="c")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Three tables on two days, and a result of each kind."""
+    lake = Lake(tmp_path / "lake")
+    for day in DAYS:
+        for table in ("exposures", "promotions", "channel_policies"):
+            publish(lake, table, day)
+        partition = lake["channel_policies", KUAIRAND, day]
+        store_audit(lake, Audit("channel_policies", "kuairand", day, 200, partition.manifest.fingerprint, (), ()))
+        update_consumer_file(partition)
+    store_drift(lake, Drift("kuairand", DAYS[0], (), (), {}))
+    store_summary(lake, KUAIRAND, Summary(DAYS[0], "pass", "", ()))
+    store_spec(lake, SPEC)
+    return lake
+
+
+@pytest.fixture
+def verified(lake, monkeypatch, capsys) -> Callable[..., list[str]]:
+    """Runs the command; returns its exit status and its lines."""
+
+    def run(*arguments: str) -> tuple[int, list[str]]:
+        monkeypatch.setattr(lineage, "_latest_content", {})  # as in a new process
+        monkeypatch.setattr(sys, "argv", ["verify", "--dataset", "kuairand", "--lake", str(lake.root), *arguments])
+        try:
+            verify.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_a_whole_lake_is_one_line_of_counts(verified):
+    status, lines = verified()
+    assert status == 0
+    (line,) = lines
+    assert line.startswith("kuairand: 0 damaged of 4 tables, 13 files (")
+    assert line.endswith("6 partitions, 1 feature specs, 2 audits, 1 drifts, 1 summaries, 2 files for consumers")
+
+
+def test_a_lake_without_tables_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["verify", "--dataset", "kuairand", "--lake", str(tmp_path / "none")])
+    with pytest.raises(UserError, match="no tables in"):
+        verify.main()
+
+
+def data_file(lake: Lake, table: str) -> Path:
+    return lake[table, KUAIRAND, DAYS[0]].files()[0]
+
+
+def alter(file: Path) -> None:
+    """Change one bit of the first page; the size stays."""
+    content = bytearray(file.read_bytes())
+    content[45] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = {
+    "missing": (lambda lake: data_file(lake, "exposures"), Path.unlink, "is missing: make verify REPAIR=1 .*backfill"),
+    "cut": (lambda lake: data_file(lake, "exposures"), lambda f: f.write_bytes(b"cut"), "3 bytes instead"),
+    "altered": (lambda lake: data_file(lake, "exposures"), alter, "other content.*FROM=2022-05-01 TO=2022-05-01"),
+    "decision": (lambda lake: data_file(lake, "promotions"), Path.unlink, "backup: it was measured once"),
+    "manifests": (lambda lake: lake.table("lineage", KUAIRAND) / present_files(
+        lake.table("lineage", KUAIRAND))["2022-05"][0].path, Path.unlink, "2022-05 again"),
+    "log": (lambda lake: lake.table("exposures", KUAIRAND) / "_delta_log" / f"{1:020d}.json",
+            lambda file: file.write_text("{cut"), "log of .*exposures cannot be read"),
+    "audit": (lambda lake: lake.audits(KUAIRAND) / "channel_policies" / f"{DAYS[0]}.json",
+              lambda file: file.write_text("{"), "is damaged .*audit_table"),
+    "drift": (lambda lake: lake.drift(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("[]"), "measure_drift"),
+    "summary": (lambda lake: lake.reports(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("{}"), "make report"),
+    "spec": (lambda lake: lake.spec(KUAIRAND, SPEC.version), lambda f: f.write_text("{}"), "build the spec"),
+    "consumer file": (lambda lake: lake["channel_policies", KUAIRAND, DAYS[0]].consumer_file, alter, "delete it, and"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_every_kind_of_damage_is_one_line_with_advice(lake, verified, kind):
+    place, damage, words = DAMAGE[kind]
+    file = place(lake)
+    damage(file)
+    status, lines = verified()
+    assert status == 1
+    damaged = [line for line in lines if line.startswith("damaged: ")]
+    assert len(damaged) == 1, lines
+    assert str(file.parent.parent if kind == "log" else file) in damaged[0]
+    assert re.search(words, damaged[0])
+    assert lines[-1].startswith("kuairand: 1 damaged of ")
+
+
+def test_files_without_a_manifest_are_named(lake, verified, monkeypatch):
+    monkeypatch.setattr(lineage, "record", lambda *_: None)
+    publish(lake, "journeys", DAYS[0])
+    status, lines = verified()
+    assert status == 1
+    assert re.search(r"journeys/ds=2022-05-01 has no manifest .*FROM=2022-05-01 TO=2022-05-01", lines[0])
+
+
+def test_repaired_partitions_are_missing_and_all_others_stay(lake, verified):
+    data_file(lake, "exposures").unlink()
+    alter(data_file(lake, "channel_policies"))
+    status, lines = verified("--repair")
+    assert status == 1
+    assert [line for line in lines if line.startswith("taken out")] == [
+        f"taken out of {lake.table(table, KUAIRAND)}: {DAYS[0]}" for table in ("channel_policies", "exposures")
+    ]
+    assert verified()[0] == 0
+    assert lake.days("exposures", KUAIRAND) == [DAYS[1]]
+    assert lake.days("promotions", KUAIRAND) == list(DAYS)
+    publish(lake, "exposures", DAYS[0])
+    assert verified()[0] == 0
+    assert lake.days("exposures", KUAIRAND) == list(DAYS)
