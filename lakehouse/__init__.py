@@ -1,1 +1,1 @@
-"""Where tables are stored: partitions, publishing, locks, freshness, and the tables of the model registry."""
+"""Where tables are stored: Delta tables, publishing, manifests, freshness, and the tables of the model registry."""

@@ -23,6 +23,7 @@ from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError
+from schemas.tables import EXPOSURES
 from schemas.tables.registry import TABLES
 
 _READS = 3  # of a table and its manifests, while another run publishes
@@ -42,6 +43,15 @@ def literal_path(path: Path) -> Path:
     if match := _PATTERN.search(str(path.resolve())):
         raise UserError(f"{path.resolve()} would be read as a pattern because of the {match[0]} in it: rename it")
     return path
+
+
+def _require_delta_tables(root: Path) -> None:
+    """Raises UserError for a lake of an earlier version of this project, whose tables were no Delta tables."""
+    if (earlier := root / EXPOSURES).is_dir() and any(earlier.glob("dataset=*")):
+        raise UserError(
+            f"{root} was made by an earlier version, which stored its tables in another form: keep it, and run the "
+            "history again into another folder (make run LAKE=..., then make backfill)"
+        )
 
 
 def dataset_name(dataset: Dataset | str) -> str:
@@ -66,6 +76,7 @@ class Lake:
     def __post_init__(self) -> None:
         if is_local(self.root):
             literal_path(self.root)
+            _require_delta_tables(self.root)
 
     @classmethod
     def at(cls, location: str) -> "Lake":

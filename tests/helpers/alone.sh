@@ -4,7 +4,7 @@
 set -eu
 hidden="$1"
 shift
-held="$(mktemp -d)"
+held="$(mktemp -d -p /tmp)" # outside of HIDDEN, where TMPDIR may be
 mount -t tmpfs tmpfs "$held"
 visible=0
 for folder in "$@"; do

@@ -370,6 +370,7 @@ def test_other_code_makes_a_partition_stale_only_with_this_code(jobs, finished, 
         patch.setattr("lakehouse.arguments.code_version", lambda *_: "other")
         run_day(jobs, finished[1], DAYS[0])
         assert files_of(jobs.lake, *TABLES) == files_before
+        patch.setattr("jobs.spark.partitions.code_version", lambda *_: "other")
         jobs.ok("build_journeys", "--day", DAYS[0], "--this-code")
     assert rewritten(files_before, files_of(jobs.lake, *TABLES)) == {f"journeys/{DAYS[0]}"}
 

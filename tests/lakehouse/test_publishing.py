@@ -297,6 +297,12 @@ def test_a_damaged_file_is_stored_again_by_the_same_rows(tmp_path):
     assert has_its_content(file)
 
 
+def test_a_lake_of_an_earlier_version_is_one_clear_line(tmp_path):
+    (tmp_path / "exposures" / "dataset=shop" / f"ds={DAY}").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"made by an earlier version.*run the history again into another folder"):
+        Lake(tmp_path)
+
+
 def test_an_unwritable_lake_is_one_clear_line(tmp_path):
     (tmp_path / "lake").write_text("")
     with pytest.raises(UserError, match=r"cannot write to the lake .*choose another folder with LAKE="):
