@@ -13,7 +13,7 @@ def maintenance_dag(dataset: str) -> DAG:
     """Every Sunday: what no command needs any more is removed from the lake and from this machine.
 
     Replaced files of tables, old log entries, old pages, caches that were not used, work folders of killed jobs, and
-    logs of Airflow. The ages are in schemas/retention.py. Other runs need not stop: nothing is removed that they may
+    logs of Airflow. The ages are in lakehouse/retention.py. Other runs need not stop: nothing is removed that they may
     still read. With the parameter `dry_run`, the task's log shows what would be removed.
     """
     with dataset_dag(

@@ -4,7 +4,7 @@
 
 Removes replaced files of tables, old log entries, old pages and drift of days, exported quarantine that has not come
 back, caches that were not used, work folders of killed jobs, and logs of the embedded Airflow. The ages are in
-schemas/retention.py. Jobs may run at the same time: nothing is removed that the longest of them may still read.
+lakehouse/retention.py. Jobs may run at the same time: nothing is removed that the longest of them may still read.
 --dry-run prints the same lines, and removes nothing.
 """
 

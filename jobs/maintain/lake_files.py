@@ -7,10 +7,10 @@ from jobs.maintain.removal import Removal, unused
 from jobs.quality.consumer_files import STAGING
 from jobs.raw.index import stored_index
 from lakehouse.lake import Lake
+from lakehouse.retention import RETENTION
 from lakehouse.storage.stored_files import files_below
 from lakehouse.storage.vacuum import expired_log_entries, unneeded_files
 from schemas.dataset import Dataset
-from schemas.retention import RETENTION
 
 
 def table_folders(lake: Lake, dataset: Dataset) -> list[Path]:

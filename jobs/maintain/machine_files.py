@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jobs.maintain.removal import Removal, unused
+from lakehouse.retention import RETENTION
 from lakehouse.storage.data_files import COPIES
 from lakehouse.storage.scratch import scratch_root
 from lakehouse.storage.stored_files import StoredFile, files_below
-from schemas.retention import RETENTION
 
 # By the purpose of the scratch folder. All other purposes are caches.
 _AGES = {

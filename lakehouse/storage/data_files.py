@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.manifest import content_sha256
+from lakehouse.retention import RETENTION
 from lakehouse.storage.delta_table import DataFile
 from lakehouse.storage.files import is_local, make_durable
 from lakehouse.storage.scratch import scratch_folder
 from schemas.errors import UserError
-from schemas.retention import RETENTION
 
 COPIES = "files"  # the scratch folder of copies of remote files
 _HASH_DIGITS = 32

@@ -22,10 +22,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from lakehouse.manifest import files_fingerprint
+from lakehouse.retention import RETENTION
 from lakehouse.storage.files import is_local
 from lakehouse.storage.store_path import store_errors
 from schemas.errors import Busy, UserError
-from schemas.retention import RETENTION
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict
 _ATTEMPTS, _LONGEST_PAUSE_S = 100, 0.2

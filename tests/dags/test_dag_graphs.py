@@ -13,8 +13,8 @@ from bin.embedded_airflow import backfill
 from dags.dataset_dag import method_param
 from dags.operators import ROOT, PythonStep, SparkStep
 from dags.steps import DAY
+from lakehouse.retention import LONGEST_JOB_DAYS, RETENTION
 from schemas.dataset import dataset_names, get_dataset
-from schemas.retention import LONGEST_JOB_DAYS, RETENTION
 
 HISTORY = {
     "build_exposures": {"audit_raw_rows"},

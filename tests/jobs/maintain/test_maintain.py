@@ -18,11 +18,11 @@ from jobs.maintain.machine_files import machine_removals
 from jobs.maintain.removal import Removal
 from jobs.raw.index import FileRows, RawIndex, store_index
 from lakehouse.lake import Lake
+from lakehouse.retention import RETENTION
 from lakehouse.storage.data_files import store_file
 from lakehouse.storage.scratch import scratch_folder
 from lakehouse.storage.vacuum import expired_log_entries, trim_log, unneeded_files
 from schemas.dataset import get_dataset
-from schemas.retention import RETENTION
 
 KUAIRAND = get_dataset("kuairand")
 DAY_S = 86_400
