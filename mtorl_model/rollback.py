@@ -9,6 +9,7 @@ line tells how to score that day again.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from lakehouse.lake import Lake
@@ -24,28 +25,27 @@ from schemas.tables import JOURNEYS
 def roll_back(registry: Registry, name: str | None) -> str:
     """Make the named version (None: the previous champion) champion again; returns a line for the terminal.
 
-    A run that was killed can be repeated with the same result. Raises UserError if the version was never champion.
+    Raises UserError if the version was never champion, and Busy if another decision has come first.
     """
-    dataset = registry.dataset
-    with registry.lock():
-        champion = registry.champion()
-        champions = sorted((v for v in registry.versions() if v.reign), key=lambda v: v.reign)
-        if name is None:
-            earlier = [v for v in champions if v.reign < champion.reign and not v.withdrawn]
-            if not earlier:
-                raise UserError(f"{champion.name} is the first champion of {dataset.name}: no earlier one exists")
-            target = earlier[-1]
-        else:
-            named = [v for v in champions if v.name == name]
-            if not named:
-                listed = ", ".join(v.name for v in champions)
-                raise UserError(f"{name} has never been champion of {dataset.name}: choose one of {listed}")
-            (target,) = named
-        later = [v for v in champions if v.reign > target.reign and not v.withdrawn]
-        for version in later:
-            registry.set_tag(version, "withdrawn", f"rolled back to {target.name}")
-        registry.make_champion(target, back=True)
-        export_for_daily_run(registry)
+    dataset, seen = registry.dataset, registry.decided()
+    champion = registry.champion()
+    champions = sorted((v for v in seen if v.reign), key=lambda v: v.reign)
+    if name is None:
+        earlier = [v for v in champions if v.reign < champion.reign and not v.withdrawn]
+        if not earlier:
+            raise UserError(f"{champion.name} is the first champion of {dataset.name}: no earlier one exists")
+        target = earlier[-1]
+    else:
+        named = [v for v in champions if v.name == name]
+        if not named:
+            listed = ", ".join(v.name for v in champions)
+            raise UserError(f"{name} has never been champion of {dataset.name}: choose one of {listed}")
+        (target,) = named
+    later = [v for v in champions if v.reign > target.reign and not v.withdrawn]
+    withdrawals = [replace(version, withdrawn=True, is_champion=False) for version in later]
+    # The target keeps its reign: a further rollback returns to its predecessor.
+    registry.decide([*withdrawals, replace(target, is_champion=True, withdrawn=False)], seen=seen)
+    export_for_daily_run(registry)
     withdrawn = f"; withdrawn: {', '.join(v.name for v in later)}" if later else ""
     return f"{target.name}, trained through {target.day}, is the champion of {dataset.name}{withdrawn}"
 

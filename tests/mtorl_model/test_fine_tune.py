@@ -21,6 +21,7 @@ from jobs.quality.audits import audit_partition
 from lakehouse.files import swap_into_place
 from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.manifest import MANIFEST
+from lakehouse.models.versions import Version
 from lakehouse.reading import read_tables
 from lakehouse.rows import inputs_of_model
 from lakehouse.staging import staging_folder
@@ -30,7 +31,7 @@ from mtorl_model.champion.day_learning import learn_day
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.gate import audit_policy, decide
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
-from mtorl_model.champion.registry import Registry, Version, load_named
+from mtorl_model.champion.registry import Registry, load_named
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation import basis

@@ -12,11 +12,12 @@ import synthetic
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.staging import staging_folder
 from mtorl_model.champion import full_training
 from mtorl_model.champion.gate import decide
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.initial_policy import InitialPolicy

@@ -15,9 +15,10 @@ import synthetic
 import torch
 
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.staging import staging_folder
 from mtorl_model import train
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
