@@ -1,9 +1,9 @@
 """The table `decisions` of a dataset: what has been decided about the versions of its models, and who is champion.
 
-A row is a version that is or was champion, or that the promotion gate has refused. MLflow cannot set an alias only if
-nobody else has set it meanwhile, so two deciders could overwrite each other's decision. Therefore a decision is a commit
-to this Delta table: of two commits from the same rows, the second is refused. MLflow's aliases and tags follow
-(mtorl_model/champion/registry.py). So a step that needs the champion reads it here, and does not import MLflow.
+A row is a version that is or was champion, or that the promotion gate has refused. MLflow cannot set an alias on the
+condition that nobody else has set it meanwhile, so two deciders could overwrite each other's decision. Therefore a
+decision is a commit to this Delta table: of two commits from the same rows, the second is refused. MLflow's aliases and
+tags follow (mtorl_model/champion/registry.py). A step that needs the champion reads it here, without importing MLflow.
 """
 
 import json
@@ -26,8 +26,8 @@ from schemas.errors import Busy
 
 DECISIONS = "decisions"
 _MODEL = "model"  # the partition column: a file for each registered model
-_TYPES = {int: pa.int64(), bool: pa.bool_()}
-_SCHEMA = pa.schema([(field.name, _TYPES.get(field.type, pa.string())) for field in fields(Version)])  # type: ignore[call-overload]
+_TYPES: dict[Any, pa.DataType] = {int: pa.int64(), bool: pa.bool_()}
+_SCHEMA = pa.schema([(field.name, _TYPES.get(field.type, pa.string())) for field in fields(Version)])
 
 
 def read_decisions(lake: Lake, dataset: Dataset | str) -> dict[str, tuple[Version, ...]]:

@@ -87,11 +87,8 @@ def _earlier_decision(day: str, challenger: Version, champion: Version) -> str |
         return f"{challenger.name} was rolled back by hand and is not promoted again; {champion.name} is the champion"
     if challenger.number == champion.number:
         return f"{challenger.name}, challenger of {day}, is the champion"
-    if challenger.decision == PROMOTED:
-        is_decided = champion.day >= day
-    else:
-        is_decided = challenger.compared_with == champion.name
-    if is_decided:
+    was_promoted = challenger.decision == PROMOTED
+    if champion.day >= day if was_promoted else challenger.compared_with == champion.name:
         return f"{challenger.name}, challenger of {day}, was {challenger.decision}; {champion.name} is the champion"
     return None
 

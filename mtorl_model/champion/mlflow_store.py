@@ -118,7 +118,7 @@ def experiment_of(client: "MlflowClient", lake: Lake, name: str) -> str:
 
 
 def download_model(lake: Lake, run_id: str, folder: Path) -> Path:
-    """Download the model of a run into a folder; returns the model's folder. Raises UserError if the run is not there."""
+    """Download the model of a run into a folder; returns the model's folder. Raises UserError if it is not there."""
     from mlflow.exceptions import MlflowException
 
     with mlflow_client(lake) as client:

@@ -1,10 +1,10 @@
 """Registered models: one registered model per method and dataset in MLflow, and which version is the champion.
 
-A version's files are plain tensors and JSON, never a pickled model. They are logged to MLflow as the artifact `model` of
-a run, and kept in this machine's scratch folder when they are first used (model_files.py). What is decided about a
-version, and who is champion, is in the table `decisions` of the lake (lakehouse/models/decisions.py). MLflow's aliases
-and tags follow each decision, for people and for `models:/<name>@champion`; a change of theirs by hand decides nothing.
-Only code that registers, decides or looks up a version that nobody has decided about imports MLflow, which is slow.
+A version's files are plain tensors and JSON, never a pickled model. They are logged to MLflow as the artifact `model`
+of a run, and copied to this machine's scratch folder when they are first used (model_files.py). What is decided about
+a version, and who is champion, is in the table `decisions` of the lake (lakehouse/models/decisions.py). MLflow's
+aliases and tags follow each decision, for people and for `models:/<name>@champion`; changing them by hand decides
+nothing. Only code that registers, decides, or looks for undecided versions imports MLflow, which is slow.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"  # the alias of the champion's version
 CHALLENGER = "challenger"  # followed by the day: challenger-2022-04-24
 _PAGE = 1_000  # versions in one answer of MLflow
+_ALIAS_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Registry:
         """The challenger of a day, or None. Asks MLflow."""
         with mlflow_client(self.lake) as client:
             number = _aliases(client, self.model).get(f"{CHALLENGER}-{day}")
-        return next((version for version in self.versions() if number and version.number == int(number)), None)
+        return next((version for version in self.versions() if version.number == number), None)
 
     def decided(self) -> tuple[Version, ...]:
         """The versions about which something has been decided, the oldest first: all champions so far among them."""
@@ -166,8 +167,9 @@ class Registry:
                         client.set_model_version_tag(self.model, str(version.number), name, value)
                     elif not value and name in present:
                         client.delete_model_version_tag(self.model, str(version.number), name)
-            # Another decision may come at any time: the alias has to be that of the last one.
-            while champion and _aliases(client, self.model).get(CHAMPION) != str(champion.number):
+            for _ in range(_ALIAS_ATTEMPTS):  # another decision may come at any time
+                if champion is None or _aliases(client, self.model).get(CHAMPION) == champion.number:
+                    break
                 client.set_registered_model_alias(self.model, CHAMPION, str(champion.number))
                 champion = self.find_champion()
 
@@ -284,10 +286,10 @@ def _registered_versions(client: "MlflowClient", model: str) -> list[Any]:
     return found
 
 
-def _aliases(client: "MlflowClient", model: str) -> Mapping[str, str]:
+def _aliases(client: "MlflowClient", model: str) -> Mapping[str, int]:
     """The version of each alias of a registered model; without such a model there are none."""
     found = client.search_registered_models(f"name = '{model}'")
-    return dict(found[0].aliases) if found else {}
+    return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
 
 
 def _version(registered: Any, decided: Mapping[int, Version]) -> Version:
