@@ -25,7 +25,8 @@ from schemas.tables import JOURNEYS
 def roll_back(registry: Registry, name: str | None) -> str:
     """Make the named version (None: the previous champion) champion again; returns a line for the terminal.
 
-    Raises UserError if the version was never champion, and Busy if another decision has come first.
+    Raises UserError if the version was never champion or its files are damaged, and Busy if another decision has come
+    first.
     """
     dataset, seen = registry.dataset, registry.decided()
     champion = registry.champion()
@@ -41,6 +42,7 @@ def roll_back(registry: Registry, name: str | None) -> str:
             listed = ", ".join(v.name for v in champions)
             raise UserError(f"{name} has never been champion of {dataset.name}: choose one of {listed}")
         (target,) = named
+    registry.spec_of(target)  # raises UserError if its files are damaged
     later = [v for v in champions if v.reign > target.reign and not v.withdrawn]
     withdrawals = [replace(version, withdrawn=True, is_champion=False) for version in later]
     # The target keeps its reign: a further rollback returns to its predecessor.

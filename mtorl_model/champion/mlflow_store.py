@@ -56,6 +56,7 @@ def mlflow_client(lake: Lake) -> Iterator["MlflowClient"]:
     os.environ["DO_NOT_TRACK"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _ATTEMPTS)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     places = tracking_uri(lake), registry_uri(lake)
     with hide_modules("polars", "pyspark"):  # optional for MLflow; hiding them saves a tenth of its start
         from mlflow import MlflowClient
@@ -76,7 +77,7 @@ def mlflow_client(lake: Lake) -> Iterator["MlflowClient"]:
 
 def without_password(text: str) -> str:
     """The text, without the name and the password in front of the host of a URI."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def create_store(lake: Lake) -> None:
@@ -89,18 +90,23 @@ def create_store(lake: Lake) -> None:
         return
     from mlflow import MlflowClient
 
-    database.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / database.name
         MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
-        copy = database.with_name(f".{uuid.uuid4().hex}")
-        try:
-            shutil.copyfile(made, copy)
-            make_durable(copy)
-            with suppress(FileExistsError):  # another run has created it
-                database.hardlink_to(copy)
-        finally:
-            copy.unlink(missing_ok=True)
+        _copy_once(made, database)
+
+
+def _copy_once(file: Path, target: Path) -> None:
+    """Copy a file to a path where no file is, in one step. A file that another process has put there stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copy = target.with_name(f".{uuid.uuid4().hex}")
+    try:
+        shutil.copyfile(file, copy)
+        make_durable(copy)
+        with suppress(FileExistsError):
+            target.hardlink_to(copy)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def experiment_of(client: "MlflowClient", lake: Lake, name: str) -> str:

@@ -84,7 +84,9 @@ class Registry:
                 ignore_existing(error)
             tags = {"identity": _short(identity), "day": day, "parent": parent}
             source = f"runs:/{run.info.run_id}/{MODEL}"
-            registered = client.create_model_version(self.model, source, run.info.run_id, tags=tags)
+            registered = client.create_model_version(
+                self.model, source, run.info.run_id, tags=tags, await_creation_for=0
+            )
         keep_model(folder, run.info.run_id)
         return _version(registered, {})
 

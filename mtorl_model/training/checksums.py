@@ -32,6 +32,8 @@ def first_difference(folder: Path, names: Sequence[str], shown: str) -> str:
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text())
         changed = [name for name in names if checksums[name] != file_sha256(folder / name)]
+        if not checksums or not isinstance(checksums, dict):
+            changed = [CHECKSUMS]
     except (ValueError, KeyError, TypeError):
         changed = [CHECKSUMS]
     return f"{shown}/{changed[0]} is damaged, it is not what was written" if changed else ""
