@@ -19,7 +19,7 @@ from lakehouse.files import write_whole
 from lakehouse.lake import Lake
 from lakehouse.models.decisions import champion_among, commit_decision, decided_versions, lineage_file
 from lakehouse.models.versions import DEFAULT_METHOD, UNDECIDED, Version, model_name
-from mtorl_model.champion.mlflow_store import MODEL, experiment_of, ignore_existing, mlflow_client
+from mtorl_model.champion.mlflow_store import MODEL, experiment_of, has_own_store, ignore_existing, mlflow_client
 from mtorl_model.champion.model_files import keep_model, model_folder
 from schemas.basis import BasisDecision
 from schemas.dataset import Dataset
@@ -67,9 +67,9 @@ class Registry:
         the complete version, which `find_version` returns.
         """
         from mlflow.entities import Metric, Param
-        from mlflow.exceptions import MlflowException
 
         with mlflow_client(self.lake) as client:
+            self._claim_model(client)
             run = client.create_run(experiment_of(client, self.lake, self.dataset.name), tags={MODEL: self.model})
             client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
             for number, values in enumerate(curves, start=1):
@@ -78,10 +78,6 @@ class Registry:
                 client.log_batch(run.info.run_id, metrics)
             client.log_artifacts(run.info.run_id, str(folder), MODEL)
             client.set_terminated(run.info.run_id)
-            try:
-                client.create_registered_model(self.model)
-            except MlflowException as error:
-                ignore_existing(error)
             tags = {"identity": _short(identity), "day": day, "parent": parent}
             source = f"runs:/{run.info.run_id}/{MODEL}"
             registered = client.create_model_version(
@@ -228,6 +224,22 @@ class Registry:
         """The champion's version ("mtorl_kuairand/3") and model. Raises UserError without a champion."""
         version = self.champion()
         return version.name, self.load(version)
+
+    def _claim_model(self, client: "MlflowClient") -> None:
+        """Create the registered model. Raises UserError if a server has it already, with models of another lake."""
+        from mlflow.exceptions import MlflowException
+
+        own = {} if has_own_store(self.lake) else {"lake": str(self.lake.root)}
+        try:
+            client.create_registered_model(self.model, tags=own)
+        except MlflowException as error:
+            ignore_existing(error)
+        claimed = client.get_registered_model(self.model).tags
+        if own and claimed.get("lake") != own["lake"]:
+            raise UserError(
+                f"{self.model} in MLflow belongs to the lake {claimed.get('lake')}: give {self.lake.root} "
+                f"another MLflow, or, if the lake has moved, set the tag lake of the registered model to its new place"
+            )
 
     def _described(self, version: Version) -> Version:
         """The version with the facts of its run that are shown on the day's page, so that the page needs no MLflow."""

@@ -91,6 +91,11 @@ def test_a_champion_goes_through_the_server_and_damage_there_gives_no_result(
     assert registry.find_version("1").name == "mtorl_kuairand/1"
     assert not (lake.root / "mlflow").exists()
 
+    with pytest.raises(
+        UserError, match=rf"^mtorl_kuairand in MLflow belongs to the lake {lake.root}: give {tmp_path}/2 "
+    ):
+        Registry(Lake(tmp_path / "2"), KUAIRAND).register(folder, {}, [], identity="3", day=DAY)
+
     # For any other program: by its alias, on a frame of sequences.
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", None)
     windows = synthetic_lake[0]["sequences", "kuairand", DAY].read().to_pandas()
