@@ -15,7 +15,7 @@ from pathlib import Path
 from lakehouse.lake import Lake
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
-from mtorl_model.champion.registry import Registry
+from mtorl_model.champion.registry import Registry, previous_champion
 from mtorl_model.methods import METHODS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -30,12 +30,12 @@ def roll_back(registry: Registry, name: str | None) -> str:
     """
     dataset, seen = registry.dataset, registry.decided()
     champion = registry.champion()
-    champions = sorted((v for v in seen if v.reign), key=lambda v: v.reign)
+    champions = sorted((v for v in seen if v.reign and not v.expired), key=lambda v: v.reign)
     if name is None:
-        earlier = [v for v in champions if v.reign < champion.reign and not v.withdrawn]
-        if not earlier:
+        previous = previous_champion(seen)
+        if previous is None:
             raise UserError(f"{champion.name} is the first champion of {dataset.name}: no earlier one exists")
-        target = earlier[-1]
+        target = previous
     else:
         named = [v for v in champions if v.name == name]
         if not named:

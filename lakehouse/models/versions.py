@@ -18,7 +18,8 @@ class Version:
     reign: its number among all champions so far (1 is the first), 0 if it never was champion. decision: of the
     promotion gate, "" before it. compared_with: the champion that the gate compared it with. withdrawn: whether it was
     the champion when a rollback returned to an earlier version. basis: of its recommendations. experiment_id and
-    curves: of its MLflow run; curves is JSON, and only a full training has them.
+    curves: of its MLflow run; curves is JSON, and only a full training has them. expired: whether its files were
+    deleted.
     """
 
     name: str  # e.g. mtorl_kuairand/3
@@ -35,6 +36,7 @@ class Version:
     is_champion: bool = False
     experiment_id: str = ""
     curves: str = ""
+    expired: bool = False
 
     @property
     def model(self) -> str:

@@ -85,11 +85,11 @@ def _earlier_decision(day: str, challenger: Version, champion: Version) -> str |
     """A line for the terminal if the day is decided already; None if it is undecided, or the champion has changed."""
     if challenger.withdrawn:
         return f"{challenger.name} was rolled back by hand and is not promoted again; {champion.name} is the champion"
-    if challenger.number == champion.number:
-        return f"{challenger.name}, challenger of {day}, is the champion"
     was_promoted = challenger.decision == PROMOTED
-    if champion.day >= day if was_promoted else challenger.compared_with == champion.name:
-        return f"{challenger.name}, challenger of {day}, was {challenger.decision}; {champion.name} is the champion"
+    is_decided = champion.day >= day if was_promoted else challenger.compared_with == champion.name
+    if is_decided or challenger.number == champion.number:
+        decision = challenger.decision or "made champion without the gate"
+        return f"{challenger.name}, challenger of {day}, was {decision}; {champion.name} is the champion"
     return None
 
 

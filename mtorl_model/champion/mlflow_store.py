@@ -9,9 +9,11 @@ import logging
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +123,15 @@ def experiment_of(client: "MlflowClient", lake: Lake, name: str) -> str:
         if location is None or experiment.artifact_location == location:
             break
     return str(experiment.experiment_id)
+
+
+def remove_files(lake: Lake, run_ids: Sequence[str]) -> None:
+    """Remove what the lake's own store has of deleted runs. Raises Busy if MLflow's command for it fails."""
+    store = tracking_uri(lake)
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store, "--tracking-uri", store]
+    done = subprocess.run([*command, "--run-ids", ",".join(run_ids)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Busy(f"mlflow gc of {store}: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
 
 
 def download_model(lake: Lake, run_id: str, folder: Path) -> Path:

@@ -127,7 +127,7 @@ class Registry:
     def challenger_of(self, day: str) -> Version | None:
         """The challenger of a day, or None. Asks MLflow."""
         with mlflow_client(self.lake) as client:
-            number = _aliases(client, self.model).get(f"{CHALLENGER}-{day}")
+            number = aliases_of(client, self.model).get(f"{CHALLENGER}-{day}")
         return next((version for version in self.versions() if version.number == number), None)
 
     def decided(self) -> tuple[Version, ...]:
@@ -166,7 +166,7 @@ class Registry:
                     elif not value and name in present:
                         client.delete_model_version_tag(self.model, str(version.number), name)
             for _ in range(_ALIAS_ATTEMPTS):  # another decision may come at any time
-                if champion is None or _aliases(client, self.model).get(CHAMPION) == champion.number:
+                if champion is None or aliases_of(client, self.model).get(CHAMPION) == champion.number:
                     break
                 client.set_registered_model_alias(self.model, CHAMPION, str(champion.number))
                 champion = self.find_champion()
@@ -199,7 +199,7 @@ class Registry:
         champion = self.champion()
         if champion.day < day:
             return champion
-        candidates = [v for v in self.decided() if v.reign and not v.withdrawn and v.day < day]
+        candidates = [v for v in _usable_champions(self.decided()) if v.day < day]
         return max(candidates, key=lambda v: (v.day, v.reign), default=None)
 
     def last_full_training(self, day: str) -> Version | None:
@@ -207,7 +207,7 @@ class Registry:
 
         A version that became champion again counts by its latest reign.
         """
-        candidates = [v for v in self.decided() if v.reign and not v.parent and not v.withdrawn and v.day <= day]
+        candidates = [v for v in _usable_champions(self.decided()) if not v.parent and v.day <= day]
         return max(candidates, key=lambda v: v.reign, default=None)
 
     def load(self, version: Version) -> "Method":
@@ -265,6 +265,17 @@ def crown(version: Version, decided: Sequence[Version]) -> Version:
     return replace(version, is_champion=True, reign=reign, withdrawn=False)
 
 
+def previous_champion(decided: Sequence[Version]) -> Version | None:
+    """The champion to which a rollback returns; None without an earlier champion."""
+    champion = champion_among(decided)
+    earlier = [v for v in _usable_champions(decided) if champion and v.reign < champion.reign]
+    return max(earlier, key=lambda version: version.reign, default=None)
+
+
+def _usable_champions(decided: Sequence[Version]) -> list[Version]:
+    return [version for version in decided if version.reign and not (version.withdrawn or version.expired)]
+
+
 def registry_of(lake: Lake, dataset: Dataset, version: str) -> Registry:
     """The registry of a version by its name: mtorl_kuairand/3 belongs to the method mtorl."""
     model = version.partition("/")[0]
@@ -300,7 +311,7 @@ def _registered_versions(client: "MlflowClient", model: str) -> list[Any]:
     return found
 
 
-def _aliases(client: "MlflowClient", model: str) -> Mapping[str, int]:
+def aliases_of(client: "MlflowClient", model: str) -> Mapping[str, int]:
     """The version of each alias of a registered model; without such a model there are none."""
     found = client.search_registered_models(f"name = '{model}'")
     return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
