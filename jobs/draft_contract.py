@@ -18,6 +18,7 @@ from lakehouse.files import write_whole
 from schemas import datasets
 from schemas.dataset import dataset_names
 from schemas.errors import UserError, exit_with_one_line
+from schemas.printable import counted
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -37,7 +38,11 @@ def main() -> None:
     write_whole(path, text)
     for note in notes:
         print(f"note: not part of the draft: {note}")
-    print(f"{path}: a draft from {draft.log.rows:,} rows of {', '.join(draft.log.file_names[:3])}")
+    if damaged := sum(table.damaged for table in tables):
+        print(
+            f"note: left out of the sample: {counted(damaged, 'row')} with another number of fields, or no JSON object"
+        )
+    print(f"{path}: a draft from {counted(draft.log.rows, 'row')} of {', '.join(draft.log.file_names[:3])}")
     print(f"{open_questions(text)} questions are open: answer each UNANSWERED as docs/own-log.md explains, then run")
     print(f"python -m jobs.check_contract --dataset {args.name} --raw {args.raw}")
 

@@ -15,6 +15,7 @@ from jobs.raw.rows import read_rows, usable_rows_by_day
 from jobs.spark.session import spark_session
 from lakehouse.arguments import add_accept_few_rows, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
+from schemas.printable import counted
 
 _MOST_NAMED = 5  # days in one line
 
@@ -32,8 +33,9 @@ def main() -> None:
     print(first_day, last_day)
     left_out = {day: rows for day, rows in sorted(calendar.rows.items()) if not first_day <= day <= last_day}
     if left_out:
+        rows = counted(sum(left_out.values()), "row")
         print(
-            f"note: {sum(left_out.values()):,} rows of {', '.join([*left_out][:_MOST_NAMED])} are left out: these days "
+            f"note: left out: {rows} of {', '.join([*left_out][:_MOST_NAMED])}: these days "
             "have few rows, or are far from all others; see docs/operations.md",
             file=sys.stderr,
         )

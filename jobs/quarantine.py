@@ -24,7 +24,7 @@ from lakehouse.lake import Lake
 from schemas.dataset import Dataset, RawFile
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.printable import printable
+from schemas.printable import counted, printable
 from schemas.tables import QUARANTINE
 
 _EXAMPLES = 3
@@ -55,7 +55,7 @@ def main() -> None:
     if args.out and groups:
         files = export(lake, dataset, days, args.out)
         for path, rows in files:
-            print(f"{printable(str(path))}: {rows:,} rows to repair")
+            print(f"{printable(str(path))}: {counted(rows, 'row')} to repair")
         if not files:
             print("no rows to export: the log already has the files to which they were exported")
 
@@ -89,10 +89,10 @@ def quarantined_groups(lake: Lake, dataset: Dataset, day: str) -> list[Quarantin
 
 def as_lines(groups: list[QuarantinedGroup]) -> Iterator[str]:
     for group in groups:
-        yield f"{group.day}  {group.rows:,} rows in {printable(group.source_file)}: {printable(group.reason)}"
+        yield f"{group.day}  {counted(group.rows, 'row')} in {printable(group.source_file)}: {printable(group.reason)}"
         for example in group.examples:
             yield f"    {printable(example, _EXAMPLE_LENGTH)}"
-    yield f"{sum(group.rows for group in groups):,} rows in quarantine"
+    yield f"{counted(sum(group.rows for group in groups), 'row')} in quarantine"
 
 
 def export(lake: Lake, dataset: Dataset, days: list[str], folder: Path) -> list[tuple[Path, int]]:

@@ -144,7 +144,7 @@ def _reward(
     """By gain, the metrics of the model and of each baseline; empty if the model predicts no gains."""
     gains_NG = labels.prediction.gains_XG
     measured: dict[str, dict[str, RewardMetrics]] = {}
-    for k, gain in enumerate(model.spec.gains if gains_NG is not None else ()):
+    for k, gain in enumerate(model.label_names if gains_NG is not None else ()):
         assert gains_NG is not None
         predicted = {_MODEL: gains_NG}
         if baseline and baseline.gains_XG is not None:
@@ -276,7 +276,7 @@ def _evaluate_candidates(registry: Registry, version: str, model: Method, select
     test = store.split_rows(selection.split)
     if not len(test):
         raise UserError(f"no user to evaluate {version} on in {lake.root}, days {selection.period}: add days")
-    labels = predict_candidates(model, test, dataset, with_features=True)
+    labels = predict_candidates(model, test, with_features=True)
     ranks = FUSION in model.predicts
     boosting = None if ranks else boosting_on_candidates(model, store)
     metrics = measure(labels, model, boosting)

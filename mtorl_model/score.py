@@ -7,12 +7,13 @@ Settings that are not given have their standing values: MTORL_BASIS_<DATASET>, M
 MTORL_EMBEDDINGS_<DATASET>. They apply to methods that publish channel policies.
 
 Each method publishes the tables that it names (Method.publishes) with its own champion: policies, ranks and the channel
-level, `task_predictions` (inference/task_scoring.py) or `fusion_weights` (fusion_scoring.py). If several methods have
-the same tables, the first one scores.
+level, or the table of a method on candidates (Method.score_rows). If several methods have the same tables, the first
+one scores.
 """
 
 import argparse
 import os
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ from lakehouse.staging import staging_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.journey_windows import journey_columns
+from mtorl_model.inference.candidate_scoring import publish_scores_of_candidates
 from mtorl_model.inference.exploration import Recommendation
-from mtorl_model.inference.fusion_scoring import publish_fusion_weights
 from mtorl_model.inference.prediction_cache import (
     CACHE,
     PredictionFile,
@@ -44,11 +45,10 @@ from mtorl_model.inference.prediction_cache import (
     replace_cache,
 )
 from mtorl_model.inference.scoring import allocation_table, policies_tables, ranks_tables, score_journeys
-from mtorl_model.inference.task_scoring import publish_task_predictions
 from mtorl_model.inference.user_embeddings import publish_embeddings
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.common.recommendation import possible_bases
-from mtorl_model.methods.method import Method
+from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
 from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
@@ -56,9 +56,7 @@ from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import (
     CHANNEL_POLICIES,
-    FUSION_WEIGHTS,
     JOURNEYS,
-    TASK_PREDICTIONS,
     channel_allocation,
     channel_policies,
     user_reward_ranks,
@@ -248,7 +246,7 @@ def main() -> None:
         raise UserError(f"--method {names} recommends no channel: leave out --basis, --exploration and --embeddings")
     for_each(
         list(scoring.values()),
-        lambda method: _SCORING[METHODS[method].publishes](Registry(lake, dataset, method), day, args),
+        lambda method: _SCORING[METHODS[method].reads](Registry(lake, dataset, method), day, args),
     )
 
 
@@ -275,20 +273,17 @@ def _score_windows(registry: Registry, day: str, args: argparse.Namespace) -> No
 
 def _score_candidates(registry: Registry, day: str, args: argparse.Namespace) -> None:
     """Publish the table of a method on candidates; policies and ranks of other methods do not change."""
-    publish = _CANDIDATE_TABLES[METHODS[registry.method].publishes]
-    manifest = publish(registry.lake, registry.dataset, day, registry.model, registry.load_champion)
+    method = METHODS[registry.method]
+    (table,) = method.publishes
+    make_table = pkgutil.resolve_name(method.score_rows)
+    manifest = publish_scores_of_candidates(
+        registry.lake, registry.dataset, table, day, registry.model, registry.load_champion, make_table
+    )
     print(f"{manifest.rows} users scored by {manifest.inputs['model']}")
     print(registry.lake[manifest.table, registry.dataset, day].path)
 
 
-_CANDIDATE_TABLES: Mapping[tuple[str, ...], Callable[..., Manifest]] = {
-    (TASK_PREDICTIONS,): publish_task_predictions,
-    (FUSION_WEIGHTS,): publish_fusion_weights,
-}
-_SCORING: Mapping[tuple[str, ...], Callable[..., None]] = {
-    SCORE_TABLES: _score_windows,
-    **dict.fromkeys(_CANDIDATE_TABLES, _score_candidates),
-}
+_SCORING: Mapping[str, Callable[..., None]] = {WINDOWS: _score_windows, CANDIDATES: _score_candidates}
 
 
 if __name__ == "__main__":

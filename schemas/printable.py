@@ -1,4 +1,4 @@
-"""Text from a log in a form that a terminal, a page or a message can show.
+"""Text from a log in a form that a terminal, a page or a message can show; numbers of things in words.
 
 A value of a log may contain any bytes. Printed unchanged, an escape sequence could clear a terminal, and a mark of
 direction could make a line read differently than it is stored.
@@ -24,9 +24,19 @@ def printable(text: str | bytes, length: int | None = None) -> str:
     return visible if length is None or len(visible) <= length else f"{visible[: length - 3]}..."
 
 
+def is_text(name: str) -> bool:
+    """Whether the name of a file is UTF-8; Python has other bytes of a name as half of a character."""
+    return name.isascii() or name.encode(errors="replace").decode() == name
+
+
 def printable_lines(text: str) -> str:
     r"""Lines of text with each control character written as its escape, for example \x1b; tabs and line feeds stay."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with the noun in singular or plural: 1 row, 2,500 rows."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class PrintableStream:

@@ -64,7 +64,8 @@ def store_of(sessions: PlantedSessions) -> CandidateStore:
         position_N=np.maximum(sessions.place_N - 1, 0).astype(np.int32), exposure_id_N=np.arange(rows),
         exposed_at_ms_N=1000 * np.arange(rows), categorical_NK=sessions.place_N[:, None].astype(np.int32),
         numeric_NF=sessions.x_N[:, None].astype(np.float32), missing_NF=np.zeros((rows, 1), dtype=bool),
-        labels_NT=sessions.label_N[:, None].astype(np.float32), objectives_NI=np.zeros((rows, 0), np.float32),
+        labels_NT=sessions.label_N[:, None].astype(np.float32), maturity_NT=np.ones((rows, 1), np.float32),
+        objectives_NI=np.zeros((rows, 0), np.float32),
         split_N=np.zeros(rows, np.int8), objective_names=(),
         categorical_names=("place",), cardinalities=SIZES.vocabulary, numeric_names=("x",), task_names=("click",),
     )  # fmt: skip

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "jobs.drift": "schemas lakehouse jobs.quality",
     "jobs.reports": "schemas lakehouse jobs.quality jobs.drift",
     "jobs.generator": "schemas features",
-    "jobs.draft": "schemas",  # neither Spark nor torch: a newcomer waits for it
+    "jobs.draft": "schemas jobs.raw",  # jobs.raw.reader: neither Spark nor torch, since a newcomer waits for it
     "jobs.check_contract": "schemas lakehouse jobs.spark jobs.raw jobs.draft",
     "jobs": (
         "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator "

@@ -126,7 +126,9 @@ def draft_of(name: str, tables: Sequence[Table], user_column: str = "") -> Draft
     # Without a user, an outcome cannot be matched with its exposure.
     events = events if user else None
     match = roles.outcome_match(columns, user, events, {*log.notations}) if events and user else ()
-    key = roles.key_columns(columns, user, time, {*gains, *complements})
+    # A column that may be the user separates the rows as well.
+    likely_user = user or (log.users[0].column if log.users else None)
+    key = roles.key_columns(columns, likely_user, time, {*gains, *complements})
     key = roles.Key(_joined(key.columns, *match, *(outcome.side.log_key for outcome in outcome_tables)), key.copies)
     return Draft(
         name, log, {table: file_pattern(table, tables) for table in tables}, time, user,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from jobs.draft.values import shortened
 from schemas.contract import Column, Role
 from schemas.dataset import Dataset, RawColumn
+from schemas.printable import counted
 
 DS, REASON, RAW, SOURCE, OUTCOME, JOINED = "ds", "_reason", "_raw", "_source_file", "_outcome", "_joined"
 _DUPLICATE = "duplicate"  # in JOINED
@@ -83,19 +84,19 @@ def report_lines(
 def _totals(dataset: Dataset, sample: pa.Table, tried: Tried) -> Iterator[str]:
     names = pc.unique(sample.column(SOURCE)).to_pylist()
     exposures, days = tried.exposures, sorted(filter(None, pc.unique(tried.exposures.column(DS)).to_pylist()))
-    yield f"{dataset.name}: the first {len(sample):,} rows of {', '.join(map(shortened, names[:_EXAMPLES]))}"
+    yield f"{dataset.name}: the first {counted(len(sample), 'row')} of {', '.join(map(shortened, names[:_EXAMPLES]))}"
     users = pc.count_distinct(exposures.column("user_id")).as_py()
-    yield f"  {len(exposures) - _copies(exposures):,} exposures of {users:,} users"
-    yield f"  {tried.duplicates:,} duplicates: equal in {', '.join(dataset.log_key)}"
+    yield f"  {counted(len(exposures) - _copies(exposures), 'exposure')} of {counted(users, 'user')}"
+    yield f"  {counted(tried.duplicates, 'duplicate')}: equal in {', '.join(dataset.log_key)}"
     if dataset.outcomes:
         counts = tried.reported
         listed = ", ".join(f"{name} {n:,}" for name, n in counts.most_common()) or "-"
-        yield f"  {counts.total():,} outcomes: {listed}"
+        yield f"  {counted(counts.total(), 'outcome')}: {listed}"
     if lone := sum(tried.lone.values()):
-        yield f"  {lone:,} outcomes whose exposures are not among these rows"
+        yield f"  {counted(lone, 'outcome')} whose exposures are not among these rows"
     yield f"  {len(tried.refused):,} refused"
     if days:
-        yield f"  {len(days)} days, {days[0]} to {days[-1]}, on the clocks of {dataset.timezone}"
+        yield f"  {counted(len(days), 'day')}, {days[0]} to {days[-1]}, on the clocks of {dataset.timezone}"
 
 
 def _refusals(refused: pa.Table) -> Iterator[str]:
@@ -115,7 +116,7 @@ def _refusals(refused: pa.Table) -> Iterator[str]:
         for kind in reasons[:_REASONS_SHOWN]
     )
     if len(reasons) > _REASONS_SHOWN:
-        yield f"  and {len(reasons) - _REASONS_SHOWN} more reasons"
+        yield f"  and {counted(len(reasons) - _REASONS_SHOWN, 'more reason')}"
 
 
 def _raw_column(column: RawColumn, sample: pa.Table) -> tuple[str, ...]:
@@ -123,7 +124,10 @@ def _raw_column(column: RawColumn, sample: pa.Table) -> tuple[str, ...]:
     values = sample.column(column.name)
     unreadable = pc.sum(pc.starts_with(pc.fill_null(sample.column(REASON), ""), f"{column.name} is not ")).as_py() or 0
     missing = values.null_count - unreadable
-    facts = [f"{pc.count_distinct(values).as_py():,} values", _examples(map(str, values.drop_null().to_pylist()))]
+    facts = [
+        f"{counted(pc.count_distinct(values).as_py(), 'value')}",
+        _examples(map(str, values.drop_null().to_pylist())),
+    ]
     problems = [f"missing {_share(missing, len(values))}"] if missing else []
     problems += [f"unreadable {_share(unreadable, len(values))}"] if unreadable else []
     return (column.name, column.dtype, ", ".join(problems) or "complete", *facts)

@@ -14,7 +14,7 @@ from jobs.draft.expressions import (
     value_expression,
 )
 from jobs.draft.python_code import Argument, Call, Node, call, elements, quoted, texts
-from jobs.draft.roles import is_constant_per_user, named_reasons, usual_placeholder
+from jobs.draft.roles import channel_candidates, is_constant_per_user, named_reasons, usual_placeholder
 from jobs.draft.tables import SideTable
 from jobs.draft.values import ColumnSample, shortened
 
@@ -34,7 +34,7 @@ def dataset_call(draft: Draft) -> Call:
         Argument(_user(draft), "user_id", _user_reason(draft)),
         Argument("EXPOSED_AT_MS", "exposed_at_ms"),
         Argument("ZONE", "timezone"),
-        Argument(_channel(draft), "channel", f"Candidates for the channel: {named_reasons(draft.channels[:4])}."),
+        Argument(_channel(draft), "channel", _channel_reason(draft)),
         Argument(elements(*_gain_weights(draft)), "gains", _gain_reason(draft)),
     ]
     if draft.events:
@@ -85,6 +85,15 @@ def _user_reason(draft: Draft) -> str:
     elif (placeholder := usual_placeholder(draft.log.column(draft.user))) is not None:
         reason += f" {shortened(placeholder)} is far more frequent than any other value and seems to mean unknown."
     return reason
+
+
+def _channel_reason(draft: Draft) -> str:
+    text = f"Candidates for the channel: {named_reasons(draft.channels[:4])}."
+    for side in draft.lookups:
+        further = channel_candidates(side.table.columns, {side.key, *side.table.notations})[:2]
+        if further and side.log_key != draft.user:
+            text += f" In the view {draft.views[side.table]}: {named_reasons(further)}."
+    return text
 
 
 def _channel(draft: Draft) -> str:

@@ -10,7 +10,10 @@ from jobs.draft.values import ColumnSample, shortened
 _USER_WORDS = re.compile(
     r"user|visitor|cookie|customer|member|client|account|person|device_?id|player|subscriber|ipinyouid|(?:^|_)uid|guest"
 )
-_NOT_USERS = re.compile(r"user_?agent|feature|segment|(?:num|count|type|level|group|gender|age)$|user-")
+_NOT_USERS = re.compile(r"user_?agent|feature|segment|(?:num|(?<!ac)count|type|level|group|gender|age)$|user-")
+_MEASURES = re.compile(
+    r"price|cost|amount|micros|cents|spend|score|rank|duration|seconds|width|height|length|(?<!ac)count"
+)
 _SESSION = re.compile(r"session|visit_?id|request|impression|bid_?id|event_?id|order|transaction")
 _TIME_WORDS = re.compile(r"time|(?:^|_)ts(?:$|_)|date|(?:^|_)at$|_at_|hour|(?:^|_)day|when|stamp")
 _LATE_TIME_WORDS = re.compile(r"conver|click|purchase|order|install|register|signup|birth|create|update|expire|attrib")
@@ -45,8 +48,10 @@ _DONE = {
     "share", "install", "signup", "subscribe", "open", "download", "book", "apply",
 }  # fmt: skip
 _MOST_CHANNELS = 100
+_FEWEST_EVENT_WORDS, _MOST_EVENT_WORDS = 3, 12
 LIKELY_USER = 3.0  # the score of a column whose name means a person or a device, and that is not often missing
 _FEWEST_ITEMS = 5
+_FEWEST_ROWS_OF_AN_ID = 100  # in fewer rows, any text may be different
 _FEWEST_USERS = 20  # of a column whose name does not mean a person
 _MOST_KEY_COLUMNS = 6
 _WORTH_A_COLUMN = 0.8  # a further column of the key leaves at most this share of the copies
@@ -102,9 +107,10 @@ def user_candidates(columns: Sequence[ColumnSample], not_users: set[str]) -> lis
     for column in columns:
         values, distinct = len(column.values), len(column.counts)
         is_number = column.dtype == "double" or column.has_decimal_commas
-        if column.name in not_users or is_number or distinct < 2 or column.is_flag:
-            continue
         name = column.name.lower()
+        is_measure = column.dtype == "bigint" and _MEASURES.search(name) is not None
+        if column.name in not_users or is_number or is_measure or distinct < 2 or column.is_flag:
+            continue
         named = bool(_USER_WORDS.search(name)) and not _NOT_USERS.search(name)
         session = bool(_SESSION.search(name))
         id_like = bool(re.search(r"id$", name))
@@ -166,12 +172,18 @@ def gain_candidates(columns: Sequence[ColumnSample], excluded: set[str]) -> list
 
 
 def event_column(columns: Sequence[ColumnSample]) -> Events | None:
-    """The column whose values name exposures and outcomes, for a log that has a row for each of them."""
+    """The column whose values name exposures and outcomes, for a log that has a row for each of them.
+
+    Its name means events, or it has at least three values, all of which are such words.
+    """
     for column in columns:
         exposures = [value for value in column.counts if _is_one_of(value, _SEEN)]
         outcomes = [value for value in column.counts if _is_one_of(value, _DONE)]
-        if _EVENT_WORDS.search(column.name.lower()) and len(column.counts) <= 12 and outcomes and exposures:
-            unknown_words = [value for value in column.counts if value not in {*exposures, *outcomes}]
+        unknown_words = [value for value in column.counts if value not in {*exposures, *outcomes}]
+        is_named = _EVENT_WORDS.search(column.name.lower()) is not None or (
+            len(column.counts) >= _FEWEST_EVENT_WORDS and not unknown_words
+        )
+        if is_named and len(column.counts) <= _MOST_EVENT_WORDS and outcomes and exposures:
             return Events(column.name, tuple(exposures), tuple(outcomes), tuple(unknown_words))
     return None
 
@@ -215,7 +227,8 @@ def _shared_outcomes(columns: Sequence[ColumnSample], key: Sequence[str], events
 def key_columns(columns: Sequence[ColumnSample], user: str | None, time: str, excluded: set[str]) -> Key:
     """The time, and as few further columns as make the rows of the sample differ.
 
-    An id that never comes again is taken alone; otherwise the user, and then the column that leaves the fewest copies.
+    An id that never comes again is taken alone; without one the user, and then a text that never comes again, or the
+    columns that leave the fewest copies. The time is never alone: in more rows than these, two may have the same.
     """
     texts = {column.name: column.texts for column in columns if column.name not in excluded}
     by_name = {column.name: column for column in columns}
@@ -225,6 +238,13 @@ def key_columns(columns: Sequence[ColumnSample], user: str | None, time: str, ex
         if name not in (user, time) and is_id and column.is_unique:
             return Key((name, time), 0)
     key = [name for name in (user, time) if name is not None]
+    unique_texts = [name for name in texts if by_name[name].dtype == "string" and by_name[name].is_unique]
+    unique_texts = [name for name in unique_texts if name not in key and not by_name[name].missing_share]
+    if unique_texts and len(texts[time]) >= _FEWEST_ROWS_OF_AN_ID:
+        return Key((*key, unique_texts[0]), 0)
+    if key == [time]:
+        further = [name for name in texts if name != time and by_name[name].dtype != "double"]
+        key += sorted(further, key=lambda name: -len(by_name[name].counts))[:1]
     copies = _copies([texts[name] for name in key])
     while copies and len(key) < _MOST_KEY_COLUMNS:
         remaining = [

@@ -15,7 +15,7 @@ from schemas.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Files of one layout, with the sampled columns of the first of them.
+    """Files of one layout, with the sampled columns of all of them together.
 
     file_names: of all files with this layout, sorted.
     bytes_in_all: their size on the disk.
@@ -96,7 +96,10 @@ def log_table(tables: Sequence[Table]) -> Table:
 
 
 def side_tables(log: Table, tables: Sequence[Table]) -> list[SideTable]:
-    """The other tables that have a key: a column that is unique there and has the log's name, or part of it."""
+    """The other tables that have a key: a column that is unique there and has the log's name, or part of it.
+
+    Without names, the key is the unique column whose values are most nearly those of a column of the log.
+    """
     matches = (_side_table(log, table) for table in tables if table is not log)
     return [match for match in matches if match is not None]
 
@@ -148,18 +151,30 @@ def _escaped(text: str) -> str:
 
 
 def _side_table(log: Table, table: Table) -> SideTable | None:
-    for column in table.columns:
-        if not column.is_unique or column.name in table.notations or roles.is_index(column):
-            continue
-        for log_column in log.columns:
-            if not _same_name(column.name, log_column.name) or not log_column.values:
-                continue
-            unmatched = set(log_column.counts) - set(column.counts)
-            if len(unmatched) < len(log_column.counts):
-                rows = len(log_column.texts) - sum(n for key, n in log_column.counts.items() if key not in unmatched)
-                share = rows / len(log_column.texts) if table.is_whole else None
-                return SideTable(table, column.name, log_column.name, share)
-    return None
+    pairs = [
+        (column, log_column)
+        for column in table.columns
+        if column.is_unique and column.name not in table.notations and not roles.is_index(column)
+        for log_column in log.columns
+        if set(log_column.counts) & set(column.counts)
+    ]
+    if log.has_header and table.has_header:
+        pairs = [(column, log_column) for column, log_column in pairs if _same_name(column.name, log_column.name)]
+    else:
+        pairs = sorted((pair for pair in pairs if _overlap(*pair) > 0), key=lambda pair: -_overlap(*pair))
+    if not pairs:
+        return None
+    column, log_column = pairs[0]
+    rows = len(log_column.texts) - sum(n for key, n in log_column.counts.items() if key in column.counts)
+    share = rows / len(log_column.texts) if table.is_whole else None
+    return SideTable(table, column.name, log_column.name, share)
+
+
+def _overlap(column: ColumnSample, log_column: ColumnSample) -> float:
+    """How nearly two columns have the same values, 0 to 1; 0 if most rows of the log have another value."""
+    keys, log_keys = set(column.counts), set(log_column.counts)
+    rows_with_key = sum(n for key, n in log_column.counts.items() if key in keys)
+    return len(keys & log_keys) / len(keys | log_keys) if 2 * rows_with_key >= len(log_column.values) else 0.0
 
 
 def _same_name(first: str, second: str) -> bool:

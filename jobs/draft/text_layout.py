@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from jobs.draft.times import time_notation
@@ -13,6 +14,7 @@ from jobs.draft.values import column_sample, is_number
 from schemas.errors import UserError
 
 _SEPARATORS = (",", "\t", ";", "|", "\x01", "^", "~")
+_LONG_SEPARATORS = ("::", "||", "|||", "~~", "^^", ";;", "@@", "##", "\t|\t", "|~|", "~|~", "<|>", "\t\t")
 _RECORDS_PROBED = 1_000
 _SEPARATOR_NAMES = {"\t": "tab", "\x01": "the byte 01"}
 # Bytes that are letters or quotes in Windows-1252 and control characters in ISO-8859-1.
@@ -111,9 +113,12 @@ def _differs_from_words(texts: Sequence[str]) -> bool:
 
 
 def _separator(text: str, name: str) -> str:
-    """The separator that gives nearly all lines the same number of fields; of several, the one with the most."""
+    """The separator that gives nearly all lines the same number of fields; of several, the one with the most.
+
+    A part of a longer one, such as | of ||, does not count.
+    """
     width_and_share = {}
-    for separator in _SEPARATORS:
+    for separator in (s for s in (*_SEPARATORS, *_LONG_SEPARATORS) if s in text):
         try:
             widths = Counter(map(len, _quote_and_records(text, separator, _RECORDS_PROBED)[1]))
         except csv.Error:
@@ -127,11 +132,28 @@ def _separator(text: str, name: str) -> str:
         raise NotATable(
             f"{name}: no separator divides its lines into equally many fields; its first line is: {first_line[:200]}"
         )
-    return max(regular, key=lambda s: regular[s])
+    longest = {s: width for s, width in regular.items() if not any(_is_part(s, longer, text) for longer in regular)}
+    return max(longest, key=lambda s: longest[s])
+
+
+def _is_part(separator: str, longer: str, text: str) -> bool:
+    if separator == longer or separator not in longer:
+        return False
+    remainder = text.replace(longer, "\n")
+    return separator not in remainder and f"\n{longer[-1]}" not in remainder
 
 
 def _quote_and_records(text: str, separator: str, limit: int) -> tuple[str, list[list[str]]]:
-    """The quote and the records. Quotes have no meaning if a field that one opens swallows further lines."""
+    """The quote and the records. Quotes have no meaning if a field that one opens swallows further lines.
+
+    With a separator of several characters they have one only if they enclose every field in which they occur.
+    """
+    if len(separator) > 1:
+        text_lines = (line.rstrip("\r\n") for line in io.StringIO(text))
+        fields = [line.split(separator) for line in islice(filter(None, text_lines), limit)]
+        if not all(_is_enclosed(field) for record in fields for field in record if '"' in field):
+            return "", fields
+        return '"', [[_without_quotes(field) for field in record] for record in fields]
     records = _records(text, separator, limit)
     swallowed = any("\n" in field and separator in field for record in records for field in record)
     if swallowed:
@@ -139,6 +161,14 @@ def _quote_and_records(text: str, separator: str, limit: int) -> tuple[str, list
         if len(set(map(len, lines))) == 1:
             return "", lines
     return '"', records
+
+
+def _is_enclosed(field: str) -> bool:
+    return len(field) > 1 and field.startswith('"') and field.endswith('"') and '"' not in field[1:-1].replace('""', "")
+
+
+def _without_quotes(field: str) -> str:
+    return field[1:-1].replace('""', '"') if field.startswith('"') else field
 
 
 def _records(text: str, separator: str, limit: int, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> list[list[str]]:

@@ -12,6 +12,7 @@ from jobs.raw.index import RawIndex
 from lakehouse.manifest import Manifest
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
+from schemas.printable import counted
 from schemas.tables import EXPOSURES, QUARANTINE
 
 _MOST_NAMED = 3  # files in one line
@@ -64,7 +65,11 @@ def waiting_line(dataset: Dataset, index: RawIndex, waiting: Mapping[str, int]) 
         f"{sum(waiting[day] for day in days):,} of {_named(days)} {advice(dataset, index, days)}"
         for advice, days in groups.items()
     ]
-    return f"note: {sum(waiting.values()):,} raw rows of {dataset.name} wait: {'; '.join(parts)}" if parts else ""
+    if not parts:
+        return ""
+    rows = sum(waiting.values())
+    verb = "waits" if rows == 1 else "wait"
+    return f"note: {counted(rows, 'raw row')} of {dataset.name} {verb}: {'; '.join(parts)}"
 
 
 def accept_few_rows(dataset: Dataset, day: str) -> str:

@@ -9,7 +9,7 @@ from lakehouse.lake import Lake
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus, days_between
 from schemas.errors import NothingToDo, NothingToDoYet, UserError
-from schemas.printable import printable
+from schemas.printable import counted, printable
 from schemas.tables import EXPOSURES, QUARANTINE
 
 _MAX_DAYS_LATE = 7  # a log whose last day is older than this is complete
@@ -81,7 +81,7 @@ class BuildPlan:
         if not rows:
             return f"so far no row of {day}"
         if usual is None or not self._is_in_span(day):
-            return f"{rows:,} rows of {day}, which is not one of them"
+            return f"{counted(rows, 'row')} of {day}, which is not one of them"
         return (
             f"so far {rows:,} of the usual {usual:,.0f} rows of {day}; if no more come: "
             f"{accept_few_rows(self.dataset, day)}"

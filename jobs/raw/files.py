@@ -13,7 +13,7 @@ from jobs.raw.reader.open_file import open_raw_file
 from jobs.raw.reader.source_files import COMPRESSED_ENDINGS, SourceFile, UnreadableFile, plain_name
 from schemas.dataset import PARQUET, Dataset, RawFile
 from schemas.errors import UserError
-from schemas.printable import printable
+from schemas.printable import is_text, printable
 
 _SHOWN_NAMES = 5
 # Endings that browsers, copies and unfinished downloads add to a name.
@@ -53,9 +53,10 @@ def find_raw_files(dataset: Dataset, folder: Path) -> dict[str, RawFiles]:
     notes = _notes_on_names(folder, layouts, matches)
     files = {}
     for layout in layouts:
-        readable = [path for path in matches[layout.view] if path.is_file() and _is_text(layout.name_of(path))]
+        readable = [path for path in matches[layout.view] if path.is_file() and is_text(layout.name_of(path))]
         if not readable:
-            raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}")
+            unreadable = f"; {notes[0]}" if matches[layout.view] else ""
+            raise UserError(f"no {dataset.name} files in {folder}: expected {' or '.join(layout.patterns)}{unreadable}")
         sources, notes_on_content = _opened(readable, layout, is_lookup=layout in lookups)
         notes += notes_on_content
         if not sources:
@@ -120,10 +121,12 @@ def _notes_on_names(folder: Path, layouts: Iterable[RawFile], matches: Mapping[s
     layouts = list(layouts)
     notes = []
     for path in sorted(matched):
-        if not _is_text(path.name):
+        if not is_text(path.name):
             notes.append(f"{printable(path.name)} is not read: its name is not UTF-8; rename it")
         elif not path.is_file():
-            kind = "a folder" if path.is_dir() else "a link to a file that does not exist"
+            kind = (
+                "a folder" if path.is_dir() else "no file" if path.exists() else "a link to a file that does not exist"
+            )
             notes.append(f"{printable(path.name)} is not read: it is {kind}")
     known = (".*", "_*", *(pattern for layout in layouts for pattern in layout.not_read))
     unmatched = sorted(
@@ -153,10 +156,6 @@ def file_headers(files: RawFiles) -> dict[str, bytes]:
     """The header of each file that has one, by the name of the file."""
     sources = [open_raw_file(path, files.layout) for path in files.paths]
     return {source.name: source.header for source in sources if source.header}
-
-
-def _is_text(name: str) -> bool:
-    return name.isascii() or name.encode(errors="replace").decode() == name
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from jobs.raw.exposures import exposure_rows, exposures_in, quarantined_rows
 from jobs.raw.files import file_headers
 from jobs.raw.index import RawIndex, event_views
 from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
-from jobs.raw.lines import REASON
+from jobs.raw.lines import SOURCE
 from jobs.raw.log import RawLog
 from jobs.raw.rows import DS
 from jobs.spark.partitions import day_chunks, publish_days, read_published
@@ -20,11 +20,11 @@ from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
 from schemas.contract import Table
 from schemas.dataset import Dataset
-from schemas.days import UNDATED, day_plus
+from schemas.days import UNDATED
+from schemas.printable import counted
+from schemas.tables import EXPOSURES
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE_TABLE
-
-_MAY_BE_REMOVED = "; it may be in a file of the log that has been removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
     is_needed = partition.isin(days) | F.col(DS).isin(*index.days_read_for(days))
     rows = log.rows(names, is_needed)
     if dataset.outcomes:
-        rows = _with_removed_files(join_outcomes(rows, dataset), index).persist(StorageLevel.MEMORY_AND_DISK)
+        rows = _with_exposures_of_removed_files(lake, log, index, rows, days)
+        rows = join_outcomes(rows, dataset).persist(StorageLevel.MEMORY_AND_DISK)
     rows = _rows_of(rows.withColumn(DS, partition), days)
     describe_job(log.spark, "counting the days")
     usable = _usable_rows_by_day(rows)
@@ -69,7 +70,8 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
     table = exposures(dataset)
     counts = [day_counts(UNDATED, 0)] if UNDATED in days else []
     for day_chunk in day_chunks(dated):
-        published = _published_rows(lake, log, index, table, day_chunk)
+        # Published exposures are among the rows if outcomes are joined with them.
+        published = None if dataset.outcomes else _published_rows(lake, log, index, table, day_chunk)
         manifests = publish_days(
             log.spark, exposure_rows(_rows_of(rows, day_chunk), dataset, published), lake, table, dataset, day_chunk,
             inputs=index.inputs, counts=lambda day, exposures: day_counts(day, exposures).for_manifest(),
@@ -78,17 +80,16 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
     _print_total(dataset, f"{dated[0]}..{dated[-1]}" if dated else UNDATED, counts)
 
 
-def _with_removed_files(rows: DataFrame, index: RawIndex) -> DataFrame:
-    """The rows; the reason of an outcome without an exposure says whether its exposure may be in a removed file.
-
-    The lake does not have the columns by which outcomes are joined. The exposure keeps a gain that was published.
-    """
-    exposure_days = {day for file in index.removed.values() for day in file.usable}
-    if not exposure_days:
+def _with_exposures_of_removed_files(
+    lake: Lake, log: RawLog, index: RawIndex, rows: DataFrame, days: Sequence[str]
+) -> DataFrame:
+    """The rows, and the published exposures of days that had exposures in removed files: an outcome may be theirs."""
+    needed = sorted(index.days_read_for(days) - {UNDATED})
+    published_days = [d for d in needed if index.removed_usable_rows(d) and lake[EXPOSURES, log.dataset, d].manifest]
+    if not published_days:
         return rows
-    days = {day_plus(day, k) for day in exposure_days for k in range(index.join_days + 1)}
-    is_lone = F.col(REASON).startswith(NO_EXPOSURE) & F.col(DS).isin(*sorted(days))
-    return rows.withColumn(REASON, F.when(is_lone, F.concat(REASON, F.lit(_MAY_BE_REMOVED))).otherwise(F.col(REASON)))
+    published = read_published(log.spark, lake, exposures(log.dataset), log.dataset, published_days)
+    return rows.unionByName(published, allowMissingColumns=True)
 
 
 def _publish_quarantine(
@@ -134,8 +135,9 @@ def _rows_of(rows: DataFrame, days: Sequence[str]) -> DataFrame:
 
 
 def _usable_rows_by_day(rows: DataFrame) -> dict[str, int]:
-    """The number of exposures among the rows of each day, duplicates included."""
-    return {row[DS]: row["count"] for row in exposures_in(rows).groupBy(DS).count().collect()}
+    """The number of exposures among the rows of each day's files, duplicates included."""
+    in_files = exposures_in(rows).where(F.col(SOURCE).isNotNull())
+    return {row[DS]: row["count"] for row in in_files.groupBy(DS).count().collect()}
 
 
 def _outcomes_by_day(
@@ -161,8 +163,8 @@ def _outcomes_by_day(
 
 def _print_total(dataset: Dataset, span: str, counts: Sequence[DayCounts]) -> None:
     total = DayCounts(*(sum(getattr(c, field.name) for c in counts) for field in fields(DayCounts)))
-    outcomes = f" + {total.outcomes:,} outcomes" if dataset.outcomes else ""
+    outcomes = f" + {counted(total.outcomes, 'outcome')}" if dataset.outcomes else ""
     print(
-        f"exposures {dataset.name} {span}: {total.rows_in:,} rows in = {total.exposures:,} exposures"
-        f" + {total.duplicates:,} duplicates{outcomes} + {total.quarantined:,} quarantined"
+        f"exposures {dataset.name} {span}: {counted(total.rows_in, 'row')} in = {counted(total.exposures, 'exposure')}"
+        f" + {counted(total.duplicates, 'duplicate')}{outcomes} + {total.quarantined:,} quarantined"
     )

@@ -14,13 +14,15 @@ from jobs.raw.expressions import explain_contract_fault, require_numbers
 from jobs.raw.files import RawFiles
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import read_lookup
-from jobs.raw.joins.outcomes import OUTCOME, match_column, matches
+from jobs.raw.joins.outcomes import OUTCOME
 from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
+from schemas.contract import Column as ColumnOfTable
 from schemas.contract import SparkSql
 from schemas.dataset import Dataset, Outcome, RawColumn, RawFile
 from schemas.errors import UserError
+from schemas.printable import counted
 from schemas.steps import LATEST_EXPOSED_AT_MS
-from schemas.tables.exposures import exposures
+from schemas.tables.exposures import exposures, match_columns, matches
 
 DS = "ds"
 LARGEST_COST = 1_000_000_000  # sums of costs are whole billionths in 64-bit integers
@@ -131,7 +133,7 @@ def _outcome_file_rows(spark: SparkSession, dataset: Dataset, files: RawFiles) -
     cases = " ".join(f"WHEN '{o.gain}' THEN {o.at_ms}" for o in outcomes)
     rows, time_reasons = _with_time(spark, rows, f"CASE {OUTCOME} {cases} END", dataset)
     reasons = [F.col(REASON), F.when(F.col(OUTCOME).isNull(), "not an outcome"), *time_reasons]
-    nulls = {c.name: F.lit(None).cast(c.dtype) for c in exposures(dataset).columns}
+    nulls = {c.name: F.lit(None).cast(c.dtype) for c in _columns_of_exposures(dataset)}
     values = nulls | {"exposure_id": _row_identity(dataset, file), "exposed_at_ms": F.col(_AT_MS)}
     return rows.select("*", F.coalesce(*reasons).alias(_FIRST_REASON)).select(
         *(value.alias(name) for name, value in values.items()),
@@ -153,7 +155,9 @@ def usable_rows_by_day(rows: DataFrame) -> dict[str, int]:
         reasons = rows.groupBy(REASON).count().orderBy(F.desc("count"), REASON).collect()
         if reasons:
             quarantined = sum(row["count"] for row in reasons)
-            problem = f"all {quarantined:,} rows are quarantined, most often because: {reasons[0][REASON]}"
+            problem = (
+                f"{counted(quarantined, 'row')} in quarantine and no other, most often because: {reasons[0][REASON]}"
+            )
         raise UserError(f"the log has no usable row: {problem}; is it the right file?")
     return usable
 
@@ -206,12 +210,12 @@ def _outcome_columns(dataset: Dataset, outcome: Column, file: RawFile | None = N
     if not dataset.outcomes:
         return []
     columns = [outcome.alias(OUTCOME)]
-    for number, match in enumerate(matches(dataset)):
+    for column, match in zip(match_columns(dataset), matches(dataset), strict=True):
         values = None
         for o in dataset.outcomes:
             if o.match == match and (file is None or o.file == file):
                 values = _values(dataset.log, match) if file is None else _values(file, o.file_match or match)
-        columns.append((identity(values) if values else F.lit(None).cast("bigint")).alias(match_column(number)))
+        columns.append((identity(values) if values else F.lit(None).cast("bigint")).alias(column.name))
     return columns
 
 
@@ -241,4 +245,9 @@ def _exposure_columns(dataset: Dataset, is_usable_exposure: Column, is_exposure:
     if dataset.is_exposure:
         exposure_id = F.when(is_exposure, exposure_id).otherwise(_row_identity(dataset, dataset.log))
     columns |= {"exposure_id": exposure_id, "exposed_at_ms": F.when(F.col(_FIRST_REASON).isNull(), F.col(_AT_MS))}
-    return [columns[c.name].cast(c.dtype).alias(c.name) for c in exposures(dataset).columns]
+    return [columns[c.name].cast(c.dtype).alias(c.name) for c in _columns_of_exposures(dataset)]
+
+
+def _columns_of_exposures(dataset: Dataset) -> list[ColumnOfTable]:
+    """The columns of `exposures` without those that _outcome_columns adds."""
+    return [column for column in exposures(dataset).columns if column not in match_columns(dataset)]

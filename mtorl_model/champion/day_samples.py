@@ -41,7 +41,7 @@ def _draw_candidates(
     days_before = source.days(lake, dataset, model, None, day_before(day))
     delays_from = [d for d in days_before if d >= day_plus(day, -dataset.outcome_days)]
     cutoff = source.cutoff(lake, dataset, day, [*delays_from, day], feedback)
-    return draw_candidates(lake, encoder, dataset, day, days_before, config, cutoff)
+    return draw_candidates(lake, encoder, dataset, day, days_before, config, cutoff, with_latest=model.fits_latest)
 
 
 _DRAW: Mapping[str, Callable[..., Sample]] = {WINDOWS: _draw_windows, CANDIDATES: _draw_candidates}

@@ -133,6 +133,7 @@ def _checks(
     if compared.candidate.prediction.fusion_XF is not None and compared.base.prediction.fusion_XF is not None:
         fused, champion_fused = compared.candidate.prediction.fused, compared.base.prediction.fused
         findings = audit_fusion(fused.power_XI, champion_fused.power_XI, gate.power_shift)
+        findings += models[1].self_check()
         rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0] if compared.heads else None))
     total_rows, total_lines = since_full_training(registry, day, champion, models[1], days, cutoff, gate)
     rows += total_rows

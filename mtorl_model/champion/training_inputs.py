@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.candidate_store import CandidateStore
-from mtorl_model.data.candidates.reading import read_candidates
+from mtorl_model.data.candidates.reading import candidate_cutoff_at_end_of, read_candidates
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy, fit_initial_policy, policy_of_counts
@@ -85,9 +85,8 @@ def _open_candidates(
         for table in (STEPS, EXPOSURES, ITEM_HISTORY)
         for path, fingerprint in lake.fingerprints(table, dataset, days).items()
     }
-    store, encoder = read_candidates(
-        lake, dataset, days, known_by_ms=dataset.end_of_day_ms(known_by) if known_by else None
-    )
+    cutoff = candidate_cutoff_at_end_of(known_by, lake, dataset, days, FeedbackConfig()) if known_by else None
+    store, encoder = read_candidates(lake, dataset, days, cutoff=cutoff)
     if len(store.task_names) != len(dataset.gain_names):
         raise UserError(
             f"{dataset.name} has {len(dataset.gain_names)} gains, but its contract names {len(store.task_names)} task: "
@@ -96,7 +95,7 @@ def _open_candidates(
     train, valid = (store.split_rows(split) for split in (TRAIN, VALIDATION))
     if not len(valid):
         raise UserError(f"no exposure of a validation user of {dataset.name} from {first} to {last}: add days")
-    key = f"{sorted(trained_on.items())} {known_by}"
+    key = f"{sorted(trained_on.items())} {cutoff.key if cutoff else None}"
     policy = candidate_policy(lake, dataset, days, train, spec)
     return TrainingInputs(train, valid, (f"train {key}", f"valid {key}"), policy, encoder.to_json(), trained_on)
 

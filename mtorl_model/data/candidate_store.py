@@ -33,6 +33,7 @@ class CandidateStore:
     categorical_NK: codes, 0 for a value that is missing or that no training user had; below cardinalities[k].
     numeric_NF: scaled by training users; 0 if missing_NF is True.
     labels_NT: 0 or 1, a column for each of task_names; the second task implies the first (labels[1] <= labels[0]).
+    maturity_NT: the probability that a task which is fulfilled is already 1 in labels_NT (delayed_feedback.py).
     objectives_NI: 0 or 1, a column for each of objective_names; no columns if the contract names no objectives.
     split_N: index of the user's split in schemas.splits.SPLITS.
     """
@@ -46,6 +47,7 @@ class CandidateStore:
     numeric_NF: Floats
     missing_NF: Mask
     labels_NT: Floats
+    maturity_NT: Floats
     objectives_NI: Floats
     split_N: npt.NDArray[np.int8]
     categorical_names: tuple[str, ...]
@@ -65,6 +67,7 @@ class CandidateStore:
             "numeric_NF": (self.numeric_names,),
             "missing_NF": (self.numeric_names,),
             "labels_NT": (self.task_names,),
+            "maturity_NT": (self.task_names,),
             "objectives_NI": (self.objective_names,),
         }
         for name, lists in widths.items():
@@ -132,6 +135,7 @@ _ARRAYS = (
     "numeric_NF",
     "missing_NF",
     "labels_NT",
+    "maturity_NT",
     "objectives_NI",
     "split_N",
 )

@@ -147,6 +147,21 @@ def cutoff_at_end_of(day: str, lake: Lake, dataset: Dataset, days: list[str], co
         return fit_cutoff(dataset.end_of_day_ms(day), training, dataset, config)
 
 
+def maturity_of_tasks(exposed_at_ms_N: Ints, dataset: Dataset, cutoff: LabelCutoff | None) -> npt.NDArray[np.float32]:
+    """[N, T]: the probability that a task of which all gains come is known at the cutoff; 1 without a cutoff.
+
+    The delays of a task's late gains count as independent of each other.
+    """
+    maturity_NT = np.ones((len(exposed_at_ms_N), len(dataset.tasks)))
+    if cutoff is not None:
+        age_s_N = (cutoff.at_ms - exposed_at_ms_N) / 1000
+        for task, gains in enumerate(dataset.tasks.values()):
+            for gain in gains:
+                if gain in cutoff.maturity:
+                    maturity_NT[:, task] *= cutoff.maturity[gain].share_known(age_s_N)
+    return maturity_NT.astype(np.float32)
+
+
 def estimate_delays(delay_s_N: Floats, age_s_N: Floats) -> Maturity:
     """Lynden-Bell's estimate of F from known gains: their delays and present ages in seconds, each delay < its age.
 

@@ -22,11 +22,25 @@ class SessionBatch(NamedTuple):
     categorical_NK: Tensor  # int64 codes; 0 = missing or unseen
     numeric_NF: Tensor  # float32, scaled; 0 if missing
     label_NT: Tensor  # float32, 0 or 1
+    maturity_NT: Tensor  # float32, the probability that a label which becomes 1 is 1 already
     is_last_N: Tensor  # bool, the last exposure of its session
 
     def to_device(self, device: str) -> "SessionBatch":
         """A copy of the batch on that device."""
         return SessionBatch(*(tensor.to(device) for tensor in self))
+
+
+def observed(p_NT: Tensor, batch: SessionBatch) -> Tensor:
+    """The probability that the task is already known if it has the probability p: m p for a label of 0, else p.
+
+    So the cross-entropy of this probability is -log(1 - m p) for a label of 0 (delayed_feedback.py).
+    """
+    return torch.where(batch.label_NT > 0, p_NT, p_NT * batch.maturity_NT)
+
+
+def is_known(batch: SessionBatch) -> Tensor:
+    """(N, T): the labels that count. With a maturity of 0, it is not known yet whether the task is fulfilled."""
+    return batch.maturity_NT > 0
 
 
 def session_batch(store: CandidateStore, rows: Any = slice(None)) -> SessionBatch:
@@ -35,6 +49,7 @@ def session_batch(store: CandidateStore, rows: Any = slice(None)) -> SessionBatc
         torch.from_numpy(store.categorical_NK[rows].astype(np.int64)),
         torch.from_numpy(store.numeric_NF[rows]),
         torch.from_numpy(store.labels_NT[rows]),
+        torch.from_numpy(store.maturity_NT[rows]),
         torch.from_numpy(store.is_last_N[rows]),
     )
 

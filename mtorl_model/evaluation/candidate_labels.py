@@ -6,7 +6,6 @@ N exposures, G gains, F features, T tasks. The gain of index k is task k, or obj
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from lakehouse.lake import Lake
 from mtorl_model.data.candidate_store import CandidateStore
@@ -34,48 +33,22 @@ def candidates_of(
     split: str | None = None,
 ) -> CandidateStore:
     """The exposures of these days, encoded as the model reads them; cutoff and split as in read_candidates."""
-    encoder, known_by_ms = CandidateEncoder.from_json(model.encoding), cutoff.at_ms if cutoff else None
-    return read_candidates(lake, dataset, days, encoder, known_by_ms, split)[0]
+    return read_candidates(lake, dataset, days, CandidateEncoder.from_json(model.encoding), cutoff, split)[0]
 
 
-def predict_candidates(
-    model: Method,
-    store: CandidateStore,
-    dataset: Dataset,
-    cutoff: LabelCutoff | None = None,
-    *,
-    with_features: bool = False,
-) -> LabelPredictions:
-    """Predict every row. There is no channel to predict: action_N and previous_N are -1.
-
-    cutoff: the one by which the labels of the store were read; None: the full outcome.
-    """
+def predict_candidates(model: Method, store: CandidateStore, *, with_features: bool = False) -> LabelPredictions:
+    """Predict every row. There is no channel to predict: action_N and previous_N are -1."""
     unknown_N = np.full(len(store), -1, np.int64)
     if FUSION in model.predicts:  # a ranking is measured by the outcomes that are known
         label_NG, maturity_NG = store.objectives_NI, np.ones(store.objectives_NI.shape)
     else:
-        label_NG, maturity_NG = store.labels_NT, maturity_of_tasks(store, dataset, cutoff)
+        label_NG, maturity_NG = store.labels_NT, store.maturity_NT.astype(np.float64)
     return LabelPredictions(
         user_N=store.user_N, exposure_N=store.exposure_id_N, action_N=unknown_N, previous_N=unknown_N,
         gain_NG=label_NG.astype(np.float64), prediction=model.predict(store),
         feature_NF=store.features() if with_features else np.empty((len(store), 0), np.float32),
         maturity_NG=maturity_NG,
     )  # fmt: skip
-
-
-def maturity_of_tasks(store: CandidateStore, dataset: Dataset, cutoff: LabelCutoff | None) -> npt.NDArray[np.float64]:
-    """[N, T]: the probability that a task of which all gains come is known at the cutoff.
-
-    The delays of a task's late gains count as independent of each other.
-    """
-    maturity_NT = np.ones(store.labels_NT.shape)
-    if cutoff is not None:
-        age_s_N = (cutoff.at_ms - store.exposed_at_ms_N) / 1000
-        for task, gains in enumerate(dataset.tasks.values()):
-            for gain in gains:
-                if gain in cutoff.maturity:
-                    maturity_NT[:, task] *= cutoff.maturity[gain].share_known(age_s_N)
-    return maturity_NT
 
 
 def session_figures(prediction: Prediction, store: CandidateStore, gain: int, users: UserBootstrap) -> Figures:

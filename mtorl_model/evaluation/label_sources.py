@@ -6,21 +6,17 @@ The daily test, the gate and the comparison of models ask a source, so that none
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from lakehouse.lake import Lake, Partition, fingerprints_of
-from lakehouse.reading import consistent_read, read_tables
-from mtorl_model.data.candidates.reading import partitions_of, split_indices
-from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, cutoff_at_end_of, fit_cutoff_on_exposures
+from lakehouse.reading import consistent_read
+from mtorl_model.data.candidates.reading import candidate_cutoff_at_end_of, partitions_of
+from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, cutoff_at_end_of
 from mtorl_model.data.split_windows import days_cut_with, split_windows
 from mtorl_model.evaluation.candidate_labels import candidates_of, predict_candidates
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.splits import SPLITS, TRAIN
-from schemas.tables import EXPOSURES, SEQUENCES, STEPS
+from schemas.tables import SEQUENCES, STEPS
 
 _ROWS_PER_WINDOW = 5  # exposures that cost about as much to predict as a window
 
@@ -144,11 +140,7 @@ class _CandidateSource(LabelSource):
         return lake[STEPS, dataset, day].require().rows / _ROWS_PER_WINDOW
 
     def cutoff(self, lake: Lake, dataset: Dataset, day: str, days: list[str], feedback: FeedbackConfig) -> LabelCutoff:
-        columns = ["user_id", "exposed_at_ms", *dataset.late_gain_times.values()]
-        partitions = [lake[EXPOSURES, dataset, d] for d in days]
-        with consistent_read(partitions):
-            training = (_training_rows(table) for table in read_tables(partitions, columns))
-            return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, feedback)
+        return candidate_cutoff_at_end_of(day, lake, dataset, days, feedback)
 
     def read(
         self,
@@ -167,15 +159,8 @@ class _CandidateSource(LabelSource):
                 store = candidates_of(lake, dataset, model, list(days), cutoff, split)
                 if not len(store):
                     return None
-                is_first = number == 0
-                labels.append(
-                    predict_candidates(model, store, dataset, cutoff, with_features=with_features and is_first)
-                )
+                labels.append(predict_candidates(model, store, with_features=with_features and number == 0))
         return labels
-
-
-def _training_rows(exposures: pa.Table) -> pa.Table:
-    return exposures.filter(pc.equal(split_indices(exposures.column("user_id")), SPLITS.index(TRAIN)))
 
 
 _SOURCES: Mapping[str, LabelSource] = {WINDOWS: _WindowSource(), CANDIDATES: _CandidateSource()}

@@ -3,37 +3,24 @@
 Shapes: U users, I objectives.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
 from lakehouse.lake import Lake
-from lakehouse.manifest import Manifest
 from lakehouse.rows import arrow_schema
 from mtorl_model.inference.next_candidates import predictions_of_next
-from mtorl_model.inference.task_scoring import publish_scores_of_candidates
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
-from schemas.errors import UserError
-from schemas.tables import FUSION_WEIGHTS
 from schemas.tables.candidates.fusion_weights import bias_column, fusion_weights, power_column
 
 
-def publish_fusion_weights(
-    lake: Lake, dataset: Dataset, day: str, registered: str, load_champion: Callable[[], tuple[str, Method]]
-) -> Manifest:
-    """Publish the table of a day; see publish_scores_of_candidates."""
-    return publish_scores_of_candidates(lake, dataset, FUSION_WEIGHTS, day, registered, load_champion, weights_table)
-
-
 def weights_table(lake: Lake, dataset: Dataset, model: Method, version: str, day: str) -> pa.Table:
-    """The rows of the table, by user_id. Raises UserError if a weight is not a finite number."""
+    """The rows of the table, by user_id."""
     parts = list(_weights(lake, dataset, model, day))
     users = pa.concat_arrays([user_id for user_id, _ in parts])
     weight_UD = np.concatenate([weights for _, weights in parts])
-    if not np.isfinite(weight_UD).all():
-        raise UserError(f"model {version} predicts no finite numbers on {day}: train it again (make run)")
     names = [objective.name for objective in dataset.objectives]
     columns = {dataset.user_id.column.name: users}
     weight_names = [*map(power_column, names), *map(bias_column, names)]

@@ -3,86 +3,23 @@
 Shapes: U users, T tasks.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lakehouse.code_version import code_version
-from lakehouse.lake import Lake, Partition
-from lakehouse.locks import locked
-from lakehouse.manifest import Manifest
-from lakehouse.reading import consistent_read
+from lakehouse.lake import Lake
 from lakehouse.rows import arrow_schema
-from lakehouse.staging import staging_folder
 from mtorl_model.inference.next_candidates import predict_next
 from mtorl_model.inference.ranking import best_first
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
-from schemas.errors import UserError
-from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, TASK_PREDICTIONS
 from schemas.tables.candidates.task_predictions import score_names, task_predictions
-
-_INPUTS = (JOURNEYS, EXPOSURES, ITEM_HISTORY)
-
-
-def publish_task_predictions(
-    lake: Lake, dataset: Dataset, day: str, registered: str, load_champion: Callable[[], tuple[str, Method]]
-) -> Manifest:
-    """Publish the table of a day; see publish_scores_of_candidates."""
-    return publish_scores_of_candidates(lake, dataset, TASK_PREDICTIONS, day, registered, load_champion, tasks_table)
-
-
-def publish_scores_of_candidates(
-    lake: Lake,
-    dataset: Dataset,
-    table: str,
-    day: str,
-    registered: str,
-    load_champion: Callable[[], tuple[str, Method]],
-    make_table: Callable[[Lake, Dataset, Method, str, str], pa.Table],
-) -> Manifest:
-    """Publish a table of a day by the champion of a registered model (rmtl_kuairand), unless it is fresh.
-
-    load_champion: its version and model. make_table: the rows, of lake, dataset, model, version and day. Scores that a
-    version of the registered model made from the present inputs stay, on the newest day only those of the champion. So
-    a new champion does not change earlier days. Raises UserError if an input of the day is missing or a prediction is
-    not finite; Busy if an input is published again in the meantime.
-    """
-    partition = lake[table, dataset, day]
-    with locked(lake, (table,), dataset, [day]):
-        for name in _INPUTS:
-            lake[name, dataset, day].require()
-        with consistent_read(lake[name, dataset, day] for name in _INPUTS):
-            inputs, made_by = partition.current_inputs(), _made_by(partition)
-            is_newest = lake.days(JOURNEYS, dataset)[-1] == day
-            is_fresh = partition.is_fresh({**inputs, "model": made_by})
-            if partition.manifest and is_fresh and not is_newest and made_by.startswith(f"{registered}/"):
-                return partition.manifest
-            version, model = load_champion()
-            if partition.manifest and is_fresh and made_by == version:
-                return partition.manifest
-            rows = make_table(lake, dataset, model, version, day)
-        with staging_folder(lake) as staged:
-            pq.write_table(rows, staged / "part-00000.parquet")
-            return partition.publish(
-                staged, rows=len(rows), inputs={**inputs, "model": version}, code=code_version("mtorl_model")
-            )
-
-
-def _made_by(partition: Partition) -> str:
-    return partition.manifest.inputs.get("model", "") if partition.manifest else ""
 
 
 def tasks_table(lake: Lake, dataset: Dataset, model: Method, version: str, day: str) -> pa.Table:
-    """The rows of `task_predictions`. Raises UserError if a prediction is not finite."""
+    """The rows of `task_predictions`."""
     users, predicted = zip(*predict_next(lake, dataset, model, day), strict=True)
-    p_UT = np.concatenate(predicted)
-    if not np.isfinite(p_UT).all():
-        raise UserError(f"model {version} predicts no finite numbers on {day}: train it again (make run)")
-    return ranked(pa.concat_arrays(users), p_UT, dataset, version, day)
+    return ranked(pa.concat_arrays(users), np.concatenate(predicted), dataset, version, day)
 
 
 def ranked(user_id: pa.Array, p_UT: npt.NDArray[np.float64], dataset: Dataset, version: str, day: str) -> pa.Table:

@@ -198,6 +198,9 @@ class Method(ABC):
     predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
     # The tables that scoring with it publishes every night. If methods have the same tables, only one of them is used.
     publishes: ClassVar[tuple[str, ...]] = SCORE_TABLES
+    # Of a method on candidates, the function that makes the rows of its table, as "module:function" (inference/). It is
+    # called with lake, dataset, model, version and day.
+    score_rows: ClassVar[str] = ""
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     # How candidates are encoded, as JSON (data/candidates/encoding.py), set before `fit` and `restore`; windows are
@@ -206,7 +209,7 @@ class Method(ABC):
 
     @property
     def fits_latest(self) -> bool:
-        """Whether fine_tune reads DaySample.latest."""
+        """Whether fine_tune reads `latest` of the sample."""
         return False
 
     def __init__(self, config: MethodConfig, spec: FeatureSpec, initial_policy: InitialPolicy) -> None:
@@ -247,6 +250,13 @@ class Method(ABC):
         sample: a DaySample, or a CandidateSample; see `reads`.
         """
         raise NotImplementedError(f"{self.name} is not fine-tuned")
+
+    def self_check(self) -> list[str]:
+        """Faults of the method with its settings, as text, in a problem whose solution is known; quick.
+
+        A challenger with a fault does not become champion.
+        """
+        return []
 
     def explored(self, sample: Any) -> ExploredRequests:
         """The actions that fine_tune learns this sample from, of a method that predicts FUSION.

@@ -22,7 +22,7 @@ from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
 from mtorl_model.studies.baselines.tables import published, unseen_users
-from mtorl_model.studies.multitask.tables import as_markdown
+from mtorl_model.studies.multitask.tables import USER_FOLDS, as_markdown
 from mtorl_model.studies.pictures import display_name, headline
 from mtorl_model.studies.position_scores import SCORES
 from mtorl_model.studies.variants import EMBEDDINGS, REFERENCE, STUDIES
@@ -202,20 +202,16 @@ def _published(folder: Path) -> list[str]:
 
 def _rmtl(folder: Path) -> list[str]:
     lines = []
-    for protocol in PROTOCOLS:
+    titles = {protocol: f"table 1 of its paper, protocol {protocol}" for protocol in PROTOCOLS}
+    for protocol, title in (titles | {USER_FOLDS: "the champion on users of all splits"}).items():
         path = folder / f"rmtl_{protocol}.json"
         if path.exists():
-            lines += [
-                f"### RMTL: table 1 of its paper, protocol {protocol}",
-                *as_markdown(read_stored(path, json_object, _IF_DAMAGED)),
-            ]
+            lines += [f"### RMTL: {title}", *as_markdown(read_stored(path, json_object, _IF_DAMAGED))]
     return lines
 
 
-def _fusion(folder: Path) -> list[str]:
-    if not (folder / "fusion.json").exists():
-        return []
-    study = read_stored(folder / "fusion.json", json_object, _IF_DAMAGED)
+def _fusion(path: Path) -> list[str]:
+    study = read_stored(path, json_object, _IF_DAMAGED)
     cells = {(row["variant"], row["figure"]): row for row in study["rows"]}
     figures = [figure for figure in dict.fromkeys(row["figure"] for row in study["rows"]) if figure != "mtf_gauc"]
     rows = [("", "MTF-GAUC", "minus static weights", *figures)]
@@ -227,8 +223,9 @@ def _fusion(folder: Path) -> list[str]:
     measured = study["users"]["mtf_gauc"]
     weights = ", ".join(f"{name} {weight:g}" for name, weight in study["weights"].items())
     off_policy = study["off_policy"]
+    predictor = study.get("predictor", "boosting")
     return [
-        "### UnifiedRL: how well a fused score ranks the exposures of a user",
+        "### UnifiedRL: how well a fused score ranks the exposures of a user, with predictions of " + predictor,
         f"{measured['measured']:,} users with {study['labels']:,} exposures, {measured['left_out']:,} more users have "
         f"equal labels only; days {study['days'][0]} to {study['days'][1]}; {study['protocol']}; {study['seeds']} "
         f"training(s). Weights of the reward: {weights}. "
@@ -275,7 +272,7 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
             *(line for path in lake.metrics_of_all(name) for line in _metrics(path, name)),
             *(line for study in (*STUDIES, EMBEDDINGS) for line in _study(folder, study, pictures)),
             *_search(folder, pictures),
-            *_fusion(folder),
+            *(line for path in sorted(folder.glob("fusion*.json")) for line in _fusion(path)),
             *_published(folder),
             *unseen_users(folder),
             *published(folder),

@@ -6,6 +6,7 @@ only on the dataset, the day and the lake.
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -20,19 +21,25 @@ from mtorl_model.data.candidates.reading import partitions_of, read_candidates
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.session_batch import SessionBatch, session_batches
 from mtorl_model.training.config import FineTuneConfig
-from mtorl_model.training.day_sample import per_batch, replay_days
+from mtorl_model.training.day_sample import latest_days, per_batch, quotas, replay_days
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN
+from schemas.tables import STEPS
 
 # A window has at most ten labels, and a batch of FineTuneConfig.batch_size windows about as many labels as this.
 EXPOSURES_PER_WINDOW = 8
 
 
 class CandidateSample(NamedTuple):
-    """Exposures of training users; `replay` may be empty. inputs: fingerprints of the partitions read, by key."""
+    """Exposures of training users; `replay` may be empty. inputs: fingerprints of the partitions read, by key.
+
+    latest: single exposures of the day and of the days before it, for models that are fitted again from no_rows; empty
+    unless they were requested.
+    """
 
     new: CandidateStore
     replay: CandidateStore
+    latest: CandidateStore
     cutoff: LabelCutoff
     inputs: dict[str, str]
 
@@ -55,28 +62,55 @@ def draw_candidates(
     days_before: list[str],
     config: FineTuneConfig,
     cutoff: LabelCutoff,
+    *,
+    with_latest: bool = False,
 ) -> CandidateSample:
     """The sample of a day. days_before: the earlier days that can be read. cutoff: at the end of the day.
+
+    with_latest: draw `latest`, too.
 
     Raises UserError if the day's tables are missing, and Busy if another run publishes one of the days at the same
     time.
     """
     rng = np.random.default_rng(list(hashlib.sha256(f"candidates {dataset.name} {day}".encode()).digest()))
     earlier_days = replay_days(days_before, day, max(config.recent_days, dataset.outcome_days), config, rng)
-    partitions = [partition for d in (*earlier_days, day) for partition in partitions_of(lake, dataset, d)]
+    latest = latest_days([*days_before, day], partial(_windows, lake, dataset), config) if with_latest else []
+    partitions = [p for d in sorted({*earlier_days, *latest, day}) for p in partitions_of(lake, dataset, d)]
 
-    def read(read_day: str, most_rows: int) -> CandidateStore:
-        store, _ = read_candidates(lake, dataset, [read_day], encoder, cutoff.at_ms, TRAIN)
-        return _some_sessions(store, most_rows, rng)
+    def read_day(d: str) -> CandidateStore:
+        return read_candidates(lake, dataset, [d], encoder, cutoff, TRAIN)[0]
+
+    def read(d: str, most_rows: int) -> CandidateStore:
+        return _some_sessions(read_day(d), most_rows, rng)
 
     with consistent_read(partitions):
         new_size, replay_size = _per_batch(config)
         new = read(day, config.max_steps * new_size)
         rows_per_day = -(-_steps(len(new), config) * replay_size // max(len(earlier_days), 1))
         replay = [read(earlier, rows_per_day) for earlier in earlier_days]
+        latest_rows = _some_rows([read_day(d) for d in latest], config, f"latest {dataset.name} {latest}")
         inputs = {partition.key: partition.require().fingerprint for partition in partitions}
     no_rows = new.take(np.arange(0))
-    return CandidateSample(new, CandidateStore.concatenate(replay) if replay else no_rows, cutoff, inputs)
+    return CandidateSample(new, _joined(replay, no_rows), _joined(latest_rows, no_rows), cutoff, inputs)
+
+
+def _joined(stores: list[CandidateStore], no_rows: CandidateStore) -> CandidateStore:
+    return CandidateStore.concatenate(stores) if stores else no_rows
+
+
+def _windows(lake: Lake, dataset: Dataset, day: str) -> float:
+    """The size of a day, in windows."""
+    return lake[STEPS, dataset, day].require().rows / EXPOSURES_PER_WINDOW
+
+
+def _some_rows(stores: list[CandidateStore], config: FineTuneConfig, drawn_by: str) -> list[CandidateStore]:
+    """Random rows of each day, as many of one day as of another; see quotas."""
+    rng = np.random.default_rng(list(hashlib.sha256(drawn_by.encode()).digest()))
+    limits = quotas([len(store) for store in stores], config.latest_windows * EXPOSURES_PER_WINDOW)
+    return [
+        store.take(np.sort(rng.choice(len(store), limit, replace=False)))
+        for store, limit in zip(stores, limits, strict=True)
+    ]
 
 
 def _some_sessions(store: CandidateStore, most_rows: int, rng: np.random.Generator) -> CandidateStore:

@@ -7,7 +7,8 @@ from all days before those.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -76,9 +77,9 @@ def draw_day(
     known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
     recent_days = max(config.recent_days, dataset.outcome_days)
     earlier_days = replay_days(known_days, day, recent_days, config, rng)
-    latest_days = _latest_days(lake, dataset, [*known_days, day], config) if with_latest else []
-    days = sorted({day, *earlier_days, *latest_days})
-    read = [(SEQUENCES, d) for d in days] + [(EXPOSURES, d) for d in latest_days]
+    latest = latest_days([*known_days, day], partial(_windows, lake, dataset), config) if with_latest else []
+    days = sorted({day, *earlier_days, *latest})
+    read = [(SEQUENCES, d) for d in days] + [(EXPOSURES, d) for d in latest]
     with consistent_read(lake[table, dataset, d] for table, d in read):
         manifest = lake[SEQUENCES, dataset, day].require()
         if manifest.spec_version != encoder.spec.version:
@@ -90,7 +91,7 @@ def draw_day(
             raise Busy(f"another run has just published sequences of days before {day}: run again")
         key, *replayed = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
         inputs = lake.fingerprints(SEQUENCES, dataset, (day, *(d for d in days if d != day)))
-        inputs |= lake.fingerprints(EXPOSURES, dataset, latest_days)
+        inputs |= lake.fingerprints(EXPOSURES, dataset, latest)
 
         new_size, replay_size = per_batch(config)
         columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
@@ -103,24 +104,28 @@ def draw_day(
         return DaySample(
             encoder.encode(new, cutoff),
             encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), cutoff),
-            _latest_windows(lake, encoder, dataset, latest_days, config, cutoff, new.slice(0, 0)),
+            _latest_windows(lake, encoder, dataset, latest, config, cutoff, new.slice(0, 0)),
             cutoff,
             inputs,
         )
 
 
-def _latest_days(lake: Lake, dataset: Dataset, days: list[str], config: FineTuneConfig) -> list[str]:
-    """The last of the days that together have latest_windows windows, oldest first.
+def _windows(lake: Lake, dataset: Dataset, day: str) -> int:
+    return lake[SEQUENCES, dataset, day].require().rows
+
+
+def latest_days(days: list[str], windows_of: Callable[[str], float], config: FineTuneConfig) -> list[str]:
+    """The last of the days that together have latest_windows windows, oldest first. windows_of: the number in a day.
 
     They are at least fewest_latest_days, so that not everything is learned from one large day, and latest_days at most.
     """
     chosen: list[str] = []
-    windows = 0
+    windows = 0.0
     for day in reversed(days[-config.latest_days :]):
         if windows >= config.latest_windows and len(chosen) >= config.fewest_latest_days:
             break
         chosen.insert(0, day)
-        windows += lake[SEQUENCES, dataset, day].require().rows
+        windows += windows_of(day)
     return chosen
 
 

@@ -28,8 +28,8 @@ class RawFile:
     decides.
     columns: found by the names in the header; other columns of a file are not read. Without a header, they are all
     columns of a file in their order.
-    separator: one ASCII character. quote: the character around fields that contain the separator or a line end, "" if
-    quotes have no meaning, as in many tab-separated files.
+    separator: one or more characters, such as "," or "::". quote: the character around fields that contain the
+    separator or a line end, "" if quotes have no meaning, as in many tab-separated files.
     format: DELIMITED text; JSON_LINES, an object in each line; PARQUET files, or JSON lines in a file <name>.jsonl.
     header: whether the first line of delimited text has the names of its columns.
     encoding: as Python names it; a byte order mark in a file is stronger. A row that cannot be decoded is refused.
@@ -54,10 +54,14 @@ class RawFile:
             raise ValueError(f"raw file {self.view}: a column is declared twice")
         if self.format not in (DELIMITED, JSON_LINES, PARQUET):
             raise ValueError(f"raw file {self.view}: unknown format {self.format!r}")
-        if len(self.separator) != 1 or not self.separator.isascii() or self.separator in "\r\n\0":
-            raise ValueError(f"raw file {self.view}: the separator is one ASCII character, not {self.separator!r}")
-        if len(self.quote) > 1 or not self.quote.isascii() or self.quote in (self.separator, "\r", "\n", "\0"):
+        if not self.separator or any(character in self.separator for character in "\r\n\0"):
+            raise ValueError(
+                f"raw file {self.view}: the separator has no line end and is not empty: {self.separator!r}"
+            )
+        if len(self.quote) > 1 or not self.quote.isascii() or self.quote in ("\r", "\n", "\0"):
             raise ValueError(f"raw file {self.view}: the quote is one ASCII character or empty, not {self.quote!r}")
+        if self.quote and self.quote in self.separator:
+            raise ValueError(f"raw file {self.view}: the quote {self.quote!r} is a part of the separator")
         try:
             "".encode(self.encoding)
         except (LookupError, ValueError):

@@ -6,6 +6,19 @@ from schemas.expectations import between, holds, mean_between, not_null, one_of,
 from schemas.tables import EXPOSURES
 
 
+def matches(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
+    """The different matches of the outcomes, in the order of the contract."""
+    return tuple(dict.fromkeys(outcome.match for outcome in dataset.outcomes))
+
+
+def match_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """A column for each match: by it an outcome finds its exposure, also once the exposure's file has been removed."""
+    return tuple(
+        Column(f"_match_{number}", "bigint", f"hash of {', '.join(match)}", Known.NEVER, nullable=True)
+        for number, match in enumerate(matches(dataset))
+    )
+
+
 def exposures(dataset: Dataset) -> Table:
     gains, quality = dataset.gain_names, dataset.quality
     late_gains = [dataset.column(g) for g in dataset.late_gains]
@@ -28,6 +41,7 @@ def exposures(dataset: Dataset) -> Table:
                 nullable=True,
             ),
             *(d.column for d in dataset.columns),
+            *match_columns(dataset),
         ),
         key=("exposure_id",),
         expectations=(

@@ -292,7 +292,7 @@ def test_odd_cells_cost_their_own_rows_and_no_more_days(spark, code_generation, 
     span = ("--from", "2022-04-25", "--to", "2022-04-25")
     Jobs(spark, one_day, "kuairand", monkeypatch).ok("build_exposures", "--raw", raw, *span)
     output = capsys.readouterr().out
-    assert "2022-04-25..2022-04-25: 4 rows in = 1 exposures + 0 duplicates + 3 quarantined" in output
+    assert "2022-04-25..2022-04-25: 4 rows in = 1 exposure + 0 duplicates + 3 quarantined" in output
     assert one_day["quarantine", "kuairand", UNDATED].manifest == undated
 
 

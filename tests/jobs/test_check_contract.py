@@ -65,7 +65,7 @@ def test_the_fate_of_the_first_rows_is_printed(spark, raw, monkeypatch, capsys):
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "shop: the first 24 rows of sent-1.txt, sent-2.txt"
     assert lines[1:5] == [
-        "20 exposures of 4 users", "1 duplicates: equal in customer, sent, medium", "3 refused",
+        "20 exposures of 4 users", "1 duplicate: equal in customer, sent, medium", "3 refused",
         "2 days, 2024-03-30 to 2024-03-31, on the clocks of Europe/Berlin",
     ]  # fmt: skip
     refused = lines[lines.index("refused:") + 1 :][:3]

@@ -62,8 +62,8 @@ def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(job
     jobs.ok("quarantine", "--out", str(out))
     output = capsys.readouterr().out
     assert f"{SHOP_DAY}  2 rows in {log.name}: price is not a number: free\n    bob;{SHOP_DAY}T10" in output
-    assert f"{SHOP_DAY}  1 rows in {log.name}: opened is not a whole number: no" in output
-    assert f"{UNDATED}  1 rows in {log.name}: sent is no time" in output
+    assert f"{SHOP_DAY}  1 row in {log.name}: opened is not a whole number: no" in output
+    assert f"{UNDATED}  1 row in {log.name}: sent is no time" in output
     assert "4 rows in quarantine" in output
     dated, undated = sorted(out.iterdir())
     assert [dated.name, undated.name] == [f"sent-{SHOP_DAY}_repaired_{day}.txt" for day in (SHOP_DAY, UNDATED)]
@@ -84,7 +84,7 @@ def test_quarantined_rows_are_repaired_and_replayed_without_touching_the_log(job
     repaired_rows = pd.read_parquet(jobs.lake["exposures", "shop", SHOP_DAY].path, filters=[("user_id", "=", "bob")])
     assert repaired_rows.cost.tolist() == [0.25, 0.25]
     jobs.ok("quarantine", "--day", SHOP_DAY)
-    assert f"1 rows in {dated.name}: opened is not a whole number: no" in capsys.readouterr().out
+    assert f"1 row in {dated.name}: opened is not a whole number: no" in capsys.readouterr().out
 
     # The second export has only the row that is still broken in the repaired file.
     jobs.ok("quarantine", "--day", SHOP_DAY, "--out", str(tmp_path / "second"))

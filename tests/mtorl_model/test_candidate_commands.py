@@ -1,6 +1,7 @@
 """The commands with a method on candidates: trained, registered, evaluated on unseen users, and scored at night."""
 
 import json
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -11,13 +12,17 @@ import pytest
 from candidate_lake import CRITEO, DAYS, write_candidate_lake
 
 from lakehouse.lake import Lake
+from lakehouse.manifest import Manifest
 from mtorl_model import evaluate, score, train
 from mtorl_model.champion.registry import Registry
+from mtorl_model.inference.candidate_scoring import publish_scores_of_candidates
 from mtorl_model.inference.next_candidates import CANDIDATES, drawn_candidates, next_rows, predict_next
 from mtorl_model.inference.task_scoring import ranked
+from mtorl_model.methods import METHODS
+from mtorl_model.methods.method import CANDIDATES as READS_CANDIDATES
 from schemas.errors import UserError
 from schemas.steps import profile_inputs
-from schemas.tables import ITEM_HISTORY, JOURNEYS, TASK_PREDICTIONS
+from schemas.tables import FUSION_WEIGHTS, ITEM_HISTORY, JOURNEYS, TASK_PREDICTIONS
 
 METHOD = ("--method", "rmtl")
 TINY = ("--members", "2", "--max-epochs", "2", "--set", "bottom=[8]", "--set", "tower=[4]", "--set", "experts=2",
@@ -55,7 +60,7 @@ def test_it_is_trained_evaluated_and_scored(
     assert "log loss, mean over sessions" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["channel"] is None
-    assert metrics["reward"].keys() == {"click", "conversion"}
+    assert metrics["reward"].keys() == {"click", "click_conversion"}  # the tasks, not the gains
     by_session = [
         block["click"]["s_logloss"]
         for block in (metrics["reward"], {"click": metrics["baselines"]["reward"]["click"]["gradient_boosting"]})
@@ -88,6 +93,26 @@ def test_it_is_trained_evaluated_and_scored(
     by_user = dict(zip(pa.concat_arrays(users).to_pylist(), np.concatenate(predicted)[:, 0], strict=True))
     expected = [by_user[user] for user in scores.column("user_id").to_pylist()]
     np.testing.assert_allclose(scores.column("predicted_click"), expected, atol=1e-6)
+
+
+def test_numbers_that_are_not_finite_are_not_published(lake: Lake) -> None:
+    def publish(*values: float) -> Manifest:
+        table = pa.table({"user_id": list(range(len(values))), "predicted_click": list(values)})
+        return publish_scores_of_candidates(
+            lake, CRITEO, FUSION_WEIGHTS, DAYS[-1], "toy_criteo", lambda: ("toy_criteo/1", None), lambda *_: table
+        )
+
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match="toy_criteo/1 predicts no finite numbers"):
+            publish(0.5, value)
+    assert lake[FUSION_WEIGHTS, CRITEO, DAYS[-1]].manifest is None
+    assert publish().rows == 0  # no user, no number
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].reads == READS_CANDIDATES])
+def test_a_method_on_candidates_has_one_table_and_names_what_makes_its_rows(name: str) -> None:
+    assert len(METHODS[name].publishes) == 1
+    assert callable(pkgutil.resolve_name(METHODS[name].score_rows))
 
 
 def test_rows_of_the_next_exposure_pair_every_user_with_every_candidate(lake: Lake) -> None:

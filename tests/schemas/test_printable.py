@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dags import alerts
 from jobs.reports.rendering import _environment, render
 from schemas.errors import NothingToDo, UserError, exit_with_one_line
-from schemas.printable import printable_lines
+from schemas.printable import counted, printable_lines
 
 HOSTILE = "a\x1b]0;owned\x07b\x00c\x9b2Jd\u202ee\u2028f\r\x7f"
 ESCAPED = r"a\x1b]0;owned\x07b\x00c\x9b2Jd\u202ee\u2028f\r\x7f"
@@ -77,3 +77,7 @@ class Templates:
 
     def get_template(self, _):
         return self._template
+
+
+def test_one_thing_is_singular():
+    assert [counted(n, "row") for n in (0, 1, 2, 2500)] == ["0 rows", "1 row", "2 rows", "2,500 rows"]

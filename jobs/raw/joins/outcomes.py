@@ -1,8 +1,8 @@
 """Joins outcomes that separate rows report to their exposures.
 
 A row of a dataset with outcomes has these columns in addition: OUTCOME, the gain that it reports (null for an
-exposure), and for each match of the contract a column match_column(k), the hash of the values that an exposure and its
-outcome share.
+exposure), and for each match of the contract a column of `match_columns`, the hash of the values that an exposure and
+its outcome share.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.raw.joins.groups import whole_groups
 from jobs.raw.lines import REASON
 from jobs.spark.worker_tables import WorkerTable
 from schemas.dataset import Dataset
+from schemas.tables.exposures import match_columns, matches
 
 OUTCOME = "_outcome"
 JOINED = "_joined"  # of an outcome: JOINED_ROW or DUPLICATE; null for exposures and quarantined rows
@@ -25,34 +27,26 @@ _KEY, _IS_OUTCOME, _IS_QUARANTINED = "_key", "_is_outcome", "_is_quarantined"
 _HOUR_MS = 3_600_000
 
 
-def matches(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
-    """The different matches of the outcomes, in the order of the contract."""
-    return tuple(dict.fromkeys(outcome.match for outcome in dataset.outcomes))
-
-
 def join_days(dataset: Dataset) -> int:
     """The most days by which an outcome's row can be later than its exposure."""
     return max((outcome.days_later for outcome in dataset.outcomes), default=0)
-
-
-def match_column(number: int) -> str:
-    return f"_match_{number}"
 
 
 def join_outcomes(rows: DataFrame, dataset: Dataset) -> DataFrame:
     """The rows with the gains of the outcomes that belong to them, and with JOINED.
 
     An outcome that belongs to no exposure gets a REASON. rows: all that may be joined with those of the days that are
-    published, so those of join_days(dataset) days before and after them as well.
+    published, so those of join_days(dataset) days before and after them as well. An exposure without a match column,
+    published by an earlier version, keeps its gains.
     """
     rows = rows.withColumn(JOINED, F.lit(None).cast("string"))
-    for number, match in enumerate(matches(dataset)):
+    for column, match in zip(match_columns(dataset), matches(dataset), strict=True):
         within_ms = {o.gain: o.within_hours * _HOUR_MS for o in dataset.outcomes if o.match == match}
         participates = F.col(OUTCOME).isNull() | F.col(OUTCOME).isin(*within_ms)
         prepared = rows.select(
             "*",
             # A row that takes no part is spread by its own hash.
-            F.when(participates, F.col(match_column(number))).otherwise(F.col("exposure_id")).alias(_KEY),
+            F.coalesce(F.when(participates, F.col(column.name)), "exposure_id").alias(_KEY),
             (F.col(REASON).isNotNull() | ~participates).alias(_IS_QUARANTINED),
             F.col(OUTCOME).isNotNull().alias(_IS_OUTCOME),
         )
@@ -68,23 +62,6 @@ def _joiner(within_ms: Mapping[str, int]) -> Callable[[Iterator[pa.RecordBatch]]
             yield join_sorted(table, within_ms).drop_columns([_KEY, _IS_QUARANTINED, _IS_OUTCOME])
 
     return join
-
-
-def whole_groups(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.Table]:
-    """Tables of rows sorted by the key: the rows of a key are in one table."""
-    pending: list[pa.RecordBatch] = []
-    for batch in filter(len, batches):
-        keys = batch.column(key).to_numpy(zero_copy_only=False)
-        # Everything before the last key of the batch is complete.
-        start = int(np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[-1])
-        if start == 0 and pending and pending[-1].column(key)[-1].as_py() == keys[0]:
-            pending.append(batch)
-            continue
-        if complete := [part for part in (*pending, batch.slice(0, start)) if len(part)]:
-            yield pa.Table.from_batches(complete).combine_chunks()
-        pending = [batch.slice(start)]
-    if pending:
-        yield pa.Table.from_batches(pending).combine_chunks()
 
 
 def join_sorted(table: pa.Table, within_ms: Mapping[str, int]) -> pa.Table:

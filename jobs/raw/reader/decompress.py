@@ -4,12 +4,15 @@ import bz2
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
+# Errors that mean a damaged file; OSError only if it has no error number, which errors of the disk have.
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, OSError)
 _PIECE = 1 << 18
 
 

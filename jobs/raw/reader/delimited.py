@@ -20,6 +20,8 @@ from jobs.raw.reader.values import LARGEST_WHOLE_FLOAT, Value, typed_values
 from schemas.dataset import RawFile
 
 _BYTE_ORDER_MARK = "\ufeff".encode()
+_FOREIGN_BEGINNINGS = (_BYTE_ORDER_MARK, b"\r")  # of files that were put together, or whose lines end in LF CR
+_ONE_BYTE_SEPARATOR = b"\x1f"  # Arrow reads this one in place of a longer one
 
 Row = tuple[Sequence[Value], str | None]
 
@@ -53,6 +55,8 @@ def read_record(record: bytes, source: SourceFile, layout: RawFile, size: int | 
     encoding = "utf-8" if source.is_transcoded else source.encoding
     try:
         record.decode(encoding)
+        if record.startswith(_FOREIGN_BEGINNINGS):
+            return no_values, "the row begins with a byte order mark or a line end of another kind"
         fields = split_fields(record, source.dialect, limit=source.fields + 1)
         if fields is None and source.dialect.separator == b"\t":
             # Programs that write tab-separated text rarely quote, so this is a quote that a person has typed.
@@ -82,7 +86,7 @@ def _not_blank(records: list[bytes], source: SourceFile) -> list[bytes]:
 def _plain_values(block: Block, source: SourceFile, layout: RawFile) -> list[pa.Array] | None:
     """The values of all records if all of them are plain, which the checks of this function find quickly."""
     data = block.data
-    if source.problem or not block.is_well_formed or b"\x00" in data or data.startswith(_BYTE_ORDER_MARK):
+    if source.problem or not block.is_well_formed or b"\x00" in data or _BYTE_ORDER_MARK in data:
         return None
     if block.largest > LARGEST_RECORD or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
         return None
@@ -128,7 +132,7 @@ def _plain_record_check(source: SourceFile) -> Callable[[bytes], bool]:
         if len(record) > LARGEST_RECORD or odd.search(record):
             return False
         if dialect.quote and dialect.quote in record:
-            return well_formed.fullmatch(record) is not None
+            return len(dialect.separator) == 1 and well_formed.fullmatch(record) is not None
         return b"\n" not in record
 
     return is_plain
@@ -157,7 +161,12 @@ def _parsed(
     if whole_as_float:
         types = {name: pa.float64() if dtype == pa.int64() else dtype for name, dtype in types.items()}
     places = [str(place) for place in _places(source)]
-    dialect = source.dialect
+    dialect, delimiter = source.dialect, source.dialect.separator
+    if len(delimiter) > 1:
+        # Records that have a quote with a meaning are read one by one.
+        if _ONE_BYTE_SEPARATOR in text:
+            return None
+        text, delimiter = text.replace(delimiter, _ONE_BYTE_SEPARATOR), _ONE_BYTE_SEPARATOR
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(text),
@@ -165,7 +174,7 @@ def _parsed(
                 column_names=[str(k) for k in range(source.fields)], use_threads=False, block_size=len(text) + 1
             ),
             parse_options=pa_csv.ParseOptions(
-                delimiter=dialect.separator.decode(), quote_char=dialect.quote.decode() or False, double_quote=True,
+                delimiter=delimiter.decode(), quote_char=dialect.quote.decode() or False, double_quote=True,
                 newlines_in_values=bool(dialect.quote) and dialect.quote in text, ignore_empty_lines=False,
             ),
             convert_options=pa_csv.ConvertOptions(

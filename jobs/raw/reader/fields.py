@@ -15,7 +15,7 @@ def split_fields(record: bytes, dialect: Dialect, limit: int | None = None) -> l
     while limit is None or len(fields) < limit:
         if record[position : position + 1] == dialect.quote:
             end = closing_quote(record, position + 1, dialect.quote) + 1
-            if end == 0 or record[end : end + 1] not in (b"", dialect.separator):
+            if end == 0 or record[end : end + len(dialect.separator)] not in (b"", dialect.separator):
                 return None
             fields.append(record[position + 1 : end - 1].replace(2 * dialect.quote, dialect.quote))
         else:
@@ -24,5 +24,5 @@ def split_fields(record: bytes, dialect: Dialect, limit: int | None = None) -> l
             fields.append(record[position:end])
         if end >= len(record):
             return fields
-        position = end + 1
+        position = end + len(dialect.separator)
     return fields

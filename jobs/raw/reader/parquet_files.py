@@ -1,9 +1,9 @@
 """Parquet files to typed rows, a batch of rows at a time.
 
 Whole numbers, decimals and floats with a whole value are whole numbers; booleans are 1 and 0. In a text column a date
-or a time is ISO text, with Z if the file's time has a zone. In a whole-number column a time with a zone is its
-milliseconds since 1970; a time without a zone is refused there. RAW is the row as a JSON object, and a file of such
-lines is read like the Parquet file: json_lines.py.
+or a time is ISO text, with Z if the file's time has a zone; bytes of a fixed length are hexadecimal digits. In a
+whole-number column a time with a zone is its milliseconds since 1970; a time without a zone is refused there. RAW is
+the row as a JSON object, and a file of such lines is read like the Parquet file: json_lines.py.
 """
 
 import json
@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.raw.reader.record_groups import reason_for_bytes
+from jobs.raw.reader.records import LARGEST_RECORD
 from jobs.raw.reader.source_files import SourceFile, UnreadableFile, explained, read_errors
 from jobs.raw.reader.typed_rows import ARROW_TYPES, typed_schema
 from jobs.raw.reader.values import LARGEST_WHOLE_FLOAT, WHITE_SPACE, not_a_value, number, whole_number
@@ -23,6 +25,7 @@ from schemas.dataset import RawColumn, RawFile
 from schemas.printable import printable
 
 _ROWS = 16_384
+_FIRST_ISO_SECOND, _END_OF_ISO_SECONDS = -62_135_596_800, 253_402_300_800  # of the years 1 and 10000, since 1970
 
 
 def parquet_tables(source: SourceFile, layout: RawFile, first_group: int, last_group: int) -> Iterator[pa.Table]:
@@ -77,6 +80,8 @@ def _typed(rows: pa.Table, problem: str, source: SourceFile, layout: RawFile) ->
     count = len(rows)
     raw = _as_json(rows, layout)
     reasons = np.full(count, problem or None, dtype=object)
+    for k in np.flatnonzero(pc.binary_length(raw).to_numpy() > LARGEST_RECORD):
+        reasons[k] = reasons[k] or reason_for_bytes(raw[k].as_py(), len(raw[k].as_py()))
     columns = []
     for column in layout.columns:
         dtype = ARROW_TYPES[column.dtype]
@@ -86,7 +91,7 @@ def _typed(rows: pa.Table, problem: str, source: SourceFile, layout: RawFile) ->
         value = rows.column(column.name).combine_chunks()
         typed, is_unreadable = _cast(value, column, layout)
         for k in np.flatnonzero(is_unreadable & (reasons == None)):  # noqa: E711 - elementwise
-            reasons[k] = not_a_value(column, str(value[k].as_py()))
+            reasons[k] = not_a_value(column, _message_text(value[k]))
         if not column.nullable:
             is_missing = typed.is_null().to_numpy(zero_copy_only=False) & ~is_unreadable & (reasons == None)  # noqa: E711
             reasons[is_missing] = f"{printable(column.name)} is missing"
@@ -101,16 +106,18 @@ def _cast(value: pa.Array, column: RawColumn, layout: RawFile) -> tuple[pa.Array
     all_readable = np.zeros(len(value), dtype=bool)
     if pa.types.is_dictionary(value.type):
         value = value.dictionary_decode()
+    if isinstance(value, pa.ExtensionArray):
+        value = pa.array([None if v is None else str(v) for v in value.to_pylist()], pa.string())
     if pa.types.is_null(value.type):
         return pa.nulls(len(value), ARROW_TYPES[column.dtype]), all_readable
     if column.dtype == "string":
-        return _text(value, layout), all_readable
+        return _text(value, layout)
     if pa.types.is_boolean(value.type):
         value = value.cast(pa.int64())
     elif pa.types.is_timestamp(value.type):
         value = _milliseconds(value)
     elif _is_text(value.type) or pa.types.is_temporal(value.type):
-        return _by_text(_text(value, layout), column, layout)
+        return _by_text(*_text(value, layout), column)
     number = value if pa.types.is_integer(value.type) else value.cast(pa.float64())
     is_unreadable = all_readable
     if pa.types.is_floating(number.type):
@@ -125,38 +132,108 @@ def _cast(value: pa.Array, column: RawColumn, layout: RawFile) -> tuple[pa.Array
 
 
 def _is_text(dtype: pa.DataType) -> bool:
-    return any(check(dtype) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary))
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(check(dtype) for check in (*checks, pa.types.is_fixed_size_binary))
 
 
-def _text(value: pa.Array, layout: RawFile) -> pa.Array:
-    """ISO text for dates and times; null for a text that means a missing value."""
-    if pa.types.is_timestamp(value.type):
-        utc = value.cast(pa.timestamp(value.type.unit, "UTC")) if value.type.tz else value
-        text = pc.strftime(utc, "%Y-%m-%dT%H:%M:%S" + ("Z" if value.type.tz else ""))  # %S has the fraction too
-    else:
-        text = value.cast(pa.string())
+def _text(value: pa.Array, layout: RawFile) -> tuple[pa.Array, np.ndarray]:
+    """The texts, null if missing or not text, and which are not text."""
+    text = _as_text(value)
+    is_unreadable = (
+        text.is_null().to_numpy(zero_copy_only=False) & ~value.is_null().to_numpy(zero_copy_only=False)
+    ) | (pc.fill_null(pc.match_substring(text, "\0"), False).to_numpy(zero_copy_only=False))
     blank = pc.equal(pc.ascii_trim(text, characters=WHITE_SPACE), "")
     is_missing = pc.or_(blank, pc.is_in(text, value_set=pa.array(layout.null_tokens, pa.string())))
-    return pc.if_else(is_missing, pa.scalar(None, pa.string()), text)
+    return pc.if_else(pc.or_(is_missing, pa.array(is_unreadable)), pa.scalar(None, pa.string()), text), is_unreadable
 
 
-def _by_text(text: pa.Array, column: RawColumn, layout: RawFile) -> tuple[pa.Array, np.ndarray]:
+def _as_text(value: pa.Array) -> pa.Array:
+    """ISO text of dates and times, hexadecimal digits of bytes of a fixed length; null for what is not a text."""
+    if pa.types.is_timestamp(value.type):
+        utc = value.cast(pa.timestamp(value.type.unit, "UTC")) if value.type.tz else value
+        # A time of a year that ISO text cannot write would come out as another one.
+        utc = pc.if_else(_has_iso_year(value), utc, pa.scalar(None, utc.type))
+        return pc.strftime(utc, "%Y-%m-%dT%H:%M:%S" + ("Z" if value.type.tz else ""))  # %S has the fraction too
+    if pa.types.is_fixed_size_binary(value.type):
+        return pa.array([None if v is None else v.hex() for v in value.to_pylist()], pa.string())
+    if not _is_text(value.type):
+        return value.cast(pa.string())
+    try:
+        return value.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:  # bytes that are not UTF-8, which a text column of a file may have as well
+        return pa.array(map(_decoded, value.cast(pa.binary()).to_pylist()), pa.string())
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _has_iso_year(value: pa.Array) -> pa.Array:
+    """Whether the time is in the years 1 to 9999; true for a null."""
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[value.type.unit]
+    limits = (bound * per_second for bound in (_FIRST_ISO_SECOND, _END_OF_ISO_SECONDS))
+    first, end = (max(min(limit, 2**63 - 1), -(2**63)) for limit in limits)
+    number = value.cast(pa.int64())
+    return pc.fill_null(pc.and_(pc.greater_equal(number, first), pc.less(number, end)), True)
+
+
+def _message_text(value: pa.Scalar) -> str:
+    """The value for a message."""
+    if _is_text(value.type):
+        value = value.cast(pa.large_binary())
+    try:
+        python_value = value.as_py()
+    except (OverflowError, ValueError):
+        return str(value.cast(pa.string()).as_py())
+    if isinstance(python_value, bytes):
+        return python_value.decode(errors="backslashreplace")
+    return str(python_value)
+
+
+def _by_text(text: pa.Array, is_unreadable: np.ndarray, column: RawColumn) -> tuple[pa.Array, np.ndarray]:
     read = whole_number if column.dtype == "bigint" else number
     values = [None if t is None else read(t) for t in text.to_pylist()]
-    is_unreadable = np.array([v is None and t is not None for v, t in zip(values, text.to_pylist(), strict=True)], bool)
-    return pa.array(values, ARROW_TYPES[column.dtype]), is_unreadable
+    is_no_number = [v is None and t is not None for v, t in zip(values, text.to_pylist(), strict=True)]
+    return pa.array(values, ARROW_TYPES[column.dtype]), is_unreadable | np.array(is_no_number, bool)
 
 
 def _as_json(rows: pa.Table, layout: RawFile) -> pa.Array:
     """Each row as a JSON object, whose values read the same as those of the row."""
     dtypes = {column.name: column.dtype for column in layout.columns}
-    for place, (name, value) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
-        if pa.types.is_timestamp(value.type):
-            is_whole = dtypes.get(name) == "bigint" and value.type.tz is not None
-            as_value = _milliseconds(value.combine_chunks()) if is_whole else _text(value.combine_chunks(), layout)
-            rows = rows.set_column(place, name, as_value)
+    columns = []
+    for name, value in zip(rows.column_names, rows.columns, strict=True):
+        is_whole = dtypes.get(name) == "bigint" and pa.types.is_timestamp(value.type) and value.type.tz is not None
+        columns.append(_milliseconds(value.combine_chunks()).to_pylist() if is_whole else _json_values(value))
     encode = json.JSONEncoder(default=_json_value, ensure_ascii=False).encode
-    return pa.array([encode(row).encode() for row in rows.to_pylist()], pa.binary())
+    names = rows.column_names
+    return pa.array(
+        [encode(dict(zip(names, row, strict=True))).encode() for row in zip(*columns, strict=True)], pa.binary()
+    )
+
+
+def _json_values(column: pa.ChunkedArray) -> list[Any]:
+    value = column.combine_chunks()
+    if pa.types.is_timestamp(value.type):
+        value = pc.coalesce(_as_text(value), value.cast(pa.int64()).cast(pa.string()))
+    elif pa.types.is_temporal(value.type) or pa.types.is_fixed_size_binary(value.type):
+        value = _as_text(value)
+    elif _is_text(value.type):
+        text = _as_text(value)
+        value = text if text.null_count == value.null_count else value.cast(pa.large_binary())
+    try:
+        return value.to_pylist()
+    except (OverflowError, ValueError):  # a date or a text inside a list that Python cannot have
+        return [_value_or_note(scalar) for scalar in value]
+
+
+def _value_or_note(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return "a value that cannot be shown"
 
 
 def _json_value(value: Any) -> str:

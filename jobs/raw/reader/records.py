@@ -32,7 +32,10 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """separator: one byte. quote: one byte, b"" if quotes have no meaning. lone_cr: whether a lone CR ends a line."""
+    """separator: one byte or more. quote: one byte, b"" if quotes have no meaning.
+
+    lone_cr: whether a lone CR ends a line.
+    """
 
     separator: bytes
     quote: bytes
@@ -168,8 +171,11 @@ def _with_end(starts: np.ndarray, data: bytes, *, is_last: bool) -> np.ndarray:
 def _well_formed_starts(data: bytes, dialect: Dialect, *, is_last: bool) -> np.ndarray | None:
     """As record_starts, for data in which all quotes enclose fields; None for other data.
 
-    In such data, a line end with an odd number of quotes before it is inside a field.
+    In such data, a line end with an odd number of quotes before it is inside a field. None for a separator of several
+    bytes as well: its quotes are looked at one by one.
     """
+    if len(dialect.separator) > 1:
+        return None
     values = np.frombuffer(data, np.uint8)
     quotes = np.flatnonzero(values == dialect.quote[0])
     lines = _line_starts(data, dialect, is_last=is_last)
@@ -226,19 +232,20 @@ def _end_by_quotes(data: bytes, start: int, dialect: Dialect, *, is_last: bool) 
             separator = data.find(dialect.separator, position, line_end if line_end >= 0 else len(data))
             if separator < 0:
                 return line_end
-            position = separator + 1
+            position = separator + len(dialect.separator)
             continue
         closing = closing_quote(data, position + 1, dialect.quote, start + LARGEST_RECORD)
         if closing < 0:
             return None if is_last or len(data) - start > LARGEST_RECORD else -1
         if dialect.separator == b"\t" and _has_tab_and_line_end(data[position:closing]):
             return None
-        next_bytes = data[closing + 1 : closing + 3]
-        if not is_last and next_bytes in (b"", b"\r"):
+        next_bytes = data[closing + 1 : closing + 1 + max(2, len(dialect.separator))]
+        is_cut = len(next_bytes) < len(dialect.separator) and dialect.separator.startswith(next_bytes)
+        if not is_last and (is_cut or next_bytes == b"\r"):
             return -1
         if not next_bytes.startswith(dialect.separator):
             return closing + 1 + _length_of_line_end(next_bytes) if _ends_record(next_bytes, dialect) else None
-        position = closing + 2
+        position = closing + 1 + len(dialect.separator)
     return len(data) if is_last else -1
 
 

@@ -4,11 +4,8 @@ The name does not show the compression. A byte order mark decides the encoding; 
 """
 
 import codecs
-import gzip
 import json
-import lzma
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +14,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from jobs.raw.reader.decompress import decompressed
+from jobs.raw.reader.decompress import DAMAGE, decompressed
 from jobs.raw.reader.fields import split_fields
 from jobs.raw.reader.records import LARGEST_RECORD, Dialect, Readable, cut_blocks, without_line_end
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET, RawFile
@@ -27,12 +24,15 @@ from schemas.printable import printable
 # Endings that are not part of a name: x.csv and x.csv.gz are two forms of one file.
 COMPRESSED_ENDINGS = (".gz", ".zst", ".bz2", ".xz")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+# A frame of zstd that has no content may come first.
+_MAGIC |= {bytes([first]) + b"\x2a\x4d\x18": "zstd" for first in range(0x50, 0x60)}
 _PARQUET_MAGIC = b"PAR1"
 # The first bytes of files that are not text: zip and Excel, old Excel, PDF, SQLite, ORC, Avro; lz4, 7z, rar, lzip,
-# compress, snappy.
+# compress, snappy; encrypted Parquet, Arrow, numpy, PNG; old lz4, lzma.
 _NO_TEXT = (
     b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF-", b"SQLite format 3\x00", b"ORC", b"Obj\x01", b"\x04\x22\x4d\x18",
     b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"LZIP", b"\x1f\x9d", b"\xff\x06\x00\x00sNaPpY",
+    b"PARE", b"ARROW1\x00", b"\x93NUMPY", b"\x89PNG", b"\x02\x21\x4c\x18", b"\x5d\x00\x00",
 )  # fmt: skip
 _TAR, _TAR_AT = b"ustar", 257  # an archive of files
 _MARKS = (
@@ -42,7 +42,6 @@ _MARKS = (
 # In these encodings a byte below 0x30 may be a part of another character, so that bytes cannot be cut into lines.
 _NOT_LIKE_ASCII = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")
 _MAY_STILL_BE_WRITTEN_S = 6 * 3600  # a file that has not changed for longer is complete
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 _SAMPLE = 8192
 
 
@@ -96,7 +95,7 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
         raise UnreadableFile(f"{plain.shown_name} is empty: it is not read")
     if layout.format == PARQUET and start.startswith(_PARQUET_MAGIC):
         return plain
-    compression = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+    compression = compression_of(start)
     with read_errors(plain), decompressed(plain.path, compression) as stream:
         start = stream.read(_SAMPLE)
     if not start:
@@ -120,6 +119,11 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
         body=len(mark),
     )
     return _with_header(text, layout)
+
+
+def compression_of(start: bytes) -> str:
+    """The compression of a file that begins with these bytes, "" for none."""
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
 
 
 @contextmanager
@@ -185,7 +189,7 @@ def read_errors(source: SourceFile) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise UserError(f"{source.shown_name} cannot be read: {error.strerror}") from error
-    except (*_DAMAGE, OSError, pa.ArrowException) as error:
+    except DAMAGE as error:
         _require_unchanged(source)
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
             raise
@@ -201,7 +205,8 @@ def read_errors(source: SourceFile) -> Iterator[None]:
 def _is_transcoded(encoding: str, separator: str) -> bool:
     name = codecs.lookup(encoding).name
     is_single_byte = len("\u00e9\u3042".encode(name, "replace")) == 2
-    return name.startswith(_NOT_LIKE_ASCII) or not (name == "utf-8" or is_single_byte or separator < "0")
+    cuts_alike = separator.isascii() and (is_single_byte or separator < "0")
+    return name.startswith(_NOT_LIKE_ASCII) or not (name == "utf-8" or cuts_alike)
 
 
 def _undecodable(error: UnicodeError) -> tuple[str, int]:
@@ -315,11 +320,12 @@ def _with_columns(source: SourceFile, names: list[str], layout: RawFile) -> Sour
 def _with_keys(source: SourceFile, record: bytes, layout: RawFile) -> SourceFile:
     """A row of JSON without a key has no value there, so the first row only shows which keys are not read."""
     try:
-        keys = list(json.loads(record))
-    except (ValueError, TypeError, RecursionError):
-        keys = []
+        row = json.loads(record)
+    except (ValueError, RecursionError):
+        row = None
+    keys = row if isinstance(row, dict) else ()
     expected = {column.name for column in layout.columns}
-    return replace(source, extra=tuple(str(key) for key in keys if key not in expected))
+    return replace(source, extra=tuple(key for key in keys if key not in expected))
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:

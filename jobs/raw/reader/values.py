@@ -3,7 +3,7 @@
 A text means the same here and in Arrow's CSV reader, which reads most records: delimited.py.
 
 - A whole number (bigint) has digits and may have a sign, as `-7` or `+5`. A number with a point or an exponent counts
-  if its value is whole and at most 2**53: `1.0` and `1e3`. It must fit into 64 bits.
+  if its value is whole and less than 2**53: `1.0` and `1e3`. It must fit into 64 bits.
 - A number (double) is decimal, as `2.5`, `.5` or `1e-3`, and finite. `NaN`, `Infinity` and hexadecimal are refused.
 - Blanks and tabs around a number do not count. A text (string) is not changed: ` a` is not `a`.
 - The empty text, a text of white space alone, and the null tokens of the layout are missing values.
@@ -17,10 +17,10 @@ from schemas.dataset import RawColumn, RawFile
 from schemas.printable import printable
 
 WHITE_SPACE = " \t\n\v\f\r"
-LARGEST_WHOLE_FLOAT = 2**53  # beyond it, a float cannot tell neighbouring whole numbers apart
+LARGEST_WHOLE_FLOAT = 2**53 - 1  # 2**53 as a float may be 2**53 + 1 as well
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
-_NOUNS = {"bigint": "a whole number", "double": "a number"}
+_NOUNS = {"bigint": "a whole number", "double": "a number", "string": "text"}
 _SHOWN_LENGTH = 40
 
 Value = int | float | str | None

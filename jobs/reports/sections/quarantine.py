@@ -24,7 +24,7 @@ def quarantine_section(view: DayView) -> Section:
         text.append("No row of this day is in quarantine.")
     else:
         text.append(
-            f"{manifest.rows:,} rows of this day are in quarantine. They are stored unchanged, with the reason; "
+            f"Rows of this day in quarantine: {manifest.rows:,}. They are stored unchanged, with the reason; "
             " docs/quality.md explains how to repair and replay them."
         )
         tables.append(_table("Quarantined rows by reason and source file", _groups(view, view.day)))
@@ -32,7 +32,7 @@ def quarantine_section(view: DayView) -> Section:
     undated = view.lake[QUARANTINE, view.dataset, UNDATED].manifest
     if undated and undated.rows:
         text.append(
-            f"{undated.rows:,} rows of the whole log have no readable time stamp, or one outside the days of the log. "
+            f"Rows of the whole log without a readable time stamp, or with one outside its days: {undated.rows:,}. "
             "They belong to no day, so the report of every day shows them."
         )
         tables.append(_table("Quarantined rows without a day", _groups(view, UNDATED)))

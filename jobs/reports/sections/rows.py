@@ -6,6 +6,7 @@ from jobs.reports.day_view import DayView
 from jobs.reports.formats import count, share_of, short_days
 from jobs.reports.svg import Series
 from schemas.days import day_plus, days_between
+from schemas.printable import counted
 from schemas.tables import EXPOSURES
 
 _DAYS_SHOWN = 14
@@ -23,10 +24,11 @@ def rows_section(view: DayView) -> Section:
     exposures, counts = manifest.rows, manifest.counts
     rows_in, duplicates, quarantined = counts["rows_in"], counts["duplicates"], counts["quarantined"]
     outcomes = counts.get("outcomes", 0)
-    joined = f"{outcomes:,} were outcomes of an exposure, " if outcomes else ""
+    joined = f"{outcomes:,} reported outcomes, " if outcomes else ""
     text = (
-        f"Of {rows_in:,} rows that the log has for this day, {exposures:,} became ad exposures, {duplicates:,} were "
-        f"duplicates of another row, {joined}and {quarantined:,} ({share_of(quarantined, rows_in)}) went to quarantine."
+        f"Of {counted(rows_in, 'row')} that the log has for this day, {exposures:,} became ad exposures, "
+        f"{duplicates:,} repeated another row, {joined}and {quarantined:,} ({share_of(quarantined, rows_in)}) went to "
+        "quarantine."
     )
     if rows_in != exposures + duplicates + outcomes + quarantined:
         text += " These numbers do not add up: rows were lost or counted twice."

@@ -16,9 +16,15 @@ from features.candidate_inputs import (
     with_gains_known_by,
 )
 from lakehouse.lake import Lake, Partition
-from lakehouse.reading import consistent_read
+from lakehouse.reading import consistent_read, read_tables
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
+from mtorl_model.data.delayed_feedback import (
+    FeedbackConfig,
+    LabelCutoff,
+    fit_cutoff_on_exposures,
+    maturity_of_tasks,
+)
 from schemas.dataset import Dataset
 from schemas.days import day_before
 from schemas.errors import UserError
@@ -33,45 +39,61 @@ def read_candidates(
     dataset: Dataset,
     days: Sequence[str],
     encoder: CandidateEncoder | None = None,
-    known_by_ms: int | None = None,
+    cutoff: LabelCutoff | None = None,
     split: str | None = None,
 ) -> tuple[CandidateStore, CandidateEncoder]:
     """The exposures of these days as candidates, and the encoder.
 
-    encoder: None fits one on the training users of these days. known_by_ms: late gains count only if they were known
-    at this time; None: all. split: the users of this split only; None: all users. All rows are in memory. Raises
-    UserError for a day that is not published or whose audit failed, for steps that do not match the exposures, and for
-    an encoder of another dataset; Busy if one of the days is published again in the meantime.
+    encoder: None fits one on the training users of these days. cutoff: late gains count only if they were known
+    at this moment; None: all. split: the users of this split only; None: all users. Raises UserError for an encoder of
+    another dataset, and what read_candidate_rows raises.
     """
     if encoder is not None and encoder.dataset != dataset.name:
         raise UserError(f"the encoder is for {encoder.dataset}, not for {dataset.name}: train the model again")
+    rows = read_candidate_rows(lake, dataset, days, cutoff, split)
+    if encoder is None:
+        encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
+    return store_of(rows, encoder, dataset, cutoff), encoder
+
+
+def read_candidate_rows(
+    lake: Lake, dataset: Dataset, days: Sequence[str], cutoff: LabelCutoff | None = None, split: str | None = None
+) -> pa.Table:
+    """The candidate rows of these days (features/candidate_inputs.py), with the column `split`, an index in SPLITS.
+
+    All rows are in memory. Raises UserError for a day that is not published or whose audit failed, and for steps that
+    do not match the exposures; Busy if one of the days is published again in the meantime.
+    """
     partitions = [partition for day in days for partition in partitions_of(lake, dataset, day)]
     for partition in partitions:
         partition.require()
     with consistent_read(partitions):
-        rows = pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, known_by_ms, split)])
-    if encoder is None:
-        encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
-    return store_of(rows, encoder, dataset), encoder
+        return pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, cutoff, split)])
 
 
-def store_of(rows: pa.Table, encoder: CandidateEncoder, dataset: Dataset) -> CandidateStore:
-    """Candidate rows with the column `split` (an index in SPLITS) as a store, sorted by user and time."""
+def store_of(
+    rows: pa.Table, encoder: CandidateEncoder, dataset: Dataset, cutoff: LabelCutoff | None = None
+) -> CandidateStore:
+    """Candidate rows with the column `split` (an index in SPLITS) as a store, sorted by user and time.
+
+    cutoff: the one by which the labels of the rows were read.
+    """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "exposed_at_ms", "exposure_id")])
     numeric_NF = encoder.numeric_NF(rows)
     missing_NF = np.isnan(numeric_NF)
     tasks, objectives = task_names(dataset), tuple(objective.name for objective in dataset.objectives)
-    user_N = _run_numbers(rows.column("user_id"))
+    user_N, exposed_at_ms_N = _run_numbers(rows.column("user_id")), rows.column("exposed_at_ms").to_numpy()
     return CandidateStore(
         user_N=user_N,
         session_N=_run_numbers(rows.column("session_id")),
         position_N=rows.column("position").to_numpy(),
         exposure_id_N=rows.column("exposure_id").to_numpy(),
-        exposed_at_ms_N=rows.column("exposed_at_ms").to_numpy(),
+        exposed_at_ms_N=exposed_at_ms_N,
         categorical_NK=encoder.categorical_NK(rows),
         numeric_NF=np.nan_to_num(numeric_NF),
         missing_NF=missing_NF,
         labels_NT=_columns(rows, tasks),
+        maturity_NT=maturity_of_tasks(exposed_at_ms_N, dataset, cutoff),
         objectives_NI=_columns(rows, [objective_column(name) for name in objectives]),
         split_N=rows.column(_SPLIT).to_numpy(),
         categorical_names=category_names(dataset),
@@ -96,7 +118,9 @@ def partitions_of(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, ..
     return lake[EXPOSURES, dataset, day], lake[STEPS, dataset, day], *history
 
 
-def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None, split: str | None) -> Iterator[pa.Table]:
+def _day_rows(
+    lake: Lake, dataset: Dataset, day: str, cutoff: LabelCutoff | None, split: str | None
+) -> Iterator[pa.Table]:
     """The candidate rows of a day with the users' split, a table for each file."""
     exposures, steps, *history = partitions_of(lake, dataset, day)
     items = history[0].read() if history else None
@@ -109,12 +133,27 @@ def _day_rows(lake: Lake, dataset: Dataset, day: str, known_by_ms: int | None, s
             if len(step_rows) == len(exposure_rows):
                 exposure_rows, step_rows = exposure_rows.filter(is_chosen), step_rows.filter(is_chosen)
                 splits = splits.filter(is_chosen)
-        if known_by_ms is not None:
-            exposure_rows = with_gains_known_by(exposure_rows, dataset, known_by_ms)
+        if cutoff is not None:
+            exposure_rows = with_gains_known_by(exposure_rows, dataset, cutoff.at_ms)
         try:
             yield candidate_inputs(exposure_rows, step_rows, items, dataset).append_column(_SPLIT, splits)
         except ValueError as error:
             raise UserError(f"{step_file}: {error}; build the day's steps again (make backfill)") from error
+
+
+def candidate_cutoff_at_end_of(
+    day: str, lake: Lake, dataset: Dataset, days: Sequence[str], config: FeedbackConfig
+) -> LabelCutoff:
+    """The cutoff at the end of `day`; delays are estimated from the training users' exposures of `days`."""
+    columns = ["user_id", "exposed_at_ms", *dataset.late_gain_times.values()]
+    partitions = [lake[EXPOSURES, dataset, d] for d in days]
+    with consistent_read(partitions):
+        training = (_training_rows(table) for table in read_tables(partitions, columns))
+        return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, config)
+
+
+def _training_rows(exposures: pa.Table) -> pa.Table:
+    return exposures.filter(pc.equal(split_indices(exposures.column("user_id")), SPLITS.index(TRAIN)))
 
 
 def split_indices(user_id: pa.ChunkedArray) -> pa.Array:

@@ -45,7 +45,7 @@ def candidate_labels(candidates: CandidateStore) -> LabelRows:
     """Every row of the store. The channel of a candidate is known, so it is not a label: action_N is 0."""
     rows = len(candidates)
     return LabelRows(
-        candidates.features(), np.zeros(rows, np.int64), candidates.labels_NT, np.ones_like(candidates.labels_NT),
+        candidates.features(), np.zeros(rows, np.int64), candidates.labels_NT, candidates.maturity_NT,
         np.zeros(rows, np.float32), candidates.user_N, None,
     )  # fmt: skip
 

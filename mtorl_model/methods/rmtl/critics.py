@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtorl_model.data.session_batch import SessionBatch
+from mtorl_model.data.session_batch import SessionBatch, is_known, observed
 from mtorl_model.methods.common.multitask import Inputs, MultiTaskNetwork, perceptron
 from mtorl_model.methods.rmtl.config import CriticConfig
 
@@ -55,9 +55,10 @@ def actions(actor: MultiTaskNetwork, batch: SessionBatch) -> Tensor:
     return p_NT.clamp(SMALLEST, 1 - SMALLEST)
 
 
-def rewards(a_NT: Tensor, label_NT: Tensor) -> Tensor:
-    """Equation (2), (N, T): minus the cross-entropy, at most 0."""
-    return label_NT * a_NT.log() + (1 - label_NT) * (1 - a_NT).log()
+def rewards(a_NT: Tensor, batch: SessionBatch) -> Tensor:
+    """Equation (2), (N, T): minus the cross-entropy, at most 0; of a label without the task so far, log(1 - m a)."""
+    observed_NT, label_NT = observed(a_NT, batch), batch.label_NT
+    return torch.where(is_known(batch), label_NT * observed_NT.log() + (1 - label_NT) * (1 - observed_NT).log(), 0.0)
 
 
 def targets(target: Critics, batch: SessionBatch, a_NT: Tensor, gamma: float) -> Tensor:
@@ -69,7 +70,7 @@ def targets(target: Critics, batch: SessionBatch, a_NT: Tensor, gamma: float) ->
     with torch.no_grad():
         next_NT = torch.zeros_like(a_NT)
         next_NT[:-1] = target(batch.categorical_NK, batch.numeric_NF, a_NT)[1:]
-        return rewards(a_NT, batch.label_NT) + gamma * torch.where(batch.is_last_N[:, None], 0.0, next_NT)
+        return rewards(a_NT, batch) + gamma * torch.where(batch.is_last_N[:, None], 0.0, next_NT)
 
 
 def critic_loss(critics: Critics, batch: SessionBatch, a_NT: Tensor, target_NT: Tensor) -> Tensor:

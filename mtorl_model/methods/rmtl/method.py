@@ -21,14 +21,13 @@ from mtorl_model.methods import register
 from mtorl_model.methods.common.blend import Blend, fit_blend
 from mtorl_model.methods.common.label_rows import candidate_labels
 from mtorl_model.methods.common.label_trees import LabelTrees, state_part
-from mtorl_model.methods.common.multitask import CandidateSizes
+from mtorl_model.methods.common.multitask import CandidateSizes, MultiTaskNetwork
 from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Prediction, Run, State
 from mtorl_model.methods.rmtl.config import IF_BETTER, PRESETS, RMTLConfig
 from mtorl_model.methods.rmtl.member import Checkpoints, Member, Training, choose_weighting, train_member, untrained
 from mtorl_model.methods.rmtl.stages import fine_tune_actor, loss_weights, predict, refresh_critics
 from mtorl_model.training.candidate_sample import CandidateSample, mixed_sessions
 from mtorl_model.training.config import FineTuneConfig
-from schemas.dataset import get_dataset
 from schemas.tables import TASK_PREDICTIONS
 
 
@@ -40,12 +39,18 @@ class RMTL(Method):
     reads = CANDIDATES
     predicts = frozenset({GAINS})
     publishes = (TASK_PREDICTIONS,)
+    score_rows = "mtorl_model.inference.task_scoring:tasks_table"
     fine_tunes = True
     Config = RMTLConfig
     config: RMTLConfig
+    tasks: int  # of the store that it was fitted on
     members: tuple[Member, ...] = ()
     trees: LabelTrees | None = None  # None if config.trees is False
     blend: Blend | None = None  # of the networks and the trees, in this order
+
+    @property
+    def fits_latest(self) -> bool:
+        return self.trees is not None
 
     @classmethod
     def presets(cls, dataset: str) -> dict[str, RMTLConfig]:
@@ -56,7 +61,8 @@ class RMTL(Method):
 
     def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
         """Train one member after another; each has a checkpoint after every stage."""
-        sizes, members = candidate_sizes(self.encoding), []
+        self.tasks = len(train.task_names)
+        sizes, members = candidate_sizes(self.encoding, self.tasks), []
         for seed in self._seeds():
             checkpoints = Checkpoints(run.checkpoints / str(seed) if run.checkpoints else None, run.identity)
             members.append(train_member(Training(self.config, sizes, train, valid, seed, checkpoints, run.after_epoch)))
@@ -70,12 +76,17 @@ class RMTL(Method):
 
     def _fit_trees(self, train: CandidateStore, valid: CandidateStore) -> None:
         """Fit the trees on training users, and the weights of the blend on validation users."""
-        config = self.config.boosting
-        labels = candidate_labels(train).at_most(config.most_labels, config.tree_seed)
-        self.trees = LabelTrees.fit(labels, config, channels=1)
+        self.trees = self._fitted_trees(train)
         predictions = [self._networks_prediction(valid), self._trees_prediction(self.trees, valid)]
         known = candidate_labels(valid)
         self.blend = fit_blend(predictions, known.gain_NG, known.maturity_NG, known.action_N)
+
+    def _fitted_trees(self, train: CandidateStore) -> LabelTrees:
+        """Trees of these users; see gain_weights for gains that may still follow."""
+        config, labels = self.config.boosting, candidate_labels(train)
+        if not (train.maturity_NT == 1).all():
+            labels = labels._replace(prediction=self._networks_prediction(train))
+        return LabelTrees.fit(labels.at_most(config.most_labels, config.tree_seed), config, channels=1)
 
     def predict(self, candidates: CandidateStore) -> Prediction:
         """The prediction for every row of the store, [N]. It depends on the row's own inputs only."""
@@ -91,7 +102,7 @@ class RMTL(Method):
     def _trees_prediction(self, trees: LabelTrees, candidates: CandidateStore) -> Prediction:
         return Prediction(gains_XG=trees.gain_probabilities(candidates.features()))
 
-    def _ready(self, member: Member) -> torch.nn.Module:
+    def _ready(self, member: Member) -> MultiTaskNetwork:
         """The network on the device for predictions."""
         if next(member.network.parameters()).device.type != device():
             member.network.to(device())
@@ -101,6 +112,7 @@ class RMTL(Method):
         """Refresh the critics of the present network, then train it with their weights.
 
         Without a weighting the losses are not weighted. A batch has whole sessions of the day and of earlier days.
+        Trees are fitted again on sample.latest. The weights of the blend do not change.
         """
         chosen = str(choose_device(config.device))
         losses: dict[str, float] = {}
@@ -118,11 +130,13 @@ class RMTL(Method):
             losses[f"train_loss{suffix}"] = fine_tune_actor(
                 member.network, mixed_sessions(sample, config, seed=number), config, seed=number, weight_of=weight_of
             )
+        if self.trees is not None and len(sample.latest):
+            self.trees = self._fitted_trees(sample.latest)
         return losses
 
     def state(self) -> State:
-        """The weights, by number of the member, part and name; trees and blend, if there are trees."""
-        state = {
+        """The tasks; the weights by number of the member, part and name; trees and blend, if there are trees."""
+        state = {"tasks": np.array(self.tasks)} | {
             f"{number}.{part}.{name}": weight.detach().cpu().numpy()
             for number, member in enumerate(self.members)
             for part, module in member.parts().items()
@@ -134,11 +148,13 @@ class RMTL(Method):
         return state
 
     def restore(self, state: State) -> None:
-        sizes, seeds = candidate_sizes(self.encoding), self._seeds()
+        self.tasks = int(state["tasks"])
+        sizes, seeds = candidate_sizes(self.encoding, self.tasks), self._seeds()
         has_critics = any(name.partition(".")[2].startswith("critics.") for name in state)
         self.members = tuple(untrained(self.config, sizes, seed, with_critics=has_critics) for seed in seeds)
         tree_parts = {name: state_part(state, name) for name in ("trees", "blend")}
-        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in tree_parts}
+        no_weights = {"tasks", *tree_parts}
+        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in no_weights}
         parts = {
             f"{number}_{part}": module
             for number, member in enumerate(self.members)
@@ -158,15 +174,10 @@ class RMTL(Method):
         return f"{len(self.members)} x {weights:,} weights, {self.config.model.network}{critics}{trees}"
 
 
-def candidate_sizes(encoding: str) -> CandidateSizes:
+def candidate_sizes(encoding: str, tasks: int) -> CandidateSizes:
     """The sizes of the network for an encoding of candidates."""
     encoder = CandidateEncoder.from_json(encoding)
-    implied_label = get_dataset(encoder.dataset).implied_label
-    return CandidateSizes(
-        vocabulary=encoder.cardinalities,
-        numeric=len(encoder.scales),
-        tasks=1 if implied_label is None else len(implied_label.task_names),
-    )
+    return CandidateSizes(vocabulary=encoder.cardinalities, numeric=len(encoder.scales), tasks=tasks)
 
 
 def _joined(name: str) -> str:

@@ -19,7 +19,8 @@ from torch import Generator, Tensor, nn
 
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.device import choose_device
-from mtorl_model.data.session_batch import SessionBatch, session_batches
+from mtorl_model.data.session_batch import SessionBatch, is_known, observed, session_batches
+from mtorl_model.methods.common.masks import masked_mean
 from mtorl_model.methods.common.multitask import MultiTaskNetwork
 from mtorl_model.methods.common.soft_update import move_towards
 from mtorl_model.methods.rmtl.config import IF_BETTER, ActorTrainConfig, CriticConfig
@@ -49,9 +50,15 @@ class Curve:
     best: int = 0
 
 
-def weighted_loss(p_NT: Tensor, label_NT: Tensor, weight_NT: Tensor | None = None) -> Tensor:
-    """Equations (1) and (8): the mean cross-entropy over exposures and tasks; weight_NT None: not weighted."""
-    return F.binary_cross_entropy(p_NT, label_NT, weight_NT)
+def weighted_loss(p_NT: Tensor, batch: SessionBatch, weight_NT: Tensor | None = None) -> Tensor:
+    """Equations (1) and (8): the mean cross-entropy over exposures and tasks; weight_NT None: not weighted.
+
+    Not in the paper: gains that may still follow. A label that is not known yet does not count, and a label without
+    the task so far costs -log(1 - m p) (delayed_feedback.py).
+    """
+    loss_NT = F.binary_cross_entropy(observed(p_NT, batch), batch.label_NT, weight_NT, reduction="none")
+    by_task = [masked_mean(loss_N, known_N) for loss_N, known_N in zip(loss_NT.T, is_known(batch).T, strict=True)]
+    return torch.stack(by_task).mean()
 
 
 def train_actor(
@@ -128,7 +135,7 @@ def _step(
     """One step of the optimiser; returns the loss."""
     p_NT = actor(batch.categorical_NK, batch.numeric_NF)
     weight_NT = weight_of(batch, p_NT.detach()) if weight_of else None
-    loss = weighted_loss(p_NT, batch.label_NT, weight_NT)
+    loss = weighted_loss(p_NT, batch, weight_NT)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     if clip:
@@ -208,7 +215,7 @@ def loss_weights(critics: Critics, config: CriticConfig, *, seed: int) -> Weight
     def weight_of(batch: SessionBatch, p_NT: Tensor) -> Tensor:
         a_NT = p_NT.clamp(SMALLEST, 1 - SMALLEST)
         q_NT = critics(batch.categorical_NK, batch.numeric_NF, a_NT)
-        reward_NT = rewards(a_NT, batch.label_NT)
+        reward_NT = rewards(a_NT, batch)
         return weighting(WeightInputs(q_NT, reward_NT, batch, config.gamma, config.value_weight, generator))
 
     critics.eval()
@@ -216,11 +223,11 @@ def loss_weights(critics: Critics, config: CriticConfig, *, seed: int) -> Weight
 
 
 @torch.no_grad()
-def predict(network: nn.Module, candidates: CandidateStore) -> npt.NDArray[np.float64]:
+def predict(network: MultiTaskNetwork, candidates: CandidateStore) -> npt.NDArray[np.float64]:
     """(N, T): the probabilities of a network, which ends in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
-    parts = [np.zeros(candidates.labels_NT[:0].shape)]
+    parts = [np.zeros((0, network.sizes.tasks))]
     for start in range(0, len(candidates), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         codes_NK = torch.from_numpy(candidates.categorical_NK[rows].astype(np.int64)).to(device)
@@ -232,9 +239,10 @@ def predict(network: nn.Module, candidates: CandidateStore) -> npt.NDArray[np.fl
 def validate(actor: MultiTaskNetwork, valid: CandidateStore) -> dict[str, float]:
     """Log loss and AUC of each task, and their means over the tasks."""
     p_NT = predict(actor, valid)
-    losses_NT = cross_entropies(p_NT, valid.labels_NT)
-    aucs = [auc(label_N, p_N) for label_N, p_N in zip(valid.labels_NT.T, p_NT.T, strict=True)]
-    return {"valid_loss": float(losses_NT.mean()), "valid_auc": float(np.mean(aucs))}
+    losses_NT, is_known_NT = cross_entropies(p_NT, valid), valid.maturity_NT > 0
+    columns = zip(valid.labels_NT.T, p_NT.T, is_known_NT.T, strict=True)
+    aucs = [auc(label_N[is_known_N], p_N[is_known_N]) for label_N, p_N, is_known_N in columns]
+    return {"valid_loss": float(losses_NT.sum() / is_known_NT.sum()), "valid_auc": float(np.mean(aucs))}
 
 
 def auc(label_N: npt.NDArray[np.float32], p_N: npt.NDArray[np.float64]) -> float:

@@ -33,11 +33,11 @@ def beats_all(intervals_by_task: Mapping[str, Sequence[Interval]]) -> bool:
     return any(intervals and all(i.high < 0 for i in intervals) for intervals in intervals_by_task.values())
 
 
-def cross_entropies(p_NT: Floats, label_NT: npt.NDArray[np.float32]) -> Floats:
-    """(N, T), finite for 0 and 1."""
+def cross_entropies(p_NT: Floats, store: CandidateStore) -> Floats:
+    """(N, T), finite for 0 and 1; 0 for a label that is not known yet."""
     p_NT = np.clip(p_NT, SMALLEST, 1 - SMALLEST)
-    losses_NT: Floats = -np.log(np.where(label_NT > 0, p_NT, 1 - p_NT))
-    return losses_NT
+    losses_NT = -np.log(np.where(store.labels_NT > 0, p_NT, 1 - store.maturity_NT * p_NT))
+    return np.where(store.maturity_NT > 0, losses_NT, 0.0)
 
 
 def weights_help(predicted: Mapping[str, Iterable[Floats]], valid: CandidateStore) -> tuple[bool, str]:
@@ -46,7 +46,7 @@ def weights_help(predicted: Mapping[str, Iterable[Floats]], valid: CandidateStor
     predicted: by weighting, (N, T) of each training; their losses are averaged.
     """
     losses = {
-        weighting: np.mean([cross_entropies(p_NT, valid.labels_NT) for p_NT in trainings], axis=0)
+        weighting: np.mean([cross_entropies(p_NT, valid) for p_NT in trainings], axis=0)
         for weighting, trainings in predicted.items()
     }
     differences = {name: losses[RMTL] - losses[name] for name in (*WEIGHTS_TO_BEAT, UNWEIGHTED)}

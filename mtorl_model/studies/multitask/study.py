@@ -34,7 +34,7 @@ from mtorl_model.data.candidates.reading import read_candidates
 from mtorl_model.data.device import choose_device
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.metrics import Figures, reward_metrics, session_logloss
-from mtorl_model.methods.common.label_trees import CANDIDATE_TREES, classifier
+from mtorl_model.methods.common.label_trees import CANDIDATE_TREES, classifier, without_empty_columns
 from mtorl_model.methods.common.multitask import CandidateSizes
 from mtorl_model.methods.method import choose_preset
 from mtorl_model.methods.rmtl.config import PRESETS, CriticConfig, RMTLConfig
@@ -78,12 +78,8 @@ def variants(
 ) -> Iterator[Trained]:
     """Train every variant with a seed; the variants of one network share stage 1a and the critics.
 
-    <<<<<<< HEAD
-        checkpoints: of this study. A finished training has stored its predictions and is not repeated.
-    =======
-        full_network: the one with the curve; see weightings. checkpoints: of this study. A finished training, whose
-        predictions are there, is not repeated.
-    >>>>>>> main
+    full_network: the one with the curve; see weightings. checkpoints: of this study. A finished training has stored
+    its predictions and is not repeated.
     """
     for name in networks:
         settings = replace(config, model=replace(config.model, network=name))
@@ -131,7 +127,7 @@ def boosting(parts: Parts) -> Floats:
     """(N, T): gradient boosting on the same inputs."""
     config = CANDIDATE_TREES
     rows = np.sort(np.random.default_rng(0).permutation(len(parts.train))[:_LARGEST_FIT])
-    train_NX, test_NX = parts.train.take(rows).features(), parts.test.features()
+    train_NX, test_NX = without_empty_columns(parts.train.take(rows).features()), parts.test.features()
     predicted = []
     for task in range(len(parts.train.task_names)):
         trees = classifier(config, config.gain_iterations, config.gain_rate)
@@ -239,7 +235,7 @@ def main() -> None:
     if args.networks != list(NETWORKS):
         command += f' NETWORKS="{" ".join(args.networks)}"'
     command += " TABLE_ONLY=1" * args.table_only
-    identity = _identity(lake, dataset, days, config, args.protocol)
+    identity = identity_of(lake, dataset, days, config, args.protocol)
     checkpoints = Checkpoints(lake.studies(dataset) / "rmtl_trainings" / identity, identity)
     result = {
         "protocol": args.protocol, "dataset": dataset.name, "preset": args.preset, "command": command,
@@ -256,7 +252,7 @@ def main() -> None:
     print(path)
 
 
-def _identity(lake: Lake, dataset: Dataset, days: Sequence[str], config: RMTLConfig, protocol: str) -> str:
+def identity_of(lake: Lake, dataset: Dataset, days: Sequence[str], config: RMTLConfig, protocol: str) -> str:
     """A digest of everything that the trainings depend on besides network, seed and weighting."""
     tables = [lake.fingerprints(table, dataset.name, days) for table in (EXPOSURES, STEPS, ITEM_HISTORY)]
     parts = (config.to_json(), protocol, tables, code_version("mtorl_model"), choose_device(config.train.device).type)

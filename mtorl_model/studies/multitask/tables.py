@@ -17,6 +17,8 @@ PAPER: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     }
 }
 
+USER_FOLDS = "user-folds"  # the protocol of user_folds.py
+
 _FIGURES = {"auc": "AUC", "logloss": "log loss", "s_logloss": "s-logloss"}
 
 

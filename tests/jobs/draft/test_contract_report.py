@@ -47,10 +47,10 @@ def test_the_fate_of_every_row_is_counted_with_its_reason():
     lines = report(exposures_of())
     assert lines[:5] == [
         "shop: the first 5 rows of sent-2024.txt",
-        "  2 exposures of 1 users",
+        "  2 exposures of 1 user",
         f"  0 duplicates: equal in {', '.join(SHOP.log_key)}",
         "  3 refused",
-        "  1 days, 2024-03-31 to 2024-03-31, on the clocks of Europe/Berlin",
+        "  1 day, 2024-03-31 to 2024-03-31, on the clocks of Europe/Berlin",
     ]
     start = lines.index("refused:")
     assert [" ".join(line.split()) for line in lines[start + 1 : start + 4]] == [
@@ -74,7 +74,7 @@ def test_each_column_has_its_missing_and_unreadable_share_and_examples():
 
 def test_duplicates_are_the_rows_with_an_equal_key_on_one_day():
     lines = report(exposures_of(exposure_id=[1, 1, 3, 4, 5]))
-    assert lines[1:3] == ["  1 exposures of 1 users", f"  1 duplicates: equal in {', '.join(SHOP.log_key)}"]
+    assert lines[1:3] == ["  1 exposure of 1 user", f"  1 duplicate: equal in {', '.join(SHOP.log_key)}"]
     assert "warning: 50.0% of the exposures are duplicates: is log_key complete?" in lines
 
 
@@ -120,7 +120,7 @@ def test_outcomes_are_counted_by_gain_and_a_contract_that_joins_none_is_warned_a
     })  # fmt: skip
     lines = list(report_lines(EVENTS, sample, rows, {"buy": 2}))
     assert lines[1:6] == [
-        "  3 exposures of 2 users", "  1 duplicates: equal in visitor, ts, item", "  1 outcomes: cart 1",
+        "  3 exposures of 2 users", "  1 duplicate: equal in visitor, ts, item", "  1 outcome: cart 1",
         "  2 outcomes whose exposures are not among these rows", "  0 refused",
     ]  # fmt: skip
     assert lines[-1] == "warning: no buy belongs to an exposure of these rows: are its match and its time right?"

@@ -44,6 +44,7 @@ def test_a_column_of_another_name_may_be_the_user_if_its_values_come_again():
         creative=[f"c{k % 25}" for k in range(200)],
         kunde=[f"k{k % 40}" for k in range(200)],
         preis=[f"{k % 50},5" for k in range(200)],
+        price_micros=[str(1000 + k % 50) for k in range(200)],
         receipt=[f"r{k}" for k in range(200)],
         tab=[str(k % 5) for k in range(200)],
     )
@@ -132,3 +133,25 @@ def test_an_index_has_no_name_and_counts():
     assert roles.is_index(column_sample("", ["0", "1", "2"]))
     assert not roles.is_index(column_sample("id", ["0", "1", "2"]))
     assert not roles.is_index(column_sample("", ["5", "9", "2"]))
+
+
+def test_a_key_is_never_the_time_alone():
+    columns = columns_of(
+        ts=[str(k) for k in range(120)],
+        place=[f"p{k % 3}" for k in range(120)],
+        auction=[f"{k:04x}" for k in range(120)],
+        click=["0", "1"] * 60,
+    )
+    assert roles.key_columns(columns, None, "ts", {"click"}) == roles.Key(("ts", "auction"), 0)
+    assert roles.key_columns(columns, "place", "ts", {"click"}) == roles.Key(("place", "ts", "auction"), 0)
+    assert roles.key_columns(columns[:2], None, "ts", set()) == roles.Key(("ts", "place"), 0)
+
+
+def test_words_of_events_are_recognised_under_any_name_if_there_are_no_others():
+    assert roles.event_column(columns_of(what=["impression", "tap", "subscribe"])) is not None
+    assert roles.event_column(columns_of(what=["impression", "tap", "hover"])) is None
+
+
+def test_an_account_is_a_user_and_a_count_is_none():
+    columns = columns_of(account=["a", "b"] * 20, user_count=["1", "2"] * 20)
+    assert names(roles.user_candidates(columns, set())) == ["account"]

@@ -100,6 +100,25 @@ def test_files_that_are_no_log_are_one_clear_line(tmp_path, content, line):
         log_table(tables_in(tmp_path))
 
 
+def test_a_few_lines_that_are_no_objects_are_left_out(tmp_path):
+    lines = [json.dumps({"user": k % 5, "ts": 1_711_833_300 + k}) for k in range(40)]
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines[:20], "[" * 100_000, "not json", *lines[20:]]) + "\n")
+    (table,) = tables_in(tmp_path)
+    assert (table.rows, table.damaged) == (40, 2)
+
+
+def test_values_of_parquet_that_python_cannot_have_are_missing(tmp_path):
+    columns = {
+        "user": [1, 2],
+        "far": pa.array([10**7, 0], pa.date32()),
+        "text": pa.array([b"\xff", b"a"]).view(pa.string()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    (table,) = tables_in(tmp_path)
+    assert table.column("far").texts == ("", '"1970-01-01"')
+    assert table.column("text").texts == ("", "a")
+
+
 def test_a_description_beside_the_log_is_named_and_left_out(tmp_path):
     (tmp_path / "log.csv").write_text("user,ts\n1,1711833300\n2,1711833301\n")
     (tmp_path / "README.txt").write_text("see the web site\n")
@@ -112,3 +131,40 @@ def test_a_description_beside_the_log_is_named_and_left_out(tmp_path):
 def test_a_missing_folder_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         tables_in(tmp_path / "none")
+
+
+def test_the_sample_has_rows_of_every_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.draft.sample.MOST_ROWS", 9)
+    for name, rows in (("log_1.csv", 2), ("log_2.csv", 50), ("log_3.csv", 50)):
+        (tmp_path / name).write_text("user,ts\n" + f"{name[4]},1711833300\n" * rows)
+    (table,) = tables_in(tmp_path)
+    assert "".join(table.column("user").texts) == "112223333"
+    assert not table.is_whole
+
+
+def test_without_a_header_a_side_table_is_found_by_its_values(tmp_path):
+    films = [str(k) for k in range(1, 31)]
+    lines = [f"{k % 50 + 1}::{films[k % 30]}::{k % 5}::{978300000 + k}" for k in range(200)]
+    (tmp_path / "ratings.dat").write_text("\n".join(lines) + "\n")
+    (tmp_path / "films.dat").write_text("".join(f"{k}::Film {k}\n" for k in films))
+    (tmp_path / "people.dat").write_text("".join(f"{k}::{k % 2}\n" for k in range(1, 51)))
+    tables = tables_in(tmp_path)
+    log = log_table(tables)
+    assert log.file_names == ("ratings.dat",)
+    keys = {side.table.file_names[0]: (side.key, side.log_key) for side in side_tables(log, tables)}
+    assert keys == {"films.dat": ("column_1", "column_2"), "people.dat": ("column_1", "column_1")}
+
+
+def test_of_several_files_without_a_table_the_largest_is_named(tmp_path):
+    (tmp_path / "README").write_text("read me\n")
+    (tmp_path / "words.txt").write_text("only words\nand no table\n")
+    with pytest.raises(UserError, match=r"words\.txt: no separator"):
+        tables_in(tmp_path)
+
+
+def test_a_file_whose_name_is_no_text_is_named_and_left_out(tmp_path):
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "log-\udcff.csv").write_text(LOG)
+    tables, notes = sampled_folder(tmp_path)
+    assert [table.file_names for table in tables] == [("log.csv",)]
+    assert notes == ["log-\\udcff.csv: its name is not UTF-8; rename it"]

@@ -33,6 +33,21 @@ def test_any_separator_is_recovered_with_all_fields(separator, rows):
     assert layout.damaged == 0
 
 
+@pytest.mark.parametrize("separator", ["::", "||", "|||", "\t|\t", "|~|"])
+def test_a_separator_of_several_characters_is_recovered(separator):
+    rows = [(f"{k}", "", f'a "word" & {k}') for k in range(20)]
+    layout = layout_of("\n".join(separator.join(row) for row in rows) + "\n")
+    assert (layout.separator, layout.quote, layout.records) == (separator, "", tuple(rows))
+    quoted = [separator.join(f'"{field}"' for field in row[:2]) for row in rows]
+    layout = layout_of("\n".join(quoted) + "\n")
+    assert (layout.separator, layout.quote, layout.records) == (separator, '"', tuple(row[:2] for row in rows))
+
+
+def test_a_separator_whose_fields_are_often_empty_is_not_a_longer_one():
+    layout = layout_of("a|b|c|d\n" + "1||2|\n3|||\n" * 5)
+    assert (layout.separator, layout.names) == ("|", ("a", "b", "c", "d"))
+
+
 @pytest.mark.parametrize(
     ("lines", "has_header"),
     [

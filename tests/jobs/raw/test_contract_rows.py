@@ -169,10 +169,10 @@ def test_a_lookup_may_be_optional_and_its_newest_row_counts(rows):
 
 def test_each_fault_of_a_lookup_is_one_line(rows):
     assert sorted(rows[1]) == [
-        "note: ads: 1 keys have different rows; the row of the newest file counts",
-        "note: ads: 1 rows have no key that can be read, most often because: ad is not a whole number: x9 (ads_b.csv)",
-        "note: users: 1 keys have different rows in one file: refused",
-        "note: users: 1 keys have different rows; the row of the largest version counts",
+        "note: ads: different rows of 1 key; the row of the newest file counts",
+        "note: ads: no key can be read in 1 row, most often because: ad is not a whole number: x9 (ads_b.csv)",
+        "note: users: different rows of 1 key in one file: refused",
+        "note: users: different rows of 1 key; the row of the largest version counts",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,3 +151,17 @@ def test_headers_are_as_they_stand_in_the_files(raw):
     log.write_bytes(b"\xef\xbb\xbf" + log.read_bytes().replace(b"\n", b"\r\n"))
     headers = file_headers(find_raw_files(KUAIRAND, raw)["log"])
     assert headers[LOG] == b"\xef\xbb\xbf" + header(KUAIRAND.log).encode() + b"\r\n"
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    raw = write_criteo(tmp_path / "raw", [criteo_row()])
+    (log,) = raw.iterdir()
+    name = log.name
+    log.unlink()
+    os.mkfifo(log)
+    with pytest.raises(UserError, match=f"no criteo files in .*; {re.escape(name)} is not read: it is no file"):
+        find_raw_files(CRITEO, raw)
+    log.unlink()
+    log.symlink_to(log)
+    with pytest.raises(UserError, match=f"{re.escape(name)} is not read: it is a link to a file that does not exist"):
+        find_raw_files(CRITEO, raw)

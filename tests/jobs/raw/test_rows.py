@@ -220,7 +220,7 @@ def test_quarantined_rows_do_not_extend_the_span_of_the_log(kuairand_frame, kuai
     ("reasons", "problem"),
     [
         (["is_click is neither 0 nor 1", "is_click is neither 0 nor 1", "unknown user"],
-         "all 3 rows are quarantined, most often because: is_click is neither 0 nor 1"),
+         "3 rows in quarantine and no other, most often because: is_click is neither 0 nor 1"),
         ([], "it is empty"),
     ],
 )  # fmt: skip

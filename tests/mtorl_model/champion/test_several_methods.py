@@ -22,12 +22,18 @@ from lakehouse.staging import staging_folder
 from mtorl_model import learn
 from mtorl_model.champion.day_samples import draw_sample
 from mtorl_model.champion.registry import Registry, load_named
-from mtorl_model.data.delayed_feedback import FeedbackConfig
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder
+from mtorl_model.data.candidates.reading import read_candidates
+from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff
 from mtorl_model.methods import METHODS
+from mtorl_model.methods.common.label_trees import LabelTrees
 from mtorl_model.rollback import roll_back
 from mtorl_model.train import train_champion
+from mtorl_model.training.candidate_sample import draw_candidates
 from mtorl_model.training.config import FineTuneConfig
 from schemas.errors import UserError
+from schemas.splits import TRAIN
 from schemas.tables import EXPOSURES, PREQUENTIAL, PROMOTIONS
 from schemas.tables.prequential import prequential
 from schemas.tables.promotions import PROMOTIONS_TABLE
@@ -147,13 +153,17 @@ def test_a_backfilled_day_is_learned_from_what_was_known_at_its_end(lake: Lake) 
     """Neither later days nor gains that became known later change the sample."""
     registry = Registry(lake, CRITEO, "rmtl")
     model = registry.load(registry.champion())
+    assert not draw_sample(lake, CRITEO, model, NEXT, FineTuneConfig(), FeedbackConfig()).latest
+    model.trees = LabelTrees(0, (0.5, 0.5), channels=1)  # only trees read the latest exposures
 
     def sample() -> list[np.ndarray]:
         drawn = draw_sample(lake, CRITEO, model, NEXT, FineTuneConfig(), FeedbackConfig())
         assert len(drawn.new)
         assert len(drawn.replay)
-        stores = (drawn.new, drawn.replay)
-        return [array for store in stores for array in (store.labels_NT, store.numeric_NF, store.categorical_NK)]
+        assert len(drawn.latest)
+        stores = (drawn.new, drawn.replay, drawn.latest)
+        names = ("labels_NT", "maturity_NT", "numeric_NF", "categorical_NK")
+        return [getattr(store, name) for store in stores for name in names]
 
     expected_arrays = sample()
     end_ms = CRITEO.end_of_day_ms(NEXT)
@@ -162,6 +172,22 @@ def test_a_backfilled_day_is_learned_from_what_was_known_at_its_end(lake: Lake) 
     shutil.rmtree(lake[EXPOSURES, CRITEO, DAYS[2]].path)
     for array, expected in zip(sample(), expected_arrays, strict=True):
         np.testing.assert_array_equal(array, expected)
+
+
+def test_the_latest_exposures_are_of_training_users_and_of_both_days(lake: Lake) -> None:
+    registry = Registry(lake, CRITEO, "rmtl")
+    encoder = CandidateEncoder.from_json(registry.load(registry.champion()).encoding)
+    cutoff = LabelCutoff(CRITEO.end_of_day_ms(NEXT), {})
+    stores = [read_candidates(lake, CRITEO, [day], encoder, cutoff, TRAIN)[0] for day in (DAYS[0], NEXT)]
+
+    def latest(windows: int, fewest_days: int) -> CandidateStore:
+        config = FineTuneConfig(latest_windows=windows, fewest_latest_days=fewest_days)
+        return draw_candidates(lake, encoder, CRITEO, NEXT, [DAYS[0]], config, cutoff, with_latest=True).latest
+
+    assert sorted(latest(1000, 1).exposure_id_N) == sorted(np.concatenate([s.exposure_id_N for s in stores]))
+    few = latest(2, 2)
+    assert [np.isin(few.exposure_id_N, store.exposure_id_N).sum() for store in stores] == [8, 8]
+    assert np.isin(latest(2, 1).exposure_id_N, stores[1].exposure_id_N).all()
 
 
 def forget_later_gains(lake: Lake, day: str, end_ms: int) -> None:

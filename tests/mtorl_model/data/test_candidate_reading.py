@@ -16,6 +16,7 @@ from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.candidates.reading import read_candidates
+from mtorl_model.data.delayed_feedback import LabelCutoff, Maturity
 from schemas.contract import Table
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -121,10 +122,15 @@ def test_an_encoder_is_stored_as_text_and_applied_unchanged(lake):
 
 
 def test_labels_that_came_later_do_not_count(lake, frame):
-    store, _ = read_candidates(lake, CRITEO, ALL_DAYS, known_by_ms=CRITEO.end_of_day_ms(day(1)))
+    end_ms, maturity = CRITEO.end_of_day_ms(day(1)), Maturity(np.array([3600.0]), np.ones(1))
+    store, _ = read_candidates(lake, CRITEO, ALL_DAYS, cutoff=LabelCutoff(end_ms, {"conversion": maturity}))
     known = frame[(frame.conversion_at_ms < CRITEO.end_of_day_ms(day(1))).fillna(False) & (frame.conversion == 1)]
     assert set(store.exposure_id_N[store.labels_NT[:, 1] == 1]) == set(known.exposure_id)
     assert 0 < len(known) < frame.conversion.sum()
+    is_mature_N = store.exposed_at_ms_N <= end_ms - 3_600_000
+    assert 0 < is_mature_N.sum() < len(store)
+    assert (store.maturity_NT == np.column_stack([np.ones(len(store)), is_mature_N])).all()
+    assert (read_candidates(lake, CRITEO, ALL_DAYS)[0].maturity_NT == 1).all()
 
 
 def test_a_missing_table_or_another_order_is_one_clear_line(lake):

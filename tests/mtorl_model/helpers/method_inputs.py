@@ -149,7 +149,7 @@ class CandidateInputs:
 
     def day_sample(self, model: Method) -> CandidateSample:
         store = self._store(64, 2)
-        return CandidateSample(store, store.take(np.arange(0)), LabelCutoff(0, {}), {})
+        return CandidateSample(store, store.take(np.arange(0)), store, LabelCutoff(0, {}), {})
 
     def labels(self, model: Method, sessions: int) -> tuple[Prediction, None, npt.NDArray[Any]]:
         store = self._store(sessions, 0)

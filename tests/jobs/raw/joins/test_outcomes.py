@@ -6,7 +6,8 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
-from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, OUTCOME, join_sorted, whole_groups
+from jobs.raw.joins.groups import whole_groups
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, OUTCOME, join_sorted
 from jobs.raw.lines import REASON
 
 HOUR_MS = 3_600_000

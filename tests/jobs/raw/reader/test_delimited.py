@@ -1,6 +1,7 @@
 """Rows of delimited text: the same whether Arrow reads them together or they are read one by one."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -56,6 +57,32 @@ def test_every_row_is_what_it_is_alone_at_any_split_and_block_size(folder, body,
         assert rows_of(path, LAYOUT, split_size, block_size) == expected
 
 
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(body=bodies, block_size=st.sampled_from([5, 1000]), separator=st.sampled_from(["::", "|~|", "\u00a6"]))
+@example(body=b'1,2,"a,b"\n', block_size=1000, separator="::")
+@example(body=b"1,2\x1fa\n" + b"1,2,a\n" * 40, block_size=1000, separator="::")
+def test_a_separator_of_several_bytes_means_the_same_as_a_comma(folder, body, block_size, separator):
+    as_bytes = separator.encode()
+    rows = {}
+    for name, text, layout in (
+        ("comma.csv", HEADER + body, LAYOUT),
+        ("long.csv", (HEADER + body).replace(b",", as_bytes), replace(LAYOUT, separator=separator)),
+    ):
+        (folder / name).write_bytes(text)
+        rows[name] = rows_of(folder / name, layout, 1 << 20, block_size)
+    as_long = [
+        (n, x, s and s.replace(",", separator), reason and reason.replace(",", separator), raw.replace(b",", as_bytes))
+        for n, x, s, reason, raw in rows["comma.csv"]
+    ]
+    assert sorted(rows["long.csv"], key=str) == sorted(as_long, key=str)
+
+
+def test_a_separator_that_is_not_ascii_in_another_encoding(tmp_path):
+    layout = replace(LAYOUT, separator="\u00a7", encoding="latin-1")
+    rows = read_bytes("n\u00a7x\u00a7s\n1\u00a72\u00a7\u00e9\n".encode("latin-1"), tmp_path, layout)
+    assert [row[:4] for row in rows] == [(1, 2.0, "\u00e9", None)]
+
+
 # For each record the values, or the reason why it is refused.
 CASES = {
     b"1,2.5,a": (1, 2.5, "a"),
@@ -79,6 +106,8 @@ CASES = {
     b"1,2,\xe9": "the row is not utf-8 text",
     b"1,2,a\x00": "the row has a NUL byte",
     b"\x00" * 4096 + b"1,2,a": "the row has a NUL byte",
+    b"\xef\xbb\xbf1,2,a": "the row begins with a byte order mark or a line end of another kind",
+    b"\r1,2,a": "the row begins with a byte order mark or a line end of another kind",
     b'1,2,"a': "a quoted field does not end properly",
     b'1,2,"a"b': "a quoted field does not end properly",
     b"1,2," + b"a" * (1 << 20): "the row has 1,048,580 bytes, more than 1,048,576",

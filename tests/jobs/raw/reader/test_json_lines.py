@@ -100,3 +100,8 @@ def test_lines_have_the_same_values_together_and_one_by_one(lines):
     assert Counter(map(repr, rows)) == Counter(
         repr((*values, reason, raw, "log.jsonl")) for values, reason, raw in alone
     )
+
+
+def test_one_array_of_objects_is_one_refused_row(tmp_path):
+    ((*_, reason, _),) = read_bytes(b'[{"n": 1, "s": "a"}, {"n": 2, "s": "b"}]', tmp_path, LAYOUT)
+    assert reason == "the row is not a JSON object"

@@ -1,7 +1,9 @@
 """Rows of Parquet files, and the same rows exported as JSON lines and read again."""
 
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +54,17 @@ def read(tmp_path, values: pa.Array, dtype: str, **options: bool) -> list:
      ["column v of the file has times without a zone: declare it as a string"]),
     (pa.array([[1]]), "string", ["column v of the file has lists or parts"]),
     (pa.array([None, None]), "string", [None, None]),
+    (pa.array([b"a", b"\xff", None]), "string", ["a", "v is not text: \\xff", None]),
+    (pa.array([b"5", b"\xff"], pa.large_binary()), "bigint", [5, "v is not a whole number: \\xff"]),
+    (pa.array([b"a", b"\xed\xa0\x80"]).view(pa.string()), "string", ["a", "v is not text: \\xed\\xa0\\x80"]),
+    (pa.array(["a\0b"]), "string", ["v is not text: a\\x00b"]),
+    (pa.array([b"\x01" * 16], pa.binary(16)), "string", ["01" * 16]),
+    (pa.array([UUID(int=1)], pa.uuid()), "string", [str(UUID(int=1))]),
+    (pa.array([2**62], pa.timestamp("us")), "string", ["v is not text: <value out of range: 4611686018427387..."]),
+    (pa.array([-(2**40)], pa.timestamp("ms", "UTC")), "string", ["1935-02-28T04:06:12.224Z"]),
+    (pa.array([10**7], pa.date32()), "string", ["29349-01-26"]),
+    (pa.array([10**7], pa.date32()), "bigint", ["v is not a whole number: 29349-01-26"]),
+    (pa.array(["x" * (1 << 20)]), "string", ["the row has 1,048,585 bytes, more than 1,048,576"]),
 ])  # fmt: skip
 def test_values(tmp_path, values, dtype, expected):
     assert sorted(read(tmp_path, values, dtype), key=str) == sorted(expected, key=str)
@@ -88,3 +101,17 @@ def test_a_cut_file_may_still_be_written(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(NothingToDoYet, match=r"log\.parquet is cut off or damaged"):
         rows_of(path, layout("bigint"))
+
+
+def test_values_of_columns_that_are_not_read_do_not_matter(tmp_path):
+    path = tmp_path / "log.parquet"
+    columns = {
+        "far": pa.array([10**7], pa.date32()),
+        "part": pa.array([{"far": 10**7}], pa.struct([("far", pa.date32())])),
+        "bytes": pa.array([b"\xff"]),
+        "texts": pa.array([[b"\xff"]]).cast(pa.list_(pa.binary())).view(pa.list_(pa.string())),
+    }
+    pq.write_table(pa.table({"v": [7], **columns}), path)
+    ((value, reason, raw),) = rows_of(path, layout("bigint"))
+    assert (value, reason) == (7, None)
+    assert json.loads(raw)["far"] == "29349-01-26"

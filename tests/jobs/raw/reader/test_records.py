@@ -82,3 +82,11 @@ def test_a_record_without_an_end_is_one_record_whose_beginning_alone_is_stored(m
     blocks = list(cut_blocks(io.BytesIO(b"a,b\n" + long + b"\nc,d\n"), Dialect(b",", b'"'), None, 1 << 18))
     assert [record for block in blocks for record in block.records()] == [b"a,b", long[:100], b"c,d"]
     assert [block.size for block in blocks if block.size] == [len(long) + 1]
+
+
+@given(data=texts, block_size=st.integers(1, 50), lone_cr=st.booleans(), separator=st.sampled_from([b"::", b"\t|\t"]))
+@example(data=b'"a",', block_size=5, lone_cr=False, separator=b"::")
+def test_a_separator_of_several_characters_cuts_as_one_character_does(data, block_size, lone_cr, separator):
+    expected = cut(data, Dialect(b",", b'"', lone_cr), block_size)
+    records = cut(data.replace(b",", separator), Dialect(separator, b'"', lone_cr), block_size)
+    assert records == [record.replace(b",", separator) for record in expected]

@@ -86,8 +86,9 @@ def random_batch(rows: int, tasks: int = 2) -> SessionBatch:
     is_last_N = torch.rand(rows) < 0.4
     is_last_N[-1] = True
     return SessionBatch(
-        torch.randint(0, 3, (rows, 1)), torch.zeros(rows, 0), (torch.rand(rows, tasks) < 0.4).float(), is_last_N
-    )
+        torch.randint(0, 3, (rows, 1)), torch.zeros(rows, 0), (torch.rand(rows, tasks) < 0.4).float(),
+        torch.ones(rows, tasks), is_last_N,
+    )  # fmt: skip
 
 
 def critics_of(actor: MultiTaskNetwork, **settings: object) -> Critics:
@@ -95,19 +96,19 @@ def critics_of(actor: MultiTaskNetwork, **settings: object) -> Critics:
 
 
 def test_rewards_are_minus_the_cross_entropy_and_bounded() -> None:
-    label_NT = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    reward_NT = rewards(torch.tensor([[0.25, 0.25], [SMALLEST, 1 - SMALLEST]]), label_NT)
+    batch = random_batch(2)._replace(label_NT=torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    reward_NT = rewards(torch.tensor([[0.25, 0.25], [SMALLEST, 1 - SMALLEST]]), batch)
     expected = [[math.log(0.25), math.log(0.75)], [math.log(SMALLEST), math.log(1 - SMALLEST)]]
     np.testing.assert_allclose(reward_NT, expected, rtol=1e-3)
-    assert rewards(actions(Fixed([0.0, 1.0]), random_batch(9)._replace(categorical_NK=torch.ones(9, 1).long())),
-                   torch.zeros(9, 1)).min() == pytest.approx(-9.21, abs=0.01)  # fmt: skip
+    certain = random_batch(9, tasks=1)._replace(categorical_NK=torch.ones(9, 1).long(), label_NT=torch.zeros(9, 1))
+    assert rewards(actions(Fixed([0.0, 1.0]), certain), certain).min() == pytest.approx(-9.21, abs=0.01)
 
 
 def test_e_targets_read_their_own_session_only_and_end_with_the_reward() -> None:
     batch, target = random_batch(60), critics_of(actor := Fixed([0.3, 0.5, 0.8], tasks=2))
     a_NT = actions(actor, batch)
     target_NT = targets(target, batch, a_NT, 0.9)
-    torch.testing.assert_close(target_NT[batch.is_last_N], rewards(a_NT, batch.label_NT)[batch.is_last_N])
+    torch.testing.assert_close(target_NT[batch.is_last_N], rewards(a_NT, batch)[batch.is_last_N])
     first = int(batch.is_last_N.nonzero()[3]) + 1  # the first row of the fifth session
     later_NT = batch.label_NT.clone()
     later_NT[first:] = 1 - later_NT[first:]
@@ -149,7 +150,7 @@ def test_g_critics_that_start_far_from_0_still_learn() -> None:
     with torch.no_grad():
         critics.towers[0][-1].bias.fill_(-6.0)
     a_NT = actions(actor, batch)
-    target_NT = rewards(a_NT, batch.label_NT)
+    target_NT = rewards(a_NT, batch)
     optimizer = torch.optim.Adam(critics.parameters(), lr=0.05)
     initial = critic_loss(critics, batch, a_NT, target_NT).item()
     for _ in range(200):

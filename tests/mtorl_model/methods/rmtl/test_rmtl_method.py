@@ -1,5 +1,6 @@
 """RMTL as a whole: networks and trees, and the choice of the weights, through fit, predict, state and restore."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from synthetic import make_spec
 
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.initial_policy import InitialPolicy
+from mtorl_model.methods.common.label_rows import candidate_labels
+from mtorl_model.methods.common.label_trees import LabelTrees
 from mtorl_model.methods.method import Run
 from mtorl_model.methods.rmtl import member as member_module
 from mtorl_model.methods.rmtl.method import RMTL
@@ -80,6 +83,31 @@ def test_trees_read_training_users_only_and_the_blend_validation_users(inputs, m
             np.testing.assert_array_equal(array, refitted.state()[name])
     # Trees that predict the opposite of the validation labels get less weight.
     assert (refitted.blend.gain_GK[:, 1] < model.blend.gain_GK[:, 1]).all()
+
+
+def test_trees_are_fitted_again_every_day_and_the_blend_is_not(inputs):
+    model = fitted(inputs)
+    old_state = {name: array.copy() for name, array in model.state().items()}
+    sample = inputs.day_sample(model)
+    model.fine_tune(sample._replace(latest=sample.new.take(np.arange(0))), FINE_TUNING)
+    assert all(np.array_equal(model.state()[name], old_state[name]) for name in old_state if name.startswith("trees."))
+    model.fine_tune(sample, FINE_TUNING)
+    expected = LabelTrees.fit(candidate_labels(sample.latest), model.config.boosting, 1).state()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(model.state()[f"trees.{name}"], array)
+    assert any(not np.array_equal(old_state[f"trees.{name}"], array) for name, array in expected.items())
+    assert all(np.array_equal(model.state()[name], old_state[name]) for name in old_state if name.startswith("blend."))
+
+
+def test_trees_weight_gains_that_may_still_follow_by_the_networks_prediction(inputs):
+    model, store = fitted(inputs), inputs._store(200, 0)
+    late = replace(store, maturity_NT=np.full(store.maturity_NT.shape, 0.5, np.float32))
+    labels = candidate_labels(late)._replace(prediction=model._networks_prediction(late))
+    model.fine_tune(inputs.day_sample(model)._replace(latest=late), replace(FINE_TUNING, learning_rate=1e-12))
+    for name, array in LabelTrees.fit(labels, model.config.boosting, 1).state().items():
+        np.testing.assert_allclose(model.state()[f"trees.{name}"], array, rtol=1e-5)
+    rates = [model._trees_prediction(trees, store).gains_XG.mean() for trees in (fitted(inputs).trees, model.trees)]
+    assert rates[1] > rates[0] * 1.2
 
 
 @pytest.mark.parametrize("helps", [True, False])

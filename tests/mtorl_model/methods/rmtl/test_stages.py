@@ -1,6 +1,7 @@
 """The stages of training and their weights: items (c), (d) and (i) of the method's list of tests."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.session_batch import SessionBatch, session_batch, session_batches
 from mtorl_model.methods.common.multitask import CandidateSizes, MultiTaskNetwork, NetworkConfig, build_network
 from mtorl_model.methods.rmtl.config import ActorTrainConfig, CriticConfig
-from mtorl_model.methods.rmtl.critics import Critics
-from mtorl_model.methods.rmtl.stages import auc, loss_weights, train_actor, weighted_loss
+from mtorl_model.methods.rmtl.critics import Critics, rewards
+from mtorl_model.methods.rmtl.stages import auc, loss_weights, predict, train_actor, weighted_loss
 from mtorl_model.methods.rmtl.weights import WEIGHTINGS, WeightInputs, discounted_returns
 
 SIZES = CandidateSizes((4, 3), 2, 2)
@@ -48,8 +49,35 @@ def gradients(actor: MultiTaskNetwork, batch: SessionBatch, weight_of: object = 
     torch.manual_seed(1)
     actor.train().zero_grad()
     p_NT = actor(batch.categorical_NK, batch.numeric_NF)
-    weighted_loss(p_NT, batch.label_NT, weight_of(batch, p_NT.detach()) if weight_of else None).backward()
+    weighted_loss(p_NT, batch, weight_of(batch, p_NT.detach()) if weight_of else None).backward()
     return {name: weight.grad.clone() for name, weight in actor.named_parameters() if weight.grad is not None}
+
+
+def test_a_label_that_may_still_change_costs_minus_log_of_1_minus_m_p() -> None:
+    p_NT = torch.tensor([[0.2, 0.5], [0.2, 0.5], [0.3, 0.9]], requires_grad=True)
+    label_NT = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    maturity_NT = torch.tensor([[0.25, 0.5], [1.0, 0.5], [0.25, 0.0]])
+    batch = SessionBatch(torch.zeros(3, 0), torch.zeros(3, 0), label_NT, maturity_NT, torch.ones(3, dtype=torch.bool))
+    loss = weighted_loss(p_NT, batch)
+    loss.backward()
+    click = -np.mean([np.log(0.2), np.log(1 - 0.2), np.log(1 - 0.25 * 0.3)])
+    second = -np.log(1 - 0.5 * 0.5)  # of the two labels that are known
+    assert float(loss.detach()) == pytest.approx((click + second) / 2, rel=1e-6)
+    assert p_NT.grad[2, 1] == 0.0
+    np.testing.assert_allclose(rewards(p_NT.detach(), batch)[:, 1], [np.log(0.75), np.log(0.75), 0.0], rtol=1e-6)
+
+
+def test_a_network_learns_the_rate_of_late_gains_from_the_share_that_is_known() -> None:
+    """Half of the labels will be 1, and 40 % of these are known so far."""
+    rng, rows = np.random.default_rng(0), 4000
+    label_NT = (rng.random((rows, 2)) < 0.5) & (rng.random((rows, 2)) < 0.4)
+    zeros = np.zeros((rows, 2))
+    store = store_of(np.arange(rows), zeros, zeros, label_NT, SIZES.vocabulary)
+    store = replace(store, maturity_NT=np.full((rows, 2), 0.4, np.float32))
+    config = NetworkConfig("shared", embedding=3, bottom=(8,), tower=(), dropout=0.0, batch_norm=False)
+    network = build_network(config, SIZES)
+    train_actor(network, store, store, replace(TRAIN, max_epochs=1, learning_rate=0.05), seed=0)
+    assert predict(network, store)[0] == pytest.approx([0.5, 0.5], abs=0.06)
 
 
 def critics_of(actor: MultiTaskNetwork, weighting: str = "critics", **settings: object) -> tuple[Critics, CriticConfig]:

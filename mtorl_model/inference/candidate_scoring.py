@@ -1,0 +1,68 @@
+"""Publishes the nightly table of a method on candidates, from its champion."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.code_version import code_version
+from lakehouse.lake import Lake, Partition
+from lakehouse.locks import locked
+from lakehouse.manifest import Manifest
+from lakehouse.reading import consistent_read
+from lakehouse.staging import staging_folder
+from mtorl_model.methods.method import Method
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS
+
+_INPUTS = (JOURNEYS, EXPOSURES, ITEM_HISTORY)
+
+
+def publish_scores_of_candidates(
+    lake: Lake,
+    dataset: Dataset,
+    table: str,
+    day: str,
+    registered: str,
+    load_champion: Callable[[], tuple[str, Method]],
+    make_table: Callable[[Lake, Dataset, Method, str, str], pa.Table],
+) -> Manifest:
+    """Publish a table of a day by the champion of a registered model (rmtl_kuairand), unless it is fresh.
+
+    load_champion: its version and model. make_table: the rows, of lake, dataset, model, version and day. Scores that a
+    version of the registered model made from the present inputs stay, on the newest day only those of the champion. So
+    a new champion does not change earlier days. Raises UserError if an input of the day is missing or a number is not
+    finite; Busy if an input is published again in the meantime.
+    """
+    partition = lake[table, dataset, day]
+    with locked(lake, (table,), dataset, [day]):
+        for name in _INPUTS:
+            lake[name, dataset, day].require()
+        with consistent_read(lake[name, dataset, day] for name in _INPUTS):
+            inputs, made_by = partition.current_inputs(), _made_by(partition)
+            is_newest = lake.days(JOURNEYS, dataset)[-1] == day
+            is_fresh = partition.is_fresh({**inputs, "model": made_by})
+            if partition.manifest and is_fresh and not is_newest and made_by.startswith(f"{registered}/"):
+                return partition.manifest
+            version, model = load_champion()
+            if partition.manifest and is_fresh and made_by == version:
+                return partition.manifest
+            rows = make_table(lake, dataset, model, version, day)
+        if not _is_finite(rows):
+            raise UserError(f"model {version} predicts no finite numbers on {day}: train it again (make run)")
+        with staging_folder(lake) as staged:
+            pq.write_table(rows, staged / "part-00000.parquet")
+            return partition.publish(
+                staged, rows=len(rows), inputs={**inputs, "model": version}, code=code_version("mtorl_model")
+            )
+
+
+def _made_by(partition: Partition) -> str:
+    return partition.manifest.inputs.get("model", "") if partition.manifest else ""
+
+
+def _is_finite(rows: pa.Table) -> bool:
+    numbers = [column for column in rows.columns if pa.types.is_floating(column.type)]
+    return all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers)
