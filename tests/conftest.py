@@ -54,9 +54,11 @@ def no_flush() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests, and the processes that they start, leave the caches of this machine's user alone."""
+    """Tests, and the processes that they start, leave the caches and the MLflow of this machine's user alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTORL_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
+        for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.delenv(variable, raising=False)
         yield
 
 

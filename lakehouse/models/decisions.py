@@ -1,7 +1,7 @@
 """The table `decisions` of a dataset: what has been decided about the versions of its models, and who is champion.
 
-A row is a version that is or was champion, or that the promotion gate has refused. MLflow cannot set an alias on the
-condition that nobody else has set it meanwhile, so two deciders could overwrite each other's decision. Therefore a
+A row is a version that is or was champion, or that the promotion gate has refused. MLflow cannot set an alias on
+condition that it has not changed since it was read, so two deciders could overwrite each other's decision. Therefore a
 decision is a commit to this Delta table: of two commits from the same rows, the second is refused. MLflow's aliases and
 tags follow (mtorl_model/champion/registry.py). A step that needs the champion reads it here, without importing MLflow.
 """
@@ -105,7 +105,7 @@ def _versions(table: DeltaTable, model: str) -> tuple[Version, ...]:
 
 
 def _create(folder: Path) -> DeltaTable:
-    """The empty table. Two runs may create it at once."""
+    """The empty table. Two runs may create it at the same time."""
     folder.mkdir(parents=True, exist_ok=True)
     return DeltaTable.create(
         str(folder), Schema.from_arrow(_SCHEMA.append(pa.field(_MODEL, pa.string()))), mode="ignore",
@@ -117,8 +117,8 @@ def _write(table: DeltaTable, model: str, rows: Sequence[Version]) -> None:
     content = pa.Table.from_pylist([_row(version) for version in rows], _SCHEMA)
     content = content.append_column(_MODEL, pa.array([model] * len(rows)))
     # Each commit has the same application transaction, so two commits from one version of the table conflict.
-    once = CommitProperties(app_transactions=[Transaction(DECISIONS, table.version() + 1)])
-    write_deltalake(table, content, mode="overwrite", predicate=f"{_MODEL} = '{model}'", commit_properties=once)
+    properties = CommitProperties(app_transactions=[Transaction(DECISIONS, table.version() + 1)])
+    write_deltalake(table, content, mode="overwrite", predicate=f"{_MODEL} = '{model}'", commit_properties=properties)
 
 
 def _row(version: Version) -> dict[str, Any]:

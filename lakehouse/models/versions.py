@@ -1,4 +1,4 @@
-"""Versions of registered models: what every step of a day needs to know of them, without asking MLflow."""
+"""Versions of registered models: their facts, and the decisions about them."""
 
 from dataclasses import dataclass
 

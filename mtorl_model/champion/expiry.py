@@ -1,9 +1,9 @@
-"""Expired versions of a registered model: nobody needs them any more, and they are deleted from MLflow.
+"""Expired versions of a registered model: no command needs them any more, and they are deleted from MLflow.
 
 A version is needed while it is the champion, the target of a rollback, the last full training (the gate compares with
 it), the full training that the champion descends from, or if it belongs to the latest KEPT_DAYS: because its own last
 day of training does, or because it was still champion then, and so scored one of these days. A version to which a
-person has given an alias stays, too. What was decided about a deleted version stays in the lake.
+person has given an alias stays, too. The decisions about a deleted version stay in the lake.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ KEPT_DAYS = 60
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """versions: registered ones that nobody needs. runs: their runs, and old runs that never became a version."""
+    """versions: those that no command needs. runs: their runs, and old runs that never became a version."""
 
     versions: tuple[Version, ...]
     runs: tuple[str, ...]
@@ -36,7 +36,7 @@ def delete_expired(registry: Registry, *, today: str, dry_run: bool) -> list[str
     """Delete what has expired; returns a line about it, which names the versions.
 
     today: the calendar day, by which runs without a version are old. dry_run: only report. Raises Busy if a decision
-    about the model comes in between; another run completes what a killed one has left.
+    about the model comes in between; another run continues the work of a killed one.
     """
     seen = registry.decided()
     expired = find_expired(registry, today)
@@ -46,7 +46,7 @@ def delete_expired(registry: Registry, *, today: str, dry_run: bool) -> list[str
     line = f"{registry.model}: {names} and {len(expired.runs)} runs"
     if dry_run:
         return [f"{line} would be deleted from MLflow"]
-    # The decision first: from then on nobody looks for the files.
+    # The decision first: from then on no command reads the files.
     known = {version.number for version in seen}
     marked = [replace(version, expired=True) for version in expired.versions if version.number in known]
     if marked:
@@ -66,7 +66,7 @@ def delete_expired(registry: Registry, *, today: str, dry_run: bool) -> list[str
 
 
 def find_expired(registry: Registry, today: str) -> Expired:
-    """What has expired. Asks MLflow."""
+    """The versions and runs that have expired. Asks MLflow."""
     with mlflow_client(registry.lake) as client:
         aliases = aliases_of(client, registry.model)
         experiment = experiment_of(client, registry.lake, registry.dataset.name)
@@ -82,7 +82,7 @@ def find_expired(registry: Registry, today: str) -> Expired:
 
 
 def needed_versions(registry: Registry, versions: Sequence[Version]) -> list[Version]:
-    """The versions of a model that somebody needs. Without a champion these are all of them."""
+    """The versions of a model that some command needs. Without a champion these are all of them."""
     decided = registry.decided()
     champion = registry.find_champion()
     if champion is None:

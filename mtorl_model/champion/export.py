@@ -25,7 +25,7 @@ def export_champion(registry: Registry, out: Path) -> str:
 
 
 def _is_exported(version: str, out: Path) -> bool:
-    """Whether the files of that version are there. A machine that has not used the model yet need not download it."""
+    """Whether the files of that version exist. A machine that has not used the model yet need not download it."""
     try:
         spec_in_file(out / MODEL_SPEC_FILE)
         return (out / VERSION_FILE).read_text() == version + "\n"

@@ -1,7 +1,7 @@
-"""The MLflow store of a lake: where it is, and the one client for it.
+"""The MLflow store of a lake: its address, and a client for it.
 
 MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI name it, as in every program that uses MLflow. Without them, a lake on this
-machine has a store of its own in LAKE/mlflow: an SQLite database, and the artifacts as files. Only MLflow's public API
+machine has an own store in LAKE/mlflow: an SQLite database, and the artifacts as files. Only MLflow's public API
 is used. MLflow is imported here inside functions, because that takes seconds; its telemetry is off.
 """
 
@@ -39,7 +39,7 @@ def tracking_uri(lake: Lake) -> str:
 
 
 def registry_uri(lake: Lake) -> str:
-    """Where registered models are: in the same store, unless a variable of its own names another one."""
+    """Where registered models are: in the same store, unless the other variable names another one."""
     return os.environ.get(REGISTRY) or tracking_uri(lake)
 
 
@@ -93,9 +93,9 @@ def create_store(lake: Lake) -> None:
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / database.name
-        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
-        _copy_once(made, database)
+        complete = Path(folder) / database.name
+        MlflowClient(tracking_uri=f"sqlite:///{complete}").search_experiments(max_results=1)
+        _copy_once(complete, database)
 
 
 def _copy_once(file: Path, target: Path) -> None:
@@ -164,7 +164,7 @@ def _artifact_uri(client: "MlflowClient", lake: Lake, run_id: str) -> str:
 
 
 def ignore_existing(error: Exception) -> None:
-    """Raise an error of MLflow again, unless it says that another run has created the same just before."""
+    """Raise an error of MLflow again, unless it reports that another run has created the same just before."""
     if getattr(error, "error_code", "") != _EXISTS:
         raise error
 

@@ -37,8 +37,8 @@ def model_folder(lake: Lake, version: Version) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as work:
         downloaded = download_model(lake, version.run_id, Path(work))
-        shown = f"{version.name} in MLflow: {MODEL}"
-        if difference := first_difference(downloaded, checked_names(downloaded), shown):
+        place = f"{version.name} in MLflow: {MODEL}"
+        if difference := first_difference(downloaded, checked_names(downloaded), place):
             raise UserError(f"{difference}: {_IF_DAMAGED}")
         keep_model(downloaded, version.run_id)
     return folder

@@ -1,8 +1,8 @@
 """Registered models: one registered model per method and dataset in MLflow, and which version is the champion.
 
 A version's files are plain tensors and JSON, never a pickled model. They are logged to MLflow as the artifact `model`
-of a run, and copied to this machine's scratch folder when they are first used (model_files.py). What is decided about
-a version, and who is champion, is in the table `decisions` of the lake (lakehouse/models/decisions.py). MLflow's
+of a run, and copied to this machine's scratch folder when they are first used (model_files.py). The decisions about
+a version, and about the champion, are in the table `decisions` of the lake (lakehouse/models/decisions.py). MLflow's
 aliases and tags follow each decision, for people and for `models:/<name>@champion`; changing them by hand decides
 nothing. Only code that registers, decides, or looks for undecided versions imports MLflow, which is slow.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"  # the alias of the champion's version
 CHALLENGER = "challenger"  # followed by the day: challenger-2022-04-24
-_PAGE = 1_000  # versions in one answer of MLflow
+_PAGE = 1_000  # versions in one response of MLflow
 _ALIAS_ATTEMPTS = 5
 
 
@@ -105,7 +105,7 @@ class Registry:
         with mlflow_client(self.lake) as client:
             registered = _registered_versions(client, self.model)
         decided = {version.number: version for version in self.decided()}
-        return sorted((_version(found, decided) for found in registered), key=lambda version: version.number)
+        return sorted((_version(version, decided) for version in registered), key=lambda version: version.number)
 
     def named_version(self, name: str) -> Version:
         """The version of that name (mtorl_kuairand/3). Raises UserError with all names if it does not exist."""
@@ -144,7 +144,7 @@ class Registry:
         self.show_decisions(described)
 
     def make_champion(self, version: Version, basis: BasisDecision | None = None) -> None:
-        """Make it champion, whoever is champion now; from now on every scoring uses it. basis: None leaves it."""
+        """Make it champion, whichever version is champion now. From now on every scoring uses it. basis: None: the same."""
         while True:
             seen = self.decided()
             crowned = crown(next((known for known in seen if known.number == version.number), version), seen)
@@ -229,13 +229,13 @@ class Registry:
         """Create the registered model. Raises UserError if a server has it already, with models of another lake."""
         from mlflow.exceptions import MlflowException
 
-        own = {} if has_own_store(self.lake) else {"lake": str(self.lake.root)}
+        tags = {} if has_own_store(self.lake) else {"lake": str(self.lake.root)}
         try:
-            client.create_registered_model(self.model, tags=own)
+            client.create_registered_model(self.model, tags=tags)
         except MlflowException as error:
             ignore_existing(error)
         claimed = client.get_registered_model(self.model).tags
-        if own and claimed.get("lake") != own["lake"]:
+        if tags and claimed.get("lake") != tags["lake"]:
             raise UserError(
                 f"{self.model} in MLflow belongs to the lake {claimed.get('lake')}: give {self.lake.root} "
                 f"another MLflow, or, if the lake has moved, set the tag lake of the registered model to its new place"
@@ -302,19 +302,19 @@ def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, obje
 
 
 def _registered_versions(client: "MlflowClient", model: str) -> list[Any]:
-    found: list[Any] = []
+    versions: list[Any] = []
     token: str | None = ""
     while token is not None:
         page = client.search_model_versions(f"name = '{model}'", max_results=_PAGE, page_token=token or None)
-        found += page
+        versions += page
         token = page.token or None
-    return found
+    return versions
 
 
 def aliases_of(client: "MlflowClient", model: str) -> Mapping[str, int]:
-    """The version of each alias of a registered model; without such a model there are none."""
-    found = client.search_registered_models(f"name = '{model}'")
-    return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
+    """The version of each alias of a registered model; without such a model the mapping is empty."""
+    models = client.search_registered_models(f"name = '{model}'")
+    return {alias: int(number) for alias, number in models[0].aliases.items()} if models else {}
 
 
 def _version(registered: Any, decided: Mapping[int, Version]) -> Version:
@@ -326,7 +326,7 @@ def _version(registered: Any, decided: Mapping[int, Version]) -> Version:
 
 
 def _decided_tags(version: Version) -> dict[str, str]:
-    """What the tags of a version say about the decisions; "" where it has no such tag."""
+    """The tags of a version that show the decisions about it; "" for no tag."""
     return {
         "reign": str(version.reign) if version.reign else "",
         "withdrawn": "yes" if version.withdrawn else "",

@@ -1,4 +1,4 @@
-"""Decisions about models: of two decisions from one state, the second is refused, whoever is first."""
+"""Decisions about models: of two decisions from one state, the second is refused."""
 
 import threading
 from dataclasses import replace
@@ -83,13 +83,13 @@ def test_a_commit_between_the_look_and_the_write_is_seen(tmp_path: Path, monkeyp
 
     def overtaken(*arguments: object) -> None:
         monkeypatch.setattr(decisions, "_write", write)
-        commit_decision(lake, "kuairand", [other], seen=of_other)
+        commit_decision(lake, "kuairand", [rival], seen=seen_by_rival)
         write(*arguments)  # type: ignore[arg-type]
 
-    other, of_other = version(1, "rmtl_kuairand"), ()
+    rival, seen_by_rival = version(1, "rmtl_kuairand"), ()
     monkeypatch.setattr(decisions, "_write", overtaken)
     seen = commit_decision(lake, "kuairand", [version(2)], seen=seen)  # another model: committed again
-    other, of_other = version(3), seen
+    rival, seen_by_rival = version(3), seen
     monkeypatch.setattr(decisions, "_write", overtaken)
     with pytest.raises(Busy):
         commit_decision(lake, "kuairand", [version(4)], seen=seen)

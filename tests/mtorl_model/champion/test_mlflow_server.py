@@ -36,7 +36,7 @@ CONFIG = MTORLConfig(ModelConfig(hidden=16, trees=False), LossConfig(), TrainCon
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """A server with a database and an artifact folder of its own, named by the environment."""
+    """A server with its own database and artifact folder, named by the environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -112,8 +112,8 @@ def test_a_champion_goes_through_the_server_and_damage_there_gives_no_result(
     shutil.rmtree(scratch_folder("models"))
     assert registry.load_champion()[0] == "mtorl_kuairand/2"
     (stored,) = (tmp_path / "store").rglob(f"{registry.named_version('mtorl_kuairand/1').run_id}/**/{WEIGHTS}")
-    whole = stored.read_bytes()
-    stored.write_bytes(whole[:-1] + b"x")
+    weights = stored.read_bytes()
+    stored.write_bytes(weights[:-1] + b"x")
     with pytest.raises(
         UserError, match=r"^mtorl_kuairand/1 in MLflow: model/weights.pt is damaged, .*\(make rollback\)"
     ):
@@ -123,10 +123,10 @@ def test_a_champion_goes_through_the_server_and_damage_there_gives_no_result(
     with pytest.raises(UserError, match="is damaged"):
         roll_back(registry, None)
     assert registry.champion().number == 2
-    stored.write_bytes(whole)
+    stored.write_bytes(weights)
     assert roll_back(registry, None).startswith("mtorl_kuairand/1, trained through 2022-04-11, is the champion")
-    shown = mlflow.MlflowClient().get_model_version_by_alias("mtorl_kuairand", "champion")
-    assert (int(shown.version), shown.tags["reign"]) == (1, "1")
+    aliased = mlflow.MlflowClient().get_model_version_by_alias("mtorl_kuairand", "champion")
+    assert (int(aliased.version), aliased.tags["reign"]) == (1, "1")
     assert mlflow.MlflowClient().get_model_version("mtorl_kuairand", "2").tags["withdrawn"] == "yes"
 
     # Without the server, what is decided and the copies of this machine are enough.

@@ -24,8 +24,8 @@ class BucketLake:
 
 def test_the_environment_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(tmp_path)
-    own = f"sqlite:///{tmp_path}/mlflow/mlflow.db"
-    assert (tracking_uri(lake), registry_uri(lake), has_own_store(lake)) == (own, own, True)
+    in_lake = f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    assert (tracking_uri(lake), registry_uri(lake), has_own_store(lake)) == (in_lake, in_lake, True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     assert (tracking_uri(lake), registry_uri(lake), has_own_store(lake)) == (*["http://server:5000"] * 2, False)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://registry/models")
@@ -41,7 +41,7 @@ def test_a_lake_in_a_bucket_needs_a_store_that_is_named(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "printed"),
     [
         ("postgresql://me:secret@db:5432/mlflow", "postgresql://db:5432/mlflow"),
         ("no answer from http://me:s@cret@server/x today", "no answer from http://server/x today"),
@@ -49,8 +49,8 @@ def test_a_lake_in_a_bucket_needs_a_store_that_is_named(monkeypatch: pytest.Monk
         ("http://server:5000", "http://server:5000"),
     ],
 )
-def test_no_message_has_a_password(text: str, shown: str) -> None:
-    assert without_password(text) == shown
+def test_no_message_has_a_password(text: str, printed: str) -> None:
+    assert without_password(text) == printed
 
 
 def test_a_server_that_does_not_answer_is_one_line_without_its_password(

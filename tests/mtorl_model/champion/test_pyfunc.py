@@ -64,7 +64,7 @@ def test_the_example_has_no_row_of_the_log(model: MTORL, windows: pd.DataFrame) 
 
 @pytest.mark.slow
 def test_mlflow_loads_the_champion_by_its_alias_and_checks_the_columns(
-    model: MTORL, windows: pd.DataFrame, tmp_path: Path
+    model: MTORL, windows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(tmp_path / "lake")
     registry, folder = Registry(lake, KUAIRAND), tmp_path / "model"
@@ -75,7 +75,7 @@ def test_mlflow_loads_the_champion_by_its_alias_and_checks_the_columns(
 
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri(lake))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(lake))
     loaded = mlflow.pyfunc.load_model("models:/mtorl_kuairand@champion")
     windows.loc[0, "user_active_degree"] = None
     expected = predict_frame(model, KUAIRAND, windows)
