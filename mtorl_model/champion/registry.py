@@ -144,7 +144,7 @@ class Registry:
         self.show_decisions(described)
 
     def make_champion(self, version: Version, basis: BasisDecision | None = None) -> None:
-        """Make it champion, whichever version is champion now; every scoring uses it from now on. basis: None keeps it."""
+        """Make it champion, whichever version is champion now; every later scoring uses it. basis: None keeps it."""
         while True:
             seen = self.decided()
             crowned = crown(next((known for known in seen if known.number == version.number), version), seen)
