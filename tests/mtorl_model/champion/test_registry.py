@@ -217,6 +217,8 @@ def test_the_champion_is_the_version_set_last_and_moves_with_its_lake(
     assert Registry(copy, KUAIRAND).load_champion()[0] == "mtorl_kuairand/3"
     assert not lake.root.exists()
 
+    # The champion is copied once more: a machine that has its copy needs no MLflow.
+    Registry(moved, KUAIRAND).load_champion()
     # A program that only reads the registry imports neither MLflow nor torch; that would cost each daily step seconds.
     code = "import sys, mtorl_model.export_champion as e; e.main(); print({'mlflow', 'torch'} & {*sys.modules})"
     arguments = ["--dataset", "kuairand", "--lake", str(moved.root), "--out", str(tmp_path / "out")]
