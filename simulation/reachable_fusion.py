@@ -4,8 +4,8 @@ python -m simulation.reachable_fusion [--first-seed 200] [--seeds 5]
 
 In each world, CMA-ES searches the weights of a policy by its true value on some users: one action for all of them, or
 one that is linear in the profile. The value counts on other users, minus that of equal weights. A learner sees neither
-the true value nor these users, so the figures are what its lists could bring at best with a policy of this form. Half
-a minute of a processor for each world.
+the true value nor these users, so the figures show what a policy of this form can reach at least. Half a minute of a
+processor for each world.
 """
 
 import argparse
