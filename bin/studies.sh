@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study, make search, make results, make benchmark-published: studies of the model on the sequences of a lake.
 # They train separate models and change neither the tables nor the champion.
-# Reads DATASET, LAKE, STUDY, METHOD, METHODS, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS, TABLE_ONLY and OUT from the environment.
+# Reads DATASET, LAKE, STUDY, METHOD, METHODS, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS, TABLE_ONLY, PREDICTOR and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -30,7 +30,7 @@ case "$COMMAND" in
         --trials "${TRIALS:-10}" "${EPOCHS_ARGUMENT[@]}" ${METHODS:+--methods $METHODS}
     fi
     if [ "$STUDY" = fusion ]; then
-      exec "$PYTHON_BIN" -m mtorl_model.studies.fusion.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" ${PRESET:+--preset "$PRESET"}
+      exec "$PYTHON_BIN" -m mtorl_model.studies.fusion.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" ${PRESET:+--preset "$PRESET"} ${PREDICTOR:+--predictor "$PREDICTOR"}
     fi
     exec "$PYTHON_BIN" -m mtorl_model.studies.run "${ARGUMENTS[@]}" --study "$STUDY" ${WORKERS:+--workers "$WORKERS"} \
       --folds "${FOLDS:-2}" --seeds "${SEEDS:-1}" "${EPOCHS_ARGUMENT[@]}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lakehouse.lake import Lake
 from lakehouse.staging import staging_folder
-from mtorl_model.champion.registry import create_store
+from mtorl_model.champion.mlflow_store import create_store
 from schemas.errors import exit_with_one_line
 
 

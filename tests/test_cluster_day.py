@@ -279,9 +279,10 @@ def states(airflow: Airflow, run_path: str) -> dict[str, str]:
 def weights(lake: Lake) -> list[tuple[str, str]]:
     """The files of all registered models with their hashes; paths without the number of the run."""
     files = []
-    for file in lake.mlflow_artifacts.glob("*/*/artifacts/model/**/*"):
+    artifacts = lake.root / "mlflow" / "artifacts"
+    for file in artifacts.glob("*/*/artifacts/model/**/*"):
         if file.is_file():
-            path = file.relative_to(lake.mlflow_artifacts)
+            path = file.relative_to(artifacts)
             files.append((str(Path(path.parts[0], *path.parts[4:])), hashlib.sha256(file.read_bytes()).hexdigest()))
     assert files
     return sorted(files)

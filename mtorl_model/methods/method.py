@@ -251,6 +251,13 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{self.name} is not fine-tuned")
 
+    def self_check(self) -> list[str]:
+        """Faults of the method with its settings, as text, in a problem whose solution is known; quick.
+
+        A challenger with a fault does not become champion.
+        """
+        return []
+
     def explored(self, sample: Any) -> ExploredRequests:
         """The actions that fine_tune learns this sample from, of a method that predicts FUSION.
 

@@ -21,6 +21,7 @@ from lakehouse.lake import IF_METRICS_DAMAGED, Lake
 from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
+from mtorl_model.methods.unified_rl.chain.objective_models import BOOSTING
 from mtorl_model.studies.baselines.tables import published, unseen_users
 from mtorl_model.studies.multitask.tables import USER_FOLDS, as_markdown
 from mtorl_model.studies.pictures import display_name, headline
@@ -210,10 +211,8 @@ def _rmtl(folder: Path) -> list[str]:
     return lines
 
 
-def _fusion(folder: Path) -> list[str]:
-    if not (folder / "fusion.json").exists():
-        return []
-    study = read_stored(folder / "fusion.json", json_object, _IF_DAMAGED)
+def _fusion(path: Path) -> list[str]:
+    study = read_stored(path, json_object, _IF_DAMAGED)
     cells = {(row["variant"], row["figure"]): row for row in study["rows"]}
     figures = [figure for figure in dict.fromkeys(row["figure"] for row in study["rows"]) if figure != "mtf_gauc"]
     rows = [("", "MTF-GAUC", "minus static weights", *figures)]
@@ -225,8 +224,10 @@ def _fusion(folder: Path) -> list[str]:
     measured = study["users"]["mtf_gauc"]
     weights = ", ".join(f"{name} {weight:g}" for name, weight in study["weights"].items())
     off_policy = study["off_policy"]
+    predictor = study.get("predictor", BOOSTING)
+    title = "### UnifiedRL: how well a fused score ranks the exposures of a user"
     return [
-        "### UnifiedRL: how well a fused score ranks the exposures of a user",
+        title if predictor == BOOSTING else f"{title}, with predictions of {predictor}",
         f"{measured['measured']:,} users with {study['labels']:,} exposures, {measured['left_out']:,} more users have "
         f"equal labels only; days {study['days'][0]} to {study['days'][1]}; {study['protocol']}; {study['seeds']} "
         f"training(s). Weights of the reward: {weights}. "
@@ -273,7 +274,7 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
             *(line for path in lake.metrics_of_all(name) for line in _metrics(path, name)),
             *(line for study in (*STUDIES, EMBEDDINGS) for line in _study(folder, study, pictures)),
             *_search(folder, pictures),
-            *_fusion(folder),
+            *(line for path in sorted(folder.glob("fusion*.json")) for line in _fusion(path)),
             *_published(folder),
             *unseen_users(folder),
             *published(folder),

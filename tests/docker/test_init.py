@@ -12,7 +12,7 @@ import pytest
 from checkout import ROOT
 
 import lakehouse.staging
-import mtorl_model.champion.registry
+import mtorl_model.champion.mlflow_store
 from lakehouse.lake import Lake
 from schemas.errors import UserError
 
@@ -35,7 +35,7 @@ def created_stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Lake
     """The lakes whose model store is created; the lake of the environment is `tmp_path`/lake."""
     monkeypatch.setenv("MTORL_LAKE", str(tmp_path / "lake"))
     lakes: list[Lake] = []
-    monkeypatch.setattr(mtorl_model.champion.registry, "create_store", lakes.append)
+    monkeypatch.setattr(mtorl_model.champion.mlflow_store, "create_store", lakes.append)
     return lakes
 
 

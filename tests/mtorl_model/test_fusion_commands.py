@@ -16,6 +16,7 @@ from mtorl_model import evaluate, fuse, learn, score, train
 from mtorl_model.champion.gate import audit_fusion
 from mtorl_model.champion.registry import Registry
 from mtorl_model.methods.unified_rl.fusion import log_scores
+from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError
 from schemas.tables import FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
 
@@ -39,7 +40,7 @@ def run(module: Any, monkeypatch: pytest.MonkeyPatch, lake: Lake, *flags: str) -
 def test_it_is_trained_evaluated_scored_and_learns_a_day(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    run(train, monkeypatch, lake, "--from", DAYS[0], "--to", DAYS[1], *METHOD, *TINY)
+    run(train, monkeypatch, lake, "--from", DAYS[0], "--to", DAYS[0], *METHOD, *TINY)
     assert "unified_rl_criteo/1 is the champion of criteo: fusion of 2 objectives" in capsys.readouterr().out
 
     run(evaluate, monkeypatch, lake, "--split", "test", "--out", str(tmp_path / "metrics.json"), *METHOD)
@@ -49,10 +50,17 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert ranking["baselines"].keys() == {"equal weights", "click alone", "conversion alone"}
     assert ranking["weights"] == {"click": 1.0, "conversion": 10.0}
 
+    with monkeypatch.context() as patch:
+        patch.setattr(UnifiedRL, "self_check", lambda self: ["nothing is learned"])
+        run(learn, monkeypatch, lake, "--day", DAYS[1], *METHOD)
+    assert "unified_rl_criteo/2 is refused" in capsys.readouterr().out
+    refused = {row["check"]: row["reason"] for row in rows(lake, PROMOTIONS, DAYS[1])}
+    assert "nothing is learned" in refused["policy_audit"]
+
     run(learn, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
     printed = capsys.readouterr().out
     assert "ranking: 1 - MTF-GAUC" in printed
-    assert "unified_rl_criteo/2 is the challenger" in printed
+    assert "unified_rl_criteo/3 is the challenger" in printed
     explored = rows(lake, FUSION_EXPOSURES)
     assert {row["behaviour"] for row in explored} == {"unified_rl_criteo/1"}
     assert {row["draw"] for row in explored} == {0, 1}
@@ -83,8 +91,8 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert fused_by[1] == fuse.EQUAL_WEIGHTS
 
 
-def rows(lake: Lake, table: str) -> list[dict[str, Any]]:
-    return pq.ParquetFile(lake[table, CRITEO, DAYS[-1]].files()[0]).read().to_pylist()
+def rows(lake: Lake, table: str, day: str = DAYS[-1]) -> list[dict[str, Any]]:
+    return pq.ParquetFile(lake[table, CRITEO, day].files()[0]).read().to_pylist()
 
 
 def weights_of(users: list[int], power: list[float]) -> pa.Table:

@@ -99,7 +99,7 @@ def _fit_channel(labels: LabelRows, config: TreesConfig) -> Trees | int:
     if len(channels) < 2:
         return int(channels.max(initial=0))  # without any known channel, every channel is as good as the first
     model = classifier(config, config.channel_iterations, config.channel_rate)
-    return Trees.from_classifier(model.fit(labels.feature_NF, labels.action_N))
+    return Trees.from_classifier(model.fit(without_empty_columns(labels.feature_NF), labels.action_N))
 
 
 def _fit_gain(labels: LabelRows, gain: int, config: TreesConfig) -> Trees | float:
@@ -112,7 +112,7 @@ def _fit_gain(labels: LabelRows, gain: int, config: TreesConfig) -> Trees | floa
     if not 0 < rate < 1:
         return rate
     model = classifier(config, config.gain_iterations, config.gain_rate)
-    return Trees.from_classifier(model.fit(features_NF, gain_N, weight_N))
+    return Trees.from_classifier(model.fit(without_empty_columns(features_NF), gain_N, weight_N))
 
 
 def gain_weights(labels: LabelRows, gain: int) -> Floats | None:
@@ -142,6 +142,15 @@ def _predict_gain(model: Trees | float, features_NF: Features) -> Floats:
 def state_part(state: State, name: str) -> State:
     """The arrays whose names begin with `name` and a dot, without this beginning."""
     return {key.removeprefix(f"{name}."): array for key, array in state.items() if key.startswith(f"{name}.")}
+
+
+def without_empty_columns(features_NF: Features) -> Features:
+    """The features to fit on, with 0 in columns that have no value at all, on which scikit-learn fails.
+
+    On the first day of a log no item has a history, for example. Such a column is in no tree.
+    """
+    is_empty_F = np.isnan(features_NF).all(axis=0)
+    return np.where(is_empty_F, np.float32(0.0), features_NF) if is_empty_F.any() else features_NF
 
 
 def classifier(config: TreesConfig, iterations: int, rate: float) -> HistGradientBoostingClassifier:

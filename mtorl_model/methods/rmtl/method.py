@@ -21,14 +21,13 @@ from mtorl_model.methods import register
 from mtorl_model.methods.common.blend import Blend, fit_blend
 from mtorl_model.methods.common.label_rows import candidate_labels
 from mtorl_model.methods.common.label_trees import LabelTrees, state_part
-from mtorl_model.methods.common.multitask import CandidateSizes
+from mtorl_model.methods.common.multitask import CandidateSizes, MultiTaskNetwork
 from mtorl_model.methods.method import CANDIDATES, GAINS, Floats, Method, Prediction, Run, State
 from mtorl_model.methods.rmtl.config import IF_BETTER, PRESETS, RMTLConfig
 from mtorl_model.methods.rmtl.member import Checkpoints, Member, Training, choose_weighting, train_member, untrained
 from mtorl_model.methods.rmtl.stages import fine_tune_actor, loss_weights, predict, refresh_critics
 from mtorl_model.training.candidate_sample import CandidateSample, mixed_sessions
 from mtorl_model.training.config import FineTuneConfig
-from schemas.dataset import get_dataset
 from schemas.tables import TASK_PREDICTIONS
 
 
@@ -44,6 +43,7 @@ class RMTL(Method):
     fine_tunes = True
     Config = RMTLConfig
     config: RMTLConfig
+    tasks: int  # of the store that it was fitted on
     members: tuple[Member, ...] = ()
     trees: LabelTrees | None = None  # None if config.trees is False
     blend: Blend | None = None  # of the networks and the trees, in this order
@@ -61,7 +61,8 @@ class RMTL(Method):
 
     def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
         """Train one member after another; each has a checkpoint after every stage."""
-        sizes, members = candidate_sizes(self.encoding), []
+        self.tasks = len(train.task_names)
+        sizes, members = candidate_sizes(self.encoding, self.tasks), []
         for seed in self._seeds():
             checkpoints = Checkpoints(run.checkpoints / str(seed) if run.checkpoints else None, run.identity)
             members.append(train_member(Training(self.config, sizes, train, valid, seed, checkpoints, run.after_epoch)))
@@ -101,7 +102,7 @@ class RMTL(Method):
     def _trees_prediction(self, trees: LabelTrees, candidates: CandidateStore) -> Prediction:
         return Prediction(gains_XG=trees.gain_probabilities(candidates.features()))
 
-    def _ready(self, member: Member) -> torch.nn.Module:
+    def _ready(self, member: Member) -> MultiTaskNetwork:
         """The network on the device for predictions."""
         if next(member.network.parameters()).device.type != device():
             member.network.to(device())
@@ -134,8 +135,8 @@ class RMTL(Method):
         return losses
 
     def state(self) -> State:
-        """The weights, by number of the member, part and name; trees and blend, if there are trees."""
-        state = {
+        """The tasks; the weights by number of the member, part and name; trees and blend, if there are trees."""
+        state = {"tasks": np.array(self.tasks)} | {
             f"{number}.{part}.{name}": weight.detach().cpu().numpy()
             for number, member in enumerate(self.members)
             for part, module in member.parts().items()
@@ -147,11 +148,13 @@ class RMTL(Method):
         return state
 
     def restore(self, state: State) -> None:
-        sizes, seeds = candidate_sizes(self.encoding), self._seeds()
+        self.tasks = int(state["tasks"])
+        sizes, seeds = candidate_sizes(self.encoding, self.tasks), self._seeds()
         has_critics = any(name.partition(".")[2].startswith("critics.") for name in state)
         self.members = tuple(untrained(self.config, sizes, seed, with_critics=has_critics) for seed in seeds)
         tree_parts = {name: state_part(state, name) for name in ("trees", "blend")}
-        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in tree_parts}
+        no_weights = {"tasks", *tree_parts}
+        weights = {name: torch.from_numpy(a) for name, a in state.items() if name.partition(".")[0] not in no_weights}
         parts = {
             f"{number}_{part}": module
             for number, member in enumerate(self.members)
@@ -171,15 +174,10 @@ class RMTL(Method):
         return f"{len(self.members)} x {weights:,} weights, {self.config.model.network}{critics}{trees}"
 
 
-def candidate_sizes(encoding: str) -> CandidateSizes:
+def candidate_sizes(encoding: str, tasks: int) -> CandidateSizes:
     """The sizes of the network for an encoding of candidates."""
     encoder = CandidateEncoder.from_json(encoding)
-    implied_label = get_dataset(encoder.dataset).implied_label
-    return CandidateSizes(
-        vocabulary=encoder.cardinalities,
-        numeric=len(encoder.scales),
-        tasks=1 if implied_label is None else len(implied_label.task_names),
-    )
+    return CandidateSizes(vocabulary=encoder.cardinalities, numeric=len(encoder.scales), tasks=tasks)
 
 
 def _joined(name: str) -> str:

@@ -223,11 +223,11 @@ def loss_weights(critics: Critics, config: CriticConfig, *, seed: int) -> Weight
 
 
 @torch.no_grad()
-def predict(network: nn.Module, candidates: CandidateStore) -> npt.NDArray[np.float64]:
+def predict(network: MultiTaskNetwork, candidates: CandidateStore) -> npt.NDArray[np.float64]:
     """(N, T): the probabilities of a network, which ends in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
-    parts = [np.zeros(candidates.labels_NT[:0].shape)]
+    parts = [np.zeros((0, network.sizes.tasks))]
     for start in range(0, len(candidates), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         codes_NK = torch.from_numpy(candidates.categorical_NK[rows].astype(np.int64)).to(device)

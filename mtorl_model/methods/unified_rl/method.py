@@ -1,9 +1,9 @@
 """UnifiedRL as a method: from logged exposures to the weights that fuse a candidate's predictions.
 
-Gradient boosting predicts every objective of a candidate. The first behaviour policy is the best static weights, as the
-paper starts from the weights that serve, or equal weights if validation users prefer them. Rounds of progressive
-training move from there, on replays of shown exposures (chain/replay.py); validation users choose the round, round 0
-included.
+Gradient boosting, or a method on candidates, predicts every objective of a candidate. The first behaviour policy is the
+best static weights, as the paper starts from the weights that serve, or equal weights if validation users prefer them.
+Rounds of progressive training move from there, on replays of shown exposures (chain/replay.py); validation users choose
+the round, round 0 included.
 
 Shapes: N exposures, R requests, I objectives, S state, D action.
 """
@@ -33,7 +33,14 @@ from mtorl_model.methods.method import (
 from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.chain.boxed_policy import BoxedPolicy
 from mtorl_model.methods.unified_rl.chain.config import PRESETS, UnifiedRLConfig
-from mtorl_model.methods.unified_rl.chain.objective_trees import ObjectiveTrees
+from mtorl_model.methods.unified_rl.chain.known_world import faults_of_learner
+from mtorl_model.methods.unified_rl.chain.objective_models import (
+    BOOSTING,
+    BoostedObjectives,
+    MethodOfObjectives,
+    ObjectiveModel,
+    ObjectiveModels,
+)
 from mtorl_model.methods.unified_rl.chain.ranking import fused_scores, usual_predictions
 from mtorl_model.methods.unified_rl.chain.replay import Policy, ShownLists, explored, ranked_reward, shown_lists
 from mtorl_model.methods.unified_rl.chain.requests import requests_of, states
@@ -68,7 +75,7 @@ class UnifiedRL(Method):
     Config = UnifiedRLConfig
     config: UnifiedRLConfig
 
-    _trees: ObjectiveTrees
+    _predictor: ObjectiveModels
     _policy: BoxedPolicy
     weight_I: Floats  # of the objectives in the reward
     usual_I: Floats  # the usual prediction of each objective
@@ -83,21 +90,36 @@ class UnifiedRL(Method):
         return get_dataset(CandidateEncoder.from_json(self.encoding).dataset)
 
     def fit(self, train: CandidateStore, valid: CandidateStore, run: Run) -> Self:
-        """Raises UserError if the contract names fewer than two objectives."""
+        """Raises UserError if the contract names fewer than two objectives, or the settings fail the self-check."""
         if len(self.dataset.objectives) < 2:
             raise UserError(
                 f"{self.dataset.name} has no two objectives to fuse: name them in its contract (objectives)"
             )
-        self._trees, predictions_NI = ObjectiveTrees.fit(train, self.config.trees)
+        if faults := self.self_check():
+            raise UserError(f"{self.name} does not learn with these settings (--set): {'; '.join(faults)}")
+        self._predictor, predictions_NI = ObjectiveModels.fit(train, lambda half: self._fit_half(half, valid))
         self.weight_I = reward_weights(self.dataset, train)
         self.usual_I = usual_predictions(predictions_NI)
         self.static_D = fit_static_action(self._pairs(train), predictions_NI, self.config.learner.seed)
         self._learn_policy(train, predictions_NI, valid, run)
         return self
 
+    def _fit_half(self, half: CandidateStore, valid: CandidateStore) -> ObjectiveModel:
+        if self.config.predictor == BOOSTING:
+            return BoostedObjectives.fit(half, self.config.trees)
+        return self._untrained_predictor().fit(half, valid)
+
+    def _restored_half(self, state: State) -> ObjectiveModel:
+        if self.config.predictor == BOOSTING:
+            return BoostedObjectives.from_state(state, len(self.dataset.objectives))
+        return self._untrained_predictor().restored(state)
+
+    def _untrained_predictor(self) -> MethodOfObjectives:
+        return MethodOfObjectives.untrained(self.config.predictor, self.dataset.name, self)
+
     def _learn_policy(self, train: CandidateStore, predictions_NI: Floats, valid: CandidateStore, run: Run) -> None:
         config, lists = self.config, self._lists(train, predictions_NI)
-        valid_pairs, valid_NI = self._pairs(valid), self._trees.predict(valid)
+        valid_pairs, valid_NI = self._pairs(valid), self._predictor.predict(valid)
         actor = self._new_actor(lists.state_RS.shape[1])
         start_D = self._better_start(valid_pairs, valid_NI)
         actor.start_at(torch.as_tensor(start_D).clamp(-_LARGEST_START, _LARGEST_START))
@@ -126,9 +148,9 @@ class UnifiedRL(Method):
     def fine_tune(self, sample: CandidateSample, config: FineTuneConfig) -> dict[str, float]:
         """One step of progressive training (equation 7), around the present policy, on the requests of the day.
 
-        The trees and the weights of the reward do not change. config: not used, the learner has its own settings.
+        The predictor and the weights of the reward do not change. config: not used, the learner has its own settings.
         """
-        lists, behaviour = self._lists(sample.new, self._trees.predict(sample.new)), self._policy
+        lists, behaviour = self._lists(sample.new, self._predictor.predict(sample.new)), self._policy
         if not len(lists):
             return {"train_requests": 0.0}
         learner_config = replace(self.config.learner, seed=self._day_seed(sample))
@@ -141,9 +163,12 @@ class UnifiedRL(Method):
         new_RQ, old_RQ = (ranked_reward(lists, policy.act(lists.state_RS)) for policy in (self._policy, behaviour))
         return {"train_requests": float(len(lists)), "train_reward_gain": float((new_RQ - old_RQ).sum(axis=1).mean())}
 
+    def self_check(self) -> list[str]:
+        return faults_of_learner(self.config.learner)
+
     def explored(self, sample: CandidateSample) -> ExploredRequests:
         """See Method.explored."""
-        lists = self._lists(sample.new, self._trees.predict(sample.new))
+        lists = self._lists(sample.new, self._predictor.predict(sample.new))
         log = self._explored(lists, self._policy.act, self._day_seed(sample))
         draws = self.config.replay.draws
         return ExploredRequests(
@@ -204,14 +229,14 @@ class UnifiedRL(Method):
 
     def predict(self, candidates: CandidateStore) -> Prediction:
         """The objectives, the fusion weights of the request and the fused score of every row of the store, [N]."""
-        predictions_NI, action_ND = self._trees.predict(candidates), self._actions(candidates)
+        predictions_NI, action_ND = self._predictor.predict(candidates), self._actions(candidates)
         score_N = fused_scores(predictions_NI, action_ND, self.usual_I)
         return FusedScores(score_N, predictions_NI, powers_of(action_ND), biases_of(action_ND)).prediction
 
     def state(self) -> State:
-        """The trees, both actors, and the arrays that are attributes."""
+        """The predictor, both actors, and the arrays that are attributes."""
         parts: dict[str, State] = {
-            "trees": self._trees.state(),
+            "predictor": self._predictor.state(),
             "actor": _arrays(self._policy.actor),
             "behaviour": _arrays(self._policy.behaviour),
         }
@@ -220,7 +245,7 @@ class UnifiedRL(Method):
 
     def restore(self, state: State) -> None:
         super().restore({name: array for name, array in state.items() if "." not in name})
-        self._trees = ObjectiveTrees.from_state(state_part(state, "trees"), len(self.dataset.objectives))
+        self._predictor = ObjectiveModels.from_state(state_part(state, "predictor"), self._restored_half)
         actor, behaviour = (self._restored(state_part(state, part)) for part in ("actor", "behaviour"))
         self._policy = BoxedPolicy(actor, behaviour, self.config.learner.half_width)
 

@@ -1,13 +1,15 @@
 """UnifiedRL on a dataset's log: how well its fused score ranks what was shown to users it has never seen.
 
-python -m mtorl_model.studies.fusion.study --dataset D --lake LAKE [--seeds 1] [--preset small]
+python -m mtorl_model.studies.fusion.study --dataset D --lake LAKE [--seeds 1] [--preset small] [--predictor boosting]
 
 It is compared with equal weights, the best static weights (fitted on training users, by an evolution strategy, for the
 figure itself), and each objective alone; all of them fuse the same predictions. Trained on training users, measured on
 validation users; no test user is read. A trained seed is kept in `LAKE/studies/dataset=D/fusion/`, so a study that was
 stopped trains only the seeds that are missing.
 
-Writes `LAKE/studies/dataset=D/fusion.json`.
+--predictor rmtl: the networks and trees of RMTL predict the objectives, in place of boosting.
+
+Writes `LAKE/studies/dataset=D/fusion.json`, or `fusion_rmtl.json` with that predictor.
 """
 
 import json
@@ -32,6 +34,7 @@ from mtorl_model.evaluation.text import in_brackets
 from mtorl_model.methods.method import Run, choose_preset
 from mtorl_model.methods.model_folder import load_model, save_model
 from mtorl_model.methods.unified_rl.chain.config import PRESETS
+from mtorl_model.methods.unified_rl.chain.objective_models import BOOSTING
 from mtorl_model.methods.unified_rl.fusion import log_scores
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError, exit_with_one_line
@@ -133,9 +136,14 @@ def main() -> None:
     add_lake(parser)
     parser.add_argument("--seeds", type=int, default=1, help="trainings, whose figures are averaged")
     parser.add_argument("--preset", default="small", help="default %(default)s")
+    parser.add_argument(
+        "--predictor", default=BOOSTING, help="of the objectives: %(default)s, or a method on candidates"
+    )
     args = parser.parse_args()
     require_at_least(args, seeds=1)
-    lake, dataset, config = lake_of(args), dataset_of(args), choose_preset(PRESETS, args.preset)
+    lake, dataset = lake_of(args), dataset_of(args)
+    config = choose_preset(PRESETS, args.preset).changed({"predictor": args.predictor})
+    name = "fusion" if args.predictor == BOOSTING else f"fusion_{args.predictor}"
     days = lake.days(STEPS, dataset)
     if not days:
         raise UserError(f"no steps of {dataset.name} in {lake.root}: build them first (make run)")
@@ -149,16 +157,18 @@ def main() -> None:
         model = UnifiedRL(seeded, spec, policy)
         model.encoding = encoder.to_json()
         identity = f"{seeded.to_json()} {code_version('mtorl_model')} {sorted(fingerprints.items())}"
-        models.append(trained(lake.studies(dataset) / "fusion" / f"{seed}", identity, parts, model))
+        models.append(trained(lake.studies(dataset) / name / f"{seed}", identity, parts, model))
+    command = f"make study STUDY=fusion DATASET={dataset.name} SEEDS={args.seeds}"
+    command += f" PREDICTOR={args.predictor}" * (args.predictor != BOOSTING)
     result = {
         "dataset": dataset.name, "preset": args.preset, "seeds": args.seeds, "days": [days[0], days[-1]],
         "protocol": "unseen-users: trained on training users, measured on validation users",
-        "command": f"make study STUDY=fusion DATASET={dataset.name} SEEDS={args.seeds}",
+        "predictor": args.predictor, "command": command,
         "weights": dict(zip(store.objective_names, models[0].weight_I.tolist(), strict=True)),
         "off_policy": {"identified": False, "why": NOT_IDENTIFIED},
         **compare(models, parts.test),
     }  # fmt: skip
-    path = lake.studies(dataset) / "fusion.json"
+    path = lake.studies(dataset) / f"{name}.json"
     write_whole(path, json.dumps(result, indent=1) + "\n")
     print(as_text(result))
     print(path)

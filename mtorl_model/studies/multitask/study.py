@@ -34,7 +34,7 @@ from mtorl_model.data.candidates.reading import read_candidates
 from mtorl_model.data.device import choose_device
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.metrics import Figures, reward_metrics, session_logloss
-from mtorl_model.methods.common.label_trees import CANDIDATE_TREES, classifier
+from mtorl_model.methods.common.label_trees import CANDIDATE_TREES, classifier, without_empty_columns
 from mtorl_model.methods.common.multitask import CandidateSizes
 from mtorl_model.methods.method import choose_preset
 from mtorl_model.methods.rmtl.config import PRESETS, CriticConfig, RMTLConfig
@@ -127,7 +127,7 @@ def boosting(parts: Parts) -> Floats:
     """(N, T): gradient boosting on the same inputs."""
     config = CANDIDATE_TREES
     rows = np.sort(np.random.default_rng(0).permutation(len(parts.train))[:_LARGEST_FIT])
-    train_NX, test_NX = parts.train.take(rows).features(), parts.test.features()
+    train_NX, test_NX = without_empty_columns(parts.train.take(rows).features()), parts.test.features()
     predicted = []
     for task in range(len(parts.train.task_names)):
         trees = classifier(config, config.gain_iterations, config.gain_rate)

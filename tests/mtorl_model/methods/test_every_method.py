@@ -36,8 +36,8 @@ OVERFITS = {
     "max_leaf_nodes": 31, "batch_norm": False, "rounds": 1, "entropy_share": 0.0,
 }  # fmt: skip
 
-# Parts of UnifiedRL other than the actor; the behaviour policy becomes the actor before the step.
-LEARNED_IN_FULL_TRAINING = ("trees.", "behaviour.", "weight_I", "usual_I", "static_D")
+# Parts of UnifiedRL other than the actor; the behaviour policy becomes the actor before the step. The tasks of RMTL.
+LEARNED_IN_FULL_TRAINING = ("predictor.", "behaviour.", "weight_I", "usual_I", "static_D", "tasks")
 
 # The networks of MTORL's baselines are smaller, because there are many: they need larger steps.
 OVERFITS_BASELINES = OVERFITS | {"hidden": 32, "behaviour": 8, "unit": 8, "learning_rate": 3e-2}

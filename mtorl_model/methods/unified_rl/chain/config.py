@@ -30,6 +30,7 @@ class UnifiedRLConfig(MethodConfig):
     learner: FusionConfig = field(default_factory=FusionConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     trees: TreesConfig = field(default_factory=TreesConfig)
+    predictor: str = "boosting"  # of the objectives: these trees, or a method on candidates, e.g. rmtl
 
 
 PRESETS = {

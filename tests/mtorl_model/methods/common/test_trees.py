@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from mtorl_model.methods.common.label_rows import LabelRows
+from mtorl_model.methods.common.label_trees import LabelTrees, TreesConfig
 from mtorl_model.methods.common.trees import Trees
 
 
@@ -25,3 +27,18 @@ def test_predictions_are_bit_identical(classes: int, numbered_from: int) -> None
     for tested in (trees, Trees.from_arrays(arrays)):
         assert tested.classes_C.tolist() == list(range(numbered_from, numbered_from + classes))
         np.testing.assert_array_equal(tested.probabilities(unseen_NF), expected_NC)
+
+
+def test_a_column_without_any_value_is_left_out_and_may_have_values_later():
+    rng = np.random.default_rng(0)
+    features_NF = rng.normal(size=(200, 3)).astype(np.float32)
+    features_NF[:, 1] = np.nan  # as the history of items on the first day of a log
+    features_NF[::7, 2] = np.nan
+    gain_NG = (features_NF[:, :1] > 0).astype(np.float32)
+    rows = np.zeros(200)
+    labels = LabelRows(features_NF, rows.astype(np.int64), gain_NG, np.ones_like(gain_NG), rows, rows, None)
+    trees = LabelTrees.fit(labels, TreesConfig(gain_iterations=5, min_samples_leaf=5), channels=1)
+    filled_NF = np.where(np.arange(3) == 1, np.float32(3.0), features_NF)
+    expected_NG = trees.gain_probabilities(features_NF)
+    np.testing.assert_array_equal(trees.gain_probabilities(filled_NF), expected_NG)
+    assert np.ptp(expected_NG) > 0.1

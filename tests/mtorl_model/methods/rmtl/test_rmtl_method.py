@@ -87,16 +87,16 @@ def test_trees_read_training_users_only_and_the_blend_validation_users(inputs, m
 
 def test_trees_are_fitted_again_every_day_and_the_blend_is_not(inputs):
     model = fitted(inputs)
-    before = {name: array.copy() for name, array in model.state().items()}
+    old_state = {name: array.copy() for name, array in model.state().items()}
     sample = inputs.day_sample(model)
-    model.fine_tune(sample._replace(latest=sample.new.take(np.arange(0))), FINE_TUNING)  # nothing to fit on
-    assert all(np.array_equal(model.state()[name], before[name]) for name in before if name.startswith("trees."))
+    model.fine_tune(sample._replace(latest=sample.new.take(np.arange(0))), FINE_TUNING)
+    assert all(np.array_equal(model.state()[name], old_state[name]) for name in old_state if name.startswith("trees."))
     model.fine_tune(sample, FINE_TUNING)
     expected = LabelTrees.fit(candidate_labels(sample.latest), model.config.boosting, 1).state()
     for name, array in expected.items():
         np.testing.assert_array_equal(model.state()[f"trees.{name}"], array)
-    assert any(not np.array_equal(before[f"trees.{name}"], array) for name, array in expected.items())
-    assert all(np.array_equal(model.state()[name], before[name]) for name in before if name.startswith("blend."))
+    assert any(not np.array_equal(old_state[f"trees.{name}"], array) for name, array in expected.items())
+    assert all(np.array_equal(model.state()[name], old_state[name]) for name in old_state if name.startswith("blend."))
 
 
 def test_trees_weight_gains_that_may_still_follow_by_the_networks_prediction(inputs):

@@ -1,12 +1,9 @@
-"""Pairs within users equal MTF-GAUC; static weights and predictions of other users' models."""
+"""Pairs within users equal MTF-GAUC; and static weights."""
 
 import numpy as np
 import pytest
-from candidate_rows import store_of
 
 from mtorl_model.evaluation.fusion_metrics import grouped_auc
-from mtorl_model.methods.common.label_trees import TreesConfig
-from mtorl_model.methods.unified_rl.chain.objective_trees import ObjectiveTrees, half_of
 from mtorl_model.methods.unified_rl.chain.static_weights import fit_static_action
 from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
 from mtorl_model.methods.unified_rl.fusion import log_scores, powers_of
@@ -38,22 +35,3 @@ def test_static_weights_rely_on_the_objective_that_orders_the_label():
     assert powers_of(action_D)[0] > 4 * powers_of(action_D)[1]
     equal = pairs.ordered_share(log_scores(predictions_NI, np.zeros(4)))
     assert pairs.ordered_share(log_scores(predictions_NI, action_D)) > equal + 0.02
-
-
-def test_a_training_user_has_no_prediction_of_a_model_that_saw_the_user():
-    """Objectives are a coin for each user, which only a model that saw the user can know."""
-    rng = np.random.default_rng(0)
-    users, exposures = 300, 8
-    user_N = np.repeat(np.arange(users), exposures)
-    coin_N = np.repeat(rng.random(users) < 0.5, exposures)
-    store = store_of(
-        user_N, np.zeros((len(user_N), 1), int), user_N[:, None].astype(float), np.zeros((len(user_N), 2)), (2,),
-        coin_N[:, None],
-    )  # fmt: skip
-    config = TreesConfig(gain_iterations=60, min_samples_leaf=1, max_leaf_nodes=200, l2_regularization=0.0)
-    trees, predicted_NI = ObjectiveTrees.fit(store, config)
-    assert abs(np.corrcoef(predicted_NI[:, 0], coin_N)[0, 1]) < 0.2
-    assert np.corrcoef(trees.predict(store)[:, 0], coin_N)[0, 1] > 0.6  # half of its models saw the user
-    halves = half_of(user_N).reshape(users, exposures)
-    assert (halves == halves[:, :1]).all()
-    assert 0.4 < halves.mean() < 0.6
