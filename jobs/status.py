@@ -23,7 +23,8 @@ from lakehouse.code_version import code_version
 from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake, table_of
 from lakehouse.manifest import Manifest
-from lakehouse.models.versions import CHAMPION, aliased_version, model_name, model_versions, registered_models
+from lakehouse.models.decisions import champion_among, read_decisions
+from lakehouse.models.versions import Version, model_name
 from lakehouse.published_days import unused_tables
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between
@@ -50,6 +51,7 @@ class State(Enum):
 
 Grid = Mapping[str, Mapping[str, State]]  # by day, by table
 Manifests = Mapping[str, Mapping[str, Manifest | None]]  # by table, by day
+Decisions = Mapping[str, tuple[Version, ...]]  # what is decided about versions, by registered model
 
 
 def main() -> None:
@@ -124,15 +126,16 @@ class _Champion:
 
 def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str], manifests: Manifests) -> Grid:
     """The state of each partition of these days, which begin with the lake's first day."""
+    decisions = read_decisions(lake, dataset)
     champion = _Champion(
         {
-            table.name: champion_version(lake, dataset, _scored_by(manifests, table.name))
+            table.name: champion_version(decisions, dataset, _scored_by(manifests, table.name))
             for table in LISTED
             if table.scores
         },
         champion_spec_version(lake, dataset),
         max(lake.days(JOURNEYS, dataset), default=""),
-        first_trained_through(lake, dataset),
+        first_trained_through(decisions),
     )
     grid: dict[str, dict[str, State]] = {}
     history = lake.history_inputs(EXPOSURES, dataset, days)
@@ -236,15 +239,15 @@ def champion_spec_version(lake: Lake, dataset: Dataset) -> str | None:
     return spec_in_file(file).version if file.is_file() else None
 
 
-def champion_version(lake: Lake, dataset: Dataset, scored_by: str | None) -> str | None:
+def champion_version(decisions: Decisions, dataset: Dataset, scored_by: str | None) -> str | None:
     """The present champion as the manifests of its scores name it; None before the first one.
 
     scored_by: the model version of the newest scores. The champion has the same method; without scores, it has the
     default method.
     """
     model = scored_by.partition("/")[0] if scored_by else model_name(dataset.name)
-    number = aliased_version(lake, model, CHAMPION)
-    return f"{model}/{number}" if number is not None else None
+    champion = champion_among(decisions.get(model, ()))
+    return champion.name if champion else None
 
 
 def _scored_by(manifests: Manifests, table: str) -> str | None:
@@ -255,15 +258,14 @@ def _scored_by(manifests: Manifests, table: str) -> str | None:
     return manifest.inputs.get("model") if manifest else None
 
 
-def first_trained_through(lake: Lake, dataset: Dataset) -> str | None:
+def first_trained_through(decisions: Decisions) -> str | None:
     """The earliest day that a champion was trained through, without those that were rolled back; None without any.
 
     The champions of all methods count. On each later day a champion can be tested: the daily run publishes its test and
     decision, even if they are empty.
     """
-    models = registered_models(lake, dataset.name)
-    tags = [version.tags for model in models for version in model_versions(lake, model)]
-    return min((t["day"] for t in tags if "reign" in t and "withdrawn" not in t), default=None)
+    versions = [version for of_model in decisions.values() for version in of_model]
+    return min((v.day for v in versions if v.reign and not v.withdrawn), default=None)
 
 
 def grid_lines(grid: Grid, days: list[str]) -> list[str]:

@@ -9,12 +9,13 @@ line tells how to score that day again.
 """
 
 import argparse
+from dataclasses import replace
 
 from lakehouse.arguments import add_lake
 from lakehouse.lake import Lake
 from mtorl_model.arguments import add_method
 from mtorl_model.champion.export import export_for_daily_run
-from mtorl_model.champion.registry import Registry
+from mtorl_model.champion.registry import Registry, previous_champion
 from mtorl_model.methods import METHODS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -24,28 +25,29 @@ from schemas.tables import JOURNEYS
 def roll_back(registry: Registry, name: str | None) -> str:
     """Make the named version (None: the previous champion) champion again; returns a line for the terminal.
 
-    A run that was killed can be repeated with the same result. Raises UserError if the version was never champion.
+    Raises UserError if the version was never champion or its files are damaged, and Busy if another decision has come
+    first.
     """
-    dataset = registry.dataset
-    with registry.lock():
-        champion = registry.champion()
-        champions = sorted((v for v in registry.versions() if v.reign), key=lambda v: v.reign)
-        if name is None:
-            earlier = [v for v in champions if v.reign < champion.reign and not v.withdrawn]
-            if not earlier:
-                raise UserError(f"{champion.name} is the first champion of {dataset.name}: no earlier one exists")
-            target = earlier[-1]
-        else:
-            named = [v for v in champions if v.name == name]
-            if not named:
-                listed = ", ".join(v.name for v in champions)
-                raise UserError(f"{name} has never been champion of {dataset.name}: choose one of {listed}")
-            (target,) = named
-        later = [v for v in champions if v.reign > target.reign and not v.withdrawn]
-        for version in later:
-            registry.set_tag(version, "withdrawn", f"rolled back to {target.name}")
-        registry.make_champion(target, back=True)
-        export_for_daily_run(registry)
+    dataset, seen = registry.dataset, registry.decided()
+    champion = registry.champion()
+    champions = sorted((v for v in seen if v.reign and not v.expired), key=lambda v: v.reign)
+    if name is None:
+        previous = previous_champion(seen)
+        if previous is None:
+            raise UserError(f"{champion.name} is the first champion of {dataset.name}: no earlier one exists")
+        target = previous
+    else:
+        named = [v for v in champions if v.name == name]
+        if not named:
+            listed = ", ".join(v.name for v in champions)
+            raise UserError(f"{name} has never been champion of {dataset.name}: choose one of {listed}")
+        (target,) = named
+    registry.spec_of(target)  # raises UserError if its files are damaged
+    later = [v for v in champions if v.reign > target.reign and not v.withdrawn]
+    withdrawals = [replace(version, withdrawn=True, is_champion=False) for version in later]
+    # The target keeps its reign: a further rollback returns to its predecessor.
+    registry.decide([*withdrawals, replace(target, is_champion=True, withdrawn=False)], seen=seen)
+    export_for_daily_run(registry)
     withdrawn = f"; withdrawn: {', '.join(v.name for v in later)}" if later else ""
     return f"{target.name}, trained through {target.day}, is the champion of {dataset.name}{withdrawn}"
 

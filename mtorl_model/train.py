@@ -23,11 +23,13 @@ from lakehouse.arguments import add_lake
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import published_spec
 from lakehouse.lake import Lake
+from lakehouse.models.versions import UNDECIDED, Version
 from lakehouse.storage.scratch import scratch_folder, work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.export import export_for_daily_run
+from mtorl_model.champion.mlflow_store import MODEL
 from mtorl_model.champion.pyfunc import describe_for_mlflow
-from mtorl_model.champion.registry import UNDECIDED, Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.champion.training_inputs import TrainingInputs, open_training
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.device import choose_device
@@ -78,10 +80,10 @@ def train_champion(
     if version := data_parallel.from_first(lambda: registry.find_version(identity)):
         if not data_parallel.is_first():
             return []
-        if version.basis == UNDECIDED:  # the earlier run was killed before the decision
-            model = registry.load(version)
-            registry.set_basis(version, _basis(lake, dataset, model, first_day, last_day, labels_known_by))
-        line = _make_registered_champion(registry, version, spec.version, trained_on)
+        basis = version.basis
+        if basis == UNDECIDED:  # the earlier run was killed before the decision
+            basis = _basis(lake, dataset, registry.load(version), first_day, last_day, labels_known_by)
+        line = _make_registered_champion(registry, version, basis, spec.version, trained_on)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return [line]
 
@@ -91,17 +93,16 @@ def train_champion(
     model.fit(inputs.train, inputs.valid, run)
     if not data_parallel.is_first():
         return []
-    with work_folder() as folder:
+    basis = _basis(lake, dataset, model, first_day, last_day, labels_known_by)
+    with work_folder() as staging:
+        folder = staging / MODEL
         save_model(folder, model)
         describe_for_mlflow(folder, model, dataset)
         params |= {"first_day": first_day, "last_day": last_day}
-        basis = _basis(lake, dataset, model, first_day, last_day, labels_known_by)
-        with registry.lock():
-            version = registry.register(folder, params, run.curves, identity=identity, day=last_day)
-            registry.set_basis(version, basis)
-            registry.write_lineage(version, spec.version, trained_on)
-            registry.make_champion(version)
-            export_for_daily_run(registry)
+        version = registry.register(folder, params, run.curves, identity=identity, day=last_day)
+    registry.write_lineage(version, spec.version, trained_on)
+    registry.make_champion(version, basis)
+    export_for_daily_run(registry)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return [
         f"{version.name} is the champion of {dataset.name}: {model.summary()}, days {first_day} to {last_day}",
@@ -112,14 +113,13 @@ def train_champion(
 
 
 def _make_registered_champion(
-    registry: Registry, version: Version, spec_version: str, trained_on: dict[str, str]
+    registry: Registry, version: Version, basis: BasisDecision, spec_version: str, trained_on: dict[str, str]
 ) -> str:
     """Make a version that is registered already the champion; returns a line for the terminal."""
-    with registry.lock():
-        previous = registry.find_champion()
-        registry.write_lineage(version, spec_version, trained_on)
-        registry.make_champion(version)
-        export_for_daily_run(registry)
+    previous = registry.find_champion()
+    registry.write_lineage(version, spec_version, trained_on)
+    registry.make_champion(version, basis)
+    export_for_daily_run(registry)
     line = f"{version.name} is the champion of {registry.dataset.name}: the same training is registered already"
     if previous and previous.number != version.number:
         line += f"; it replaces {previous.name}, trained through {previous.day} (to undo this: make rollback)"

@@ -117,7 +117,7 @@ def _draw(runs: Runs, lists: int, path: Path) -> None:
         axes.fill_between(lists_shown, low, high, alpha=0.15)
     axes.axhline(_gains(runs, BEST).mean(), linestyle="--", linewidth=1.0, color="grey", label=BEST)
     axes.set(xlabel="lists shown", ylabel=f"value of a session minus that of {EQUAL}")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=4)  # no curve is above the axes
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None})

@@ -55,9 +55,11 @@ def no_flush() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests, and the processes that they start, leave the caches of this machine's user alone."""
+    """Tests, and the processes that they start, leave the caches and the MLflow of this machine's user alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTORL_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
+        for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.delenv(variable, raising=False)
         yield
 
 
@@ -71,23 +73,24 @@ def empty_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def copied_model_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """MLflow creates its database by dozens of migrations. Do this once, and copy the result for each further lake."""
-    from mtorl_model.champion import registry
+    from mtorl_model.champion import mlflow_store
 
     template = tmp_path_factory.mktemp("model_store") / "mlflow.db"
-    create_store = registry.create_store
+    create_store = mlflow_store.create_store
 
     def copy_store(lake: Lake) -> None:
-        if lake.mlflow_database.exists():
+        database = mlflow_store.own_database(lake)
+        if database.exists():
             return
         if template.exists():
-            lake.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(template, lake.mlflow_database)
+            database.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(template, database)
         else:
             create_store(lake)
-            shutil.copy(lake.mlflow_database, template)
+            shutil.copy(database, template)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "create_store", copy_store)
+        patch.setattr(mlflow_store, "create_store", copy_store)
         yield
 
 

@@ -17,12 +17,10 @@ import random
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -43,8 +41,10 @@ import schemas.dataset
 from lakehouse.lake import Lake, Partition
 from lakehouse.lineage import LINEAGE
 from lakehouse.manifest import Manifest
+from lakehouse.models.decisions import champion_among, decided_versions
 from lakehouse.storage.data_files import has_its_content, part_of
 from lakehouse.storage.scratch import work_folder
+from mtorl_model.champion.mlflow_store import own_artifacts
 from schemas.errors import exit_with_one_line
 from schemas.tables.registry import TABLES
 
@@ -158,13 +158,9 @@ def audits(lake: Lake) -> dict[str, str]:
 
 def champion_files(lake: Lake) -> set[str]:
     """The content of the champion's files, each with its name."""
+    champion = champion_among(decided_versions(lake, "shop", "mtorl_shop"))
     # Not through MLflow: a database that this process has opened should not be used by its forks.
-    with closing(sqlite3.connect(lake.mlflow_uri.removeprefix("sqlite:///"))) as database:
-        ((run,),) = database.execute(
-            "SELECT run_id FROM model_versions JOIN registered_model_aliases USING (name, version) "
-            "WHERE alias = 'champion' AND name = 'mtorl_shop'"
-        ).fetchall()
-    folder = lake.mlflow_artifacts / "shop" / run / "artifacts" / "model"
+    folder = own_artifacts(lake, "shop") / champion.run_id / "artifacts" / "model"
     return {f"{p.relative_to(folder)} {hash(p.read_bytes())}" for p in folder.rglob("*") if p.is_file()}
 
 

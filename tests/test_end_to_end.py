@@ -16,6 +16,7 @@ from lakes import unpublish
 from jobs import generate_log
 from lakehouse.lake import Lake
 from lakehouse.storage.data_files import has_its_content
+from mtorl_model.champion.mlflow_store import tracking_uri
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 
@@ -138,7 +139,7 @@ def test_the_training_loss_of_each_head_falls(finished):
     import mlflow
 
     name, _, lake, _ = finished
-    client = mlflow.MlflowClient(lake.mlflow_uri)
+    client = mlflow.MlflowClient(tracking_uri(lake))
     version = client.get_model_version_by_alias(f"mtorl_{name}", "champion")
     heads = ["train_policy", *(f"train_{gain}" for gain in get_dataset(name).gain_names)]
     for head in heads:

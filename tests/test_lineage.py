@@ -10,8 +10,9 @@ import pytest
 from lakes import unpublish
 
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import work_folder
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from schemas.dataset import get_dataset
 from schemas.tables import CHANNEL_POLICIES, JOURNEYS
 

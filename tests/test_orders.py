@@ -25,6 +25,7 @@ from lakes import contents
 from bin.embedded_airflow import backfill as backfills
 from bin.embedded_airflow.rest_api import Airflow
 from lakehouse.lake import Lake
+from lakehouse.models.decisions import DECISIONS
 from schemas.days import days_between
 from schemas.tables import FEATURE_SPEC
 from schemas.tables.registry import TABLES
@@ -69,8 +70,8 @@ def days(project) -> list[str]:
     return days[: int(os.environ.get("ORDERS_DAYS", len(days)))]
 
 
-def trained(project: Path, lake: Path, days: list[str]) -> Path:
-    """The models of a lake in which one was trained, for one epoch, on these days."""
+def trained(project: Path, lake: Path, days: list[str]) -> Lake:
+    """A lake in which one was trained, for one epoch, on these days."""
     flags, span = ("--dataset", DATASET, "--lake", str(lake)), ("--from", days[0], "--to", days[-1])
 
     def step(module: str, *arguments: str) -> None:
@@ -80,7 +81,7 @@ def trained(project: Path, lake: Path, days: list[str]) -> Path:
     step("jobs.build_feature_spec", *span)
     step("jobs.build_sequences", *span)
     step("mtorl_model.train", *span, "--max-epochs", "1", "--members", "1")
-    return lake / "mlflow"
+    return Lake(lake)
 
 
 Backfill = Callable[[Airflow, list[str]], None]
@@ -144,7 +145,8 @@ def test_any_order_ends_with_the_same_lake(project, days):
     lake_contents = {}
     for name, backfill in ORDERS.items():
         lake = Lake(project / name.replace(" ", "_"))
-        shutil.copytree(champion, lake.root / "mlflow")
+        for folder in (champion.root / "mlflow", champion.table(DECISIONS, DATASET)):
+            shutil.copytree(folder, lake.root / folder.relative_to(champion.root))
         run_through_airflow(project, name, lake, days, backfill)
         lake_contents[name] = contents(lake)
     for name, lake_content in lake_contents.items():

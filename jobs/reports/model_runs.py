@@ -1,10 +1,13 @@
-"""How a registered model was trained, read from the lake's MLflow database."""
+"""How a registered model was trained, from what is stored with the decisions about it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lakehouse.lake import Lake
-from lakehouse.models.versions import model_versions, run_curves, run_experiment
+from lakehouse.models.decisions import decided_versions
+from lakehouse.models.versions import UNDECIDED
+from lakehouse.rows import model_of_version
 from schemas.basis import BasisDecision
 
 
@@ -27,22 +30,23 @@ class ModelRun:
     basis: BasisDecision | None
 
 
-def find_run(lake: Lake, version: str) -> ModelRun | None:
-    """The run behind a version such as mtorl_kuairand/3; None if the lake's MLflow does not have it."""
-    versions = {f"{v.name}/{v.version}": v for v in model_versions(lake, version.rpartition("/")[0])}
+def find_run(lake: Lake, dataset: str, version: str) -> ModelRun | None:
+    """The run behind a version such as mtorl_kuairand/3, that is or was champion; None if the lake does not know it."""
+    versions = {v.name: v for v in decided_versions(lake, dataset, model_of_version(version))}
     if version not in versions:
         return None
     ancestry = [version]
-    while (parent := versions[ancestry[-1]].tags.get("parent")) in versions:
+    while (parent := versions[ancestry[-1]].parent) in versions:
         ancestry.append(parent)
     root, latest = versions[ancestry[-1]], versions[version]
+    curves = json.loads(root.curves) if root.curves else {}
     return ModelRun(
         version,
         latest.run_id,
-        run_experiment(lake, root.run_id),
-        latest.tags.get("day", ""),
+        latest.experiment_id,
+        latest.day,
         ancestry[-1],
         len(ancestry) - 1,
-        run_curves(lake, root.run_id),
-        BasisDecision.from_json(latest.tags["basis"]) if "basis" in latest.tags else None,
+        {figure: {int(epoch): value for epoch, value in curve.items()} for figure, curve in curves.items()},
+        None if latest.basis == UNDECIDED else latest.basis,
     )

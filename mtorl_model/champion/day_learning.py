@@ -9,12 +9,14 @@ the present champion. The day's windows are still used in the replay of later da
 import json
 
 from lakehouse.code_version import code_version
+from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion.day_samples import Sample, draw_sample
 from mtorl_model.champion.explored_requests import publish_explored
+from mtorl_model.champion.mlflow_store import MODEL
 from mtorl_model.champion.prequential import publish_figures, publish_without_figures, summary
 from mtorl_model.champion.pyfunc import describe_for_mlflow
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.device import choose_device
 from mtorl_model.evaluation.label_sources import source_of
@@ -69,19 +71,21 @@ def _challenger(
         "code": code_version("mtorl_model"),
     }  # fmt: skip
     identity = json.dumps(params, sort_keys=True)
-    is_new = registry.find_version(identity) is None
-    curves = model.fine_tune(sample, config) if is_new else {}
-    with work_folder() as folder, registry.lock():
-        champion = registry.champion_before(day)
-        if champion is None or champion.name != parent.name:
-            raise Busy(f"{parent.name} is no longer the champion before {day}: run the day again")
+    version = registry.find_version(identity)
+    curves = model.fine_tune(sample, config) if version is None else {}
+    champion = registry.champion_before(day)
+    if champion is None or champion.name != parent.name:
+        raise Busy(f"{parent.name} is no longer the champion before {day}: run the day again")
+    if version is None:
         version = registry.find_version(identity)  # another run of the day may have been faster
-        if version is None:
+    if version is None:
+        with work_folder() as staging:
+            folder = staging / MODEL
             save_model(folder, model)
             describe_for_mlflow(folder, model, registry.dataset)
             # MLflow limits the length of a parameter.
             short = {**params, "sample": len(sample.inputs)}
             version = registry.register(folder, short, [curves], identity=identity, day=day, parent=parent.name)
-        registry.write_lineage(version, model.spec.version, sample.inputs)
-        registry.set_challenger(version)
+    registry.write_lineage(version, model.spec.version, sample.inputs)
+    registry.set_challenger(version)
     return f"{version.name} is the challenger of {day}: {parent.name} after {sample.summary(config)}"

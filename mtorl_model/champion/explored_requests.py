@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
 from lakehouse.manifest import Manifest
+from lakehouse.models.versions import Version
 from lakehouse.rows import arrow_schema
 from lakehouse.storage.scratch import work_folder
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.methods.method import ExploredRequests, Method
 from mtorl_model.training.candidate_sample import CandidateSample
 from schemas.dataset import Dataset

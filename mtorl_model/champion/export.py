@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake
 from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.storage.files import write_whole
 from mtorl_model.champion.registry import Registry
 from schemas.dataset import Dataset
+from schemas.errors import UserError
 from schemas.tables.feature_spec import MODEL_SPEC_FILE
 
 VERSION_FILE = "version.txt"
@@ -16,9 +18,19 @@ VERSION_FILE = "version.txt"
 def export_champion(registry: Registry, out: Path) -> str:
     """Write the two files and return the champion's version. Raises UserError if there is no champion."""
     version = registry.champion()
-    write_whole(out / MODEL_SPEC_FILE, registry.spec_of(version).to_json() + "\n")
-    write_whole(out / VERSION_FILE, version.name + "\n")
+    if not _is_exported(version.name, out):
+        write_whole(out / MODEL_SPEC_FILE, registry.spec_of(version).to_json() + "\n")
+        write_whole(out / VERSION_FILE, version.name + "\n")
     return version.name
+
+
+def _is_exported(version: str, out: Path) -> bool:
+    """Whether the files of that version exist. A machine that has not used the model yet need not download it."""
+    try:
+        spec_in_file(out / MODEL_SPEC_FILE)
+        return (out / VERSION_FILE).read_text() == version + "\n"
+    except (UserError, OSError, ValueError):
+        return False
 
 
 def export_for_daily_run(registry: Registry) -> None:

@@ -11,9 +11,10 @@ from dataclasses import replace
 from datetime import date
 
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from mtorl_model.champion.fresh_fit import compare_with_fresh_fit
 from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row, losses
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.comparison import Difference, as_lines, compare
 from mtorl_model.evaluation.label_sources import source_of

@@ -20,11 +20,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from lakehouse.models.versions import Version
 from lakehouse.rows import publish_if_missing, publish_model_rows
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.full_training import against_fresh_fit, alert_lines, since_full_training
 from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry, crown
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.propensities import read_propensities
 from mtorl_model.evaluation.comparison import as_lines, compare
@@ -45,53 +46,46 @@ _SUM_TOLERANCE = 1e-6  # as in the audit of channel_policies
 def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
     """Promote or refuse the day's challenger; returns lines for the terminal. Raises UserError without a champion."""
     lake, dataset = registry.lake, registry.dataset
-    with registry.lock():
-        champion, challenger = registry.champion(), registry.challenger_of(day)
-        if challenger is None:
-            publish_if_missing(lake, PROMOTIONS_TABLE, dataset, day)
-            return [f"no challenger of {day}: {champion.name}, trained through {champion.day}, stays champion"]
-        if line := _earlier_decision(registry, day, challenger, champion):
-            return [line]
-    checks = _checks(registry, day, challenger, champion, gate, feedback)  # slow, so without the lock
-    rows, lines, compared_on, basis = checks
+    seen = registry.decided()
+    champion, challenger = registry.champion(), registry.challenger_of(day)
+    if challenger is None:
+        publish_if_missing(lake, PROMOTIONS_TABLE, dataset, day)
+        return [f"no challenger of {day}: {champion.name}, trained through {champion.day}, stays champion"]
+    registry.show_decisions()  # an earlier run may have been killed before it did
+    if line := _earlier_decision(day, challenger, champion):
+        return [line]
+    rows, lines, compared_on, basis = _checks(registry, day, challenger, champion, gate, feedback)
     failed = _failed_checks(rows)
     shared = {"challenger": challenger.name, "champion": champion.name, "decision": REFUSED if failed else PROMOTED}
     rows = [{**shared, **row} for row in rows]
     alerts = alert_lines(rows, dataset)
-    with registry.lock():
-        if (registry.champion(), registry.challenger_of(day)) != (champion, challenger):
-            raise Busy(
-                f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again"
-            )
-        inputs = {"challenger": challenger.name, "champion": champion.name, **compared_on}
-        publish_model_rows(lake, PROMOTIONS_TABLE, dataset, day, registry.model, rows, inputs)
-        next_champion = champion if failed else challenger
-        if basis is not None and basis != next_champion.basis:
-            registry.set_basis(next_champion, basis)
-        if failed:
-            registry.set_decision(challenger, f"{REFUSED}: {'; '.join(failed)}", compared_with=champion.name)
-            stays = f"{challenger.name} is refused ({'; '.join(failed)}): {champion.name} stays champion"
-            return [*lines, stays, *alerts]
-        registry.make_champion(challenger)
-        registry.set_decision(challenger, PROMOTED, compared_with=champion.name)
-        export_for_daily_run(registry)
-        return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {champion.name}", *alerts]
+    if (registry.decided(), registry.challenger_of(day)) != (seen, challenger):
+        raise Busy(f"the champion, or the challenger of {day}, has changed during the comparison: run the gate again")
+    # The rows first: a run that is killed in between decides again, and replaces them.
+    inputs = {"challenger": challenger.name, "champion": champion.name, **compared_on}
+    publish_model_rows(lake, PROMOTIONS_TABLE, dataset, day, registry.model, rows, inputs)
+    decision = f"{REFUSED}: {'; '.join(failed)}" if failed else PROMOTED
+    challenger = replace(challenger, decision=decision, compared_with=champion.name)
+    next_champion = champion if failed else crown(challenger, seen)
+    if basis is not None:
+        next_champion = replace(next_champion, basis=basis)
+    registry.decide([challenger, next_champion] if failed else [next_champion], seen=seen)
+    if failed:
+        stays = f"{challenger.name} is refused ({'; '.join(failed)}): {champion.name} stays champion"
+        return [*lines, stays, *alerts]
+    export_for_daily_run(registry)
+    return [*lines, f"{challenger.name} is the champion of {dataset.name}, after {champion.name}", *alerts]
 
 
-def _earlier_decision(registry: Registry, day: str, challenger: Version, champion: Version) -> str | None:
+def _earlier_decision(day: str, challenger: Version, champion: Version) -> str | None:
     """A line for the terminal if the day is decided already; None if it is undecided, or the champion has changed."""
     if challenger.withdrawn:
         return f"{challenger.name} was rolled back by hand and is not promoted again; {champion.name} is the champion"
-    is_champion = challenger.number == champion.number
-    if is_champion and challenger.decision != PROMOTED:  # an earlier run was killed before it recorded the promotion
-        registry.set_decision(challenger, PROMOTED, compared_with=challenger.parent)
-        return f"{challenger.name} is the champion of {registry.dataset.name}"
-    if challenger.decision == PROMOTED:
-        is_decided = is_champion or champion.day >= day
-    else:
-        is_decided = challenger.compared_with == champion.name
-    if is_decided:
-        return f"{challenger.name}, challenger of {day}, was {challenger.decision}; {champion.name} is the champion"
+    was_promoted = challenger.decision == PROMOTED
+    is_decided = champion.day >= day if was_promoted else challenger.compared_with == champion.name
+    if is_decided or challenger.number == champion.number:
+        decision = challenger.decision or "made champion without the gate"
+        return f"{challenger.name}, challenger of {day}, was {decision}; {champion.name} is the champion"
     return None
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.reading import consistent_read
 from lakehouse.rows import inputs_of_model, publish_if_missing, publish_model_rows, rows_of_model
 from mtorl_model.champion.day_samples import Sample
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.comparison import head_losses
 from mtorl_model.evaluation.label_predictions import LabelPredictions

@@ -1,34 +1,29 @@
-"""Registered models: MLflow in the lake, with one registered model per method and dataset and the alias `champion`.
+"""Registered models: one registered model per method and dataset in MLflow, and which version is the champion.
 
-A version's files are in `LAKE/mlflow/artifacts/<dataset>/<run>/artifacts/model`. This path is always relative to the
-lake, so that a lake can be copied or mounted elsewhere. The files are plain tensors and JSON, never a pickled model.
-Registered versions are read from MLflow's tables (lakehouse/models/versions.py); only code that changes the registry
-imports MLflow, which is slow.
+A version's files are plain tensors and JSON, never a pickled model. They are logged to MLflow as the artifact `model`
+of a run, and copied to this machine's scratch folder when they are first used (model_files.py). The decisions about
+a version, and about the champion, are in the table `decisions` of the lake (lakehouse/models/decisions.py). MLflow's
+aliases and tags follow each decision, for people and for `models:/<name>@champion`; changing them by hand decides
+nothing. Only code that registers, decides, or looks for undecided versions imports MLflow, which is slow.
 """
 
 import hashlib
 import json
-import logging
-import os
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake import Lake
-from lakehouse.locks import locked
-from lakehouse.models.versions import CHAMPION, DEFAULT_METHOD, aliased_version, model_name, model_versions
-from lakehouse.storage.files import make_durable, write_whole
-from lakehouse.storage.scratch import work_folder
-from mtorl_model.training.checksums import require_unchanged
-from schemas.basis import IMITATION, BasisDecision
+from lakehouse.models.decisions import champion_among, commit_decision, decided_versions, lineage_file
+from lakehouse.models.versions import DEFAULT_METHOD, UNDECIDED, Version, model_name
+from lakehouse.storage.files import write_whole
+from mtorl_model.champion.mlflow_store import MODEL, experiment_of, has_own_store, ignore_existing, mlflow_client
+from mtorl_model.champion.model_files import keep_model, model_folder
+from schemas.basis import BasisDecision
 from schemas.dataset import Dataset
-from schemas.days import UNDATED
-from schemas.errors import UserError
-from schemas.lean_imports import hide_modules
+from schemas.errors import Busy, UserError
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
 if TYPE_CHECKING:
@@ -36,33 +31,10 @@ if TYPE_CHECKING:
 
     from mtorl_model.methods.method import Method
 
-LINEAGE = "lineage.json"
-UNDECIDED = BasisDecision(IMITATION, "no basis was decided for this version")
+CHAMPION = "champion"  # the alias of the champion's version
 CHALLENGER = "challenger"  # followed by the day: challenger-2022-04-24
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A registered model.
-
-    day: the last day whose labels it was trained on. parent: the version it was fine-tuned from, "" after a full
-    training. reign: its number among all champions so far (1 is the first), 0 if it never was champion. decision: the
-    decision of the promotion gate, "" before it. compared_with: the champion that the gate compared it with. basis: of
-    its recommendations (evaluation/basis.py).
-    withdrawn: whether it was the champion when a rollback returned to an earlier version (rollback.py).
-    """
-
-    name: str  # e.g. mtorl_kuairand/3
-    number: int
-    run_id: str
-    day: str
-    identity: str
-    parent: str = ""
-    reign: int = 0
-    decision: str = ""
-    compared_with: str = ""
-    withdrawn: bool = False
-    basis: BasisDecision = UNDECIDED
+_PAGE = 1_000  # versions in one response of MLflow
+_ALIAS_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +50,6 @@ class Registry:
         """The name of the registered model."""
         return model_name(self.dataset.name, self.method)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """A lock for reading the registry and then changing it accordingly; do not do long work within it.
-
-        Other processes wait, print that they wait, and after some time stop with Busy (lakehouse/locks.py).
-        """
-        with locked(self.lake, ("models",), self.dataset, [UNDATED]):
-            yield
-
     def register(
         self,
         folder: Path,
@@ -99,40 +62,38 @@ class Registry:
     ) -> Version:
         """Register a model folder (model_folder.save_model) as a new version; the champion does not change.
 
-        folder: must be on the file system of the lake; it is moved. The MLflow run has params, the folder, and each
-        entry of curves as the metrics of step 1, 2, ... identity: a text that names everything the weights depend on.
-        After a kill or a power cut either no version exists, or the complete version, which `find_version` returns.
+        The folder is moved. The MLflow run has params, the folder, and each entry of curves as the metrics of step 1,
+        2, ... identity: a text that names everything the weights depend on. After a kill either no version exists, or
+        the complete version, which `find_version` returns.
         """
-        client = _client(self.lake)
         from mlflow.entities import Metric, Param
 
-        run = client.create_run(_experiment_id(client, self.lake, self.dataset))
-        client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
-        for number, values in enumerate(curves, start=1):
-            now_ms = time.time_ns() // 1_000_000
-            metrics = [Metric(name, value, now_ms, number) for name, value in values.items()]
-            client.log_batch(run.info.run_id, metrics)
-        files = self._files(run.info.run_id)
-        for path in (*folder.rglob("*"), folder):
-            make_durable(path)
-        shutil.copytree(folder, files)
-        for path in files.parents[1:3]:  # just created; they must survive a power cut, as MLflow's database does
-            make_durable(path)
-        client.set_terminated(run.info.run_id)
-        name = self.model
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        tags = {"identity": _short(identity), "day": day, "parent": parent}
-        return _version(client.create_model_version(name, files.as_uri(), run.info.run_id, tags=tags))
+        with mlflow_client(self.lake) as client:
+            self._claim_model(client)
+            run = client.create_run(experiment_of(client, self.lake, self.dataset.name), tags={MODEL: self.model})
+            client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+            for number, values in enumerate(curves, start=1):
+                now_ms = time.time_ns() // 1_000_000
+                metrics = [Metric(name, value, now_ms, number) for name, value in values.items()]
+                client.log_batch(run.info.run_id, metrics)
+            client.log_artifacts(run.info.run_id, str(folder), MODEL)
+            client.set_terminated(run.info.run_id)
+            tags = {"identity": _short(identity), "day": day, "parent": parent}
+            source = f"runs:/{run.info.run_id}/{MODEL}"
+            registered = client.create_model_version(
+                self.model, source, run.info.run_id, tags=tags, await_creation_for=0
+            )
+        keep_model(folder, run.info.run_id)
+        return _version(registered, {})
 
     def write_lineage(self, version: Version, spec_version: str, trained_on: Mapping[str, str]) -> None:
-        """Write lineage.json next to the weights: the training's inputs, with names and fingerprints as in manifests.
+        """Write the training's inputs into the lake, with names and fingerprints as in manifests.
 
-        trained_on: fingerprints of the partitions, by path in the lake. Writing it again gives the same file.
+        trained_on: fingerprints of the partitions, by key. Writing it again gives the same file.
         """
         inputs = {**({"parent": version.parent} if version.parent else {}), **dict(sorted(trained_on.items()))}
         lineage = {"version": version.name, "day": version.day, "spec_version": spec_version, "inputs": inputs}
-        write_whole(self._files(version.run_id) / LINEAGE, json.dumps(lineage, indent=1) + "\n")
+        write_whole(lineage_file(self.lake, self.dataset, version.name), json.dumps(lineage, indent=1) + "\n")
 
     def find_version(self, identity: str) -> Version | None:
         """The newest version that is registered under that identity, or None."""
@@ -140,11 +101,17 @@ class Registry:
         return matching[-1] if matching else None
 
     def versions(self) -> list[Version]:
-        """All registered versions, the oldest first."""
-        return [_version(registered) for registered in model_versions(self.lake, self.model)]
+        """All registered versions, the oldest first. Asks MLflow."""
+        with mlflow_client(self.lake) as client:
+            registered = _registered_versions(client, self.model)
+        decided = {version.number: version for version in self.decided()}
+        return sorted((_version(version, decided) for version in registered), key=lambda version: version.number)
 
     def named_version(self, name: str) -> Version:
         """The version of that name (mtorl_kuairand/3). Raises UserError with all names if it does not exist."""
+        for version in self.decided():  # without MLflow
+            if version.name == name:
+                return version
         registered = self.versions()
         for version in registered:
             if version.name == name:
@@ -154,42 +121,59 @@ class Registry:
 
     def set_challenger(self, version: Version) -> None:
         """Make it the challenger of its day, by an alias. A later run of the day may change the alias."""
-        _client(self.lake).set_registered_model_alias(self.model, f"{CHALLENGER}-{version.day}", str(version.number))
+        with mlflow_client(self.lake) as client:
+            client.set_registered_model_alias(self.model, f"{CHALLENGER}-{version.day}", str(version.number))
 
     def challenger_of(self, day: str) -> Version | None:
-        """The challenger of a day, or None."""
-        return self._aliased(f"{CHALLENGER}-{day}")
+        """The challenger of a day, or None. Asks MLflow."""
+        with mlflow_client(self.lake) as client:
+            number = aliases_of(client, self.model).get(f"{CHALLENGER}-{day}")
+        return next((version for version in self.versions() if version.number == number), None)
 
-    def make_champion(self, version: Version, *, back: bool = False) -> None:
-        """Set the alias `champion`; from now on every scoring uses the version. It is no longer withdrawn.
+    def decided(self) -> tuple[Version, ...]:
+        """The versions about which something has been decided, the oldest first: all champions so far among them."""
+        return decided_versions(self.lake, self.dataset, self.model)
 
-        It gets a new reign, the latest, even if it was champion before, so that a rollback returns to its predecessor.
-        It keeps its reign in a rollback (back=True), and if it is the champion already.
+    def decide(self, changed: Sequence[Version], *, seen: Sequence[Version]) -> None:
+        """Commit a decision about these versions, and show it in MLflow.
+
+        seen: what `decided` returned before the decision was made. Raises Busy if another decision has come first.
         """
-        client, name = _client(self.lake), self.model
-        champion = self.find_champion()
-        if not (back or (champion and champion.number == version.number)):
-            reign = 1 + max((v.reign for v in self.versions()), default=0)
-            client.set_model_version_tag(name, str(version.number), "reign", str(reign))
-        if version.withdrawn:
-            client.delete_model_version_tag(name, str(version.number), "withdrawn")
-        client.set_registered_model_alias(name, CHAMPION, str(version.number))
+        described = [self._described(version) for version in changed]
+        commit_decision(self.lake, self.dataset, described, seen=seen)
+        self.show_decisions(described)
 
-    def set_decision(self, version: Version, decision: str, *, compared_with: str) -> None:
-        """Record the gate's decision and the champion in the comparison; in one tag, so that both change together."""
-        self.set_tag(version, "decision", f"{compared_with} {decision}")
+    def make_champion(self, version: Version, basis: BasisDecision | None = None) -> None:
+        """Make it champion, whichever version is champion now; every later scoring uses it. basis: None keeps it."""
+        while True:
+            seen = self.decided()
+            crowned = crown(next((known for known in seen if known.number == version.number), version), seen)
+            try:
+                return self.decide([replace(crowned, basis=basis) if basis else crowned], seen=seen)
+            except Busy:
+                if self.decided() == seen:  # MLflow does not answer
+                    raise
 
-    def set_basis(self, version: Version, decision: BasisDecision) -> None:
-        """Record the basis of a version's recommendations."""
-        self.set_tag(version, "basis", decision.to_json())
+    def show_decisions(self, changed: Sequence[Version] = ()) -> None:
+        """Set MLflow's alias `champion`, and the tags of these versions and of the champion, as they are decided."""
+        with mlflow_client(self.lake) as client:
+            champion = self.find_champion()
+            for version in {v.number: v for v in (*changed, *([champion] if champion else []))}.values():
+                present = client.get_model_version(self.model, str(version.number)).tags
+                for name, value in _decided_tags(version).items():
+                    if value and present.get(name) != value:
+                        client.set_model_version_tag(self.model, str(version.number), name, value)
+                    elif not value and name in present:
+                        client.delete_model_version_tag(self.model, str(version.number), name)
+            for _ in range(_ALIAS_ATTEMPTS):  # another decision may come at any time
+                if champion is None or aliases_of(client, self.model).get(CHAMPION) == champion.number:
+                    break
+                client.set_registered_model_alias(self.model, CHAMPION, str(champion.number))
+                champion = self.find_champion()
 
     def basis_of(self, name: str) -> BasisDecision:
         """The basis that was decided for the version of that name; UNDECIDED without a decision."""
-        return next((version.basis for version in self.versions() if version.name == name), UNDECIDED)
-
-    def set_tag(self, version: Version, name: str, value: str) -> None:
-        """Record a fact about a version that does not depend on its weights, such as `withdrawn`."""
-        _client(self.lake).set_model_version_tag(self.model, str(version.number), name, value)
+        return next((version.basis for version in self.decided() if version.name == name), UNDECIDED)
 
     def champion(self) -> Version:
         """The champion. Raises UserError without a champion."""
@@ -203,7 +187,7 @@ class Registry:
 
     def find_champion(self) -> Version | None:
         """The champion, or None."""
-        return self._aliased(CHAMPION)
+        return champion_among(self.decided())
 
     def champion_before(self, day: str) -> Version | None:
         """The champion as of before that day, which was not trained on it. Raises UserError without a champion.
@@ -215,7 +199,7 @@ class Registry:
         champion = self.champion()
         if champion.day < day:
             return champion
-        candidates = [v for v in self.versions() if v.reign and not v.withdrawn and v.day < day]
+        candidates = [v for v in _usable_champions(self.decided()) if v.day < day]
         return max(candidates, key=lambda v: (v.day, v.reign), default=None)
 
     def last_full_training(self, day: str) -> Version | None:
@@ -223,34 +207,73 @@ class Registry:
 
         A version that became champion again counts by its latest reign.
         """
-        candidates = [v for v in self.versions() if v.reign and not v.parent and not v.withdrawn and v.day <= day]
+        candidates = [v for v in _usable_champions(self.decided()) if not v.parent and v.day <= day]
         return max(candidates, key=lambda v: v.reign, default=None)
 
     def load(self, version: Version) -> "Method":
         """The trained model of a version, on the CPU."""
         from mtorl_model.methods.model_folder import load_model  # imports torch, which takes 2 CPU seconds
 
-        return load_model(self._files(version.run_id))
+        return load_model(model_folder(self.lake, version))
 
     def spec_of(self, version: Version) -> FeatureSpec:
         """The feature spec of a version's windows. Raises UserError if the file is missing or damaged."""
-        folder = self._files(version.run_id)
-        require_unchanged(folder, [MODEL_SPEC_FILE], f"{version.name} cannot be used; train again (make run)")
-        return FeatureSpec.from_json((folder / MODEL_SPEC_FILE).read_text())
+        return FeatureSpec.from_json((model_folder(self.lake, version) / MODEL_SPEC_FILE).read_text())
 
     def load_champion(self) -> tuple[str, "Method"]:
         """The champion's version ("mtorl_kuairand/3") and model. Raises UserError without a champion."""
         version = self.champion()
         return version.name, self.load(version)
 
-    def _aliased(self, alias: str) -> Version | None:
-        """The version that has an alias, or None."""
-        number = aliased_version(self.lake, self.model, alias)
-        return next((v for v in self.versions() if v.number == number), None)
+    def _claim_model(self, client: "MlflowClient") -> None:
+        """Create the registered model. Raises UserError if a server has it already, with models of another lake."""
+        from mlflow.exceptions import MlflowException
 
-    def _files(self, run_id: str) -> Path:
-        """The folder of a run's artifact `model`, as in MLflow's own layout."""
-        return self.lake.mlflow_artifacts / self.dataset.name / run_id / "artifacts" / "model"
+        tags = {} if has_own_store(self.lake) else {"lake": str(self.lake.root)}
+        try:
+            client.create_registered_model(self.model, tags=tags)
+        except MlflowException as error:
+            ignore_existing(error)
+        claimed = client.get_registered_model(self.model).tags
+        if tags and claimed.get("lake") != tags["lake"]:
+            raise UserError(
+                f"{self.model} in MLflow belongs to the lake {claimed.get('lake')}: give {self.lake.root} "
+                f"another MLflow, or, if the lake has moved, set the tag lake of the registered model to its new place"
+            )
+
+    def _described(self, version: Version) -> Version:
+        """The version with the facts of its run that are shown on the day's page, so that the page needs no MLflow."""
+        if version.experiment_id:
+            return version
+        with mlflow_client(self.lake) as client:
+            run = client.get_run(version.run_id)
+            names = [] if version.parent else sorted(run.data.metrics)
+            histories = {name: client.get_metric_history(version.run_id, name) for name in names}
+        curves = {name: {str(m.step): m.value for m in history} for name, history in histories.items()}
+        return replace(version, experiment_id=str(run.info.experiment_id), curves=json.dumps(curves) if curves else "")
+
+
+def crown(version: Version, decided: Sequence[Version]) -> Version:
+    """The version as the next champion, no longer withdrawn. decided: all decisions so far.
+
+    It gets a new reign, the latest, even if it was champion before, so that a rollback returns to its predecessor. It
+    keeps its reign if it is the champion already.
+    """
+    champion = champion_among(decided)
+    is_champion = champion is not None and champion.number == version.number
+    reign = version.reign if is_champion else 1 + max((v.reign for v in decided), default=0)
+    return replace(version, is_champion=True, reign=reign, withdrawn=False)
+
+
+def previous_champion(decided: Sequence[Version]) -> Version | None:
+    """The champion to which a rollback returns; None without an earlier champion."""
+    champion = champion_among(decided)
+    earlier = [v for v in _usable_champions(decided) if champion and v.reign < champion.reign]
+    return max(earlier, key=lambda version: version.reign, default=None)
+
+
+def _usable_champions(decided: Sequence[Version]) -> list[Version]:
+    return [version for version in decided if version.reign and not (version.withdrawn or version.expired)]
 
 
 def registry_of(lake: Lake, dataset: Dataset, version: str) -> Registry:
@@ -266,66 +289,51 @@ def load_named(lake: Lake, dataset: Dataset, version: str) -> "Method":
     return registry.load(registry.named_version(version))
 
 
-def _version(registered: Any) -> Version:
-    tags: Mapping[str, str] = registered.tags
-    compared_with, _, decision = tags.get("decision", "").partition(" ")
-    return Version(
-        f"{registered.name}/{registered.version}", int(registered.version), registered.run_id, tags.get("day", ""),
-        tags.get("identity", ""), tags.get("parent", ""), int(tags.get("reign", 0)), decision, compared_with,
-        "withdrawn" in tags, BasisDecision.from_json(tags["basis"]) if "basis" in tags else UNDECIDED,
+def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, object], files: Sequence[Path]) -> None:
+    """Log a run of that name in the dataset's experiment, with copies of the files as its artifacts."""
+    with mlflow_client(lake) as client:
+        from mlflow.entities import Param
+
+        run = client.create_run(experiment_of(client, lake, dataset.name), run_name=name)
+        client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        for file in files:
+            client.log_artifact(run.info.run_id, str(file))
+        client.set_terminated(run.info.run_id)
+
+
+def _registered_versions(client: "MlflowClient", model: str) -> list[Any]:
+    versions: list[Any] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_model_versions(f"name = '{model}'", max_results=_PAGE, page_token=token or None)
+        versions += page
+        token = page.token or None
+    return versions
+
+
+def aliases_of(client: "MlflowClient", model: str) -> Mapping[str, int]:
+    """The version of each alias of a registered model; without such a model the mapping is empty."""
+    models = client.search_registered_models(f"name = '{model}'")
+    return {alias: int(number) for alias, number in models[0].aliases.items()} if models else {}
+
+
+def _version(registered: Any, decided: Mapping[int, Version]) -> Version:
+    number, tags = int(registered.version), registered.tags
+    return decided.get(number) or Version(
+        f"{registered.name}/{number}", number, registered.run_id, tags.get("day", ""), tags.get("identity", ""),
+        tags.get("parent", ""),
     )  # fmt: skip
+
+
+def _decided_tags(version: Version) -> dict[str, str]:
+    """The tags of a version that show the decisions about it; "" for no tag."""
+    return {
+        "reign": str(version.reign) if version.reign else "",
+        "withdrawn": "yes" if version.withdrawn else "",
+        "decision": f"{version.decision} (compared with {version.compared_with})" if version.decision else "",
+        "basis": "" if version.basis == UNDECIDED else version.basis.to_json(),
+    }
 
 
 def _short(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()
-
-
-def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, object], files: Sequence[Path]) -> None:
-    """Log a run of that name in the dataset's experiment, with copies of the files as its artifacts."""
-    client = _client(lake)
-    from mlflow.entities import Param
-
-    run = client.create_run(_experiment_id(client, lake, dataset), run_name=name)
-    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-    for file in files:
-        client.log_artifact(run.info.run_id, str(file))
-    client.set_terminated(run.info.run_id)
-
-
-def _client(lake: Lake) -> "MlflowClient":
-    """A client of the lake's MLflow store. MLflow is imported here because that takes seconds; its telemetry is off."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    with hide_modules("polars", "pyspark"):  # optional for MLflow; hiding them saves a tenth of its start
-        from mlflow import MlflowClient
-
-    # Do not print the dozens of migrations of a new database.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    create_store(lake)
-    return MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
-
-
-def create_store(lake: Lake) -> None:
-    """Create MLflow's database if it does not exist, atomically.
-
-    MLflow creates it in dozens of steps and cannot repair a database whose creation was interrupted.
-    """
-    if lake.mlflow_database.exists():
-        return
-    from mlflow import MlflowClient
-
-    with work_folder() as staging:
-        staged = staging / lake.mlflow_database.name
-        MlflowClient(tracking_uri=f"sqlite:///{staged.resolve()}").search_experiments(max_results=1)
-        lake.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):  # another run has created it
-            lake.mlflow_database.hardlink_to(staged)
-
-
-def _experiment_id(client: "MlflowClient", lake: Lake, dataset: Dataset) -> str:
-    experiment = client.get_experiment_by_name(dataset.name)
-    if experiment:
-        return str(experiment.experiment_id)
-    location = (lake.mlflow_artifacts / dataset.name).as_uri()
-    return str(client.create_experiment(dataset.name, artifact_location=location))

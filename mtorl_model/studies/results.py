@@ -21,6 +21,7 @@ from lakehouse.storage.files import json_object, read_stored
 from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
+from mtorl_model.methods.unified_rl.chain.objective_models import BOOSTING
 from mtorl_model.studies.baselines.tables import published, unseen_users
 from mtorl_model.studies.multitask.tables import USER_FOLDS, as_markdown
 from mtorl_model.studies.pictures import display_name, headline
@@ -223,9 +224,10 @@ def _fusion(path: Path) -> list[str]:
     measured = study["users"]["mtf_gauc"]
     weights = ", ".join(f"{name} {weight:g}" for name, weight in study["weights"].items())
     off_policy = study["off_policy"]
-    predictor = study.get("predictor", "boosting")
+    predictor = study.get("predictor", BOOSTING)
+    title = "### UnifiedRL: how well a fused score ranks the exposures of a user"
     return [
-        "### UnifiedRL: how well a fused score ranks the exposures of a user, with predictions of " + predictor,
+        title if predictor == BOOSTING else f"{title}, with predictions of {predictor}",
         f"{measured['measured']:,} users with {study['labels']:,} exposures, {measured['left_out']:,} more users have "
         f"equal labels only; days {study['days'][0]} to {study['days'][1]}; {study['protocol']}; {study['seeds']} "
         f"training(s). Weights of the reward: {weights}. "

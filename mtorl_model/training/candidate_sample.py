@@ -5,7 +5,7 @@ only on the dataset, the day and the lake.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from typing import NamedTuple
@@ -88,7 +88,7 @@ def draw_candidates(
         new = read(day, config.max_steps * new_size)
         rows_per_day = -(-_steps(len(new), config) * replay_size // max(len(earlier_days), 1))
         replay = [read(earlier, rows_per_day) for earlier in earlier_days]
-        latest_rows = _some_rows([read_day(d) for d in latest], config, f"latest {dataset.name} {latest}")
+        latest_rows = _latest_rows(lake, dataset, latest, read_day, config)
         inputs = {partition.key: partition.require().fingerprint for partition in partitions}
     no_rows = new.take(np.arange(0))
     return CandidateSample(new, _joined(replay, no_rows), _joined(latest_rows, no_rows), cutoff, inputs)
@@ -103,14 +103,17 @@ def _windows(lake: Lake, dataset: Dataset, day: str) -> float:
     return lake[STEPS, dataset, day].require().rows / EXPOSURES_PER_WINDOW
 
 
-def _some_rows(stores: list[CandidateStore], config: FineTuneConfig, drawn_by: str) -> list[CandidateStore]:
-    """Random rows of each day, as many of one day as of another; see quotas."""
-    rng = np.random.default_rng(list(hashlib.sha256(drawn_by.encode()).digest()))
-    limits = quotas([len(store) for store in stores], config.latest_windows * EXPOSURES_PER_WINDOW)
-    return [
-        store.take(np.sort(rng.choice(len(store), limit, replace=False)))
-        for store, limit in zip(stores, limits, strict=True)
-    ]
+def _latest_rows(
+    lake: Lake, dataset: Dataset, days: list[str], read_day: Callable[[str], CandidateStore], config: FineTuneConfig
+) -> list[CandidateStore]:
+    """Random rows of each day, as many of one day as of another; see quotas. One whole day at a time is in memory."""
+    rng = np.random.default_rng(list(hashlib.sha256(f"latest {dataset.name} {days}".encode()).digest()))
+    rows = [lake[STEPS, dataset, day].require().rows for day in days]
+    drawn = []
+    for day, limit in zip(days, quotas(rows, config.latest_windows * EXPOSURES_PER_WINDOW), strict=True):
+        store = read_day(day)
+        drawn.append(store.take(np.sort(rng.choice(len(store), min(limit, len(store)), replace=False))))
+    return drawn
 
 
 def _some_sessions(store: CandidateStore, most_rows: int, rng: np.random.Generator) -> CandidateStore:

@@ -5,7 +5,7 @@ latest view of the same product. The channel is the top level of the product's c
 it decides what to show. A third of the products are in categories without a code; they are a channel together.
 """
 
-from schemas.candidates import Objective, SessionEnd, Sessions
+from schemas.candidates import ImpliedLabel, Objective, SessionEnd, Sessions
 from schemas.contract import Column, Known, Role, SparkSql
 from schemas.dataset import Dataset, Derived, Gain, Outcome, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality
@@ -76,6 +76,8 @@ DATASETS = (
         # A third of the products have no brand or category code. In October 2019 a view has a cart in 2 %.
         quality=Quality(max_missing_share={"brand": 0.3, "price": 0.1}, not_compared=CALENDAR),
         sessions=Sessions(SessionEnd.COLUMN, "the shop marks the visits", column="user_session"),
+        # As on the shop log of RMTL's paper: a cart is the click, and the purchase after it is the conversion.
+        implied_label=ImpliedLabel("cart", "purchase"),
         items=("product", "brand"),
         objectives=(Objective("purchase", ("purchase",)), Objective("cart", ("cart",))),
     ),

@@ -5,6 +5,7 @@ of the visitor's latest view of the same item. The events name no channel: the c
 choice that an advertiser has with these columns. Item properties are hashed, change over time and are not read.
 """
 
+from schemas.candidates import ImpliedLabel, Objective, SessionEnd, Sessions
 from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, Outcome, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality
@@ -61,6 +62,13 @@ DATASETS = (
         ),
         notes=("Carts and transactions count for the latest view of the same item, within three days.",),
         quality=Quality(not_compared=CALENDAR),
+        # RMTL's published code takes all events of a visitor as one session, months apart.
+        sessions=Sessions(
+            SessionEnd.GAP, "the log does not mark visits; half an hour without a view is the usual end", gap_s=1800.0
+        ),
+        # As on this log in RMTL's paper: a cart is the click, and the transaction after it is the conversion.
+        implied_label=ImpliedLabel("cart", "bought"),
         items=("item",),
+        objectives=(Objective("bought", ("bought",)), Objective("cart", ("cart",))),
     ),
 )  # fmt: skip

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +17,8 @@ from jobs.raw.index import FileRows, RawIndex, store_index
 from jobs.status import State
 from lakehouse.code_version import code_version
 from lakehouse.lake import FAILED_MARK, Lake
+from lakehouse.models.decisions import commit_decision, decided_versions
+from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.days import UNDATED
@@ -167,22 +167,14 @@ def test_yesterday_follows_the_calendar_of_the_dataset(monkeypatch):
     assert status.yesterday(kuairand) == "2022-05-03"  # in Shanghai it is already the fourth
 
 
-def register(lake: Lake, *days: str, champion: int, withdrawn: int = 0) -> None:
-    """Register models trained through these days, all of which were champions, in tables like those of MLflow."""
-    lake.mlflow_database.parent.mkdir(exist_ok=True)
-    lake.mlflow_database.unlink(missing_ok=True)
-    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
-        database.executescript(
-            "CREATE TABLE model_versions (name, version, run_id, current_stage);"
-            "CREATE TABLE model_version_tags (name, version, key, value);"
-            "CREATE TABLE registered_model_aliases (name, alias, version);"
-        )
-        for number, day in enumerate(days, start=1):
-            tags = {"day": day, "reign": str(number), **({"withdrawn": "by hand"} if number == withdrawn else {})}
-            database.execute("INSERT INTO model_versions VALUES (?, ?, 'run', 'None')", (MODEL, number))
-            rows = [(MODEL, number, *tag) for tag in tags.items()]
-            database.executemany("INSERT INTO model_version_tags VALUES (?, ?, ?, ?)", rows)
-        database.execute("INSERT INTO registered_model_aliases VALUES (?, 'champion', ?)", (MODEL, champion))
+def register(lake: Lake, *days: str, champion: int, withdrawn: int = 0, model: str = MODEL) -> None:
+    """Decide that models trained through these days were champions, and that one of them still is."""
+    versions = [
+        Version(f"{model}/{number}", number, "run", day, "digest", reign=number, withdrawn=number == withdrawn,
+                is_champion=number == champion)
+        for number, day in enumerate(days, start=1)
+    ]  # fmt: skip
+    commit_decision(lake, "kuairand", versions, seen=decided_versions(lake, "kuairand", model))
 
 
 def test_a_new_champion_makes_only_the_newest_scores_stale(lake, capsys, monkeypatch):
@@ -197,16 +189,14 @@ def test_a_new_champion_makes_only_the_newest_scores_stale(lake, capsys, monkeyp
 def test_scores_by_another_method_are_compared_with_its_own_champion(lake):
     """The champion of the default method does not make them stale."""
     register(lake, DAYS[2], DAYS[2], champion=2)
-    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
-        database.execute("INSERT INTO registered_model_aliases VALUES ('boosting_kuairand', 'champion', 1)")
+    register(lake, DAYS[2], DAYS[2], champion=1, model="boosting_kuairand")
     for table in SCORE_TABLES:
         scored = {**lake[CHANNEL_POLICIES, "kuairand", DAYS[2]].current_inputs(), "model": "boosting_kuairand/1"}
         publish(lake, table, DAYS[2], "boosted", scored, spec_version="s")
     planned = {**lake[BUDGET_PLAN, "kuairand", DAYS[2]].current_inputs(), "budget_nano": "5"}
     publish(lake, "budget_plan", DAYS[2], "boosted", planned, spec_version="s")
     assert not_fresh(lake) == set()
-    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
-        database.execute("UPDATE registered_model_aliases SET version = 2 WHERE name = 'boosting_kuairand'")
+    register(lake, DAYS[2], DAYS[2], champion=2, model="boosting_kuairand")
     assert not_fresh(lake) == {f"{table}/3 stale" for table in (*SCORE_TABLES, *FROM_SCORES)}
 
 
@@ -311,8 +301,7 @@ def test_every_method_has_the_days_of_its_own_tables(lake):
     assert not_fresh(lake) == {"task_predictions/1 missing"}
     publish_task_predictions(lake, DAYS[0], "rmtl_kuairand/1")
     register(lake, DAYS[2], DAYS[2], champion=1)
-    with closing(sqlite3.connect(lake.mlflow_database)) as database, database:
-        database.execute("INSERT INTO registered_model_aliases VALUES ('rmtl_kuairand', 'champion', 2)")
+    register(lake, DAYS[2], DAYS[2], champion=2, model="rmtl_kuairand")
     assert not_fresh(lake) == {"task_predictions/3 stale"}
 
 

@@ -1,7 +1,6 @@
 """Several days with a real registry: test, fine-tuning, promotion or refusal, and rollback."""
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import replace
@@ -20,6 +19,8 @@ from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.lineage import LINEAGE
+from lakehouse.models.decisions import lineage_file
+from lakehouse.models.versions import Version
 from lakehouse.reading import read_tables
 from lakehouse.rows import inputs_of_model
 from lakehouse.storage.delta_table import table_version
@@ -30,7 +31,8 @@ from mtorl_model.champion.day_learning import learn_day
 from mtorl_model.champion.export import export_for_daily_run
 from mtorl_model.champion.gate import audit_policy, decide
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
-from mtorl_model.champion.registry import Registry, Version, load_named
+from mtorl_model.champion.mlflow_store import mlflow_client
+from mtorl_model.champion.registry import Registry, load_named
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.split_windows import days_cut_with
 from mtorl_model.evaluation import basis
@@ -156,9 +158,9 @@ def test_a_day_is_tested_by_the_champion_from_before_it(lake):
 def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
     learn(lake, DAYS[0])
     lineages = {}
-    for file in lake.mlflow_artifacts.glob("kuairand/*/artifacts/model/lineage.json"):
-        lineage = json.loads(file.read_text())
-        lineages[lineage["version"]] = lineage
+    for name in names(lake):
+        lineages[name] = json.loads(lineage_file(lake, "kuairand", name).read_text())
+        assert lineages[name]["version"] == name
 
     def sequences_of(*days: str) -> dict[str, str]:
         return lake.fingerprints("sequences", "kuairand", days)
@@ -245,19 +247,25 @@ def test_a_run_that_is_killed_and_repeated_registers_once(lake, monkeypatch, fun
     assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
 
 
-@pytest.mark.parametrize("function", ["publish_model_rows", "make_champion", "set_decision"])
+@pytest.mark.parametrize("function", ["publish_model_rows", "decide", "show_decisions"])
 def test_a_gate_that_is_killed_and_repeated_decides_the_same(lake, monkeypatch, function):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     learn(lake, DAYS[0])
+    registry = Registry(lake, KUAIRAND)
     with monkeypatch.context() as patch:
-        patch.setattr(gate_module if function == "publish_model_rows" else Registry, function, killed)
+        if function == "show_decisions":  # called once before the decision
+            calls = iter([Registry.show_decisions, killed])
+            patch.setattr(Registry, function, lambda *args: next(calls)(*args))
+        else:
+            patch.setattr(gate_module if function == "publish_model_rows" else Registry, function, killed)
         with pytest.raises(KeyboardInterrupt):
             gate(lake, DAYS[0])
     assert "is the champion" in gate(lake, DAYS[0])
-    assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/2"
-    assert Registry(lake, KUAIRAND).named_version("mtorl_kuairand/2").decision == "promoted"
+    assert registry.champion().name == "mtorl_kuairand/2"
+    assert registry.named_version("mtorl_kuairand/2").decision == "promoted"
+    assert shown_champion(lake) == 2
     assert {r["decision"] for r in rows(lake, PROMOTIONS, DAYS[0])} == {"promoted"}
 
 
@@ -464,38 +472,34 @@ def test_of_days_learned_in_parallel_only_the_first_is_promoted(lake):
     assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/2"
 
 
-def in_another_process(work) -> int:
-    """The exit status of a process that does the work: 1 if it raises Busy."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except Busy:
-            os._exit(1)
-        finally:
-            os._exit(9)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def shown_champion(lake: Lake) -> int:
+    """The version that MLflow's alias names."""
+    with mlflow_client(lake) as client:
+        return int(client.get_model_version_by_alias("mtorl_kuairand", "champion").version)
 
 
-def take_registry(lake: Lake) -> None:
-    with Registry(lake, KUAIRAND).lock():
-        pass
+def test_a_rollback_while_the_gate_decides_is_not_overwritten(lake, monkeypatch):
+    for day in DAYS[:2]:
+        learn(lake, day)
+        assert "is the champion" in gate(lake, day)
+    learn(lake, DAYS[2])
+    registry, publish = Registry(lake, KUAIRAND), gate_module.publish_model_rows
 
+    def overtaken(*args):
+        publish(*args)
+        roll_back(registry, None)
 
-def test_waiting_for_the_registry_ends_with_busy(tmp_path, monkeypatch):
-    monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
-    lake = Lake(tmp_path / "lake")
-    with Registry(lake, KUAIRAND).lock():
-        assert in_another_process(lambda: roll_back(Registry(lake, KUAIRAND), None)) == 1
-    assert in_another_process(lambda: take_registry(lake)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(gate_module, "publish_model_rows", overtaken)
+        with pytest.raises(Busy, match="another decision about mtorl_kuairand has come first"):
+            gate(lake, DAYS[2])
+    assert registry.champion().name == "mtorl_kuairand/2"
+    assert (shown_champion(lake), registry.named_version("mtorl_kuairand/4").reign) == (2, 0)
+    assert "is refused (trained from mtorl_kuairand/3, which is no longer the champion" in gate(lake, DAYS[2])
 
 
 def test_a_champion_that_changes_during_the_training_raises_busy(lake, monkeypatch):
-    monkeypatch.setenv("MTORL_LOCK_WAIT_S", "0")
-
     def overtaken(*args):
-        assert in_another_process(lambda: take_registry(lake)) == 0  # the lock is free during a training
         losses = fine_tune(*args)
         spoiled = register_spoiled(lake, FIRST, lambda model: None)
         Registry(lake, KUAIRAND).make_champion(spoiled)

@@ -14,13 +14,14 @@ from synthetic_journeys import CHANNELS, SPEC, Shown, journeys, publish_journeys
 
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import work_folder
 from mtorl_model import plan_budget, score
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
 from mtorl_model.budget.pair_reward import KAPPA
 from mtorl_model.budget.predicted_gains import predicted_gains
 from mtorl_model.budget.taste_fit import fit_tastes
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL

@@ -92,7 +92,7 @@ def _basis_text(view: DayView) -> list[str]:
 
 def _basis_table(view: DayView) -> list[HtmlTable]:
     """The value of each basis on validation users, if the log identifies it."""
-    run = find_run(view.lake, view.manifests[CHANNEL_POLICIES].inputs.get("model", ""))
+    run = find_run(view.lake, view.dataset.name, view.manifests[CHANNEL_POLICIES].inputs.get("model", ""))
     if run is None or run.basis is None or not run.basis.minus_constant:
         return []
     rows = tuple(

@@ -1,5 +1,6 @@
 """The section about the model that scored the day: its training, the promotion gate, and figures on unseen users."""
 
+import os
 from typing import Any
 
 from jobs.reports.charts import lines
@@ -9,6 +10,7 @@ from jobs.reports.formats import share
 from jobs.reports.model_runs import ModelRun, find_run
 from jobs.reports.svg import Series
 from lakehouse.lake import IF_METRICS_DAMAGED
+from lakehouse.models.decisions import lineage_file
 from lakehouse.storage.files import json_object, read_stored
 from schemas.tables import PROMOTIONS, promotions
 from schemas.tables.registry import TABLES_FROM_SCORING
@@ -23,16 +25,16 @@ _ENSEMBLE_SUFFIXES = ("", "_2", "_3", "_4")
 
 
 def training_section(view: DayView) -> Section:
-    """Needs the manifests of the tables of scoring, MLflow's database, `promotions` and the lake's metrics."""
+    """Needs the manifests of the tables of scoring, the decisions about models, `promotions` and the lake's metrics."""
     versions = _scored_by(view)
     text: list[str | Cell] = []
     pictures: list[Picture] = []
     if not versions:
         text.append("This day was not scored, so there is no model to show.")
     for version in versions:
-        run = find_run(view.lake, version)
+        run = find_run(view.lake, view.dataset.name, version)
         if run is None:
-            text.append(f"The day was scored by {version}. The lake's MLflow does not have it, so there are no curves.")
+            text.append(f"The day was scored by {version}. The lake has no decision about it, so there are no curves.")
         else:
             text += _run_text(view, run)
             pictures += _curves(run, view.dataset.gain_names)
@@ -55,18 +57,30 @@ def _run_text(view: DayView, run: ModelRun) -> list[str | Cell]:
     text: list[str | Cell] = [
         f"The day was scored by {run.version}: trained from scratch as {run.full_training}{steps}, "
         f"last on {run.trained_through or 'an unknown day'}.",
-        f"Its MLflow run is {run.run_id}. To see all parameters and curves, go to the lake's folder with the project's "
-        "environment active, run this command, and open the address below it.",
-        Cell(
-            "mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///mlflow/mlflow.db",
-            code=True,
-        ),
-        Cell(f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}", code=True),
+        *_mlflow_address(run),
     ]
-    lineage = f"mlflow/artifacts/{view.dataset.name}/{run.run_id}/artifacts/model/lineage.json"
-    if (view.lake.root / lineage).is_file():
-        text.append(Cell("The inputs of the model (lineage.json)", f"../../{lineage}"))
+    lineage = lineage_file(view.lake, view.dataset, run.version)
+    if lineage.is_file():
+        text.append(Cell("The inputs of the model", os.path.relpath(lineage, view.lake.reports(view.dataset))))
     return text
+
+
+def _mlflow_address(run: ModelRun) -> list[str | Cell]:
+    """Where people see the run: on the MLflow server, or on one that they start for the database."""
+    database = os.environ.get("MLFLOW_TRACKING_URI", "")
+    page = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    run_line = f"Its MLflow run is {run.run_id}, with all parameters and curves."
+    if database.startswith("http"):
+        return [run_line, Cell(f"{database.rstrip('/')}/{page}", code=True)]
+    # The address of another database may have a password.
+    database = '"$MLFLOW_TRACKING_URI"' if database else "sqlite:///mlflow/mlflow.db"
+    server = f"mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri {database}"
+    return [
+        f"{run_line} To see them, go to the lake's folder with the project's environment active, run this command, and "
+        "open the address below it.",
+        Cell(server, code=True),
+        Cell(f"http://127.0.0.1:5000/{page}", code=True),
+    ]
 
 
 def _curves(run: ModelRun, gains: tuple[str, ...]) -> list[Picture]:

@@ -127,7 +127,10 @@ def test_a_second_start_is_refused(service):
 
 def test_a_backfill_takes_days_through_the_daily_the_nightly_and_the_report_dag(service):
     days = ["2022-04-08", "2022-04-09"]
-    done = service.checkout.make("backfill", f"FROM={days[0]}", f"TO={days[1]}", "RUNS=2", timeout=400)
+    methods = "rmtl,unified_rl"
+    done = service.checkout.make(
+        "backfill", f"FROM={days[0]}", f"TO={days[1]}", "RUNS=2", f"METHOD={methods}", timeout=400
+    )
     assert done.returncode == 0, done.stderr
     assert "2 days done" in done.stdout
     for job in ("build_exposures", "build_day", "learn", "score", "measure_drift"):
@@ -135,6 +138,8 @@ def test_a_backfill_takes_days_through_the_daily_the_nightly_and_the_report_dag(
         days_of_job = days_of(job, service.checkout.calls())
         assert sorted(day for day in days_of_job if day < "2023") == days
         assert job == "build_exposures" or set(days_of_job) == set(days)
+    learned = [call.split() for call in service.checkout.calls() if call.startswith("learn ")]
+    assert {words[words.index("--method") + 1] for words in learned} == {methods}  # no other method learns these days
     airflow = service.airflow()
     # Switched on for the backfill only.
     assert all(airflow.call("GET", f"/api/v2/dags/{dag}")["is_paused"] for dag in DAGS)

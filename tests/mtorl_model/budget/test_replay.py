@@ -13,13 +13,14 @@ from synthetic import make_spec, write_lake
 from toy_campaign import InTurn
 
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import work_folder
 from mtorl_model import replay_campaign
 from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
 from mtorl_model.budget.replay import Replay, accept
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.money import NANO

@@ -12,11 +12,13 @@ import synthetic
 from jobs.quality.audit_results import PASS, WARN
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion import full_training
 from mtorl_model.champion.gate import decide
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.model_files import model_folder
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.initial_policy import InitialPolicy
@@ -225,7 +227,8 @@ def test_the_last_full_training_is_a_champion_of_that_time_that_is_not_withdrawn
     assert registry.last_full_training(SERIES[3]).name == newer.name
     assert registry.last_full_training(SERIES[2]).name == "constant_gains_kuairand/1"
     assert registry.last_full_training(day_plus(TRAINED, -1)) is None
-    registry.set_tag(newer, "withdrawn", "true")
+    withdrawn = replace(registry.named_version(newer.name), withdrawn=True)
+    registry.decide([withdrawn], seen=registry.decided())
     assert registry.last_full_training(SERIES[3]).name == "constant_gains_kuairand/1"
     # A training that became champion again is the last one, although its version is older.
     registry.make_champion(registry.named_version(newer.name))
@@ -236,7 +239,7 @@ def test_the_last_full_training_is_a_champion_of_that_time_that_is_not_withdrawn
 def test_a_full_training_with_other_features_is_not_compared_and_this_is_shown(registry):
     challenge(registry, SERIES[0], 1.0)
     full = registry.named_version("constant_gains_kuairand/1")
-    file = registry.lake.mlflow_artifacts / "kuairand" / full.run_id / "artifacts/model" / MODEL_SPEC_FILE
+    file = model_folder(registry.lake, full) / MODEL_SPEC_FILE
     file.write_text(replace(FeatureSpec.from_json(file.read_text()), last_day="2022-03-01").to_json())
     write_checksums(file.parent, FILES)
     *_, line, decision = challenge(registry, SERIES[1], 1.0)

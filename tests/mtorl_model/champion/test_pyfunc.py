@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from lakehouse.lake import Lake
+from mtorl_model.champion.mlflow_store import tracking_uri
 from mtorl_model.champion.pyfunc import EXAMPLE, describe_for_mlflow, example_windows, predict_frame
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.initial_policy import InitialPolicy
@@ -63,7 +64,7 @@ def test_the_example_has_no_row_of_the_log(model: MTORL, windows: pd.DataFrame) 
 
 @pytest.mark.slow
 def test_mlflow_loads_the_champion_by_its_alias_and_checks_the_columns(
-    model: MTORL, windows: pd.DataFrame, tmp_path: Path
+    model: MTORL, windows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(tmp_path / "lake")
     registry, folder = Registry(lake, KUAIRAND), tmp_path / "model"
@@ -74,7 +75,7 @@ def test_mlflow_loads_the_champion_by_its_alias_and_checks_the_columns(
 
     import mlflow
 
-    mlflow.set_tracking_uri(lake.mlflow_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(lake))
     loaded = mlflow.pyfunc.load_model("models:/mtorl_kuairand@champion")
     windows.loc[0, "user_active_degree"] = None
     expected = predict_frame(model, KUAIRAND, windows)
@@ -86,7 +87,7 @@ def test_mlflow_loads_the_champion_by_its_alias_and_checks_the_columns(
     with pytest.raises(mlflow.exceptions.MlflowException, match=r"missing inputs.*seen_click"):
         loaded.predict(windows.drop(columns="seen_click"))
 
-    weights = registry._files(version.run_id) / WEIGHTS
+    (weights,) = (lake.root / "mlflow" / "artifacts").rglob(WEIGHTS)
     damaged = bytearray(weights.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     weights.write_bytes(damaged)

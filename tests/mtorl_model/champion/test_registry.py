@@ -15,9 +15,11 @@ import synthetic
 import torch
 
 from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model import train
-from mtorl_model.champion.registry import Registry, Version
+from mtorl_model.champion.mlflow_store import tracking_uri
+from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
 from mtorl_model.data.window_store import WindowStore, open_windows
@@ -186,7 +188,8 @@ def test_the_champion_is_the_version_set_last_and_moves_with_its_lake(
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+    client = MlflowClient(tracking_uri(lake), tracking_uri(lake))
+    assert int(client.get_model_version_by_alias("mtorl_kuairand", "champion").version) == 2
     run = client.get_run(client.get_model_version("mtorl_kuairand", "1").run_id)
     assert run.data.params == {"seed": "1"}
     curve = client.get_metric_history(run.info.run_id, "monitor")
@@ -195,12 +198,26 @@ def test_the_champion_is_the_version_set_last_and_moves_with_its_lake(
 
     moved = Lake(tmp_path / "moved")
     shutil.move(lake.root, moved.root)
+    shutil.rmtree(scratch_folder("models"))  # as on another machine
     version, champion = Registry(moved, KUAIRAND).load_champion()
     assert version == "mtorl_kuairand/2"
     for name, weight in champion.networks[0].state_dict().items():
         assert torch.equal(weight, second.networks[0].state_dict()[name])
     assert not torch.equal(champion.networks[0].action.weight, first.networks[0].action.weight)
 
+    # A copy of a lake leaves the models of the original alone.
+    copy = Lake(tmp_path / "copy")
+    shutil.copytree(moved.root, copy.root)
+    saved(tmp_path / "c", spec, seed=3)
+    files_before = set(moved.root.rglob("*"))
+    assert crown(copy, tmp_path / "c", {"seed": 3}, []) == "mtorl_kuairand/3"
+    assert set(moved.root.rglob("*")) == files_before
+    shutil.rmtree(scratch_folder("models"))
+    assert Registry(copy, KUAIRAND).load_champion()[0] == "mtorl_kuairand/3"
+    assert not lake.root.exists()
+
+    # The champion is copied once more: a machine that has its copy needs no MLflow.
+    Registry(moved, KUAIRAND).load_champion()
     # A program that only reads the registry imports neither MLflow nor torch; that would cost each daily step seconds.
     code = "import sys, mtorl_model.export_champion as e; e.main(); print({'mlflow', 'torch'} & {*sys.modules})"
     arguments = ["--dataset", "kuairand", "--lake", str(moved.root), "--out", str(tmp_path / "out")]
@@ -285,7 +302,6 @@ def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "make_champion", lambda *args: None)
     monkeypatch.setattr("mtorl_model.train.export_for_daily_run", lambda *args: None)
     monkeypatch.setattr(Registry, "write_lineage", lambda *args: None)
-    monkeypatch.setattr(Registry, "set_basis", lambda *args: None)
     version = Version("mtorl_kuairand/1", 1, "run", DAYS[-1], "identity")
     monkeypatch.setattr(Registry, "register", lambda *args, **kwargs: version)
 

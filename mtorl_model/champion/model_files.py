@@ -1,0 +1,71 @@
+"""The files of registered models on this machine: a copy in the scratch folder, made from MLflow when it is first used.
+
+A copy is compared with the checksums that were written with the model. A damaged copy is made again.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from lakehouse.lake import Lake
+from lakehouse.models.versions import Version
+from lakehouse.storage.scratch import scratch_folder
+from mtorl_model.champion.mlflow_store import MODEL, download_model
+from mtorl_model.training.checksums import checked_names, first_difference
+from schemas.errors import UserError
+
+# A copy can be made again at any time; a month covers what a backfill or a weekly comparison loads again and again.
+UNUSED_DAYS = 30
+_MODELS = "models"  # the purpose of the scratch folder
+_IF_DAMAGED = "go back to an earlier model (make rollback), or train again (make run)"
+
+
+def model_folder(lake: Lake, version: Version) -> Path:
+    """The folder with the model of a version, whose files have their checksums.
+
+    Raises UserError if a file in MLflow is missing or damaged, and Busy if MLflow does not answer.
+    """
+    folder = _copy_of(version.run_id)
+    if folder.is_dir():
+        difference = first_difference(folder, checked_names(folder), str(folder))
+        if not difference:
+            os.utime(folder)  # used today
+            return folder
+        print(f"note: {difference}: it is copied from MLflow again", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as work:
+        downloaded = download_model(lake, version.run_id, Path(work))
+        place = f"{version.name} in MLflow: {MODEL}"
+        if difference := first_difference(downloaded, checked_names(downloaded), place):
+            raise UserError(f"{difference}: {_IF_DAMAGED}")
+        keep_model(downloaded, version.run_id)
+    return folder
+
+
+def keep_model(folder: Path, run_id: str) -> None:
+    """Move the model folder of a run into the scratch folder, unless another process has just done so."""
+    copy = _copy_of(run_id)
+    with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".") as work:
+        moved = Path(shutil.move(folder, Path(work) / run_id))
+        try:
+            moved.rename(copy)
+        except OSError:
+            if not copy.is_dir():
+                raise
+
+
+def delete_unused_copies(*, dry_run: bool) -> list[str]:
+    """Delete the copies that this machine has not used for UNUSED_DAYS; returns a line with their number and size."""
+    oldest_s = time.time() - UNUSED_DAYS * 86_400
+    unused = [copy for copy in scratch_folder(_MODELS).iterdir() if copy.stat().st_mtime < oldest_s]
+    size = sum(file.stat().st_size for copy in unused for file in copy.rglob("*") if file.is_file())
+    for copy in [] if dry_run else unused:
+        shutil.rmtree(copy, ignore_errors=True)
+    verb = "would be deleted" if dry_run else "were deleted"
+    return [f"{len(unused)} unused copies of models, {size / 1e6:.1f} MB, {verb} from {scratch_folder(_MODELS)}"]
+
+
+def _copy_of(run_id: str) -> Path:
+    return scratch_folder(_MODELS) / run_id
