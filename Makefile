@@ -13,7 +13,7 @@ TOOLS := .venv/bin
 # Two processes run the tests. With two threads each, torch's and scikit-learn's threads wait for each other most of the time.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report verify chaos orders cluster-test clean
+.PHONY: help setup run test unit lint up down evaluate study search benchmark-published results budget bench rollback backfill status report verify maintain chaos orders cluster-test clean
 
 help: ## print this list
 	@echo "usage: make TARGET [DATASET=kuairand] [RAW=folder or URI] [LAKE=lake] [FROM=day] [TO=day] ..."
@@ -66,6 +66,9 @@ report: ## write the page of a day: verdict, rows, drift, model, results; and th
 
 verify: ## check that every file of the lake is there and unchanged; what is damaged is named, with what to do [DATASET LAKE; REPAIR=1 takes damaged days out of their tables, so that the next run builds them again]
 	@bin/lake.sh verify
+
+maintain: ## remove what no command needs any more: replaced files, old logs and pages, unused caches [DATASET LAKE; DRY_RUN=1 only prints what would go]
+	@bin/lake.sh maintain
 
 orders: setup ## backfill the KuaiRand sample through Airflow in four orders (takes an hour or two) [ORDERS_DAYS=17]
 	@ORDERS=1 $(TOOLS)/pytest -q -s -rs tests/test_orders.py

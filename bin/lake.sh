@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make status, make report, make verify, make rollback: look at a lake, check it, or change its champion.
-# Reads DATASET, LAKE, RAW, DS, FROM, TO, METHOD, VERSION and REPAIR from the environment.
+# make status, make report, make verify, make maintain, make rollback: look at a lake, check it, tidy it up, or change
+# its champion. Reads DATASET, LAKE, RAW, DS, FROM, TO, METHOD, VERSION, REPAIR and DRY_RUN from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -25,6 +25,12 @@ case "$COMMAND" in
     repair=()
     [ "${REPAIR:-}" != 1 ] || repair=(--repair)
     exec "$PYTHON_BIN" -m jobs.verify "${ARGUMENTS[@]}" "${repair[@]}"
+    ;;
+  maintain)
+    dry_run=()
+    [ "${DRY_RUN:-}" != 1 ] || dry_run=(--dry-run)
+    shopt -s nullglob
+    exec "$PYTHON_BIN" -m jobs.maintain "${ARGUMENTS[@]}" "${dry_run[@]}" --airflow-logs "$ROOT"/.airflow/*/logs
     ;;
   rollback)
     step_environment

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "jobs.quality": "schemas lakehouse",
     "jobs.drift": "schemas lakehouse jobs.quality",
     "jobs.reports": "schemas lakehouse jobs.quality jobs.drift",
+    "jobs.maintain": "schemas lakehouse jobs.raw jobs.quality",
     "jobs.verify": "schemas lakehouse jobs.raw jobs.quality jobs.drift jobs.reports",
     "jobs.generator": "schemas features",
     "jobs.draft": "schemas jobs.raw",  # jobs.raw.reader: neither Spark nor torch, since a newcomer waits for it

@@ -354,6 +354,8 @@ def test_status_is_that_of_the_named_lake_and_days(checkout):
     [
         (["verify"], "verify {on}"),
         (["verify", "REPAIR=1"], "verify {on} --repair"),
+        (["maintain"], "maintain {on} --airflow-logs"),
+        (["maintain", "DRY_RUN=1"], "maintain {on} --dry-run --airflow-logs"),
     ],
 )
 def test_the_lake_is_checked_and_tidied_up(checkout, arguments, call):

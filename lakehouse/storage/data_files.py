@@ -4,7 +4,9 @@ In an object store a file is copied to this machine's scratch folder when it is 
 """
 
 import hashlib
+import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.manifest import content_sha256
+from lakehouse.retention import RETENTION
 from lakehouse.storage.delta_table import DataFile
 from lakehouse.storage.files import is_local, make_durable
 from lakehouse.storage.scratch import scratch_folder
@@ -21,6 +24,7 @@ from schemas.errors import UserError
 
 COPIES = "files"  # the scratch folder of copies of remote files
 _HASH_DIGITS = 32
+_DAY_S = 86_400
 
 
 class DamagedFile(UserError):
@@ -39,7 +43,7 @@ def store_file(folder: Path, partition: str, file: Path) -> DataFile:
     path = f"{partition}/{file.stem}-{digest}.parquet"
     rows, size, target = pq.read_metadata(file).num_rows, file.stat().st_size, folder / path
     # Equal pages may have another footer, of another size: a file that is there stays, unless it is damaged.
-    if target.exists() and (not is_local(folder) or content_sha256(target).startswith(digest)):
+    if _is_stored(target, digest):
         return DataFile(path, target.stat().st_size, rows)
     if is_local(folder):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +53,17 @@ def store_file(folder: Path, partition: str, file: Path) -> DataFile:
     else:
         target.upload(file)  # type: ignore[attr-defined]  # of StorePath
     return DataFile(path, size, rows)
+
+
+def _is_stored(target: Path, digest: str) -> bool:
+    """Whether the file is stored with its content, and vacuum spares it until it is committed."""
+    try:
+        if is_local(target):
+            os.utime(target)  # vacuum removes only files that were not used for days
+            return content_sha256(target).startswith(digest)
+        return time.time() - target.stat().st_mtime < (RETENTION.replaced_files - 1) * _DAY_S
+    except FileNotFoundError:
+        return False
 
 
 def has_its_content(file: Path) -> bool:

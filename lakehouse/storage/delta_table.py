@@ -22,13 +22,18 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from lakehouse.manifest import files_fingerprint
+from lakehouse.retention import RETENTION
 from lakehouse.storage.files import is_local
 from lakehouse.storage.store_path import store_errors
 from schemas.errors import Busy, UserError
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict
 _ATTEMPTS, _LONGEST_PAUSE_S = 100, 0.2
-_CONFIGURATION = {"delta.checkpointInterval": "20"}
+_CONFIGURATION = {
+    "delta.checkpointInterval": "20",
+    "delta.deletedFileRetentionDuration": f"interval {RETENTION.replaced_files} days",
+    "delta.logRetentionDuration": f"interval {RETENTION.log_entries} days",
+}
 
 
 class DataFile(NamedTuple):  # quicker to make than a dataclass: a long history has tens of thousands

@@ -23,7 +23,7 @@ def scratch_folder(purpose: str) -> Path:
     """
     if not _PURPOSE.fullmatch(purpose):
         raise ValueError(f"not a purpose of a scratch folder: {purpose!r}")
-    folder = _root() / purpose
+    folder = scratch_root() / purpose
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -41,7 +41,8 @@ def work_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _root() -> Path:
+def scratch_root() -> Path:
+    """The folder of all scratch folders, which may not exist yet."""
     if named := os.environ.get("MTORL_SCRATCH"):
         return Path(named).expanduser().absolute()
     cache_home = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -1,5 +1,7 @@
 """The task graphs: the order of the tasks, the tasks that publish assets, the arguments of the entry points."""
 
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import jinja2
@@ -11,6 +13,7 @@ from bin.embedded_airflow import backfill
 from dags.dataset_dag import method_param
 from dags.operators import ROOT, PythonStep, SparkStep
 from dags.steps import DAY
+from lakehouse.retention import LONGEST_JOB_DAYS, RETENTION
 from schemas.dataset import dataset_names, get_dataset
 
 HISTORY = {
@@ -43,11 +46,19 @@ NIGHTLY = {
     "report": set(),
 }
 REPORT = {"measure_drift": {"report"}, "report": set()}
+MAINTENANCE = {"maintain": set()}
 
 
 @pytest.mark.parametrize("dataset", dataset_names())
 @pytest.mark.parametrize(
-    ("kind", "graph"), [("history", HISTORY), ("daily", DAILY), ("nightly", NIGHTLY), ("report", REPORT)]
+    ("kind", "graph"),
+    [
+        ("history", HISTORY),
+        ("daily", DAILY),
+        ("nightly", NIGHTLY),
+        ("report", REPORT),
+        ("maintenance", MAINTENANCE),
+    ],
 )
 def test_tasks_wait_for_the_audits_before_them(bag, dataset, kind, graph):
     dag = bag.dags[f"mtorl_{kind}_{dataset}"]
@@ -137,7 +148,8 @@ def test_every_task_names_an_entry_point_of_this_project(bag):
             module = ROOT / f"{getattr(task, 'module', '').replace('.', '/')}.py"
             path = Path(task.application) if isinstance(task, SparkStep) else module
             assert path.parent in (ROOT / "jobs", ROOT / "mtorl_model")
-            assert path.is_file(), f"{task.task_id} starts {path}, which does not exist"
+            is_module = path.is_file() or (path.with_suffix("") / "__main__.py").is_file()
+            assert is_module, f"{task.task_id} starts {path}, which does not exist"
 
 
 @pytest.mark.parametrize(
@@ -245,3 +257,16 @@ def test_windows_are_cut_as_the_default_methods_champion_reads_them(bag):
     task = bag.dags["mtorl_daily_criteo"].get_task("export_champion")
     option = task.arguments[task.arguments.index("--method") + 1]
     assert task.render_template(option, {"params": {"method": "rmtl"}}) == "mtorl,rmtl"
+
+
+def test_nothing_is_removed_that_a_running_task_may_read(bag):
+    assert max(task.execution_timeout for dag in bag.dags.values() for task in dag.tasks) <= timedelta(
+        days=LONGEST_JOB_DAYS
+    )
+    assert min(asdict(RETENTION).values()) > LONGEST_JOB_DAYS
+
+
+def test_a_dry_run_of_the_maintenance_is_a_parameter(bag):
+    task = bag.dags["mtorl_maintenance_criteo"].get_task("maintain")
+    rendered = {dry: task.render_template(task.arguments[-1], {"params": {"dry_run": dry}}) for dry in (False, True)}
+    assert rendered == {False: "", True: "--dry-run"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas.dataset import dataset_names
 
-KINDS = ("history", "daily", "nightly", "report")
+KINDS = ("history", "daily", "nightly", "report", "maintenance")
 HEAVY = {"torch", "pyspark", "pandas", "great_expectations", "mlflow", "sklearn", "duckdb"}
 
 

@@ -8,6 +8,7 @@ from compose_file import read_services
 
 from dags.daily import daily_dag
 from dags.history import history_dag
+from dags.maintenance import maintenance_dag
 from dags.nightly import nightly_dag
 from dags.report import report_dag
 from schemas.dataset import dataset_names
@@ -27,7 +28,11 @@ def option(command: list[str], name: str) -> str:
 
 
 def test_every_queue_of_the_dags_has_a_worker_and_every_worker_a_queue():
-    dags = [make(name) for make in (history_dag, daily_dag, nightly_dag, report_dag) for name in dataset_names()]
+    dags = [
+        make(name)
+        for make in (history_dag, daily_dag, nightly_dag, report_dag, maintenance_dag)
+        for name in dataset_names()
+    ]
     queues = {task.queue for dag in dags for task in dag.tasks}
     commands = [service.command for service in read_services(_Anything()).values()]
     workers = {option(c, "--queues"): c for c in commands if c[:3] == ["airflow", "celery", "worker"]}

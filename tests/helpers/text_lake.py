@@ -12,12 +12,12 @@ from lakehouse.storage.scratch import work_folder
 from schemas.errors import Unreachable
 
 
-def publish_text(lake: Lake, *parts: str, day: str = "2022-05-01", **options) -> Manifest:
+def publish_text(lake: Lake, *parts: str, day: str = "2022-05-01", dataset: str = "shop", **options) -> Manifest:
     """Publish a day of exposures with one file per text, of a hundred rows with the text."""
     with work_folder() as work:
         for k, text in enumerate(parts):
             pq.write_table(pa.table({"text": [text] * 100}), work / f"part-{k}.parquet")
-        return lake["exposures", "shop", day].publish(work, inputs={"text": " ".join(parts)}, code="c", **options)
+        return lake["exposures", dataset, day].publish(work, inputs={"text": " ".join(parts)}, code="c", **options)
 
 
 def publish_days_in_turn(location: str, text: str, days: Sequence[str]) -> None:

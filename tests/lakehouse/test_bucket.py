@@ -91,7 +91,7 @@ class TestOnAServer:
         publish_text(lake, "a")
         (file,) = lake["exposures", "shop", DAY].data_files()
         (lake.table("exposures", "shop") / file.path).unlink()
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(UserError, match="is missing"):
             texts(lake)
 
     def test_a_failed_audit_refuses_the_partition(self, location):

@@ -78,19 +78,19 @@ def test_models_of_other_methods_do_not_disturb_each_other(tmp_path: Path) -> No
 
 
 def test_a_commit_between_the_look_and_the_write_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lake, write = Lake(tmp_path), decisions._write
+    lake, commit = Lake(tmp_path), decisions.commit
     seen = commit_decision(lake, "kuairand", [version(1)], seen=())
 
     def overtaken(*arguments: object) -> None:
-        monkeypatch.setattr(decisions, "_write", write)
+        monkeypatch.setattr(decisions, "commit", commit)
         commit_decision(lake, "kuairand", [rival], seen=seen_by_rival)
-        write(*arguments)  # type: ignore[arg-type]
+        commit(*arguments)  # type: ignore[arg-type]
 
     rival, seen_by_rival = version(1, "rmtl_kuairand"), ()
-    monkeypatch.setattr(decisions, "_write", overtaken)
+    monkeypatch.setattr(decisions, "commit", overtaken)
     seen = commit_decision(lake, "kuairand", [version(2)], seen=seen)  # another model: committed again
     rival, seen_by_rival = version(3), seen
-    monkeypatch.setattr(decisions, "_write", overtaken)
+    monkeypatch.setattr(decisions, "commit", overtaken)
     with pytest.raises(Busy):
         commit_decision(lake, "kuairand", [version(4)], seen=seen)
     assert [v.number for v in decided_versions(lake, "kuairand", MODEL)] == [1, 2, 3]

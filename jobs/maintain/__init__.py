@@ -1,0 +1,1 @@
+"""Removes what no command needs any more: python -m jobs.maintain."""
