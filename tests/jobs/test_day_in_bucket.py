@@ -48,6 +48,8 @@ def run_days(jobs: Jobs, raw: Path) -> dict[str, float]:
     step("measure_drift", "--day", day)
     step("report", "--day", day)
     step("status")
+    step("jobs.verify.__main__")
+    step("jobs.maintain.__main__", "--dry-run")
     return seconds
 
 
