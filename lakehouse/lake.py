@@ -29,7 +29,7 @@ from schemas.tables.registry import TABLES
 _READS = 3  # of a table and its manifests, while another run publishes
 DS = "ds"  # the partition column of every table
 FAILED_AUDIT = "fail"  # the verdict of an audit in which a critical rule failed
-FAILED_MARK = ".failed"  # the ending of an empty file beside the result of such an audit
+FAILED_MARK = ".failed"  # the ending of an empty file next to the result of such an audit
 IF_METRICS_DAMAGED = "delete it, and evaluate again (python -m mtorl_model.evaluate)"
 IF_AUDIT_DAMAGED = "delete it, and audit the partition again (python -m jobs.audit_table)"
 
@@ -46,7 +46,7 @@ def literal_path(path: Path) -> Path:
 
 
 def _require_delta_tables(root: Path) -> None:
-    """Raises UserError for a lake of an earlier version of this project, whose tables were no Delta tables."""
+    """Raises UserError for a lake of an earlier version of this project, whose tables have another format."""
     if (earlier := root / EXPOSURES).is_dir() and any(earlier.glob("dataset=*")):
         raise UserError(
             f"{root} was made by an earlier version, which stored its tables in another form: keep it, and run the "

@@ -168,14 +168,14 @@ def champion_files(lake: Lake) -> set[str]:
 
 
 def look(lake: Lake) -> list[str]:
-    """The faults that readers of three kinds see in a lake; none if the whole lake was replaced meanwhile."""
-    before, faults = _inode(lake.root), []
+    """The faults that readers of three kinds see in a lake; none if the whole lake was replaced during the read."""
+    inode, faults = _inode(lake.root), []
     for kind in (_read_tables, _read_by_glob, _read_by_folder):
         try:
             faults += kind(lake)
         except Exception as error:  # whatever a reader may stumble over: half a file, a file that is gone
             faults.append(f"{kind.__name__}: {type(error).__name__}: {error}")
-    return faults if _inode(lake.root) == before else []
+    return faults if _inode(lake.root) == inode else []
 
 
 def _inode(folder: Path) -> int:
@@ -225,8 +225,8 @@ def _mixed(folder: Path, rows: pd.DataFrame) -> list[str]:
     by_day = rows.groupby(rows.ds.astype(str))
     return [
         f"{folder} of {day}: two editions"
-        for day, of_day in by_day
-        if of_day.user_id.duplicated().any() or of_day.model_version.nunique() > 1
+        for day, day_rows in by_day
+        if day_rows.user_id.duplicated().any() or day_rows.model_version.nunique() > 1
     ]
 
 
@@ -311,12 +311,12 @@ def test_a_lake_that_is_replaced_during_the_read_has_no_faults(tmp_path, monkeyp
     lake = Lake(tmp_path / "lake")
     put_edition(lake, "old")
 
-    def replaced_meanwhile(*_: object) -> None:
+    def replaced_during_the_read(*_: object) -> None:
         if lake.root.exists():
             lake.root.rename(tmp_path / "gone")
         raise FileNotFoundError
 
-    monkeypatch.setattr(sys.modules[__name__], "has_its_content", replaced_meanwhile)
+    monkeypatch.setattr(sys.modules[__name__], "has_its_content", replaced_during_the_read)
     assert look(lake) == []
 
 
@@ -476,7 +476,7 @@ def restore_lake(lake: Lake, lake_before: Path) -> None:
 
 
 class Edition(NamedTuple):
-    """Copies of a partition's files, and what they were built from."""
+    """Copies of a partition's files, and its manifest."""
 
     folder: Path
     manifest: Manifest

@@ -1,4 +1,4 @@
-"""A history, a day and a night on a whole cluster that shares nothing but a bucket.
+"""A history, a day and a night on a whole cluster that shares only a bucket.
 
 The services of docker/compose.yaml run as processes of this machine (cluster.py), with their own commands, settings
 and health checks, and without seeing each other's files. A Spark executor, both Celery workers and the S3 store are
@@ -215,7 +215,7 @@ def kill_worker(cluster: Cluster, name: str, word: str, is_running: Callable[[],
 
 
 def kill_store(cluster: Cluster, job: str) -> None:
-    """Kill the S3 store while this job runs, and start it again some seconds later."""
+    """Kill the S3 store while this job runs, and start it again after a few seconds."""
     (worker,), (store,) = cluster.containers_of("worker"), cluster.containers_of("s3")
     wait_for(lambda: processes(worker, f"jobs/{job}.py") and busy_executors(cluster), f"the middle of {job}")
     kill(store.home)

@@ -152,7 +152,7 @@ def test_one_day_on_its_own_gives_the_bytes_of_the_range(finished):
     name, raw, lake, run_job = finished
     last = lake.days("exposures", name)[-1]
     partition = lake["exposures", name, last]
-    before = partition.manifest
+    manifest = partition.manifest
     unpublish(partition)  # otherwise it is fresh and not built again
     run_job("jobs.build_exposures", "--raw", str(raw), "--from", last, "--to", last)
-    assert partition.manifest == before
+    assert partition.manifest == manifest

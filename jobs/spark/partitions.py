@@ -99,8 +99,8 @@ def publish_days(
     """Write `rows` (contract columns plus ds) and publish `days` in one commit; a day without rows is published empty.
 
     inputs: a day's inputs, for its manifest. replaces: the days' files when the build began (Lake.present); a day that
-    another run has published since is left as it is, with a line. counts: further counts for the manifest, from the day
-    and its number of rows.
+    another run has published since is not changed, and a line tells so. counts: further counts for the manifest, from
+    the day and its number of rows.
 
     Raises ValueError, and publishes nothing, if a row belongs to none of the days: it would be lost.
     """

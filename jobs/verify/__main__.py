@@ -4,8 +4,8 @@
 
 Reads every data file of every table and compares it with the content hash in its name, the manifests, the feature
 specs, and the stored results: audits, drift, summaries, metrics, the raw index, the files for consumers. A line for
-each fault says what to do. --repair takes the partitions with damaged files out of their tables, so that the next runs
-build them again; nothing else is changed.
+each fault comes with its remedy. --repair takes the partitions with damaged files out of their tables, so that the
+next runs build them again; nothing else is changed.
 """
 
 import sys

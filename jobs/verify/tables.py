@@ -45,8 +45,8 @@ def _damaged_values(folder: Path, files: FilesByValue, dataset: Dataset, finding
         findings.counts["bytes"] += sum(file.size for file in named)
         faults = [f"{folder / file.path} {fault}" for file in named if (fault := file_fault(folder, file))]
         if faults:
-            others = f" (and {len(faults) - 1} more of these files)" if len(faults) > 1 else ""
-            findings.damage.append(f"{faults[0]}{others}: {_remedy(folder.name, dataset, value)}")
+            further = f" (and {len(faults) - 1} more of these files)" if len(faults) > 1 else ""
+            findings.damage.append(f"{faults[0]}{further}: {_remedy(folder.name, dataset, value)}")
             yield value
 
 

@@ -81,7 +81,7 @@ def part_of(file: Path | DataFile) -> str:
 
 
 def file_fault(folder: Path, file: DataFile) -> str:
-    """What is wrong with a stored file, in words; empty if it has the content of its name. Reads the whole file."""
+    """The fault of a stored file, in words; empty if it has the content of its name. Reads the whole file."""
     stored = folder / file.path
     try:
         size, is_whole = stored.stat().st_size, has_its_content(stored)

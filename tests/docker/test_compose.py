@@ -111,7 +111,7 @@ def test_services_share_the_bucket_and_no_folder_with_data(variables):
         assert {key: services[name].environment[key] for key in settings if key.startswith(("AWS", "MTORL_LAKE"))} == {
             key: value for key, value in settings.items() if key.startswith(("AWS", "MTORL_LAKE"))
         }
-        assert ("", "/var/mtorl") in services[name].volumes  # of its own, where MTORL_SCRATCH is
+        assert ("", "/var/mtorl") in services[name].volumes  # its own, with MTORL_SCRATCH
     chosen = {"LAKE": "gs://team/lake", "RAW": "gs://team/raw", "AWS_ENDPOINT_URL": "https://s3.example.org",
               "MLFLOW_TRACKING_URI": "https://mlflow.example.org"}  # fmt: skip
     settings_of_team = read_services(variables | chosen)["spark-worker"].environment

@@ -1,6 +1,6 @@
 #!/bin/sh
 # alone.sh HIDDEN VISIBLE... -- COMMAND...: run a command that sees, of the folder HIDDEN, only the folders VISIBLE in it.
-# Start it in a mount namespace of its own: unshare --mount --propagation private sh alone.sh ...
+# Start it in its own mount namespace: unshare --mount --propagation private sh alone.sh ...
 set -eu
 hidden="$1"
 shift

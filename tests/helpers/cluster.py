@@ -30,7 +30,7 @@ import psutil
 from compose_file import ROOT, Service, image_environment, read_services
 from s3_server import SERVER_PORTS
 
-ALONE = Path(__file__).with_name("alone.sh")
+NAMESPACE_SCRIPT = Path(__file__).with_name("alone.sh")
 MARK = "MTORL_CLUSTER"  # in the environment of every process: the folder of its container
 READY_LIMIT_S = 300
 HEALTH_LIMIT_S = 60
@@ -107,10 +107,10 @@ class Container:
     process: subprocess.Popen | None = None
     healthy: bool = False
 
-    def run(self, command: list[str], before: Sequence[str] = (), **options: Any) -> subprocess.Popen:
-        """Start a command in the container. before: a program, with its arguments, that starts the command."""
+    def run(self, command: list[str], prefix: Sequence[str] = (), **options: Any) -> subprocess.Popen:
+        """Start a command in the container. prefix: a program, with its arguments, that starts the command."""
         return subprocess.Popen(
-            [*before, *map(self.local, command)], env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL,
+            [*prefix, *map(self.local, command)], env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL,
             start_new_session=True, **options,
         )  # fmt: skip
 
@@ -205,21 +205,21 @@ class Cluster:
                 container.process = self._postgres(container, log)
             else:
                 command = container.service.command + self._unshared_ports(container)
-                container.process = container.run(command, self._alone(container), stdout=log, stderr=log)
+                container.process = container.run(command, self._in_namespace(container), stdout=log, stderr=log)
         pid = container.process.pid
         (container.home / "started").write_text(f"{pid} {_start_ticks(pid)}")
 
-    def _alone(self, container: Container) -> list[str]:
+    def _in_namespace(self, container: Container) -> list[str]:
         """The program that hides the files of the other containers; nothing if this user may not make namespaces."""
         unshare = ["unshare", "--mount", "--propagation", "private"]
         if not container.service.image.startswith("mtorl:") or not may_unshare():
             return []
         folders = {folder for _, folder in self._folders(container) if folder.is_relative_to(self.home)}
         visible = [folder for folder in folders if not folder.is_relative_to(container.home)]
-        return [*unshare, "sh", str(ALONE), str(self.home), str(container.home), *map(str, visible), "--"]
+        return [*unshare, "sh", str(NAMESPACE_SCRIPT), str(self.home), str(container.home), *map(str, visible), "--"]
 
     def _unshared_ports(self, container: Container) -> list[str]:
-        """Free ports for the inner parts of the S3 store, which has an address of its own in a real container."""
+        """Free ports for the inner parts of the S3 store, which has its own address in a real container."""
         if container.service.name != "s3":
             return []
         ports = free_ports()

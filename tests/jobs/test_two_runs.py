@@ -39,15 +39,15 @@ def start(lake: Path, raw: Path, **environment: str) -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_runs_of_the_same_days_at_the_same_time_publish_each_day_whole(raw, tmp_path):
-    lake, alone = Lake(tmp_path / "lake"), Lake(tmp_path / "alone")
+    lake, single = Lake(tmp_path / "lake"), Lake(tmp_path / "single")
     runs = [start(lake.root, raw), start(lake.root, raw)]
     for run in runs:
         output, _ = run.communicate(timeout=300)
         assert run.returncode == 0, output[-2000:]
-    run = start(alone.root, raw)
+    run = start(single.root, raw)
     assert "4 rows in = 4 exposures" in run.communicate(timeout=300)[0]
-    assert contents(lake) == contents(alone)
-    assert [p.manifest for p in partitions(lake)] == [p.manifest for p in partitions(alone)]
+    assert contents(lake) == contents(single)
+    assert [p.manifest for p in partitions(lake)] == [p.manifest for p in partitions(single)]
 
 
 @pytest.mark.slow

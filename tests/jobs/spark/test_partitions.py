@@ -13,7 +13,7 @@ from schemas.contract import Column, Table
 from schemas.dataset import get_dataset
 
 DAYS = ["2022-04-22", "2022-04-23"]
-NONE = dict.fromkeys(DAYS, ())  # the files of days that are not published
+UNPUBLISHED = dict.fromkeys(DAYS, ())  # the files of days that are not published
 TABLE = Table("squares", "A user, a square.", (Column("user_id", "bigint", ""), Column("square", "bigint", "")), ())
 
 KUAIRAND = get_dataset("kuairand")
@@ -37,7 +37,7 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
         lake = Lake(tmp_path / str(parts))
         rows = squares(spark, 300, DAYS, parts)
         manifests.append(
-            publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda day: {"of": day}, replaces=NONE)
+            publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda day: {"of": day}, replaces=UNPUBLISHED)
         )
         for day, manifest in manifests[-1].items():
             files = lake["squares", "kuairand", day].files()
@@ -59,14 +59,14 @@ def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, 
 def test_a_row_that_belongs_to_no_published_day_is_an_error(spark, tmp_path, day):
     lake, rows = Lake(tmp_path), squares(spark, 3, [*DAYS, day], 1)
     with pytest.raises(ValueError, match=f"squares of kuairand: rows of {day} have no day to go to"):
-        publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {}, replaces=NONE)
+        publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {}, replaces=UNPUBLISHED)
     assert lake.days("squares", "kuairand") == []
 
 
 def test_a_day_without_rows_is_empty_not_absent(spark, tmp_path):
     lake = Lake(tmp_path)
     published = publish_days(
-        spark, squares(spark, 0, DAYS, 1), lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {}, replaces=NONE
+        spark, squares(spark, 0, DAYS, 1), lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {}, replaces=UNPUBLISHED
     )
     assert [manifest.rows for manifest in published.values()] == [0, 0]
     assert lake.days("squares", "kuairand") == DAYS

@@ -57,9 +57,9 @@ def test_files_are_found_as_on_a_disk(raw, tmp_path):
     for name in (*names, "other.txt"):
         (tmp_path / name).write_bytes(b"n\n7\n")
         (raw / name).write_bytes(b"n\n7\n")
-    found = matching_files(raw, LAYOUT)
-    assert [file.name for file in found] == [file.name for file in matching_files(tmp_path, LAYOUT)]
-    for file in found:
+    listed = matching_files(raw, LAYOUT)
+    assert [file.name for file in listed] == [file.name for file in matching_files(tmp_path, LAYOUT)]
+    for file in listed:
         source = open_raw_file(path_of(str(file)), LAYOUT)
         assert (source.name, [len(table) for table in read_file(source, LAYOUT)]) == (file.name, [1])
 
