@@ -30,7 +30,9 @@ case "$COMMAND" in
     dry_run=()
     [ "${DRY_RUN:-}" != 1 ] || dry_run=(--dry-run)
     shopt -s nullglob
-    exec "$PYTHON_BIN" -m jobs.maintain "${ARGUMENTS[@]}" "${dry_run[@]}" --airflow-logs "$ROOT"/.airflow/*/logs
+    step_environment
+    "$PYTHON_BIN" -m jobs.maintain "${ARGUMENTS[@]}" "${dry_run[@]}" --airflow-logs "$ROOT"/.airflow/*/logs
+    exec "$PYTHON_BIN" -m mtorl_model.expire_models "${ARGUMENTS[@]}" "${dry_run[@]}"
     ;;
   rollback)
     step_environment

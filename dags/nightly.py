@@ -26,9 +26,9 @@ def nightly_dag(dataset: str) -> DAG:
     one that the promotion gate starts, keeps the budget with which the day was planned before. If the day was not
     planned before, it uses MTORL_BUDGET_<DATASET>; without this variable, no user is selected. The parameters basis,
     exploration and embeddings have standing values, too, which `mtorl_model.score` reads: MTORL_BASIS_<DATASET>,
-    MTORL_EXPLORATION_<DATASET> and MTORL_EMBEDDINGS_<DATASET>. The assets of the tables appear only after a passed
-    audit; readers of the files should check the audits themselves. Before the first champion, the run fails with one
-    line that names the DAG to start.
+    MTORL_EXPLORATION_<DATASET> and MTORL_EMBEDDINGS_<DATASET>. The assets of the tables, and the plain files for
+    consumers (LAKE/<dataset>/published), appear only after a passed audit. Before the first champion, the run fails
+    with one line that names the DAG to start.
     """
     # The promotion gate follows the audited journeys of the day, so its asset implies them.
     schedule = PartitionedAssetTimetable(assets=champion_asset(dataset))

@@ -15,6 +15,11 @@ class Retention:
     replaced_files: int = 7
     # Entries of the logs of tables, by which people see which commit changed a day.
     log_entries: int = 30
+    # Versions of models that are neither champion nor needed for a rollback or by the gate. A backfill tests a day with
+    # the champion from before it, and the slowest gains change days of a month ago. Twice that.
+    models: int = 60
+    # Copies of models on this machine. A backfill or a weekly comparison loads the models of a month again and again.
+    model_copies: int = 30
     # Encoded windows, predictions, copies of remote files. A daily run uses those of its days every day, and the repair
     # of a recent day still finds them.
     caches: int = 14

@@ -350,18 +350,19 @@ def test_status_is_that_of_the_named_lake_and_days(checkout):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "call"),
+    ("arguments", "calls"),
     [
-        (["verify"], "verify {on}"),
-        (["verify", "REPAIR=1"], "verify {on} --repair"),
-        (["maintain"], "maintain {on} --airflow-logs"),
-        (["maintain", "DRY_RUN=1"], "maintain {on} --dry-run --airflow-logs"),
+        (["verify"], ["verify {on}"]),
+        (["verify", "REPAIR=1"], ["verify {on} --repair"]),
+        (["maintain"], ["maintain {on} --airflow-logs", "expire_models {on}"]),
+        (["maintain", "DRY_RUN=1"], ["maintain {on} --dry-run --airflow-logs", "expire_models {on} --dry-run"]),
     ],
 )
-def test_the_lake_is_checked_and_tidied_up(checkout, arguments, call):
+def test_the_lake_is_checked_and_tidied_up(checkout, arguments, calls):
     done = checkout.make(*arguments, "DATASET=criteo", "LAKE=my lake")
     assert done.returncode == 0, done.stderr
-    assert checkout.calls() == [call.format(on=f"--dataset criteo --lake {checkout.root}/my lake")]
+    on = f"--dataset criteo --lake {checkout.root}/my lake"
+    assert checkout.calls() == [call.format(on=on) for call in calls]
 
 
 @pytest.mark.parametrize(("file", "output"), [("", "True"), ("events.jsonl", "requirements-openlineage.txt")])

@@ -15,13 +15,14 @@ _AGES = {
     "checkpoints": RETENTION.checkpoints,
     "searches": RETENTION.checkpoints,
 }
+_REMOVED_ELSEWHERE = ("models",)  # by mtorl_model.expire_models
 
 
 def machine_removals(airflow_logs: Iterable[Path]) -> Iterator[Removal]:
     """All that is removed from this machine's scratch folder, and from these folders of Airflow's logs."""
     root = scratch_root()
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.is_dir():
+        if folder.is_dir() and folder.name not in _REMOVED_ELSEWHERE:
             # Copies of remote files are used one by one, all other entries as a whole.
             entries = files_below(folder, reads_count=True) if folder.name == COPIES else _entries(folder)
             yield unused(f"entries of {folder}", entries, _AGES.get(folder.name, RETENTION.caches))
@@ -33,7 +34,7 @@ def _entries(folder: Path) -> Iterator[StoredFile]:
     """The files and folders in a folder, each with the size and the last use of everything in it."""
     for entry in sorted(folder.iterdir()):
         files = list(files_below(entry, reads_count=True)) if entry.is_dir() else list(_single(entry))
-        used_at = max((file.used_at for file in files), default=entry.stat().st_mtime)
+        used_at = max(entry.stat().st_mtime, *(file.used_at for file in files))
         yield StoredFile(entry, sum(file.size for file in files), used_at)
 
 

@@ -20,7 +20,10 @@ DamagedValues = dict[Path, list[str]]  # the partition values with damaged files
 
 
 def check_tables(lake: Lake, dataset: Dataset, findings: Findings) -> DamagedValues:
-    """Add the faults of all tables of a dataset. Reads every data file."""
+    """Add the faults of all tables of a dataset. Reads every data file.
+
+    Returns the partitions with damaged files that can be taken out of their tables.
+    """
     damaged: DamagedValues = {}
     for folder in sorted(log.parent for log in lake.table("any", dataset).parent.glob("*/_delta_log")):
         findings.counts["tables"] += 1
@@ -35,7 +38,7 @@ def check_tables(lake: Lake, dataset: Dataset, findings: Findings) -> DamagedVal
         damaged[folder] = list(_damaged_values(folder, files, dataset, findings))
     _check_manifests(lake, dataset, findings)
     _check_specs(lake, dataset, findings)
-    return {folder: values for folder, values in damaged.items() if values}
+    return {folder: values for folder, values in damaged.items() if values and folder.name in (*TABLES, LINEAGE)}
 
 
 def _damaged_values(folder: Path, files: FilesByValue, dataset: Dataset, findings: Findings) -> Iterator[str]:
@@ -56,7 +59,9 @@ def _remedy(table: str, dataset: Dataset, value: str) -> str:
             "put the file back from a backup; or make verify REPAIR=1 takes it out, and make backfill "
             f"DATASET={dataset.name} builds the days of {value} again"
         )
-    if table in TABLES and not TABLES[table].rebuilt:
+    if table not in TABLES:  # decisions about models: a day's run cannot make them again
+        return "put the file back from a backup; make verify REPAIR=1 does not change this table"
+    if not TABLES[table].rebuilt:
         return (
             "put the file back from a backup: it was measured once and cannot be made again; make verify REPAIR=1 "
             "takes the day out of the table"

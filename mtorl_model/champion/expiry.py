@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lakehouse.models.versions import Version
+from lakehouse.retention import RETENTION
 from mtorl_model.champion.mlflow_store import MODEL, experiment_of, has_own_store, mlflow_client, remove_files
 from mtorl_model.champion.registry import CHALLENGER, CHAMPION, Registry, aliases_of, previous_champion
 from schemas.days import day_plus
@@ -20,8 +21,7 @@ from schemas.days import day_plus
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# A backfill tests a day with the champion from before it, and the slowest gains change days of a month ago. Twice that.
-KEPT_DAYS = 60
+KEPT_DAYS = RETENTION.models
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from lakehouse.lake import Lake
 from lakehouse.models.versions import Version
+from lakehouse.retention import RETENTION
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.champion.mlflow_store import MODEL, download_model
 from mtorl_model.training.checksums import checked_names, first_difference
 from schemas.errors import UserError
 
-# A copy can be made again at any time; a month covers what a backfill or a weekly comparison loads again and again.
-UNUSED_DAYS = 30
+UNUSED_DAYS = RETENTION.model_copies
 _MODELS = "models"  # the purpose of the scratch folder
 _IF_DAMAGED = "go back to an earlier model (make rollback), or train again (make run)"
 

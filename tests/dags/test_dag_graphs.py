@@ -46,7 +46,7 @@ NIGHTLY = {
     "report": set(),
 }
 REPORT = {"measure_drift": {"report"}, "report": set()}
-MAINTENANCE = {"maintain": set()}
+MAINTENANCE = {"maintain": set(), "expire_models": set()}
 
 
 @pytest.mark.parametrize("dataset", dataset_names())
@@ -267,6 +267,6 @@ def test_nothing_is_removed_that_a_running_task_may_read(bag):
 
 
 def test_a_dry_run_of_the_maintenance_is_a_parameter(bag):
-    task = bag.dags["mtorl_maintenance_criteo"].get_task("maintain")
-    rendered = {dry: task.render_template(task.arguments[-1], {"params": {"dry_run": dry}}) for dry in (False, True)}
-    assert rendered == {False: "", True: "--dry-run"}
+    for task in bag.dags["mtorl_maintenance_criteo"].tasks:
+        for dry_run, argument in ((False, ""), (True, "--dry-run")):
+            assert task.render_template(task.arguments[-1], {"params": {"dry_run": dry_run}}) == argument

@@ -52,7 +52,8 @@ JOBS = (
 )  # fmt: skip
 MODEL = (
     "train", "score", "plan_budget", "evaluate", "export_champion", "fine_tune", "promote", "learn",
-    "rollback", "studies/published", "studies/run", "studies/search", "studies/results", "studies/embeddings",
+    "rollback", "expire_models",
+    "studies/published", "studies/run", "studies/search", "studies/results", "studies/embeddings",
     "studies/multitask/study",
 )  # fmt: skip
 

@@ -36,9 +36,11 @@ def age(path: Path, days: float) -> None:
 
 
 def write(path: Path, days: float = 0.0) -> Path:
+    """Write a file, as if it and its folder had been changed that many days ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("x" * 1000)
     age(path, days)
+    os.utime(path.parent, (path.stat().st_mtime,) * 2)
     return path
 
 

@@ -133,6 +133,15 @@ def test_files_without_a_manifest_are_named(lake, verified, monkeypatch):
     assert re.search(r"journeys/ds=2022-05-01 has no manifest .*FROM=2022-05-01 TO=2022-05-01", lines[0])
 
 
+def test_a_damaged_decision_is_not_taken_out(lake, verified):
+    publish(lake, "decisions", DAYS[0])
+    data_file(lake, "decisions").unlink()
+    status, lines = verified("--repair")
+    assert status == 1
+    assert "from a backup" in lines[0]
+    assert not any(line.startswith("taken out") for line in lines)
+
+
 def test_repaired_partitions_are_missing_and_all_others_stay(lake, verified):
     data_file(lake, "exposures").unlink()
     alter(data_file(lake, "channel_policies"))
