@@ -15,6 +15,9 @@ from jobs.quality.audit_results import Audit, store_audit
 from jobs.quality.consumer_files import update_consumer_file
 from jobs.reports.summaries import Summary, store_summary
 from jobs.verify import __main__ as verify
+from jobs.verify.findings import Findings
+from jobs.verify.results import check_results
+from jobs.verify.tables import check_tables
 from lakehouse import lineage
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
@@ -156,3 +159,27 @@ def test_repaired_partitions_are_missing_and_all_others_stay(lake, verified):
     publish(lake, "exposures", DAYS[0])
     assert verified()[0] == 0
     assert lake.days("exposures", KUAIRAND) == list(DAYS)
+
+
+@pytest.mark.bucket
+def test_a_lake_in_a_bucket_is_checked(bucket):
+    lake, findings = Lake.at(bucket), Findings()
+    publish(lake, "channel_policies", DAYS[0])
+    partition = lake["channel_policies", KUAIRAND, DAYS[0]]
+    store_audit(lake, Audit("channel_policies", "kuairand", DAYS[0], 200, partition.manifest.fingerprint, (), ()))
+    assert update_consumer_file(partition)
+    assert not update_consumer_file(partition)  # it is there
+    check_tables(lake, KUAIRAND, findings)
+    check_results(lake, KUAIRAND, findings)
+    assert findings.damage == []
+    counts = {name: number for name, number in findings.counts.items() if name != "bytes"}
+    assert counts == {"tables": 2, "files": 3, "partitions": 1, "audits": 1, "files for consumers": 1}
+    first, second = partition.data_files()
+    folder = lake.table("channel_policies", KUAIRAND)
+    (folder / first.path).unlink()
+    (folder / second.path).write_bytes(b"other")
+    partition.consumer_file.write_bytes(b"other")
+    check_tables(lake, KUAIRAND, findings)
+    check_results(lake, KUAIRAND, findings)
+    assert len(findings.damage) == 2  # of the partition, and of the file for consumers
+    assert "is missing (and 1 more of these files)" in findings.damage[0]
