@@ -22,6 +22,7 @@ from lakehouse import lineage
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
 from lakehouse.storage.delta_table import present_files
+from lakehouse.storage.files import write_whole
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -51,6 +52,8 @@ def lake(tmp_path: Path) -> Lake:
     store_drift(lake, Drift("kuairand", DAYS[0], (), (), {}))
     store_summary(lake, KUAIRAND, Summary(DAYS[0], "pass", "", ()))
     store_spec(lake, SPEC)
+    write_whole(lake.table("champion", KUAIRAND) / "feature_spec.json", SPEC.to_json())
+    write_whole(lake.table("model_lineage", KUAIRAND) / "mtorl_kuairand-1.json", "{}")
     return lake
 
 
@@ -76,7 +79,9 @@ def test_a_whole_lake_is_one_line_of_counts(verified):
     assert status == 0
     (line,) = lines
     assert line.startswith("kuairand: 0 damaged of 4 tables, 13 files (")
-    assert line.endswith("6 partitions, 1 feature specs, 2 audits, 1 drifts, 1 summaries, 2 files for consumers")
+    assert line.endswith(
+        "6 partitions, 1 feature specs, 2 audits, 1 drifts, 1 summaries, 1 lineages of models, 1 specs of the champion, 2 files for consumers"
+    )
 
 
 def test_a_lake_without_tables_is_an_error(tmp_path, monkeypatch):
@@ -110,6 +115,8 @@ DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = 
     "drift": (lambda lake: lake.drift(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("[]"), "measure_drift"),
     "summary": (lambda lake: lake.reports(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("{}"), "make report"),
     "spec": (lambda lake: lake.spec(KUAIRAND, SPEC.version), lambda f: f.write_text("{}"), "build the spec"),
+    "champion": (lambda lake: lake.table("champion", KUAIRAND) / "feature_spec.json",
+                 lambda f: f.write_text("{}"), "delete it; the next daily run"),
     "consumer file": (lambda lake: lake["channel_policies", KUAIRAND, DAYS[0]].consumer_file, alter, "delete it, and"),
 }  # fmt: skip
 
