@@ -42,9 +42,12 @@ def main() -> None:
     sample = first_rows(log, args.rows)
     if not len(sample):
         raise UserError(f"the files of the log have no rows: {', '.join(log.by_name)}")
+    is_refused = pc.is_valid(sample.column(REASON))
     with TemporaryDirectory() as folder, spark_session(f"check {dataset.name}") as spark:
-        rows = read_rows(spark, dataset, {**files, log.layout.view: sample_files(sample, log, Path(folder))})
+        readable = sample_files(sample.filter(pc.invert(is_refused)), log, Path(folder))
+        rows = read_rows(spark, dataset, {**files, log.layout.view: readable})
         table = (join_outcomes(rows, dataset) if dataset.outcomes else rows).toArrow()
+    table = with_refused(table, sample.filter(is_refused))
     # The exposures of these outcomes are in rows that were not read.
     is_lone = pc.starts_with(pc.fill_null(table.column(REASON), ""), NO_EXPOSURE)
     lone_outcomes = Counter(table.filter(is_lone).column(OUTCOME).to_pylist()) if dataset.outcomes else {}
@@ -62,6 +65,16 @@ def first_rows(files: RawFiles, largest: int) -> pa.Table:
             if rows >= largest:
                 return pa.concat_tables(tables).slice(0, largest)
     return pa.concat_tables(tables) if tables else typed_schema(files.layout).empty_table()
+
+
+def with_refused(rows: pa.Table, refused: pa.Table) -> pa.Table:
+    """The rows, and those of the sample that were refused when they were read.
+
+    They are not read again: as JSON lines, some refused rows of a Parquet file could be read.
+    """
+    names = [REASON, RAW]
+    schema = pa.schema([rows.schema.field(name) for name in names])
+    return pa.concat_tables([rows, refused.select(names).cast(schema)], promote_options="default")
 
 
 def sample_files(sample: pa.Table, files: RawFiles, folder: Path) -> RawFiles:

@@ -165,7 +165,7 @@ def _spread(values: pa.ChunkedArray, column: Column) -> str:
     examples = ", ".join(
         f"{shortened(value)} {_share(n, len(values))}" for value, n in counts.most_common(_CATEGORIES_SHOWN)
     )
-    return f"{len(counts):,} values: {examples}"
+    return f"{counted(len(counts), 'value')}: {examples}"
 
 
 def _warnings(dataset: Dataset, tried: Tried) -> Iterator[str]:
@@ -181,7 +181,7 @@ def _warnings(dataset: Dataset, tried: Tried) -> Iterator[str]:
         yield f"warning: one user has {_share(largest, len(exposures))} of the exposures: is it a placeholder?"
     channels = pc.count_distinct(exposures.column("channel").drop_null()).as_py()
     if channels < 2:
-        yield f"warning: {channels} channels in these rows: a policy needs at least two to choose from"
+        yield f"warning: {counted(channels, 'channel')} in these rows: a policy needs at least two to choose from"
     reported = {outcome.gain for outcome in dataset.outcomes}
     for gain in dataset.gain_names:
         rate = pc.mean(exposures.column(gain)).as_py() or 0.0

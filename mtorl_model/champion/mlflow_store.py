@@ -114,10 +114,11 @@ def _copy_once(file: Path, target: Path) -> None:
 def experiment_of(client: "MlflowClient", lake: Lake, name: str) -> str:
     """The id of the experiment of that name, which is created if it does not exist.
 
-    In the lake's own store the artifacts of an experiment are below the lake. After the lake was copied or moved, its
-    experiments still name the former place, so new runs get another experiment.
+    A server knows where artifacts go. With a database, they are below the lake; without a location, MLflow would write
+    them into the working directory. After the lake was copied or moved, its experiments still name the former place, so
+    new runs get another experiment.
     """
-    location = own_artifacts(lake, name).as_uri() if has_own_store(lake) else None
+    location = None if _is_server(lake) else _artifacts_uri(lake, name)
     for title in (name, f"{name} in {lake.root}"):
         experiment = client.get_experiment_by_name(title) or _create_experiment(client, title, location)
         if location is None or experiment.artifact_location == location:
@@ -154,13 +155,12 @@ def download_model(lake: Lake, run_id: str, folder: Path) -> Path:
 
 
 def _artifact_uri(client: "MlflowClient", lake: Lake, run_id: str) -> str:
-    """The place of a run's artifacts, also after the lake with its own store was copied or moved."""
+    """The place of a run's artifacts, also after the lake was copied or moved."""
     run = client.get_run(run_id).info
-    if not has_own_store(lake):
+    if _is_server(lake):
         return str(run.artifact_uri)
     former = client.get_experiment(run.experiment_id).artifact_location
-    present = own_artifacts(lake, former.rpartition("/")[2]).as_uri()
-    return present + str(run.artifact_uri).removeprefix(former)
+    return _artifacts_uri(lake, former.rpartition("/")[2]) + str(run.artifact_uri).removeprefix(former)
 
 
 def ignore_existing(error: Exception) -> None:
@@ -186,6 +186,16 @@ def own_database(lake: Lake) -> Path:
             "an MLflow server, or of a database such as postgresql://..."
         )
     return Path(lake.root).resolve() / "mlflow" / "mlflow.db"
+
+
+def _is_server(lake: Lake) -> bool:
+    return not tracking_uri(lake).startswith(("sqlite:", "postgresql", "mysql", "mssql"))
+
+
+def _artifacts_uri(lake: Lake, experiment: str) -> str:
+    if "://" in str(lake.root):
+        return f"{lake.root}/mlflow/artifacts/{experiment}"
+    return own_artifacts(lake, experiment).as_uri()
 
 
 def own_artifacts(lake: Lake, experiment: str) -> Path:

@@ -3,6 +3,7 @@
 import sys
 from contextlib import nullcontext
 
+import pyarrow as pa
 import pytest
 from raw_logs import header
 from shop import SHOP, sent
@@ -10,7 +11,7 @@ from shop import SHOP, sent
 import schemas.dataset
 from jobs.check_contract import __main__ as check_contract
 from jobs.raw.files import RawFiles
-from jobs.raw.reader.typed_rows import RAW
+from jobs.raw.reader.typed_rows import RAW, REASON
 from schemas.errors import UserError
 
 ROWS = [
@@ -45,6 +46,14 @@ def test_sampled_files_have_the_names_and_the_rows_of_the_log(raw, tmp_path_fact
     files = check_contract.sample_files(sample, files_of(raw), folder)
     assert [path.name for path in files.paths] == ["sent-1.txt", "sent-2.txt"]
     assert check_contract.first_rows(files, 1_000).equals(sample)
+
+
+def test_rows_that_were_refused_when_they_were_read_are_not_read_again():
+    rows = pa.table({"user_id": ["a"], REASON: pa.nulls(1, pa.string()), RAW: [b"1"]})
+    refused = pa.table({"customer": ["b"], REASON: ["customer is not text"], RAW: pa.array([b"2"], pa.binary())})
+    assert check_contract.with_refused(rows, refused).to_pylist() == [
+        {"user_id": "a", REASON: None, RAW: b"1"}, {"user_id": None, REASON: "customer is not text", RAW: b"2"},
+    ]  # fmt: skip
 
 
 def test_a_log_without_rows_is_one_clear_line(tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def test_a_contract_that_fits_badly_is_warned_about():
     )
     assert lines[-3:] == [
         "warning: no user occurs twice in these rows: is user_id the right column?",
-        "warning: 1 channels in these rows: a policy needs at least two to choose from",
+        "warning: 1 channel in these rows: a policy needs at least two to choose from",
         "warning: order is 1 in 0.0% of the exposures: is it the right column?",
     ]
     refused = exposures_of(_reason=[NO_TIME] * 5)

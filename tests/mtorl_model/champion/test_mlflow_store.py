@@ -1,12 +1,14 @@
 """Where a lake's MLflow store is, and one clear line where it cannot be or does not answer."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lakehouse.lake import Lake
 from mtorl_model.champion.mlflow_store import (
     _copy_once,
+    experiment_of,
     has_own_store,
     mlflow_client,
     registry_uri,
@@ -71,3 +73,30 @@ def test_of_two_runs_that_create_the_store_at_once_the_first_counts(tmp_path: Pa
         _copy_once(tmp_path / content, tmp_path / "lake" / "mlflow.db")
     assert (tmp_path / "lake" / "mlflow.db").read_text() == "first"
     assert [path.name for path in (tmp_path / "lake").iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("store", "location"),
+    [
+        ("", "file://{lake}/mlflow/artifacts/kuairand"),
+        ("postgresql+psycopg2://db/mlflow", "file://{lake}/mlflow/artifacts/kuairand"),
+        ("http://server:5000", None),
+        ("databricks", None),
+    ],
+)
+def test_artifacts_are_below_the_lake_unless_a_server_places_them(
+    store: str, location: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    created: dict[str, str | None] = {}
+
+    class Client:
+        def create_experiment(self, name: str, artifact_location: str | None) -> None:
+            created[name] = artifact_location
+
+        def get_experiment_by_name(self, name: str) -> SimpleNamespace | None:
+            known = name in created
+            return SimpleNamespace(experiment_id=name, artifact_location=created[name]) if known else None
+
+    assert experiment_of(Client(), Lake(tmp_path), "kuairand") == "kuairand"  # type: ignore[arg-type]
+    assert created == {"kuairand": location and location.format(lake=tmp_path)}

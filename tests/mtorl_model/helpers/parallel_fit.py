@@ -83,7 +83,7 @@ def main() -> None:
     with data_parallel.joined(torch.device("cpu")):
         if not data_parallel.is_first():
             loop.save_checkpoint = refuse  # type: ignore[assignment]
-            for writer in ("staging_folder", "save_model", "export_for_daily_run"):
+            for writer in ("work_folder", "save_model", "export_for_daily_run"):
                 setattr(train, writer, refuse)
             for writer in ("register", "make_champion", "write_lineage"):
                 setattr(Registry, writer, refuse)
