@@ -17,7 +17,7 @@ from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.registry import TABLES_FOR_CONSUMERS
 
-_IF_LINEAGE_DAMAGED = "put it back from a backup; only the query for the origin of a row reads it"
+_IF_LINEAGE_DAMAGED = "put it back from a backup; the day's page and the query for the origin of a row read it"
 _IF_EXPORT_DAMAGED = "delete it; the next daily run exports it again"
 
 

@@ -80,7 +80,8 @@ def test_a_whole_lake_is_one_line_of_counts(verified):
     (line,) = lines
     assert line.startswith("kuairand: 0 damaged of 4 tables, 13 files (")
     assert line.endswith(
-        "6 partitions, 1 feature specs, 2 audits, 1 drifts, 1 summaries, 1 lineages of models, 1 specs of the champion, 2 files for consumers"
+        "6 partitions, 1 feature specs, 2 audits, 1 drifts, 1 summaries, 1 lineages of models, "
+        "1 specs of the champion, 2 files for consumers"
     )
 
 
@@ -175,7 +176,7 @@ def test_a_lake_in_a_bucket_is_checked(bucket):
     partition = lake["channel_policies", KUAIRAND, DAYS[0]]
     store_audit(lake, Audit("channel_policies", "kuairand", DAYS[0], 200, partition.manifest.fingerprint, (), ()))
     assert update_consumer_file(partition)
-    assert not update_consumer_file(partition)  # it is there
+    assert not update_consumer_file(partition)  # the file has this edition already
     check_tables(lake, KUAIRAND, findings)
     check_results(lake, KUAIRAND, findings)
     assert findings.damage == []
