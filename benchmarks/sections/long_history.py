@@ -20,7 +20,7 @@ from lakehouse.storage.vacuum import trim_log, unneeded_files
 from schemas.days import day_plus
 
 _FIRST_DAY = "2022-01-01"
-_DAYS_ONE_BY_ONE = 30  # the log keeps the entries of so many days
+_DAYS_ONE_BY_ONE = 30  # their log entries are kept
 _DAYS_AT_ONCE = 32  # of a history run
 _DAY_S = 86_400
 TEXT = """\
@@ -42,11 +42,11 @@ def measure_section(cache: Path, command: str, histories: Sequence[int], repeats
     for days in histories:
         extend(lake, published, days)
         published = days
-        before = metadata_bytes(lake)
+        unmaintained = metadata_bytes(lake)
         maintain_as_if_old(lake)
-        after = metadata_bytes(lake)
+        maintained = metadata_bytes(lake)
         costs = measure_in_turn({f"{days} days": partial(_status, lake)}, repeats)[f"{days} days"]
-        rows.append(_row(days, costs, before, after))
+        rows.append(_row(days, costs, unmaintained, maintained))
     shutil.rmtree(lake.root)
     text = TEXT.format(files=8, recent=_DAYS_ONE_BY_ONE, chunk=_DAYS_AT_ONCE)
     headings = ("days", "status", "processor time", "metadata after the runs", "after maintenance", "a day", "repeats")
@@ -86,13 +86,13 @@ def _status(lake: Lake) -> list[Cost]:
     return [measure(module("jobs.status", "--dataset", DATASET, "--lake", lake.root))]
 
 
-def _row(days: int, costs: Sequence[Cost], before: int, after: int) -> list[str]:
+def _row(days: int, costs: Sequence[Cost], unmaintained: int, maintained: int) -> list[str]:
     return [
         f"{days:,}",
         seconds(Spread.summarise([cost.seconds for cost in costs])),
         seconds(Spread.summarise([cost.cpu_s for cost in costs])),
-        f"{before / 1e6:.1f} MB",
-        f"{after / 1e6:.2f} MB",
-        f"{after / days / 1e3:.1f} kB",
+        f"{unmaintained / 1e6:.1f} MB",
+        f"{maintained / 1e6:.2f} MB",
+        f"{maintained / days / 1e3:.1f} kB",
         str(len(costs)),
     ]

@@ -14,16 +14,23 @@ from lakehouse.lake import IF_AUDIT_DAMAGED, IF_METRICS_DAMAGED, Lake, Partition
 from lakehouse.storage.files import json_object, read_stored
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.registry import TABLES_FOR_CONSUMERS
+
+_IF_LINEAGE_DAMAGED = "put it back from a backup; the day's page and the query for the origin of a row read it"
+_IF_EXPORT_DAMAGED = "delete it; the next daily run exports it again"
 
 
 def check_results(lake: Lake, dataset: Dataset, findings: Findings) -> None:
     """Add the faults of all stored results of a dataset."""
+    champion = lake.table("champion", dataset)
     kinds = (
         ("audits", lake.audits(dataset).glob("*/*.json"), Audit.from_json, IF_AUDIT_DAMAGED),
         ("drifts", lake.drift(dataset).glob("*.json"), Drift.from_json, IF_DRIFT_DAMAGED),
         ("summaries", lake.reports(dataset).glob("*.json"), read_summary, IF_SUMMARY_DAMAGED),
         ("metrics", lake.metrics_of_all(dataset), json_object, IF_METRICS_DAMAGED),
+        ("lineages of models", lake.table("model_lineage", dataset).glob("*.json"), json_object, _IF_LINEAGE_DAMAGED),
+        ("specs of the champion", champion.glob("feature_spec.json"), FeatureSpec.from_json, _IF_EXPORT_DAMAGED),
     )
     for name, files, read, advice in kinds:
         for file in sorted(files):

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import s3fs
+if TYPE_CHECKING:
+    import s3fs
 
 READY_LIMIT_S = 60
 BUCKET = "bucket"
@@ -90,8 +92,10 @@ class S3Server:
             self.process.wait()
             self.process = None
 
-    def file_system(self) -> s3fs.S3FileSystem:
+    def file_system(self) -> "s3fs.S3FileSystem":
         """A client without a cache, independent of the code under test."""
+        import s3fs
+
         return s3fs.S3FileSystem(
             key=self.access_key, secret=self.secret_key, endpoint_url=self.url, use_listings_cache=False,
             skip_instance_cache=True,

@@ -31,6 +31,7 @@ def texts(lake: Lake, day: str = DAY) -> list[str]:
 
 
 def test_a_location_is_a_path_of_this_machine_or_a_uri(tmp_path, monkeypatch):
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install -r requirements-s3.txt")
     monkeypatch.chdir(tmp_path)
     assert located("lake") == located(f"file://{tmp_path}/lake") == tmp_path / "lake"
     assert str(located("s3://bucket/a/lake/") / "x" / "y") == "s3://bucket/a/lake/x/y"

@@ -61,7 +61,9 @@ def _run_text(view: DayView, run: ModelRun) -> list[str | Cell]:
     ]
     lineage = lineage_file(view.lake, view.dataset, run.version)
     if lineage.is_file():
-        text.append(Cell("The inputs of the model", os.path.relpath(lineage, view.lake.reports(view.dataset))))
+        text.append(
+            Cell("The inputs of the model", os.path.relpath(str(lineage), str(view.lake.reports(view.dataset))))
+        )
     return text
 
 

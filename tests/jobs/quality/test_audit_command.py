@@ -75,6 +75,7 @@ def test_the_command_stores_a_result_and_a_page_for_each_day(lake, monkeypatch, 
     assert [a.ds for a in stored_audits(lake, contract)] == days
     stored = Audit.from_json((lake.audits("criteo") / "channel_policies" / f"{days[0]}.json").read_text())
     assert stored == audit_partition(lake, "channel_policies", contract, days[0])
+    assert all(lake["channel_policies", contract, day].consumer_file.is_file() for day in days)
     for page in (INDEX, *(f"channel_policies/{day}.html" for day in days)):
         assert (lake.docs("criteo") / page).is_file()
 

@@ -15,10 +15,14 @@ from jobs.quality.audit_results import Audit, store_audit
 from jobs.quality.consumer_files import update_consumer_file
 from jobs.reports.summaries import Summary, store_summary
 from jobs.verify import __main__ as verify
+from jobs.verify.findings import Findings
+from jobs.verify.results import check_results
+from jobs.verify.tables import check_tables
 from lakehouse import lineage
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
 from lakehouse.storage.delta_table import present_files
+from lakehouse.storage.files import write_whole
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -48,6 +52,8 @@ def lake(tmp_path: Path) -> Lake:
     store_drift(lake, Drift("kuairand", DAYS[0], (), (), {}))
     store_summary(lake, KUAIRAND, Summary(DAYS[0], "pass", "", ()))
     store_spec(lake, SPEC)
+    write_whole(lake.table("champion", KUAIRAND) / "feature_spec.json", SPEC.to_json())
+    write_whole(lake.table("model_lineage", KUAIRAND) / "mtorl_kuairand-1.json", "{}")
     return lake
 
 
@@ -73,7 +79,10 @@ def test_a_whole_lake_is_one_line_of_counts(verified):
     assert status == 0
     (line,) = lines
     assert line.startswith("kuairand: 0 damaged of 4 tables, 13 files (")
-    assert line.endswith("6 partitions, 1 feature specs, 2 audits, 1 drifts, 1 summaries, 2 files for consumers")
+    assert line.endswith(
+        "6 partitions, 1 feature specs, 2 audits, 1 drifts, 1 summaries, 1 lineages of models, "
+        "1 specs of the champion, 2 files for consumers"
+    )
 
 
 def test_a_lake_without_tables_is_an_error(tmp_path, monkeypatch):
@@ -107,6 +116,8 @@ DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = 
     "drift": (lambda lake: lake.drift(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("[]"), "measure_drift"),
     "summary": (lambda lake: lake.reports(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("{}"), "make report"),
     "spec": (lambda lake: lake.spec(KUAIRAND, SPEC.version), lambda f: f.write_text("{}"), "build the spec"),
+    "champion": (lambda lake: lake.table("champion", KUAIRAND) / "feature_spec.json",
+                 lambda f: f.write_text("{}"), "delete it; the next daily run"),
     "consumer file": (lambda lake: lake["channel_policies", KUAIRAND, DAYS[0]].consumer_file, alter, "delete it, and"),
 }  # fmt: skip
 
@@ -156,3 +167,27 @@ def test_repaired_partitions_are_missing_and_all_others_stay(lake, verified):
     publish(lake, "exposures", DAYS[0])
     assert verified()[0] == 0
     assert lake.days("exposures", KUAIRAND) == list(DAYS)
+
+
+@pytest.mark.bucket
+def test_a_lake_in_a_bucket_is_checked(bucket):
+    lake, findings = Lake.at(bucket), Findings()
+    publish(lake, "channel_policies", DAYS[0])
+    partition = lake["channel_policies", KUAIRAND, DAYS[0]]
+    store_audit(lake, Audit("channel_policies", "kuairand", DAYS[0], 200, partition.manifest.fingerprint, (), ()))
+    assert update_consumer_file(partition)
+    assert not update_consumer_file(partition)  # the file has this edition already
+    check_tables(lake, KUAIRAND, findings)
+    check_results(lake, KUAIRAND, findings)
+    assert findings.damage == []
+    counts = {name: number for name, number in findings.counts.items() if name != "bytes"}
+    assert counts == {"tables": 2, "files": 3, "partitions": 1, "audits": 1, "files for consumers": 1}
+    first, second = partition.data_files()
+    folder = lake.table("channel_policies", KUAIRAND)
+    (folder / first.path).unlink()
+    (folder / second.path).write_bytes(b"other")
+    partition.consumer_file.write_bytes(b"other")
+    check_tables(lake, KUAIRAND, findings)
+    check_results(lake, KUAIRAND, findings)
+    assert len(findings.damage) == 2  # of the partition, and of the file for consumers
+    assert "is missing (and 1 more of these files)" in findings.damage[0]
