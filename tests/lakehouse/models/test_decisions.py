@@ -128,13 +128,3 @@ def test_there_is_never_more_than_one_champion(numbers: list[int]) -> None:
     for number in numbers:
         rows = decisions._merged(rows, [replace(version(number), is_champion=True)])
         assert [v.number for v in rows if v.is_champion] == [number]
-
-
-@pytest.mark.bucket
-def test_in_a_bucket_the_second_of_two_decisions_is_refused_as_well(bucket: str) -> None:
-    lake = Lake.at(bucket)
-    seen = commit_decision(lake, "kuairand", [version(1, is_champion=True)], seen=())
-    commit_decision(lake, "kuairand", [version(2, is_champion=True)], seen=seen)
-    with pytest.raises(Busy):
-        commit_decision(lake, "kuairand", [version(3, is_champion=True)], seen=seen)
-    assert champion_among(decided_versions(lake, "kuairand", MODEL)) == version(2, is_champion=True)
