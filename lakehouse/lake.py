@@ -168,19 +168,6 @@ class Lake:
         """
         return {(mark.parent.name, mark.stem) for mark in self.audits(dataset).glob(f"*/*{FAILED_MARK}")}
 
-    @property
-    def mlflow_database(self) -> Path:
-        """MLflow's tracking and registry store."""
-        return (self.root / "mlflow" / "mlflow.db").resolve()
-
-    @property
-    def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.mlflow_database}"
-
-    @property
-    def mlflow_artifacts(self) -> Path:
-        return (self.root / "mlflow" / "artifacts").resolve()
-
     def audits(self, dataset: Dataset | str) -> Path:
         """The folder of the latest audit of each partition, <table>/<ds>.json."""
         return self.table("audits", dataset)
