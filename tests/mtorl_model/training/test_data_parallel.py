@@ -13,10 +13,10 @@ import synthetic
 import torch
 
 from lakehouse.lake import Lake
+from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.training import data_parallel
 from mtorl_model.training.checkpoint import load_checkpoint
 from mtorl_model.training.loop import CHECKPOINT_FILE
-from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -106,8 +106,8 @@ def test_a_killed_launcher_leaves_no_process_running(lake: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_only_the_first_process_registers_the_champion(tmp_path: Path) -> None:
-    lake, _ = synthetic.write_lake(tmp_path, users=40)
+def test_only_the_first_process_registers_the_champion(tmp_path: Path, empty_scratch: Path) -> None:
+    lake, _ = synthetic.write_lake(tmp_path / "lake", users=40)
     for line in (
         "is the champion of kuairand: 2 x",
         "the same training is registered already",
@@ -117,7 +117,7 @@ def test_only_the_first_process_registers_the_champion(tmp_path: Path) -> None:
         line_of_rank = dict(text.split(": ", 1) for text in done.stdout.splitlines() if text.startswith("rank"))
         assert line in line_of_rank["rank 0"]
         assert line_of_rank["rank 1"] == "[]"
-    assert not list(lake.table("checkpoints", get_dataset("kuairand").name).glob("*"))
+    assert not list(scratch_folder("checkpoints").iterdir())
 
 
 @pytest.mark.slow
