@@ -35,6 +35,7 @@ CHAMPION = "champion"  # the alias of the champion's version
 CHALLENGER = "challenger"  # followed by the day: challenger-2022-04-24
 _PAGE = 1_000  # versions in one response of MLflow
 _ALIAS_ATTEMPTS = 5
+_NO_ALIAS = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # of a model, or of its alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,13 @@ class Registry:
 
     def find_version(self, identity: str) -> Version | None:
         """The newest version that is registered under that identity, or None."""
-        matching = [v for v in self.versions() if v.identity == _short(identity)]
-        return matching[-1] if matching else None
+        return max(self.versions(_short(identity)), key=lambda version: version.number, default=None)
 
-    def versions(self) -> list[Version]:
-        """All registered versions, the oldest first. Asks MLflow."""
+    def versions(self, digest: str = "") -> list[Version]:
+        """All registered versions, or those with this digest of their identity, the oldest first. Asks MLflow."""
+        condition = f"name = '{self.model}'" + (f" and tags.identity = '{digest}'" if digest else "")
         with mlflow_client(self.lake) as client:
-            registered = _registered_versions(client, self.model)
+            registered = _registered_versions(client, condition)
         decided = {version.number: version for version in self.decided()}
         return sorted((_version(version, decided) for version in registered), key=lambda version: version.number)
 
@@ -127,8 +128,8 @@ class Registry:
     def challenger_of(self, day: str) -> Version | None:
         """The challenger of a day, or None. Asks MLflow."""
         with mlflow_client(self.lake) as client:
-            number = aliases_of(client, self.model).get(f"{CHALLENGER}-{day}")
-        return next((version for version in self.versions() if version.number == number), None)
+            registered = _aliased(client, self.model, f"{CHALLENGER}-{day}")
+        return _version(registered, {v.number: v for v in self.decided()}) if registered else None
 
     def decided(self) -> tuple[Version, ...]:
         """The versions about which something has been decided, the oldest first: all champions so far among them."""
@@ -157,19 +158,17 @@ class Registry:
     def show_decisions(self, changed: Sequence[Version] = ()) -> None:
         """Set MLflow's alias `champion`, and the tags of these versions and of the champion, as they are decided."""
         with mlflow_client(self.lake) as client:
-            champion = self.find_champion()
-            for version in {v.number: v for v in (*changed, *([champion] if champion else []))}.values():
-                present = client.get_model_version(self.model, str(version.number)).tags
-                for name, value in _decided_tags(version).items():
-                    if value and present.get(name) != value:
-                        client.set_model_version_tag(self.model, str(version.number), name, value)
-                    elif not value and name in present:
-                        client.delete_model_version_tag(self.model, str(version.number), name)
+            for version in changed:
+                _set_tags(client, version, client.get_model_version(self.model, str(version.number)))
             for _ in range(_ALIAS_ATTEMPTS):  # another decision may come at any time
-                if champion is None or aliases_of(client, self.model).get(CHAMPION) == champion.number:
+                champion = self.find_champion()
+                if champion is None:
+                    break
+                aliased = _aliased(client, self.model, CHAMPION)
+                if aliased and int(aliased.version) == champion.number:
+                    _set_tags(client, champion, aliased)
                     break
                 client.set_registered_model_alias(self.model, CHAMPION, str(champion.number))
-                champion = self.find_champion()
 
     def basis_of(self, name: str) -> BasisDecision:
         """The basis that was decided for the version of that name; UNDECIDED without a decision."""
@@ -301,14 +300,35 @@ def log_files(lake: Lake, dataset: Dataset, name: str, params: Mapping[str, obje
         client.set_terminated(run.info.run_id)
 
 
-def _registered_versions(client: "MlflowClient", model: str) -> list[Any]:
+def _registered_versions(client: "MlflowClient", condition: str) -> list[Any]:
     versions: list[Any] = []
     token: str | None = ""
     while token is not None:
-        page = client.search_model_versions(f"name = '{model}'", max_results=_PAGE, page_token=token or None)
+        page = client.search_model_versions(condition, max_results=_PAGE, page_token=token or None)
         versions += page
         token = page.token or None
     return versions
+
+
+def _aliased(client: "MlflowClient", model: str, alias: str) -> Any | None:
+    """The registered version with this alias, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(model, alias)
+    except MlflowException as error:
+        if error.error_code not in _NO_ALIAS:
+            raise
+        return None
+
+
+def _set_tags(client: "MlflowClient", version: Version, registered: Any) -> None:
+    """Set the tags of a registered version as the version is decided."""
+    for name, value in _decided_tags(version).items():
+        if value and registered.tags.get(name) != value:
+            client.set_model_version_tag(version.model, str(version.number), name, value)
+        elif not value and name in registered.tags:
+            client.delete_model_version_tag(version.model, str(version.number), name)
 
 
 def aliases_of(client: "MlflowClient", model: str) -> Mapping[str, int]:
