@@ -2,9 +2,9 @@
 
     python -m jobs.draft_contract --raw DIR --name NAME [--user COLUMN] [--out FILE]
 
-Reads up to 10,000 rows of each file in DIR and writes schemas/datasets/NAME.py: separators, types, times, null tokens,
-and candidates for user, time, channel, gains and key, each with the reason. It leaves questions that only a person can
-answer; the log cannot be read until they are answered. docs/own-log.md is the walk through.
+Reads up to 10,000 rows of each kind of file in DIR and writes schemas/datasets/NAME.py: separators, types, times, null
+tokens, and candidates for user, time, channel, gains and key, each with the reason. It leaves questions that only a
+person can answer; the log cannot be read until they are answered. docs/own-log.md is the walk through.
 """
 
 import argparse

@@ -12,6 +12,11 @@ DuckDbSql: TypeAlias = str
 UNANSWERED = "UNANSWERED"
 
 
+def quoted_name(name: str) -> SparkSql:
+    """The name of a column in Spark SQL, whatever characters it has."""
+    return "`" + name.replace("`", "``") + "`"
+
+
 class Known(Enum):
     """When the value of an exposure's column becomes known, relative to the time of that exposure."""
 

@@ -5,6 +5,7 @@ import re
 from jobs.draft.python_code import Node, call, quoted
 from jobs.draft.times import DIGITS, EPOCH, FROM_START, ISO, PATTERN, TimeNotation
 from jobs.draft.values import ColumnSample
+from schemas.contract import quoted_name
 
 # The functions of schemas/times.py.
 _EPOCH_FUNCTIONS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
@@ -12,7 +13,7 @@ _EPOCH_FUNCTIONS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 
 def reference(view: str, name: str) -> str:
     """A raw column in Spark SQL."""
-    return f"{view}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"{view}.`{name.replace('`', '``')}`"
+    return f"{view}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"{view}.{quoted_name(name)}"
 
 
 def column_name(name: str, used_names: set[str]) -> str:

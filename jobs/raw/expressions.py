@@ -5,6 +5,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import NullType, NumericType
 
+from schemas.contract import quoted_name
 from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError
 
@@ -48,7 +49,7 @@ def _empty_views(spark: SparkSession, dataset: Dataset) -> dict[str, DataFrame]:
 
 
 def _empty(spark: SparkSession, file: RawFile) -> DataFrame:
-    return spark.createDataFrame([], ", ".join(f"`{column.name}` {column.dtype}" for column in file.columns))
+    return spark.createDataFrame([], ", ".join(f"{quoted_name(column.name)} {column.dtype}" for column in file.columns))
 
 
 def _as_used(name: str, value: Column, dtypes: dict[str, str]) -> Column:

@@ -17,7 +17,7 @@ from jobs.raw.joins.lookups import read_lookup
 from jobs.raw.joins.outcomes import OUTCOME
 from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
 from schemas.contract import Column as ColumnOfTable
-from schemas.contract import SparkSql
+from schemas.contract import SparkSql, quoted_name
 from schemas.dataset import Dataset, Outcome, RawColumn, RawFile
 from schemas.errors import UserError
 from schemas.printable import counted
@@ -102,9 +102,10 @@ def _with_lookups(
     for lookup in dataset.lookups:
         view = lookup.file.view
         side = read_lookup(spark, files[view], lookup).alias(view)
-        log = log.join(side, F.col(f"log.{lookup.log_key}") == F.col(f"{view}.{lookup.key}"), "left")
+        side_key = F.col(f"{view}.{quoted_name(lookup.key)}")
+        log = log.join(side, F.col(f"log.{quoted_name(lookup.log_key)}") == side_key, "left")
         if not lookup.optional:
-            reasons.append(F.when(F.col(f"{view}.{lookup.key}").isNull(), f"unknown {lookup.noun}"))
+            reasons.append(F.when(side_key.isNull(), f"unknown {lookup.noun}"))
         reasons.append(F.concat(F.lit(f"the {lookup.noun}'s own row: "), F.col(f"{view}.{REASON}")))
     return log, reasons
 
@@ -221,7 +222,7 @@ def _outcome_columns(dataset: Dataset, outcome: Column, file: RawFile | None = N
 
 def _values(file: RawFile, names: tuple[str, ...]) -> list[tuple[Column, RawColumn]]:
     by_name = {column.name: column for column in file.columns}
-    return [(F.col(f"{file.view}.`{name}`"), by_name[name]) for name in names]
+    return [(F.col(f"{file.view}.{quoted_name(name)}"), by_name[name]) for name in names]
 
 
 def _row_identity(dataset: Dataset, file: RawFile) -> Column:

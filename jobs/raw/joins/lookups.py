@@ -14,6 +14,7 @@ from jobs.raw.joins.groups import first_rows, whole_groups
 from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
 from jobs.spark.progress import describe_job
 from jobs.spark.worker_tables import WorkerTable
+from schemas.contract import quoted_name
 from schemas.dataset import Lookup
 from schemas.printable import counted
 
@@ -29,17 +30,20 @@ def read_lookup(spark: SparkSession, files: RawFiles, lookup: Lookup) -> DataFra
     whose newest rows come from one file and differ has no usable row.
     """
     rows = read_typed_lines(spark, files).drop(RAW).withColumn(_AGE, _age_of_file(files))
-    newest = [F.col(lookup.newest_by).desc_nulls_last()] if lookup.newest_by else []
-    ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in rows.dtypes)
+    # Spark passes no column whose name has a dot to a worker.
+    numbers = {name: f"_{place}" for place, name in enumerate(rows.columns)}
+    newest = [F.col(numbers[lookup.newest_by]).desc_nulls_last()] if lookup.newest_by else []
+    ddl = ", ".join(f"{quoted_name(name)} {dtype}" for name, dtype in rows.dtypes)
     by_key = WorkerTable(
-        rows, lookup.key, (lookup.key, *newest, _AGE), _resolver(lookup),
+        rows.toDF(*numbers.values()), numbers[lookup.key], (numbers[lookup.key], *newest, numbers[_AGE]),
+        _resolver(lookup, rows.columns),
         f"{ddl}, {_DIFFERENT} boolean, {_UNCLEAR} boolean",
     )  # fmt: skip
     keys = by_key.to_dataframe().persist(StorageLevel.MEMORY_AND_DISK)
     describe_job(spark, f"reading {lookup.file.view}")
     for note in _notes(keys, lookup):
         print(f"note: {note}")
-    keys = keys.where(F.col(lookup.key).isNotNull()).drop(SOURCE, _AGE, _DIFFERENT, _UNCLEAR)
+    keys = keys.where(F.col(quoted_name(lookup.key)).isNotNull()).drop(SOURCE, _AGE, _DIFFERENT, _UNCLEAR)
     return spark.sql(lookup.spark_sql, **{lookup.file.view: keys}) if lookup.spark_sql else keys
 
 
@@ -52,12 +56,13 @@ def _age_of_file(files: RawFiles) -> Column:
     return age
 
 
-def _resolver(lookup: Lookup) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]:
+def _resolver(lookup: Lookup, names: list[str]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]:
     def resolve(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         without_key: list[pa.Table] = []
 
         def with_key() -> Iterator[pa.RecordBatch]:
-            for batch in batches:
+            for numbered in batches:
+                batch = numbered.rename_columns(names)
                 has_key = pc.is_valid(batch.column(lookup.key))
                 if not pc.all(has_key, min_count=0).as_py():
                     without_key.append(pa.Table.from_batches([batch.filter(pc.invert(has_key))]))
@@ -108,7 +113,7 @@ def _with_flags(table: pa.Table, different: np.ndarray, unclear: np.ndarray) -> 
 
 def _notes(keys: DataFrame, lookup: Lookup) -> Iterator[str]:
     view = lookup.file.view
-    has_key = F.col(lookup.key).isNotNull()
+    has_key = F.col(quoted_name(lookup.key)).isNotNull()
     counts = keys.agg(
         F.count_if(~has_key).alias("unreadable"),
         F.count_if(_DIFFERENT).alias("different"),

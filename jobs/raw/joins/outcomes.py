@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from jobs.raw.joins.groups import whole_groups
 from jobs.raw.lines import REASON
 from jobs.spark.worker_tables import WorkerTable
+from schemas.contract import quoted_name
 from schemas.dataset import Dataset
 from schemas.tables.exposures import match_columns, matches
 
@@ -51,7 +52,7 @@ def join_outcomes(rows: DataFrame, dataset: Dataset) -> DataFrame:
             F.col(OUTCOME).isNotNull().alias(_IS_OUTCOME),
         )
         order = (_KEY, _IS_QUARANTINED, "exposed_at_ms", _IS_OUTCOME, "exposure_id", OUTCOME)
-        ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in rows.dtypes)
+        ddl = ", ".join(f"{quoted_name(name)} {dtype}" for name, dtype in rows.dtypes)
         rows = WorkerTable(prepared, _KEY, order, _joiner(within_ms), ddl).to_dataframe()
     return rows
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from jobs.raw.reader.records import Block
 from jobs.raw.reader.values import Value
+from schemas.contract import quoted_name
 from schemas.dataset import RawFile
 
 REASON, RAW, SOURCE = "_reason", "_raw", "_source_file"
@@ -21,7 +22,7 @@ def typed_schema(layout: RawFile) -> pa.Schema:
 
 def typed_ddl(layout: RawFile) -> str:
     """The same columns in Spark's DDL."""
-    columns = ", ".join(f"`{column.name}` {column.dtype}" for column in layout.columns)
+    columns = ", ".join(f"{quoted_name(column.name)} {column.dtype}" for column in layout.columns)
     return f"{columns}, {REASON} string, {RAW} binary, {SOURCE} string"
 
 

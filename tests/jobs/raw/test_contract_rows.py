@@ -16,8 +16,9 @@ from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, 
 from schemas.errors import UserError
 from schemas.times import digits_time, hour_of, iso_time, microseconds, milliseconds, pattern_time, seconds, weekday_of
 
-ADS = RawFile("ads", ("ads*.csv",), (RawColumn("ad"), RawColumn("brand", "string", nullable=True)))
-USERS = RawFile("users", ("users*.csv",), (RawColumn("user", "string"), RawColumn("age"), RawColumn("version")))
+# Keys with characters that mean something in SQL.
+ADS = RawFile("ads", ("ads*.csv",), (RawColumn("ad.no"), RawColumn("brand", "string", nullable=True)))
+USERS = RawFile("users", ("users*.csv",), (RawColumn("user", "string"), RawColumn("age"), RawColumn("ver.sion")))
 # How the time of a log row is written.
 FORMS = {
     "ms": milliseconds("log.sent"),
@@ -41,10 +42,10 @@ MIXED = Dataset(
         "log",
         ("shown*.csv",),
         (RawColumn("label", "string"), RawColumn("form", "string"), RawColumn("sent", "string"),
-         RawColumn("user", "string"), RawColumn("ad", nullable=True), RawColumn("spare_ad", nullable=True),
+         RawColumn("user", "string"), RawColumn("a d.", nullable=True), RawColumn("spare_ad", nullable=True),
          RawColumn("click", nullable=True)),
     ),
-    log_key=("user", "sent", "ad", "spare_ad"),
+    log_key=("user", "sent", "a d.", "spare_ad"),
     user_id=Derived(Column("user_id", "string", "the user"), "nullif(log.user, 'unknown')"),
     exposed_at_ms=AT_MS,
     timezone="Asia/Shanghai",
@@ -58,7 +59,8 @@ MIXED = Dataset(
         Derived(Column("weekday", "int", "the weekday", Known.BEFORE), weekday_of(AT_MS, "Asia/Shanghai")),
         Derived(Column("label", "string", "of the test", Known.NEVER), "log.label"),
     ),
-    lookups=(Lookup(ADS, "ad", "ad", "ad", optional=True), Lookup(USERS, "user", "user", "user", newest_by="version")),
+    lookups=(Lookup(ADS, "ad.no", "a d.", "ad", optional=True),
+             Lookup(USERS, "user", "user", "user", newest_by="ver.sion")),
 )  # fmt: skip
 
 NOON = 1650600000000  # 2022-04-22 12:00 in Shanghai, 04:00 UTC
@@ -170,9 +172,9 @@ def test_a_lookup_may_be_optional_and_its_newest_row_counts(rows):
 def test_each_fault_of_a_lookup_is_one_line(rows):
     assert sorted(rows[1]) == [
         "note: ads: different rows of 1 key; the row of the newest file counts",
-        "note: ads: no key can be read in 1 row, most often because: ad is not a whole number: x9 (ads_b.csv)",
+        "note: ads: no key can be read in 1 row, most often because: ad.no is not a whole number: x9 (ads_b.csv)",
         "note: users: different rows of 1 key in one file: refused",
-        "note: users: different rows of 1 key; the row of the largest version counts",
+        "note: users: different rows of 1 key; the row of the largest ver.sion counts",
     ]
 
 
