@@ -74,14 +74,15 @@ def prequential(dataset: Dataset) -> Table:
             ),
         ),
         # A difference below three standard errors may be chance. Half a gain is added to both sides, so that a rate of
-        # 0 can be compared. A gain with labels but without a rate or a prediction has the calibration null.
+        # 0 can be compared. Neither the channel nor a ranking has a rate. A gain with labels but without a rate or a
+        # prediction has the calibration null.
         audit_duckdb_sql=f"""
             WITH judged AS (
               SELECT *, least(greatest(rate, predicted_rate, 0), 1) AS larger,
                      abs(predicted_rate - rate) <= 3 * sqrt(larger * (1 - larger) / nullif(labels, 0)) AS within_noise
               FROM partition)
             SELECT * EXCLUDE (larger, within_noise), trained_through < day AS is_unseen,
-                   CASE WHEN head = '{CHANNEL}' OR labels = 0 OR within_noise THEN 1
+                   CASE WHEN head IN ('{CHANNEL}', '{RANKING}') OR labels = 0 OR within_noise THEN 1
                         ELSE (predicted_rate * labels + 0.5) / (rate * labels + 0.5) END AS calibration
             FROM judged""",
         model_column="model_version",

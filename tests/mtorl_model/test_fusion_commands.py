@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from candidate_lake import CRITEO, DAYS, write_candidate_lake
 
+from jobs.quality.audit_results import FAIL
+from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from mtorl_model import evaluate, fuse, learn, score, train
 from mtorl_model.champion.gate import audit_fusion
@@ -67,6 +69,9 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert min(row["propensity"] for row in explored) >= (1 / 0.3) ** 4 - 1e-6  # a box has at most this volume
     heads = [row["head"] for row in rows(lake, PREQUENTIAL)]
     assert heads == ["ranking"]
+    for table in (PREQUENTIAL, PROMOTIONS, FUSION_EXPOSURES):
+        audit = audit_partition(lake, table, CRITEO, DAYS[-1])
+        assert audit.verdict != FAIL, [outcome.name for outcome in audit.failed]
     checks = {row["check"]: row for row in rows(lake, PROMOTIONS)}
     assert checks["ranking"]["champion"] == "unified_rl_criteo/1"
     assert checks["policy_audit"]["passed"]
