@@ -11,6 +11,7 @@ from jobs.reports.content import Cell
 from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
+from lakehouse.storage.data_files import DamagedFile
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
@@ -23,6 +24,7 @@ _FILE_ERRORS = (
     duckdb.InvalidInputException,
     duckdb.BinderException,
     duckdb.ConversionException,
+    DamagedFile,
 )
 
 
@@ -55,7 +57,7 @@ class DayView:
         Raises Unreadable if the files are broken or lack a column.
         """
         partition = self.lake[table, self.dataset, day or self.day]
-        if not partition.files():
+        if not partition.data_files():
             raise Unreadable(f"{table} of {partition.day} has no data files: run the day again")
         try:
             with open_view(partition) as connection:

@@ -1,8 +1,7 @@
 """Tiny valid partitions of every table, made from its contract, to plant faults in."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import duckdb
@@ -334,8 +333,7 @@ _SAMPLES = {
 }
 
 
-def spec_with(dataset: Dataset, **changes: Any) -> str:
-    """The spec's JSON with its first feature changed."""
-    raw = json.loads(spec_of(dataset).to_json())
-    raw["features"][0] |= changes
-    return json.dumps(raw)
+def spec_with(dataset: Dataset, **changes: Any) -> FeatureSpec:
+    """The spec with its first feature changed."""
+    spec = spec_of(dataset)
+    return replace(spec, features=(replace(spec.features[0], **changes), *spec.features[1:]))

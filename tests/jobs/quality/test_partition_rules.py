@@ -40,7 +40,6 @@ from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.quality import Limit, RowRule
-from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.registry import TABLES
 
 
@@ -97,7 +96,7 @@ def test_a_feature_spec_without_a_readable_file_fails(lake, content):
 
 def test_a_stored_spec_that_keeps_another_feature_fails_and_names_it(lake):
     contract = get_dataset("criteo")
-    changed_spec = FeatureSpec.from_json(spec_with(contract, kept=True))
+    changed_spec = spec_with(contract, kept=True)
     audit = audited(lake, "criteo", "feature_spec", stored_spec=changed_spec, spec_version=changed_spec.version)
     assert failures(audit) == {"expect_sidecar_to_agree_with_rows": "critical"}
     assert spec_of(contract).features[0].name in audit.failed[0].observed

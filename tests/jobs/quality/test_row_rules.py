@@ -367,7 +367,8 @@ def test_policies_that_hardly_differ_between_users_are_reported(lake, parts, rul
 def test_a_kept_feature_can_be_encoded(lake, change, rules):
     rows = rows_of("criteo", "feature_spec")
     rows[0] |= {"reason": "", **change}
-    audit = audited(lake, "criteo", "feature_spec", rows, sidecar=spec_with(get_dataset("criteo"), kept=True))
+    spec = spec_with(get_dataset("criteo"), kept=True)
+    audit = audited(lake, "criteo", "feature_spec", rows, stored_spec=spec, spec_version=spec.version)
     assert failures(audit) == {f"{IN_SET}({rule})": "critical" for rule in rules}
 
 

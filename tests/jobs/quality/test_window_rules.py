@@ -135,5 +135,5 @@ def test_a_broken_file_of_another_partition_does_not_fail_the_audit(lake):
     audited(lake, "criteo", "sequences")
     exposures_file = lake["exposures", "criteo", DAY].files()[0]
     exposures_file.write_bytes(exposures_file.read_bytes()[:-20])
-    with pytest.raises(UserError, match=f"cannot audit sequences/criteo/{DAY}, though its own files can be read"):
+    with pytest.raises(UserError, match=rf"exposures/ds={DAY}/part-0-.* bytes"):
         audit_partition(lake, "sequences", get_dataset("criteo"), DAY)

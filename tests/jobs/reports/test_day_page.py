@@ -370,7 +370,7 @@ _MISSING = {
     "user_reward_ranks": ("ranks", "This day has no reward ranks"),
     "budget_plan": ("budget", "This day has no budget plan"),
     "prequential": ("prequential", "This day was not tested"),
-    "promotions": ("training", "does not have it, so there are no curves"),
+    "promotions": ("training", "has no decision about it, so there are no curves"),
 }
 
 
