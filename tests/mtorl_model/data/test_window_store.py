@@ -226,7 +226,7 @@ def test_sequences_that_cannot_be_trained_on_are_an_error_of_one_line(own_lake: 
         open_windows(lake, encoder, *DAYS, "validation")
     (broken,) = lake["sequences", "kuairand", DAYS[0]].files()
     broken.write_bytes(broken.read_bytes()[:-20])
-    with pytest.raises(UserError, match="bytes instead of .*: make verify"):
+    with pytest.raises(UserError, match=r"bytes instead of .*: make verify"):
         open_windows(lake, encoder, *DAYS, "train")
 
 
