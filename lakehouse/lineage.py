@@ -16,13 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.manifest import Manifest
+from lakehouse.retention import RETENTION
 from lakehouse.storage.data_files import local_file, open_parquet, store_file
 from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files
 from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
 
 LINEAGE = "lineage"
-_LONGEST_COMMIT = timedelta(hours=1)  # between the commit of a manifest and that of its files
+# Manifests of replaced editions are kept as long as their files, so that a restored version has its manifest.
+_KEPT = timedelta(days=RETENTION.replaced_files)
 _MONTH = "month"  # the partition column
 _SCHEMA = pa.schema(
     {
@@ -100,7 +102,7 @@ def _with_manifests(
 ) -> dict[Edition, dict[str, Any]]:
     updated = dict(rows)
     now = datetime.now(UTC)
-    stamp, oldest_stamp = ((now - age).isoformat(timespec="seconds") for age in (timedelta(0), _LONGEST_COMMIT))
+    stamp, oldest_stamp = ((now - age).isoformat(timespec="seconds") for age in (timedelta(0), _KEPT))
     for manifest in manifests:
         partition = (manifest.table, manifest.ds)
         needed = {manifest.fingerprint, present.get(partition)}

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 _READ_AT_ONCE = 1 << 20  # bytes
 
 
@@ -56,20 +59,38 @@ def chained_fingerprint(chain: str, day: str, fingerprint: str) -> str:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a Parquet file's pages, of any other file's bytes.
+    """SHA-256 of a Parquet file's pages and of the names and types of its columns, of any other file's bytes.
 
     A footer lists a column's encodings in an order that changes from one Java process to the next, so equal rows have
     equal pages but not equal footers.
     """
+    digest = hashlib.sha256()
+    is_parquet = _hash_pages(path, digest)
+    if is_parquet:
+        digest.update(_columns(path).encode())
+    return digest.hexdigest()
+
+
+def _columns(path: Path) -> str:
+    """The names and types of a Parquet file's columns; empty if its footer is damaged."""
     with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
+        try:
+            return str(pq.read_schema(file).remove_metadata().to_string())
+        except (pa.ArrowException, OSError):
+            return ""
+
+
+def _hash_pages(path: Path, digest: "hashlib._Hash") -> bool:
+    """Hash everything before the footer of a Parquet file, or a whole file; returns whether there is a footer."""
+    with path.open("rb") as file:
+        size = end = file.seek(0, os.SEEK_END)
         if end >= 12:
             file.seek(end - 8)
             footer, magic = struct.unpack("<I4s", file.read(8))
             end -= 8 + footer if magic == b"PAR1" else 0
         file.seek(0)
-        digest, left = hashlib.sha256(), end
+        left, is_parquet = end, end < size
         while left and (block := file.read(min(left, _READ_AT_ONCE))):
             digest.update(block)
             left -= len(block)
-    return digest.hexdigest()
+    return is_parquet

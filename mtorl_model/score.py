@@ -29,6 +29,7 @@ from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables
 from lakehouse.rows import arrow_schema
+from lakehouse.storage.delta_table import Replaced
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
@@ -52,7 +53,7 @@ from schemas.basis import BASES, BY_GATE
 from schemas.contract import Table
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import checked_day
-from schemas.errors import UserError, exit_with_one_line
+from schemas.errors import Busy, UserError, exit_with_one_line
 from schemas.tables import (
     CHANNEL_POLICIES,
     JOURNEYS,
@@ -132,6 +133,7 @@ def _publish_scores(
     rows_per_read: int,
 ) -> tuple[Manifest, ...]:
     partition = lake[JOURNEYS, dataset, day]
+    replaces = {table: lake[table, dataset, day].data_files() for table in SCORE_TABLES}
     tables = read_tables([partition], journey_columns(model.spec, dataset), rows_per_read)
     with work_folder() as staging, ExitStack() as open_files:
         staged = staging / CACHE
@@ -156,16 +158,20 @@ def _publish_scores(
         # All are written before the first is published, so that no failure can come between the publications.
         for table, content in contents:
             _write(staging / table.name, table, content)
-        published = tuple(
-            lake[table, dataset, day].publish(
-                staging / table,
-                inputs={**inputs, "model": version, RECOMMENDATION: str(recommendation)},
-                code=code_version("mtorl_model"),
-                spec_version=model.spec.version,
-                counts={INITIAL: int((~scores.long_U).sum())},
+        try:
+            published = tuple(
+                lake[table, dataset, day].publish(
+                    staging / table,
+                    inputs={**inputs, "model": version, RECOMMENDATION: str(recommendation)},
+                    code=code_version("mtorl_model"),
+                    spec_version=model.spec.version,
+                    counts={INITIAL: int((~scores.long_U).sum())},
+                    replaces=replaces[table],
+                )
+                for table in SCORE_TABLES
             )
-            for table in SCORE_TABLES
-        )
+        except Replaced as error:
+            raise Busy(f"another run has scored {dataset.name} on {day} in the meantime: run again") from error
         replace_cache(lake, dataset, predictions, staged)
     print(f"{scores.reused} of {len(scores.user_id)} predictions reused from the last scoring")
     return published

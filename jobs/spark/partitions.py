@@ -17,7 +17,7 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import DS, Lake, NewDay
 from lakehouse.lake import publish_days as commit_days
 from lakehouse.manifest import Manifest
-from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.data_files import local_file, open_parquet, store_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue, Replaced
 from lakehouse.storage.files import is_local
 from lakehouse.storage.scratch import scratch_folder, work_folder
@@ -74,10 +74,16 @@ def _read_in_workers(spark: SparkSession, folder: str, files: Sequence[DataFile]
         for batch in batches:
             for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
                 day = path.partition("/")[0].removeprefix(f"{DS}=")
-                with pq.ParquetFile(local_file(Lake.at(folder).root, DataFile(path, size, 0))) as file:
+                with open_parquet(local_file(Lake.at(folder).root, DataFile(path, size, 0))) as file:
+                    stored = set(file.schema_arrow.names)
                     for rows in file.iter_batches(ROWS_PER_GROUP_WITH_LISTS, columns=names):
-                        columns = [*pa.Table.from_batches([rows]).select(names).columns, pa.repeat(day, len(rows))]
-                        yield from pa.table(columns, [*names, DS]).cast(schema).to_batches()
+                        # A file may be older than a column of the contract.
+                        columns = [
+                            rows.column(name) if name in stored else pa.nulls(len(rows), schema.field(name).type)
+                            for name in names
+                        ]
+                        table_rows = pa.table([*columns, pa.repeat(day, len(rows))], [*names, DS])
+                        yield from table_rows.cast(schema).to_batches()
 
     listed = spark.createDataFrame([(file.path, file.size) for file in files], "path string, size bigint")
     return listed.repartition(min(len(files), spark.sparkContext.defaultParallelism * 4)).mapInArrow(read, ddl)
@@ -140,7 +146,8 @@ def _commit(
         except Replaced as error:
             days = ", ".join(error.values)
             print(f"note: another run has published {table.name} of {dataset.name} on {days}: its result stays")
-            published |= {day: lake[table.name, dataset, day].require() for day in error.values}
+            present = lake.manifests(dataset, [table.name])[table.name]
+            published |= {day: present[day] for day in error.values if day in present}
             new_days = {day: new for day, new in new_days.items() if day not in error.values}
     return published
 

@@ -14,8 +14,8 @@ from jobs.verify.findings import Findings
 from jobs.verify.results import check_results
 from jobs.verify.tables import check_tables
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
-from lakehouse.storage.delta_table import take_out
-from schemas.errors import UserError, exit_with_one_line
+from lakehouse.storage.delta_table import Replaced, take_out
+from schemas.errors import Busy, UserError, exit_with_one_line
 
 EXIT_DAMAGED = 1
 _BYTES = "bytes"
@@ -35,7 +35,10 @@ def main() -> None:
         print(f"damaged: {line}")
     if args.repair:
         for folder, values in damaged.items():
-            take_out(folder, values)
+            try:
+                take_out(folder, values)
+            except Replaced as error:
+                raise Busy(f"another run has published days of {folder} since they were read: run again") from error
             print(f"taken out of {folder}: {', '.join(values)}")
     print(f"{dataset.name}: {len(findings.damage)} damaged of {counted(findings)}")
     if findings.damage:

@@ -16,7 +16,7 @@ from schemas.days import UNDATED
 from schemas.tables import FEATURE_SPEC
 from schemas.tables.registry import TABLES
 
-DamagedValues = dict[Path, list[str]]  # the partition values with damaged files, by the folder of their table
+DamagedValues = dict[Path, FilesByValue]  # the files of values with damaged files, by the folder of their table
 
 
 def check_tables(lake: Lake, dataset: Dataset, findings: Findings) -> DamagedValues:
@@ -35,10 +35,10 @@ def check_tables(lake: Lake, dataset: Dataset, findings: Findings) -> DamagedVal
                 "delete the folder and run its days again"
             )
             continue
-        damaged[folder] = list(_damaged_values(folder, files, dataset, findings))
+        damaged[folder] = {value: files[value] for value in _damaged_values(folder, files, dataset, findings)}
     _check_manifests(lake, dataset, findings)
     _check_specs(lake, dataset, findings)
-    return {folder: values for folder, values in damaged.items() if values and folder.name in (*TABLES, LINEAGE)}
+    return {folder: values for folder, values in damaged.items() if values and _can_be_built_again(folder.name)}
 
 
 def _damaged_values(folder: Path, files: FilesByValue, dataset: Dataset, findings: Findings) -> Iterator[str]:
@@ -53,19 +53,19 @@ def _damaged_values(folder: Path, files: FilesByValue, dataset: Dataset, finding
             yield value
 
 
+def _can_be_built_again(table: str) -> bool:
+    """Not the manifests, the decisions about models, and what was measured once."""
+    return table in TABLES and TABLES[table].rebuilt
+
+
 def _remedy(table: str, dataset: Dataset, value: str) -> str:
     if table == LINEAGE:
         return (
-            "put the file back from a backup; or make verify REPAIR=1 takes it out, and make backfill "
-            f"DATASET={dataset.name} builds the days of {value} again"
+            "put the file back from a backup, or an earlier version of this table (DeltaTable.restore); the days whose "
+            "manifests are then missing are built again by make backfill; make verify REPAIR=1 does not change it"
         )
-    if table not in TABLES:  # decisions about models: a day's run cannot make them again
-        return "put the file back from a backup; make verify REPAIR=1 does not change this table"
-    if not TABLES[table].rebuilt:
-        return (
-            "put the file back from a backup: it was measured once and cannot be made again; make verify REPAIR=1 "
-            "takes the day out of the table"
-        )
+    if not _can_be_built_again(table):
+        return "put the file back from a backup: no run can make it again, so make verify REPAIR=1 does not change it"
     return f"make verify REPAIR=1 takes the day out of the table, then {_run_again(table, dataset, value)}"
 
 

@@ -101,7 +101,9 @@ def local_file(folder: Path, file: DataFile) -> Path:
         return stored
     table = hashlib.sha256(str(folder).encode()).hexdigest()[:_HASH_DIGITS]
     copy = scratch_folder(COPIES) / table / file.path
-    if not (copy.exists() and copy.stat().st_size == file.size):
+    if copy.exists() and copy.stat().st_size == file.size:
+        os.utime(copy)  # a copy that is used is not removed
+    else:
         copy.parent.mkdir(parents=True, exist_ok=True)
         fetched = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
         try:

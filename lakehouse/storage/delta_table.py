@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -140,11 +140,14 @@ def commit(
         _commit(folder, column, new_files, delta_schema, expected or {})
 
 
-def take_out(folder: Path, values: Iterable[str]) -> None:
-    """Take the files of these partition values out of the table in one commit. On the disk they stay until vacuum."""
+def take_out(folder: Path, files: FilesByValue) -> None:
+    """Take these partition values out of the table in one commit. On the disk their files stay until vacuum.
+
+    files: those that the caller has seen. Raises Replaced, and takes out nothing, if the table has others by now.
+    """
     with store_errors(folder, OSError):
         if opened := _open(folder):
-            _commit(folder, opened.snapshot.column, dict.fromkeys(values, ()), opened.table.schema(), {})
+            _commit(folder, opened.snapshot.column, dict.fromkeys(files, ()), opened.table.schema(), files)
 
 
 def _commit(folder: Path, column: str, new_files: FilesByValue, schema: Schema, expected: FilesByValue) -> None:

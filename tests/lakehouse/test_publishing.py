@@ -100,7 +100,7 @@ def test_a_kill_between_the_two_commits_leaves_the_earlier_edition(tmp_path, mon
 
 def test_files_without_a_manifest_count_as_unpublished(tmp_path, monkeypatch):
     """For example, after a person has restored an earlier version of the table."""
-    monkeypatch.setattr(lineage, "_LONGEST_COMMIT", timedelta(seconds=-1))
+    monkeypatch.setattr(lineage, "_KEPT", timedelta(seconds=-1))
     lake = Lake(tmp_path)
     for text in "abc":
         publish(lake, text)
@@ -155,7 +155,7 @@ def test_a_run_keeps_the_manifest_of_another_run_that_has_not_committed_its_file
 
 
 def test_manifests_of_editions_that_are_gone_are_removed_after_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(lineage, "_LONGEST_COMMIT", timedelta(seconds=-1))
+    monkeypatch.setattr(lineage, "_KEPT", timedelta(seconds=-1))
     lake = Lake(tmp_path)
     for text in "abc":
         publish(lake, text)

@@ -106,9 +106,9 @@ DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = 
     "missing": (lambda lake: data_file(lake, "exposures"), Path.unlink, "is missing: make verify REPAIR=1 .*backfill"),
     "cut": (lambda lake: data_file(lake, "exposures"), lambda f: f.write_bytes(b"cut"), "3 bytes instead"),
     "altered": (lambda lake: data_file(lake, "exposures"), alter, "other content.*FROM=2022-05-01 TO=2022-05-01"),
-    "decision": (lambda lake: data_file(lake, "promotions"), Path.unlink, "backup: it was measured once"),
+    "decision": (lambda lake: data_file(lake, "promotions"), Path.unlink, "backup: no run can make it again"),
     "manifests": (lambda lake: lake.table("lineage", KUAIRAND) / present_files(
-        lake.table("lineage", KUAIRAND))["2022-05"][0].path, Path.unlink, "2022-05 again"),
+        lake.table("lineage", KUAIRAND))["2022-05"][0].path, Path.unlink, "backup, or an earlier version"),
     "log": (lambda lake: lake.table("exposures", KUAIRAND) / "_delta_log" / f"{1:020d}.json",
             lambda file: file.write_text("{cut"), "log of .*exposures cannot be read"),
     "audit": (lambda lake: lake.audits(KUAIRAND) / "channel_policies" / f"{DAYS[0]}.json",
@@ -146,10 +146,11 @@ def test_files_without_a_manifest_are_named(lake, verified, monkeypatch):
 
 def test_a_damaged_decision_is_not_taken_out(lake, verified):
     publish(lake, "decisions", DAYS[0])
-    data_file(lake, "decisions").unlink()
+    for table in ("decisions", "promotions"):
+        data_file(lake, table).unlink()
     status, lines = verified("--repair")
     assert status == 1
-    assert "from a backup" in lines[0]
+    assert all("from a backup" in line for line in lines[:2])
     assert not any(line.startswith("taken out") for line in lines)
 
 

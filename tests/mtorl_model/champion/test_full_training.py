@@ -236,7 +236,8 @@ def test_the_last_full_training_is_a_champion_of_that_time_that_is_not_withdrawn
     assert registry.last_full_training(SERIES[3]).name == "constant_gains_kuairand/1"
 
 
-def test_a_full_training_with_other_features_is_not_compared_and_this_is_shown(registry):
+def test_a_full_training_with_other_features_is_not_compared_and_this_is_shown(registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTORL_SCRATCH", str(tmp_path / "scratch"))  # the copy of a model is changed below
     challenge(registry, SERIES[0], 1.0)
     full = registry.named_version("constant_gains_kuairand/1")
     file = model_folder(registry.lake, full) / MODEL_SPEC_FILE
