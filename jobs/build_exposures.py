@@ -62,7 +62,7 @@ def main() -> None:
     files = find_raw_files(dataset, args.raw)
     print_notes(files[dataset.log.view].notes)
     request = DayRequest(first, last, up_to, required_code_of(args, "jobs"), args.accept_few_rows)
-    lake.require_writable()  # before the log is read, which takes no lock
+    lake.require_writable()  # before the log is read, which may take hours
 
     index, changed = split_by_change(dataset, files, stored_index(lake, dataset))
     plan = BuildPlan(lake, dataset, index, request)

@@ -32,22 +32,30 @@ from schemas.tables.candidates.fusion_weights import bias_column, power_column
 Floats = npt.NDArray[np.float64]
 
 EQUAL_WEIGHTS = "equal_weights"
+_FUSED = ("fused_score", "fused_rank", "fused_by")  # the columns that fuse adds
 
 
 def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset) -> pa.Table:
     """The candidates with fused_score, fused_rank and fused_by. weights: rows of `fusion_weights`.
 
-    Raises UserError if a column is missing or a prediction is not a number from 0 to 1.
+    Columns of an earlier fusion are replaced. Raises UserError if a column is missing, a prediction is not a number from
+    0 to 1, or the users are not of the lake's type.
     """
+    candidates = candidates.select([name for name in candidates.column_names if name not in _FUSED])
     names = [objective.name for objective in dataset.objectives]
     predicted = [f"predicted_{name}" for name in names]
     if missing := sorted({"user_id", *predicted} - {*candidates.column_names}):
         raise UserError(f"the candidates lack the column {', '.join(missing)}: name the predictions like this")
-    predictions_NI = np.column_stack([candidates.column(name).to_numpy() for name in predicted]).astype(np.float64)
+    try:
+        columns = [candidates.column(name).cast(pa.float64()).to_numpy() for name in predicted]
+        user_id = candidates.column("user_id").cast(weights.schema.field("user_id").type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"the candidates have a column of another type than the lake: {error}") from error
+    predictions_NI = np.column_stack(columns)
     if not ((predictions_NI >= 0) & (predictions_NI <= 1)).all():
         raise UserError("a prediction of the candidates is not a number from 0 to 1")
     row_N = pc.index_in(
-        candidates.column("user_id").cast(weights.schema.field("user_id").type),
+        user_id,
         value_set=weights.column("user_id").combine_chunks(),
     ).combine_chunks()
     is_known_N, row_N = np.asarray(row_N.is_valid()), np.asarray(row_N.fill_null(0))
@@ -57,9 +65,9 @@ def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset) -> pa.Table:
     score_N = fused_logs(predictions_NI, power_NI, bias_NI)
     version = weights.column("model_version")[0].as_py() if len(weights) else EQUAL_WEIGHTS
     return (
-        candidates.append_column("fused_score", pa.array(score_N))
-        .append_column("fused_rank", pa.array(_ranks(candidates.column("user_id"), score_N)))
-        .append_column("fused_by", pa.array(np.where(is_known_N, version, EQUAL_WEIGHTS)))
+        candidates.append_column(_FUSED[0], pa.array(score_N))
+        .append_column(_FUSED[1], pa.array(_ranks(candidates.column("user_id"), score_N)))
+        .append_column(_FUSED[2], pa.array(np.where(is_known_N, version, EQUAL_WEIGHTS)))
     )
 
 

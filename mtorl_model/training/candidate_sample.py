@@ -33,7 +33,7 @@ EXPOSURES_PER_WINDOW = 8
 class CandidateSample(NamedTuple):
     """Exposures of training users; `replay` may be empty. inputs: fingerprints of the partitions read, by key.
 
-    latest: single exposures of the day and of the days before it, for models that are fitted again from no_rows; empty
+    latest: single exposures of the day and of the days before it, for models that are fitted again from scratch; empty
     unless they were requested.
     """
 

@@ -121,6 +121,7 @@ def test_fuse_ranks_the_candidates_of_each_user_by_equation_1() -> None:
     assert ranked.column("fused_by").to_pylist() == ["u/1", "u/1", "u/1", fuse.EQUAL_WEIGHTS, "u/1"]
     equal = log_scores(np.array([[0.5, 0.1]]), np.zeros(4))[0]
     assert ranked.column("fused_score")[3].as_py() == pytest.approx(equal)
+    assert fuse.fuse(ranked, weights_of([8, 7], [1.0, 2.0]), CRITEO) == ranked  # an earlier fusion is replaced
 
 
 def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
@@ -130,6 +131,10 @@ def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
     for wrong in (1.5, -0.1, float("nan")):
         rows_of = pa.table({"user_id": [1], "predicted_click": [wrong], "predicted_conversion": [0.1]})
         with pytest.raises(UserError, match="not a number from 0 to 1"):
+            fuse.fuse(rows_of, weights, CRITEO)
+    for wrong in ({"user_id": ["ann"]}, {"predicted_click": ["often"]}):
+        rows_of = pa.table({"user_id": [1], "predicted_click": [0.5], "predicted_conversion": [0.1], **wrong})
+        with pytest.raises(UserError, match="another type than the lake"):
             fuse.fuse(rows_of, weights, CRITEO)
 
 
