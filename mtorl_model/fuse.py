@@ -38,8 +38,8 @@ _FUSED = ("fused_score", "fused_rank", "fused_by")  # the columns that fuse adds
 def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset) -> pa.Table:
     """The candidates with fused_score, fused_rank and fused_by. weights: rows of `fusion_weights`.
 
-    Columns of an earlier fusion are replaced. Raises UserError if a column is missing, a prediction is not a number from
-    0 to 1, or the users are not of the lake's type.
+    Columns of an earlier fusion are replaced. Raises UserError if a column is missing, a prediction is not a number
+    from 0 to 1, or the users are not of the lake's type.
     """
     candidates = candidates.select([name for name in candidates.column_names if name not in _FUSED])
     names = [objective.name for objective in dataset.objectives]
