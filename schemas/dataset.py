@@ -62,8 +62,11 @@ __all__ = [
 NO_COST = "cast(0 AS double)"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z]\w*")
-# Columns of `exposures`, and of its folders, in every dataset.
-_EVERY_DATASET = ("user_id", "exposure_id", "exposed_at_ms", "channel", "cost", "propensity", "ds", "dataset")
+# Columns of the tables, and of their folders, in every dataset.
+_EVERY_DATASET = (
+    "user_id", "exposure_id", "exposed_at_ms", "channel", "cost", "propensity", "ds", "dataset",
+    "memory", "next_step", "seen_cost_nano", "seen_sums", "last_gain_at_ms", "session", "pending", "split", "steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ class Dataset:
         for derived in self.columns:
             column = derived.column
             if not _COLUMN.fullmatch(column.name) or column.name.lower() in _EVERY_DATASET:
-                raise ValueError(f"a column cannot be named {column.name!r}")
+                raise ValueError(f"a column cannot be named {column.name!r}: give it another name in the contract")
             if column.static and column.known is not Known.BEFORE:
                 raise ValueError(f"profile column {column.name} must be known before")
 

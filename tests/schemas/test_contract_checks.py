@@ -49,6 +49,7 @@ WRONG = [
     (CRITEO, {"gains": (Gain("click", 1.0), Gain("click", 2.0))}, "the gain click is declared twice"),
     (CRITEO, {"channels": ("a", "A")}, "the channel A is declared twice"),
     (CRITEO, {"columns": (*CRITEO.columns, Derived(Column("Cost", "double", "x"), "1D"))}, "a column cannot be named"),
+    (CRITEO, {"columns": (*CRITEO.columns, Derived(Column("session", "string", "x"), "1"))}, "give it another name"),
     (CRITEO, {"columns": (*CRITEO.columns, Derived(Column("CLICK", "int", "x"), "1"))}, "CLICK is declared twice"),
     (CRITEO, {"columns": tuple(
         replace(d, column=replace(d.column, known=Known.BEFORE)) if d.column.name == "conversion_at_ms" else d
