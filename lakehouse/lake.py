@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from lakehouse import lineage
 from lakehouse.manifest import Manifest, chained_fingerprint, files_fingerprint
-from lakehouse.storage.data_files import local_file, open_parquet, store_file
+from lakehouse.storage.data_files import local_file, read_file, store_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
 from lakehouse.storage.files import is_local, read_stored
 from lakehouse.storage.store_path import located
@@ -277,11 +277,8 @@ class Partition:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a published partition in memory, by default with all columns."""
-        tables = []
-        for path in self.files():
-            with open_parquet(path) as file:
-                tables.append(file.read(columns))
-        return pa.concat_tables(tables)
+        folder = self.lake.table(self.table, self.dataset)
+        return pa.concat_tables([read_file(folder, file, columns) for file in self.data_files()])
 
     def current_inputs(self) -> dict[str, str]:
         """The present fingerprints of the partition's inputs, by their keys. The registry declares the input tables.

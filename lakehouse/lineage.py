@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakehouse.manifest import Manifest
 from lakehouse.retention import RETENTION
-from lakehouse.storage.data_files import local_file, open_parquet, store_file
+from lakehouse.storage.data_files import read_file, store_table
 from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files
-from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED
 
 LINEAGE = "lineage"
@@ -89,7 +87,7 @@ def _record(folder: Path, by_month: Mapping[str, Iterable[Manifest]], present: M
         rows = {
             (row["table"], row["ds"], row["fingerprint"]): row
             for file in present_by_month.get(month, ())
-            for row in _rows(folder, file).to_pylist()
+            for row in read_file(folder, file).to_pylist()
         }
         updated = _with_manifests(rows, manifests, present)
         if updated != rows:
@@ -127,24 +125,16 @@ def _row(manifest: Manifest, built_at: str) -> dict[str, Any]:
 
 
 def _store(folder: Path, month: str, rows: Mapping[Edition, dict[str, Any]]) -> DataFile:
-    with work_folder() as work:
-        file = work / "part-0.parquet"
-        table = pa.Table.from_pylist([rows[edition] for edition in sorted(rows)], _SCHEMA)
-        pq.write_table(table, file, compression="zstd")
-        return store_file(folder, f"{_MONTH}={month}", file)
+    table = pa.Table.from_pylist([rows[edition] for edition in sorted(rows)], _SCHEMA)
+    return store_table(folder, f"{_MONTH}={month}", table)
 
 
 def _month(day: str) -> str:
     return day if day == UNDATED else day[:7]
 
 
-def _rows(folder: Path, file: DataFile) -> pa.Table:
-    with open_parquet(local_file(folder, file)) as opened:
-        return opened.read()
-
-
 def _manifests(folder: Path, file: DataFile) -> Manifests:
-    table = _rows(folder, file)
+    table = read_file(folder, file)
     columns = (table.column(name).to_pylist() for name in _SCHEMA.names if name != "built_at")
     return {
         (table, ds, fingerprint): Manifest(

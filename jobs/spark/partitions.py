@@ -1,12 +1,9 @@
 """Read and write tables of the lake through their contracts, the days of a call in one commit."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
@@ -17,10 +14,11 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import DS, Lake, NewDay
 from lakehouse.lake import publish_days as commit_days
 from lakehouse.manifest import Manifest
-from lakehouse.storage.data_files import local_file, open_parquet, store_file
+from lakehouse.storage.data_files import local_file, open_parquet, store_file, store_table
 from lakehouse.storage.delta_table import DataFile, FilesByValue, Replaced
 from lakehouse.storage.files import is_local
-from lakehouse.storage.scratch import scratch_folder, work_folder
+from lakehouse.storage.scratch import work_folder
+from lakehouse.storage.store_path import located
 from schemas.contract import Table
 from schemas.dataset import Dataset
 
@@ -74,7 +72,7 @@ def _read_in_workers(spark: SparkSession, folder: str, files: Sequence[DataFile]
         for batch in batches:
             for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
                 day = path.partition("/")[0].removeprefix(f"{DS}=")
-                with open_parquet(local_file(Lake.at(folder).root, DataFile(path, size, 0))) as file:
+                with open_parquet(local_file(located(folder), DataFile(path, size, 0))) as file:
                     stored = set(file.schema_arrow.names)
                     for rows in file.iter_batches(ROWS_PER_GROUP_WITH_LISTS, columns=names):
                         # A file may be older than a column of the contract.
@@ -116,10 +114,8 @@ def publish_days(
     if stray := sorted(files.keys() - set(days)):
         raise ValueError(f"{table.name} of {dataset.name}: rows of {', '.join(stray[:3])} have no day to go to")
     schema = arrow_schema(table.ddl)
-    with work_folder() as work:
-        for day in set(days) - files.keys():
-            pq.write_table(schema.empty_table(), work / "part-0.parquet")
-            files[day] = (store_file(folder, f"{DS}={day}", work / "part-0.parquet"),)
+    for day in set(days) - files.keys():
+        files[day] = (store_table(folder, f"{DS}={day}", schema.empty_table()),)
     new_days = {
         day: NewDay(files[day], inputs(day), counts(day, sum(file.rows for file in files[day]))) for day in days
     }
@@ -165,18 +161,14 @@ def _write_in_workers(rows: WorkerTable, table: Table, folder: Path) -> dict[str
     def write(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         # Spark may run a task again, also at the same time. Both attempts store the same content under the same names.
         part = f"part-{TaskContext().partitionId()}"
-        work = Path(tempfile.mkdtemp(dir=scratch_folder("work")))
-        try:
-            with DayFiles(work, rows_per_group) as day_files:
-                for computed in tables:
-                    # Without the cast, whether Spark thinks that a column has nulls would change the bytes.
-                    day_files.add(computed.select(names).cast(schema), computed.column(DS))
-                for day, file in day_files.finish():
-                    stored = store_file(Lake.at(location).root, f"{DS}={day}", file.rename(work / f"{part}.parquet"))
-                    columns = {DS: [day], "path": [stored.path], "size": [stored.size], "rows": [stored.rows]}
-                    yield pa.RecordBatch.from_pydict(columns)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with work_folder() as work, DayFiles(work, rows_per_group) as day_files:
+            for computed in tables:
+                # Without the cast, whether Spark thinks that a column has nulls would change the bytes.
+                day_files.add(computed.select(names).cast(schema), computed.column(DS))
+            for day, file in day_files.finish():
+                stored = store_file(located(location), f"{DS}={day}", file.rename(work / f"{part}.parquet"))
+                columns = {DS: [day], "path": [stored.path], "size": [stored.size], "rows": [stored.rows]}
+                yield pa.RecordBatch.from_pydict(columns)
 
     files: dict[str, list[DataFile]] = {}
     written = rows.apply(write, f"{DS} string, path string, size bigint, rows bigint", FILES_PER_DAY)

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakehouse.lake import Lake
 from lakehouse.models.versions import Version
-from lakehouse.storage.data_files import local_file, store_file
+from lakehouse.storage.data_files import read_file, store_table
 from lakehouse.storage.delta_table import DataFile, Replaced, commit, present_files
-from lakehouse.storage.scratch import work_folder
 from schemas.basis import BasisDecision
 from schemas.dataset import Dataset
 from schemas.errors import Busy
@@ -67,7 +65,9 @@ def commit_decision(
             raise Replaced([model])
         rows = _merged(seen, changed)
         if rows != tuple(seen):
-            commit(folder, _MODEL, {model: (_stored(folder, model, rows),)}, _SCHEMA, {model: present})
+            content = pa.Table.from_pylist([_row(version) for version in rows], _SCHEMA)
+            stored = store_table(folder, f"{_MODEL}={model}", content)
+            commit(folder, _MODEL, {model: (stored,)}, _SCHEMA, {model: present})
     except Replaced as error:
         raise Busy(f"another decision about {model} has come first: run again") from error
     return rows
@@ -82,15 +82,8 @@ def _merged(seen: Sequence[Version], changed: Sequence[Version]) -> tuple[Versio
 
 
 def _versions(folder: Path, files: Iterable[DataFile]) -> tuple[Version, ...]:
-    rows = (row for file in files for row in pq.read_table(local_file(folder, file), partitioning=None).to_pylist())
+    rows = (row for file in files for row in read_file(folder, file).to_pylist())
     return tuple(sorted(map(_version, rows), key=lambda version: version.number))
-
-
-def _stored(folder: Path, model: str, rows: Sequence[Version]) -> DataFile:
-    with work_folder() as work:
-        file = work / "part-0.parquet"
-        pq.write_table(pa.Table.from_pylist([_row(version) for version in rows], _SCHEMA), file)
-        return store_file(folder, f"{_MODEL}={model}", file)
 
 
 def _row(version: Version) -> dict[str, Any]:

@@ -5,10 +5,8 @@ In an object store a file is copied to this machine's scratch folder when it is 
 
 import hashlib
 import os
-import shutil
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +16,8 @@ import pyarrow.parquet as pq
 from lakehouse.manifest import content_sha256
 from lakehouse.retention import RETENTION
 from lakehouse.storage.delta_table import DataFile
-from lakehouse.storage.files import is_local, make_durable
-from lakehouse.storage.scratch import scratch_folder
+from lakehouse.storage.files import is_local, move_whole, replacing
+from lakehouse.storage.scratch import scratch_folder, work_folder
 from schemas.errors import UserError
 
 COPIES = "files"  # the scratch folder of copies of remote files
@@ -45,14 +43,16 @@ def store_file(folder: Path, partition: str, file: Path) -> DataFile:
     # Equal pages may have another footer, of another size: a file that is there stays, unless it is damaged.
     if _is_stored(target, digest):
         return DataFile(path, target.stat().st_size, rows)
-    if is_local(folder):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        make_durable(file)
-        _move(file, target)
-        make_durable(target.parent)
-    else:
-        target.upload(file)  # type: ignore[attr-defined]  # of StorePath
+    move_whole(file, target)
     return DataFile(path, size, rows)
+
+
+def store_table(folder: Path, partition: str, rows: pa.Table) -> DataFile:
+    """Store rows in memory as the only file of a partition."""
+    with work_folder() as work:
+        file = work / "part-0.parquet"
+        pq.write_table(rows, file, compression="zstd")
+        return store_file(folder, partition, file)
 
 
 def _is_stored(target: Path, digest: str) -> bool:
@@ -104,18 +104,20 @@ def local_file(folder: Path, file: DataFile) -> Path:
     if copy.exists() and copy.stat().st_size == file.size:
         os.utime(copy)  # a copy that is used is not removed
     else:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        fetched = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
         try:
-            stored.download(fetched)  # type: ignore[attr-defined]  # of StorePath
-            if content_sha256(fetched)[:_HASH_DIGITS] != _digest_in(stored):
-                raise DamagedFile(stored, "has other content than was stored")
-            fetched.replace(copy)
+            with replacing(copy) as fetched:
+                stored.download(fetched)  # type: ignore[attr-defined]  # of StorePath
+                if content_sha256(fetched)[:_HASH_DIGITS] != _digest_in(stored):
+                    raise DamagedFile(stored, "has other content than was stored")
         except FileNotFoundError as error:
             raise DamagedFile(stored, "is missing") from error
-        finally:
-            fetched.unlink(missing_ok=True)
     return copy
+
+
+def read_file(folder: Path, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a stored file, by default with all columns. Raises DamagedFile as local_file and open_parquet do."""
+    with open_parquet(local_file(folder, file)) as opened:
+        return opened.read(columns)
 
 
 @contextmanager
@@ -126,18 +128,3 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
-
-
-def _move(file: Path, target: Path) -> None:
-    """Move a file in one step, also between file systems."""
-    try:
-        file.replace(target)
-    except OSError:
-        staged = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            shutil.copyfile(file, staged)
-            make_durable(staged)
-            staged.replace(target)
-        finally:
-            staged.unlink(missing_ok=True)
-        file.unlink()

@@ -7,8 +7,10 @@ is read back by `read_stored`, which turns damaged content into one clear error.
 import hashlib
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -39,10 +41,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
     if not is_local(path):  # an object store replaces an object in one step
         path.write_bytes(data)
         return
+    with replacing(path) as staged:
+        staged.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden path next to a local path, to write to: at the end it takes the place of `path` in one step.
+
+    After an error, `path` has its former content.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        staged.write_bytes(data)
+        yield staged
         make_durable(staged)
         staged.replace(path)
     finally:
@@ -58,16 +70,18 @@ def stored_files(folder: Path) -> frozenset[tuple[str, int, float | str]]:
 
 
 def move_whole(file: Path, target: Path) -> None:
-    """Move a local file to a path of the lake in one step: a reader sees the old content or the new.
-
-    target: on the same disk as the file, or in an object store.
-    """
+    """Move a local file to a path of the lake in one step: a reader sees the old content or the new."""
     if not is_local(target):
         target.upload(file)  # type: ignore[attr-defined]  # of StorePath
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     make_durable(file)
-    file.replace(target)
+    try:
+        file.replace(target)
+    except OSError:  # on another file system
+        with replacing(target) as staged:
+            shutil.copyfile(file, staged)
+        file.unlink()
     make_durable(target.parent)
 
 
