@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jobs.raw.accounts import accept_few_rows
 from jobs.raw.index import RawIndex
 from lakehouse.lake import Lake
+from lakehouse.published_days import stale_days
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus, days_between
 from schemas.errors import NothingToDo, NothingToDoYet, UserError
@@ -108,12 +109,11 @@ class BuildPlan:
 
     def stale_days(self, days: Iterable[str], code: str | None) -> list[str]:
         """The days whose exposures or quarantine do not match the raw rows; then UNDATED if its quarantine does not."""
-
-        def is_fresh(table: str, day: str) -> bool:
-            return self.lake[table, self.dataset, day].is_fresh(self.index.inputs(day), this_code=code)
-
-        stale_days = [day for day in days if not (is_fresh(EXPOSURES, day) and is_fresh(QUARANTINE, day))]
-        return stale_days if is_fresh(QUARANTINE, UNDATED) else [*stale_days, UNDATED]
+        inputs = {day: self.index.inputs(day) for day in (*days, UNDATED)}
+        stale = set(stale_days(self.lake, QUARANTINE, self.dataset, inputs, this_code=code))
+        dated_inputs = {day: inputs[day] for day in inputs if day != UNDATED}
+        stale |= set(stale_days(self.lake, EXPOSURES, self.dataset, dated_inputs, this_code=code))
+        return [day for day in inputs if day in stale]
 
     def _missing_files(self, day: str) -> list[str]:
         """The removed files with rows of this day, unless these rows can be taken from the lake.
