@@ -43,6 +43,7 @@ from schemas.steps import (
 )
 
 KIND = "_kind"
+JOURNEY_POSITION = "journey_position"
 EXPOSURE, QUERY = "exposure", "query"
 
 _LAST_ID = 2**63 - 1  # sorts a query behind every exposure
@@ -54,7 +55,8 @@ def point_in_time_steps(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Ta
     """The steps of a chunk: one for each exposure, in their order, then a query for each user.
 
     Columns: user_id, KIND (EXPOSURE or QUERY), DS, and the outcome, input and profile columns of schemas.steps.
-    Exposures also have its session columns, queries the columns of `journeys` that later steps need: RUNNING_TOTALS.
+    Exposures also have JOURNEY_POSITION and its session columns, queries the columns of `journeys` that later steps
+    need: RUNNING_TOTALS.
 
     side: STRICTLY_BEFORE, except in tests that plant a leak. Raises UserError for too many channels.
     """
@@ -79,13 +81,17 @@ def point_in_time_steps(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Ta
 
 
 def _identity(view: PointInTimeView) -> Columns:
-    """user_id, KIND and DS."""
+    """user_id, KIND, DS, and the journey_position of exposures: how many the user has before, in the order of time."""
     chunk = view.chunk
+    first_row_U = np.searchsorted(chunk.user_N, np.arange(chunk.users))
+    position_N = np.arange(len(chunk.user_N)) - first_row_U[chunk.user_N]
+    position_N += chunk.summary_count("next_step", "seen_exposures")[chunk.user_N]
     is_query_S = np.repeat([0, 1], [len(chunk.exposures), chunk.users])
     return {
         "user_id": stacked(chunk.exposures.column("user_id"), chunk.user_id_U),
         KIND: pa.array([EXPOSURE, QUERY]).take(pa.array(is_query_S)),
         DS: stacked(chunk.exposures.column(DS), pa.nulls(chunk.users, pa.string())),
+        JOURNEY_POSITION: view.for_exposures(pa.array(position_N)),
     }
 
 

@@ -62,6 +62,24 @@ class UserChunk:
             as_of_ms=as_of_ms,
         )
 
+    @classmethod
+    def from_exposures(cls, exposures: pa.Table, summaries: pa.Table, as_of_ms: int) -> "UserChunk":
+        """exposures: those of whole users, in order. summaries: user_id, the profile and SUMMARY, a row of any user."""
+        user_id = exposures.column("user_id").combine_chunks()
+        is_first_N = np.ones(len(exposures), dtype=bool)
+        is_first_N[1:] = pc.not_equal(user_id[1:], user_id[:-1]).to_numpy(zero_copy_only=False)
+        user_id_U = user_id.take(pa.array(np.flatnonzero(is_first_N)))
+        summary_row_U = filled_ints(pc.index_in(user_id_U, value_set=summaries.column("user_id")), NO_ROW)
+        return cls(
+            exposures=exposures,
+            user_N=np.cumsum(is_first_N) - 1,
+            exposed_at_ms_N=to_ints(exposures.column("exposed_at_ms")),
+            summaries=summaries.take(row_indices(summary_row_U)).combine_chunks(),  # read dozens of times
+            has_summary_U=summary_row_U != NO_ROW,
+            user_id_U=pa.chunked_array([user_id_U]),
+            as_of_ms=as_of_ms,
+        )
+
     def summary(self, *path: str) -> pa.Array:
         """[U]: a field of the summaries, named by the path to it."""
         value: pa.Array = self.summaries.column(SUMMARY).combine_chunks()

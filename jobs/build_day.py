@@ -1,38 +1,33 @@
 """A day's exposures to its journeys, steps and sequences in one Spark session.
 
-    spark-submit jobs/build_day.py --dataset kuairand --lake lake --day DAY --spec FILE [--this-code]
+    spark-submit jobs/build_day.py --dataset kuairand --lake lake --day DAY [--this-code]
 
-It does what build_journeys and build_sequences --with-steps do. Stale steps and sequences of earlier days are built as
-well (--up-to). A session takes longer to start than a day of a small log takes to build.
+It does what build_journeys and build_sequences do. Stale steps and sequences of earlier days are built as well
+(--up-to). A session takes longer to start than a day of a small log takes to build.
 """
 
-from jobs import build_journeys, build_sequences
+from jobs import build_journeys
 from jobs.history.step_tables import update_steps
 from jobs.spark.session import shared_session, spark_session
 from lakehouse.arguments import add_this_code, dataset_of, day_parser, lake_of, required_code_of
-from lakehouse.feature_specs import spec_in_file
 from lakehouse.published_days import days_to_update, exposure_days
-from lakehouse.storage.store_path import located
 from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
-from schemas.tables import SEQUENCES, STEPS
-from schemas.tables.sequences import DEFAULT_STEPS
+from schemas.tables import SEQUENCES
+from schemas.windows import DEFAULT_STEPS
 
 
 def main() -> None:
     parser = day_parser(__doc__)
     add_this_code(parser)
-    parser.add_argument("--spec", required=True, type=located, help="the feature_spec.json by which windows are cut")
     args = parser.parse_args()
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     (day,) = exposure_days(lake, dataset, checked_day(args.day), args.day)
-    spec = spec_in_file(args.spec)
     with shared_session(spark_session, f"{dataset.name} {day}") as session:
-        # Sequences are built from the journeys of the day before, not from these.
+        # Steps are built from the journeys of the day before, not from these.
         build_journeys.update(lake, dataset, day, code, session)
-        update_steps(lake, dataset, days_to_update(lake, dataset, day, STEPS), code, session)
         days = days_to_update(lake, dataset, day, SEQUENCES)
-        build_sequences.update(lake, dataset, days, spec, DEFAULT_STEPS, code, session)
+        update_steps(lake, dataset, days, DEFAULT_STEPS, code, session)
 
 
 if __name__ == "__main__":

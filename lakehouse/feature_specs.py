@@ -1,16 +1,13 @@
-"""Reads published feature specs, and gives table contracts, one of which depends on a feature spec."""
+"""Stores and reads published feature specs."""
 
 from pathlib import Path
 
 from lakehouse.lake import Lake, dataset_name
 from lakehouse.storage.files import read_stored, write_whole
-from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.tables import FEATURE_SPEC, SEQUENCES
+from schemas.tables import FEATURE_SPEC
 from schemas.tables.feature_spec import FeatureSpec
-from schemas.tables.registry import registered
-from schemas.tables.sequences import DEFAULT_STEPS
 
 _IF_DAMAGED = "delete it, and build the spec again (python -m jobs.build_feature_spec --this-code)"
 
@@ -64,16 +61,3 @@ def spec_in_file(path: Path) -> FeatureSpec:
         return FeatureSpec.from_json(path.read_text())
     except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is not a feature spec: {error}") from error
-
-
-def table_contract(
-    name: str, dataset: Dataset, lake: Lake, spec: FeatureSpec | None = None, steps: int = DEFAULT_STEPS
-) -> Table:
-    """The contract of a table. Raises UserError for an unknown name.
-
-    The columns of `sequences` depend on spec (default: the newest published spec), their length on steps.
-    """
-    table = registered(name)
-    if name == SEQUENCES and spec is None:
-        spec = latest_spec(lake, dataset)[0]
-    return table.contract(dataset, spec, steps)

@@ -25,11 +25,16 @@ def newest_fresh_journeys(
     to fold them day by day. required_code: the code version that must have built the journeys, None for any.
     """
     exposure_days = days_before(lake, dataset, day)
-    journeys_day = newest_fresh_day(lake, JOURNEYS, dataset, day, required_code)
+    journeys_day = newest_fresh_journeys_day(lake, dataset, day, required_code)
     if journeys_day is None:
         return None, exposure_days
     rows = read_days(spark, lake, journeys(dataset), dataset, [journeys_day]).drop("ds")
     return rows, [d for d in exposure_days if d > journeys_day]
+
+
+def newest_fresh_journeys_day(lake: Lake, dataset: Dataset, day: str, required_code: str | None = None) -> str | None:
+    """The day of the newest `journeys` before `day` that still match the exposures; None without any."""
+    return newest_fresh_day(lake, JOURNEYS, dataset, day, required_code)
 
 
 def read_exposures(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:

@@ -1,47 +1,71 @@
-"""The tables `steps` and `item_history` of a range of days, from exposures and the journeys before them."""
+"""The tables `steps` and `sequences` of a range of days, from exposures and the journeys before them."""
 
 from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
 
-from jobs.history.day_range import chunks_of_days
+from jobs.history.bucket_steps import BucketJob
 from jobs.history.item_history import publish_item_history
-from jobs.history.steps import step_rows
-from jobs.spark.partitions import publish_days
+from jobs.history.resume import newest_fresh_journeys_day
+from jobs.spark.buckets import in_each_bucket
+from jobs.spark.partitions import commit_built_days, day_chunks
+from jobs.spark.progress import describe_job
 from jobs.spark.session import Session
 from lakehouse.lake import Lake
-from lakehouse.manifest import Manifest
-from lakehouse.published_days import stale_days
+from lakehouse.published_days import exposure_days, stale_days
 from schemas.dataset import Dataset
-from schemas.tables import EXPOSURES, ITEM_HISTORY, STEPS
+from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, SEQUENCES, STEPS
+from schemas.tables.sequences import sequences
 from schemas.tables.steps import steps
 
 
-def update_steps(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None, session: Session) -> None:
-    """Build those partitions of both tables that are not fresh, and print a line for each table."""
-    inputs = lake.history_inputs(EXPOSURES, dataset, days)
-    for day in (stale := stale_days(lake, ITEM_HISTORY, dataset, inputs, this_code=required_code)):
-        publish_item_history(lake, dataset, day, inputs[day], required_code)
+def update_steps(
+    lake: Lake, dataset: Dataset, days: list[str], window_steps: int, required_code: str | None, session: Session
+) -> None:
+    """Build those partitions of the three tables that are not fresh, and print a line for each table."""
+    history = lake.history_inputs(EXPOSURES, dataset, days)
+    for day in (stale := stale_days(lake, ITEM_HISTORY, dataset, history, this_code=required_code)):
+        publish_item_history(lake, dataset, day, history[day], required_code)
     _print_days(ITEM_HISTORY, dataset, days, len(stale))
-    if stale := stale_days(lake, STEPS, dataset, inputs, this_code=required_code):
+    inputs = {
+        STEPS: history,
+        SEQUENCES: {day: history[day] | {"steps": str(window_steps)} for day in days},
+    }
+    stale_tables = {table: stale_days(lake, table, dataset, inputs[table], this_code=required_code) for table in inputs}
+    if stale := sorted({day for stale in stale_tables.values() for day in stale}):
+        lake.require_writable()
         with session(f"steps {dataset.name}") as spark:
-            build(spark, lake, dataset, stale, inputs, required_code)
-    _print_days(STEPS, dataset, days, len(stale))
+            build(spark, lake, dataset, stale, window_steps, inputs, required_code)
+    for table, stale in stale_tables.items():
+        _print_days(table, dataset, days, len(stale))
 
 
 def build(
-    spark: SparkSession, lake: Lake, dataset: Dataset, days: list[str], inputs: Mapping[str, Mapping[str, str]],
-    required_code: str | None,
-) -> dict[str, Manifest]:  # fmt: skip
-    """Publish the steps of these days, oldest first, a chunk of days at a time. inputs: of each day."""
-    published: dict[str, Manifest] = {}
-    replaces = lake.present(STEPS, dataset, days)
-    for chunk in chunks_of_days(spark, lake, dataset, days, required_code):
-        rows = step_rows(chunk.exposures, chunk.earlier_journeys, dataset, chunk.days)
-        published |= publish_days(
-            spark, rows, lake, steps(dataset), dataset, chunk.days, inputs=inputs.__getitem__, replaces=replaces
-        )
-    return published
+    spark: SparkSession, lake: Lake, dataset: Dataset, days: list[str], window_steps: int,
+    inputs: Mapping[str, Mapping[str, Mapping[str, str]]], required_code: str | None,
+) -> None:  # fmt: skip
+    """Publish the steps and windows of these days. inputs: of each table and day."""
+    replaces = {table: lake.present(table, dataset, days) for table in (STEPS, SEQUENCES)}
+    journeys_day = newest_fresh_journeys_day(lake, dataset, days[0], required_code)
+    read_days = [day for day in exposure_days(lake, dataset, None, days[-1]) if day > (journeys_day or "")]
+    for day in read_days:
+        lake[EXPOSURES, dataset, day].require()
+    job = BucketJob(
+        dataset=dataset,
+        folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS, STEPS, SEQUENCES)},
+        window_steps=window_steps,
+        days=days,
+        exposures=lake.present(EXPOSURES, dataset, read_days),
+        chunks=day_chunks(read_days),
+        earlier_journeys=lake[JOURNEYS, dataset, journeys_day].data_files() if journeys_day else (),
+    )
+    describe_job(spark, "computing steps and windows")
+    files = in_each_bucket(spark, job)
+    for table in (steps(dataset), sequences(dataset)):
+        commit_built_days(
+            lake, table, dataset, days, files.get(table.name, {}), inputs=inputs[table.name].__getitem__,
+            replaces=replaces[table.name],
+        )  # fmt: skip
 
 
 def _print_days(table: str, dataset: Dataset, days: list[str], built: int) -> None:

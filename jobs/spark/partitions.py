@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.spark.day_files import DayFiles
 from jobs.spark.progress import describe_job
 from jobs.spark.worker_tables import WorkerTable, arrow_schema
+from lakehouse.arrow_types import stored_schema
 from lakehouse.code_version import code_version
 from lakehouse.lake import DS, Lake, NewDay
 from lakehouse.lake import publish_days as commit_days
@@ -109,11 +110,29 @@ def publish_days(
     Raises ValueError, and publishes nothing, if a row belongs to none of the days: it would be lost.
     """
     describe_job(spark, f"writing {table.name}")
-    folder = lake.table(table.name, dataset)
-    files = _write_in_workers(rows, table, folder)
+    files = _write_in_workers(rows, table, lake.table(table.name, dataset))
+    return commit_built_days(
+        lake, table, dataset, days, files, inputs=inputs, replaces=replaces, counts=counts, spec_version=spec_version
+    )
+
+
+def commit_built_days(
+    lake: Lake,
+    table: Table,
+    dataset: Dataset,
+    days: Sequence[str],
+    stored: FilesByValue,
+    *,
+    inputs: Callable[[str], Mapping[str, str]],
+    replaces: FilesByValue,
+    counts: Callable[[str, int], Mapping[str, int]] = lambda day, rows: {},
+    spec_version: str | None = None,
+) -> dict[str, Manifest]:
+    """Publish days whose files the workers have stored: see publish_days. stored: the files of each day with rows."""
+    folder, files = lake.table(table.name, dataset), dict(stored)
     if stray := sorted(files.keys() - set(days)):
         raise ValueError(f"{table.name} of {dataset.name}: rows of {', '.join(stray[:3])} have no day to go to")
-    schema = arrow_schema(table.ddl)
+    schema = stored_schema(table)
     for day in set(days) - files.keys():
         files[day] = (store_table(folder, f"{DS}={day}", schema.empty_table()),)
     new_days = {
@@ -135,7 +154,7 @@ def _commit(
     while new_days:
         try:
             published |= commit_days(
-                lake, table.name, dataset.name, new_days, arrow_schema(table.ddl), code=code_version("jobs"),
+                lake, table.name, dataset.name, new_days, stored_schema(table), code=code_version("jobs"),
                 spec_version=spec_version, expected={day: replaces[day] for day in new_days},
             )  # fmt: skip
             break
@@ -156,7 +175,7 @@ def _write_in_workers(rows: WorkerTable, table: Table, folder: Path) -> dict[str
     """
     has_lists = any("<" in column.dtype for column in table.columns)
     rows_per_group = ROWS_PER_GROUP_WITH_LISTS if has_lists else ROWS_PER_GROUP
-    names, schema, location = table.column_names, arrow_schema(table.ddl), str(folder)
+    names, schema, location = table.column_names, stored_schema(table), str(folder)
 
     def write(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
         # Spark may run a task again, also at the same time. Both attempts store the same content under the same names.

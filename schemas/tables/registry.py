@@ -43,9 +43,8 @@ from schemas.tables import (
     user_reward_ranks,
 )
 from schemas.tables.candidates import fusion_exposures, fusion_weights, task_predictions
-from schemas.tables.feature_spec import FeatureSpec
 
-Contract = Callable[[Dataset, FeatureSpec | None, int], Table]
+Contract = Callable[[Dataset], Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class RegisteredTable:
     """One table and its place in the pipeline.
 
     summary: the table in a few words, for reports.
-    contract: the columns and rules for a dataset. Only `sequences` depends on the feature spec and the window length.
+    contract: the columns and rules for a dataset.
     history: the tables of which a partition reads all days up to its own.
     same_day: the tables of which a partition reads its own day.
     audited_with: the tables whose failed audit of the same day also stops the readers of this table.
@@ -75,27 +74,17 @@ class RegisteredTable:
     scores: bool = False
 
 
-def _sequences(dataset: Dataset, spec: FeatureSpec | None, window_steps: int) -> Table:
-    if spec is None:
-        raise ValueError("the columns of sequences follow from a feature spec: pass one")
-    return sequences.sequences(dataset, spec, window_steps)
-
-
-def _per_dataset(contract: Callable[[Dataset], Table]) -> Contract:
-    return lambda dataset, spec, window_steps: contract(dataset)
-
-
 def _for_all_datasets(table: Table) -> Contract:
-    return lambda dataset, spec, window_steps: table
+    return lambda dataset: table
 
 
 # One scoring with one model publishes these together.
 SCORE_TABLES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
 
 _TABLES = (
-    RegisteredTable(EXPOSURES, "the day's ad exposures", _per_dataset(exposures.exposures), audited_with=(QUARANTINE,)),
+    RegisteredTable(EXPOSURES, "the day's ad exposures", exposures.exposures, audited_with=(QUARANTINE,)),
     RegisteredTable(QUARANTINE, "raw rows that cannot be exposures", _for_all_datasets(quarantine.QUARANTINE_TABLE)),
-    RegisteredTable(JOURNEYS, "every user's journey so far", _per_dataset(journeys.journeys), history=(EXPOSURES,)),
+    RegisteredTable(JOURNEYS, "every user's journey so far", journeys.journeys, history=(EXPOSURES,)),
     RegisteredTable(
         FEATURE_SPEC,
         "which inputs the model sees",
@@ -103,24 +92,30 @@ _TABLES = (
         history=(EXPOSURES,),
         daily=False,
     ),
-    RegisteredTable(STEPS, "what was known before each exposure", _per_dataset(steps.steps), history=(EXPOSURES,)),
+    RegisteredTable(STEPS, "what was known before each exposure", steps.steps, history=(EXPOSURES,)),
     RegisteredTable(
         ITEM_HISTORY,
         "exposures and gains of each item so far",
-        _per_dataset(item_history.item_history),
+        item_history.item_history,
         history=(EXPOSURES,),
     ),
-    RegisteredTable(SEQUENCES, "the windows that the model learns from", _sequences, history=(EXPOSURES,)),
+    RegisteredTable(
+        SEQUENCES,
+        "the windows that the model learns from",
+        sequences.sequences,
+        history=(EXPOSURES,),
+        audited_with=(STEPS,),
+    ),
     RegisteredTable(
         PREQUENTIAL,
         "the model's predictions of the day, before training on it",
-        _per_dataset(prequential.prequential),
+        prequential.prequential,
         rebuilt=False,
     ),
     RegisteredTable(
         FUSION_EXPOSURES,
         "the rankings of the day that were explored around the champion",
-        _per_dataset(fusion_exposures.fusion_exposures),
+        fusion_exposures.fusion_exposures,
         daily=False,
         optional=True,
         rebuilt=False,
@@ -134,28 +129,28 @@ _TABLES = (
     RegisteredTable(
         CHANNEL_POLICIES,
         "which channel to use next, for each user",
-        _per_dataset(channel_policies.channel_policies),
+        channel_policies.channel_policies,
         same_day=(JOURNEYS,),
         scores=True,
     ),
     RegisteredTable(
         USER_REWARD_RANKS,
         "the order in which to spend on users",
-        _per_dataset(user_reward_ranks.user_reward_ranks),
+        user_reward_ranks.user_reward_ranks,
         same_day=(JOURNEYS,),
         scores=True,
     ),
     RegisteredTable(
         CHANNEL_ALLOCATION,
         "the weight of each channel",
-        _per_dataset(channel_allocation.channel_allocation),
+        channel_allocation.channel_allocation,
         same_day=(JOURNEYS,),
         scores=True,
     ),
     RegisteredTable(
         TASK_PREDICTIONS,
         "the chance of each task at a user's next exposure, of methods on candidates",
-        _per_dataset(task_predictions.task_predictions),
+        task_predictions.task_predictions,
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
         scores=True,
@@ -163,7 +158,7 @@ _TABLES = (
     RegisteredTable(
         FUSION_WEIGHTS,
         "the weights that fuse predictions into a ranking, for each user",
-        _per_dataset(fusion_weights.fusion_weights),
+        fusion_weights.fusion_weights,
         same_day=(JOURNEYS, EXPOSURES, ITEM_HISTORY),
         daily=False,
         scores=True,
@@ -171,7 +166,7 @@ _TABLES = (
     RegisteredTable(
         USER_EMBEDDINGS,
         "a vector for each user, for other models",
-        _per_dataset(user_embeddings.user_embeddings),
+        user_embeddings.user_embeddings,
         same_day=(JOURNEYS,),
         daily=False,
         optional=True,
@@ -180,7 +175,7 @@ _TABLES = (
     RegisteredTable(
         BUDGET_PLAN,
         "the users that the day's budget selects",
-        _per_dataset(budget_plan.budget_plan),
+        budget_plan.budget_plan,
         same_day=(*SCORE_TABLES, JOURNEYS),
     ),
 )

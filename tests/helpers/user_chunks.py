@@ -3,7 +3,7 @@
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from arrow_ddl import arrow_type
+from lakehouse.arrow_types import arrow_type
 
 from features.point_in_time import point_in_time_steps
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk

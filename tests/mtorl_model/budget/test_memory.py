@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from arrow_ddl import arrow_type
+from lakehouse.arrow_types import arrow_type
 from naive_history import naive_inputs
 from random_exposures import day, random_exposures
 from synthetic import as_table

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from arrow_ddl import arrow_type
+from lakehouse.arrow_types import arrow_type
 from synthetic import make_spec, write_lake
 from toy_campaign import InTurn
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from arrow_ddl import arrow_type
+from lakehouse.arrow_types import arrow_type
 from lakes import unpublish
 from random_exposures import day, random_exposures
 from user_chunks import user_chunk

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import synthetic
-from arrow_ddl import arrow_type
+from lakehouse.arrow_types import arrow_type
 from random_exposures import day, random_exposures
 from user_chunks import user_chunk
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from arrow_ddl import arrow_type
+from lakehouse.arrow_types import arrow_type
 
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake

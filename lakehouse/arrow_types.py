@@ -1,8 +1,10 @@
-"""Types of the contracts, which are written in Spark's DDL, as Arrow types; without Spark."""
+"""The types of contracts, which are written in Spark's DDL, as Arrow types; without Spark."""
 
 import re
 
 import pyarrow as pa
+
+from schemas.contract import Table
 
 _FLAT = {
     "int": pa.int32(),
@@ -21,6 +23,11 @@ def arrow_type(ddl: str) -> pa.DataType:
         fields = (field.split(":", 1) for field in _top_level_parts(inner[1]))
         return pa.struct([(name.strip().strip("`"), arrow_type(dtype.strip())) for name, dtype in fields])
     return _FLAT[ddl]
+
+
+def stored_schema(table: Table) -> pa.Schema:
+    """The columns of a contract as Spark's workers write them: all of them may be null, which the audit checks."""
+    return pa.schema([(column.name, arrow_type(column.dtype)) for column in table.columns])
 
 
 def _top_level_parts(text: str) -> list[str]:

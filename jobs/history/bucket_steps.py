@@ -1,0 +1,180 @@
+"""The tables `steps` and `sequences` of one bucket of users, from the files of the bucket, in a Spark worker."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.columns import to_ints
+from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
+from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
+from features.visibility import STRICTLY_BEFORE, Side
+from jobs.history.windows import cut_windows
+from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
+from lakehouse.arrow_types import arrow_type
+from lakehouse.storage.data_files import local_file, open_parquet, read_file
+from lakehouse.storage.delta_table import DataFile, FilesByValue
+from lakehouse.storage.store_path import located
+from schemas.contract import Known
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+from schemas.steps import known_after_columns, outcome_columns, profile_inputs
+from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES, STEPS
+from schemas.tables.journeys import journeys
+from schemas.tables.sequences import sequences
+from schemas.tables.steps import steps
+
+_CHUNK_ROWS = 20_000  # a chunk of users ends with the user who brings it to this number of exposures
+_MAX_ROWS_OF_A_USER = 2_000_000  # all rows of a user are computed together, and each takes several kilobytes
+_JOURNEYS_PER_READ = 1024  # a journey takes about 10,000 bytes
+
+
+@dataclass(frozen=True)
+class BucketJob:
+    """What a worker needs to build the steps and windows of these days.
+
+    folders: of the tables exposures, journeys, steps and sequences, by name. days: those to publish. exposures: the
+    files of all days from the earlier journeys to the last of `days`. chunks: these days, in parts that are in memory
+    at once. earlier_journeys: the files of the journeys before the first exposure, none without earlier history.
+    """
+
+    dataset: Dataset
+    folders: Mapping[str, str]
+    window_steps: int
+    days: Sequence[str]
+    exposures: FilesByValue
+    chunks: Sequence[Sequence[str]]
+    earlier_journeys: Sequence[DataFile]
+    side: Side = STRICTLY_BEFORE  # any other only in tests that plant a leak
+
+    def __call__(self, bucket: int) -> Iterator[StoredFile]:
+        """Compute a bucket, and store its files of both tables."""
+        exposures = files_of_bucket(self.exposures, bucket)
+        summaries = self._earlier_summaries(files_of_bucket({"": self.earlier_journeys}, bucket).values())
+        for days in self.chunks:
+            files = {day: exposures[day] for day in days if day in exposures}
+            with (
+                BucketWriter(steps(self.dataset), self.folders[STEPS], bucket) as step_writer,
+                BucketWriter(sequences(self.dataset), self.folders[SEQUENCES], bucket) as window_writer,
+            ):
+                queries = [summaries]
+                for chunk, computed in self._computed(files, summaries, self.dataset.end_of_day_ms(days[-1])):
+                    exposure_steps = computed.slice(0, len(chunk.user_N))
+                    position_N = to_ints(exposure_steps.column(JOURNEY_POSITION))
+                    is_requested = pc.is_in(exposure_steps.column(DS), pa.array(self.days))
+                    step_writer.add(exposure_steps.filter(is_requested))
+                    window_writer.add(cut_windows(chunk, position_N, self.dataset, self.window_steps, self.days))
+                    if days != self.chunks[-1]:
+                        queries.append(_summaries_after(chunk, computed, summaries.schema))
+                summaries = _latest_of_each_user(queries)
+            yield from (*step_writer.stored, *window_writer.stored)
+
+    def _computed(
+        self, files: Mapping[str, DataFile], summaries: pa.Table, as_of_ms: int
+    ) -> Iterator[tuple[UserChunk, pa.Table]]:
+        """Chunks of whole users with their steps (features.point_in_time.point_in_time_steps)."""
+        folder, names = located(self.folders[EXPOSURES]), facts_of_exposures(self.dataset)
+        tables = [
+            rows.append_column(DS, pa.repeat(day, len(rows)))
+            for day, file in files.items()
+            for rows in [read_file(folder, file, names)]
+        ]
+        for rows in whole_users(pa.concat_tables(tables)) if tables else ():
+            chunk = UserChunk.from_exposures(rows, summaries, as_of_ms)
+            yield chunk, point_in_time_steps(chunk, self.dataset, self.side)
+
+    def _earlier_summaries(self, files: Iterable[DataFile]) -> pa.Table:
+        """The summaries of all users of the bucket who have a journey; see summary_schema."""
+        schema, folder = summary_schema(self.dataset), located(self.folders[JOURNEYS])
+        profile, totals = schema.names[:-1], ("next_step", *RUNNING_TOTALS)
+        parts = [schema.empty_table()]
+        for file in files:
+            with open_parquet(local_file(folder, file)) as opened:
+                columns = [*profile, *totals, "memory.list.element.exposed_at_ms"]
+                for rows in opened.iter_batches(_JOURNEYS_PER_READ, columns=columns):
+                    memory = rows.column("memory")
+                    last_step = pa.array(memory.offsets.to_numpy()[1:] - 1)  # a journey has at least one step
+                    latest_ms = memory.values.field("exposed_at_ms").take(last_step)
+                    values = [*(rows.column(name) for name in totals), latest_ms]
+                    summary = pa.StructArray.from_arrays(values, [*totals, "exposed_at_ms"])
+                    columns_of_rows = {**{name: rows.column(name) for name in profile}, SUMMARY: summary}
+                    parts.append(pa.table(columns_of_rows).cast(schema))
+        return pa.concat_tables(parts)
+
+
+def summary_schema(dataset: Dataset) -> pa.Schema:
+    """user_id, the profile, and SUMMARY: what later steps need of a journey, without the remembered steps."""
+    table = journeys(dataset)
+
+    def typed(name: str) -> tuple[str, pa.DataType]:
+        return name, arrow_type(table.column(name).dtype)
+
+    summary = pa.struct([*map(typed, ("next_step", *RUNNING_TOTALS)), ("exposed_at_ms", pa.int64())])
+    return pa.schema([*map(typed, ("user_id", *(c.name for c in profile_inputs(dataset)))), (SUMMARY, summary)])
+
+
+def facts_of_exposures(dataset: Dataset) -> list[str]:
+    """The columns of `exposures` that steps are computed from."""
+    columns = (*outcome_columns(dataset), *known_after_columns(dataset), *dataset.features(Known.BEFORE))
+    names = ("user_id", *(c.name for c in (*columns, *profile_inputs(dataset))))
+    return list(dict.fromkeys((*names, *filter(None, [dataset.sessions.column]))))
+
+
+def whole_users(exposures: pa.Table) -> Iterator[pa.Table]:
+    """The exposures by user, time and exposure_id, in chunks of whole users.
+
+    Raises UserError for a user with more than _MAX_ROWS_OF_A_USER exposures.
+    """
+    if not len(exposures):
+        return
+    # Ranks sort texts as well as numbers, by bytes, as Spark has sorted the files.
+    user_N = to_ints(pc.rank(exposures.column("user_id"), tiebreaker="dense"))
+    keys = [exposures.column(name).to_numpy() for name in ("exposure_id", "exposed_at_ms")]
+    order_N = np.lexsort((*keys, user_N))
+    exposures, user_N = exposures.take(pa.array(order_N)), user_N[order_N]
+    stop_U = np.append(np.flatnonzero(np.diff(user_N)) + 1, len(user_N))
+    start = 0
+    while start < len(exposures):
+        stop = int(stop_U[min(np.searchsorted(stop_U, start + _CHUNK_ROWS), len(stop_U) - 1)])
+        if stop - start > _MAX_ROWS_OF_A_USER:
+            _require_few_rows(exposures.slice(start, stop - start))
+        yield exposures.slice(start, stop - start)
+        start = stop
+
+
+def _require_few_rows(exposures: pa.Table) -> None:
+    counts = exposures.column("user_id").value_counts()
+    largest = max(counts.to_pylist(), key=lambda entry: entry["counts"])
+    if largest["counts"] > _MAX_ROWS_OF_A_USER:
+        raise UserError(
+            f"user {largest['values']} has more than {_MAX_ROWS_OF_A_USER:,} exposures in the days that are built: an "
+            "id that stands for many people has no journey; refuse it in the dataset's contract (refusals)"
+        )
+
+
+def _summaries_after(chunk: UserChunk, computed: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The summaries of a chunk's users as of its end. computed: their steps and queries."""
+    queries, exposures = computed.slice(len(chunk.user_N)), len(chunk.user_N)
+    last_row_U = np.append(np.flatnonzero(np.diff(chunk.user_N)), exposures - 1)
+    next_step = schema.field(SUMMARY).type.field("next_step").type
+    fields = {
+        "next_step": pa.StructArray.from_arrays(
+            [queries.column(field.name).combine_chunks() for field in next_step], [field.name for field in next_step]
+        ),
+        **{name: queries.column(name).combine_chunks() for name in RUNNING_TOTALS},
+        "exposed_at_ms": pa.array(chunk.exposed_at_ms_N[last_row_U]),
+    }
+    summary = pa.StructArray.from_arrays(list(fields.values()), list(fields))
+    profile = {name: queries.column(name) for name in schema.names if name not in ("user_id", SUMMARY)}
+    return pa.table({"user_id": chunk.user_id_U, **profile, SUMMARY: summary}).cast(schema)
+
+
+def _latest_of_each_user(summaries: Sequence[pa.Table]) -> pa.Table:
+    """One summary of each user, from the last table that has one: it stays right until the user's next exposure."""
+    if len(summaries) == 1:
+        return summaries[0]
+    earlier, newer = summaries[0], pa.concat_tables(summaries[1:])
+    is_replaced = pc.is_in(earlier.column("user_id"), value_set=newer.column("user_id"))
+    return pa.concat_tables([earlier.filter(pc.invert(is_replaced)), newer])

@@ -1,0 +1,90 @@
+"""Work on one bucket of users after another, each as a task of Spark that reads and writes the files of its bucket.
+
+Spark has written the rows of a day to one file for each bucket, by a hash of the user (partitions.FILES_PER_DAY). The
+rows of a user are in the same bucket on every day and in every table that is split by user, so what follows for a user
+needs no further shuffle, and no row leaves Python.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from jobs.spark.day_files import DayFiles
+from jobs.spark.partitions import DS, FILES_PER_DAY, ROWS_PER_GROUP
+from lakehouse.arrow_types import stored_schema
+from lakehouse.storage.data_files import part_of, store_file
+from lakehouse.storage.delta_table import DataFile, FilesByValue
+from lakehouse.storage.scratch import work_folder
+from lakehouse.storage.store_path import located
+from schemas.contract import Table
+
+
+class StoredFile(NamedTuple):
+    """A file that a task has stored, of a day of a table."""
+
+    table: str
+    day: str
+    file: DataFile
+
+
+_DDL = f"table string, {DS} string, path string, size bigint, rows bigint"
+_SCHEMA = pa.schema(
+    [("table", pa.string()), (DS, pa.string()), ("path", pa.string()), ("size", pa.int64()), ("rows", pa.int64())]
+)
+
+
+def in_each_bucket(spark: SparkSession, task: Callable[[int], Iterator[StoredFile]]) -> dict[str, FilesByValue]:
+    """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for bucket in batch.column("id").to_pylist():
+                for table, day, file in task(bucket):
+                    row = {"table": [table], DS: [day], "path": [file.path], "size": [file.size], "rows": [file.rows]}
+                    yield pa.RecordBatch.from_pydict(row, _SCHEMA)
+
+    stored: dict[str, dict[str, list[DataFile]]] = {}
+    for row in spark.range(0, FILES_PER_DAY, numPartitions=FILES_PER_DAY).mapInArrow(run, _DDL).collect():
+        stored.setdefault(row.table, {}).setdefault(str(row.ds), []).append(DataFile(row.path, row.size, row["rows"]))
+    return {table: {day: tuple(sorted(files)) for day, files in days.items()} for table, days in stored.items()}
+
+
+def files_of_bucket(files: Mapping[str, Iterable[DataFile]], bucket: int) -> dict[str, DataFile]:
+    """The file of this bucket on each day that has one. files: of all buckets, by day."""
+    part = f"part-{bucket}"
+    return {day: file for day, named in files.items() for file in named if part_of(file) == part}
+
+
+class BucketWriter:
+    """Writes the rows of one bucket to a file for each day of a table, and stores the files when the block ends."""
+
+    def __init__(self, table: Table, folder: str, bucket: int) -> None:
+        """folder: of the table, as a path or a URI."""
+        self._table, self._folder, self._bucket = table, folder, bucket
+        self._schema = stored_schema(table)
+        self._open = ExitStack()
+        self.stored: list[StoredFile] = []
+
+    def __enter__(self) -> Self:
+        self._work = self._open.enter_context(work_folder())
+        self._files = self._open.enter_context(DayFiles(self._work, ROWS_PER_GROUP))
+        return self
+
+    def add(self, rows: pa.Table) -> None:
+        """rows: the columns of the table, and ds. Those of a day are adjacent."""
+        # Without the cast, a type that follows from the values would change the bytes.
+        self._files.add(rows.select(self._schema.names).cast(self._schema), rows.column(DS))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._open:
+            if error is None:
+                for day, file in self._files.finish():
+                    named = file.rename(self._work / f"part-{self._bucket}.parquet")
+                    stored = store_file(located(self._folder), f"{DS}={day}", named)
+                    self.stored.append(StoredFile(self._table.name, day, stored))
