@@ -110,12 +110,17 @@ def pad_parts(
     """The windows of these parts as padded lists; see read_windows."""
     names = list(dict.fromkeys(columns))
     reader = StepReader.of(lake, dataset, max(days))
-    for part, windows in parts:
-        journeys = reader.read(windows, days, part, step_columns(dataset, names))
-        first_row_W = journeys.first_rows(windows)
-        for start in range(0, len(windows), WINDOWS_PER_READ):
-            chunk = slice(start, start + WINDOWS_PER_READ)
-            yield padded(windows.slice(start, WINDOWS_PER_READ), journeys, first_row_W[chunk], dataset, names, channels)
+    runs = list(reader.runs_of_days(days))
+    for part, all_windows in parts:
+        for run in runs:
+            windows = all_windows.filter(pc.is_in(all_windows.column(DS), value_set=pa.array(run)))
+            if not len(windows):
+                continue
+            journeys = reader.read(windows, run, part, step_columns(dataset, names))
+            first_row_W = journeys.first_rows(windows)
+            for start in range(0, len(windows), WINDOWS_PER_READ):
+                chunk, rows = windows.slice(start, WINDOWS_PER_READ), first_row_W[start : start + WINDOWS_PER_READ]
+                yield padded(chunk, journeys, rows, dataset, names, channels)
 
 
 def step_columns(dataset: Dataset, names: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ and last values known before the step. A model can learn two rules: a user mostl
 previous exposure, and clicks far more often at even hours.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +27,9 @@ from schemas.contract import Column, Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import days_between
 from schemas.splits import split_of
-from schemas.steps import feature_inputs, last_column, profile_inputs
+from schemas.steps import MEMORY_STEPS, feature_inputs, last_column, profile_inputs
 from schemas.tables import FEATURE_SPEC, exposures, sequences
+from schemas.tables import journeys as journeys_table
 from schemas.tables import steps as steps_table
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, Feature, FeatureSpec, RewardScale
 from schemas.windows import window_columns
@@ -241,8 +243,39 @@ def repeat_day(lake: Lake, dataset: Dataset, first_day: str, day: str, number: i
             lake[name, dataset, day].publish(staged, inputs={}, code="test")
 
 
+def copy_day(source: Partition, target: Partition) -> None:
+    """Publish the files of one partition as another."""
+    with work_folder() as staged:
+        for file in source.files():
+            shutil.copy(file, staged / f"{part_of(file)}.parquet")
+        target.publish(staged, inputs={}, code="test")
+
+
 def _same_part(partition: Partition, file: Path) -> Path:
     return next(other for other in partition.files() if part_of(other) == part_of(file))
+
+
+def publish_journeys(lake: Lake, dataset: Dataset, day: str) -> None:
+    """Publish the journeys at the end of a day, from the steps of all days so far, without the inputs of next steps."""
+    days = [earlier for earlier in lake.days("steps", dataset) if earlier <= day]
+    by_user: dict[int, list[dict[str, Any]]] = {}
+    for earlier in days:
+        exposure_rows, step_rows = (
+            lake[table, dataset, earlier].read().to_pylist() for table in ("exposures", "steps")
+        )
+        for exposure, step in zip(exposure_rows, step_rows, strict=True):
+            by_user.setdefault(exposure["user_id"], []).append({**exposure, **step})
+    schema = stored_schema(journeys_table.journeys(dataset))
+    with work_folder() as staged:
+        for part in (0, 1):
+            rows = [
+                {"user_id": user, "memory": steps[-MEMORY_STEPS:], "next_step": {"seen_exposures": len(steps)}}
+                for user, steps in sorted(by_user.items())
+                if user % 2 == part
+            ]
+            pq.write_table(pa.Table.from_pylist(rows, schema), staged / f"part-{part}.parquet")
+        partition = lake["journeys", dataset, day]
+        partition.publish(staged, inputs=partition.current_inputs(), code="test")
 
 
 def publish_propensities(lake: Lake, dataset: Dataset, day: str, propensity_of: Callable[[int], float | None]) -> None:
