@@ -3,12 +3,12 @@
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from lakehouse.arrow_types import arrow_type
 
 from features.point_in_time import point_in_time_steps
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import STRICTLY_BEFORE
 from jobs.history.journey_steps import JourneySteps
+from lakehouse.arrow_types import arrow_type
 from schemas.dataset import Dataset
 from schemas.steps import input_columns, profile_inputs
 from schemas.tables.exposures import exposures
