@@ -29,6 +29,7 @@ from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.propensities import read_propensities
+from mtorl_model.data.window_reading import read_windows
 from mtorl_model.data.window_store import open_windows
 from mtorl_model.evaluation.basis import drawn_labels
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
@@ -228,12 +229,7 @@ def _evaluate_windows(registry: Registry, version: str, model: Method, selection
     source = selection.other_lake or lake
     days = selection.days(source, dataset, SEQUENCES)
     for day in days:
-        cut_with = source[SEQUENCES, dataset, day].require().spec_version
-        if cut_with != model.spec.version:
-            raise UserError(
-                f"the sequences of {day} in {source.root} were cut with feature spec {cut_with}, but {version} reads "
-                f"{model.spec.version}: cut them with the champion's (python -m mtorl_model.export_champion)"
-            )
+        source[SEQUENCES, dataset, day].require()
     partitions = [source[SEQUENCES, dataset, day] for day in days]
     users, left_out = _users(partitions, split, lake, dataset)
     if len(users) == len(left_out):
@@ -243,15 +239,12 @@ def _evaluate_windows(registry: Registry, version: str, model: Method, selection
         )
     encoder = model.encoder(dataset)
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
-    windows = (_keep(table, split, left_out) for table in read_tables(partitions, columns))
+    tables = read_windows(source, dataset, days, columns, encoder.spec.channels, split) if days else ()
+    windows = (_keep(table, split, left_out) for table in tables)
     labels = predict_labels(model, windows, dataset, with_features=True)
     notes = list(dataset.notes)
-    try:
-        train = open_windows(lake, encoder, model.spec.first_day, model.spec.last_day, TRAIN)
-        boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy).fit(train, train, Run())
-    except UserError as reason:  # after a rollback the training windows may be cut with another champion's feature spec
-        boosting = None
-        notes.append(f"no gradient boosting to compare with: {reason}")
+    train = open_windows(lake, encoder, model.spec.first_day, model.spec.last_day, TRAIN)
+    boosting = Boosting(BoostingConfig(), model.spec, model.initial_policy).fit(train, train, Run())
     return {
         **measure(labels, model, boosting),
         "users_left_out": len(left_out),

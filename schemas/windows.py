@@ -8,7 +8,6 @@ The profile has one value for each window, from the user's last exposure of the 
 from schemas.contract import Column
 from schemas.dataset import Dataset
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
-from schemas.tables.feature_spec import FeatureSpec
 
 DEFAULT_STEPS = 20  # the paper's n
 
@@ -30,21 +29,16 @@ def per_channel_columns(dataset: Dataset) -> tuple[Column, ...]:
     )
 
 
-def window_columns(dataset: Dataset, spec: FeatureSpec) -> tuple[Column, ...]:
-    """The columns of a padded window: those of its steps as lists, with the features that the spec keeps."""
-    kept_names = {feature.name for feature in spec.kept_features}
-    per_step = (
-        *outcome_columns(dataset),
-        *(c for c in feature_inputs(dataset) if c.name in kept_names),
-        *count_inputs(dataset),
-    )
+def window_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """The columns of a padded window. A model reads the features among them that its feature spec keeps."""
+    per_step = (*outcome_columns(dataset), *feature_inputs(dataset), *count_inputs(dataset))
     return (
         dataset.user_id.column,
         Column("window", "int", "number of the window among the user's of this day, from 0"),
         Column("split", "string", "train, validation or test, by user"),
         Column("valid", "array<boolean>", "true for a real step, false for padding"),
         Column("is_label", "array<boolean>", "true if the step has a loss"),
-        *(c for c in profile_inputs(dataset) if c.name in kept_names),
+        *profile_inputs(dataset),
         *(Column(c.name, f"array<{c.dtype}>", c.doc, c.known, True, c.role) for c in per_step),
         *per_channel_columns(dataset),
     )

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from mtorl_model.data.batch import InputSizes
-from mtorl_model.data.encoding import Encoded
-from mtorl_model.data.window_store import NOT_INPUTS, WindowStore
+from mtorl_model.data.encoded_steps import StepArrays, WindowArrays
+from mtorl_model.data.window_store import WindowStore
 
 # The sizes of two encoded days of the Criteo sample.
 SIZES = InputSizes(
@@ -16,29 +16,37 @@ SIZES = InputSizes(
 
 
 def write_windows(folder: Path, windows: int, steps: int) -> WindowStore:
-    """Write random windows as files. A third of their steps is padding, half of the others are labels."""
-    rng, shape = np.random.default_rng(0), (windows, steps)
-    valid_NL = np.arange(steps) >= rng.integers(0, 2 * steps // 3, (windows, 1))
-    label_NL = valid_NL & (np.arange(steps) >= steps // 2)
-    widths = {"numeric_NLF": SIZES.numeric, "action_in_NLA": SIZES.actions, "reward_in_NLR": SIZES.reward_inputs}
-    arrays: dict[str, Any] = {
-        name: rng.standard_normal((*shape, width), dtype=np.float32) * valid_NL[:, :, None]
-        for name, width in widths.items()
-    }
-    arrays |= {
-        "categorical_NLK": (rng.integers(0, SIZES.vocabulary, (*shape, len(SIZES.vocabulary))) * valid_NL[:, :, None]),
-        "profile_categorical_NK": np.zeros((windows, 0)),
-        "profile_numeric_NF": np.zeros((windows, 0), dtype=np.float32),
-        "valid_NL": valid_NL,
-        "label_NL": label_NL,
-        "action_NL": np.where(label_NL, rng.integers(0, SIZES.actions, shape), -1),
-        "gains_NLG": ((rng.random((*shape, SIZES.gains)) < 0.2) & label_NL[:, :, None]).astype(np.float32),
-        "maturity_NLG": np.ones((*shape, SIZES.gains), dtype=np.float32),
-        "reward_NL": rng.random(shape, dtype=np.float32) * label_NL,
-    }
-    integers = {"categorical_NLK", "profile_categorical_NK", "action_NL"}
+    """Write random windows as files. A third of their positions is padding, half of the others are labels."""
+    rng = np.random.default_rng(0)
+    steps_N = steps - rng.integers(0, 2 * steps // 3, windows)
+    labels_N = np.minimum(steps_N, steps - steps // 2)
+    rows = int(steps_N.sum())
+
+    def numbers(width: int) -> Any:
+        return rng.standard_normal((rows, width), dtype=np.float32)
+
+    encoded_steps = StepArrays(
+        categorical_MK=rng.integers(0, SIZES.vocabulary, (rows, len(SIZES.vocabulary))).astype(np.int32),
+        numeric_MF=numbers(SIZES.numeric),
+        action_in_MA=numbers(SIZES.actions),
+        reward_in_MR=numbers(SIZES.reward_inputs),
+        has_channel_M=np.ones(rows, dtype=bool),
+        action_M=rng.integers(0, SIZES.actions, rows).astype(np.int32),
+        gains_MG=(rng.random((rows, SIZES.gains)) < 0.2).astype(np.float32),
+        maturity_MG=np.ones((rows, SIZES.gains), dtype=np.float32),
+        reward_M=rng.random(rows, dtype=np.float32),
+        propensity_M=np.zeros(rows, np.float32),
+    )
+    encoded_windows = WindowArrays(
+        first_row_N=np.cumsum(steps_N) - steps_N,
+        steps_N=steps_N,
+        labels_N=labels_N,
+        profile_categorical_NK=np.zeros((windows, 0), np.int32),
+        profile_numeric_NF=np.zeros((windows, 0), np.float32),
+        user_N=np.arange(windows),
+    )
     folder.mkdir(parents=True)
-    arrays |= {"user_N": np.arange(shape[0]), "propensity_NL": np.zeros(shape, np.float32)}
-    for name in (*Encoded._fields, *NOT_INPUTS):
-        np.save(folder / f"{name}.npy", arrays[name].astype(np.int32) if name in integers else arrays[name])
-    return WindowStore(folder, "random")
+    for arrays in (encoded_steps, encoded_windows):
+        for name, array in arrays._asdict().items():
+            np.save(folder / f"{name}.npy", array)
+    return WindowStore(folder, "random", steps)

@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.window_reading import draw_windows
 from mtorl_model.data.window_store import WindowsInMemory
 from mtorl_model.evaluation.candidate_labels import boosting_on_candidates, candidates_of
 from mtorl_model.evaluation.comparison import Difference, differences
 from mtorl_model.evaluation.label_sources import source_of
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Run
-from mtorl_model.training.day_sample import draw_windows
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN, VALIDATION
 from schemas.tables import SEQUENCES
@@ -79,6 +78,6 @@ def _training_windows(
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {days[-1]} fresh fit".encode()).digest()))
     columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
     per_day = -(-windows // len(days))
-    published = [lake[SEQUENCES, dataset, day] for day in days if lake[SEQUENCES, dataset, day].is_published]
-    drawn = [draw_windows(partition, columns, per_day, rng) for partition in published]
-    return WindowsInMemory(encoder.encode(pa.concat_tables(drawn), cutoff))
+    published = [day for day in lake.days(SEQUENCES, dataset) if day in set(days)]
+    drawn = draw_windows(lake, dataset, dict.fromkeys(published, per_day), columns, encoder.spec.channels, rng)
+    return WindowsInMemory(encoder.encode(drawn, cutoff))

@@ -17,7 +17,7 @@ from mtorl_model.data.encoding import Encoder
 from mtorl_model.methods.method import WINDOWS, WINDOWS_AT_ONCE, Method, Prediction
 from mtorl_model.methods.model_folder import load_model
 from schemas.dataset import Dataset, get_dataset
-from schemas.tables.sequences import sequences
+from schemas.windows import window_columns
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -48,7 +48,7 @@ def describe_for_mlflow(folder: Path, model: Method, dataset: Dataset) -> None:
 def example_windows(model: Method, dataset: Dataset) -> pd.DataFrame:
     """A made-up window, all of whose steps are real: no row of the log leaves the lake with the model."""
     steps, width = model.config.steps, len(model.spec.channels)
-    contract = {column.name: column.dtype for column in sequences(dataset, model.spec, steps).columns}
+    contract = {column.name: column.dtype for column in window_columns(dataset)}
     words = {feature.name: feature.vocabulary[0] for feature in model.spec.kept_features if feature.vocabulary}
     scalars = {"boolean": True, "string": model.spec.channels[0], "double": 0.0, "int": 0, "bigint": 0}
 

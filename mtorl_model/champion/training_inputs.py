@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.candidate_store import CandidateStore
-from mtorl_model.data.candidates.reading import candidate_cutoff_at_end_of, read_candidates
+from mtorl_model.data.candidates.reading import read_candidates
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy, fit_initial_policy, policy_of_counts
@@ -61,9 +61,11 @@ def _open_windows(
 ) -> TrainingInputs:
     encoder = Encoder(spec, dataset, config.reward_inputs)
     days = [d for d in lake.days(SEQUENCES, dataset) if first <= d <= last]
-    # The propensities in exposures are read, too (open_windows).
-    with_exposures = [d for d in days if lake[EXPOSURES, dataset, d].is_published]
-    trained_on = lake.fingerprints(SEQUENCES, dataset, days) | lake.fingerprints(EXPOSURES, dataset, with_exposures)
+    trained_on = {
+        key: fingerprint
+        for table in (SEQUENCES, STEPS, EXPOSURES)
+        for key, fingerprint in lake.fingerprints(table, dataset, days).items()
+    }
     cutoff = cutoff_at_end_of(known_by, lake, dataset, days, FeedbackConfig()) if known_by else None
     train, valid = data_parallel.first_alone(
         lambda: [open_windows(lake, encoder, first, last, split, cutoff) for split in (TRAIN, VALIDATION)]
@@ -85,7 +87,7 @@ def _open_candidates(
         for table in (STEPS, EXPOSURES, ITEM_HISTORY)
         for path, fingerprint in lake.fingerprints(table, dataset, days).items()
     }
-    cutoff = candidate_cutoff_at_end_of(known_by, lake, dataset, days, FeedbackConfig()) if known_by else None
+    cutoff = cutoff_at_end_of(known_by, lake, dataset, days, FeedbackConfig()) if known_by else None
     store, encoder = read_candidates(lake, dataset, days, cutoff=cutoff)
     if len(store.task_names) != len(dataset.gain_names):
         raise UserError(

@@ -21,20 +21,20 @@ Shape suffixes: N known gains, K distinct delays, M exposures, X any shape.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read, read_tables
+from mtorl_model.data.user_splits import rows_of_split
 from schemas.dataset import Dataset
 from schemas.json_config import JsonConfig, require
 from schemas.splits import TRAIN
-from schemas.tables import SEQUENCES
+from schemas.tables import EXPOSURES
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -137,14 +137,15 @@ def fit_cutoff_on_exposures(
     )
 
 
-def cutoff_at_end_of(day: str, lake: Lake, dataset: Dataset, days: list[str], config: FeedbackConfig) -> LabelCutoff:
-    """The cutoff at the end of `day`; delays are estimated from the training users' sequences of `days`."""
-    columns = ["split", "is_label", "exposed_at_ms", *dataset.late_gain_times.values()]
-    partitions = [lake[SEQUENCES, dataset, d] for d in days]
+def cutoff_at_end_of(
+    day: str, lake: Lake, dataset: Dataset, days: Sequence[str], config: FeedbackConfig
+) -> LabelCutoff:
+    """The cutoff at the end of `day`; delays are estimated from the training users' exposures of `days`."""
+    columns = ["user_id", "exposed_at_ms", *dataset.late_gain_times.values()]
+    partitions = [lake[EXPOSURES, dataset, d] for d in days]
     with consistent_read(partitions):
-        tables = read_tables(partitions, columns)
-        training = (table.filter(pc.equal(table.column("split"), TRAIN)) for table in tables)
-        return fit_cutoff(dataset.end_of_day_ms(day), training, dataset, config)
+        training = (rows_of_split(table, TRAIN) for table in read_tables(partitions, columns))
+        return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, config)
 
 
 def maturity_of_tasks(exposed_at_ms_N: Ints, dataset: Dataset, cutoff: LabelCutoff | None) -> npt.NDArray[np.float32]:

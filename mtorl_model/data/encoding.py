@@ -1,4 +1,4 @@
-"""Turns windows in the layout of the table `sequences` into the model's arrays, by the feature spec.
+"""Turns windows in the layout of schemas/windows.py into the model's arrays, by the feature spec.
 
 Shape suffixes as in batch.py, with N windows of a table or store in place of B.
 
@@ -48,6 +48,14 @@ class InputNames(NamedTuple):
     reward: tuple[str, ...]
 
 
+class Labels(NamedTuple):
+    """Which steps of N windows are labels, and their outcomes: see Encoded."""
+
+    label_NL: Array
+    action_NL: Array
+    gains_NLG: Array
+
+
 class Encoded(NamedTuple):
     """N windows as arrays, in memory or mapped from files. Profile inputs are stored once for each window."""
 
@@ -67,6 +75,10 @@ class Encoded(NamedTuple):
     def take(self, rows: npt.NDArray[np.int64] | slice) -> "Encoded":
         """The windows of those rows, copied into memory."""
         return Encoded(*(np.array(array[rows]) for array in self))
+
+    def labels(self, rows: npt.NDArray[np.int64] | slice) -> "Labels":
+        """The labels of those windows alone."""
+        return Labels(*(np.array(getattr(self, name)[rows]) for name in Labels._fields))
 
     def label_features(self) -> npt.NDArray[np.float32]:
         """The inputs of each label step as one row of numbers, [labels, columns]; see step_features."""
@@ -143,7 +155,7 @@ class Encoder:
             )
         if not spec.reward.high > spec.reward.low:
             raise UserError(f"all training users of {dataset.name} earn the same reward, so no model can be trained")
-        self.spec = spec
+        self.spec, self.dataset = spec, dataset
         self.reward_inputs = reward_inputs
         self._late_gains_at = dataset.late_gain_times
         self._weights_G = np.array(spec.gain_weights)
@@ -159,7 +171,7 @@ class Encoder:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of `sequences` that are read."""
+        """The columns of padded windows (schemas/windows.py) that are read."""
         events = ("exposures", *self.spec.gains)
         return (
             "valid",
@@ -176,7 +188,7 @@ class Encoder:
 
     @property
     def time_columns(self) -> tuple[str, ...]:
-        """The columns of `sequences` that are read in addition if there is a label cutoff."""
+        """The columns of padded windows that are read in addition if there is a label cutoff."""
         return ("exposed_at_ms", *self._late_gains_at.values())
 
     def encode(self, table: pa.Table | pa.RecordBatch, cutoff: LabelCutoff | None = None) -> Encoded:
@@ -185,6 +197,12 @@ class Encoder:
         cutoff: labels contain the outcome as it was known at that moment; None: the full outcome. Raises UserError if
         a column is missing, or if a list and `valid` have different lengths.
         """
+        categorical_NK, numeric_NF = self.encode_profile(table)
+        steps = self.encode_steps(table, cutoff)
+        return steps._replace(profile_categorical_NK=categorical_NK, profile_numeric_NF=numeric_NF)
+
+    def encode_steps(self, table: pa.Table | pa.RecordBatch, cutoff: LabelCutoff | None = None) -> Encoded:
+        """`encode` without the columns of the profile; the arrays of the profile have no columns."""
         windows = _Windows(table)
         valid_NL = windows.flags("valid")
         seen_exposures, new_exposures = windows.counts("seen_exposures"), windows.counts("new_exposures")
@@ -212,19 +230,24 @@ class Encoder:
         action_in_NLA = np.sqrt(windows.per_channel("new_exposures_by_channel", width))
         reward_in_NLR = self.reward_inputs.encode(new_NLG, self._scaled_reward(new_NLG, windows.counts("new_cost")))
         codes = [_codes(windows.steps(f.name), f).reshape(valid_NL.shape) for f in self._features(Role.CATEGORICAL)]
-        profile_codes = [_codes(windows.scalars(f.name), f) for f in self._features(Role.CATEGORICAL, True)]
-        profile_numbers = [_scaled(windows.profile(f.name), f) for f in self._features(Role.NUMERIC, True)]
         real = valid_NL[..., None]  # sets every input at padding to 0
         return Encoded(
             categorical_NLK=(_stack(codes, valid_NL.shape) * real).astype(np.int32),
-            profile_categorical_NK=_stack(profile_codes, valid_NL.shape[:1]).astype(np.int32),
+            profile_categorical_NK=np.zeros((len(valid_NL), 0), np.int32),
             numeric_NLF=(numeric_NLF * real).astype(np.float32),
-            profile_numeric_NF=_stack(profile_numbers, valid_NL.shape[:1]).astype(np.float32),
+            profile_numeric_NF=np.zeros((len(valid_NL), 0), np.float32),
             action_in_NLA=(action_in_NLA * real).astype(np.float32),
             reward_in_NLR=(reward_in_NLR * real).astype(np.float32),
             valid_NL=valid_NL,
             **self._labels(windows, valid_NL, cutoff),
         )
+
+    def encode_profile(self, table: pa.Table | pa.RecordBatch) -> tuple[Ints, npt.NDArray[np.float32]]:
+        """[N, K] and [N, F]: the columns of the profile of a table with a value in each row."""
+        codes = [_codes(_values(table, f.name), f) for f in self._features(Role.CATEGORICAL, True)]
+        numbers = [_scaled(_floats(_values(table, f.name)), f) for f in self._features(Role.NUMERIC, True)]
+        shape = (table.num_rows,)
+        return _stack(codes, shape).astype(np.int32), _stack(numbers, shape).astype(np.float32)
 
     def _features(self, role: Role, static: bool = False) -> list[Feature]:
         return _kept_features(self.spec, role, static)
@@ -287,10 +310,6 @@ class _Windows:
         """[N, L]; null becomes NaN."""
         return _floats(self.steps(name)).reshape(self._shape)
 
-    def profile(self, name: str) -> Doubles:
-        """[N]; null becomes NaN."""
-        return _floats(self.scalars(name))
-
     def per_channel(self, name: str, width: int) -> Doubles:
         """[N, L, width]; a null step or entry becomes 0."""
         steps = self.steps(name)
@@ -303,26 +322,26 @@ class _Windows:
         """The N * L entries of a list column; nulls stay."""
         column = self._column(name)
         if column.null_count:
-            raise UserError(f"sequences: a window without {name}; build the partition again (make run)")
+            raise UserError(f"windows: one without {name}; build the partition again (make run)")
         _require_lengths(column, self._shape[1], f"{name}: not as many entries as steps in the window")
         return column.flatten()
 
-    def scalars(self, name: str) -> pa.Array:
-        """The N entries of a column of the profile; nulls stay."""
-        return self._column(name)
-
     def _column(self, name: str) -> pa.Array:
-        if name not in self._table.column_names:
-            raise UserError(
-                f"sequences lack the column {name} that the feature spec keeps: build them again (make run)"
-            )
-        return pa.concat_arrays(self._table.column(name).chunks or [pa.array([], self._table.schema.field(name).type)])
+        return _values(self._table, name)
+
+
+def _values(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+    """A column as one array. Raises UserError if it is missing."""
+    if name not in table.schema.names:
+        raise UserError(f"windows lack the column {name} that the feature spec keeps: build them again (make run)")
+    column = table.column(name)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _require_lengths(lists: pa.Array, length: int, message: str) -> None:
     bounds = pc.min_max(pc.list_value_length(lists)).as_py()
     if not {bounds["min"], bounds["max"]} <= {length, None}:
-        raise UserError(f"sequences: {message}; build the partition again (make run)")
+        raise UserError(f"windows: {message}; build the partition again (make run)")
 
 
 def _floats(values: pa.Array) -> Doubles:

@@ -58,11 +58,9 @@ def fit_initial_policy(store: "WindowStore", spec: FeatureSpec) -> InitialPolicy
     exposures_A = np.zeros(width)
     gained_AG = np.zeros((width, len(spec.gains)))
     labels, gained_G = 0, np.zeros(len(spec.gains))  # those of channels that the spec does not know, too
-    windows = store.windows
     for start in range(0, len(store), _WINDOWS_AT_ONCE):
-        part = slice(start, start + _WINDOWS_AT_ONCE)
-        label = windows.label_NL[part]
-        action, gains = windows.action_NL[part][label], windows.gains_NLG[part][label]
+        windows = store.windows.labels(slice(start, start + _WINDOWS_AT_ONCE))
+        action, gains = windows.action_NL[windows.label_NL], windows.gains_NLG[windows.label_NL]
         labels += len(action)
         gained_G += gains.sum(axis=0, dtype=np.float64)
         known = action >= 0

@@ -1,27 +1,27 @@
 """The window that scores a user: the remembered steps of the journey, and the next step at the last position.
 
-Spark cuts windows for training into the table `sequences`. A journey contains all that a window for scoring needs, so
-the same layout is built here in Arrow, by arithmetic on list offsets.
+Windows for training are named in the table `sequences`. A journey contains all that a window for scoring needs, so
+the same layout is built here from it alone.
 """
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.channel_counts import dense_counts, dense_lists
-from features.columns import fixed_length_lists
+from features.columns import NO_ROW
+from mtorl_model.data.window_reading import padded_lists, step_columns
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
-from schemas.tables.sequences import counted_by_channel
+from schemas.windows import per_channel_columns
 
 
 def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset, steps: int) -> pa.Table:
     """One window of `steps` positions for each row of `journeys`, rows in their order.
 
     journeys: the layout of schemas/tables/journeys.py, or only its columns journey_columns. Returns the layout of
-    schemas/tables/sequences.py without the training columns `window` and `split`, and without outcomes that
+    schemas/windows.py without the training columns `window` and `split`, and without outcomes that
     `journeys` lacks. A window has the latest steps - 1 remembered steps, padded on the left, and then `next_step`,
     which is valid and has no outcome. No step is a label. Raises UserError if `journeys` lacks an input.
     """
@@ -35,10 +35,9 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
     ends = np.cumsum(lengths)
     starts = ends - lengths
     remembered_row = ends[:, None] + np.arange(1 - steps, 0)
+    remembered_row = np.where(remembered_row >= starts[:, None], remembered_row, NO_ROW)
     next_row = len(remembered_steps) + np.arange(users)[:, None]
-    row = np.concatenate([remembered_row, next_row], axis=1).ravel()
-    valid = np.concatenate([remembered_row >= starts[:, None], np.ones((users, 1), dtype=bool)], axis=1).ravel()
-    rows = pa.array(row, mask=~valid)
+    row = np.concatenate([remembered_row, next_row], axis=1)
 
     def pooled(name: str) -> pa.Array:
         if remembered_steps.type.get_field_index(name) < 0:
@@ -49,27 +48,16 @@ def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset,
         return pa.concat_arrays([remembered, upcoming])
 
     kept_names = {f.name for f in spec.kept_features}
-    features = [c.name for c in feature_inputs(dataset) if c.name in kept_names]
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {
-        "user_id": journeys.column("user_id"),
-        "valid": fixed_length_lists(pa.array(valid), steps),
-        "is_label": fixed_length_lists(pa.array(np.zeros(users * steps, dtype=bool)), steps),
-    }
-    columns |= {c.name: journeys.column(c.name) for c in profile_inputs(dataset) if c.name in kept_names}
-    columns |= {
-        name: fixed_length_lists(pooled(name).take(rows), steps)
-        for name in (
-            *(c.name for c in outcome_columns(dataset) if remembered_steps.type.get_field_index(c.name) >= 0),
-            *features,
-            *(c.name for c in count_inputs(dataset)),
-        )
-    }
-    for prefix, counted in counted_by_channel(dataset).items():
-        counts_WPA = dense_counts(pooled(f"{prefix}_by_channel"), counted, spec.channels)
-        for name, counts_PA in zip(counted, counts_WPA, strict=True):
-            lists = dense_lists(counts_PA[row[valid]], valid)
-            columns[f"{prefix}_{name}_by_channel"] = fixed_length_lists(lists, steps)
-    return pa.table(columns)
+    names = (
+        "user_id", "valid", "is_label",
+        *(c.name for c in profile_inputs(dataset) if c.name in kept_names),
+        *(c.name for c in outcome_columns(dataset) if remembered_steps.type.get_field_index(c.name) >= 0),
+        *(c.name for c in feature_inputs(dataset) if c.name in kept_names),
+        *(c.name for c in count_inputs(dataset)),
+        *(c.name for c in per_channel_columns(dataset)),
+    )  # fmt: skip
+    pool = pa.table({name: pooled(name) for name in step_columns(dataset, names)})
+    return padded_lists(journeys, pool, row, np.zeros(row.shape, dtype=bool), dataset, names, spec.channels)
 
 
 def journey_columns(spec: FeatureSpec, dataset: Dataset) -> list[str]:

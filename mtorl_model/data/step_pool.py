@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from features.window_cuts import cut_spans
 from lakehouse.lake import Lake
-from lakehouse.reading import read_tables
 from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.window_reading import read_windows
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.splits import SPLITS
@@ -32,20 +32,14 @@ Bools = npt.NDArray[np.bool_]
 class StepPool:
     """The steps of all users of the given splits: each step once, sorted by user, time and exposure id.
 
-    A window is a row of indices of steps, -1 at padding. Days that were cut with another feature spec are left out.
-    Raises UserError if no step remains.
+    A window is a row of indices of steps, -1 at padding. Raises UserError without any step.
     """
 
     def __init__(self, lake: Lake, dataset: Dataset, encoder: Encoder, *, splits: Sequence[str] = SPLITS) -> None:
-        days = [
-            day
-            for day in lake.days(SEQUENCES, dataset)
-            if lake[SEQUENCES, dataset, day].require().spec_version == encoder.spec.version
-        ]
-        partitions = [lake[SEQUENCES, dataset, day] for day in days]
+        days = lake.days(SEQUENCES, dataset)
         columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
         parts: list[dict[str, npt.NDArray[Any]]] = []
-        for table in read_tables(partitions, columns):
+        for table in read_windows(lake, dataset, days, columns, encoder.spec.channels) if days else ():
             chosen = table.filter(pc.is_in(table.column("split"), value_set=pa.array(splits, pa.string())))
             encoded = encoder.encode(chosen)
             valid = encoded.valid_NL

@@ -1,8 +1,9 @@
 """Windows on disk: one split of `sequences` over a range of days, encoded once, mapped into memory, read in batches.
 
-The encoded arrays are in a folder of the scratch folder, one .npy file for each field of `Encoded`. They are a cache
-that can be deleted at any time. They are encoded again when a partition, the feature spec, the reward inputs or the
-encoder's code has changed. Neither encoding nor reading needs memory for all windows.
+A step is in several windows. It is encoded and stored once, and a batch gathers the steps of its windows. The encoded
+arrays are in a folder of the scratch folder, one .npy file each. They are a cache that can be deleted at any time. They
+are encoded again when a partition, the feature spec, the reward inputs or the encoder's code has changed. Encoding
+needs memory for the steps of one part of the users, and reading for those of a batch.
 """
 
 import hashlib
@@ -10,36 +11,48 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import torch
 
+from features import channel_counts
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
 from lakehouse.storage.files import file_sha256
 from lakehouse.storage.scratch import scratch_folder, work_folder
-from mtorl_model.data import batch, delayed_feedback, encoding, propensities, reward_inputs
+from mtorl_model.data import (
+    batch,
+    delayed_feedback,
+    encoded_steps,
+    encoding,
+    journey_rows,
+    propensities,
+    reward_inputs,
+    window_reading,
+)
+from mtorl_model.data.array_files import ArrayFiles, mapped
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import LabelCutoff
+from mtorl_model.data.encoded_steps import STEP_ARRAYS, EncodedSteps, Rows, StepArrays, WindowArrays, Windows
 from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.journey_rows import JourneyRows, StepReader
 from mtorl_model.data.propensities import Propensities, read_propensities
+from mtorl_model.data.window_reading import padded_lists, partitions_read, step_columns, window_length, window_parts
+from schemas.dataset import Dataset
 from schemas.days import days_between
 from schemas.errors import Busy, UserError
-from schemas.tables import EXPOSURES, SEQUENCES
+from schemas.steps import profile_inputs
+from schemas.tables import EXPOSURES, SEQUENCES, STEPS
 
 CACHE = "windows"
 _DIGEST_DIGITS = 16
 _META = "_meta.json"
-_ROWS_PER_CHUNK = 4096
-NOT_INPUTS = ("user_N", "propensity_NL")  # files in addition to those of Encoded
+_STEPS_PER_CHUNK = 65_536
 
 Ints = npt.NDArray[np.int64]
 
@@ -49,18 +62,28 @@ T = TypeVar("T")
 class WindowStore:
     """The windows of one split and range of days that have at least one label.
 
-    user_N: a number for each window's user, int64. propensity_NL: the probability with which the log drew the step's
-    channel at random, float32; 0 if it is unknown, and at all steps without a label.
+    user_N: a number for each window's user, int64. labels_are_final: whether no gain of a label may still follow.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        """Map the arrays of a folder that `open_windows` has written."""
+    windows: Windows
+    user_N: Ints
+
+    def __init__(self, folder: Path, key: str, length: int) -> None:
+        """Map the arrays of a folder that `open_windows` has written. length: positions of a window."""
         self.key = key  # equal if and only if everything that the windows depend on is equal
-        self.windows = Encoded(*(_mapped(folder / f"{name}.npy") for name in Encoded._fields))
-        self.user_N, self.propensity_NL = (_mapped(folder / f"{name}.npy") for name in NOT_INPUTS)
+        steps = StepArrays(*(mapped(folder / f"{name}.npy") for name in StepArrays._fields))
+        windows = WindowArrays(*(mapped(folder / f"{name}.npy") for name in WindowArrays._fields))
+        self.windows = EncodedSteps(steps, windows, length)
+        self.user_N = windows.user_N
+        self.labels_are_final = bool((steps.maturity_MG[:] == 1).all())
 
     def __len__(self) -> int:
-        return len(self.windows.valid_NL)
+        return len(self.user_N)
+
+    def propensity_NL(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """[N, L]: the probability with which the log drew each label's channel at random, 0 if unknown; 0 elsewhere."""
+        assert isinstance(self.windows, EncodedSteps)
+        return self.windows.propensity_NL(rows)
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Number of batches of an epoch; the last one may be smaller."""
@@ -101,13 +124,20 @@ class WindowStore:
 class WindowsInMemory(WindowStore):
     """Windows in memory with the interface of a store on disk. By default no two windows have the same user."""
 
+    windows: Encoded
+
     def __init__(
         self, windows: Encoded, user_N: Ints | None = None, propensity_NL: npt.NDArray[np.float32] | None = None
     ) -> None:
         self.key, self.windows = "in memory", windows
         self.user_N = np.arange(len(windows.valid_NL)) if user_N is None else user_N
         unknown_NL = np.zeros(windows.valid_NL.shape, np.float32)
-        self.propensity_NL = unknown_NL if propensity_NL is None else propensity_NL
+        self._propensity_NL = unknown_NL if propensity_NL is None else propensity_NL
+        self.labels_are_final = bool((windows.maturity_NLG == 1).all())
+
+    def propensity_NL(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """See WindowStore.propensity_NL."""
+        return self._propensity_NL[rows]
 
 
 def open_windows(
@@ -116,35 +146,35 @@ def open_windows(
     """The windows of a split on the published days from first to last, from the cache if it is current.
 
     cutoff: labels contain the outcome as it was known at that moment; None: the full outcome that the lake has. Raises
-    UserError if there are no sequences, if they were cut with another feature spec, or if the split has no window with
-    a label; Busy if another run publishes one of the days at the same time.
+    UserError if there are no sequences, or if the split has no window with a label; Busy if another run publishes one
+    of the days at the same time.
     """
-    dataset, span = encoder.spec.dataset, set(days_between(first_day, last_day))
+    dataset, span = encoder.dataset, set(days_between(first_day, last_day))
     days = [day for day in lake.days(SEQUENCES, dataset) if day in span]
     if not days:
         raise UserError(
-            f"no sequences for {dataset} from {first_day} to {last_day} in {lake.root}: run these days first (make run)"
+            f"no sequences for {dataset.name} from {first_day} to {last_day} in {lake.root}: run these days first (make run)"
         )
     key = _content_key(lake, encoder, days, split, cutoff)
     digest = hashlib.sha256(key.encode()).hexdigest()[:_DIGEST_DIGITS]
-    folder = scratch_folder(CACHE) / f"{dataset}_{split}_{first_day}_{last_day}_{digest}"
+    folder = scratch_folder(CACHE) / f"{dataset.name}_{split}_{first_day}_{last_day}_{digest}"
     if not _is_current(folder, key):
         shutil.rmtree(folder, ignore_errors=True)  # damaged windows
-        partitions = [lake[table, dataset, day] for table in (SEQUENCES, EXPOSURES) for day in days]
-        with work_folder() as work, consistent_read(partitions):
+        with work_folder() as work, consistent_read(partitions_read(lake, dataset, days)):
             staged = work / folder.name
             staged.mkdir()
             if _content_key(lake, encoder, days, split, cutoff) != key:
-                raise Busy(f"another run has just published sequences of {dataset}: run again")
-            if not _write(lake, encoder, days, split, staged, cutoff):
+                raise Busy(f"another run has just published sequences of {dataset.name}: run again")
+            length = _write(lake, encoder, days, split, staged, cutoff)
+            if length is None:
                 raise UserError(
-                    f"no {split} windows for {dataset} from {first_day} to {last_day} in {lake.root}: "
+                    f"no {split} windows for {dataset.name} from {first_day} to {last_day} in {lake.root}: "
                     "add days, or a log with more users"
                 )
             checksums = {path.name: file_sha256(path) for path in sorted(staged.iterdir())}
-            (staged / _META).write_text(json.dumps({"key": key, "checksums": checksums}))
+            (staged / _META).write_text(json.dumps({"key": key, "length": length, "checksums": checksums}))
             _move_windows(staged, folder, key)
-    return WindowStore(folder, key)
+    return WindowStore(folder, key, json.loads((folder / _META).read_text())["length"])
 
 
 def _move_windows(staged: Path, folder: Path, key: str) -> None:
@@ -182,18 +212,23 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
 
 def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, cutoff: LabelCutoff | None) -> str:
     """SHA-256 of everything that the encoded windows depend on."""
-    manifests = [lake[SEQUENCES, encoder.spec.dataset, day].require() for day in days]
-    for manifest in manifests:
-        if manifest.spec_version != encoder.spec.version:
-            raise UserError(
-                f"the sequences of {manifest.dataset} on {manifest.ds} were cut with feature spec "
-                f"{manifest.spec_version}, not {encoder.spec.version}: run that day again (make backfill)"
-            )
-    exposures = lake.fingerprints(EXPOSURES, encoder.spec.dataset, days).values()
-    modules = [module.__file__ or "" for module in (batch, delayed_feedback, encoding, propensities, reward_inputs)]
-    code = [file_sha256(Path(file)) for file in (*modules, __file__)]
+    dataset = encoder.spec.dataset
+    published = lake.manifests(dataset, [SEQUENCES, STEPS, EXPOSURES])
+    for day in days:
+        lake[SEQUENCES, dataset, day].require()
+    # The inputs of sequences are all exposures so far: their context may be in steps of any earlier day.
+    manifests = [published[SEQUENCES][day] for day in days]
+    fingerprints = [
+        published[table][day].fingerprint for table in (STEPS, EXPOSURES) for day in days if day in published[table]
+    ]
+    modules = (
+        batch, channel_counts, delayed_feedback, encoded_steps, encoding, journey_rows, propensities, reward_inputs,
+        window_reading,
+    )  # fmt: skip
+    code = [file_sha256(Path(file)) for file in (*(module.__file__ or "" for module in modules), __file__)]
     parts = (
-        split, encoder.reward_inputs.name, encoder.spec.version, *code, *(m.fingerprint for m in manifests), *exposures,
+        split, encoder.reward_inputs.name, encoder.spec.version, *code,
+        *(json.dumps([m.fingerprint, sorted(m.inputs.items())]) for m in manifests), *fingerprints,
         cutoff.key if cutoff else "",
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -215,65 +250,64 @@ def _is_current(folder: Path, key: str) -> bool:
     return is_whole
 
 
-def _write(lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Path, cutoff: LabelCutoff | None) -> int:
-    """Encode the split's windows into .npy files; returns the number of windows."""
-    rows = 0
-    with ExitStack() as open_files:
-        names = (*Encoded._fields, *NOT_INPUTS)
-        files = [open_files.enter_context((folder / f"{name}.npy").open("wb")) for name in names]
-        part = None
-        for part in _encoded_parts(lake, encoder, days, split, cutoff):
-            for file, array in zip(files, part, strict=True):
-                if rows == 0:
-                    _write_header(file, array, rows)
-                file.write(array.tobytes())
-            rows += len(part[0])
-        if part is not None:
-            for file, array in zip(files, part, strict=True):
-                file.seek(0)
-                _write_header(file, array, rows)
-    return rows
+def _write(
+    lake: Lake, encoder: Encoder, days: list[str], split: str, folder: Path, cutoff: LabelCutoff | None
+) -> int | None:
+    """Encode the split's windows into .npy files; returns the length of a window, None without any window."""
+    dataset, length, first_row = encoder.dataset, None, 0
+    reader = StepReader.of(lake, dataset, days[-1])
+    with ArrayFiles(folder, StepArrays._fields) as step_files, ArrayFiles(folder, WindowArrays._fields) as window_files:
+        for part, windows in window_parts(lake, dataset, days, split):
+            length = window_length(windows)
+            columns = (*encoder.columns, *(encoder.time_columns if cutoff else ()), "exposure_id")
+            of_profile = {column.name for column in profile_inputs(dataset)}
+            names = [name for name in dict.fromkeys(columns) if name not in of_profile]
+            journeys = reader.read(windows, days, part, step_columns(dataset, names))
+            known = read_propensities(lake[EXPOSURES, dataset, day] for day in days)
+            has_channel = []
+            for start in range(0, len(journeys.rows), _STEPS_PER_CHUNK):
+                rows = journeys.rows.slice(start, _STEPS_PER_CHUNK)
+                encoded = _encoded_steps(rows, encoder, dataset, names, cutoff, known)
+                has_channel.append(encoded.has_channel_M)
+                step_files.add(encoded)
+            labelled = _labelled_windows(windows, journeys, np.concatenate(has_channel), first_row, encoder)
+            window_files.add(labelled)
+            first_row += len(journeys.rows)
+        return length if window_files.rows else None
 
 
-def _write_header(file: BinaryIO, like: npt.NDArray[Any], rows: int) -> None:
-    """Write the .npy header of an array of `rows` rows like those of `like`.
+def _encoded_steps(
+    rows: pa.Table, encoder: Encoder, dataset: Dataset, names: list[str], cutoff: LabelCutoff | None,
+    known: Propensities,
+) -> StepArrays:  # fmt: skip
+    """Steps as windows of one position, without that axis."""
+    row_M1 = np.arange(len(rows))[:, None]
+    is_label_M1 = np.ones(row_M1.shape, dtype=bool)
+    windows = padded_lists(rows.select([]), rows, row_M1, is_label_M1, dataset, names, encoder.spec.channels)
+    encoded = encoder.encode_steps(windows, cutoff)
+    return StepArrays(
+        **{of_steps: getattr(encoded, name)[:, 0] for name, of_steps in STEP_ARRAYS.items()},
+        has_channel_M=encoded.label_NL[:, 0],
+        propensity_M=known.look_up(rows.column("exposure_id").to_numpy()).astype(np.float32),
+    )
 
-    NumPy pads headers, so that a header with another number of rows has the same length and can replace this one.
-    """
-    header = {"descr": like.dtype.str, "fortran_order": False, "shape": (rows, *like.shape[1:])}
-    np.lib.format.write_array_header_1_0(file, header)
 
-
-def _encoded_parts(
-    lake: Lake, encoder: Encoder, days: list[str], split: str, cutoff: LabelCutoff | None
-) -> Iterator[tuple[npt.NDArray[Any], ...]]:
-    """The split's windows with a label, in chunks of a few thousand, in the order of days and files.
-
-    The arrays of Encoded, and after them those of NOT_INPUTS.
-    """
-    times = encoder.time_columns if cutoff else ()
-    columns = list(dict.fromkeys((*encoder.columns, *times, "user_id", "exposure_id")))
-    for day in days:
-        known = read_propensities([lake[EXPOSURES, encoder.spec.dataset, day]])
-        partition = lake[SEQUENCES, encoder.spec.dataset, day]
-        files = [str(file) for file in partition.files()]
-        try:
-            source = pads.dataset(files, format="parquet")
-            missing = sorted({*columns, "split"} - set(source.schema.names))
-            if missing:
-                raise UserError(f"{partition.path} lacks the column {missing[0]}: build it again (make backfill)")
-            parts = source.to_batches(
-                columns=columns, filter=pc.field("split") == split, batch_size=_ROWS_PER_CHUNK,
-                batch_readahead=2, fragment_readahead=1,
-            )  # fmt: skip
-            for part in parts:
-                encoded = encoder.encode(part, cutoff)
-                labelled = np.flatnonzero(encoded.label_NL.any(axis=1))
-                if len(labelled):
-                    extra = user_numbers(part), label_propensities(part, encoded, known)
-                    yield (*encoded.take(labelled), *(array[labelled] for array in extra))
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{partition.path} cannot be read ({error}): build it again (make backfill)") from error
+def _labelled_windows(
+    windows: pa.Table, journeys: JourneyRows, has_channel_M: npt.NDArray[np.bool_], first_row: int, encoder: Encoder
+) -> WindowArrays:
+    """The windows that have a label. has_channel_M: of all steps of the journeys. first_row: of these steps."""
+    first_row_N = journeys.first_rows(windows)
+    first_step_N, first_label_N, last_step_N = (
+        windows.column(name).to_numpy().astype(np.int64) for name in ("first_step", "first_label", "last_step")
+    )
+    labels_before_M = np.concatenate([[0], np.cumsum(has_channel_M)])
+    first_label_row_N, stop_row_N = (first_row_N + step_N - first_step_N for step_N in (first_label_N, last_step_N + 1))
+    has_label_N = labels_before_M[stop_row_N] > labels_before_M[first_label_row_N]
+    arrays = WindowArrays(
+        first_row_N + first_row, last_step_N + 1 - first_step_N, last_step_N + 1 - first_label_N,
+        *encoder.encode_profile(windows), user_numbers(windows),
+    )  # fmt: skip
+    return WindowArrays(*(array[has_label_N] for array in arrays))
 
 
 def user_numbers(windows: pa.Table | pa.RecordBatch) -> Ints:
@@ -293,8 +327,3 @@ def label_propensities(
     exposure_NL = lists.flatten().fill_null(-1).to_numpy(zero_copy_only=False).reshape(encoded.label_NL.shape)
     propensity_NL: npt.NDArray[np.float32] = (propensities.look_up(exposure_NL) * encoded.label_NL).astype(np.float32)
     return propensity_NL
-
-
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
-    return array

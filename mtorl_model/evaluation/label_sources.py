@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lakehouse.lake import Lake, Partition, fingerprints_of
 from lakehouse.reading import consistent_read
-from mtorl_model.data.candidates.reading import candidate_cutoff_at_end_of, partitions_of
+from mtorl_model.data.candidates.reading import partitions_of
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, cutoff_at_end_of
-from mtorl_model.data.split_windows import days_cut_with, split_windows
+from mtorl_model.data.split_windows import days_with_windows, split_windows
+from mtorl_model.data.window_reading import partitions_read
 from mtorl_model.evaluation.candidate_labels import candidates_of, predict_candidates
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method
@@ -78,16 +79,17 @@ class _WindowSource(LabelSource):
     """Label steps of windows (the table `sequences`)."""
 
     def can_read(self, lake: Lake, dataset: Dataset, model: Method, day: str) -> bool:
-        return lake[SEQUENCES, dataset, day].require().spec_version == model.spec.version
+        lake[SEQUENCES, dataset, day].require()
+        return True
 
     def can_compare(self, base: Method, candidate: Method) -> bool:
         return base.spec.version == candidate.spec.version
 
     def days(self, lake: Lake, dataset: Dataset, model: Method, first: str | None, last: str | None) -> list[str]:
-        return days_cut_with(lake, dataset, model.spec.version, first, last)
+        return days_with_windows(lake, dataset, first, last)
 
     def partitions(self, lake: Lake, dataset: Dataset, day: str) -> Sequence[Partition]:
-        return (lake[SEQUENCES, dataset, day],)
+        return partitions_read(lake, dataset, [day])
 
     def windows(self, lake: Lake, dataset: Dataset, day: str) -> float:
         return lake[SEQUENCES, dataset, day].require().rows
@@ -107,7 +109,7 @@ class _WindowSource(LabelSource):
         with_features: bool = False,
     ) -> list[LabelPredictions] | None:
         encoder = models[0].encoder(dataset)
-        with consistent_read(lake[SEQUENCES, dataset, day] for day in days):
+        with consistent_read(partitions_read(lake, dataset, days)):
             tables = split_windows(lake, dataset, days, split, encoder, with_times=cutoff is not None)
             return labels_of_each(models, tables, dataset, cutoff, with_features=with_features)
 
@@ -140,7 +142,7 @@ class _CandidateSource(LabelSource):
         return lake[STEPS, dataset, day].require().rows / _ROWS_PER_WINDOW
 
     def cutoff(self, lake: Lake, dataset: Dataset, day: str, days: list[str], feedback: FeedbackConfig) -> LabelCutoff:
-        return candidate_cutoff_at_end_of(day, lake, dataset, days, feedback)
+        return cutoff_at_end_of(day, lake, dataset, days, feedback)
 
     def read(
         self,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
 from mtorl_model.champion.registry import load_named
-from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.data.split_windows import days_with_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.comparison import Difference, compare, head_losses
 from schemas.errors import UserError, exit_with_one_line
@@ -69,7 +69,7 @@ def main() -> None:
     args = parser.parse_args()
     lake, dataset, gate = lake_of(args), dataset_of(args), GateConfig(margin=args.margin, worst=args.worst)
     champion, challenger = (load_named(lake, dataset, name) for name in (args.base, args.candidate))
-    days = days_cut_with(lake, dataset, champion.spec.version, args.first_day, args.last_day)
+    days = days_with_windows(lake, dataset, args.first_day, args.last_day)
     compared = compare(lake, dataset, champion, challenger, days, VALIDATION)
     if compared is None:
         raise UserError(f"no validation user of {dataset.name} has a label from {args.first_day} to {args.last_day}")

@@ -12,23 +12,21 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from lakehouse.lake import Lake, Partition
-from lakehouse.reading import consistent_read, read_tables
+from lakehouse.lake import Lake
+from lakehouse.reading import consistent_read
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, fit_cutoff
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.propensities import read_propensities
-from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.data.split_windows import days_with_windows
+from mtorl_model.data.window_reading import draw_windows, partitions_read
 from mtorl_model.data.window_store import WindowsInMemory, label_propensities, user_numbers
 from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import Dataset
 from schemas.days import day_before, day_plus
-from schemas.errors import Busy, UserError
-from schemas.splits import TRAIN
-from schemas.tables import EXPOSURES, SEQUENCES
+from schemas.errors import Busy
+from schemas.tables import EXPOSURES, SEQUENCES, STEPS
 
 
 class DaySample(NamedTuple):
@@ -70,41 +68,36 @@ def draw_day(
 
     with_latest: draw `latest`, too.
 
-    Raises UserError if the day's sequences are missing or were cut with another feature spec, and Busy if another run
-    publishes one of the days at the same time.
+    Raises UserError if the day's sequences are missing, and Busy if another run publishes one of the days at the same
+    time.
     """
     rng = np.random.default_rng(list(hashlib.sha256(f"{dataset.name} {day}".encode()).digest()))
-    known_days = days_cut_with(lake, dataset, encoder.spec.version, None, day_before(day))
+    known_days = days_with_windows(lake, dataset, None, day_before(day))
     recent_days = max(config.recent_days, dataset.outcome_days)
     earlier_days = replay_days(known_days, day, recent_days, config, rng)
     latest = latest_days([*known_days, day], partial(_windows, lake, dataset), config) if with_latest else []
     days = sorted({day, *earlier_days, *latest})
-    read = [(SEQUENCES, d) for d in days] + [(EXPOSURES, d) for d in latest]
-    with consistent_read(lake[table, dataset, d] for table, d in read):
-        manifest = lake[SEQUENCES, dataset, day].require()
-        if manifest.spec_version != encoder.spec.version:
-            raise UserError(
-                f"the sequences of {day} in {lake.root} were cut with feature spec {manifest.spec_version}, "
-                f"the model reads {encoder.spec.version}: run that day again (make backfill)"
-            )
-        if days_cut_with(lake, dataset, manifest.spec_version, None, day_before(day)) != known_days:
+    with consistent_read(partitions_read(lake, dataset, days)):
+        lake[SEQUENCES, dataset, day].require()
+        if days_with_windows(lake, dataset, None, day_before(day)) != known_days:
             raise Busy(f"another run has just published sequences of days before {day}: run again")
-        key, *replayed = lake.fingerprints(SEQUENCES, dataset, (day, *earlier_days))
-        inputs = lake.fingerprints(SEQUENCES, dataset, (day, *(d for d in days if d != day)))
-        inputs |= lake.fingerprints(EXPOSURES, dataset, latest)
-
+        inputs = {
+            key: fingerprint
+            for table in (SEQUENCES, STEPS, EXPOSURES)
+            for key, fingerprint in lake.fingerprints(table, dataset, days).items()
+        }
         new_size, replay_size = per_batch(config)
-        columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns)))
-        new = draw_windows(lake.partition(key), columns, config.max_steps * new_size, rng)
+        columns, channels = list(dict.fromkeys((*encoder.columns, *encoder.time_columns))), encoder.spec.channels
+        new = draw_windows(lake, dataset, {day: config.max_steps * new_size}, columns, channels, rng)
         steps = steps_of(len(new), config)
-        windows_per_day = -(-steps * replay_size // max(len(replayed), 1))
-        replay = [draw_windows(lake.partition(earlier), columns, windows_per_day, rng) for earlier in replayed]
+        windows_per_day = -(-steps * replay_size // max(len(earlier_days), 1))
+        replay = draw_windows(lake, dataset, dict.fromkeys(earlier_days, windows_per_day), columns, channels, rng)
         at_ms = dataset.end_of_day_ms(day) if known_at_ms is None else known_at_ms
-        cutoff = fit_cutoff(at_ms, [new, *replay], dataset, feedback)
+        cutoff = fit_cutoff(at_ms, [new, replay], dataset, feedback)
         return DaySample(
             encoder.encode(new, cutoff),
-            encoder.encode(pa.concat_tables(replay) if replay else new.slice(0, 0), cutoff),
-            _latest_windows(lake, encoder, dataset, latest, config, cutoff, new.slice(0, 0)),
+            encoder.encode(replay, cutoff),
+            _latest_windows(lake, encoder, dataset, latest, config, cutoff),
             cutoff,
             inputs,
         )
@@ -136,22 +129,16 @@ def _latest_windows(
     days: list[str],
     config: FineTuneConfig,
     cutoff: LabelCutoff,
-    no_windows: pa.Table,
 ) -> WindowsInMemory:
     """Windows of training users of these days, latest_windows at most; see quotas."""
     columns = list(dict.fromkeys((*encoder.columns, *encoder.time_columns, "user_id", "exposure_id")))
     rng = np.random.default_rng(list(hashlib.sha256(f"latest {dataset.name} {days}".encode()).digest()))
-    parts = []
     rows = [lake[SEQUENCES, dataset, day].require().rows for day in days]
-    for day, quota in zip(days, quotas(rows, config.latest_windows), strict=True):
-        windows = draw_windows(lake[SEQUENCES, dataset, day], columns, quota, rng)
-        encoded = encoder.encode(windows, cutoff)
-        propensities = read_propensities([lake[EXPOSURES, dataset, day]])
-        parts.append((*encoded, user_numbers(windows), label_propensities(windows, encoded, propensities)))
-    if not parts:
-        return WindowsInMemory(encoder.encode(no_windows, cutoff))
-    *encoded_arrays, user_N, propensity_NL = map(np.concatenate, zip(*parts, strict=True))
-    return WindowsInMemory(Encoded(*encoded_arrays), user_N, propensity_NL)
+    drawn = dict(zip(days, quotas(rows, config.latest_windows), strict=True))
+    windows = draw_windows(lake, dataset, drawn, columns, encoder.spec.channels, rng)
+    encoded = encoder.encode(windows, cutoff)
+    propensities = read_propensities(lake[EXPOSURES, dataset, day] for day in days)
+    return WindowsInMemory(encoded, user_numbers(windows), label_propensities(windows, encoded, propensities))
 
 
 def quotas(rows: Sequence[int], total: int) -> list[int]:
@@ -209,19 +196,3 @@ def replay_days(
     chosen = [*rng.choice(older, older_count, replace=False)] if older_count else []
     chosen += [*rng.choice(recent, recent_count, replace=False)] if recent_count else []
     return sorted(map(str, chosen))
-
-
-def draw_windows(partition: Partition, columns: list[str], count: int, rng: np.random.Generator) -> pa.Table:
-    """At most `count` random windows of a partition's training users, in its order. Only these stay in memory."""
-    split = [table.column("split") for table in read_tables([partition], ["split"])]
-    is_train = np.concatenate([np.zeros(0, bool), *(pc.equal(s, TRAIN).to_numpy() for s in split)])
-    rows = np.flatnonzero(is_train)
-    chosen = np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
-    parts, start = [], 0
-    for table in read_tables([partition], columns):
-        rows_here = chosen[(chosen >= start) & (chosen < start + len(table))] - start
-        parts.append(table.take(pa.array(rows_here)))
-        start += len(table)
-    if not parts:  # the partition has no rows
-        return partition.read(columns)
-    return pa.concat_tables(parts)

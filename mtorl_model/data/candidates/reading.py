@@ -16,19 +16,15 @@ from features.candidate_inputs import (
     with_gains_known_by,
 )
 from lakehouse.lake import Lake, Partition
-from lakehouse.reading import consistent_read, read_tables
+from lakehouse.reading import consistent_read
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
-from mtorl_model.data.delayed_feedback import (
-    FeedbackConfig,
-    LabelCutoff,
-    fit_cutoff_on_exposures,
-    maturity_of_tasks,
-)
+from mtorl_model.data.delayed_feedback import LabelCutoff, maturity_of_tasks
+from mtorl_model.data.user_splits import split_indices
 from schemas.dataset import Dataset
 from schemas.days import day_before
 from schemas.errors import UserError
-from schemas.splits import SPLITS, TRAIN, split_of
+from schemas.splits import SPLITS, TRAIN
 from schemas.tables import EXPOSURES, ITEM_HISTORY, STEPS
 
 _SPLIT = "split"
@@ -139,28 +135,6 @@ def _day_rows(
             yield candidate_inputs(exposure_rows, step_rows, items, dataset).append_column(_SPLIT, splits)
         except ValueError as error:
             raise UserError(f"{step_file}: {error}; build the day's steps again (make backfill)") from error
-
-
-def candidate_cutoff_at_end_of(
-    day: str, lake: Lake, dataset: Dataset, days: Sequence[str], config: FeedbackConfig
-) -> LabelCutoff:
-    """The cutoff at the end of `day`; delays are estimated from the training users' exposures of `days`."""
-    columns = ["user_id", "exposed_at_ms", *dataset.late_gain_times.values()]
-    partitions = [lake[EXPOSURES, dataset, d] for d in days]
-    with consistent_read(partitions):
-        training = (_training_rows(table) for table in read_tables(partitions, columns))
-        return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, config)
-
-
-def _training_rows(exposures: pa.Table) -> pa.Table:
-    return exposures.filter(pc.equal(split_indices(exposures.column("user_id")), SPLITS.index(TRAIN)))
-
-
-def split_indices(user_id: pa.ChunkedArray) -> pa.Array:
-    """The index of each user's split in SPLITS."""
-    encoded = user_id.combine_chunks().dictionary_encode()
-    splits = pa.array([SPLITS.index(split_of(user)) for user in encoded.dictionary.to_pylist()], pa.int8())
-    return splits.take(encoded.indices)
 
 
 def _run_numbers(values: pa.ChunkedArray) -> np.ndarray:

@@ -72,7 +72,7 @@ def draw_labels(
                 windows.action_NL[label_NL].astype(np.int64),
                 windows.gains_NLG[label_NL],
                 windows.maturity_NLG[label_NL],
-                store.propensity_NL[rows][label_NL],
+                store.propensity_NL(rows)[label_NL],
                 np.repeat(store.user_N[rows], label_NL.sum(axis=1)),
             )
         )

@@ -97,7 +97,7 @@ class MTORL(Method):
     def _fit_trees(self, train: WindowStore) -> None:
         """Fit trees and values on labels of the windows; see gain_weights for gains that may still follow."""
         config = self.config.boosting
-        predict = None if (train.windows.maturity_NLG[:] == 1).all() else self._networks_prediction
+        predict = None if train.labels_are_final else self._networks_prediction
         labels = draw_labels(train, config.most_labels, config.tree_seed, predict)
         self.trees = LabelTrees.fit(labels, config, len(self.spec.channels))
         # If the log has only now begun to draw channels at random, the values become effects.
