@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from bucket_lake import BucketLake
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from naive_history import comparable
 from random_exposures import day, random_exposures
@@ -25,7 +25,8 @@ from schemas.tables import SEQUENCES, STEPS
 DAYS = 5
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+          suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(
     name=st.sampled_from(["kuairand", "criteo"]),
     seed=st.integers(0, 99),
@@ -34,6 +35,7 @@ DAYS = 5
     first=st.integers(0, DAYS - 1),
     chunk_rows=st.integers(1, 80),
 )
+@example(name="criteo", seed=0, users=30, cuts={1, 2, 3, 4}, first=0, chunk_rows=20)  # many are absent for days
 def test_chunks_of_days_and_users_give_the_files_of_all_at_once(name, seed, users, cuts, first, chunk_rows):
     """With gains that become known days later, equal times, and users who are absent for days."""
     frame = random_exposures(get_dataset(name), users=users, rows=90, days=DAYS, seed=seed)
@@ -82,9 +84,10 @@ def test_inputs_change_if_equal_time_stamps_see_each_other(tmp_path, name):
 
 
 def exposures_of(rows_a_user: dict[object, int]) -> pa.Table:
-    """Exposures of these users, all at the same time, latest first."""
+    """Exposures of these users, by falling id, several of them at the same time."""
     users = [user for user, rows in rows_a_user.items() for _ in range(rows)]
-    return pa.table({"user_id": users, "exposed_at_ms": [5] * len(users), "exposure_id": range(len(users), 0, -1)})
+    times_ms, ids = [k // 2 % 3 for k in range(len(users))], range(len(users), 0, -1)
+    return pa.table({"user_id": users, "exposed_at_ms": times_ms, "exposure_id": ids})
 
 
 @given(rows=st.lists(st.integers(1, 9), max_size=12), chunk_rows=st.integers(1, 20))
