@@ -46,13 +46,13 @@ def channel_positions(channel: Any, channels: Sequence[str]) -> Ints:
     return filled_ints(pc.index_in(known, value_set=pa.array(list(channels), pa.string())), NOT_LISTED)
 
 
-def sparse_counts(counts_MCW: Ints, counted: Sequence[str], channels: Sequence[str]) -> pa.ListArray:
+def sparse_counts(counts_WCM: Ints, counted: Sequence[str], channels: Sequence[str]) -> pa.ListArray:
     """[M]: lists of the channels that have a count, in the order of `channels`. counted: names of axis W."""
-    has_count_MC = (counts_MCW > 0).any(axis=2)
+    has_count_MC = np.ascontiguousarray((counts_WCM > 0).any(axis=0).T)
     step, channel = np.nonzero(has_count_MC)
-    counts = counts_MCW[step, channel].astype(np.int32)
+    counts = (counts_CM[channel, step].astype(np.int32) for counts_CM in counts_WCM)
     entries = pa.StructArray.from_arrays(
-        [pa.array(list(channels), pa.string()).take(pa.array(channel)), *(pa.array(column) for column in counts.T)],
+        [pa.array(list(channels), pa.string()).take(pa.array(channel)), *map(pa.array, counts)],
         ["channel", *counted],
     )
     return pa.ListArray.from_arrays(list_offsets(has_count_MC.sum(axis=1)), entries)

@@ -228,19 +228,21 @@ def _cost(view: PointInTimeView) -> Columns:
 def _counts_by_channel(view: PointInTimeView) -> Columns:
     """seen_by_channel, new_by_channel: the counts again, split by channel."""
     channels, counted, user_S = view.channels, view.counted, view.steps.user_S
-    seen_before_UCW, new_before_UCW = (
-        dense_counts(view.chunk.summary("next_step", name), counted, channels).transpose(1, 2, 0).astype(np.int64)
+    seen_before_WCU, new_before_WCU = (
+        dense_counts(view.chunk.summary("next_step", name), counted, channels).transpose(0, 2, 1).astype(np.int64)
         for name in ("seen_by_channel", "new_by_channel")
     )
-    total_SCW = np.zeros((len(user_S), len(channels), len(counted)), np.int64)
-    for c in range(len(channels)):
-        for w, name in enumerate(counted):
-            total_SCW[:, c, w] = view.count_seen(name, channel=c)
-    total_SCW += seen_before_UCW[user_S]
-    new_SCW = view.added_since_previous(total_SCW, seen_before_UCW - new_before_UCW)
+    # Steps are the last axis: each count is a row that is computed in one piece.
+    total_WCS = np.empty((len(counted), len(channels), len(user_S)), np.int64)
+    for w, name in enumerate(counted):
+        for c in range(len(channels)):
+            total_WCS[w, c] = view.count_seen(name, channel=c)
+    if view.chunk.has_summary_U.any():
+        total_WCS += seen_before_WCU[..., user_S]
+    new_WCS = view.added_since_previous(total_WCS, seen_before_WCU - new_before_WCU)
     return {
-        "seen_by_channel": sparse_counts(total_SCW, counted, channels),
-        "new_by_channel": sparse_counts(new_SCW, counted, channels),
+        "seen_by_channel": sparse_counts(total_WCS, counted, channels),
+        "new_by_channel": sparse_counts(new_WCS, counted, channels),
     }
 
 

@@ -107,13 +107,13 @@ class PointInTimeView:
         return latest_S
 
     def added_since_previous(self, total_S: Ints, total_before_U: Ints) -> Ints:
-        """[S, ...]: how much a running total has grown since the user's previous step.
+        """[..., S]: how much a running total has grown since the user's previous step.
 
-        total_before_U: the total that the last step of the summary saw.
+        total_before_U: [..., U], the total that the last step of the summary saw.
         """
-        zero = np.zeros((1, *total_before_U.shape[1:]), np.int64)  # for NO_ROW, the last place
-        totals = np.concatenate([total_S[: len(self.chunk.user_N)], total_before_U, zero])
-        added_S: Ints = total_S - totals[self.previous_row_S]
+        zero = np.zeros((*total_before_U.shape[:-1], 1), np.int64)  # for NO_ROW, the last place
+        totals = np.concatenate([total_S[..., : len(self.chunk.user_N)], total_before_U, zero], axis=-1)
+        added_S: Ints = total_S - totals[..., self.previous_row_S]
         return added_S
 
     @cached_property

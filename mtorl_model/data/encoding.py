@@ -322,7 +322,7 @@ class _Windows:
         """The N * L entries of a list column; nulls stay."""
         column = self._column(name)
         if column.null_count:
-            raise UserError(f"windows: one without {name}; build the partition again (make run)")
+            raise UserError(f"a window without {name}: build the partition again (make run)")
         _require_lengths(column, self._shape[1], f"{name}: not as many entries as steps in the window")
         return column.flatten()
 

@@ -6,7 +6,7 @@ then from the journeys of the day before its first day, or if these are missing 
 Shapes: M steps, W windows, L = n positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,11 +88,23 @@ class StepReader:
         days = [day for day in lake.days(STEPS, dataset) if day <= last_day]
         return cls(lake, dataset, *(dict(lake.present(table, dataset, days)) for table in (EXPOSURES, STEPS)))
 
+    def runs_of_days(self, days: Iterable[str]) -> Iterator[list[str]]:
+        """The days in runs without another published day between them: what is between two runs is not read."""
+        requested, run = set(days), list[str]()
+        for day in sorted({*self.steps, *requested}):
+            if day in requested:
+                run.append(day)
+            elif run:
+                yield run
+                run = []
+        if run:
+            yield run
+
     def read(self, windows: pa.Table, days: Sequence[str], part: str, columns: Sequence[str]) -> JourneyRows:
         """The steps of these windows, and those between them.
 
-        windows: rows of `sequences`, of one part of these days. columns: of `exposures` and `steps`. Raises UserError
-        if steps of the windows are missing.
+        windows: rows of `sequences`, of one part of these days. days: a run of days. columns: of `exposures` and
+        `steps`. Raises UserError if steps of the windows are missing.
         """
         needed = _NeededSteps.of(windows)
         names, parts = list(dict.fromkeys(("user_id", POSITION, *columns))), []
@@ -141,7 +153,8 @@ class StepReader:
         journeys = self.lake[JOURNEYS, self.dataset, day]
         if not journeys.is_fresh(journeys.current_inputs()):
             return None
-        schema, step_names = _schema(self.dataset, names), [name for name in names if name not in ("user_id", POSITION)]
+        schema = _schema(self.dataset, names)
+        step_names = [name for name in names if name not in ("user_id", POSITION)]
         columns = ["user_id", "next_step.seen_exposures", *(f"memory.list.element.{name}" for name in step_names)]
         parts = [schema.empty_table()]
         for file in (file for file in journeys.data_files() if part_of(file) == part):

@@ -80,7 +80,9 @@ def draw_windows(
 ) -> pa.Table:  # fmt: skip
     """Random windows of training users as padded lists. quotas: by day, how many to draw, if the day has as many."""
     days = sorted(quotas)
-    parts = list(window_parts(lake, dataset, days, TRAIN)) if days else []
+    if not days:
+        return no_windows(dataset, columns)
+    parts = list(window_parts(lake, dataset, days, TRAIN))
     day_W = np.concatenate([np.zeros(0, object), *(part.windows.column(DS).to_numpy() for part in parts)])
     is_drawn_W = np.zeros(len(day_W), dtype=bool)
     for day in days:
@@ -108,12 +110,17 @@ def pad_parts(
     """The windows of these parts as padded lists; see read_windows."""
     names = list(dict.fromkeys(columns))
     reader = StepReader.of(lake, dataset, max(days))
-    for part, windows in parts:
-        journeys = reader.read(windows, days, part, step_columns(dataset, names))
-        first_row_W = journeys.first_rows(windows)
-        for start in range(0, len(windows), WINDOWS_PER_READ):
-            chunk = slice(start, start + WINDOWS_PER_READ)
-            yield padded(windows.slice(start, WINDOWS_PER_READ), journeys, first_row_W[chunk], dataset, names, channels)
+    runs = list(reader.runs_of_days(days))
+    for part, all_windows in parts:
+        for run in runs:
+            windows = all_windows.filter(pc.is_in(all_windows.column(DS), value_set=pa.array(run)))
+            if not len(windows):
+                continue
+            journeys = reader.read(windows, run, part, step_columns(dataset, names))
+            first_row_W = journeys.first_rows(windows)
+            for start in range(0, len(windows), WINDOWS_PER_READ):
+                chunk, rows = windows.slice(start, WINDOWS_PER_READ), first_row_W[start : start + WINDOWS_PER_READ]
+                yield padded(chunk, journeys, rows, dataset, names, channels)
 
 
 def step_columns(dataset: Dataset, names: Iterable[str]) -> list[str]:
@@ -139,10 +146,8 @@ def padded(
     place_WL = np.arange(length) - padding_W[:, None]  # among the window's steps
     valid_WL = place_WL >= 0
     is_label_WL = place_WL >= (first_label_W - first_step_W)[:, None]
-    return padded_lists(
-        windows, journeys.rows, np.where(valid_WL, first_row_W[:, None] + place_WL, NO_ROW), is_label_WL, dataset, names,
-        channels,
-    )  # fmt: skip
+    row_WL = np.where(valid_WL, first_row_W[:, None] + place_WL, NO_ROW)
+    return padded_lists(windows, journeys.rows, row_WL, is_label_WL, dataset, names, channels)
 
 
 def window_length(windows: pa.Table) -> int:
@@ -176,8 +181,12 @@ def padded_lists(
             return dense_lists(counts[name][used_V], valid)
         return used_steps.column(name).combine_chunks().take(rows)
 
-    of_windows = {name: windows.column(name) for name in names if name in windows.column_names}
-    return pa.table({name: of_windows.get(name) or fixed_length_lists(values_of(name), length) for name in names})
+    return pa.table(
+        {
+            name: windows.column(name) if name in windows.column_names else fixed_length_lists(values_of(name), length)
+            for name in names
+        }
+    )
 
 
 def _counts_by_channel(

@@ -153,7 +153,8 @@ def open_windows(
     days = [day for day in lake.days(SEQUENCES, dataset) if day in span]
     if not days:
         raise UserError(
-            f"no sequences for {dataset.name} from {first_day} to {last_day} in {lake.root}: run these days first (make run)"
+            f"no sequences for {dataset.name} from {first_day} to {last_day} in {lake.root}: "
+            "run these days first (make run)"
         )
     key = _content_key(lake, encoder, days, split, cutoff)
     digest = hashlib.sha256(key.encode()).hexdigest()[:_DIGEST_DIGITS]

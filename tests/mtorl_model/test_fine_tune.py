@@ -21,7 +21,6 @@ from lakehouse.lake import FAILED_AUDIT, Lake
 from lakehouse.lineage import LINEAGE
 from lakehouse.models.decisions import lineage_file
 from lakehouse.models.versions import Version
-from lakehouse.reading import read_tables
 from lakehouse.rows import inputs_of_model
 from lakehouse.storage.delta_table import table_version
 from lakehouse.storage.scratch import work_folder
@@ -34,7 +33,7 @@ from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
 from mtorl_model.champion.mlflow_store import mlflow_client
 from mtorl_model.champion.registry import Registry, load_named
 from mtorl_model.data.delayed_feedback import FeedbackConfig
-from mtorl_model.data.split_windows import days_cut_with
+from mtorl_model.data.split_windows import days_with_windows
 from mtorl_model.evaluation import basis
 from mtorl_model.evaluation.comparison import Difference, compare, head_losses
 from mtorl_model.evaluation.label_predictions import labels_of_each, predict_labels
@@ -136,10 +135,8 @@ def test_a_day_is_tested_by_the_champion_from_before_it(lake):
     assert [r["head"] for r in figures] == ["channel", "click", "long_view"]
     assert {(r["model_version"], r["trained_through"]) for r in figures} == {("mtorl_kuairand/1", LAST)}
     # Compute the same figures from the published windows and the champion.
-    partition = lake["sequences", "kuairand", DAYS[0]]
-    windows = list(read_tables([partition], pq.read_schema(partition.files()[0]).names))
-    train = [t.filter([s == "train" for s in t.column("split").to_pylist()]) for t in windows]
     model = Registry(lake, KUAIRAND).load_champion()[1]
+    train = [synthetic.padded_windows(lake, KUAIRAND, model.spec, [DAYS[0]], "train")]
     labels = predict_labels(model, train, KUAIRAND)
     losses = head_losses(labels, model)
     for row in figures:
@@ -162,29 +159,27 @@ def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
         lineages[name] = json.loads(lineage_file(lake, "kuairand", name).read_text())
         assert lineages[name]["version"] == name
 
-    def sequences_of(*days: str) -> dict[str, str]:
-        return lake.fingerprints("sequences", "kuairand", days)
+    def read_from(*days: str) -> dict[str, str]:
+        tables = (lake.fingerprints(table, "kuairand", days) for table in ("sequences", "steps", "exposures"))
+        return {key: fingerprint for fingerprints in tables for key, fingerprint in fingerprints.items()}
 
-    assert lineages["mtorl_kuairand/1"]["inputs"] == sequences_of(FIRST, LAST)
+    assert lineages["mtorl_kuairand/1"]["inputs"] == read_from(FIRST, LAST)
     assert lineages["mtorl_kuairand/2"]["inputs"] == {
         "parent": "mtorl_kuairand/1",
-        **sequences_of(FIRST, LAST, DAYS[0]),
+        **read_from(FIRST, LAST, DAYS[0]),
     }
     assert lineages["mtorl_kuairand/2"]["spec_version"] == Registry(lake, KUAIRAND).load_champion()[1].spec.version
 
 
 def test_the_lineage_of_a_training_lists_the_exposures_whose_propensities_it_read(lake, monkeypatch):
-    """The synthetic lake has no exposures, which count as exposures without propensities."""
-    with work_folder() as staged:
-        pq.write_table(pa.table({"exposure_id": [1], "propensity": [0.5]}), staged / "part-0.parquet")
-        published = lake["exposures", "kuairand", LAST].publish(staged, inputs={}, code="test")
+    synthetic.publish_propensities(lake, KUAIRAND, LAST, lambda _: 0.5)
     written = []
     monkeypatch.setattr(Registry, "write_lineage", lambda _, version, spec, trained_on: written.append(trained_on))
     train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
-    ((*names, exposures),) = [sorted(trained_on, reverse=True) for trained_on in written]
-    assert exposures == lake["exposures", "kuairand", LAST].key
-    assert written[0][exposures] == published.fingerprint
-    assert len(names) == 2  # the sequences
+    (trained_on,) = written
+    exposures = lake["exposures", "kuairand", LAST]
+    assert trained_on[exposures.key] == exposures.require().fingerprint
+    assert len(trained_on) == 6  # sequences, steps and exposures of two days
 
 
 def test_the_tables_of_a_day_pass_their_audits(lake):
@@ -320,13 +315,7 @@ def test_a_challenger_that_is_worse_in_one_head_is_refused_and_reported(lake, he
 
 
 def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_the_comparison(lake, monkeypatch):
-    tables = read_tables([lake["sequences", "kuairand", DAYS[0]]], ["exposure_id"], 10_000)
-    column = pa.concat_tables(tables).column("exposure_id").combine_chunks()
-    drawn = column.flatten().drop_null().unique()
-    with work_folder() as staged:
-        columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 1 / 3))}
-        pq.write_table(pa.table(columns), staged / "part-0.parquet")
-        lake["exposures", "kuairand", DAYS[0]].publish(staged, inputs={}, code="test")
+    synthetic.publish_propensities(lake, KUAIRAND, DAYS[0], lambda _: 1 / 3)
     figures = {"value": 0.01, "low": -0.02, "high": 0.04}
     decision, decided_on = BasisDecision(CONSTANT, "by the test", {CONSTANT: figures}), []
 
@@ -635,9 +624,8 @@ def test_days_of_fine_tuning_improve_later_days_and_do_not_forget_earlier_ones(l
         lenient = replace(GATE, worst=20.0)  # intervals over 30 validation users are wide
         assert "is the champion" in decide(Registry(lake, KUAIRAND), day, lenient, FEEDBACK)[-1]
     models = [Registry(lake, KUAIRAND).load(v) for v in (frozen, Registry(lake, KUAIRAND).champion())]
-    spec = models[0].spec.version
     later, earlier = (
-        {d.head: d for d in compare(lake, KUAIRAND, *models, days_cut_with(lake, KUAIRAND, spec, *span),
+        {d.head: d for d in compare(lake, KUAIRAND, *models, days_with_windows(lake, KUAIRAND, *span),
                                     "validation").heads}
         for span in ((DAYS[0], DAYS[-1]), (FIRST, LAST))
     )  # fmt: skip

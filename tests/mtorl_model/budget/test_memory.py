@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from lakehouse.arrow_types import arrow_type
 from naive_history import naive_inputs
 from random_exposures import day, random_exposures
 from synthetic import as_table
@@ -16,6 +15,7 @@ from user_chunks import user_chunk
 from features.channel_counts import dense_counts
 from features.point_in_time import EXPOSURE, KIND, QUERY, point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
+from lakehouse.arrow_types import arrow_type
 from mtorl_model.budget.environment import LateGain, Moment, Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -25,7 +25,7 @@ from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.steps import feature_inputs, known_after_columns
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
-from schemas.tables.sequences import counted_by_channel
+from schemas.windows import counted_by_channel
 
 TOY = toy_dataset()
 STEPS = 5

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lakehouse.arrow_types import arrow_type
 from synthetic import make_spec, write_lake
 from toy_campaign import InTurn
 
+from lakehouse.arrow_types import arrow_type
 from lakehouse.lake import Lake
 from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import work_folder

@@ -69,13 +69,9 @@ def constant_gains() -> Iterator[None]:
 def trained(constant_gains: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of 61 days with equal windows, on which a model has the same log loss. The champion is a full training."""
     root = tmp_path_factory.mktemp("trained") / "lake"
-    lake, spec = synthetic.write_lake(root, last_day=TRAINED, users=420, daily=3)
-    first = lake[SEQUENCES, KUAIRAND, TRAINED]
-    for day in SERIES:
-        with work_folder() as staged:
-            for file in first.files():
-                shutil.copy(file, staged)
-            lake[SEQUENCES, KUAIRAND, day].publish(staged, inputs={}, code="test", spec_version=spec.version)
+    lake, spec = synthetic.write_lake(root, first_day=TRAINED, last_day=TRAINED, users=420, daily=5)
+    for number, day in enumerate(SERIES, start=1):
+        synthetic.repeat_day(lake, KUAIRAND, TRAINED, day, number)
     registry = registry_of(root)
     shares = (1 / 3,) * 3
     initial = InitialPolicy(spec.channels, shares, dict.fromkeys(KUAIRAND.gain_names, 0.3), shares)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from synthetic import padded_windows
 
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import scratch_folder
@@ -98,11 +99,11 @@ def test_a_champion_goes_through_the_server_and_damage_there_gives_no_result(
 
     # For any other program: by its alias, on a frame of sequences.
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", None)
-    windows = synthetic_lake[0]["sequences", "kuairand", DAY].read().to_pandas()
+    windows = padded_windows(synthetic_lake[0], KUAIRAND, synthetic_lake[1], [DAY]).to_pandas()
     loaded = mlflow.pyfunc.load_model("models:/mtorl_kuairand@champion")
     assert str(loaded.metadata.run_id or version.run_id) == version.run_id
     predicted = loaded.predict(windows)
-    table = synthetic_lake[0]["sequences", "kuairand", DAY].read()
+    table = padded_windows(synthetic_lake[0], KUAIRAND, synthetic_lake[1], [DAY])
     gains = models[1].predict(models[1].encoder(KUAIRAND).encode(table).batch()).gains_XG[:, -1]
     pd.testing.assert_series_equal(
         predicted["click"].reset_index(drop=True), pd.Series(gains[:, 0]), check_names=False, check_dtype=False

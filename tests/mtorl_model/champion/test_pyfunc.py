@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic import padded_windows
 
 from lakehouse.lake import Lake
 from mtorl_model.champion.mlflow_store import tracking_uri
@@ -34,13 +35,13 @@ def model(synthetic_lake: tuple[Lake, FeatureSpec]) -> MTORL:
 
 @pytest.fixture
 def windows(synthetic_lake: tuple[Lake, FeatureSpec]) -> pd.DataFrame:
-    return synthetic_lake[0]["sequences", "kuairand", DAY].read().to_pandas()
+    return padded_windows(synthetic_lake[0], KUAIRAND, synthetic_lake[1], [DAY]).to_pandas()
 
 
 def test_a_frame_is_predicted_as_the_table_is(
     model: MTORL, windows: pd.DataFrame, synthetic_lake: tuple[Lake, FeatureSpec]
 ) -> None:
-    table = synthetic_lake[0]["sequences", "kuairand", DAY].read()
+    table = padded_windows(synthetic_lake[0], KUAIRAND, synthetic_lake[1], [DAY])
     expected = model.predict(model.encoder(KUAIRAND).encode(table).batch())
     windows.index = pd.Index([f"row {k}" for k in range(len(windows))])
     predicted = predict_frame(model, KUAIRAND, windows)

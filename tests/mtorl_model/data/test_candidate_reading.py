@@ -5,7 +5,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lakehouse.arrow_types import arrow_type
 from lakes import unpublish
 from random_exposures import day, random_exposures
 from user_chunks import user_chunk
@@ -13,6 +12,7 @@ from user_chunks import user_chunk
 from features.item_history import fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
+from lakehouse.arrow_types import arrow_type
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.data.candidates.encoding import CandidateEncoder

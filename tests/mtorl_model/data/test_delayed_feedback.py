@@ -9,7 +9,6 @@ import torch
 from random_batch import SIZES, random_batch
 
 from lakehouse.lake import Lake
-from lakehouse.reading import read_tables
 from mtorl_model.data.delayed_feedback import (
     LIKELIHOOD,
     NO_CORRECTION,
@@ -22,6 +21,7 @@ from mtorl_model.data.delayed_feedback import (
     fit_cutoff,
 )
 from mtorl_model.data.encoding import Encoded, Encoder
+from mtorl_model.data.window_reading import read_windows
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 
@@ -34,7 +34,7 @@ INPUTS = [name for name in Encoded._fields if name not in ("gains_NLG", "maturit
 def criteo_lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Encoder, list]:
     """A lake with late conversions, its encoder, and all its windows."""
     lake, spec = synthetic.write_lake(tmp_path_factory.mktemp("criteo"), "criteo", DAYS[0], DAYS[-1], users=40)
-    tables = list(read_tables([lake["sequences", "criteo", day] for day in DAYS], _columns(spec)))
+    tables = list(read_windows(lake, CRITEO, DAYS, _columns(spec), spec.channels))
     return lake, Encoder(spec, CRITEO), tables
 
 

@@ -171,7 +171,7 @@ def test_values_at_padding_are_not_read() -> None:
 def test_names_sizes_and_arrays_agree_and_all_numbers_are_finite(tmp_path: Any, name: str, form: str) -> None:
     lake, spec = synthetic.write_lake(tmp_path, name, users=10)
     encoder = Encoder(spec, get_dataset(name), REWARD_FORMS[form].inputs)
-    table = lake["sequences", name, "2022-04-11"].read()
+    table = synthetic.padded_windows(lake, get_dataset(name), spec, ["2022-04-11"])
     batch = encoder.encode(table).batch()
     sizes, names = encoder.sizes, encoder.input_names
     assert batch.categorical_BLK.shape[-1] == len(sizes.vocabulary) == len(names.categorical)
@@ -189,7 +189,7 @@ def test_names_sizes_and_arrays_agree_and_all_numbers_are_finite(tmp_path: Any, 
 def test_a_slice_a_record_batch_and_chunks_encode_like_the_whole_table(synthetic_lake: Any) -> None:
     lake, spec = synthetic_lake
     encoder = Encoder(spec, KUAIRAND)
-    table = lake["sequences", "kuairand", "2022-04-11"].read()
+    table = synthetic.padded_windows(lake, KUAIRAND, spec, ["2022-04-11"])
     rows = encoder.encode(table).take(slice(3, 8))
     one_chunk = table.combine_chunks()
     chunked = pa.concat_tables([one_chunk.slice(3, 2), one_chunk.slice(5, 3)])

@@ -5,7 +5,8 @@ import pytest
 from synthetic_journeys import CHANNELS, GAINS, SPEC, Shown, journeys, step_inputs, steps_of, toy_dataset
 
 from mtorl_model.data.journey_windows import journeys_to_windows
-from schemas.tables.sequences import sequences
+from schemas.steps import feature_inputs, profile_inputs
+from schemas.windows import window_columns
 
 TOY = toy_dataset()
 SHORT = [Shown("mid", click=1, cost=0.5), Shown("left", sale=1)]
@@ -58,9 +59,11 @@ def test_an_unknown_channel_or_one_outside_the_spec_is_not_counted_by_channel():
     assert window["seen_exposures"] == [0, 1, 2, 3]  # the total counts them
 
 
-def test_columns_are_those_of_sequences_without_the_training_columns():
+def test_columns_are_those_of_windows_without_the_training_columns():
     windows = journeys_to_windows(journeys({1: SHORT}), SPEC, TOY, steps=4)
-    contract = [n for n in sequences(TOY, SPEC, 4).column_names if n not in ("window", "split")]
+    kept = {feature.name for feature in SPEC.kept_features}
+    dropped = {c.name for c in (*feature_inputs(TOY), *profile_inputs(TOY))} - kept
+    contract = [c.name for c in window_columns(TOY) if c.name not in {"window", "split", *dropped}]
     assert windows.column_names == contract
     assert "since_click_s" not in windows.column_names  # dropped by the spec
     assert windows.schema.field("seen_sale_by_channel").type == pa.list_(pa.list_(pa.int32()))

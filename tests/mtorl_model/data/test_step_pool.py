@@ -1,12 +1,12 @@
 """The pool of steps is complete and ordered; windows are drawn and cut from it."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import write_lake
+from synthetic import padded_windows, write_lake
 
-from lakehouse.reading import read_tables
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.step_pool import StepPool
 from schemas.dataset import get_dataset
@@ -27,10 +27,13 @@ def pool(lake) -> StepPool:
     return StepPool(lake[0], KUAIRAND, Encoder(lake[1], KUAIRAND))
 
 
+def all_windows(lake) -> pa.Table:
+    return padded_windows(lake[0], KUAIRAND, lake[1], lake[0].days("sequences", "kuairand"))
+
+
 def test_the_pool_has_every_step_of_every_user_once_and_in_order(lake, pool):
-    days = [lake[0]["sequences", "kuairand", day] for day in lake[0].days("sequences", "kuairand")]
-    tables = list(read_tables(days, ["user_id", "exposure_id"]))
-    exposure_ids = {x for t in tables for row in t.column("exposure_id").to_pylist() for x in row if x is not None}
+    windows = all_windows(lake)
+    exposure_ids = {x for row in windows.column("exposure_id").to_pylist() for x in row if x is not None}
     steps = pool.steps
     assert sorted(steps["exposure_id"]) == sorted(exposure_ids)
     order = list(zip(steps["user_id"], steps["exposed_at_ms"], steps["exposure_id"], strict=True))
@@ -91,10 +94,9 @@ def test_every_step_after_a_users_first_is_a_label_once_with_half_a_window_befor
 
 def test_cutting_all_users_gives_the_labels_of_the_table(lake, pool):
     """Both label every exposure except a user's first."""
-    days = [lake[0]["sequences", "kuairand", day] for day in lake[0].days("sequences", "kuairand")]
+    t = all_windows(lake)
     labels = [
         exposure
-        for t in read_tables(days, ["exposure_id", "is_label"])
         for row, flags in zip(t.column("exposure_id").to_pylist(), t.column("is_label").to_pylist(), strict=True)
         for exposure, flag in zip(row, flags, strict=True)
         if flag

@@ -1,10 +1,8 @@
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset as pads
 import pytest
 import synthetic
 import torch
@@ -55,19 +53,35 @@ def equal(batches: list[Batch], expected: list[Batch]) -> bool:
 def test_a_store_has_the_encoded_windows_of_its_split_in_order(
     synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore, empty_scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A window that is gathered from encoded steps equals the padded window that is encoded."""
     lake, spec = synthetic_lake
-    monkeypatch.setattr(window_store, "_ROWS_PER_CHUNK", 7)
+    monkeypatch.setattr(window_store, "_STEPS_PER_CHUNK", 7)
     encoder = Encoder(spec, KUAIRAND)
-    in_small_chunks = open_windows(lake, encoder, *DAYS, "train")
-    table = lake["sequences", "kuairand", DAYS[0]].read()
-    first_day = encoder.encode(table.filter(pads.field("split") == "train"))
-    for name, built, rebuilt, expected in zip(
-        Encoded._fields, store.windows, in_small_chunks.windows, first_day, strict=True
+    in_small_chunks = open_windows(lake, encoder, *DAYS, "train").windows.take(slice(None))
+    encoded = encoder.encode(synthetic.padded_windows(lake, KUAIRAND, spec, DAYS, "train"))
+    expected = encoded.take(np.flatnonzero(encoded.label_NL.any(axis=1)))
+    for name, built, rebuilt, of_table in zip(
+        Encoded._fields, store.windows.take(slice(None)), in_small_chunks, expected, strict=True
     ):
         np.testing.assert_array_equal(built, rebuilt, err_msg=name)
-        np.testing.assert_array_equal(built[: len(expected)], expected, err_msg=name)
+        real = expected.valid_NL if built.shape[:2] == expected.valid_NL.shape else slice(None)
+        np.testing.assert_array_equal(built[real], of_table[real], err_msg=name)
     in_order = torch.cat([batch.numeric_BLF for batch in store.in_order(16)])
     assert torch.equal(in_order, store.windows.take(slice(None)).batch().numeric_BLF)
+
+
+@given(rows=st.lists(st.integers(0, 150), min_size=1, max_size=40))
+@settings(max_examples=25, deadline=None)
+def test_labels_and_propensities_are_those_of_the_whole_windows(store: WindowStore, rows: list[int]) -> None:
+    chosen = np.array(rows) % len(store)
+    windows, labels = store.windows.take(chosen), store.windows.labels(chosen)
+    for name, array in labels._asdict().items():
+        np.testing.assert_array_equal(array, getattr(windows, name), err_msg=name)
+    assert store.propensity_NL(chosen).shape == windows.label_NL.shape
+    padding = ~windows.valid_NL
+    assert not windows.numeric_NLF[padding].any()
+    assert not windows.label_NL[padding].any()
+    assert (windows.action_NL[padding] == -1).all()
 
 
 def test_the_order_depends_only_on_seed_and_epoch(store: WindowStore) -> None:
@@ -120,7 +134,7 @@ def test_every_second_batch_in_order(store: WindowStore) -> None:
 @given(size=st.integers(1, 300), seed=st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
 def test_an_epoch_has_every_label_exactly_once(store: WindowStore, size: int, seed: int) -> None:
-    windows = store.windows
+    windows = store.windows.take(slice(None))
     expected = sorted(map(bytes, np.ascontiguousarray(windows.numeric_NLF[windows.label_NL])))
     width, seen = windows.numeric_NLF.shape[-1], []
     for batch in store.batches(size, seed=seed, epoch=0):
@@ -132,14 +146,22 @@ def test_an_epoch_has_every_label_exactly_once(store: WindowStore, size: int, se
 def test_windows_without_a_label_are_left_out(own_lake: tuple[Lake, FeatureSpec]) -> None:
     lake, spec = own_lake
     user = next(u for u in range(100) if synthetic.split_of(u) == "train")
-    step = {"valid": [False] * 19 + [True], "user_id": user, "split": "train"}
-    windows = [
-        {**step, "window": 0, "is_label": step["valid"], "channel": [None] * 20},  # its channel is unknown
-        {**step, "window": 1, "is_label": step["valid"], "channel": [None] * 19 + ["mid"]},
-    ]
-    for day in DAYS:
-        synthetic.publish_sequences(lake, KUAIRAND, spec, day, windows)
-    assert open_train(lake, spec).windows.action_NL[:, -1].tolist() == [1, 1]
+    for number, day in enumerate(DAYS):
+        first = 3 * number
+        rows = [
+            {
+                "user_id": user,
+                "exposure_id": place,
+                "exposed_at_ms": place,
+                "journey_position": place,
+                "channel": channel,
+            }
+            for place, channel in enumerate(("long", None, "mid"), start=first)
+        ]
+        # The channel of the first window's only label is unknown.
+        windows = [synthetic.window(user, first + k, first + k + 1, first + k + 1, number=k) for k in (0, 1)]
+        synthetic.publish_day(lake, KUAIRAND, spec, day, rows, windows)
+    assert open_train(lake, spec).windows.take(slice(None)).action_NL[:, -1].tolist() == [1, 1]
 
 
 def test_windows_are_read_from_the_cache_until_something_changes(
@@ -150,11 +172,9 @@ def test_windows_are_read_from_the_cache_until_something_changes(
     with monkeypatch.context() as patch:
         patch.setattr(window_store, "_write", None)
         assert open_train(lake, spec).key == first.key
-    assert open_train(lake, spec, "fused").windows.reward_in_NLR.shape[-1] == 1
+    assert open_train(lake, spec, "fused").windows.take(slice(None)).reward_in_NLR.shape[-1] == 1
     changed_lake = synthetic.write_lake(tmp_path / "other", users=25, seed=1)[0]
-    for day in DAYS:
-        windows = changed_lake["sequences", "kuairand", day].read().to_pylist()
-        synthetic.publish_sequences(lake, KUAIRAND, spec, day, windows)
+    synthetic.write_lake(lake.root, users=25, seed=1)
     changed = open_train(lake, spec)
     assert changed.key != first.key
     assert len(cached()) == 3
@@ -182,21 +202,19 @@ def test_a_failure_while_encoding_leaves_no_incomplete_cache(
     own_lake: tuple[Lake, FeatureSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, spec = own_lake
-    parts = window_store._encoded_parts
 
-    def failing(*args: Any) -> Iterator[Encoded]:
-        yield next(parts(*args))
+    def failing(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(window_store, "_encoded_parts", failing)
+        patch.setattr(window_store, "_labelled_windows", failing)  # after steps have been written
         with pytest.raises(OSError, match="No space"):
             open_train(lake, spec)
     assert cached() == []
     assert len(open_train(lake, spec)) > 0
 
 
-@pytest.mark.parametrize("name", ["numeric_NLF.npy", "label_NL.npy", "_meta.json"])
+@pytest.mark.parametrize("name", ["numeric_MF.npy", "labels_N.npy", "_meta.json"])
 def test_damaged_windows_are_encoded_again(
     own_lake: tuple[Lake, FeatureSpec], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -217,11 +235,8 @@ def test_sequences_that_cannot_be_trained_on_are_an_error_of_one_line(own_lake: 
     encoder = Encoder(spec, KUAIRAND)
     with pytest.raises(UserError, match="no sequences for kuairand from 2023-01-01 to 2023-01-02"):
         open_windows(lake, encoder, "2023-01-01", "2023-01-02", "train")
-    refitted = replace(spec, last_day="2022-04-12")
-    with pytest.raises(UserError, match=f"cut with feature spec {spec.version}, not {refitted.version}"):
-        open_train(lake, refitted)
     for day in DAYS:
-        synthetic.publish_sequences(lake, KUAIRAND, spec, day, [])
+        synthetic.publish_day(lake, KUAIRAND, spec, day, [], [])
     with pytest.raises(UserError, match="no validation windows for kuairand"):
         open_windows(lake, encoder, *DAYS, "validation")
     (broken,) = lake["sequences", "kuairand", DAYS[0]].files()

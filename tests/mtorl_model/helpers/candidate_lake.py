@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import synthetic
-from lakehouse.arrow_types import arrow_type
 from random_exposures import day, random_exposures
 from user_chunks import user_chunk
 
 from features.item_history import fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
+from lakehouse.arrow_types import arrow_type
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column

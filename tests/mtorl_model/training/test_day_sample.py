@@ -5,22 +5,20 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import synthetic
 from lakes import republish
 
 from lakehouse.lake import Lake
-from lakehouse.reading import consistent_read, read_tables
-from lakehouse.storage.scratch import work_folder
+from lakehouse.reading import consistent_read
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
+from mtorl_model.data.window_reading import draw_windows
 from mtorl_model.training.config import FineTuneConfig
 from mtorl_model.training.day_sample import DaySample, draw_day, mixed_batches, quotas, replay_days, steps_of
 from schemas.dataset import get_dataset
 from schemas.days import day_plus, days_between
-from schemas.errors import Busy, UserError
+from schemas.errors import Busy
 
 CRITEO = get_dataset("criteo")
 CONFIG = FineTuneConfig(batch_size=16, replay_days=2, device="cpu")
@@ -47,6 +45,11 @@ def draw(lake: Lake, encoder: Encoder, day: str = "2022-04-13", config: FineTune
     return draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"))
 
 
+def days_of(sample: DaySample) -> list[str]:
+    """The days of which windows were read."""
+    return sorted({path.rpartition("=")[2] for path in sample.inputs if "/sequences/" in path})
+
+
 def equal(sample: DaySample, expected: DaySample) -> bool:
     pairs = zip((*sample.new, *sample.replay), (*expected.new, *expected.replay), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
@@ -64,12 +67,9 @@ def test_a_day_always_has_the_same_sample_and_another_day_a_different_one(criteo
 def test_only_training_users_and_only_earlier_days(criteo_lake):
     lake, encoder = criteo_lake
     sample = draw(lake, encoder, config=replace(CONFIG, replay_days=9))
-    days = [path.rpartition("=")[2] for path in sample.inputs]
-    assert days == ["2022-04-13", "2022-04-10", "2022-04-11", "2022-04-12"]
-    tables = list(read_tables([lake["sequences", "criteo", days[0]]], ["split"]))
-    train = sum(t.column("split").to_pylist().count("train") for t in tables)
-    windows = sum(len(t) for t in tables)
-    assert len(sample.new.valid_NL) == train < windows
+    assert days_of(sample) == ["2022-04-10", "2022-04-11", "2022-04-12", "2022-04-13"]
+    splits = lake["sequences", "criteo", "2022-04-13"].read(["split"]).column("split").to_pylist()
+    assert len(sample.new.valid_NL) == splits.count("train") < len(splits)
 
 
 def test_a_conversion_of_a_later_day_is_a_label_only_from_that_day_on(criteo_lake):
@@ -116,29 +116,22 @@ def test_every_batch_has_its_share_of_replayed_windows(criteo_lake):
     assert all(b.reward_BL.all() for b in itertools.islice(mixed_batches(without_replay, CONFIG, seed=0), 3))
 
 
+@pytest.mark.parametrize("table", ["sequences", "steps", "exposures"])
 @pytest.mark.parametrize("day", ["2022-04-13", "2022-04-12"])  # the day itself, a day of the replay
-@pytest.mark.parametrize("reading", [1, 2])  # replaced before the splits are read, or before the rows are
-@pytest.mark.parametrize("reverse", [True, False])
-def test_a_partition_that_is_replaced_while_it_is_read_raises_busy(
-    criteo_lake, tmp_path, monkeypatch, day, reading, reverse
-):
-    """Otherwise the row numbers of training users could be those of validation and test users."""
+def test_a_partition_that_is_replaced_while_it_is_read_raises_busy(criteo_lake, tmp_path, monkeypatch, table, day):
+    """Otherwise the steps of one edition could be read as those of another."""
     shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
     lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
-    reads = []
 
-    def replaced(partitions, columns):
-        partitions = list(partitions)
-        if partitions[0].day == day:
-            reads.append(partitions)
-            if len(reads) == reading:
-                republish(lake["sequences", "criteo", day], reverse=reverse)
-        return read_tables(partitions, columns)
+    def replacing(*args):
+        drawn = draw_windows(*args)
+        republish(lake[table, "criteo", day], reverse=True)
+        return drawn
 
-    monkeypatch.setattr("mtorl_model.training.day_sample.read_tables", replaced)
-    with pytest.raises(Busy, match=f"ds={day} was published again while it was read: run again"):
-        draw(lake, encoder, config=replace(CONFIG, replay_days=9))
-    assert draw(lake, encoder, config=replace(CONFIG, replay_days=9))
+    with monkeypatch.context() as patch:
+        patch.setattr("mtorl_model.training.day_sample.draw_windows", replacing)
+        with pytest.raises(Busy, match=f"ds={day} was published again while it was read: run again"):
+            draw(lake, encoder, config=replace(CONFIG, replay_days=9))
 
 
 def test_a_file_that_was_removed_after_it_was_replaced_raises_busy(criteo_lake, tmp_path):
@@ -159,42 +152,22 @@ def test_a_file_that_was_removed_after_it_was_replaced_raises_busy(criteo_lake, 
         (partition.path / "none").read_text()
 
 
-def test_windows_of_another_spec_are_an_error_on_the_day_and_left_out_of_the_replay(criteo_lake, tmp_path):
-    lake, encoder = criteo_lake
-    other_encoder = Encoder(replace(encoder.spec, last_day="2022-04-11"), CRITEO)
-    with pytest.raises(UserError, match="were cut with feature spec"):
-        draw(lake, other_encoder)
-    # Only days with the model's spec are drawn for the replay, so it still has its full number of days.
-    shutil.copytree(lake.root, tmp_path / "lake")
-    mixed, config = Lake(tmp_path / "lake"), replace(CONFIG, replay_days=2)
-    (dropped, *_) = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
-    republish(mixed["sequences", "criteo", dropped], spec_version=other_encoder.spec.version)
-    drawn = [path.rpartition("=")[2] for path in draw(mixed, encoder, config=config).inputs][1:]
-    assert dropped not in drawn
-    assert len(drawn) == 2
-
-
 def test_the_latest_windows_are_of_training_users_of_the_day_and_of_days_before_it(criteo_lake, tmp_path):
     shutil.copytree(criteo_lake[0].root, tmp_path / "lake")
     lake, encoder = Lake(tmp_path / "lake"), criteo_lake[1]
     day, day_before = "2022-04-13", "2022-04-12"
     rows = {d: lake["sequences", "criteo", d].require().rows for d in (day, day_before)}
-    (table,) = read_tables([lake["sequences", "criteo", day]], ["exposure_id", "split"], 10_000)
-    drawn = table.column("exposure_id").combine_chunks().flatten().drop_null().unique()
-    with work_folder() as staged:
-        columns = {"exposure_id": drawn, "propensity": pa.array(np.full(len(drawn), 0.25))}
-        pq.write_table(pa.table(columns), staged / "part-0.parquet")
-        lake["exposures", "criteo", day].publish(staged, inputs={}, code="test")
+    synthetic.publish_propensities(lake, CRITEO, day, lambda _: 0.25)
 
     def latest(windows: int) -> DaySample:
         config = replace(CONFIG, latest_windows=windows, fewest_latest_days=1)
         return draw_day(lake, encoder, CRITEO, day, config, FeedbackConfig("none"), with_latest=True)
 
     one_day, two_days = latest(rows[day]), latest(rows[day] + 1)
-    train = table.column("split").to_pylist().count("train")
+    train = lake["sequences", "criteo", day].read(["split"]).column("split").to_pylist().count("train")
     assert len(one_day.latest) == train
     labels = one_day.latest.windows.label_NL
-    np.testing.assert_array_equal(one_day.latest.propensity_NL, np.where(labels, np.float32(0.25), 0))
+    np.testing.assert_array_equal(one_day.latest.propensity_NL(slice(None)), np.where(labels, np.float32(0.25), 0))
     assert len(np.unique(one_day.latest.user_N)) < len(one_day.latest)  # users have several windows
     assert len(two_days.latest) > train
     assert lake["exposures", "criteo", day].key in one_day.inputs
