@@ -12,6 +12,7 @@ from features.visibility import STRICTLY_BEFORE, Side
 from jobs.history.bucket_steps import BucketJob
 from jobs.history.journeys import journeys_after
 from jobs.spark.buckets import StoredFile
+from jobs.spark.partitions import commit_built_days
 from lakehouse.arrow_types import stored_schema
 from lakehouse.lake import Lake
 from lakehouse.storage.data_files import read_file
@@ -21,6 +22,8 @@ from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES, STEPS
 from schemas.tables.exposures import exposures
 from schemas.tables.journeys import journeys
+from schemas.tables.sequences import sequences
+from schemas.tables.steps import steps
 
 
 class BucketLake:
@@ -59,6 +62,15 @@ class BucketLake:
             side=side,
         )
         return list(job(0))
+
+    def publish(self, stored: Sequence[StoredFile], days: Sequence[str]) -> None:
+        """Publish the files of both tables."""
+        for table in (steps(self.dataset), sequences(self.dataset)):
+            files = {day: (file,) for name, day, file in stored if name == table.name}
+            commit_built_days(
+                self.lake, table, self.dataset, days, files, inputs=lambda _: {},
+                replaces=self.lake.present(table.name, self.dataset, days),
+            )  # fmt: skip
 
     def read(self, stored: Sequence[StoredFile], table: str) -> pa.Table:
         """The rows of these files of a table, oldest day first, with ds."""
