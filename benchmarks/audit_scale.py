@@ -21,9 +21,9 @@ from benchmarks.machine import use_two_cores
 from benchmarks.measure import measure
 from lakehouse.lake import Lake
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
+from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES, STEPS
 
-_AUDITED_TOGETHER = ((EXPOSURES, QUARANTINE), (JOURNEYS,), (SEQUENCES,))  # each group by one process
+_AUDITED_TOGETHER = ((EXPOSURES, QUARANTINE), (JOURNEYS,), (STEPS, SEQUENCES))  # each group by one process
 _MAX_S = 60
 _STEP = 4  # the ratio of the sizes of the two large days
 _NOISE = 1.25  # the effect of a busy machine on a ratio of times; quadratic growth is off by _STEP

@@ -37,11 +37,8 @@ spark_job() {
 }
 
 say "evaluating the champion of $LAKE on $RAW, $FIRST to $LAST"
-run_step "$LOG" export_champion "$PYTHON_BIN" -m mtorl_model.export_champion \
-  --dataset "$DATASET" --lake "$LAKE" --method "$METHOD" --out "$SCRATCH/champion"
 run_step "$LOG" build_exposures spark_job build_exposures --raw "$RAW" --lake "$SCRATCH/lake"
-run_step "$LOG" build_sequences spark_job build_sequences --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST" \
-  --spec "$SCRATCH/champion/feature_spec.json"
+run_step "$LOG" build_sequences spark_job build_sequences --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST"
 LINES_BEFORE="$(wc -l <"$LOG")"
 run_step "$LOG" evaluate "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" \
   --method "$METHOD" --sequences "$SCRATCH/lake" --out "$OUT"

@@ -40,13 +40,12 @@ def daily_dag(dataset: str) -> DAG:
     The day is the partition key. Fresh partitions are not built again. Rows of earlier days that were delivered late
     are read first, because the day depends on them. If the day's own rows are missing, or are few next to earlier days,
     a scheduled run waits for them.
-    The windows are built with the feature spec of the champion. Without a champion, the run fails with one line that
-    names `mtorl_history_*`, which makes the first one. The champion of each method is tested on the day, then
-    fine-tuned on it. The promotion gate decides which model of the method is the champion from now on, and the audit of
-    these decisions starts the nightly run of the day.
+    The audit warns of channels that the feature spec of the champion does not know. Without a champion, the run fails
+    with one line that names `mtorl_history_*`, which makes the first one. The champion of each method is tested on the
+    day, then fine-tuned on it. The promotion gate decides which model of the method is the champion from now on, and
+    the audit of these decisions starts the nightly run of the day.
     """
     champion = f"{LAKE_FOLDER}/{dataset}/champion"
-    spec = ("--spec", f"{champion}/feature_spec.json")
     with dataset_dag(
         "daily",
         dataset,
@@ -66,15 +65,15 @@ def daily_dag(dataset: str) -> DAG:
             waits=_WAIT_FOR_ROWS,
         )
         audit_raw_rows = audit_step("raw_rows", dataset, ("--to", DAY, *ONLY_NEW), tables=TABLES_FROM_RAW)
-        # Windows are cut as mtorl's champion reads them, if the lake has one.
+        # The audit reads the spec of mtorl's champion, if the lake has one.
         export_champion = python_step(
             "mtorl_model.export_champion", dataset, "--out", champion, "--method", "mtorl,{{ params.method }}"
         )
-        build_day = spark_step("build_day", dataset, "--day", DAY, *spec, IF_ASKED_THIS_CODE)
+        build_day = spark_step("build_day", dataset, "--day", DAY, IF_ASKED_THIS_CODE)
         audit_day = audit_step(
             "day",
             dataset,
-            (*spec, *_days_with_new_labels(dataset), *ONLY_NEW),
+            ("--spec", f"{champion}/feature_spec.json", *_days_with_new_labels(dataset), *ONLY_NEW),
             tables=TABLES_FROM_HISTORY,
             publishes=(journeys_asset(dataset),),
         )
@@ -86,7 +85,7 @@ def daily_dag(dataset: str) -> DAG:
         )
 
         build_exposures >> audit_raw_rows >> build_day >> audit_day >> learn >> audit_champion
-        export_champion >> build_day
+        export_champion >> audit_day
         report_after_audits(dag, dataset)
     return dag
 

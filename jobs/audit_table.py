@@ -26,7 +26,6 @@ from schemas.errors import UserError, exit_with_one_line
 from schemas.tables import QUARANTINE
 from schemas.tables.feature_spec import FeatureSpec
 from schemas.tables.registry import TABLES, TABLES_FOR_CONSUMERS, registered
-from schemas.tables.sequences import DEFAULT_STEPS
 
 _DAYS_NAMED = 5
 
@@ -40,7 +39,7 @@ def main() -> None:
     partitions = _partitions(lake, args.table, dataset, *day_range_of(args), only_published=args.only_published)
     audited = [partition for partition in partitions if not (args.new and has_passed(partition))]
     if audited:
-        audits = _audit(lake, dataset, audited, spec, args.steps)
+        audits = _audit(lake, dataset, audited, spec)
     else:
         audits = []
         print(f"info {', '.join(args.table)}/{dataset.name}: no partition to audit")
@@ -54,16 +53,14 @@ def main() -> None:
         raise UserError(f"{failed[0].partition_name} failed its audit: {failed[0].headline}{failures}")
 
 
-def _audit(
-    lake: Lake, dataset: Dataset, partitions: Sequence[Partition], spec: FeatureSpec | None, steps: int
-) -> list[Audit]:
+def _audit(lake: Lake, dataset: Dataset, partitions: Sequence[Partition], spec: FeatureSpec | None) -> list[Audit]:
     """Audit the partitions, store and print the results, and write their pages."""
     # Great Expectations takes seconds to import: only if there is something to audit.
     from jobs.quality.audits import audit_partition
 
     audits = []
     for partition in partitions:
-        audit = audit_partition(lake, partition.table, dataset, partition.day, spec=spec, steps=steps)
+        audit = audit_partition(lake, partition.table, dataset, partition.day, spec=spec)
         store_audit(lake, audit)
         audits.append(audit)
         for line in result_lines(audit):
@@ -136,10 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only-published", action="store_true", help="leave out tables without a partition")
     parser.add_argument("--table", required=True, nargs="+", help=f"one or more of {', '.join(TABLES)}")
     parser.add_argument(
-        "--steps", type=int, default=DEFAULT_STEPS, help="window length that `sequences` were built with"
-    )
-    parser.add_argument(
-        "--spec", type=located, help="a feature_spec.json that `sequences` were built with; default: the published one"
+        "--spec", type=located, help="the feature_spec.json of the model that reads `sequences`; default: the newest"
     )
     return parser
 

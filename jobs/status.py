@@ -20,7 +20,6 @@ from jobs.raw.files import find_raw_files
 from jobs.raw.index import RawIndex, split_by_change, stored_index
 from lakehouse.arguments import add_day_range, add_lake, add_raw, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.code_version import code_version
-from lakehouse.feature_specs import spec_in_file
 from lakehouse.lake import Lake, table_of
 from lakehouse.manifest import Manifest
 from lakehouse.models.decisions import champion_among, read_decisions
@@ -30,7 +29,7 @@ from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before, days_between
 from schemas.errors import NothingToDoYet, UserError, exit_with_one_line
 from schemas.printable import printable
-from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
+from schemas.tables import CHANNEL_POLICIES, EXPOSURES, JOURNEYS, QUARANTINE
 from schemas.tables.channel_policies import RECOMMENDATION
 from schemas.tables.registry import SCORE_TABLES, TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW, RegisteredTable
 
@@ -113,13 +112,12 @@ def read_manifests(lake: Lake, dataset: Dataset, days: list[str]) -> Manifests:
 class _Champion:
     """The present champions of a dataset.
 
-    versions: by table of scoring, the champion of the method that makes it, as manifests name it. spec_version: of the
-    feature spec that the daily run builds sequences with. newest_day: the only day whose scores a new champion makes
-    stale. trained_through: the earliest day that any champion was trained through; later days have a test.
+    versions: by table of scoring, the champion of the method that makes it, as manifests name it. newest_day: the only
+    day whose scores a new champion makes stale. trained_through: the earliest day that any champion was trained
+    through; later days have a test.
     """
 
     versions: Mapping[str, str | None]
-    spec_version: str | None
     newest_day: str
     trained_through: str | None
 
@@ -133,7 +131,6 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
             for table in LISTED
             if table.scores
         },
-        champion_spec_version(lake, dataset),
         max(lake.days(JOURNEYS, dataset), default=""),
         first_trained_through(decisions),
     )
@@ -161,9 +158,8 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
                 inputs = index.inputs(day)
             else:
                 inputs = manifest.inputs if manifest else {}
-            spec_version = champion.spec_version if table.name == SEQUENCES else None
             is_marked = (table.name, day) in marked_as_failed
-            day_states[table.name] = _state(lake, manifest, inputs, spec_version, is_marked=is_marked)
+            day_states[table.name] = _state(lake, manifest, inputs, is_marked=is_marked)
             if table.name == EXPOSURES:
                 history_is_fresh &= day_states[EXPOSURES] is State.FRESH
         grid[day] = day_states
@@ -175,14 +171,7 @@ def _is_tested(day: str, champion: _Champion) -> bool:
     return champion.trained_through is not None and champion.trained_through < day
 
 
-def _state(
-    lake: Lake,
-    manifest: Manifest | None,
-    inputs: Mapping[str, str] | None,
-    spec_version: str | None,
-    *,
-    is_marked: bool,
-) -> State:
+def _state(lake: Lake, manifest: Manifest | None, inputs: Mapping[str, str] | None, *, is_marked: bool) -> State:
     """inputs: those that a build would read now; None if one of them is not fresh itself.
 
     is_marked: whether some content of the partition failed its audit.
@@ -195,7 +184,7 @@ def _state(
         return State.STALE
     # Settings, such as the length of a window, are inputs without a slash. They are not compared here.
     settings = {name: value for name, value in manifest.inputs.items() if "/" not in name}
-    is_fresh = manifest.is_fresh({**settings, **inputs}, spec_version=spec_version or manifest.spec_version)
+    is_fresh = manifest.is_fresh({**settings, **inputs}, spec_version=manifest.spec_version)
     return State.FRESH if is_fresh else State.STALE
 
 
@@ -231,12 +220,6 @@ def _same_day_inputs(
         return inputs
     chosen = {RECOMMENDATION: policies.inputs[RECOMMENDATION]} if policies and RECOMMENDATION in policies.inputs else {}
     return {**inputs, "model": model, **chosen}
-
-
-def champion_spec_version(lake: Lake, dataset: Dataset) -> str | None:
-    """The version of the feature spec that the daily run builds sequences with; None before the first champion."""
-    file = lake.table("champion", dataset) / "feature_spec.json"
-    return spec_in_file(file).version if file.is_file() else None
 
 
 def champion_version(decisions: Decisions, dataset: Dataset, scored_by: str | None) -> str | None:

@@ -12,6 +12,7 @@ _FLAT = {
     "double": pa.float64(),
     "string": pa.string(),
     "boolean": pa.bool_(),
+    "binary": pa.binary(),
 }
 
 

@@ -38,6 +38,13 @@ def spec_of_version(lake: Lake, dataset: Dataset | str, version: str | None) -> 
     return latest_spec(lake, dataset)[0]
 
 
+def newest_spec(lake: Lake, dataset: Dataset | str) -> FeatureSpec | None:
+    """The newest spec of a dataset, whatever its audit has decided; None before the first one."""
+    days = lake.days(FEATURE_SPEC, dataset)
+    manifest = lake[FEATURE_SPEC, dataset, days[-1]].manifest if days else None
+    return stored_spec(lake, dataset, str(manifest.spec_version)) if manifest else None
+
+
 def store_spec(lake: Lake, spec: FeatureSpec) -> None:
     """Store a spec under its version, before the partition is published whose manifest names the version."""
     write_whole(lake.spec(spec.dataset, spec.version), spec.to_json() + "\n")

@@ -50,15 +50,12 @@ def stale_days(
     dataset: Dataset,
     inputs: Mapping[str, Mapping[str, str]],
     *,
-    spec_version: str | None = None,
     this_code: str | None = None,
 ) -> list[str]:
     """The days that are not published, or do not match their inputs (Manifest.is_fresh). inputs: of each day."""
     published = lake.manifests(dataset, [table])[table]
     fresh = {
-        day
-        for day in inputs.keys() & published.keys()
-        if published[day].is_fresh(inputs[day], spec_version=spec_version, this_code=this_code)
+        day for day in inputs.keys() & published.keys() if published[day].is_fresh(inputs[day], this_code=this_code)
     }
     return [day for day in inputs if day not in fresh]
 

@@ -77,7 +77,7 @@ LEARNING = (
 SCORE = ("mtorl_model.score", *LAST)
 PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "20")
 OTHER_PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "10")
-BUILT = ("exposures", "quarantine", "journeys", "feature_spec", "sequences")
+BUILT = ("exposures", "quarantine", "journeys", "feature_spec", "steps", "item_history", "sequences")
 LEARNED = ("prequential", "promotions")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["jobs.quality.audits", *dict.fromkeys(step[0] for step in (*LEARNING, SCORE, PLAN))])
@@ -101,11 +101,8 @@ def write_log(raw: Path, *, corrected: bool) -> None:
 
 
 def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
-    options = {"jobs.build_exposures": ("--raw", str(raw))}
-    if step[0] == "jobs.build_day":
-        spec = lake["feature_spec", "shop", DAYS[-1]].manifest.spec_version
-        options["jobs.build_day"] = ("--spec", str(lake.spec("shop", spec)))
-    return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *options.get(step[0], ())]
+    log = ("--raw", str(raw)) if step[0] == "jobs.build_exposures" else ()
+    return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *log]
 
 
 def start(step: tuple[str, ...], lake: Lake, raw: Path) -> subprocess.Popen:

@@ -44,7 +44,7 @@ def count_rows(log: Path) -> int:
 
 
 def fitted_spec(cache: Path) -> Path:
-    """A feature_spec.json, fitted once on a small generated log. (The daily run reads the champion's.)"""
+    """A feature_spec.json for a made-up champion, fitted once on a small generated log."""
     file = cache / MODEL_SPEC_FILE
     if not file.exists():
         raw = generated_log(cache, 50_000)
@@ -72,3 +72,8 @@ def published_rows(lake: Lake, table: str) -> int:
     """The rows of all days of a table."""
     manifests = (lake[table, DATASET, day].manifest for day in lake.days(table, DATASET))
     return sum(manifest.rows for manifest in manifests if manifest)
+
+
+def stored_bytes(folder: Path) -> int:
+    """The bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -13,12 +13,12 @@ from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.splits import split_sql
-from schemas.tables import EXPOSURES, FEATURE_SPEC, JOURNEYS, QUARANTINE, SEQUENCES
+from schemas.tables import EXPOSURES, FEATURE_SPEC, JOURNEYS, QUARANTINE, SEQUENCES, STEPS
 
 LAYOUTS = ("kuairand", "criteo")  # the layouts that the generator can write
-TABLES = (EXPOSURES, QUARANTINE, JOURNEYS, SEQUENCES)
+TABLES = (EXPOSURES, QUARANTINE, JOURNEYS, STEPS, SEQUENCES)
 SMALL_ROWS, SMALL_USERS = 12_500, 2_500  # of one small day
-_DAYS_NEEDED = {JOURNEYS: 2, SEQUENCES: 1}  # the latest days; of other tables all days
+_DAYS_NEEDED = {JOURNEYS: 2, STEPS: 1, SEQUENCES: 1}  # the latest days; of other tables all days
 # DuckDB's SQL for the rows of one copy. Users get ids that no other copy has, exposures get ids next to their own, so
 # that order and uniqueness stay (ids are 64-bit hashes, far apart). The users' splits change.
 _USER_ID, _EXPOSURE_ID = "user_id + copy * 1000000000 AS user_id", "exposure_id + copy AS exposure_id"
@@ -28,8 +28,8 @@ _COPY_SQL = {
     FEATURE_SPEC: "name AS name",
     JOURNEYS: f"{_USER_ID}, list_transform(memory, lambda s: struct_update(s, exposure_id := s.exposure_id + copy))"
     " AS memory",
-    SEQUENCES: f"{_USER_ID}, list_transform(exposure_id, lambda e: e + copy) AS exposure_id,"
-    f" {split_sql('user_id + copy * 1000000000')} AS split",
+    STEPS: _EXPOSURE_ID,
+    SEQUENCES: f"{_USER_ID}, {split_sql('user_id + copy * 1000000000')} AS split",
 }
 
 
@@ -71,7 +71,7 @@ def _copy_rows(small: Lake, large: Lake, table: str, dataset: str, day: str, cop
         with open_view(partition) as connection:
             rows = f'SELECT * EXCLUDE (copy) REPLACE ({_COPY_SQL[table]}) FROM "partition", range({copies}) AS c(copy)'
             connection.execute(f"COPY ({rows}) TO '{staged / 'part-0.parquet'}' (FORMAT parquet)")
-        is_built_on_days = table in (JOURNEYS, SEQUENCES)
+        is_built_on_days = table in (JOURNEYS, STEPS, SEQUENCES)
         target.publish(
             staged,
             code=manifest.code_version,

@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.commands import job, module
+from benchmarks.commands import DATASET, job, module
 from benchmarks.inputs.generated_log import (
     count_rows,
-    fitted_spec,
     generated_log,
     log_file,
     published_rows,
     scratch_lake,
+    stored_bytes,
 )
 from benchmarks.measure import Cost, Spread, measure, measure_in_turn, ratio, total
 from benchmarks.sections.section import Section, gib, seconds, times
 from lakehouse.lake import Lake
-from schemas.tables import SEQUENCES
+from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE, SEQUENCES
+from schemas.tables.registry import TABLES_OF_STEPS
 
 _MOST_PANDAS_ROWS = 4_000_000  # the loop would take hours on a larger log
 _ONE_ROUND_ROWS = 8_000_000  # from this size on there is one round: it takes a quarter of an hour
@@ -38,28 +39,24 @@ is left out. From 8 million rows on there is one round and therefore no spread. 
 cores can share. One core reads the gzip file that Criteo publishes, so unpack it first. Memory is the largest sum over
 all processes (a shared page counts once).
 
-Several things explain the distance, besides the work that Polars leaves out. An exposure is part of several windows (of
-one as a label, of later ones as context) and each step has dozens of inputs, so `sequences` have many times the values
-that Polars writes. A profile by hand (4 million rows, two AMD EPYC cores, November 2026) splits the processor time of
-`build_sequences` into two fifths for writing them, a fifth for computing them, and nearly a third for Spark: reading
-rows, sorting them by user and passing them to Python. In `build_exposures` more than a quarter goes to the transfer of
-rows between Java and Python, in both directions for parsing and once more for writing; an eighth to the expressions of
-the contract and to the hashes of all values, which identify a corrected row; a seventh to shuffle and sort; a tenth to
-caching rows that are read twice; a tenth to writing.
+Several things explain the distance, besides the work that Polars leaves out. For each exposure the table `steps` has
+the dozens of inputs that a model may read, which are known before it, where Polars copies the columns of the log. A
+window is a row of `sequences` that refers to steps, so no value is stored twice; `item_history`, the gains of each item
+so far, is built as well. `build_sequences` runs a task for each file of users: it reads their exposures and writes
+their steps and windows, and no row passes through Java. In `build_exposures` (4 million rows, two AMD EPYC cores,
+November 2026) more than a quarter of the processor time goes to the transfer of rows between Java and Python, in both
+directions for parsing and once more for writing; an eighth to the expressions of the contract and to the hashes of all
+values, which identify a corrected row; a seventh to shuffle and sort; a tenth to caching rows that are read twice; a
+tenth to writing. *On disk* are the bytes of the tables that a job publishes, with their logs.
 
-The limits for raw log to sequences are 5 times Polars at 4 million rows and 4 times at 16 million. Measured: {reached}.
-These changes helped, with their effect if it was measured separately. The log is parsed once per session, and its plain
-lines are parsed by Arrow in the workers, thousands at a time (from 1.7 to 1.0 s of processor time per million rows).
-The workers that write the rows also find copies of an exposure, so rows are sorted once and stay outside Java. Nested
-tables are written by pyarrow in the process that computed them (Java's Parquet writer took several times as long);
-their windows are cut in order of day, which avoids copies, and numbers have no dictionaries and lists no statistics
-(writing: from 24 to 10 s per million rows). Long plans are compiled in pieces, and short-lived caches are not
-compressed (a sixth of the processor time of `build_exposures`). These were tried without gain: Java's parallel garbage
-collector, an earlier start of its optimising compiler, smaller batches in the caches, other batch sizes in the workers,
-Arrow without bounds checks, a lighter compression of the sequences (compression is a fifth of writing them; the rest is
-the flattening of lists). One idea is not implemented: exposures are stored sorted in files by user, so workers could
-read them without Spark. This would save Spark's third of `build_sequences`, but it needs a second way to bring the rows
-of a user together."""
+The limits for raw log to sequences are 5 times Polars at 4 million rows and 3.5 times at 16 million. Measured:
+{reached}. These changes helped, with their effect if it was measured separately. The log is parsed once per session,
+and its plain lines are parsed by Arrow in the workers, thousands at a time (from 1.7 to 1.0 s of processor time per
+million rows). The workers that write the rows also find copies of an exposure, so rows are sorted once and stay outside
+Java. Numbers have no dictionaries and lists no statistics. Long plans are compiled in pieces, and short-lived caches
+are not compressed (a sixth of the processor time of `build_exposures`). These were tried without gain: Java's parallel
+garbage collector, an earlier start of its optimising compiler, smaller batches in the caches, other batch sizes in the
+workers, and Arrow without bounds checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class _Comparison:
     """All costs at one size of the log.
 
     costs: by pipeline and peer, one per round. stages: the same by entry point. pandas: None beyond its largest size.
-    windows: how many sequences were published.
+    windows: how many sequences were published. stored: bytes on disk, by pipeline, peer and entry point.
     """
 
     rows: int
@@ -75,12 +72,12 @@ class _Comparison:
     stages: dict[str, list[Cost]]
     pandas: Cost | None
     windows: int
+    stored: dict[str, int]
 
 
 def measure_section(cache: Path, command: str, sizes: Sequence[int], repeats: int) -> Section:
     """sizes: in rows; see run.py for the others."""
-    spec = fitted_spec(cache)
-    comparisons = [_compare(cache, spec, size, repeats if size < _ONE_ROUND_ROWS else 1) for size in sizes]
+    comparisons = [_compare(cache, size, repeats if size < _ONE_ROUND_ROWS else 1) for size in sizes]
     pandas_figures = [comparison.pandas.figures for comparison in comparisons if comparison.pandas]
     largest = comparisons[-1]
     text = TEXT.format(
@@ -89,32 +86,44 @@ def measure_section(cache: Path, command: str, sizes: Sequence[int], repeats: in
         timed=pandas_figures[-1]["timed_users"] if pandas_figures else 0,
         reached=", ".join(_reached(comparison) for comparison in comparisons),
     )
-    headings = ("rows", "what", "time", "processor time", "times Polars", "memory", "repeats")
+    headings = ("rows", "what", "time", "processor time", "times Polars", "memory", "on disk", "repeats")
     rows = [row for comparison in comparisons for row in _table_rows(comparison)]
     return Section("Raw log to sequences", text, command, machine.description(), headings, rows, _curves(comparisons))
 
 
-def _run_stages(lake: Lake, raw: Path, spec: Path) -> dict[str, Cost]:
+def _run_stages(lake: Lake, raw: Path) -> dict[str, Cost]:
     """The cost of the Spark jobs of the history run, by name."""
     return {
         "build_exposures": measure(job("build_exposures", lake, "--raw", raw)),
-        "build_sequences": measure(job("build_sequences", lake, "--spec", spec)),
+        "build_sequences": measure(job("build_sequences", lake)),
         "build_journeys": measure(job("build_journeys", lake)),
     }
 
 
-def _compare(cache: Path, spec: Path, size: int, rounds: int) -> _Comparison:
+def _stored_bytes(lake: Lake) -> dict[str, int]:
+    """The bytes of the tables that each of these jobs has published, by name."""
+    tables = {
+        "build_exposures": (EXPOSURES, QUARANTINE),
+        "build_sequences": TABLES_OF_STEPS,
+        "build_journeys": (JOURNEYS,),
+    }
+    return {name: sum(stored_bytes(lake.table(table, DATASET)) for table in of_job) for name, of_job in tables.items()}
+
+
+def _compare(cache: Path, size: int, rounds: int) -> _Comparison:
     raw = generated_log(cache, size)
     log = log_file(raw)
     rows = count_rows(log)
     print(f"{rows:,} rows, {log.stat().st_size / 2**20:,.0f} MiB of text", flush=True)
     stages: dict[str, list[Cost]] = {"build_exposures": [], "build_sequences": [], "build_journeys": []}
+    stored: dict[str, int] = {}
     windows = 0
 
     def run_pipeline() -> list[Cost]:
         nonlocal windows
         with scratch_lake(cache) as lake:
-            stage_costs = _run_stages(lake, raw, spec)
+            stage_costs = _run_stages(lake, raw)
+            stored.update(_stored_bytes(lake))
             windows = published_rows(lake, SEQUENCES)
         for name, cost in stage_costs.items():
             stages[name].append(cost)
@@ -122,12 +131,19 @@ def _compare(cache: Path, spec: Path, size: int, rounds: int) -> _Comparison:
 
     def run_polars() -> list[Cost]:
         with scratch_lake(cache) as folder:
-            return [measure(module("benchmarks.polars_peer", "--log", log, "--out", folder.root))]
+            costs = [measure(module("benchmarks.polars_peer", "--log", log, "--out", folder.root))]
+            stored[_POLARS] = stored_bytes(folder.root)
+            return costs
 
     in_turn = measure_in_turn({_SEQUENCES: run_pipeline, _POLARS: run_polars}, rounds)
     journeys = [total(pair) for pair in zip(stages["build_exposures"], stages["build_journeys"], strict=True)]
     costs = {_SEQUENCES: in_turn[_SEQUENCES], _JOURNEYS: journeys, _POLARS: in_turn[_POLARS]}
-    return _Comparison(rows, costs, stages, _run_pandas(log) if size <= _MOST_PANDAS_ROWS else None, windows)
+    stored |= {
+        name: stored["build_exposures"] + stored[stage]
+        for name, stage in ((_SEQUENCES, "build_sequences"), (_JOURNEYS, "build_journeys"))
+    }
+    pandas = _run_pandas(log) if size <= _MOST_PANDAS_ROWS else None
+    return _Comparison(rows, costs, stages, pandas, windows, stored)
 
 
 def _run_pandas(log: Path) -> Cost:
@@ -143,27 +159,35 @@ def _reached(comparison: _Comparison) -> str:
 
 def _table_rows(comparison: _Comparison) -> list[list[str]]:
     polars_s = _seconds(comparison.costs[_POLARS])
-    lines = {**comparison.costs, **{f"of that `{name}`": costs for name, costs in comparison.stages.items()}}
-    rows = [_table_row(comparison.rows, name, costs, polars_s) for name, costs in lines.items()]
+    rows = [
+        _table_row(comparison, label, costs, polars_s, comparison.stored[name])
+        for label, name, costs in (
+            *((name, name, costs) for name, costs in comparison.costs.items()),
+            *((f"of that `{name}`", name, costs) for name, costs in comparison.stages.items()),
+        )
+    ]
     if comparison.pandas:
         pandas_s = comparison.pandas.figures["seconds"]
         # The loop is timed once: the spread of the ratios would be that of Polars.
         multiple = ratio([pandas_s] * len(polars_s), polars_s).median
         rows.append([
             f"{comparison.rows:,}", "pandas loop, extrapolated", f"{pandas_s:,.0f} s", "", f"{multiple:.2f}",
-            gib(comparison.pandas.peak_bytes), "1",
+            gib(comparison.pandas.peak_bytes), "", "1",
         ])  # fmt: skip
     return rows
 
 
-def _table_row(rows: int, name: str, costs: Sequence[Cost], polars_s: Sequence[float]) -> list[str]:
+def _table_row(
+    comparison: _Comparison, name: str, costs: Sequence[Cost], polars_s: Sequence[float], stored: int
+) -> list[str]:
     return [
-        f"{rows:,}",
+        f"{comparison.rows:,}",
         name,
         seconds(Spread.summarise(_seconds(costs))),
         seconds(Spread.summarise([cost.cpu_s for cost in costs])),
         "1" if name == _POLARS else times(ratio(_seconds(costs), polars_s)),
         gib(max(cost.peak_bytes for cost in costs)),
+        gib(stored),
         str(len(costs)),
     ]
 

@@ -54,7 +54,7 @@ def measure_section(cache: Path, command: str, users: int, histories: Sequence[i
         with scratch_lake(cache, lakes[days]) as lake:
             table_costs = [
                 measure(job("build_exposures", lake, "--raw", files, "--up-to", _LAST_DAY), NO_GPU),
-                measure(job("build_day", lake, "--day", _LAST_DAY, "--spec", spec), NO_GPU),
+                measure(job("build_day", lake, "--day", _LAST_DAY), NO_GPU),
             ]
             flags = ("--dataset", DATASET.name, "--lake", lake.root, "--day", _LAST_DAY)
             model_costs = [measure(module("mtorl_model.learn", *flags), NO_GPU)]
@@ -152,7 +152,7 @@ def _history(cache: Path, files: Sequence[Path], spec: Path, days: int) -> Lake:
     raw = _link_latest(files[:-1], cache / "raw-before", days)
     measure(job("build_exposures", lake, "--raw", raw))
     measure(job("build_journeys", lake))
-    measure(job("build_sequences", lake, "--spec", spec))
+    measure(job("build_sequences", lake))
     publish_champion(lake, DATASET, FeatureSpec.from_json(spec.read_text()), "small", day_before(_LAST_DAY))
     print(f"a history of {len(lake.days(EXPOSURES, DATASET))} days is ready", flush=True)
     return lake

@@ -22,18 +22,24 @@ def fold(exposures: DataFrame, earlier_journeys: DataFrame | None, dataset: Data
     """
 
     def compute(chunk: UserChunk, side: Side) -> pa.Table:
-        steps = point_in_time_steps(chunk, dataset, side)
-        queries = steps.slice(len(chunk.user_N))
-        inputs = [c.name for c in input_columns(dataset)]
-        next_step = pa.StructArray.from_arrays([queries.column(name).combine_chunks() for name in inputs], inputs)
-        columns = {
-            "user_id": chunk.user_id_U,
-            "memory": JourneySteps.from_chunk(chunk, steps, dataset).memory(),
-            "next_step": next_step,
-            DS: pa.array([day] * chunk.users),
-        }
-        unchanged = (*(c.name for c in profile_inputs(dataset)), *RUNNING_TOTALS)
-        return pa.table(columns | {name: queries.column(name) for name in unchanged})
+        return journeys_after(chunk, dataset, side).append_column(DS, pa.repeat(day, chunk.users))
 
     ddl = f"{journeys(dataset).ddl}, {DS} string"
     return compute_whole_users(exposures, earlier_journeys, dataset, dataset.end_of_day_ms(day), compute, ddl)
+
+
+def journeys_after(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Table:
+    """The columns of the table `journeys` of a chunk's users, as of its end. side: see point_in_time_steps."""
+    steps = point_in_time_steps(chunk, dataset, side)
+    queries = steps.slice(len(chunk.user_N))
+    inputs = [c.name for c in input_columns(dataset)]
+    next_step = pa.StructArray.from_arrays([queries.column(name).combine_chunks() for name in inputs], inputs)
+    unchanged = (*(c.name for c in profile_inputs(dataset)), *RUNNING_TOTALS)
+    return pa.table(
+        {
+            "user_id": chunk.user_id_U,
+            "memory": JourneySteps.from_chunk(chunk, steps, dataset).memory(),
+            "next_step": next_step,
+            **{name: queries.column(name) for name in unchanged},
+        }
+    )

@@ -26,7 +26,7 @@ from jobs.quality.rule_sentences import rule_columns
 from jobs.quality.table_facts import exposure_facts, manifest_count_facts, row_order_fact, sequence_facts, sidecar_fact
 from jobs.quality.trailing_baseline import baseline_facts
 from lakehouse.duckdb_view import open_view, read_error
-from lakehouse.feature_specs import spec_of_version, table_contract
+from lakehouse.feature_specs import newest_spec
 from lakehouse.lake import Lake, Partition
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import DamagedFile
@@ -35,25 +35,19 @@ from schemas.contract import Expectation, Severity, Table
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.expectations import unique, unique_together
-from schemas.tables import QUARANTINE, SEQUENCES
+from schemas.tables import QUARANTINE
 from schemas.tables.feature_spec import FeatureSpec
-from schemas.tables.sequences import DEFAULT_STEPS
+from schemas.tables.registry import registered
 
 _LONGEST_MESSAGE = 200  # characters of an error of DuckDB
 
 
 def audit_partition(
-    lake: Lake,
-    table_name: str,
-    dataset: Dataset,
-    day: str,
-    *,
-    spec: FeatureSpec | None = None,
-    steps: int = DEFAULT_STEPS,
+    lake: Lake, table_name: str, dataset: Dataset, day: str, *, spec: FeatureSpec | None = None
 ) -> Audit:
     """The outcome of every rule. `store_audit` stores it; profiles of the days that are compared are stored here.
 
-    spec and steps matter for `sequences` only. The default spec is the published spec named by the manifest.
+    spec: its channels are those that `sequences` may have; by default the newest spec of the lake, if it has one.
     Raises UserError if a rule cannot be computed although the partition's files can be read: then the contract is
     wrong, or another partition.
     """
@@ -61,11 +55,9 @@ def audit_partition(
     manifest = partition.manifest
     if manifest is None or not partition.data_files():
         return Audit(table_name, dataset.name, day, 0, "", (), tuple(evaluate_facts([unpublished_fact(partition)])))
-    if table_name == SEQUENCES and spec is None:
-        spec = spec_of_version(lake, dataset, manifest.spec_version)
-    table = table_contract(table_name, dataset, lake, spec, steps)
+    table = registered(table_name).contract(dataset)
     rules = (*_key_rule(table), *table.expectations, *day_rules(table, dataset, day))
-    facts = [*manifest_facts(partition, manifest), *manifest_count_facts(partition, dataset, manifest, spec)]
+    facts = [*manifest_facts(partition, manifest), *manifest_count_facts(partition, dataset, manifest)]
     content = _Content(facts, [not_evaluated(rule) for rule in rules])
     try:
         _audit_content(content, partition, dataset, table, manifest, rules, spec)
@@ -136,7 +128,9 @@ def _audit_content(
             case tables.STEPS:
                 content.facts.append(row_order_fact(partition))
             case tables.SEQUENCES:
-                content.facts += sequence_facts(connection, partition, dataset, manifest, spec)
+                content.facts += sequence_facts(
+                    connection, partition, dataset, spec or newest_spec(partition.lake, dataset)
+                )
             case tables.USER_REWARD_RANKS:
                 content.facts += prediction_facts(connection, partition.lake, dataset, partition.day)
             case tables.TASK_PREDICTIONS:

@@ -24,12 +24,6 @@ def day_rules(table: Table, dataset: Dataset, day: str) -> tuple[Expectation, ..
                     "next_known_ms", low=end, rationale="a gain that is known by the end of the day is not pending"
                 ),
             )
-        case tables.SEQUENCES:
-            reason = "the labels of a day's windows are exposures of that day"
-            return (
-                between("first_label_ms", low=start, high=last, rationale=reason),
-                between("last_label_ms", low=start, high=last, rationale=reason),
-            )
         case _:
             return ()
 

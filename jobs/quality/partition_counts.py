@@ -61,8 +61,28 @@ def non_finite_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[C
 
 
 def label_count(connection: duckdb.DuckDBPyConnection) -> int:
-    """The number of steps that are labels. Needs is_label, a list per row."""
-    query = 'SELECT coalesce(sum(len(list_filter(is_label, lambda label: label))), 0) FROM "partition"'
+    """The number of steps that are labels. Needs first_label and last_step."""
+    query = 'SELECT coalesce(sum(last_step - first_label + 1), 0) FROM "partition"'
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def steps_not_labelled_once(connection: duckdb.DuckDBPyConnection, exposures: Partition, steps: Partition) -> int:
+    """How many steps of the day are not a label of exactly one window, and how many labels are no step of the day.
+
+    A journey's first step is no label. Needs user_id, first_label and last_step in the windows; exposure_id in the
+    other tables, user_id in `exposures` and journey_position in `steps`.
+    """
+    places = ['SELECT user_id, unnest(generate_series(first_label, last_step)) AS place, 1 AS labels FROM "partition"']
+    if exposures.files() and steps.files():
+        users = f"(SELECT exposure_id, user_id FROM {rows_sql([exposures])})"
+        places.append(
+            f"SELECT user_id, journey_position, 0 FROM {rows_sql([steps])} JOIN {users} USING (exposure_id)"
+            " WHERE journey_position > 0"
+        )
+    query = f"""
+        SELECT count(*) FROM (
+            FROM ({" UNION ALL ".join(places)}) SELECT count(*) AS n, sum(labels) AS labels GROUP BY user_id, place)
+        WHERE n <> 2 OR labels <> 1"""
     return int(connection.execute(query).fetchall()[0][0])
 
 
@@ -73,13 +93,9 @@ def largest_user(connection: duckdb.DuckDBPyConnection) -> tuple[str, int, int]:
     return str(user), int(rows), int(users)
 
 
-def labels_by_channel(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """The number of labels of each channel; labels without a channel are left out. Needs is_label and channel."""
-    query = """
-        SELECT label.channel, count(*) FROM (
-          SELECT unnest(list_transform(list_zip(is_label, channel), lambda p: {'is': p[1], 'channel': p[2]})) AS label
-          FROM "partition")
-        WHERE label."is" AND label.channel <> '' GROUP BY 1 ORDER BY 2 DESC, 1"""
+def exposures_by_channel(connection: duckdb.DuckDBPyConnection, exposures: Partition) -> dict[str, int]:
+    """The number of exposures of each channel, most first; those without a channel are left out."""
+    query = f"SELECT channel, count(*) FROM {rows_sql([exposures])} WHERE channel <> '' GROUP BY 1 ORDER BY 2 DESC, 1"
     return {channel: int(count) for channel, count in connection.execute(query).fetchall()}
 
 

@@ -1,6 +1,6 @@
 """Facts in which a table must agree with the other tables of its day, and with how its rows were made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import duckdb
@@ -8,13 +8,14 @@ import duckdb
 from jobs.quality.chance import share_margin
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import (
+    exposures_by_channel,
     label_count,
-    labels_by_channel,
     largest_user,
     misplaced_rows,
     most_frequent_reasons,
     new_user_count,
     row_count,
+    steps_not_labelled_once,
     unknown_user_rows,
     users_per_split,
 )
@@ -27,16 +28,14 @@ from schemas.days import UNDATED, day_before
 from schemas.errors import UserError
 from schemas.quality import Quality
 from schemas.splits import SHARES
-from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE
+from schemas.tables import EXPOSURES, JOURNEYS, QUARANTINE, STEPS
 from schemas.tables.feature_spec import FeatureSpec
 
 _MOST_NAMED = 3  # channels in a fact
 
 
-def manifest_count_facts(
-    partition: Partition, dataset: Dataset, manifest: Manifest, spec: FeatureSpec | None
-) -> Iterator[Fact]:
-    """Facts of this table that follow from manifests alone. spec: the feature spec that `sequences` is audited with."""
+def manifest_count_facts(partition: Partition, dataset: Dataset, manifest: Manifest) -> Iterator[Fact]:
+    """Facts of this table that follow from manifests alone."""
     match partition.table:
         case tables.EXPOSURES:
             yield from _no_lost_rows(partition, dataset, manifest)
@@ -45,12 +44,6 @@ def manifest_count_facts(
             yield _few_duplicates(manifest, dataset.quality)
         case tables.QUARANTINE if partition.day == UNDATED:
             yield from _few_quarantined_rows(partition, dataset, manifest.rows, manifest.counts.get("rows_in", 0))
-        case tables.SEQUENCES if spec is not None:
-            yield Fact(
-                "expect_feature_spec_to_be_at_hand", manifest.spec_version or "not stated", spec.version,
-                "The windows were built with the feature spec that they are audited with.",
-                "without that spec these columns cannot be encoded",
-            )  # fmt: skip
         case (
             tables.CHANNEL_POLICIES
             | tables.USER_REWARD_RANKS
@@ -81,37 +74,42 @@ def exposure_facts(connection: duckdb.DuckDBPyConnection, quality: Quality) -> I
     yield fact if is_met else replace(fact, examples=(f"user_id {user}",))
 
 
-def new_channels_fact(connection: duckdb.DuckDBPyConnection, quality: Quality, channels: tuple[str, ...]) -> Fact:
-    """Few labels of `sequences` have a channel that the feature spec does not know. channels: those of the spec.
+def new_channels_fact(exposures: Mapping[str, int], quality: Quality, channels: tuple[str, ...]) -> Fact:
+    """Few of the day's exposures have a channel that the feature spec does not know.
 
-    Such a label counts for the gains alone.
+    As a label, such an exposure counts for the gains alone. exposures: their number by channel, most first. channels:
+    those of the spec.
     """
-    labels = labels_by_channel(connection)
-    new, total = {name: count for name, count in labels.items() if name not in channels}, sum(labels.values())
+    new, total = {name: count for name, count in exposures.items() if name not in channels}, sum(exposures.values())
     limit, count = quality.new_channels, sum(new.values())
     fact = limit_fact(
         "expect_channels_to_be_known_to_the_model", count <= limit.value * total, f"{count:,} of {total:,}",
         f"at most {limit.value:.0%}",
-        f"No more than {limit.value:.0%} of the labels have a channel that the feature spec does not know.", limit,
+        f"No more than {limit.value:.0%} of the day's exposures have a channel that the feature spec does not know.",
+        limit,
     )  # fmt: skip
-    return replace(fact, examples=tuple(f"{name}: {number:,} labels" for name, number in [*new.items()][:_MOST_NAMED]))
+    return replace(
+        fact, examples=tuple(f"{name}: {number:,} exposures" for name, number in [*new.items()][:_MOST_NAMED])
+    )
 
 
 def sequence_facts(
-    connection: duckdb.DuckDBPyConnection,
-    partition: Partition,
-    dataset: Dataset,
-    manifest: Manifest,
-    spec: FeatureSpec | None,
+    connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset, spec: FeatureSpec | None
 ) -> Iterator[Fact]:
-    """`sequences` compared with the day's exposures and journeys: its labels, its users and their splits.
+    """`sequences` compared with the day's exposures, steps and journeys: its labels, its users and their splits.
 
-    spec: the feature spec that it is audited with, None if it is missing.
+    spec: the feature spec of the model that reads the windows, None if the lake has none.
     """
-    if spec is not None:
-        yield new_channels_fact(connection, dataset.quality, spec.channels)
-    yield _labels_fact(connection, partition, dataset, manifest)
-    journeys = partition.lake[JOURNEYS, dataset, partition.day]
+    exposures, steps, journeys = (partition.lake[name, dataset, partition.day] for name in (EXPOSURES, STEPS, JOURNEYS))
+    if spec is not None and exposures.files():
+        yield new_channels_fact(exposures_by_channel(connection, exposures), dataset.quality, spec.channels)
+    yield _labels_fact(connection, partition, dataset)
+    count = steps_not_labelled_once(connection, exposures, steps)
+    yield Fact(
+        "expect_labels_to_be_steps_of_the_day", count, 0,
+        "Each step of the day except the first of a journey is a label of exactly one window, and no other step is.",
+        "a label is read by its place in the journey, where another step would have other inputs", rows=count,
+    )  # fmt: skip
     if journeys.files():  # a range of days has journeys only for its last day
         count = unknown_user_rows(connection, journeys)
         yield Fact(
@@ -191,9 +189,7 @@ def _few_duplicates(manifest: Manifest, quality: Quality) -> Fact:
     )  # fmt: skip
 
 
-def _labels_fact(
-    connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset, manifest: Manifest
-) -> Fact:
+def _labels_fact(connection: duckdb.DuckDBPyConnection, partition: Partition, dataset: Dataset) -> Fact:
     """The windows of a day have as many labels as the day has exposures, without each user's first exposure.
 
     Users with earlier exposures are read from yesterday's journeys or, if these are missing or stale, from the earlier

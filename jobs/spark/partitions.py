@@ -99,7 +99,6 @@ def publish_days(
     inputs: Callable[[str], Mapping[str, str]],
     replaces: FilesByValue,
     counts: Callable[[str, int], Mapping[str, int]] = lambda day, rows: {},
-    spec_version: str | None = None,
 ) -> dict[str, Manifest]:
     """Write `rows` (contract columns plus ds) and publish `days` in one commit; a day without rows is published empty.
 
@@ -111,9 +110,7 @@ def publish_days(
     """
     describe_job(spark, f"writing {table.name}")
     files = _write_in_workers(rows, table, lake.table(table.name, dataset))
-    return commit_built_days(
-        lake, table, dataset, days, files, inputs=inputs, replaces=replaces, counts=counts, spec_version=spec_version
-    )
+    return commit_built_days(lake, table, dataset, days, files, inputs=inputs, replaces=replaces, counts=counts)
 
 
 def commit_built_days(
@@ -126,7 +123,6 @@ def commit_built_days(
     inputs: Callable[[str], Mapping[str, str]],
     replaces: FilesByValue,
     counts: Callable[[str, int], Mapping[str, int]] = lambda day, rows: {},
-    spec_version: str | None = None,
 ) -> dict[str, Manifest]:
     """Publish days whose files the workers have stored: see publish_days. stored: the files of each day with rows."""
     folder, files = lake.table(table.name, dataset), dict(stored)
@@ -138,16 +134,11 @@ def commit_built_days(
     new_days = {
         day: NewDay(files[day], inputs(day), counts(day, sum(file.rows for file in files[day]))) for day in days
     }
-    return _commit(lake, table, dataset, new_days, replaces, spec_version)
+    return _commit(lake, table, dataset, new_days, replaces)
 
 
 def _commit(
-    lake: Lake,
-    table: Table,
-    dataset: Dataset,
-    new_days: dict[str, NewDay],
-    replaces: FilesByValue,
-    spec_version: str | None,
+    lake: Lake, table: Table, dataset: Dataset, new_days: dict[str, NewDay], replaces: FilesByValue
 ) -> dict[str, Manifest]:
     """Commit the days that no other run has published in the meantime; returns the present manifests of all days."""
     published: dict[str, Manifest] = {}
@@ -155,7 +146,7 @@ def _commit(
         try:
             published |= commit_days(
                 lake, table.name, dataset.name, new_days, stored_schema(table), code=code_version("jobs"),
-                spec_version=spec_version, expected={day: replaces[day] for day in new_days},
+                expected={day: replaces[day] for day in new_days},
             )  # fmt: skip
             break
         except Replaced as error:

@@ -22,7 +22,7 @@ HISTORY = {
     "build_journeys": {"audit_journeys"},
     "build_feature_spec": {"audit_feature_spec"},
     "audit_journeys": {"build_sequences"},
-    "audit_feature_spec": {"build_sequences"},
+    "audit_feature_spec": {"audit_sequences"},
     "build_sequences": {"audit_sequences"},
     "audit_sequences": {"train"},
     "train": {"evaluate"},
@@ -30,7 +30,7 @@ HISTORY = {
 }
 DAILY = {
     "build_exposures": {"audit_raw_rows"},
-    "export_champion": {"build_day"},
+    "export_champion": {"audit_day"},
     "audit_raw_rows": {"build_day", "report"},
     "build_day": {"audit_day"},
     "audit_day": {"learn", "report"},
@@ -106,14 +106,12 @@ def test_every_task_has_retries(bag):
             assert task.retry_exponential_backoff
 
 
-def test_windows_are_built_with_the_feature_spec_of_their_model(bag):
+def test_windows_are_trained_on_and_audited_with_the_feature_spec_of_their_model(bag):
     history, daily = bag.dags["mtorl_history_criteo"], bag.dags["mtorl_daily_criteo"]
-    for arguments in (history.get_task("build_sequences").application_args, history.get_task("train").arguments):
-        assert arguments[arguments.index("--spec-day") + 1] == "{{ params.to }}"
-    export = daily.get_task("export_champion").arguments
-    out = export[export.index("--out") + 1]
-    for arguments in (daily.get_task("build_day").application_args, daily.get_task("audit_day").arguments):
-        assert arguments[arguments.index("--spec") + 1] == f"{out}/feature_spec.json"
+    arguments = history.get_task("train").arguments
+    assert arguments[arguments.index("--spec-day") + 1] == "{{ params.to }}"
+    export, audit = (daily.get_task(name).arguments for name in ("export_champion", "audit_day"))
+    assert audit[audit.index("--spec") + 1] == f"{export[export.index('--out') + 1]}/feature_spec.json"
 
 
 def test_a_replayed_history_trains_with_the_labels_of_that_time(bag):

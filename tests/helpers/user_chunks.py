@@ -23,8 +23,8 @@ def user_chunk(frame: pd.DataFrame, dataset: Dataset, as_of_ms: int, summaries: 
     rows = rows.append_column(SUMMARY, pa.nulls(len(rows), _summary_type(dataset)))
     if summaries is not None:
         rows = pa.concat_tables([summaries, rows], promote_options="default")
-    rows = rows.append_column("order", pc.cast(pc.is_null(rows.column(SUMMARY)), pa.int8()))
-    order = [(name, "ascending") for name in ("user_id", "order", "exposed_at_ms", "exposure_id")]
+    rows = rows.append_column("_order", pc.cast(pc.is_null(rows.column(SUMMARY)), pa.int8()))
+    order = [(name, "ascending") for name in ("user_id", "_order", "exposed_at_ms", "exposure_id")]
     return UserChunk.from_rows(rows.take(pc.sort_indices(rows, order)), as_of_ms)
 
 

@@ -14,7 +14,7 @@ from audit_samples import DAY, sample, write_partition
 from in_process import Jobs
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
-from jobs import build_sequences, log_days
+from jobs import log_days
 from jobs.history.resume import newest_fresh_journeys, read_exposures
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
 from jobs.raw.files import find_raw_files
@@ -217,13 +217,6 @@ def test_what_failed_its_audit_is_no_input(published, table):
     audited(HOLDS)
     with pytest.raises(Reading):
         read()
-
-
-def test_windows_are_cut_with_the_spec_of_the_requested_day(published, monkeypatch):
-    arguments = ["build_sequences", "--dataset", "criteo", "--lake", str(published.root), "--spec-day", "2017-01-01"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(UserError, match="no feature_spec for criteo on 2017-01-01"):  # though there is a newer one
-        build_sequences.main()
 
 
 @pytest.mark.parametrize("job", ["build_exposures", "build_journeys", "build_feature_spec", "build_sequences"])

@@ -13,7 +13,7 @@ from lakehouse.storage.store_path import path_of
 from schemas.errors import EXIT_TRY_AGAIN
 
 pytestmark = [pytest.mark.spark, pytest.mark.bucket, pytest.mark.slow]
-HISTORY = ["exposures", "quarantine", "journeys", "feature_spec", "sequences"]
+HISTORY = ["exposures", "quarantine", "journeys", "feature_spec", "steps", "item_history", "sequences"]
 SCORES = ["channel_policies", "user_reward_ranks", "budget_plan"]
 TINY = ["--members", "1", "--max-epochs", "1", "--set", "hidden=16", "--set", "trees=false"]
 
@@ -40,8 +40,7 @@ def run_days(jobs: Jobs, raw: Path) -> dict[str, float]:
     step("build_feature_spec", "--from", first, "--to", eve)
     step("build_sequences", "--from", first, "--to", eve)
     step("mtorl_model.train", "--from", first, "--to", eve, *TINY)
-    (spec,) = (jobs.lake.root / jobs.dataset / "feature_specs").glob("*.json")
-    step("build_day", "--day", day, "--spec", str(spec))
+    step("build_day", "--day", day)
     step("mtorl_model.score", "--day", day)
     step("mtorl_model.plan_budget", "--day", day, "--budget", "50")
     step("audit_table", "--table", *HISTORY, *SCORES, "--new", "--only-published")

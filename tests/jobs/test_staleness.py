@@ -4,11 +4,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 from in_process import Jobs, files_of, rewritten
 from lakes import contents, partitions, unpublish
 from raw_logs import kuairand_row, write_kuairand
-from shop import SHOP, SPEC, sent, write_file
+from shop import SHOP, sent, write_file
 
 import schemas.dataset
 from jobs.raw.accounts import LogAccounts, log_accounts
@@ -42,14 +43,13 @@ def module_patch():
 def write_log(raw: Path) -> Path:
     for day, rows in LOG.items():
         write_file(raw, day, rows)
-    (raw.parent / "spec.json").write_text(SPEC.to_json())
     return raw
 
 
 def run_day(jobs: Jobs, raw: Path, day: str) -> None:
     """The jobs of the daily DAG that build tables, without the audits."""
     jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
-    jobs.ok("build_day", "--day", day, "--spec", str(raw.parent / "spec.json"))
+    jobs.ok("build_day", "--day", day)
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +167,18 @@ def test_late_rows_and_rows_in_another_days_file_reach_their_day(jobs, raw, caps
 
 
 def test_an_outcome_that_is_delivered_later_reaches_the_labels_of_its_day(jobs, raw):
-    files_before = files_of(jobs.lake, "sequences")
+    files_before = files_of(jobs.lake, "steps", "sequences")
     bought = LOG[DAYS[1]][2].replace(";;41", f";{DAYS[3]}T09:00:00Z;41")
     write_file(raw, DAYS[3], [*LOG[DAYS[3]], bought])  # the row of DAYS[1] again, now with its order
     run_day(jobs, raw, DAYS[3])
-    assert rewritten(files_before, files_of(jobs.lake, "sequences")) == {f"sequences/{day}" for day in DAYS[1:]}
-    windows = jobs.lake["sequences", "shop", DAYS[1]].read().to_pandas()
-    bob = windows[windows.user_id == "bob"].iloc[0]
-    assert list(bob.order)[-1] == 1
+    assert rewritten(files_before, files_of(jobs.lake, "steps", "sequences")) == {
+        f"{table}/{day}" for table in ("steps", "sequences") for day in DAYS[1:]
+    }
+    (window,) = jobs.lake["sequences", "shop", DAYS[1]].read().filter(pc.field("user_id") == "bob").to_pylist()
+    exposures, steps = (jobs.lake[table, "shop", DAYS[1]].read() for table in ("exposures", "steps"))
+    places = dict(zip(*steps.select(["exposure_id", "journey_position"]).to_pydict().values(), strict=True))
+    bobs = exposures.filter(pc.field("user_id") == "bob").to_pylist()
+    assert [row["order"] for row in bobs if places[row["exposure_id"]] == window["last_step"]] == [1]
 
 
 def test_a_day_beyond_the_log_is_nothing_to_do(jobs, raw, capsys):
@@ -291,19 +295,19 @@ def test_the_undated_rows_are_refreshed_alone(jobs, raw):
     assert rewritten(files_before, files_of(jobs.lake, *TABLES)) == {f"quarantine/{UNDATED}"}
 
 
-def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs, raw):
-    manifests_before, spec = manifest_texts(jobs.lake), ("--spec", str(raw.parent / "spec.json"))
+def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs):
+    manifests_before = manifest_texts(jobs.lake)
     jobs.sessions = 0
-    jobs.ok("build_day", "--day", DAYS[3], *spec)
+    jobs.ok("build_day", "--day", DAYS[3])
     assert jobs.sessions == 0  # everything is fresh: no session is started
     for table in FROM_HISTORY:
         unpublish(jobs.lake[table, "shop", DAYS[3]])
-    jobs.ok("build_day", "--day", DAYS[3], *spec)
+    jobs.ok("build_day", "--day", DAYS[3])
     assert jobs.sessions == 1
     assert manifest_texts(jobs.lake) == manifests_before
     for table in FROM_HISTORY:
         unpublish(jobs.lake[table, "shop", DAYS[3]])
-    jobs.ok("build_sequences", "--with-steps", "--up-to", DAYS[3], *spec)
+    jobs.ok("build_sequences", "--up-to", DAYS[3])
     jobs.ok("build_journeys", "--day", DAYS[3])
     assert manifest_texts(jobs.lake) == manifests_before
 
@@ -325,9 +329,8 @@ def test_a_day_reads_no_earlier_table_but_journeys_and_item_history_of_the_day_b
 
 @pytest.mark.parametrize(
     ("days_at_once", "runs"),
-    [(2, {"quarantine": [2, 2, 1], "exposures": [2, 2], "sequences": [2, 2]}),
-     (3, {"quarantine": [3, 2], "exposures": [3, 1], "sequences": [3, 1]})],
-)  # fmt: skip
+    [(2, {"quarantine": [2, 2, 1], "exposures": [2, 2]}), (3, {"quarantine": [3, 2], "exposures": [3, 1]})],
+)
 def test_days_built_in_chunks_are_the_same_as_days_built_one_by_one(jobs, raw, monkeypatch, capsys, days_at_once, runs):
     published: dict[str, list[int]] = {}
 
@@ -336,15 +339,14 @@ def test_days_built_in_chunks_are_the_same_as_days_built_one_by_one(jobs, raw, m
         return publish_days(spark, rows, lake, table, dataset, days, **options)
 
     monkeypatch.setattr("jobs.spark.partitions.DAYS_PER_WRITE", days_at_once)
-    for module in ("raw.publish", "build_sequences"):
-        monkeypatch.setattr(f"jobs.{module}.publish_days", recorded_publish)
+    monkeypatch.setattr("jobs.raw.publish.publish_days", recorded_publish)
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])
     new_jobs = Jobs(jobs.spark, Lake(raw.parent / "new"), "shop", jobs.patch)
     new_jobs.ok("build_exposures", "--raw", str(raw))
-    new_jobs.ok("build_sequences", "--with-steps", "--spec", str(raw.parent / "spec.json"))
+    new_jobs.ok("build_sequences")
     assert published == runs
     output = capsys.readouterr().out
-    assert output.count("rows in = ") == output.count("windows of ") == 1
+    assert output.count("rows in = ") == output.count("sequences shop 2024-05-01..2024-05-04: 4 days built") == 1
     assert "10 rows in = 9 exposures + 0 duplicates + 1 quarantined" in output
     dated = {path: manifest for path, manifest in manifests(new_jobs.lake).items() if UNDATED not in path}
     assert dated == {path: manifest for path, manifest in manifests(jobs.lake).items()
@@ -352,16 +354,12 @@ def test_days_built_in_chunks_are_the_same_as_days_built_one_by_one(jobs, raw, m
     assert len(dated) == (len(TABLES) - 1) * len(DAYS)
 
 
-def test_another_spec_or_window_length_makes_sequences_stale(jobs, raw):
-    files_before, spec = files_of(jobs.lake, *TABLES), ("--spec", str(raw.parent / "spec.json"))
-    jobs.ok("build_sequences", *spec)
-    assert files_of(jobs.lake, *TABLES) == files_before
-    jobs.ok("build_sequences", *spec, "--steps", "6", "--from", DAYS[3])
-    assert rewritten(files_before, files_of(jobs.lake, *TABLES)) == {f"sequences/{DAYS[3]}"}
+def test_another_window_length_makes_sequences_stale(jobs):
     files_before = files_of(jobs.lake, *TABLES)
-    (raw.parent / "spec.json").write_text(SPEC.to_json().replace('"2024-03-31"', '"2024-04-01"'))
-    jobs.ok("build_sequences", *spec, "--to", DAYS[0])
-    assert rewritten(files_before, files_of(jobs.lake, *TABLES)) == {f"sequences/{DAYS[0]}"}
+    jobs.ok("build_sequences")
+    assert files_of(jobs.lake, *TABLES) == files_before
+    jobs.ok("build_sequences", "--steps", "6", "--from", DAYS[3])
+    assert rewritten(files_before, files_of(jobs.lake, *TABLES)) == {f"sequences/{DAYS[3]}"}
 
 
 def test_other_code_makes_a_partition_stale_only_with_this_code(jobs, finished, module_patch):

@@ -5,18 +5,19 @@ import sys
 from contextlib import nullcontext
 
 import pytest
+from bucket_lake import BucketLake
 from fates import EXPOSURE, FATE, with_fate
 from raw_logs import header
-from shop import SHOP, SPEC, sent_to
+from shop import SHOP, sent_to
 
 import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
 from jobs.history.journeys import fold
-from jobs.history.windows import cut_windows
 from jobs.raw.files import find_raw_files
 from jobs.raw.rows import DS, read_rows
 from lakehouse.lake import Lake
 from mtorl_model import evaluate, plan_budget, score, train
+from schemas.tables.exposures import exposures as exposures_table
 
 ROWS = [
     "ann;2024-03-30T23:30:00Z;Mail;0.1;1;2024-03-31T10:00:00Z;41",
@@ -54,7 +55,7 @@ def test_an_invented_log_becomes_exposures(shop_rows):
     ]
 
 
-def test_its_exposures_become_journeys_and_windows(shop_rows):
+def test_its_exposures_become_journeys_and_windows(shop_rows, tmp_path):
     exposures = shop_rows.where(f"{FATE} = '{EXPOSURE}'")
     day = "2024-03-31"
     journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).to_dataframe().collect()}
@@ -62,13 +63,17 @@ def test_its_exposures_become_journeys_and_windows(shop_rows):
     assert journeys["ann"].next_step.seen_order == 1
     assert journeys["ann"].age == 41
 
-    (window,) = cut_windows(exposures, None, SHOP, SPEC, 4, [day]).to_dataframe().collect()
-    assert window.user_id == "ann"
-    assert window.channel == [None, "mail", "sms", "mail"]
-    assert window.is_label == [False, False, True, True]
+    lake = BucketLake(tmp_path, SHOP, exposures.toPandas()[[*exposures_table(SHOP).column_names, DS]])
+    stored = lake.build([day], window_steps=4)
+    (window,) = lake.read(stored, "sequences").to_pylist()
+    places = {name: window[name] for name in ("padding", "first_step", "first_label", "last_step")}
+    assert window["user_id"] == "ann"
+    assert places == {"padding": 1, "first_step": 0, "first_label": 1, "last_step": 2}
     # The order was at ten, between the second newsletter and the third.
-    assert window.seen_order == [None, 0, 0, 1]
-    assert window.seen_order_by_channel == [None, [0, 0, 0], [0, 0, 0], [1, 0, 0]]
+    steps = lake.read(stored, "steps").to_pylist()
+    assert [(step["journey_position"], step["seen_order"]) for step in steps] == [(0, 0), (1, 0), (2, 1), (0, 0)]
+    (mail,) = [counts for counts in steps[2]["seen_by_channel"] if counts["order"]]
+    assert (mail["channel"], mail["order"]) == ("mail", 1)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Tiny valid partitions of every table, made from its contract, to plant faults in."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -31,10 +32,11 @@ from schemas.tables.journeys import journeys
 from schemas.tables.prequential import prequential
 from schemas.tables.promotions import PROMOTIONS_TABLE
 from schemas.tables.quarantine import QUARANTINE_TABLE
-from schemas.tables.sequences import DEFAULT_STEPS, sequences
+from schemas.tables.sequences import sequences
 from schemas.tables.steps import steps
 from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
+from schemas.windows import DEFAULT_STEPS
 
 DAY = "2017-01-02"
 Rows = list[dict[str, Any]]
@@ -66,7 +68,7 @@ def write_partition(
     arrow = schema(arrow_schema(table))
     if table.name == "exposures":
         manifest.setdefault("counts", {"rows_in": len(rows), "duplicates": 0, "quarantined": 0})
-    if table.name in ("sequences", "feature_spec"):
+    if table.name == "feature_spec":
         manifest.setdefault("spec_version", spec_of(dataset).version)
     manifest.setdefault("inputs", {})
     stored = manifest.pop("stored_spec", spec_of(dataset))
@@ -84,7 +86,9 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
     if name == "sequences":
         table, rows = sample("feature_spec", dataset)
         write_partition(lake, table, dataset, rows)
-        write_partition(lake, exposures(dataset), dataset, [] if empty else shown_in_windows(dataset))
+        shown = [] if empty else shown_in_windows(dataset)
+        write_partition(lake, exposures(dataset), dataset, shown)
+        write_partition(lake, steps(dataset), dataset, steps_of(dataset, shown))
     if name == "steps":
         write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
     if name in EVERY_USER:
@@ -96,10 +100,22 @@ def shown_in_windows(dataset: Dataset) -> Rows:
     """The exposures of DAY that the windows of the sample are made of."""
     start, columns = _start_ms(dataset), exposures(dataset).columns
     return [
-        _filled(columns, user_id=user, exposure_id=100 * user + k, exposed_at_ms=start + 1_000 * k)
+        _filled(columns, user_id=user, exposure_id=100 * user + k, exposed_at_ms=start + 1_000 * k, channel="a")
         for user in range(_WINDOWS)
         for k in range(user + 2)
     ]
+
+
+def steps_of(dataset: Dataset, shown: Rows) -> Rows:
+    """Their steps, if these exposures of journeys that begin on DAY are by user and time."""
+    place: Counter[Any] = Counter()
+    rows = []
+    for exposure in shown:
+        k = place[exposure["user_id"]]
+        place[exposure["user_id"]] += 1
+        counts = {"position": k, "journey_position": k, "seen_exposures": k, "session_exposures": k}
+        rows.append(_filled(steps(dataset).columns, exposure_id=exposure["exposure_id"], session_id=100, **counts))
+    return rows
 
 
 def arrow_schema(table: Table) -> pa.Schema:
@@ -188,7 +204,7 @@ def _steps(dataset: Dataset) -> tuple[Table, Rows]:
     table = steps(dataset)
     return table, [
         _filled(table.columns, exposure_id=row["exposure_id"], session_id=100, position=k, session_exposures=k,
-                seen_exposures=k)
+                journey_position=k, seen_exposures=k)
         for k, row in enumerate(_exposures(dataset)[1])
     ]  # fmt: skip
 
@@ -205,26 +221,13 @@ def _feature_spec(dataset: Dataset) -> tuple[Table, Rows]:
 
 
 def _sequences(dataset: Dataset) -> tuple[Table, Rows]:
-    spec = spec_of(dataset)
-    table = sequences(dataset, spec)
-    return table, [_window(table, dataset, len(spec.channels), user) for user in range(_WINDOWS)]
-
-
-def _window(table: Table, dataset: Dataset, channels: int, user: int) -> dict[str, Any]:
-    """A user's first window: user + 2 steps. All of them except the first are labels."""
-    real = user + 2
-    padding = DEFAULT_STEPS - real
-    steps = [None] * padding + [_step(dataset, k, exposure_id=100 * user + k) for k in range(real)]
-    lists = {}
-    for column in table.columns:
-        if column.dtype == "array<array<int>>":
-            lists[column.name] = [step and [0] * channels for step in steps]
-        elif column.dtype.startswith("array<") and column.name not in ("valid", "is_label"):
-            lists[column.name] = [step and step[column.name] for step in steps]
-    return _filled(
-        table.columns, user_id=user, split=split_of(user), valid=[step is not None for step in steps],
-        is_label=[k > padding for k in range(DEFAULT_STEPS)], **lists,
-    )  # fmt: skip
+    """The first window of each user: user + 2 steps. All of them except the first are labels."""
+    table = sequences(dataset)
+    return table, [
+        _filled(table.columns, user_id=user, split=split_of(user), length=DEFAULT_STEPS,
+                padding=DEFAULT_STEPS - (user + 2), first_label=1, last_step=user + 1)
+        for user in range(_WINDOWS)
+    ]  # fmt: skip
 
 
 def _channel_policies(dataset: Dataset) -> tuple[Table, Rows]:

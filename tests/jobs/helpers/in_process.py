@@ -22,7 +22,8 @@ class Jobs:
         self.lake, self.dataset, self.sessions = lake, dataset, 0
         self.spark, self.patch = spark, patch
         # Each file is a task of Spark's, and tests have few rows: fewer files take half the time.
-        patch.setattr("jobs.spark.partitions.FILES_PER_DAY", 2)
+        for module in ("partitions", "buckets"):
+            patch.setattr(f"jobs.spark.{module}.FILES_PER_DAY", 2)
 
     def run(self, job: str, *arguments: str) -> int:
         """The exit status, 0 if the entry point returns."""

@@ -31,7 +31,6 @@ from jobs.quality.audit_results import HOLDS, NOT_EVALUATED, PASS
 from jobs.quality.audits import audit_partition
 from jobs.quality.outcomes import flat_frame
 from lakehouse.duckdb_view import rows_sql
-from lakehouse.feature_specs import table_contract
 from lakehouse.lake import Lake
 from lakehouse.lineage import LINEAGE, record
 from lakehouse.storage.scratch import work_folder
@@ -40,7 +39,7 @@ from schemas.dataset import get_dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
 from schemas.quality import Limit, RowRule
-from schemas.tables.registry import TABLES
+from schemas.tables.registry import TABLES, RegisteredTable, registered
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -50,7 +49,7 @@ def test_a_valid_partition_passes_and_every_rule_is_evaluated(lake, dataset, nam
     assert failures(audit) == {}
     assert audit.verdict == PASS
     assert {o.status for o in audit.outcomes} == {HOLDS}
-    table = table_contract(name, get_dataset(dataset), lake)
+    table = registered(name).contract(get_dataset(dataset))
     names = {o.name for o in audit.outcomes}
     assert {f"{TYPE}({c.name})" for c in table.columns} <= names
     assert {f"{NOT_NULL}({c.name})" for c in table.columns if not c.nullable} <= names
@@ -281,7 +280,7 @@ def test_a_rule_that_great_expectations_cannot_compute_is_an_error(lake, monkeyp
     write_partition(lake, table, contract, rows)
     broken = replace(table, expectations=(Expectation("expect_column_mean_to_be_between",
                                                       {"column": "reason", "min_value": 0}, "nonsense"),))  # fmt: skip
-    monkeypatch.setattr("jobs.quality.audits.table_contract", lambda *_: broken)
+    monkeypatch.setitem(TABLES, "quarantine", RegisteredTable("quarantine", "", lambda _: broken))
     with pytest.raises(RuntimeError, match="cannot compute expect_column_mean_to_be_between"):
         audit_partition(lake, "quarantine", contract, DAY)
 
@@ -298,7 +297,8 @@ def test_a_key_is_unique_without_a_rule_of_the_contract(lake, monkeypatch, key, 
     table, sample_rows = sample("quarantine", contract)
     rows = [{**row, "source_file": f"{k}.csv"} for k, row in enumerate(sample_rows)]
     write_partition(lake, table, contract, [*rows, rows[0]])
-    monkeypatch.setattr("jobs.quality.audits.table_contract", lambda *_: replace(table, key=key))
+    keyed = replace(table, key=key)
+    monkeypatch.setitem(TABLES, "quarantine", RegisteredTable("quarantine", "", lambda _: keyed))
     assert failures(audit_partition(lake, "quarantine", contract, DAY)) == {rule: "critical"}
 
 

@@ -41,9 +41,10 @@ FAULTS = [
      {f"{IN_RANGE}(next_known_ms)"}),
     ("steps", "criteo", 3, {"exposure_id": 100}, {f"{UNIQUE}(exposure_id)", "expect_rows_to_be_those_of_exposures"}),
     ("steps", "criteo", 3, {"exposure_id": 7}, {"expect_rows_to_be_those_of_exposures"}),
+    ("steps", "criteo", 3, {"seen_exposures": 4}, {f"{IN_SET}(in_journey)"}),
     ("steps", "criteo", 3, {"gap_s": -1.0}, {f"{IN_RANGE}(gap_s)"}),
     ("steps", "criteo", 3, {"session_age_s": -1.0}, {f"{IN_RANGE}(session_age_s)"}),
-    ("steps", "criteo", 3, {"session_exposures": 4, "seen_exposures": 4}, {f"{IN_SET}(in_session)"}),
+    ("steps", "criteo", 3, {"session_exposures": 4}, {f"{IN_SET}(in_session)"}),
     ("steps", "criteo", 3, {"seen_click": 4}, {f"{IN_SET}(no_gain_without_exposure)"}),
     ("item_history", "criteo", 1, {"value": "a"}, {"expect_compound_columns_to_be_unique(item, value)"}),
     ("item_history", "criteo", 1, {"item": "cat1"}, {f"{IN_SET}(item)"}),
@@ -53,7 +54,8 @@ FAULTS = [
     ("feature_spec", "criteo", 0, {"reason": ""}, {f"{IN_SET}(explained)"}),
     ("feature_spec", "criteo", 0, {"name": "other"}, {"expect_sidecar_to_agree_with_rows"}),
     ("sequences", "criteo", 1, {"user_id": 0, "split": split_of(0)},
-     {"expect_compound_columns_to_be_unique(user_id, window)"}),
+     {"expect_compound_columns_to_be_unique(user_id, window)", f"{IN_SET}(labelled_once)",
+      "expect_labels_to_be_steps_of_the_day"}),
     ("sequences", "criteo", 1, {"split": "dev"}, {f"{IN_SET}(split)", f"{IN_SET}(split_is_right)"}),
     ("channel_policies", "criteo", 1, {"user_id": 0}, {f"{UNIQUE}(user_id)"}),
     ("channel_policies", "criteo", 0, {"policy": [("a", 0.75), ("b", 0.2)]}, {f"{IN_RANGE}(total)"}),
@@ -187,8 +189,10 @@ PLANTED_ELSEWHERE = {
     "promotions": {f"{IN_SET}(keeps_up)"},
     "journeys": {f"{IN_SET}({c})" for c in ("in_order", "counts_all", "no_step_twice", "no_gain_without_exposure")},
     "feature_spec": {f"{UNIQUE}(name)", f"{IN_SET}(encodable)"},
-    "sequences": {f"{IN_SET}({c})" for c in ("length", "left_padded", "labels_valid", "in_order", "lists_aligned",
-                                             "steps_filled", "labelled_once", "enough_context")},
+    "sequences": {f"{IN_RANGE}(length)"} | {
+        f"{IN_SET}({c})" for c in ("one_length", "has_all_positions", "left_padded", "has_labels", "labelled_once",
+                                   "enough_context")
+    },  # in test_window_rules.py
     "channel_policies": {f"{IN_SET}(policies_differ)", f"{IN_SET}(recommendations_differ)"},
     "user_embeddings": {f"{IN_SET}(users_differ)"},  # in tests/mtorl_model/inference/test_user_embeddings.py
     "task_predictions": {f"{UNIQUE}(user_id)", f"{IN_RANGE}(predicted_click_long_view)"},
