@@ -44,7 +44,8 @@ def main() -> None:
             f"note: left out of the sample: {counted(damaged, 'row')} with another number of fields, or no JSON object"
         )
     print(f"{path}: a draft from {counted(draft.log.rows, 'row')} of {', '.join(draft.log.file_names[:3])}")
-    print(f"{open_questions(text)} questions are open: answer each UNANSWERED as docs/own-log.md explains, then run")
+    number = open_questions(text)
+    print(f"{counted(number, 'open question')}: answer each UNANSWERED as docs/own-log.md explains, then run")
     print(f"python -m jobs.check_contract --dataset {args.name} --raw {args.raw}")
 
 

@@ -18,6 +18,8 @@ _OUTCOME_FILES = (
     ("install", re.compile(r"install")),
 )
 # Columns of every dataset, and those that each draft adds: a raw column gets another name.
+_END_OF_TIME_NAME = re.compile(r"_?(?:at|time|ts|timestamp|date|day|ms)$", re.IGNORECASE)
+_SMALLEST_MISSING_SHARE = 0.02  # of a time that only rows with an outcome have
 RESERVED = frozenset({
     "user_id", "exposure_id", "exposed_at_ms", "channel", "cost", "propensity", "ds", "dataset", "hour", "weekday",
 })  # fmt: skip
@@ -86,6 +88,18 @@ class Draft:
         used_names = set(RESERVED)
         words = self.events.outcomes if self.events else ()
         return tuple(column_name(g, used_names) for g in (*self.gains, *words, *(o.gain for o in self.outcome_tables)))
+
+    @property
+    def late_gains(self) -> dict[str, str]:
+        """By further time, the gain that it reports: only rows with an outcome have it, and no other gain says so."""
+        flags = [self.log.column(name) for name in self.gains]
+        used_names = {*RESERVED, *(name.lower() for name in self.gain_names)}
+        late_gains = {}
+        for time in self.further_times:
+            is_outcome = roles.is_outcome_time(time) and time.missing_share >= _SMALLEST_MISSING_SHARE
+            if is_outcome and not any(roles.is_true_with(flag, time) for flag in flags):
+                late_gains[time.name] = column_name(_END_OF_TIME_NAME.sub("", time.name) or time.name, used_names)
+        return late_gains
 
     @property
     def views(self) -> dict[Table, str]:

@@ -34,7 +34,7 @@ def test_it_writes_the_module_and_names_the_next_step(draft, capsys):
     assert text.startswith('"""shop: drafted from 100 rows of sent.csv.')
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("python -m jobs.check_contract --dataset shop --raw ")
-    assert lines[1].startswith("1 questions are open")
+    assert lines[1].startswith("1 open question: answer each UNANSWERED")
     assert text.count("Known.UNANSWERED") == 1  # of `opened`: an epoch has no zone, and the other columns have roles
 
 

@@ -202,3 +202,35 @@ def test_a_further_time_can_say_when_a_gain_becomes_known(tmp_path):
     text = text.replace("Known.UNANSWERED)", 'Known.AT, known_at="bought_at_ms")')
     dataset = contract_in(answered(text, ZONE="UTC"))
     assert dataset.late_gain_times == {"bought": "bought_at_ms"}
+
+
+def test_a_time_that_only_some_rows_have_becomes_a_gain(tmp_path):
+    rows = ["user_id,shown_at,slot,clicked,converted_at,order_value"]
+    rows += [
+        f"u{k % 30},{1_711_833_300 + 60 * k},{'ab'[k % 2]},{int(k % 5 == 0)},"
+        + (f"{1_711_920_000 + k},9.5" if k % 10 == 0 else ",")
+        for k in range(200)
+    ]
+    (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
+    text = drafted(tmp_path)
+    assert "converted (yes in 10.00%, which have converted_at)" in " ".join(text.replace("#", "").split())
+    assert 'Known.AT, known_at="converted_at_ms", unless' in text
+    text = text.replace(
+        '"1 if there is converted_at", Known.UNANSWERED', '"1 if it converted", Known.AT, known_at="converted_at_ms"'
+    )
+    dataset = contract_in(answered(text))
+    assert dataset.gain_names == ("clicked", "converted")
+    assert dataset.late_gain_times == {"converted": "converted_at_ms"}
+
+
+def test_a_key_of_a_side_table_is_a_category_and_not_an_amount(tmp_path):
+    (tmp_path / "shown.dat").write_text(
+        "".join(
+            f"u{k % 40}|{k * 7 % 90}|{20240331100000 + k % 60}|{'ab'[k % 2]}|{k % 90}|{k % 3 // 2}\n"
+            for k in range(300)
+        )
+    )
+    (tmp_path / "films.dat").write_text("".join(f"{k}|Film {k}|{1950 + k}\n" for k in range(90)))
+    text = " ".join(drafted(tmp_path).split())
+    assert '_category("column_2", "column_2 of log", Known.UNANSWERED, "cast(log.column_2 AS string)")' in text
+    assert '_number("column_5"' in text
