@@ -201,12 +201,13 @@ def test_one_row_of_a_clock_that_runs_ahead_does_not_show_that_the_days_before_i
     assert "wait" not in capsys.readouterr().out
 
 
-def test_a_waiting_row_in_the_file_of_a_built_day_is_not_printed_as_a_duplicate(jobs, raw, capsys):
+def test_a_waiting_row_in_the_file_of_a_built_day_is_not_printed_as_a_duplicate(jobs, tmp_path, capsys):
     rows = [sent(f"ann{k}", DAYS[0], 8) for k in range(20)]
-    write_file(raw, DAYS[0], [*rows, rows[0], sent("bob", "2028-05-01", 10)])
+    write_file(tmp_path / "new", DAYS[0], [*rows, rows[0], sent("bob", "2028-05-01", 10)])
+    new_jobs = Jobs(jobs.spark, Lake(tmp_path / "new-lake"), "shop", jobs.patch)
     capsys.readouterr()
-    jobs.ok("build_exposures", "--raw", str(raw))
-    total, *_, waiting = capsys.readouterr().out.splitlines()
+    new_jobs.ok("build_exposures", "--raw", str(tmp_path / "new"))
+    total, waiting = capsys.readouterr().out.splitlines()
     assert total.endswith(": 21 rows in = 20 exposures + 1 duplicate + 0 quarantined")
     assert waiting.startswith("note: 1 raw row of shop waits: 1 of 2028-05-01 (in ")
 
