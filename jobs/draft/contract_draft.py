@@ -91,7 +91,7 @@ class Draft:
 
     @property
     def late_gains(self) -> dict[str, str]:
-        """By further time, the gain that it reports: only rows with an outcome have it, and no other gain says so."""
+        """By further time, the gain that it reports: only rows with an outcome have it; no other gain repeats it."""
         flags = [self.log.column(name) for name in self.gains]
         used_names = {*RESERVED, *(name.lower() for name in self.gain_names)}
         late_gains = {}

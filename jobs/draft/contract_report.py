@@ -202,7 +202,7 @@ def _warnings(dataset: Dataset, tried: Tried) -> Iterator[str]:
 
 
 def _early_outcomes(dataset: Dataset, exposures: pa.Table) -> Iterator[str]:
-    """A line for each column that shows an outcome before the contract says that the outcome is known."""
+    """A line for each column that shows an outcome earlier than the contract makes it known."""
     for gain in map(dataset.column, dataset.gain_names):
         is_zero = pc.equal(exposures.column(gain.name), 0)
         for column in (derived.column for derived in dataset.columns):

@@ -133,7 +133,7 @@ class BuildPlan:
         return missing
 
     def _is_published_with(self, names: Sequence[str], table: str, day: str) -> bool:
-        """Whether the published partition has the rows of these files, and those of other files as they are now.
+        """Whether the published partition has the rows of these files, and the present rows of the other files.
 
         Files may have been added. Otherwise old rows would have to be separated, and no exposure shows its file.
         """

@@ -64,7 +64,7 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
     quarantined = _publish_quarantine(lake, log, index, rows, days, outcomes, replaces[QUARANTINE])
 
     def day_counts(day: str, exposures: int) -> DayCounts:
-        # Usable rows outside the log's days are UNDATED here; they wait, and are no duplicates.
+        # Usable rows outside the log's days are UNDATED here. They wait and are not duplicates.
         duplicates = 0 if day == UNDATED else usable.get(day, 0) + index.removed_usable_rows(day) - exposures
         joined, repeated = outcomes.get(day, (0, 0))
         return DayCounts(exposures, duplicates + repeated, quarantined[day], joined)

@@ -117,10 +117,12 @@ def exposures_with(price: list, age: list) -> pa.Table:
 
 
 def test_a_column_that_shows_an_outcome_before_it_is_known_is_warned_about():
-    tells = "warning: age is known earlier than order, and is missing or 0 wherever order is 0: it tells the outcome. "
+    warning = (
+        "warning: age is known earlier than order, and is missing or 0 wherever order is 0: it tells the outcome. "
+    )
     for values in ([41.0, None, None, None], [41.0, 0.0, None, 0.0]):
         lines = report(exposures_with([0.1] * 4, values))
-        assert [line for line in lines if line.startswith("warning")] == [tells + "Is it Known.NEVER?"]
+        assert [line for line in lines if line.startswith("warning")] == [warning + "Is it Known.NEVER?"]
     for values in ([41.0, 20.0, None, None], [None] * 4, [41.0] * 4):
         assert "warning" not in "\n".join(report(exposures_with([0.1] * 4, values)))
 

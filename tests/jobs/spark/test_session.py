@@ -21,7 +21,7 @@ def test_python_workers_find_our_modules():
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, which can import our modules and starts a Java of its own."""
+    """The command in a separate process, which can import our modules and starts another Java."""
     root = Path(__file__).resolve().parents[3]
     bin_folder = Path(sys.executable).parent
     environment = {**os.environ, "PYTHONPATH": str(root), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
