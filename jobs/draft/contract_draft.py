@@ -68,7 +68,7 @@ class Draft:
     @property
     def raw_columns(self) -> tuple[ColumnSample, ...]:
         """The log's columns that are read. A saved index has no name and is not one of them."""
-        return tuple(column for column in self.log.columns if column.name)
+        return self.log.named
 
     @property
     def further_times(self) -> tuple[ColumnSample, ...]:
@@ -106,7 +106,8 @@ class Draft:
         """The view of each raw file of the contract."""
         views, used_names = {self.log: "log"}, {"log"}
         for side in (*(outcome.side for outcome in self.outcome_tables), *self.lookups):
-            stem = side.table.file_names[0].split(".")[0].rstrip("0123456789_-")
+            # The folder in RAW tells more than the name in it: users/part-0.csv.
+            stem = re.split("[./=]", side.table.file_names[0])[0].rstrip("0123456789_-")
             views[side.table] = column_name(stem, used_names).lower()
         return views
 
@@ -126,7 +127,7 @@ def draft_of(name: str, tables: Sequence[Table], user_column: str = "") -> Draft
     """
     tables = with_equal_key_types(tables)
     log = log_table(tables)
-    columns = tuple(column for column in log.columns if column.name)
+    columns = log.named
     time = log.times[0].column
     user = _user(log, user_column)
     events = roles.event_column(columns)

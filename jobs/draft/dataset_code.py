@@ -248,6 +248,7 @@ def _left_out(draft: Draft) -> str:
     used |= {column.name for column in draft.further_times}
     names = [f"{name} ({reason})" for name, reason in _useless(draft).items() if name not in used]
     names += [f"{name} (lists or parts)" for name in draft.log.nested]
+    names += [f"{name} (the name of another column)" for name in draft.log.repeated]
     question = (
         "When is each value known? BEFORE the exposure (hour, profile), WITH the ad that was chosen, AFTER it with the "
         "outcome, AT the time of another column, or NEVER as an input."

@@ -291,11 +291,6 @@ def named_reasons(candidates: Sequence[Candidate]) -> str:
     return "; ".join(f"{candidate.column} ({candidate.reason})" for candidate in candidates) or "no column"
 
 
-def is_index(column: ColumnSample) -> bool:
-    """Whether the column has no name and counts the rows, as data frames save their index."""
-    return column.name == "" and column.values[:3] in (("0", "1", "2"), ("1", "2", "3"))
-
-
 def _copies(texts: Sequence[Sequence[str]]) -> int:
     rows = list(zip(*texts, strict=True))
     return len(rows) - len(set(rows))

@@ -234,3 +234,30 @@ def test_a_key_of_a_side_table_is_a_category_and_not_an_amount(tmp_path):
     text = " ".join(drafted(tmp_path).split())
     assert '_category("column_2", "column_2 of log", Known.UNANSWERED, "cast(log.column_2 AS string)")' in text
     assert '_number("column_5"' in text
+
+
+def test_days_in_folders_and_side_tables_beside_them(tmp_path):
+    for day in range(3):
+        folder = tmp_path / f"day=2024-05-0{day + 1}"
+        folder.mkdir()
+        rows = [f"{1_714_521_600 + 86_400 * day + k},u{k % 9},{'ab'[k % 2]},{k % 3 // 2}" for k in range(40)]
+        (folder / "part-0.csv").write_text("\n".join(["ts,user,slot,click", *rows]) + "\n")
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "part-0.csv").write_text("user,age\n" + "".join(f"u{k},{20 + k}\n" for k in range(9)))
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "_delta_log" / "0.json").write_text("{}")
+    dataset = contract_in(answered(drafted(tmp_path)))
+    assert dataset.log.patterns == ("day=*/part-*.csv",)
+    (lookup,) = dataset.lookups
+    assert (lookup.file.view, lookup.file.patterns) == ("users", ("users/part-*.csv",))
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(dataset.log.patterns[0]))
+    assert names == [f"day=2024-05-0{day}/part-0.csv" for day in (1, 2, 3)]
+
+
+def test_names_of_files_and_columns_cannot_end_the_docstring_or_reach_a_terminal(tmp_path):
+    rows = [f"{1_711_833_300 + k},u{k % 30},{'xyz'[k % 3]},{k % 2}" for k in range(100)]
+    (tmp_path / '\x1b[2J"""\\.csv').write_text("\n".join(["ts,user,sl\x1b[31mot,click", *rows]) + "\n")
+    text = drafted(tmp_path)
+    assert text.replace("\n", "").isprintable()
+    dataset = contract_in(answered(text, channel="log.`sl\x1b[31mot`"))
+    assert dataset.log.columns[2].name == "sl\x1b[31mot"
