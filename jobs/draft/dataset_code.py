@@ -14,7 +14,7 @@ from jobs.draft.expressions import (
     value_expression,
 )
 from jobs.draft.python_code import Argument, Call, Node, call, elements, quoted, texts
-from jobs.draft.roles import channel_candidates, is_constant_per_user, named_reasons, usual_placeholder
+from jobs.draft.roles import Events, channel_candidates, is_constant_per_user, named_reasons, usual_placeholder
 from jobs.draft.tables import SideTable
 from jobs.draft.values import ColumnSample, shortened
 
@@ -236,11 +236,21 @@ def _useless(draft: Draft) -> dict[str, str]:
     for column in draft.raw_columns:
         if column.name in draft.log.notations and column.name != draft.time:
             reasons[column.name] = "a further time"
+        elif draft.events and not _has_exposures(column, draft.log.column(draft.events.column), draft.events):
+            reasons[column.name] = "only in rows of outcomes"
         elif len(column.counts) < 2:
             reasons[column.name] = "constant"
         elif column.is_unique and column.dtype != "double" and draft.log.rows >= 20:
             reasons[column.name] = "different in every row"
     return reasons
+
+
+def _has_exposures(column: ColumnSample, event: ColumnSample, events: Events) -> bool:
+    """Whether the row of an exposure has a value in the column."""
+    return any(
+        word.strip() in events.exposures and text.strip() not in column.null_tokens
+        for word, text in zip(event.texts, column.texts, strict=True)
+    )
 
 
 def _left_out(draft: Draft) -> str:

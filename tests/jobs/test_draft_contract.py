@@ -52,6 +52,21 @@ def test_a_person_can_name_the_user(draft, tmp_path):
         draft("shop", "--user", "nobody")
 
 
+def test_a_person_can_name_the_channel_and_the_gains(draft, tmp_path):
+    log = tmp_path / "raw" / "sent.csv"
+    log.write_text(LOG.replace("medium,opened", "weg,gelesen"))
+    path = draft("shop", "--channel", "weg", "--gain", "gelesen")
+    text = path.read_text()
+    assert 'channel="log.weg"' in text
+    assert 'gains=(Gain("gelesen", 1.0),)' in text
+    assert text.count("Known.UNANSWERED") == 1
+    path.unlink()
+    with pytest.raises(UserError, match=r"--gain weg: its values are not yes and no, but mail, sms"):
+        draft("shop", "--gain", "weg")
+    with pytest.raises(UserError, match=r"--channel nothing: sent\.csv has no such column; it has customer"):
+        draft("shop", "--channel", "nothing")
+
+
 def test_an_earlier_module_is_not_overwritten(draft):
     path = draft()
     path.write_text("answered")

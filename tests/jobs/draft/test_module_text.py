@@ -261,3 +261,15 @@ def test_names_of_files_and_columns_cannot_end_the_docstring_or_reach_a_terminal
     assert text.replace("\n", "").isprintable()
     dataset = contract_in(answered(text, channel="log.`sl\x1b[31mot`"))
     assert dataset.log.columns[2].name == "sl\x1b[31mot"
+
+
+def test_a_column_of_outcome_rows_alone_is_left_out(tmp_path):
+    rows = ["ts,visitor_id,event,item,amount"]
+    for k in range(200):
+        is_purchase = k % 5 == 4
+        event, amount = ("purchase", "9.5") if is_purchase else ("view", "")
+        rows.append(f"{1_711_833_300 + 60 * k},{k // 5 % 30},{event},i{k // 5},{amount}")
+    (tmp_path / "events.csv").write_text("\n".join(rows) + "\n")
+    text = drafted(tmp_path)
+    assert "Left out: amount (only in rows of outcomes)" in " ".join(text.replace("#", "").split())
+    assert '"amount of log"' not in text
