@@ -24,8 +24,8 @@ def update_steps(
 ) -> None:
     """Build those partitions of the three tables that are not fresh, and print a line for each table."""
     history = lake.history_inputs(EXPOSURES, dataset, days)
-    for day in (stale := stale_days(lake, ITEM_HISTORY, dataset, history, this_code=required_code)):
-        publish_item_history(lake, dataset, day, history[day], required_code)
+    if stale := stale_days(lake, ITEM_HISTORY, dataset, history, this_code=required_code):
+        publish_item_history(lake, dataset, stale, history, required_code)
     _print_days(ITEM_HISTORY, dataset, days, len(stale))
     inputs = {
         STEPS: history,
