@@ -51,10 +51,10 @@ def _histories(
             fresh_day = newest_fresh_day(lake, ITEM_HISTORY, dataset, day, required_code)
             if fresh_day and fresh_day > folded_to:
                 history, folded_to = lake[ITEM_HISTORY, dataset, fresh_day].read(), fresh_day
-        since = [d for d in with_exposures if folded_to < d <= day]
-        for read_day in since:
+        new_days = [d for d in with_exposures if folded_to < d <= day]
+        for read_day in new_days:
             lake[EXPOSURES, dataset, read_day].require()
-        partitions = [lake[EXPOSURES, dataset, read_day] for read_day in since]
+        partitions = [lake[EXPOSURES, dataset, read_day] for read_day in new_days]
         exposures = read_tables(partitions, history_columns(dataset), _ROWS_PER_READ)
         history, folded_to = fold_item_history(history, exposures, dataset, day), day
         yield day, history

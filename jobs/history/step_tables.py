@@ -70,4 +70,4 @@ def build(
 
 def _print_days(table: str, dataset: Dataset, days: list[str], built: int) -> None:
     span = days[0] if len(days) == 1 else f"{days[0]}..{days[-1]}"
-    print(f"{table} {dataset.name} {span}: {built} days built, {len(days) - built} fresh and left alone")
+    print(f"{table} {dataset.name} {span}: {built} days built, {len(days) - built} already fresh")
