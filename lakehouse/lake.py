@@ -101,6 +101,11 @@ class Lake:
         """The folder of a dataset's table."""
         return self.root / _checked_name(dataset_name(dataset)) / _checked_name(table)
 
+    def table_folders(self, dataset: Dataset | str) -> list[Path]:
+        """The folders of all Delta tables of a dataset."""
+        folder = self.root / _checked_name(dataset_name(dataset))
+        return sorted(log.parent for log in folder.glob("*/_delta_log"))
+
     def manifests(self, dataset: Dataset | str, tables: Iterable[str]) -> dict[str, dict[str, Manifest]]:
         """The manifests of all published partitions, by table and day, oldest first."""
         tables = list(tables)

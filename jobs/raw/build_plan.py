@@ -1,6 +1,6 @@
 """Which days of a raw log a run has to build: those that are missing in the lake or whose raw rows have changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jobs.raw.accounts import accept_few_rows
@@ -99,8 +99,8 @@ class BuildPlan:
         for day, names in missing_files.items():
             names_text = ", ".join(printable(name) for name in names[:3])
             line = (
-                f"{day} has to be built again, but {names_text}, which had rows of this day, has been "
-                "removed: restore it, or leave it with its header alone to withdraw the rows"
+                f"{day} has to be built, but {names_text}, which had rows that it needs, has been removed: "
+                "restore it, or leave it with its header alone to withdraw the rows"
             )
             if self.request.up_to in (None, day):
                 raise UserError(line)
@@ -116,15 +116,27 @@ class BuildPlan:
         return [day for day in inputs if day in stale]
 
     def _missing_files(self, day: str) -> list[str]:
-        """The removed files with rows of this day, unless these rows can be taken from the lake.
+        """The removed files with rows that decide about this day, unless these rows can be taken from the lake.
 
-        They can if the day was published with them and the rows of this day in no other file have changed since; files
-        may have been added. Otherwise old rows would have to be separated, and no exposure shows its file.
+        They can if the day was published with them. For a file without rows of the day itself it is enough that the
+        days of its exposures were, since an outcome of this day may belong to one of them.
         """
-        removed, inputs = self.index.removed_files_with(day), self.index.inputs(day)
+        removed = self.index.removed_files_with(day)
         tables = (QUARANTINE,) if day == UNDATED else (EXPOSURES, QUARANTINE)
-        for manifest in (self.lake[table, self.dataset, day].manifest for table in tables):
-            published = manifest.inputs if manifest else {}
-            if not (published.items() <= inputs.items() and {f"raw/{name}" for name in removed} <= published.keys()):
-                return removed
-        return []
+        if all(self._is_published_with(removed, table, day) for table in tables):
+            return []
+        missing = []
+        for name in removed:
+            days = self.index.removed_exposure_days_near(name, day)
+            if days is None or not all(self._is_published_with([name], EXPOSURES, d) for d in days):
+                missing.append(name)
+        return missing
+
+    def _is_published_with(self, names: Sequence[str], table: str, day: str) -> bool:
+        """Whether the published partition has the rows of these files, and the present rows of the other files.
+
+        Files may have been added. Otherwise old rows would have to be separated, and no exposure shows its file.
+        """
+        manifest = self.lake[table, self.dataset, day].manifest
+        published = manifest.inputs if manifest else {}
+        return published.items() <= self.index.inputs(day).items() and {f"raw/{n}" for n in names} <= published.keys()

@@ -97,7 +97,7 @@ class _OpenTable:
 
     @classmethod
     def read(cls, folder: Path) -> "_OpenTable":
-        table = DeltaTable(table_uri(folder), storage_options=storage_options(folder))
+        table = DeltaTable(str(folder), storage_options=storage_options(folder))
         return cls(table, _snapshot(table), _committed_ns(folder, table.version()))
 
     def update(self, folder: Path) -> None:
@@ -200,11 +200,6 @@ def storage_options(folder: Path) -> dict[str, str]:
     return {"aws_conditional_put": "etag"} | ({"aws_allow_http": "true"} if is_plain else {})
 
 
-def table_uri(folder: Path) -> str:
-    """The folder as `deltalake` and other readers of Delta tables take it."""
-    return str(folder)
-
-
 def _open(folder: Path) -> _OpenTable | None:
     """The table in its present version; None without a table."""
     with _OPEN_TABLES_LOCK, store_errors(folder, OSError):
@@ -212,7 +207,7 @@ def _open(folder: Path) -> _OpenTable | None:
 
 
 def _opened(folder: Path) -> _OpenTable | None:
-    uri, tables = table_uri(folder), _open_tables(os.getpid())
+    uri, tables = str(folder), _open_tables(os.getpid())
     opened = tables.get(uri)
     if opened is not None and opened.committed_ns == _committed_ns(folder, opened.snapshot.version):
         opened.update(folder)
@@ -275,7 +270,7 @@ def _create(folder: Path, column: str, schema: Schema, actions: Sequence[AddActi
     if is_local(folder):
         folder.mkdir(parents=True, exist_ok=True)
     create_table_with_add_actions(
-        table_uri(folder), schema, [action for action in actions if isinstance(action, AddAction)], mode="error",
+        str(folder), schema, [action for action in actions if isinstance(action, AddAction)], mode="error",
         partition_by=[column], configuration=_CONFIGURATION, storage_options=storage_options(folder),
         commit_properties=_properties(0),
     )  # fmt: skip

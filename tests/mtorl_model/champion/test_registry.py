@@ -22,7 +22,7 @@ from mtorl_model.champion.mlflow_store import tracking_uri
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
-from mtorl_model.data.window_store import WindowStore, open_windows
+from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods.common.networks.members import merged_curves
 from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_model
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
@@ -158,8 +158,9 @@ def test_the_initial_policy_is_proportional_to_the_click_rates(
 
 
 def test_without_any_click_all_channels_are_equal(synthetic_lake: tuple[Lake, FeatureSpec], store: WindowStore) -> None:
-    store.windows = store.windows._replace(gains_NLG=np.zeros_like(store.windows.gains_NLG))
-    assert fit_initial_policy(store, synthetic_lake[1]).probabilities == pytest.approx([1 / 3] * 3)
+    windows = store.windows.take(slice(None))
+    without_gains = WindowsInMemory(windows._replace(gains_NLG=np.zeros_like(windows.gains_NLG)))
+    assert fit_initial_policy(without_gains, synthetic_lake[1]).probabilities == pytest.approx([1 / 3] * 3)
 
 
 def crown(lake: Lake, folder: Path, params: dict[str, object], curves: list[dict[str, float]]) -> str:
@@ -312,8 +313,11 @@ def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: py
     newer = replace(spec, last_day="2022-05-08")
     synthetic.publish_spec(lake, KUAIRAND, newer)
     assert train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day=DAYS[-1])
-    with pytest.raises(UserError, match="feature spec"):  # the windows were cut with the older one
+    trained_with = []
+    monkeypatch.setattr("mtorl_model.train.open_training", lambda *args: trained_with.append(args[4]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG)
+    assert trained_with == [newer]  # without a day: the newest one
     with pytest.raises(UserError, match="no feature_spec for kuairand on 2022-04-01"):
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day="2022-04-01")
 

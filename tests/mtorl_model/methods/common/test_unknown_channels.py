@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mtorl_model.data.encoding import Labels
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.evaluation.comparison import head_losses
 from mtorl_model.methods.common.blend import fit_blend
@@ -63,9 +64,8 @@ def test_the_blend_weighs_policies_by_known_channels():
 
 def test_base_rates_count_every_label_and_channel_rates_known_ones():
     shape = (LABELS // 5, 5)
-    windows = SimpleNamespace(
-        label_NL=np.ones(shape, bool), action_NL=ACTION_N.reshape(shape), gains_NLG=GAIN_NG.reshape(*shape, 1)
-    )
+    labels = Labels(np.ones(shape, bool), ACTION_N.reshape(shape), GAIN_NG.reshape(*shape, 1))
+    windows = SimpleNamespace(labels=lambda rows: Labels(*(array[rows] for array in labels)))
     store = type("Store", (), {"windows": windows, "__len__": lambda _: shape[0]})()
     policy = fit_initial_policy(store, SimpleNamespace(channels=("a", "b"), gains=("click",)))  # type: ignore[arg-type]
     assert policy.gain_rates["click"] == pytest.approx(GAIN_NG.mean())
