@@ -34,7 +34,7 @@ def nothing_to_do(context: Mapping[str, Any]) -> None:
 
 
 def action_needed(context: Mapping[str, Any], line: str) -> None:
-    """Send a line that a successful task has printed for people; see schemas/alerts.py."""
+    """Send a line that a successful task has printed for people; see ALERT in schemas/errors.py."""
     send(f"ACTION NEEDED {_where(context)}: {line}")
 
 

@@ -51,7 +51,7 @@ def history_dag(dataset: str) -> DAG:
 
         build_exposures >> audit_raw_rows >> [build_journeys, build_feature_spec]
         build_journeys >> audit_journeys >> build_sequences
-        build_feature_spec >> audit_feature_spec >> audit_sequences  # which compares the channels with the spec's
+        build_feature_spec >> audit_feature_spec >> audit_sequences  # the audit compares the channels with the spec
         build_sequences >> audit_sequences >> train >> evaluate
     return dag
 

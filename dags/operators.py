@@ -23,8 +23,7 @@ from airflow.sdk.exceptions import (
 )
 
 from dags import alerts
-from schemas.alerts import ALERT
-from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
+from schemas.errors import ALERT, EXIT_NOT_YET, EXIT_NOTHING_TO_DO, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parent.parent
 _WAIT_BETWEEN_ATTEMPTS = timedelta(minutes=10)

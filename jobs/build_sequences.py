@@ -4,7 +4,7 @@ spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY]
     [--this-code] | [--up-to DAY]
 
 --up-to DAY: that day, and earlier days whose published tables are stale, as far back as outcomes may arrive late
-(Dataset.outcome_days); this is how labels mature. Days that are fresh are left alone.
+(Dataset.outcome_days); this is how labels mature. Days that are fresh are not built.
 """
 
 from jobs.history.step_tables import update_steps

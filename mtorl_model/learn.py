@@ -18,10 +18,9 @@ from mtorl_model.champion.gate_rule import GateConfig
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.training.config import FineTuneConfig
-from schemas.alerts import ALERT
 from schemas.dataset import get_dataset
 from schemas.days import checked_day
-from schemas.errors import exit_with_one_line
+from schemas.errors import ALERT, exit_with_one_line
 
 
 def main() -> None:

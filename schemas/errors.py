@@ -8,6 +8,9 @@ from contextlib import redirect_stdout
 
 from schemas.printable import PrintableStream, printable_lines
 
+# The last line of an entry point that succeeds but asks people to act begins with this; Airflow's task sends it.
+ALERT = "alert: "
+
 
 class UserError(Exception):
     """A problem that the user can solve. The message names the problem, the place, and a way to solve it."""

@@ -107,7 +107,7 @@ def _stored_bytes(lake: Lake) -> dict[str, int]:
         "build_sequences": TABLES_OF_STEPS,
         "build_journeys": (JOURNEYS,),
     }
-    return {name: sum(stored_bytes(lake.table(table, DATASET)) for table in of_job) for name, of_job in tables.items()}
+    return {name: sum(stored_bytes(lake.table(table, DATASET)) for table in names) for name, names in tables.items()}
 
 
 def _compare(cache: Path, size: int, rounds: int) -> _Comparison:

@@ -33,11 +33,11 @@ _JOURNEYS_PER_READ = 1024  # a journey takes about 10,000 bytes
 
 @dataclass(frozen=True)
 class BucketJob:
-    """What a worker needs to build the steps and windows of these days.
+    """The steps and windows of these days, as the work of a task on one bucket of users.
 
     folders: of the tables exposures, journeys, steps and sequences, by name. days: those to publish. exposures: the
     files of all days from the earlier journeys to the last of `days`. chunks: these days, in parts that are in memory
-    at once. earlier_journeys: the files of the journeys before the first exposure, none without earlier history.
+    together. earlier_journeys: the files of the journeys before the first exposure, none without earlier history.
     """
 
     dataset: Dataset

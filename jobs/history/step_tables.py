@@ -24,8 +24,8 @@ def update_steps(
 ) -> None:
     """Build those partitions of the three tables that are not fresh, and print a line for each table."""
     history = lake.history_inputs(EXPOSURES, dataset, days)
-    for day in (stale := stale_days(lake, ITEM_HISTORY, dataset, history, this_code=required_code)):
-        publish_item_history(lake, dataset, day, history[day], required_code)
+    if stale := stale_days(lake, ITEM_HISTORY, dataset, history, this_code=required_code):
+        publish_item_history(lake, dataset, stale, history, required_code)
     _print_days(ITEM_HISTORY, dataset, days, len(stale))
     inputs = {
         STEPS: history,
@@ -70,4 +70,4 @@ def build(
 
 def _print_days(table: str, dataset: Dataset, days: list[str], built: int) -> None:
     span = days[0] if len(days) == 1 else f"{days[0]}..{days[-1]}"
-    print(f"{table} {dataset.name} {span}: {built} days built, {len(days) - built} fresh and left alone")
+    print(f"{table} {dataset.name} {span}: {built} days built, {len(days) - built} already fresh")

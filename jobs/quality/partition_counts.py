@@ -67,10 +67,10 @@ def label_count(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def steps_not_labelled_once(connection: duckdb.DuckDBPyConnection, exposures: Partition, steps: Partition) -> int:
-    """How many steps of the day are not a label of exactly one window, and how many labels are no step of the day.
+    """The number of steps of the day that are not in one window as a label, and of labels that are other steps.
 
-    A journey's first step is no label. Needs user_id, first_label and last_step in the windows; exposure_id in the
-    other tables, user_id in `exposures` and journey_position in `steps`.
+    The first step of a journey is not counted. Needs user_id, first_label and last_step in the windows; exposure_id in
+    the other tables, user_id in `exposures` and journey_position in `steps`.
     """
     places = ['SELECT user_id, unnest(generate_series(first_label, last_step)) AS place, 1 AS labels FROM "partition"']
     if exposures.files() and steps.files():

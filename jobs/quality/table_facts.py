@@ -98,7 +98,7 @@ def sequence_facts(
 ) -> Iterator[Fact]:
     """`sequences` compared with the day's exposures, steps and journeys: its labels, its users and their splits.
 
-    spec: the feature spec of the model that reads the windows, None if the lake has none.
+    spec: the feature spec of the model that reads the windows, None without a spec.
     """
     exposures, steps, journeys = (partition.lake[name, dataset, partition.day] for name in (EXPOSURES, STEPS, JOURNEYS))
     if spec is not None and exposures.files():

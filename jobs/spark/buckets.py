@@ -1,8 +1,8 @@
 """Work on one bucket of users after another, each as a task of Spark that reads and writes the files of its bucket.
 
 Spark has written the rows of a day to one file for each bucket, by a hash of the user (partitions.FILES_PER_DAY). The
-rows of a user are in the same bucket on every day and in every table that is split by user, so what follows for a user
-needs no further shuffle, and no row leaves Python.
+rows of a user are in the same bucket on every day and in every table that is split by user, so the tables of a user
+need no further shuffle, and no row leaves Python.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,7 +75,7 @@ class BucketWriter:
         return self
 
     def add(self, rows: pa.Table) -> None:
-        """rows: the columns of the table, and ds. Those of a day are adjacent."""
+        """rows: the columns of the table, and ds. The rows of a day are adjacent."""
         # Without the cast, a type that follows from the values would change the bytes.
         self._files.add(rows.select(self._schema.names).cast(self._schema), rows.column(DS))
 

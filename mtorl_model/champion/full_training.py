@@ -19,9 +19,9 @@ from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.comparison import Difference, as_lines, compare
 from mtorl_model.evaluation.label_sources import source_of
 from mtorl_model.methods.method import FUSION, Method
-from schemas.alerts import ALERT
 from schemas.dataset import Dataset
 from schemas.days import day_plus
+from schemas.errors import ALERT
 from schemas.splits import SHARES, VALIDATION
 from schemas.tables.promotions import AGAINST_FRESH_FIT, FRESH_FIT, FULL_TRAINING, SINCE_FULL_TRAINING
 

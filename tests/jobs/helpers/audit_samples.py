@@ -85,9 +85,9 @@ def write_basis(lake: Lake, name: str, dataset: Dataset, *, empty: bool = False)
     if name == "sequences":
         table, rows = sample("feature_spec", dataset)
         write_partition(lake, table, dataset, rows)
-        shown = [] if empty else shown_in_windows(dataset)
-        write_partition(lake, exposures(dataset), dataset, shown)
-        write_partition(lake, steps(dataset), dataset, steps_of(dataset, shown))
+        exposed = [] if empty else shown_in_windows(dataset)
+        write_partition(lake, exposures(dataset), dataset, exposed)
+        write_partition(lake, steps(dataset), dataset, steps_of(dataset, exposed))
     if name == "steps":
         write_partition(lake, exposures(dataset), dataset, [] if empty else _exposures(dataset)[1])
     if name in EVERY_USER:
@@ -105,11 +105,11 @@ def shown_in_windows(dataset: Dataset) -> Rows:
     ]
 
 
-def steps_of(dataset: Dataset, shown: Rows) -> Rows:
+def steps_of(dataset: Dataset, exposed: Rows) -> Rows:
     """Their steps, if these exposures of journeys that begin on DAY are by user and time."""
     place: Counter[Any] = Counter()
     rows = []
-    for exposure in shown:
+    for exposure in exposed:
         k = place[exposure["user_id"]]
         place[exposure["user_id"]] += 1
         counts = {"position": k, "journey_position": k, "seen_exposures": k, "session_exposures": k}

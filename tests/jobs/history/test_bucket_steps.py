@@ -47,7 +47,7 @@ def test_chunks_of_days_and_users_give_the_files_of_all_at_once(name, seed, user
         patch.setattr(bucket_steps, "_CHUNK_ROWS", chunk_rows)
         in_chunks = lake.build(requested, chunks=[lake.days[a:b] for a, b in pairwise(bounds)])
     assert sorted(in_chunks) == sorted(at_once)
-    assert {of_day for _, of_day, _ in at_once} == set(requested)
+    assert {date for _, date, _ in at_once} == set(requested)
 
 
 def changed_inputs(folder: Path, dataset: Dataset, side: Side) -> set[str]:
@@ -58,7 +58,7 @@ def changed_inputs(folder: Path, dataset: Dataset, side: Side) -> set[str]:
     logs = []
     for k, log in enumerate((frame, with_the_unknown_shuffled(frame, dataset, cuts, 1))):
         lake = BucketLake(folder / str(k), dataset, log)
-        stored = lake.build(lake.days, chunks=[[of_day] for of_day in lake.days], side=side)
+        stored = lake.build(lake.days, chunks=[[date] for date in lake.days], side=side)
         logs.append(lake.read(stored, STEPS).to_pandas().set_index("exposure_id"))
     at_ms = frame.set_index("exposure_id").exposed_at_ms.loc[logs[0].index]
     cut_ms = frame.set_index("exposure_id").user_id.map(cuts).loc[logs[0].index]
@@ -123,6 +123,6 @@ def test_a_day_without_exposures_of_the_bucket_has_no_file(tmp_path):
     frame = random_exposures(get_dataset("criteo"), users=3, rows=60, days=3, seed=2)
     lake = BucketLake(tmp_path, get_dataset("criteo"), frame[frame.ds != day(1)])
     stored = lake.build([day(0), day(1), day(2)])
-    assert {(table, of_day) for table, of_day, _ in stored} == {
-        (table, of_day) for table in (STEPS, SEQUENCES) for of_day in (day(0), day(2))
+    assert {(table, date) for table, date, _ in stored} == {
+        (table, date) for table in (STEPS, SEQUENCES) for date in (day(0), day(2))
     }

@@ -10,7 +10,7 @@ from random_exposures import day, random_exposures, to_spark
 from test_steps import DATASETS, DAYS, NOT_STRICTLY
 from unknown_shuffled import with_the_unknown_shuffled
 
-from features.visibility import STRICTLY_BEFORE, Side
+from features import visibility
 from jobs.history.feature_selection import fit_spec
 from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
 from mtorl_model.data.encoding import Encoded, Encoder
@@ -22,7 +22,7 @@ INPUTS = ("categorical_NLK", "numeric_NLF", "action_in_NLA", "reward_in_NLR")
 PROFILE = ("profile_categorical_NK", "profile_numeric_NF")
 
 
-def encoded_logs(spark, folder: Path, dataset: Dataset, seed: int, side: Side) -> tuple[Encoded, Encoded, np.ndarray]:
+def encoded_logs(spark, folder: Path, dataset: Dataset, seed: int) -> tuple[Encoded, Encoded, np.ndarray]:
     """Windows of a log and of the same log with the unknown shuffled; [N, L]: steps at or before the user's cut."""
     frame = random_exposures(dataset, users=25, rows=400, days=DAYS, seed=seed)
     rng = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ def encoded_logs(spark, folder: Path, dataset: Dataset, seed: int, side: Side) -
             exposures = steps.where(f"{KIND} = '{EXPOSURE}'")
             spec = fit_spec(exposures, dataset, names, day(0), day(DAYS - 1), 0.5)
         lake = BucketLake(folder / str(k), dataset, log)
-        lake.publish(lake.build(lake.days, window_steps=STEPS, side=side), lake.days)
+        lake.publish(lake.build(lake.days, window_steps=STEPS, side=visibility.STRICTLY_BEFORE), lake.days)
         encoder = Encoder(spec, dataset)
         columns = ("user_id", "exposed_at_ms", *encoder.columns)
         table = pa.concat_tables(read_windows(lake.lake, dataset, lake.days, columns, spec.channels))
@@ -56,11 +56,12 @@ def changed(original: Encoded, shuffled: Encoded, seen_NL: np.ndarray) -> set[st
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(spark, tmp_path, name):
-    original, shuffled, seen_NL = encoded_logs(spark, tmp_path, get_dataset(name), 1, STRICTLY_BEFORE)
+    original, shuffled, seen_NL = encoded_logs(spark, tmp_path, get_dataset(name), 1)
     assert changed(original, shuffled, seen_NL) == set()
     assert not np.array_equal(original.gains_NLG[seen_NL], shuffled.gains_NLG[seen_NL])  # the labels did change
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_equal_time_stamps_would_reach_the_model_if_they_counted_as_known(spark, tmp_path, name):
-    assert set(INPUTS) <= changed(*encoded_logs(spark, tmp_path, get_dataset(name), 1, NOT_STRICTLY))
+def test_equal_time_stamps_would_reach_the_model_if_they_counted_as_known(spark, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(visibility, "STRICTLY_BEFORE", NOT_STRICTLY)
+    assert set(INPUTS) <= changed(*encoded_logs(spark, tmp_path, get_dataset(name), 1))

@@ -75,5 +75,5 @@ def test_a_day_alone_has_the_files_of_a_day_in_a_range(tmp_path, name, journeys_
     if journeys_day is not None:
         lake.publish_journeys(day(journeys_day))
     alone = lake.build([day(3)], journeys_day=None if journeys_day is None else day(journeys_day))
-    assert {(table, of_day) for table, of_day, _ in alone} == {(STEPS, day(3)), (SEQUENCES, day(3))}
+    assert {(table, date) for table, date, _ in alone} == {(STEPS, day(3)), (SEQUENCES, day(3))}
     assert sorted(alone) == sorted(file for file in lake.build(lake.days) if file.day == day(3))

@@ -66,8 +66,8 @@ def test_the_label_of_a_step_that_the_day_does_not_have_fails(lake):
     """The windows have as many labels as the day has steps, but for one user they begin a step too late."""
     contract = get_dataset("criteo")
     audited(lake, "criteo", "sequences")
-    shown = shown_in_windows(contract)
-    for row in (moved := steps_of(contract, shown))[-3:]:  # three of the last user's five steps
+    exposed = shown_in_windows(contract)
+    for row in (moved := steps_of(contract, exposed))[-3:]:  # three of the last user's five steps
         row["journey_position"] += 1
     write_partition(lake, steps(contract), contract, moved)
     audit = audit_partition(lake, "sequences", contract, DAY)

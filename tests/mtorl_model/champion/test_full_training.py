@@ -30,9 +30,9 @@ from mtorl_model.methods import METHODS, register
 from mtorl_model.methods.method import GAINS, Method, MethodConfig, Prediction, Run
 from mtorl_model.methods.model_folder import FILES, save_model
 from mtorl_model.training.checksums import write_checksums
-from schemas.alerts import ALERT
 from schemas.dataset import get_dataset
 from schemas.days import day_plus
+from schemas.errors import ALERT
 from schemas.tables import PROMOTIONS, SEQUENCES
 from schemas.tables.feature_spec import MODEL_SPEC_FILE, FeatureSpec
 
