@@ -1,6 +1,7 @@
 """Compares lakes by the content of their tables, and reads what they have published."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +58,12 @@ def republish(partition: Partition, *, reverse: bool = False, spec_version: str 
         for file in partition.files():
             rows = pq.read_table(file, partitioning=None)
             rows = rows.take(list(range(len(rows)))[::-1]) if reverse else rows
-            pq.write_table(rows, work / f"again-{part_of(file)}.parquet")
+            compression = "gzip" if _compression(file) != "GZIP" else "zstd"  # other pages, so another edition
+            pq.write_table(rows, work / f"{part_of(file)}.parquet", compression=compression)
         partition.publish(
             work, inputs=published.inputs, code="test", spec_version=spec_version or published.spec_version
         )
+
+
+def _compression(file: Path) -> str:
+    return str(pq.read_metadata(file).row_group(0).column(0).compression)

@@ -259,7 +259,7 @@ def test_days_outside_the_range_are_not_read(trained, other_lake, evaluation):
 
 def test_without_users_to_evaluate_the_error_is_one_line(trained, tmp_path):
     trained_on = next(user for user in KNOWN if split_of(user) == "train")
-    new_lake, _ = write_lake(tmp_path, users=len(KNOWN), only={trained_on})
+    new_lake, _ = write_lake(tmp_path, users=len(KNOWN), user_ids={trained_on})
     with pytest.raises(UserError, match="of 1 users found, 1 were trained on"):
         evaluate_champion(Registry(trained, KUAIRAND), other_lake=new_lake)
     with pytest.raises(UserError, match="of 0 users found, 0 were trained on"):

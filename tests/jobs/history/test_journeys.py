@@ -1,12 +1,25 @@
 """Journeys that are folded day by day are the journeys that are built from the whole history."""
 
 import pytest
-from folded_journeys import DAYS, folded
+from pyspark.sql import DataFrame, SparkSession
 from random_exposures import day, random_exposures, to_spark
 
 from jobs.history.journeys import fold
-from schemas.dataset import get_dataset
+from schemas.dataset import Dataset, get_dataset
 from schemas.steps import MEMORY_STEPS
+from schemas.tables.journeys import journeys
+
+DAYS = 4
+
+
+def folded(spark: SparkSession, exposures: DataFrame, dataset: Dataset, last: int) -> DataFrame | None:
+    """Journeys as of day number `last`, each day's from those of the day before, collected in between."""
+    result = None
+    for k in range(last + 1):
+        exposures_of_day = exposures.where(f"ds = '{day(k)}'")
+        rows = fold(exposures_of_day, result, dataset, day(k)).to_dataframe().drop("ds").collect()
+        result = spark.createDataFrame(rows, journeys(dataset).ddl)
+    return result
 
 
 def by_user(rows) -> dict:

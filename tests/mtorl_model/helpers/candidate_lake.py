@@ -1,9 +1,11 @@
 """A small lake with everything that a method on candidates reads, without Spark: three days of Criteo."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import synthetic
 from random_exposures import day, random_exposures
@@ -57,7 +59,9 @@ def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
         *profile_inputs(CRITEO),
     )
     _publish(lake, JOURNEYS, DAYS[-1], columns, pa.table(journeys))
-    synthetic.publish_spec(lake, CRITEO, synthetic.make_spec(CRITEO, DAYS[0], DAYS[-1]))
+    channels = pc.unique(chunk.exposures.column("channel")).drop_null().to_pylist()
+    spec = synthetic.make_spec(CRITEO, DAYS[0], DAYS[-1])
+    synthetic.publish_spec(lake, CRITEO, replace(spec, channels=tuple(sorted(channels))))
     return lake
 
 

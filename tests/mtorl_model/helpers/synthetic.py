@@ -131,11 +131,11 @@ def write_lake(
     daily: int = 8,
     steps: int = 20,
     seed: int = 0,
-    only: Collection[int] | None = None,
+    user_ids: Collection[int] | None = None,
 ) -> tuple[Lake, FeatureSpec]:
     """A lake with `feature_spec`, `exposures`, `steps` and `sequences`.
 
-    It has `users` users with 1 to 2 * daily - 1 exposures a day, or those of them whose ids are in `only`.
+    It has `users` users with 1 to 2 * daily - 1 exposures a day, or those of them whose ids are in `user_ids`.
     """
     lake, dataset = Lake(root), get_dataset(dataset_name)
     days = days_between(first_day, last_day)
@@ -151,7 +151,7 @@ def write_lake(
             first = len(journey.steps)
             for at_ms in np.sort(rng.choice(DAY_MS // 1000, size=int(rng.integers(1, 2 * daily)), replace=False)):
                 journey.expose(FIRST_DAY_MS + number * DAY_MS + int(at_ms) * 1000)
-            if only is None or journey.user_id in only:
+            if user_ids is None or journey.user_id in user_ids:
                 rows += [{**step, **profile} for step in journey.steps[first:]]
                 windows += _windows(journey, profile, max(first, 1), steps)
         publish_day(lake, dataset, spec, day, rows, windows)
@@ -205,9 +205,9 @@ def publish_day(
         schema = stored_schema(table)
         with work_folder() as staged:
             for part in (0, 1):
-                of_part = [{n: row.get(n) for n in schema.names} for row in rows if row["user_id"] % 2 == part]
-                if of_part or part == 0:
-                    pq.write_table(pa.Table.from_pylist(of_part, schema), staged / f"part-{part}.parquet")
+                rows_of_part = [{n: row.get(n) for n in schema.names} for row in rows if row["user_id"] % 2 == part]
+                if rows_of_part or part == 0:
+                    pq.write_table(pa.Table.from_pylist(rows_of_part, schema), staged / f"part-{part}.parquet")
             lake[table.name, dataset, day].publish(staged, inputs={}, code="test")
 
 
@@ -251,7 +251,7 @@ def copy_day(source: Partition, target: Partition) -> None:
 
 
 def _same_part(partition: Partition, file: Path) -> Path:
-    return next(other for other in partition.files() if part_of(other) == part_of(file))
+    return next(path for path in partition.files() if part_of(path) == part_of(file))
 
 
 def publish_journeys(lake: Lake, dataset: Dataset, day: str) -> None:

@@ -67,8 +67,8 @@ def test_days_between_two_requested_days_are_not_read(built, monkeypatch) -> Non
     )
     windows = synthetic.padded_windows(lake, KUAIRAND, spec, (DAYS[0], LAST))
     assert set(read) == {DAYS[0], LAST}
-    each = [synthetic.padded_windows(lake, KUAIRAND, spec, (day,)) for day in (DAYS[0], LAST)]
-    assert by_last_step(windows) == by_last_step(pa.concat_tables(each))
+    each_day = [synthetic.padded_windows(lake, KUAIRAND, spec, (day,)) for day in (DAYS[0], LAST)]
+    assert by_last_step(windows) == by_last_step(pa.concat_tables(each_day))
 
 
 def test_missing_steps_are_an_error_of_one_line(built) -> None:
@@ -83,9 +83,11 @@ def test_missing_steps_are_an_error_of_one_line(built) -> None:
 
 def test_steps_that_do_not_match_the_exposures_are_an_error_of_one_line(built) -> None:
     lake, spec = built
-    other, _ = synthetic.write_lake(lake.root.parent / "other", first_day=DAYS[0], last_day=LAST, users=26, seed=3)
+    larger_lake, _ = synthetic.write_lake(
+        lake.root.parent / "other", first_day=DAYS[0], last_day=LAST, users=26, seed=3
+    )
     partition = lake["exposures", KUAIRAND, LAST]
-    synthetic.copy_day(other["exposures", KUAIRAND, LAST], partition)
+    synthetic.copy_day(larger_lake["exposures", KUAIRAND, LAST], partition)
     with pytest.raises(UserError, match="does not match the exposures of that day: build it again"):
         synthetic.padded_windows(lake, KUAIRAND, spec, (LAST,))
 

@@ -60,8 +60,8 @@ def test_an_unknown_channel_or_one_outside_the_spec_is_not_counted_by_channel():
 
 def test_columns_are_those_of_windows_without_the_training_columns():
     windows = journeys_to_windows(journeys({1: SHORT}), SPEC, TOY, steps=4)
-    kept = {feature.name for feature in SPEC.kept_features}
-    dropped = {c.name for c in (*feature_inputs(TOY), *profile_inputs(TOY))} - kept
+    kept_names = {feature.name for feature in SPEC.kept_features}
+    dropped = {c.name for c in (*feature_inputs(TOY), *profile_inputs(TOY))} - kept_names
     contract = [c.name for c in window_columns(TOY) if c.name not in {"window", "split", *dropped}]
     assert windows.column_names == contract
     assert "since_click_s" not in windows.column_names  # dropped by the spec

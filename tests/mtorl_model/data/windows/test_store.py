@@ -60,12 +60,12 @@ def test_a_store_has_the_encoded_windows_of_its_split_in_order(
     in_small_chunks = open_windows(lake, encoder, *DAYS, "train").windows.take(slice(None))
     encoded = encoder.encode(synthetic.padded_windows(lake, KUAIRAND, spec, DAYS, "train"))
     expected = encoded.take(np.flatnonzero(encoded.label_NL.any(axis=1)))
-    for name, built, rebuilt, of_table in zip(
+    for name, built, rebuilt, encoded_array in zip(
         Encoded._fields, store.windows.take(slice(None)), in_small_chunks, expected, strict=True
     ):
         np.testing.assert_array_equal(built, rebuilt, err_msg=name)
         real = expected.valid_NL if built.shape[:2] == expected.valid_NL.shape else slice(None)
-        np.testing.assert_array_equal(built[real], of_table[real], err_msg=name)
+        np.testing.assert_array_equal(built[real], encoded_array[real], err_msg=name)
     in_order = torch.cat([batch.numeric_BLF for batch in store.in_order(16)])
     assert torch.equal(in_order, store.windows.take(slice(None)).batch().numeric_BLF)
 
