@@ -84,11 +84,13 @@ def test_windows_without_the_steps_of_their_day_fail(lake):
 def test_channels_are_those_of_the_spec_that_is_given_or_of_the_newest_one(lake):
     contract = get_dataset("criteo")
     assert audited(lake, "criteo", "sequences").verdict == PASS  # the exposures have channel a
-    other = replace(spec_of(contract), channels=("b", "c"))
+    other_spec = replace(spec_of(contract), channels=("b", "c"))
     warning = {"expect_channels_to_be_known_to_the_model": "warning"}
-    assert failures(audit_partition(lake, "sequences", contract, DAY, spec=other)) == warning
+    assert failures(audit_partition(lake, "sequences", contract, DAY, spec=other_spec)) == warning
     table, rows = sample("feature_spec", contract)
-    write_partition(lake, table, contract, rows, ds="2017-01-09", stored_spec=other, spec_version=other.version)
+    write_partition(
+        lake, table, contract, rows, ds="2017-01-09", stored_spec=other_spec, spec_version=other_spec.version
+    )
     assert failures(audit_partition(lake, "sequences", contract, DAY)) == warning
     for day in (DAY, "2017-01-09"):
         unpublish(lake["feature_spec", "criteo", day])
