@@ -13,8 +13,8 @@ from lakehouse.arguments import add_this_code, dataset_of, day_parser, lake_of, 
 from lakehouse.published_days import days_to_update, exposure_days
 from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
+from schemas.steps import DEFAULT_STEPS
 from schemas.tables import SEQUENCES
-from schemas.windows import DEFAULT_STEPS
 
 
 def main() -> None:

@@ -22,9 +22,8 @@ from lakehouse.arguments import (
 from lakehouse.published_days import days_to_update, exposure_days
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.steps import MEMORY_STEPS
+from schemas.steps import DEFAULT_STEPS, MEMORY_STEPS
 from schemas.tables import SEQUENCES
-from schemas.windows import DEFAULT_STEPS
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.propensities import read_propensities
-from mtorl_model.data.window_reading import read_windows
-from mtorl_model.data.window_store import open_windows
+from mtorl_model.data.windows.reading import read_windows
+from mtorl_model.data.windows.store import open_windows
 from mtorl_model.evaluation.basis import drawn_labels
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.candidate_labels import (

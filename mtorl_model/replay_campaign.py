@@ -24,7 +24,7 @@ from mtorl_model.budget.taste_fit import fit_tastes
 from mtorl_model.budget.training_level import training_level
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.money import NANO, budget_nano
-from mtorl_model.data.window_store import WindowStore, open_windows
+from mtorl_model.data.windows.store import WindowStore, open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, interval, quotient
 from mtorl_model.inference.channel_level import ChannelLevel
 from mtorl_model.methods.method import Method

@@ -33,7 +33,7 @@ from lakehouse.storage.delta_table import Replaced
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.arguments import add_methods, for_each, methods_of
 from mtorl_model.champion.registry import Registry
-from mtorl_model.data.journey_windows import journey_columns
+from mtorl_model.data.windows.next_steps import journey_columns
 from mtorl_model.inference.candidate_scoring import publish_scores_of_candidates
 from mtorl_model.inference.exploration import Recommendation
 from mtorl_model.inference.prediction_cache import (

@@ -14,6 +14,10 @@ The candidate inputs of step t follow from the dataset contract alone:
   `switches_<category>`, how often a category or the channel differed from the exposure before it. A single value of an
   ad carries little information, but a change of the ad or a lasting high cost carries much;
 - gaps: `gap_s` since the previous step, `since_<gain>_s` since the last known gain.
+
+A window has n consecutive steps of a user as lists, oldest first, padded on the left: what a model of channel choices
+reads (`window_columns`). The table `sequences` names the steps of each window, and mtorl_model/data/windows/reading.py
+gathers their values. They are null for padding (`valid` false), and raw: encoders are applied when windows are read.
 """
 
 from schemas.contract import Column, Known, Role
@@ -21,6 +25,8 @@ from schemas.dataset import Dataset
 
 # The number of a user's latest steps that `journeys` remembers: the longest sequence in table 4 of the paper.
 MEMORY_STEPS = 40
+# The positions of a window: the paper's n.
+DEFAULT_STEPS = 20
 # Exposures of unknown channel are counted under this name. It is never a label and never recommended.
 UNKNOWN_CHANNEL = ""
 # Point-in-time arithmetic packs a user's number and a time in milliseconds into one 64-bit integer: the time takes
@@ -194,3 +200,35 @@ def step_type(dataset: Dataset) -> str:
 def next_step_type(dataset: Dataset) -> str:
     """The struct type of a step at the end of the day: only inputs, because nothing has been shown yet."""
     return "struct<" + ", ".join(f"`{c.name}`: {c.dtype}" for c in input_columns(dataset)) + ">"
+
+
+def counted_by_channel(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """The counts by channel: exposures and gains over the history (`seen`), exposures since the last step (`new`).
+
+    They are the action a_{t-1}. The reward r_{t-1} is computed from the sums over channels (equation 18).
+    """
+    return {"seen": ("exposures", *dataset.gain_names), "new": ("exposures",)}
+
+
+def per_channel_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """The columns of the counts by channel, each of shape [n][channels of the spec]."""
+    return tuple(
+        Column(f"{period}_{fact}_by_channel", "array<array<int>>", f"{period}_{fact}, per channel of the spec")
+        for period, facts in counted_by_channel(dataset).items()
+        for fact in facts
+    )
+
+
+def window_columns(dataset: Dataset) -> tuple[Column, ...]:
+    """The columns of a padded window. A model reads the features among them that its feature spec keeps."""
+    per_step = (*outcome_columns(dataset), *feature_inputs(dataset), *count_inputs(dataset))
+    return (
+        dataset.user_id.column,
+        Column("window", "int", "number of the window among the user's of this day, from 0"),
+        Column("split", "string", "train, validation or test, by user"),
+        Column("valid", "array<boolean>", "true for a real step, false for padding"),
+        Column("is_label", "array<boolean>", "true if the step has a loss"),
+        *profile_inputs(dataset),
+        *(Column(c.name, f"array<{c.dtype}>", c.doc, c.known, True, c.role) for c in per_step),
+        *per_channel_columns(dataset),
+    )

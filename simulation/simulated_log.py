@@ -19,7 +19,7 @@ from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.delayed_feedback import Maturity, estimate_delays
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.reward_inputs import RewardInputs
-from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.data.windows.store import WindowsInMemory
 from schemas.steps import last_column, mean_column, switches_column
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
 from simulation.simulator import DATASET, HOURS, WEIGHTS, Simulator

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from mtorl_model.data.batch import InputSizes
-from mtorl_model.data.encoded_steps import StepArrays, WindowArrays
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.encoded_steps import StepArrays, WindowArrays
+from mtorl_model.data.windows.store import WindowStore
 
 # The sizes of two encoded days of the Criteo sample.
 SIZES = InputSizes(

@@ -1,7 +1,7 @@
 """The journey memories of algorithm 1: after every exposure, the next window of each user is available without delay.
 
 At night, a user's window is computed from all exposures (features/point_in_time.py, then
-mtorl_model.data.journey_windows). Within a day that would take too long: here, running totals are updated by one
+mtorl_model.data.windows.next_steps). Within a day that would take too long: here, running totals are updated by one
 exposure, which is another algorithm. Both share how totals become inputs (features/figures.py), and both give the same
 inputs for the same exposures (tests/mtorl_model/budget/test_memory.py).
 

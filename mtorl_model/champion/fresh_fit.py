@@ -17,8 +17,8 @@ from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.window_reading import draw_windows
-from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.data.windows.reading import draw_windows
+from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.evaluation.candidate_labels import boosting_on_candidates, candidates_of
 from mtorl_model.evaluation.comparison import Difference, differences
 from mtorl_model.evaluation.label_sources import source_of

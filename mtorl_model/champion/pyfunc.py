@@ -17,7 +17,7 @@ from mtorl_model.data.encoding import Encoder
 from mtorl_model.methods.method import WINDOWS, WINDOWS_AT_ONCE, Method, Prediction
 from mtorl_model.methods.model_folder import load_model
 from schemas.dataset import Dataset, get_dataset
-from schemas.windows import window_columns
+from schemas.steps import window_columns
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -14,7 +14,7 @@ from mtorl_model.data.candidates.reading import read_candidates
 from mtorl_model.data.delayed_feedback import FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy, fit_initial_policy, policy_of_counts
-from mtorl_model.data.window_store import open_windows
+from mtorl_model.data.windows.store import open_windows
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, MethodConfig
 from mtorl_model.training import data_parallel
 from schemas.dataset import Dataset

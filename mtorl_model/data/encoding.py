@@ -1,4 +1,4 @@
-"""Turns windows in the layout of schemas/windows.py into the model's arrays, by the feature spec.
+"""Turns windows in the layout of schemas/steps.py into the model's arrays, by the feature spec.
 
 Shape suffixes as in batch.py, with N windows of a table or store in place of B.
 
@@ -171,7 +171,7 @@ class Encoder:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of padded windows (schemas/windows.py) that are read."""
+        """The columns of padded windows (schemas/steps.py) that are read."""
         events = ("exposures", *self.spec.gains)
         return (
             "valid",

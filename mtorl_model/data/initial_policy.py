@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schemas.tables.feature_spec import FeatureSpec
 
 if TYPE_CHECKING:  # imports torch and pyarrow.dataset, which programs that only read the policy do not need
-    from mtorl_model.data.window_store import WindowStore
+    from mtorl_model.data.windows.store import WindowStore
 
 # Each channel's rate gets this many additional exposures at the overall rate. Otherwise one lucky click on a rare
 # channel could give it most of the budget.

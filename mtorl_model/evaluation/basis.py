@@ -18,7 +18,7 @@ import numpy as np
 from lakehouse.lake import Lake
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.data.propensities import Propensities, read_propensities
-from mtorl_model.data.split_windows import split_windows
+from mtorl_model.data.windows.splits import split_windows
 from mtorl_model.evaluation.bootstrap import estimate
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
 from mtorl_model.evaluation.off_policy import MAX_NEVER_DRAWN, DrawnLabels, Identified, identify

@@ -10,8 +10,8 @@ from lakehouse.lake import Lake, Partition, fingerprints_of
 from lakehouse.reading import consistent_read
 from mtorl_model.data.candidates.reading import partitions_of
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, cutoff_at_end_of
-from mtorl_model.data.split_windows import days_with_windows, split_windows
-from mtorl_model.data.window_reading import partitions_read
+from mtorl_model.data.windows.reading import partitions_read
+from mtorl_model.data.windows.splits import days_with_windows, split_windows
 from mtorl_model.evaluation.candidate_labels import candidates_of, predict_candidates
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method

@@ -17,7 +17,7 @@ from lakehouse.manifest import Manifest
 from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables, rechunk
 from lakehouse.rows import ARROW_TYPES
 from lakehouse.storage.scratch import work_folder
-from mtorl_model.data.journey_windows import journey_columns
+from mtorl_model.data.windows.next_steps import journey_columns
 from mtorl_model.inference.user_predictions import USERS_PER_CHUNK, blocks, parallel_map, windows_by_length
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset

@@ -26,7 +26,7 @@ from lakehouse.rows import ARROW_TYPES
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.journey_windows import journeys_to_windows
+from mtorl_model.data.windows.next_steps import journeys_to_windows
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.inference.prediction_cache import CachedPredictions, Records, record_type
 from mtorl_model.methods.method import Method

@@ -36,7 +36,7 @@ VALUES = "values"  # the probability of each gain in each channel, if that chann
 FUSION = "fusion"  # weights that fuse several predictions into one ranking
 
 # The kinds of input.
-WINDOWS = "windows"  # windows of steps, before the candidate is known (data/window_store.py)
+WINDOWS = "windows"  # windows of steps, before the candidate is known (data/windows/store.py)
 CANDIDATES = "candidates"  # single exposures of a given candidate, in sessions (data/candidate_store.py)
 
 # Number of windows in one call of `predict` outside of scoring. Fixed, because the last bits of a matrix product depend

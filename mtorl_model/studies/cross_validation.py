@@ -27,11 +27,12 @@ import torch
 
 from lakehouse.lake import Lake
 from lakehouse.storage.files import file_sha256, write_whole
-from mtorl_model.data import batch, encoding, initial_policy, reward_inputs, step_pool, window_store
+from mtorl_model.data import batch, encoding, initial_policy, reward_inputs
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.data.windows import step_pool, store
+from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.methods.common import masks
 from mtorl_model.methods.common.networks import layers, members, step_losses
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Prediction, Run
@@ -142,7 +143,7 @@ def _inputs_digest(lake: Lake, dataset: str) -> str:
     """A digest of all that a training depends on besides its setting: sequences, code, kind of device."""
     sequences = lake.fingerprints(SEQUENCES, dataset, lake.days(SEQUENCES, dataset)).values()
     modules = (
-        batch, window_store, encoding, reward_inputs, initial_policy, masks, layers, members, step_losses, losses,
+        batch, store, encoding, reward_inputs, initial_policy, masks, layers, members, step_losses, losses,
         network, reward_forms, method, step_pool, pool_module, loop,
     )  # fmt: skip
     code = [file_sha256(Path(str(module.__file__))) for module in modules] + [file_sha256(Path(__file__))]

@@ -27,8 +27,8 @@ from lakehouse.storage.files import write_whole
 from mtorl_model.data.delayed_feedback import LIKELIHOOD, NO_CORRECTION, WAIT, FeedbackConfig, cutoff_at_end_of
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.split_windows import split_windows
-from mtorl_model.data.window_store import open_windows
+from mtorl_model.data.windows.splits import split_windows
+from mtorl_model.data.windows.store import open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.label_predictions import predict_labels
 from mtorl_model.methods.method import Run

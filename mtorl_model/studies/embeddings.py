@@ -32,8 +32,8 @@ from mtorl_model.champion.registry import log_files
 from mtorl_model.data.batch import Batch, InputSizes
 from mtorl_model.data.encoding import Encoded, Encoder, input_sizes
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.step_pool import StepPool
-from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.data.windows.step_pool import StepPool
+from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.metrics import reward_metrics
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Run

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from mtorl_model.champion.gate_rule import GateConfig, is_not_worse
 from mtorl_model.champion.registry import load_named
-from mtorl_model.data.split_windows import days_with_windows
+from mtorl_model.data.windows.splits import days_with_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.comparison import Difference, compare, head_losses
 from schemas.errors import UserError, exit_with_one_line

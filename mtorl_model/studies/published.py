@@ -28,8 +28,8 @@ from lakehouse.storage.files import write_whole
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.step_pool import StepPool
-from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.data.windows.step_pool import StepPool
+from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import MethodConfig, Run, choose_preset
 from mtorl_model.studies.baselines.paper import TABLE_2

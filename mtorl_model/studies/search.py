@@ -25,7 +25,7 @@ from lakehouse.lake import Lake
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.champion.registry import log_files
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.methods.method import Run
 from mtorl_model.methods.mtorl.config import preset
 from mtorl_model.methods.mtorl.method import MTORL

@@ -5,7 +5,7 @@ from functools import cache
 from lakehouse.feature_specs import latest_spec
 from lakehouse.lake import Lake
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.step_pool import StepPool
+from mtorl_model.data.windows.step_pool import StepPool
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 from schemas.splits import TRAIN, VALIDATION

@@ -19,9 +19,9 @@ from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, fit_cutoff
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.propensities import read_propensities
-from mtorl_model.data.split_windows import days_with_windows
-from mtorl_model.data.window_reading import draw_windows, partitions_read
-from mtorl_model.data.window_store import WindowsInMemory, label_propensities, user_numbers
+from mtorl_model.data.windows.reading import draw_windows, partitions_read
+from mtorl_model.data.windows.splits import days_with_windows
+from mtorl_model.data.windows.store import WindowsInMemory, label_propensities, user_numbers
 from mtorl_model.training.config import FineTuneConfig
 from schemas.dataset import Dataset
 from schemas.days import day_before, day_plus

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.device import choose_device
-from mtorl_model.data.window_store import WindowStore, on_device
+from mtorl_model.data.windows.store import WindowStore, on_device
 from mtorl_model.training import data_parallel
 from mtorl_model.training.checkpoint import load_checkpoint, save_checkpoint
 from mtorl_model.training.config import FineTuneConfig, TrainConfig

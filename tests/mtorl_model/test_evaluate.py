@@ -22,7 +22,7 @@ from lakehouse.storage.scratch import work_folder
 from mtorl_model import evaluate
 from mtorl_model.champion.export import export_champion
 from mtorl_model.champion.registry import Registry
-from mtorl_model.data.window_store import open_windows
+from mtorl_model.data.windows.store import open_windows
 from mtorl_model.evaluate import evaluate_champion, measure
 from mtorl_model.evaluation.label_predictions import LabelPredictions, labels_of_each, predict_labels, previous_channel
 from mtorl_model.evaluation.text import as_text

@@ -39,9 +39,9 @@ from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfi
 from mtorl_model.methods.mtorl.method import MTORL
 from mtorl_model.training.config import TrainConfig
 from schemas.errors import Busy, UserError
+from schemas.steps import counted_by_channel
 from schemas.tables.channel_policies import channel_policies
 from schemas.tables.user_reward_ranks import user_reward_ranks
-from schemas.windows import counted_by_channel
 
 TOY = toy_dataset()
 DAY = "2024-01-02"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mtorl_model.data.batch import Batch, InputSizes
 from mtorl_model.data.device import device
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods import register
 from mtorl_model.methods.baselines.rbcq import RBCQ, RBCQConfig, RBCQNetwork
 from mtorl_model.methods.baselines.shared.budgets import channel_costs

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from mtorl_model.data.batch import Batch, step_features
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods import register
 from mtorl_model.methods.common.label_rows import LabelRows, draw_labels
 from mtorl_model.methods.common.label_trees import Features, LabelTrees, TreesConfig

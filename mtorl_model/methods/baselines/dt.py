@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mtorl_model.data.batch import Batch, InputSizes
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods import register
 from mtorl_model.methods.baselines.shared.config import NetworkConfig
 from mtorl_model.methods.baselines.shared.loss_sum import LossSum, channel_part

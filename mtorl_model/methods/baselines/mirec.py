@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtorl_model.data.batch import InputSizes
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods import register
 from mtorl_model.methods.baselines.din import DINConfig, DINNetwork
 from mtorl_model.methods.baselines.shared.candidate_channels import CandidateLogits, CandidateMethod

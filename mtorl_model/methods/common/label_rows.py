@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtorl_model.data.candidate_store import CandidateStore
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods.method import Prediction
 
 _WINDOWS_AT_ONCE = 8192

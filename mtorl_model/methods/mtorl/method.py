@@ -21,7 +21,7 @@ from mtorl_model.data.batch import Batch, step_features
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import input_names, input_sizes
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods import register
 from mtorl_model.methods.common.blend import Blend, fit_blend
 from mtorl_model.methods.common.channel_value import ChannelValues, channel_columns, has_enough_drawn

@@ -20,7 +20,7 @@ from lakehouse.storage.files import file_sha256, write_whole
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model import methods
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory
+from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.evaluation.label_predictions import previous_channel
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method, MethodConfig, Prediction, Run

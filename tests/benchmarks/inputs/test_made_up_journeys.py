@@ -9,7 +9,7 @@ from benchmarks.inputs.made_up_journeys import DAY, publish_champion, publish_jo
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.journey_windows import journey_columns
+from mtorl_model.data.windows.next_steps import journey_columns
 from mtorl_model.score import score_day
 from schemas.dataset import get_dataset
 from schemas.steps import MEMORY_STEPS

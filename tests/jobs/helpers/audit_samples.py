@@ -18,7 +18,7 @@ from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.splits import split_of
-from schemas.steps import feature_inputs, input_columns, outcome_columns, profile_inputs
+from schemas.steps import DEFAULT_STEPS, feature_inputs, input_columns, outcome_columns, profile_inputs
 from schemas.tables.budget_plan import budget_plan
 from schemas.tables.candidates.fusion_exposures import fusion_exposures
 from schemas.tables.candidates.fusion_weights import bias_column, fusion_weights, power_column
@@ -36,7 +36,6 @@ from schemas.tables.sequences import sequences
 from schemas.tables.steps import steps
 from schemas.tables.user_embeddings import user_embeddings
 from schemas.tables.user_reward_ranks import user_reward_ranks
-from schemas.windows import DEFAULT_STEPS
 
 DAY = "2017-01-02"
 Rows = list[dict[str, Any]]

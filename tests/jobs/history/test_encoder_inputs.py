@@ -14,7 +14,7 @@ from features import visibility
 from jobs.history.feature_selection import fit_spec
 from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.window_reading import read_windows
+from mtorl_model.data.windows.reading import read_windows
 from schemas.dataset import Dataset, get_dataset
 
 STEPS = 8

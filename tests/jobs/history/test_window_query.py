@@ -8,7 +8,7 @@ import pytest
 from bucket_lake import BucketLake
 from random_exposures import random_exposures
 
-from mtorl_model.data.window_reading import read_windows
+from mtorl_model.data.windows.reading import read_windows
 from schemas.dataset import get_dataset
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "architecture.md"

@@ -19,13 +19,12 @@ from lakehouse.arrow_types import arrow_type
 from mtorl_model.budget.environment import LateGain, Moment, Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.journey_windows import journeys_to_windows
+from mtorl_model.data.windows.next_steps import journeys_to_windows
 from schemas.contract import Known, Role
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
-from schemas.steps import feature_inputs, known_after_columns
+from schemas.steps import counted_by_channel, feature_inputs, known_after_columns
 from schemas.tables.feature_spec import Feature, FeatureSpec, RewardScale
-from schemas.windows import counted_by_channel
 
 TOY = toy_dataset()
 STEPS = 5

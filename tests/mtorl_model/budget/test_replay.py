@@ -24,7 +24,7 @@ from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.data.money import NANO
-from mtorl_model.data.window_store import open_windows
+from mtorl_model.data.windows.store import open_windows
 from mtorl_model.inference.channel_level import ChannelCounts, channel_level
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL

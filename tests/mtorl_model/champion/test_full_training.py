@@ -22,8 +22,8 @@ from mtorl_model.champion.registry import Registry
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.data.split_windows import split_windows
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.splits import split_windows
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.evaluation.comparison import Difference
 from mtorl_model.evaluation.label_predictions import predict_labels
 from mtorl_model.methods import METHODS, register

@@ -22,7 +22,7 @@ from mtorl_model.champion.mlflow_store import tracking_uri
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES, InitialPolicy, fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
+from mtorl_model.data.windows.store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods.common.networks.members import merged_curves
 from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_model
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import synthetic
 from candidate_lake import CRITEO, DAYS, write_candidate_lake
 from lakes import unpublish
 
@@ -49,7 +48,6 @@ NEXT = DAYS[1]  # the first day after the training
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of three days with a champion of each method, trained on the first one. Tests copy it."""
     root = tmp_path_factory.mktemp("trained") / "lake"
-    synthetic.write_lake(root, "criteo", DAYS[0], DAYS[-1], users=120, daily=3)
     lake = write_candidate_lake(root)
     for name in METHOD_NAMES:
         method = METHODS[name]

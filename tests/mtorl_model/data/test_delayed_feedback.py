@@ -21,7 +21,7 @@ from mtorl_model.data.delayed_feedback import (
     fit_cutoff,
 )
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.window_reading import read_windows
+from mtorl_model.data.windows.reading import read_windows
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 

@@ -10,17 +10,19 @@ from random_exposures import day, random_exposures
 from user_chunks import user_chunk
 
 from features.item_history import fold_item_history
-from features.point_in_time import point_in_time_steps
+from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
+from jobs.history.windows import cut_windows
 from lakehouse.arrow_types import arrow_type
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Column
 from schemas.dataset import get_dataset
-from schemas.steps import input_columns, next_step_type, profile_inputs
-from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, STEPS
+from schemas.steps import DEFAULT_STEPS, input_columns, next_step_type, profile_inputs
+from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, SEQUENCES, STEPS
 from schemas.tables.exposures import exposures
 from schemas.tables.item_history import item_history
+from schemas.tables.sequences import sequences
 from schemas.tables.steps import steps
 
 CRITEO = get_dataset("criteo")
@@ -28,16 +30,20 @@ DAYS = tuple(day(k) for k in range(3))
 
 
 def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
-    """exposures, steps, item_history and feature_spec of three days; of journeys what the night reads."""
+    """exposures, steps, sequences, item_history and feature_spec of three days; of journeys what the night reads."""
     lake = Lake(root)
     frame = random_exposures(CRITEO, users=users, rows=rows, days=len(DAYS), seed=5)
     chunk = user_chunk(frame, CRITEO, CRITEO.end_of_day_ms(DAYS[-1]))
     step_rows = point_in_time_steps(chunk, CRITEO, STRICTLY_BEFORE)
+    exposure_steps = step_rows.slice(0, len(frame))
+    position_N = exposure_steps.column(JOURNEY_POSITION).to_numpy()
     exposure_days, history = np.asarray(chunk.exposures.column("ds")), None
     for ds in DAYS:
         day_rows = chunk.exposures.filter(exposure_days == ds)
         _publish(lake, EXPOSURES, ds, exposures(CRITEO).columns, day_rows)
-        _publish(lake, STEPS, ds, steps(CRITEO).columns, step_rows.slice(0, len(frame)).filter(exposure_days == ds))
+        _publish(lake, STEPS, ds, steps(CRITEO).columns, exposure_steps.filter(exposure_days == ds))
+        windows = cut_windows(chunk, position_N, CRITEO, DEFAULT_STEPS, [ds])
+        _publish(lake, SEQUENCES, ds, sequences(CRITEO).columns, windows)
         history = fold_item_history(history, [day_rows], CRITEO, ds)
         _publish(lake, ITEM_HISTORY, ds, item_history(CRITEO).columns, history)
     queries = step_rows.slice(len(frame))

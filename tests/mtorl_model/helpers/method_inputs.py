@@ -18,7 +18,7 @@ from mtorl_model.data.candidates.encoding import CandidateEncoder, NumberScale
 from mtorl_model.data.delayed_feedback import WITHOUT_DELAY, LabelCutoff
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import InitialPolicy, fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
+from mtorl_model.data.windows.store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Prediction, Run
 from mtorl_model.training.candidate_sample import CandidateSample
 from mtorl_model.training.day_sample import DaySample

@@ -22,17 +22,16 @@ from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake, Partition
 from lakehouse.storage.data_files import part_of
 from lakehouse.storage.scratch import work_folder
-from mtorl_model.data.window_reading import read_windows
+from mtorl_model.data.windows.reading import read_windows
 from schemas.contract import Column, Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import days_between
 from schemas.splits import split_of
-from schemas.steps import MEMORY_STEPS, feature_inputs, last_column, profile_inputs
+from schemas.steps import MEMORY_STEPS, feature_inputs, last_column, profile_inputs, window_columns
 from schemas.tables import FEATURE_SPEC, exposures, sequences
 from schemas.tables import journeys as journeys_table
 from schemas.tables import steps as steps_table
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, Feature, FeatureSpec, RewardScale
-from schemas.windows import window_columns
 
 DAY_MS = 86_400_000
 FIRST_DAY_MS = 19_000 * DAY_MS  # of every synthetic lake, whatever the names of its days
@@ -299,7 +298,7 @@ def padded_windows(
 
 
 def as_table(dataset: Dataset, spec: FeatureSpec, windows: list[dict[str, Any]], *, steps: int = 20) -> pa.Table:
-    """Padded windows as an Arrow table with the columns and types of schemas/windows.py."""
+    """Padded windows as an Arrow table with the columns and types of schemas/steps.py."""
     columns = _read_columns(dataset, spec)
     schema = pa.schema([(c.name, arrow_type(c.dtype)) for c in columns])
     empty = [None] * steps

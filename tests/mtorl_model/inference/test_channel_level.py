@@ -10,7 +10,7 @@ from synthetic_journeys import SPEC, Shown, journeys, toy_dataset
 
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES
-from mtorl_model.data.journey_windows import journeys_to_windows
+from mtorl_model.data.windows.next_steps import journeys_to_windows
 from mtorl_model.inference.channel_level import (
     ALPHA,
     ChannelCounts,

@@ -13,7 +13,7 @@ from lakehouse.manifest import Manifest
 from mtorl_model import score
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.data.journey_windows import journeys_to_windows
+from mtorl_model.data.windows.next_steps import journeys_to_windows
 from mtorl_model.inference import user_predictions
 from mtorl_model.inference.user_embeddings import embed_users, publish_embeddings
 from mtorl_model.methods.baselines.boosting import Boosting

@@ -20,7 +20,7 @@ from mtorl_model import score
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder, input_names
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.data.journey_windows import journeys_to_windows
+from mtorl_model.data.windows.next_steps import journeys_to_windows
 from mtorl_model.inference import prediction_cache, user_predictions
 from mtorl_model.inference.channel_level import ChannelCounts, count_remembered, reliable_steps
 from mtorl_model.inference.prediction_cache import (

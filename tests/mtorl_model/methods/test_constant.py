@@ -14,7 +14,7 @@ from lakehouse.lake import Lake
 from mtorl_model import compare, evaluate, export_champion, learn, rollback, score, train
 from mtorl_model.champion.registry import Registry, load_named
 from mtorl_model.data.batch import Batch
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods import METHODS, register
 from mtorl_model.methods.method import GAINS, Method, Prediction, Run
 from schemas.dataset import get_dataset

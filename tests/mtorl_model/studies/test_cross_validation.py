@@ -10,7 +10,7 @@ import pytest
 from synthetic import write_lake
 
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.step_pool import StepPool
+from mtorl_model.data.windows.step_pool import StepPool
 from mtorl_model.evaluation.bootstrap import UserBootstrap
 from mtorl_model.evaluation.metrics import channel_figures
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig

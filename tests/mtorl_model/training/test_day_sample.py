@@ -13,7 +13,7 @@ from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
 from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.window_reading import draw_windows
+from mtorl_model.data.windows.reading import draw_windows
 from mtorl_model.training.config import FineTuneConfig
 from mtorl_model.training.day_sample import DaySample, draw_day, mixed_batches, quotas, replay_days, steps_of
 from schemas.dataset import get_dataset

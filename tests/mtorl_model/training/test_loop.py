@@ -20,7 +20,7 @@ from mtorl_model.champion.training_inputs import TrainingInputs
 from mtorl_model.data.device import choose_device
 from mtorl_model.data.encoding import Encoded, Encoder, input_sizes
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory, WindowStore, open_windows
+from mtorl_model.data.windows.store import WindowsInMemory, WindowStore, open_windows
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.losses import MTORLLoss, policy_loss
 from mtorl_model.methods.mtorl.method import MTORL

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods.baselines.shared.transitions import gains_and_costs
 from mtorl_model.methods.common.networks.step_losses import known_action
 from mtorl_model.methods.method import Floats

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.initial_policy import PRIOR_EXPOSURES
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods.baselines.shared.loss_sum import LossPart, LossSum, channel_part, gain_parts, known_labels
 from mtorl_model.methods.baselines.shared.network_method import NetworkMethod, array_of, policy_of
 from mtorl_model.methods.common.networks.step_losses import gain_labels, known_action

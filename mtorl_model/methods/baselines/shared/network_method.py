@@ -15,7 +15,7 @@ from mtorl_model.data.batch import Batch, InputSizes
 from mtorl_model.data.device import device
 from mtorl_model.data.encoding import input_sizes
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods.baselines.shared.config import NetworkConfig, presets_of
 from mtorl_model.methods.baselines.shared.loss_sum import LossSum
 from mtorl_model.methods.baselines.shared.target_network import is_target, reset_targets

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from mtorl_model.data.window_store import WindowStore
+from mtorl_model.data.windows.store import WindowStore
 from mtorl_model.methods.method import Run
 from mtorl_model.training import loop
 from mtorl_model.training.config import FineTuneConfig, TrainConfig

@@ -8,7 +8,7 @@ from lakehouse.lake import Lake
 from mtorl_model.data.delayed_feedback import WITHOUT_DELAY, LabelCutoff
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
-from mtorl_model.data.window_store import WindowsInMemory, open_windows
+from mtorl_model.data.windows.store import WindowsInMemory, open_windows
 from mtorl_model.methods.method import VALUES, Run
 from mtorl_model.methods.mtorl.config import preset
 from mtorl_model.methods.mtorl.method import MTORL

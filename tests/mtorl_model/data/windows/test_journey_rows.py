@@ -8,7 +8,7 @@ import synthetic
 from lakes import unpublish
 
 from lakehouse.lake import Lake
-from mtorl_model.data.journey_rows import POSITION, JourneyRows, StepReader
+from mtorl_model.data.windows.journey_rows import POSITION, JourneyRows, StepReader
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
@@ -93,4 +93,4 @@ def test_steps_that_do_not_match_the_exposures_are_an_error_of_one_line(built) -
 def test_a_step_twice_is_an_error() -> None:
     rows = pa.table({"user_id": [1, 1, 1], POSITION: [0, 1, 1]})
     with pytest.raises(UserError, match="steps are missing in the journey"):
-        JourneyRows.of(rows)
+        JourneyRows.from_rows(rows)

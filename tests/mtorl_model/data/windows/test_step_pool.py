@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synthetic import padded_windows, write_lake
 
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.step_pool import StepPool
+from mtorl_model.data.windows.step_pool import StepPool
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.splits import TEST, TRAIN, VALIDATION, split_of

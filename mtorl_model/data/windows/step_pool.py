@@ -1,7 +1,7 @@
 """All steps of all users in memory, to cut windows in other ways than the table `sequences` does.
 
 For studies that need other windows: another length n, random positions, or only some of the users. Daily work reads
-the table instead (window_store.py), which needs little memory. Shape suffixes as in encoding.py, and W windows,
+the table instead (store.py), which needs little memory. Shape suffixes as in encoding.py, and W windows,
 U users.
 """
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from features.window_cuts import cut_spans
 from lakehouse.lake import Lake
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.window_reading import read_windows
+from mtorl_model.data.windows.reading import read_windows
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.splits import SPLITS

@@ -25,24 +25,16 @@ from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
 from lakehouse.storage.files import file_sha256
 from lakehouse.storage.scratch import scratch_folder, work_folder
-from mtorl_model.data import (
-    batch,
-    delayed_feedback,
-    encoded_steps,
-    encoding,
-    journey_rows,
-    propensities,
-    reward_inputs,
-    window_reading,
-)
-from mtorl_model.data.array_files import ArrayFiles, mapped
+from mtorl_model.data import batch, delayed_feedback, encoding, propensities, reward_inputs
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.delayed_feedback import LabelCutoff
-from mtorl_model.data.encoded_steps import STEP_ARRAYS, EncodedSteps, Rows, StepArrays, WindowArrays, Windows
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.journey_rows import JourneyRows, StepReader
 from mtorl_model.data.propensities import Propensities, read_propensities
-from mtorl_model.data.window_reading import padded_lists, partitions_read, step_columns, window_length, window_parts
+from mtorl_model.data.windows import encoded_steps, journey_rows, reading
+from mtorl_model.data.windows.array_files import ArrayFiles, mapped
+from mtorl_model.data.windows.encoded_steps import STEP_ARRAYS, EncodedSteps, Rows, StepArrays, WindowArrays, Windows
+from mtorl_model.data.windows.journey_rows import JourneyRows, StepReader
+from mtorl_model.data.windows.reading import padded_lists, partitions_read, step_columns, window_length, window_parts
 from schemas.dataset import Dataset
 from schemas.days import days_between
 from schemas.errors import Busy, UserError
@@ -224,7 +216,7 @@ def _content_key(lake: Lake, encoder: Encoder, days: list[str], split: str, cuto
     ]
     modules = (
         batch, channel_counts, delayed_feedback, encoded_steps, encoding, journey_rows, propensities, reward_inputs,
-        window_reading,
+        reading,
     )  # fmt: skip
     code = [file_sha256(Path(file)) for file in (*(module.__file__ or "" for module in modules), __file__)]
     parts = (
@@ -256,13 +248,13 @@ def _write(
 ) -> int | None:
     """Encode the split's windows into .npy files; returns the length of a window, None without any window."""
     dataset, length, first_row = encoder.dataset, None, 0
-    reader = StepReader.of(lake, dataset, days[-1])
+    reader = StepReader.up_to(lake, dataset, days[-1])
     with ArrayFiles(folder, StepArrays._fields) as step_files, ArrayFiles(folder, WindowArrays._fields) as window_files:
         for part, windows in window_parts(lake, dataset, days, split):
             length = window_length(windows)
             columns = (*encoder.columns, *(encoder.time_columns if cutoff else ()), "exposure_id")
-            of_profile = {column.name for column in profile_inputs(dataset)}
-            names = [name for name in dict.fromkeys(columns) if name not in of_profile]
+            profile = {column.name for column in profile_inputs(dataset)}
+            names = [name for name in dict.fromkeys(columns) if name not in profile]
             journeys = reader.read(windows, days, part, step_columns(dataset, names))
             known = read_propensities(lake[EXPOSURES, dataset, day] for day in days)
             has_channel = []
@@ -287,7 +279,7 @@ def _encoded_steps(
     windows = padded_lists(rows.select([]), rows, row_M1, is_label_M1, dataset, names, encoder.spec.channels)
     encoded = encoder.encode_steps(windows, cutoff)
     return StepArrays(
-        **{of_steps: getattr(encoded, name)[:, 0] for name, of_steps in STEP_ARRAYS.items()},
+        **{step_name: getattr(encoded, name)[:, 0] for name, step_name in STEP_ARRAYS.items()},
         has_channel_M=encoded.label_NL[:, 0],
         propensity_M=known.look_up(rows.column("exposure_id").to_numpy()).astype(np.float32),
     )

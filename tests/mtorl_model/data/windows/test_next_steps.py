@@ -4,9 +4,8 @@ import pyarrow as pa
 import pytest
 from synthetic_journeys import CHANNELS, GAINS, SPEC, Shown, journeys, step_inputs, steps_of, toy_dataset
 
-from mtorl_model.data.journey_windows import journeys_to_windows
-from schemas.steps import feature_inputs, profile_inputs
-from schemas.windows import window_columns
+from mtorl_model.data.windows.next_steps import journeys_to_windows
+from schemas.steps import feature_inputs, profile_inputs, window_columns
 
 TOY = toy_dataset()
 SHORT = [Shown("mid", click=1, cost=0.5), Shown("left", sale=1)]

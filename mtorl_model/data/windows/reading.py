@@ -1,4 +1,4 @@
-"""Reads windows: the rows of `sequences`, each with the values of its steps, in the layout of schemas/windows.py.
+"""Reads windows: the rows of `sequences`, each with the values of its steps, in the layout of schemas/steps.py.
 
 Shapes: W windows, L = n positions, M steps.
 """
@@ -16,13 +16,13 @@ from features.columns import NO_ROW, fixed_length_lists, row_indices
 from lakehouse.arrow_types import arrow_type
 from lakehouse.lake import DS, Lake, Partition
 from lakehouse.storage.data_files import part_of, read_file
-from mtorl_model.data.journey_rows import JourneyRows, StepReader
+from mtorl_model.data.windows.journey_rows import JourneyRows, StepReader
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.splits import TRAIN
+from schemas.steps import counted_by_channel, window_columns
 from schemas.tables import EXPOSURES, SEQUENCES, STEPS
 from schemas.tables.sequences import sequences
-from schemas.windows import counted_by_channel, window_columns
 
 WINDOWS_PER_READ = 4096
 
@@ -69,7 +69,7 @@ def read_windows(
 ) -> Iterator[pa.Table]:  # fmt: skip
     """The windows of these days as padded lists, at most WINDOWS_PER_READ at a time.
 
-    columns: of schemas.windows.window_columns. channels: of the feature spec, for the counts by channel.
+    columns: of schemas.steps.window_columns. channels: of the feature spec, for the counts by channel.
     """
     yield from pad_parts(lake, dataset, days, window_parts(lake, dataset, days, split), columns, channels)
 
@@ -109,7 +109,7 @@ def pad_parts(
 ) -> Iterator[pa.Table]:  # fmt: skip
     """The windows of these parts as padded lists; see read_windows."""
     names = list(dict.fromkeys(columns))
-    reader = StepReader.of(lake, dataset, max(days))
+    reader = StepReader.up_to(lake, dataset, max(days))
     runs = list(reader.runs_of_days(days))
     for part, all_windows in parts:
         for run in runs:
@@ -125,9 +125,9 @@ def pad_parts(
 
 def step_columns(dataset: Dataset, names: Iterable[str]) -> list[str]:
     """The columns of `exposures` and `steps` that these columns of padded windows are made from."""
-    of_windows = {"valid", "is_label", *sequences(dataset).column_names}
+    window_names = {"valid", "is_label", *sequences(dataset).column_names}
     by_channel = {f"{prefix}_{name}_by_channel": f"{prefix}_by_channel" for prefix, name in _counted(dataset)}
-    return list(dict.fromkeys(by_channel.get(name, name) for name in names if name not in of_windows))
+    return list(dict.fromkeys(by_channel.get(name, name) for name in names if name not in window_names))
 
 
 def _counted(dataset: Dataset) -> list[tuple[str, str]]:

@@ -43,7 +43,7 @@ class JourneyRows:
     position_U: Ints
 
     @classmethod
-    def of(cls, rows: pa.Table) -> "JourneyRows":
+    def from_rows(cls, rows: pa.Table) -> "JourneyRows":
         """rows: user_id, POSITION and other columns, each step once. Raises UserError if a user's steps have a gap."""
         user_id = rows.column("user_id").combine_chunks().dictionary_encode()
         user_M, position_M = user_id.indices.to_numpy().astype(np.int64), rows.column(POSITION).to_numpy()
@@ -83,7 +83,7 @@ class StepReader:
     steps: dict[str, tuple[DataFile, ...]]
 
     @classmethod
-    def of(cls, lake: Lake, dataset: Dataset, last_day: str) -> "StepReader":
+    def up_to(cls, lake: Lake, dataset: Dataset, last_day: str) -> "StepReader":
         """A reader of the days up to the last one."""
         days = [day for day in lake.days(STEPS, dataset) if day <= last_day]
         return cls(lake, dataset, *(dict(lake.present(table, dataset, days)) for table in (EXPOSURES, STEPS)))
@@ -106,11 +106,11 @@ class StepReader:
         windows: rows of `sequences`, of one part of these days. days: a run of days. columns: of `exposures` and
         `steps`. Raises UserError if steps of the windows are missing.
         """
-        needed = _NeededSteps.of(windows)
+        needed = _NeededSteps.from_windows(windows)
         names, parts = list(dict.fromkeys(("user_id", POSITION, *columns))), []
         for day in sorted((day for day in self.steps if day <= max(days)), reverse=True):
             if day < min(days):
-                is_day_before = not any(day < other < min(days) for other in self.steps)
+                is_day_before = not any(day < later < min(days) for later in self.steps)
                 remembered = self._remembered(day, part, needed, names) if is_day_before else None
                 if remembered is not None:
                     parts.append(remembered)
@@ -119,27 +119,27 @@ class StepReader:
             needed.remove(parts[-1])
             if not len(needed.users):
                 break
-        return JourneyRows.of(pa.concat_tables(parts or [windows.slice(0, 0)]))
+        return JourneyRows.from_rows(pa.concat_tables(parts or [windows.slice(0, 0)]))
 
     def _rows_of_day(self, day: str, part: str, needed: "_NeededSteps", names: Sequence[str]) -> pa.Table:
         """The steps of the needed users on a day."""
         files = [file for table in (self.exposures, self.steps) for file in table[day] if part_of(file) == part]
-        of_steps = {column.name for column in steps(self.dataset).columns}
+        step_names = {column.name for column in steps(self.dataset).columns}
         schema = _schema(self.dataset, names)
         if not files:
             return schema.empty_table()
         columns: dict[str, pa.ChunkedArray] = {}
         for table, file in zip((EXPOSURES, STEPS), files, strict=False):
-            wanted = [name for name in names if (name in of_steps) is (table == STEPS)]
+            names_here = [name for name in names if (name in step_names) is (table == STEPS)]
             with open_parquet(local_file(self.lake.table(table, self.dataset), file)) as opened:
-                missing = sorted({*wanted} - {*opened.schema_arrow.names})
+                missing = sorted({*names_here} - {*opened.schema_arrow.names})
                 if missing:
                     raise UserError(
                         f"{self.lake[table, self.dataset, day].path} lacks the column {missing[0]}: build it again "
                         "(make backfill)"
                     )
-                rows = opened.read(wanted)
-            columns |= {name: rows.column(name) for name in wanted}
+                rows = opened.read(names_here)
+            columns |= {name: rows.column(name) for name in names_here}
         if len(files) == 1 or len({len(column) for column in columns.values()}) > 1:
             raise UserError(
                 f"{self.lake[STEPS, self.dataset, day].path} does not match the exposures of that day: build it again "
@@ -172,7 +172,7 @@ class _NeededSteps:
         self.users, self._first_step_U = users, first_step_U
 
     @classmethod
-    def of(cls, windows: pa.Table) -> "_NeededSteps":
+    def from_windows(cls, windows: pa.Table) -> "_NeededSteps":
         users = windows.column("user_id").combine_chunks().dictionary_encode()
         first_step_U = np.full(len(users.dictionary), np.iinfo(np.int64).max)
         np.minimum.at(first_step_U, users.indices.to_numpy(), windows.column("first_step").to_numpy())

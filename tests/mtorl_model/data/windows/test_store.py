@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import scratch_folder
-from mtorl_model.data import window_store
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.encoding import Encoded, Encoder
-from mtorl_model.data.window_store import WindowStore, open_windows, prefetch
+from mtorl_model.data.windows import store as window_store
+from mtorl_model.data.windows.store import WindowStore, open_windows, prefetch
 from mtorl_model.methods.mtorl.reward_forms import REWARD_FORMS
 from schemas.dataset import get_dataset
 from schemas.errors import UserError

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from lakehouse.lake import Lake
 from mtorl_model.data.encoding import Encoder
-from mtorl_model.data.window_reading import read_windows
+from mtorl_model.data.windows.reading import read_windows
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.tables import SEQUENCES

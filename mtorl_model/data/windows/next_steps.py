@@ -9,19 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.columns import NO_ROW
-from mtorl_model.data.window_reading import padded_lists, step_columns
+from mtorl_model.data.windows.reading import padded_lists, step_columns
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.steps import count_inputs, feature_inputs, outcome_columns, profile_inputs
+from schemas.steps import count_inputs, feature_inputs, outcome_columns, per_channel_columns, profile_inputs
 from schemas.tables.feature_spec import FeatureSpec
-from schemas.windows import per_channel_columns
 
 
 def journeys_to_windows(journeys: pa.Table, spec: FeatureSpec, dataset: Dataset, steps: int) -> pa.Table:
     """One window of `steps` positions for each row of `journeys`, rows in their order.
 
     journeys: the layout of schemas/tables/journeys.py, or only its columns journey_columns. Returns the layout of
-    schemas/windows.py without the training columns `window` and `split`, and without outcomes that
+    schemas/steps.py without the training columns `window` and `split`, and without outcomes that
     `journeys` lacks. A window has the latest steps - 1 remembered steps, padded on the left, and then `next_step`,
     which is valid and has no outcome. No step is a label. Raises UserError if `journeys` lacks an input.
     """
