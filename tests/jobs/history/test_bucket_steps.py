@@ -64,8 +64,8 @@ def changed_inputs(folder: Path, dataset: Dataset, side: Side) -> set[str]:
     cut_ms = frame.set_index("exposure_id").user_id.map(cuts).loc[logs[0].index]
     is_seen = (at_ms <= cut_ms).to_numpy()
     assert (is_seen.sum(), (at_ms == cut_ms).sum()) > (150, 25)
-    before, after = (log[is_seen] for log in logs)
-    return {c.name for c in derived_inputs(dataset) if compared(before[c.name]) != compared(after[c.name])}
+    original, shuffled = (log[is_seen] for log in logs)
+    return {c.name for c in derived_inputs(dataset) if compared(original[c.name]) != compared(shuffled[c.name])}
 
 
 def compared(values: pd.Series) -> list[object]:

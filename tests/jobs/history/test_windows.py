@@ -55,8 +55,8 @@ def test_every_exposure_but_a_users_first_is_a_label_once(tmp_path, name, n):
     # As of the window's own day, whatever later days bring.
     profile = [c.name for c in profile_inputs(dataset)]
     last_of_day = order.groupby(["user_id", "ds"])[profile].last()
-    profile_of_windows = windows.set_index(["user_id", "ds"])[profile]
-    assert profile_of_windows.astype(object).equals(last_of_day.loc[profile_of_windows.index].astype(object))
+    profiles = windows.set_index(["user_id", "ds"])[profile]
+    assert profiles.astype(object).equals(last_of_day.loc[profiles.index].astype(object))
 
 
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
@@ -74,6 +74,6 @@ def test_a_day_alone_has_the_files_of_a_day_in_a_range(tmp_path, name, journeys_
     lake = random_lake(tmp_path, get_dataset(name), users=5, rows=110)
     if journeys_day is not None:
         lake.publish_journeys(day(journeys_day))
-    of_one_day = lake.build([day(3)], journeys_day=None if journeys_day is None else day(journeys_day))
-    assert {(table, date) for table, date, _ in of_one_day} == {(STEPS, day(3)), (SEQUENCES, day(3))}
-    assert sorted(of_one_day) == sorted(file for file in lake.build(lake.days) if file.day == day(3))
+    day_alone = lake.build([day(3)], journeys_day=None if journeys_day is None else day(journeys_day))
+    assert {(table, date) for table, date, _ in day_alone} == {(STEPS, day(3)), (SEQUENCES, day(3))}
+    assert sorted(day_alone) == sorted(file for file in lake.build(lake.days) if file.day == day(3))

@@ -88,8 +88,9 @@ def test_channels_are_those_of_the_spec_that_is_given_or_of_the_newest_one(lake)
     warning = {"expect_channels_to_be_known_to_the_model": "warning"}
     assert failures(audit_partition(lake, "sequences", contract, DAY, spec=other_spec)) == warning
     table, rows = sample("feature_spec", contract)
-    version = other_spec.version
-    write_partition(lake, table, contract, rows, ds="2017-01-09", stored_spec=other_spec, spec_version=version)
+    write_partition(
+        lake, table, contract, rows, ds="2017-01-09", stored_spec=other_spec, spec_version=other_spec.version
+    )
     assert failures(audit_partition(lake, "sequences", contract, DAY)) == warning
     for day in (DAY, "2017-01-09"):
         unpublish(lake["feature_spec", "criteo", day])
