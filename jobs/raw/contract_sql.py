@@ -108,38 +108,56 @@ def check_expressions(dataset: Dataset) -> None:
                 raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: {first_line(error)}") from None
     dtypes = {d.column.name: d.column.dtype for d in (dataset.user_id, *dataset.columns)}
     with _views(views, UTC) as connection:
-        for name, duckdb_sql, names in dataset.expressions:
-            if problem := _problem(connection, name, duckdb_sql, {view: views[view] for view in names}, dtypes):
-                raise UserError(f"dataset {dataset.name}, {name}: {problem} in: {duckdb_sql}")
+        for names in dict.fromkeys(names for _, _, names in dataset.expressions):
+            named = [(name, duckdb_sql) for name, duckdb_sql, own_names in dataset.expressions if own_names == names]
+            casts = [f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" if name in dtypes else sql for name, sql in named]
+            own_views = {view: views[view] for view in names}
+            try:
+                types = _types(connection, casts, own_views)  # of all at once, which takes a tenth of the time
+            except (duckdb.Error, ValueError):
+                types = [
+                    _type(connection, cast, own_views, dataset, name)
+                    for (name, _), cast in zip(named, casts, strict=True)
+                ]
+            for (name, duckdb_sql), dtype in zip(named, types, strict=True):
+                if problem := _problem(name, dtype):
+                    raise UserError(f"dataset {dataset.name}, {name}: {problem} in: {duckdb_sql}")
 
 
-def _problem(
+def _type(
     connection: duckdb.DuckDBPyConnection,
-    name: str,
     duckdb_sql: DuckDbSql,
     views: Mapping[str, pa.Table],
-    dtypes: Mapping[str, str],
-) -> str | None:
-    """Why the expression cannot be used for what it is for; None if it can."""
-    expressions = [duckdb_sql]
-    if name in dtypes:
-        expressions.append(f"CAST(({duckdb_sql}) AS {duckdb_type(dtypes[name])})")
+    dataset: Dataset,
+    name: str,
+) -> pa.DataType:
     try:
-        values = connection.sql(_query(expressions, views)).to_arrow_table()
-    except duckdb.Error as error:
-        return first_line(error)
-    dtype = values.schema.types[0]
+        return _types(connection, [duckdb_sql], views)[0]
+    except (duckdb.Error, ValueError) as error:
+        raise UserError(f"dataset {dataset.name}, {name}: {first_line(error)} in: {duckdb_sql}") from None
+
+
+def _types(
+    connection: duckdb.DuckDBPyConnection, expressions: list[DuckDbSql], views: Mapping[str, pa.Table]
+) -> list[pa.DataType]:
+    """The types of the expressions over empty views. Raises duckdb.Error; ValueError for one that returns a row."""
+    values = connection.sql(_query(expressions, views)).to_arrow_table()
     if len(values):
-        return "it has to return a value for each row"
+        raise ValueError("it has to return a value for each row")
+    return values.schema.types
+
+
+def _problem(name: str, dtype: pa.DataType) -> str | None:
+    """Why an expression of this type cannot serve its purpose; None if it can."""
     if name.startswith(_CONDITIONS) or name.endswith("condition"):
-        return None if pa.types.is_boolean(dtype) else f"it must be a condition, and is of the type {dtype}"
+        return None if pa.types.is_boolean(dtype) else f"it must be a condition, and its type is {dtype}"
     if name in _NUMBERS or name.endswith("at_ms"):
         is_number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
-        return None if is_number else f"it must be a number, and is of the type {dtype}: use try_cast"
+        return None if is_number else f"it must be a number, and its type is {dtype}: use try_cast"
     return None
 
 
-def first_line(error: duckdb.Error) -> str:
+def first_line(error: Exception) -> str:
     """The first line of the error without its kind."""
     line = next(iter(str(error).splitlines()), "").strip()
     return line.partition(" Error: ")[2][:300] or line[:300] or type(error).__name__

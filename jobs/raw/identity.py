@@ -1,6 +1,6 @@
 """Hashes that serve as identities: of an exposure, of a row of an outcome, of the values that two rows share.
 
-The hash is XXH64, chained from value to value as Spark's function xxhash64 does, on whole columns. Shape suffix: N
+The hash is XXH64, chained from value to value as the function xxhash64 of Spark does, on whole columns. Shape suffix: N
 rows, B bytes.
 """
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from schemas.dataset import RawColumn
 
-_SEED = 42  # Spark's
+_SEED = 42
 _P1, _P2, _P3, _P4, _P5 = (
     np.uint64(prime)
     for prime in (
@@ -29,7 +29,7 @@ def identity(columns: Iterable[tuple[pa.ChunkedArray, RawColumn]], name: str = "
     Spark's hash skips nulls, so (7, null) and (null, 7) would be equal. Each value that may be null is therefore
     followed by its type or by `null`; the type of any other value follows from its position.
     """
-    arrays = [(_whole(values), column) for values, column in columns]
+    arrays = [(values.combine_chunks(), column) for values, column in columns]
     rows = len(arrays[0][0])
     hash_N = np.full(rows, _SEED, np.uint64)
     with np.errstate(over="ignore"):
@@ -40,10 +40,6 @@ def identity(columns: Iterable[tuple[pa.ChunkedArray, RawColumn]], name: str = "
             for values, column in arrays:
                 part_N[:] = _with_value(values.slice(start, _ROWS_AT_ONCE), column, part_N)
     return pa.array(hash_N.view(np.int64))
-
-
-def _whole(values: pa.ChunkedArray) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def _with_value(values: pa.Array, column: RawColumn, seed_N: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ Compute = Callable[[pa.Table], pa.Table]
 
 
 def read_in_workers(spark: SparkSession, files: RawFiles, compute: Compute, ddl: str) -> DataFrame:
-    """What `compute` returns for the rows of the files: a row for each record that is not blank.
+    """The rows that `compute` makes of the rows of the files: one for each record that is not blank.
 
     compute: from tables with the columns of jobs.raw.reader.typed_rows.typed_schema to tables with the columns `ddl`.
     """

@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 from jobs.raw.contract_sql import UTC, evaluate
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import matching_rows
-from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
+from jobs.raw.reader.typed_rows import ARROW_TYPES, RAW, REASON, SOURCE
 from lakehouse.duckdb_types import duckdb_type
-from lakehouse.rows import ARROW_TYPES
 from schemas.contract import Column, DuckDbSql, quoted_name
 from schemas.dataset import Dataset, Outcome, RawColumn, RawFile
 from schemas.steps import LATEST_EXPOSED_AT_MS
@@ -29,8 +28,9 @@ OUTCOME = "_outcome"  # the gain that a row reports; null for an exposure
 LARGEST_COST = 1_000_000_000  # sums of costs are whole billionths in 64-bit integers
 _UTC_NAMES = (UTC, "Etc/UTC")
 _NO_ZONE = "the time has no zone, and the contract names none (schemas/times.py)"
-_FACTS = "_facts"  # the view of what is known of a row before its reason: the columns below and OUTCOME
+_FACTS = "_facts"  # the view with the columns that the reasons of a row depend on: those below, and OUTCOME
 _IS_EXPOSURE, _AT_MS, _HAS_ZONE = "is_exposure", "at_ms", "has_zone"
+_TYPES = {**ARROW_TYPES, "int": pa.int32(), "float": pa.float32(), "boolean": pa.bool_(), "binary": pa.binary()}
 
 Views = Mapping[str, pa.Table]
 
@@ -121,7 +121,7 @@ def _condition(outcome: Outcome) -> DuckDbSql:
 
 
 def _time_in_log(dataset: Dataset) -> DuckDbSql:
-    """The time of a row of the log: outcomes may have one of their own."""
+    """The time of a row of the log: an outcome may have its own expression."""
     times = {o.gain: o.at_ms for o in dataset.outcomes if o.file is None and o.at_ms}
     cases = " ".join(f"WHEN {_text(gain)} THEN {duckdb_sql}" for gain, duckdb_sql in times.items())
     return f"CASE {_FACTS}.{OUTCOME} {cases} ELSE {dataset.exposed_at_ms} END" if times else dataset.exposed_at_ms
@@ -136,9 +136,9 @@ def _with_times(facts: pa.Table, at_ms: DuckDbSql, dataset: Dataset, views: View
     times = evaluate({"exposed_at_ms": at_ms}, views, dataset.name).rename_columns([_AT_MS])
     has_zone: pa.Array | pa.ChunkedArray = pa.repeat(True, len(facts))
     if dataset.timezone not in _UTC_NAMES:
-        elsewhere = evaluate({"exposed_at_ms": at_ms}, views, dataset.name, "Etc/GMT-1")
-        here, there = times.column(0), elsewhere.column(0)
-        has_zone = pc.fill_null(pc.equal(here, there), pc.and_(here.is_null(), there.is_null()))
+        shifted_times = evaluate({"exposed_at_ms": at_ms}, views, dataset.name, "Etc/GMT-1")
+        in_utc, shifted = times.column(0), shifted_times.column(0)
+        has_zone = pc.fill_null(pc.equal(in_utc, shifted), pc.and_(in_utc.is_null(), shifted.is_null()))
     in_range = f"CASE WHEN {_AT_MS} BETWEEN 0 AND {LATEST_EXPOSED_AT_MS} THEN cast({_AT_MS} AS bigint) END"
     times = evaluate({"exposed_at_ms": in_range}, {_FACTS: times}, dataset.name)
     return facts.append_column(_AT_MS, times.column(0)).append_column(_HAS_ZONE, has_zone)
@@ -239,7 +239,7 @@ def _as_rows(
             if outcome.match == match:
                 names = match if is_log else outcome.file_match or match
                 values[column.name] = identity(_values(rows, file, names))
-    types = {name: _arrow_type(dtype) for name, dtype in row_columns(dataset)}
+    types = {name: _TYPES[dtype] for name, dtype in row_columns(dataset)}
     arrays = [values[name] if name in values else pa.nulls(len(rows), dtype) for name, dtype in types.items()]
     return pa.table(arrays, names=[*types]).cast(pa.schema([*types.items()]))
 
@@ -257,10 +257,6 @@ def _row_identity(rows: pa.Table, dataset: Dataset, file: RawFile) -> pa.Array:
 def _columns_of_exposures(dataset: Dataset) -> list[Column]:
     """The columns of `exposures` without those by which outcomes are joined."""
     return [column for column in exposures(dataset).columns if column not in match_columns(dataset)]
-
-
-def _arrow_type(dtype: str) -> pa.DataType:
-    return pa.binary() if dtype == "binary" else ARROW_TYPES[dtype]
 
 
 def _text(text: str) -> DuckDbSql:

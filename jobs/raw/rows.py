@@ -55,7 +55,7 @@ def require_usable(dataset: Dataset) -> None:
 
 
 def _to_workers(spark: SparkSession, tables: Mapping[str, pa.Table]) -> dict[str, "Broadcast[bytes]"]:
-    """Each table as a stream of Arrow that every machine gets once, however many tasks read it."""
+    """Each table as a stream of Arrow, which Spark sends to each machine once."""
     streams = {}
     for view, table in tables.items():
         sink = pa.BufferOutputStream()

@@ -183,7 +183,7 @@ FAULTS = [
     ({"channel": "nosuchfunction(log.form)"}, "dataset mixed, channel: .*nosuchfunction"),
     ({"channel": "log.form +"}, "dataset mixed, channel: .*log.form"),
     ({"refusals": (Refusal("odd", "log.click"),)}, "dataset mixed, refusal 'odd': it must be a condition"),
-    ({"cost": "log.form"}, "dataset mixed, cost: it must be a number, and is of the type string: use try_cast"),
+    ({"cost": "log.form"}, "dataset mixed, cost: it must be a number, and its type is string: use try_cast"),
     ({"lookups": (replace(MIXED.lookups[0], duckdb_sql="SELECT nothing FROM ads"), MIXED.lookups[1])},
      "dataset mixed, the SELECT of a lookup: .*nothing"),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from fates import DUPLICATE, EXPOSURE, FATE, QUARANTINED, with_fate
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs.raw.files import find_raw_files
-from jobs.raw.lines import RAW, REASON
+from jobs.raw.reader.typed_rows import RAW, REASON
 from jobs.raw.rows import DS, read_rows, usable_rows_by_day
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
