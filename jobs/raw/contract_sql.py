@@ -24,14 +24,18 @@ _EPOCH_MACROS = (
     for name in ("epoch", "epoch_ms", "epoch_us", "epoch_ns")
 )
 UTC = "UTC"
+# The rows keep their order. A name that no view has is not looked for among the variables of Python. A division by zero
+# is an error for `/` as it is for `//`: infinity would be a value of a feature.
+_SETTINGS = """
+SET preserve_insertion_order = true; SET python_enable_replacements = false;
+SET ieee_floating_point_ops = false; SET error_on_division_by_zero = true;
+"""
 
 
 @cache
 def _database(process: int) -> duckdb.DuckDBPyConnection:
     """The database of this process, in memory. process: its id; a fork must not use the database of its parent."""
     database = duckdb.connect(config={"threads": 1})
-    # The rows keep their order, and a name that no view has is not looked for among the variables of Python.
-    database.execute("SET preserve_insertion_order = true; SET python_enable_replacements = false")
     for macro in _EPOCH_MACROS:
         database.execute(macro)
     return database
@@ -74,7 +78,7 @@ def _query(expressions: list[DuckDbSql], views: Mapping[str, pa.Table]) -> DuckD
 def _views(views: Mapping[str, pa.Table], zone: str) -> duckdb.DuckDBPyConnection:
     """A connection with these views, to be closed."""
     connection = _database(os.getpid()).cursor()
-    connection.execute(f"SET TimeZone = '{zone}'")
+    connection.execute(f"SET TimeZone = '{zone}'; {_SETTINGS}")
     for view, table in views.items():
         connection.register(view, table)
     return connection
@@ -91,9 +95,10 @@ def _row_fault(
         except duckdb.Error as expression_error:
             name, error = expression_name, expression_error
             break
+    problem = first_line(error).partition(". Use TRY")[0]
     return UserError(
-        f"dataset {dataset}, {name}: it stops at a row of the log: {first_line(error)}: use TRY(...), try_cast or a "
-        "similar function in it"
+        f"dataset {dataset}, {name}: it stops at a row of the log: {problem}: use TRY(...), try_cast or a similar "
+        "function in it"
     )
 
 

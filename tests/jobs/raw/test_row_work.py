@@ -45,9 +45,10 @@ def test_rows_keep_their_order_and_their_columns():
     assert rows.column(DS).to_pylist() == ["2022-04-22", "1970-01-01", None, "2022-04-22"]
 
 
-def test_an_expression_that_stops_at_a_row_is_one_line_that_names_it():
-    dataset = with_column("log.item // log.order")
-    good = log_rows(typed(EVENTS.log, view(item=6, order=4)), dataset, {})
+@pytest.mark.parametrize("division", ["//", "/"])
+def test_an_expression_that_stops_at_a_row_is_one_line_that_names_it(division):
+    dataset = with_column(f"log.item {division} log.order")
+    good = log_rows(typed(EVENTS.log, view(item=6, order=6)), dataset, {})
     assert good.column("added").to_pylist() == [1]
     with pytest.raises(UserError, match=r"^dataset events, added: it stops at a row of the log: Division by zero") as e:
         log_rows(typed(EVENTS.log, view(order=0)), dataset, {})
@@ -60,7 +61,7 @@ def test_an_expression_that_stops_at_a_row_is_one_line_that_names_it():
 
 
 def test_a_missing_value_is_the_first_that_the_contract_demands():
-    dataset = with_column("TRY(log.item // log.order)", nullable=False)
+    dataset = with_column("TRY(log.item / log.order)", nullable=False)
     rows = log_rows(typed(EVENTS.log, view(order=0), view(), {"event": "addtocart", "order": 0}), dataset, {})
     assert rows.column(REASON).to_pylist() == ["added is missing", None, None]
 
