@@ -40,7 +40,7 @@ from lakehouse.lake import Lake
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, checked_day
 from schemas.errors import UserError, exit_with_one_line
-from schemas.tables import EXPOSURES
+from schemas.tables import EXPOSURES, QUARANTINE
 
 RAW_INDEX = "raw_index"
 
@@ -112,7 +112,8 @@ def report_waiting_rows(lake: Lake, dataset: Dataset) -> None:
     index = stored_index(lake, dataset)
     if index is None:
         return
-    accounts = log_accounts(index, lambda table, day: lake[table, dataset, day].manifest)
+    published = lake.manifests(dataset, [EXPOSURES, QUARANTINE])
+    accounts = log_accounts(index, lambda table, day: published[table].get(day))
     if line := waiting_line(dataset, index, accounts.waiting):
         print(line)
 

@@ -30,7 +30,7 @@ from lakehouse.arguments import (
 from lakehouse.feature_specs import published_spec, spec_in_file
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.published_days import days_to_update, exposure_days
+from lakehouse.published_days import days_to_update, exposure_days, stale_days
 from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
 from schemas.days import checked_day, day_before
@@ -75,15 +75,7 @@ def update(
     """Build the sequences of those days that are not fresh, and print how many were built and how many were fresh."""
     history = lake.history_inputs(EXPOSURES, dataset, days)
     inputs = {day: history[day] | {"steps": str(steps)} for day in days}
-    published = lake.manifests(dataset, [SEQUENCES])[SEQUENCES]
-
-    def is_fresh(day: str) -> bool:
-        manifest = published.get(day)
-        return manifest is not None and manifest.is_fresh(
-            inputs[day], spec_version=spec.version, this_code=required_code
-        )
-
-    stale = [day for day in days if not is_fresh(day)]
+    stale = stale_days(lake, SEQUENCES, dataset, inputs, spec_version=spec.version, this_code=required_code)
     if stale:
         lake.require_writable()
         with session(f"sequences {dataset.name}") as spark:

@@ -1,6 +1,7 @@
 """Write a first draft of the contract of a log from a sample of its files.
 
-    python -m jobs.draft_contract --raw DIR --name NAME [--user COLUMN] [--out FILE]
+    python -m jobs.draft_contract --raw DIR --name NAME [--user COLUMN] [--channel COLUMN] [--gain COLUMN ...]
+        [--out FILE]
 
 Reads up to 10,000 rows of each kind of file in DIR and writes schemas/datasets/NAME.py: separators, types, times, null
 tokens, and candidates for user, time, channel, gains and key, each with the reason. It leaves questions that only a
@@ -29,12 +30,14 @@ def main() -> None:
     add_raw(parser)
     parser.add_argument("--name", required=True, help="name of the new dataset: a-z, 0-9 and _")
     parser.add_argument("--user", default="", help="the log's column of the user, if an earlier draft has not found it")
+    parser.add_argument("--channel", default="", help="the log's column of the channel, as --user")
+    parser.add_argument("--gain", nargs="+", default=[], metavar="COLUMN", help="columns of yes and no, as --user")
     parser.add_argument("--out", type=Path, help="the file to write; default: schemas/datasets/NAME.py")
     args = parser.parse_args()
     path = args.out or Path(datasets.__path__[0]) / f"{args.name}.py"
     check_name(args.name, path)
     tables, notes = sampled_folder(args.raw)
-    draft = draft_of(args.name, tables, args.user)
+    draft = draft_of(args.name, tables, args.user, args.channel, args.gain)
     text = module_text(draft)
     write_whole(path, text)
     for note in notes:
@@ -44,7 +47,8 @@ def main() -> None:
             f"note: left out of the sample: {counted(damaged, 'row')} with another number of fields, or no JSON object"
         )
     print(f"{path}: a draft from {counted(draft.log.rows, 'row')} of {', '.join(draft.log.file_names[:3])}")
-    print(f"{open_questions(text)} questions are open: answer each UNANSWERED as docs/own-log.md explains, then run")
+    number = open_questions(text)
+    print(f"{counted(number, 'open question')}: answer each UNANSWERED as docs/own-log.md explains, then run")
     print(f"python -m jobs.check_contract --dataset {args.name} --raw {args.raw}")
 
 

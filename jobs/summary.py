@@ -109,8 +109,8 @@ def _behind_boosting(metrics: dict[str, Any]) -> list[str]:
     below = {gain: auc for gain, auc in differences.items() if auc["value"] is not None and auc["value"] < 0}
     clearly = [gain for gain, auc in below.items() if auc["high"] is not None and auc["high"] < 0]
     lines = [
-        f"  {gain}: AUC {auc['value']:+.3f} to gradient boosting, but {auc['high']:+.3f} is within the interval: "
-        "neither is shown to be better"
+        f"  {gain}: the AUC is {abs(auc['value']):.3f} below that of gradient boosting, but the interval of the "
+        f"difference is {auc['low']:+.3f} to {auc['high']:+.3f}: neither is shown to be better"
         for gain, auc in below.items()
         if gain not in clearly and auc["high"] is not None
     ]

@@ -101,6 +101,11 @@ class Lake:
         """The folder of a dataset's table."""
         return self.root / _checked_name(dataset_name(dataset)) / _checked_name(table)
 
+    def table_folders(self, dataset: Dataset | str) -> list[Path]:
+        """The folders of all Delta tables of a dataset."""
+        folder = self.root / _checked_name(dataset_name(dataset))
+        return sorted(log.parent for log in folder.glob("*/_delta_log"))
+
     def manifests(self, dataset: Dataset | str, tables: Iterable[str]) -> dict[str, dict[str, Manifest]]:
         """The manifests of all published partitions, by table and day, oldest first."""
         tables = list(tables)
@@ -306,16 +311,16 @@ class Partition:
         Raises UserError if nothing is published or if the audit failed. A table may be audited together with others
         (RegisteredTable.audited_with): their failed audits of the day, and of undated rows, count as well.
         """
-        manifest = self.manifest
+        registered = TABLES.get(self.table)
+        audited_with = registered.audited_with if registered else ()
+        published = self.lake.manifests(self.dataset, [self.table, *audited_with])
+        manifest = published[self.table].get(self.day)
         if manifest is None:
             raise UserError(
                 f"no {self.table} for {self.dataset} on {self.day} in {self.lake.root}: "
                 "run the day first (make backfill, or make run)"
             )
-        registered = TABLES.get(self.table)
-        audited_with = registered.audited_with if registered else ()
-        days = (self.day, UNDATED)
-        related = (self.lake[table, self.dataset, day].manifest for table in audited_with for day in days)
+        related = (published[table].get(day) for table in audited_with for day in (self.day, UNDATED))
         for audited in (manifest, *filter(None, related)):
             if failed := self.lake.failed_audit(audited):
                 raise UserError(

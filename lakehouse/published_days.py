@@ -1,5 +1,7 @@
 """Lists the published days of a dataset, and the tables that its days do not have."""
 
+from collections.abc import Mapping
+
 from lakehouse.lake import Lake, dataset_name
 from schemas.dataset import Dataset
 from schemas.days import day_plus, days_between
@@ -40,6 +42,36 @@ def days_to_update(lake: Lake, dataset: Dataset, day: str, table: str) -> list[s
     with_table = {*lake.days(table, dataset), day}
     first = day_plus(day, -dataset.outcome_days)
     return [d for d in days_between(first, day) if d in with_exposures & with_table]
+
+
+def stale_days(
+    lake: Lake,
+    table: str,
+    dataset: Dataset,
+    inputs: Mapping[str, Mapping[str, str]],
+    *,
+    spec_version: str | None = None,
+    this_code: str | None = None,
+) -> list[str]:
+    """The days that are not published, or do not match their inputs (Manifest.is_fresh). inputs: of each day."""
+    published = lake.manifests(dataset, [table])[table]
+    fresh = {
+        day
+        for day in inputs.keys() & published.keys()
+        if published[day].is_fresh(inputs[day], spec_version=spec_version, this_code=this_code)
+    }
+    return [day for day in inputs if day not in fresh]
+
+
+def newest_fresh_day(lake: Lake, table: str, dataset: Dataset, day: str, this_code: str | None = None) -> str | None:
+    """The newest day before `day` on which a table that is built from all exposures so far is fresh; None without any.
+
+    this_code: the code version that must have built it, None for any.
+    """
+    published = [earlier for earlier in lake.days(table, dataset) if earlier < day]
+    inputs = lake.history_inputs(EXPOSURES, dataset, published)
+    stale = set(stale_days(lake, table, dataset, inputs, this_code=this_code))
+    return max((earlier for earlier in published if earlier not in stale), default=None)
 
 
 def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:

@@ -36,4 +36,5 @@ class Retention:
 
 
 RETENTION = Retention()
+DAY_S = 86_400
 LONGEST_JOB_DAYS = 1  # the time limit of the longest task: dags/dataset_dag.py

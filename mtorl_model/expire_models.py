@@ -1,4 +1,4 @@
-"""Delete the versions of registered models that no command needs any more, and unused copies on this machine.
+"""Delete the versions of registered models that no command needs any more.
 
 python -m mtorl_model.expire_models --dataset D --lake LAKE [--dry-run]
 
@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
 from mtorl_model.arguments import for_each
 from mtorl_model.champion.expiry import delete_expired
-from mtorl_model.champion.model_files import delete_unused_copies
 from mtorl_model.champion.registry import Registry
 from mtorl_model.methods import METHODS
 from schemas.errors import exit_with_one_line
@@ -31,7 +30,6 @@ def main() -> None:
             print("\n".join(delete_expired(registry, today=today, dry_run=args.dry_run)), flush=True)
 
     for_each(list(METHODS), expire)
-    print("\n".join(delete_unused_copies(dry_run=args.dry_run)))
 
 
 if __name__ == "__main__":

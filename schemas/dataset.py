@@ -30,6 +30,7 @@ from schemas.logs.checks import (
     check_unique,
     columns_in,
 )
+from schemas.logs.field_types import check_field_types
 from schemas.logs.parts import (
     DELIMITED,
     JSON_LINES,
@@ -126,6 +127,10 @@ class Dataset:
     objectives: tuple[Objective, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        try:
+            check_field_types(self)
+        except ValueError as error:
+            raise ValueError(f"dataset {self.name}: {error}") from None
         own_columns = {d.column.name: d for d in self.columns}
         generated = {d.column.name: d for outcome in self.outcomes for d in outcome.columns}
         added = tuple(d for name, d in generated.items() if own_columns.get(name) != d)
@@ -329,7 +334,10 @@ def _contracts() -> tuple[Mapping[str, Dataset], Mapping[str, str]]:
                 if info.name in by_module:
                     faults[file] = f"two datasets of the module are named {dataset.name}"
                 by_module[info.name] = dataset
-        except Exception as error:  # whatever a module does when it is imported, the other logs stay usable
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # whatever a module does when it is imported, the other logs stay usable
             faults[file] = _fault(error, info.name)
     datasets: dict[str, Dataset] = {}
     for name, by_module in defined.items():
@@ -342,8 +350,8 @@ def _contracts() -> tuple[Mapping[str, Dataset], Mapping[str, str]]:
     for name, dataset in [*datasets.items()]:
         try:
             dataset.check()
-        except ValueError as error:
-            faults[name] = str(error)
+        except Exception as error:
+            faults[name] = _fault(error, name)
             del datasets[name]
     return MappingProxyType(datasets), MappingProxyType(faults)
 
@@ -358,7 +366,7 @@ def _owner(name: str, modules: Iterable[str]) -> str | None:
     return owners[0] if len(owners) == 1 else None
 
 
-def _fault(error: Exception, module: str) -> str:
+def _fault(error: BaseException, module: str) -> str:
     """The error of a contract module in one line, with the line of the module at which it came."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename.endswith(f"{module}.py")]

@@ -23,6 +23,7 @@ from jobs.raw.reader.source_files import plain_name
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
 from jobs.raw.repair_files import RawRows
 from jobs.raw.rows import read_rows, require_usable
+from jobs.spark.progress import describe_job
 from jobs.spark.session import spark_session
 from lakehouse.arguments import add_raw, dataset_of, dataset_parser
 from schemas.dataset import PARQUET
@@ -47,7 +48,9 @@ def main() -> None:
     with TemporaryDirectory() as folder, spark_session(f"check {dataset.name}") as spark:
         readable = sample_files(sample.filter(pc.invert(is_refused)), log, Path(folder))
         rows = read_rows(spark, dataset, {**files, log.layout.view: readable})
-        table = (join_outcomes(rows, dataset) if dataset.outcomes else rows).toArrow()
+        joined = join_outcomes(rows, dataset) if dataset.outcomes else rows
+        describe_job(spark, "trying the contract")
+        table = joined.toArrow()
     table = with_refused(table, sample.filter(is_refused))
     # The exposures of these outcomes are in rows that were not read.
     is_lone = pc.starts_with(pc.fill_null(table.column(REASON), ""), NO_EXPOSURE)

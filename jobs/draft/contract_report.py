@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.draft.values import shortened
-from schemas.contract import Column, Role
+from schemas.contract import Column, Known, Role
 from schemas.dataset import Dataset, RawColumn
 from schemas.printable import counted
 
@@ -17,6 +17,9 @@ _DUPLICATE = "duplicate"  # in JOINED
 _EXAMPLES = 3
 _CATEGORIES_SHOWN = 5
 _REASONS_SHOWN = 20
+_FEWEST_TELLING = 20  # in fewer rows, a column may agree with a gain or the channel by chance
+_KNOWN_ORDER = (Known.BEFORE, Known.WITH, Known.AFTER, Known.AT, Known.NEVER)
+_WORDS_FOR_NO = ("", "0", "0.0", "f", "false", "n", "no")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +195,46 @@ def _warnings(dataset: Dataset, tried: Tried) -> Iterator[str]:
             yield f"warning: no {gain} belongs to an exposure of these rows: are its match and its time right?"
         else:
             yield f"warning: no row reports {gain}: is its condition right?"
+    yield from _early_outcomes(dataset, exposures)
+    yield from _early_channels(dataset, exposures)
     if (copies := _copies(exposures)) > 0.1 * len(exposures):
         yield f"warning: {_share(copies, len(exposures))} of the exposures are duplicates: is log_key complete?"
+
+
+def _early_outcomes(dataset: Dataset, exposures: pa.Table) -> Iterator[str]:
+    """A line for each column that shows an outcome earlier than the contract makes it known."""
+    for gain in map(dataset.column, dataset.gain_names):
+        is_zero = pc.equal(exposures.column(gain.name), 0)
+        for column in (derived.column for derived in dataset.columns):
+            if column.name in dataset.gain_names or _KNOWN_ORDER.index(column.known) >= _KNOWN_ORDER.index(gain.known):
+                continue
+            has_value = pc.invert(pc.is_in(_texts(exposures, column.name), pa.array(_WORDS_FOR_NO)))
+            if pc.sum(has_value).as_py() >= _FEWEST_TELLING and not pc.any(pc.and_(has_value, is_zero)).as_py():
+                later = Known.NEVER if gain.known is Known.AT else gain.known
+                yield (
+                    f"warning: {column.name} is known earlier than {gain.name}, and is missing or 0 wherever "
+                    f"{gain.name} is 0: it tells the outcome. Is it Known.{later.name}?"
+                )
+
+
+def _early_channels(dataset: Dataset, exposures: pa.Table) -> Iterator[str]:
+    """A line for each column that is known before the choice of the channel and has one value for each channel."""
+    channels = _texts(exposures, "channel")
+    distinct = pc.count_distinct(channels).as_py()
+    if distinct < 2 or len(channels) < _FEWEST_TELLING:
+        return
+    for column in (derived.column for derived in dataset.columns):
+        if column.known is not Known.BEFORE:
+            continue
+        values = _texts(exposures, column.name)
+        pairs = pa.table({"channel": channels, "value": values}).group_by(["channel", "value"]).aggregate([])
+        if distinct == pc.count_distinct(values).as_py() == len(pairs):
+            yield f"warning: {column.name} is known before, and tells the channel: delete it, or is it Known.WITH?"
+
+
+def _texts(exposures: pa.Table, name: str) -> pa.ChunkedArray:
+    """The column as lower-case text; a missing value is the empty text."""
+    return pc.utf8_lower(pc.fill_null(pc.cast(exposures.column(name), pa.string()), ""))
 
 
 def _copies(exposures: pa.Table) -> int:

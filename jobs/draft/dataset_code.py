@@ -15,7 +15,7 @@ from jobs.draft.expressions import (
     value_expression,
 )
 from jobs.draft.python_code import Argument, Call, Node, call, elements, quoted, texts
-from jobs.draft.roles import channel_candidates, is_constant_per_user, named_reasons, usual_placeholder
+from jobs.draft.roles import Events, channel_candidates, is_constant_per_user, named_reasons, usual_placeholder
 from jobs.draft.tables import SideTable
 from jobs.draft.values import ColumnSample, shortened
 
@@ -102,7 +102,7 @@ def _channel(draft: Draft) -> str:
 
 
 def _gain_weights(draft: Draft) -> Iterator[Call]:
-    for name in draft.gain_names or ["gain"]:
+    for name in (*draft.gain_names, *draft.late_gains.values()) or ("gain",):
         yield call("Gain", quoted(name), "1.0")
 
 
@@ -111,6 +111,10 @@ def _gain_reason(draft: Draft) -> str:
     if draft.events:
         counts = draft.log.column(draft.events.column).counts
         reasons += [f"{word} ({counts[word]:,} separate rows)" for word in draft.events.outcomes]
+    reasons += [
+        f"{gain} (yes in {1 - draft.log.column(time).missing_share:.2%}, which have {time})"
+        for time, gain in draft.late_gains.items()
+    ]
     reasons += [f"{o.gain} (rows of {o.side.table.file_names[0]})" for o in draft.outcome_tables]
     text = f"The outcomes, each with its weight in the reward: {'; '.join(reasons) or 'no column'}."
     if draft.complements:
@@ -154,23 +158,31 @@ def _file_outcome(draft: Draft, outcome: OutcomeTable) -> Call:
 
 
 def _columns(draft: Draft) -> list[Argument]:
-    used_names = set(RESERVED) | {name.lower() for name in draft.gain_names}
+    gain_names = (*draft.gain_names, *draft.late_gains.values())
+    used_names = set(RESERVED) | {name.lower() for name in gain_names}
     # An outcome that separate rows report also has the column of its time.
     used_names |= {f"{name.lower()}_at_ms" for name in draft.gain_names[len(draft.gains) :]}
     arguments = [_gain_column(draft, name, raw) for name, raw in zip(draft.gain_names, draft.gains, strict=False)]
-    if not draft.gain_names:
+    if not gain_names:
         column = call("Column", '"gain"', '"int"', '"1 if the exposure was a success, otherwise 0"', QUESTION)
         arguments.append(Argument(call("Derived", column, _UNANSWERED)))
     user = draft.log.column(draft.user) if draft.user else None
+    lookup_keys = {side.log_key for side in draft.lookups}
     for raw in _feature_columns(draft):
         static = user is not None and is_constant_per_user(raw, user)
-        arguments.append(_feature(raw, "log", column_name(raw.name, used_names), static=static))
+        arguments.append(
+            _feature(raw, "log", column_name(raw.name, used_names), static=static, is_key=raw.name in lookup_keys)
+        )
     for side in draft.lookups:
         for raw in side.table.columns:
             if raw.name not in ("", side.key) and len(raw.counts) > 1:
                 name = column_name(raw.name, used_names)
                 arguments.append(_feature(raw, draft.views[side.table], name, static=side.log_key == draft.user))
-    arguments += [_further_time(draft, raw, column_name(f"{raw.name}_ms", used_names)) for raw in draft.further_times]
+    for raw in draft.further_times:
+        name = column_name(f"{raw.name}_ms", used_names)
+        if raw.name in draft.late_gains:
+            arguments.append(_late_gain(raw, draft.late_gains[raw.name], name))
+        arguments.append(_further_time(draft, raw, name))
     for name, doc in (("hour", "hour of the exposure, 0-23"), ("weekday", "day of the week, Monday 0")):
         column = call("Column", quoted(name), '"int"', quoted(doc), "Known.BEFORE", role="Role.CATEGORICAL")
         arguments.append(Argument(call("Derived", column, call(f"{name}_of", "EXPOSED_AT_MS", "ZONE"))))
@@ -183,6 +195,15 @@ def _gain_column(draft: Draft, name: str, raw_name: str) -> Argument:
     return Argument(call("Derived", column, quoted(flag_expression("log", raw))))
 
 
+def _late_gain(time: ColumnSample, name: str, time_name: str) -> Argument:
+    column = call("Column", quoted(name), '"int"', quoted(f"1 if there is {time.name}"), QUESTION)
+    node = call("Derived", column, quoted(f"cast({reference('log', time.name)} IS NOT NULL AS int)"))
+    reason = (
+        f'Known.AT, known_at="{time_name}", unless the exposure itself tells it. Not a gain: delete both lines of it.'
+    )
+    return Argument(node, "", reason)
+
+
 def _further_time(draft: Draft, raw: ColumnSample, name: str) -> Argument:
     doc = quoted(f"{raw.name} in milliseconds since 1970, UTC")
     column = call("Column", quoted(name), '"bigint"', doc, "Known.NEVER", nullable="True")
@@ -190,8 +211,9 @@ def _further_time(draft: Draft, raw: ColumnSample, name: str) -> Argument:
     return Argument(node, "", f'A gain that becomes known at this time: Known.AT, known_at="{name}".')
 
 
-def _feature(raw: ColumnSample, view: str, name: str, *, static: bool) -> Argument:
-    category = is_category(raw)
+def _feature(raw: ColumnSample, view: str, name: str, *, static: bool, is_key: bool = False) -> Argument:
+    """is_key: a side table has a row for each value, which thus is a name and not an amount."""
+    category = is_category(raw) or is_key
     node = call(
         CATEGORY if category else NUMBER, quoted(name), quoted(f"{raw.name} of {view}"), QUESTION,
         quoted(value_expression(view, raw, is_category=category)), **({"static": "True"} if static else {}),
@@ -212,6 +234,8 @@ def _useless(draft: Draft) -> dict[str, str]:
     for column in draft.raw_columns:
         if column.name in draft.log.notations and column.name != draft.time:
             reasons[column.name] = "a further time"
+        elif draft.events and not _has_exposures(column, draft.log.column(draft.events.column), draft.events):
+            reasons[column.name] = "only in rows of outcomes"
         elif len(column.counts) < 2:
             reasons[column.name] = "constant"
         elif column.is_unique and column.dtype != "double" and draft.log.rows >= 20:
@@ -219,11 +243,20 @@ def _useless(draft: Draft) -> dict[str, str]:
     return reasons
 
 
+def _has_exposures(column: ColumnSample, event: ColumnSample, events: Events) -> bool:
+    """Whether the row of an exposure has a value in the column."""
+    return any(
+        word.strip() in events.exposures and text.strip() not in column.null_tokens
+        for word, text in zip(event.texts, column.texts, strict=True)
+    )
+
+
 def _left_out(draft: Draft) -> str:
     used = {draft.time, draft.user, draft.channel, *draft.gains, *draft.complements}
     used |= {column.name for column in draft.further_times}
     names = [f"{name} ({reason})" for name, reason in _useless(draft).items() if name not in used]
     names += [f"{name} (lists or parts)" for name in draft.log.nested]
+    names += [f"{name} (the name of another column)" for name in draft.log.repeated]
     question = (
         "When is each value known? BEFORE the exposure (hour, profile), WITH the ad that was chosen, AFTER it with the "
         "outcome, AT the time of another column, or NEVER as an input."

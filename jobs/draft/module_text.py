@@ -9,6 +9,7 @@ from jobs.draft.tables import Table
 from jobs.draft.times import FROM_START
 from jobs.draft.values import ColumnSample, shortened
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET
+from schemas.printable import printable
 
 _UNANSWERED = "UNANSWERED"
 _FORMATS = {JSON_LINES: "JSON_LINES", PARQUET: "PARQUET"}
@@ -47,7 +48,7 @@ def _helpers(dataset: str) -> list[str]:
 
 
 def _docstring(draft: Draft) -> list[str]:
-    files = ", ".join(draft.log.file_names[:3])
+    files = ", ".join(map(printable, draft.log.file_names[:3])).replace("\\", "/").replace('"', "'")
     return [
         f'"""{draft.name}: drafted from {draft.log.rows:,} rows of {files}.',
         "",

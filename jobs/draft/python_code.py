@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from schemas.printable import printable
+
 LINE_LENGTH = 120
 _INDENT = 4
 
@@ -60,11 +62,11 @@ def assignment(name: str, node: Node) -> list[str]:
 
 
 def comment_lines(text: str, indent: int = 0) -> list[str]:
-    """Each line of the text as comment lines that are short enough."""
+    """Each line of the text as comment lines that are short enough, without control characters of the log."""
     prefix = f"{' ' * indent}# "
     return [
         f"{prefix}{line}".rstrip()
-        for paragraph in text.splitlines()
+        for paragraph in map(printable, text.split("\n"))
         for line in textwrap.wrap(paragraph, LINE_LENGTH - len(prefix), break_long_words=False, break_on_hyphens=False)
     ]
 

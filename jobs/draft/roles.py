@@ -17,13 +17,15 @@ _MEASURES = re.compile(
 _SESSION = re.compile(r"session|visit_?id|request|impression|bid_?id|event_?id|order|transaction")
 _TIME_WORDS = re.compile(r"time|(?:^|_)ts(?:$|_)|date|(?:^|_)at$|_at_|hour|(?:^|_)day|when|stamp")
 _LATE_TIME_WORDS = re.compile(r"conver|click|purchase|order|install|register|signup|birth|create|update|expire|attrib")
+_OUTCOME_TIME_WORDS = re.compile(r"conver|click|purchas|order|install|bought|buy|paid|sold|subscri|sign_?up|open|cart")
 _CHANNEL_WORDS = re.compile(
     r"channel|placement|slot|position|(?:^|_)pos$|(?:^|_)pid|(?:^|_)tab$|exchange|medium|source|network|format|surface|"
     r"segment|variant|arm$|banner|carrier|sent_by|(?:^|_)via"
 )
 _GAIN_WORDS = re.compile(
     r"click|clk|conver|purchas|order|bought|buy|install|like|follow|share|comment|view|watch|open|visit|label|response|"
-    r"reward|outcome|action|attribut|sale|paid|complete|favo|cart|engage|react"
+    r"reward|outcome|action|attribut|sale|paid|complete|favo|cart|engage|react|(?<!dis)play(?!er)|save|bookmark|"
+    r"subscrib|sign_?up|download|accept|reply|replied|(?:^|_)lead$"
 )
 _NEGATED = re.compile(r"^(?:no|non|not|un)_?")
 _PROFILE_WORDS = re.compile(r"gender|sex|new|member|vip|premium|employ|married|is_rand|random|test|bot|mobile|app$")
@@ -260,6 +262,18 @@ def key_columns(columns: Sequence[ColumnSample], user: str | None, time: str, ex
     return Key(tuple(key), copies)
 
 
+def is_outcome_time(column: ColumnSample) -> bool:
+    """Whether the column's name is that of the time of an outcome, such as converted_at."""
+    return _OUTCOME_TIME_WORDS.search(column.name.lower()) is not None
+
+
+def is_true_with(flag: ColumnSample, time: ColumnSample) -> bool:
+    """Whether the column of yes and no is yes in the rows that have the time, and in no other."""
+    yes = flag.flag_words[1] if flag.flag_words else "1"
+    has_time = (text.strip() not in time.null_tokens for text in time.texts)
+    return all((text.strip().lower() == yes) == b for text, b in zip(flag.texts, has_time, strict=True))
+
+
 def is_constant_per_user(column: ColumnSample, user: ColumnSample) -> bool:
     """Whether each user has one value in the sample, and enough users have several rows to show it."""
     first: dict[str, str] = {}
@@ -275,11 +289,6 @@ def is_constant_per_user(column: ColumnSample, user: ColumnSample) -> bool:
 
 def named_reasons(candidates: Sequence[Candidate]) -> str:
     return "; ".join(f"{candidate.column} ({candidate.reason})" for candidate in candidates) or "no column"
-
-
-def is_index(column: ColumnSample) -> bool:
-    """Whether the column has no name and counts the rows, as data frames save their index."""
-    return column.name == "" and column.values[:3] in (("0", "1", "2"), ("1", "2", "3"))
 
 
 def _copies(texts: Sequence[Sequence[str]]) -> int:

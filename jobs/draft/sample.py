@@ -1,6 +1,7 @@
 """The first records of every file in a folder, as tables of texts."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,13 +13,14 @@ from jobs.draft.tables import Table
 from jobs.draft.text_layout import NotATable, text_layout
 from jobs.draft.values import ColumnSample, column_sample
 from jobs.raw.reader.decompress import DAMAGE, decompressed
-from jobs.raw.reader.source_files import compression_of
+from jobs.raw.reader.source_files import NO_TEXT, compression_of
 from schemas.dataset import DELIMITED, JSON_LINES, PARQUET
 from schemas.errors import UserError
 from schemas.printable import is_text, printable
 
 MOST_ROWS = 10_000
 MOST_BYTES = 16_000_000
+_MOST_FOLDERS = 4  # as in year=2024/month=05/day=01/hour=09
 _PARQUET = b"PAR1"
 _MAGIC_LENGTH = 16
 _MOST_DAMAGED = 0.1  # of the lines of a file of JSON lines
@@ -30,15 +32,14 @@ def tables_in(folder: Path) -> list[Table]:
 
 
 def sampled_folder(folder: Path) -> tuple[list[Table], list[str]]:
-    """The files directly in the folder, grouped by layout, and a note for each file without a table.
+    """The files of the folder and of the folders in it, grouped by layout, and a note for each file without a table.
 
     Hidden and empty files are left out. Raises UserError if the folder does not exist, has no table, or has a damaged
     file.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (--raw must name the folder that holds the files of the log)")
-    visible = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_")))
-    paths = sorted(path for path in visible if path.stat().st_size)
+    paths = _visible_files(folder)
     if not paths:
         raise UserError(f"no files in {folder}: --raw must name the folder that holds the files of the log")
     groups: dict[tuple[object, ...], list[Table]] = {}
@@ -48,7 +49,7 @@ def sampled_folder(folder: Path) -> tuple[list[Table], list[str]]:
             notes[path] = f"{printable(path.name)}: its name is not UTF-8; rename it"
             continue
         try:
-            table = table_of(path)
+            table = replace(table_of(path), file_names=(path.relative_to(folder).as_posix(),))
         except NotATable as error:
             notes[path] = str(error)
             continue
@@ -58,6 +59,21 @@ def sampled_folder(folder: Path) -> tuple[list[Table], list[str]]:
     return [_joined(group) for group in groups.values()], [*notes.values()]
 
 
+def _visible_files(folder: Path) -> list[Path]:
+    """The files that are not empty, by name. Names that begin with . or _ are hidden, as are the folders of such names.
+
+    A pattern of file names has a fixed number of folders, so no log is deeper than the folders of its days.
+    """
+    files: list[Path] = []
+    folders, depth = [folder], 0
+    while folders and depth <= _MOST_FOLDERS:
+        visible = [path for parent in folders for path in parent.iterdir() if not path.name.startswith((".", "_"))]
+        files += (path for path in visible if path.is_file() and path.stat().st_size)
+        folders = [path for path in visible if path.is_dir()]
+        depth += 1
+    return sorted(files)
+
+
 def table_of(path: Path) -> Table:
     """The sample of one file."""
     size = path.stat().st_size
@@ -65,7 +81,13 @@ def table_of(path: Path) -> Table:
         beginning = file.read(_MAGIC_LENGTH)
     if beginning.startswith(_PARQUET):
         return _parquet_table(path)
+    if beginning.startswith(NO_TEXT):
+        raise NotATable(f"{printable(path.name)} is neither text nor Parquet: unpack it, or write it as one of them")
     content, is_whole = _first_bytes(path, beginning)
+    if re.match(rb"\s*\[\s*\{", content):
+        raise NotATable(
+            f"{printable(path.name)} is one JSON array: write an object in each line, for example with jq -c '.[]'"
+        )
     if content.lstrip()[:1] == b"{":
         columns, damaged, is_whole = _json_columns(content, path.name, is_whole=is_whole)
         return Table((path.name,), size, columns, JSON_LINES, damaged=damaged, is_whole=is_whole)
@@ -74,7 +96,7 @@ def table_of(path: Path) -> Table:
     samples = tuple(map(column_sample, layout.names, texts))
     return Table(
         (path.name,), size, samples, DELIMITED, layout.separator, layout.quote, layout.has_header, layout.encoding,
-        layout.damaged, is_whole and len(layout.records) < MOST_ROWS,
+        layout.damaged, is_whole and len(layout.records) < MOST_ROWS, repeated=layout.repeated,
     )  # fmt: skip
 
 

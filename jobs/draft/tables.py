@@ -23,6 +23,7 @@ class Table:
     damaged: sampled records with another number of fields.
     is_whole: whether the sample has all rows of the files.
     nested: columns of a Parquet file that have lists or parts, which a contract cannot name.
+    repeated: columns that a contract cannot name, because another one has the same name.
     """
 
     file_names: tuple[str, ...]
@@ -36,6 +37,7 @@ class Table:
     damaged: int = 0
     is_whole: bool = False
     nested: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -44,18 +46,23 @@ class Table:
 
     @cached_property
     def notations(self) -> dict[str, TimeNotation]:
-        return {c.name: notation for c in self.columns if (notation := time_notation(c)) is not None}
+        return {c.name: notation for c in self.named if (notation := time_notation(c)) is not None}
+
+    @property
+    def named(self) -> tuple[ColumnSample, ...]:
+        """The columns that a contract can name."""
+        return tuple(column for column in self.columns if column.name)
 
     def column(self, name: str) -> ColumnSample:
         return next(column for column in self.columns if column.name == name)
 
     @cached_property
     def times(self) -> list[roles.Candidate]:
-        return roles.time_candidates(self.columns, self.notations)
+        return roles.time_candidates(self.named, self.notations)
 
     @cached_property
     def users(self) -> list[roles.Candidate]:
-        return roles.user_candidates(self.columns, {*self.notations})
+        return roles.user_candidates(self.named, {*self.notations})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,16 +137,24 @@ def file_pattern(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
 
 
 def _pattern_of(name: str) -> str:
-    """imp.*.txt of imp.20130612.txt, events*.csv of events.csv.gz: the part after a digit may change.
+    """imp.*.txt of imp.20130612.txt, day=*/events*.csv of day=3/events.csv.gz: the part after a digit may change.
 
     A pattern matches compressed files as well, so it does not name their ending.
     """
+    folder, slash, name = name.rpartition("/")
+    if slash:
+        return "/".join(_folder_pattern(part) for part in folder.split("/")) + f"/{_pattern_of(name)}"
     stem, dot, ending = name.partition(".")
     if re.search(r"\d", ending) and not re.search(r"\d", stem):  # imp.20130612.txt
         ending = ending.partition(".")[2]
         return f"{_escaped(stem)}.*{'.' * bool(ending)}{_without_compression(ending)}"
     head = re.split(r"\d", stem, maxsplit=1)[0]
     return f"{_escaped(head)}*{dot}{_without_compression(ending)}"
+
+
+def _folder_pattern(name: str) -> str:
+    """day=* of day=2024-05-01, 2024 as *, clicks of clicks."""
+    return re.sub(r"\d.*", "*", _escaped(name))
 
 
 def _without_compression(ending: str) -> str:
@@ -153,9 +168,9 @@ def _escaped(text: str) -> str:
 def _side_table(log: Table, table: Table) -> SideTable | None:
     pairs = [
         (column, log_column)
-        for column in table.columns
-        if column.is_unique and column.name not in table.notations and not roles.is_index(column)
-        for log_column in log.columns
+        for column in table.named
+        if column.is_unique and column.name not in table.notations
+        for log_column in log.named
         if set(log_column.counts) & set(column.counts)
     ]
     if log.has_header and table.has_header:

@@ -33,6 +33,8 @@ class TextLayout:
     names: of the columns, from the header; column_1, column_2, ... without one.
     records: the fields of the sampled records, without the header. A record with another number of fields is left out.
     damaged: the number of these records.
+    repeated: the names of columns that the contract cannot name, because another one is called so. They have no name
+        in names.
     """
 
     encoding: str
@@ -42,6 +44,7 @@ class TextLayout:
     names: tuple[str, ...]
     records: tuple[tuple[str, ...], ...]
     damaged: int
+    repeated: tuple[str, ...] = ()
 
     @property
     def separator_name(self) -> str:
@@ -67,9 +70,13 @@ def text_layout(content: bytes, name: str, *, is_whole: bool, max_records: int) 
     width = Counter(map(len, records)).most_common(1)[0][0]
     whole_records = [tuple(record) for record in records if len(record) == width]
     has_header = len(records[0]) == width and is_header(records[0], whole_records[1:])
-    names = header_names(records[0]) if has_header else tuple(f"column_{k + 1}" for k in range(width))
+    header = tuple(field.strip() for field in records[0])
+    names = header_names(header) if has_header else tuple(f"column_{k + 1}" for k in range(width))
+    repeated = tuple(dict.fromkeys(old for old, new in zip(header, names, strict=False) if old and not new))
     rows = whole_records[1:] if has_header else whole_records[:max_records]
-    return TextLayout(encoding, separator, quote, has_header, names, tuple(rows), len(records) - len(whole_records))
+    return TextLayout(
+        encoding, separator, quote, has_header, names, tuple(rows), len(records) - len(whole_records), repeated
+    )  # fmt: skip
 
 
 def detected_encoding(content: bytes) -> str:
@@ -87,24 +94,32 @@ def detected_encoding(content: bytes) -> str:
 def is_header(first: Sequence[str], records: Sequence[Sequence[str]]) -> bool:
     """Whether the first record has names and not values.
 
-    Names are different from each other, and no name is a number or a time. An index column that a tool saved has no
-    name. Above columns of words only, a name must not be one of the words below it.
+    No name is a number or a time. An index column that a tool saved has no name, and neither has what follows a
+    separator at the lines' ends. Above columns of words only, the names are different from each other, and none of them
+    is one of the words below it.
     """
     names = [field.strip() for field in first]
-    if any(not name and k > 0 for k, name in enumerate(names)) or len(set(names)) < len(names):
+    columns = list(zip(*records, strict=True)) or [()] * len(names)
+    if any(not name and k > 0 and any(column) for k, (name, column) in enumerate(zip(names, columns, strict=True))):
         return False
     if any(is_number(name) or time_notation(column_sample("first", [name])) for name in names):
         return False
-    if not records:
+    if any(_differs_from_words(column) for column in columns) and len(set(header_names(names))) > 1:
         return True
-    columns = list(zip(*records, strict=True))
-    if any(_differs_from_words(column) for column in columns):
-        return True
-    return all(name not in column for name, column in zip(names, columns, strict=True))
+    are_different = len(set(names)) == len(names)
+    return are_different and all(name not in column for name, column in zip(names, columns, strict=True))
 
 
 def header_names(header: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for name in header)
+    """The names by which a contract can name the columns: "" for all columns of a name that the header has twice.
+
+    Spark does not distinguish capital letters: of names that differ in nothing else, the first one counts.
+    """
+    counts, names = Counter(header), list[str]()
+    for name in header:
+        is_taken = counts[name] > 1 or name.lower() in {earlier.lower() for earlier in names}
+        names.append("" if is_taken else name)
+    return tuple(names)
 
 
 def _differs_from_words(texts: Sequence[str]) -> bool:

@@ -27,7 +27,7 @@ _DIGITS = (
 )
 _CLOCKS = (
     ("%H:%M:%S.%f", "H:mm:ss.SSS", 0.001), ("%H:%M:%S", "H:mm:ss", 1.0), ("%H:%M", "H:mm", 60.0),
-    ("%I:%M:%S %p", "h:mm:ss a", 1.0), ("%I:%M %p", "h:mm a", 60.0),
+    ("%I:%M:%S %p", "h:mm:ss a", 1.0), ("%I:%M %p", "h:mm a", 60.0), ("", "", 86_400.0),
 )  # fmt: skip
 _DATES = (
     ("%d.%m.%Y", "d.M.yyyy"), ("%d/%m/%Y", "d/M/yyyy"), ("%m/%d/%Y", "M/d/yyyy"), ("%d-%m-%Y", "d-M-yyyy"),
@@ -106,8 +106,10 @@ def _iso_text(match: re.Match[str]) -> str:
 def _pattern(values: Sequence[str]) -> TimeNotation | None:
     zoned = sum(_ZONE_AT_END.search(value) is not None for value in values) >= 0.99 * len(values)
     texts = [_ZONE_AT_END.sub("", value) for value in values] if zoned else list(values)
-    for joint in (" ", "T", ":", ", "):
+    for joint in (" ", "T", ":", ", ", ""):
         for clock, spark_clock, resolution_s in _CLOCKS:
+            if (joint == "") != (clock == ""):
+                continue
             readable = []
             for date, spark_date in _DATES:
                 if not _parsed(texts[:20], f"{date}{joint}{clock}"):
@@ -117,7 +119,7 @@ def _pattern(values: Sequence[str]) -> TimeNotation | None:
                     readable.append((spark_date, times))
             if readable:
                 spark_date, times = readable[0]
-                separator = joint if joint in (" ", ":", ", ") else f"'{joint}'"
+                separator = joint if joint in (" ", ":", ", ", "") else f"'{joint}'"
                 pattern = f"{spark_date}{separator}{spark_clock}{' XX' if zoned else ''}"
                 zones = tuple(sorted({m[0].strip() for value in values if (m := _ZONE_AT_END.search(value))}))
                 return TimeNotation(

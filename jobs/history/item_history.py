@@ -9,7 +9,7 @@ from features.item_history import fold_item_history, history_columns
 from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.published_days import days_before
+from lakehouse.published_days import days_before, newest_fresh_day
 from lakehouse.reading import read_tables
 from lakehouse.rows import arrow_schema
 from lakehouse.storage.scratch import work_folder
@@ -43,9 +43,7 @@ def _newest_fresh_history(
 ) -> tuple[pa.Table | None, list[str]]:
     """The newest history before `day` that still matches the exposures, and the days of exposures since then."""
     exposure_days = [*days_before(lake, dataset, day), day]
-    published = {d: m for d, m in lake.manifests(dataset, [ITEM_HISTORY])[ITEM_HISTORY].items() if d < day}
-    inputs = lake.history_inputs(EXPOSURES, dataset, published)
-    for earlier_day, manifest in reversed(published.items()):
-        if manifest.is_fresh(inputs[earlier_day], this_code=required_code):
-            return lake[ITEM_HISTORY, dataset, earlier_day].read(), [d for d in exposure_days if d > earlier_day]
-    return None, exposure_days
+    earlier_day = newest_fresh_day(lake, ITEM_HISTORY, dataset, day, required_code)
+    if earlier_day is None:
+        return None, exposure_days
+    return lake[ITEM_HISTORY, dataset, earlier_day].read(), [d for d in exposure_days if d > earlier_day]

@@ -7,10 +7,10 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.history.journeys import fold
 from jobs.spark.partitions import read_days
 from lakehouse.lake import Lake
-from lakehouse.published_days import days_before
+from lakehouse.published_days import days_before, newest_fresh_day
 from schemas.dataset import Dataset
 from schemas.days import day_before
-from schemas.tables import EXPOSURES, JOURNEYS
+from schemas.tables import JOURNEYS
 from schemas.tables.exposures import exposures
 from schemas.tables.journeys import journeys
 
@@ -25,13 +25,11 @@ def newest_fresh_journeys(
     to fold them day by day. required_code: the code version that must have built the journeys, None for any.
     """
     exposure_days = days_before(lake, dataset, day)
-    published = {d: m for d, m in lake.manifests(dataset, [JOURNEYS])[JOURNEYS].items() if d < day}
-    inputs = lake.history_inputs(EXPOSURES, dataset, published)
-    for journeys_day, manifest in reversed(published.items()):
-        if manifest.is_fresh(inputs[journeys_day], this_code=required_code):
-            rows = read_days(spark, lake, journeys(dataset), dataset, [journeys_day]).drop("ds")
-            return rows, [d for d in exposure_days if d > journeys_day]
-    return None, exposure_days
+    journeys_day = newest_fresh_day(lake, JOURNEYS, dataset, day, required_code)
+    if journeys_day is None:
+        return None, exposure_days
+    rows = read_days(spark, lake, journeys(dataset), dataset, [journeys_day]).drop("ds")
+    return rows, [d for d in exposure_days if d > journeys_day]
 
 
 def read_exposures(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:

@@ -11,6 +11,7 @@ from jobs.spark.partitions import publish_days
 from jobs.spark.session import Session
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
+from lakehouse.published_days import stale_days
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY, STEPS
 from schemas.tables.steps import steps
@@ -19,10 +20,10 @@ from schemas.tables.steps import steps
 def update_steps(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None, session: Session) -> None:
     """Build those partitions of both tables that are not fresh, and print a line for each table."""
     inputs = lake.history_inputs(EXPOSURES, dataset, days)
-    for day in (stale := _stale_days(lake, ITEM_HISTORY, dataset, inputs, required_code)):
+    for day in (stale := stale_days(lake, ITEM_HISTORY, dataset, inputs, this_code=required_code)):
         publish_item_history(lake, dataset, day, inputs[day], required_code)
     _print_days(ITEM_HISTORY, dataset, days, len(stale))
-    if stale := _stale_days(lake, STEPS, dataset, inputs, required_code):
+    if stale := stale_days(lake, STEPS, dataset, inputs, this_code=required_code):
         with session(f"steps {dataset.name}") as spark:
             build(spark, lake, dataset, stale, inputs, required_code)
     _print_days(STEPS, dataset, days, len(stale))
@@ -41,17 +42,6 @@ def build(
             spark, rows, lake, steps(dataset), dataset, chunk.days, inputs=inputs.__getitem__, replaces=replaces
         )
     return published
-
-
-def _stale_days(
-    lake: Lake, table: str, dataset: Dataset, inputs: Mapping[str, Mapping[str, str]], required_code: str | None
-) -> list[str]:
-    published = lake.manifests(dataset, [table])[table]
-    return [
-        day
-        for day in inputs
-        if not (day in published and published[day].is_fresh(inputs[day], this_code=required_code))
-    ]
 
 
 def _print_days(table: str, dataset: Dataset, days: list[str], built: int) -> None:

@@ -11,7 +11,7 @@ lakehouse/retention.py. Jobs may run at the same time: nothing is removed that t
 import os
 from pathlib import Path
 
-from jobs.maintain.lake_files import lake_removals, log_removal, table_folders
+from jobs.maintain.lake_files import lake_removals, log_removal
 from jobs.maintain.machine_files import machine_removals
 from jobs.maintain.removal import megabytes
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of
@@ -28,7 +28,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     dataset, lake = dataset_of(args), lake_of(args)
-    folders = table_folders(lake, dataset)
+    folders = lake.table_folders(dataset)
     if not folders:
         raise UserError(f"{dataset.name} has no tables in {lake.root}: name another lake with LAKE=")
     home = os.environ.get("AIRFLOW_HOME")

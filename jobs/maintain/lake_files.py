@@ -1,7 +1,6 @@
 """Finds what can be removed from a lake: files of tables that were replaced, old log entries, old results of days."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from jobs.maintain.removal import Removal, unused
 from jobs.quality.consumer_files import STAGING
@@ -13,15 +12,10 @@ from lakehouse.storage.vacuum import expired_log_entries, unneeded_files
 from schemas.dataset import Dataset
 
 
-def table_folders(lake: Lake, dataset: Dataset) -> list[Path]:
-    """The folders of all Delta tables of a dataset."""
-    return sorted(log.parent for log in lake.table("any", dataset).parent.glob("*/_delta_log"))
-
-
 def lake_removals(lake: Lake, dataset: Dataset) -> Iterator[Removal]:
     """All that is removed from a dataset's part of a lake, except log entries, which `trim_log` removes."""
     days = RETENTION.replaced_files
-    replaced = [file for folder in table_folders(lake, dataset) for file in unneeded_files(folder, days)]
+    replaced = [file for folder in lake.table_folders(dataset) for file in unneeded_files(folder, days)]
     yield Removal("replaced files of tables", days, tuple(replaced))
     # Audits stay as long as their partitions: no job builds on a partition that failed.
     daily = [file for folder in (lake.reports(dataset), lake.drift(dataset)) for file in files_below(folder)]
@@ -40,5 +34,5 @@ def lake_removals(lake: Lake, dataset: Dataset) -> Iterator[Removal]:
 def log_removal(lake: Lake, dataset: Dataset) -> Removal:
     """The log entries that `trim_log` removes."""
     days = RETENTION.log_entries
-    entries = [entry for folder in table_folders(lake, dataset) for entry in expired_log_entries(folder, days)]
+    entries = [entry for folder in lake.table_folders(dataset) for entry in expired_log_entries(folder, days)]
     return Removal("entries of the logs of tables", days, tuple(entries))

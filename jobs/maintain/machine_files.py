@@ -14,15 +14,15 @@ _AGES = {
     "work": RETENTION.work_folders,
     "checkpoints": RETENTION.checkpoints,
     "searches": RETENTION.checkpoints,
+    "models": RETENTION.model_copies,
 }
-_REMOVED_ELSEWHERE = ("models",)  # by mtorl_model.expire_models
 
 
 def machine_removals(airflow_logs: Iterable[Path]) -> Iterator[Removal]:
     """All that is removed from this machine's scratch folder, and from these folders of Airflow's logs."""
     root = scratch_root()
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.is_dir() and folder.name not in _REMOVED_ELSEWHERE:
+        if folder.is_dir():
             # Copies of remote files are used one by one, all other entries as a whole.
             entries = files_below(folder, reads_count=True) if folder.name == COPIES else _entries(folder)
             yield unused(f"entries of {folder}", entries, _AGES.get(folder.name, RETENTION.caches))

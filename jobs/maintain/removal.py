@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lakehouse.retention import DAY_S
 from lakehouse.storage.files import is_local
 from lakehouse.storage.stored_files import StoredFile
-from lakehouse.storage.vacuum import DAY_S
 
 
 @dataclass(frozen=True, slots=True)

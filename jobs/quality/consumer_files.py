@@ -17,7 +17,7 @@ from jobs.quality.audit_results import FAIL, stored_audit
 from lakehouse.lake import Partition
 from lakehouse.manifest import files_fingerprint
 from lakehouse.rows import ROWS_PER_GROUP
-from lakehouse.storage.data_files import local_file
+from lakehouse.storage.data_files import local_file, open_parquet
 from lakehouse.storage.delta_table import DataFile
 from lakehouse.storage.files import is_local, move_whole
 from lakehouse.storage.scratch import work_folder
@@ -86,6 +86,6 @@ def _write(partition: Partition, files: Sequence[DataFile], staged: Path) -> Non
     schema = pq.read_schema(paths[0]).with_metadata({_FINGERPRINT: _fingerprint(files)})
     with pq.ParquetWriter(staged, schema, write_page_checksum=True) as writer:
         for path in paths:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 for batch in file.iter_batches(ROWS_PER_GROUP):
                     writer.write_table(pa.Table.from_batches([batch]).cast(schema))

@@ -1,11 +1,12 @@
 """Which days of a raw log a run has to build: those that are missing in the lake or whose raw rows have changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jobs.raw.accounts import accept_few_rows
 from jobs.raw.index import RawIndex
 from lakehouse.lake import Lake
+from lakehouse.published_days import stale_days
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_plus, days_between
 from schemas.errors import NothingToDo, NothingToDoYet, UserError
@@ -98,8 +99,8 @@ class BuildPlan:
         for day, names in missing_files.items():
             names_text = ", ".join(printable(name) for name in names[:3])
             line = (
-                f"{day} has to be built again, but {names_text}, which had rows of this day, has been "
-                "removed: restore it, or leave it with its header alone to withdraw the rows"
+                f"{day} has to be built, but {names_text}, which had rows that it needs, has been removed: "
+                "restore it, or leave it with its header alone to withdraw the rows"
             )
             if self.request.up_to in (None, day):
                 raise UserError(line)
@@ -108,23 +109,34 @@ class BuildPlan:
 
     def stale_days(self, days: Iterable[str], code: str | None) -> list[str]:
         """The days whose exposures or quarantine do not match the raw rows; then UNDATED if its quarantine does not."""
-
-        def is_fresh(table: str, day: str) -> bool:
-            return self.lake[table, self.dataset, day].is_fresh(self.index.inputs(day), this_code=code)
-
-        stale_days = [day for day in days if not (is_fresh(EXPOSURES, day) and is_fresh(QUARANTINE, day))]
-        return stale_days if is_fresh(QUARANTINE, UNDATED) else [*stale_days, UNDATED]
+        inputs = {day: self.index.inputs(day) for day in (*days, UNDATED)}
+        stale = set(stale_days(self.lake, QUARANTINE, self.dataset, inputs, this_code=code))
+        dated_inputs = {day: inputs[day] for day in inputs if day != UNDATED}
+        stale |= set(stale_days(self.lake, EXPOSURES, self.dataset, dated_inputs, this_code=code))
+        return [day for day in inputs if day in stale]
 
     def _missing_files(self, day: str) -> list[str]:
-        """The removed files with rows of this day, unless these rows can be taken from the lake.
+        """The removed files with rows that decide about this day, unless these rows can be taken from the lake.
 
-        They can if the day was published with them and the rows of this day in no other file have changed since; files
-        may have been added. Otherwise old rows would have to be separated, and no exposure shows its file.
+        They can if the day was published with them. For a file without rows of the day itself it is enough that the
+        days of its exposures were, since an outcome of this day may belong to one of them.
         """
-        removed, inputs = self.index.removed_files_with(day), self.index.inputs(day)
+        removed = self.index.removed_files_with(day)
         tables = (QUARANTINE,) if day == UNDATED else (EXPOSURES, QUARANTINE)
-        for manifest in (self.lake[table, self.dataset, day].manifest for table in tables):
-            published = manifest.inputs if manifest else {}
-            if not (published.items() <= inputs.items() and {f"raw/{name}" for name in removed} <= published.keys()):
-                return removed
-        return []
+        if all(self._is_published_with(removed, table, day) for table in tables):
+            return []
+        missing = []
+        for name in removed:
+            days = self.index.removed_exposure_days_near(name, day)
+            if days is None or not all(self._is_published_with([name], EXPOSURES, d) for d in days):
+                missing.append(name)
+        return missing
+
+    def _is_published_with(self, names: Sequence[str], table: str, day: str) -> bool:
+        """Whether the published partition has the rows of these files, and the present rows of the other files.
+
+        Files may have been added. Otherwise old rows would have to be separated, and no exposure shows its file.
+        """
+        manifest = self.lake[table, self.dataset, day].manifest
+        published = manifest.inputs if manifest else {}
+        return published.items() <= self.index.inputs(day).items() and {f"raw/{n}" for n in names} <= published.keys()

@@ -183,6 +183,20 @@ class RawIndex:
         """The names of the removed files that had rows of this day."""
         return [name for name in self.removed if f"raw/{name}" in self.inputs(day)]
 
+    def removed_exposure_days_near(self, name: str, day: str) -> set[str] | None:
+        """The days of a removed file's exposures to which outcomes of `day` may belong.
+
+        None if the file also had rows of `day` itself, or later outcomes, which may belong to its exposures.
+        """
+        days = set()
+        for kind, row_day, _ in self.removed[name].by_kind():
+            partition = self._partition(kind, row_day)
+            if partition == day or (kind == _OUTCOMES and row_day > day and day in self._partitions_of(kind, row_day)):
+                return None
+            if kind == _USABLE and day in self._partitions_of(kind, row_day):
+                days.add(row_day)
+        return days
+
     def removed_outcome_rows(self, day: str) -> int:
         """The number of outcomes of this day, or without one (UNDATED), in removed files."""
         return sum(
@@ -191,6 +205,11 @@ class RawIndex:
             for kind, row_day, (rows, _) in file.by_kind()
             if kind == _OUTCOMES and self._partition(kind, row_day) == day
         )
+
+    def removed_gains(self, day: str) -> bool:
+        """Whether removed files had exposures of this day, or outcomes that may belong to an exposure of it."""
+        days = {day_plus(day, k) for k in range(self.join_days + 1)}
+        return any(day in file.usable or days & file.outcomes.keys() for file in self.removed.values())
 
     def removed_usable_rows(self, day: str) -> int:
         """The number of usable rows of this day in removed files."""

@@ -64,7 +64,8 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
     quarantined = _publish_quarantine(lake, log, index, rows, days, outcomes, replaces[QUARANTINE])
 
     def day_counts(day: str, exposures: int) -> DayCounts:
-        duplicates = usable.get(day, 0) + index.removed_usable_rows(day) - exposures
+        # Usable rows outside the log's days are UNDATED here. They wait and are not duplicates.
+        duplicates = 0 if day == UNDATED else usable.get(day, 0) + index.removed_usable_rows(day) - exposures
         joined, repeated = outcomes.get(day, (0, 0))
         return DayCounts(exposures, duplicates + repeated, quarantined[day], joined)
 
@@ -86,9 +87,12 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
 def _with_exposures_of_removed_files(
     lake: Lake, log: RawLog, index: RawIndex, rows: DataFrame, days: Sequence[str]
 ) -> DataFrame:
-    """The rows, and the published exposures of days that had exposures in removed files: an outcome may be theirs."""
+    """The rows, and published exposures of days that removed files had exposures of, or outcomes that may be theirs.
+
+    An outcome of a present file may belong to the first; only the published exposure has the gain of a removed outcome.
+    """
     needed = sorted(index.days_read_for(days) - {UNDATED})
-    published_days = [d for d in needed if index.removed_usable_rows(d) and lake[EXPOSURES, log.dataset, d].manifest]
+    published_days = [d for d in needed if index.removed_gains(d) and lake[EXPOSURES, log.dataset, d].manifest]
     if not published_days:
         return rows
     published = read_published(log.spark, lake, exposures(log.dataset), log.dataset, published_days)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from jobs.spark.failures import explain_failure, first_line
@@ -32,6 +33,7 @@ def spark_session(name: str) -> Iterator[SparkSession]:
             f"Spark does not start ({first_line(error)}): is Java 17 or 21 installed and JAVA_HOME right?"
         ) from error
     spark.sparkContext.setLogLevel("ERROR")
+    _log_no_failed_expressions()
     _leave_failed_tasks_to_the_driver(spark)
     _use_small_file_splits(spark)
     try:
@@ -41,6 +43,12 @@ def spark_session(name: str) -> Iterator[SparkSession]:
         raise explain_failure(error) from error
     finally:
         spark.stop()
+
+
+def _log_no_failed_expressions() -> None:
+    """Print no stack of Java if an expression fails on a value: the job prints one line for that error."""
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        PySparkLogger.getLogger(name).disabled = True
 
 
 def _leave_failed_tasks_to_the_driver(spark: SparkSession) -> None:

@@ -25,7 +25,7 @@ def check_tables(lake: Lake, dataset: Dataset, findings: Findings) -> DamagedVal
     Returns the partitions with damaged files that can be taken out of their tables.
     """
     damaged: DamagedValues = {}
-    for folder in sorted(log.parent for log in lake.table("any", dataset).parent.glob("*/_delta_log")):
+    for folder in lake.table_folders(dataset):
         findings.counts["tables"] += 1
         try:
             files = present_files(folder)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.manifest import content_sha256
-from lakehouse.retention import RETENTION
+from lakehouse.retention import DAY_S, RETENTION
 from lakehouse.storage.delta_table import DataFile
 from lakehouse.storage.files import is_local, move_whole, replacing
 from lakehouse.storage.scratch import scratch_folder, work_folder
@@ -22,7 +22,6 @@ from schemas.errors import UserError
 
 COPIES = "files"  # the scratch folder of copies of remote files
 _HASH_DIGITS = 32
-_DAY_S = 86_400
 
 
 class DamagedFile(UserError):
@@ -61,7 +60,7 @@ def _is_stored(target: Path, digest: str) -> bool:
         if is_local(target):
             os.utime(target)  # vacuum removes only files that were not used for days
             return content_sha256(target).startswith(digest)
-        return time.time() - target.stat().st_mtime < (RETENTION.replaced_files - 1) * _DAY_S
+        return time.time() - target.stat().st_mtime < (RETENTION.replaced_files - 1) * DAY_S
     except FileNotFoundError:
         return False
 

@@ -8,6 +8,7 @@ is refused, whatever files they name; it then looks at the table again (`commit`
 import json
 import os
 import random
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ from schemas.errors import Busy, UserError
 
 _TRANSACTION = "mtorl"  # of every commit, so that two concurrent ones conflict
 _ATTEMPTS, _LONGEST_PAUSE_S = 100, 0.2
+# Threads share the open tables. Without the lock, one could update a table after another has looked at its files and
+# before that one commits: the two commits would not conflict.
+_OPEN_TABLES_LOCK = threading.RLock()
 _CONFIGURATION = {
     "delta.checkpointInterval": "20",
     "delta.deletedFileRetentionDuration": f"interval {RETENTION.replaced_files} days",
@@ -93,7 +97,7 @@ class _OpenTable:
 
     @classmethod
     def read(cls, folder: Path) -> "_OpenTable":
-        table = DeltaTable(table_uri(folder), storage_options=storage_options(folder))
+        table = DeltaTable(str(folder), storage_options=storage_options(folder))
         return cls(table, _snapshot(table), _committed_ns(folder, table.version()))
 
     def update(self, folder: Path) -> None:
@@ -152,32 +156,40 @@ def take_out(folder: Path, files: FilesByValue) -> None:
 
 def _commit(folder: Path, column: str, new_files: FilesByValue, schema: Schema, expected: FilesByValue) -> None:
     for _ in range(_ATTEMPTS):
-        opened = _open(folder)
-        present = opened.snapshot.files if opened else {}
-        if replaced := [
-            value for value, files in expected.items() if present.get(value, ()) not in (files, new_files.get(value))
-        ]:
-            raise Replaced(replaced)
-        actions = [action for value in new_files for action in _actions(column, value, present, new_files[value])]
-        if not actions:
-            return
-        try:
-            if opened is None:
-                _create(folder, column, schema, actions)
-            else:
-                _merge_columns(folder, opened.table, schema)
-                opened.table.create_write_transaction(
-                    actions, mode="append", schema=schema, partition_by=[column],
-                    commit_properties=_properties(opened.table.version() + 1),
-                )  # fmt: skip
-            return
-        except CommitFailedError:
-            pass
-        except DeltaError as error:  # the first commit of a table: another run has created it
-            if opened is not None or "already exists" not in str(error):
-                raise
+        with _OPEN_TABLES_LOCK:
+            if _committed(folder, column, new_files, schema, expected):
+                return
         time.sleep(random.uniform(0, _LONGEST_PAUSE_S))
     raise Busy(f"{folder}: other runs have committed first {_ATTEMPTS} times: run again")
+
+
+def _committed(folder: Path, column: str, new_files: FilesByValue, schema: Schema, expected: FilesByValue) -> bool:
+    """One attempt to commit; False if another commit has come first."""
+    opened = _open(folder)
+    present = opened.snapshot.files if opened else {}
+    if replaced := [
+        value for value, files in expected.items() if present.get(value, ()) not in (files, new_files.get(value))
+    ]:
+        raise Replaced(replaced)
+    actions = [action for value in new_files for action in _actions(column, value, present, new_files[value])]
+    if not actions:
+        return True
+    try:
+        if opened is None:
+            _create(folder, column, schema, actions)
+        else:
+            _merge_columns(folder, opened.table, schema)
+            opened.table.create_write_transaction(
+                actions, mode="append", schema=schema, partition_by=[column],
+                commit_properties=_properties(opened.table.version() + 1),
+            )  # fmt: skip
+    except CommitFailedError:
+        return False
+    except DeltaError as error:  # the first commit of a table: another run has created it
+        if opened is not None or "already exists" not in str(error):
+            raise
+        return False
+    return True
 
 
 def storage_options(folder: Path) -> dict[str, str]:
@@ -188,19 +200,14 @@ def storage_options(folder: Path) -> dict[str, str]:
     return {"aws_conditional_put": "etag"} | ({"aws_allow_http": "true"} if is_plain else {})
 
 
-def table_uri(folder: Path) -> str:
-    """The folder as `deltalake` and other readers of Delta tables take it."""
-    return str(folder)
-
-
 def _open(folder: Path) -> _OpenTable | None:
     """The table in its present version; None without a table."""
-    with store_errors(folder, OSError):
+    with _OPEN_TABLES_LOCK, store_errors(folder, OSError):
         return _opened(folder)
 
 
 def _opened(folder: Path) -> _OpenTable | None:
-    uri, tables = table_uri(folder), _open_tables(os.getpid())
+    uri, tables = str(folder), _open_tables(os.getpid())
     opened = tables.get(uri)
     if opened is not None and opened.committed_ns == _committed_ns(folder, opened.snapshot.version):
         opened.update(folder)
@@ -263,7 +270,7 @@ def _create(folder: Path, column: str, schema: Schema, actions: Sequence[AddActi
     if is_local(folder):
         folder.mkdir(parents=True, exist_ok=True)
     create_table_with_add_actions(
-        table_uri(folder), schema, [action for action in actions if isinstance(action, AddAction)], mode="error",
+        str(folder), schema, [action for action in actions if isinstance(action, AddAction)], mode="error",
         partition_by=[column], configuration=_CONFIGURATION, storage_options=storage_options(folder),
         commit_properties=_properties(0),
     )  # fmt: skip

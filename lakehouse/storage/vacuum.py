@@ -5,13 +5,13 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-from lakehouse.storage.delta_table import storage_options, table_uri
+from lakehouse.retention import DAY_S
+from lakehouse.storage.delta_table import storage_options
 from lakehouse.storage.store_path import store_errors
 from lakehouse.storage.stored_files import StoredFile, files_below
 
 _LOG, _CHECKPOINT = "_delta_log", ".checkpoint.parquet"
 _VERSION_DIGITS = 20
-DAY_S = 86_400
 
 
 def unneeded_files(folder: Path, days: int) -> list[StoredFile]:
@@ -45,7 +45,7 @@ def trim_log(folder: Path) -> None:
 
 
 def _open(folder: Path) -> DeltaTable:
-    return DeltaTable(table_uri(folder), storage_options=storage_options(folder))
+    return DeltaTable(str(folder), storage_options=storage_options(folder))
 
 
 def _version(file: StoredFile) -> int:

@@ -28,8 +28,8 @@ def publish_explored(
     lake, dataset = registry.lake, registry.dataset
     partition = lake[FUSION_EXPOSURES, dataset, day]
     inputs = {"model": behaviour.name, **sample.inputs}
-    if partition.manifest is not None and partition.is_fresh(inputs):
-        return partition.manifest
+    if (published := partition.manifest) is not None and published.is_fresh(inputs):
+        return published
     rows = explored_table(model.explored(sample), dataset, behaviour.name, day)
     with work_folder() as staged:
         pq.write_table(rows, staged / "part-0.parquet")

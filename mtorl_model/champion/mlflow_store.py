@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.lake import Lake
-from lakehouse.storage.files import make_durable
+from lakehouse.storage.files import is_local, make_durable
 from schemas.errors import Busy, UserError
 from schemas.lean_imports import hide_modules
 
@@ -180,7 +180,7 @@ def _create_experiment(client: "MlflowClient", title: str, location: str | None)
 
 
 def own_database(lake: Lake) -> Path:
-    if "://" in str(lake.root):
+    if not is_local(lake.root):
         raise UserError(
             f"{lake.root} is in an object store, which cannot hold MLflow's database: set {TRACKING} to the address of "
             "an MLflow server, or of a database such as postgresql://..."
@@ -193,7 +193,7 @@ def _is_server(lake: Lake) -> bool:
 
 
 def _artifacts_uri(lake: Lake, experiment: str) -> str:
-    if "://" in str(lake.root):
+    if not is_local(lake.root):
         return f"{lake.root}/mlflow/artifacts/{experiment}"
     return own_artifacts(lake, experiment).as_uri()
 

@@ -6,18 +6,15 @@ A copy is compared with the checksums that were written with the model. A damage
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 from lakehouse.lake import Lake
 from lakehouse.models.versions import Version
-from lakehouse.retention import RETENTION
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.champion.mlflow_store import MODEL, download_model
 from mtorl_model.training.checksums import checked_names, first_difference
 from schemas.errors import UserError
 
-UNUSED_DAYS = RETENTION.model_copies
 _MODELS = "models"  # the purpose of the scratch folder
 _IF_DAMAGED = "go back to an earlier model (make rollback), or train again (make run)"
 
@@ -54,17 +51,6 @@ def keep_model(folder: Path, run_id: str) -> None:
         except OSError:
             if not copy.is_dir():
                 raise
-
-
-def delete_unused_copies(*, dry_run: bool) -> list[str]:
-    """Delete the copies that this machine has not used for UNUSED_DAYS; returns a line with their number and size."""
-    oldest_s = time.time() - UNUSED_DAYS * 86_400
-    unused = [copy for copy in scratch_folder(_MODELS).iterdir() if copy.stat().st_mtime < oldest_s]
-    size = sum(file.stat().st_size for copy in unused for file in copy.rglob("*") if file.is_file())
-    for copy in [] if dry_run else unused:
-        shutil.rmtree(copy, ignore_errors=True)
-    verb = "would be deleted" if dry_run else "were deleted"
-    return [f"{len(unused)} unused copies of models, {size / 1e6:.1f} MB, {verb} from {scratch_folder(_MODELS)}"]
 
 
 def _copy_of(run_id: str) -> Path:

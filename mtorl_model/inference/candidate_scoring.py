@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
-from lakehouse.lake import Lake, Partition
+from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.reading import consistent_read
 from lakehouse.storage.scratch import work_folder
@@ -39,24 +39,21 @@ def publish_scores_of_candidates(
     for name in _INPUTS:
         lake[name, dataset, day].require()
     with consistent_read(lake[name, dataset, day] for name in _INPUTS):
-        inputs, made_by = partition.current_inputs(), _made_by(partition)
+        inputs, published = partition.current_inputs(), partition.manifest
+        made_by = published.inputs.get("model", "") if published else ""
+        fresh = published if published and published.is_fresh({**inputs, "model": made_by}) else None
         is_newest = lake.days(JOURNEYS, dataset)[-1] == day
-        is_fresh = partition.is_fresh({**inputs, "model": made_by})
-        if partition.manifest and is_fresh and not is_newest and made_by.startswith(f"{registered}/"):
-            return partition.manifest
+        if fresh and not is_newest and made_by.startswith(f"{registered}/"):
+            return fresh
         version, model = load_champion()
-        if partition.manifest and is_fresh and made_by == version:
-            return partition.manifest
+        if fresh and made_by == version:
+            return fresh
         rows = make_table(lake, dataset, model, version, day)
     if not _is_finite(rows):
         raise UserError(f"model {version} predicts no finite numbers on {day}: train it again (make run)")
     with work_folder() as staged:
         pq.write_table(rows, staged / "part-0.parquet")
         return partition.publish(staged, inputs={**inputs, "model": version}, code=code_version("mtorl_model"))
-
-
-def _made_by(partition: Partition) -> str:
-    return partition.manifest.inputs.get("model", "") if partition.manifest else ""
 
 
 def _is_finite(rows: pa.Table) -> bool:

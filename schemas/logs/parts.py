@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from schemas.contract import Column, DuckDbSql, Known
+from schemas.logs.field_types import check_field_types
 
 DELIMITED, JSON_LINES, PARQUET = "delimited", "json_lines", "parquet"  # the formats of raw files
 
@@ -49,6 +50,10 @@ class RawFile:
     not_read: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        try:
+            check_field_types(self)
+        except ValueError as error:
+            raise ValueError(f"raw file {self.view}: {error}") from None
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
             raise ValueError(f"raw file {self.view}: a column is declared twice")

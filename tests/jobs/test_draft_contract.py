@@ -34,7 +34,7 @@ def test_it_writes_the_module_and_names_the_next_step(draft, capsys):
     assert text.startswith('"""shop: drafted from 100 rows of sent.csv.')
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("python -m jobs.check_contract --dataset shop --raw ")
-    assert lines[1].startswith("1 questions are open")
+    assert lines[1].startswith("1 open question: answer each UNANSWERED")
     assert text.count("Known.UNANSWERED") == 1  # of `opened`: an epoch has no zone, and the other columns have roles
 
 
@@ -50,6 +50,21 @@ def test_a_person_can_name_the_user(draft, tmp_path):
     path.unlink()
     with pytest.raises(UserError, match=r"--user nobody: sent\.csv has no such column; it has kunde, sent_at"):
         draft("shop", "--user", "nobody")
+
+
+def test_a_person_can_name_the_channel_and_the_gains(draft, tmp_path):
+    log = tmp_path / "raw" / "sent.csv"
+    log.write_text(LOG.replace("medium,opened", "weg,gelesen"))
+    path = draft("shop", "--channel", "weg", "--gain", "gelesen")
+    text = path.read_text()
+    assert 'channel="log.weg"' in text
+    assert 'gains=(Gain("gelesen", 1.0),)' in text
+    assert text.count("Known.UNANSWERED") == 1
+    path.unlink()
+    with pytest.raises(UserError, match=r"--gain weg: its values are not yes and no, but mail, sms"):
+        draft("shop", "--gain", "weg")
+    with pytest.raises(UserError, match=r"--channel nothing: sent\.csv has no such column; it has customer"):
+        draft("shop", "--channel", "nothing")
 
 
 def test_an_earlier_module_is_not_overwritten(draft):

@@ -151,3 +151,28 @@ def test_impressions_and_clicks_in_two_files(spark, lake, tmp_path, monkeypatch,
     assert lake["exposures", "clicks", DAYS[0]].read().to_pandas().click.sum() == 3
     total = accounts(lake, CLICKS)
     assert (total.delivered, total.exposures, total.duplicates, total.outcomes, total.quarantined) == (18, 11, 0, 4, 3)
+
+
+def test_a_folder_that_has_only_the_files_of_the_day(spark, lake, tmp_path, monkeypatch):
+    """The files of a built day are gone when the next day comes, with clicks on impressions of both days."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    impressions, clicks = "bid\tts\tcookie\texchange\tprice", "click_bid\tclicked"
+    jobs = Jobs(spark, lake, "clicks", monkeypatch)
+    for number, clicked in ((1, ["a1\t20240501110500000"]), (2, ["a2\t20240502001500000", "b1\t20240502110500000"])):
+        for file in raw.iterdir():
+            file.unlink()
+        impression_rows = [f"{'ab'[number - 1]}{k}\t2024050{number}1{k}0000000\tck{k}\tx\t1" for k in range(8)]
+        (raw / f"imp.{number}.txt").write_text("\n".join([impressions, *impression_rows]) + "\n")
+        (raw / f"clk.{number}.txt").write_text("\n".join([clicks, *clicked]) + "\n")
+        jobs.ok("build_exposures", "--raw", str(raw), "--accept-few-rows")
+    assert [lake["exposures", "clicks", day].read().to_pandas().click.sum() for day in DAYS] == [2, 1]
+    total = accounts(lake, CLICKS)
+    assert (total.delivered, total.exposures, total.outcomes, total.quarantined) == (19, 16, 3, 0)
+    assert not total.waiting
+
+    # Further clicks of the second day replace the file of the first ones.
+    (raw / "clk.2.txt").unlink()
+    (raw / "clk.3.txt").write_text(clicks + "\nb2\t20240502120500000\n")
+    jobs.ok("build_exposures", "--raw", str(raw), "--accept-few-rows")
+    assert lake["exposures", "clicks", DAYS[1]].read().to_pandas().click.sum() == 2

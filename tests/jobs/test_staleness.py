@@ -201,6 +201,17 @@ def test_one_row_of_a_clock_that_runs_ahead_does_not_show_that_the_days_before_i
     assert "wait" not in capsys.readouterr().out
 
 
+def test_a_waiting_row_in_the_file_of_a_built_day_is_not_printed_as_a_duplicate(jobs, tmp_path, capsys):
+    rows = [sent(f"ann{k}", DAYS[0], 8) for k in range(20)]
+    write_file(tmp_path / "new", DAYS[0], [*rows, rows[0], sent("bob", "2028-05-01", 10)])
+    new_jobs = Jobs(jobs.spark, Lake(tmp_path / "new-lake"), "shop", jobs.patch)
+    capsys.readouterr()
+    new_jobs.ok("build_exposures", "--raw", str(tmp_path / "new"))
+    total, waiting = capsys.readouterr().out.splitlines()
+    assert total.endswith(": 21 rows in = 20 exposures + 1 duplicate + 0 quarantined")
+    assert waiting.startswith("note: 1 raw row of shop waits: 1 of 2028-05-01 (in ")
+
+
 def test_rows_of_days_that_are_not_built_wait_and_are_named(jobs, raw, tmp_path, capsys):
     """Rows before the first built day, a trickle of tomorrow, and a stamp that is years away, in one line."""
     rows = [sent(f"ann{k}", DAYS[0], 8) for k in range(20)]
@@ -238,7 +249,7 @@ def test_a_removed_file_withdraws_no_rows(jobs, raw, capsys):
         files_before = files_of(jobs.lake, "exposures")
         run_day(jobs, raw, DAYS[3])
     output = capsys.readouterr().out
-    assert f"note: {DAYS[0]} has to be built again, but sent-{DAYS[0]}.txt, which had rows of this" in output
+    assert f"note: {DAYS[0]} has to be built, but sent-{DAYS[0]}.txt, which had rows that it needs, has" in output
     assert "until then the day is not built" in output
     assert rewritten(files_before, files_of(jobs.lake, "exposures")) == set()
     # A run that asks for this day fails.

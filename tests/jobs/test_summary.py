@@ -93,7 +93,8 @@ def test_a_model_below_gradient_boosting_says_so_and_what_to_do(lake):
     unclear = {"reward": {"click": {"gradient_boosting": {"auc": {"value": -0.01, "low": -0.06, "high": 0.04}}}}}
     *_, line = summary.metric_lines(write_metrics(lake, model_minus_baseline=unclear))
     assert line == (
-        "  click: AUC -0.010 to gradient boosting, but +0.040 is within the interval: neither is shown to be better"
+        "  click: the AUC is 0.010 below that of gradient boosting, but the interval of the difference is "
+        "-0.060 to +0.040: neither is shown to be better"
     )
 
 

@@ -1,8 +1,10 @@
 """A contract is checked as a whole when it is loaded, and one that is wrong leaves the others usable."""
 
 import pkgutil
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -176,3 +178,83 @@ def test_a_faulty_dataset_leaves_the_others_of_its_module_usable(modules):
     assert get_dataset("events") is EVENTS
     with pytest.raises(UserError, match=r"^dataset mine: the time zone 'GMT\+8' is not known"):
         get_dataset("mine")
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: replace(EVENTS, gains=EVENTS.gains[0]), "dataset events: gains must be a tuple"),
+        (lambda: replace(EVENTS, outcomes=list(EVENTS.outcomes)), "outcomes must be a tuple"),
+        (lambda: replace(EVENTS, log_key="ts"), "log_key must be a tuple"),
+        (lambda: replace(EVENTS, channels="abc"), "channels must be a tuple"),
+        (lambda: replace(EVENTS, refusals=(("a", "b"),)), r"refusals, element 1 must be a Refusal, not \('a', 'b'\)"),
+        (lambda: replace(EVENTS, user_id="log.visitor"), "user_id must be a Derived, not 'log.visitor'"),
+        (lambda: replace(EVENTS, exposed_at_ms=5), "exposed_at_ms must be text in quotes, not 5"),
+        (lambda: replace(EVENTS, outcome_days="2"), "outcome_days must be a whole number, not '2'"),
+        (lambda: replace(EVENTS, gains=(Gain("cart", "1"),)), "gains, element 1: weight must be a number, not '1'"),
+        (lambda: replace(EVENTS, log=EVENTS), "log must be a RawFile, not Dataset"),
+        (lambda: replace(EVENTS, user_id=replace(EVENTS.user_id, column=Column("u", "int", "d", nullable=1))),
+         "user_id: column: nullable must be True or False, not 1"),
+        (lambda: replace(EVENTS.log, patterns="events*.csv"), "raw file log: patterns must be a tuple"),
+        (lambda: replace(EVENTS.log, null_tokens="NULL"), "null_tokens must be a tuple"),
+        (lambda: replace(EVENTS.log, columns=("ts", "visitor")), "columns, element 1 must be a RawColumn, not 'ts'"),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type_is_one_clear_line(make, line):
+    with pytest.raises(ValueError, match=line):
+        make()
+
+
+def test_a_module_that_ends_the_program_leaves_the_others_usable(monkeypatch):
+    def import_module(name):
+        if name.endswith(".criteo"):
+            raise SystemExit(3)
+        return sys.modules[name] if name in sys.modules else original(name)
+
+    original = schemas.dataset.importlib.import_module
+    monkeypatch.setattr(schemas.dataset.importlib, "import_module", import_module)
+    schemas.dataset._contracts.cache_clear()
+    try:
+        assert get_dataset("kuairand") is KUAIRAND
+        assert contract_faults() == {"criteo.py": "3 (SystemExit)"}
+    finally:
+        schemas.dataset._contracts.cache_clear()
+
+
+def test_the_outcomes_of_the_guide_are_parts_of_a_contract():
+    """The examples of docs/own-log.md, copied."""
+    guide = Path(schemas.__file__).resolve().parent.parent / "docs" / "own-log.md"
+    (code,) = (
+        block for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL) if "Outcome(" in block
+    )
+    names = {**vars(schemas.dataset), "digits_time": digits_time}
+    exec(code, names)
+    log = RawFile(
+        "log",
+        ("e.csv",),
+        (RawColumn("timestamp"), RawColumn("visitorid"), RawColumn("event", "string"), RawColumn("itemid")),
+    )
+    events = replace(
+        EVENTS,
+        log=log,
+        log_key=("timestamp", "visitorid", "itemid"),
+        user_id=replace(EVENTS.user_id, duckdb_sql="log.visitorid"),
+        exposed_at_ms="log.timestamp",
+        channel="'a'",
+        columns=(),
+        is_exposure=names["SHOWN"],
+        gains=names["GAINS"],
+        outcomes=names["OUTCOMES"],
+    )
+    events.check()
+    log = RawFile("log", ("i.csv",), (RawColumn("bidid", "string"), *log.columns))
+    clicks = replace(
+        events,
+        log=log,
+        log_key=("bidid", "timestamp"),
+        is_exposure="",
+        columns=(),
+        gains=(Gain("click", 1.0),),
+        outcomes=names["CLICKED"],
+    )
+    clicks.check()

@@ -99,12 +99,16 @@ def join_sorted(table: pa.Table, within_ms: Mapping[str, int]) -> pa.Table:
 def _with_gain(
     table: pa.Table, gain: str, number: np.ndarray, is_exposure: np.ndarray, joined: np.ndarray, time: np.ndarray
 ) -> pa.Table:
-    """The gain of each exposure, and the time of the first of its outcomes, unless it has an earlier one already."""
+    """The gain of each exposure, and the time of the first of its outcomes, unless it has an earlier one already.
+
+    A published exposure may have one that its copy in a raw file lacks: all copies get the earliest.
+    """
     unknown_ms = np.iinfo(np.int64).max
     first_time = np.full(max(int(number.max(initial=-1)) + 1, 1), unknown_ms)
     np.minimum.at(first_time, number[joined], time[joined])
     known = pc.fill_null(table.column(f"{gain}_at_ms"), unknown_ms).to_numpy()
-    at_ms = np.where(is_exposure, np.minimum(first_time[np.maximum(number, 0)], known), known)
+    np.minimum.at(first_time, number[is_exposure], known[is_exposure])
+    at_ms = np.where(is_exposure, first_time[np.maximum(number, 0)], known)
     has_gain = at_ms < unknown_ms
     values = pa.array(np.where(has_gain, 1, 0).astype(np.int32), mask=~(is_exposure | has_gain))
     table = _replaced(table, gain, values)

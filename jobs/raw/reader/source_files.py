@@ -30,7 +30,7 @@ _MAGIC |= {bytes([first]) + b"\x2a\x4d\x18": "zstd" for first in range(0x50, 0x6
 _PARQUET_MAGIC = b"PAR1"
 # The first bytes of files that are not text: zip and Excel, old Excel, PDF, SQLite, ORC, Avro; lz4, 7z, rar, lzip,
 # compress, snappy; encrypted Parquet, Arrow, numpy, PNG; old lz4, lzma.
-_NO_TEXT = (
+NO_TEXT = (
     b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF-", b"SQLite format 3\x00", b"ORC", b"Obj\x01", b"\x04\x22\x4d\x18",
     b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"LZIP", b"\x1f\x9d", b"\xff\x06\x00\x00sNaPpY",
     b"PARE", b"ARROW1\x00", b"\x93NUMPY", b"\x89PNG", b"\x02\x21\x4c\x18", b"\x5d\x00\x00",
@@ -106,7 +106,7 @@ def open_source(path: Path, layout: RawFile) -> SourceFile:
     if compression and start.startswith(tuple(_MAGIC)):
         raise UnreadableFile(f"{plain.shown_name} is not read: it is compressed twice, decompress it once")
     is_tar = start[_TAR_AT:].startswith(_TAR)
-    if is_tar or start.startswith((_PARQUET_MAGIC, *_NO_TEXT)) or (start.startswith(b"\x00") and not is_wide):
+    if is_tar or start.startswith((_PARQUET_MAGIC, *NO_TEXT)) or (start.startswith(b"\x00") and not is_wide):
         raise UnreadableFile(
             f"{plain.shown_name} is not read: {_format_name(layout)} is expected, and it is another kind of file"
         )

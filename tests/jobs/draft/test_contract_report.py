@@ -97,6 +97,42 @@ def test_a_contract_that_fits_badly_is_warned_about():
     assert report(refused)[-1] == "warning: no exposure at all: look at the reasons above"
 
 
+def exposures_with(price: list, age: list) -> pa.Table:
+    """Exposures of which every fourth has an order later on, with the prices and ages repeated as often."""
+    n = 100
+    return pa.table({
+        "user_id": [f"c{k % 9}" for k in range(n)],
+        "exposure_id": list(range(n)),
+        "exposed_at_ms": list(range(n)),
+        "channel": [("mail", "mail", "sms", "push")[k % 4] for k in range(n)],
+        "open": [k % 3 // 2 for k in range(n)],
+        "order": [int(k % 4 == 0) for k in range(n)],
+        "order_at_ms": [k if k % 4 == 0 else None for k in range(n)],
+        "cost": price * (n // 4),
+        "age": pa.array(age * (n // 4), pa.float64()),
+        "ds": ["2024-03-31"] * n,
+        "_reason": pa.nulls(n, pa.string()),
+        "_raw": [b""] * n,
+    })  # fmt: skip
+
+
+def test_a_column_that_shows_an_outcome_before_it_is_known_is_warned_about():
+    warning = (
+        "warning: age is known earlier than order, and is missing or 0 wherever order is 0: it tells the outcome. "
+    )
+    for values in ([41.0, None, None, None], [41.0, 0.0, None, 0.0]):
+        lines = report(exposures_with([0.1] * 4, values))
+        assert [line for line in lines if line.startswith("warning")] == [warning + "Is it Known.NEVER?"]
+    for values in ([41.0, 20.0, None, None], [None] * 4, [41.0] * 4):
+        assert "warning" not in "\n".join(report(exposures_with([0.1] * 4, values)))
+
+
+def test_a_column_that_tells_the_channel_before_it_is_chosen_is_warned_about():
+    line = "warning: age is known before, and tells the channel: delete it, or is it Known.WITH?"
+    assert report(exposures_with([0.1] * 4, [1.0, 1.0, 2.0, 3.0]))[-1] == line
+    assert line not in report(exposures_with([0.1] * 4, [1.0, 1.0, 2.0, 2.0]))
+
+
 def test_outcomes_are_counted_by_gain_and_a_contract_that_joins_none_is_warned_about():
     rows = pa.table({
         "user_id": [1, 1, 2, None, None],

@@ -11,6 +11,7 @@ import pytest
 from jobs.draft.contract_draft import draft_of
 from jobs.draft.module_text import module_text
 from jobs.draft.sample import tables_in
+from jobs.raw.contract_sql import check_expressions
 from schemas.contract import Known
 from schemas.dataset import Dataset
 
@@ -26,6 +27,7 @@ def contract_in(text: str) -> Dataset:
     exec(compile(text, "shop.py", "exec"), module)
     (dataset,) = module["DATASETS"]
     dataset.check()
+    check_expressions(dataset)
     return dataset
 
 
@@ -202,3 +204,74 @@ def test_a_further_time_can_say_when_a_gain_becomes_known(tmp_path):
     text = text.replace("Known.UNANSWERED)", 'Known.AT, known_at="bought_at_ms")')
     dataset = contract_in(answered(text, ZONE="UTC"))
     assert dataset.late_gain_times == {"bought": "bought_at_ms"}
+
+
+def test_a_time_that_only_some_rows_have_becomes_a_gain(tmp_path):
+    rows = ["user_id,shown_at,slot,clicked,converted_at,order_value"]
+    rows += [
+        f"u{k % 30},{1_711_833_300 + 60 * k},{'ab'[k % 2]},{int(k % 5 == 0)},"
+        + (f"{1_711_920_000 + k},9.5" if k % 10 == 0 else ",")
+        for k in range(200)
+    ]
+    (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
+    text = drafted(tmp_path)
+    assert "converted (yes in 10.00%, which have converted_at)" in " ".join(text.replace("#", "").split())
+    assert 'Known.AT, known_at="converted_at_ms", unless' in text
+    text = text.replace(
+        '"1 if there is converted_at", Known.UNANSWERED', '"1 if it converted", Known.AT, known_at="converted_at_ms"'
+    )
+    dataset = contract_in(answered(text))
+    assert dataset.gain_names == ("clicked", "converted")
+    assert dataset.late_gain_times == {"converted": "converted_at_ms"}
+
+
+def test_a_key_of_a_side_table_is_a_category_and_not_an_amount(tmp_path):
+    (tmp_path / "shown.dat").write_text(
+        "".join(
+            f"u{k % 40}|{k * 7 % 90}|{20240331100000 + k % 60}|{'ab'[k % 2]}|{k % 90}|{k % 3 // 2}\n"
+            for k in range(300)
+        )
+    )
+    (tmp_path / "films.dat").write_text("".join(f"{k}|Film {k}|{1950 + k}\n" for k in range(90)))
+    text = " ".join(drafted(tmp_path).split())
+    assert '_category("column_2", "column_2 of log", Known.UNANSWERED, "cast(log.column_2 AS varchar)")' in text
+    assert '_number("column_5"' in text
+
+
+def test_days_in_folders_and_side_tables_beside_them(tmp_path):
+    for day in range(3):
+        folder = tmp_path / f"day=2024-05-0{day + 1}"
+        folder.mkdir()
+        rows = [f"{1_714_521_600 + 86_400 * day + k},u{k % 9},{'ab'[k % 2]},{k % 3 // 2}" for k in range(40)]
+        (folder / "part-0.csv").write_text("\n".join(["ts,user,slot,click", *rows]) + "\n")
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "part-0.csv").write_text("user,age\n" + "".join(f"u{k},{20 + k}\n" for k in range(9)))
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "_delta_log" / "0.json").write_text("{}")
+    dataset = contract_in(answered(drafted(tmp_path)))
+    assert dataset.log.patterns == ("day=*/part-*.csv",)
+    (lookup,) = dataset.lookups
+    assert (lookup.file.view, lookup.file.patterns) == ("users", ("users/part-*.csv",))
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(dataset.log.patterns[0]))
+    assert names == [f"day=2024-05-0{day}/part-0.csv" for day in (1, 2, 3)]
+
+
+def test_names_of_files_and_columns_cannot_end_the_docstring_or_reach_a_terminal(tmp_path):
+    rows = [f"{1_711_833_300 + k},u{k % 30},{'xyz'[k % 3]},{k % 2}" for k in range(100)]
+    (tmp_path / '\x1b[2J"""\\.csv').write_text("\n".join(["ts,user,sl\x1b[31mot,click", *rows]) + "\n")
+    text = drafted(tmp_path)
+    assert text.replace("\n", "").isprintable()
+    dataset = contract_in(answered(text, channel="log.`sl\x1b[31mot`"))
+    assert dataset.log.columns[2].name == "sl\x1b[31mot"
+
+
+def test_a_column_of_outcome_rows_alone_is_left_out(tmp_path):
+    rows = ["ts,visitor_id,event,item,amount"]
+    for k in range(200):
+        is_purchase = k % 5 == 4
+        event, amount = ("purchase", "9.5") if is_purchase else ("view", "")
+        rows.append(f"{1_711_833_300 + 60 * k},{k // 5 % 30},{event},i{k // 5},{amount}")
+    (tmp_path / "events.csv").write_text("\n".join(rows) + "\n")
+    text = drafted(tmp_path)
+    assert "Left out: amount (only in rows of outcomes)" in " ".join(text.replace("#", "").split())
+    assert '"amount of log"' not in text

@@ -129,12 +129,6 @@ def test_a_profile_is_constant_for_each_user():
     assert not roles.is_constant_per_user(page, user)
 
 
-def test_an_index_has_no_name_and_counts():
-    assert roles.is_index(column_sample("", ["0", "1", "2"]))
-    assert not roles.is_index(column_sample("id", ["0", "1", "2"]))
-    assert not roles.is_index(column_sample("", ["5", "9", "2"]))
-
-
 def test_a_key_is_never_the_time_alone():
     columns = columns_of(
         ts=[str(k) for k in range(120)],

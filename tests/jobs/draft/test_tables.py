@@ -91,6 +91,8 @@ def test_json_lines_and_parquet_are_read(tmp_path):
         (b"PAR1 broken", "log.csv is an empty or damaged Parquet file"),
         (b'{"a": 1}\nnot json\n', "log.csv begins like JSON, but line 2 is not a JSON object"),
         (b"only one column\nof words\n", "log.csv: no separator"),
+        (b'[\n  {"user": 1}, {"user": 2}]', "log.csv is one JSON array: write an object in each line"),
+        (b"PK\x03\x04" + bytes(90), "log.csv is neither text nor Parquet: unpack it"),
     ],
 )
 def test_files_that_are_no_log_are_one_clear_line(tmp_path, content, line):

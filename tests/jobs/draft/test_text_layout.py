@@ -105,3 +105,16 @@ def test_a_file_that_is_no_table_is_one_clear_line(text):
 
 def test_a_header_above_times_only_is_a_header():
     assert is_header(["seen"], [["2024-03-31T10:00:00Z"]])
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "repeated"),
+    [
+        ("user,ts,slot,slot", ("user", "ts", "", ""), ("slot",)),
+        ("User,ts,user,click", ("User", "ts", "", "click"), ("user",)),
+        ("user,ts,slot,", ("user", "ts", "slot", ""), ()),
+    ],
+)
+def test_a_header_whose_names_are_not_all_different(header, names, repeated):
+    layout = layout_of(f"{header}\n" + "".join(f"u{k},{1_711_833_300 + k},s,\n" for k in range(5)))
+    assert (layout.has_header, layout.names, layout.repeated) == (True, names, repeated)

@@ -88,6 +88,8 @@ def test_the_zones_that_iso_times_name(texts, zones):
         (["31/3/2024 09:00:00", "4/1/2024 10:30:00"], "d/M/yyyy H:mm:ss", False),
         (["03/04/2024 09:00:00", "04/05/2024 10:30:00"], "d/M/yyyy H:mm:ss", True),
         (["04/22/2022 03:05 PM", "04/22/2022 11:05 AM"], "M/d/yyyy h:mm a", False),
+        (["31/3/2024", "4/1/2024"], "d/M/yyyy", False),
+        (["03/04/2024", "04/05/2024"], "d/M/yyyy", True),
         (["10/Oct/2023:13:55:36 -0700"], "d/MMM/yyyy:H:mm:ss XX", False),
     ],
 )

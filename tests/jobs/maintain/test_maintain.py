@@ -162,6 +162,7 @@ def test_caches_go_when_they_were_not_used(lake, tmp_path):
         write(scratch_folder("files") / "table" / "ds=2022-05-01" / "part-0.parquet", 15),
         write(scratch_folder("work") / "123-abc" / "part-0.parquet", 3).parent,
         write(scratch_folder("checkpoints") / "abc" / "epoch.pt", 31).parent,
+        write(scratch_folder("models") / "a1b2" / "weights.pt", 31).parent,
         write(tmp_path / "airflow" / "dag" / "1.log", 31),
     }
     write(scratch_folder("windows") / "kuairand_b" / "x.npy", 15)
@@ -169,6 +170,7 @@ def test_caches_go_when_they_were_not_used(lake, tmp_path):
     write(scratch_folder("files") / "table" / "ds=2022-05-01" / "part-1.parquet", 13)
     write(scratch_folder("work") / "124-abc" / "part-0.parquet", 1)
     write(scratch_folder("checkpoints") / "abd" / "epoch.pt", 15)
+    write(scratch_folder("models") / "c3d4" / "weights.pt", 15)
     write(tmp_path / "airflow" / "dag" / "2.log", 29)
     read = write(scratch_folder("predictions") / "read.bin", 15)
     os.utime(read, (time.time(), read.stat().st_mtime))

@@ -40,9 +40,6 @@ class Row(NamedTuple):
 class PlainPartition:
     manifest: Manifest | None = None
 
-    def is_fresh(self, inputs: Mapping[str, str], *, this_code: str | None = None) -> bool:
-        return self.manifest is not None and self.manifest.is_fresh(inputs, this_code=this_code)
-
 
 @dataclass
 class PlainLake:
@@ -60,6 +57,12 @@ class PlainLake:
 
     def days(self, table: str, _: Dataset) -> list[str]:
         return sorted(day for name, day in self.partitions if name == table and day != UNDATED)
+
+    def manifests(self, _: Dataset, tables: Iterable[str]) -> dict[str, dict[str, Manifest]]:
+        return {
+            table: {day: p.manifest for (name, day), p in self.partitions.items() if name == table and p.manifest}
+            for table in tables
+        }
 
     def manifest(self, table: str, day: str) -> Manifest | None:
         return self.partitions[table, day].manifest if (table, day) in self.partitions else None

@@ -20,6 +20,18 @@ def test_python_workers_find_our_modules():
     assert (folder / "jobs" / "spark" / "session.py").is_file()
 
 
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    """The command in a separate process, which can import our modules and starts another Java."""
+    root = Path(__file__).resolve().parents[3]
+    bin_folder = Path(sys.executable).parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "SPARK_HOME"):
+        environment.pop(name, None)
+    return subprocess.run(
+        list(map(str, command)), env=environment, text=True, capture_output=True, check=False, timeout=120
+    )
+
+
 @pytest.mark.spark
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -34,11 +46,23 @@ def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size)
         "with spark_session('sizes') as spark:\n"
         "    print('size', spark.conf.get('spark.sql.files.maxPartitionBytes'))\n"
     )
-    root = Path(__file__).resolve().parents[3]
-    bin_folder = Path(sys.executable).parent
-    environment = {**os.environ, "PYTHONPATH": str(root), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "SPARK_HOME"):
-        environment.pop(name, None)
-    command = [*submit, job] if submit else [sys.executable, job]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False, timeout=120)
+    done = run(*submit, job) if submit else run(sys.executable, job)
     assert f"size {size}" in done.stdout.splitlines(), done.stderr[-2000:]
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_an_expression_that_fails_on_a_value_is_one_line_without_a_stack(tmp_path):
+    job = tmp_path / "job.py"
+    job.write_text(
+        "from jobs.spark.session import spark_session\n"
+        "from schemas.errors import exit_with_one_line\n"
+        "def main():\n"
+        "    with spark_session('ratio') as spark:\n"
+        "        spark.range(3).selectExpr('10 div id AS ratio').collect()\n"
+        "exit_with_one_line(main)\n"
+    )
+    lines = run(sys.executable, job).stderr.splitlines()
+    assert [line for line in lines if "Division by zero" in line] == [lines[-1]]
+    assert lines[-1].startswith("error: an expression of the contract stops at a row of the log: [DIVIDE_BY_ZERO]")
+    assert not [line for line in lines if "at org.apache" in line]

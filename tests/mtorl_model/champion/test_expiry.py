@@ -1,7 +1,5 @@
 """Expired versions are deleted with their files; versions that some command needs stay."""
 
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +11,8 @@ from hypothesis import strategies as st
 from lakehouse.lake import Lake
 from lakehouse.models.decisions import commit_decision
 from lakehouse.models.versions import Version
-from lakehouse.storage.scratch import scratch_folder
 from mtorl_model.champion.expiry import KEPT_DAYS, delete_expired, needed_versions
 from mtorl_model.champion.mlflow_store import mlflow_client, own_artifacts
-from mtorl_model.champion.model_files import UNUSED_DAYS, delete_unused_copies
 from mtorl_model.champion.registry import Registry
 from mtorl_model.rollback import roll_back
 from schemas.dataset import get_dataset
@@ -156,18 +152,3 @@ def test_a_decision_that_comes_first_stops_the_deletion(tmp_path: Path, monkeypa
     monkeypatch.setattr("mtorl_model.champion.expiry.find_expired", find)
     with pytest.raises(Busy):
         delete_expired(registry, today=NEWEST, dry_run=False)
-
-
-def test_copies_that_were_not_used_for_long_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTORL_SCRATCH", str(tmp_path))
-    now = time.time()
-    for name, days in (("used", 0), ("last-week", 7), ("long-ago", UNUSED_DAYS + 1)):
-        folder = scratch_folder("models") / name
-        folder.mkdir()
-        (folder / "weights.pt").write_bytes(bytes(1_500_000))
-        os.utime(folder, (now - days * 86_400,) * 2)
-    line = "1 unused copies of models, 1.5 MB,"
-    assert delete_unused_copies(dry_run=True)[0].startswith(f"{line} would be deleted from {tmp_path}")
-    assert len(list(scratch_folder("models").iterdir())) == 3
-    assert delete_unused_copies(dry_run=False)[0].startswith(f"{line} were deleted")
-    assert sorted(path.name for path in scratch_folder("models").iterdir()) == ["last-week", "used"]

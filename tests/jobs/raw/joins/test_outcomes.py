@@ -99,6 +99,12 @@ def test_an_exposure_keeps_a_gain_that_it_has_already():
     assert (result[0]["cart"], result[0]["cart_at_ms"]) == (1, HOUR_MS)
 
 
+def test_all_copies_of_an_exposure_have_the_gain_of_one_of_them():
+    copies = joined([row(1, 0, 5, cart_at=1), row(1, 0, 5), row(1, 1, 6), row(1, 2, 7, "buy")])
+    exposures = [(r["exposure_id"], r["cart"], r["cart_at_ms"]) for r in copies if r[OUTCOME] is None]
+    assert exposures == [(5, 1, HOUR_MS), (5, 1, HOUR_MS), (6, 0, None)]
+
+
 def test_an_outcome_at_the_time_of_its_exposure_belongs_to_it():
     result = joined([row(1, 3, 5), row(1, 3, 2, "buy"), row(1, 2, 4)])
     assert [(r["exposure_id"], r["buy"]) for r in result if r[OUTCOME] is None] == [(4, 0), (5, 1)]
